@@ -1,0 +1,2 @@
+//! The master program.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The command line and the local development cluster.
+fn main() {}

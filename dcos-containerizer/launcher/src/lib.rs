@@ -1,0 +1,1 @@
+//! The container launcher: a plan format and one small single-threaded process.

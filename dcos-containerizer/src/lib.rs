@@ -1,0 +1,1 @@
+//! One node's containers: agent, isolators, provisioner, fetcher.

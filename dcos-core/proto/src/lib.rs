@@ -1,0 +1,1 @@
+//! Mesos's messages: protobuf bytes, both JSON dialects, RecordIO.

@@ -1,0 +1,1 @@
+//! Durable cluster state and leader election behind two traits.

@@ -1,0 +1,1 @@
+//! HTTP building blocks and libprocess messaging.

@@ -1,0 +1,1 @@
+//! Names: the DNS server and the Mesos-DNS HTTP API.

@@ -1,0 +1,1 @@
+//! Services: a Marathon on the public scheduler SDK.

@@ -1,0 +1,1 @@
+//! Generates the message code of dcos-proto from its schema.

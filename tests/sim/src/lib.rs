@@ -1,0 +1,1 @@
+//! Many cores, one virtual clock: the simulation harness.
