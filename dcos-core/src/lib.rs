@@ -1,1 +1,22 @@
-//! Words everybody shares: ids, resources, roles, attributes, configuration.
+//! Words everybody shares: time, seeds, units, ids, roles, resources, attributes, configuration.
+//!
+//! Everything here is pure: no socket, no clock, no file except what [`config`] is told to read.
+//! Where a rule is Mesos's, the rule and its messages follow Apache Mesos 1.11, because clients
+//! and operators see both.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`time`] | [`time::Time`], the only notion of "now" that cores know |
+//! | [`seed`] | [`seed::Seed`], randomness and uuids that repeat |
+//! | [`units`] | durations (`10secs`), sizes (`2GB`), percentages, as Mesos writes them |
+//! | [`ids`], [`roles`] | what a legal id and a legal role are; the role hierarchy |
+//! | [`config`] | flags, environment and file, with one meaning |
+//! | [`error`] | how a chain of errors is printed |
+
+pub mod config;
+pub mod error;
+pub mod ids;
+pub mod roles;
+pub mod seed;
+pub mod time;
+pub mod units;
