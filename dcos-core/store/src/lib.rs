@@ -1,1 +1,48 @@
 //! Durable cluster state and leader election behind two traits.
+//!
+//! What a cluster must not forget goes through [`StateStore`]: keys with versions, transactions
+//! that compare and set, scans that are true at one revision, and watches without gaps.
+//! Who may write is decided by [`Election`]; the term it hands out is the fence that every
+//! [`Transaction`] carries, so that a leader that was replaced cannot write any more.
+//!
+//! | trait | for one machine | for users' tests |
+//! |---|---|---|
+//! | [`StateStore`] | [`EmbeddedStore`]: one file, synced before `Ok` | [`MemoryStore`] |
+//! | [`Election`] | [`SingleElection`]: a lock file and a term that only grows | [`MemoryElection`] |
+//!
+//! A new implementation runs every promise of the `testkit` module (feature `testkit`).
+//!
+//! ```
+//! use dcos_store::{Election, MemoryElection, MemoryStore, StateStore, Transaction};
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let leadership = MemoryElection::new().campaign("127.0.0.1:5050".into()).await?;
+//! let store = MemoryStore::new();
+//! let written = store
+//!     .transact(Transaction::new(leadership.fence()).expect_absent("agents/a1").put("agents/a1", "cpus:4"))
+//!     .await?;
+//! let agents = store.scan("agents/").await?;
+//! assert_eq!((agents.revision, agents.entries.len()), (written, 1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+
+mod election;
+mod embedded;
+mod error;
+mod memory;
+mod state;
+mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+mod watch;
+
+pub use election::{Election, Fence, Leader, Leadership, MemoryElection, SingleElection, Term};
+pub use embedded::EmbeddedStore;
+pub use error::{ElectionError, StoreError};
+pub use memory::MemoryStore;
+pub use store::{
+    Change, Check, Commit, Entry, MAX_KEY_BYTES, MAX_VALUE_BYTES, Revision, Snapshot, StateStore,
+    Transaction, Write,
+};
+pub use watch::Watch;
