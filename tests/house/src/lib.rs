@@ -1,1 +1,1 @@
-//! Checks on the house itself: dependency levels and the map.
+//! Checks on the house itself; see `tests/`. Holds no code of its own.

@@ -1,5 +1,7 @@
 //! The checked-in message code is what the schema says.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

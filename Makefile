@@ -1,0 +1,96 @@
+# `make up` and `make test` are the two commands a newcomer needs; both install what is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV   := .venv
+PY     := $(VENV)/bin/python
+CARGO  := cargo
+export PYO3_PYTHON := $(abspath $(PY))
+
+# What the tests and the cluster use from Debian. gcc compiles the C inside the TLS library.
+DEBIAN := gcc iproute2 nftables curl bind9-dnsutils xz-utils bzip2 unzip
+
+say = @printf '\033[1m== %s\033[0m\n' "$(1)"
+
+.PHONY: help up down status test check fmt bench fuzz setup debian venv python clean
+
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: debian venv
+
+debian:
+	@missing=(); for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing+=($$p); done; \
+	if (( $${#missing[@]} )); then \
+	  if (( $$(id -u) == 0 )); then \
+	    printf '\033[1m== Installing Debian packages: %s\033[0m\n' "$${missing[*]}"; \
+	    apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; \
+	  else \
+	    printf 'These Debian packages are missing; as root run: apt-get install %s\n' "$${missing[*]}"; \
+	    command -v gcc >/dev/null || exit 1; \
+	  fi; \
+	fi
+
+venv: $(VENV)/.made
+
+$(VENV)/.made: bindings/python/requirements-dev.txt tests/conformance/requirements.txt tests/conformance/install.sh
+	$(call say,Making the Python environment $(VENV))
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed'; exit 1; }
+	@python3 -m venv $(VENV)
+	@$(PY) -m pip install -q --disable-pip-version-check -r bindings/python/requirements-dev.txt
+	@tests/conformance/install.sh $(VENV)
+	@touch $@
+
+python: venv ## Build the Python package into the virtual environment.
+	$(call say,Building the Python package)
+	@cd bindings/python && VIRTUAL_ENV=$(abspath $(VENV)) ../../$(VENV)/bin/maturin develop -q --release
+
+up: debian ## Build, start a one-node cluster with a sample service, and leave it running.
+	$(call say,Building the programs)
+	@$(CARGO) build --release
+	$(call say,Starting a one-node cluster)
+	@target=$$($(CARGO) metadata --no-deps --format-version 1 --offline | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'); \
+	"$$target/release/dcos" local up --sample
+
+down: ## Stop the cluster of `make up` and leave nothing behind.
+	@target=$$($(CARGO) metadata --no-deps --format-version 1 --offline | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'); \
+	"$$target/release/dcos" local down
+
+status: ## What the cluster of `make up` is doing.
+	@target=$$($(CARGO) metadata --no-deps --format-version 1 --offline | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'); \
+	"$$target/release/dcos" local status
+
+test: setup ## Every test: Rust, Python, conformance with unmodified clients, real processes.
+	$(call say,Building the programs and the tests)
+	@$(CARGO) build
+	$(call say,Rust tests)
+	@if command -v cargo-nextest >/dev/null; then $(CARGO) nextest run --no-fail-fast; else $(CARGO) test --no-fail-fast; fi
+	@$(CARGO) test --doc -q
+	$(call say,The generated message code is what the schema says)
+	@$(CARGO) test -q -p regen
+	$(MAKE) python
+	$(call say,Python tests and conformance of unmodified clients)
+	@$(PY) -m pytest -q bindings/python/tests tests/conformance
+
+check: venv ## Format, lints, documentation links, dependencies and licences.
+	$(call say,Format)
+	@$(CARGO) fmt --all --check
+	$(call say,Clippy)
+	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(call say,Documentation)
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+	$(call say,Dependencies and licences)
+	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked --quiet
+	@$(CARGO) deny --log-level error check bans licenses sources
+
+fmt: ## Format everything.
+	@$(CARGO) fmt --all
+
+bench: ## The benchmarks, each beside a peer or a limit.
+	@for bench in $$(ls dcos-*/benches/*.rs dcos-*/*/benches/*.rs 2>/dev/null); do \
+	  crate=$$(sed -nE 's/^name = "([^"]*)".*/\1/p' "$$(dirname $$bench)/../Cargo.toml" | head -1); \
+	  $(CARGO) bench -q -p $$crate --bench $$(basename $$bench .rs); done
+
+clean: ## Remove what was built.
+	@$(CARGO) clean && rm -rf $(VENV)

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Installs the unmodified clients into a virtual environment: install.sh VENV
+#
+# pymesos needs http-parser, whose source package carries C code that Cython 0.29.16 generated and
+# that no longer compiles for Python 3.11. Its own .pyx does, so the C code is generated anew.
+set -euo pipefail
+python=$(realpath -s "$1")/bin/python
+here=$(cd "$(dirname "$0")" && pwd)
+
+if ! "$python" -c 'import http_parser.parser' 2>/dev/null; then
+  "$python" -m pip install -q --disable-pip-version-check 'cython<3' 'setuptools<80' wheel
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  "$python" -m pip download -q --disable-pip-version-check --no-deps --no-build-isolation \
+    --no-binary :all: -d "$work" http-parser==0.9.0
+  tar -xzf "$work"/http-parser-*.tar.gz -C "$work"
+  cd "$work"/http-parser-0.9.0
+  "$(dirname "$python")/cython" -2 http_parser/parser.pyx 2>/dev/null
+  "$python" -m pip install -q --disable-pip-version-check --no-build-isolation .
+fi
+"$python" -m pip install -q --disable-pip-version-check -r "$here/requirements.txt"
