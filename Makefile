@@ -92,5 +92,8 @@ bench: ## The benchmarks, each beside a peer or a limit.
 	  crate=$$(sed -nE 's/^name = "([^"]*)".*/\1/p' "$$(dirname $$bench)/../Cargo.toml" | head -1); \
 	  $(CARGO) bench -q -p $$crate --bench $$(basename $$bench .rs); done
 
+fuzz: ## Each fuzz target for a minute.
+	@tests/fuzz/run.sh 60
+
 clean: ## Remove what was built.
 	@$(CARGO) clean && rm -rf $(VENV)
