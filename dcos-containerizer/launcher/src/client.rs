@@ -1,0 +1,340 @@
+//! The agent's side of the socket, blocking.
+//!
+//! [`Client`] asks and waits. Whoever has many containers in flight takes it apart with
+//! [`Client::split`]: one thread receives, anybody sends, answers find their asker by number.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::codec::{DecodeError, Wire};
+use crate::frame::{self, Incoming};
+use crate::message::{Answer, Container, Exit, Failure, Message, Request, Scope};
+use crate::plan::Plan;
+
+/// Why the launcher did not do what it was asked to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The launcher cannot be reached (any more).
+    Connection(io::Error),
+    /// It said something that this library does not understand.
+    Protocol(DecodeError),
+    /// A step of making the container failed; nothing is left of it.
+    Failed(Failure),
+    /// There is a container of that id already, maybe ended and not acknowledged.
+    Exists,
+    /// There is no such container.
+    Unknown,
+    /// The request makes no sense to it.
+    Invalid(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connection(_) => write!(f, "the launcher cannot be reached"),
+            Self::Protocol(_) => write!(f, "the launcher is not understood"),
+            Self::Failed(_) => write!(f, "making the container failed"),
+            Self::Exists => write!(f, "the container exists already"),
+            Self::Unknown => write!(f, "there is no such container"),
+            Self::Invalid(reason) => write!(f, "the launcher refused the request: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Connection(error) => Some(error),
+            Self::Protocol(error) => Some(error),
+            Self::Failed(failure) => Some(failure),
+            Self::Exists | Self::Unknown | Self::Invalid(_) => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Connection(error)
+    }
+}
+
+impl Answer {
+    /// The answer as a result: refusals are errors.
+    ///
+    /// # Errors
+    /// What the launcher said instead of doing it.
+    pub fn into_result(self) -> Result<Self, Error> {
+        match self {
+            Self::Failed { failure } => Err(Error::Failed(failure)),
+            Self::Exists => Err(Error::Exists),
+            Self::Unknown => Err(Error::Unknown),
+            Self::Invalid { reason } => Err(Error::Invalid(reason)),
+            good => Ok(good),
+        }
+    }
+}
+
+/// A connection to a launcher, one question at a time.
+///
+/// # Example
+/// ```no_run
+/// use dcos_launcher::{Client, Plan};
+///
+/// # fn main() -> Result<(), dcos_launcher::Error> {
+/// let mut launcher = Client::connect("/run/dcos/launcher.sock".as_ref())?;
+/// let plan = Plan {
+///     id: "hello".into(),
+///     arguments: vec!["/bin/echo".into(), "hello".into()],
+///     ..Plan::default()
+/// };
+/// let pid = launcher.launch(&plan, &[])?;
+/// if let Some(exit) = launcher.next_event(None)? {
+///     println!("process {pid} ended with status {}", exit.status);
+///     launcher.acknowledge(&exit.id)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Client {
+    sender: Sender,
+    receiver: Receiver,
+    events: VecDeque<Exit>,
+}
+
+impl Client {
+    /// Connects to the launcher that listens at `socket`.
+    ///
+    /// # Errors
+    /// [`Error::Connection`] if none does.
+    pub fn connect(socket: &Path) -> Result<Self, Error> {
+        let stream = UnixStream::connect(socket)?;
+        let sender = Sender {
+            stream: stream.try_clone()?,
+            sequence: 0,
+        };
+        let receiver = Receiver {
+            stream,
+            incoming: Incoming::default(),
+        };
+        Ok(Self {
+            sender,
+            receiver,
+            events: VecDeque::new(),
+        })
+    }
+
+    /// Connects, and starts the launcher first if none runs.
+    ///
+    /// `program` with `arguments` is whatever calls [`main`](crate::main) with
+    /// `--socket <socket> --daemon`, which this adds: the `dcos-launcher` program itself, or a
+    /// hidden mode of another one. The launcher goes to the background, into a session of its
+    /// own, and outlives the caller.
+    ///
+    /// # Errors
+    /// [`Error::Connection`] if it cannot be started.
+    pub fn connect_or_start(
+        socket: &Path,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<Self, Error> {
+        if let Ok(client) = Self::connect(socket) {
+            return Ok(client);
+        }
+        let output = Command::new(program)
+            .args(arguments)
+            .arg("--daemon")
+            .arg("--socket")
+            .arg(socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .output()?;
+        // Whoever lost a race against another starter finds a launcher all the same.
+        Self::connect(socket).map_err(|error| {
+            let said = String::from_utf8_lossy(&output.stderr);
+            match said.trim() {
+                "" => error,
+                said => Error::Connection(io::Error::other(said.to_owned())),
+            }
+        })
+    }
+
+    /// Makes a container; its first process's id once the program runs.
+    ///
+    /// `fds` become descriptors 0, 1, 2, 3, ... of the container; what is missing of the first
+    /// three is `/dev/null`.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the step that failed, or any other.
+    pub fn launch(&mut self, plan: &Plan, fds: &[BorrowedFd<'_>]) -> Result<u32, Error> {
+        match self.ask(&Request::launch(plan), fds)? {
+            Answer::Launched { pid } => Ok(pid),
+            _ => Err(Error::Protocol(DecodeError::Unknown("answer to launch"))),
+        }
+    }
+
+    /// Sends `signal` to a container's command or to all its processes.
+    ///
+    /// Succeeds if it has ended already.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if there is none of that id.
+    pub fn kill(&mut self, id: &str, signal: i32, scope: Scope) -> Result<(), Error> {
+        self.ask(
+            &Request::Kill {
+                id: id.to_owned(),
+                signal,
+                scope,
+            },
+            &[],
+        )
+        .map(drop)
+    }
+
+    /// Lets the launcher forget a container that ended.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] if there is no ended one of that id.
+    pub fn acknowledge(&mut self, id: &str) -> Result<(), Error> {
+        self.ask(&Request::Acknowledge { id: id.to_owned() }, &[])
+            .map(drop)
+    }
+
+    /// All containers that are not acknowledged, in order of launch.
+    ///
+    /// # Errors
+    /// If the launcher cannot be reached.
+    pub fn list(&mut self) -> Result<Vec<Container>, Error> {
+        match self.ask(&Request::List, &[])? {
+            Answer::Containers { containers } => Ok(containers),
+            _ => Err(Error::Protocol(DecodeError::Unknown("answer to list"))),
+        }
+    }
+
+    /// Replaces the launcher by `program`, keeping all containers; connect again afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if that program cannot be executed; the old one goes on.
+    pub fn upgrade(&mut self, program: &Path) -> Result<(), Error> {
+        let program = program.to_string_lossy().into_owned();
+        self.ask(&Request::Upgrade { program }, &[]).map(drop)
+    }
+
+    /// Kills all containers and ends the launcher.
+    ///
+    /// # Errors
+    /// If the launcher cannot be reached.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.ask(&Request::Stop, &[])?;
+        // The socket closes when the last container is gone.
+        while self.receiver.receive(None).is_ok() {}
+        Ok(())
+    }
+
+    /// The next container that ended; `None` when `timeout` passed without one.
+    ///
+    /// Each exit comes once on a connection, and again on every new connection until it is
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// If the launcher cannot be reached.
+    pub fn next_event(&mut self, timeout: Option<Duration>) -> Result<Option<Exit>, Error> {
+        if let Some(exit) = self.events.pop_front() {
+            return Ok(Some(exit));
+        }
+        match self.receiver.receive(timeout)? {
+            None => Ok(None),
+            Some(Message::Exited { exit }) => Ok(Some(exit)),
+            Some(Message::Answer { .. }) => Err(Error::Protocol(DecodeError::Unknown("event"))),
+        }
+    }
+
+    /// Takes the connection apart for a caller with many requests in flight.
+    ///
+    /// Events that were received meanwhile and not asked for come first.
+    pub fn split(self) -> (Sender, Receiver, VecDeque<Exit>) {
+        (self.sender, self.receiver, self.events)
+    }
+
+    fn ask(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
+        let asked = self.sender.send(request, fds)?;
+        loop {
+            match self.receiver.receive(None)? {
+                Some(Message::Answer { sequence, answer }) if sequence == asked => {
+                    return answer.into_result();
+                }
+                Some(Message::Exited { exit }) => self.events.push_back(exit),
+                Some(Message::Answer { .. }) | None => {}
+            }
+        }
+    }
+}
+
+/// The asking half of a connection.
+#[derive(Debug)]
+pub struct Sender {
+    stream: UnixStream,
+    sequence: u64,
+}
+
+impl Sender {
+    /// Sends a request; its number, which the answer will carry.
+    ///
+    /// # Errors
+    /// If the launcher is gone, or the request is too large.
+    pub fn send(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<u64> {
+        self.sequence += 1;
+        frame::send(&self.stream, &request.frame(self.sequence), fds)?;
+        Ok(self.sequence)
+    }
+
+    /// Ends the connection; a [`Receiver`] that waits in another thread gets an error.
+    pub fn close(&self) {
+        // Fails only if the launcher has closed it before.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// The listening half of a connection.
+#[derive(Debug)]
+pub struct Receiver {
+    stream: UnixStream,
+    incoming: Incoming,
+}
+
+impl Receiver {
+    /// The next message; `None` when `timeout` passed without one.
+    ///
+    /// # Errors
+    /// If the launcher is gone or talks nonsense.
+    pub fn receive(&mut self, timeout: Option<Duration>) -> Result<Option<Message>, Error> {
+        self.stream.set_read_timeout(timeout)?;
+        loop {
+            if let Some((body, _)) = self.incoming.next()? {
+                return Message::from_bytes(&body)
+                    .map(Some)
+                    .map_err(Error::Protocol);
+            }
+            match self.incoming.fill(&self.stream) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -1,0 +1,407 @@
+//! What the launcher is told to make: one container, decided down to the last mount.
+//!
+//! A plan holds no choice: whoever writes it (the agent, from the sum of its isolators) has
+//! decided everything, and the launcher carries it out step by step in the order of the fields
+//! below. Paths are those of the host unless a field says otherwise.
+
+use std::path::PathBuf;
+
+use crate::codec::{DecodeError, Input, Wire};
+
+/// The version of the format that this library writes, and the only one it reads.
+///
+/// Agent and launcher come from one release, but a running launcher may be older than the agent
+/// that connects to it: then it refuses the plan and the agent upgrades it
+/// ([`Client::upgrade`](crate::Client::upgrade)) before trying again.
+pub const VERSION: u8 = 1;
+
+/// Bytes an encoded plan may have at most; Linux takes 2 MiB of arguments and environment.
+pub const MAX_PLAN: usize = 4 << 20;
+
+record! {
+/// A container, ready to be made.
+///
+/// [`Plan::default`] runs nothing (a pause process), in every namespace of the launcher itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Names the container to the launcher; unique among those that are not acknowledged yet.
+    pub id: String,
+    /// Namespaces that are made for the container.
+    pub new: Namespaces,
+    /// Namespaces of others that it enters, in this order.
+    pub join: Vec<Join>,
+    /// User ids inside a new user namespace.
+    pub uid_maps: Vec<IdMap>,
+    /// Group ids inside a new user namespace.
+    pub gid_maps: Vec<IdMap>,
+    /// Cgroups it belongs to; made by the plan's writer.
+    pub cgroups: Vec<Cgroup>,
+    /// Host name in a new UTS namespace.
+    pub hostname: Option<String>,
+    /// Brings the loopback device of a new network namespace up.
+    pub loopback: bool,
+    /// Kernel settings (`net.ipv4.ip_forward` and the like) written below `/proc/sys`.
+    pub sysctls: Vec<Variable>,
+    /// What `/` becomes; absent, it stays what the launcher sees.
+    pub root: Option<Root>,
+    /// Mounts, in order; needs a new mount namespace.
+    pub mounts: Vec<Mount>,
+    /// Device nodes made inside the root.
+    pub devices: Vec<Device>,
+    /// Symbolic links made inside the root; existing ones are left alone.
+    pub links: Vec<Link>,
+    /// Paths inside the root that are hidden behind nothing.
+    pub masked_paths: Vec<PathBuf>,
+    /// Paths inside the root that become read-only.
+    pub readonly_paths: Vec<PathBuf>,
+    /// Limits of the process, see `setrlimit(2)`.
+    pub rlimits: Vec<Rlimit>,
+    /// Value of `/proc/self/oom_score_adj`, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Who the process is; absent, whoever the launcher is.
+    pub credentials: Option<Credentials>,
+    /// Mask of permissions that new files do not get (`0o022`).
+    pub umask: Option<u32>,
+    /// Capabilities; absent, they follow from the credentials as `execve(2)` says.
+    pub capabilities: Option<Capabilities>,
+    /// Never gain privileges through `execve(2)` again.
+    pub no_new_privileges: bool,
+    /// Compiled seccomp filters (`struct sock_filter[]`), installed in this order.
+    pub seccomp: Vec<Filter>,
+    /// Working directory inside the root; made if it is missing.
+    pub directory: Option<PathBuf>,
+    /// What becomes process 1 of the container.
+    pub first: First,
+    /// Arguments, the program first; looked up in the `PATH` of `environment` unless it holds a
+    /// slash. None: a pause process that holds the namespaces and reaps.
+    pub arguments: Vec<String>,
+    /// Environment, nothing added.
+    pub environment: Vec<Variable>,
+    /// Standard input is a terminal and becomes the controlling one.
+    pub terminal: bool,
+}}
+
+record! {
+/// The namespaces a plan makes anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Process ids.
+    pub pid: bool,
+    /// Mounts; needed for whatever changes the file system.
+    pub mount: bool,
+    /// System V IPC and POSIX message queues.
+    pub ipc: bool,
+    /// Host name.
+    pub uts: bool,
+    /// Network devices, addresses, ports.
+    pub network: bool,
+    /// User ids and capabilities.
+    pub user: bool,
+    /// What `/proc/self/cgroup` shows.
+    pub cgroup: bool,
+}}
+
+choice! {
+/// Kinds of namespaces that can be entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamespaceKind {
+    /// Process ids.
+    Pid = 1,
+    /// Mounts.
+    Mount = 2,
+    /// System V IPC and POSIX message queues.
+    Ipc = 3,
+    /// Host name.
+    Uts = 4,
+    /// Network devices, addresses, ports.
+    Network = 5,
+    /// User ids and capabilities.
+    User = 6,
+    /// The cgroup tree.
+    Cgroup = 7,
+}}
+
+record! {
+/// A namespace to enter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// What it is a namespace of.
+    pub kind: NamespaceKind,
+    /// Its file, such as `/proc/123/ns/net`.
+    pub path: PathBuf,
+}}
+
+record! {
+/// A range of ids in a user namespace, see `user_namespaces(7)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdMap {
+    /// First id inside.
+    pub inside: u32,
+    /// First id outside.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}}
+
+record! {
+/// A cgroup to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its folder, such as `/sys/fs/cgroup/memory/mesos/7f3`.
+    pub path: PathBuf,
+    /// Which hierarchy the folder is in.
+    pub version: CgroupVersion,
+}}
+
+choice! {
+/// The two cgroup interfaces; a hybrid host has both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupVersion {
+    /// One hierarchy a controller.
+    V1 = 1,
+    /// One hierarchy for all; the container is cloned right into it.
+    V2 = 2,
+}}
+
+record! {
+/// The new `/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// The folder that becomes `/`.
+    pub path: PathBuf,
+    /// Whether it can be written.
+    pub readonly: bool,
+}}
+
+record! {
+/// A mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it comes to lie, inside the root; made if it is missing. Links on the way are
+    /// followed inside the root only.
+    pub target: PathBuf,
+    /// What is mounted: a host path for a bind, otherwise what the file system takes.
+    pub source: PathBuf,
+    /// File system; empty for a bind.
+    pub kind: String,
+    /// `MS_*` flags of `mount(2)`, `MS_BIND` and `MS_REC` among them.
+    pub flags: u64,
+    /// Propagation flags (`MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, with `MS_REC`), or 0.
+    pub propagation: u64,
+    /// Options of the file system, separated by commas.
+    pub data: String,
+}}
+
+record! {
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Where it is made, inside the root.
+    pub path: PathBuf,
+    /// A block device instead of a character device.
+    pub block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner inside the container.
+    pub uid: u32,
+    /// Group inside the container.
+    pub gid: u32,
+}}
+
+record! {
+/// A symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Where it is made, inside the root.
+    pub path: PathBuf,
+    /// What it points to.
+    pub target: PathBuf,
+}}
+
+record! {
+/// A limit of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// `RLIMIT_*` number.
+    pub resource: u32,
+    /// What is enforced; `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// How far the process may raise it.
+    pub hard: u64,
+}}
+
+record! {
+/// User and groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User id, inside the user namespace.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups; all others are dropped.
+    pub groups: Vec<u32>,
+}}
+
+record! {
+/// The five capability sets, bit *n* being capability *n* of `capabilities(7)`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Upper bound of all that can ever be gained.
+    pub bounding: u64,
+    /// In force.
+    pub effective: u64,
+    /// May be put in force.
+    pub permitted: u64,
+    /// Kept over `execve(2)` where the file agrees.
+    pub inheritable: u64,
+    /// Kept over `execve(2)` without root.
+    pub ambient: u64,
+}}
+
+record! {
+/// One compiled seccomp program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Instructions of 8 bytes each: code (16 bits), jump if true, jump if false, value (32 bits).
+    pub instructions: Vec<u64>,
+}}
+
+record! {
+/// A name and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}}
+
+choice! {
+/// What the first process of a container is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum First {
+    /// The command itself. Without a pid namespace and without cgroups a [`First::Init`] is put
+    /// before it all the same: nothing else could end what the command leaves behind.
+    #[default]
+    Command = 0,
+    /// A small init: starts the command, forwards signals to it, reaps orphans, and when the
+    /// command ends, ends whatever is left and passes on its status.
+    Init = 1,
+}}
+
+impl Plan {
+    /// The plan as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        self.put(&mut out);
+        out
+    }
+
+    /// Reads a plan back and checks it.
+    ///
+    /// # Errors
+    /// Whatever is not the encoding of a plan that [`check`](Self::check) accepts.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_PLAN {
+            return Err(DecodeError::Rule("a plan has 4 MiB at most"));
+        }
+        let mut input = Input::new(bytes);
+        match u8::take(&mut input)? {
+            VERSION => {}
+            other => return Err(DecodeError::Version(other)),
+        }
+        let plan = Self::take(&mut input)?;
+        input.end()?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// Refuses plans that cannot be carried out.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        let rule = |holds: bool, rule| {
+            if holds {
+                Ok(())
+            } else {
+                Err(DecodeError::Rule(rule))
+            }
+        };
+        let inside = |path: &PathBuf| path.is_absolute();
+        let joins = |kind| self.join.iter().any(|join| join.kind == kind);
+        let changes_files = self.root.is_some()
+            || !self.mounts.is_empty()
+            || !self.devices.is_empty()
+            || !self.links.is_empty()
+            || !self.masked_paths.is_empty()
+            || !self.readonly_paths.is_empty();
+
+        rule(
+            !self.id.is_empty() && self.id.len() <= 1024,
+            "an id has 1 to 1024 bytes",
+        )?;
+        rule(
+            !changes_files || self.new.mount,
+            "changing files needs a new mount namespace",
+        )?;
+        rule(
+            self.hostname.is_none() || self.new.uts,
+            "a host name needs a new UTS namespace",
+        )?;
+        rule(
+            !self.loopback || self.new.network,
+            "loopback needs a new network namespace",
+        )?;
+        rule(
+            self.new.user || (self.uid_maps.is_empty() && self.gid_maps.is_empty()),
+            "id maps need a new user namespace",
+        )?;
+        rule(
+            !(self.new.pid && joins(NamespaceKind::Pid)
+                || self.new.user && joins(NamespaceKind::User)),
+            "a namespace is made or joined, not both",
+        )?;
+        rule(
+            self.cgroups
+                .iter()
+                .filter(|cgroup| cgroup.version == CgroupVersion::V2)
+                .count()
+                <= 1,
+            "there is one cgroup v2 hierarchy",
+        )?;
+        rule(
+            self.mounts.iter().map(|mount| &mount.target).all(inside)
+                && self.devices.iter().map(|device| &device.path).all(inside)
+                && self.links.iter().map(|link| &link.path).all(inside)
+                && self
+                    .masked_paths
+                    .iter()
+                    .chain(&self.readonly_paths)
+                    .all(inside),
+            "paths inside the root are absolute",
+        )?;
+        rule(
+            self.environment
+                .iter()
+                .all(|v| !v.name.is_empty() && !v.name.contains('=')),
+            "a variable has a name without `=`",
+        )?;
+        rule(
+            self.sysctls
+                .iter()
+                .all(|v| !v.name.contains('/') && !v.name.contains("..")),
+            "a kernel setting is named by words and dots",
+        )?;
+        rule(
+            self.seccomp
+                .iter()
+                .all(|filter| (1..=4096).contains(&filter.instructions.len())),
+            "a filter has 1 to 4096 instructions",
+        )
+    }
+}
