@@ -1,1 +1,3 @@
 //! What runs where: SDK, allocator, master.
+
+pub mod sdk;
