@@ -1,0 +1,138 @@
+"""A one-node cluster of our programs for the time of a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def binary(name: str) -> str:
+    """The path of one of our programs: as built by `cargo build`, or from `DCOS_BIN`."""
+    if folder := os.environ.get("DCOS_BIN"):
+        return str(Path(folder) / name)
+    metadata = subprocess.run(
+        ["cargo", "metadata", "--no-deps", "--format-version", "1", "--offline"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )
+    return str(Path(json.loads(metadata.stdout)["target_directory"]) / "debug" / name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url: str, timeout: float = 10) -> Any:
+    """The JSON at `url`."""
+    with urllib.request.urlopen(url, timeout=timeout) as response:
+        return json.loads(response.read())
+
+
+def eventually(what: str, condition: Callable[[], Any], timeout: float = 30) -> Any:
+    """Waits until `condition` returns something true, and returns that."""
+    deadline = time.monotonic() + timeout
+    last: Any = None
+    while time.monotonic() < deadline:
+        try:
+            if last := condition():
+                return last
+        except (OSError, urllib.error.URLError, ValueError, KeyError) as error:
+            last = error
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen within {timeout} s; last: {last!r}")
+
+
+class Program:
+    """One of our programs, its output kept in a file."""
+
+    def __init__(self, name: str, flags: dict[str, Any], log: Path, env: dict[str, str]) -> None:
+        self.name, self.flags, self.log, self.env = name, flags, log, env
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        flags = [f"--{key}={value}" for key, value in self.flags.items()]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [binary(self.name), *flags], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                env={**os.environ, "RUST_BACKTRACE": "1", **self.env}, start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """As a crash would: SIGKILL."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if not self.process or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            print(f"{self.name} did not stop on SIGTERM", file=sys.stderr)
+            self.kill()
+
+
+class Cluster:
+    """A master (with Marathon) and an agent, each on ports of its own on loopback."""
+
+    def __init__(self, agent_flags: dict[str, Any] | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="dcos-conformance-"))
+        self.master_port, self.marathon_port = free_port(), free_port()
+        self.dns_port, self.mesos_dns_port = free_port(), free_port()
+        self.agent_port = free_port()
+        self.master = f"127.0.0.1:{self.master_port}"
+        self.marathon = f"http://127.0.0.1:{self.marathon_port}"
+        env = {"RUST_LOG": os.environ.get("RUST_LOG", "info")}
+        self.master_program = Program("dcos-master", {
+            "ip": "127.0.0.1", "port": self.master_port, "work_dir": self.folder / "master",
+            "hostname": "127.0.0.1", "marathon_port": self.marathon_port,
+            "dns_port": self.dns_port, "mesos_dns_port": self.mesos_dns_port,
+        }, self.folder / "master.log", env)
+        self.agent_program = Program("dcos-agent", {
+            "ip": "127.0.0.1", "port": self.agent_port, "work_dir": self.folder / "agent",
+            "runtime_dir": self.folder / "run", "hostname": "127.0.0.1", "master": self.master,
+            "resources": "cpus:16;mem:16384;disk:10000;ports:[31000-32000]",
+            **(agent_flags or {"launcher": "posix", "isolation": "posix/cpu,posix/mem"}),
+        }, self.folder / "agent.log", env)
+
+    def __enter__(self) -> Cluster:
+        self.master_program.start()
+        self.agent_program.start()
+        try:
+            eventually("an agent's registration", self.agents)
+        except AssertionError:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        self.agent_program.stop()
+        self.master_program.stop()
+        if failed:
+            for program in (self.master_program, self.agent_program):
+                tail = program.log.read_text(errors="replace").splitlines()[-60:]
+                print(f"--- {program.log}", *tail, sep="\n", file=sys.stderr)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def state(self) -> Any:
+        return get(f"http://{self.master}/state")
+
+    def agents(self) -> Any:
+        return get(f"http://{self.master}/slaves")["slaves"]
