@@ -1,0 +1,281 @@
+"""The same calls, good and bad, to any master; what it answers, made comparable.
+
+`python differential.py HOST:PORT FILE` records the answers of a master with one agent:
+that is how `recorded/mesos-1.11.json` was made from an original one.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import sys
+import time
+from typing import Any
+
+JSON = {"Content-Type": "application/json", "Accept": "application/json"}
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+FRAMEWORK = {"user": "root", "name": "differential", "roles": ["differential"],
+             "capabilities": [{"type": "MULTI_ROLE"}], "failover_timeout": 60.0}
+# What a read of state looks like depends on the time since start and on configuration.
+VOLATILE_KEYS = re.compile(r"flags|metrics|resources|_resources|attributes")
+
+
+class Master:
+    def __init__(self, address: str) -> None:
+        host, port = address.split(":")
+        self.host, self.port = host, int(port)
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.host, self.port, timeout=10)
+
+    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None):
+        connection = self.connect()
+        data = body if isinstance(body, (bytes, str, type(None))) else json.dumps(body)
+        connection.request(method, path, body=data, headers=headers or {})
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        return answer, text
+
+
+class Stream:
+    """An open subscription."""
+
+    def __init__(self, master: Master, path: str, call: dict, headers: dict[str, str]) -> None:
+        self.connection = master.connect()
+        self.connection.request("POST", path, body=json.dumps(call), headers=headers)
+        self.answer = self.connection.getresponse()
+        self.stream_id = self.answer.getheader("Mesos-Stream-Id")
+
+    def event(self) -> dict:
+        length = b""
+        while not length.endswith(b"\n"):
+            byte = self.answer.read(1)
+            if not byte:
+                raise EOFError("the stream ended")
+            length += byte
+        return json.loads(self.answer.read(int(length)))
+
+    def until(self, kind: str) -> dict:
+        while (event := self.event())["type"] != kind:
+            pass
+        return event
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def shape(value: Any, key: str = "") -> Any:
+    """Keys and types: what a client's parser depends on. Lists show the shape of their first item."""
+    if isinstance(value, dict):
+        if VOLATILE_KEYS.fullmatch(key):
+            return "object"
+        return {name: shape(item, name) for name, item in sorted(value.items())}
+    if isinstance(value, list):
+        return [shape(value[0], key)] if value else []
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "string" if isinstance(value, str) else None
+
+
+def comparable(answer: http.client.HTTPResponse, text: bytes, ids: dict[str, str]) -> dict:
+    body: Any = text.decode(errors="replace")
+    try:
+        body = {"json": shape(json.loads(text))} if text else ""
+    except ValueError:
+        for name, value in ids.items():
+            body = body.replace(value, f"<{name}>")
+        body = UUID.sub("<uuid>", re.sub(r"127\.0\.0\.1:\d+", "<address>", body))
+    record = {"status": answer.status, "body": body}
+    for header in ("Content-Type", "Allow", "WWW-Authenticate"):
+        if value := answer.getheader(header):
+            record[header] = value
+    if answer.getheader("Mesos-Stream-Id"):
+        record["Mesos-Stream-Id"] = "present"
+    if value := answer.getheader("Location"):
+        record["Location"] = re.sub(r"127\.0\.0\.1:\d+", "<address>", value)
+    return record
+
+
+def scheduler_calls(ids: dict[str, str]) -> list[tuple[str, Any, dict[str, str]]]:
+    """Name, body and headers of each call to `/api/v1/scheduler`, with a framework subscribed."""
+    framework = {"value": ids["framework"]}
+    live = {**JSON, "Mesos-Stream-Id": ids["stream"]}
+
+    def call(kind: str, **fields: Any) -> dict:
+        return {"type": kind, "framework_id": framework, **fields}
+
+    agent, task = {"value": ids["agent"]}, {"value": "no-such-task"}
+    return [
+        ("no content type", call("SUPPRESS"), {}),
+        ("unknown content type", call("SUPPRESS"), {**live, "Content-Type": "text/plain"}),
+        ("content type with charset", call("SUPPRESS"),
+         {**live, "Content-Type": "application/json; charset=utf-8"}),
+        ("not JSON", "{", live),
+        ("JSON but no object", "[]", live),
+        ("empty object", {}, live),
+        ("no type", {"framework_id": framework}, live),
+        ("unknown type", call("FLY"), live),
+        ("no framework id", {"type": "SUPPRESS"}, live),
+        ("unknown framework", {"type": "SUPPRESS", "framework_id": {"value": "x"}}, live),
+        ("no stream id", call("SUPPRESS"), JSON),
+        ("wrong stream id", call("SUPPRESS"), {**JSON, "Mesos-Stream-Id": "wrong"}),
+        ("protobuf that is none", b"\xff\xff\xff", {**live, "Content-Type": "application/x-protobuf"}),
+        ("subscribe without subscribe", {"type": "SUBSCRIBE"}, JSON),
+        ("subscribe with a stream id", {"type": "SUBSCRIBE", "subscribe": {"framework_info": FRAMEWORK}}, live),
+        ("subscribe that accepts text", {"type": "SUBSCRIBE", "subscribe": {"framework_info": FRAMEWORK}},
+         {"Content-Type": "application/json", "Accept": "text/html"}),
+        ("subscribe lacking user", {"type": "SUBSCRIBE", "subscribe": {"framework_info": {"name": "x"}}}, JSON),
+        ("subscribe with two ids", {"type": "SUBSCRIBE", "framework_id": framework, "subscribe": {
+            "framework_info": {**FRAMEWORK, "id": {"value": "other"}}}}, JSON),
+        ("accept without accept", call("ACCEPT"), live),
+        ("accept of an unknown offer", call("ACCEPT", accept={"offer_ids": [{"value": "x"}]}), live),
+        ("decline without decline", call("DECLINE"), live),
+        ("decline of an unknown offer", call("DECLINE", decline={"offer_ids": [{"value": "x"}]}), live),
+        ("suppress", call("SUPPRESS"), live),
+        ("suppress of a foreign role", call("SUPPRESS", suppress={"roles": ["other"]}), live),
+        ("revive", call("REVIVE"), live),
+        ("revive of an invalid role", call("REVIVE", revive={"roles": ["/x"]}), live),
+        ("kill without kill", call("KILL"), live),
+        ("kill of an unknown task", call("KILL", kill={"task_id": task}), live),
+        ("shutdown without shutdown", call("SHUTDOWN"), live),
+        ("shutdown", call("SHUTDOWN", shutdown={"executor_id": {"value": "x"}, "agent_id": agent}), live),
+        ("acknowledge without acknowledge", call("ACKNOWLEDGE"), live),
+        ("acknowledge", call("ACKNOWLEDGE", acknowledge={
+            "agent_id": agent, "task_id": task, "uuid": "AAAAAAAAQACAAAAAAAAAAA=="}), live),
+        ("acknowledge with a bad uuid", call("ACKNOWLEDGE", acknowledge={
+            "agent_id": agent, "task_id": task, "uuid": "AAAA"}), live),
+        ("acknowledge with no base64", call("ACKNOWLEDGE", acknowledge={
+            "agent_id": agent, "task_id": task, "uuid": "?"}), live),
+        ("reconcile without reconcile", call("RECONCILE"), live),
+        ("reconcile", call("RECONCILE", reconcile={"tasks": []}), live),
+        ("message without message", call("MESSAGE"), live),
+        ("message", call("MESSAGE", message={
+            "agent_id": agent, "executor_id": {"value": "x"}, "data": "YQ=="}), live),
+        ("request", call("REQUEST", request={"requests": []}), live),
+        ("unknown fields", call("SUPPRESS", later={"a": 1}), live),
+        ("numbers in strings", call("DECLINE", decline={
+            "offer_ids": [{"value": "x"}], "filters": {"refuse_seconds": "7.5"}}), live),
+    ]
+
+
+READS = [
+    "/state", "/master/state", "/state-summary", "/slaves", "/frameworks", "/tasks", "/tasks?limit=1",
+    "/roles", "/version", "/health", "/flags", "/redirect", "/state.json", "/no-such-route",
+    "/master/no-such-route", "/files/browse", "/files/browse?path=/no/such", "/files/read",
+    "/files/read?path=/no/such", "/files/download", "/files/download?path=/no/such", "/files/debug",
+    "/weights", "/slaves?slave_id=none", "/frameworks?framework_id=none", "/version?jsonp=call",
+]
+OPERATOR = ["GET_HEALTH", "GET_FLAGS", "GET_VERSION", "GET_METRICS", "GET_LOGGING_LEVEL", "GET_STATE",
+            "GET_AGENTS", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_TASKS", "GET_ROLES", "GET_WEIGHTS",
+            "GET_MASTER", "GET_OPERATIONS"]
+
+
+def answers(address: str) -> dict[str, dict]:
+    """What the master at `address` answers to everything."""
+    master = Master(address)
+    records: dict[str, dict] = {}
+    ids: dict[str, str] = {}
+
+    def note(name: str, *request: Any) -> None:
+        answer, text = master.ask(*request)
+        records[name] = comparable(answer, text, ids)
+
+    for path in READS:
+        note(f"GET {path}", "GET", path)
+    note("POST /state", "POST", "/state", "")
+    note("GET /api/v1/scheduler", "GET", "/api/v1/scheduler")
+    note("GET /api/v1", "GET", "/api/v1")
+    note("teardown: GET", "GET", "/teardown")
+    note("teardown: no form", "POST", "/teardown", "")
+    note("teardown: unknown", "POST", "/teardown", "frameworkId=x")
+
+    for kind in OPERATOR:
+        note(f"operator {kind}", "POST", "/api/v1", {"type": kind}, JSON)
+    for name, body, headers in [
+        ("no content type", {"type": "GET_HEALTH"}, {}),
+        ("unknown content type", {"type": "GET_HEALTH"}, {**JSON, "Content-Type": "text/plain"}),
+        ("unknown accept", {"type": "GET_HEALTH"}, {**JSON, "Accept": "text/html"}),
+        ("not JSON", "{", JSON),
+        ("empty object", {}, JSON),
+        ("unknown type", {"type": "FLY"}, JSON),
+        ("list files without path", {"type": "LIST_FILES"}, JSON),
+        ("list files, none", {"type": "LIST_FILES", "list_files": {"path": "/no/such"}}, JSON),
+        ("read file, none", {"type": "READ_FILE", "read_file": {"path": "/no/such", "offset": 0}}, JSON),
+        ("teardown unknown", {"type": "TEARDOWN", "teardown": {"framework_id": {"value": "x"}}}, JSON),
+        ("teardown without teardown", {"type": "TEARDOWN"}, JSON),
+        ("protobuf answer", {"type": "GET_HEALTH"}, {**JSON, "Accept": "application/x-protobuf"}),
+    ]:
+        note(f"operator: {name}", "POST", "/api/v1", body, headers)
+
+    subscribe = {"type": "SUBSCRIBE", "subscribe": {"framework_info": FRAMEWORK}}
+    stream = Stream(master, "/api/v1/scheduler", subscribe, JSON)
+    records["subscribe"] = {
+        "status": stream.answer.status,
+        "Content-Type": stream.answer.getheader("Content-Type"),
+        "Transfer-Encoding": stream.answer.getheader("Transfer-Encoding"),
+    }
+    subscribed = stream.event()
+    records["event SUBSCRIBED"] = {"body": shape(subscribed)}
+    records["event after SUBSCRIBED"] = {"body": shape(stream.event())}
+    offer = stream.until("OFFERS")
+    records["event OFFERS"] = {"body": shape(offer)}
+    ids["framework"] = subscribed["subscribed"]["framework_id"]["value"]
+    ids["stream"] = stream.stream_id or ""
+    ids["agent"] = offer["offers"]["offers"][0]["agent_id"]["value"]
+
+    for path in ("/state", "/frameworks", "/roles", "/state-summary"):
+        note(f"GET {path} with a framework", "GET", path)
+    for kind in ("GET_STATE", "GET_FRAMEWORKS", "GET_AGENTS", "GET_ROLES"):
+        note(f"operator {kind} with a framework", "POST", "/api/v1", {"type": kind}, JSON)
+    for name, body, headers in scheduler_calls(ids):
+        note(f"scheduler: {name}", "POST", "/api/v1/scheduler", body, headers)
+
+    live = {**JSON, "Mesos-Stream-Id": ids["stream"]}
+    framework = {"value": ids["framework"]}
+    master.ask("POST", "/api/v1/scheduler", {"type": "RECONCILE", "framework_id": framework, "reconcile": {
+        "tasks": [{"task_id": {"value": "none"}, "agent_id": {"value": ids["agent"]}}]}}, live)
+    while (update := stream.until("UPDATE"))["update"]["status"]["task_id"]["value"] != "none":
+        pass
+    records["event UPDATE of reconciliation"] = {
+        "body": shape(update), "state": update["update"]["status"]["state"],
+        "reason": update["update"]["status"]["reason"], "source": update["update"]["status"]["source"]}
+
+    # The same framework subscribes again: the older stream ends.
+    again = {**subscribe, "framework_id": framework,
+             "subscribe": {"framework_info": {**FRAMEWORK, "id": framework}}}
+    second = Stream(master, "/api/v1/scheduler", again, JSON)
+    second.until("SUBSCRIBED")
+    error = stream.until("ERROR")
+    records["event ERROR of the older stream"] = {"message": error["error"]["message"]}
+    note("scheduler: the older stream's id", "POST", "/api/v1/scheduler",
+         {"type": "SUPPRESS", "framework_id": framework}, live)
+    stream.close()
+    second.close()
+    time.sleep(0.5)
+    note("scheduler: not subscribed", "POST", "/api/v1/scheduler",
+         {"type": "SUPPRESS", "framework_id": framework},
+         {**JSON, "Mesos-Stream-Id": second.stream_id or ""})
+    note("GET /frameworks, disconnected", "GET", "/frameworks")
+    note("teardown", "POST", "/teardown", f"frameworkId={ids['framework']}")
+    note("teardown again", "POST", "/teardown", f"frameworkId={ids['framework']}")
+    note("GET /frameworks, completed", "GET", "/frameworks")
+    removed = Stream(master, "/api/v1/scheduler", again, JSON)
+    records["event of a removed framework"] = removed.event()
+    records["event of a removed framework"]["error"]["message"] = UUID.sub(
+        "<uuid>", records["event of a removed framework"].get("error", {}).get("message", ""))
+    removed.close()
+    bad = {"type": "SUBSCRIBE", "subscribe": {"framework_info": {**FRAMEWORK, "roles": ["a/../b"]}}}
+    refused = Stream(master, "/api/v1/scheduler", bad, JSON)
+    records["event of a bad role"] = refused.event()
+    refused.close()
+    return records
+
+
+if __name__ == "__main__":
+    with open(sys.argv[2], "w") as file:
+        json.dump(answers(sys.argv[1]), file, indent=1, sort_keys=True)
+        file.write("\n")
