@@ -1,1 +1,3 @@
 //! One node's containers: agent, isolators, provisioner, fetcher.
+
+pub mod isolator;

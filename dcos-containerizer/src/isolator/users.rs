@@ -1,0 +1,97 @@
+//! Users and groups by name, from `etc/passwd` and `etc/group` below a root.
+//!
+//! The files are read, not the C library asked: a name means what it means inside the
+//! container's image, and the C library knows only the host's.
+
+use std::fs;
+use std::path::Path;
+
+/// Who a process runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+impl User {
+    /// Finds `name`, which is `user` or `user:group`, each a name or a number, below `root`.
+    ///
+    /// A number that no file knows is taken as it is, with group 0 as Docker does.
+    pub(crate) fn find(name: &str, root: &Path) -> Option<Self> {
+        let read = |path| fs::read_to_string(root.join(path)).unwrap_or_default();
+        Self::lookup(name, &read("etc/passwd"), &read("etc/group"))
+    }
+
+    fn lookup(name: &str, passwd: &str, group: &str) -> Option<Self> {
+        let (name, wanted_group) = match name.split_once(':') {
+            Some((name, group)) => (name, Some(group)),
+            None => (name, None),
+        };
+        let number = name.parse::<u32>().ok();
+        let entry = passwd
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|fields| {
+                fields.len() >= 4
+                    && (fields[0] == name || number.is_some_and(|uid| fields[2] == uid.to_string()))
+            });
+        let (login, uid, gid) = match &entry {
+            Some(fields) => (fields[0], fields[2].parse().ok()?, fields[3].parse().ok()?),
+            None => ("", number?, 0),
+        };
+        let groups = || {
+            group
+                .lines()
+                .map(|line| line.split(':').collect::<Vec<_>>())
+        };
+        if let Some(wanted) = wanted_group {
+            let gid = wanted.parse().ok().or_else(|| {
+                groups().find(|fields| fields.len() >= 3 && fields[0] == wanted)?[2]
+                    .parse()
+                    .ok()
+            })?;
+            return Some(Self {
+                uid,
+                gid,
+                groups: Vec::new(),
+            });
+        }
+        let member = |fields: &Vec<&str>| {
+            fields.len() >= 4 && !login.is_empty() && fields[3].split(',').any(|one| one == login)
+        };
+        let groups = groups()
+            .filter(member)
+            .filter_map(|fields| fields[2].parse().ok())
+            .collect();
+        Some(Self { uid, gid, groups })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001::/home/ann:/bin/sh\n";
+    const GROUP: &str = "root:x:0:\nann:x:1001:\naudio:x:29:bob,ann\n";
+
+    fn check(name: &str, expected: Option<(u32, u32, &[u32])>) {
+        let found = User::lookup(name, PASSWD, GROUP);
+        let found = found
+            .as_ref()
+            .map(|user| (user.uid, user.gid, user.groups.as_slice()));
+        assert_eq!(found, expected, "{name}");
+    }
+
+    #[test]
+    fn names_and_numbers_are_found() {
+        check("root", Some((0, 0, &[])));
+        check("ann", Some((1000, 1001, &[29])));
+        check("1000", Some((1000, 1001, &[29])));
+        check("4321", Some((4321, 0, &[])));
+        check("ann:audio", Some((1000, 29, &[])));
+        check("7:8", Some((7, 8, &[])));
+        check("carl", None);
+        check("ann:nobody", None);
+    }
+}
