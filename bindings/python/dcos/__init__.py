@@ -1,0 +1,35 @@
+"""Script a cluster, or write a scheduler for it.
+
+>>> import dcos
+>>> cluster = dcos.connect("http://127.0.0.1:5050")                     # doctest: +SKIP
+>>> app = cluster.deploy({"id": "/hello", "cmd": "sleep 100", "cpus": 0.1, "mem": 32})  # doctest: +SKIP
+>>> app.wait(timeout=30)                                                # doctest: +SKIP
+
+`connect` gives a `Cluster`: apps, tasks and their logs, agents. `Scheduler` and `SchedulerDriver`
+are for frameworks of one's own. `LocalCluster` is a cluster on this machine for as long as a `with`
+block lasts. Each call that waits has a twin that ends in `_async`.
+"""
+
+from dcos._cluster import Agent, App, Cluster, Task, connect
+from dcos._errors import ApiError, DcosError, DeploymentError, NotFoundError, RefusedError, UnreachableError
+from dcos._local import LocalCluster
+from dcos._native import __version__
+from dcos._scheduler import Scheduler, SchedulerDriver
+
+__all__ = [
+    "Agent",
+    "ApiError",
+    "App",
+    "Cluster",
+    "DcosError",
+    "DeploymentError",
+    "LocalCluster",
+    "NotFoundError",
+    "RefusedError",
+    "Scheduler",
+    "SchedulerDriver",
+    "Task",
+    "UnreachableError",
+    "__version__",
+    "connect",
+]

@@ -1,0 +1,300 @@
+"""A cluster seen from outside: apps, tasks, agents."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from dcos import _native
+from dcos._errors import ApiError, DeploymentError, NotFoundError, UnreachableError
+
+POLL_SECONDS = 0.1
+
+
+def connect(master: str = "http://127.0.0.1:5050", *, marathon: str | None = None, timeout: float = 30.0) -> Cluster:
+    """A handle on the cluster whose master is at `master`.
+
+    `marathon` is Marathon's URL: the master's host at port 8080 unless said otherwise. `timeout` is in
+    seconds, for each request. Nothing is sent yet.
+    """
+    master = master if "://" in master else f"http://{master}"
+    return Cluster(master, marathon or f"http://{urlsplit(master).hostname}:8080", timeout=timeout)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A node that runs tasks."""
+
+    id: str
+    hostname: str
+    active: bool
+    cpus: float
+    mem: float
+    """In MiB."""
+    attributes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of any framework."""
+
+    id: str
+    name: str
+    state: str
+    framework_id: str
+    agent_id: str
+    _cluster: Cluster
+
+    def __repr__(self) -> str:
+        return f"Task(id={self.id!r}, state={self.state!r})"
+
+    def read(self, path: str = "stdout", *, offset: int = 0, length: int | None = None) -> bytes:
+        """The bytes of a file in the task's sandbox.
+
+        Raises `NotFoundError` if there is no such file or the sandbox is gone.
+        """
+        return self._cluster._read(self, path, offset, length)
+
+    async def read_async(self, path: str = "stdout", *, offset: int = 0, length: int | None = None) -> bytes:
+        return await asyncio.to_thread(self.read, path, offset=offset, length=length)
+
+    def log(self, path: str = "stdout") -> str:
+        """A text file of the sandbox, bad UTF-8 replaced."""
+        return self.read(path).decode(errors="replace")
+
+    async def log_async(self, path: str = "stdout") -> str:
+        return await asyncio.to_thread(self.log, path)
+
+    def follow(self, path: str = "stdout") -> Iterator[bytes]:
+        """What is in the file, and then what is added to it, for ever."""
+        offset = 0
+        while True:
+            if data := self.read(path, offset=offset):
+                offset += len(data)
+                yield data
+            else:
+                time.sleep(POLL_SECONDS)
+
+    async def follow_async(self, path: str = "stdout") -> AsyncIterator[bytes]:
+        offset = 0
+        while True:
+            if data := await self.read_async(path, offset=offset):
+                offset += len(data)
+                yield data
+            else:
+                await asyncio.sleep(POLL_SECONDS)
+
+
+class App:
+    """A service that Marathon keeps running."""
+
+    def __init__(self, cluster: Cluster, app_id: str, deployment: str | None = None) -> None:
+        self._cluster = cluster
+        self.id = app_id
+        self._deployment = deployment
+
+    def __repr__(self) -> str:
+        return f"App(id={self.id!r})"
+
+    def definition(self) -> dict[str, Any]:
+        """What Marathon knows of it. Raises `NotFoundError` if it is gone."""
+        return self._cluster._marathon.json("GET", f"/v2/apps/{quote(self.id.lstrip('/'))}")["app"]
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Its tasks, as Marathon tells of them: `id`, `host`, `ports`, `state`, ..."""
+        return self._cluster._marathon.json("GET", f"/v2/apps/{quote(self.id.lstrip('/'))}/tasks")["tasks"]
+
+    def scale(self, instances: int, *, force: bool = False) -> App:
+        """Asks for so many instances; `wait` for them. `force` overrides a deployment that is stuck."""
+        return self._cluster._change("PUT", self.id, {"instances": instances}, force)
+
+    def update(self, changes: Mapping[str, Any], *, force: bool = False) -> App:
+        """Changes its definition: a rolling update."""
+        return self._cluster._change("PUT", self.id, dict(changes), force)
+
+    def restart(self, *, force: bool = False) -> App:
+        """Replaces every instance."""
+        path = f"/v2/apps/{quote(self.id.lstrip('/'))}/restart"
+        answer = self._cluster._marathon.json("POST", f"{path}?force={str(force).lower()}")
+        return App(self._cluster, self.id, answer.get("deploymentId"))
+
+    def remove(self, *, force: bool = False) -> App:
+        """Removes it; `wait` until its instances are gone."""
+        return self._cluster._change("DELETE", self.id, None, force)
+
+    def wait(self, *, timeout: float | None = None) -> App:
+        """Waits until its latest deployment has ended.
+
+        Raises `DeploymentError`, which is a `TimeoutError`, after `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while step := self._pending():
+            if deadline is not None and time.monotonic() > deadline:
+                raise DeploymentError(f"{self.id}: {step}")
+            time.sleep(POLL_SECONDS)
+        return self
+
+    async def wait_async(self, *, timeout: float | None = None) -> App:
+        return await asyncio.to_thread(self.wait, timeout=timeout)
+
+    async def scale_async(self, instances: int, *, force: bool = False) -> App:
+        return await asyncio.to_thread(self.scale, instances, force=force)
+
+    async def update_async(self, changes: Mapping[str, Any], *, force: bool = False) -> App:
+        return await asyncio.to_thread(self.update, changes, force=force)
+
+    async def restart_async(self, *, force: bool = False) -> App:
+        return await asyncio.to_thread(self.restart, force=force)
+
+    async def remove_async(self, *, force: bool = False) -> App:
+        return await asyncio.to_thread(self.remove, force=force)
+
+    def _pending(self) -> str | None:
+        """What its deployments are doing, if there are any."""
+        for deployment in self._cluster._marathon.json("GET", "/v2/deployments"):
+            ours = deployment["id"] == self._deployment if self._deployment else self.id in deployment["affectedApps"]
+            if ours:
+                actions = ", ".join(f"{a['action']} {a['app']}" for a in deployment.get("currentActions", []))
+                return f"step {deployment['currentStep']} of {deployment['totalSteps']}: {actions}"
+        return None
+
+
+class Cluster:
+    """A cluster: its apps, tasks and agents. Made by `connect`."""
+
+    def __init__(self, master: str, marathon: str, *, timeout: float = 30.0) -> None:
+        self.master = master
+        self.marathon = marathon
+        self._timeout = timeout
+        self._master = _Server(master, timeout)
+        self._marathon = _Server(marathon, timeout)
+
+    def __repr__(self) -> str:
+        return f"Cluster(master={self.master!r})"
+
+    def deploy(self, app: Mapping[str, Any], *, force: bool = False) -> App:
+        """Creates an app, or changes it if it is there. `wait` on the result for it to run."""
+        return self._change("PUT", app["id"], dict(app), force)
+
+    def apps(self) -> list[App]:
+        """All apps."""
+        return [App(self, app["id"]) for app in self._marathon.json("GET", "/v2/apps")["apps"]]
+
+    def app(self, app_id: str) -> App:
+        """The app named `app_id`. Raises `NotFoundError` if there is none."""
+        app = App(self, "/" + app_id.lstrip("/"))
+        app.definition()
+        return app
+
+    def tasks(self, *, completed: bool = False) -> list[Task]:
+        """The tasks of all frameworks; those that have ended too if asked for."""
+        state = self._master.json("GET", "/state")
+        keys = ["tasks", "unreachable_tasks"] + (["completed_tasks"] if completed else [])
+        frameworks = state["frameworks"] + (state["completed_frameworks"] if completed else [])
+        return [
+            Task(t["id"], t["name"], t["state"], t["framework_id"], t["slave_id"], self)
+            for framework in frameworks
+            for key in keys
+            for t in framework.get(key, [])
+        ]
+
+    def agents(self) -> list[Agent]:
+        """The nodes that run tasks."""
+        return [
+            Agent(a["id"], a["hostname"], a["active"], a["resources"]["cpus"], a["resources"]["mem"], a["attributes"])
+            for a in self._master.json("GET", "/slaves")["slaves"]
+        ]
+
+    async def deploy_async(self, app: Mapping[str, Any], *, force: bool = False) -> App:
+        return await asyncio.to_thread(self.deploy, app, force=force)
+
+    async def apps_async(self) -> list[App]:
+        return await asyncio.to_thread(self.apps)
+
+    async def app_async(self, app_id: str) -> App:
+        return await asyncio.to_thread(self.app, app_id)
+
+    async def tasks_async(self, *, completed: bool = False) -> list[Task]:
+        return await asyncio.to_thread(self.tasks, completed=completed)
+
+    async def agents_async(self) -> list[Agent]:
+        return await asyncio.to_thread(self.agents)
+
+    def _change(self, method: str, app_id: str, body: Any, force: bool) -> App:
+        path = f"/v2/apps/{quote(app_id.lstrip('/'))}?force={str(force).lower()}"
+        answer = self._marathon.json(method, path, body)
+        return App(self, "/" + app_id.lstrip("/"), answer.get("deploymentId"))
+
+    def _read(self, task: Task, path: str, offset: int, length: int | None) -> bytes:
+        slaves = self._master.json("GET", "/slaves?" + urlencode({"slave_id": task.agent_id}))["slaves"]
+        if not slaves:
+            raise NotFoundError(404, f"the agent {task.agent_id} of task {task.id} is not registered")
+        address = slaves[0]["pid"].split("@", 1)[1]
+        agent = _Server(f"http://{address}", self._timeout)
+        folder = _sandbox(agent.json("GET", "/state"), task)
+        read = b""
+        while length is None or len(read) < length:
+            wanted: dict[str, Any] = {"path": f"{folder}/{path}", "offset": offset + len(read)}
+            if length is not None:
+                wanted["length"] = length - len(read)
+            # The operator API gives bytes as base64; `/files/read` only gives text.
+            answer = agent.json("POST", "/api/v1", {"type": "READ_FILE", "read_file": wanted})
+            data = base64.b64decode(answer["read_file"].get("data", ""))
+            if not data:
+                break
+            read += data
+        return read
+
+
+def _sandbox(state: Mapping[str, Any], task: Task) -> str:
+    """The directory of `task` on its agent."""
+    for framework in state["frameworks"] + state["completed_frameworks"]:
+        if framework["id"] != task.framework_id:
+            continue
+        for executor in framework["executors"] + framework["completed_executors"]:
+            tasks = executor["tasks"] + executor["queued_tasks"] + executor["completed_tasks"]
+            if executor["id"] == task.id or any(t["id"] == task.id for t in tasks):
+                if executor.get("type") == "DEFAULT":
+                    return f"{executor['directory']}/tasks/{task.id}"
+                return executor["directory"]
+    raise NotFoundError(404, f"the sandbox of task {task.id} is gone")
+
+
+class _Server:
+    """Requests for JSON, errors as exceptions."""
+
+    def __init__(self, base: str, timeout: float) -> None:
+        self._base = base
+        self._client = _native.HttpClient(base, timeout=timeout)
+
+    def bytes(self, method: str, path: str, body: Any = None) -> bytes:
+        try:
+            status, answer = self._client.request(method, path, None if body is None else json.dumps(body))
+        except TimeoutError:
+            raise
+        except ConnectionError as error:
+            raise UnreachableError(f"{self._base}: {error}") from None
+        if status < 300:
+            return answer
+        text = answer.decode(errors="replace")
+        try:
+            said = json.loads(text)
+            text = said.get("message", text)
+            if details := said.get("details"):
+                text += ": " + "; ".join(
+                    f"{detail.get('path', '')} {', '.join(detail.get('errors', []))}".strip()
+                    for detail in details if isinstance(detail, dict)
+                )
+        except (ValueError, AttributeError):
+            pass
+        raise (NotFoundError if status == 404 else ApiError)(status, text.strip())
+
+    def json(self, method: str, path: str, body: Any = None) -> Any:
+        answer = self.bytes(method, path, body)
+        return json.loads(answer) if answer else {}

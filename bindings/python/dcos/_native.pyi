@@ -1,0 +1,46 @@
+"""The compiled half: thin wrappers around the Rust library. Messages are JSON text."""
+
+from collections.abc import Callable
+
+__version__: str
+
+class HttpClient:
+    """Requests to one server, through the Rust client: leader redirects, gzip, timeouts."""
+
+    def __init__(self, base: str, *, timeout: float = 30.0) -> None:
+        """`base` is a URL such as `http://127.0.0.1:5050`, `timeout` in seconds."""
+
+    def request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+        """The status code and body of the answer.
+
+        Raises `ConnectionError` if nobody answers and `TimeoutError` if the answer takes too long.
+        """
+
+class SchedulerDriver:
+    """Keeps a framework subscribed; see `dcos.SchedulerDriver`."""
+
+    def __init__(
+        self,
+        master: str,
+        framework: str,
+        on_event: Callable[[str, str], None],
+        *,
+        suppressed_roles: list[str] = ...,
+        explicit_acknowledgement: bool = False,
+        protobuf: bool = False,
+    ) -> None:
+        """`framework` is a FrameworkInfo; `on_event` gets each event's name and its JSON."""
+
+    @property
+    def framework_id(self) -> str | None: ...
+    def run(self) -> bool:
+        """Blocks until stopped; true if the framework was torn down.
+
+        Raises `ConnectionRefusedError` with the master's words if it wants nothing of the framework.
+        """
+
+    def call(self, call: str) -> None:
+        """Sends a Call; its `framework_id` is filled in."""
+
+    def stop(self) -> None: ...
+    def teardown(self) -> None: ...
