@@ -85,6 +85,8 @@ def comparable(answer: http.client.HTTPResponse, text: bytes, ids: dict[str, str
     body: Any = text.decode(errors="replace")
     try:
         body = {"json": shape(json.loads(text))} if text else ""
+        if text.startswith(b'{"/'):
+            body = {"json": "paths"}
     except ValueError:
         for name, value in ids.items():
             body = body.replace(value, f"<{name}>")
@@ -174,6 +176,87 @@ OPERATOR = ["GET_HEALTH", "GET_FLAGS", "GET_VERSION", "GET_METRICS", "GET_LOGGIN
             "GET_MASTER", "GET_OPERATIONS"]
 
 
+AGENT_READS = ["state", "containers", "monitor/statistics", "flags", "health", "version", "no-such-route",
+               "files/browse?path=/no/such", "files/debug"]
+AGENT_OPERATOR = ["GET_HEALTH", "GET_FLAGS", "GET_VERSION", "GET_LOGGING_LEVEL", "GET_STATE", "GET_FRAMEWORKS",
+                  "GET_EXECUTORS", "GET_TASKS", "GET_AGENT", "GET_OPERATIONS", "GET_CONTAINERS"]
+
+
+def with_a_task(records: dict[str, dict], master: Master, stream: Stream, offer: dict, ids: dict[str, str]) -> None:
+    """Launches a task and looks at it from all sides: running, and after it was killed."""
+    headers = {**JSON, "Mesos-Stream-Id": ids["stream"]}
+    framework = {"value": ids["framework"]}
+    agent = {"value": ids["agent"]}
+
+    def call(kind: str, **fields: Any) -> None:
+        answer, text = master.ask(
+            "POST", "/api/v1/scheduler", {"type": kind, "framework_id": framework, **fields}, headers)
+        assert answer.status == 202, text
+
+    def updates(last: str) -> list[dict]:
+        seen = []
+        while not seen or seen[-1]["state"] != last:
+            status = stream.until("UPDATE")["update"]["status"]
+            if "uuid" in status:
+                call("ACKNOWLEDGE", acknowledge={
+                    "agent_id": agent, "task_id": status["task_id"], "uuid": status["uuid"]})
+            # The original's own executor is a stand-in here: what it adds is not compared.
+            seen.append({"state": status["state"], "source": status.get("source"),
+                         "reason": status.get("reason"), "uuid": "uuid" in status})
+        return seen
+
+    resources = [{"name": name, "type": "SCALAR", "scalar": {"value": value}, "allocation_info": {"role": "differential"}}
+                 for name, value in (("cpus", 0.1), ("mem", 32.0))]
+    task = {"task_id": {"value": "watched"}, "agent_id": agent, "name": "watched", "resources": resources,
+            "command": {"value": "sleep 600"}, "labels": {"labels": [{"key": "a", "value": "b"}]}}
+    call("ACCEPT", accept={"offer_ids": [offer["id"]], "operations": [
+        {"type": "LAUNCH", "launch": {"task_infos": [task]}}], "filters": {"refuse_seconds": 0.1}})
+    records["updates of a task that runs"] = {"last": updates("TASK_RUNNING")[-1]}
+
+    pid = json.loads(master.ask("GET", "/slaves")[1])["slaves"][0]["pid"]
+    node = Master(pid.split("@")[1])
+    for moment in ("a running task", "a killed task"):
+        for path in ("/state", "/tasks", "/frameworks", "/state-summary", "/slaves", "/tasks?task_id=watched"):
+            answer, text = master.ask("GET", path)
+            records[f"GET {path} with {moment}"] = comparable(answer, text, ids)
+        for kind in ("GET_STATE", "GET_TASKS", "GET_EXECUTORS"):
+            answer, text = master.ask("POST", "/api/v1", {"type": kind}, JSON)
+            records[f"operator {kind} with {moment}"] = comparable(answer, text, ids)
+        for path in AGENT_READS:
+            answer, text = node.ask("GET", f"/slave(1)/{path}" if "files" not in path else f"/{path}")
+            records[f"agent GET {path} with {moment}"] = comparable(answer, text, ids)
+        for kind in AGENT_OPERATOR:
+            body: dict[str, Any] = {"type": kind}
+            if kind == "GET_CONTAINERS":
+                body["get_containers"] = {}
+            answer, text = node.ask("POST", "/slave(1)/api/v1", body, JSON)
+            records[f"agent operator {kind} with {moment}"] = comparable(answer, text, ids)
+        if moment == "a running task":
+            call("KILL", kill={"task_id": task["task_id"]})
+            records["updates of a task that is killed"] = {"last": updates("TASK_KILLED")[-1]}
+            time.sleep(1)
+    for name, method, path, body, headers in [
+        ("executor: GET", "GET", "/slave(1)/api/v1/executor", None, {}),
+        ("executor: not JSON", "POST", "/slave(1)/api/v1/executor", "{", JSON),
+        ("executor: no content type", "POST", "/slave(1)/api/v1/executor", {}, {}),
+        ("executor: text", "POST", "/slave(1)/api/v1/executor", {}, {**JSON, "Content-Type": "text/plain"}),
+        ("executor: empty object", "POST", "/slave(1)/api/v1/executor", {}, JSON),
+        ("executor: unknown framework", "POST", "/slave(1)/api/v1/executor", {
+            "type": "MESSAGE", "framework_id": {"value": "x"}, "executor_id": {"value": "x"},
+            "message": {"data": "YQ=="}}, JSON),
+        ("executor: unknown executor", "POST", "/slave(1)/api/v1/executor", {
+            "type": "MESSAGE", "framework_id": framework, "executor_id": {"value": "x"},
+            "message": {"data": "YQ=="}}, JSON),
+        ("agent operator: unknown type", "POST", "/slave(1)/api/v1", {"type": "FLY"}, JSON),
+        ("agent operator: wait for none", "POST", "/slave(1)/api/v1", {
+            "type": "WAIT_CONTAINER", "wait_container": {"container_id": {"value": "x"}}}, JSON),
+        ("agent operator: kill none", "POST", "/slave(1)/api/v1", {
+            "type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "x"}}}, JSON),
+    ]:
+        answer, text = node.ask(method, path, body, headers)
+        records[name] = comparable(answer, text, ids)
+
+
 def answers(address: str) -> dict[str, dict]:
     """What the master at `address` answers to everything."""
     master = Master(address)
@@ -233,6 +316,10 @@ def answers(address: str) -> dict[str, dict]:
         note(f"operator {kind} with a framework", "POST", "/api/v1", {"type": kind}, JSON)
     for name, body, headers in scheduler_calls(ids):
         note(f"scheduler: {name}", "POST", "/api/v1/scheduler", body, headers)
+
+    master.ask("POST", "/api/v1/scheduler", {"type": "REVIVE", "framework_id": {"value": ids["framework"]}},
+               {**JSON, "Mesos-Stream-Id": ids["stream"]})
+    with_a_task(records, master, stream, offer["offers"]["offers"][0], ids)
 
     live = {**JSON, "Mesos-Stream-Id": ids["stream"]}
     framework = {"value": ids["framework"]}
