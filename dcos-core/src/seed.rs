@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// The reference implementation's output for the SplitMix64 state of zero; a change here
+    /// The reference implementation's output for the `SplitMix64` state of zero; a change here
     /// would make every recorded failing seed worthless.
     #[test]
     fn the_stream_of_a_number_never_changes() {

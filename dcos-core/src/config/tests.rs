@@ -55,7 +55,7 @@ fn defaults_fill_what_is_not_given() {
     let values = run(&Sources::new(["--work_dir=/w"]));
     assert_eq!(values.port("port"), 5051);
     assert!(values.switch("switch_user"));
-    assert_eq!(values.duration("gc_delay"), Duration::from_secs(604_800));
+    assert_eq!(values.duration("gc_delay"), Duration::from_hours(168));
     assert_eq!(values.opt_bytes("cache"), None);
     assert!((values.number("limit") - 1.0).abs() < f64::EPSILON);
     assert_eq!(values.list("isolation"), ["posix/cpu", "posix/mem"]);
