@@ -10,12 +10,17 @@
 //! | [`seed`] | [`seed::Seed`], randomness and uuids that repeat |
 //! | [`units`] | durations (`10secs`), sizes (`2GB`), percentages, as Mesos writes them |
 //! | [`ids`], [`roles`] | what a legal id and a legal role are; the role hierarchy |
+//! | [`resources`], [`attributes`] | what an agent has, the algebra of it, and what describes it |
+//! | [`labels`] | reading and comparing key-value labels |
 //! | [`config`] | flags, environment and file, with one meaning |
 //! | [`error`] | how a chain of errors is printed |
 
+pub mod attributes;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod labels;
+pub mod resources;
 pub mod roles;
 pub mod seed;
 pub mod time;
