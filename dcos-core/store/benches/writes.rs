@@ -1,0 +1,108 @@
+//! Durable writes a second, by one writer and by 64, beside the physical limit in the same run:
+//! appending to a file and `fdatasync`.
+//!
+//! `cargo bench -p dcos-store`; `-- --json` for machines.
+
+#![expect(clippy::print_stdout, reason = "a bench prints its table")]
+
+use std::{
+    env,
+    fs::File,
+    io::Write as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use dcos_store::{EmbeddedStore, Fence, StateStore, Term, Transaction};
+
+const RUN: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 5;
+const VALUE: [u8; 200] = [7; 200];
+
+fn main() -> outcome::Result {
+    let json = env::args().any(|argument| argument == "--json");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let directory = tempfile::tempdir_in(env::var_os("BENCH_DIR").unwrap_or_else(|| ".".into()))?;
+    if !json {
+        println!(
+            "{:<28}{:>14}{:>22}{:>10}",
+            "contestant", "writes/s", "spread", "of limit"
+        );
+    }
+    for writers in [1, 64] {
+        let mut limit = Vec::new();
+        let mut store = Vec::new();
+        for round in 0..ROUNDS {
+            let path = |kind: &str| directory.path().join(format!("{kind}-{writers}-{round}"));
+            limit.push(append(&path("limit"), writers)?);
+            store.push(runtime.block_on(embedded(&path("store"), writers))?);
+        }
+        let best = report(json, &format!("append+fdatasync, {writers}"), limit, None);
+        report(
+            json,
+            &format!("EmbeddedStore, {writers}"),
+            store,
+            Some(best),
+        );
+    }
+    Ok(())
+}
+
+/// Errors of a bench end it; they need no type.
+mod outcome {
+    pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+}
+
+/// The limit: as many records as there are writers in one append, then one sync.
+fn append(path: &Path, writers: usize) -> outcome::Result<f64> {
+    let mut file = File::create(path)?;
+    let records = VALUE.repeat(writers);
+    let begin = Instant::now();
+    let mut written = 0_u32;
+    while begin.elapsed() < RUN {
+        file.write_all(&records)?;
+        file.sync_data()?;
+        written += u32::try_from(writers)?;
+    }
+    Ok(f64::from(written) / begin.elapsed().as_secs_f64())
+}
+
+async fn embedded(path: &Path, writers: usize) -> outcome::Result<f64> {
+    let store = EmbeddedStore::open(path)?;
+    let begin = Instant::now();
+    let write = |writer: usize| {
+        let store = &store;
+        async move {
+            let mut written = 0_u32;
+            while begin.elapsed() < RUN {
+                let key = format!("{writer}/{}", written % 1000);
+                let put = Transaction::new(Fence::new("bench", Term(1))).put(key, &VALUE[..]);
+                store.transact(put).await?;
+                written += 1;
+            }
+            Ok::<u32, dcos_store::StoreError>(written)
+        }
+    };
+    let written = futures::future::try_join_all((0..writers).map(write)).await?;
+    Ok(f64::from(written.iter().sum::<u32>()) / begin.elapsed().as_secs_f64())
+}
+
+/// Prints median, spread and the ratio to the limit, and returns the median.
+fn report(json: bool, name: &str, mut rates: Vec<f64>, limit: Option<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    let (median, low, high) = (rates[rates.len() / 2], rates[0], rates[rates.len() - 1]);
+    let ratio = median / limit.unwrap_or(median);
+    if json {
+        println!(
+            r#"{{"contestant":"{name}","writes_per_second":{median:.0},"low":{low:.0},"high":{high:.0},"ratio":{ratio:.3}}}"#
+        );
+    } else {
+        println!(
+            "{name:<28}{median:>14.0}{:>22}{ratio:>10.2}",
+            format!("{low:.0} to {high:.0}")
+        );
+    }
+    median
+}
