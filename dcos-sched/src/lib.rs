@@ -1,3 +1,4 @@
 //! What runs where: SDK, allocator, master.
 
+pub mod allocator;
 pub mod sdk;
