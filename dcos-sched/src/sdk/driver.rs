@@ -95,6 +95,21 @@ enum End {
     Error(String),
 }
 
+/// The two ways a driver is told to stop.
+struct Stopping<'a> {
+    asked: &'a CancellationToken,
+    cancelled: &'a CancellationToken,
+}
+
+impl Stopping<'_> {
+    async fn wait(&self) {
+        tokio::select! {
+            () = self.asked.cancelled() => {}
+            () = self.cancelled.cancelled() => {}
+        }
+    }
+}
+
 impl SchedulerDriver {
     /// A driver that is not yet subscribed.
     pub fn new(config: DriverConfig, transport: Arc<dyn SchedulerTransport>) -> Self {
@@ -137,11 +152,9 @@ impl SchedulerDriver {
         cancel: &CancellationToken,
     ) -> Result<Stopped, DriverError> {
         let stop = self.handle.cancel.clone();
-        let stopping = async || {
-            tokio::select! {
-                () = cancel.cancelled() => {}
-                () = stop.cancelled() => {}
-            }
+        let stopping = Stopping {
+            asked: &stop,
+            cancelled: cancel,
         };
         let mut backoff = Backoff::new(
             self.config.backoff.0,
@@ -162,7 +175,7 @@ impl SchedulerDriver {
                 End::Broken => {
                     let wait = backoff.wait();
                     debug!(?wait, "subscribing anew");
-                    let _ = tokio::time::timeout(wait, stopping()).await;
+                    let _ = tokio::time::timeout(wait, stopping.wait()).await;
                 }
             }
         }
@@ -174,10 +187,10 @@ impl SchedulerDriver {
         &self,
         scheduler: &mut impl Scheduler,
         backoff: &mut Backoff,
-        stopping: &impl AsyncFn(),
+        stopping: &Stopping<'_>,
     ) -> Result<End, DriverError> {
         let subscription = tokio::select! {
-            () = stopping() => return Ok(End::Stopped),
+            () = stopping.wait() => return Ok(End::Stopped),
             subscription = self.handle.transport.subscribe(self.subscribe_call()) => subscription,
         };
         let mut subscription = match subscription {
@@ -195,7 +208,7 @@ impl SchedulerDriver {
         let mut patience = Duration::from_secs(15) * self.config.missed_heartbeats;
         loop {
             let event = tokio::select! {
-                () = stopping() => return Ok(End::Stopped),
+                () = stopping.wait() => return Ok(End::Stopped),
                 event = tokio::time::timeout(patience, subscription.events.recv()) => event,
             };
             let event = match event {
