@@ -1,0 +1,69 @@
+//! `/v2/deployments`: what is changing right now.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::request::Request;
+use super::{Reply, deployed, json_of, render};
+use crate::core::{DeploymentView, View};
+use crate::deployment::step_to_json;
+use crate::shell::Mailbox;
+
+pub(super) fn list(mailbox: &Mailbox) -> Response {
+    let view = mailbox.view();
+    let all: Vec<Value> = view
+        .deployments
+        .iter()
+        .map(|each| deployment(&view, each))
+        .collect();
+    json_of(&all)
+}
+
+fn deployment(view: &View, deployment: &DeploymentView) -> Value {
+    let plan = &deployment.plan;
+    let current = plan
+        .steps
+        .get(deployment.step)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let actions: Vec<Value> = current
+        .iter()
+        .map(|action| {
+            let instances = view.instances_of(&action.app);
+            let results: Vec<_> = instances.filter_map(|i| render::readiness(i)).collect();
+            json!({
+                "action": action.kind.name(),
+                "app": action.app,
+                "readinessCheckResults": results,
+            })
+        })
+        .collect();
+    let steps: Vec<Value> = plan.steps.iter().map(|step| step_to_json(step)).collect();
+    json!({
+        "id": plan.id,
+        "version": plan.version,
+        "affectedApps": plan.affected(),
+        "affectedPods": [],
+        "steps": steps,
+        "currentActions": actions,
+        "currentStep": deployment.step + 1,
+        "totalSteps": plan.steps.len(),
+    })
+}
+
+pub(super) async fn cancel(mailbox: &Mailbox, request: &Request, id: &str) -> Reply {
+    let (id, force) = (id.to_owned(), request.flag("force", false));
+    let plan = mailbox
+        .ask(move |core, now| core.cancel(now, &id, force))
+        .await?;
+    Ok(plan.map_or_else(
+        || {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::ACCEPTED;
+            response
+        },
+        |plan| deployed(&plan),
+    ))
+}

@@ -1,0 +1,166 @@
+//! Who this is: `/ping`, `/metrics`, `/v2/info`, `/v2/leader`, and a page for people.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::request::Request;
+use super::{json_of, leader, set, typed};
+use crate::config::Config;
+use crate::instance::Condition;
+use crate::shell::Mailbox;
+
+/// The Marathon whose API this is.
+const VERSION: &str = "1.11.24";
+
+pub(super) fn home() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::FOUND;
+    set(&mut response, "location", "/ui/");
+    response
+}
+
+pub(super) fn page(mailbox: &Mailbox) -> Response {
+    let view = mailbox.view();
+    let (apps, tasks) = (view.root.apps.len(), view.all_instances().count());
+    let page = format!(
+        "<!doctype html><title>Marathon</title><h1>Marathon</h1>\
+         <p>{apps} <a href=\"/v2/apps\">apps</a>, {tasks} <a href=\"/v2/tasks\">tasks</a>, \
+         {} <a href=\"/v2/deployments\">deployments</a>, {} \
+         <a href=\"/v2/queue\">waiting</a>.</p>",
+        view.deployments.len(),
+        view.queue.len(),
+    );
+    typed(StatusCode::OK, "text/html; charset=utf-8", page)
+}
+
+pub(super) fn ping(request: &Request) -> Response {
+    let any = request.headers.get(http::header::ACCEPT).is_none() || request.accepts("*/*");
+    if any || request.accepts("text/plain") || request.accepts("text/*") {
+        typed(StatusCode::OK, "text/plain", "pong")
+    } else if request.accepts("text/html") {
+        typed(StatusCode::OK, "text/html", "pong")
+    } else if request.accepts("application/json") {
+        typed(StatusCode::OK, "application/json", "\"pong\"")
+    } else {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response
+    }
+}
+
+pub(super) fn leader_of(mailbox: &Mailbox) -> Response {
+    json_of(&json!({"leader": leader(mailbox)}))
+}
+
+pub(super) fn metrics(mailbox: &Mailbox) -> Response {
+    let view = mailbox.view();
+    let count = |test: &dyn Fn(Condition) -> bool| {
+        view.all_instances()
+            .filter(|instance| test(instance.condition))
+            .count()
+    };
+    let gauge = |value: usize| json!({"value": value});
+    let staged = |condition| {
+        matches!(
+            condition,
+            Condition::Provisioned | Condition::Staging | Condition::Starting
+        )
+    };
+    let overdue = view
+        .queue
+        .iter()
+        .filter(|item| item.held_until.is_none())
+        .count();
+    json_of(&json!({
+        "version": "4.0.0",
+        "counters": {},
+        "gauges": {
+            "marathon.apps.active.gauge": gauge(view.root.apps.len()),
+            "marathon.pods.active.gauge": gauge(0),
+            "marathon.groups.active.gauge": gauge(view.root.groups.len()),
+            "marathon.deployments.active.gauge": gauge(view.deployments.len()),
+            "marathon.instances.running.gauge":
+                gauge(count(&|condition| condition == Condition::Running)),
+            "marathon.instances.staged.gauge": gauge(count(&staged)),
+            "marathon.instances.launch-overdue.gauge": gauge(overdue),
+        },
+        "histograms": {},
+        "meters": {},
+        "timers": {},
+    }))
+}
+
+pub(super) fn info(mailbox: &Mailbox) -> Response {
+    let view = mailbox.view();
+    let config = mailbox.config();
+    json_of(&json!({
+        "name": "marathon",
+        "version": VERSION,
+        "buildref": env!("CARGO_PKG_VERSION"),
+        "elected": true,
+        "leader": leader(mailbox),
+        "frameworkId": view.framework_id,
+        "marathon_config": marathon_config(config, view.master.as_deref()),
+        // Kept although there may be no ZooKeeper: clients read these keys.
+        "zookeeper_config": {
+            "zk": null,
+            "zk_compression": null,
+            "zk_compression_threshold": null,
+            "zk_connection_timeout": null,
+            "zk_max_node_size": null,
+            "zk_max_versions": config.max_versions,
+            "zk_session_timeout": null,
+            "zk_timeout": null,
+        },
+        "http_config": {"http_port": config.http_port, "https_port": null},
+    }))
+}
+
+fn marathon_config(config: &Config, master: Option<&str>) -> Value {
+    let millis = |duration: std::time::Duration| duration.as_millis();
+    json!({
+        "access_control_allow_origin": null,
+        "checkpoint": config.checkpoint,
+        "decline_offer_duration": millis(config.decline_offer_duration),
+        "default_network_name": config.default_network_name,
+        "env_vars_prefix": config.env_vars_prefix,
+        "executor": "//cmd",
+        "failover_timeout": config.failover_timeout.as_secs(),
+        "features": config.features,
+        "framework_name": config.framework_name,
+        "ha": true,
+        "hostname": config.hostname,
+        "launch_token": null,
+        "launch_token_refresh_interval": null,
+        "leader_proxy_connection_timeout_ms": null,
+        "leader_proxy_read_timeout_ms": null,
+        "local_port_max": config.local_port_max,
+        "local_port_min": config.local_port_min,
+        "maintenance_mode": false,
+        "master": config.master,
+        "max_instances_per_offer": config.max_instances_per_offer,
+        "mesos_bridge_name": config.mesos_bridge_name,
+        "mesos_heartbeat_failure_threshold": 5,
+        "mesos_heartbeat_interval": 15000,
+        "mesos_leader_ui_url": master.map(|master| format!("http://{master}/")),
+        "mesos_role": config.mesos_role,
+        "mesos_user": config.mesos_user,
+        "min_revive_offers_interval": millis(config.min_revive_offers_interval),
+        "new_group_enforce_role": if config.new_group_enforce_role { "top" } else { "off" },
+        "offer_matching_timeout": null,
+        "on_elected_prepare_timeout": null,
+        "reconciliation_initial_delay": 0,
+        "reconciliation_interval": millis(config.reconciliation_interval),
+        "scale_apps_initial_delay": 0,
+        "scale_apps_interval": 0,
+        "store_cache": true,
+        "task_launch_confirm_timeout": millis(config.task_launch_confirm_timeout),
+        "task_launch_timeout": millis(config.task_launch_timeout),
+        "task_lost_expunge_initial_delay": 0,
+        "task_lost_expunge_interval": 0,
+        "task_reservation_timeout": null,
+        "webui_url": config.webui_url,
+    })
+}

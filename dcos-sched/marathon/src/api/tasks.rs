@@ -1,0 +1,99 @@
+//! `/v2/tasks`: the tasks of all apps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::request::Request;
+use super::{Reply, apps, deployed, json_of, render, typed};
+use crate::core::{Kill, View};
+use crate::instance::{Condition, Instance, task_instance};
+use crate::model::shape;
+use crate::shell::Mailbox;
+use crate::{Error, PathId};
+
+pub(super) fn list(mailbox: &Mailbox, request: &Request) -> Response {
+    let view = mailbox.view();
+    if request.accepts("text/plain") && !request.accepts("application/json") {
+        return typed(StatusCode::OK, "text/plain", endpoints(&view));
+    }
+    let wanted: BTreeSet<String> = request
+        .params("status")
+        .chain(request.params("status[]"))
+        .map(str::to_lowercase)
+        .collect();
+    let matches = |instance: &Instance| match instance.condition {
+        Condition::Running => wanted.contains("running"),
+        Condition::Provisioned | Condition::Staging => wanted.contains("staging"),
+        _ => false,
+    };
+    let filters = wanted.contains("running") || wanted.contains("staging");
+    let tasks: Vec<Value> = view
+        .all_instances()
+        .filter(|instance| view.root.app(&instance.app).is_some())
+        .filter(|instance| !filters || matches(instance))
+        .map(|instance| render::task(&view, instance))
+        .collect();
+    json_of(&json!({"tasks": tasks}))
+}
+
+/// One line for each service port: app, port, and `host:port` of each running task. Gone from the
+/// original with 1.10, kept here for load balancers that still read it.
+fn endpoints(view: &View) -> String {
+    let mut lines = Vec::new();
+    for app in view.root.apps.values() {
+        let running: Vec<&Instance> = view
+            .instances_of(&app.id)
+            .filter(|instance| instance.condition == Condition::Running)
+            .map(AsRef::as_ref)
+            .collect();
+        let ports = app.service_ports();
+        let name = app.id.safe();
+        if ports.is_empty() {
+            let hosts: Vec<_> = running.iter().map(|i| i.agent.host.as_str()).collect();
+            lines.push(format!("{name}\t \t{}\n", hosts.join("\t")));
+        }
+        for (at, port) in ports.into_iter().enumerate() {
+            let of = |instance: &&Instance| {
+                let port = instance.ports.get(at).copied().flatten()?;
+                Some(format!("{}:{port}", instance.agent.host))
+            };
+            let all: Vec<_> = running.iter().filter_map(of).collect();
+            lines.push(format!("{name}\t{port}\t{}\n", all.join("\t")));
+        }
+    }
+    lines.concat()
+}
+
+pub(super) async fn kill(mailbox: &Mailbox, request: &Request) -> Reply {
+    let (scale, force) = (request.scale()?, request.flag("force", false));
+    let body = apps::parse(&request.body, shape::TASK_IDS)?;
+    let ids: Vec<String> = apps::typed(body["ids"].clone())?;
+    let view = mailbox.view();
+    let mut kill: Kill = BTreeMap::new();
+    for id in ids {
+        let instance = task_instance(&id)
+            .ok_or_else(|| Error::BadRequest(format!("Invalid task id '{id}'. [{id}]")))?;
+        let app: PathId = instance.app();
+        if view
+            .instances
+            .get(&app)
+            .is_some_and(|known| known.contains_key(&instance))
+        {
+            kill.entry(app).or_default().insert(instance);
+        }
+    }
+    if scale {
+        let plan = mailbox
+            .ask(move |core, now| core.kill_and_scale(now, &kill, force))
+            .await?;
+        return Ok(deployed(&plan));
+    }
+    let all = kill.into_values().flatten().collect();
+    let found = mailbox
+        .ask(move |core, now| Ok(core.kill(now, &all)))
+        .await?;
+    Ok(apps::tasks_answer(mailbox, &found))
+}

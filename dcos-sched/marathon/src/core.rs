@@ -1,0 +1,279 @@
+//! The state machine: everything Marathon knows and every decision it takes.
+//!
+//! [`Core`] has no clock, no randomness of its own and does no I/O. What happens goes in through
+//! [`Core::handle`] and the methods API calls use; what follows comes out as one [`Batch`]: rows for the
+//! store, and the calls and events that may leave once those rows are durable. If the store fails, the
+//! core must be thrown away and recovered from what is there.
+//!
+//! Every decision about instances is taken in one place, [`settle`]: wanted and actual are compared for
+//! the apps something happened to. A crash between any two steps is therefore no special case.
+
+mod change;
+mod health;
+mod history;
+mod kill;
+mod offers;
+mod recover;
+mod rows;
+mod settle;
+mod status;
+mod subscription;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dcos_core::seed::Seed;
+use dcos_core::time::Time;
+use dcos_proto::mesos::{AgentId, FrameworkId, TaskId};
+use dcos_proto::scheduler::{Call, call, event};
+
+use crate::config::Config;
+use crate::deployment::Plan;
+use crate::event::Event;
+use crate::instance::{Instance, InstanceId};
+use crate::matching::Site;
+use crate::model::RootGroup;
+use crate::queue::LaunchQueue;
+use crate::{PathId, Timestamp};
+
+pub(crate) use change::RESTART;
+pub use change::{Change, Kill};
+pub use health::Probe;
+pub use history::History;
+pub use recover::RecoverError;
+pub use rows::{PREFIX, Row};
+pub use view::{DeploymentView, QueueItem, TaskFailure, View};
+
+/// What happens to the core.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Something the master says.
+    Event(Box<dcos_proto::scheduler::Event>),
+    /// The connection to the master is gone.
+    Disconnected,
+    /// A check of an instance came to an end.
+    Probed(Probe),
+    /// Nothing but that time passes.
+    Tick,
+}
+
+/// What follows: first the rows, then, once they are durable, the rest in this order.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// For the store, in one transaction.
+    pub rows: Vec<Row>,
+    /// For the master.
+    pub calls: Vec<Call>,
+    /// For listeners.
+    pub events: Vec<Event>,
+    /// The framework was removed or refused; going on makes no sense.
+    pub fatal: Option<String>,
+}
+
+impl Batch {
+    /// Whether nothing follows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+            && self.calls.is_empty()
+            && self.events.is_empty()
+            && self.fatal.is_none()
+    }
+}
+
+/// A deployment under way.
+#[derive(Clone, Debug)]
+struct Running {
+    plan: Arc<Plan>,
+    /// The step it is at; found anew after a crash.
+    step: usize,
+    /// The instances named to go, kept with the deployment.
+    kill: BTreeMap<PathId, BTreeSet<InstanceId>>,
+}
+
+/// The instances of one app.
+type Instances = BTreeMap<InstanceId, Arc<Instance>>;
+
+/// Everything Marathon knows.
+#[derive(Debug)]
+pub struct Core {
+    config: Arc<Config>,
+    seed: Seed,
+    framework_id: Option<FrameworkId>,
+    /// The tree users want.
+    root: Arc<RootGroup>,
+    history: Arc<History>,
+    deployments: BTreeMap<String, Running>,
+    instances: BTreeMap<PathId, Arc<Instances>>,
+    queue: LaunchQueue,
+    failures: BTreeMap<PathId, Arc<TaskFailure>>,
+    /// Kills under way and when each was last sent.
+    kills: BTreeMap<InstanceId, Option<Timestamp>>,
+    subscription: subscription::Subscription,
+    /// Apps that wait for their delay to pass before they may launch.
+    held: BTreeSet<PathId>,
+    /// Instances that failed a check too often and are to be killed.
+    unhealthy: BTreeSet<InstanceId>,
+    /// Apps something happened to.
+    dirty: BTreeSet<PathId>,
+    batch: Batch,
+}
+
+impl Core {
+    /// The framework's id, once a master gave one.
+    pub fn framework_id(&self) -> Option<&FrameworkId> {
+        self.framework_id.as_ref()
+    }
+
+    /// All roles of apps, and the default one.
+    pub fn roles(&self) -> BTreeSet<String> {
+        let of_apps = self.root.apps.values().map(|app| app.role.clone());
+        let of_instances = self.all_instances().map(|instance| instance.role.clone());
+        of_apps
+            .chain(of_instances)
+            .chain([self.config.mesos_role.clone()])
+            .collect()
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        let now = Timestamp::from(now);
+        match input {
+            Input::Event(event) => self.event(now, *event),
+            Input::Disconnected => self.disconnected(now),
+            Input::Probed(probe) => self.probed(now, probe),
+            Input::Tick => {}
+        }
+        self.tick(now);
+        self.settle(now);
+    }
+
+    /// What follows from everything taken in since the last time.
+    pub fn take(&mut self) -> Batch {
+        std::mem::take(&mut self.batch)
+    }
+
+    /// When time alone has consequences next.
+    pub fn next_deadline(&self, now: Time) -> Option<Time> {
+        let now = Timestamp::from(now);
+        let moments = [
+            self.subscription.next_deadline(&self.config),
+            self.queue.next_due(now),
+            self.next_kill(),
+            self.next_instance_deadline(),
+        ];
+        let next = moments.into_iter().flatten().min()?;
+        Some(Time::from_millis(
+            u64::try_from(next.millis()).unwrap_or_default(),
+        ))
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        self.expire_instances(now);
+        for id in std::mem::take(&mut self.unhealthy) {
+            self.end_unhealthy(now, &id);
+        }
+        self.resend_kills(now);
+        self.reconcile_if_due(now);
+    }
+
+    fn event(&mut self, now: Timestamp, event: dcos_proto::scheduler::Event) {
+        use event::Type;
+        match event.r#type() {
+            Type::Subscribed => {
+                if let Some(subscribed) = event.subscribed {
+                    self.subscribed(now, &subscribed);
+                }
+            }
+            Type::Offers => {
+                let offers = event.offers.map(|offers| offers.offers).unwrap_or_default();
+                self.offers(now, offers);
+            }
+            Type::Update => {
+                if let Some(update) = event.update {
+                    self.status(now, &update.status);
+                }
+            }
+            Type::Message => {
+                if let Some(message) = event.message {
+                    let (executor, agent) = (&message.executor_id.value, &message.agent_id.value);
+                    let event = Event::framework_message(now, executor, agent, &message.data);
+                    self.batch.events.push(event);
+                }
+            }
+            Type::Error => {
+                let text = event.error.map(|error| error.message).unwrap_or_default();
+                self.batch.fatal = Some(text);
+            }
+            // Offers are answered at once, so none is left to rescind; a lost agent's tasks are told of
+            // one by one; inverse offers and operations are not ours.
+            Type::Unknown
+            | Type::InverseOffers
+            | Type::Rescind
+            | Type::RescindInverseOffer
+            | Type::UpdateOperationStatus
+            | Type::Failure
+            | Type::Heartbeat => {}
+        }
+    }
+
+    fn all_instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances
+            .values()
+            .flat_map(|instances| instances.values())
+    }
+
+    fn instance(&self, id: &InstanceId) -> Option<&Arc<Instance>> {
+        self.instances.get(&id.app())?.get(id)
+    }
+
+    /// Sets an instance; it is kept durably unless only unkept fields changed.
+    fn put_instance(&mut self, instance: Instance, durably: bool) {
+        if durably {
+            self.batch.rows.push(rows::instance(&instance));
+        }
+        self.dirty.insert(instance.app.clone());
+        let of_app = self.instances.entry(instance.app.clone()).or_default();
+        Arc::make_mut(of_app).insert(instance.id.clone(), Arc::new(instance));
+    }
+
+    fn remove_instance(&mut self, id: &InstanceId) {
+        let app = id.app();
+        self.kills.remove(id);
+        self.batch.rows.push(Row::delete(rows::instance_key(id)));
+        if let Some(of_app) = self.instances.get_mut(&app) {
+            Arc::make_mut(of_app).remove(id);
+            if of_app.is_empty() {
+                self.instances.remove(&app);
+            }
+        }
+        self.dirty.insert(app);
+    }
+
+    fn call(&mut self, kind: call::Type, fill: impl FnOnce(&mut Call)) {
+        let mut call = Call {
+            framework_id: self.framework_id.clone(),
+            r#type: Some(kind as i32),
+            ..Call::default()
+        };
+        fill(&mut call);
+        self.batch.calls.push(call);
+    }
+
+    fn kill_call(&mut self, instance: &Instance) {
+        let kill = call::Kill {
+            task_id: TaskId::from(instance.task_id.as_str()),
+            agent_id: Some(AgentId::from(instance.agent.id.as_str())),
+            ..call::Kill::default()
+        };
+        self.call(call::Type::Kill, |call| call.kill = Some(kill));
+    }
+
+    fn site(&self, offer: &dcos_proto::mesos::Offer, now: Timestamp) -> Site {
+        let nanos = now.millis().saturating_mul(1_000_000);
+        Site::of(offer, self.subscription.home_region.clone(), nanos)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,446 @@
+//! Changes of the tree, and the deployments they start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dcos_core::time::Time;
+
+use super::history::TreeChange;
+use super::{Core, History, Row, Running, rows};
+use crate::config::Config;
+use crate::deployment::{Plan, revert};
+use crate::event::Event;
+use crate::instance::InstanceId;
+use crate::model::{App, RootGroup, VersionInfo};
+use crate::normalize::Rules;
+use crate::{Error, PathId, Timestamp, validate};
+
+/// Instances that go in any case, by app.
+pub type Kill = BTreeMap<PathId, BTreeSet<InstanceId>>;
+
+/// What a change of the tree can look at.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// The tree as it is.
+    pub root: &'a RootGroup,
+    /// Earlier versions.
+    pub history: &'a History,
+    /// The settings.
+    pub config: &'a Config,
+    /// The version of the new tree, and of every app that changes.
+    pub version: Timestamp,
+}
+
+impl Change<'_> {
+    /// What validity of the service at `id` depends on.
+    pub fn rules(&self, id: &PathId) -> Rules {
+        let default = self.config.mesos_role.clone();
+        let mut rules = Rules {
+            features: self.config.features.clone(),
+            default_network_name: self.config.default_network_name.clone(),
+            mesos_bridge_name: self.config.mesos_bridge_name.clone(),
+            default_role: default.clone(),
+            valid_roles: BTreeSet::new(),
+        };
+        rules
+            .valid_roles
+            .extend(self.root.app(id).map(|app| app.role.clone()));
+        match id.top_level() {
+            None => {
+                rules.valid_roles = BTreeSet::from([default]);
+            }
+            Some(top) => {
+                let enforce = self
+                    .root
+                    .groups
+                    .get(&top)
+                    .map_or(self.config.new_group_enforce_role, |group| {
+                        group.enforce_role.unwrap_or_default()
+                    });
+                let group_role = top.name().to_owned();
+                if enforce {
+                    rules.default_role.clone_from(&group_role);
+                } else {
+                    rules.valid_roles.insert(default);
+                }
+                rules.valid_roles.insert(group_role);
+            }
+        }
+        rules
+    }
+
+    /// The copy of the tree a change is made in.
+    pub fn copy(&self) -> RootGroup {
+        RootGroup {
+            version: self.version,
+            ..self.root.clone()
+        }
+    }
+}
+
+impl Core {
+    /// Changes the tree and starts the deployment that leads there.
+    ///
+    /// `force` cancels deployments that are in the way; `kill` names instances that go in any case.
+    ///
+    /// # Errors
+    /// Whatever `change` refuses, rules of the whole tree, and [`Error::Locked`].
+    pub fn change(
+        &mut self,
+        now: Time,
+        force: bool,
+        kill: &Kill,
+        change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error>,
+    ) -> Result<Arc<Plan>, Error> {
+        let (now, target) = self.target(now, change)?;
+        let (before, target) = (Arc::clone(&self.root), Arc::new(target));
+        let plan = Arc::new(Plan::new(
+            self.seed.uuid(),
+            before,
+            Arc::clone(&target),
+            kill,
+        ));
+        self.make_way(now, &plan, force)?;
+        self.commit(&target);
+        self.start(now, &plan, kill.clone());
+        self.settle(now);
+        Ok(plan)
+    }
+
+    /// The steps a change would start, without making it.
+    ///
+    /// # Errors
+    /// As [`Core::change`], but for locks.
+    pub fn dry_run(
+        &self,
+        now: Time,
+        change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error>,
+    ) -> Result<Plan, Error> {
+        let (_, target) = self.target(now, change)?;
+        Ok(Plan::new(
+            String::new(),
+            Arc::clone(&self.root),
+            Arc::new(target),
+            &Kill::new(),
+        ))
+    }
+
+    /// Changes what needs no deployment.
+    ///
+    /// # Errors
+    /// Whatever `change` refuses.
+    pub fn patch(
+        &mut self,
+        now: Time,
+        change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error>,
+    ) -> Result<(), Error> {
+        let (_, target) = self.target(now, change)?;
+        self.commit(&Arc::new(target));
+        Ok(())
+    }
+
+    /// Cancels a deployment: with `force` it stops where it is, else its change is taken back by a new
+    /// deployment, which is returned.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and those of the new deployment.
+    pub fn cancel(&mut self, now: Time, id: &str, force: bool) -> Result<Option<Arc<Plan>>, Error> {
+        let Some(running) = self.deployments.get(id) else {
+            return Err(Error::unknown_deployment(id));
+        };
+        let plan = Arc::clone(&running.plan);
+        if force {
+            let now = Timestamp::from(now);
+            self.end(now, id, "canceled by force");
+            self.settle(now);
+            return Ok(None);
+        }
+        let undo = |change: &Change<'_>| Ok(revert(&plan, change.root, change.version));
+        self.change(now, true, &Kill::new(), undo).map(Some)
+    }
+
+    fn target(
+        &self,
+        now: Time,
+        change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error>,
+    ) -> Result<(Timestamp, RootGroup), Error> {
+        let now = Timestamp::from(now);
+        // Versions are names: no two may be equal, whatever the clock says.
+        let version = now.max(self.root.version.next());
+        let scope = Change {
+            root: &self.root,
+            history: &self.history,
+            config: &self.config,
+            version,
+        };
+        let mut target = change(&scope)?;
+        target.version = version;
+        self.give_service_ports(&mut target)?;
+        self.set_versions(&mut target);
+        validate::group::root(&target)?;
+        if let Some(most) = self.config.max_apps
+            && target.apps.len() > most
+            && target.apps.len() > self.root.apps.len()
+        {
+            let text = format!("This Marathon instance may only handle up to {most} Apps!");
+            return Err(Error::invalid("/", text));
+        }
+        Ok((now, target))
+    }
+
+    /// Gives each app that changed its version, and each that did not its old definition back.
+    fn set_versions(&self, target: &mut RootGroup) {
+        let version = target.version;
+        let mut touched = BTreeSet::new();
+        for (id, app) in &mut target.apps {
+            let old = self.root.app(id);
+            if old.is_some_and(|old| Arc::ptr_eq(old, app)) {
+                continue;
+            }
+            // A definition that already has its versions is an earlier one that comes back.
+            if app.version_info.is_none() {
+                let info = match old {
+                    Some(old) if app.version != RESTART && old.same_config(app) => {
+                        if old.instances == app.instances {
+                            *app = Arc::clone(old);
+                            continue;
+                        }
+                        VersionInfo {
+                            last_scaling_at: version,
+                            last_config_change_at: old.config_version(),
+                        }
+                    }
+                    _ => VersionInfo {
+                        last_scaling_at: version,
+                        last_config_change_at: version,
+                    },
+                };
+                let app = Arc::make_mut(app);
+                (app.version, app.version_info) = (version, Some(info));
+            }
+            touched.insert(id.parent());
+        }
+        let gone = self
+            .root
+            .apps
+            .keys()
+            .filter(|id| !target.apps.contains_key(*id));
+        touched.extend(gone.map(PathId::parent));
+        let changed = target
+            .groups
+            .iter()
+            .filter(|(id, group)| self.root.groups.get(*id) != Some(group));
+        touched.extend(changed.map(|(id, _)| id.clone()));
+        for group in touched
+            .iter()
+            .flat_map(PathId::ancestors)
+            .chain([PathId::root()])
+        {
+            if let Some(group) = target.groups.get_mut(&group) {
+                group.version = version;
+            }
+        }
+    }
+
+    /// Replaces service ports of 0: by the one the app had, else by one nobody has.
+    fn give_service_ports(&self, target: &mut RootGroup) -> Result<(), Error> {
+        let unassigned: Vec<PathId> = target
+            .apps
+            .values()
+            .filter(|app| app.service_ports().contains(&0))
+            .map(|app| app.id.clone())
+            .collect();
+        if unassigned.is_empty() {
+            return Ok(());
+        }
+        let mut used: BTreeSet<u16> = target
+            .apps
+            .values()
+            .flat_map(|app| app.service_ports())
+            .collect();
+        let mut candidates = self.config.local_port_min..=self.config.local_port_max;
+        for id in unassigned {
+            let mut kept = self
+                .root
+                .app(&id)
+                .map(|old| old.service_ports())
+                .unwrap_or_default();
+            kept.retain(|port| *port != 0);
+            let Some(app) = target.apps.get_mut(&id).map(Arc::make_mut) else {
+                continue;
+            };
+            let own = app.service_ports();
+            kept.retain(|port| !own.contains(port));
+            kept.reverse();
+            for port in service_ports_mut(app).filter(|port| **port == 0) {
+                let next = kept
+                    .pop()
+                    .or_else(|| candidates.find(|port| !used.contains(port)));
+                let Some(next) = next else {
+                    return Err(Error::Unprocessable(
+                        "No more free service ports".to_owned(),
+                    ));
+                };
+                used.insert(next);
+                *port = next;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cancels the deployments in the way of `plan`, if that is asked for.
+    fn make_way(&mut self, now: Timestamp, plan: &Plan, force: bool) -> Result<(), Error> {
+        let affected = plan.affected();
+        let in_the_way: Vec<String> = self
+            .deployments
+            .iter()
+            .filter(|(_, running)| !running.plan.affected().is_disjoint(&affected))
+            .map(|(id, _)| id.clone())
+            .collect();
+        if !force && !in_the_way.is_empty() {
+            return Err(Error::Locked(in_the_way));
+        }
+        let most = self.config.max_running_deployments;
+        if !plan.steps.is_empty() && self.deployments.len() - in_the_way.len() >= most {
+            return Err(Error::TooManyDeployments(most));
+        }
+        for id in in_the_way {
+            self.end(now, &id, "canceled by a later deployment");
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, now: Timestamp, id: &str, reason: &str) {
+        if let Some(running) = self.deployments.remove(id) {
+            self.batch.rows.push(Row::delete(rows::deployment_key(id)));
+            self.batch
+                .events
+                .push(Event::deployment_failed(now, &running.plan, reason));
+            self.dirty
+                .extend(running.plan.affected().into_iter().cloned());
+        }
+    }
+
+    /// Makes `target` the tree that is wanted.
+    fn commit(&mut self, target: &Arc<RootGroup>) {
+        let change = TreeChange::between(&self.root, target);
+        for (id, (_, version)) in &change.apps {
+            self.batch.rows.push(rows::wanted(id, *version));
+            if let Some(app) = target.app(id)
+                && self.history.spec(id, app.version).is_none()
+            {
+                self.batch.rows.push(rows::spec(app));
+                Arc::make_mut(&mut self.history).add_spec(Arc::clone(app));
+            }
+            if version.is_none() && self.failures.remove(id).is_some() {
+                self.batch.rows.push(Row::delete(rows::failure_key(id)));
+            }
+            self.dirty.insert(id.clone());
+        }
+        for (id, (_, group)) in &change.groups {
+            self.batch.rows.push(rows::group(id, group.as_ref()));
+        }
+        self.batch.rows.push(rows::change(target.version, &change));
+        self.batch.rows.push(rows::root(target.version));
+        Arc::make_mut(&mut self.history).add_change(target.version, change);
+        self.root = Arc::clone(target);
+        self.collect_history();
+    }
+
+    fn collect_history(&mut self) {
+        let oldest = self
+            .deployments
+            .values()
+            .map(|running| running.plan.version)
+            .min();
+        let Self {
+            root,
+            instances,
+            deployments,
+            history,
+            config,
+            ..
+        } = self;
+        let rows = Arc::make_mut(history).collect(config.max_versions, oldest, |id, version| {
+            let of_instance = || {
+                instances
+                    .get(id)
+                    .is_some_and(|all| all.values().any(|i| i.version == version))
+            };
+            let of_deployment = || {
+                deployments.values().any(|running| {
+                    let in_tree =
+                        |root: &RootGroup| root.app(id).is_some_and(|app| app.version == version);
+                    in_tree(&running.plan.original) || in_tree(&running.plan.target)
+                })
+            };
+            root.app(id).is_some_and(|app| app.version == version)
+                || of_instance()
+                || of_deployment()
+        });
+        self.batch.rows.extend(rows);
+    }
+
+    fn start(&mut self, now: Timestamp, plan: &Arc<Plan>, kill: Kill) {
+        self.batch
+            .events
+            .push(Event::group_changed(now, &PathId::root(), plan.version));
+        let (original, target) = (&plan.original, &plan.target);
+        for id in plan.affected() {
+            let checks = |app: Option<&Arc<App>>| {
+                app.map(|app| app.health_checks.clone()).unwrap_or_default()
+            };
+            let (old, new) = (checks(original.app(id)), checks(target.app(id)));
+            if !old.is_empty() && old != new {
+                self.batch.events.push(Event::checks_removed(now, id));
+            }
+            if let Some(app) = target.app(id).filter(|_| old != new) {
+                let added = new.iter().map(|check| Event::check_added(now, app, check));
+                self.batch.events.extend(added);
+            }
+        }
+        for action in plan.steps.iter().flatten() {
+            if action.kind == crate::deployment::ActionKind::Restart {
+                self.queue.backoff().reset(&action.app);
+            }
+        }
+        if plan.steps.is_empty() {
+            self.batch.events.push(Event::deployment_success(now, plan));
+            return;
+        }
+        let running = Running {
+            plan: Arc::clone(plan),
+            step: 0,
+            kill,
+        };
+        self.batch.rows.push(rows::deployment(&running));
+        if let Some(step) = plan.steps.first() {
+            self.batch
+                .events
+                .push(Event::deployment_info(now, plan, step));
+        }
+        self.dirty.extend(plan.affected().into_iter().cloned());
+        self.deployments.insert(plan.id.clone(), running);
+    }
+}
+
+/// The version of a definition that shall be restarted although nothing in it changed.
+pub(crate) const RESTART: Timestamp = Timestamp::from_millis(i64::MIN);
+
+fn service_ports_mut(app: &mut App) -> Box<dyn Iterator<Item = &mut u16> + '_> {
+    if app.port_mappings().is_empty() {
+        Box::new(
+            app.port_definitions
+                .iter_mut()
+                .flatten()
+                .map(|port| &mut port.port),
+        )
+    } else {
+        let mappings = app
+            .container
+            .iter_mut()
+            .filter_map(|c| c.port_mappings.as_mut())
+            .flatten();
+        Box::new(mappings.map(|mapping| &mut mapping.service_port))
+    }
+}

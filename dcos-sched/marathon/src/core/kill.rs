@@ -1,0 +1,204 @@
+//! Ending instances: asking, asking again, and giving up those nobody can be asked about.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dcos_core::time::Time;
+
+use super::{Core, Kill};
+use crate::instance::{Condition, Goal, Instance, InstanceId};
+use crate::model::UnreachableStrategy;
+use crate::{PathId, Timestamp};
+
+impl Core {
+    /// Kills instances at a user's wish; their app replaces them. Returns those there were.
+    pub fn kill(&mut self, now: Time, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
+        let now = Timestamp::from(now);
+        let found: Vec<_> = ids
+            .iter()
+            .filter_map(|id| self.instance(id))
+            .cloned()
+            .collect();
+        for instance in &found {
+            self.end_instance(now, instance);
+        }
+        self.settle(now);
+        found
+    }
+
+    /// Kills instances and lowers the number of wanted ones by as many.
+    ///
+    /// # Errors
+    /// Those of [`Core::change`].
+    pub fn kill_and_scale(
+        &mut self,
+        now: Time,
+        kill: &Kill,
+        force: bool,
+    ) -> Result<Arc<crate::deployment::Plan>, crate::Error> {
+        let leaving: Vec<(PathId, u32)> = kill
+            .iter()
+            .map(|(app, ids)| {
+                let staying = |id: &&InstanceId| {
+                    self.instance(id).is_some_and(|instance| {
+                        instance.is_active()
+                            && !instance.is_leaving()
+                            && instance.condition != Condition::Killing
+                    })
+                };
+                let count = ids.iter().filter(staying).count();
+                (app.clone(), u32::try_from(count).unwrap_or(u32::MAX))
+            })
+            .collect();
+        self.change(now, force, kill, |change| {
+            let mut root = change.copy();
+            for (app, count) in leaving {
+                if let Some(app) = root.apps.get_mut(&app).map(Arc::make_mut) {
+                    app.instances = app.instances.saturating_sub(count);
+                    app.version_info = None;
+                }
+            }
+            Ok(root)
+        })
+    }
+
+    /// Means an instance to go, for good.
+    pub(super) fn decommission(&mut self, now: Timestamp, id: &InstanceId) {
+        let Some(instance) = self.instance(id).cloned() else {
+            return;
+        };
+        if !instance.is_leaving() {
+            let leaving = Instance {
+                goal: Goal::Decommissioned,
+                ..(*instance).clone()
+            };
+            self.put_instance(leaving, true);
+        }
+        self.end_instance(now, &instance);
+    }
+
+    /// Kills an instance that failed a check too often; its app replaces it.
+    pub(super) fn end_unhealthy(&mut self, now: Timestamp, id: &InstanceId) {
+        if let Some(instance) = self.instance(id).cloned() {
+            self.end_instance(now, &instance);
+        }
+    }
+
+    fn end_instance(&mut self, now: Timestamp, instance: &Arc<Instance>) {
+        if instance.condition.is_unreachable() {
+            // Nobody there to ask; should it come back it is unknown, and killed for that.
+            self.remove_instance(&instance.id);
+            return;
+        }
+        self.kills.entry(instance.id.clone()).or_insert(None);
+        self.resend_kills(now);
+    }
+
+    /// Sends kills that were not yet sent or not confirmed, as many as may be under way.
+    pub(super) fn resend_kills(&mut self, now: Timestamp) {
+        if !self.subscription.connected {
+            return;
+        }
+        let retry = self.config.kill_retry_timeout;
+        let mut under_way = self.kills.values().flatten().count();
+        let due: Vec<InstanceId> = self
+            .kills
+            .iter()
+            .filter(|(_, sent)| sent.is_none_or(|sent| sent + retry <= now))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in due {
+            let Some(instance) = self.instance(&id).cloned() else {
+                self.kills.remove(&id);
+                continue;
+            };
+            let first = self.kills.get(&id).is_some_and(Option::is_none);
+            if first && under_way >= self.config.kill_chunk_size {
+                continue;
+            }
+            under_way += usize::from(first);
+            self.kill_call(&instance);
+            self.kills.insert(id, Some(now));
+        }
+    }
+
+    pub(super) fn next_kill(&self) -> Option<Timestamp> {
+        if !self.subscription.connected {
+            return None;
+        }
+        let retry = self.config.kill_retry_timeout;
+        self.kills
+            .values()
+            .flatten()
+            .map(|sent| *sent + retry)
+            .min()
+    }
+
+    /// Instances whose time is up: launches nobody confirms, and agents out of reach for too long.
+    pub(super) fn expire_instances(&mut self, now: Timestamp) {
+        let due: Vec<_> = self
+            .all_instances()
+            .filter(|instance| self.expiry(instance).is_some_and(|at| at <= now))
+            .cloned()
+            .collect();
+        for instance in due {
+            match instance.condition {
+                Condition::Unreachable if replaced_but_kept(&instance, now) => {
+                    let mut inactive = (*instance).clone();
+                    inactive.condition = Condition::UnreachableInactive;
+                    self.batch
+                        .events
+                        .push(crate::event::Event::instance_changed(now, &inactive));
+                    self.put_instance(inactive, true);
+                }
+                Condition::Unreachable | Condition::UnreachableInactive => {
+                    self.remove_instance(&instance.id);
+                }
+                Condition::Provisioned => {
+                    // The launch may be on its way still, so the task is killed as well.
+                    if self.subscription.connected {
+                        self.kill_call(&instance);
+                    }
+                    self.remove_instance(&instance.id);
+                }
+                _ => self.end_instance(now, &instance),
+            }
+        }
+    }
+
+    fn expiry(&self, instance: &Instance) -> Option<Timestamp> {
+        let after = |seconds| instance.since + std::time::Duration::from_secs(seconds);
+        match (instance.condition, instance.unreachable_strategy) {
+            (Condition::Unreachable, UnreachableStrategy::Enabled(unreachable)) => {
+                Some(after(unreachable.inactive_after_seconds))
+            }
+            (Condition::UnreachableInactive, UnreachableStrategy::Enabled(unreachable)) => {
+                Some(after(unreachable.expunge_after_seconds))
+            }
+            (Condition::Provisioned, _) => {
+                Some(instance.since + self.config.task_launch_confirm_timeout)
+            }
+            (Condition::Staging | Condition::Starting, _)
+                if !self.kills.contains_key(&instance.id) =>
+            {
+                Some(instance.since + self.config.task_launch_timeout)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn next_instance_deadline(&self) -> Option<Timestamp> {
+        self.all_instances()
+            .filter_map(|instance| self.expiry(instance))
+            .min()
+    }
+}
+
+fn replaced_but_kept(instance: &Instance, now: Timestamp) -> bool {
+    match instance.unreachable_strategy {
+        UnreachableStrategy::Disabled(_) => false,
+        UnreachableStrategy::Enabled(unreachable) => {
+            now.since(instance.since).as_secs() < unreachable.expunge_after_seconds
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Taking up where an earlier life left off.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dcos_core::seed::Seed;
+use dcos_core::time::Time;
+use dcos_proto::mesos::FrameworkId;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::history::TreeChange;
+use super::{Core, History, Kill, PREFIX, Running, TaskFailure};
+use crate::config::Config;
+use crate::deployment::Plan;
+use crate::instance::Instance;
+use crate::model::{App, Group, RootGroup};
+use crate::queue::LaunchQueue;
+use crate::{PathId, Timestamp};
+
+/// The store holds something this version cannot make sense of.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// A row that cannot be read.
+    #[error("row {key} is not readable: {source}")]
+    Unreadable {
+        /// The row.
+        key: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A row of a kind nobody knows, such as one of a later version.
+    #[error("row {0} is of an unknown kind")]
+    Unknown(String),
+    /// A row names another that is not there.
+    #[error("row {0} names a version that is not there")]
+    Dangling(String),
+    /// There are instances, but not the framework they were launched by.
+    #[error("there are instances but no framework id: they would be lost")]
+    NoFramework,
+}
+
+#[derive(Deserialize)]
+struct DeploymentRow {
+    id: String,
+    version: Timestamp,
+    kill: Kill,
+}
+
+/// Rows, sorted by kind.
+#[derive(Default)]
+struct Rows {
+    framework: Option<String>,
+    version: Timestamp,
+    groups: BTreeMap<PathId, Group>,
+    wanted: BTreeMap<PathId, Timestamp>,
+    history: History,
+    deployments: Vec<DeploymentRow>,
+    instances: Vec<Instance>,
+    failures: BTreeMap<PathId, Arc<TaskFailure>>,
+}
+
+impl Core {
+    /// A core that knows what `rows` (all with [`PREFIX`]) tell; none is a first start.
+    ///
+    /// # Errors
+    /// [`RecoverError`]: nothing is guessed and nothing dropped.
+    pub fn recover<'a>(
+        config: Arc<Config>,
+        seed: Seed,
+        now: Time,
+        rows: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Self, RecoverError> {
+        let mut sorted = Rows::default();
+        for (key, value) in rows {
+            sorted.add(key, value)?;
+        }
+        if sorted.framework.is_none() && !sorted.instances.is_empty() {
+            return Err(RecoverError::NoFramework);
+        }
+        let root = Arc::new(sorted.root()?);
+        let mut deployments = BTreeMap::new();
+        for row in sorted.deployments {
+            let dangling = || RecoverError::Dangling(super::rows::deployment_key(&row.id));
+            let original = sorted
+                .history
+                .root_before(&root, row.version)
+                .ok_or_else(dangling)?;
+            let target = sorted
+                .history
+                .root_at(&root, row.version)
+                .ok_or_else(dangling)?;
+            let plan = Plan::new(
+                row.id.clone(),
+                Arc::new(original),
+                Arc::new(target),
+                &row.kill,
+            );
+            let running = Running {
+                plan: Arc::new(plan),
+                step: 0,
+                kill: row.kill,
+            };
+            deployments.insert(row.id, running);
+        }
+        let mut core = Self {
+            config,
+            seed,
+            framework_id: sorted.framework.map(FrameworkId::from),
+            root,
+            history: Arc::new(sorted.history),
+            deployments,
+            instances: BTreeMap::new(),
+            queue: LaunchQueue::default(),
+            failures: sorted.failures,
+            kills: BTreeMap::new(),
+            subscription: super::subscription::Subscription::default(),
+            held: std::collections::BTreeSet::new(),
+            unhealthy: std::collections::BTreeSet::new(),
+            dirty: std::collections::BTreeSet::new(),
+            batch: super::Batch::default(),
+        };
+        for instance in sorted.instances {
+            if instance.is_leaving() {
+                core.kills.insert(instance.id.clone(), None);
+            }
+            core.put_instance(instance, false);
+        }
+        core.dirty.extend(core.root.apps.keys().cloned());
+        let affected: Vec<_> = core
+            .deployments
+            .values()
+            .flat_map(|running| {
+                running
+                    .plan
+                    .affected()
+                    .into_iter()
+                    .cloned()
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        core.dirty.extend(affected);
+        core.settle(Timestamp::from(now));
+        Ok(core)
+    }
+}
+
+impl Rows {
+    fn add(&mut self, key: &str, value: &[u8]) -> Result<(), RecoverError> {
+        let unknown = || RecoverError::Unknown(key.to_owned());
+        let rest = key.strip_prefix(PREFIX).ok_or_else(unknown)?;
+        let (kind, name) = rest.split_once('/').unwrap_or((rest, ""));
+        match kind {
+            "framework" => self.framework = Some(read(key, value)?),
+            "root" => self.version = read(key, value)?,
+            "group" => {
+                self.groups
+                    .insert(PathId::absolute(name), read(key, value)?);
+            }
+            "app" => {
+                self.wanted
+                    .insert(PathId::absolute(name), read(key, value)?);
+            }
+            "spec" => self.history.add_spec(Arc::new(read::<App>(key, value)?)),
+            "change" => {
+                let version = name.parse().map_err(|_| unknown())?;
+                self.history
+                    .add_change(version, read::<TreeChange>(key, value)?);
+            }
+            "deployment" => self.deployments.push(read(key, value)?),
+            "instance" => self.instances.push(read(key, value)?),
+            "failure" => {
+                self.failures
+                    .insert(PathId::absolute(name), Arc::new(read(key, value)?));
+            }
+            _ => return Err(unknown()),
+        }
+        Ok(())
+    }
+
+    fn root(&mut self) -> Result<RootGroup, RecoverError> {
+        let mut root = RootGroup {
+            version: self.version,
+            ..RootGroup::default()
+        };
+        root.groups.append(&mut self.groups);
+        for (id, version) in &self.wanted {
+            let Some(app) = self.history.spec(id, *version) else {
+                return Err(RecoverError::Dangling(format!("{PREFIX}app{id}")));
+            };
+            root.apps.insert(id.clone(), Arc::clone(app));
+        }
+        Ok(root)
+    }
+}
+
+fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, RecoverError> {
+    serde_json::from_slice(value).map_err(|source| RecoverError::Unreadable {
+        key: key.to_owned(),
+        source,
+    })
+}

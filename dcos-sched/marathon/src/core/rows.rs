@@ -1,0 +1,115 @@
+//! The rows of the store: what must survive, one row for each thing that changes on its own.
+//!
+//! | key | value |
+//! |---|---|
+//! | `marathon/framework` | the framework's id |
+//! | `marathon/root` | the version of the tree |
+//! | `marathon/group/<path>` | a group |
+//! | `marathon/app/<path>` | the version of the app that is wanted |
+//! | `marathon/spec/<path>@<version>` | one version of an app |
+//! | `marathon/change/<version>` | what one change of the tree changed |
+//! | `marathon/deployment/<id>` | a deployment under way |
+//! | `marathon/instance/<id>` | an instance |
+//! | `marathon/failure/<path>` | an app's last failure |
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::history::TreeChange;
+use super::{Running, TaskFailure};
+use crate::instance::{Instance, InstanceId};
+use crate::model::{App, Group};
+use crate::{PathId, Timestamp};
+
+/// What all keys begin with.
+pub const PREFIX: &str = "marathon/";
+
+/// A change of one row; without a value the row goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The key.
+    pub key: String,
+    /// The new value.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Row {
+    pub(super) fn put(key: String, value: &impl Serialize) -> Self {
+        // The types written here have string keys and finite numbers only, so that this cannot fail;
+        // an empty value would be refused loudly at recovery.
+        Self {
+            key,
+            value: Some(serde_json::to_vec(value).unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn delete(key: String) -> Self {
+        Self { key, value: None }
+    }
+}
+
+pub(super) fn framework(id: &str) -> Row {
+    Row::put(format!("{PREFIX}framework"), &id)
+}
+
+pub(super) fn root(version: Timestamp) -> Row {
+    Row::put(format!("{PREFIX}root"), &version)
+}
+
+pub(super) fn group(path: &PathId, group: Option<&Group>) -> Row {
+    let key = format!("{PREFIX}group{path}");
+    group.map_or_else(
+        || Row::delete(key.clone()),
+        |group| Row::put(key.clone(), group),
+    )
+}
+
+pub(super) fn wanted(path: &PathId, version: Option<Timestamp>) -> Row {
+    let key = format!("{PREFIX}app{path}");
+    version.map_or_else(
+        || Row::delete(key.clone()),
+        |version| Row::put(key.clone(), &version),
+    )
+}
+
+pub(super) fn spec(app: &App) -> Row {
+    Row::put(spec_key(&app.id, app.version), app)
+}
+
+pub(super) fn spec_key(path: &PathId, version: Timestamp) -> String {
+    format!("{PREFIX}spec{path}@{version}")
+}
+
+pub(super) fn change(version: Timestamp, change: &TreeChange) -> Row {
+    Row::put(change_key(version), change)
+}
+
+pub(super) fn change_key(version: Timestamp) -> String {
+    format!("{PREFIX}change/{version}")
+}
+
+pub(super) fn deployment(running: &Running) -> Row {
+    let plan = &running.plan;
+    let value = json!({"id": plan.id, "version": plan.version, "kill": running.kill});
+    Row::put(deployment_key(&plan.id), &value)
+}
+
+pub(super) fn deployment_key(id: &str) -> String {
+    format!("{PREFIX}deployment/{id}")
+}
+
+pub(super) fn instance(instance: &Instance) -> Row {
+    Row::put(instance_key(&instance.id), instance)
+}
+
+pub(super) fn instance_key(id: &InstanceId) -> String {
+    format!("{PREFIX}instance/{id}")
+}
+
+pub(super) fn failure(failure: &TaskFailure) -> Row {
+    Row::put(failure_key(&failure.app_id), failure)
+}
+
+pub(super) fn failure_key(path: &PathId) -> String {
+    format!("{PREFIX}failure{path}")
+}

@@ -1,0 +1,231 @@
+//! Comparing wanted and actual, and closing the gap.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Core, Row, Running, rows};
+use crate::deployment::drive::{Drive, Member, Stage, decide};
+use crate::deployment::{Action, ActionKind, Plan};
+use crate::event::Event;
+use crate::health::verdict;
+use crate::instance::{Condition, Instance};
+use crate::model::App;
+use crate::{PathId, Timestamp};
+
+impl Core {
+    /// Goes on until nothing more follows from what is known.
+    pub(super) fn settle(&mut self, now: Timestamp) {
+        while !self.dirty.is_empty() {
+            let dirty = std::mem::take(&mut self.dirty);
+            let mut deployed = BTreeSet::new();
+            let ids: Vec<String> = self
+                .deployments
+                .iter()
+                .filter(|(_, running)| {
+                    running
+                        .plan
+                        .affected()
+                        .into_iter()
+                        .any(|id| dirty.contains(id))
+                })
+                .map(|(id, _)| id.clone())
+                .collect();
+            for running in self.deployments.values() {
+                deployed.extend(running.plan.affected().into_iter().cloned());
+            }
+            for id in ids {
+                self.advance(now, &id);
+            }
+            for app in dirty.difference(&deployed) {
+                self.hold(now, app, None);
+            }
+        }
+        self.ask_for_offers(now);
+    }
+
+    /// Takes a deployment as far as it gets.
+    fn advance(&mut self, now: Timestamp, id: &str) {
+        while let Some(running) = self.deployments.get(id).cloned() {
+            let Running { plan, step, .. } = &running;
+            let Some(actions) = plan.steps.get(*step) else {
+                self.finish(now, plan);
+                return;
+            };
+            let mut done = true;
+            for action in actions {
+                done &= self.carry_out(now, plan, action);
+            }
+            self.hold_others(now, plan, *step);
+            if !done {
+                return;
+            }
+            self.batch
+                .events
+                .push(Event::step_success(now, plan, actions));
+            if let Some(next) = plan.steps.get(step + 1) {
+                self.batch
+                    .events
+                    .push(Event::deployment_info(now, plan, next));
+            }
+            if let Some(running) = self.deployments.get_mut(id) {
+                running.step += 1;
+            }
+        }
+    }
+
+    fn finish(&mut self, now: Timestamp, plan: &Arc<Plan>) {
+        self.deployments.remove(&plan.id);
+        self.batch
+            .rows
+            .push(Row::delete(rows::deployment_key(&plan.id)));
+        for id in plan.affected() {
+            if plan.target.app(id).is_none() {
+                self.batch.events.push(Event::app_terminated(now, id));
+                self.queue.backoff().reset(id);
+            }
+        }
+        self.batch.events.push(Event::deployment_success(now, plan));
+        self.dirty.extend(plan.affected().into_iter().cloned());
+    }
+
+    /// Apps of the plan that are not in the current step: those still to come keep what they had,
+    /// those done keep what they got.
+    fn hold_others(&mut self, now: Timestamp, plan: &Plan, step: usize) {
+        let turn = |id: &PathId| {
+            plan.steps.iter().position(|actions| {
+                actions
+                    .iter()
+                    .any(|action| action.app == *id && action.kind != ActionKind::Start)
+            })
+        };
+        for id in plan.affected() {
+            let keep = match turn(id) {
+                Some(turn) if turn > step => plan.original.app(id),
+                Some(turn) if turn < step => plan.target.app(id),
+                _ => None,
+            };
+            if keep.is_some() {
+                self.hold(now, id, keep);
+            }
+        }
+    }
+
+    /// Does what is to do next for an action; true if it is done.
+    fn carry_out(&mut self, now: Timestamp, plan: &Plan, action: &Action) -> bool {
+        let id = &action.app;
+        match (&action.kind, plan.target.app(id)) {
+            (ActionKind::Start, _) => true,
+            (ActionKind::Scale { to, kill }, Some(spec)) => {
+                let spec = Arc::clone(spec);
+                self.drive(
+                    now,
+                    id,
+                    Drive::Scale {
+                        spec: &spec,
+                        to: *to,
+                        kill,
+                    },
+                    Some(&spec),
+                )
+            }
+            (ActionKind::Restart, Some(spec)) => {
+                let spec = Arc::clone(spec);
+                self.drive(now, id, Drive::Restart { spec: &spec }, Some(&spec))
+            }
+            _ => self.stop(now, id),
+        }
+    }
+
+    fn stop(&mut self, now: Timestamp, id: &PathId) -> bool {
+        self.queue.drop_app(id);
+        let lost: Vec<_> = self
+            .instances_of(id)
+            .filter(|instance| instance.condition.is_unreachable())
+            .map(|instance| instance.id.clone())
+            .collect();
+        for instance in lost {
+            self.remove_instance(&instance);
+        }
+        self.drive(now, id, Drive::Stop, None)
+    }
+
+    /// Keeps an app at its number of instances outside of any step: `spec`, else what is wanted.
+    fn hold(&mut self, now: Timestamp, id: &PathId, spec: Option<&Arc<App>>) {
+        match spec.or_else(|| self.root.app(id)).cloned() {
+            Some(spec) => {
+                let kill = BTreeSet::new();
+                let drive = Drive::Scale {
+                    spec: &spec,
+                    to: spec.instances,
+                    kill: &kill,
+                };
+                self.drive(now, id, drive, Some(&spec));
+            }
+            None => {
+                self.stop(now, id);
+            }
+        }
+    }
+
+    fn drive(
+        &mut self,
+        now: Timestamp,
+        id: &PathId,
+        drive: Drive<'_>,
+        spec: Option<&Arc<App>>,
+    ) -> bool {
+        let members: Vec<Member> = self
+            .instances_of(id)
+            .filter(|instance| instance.is_active())
+            .map(|instance| self.member(instance))
+            .collect();
+        let decision = decide(drive, &members);
+        for instance in &decision.kill {
+            self.decommission(now, instance);
+        }
+        if let Some(spec) = spec
+            && self.queue.want(now, spec, decision.launch)
+        {
+            self.subscription.wanted = true;
+        }
+        decision.done
+    }
+
+    pub(super) fn instances_of(&self, id: &PathId) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances
+            .get(id)
+            .into_iter()
+            .flat_map(|instances| instances.values())
+    }
+
+    fn member(&self, instance: &Instance) -> Member {
+        let spec = self.history.spec(&instance.app, instance.version);
+        let running = instance.condition == Condition::Running;
+        let verdict = spec.and_then(|spec| verdict(spec, &instance.health));
+        let checked = spec.is_some_and(|spec| !spec.health_checks.is_empty());
+        let awaits = spec.is_some_and(|spec| !spec.readiness_checks.is_empty());
+        let admitted = !awaits || instance.ready.as_ref().is_some_and(|ready| ready.ready);
+        let fields = spec
+            .into_iter()
+            .flat_map(|spec| &spec.constraints)
+            .filter_map(|constraint| {
+                let value = instance.agent.field(&constraint.field)?;
+                Some((constraint.field.clone(), value.to_owned()))
+            });
+        Member {
+            id: instance.id.clone(),
+            config: instance.config_version,
+            leaving: instance.is_leaving(),
+            stage: match instance.condition {
+                Condition::Running | Condition::Killing => Stage::Running,
+                Condition::Starting => Stage::Starting,
+                Condition::Unreachable => Stage::Unreachable,
+                _ => Stage::Staging,
+            },
+            ready: running && admitted && (!checked || verdict == Some(true)),
+            failing: verdict == Some(false) || instance.condition == Condition::Killing,
+            since: instance.started_at.unwrap_or(instance.staged_at),
+            fields: fields.collect(),
+        }
+    }
+}

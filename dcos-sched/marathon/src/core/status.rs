@@ -1,0 +1,218 @@
+//! What agents say about tasks.
+
+use std::sync::Arc;
+
+use dcos_proto::mesos::{TaskStatus, task_status};
+use dcos_proto::scheduler::call;
+use serde_json::json;
+
+use super::{Core, TaskFailure, rows};
+use crate::Timestamp;
+use crate::event::Event;
+use crate::health::Health;
+use crate::instance::{Condition, Instance, task_instance};
+
+impl Core {
+    pub(super) fn status(&mut self, now: Timestamp, status: &TaskStatus) {
+        let id = task_instance(&status.task_id.value);
+        let known = id.as_ref().and_then(|id| self.instance(id)).cloned();
+        match known {
+            Some(instance) if instance.task_id == status.task_id.value => {
+                self.known_status(now, &instance, status);
+            }
+            _ => self.unknown_status(now, id.as_ref(), status),
+        }
+        self.acknowledge(status);
+    }
+
+    fn known_status(&mut self, now: Timestamp, instance: &Arc<Instance>, status: &TaskStatus) {
+        let condition = Condition::of(status);
+        // A launch on its way is unknown to a master that is asked about it too early.
+        if condition == Condition::Unknown && instance.condition == Condition::Provisioned {
+            return;
+        }
+        let mut next = (**instance).clone();
+        let was = instance.condition;
+        let same_loss = condition == Condition::Unreachable && was.is_unreachable();
+        if condition != was && !same_loss {
+            (next.condition, next.since) = (condition, now);
+        }
+        if condition == Condition::Running {
+            next.started_at.get_or_insert(now);
+        }
+        if let Some(agent) = status
+            .agent_id
+            .as_ref()
+            .filter(|agent| !agent.value.is_empty())
+        {
+            next.agent.id.clone_from(&agent.value);
+        }
+        if let Some(found) = addresses(status) {
+            next.addresses = found;
+        }
+        self.note_health(now, &mut next, status);
+        if let Some(check) = &status.check_status {
+            next.check_result = check_result(check);
+        }
+        let state = status.state().as_str_name();
+        let message = status.message.as_deref().unwrap_or_default();
+        self.batch
+            .events
+            .push(Event::status_update(now, &next, state, message));
+        if next.condition != was {
+            self.batch.events.push(Event::instance_changed(now, &next));
+        }
+        let spec = self.history.spec(&next.app, next.version).cloned();
+        if condition.is_terminal() {
+            self.terminated(now, &next, status);
+            if let Some(spec) = spec {
+                if status.reason() == task_status::Reason::AgentDraining {
+                    self.queue.backoff().reset(&spec.id);
+                } else if condition.backs_off() {
+                    self.queue.backoff().grow(now, &spec);
+                }
+            }
+            return;
+        }
+        if matches!(
+            condition,
+            Condition::Staging | Condition::Starting | Condition::Running
+        ) && next.condition != was
+            && let Some(spec) = spec
+        {
+            self.queue.backoff().advance(now, &spec);
+        }
+        // Coming back from out of reach it may be one too many, which settling finds out.
+        let changed = next != **instance;
+        self.put_instance(next, changed);
+    }
+
+    fn terminated(&mut self, now: Timestamp, instance: &Instance, status: &TaskStatus) {
+        if instance.condition.is_failure() && !instance.is_leaving() {
+            let message = status.message.clone().unwrap_or_default();
+            self.fail(now, instance, status.state().as_str_name(), message);
+        }
+        self.remove_instance(&instance.id);
+    }
+
+    /// Remembers an app's last failure.
+    pub(super) fn fail(
+        &mut self,
+        now: Timestamp,
+        instance: &Instance,
+        state: &str,
+        message: String,
+    ) {
+        let failure = TaskFailure {
+            app_id: instance.app.clone(),
+            host: instance.agent.host.clone(),
+            message,
+            state: state.to_owned(),
+            task_id: instance.task_id.clone(),
+            timestamp: now,
+            version: instance.version,
+            slave_id: Some(instance.agent.id.clone()),
+        };
+        if self.root.app(&instance.app).is_some() {
+            self.batch.rows.push(rows::failure(&failure));
+            self.failures
+                .insert(instance.app.clone(), Arc::new(failure));
+        }
+    }
+
+    /// A task that is not ours, or not any more: if it runs, it must go.
+    fn unknown_status(
+        &mut self,
+        now: Timestamp,
+        id: Option<&crate::instance::InstanceId>,
+        status: &TaskStatus,
+    ) {
+        let condition = Condition::of(status);
+        if condition.is_terminal() {
+            if let Some(id) = id {
+                self.batch
+                    .events
+                    .push(Event::unknown_terminated(now, id, condition));
+            }
+            return;
+        }
+        if !condition.is_unreachable() {
+            let kill = call::Kill {
+                task_id: status.task_id.clone(),
+                agent_id: status.agent_id.clone(),
+                ..call::Kill::default()
+            };
+            self.call(call::Type::Kill, |call| call.kill = Some(kill));
+        }
+    }
+
+    fn acknowledge(&mut self, status: &TaskStatus) {
+        let (Some(uuid), Some(agent_id)) = (&status.uuid, &status.agent_id) else {
+            return;
+        };
+        let acknowledge = call::Acknowledge {
+            agent_id: agent_id.clone(),
+            task_id: status.task_id.clone(),
+            uuid: uuid.clone(),
+        };
+        self.call(call::Type::Acknowledge, |call| {
+            call.acknowledge = Some(acknowledge)
+        });
+    }
+
+    /// The executor's word on the health check it performs.
+    fn note_health(&mut self, now: Timestamp, next: &mut Instance, status: &TaskStatus) {
+        let Some(healthy) = status.healthy else {
+            return;
+        };
+        let was = next.healthy.replace(healthy);
+        let spec = self.history.spec(&next.app, next.version).cloned();
+        let Some((at, check)) = spec.as_ref().and_then(|spec| {
+            spec.health_checks
+                .iter()
+                .enumerate()
+                .find(|(_, check)| check.protocol.is_mesos())
+        }) else {
+            return;
+        };
+        if next.health.len() <= at {
+            next.health.resize_with(at + 1, Health::default);
+        }
+        if healthy {
+            next.health[at].pass(now);
+        } else {
+            next.health[at].fail(now, status.message.as_deref().unwrap_or_default(), true);
+            self.batch
+                .events
+                .push(Event::failed_check(now, next, check));
+        }
+        if was != Some(healthy) {
+            self.batch
+                .events
+                .push(Event::health_status(now, next, healthy));
+            self.batch
+                .events
+                .push(Event::instance_health(now, next, Some(healthy)));
+        }
+    }
+}
+
+fn addresses(status: &TaskStatus) -> Option<Vec<String>> {
+    let networks = &status.container_status.as_ref()?.network_infos;
+    let all = networks.iter().flat_map(|network| &network.ip_addresses);
+    Some(
+        all.filter_map(|address| address.ip_address.clone())
+            .collect(),
+    )
+}
+
+fn check_result(status: &dcos_proto::mesos::CheckStatusInfo) -> Option<serde_json::Value> {
+    if let Some(http) = &status.http {
+        return Some(json!({"http": {"statusCode": http.status_code}}));
+    }
+    if let Some(tcp) = &status.tcp {
+        return Some(json!({"tcp": {"succeeded": tcp.succeeded}}));
+    }
+    let command = status.command.as_ref()?;
+    Some(json!({"command": {"exitCode": command.exit_code}}))
+}

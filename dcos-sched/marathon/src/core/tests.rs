@@ -1,0 +1,322 @@
+//! The core against a small Mesos that does what it is told, in memory and without time.
+
+mod harness;
+
+use harness::{Harness, app};
+use serde_json::json;
+
+use super::*;
+use crate::instance::Condition;
+use crate::{Error, PathId};
+
+#[test]
+fn an_apps_life() {
+    let mut h = Harness::new();
+    h.put(app("/web", &json!({"instances": 1})));
+    h.run();
+    assert_eq!(h.running("/web"), 1);
+
+    h.scale("/web", 10);
+    h.run();
+    assert_eq!(h.running("/web"), 10);
+
+    h.scale("/web", 3);
+    h.run();
+    assert_eq!(h.running("/web"), 3);
+
+    let before = h.tasks("/web");
+    h.put(app("/web", &json!({"instances": 3, "cmd": "run new"})));
+    h.run();
+    assert_eq!(h.running("/web"), 3);
+    assert!(h.tasks("/web").is_disjoint(&before));
+
+    h.delete("/web");
+    h.run();
+    assert_eq!(h.running("/web"), 0);
+    assert!(h.idle(), "{:?}", h.core.deployments);
+    assert!(h.core.root.apps.is_empty());
+}
+
+#[test]
+fn dependencies_come_up_first() {
+    let mut h = Harness::new();
+    h.change(|root| {
+        root.put_app(app("/g/db", &json!({})), root.version, false);
+        root.put_app(
+            app("/g/web", &json!({"dependencies": ["/g/db"]})),
+            root.version,
+            false,
+        );
+    });
+    h.offer();
+    assert_eq!((h.launched("/g/db"), h.launched("/g/web")), (1, 0));
+    h.run();
+    assert_eq!((h.running("/g/db"), h.running("/g/web")), (1, 1));
+}
+
+#[test]
+fn every_crash_is_survived() {
+    // The same story, with a crash after so many moves; `moves` grows until the story ends without.
+    for moves in 0.. {
+        let mut h = Harness::new();
+        h.put(app("/a", &json!({"instances": 4})));
+        h.run();
+        h.put(app("/a", &json!({"instances": 5, "cmd": "run new"})));
+        h.put(app("/b", &json!({"instances": 2})));
+        let ended = h.run_for(moves);
+        h.crash();
+        h.run();
+        assert!(h.idle(), "after {moves} moves");
+        assert_eq!(
+            (h.running("/a"), h.running("/b")),
+            (5, 2),
+            "after {moves} moves"
+        );
+        assert_eq!(
+            h.mesos_tasks(),
+            7,
+            "nothing twice, nothing forgotten, after {moves} moves"
+        );
+        assert!(
+            h.specs("/a")
+                .iter()
+                .all(|spec| spec.cmd.as_deref() == Some("run new"))
+        );
+        if ended {
+            assert!(moves > 10, "{moves}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_locked_app_needs_force() {
+    let mut h = Harness::new();
+    h.put(app("/a", &json!({"instances": 1000})));
+    let first = h.deployments()[0].clone();
+    let refused = h.try_change(false, |root| {
+        root.put_app(app("/a", &json!({"instances": 2})), root.version, false);
+    });
+    assert_eq!(refused.unwrap_err(), Error::Locked(vec![first.clone()]));
+    h.try_change(true, |root| {
+        root.put_app(app("/a", &json!({"instances": 2})), root.version, false);
+    })
+    .unwrap();
+    assert!(!h.deployments().contains(&first));
+    h.run();
+    assert_eq!(h.running("/a"), 2);
+    assert!(h.heard("deployment_failed"));
+}
+
+#[test]
+fn a_canceled_deployment_is_taken_back() {
+    let mut h = Harness::new();
+    h.put(app("/a", &json!({"instances": 3})));
+    h.run();
+    let (before, version) = (
+        h.tasks("/a"),
+        h.core.root.app(&"/a".into()).unwrap().version,
+    );
+    h.put(app("/a", &json!({"instances": 3, "cmd": "run bad"})));
+    h.offer();
+    h.now += std::time::Duration::from_secs(1);
+    let id = h.deployments()[0].clone();
+    h.core.cancel(h.now, &id, false).unwrap();
+    h.flush();
+    h.run();
+    assert_eq!(h.tasks("/a"), before, "what ran before was not touched");
+    assert_eq!(h.core.root.app(&"/a".into()).unwrap().version, version);
+    assert!(h.core.cancel(h.now, &id, false).is_err());
+}
+
+#[test]
+fn forced_cancel_stops_where_it_is() {
+    let mut h = Harness::new();
+    h.put(app("/a", &json!({"instances": 1000})));
+    h.run_for(3);
+    let id = h.deployments()[0].clone();
+    assert_eq!(h.core.cancel(h.now, &id, true).unwrap(), None);
+    h.flush();
+    assert!(h.idle());
+    assert!(h.core.root.app(&"/a".into()).is_some());
+}
+
+#[test]
+fn failing_tasks_are_held_back() {
+    let mut h = Harness::new();
+    h.put(app("/a", &json!({"backoffSeconds": 10})));
+    h.offer();
+    h.fail_all();
+    let item = h.core.view(h.now).queue[0].clone();
+    assert!(item.held_until.is_some());
+    let failure = h.core.view(h.now).failures[&PathId::from("/a")].clone();
+    assert_eq!(failure.state, "TASK_FAILED");
+    h.offer();
+    assert_eq!(h.launched("/a"), 1, "not yet");
+    assert!(h.core.next_deadline(h.now).unwrap() <= h.now + std::time::Duration::from_secs(10));
+    assert!(h.core.reset_delay(h.now, &"/a".into()));
+    h.offer();
+    assert_eq!(h.launched("/a"), 2);
+    assert!(!h.core.reset_delay(h.now, &"/nothing".into()));
+}
+
+#[test]
+fn killed_tasks_are_replaced_unless_scaled() {
+    let mut h = Harness::new();
+    h.put(app("/a", &json!({"instances": 3})));
+    h.run();
+    let victim = h
+        .core
+        .view(h.now)
+        .all_instances()
+        .next()
+        .unwrap()
+        .id
+        .clone();
+    h.core.kill(h.now, &[victim.clone()].into());
+    h.flush();
+    h.run();
+    assert_eq!(h.running("/a"), 3);
+    assert!(h.core.instance(&victim).is_none());
+
+    let victim = h
+        .core
+        .view(h.now)
+        .all_instances()
+        .last()
+        .unwrap()
+        .id
+        .clone();
+    let kill = Kill::from([(PathId::from("/a"), [victim.clone()].into())]);
+    h.core.kill_and_scale(h.now, &kill, false).unwrap();
+    h.flush();
+    h.run();
+    assert_eq!(h.running("/a"), 2);
+    assert!(h.core.instance(&victim).is_none());
+    assert_eq!(h.core.root.app(&"/a".into()).unwrap().instances, 2);
+}
+
+#[test]
+fn unhealthy_instances_are_killed_and_hold_deployments() {
+    let mut h = Harness::new();
+    let check = json!([{"protocol": "TCP", "portIndex": 0, "gracePeriodSeconds": 0,
+        "maxConsecutiveFailures": 2}]);
+    h.put(app("/a", &json!({"healthChecks": check})));
+    h.run();
+    assert!(!h.idle(), "its health is not known yet");
+    h.probe_all(&Ok(()));
+    h.run();
+    assert!(h.idle());
+    h.probe_all(&Err("refused".into()));
+    assert_eq!(h.running("/a"), 1);
+    h.probe_all(&Err("refused".into()));
+    h.run();
+    assert!(h.heard("unhealthy_instance_kill_event"));
+    assert_eq!(h.launched("/a"), 2);
+}
+
+#[test]
+fn unreachable_instances_are_replaced_and_killed_when_they_return() {
+    let mut h = Harness::new();
+    let strategy = json!({"inactiveAfterSeconds": 10, "expungeAfterSeconds": 20});
+    h.put(app("/a", &json!({"unreachableStrategy": strategy})));
+    h.run();
+    h.lose_all();
+    assert_eq!(h.condition("/a"), Some(Condition::Unreachable));
+    h.pass(9);
+    assert_eq!(h.launched("/a"), 1);
+    h.pass(2);
+    h.run();
+    assert_eq!(h.launched("/a"), 2, "replaced");
+    assert_eq!(
+        h.core.instances_of(&"/a".into()).count(),
+        2,
+        "not yet forgotten"
+    );
+    h.pass(10);
+    assert_eq!(h.core.instances_of(&"/a".into()).count(), 1);
+    h.find_all();
+    h.run();
+    assert_eq!(h.mesos_tasks(), 1, "the one that came back is killed");
+}
+
+#[test]
+fn service_ports_are_given_once_and_kept() {
+    let mut h = Harness::new();
+    let ports = json!({"portDefinitions": [{"port": 0}, {"port": 0}]});
+    h.put(app("/a", &ports));
+    h.put(app("/b", &ports));
+    let of = |h: &Harness, id: &str| h.core.root.app(&id.into()).unwrap().service_ports();
+    assert_eq!(
+        (of(&h, "/a"), of(&h, "/b")),
+        (vec![10_000, 10_001], vec![10_002, 10_003])
+    );
+    let mut changed = ports.clone();
+    changed["cmd"] = json!("run other");
+    h.try_change(true, |root| {
+        root.put_app(app("/a", &changed), root.version, false)
+    })
+    .unwrap();
+    assert_eq!(of(&h, "/a"), [10_000, 10_001]);
+}
+
+#[test]
+fn earlier_trees_can_be_had_again() {
+    let mut h = Harness::new();
+    let mut trees = vec![(*h.core.root).clone()];
+    for n in 0..5 {
+        h.put(app("/g/a", &json!({"instances": n})));
+        h.run();
+        trees.push((*h.core.root).clone());
+    }
+    h.delete("/g/a");
+    h.run();
+    for tree in trees {
+        let found = h.core.history.root_at(&h.core.root, tree.version).unwrap();
+        assert_eq!(found, tree);
+    }
+    h.crash();
+    assert!(
+        h.core
+            .history
+            .root_at(&h.core.root, Timestamp::from_millis(1))
+            .is_none()
+    );
+    assert_eq!(h.core.history.versions(&"/g/a".into()).len(), 5);
+}
+
+#[test]
+fn old_versions_are_forgotten_in_the_store_too() {
+    let mut h = Harness::new();
+    for n in 0..170_u32 {
+        h.put(app(
+            "/a",
+            &json!({"instances": 0, "cmd": format!("run {n}")}),
+        ));
+        h.run();
+    }
+    assert!(h.core.history.versions(&"/a".into()).len() <= 110);
+    let specs = h.rows.keys().filter(|key| key.contains("/spec/")).count();
+    assert_eq!(specs, h.core.history.versions(&"/a".into()).len());
+    h.crash();
+}
+
+#[test]
+fn a_restart_replaces_what_is_the_same() {
+    let mut h = Harness::new();
+    h.put(app("/a", &json!({"instances": 2})));
+    h.run();
+    let before = h.tasks("/a");
+    h.change(|root| {
+        let app = root.apps.get_mut(&"/a".into()).map(Arc::make_mut).unwrap();
+        (app.version, app.version_info) = (change::RESTART, None);
+    });
+    h.run();
+    assert!(h.tasks("/a").is_disjoint(&before));
+    let same = h.core.root.version;
+    h.put(app("/a", &json!({"instances": 2})));
+    assert!(
+        h.idle() && h.core.root.version > same,
+        "nothing to do for nothing new"
+    );
+}

@@ -1,0 +1,150 @@
+//! What readers see: a picture of one moment that shares everything with the next one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dcos_core::time::Time;
+use serde::{Deserialize, Serialize};
+
+use super::{Core, History, Instances};
+use crate::deployment::Plan;
+use crate::instance::Instance;
+use crate::model::{App, RootGroup};
+use crate::queue::Summary;
+use crate::{PathId, Timestamp};
+
+/// Everything readers can ask for.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The tree users want.
+    pub root: Arc<RootGroup>,
+    /// Earlier versions.
+    pub history: Arc<History>,
+    /// All instances, by app.
+    pub instances: BTreeMap<PathId, Arc<BTreeMap<crate::instance::InstanceId, Arc<Instance>>>>,
+    /// Deployments under way, oldest first.
+    pub deployments: Vec<DeploymentView>,
+    /// What waits to be launched.
+    pub queue: Vec<QueueItem>,
+    /// The last failure of each app.
+    pub failures: BTreeMap<PathId, Arc<TaskFailure>>,
+    /// The framework's id.
+    pub framework_id: Option<String>,
+    /// Whether a master is connected.
+    pub connected: bool,
+    /// That master's address.
+    pub master: Option<String>,
+}
+
+/// A deployment under way.
+#[derive(Clone, Debug)]
+pub struct DeploymentView {
+    /// Its plan.
+    pub plan: Arc<Plan>,
+    /// The step it is at, from 0.
+    pub step: usize,
+}
+
+/// An app that waits to be launched.
+#[derive(Clone, Debug)]
+pub struct QueueItem {
+    /// What is to be launched.
+    pub spec: Arc<App>,
+    /// How many.
+    pub count: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when launches are held back.
+    pub held_until: Option<Timestamp>,
+    /// What became of offers.
+    pub summary: Summary,
+}
+
+/// How an app failed last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskFailure {
+    /// The app.
+    pub app_id: PathId,
+    /// Where.
+    pub host: String,
+    /// Why, in the agent's or executor's words.
+    pub message: String,
+    /// The state the task ended in.
+    pub state: String,
+    /// The task.
+    pub task_id: String,
+    /// When.
+    pub timestamp: Timestamp,
+    /// The version of the app.
+    pub version: Timestamp,
+    /// The agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slave_id: Option<String>,
+}
+
+impl View {
+    /// The instances of an app.
+    pub fn instances_of(&self, app: &PathId) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances
+            .get(app)
+            .into_iter()
+            .flat_map(|instances| instances.values())
+    }
+
+    /// All instances.
+    pub fn all_instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances
+            .values()
+            .flat_map(|instances: &Arc<Instances>| instances.values())
+    }
+
+    /// The definition an instance was launched with.
+    pub fn spec_of(&self, instance: &Instance) -> Option<&Arc<App>> {
+        self.history.spec(&instance.app, instance.version)
+    }
+}
+
+impl Core {
+    /// The picture of this moment.
+    pub fn view(&self, now: Time) -> View {
+        let now = Timestamp::from(now);
+        let mut deployments: Vec<_> = self
+            .deployments
+            .values()
+            .map(|running| DeploymentView {
+                plan: Arc::clone(&running.plan),
+                step: running.step,
+            })
+            .collect();
+        deployments.sort_by_key(|deployment| deployment.plan.version);
+        let queue = self.queue.entries().map(|entry| QueueItem {
+            spec: Arc::clone(&entry.spec),
+            count: entry.count,
+            since: entry.since,
+            held_until: self.queue.held_until(&entry.spec, now),
+            summary: entry.summary.clone(),
+        });
+        View {
+            root: Arc::clone(&self.root),
+            history: Arc::clone(&self.history),
+            instances: self.instances.clone(),
+            deployments,
+            queue: queue.collect(),
+            failures: self.failures.clone(),
+            framework_id: self.framework_id.as_ref().map(|id| id.value.clone()),
+            connected: self.subscription.connected,
+            master: self.subscription.master.clone(),
+        }
+    }
+
+    /// Launches of an app need not wait any longer; false if none waits.
+    pub fn reset_delay(&mut self, now: Time, app: &PathId) -> bool {
+        let waits = self.queue.entry(app).is_some();
+        if waits {
+            self.queue.backoff().reset(app);
+            self.settle(Timestamp::from(now));
+        }
+        waits
+    }
+}

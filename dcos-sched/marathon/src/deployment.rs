@@ -1,0 +1,248 @@
+//! The way from one tree to another: plans of steps, and what each step asks of an app's instances.
+//!
+//! [`Plan`] is what Marathon shows in `/v2/deployments`. It is not a script that has been carried out up
+//! to some line: [`drive::decide`] compares the instances there are with the current step each time
+//! something changes, so that a plan taken up after a crash goes on where the instances are.
+
+pub(crate) mod drive;
+mod revert;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::instance::InstanceId;
+use crate::model::{App, RootGroup};
+use crate::{PathId, Timestamp};
+
+pub use revert::revert;
+
+/// What one step does to one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// The app.
+    pub app: PathId,
+    /// What happens to it.
+    pub kind: ActionKind,
+}
+
+/// What happens to an app in a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActionKind {
+    /// It begins to exist; its instances come with a later [`ActionKind::Scale`].
+    Start,
+    /// All instances are killed.
+    Stop,
+    /// Instances are launched or killed until there are `to`.
+    Scale {
+        /// How many there shall be.
+        to: u32,
+        /// These are killed in any case.
+        kill: BTreeSet<InstanceId>,
+    },
+    /// Instances of other configurations are replaced, within the app's upgrade strategy.
+    Restart,
+}
+
+impl ActionKind {
+    /// The name in documents.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Start => "StartApplication",
+            Self::Stop => "StopApplication",
+            Self::Scale { .. } => "ScaleApplication",
+            Self::Restart => "RestartApplication",
+        }
+    }
+}
+
+/// Actions that happen side by side.
+pub type Step = Vec<Action>;
+
+/// A deployment: two trees and the steps between them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Its name.
+    pub id: String,
+    /// The version of the target.
+    pub version: Timestamp,
+    /// Where it starts.
+    pub original: Arc<RootGroup>,
+    /// Where it leads.
+    pub target: Arc<RootGroup>,
+    /// The way.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Plans the way from `original` to `target`; `kill` names instances that go in any case.
+    pub fn new(
+        id: String,
+        original: Arc<RootGroup>,
+        target: Arc<RootGroup>,
+        kill: &BTreeMap<PathId, BTreeSet<InstanceId>>,
+    ) -> Self {
+        let steps = steps(&original, &target, kill);
+        Self {
+            id,
+            version: target.version,
+            original,
+            target,
+            steps,
+        }
+    }
+
+    /// The apps it changes.
+    pub fn affected(&self) -> BTreeSet<&PathId> {
+        self.steps
+            .iter()
+            .flatten()
+            .map(|action| &action.app)
+            .collect()
+    }
+
+    /// The definition an action is about: the target's, or the original's if the app goes.
+    pub fn spec(&self, app: &PathId) -> Option<&Arc<App>> {
+        self.target.app(app).or_else(|| self.original.app(app))
+    }
+
+    /// The form in events.
+    pub fn to_json(&self) -> Value {
+        let steps: Vec<_> = self.steps.iter().map(|step| step_to_json(step)).collect();
+        json!({"id": self.id, "version": self.version, "steps": steps})
+    }
+}
+
+/// The form of a step in documents.
+pub fn step_to_json(step: &[Action]) -> Value {
+    let actions: Vec<_> = step
+        .iter()
+        .map(|action| json!({"action": action.kind.name(), "app": action.app}))
+        .collect();
+    json!({"actions": actions})
+}
+
+/// First everything that goes, then the names of what comes, then layer by layer what changes.
+fn steps(
+    original: &RootGroup,
+    target: &RootGroup,
+    kill: &BTreeMap<PathId, BTreeSet<InstanceId>>,
+) -> Vec<Step> {
+    let gone = original
+        .apps
+        .keys()
+        .filter(|id| !target.apps.contains_key(*id));
+    let new = target
+        .apps
+        .keys()
+        .filter(|id| !original.apps.contains_key(*id));
+    let mut steps = vec![
+        gone.map(|id| Action {
+            app: id.clone(),
+            kind: ActionKind::Stop,
+        })
+        .collect(),
+        new.map(|id| Action {
+            app: id.clone(),
+            kind: ActionKind::Start,
+        })
+        .collect::<Step>(),
+    ];
+    let layers = layers(target).unwrap_or_default();
+    let mut by_layer: BTreeMap<usize, Step> = BTreeMap::new();
+    for (id, app) in &target.apps {
+        let Some(kind) = change(original.app(id), app, kill.get(id)) else {
+            continue;
+        };
+        let layer = layers.get(id).copied().unwrap_or_default();
+        by_layer.entry(layer).or_default().push(Action {
+            app: id.clone(),
+            kind,
+        });
+    }
+    steps.extend(by_layer.into_values());
+    steps.retain(|step| !step.is_empty());
+    steps
+}
+
+fn change(
+    old: Option<&Arc<App>>,
+    new: &App,
+    kill: Option<&BTreeSet<InstanceId>>,
+) -> Option<ActionKind> {
+    let scale = |kill: Option<&BTreeSet<InstanceId>>| ActionKind::Scale {
+        to: new.instances,
+        kill: kill.cloned().unwrap_or_default(),
+    };
+    let Some(old) = old else {
+        return Some(scale(None));
+    };
+    let same_config = old.config_version() == new.config_version();
+    if same_config && old.instances == new.instances && kill.is_none_or(BTreeSet::is_empty) {
+        None
+    } else if same_config || new.instances == 0 {
+        Some(scale(kill))
+    } else {
+        Some(ActionKind::Restart)
+    }
+}
+
+/// For each app the length of the longest chain of apps it waits for; `None` if there is a cycle.
+///
+/// An app waits for what it names and for what the groups around it name; naming a group means every
+/// app below it.
+pub fn layers(root: &RootGroup) -> Option<BTreeMap<PathId, usize>> {
+    let mut layers = BTreeMap::new();
+    let mut path = BTreeSet::new();
+    for id in root.apps.keys() {
+        layer(root, id, &mut layers, &mut path)?;
+    }
+    Some(layers)
+}
+
+fn layer(
+    root: &RootGroup,
+    id: &PathId,
+    layers: &mut BTreeMap<PathId, usize>,
+    path: &mut BTreeSet<PathId>,
+) -> Option<usize> {
+    if let Some(layer) = layers.get(id) {
+        return Some(*layer);
+    }
+    if !path.insert(id.clone()) {
+        return None;
+    }
+    let mut own = 1;
+    for dependency in dependencies(root, id) {
+        own = own.max(1 + layer(root, &dependency, layers, path)?);
+    }
+    path.remove(id);
+    layers.insert(id.clone(), own);
+    Some(own)
+}
+
+fn dependencies(root: &RootGroup, id: &PathId) -> BTreeSet<PathId> {
+    let named = root
+        .app(id)
+        .map(|app| app.dependencies.as_slice())
+        .unwrap_or_default();
+    let inherited = id
+        .parent()
+        .ancestors()
+        .chain([PathId::root()])
+        .filter_map(|group| root.groups.get(&group))
+        .flat_map(|group| &group.dependencies);
+    let mut all = BTreeSet::new();
+    for dependency in named.iter().chain(inherited) {
+        if root.apps.contains_key(dependency) {
+            all.insert(dependency.clone());
+        } else {
+            all.extend(root.apps_below(dependency).map(|app| app.id.clone()));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! What to do next with the instances of one app.
+//!
+//! Pure and without memory: from what should be ([`Drive`]) and what is ([`Member`]s) follow kills,
+//! launches and whether the goal is reached ([`Decision`]). Being asked twice changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::Timestamp;
+use crate::instance::InstanceId;
+use crate::model::{App, KillSelection, Operator};
+
+/// What should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Drive<'a> {
+    /// No instance.
+    Stop,
+    /// So many instances, of whatever configuration.
+    Scale {
+        spec: &'a App,
+        to: u32,
+        kill: &'a BTreeSet<InstanceId>,
+    },
+    /// The wanted number of instances, all of this configuration.
+    Restart { spec: &'a App },
+}
+
+/// An instance that occupies resources, or may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) id: InstanceId,
+    /// The configuration it was launched with.
+    pub(crate) config: Timestamp,
+    /// It is already meant to go.
+    pub(crate) leaving: bool,
+    /// How far it has come.
+    pub(crate) stage: Stage,
+    /// Running and passing all checks.
+    pub(crate) ready: bool,
+    /// Running and failing a check.
+    pub(crate) failing: bool,
+    /// When it was launched or started.
+    pub(crate) since: Timestamp,
+    /// Properties of its agent, for spreading.
+    pub(crate) fields: BTreeMap<String, String>,
+}
+
+/// How far an instance has come, in the order in which it is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Unreachable,
+    Staging,
+    Starting,
+    Running,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) kill: Vec<InstanceId>,
+    pub(crate) launch: u32,
+    pub(crate) done: bool,
+}
+
+/// Compares what is with what should be.
+pub(crate) fn decide(drive: Drive<'_>, members: &[Member]) -> Decision {
+    match drive {
+        Drive::Stop => Decision {
+            kill: members
+                .iter()
+                .filter(|m| !m.leaving)
+                .map(|m| m.id.clone())
+                .collect(),
+            launch: 0,
+            done: members.is_empty(),
+        },
+        Drive::Scale { spec, to, kill } => scale(spec, to, kill, members),
+        Drive::Restart { spec } => restart(spec, members),
+    }
+}
+
+fn scale(spec: &App, to: u32, named: &BTreeSet<InstanceId>, members: &[Member]) -> Decision {
+    let staying: Vec<&Member> = members.iter().filter(|member| !member.leaving).collect();
+    let (named_now, kept): (Vec<&Member>, Vec<&Member>) = staying
+        .into_iter()
+        .partition(|member| named.contains(&member.id));
+    let surplus = kept.len().saturating_sub(to as usize);
+    let mut kill: Vec<_> = named_now.iter().map(|member| member.id.clone()).collect();
+    kill.extend(victims(spec, &kept, surplus));
+    let waiting_for_named = members.iter().any(|member| named.contains(&member.id));
+    let launch = if waiting_for_named {
+        0
+    } else {
+        missing(to, kept.len())
+    };
+    let done = kill.is_empty()
+        && launch == 0
+        && members.iter().all(|member| !member.leaving && member.ready);
+    Decision { kill, launch, done }
+}
+
+fn restart(spec: &App, members: &[Member]) -> Decision {
+    let wanted = spec.instances as usize;
+    let min_healthy = spec.min_healthy() as usize;
+    // With no room above and none below nothing could ever move, so one more is allowed.
+    let capacity = (spec.max_capacity() as usize).max(min_healthy + 1);
+    let staying = || members.iter().filter(|member| !member.leaving);
+    let (new, old): (Vec<&Member>, Vec<&Member>) =
+        staying().partition(|member| member.config == spec.config_version());
+
+    let mut kill = victims(spec, &new, new.len().saturating_sub(wanted));
+    let new_ready = new
+        .iter()
+        .filter(|member| member.ready && !kill.contains(&member.id))
+        .count();
+
+    // Old instances that serve nobody go at once, the others while enough are left.
+    let (serving, idle): (Vec<&Member>, Vec<&Member>) =
+        old.iter().copied().partition(|member| serves(member));
+    let spare = (new_ready + serving.len())
+        .saturating_sub(min_healthy)
+        .min(serving.len());
+    kill.extend(idle.iter().map(|member| member.id.clone()));
+    kill.extend(victims(spec, &serving, spare));
+
+    // Above capacity (an upgrade was changed half-way), new ones that serve nobody yet make room.
+    let staying = staying()
+        .filter(|member| !kill.contains(&member.id))
+        .count();
+    let unready: Vec<&Member> = new
+        .iter()
+        .copied()
+        .filter(|m| !m.ready && !kill.contains(&m.id))
+        .collect();
+    kill.extend(victims(
+        spec,
+        &unready,
+        staying.saturating_sub(capacity).min(unready.len()),
+    ));
+    let new_staying = new
+        .iter()
+        .filter(|member| !kill.contains(&member.id))
+        .count();
+
+    let occupied = members.len();
+    let room = capacity.saturating_sub(occupied);
+    let launch = missing(spec.instances, new_staying).min(u32::try_from(room).unwrap_or(u32::MAX));
+    let done = kill.is_empty()
+        && new_ready == wanted
+        && members.len() == wanted
+        && members
+            .iter()
+            .all(|member| !member.leaving && member.config == spec.config_version());
+    Decision { kill, launch, done }
+}
+
+/// Whether an outdated instance still does its job; unknown health counts as good.
+fn serves(member: &Member) -> bool {
+    member.stage == Stage::Running && !member.failing
+}
+
+fn missing(wanted: u32, have: usize) -> u32 {
+    wanted.saturating_sub(u32::try_from(have).unwrap_or(u32::MAX))
+}
+
+/// Picks `count` instances to give up: the least far come first, then by the app's selection, and such
+/// that the groups of `GROUP_BY` constraints stay even.
+fn victims(spec: &App, members: &[&Member], count: usize) -> Vec<InstanceId> {
+    let mut left: Vec<&Member> = members.to_vec();
+    left.sort_by(|a, b| {
+        let by_age = match spec.kill_selection {
+            KillSelection::YoungestFirst => b.since.cmp(&a.since),
+            KillSelection::OldestFirst => a.since.cmp(&b.since),
+        };
+        a.stage
+            .cmp(&b.stage)
+            .then(a.ready.cmp(&b.ready))
+            .then(by_age)
+            .then(a.id.cmp(&b.id))
+    });
+    let fields: Vec<&str> = spec
+        .constraints
+        .iter()
+        .filter(|constraint| constraint.operator == Operator::GroupBy)
+        .map(|constraint| constraint.field.as_str())
+        .collect();
+    if fields.is_empty() {
+        return left
+            .into_iter()
+            .take(count)
+            .map(|member| member.id.clone())
+            .collect();
+    }
+    let mut chosen = Vec::new();
+    while chosen.len() < count && !left.is_empty() {
+        let at = from_largest_group(&left, &fields);
+        chosen.push(left.remove(at).id.clone());
+    }
+    chosen
+}
+
+/// The first member, in order, that lies in the largest group of each field it can.
+fn from_largest_group(members: &[&Member], fields: &[&str]) -> usize {
+    let mut candidates: Vec<usize> = (0..members.len()).collect();
+    for field in fields {
+        let value = |at: usize| members[at].fields.get(*field);
+        let size = |at: usize| {
+            members
+                .iter()
+                .filter(|m| m.fields.get(*field) == value(at))
+                .count()
+        };
+        let largest = candidates
+            .iter()
+            .map(|at| size(*at))
+            .max()
+            .unwrap_or_default();
+        candidates.retain(|at| size(*at) == largest);
+    }
+    candidates.first().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "drive_tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+//! What listeners of `/v2/events` hear.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::PathId;
+use crate::Timestamp;
+use crate::deployment::{Plan, Step, step_to_json};
+use crate::instance::{Condition, Instance, InstanceId};
+use crate::model::{App, HealthCheck};
+
+/// One event: its type and its document, which names the type again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Such as `status_update_event`.
+    pub kind: &'static str,
+    /// The document, written out once for all listeners.
+    pub data: Arc<str>,
+}
+
+impl Event {
+    /// An event with the fields of `document` besides type and time.
+    pub fn new(kind: &'static str, now: Timestamp, mut document: Value) -> Self {
+        document["eventType"] = json!(kind);
+        document["timestamp"] = json!(now);
+        Self {
+            kind,
+            data: document.to_string().into(),
+        }
+    }
+
+    pub(crate) fn api_post(now: Timestamp, client: &str, uri: &str, app: &App) -> Self {
+        let document = json!({"clientIp": client, "uri": uri, "appDefinition": app});
+        Self::new("api_post_event", now, document)
+    }
+
+    pub(crate) fn status_update(
+        now: Timestamp,
+        instance: &Instance,
+        state: &str,
+        message: &str,
+    ) -> Self {
+        let addresses: Vec<_> = instance
+            .addresses
+            .iter()
+            .map(|address| json!({"ipAddress": address, "protocol": "IPv4"}))
+            .collect();
+        let document = json!({
+            "slaveId": instance.agent.id,
+            "taskId": instance.task_id,
+            "taskStatus": state,
+            "message": message,
+            "appId": instance.app,
+            "host": instance.agent.host,
+            "ipAddresses": addresses,
+            "ports": instance.host_ports(),
+            "version": instance.version,
+        });
+        Self::new("status_update_event", now, document)
+    }
+
+    pub(crate) fn instance_changed(now: Timestamp, instance: &Instance) -> Self {
+        let document = json!({
+            "instanceId": instance.id,
+            "condition": instance.condition,
+            "runSpecId": instance.app,
+            "agentId": instance.agent.id,
+            "host": instance.agent.host,
+            "runSpecVersion": instance.version,
+        });
+        Self::new("instance_changed_event", now, document)
+    }
+
+    pub(crate) fn unknown_terminated(
+        now: Timestamp,
+        id: &InstanceId,
+        condition: Condition,
+    ) -> Self {
+        let document = json!({"instanceId": id, "runSpecId": id.app(), "condition": condition});
+        Self::new("unknown_instance_terminated_event", now, document)
+    }
+
+    pub(crate) fn instance_health(
+        now: Timestamp,
+        instance: &Instance,
+        healthy: Option<bool>,
+    ) -> Self {
+        let document = json!({
+            "instanceId": instance.id,
+            "runSpecId": instance.app,
+            "healthy": healthy,
+            "runSpecVersion": instance.version,
+        });
+        Self::new("instance_health_changed_event", now, document)
+    }
+
+    pub(crate) fn health_status(now: Timestamp, instance: &Instance, alive: bool) -> Self {
+        let document = json!({
+            "appId": instance.app,
+            "instanceId": instance.id,
+            "version": instance.version,
+            "alive": alive,
+        });
+        Self::new("health_status_changed_event", now, document)
+    }
+
+    pub(crate) fn failed_check(now: Timestamp, instance: &Instance, check: &HealthCheck) -> Self {
+        // `taskId` holds the instance's id, as in the original.
+        let document = json!({"appId": instance.app, "taskId": instance.id, "healthCheck": check});
+        Self::new("failed_health_check_event", now, document)
+    }
+
+    pub(crate) fn unhealthy_kill(now: Timestamp, instance: &Instance, reason: &str) -> Self {
+        let document = json!({
+            "appId": instance.app,
+            "taskId": instance.task_id,
+            "instanceId": instance.id,
+            "version": instance.version,
+            "reason": reason,
+            "host": instance.agent.host,
+            "slaveId": instance.agent.id,
+        });
+        Self::new("unhealthy_instance_kill_event", now, document)
+    }
+
+    pub(crate) fn check_added(now: Timestamp, app: &App, check: &HealthCheck) -> Self {
+        let document = json!({"appId": app.id, "version": app.version, "healthCheck": check});
+        Self::new("add_health_check_event", now, document)
+    }
+
+    pub(crate) fn checks_removed(now: Timestamp, app: &PathId) -> Self {
+        Self::new("remove_health_check_event", now, json!({"appId": app}))
+    }
+
+    pub(crate) fn app_terminated(now: Timestamp, app: &PathId) -> Self {
+        Self::new("app_terminated_event", now, json!({"appId": app}))
+    }
+
+    pub(crate) fn group_changed(now: Timestamp, group: &PathId, version: Timestamp) -> Self {
+        let document = json!({"groupId": group, "version": version});
+        Self::new("group_change_success", now, document)
+    }
+
+    pub(crate) fn deployment_info(now: Timestamp, plan: &Plan, step: &Step) -> Self {
+        let document = json!({"plan": plan.to_json(), "currentStep": step_to_json(step)});
+        Self::new("deployment_info", now, document)
+    }
+
+    pub(crate) fn step_success(now: Timestamp, plan: &Plan, step: &Step) -> Self {
+        let document = json!({"plan": plan.to_json(), "currentStep": step_to_json(step)});
+        Self::new("deployment_step_success", now, document)
+    }
+
+    pub(crate) fn deployment_success(now: Timestamp, plan: &Plan) -> Self {
+        let document = json!({"id": plan.id, "plan": plan.to_json()});
+        Self::new("deployment_success", now, document)
+    }
+
+    pub(crate) fn deployment_failed(now: Timestamp, plan: &Plan, reason: &str) -> Self {
+        let document = json!({"id": plan.id, "plan": plan.to_json(), "reason": reason});
+        Self::new("deployment_failed", now, document)
+    }
+
+    pub(crate) fn registered(now: Timestamp, framework: &str, master: &str) -> Self {
+        let document = json!({"frameworkId": framework, "master": master});
+        Self::new("scheduler_registered_event", now, document)
+    }
+
+    pub(crate) fn reregistered(now: Timestamp, master: &str) -> Self {
+        Self::new(
+            "scheduler_reregistered_event",
+            now,
+            json!({"master": master}),
+        )
+    }
+
+    pub(crate) fn disconnected(now: Timestamp) -> Self {
+        Self::new("scheduler_disconnected_event", now, json!({}))
+    }
+
+    pub(crate) fn framework_message(
+        now: Timestamp,
+        executor: &str,
+        agent: &str,
+        data: &[u8],
+    ) -> Self {
+        let document = json!({"executorId": executor, "slaveId": agent, "message": data});
+        Self::new("framework_message_event", now, document)
+    }
+
+    pub(crate) fn attached(now: Timestamp, remote: &str) -> Self {
+        Self::new(
+            "event_stream_attached",
+            now,
+            json!({"remoteAddress": remote}),
+        )
+    }
+
+    pub(crate) fn detached(now: Timestamp, remote: &str) -> Self {
+        Self::new(
+            "event_stream_detached",
+            now,
+            json!({"remoteAddress": remote}),
+        )
+    }
+}

@@ -1,0 +1,134 @@
+//! One running copy of an app, and how task states move it.
+
+mod condition;
+mod id;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::health::Health;
+use crate::model::UnreachableStrategy;
+use crate::{PathId, Timestamp};
+
+pub use condition::Condition;
+pub use id::{InstanceId, task_instance};
+
+/// One running copy of an app; the row of the store, and what readers see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// Its name.
+    pub id: InstanceId,
+    /// The app it is a copy of.
+    pub app: PathId,
+    /// The version of the app it was launched with.
+    pub version: Timestamp,
+    /// The configuration of the app it was launched with.
+    pub config_version: Timestamp,
+    /// The role whose resources it uses.
+    pub role: String,
+    /// What shall become of it.
+    pub goal: Goal,
+    /// Where it runs.
+    pub agent: Agent,
+    /// The name of its task.
+    pub task_id: String,
+    /// How it is.
+    pub condition: Condition,
+    /// Since when it is like that.
+    pub since: Timestamp,
+    /// When it was launched.
+    pub staged_at: Timestamp,
+    /// When its task began to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// The host's ports it got, one for each port of the app; `None` where it needs none.
+    #[serde(default)]
+    pub ports: Vec<Option<u16>>,
+    /// Addresses of its own.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Its health as the executor reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    /// How it is treated when its agent is out of reach.
+    #[serde(default)]
+    pub unreachable_strategy: UnreachableStrategy,
+    /// What checks found, by their place in the app; not kept, since checking again tells.
+    #[serde(skip)]
+    pub health: Vec<Health>,
+    /// Whether the readiness check passed; not kept either.
+    #[serde(skip)]
+    pub ready: Option<ReadinessResult>,
+    /// What the task's own check reported last, as shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_result: Option<serde_json::Value>,
+}
+
+/// What shall become of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goal {
+    /// It runs.
+    Running,
+    /// It goes.
+    Decommissioned,
+}
+
+/// Where an instance runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// The agent's id.
+    pub id: String,
+    /// Its host.
+    pub host: String,
+    /// Its region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Its zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Its attributes, as constraints see them.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Agent {
+    /// The value a constraint's field has here.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        match name {
+            "hostname" | "@hostname" => Some(&self.host),
+            "@region" => self.region.as_deref(),
+            "@zone" => self.zone.as_deref(),
+            attribute => self.attributes.get(attribute).map(String::as_str),
+        }
+    }
+}
+
+/// The last answer to a readiness check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadinessResult {
+    /// The check.
+    pub name: String,
+    /// Whether the answer means ready.
+    pub ready: bool,
+    /// Status, content type and body, if they are to be shown.
+    pub last_response: Option<(u16, String, String)>,
+}
+
+impl Instance {
+    /// Whether it counts as one of the app's instances.
+    pub fn is_active(&self) -> bool {
+        self.condition.is_active()
+    }
+
+    /// Whether it is meant to go.
+    pub fn is_leaving(&self) -> bool {
+        self.goal == Goal::Decommissioned
+    }
+
+    /// The ports of the host it occupies.
+    pub fn host_ports(&self) -> Vec<u16> {
+        self.ports.iter().copied().flatten().collect()
+    }
+}

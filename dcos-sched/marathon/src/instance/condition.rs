@@ -1,0 +1,120 @@
+//! How an instance is: Mesos's task states as Marathon names them.
+
+use std::fmt;
+
+use dcos_proto::mesos::{TaskState, TaskStatus};
+use serde::{Deserialize, Serialize};
+
+/// How an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Condition {
+    /// Launched, not yet heard of.
+    Provisioned,
+    /// The agent has it.
+    Staging,
+    /// Its executor starts it.
+    Starting,
+    /// It runs.
+    Running,
+    /// It is being killed.
+    Killing,
+    /// Its agent is out of reach.
+    Unreachable,
+    /// Its agent has been out of reach for so long that it is replaced.
+    UnreachableInactive,
+    /// It could not be launched.
+    Error,
+    /// It ended with an error.
+    Failed,
+    /// It ended well.
+    Finished,
+    /// It was killed.
+    Killed,
+    /// Its agent is gone.
+    Gone,
+    /// It never got to an agent.
+    Dropped,
+    /// The master does not know it.
+    Unknown,
+}
+
+impl Condition {
+    /// Whether an instance like that counts as one of its app's.
+    pub fn is_active(self) -> bool {
+        !self.is_terminal() && self != Self::UnreachableInactive
+    }
+
+    /// Whether it is over.
+    pub fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            Self::Error
+                | Self::Failed
+                | Self::Finished
+                | Self::Killed
+                | Self::Gone
+                | Self::Dropped
+                | Self::Unknown
+        )
+    }
+
+    /// Whether the app's launches are held back for a while after this end.
+    pub fn backs_off(self) -> bool {
+        matches!(
+            self,
+            Self::Error | Self::Failed | Self::Finished | Self::Gone | Self::Dropped
+        )
+    }
+
+    /// Whether this end is remembered as the app's last failure.
+    pub fn is_failure(self) -> bool {
+        self.is_terminal() && !matches!(self, Self::Finished | Self::Killed)
+    }
+
+    /// Whether its agent is out of reach.
+    pub fn is_unreachable(self) -> bool {
+        matches!(self, Self::Unreachable | Self::UnreachableInactive)
+    }
+
+    /// What a status says.
+    pub fn of(status: &TaskStatus) -> Self {
+        match status.state() {
+            TaskState::TaskStaging => Self::Staging,
+            TaskState::TaskStarting => Self::Starting,
+            TaskState::TaskRunning => Self::Running,
+            TaskState::TaskKilling => Self::Killing,
+            TaskState::TaskFinished => Self::Finished,
+            TaskState::TaskFailed => Self::Failed,
+            TaskState::TaskKilled => Self::Killed,
+            TaskState::TaskError => Self::Error,
+            TaskState::TaskUnreachable => Self::Unreachable,
+            TaskState::TaskGone | TaskState::TaskGoneByOperator => Self::Gone,
+            TaskState::TaskLost | TaskState::TaskDropped => Self::Dropped,
+            TaskState::TaskUnknown => Self::Unknown,
+        }
+    }
+
+    /// The task state shown for it.
+    pub fn state(self) -> &'static str {
+        match self {
+            Self::Provisioned | Self::Staging => "TASK_STAGING",
+            Self::Starting => "TASK_STARTING",
+            Self::Running => "TASK_RUNNING",
+            Self::Killing => "TASK_KILLING",
+            Self::Unreachable | Self::UnreachableInactive => "TASK_UNREACHABLE",
+            Self::Error => "TASK_ERROR",
+            Self::Failed => "TASK_FAILED",
+            Self::Finished => "TASK_FINISHED",
+            Self::Killed => "TASK_KILLED",
+            Self::Gone => "TASK_GONE",
+            Self::Dropped => "TASK_DROPPED",
+            Self::Unknown => "TASK_UNKNOWN",
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,167 @@
+//! What is left of an offer while instances are taken out of it.
+
+use dcos_proto::mesos::{Resource, value};
+
+/// The resources of an offer that are still free.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Supply {
+    resources: Vec<Resource>,
+}
+
+impl Supply {
+    /// Everything of `resources` an instance could take: no volumes, no labelled reservations, nothing
+    /// that can be revoked.
+    pub fn new(resources: &[Resource]) -> Self {
+        let usable = |resource: &&Resource| {
+            let labelled = resource
+                .reservations
+                .iter()
+                .chain(&resource.reservation)
+                .any(|reservation| reservation.labels.is_some());
+            let disk = resource.disk.as_ref();
+            let special = disk.is_some_and(|disk| {
+                disk.persistence.is_some() || disk.volume.is_some() || disk.source.is_some()
+            });
+            !labelled && !special && resource.revocable.is_none()
+        };
+        Self {
+            resources: resources.iter().filter(usable).cloned().collect(),
+        }
+    }
+
+    /// The parts that make up `amount` of a scalar, of the earliest roles possible.
+    pub(super) fn scalar(&self, name: &str, amount: f64, roles: &[&str]) -> Option<Vec<Resource>> {
+        let mut missing = thousandths(amount);
+        let mut taken = Vec::new();
+        for (resource, free) in self.scalars(name, roles) {
+            if missing <= 0 {
+                break;
+            }
+            let part = free.min(missing);
+            if part > 0 {
+                missing -= part;
+                taken.push(Resource {
+                    scalar: Some(scalar(part)),
+                    ..resource.clone()
+                });
+            }
+        }
+        (missing <= 0).then_some(taken)
+    }
+
+    fn scalars<'a>(
+        &'a self,
+        name: &'a str,
+        roles: &'a [&str],
+    ) -> impl Iterator<Item = (&'a Resource, i64)> {
+        roles.iter().flat_map(move |role| {
+            self.resources
+                .iter()
+                .filter(move |resource| resource.name == name && role_of(resource) == *role)
+                .filter_map(|resource| {
+                    Some((resource, thousandths(resource.scalar.as_ref()?.value)))
+                })
+        })
+    }
+
+    /// The ranges of ports, with the resource each is of.
+    pub(super) fn ports<'a>(
+        &'a self,
+        roles: &'a [&str],
+    ) -> impl Iterator<Item = (&'a Resource, u16, u16)> {
+        roles.iter().flat_map(move |role| {
+            self.resources
+                .iter()
+                .filter(move |resource| resource.name == "ports" && role_of(resource) == *role)
+                .flat_map(|resource| {
+                    let ranges = resource.ranges.iter().flat_map(|ranges| &ranges.range);
+                    ranges.filter_map(move |range| {
+                        let begin = u16::try_from(range.begin).ok()?;
+                        Some((
+                            resource,
+                            begin,
+                            u16::try_from(range.end).unwrap_or(u16::MAX),
+                        ))
+                    })
+                })
+        })
+    }
+
+    /// Takes out what a match takes.
+    pub fn take(&mut self, taken: &[Resource]) {
+        for part in taken {
+            let like = |resource: &&mut Resource| {
+                resource.name == part.name
+                    && resource.role == part.role
+                    && resource.reservations == part.reservations
+                    && resource.reservation == part.reservation
+            };
+            for resource in self.resources.iter_mut().filter(like) {
+                if let (Some(free), Some(used)) = (&mut resource.scalar, &part.scalar) {
+                    let left = thousandths(free.value) - thousandths(used.value);
+                    if left >= 0 {
+                        *free = scalar(left);
+                        break;
+                    }
+                }
+                if let (Some(free), Some(used)) = (&mut resource.ranges, &part.ranges) {
+                    for range in &used.range {
+                        cut(&mut free.range, range);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The role resources are reserved for, or `*`.
+fn role_of(resource: &Resource) -> &str {
+    resource
+        .reservations
+        .last()
+        .and_then(|reservation| reservation.role.as_deref())
+        .or(resource.role.as_deref())
+        .unwrap_or("*")
+}
+
+fn cut(ranges: &mut Vec<value::Range>, used: &value::Range) {
+    let mut left = Vec::with_capacity(ranges.len() + 1);
+    for range in ranges.drain(..) {
+        if range.end < used.begin || range.begin > used.end {
+            left.push(range);
+            continue;
+        }
+        if range.begin < used.begin {
+            left.push(value::Range {
+                begin: range.begin,
+                end: used.begin - 1,
+            });
+        }
+        if range.end > used.end {
+            left.push(value::Range {
+                begin: used.end + 1,
+                end: range.end,
+            });
+        }
+    }
+    *ranges = left;
+}
+
+/// Mesos computes with three decimals.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "amounts of resources are far below the limit"
+)]
+fn thousandths(value: f64) -> i64 {
+    (value * 1000.0).round() as i64
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "amounts of resources are far below the limit"
+)]
+fn scalar(thousandths: i64) -> value::Scalar {
+    value::Scalar {
+        value: thousandths as f64 / 1000.0,
+    }
+}

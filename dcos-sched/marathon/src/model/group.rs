@@ -1,0 +1,139 @@
+//! Groups: the tree apps live in, held flat.
+//!
+//! A tree of `Arc`s would have to be rebuilt along a path at every change; two ordered maps keyed by
+//! absolute path answer the same questions with range scans, and a changed copy shares all apps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{App, AppUpdate};
+use crate::{PathId, Timestamp};
+
+/// What is known of a group beside the apps and groups in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    /// Apps and groups everything in it depends on.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub dependencies: BTreeSet<PathId>,
+    /// Whether new services take the group's name as role; top-level groups only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforce_role: Option<bool>,
+    /// When it last changed.
+    #[serde(default)]
+    pub version: Timestamp,
+}
+
+/// The whole tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RootGroup {
+    /// When it last changed.
+    pub version: Timestamp,
+    /// All groups, the root included.
+    pub groups: BTreeMap<PathId, Group>,
+    /// All apps.
+    pub apps: BTreeMap<PathId, Arc<App>>,
+}
+
+impl Default for RootGroup {
+    fn default() -> Self {
+        Self {
+            version: Timestamp::default(),
+            groups: BTreeMap::from([(PathId::root(), Group::default())]),
+            apps: BTreeMap::new(),
+        }
+    }
+}
+
+impl RootGroup {
+    /// The app with this id.
+    pub fn app(&self, id: &PathId) -> Option<&Arc<App>> {
+        self.apps.get(id)
+    }
+
+    /// All apps in `group` and the groups below it.
+    pub fn apps_below<'a>(&'a self, group: &'a PathId) -> impl Iterator<Item = &'a Arc<App>> {
+        below(&self.apps, group).map(|(_, app)| app)
+    }
+
+    /// The apps directly in `group`.
+    pub fn apps_in<'a>(&'a self, group: &'a PathId) -> impl Iterator<Item = &'a Arc<App>> {
+        self.apps_below(group)
+            .filter(move |app| app.id.parent() == *group)
+    }
+
+    /// The groups directly in `group`.
+    pub fn groups_in<'a>(&'a self, group: &'a PathId) -> impl Iterator<Item = &'a PathId> {
+        below(&self.groups, group)
+            .map(|(id, _)| id)
+            .filter(move |id| id.parent() == *group)
+    }
+
+    /// Makes sure `group` and all groups above it exist.
+    pub fn ensure_group(&mut self, group: &PathId, version: Timestamp, enforce_role: bool) {
+        for id in group.ancestors() {
+            let top = id.is_top_level();
+            self.groups.entry(id).or_insert_with(|| Group {
+                enforce_role: top.then_some(enforce_role),
+                version,
+                ..Group::default()
+            });
+        }
+    }
+
+    /// Adds or replaces an app; groups above it are made, an empty group of its name goes.
+    pub fn put_app(&mut self, app: App, version: Timestamp, enforce_role: bool) {
+        if self.apps_below(&app.id).next().is_none() && self.groups_in(&app.id).next().is_none() {
+            self.groups.remove(&app.id);
+        }
+        self.ensure_group(&app.id.parent(), version, enforce_role);
+        self.apps.insert(app.id.clone(), Arc::new(app));
+    }
+
+    /// Removes a group and everything in it; the root stays, empty.
+    pub fn remove_group(&mut self, group: &PathId) {
+        let inside = |id: &PathId| id == group || id.is_below(group);
+        self.apps.retain(|id, _| !inside(id));
+        self.groups.retain(|id, _| id.is_root() || !inside(id));
+    }
+}
+
+/// The entries strictly below `group`.
+fn below<'a, V>(
+    map: &'a BTreeMap<PathId, V>,
+    group: &'a PathId,
+) -> impl Iterator<Item = (&'a PathId, &'a V)> {
+    map.range((Bound::Excluded(group), Bound::Unbounded))
+        .take_while(move |(id, _)| id.as_str().starts_with(group.as_str()))
+        .filter(move |(id, _)| id.is_below(group))
+}
+
+/// A group as users send it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupUpdate {
+    /// Its path, absolute or relative to where it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// All apps directly in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps: Option<Vec<AppUpdate>>,
+    /// All groups directly in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<GroupUpdate>>,
+    /// Apps and groups everything in it depends on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<Vec<String>>,
+    /// Multiply all instance numbers by this, and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_by: Option<f64>,
+    /// Go back to this version, and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Timestamp>,
+    /// Whether new services take the group's name as role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforce_role: Option<bool>,
+}

@@ -1,0 +1,137 @@
+//! The launch queue: what shall be launched, when it may be, and why it was not yet.
+
+mod backoff;
+mod summary;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::matching::{Reason, Site};
+use crate::model::App;
+use crate::{PathId, Timestamp};
+
+pub use backoff::Backoff;
+pub use summary::{Refusal, Summary};
+
+/// All apps with instances to launch.
+#[derive(Clone, Debug, Default)]
+pub struct LaunchQueue {
+    entries: BTreeMap<PathId, Entry>,
+    backoff: Backoff,
+}
+
+/// An app with instances to launch.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What to launch.
+    pub spec: Arc<App>,
+    /// How many.
+    pub count: u32,
+    /// Since when there have been some to launch.
+    pub since: Timestamp,
+    /// What became of the offers so far.
+    pub summary: Summary,
+}
+
+impl LaunchQueue {
+    /// Sets how many instances of `spec` are to be launched; true if offers refused so far may suit.
+    pub fn want(&mut self, now: Timestamp, spec: &Arc<App>, count: u32) -> bool {
+        if count == 0 {
+            self.entries.remove(&spec.id);
+            return false;
+        }
+        let entry = self
+            .entries
+            .entry(spec.id.clone())
+            .or_insert_with(|| Entry {
+                spec: Arc::clone(spec),
+                count: 0,
+                since: now,
+                summary: Summary::default(),
+            });
+        let mut more = count > entry.count;
+        if entry.spec.config_version() != spec.config_version() {
+            (entry.since, entry.summary) = (now, Summary::default());
+            more = true;
+        }
+        entry.spec = Arc::clone(spec);
+        entry.count = count;
+        more
+    }
+
+    /// Nothing of `app` is to be launched.
+    pub fn drop_app(&mut self, app: &PathId) {
+        self.entries.remove(app);
+    }
+
+    /// The entry of `app`.
+    pub fn entry(&self, app: &PathId) -> Option<&Entry> {
+        self.entries.get(app)
+    }
+
+    /// All entries, in the order of their apps.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The apps that may launch now.
+    pub fn due(&self, now: Timestamp) -> Vec<PathId> {
+        let mut due: Vec<&Entry> = self
+            .entries
+            .values()
+            .filter(|e| self.is_due(e, now))
+            .collect();
+        due.sort_by_key(|entry| entry.since);
+        due.into_iter().map(|entry| entry.spec.id.clone()).collect()
+    }
+
+    /// When the next entry that is held back may launch.
+    pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        self.entries
+            .values()
+            .filter_map(|entry| self.backoff.until(&entry.spec, now))
+            .min()
+    }
+
+    fn is_due(&self, entry: &Entry, now: Timestamp) -> bool {
+        self.backoff.until(&entry.spec, now).is_none()
+    }
+
+    /// Until when launches of `app` are held back, if they are.
+    pub fn held_until(&self, app: &App, now: Timestamp) -> Option<Timestamp> {
+        self.backoff.until(app, now)
+    }
+
+    /// Notes that an instance was launched.
+    pub fn launched(&mut self, now: Timestamp, app: &PathId) {
+        if let Some(entry) = self.entries.get_mut(app) {
+            entry.summary.used(now);
+            entry.count = entry.count.saturating_sub(1);
+            if entry.count == 0 {
+                self.entries.remove(app);
+            }
+        }
+    }
+
+    /// Notes why an offer was of no use.
+    pub fn refused(
+        &mut self,
+        now: Timestamp,
+        app: &PathId,
+        site: &Site,
+        offer: &Arc<dcos_proto::mesos::Offer>,
+        reasons: BTreeSet<Reason>,
+    ) {
+        if let Some(entry) = self.entries.get_mut(app) {
+            entry.summary.refused(now, site, offer, reasons);
+        }
+    }
+
+    /// The delays.
+    pub fn backoff(&mut self) -> &mut Backoff {
+        &mut self.backoff
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! What became of the offers an app looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dcos_proto::mesos::Offer;
+
+use crate::Timestamp;
+use crate::matching::{Reason, Site};
+
+/// How many of the refused offers are kept to be shown.
+const KEPT: usize = 20;
+
+/// Counts over all offers, and the last refusal of each agent.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Offers looked at.
+    pub processed: u64,
+    /// Offers of no use.
+    pub unused: u64,
+    /// When an offer was last of no use.
+    pub last_unused: Option<Timestamp>,
+    /// When an offer was last used.
+    pub last_used: Option<Timestamp>,
+    attempt: BTreeMap<Reason, u64>,
+    attempted: u64,
+    last: BTreeMap<String, Refusal>,
+}
+
+/// An offer of no use, and why.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The offer.
+    pub offer: Arc<Offer>,
+    /// Why.
+    pub reasons: BTreeSet<Reason>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Summary {
+    pub(super) fn used(&mut self, now: Timestamp) {
+        self.processed += 1;
+        self.last_used = Some(now);
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        now: Timestamp,
+        site: &Site,
+        offer: &Arc<Offer>,
+        reasons: BTreeSet<Reason>,
+    ) {
+        self.processed += 1;
+        self.unused += 1;
+        self.last_unused = Some(now);
+        self.attempted += 1;
+        if let Some(reason) = reasons.first() {
+            *self.attempt.entry(*reason).or_default() += 1;
+        }
+        let refusal = Refusal {
+            offer: Arc::clone(offer),
+            reasons,
+            at: now,
+        };
+        self.last.insert(site.agent.id.clone(), refusal);
+        if self.last.len() > KEPT
+            && let Some(oldest) = self
+                .last
+                .iter()
+                .min_by_key(|(_, refusal)| refusal.at)
+                .map(|(id, _)| id.clone())
+        {
+            self.last.remove(&oldest);
+        }
+    }
+
+    /// The last refusal of each agent.
+    pub fn last_refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.last.values()
+    }
+
+    /// For each reason how many offers got that far and how many it stopped, over the whole attempt.
+    pub fn attempt(&self) -> Vec<(Reason, u64, u64)> {
+        funnel(self.attempted, |reason| {
+            self.attempt.get(&reason).copied().unwrap_or_default()
+        })
+    }
+
+    /// The same over the last offer of each agent.
+    pub fn last_offers(&self) -> Vec<(Reason, u64, u64)> {
+        let first = |reason| {
+            let stopped = self
+                .last
+                .values()
+                .filter(|r| r.reasons.first() == Some(&reason));
+            stopped.count() as u64
+        };
+        funnel(self.last.len() as u64, first)
+    }
+}
+
+/// Reason, stopped by it, got that far.
+fn funnel(total: u64, stopped: impl Fn(Reason) -> u64) -> Vec<(Reason, u64, u64)> {
+    let mut left = total;
+    Reason::ALL
+        .into_iter()
+        .map(|reason| {
+            let (got_here, stops) = (left, stopped(reason));
+            left = left.saturating_sub(stops);
+            (reason, stops, got_here)
+        })
+        .collect()
+}

@@ -1,0 +1,229 @@
+//! The part with a clock, a disk and a network: carries out what the [`Core`] decides.
+//!
+//! ```text
+//! master ── events ──► ┐                       ┌──► rows ──► store (one transaction)
+//! API ──── requests ──►├─ mailbox ─► Core ─► Batch            │ once durable
+//! checks ── results ──►┘                       └──► calls ──► master, events ──► listeners,
+//!                                                   answers ──► API, view ──► readers
+//! ```
+//!
+//! Whatever waits in the mailbox is taken in before the store is asked, so that under load one
+//! transaction carries many requests. If the store refuses, [`run`] ends with an error: what the core
+//! knows is then ahead of what is durable, and only starting over makes them one again.
+
+mod link;
+mod mailbox;
+mod probes;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use dcos_core::seed::Seed;
+use dcos_core::time::Time;
+use dcos_sched::sdk::{DriverError, SchedulerTransport};
+use dcos_store::{Fence, StateStore, StoreError, Transaction};
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::api;
+use crate::config::Config;
+use crate::core::{Batch, Core, Input, PREFIX, RecoverError, View};
+
+pub use link::framework_info;
+pub(crate) use mailbox::Letter;
+pub use mailbox::Mailbox;
+
+/// Why a Marathon ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store failed; nothing unacknowledged is lost, nothing acknowledged is.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The store's content cannot be read.
+    #[error("the state cannot be recovered")]
+    Recover(#[from] RecoverError),
+    /// The master wants nothing of this framework.
+    #[error("the master ended the framework")]
+    Master(#[from] DriverError),
+    /// The HTTP server failed.
+    #[error("the HTTP server failed")]
+    Http(#[source] std::io::Error),
+}
+
+/// Runs a Marathon until `cancel` fires: takes up what `store` holds, stays subscribed through
+/// `transport`, and serves the API on `listener`.
+///
+/// Every write to `store` carries `fence`. Ending leaves tasks running and the framework registered.
+///
+/// # Errors
+/// [`RunError`]: the caller starts over, with a new fence if it lost its leadership.
+pub async fn run(
+    config: Config,
+    store: Arc<dyn StateStore>,
+    fence: Fence,
+    transport: Arc<dyn SchedulerTransport>,
+    listener: TcpListener,
+    cancel: CancellationToken,
+) -> Result<(), RunError> {
+    let config = Arc::new(config);
+    let core = recover(&config, store.as_ref()).await?;
+    let framework = core.framework_id().cloned();
+    let roles = core.roles();
+
+    let (letters, inbox) = mpsc::channel(1024);
+    let (events, _) = broadcast::channel(config.event_stream_max_outstanding_messages.max(1));
+    let (view, viewer) = watch::channel(Arc::new(core.view(now())));
+    let mailbox = Mailbox::new(letters, viewer, events.clone(), Arc::clone(&config));
+
+    let ending = cancel.child_token();
+    let _end_with_me = ending.clone().drop_guard();
+    let server = axum::serve(
+        listener,
+        api::router(mailbox.clone()).into_make_service_with_connect_info::<std::net::SocketAddr>(),
+    );
+    let server = server.with_graceful_shutdown(ending.clone().cancelled_owned());
+    let driver = link::driver(&config, framework, roles, transport);
+    let handle = driver.handle();
+    let mut scheduler = link::Inbound::new(mailbox.clone());
+    let outbound = link::Outbound::new(handle);
+    let probing = probes::run(mailbox, ending.clone());
+    let keeper = Keeper {
+        core,
+        store,
+        fence,
+        inbox,
+        outbound,
+        events,
+        view,
+    };
+
+    tokio::select! {
+        ended = keeper.run(&ending) => ended?,
+        ended = driver.run(&mut scheduler, &ending) => { ended?; }
+        ended = async { server.await } => ended.map_err(RunError::Http)?,
+        () = probing => {}
+    }
+    info!("marathon ended");
+    Ok(())
+}
+
+async fn recover(config: &Arc<Config>, store: &dyn StateStore) -> Result<Core, RunError> {
+    let rows = store.scan(PREFIX).await?.entries;
+    info!(rows = rows.len(), "state read");
+    let rows = rows.iter().map(|entry| (&*entry.key, &*entry.value));
+    Ok(Core::recover(
+        Arc::clone(config),
+        Seed::from_os(),
+        now(),
+        rows,
+    )?)
+}
+
+/// The clock.
+pub(crate) fn now() -> Time {
+    Time::from_system(SystemTime::now())
+}
+
+/// Holds the core and makes durable what it decides.
+struct Keeper {
+    core: Core,
+    store: Arc<dyn StateStore>,
+    fence: Fence,
+    inbox: mpsc::Receiver<Letter>,
+    outbound: link::Outbound,
+    events: broadcast::Sender<crate::event::Event>,
+    view: watch::Sender<Arc<View>>,
+}
+
+/// How many letters one transaction may carry.
+const MOST_LETTERS: usize = 256;
+
+impl Keeper {
+    async fn run(mut self, ending: &CancellationToken) -> Result<(), RunError> {
+        self.settle(Vec::new()).await?;
+        loop {
+            let wait = self
+                .core
+                .next_deadline(now())
+                .map_or(Duration::from_mins(1), |deadline| {
+                    now().until(deadline).max(Duration::from_millis(1))
+                });
+            let mut letters = Vec::new();
+            tokio::select! {
+                () = ending.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => self.core.handle(now(), Input::Tick),
+                count = self.inbox.recv_many(&mut letters, MOST_LETTERS) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+            self.settle(letters).await?;
+        }
+    }
+
+    /// Takes letters in, makes what follows durable, and only then lets anybody know.
+    async fn settle(&mut self, letters: Vec<Letter>) -> Result<(), RunError> {
+        let mut answers = Vec::new();
+        for letter in letters {
+            match letter {
+                Letter::Input(input) => self.core.handle(now(), input),
+                Letter::Request(request) => answers.push(request(&mut self.core, now())),
+                Letter::Publish(event) => {
+                    let _ = self.events.send(event);
+                }
+            }
+        }
+        let batch = self.core.take();
+        let changed = !batch.is_empty() || !answers.is_empty();
+        self.commit(&batch).await?;
+        if changed {
+            self.view.send_replace(Arc::new(self.core.view(now())));
+        }
+        for answer in answers {
+            answer();
+        }
+        for event in batch.events {
+            // Nobody listening is no failure.
+            let _ = self.events.send(event);
+        }
+        for call in batch.calls {
+            self.outbound.send(call);
+        }
+        if let Some(message) = batch.fatal {
+            return Err(DriverError::Ended { message }.into());
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<(), RunError> {
+        if batch.rows.is_empty() {
+            return Ok(());
+        }
+        // Of several changes of a row the last one counts.
+        let mut writes = std::collections::BTreeMap::new();
+        for row in &batch.rows {
+            writes.insert(&row.key, &row.value);
+        }
+        let mut transaction = Transaction::new(self.fence.clone());
+        for (key, value) in writes {
+            transaction = match value {
+                Some(value) => transaction.put(key.clone(), Bytes::copy_from_slice(value)),
+                None => transaction.delete(key.clone()),
+            };
+        }
+        self.store
+            .transact(transaction)
+            .await
+            .inspect_err(|error| {
+                warn!(error = %dcos_core::error::chain(error), "the store refused a change");
+            })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

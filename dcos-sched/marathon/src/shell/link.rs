@@ -1,0 +1,180 @@
+//! The connection to the master through the public SDK.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dcos_proto::mesos::{
+    AgentId, ExecutorId, FrameworkId, FrameworkInfo, MasterInfo, Offer, TaskStatus, framework_info,
+};
+use dcos_proto::scheduler::{Call, Event, call, event};
+use dcos_sched::sdk::{
+    Acknowledge, DriverConfig, Handle, Scheduler, SchedulerDriver, SchedulerTransport,
+};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::Mailbox;
+use crate::config::Config;
+use crate::core::Input;
+
+/// Who this Marathon is to the master.
+pub fn framework_info(
+    config: &Config,
+    id: Option<FrameworkId>,
+    roles: BTreeSet<String>,
+) -> FrameworkInfo {
+    use framework_info::capability::Type;
+    let mut abilities = vec![
+        Type::PartitionAware,
+        Type::TaskKillingState,
+        Type::MultiRole,
+        Type::RegionAware,
+    ];
+    if config.features.contains("gpu_resources") {
+        abilities.push(Type::GpuResources);
+    }
+    let capability = |ability: Type| framework_info::Capability {
+        r#type: Some(ability as i32),
+    };
+    FrameworkInfo {
+        user: config.mesos_user.clone(),
+        name: config.framework_name.clone(),
+        id,
+        failover_timeout: Some(config.failover_timeout.as_secs_f64()),
+        checkpoint: Some(config.checkpoint),
+        hostname: Some(config.hostname.clone()),
+        principal: config.principal.clone(),
+        webui_url: Some(
+            config
+                .webui_url
+                .clone()
+                .unwrap_or_else(|| format!("http://{}:{}", config.hostname, config.http_port)),
+        ),
+        capabilities: abilities.into_iter().map(capability).collect(),
+        roles: roles.into_iter().collect(),
+        ..FrameworkInfo::default()
+    }
+}
+
+pub(super) fn driver(
+    config: &Config,
+    id: Option<FrameworkId>,
+    roles: BTreeSet<String>,
+    transport: Arc<dyn SchedulerTransport>,
+) -> SchedulerDriver {
+    let driver = DriverConfig {
+        // Updates are durable before they are acknowledged, so the core does it.
+        acknowledge: Acknowledge::Explicit,
+        ..DriverConfig::new(framework_info(config, id, roles))
+    };
+    SchedulerDriver::new(driver, transport)
+}
+
+/// Puts what the master says into the mailbox.
+pub(super) struct Inbound {
+    mailbox: Mailbox,
+}
+
+impl Inbound {
+    pub(super) fn new(mailbox: Mailbox) -> Self {
+        Self { mailbox }
+    }
+
+    async fn tell(&self, kind: event::Type, fill: impl FnOnce(&mut Event)) {
+        let mut event = Event {
+            r#type: Some(kind as i32),
+            ..Event::default()
+        };
+        fill(&mut event);
+        self.mailbox.tell(Input::Event(Box::new(event))).await;
+    }
+}
+
+#[async_trait]
+impl Scheduler for Inbound {
+    async fn subscribed(
+        &mut self,
+        _: &Handle,
+        framework_id: FrameworkId,
+        master_info: Option<MasterInfo>,
+    ) {
+        let subscribed = event::Subscribed {
+            framework_id,
+            master_info,
+            heartbeat_interval_seconds: None,
+        };
+        self.tell(event::Type::Subscribed, |event| {
+            event.subscribed = Some(subscribed)
+        })
+        .await;
+    }
+
+    async fn offers(&mut self, _: &Handle, offers: Vec<Offer>) {
+        let offers = event::Offers { offers };
+        self.tell(event::Type::Offers, |event| event.offers = Some(offers))
+            .await;
+    }
+
+    async fn update(&mut self, _: &Handle, status: TaskStatus) {
+        let update = event::Update { status };
+        self.tell(event::Type::Update, |event| event.update = Some(update))
+            .await;
+    }
+
+    async fn message(
+        &mut self,
+        _: &Handle,
+        agent_id: AgentId,
+        executor_id: ExecutorId,
+        data: Vec<u8>,
+    ) {
+        let message = event::Message {
+            agent_id,
+            executor_id,
+            data,
+        };
+        self.tell(event::Type::Message, |event| event.message = Some(message))
+            .await;
+    }
+
+    async fn disconnected(&mut self) {
+        self.mailbox.tell(Input::Disconnected).await;
+    }
+}
+
+/// Sends calls in order, without keeping the core waiting.
+pub(super) struct Outbound {
+    calls: mpsc::UnboundedSender<Call>,
+}
+
+impl Outbound {
+    pub(super) fn new(handle: Handle) -> Self {
+        let (calls, mut waiting) = mpsc::unbounded_channel::<Call>();
+        // Ends when the keeper, and with it the sender, is dropped.
+        tokio::spawn(async move {
+            while let Some(call) = waiting.recv().await {
+                let kind = call.r#type();
+                if let Err(error) = handle.call(call).await {
+                    Self::failed(kind, &error);
+                }
+            }
+        });
+        Self { calls }
+    }
+
+    /// No call is lost for good: launches are found missing by reconciliation, kills are repeated,
+    /// updates come again, and offers are asked for after each subscription.
+    fn failed(kind: call::Type, error: &dcos_sched::sdk::TransportError) {
+        let error = dcos_core::error::chain(error);
+        match kind {
+            call::Type::Accept | call::Type::Kill => warn!(?kind, %error, "call failed"),
+            _ => debug!(?kind, %error, "call failed"),
+        }
+    }
+
+    pub(super) fn send(&self, call: Call) {
+        // The other end lives as long as this one.
+        let _ = self.calls.send(call);
+    }
+}

@@ -1,0 +1,105 @@
+//! How everybody else speaks to the core, and sees it.
+
+use std::sync::Arc;
+
+use dcos_core::time::Time;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::core::{Core, Input, View};
+use crate::event::Event;
+use crate::{Error, Timestamp};
+
+/// Sends a finished answer.
+pub(crate) type Answer = Box<dyn FnOnce() + Send>;
+
+/// Something done with the core; what it returns is called once all is durable.
+pub(crate) type Request = Box<dyn FnOnce(&mut Core, Time) -> Answer + Send>;
+
+/// What arrives in the mailbox.
+pub(crate) enum Letter {
+    /// Something happened.
+    Input(Input),
+    /// Somebody wants something.
+    Request(Request),
+    /// An event that concerns listeners only.
+    Publish(Event),
+}
+
+/// The way to a running core. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    letters: mpsc::Sender<Letter>,
+    view: watch::Receiver<Arc<View>>,
+    events: broadcast::Sender<Event>,
+    config: Arc<Config>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(
+        letters: mpsc::Sender<Letter>,
+        view: watch::Receiver<Arc<View>>,
+        events: broadcast::Sender<Event>,
+        config: Arc<Config>,
+    ) -> Self {
+        Self {
+            letters,
+            view,
+            events,
+            config,
+        }
+    }
+
+    /// The latest picture of what is durable.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Waits for the next picture; false once there will be none.
+    pub(crate) async fn changed(&mut self) -> bool {
+        self.view.changed().await.is_ok()
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Listens to events from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Tells the core what happened.
+    pub(crate) async fn tell(&self, input: Input) {
+        // A core that is gone needs to know nothing.
+        let _ = self.letters.send(Letter::Input(input)).await;
+    }
+
+    /// Tells listeners.
+    pub(crate) async fn publish(&self, event: impl FnOnce(Timestamp) -> Event) {
+        let event = event(Timestamp::from(super::now()));
+        let _ = self.letters.send(Letter::Publish(event)).await;
+    }
+
+    /// Does something with the core; the answer comes once everything that follows is durable.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut Core, Time) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let gone = || Error::Unavailable("Marathon is shutting down".to_owned());
+        let (sender, receiver) = oneshot::channel();
+        let request: Request = Box::new(move |core, now| {
+            let answer = request(core, now);
+            Box::new(move || {
+                // Who does not wait any more needs no answer.
+                let _ = sender.send(answer);
+            })
+        });
+        self.letters
+            .send(Letter::Request(request))
+            .await
+            .map_err(|_| gone())?;
+        receiver.await.map_err(|_| gone())?
+    }
+}

@@ -1,0 +1,289 @@
+//! The whole Marathon with a store in memory or on disk and a Mesos of a few lines, over real HTTP.
+
+mod mesos;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dcos_store::{EmbeddedStore, Fence, MemoryElection, MemoryStore, StateStore};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{RunError, run};
+use crate::Config;
+use mesos::Mesos;
+
+/// A running Marathon.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) mesos: Arc<Mesos>,
+    cancel: CancellationToken,
+    ended: JoinHandle<Result<(), RunError>>,
+}
+
+/// An answer to a test's request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{self:?}"))
+    }
+}
+
+async fn fence() -> Fence {
+    use dcos_store::Election;
+    MemoryElection::new()
+        .campaign("test".into())
+        .await
+        .unwrap()
+        .fence()
+}
+
+impl Running {
+    pub(crate) async fn new() -> Self {
+        Self::with(
+            Arc::new(MemoryStore::new()),
+            Mesos::new(),
+            Config::default(),
+        )
+        .await
+    }
+
+    pub(crate) async fn with(
+        store: Arc<dyn StateStore>,
+        mesos: Arc<Mesos>,
+        config: Config,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cancel = CancellationToken::new();
+        let transport = Arc::new(mesos::Transport(Arc::clone(&mesos)));
+        let config = Config {
+            http_port: address.port(),
+            ..config
+        };
+        let running = run(
+            config,
+            store,
+            fence().await,
+            transport,
+            listener,
+            cancel.clone(),
+        );
+        Self {
+            address,
+            mesos,
+            cancel,
+            ended: tokio::spawn(running),
+        }
+    }
+
+    /// Drops everything where it stands.
+    async fn crash(self) -> Arc<Mesos> {
+        self.ended.abort();
+        let _ = self.ended.await;
+        self.mesos
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.send_raw(method, path, body, "application/json").await
+    }
+
+    pub(crate) async fn send_raw(
+        &self,
+        method: &str,
+        path: &str,
+        body: String,
+        accept: &str,
+    ) -> Answer {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "marathon")
+            .header("accept", accept)
+            .body(Full::new(Bytes::from(body)))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let text = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let answer = self.send("GET", path, &Value::Null).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.json()
+    }
+
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        path: &str,
+        test: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let waiting = async {
+            loop {
+                let answer = self.send("GET", path, &Value::Null).await;
+                if answer.status == 200 && test(&answer.json()) {
+                    return answer.json();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if let Ok(found) = tokio::time::timeout(Duration::from_secs(20), waiting).await {
+            return found;
+        }
+        panic!("{what}: {:?}", self.send("GET", path, &Value::Null).await)
+    }
+
+    pub(crate) async fn idle(&self) {
+        self.until("no deployments", "/v2/deployments", |all| all == &json!([]))
+            .await;
+    }
+
+    pub(crate) async fn create(&self, app: Value) -> Answer {
+        let answer = self.send("POST", "/v2/apps", &app).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer
+    }
+}
+
+#[tokio::test]
+async fn an_apps_life_over_http() {
+    let marathon = Running::new().await;
+    marathon
+        .create(json!({"id": "/web", "cmd": "serve", "cpus": 0.1, "mem": 32}))
+        .await;
+    marathon.idle().await;
+    for instances in [10, 3] {
+        let answer = marathon
+            .send("PUT", "/v2/apps//web", &json!({"instances": instances}))
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        marathon.idle().await;
+        let app = marathon.get("/v2/apps/web").await;
+        assert_eq!(app["app"]["tasksRunning"], json!(instances));
+    }
+    let before = marathon.mesos.tasks();
+    marathon
+        .send("PUT", "/v2/apps/web", &json!({"cmd": "serve better"}))
+        .await;
+    marathon.idle().await;
+    let after = marathon.mesos.tasks();
+    assert_eq!(after.len(), 3);
+    assert!(before.is_disjoint(&after));
+    marathon.send("DELETE", "/v2/apps/web", &Value::Null).await;
+    marathon.idle().await;
+    assert!(marathon.mesos.tasks().is_empty());
+    assert_eq!(
+        marathon
+            .send("GET", "/v2/apps/web", &Value::Null)
+            .await
+            .status,
+        404
+    );
+    marathon.cancel.cancel();
+    marathon.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_deployment_goes_on_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let mesos = Mesos::new();
+    mesos.pause(true);
+    let open = || EmbeddedStore::open(&path).unwrap();
+    let marathon = Running::with(Arc::new(open()), mesos, Config::default()).await;
+    marathon
+        .create(json!({"id": "/a", "cmd": "run", "cpus": 0.1, "mem": 1, "instances": 5}))
+        .await;
+    let framework = marathon
+        .until("a framework", "/v2/info", |info| {
+            info["frameworkId"].is_string()
+        })
+        .await["frameworkId"]
+        .clone();
+    let deployment = marathon.get("/v2/deployments").await[0]["id"].clone();
+    let mesos = marathon.crash().await;
+
+    mesos.pause(false);
+    let marathon = Running::with(Arc::new(open()), mesos, Config::default()).await;
+    marathon
+        .until("the app", "/v2/apps/a", |app| {
+            app["app"]["tasksRunning"] == json!(5)
+        })
+        .await;
+    marathon.idle().await;
+    assert_eq!(marathon.mesos.tasks().len(), 5);
+    assert_eq!(marathon.get("/v2/info").await["frameworkId"], framework);
+    assert!(deployment.is_string());
+    let mesos = marathon.crash().await;
+
+    let marathon = Running::with(Arc::new(open()), mesos, Config::default()).await;
+    marathon
+        .until("the app", "/v2/apps/a", |app| {
+            app["app"]["tasksRunning"] == json!(5)
+        })
+        .await;
+    assert_eq!(marathon.mesos.launches(), 5, "nothing was launched twice");
+}
+
+#[tokio::test]
+async fn marathons_own_health_checks_are_performed() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = server.accept().await {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await;
+        }
+    });
+    let marathon = Running::new().await;
+    marathon
+        .create(json!({
+            "id": "/web", "cmd": "serve", "cpus": 0.1, "mem": 1,
+            "healthChecks": [
+                {"protocol": "HTTP", "port": port, "path": "/ok"},
+                {"protocol": "TCP", "port": port},
+            ],
+        }))
+        .await;
+    let app = marathon
+        .until("health", "/v2/apps/web", |app| {
+            app["app"]["tasksHealthy"] == json!(1)
+        })
+        .await;
+    let results = &app["app"]["tasks"][0]["healthCheckResults"];
+    assert_eq!(results[0]["alive"], json!(true), "{results}");
+    marathon.idle().await;
+}
