@@ -225,7 +225,11 @@ impl Client {
     /// [`Error::Invalid`] if that program cannot be executed; the old one goes on.
     pub fn upgrade(&mut self, program: &Path) -> Result<(), Error> {
         let program = program.to_string_lossy().into_owned();
-        self.ask(&Request::Upgrade { program }, &[]).map(drop)
+        match self.ask(&Request::Upgrade { program }, &[]) {
+            // All connections end with the old program.
+            Err(Error::Connection(_)) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Kills all containers and ends the launcher.

@@ -193,11 +193,11 @@ impl<T: Wire> Wire for Vec<T> {
 
 /// Defines a struct together with its place in the format: its fields in order.
 macro_rules! record {
-    ($(#[$meta:meta])* pub struct $name:ident {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
         $($(#[$field_meta:meta])* pub $field:ident: $type:ty,)*
     }) => {
         $(#[$meta])*
-        pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+        $vis struct $name { $($(#[$field_meta])* pub $field: $type,)* }
 
         impl $crate::codec::Wire for $name {
             fn put(&self, out: &mut Vec<u8>) {
@@ -214,13 +214,13 @@ macro_rules! record {
 
 /// Defines an enum together with its place in the format: a byte, then the variant's fields.
 macro_rules! choice {
-    ($(#[$meta:meta])* pub enum $name:ident {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident {
         $($(#[$variant_meta:meta])* $variant:ident $({
             $($(#[$field_meta:meta])* $field:ident: $type:ty),* $(,)?
         })? = $tag:literal,)*
     }) => {
         $(#[$meta])*
-        pub enum $name {
+        $vis enum $name {
             $($(#[$variant_meta])* $variant $({ $($(#[$field_meta])* $field: $type),* })?,)*
         }
 

@@ -9,10 +9,20 @@
 
 #[macro_use]
 mod codec;
+mod child;
 mod client;
 mod frame;
+mod init;
 mod message;
+mod mounts;
 mod plan;
+mod process;
+mod program;
+mod report;
+mod server;
+mod sys;
+mod table;
+mod upgrade;
 
 pub use client::{Client, Error, Receiver, Sender};
 pub use codec::DecodeError;
@@ -21,3 +31,4 @@ pub use plan::{
     Capabilities, Cgroup, CgroupVersion, Credentials, Device, Filter, First, IdMap, Join, Link,
     MAX_PLAN, Mount, NamespaceKind, Namespaces, Plan, Rlimit, Root, VERSION, Variable,
 };
+pub use program::main;

@@ -1,0 +1,398 @@
+//! The way from a fresh clone to the container's program, in the order of [`Step`].
+//!
+//! Everything here happens in the cloned process. It has its own copy of the launcher's memory
+//! and no other thread, so it may allocate; it ends in `execve(2)`, in an init, or in a report of
+//! the step that failed.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{setsid, umask};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid, move_into_link_name_space,
+    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
+};
+
+use crate::init;
+use crate::message::{Failure, Step};
+use crate::mounts;
+use crate::plan::{Cgroup, CgroupVersion, First, NamespaceKind, Plan};
+use crate::report::{At, Report};
+use crate::sys::{self, Cloned};
+
+/// What a plan names and the launcher has opened before it clones.
+pub(crate) struct Opened {
+    /// Namespaces to enter; process ids are the launcher's business.
+    joins: Vec<(NamespaceKind, File, PathBuf)>,
+    /// `tasks` files of cgroups v1.
+    tasks: Vec<(File, PathBuf)>,
+    /// Folder of the cgroup v2 to be cloned into.
+    pub(crate) cgroup: Option<File>,
+    /// Descriptors 0, 1, 2, ... of the container.
+    stdio: Vec<OwnedFd>,
+    /// Where the steps are reported.
+    report: OwnedFd,
+    /// Where the launcher says that the id maps are written.
+    go: Option<OwnedFd>,
+}
+
+impl Opened {
+    pub(crate) fn new(
+        plan: &Plan,
+        stdio: Vec<OwnedFd>,
+        report: OwnedFd,
+        go: Option<OwnedFd>,
+    ) -> Result<Self, Failure> {
+        let mut opened = Self {
+            joins: Vec::new(),
+            tasks: Vec::new(),
+            cgroup: None,
+            stdio,
+            report,
+            go,
+        };
+        for join in plan
+            .join
+            .iter()
+            .filter(|join| join.kind != NamespaceKind::Pid)
+        {
+            let file = File::open(&join.path).at(Step::Open, join.path.display())?;
+            opened.joins.push((join.kind, file, join.path.clone()));
+        }
+        for Cgroup { path, version } in &plan.cgroups {
+            match version {
+                CgroupVersion::V1 => {
+                    let tasks = path.join("tasks");
+                    let file = File::options().write(true).open(&tasks);
+                    opened
+                        .tasks
+                        .push((file.at(Step::Open, tasks.display())?, tasks));
+                }
+                CgroupVersion::V2 => {
+                    opened.cgroup = Some(File::open(path).at(Step::Open, path.display())?);
+                }
+            }
+        }
+        Ok(opened)
+    }
+}
+
+/// Whether an init goes between the launcher and the command.
+pub(crate) fn is_supervised(plan: &Plan) -> bool {
+    plan.first == First::Init
+        || plan.arguments.is_empty()
+        || (!plan.new.pid && plan.cgroups.is_empty())
+}
+
+/// Carries out the plan in a process that was just cloned; never returns.
+pub(crate) fn run(plan: &Plan, opened: Opened) -> ! {
+    let Ok(report) = fcntl_dupfd_cloexec(&opened.report, 64) else {
+        sys::exit(127)
+    };
+    let outcome = make(plan, opened, &report);
+    let Err(failure) = outcome;
+    Report::Failed { failure }.send(&report);
+    sys::exit(127)
+}
+
+enum Never {}
+
+fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure> {
+    let Opened {
+        joins,
+        tasks,
+        cgroup,
+        stdio,
+        report: first_report,
+        go,
+    } = opened;
+    drop((first_report, cgroup));
+    if let Some(go) = go {
+        // Without id maps this process is nobody and may do nothing.
+        let count = rustix::io::read(&go, &mut [0; 1]).at(Step::IdMaps, "")?;
+        (count == 1)
+            .then_some(())
+            .ok_or(io::ErrorKind::BrokenPipe)
+            .at(Step::IdMaps, "")?;
+        become_user(0, 0, None).at(Step::IdMaps, "")?;
+    }
+    join_cgroups(tasks)?;
+    set_oom_score(plan)?;
+    enter_namespaces(plan, &joins)?;
+    let _ = setsid();
+    name_host(plan)?;
+    if plan.new.mount {
+        mounts::make(plan)?;
+    } else if !plan.sysctls.is_empty() {
+        mounts::write_sysctls(plan)?;
+    }
+
+    if is_supervised(plan) {
+        let pause = plan.arguments.is_empty();
+        init::become_init(pause);
+        let command = if pause {
+            None
+        } else {
+            Some(clone_command(plan, &stdio, report)?)
+        };
+        let report = isolate_init(stdio, report).at(Step::Session, "")?;
+        Report::Started.send(&report);
+        init::serve(command, &report);
+    }
+    become_command(plan, &stdio)
+}
+
+/// Clones the command from its init; its process id once its program runs.
+fn clone_command(plan: &Plan, stdio: &[OwnedFd], report: &OwnedFd) -> Result<i32, Failure> {
+    let (receiving, sending) = pipe_with(PipeFlags::CLOEXEC).at(Step::Open, "a pipe")?;
+    match sys::clone(0, None).at(Step::Clone, "the command")? {
+        Cloned::Child => {
+            let sending = fcntl_dupfd_cloexec(&sending, 64).at(Step::Open, "a pipe")?;
+            let Err(failure) = become_command(plan, stdio);
+            Report::Failed { failure }.send(sending);
+            sys::exit(127)
+        }
+        Cloned::Parent(pid) => {
+            drop(sending);
+            let (failures, _) = Report::receive(&receiving);
+            if let Some(failure) = failures.into_iter().next() {
+                failure.send(report);
+                sys::exit(127);
+            }
+            Ok(pid)
+        }
+    }
+}
+
+/// Writes "0" to each `tasks` file.
+///
+/// That means "this thread", for which the kernel takes a short way: attaching any other
+/// process, or a whole one, waits for a grace period of some milliseconds.
+fn join_cgroups(tasks: Vec<(File, PathBuf)>) -> Result<(), Failure> {
+    for (file, path) in tasks {
+        rustix::io::write(&file, b"0").at(Step::Cgroups, path.display())?;
+    }
+    Ok(())
+}
+
+fn set_oom_score(plan: &Plan) -> Result<(), Failure> {
+    let Some(score) = plan.oom_score_adj else {
+        return Ok(());
+    };
+    let path = "/proc/self/oom_score_adj";
+    fs::write(path, score.to_string()).at(Step::Rlimits, path)
+}
+
+fn enter_namespaces(plan: &Plan, joins: &[(NamespaceKind, File, PathBuf)]) -> Result<(), Failure> {
+    for (kind, file, path) in joins {
+        let kind = match kind {
+            NamespaceKind::Pid => continue,
+            NamespaceKind::Mount => LinkNameSpaceType::Mount,
+            NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
+            NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+            NamespaceKind::Network => LinkNameSpaceType::Network,
+            NamespaceKind::User => LinkNameSpaceType::User,
+            NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
+        };
+        move_into_link_name_space(file.as_fd(), Some(kind)).at(Step::Namespaces, path.display())?;
+    }
+    if plan.new.cgroup {
+        // Not at the clone: the new namespace is to begin at the cgroups just joined.
+        sys::unshare_cgroup().at(Step::Namespaces, "cgroup")?;
+    }
+    Ok(())
+}
+
+fn name_host(plan: &Plan) -> Result<(), Failure> {
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes()).at(Step::Hostname, name)?;
+    }
+    if plan.loopback {
+        use rustix::net::{AddressFamily, SocketType, socket};
+        let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).at(Step::Loopback, "")?;
+        sys::loopback_up(socket.as_fd()).at(Step::Loopback, "")?;
+    }
+    Ok(())
+}
+
+/// Lets go of everything the init has from the launcher and its container but the report.
+///
+/// Else it would hold the agent's connection and the container's output open.
+fn isolate_init(stdio: Vec<OwnedFd>, report: &OwnedFd) -> io::Result<OwnedFd> {
+    connect(&[])?;
+    // From here on only the copy at 3 counts. All other owners are forgotten, never dropped:
+    // closing numbers that were closed before could hit somebody else's.
+    std::mem::forget(stdio);
+    let report = sys::move_to(report.as_fd(), 3)?;
+    sys::close_from(4);
+    let _ = rustix::process::chdir("/");
+    Ok(report)
+}
+
+/// Makes `fds` the descriptors 0, 1, 2, ... of this process, filled up with `/dev/null`.
+pub(crate) fn connect(fds: &[OwnedFd]) -> io::Result<()> {
+    // First out of the way of the numbers they shall get.
+    let mut sources = fds
+        .iter()
+        .map(|fd| fcntl_dupfd_cloexec(fd, 64))
+        .collect::<Result<Vec<_>, _>>()?;
+    while sources.len() < 3 {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        sources.push(fcntl_dupfd_cloexec(&null, 64)?);
+    }
+    for (number, source) in (0..).zip(&sources) {
+        let target = sys::move_to(source.as_fd(), number)?;
+        fcntl_setfd(&target, FdFlags::empty())?;
+        std::mem::forget(target);
+    }
+    Ok(())
+}
+
+fn become_command(plan: &Plan, stdio: &[OwnedFd]) -> Result<Never, Failure> {
+    let _ = setsid();
+    connect(stdio).at(Step::Session, "standard streams")?;
+    if plan.terminal {
+        rustix::process::ioctl_tiocsctty(io::stdin()).at(Step::Session, "terminal")?;
+    }
+    for limit in &plan.rlimits {
+        sys::set_limit(limit.resource, limit.soft, limit.hard).at(Step::Rlimits, limit.resource)?;
+    }
+    enter_directory(plan)?;
+    if !plan.no_new_privileges {
+        // Needs a capability that may be gone afterwards.
+        install_filters(plan)?;
+    }
+    become_credentials(plan)?;
+    if let Some(mask) = plan.umask {
+        umask(Mode::from_bits_truncate(mask));
+    }
+    if plan.no_new_privileges {
+        set_no_new_privs(true).at(Step::Seccomp, "no_new_privs")?;
+    }
+    let programs = programs(plan)?;
+    let strings = |texts: Vec<String>| -> Result<Vec<CString>, Failure> {
+        texts
+            .into_iter()
+            .map(|text| CString::new(text).map_err(io::Error::from))
+            .collect::<Result<_, _>>()
+            .at(Step::Execute, "")
+    };
+    let arguments = strings(plan.arguments.clone())?;
+    let environment = strings(
+        plan.environment
+            .iter()
+            .map(|v| format!("{}={}", v.name, v.value))
+            .collect(),
+    )?;
+    sys::reset_signals();
+    if plan.no_new_privileges {
+        install_filters(plan)?;
+    }
+    execute(&programs, &arguments, &environment)
+}
+
+fn install_filters(plan: &Plan) -> Result<(), Failure> {
+    for filter in &plan.seccomp {
+        sys::install_filter(&filter.instructions).at(Step::Seccomp, "")?;
+    }
+    Ok(())
+}
+
+fn enter_directory(plan: &Plan) -> Result<(), Failure> {
+    let directory = match &plan.directory {
+        Some(directory) => directory.as_path(),
+        None if plan.root.is_some() => Path::new("/"),
+        None => return Ok(()),
+    };
+    match rustix::process::chdir(directory) {
+        Err(rustix::io::Errno::NOENT) => {
+            fs::create_dir_all(directory).at(Step::Directory, directory.display())?;
+            rustix::process::chdir(directory).at(Step::Directory, directory.display())
+        }
+        other => other.at(Step::Directory, directory.display()),
+    }
+}
+
+fn become_credentials(plan: &Plan) -> Result<(), Failure> {
+    if let Some(capabilities) = &plan.capabilities {
+        for capability in (0..64).filter(|bit| capabilities.bounding & (1 << bit) == 0) {
+            sys::drop_bounding(capability).at(Step::Capabilities, capability)?;
+        }
+        set_keep_capabilities(true).at(Step::Capabilities, "")?;
+    }
+    if let Some(who) = &plan.credentials {
+        become_user(who.uid, who.gid, Some(&who.groups)).at(Step::Credentials, who.uid)?;
+    }
+    if let Some(capabilities) = &plan.capabilities {
+        set_keep_capabilities(false).at(Step::Capabilities, "")?;
+        let set = CapabilitySet::from_bits_retain;
+        let sets = CapabilitySets {
+            effective: set(capabilities.effective),
+            permitted: set(capabilities.permitted),
+            inheritable: set(capabilities.inheritable),
+        };
+        set_capabilities(None, sets).at(Step::Capabilities, "")?;
+        for capability in (0..64).filter(|bit| capabilities.ambient & (1 << bit) != 0) {
+            sys::raise_ambient(capability).at(Step::Capabilities, capability)?;
+        }
+    }
+    Ok(())
+}
+
+fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> rustix::io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    if let Some(groups) = groups {
+        let groups: Vec<_> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
+        set_thread_groups(&groups)?;
+    }
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)
+}
+
+/// The files to try, in order: the program itself, or each of that name in `PATH`.
+fn programs(plan: &Plan) -> Result<Vec<CString>, Failure> {
+    let name = &plan.arguments[0];
+    let candidates = if name.contains('/') {
+        vec![name.clone()]
+    } else {
+        let path = plan
+            .environment
+            .iter()
+            .find(|variable| variable.name == "PATH");
+        let path = path.map_or("/usr/local/bin:/usr/bin:/bin", |variable| &variable.value);
+        path.split(':')
+            .map(|folder| if folder.is_empty() { "." } else { folder })
+            .map(|folder| format!("{folder}/{name}"))
+            .collect()
+    };
+    let strings = candidates
+        .into_iter()
+        .map(|path| CString::new(path).map_err(io::Error::from));
+    strings.collect::<Result<_, _>>().at(Step::Execute, name)
+}
+
+fn execute(
+    programs: &[CString],
+    arguments: &[CString],
+    environment: &[CString],
+) -> Result<Never, Failure> {
+    let mut worst = io::Error::from_raw_os_error(libc::ENOENT);
+    for program in programs {
+        let error = sys::execute(program, arguments, environment);
+        // As a shell does: a file that may not be executed is told only if no other can be.
+        if !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) {
+            worst = error;
+            if worst.raw_os_error() != Some(libc::EACCES) {
+                break;
+            }
+        }
+    }
+    Err(worst).at(Step::Execute, arguments[0].to_string_lossy())
+}

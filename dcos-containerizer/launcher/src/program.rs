@@ -1,0 +1,124 @@
+//! The program around the loop: arguments, lock, socket, background.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, set_child_subreaper, setsid};
+
+use crate::child;
+use crate::server::Server;
+use crate::sys::{self, Cloned};
+use crate::table::Table;
+use crate::upgrade;
+
+const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon]";
+
+/// Runs the launcher until it is told to stop; what a program's `main` calls.
+///
+/// `args` are the arguments after the program's name (and after the word that selects this mode,
+/// where the launcher is one of several things a program can be):
+///
+/// | argument | meaning |
+/// |---|---|
+/// | `--socket PATH` | where to listen; the folder is made if it is missing |
+/// | `--daemon` | go to the background once listening, and exit 0 |
+/// | `--resume N` | take over after an upgrade, state in descriptor N |
+///
+/// Call it before anything starts a thread: the launcher clones without executing, and a clone
+/// has one thread only.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match run(args.into_iter()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A launcher whose errors nobody reads has nowhere else to tell them.
+            let _ = writeln!(io::stderr(), "dcos-launcher: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
+    let usage = || io::Error::new(io::ErrorKind::InvalidInput, USAGE);
+    let (mut socket, mut daemon, mut resume) = (None, false, None);
+    while let Some(argument) = args.next() {
+        match argument.to_str() {
+            Some("--socket") => socket = Some(PathBuf::from(args.next().ok_or_else(usage)?)),
+            Some("--daemon") => daemon = true,
+            Some("--resume") => {
+                let number = args.next().and_then(|number| number.to_str()?.parse().ok());
+                resume = Some(number.ok_or_else(usage)?);
+            }
+            _ => return Err(usage()),
+        }
+    }
+    let socket = socket.ok_or_else(usage)?;
+    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads != 1 {
+        return Err(io::Error::other(
+            "the launcher needs a process with one thread",
+        ));
+    }
+    // Whoever loses its parent comes to the launcher, not to the host's init.
+    set_child_subreaper(Pid::from_raw(1))?;
+    let server = match resume {
+        Some(number) => upgrade::resume(number)?,
+        None => start(&socket, daemon)?,
+    };
+    let outcome = server.serve();
+    let _ = fs::remove_file(&socket);
+    outcome
+}
+
+fn start(socket: &Path, daemon: bool) -> io::Result<Server> {
+    if daemon {
+        // What the starter leaves open by mistake must not reach containers; nothing of this
+        // program is open yet.
+        sys::close_from(3);
+    }
+    if let Some(folder) = socket.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let lock = take_lock(socket)?;
+    // The lock says that nobody serves it any more.
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+    if daemon {
+        if let Cloned::Parent(_) = sys::clone(0, None)? {
+            sys::exit(0);
+        }
+        setsid()?;
+        rustix::process::chdir("/")?;
+        child::connect(&[])?;
+        // Subreaping belongs to the process that was left behind.
+        set_child_subreaper(Pid::from_raw(1))?;
+    }
+    Server::new(listener, lock, Table::default())
+}
+
+fn take_lock(socket: &Path) -> io::Result<OwnedFd> {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&path)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another launcher serves this socket",
+        )
+    })?;
+    Ok(file.into())
+}

@@ -1,0 +1,82 @@
+//! What a container's first process tells the launcher, over a pipe.
+//!
+//! The pipe closes when the program is executed; that is how the launcher knows of success.
+//! An init is never replaced by a program: it says so, and says how its command ended, since
+//! process 1 of a namespace cannot die of the signal that killed its command.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::codec::{Input, Wire};
+use crate::message::{Failure, Step};
+
+choice! {
+/// One thing a first process says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// A step failed; the process ends.
+    Failed {
+        /// Which.
+        failure: Failure,
+    } = 1,
+    /// The init's command ended; the init will, too.
+    Ended {
+        /// Its status as `wait(2)` gives it.
+        status: i32,
+    } = 2,
+    /// The init's command runs.
+    Started = 3,
+}}
+
+/// Bytes of a failure's detail: a whole report must fit one atomic write (4 KiB).
+const MAX_DETAIL: usize = 1024;
+
+impl Report {
+    /// Sends the report. If the launcher is gone nobody is left to be told.
+    pub(crate) fn send(mut self, pipe: impl AsFd) {
+        if let Self::Failed { failure } = &mut self {
+            let end = failure.detail.floor_char_boundary(MAX_DETAIL);
+            failure.detail.truncate(end);
+        }
+        let _ = rustix::io::write(pipe, &self.to_bytes());
+    }
+
+    /// All reports that have arrived, and whether the pipe is closed.
+    pub(crate) fn receive(pipe: &OwnedFd) -> (Vec<Self>, bool) {
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        let closed = loop {
+            match rustix::io::read(pipe, &mut buffer) {
+                Ok(0) => break true,
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break false,
+                Err(_) => break true,
+            }
+        };
+        let mut input = Input::new(&bytes);
+        let mut reports = Vec::new();
+        while input.end().is_err() {
+            match Self::take(&mut input) {
+                Ok(report) => reports.push(report),
+                Err(_) => break,
+            }
+        }
+        (reports, closed)
+    }
+}
+
+/// Adds to a system error which step it ended, and what that was about.
+pub(crate) trait At<T> {
+    fn at(self, step: Step, detail: impl ToString) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
+    fn at(self, step: Step, detail: impl ToString) -> Result<T, Failure> {
+        self.map_err(|error| Failure {
+            step,
+            errno: error.into().raw_os_error().unwrap_or(libc::EINVAL),
+            detail: detail.to_string(),
+        })
+    }
+}

@@ -1,0 +1,360 @@
+//! The launcher's loop: connections, signals and reports of starting containers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::SendFlags;
+
+use crate::codec::{Input, Wire};
+use crate::frame::{self, Incoming};
+use crate::message::{Answer, Message, Request, Scope};
+use crate::plan::Plan;
+use crate::sys;
+use crate::table::{Asker, News, Table};
+use crate::upgrade;
+
+/// Connections at a time: the agent, its successor, and people who look.
+const MAX_CLIENTS: usize = 16;
+/// Bytes that may wait for a client which does not read; then it is cut off, and finds
+/// everything again when it connects anew.
+const MAX_WAITING: usize = 8 << 20;
+
+/// A running launcher.
+pub(crate) struct Server {
+    pub(crate) listener: UnixListener,
+    /// Held as long as a launcher serves this socket.
+    pub(crate) lock: OwnedFd,
+    pub(crate) table: Table,
+    signals: OwnedFd,
+    clients: Vec<Connection>,
+    next_client: u64,
+    stopping: bool,
+    /// Asked for, and waiting until no container is starting.
+    upgrade: Option<(Asker, String)>,
+}
+
+struct Connection {
+    number: u64,
+    stream: UnixStream,
+    incoming: Incoming,
+    outgoing: VecDeque<u8>,
+    /// It was to be told something too large for a frame.
+    too_much: bool,
+}
+
+impl Connection {
+    fn say(&mut self, message: &Message) {
+        match frame::encode(&message.to_bytes(), 0) {
+            Ok(frame) => self.outgoing.extend(frame),
+            // A list of tens of thousands of containers could be; its asker is cut off.
+            Err(_) => self.too_much = true,
+        }
+    }
+
+    /// Sends what the client takes now; whether it can stay.
+    fn flush(&mut self) -> bool {
+        while !self.outgoing.is_empty() && !self.too_much {
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match rustix::net::send(&self.stream, self.outgoing.as_slices().0, flags) {
+                Ok(count) => drop(self.outgoing.drain(..count)),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return self.outgoing.len() <= MAX_WAITING,
+                Err(_) => return false,
+            }
+        }
+        !self.too_much
+    }
+}
+
+impl Server {
+    pub(crate) fn new(listener: UnixListener, lock: OwnedFd, table: Table) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        sys::block_signals();
+        let signals = sys::signal_fd()?;
+        let (clients, next_client) = (Vec::new(), 1);
+        Ok(Self {
+            listener,
+            lock,
+            table,
+            signals,
+            clients,
+            next_client,
+            stopping: false,
+            upgrade: None,
+        })
+    }
+
+    /// Serves until told to stop and all containers are gone.
+    pub(crate) fn serve(mut self) -> io::Result<()> {
+        // Children may have ended before their signal could be blocked.
+        self.reap();
+        loop {
+            if self.stopping && self.table.living().next().is_none() {
+                self.clients.retain_mut(Connection::flush);
+                return Ok(());
+            }
+            let (signalled, knocked, talking, reporting) = self.wait()?;
+            for number in talking {
+                self.listen_to(number);
+            }
+            for id in reporting {
+                let news = self.table.hear(&id);
+                self.tell(news.into_iter().collect());
+            }
+            if signalled {
+                self.take_signals();
+            }
+            if knocked {
+                self.accept();
+            }
+            self.clients.retain_mut(Connection::flush);
+            if self.upgrade.is_some() && !self.table.living().any(|(_, e)| e.is_starting()) {
+                self.upgrade();
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do: signals, a new client, requests, reports.
+    fn wait(&self) -> io::Result<(bool, bool, Vec<u64>, Vec<String>)> {
+        let mut fds = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        for client in &self.clients {
+            let wanted = if client.outgoing.is_empty() {
+                PollFlags::IN
+            } else {
+                PollFlags::IN | PollFlags::OUT
+            };
+            fds.push(PollFd::new(&client.stream, wanted));
+        }
+        let starting: Vec<_> = self
+            .table
+            .living()
+            .filter(|(_, entry)| entry.is_starting())
+            .filter_map(|(id, entry)| Some((id, entry.report.as_ref()?)))
+            .collect();
+        fds.extend(
+            starting
+                .iter()
+                .map(|(_, pipe)| PollFd::new(*pipe, PollFlags::IN)),
+        );
+        match poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) | Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let (clients, reports) = ready[2..].split_at(self.clients.len());
+        let talking = self
+            .clients
+            .iter()
+            .zip(clients)
+            .filter(|(_, ready)| **ready);
+        let reporting = starting.iter().zip(reports).filter(|(_, ready)| **ready);
+        Ok((
+            ready[0],
+            ready[1],
+            talking.map(|(client, _)| client.number).collect(),
+            reporting.map(|((id, _), _)| (*id).clone()).collect(),
+        ))
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = sys::take_signal(Some(0)) {
+            if signal == libc::SIGTERM || signal == libc::SIGINT {
+                self.stop();
+            }
+        }
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        while let Some(reaped) = sys::reap() {
+            let news = self.table.reaped(&reaped);
+            self.tell(news);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        for (_, entry) in self.table.living() {
+            entry.signal(libc::SIGKILL, Scope::All);
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let own = rustix::process::geteuid();
+            let trusted = rustix::net::sockopt::socket_peercred(&stream)
+                .is_ok_and(|peer| peer.uid == own || peer.uid.is_root());
+            if !trusted || self.clients.len() >= MAX_CLIENTS {
+                continue;
+            }
+            if stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            let number = self.next_client;
+            self.next_client += 1;
+            let mut client = Connection {
+                number,
+                stream,
+                incoming: Incoming::default(),
+                outgoing: VecDeque::new(),
+                too_much: false,
+            };
+            for container in self.table.list() {
+                if let Some(exit) = container.exit {
+                    client.say(&Message::Exited { exit });
+                }
+            }
+            self.clients.push(client);
+        }
+    }
+
+    fn listen_to(&mut self, number: u64) {
+        let Some(place) = self
+            .clients
+            .iter()
+            .position(|client| client.number == number)
+        else {
+            return;
+        };
+        let client = &mut self.clients[place];
+        match client.incoming.fill(&client.stream) {
+            Ok(count) if count > 0 => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => {
+                self.clients.remove(place);
+                return;
+            }
+        }
+        loop {
+            let next = self
+                .clients
+                .iter_mut()
+                .find(|client| client.number == number);
+            match next.map(|client| client.incoming.next()) {
+                Some(Ok(Some((body, fds)))) => {
+                    if self.handle(number, &body, fds).is_none() {
+                        self.clients.retain(|client| client.number != number);
+                    }
+                }
+                Some(Ok(None)) | None => return,
+                Some(Err(_)) => self.clients.retain(|client| client.number != number),
+            }
+        }
+    }
+
+    /// Does what was asked for; `None` if it cannot even be answered.
+    fn handle(&mut self, client: u64, body: &[u8], fds: Vec<OwnedFd>) -> Option<()> {
+        let mut input = Input::new(body);
+        let sequence = u64::take(&mut input).ok()?;
+        let asker = Asker { client, sequence };
+        let request = Request::take(&mut input).and_then(|request| {
+            input.end()?;
+            Ok(request)
+        });
+        let answer = match request {
+            Err(error) => Some(Answer::Invalid {
+                reason: error.to_string(),
+            }),
+            Ok(Request::Launch { plan }) => self.launch(&plan, fds, asker),
+            Ok(Request::Kill { id, signal, scope }) => {
+                Some(known(self.table.kill(&id, signal, scope)))
+            }
+            Ok(Request::Acknowledge { id }) => Some(known(self.table.acknowledge(&id))),
+            Ok(Request::List) => Some(Answer::Containers {
+                containers: self.table.list(),
+            }),
+            Ok(Request::Upgrade { program }) => {
+                self.upgrade = Some((asker, program));
+                None
+            }
+            Ok(Request::Stop) => {
+                self.stop();
+                Some(Answer::Done)
+            }
+        };
+        if let Some(answer) = answer {
+            self.answer(asker, answer);
+        }
+        Some(())
+    }
+
+    fn launch(&mut self, plan: &[u8], fds: Vec<OwnedFd>, asker: Asker) -> Option<Answer> {
+        let plan = match Plan::decode(plan) {
+            Ok(plan) => plan,
+            Err(error) => {
+                return Some(Answer::Invalid {
+                    reason: error.to_string(),
+                });
+            }
+        };
+        if self.table.0.contains_key(&plan.id) {
+            return Some(Answer::Exists);
+        }
+        if self.stopping {
+            return Some(Answer::Invalid {
+                reason: "the launcher is stopping".to_owned(),
+            });
+        }
+        let failure = self.table.launch(&plan, fds, asker).err()?;
+        Some(Answer::Failed { failure })
+    }
+
+    fn upgrade(&mut self) {
+        let Some((asker, program)) = self.upgrade.take() else {
+            return;
+        };
+        let error = upgrade::execute(Path::new(&program), self);
+        self.answer(
+            asker,
+            Answer::Invalid {
+                reason: error.to_string(),
+            },
+        );
+    }
+
+    fn answer(&mut self, asker: Asker, answer: Answer) {
+        let client = self
+            .clients
+            .iter_mut()
+            .find(|client| client.number == asker.client);
+        if let Some(client) = client {
+            client.say(&Message::Answer {
+                sequence: asker.sequence,
+                answer,
+            });
+        }
+    }
+
+    fn tell(&mut self, news: Vec<News>) {
+        for news in news {
+            match news {
+                News::Started { asker, pid } => {
+                    self.answer(
+                        asker,
+                        Answer::Launched {
+                            pid: pid.cast_unsigned(),
+                        },
+                    );
+                }
+                News::Failed { asker, failure } => self.answer(asker, Answer::Failed { failure }),
+                News::Exited(exit) => {
+                    let message = Message::Exited { exit };
+                    self.clients
+                        .iter_mut()
+                        .for_each(|client| client.say(&message));
+                }
+            }
+        }
+    }
+}
+
+fn known(found: bool) -> Answer {
+    if found { Answer::Done } else { Answer::Unknown }
+}

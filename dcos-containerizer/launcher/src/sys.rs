@@ -1,0 +1,297 @@
+//! The system calls that `rustix` does not offer, and the only unsafe code of the crate.
+
+#![expect(
+    unsafe_code,
+    reason = "raw system calls, each with its argument; nothing else is here"
+)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use crate::message::Usage;
+
+/// Which of the two processes a [`clone`] returned in.
+pub(crate) enum Cloned {
+    Parent(i32),
+    Child,
+}
+
+/// The arguments of `clone3(2)` that are used here; the rest stays zero.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Clones this process like `fork(2)`, with new namespaces and right into a cgroup.
+pub(crate) fn clone(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    let mut args = CloneArgs {
+        flags: u64::from(namespaces.cast_unsigned()),
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
+    // SAFETY: `args` is a valid clone_args of the size given and outlives the call. Without
+    // CLONE_VM the child has its own copy of the memory, and the process has a single thread
+    // (checked by `main`), so no lock can be held by a thread that the child lacks.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, mem::size_of_val(&args)) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Cloned::Child),
+        pid => Ok(Cloned::Parent(
+            i32::try_from(pid).expect("process ids are 22 bits"),
+        )),
+    }
+}
+
+/// Ends this process without running anything that its parent has registered.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// A child that ended.
+pub(crate) struct Reaped {
+    pub(crate) pid: i32,
+    pub(crate) status: i32,
+    pub(crate) usage: Usage,
+}
+
+/// Collects a child that has ended; `None` if none has, or there are none.
+pub(crate) fn reap() -> Option<Reaped> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    let flags = libc::WNOHANG | libc::__WALL;
+    // SAFETY: both pointers are valid for writes during the call.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, flags, usage.as_mut_ptr()) };
+    if pid <= 0 {
+        return None;
+    }
+    // SAFETY: all zeroes is a valid rusage, and the call can only have filled it in.
+    let usage = unsafe { usage.assume_init() };
+    let micros = |time: libc::timeval| {
+        let total = time
+            .tv_sec
+            .saturating_mul(1_000_000)
+            .saturating_add(time.tv_usec);
+        u64::try_from(total).unwrap_or(0)
+    };
+    let usage = Usage {
+        user_us: micros(usage.ru_utime),
+        system_us: micros(usage.ru_stime),
+        max_rss: u64::try_from(usage.ru_maxrss)
+            .unwrap_or(0)
+            .saturating_mul(1024),
+    };
+    Some(Reaped { pid, status, usage })
+}
+
+/// Replaces the program of this process; returns only if that failed.
+pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain([ptr::null()])
+            .collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both arrays end with a null pointer, and their strings outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+fn all_signals() -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: `set` is valid for writes; sigfillset initialises it entirely.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+fn mask(how: i32, set: &libc::sigset_t) {
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    unsafe { libc::sigprocmask(how, set, ptr::null_mut()) };
+}
+
+/// Blocks all signals for this process; they wait for [`take_signal`] or a [`signal_fd`].
+pub(crate) fn block_signals() {
+    mask(libc::SIG_BLOCK, &all_signals());
+}
+
+/// Gives all signals their default meaning and lets them through, for a program to start with.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: setting a default disposition runs no code; numbers that cannot be set fail.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    mask(libc::SIG_UNBLOCK, &all_signals());
+}
+
+/// Waits for the next blocked signal; its number, or `None` after `milliseconds`.
+pub(crate) fn take_signal(milliseconds: Option<u32>) -> Option<i32> {
+    let timeout = milliseconds.map(|milliseconds| libc::timespec {
+        tv_sec: i64::from(milliseconds / 1000),
+        tv_nsec: i64::from(milliseconds % 1000) * 1_000_000,
+    });
+    let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let set = all_signals();
+    // SAFETY: `set` is initialised, `timeout` null or valid; the details are not asked for.
+    let signal = unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), timeout) };
+    (signal > 0).then_some(signal)
+}
+
+/// A descriptor that is readable when a blocked signal waits.
+pub(crate) fn signal_fd() -> io::Result<OwnedFd> {
+    let set = all_signals();
+    // SAFETY: `set` is initialised; -1 asks for a new descriptor.
+    owned(unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })
+}
+
+/// Takes possession of a descriptor that the program before this one left open.
+pub(crate) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD only looks at the number.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    owned(fd)
+}
+
+fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open (just made, or checked) and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Closes all descriptors from `first` on, whoever thinks to own them.
+///
+/// Only for a process that uses none of them any more and never returns to code that might.
+pub(crate) fn close_from(first: u32) {
+    // SAFETY: numbers only; that nobody uses them is the caller's promise.
+    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+}
+
+/// Makes descriptor `number` the same as `fd`, whatever it was before.
+pub(crate) fn move_to(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: numbers only; that nobody uses `number` any more is the caller's promise, who is
+    // about to become another program.
+    owned(unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) })
+}
+
+/// Gives this process a cgroup namespace of its own.
+pub(crate) fn unshare_cgroup() -> io::Result<()> {
+    // SAFETY: unsharing a namespace touches no memory.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })
+}
+
+/// Brings the device `lo` of this network namespace up.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: all zeroes is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    request.ifr_name[0] = b'l'.cast_signed();
+    request.ifr_name[1] = b'o'.cast_signed();
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP).expect("IFF_UP is 1");
+    // SAFETY: `request` is a valid ifreq for the duration of the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) })
+}
+
+/// Sets a limit of this process; the numbers are those of the kernel.
+pub(crate) fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: `limit` is valid for reads; process 0 is this one; the old limit is not asked for.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            ptr::null::<()>(),
+        )
+    };
+    check(i32::try_from(done).unwrap_or(-1))
+}
+
+/// Takes a capability out of the bounding set; succeeds if this kernel does not know it.
+pub(crate) fn drop_bounding(capability: u32) -> io::Result<()> {
+    // SAFETY: numbers only.
+    match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        other => other,
+    }
+}
+
+/// Puts a capability into the ambient set.
+pub(crate) fn raise_ambient(capability: u32) -> io::Result<()> {
+    // SAFETY: numbers only.
+    check(unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_RAISE,
+            capability,
+            0,
+            0,
+        )
+    })
+}
+
+/// Installs a seccomp program; an instruction is a `sock_filter` read as a little-endian number.
+pub(crate) fn install_filter(instructions: &[u64]) -> io::Result<()> {
+    let filter: Vec<libc::sock_filter> = instructions
+        .iter()
+        .map(|instruction| {
+            let [a, b, jt, jf, k @ ..] = instruction.to_le_bytes();
+            libc::sock_filter {
+                code: u16::from_le_bytes([a, b]),
+                jt,
+                jf,
+                k: u32::from_le_bytes(k),
+            }
+        })
+        .collect();
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: filter.as_ptr().cast_mut(),
+    };
+    // SAFETY: `program` points at `len` instructions that outlive the call and are only read.
+    check(unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+            0,
+            0,
+        )
+    })
+}
+
+fn check(outcome: i32) -> io::Result<()> {
+    if outcome == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Becoming another program without losing a container.
+//!
+//! Children belong to the process, not to its program: after `execve(2)` they are still ours.
+//! What the launcher knows of them goes through an anonymous file, and with it the numbers of the
+//! descriptors that stay open: the listening socket, the lock, the pipes of inits.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::codec::Wire;
+use crate::message::Exit;
+use crate::plan::Cgroup;
+use crate::server::Server;
+use crate::sys;
+use crate::table::{Entry, Table, report_number};
+
+/// Raised when [`Saved`] changes; a program reads what its predecessors wrote, or refuses.
+const VERSION: u8 = 1;
+
+record! {
+/// What one program tells the next.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub version: u8,
+    pub listener: i32,
+    pub lock: i32,
+    pub containers: Vec<Saved>,
+}}
+
+record! {
+/// A [`Table`] entry that is not starting.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    pub id: String,
+    pub order: u64,
+    pub pid: i32,
+    pub cgroups: Vec<Cgroup>,
+    pub owns_pids: bool,
+    pub supervised: bool,
+    pub report: Option<i32>,
+    pub status: Option<i32>,
+    pub exit: Option<Exit>,
+}}
+
+/// Becomes `program`, which must be a launcher; returns only if that failed.
+pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
+    let kept = || {
+        let reports = server
+            .table
+            .0
+            .values()
+            .filter_map(|entry| entry.report.as_ref());
+        [server.listener.as_fd(), server.lock.as_fd()]
+            .into_iter()
+            .chain(reports.map(AsFd::as_fd))
+    };
+    let attempt = || -> io::Result<io::Error> {
+        let file = save(server)?;
+        keep(kept(), FdFlags::empty())?;
+        keep([file.as_fd()].into_iter(), FdFlags::empty())?;
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
+        let program = text(program.as_os_str().as_bytes())?;
+        let mut arguments = own_arguments()?;
+        arguments.extend([
+            c"--resume".to_owned(),
+            text(file.as_raw_fd().to_string().as_bytes())?,
+        ]);
+        let environment = std::env::vars_os()
+            .map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(sys::execute(&program, &arguments, &environment))
+    };
+    let error = attempt().unwrap_or_else(|error| error);
+    let _ = keep(kept(), FdFlags::CLOEXEC);
+    error
+}
+
+/// The arguments this program was started with, without an earlier upgrade's.
+fn own_arguments() -> io::Result<Vec<CString>> {
+    let mut arguments = Vec::new();
+    let mut given = std::env::args_os();
+    while let Some(argument) = given.next() {
+        if argument == "--resume" {
+            given.next();
+        } else {
+            arguments.push(CString::new(argument.as_bytes())?);
+        }
+    }
+    Ok(arguments)
+}
+
+fn keep<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>, flags: FdFlags) -> io::Result<()> {
+    for fd in fds {
+        fcntl_setfd(fd, flags)?;
+    }
+    Ok(())
+}
+
+fn save(server: &Server) -> io::Result<File> {
+    let saved = |(id, entry): (&String, &Entry)| Saved {
+        id: id.clone(),
+        order: entry.order,
+        pid: entry.pid,
+        cgroups: entry.cgroups.clone(),
+        owns_pids: entry.owns_pids,
+        supervised: entry.supervised,
+        report: report_number(entry),
+        status: entry.status,
+        exit: entry.exit.clone(),
+    };
+    let state = State {
+        version: VERSION,
+        listener: server.listener.as_raw_fd(),
+        lock: server.lock.as_raw_fd(),
+        containers: server.table.0.iter().map(saved).collect(),
+    };
+    let mut file = File::from(memfd_create(c"launcher", MemfdFlags::CLOEXEC)?);
+    file.write_all(&state.to_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Takes over from the program that left its state in descriptor `number`.
+pub(crate) fn resume(number: RawFd) -> io::Result<Server> {
+    let mut file = File::from(sys::inherited(number)?);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let invalid = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason);
+    let state = State::from_bytes(&bytes).map_err(|error| invalid(&error.to_string()))?;
+    if state.version != VERSION {
+        return Err(invalid("the state is of another version"));
+    }
+    let mut table = Table::default();
+    for saved in state.containers {
+        let entry = Entry {
+            order: saved.order,
+            pid: saved.pid,
+            cgroups: saved.cgroups,
+            owns_pids: saved.owns_pids,
+            supervised: saved.supervised,
+            report: saved.report.map(sys::inherited).transpose()?,
+            asker: None,
+            failure: None,
+            status: saved.status,
+            exit: saved.exit,
+        };
+        table.0.insert(saved.id, entry);
+    }
+    let listener = sys::inherited(state.listener)?;
+    let lock = sys::inherited(state.lock)?;
+    let reports = table.0.values().filter_map(|entry| entry.report.as_ref());
+    let kept = [listener.as_fd(), lock.as_fd()]
+        .into_iter()
+        .chain(reports.map(AsFd::as_fd));
+    keep(kept, FdFlags::CLOEXEC)?;
+    Server::new(listener.into(), lock, table)
+}

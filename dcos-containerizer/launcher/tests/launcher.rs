@@ -1,0 +1,558 @@
+//! The launcher as its users meet it: a process, a socket, real containers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test's helpers may, too"
+)]
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dcos_launcher::{
+    Client, Device, Error, Exit, First, IdMap, Join, Mount, NamespaceKind, Namespaces, Plan,
+    Rlimit, Root, Scope, Step, Variable,
+};
+
+/// Longer than anything here takes on a loaded machine.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    client: Client,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_dcos-launcher"));
+        let socket = folder.path().join("launcher.sock");
+        let client = Client::connect_or_start(&socket, program, &[]).unwrap();
+        Self { folder, client }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("launcher.sock")
+    }
+
+    fn reconnect(&mut self) {
+        self.client = Client::connect(&self.socket()).unwrap();
+    }
+
+    fn exit(&mut self) -> Exit {
+        let exit = self
+            .client
+            .next_event(PATIENCE)
+            .unwrap()
+            .expect("an exit in time");
+        self.client.acknowledge(&exit.id).unwrap();
+        exit
+    }
+
+    /// Runs a plan to its end; its output and wait status.
+    fn run(&mut self, plan: &Plan) -> (String, i32) {
+        let (mut output, writer) = std::io::pipe().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let fds = [null.as_fd(), writer.as_fd(), writer.as_fd()];
+        self.client.launch(plan, &fds).unwrap();
+        drop(writer);
+        let exit = self.exit();
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        (text, exit.status)
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if let Ok(client) = Client::connect(&self.socket()) {
+            client.stop().unwrap();
+        }
+    }
+}
+
+fn shell(id: &str, script: &str) -> Plan {
+    let path = Variable {
+        name: "PATH".into(),
+        value: "/usr/sbin:/usr/bin:/bin".into(),
+    };
+    Plan {
+        id: id.into(),
+        arguments: ["sh", "-c", script].map(String::from).to_vec(),
+        environment: vec![path],
+        ..Plan::default()
+    }
+}
+
+fn code(status: i32) -> i32 {
+    assert_eq!(status & 0x7f, 0, "killed by a signal: {status}");
+    status >> 8
+}
+
+/// Whether there is a living process whose command line is `words`.
+fn runs(words: &[&str]) -> bool {
+    let wanted = words.join("\0") + "\0";
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted.as_bytes())
+    })
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + PATIENCE.unwrap();
+    while !condition() {
+        assert!(
+            std::time::Instant::now() < end,
+            "waited in vain until {what}"
+        );
+        std::thread::yield_now();
+    }
+}
+
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: needs root");
+    }
+    root
+}
+
+const ALL: Namespaces = Namespaces {
+    pid: true,
+    mount: true,
+    ipc: true,
+    uts: true,
+    network: true,
+    user: false,
+    cgroup: false,
+};
+
+fn proc_mount() -> Mount {
+    Mount {
+        target: "/proc".into(),
+        source: "proc".into(),
+        kind: "proc".into(),
+        flags: libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+        ..Mount::default()
+    }
+}
+
+#[test]
+fn status_and_output_arrive() {
+    let mut fixture = Fixture::new();
+    let (text, status) = fixture.run(&shell("a", "echo to stdout; echo to stderr >&2; exit 7"));
+    assert_eq!((text.as_str(), code(status)), ("to stdout\nto stderr\n", 7));
+    let (_, status) = fixture.run(&shell("b", "kill -9 $$"));
+    assert_eq!(status & 0x7f, libc::SIGKILL);
+}
+
+#[test]
+fn environment_directory_and_limits_are_as_planned() {
+    let mut fixture = Fixture::new();
+    let folder = fixture.folder.path().join("made/for it");
+    let mut plan = shell(
+        "a",
+        "env | grep -c .; pwd; ulimit -n; umask; ls /proc/$$/fd | tr '\\n' ' '",
+    );
+    plan.directory = Some(folder.clone());
+    plan.rlimits = vec![Rlimit {
+        resource: libc::RLIMIT_NOFILE,
+        soft: 77,
+        hard: 88,
+    }];
+    plan.umask = Some(0o027);
+    let (text, _) = fixture.run(&plan);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(&lines[1..4], [folder.to_str().unwrap(), "77", "0027"]);
+    assert!(
+        // The shell keeps a copy of its input at 10.
+        lines[4]
+            .split_whitespace()
+            .all(|fd| ["0", "1", "2", "10"].contains(&fd)),
+        "descriptors leak: {text}"
+    );
+}
+
+#[test]
+fn failures_name_the_step() {
+    let mut fixture = Fixture::new();
+    let mut plan = shell("a", "");
+    plan.arguments = vec!["/no/such/program".into()];
+    let Err(Error::Failed(failure)) = fixture.client.launch(&plan, &[]) else {
+        panic!("launched");
+    };
+    assert_eq!((failure.step, failure.errno), (Step::Execute, libc::ENOENT));
+    assert_eq!(
+        failure.to_string(),
+        "executing /no/such/program: No such file or directory (os error 2)"
+    );
+
+    let mut plan = shell("a", "");
+    plan.directory = Some("/dev/null/x".into());
+    let Err(Error::Failed(failure)) = fixture.client.launch(&plan, &[]) else {
+        panic!("launched");
+    };
+    assert_eq!(failure.step, Step::Directory);
+    plan.id.clear();
+    assert!(matches!(
+        fixture.client.launch(&plan, &[]),
+        Err(Error::Invalid(_))
+    ));
+    assert!(fixture.client.list().unwrap().is_empty());
+}
+
+#[test]
+fn ids_are_free_again_after_the_acknowledgement() {
+    let mut fixture = Fixture::new();
+    fixture.client.launch(&shell("a", "exit 3"), &[]).unwrap();
+    let exit = fixture.client.next_event(PATIENCE).unwrap().unwrap();
+    assert!(matches!(
+        fixture.client.launch(&shell("a", ""), &[]),
+        Err(Error::Exists)
+    ));
+    fixture.client.acknowledge(&exit.id).unwrap();
+    assert!(matches!(
+        fixture.client.acknowledge("a"),
+        Err(Error::Unknown)
+    ));
+    assert!(matches!(
+        fixture.client.kill("a", 9, Scope::All),
+        Err(Error::Unknown)
+    ));
+    fixture.run(&shell("a", ""));
+}
+
+#[test]
+fn exits_are_kept_for_an_agent_that_was_away() {
+    let mut fixture = Fixture::new();
+    fixture.client.launch(&shell("a", "exit 5"), &[]).unwrap();
+    fixture.client.next_event(PATIENCE).unwrap().unwrap();
+    fixture.reconnect();
+    let exit = fixture.client.next_event(PATIENCE).unwrap().unwrap();
+    assert_eq!((exit.id.as_str(), code(exit.status)), ("a", 5));
+    let listed = fixture.client.list().unwrap();
+    assert_eq!(listed[0].exit.as_ref(), Some(&exit));
+    fixture.client.acknowledge("a").unwrap();
+    fixture.reconnect();
+    assert_eq!(
+        fixture
+            .client
+            .next_event(Some(Duration::from_millis(1)))
+            .unwrap(),
+        None
+    );
+}
+
+#[test]
+fn signals_reach_the_command() {
+    let mut fixture = Fixture::new();
+    let (mut output, writer) = std::io::pipe().unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let script = "trap 'echo got it; exit 4' TERM; echo ready; while :; do sleep 0.01; done";
+    fixture
+        .client
+        .launch(&shell("a", script), &[null.as_fd(), writer.as_fd()])
+        .unwrap();
+    let mut ready = [0; 6];
+    output.read_exact(&mut ready).unwrap();
+    fixture
+        .client
+        .kill("a", libc::SIGTERM, Scope::Command)
+        .unwrap();
+    assert_eq!(code(fixture.exit().status), 4);
+
+    fixture
+        .client
+        .launch(&shell("b", "exec sleep 1000"), &[])
+        .unwrap();
+    fixture
+        .client
+        .kill("b", libc::SIGKILL, Scope::Command)
+        .unwrap();
+    assert_eq!(fixture.exit().status, libc::SIGKILL);
+}
+
+#[test]
+fn daemons_die_with_their_container_without_root() {
+    let mut fixture = Fixture::new();
+    let daemon = ["sleep", "98761"];
+    let (_, status) = fixture.run(&shell(
+        "a",
+        "(setsid sleep 98761 >/dev/null 2>&1 &) ; exit 2",
+    ));
+    assert_eq!(code(status), 2);
+    assert!(!runs(&daemon), "the daemon outlived its container's end");
+
+    let script = "(setsid sleep 98762 >/dev/null 2>&1 &) ; exec sleep 98763";
+    fixture.client.launch(&shell("b", script), &[]).unwrap();
+    wait_until("the daemon runs", || {
+        runs(&["sleep", "98762"]) && runs(&["sleep", "98763"])
+    });
+    fixture.client.kill("b", libc::SIGKILL, Scope::All).unwrap();
+    assert_eq!(fixture.exit().status, libc::SIGKILL);
+    assert!(!runs(&["sleep", "98762"]), "the daemon outlived the kill");
+
+    // Even when somebody kills the init itself.
+    let script = "(setsid sleep 98764 >/dev/null 2>&1 &) ; exec sleep 98765";
+    let pid = fixture.client.launch(&shell("c", script), &[]).unwrap();
+    wait_until("the daemon runs", || runs(&["sleep", "98764"]));
+    let init = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    rustix::process::kill_process(init, rustix::process::Signal::KILL).unwrap();
+    fixture.exit();
+    wait_until("orphans are gone", || {
+        !runs(&["sleep", "98764"]) && !runs(&["sleep", "98765"])
+    });
+}
+
+#[test]
+fn an_upgrade_keeps_containers() {
+    let mut fixture = Fixture::new();
+    let pid = fixture
+        .client
+        .launch(&shell("a", "sleep 98771; exit 6"), &[])
+        .unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_dcos-launcher"));
+    assert!(matches!(
+        fixture.client.upgrade(Path::new("/no/such")),
+        Err(Error::Invalid(_))
+    ));
+    assert_eq!(
+        fixture.client.list().unwrap().len(),
+        1,
+        "a failed upgrade changes nothing"
+    );
+    fixture.client.upgrade(program).unwrap();
+    fixture.reconnect();
+    let listed = fixture.client.list().unwrap();
+    assert_eq!((listed[0].id.as_str(), listed[0].pid), ("a", pid));
+    wait_until("it sleeps", || runs(&["sleep", "98771"]));
+    fixture.client.upgrade(program).unwrap();
+    fixture.reconnect();
+    fixture.client.kill("a", libc::SIGTERM, Scope::All).unwrap();
+    assert_eq!(fixture.exit().id, "a");
+    let (text, _) = fixture.run(&shell("b", "echo still works"));
+    assert_eq!(text, "still works\n");
+}
+
+#[test]
+fn a_second_launcher_does_not_take_the_socket() {
+    let fixture = Fixture::new();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_dcos-launcher"))
+        .arg("--socket")
+        .arg(fixture.socket())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("another launcher"), "{said}");
+}
+
+#[test]
+fn namespaces_hide_the_host() {
+    if !is_root() {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    let script = "echo $$; ls -d /proc/[0-9]* | wc -l; hostname; ls /sys/class/net 2>/dev/null | wc -l; ipcs -q | grep -c 0x";
+    let mut plan = shell("a", script);
+    plan.new = ALL;
+    plan.hostname = Some("inside".into());
+    plan.loopback = true;
+    plan.mounts = vec![proc_mount()];
+    let (text, _) = fixture.run(&plan);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "1");
+    assert!(
+        lines[1].parse::<u32>().unwrap() <= 3,
+        "other processes are seen: {text}"
+    );
+    assert_eq!(lines[2], "inside");
+
+    // The same under an init: process 1 is the init, and signals' deaths are told exactly.
+    plan.first = First::Init;
+    plan.arguments[2] = "echo $$; kill -11 $$".into();
+    let (text, status) = fixture.run(&plan);
+    assert_eq!((text.as_str(), status & 0x7f), ("2\n", libc::SIGSEGV));
+}
+
+#[test]
+fn a_root_file_system_is_the_whole_world() {
+    if !is_root() {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    let root = fixture.folder.path().join("root");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    // A link out of the root must lead nowhere but into it.
+    std::os::unix::fs::symlink("/", root.join("evil")).unwrap();
+    let bind = |folder: &str| Mount {
+        target: folder.into(),
+        source: folder.into(),
+        flags: libc::MS_BIND | libc::MS_REC | libc::MS_RDONLY,
+        ..Mount::default()
+    };
+    let mut binds: Vec<_> = ["/usr", "/bin", "/lib", "/lib64"]
+        .iter()
+        .filter(|f| Path::new(f).exists())
+        .map(|f| bind(f))
+        .collect();
+    binds.push(proc_mount());
+    binds.push(Mount {
+        target: "/evil/caught".into(),
+        source: "tmpfs".into(),
+        kind: "tmpfs".into(),
+        data: "size=64k".into(),
+        ..Mount::default()
+    });
+    let mut plan = shell(
+        "a",
+        "ls / | tr '\\n' ' '; touch /usr/x 2>/dev/null || echo read-only; touch /y && echo written; cat /proc/cpuinfo /proc/meminfo | wc -c; pwd",
+    );
+    plan.new = ALL;
+    plan.mounts = binds;
+    plan.root = Some(Root {
+        path: root.clone(),
+        readonly: false,
+    });
+    plan.devices = vec![Device {
+        path: "/dev/null".into(),
+        block: false,
+        major: 1,
+        minor: 3,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    }];
+
+    plan.masked_paths = vec![
+        "/proc/cpuinfo".into(),
+        "/proc/meminfo".into(),
+        "/proc/absent".into(),
+    ];
+    plan.readonly_paths = vec!["/proc/sys".into()];
+    let (text, _) = fixture.run(&plan);
+    assert!(text.contains("caught") && text.contains("evil"), "{text}");
+    assert!(text.ends_with("read-only\nwritten\n0\n/\n"), "{text}");
+    assert!(!Path::new("/caught").exists());
+
+    plan.root = Some(Root {
+        path: root,
+        readonly: true,
+    });
+    plan.arguments[2] = "touch /z 2>/dev/null || echo read-only".into();
+    assert_eq!(fixture.run(&plan).0, "read-only\n");
+}
+
+#[test]
+fn a_user_namespace_makes_root_nobody_outside() {
+    if !is_root() {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    let mut plan = shell(
+        "a",
+        "id -u; cat /proc/self/uid_map | tr -s ' '; touch /usr/x 2>/dev/null || echo refused",
+    );
+    plan.new = Namespaces { user: true, ..ALL };
+    plan.mounts = vec![proc_mount()];
+    let map = IdMap {
+        inside: 0,
+        outside: 100_000,
+        count: 65536,
+    };
+    (plan.uid_maps, plan.gid_maps) = (vec![map], vec![map]);
+    assert_eq!(fixture.run(&plan).0, "0\n 0 100000 65536\nrefused\n");
+}
+
+#[test]
+fn nested_containers_enter_their_parents_namespaces() {
+    if !is_root() {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    // A pause process holds what the members of a pod share.
+    let pause = Plan {
+        id: "pod".into(),
+        new: ALL,
+        mounts: vec![proc_mount()],
+        ..Plan::default()
+    };
+    let pid = fixture.client.launch(&pause, &[]).unwrap();
+    let join = |kind, file: &str| Join {
+        kind,
+        path: format!("/proc/{pid}/ns/{file}").into(),
+    };
+    let mut plan = shell(
+        "pod.member",
+        "echo $$; ls -d /proc/[0-9]* | wc -l; (setsid sleep 98781 &)",
+    );
+    plan.join = vec![
+        join(NamespaceKind::Pid, "pid"),
+        join(NamespaceKind::Network, "net"),
+        join(NamespaceKind::Ipc, "ipc"),
+        join(NamespaceKind::Uts, "uts"),
+    ];
+    plan.new = Namespaces {
+        mount: true,
+        ..Namespaces::default()
+    };
+    plan.mounts = vec![proc_mount()];
+    let (text, status) = fixture.run(&plan);
+    let lines: Vec<_> = text.lines().collect();
+    assert_ne!(lines[0], "1");
+    assert!(
+        (3..=6).contains(&lines[1].parse::<u32>().unwrap()),
+        "{text}"
+    );
+    assert_eq!(code(status), 0);
+    fixture
+        .client
+        .kill("pod", libc::SIGKILL, Scope::All)
+        .unwrap();
+    assert_eq!(fixture.exit().id, "pod");
+    wait_until("the pod's daemon is gone", || !runs(&["sleep", "98781"]));
+}
+
+#[test]
+fn a_pause_process_ends_when_asked() {
+    let mut fixture = Fixture::new();
+    fixture
+        .client
+        .launch(
+            &Plan {
+                id: "p".into(),
+                ..Plan::default()
+            },
+            &[],
+        )
+        .unwrap();
+    fixture
+        .client
+        .kill("p", libc::SIGTERM, Scope::Command)
+        .unwrap();
+    assert_eq!(fixture.exit().status, libc::SIGTERM);
+}
+
+#[test]
+fn many_at_once_are_all_reported_once() {
+    let mut fixture = Fixture::new();
+    for number in 0..100 {
+        fixture
+            .client
+            .launch(&shell(&format!("c{number}"), "exit 0"), &[])
+            .unwrap();
+    }
+    let mut seen: Vec<_> = (0..100).map(|_| fixture.exit().id).collect();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 100);
+    assert_eq!(
+        fixture
+            .client
+            .next_event(Some(Duration::from_millis(1)))
+            .unwrap(),
+        None
+    );
+}
