@@ -1,1 +1,52 @@
-//! HTTP building blocks and libprocess messaging.
+//! How the parts of the house talk: HTTP server and client, the negotiation and framing rules of
+//! Mesos's APIs, and libprocess messages between master, agent and libmesos drivers.
+//!
+//! | need | here |
+//! |---|---|
+//! | serve a router on TCP or a Unix socket, with every limit set | [`Server`], [`Listener`] |
+//! | ask another process, follow redirects to the leader, read streams | [`Client`] |
+//! | choose between JSON and protobuf | [`MediaType`] |
+//! | answer with the right status, JSONP, a redirect | [`reply`], [`Refusal`] |
+//! | stream events, and cut a reader that does not keep up | [`records`] |
+//! | send and receive libprocess messages | [`libprocess`] |
+//! | certificates and keys for either side | [`tls`] |
+//!
+//! What it does not hold: any endpoint, and any rule of master or agent. Messages come in and go
+//! out as a name and bytes; what they mean is decided above.
+//!
+//! ```
+//! use dcos_wire::{Client, Listener, Server};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let router = axum::Router::new().route("/ping", axum::routing::get(async || "pong"));
+//! let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await?;
+//! let url = format!("http://{}/ping", listener.address().expect("bound to TCP"));
+//! let stop = CancellationToken::new();
+//! let server = tokio::spawn(Server::new(router).serve(listener, stop.clone()));
+//!
+//! let answer = Client::new().get(&url).await?;
+//! assert_eq!(answer.text().await?, "pong");
+//!
+//! stop.cancel();
+//! assert_eq!(server.await?.aborted, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+
+mod client;
+mod gzip;
+mod io;
+pub mod libprocess;
+mod negotiate;
+pub mod records;
+mod refusal;
+pub mod reply;
+mod server;
+pub mod tls;
+
+pub use axum::body::Body;
+pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
+pub use io::{Io, Stream};
+pub use negotiate::{MediaType, accepts_gzip};
+pub use refusal::Refusal;
+pub use server::{BodyError, Listener, Peer, PeerAddress, Server, ServerConfig, Stopped};

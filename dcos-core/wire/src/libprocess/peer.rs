@@ -1,0 +1,129 @@
+//! The task of one connection to another process.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use super::Message;
+use super::actor::Event;
+use super::pool::{Peer, Shared};
+use crate::io::Stream;
+
+/// A message on its way.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// To an actor of this process.
+    Local(String, Message),
+    /// A whole request.
+    Remote(Bytes),
+}
+
+impl Outgoing {
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Local(_, message) => message.body.len(),
+            Self::Remote(request) => request.len(),
+        }
+    }
+}
+
+/// Connects, writes what is queued, and tells the linked actors when it is over.
+pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, mut queue: mpsc::Receiver<Outgoing>) {
+    let ended = tokio::select! {
+        () = peer.cut.cancelled() => Ok(()),
+        ended = converse(&shared, &peer, &mut queue) => ended,
+    };
+    if let Err(error) = ended {
+        tracing::debug!(address = %peer.address, %error, "connection to a peer ended");
+    }
+    for (actor, upid) in shared.ended(&peer) {
+        shared.directory.deliver(&actor, Event::Exited(upid)).await;
+    }
+}
+
+async fn converse(
+    shared: &Shared,
+    peer: &Arc<Peer>,
+    queue: &mut mpsc::Receiver<Outgoing>,
+) -> io::Result<()> {
+    if peer.address == shared.own {
+        return deliver(shared, peer, queue).await;
+    }
+    let connect = TcpStream::connect(peer.address);
+    let stream = tokio::time::timeout(shared.config.connect_timeout, connect).await;
+    let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let (reader, writer) = tokio::io::split(Stream::tcp(stream));
+    tokio::select! {
+        ended = drain(reader) => ended,
+        ended = write(shared, peer, queue, writer) => ended,
+    }
+}
+
+/// Messages to this very process, which has no connection to break.
+async fn deliver(
+    shared: &Shared,
+    peer: &Peer,
+    queue: &mut mpsc::Receiver<Outgoing>,
+) -> io::Result<()> {
+    while let Some(outgoing) = queue.recv().await {
+        peer.waiting.fetch_sub(outgoing.size(), Ordering::AcqRel);
+        if let Outgoing::Local(actor, message) = outgoing {
+            shared
+                .directory
+                .deliver(&actor, Event::Message(message))
+                .await;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the answers, which say nothing that is of use, until the peer closes.
+async fn drain(mut reader: ReadHalf<Stream>) -> io::Result<()> {
+    let mut answers = vec![0; 8 * 1024];
+    while reader.read(&mut answers).await? > 0 {}
+    Ok(())
+}
+
+/// Small messages are written together up to this size.
+const BATCH: usize = 64 * 1024;
+
+async fn write(
+    shared: &Shared,
+    peer: &Arc<Peer>,
+    queue: &mut mpsc::Receiver<Outgoing>,
+    mut writer: WriteHalf<Stream>,
+) -> io::Result<()> {
+    let config = &shared.config;
+    loop {
+        let next = tokio::time::timeout(config.idle_timeout, queue.recv()).await;
+        let first = match next {
+            Ok(Some(Outgoing::Remote(request))) => request,
+            Ok(None) => return Ok(()),
+            Err(_) if shared.retire(peer, queue) => return Ok(()),
+            Ok(Some(Outgoing::Local(..))) | Err(_) => continue,
+        };
+        let batch = gather(first, queue);
+        let written = tokio::time::timeout(config.write_timeout, writer.write_all(&batch)).await;
+        written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        peer.waiting.fetch_sub(batch.len(), Ordering::AcqRel);
+    }
+}
+
+/// `first` and what else is queued, if it is small.
+fn gather(first: Bytes, queue: &mut mpsc::Receiver<Outgoing>) -> Bytes {
+    let mut batch = BytesMut::new();
+    while first.len() + batch.len() < BATCH
+        && let Ok(Outgoing::Remote(request)) = queue.try_recv()
+    {
+        batch.extend_from_slice(&request);
+    }
+    if batch.is_empty() {
+        return first;
+    }
+    [&first[..], &batch[..]].concat().into()
+}

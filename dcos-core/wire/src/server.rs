@@ -1,0 +1,176 @@
+//! HTTP/1 and HTTP/2 on one port, with a limit on everything a client can stretch.
+//!
+//! A client that is slow, silent, truncated or too large gets the right status where there is still
+//! someone to tell (408, 413, 431, 400), and costs nobody else anything. Connections on which
+//! libprocess messages came may stay silent for ever, since their peers take a close for a crash.
+
+mod body;
+mod connection;
+mod handler;
+mod listener;
+mod peer;
+mod timed;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::Request;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+pub use body::BodyError;
+pub use listener::Listener;
+pub use peer::{Peer, PeerAddress};
+
+/// What a client may cost.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// How long a new connection may stay silent. Longer than the random delay (some seconds) in
+    /// which a libmesos agent connects but does not yet speak.
+    pub first_byte_timeout: Duration,
+    /// From the first byte of a request to the end of its headers; also for the TLS handshake.
+    /// Answered with 408.
+    pub header_timeout: Duration,
+    /// How long a body may pause before it is given up. Answered with 408.
+    pub body_timeout: Duration,
+    /// How long a connection may stay silent after a request.
+    pub idle_timeout: Duration,
+    /// How long a client may refuse to take more of its answer; also cuts streams nobody reads.
+    pub write_timeout: Duration,
+    /// The largest body in bytes. Answered with 413.
+    pub body_limit: u64,
+    /// The largest body in bytes of a libprocess message: a re-registering agent lists its tasks.
+    pub message_limit: u64,
+    /// The largest request head in bytes. Answered with 431.
+    pub head_limit: usize,
+    /// Connections at a time; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Whether whole answers from 1024 bytes on are compressed for clients that take it.
+    pub gzip: bool,
+    /// How long requests may still run once the server is asked to stop.
+    pub grace: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            first_byte_timeout: Duration::from_mins(1),
+            header_timeout: Duration::from_secs(15),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_mins(2),
+            write_timeout: Duration::from_mins(1),
+            body_limit: 32 << 20,
+            message_limit: 256 << 20,
+            head_limit: 64 << 10,
+            max_connections: 20_000,
+            gzip: true,
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Connections that were still busy after [`ServerConfig::grace`] and were cut.
+    pub aborted: usize,
+}
+
+/// Serves a [`tower::Service`], such as an [`axum::Router`].
+///
+/// Handlers find a [`Peer`] in the request's extensions.
+#[derive(Debug, Clone)]
+pub struct Server<S> {
+    service: S,
+    config: Arc<ServerConfig>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl<S> Server<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    /// A server for `service` with default limits and without TLS.
+    pub fn new(service: S) -> Self {
+        Self {
+            service,
+            config: Arc::default(),
+            tls: None,
+        }
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        self.config = Arc::new(config);
+        self
+    }
+
+    /// Speaks TLS; see [`crate::tls::server`].
+    #[must_use]
+    pub fn tls(mut self, tls: Arc<rustls::ServerConfig>) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Serves until `shutdown` is cancelled: then no connection is taken any more, idle ones are
+    /// closed, busy ones may finish within [`ServerConfig::grace`], and the rest is cut.
+    ///
+    /// Dropping the future cuts every connection at once.
+    pub async fn serve(self, listener: Listener, shutdown: CancellationToken) -> Stopped {
+        let connections = TaskTracker::new();
+        let abort = CancellationToken::new();
+        let _cut_when_dropped = abort.clone().drop_guard();
+        let slots = Arc::new(Semaphore::new(self.config.max_connections));
+        let acceptor = self.tls.map(TlsAcceptor::from);
+        loop {
+            let next = async {
+                let slot = Arc::clone(&slots).acquire_owned().await;
+                (slot, listener.accept().await)
+            };
+            let (slot, accepted) = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                next = next => next,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let connection = connection::Connection {
+                        peer,
+                        service: self.service.clone(),
+                        config: Arc::clone(&self.config),
+                        acceptor: acceptor.clone(),
+                        shutdown: shutdown.clone(),
+                        abort: abort.clone(),
+                    };
+                    connections.spawn(async move {
+                        connection.run(stream).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, or a client that went away in the queue. A pause
+                    // keeps the first from spinning.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(listener);
+        connections.close();
+        let finished = tokio::time::timeout(self.config.grace, connections.wait()).await;
+        let aborted = connections.len();
+        if finished.is_err() {
+            abort.cancel();
+            connections.wait().await;
+        }
+        Stopped { aborted }
+    }
+}

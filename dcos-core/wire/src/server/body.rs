@@ -1,0 +1,134 @@
+//! The body of a request, with its limits, and what became of it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+/// Why a request's body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// It is larger than [`ServerConfig::body_limit`](super::ServerConfig::body_limit).
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// It paused for longer than [`ServerConfig::body_timeout`](super::ServerConfig::body_timeout).
+    #[error("the body did not go on within {timeout:?}")]
+    Slow {
+        /// The limit.
+        timeout: Duration,
+    },
+    /// The client went away in the middle, or broke its framing.
+    #[error("the body broke off")]
+    Truncated {
+        /// What the connection said.
+        source: hyper::Error,
+    },
+}
+
+impl BodyError {
+    /// The status that tells the client.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Truncated { .. } => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// The status of the error that ended a body, for whoever writes the answer. Extractors turn any
+/// error of a body into their own status; this keeps the right one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Fate(Arc<AtomicU16>);
+
+impl Fate {
+    fn set(&self, error: &BodyError) {
+        self.0.store(error.status().as_u16(), Ordering::Release);
+    }
+
+    /// The status the client should see, if reading its body failed.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.0.load(Ordering::Acquire)).ok()
+    }
+}
+
+pub(super) struct RequestBody {
+    inner: Incoming,
+    left: u64,
+    limit: u64,
+    timeout: Duration,
+    pause: Option<Pin<Box<Sleep>>>,
+    fate: Fate,
+}
+
+impl RequestBody {
+    pub(super) fn new(inner: Incoming, limit: u64, timeout: Duration, fate: Fate) -> Self {
+        Self {
+            inner,
+            left: limit,
+            limit,
+            timeout,
+            pause: None,
+            fate,
+        }
+    }
+
+    fn fail(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.fate.set(&error);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            let timeout = self.timeout;
+            let pause = self
+                .pause
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+            return match pause.as_mut().poll(cx) {
+                Poll::Ready(()) => self.fail(BodyError::Slow { timeout }),
+                Poll::Pending => Poll::Pending,
+            };
+        };
+        self.pause = None;
+        match frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                let Some(left) = self.left.checked_sub(length) else {
+                    let limit = self.limit;
+                    return self.fail(BodyError::TooLarge { limit });
+                };
+                self.left = left;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(source)) => self.fail(BodyError::Truncated { source }),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,102 @@
+//! One connection, from the TLS handshake to its end.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::ServerConfig;
+use super::handler::Handler;
+use super::peer::Peer;
+use super::timed::{Activity, Timed};
+use crate::io::Stream;
+
+pub(super) struct Connection<S> {
+    pub(super) peer: Peer,
+    pub(super) service: S,
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) acceptor: Option<TlsAcceptor>,
+    pub(super) shutdown: CancellationToken,
+    pub(super) abort: CancellationToken,
+}
+
+/// Requests a client of HTTP/2 may have open at once; Mesos's clients use a handful.
+const MAX_STREAMS: u32 = 256;
+
+impl<S> Connection<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    /// Serves the connection until it ends by itself or is aborted.
+    pub(super) async fn run(self, stream: Stream) {
+        let abort = self.abort.clone();
+        tokio::select! {
+            () = abort.cancelled() => {}
+            () = self.serve(stream) => {}
+        }
+    }
+
+    async fn serve(mut self, mut stream: Stream) {
+        if let Some(acceptor) = self.acceptor.take() {
+            let handshake = acceptor.accept(stream);
+            match tokio::time::timeout(self.config.header_timeout, handshake).await {
+                Ok(Ok(encrypted)) => {
+                    let shown = encrypted.get_ref().1.peer_certificates();
+                    self.peer.certificates = shown.unwrap_or_default().into();
+                    stream = Stream::new(encrypted);
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(peer = ?self.peer.address, %error, "TLS handshake failed");
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+        self.answer(stream).await;
+    }
+
+    async fn answer(self, stream: Stream) {
+        let activity = Arc::new(Activity::default());
+        let io = Timed::new(stream, Arc::clone(&activity), Arc::clone(&self.config));
+        let address = self.peer.address;
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // Without `pipeline_flush`: it holds the 400 for a broken request back for ever.
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_buf_size(self.config.head_limit.max(8192));
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(self.config.idle_timeout);
+        let handler = Handler {
+            service: self.service,
+            peer: self.peer,
+            config: self.config,
+            activity,
+        };
+        let mut connection =
+            pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), handler));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(peer = ?address, %error, "connection broke");
+        }
+    }
+}

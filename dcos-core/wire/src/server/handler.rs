@@ -1,0 +1,157 @@
+//! One request: limits around it, the service inside, compression behind it.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, DefaultBodyLimit};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Request, StatusCode, Version};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tower::{Service, ServiceExt};
+
+use super::ServerConfig;
+use super::body::{BodyError, Fate, RequestBody};
+use super::peer::Peer;
+use super::timed::{Activity, Busy};
+use crate::{Refusal, accepts_gzip, gzip, libprocess};
+
+pub(super) struct Handler<S> {
+    pub(super) service: S,
+    pub(super) peer: Peer,
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl<S> hyper::service::Service<Request<Incoming>> for Handler<S>
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let busy = self.activity.begin();
+        let is_message = libprocess::is_message(request.method(), request.headers());
+        let limit = if is_message {
+            self.activity.be_patient();
+            self.config.message_limit
+        } else {
+            self.config.body_limit
+        };
+        let gzip = self.config.gzip && accepts_gzip(request.headers());
+        let old = request.version() < Version::HTTP_11;
+        let fate = Fate::default();
+        let answer: BoxFuture<'static, Response> = match announced_length(&request) {
+            Ok(length) if length <= limit => {
+                let request = self.limited(request, limit, fate.clone());
+                run(self.service.clone(), request).boxed()
+            }
+            Ok(_) => {
+                let error = BodyError::TooLarge { limit };
+                let refusal = Refusal::new(error.status(), error.to_string());
+                std::future::ready(closing(refusal.into_response())).boxed()
+            }
+            Err(refusal) => std::future::ready(closing(refusal.into_response())).boxed(),
+        };
+        async move {
+            let mut response = answer.await;
+            if let Some(status) = fate.status()
+                && !response.status().is_success()
+            {
+                let text = status.canonical_reason().unwrap_or_default();
+                response = closing(Refusal::new(status, text).into_response());
+            }
+            if gzip && !old {
+                response = gzip::compress(response).await;
+            }
+            Ok(response.map(|body| Body::new(ResponseBody { body, _busy: busy })))
+        }
+        .boxed()
+    }
+}
+
+impl<S> Handler<S> {
+    fn limited(&self, request: Request<Incoming>, limit: u64, fate: Fate) -> Request<Body> {
+        let timeout = self.config.body_timeout;
+        let mut request =
+            request.map(|body| Body::new(RequestBody::new(body, limit, timeout, fate)));
+        // The limit above holds for every body; axum's own of 2 MB would hide it.
+        DefaultBodyLimit::disable().apply(&mut request);
+        if let Some(address) = self.peer.socket_address() {
+            request.extensions_mut().insert(ConnectInfo(address));
+        }
+        request.extensions_mut().insert(self.peer.clone());
+        request
+    }
+}
+
+/// Runs the service; a handler that panics costs its own request only.
+async fn run<S>(service: S, request: Request<Body>) -> Response
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+{
+    let path = request.uri().path().to_owned();
+    let answered = AssertUnwindSafe(service.oneshot(request)).catch_unwind();
+    match answered.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            tracing::error!(path, "the handler of a request panicked");
+            let text = "the server failed to answer this request";
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+        }
+    }
+}
+
+/// The size the client announces; 0 if it announces none.
+fn announced_length<B>(request: &Request<B>) -> Result<u64, Refusal> {
+    let Some(length) = request.headers().get(CONTENT_LENGTH) else {
+        return Ok(0);
+    };
+    let length = length.to_str().ok().and_then(|length| length.parse().ok());
+    length.ok_or_else(|| Refusal::bad_request("Expecting 'Content-Length' to be a number"))
+}
+
+/// The answer, and the connection ends behind it: what is left of the body is not worth reading.
+fn closing(mut response: Response) -> Response {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
+}
+
+/// Keeps the connection marked as busy until the last byte is handed over.
+struct ResponseBody {
+    body: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,135 @@
+//! Keys and certificates for either side of a connection, with one crypto provider: aws-lc.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// Why TLS can't be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file holds no certificate or key, or can't be read.
+    #[error("reading {path:?}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// A file holds no certificate.
+    #[error("{path:?} holds no certificate")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Certificates and key do not fit each other, or are not usable.
+    #[error("certificates or key are not usable")]
+    Unusable {
+        /// What is wrong with them.
+        source: rustls::Error,
+    },
+    /// The certificates that clients must be signed by are not usable.
+    #[error("the authority for clients is not usable")]
+    Verifier {
+        /// What is wrong with it.
+        source: rustls::server::VerifierBuilderError,
+    },
+}
+
+/// Whom a client trusts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// What the operating system trusts.
+    #[default]
+    System,
+    /// Who is signed by a certificate in this file (PEM), such as the cluster's own authority.
+    File(PathBuf),
+}
+
+/// A server that shows the certificates in `chain` (its own first) and owns `key`, both in PEM.
+/// With `clients`, only those signed by a certificate in that file get in.
+///
+/// # Errors
+/// [`TlsError`], naming the file.
+pub fn server(
+    chain: &Path,
+    key: &Path,
+    clients: Option<&Path>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let certificates = certificates(chain)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Read {
+        path: key.to_owned(),
+        source,
+    })?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Unusable { source })?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider())
+                    .build()
+                    .map_err(|source| TlsError::Verifier { source })?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(certificates, key)
+        .map_err(|source| TlsError::Unusable { source })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A client that trusts `trust`.
+///
+/// # Errors
+/// [`TlsError`], naming the file.
+pub fn client(trust: &Trust) -> Result<ClientConfig, TlsError> {
+    let roots = match trust {
+        Trust::File(path) => roots(path)?,
+        Trust::System => {
+            // A certificate the system can't read is one nobody can be signed by.
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Unusable { source })?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|source| TlsError::Unusable { source })?;
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = read.map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    if certificates.is_empty() {
+        return Err(TlsError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    Ok(certificates)
+}

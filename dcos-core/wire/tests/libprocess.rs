@@ -1,0 +1,195 @@
+//! Messages between processes, each side with its own server and connections.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use dcos_wire::libprocess::{Actor, Event, Messenger, MessengerConfig, Upid};
+use dcos_wire::{Client, Listener, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+struct Process {
+    messenger: Messenger,
+    _running: DropGuard,
+}
+
+async fn process(config: MessengerConfig) -> Process {
+    let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let messenger = Messenger::with_config(listener.address().unwrap(), config);
+    let router = Router::new().route("/health", get(async || "fine"));
+    let stop = CancellationToken::new();
+    let server = Server::new(messenger.wrap(router)).serve(listener, stop.clone());
+    tokio::spawn(server);
+    Process {
+        messenger,
+        _running: stop.drop_guard(),
+    }
+}
+
+async fn next(actor: &mut Actor) -> Event {
+    let event = tokio::time::timeout(Duration::from_secs(10), actor.recv()).await;
+    event.expect("an event in time").unwrap()
+}
+
+fn text(event: &Event) -> String {
+    match event {
+        Event::Message(message) => {
+            let body = String::from_utf8_lossy(&message.body);
+            format!("{} {} {body}", message.from.name(), message.name)
+        }
+        Event::Exited(upid) => format!("{} exited", upid.name()),
+    }
+}
+
+#[tokio::test]
+async fn messages_arrive_in_order_beside_ordinary_requests() {
+    let one = process(MessengerConfig::default()).await;
+    let two = process(MessengerConfig::default()).await;
+    let mut master = one.messenger.actor("master").unwrap();
+    let agent = two.messenger.actor("slave(1)").unwrap();
+    for n in 0..5000 {
+        agent.send(master.upid(), "test.Count", n.to_string().into());
+    }
+    for n in 0..5000 {
+        assert_eq!(
+            text(&next(&mut master).await),
+            format!("slave(1) test.Count {n}")
+        );
+    }
+    let url = format!("http://{}/health", one.messenger.address());
+    let answer = Client::new().get(&url).await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "fine");
+    assert!(one.messenger.actor("master").is_err());
+}
+
+#[tokio::test]
+async fn an_actor_of_the_same_process_is_reached_too() {
+    let one = process(MessengerConfig::default()).await;
+    let mut master = one.messenger.actor("master").unwrap();
+    let agent = one.messenger.actor("slave(1)").unwrap();
+    agent.send_message(
+        master.upid(),
+        &dcos_proto::internal::PongSlaveMessage::default(),
+    );
+    let expected = "slave(1) mesos.internal.PongSlaveMessage ";
+    assert_eq!(text(&next(&mut master).await), expected);
+}
+
+#[tokio::test]
+async fn a_linked_peer_that_goes_away_is_told_once() {
+    let one = process(MessengerConfig::default()).await;
+    let mut master = one.messenger.actor("master").unwrap();
+
+    let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upid = Upid::new("scheduler-1", peer.local_addr().unwrap());
+    master.link(&upid);
+    master.link(&upid);
+    let (mut connection, _) = peer.accept().await.unwrap();
+    master.send(&upid, "test.Hello", "x".into());
+    let mut head = [0; 12];
+    connection.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"POST /schedu");
+    // Answers are drained, and say nothing about the link.
+    connection
+        .write_all(b"HTTP/1.1 404 Not Found\r\n\r\n")
+        .await
+        .unwrap();
+    drop(connection);
+    assert_eq!(text(&next(&mut master).await), "scheduler-1 exited");
+    assert!(master.try_recv().is_none());
+
+    // The next send opens a new connection, which nobody is linked to.
+    master.send(&upid, "test.Again", "".into());
+    let (connection, _) = peer.accept().await.unwrap();
+    drop(connection);
+
+    // Nobody listens any more: a link ends at once.
+    drop(peer);
+    master.link(&upid);
+    assert_eq!(text(&next(&mut master).await), "scheduler-1 exited");
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_nothing_is_cut() {
+    let config = MessengerConfig {
+        outbox_messages: 10,
+        ..MessengerConfig::default()
+    };
+    let one = process(config).await;
+    let mut master = one.messenger.actor("master").unwrap();
+    let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upid = Upid::new("slave(1)", peer.local_addr().unwrap());
+    master.link(&upid);
+    let (_stuck, _) = peer.accept().await.unwrap();
+    let large = bytes::Bytes::from(vec![0; 1 << 20]);
+    let exited = async {
+        loop {
+            master.send(&upid, "test.Large", large.clone());
+            tokio::task::yield_now().await;
+            if let Some(event) = master.try_recv() {
+                return text(&event);
+            }
+        }
+    };
+    let exited = tokio::time::timeout(Duration::from_secs(20), exited).await;
+    assert_eq!(exited.unwrap(), "slave(1) exited");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_one_by_one() {
+    let strict = MessengerConfig {
+        require_peer_match: true,
+        ..MessengerConfig::default()
+    };
+    let one = process(strict).await;
+    let mut master = one.messenger.actor("master").unwrap();
+    let mut stream = TcpStream::connect(one.messenger.address()).await.unwrap();
+    let post = |path: &str, from: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nUser-Agent: libprocess/{from}\r\nLibprocess-From: {from}\r\n\
+             Connection: Keep-Alive\r\nHost: \r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nhi\r\n0\r\n\r\n"
+        )
+    };
+    let requests = [
+        post("/master/test.A", "a@127.0.0.1:1"),
+        post("/master/test.B", "a@10.0.0.1:1"),
+        post("/other/test.C", "a@127.0.0.1:1"),
+        post("/master/test.D", "nobody"),
+        post("/master", "a@127.0.0.1:1"),
+        post("/master/test.F", "a@127.0.0.1:1"),
+    ];
+    stream
+        .write_all(requests.concat().as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(text(&next(&mut master).await), "a test.A hi");
+    assert_eq!(text(&next(&mut master).await), "a test.F hi");
+    stream.shutdown().await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    let statuses: Vec<&str> = answers
+        .split("HTTP/1.1 ")
+        .skip(1)
+        .map(|answer| &answer[..3])
+        .collect();
+    assert_eq!(statuses, ["202", "400", "404", "500", "500", "202"]);
+}
+
+#[tokio::test]
+async fn a_link_to_an_unroutable_address_ends() {
+    let config = MessengerConfig {
+        connect_timeout: Duration::from_millis(100),
+        ..MessengerConfig::default()
+    };
+    let one = process(config).await;
+    let mut master = one.messenger.actor("master").unwrap();
+    let nowhere: SocketAddr = "192.0.2.1:5051".parse().unwrap();
+    master.link(&Upid::new("slave(1)", nowhere));
+    assert_eq!(text(&next(&mut master).await), "slave(1) exited");
+}

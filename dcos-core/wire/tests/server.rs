@@ -1,0 +1,286 @@
+//! What slow, silent, truncated and oversized clients get, and that the server goes on serving.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::routing::{get, post};
+use bytes::Bytes;
+use dcos_wire::{Client, Listener, Peer, Server, ServerConfig, Stopped, records};
+use http::{HeaderValue, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+struct Running {
+    address: String,
+    stop: CancellationToken,
+    task: JoinHandle<Stopped>,
+}
+
+impl Running {
+    async fn start(config: ServerConfig) -> Self {
+        let router = Router::new()
+            .route("/echo", post(async |body: Bytes| body))
+            .route(
+                "/peer",
+                get(async |peer: Peer| peer.ip().unwrap().to_string()),
+            )
+            .route("/panic", get(panicking))
+            .route(
+                "/zeros/{n}",
+                get(async |Path(n): Path<usize>| vec![b'0'; n]),
+            );
+        Self::serve(router, config).await
+    }
+
+    async fn serve(router: Router, config: ServerConfig) -> Self {
+        let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.address().unwrap().to_string();
+        let stop = CancellationToken::new();
+        let server = Server::new(router).config(config);
+        let task = tokio::spawn(server.serve(listener, stop.clone()));
+        Self {
+            address,
+            stop,
+            task,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Writes `request`, and reads until the server closes.
+    async fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        let closed = tokio::time::timeout(Duration::from_secs(10), read).await;
+        closed.expect("the server closes").unwrap();
+        answer
+    }
+
+    async fn still_serves(&self) {
+        let answer = Client::new().get(&self.url("/peer")).await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "127.0.0.1");
+    }
+}
+
+async fn panicking() -> String {
+    panic!("a handler with a mistake")
+}
+
+fn impatient() -> ServerConfig {
+    ServerConfig {
+        first_byte_timeout: Duration::from_millis(200),
+        header_timeout: Duration::from_millis(200),
+        body_timeout: Duration::from_millis(200),
+        idle_timeout: Duration::from_millis(200),
+        body_limit: 1000,
+        head_limit: 8192,
+        ..ServerConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn a_bad_client_gets_its_status_and_harms_nobody() {
+    let server = Running::start(impatient()).await;
+    let check = async |request: &str, expected: &str| {
+        let answer = server.raw(request).await;
+        let line = answer.lines().next().unwrap_or_default();
+        assert_eq!(line, expected, "{request:.60?}");
+        server.still_serves().await;
+    };
+    let head = "POST /echo HTTP/1.1\r\nHost: x\r\n";
+    check("", "").await;
+    check("POST /ec", "HTTP/1.1 408 Request Timeout").await;
+    check(head, "HTTP/1.1 408 Request Timeout").await;
+    for broken in [
+        "no HTTP at all",
+        "GET / HTTP/1.1\r\nbad header",
+        "(bad) / HTTP/1.1",
+    ] {
+        check(&format!("{broken}\r\n\r\n"), "HTTP/1.1 400 Bad Request").await;
+    }
+    let slow = format!("{head}Content-Length: 10\r\n\r\nshort");
+    check(&slow, "HTTP/1.1 408 Request Timeout").await;
+    let announced = format!("{head}Content-Length: 1001\r\n\r\n");
+    check(&announced, "HTTP/1.1 413 Payload Too Large").await;
+    let chunks = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
+    let sent = format!("{chunks}7d0\r\n{}\r\n0\r\n\r\n", "x".repeat(2000));
+    check(&sent, "HTTP/1.1 413 Payload Too Large").await;
+    let broken = format!("{chunks}zz\r\n");
+    check(&broken, "HTTP/1.1 400 Bad Request").await;
+    let long = format!("{head}X: {}\r\n\r\n", "x".repeat(10_000));
+    check(&long, "HTTP/1.1 431 Request Header Fields Too Large").await;
+    check(
+        "GET /panic HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 500 Internal Server Error",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_a_patient_one_is_not() {
+    let server = Running::start(impatient()).await;
+    let answer = server.raw("GET /peer HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(answer.ends_with("127.0.0.1"), "{answer}");
+
+    let mut linked = TcpStream::connect(&server.address).await.unwrap();
+    let message = "POST /nobody/some.Message HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\
+        Libprocess-From: a@127.0.0.1:1\r\n\r\n";
+    linked.write_all(message.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    linked.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404");
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(1), linked.read_to_end(&mut rest));
+    assert!(
+        closed.await.is_err(),
+        "libprocess takes a close for a crash"
+    );
+}
+
+#[tokio::test]
+async fn large_answers_are_compressed_and_unpacked() {
+    let server = Running::start(ServerConfig::default()).await;
+    let answer = Client::new()
+        .get(&server.url("/zeros/100000"))
+        .await
+        .unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    assert_eq!(answer.bytes().await.unwrap().len(), 100_000);
+    let answer = Client::new().get(&server.url("/zeros/1023")).await.unwrap();
+    assert!(!answer.headers().contains_key("content-encoding"));
+    assert_eq!(answer.bytes().await.unwrap().len(), 1023);
+}
+
+#[tokio::test]
+async fn a_call_follows_the_leader_with_its_body() {
+    let leader = Running::start(ServerConfig::default()).await;
+    let address = leader.address.clone();
+    let moved = Router::new()
+        .fallback(async move |uri: http::Uri| dcos_wire::reply::leader(Some(&address), &uri));
+    let standby = Running::serve(moved, ServerConfig::default()).await;
+    let plain = HeaderValue::from_static("text/plain");
+    let answer = Client::new()
+        .post(&standby.url("/echo"), plain, "hello")
+        .await
+        .unwrap();
+    assert_eq!(answer.url().to_string(), leader.url("/echo"));
+    assert_eq!(answer.text().await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn masters_that_redirect_in_circles_are_an_error() {
+    let circle = Router::new().fallback(async |headers: http::HeaderMap, uri: http::Uri| {
+        dcos_wire::reply::leader(headers["host"].to_str().ok(), &uri)
+    });
+    let server = Running::serve(circle, ServerConfig::default()).await;
+    let error = Client::new().get(&server.url("/")).await.unwrap_err();
+    assert!(matches!(
+        error,
+        dcos_wire::ClientError::Redirects { limit: 5, .. }
+    ));
+}
+
+#[tokio::test]
+async fn streams_carry_records_and_end_with_their_reader() {
+    let (senders, mut taken) = tokio::sync::mpsc::channel(1);
+    let router = Router::new().route(
+        "/events",
+        get(async move || {
+            let (sender, body) = records::stream(records::Limits::default());
+            senders.send(sender).await.unwrap();
+            axum::response::Response::new(body)
+        }),
+    );
+    let server = Running::serve(router, impatient()).await;
+    let answer = Client::new().get(&server.url("/events")).await.unwrap();
+    let mut events = answer.records(1000);
+    let sender = taken.recv().await.unwrap();
+    for text in ["one", "", "three"] {
+        sender.send(text.into()).unwrap();
+        assert_eq!(events.next().await.unwrap().unwrap(), text);
+    }
+    // Longer than the limit for idle connections: a stream is not idle.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    sender.send("still here".into()).unwrap();
+    assert_eq!(events.next().await.unwrap().unwrap(), "still here");
+    drop(events);
+    sender.closed().await;
+}
+
+#[tokio::test]
+async fn stopping_lets_a_request_finish_and_cuts_a_stream() {
+    let router = Router::new().route(
+        "/slow",
+        get(async || tokio::time::sleep(Duration::from_millis(300)).await),
+    );
+    let server = Running::serve(router, ServerConfig::default()).await;
+    let url = server.url("/slow");
+    let request = tokio::spawn(async move { Client::new().get(&url).await.unwrap().status() });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.stop.cancel();
+    assert_eq!(request.await.unwrap(), StatusCode::OK);
+    assert_eq!(server.task.await.unwrap(), Stopped { aborted: 0 });
+
+    let (_sender, body) = records::stream(records::Limits::default());
+    let body = std::sync::Mutex::new(Some(body));
+    let body: &'static std::sync::Mutex<_> = Box::leak(Box::new(body));
+    let router = Router::new().route(
+        "/events",
+        get(async || axum::response::Response::new(body.lock().unwrap().take().unwrap())),
+    );
+    let config = ServerConfig {
+        grace: Duration::from_millis(100),
+        ..ServerConfig::default()
+    };
+    let server = Running::serve(router, config).await;
+    let answer = Client::new().get(&server.url("/events")).await.unwrap();
+    server.stop.cancel();
+    assert_eq!(server.task.await.unwrap(), Stopped { aborted: 1 });
+    assert!(answer.records(10).next().await.is_err());
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_and_knows_its_clients() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent.sock");
+    let router = Router::new().route("/", get(async |peer: Peer| format!("{:?}", peer.address)));
+    for _ in 0..2 {
+        // A file left over by a crash does not keep the next server from binding.
+        drop(std::os::unix::net::UnixListener::bind(&path));
+        let listener = Listener::unix(&path).unwrap();
+        assert!(Listener::unix(&path).is_err(), "somebody listens");
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(Server::new(router.clone()).serve(listener, stop.clone()));
+        let answer = Client::unix(&path).get("http://agent/").await.unwrap();
+        let text = answer.text().await.unwrap();
+        let pid = std::process::id();
+        assert!(
+            text.starts_with(&format!("Unix {{ pid: Some({pid})")),
+            "{text}"
+        );
+        stop.cancel();
+        task.await.unwrap();
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_their_turn() {
+    let config = ServerConfig {
+        max_connections: 1,
+        ..impatient()
+    };
+    let server = Running::start(config).await;
+    let silent = TcpStream::connect(&server.address).await.unwrap();
+    server.still_serves().await;
+    drop(silent);
+}
