@@ -88,6 +88,7 @@ async fn dispatch(mailbox: &Mailbox, request: &Request) -> Reply {
         (_, ["metrics"]) if get => Ok(info::metrics(mailbox)),
         (_, ["v2", "info"]) if get => Ok(info::info(mailbox)),
         (_, ["v2", "leader"]) if get => Ok(info::leader_of(mailbox)),
+        (&Method::DELETE, ["v2", "leader"]) => Ok(info::abdicate(mailbox)),
         (_, ["v2", "plugins"]) if get => Ok(json_of(&json!({"plugins": []}))),
         // Without pods the list of them is empty; clients ask for it beside that of apps.
         (_, ["v2", "pods"] | ["v2", "pods", "::status"]) if get => Ok(json_of(&json!([]))),

@@ -9,6 +9,7 @@
 //! the apps something happened to. A crash between any two steps is therefore no special case.
 
 mod change;
+mod deadlines;
 mod health;
 mod history;
 mod kill;
@@ -109,6 +110,8 @@ pub struct Core {
     failures: BTreeMap<PathId, Arc<TaskFailure>>,
     /// Kills under way and when each was last sent.
     kills: BTreeMap<InstanceId, Option<Timestamp>>,
+    /// When launches and agents out of reach are given up.
+    deadlines: deadlines::Deadlines,
     subscription: subscription::Subscription,
     /// Apps that wait for their delay to pass before they may launch.
     held: BTreeSet<PathId>,
@@ -135,7 +138,7 @@ impl Core {
             .collect()
     }
 
-    /// Takes in what happened.
+    /// Takes in what happened. What follows from it comes with [`Core::take`].
     pub fn handle(&mut self, now: Time, input: Input) {
         let now = Timestamp::from(now);
         match input {
@@ -144,12 +147,16 @@ impl Core {
             Input::Probed(probe) => self.probed(now, probe),
             Input::Tick => {}
         }
-        self.tick(now);
-        self.settle(now);
     }
 
-    /// What follows from everything taken in since the last time.
-    pub fn take(&mut self) -> Batch {
+    /// What follows from everything taken in since the last time, and from time passing.
+    ///
+    /// Taking in much before asking costs less than asking each time: wanted and actual are then
+    /// compared once.
+    pub fn take(&mut self, now: Time) -> Batch {
+        let now = Timestamp::from(now);
+        self.tick(now);
+        self.settle(now);
         std::mem::take(&mut self.batch)
     }
 
@@ -160,7 +167,7 @@ impl Core {
             self.subscription.next_deadline(&self.config),
             self.queue.next_due(now),
             self.next_kill(),
-            self.next_instance_deadline(),
+            self.deadlines.next(),
         ];
         let next = moments.into_iter().flatten().min()?;
         Some(Time::from_millis(
@@ -233,6 +240,7 @@ impl Core {
             self.batch.rows.push(rows::instance(&instance));
         }
         self.dirty.insert(instance.app.clone());
+        self.deadlines.set(&instance.id, self.expiry(&instance));
         let of_app = self.instances.entry(instance.app.clone()).or_default();
         Arc::make_mut(of_app).insert(instance.id.clone(), Arc::new(instance));
     }
@@ -240,6 +248,7 @@ impl Core {
     fn remove_instance(&mut self, id: &InstanceId) {
         let app = id.app();
         self.kills.remove(id);
+        self.deadlines.set(id, None);
         self.batch.rows.push(Row::delete(rows::instance_key(id)));
         if let Some(of_app) = self.instances.get_mut(&app) {
             Arc::make_mut(of_app).remove(id);

@@ -15,12 +15,14 @@ mod link;
 mod mailbox;
 mod probes;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
+use dcos_proto::scheduler::Call;
 use dcos_sched::sdk::{DriverError, SchedulerTransport};
 use dcos_store::{Fence, StateStore, StoreError, Transaction};
 use tokio::net::TcpListener;
@@ -48,6 +50,9 @@ pub enum RunError {
     /// The master wants nothing of this framework.
     #[error("the master ended the framework")]
     Master(#[from] DriverError),
+    /// A client asked this Marathon to give up its leadership.
+    #[error("the leadership was abdicated")]
+    Abdicated,
     /// The HTTP server failed.
     #[error("the HTTP server failed")]
     Http(#[source] std::io::Error),
@@ -70,41 +75,42 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let config = Arc::new(config);
     let core = recover(&config, store.as_ref()).await?;
-    let framework = core.framework_id().cloned();
-    let roles = core.roles();
-
     let (letters, inbox) = mpsc::channel(1024);
     let (events, _) = broadcast::channel(config.event_stream_max_outstanding_messages.max(1));
     let (view, viewer) = watch::channel(Arc::new(core.view(now())));
-    let mailbox = Mailbox::new(letters, viewer, events.clone(), Arc::clone(&config));
+    let abdication = CancellationToken::new();
+    let mailbox = Mailbox::new(
+        letters,
+        viewer,
+        events.clone(),
+        Arc::clone(&config),
+        abdication.clone(),
+    );
 
     let ending = cancel.child_token();
     let _end_with_me = ending.clone().drop_guard();
-    let server = axum::serve(
-        listener,
-        api::router(mailbox.clone()).into_make_service_with_connect_info::<std::net::SocketAddr>(),
-    );
-    let server = server.with_graceful_shutdown(ending.clone().cancelled_owned());
-    let driver = link::driver(&config, framework, roles, transport);
-    let handle = driver.handle();
-    let mut scheduler = link::Inbound::new(mailbox.clone());
-    let outbound = link::Outbound::new(handle);
+    let service = api::router(mailbox.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let server =
+        axum::serve(listener, service).with_graceful_shutdown(ending.clone().cancelled_owned());
+    let (calls, outgoing) = mpsc::unbounded_channel();
+    let linked = link::run(mailbox.clone(), transport, outgoing, &ending);
     let probing = probes::run(mailbox, ending.clone());
     let keeper = Keeper {
         core,
         store,
         fence,
         inbox,
-        outbound,
+        calls,
         events,
         view,
     };
 
     tokio::select! {
         ended = keeper.run(&ending) => ended?,
-        ended = driver.run(&mut scheduler, &ending) => { ended?; }
+        ended = linked => ended?,
         ended = async { server.await } => ended.map_err(RunError::Http)?,
         () = probing => {}
+        () = abdication.cancelled() => return Err(RunError::Abdicated),
     }
     info!("marathon ended");
     Ok(())
@@ -133,7 +139,7 @@ struct Keeper {
     store: Arc<dyn StateStore>,
     fence: Fence,
     inbox: mpsc::Receiver<Letter>,
-    outbound: link::Outbound,
+    calls: mpsc::UnboundedSender<Call>,
     events: broadcast::Sender<crate::event::Event>,
     view: watch::Sender<Arc<View>>,
 }
@@ -177,7 +183,7 @@ impl Keeper {
                 }
             }
         }
-        let batch = self.core.take();
+        let batch = self.core.take(now());
         let changed = !batch.is_empty() || !answers.is_empty();
         self.commit(&batch).await?;
         if changed {
@@ -191,7 +197,8 @@ impl Keeper {
             let _ = self.events.send(event);
         }
         for call in batch.calls {
-            self.outbound.send(call);
+            // The other end ends with this one.
+            let _ = self.calls.send(call);
         }
         if let Some(message) = batch.fatal {
             return Err(DriverError::Ended { message }.into());

@@ -66,9 +66,7 @@ async fn kill(mailbox: &Mailbox, request: &Request, id: PathId) -> Reply {
             .await?;
         return Ok(deployed(&plan));
     }
-    let found = mailbox
-        .ask(move |core, now| Ok(core.kill(now, &ids)))
-        .await?;
+    let found = apps::end(mailbox, request, ids).await?;
     Ok(apps::tasks_answer(mailbox, &found))
 }
 
@@ -94,9 +92,7 @@ pub(super) async fn kill_one(
             .await?;
         return Ok(deployed(&plan));
     }
-    let found = mailbox
-        .ask(move |core, now| Ok(core.kill(now, &ids)))
-        .await?;
+    let found = apps::end(mailbox, request, ids).await?;
     let killed = found.first().ok_or_else(|| Error::unknown_task(task))?;
     Ok(json_of(&json!({"task": render::task(&view, killed)})))
 }

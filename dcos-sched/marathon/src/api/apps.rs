@@ -1,5 +1,6 @@
 //! `/v2/apps`: definitions, their versions, restarts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::response::Response;
@@ -15,6 +16,7 @@ use super::{
 use crate::core::{Change, Kill, RESTART};
 use crate::deployment::Plan;
 use crate::event::Event;
+use crate::instance::{Instance, InstanceId};
 use crate::model::{App, AppUpdate, RootGroup, shape};
 use crate::shell::Mailbox;
 use crate::{Error, PathId, Timestamp, normalize, schema};
@@ -305,14 +307,29 @@ pub(super) fn typed<T: serde::de::DeserializeOwned>(document: Value) -> Result<T
 }
 
 /// The tasks a kill was about.
-pub(super) fn tasks_answer(
-    mailbox: &Mailbox,
-    found: &[Arc<crate::instance::Instance>],
-) -> Response {
+pub(super) fn tasks_answer(mailbox: &Mailbox, found: &[Arc<Instance>]) -> Response {
     let view = mailbox.view();
     let tasks: Vec<_> = found
         .iter()
         .map(|instance| render::task(&view, instance))
         .collect();
     json_of(&json!({"tasks": tasks}))
+}
+
+/// Kills instances; with `wipe` they are forgotten at once.
+pub(super) async fn end(
+    mailbox: &Mailbox,
+    request: &Request,
+    ids: BTreeSet<InstanceId>,
+) -> Result<Vec<Arc<Instance>>, Error> {
+    let wipe = request.flag("wipe", false);
+    mailbox
+        .ask(move |core, now| {
+            Ok(if wipe {
+                core.wipe(&ids)
+            } else {
+                core.kill(now, &ids)
+            })
+        })
+        .await
 }

@@ -1,5 +1,7 @@
 //! Who this is: `/ping`, `/metrics`, `/v2/info`, `/v2/leader`, and a page for people.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
@@ -52,6 +54,16 @@ pub(super) fn ping(request: &Request) -> Response {
 
 pub(super) fn leader_of(mailbox: &Mailbox) -> Response {
     json_of(&json!({"leader": leader(mailbox)}))
+}
+
+/// Gives up the leadership, shortly after answering.
+pub(super) fn abdicate(mailbox: &Mailbox) -> Response {
+    let mailbox = mailbox.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        mailbox.abdicate();
+    });
+    json_of(&json!({"message": "Leadership abdicated"}))
 }
 
 pub(super) fn metrics(mailbox: &Mailbox) -> Response {

@@ -138,7 +138,7 @@ fn values(
 pub(super) async fn reset_delay(mailbox: &Mailbox, id: &PathId) -> Reply {
     let app = id.clone();
     let known = mailbox
-        .ask(move |core, now| Ok(core.reset_delay(now, &app)))
+        .ask(move |core, _| Ok(core.reset_delay(&app)))
         .await?;
     if !known {
         return Err(Error::NotFound(format!(

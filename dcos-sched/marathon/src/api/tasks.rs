@@ -92,8 +92,6 @@ pub(super) async fn kill(mailbox: &Mailbox, request: &Request) -> Reply {
         return Ok(deployed(&plan));
     }
     let all = kill.into_values().flatten().collect();
-    let found = mailbox
-        .ask(move |core, now| Ok(core.kill(now, &all)))
-        .await?;
+    let found = apps::end(mailbox, request, all).await?;
     Ok(apps::tasks_answer(mailbox, &found))
 }

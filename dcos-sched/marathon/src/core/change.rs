@@ -103,7 +103,6 @@ impl Core {
         self.make_way(now, &plan, force)?;
         self.commit(&target);
         self.start(now, &plan, kill.clone());
-        self.settle(now);
         Ok(plan)
     }
 
@@ -152,7 +151,6 @@ impl Core {
         if force {
             let now = Timestamp::from(now);
             self.end(now, id, "canceled by force");
-            self.settle(now);
             return Ok(None);
         }
         let undo = |change: &Change<'_>| Ok(revert(&plan, change.root, change.version));

@@ -19,8 +19,8 @@ const KEPT_CHANGES: usize = 100;
 /// Earlier versions of apps and of the tree.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    specs: BTreeMap<PathId, BTreeMap<Timestamp, Arc<App>>>,
-    changes: BTreeMap<Timestamp, TreeChange>,
+    specs: BTreeMap<PathId, Arc<BTreeMap<Timestamp, Arc<App>>>>,
+    changes: BTreeMap<Timestamp, Arc<TreeChange>>,
 }
 
 /// What one change of the tree changed: before and after of each app and group.
@@ -71,7 +71,7 @@ impl History {
         self.specs
             .get(id)
             .into_iter()
-            .flatten()
+            .flat_map(|versions| versions.iter())
             .rev()
             .map(|(version, _)| *version)
             .collect()
@@ -136,14 +136,12 @@ impl History {
     }
 
     pub(super) fn add_spec(&mut self, app: Arc<App>) {
-        self.specs
-            .entry(app.id.clone())
-            .or_default()
-            .insert(app.version, app);
+        let versions = self.specs.entry(app.id.clone()).or_default();
+        Arc::make_mut(versions).insert(app.version, app);
     }
 
     pub(super) fn add_change(&mut self, version: Timestamp, change: TreeChange) {
-        self.changes.insert(version, change);
+        self.changes.insert(version, Arc::new(change));
     }
 
     /// Forgets what is too old, but nothing that `used` names or a kept change needs.
@@ -163,7 +161,7 @@ impl History {
                 break;
             }
             if let Some(change) = self.changes.remove(&first) {
-                touched.extend(change.apps.into_keys());
+                touched.extend(change.apps.keys().cloned());
                 rows.push(Row::delete(rows::change_key(first)));
             }
         }
@@ -172,7 +170,7 @@ impl History {
         }
         for id in touched {
             let needed = self.needed(&id);
-            let Some(versions) = self.specs.get_mut(&id) else {
+            let Some(versions) = self.specs.get_mut(&id).map(Arc::make_mut) else {
                 continue;
             };
             let newest: BTreeSet<_> = versions.keys().rev().take(max_versions).copied().collect();

@@ -22,7 +22,20 @@ impl Core {
         for instance in &found {
             self.end_instance(now, instance);
         }
-        self.settle(now);
+        found
+    }
+
+    /// Kills instances at a user's wish and forgets them at once, whatever becomes of their tasks.
+    pub fn wipe(&mut self, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
+        let found: Vec<_> = ids
+            .iter()
+            .filter_map(|id| self.instance(id))
+            .cloned()
+            .collect();
+        for instance in &found {
+            self.kill_call(instance);
+            self.remove_instance(&instance.id);
+        }
         found
     }
 
@@ -136,12 +149,10 @@ impl Core {
 
     /// Instances whose time is up: launches nobody confirms, and agents out of reach for too long.
     pub(super) fn expire_instances(&mut self, now: Timestamp) {
-        let due: Vec<_> = self
-            .all_instances()
-            .filter(|instance| self.expiry(instance).is_some_and(|at| at <= now))
-            .cloned()
-            .collect();
-        for instance in due {
+        while let Some(id) = self.deadlines.pop(now) {
+            let Some(instance) = self.instance(&id).cloned() else {
+                continue;
+            };
             match instance.condition {
                 Condition::Unreachable if replaced_but_kept(&instance, now) => {
                     let mut inactive = (*instance).clone();
@@ -166,7 +177,8 @@ impl Core {
         }
     }
 
-    fn expiry(&self, instance: &Instance) -> Option<Timestamp> {
+    /// When an instance that stays as it is will be given up.
+    pub(super) fn expiry(&self, instance: &Instance) -> Option<Timestamp> {
         let after = |seconds| instance.since + std::time::Duration::from_secs(seconds);
         match (instance.condition, instance.unreachable_strategy) {
             (Condition::Unreachable, UnreachableStrategy::Enabled(unreachable)) => {
@@ -178,19 +190,11 @@ impl Core {
             (Condition::Provisioned, _) => {
                 Some(instance.since + self.config.task_launch_confirm_timeout)
             }
-            (Condition::Staging | Condition::Starting, _)
-                if !self.kills.contains_key(&instance.id) =>
-            {
+            (Condition::Staging | Condition::Starting, _) => {
                 Some(instance.since + self.config.task_launch_timeout)
             }
             _ => None,
         }
-    }
-
-    pub(super) fn next_instance_deadline(&self) -> Option<Timestamp> {
-        self.all_instances()
-            .filter_map(|instance| self.expiry(instance))
-            .min()
     }
 }
 

@@ -17,6 +17,8 @@ use crate::task::{Surroundings, build};
 
 impl Core {
     pub(super) fn offers(&mut self, now: Timestamp, offers: Vec<Offer>) {
+        // What else arrived before may have changed what is to be launched.
+        self.settle(now);
         let mut declined: Vec<OfferId> = Vec::new();
         for offer in offers {
             let offer = Arc::new(offer);

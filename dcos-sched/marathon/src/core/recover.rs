@@ -13,6 +13,7 @@ use super::history::TreeChange;
 use super::{Core, History, Kill, PREFIX, Running, TaskFailure};
 use crate::config::Config;
 use crate::deployment::Plan;
+use crate::health::Health;
 use crate::instance::Instance;
 use crate::model::{App, Group, RootGroup};
 use crate::queue::LaunchQueue;
@@ -114,34 +115,46 @@ impl Core {
             queue: LaunchQueue::default(),
             failures: sorted.failures,
             kills: BTreeMap::new(),
+            deadlines: super::deadlines::Deadlines::default(),
             subscription: super::subscription::Subscription::default(),
             held: std::collections::BTreeSet::new(),
             unhealthy: std::collections::BTreeSet::new(),
             dirty: std::collections::BTreeSet::new(),
             batch: super::Batch::default(),
         };
+        let at = Timestamp::from(now);
         for instance in sorted.instances {
             if instance.is_leaving() {
                 core.kills.insert(instance.id.clone(), None);
             }
-            core.put_instance(instance, false);
+            core.put_instance(core.with_known_health(instance, at), false);
         }
         core.dirty.extend(core.root.apps.keys().cloned());
-        let affected: Vec<_> = core
-            .deployments
-            .values()
-            .flat_map(|running| {
-                running
-                    .plan
-                    .affected()
-                    .into_iter()
-                    .cloned()
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        core.dirty.extend(affected);
-        core.settle(Timestamp::from(now));
+        for running in core.deployments.values() {
+            core.dirty
+                .extend(running.plan.affected().into_iter().cloned());
+        }
+        core.settle(at);
         Ok(core)
+    }
+
+    /// What the executor said of an instance's health still holds; it speaks up only when it changes.
+    fn with_known_health(&self, mut instance: Instance, now: Timestamp) -> Instance {
+        let spec = self.history.spec(&instance.app, instance.version);
+        let checks = spec
+            .map(|spec| spec.health_checks.as_slice())
+            .unwrap_or_default();
+        if let Some(healthy) = instance.healthy
+            && let Some(at) = checks.iter().position(|check| check.protocol.is_mesos())
+        {
+            instance.health.resize_with(at + 1, Health::default);
+            if healthy {
+                instance.health[at].pass(now);
+            } else {
+                instance.health[at].fail(now, "failed before this Marathon started", true);
+            }
+        }
+        instance
     }
 }
 

@@ -154,10 +154,10 @@ fn failing_tasks_are_held_back() {
     h.offer();
     assert_eq!(h.launched("/a"), 1, "not yet");
     assert!(h.core.next_deadline(h.now).unwrap() <= h.now + std::time::Duration::from_secs(10));
-    assert!(h.core.reset_delay(h.now, &"/a".into()));
+    assert!(h.core.reset_delay(&"/a".into()));
     h.offer();
     assert_eq!(h.launched("/a"), 2);
-    assert!(!h.core.reset_delay(h.now, &"/nothing".into()));
+    assert!(!h.core.reset_delay(&"/nothing".into()));
 }
 
 #[test]

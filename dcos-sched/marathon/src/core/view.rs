@@ -1,6 +1,6 @@
 //! What readers see: a picture of one moment that shares everything with the next one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dcos_core::time::Time;
@@ -30,6 +30,8 @@ pub struct View {
     pub failures: BTreeMap<PathId, Arc<TaskFailure>>,
     /// The framework's id.
     pub framework_id: Option<String>,
+    /// All roles there are apps or instances of, and the default one.
+    pub roles: BTreeSet<String>,
     /// Whether a master is connected.
     pub connected: bool,
     /// That master's address.
@@ -133,17 +135,17 @@ impl Core {
             queue: queue.collect(),
             failures: self.failures.clone(),
             framework_id: self.framework_id.as_ref().map(|id| id.value.clone()),
+            roles: self.roles(),
             connected: self.subscription.connected,
             master: self.subscription.master.clone(),
         }
     }
 
     /// Launches of an app need not wait any longer; false if none waits.
-    pub fn reset_delay(&mut self, now: Time, app: &PathId) -> bool {
+    pub fn reset_delay(&mut self, app: &PathId) -> bool {
         let waits = self.queue.entry(app).is_some();
         if waits {
             self.queue.backoff().reset(app);
-            self.settle(Timestamp::from(now));
         }
         waits
     }

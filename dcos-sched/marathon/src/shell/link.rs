@@ -9,10 +9,11 @@ use dcos_proto::mesos::{
 };
 use dcos_proto::scheduler::{Call, Event, call, event};
 use dcos_sched::sdk::{
-    Acknowledge, DriverConfig, Handle, Scheduler, SchedulerDriver, SchedulerTransport,
+    Acknowledge, DriverConfig, DriverError, Handle, Scheduler, SchedulerDriver, SchedulerTransport,
 };
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
 use super::Mailbox;
 use crate::config::Config;
@@ -57,7 +58,34 @@ pub fn framework_info(
     }
 }
 
-pub(super) fn driver(
+/// Stays subscribed, sends what comes through `calls`, and subscribes anew whenever there are other
+/// roles than before. Ends with `ending`, or when the master wants nothing of this framework.
+pub(super) async fn run(
+    mailbox: Mailbox,
+    transport: Arc<dyn SchedulerTransport>,
+    mut calls: mpsc::UnboundedReceiver<Call>,
+    ending: &CancellationToken,
+) -> Result<(), DriverError> {
+    loop {
+        let view = mailbox.view();
+        let roles = view.roles.clone();
+        let id = view.framework_id.clone().map(FrameworkId::from);
+        info!(?roles, "subscribing");
+        let driver = driver(mailbox.config(), id, roles.clone(), Arc::clone(&transport));
+        let handle = driver.handle();
+        let mut inbound = Inbound {
+            mailbox: mailbox.clone(),
+        };
+        tokio::select! {
+            ended = driver.run(&mut inbound, ending) => return ended.map(|_| ()),
+            () = send(&handle, &mut calls) => return Ok(()),
+            () = other_roles(mailbox.clone(), &roles) => {}
+        }
+        mailbox.tell(Input::Disconnected).await;
+    }
+}
+
+fn driver(
     config: &Config,
     id: Option<FrameworkId>,
     roles: BTreeSet<String>,
@@ -71,16 +99,39 @@ pub(super) fn driver(
     SchedulerDriver::new(driver, transport)
 }
 
+/// Returns once a role is needed that `known` lacks; one too many does no harm until then.
+async fn other_roles(mut mailbox: Mailbox, known: &BTreeSet<String>) {
+    while mailbox.view().roles.is_subset(known) {
+        if !mailbox.changed().await {
+            // No core, no roles: something else ends this Marathon.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Sends calls in order until there can be no more.
+///
+/// No call is lost for good: launches are found missing by reconciliation, kills are repeated,
+/// updates come again, and offers are asked for after each subscription.
+async fn send(handle: &Handle, calls: &mut mpsc::UnboundedReceiver<Call>) {
+    while let Some(call) = calls.recv().await {
+        let kind = call.r#type();
+        if let Err(error) = handle.call(call).await {
+            let error = dcos_core::error::chain(&error);
+            match kind {
+                call::Type::Accept | call::Type::Kill => warn!(?kind, %error, "call failed"),
+                _ => debug!(?kind, %error, "call failed"),
+            }
+        }
+    }
+}
+
 /// Puts what the master says into the mailbox.
-pub(super) struct Inbound {
+struct Inbound {
     mailbox: Mailbox,
 }
 
 impl Inbound {
-    pub(super) fn new(mailbox: Mailbox) -> Self {
-        Self { mailbox }
-    }
-
     async fn tell(&self, kind: event::Type, fill: impl FnOnce(&mut Event)) {
         let mut event = Event {
             r#type: Some(kind as i32),
@@ -140,41 +191,5 @@ impl Scheduler for Inbound {
 
     async fn disconnected(&mut self) {
         self.mailbox.tell(Input::Disconnected).await;
-    }
-}
-
-/// Sends calls in order, without keeping the core waiting.
-pub(super) struct Outbound {
-    calls: mpsc::UnboundedSender<Call>,
-}
-
-impl Outbound {
-    pub(super) fn new(handle: Handle) -> Self {
-        let (calls, mut waiting) = mpsc::unbounded_channel::<Call>();
-        // Ends when the keeper, and with it the sender, is dropped.
-        tokio::spawn(async move {
-            while let Some(call) = waiting.recv().await {
-                let kind = call.r#type();
-                if let Err(error) = handle.call(call).await {
-                    Self::failed(kind, &error);
-                }
-            }
-        });
-        Self { calls }
-    }
-
-    /// No call is lost for good: launches are found missing by reconciliation, kills are repeated,
-    /// updates come again, and offers are asked for after each subscription.
-    fn failed(kind: call::Type, error: &dcos_sched::sdk::TransportError) {
-        let error = dcos_core::error::chain(error);
-        match kind {
-            call::Type::Accept | call::Type::Kill => warn!(?kind, %error, "call failed"),
-            _ => debug!(?kind, %error, "call failed"),
-        }
-    }
-
-    pub(super) fn send(&self, call: Call) {
-        // The other end lives as long as this one.
-        let _ = self.calls.send(call);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dcos_core::time::Time;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::core::{Core, Input, View};
@@ -33,6 +34,7 @@ pub struct Mailbox {
     view: watch::Receiver<Arc<View>>,
     events: broadcast::Sender<Event>,
     config: Arc<Config>,
+    abdication: CancellationToken,
 }
 
 impl Mailbox {
@@ -41,12 +43,14 @@ impl Mailbox {
         view: watch::Receiver<Arc<View>>,
         events: broadcast::Sender<Event>,
         config: Arc<Config>,
+        abdication: CancellationToken,
     ) -> Self {
         Self {
             letters,
             view,
             events,
             config,
+            abdication,
         }
     }
 
@@ -63,6 +67,11 @@ impl Mailbox {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Ends this Marathon, so that another one, or the next life of this one, leads.
+    pub(crate) fn abdicate(&self) {
+        self.abdication.cancel();
     }
 
     /// Listens to events from now on.

@@ -255,6 +255,37 @@ async fn a_deployment_goes_on_after_a_crash() {
 }
 
 #[tokio::test]
+async fn a_new_role_is_subscribed_to() {
+    let marathon = Running::new().await;
+    marathon
+        .create(json!({"id": "/a", "cmd": "run", "cpus": 0.1, "mem": 1}))
+        .await;
+    marathon
+        .create(json!({"id": "/prod/b", "cmd": "run", "cpus": 0.1, "mem": 1, "role": "prod"}))
+        .await;
+    marathon.idle().await;
+    let task = marathon.get("/v2/apps/prod/b").await["app"]["tasks"][0].clone();
+    assert_eq!(task["role"], "prod");
+    assert_eq!(marathon.mesos.launches(), 2);
+}
+
+#[tokio::test]
+async fn an_abdicated_marathon_ends_and_leaves_its_tasks() {
+    let marathon = Running::new().await;
+    marathon
+        .create(json!({"id": "/a", "cmd": "run", "cpus": 0.1, "mem": 1}))
+        .await;
+    marathon.idle().await;
+    let answer = marathon.send("DELETE", "/v2/leader", &Value::Null).await;
+    assert_eq!(answer.json()["message"], "Leadership abdicated");
+    assert!(matches!(
+        marathon.ended.await.unwrap(),
+        Err(RunError::Abdicated)
+    ));
+    assert_eq!(marathon.mesos.tasks().len(), 1);
+}
+
+#[tokio::test]
 async fn marathons_own_health_checks_are_performed() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = server.local_addr().unwrap().port();

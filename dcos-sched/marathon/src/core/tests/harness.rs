@@ -106,7 +106,7 @@ impl Harness {
 
     /// What the shell does: rows first, then calls.
     pub(crate) fn flush(&mut self) {
-        let batch = self.core.take();
+        let batch = self.core.take(self.now);
         assert_eq!(batch.fatal, None);
         for row in batch.rows {
             match row.value {

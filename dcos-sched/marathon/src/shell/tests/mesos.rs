@@ -19,6 +19,7 @@ struct State {
     offers: usize,
     paused: bool,
     wanted: bool,
+    roles: Vec<String>,
 }
 
 /// The master; it outlives the frameworks' connections.
@@ -133,6 +134,12 @@ impl State {
         if self.paused || !self.wanted {
             return;
         }
+        for role in self.roles.clone() {
+            self.offer_to(role);
+        }
+    }
+
+    fn offer_to(&mut self, role: String) {
         self.offers += 1;
         let scalar = |name: &str, value: f64| Resource {
             name: name.into(),
@@ -155,9 +162,7 @@ impl State {
             agent_id: AgentId::from("agent"),
             hostname: "127.0.0.1".into(),
             resources: vec![scalar("cpus", 4.0), scalar("mem", 4096.0), ports],
-            allocation_info: Some(resource::AllocationInfo {
-                role: Some("*".into()),
-            }),
+            allocation_info: Some(resource::AllocationInfo { role: Some(role) }),
             ..Offer::default()
         };
         self.send(event::Type::Offers, |event| {
@@ -174,7 +179,7 @@ pub(crate) struct Transport(pub(crate) Arc<Mesos>);
 
 #[async_trait]
 impl SchedulerTransport for Transport {
-    async fn subscribe(&self, _: Call) -> Result<Subscription, TransportError> {
+    async fn subscribe(&self, call: Call) -> Result<Subscription, TransportError> {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let (events, stream) = mpsc::channel(64);
         tokio::spawn(async move {
@@ -187,6 +192,7 @@ impl SchedulerTransport for Transport {
         let mut state = self.0.state.lock().unwrap();
         state.events = Some(sender);
         state.wanted = true;
+        state.roles = call.subscribe.unwrap().framework_info.roles;
         let subscribed = event::Subscribed {
             framework_id: FrameworkId::from("framework-0001"),
             heartbeat_interval_seconds: Some(15.0),
