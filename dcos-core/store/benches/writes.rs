@@ -19,7 +19,7 @@ const RUN: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
 const VALUE: [u8; 200] = [7; 200];
 
-fn main() -> outcome::Result {
+fn main() -> Outcome {
     let json = env::args().any(|argument| argument == "--json");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -51,12 +51,10 @@ fn main() -> outcome::Result {
 }
 
 /// Errors of a bench end it; they need no type.
-mod outcome {
-    pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-}
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// The limit: as many records as there are writers in one append, then one sync.
-fn append(path: &Path, writers: usize) -> outcome::Result<f64> {
+fn append(path: &Path, writers: usize) -> Outcome<f64> {
     let mut file = File::create(path)?;
     let records = VALUE.repeat(writers);
     let begin = Instant::now();
@@ -69,7 +67,7 @@ fn append(path: &Path, writers: usize) -> outcome::Result<f64> {
     Ok(f64::from(written) / begin.elapsed().as_secs_f64())
 }
 
-async fn embedded(path: &Path, writers: usize) -> outcome::Result<f64> {
+async fn embedded(path: &Path, writers: usize) -> Outcome<f64> {
     let store = EmbeddedStore::open(path)?;
     let begin = Instant::now();
     let write = |writer: usize| {
