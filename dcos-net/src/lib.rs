@@ -1,1 +1,25 @@
-//! One node's network: zones and names.
+//! One node's network. At present: the names of a cluster, as pure data.
+//!
+//! A [`Snapshot`] says what runs where; [`names::publish`] makes the DNS zones of Mesos-DNS and
+//! dcos-dns out of it. Nothing here waits, asks a clock or opens a socket: the server that answers
+//! queries is the crate `dcos-dns`.
+//!
+//! ```
+//! use dcos_net::{Snapshot, Task, Agent, names};
+//!
+//! let mut snapshot = Snapshot::default();
+//! snapshot.agents.push(Agent::new("a1-S0", "10.0.0.7".parse()?, 5051));
+//! snapshot.tasks.push(Task::new("t1", "Web_Server", "marathon", "a1-S0"));
+//! let published = names::publish(&snapshot, &names::Config::default());
+//! let found = published.find("web-server.marathon.mesos.").expect("a zone of ours");
+//! assert_eq!(found.records().unwrap().a, ["10.0.0.7".parse::<std::net::Ipv4Addr>()?]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod label;
+pub mod names;
+mod snapshot;
+mod zone;
+
+pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};
+pub use zone::{Found, RecordSet, Service, Soa, Zone};

@@ -1,0 +1,135 @@
+//! The names of a cluster: from a [`Snapshot`] to the zones of Mesos-DNS and dcos-dns.
+
+mod directory;
+mod hash;
+mod mesos;
+
+use crate::{Found, Snapshot, Zone, label};
+
+/// How names are made. The default is how DC/OS configures Mesos-DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The domain of the Mesos-DNS names, without dots at either end.
+    pub domain: String,
+    /// For how many seconds Mesos-DNS names may be remembered.
+    pub ttl: u32,
+    /// Where the address of a task comes from: the first of these that has any.
+    pub ip_sources: Vec<IpSource>,
+    /// Whether labels follow RFC 952 (24 letters) instead of RFC 1123 (63).
+    pub enforce_rfc952: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            domain: "mesos".to_owned(),
+            ttl: 60,
+            ip_sources: vec![IpSource::Host, IpSource::NetInfo],
+            enforce_rfc952: false,
+        }
+    }
+}
+
+impl Config {
+    fn label(&self, name: &str) -> String {
+        if self.enforce_rfc952 {
+            label::rfc952(name)
+        } else {
+            label::rfc1123(name)
+        }
+    }
+
+    fn fragment(&self, name: &str) -> String {
+        label::fragment(name, |part| self.label(part))
+    }
+}
+
+/// A place the address of a task may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpSource {
+    /// The address of its agent.
+    Host,
+    /// The addresses of its container.
+    NetInfo,
+    /// Labels of the Mesos containerizer before 0.25.
+    Mesos,
+    /// Labels of the Docker containerizer before 0.25.
+    Docker,
+}
+
+impl IpSource {
+    /// The word for it in configuration files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::NetInfo => "netinfo",
+            Self::Mesos => "mesos",
+            Self::Docker => "docker",
+        }
+    }
+}
+
+/// All zones of a cluster, and which task each record comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The names of Mesos-DNS, such as `web.marathon.mesos`.
+    pub mesos: Zone,
+    /// The names of dcos-dns: `thisdcos.directory`, `spartan` and `zk`.
+    pub others: Vec<Zone>,
+    /// The Mesos-DNS records of each task, by framework.
+    pub enumeration: Vec<EnumeratedFramework>,
+}
+
+impl Published {
+    /// What is known of a name in lower case with a final dot; `None` if no zone of ours holds it.
+    pub fn find(&self, name: &str) -> Option<Found<'_>> {
+        self.zones().find_map(|zone| zone.find(name))
+    }
+
+    /// Every zone.
+    pub fn zones(&self) -> impl Iterator<Item = &Zone> {
+        std::iter::once(&self.mesos).chain(&self.others)
+    }
+}
+
+/// The tasks of a framework that have names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnumeratedFramework {
+    /// The name of the framework.
+    pub name: String,
+    /// Its running tasks.
+    pub tasks: Vec<EnumeratedTask>,
+}
+
+/// The records made for a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnumeratedTask {
+    /// The name of the task.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Its records, without those that another task made before.
+    pub records: Vec<EnumeratedRecord>,
+}
+
+/// One record of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnumeratedRecord {
+    /// The whole name.
+    pub name: String,
+    /// An address, or `name:port`.
+    pub host: String,
+    /// `A`, `AAAA` or `SRV`.
+    pub rtype: &'static str,
+}
+
+/// Makes the zones of a cluster.
+pub fn publish(snapshot: &Snapshot, config: &Config) -> Published {
+    let (mesos, enumeration) = mesos::publish(snapshot, config);
+    let others = directory::publish(snapshot, &mesos);
+    Published {
+        mesos,
+        others,
+        enumeration,
+    }
+}

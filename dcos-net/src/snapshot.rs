@@ -1,0 +1,293 @@
+//! [`Snapshot`]: what names are made from, and how it is read from a master's state.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use dcos_proto::master::response;
+use dcos_proto::mesos;
+
+/// What runs where, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Where the leading master is reached; without one there is nothing new to publish.
+    pub leader: Option<SocketAddr>,
+    /// All masters, in an order that does not change when the leader does.
+    pub masters: Vec<IpAddr>,
+    /// The registered agents.
+    pub agents: Vec<Agent>,
+    /// The registered frameworks.
+    pub frameworks: Vec<Framework>,
+    /// The running tasks.
+    pub tasks: Vec<Task>,
+}
+
+/// A working node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Its id.
+    pub id: String,
+    /// Where it is reached.
+    pub ip: IpAddr,
+    /// Its port there.
+    pub port: u16,
+}
+
+impl Agent {
+    /// The agent `id` at `ip:port`.
+    pub fn new(id: impl Into<String>, ip: IpAddr, port: u16) -> Self {
+        Self {
+            id: id.into(),
+            ip,
+            port,
+        }
+    }
+}
+
+/// A framework and where its scheduler is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framework {
+    /// Its name.
+    pub name: String,
+    /// The address of its scheduler, if known.
+    pub ip: Option<IpAddr>,
+    /// The port of its driver; schedulers that speak HTTP have none.
+    pub port: Option<u16>,
+}
+
+/// A running task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The name of its framework.
+    pub framework: String,
+    /// The id of its agent.
+    pub agent_id: String,
+    /// The addresses of its container, from `NetworkInfo`; without any it has the agent's.
+    pub container_ips: Vec<IpAddr>,
+    /// The addresses that status labels of old Docker containerizers tell.
+    pub docker_ips: Vec<IpAddr>,
+    /// The addresses that status labels of old Mesos containerizers tell.
+    pub mesos_ips: Vec<IpAddr>,
+    /// Whether ports of the agent are mapped into the container.
+    pub port_mapped: bool,
+    /// The ports among its resources.
+    pub ports: Vec<u16>,
+    /// How it wants to be found.
+    pub discovery: Option<Discovery>,
+}
+
+impl Task {
+    /// A task on its agent's network, without ports.
+    pub fn new(
+        id: impl Into<String>,
+        name: impl Into<String>,
+        framework: impl Into<String>,
+        agent_id: impl Into<String>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            name: name.into(),
+            framework: framework.into(),
+            agent_id: agent_id.into(),
+            container_ips: Vec::new(),
+            docker_ips: Vec::new(),
+            mesos_ips: Vec::new(),
+            port_mapped: false,
+            ports: Vec::new(),
+            discovery: None,
+        }
+    }
+
+    /// What it is called in DNS: the discovery name if it has one.
+    pub fn service_name(&self) -> &str {
+        self.discovery
+            .as_ref()
+            .map_or(&self.name, |discovery| &discovery.name)
+    }
+}
+
+/// How a task wants to be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// Under this name.
+    pub name: String,
+    /// At these ports.
+    pub ports: Vec<Port>,
+}
+
+/// A port a task offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// Its number.
+    pub number: u16,
+    /// Its name, or nothing.
+    pub name: String,
+    /// `tcp` or `udp`; nothing means both.
+    pub protocol: String,
+}
+
+/// Where the containerizers of Mesos before 0.25 told addresses.
+const DOCKER_LABEL: &str = "Docker.NetworkSettings.IPAddress";
+const MESOS_LABEL: &str = "MesosContainerizer.NetworkSettings.IPAddress";
+
+impl Snapshot {
+    /// Reads what a master answers to `GET_STATE`.
+    ///
+    /// What cannot be understood (an agent without a usable address, a port above 65535) is left
+    /// out: names of the others must not depend on it. Host names are not looked up.
+    pub fn read(
+        state: &response::GetState,
+        leader: Option<SocketAddr>,
+        masters: Vec<IpAddr>,
+    ) -> Self {
+        let frameworks = state
+            .get_frameworks
+            .iter()
+            .flat_map(|frameworks| &frameworks.frameworks);
+        let agents = state.get_agents.iter().flat_map(|agents| &agents.agents);
+        let tasks = state.get_tasks.iter().flat_map(|tasks| &tasks.tasks);
+        Self::collect(
+            leader,
+            masters,
+            agents.filter_map(|agent| {
+                let address = agent.pid.as_deref().and_then(pid_address)?;
+                let id = agent.agent_info.id.as_ref()?;
+                Some(Agent::new(&*id.value, address.ip(), address.port()))
+            }),
+            frameworks.map(|framework| &framework.framework_info),
+            tasks,
+        )
+    }
+
+    /// Puts together a snapshot from a master's own types.
+    pub fn collect<'a>(
+        leader: Option<SocketAddr>,
+        masters: Vec<IpAddr>,
+        agents: impl IntoIterator<Item = Agent>,
+        frameworks: impl IntoIterator<Item = &'a mesos::FrameworkInfo>,
+        tasks: impl IntoIterator<Item = &'a mesos::Task>,
+    ) -> Self {
+        let mut names = BTreeMap::new();
+        let mut read = Vec::new();
+        for info in frameworks {
+            if let Some(id) = &info.id {
+                names.insert(id.value.as_str(), info.name.as_str());
+            }
+            let ip = info.hostname.as_deref().and_then(|host| host.parse().ok());
+            read.push(Framework {
+                name: info.name.clone(),
+                ip,
+                port: None,
+            });
+        }
+        let tasks = tasks
+            .into_iter()
+            .filter(|task| task.state() == mesos::TaskState::TaskRunning);
+        let tasks = tasks.filter_map(|task| {
+            names
+                .get(task.framework_id.value.as_str())
+                .map(|framework| read_task(task, framework))
+        });
+        Self {
+            leader,
+            masters,
+            agents: agents.into_iter().collect(),
+            tasks: tasks.collect(),
+            frameworks: read,
+        }
+    }
+}
+
+/// The address in a libprocess id such as `slave(1)@10.0.0.7:5051`.
+fn pid_address(pid: &str) -> Option<SocketAddr> {
+    pid.split_once('@')?.1.parse().ok()
+}
+
+fn read_task(task: &mesos::Task, framework: &str) -> Task {
+    // A master does not promise the order of statuses.
+    let running = task
+        .statuses
+        .iter()
+        .filter(|status| status.state() == mesos::TaskState::TaskRunning)
+        .max_by(|one, other| one.timestamp().total_cmp(&other.timestamp()));
+    let infos: Vec<&mesos::NetworkInfo> = running
+        .and_then(|status| status.container_status.as_ref())
+        .map(|status| status.network_infos.iter().collect())
+        .unwrap_or_default();
+    let labelled = |key: &str| {
+        let labels = running.and_then(|status| status.labels.as_ref());
+        let labels = labels
+            .map(|labels| labels.labels.as_slice())
+            .unwrap_or_default();
+        let of_key = labels.iter().filter(|label| label.key == key);
+        of_key
+            .filter_map(|label| label.value.as_deref()?.parse().ok())
+            .collect()
+    };
+    Task {
+        container_ips: infos
+            .iter()
+            .flat_map(|info| &info.ip_addresses)
+            .filter_map(|address| address.ip_address.as_deref()?.parse().ok())
+            .collect(),
+        docker_ips: labelled(DOCKER_LABEL),
+        mesos_ips: labelled(MESOS_LABEL),
+        port_mapped: has_port_mappings(task, &infos),
+        ports: task
+            .resources
+            .iter()
+            .filter(|resource| resource.name == "ports")
+            .flat_map(ports)
+            .collect(),
+        discovery: task.discovery.as_ref().and_then(read_discovery),
+        ..Task::new(
+            &*task.task_id.value,
+            &*task.name,
+            framework,
+            &*task.agent_id.value,
+        )
+    }
+}
+
+fn has_port_mappings(task: &mesos::Task, infos: &[&mesos::NetworkInfo]) -> bool {
+    let container = task.container.as_ref();
+    let docker = container.and_then(|container| container.docker.as_ref());
+    let wanted = container
+        .map(|container| container.network_infos.as_slice())
+        .unwrap_or_default();
+    docker.is_some_and(|docker| !docker.port_mappings.is_empty())
+        || wanted
+            .iter()
+            .chain(infos.iter().copied())
+            .any(|info| !info.port_mappings.is_empty())
+}
+
+fn ports(resource: &mesos::Resource) -> impl Iterator<Item = u16> {
+    let ranges = resource.ranges.iter().flat_map(|ranges| &ranges.range);
+    ranges
+        .flat_map(|range| range.begin.min(65_536)..=range.end.min(65_535))
+        .filter_map(|port| u16::try_from(port).ok())
+}
+
+fn read_discovery(discovery: &mesos::DiscoveryInfo) -> Option<Discovery> {
+    // As in Mesos-DNS, a discovery without a name is none.
+    let name = discovery.name.clone().filter(|name| !name.is_empty())?;
+    let ports = discovery
+        .ports
+        .iter()
+        .flat_map(|ports| &ports.ports)
+        .filter_map(|port| {
+            Some(Port {
+                number: u16::try_from(port.number).ok()?,
+                name: port.name.clone().unwrap_or_default(),
+                protocol: port.protocol.clone().unwrap_or_default(),
+            })
+        });
+    Some(Discovery {
+        name,
+        ports: ports.collect(),
+    })
+}

@@ -1,0 +1,258 @@
+//! The names of a small cluster, written out as Mesos-DNS and dcos-dns would have them.
+
+use std::net::IpAddr;
+
+use dcos_net::names::{Config, IpSource, Published, publish};
+use dcos_net::{Agent, Discovery, Framework, Port, Snapshot, Task, Zone};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+fn cluster() -> Snapshot {
+    let port = |number, name: &str, protocol: &str| Port {
+        number,
+        name: name.to_owned(),
+        protocol: protocol.to_owned(),
+    };
+    Snapshot {
+        leader: Some("10.0.0.2:5050".parse().expect("an address")),
+        masters: vec![ip("10.0.0.1"), ip("10.0.0.2")],
+        agents: vec![
+            Agent::new("20201120-000001-1-S0", ip("10.0.1.1"), 5051),
+            Agent::new("20201120-000001-1-S1", ip("10.0.1.2"), 5051),
+        ],
+        frameworks: vec![
+            Framework {
+                name: "marathon".into(),
+                ip: Some(ip("10.0.0.1")),
+                port: Some(40000),
+            },
+            Framework {
+                name: "kafka.dev".into(),
+                ip: None,
+                port: None,
+            },
+        ],
+        tasks: vec![
+            Task {
+                ports: vec![31000],
+                discovery: Some(Discovery {
+                    name: "web.prod".into(),
+                    ports: vec![port(8080, "http", "tcp"), port(53, "", "")],
+                }),
+                container_ips: vec![ip("9.0.0.5"), ip("fd01::5")],
+                ..Task::new("web.1", "web.prod", "marathon", "20201120-000001-1-S0")
+            },
+            Task {
+                ports: vec![9092],
+                ..Task::new("b.1", "Broker_0", "kafka.dev", "20201120-000001-1-S1")
+            },
+            Task::new("lost.1", "lost", "marathon", "unknown"),
+        ],
+    }
+}
+
+/// Every record of a zone, a line each.
+fn text(zone: &Zone) -> Vec<String> {
+    let lines = zone.names().flat_map(|(name, records)| {
+        let a = records.a.iter().map(move |ip| format!("{name} A {ip}"));
+        let aaaa = records
+            .aaaa
+            .iter()
+            .map(move |ip| format!("{name} AAAA {ip}"));
+        let srv = records
+            .srv
+            .iter()
+            .map(move |srv| format!("{name} SRV {} {}", srv.port, srv.target));
+        a.chain(aaaa).chain(srv)
+    });
+    lines.collect()
+}
+
+fn check(zone: &Zone, expected: &str) {
+    let expected: Vec<&str> = expected
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let found = text(zone);
+    let missing: Vec<_> = expected
+        .iter()
+        .filter(|line| !found.iter().any(|found| found == *line))
+        .collect();
+    let extra: Vec<_> = found
+        .iter()
+        .filter(|line| !expected.contains(&line.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "missing {missing:#?}, extra {extra:#?}"
+    );
+}
+
+fn published() -> Published {
+    publish(&cluster(), &Config::default())
+}
+
+#[test]
+fn the_mesos_zone_is_that_of_mesos_dns() {
+    check(
+        &published().mesos,
+        "
+        _framework._tcp.marathon.mesos. SRV 40000 marathon.mesos.
+        _leader._tcp.mesos. SRV 5050 leader.mesos.
+        _leader._udp.mesos. SRV 5050 leader.mesos.
+        _slave._tcp.mesos. SRV 5051 slave.mesos.
+        leader.mesos. A 10.0.0.2
+        marathon.mesos. A 10.0.0.1
+        master.mesos. A 10.0.0.1
+        master.mesos. A 10.0.0.2
+        master0.mesos. A 10.0.0.1
+        master1.mesos. A 10.0.0.2
+        ns1.mesos. A 10.0.0.1
+        ns1.mesos. A 10.0.0.2
+        slave.mesos. A 10.0.1.1
+        slave.mesos. A 10.0.1.2
+
+        broker-0.kafka.dev.mesos. A 10.0.1.2
+        broker-0.kafka.dev.slave.mesos. A 10.0.1.2
+        broker-0-spfid-s1.kafka.dev.mesos. A 10.0.1.2
+        broker-0-spfid-s1.kafka.dev.slave.mesos. A 10.0.1.2
+        _broker-0._tcp.kafka.dev.mesos. SRV 9092 broker-0-spfid-s1.kafka.dev.slave.mesos.
+        _broker-0._udp.kafka.dev.mesos. SRV 9092 broker-0-spfid-s1.kafka.dev.slave.mesos.
+        _broker-0._tcp.kafka.dev.slave.mesos. SRV 9092 broker-0-spfid-s1.kafka.dev.slave.mesos.
+        _broker-0._udp.kafka.dev.slave.mesos. SRV 9092 broker-0-spfid-s1.kafka.dev.slave.mesos.
+
+        web.prod.marathon.mesos. A 10.0.1.1
+        web.prod.marathon.slave.mesos. A 10.0.1.1
+        web.prod-e844k-s0.marathon.mesos. A 10.0.1.1
+        web.prod-e844k-s0.marathon.slave.mesos. A 10.0.1.1
+        _web.prod._tcp.marathon.slave.mesos. SRV 31000 web.prod-e844k-s0.marathon.slave.mesos.
+        _web.prod._udp.marathon.slave.mesos. SRV 31000 web.prod-e844k-s0.marathon.slave.mesos.
+        _web.prod._tcp.marathon.mesos. SRV 8080 web.prod-e844k-s0.marathon.mesos.
+        _http._web.prod._tcp.marathon.mesos. SRV 8080 web.prod-e844k-s0.marathon.mesos.
+        _web.prod._tcp.marathon.mesos. SRV 53 web.prod-e844k-s0.marathon.mesos.
+        _web.prod._udp.marathon.mesos. SRV 53 web.prod-e844k-s0.marathon.mesos.
+
+        web-prod.marathon.mesos. A 10.0.1.1
+        web-prod.marathon.slave.mesos. A 10.0.1.1
+        web-prod-e844k-s0.marathon.mesos. A 10.0.1.1
+        web-prod-e844k-s0.marathon.slave.mesos. A 10.0.1.1
+        _web-prod._tcp.marathon.slave.mesos. SRV 31000 web-prod-e844k-s0.marathon.slave.mesos.
+        _web-prod._udp.marathon.slave.mesos. SRV 31000 web-prod-e844k-s0.marathon.slave.mesos.
+        _web-prod._tcp.marathon.mesos. SRV 8080 web-prod-e844k-s0.marathon.mesos.
+        _http._web-prod._tcp.marathon.mesos. SRV 8080 web-prod-e844k-s0.marathon.mesos.
+        _web-prod._tcp.marathon.mesos. SRV 53 web-prod-e844k-s0.marathon.mesos.
+        _web-prod._udp.marathon.mesos. SRV 53 web-prod-e844k-s0.marathon.mesos.
+        ",
+    );
+}
+
+#[test]
+fn sources_of_addresses_are_tried_in_order() {
+    let config = Config {
+        ip_sources: vec![IpSource::NetInfo, IpSource::Host],
+        ..Config::default()
+    };
+    let published = publish(&cluster(), &config);
+    let addresses = |name: &str| {
+        let records = published.find(name).unwrap().records().unwrap().clone();
+        (records.a, records.aaaa)
+    };
+    let (a, aaaa) = addresses("web-prod.marathon.mesos.");
+    assert_eq!(
+        (a[0].to_string(), aaaa[0].to_string()),
+        ("9.0.0.5".into(), "fd01::5".into())
+    );
+    assert_eq!(
+        addresses("broker-0.kafka.dev.mesos.").0[0].to_string(),
+        "10.0.1.2"
+    );
+}
+
+#[test]
+fn the_directory_tells_agent_container_and_best_addresses() {
+    let published = published();
+    let lines: Vec<String> = text(&published.others[0]);
+    let of = |part: &str| -> Vec<&String> {
+        lines
+            .iter()
+            .filter(|line| line.contains(part) && line.contains(".dcos."))
+            .collect()
+    };
+    let web = |kind: &str| format!("web-prod.marathon.{kind}.dcos.thisdcos.directory.");
+    assert_eq!(
+        of(&web("agentip")),
+        [&format!("{} A 10.0.1.1", web("agentip"))]
+    );
+    for kind in ["containerip", "autoip"] {
+        let expected = [
+            format!("{} A 9.0.0.5", web(kind)),
+            format!("{} AAAA fd01::5", web(kind)),
+        ];
+        assert_eq!(of(&web(kind)), expected.iter().collect::<Vec<_>>());
+    }
+    let broker = "broker-0.kafka-dev.autoip.dcos.thisdcos.directory.";
+    assert_eq!(of(broker), [&format!("{broker} A 10.0.1.2")]);
+    assert_eq!(
+        of("leader.dcos."),
+        [&"leader.dcos.thisdcos.directory. A 10.0.0.2".to_owned()]
+    );
+    assert!(
+        lines.contains(&"leader.mesos.thisdcos.directory. A 10.0.0.2".to_owned()),
+        "{lines:#?}"
+    );
+
+    let mut mapped = cluster();
+    mapped.tasks[0].port_mapped = true;
+    let mapped = publish(&mapped, &Config::default());
+    let found = mapped.find(&web("autoip")).unwrap();
+    assert_eq!(found.records().unwrap().a[0].to_string(), "10.0.1.1");
+}
+
+#[test]
+fn five_names_lead_to_the_masters() {
+    let published = published();
+    let zk: Vec<String> = text(&published.others[2]);
+    let expected = [
+        "1 A 10.0.0.1",
+        "2 A 10.0.0.2",
+        "3 A 10.0.0.1",
+        "4 A 10.0.0.2",
+        "5 A 10.0.0.1",
+    ];
+    let expected = expected.map(|line| format!("zk-{}", line.replacen(' ', ".zk. ", 1)));
+    assert_eq!(zk, expected);
+}
+
+#[test]
+fn a_leader_off_the_list_gets_the_next_number() {
+    let mut snapshot = cluster();
+    snapshot.masters = vec![ip("10.0.0.8"), ip("10.0.0.9")];
+    let published = publish(&snapshot, &Config::default());
+    let master = |name: &str| published.find(name).unwrap().records().unwrap().a[0].to_string();
+    assert_eq!(master("master0.mesos."), "10.0.0.8");
+    assert_eq!(master("master2.mesos."), "10.0.0.2");
+}
+
+#[test]
+fn each_task_is_enumerated_with_its_records() {
+    let enumeration = published().enumeration;
+    let kafka = &enumeration[0];
+    assert_eq!((kafka.name.as_str(), kafka.tasks.len()), ("kafka.dev", 1));
+    let (task, first) = (&kafka.tasks[0], &kafka.tasks[0].records[0]);
+    assert_eq!(
+        (task.name.as_str(), task.id.as_str(), task.records.len()),
+        ("Broker_0", "b.1", 8)
+    );
+    assert_eq!(
+        (first.name.as_str(), first.rtype),
+        ("broker-0.kafka.dev.mesos.", "A")
+    );
+    assert_eq!(
+        enumeration[1].tasks.len(),
+        1,
+        "a task on an unknown agent has no names"
+    );
+}
