@@ -18,7 +18,7 @@
 //! use dcos_wire::{Client, Listener, Server};
 //! use tokio_util::sync::CancellationToken;
 //!
-//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! let router = axum::Router::new().route("/ping", axum::routing::get(async || "pong"));
 //! let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await?;
 //! let url = format!("http://{}/ping", listener.address().expect("bound to TCP"));

@@ -18,7 +18,7 @@
 //! use dcos_wire::{Listener, Server};
 //! use tokio_util::sync::CancellationToken;
 //!
-//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await?;
 //! let messenger = Messenger::new(listener.address().expect("bound to TCP"));
 //! let mut master = messenger.actor("master")?;
