@@ -17,11 +17,13 @@
 mod backoff;
 mod driver;
 mod handle;
+mod http;
 mod scheduler;
 mod transport;
 
 pub use backoff::Backoff;
 pub use driver::{Acknowledge, DriverConfig, DriverError, SchedulerDriver, Stopped};
 pub use handle::Handle;
+pub use http::HttpTransport;
 pub use scheduler::Scheduler;
 pub use transport::{SchedulerTransport, Subscription, TransportError};

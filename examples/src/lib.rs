@@ -1,1 +1,1 @@
-//! Programs a newcomer runs.
+//! Programs a newcomer runs: `cargo run -p examples --example NAME`. The README lists them.

@@ -1,2 +1,46 @@
-//! The command line and the local development cluster.
-fn main() {}
+//! `dcos`: look into a cluster, change what runs in it, or start one on this machine.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod cli;
+mod cluster;
+mod command;
+mod http;
+mod output;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let context = command::Context::new(&cli)?;
+    match cli.command {
+        Command::Cluster(command) => command::cluster::run(&context, command).await,
+        Command::Local(command) => command::local::run(&context, command).await,
+        Command::Marathon(command) => command::marathon::run(&context, command).await,
+        Command::Node(command) => command::node::run(&context, command).await,
+        Command::Service(command) => command::service::run(&context, command).await,
+        Command::Task(command) => command::task::run(&context, command).await,
+    }
+}
+
+/// The one place where an error is printed.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    output::error(error);
+    ExitCode::FAILURE
+}

@@ -1,0 +1,395 @@
+//! The words of the command line: those of the DC/OS CLI where it had them
+//! (dcos-core-cli 2.2), `local` beside them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Look into a cluster, change what runs in it, or start one on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "dcos", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// The cluster's master, such as `http://10.0.0.1:5050`, instead of the attached cluster.
+    #[arg(long, global = true, env = "DCOS_MASTER_URL", value_name = "URL")]
+    pub(crate) master: Option<String>,
+
+    /// Marathon, if it is not at port 8080 of the master's host.
+    #[arg(long, global = true, env = "DCOS_MARATHON_URL", value_name = "URL")]
+    pub(crate) marathon: Option<String>,
+
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Print ids only.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Which cluster the other commands speak to.
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// A development cluster on this machine.
+    #[command(subcommand)]
+    Local(Local),
+    /// Services: apps, groups and their deployments.
+    #[command(subcommand)]
+    Marathon(Marathon),
+    /// The cluster's agents.
+    #[command(subcommand)]
+    Node(Node),
+    /// Frameworks.
+    #[command(subcommand)]
+    Service(Service),
+    /// Tasks, their files and logs.
+    #[command(subcommand)]
+    Task(Task),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Remember a cluster and attach to it.
+    Setup {
+        /// The master, such as `http://10.0.0.1:5050`.
+        url: String,
+        /// A name for it; the cluster's own by default.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// The clusters that are known.
+    List,
+    /// Speak to another of them from now on.
+    Attach {
+        /// Its name or id.
+        name: String,
+    },
+    /// Forget a cluster.
+    Remove {
+        /// Its name or id.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Local {
+    /// Start it, wait until it works, and leave it running.
+    Up(LocalUp),
+    /// Stop it and leave nothing behind.
+    Down(LocalDir),
+    /// What it is doing.
+    Status(LocalDir),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LocalDir {
+    /// Where it keeps its state and logs; `local` in the CLI's own directory by default.
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LocalUp {
+    #[command(flatten)]
+    pub(crate) dir: LocalDir,
+    /// Deploy a small service, and wait until it answers.
+    #[arg(long)]
+    pub(crate) sample: bool,
+    /// Take ports that are free instead of the usual ones.
+    #[arg(long)]
+    pub(crate) free_ports: bool,
+    /// How many agents.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) agents: u16,
+    /// Seconds to wait for the cluster to work.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    /// The agents and what they have.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// The frameworks.
+    List {
+        /// Those that are gone, too.
+        #[arg(long)]
+        completed: bool,
+        /// Those that are not connected, too.
+        #[arg(long)]
+        inactive: bool,
+    },
+    /// Remove a framework and kill its tasks.
+    Shutdown {
+        /// The framework's id.
+        id: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// The tasks.
+    List {
+        /// Only those whose id or name contains this.
+        filter: Option<String>,
+        /// Those that have ended, too.
+        #[arg(long)]
+        all: bool,
+        /// Only those that have ended.
+        #[arg(long)]
+        completed: bool,
+        /// Only those on this agent.
+        #[arg(long, value_name = "ID")]
+        agent_id: Option<String>,
+    },
+    /// Print a task's output.
+    Log {
+        /// The task's id, or a part of it that no other has.
+        task: String,
+        /// The file in its sandbox.
+        #[arg(default_value = "stdout")]
+        file: String,
+        /// Print what is added, until interrupted.
+        #[arg(long, short)]
+        follow: bool,
+        /// How many lines from the end.
+        #[arg(long, default_value_t = 10)]
+        lines: usize,
+        /// From the beginning.
+        #[arg(long)]
+        all: bool,
+        /// Also look among the tasks that have ended.
+        #[arg(long)]
+        completed: bool,
+    },
+    /// The files in a task's sandbox.
+    Ls {
+        /// The task's id, or a part of it that no other has.
+        task: String,
+        /// Where in the sandbox.
+        #[arg(default_value = ".")]
+        path: String,
+        /// With permissions, owner, size and time.
+        #[arg(long)]
+        long: bool,
+        /// Also look among the tasks that have ended.
+        #[arg(long)]
+        completed: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Marathon {
+    /// What Marathon says of itself.
+    About,
+    /// Whether Marathon answers.
+    Ping,
+    /// Single services.
+    #[command(subcommand)]
+    App(App),
+    /// Trees of services.
+    #[command(subcommand)]
+    Group(Group),
+    /// Changes on their way.
+    #[command(subcommand)]
+    Deployment(Deployment),
+    /// Why instances wait.
+    #[command(subcommand)]
+    Debug(Debug),
+    /// The tasks of services.
+    #[command(subcommand)]
+    Task(MarathonTask),
+    /// Try again at once what waits after failures.
+    #[command(subcommand)]
+    Delay(Delay),
+    /// Which Marathon leads.
+    #[command(subcommand)]
+    Leader(Leader),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Force {
+    /// Override a deployment that holds the app.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Return at once instead of waiting for the deployment.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum App {
+    /// Create an app.
+    Add {
+        /// A file or URL with its definition; standard input if absent.
+        file: Option<String>,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// All apps.
+    List,
+    /// An app's definition.
+    Show {
+        id: String,
+        /// An older version: its time stamp, or -1 for the last but one.
+        #[arg(long, allow_hyphen_values = true, value_name = "VERSION")]
+        app_version: Option<String>,
+    },
+    /// Change an app: `cpus=0.5 instances=3`, or JSON on standard input.
+    Update {
+        id: String,
+        /// What to change; values are JSON, or text where that fails.
+        properties: Vec<String>,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Remove an app and its instances.
+    Remove {
+        id: String,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Start a stopped app.
+    Start {
+        id: String,
+        #[arg(default_value_t = 1)]
+        instances: u32,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Scale an app to 0.
+    Stop {
+        id: String,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Replace every instance.
+    Restart {
+        id: String,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Kill an app's instances; Marathon starts new ones.
+    Kill {
+        id: String,
+        /// Start no new ones.
+        #[arg(long)]
+        scale: bool,
+        /// Only those on this host.
+        #[arg(long)]
+        host: Option<String>,
+    },
+    /// An app's versions.
+    #[command(subcommand)]
+    Version(AppVersion),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AppVersion {
+    /// The newest first.
+    List {
+        id: String,
+        #[arg(long, value_name = "N")]
+        max_count: Option<usize>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Group {
+    /// Create a group.
+    Add {
+        /// A file or URL with its definition; standard input if absent.
+        file: Option<String>,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// All groups.
+    List,
+    /// A group's definition.
+    Show { id: String },
+    /// Change a group.
+    Update {
+        id: String,
+        properties: Vec<String>,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Scale every app of a group by a factor.
+    Scale {
+        id: String,
+        factor: f64,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Remove a group and all in it.
+    Remove {
+        id: String,
+        #[command(flatten)]
+        force: Force,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Deployment {
+    /// The deployments on their way.
+    List {
+        /// Only those of this app.
+        app: Option<String>,
+    },
+    /// Cancel a deployment and leave things as they are.
+    Stop { id: String },
+    /// Cancel a deployment and go back to where it started.
+    Rollback { id: String },
+    /// Watch a deployment until it ends.
+    Watch { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Debug {
+    /// The apps whose instances wait.
+    List,
+    /// Why an app's instances wait: how many offers failed for which reason.
+    Summary { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MarathonTask {
+    /// The tasks of services.
+    List {
+        /// Only those of this app.
+        app: Option<String>,
+    },
+    /// One task.
+    Show { id: String },
+    /// Kill tasks; Marathon starts new ones.
+    Kill {
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Start no new ones.
+        #[arg(long)]
+        scale: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Delay {
+    /// Reset an app's launch delay.
+    Reset { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Leader {
+    /// The leading Marathon's address.
+    Show,
+}

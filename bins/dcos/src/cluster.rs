@@ -1,0 +1,162 @@
+//! The clusters this user knows, on disk as the DC/OS CLI keeps them:
+//! `$DCOS_DIR/clusters/<id>/dcos.toml`, and an empty file `attached` beside the one in use.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+/// One known cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    pub(crate) id: String,
+    pub(crate) attached: bool,
+    pub(crate) config: Config,
+}
+
+/// What `dcos.toml` holds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Config {
+    #[serde(default)]
+    pub(crate) core: Core,
+    #[serde(default)]
+    pub(crate) cluster: Named,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) marathon: Option<Marathon>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Core {
+    /// The master's URL: `core.mesos_master_url` of the DC/OS CLI.
+    #[serde(default)]
+    pub(crate) mesos_master_url: String,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Named {
+    #[serde(default)]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Marathon {
+    pub(crate) url: String,
+}
+
+/// Where the CLI keeps its files: `DCOS_DIR`, or `.dcos` in the home directory.
+pub(crate) fn home() -> anyhow::Result<PathBuf> {
+    if let Some(dir) = std::env::var_os("DCOS_DIR") {
+        return Ok(dir.into());
+    }
+    let home = std::env::home_dir().context("no home directory; set DCOS_DIR")?;
+    Ok(home.join(".dcos"))
+}
+
+/// All known clusters, by name.
+pub(crate) fn list(home: &Path) -> anyhow::Result<Vec<Cluster>> {
+    let folder = home.join("clusters");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        return Ok(Vec::new());
+    };
+    let mut clusters = Vec::new();
+    for entry in entries {
+        let folder = entry.context("reading the list of clusters")?.path();
+        let file = folder.join("dcos.toml");
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            continue;
+        };
+        let config = toml::from_str(&text).with_context(|| file.display().to_string())?;
+        let id = folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        clusters.push(Cluster {
+            id,
+            attached: folder.join("attached").exists(),
+            config,
+        });
+    }
+    clusters.sort_by(|a, b| a.config.cluster.name.cmp(&b.config.cluster.name));
+    Ok(clusters)
+}
+
+/// Remembers a cluster and attaches to it.
+pub(crate) fn setup(home: &Path, id: &str, config: &Config) -> anyhow::Result<()> {
+    let folder = home.join("clusters").join(id);
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let file = folder.join("dcos.toml");
+    std::fs::write(&file, toml::to_string(config)?).with_context(|| file.display().to_string())?;
+    attach(home, id)
+}
+
+/// Attaches to the cluster of that name or id, and to no other.
+pub(crate) fn attach(home: &Path, name: &str) -> anyhow::Result<()> {
+    let chosen = find(home, name)?;
+    for cluster in list(home)? {
+        let mark = home.join("clusters").join(&cluster.id).join("attached");
+        if cluster.id == chosen.id {
+            std::fs::write(&mark, "").with_context(|| mark.display().to_string())?;
+        } else if cluster.attached {
+            std::fs::remove_file(&mark).with_context(|| mark.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets a cluster.
+pub(crate) fn remove(home: &Path, name: &str) -> anyhow::Result<()> {
+    let folder = home.join("clusters").join(find(home, name)?.id);
+    std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
+}
+
+fn find(home: &Path, name: &str) -> anyhow::Result<Cluster> {
+    let found: Vec<_> = list(home)?
+        .into_iter()
+        .filter(|cluster| cluster.id == name || cluster.config.cluster.name == name)
+        .collect();
+    match <[Cluster; 1]>::try_from(found) {
+        Ok([cluster]) => Ok(cluster),
+        Err(found) if found.is_empty() => {
+            bail!("no cluster is named {name:?}; see `dcos cluster list`")
+        }
+        Err(_) => bail!("several clusters are named {name:?}; use the id"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(name: &str) -> Config {
+        let mut config = Config::default();
+        config.cluster.name = name.to_owned();
+        config.core.mesos_master_url = "http://127.0.0.1:5050".to_owned();
+        config
+    }
+
+    #[test]
+    fn one_cluster_is_attached_at_a_time() {
+        let home = tempfile::tempdir().unwrap();
+        setup(home.path(), "1", &config("one")).unwrap();
+        setup(home.path(), "2", &config("two")).unwrap();
+        let attached = |home: &Path| -> Vec<String> {
+            let clusters = list(home).unwrap().into_iter();
+            clusters
+                .filter(|cluster| cluster.attached)
+                .map(|cluster| cluster.id)
+                .collect()
+        };
+        assert_eq!(attached(home.path()), ["2"]);
+        attach(home.path(), "one").unwrap();
+        assert_eq!(attached(home.path()), ["1"]);
+        remove(home.path(), "one").unwrap();
+        assert_eq!(list(home.path()).unwrap().len(), 1);
+        assert!(
+            attach(home.path(), "one")
+                .unwrap_err()
+                .to_string()
+                .contains("cluster list")
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! What each group of commands does, and what they share.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::cli::Cli;
+use crate::cluster as clusters;
+use crate::http::Server;
+
+pub(crate) mod cluster;
+pub(crate) mod deployment;
+pub(crate) mod local;
+pub(crate) mod marathon;
+pub(crate) mod node;
+pub(crate) mod service;
+pub(crate) mod task;
+
+/// What every command may want to know.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) home: PathBuf,
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    master: Option<String>,
+    marathon: Option<String>,
+}
+
+impl Context {
+    pub(crate) fn new(cli: &Cli) -> anyhow::Result<Self> {
+        Ok(Self {
+            home: clusters::home()?,
+            json: cli.json,
+            quiet: cli.quiet,
+            master: cli.master.clone(),
+            marathon: cli.marathon.clone(),
+        })
+    }
+
+    /// The master of the chosen cluster: `--master`, or the attached one.
+    pub(crate) fn master(&self) -> anyhow::Result<Server> {
+        if let Some(url) = &self.master {
+            return Ok(Server::new(url));
+        }
+        Ok(Server::new(&self.attached()?.config.core.mesos_master_url))
+    }
+
+    /// Marathon of the chosen cluster: `--marathon`, what was set up, or port 8080 of the master.
+    pub(crate) fn marathon(&self) -> anyhow::Result<Server> {
+        if let Some(url) = &self.marathon {
+            return Ok(Server::new(url));
+        }
+        if self.master.is_none()
+            && let Some(marathon) = self.attached()?.config.marathon
+        {
+            return Ok(Server::new(&marathon.url));
+        }
+        let master = self.master()?;
+        let uri: http::Uri = master.url.parse().with_context(|| master.url.clone())?;
+        let host = uri
+            .host()
+            .with_context(|| format!("{} names no host", master.url))?;
+        Ok(Server::new(&format!("http://{host}:8080")))
+    }
+
+    fn attached(&self) -> anyhow::Result<clusters::Cluster> {
+        let attached = clusters::list(&self.home)?
+            .into_iter()
+            .find(|cluster| cluster.attached);
+        match attached {
+            Some(cluster) => Ok(cluster),
+            None => bail!(
+                "no cluster is attached: run `dcos cluster setup URL`, `dcos local up`, or pass --master"
+            ),
+        }
+    }
+}
+
+/// The text at `key`, or nothing.
+pub(crate) fn text(value: &Value, key: &str) -> String {
+    match &value[key] {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// The number at `key`, as short as it can be written.
+pub(crate) fn number(value: &Value, key: &str) -> String {
+    value[key]
+        .as_f64()
+        .map(|number| number.to_string())
+        .unwrap_or_default()
+}
+
+/// The list at `key`, or an empty one.
+pub(crate) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}

@@ -1,0 +1,67 @@
+//! `dcos cluster`: which cluster the other commands speak to.
+
+use serde_json::json;
+
+use super::{Context, text};
+use crate::cli::Cluster;
+use crate::cluster::{self, Config};
+use crate::http::Server;
+use crate::output;
+
+pub(crate) async fn run(context: &Context, command: Cluster) -> anyhow::Result<()> {
+    match command {
+        Cluster::Setup { url, name } => setup(context, &url, name).await,
+        Cluster::List => list(context),
+        Cluster::Attach { name } => cluster::attach(&context.home, &name),
+        Cluster::Remove { name } => cluster::remove(&context.home, &name),
+    }
+}
+
+async fn setup(context: &Context, url: &str, name: Option<String>) -> anyhow::Result<()> {
+    let master = Server::new(url);
+    let state = master.get("/state-summary").await?;
+    let mut config = Config::default();
+    config.core.mesos_master_url.clone_from(&master.url);
+    config.cluster.name = name
+        .or_else(|| state["cluster"].as_str().map(str::to_owned))
+        .unwrap_or_else(|| text(&state, "hostname"));
+    let id = text(&master.get("/state").await?, "id");
+    cluster::setup(&context.home, &id, &config)?;
+    output::line(format!(
+        "attached to {} at {}",
+        config.cluster.name, master.url
+    ));
+    Ok(())
+}
+
+fn list(context: &Context) -> anyhow::Result<()> {
+    let clusters = cluster::list(&context.home)?;
+    if context.json {
+        let clusters = clusters.iter().map(|cluster| {
+            json!({
+                "cluster_id": cluster.id,
+                "name": cluster.config.cluster.name,
+                "url": cluster.config.core.mesos_master_url,
+                "attached": cluster.attached,
+            })
+        });
+        output::json(&clusters.collect());
+    } else {
+        let rows = clusters.into_iter().map(|cluster| {
+            let mark = if cluster.attached { "*" } else { "" };
+            let Config {
+                core,
+                cluster: named,
+                ..
+            } = cluster.config;
+            vec![
+                mark.to_owned(),
+                named.name,
+                cluster.id,
+                core.mesos_master_url,
+            ]
+        });
+        output::table(&["", "NAME", "ID", "URL"], rows);
+    }
+    Ok(())
+}

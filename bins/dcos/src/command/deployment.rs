@@ -1,0 +1,79 @@
+//! Waiting for a deployment, and telling what it waits for.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Context, items, text};
+use crate::http::Server;
+use crate::output::Progress;
+
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Waits until the deployment `id` has ended, and says meanwhile what it does.
+pub(crate) async fn wait(context: &Context, marathon: &Server, id: &str) -> anyhow::Result<()> {
+    let mut progress = Progress::new(context.quiet || context.json);
+    loop {
+        let deployments = marathon.get("/v2/deployments").await?;
+        let list = deployments
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let Some(deployment) = list.iter().find(|deployment| text(deployment, "id") == id) else {
+            progress.done();
+            return Ok(());
+        };
+        let mut doing = describe(deployment);
+        if let Some(why) = waiting(marathon, deployment).await? {
+            doing = format!("{doing}; {why}");
+        }
+        progress.say(doing);
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Which step a deployment is at, and what is done in it.
+pub(crate) fn describe(deployment: &Value) -> String {
+    let actions: Vec<_> = items(deployment, "currentActions")
+        .iter()
+        .map(|action| format!("{} {}", text(action, "action"), text(action, "app")))
+        .collect();
+    let (step, steps) = (
+        text(deployment, "currentStep"),
+        text(deployment, "totalSteps"),
+    );
+    format!("step {step} of {steps}: {}", actions.join(", "))
+}
+
+/// Why instances of the deployment's apps are not running yet, if offers did not fit.
+async fn waiting(marathon: &Server, deployment: &Value) -> anyhow::Result<Option<String>> {
+    let queue = marathon.get("/v2/queue").await?;
+    let apps = items(deployment, "affectedApps");
+    for entry in items(&queue, "queue") {
+        let id = &entry["app"]["id"];
+        if !apps.contains(id) {
+            continue;
+        }
+        if let Some(seconds) = entry["delay"]["timeLeftSeconds"]
+            .as_u64()
+            .filter(|left| *left > 0)
+        {
+            return Ok(Some(format!("waits {seconds} s after failures")));
+        }
+        let reasons: Vec<_> = items(&entry["processedOffersSummary"], "rejectSummaryLastOffers")
+            .iter()
+            .filter(|reason| reason["declined"].as_u64() > Some(0))
+            .map(|reason| {
+                format!(
+                    "{} offers: {}",
+                    text(reason, "declined"),
+                    text(reason, "reason")
+                )
+            })
+            .collect();
+        if !reasons.is_empty() {
+            return Ok(Some(reasons.join(", ")));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,176 @@
+//! What a local cluster consists of: programs, flags, ports.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use super::process::{Program, Running};
+use crate::cli::LocalUp;
+
+/// What was started, in `local.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Notes {
+    pub(super) master: String,
+    pub(super) marathon: String,
+    /// `host:port` of the DNS server.
+    pub(super) dns: String,
+    pub(super) mesos_dns: String,
+    /// The name of the agents' control groups, all below this one.
+    pub(super) cgroups_root: String,
+    pub(super) processes: Vec<Running>,
+}
+
+impl Notes {
+    pub(super) fn read(dir: &Path) -> anyhow::Result<Option<Self>> {
+        let file = dir.join("local.json");
+        match std::fs::read(&file) {
+            Ok(text) => {
+                let notes = serde_json::from_slice(&text);
+                notes
+                    .map(Some)
+                    .with_context(|| format!("{} is damaged", file.display()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| file.display().to_string()),
+        }
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> anyhow::Result<()> {
+        let file = dir.join("local.json");
+        let text = serde_json::to_vec_pretty(self)?;
+        std::fs::write(&file, text).with_context(|| file.display().to_string())
+    }
+}
+
+/// The ports a cluster listens on.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    master: u16,
+    marathon: u16,
+    dns: u16,
+    mesos_dns: u16,
+}
+
+/// What is about to be started.
+#[derive(Debug)]
+pub(super) struct Plan {
+    dir: PathBuf,
+    /// Whether the Linux isolators can be used.
+    pub(super) root: bool,
+    ports: Ports,
+    agents: Vec<u16>,
+}
+
+/// Isolators of an agent that is root; without root there are only the posix ones.
+const LINUX_ISOLATION: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,\
+filesystem/linux,namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,\
+posix/rlimits,volume/host_path,volume/sandbox_path";
+
+impl Plan {
+    pub(super) fn new(dir: &Path, up: &LocalUp) -> anyhow::Result<Self> {
+        let mut held = Vec::new();
+        let mut port = |usual: u16| -> anyhow::Result<u16> {
+            let listener = TcpListener::bind(("127.0.0.1", if up.free_ports { 0 } else { usual }));
+            let Ok(listener) = listener else {
+                bail!(
+                    "port {usual} of 127.0.0.1 is taken; stop what holds it, or use --free-ports"
+                );
+            };
+            let port = listener.local_addr()?.port();
+            // Held until all are chosen, so that no port is chosen twice.
+            held.push(listener);
+            Ok(port)
+        };
+        let ports = Ports {
+            master: port(5050)?,
+            marathon: port(8080)?,
+            dns: port(5353)?,
+            mesos_dns: port(8123)?,
+        };
+        let agents = (0..up.agents)
+            .map(|index| port(5051 + index))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            root: rustix::process::geteuid().is_root(),
+            ports,
+            agents,
+        })
+    }
+
+    pub(super) fn notes(&self) -> Notes {
+        let Ports {
+            master,
+            marathon,
+            dns,
+            mesos_dns,
+        } = self.ports;
+        Notes {
+            master: format!("http://127.0.0.1:{master}"),
+            marathon: format!("http://127.0.0.1:{marathon}"),
+            dns: format!("127.0.0.1:{dns}"),
+            mesos_dns: format!("http://127.0.0.1:{mesos_dns}"),
+            cgroups_root: format!("dcos-local-{master}"),
+            processes: Vec::new(),
+        }
+    }
+
+    /// The programs, in the order they are started.
+    pub(super) fn programs(&self) -> anyhow::Result<Vec<Program>> {
+        let mut programs = vec![self.master()?];
+        for (index, port) in self.agents.iter().enumerate() {
+            programs.push(self.agent(index, *port)?);
+        }
+        Ok(programs)
+    }
+
+    fn master(&self) -> anyhow::Result<Program> {
+        let Ports {
+            master,
+            marathon,
+            dns,
+            mesos_dns,
+        } = self.ports;
+        let flags = vec![
+            "--ip=127.0.0.1".to_owned(),
+            "--hostname=127.0.0.1".to_owned(),
+            "--cluster=local".to_owned(),
+            format!("--port={master}"),
+            format!("--marathon_port={marathon}"),
+            format!("--dns_port={dns}"),
+            format!("--mesos_dns_port={mesos_dns}"),
+            format!("--work_dir={}", self.dir.join("master").display()),
+        ];
+        Program::new("dcos-master", "master", flags, &self.dir)
+    }
+
+    fn agent(&self, index: usize, port: u16) -> anyhow::Result<Program> {
+        let name = format!("agent-{index}");
+        let root = self.dir.join(&name);
+        let notes = self.notes();
+        // Several agents share the machine's ports.
+        let first = 31000 + index * 1000 % 30000;
+        let mut flags = vec![
+            "--ip=127.0.0.1".to_owned(),
+            "--hostname=127.0.0.1".to_owned(),
+            format!("--port={port}"),
+            format!("--master=127.0.0.1:{}", self.ports.master),
+            format!("--work_dir={}", root.join("work").display()),
+            format!("--runtime_dir={}", root.join("run").display()),
+            format!("--resources=ports:[{first}-{}]", first + 999),
+        ];
+        if self.root {
+            flags.push("--launcher=linux".to_owned());
+            flags.push(format!("--isolation={LINUX_ISOLATION}"));
+            flags.push(format!("--cgroups_root={}", notes.cgroups_root));
+            flags.push("--cgroups_enable_cfs=true".to_owned());
+        } else {
+            flags.push("--launcher=posix".to_owned());
+            flags.push("--isolation=posix/cpu,posix/mem".to_owned());
+            flags.push("--no-switch_user".to_owned());
+        }
+        Program::new("dcos-agent", &name, flags, &self.dir)
+    }
+}

@@ -1,0 +1,500 @@
+//! `dcos marathon`: services.
+
+use std::io::Read as _;
+
+use anyhow::{Context as _, bail};
+use serde_json::{Map, Value, json};
+
+use super::{Context, deployment, items, number, text};
+use crate::cli::{
+    App, AppVersion, Debug, Delay, Deployment, Force, Group, Leader, Marathon, MarathonTask,
+};
+use crate::http::{Server, escape};
+use crate::output;
+
+pub(crate) async fn run(context: &Context, command: Marathon) -> anyhow::Result<()> {
+    let marathon = context.marathon()?;
+    match command {
+        Marathon::About => output::json(&marathon.get("/v2/info").await?),
+        Marathon::Ping => {
+            marathon.text("GET", "/ping").await?;
+            output::line(format!("Marathon answers at {}", marathon.url));
+        }
+        Marathon::App(command) => app(context, &marathon, command).await?,
+        Marathon::Group(command) => group(context, &marathon, command).await?,
+        Marathon::Deployment(command) => deployments(context, &marathon, command).await?,
+        Marathon::Debug(command) => debug(context, &marathon, command).await?,
+        Marathon::Task(command) => task(context, &marathon, command).await?,
+        Marathon::Delay(Delay::Reset { id }) => {
+            marathon
+                .send("DELETE", &format!("/v2/queue/{}/delay", path(&id)), None)
+                .await?;
+        }
+        Marathon::Leader(Leader::Show) => output::json(&marathon.get("/v2/leader").await?),
+    }
+    Ok(())
+}
+
+async fn app(context: &Context, marathon: &Server, command: App) -> anyhow::Result<()> {
+    match command {
+        App::Add { file, force } => {
+            let definition = definition(file.as_deref()).await?;
+            let answer = marathon.send("POST", "/v2/apps", Some(&definition)).await?;
+            let deployment = items(&answer, "deployments")
+                .first()
+                .map(|first| text(first, "id"));
+            finish(context, marathon, deployment, &force).await
+        }
+        App::List => app_list(context, marathon).await,
+        App::Show { id, app_version } => {
+            let app = match app_version {
+                None => marathon.get(&format!("/v2/apps/{}", path(&id))).await?["app"].take(),
+                Some(version) => {
+                    let version = absolute(marathon, &id, &version).await?;
+                    marathon
+                        .get(&format!("/v2/apps/{}/versions/{version}", path(&id)))
+                        .await?
+                }
+            };
+            output::json(&app);
+            Ok(())
+        }
+        App::Update {
+            id,
+            properties,
+            force,
+        } => {
+            change(
+                context,
+                marathon,
+                "apps",
+                &id,
+                changes(&properties)?,
+                &force,
+            )
+            .await
+        }
+        App::Start {
+            id,
+            instances,
+            force,
+        } => {
+            change(
+                context,
+                marathon,
+                "apps",
+                &id,
+                json!({"instances": instances}),
+                &force,
+            )
+            .await
+        }
+        App::Stop { id, force } => {
+            change(
+                context,
+                marathon,
+                "apps",
+                &id,
+                json!({"instances": 0}),
+                &force,
+            )
+            .await
+        }
+        App::Remove { id, force } => {
+            let answer = marathon
+                .send("DELETE", &forced("apps", &id, &force), None)
+                .await?;
+            finish(context, marathon, deployment_id(&answer), &force).await
+        }
+        App::Restart { id, force } => {
+            let url = format!("/v2/apps/{}/restart?force={}", path(&id), force.force);
+            let answer = marathon.send("POST", &url, None).await?;
+            finish(context, marathon, deployment_id(&answer), &force).await
+        }
+        App::Kill { id, scale, host } => {
+            let host = host.map(|host| format!("&host={host}")).unwrap_or_default();
+            let url = format!("/v2/apps/{}/tasks?scale={scale}{host}", path(&id));
+            output::json(&marathon.send("DELETE", &url, None).await?);
+            Ok(())
+        }
+        App::Version(AppVersion::List { id, max_count }) => {
+            let versions = marathon
+                .get(&format!("/v2/apps/{}/versions", path(&id)))
+                .await?;
+            let versions = items(&versions, "versions");
+            output::json(&json!(
+                versions[..max_count.unwrap_or(usize::MAX).min(versions.len())]
+            ));
+            Ok(())
+        }
+    }
+}
+
+async fn app_list(context: &Context, marathon: &Server) -> anyhow::Result<()> {
+    let apps = marathon
+        .get("/v2/apps?embed=apps.counts&embed=apps.deployments")
+        .await?;
+    if context.json {
+        output::json(&apps["apps"]);
+        return Ok(());
+    }
+    let apps = items(&apps, "apps");
+    if context.quiet {
+        output::lines(apps.iter().map(|app| text(app, "id")));
+        return Ok(());
+    }
+    let row = |app: &Value| {
+        let checks = !items(app, "healthChecks").is_empty();
+        let running = text(app, "tasksRunning");
+        vec![
+            text(app, "id"),
+            number(app, "mem"),
+            number(app, "cpus"),
+            format!("{running}/{}", text(app, "instances")),
+            if checks {
+                format!("{}/{running}", text(app, "tasksHealthy"))
+            } else {
+                "N/A".into()
+            },
+            if items(app, "deployments").is_empty() {
+                "---"
+            } else {
+                "scale"
+            }
+            .to_owned(),
+            match text(&app["container"], "type") {
+                kind if kind.is_empty() => "mesos".to_owned(),
+                kind => kind.to_lowercase(),
+            },
+            text(app, "cmd"),
+        ]
+    };
+    let headings = [
+        "ID",
+        "MEM",
+        "CPUS",
+        "TASKS",
+        "HEALTH",
+        "DEPLOYMENT",
+        "CONTAINER",
+        "CMD",
+    ];
+    output::table(&headings, apps.iter().map(row));
+    Ok(())
+}
+
+async fn group(context: &Context, marathon: &Server, command: Group) -> anyhow::Result<()> {
+    match command {
+        Group::Add { file, force } => {
+            let definition = definition(file.as_deref()).await?;
+            let answer = marathon
+                .send("POST", "/v2/groups", Some(&definition))
+                .await?;
+            finish(context, marathon, deployment_id(&answer), &force).await
+        }
+        Group::List => {
+            let root = marathon.get("/v2/groups").await?;
+            let mut groups = Vec::new();
+            flatten(&root, &mut groups);
+            if context.json {
+                output::json(&json!(groups));
+            } else {
+                let row = |group: &Value| vec![text(group, "id"), count_apps(group).to_string()];
+                output::table(&["ID", "APPS"], groups.iter().map(row));
+            }
+            Ok(())
+        }
+        Group::Show { id } => {
+            output::json(&marathon.get(&format!("/v2/groups/{}", path(&id))).await?);
+            Ok(())
+        }
+        Group::Update {
+            id,
+            properties,
+            force,
+        } => {
+            change(
+                context,
+                marathon,
+                "groups",
+                &id,
+                changes(&properties)?,
+                &force,
+            )
+            .await
+        }
+        Group::Scale { id, factor, force } => {
+            change(
+                context,
+                marathon,
+                "groups",
+                &id,
+                json!({"scaleBy": factor}),
+                &force,
+            )
+            .await
+        }
+        Group::Remove { id, force } => {
+            let answer = marathon
+                .send("DELETE", &forced("groups", &id, &force), None)
+                .await?;
+            finish(context, marathon, deployment_id(&answer), &force).await
+        }
+    }
+}
+
+fn flatten(group: &Value, into: &mut Vec<Value>) {
+    for child in items(group, "groups") {
+        into.push(child.clone());
+        flatten(child, into);
+    }
+}
+
+fn count_apps(group: &Value) -> usize {
+    items(group, "apps").len() + items(group, "groups").iter().map(count_apps).sum::<usize>()
+}
+
+async fn deployments(
+    context: &Context,
+    marathon: &Server,
+    command: Deployment,
+) -> anyhow::Result<()> {
+    match command {
+        Deployment::List { app } => {
+            let all = marathon.get("/v2/deployments").await?;
+            let mut list = all.as_array().cloned().unwrap_or_default();
+            if let Some(app) = app {
+                let id = json!(format!("/{}", app.trim_start_matches('/')));
+                list.retain(|deployment| items(deployment, "affectedApps").contains(&id));
+            }
+            if context.json {
+                output::json(&json!(list));
+            } else {
+                let row = |deployment: &Value| {
+                    let apps = items(deployment, "affectedApps").iter();
+                    let apps: Vec<_> = apps.filter_map(Value::as_str).collect();
+                    vec![
+                        apps.join(" "),
+                        deployment::describe(deployment),
+                        text(deployment, "id"),
+                    ]
+                };
+                output::table(&["APPS", "PROGRESS", "ID"], list.iter().map(row));
+            }
+            Ok(())
+        }
+        Deployment::Stop { id } => {
+            marathon
+                .send("DELETE", &format!("/v2/deployments/{id}?force=true"), None)
+                .await?;
+            Ok(())
+        }
+        Deployment::Rollback { id } => {
+            let answer = marathon
+                .send("DELETE", &format!("/v2/deployments/{id}"), None)
+                .await?;
+            output::json(&answer);
+            Ok(())
+        }
+        Deployment::Watch { id } => deployment::wait(context, marathon, &id).await,
+    }
+}
+
+async fn debug(context: &Context, marathon: &Server, command: Debug) -> anyhow::Result<()> {
+    let queue = marathon.get("/v2/queue").await?;
+    match command {
+        Debug::List if context.json => output::json(&queue["queue"]),
+        Debug::List => {
+            let row = |entry: &Value| {
+                let offers = &entry["processedOffersSummary"];
+                vec![
+                    text(&entry["app"], "id"),
+                    text(entry, "since"),
+                    text(entry, "count"),
+                    text(&entry["delay"], "timeLeftSeconds"),
+                    text(offers, "processedOffersCount"),
+                    text(offers, "unusedOffersCount"),
+                ]
+            };
+            let headings = ["ID", "SINCE", "INSTANCES", "DELAY", "OFFERS", "UNUSED"];
+            output::table(&headings, items(&queue, "queue").iter().map(row));
+        }
+        Debug::Summary { id } => {
+            let id = format!("/{}", id.trim_start_matches('/'));
+            let entry = items(&queue, "queue")
+                .iter()
+                .find(|entry| entry["app"]["id"] == *id);
+            let Some(entry) = entry else {
+                bail!("no instance of {id} waits")
+            };
+            let reasons = items(&entry["processedOffersSummary"], "rejectSummaryLastOffers");
+            if context.json {
+                output::json(&json!(reasons));
+            } else {
+                let row = |reason: &Value| {
+                    let counts = ["declined", "processed"].map(|key| text(reason, key));
+                    vec![text(reason, "reason"), counts.join(" of ")]
+                };
+                output::table(&["REASON", "OFFERS"], reasons.iter().map(row));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn task(context: &Context, marathon: &Server, command: MarathonTask) -> anyhow::Result<()> {
+    match command {
+        MarathonTask::List { app } => {
+            let url = match app {
+                Some(app) => format!("/v2/apps/{}/tasks", path(&app)),
+                None => "/v2/tasks".to_owned(),
+            };
+            let tasks = marathon.get(&url).await?;
+            let tasks = items(&tasks, "tasks");
+            if context.json {
+                output::json(&json!(tasks));
+            } else if context.quiet {
+                output::lines(tasks.iter().map(|task| text(task, "id")));
+            } else {
+                let keys = ["appId", "host", "state", "startedAt", "id"];
+                let row = |task: &Value| keys.iter().map(|key| text(task, key)).collect();
+                output::table(
+                    &["APP", "HOST", "STATE", "STARTED", "ID"],
+                    tasks.iter().map(row),
+                );
+            }
+        }
+        MarathonTask::Show { id } => {
+            let tasks = marathon.get("/v2/tasks").await?;
+            let found = items(&tasks, "tasks")
+                .iter()
+                .find(|task| text(task, "id") == id);
+            output::json(found.with_context(|| format!("no task {id:?} of Marathon"))?);
+        }
+        MarathonTask::Kill { ids, scale } => {
+            let url = format!("/v2/tasks/delete?scale={scale}");
+            output::json(
+                &marathon
+                    .send("POST", &url, Some(&json!({"ids": ids})))
+                    .await?,
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn change(
+    context: &Context,
+    marathon: &Server,
+    kind: &str,
+    id: &str,
+    body: Value,
+    force: &Force,
+) -> anyhow::Result<()> {
+    let answer = marathon
+        .send("PUT", &forced(kind, id, force), Some(&body))
+        .await?;
+    finish(context, marathon, deployment_id(&answer), force).await
+}
+
+/// Prints the deployment's id, and waits for its end unless told not to.
+async fn finish(
+    context: &Context,
+    marathon: &Server,
+    id: Option<String>,
+    force: &Force,
+) -> anyhow::Result<()> {
+    let Some(id) = id else { return Ok(()) };
+    if context.json {
+        output::json(&json!({"deploymentId": id}));
+    } else {
+        output::line(format!("deployment {id}"));
+    }
+    if force.no_wait {
+        Ok(())
+    } else {
+        deployment::wait(context, marathon, &id).await
+    }
+}
+
+fn deployment_id(answer: &Value) -> Option<String> {
+    answer["deploymentId"].as_str().map(str::to_owned)
+}
+
+fn forced(kind: &str, id: &str, force: &Force) -> String {
+    format!("/v2/{kind}/{}?force={}", path(id), force.force)
+}
+
+fn path(id: &str) -> String {
+    escape(id.trim_start_matches('/'))
+}
+
+/// A version by its time stamp, or counted back from the newest by `-1`, `-2`, …
+async fn absolute(marathon: &Server, id: &str, version: &str) -> anyhow::Result<String> {
+    let Some(back) = version.strip_prefix('-') else {
+        return Ok(version.to_owned());
+    };
+    let back: usize = back
+        .parse()
+        .with_context(|| format!("bad version {version:?}"))?;
+    let versions = marathon
+        .get(&format!("/v2/apps/{}/versions", path(id)))
+        .await?;
+    let versions = items(&versions, "versions");
+    let found = versions.get(back).and_then(Value::as_str);
+    let found = found.with_context(|| format!("{id} has only {} versions", versions.len()))?;
+    Ok(found.to_owned())
+}
+
+/// A definition from a file, a URL or standard input.
+async fn definition(source: Option<&str>) -> anyhow::Result<Value> {
+    let text = match source {
+        Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+            Server::new(url).text("GET", "").await?
+        }
+        Some(file) => std::fs::read_to_string(file).with_context(|| file.to_owned())?,
+        None => standard_input()?,
+    };
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not JSON", source.unwrap_or("standard input")))
+}
+
+fn standard_input() -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .context("reading standard input")?;
+    Ok(text)
+}
+
+/// `key=value` words as an object; with none, JSON from standard input.
+fn changes(properties: &[String]) -> anyhow::Result<Value> {
+    if properties.is_empty() {
+        return serde_json::from_str(&standard_input()?).context("standard input is not JSON");
+    }
+    let mut object = Map::new();
+    for property in properties {
+        let Some((key, value)) = property.split_once('=') else {
+            bail!("{property:?} is not `key=value`");
+        };
+        let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+        object.insert(key.to_owned(), value);
+    }
+    Ok(Value::Object(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_json_or_text() {
+        let words = ["instances=3", "cmd=sleep 5", r#"env={"A":"b"}"#].map(str::to_owned);
+        let object = changes(&words).unwrap();
+        assert_eq!(
+            object,
+            json!({"instances": 3, "cmd": "sleep 5", "env": {"A": "b"}})
+        );
+        assert!(changes(&["instances".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,324 @@
+//! `dcos task`: tasks, their files and logs.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::{Context, items, text};
+use crate::cli::Task;
+use crate::http::Server;
+use crate::output;
+
+/// How often a followed file is asked for more.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+/// How many bytes are asked for at a time; the server may give fewer.
+const PIECE: u64 = 64 << 10;
+
+pub(crate) async fn run(context: &Context, command: Task) -> anyhow::Result<()> {
+    match command {
+        Task::List {
+            filter,
+            all,
+            completed,
+            agent_id,
+        } => {
+            let wanted = Wanted {
+                running: !completed,
+                ended: all || completed,
+            };
+            list(context, filter.as_deref(), wanted, agent_id.as_deref()).await
+        }
+        Task::Log {
+            task,
+            file,
+            follow,
+            lines,
+            all,
+            completed,
+        } => {
+            let sandbox = Sandbox::find(context, &task, completed).await?;
+            sandbox
+                .log(&file, if all { None } else { Some(lines) }, follow)
+                .await
+        }
+        Task::Ls {
+            task,
+            path,
+            long,
+            completed,
+        } => {
+            let sandbox = Sandbox::find(context, &task, completed).await?;
+            sandbox.list(context, &path, long).await
+        }
+    }
+}
+
+/// Which tasks to look at.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    running: bool,
+    ended: bool,
+}
+
+/// The tasks of all frameworks, each with its framework's user beside it.
+fn tasks(state: &Value, wanted: Wanted) -> Vec<(&Value, &Value)> {
+    let frameworks = items(state, "frameworks")
+        .iter()
+        .chain(items(state, "completed_frameworks"));
+    let mut found = Vec::new();
+    for framework in frameworks {
+        let mut keys = Vec::new();
+        if wanted.running {
+            keys.extend(["tasks", "unreachable_tasks"]);
+        }
+        if wanted.ended {
+            keys.push("completed_tasks");
+        }
+        for key in keys {
+            found.extend(items(framework, key).iter().map(|task| (framework, task)));
+        }
+    }
+    found
+}
+
+async fn list(
+    context: &Context,
+    filter: Option<&str>,
+    wanted: Wanted,
+    agent: Option<&str>,
+) -> anyhow::Result<()> {
+    let state = context.master()?.get("/state").await?;
+    let mut found = tasks(&state, wanted);
+    found.retain(|(_, task)| {
+        let named =
+            |filter: &str| text(task, "id").contains(filter) || text(task, "name").contains(filter);
+        filter.is_none_or(named) && agent.is_none_or(|agent| text(task, "slave_id") == agent)
+    });
+    if context.json {
+        output::json(&found.into_iter().map(|(_, task)| task.clone()).collect());
+        return Ok(());
+    }
+    if context.quiet {
+        output::lines(found.iter().map(|(_, task)| text(task, "id")));
+        return Ok(());
+    }
+    let host = |task: &Value| {
+        let id = &task["slave_id"];
+        let agent = items(&state, "slaves")
+            .iter()
+            .find(|agent| agent["id"] == *id);
+        agent
+            .map(|agent| text(agent, "hostname"))
+            .unwrap_or_default()
+    };
+    let rows = found.iter().map(|(framework, task)| {
+        let user = match text(task, "user") {
+            user if user.is_empty() => text(framework, "user"),
+            user => user,
+        };
+        let state = text(task, "state");
+        let state = state.strip_prefix("TASK_").unwrap_or(&state).to_owned();
+        let framework = text(framework, "name");
+        vec![
+            text(task, "name"),
+            host(task),
+            user,
+            state,
+            framework,
+            text(task, "id"),
+        ]
+    });
+    output::table(&["NAME", "HOST", "USER", "STATE", "FRAMEWORK", "ID"], rows);
+    Ok(())
+}
+
+/// A task's directory on its agent.
+struct Sandbox {
+    agent: Server,
+    directory: String,
+}
+
+impl Sandbox {
+    async fn find(context: &Context, task: &str, completed: bool) -> anyhow::Result<Self> {
+        let master = context.master()?;
+        let state = master.get("/state").await?;
+        let found = tasks(
+            &state,
+            Wanted {
+                running: true,
+                ended: completed,
+            },
+        );
+        let exact: Vec<_> = found
+            .iter()
+            .filter(|(_, known)| text(known, "id") == task)
+            .copied()
+            .collect();
+        let found: Vec<_> = if exact.is_empty() {
+            found
+                .into_iter()
+                .filter(|(_, known)| text(known, "id").contains(task))
+                .collect()
+        } else {
+            exact
+        };
+        let (framework, task) = match found.as_slice() {
+            [only] => *only,
+            [] => bail!("no task matches {task:?}; see `dcos task list`, or add --completed"),
+            several => {
+                let ids: Vec<_> = several.iter().map(|(_, task)| text(task, "id")).collect();
+                bail!("several tasks match {task:?}: {}", ids.join(", "));
+            }
+        };
+        let id = text(task, "slave_id");
+        let agents = items(&state, "slaves");
+        let agent = agents
+            .iter()
+            .find(|agent| text(agent, "id") == id)
+            .with_context(|| format!("the task's agent {id} is not registered"))?;
+        let pid = text(agent, "pid");
+        let (_, address) = pid
+            .split_once('@')
+            .with_context(|| format!("bad agent pid {pid}"))?;
+        let agent = Server::new(&format!("http://{address}"));
+        let state = agent.get("/state").await?;
+        let directory = directory(&state, &text(framework, "id"), &text(task, "id"))
+            .with_context(|| format!("the sandbox of {} is gone", text(task, "id")))?;
+        Ok(Self { agent, directory })
+    }
+
+    async fn log(&self, file: &str, lines: Option<usize>, follow: bool) -> anyhow::Result<()> {
+        let path = format!("{}/{file}", self.directory);
+        let mut offset = match lines {
+            None => 0,
+            Some(lines) => self.tail(&path, lines).await?,
+        };
+        loop {
+            let data = self.read(&path, offset, PIECE).await?;
+            if data.is_empty() && !follow {
+                return Ok(());
+            }
+            if data.is_empty() {
+                tokio::time::sleep(FOLLOW_INTERVAL).await;
+            }
+            offset += data.len() as u64;
+            output::raw(&data);
+        }
+    }
+
+    /// Where the last `lines` lines of a file begin.
+    async fn tail(&self, path: &str, lines: usize) -> anyhow::Result<u64> {
+        let listing = self.browse(path).await?;
+        let size = items(&json!({"files": listing}), "files")
+            .iter()
+            .find(|info| text(info, "path") == *path)
+            .and_then(|info| info["size"].as_u64())
+            .with_context(|| format!("there is no file {path}; see `dcos task ls`"))?;
+        let (mut start, mut found) = (size, 0);
+        while start > 0 {
+            let from = start.saturating_sub(PIECE);
+            let piece = self.read(path, from, start - from).await?;
+            for (index, byte) in piece.iter().enumerate().rev() {
+                // The line feed that ends the file begins no line.
+                if *byte == b'\n' && from + index as u64 + 1 < size {
+                    found += 1;
+                    if found == lines {
+                        return Ok(from + index as u64 + 1);
+                    }
+                }
+            }
+            start = from;
+        }
+        Ok(if lines == 0 { size } else { 0 })
+    }
+
+    /// Some bytes of a file, through the operator API: `/files/read` only speaks text.
+    async fn read(&self, path: &str, offset: u64, length: u64) -> anyhow::Result<Vec<u8>> {
+        let call = json!({"type": "READ_FILE",
+            "read_file": {"path": path, "offset": offset, "length": length}});
+        let answer = self.agent.send("POST", "/api/v1", Some(&call)).await?;
+        let data = text(&answer["read_file"], "data");
+        STANDARD
+            .decode(&data)
+            .with_context(|| format!("the agent sent bad data of {path}"))
+    }
+
+    async fn browse(&self, path: &str) -> anyhow::Result<Value> {
+        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        self.agent
+            .get(&format!(
+                "/files/browse?path={}",
+                crate::http::escape(folder)
+            ))
+            .await
+    }
+
+    async fn list(&self, context: &Context, path: &str, long: bool) -> anyhow::Result<()> {
+        let folder = match path {
+            "." => self.directory.clone(),
+            path => format!("{}/{}", self.directory, path.trim_end_matches('/')),
+        };
+        let browse = format!("/files/browse?path={}", crate::http::escape(&folder));
+        let files = self.agent.get(&browse).await?;
+        if context.json {
+            output::json(&files);
+            return Ok(());
+        }
+        let name = |file: &Value| {
+            let path = text(file, "path");
+            path.rsplit_once('/')
+                .map_or(path.clone(), |(_, name)| name.to_owned())
+        };
+        let files = files.as_array().map(Vec::as_slice).unwrap_or_default();
+        if long {
+            let keys = ["mode", "nlink", "uid", "gid", "size"];
+            let row = |file: &Value| {
+                let mut row: Vec<_> = keys.iter().map(|key| text(file, key)).collect();
+                row.push(name(file));
+                row
+            };
+            output::table(
+                &["MODE", "LINKS", "USER", "GROUP", "SIZE", "NAME"],
+                files.iter().map(row),
+            );
+        } else {
+            output::lines(files.iter().map(name));
+        }
+        Ok(())
+    }
+}
+
+/// The directory of a task in an agent's state.
+fn directory(state: &Value, framework: &str, task: &str) -> Option<String> {
+    let both = |value: &'_ Value, key: &str| -> Vec<Value> {
+        let completed = format!("completed_{key}");
+        items(value, key)
+            .iter()
+            .chain(items(value, &completed))
+            .cloned()
+            .collect()
+    };
+    for known in both(state, "frameworks")
+        .iter()
+        .filter(|known| text(known, "id") == framework)
+    {
+        for executor in both(known, "executors") {
+            let mut tasks = both(&executor, "tasks");
+            tasks.extend(items(&executor, "queued_tasks").iter().cloned());
+            let holds = tasks.iter().any(|known| text(known, "id") == task);
+            if text(&executor, "id") == task || holds {
+                let directory = text(&executor, "directory");
+                let pod = text(&executor, "type") == "DEFAULT";
+                return Some(if pod {
+                    format!("{directory}/tasks/{task}")
+                } else {
+                    directory
+                });
+            }
+        }
+    }
+    None
+}

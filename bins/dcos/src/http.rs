@@ -1,0 +1,155 @@
+//! Requests to a server of the cluster, refusals as errors that say what to do.
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use dcos_wire::{Client, ClientError};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderValue, Request};
+use serde_json::Value;
+
+/// One server: the master, Marathon or an agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    /// Without a slash at the end.
+    pub(crate) url: String,
+    client: Client,
+}
+
+impl Server {
+    /// The server at `url`; `http` if it names no scheme.
+    pub(crate) fn new(url: &str) -> Self {
+        let url = url.trim_end_matches('/');
+        let url = if url.contains("://") {
+            url.to_owned()
+        } else {
+            format!("http://{url}")
+        };
+        Self {
+            url,
+            client: Client::new(),
+        }
+    }
+
+    /// The JSON at `path`.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.send("GET", path, None).await
+    }
+
+    /// Sends a JSON document, and reads one, or null if the answer is empty.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let text = self.request(method, path, body).await?;
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text)
+            .with_context(|| format!("{}{path} did not answer with JSON", self.url))
+    }
+
+    /// The text of an answer.
+    pub(crate) async fn text(&self, method: &str, path: &str) -> anyhow::Result<String> {
+        self.request(method, path, None).await
+    }
+
+    async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<String> {
+        let url = format!("{}{path}", self.url);
+        let mut request = Request::builder().method(method).uri(&url);
+        request = request.header(
+            ACCEPT,
+            HeaderValue::from_static("application/json, */*;q=0.5"),
+        );
+        let content = match body {
+            Some(body) => {
+                request =
+                    request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                serde_json::to_vec(body)?
+            }
+            None => Vec::new(),
+        };
+        let request = request
+            .body(Bytes::from(content))
+            .with_context(|| format!("{url} is no URL"))?;
+        let answer = match self.client.send(request).await {
+            Ok(answer) => answer,
+            Err(error @ ClientError::Connect { .. }) => {
+                let hint = format!("nobody answers at {}; is the cluster running?", self.url);
+                return Err(anyhow::Error::new(error).context(hint));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let status = answer.status();
+        let text = String::from_utf8_lossy(&answer.bytes().await?).into_owned();
+        if !status.is_success() {
+            bail!("{}", refusal(status, &url, &text));
+        }
+        Ok(text)
+    }
+}
+
+/// What a server said when it refused: the message of an error document with its details, or the
+/// text as it is.
+fn refusal(status: http::StatusCode, url: &str, text: &str) -> String {
+    let said: Value = serde_json::from_str(text).unwrap_or_default();
+    let Some(message) = said["message"].as_str() else {
+        return format!("{} ({status} from {url})", text.trim());
+    };
+    let mut whole = format!("{message} ({status})");
+    for detail in said["details"].as_array().into_iter().flatten() {
+        let errors = detail["errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
+        let errors: Vec<_> = errors.collect();
+        let path = detail["path"].as_str().unwrap_or_default();
+        whole.push_str(&format!("\n  {path}: {}", errors.join(", ")));
+    }
+    whole
+}
+
+/// `text` as a part of a path or query; slashes stay.
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_a_url_can_not_hold() {
+        assert_eq!(escape("/a b/ü&c=d"), "/a%20b/%C3%BC%26c%3Dd");
+    }
+
+    #[test]
+    fn a_refusal_shows_every_detail() {
+        let text =
+            r#"{"message":"Object is not valid","details":[{"path":"/id","errors":["bad"]}]}"#;
+        let said = refusal(http::StatusCode::UNPROCESSABLE_ENTITY, "u", text);
+        assert_eq!(
+            said,
+            "Object is not valid (422 Unprocessable Entity)\n  /id: bad"
+        );
+        assert_eq!(
+            refusal(http::StatusCode::NOT_FOUND, "u", "gone\n"),
+            "gone (404 Not Found from u)"
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! What people and machines read: tables and progress on a terminal, JSON if asked for.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, Table};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints a line to standard output; a closed pipe is no error.
+pub(crate) fn line(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+}
+
+/// Prints each of `texts` on a line of its own.
+pub(crate) fn lines(texts: impl Iterator<Item = String>) {
+    for text in texts {
+        line(text);
+    }
+}
+
+/// Writes bytes to standard output as they are.
+pub(crate) fn raw(bytes: &[u8]) {
+    let mut out = std::io::stdout();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+/// Prints a JSON document.
+pub(crate) fn json(value: &serde_json::Value) {
+    line(serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// Prints a table: a row of headings and the rows below.
+pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let bold = std::io::stdout().is_terminal();
+    table.set_header(headings.iter().map(|heading| {
+        let cell = Cell::new(heading);
+        if bold {
+            cell.add_attribute(Attribute::Bold)
+        } else {
+            cell
+        }
+    }));
+    for row in rows {
+        table.add_row(row);
+    }
+    line(table.trim_fmt());
+}
+
+/// Prints an error and what caused it.
+pub(crate) fn error(error: &anyhow::Error) {
+    let (red, plain) = if std::io::stderr().is_terminal() {
+        ("\x1b[31m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    let _ = writeln!(std::io::stderr(), "{red}error:{plain} {error:#}");
+}
+
+/// Says what is going on, on standard error: a spinner on a terminal, lines elsewhere.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    terminal: bool,
+    last: String,
+}
+
+impl Progress {
+    pub(crate) fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal && !quiet {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(80));
+        Self {
+            bar,
+            terminal: terminal || quiet,
+            last: String::new(),
+        }
+    }
+
+    /// What is being done now.
+    pub(crate) fn say(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if text == self.last {
+            return;
+        }
+        self.bar.set_message(text.clone());
+        if !self.terminal {
+            let _ = writeln!(std::io::stderr(), "{text}");
+        }
+        self.last = text;
+    }
+
+    /// Done; the spinner goes.
+    pub(crate) fn done(self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,217 @@
+//! The scheduler API over HTTP: any Mesos 1.x master, ours included.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::recordio::DEFAULT_MAX_RECORD;
+use dcos_proto::scheduler::{Call, Event};
+use dcos_wire::reply::MESOS_STREAM_ID;
+use dcos_wire::{Answer, Client, ClientError, MediaType, Records};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderValue, Request, StatusCode};
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::{SchedulerTransport, Subscription, TransportError};
+
+/// Events on their way from the connection to the scheduler. A full queue stops reading from the
+/// connection, so that a slow scheduler holds the master back instead of filling memory.
+const QUEUED_EVENTS: usize = 256;
+
+/// `POST /api/v1/scheduler`, with the leader found by asking each master and following redirects.
+///
+/// # Source
+/// Mesos 1.11 `docs/scheduler-http-api.md`.
+#[derive(Debug)]
+pub struct HttpTransport {
+    masters: Vec<String>,
+    /// Which of `masters` is asked; moves on when one does not answer.
+    current: AtomicUsize,
+    media: MediaType,
+    /// The leader, learnt from the subscription: later calls go straight there.
+    leader: Mutex<Option<String>>,
+    client: Client,
+}
+
+impl HttpTransport {
+    /// Speaks to the leader among `masters`, each a URL such as `http://10.0.0.1:5050` or just
+    /// `host:port`, in JSON or protobuf.
+    pub fn new(masters: impl IntoIterator<Item = impl AsRef<str>>, media: MediaType) -> Self {
+        Self::with_client(masters, media, Client::new())
+    }
+
+    /// The same through a client with its own limits and trust.
+    pub fn with_client(
+        masters: impl IntoIterator<Item = impl AsRef<str>>,
+        media: MediaType,
+        client: Client,
+    ) -> Self {
+        let url = |master: &str| {
+            let master = master.trim_end_matches('/');
+            if master.contains("://") {
+                master.to_owned()
+            } else {
+                format!("http://{master}")
+            }
+        };
+        Self {
+            masters: masters
+                .into_iter()
+                .map(|master| url(master.as_ref()))
+                .collect(),
+            current: AtomicUsize::new(0),
+            media,
+            leader: Mutex::new(None),
+            client,
+        }
+    }
+
+    fn master(&self) -> String {
+        let index = self.current.load(Ordering::Relaxed);
+        self.masters
+            .get(index % self.masters.len().max(1))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn leader(&self) -> Option<String> {
+        self.leader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_leader(&self, leader: Option<String>) {
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
+    }
+
+    async fn post(
+        &self,
+        master: &str,
+        stream_id: Option<&str>,
+        call: &Call,
+    ) -> Result<Answer, TransportError> {
+        let url = format!("{master}/api/v1/scheduler");
+        let body = match self.media {
+            MediaType::Json => json::to_vec(call, Dialect::V1),
+            MediaType::Protobuf => call.encode_to_vec(),
+        };
+        let unreachable =
+            |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Unreachable {
+                target: master.to_owned(),
+                source,
+            };
+        let mut request = Request::post(&url)
+            .header(CONTENT_TYPE, self.media.header())
+            .header(ACCEPT, self.media.header());
+        if let Some(stream_id) = stream_id {
+            request = request.header(MESOS_STREAM_ID, stream_id);
+        }
+        let request = request
+            .body(body.into())
+            .map_err(|error| unreachable(Box::new(error)))?;
+        let answer = self
+            .client
+            .send(request)
+            .await
+            .map_err(|error| match error {
+                error @ (ClientError::Redirects { .. } | ClientError::Location { .. }) => {
+                    TransportError::NotReady {
+                        reason: dcos_core::error::chain(&error).to_string(),
+                    }
+                }
+                error => unreachable(Box::new(error)),
+            })?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let reason = answer.text().await.unwrap_or_default();
+        Err(match status {
+            StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::GATEWAY_TIMEOUT => TransportError::NotReady { reason },
+            _ => TransportError::Refused {
+                status: status.as_u16(),
+                reason,
+            },
+        })
+    }
+}
+
+#[async_trait]
+impl SchedulerTransport for HttpTransport {
+    async fn subscribe(&self, call: Call) -> Result<Subscription, TransportError> {
+        self.set_leader(None);
+        let answer = self
+            .post(&self.master(), None, &call)
+            .await
+            .inspect_err(|_| {
+                self.current.fetch_add(1, Ordering::Relaxed);
+            })?;
+        let scheme = answer.url().scheme_str().unwrap_or("http");
+        let authority = answer
+            .url()
+            .authority()
+            .map(|authority| format!("{scheme}://{authority}"));
+        self.set_leader(authority);
+        let header = answer
+            .headers()
+            .get(MESOS_STREAM_ID)
+            .map(HeaderValue::to_str);
+        let Some(Ok(stream_id)) = header else {
+            let reason = "the answer to SUBSCRIBE lacks the header Mesos-Stream-Id".to_owned();
+            return Err(TransportError::Refused {
+                status: 200,
+                reason,
+            });
+        };
+        let stream_id = stream_id.to_owned();
+        let (sender, events) = mpsc::channel(QUEUED_EVENTS);
+        let media = self.media;
+        let records = answer.records(DEFAULT_MAX_RECORD);
+        // Ends when the connection does, or when the subscription is dropped.
+        tokio::spawn(pump(records, media, sender));
+        Ok(Subscription { stream_id, events })
+    }
+
+    async fn call(&self, stream_id: &str, call: Call) -> Result<(), TransportError> {
+        let leader = self.leader().ok_or(TransportError::NotSubscribed)?;
+        self.post(&leader, Some(stream_id), &call).await?;
+        Ok(())
+    }
+}
+
+/// Decodes what arrives until either end is closed.
+async fn pump(mut records: Records, media: MediaType, events: mpsc::Sender<Event>) {
+    loop {
+        let record = tokio::select! {
+            () = events.closed() => return,
+            record = records.next() => record,
+        };
+        let record = match record {
+            Ok(Some(record)) => record,
+            Ok(None) => return,
+            Err(error) => {
+                debug!(error = %dcos_core::error::chain(&error), "the event stream broke");
+                return;
+            }
+        };
+        let event = match media {
+            MediaType::Json => json::from_slice(&record, Dialect::V1).map_err(|e| e.to_string()),
+            MediaType::Protobuf => dcos_proto::decode(&record).map_err(|e| e.to_string()),
+        };
+        match event {
+            Ok(event) => {
+                if events.send(event).await.is_err() {
+                    return;
+                }
+            }
+            // A newer master may send what this build can't read; what it can goes on.
+            Err(error) => debug!(error, "skipping an event"),
+        }
+    }
+}
