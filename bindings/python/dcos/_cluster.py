@@ -235,8 +235,9 @@ class Cluster:
         slaves = self._master.json("GET", "/slaves?" + urlencode({"slave_id": task.agent_id}))["slaves"]
         if not slaves:
             raise NotFoundError(404, f"the agent {task.agent_id} of task {task.id} is not registered")
-        address = slaves[0]["pid"].split("@", 1)[1]
-        agent = _Server(f"http://{address}", self._timeout)
+        name, address = slaves[0]["pid"].split("@", 1)
+        # Below its own name, since a master may listen at the same address.
+        agent = _Server(f"http://{address}/{name}", self._timeout)
         folder = _sandbox(agent.json("GET", "/state"), task)
         read = b""
         while length is None or len(read) < length:

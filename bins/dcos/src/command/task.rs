@@ -211,7 +211,8 @@ impl Sandbox {
 
     /// Where the last `lines` lines of a file begin.
     async fn tail(&self, path: &str, lines: usize) -> anyhow::Result<u64> {
-        let listing = self.browse(path).await?;
+        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+        let listing = self.browse(folder).await?;
         let size = items(&json!({"files": listing}), "files")
             .iter()
             .find(|info| text(info, "path") == *path)
@@ -246,14 +247,11 @@ impl Sandbox {
             .with_context(|| format!("the agent sent bad data of {path}"))
     }
 
-    async fn browse(&self, path: &str) -> anyhow::Result<Value> {
-        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        self.agent
-            .get(&format!(
-                "/files/browse?path={}",
-                crate::http::escape(folder)
-            ))
-            .await
+    /// What is in a folder, in the keys of `/files/browse`.
+    async fn browse(&self, folder: &str) -> anyhow::Result<Value> {
+        let call = json!({"type": "LIST_FILES", "list_files": {"path": folder}});
+        let mut answer = self.agent.send("POST", "/api/v1", Some(&call)).await?;
+        Ok(answer["list_files"]["file_infos"].take())
     }
 
     async fn list(&self, context: &Context, path: &str, long: bool) -> anyhow::Result<()> {
@@ -261,8 +259,7 @@ impl Sandbox {
             "." => self.directory.clone(),
             path => format!("{}/{}", self.directory, path.trim_end_matches('/')),
         };
-        let browse = format!("/files/browse?path={}", crate::http::escape(&folder));
-        let files = self.agent.get(&browse).await?;
+        let files = self.browse(&folder).await?;
         if context.json {
             output::json(&files);
             return Ok(());
@@ -277,6 +274,7 @@ impl Sandbox {
             let keys = ["mode", "nlink", "uid", "gid", "size"];
             let row = |file: &Value| {
                 let mut row: Vec<_> = keys.iter().map(|key| text(file, key)).collect();
+                row[0] = format!("{:o}", file["mode"].as_u64().unwrap_or_default());
                 row.push(name(file));
                 row
             };
