@@ -1,0 +1,87 @@
+//! Requests to one server.
+
+use std::time::Duration;
+
+use ::http::header::{ACCEPT, CONTENT_TYPE};
+use ::http::{HeaderValue, Request};
+use bytes::Bytes;
+use dcos_wire::{Client, ClientConfig, ClientError};
+use pyo3::exceptions::{PyConnectionError, PyTimeoutError, PyValueError};
+use pyo3::prelude::*;
+
+/// Requests to one server, through the Rust client: leader redirects, gzip, timeouts.
+#[pyclass(frozen)]
+pub(crate) struct HttpClient {
+    base: String,
+    client: Client,
+}
+
+#[pymethods]
+impl HttpClient {
+    #[new]
+    #[pyo3(signature = (base, *, timeout = 30.0))]
+    fn new(base: &str, timeout: f64) -> PyResult<Self> {
+        let timeout = Duration::try_from_secs_f64(timeout)
+            .map_err(|_| PyValueError::new_err("timeout is a positive number of seconds"))?;
+        let config = ClientConfig {
+            answer_timeout: timeout,
+            read_timeout: timeout,
+            ..ClientConfig::default()
+        };
+        let client = Client::with_config(config)
+            .map_err(|error| PyValueError::new_err(dcos_core::error::chain(&error).to_string()))?;
+        Ok(Self {
+            base: base.trim_end_matches('/').to_owned(),
+            client,
+        })
+    }
+
+    #[pyo3(signature = (method, path, body = None))]
+    fn request(
+        &self,
+        python: Python<'_>,
+        method: &str,
+        path: &str,
+        body: Option<String>,
+    ) -> PyResult<(u16, Vec<u8>)> {
+        let url = format!("{}{path}", self.base);
+        let mut request = Request::builder().method(method).uri(&url);
+        request = request.header(
+            ACCEPT,
+            HeaderValue::from_static("application/json, */*;q=0.5"),
+        );
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let body = Bytes::from(body.unwrap_or_default());
+        let request = request
+            .body(body)
+            .map_err(|error| PyValueError::new_err(format!("{method} {url}: {error}")))?;
+        let runtime = crate::runtime()?;
+        let client = self.client.clone();
+        python.detach(|| {
+            runtime.block_on(async move {
+                let answer = client
+                    .send(request)
+                    .await
+                    .map_err(|error| failure(&error))?;
+                let status = answer.status().as_u16();
+                let body = answer.bytes().await.map_err(|error| failure(&error))?;
+                Ok((status, body.to_vec()))
+            })
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("HttpClient({:?})", self.base)
+    }
+}
+
+fn failure(error: &ClientError) -> PyErr {
+    let text = dcos_core::error::chain(error).to_string();
+    match error {
+        ClientError::Timeout { .. } => PyTimeoutError::new_err(text),
+        ClientError::Url { .. } => PyValueError::new_err(text),
+        _ => PyConnectionError::new_err(text),
+    }
+}

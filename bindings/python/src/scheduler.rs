@@ -1,0 +1,226 @@
+//! A scheduler whose methods are Python.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use dcos_proto::json::{self, Dialect, Json};
+use dcos_proto::mesos::{
+    AgentId, ExecutorId, FrameworkId, FrameworkInfo, MasterInfo, Offer, OfferId, TaskStatus,
+};
+use dcos_proto::scheduler::{Call, event};
+use dcos_sched::sdk::{
+    Acknowledge, DriverConfig, DriverError, Handle, HttpTransport, Scheduler, SchedulerTransport,
+    Stopped, TransportError,
+};
+use dcos_wire::MediaType;
+use pyo3::exceptions::{PyConnectionError, PyConnectionRefusedError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+/// Keeps a framework subscribed and hands its events to a Python function.
+#[pyclass(frozen)]
+pub(crate) struct SchedulerDriver {
+    /// Taken by `run`.
+    driver: Mutex<Option<dcos_sched::sdk::SchedulerDriver>>,
+    handle: Handle,
+    on_event: Arc<Py<PyAny>>,
+}
+
+#[pymethods]
+impl SchedulerDriver {
+    #[new]
+    #[pyo3(signature = (master, framework, on_event, *, suppressed_roles = Vec::new(),
+        explicit_acknowledgement = false, protobuf = false))]
+    fn new(
+        master: &str,
+        framework: &str,
+        on_event: Py<PyAny>,
+        suppressed_roles: Vec<String>,
+        explicit_acknowledgement: bool,
+        protobuf: bool,
+    ) -> PyResult<Self> {
+        let framework: FrameworkInfo = read(framework)?;
+        let media = if protobuf {
+            MediaType::Protobuf
+        } else {
+            MediaType::Json
+        };
+        let masters = master.split(',').map(str::trim);
+        let transport: Arc<dyn SchedulerTransport> = Arc::new(HttpTransport::new(masters, media));
+        let acknowledge = if explicit_acknowledgement {
+            Acknowledge::Explicit
+        } else {
+            Acknowledge::Automatic
+        };
+        let config = DriverConfig {
+            suppressed_roles,
+            acknowledge,
+            ..DriverConfig::new(framework)
+        };
+        let driver = dcos_sched::sdk::SchedulerDriver::new(config, transport);
+        let handle = driver.handle();
+        Ok(Self {
+            driver: Mutex::new(Some(driver)),
+            handle,
+            on_event: Arc::new(on_event),
+        })
+    }
+
+    #[getter]
+    fn framework_id(&self) -> Option<String> {
+        self.handle.framework_id().map(|id| id.value)
+    }
+
+    fn run(&self, python: Python<'_>) -> PyResult<bool> {
+        let driver = self
+            .driver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let driver = driver.ok_or_else(|| PyRuntimeError::new_err("a driver runs once"))?;
+        let mut scheduler = PythonScheduler {
+            on_event: Arc::clone(&self.on_event),
+        };
+        let runtime = crate::runtime()?;
+        let ended = python
+            .detach(|| runtime.block_on(driver.run(&mut scheduler, &CancellationToken::new())));
+        match ended {
+            Ok(stopped) => Ok(stopped == Stopped::TornDown),
+            Err(DriverError::Ended { message }) => Err(PyConnectionRefusedError::new_err(message)),
+            Err(error) => {
+                let text = dcos_core::error::chain(&error).to_string();
+                Err(PyConnectionRefusedError::new_err(text))
+            }
+        }
+    }
+
+    fn call(&self, python: Python<'_>, call: &str) -> PyResult<()> {
+        let call: Call = read(call)?;
+        let runtime = crate::runtime()?;
+        let handle = self.handle.clone();
+        python
+            .detach(|| runtime.handle().block_on(handle.call(call)))
+            .map_err(|error| refusal(&error))
+    }
+
+    fn stop(&self) {
+        self.handle.stop();
+    }
+
+    fn teardown(&self, python: Python<'_>) -> PyResult<()> {
+        let runtime = crate::runtime()?;
+        let handle = self.handle.clone();
+        python
+            .detach(|| runtime.handle().block_on(handle.teardown()))
+            .map_err(|error| refusal(&error))
+    }
+}
+
+fn read<M: Json>(text: &str) -> PyResult<M> {
+    json::from_slice(text.as_bytes(), Dialect::V1)
+        .map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+fn refusal(error: &TransportError) -> PyErr {
+    let text = dcos_core::error::chain(error).to_string();
+    match error {
+        TransportError::Refused { .. } => PyConnectionRefusedError::new_err(text),
+        _ => PyConnectionError::new_err(text),
+    }
+}
+
+/// Hands each event to `on_event(name, json)`; that function keeps its exceptions to itself.
+struct PythonScheduler {
+    on_event: Arc<Py<PyAny>>,
+}
+
+impl PythonScheduler {
+    /// Runs the Python function on a thread that may block: its methods may take their time, or wait
+    /// for an event loop of Python's.
+    async fn tell(&self, name: &'static str, text: String) {
+        let on_event = Arc::clone(&self.on_event);
+        tokio::task::spawn_blocking(move || {
+            Python::attach(|python| {
+                if let Err(error) = on_event.call1(python, (name, text)) {
+                    error.print(python);
+                }
+            });
+        })
+        .await
+        .ok();
+    }
+
+    async fn tell_message(&self, name: &'static str, message: impl Json) {
+        self.tell(name, json::to_string(&message, Dialect::V1))
+            .await;
+    }
+}
+
+#[async_trait]
+impl Scheduler for PythonScheduler {
+    async fn subscribed(&mut self, _: &Handle, id: FrameworkId, master: Option<MasterInfo>) {
+        let event = event::Subscribed {
+            framework_id: id,
+            master_info: master,
+            heartbeat_interval_seconds: None,
+        };
+        self.tell_message("SUBSCRIBED", event).await;
+    }
+
+    async fn offers(&mut self, _: &Handle, offers: Vec<Offer>) {
+        self.tell_message("OFFERS", event::Offers { offers }).await;
+    }
+
+    async fn update(&mut self, _: &Handle, status: TaskStatus) {
+        self.tell_message("UPDATE", event::Update { status }).await;
+    }
+
+    async fn rescinded(&mut self, _: &Handle, offer_id: OfferId) {
+        self.tell_message("RESCIND", event::Rescind { offer_id })
+            .await;
+    }
+
+    async fn message(
+        &mut self,
+        _: &Handle,
+        agent_id: AgentId,
+        executor_id: ExecutorId,
+        data: Vec<u8>,
+    ) {
+        self.tell_message(
+            "MESSAGE",
+            event::Message {
+                agent_id,
+                executor_id,
+                data,
+            },
+        )
+        .await;
+    }
+
+    async fn failure(
+        &mut self,
+        _: &Handle,
+        agent_id: Option<AgentId>,
+        executor_id: Option<ExecutorId>,
+        status: Option<i32>,
+    ) {
+        self.tell_message(
+            "FAILURE",
+            event::Failure {
+                agent_id,
+                executor_id,
+                status,
+            },
+        )
+        .await;
+    }
+
+    async fn disconnected(&mut self) {
+        self.tell("DISCONNECTED", String::new()).await;
+    }
+
+    async fn error(&mut self, message: String) {
+        self.tell_message("ERROR", event::Error { message }).await;
+    }
+}

@@ -1,0 +1,80 @@
+"""Schedulers written in Python, plain and async."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import pytest
+
+import dcos
+
+SCALARS = [
+    {"name": name, "type": "SCALAR", "scalar": {"value": value}} for name, value in (("cpus", 0.1), ("mem", 32.0))
+]
+
+
+class Repeat(dcos.Scheduler):
+    def __init__(self, count: int, command: str = "true") -> None:
+        self.waiting, self.count, self.command = count, count, command
+        self.ended: dict[str, str] = {}
+
+    def offers(self, driver, offers):
+        for offer in offers:
+            tasks = []
+            while self.waiting and len(tasks) < 5:
+                resources = [{**scalar, "allocation_info": offer["allocation_info"]} for scalar in SCALARS]
+                tasks.append({
+                    "task_id": {"value": f"t{self.waiting}"}, "name": "repeat", "resources": resources,
+                    "command": {"value": self.command},
+                })
+                self.waiting -= 1
+            driver.launch(offer, tasks, refuse_seconds=0.1 if self.waiting else 3600)
+
+    def update(self, driver, status):
+        if status["state"] in ("TASK_FINISHED", "TASK_FAILED"):
+            self.ended[status["task_id"]["value"]] = status["state"]
+            if len(self.ended) == self.count:
+                driver.acknowledge(status)
+                driver.teardown()
+
+
+def address(cluster) -> str:
+    return urlsplit(cluster.master).netloc
+
+
+@pytest.mark.parametrize("protobuf", [True, False])
+def test_plain(cluster, protobuf):
+    scheduler = Repeat(10)
+    driver = dcos.SchedulerDriver(scheduler, address(cluster), name="plain", protobuf=protobuf)
+    assert driver.run() is True
+    assert list(scheduler.ended.values()) == ["TASK_FINISHED"] * 10
+    assert str(driver.framework_id) in repr(driver)
+
+
+def test_async(cluster):
+    class AsyncRepeat(Repeat):
+        async def offers(self, driver, offers):
+            await asyncio.sleep(0)
+            await asyncio.to_thread(super().offers, driver, offers)
+
+        async def update(self, driver, status):
+            await asyncio.to_thread(super().update, driver, status)
+
+    scheduler = AsyncRepeat(3, "exit 1")
+    driver = dcos.SchedulerDriver(scheduler, address(cluster), name="async")
+    assert asyncio.run(driver.run_async()) is True
+    assert set(scheduler.ended.values()) == {"TASK_FAILED"}
+
+
+def test_an_exception_of_the_scheduler_ends_the_driver(cluster):
+    class Broken(dcos.Scheduler):
+        def subscribed(self, driver, framework_id):
+            raise LookupError("no idea")
+
+    with pytest.raises(LookupError, match="no idea"):
+        dcos.SchedulerDriver(Broken(), address(cluster), name="broken").run()
+
+
+def test_a_refusal_is_an_error(cluster):
+    driver = dcos.SchedulerDriver(dcos.Scheduler(), address(cluster), name="bad", roles=["a/../b"])
+    with pytest.raises(dcos.RefusedError, match="role"):
+        driver.run()
