@@ -1,4 +1,4 @@
-//! Who is offered what: the plug point [`Allocator`] and its default, `HierarchicalDrf`.
+//! Who is offered what: the plug point [`Allocator`] and its default, [`HierarchicalDrf`].
 //!
 //! An allocator is a pure core. It is told what agents have, which frameworks want offers and
 //! what came back ([`Event`]); it answers with [`Grant`]s, each of which the master turns into an
@@ -8,11 +8,16 @@
 //! |---|---|
 //! | `allocator/words.rs` | events, grants, reasons: the plug point's vocabulary |
 //! | `allocator/drf.rs` | the default: hierarchical roles, weights, dominant resource fairness |
+//! | `allocator/drf.rs` | the default: hierarchical roles, weights, dominant resource fairness |
 //! | `allocator/memory.rs` | a double for tests: first come, first served |
+//! | `allocator/rules.rs` | who may be offered what, whatever is fair |
 //! | `allocator/testkit.rs` | what every implementation must pass (feature `testkit`) |
 
+pub mod drf;
 mod memory;
 mod rules;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 
 mod words;
 
@@ -21,6 +26,7 @@ use std::fmt;
 use dcos_core::time::Time;
 use dcos_proto::mesos::FrameworkId;
 
+pub use drf::HierarchicalDrf;
 pub use memory::FirstCome;
 pub use words::{AgentSpec, Capabilities, Config, Event, FrameworkSpec, Grant, NonOffer, Reason};
 
@@ -71,3 +77,6 @@ pub trait Allocator: fmt::Debug + Send + 'static {
     /// framework is unknown.
     fn explain(&self, now: Time, framework: &FrameworkId, role: &str) -> Vec<NonOffer>;
 }
+
+#[cfg(test)]
+mod tests;

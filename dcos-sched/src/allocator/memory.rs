@@ -103,7 +103,12 @@ impl FirstCome {
             return Err(Reason::NotWhitelisted);
         }
         let capabilities = of.spec.capabilities;
-        if let Some(reason) = rules::barred(&self.config, &agent.spec, capabilities, role) {
+        if let Some(reason) = rules::barred(
+            &self.config,
+            rules::Traits::of(&agent.spec),
+            capabilities,
+            role,
+        ) {
             return Err(reason);
         }
         let available = agent.available();

@@ -5,10 +5,31 @@ use dcos_proto::mesos::Resource;
 
 use super::words::{AgentSpec, Capabilities, Config, FrameworkSpec, Reason};
 
+/// What makes an agent unfit for some frameworks.
+#[expect(clippy::struct_excessive_bools, reason = "a set of independent traits")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traits {
+    multi_role: bool,
+    hierarchical_role: bool,
+    gpu: bool,
+    remote: bool,
+}
+
+impl Traits {
+    pub(crate) fn of(agent: &AgentSpec) -> Self {
+        Self {
+            multi_role: agent.multi_role,
+            hierarchical_role: agent.hierarchical_role,
+            gpu: agent.total.gpus().is_some_and(|gpus| gpus > 0.0),
+            remote: agent.remote,
+        }
+    }
+}
+
 /// Why nothing of `agent` may be offered to `role` of a framework, whatever is left there.
 pub(crate) fn barred(
     config: &Config,
-    agent: &AgentSpec,
+    agent: Traits,
     capabilities: Capabilities,
     role: &str,
 ) -> Option<Reason> {
@@ -18,7 +39,7 @@ pub(crate) fn barred(
     if role.contains('/') && !agent.hierarchical_role {
         return Some(Reason::AgentFlatRole);
     }
-    if config.filter_gpu && !capabilities.gpu && agent.total.gpus().is_some_and(|gpus| gpus > 0.0) {
+    if config.filter_gpu && !capabilities.gpu && agent.gpu {
         return Some(Reason::GpuAgent);
     }
     if agent.remote && !capabilities.region_aware {

@@ -284,6 +284,7 @@ impl Config {
     pub fn refuse(seconds: Option<f64>) -> Duration {
         const DEFAULT: Duration = Duration::from_secs(5);
         const LONGEST: f64 = 365.0 * 86_400.0;
+        let seconds = seconds.filter(|seconds| !seconds.is_nan());
         seconds.map_or(DEFAULT, |seconds| {
             Duration::try_from_secs_f64(seconds.min(LONGEST)).unwrap_or(DEFAULT)
         })

@@ -1,0 +1,291 @@
+//! A slow, obvious account of who holds what, kept beside an allocator that is fed at random.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dcos_core::resources::Resources;
+use dcos_core::roles;
+use dcos_core::seed::Seed;
+use dcos_core::time::Time;
+use dcos_proto::mesos::{AgentId, FrameworkId};
+
+use super::{agent, framework};
+use crate::allocator::{Allocator, Event, Grant};
+
+const AGENTS: u64 = 6;
+const FRAMEWORKS: u64 = 5;
+const ROLES: [&str; 4] = ["*", "a", "a/b", "c"];
+const SHAPES: [&str; 4] = [
+    "cpus:4;mem:512;ports:[1-100]",
+    "cpus:1;mem:64;cpus(a):2",
+    "cpus(a):1;cpus(a/b):1;mem(c):64;mem:32",
+    "cpus:0.001",
+];
+
+/// Feeds an allocator random events and checks each grant against its own account.
+#[derive(Debug)]
+pub struct Ledger {
+    allocator: Box<dyn Allocator>,
+    seed: Seed,
+    now: Time,
+    agents: BTreeMap<AgentId, Agent>,
+    frameworks: BTreeMap<FrameworkId, Framework>,
+}
+
+#[derive(Debug)]
+struct Agent {
+    total: Resources,
+    active: bool,
+    held: BTreeMap<FrameworkId, Resources>,
+}
+
+#[derive(Debug)]
+struct Framework {
+    roles: BTreeSet<String>,
+    suppressed: BTreeSet<String>,
+    active: bool,
+}
+
+impl Ledger {
+    /// An account beside `allocator`, with chances from `seed`.
+    pub fn new(allocator: Box<dyn Allocator>, seed: Seed) -> Self {
+        Self {
+            allocator,
+            seed,
+            now: Time::from_secs(1000),
+            agents: BTreeMap::new(),
+            frameworks: BTreeMap::new(),
+        }
+    }
+
+    /// One random event, some time, and the grants that follow, all of them checked.
+    ///
+    /// # Panics
+    /// If the allocator breaks one of its promises.
+    pub fn step(&mut self) -> Vec<Grant> {
+        self.event();
+        self.now += Duration::from_millis(self.seed.range(0..400));
+        let mut all = Vec::new();
+        while self
+            .allocator
+            .next_deadline()
+            .is_some_and(|deadline| deadline <= self.now)
+        {
+            let grants = self.allocator.poll(self.now);
+            for grant in &grants {
+                self.enter(grant);
+            }
+            all.extend(grants);
+            if self
+                .allocator
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= self.now)
+            {
+                self.now += Duration::from_millis(100);
+            }
+        }
+        all
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.allocator.handle(self.now, event);
+    }
+
+    fn event(&mut self) {
+        let agent_id = AgentId::from(format!("agent-{}", self.seed.range(0..AGENTS)));
+        let framework_id = FrameworkId::from(format!("fw-{}", self.seed.range(0..FRAMEWORKS)));
+        match self.seed.range(0..24) {
+            0..2 => self.add_agent(agent_id),
+            2 => {
+                self.agents.remove(&agent_id);
+                self.tell(Event::RemoveAgent(agent_id));
+            }
+            3..5 => {
+                let active = self.seed.chance(0.7);
+                if let Some(agent) = self.agents.get_mut(&agent_id) {
+                    agent.active = active;
+                }
+                self.tell(if active {
+                    Event::ActivateAgent(agent_id)
+                } else {
+                    Event::DeactivateAgent(agent_id)
+                });
+            }
+            5..7 => self.add_framework(&framework_id),
+            7 => {
+                self.frameworks.remove(&framework_id);
+                for agent in self.agents.values_mut() {
+                    agent.held.remove(&framework_id);
+                }
+                self.tell(Event::RemoveFramework(framework_id));
+            }
+            8..10 => {
+                let active = self.seed.chance(0.7);
+                if let Some(framework) = self.frameworks.get_mut(&framework_id) {
+                    framework.active = active;
+                }
+                self.tell(if active {
+                    Event::ActivateFramework(framework_id)
+                } else {
+                    Event::DeactivateFramework(framework_id)
+                });
+            }
+            10 => self.suppress(framework_id),
+            11..13 => {
+                if let Some(framework) = self.frameworks.get_mut(&framework_id) {
+                    framework.suppressed.clear();
+                }
+                self.tell(Event::Revive {
+                    framework: framework_id,
+                    roles: vec![],
+                });
+            }
+            _ => self.give_back(),
+        }
+    }
+
+    fn add_agent(&mut self, id: AgentId) {
+        let shape = self.seed.pick(&SHAPES).expect("there are shapes");
+        let mut spec = agent(&id.value, shape);
+        // A third of the agents comes back with something still running on it.
+        if self.seed.chance(0.3)
+            && let Some(held) = self.agents.get(&id).map(|agent| agent.held.clone())
+            && held
+                .values()
+                .all(|held| spec.total.contains(&held.unallocated()))
+        {
+            let mut sum = Resources::new();
+            for held in held.values() {
+                sum += held.unallocated();
+            }
+            if spec.total.contains(&sum) {
+                spec.used = held;
+            }
+        }
+        let entry = Agent {
+            total: spec.total.clone(),
+            active: true,
+            held: spec.used.clone(),
+        };
+        self.agents.insert(id, entry);
+        self.tell(Event::AddAgent(spec));
+    }
+
+    fn add_framework(&mut self, id: &FrameworkId) {
+        let roles: Vec<&str> = ROLES
+            .into_iter()
+            .filter(|_| self.seed.chance(0.5))
+            .collect();
+        let spec = framework(&id.value, &roles);
+        let entry = Framework {
+            roles: spec.roles.clone(),
+            suppressed: BTreeSet::new(),
+            active: true,
+        };
+        self.frameworks.insert(id.clone(), entry);
+        self.tell(Event::AddFramework(spec));
+    }
+
+    fn suppress(&mut self, id: FrameworkId) {
+        let role = (*self.seed.pick(&ROLES).expect("there are roles")).to_owned();
+        if let Some(framework) = self.frameworks.get_mut(&id) {
+            framework.suppressed.insert(role.clone());
+        }
+        self.tell(Event::Suppress {
+            framework: id,
+            roles: vec![role],
+        });
+    }
+
+    /// A framework returns all, or one kind, of what it holds somewhere for one role.
+    fn give_back(&mut self) {
+        let holdings: Vec<(AgentId, FrameworkId)> = self
+            .agents
+            .iter()
+            .flat_map(|(id, agent)| {
+                agent
+                    .held
+                    .keys()
+                    .map(|framework| (id.clone(), framework.clone()))
+            })
+            .collect();
+        let Some((agent_id, framework)) = self.seed.pick(&holdings).cloned() else {
+            return;
+        };
+        let held = self.agents.get_mut(&agent_id).expect("it was listed");
+        let all = held.held.get_mut(&framework).expect("it was listed");
+        let parts: Vec<Resources> = all.allocations().into_values().collect();
+        let mut resources = self
+            .seed
+            .pick(&parts)
+            .expect("nobody holds nothing")
+            .clone();
+        if self.seed.chance(0.3) {
+            resources = resources.filter(|resource| resource.name == "cpus");
+        }
+        *all -= &resources;
+        if all.is_empty() {
+            held.held.remove(&framework);
+        }
+        let refuse = self
+            .seed
+            .chance(0.5)
+            .then(|| Duration::from_millis(self.seed.range(0..10_000)));
+        self.tell(Event::Recover {
+            framework,
+            agent: agent_id,
+            resources,
+            refuse,
+        });
+    }
+
+    /// Checks a grant and books it.
+    fn enter(&mut self, grant: &Grant) {
+        let framework = self
+            .frameworks
+            .get(&grant.framework)
+            .unwrap_or_else(|| panic!("granted to a framework that is not there: {grant:?}"));
+        assert!(
+            framework.active,
+            "granted to an inactive framework: {grant:?}"
+        );
+        assert!(
+            framework.roles.contains(&grant.role),
+            "granted to a foreign role: {grant:?}"
+        );
+        assert!(
+            !framework.suppressed.contains(&grant.role),
+            "granted in spite of suppression: {grant:?}"
+        );
+        let agent = self
+            .agents
+            .get_mut(&grant.agent)
+            .unwrap_or_else(|| panic!("granted from an agent that is not there: {grant:?}"));
+        assert!(agent.active, "granted from an inactive agent: {grant:?}");
+        for resource in grant.resources.iter() {
+            let info = resource.allocation_info.as_ref();
+            assert_eq!(
+                info.and_then(|info| info.role.as_deref()),
+                Some(&*grant.role),
+                "granted without its role: {grant:?}"
+            );
+        }
+        for reserved in grant.resources.reservations().keys() {
+            assert!(
+                roles::may_use_reservation(&grant.role, reserved),
+                "granted what is reserved for another role: {grant:?}"
+            );
+        }
+        *agent.held.entry(grant.framework.clone()).or_default() += &grant.resources;
+        let mut sum = Resources::new();
+        for held in agent.held.values() {
+            for part in held.allocations().into_values() {
+                let part = part.unallocated();
+                let mut rest = agent.total.clone();
+                rest -= &sum;
+                assert!(rest.contains(&part), "granted twice: {grant:?}");
+                sum += part;
+            }
+        }
+    }
+}
