@@ -5,11 +5,13 @@
 //!
 //! | implementation | runs containers as | survives the agent |
 //! |---|---|---|
+//! | [`Universal`] | isolators shape them, the launcher makes them; the default | yes |
 //! | [`Processes`] | plain children of the calling process; a double for tests | no |
 
 mod error;
 mod processes;
 mod termination;
+mod universal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,6 +28,7 @@ use dcos_proto::mesos::{
 pub use error::ContainerizerError;
 pub use processes::Processes;
 pub use termination::ContainerTermination;
+pub use universal::{LauncherProgram, Universal, UniversalConfig};
 
 /// Runs containers: one tree of processes each, confined, fetched for, logged.
 ///

@@ -18,7 +18,7 @@ use dcos_proto::mesos::{
 
 mod draft;
 mod set;
-mod users;
+pub(crate) mod users;
 
 pub use draft::Draft;
 pub use set::Isolators;
@@ -130,6 +130,8 @@ pub struct ContainerConfig {
     pub parent_sandbox: Option<PathBuf>,
     /// A debug session: it enters the parent's mounts and environment instead of having its own.
     pub debug: bool,
+    /// Runs nothing: holds namespaces and cgroups for what is nested in it.
+    pub holder: bool,
 }
 
 impl ContainerConfig {

@@ -2,4 +2,7 @@
 
 pub mod check;
 pub mod containerizer;
+pub mod fetcher;
 pub mod isolator;
+pub mod logger;
+pub mod provisioner;

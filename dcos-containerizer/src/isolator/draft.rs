@@ -133,6 +133,9 @@ pub(crate) fn refused(error: oci_spec::OciSpecError) -> IsolatorError {
 /// The program and its arguments, as Mesos reads a `CommandInfo`.
 fn arguments(config: &ContainerConfig) -> Result<Vec<String>, IsolatorError> {
     let command = &config.command;
+    if config.holder {
+        return Ok(Vec::new());
+    }
     let shell = command.shell.unwrap_or(true);
     match (shell, &command.value) {
         (true, Some(value)) => Ok(vec!["/bin/sh".into(), "-c".into(), value.clone()]),

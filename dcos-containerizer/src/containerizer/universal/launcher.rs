@@ -1,0 +1,235 @@
+//! The launcher's client for many tasks at once: one thread listens, anybody asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dcos_launcher::{Answer, Client, Container, Error, Message, Plan, Receiver, Request, Scope};
+use tokio::sync::{mpsc, oneshot};
+
+use super::LauncherProgram;
+
+/// What the launcher says unasked.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A container ended.
+    Exited {
+        /// What it calls it.
+        name: String,
+        /// The raw wait status.
+        status: i32,
+    },
+    /// The connection broke, and stands again; these are the containers that it knows now.
+    Reconnected {
+        /// Their names.
+        alive: BTreeSet<String>,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Launcher(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    socket: PathBuf,
+    program: LauncherProgram,
+    connection: Mutex<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: Option<dcos_launcher::Sender>,
+    asked: BTreeMap<u64, oneshot::Sender<Answer>>,
+    closed: bool,
+}
+
+impl Launcher {
+    /// Connects, starting the launcher if none runs.
+    pub(super) async fn start(
+        socket: PathBuf,
+        program: LauncherProgram,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<News>)> {
+        let shared = Arc::new(Shared {
+            socket,
+            program,
+            connection: Mutex::new(Connection {
+                sender: None,
+                asked: BTreeMap::new(),
+                closed: false,
+            }),
+        });
+        let (news, hear) = mpsc::unbounded_channel();
+        let connecting = Arc::clone(&shared);
+        let client = tokio::task::spawn_blocking(move || connecting.connect()).await;
+        let client = client.map_err(io::Error::other)?;
+        let client = client
+            .map_err(|error| io::Error::other(dcos_core::error::chain(&error).to_string()))?;
+        let receiver = shared.adopt(client, &news);
+        let listening = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("launcher".into())
+            .spawn(move || listening.listen(receiver, &news))?;
+        Ok((Self(shared), hear))
+    }
+
+    /// Makes a container; its first process.
+    pub(super) async fn launch(&self, plan: &Plan, fds: &[BorrowedFd<'_>]) -> Result<u32, Error> {
+        match self.0.ask(&Request::launch(plan), fds)?.await? {
+            Answer::Launched { pid } => Ok(pid),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Signals a container.
+    pub(super) async fn kill(&self, name: &str, signal: i32, scope: Scope) -> Result<(), Error> {
+        let request = Request::Kill {
+            id: name.to_owned(),
+            signal,
+            scope,
+        };
+        self.0.ask(&request, &[])?.await.map(drop)
+    }
+
+    /// All containers it has not been told to forget.
+    pub(super) async fn list(&self) -> Result<Vec<Container>, Error> {
+        match self.0.ask(&Request::List, &[])?.await? {
+            Answer::Containers { containers } => Ok(containers),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Lets it forget a container that ended.
+    pub(super) fn forget(&self, name: &str) {
+        let id = name.to_owned();
+        // Unanswered, it is told again at the next connection.
+        drop(self.0.ask(&Request::Acknowledge { id }, &[]));
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let mut connection = self.0.lock();
+        connection.closed = true;
+        if let Some(sender) = connection.sender.take() {
+            sender.close();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connect(&self) -> Result<Client, Error> {
+        let arguments: Vec<&str> = self.program.arguments.iter().map(String::as_str).collect();
+        Client::connect_or_start(&self.socket, &self.program.program, &arguments)
+    }
+
+    fn adopt(&self, client: Client, news: &mpsc::UnboundedSender<News>) -> Receiver {
+        let (sender, receiver, exits) = client.split();
+        for exit in exits {
+            tell(news, exit.id, exit.status);
+        }
+        self.lock().sender = Some(sender);
+        receiver
+    }
+
+    /// Sends a request; the future is its answer.
+    fn ask(
+        &self,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<impl Future<Output = Result<Answer, Error>> + use<>, Error> {
+        let (tell, told) = oneshot::channel();
+        let mut connection = self.lock();
+        let sender = connection.sender.as_mut().ok_or_else(gone)?;
+        let sequence = sender.send(request, fds)?;
+        connection.asked.insert(sequence, tell);
+        Ok(async { told.await.map_err(|_| gone())?.into_result() })
+    }
+
+    /// Receives until the connection breaks; then connects again, for as long as it takes.
+    fn listen(&self, mut receiver: Receiver, news: &mpsc::UnboundedSender<News>) {
+        loop {
+            match receiver.receive(None) {
+                Ok(Some(Message::Answer { sequence, answer })) => {
+                    let asked = self.lock().asked.remove(&sequence);
+                    if let Some(asked) = asked {
+                        // Whoever asked may have gone.
+                        asked.send(answer).ok();
+                    }
+                }
+                Ok(Some(Message::Exited { exit })) => tell(news, exit.id, exit.status),
+                Ok(None) => {}
+                Err(error) => {
+                    {
+                        let mut connection = self.lock();
+                        connection.sender = None;
+                        connection.asked.clear();
+                        if connection.closed {
+                            return;
+                        }
+                    }
+                    let error = dcos_core::error::chain(&error).to_string();
+                    tracing::warn!(error, "lost the launcher");
+                    match self.reconnect(news) {
+                        Some(again) => receiver = again,
+                        None => return,
+                    }
+                }
+            }
+        }
+    }
+
+    fn reconnect(&self, news: &mpsc::UnboundedSender<News>) -> Option<Receiver> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            if self.lock().closed {
+                return None;
+            }
+            let connected = self.connect().and_then(|mut client| {
+                let containers = client.list()?;
+                Ok((client, containers))
+            });
+            match connected {
+                Ok((client, containers)) => {
+                    let receiver = self.adopt(client, news);
+                    let alive = containers.into_iter().map(|known| known.id).collect();
+                    // Nobody listens once the containerizer is dropped.
+                    news.send(News::Reconnected { alive }).ok();
+                    return Some(receiver);
+                }
+                Err(error) => {
+                    let error = dcos_core::error::chain(&error).to_string();
+                    tracing::error!(error, "no launcher to be had");
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+    }
+}
+
+fn tell(news: &mpsc::UnboundedSender<News>, name: String, status: i32) {
+    // Nobody listens once the containerizer is dropped.
+    news.send(News::Exited { name, status }).ok();
+}
+
+fn gone() -> Error {
+    Error::Connection(io::ErrorKind::NotConnected.into())
+}
+
+fn unexpected() -> Error {
+    Error::Connection(io::Error::other("an answer to another question"))
+}
+
+/// The three standard streams as the launcher takes them.
+pub(super) fn borrow(streams: &[std::fs::File; 3]) -> [BorrowedFd<'_>; 3] {
+    streams.each_ref().map(AsFd::as_fd)
+}

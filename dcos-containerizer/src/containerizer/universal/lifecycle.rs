@@ -1,0 +1,434 @@
+//! What a container goes through: launch, life, end.
+
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use dcos_launcher::Scope;
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{CommandInfo, ContainerId};
+
+use super::store::Record;
+use super::{Container, Exit, Inner, Phase, command, launcher};
+use crate::containerizer::{
+    ContainerClass, ContainerConfig, ContainerTermination, ContainerizerError, Stream,
+};
+use crate::fetcher::FetchRequest;
+use crate::isolator::users::User;
+use crate::isolator::{self, Limitation};
+use crate::logger::{LogRequest, Logs};
+use crate::provisioner::Provisioned;
+
+/// How long a killed container's limit is waited for: the kernel tells of the kill and of the
+/// limit on different ways.
+const LIMIT_TELLS: Duration = Duration::from_millis(250);
+
+/// Launches a container; goes on to the end even if the caller does not wait for it.
+pub(super) async fn launch(
+    inner: &Arc<Inner>,
+    id: &ContainerId,
+    config: ContainerConfig,
+) -> Result<(), ContainerizerError> {
+    let container = admit(inner, id, &config)?;
+    let inner = Arc::clone(inner);
+    let launch = tokio::spawn(async move {
+        let mut doomed = container.doomed.subscribe();
+        let made = tokio::select! {
+            made = prepare(&inner, &container, &config) => made,
+            // Whatever was begun is cleaned up below.
+            _ = doomed.wait_for(|doomed| *doomed) => {
+                Err(ContainerizerError::Destroyed(container.id.clone()))
+            }
+        };
+        let started = match made {
+            Ok(made) => start(&inner, &container, made).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(pid) => {
+                container.phase.send_replace(Phase::Running { pid });
+                tracing::info!(container = %container.id, pid, "launched");
+                tokio::spawn(watch_over(inner, container));
+                Ok(())
+            }
+            Err(error) => {
+                tracing::info!(container = %container.id, %error, "launch failed");
+                clean_up(&inner, &container).await.ok();
+                inner.store.remove(&container.id).ok();
+                inner.lock().remove(&container.id);
+                container.phase.send_replace(Phase::Failed);
+                Err(error)
+            }
+        }
+    });
+    launch
+        .await
+        .unwrap_or_else(|error| Err(ContainerizerError::launch(id, "launch", error)))
+}
+
+/// Reserves the id.
+fn admit(
+    inner: &Inner,
+    id: &ContainerId,
+    config: &ContainerConfig,
+) -> Result<Arc<Container>, ContainerizerError> {
+    let mut containers = inner.lock();
+    if containers.contains_key(id) {
+        return Err(ContainerizerError::Exists(id.clone()));
+    }
+    let mut record = Record {
+        version: Record::VERSION,
+        directory: config.directory.clone(),
+        user: config
+            .command
+            .as_ref()
+            .and_then(|command| command.user.clone()),
+        debug: Record::is_debug(config.class),
+        ..Record::default()
+    };
+    record.user = record.user.or_else(|| config.user.clone());
+    if !inner.config.switch_user {
+        record.user = None;
+    }
+    if let Some(parent) = id.parent.as_deref() {
+        let parent = containers.get(parent);
+        let Some(parent) = parent.filter(|parent| parent.pid().is_some()) else {
+            return Err(ContainerizerError::NoParent(id.clone()));
+        };
+        if *parent.doomed.borrow() || parent.exit.borrow().is_some() {
+            return Err(ContainerizerError::NoParent(id.clone()));
+        }
+        if record.debug {
+            let parent = parent.record();
+            record.directory = parent.directory;
+            record.rootfs = parent.rootfs;
+        }
+    } else if record.debug {
+        return Err(ContainerizerError::NoParent(id.clone()));
+    }
+    let container = Container::new(id.clone(), record, Phase::Launching);
+    containers.insert(id.clone(), Arc::clone(&container));
+    Ok(container)
+}
+
+/// A container of which only the process is missing.
+struct Made {
+    draft: isolator::Draft,
+    streams: [File; 3],
+}
+
+async fn prepare(
+    inner: &Inner,
+    container: &Container,
+    config: &ContainerConfig,
+) -> Result<Made, ContainerizerError> {
+    let id = &container.id;
+    let failed =
+        |step: &'static str| move |reason: String| ContainerizerError::launch(id, step, reason);
+    let mut record = container.record();
+    let holder = config.class == ContainerClass::Holder;
+    inner
+        .store
+        .save(id, &record)
+        .map_err(|error| failed("checkpoint")(error.to_string()))?;
+
+    let mut provisioned = Provisioned::default();
+    let image = config
+        .container
+        .as_ref()
+        .and_then(|info| info.mesos.as_ref()?.image.as_ref());
+    if let Some(image) = image.filter(|_| !record.debug) {
+        let Some(provisioner) = &inner.config.provisioner else {
+            let reason = "this agent provides no images (`--image_providers`)".to_owned();
+            return Err(failed("provision image")(reason));
+        };
+        provisioned = provisioner
+            .provision(id, image)
+            .await
+            .map_err(|error| failed("provision image")(error.to_string()))?;
+        record.rootfs = Some(provisioned.rootfs.clone());
+        record.user = record.user.or_else(|| {
+            let user = provisioned.image.user.clone();
+            user.filter(|user| inner.config.switch_user && !user.is_empty())
+        });
+    }
+    record.owner = owner(&record).map_err(failed("find user"))?;
+    if !record.debug {
+        make_sandbox(&record.directory, record.owner)
+            .map_err(|error| failed("make the sandbox")(error.to_string()))?;
+    }
+    let prefix = "CONTAINER_LOGGER_";
+    let logger = config
+        .environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(prefix));
+    record.logger = logger
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    container.set_record(record.clone());
+    inner
+        .store
+        .save(id, &record)
+        .map_err(|error| failed("checkpoint")(error.to_string()))?;
+
+    let mut command = match (&config.command, holder) {
+        (_, true) => CommandInfo::default(),
+        (Some(command), false) => command::complete(command, &provisioned.image)
+            .map_err(|why| failed("command")(why.to_owned()))?,
+        (None, false) => return Err(failed("command")("there is none".to_owned())),
+    };
+    command.environment = None;
+    if !command.uris.is_empty() {
+        let request = FetchRequest {
+            container: id.clone(),
+            uris: std::mem::take(&mut command.uris),
+            directory: record.directory.clone(),
+            owner: record.owner,
+            user: record.user.clone(),
+        };
+        inner
+            .config
+            .fetcher
+            .fetch(&request)
+            .await
+            .map_err(|error| failed("fetch")(error.to_string()))?;
+    }
+    let streams = streams(inner, container, &record, config)
+        .await
+        .map_err(failed("open the standard streams"))?;
+
+    let inside = if record.rootfs.is_some() {
+        inner.config.sandbox_directory.clone()
+    } else {
+        record.directory.clone()
+    };
+    let parent = id
+        .parent
+        .as_deref()
+        .map(|parent| inner.find(parent))
+        .transpose()?;
+    let shape = isolator::ContainerConfig {
+        id: id.clone(),
+        environment: command::environment(&config.environment, &provisioned.image, &inside),
+        command,
+        container: config.container.clone(),
+        limits: command::limits(&config.resources, &config.limits),
+        user: record.user.clone(),
+        sandbox: record.directory.clone(),
+        rootfs: record.rootfs.clone(),
+        parent_pid: parent.as_ref().and_then(|parent| parent.pid()),
+        parent_sandbox: parent.as_ref().map(|parent| parent.record().directory),
+        debug: record.debug,
+        holder,
+    };
+    let draft = inner.config.isolators.prepare(&shape).await;
+    let mut draft = draft.map_err(|error| failed("isolate")(text(&error)))?;
+    let directory = config.working_directory.clone();
+    let directory = directory.or_else(|| {
+        let directory = provisioned.image.working_directory.clone();
+        directory.filter(|directory| directory.is_absolute())
+    });
+    if let Some(directory) = directory {
+        draft.directory(inside.join(directory));
+    }
+    Ok(Made { draft, streams })
+}
+
+/// From here on there is a process, and a destroyed launch is a killed one.
+async fn start(
+    inner: &Inner,
+    container: &Container,
+    made: Made,
+) -> Result<u32, ContainerizerError> {
+    let id = &container.id;
+    let plan = super::plan::plan(&made.draft, &container.name());
+    let fds = launcher::borrow(&made.streams);
+    let pid = inner.launcher.launch(&plan, &fds).await;
+    let pid = pid.map_err(|error| ContainerizerError::launch(id, "start", text(&error)))?;
+    drop(made);
+    let isolated = inner.config.isolators.isolate(id, pid).await;
+    let destroyed = || *container.doomed.borrow();
+    let error = match isolated {
+        Ok(()) if !destroyed() => return Ok(pid),
+        Ok(()) => ContainerizerError::Destroyed(id.clone()),
+        Err(error) => ContainerizerError::launch(id, "isolate", text(&error)),
+    };
+    inner.signal(container, libc::SIGKILL, Scope::All).await;
+    gone(container).await;
+    inner.launcher.forget(&container.name());
+    Err(error)
+}
+
+/// Waits for a running container's end, and tells it.
+pub(super) async fn watch_over(inner: Arc<Inner>, container: Arc<Container>) {
+    let limits = inner.config.isolators.watch(&container.id);
+    tokio::pin!(limits);
+    let exit = tokio::select! {
+        exit = gone(&container) => exit,
+        limitation = &mut limits => {
+            tracing::info!(container = %container.id, limitation.message, "exceeded a limit");
+            note(&container, limitation);
+            inner.signal(&container, libc::SIGKILL, Scope::All).await;
+            gone(&container).await
+        }
+    };
+    let limited = || {
+        let limitation = container.limitation.lock();
+        limitation.unwrap_or_else(PoisonError::into_inner).is_some()
+    };
+    let killed = matches!(exit, Exit::Status(status) if libc::WIFSIGNALED(status)
+        && libc::WTERMSIG(status) == libc::SIGKILL);
+    if killed
+        && !limited()
+        && !*container.doomed.borrow()
+        && let Ok(limitation) = tokio::time::timeout(LIMIT_TELLS, limits).await
+    {
+        note(&container, limitation);
+    }
+    finish(&inner, &container, exit).await;
+}
+
+/// Ends what is nested in it, cleans up, and makes its end known.
+pub(super) async fn finish(inner: &Inner, container: &Container, exit: Exit) {
+    let id = &container.id;
+    for nested in inner.below(id) {
+        Box::pin(doom(inner, &nested)).await;
+        nested.end().await;
+    }
+    let mut termination = match exit {
+        Exit::Status(status) => ContainerTermination::exited(status),
+        Exit::Lost(why) => ContainerTermination::lost(why),
+    };
+    let limitation = container
+        .limitation
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    if let Some(limitation) = limitation {
+        termination.reason = Reason::try_from(limitation.reason).ok();
+        termination.limited = limitation.resources;
+        termination.message = Some(limitation.message);
+    }
+    if let Err(error) = clean_up(inner, container).await {
+        // What is left is found again by the next recovery.
+        tracing::error!(container = %id, %error, "could not clean up");
+    }
+    match inner.store.end(id, &termination) {
+        Ok(()) => inner.launcher.forget(&container.name()),
+        Err(error) => tracing::error!(container = %id, %error, "could not keep how it ended"),
+    }
+    tracing::info!(container = %id, end = termination.describe(), "ended");
+    container.phase.send_replace(Phase::Ended(termination));
+}
+
+/// Has a container killed, now or as soon as there is something to kill.
+pub(super) async fn doom(inner: &Inner, container: &Container) {
+    container.doomed.send_replace(true);
+    if container.pid().is_some() {
+        inner.signal(container, libc::SIGKILL, Scope::All).await;
+    }
+}
+
+async fn clean_up(inner: &Inner, container: &Container) -> Result<(), String> {
+    let id = &container.id;
+    let isolators = inner.config.isolators.cleanup(id).await;
+    inner.config.logger.cleanup(id).await;
+    if let Some(provisioner) = &inner.config.provisioner {
+        provisioner
+            .destroy(id)
+            .await
+            .map_err(|error| error.to_string())?;
+    }
+    isolators.map_err(|error| text(&error))
+}
+
+async fn gone(container: &Container) -> Exit {
+    let mut exit = container.exit.subscribe();
+    match exit.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(exit)) => exit.clone(),
+        _ => Exit::Lost("its supervisor is gone".into()),
+    }
+}
+
+fn note(container: &Container, limitation: Limitation) {
+    container
+        .limitation
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get_or_insert(limitation);
+}
+
+/// User and group of the files in the sandbox: names are those of the host.
+fn owner(record: &Record) -> Result<Option<(u32, u32)>, String> {
+    let Some(name) = &record.user else {
+        return Ok(None);
+    };
+    let root = record.rootfs.as_deref();
+    let user = User::find(name, Path::new("/"))
+        .or_else(|| User::find(name, root?))
+        .ok_or_else(|| format!("there is no user `{name}`"))?;
+    Ok(Some((user.uid, user.gid)))
+}
+
+fn make_sandbox(directory: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::DirBuilder::new().mode(0o750).create(directory)?;
+    match owner {
+        Some((uid, gid)) => chown(directory, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
+}
+
+async fn streams(
+    inner: &Inner,
+    container: &Container,
+    record: &Record,
+    config: &ContainerConfig,
+) -> Result<[File; 3], String> {
+    let null = || File::options().read(true).write(true).open("/dev/null");
+    let stdio = &config.stdio;
+    let logged = matches!(stdio.output, Stream::Logger) || matches!(stdio.error, Stream::Logger);
+    let logs = if logged && config.class == ContainerClass::Task {
+        let request = log_request(&container.id, record);
+        let logs = inner.config.logger.prepare(&request).await;
+        logs.map_err(|error| text(&error))?
+    } else {
+        let null = || null().map_err(|error| error.to_string());
+        Logs {
+            stdout: null()?,
+            stderr: null()?,
+        }
+    };
+    let stream = |stream: &Stream, log: Option<&File>| match (stream, log) {
+        (Stream::File(file), _) => file.try_clone(),
+        (Stream::Logger, Some(log)) => log.try_clone(),
+        _ => null(),
+    };
+    let streams = [
+        stream(&stdio.input, None),
+        stream(&stdio.output, Some(&logs.stdout)),
+        stream(&stdio.error, Some(&logs.stderr)),
+    ];
+    let [input, output, error] = streams.map(|one| one.map_err(|error| error.to_string()));
+    Ok([input?, output?, error?])
+}
+
+pub(super) fn log_request(id: &ContainerId, record: &Record) -> LogRequest {
+    LogRequest {
+        id: id.clone(),
+        directory: PathBuf::clone(&record.directory),
+        owner: record.owner,
+        environment: record.logger.clone(),
+    }
+}
+
+fn text(error: &dyn std::error::Error) -> String {
+    dcos_core::error::chain(error).to_string()
+}

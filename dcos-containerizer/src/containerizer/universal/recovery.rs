@@ -1,0 +1,177 @@
+//! Taking up containers after a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dcos_launcher::Scope;
+use dcos_proto::mesos::ContainerId;
+
+use super::lifecycle::{doom, finish, log_request, watch_over};
+use super::store::Found;
+use super::{Container, Exit, Inner, Phase};
+use crate::containerizer::{ContainerTermination, ContainerizerError, Recovered};
+
+pub(super) async fn recover(
+    inner: &Arc<Inner>,
+    known: &BTreeSet<ContainerId>,
+) -> Result<BTreeMap<ContainerId, Recovered>, ContainerizerError> {
+    let broken = |doing: &str, reason: String| ContainerizerError::Broken {
+        doing: doing.to_owned(),
+        reason,
+    };
+    let found = inner.store.load();
+    let found =
+        found.map_err(|error| broken("reading the runtime directory", error.to_string()))?;
+    let launched = inner.launcher.list().await;
+    let launched = launched.map_err(|error| {
+        let reason = dcos_core::error::chain(&error).to_string();
+        broken("asking the launcher", reason)
+    })?;
+    let mut launched: BTreeMap<String, dcos_launcher::Container> = launched
+        .into_iter()
+        .map(|container| (container.id.clone(), container))
+        .collect();
+
+    let mut taken = Vec::new();
+    for found in found {
+        let container = take_up(found, &mut launched);
+        inner
+            .lock()
+            .insert(container.id.clone(), Arc::clone(&container));
+        taken.push(container);
+    }
+    // What the launcher runs and nobody has a record of.
+    for (name, container) in launched {
+        if container.exit.is_some() {
+            inner.launcher.forget(&name);
+        } else {
+            tracing::warn!(container = name, "killing what nobody knows");
+            let killed = inner.launcher.kill(&name, libc::SIGKILL, Scope::All).await;
+            if let Err(error) = killed {
+                tracing::warn!(container = name, %error, "could not kill it");
+            }
+        }
+    }
+
+    let alive: Vec<ContainerId> = taken
+        .iter()
+        .filter(|container| !matches!(*container.phase.borrow(), Phase::Ended(_)))
+        .map(|container| container.id.clone())
+        .collect();
+    if let Some(provisioner) = &inner.config.provisioner {
+        let recovered = provisioner.recover(&alive).await;
+        recovered.map_err(|error| broken("recovering images", error.to_string()))?;
+    }
+    let recovered = inner.config.isolators.recover(&alive).await;
+    recovered.map_err(|error| {
+        let reason = dcos_core::error::chain(&error).to_string();
+        broken("recovering isolators", reason)
+    })?;
+    for container in &taken {
+        resume(inner, container).await;
+    }
+    inner.listen();
+
+    let orphans: Vec<_> = taken
+        .iter()
+        .filter(|container| !known.contains(container.id.root_id()))
+        .collect();
+    for orphan in orphans
+        .into_iter()
+        .filter(|orphan| orphan.id.parent.is_none())
+    {
+        tracing::info!(container = %orphan.id, "ending what the agent does not know");
+        doom(inner, orphan).await;
+        orphan.end().await;
+        let below: Vec<_> = inner
+            .below(&orphan.id)
+            .iter()
+            .map(|one| one.id.clone())
+            .collect();
+        inner
+            .lock()
+            .retain(|id, _| *id != orphan.id && !below.contains(id));
+        let removed = inner.store.remove(&orphan.id);
+        removed.map_err(|error| broken("removing the state of an orphan", error.to_string()))?;
+    }
+    Ok(tell(inner, known))
+}
+
+/// What became of a container, as record, launcher and termination say together.
+fn take_up(
+    found: Found,
+    launched: &mut BTreeMap<String, dcos_launcher::Container>,
+) -> Arc<Container> {
+    let known = launched.remove(&found.id.to_string());
+    let record = found.record.unwrap_or_default();
+    let readable = record.version != 0;
+    let phase = match (&found.termination, &known) {
+        (Some(termination), _) => Phase::Ended(termination.clone()),
+        (None, Some(known)) => Phase::Running { pid: known.pid },
+        (None, None) => Phase::Running { pid: 0 },
+    };
+    let container = Container::new(found.id, record, phase);
+    match known {
+        Some(known) => {
+            if let Some(exit) = known.exit {
+                container.exited(Exit::Status(exit.status));
+            } else if !readable {
+                tracing::error!(container = %container.id, "its record is damaged: ending it");
+                container.doomed.send_replace(true);
+            }
+        }
+        None => container.exited(Exit::Lost("nothing is known of its end".into())),
+    }
+    container
+}
+
+/// Goes on with what an earlier process was doing for a container.
+async fn resume(inner: &Arc<Inner>, container: &Arc<Container>) {
+    let Some(pid) = container.pid() else {
+        // It ended, and only the launcher may not have been told.
+        inner.launcher.forget(&container.name());
+        return;
+    };
+    let ended = container.exit.borrow().clone();
+    if let Some(exit) = ended {
+        let (inner, container) = (Arc::clone(inner), Arc::clone(container));
+        tokio::spawn(async move { finish(&inner, &container, exit).await });
+        return;
+    }
+    if let Err(error) = inner.config.isolators.isolate(&container.id, pid).await {
+        let error = dcos_core::error::chain(&error).to_string();
+        tracing::warn!(container = %container.id, error, "could not isolate it again");
+    }
+    let record = container.record();
+    if !record.debug && !record.directory.as_os_str().is_empty() {
+        let request = log_request(&container.id, &record);
+        if let Err(error) = inner.config.logger.recover(&request).await {
+            tracing::warn!(container = %container.id, %error, "its logs are not rotated");
+        }
+    }
+    let doomed = *container.doomed.borrow();
+    if doomed {
+        inner.signal(container, libc::SIGKILL, Scope::All).await;
+    }
+    tokio::spawn(watch_over(Arc::clone(inner), Arc::clone(container)));
+}
+
+/// What the agent is told: each root it knows, and what is nested in them.
+fn tell(inner: &Inner, known: &BTreeSet<ContainerId>) -> BTreeMap<ContainerId, Recovered> {
+    let mut told: BTreeMap<ContainerId, Recovered> = known
+        .iter()
+        .map(|id| {
+            let lost = ContainerTermination::lost("nothing is known of it");
+            (id.clone(), Recovered::Ended(lost))
+        })
+        .collect();
+    for (id, container) in &*inner.lock() {
+        let recovered = match &*container.phase.borrow() {
+            Phase::Ended(termination) => Recovered::Ended(termination.clone()),
+            // One that has just ended is still being cleaned up: `wait` tells how it ended.
+            _ => Recovered::Running,
+        };
+        told.insert(id.clone(), recovered);
+    }
+    told
+}

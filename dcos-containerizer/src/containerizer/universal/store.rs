@@ -1,0 +1,196 @@
+//! What is kept on disk about each container: enough to take it up again.
+//!
+//! ```text
+//! <runtime_dir>/containers/<id>/record        what it is, before anything is made for it
+//!                              /termination   how it ended, once all is cleaned up
+//!                              /containers/   those nested in it
+//! ```
+//!
+//! Both files appear whole or not at all. They need not survive the host: its containers do not.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use dcos_proto::agent::response::WaitContainer;
+use dcos_proto::mesos::ContainerId;
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use super::super::{ContainerClass, ContainerTermination};
+
+/// What must be known of a running container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// The version of this format.
+    pub(super) version: u32,
+    /// The sandbox on the host.
+    pub(super) directory: PathBuf,
+    /// The root file system on the host, if it has its own.
+    pub(super) rootfs: Option<PathBuf>,
+    /// Whom files in the sandbox belong to.
+    pub(super) owner: Option<(u32, u32)>,
+    /// Who it runs as.
+    pub(super) user: Option<String>,
+    /// Whether it enters its parent.
+    pub(super) debug: bool,
+    /// Settings of the container logger that the task asked for.
+    pub(super) logger: std::collections::BTreeMap<String, String>,
+}
+
+impl Record {
+    pub(super) const VERSION: u32 = 1;
+
+    pub(super) fn is_debug(class: ContainerClass) -> bool {
+        class == ContainerClass::Debug
+    }
+}
+
+/// A container found on disk.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) id: ContainerId,
+    /// `None` if it cannot be understood.
+    pub(super) record: Option<Record>,
+    pub(super) termination: Option<ContainerTermination>,
+}
+
+/// The folder of all containers.
+#[derive(Debug)]
+pub(super) struct Store(PathBuf);
+
+impl Store {
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn save(&self, id: &ContainerId, record: &Record) -> io::Result<()> {
+        let folder = self.folder(id);
+        fs::create_dir_all(&folder)?;
+        write(&folder.join("record"), &serde_json::to_vec(record)?)
+    }
+
+    pub(super) fn end(&self, id: &ContainerId, end: &ContainerTermination) -> io::Result<()> {
+        let folder = self.folder(id);
+        fs::create_dir_all(&folder)?;
+        write(
+            &folder.join("termination"),
+            &end.to_message().encode_to_vec(),
+        )
+    }
+
+    pub(super) fn remove(&self, id: &ContainerId) -> io::Result<()> {
+        match fs::remove_dir_all(self.folder(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// All containers, outer ones before those nested in them.
+    pub(super) fn load(&self) -> io::Result<Vec<Found>> {
+        let mut found = Vec::new();
+        load(&self.0, None, &mut found)?;
+        Ok(found)
+    }
+
+    fn folder(&self, id: &ContainerId) -> PathBuf {
+        match &id.parent {
+            None => self.0.join(&id.value),
+            Some(parent) => self.folder(parent).join("containers").join(&id.value),
+        }
+    }
+}
+
+fn load(folder: &Path, parent: Option<&ContainerId>, found: &mut Vec<Found>) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let Ok(value) = entry.file_name().into_string() else {
+            continue;
+        };
+        let id = match parent {
+            None => ContainerId::root(value),
+            Some(parent) => parent.child(value),
+        };
+        let record = fs::read(entry.path().join("record")).ok();
+        let record = record
+            .and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
+            .filter(|record| record.version == Record::VERSION);
+        let termination = fs::read(entry.path().join("termination")).ok();
+        let termination = termination
+            .and_then(|bytes| WaitContainer::decode(&*bytes).ok())
+            .map(ContainerTermination::from_message);
+        found.push(Found {
+            id: id.clone(),
+            record,
+            termination,
+        });
+        load(&entry.path().join("containers"), Some(&id), found)?;
+    }
+    Ok(())
+}
+
+/// Writes a file that is there whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    fs::rename(new, path)
+}
+
+/// The id that [`ContainerId`]'s `Display` wrote.
+pub(super) fn parse(name: &str) -> ContainerId {
+    let mut values = name.split('.');
+    let root = ContainerId::root(values.next().unwrap_or_default());
+    values.fold(root, |parent, value| parent.child(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_was_saved_and_nothing_half() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("containers")).unwrap();
+        let (outer, inner) = (
+            ContainerId::root("a"),
+            ContainerId::root("a").child("b").child("c"),
+        );
+        let record = Record {
+            version: Record::VERSION,
+            directory: "/sandbox".into(),
+            ..Record::default()
+        };
+        store.save(&outer, &record).unwrap();
+        store.save(&inner, &record).unwrap();
+        let end = ContainerTermination::exited(9);
+        store.end(&inner, &end).unwrap();
+        let broken = ContainerId::root("broken");
+        store.save(&broken, &record).unwrap();
+        fs::write(store.folder(&broken).join("record"), "{").unwrap();
+
+        let mut found = store.load().unwrap();
+        found.sort_by_key(|found| found.id.to_string());
+        let of = |name: &str| found.iter().find(|found| found.id.to_string() == name);
+        assert_eq!(of("a").unwrap().record, Some(record));
+        assert_eq!(of("a").unwrap().termination, None);
+        assert_eq!(of("a.b.c").unwrap().termination, Some(end));
+        assert_eq!(of("broken").unwrap().record, None);
+
+        store.remove(&outer).unwrap();
+        assert_eq!(store.load().unwrap().len(), 1);
+        store.remove(&outer).unwrap();
+    }
+
+    #[test]
+    fn names_lead_back_to_ids() {
+        let id = ContainerId::root("a").child("b").child("c");
+        assert_eq!(parse(&id.to_string()), id);
+    }
+}

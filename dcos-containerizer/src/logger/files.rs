@@ -1,0 +1,295 @@
+//! Rotating files in the sandbox, without a process or a pipe between task and file.
+//!
+//! The task writes to a file opened for appending. The agent looks at its size now and then;
+//! when it is too large, it copies the file to `stdout.1` (after moving older ones on) and
+//! truncates it. While no agent runs, the file grows; nothing else happens.
+//!
+//! A task owns its sandbox and may put anything in the place of its logs. So the file that was
+//! opened at launch is what is measured and truncated, never a name; and names are only made
+//! anew, never followed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dcos_proto::mesos::ContainerId;
+use rustix::fs::{AtFlags, Mode, OFlags, open, openat, renameat, unlinkat};
+
+use super::{ContainerLogger, LogRequest, LoggerError, Logs, Rotation};
+
+/// Keeps output in the sandbox files `stdout` and `stderr`.
+#[derive(Debug, Clone)]
+pub struct RotatingFiles {
+    rotation: Rotation,
+    watched: Arc<Mutex<Watched>>,
+}
+
+type Watched = BTreeMap<ContainerId, Vec<Log>>;
+
+/// How often sizes are looked at. A task that prints a gigabyte a second overshoots by that much.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// One log file that is looked after.
+#[derive(Debug)]
+struct Log {
+    file: File,
+    directory: OwnedFd,
+    name: &'static str,
+    rotation: Rotation,
+    owner: Option<(u32, u32)>,
+}
+
+impl RotatingFiles {
+    /// Rotates as `rotation` says, where a task does not say otherwise.
+    ///
+    /// Call it inside a tokio runtime: it looks after the files from there until it is dropped.
+    pub fn new(rotation: Rotation) -> Self {
+        let watched = Arc::new(Mutex::new(Watched::new()));
+        tokio::spawn(look_after(Arc::downgrade(&watched)));
+        Self { rotation, watched }
+    }
+
+    fn open(&self, request: &LogRequest, flags: OFlags) -> Result<Vec<Log>, LoggerError> {
+        let directory = || {
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            open(&request.directory, flags, Mode::empty())
+        };
+        [("stdout", "STDOUT"), ("stderr", "STDERR")]
+            .into_iter()
+            .map(|(name, stream)| {
+                let failed = |source| LoggerError::Open {
+                    path: request.directory.join(name),
+                    source,
+                };
+                let rotation = self.rotation.for_task(stream, &request.environment)?;
+                let directory = directory().map_err(|error| failed(error.into()))?;
+                let file = open_log(&directory, name, flags).map_err(failed)?;
+                if let Some((uid, gid)) = request.owner {
+                    fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
+                }
+                Ok(Log {
+                    file,
+                    directory,
+                    name,
+                    rotation,
+                    owner: request.owner,
+                })
+            })
+            .collect()
+    }
+}
+
+#[async_trait]
+impl ContainerLogger for RotatingFiles {
+    fn name(&self) -> &'static str {
+        "sandbox"
+    }
+
+    async fn prepare(&self, request: &LogRequest) -> Result<Logs, LoggerError> {
+        let logs = self.open(request, OFlags::CREATE)?;
+        let handle = |index: usize, name| {
+            logs[index]
+                .file
+                .try_clone()
+                .map_err(|source| LoggerError::Open {
+                    path: request.directory.join(name),
+                    source,
+                })
+        };
+        let handles = Logs {
+            stdout: handle(0, "stdout")?,
+            stderr: handle(1, "stderr")?,
+        };
+        lock(&self.watched).insert(request.id.clone(), logs);
+        Ok(handles)
+    }
+
+    async fn recover(&self, request: &LogRequest) -> Result<(), LoggerError> {
+        let logs = self.open(request, OFlags::empty())?;
+        lock(&self.watched).insert(request.id.clone(), logs);
+        Ok(())
+    }
+
+    async fn cleanup(&self, id: &ContainerId) {
+        lock(&self.watched).remove(id);
+    }
+}
+
+fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn look_after(watched: Weak<Mutex<Watched>>) {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(watched) = watched.upgrade() else {
+            return;
+        };
+        let due = lock(&watched)
+            .values()
+            .flatten()
+            .any(|log| size(&log.file) > log.rotation.max_size);
+        if due {
+            // Copying may take a while.
+            let rotation = tokio::task::spawn_blocking(move || rotate_all(&lock(&watched)));
+            if let Err(error) = rotation.await {
+                tracing::error!(%error, "rotating logs");
+            }
+        }
+    }
+}
+
+fn rotate_all(watched: &Watched) {
+    for (id, logs) in watched {
+        for log in logs {
+            if size(&log.file) <= log.rotation.max_size {
+                continue;
+            }
+            if let Err(error) = log.rotate() {
+                tracing::warn!(container = %id, file = log.name, %error, "could not rotate a log");
+            }
+        }
+    }
+}
+
+fn size(file: &File) -> u64 {
+    file.metadata().map_or(0, |metadata| metadata.len())
+}
+
+/// Opens a log for appending; refuses what is not a plain file of its own.
+fn open_log(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> {
+    let flags = flags
+        | OFlags::RDWR
+        | OFlags::APPEND
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::CLOEXEC;
+    let file = File::from(openat(directory, name, flags, Mode::from(0o644))?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.nlink() > 1 {
+        let kind = io::ErrorKind::InvalidInput;
+        return Err(io::Error::new(kind, "not a file with one name"));
+    }
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
+}
+
+impl Log {
+    fn rotate(&self) -> io::Result<()> {
+        let old = |number: u32| format!("{}.{number}", self.name);
+        let keep = self.rotation.keep;
+        if keep > 0 {
+            // The oldest goes, and with it what a lower count left behind.
+            for number in (1..keep).rev() {
+                match renameat(
+                    &self.directory,
+                    old(number),
+                    &self.directory,
+                    old(number + 1),
+                ) {
+                    Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            match unlinkat(&self.directory, old(1), AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let flags =
+                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let copy = openat(&self.directory, old(1), flags, Mode::from(0o644))?;
+            let mut copy = File::from(copy);
+            if let Some((uid, gid)) = self.owner {
+                fchown(&copy, Some(uid), Some(gid))?;
+            }
+            let mut reader = &self.file;
+            reader.seek(SeekFrom::Start(0))?;
+            copy_all(&mut reader, &mut copy)?;
+        }
+        // What the task prints between the last read and here is lost: some microseconds' worth.
+        self.file.set_len(0)
+    }
+}
+
+/// Copies until the end is reached, wherever it has moved to meanwhile.
+fn copy_all(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(&buffer[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn request(directory: &Path) -> LogRequest {
+        LogRequest {
+            id: ContainerId::root("c"),
+            directory: directory.to_owned(),
+            ..LogRequest::default()
+        }
+    }
+
+    fn read(directory: &Path, name: &str) -> String {
+        std::fs::read_to_string(directory.join(name)).unwrap_or_else(|_| "-".into())
+    }
+
+    #[tokio::test]
+    async fn keeps_the_youngest_and_goes_on_in_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation {
+            max_size: 4,
+            keep: 2,
+        };
+        let logger = RotatingFiles::new(rotation);
+        let mut logs = logger.prepare(&request(dir.path())).await.unwrap();
+        for text in ["first", "second", "third", "4"] {
+            logs.stdout.write_all(text.as_bytes()).unwrap();
+            rotate_all(&lock(&logger.watched));
+        }
+        let found = ["stdout", "stdout.1", "stdout.2", "stdout.3", "stderr.1"]
+            .map(|name| read(dir.path(), name));
+        assert_eq!(found, ["4", "third", "second", "-", "-"]);
+    }
+
+    #[tokio::test]
+    async fn a_task_cannot_lead_the_rotation_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        let sandbox = dir.path().join("sandbox");
+        std::fs::create_dir(&sandbox).unwrap();
+        let rotation = Rotation {
+            max_size: 4,
+            keep: 1,
+        };
+        let logger = RotatingFiles::new(rotation);
+        let mut logs = logger.prepare(&request(&sandbox)).await.unwrap();
+        std::fs::remove_file(sandbox.join("stdout")).unwrap();
+        std::os::unix::fs::symlink(&victim, sandbox.join("stdout")).unwrap();
+        std::os::unix::fs::symlink(&victim, sandbox.join("stdout.1")).unwrap();
+        logs.stdout.write_all(b"a lot").unwrap();
+        rotate_all(&lock(&logger.watched));
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(read(&sandbox, "stdout.1"), "a lot");
+        // Nor is a link taken up after a restart.
+        assert!(logger.recover(&request(&sandbox)).await.is_err());
+        std::fs::remove_file(sandbox.join("stdout")).unwrap();
+        std::fs::hard_link(&victim, sandbox.join("stdout")).unwrap();
+        assert!(logger.recover(&request(&sandbox)).await.is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! When a log file is rotated, and how many old ones are kept.
+
+use std::collections::BTreeMap;
+
+use dcos_core::units::parse_bytes;
+
+/// When one log file is rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// Bytes a file may grow to.
+    pub max_size: u64,
+    /// Old files that are kept, as `stdout.1` (the youngest) and so on.
+    pub keep: u32,
+}
+
+impl Default for Rotation {
+    /// 10 MB, as Mesos's `LogrotateContainerLogger`, and nine old files, as DC/OS sets it up.
+    fn default() -> Self {
+        Self {
+            max_size: 10 << 20,
+            keep: 9,
+        }
+    }
+}
+
+/// A setting that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}={value}: {reason}")]
+pub struct RotationError {
+    /// The environment variable.
+    pub variable: String,
+    /// Its value.
+    pub value: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Rotation {
+    /// The settings for `stream` (`STDOUT` or `STDERR`), where the task's environment may say
+    /// otherwise: `CONTAINER_LOGGER_MAX_STDOUT_SIZE` (such as `5MB`) and
+    /// `CONTAINER_LOGGER_LOGROTATE_STDOUT_OPTIONS`, of whose lines `rotate COUNT` is understood.
+    ///
+    /// # Errors
+    /// [`RotationError`] if a value cannot be understood.
+    pub fn for_task(
+        self,
+        stream: &str,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, RotationError> {
+        let mut rotation = self;
+        let variable = format!("CONTAINER_LOGGER_MAX_{stream}_SIZE");
+        if let Some(value) = environment.get(&variable) {
+            let refuse = |reason: String| RotationError {
+                variable: variable.clone(),
+                value: value.clone(),
+                reason,
+            };
+            let size = parse_bytes(value).map_err(|error| refuse(error.to_string()))?;
+            // A page, as in the original: less would rotate more than it would keep.
+            if size < 4096 {
+                return Err(refuse("expected 4KB at least".into()));
+            }
+            rotation.max_size = size;
+        }
+        let variable = format!("CONTAINER_LOGGER_LOGROTATE_{stream}_OPTIONS");
+        if let Some(value) = environment.get(&variable) {
+            for line in value.lines() {
+                let Some(count) = line.trim().strip_prefix("rotate ") else {
+                    continue;
+                };
+                rotation.keep = count.trim().parse().map_err(|_| RotationError {
+                    variable: variable.clone(),
+                    value: value.clone(),
+                    reason: "expected `rotate COUNT`".into(),
+                })?;
+            }
+        }
+        Ok(rotation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_may_say_otherwise() {
+        let environment = BTreeMap::from([
+            ("CONTAINER_LOGGER_MAX_STDOUT_SIZE".to_owned(), "1MB".into()),
+            (
+                "CONTAINER_LOGGER_LOGROTATE_STDOUT_OPTIONS".to_owned(),
+                "compress\nrotate 3\n".into(),
+            ),
+        ]);
+        let rotation = Rotation::default();
+        let stdout = rotation.for_task("STDOUT", &environment).unwrap();
+        assert_eq!((stdout.max_size, stdout.keep), (1 << 20, 3));
+        assert_eq!(rotation.for_task("STDERR", &environment), Ok(rotation));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_its_name() {
+        let of = |value: &str| {
+            let name = "CONTAINER_LOGGER_MAX_STDERR_SIZE".to_owned();
+            let environment = BTreeMap::from([(name, value.to_owned())]);
+            Rotation::default().for_task("STDERR", &environment)
+        };
+        assert!(of("lots").is_err());
+        let error = of("1KB").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "CONTAINER_LOGGER_MAX_STDERR_SIZE=1KB: expected 4KB at least"
+        );
+    }
+}

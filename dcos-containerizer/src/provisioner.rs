@@ -1,0 +1,84 @@
+//! The plug point that turns images into root file systems.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use dcos_proto::mesos::{ContainerId, Image};
+
+/// Turns an image into the root file system of a container.
+///
+/// # Contract
+/// 1. A provisioned root is the container's own: writes to it are seen by nobody else.
+/// 2. Repeating a call changes nothing; [`destroy`](Self::destroy) of an unknown container
+///    succeeds.
+/// 3. [`recover`](Self::recover) comes first and removes the roots of all containers it is not
+///    given.
+///
+/// # Source
+/// Mesos 1.11 `Provisioner` (`src/slave/containerizer/mesos/provisioner/provisioner.hpp`).
+#[async_trait]
+pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
+    /// Removes what containers that are gone left behind.
+    ///
+    /// # Errors
+    /// [`ProvisionError`] if the roots cannot be listed.
+    async fn recover(&self, alive: &[ContainerId]) -> Result<(), ProvisionError>;
+
+    /// Makes a root for `id` from `image`.
+    ///
+    /// # Errors
+    /// [`ProvisionError`]; nothing is left then.
+    async fn provision(
+        &self,
+        id: &ContainerId,
+        image: &Image,
+    ) -> Result<Provisioned, ProvisionError>;
+
+    /// Removes the root of a container that ended.
+    ///
+    /// # Errors
+    /// [`ProvisionError`]; the caller may try again.
+    async fn destroy(&self, id: &ContainerId) -> Result<(), ProvisionError>;
+}
+
+/// A root file system, and what its image says about running it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Provisioned {
+    /// Where it is, on the host.
+    pub rootfs: PathBuf,
+    /// What the image says.
+    pub image: ImageConfig,
+}
+
+/// What an image says about running it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// Program and first arguments.
+    pub entrypoint: Vec<String>,
+    /// Further arguments, or the whole command if there is no entry point.
+    pub command: Vec<String>,
+    /// `NAME=value` each.
+    pub environment: Vec<String>,
+    /// Where it starts.
+    pub working_directory: Option<PathBuf>,
+    /// Who runs it.
+    pub user: Option<String>,
+}
+
+/// Why there is no root file system.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct ProvisionError {
+    /// Why.
+    pub reason: String,
+}
+
+impl ProvisionError {
+    /// It failed because of `reason`.
+    pub fn new(reason: impl fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+        }
+    }
+}
