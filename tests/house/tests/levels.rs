@@ -65,6 +65,7 @@ const EDGES: &[(&str, &[&str])] = &[
 
 /// Programs, examples and whole-system tests assemble whatever they name.
 const TOP: &[&str] = &[
+    "dcos-program",
     "dcos-master",
     "dcos-agent",
     "dcos",

@@ -1,0 +1,36 @@
+//! Which components run in this process, and where they listen.
+
+use dcos_core::config::Spec;
+
+/// The options of this program itself.
+pub(crate) const PROGRAM: &[Spec] = &[
+    Spec::path("work_dir").required().help("Where the state is kept."),
+    Spec::text("ip").default("127.0.0.1").help("The address to listen on."),
+    Spec::text("hostname").help("The name this machine is reached at; the address by default."),
+    Spec::list("only")
+        .help("Run only these components in this process: master, marathon, dns."),
+    Spec::list("without").help("Run all components but these in this process."),
+    Spec::text("master").help(
+        "Masters (host:port, separated by commas) for a Marathon that runs without a master in its process.",
+    ),
+];
+
+/// The options of Marathon, all beginning with `marathon_`; the names after that are Marathon's.
+pub(crate) const MARATHON: &[Spec] = &[
+    Spec::port("port")
+        .default("8080")
+        .help("Where Marathon's REST API listens."),
+    Spec::text("framework_name")
+        .default("marathon")
+        .help("The name it registers under."),
+    Spec::text("mesos_role")
+        .default("*")
+        .help("The role of services that name none."),
+    Spec::text("mesos_user")
+        .help("The user of tasks that name none; the user of this process by default."),
+    Spec::list("enable_features")
+        .help("Abilities to switch on: secrets, gpu_resources, external_volumes, vips."),
+    Spec::duration("failover_timeout")
+        .default("1weeks")
+        .help("How long the master keeps its tasks while it is away."),
+];

@@ -1,0 +1,124 @@
+//! What every program does first and last: configuration, logs, signals.
+//!
+//! A program is then its schema and one async function:
+//!
+//! ```no_run
+//! use dcos_core::config::{Schema, Values};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
+//!     stop.cancelled().await;
+//!     Ok(())
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     dcos_program::main(Schema::new("demo", "Waits."), run)
+//! }
+//! ```
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use dcos_core::config::{Loaded, Schema, Sources, Spec, Values};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// Options every program has, beside those of its parts.
+const OPTIONS: &[Spec] = &[Spec::choice("log_format", &["text", "json"])
+    .default("text")
+    .help("Log lines for people, or JSON objects for machines. RUST_LOG chooses what is logged.")];
+
+/// Loads the configuration, starts logging and the runtime, and runs `program` until it ends or a
+/// signal asks it to: SIGTERM or SIGINT cancel the token, a second one ends the process at once.
+pub fn main<F>(schema: Schema, program: impl FnOnce(Values, CancellationToken) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let schema = schema.with(OPTIONS);
+    let values = match schema.load(&Sources::process()) {
+        Ok(Loaded::Run(values)) => values,
+        Ok(Loaded::Help(text)) => return say(&text),
+        Ok(Loaded::Version) => return say(env!("CARGO_PKG_VERSION")),
+        Ok(_) => return say("the configuration is in order"),
+        Err(mistakes) => {
+            let _ = writeln!(std::io::stderr(), "{mistakes}");
+            return ExitCode::from(2);
+        }
+    };
+    start_logging(&values);
+    match start(values, program) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    ExitCode::SUCCESS
+}
+
+fn start_logging(values: &Values) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logging = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    if values.text("log_format") == "json" {
+        logging.json().init()
+    } else {
+        logging.init()
+    }
+}
+
+fn start<F>(
+    values: Values,
+    program: impl FnOnce(Values, CancellationToken) -> F,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    // One provider of cryptography in the whole process, chosen before anybody needs it.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let stop = CancellationToken::new();
+    let ended = runtime.block_on(async {
+        let signals = runtime.spawn(signals(stop.clone()));
+        let ended = program(values, stop).await;
+        signals.abort();
+        ended
+    });
+    runtime.shutdown_background();
+    ended
+}
+
+/// Cancels `stop` at the first signal; ends the process at the second.
+async fn signals(stop: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        warn!("signals can't be caught: stopping will not be graceful");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if stop.is_cancelled() {
+            warn!("asked to stop again: ending at once");
+            std::process::exit(130);
+        }
+        info!("asked to stop");
+        stop.cancel();
+    }
+}
