@@ -1,5 +1,11 @@
+import collections
+import collections.abc
+
 import pytest
 from cluster import Cluster
+
+# The client `marathon` 0.13.0 is older than Python 3.10, which took this name away.
+collections.Iterable = collections.abc.Iterable  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")

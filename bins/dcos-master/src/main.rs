@@ -51,9 +51,8 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         let (store, stop) = (Arc::clone(&store), stop.clone());
         running.spawn(async move {
             let fence = leadership.fence();
-            dcos_marathon::run(config, store, fence, transport, listener, stop)
-                .await
-                .context("marathon")
+            let marathon = dcos_marathon::run(config, store, fence, transport, listener, stop);
+            Box::pin(marathon).await.context("marathon")
         });
     }
     info!(?components, "running");
