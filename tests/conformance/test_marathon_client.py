@@ -1,6 +1,7 @@
 """The unmodified PyPI client `marathon` on our Marathon: an app's life from create to delete."""
 
 import pytest
+import requests
 from cluster import eventually
 from marathon import MarathonApp, MarathonClient
 from marathon.exceptions import MarathonHttpError, NotFoundError
@@ -57,9 +58,13 @@ def test_groups(client):
     eventually("the deletion", lambda: idle(client), 60)
 
 
-def test_bad_apps_are_refused(client):
+def test_bad_apps_are_refused(cluster, client):
+    # The client checks ids itself, so a bad one is sent without it.
+    answer = requests.post(f"{cluster.marathon}/v2/apps", json={"id": "/Bad_Name", "cmd": "true"}, timeout=10)
+    assert answer.status_code == 422
+    assert answer.json()["details"][0]["path"] == "/id"
     with pytest.raises(MarathonHttpError) as refusal:
-        client.create_app("/conformance/Bad_Name", MarathonApp(cmd="true", cpus=0.1, mem=32))
+        client.create_app("/conformance/both", MarathonApp(cmd="true", args=["true"], cpus=0.1, mem=32))
     assert refusal.value.status_code == 422
     with pytest.raises(NotFoundError):
         client.get_app("/conformance/none")
