@@ -1,6 +1,6 @@
 //! Checks and health checks of tasks.
 //!
-//! [`Checker`] is the pure half: it says when to probe and what a result means; a prober is the
+//! [`Checker`] is the pure half: it says when to probe and what a result means. [`Prober`] is the
 //! half with sockets and processes. Whoever hosts a task owns one checker a check and lets time
 //! and results in:
 //!
@@ -24,12 +24,15 @@
 //! ```
 
 mod checker;
+mod network;
+mod prober;
 
 use std::time::Duration;
 
 use dcos_proto::mesos::{CheckStatusInfo, CommandInfo};
 
 pub use checker::Checker;
+pub use prober::{ProbeTarget, Prober};
 
 /// What a [`Checker`] wants done.
 #[derive(Debug, Clone, PartialEq)]

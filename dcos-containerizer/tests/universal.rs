@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use dcos_containerizer::containerizer::{
@@ -31,12 +31,14 @@ impl Fetcher for NoFetcher {
 /// A node of its own: a launcher, a runtime directory, sandboxes. Gone when dropped.
 struct Node {
     dir: tempfile::TempDir,
+    universals: Mutex<Vec<Universal>>,
 }
 
 impl Node {
     fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
+            universals: Mutex::default(),
         }
     }
 
@@ -54,7 +56,17 @@ impl Node {
             switch_user: true,
             sandbox_directory: "/mnt/mesos/sandbox".into(),
         };
-        Universal::new(config).await.unwrap()
+        self.detach();
+        let universal = Universal::new(config).await.unwrap();
+        self.universals.lock().unwrap().push(universal.clone());
+        universal
+    }
+
+    /// What a dying agent does.
+    fn detach(&self) {
+        for universal in self.universals.lock().unwrap().drain(..) {
+            universal.detach();
+        }
     }
 
     async fn recovered(&self, known: &[&ContainerId]) -> Universal {
@@ -81,6 +93,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        self.detach();
         let socket = self.dir.path().join("run/launcher.sock");
         if let Ok(client) = dcos_launcher::Client::connect(&socket) {
             client.stop().ok();

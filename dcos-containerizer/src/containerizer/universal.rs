@@ -141,6 +141,14 @@ impl Universal {
         });
         Ok(Self(inner))
     }
+
+    /// Lets go of all containers, which go on; another [`Universal`] may take them up.
+    ///
+    /// For programs that outlive their containerizer, such as a cluster in one process: what
+    /// waits for a container here waits for ever afterwards.
+    pub fn detach(&self) {
+        self.0.launcher.close();
+    }
 }
 
 impl Inner {

@@ -196,7 +196,7 @@ impl Client {
     pub fn with_config(config: ClientConfig) -> Result<Self, TlsError> {
         let tls = match config.trust {
             Trust::System => system_tls(),
-            Trust::File(_) => tls::client(&config.trust)?,
+            Trust::File(_) | Trust::Anyone => tls::client(&config.trust)?,
         };
         Ok(Self::build(config, tls))
     }

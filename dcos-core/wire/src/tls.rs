@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 /// Why TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,9 @@ pub enum Trust {
     System,
     /// Who is signed by a certificate in this file (PEM), such as the cluster's own authority.
     File(PathBuf),
+    /// Anybody: the connection is encrypted, and nothing is known of the other side. For asking
+    /// somebody whose address says enough, such as a task's health on its own loopback device.
+    Anyone,
 }
 
 /// A server that shows the certificates in `chain` (its own first) and owns `key`, both in PEM.
@@ -93,6 +97,7 @@ pub fn server(
 pub fn client(trust: &Trust) -> Result<ClientConfig, TlsError> {
     let roots = match trust {
         Trust::File(path) => roots(path)?,
+        Trust::Anyone => return anyone(),
         Trust::System => {
             // A certificate the system can't read is one nobody can be signed by.
             let mut roots = RootCertStore::empty();
@@ -104,6 +109,58 @@ pub fn client(trust: &Trust) -> Result<ClientConfig, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Unusable { source })?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A client that accepts every certificate.
+fn anyone() -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Unusable { source })?;
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AcceptAll(provider())))
+        .with_no_client_auth())
+}
+
+/// Checks that the other side owns the key of its certificate, and nothing of the certificate.
+#[derive(Debug)]
+struct AcceptAll(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAll {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

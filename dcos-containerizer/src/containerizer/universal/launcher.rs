@@ -107,15 +107,20 @@ impl Launcher {
         // Unanswered, it is told again at the next connection.
         drop(self.0.ask(&Request::Acknowledge { id }, &[]));
     }
-}
 
-impl Drop for Launcher {
-    fn drop(&mut self) {
+    /// Ends the connection for good.
+    pub(super) fn close(&self) {
         let mut connection = self.0.lock();
         connection.closed = true;
         if let Some(sender) = connection.sender.take() {
             sender.close();
         }
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
