@@ -70,6 +70,8 @@ test: setup ## Every test: Rust, Python, conformance with unmodified clients, re
 	$(call say,The generated message code is what the schema says)
 	@$(CARGO) test -q -p regen
 	$(MAKE) python
+	$(call say,Python types)
+	@if command -v node >/dev/null; then $(VENV)/bin/pyright -p bindings/python; else echo 'skipped: pyright needs node'; fi
 	$(call say,Python tests and conformance of unmodified clients)
 	@$(PY) -m pytest -q bindings/python/tests tests/conformance
 

@@ -8,7 +8,7 @@ import inspect
 import json
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from dcos import _native
 from dcos._errors import DcosError, RefusedError, UnreachableError
@@ -186,10 +186,10 @@ class SchedulerDriver:
         self, offers: Message | Iterable[Message], tasks: Iterable[Message], *, refuse_seconds: float | None = None
     ) -> None:
         """Launches `tasks` with `offers` of one agent. A task's `agent_id` is filled in if absent."""
-        offers = [offers] if isinstance(offers, Mapping) else list(offers)
-        tasks = [{"agent_id": offers[0]["agent_id"], **task} for task in tasks]
-        operation = {"type": "LAUNCH", "launch": {"task_infos": tasks}}
-        self.accept(offers, [operation], refuse_seconds=refuse_seconds)
+        several = _list(offers)
+        infos = [{"agent_id": several[0]["agent_id"], **task} for task in tasks]
+        operation = {"type": "LAUNCH", "launch": {"task_infos": infos}}
+        self.accept(several, [operation], refuse_seconds=refuse_seconds)
 
     def accept(
         self, offers: Iterable[Message], operations: Iterable[Message], *, refuse_seconds: float | None = None
@@ -199,8 +199,7 @@ class SchedulerDriver:
 
     def decline(self, offers: Message | Iterable[Message], *, refuse_seconds: float | None = None) -> None:
         """Gives offers back. `refuse_seconds` is for how long not to offer the same again: 5 if `None`."""
-        offers = [offers] if isinstance(offers, Mapping) else offers
-        self._offers("DECLINE", offers, refuse_seconds)
+        self._offers("DECLINE", _list(offers), refuse_seconds)
 
     def _offers(self, kind: str, offers: Iterable[Message], refuse_seconds: float | None, **more: Any) -> None:
         body: Message = {"offer_ids": [offer["id"] for offer in offers], **more}
@@ -267,6 +266,12 @@ class SchedulerDriver:
             self._native.teardown()
         except ConnectionError as error:
             raise DcosError(str(error)) from None
+
+
+def _list(offers: Message | Iterable[Message]) -> list[Message]:
+    if isinstance(offers, dict):
+        return [cast(Message, offers)]
+    return list(offers)
 
 
 async def _await(result: Any) -> Any:

@@ -1,6 +1,7 @@
 """Schedulers written in Python, plain and async."""
 
 import asyncio
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,7 +18,7 @@ class Repeat(dcos.Scheduler):
         self.waiting, self.count, self.command = count, count, command
         self.ended: dict[str, str] = {}
 
-    def offers(self, driver, offers):
+    def offers(self, driver, offers) -> Any:
         for offer in offers:
             tasks = []
             while self.waiting and len(tasks) < 5:
@@ -29,7 +30,7 @@ class Repeat(dcos.Scheduler):
                 self.waiting -= 1
             driver.launch(offer, tasks, refuse_seconds=0.1 if self.waiting else 3600)
 
-    def update(self, driver, status):
+    def update(self, driver, status) -> Any:
         if status["state"] in ("TASK_FINISHED", "TASK_FAILED"):
             self.ended[status["task_id"]["value"]] = status["state"]
             if len(self.ended) == self.count:
