@@ -1,1 +1,1 @@
-//! Real processes, real containers, real clients.
+//! What needs real processes: see `benches/`. Holds no code of its own.
