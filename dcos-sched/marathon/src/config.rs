@@ -90,7 +90,7 @@ impl Default for Config {
             max_running_deployments: 100,
             max_apps: None,
             decline_offer_duration: Duration::from_mins(2),
-            min_revive_offers_interval: Duration::from_secs(1),
+            min_revive_offers_interval: Duration::from_millis(200),
             task_launch_confirm_timeout: Duration::from_mins(5),
             task_launch_timeout: Duration::from_mins(5),
             reconciliation_interval: Duration::from_mins(10),

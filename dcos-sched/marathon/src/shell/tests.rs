@@ -318,3 +318,4 @@ async fn marathons_own_health_checks_are_performed() {
     assert_eq!(results[0]["alive"], json!(true), "{results}");
     marathon.idle().await;
 }
+
