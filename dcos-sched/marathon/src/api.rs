@@ -25,6 +25,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue
 use http::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::deployment::Plan;
 use crate::shell::Mailbox;
@@ -36,13 +37,23 @@ use request::Request;
 type Reply = Result<Response, Error>;
 
 /// The API over a running core.
-pub fn router(mailbox: Mailbox) -> Router {
-    Router::new().fallback(serve).with_state(mailbox)
+///
+/// Event streams end with `ending`, since they would never end by themselves.
+pub fn router(mailbox: Mailbox, ending: CancellationToken) -> Router {
+    let state = Api { mailbox, ending };
+    Router::new().fallback(serve).with_state(state)
 }
 
-async fn serve(State(mailbox): State<Mailbox>, request: HttpRequest) -> Response {
+#[derive(Clone, Debug)]
+struct Api {
+    mailbox: Mailbox,
+    ending: CancellationToken,
+}
+
+async fn serve(State(api): State<Api>, request: HttpRequest) -> Response {
+    let mailbox = &api.mailbox;
     let mut response = match Request::read(request).await {
-        Ok(request) => match dispatch(&mailbox, &request).await {
+        Ok(request) => match dispatch(&api, &request).await {
             Ok(response) => response,
             Err(error) => json_with(error.status(), &error.body()),
         },
@@ -64,7 +75,7 @@ async fn serve(State(mailbox): State<Mailbox>, request: HttpRequest) -> Response
             HeaderValue::from_static(value),
         );
     }
-    let leader = format!("http://{}", leader(&mailbox));
+    let leader = format!("http://{}", leader(mailbox));
     if let Ok(leader) = HeaderValue::from_str(&leader) {
         headers.insert(HeaderName::from_static("x-marathon-leader"), leader);
     }
@@ -78,7 +89,8 @@ fn leader(mailbox: &Mailbox) -> String {
 }
 
 /// Finds who answers.
-async fn dispatch(mailbox: &Mailbox, request: &Request) -> Reply {
+async fn dispatch(api: &Api, request: &Request) -> Reply {
+    let mailbox = &api.mailbox;
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     let get = request.method == Method::GET || request.method == Method::HEAD;
     match (&request.method, path.as_slice()) {
@@ -92,7 +104,7 @@ async fn dispatch(mailbox: &Mailbox, request: &Request) -> Reply {
         (_, ["v2", "plugins"]) if get => Ok(json_of(&json!({"plugins": []}))),
         // Without pods the list of them is empty; clients ask for it beside that of apps.
         (_, ["v2", "pods"] | ["v2", "pods", "::status"]) if get => Ok(json_of(&json!([]))),
-        (_, ["v2", "events"]) if get => Ok(events::stream(mailbox, request).await),
+        (_, ["v2", "events"]) if get => Ok(events::stream(api, request).await),
         (_, ["v2", "queue"]) if get => Ok(queue::list(mailbox, request)),
         (&Method::DELETE, ["v2", "queue", id @ .., "delay"]) => {
             queue::reset_delay(mailbox, &PathId::absolute(&id.join("/"))).await

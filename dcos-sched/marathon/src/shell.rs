@@ -15,7 +15,6 @@ mod link;
 mod mailbox;
 mod probes;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +24,7 @@ use dcos_core::time::Time;
 use dcos_proto::scheduler::Call;
 use dcos_sched::sdk::{DriverError, SchedulerTransport};
 use dcos_store::{Fence, StateStore, StoreError, Transaction};
-use tokio::net::TcpListener;
+use dcos_wire::{Listener, Server};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -53,9 +52,6 @@ pub enum RunError {
     /// A client asked this Marathon to give up its leadership.
     #[error("the leadership was abdicated")]
     Abdicated,
-    /// The HTTP server failed.
-    #[error("the HTTP server failed")]
-    Http(#[source] std::io::Error),
 }
 
 /// Runs a Marathon until `cancel` fires: takes up what `store` holds, stays subscribed through
@@ -70,7 +66,7 @@ pub async fn run(
     store: Arc<dyn StateStore>,
     fence: Fence,
     transport: Arc<dyn SchedulerTransport>,
-    listener: TcpListener,
+    listener: Listener,
     cancel: CancellationToken,
 ) -> Result<(), RunError> {
     let config = Arc::new(config);
@@ -87,14 +83,13 @@ pub async fn run(
         abdication.clone(),
     );
 
-    let ending = cancel.child_token();
-    let _end_with_me = ending.clone().drop_guard();
-    let service = api::router(mailbox.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    let server =
-        axum::serve(listener, service).with_graceful_shutdown(ending.clone().cancelled_owned());
+    // The server ends first, so that what it accepted is still answered; then the rest is dropped.
+    let server = Server::new(api::router(mailbox.clone(), cancel.clone())).serve(listener, cancel);
+    let work = CancellationToken::new();
+    let _end_with_me = work.clone().drop_guard();
     let (calls, outgoing) = mpsc::unbounded_channel();
-    let linked = link::run(mailbox.clone(), transport, outgoing, &ending);
-    let probing = probes::run(mailbox, ending.clone());
+    let linked = link::run(mailbox.clone(), transport, outgoing, &work);
+    let probing = probes::run(mailbox, work.clone());
     let keeper = Keeper {
         core,
         store,
@@ -106,9 +101,9 @@ pub async fn run(
     };
 
     tokio::select! {
-        ended = keeper.run(&ending) => ended?,
+        _ = server => {}
+        ended = keeper.run() => ended?,
         ended = linked => ended?,
-        ended = async { server.await } => ended.map_err(RunError::Http)?,
         () = probing => {}
         () = abdication.cancelled() => return Err(RunError::Abdicated),
     }
@@ -148,7 +143,7 @@ struct Keeper {
 const MOST_LETTERS: usize = 256;
 
 impl Keeper {
-    async fn run(mut self, ending: &CancellationToken) -> Result<(), RunError> {
+    async fn run(mut self) -> Result<(), RunError> {
         self.settle(Vec::new()).await?;
         loop {
             let wait = self
@@ -159,7 +154,6 @@ impl Keeper {
                 });
             let mut letters = Vec::new();
             tokio::select! {
-                () = ending.cancelled() => return Ok(()),
                 () = tokio::time::sleep(wait) => self.core.handle(now(), Input::Tick),
                 count = self.inbox.recv_many(&mut letters, MOST_LETTERS) => {
                     if count == 0 {

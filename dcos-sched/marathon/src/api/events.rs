@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::debug;
 
+use super::Api;
 use super::request::Request;
 use crate::event::Event;
 use crate::shell::Mailbox;
 
-pub(super) async fn stream(mailbox: &Mailbox, request: &Request) -> Response {
+pub(super) async fn stream(api: &Api, request: &Request) -> Response {
+    let mailbox = &api.mailbox;
     let kinds: BTreeSet<String> = request.params("event_type").map(str::to_owned).collect();
     let events = mailbox.listen();
     let client = request.client.clone();
@@ -25,7 +27,8 @@ pub(super) async fn stream(mailbox: &Mailbox, request: &Request) -> Response {
         client,
     };
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(10)).text("");
-    Sse::new(frames(events, kinds, farewell))
+    let ended = api.ending.clone().cancelled_owned();
+    Sse::new(frames(events, kinds, farewell).take_until(ended))
         .keep_alive(keep_alive)
         .into_response()
 }

@@ -1,11 +1,10 @@
 //! A request taken apart: pieces of the path, parameters, body.
 
-use std::net::SocketAddr;
-
 use axum::body::to_bytes;
-use axum::extract::{ConnectInfo, Request as HttpRequest};
+use axum::extract::Request as HttpRequest;
 use axum::response::Response;
 use bytes::Bytes;
+use dcos_wire::Peer;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
 
@@ -33,8 +32,8 @@ pub(super) struct Request {
 impl Request {
     pub(super) async fn read(request: HttpRequest) -> Result<Self, Response> {
         let (parts, body) = request.into_parts();
-        let client = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let client = client.map_or_else(|| "unknown".to_owned(), |info| info.0.ip().to_string());
+        let client = parts.extensions.get::<Peer>().and_then(Peer::ip);
+        let client = client.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
         let body = to_bytes(body, LARGEST_BODY).await.map_err(|_| {
             let text = format!("The body is not readable or longer than {LARGEST_BODY} bytes");
             json_with(StatusCode::PAYLOAD_TOO_LARGE, &json!({"message": text}))

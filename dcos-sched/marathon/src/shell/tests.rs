@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dcos_store::{EmbeddedStore, Fence, MemoryElection, MemoryStore, StateStore};
+use dcos_wire::Listener;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -65,8 +66,8 @@ impl Running {
         mesos: Arc<Mesos>,
         config: Config,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.address().unwrap();
         let cancel = CancellationToken::new();
         let transport = Arc::new(mesos::Transport(Arc::clone(&mesos)));
         let config = Config {
@@ -318,4 +319,3 @@ async fn marathons_own_health_checks_are_performed() {
     assert_eq!(results[0]["alive"], json!(true), "{results}");
     marathon.idle().await;
 }
-
