@@ -9,8 +9,7 @@ use bytes::Bytes;
 use dcos_core::config::{Schema, Values};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
 use dcos_store::{Election as _, EmbeddedStore, SingleElection, StateStore};
-use dcos_wire::MediaType;
-use tokio::net::TcpListener;
+use dcos_wire::{Listener, MediaType};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -41,7 +40,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
             .context("marathon needs --master")?;
         let transport: Arc<dyn SchedulerTransport> =
             Arc::new(HttpTransport::new(masters.split(','), MediaType::Protobuf));
-        let listener = TcpListener::bind((ip, values.port("marathon_port")))
+        let listener = Listener::tcp((ip, values.port("marathon_port")).into())
             .await
             .context("marathon_port")?;
         let leadership = SingleElection::new(&work_dir, "marathon")
@@ -81,7 +80,7 @@ fn components(values: &Values) -> anyhow::Result<Vec<&'static str>> {
 }
 
 /// Marathon's settings out of the program's.
-fn marathon(values: &Values, listener: &TcpListener) -> anyhow::Result<dcos_marathon::Config> {
+fn marathon(values: &Values, listener: &Listener) -> anyhow::Result<dcos_marathon::Config> {
     let user = values
         .opt_text("marathon_mesos_user")
         .or_else(|| std::env::var("USER").ok());
@@ -93,7 +92,7 @@ fn marathon(values: &Values, listener: &TcpListener) -> anyhow::Result<dcos_mara
         hostname: values
             .opt_text("hostname")
             .unwrap_or_else(|| values.text("ip")),
-        http_port: listener.local_addr()?.port(),
+        http_port: listener.address().map_or(0, |address| address.port()),
         master: values.opt_text("master").unwrap_or_default(),
         failover_timeout: values.duration("marathon_failover_timeout"),
         features: values
