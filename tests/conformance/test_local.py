@@ -1,0 +1,105 @@
+"""`dcos local`: a cluster with one command, and a host left as it was found."""
+
+import json
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from cluster import binary
+
+
+def dcos(*words: str, folder: Path) -> str:
+    done = subprocess.run(
+        [binary("dcos"), *words], capture_output=True, text=True, timeout=120, check=False,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "DCOS_DIR": str(folder / "home"), "HOME": str(folder)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command(*words: str) -> set[str]:
+    """The lines a program prints, or nothing where it is absent or may not."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return set()
+    return set(done.stdout.splitlines())
+
+
+def host(folder: Path) -> dict[str, set[str]]:
+    """What a cluster could leave behind."""
+    mine = str(folder)
+    processes = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if mine in line or "dcos-agent" in line or "dcos-master" in line or "dcos-launcher" in line:
+                processes.add(line)
+    return {
+        "processes": processes,
+        "mounts": {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()},
+        "links": {line.split(": ")[1] for line in command("ip", "-o", "link")},
+        "network namespaces": command("ip", "netns"),
+        "cgroups": {str(path) for path in Path("/sys/fs/cgroup").glob("**/dcos-local*")},
+        "nftables": command("nft", "list", "tables"),
+        "files": {str(path) for path in folder.rglob("*") if "home" not in path.parts},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    yield tmp_path
+    subprocess.run([binary("dcos"), "local", "down", "--dir", str(tmp_path / "local")], check=False)
+
+
+def test_up_and_down_leave_the_host_as_it_was(folder):
+    before = host(folder)
+    local = ["--dir", str(folder / "local"), "--json"]
+    start = time.monotonic()
+    told = json.loads(dcos("local", "up", "--free-ports", "--sample", *local, folder=folder))
+    print(f"up in {time.monotonic() - start:.1f} s; told: {told}")
+    with urllib.request.urlopen(told["sample"], timeout=10) as answer:
+        assert b"Hello" in answer.read()
+
+    there = ["--master", told["master"], "--marathon", told["marathon"]]
+    (app,) = json.loads(dcos("marathon", "app", "list", "--json", *there, folder=folder))
+    assert app["id"] == "/hello" and app["tasksRunning"] == 1
+    (task,) = json.loads(dcos("task", "list", "--json", *there, folder=folder))
+    assert task["state"] == "TASK_RUNNING"
+    assert "GET /" in dcos("task", "log", task["id"], "stderr", *there, folder=folder)
+    assert "stdout" in dcos("task", "ls", task["id"], *there, folder=folder)
+    assert "active" in dcos("node", "list", *there, folder=folder)
+    assert "marathon" in dcos("service", "list", *there, folder=folder)
+    dcos("marathon", "app", "update", "/hello", "instances=2", *there, folder=folder)
+    assert len(json.loads(dcos("task", "list", "--json", *there, folder=folder))) == 2
+    status = json.loads(dcos("local", "status", *local, folder=folder))
+    assert status["agents"] == 1 and all(process["alive"] for process in status["processes"])
+
+    dcos("local", "down", *local, folder=folder)
+    after = host(folder)
+    for kind, things in after.items():
+        assert things - before[kind] == set(), f"{kind} left behind"
+
+
+def test_down_cleans_up_after_a_crash(folder):
+    before = host(folder)
+    local = ["--dir", str(folder / "local"), "--json"]
+    dcos("local", "up", "--free-ports", "--sample", *local, folder=folder)
+    for process in json.loads(dcos("local", "status", *local, folder=folder))["processes"]:
+        subprocess.run(["kill", "-9", str(process["pid"])], check=True)
+    dcos("local", "down", *local, folder=folder)
+    for kind, things in host(folder).items():
+        assert things - before[kind] == set(), f"{kind} left behind"
+
+
+def test_mistakes_are_told(folder):
+    done = subprocess.run(
+        [binary("dcos"), "node", "list"], capture_output=True, text=True, check=False,
+        env={"DCOS_DIR": str(folder / "none")},
+    )
+    assert done.returncode == 1 and "dcos cluster setup" in done.stderr
