@@ -46,7 +46,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         let leadership = SingleElection::new(&work_dir, "marathon")
             .campaign(Bytes::new())
             .await?;
-        let config = marathon(&values, &listener)?;
+        let config = marathon(&values, &listener);
         let (store, stop) = (Arc::clone(&store), stop.clone());
         running.spawn(async move {
             let fence = leadership.fence();
@@ -80,12 +80,12 @@ fn components(values: &Values) -> anyhow::Result<Vec<&'static str>> {
 }
 
 /// Marathon's settings out of the program's.
-fn marathon(values: &Values, listener: &Listener) -> anyhow::Result<dcos_marathon::Config> {
+fn marathon(values: &Values, listener: &Listener) -> dcos_marathon::Config {
     let user = values
         .opt_text("marathon_mesos_user")
         .or_else(|| std::env::var("USER").ok());
     let defaults = dcos_marathon::Config::default();
-    Ok(dcos_marathon::Config {
+    dcos_marathon::Config {
         framework_name: values.text("marathon_framework_name"),
         mesos_user: user.unwrap_or(defaults.mesos_user),
         mesos_role: values.text("marathon_mesos_role"),
@@ -101,5 +101,5 @@ fn marathon(values: &Values, listener: &Listener) -> anyhow::Result<dcos_maratho
             .into_iter()
             .collect(),
         ..dcos_marathon::Config::default()
-    })
+    }
 }
