@@ -69,7 +69,8 @@ test: setup ## Every test: Rust, Python, conformance with unmodified clients, re
 	@$(CARGO) test --doc -q
 	$(call say,The generated message code is what the schema says)
 	@$(CARGO) test -q -p regen
-	$(MAKE) python
+	$(call say,Building the Python package)
+	@cd bindings/python && VIRTUAL_ENV=$(abspath $(VENV)) ../../$(VENV)/bin/maturin develop -q
 	$(call say,Python types)
 	@if command -v node >/dev/null; then $(VENV)/bin/pyright -p bindings/python; else echo 'skipped: pyright needs node'; fi
 	$(call say,Python tests and conformance of unmodified clients)
