@@ -1,1 +1,38 @@
-//! Names: the DNS server and the Mesos-DNS HTTP API.
+//! Names: a DNS server for the zones of `dcos-net`, with upstream forwarding, and the HTTP API of
+//! Mesos-DNS.
+//!
+//! The program feeds [`Snapshot`](dcos_net::Snapshot)s of the cluster through a watch channel; what
+//! is asked is answered from the latest. A snapshot without a leader changes nothing, so that names
+//! survive a failover.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use dcos_dns::{Config, Server};
+//! use dcos_net::Snapshot;
+//! use tokio::sync::watch;
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let config = Config { listen: vec!["127.0.0.1:0".parse()?], http: None, ..Config::default() };
+//! let server = Server::bind(config).await?;
+//! println!("dig @127.0.0.1 -p {} leader.mesos", server.addresses()[0].port());
+//! let (snapshots, latest) = watch::channel(Arc::new(Snapshot::default()));
+//! let stop = CancellationToken::new();
+//! let serving = tokio::spawn(server.run(latest, stop.clone()));
+//! stop.cancel();
+//! serving.await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! What it does not hold: how names are made (`dcos_net::names`), and where snapshots come from.
+
+mod answer;
+mod config;
+mod forward;
+mod http;
+mod served;
+mod server;
+mod sockets;
+
+pub use config::{Config, PORT, UNPRIVILEGED_PORT, resolvers};
+pub use server::{BindError, Server, run};

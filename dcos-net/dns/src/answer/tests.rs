@@ -1,0 +1,230 @@
+use dcos_net::names::{Config, publish};
+use dcos_net::{Agent, Snapshot, Task};
+use hickory_proto::op::{Message, Metadata};
+
+use super::*;
+
+const RULES: Rules = Rules {
+    external: true,
+    set_truncate_bit: true,
+};
+
+/// A cluster with one task `web` that has `ports` ports.
+fn served(ports: u16) -> Served {
+    let snapshot = Snapshot {
+        leader: Some("10.0.0.1:5050".parse().unwrap()),
+        agents: vec![Agent::new("a-S0", "10.0.1.1".parse().unwrap(), 5051)],
+        tasks: vec![Task {
+            ports: (0..ports).map(|port| 31_000 + port).collect(),
+            ..Task::new("web.1", "web", "marathon", "a-S0")
+        }],
+        ..Snapshot::default()
+    };
+    Served {
+        names: publish(&snapshot, &Config::default()),
+        serial: 7,
+        ready: true,
+    }
+}
+
+fn query(name: &str, kind: RecordType) -> Message {
+    let mut query = Message::query();
+    query.metadata.recursion_desired = true;
+    query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+    query
+}
+
+fn answer(query: &Message, served: &Served, tcp: bool) -> Message {
+    match judge(&query.to_vec().unwrap(), served, RULES, tcp) {
+        Verdict::Answer(answer) => Message::from_vec(&answer).unwrap(),
+        other => panic!("expected an answer: {other:?}"),
+    }
+}
+
+/// The outcome in a line: code, flags, and how many records each section has.
+fn outcome(name: &str, kind: RecordType) -> String {
+    let reply = answer(&query(name, kind), &served(2), false);
+    let Metadata {
+        response_code,
+        authoritative,
+        truncation,
+        ..
+    } = reply.metadata;
+    let flags = format!(
+        "{}{}",
+        if authoritative { " aa" } else { "" },
+        if truncation { " tc" } else { "" }
+    );
+    let counts = [
+        reply.answers.len(),
+        reply.authorities.len(),
+        reply.additionals.len(),
+    ];
+    format!("{response_code:?}{flags} {counts:?}")
+}
+
+#[test]
+fn each_kind_of_question_is_answered() {
+    for (name, kind, expected) in [
+        ("web.marathon.mesos.", RecordType::A, "NoError aa [1, 0, 0]"),
+        ("WEB.Marathon.MESOS.", RecordType::A, "NoError aa [1, 0, 0]"),
+        (
+            "web.marathon.mesos.",
+            RecordType::AAAA,
+            "NoError aa [0, 1, 0]",
+        ),
+        (
+            "web.marathon.mesos.",
+            RecordType::ANY,
+            "NoError aa [1, 0, 0]",
+        ),
+        ("marathon.mesos.", RecordType::A, "NoError aa [0, 1, 0]"),
+        (
+            "nobody.marathon.mesos.",
+            RecordType::A,
+            "NXDomain aa [0, 1, 0]",
+        ),
+        (
+            "nobody.marathon.mesos.",
+            RecordType::SRV,
+            "NXDomain aa [0, 1, 0]",
+        ),
+        (
+            "_web._tcp.marathon.mesos.",
+            RecordType::SRV,
+            "NoError aa [2, 0, 1]",
+        ),
+        (
+            "_web._tcp.*.marathon.mesos.",
+            RecordType::SRV,
+            "NoError aa [2, 0, 1]",
+        ),
+        ("mesos.", RecordType::SOA, "NoError aa [1, 0, 0]"),
+        ("mesos.", RecordType::NS, "NoError aa [1, 0, 1]"),
+        ("leader.mesos.", RecordType::SOA, "NoError aa [0, 1, 0]"),
+        ("mesos.", RecordType::AXFR, "Refused [0, 0, 0]"),
+        ("ready.spartan.", RecordType::A, "NoError aa [1, 0, 0]"),
+    ] {
+        assert_eq!(outcome(name, kind), expected, "{name} {kind}");
+    }
+}
+
+#[test]
+fn other_names_are_forwarded_or_refused() {
+    let other = query("Example.ORG.", RecordType::A).to_vec().unwrap();
+    match judge(&other, &served(0), RULES, false) {
+        Verdict::Forward { name, .. } => assert_eq!(name, "example.org."),
+        unexpected => panic!("expected to forward: {unexpected:?}"),
+    }
+    let rules = Rules {
+        external: false,
+        ..RULES
+    };
+    let Verdict::Answer(refused) = judge(&other, &served(0), rules, false) else {
+        panic!("expected a refusal");
+    };
+    assert_eq!(
+        Message::from_vec(&refused).unwrap().metadata.response_code,
+        ResponseCode::Refused
+    );
+}
+
+#[test]
+fn before_the_first_snapshot_names_are_neither_there_nor_not() {
+    let served = Served::nothing(&Config::default());
+    let reply = answer(&query("web.marathon.mesos.", RecordType::A), &served, false);
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+}
+
+#[test]
+fn answers_that_do_not_fit_are_cut_and_say_so() {
+    let served = served(100);
+    let mut query = query("_web._tcp.marathon.mesos.", RecordType::SRV);
+    let reply = answer(&query, &served, false);
+    assert!(reply.metadata.truncation && !reply.answers.is_empty() && reply.additionals.is_empty());
+    assert!(reply.to_vec().unwrap().len() <= 512);
+
+    let mut edns = Edns::new();
+    edns.set_max_payload(2048);
+    query.set_edns(edns);
+    let larger = answer(&query, &served, false);
+    assert!(larger.metadata.truncation && larger.answers.len() > reply.answers.len());
+    assert_eq!(
+        larger.edns.as_ref().map(Edns::max_payload),
+        Some(EDNS_PAYLOAD)
+    );
+
+    let whole = answer(&query, &served, true);
+    assert_eq!(
+        (whole.answers.len(), whole.metadata.truncation),
+        (100, false)
+    );
+    let quiet = Rules {
+        set_truncate_bit: false,
+        ..RULES
+    };
+    let Verdict::Answer(quiet) = judge(&query.to_vec().unwrap(), &served, quiet, false) else {
+        panic!("expected an answer");
+    };
+    assert!(!Message::from_vec(&quiet).unwrap().metadata.truncation);
+}
+
+#[test]
+fn each_query_gets_another_first_answer() {
+    let served = served(3);
+    let mut first = std::collections::BTreeSet::new();
+    let mut query = query("_web._tcp.marathon.mesos.", RecordType::SRV);
+    for id in 0..3 {
+        query.metadata.id = id;
+        let reply = answer(&query, &served, false);
+        first.insert(reply.answers[0].to_string());
+    }
+    assert_eq!(first.len(), 3, "{first:?}");
+}
+
+#[test]
+fn what_is_no_query_gets_the_right_word_or_none() {
+    let served = served(0);
+    let code = |packet: &[u8]| match judge(packet, &served, RULES, false) {
+        Verdict::Answer(answer) => Some(Message::from_vec(&answer).unwrap().metadata.response_code),
+        Verdict::Forward { .. } => panic!("forwarded"),
+        Verdict::Ignore => None,
+    };
+    let whole = query("leader.mesos.", RecordType::A);
+    let bytes = whole.to_vec().unwrap();
+    assert_eq!(code(&bytes[..11]), None, "shorter than a header");
+    assert_eq!(code(&bytes[..20]), Some(ResponseCode::FormErr));
+    let mut none = whole.clone();
+    none.queries.clear();
+    assert_eq!(code(&none.to_vec().unwrap()), Some(ResponseCode::FormErr));
+    let mut update = whole.clone();
+    update.metadata.op_code = OpCode::Update;
+    assert_eq!(code(&update.to_vec().unwrap()), Some(ResponseCode::NotImp));
+    let mut chaos = whole.clone();
+    chaos.queries[0].set_query_class(DNSClass::CH);
+    assert_eq!(code(&chaos.to_vec().unwrap()), Some(ResponseCode::Refused));
+    let mut newer = whole.clone();
+    let mut edns = Edns::new();
+    edns.set_version(1);
+    newer.set_edns(edns);
+    // 16 means BADVERS here and BADSIG elsewhere; hickory reads the latter.
+    assert_eq!(code(&newer.to_vec().unwrap()), Some(ResponseCode::BADSIG));
+    let mut response = whole;
+    response.metadata.message_type = MessageType::Response;
+    assert_eq!(code(&response.to_vec().unwrap()), None);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_packet_breaks_it(packet: Vec<u8>, tcp: bool) {
+        judge(&packet, &served(1), RULES, tcp);
+    }
+
+    #[test]
+    fn no_damaged_query_breaks_it(place in 0_usize..40, byte: u8) {
+        let mut packet = query("_web._tcp.marathon.mesos.", RecordType::SRV).to_vec().unwrap();
+        let place = place % packet.len();
+        packet[place] = byte;
+        judge(&packet, &served(1), RULES, false);
+    }
+}

@@ -1,0 +1,76 @@
+//! What a name server is told before it starts.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use dcos_net::names;
+
+/// The port resolvers ask; binding it takes root or `CAP_NET_BIND_SERVICE`.
+pub const PORT: u16 = 53;
+
+/// The port the default configuration binds, which anybody may.
+pub const UNPRIVILEGED_PORT: u16 = 5353;
+
+/// How a name server listens and answers. The defaults are those of DC/OS, but for the port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where DNS is served, UDP and TCP each. A host with several addresses should list them:
+    /// answers from a wildcard address leave by the address the kernel prefers, and
+    /// resolvers drop those that do not come from where they asked.
+    pub listen: Vec<SocketAddr>,
+    /// Where the HTTP API is served, if at all.
+    pub http: Option<SocketAddr>,
+    /// How names are made.
+    pub names: names::Config,
+    /// Whether names of other zones are asked of `resolvers`; otherwise they are refused.
+    pub external: bool,
+    /// Who is asked for names that are not ours; see [`resolvers`].
+    pub resolvers: Vec<SocketAddr>,
+    /// Zones (such as `corp.example`) that have resolvers of their own; the longest match counts.
+    pub zone_resolvers: BTreeMap<String, Vec<SocketAddr>>,
+    /// How long a resolver may take. A client that waits longer gets SERVFAIL.
+    pub timeout: Duration,
+    /// Whether a cut answer says so. Some old clients cannot cope with being told.
+    pub set_truncate_bit: bool,
+    /// Whether the HTTP API lists all names (`/v1/enumerate`, `/v1/axfr`).
+    pub enumeration: bool,
+    /// Forwarded queries in flight at a time; those beyond get SERVFAIL at once.
+    pub max_forwards: usize,
+    /// TCP clients at a time; those beyond wait in the kernel's queue.
+    pub max_connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let any = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        Self {
+            listen: vec![any(UNPRIVILEGED_PORT)],
+            http: Some(any(8123)),
+            names: names::Config::default(),
+            external: true,
+            resolvers: Vec::new(),
+            zone_resolvers: BTreeMap::new(),
+            timeout: Duration::from_secs(5),
+            set_truncate_bit: true,
+            enumeration: true,
+            max_forwards: 1024,
+            max_connections: 1024,
+        }
+    }
+}
+
+/// The resolvers a `resolv.conf` names.
+///
+/// ```
+/// let found = dcos_dns::resolvers("search corp\nnameserver 10.0.0.2\nnameserver ::1 # local\n");
+/// assert_eq!(found, ["10.0.0.2:53".parse()?, "[::1]:53".parse()?]);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+pub fn resolvers(resolv_conf: &str) -> Vec<SocketAddr> {
+    let lines = resolv_conf.lines().map(str::split_whitespace);
+    lines
+        .filter_map(|mut words| (words.next() == Some("nameserver")).then(|| words.next())?)
+        .filter_map(|address| Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, PORT)))
+        .collect()
+}

@@ -1,0 +1,200 @@
+//! [`Forwarder`]: asks those who know the rest of the names.
+//!
+//! Of up to two resolvers all are asked, of more the two that failed least; the first answer wins
+//! ("dual dispatch", dcos-net `dcos_dns_handler`). Packets pass through unread but for their id,
+//! which is drawn anew for each hop so that answers are hard to forge.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hickory_proto::op::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+/// Knows whom to ask, and how they fared.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    zones: BTreeMap<String, Vec<Resolver>>,
+    others: Vec<Resolver>,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Resolver {
+    address: SocketAddr,
+    failures: AtomicU64,
+}
+
+impl Forwarder {
+    pub(crate) fn new(
+        others: &[SocketAddr],
+        zones: &BTreeMap<String, Vec<SocketAddr>>,
+        timeout: Duration,
+    ) -> Self {
+        let resolver = |address: &SocketAddr| Resolver {
+            address: *address,
+            failures: AtomicU64::new(0),
+        };
+        let resolvers = |addresses: &[SocketAddr]| addresses.iter().map(resolver).collect();
+        let zone = |(zone, addresses): (&String, &Vec<SocketAddr>)| {
+            let zone = format!("{}.", zone.trim_matches('.').to_ascii_lowercase());
+            (zone, resolvers(addresses))
+        };
+        Self {
+            zones: zones.iter().map(zone).collect(),
+            others: resolvers(others),
+            timeout,
+        }
+    }
+
+    /// Whether there is anybody to ask about `name`.
+    pub(crate) fn knows_whom_to_ask(&self, name: &str) -> bool {
+        !self.resolvers(name).is_empty()
+    }
+
+    /// The answer of the first resolver that has one, ready to be sent back.
+    pub(crate) async fn ask(&self, query: &[u8], name: &str, tcp: bool) -> Option<Vec<u8>> {
+        let mut candidates: Vec<&Resolver> = self.resolvers(name).iter().collect();
+        // The sort is stable, so the turn decides among those that failed equally often.
+        let turn = usize::from(random_id()) % candidates.len().max(1);
+        candidates.rotate_left(turn);
+        candidates.sort_by_key(|resolver| resolver.failures.load(Ordering::Relaxed));
+        let mut candidates = candidates.into_iter();
+        match (candidates.next(), candidates.next()) {
+            (Some(one), Some(other)) => {
+                let (one, other) = (
+                    self.ask_one(one, query, tcp),
+                    self.ask_one(other, query, tcp),
+                );
+                first(one, other).await
+            }
+            (Some(only), None) => self.ask_one(only, query, tcp).await,
+            (None, _) => None,
+        }
+    }
+
+    fn resolvers(&self, name: &str) -> &[Resolver] {
+        let mut suffix = name;
+        loop {
+            if let Some(resolvers) = self.zones.get(suffix) {
+                return resolvers;
+            }
+            match suffix.split_once('.') {
+                Some((_, parent)) if !parent.is_empty() => suffix = parent,
+                _ => return &self.others,
+            }
+        }
+    }
+
+    async fn ask_one(&self, resolver: &Resolver, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
+        let mut packet = query.to_vec();
+        let id = packet.first_chunk_mut::<2>()?;
+        let asked = *id;
+        *id = random_id().to_be_bytes();
+        let exchange = async {
+            if tcp {
+                over_tcp(resolver.address, &packet).await
+            } else {
+                over_udp(resolver.address, &packet).await
+            }
+        };
+        let failure = match timeout(self.timeout, exchange).await {
+            Ok(Ok(mut answer)) => {
+                answer[..2].copy_from_slice(&asked);
+                return Some(answer);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        resolver.failures.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(resolver = %resolver.address, error = %failure, "a resolver did not answer");
+        None
+    }
+}
+
+/// The sooner answer that is not a server failure; else whatever answer there is.
+async fn first(
+    one: impl Future<Output = Option<Vec<u8>>>,
+    other: impl Future<Output = Option<Vec<u8>>>,
+) -> Option<Vec<u8>> {
+    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
+    tokio::select! {
+        answer = &mut one => settle(answer, other).await,
+        answer = &mut other => settle(answer, one).await,
+    }
+}
+
+async fn settle(
+    sooner: Option<Vec<u8>>,
+    later: impl Future<Output = Option<Vec<u8>>>,
+) -> Option<Vec<u8>> {
+    match sooner {
+        Some(answer) if is_usable(&answer) => Some(answer),
+        sooner => later.await.or(sooner),
+    }
+}
+
+/// Whether an answer is about the name, rather than about trouble of the resolver.
+fn is_usable(answer: &[u8]) -> bool {
+    const SERVER_FAILURE: u8 = 2;
+    const REFUSED: u8 = 5;
+    !matches!(answer[3] & 0x0F, SERVER_FAILURE | REFUSED)
+}
+
+fn random_id() -> u16 {
+    Message::query().metadata.id
+}
+
+/// A socket of its own each time: its random port is half of what a forger must guess.
+async fn over_udp(resolver: SocketAddr, packet: &[u8]) -> io::Result<Vec<u8>> {
+    let any = match resolver {
+        SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(resolver).await?;
+    socket.send(packet).await?;
+    let mut answer = vec![0; 65_535];
+    loop {
+        let length = socket.recv(&mut answer).await?;
+        if answers(&answer[..length], packet) {
+            answer.truncate(length);
+            return Ok(answer);
+        }
+    }
+}
+
+async fn over_tcp(resolver: SocketAddr, packet: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u16::try_from(packet.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut stream = TcpStream::connect(resolver).await?;
+    stream
+        .write_all(&[&length.to_be_bytes(), packet].concat())
+        .await?;
+    let mut answer = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut answer).await?;
+    if answers(&answer, packet) {
+        Ok(answer)
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+/// Whether a packet is the answer to this query: its id, and its question byte for byte.
+fn answers(answer: &[u8], query: &[u8]) -> bool {
+    const HEADER: usize = 12;
+    let question = |packet: &[u8]| {
+        let mut end = HEADER;
+        while *packet.get(end)? != 0 {
+            end += usize::from(packet[end]) + 1;
+        }
+        packet.get(HEADER..end + 5).map(<[u8]>::to_ascii_lowercase)
+    };
+    answer.len() >= HEADER
+        && answer[..2] == query[..2]
+        && answer[2] & 0x80 != 0
+        && (question(answer) == question(query) || answer[4..6] == [0, 0])
+}

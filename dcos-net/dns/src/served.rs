@@ -1,0 +1,93 @@
+//! [`Served`]: what the latest good snapshot says, and the loop that keeps it so.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dcos_net::Snapshot;
+use dcos_net::names::{self, Published};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The zones that are answered from.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) names: Published,
+    /// Grows with each publication.
+    pub(crate) serial: u32,
+    /// Whether there was a snapshot with a leader yet. Before, our names are neither there nor not.
+    pub(crate) ready: bool,
+}
+
+impl Served {
+    pub(crate) fn nothing(config: &names::Config) -> Self {
+        let names = names::publish(&Snapshot::default(), config);
+        Self {
+            names,
+            serial: 0,
+            ready: false,
+        }
+    }
+}
+
+/// The least time between two publications, so that a storm of task changes costs little. Names are
+/// remembered by clients for at least five seconds anyway.
+const PACE: Duration = Duration::from_millis(100);
+
+/// Publishes the latest snapshot whenever there is a new one.
+pub(crate) async fn publish(
+    config: names::Config,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    served: watch::Sender<Arc<Served>>,
+    stop: CancellationToken,
+) {
+    let config = Arc::new(config);
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        if snapshot.leader.is_some() {
+            let config = Arc::clone(&config);
+            let made =
+                tokio::task::spawn_blocking(move || names::publish(&snapshot, &config)).await;
+            match made {
+                Ok(names) => {
+                    let serial = next_serial(served.borrow().serial);
+                    tracing::debug!(serial, tasks = tasks(&names), "names published");
+                    served.send_replace(Arc::new(Served {
+                        names,
+                        serial,
+                        ready: true,
+                    }));
+                }
+                Err(error) => tracing::error!(%error, "names could not be made; keeping the last"),
+            }
+        }
+        let next = async {
+            tokio::time::sleep(PACE).await;
+            snapshots.changed().await
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = next => if changed.is_err() {
+                // Whoever told us of the cluster has ended; what it last said goes on being served.
+                return stop.cancelled().await;
+            },
+        }
+    }
+}
+
+fn tasks(names: &Published) -> usize {
+    names
+        .enumeration
+        .iter()
+        .map(|framework| framework.tasks.len())
+        .sum()
+}
+
+/// Serials follow the clock, as in Mesos-DNS, but never stand still.
+fn next_serial(last: u32) -> u32 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    #[expect(clippy::cast_possible_truncation, reason = "serials wrap, RFC 1982")]
+    let now = now.as_secs() as u32;
+    now.max(last.wrapping_add(1))
+}

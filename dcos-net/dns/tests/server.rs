@@ -1,0 +1,368 @@
+//! A server on loopback, asked by `dig` (Debian's `bind9-dnsutils`) and over HTTP.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and says what it skips"
+)]
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dcos_dns::{Config, Server};
+use dcos_net::{Agent, Discovery, Framework, Port, Snapshot, Task, names};
+use dcos_wire::Client;
+use serde_json::{Value, json};
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+fn cluster() -> Snapshot {
+    let port = Port {
+        number: 8080,
+        name: "http".into(),
+        protocol: "tcp".into(),
+    };
+    let mut tasks = vec![Task {
+        ports: vec![31000],
+        discovery: Some(Discovery {
+            name: "web.prod".into(),
+            ports: vec![port],
+        }),
+        container_ips: vec!["9.0.0.5".parse().unwrap(), "fd01::5".parse().unwrap()],
+        ..Task::new("web.1", "web.prod", "marathon", "a-S0")
+    }];
+    tasks.extend((0..120).map(|number| Task {
+        ports: vec![32_000 + number],
+        ..Task::new(format!("many.{number}"), "many", "marathon", "a-S0")
+    }));
+    Snapshot {
+        leader: Some("10.0.0.1:5050".parse().unwrap()),
+        masters: vec!["10.0.0.1".parse().unwrap()],
+        agents: vec![Agent::new("a-S0", "10.0.1.1".parse().unwrap(), 5051)],
+        frameworks: vec![Framework {
+            name: "marathon".into(),
+            ip: None,
+            port: None,
+        }],
+        tasks,
+    }
+}
+
+/// A running server, stopped when dropped.
+struct Running {
+    dns: SocketAddr,
+    http: Option<SocketAddr>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    _stop: DropGuard,
+}
+
+async fn start(snapshot: Snapshot, config: Config) -> Running {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let config = Config {
+        listen: vec![any],
+        http: config.http.map(|_| any),
+        ..config
+    };
+    let server = Server::bind(config).await.unwrap();
+    let (dns, http) = (server.addresses()[0], server.http_address());
+    let (snapshots, latest) = watch::channel(Arc::new(snapshot));
+    let stop = CancellationToken::new();
+    tokio::spawn(server.run(latest, stop.clone()));
+    Running {
+        dns,
+        http,
+        snapshots,
+        _stop: stop.drop_guard(),
+    }
+}
+
+/// What `dig` prints, without the lines that differ from run to run.
+async fn dig(server: SocketAddr, arguments: &str) -> String {
+    let mut command = Command::new("dig");
+    command
+        .arg(format!("@{}", server.ip()))
+        .args(["-p", &server.port().to_string()]);
+    command
+        .args(["+tries=1", "+time=8", "+nocookie"])
+        .args(arguments.split_whitespace());
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .unwrap()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// As [`dig`], but asks again while the server has not published yet.
+async fn dig_ready(server: SocketAddr, arguments: &str) -> String {
+    let begin = Instant::now();
+    loop {
+        let found = dig(server, arguments).await;
+        if !found.contains("SERVFAIL") || begin.elapsed() > Duration::from_secs(20) {
+            return found;
+        }
+    }
+}
+
+fn has_dig() -> bool {
+    let found = Command::new("dig").arg("-v").output().is_ok();
+    if !found {
+        println!("skipped: `dig` is not installed (bind9-dnsutils)");
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dig_finds_the_names_of_a_cluster() {
+    if !has_dig() {
+        return;
+    }
+    let running = start(cluster(), Config::default()).await;
+    assert!(
+        dig_ready(running.dns, "leader.mesos")
+            .await
+            .contains("10.0.0.1")
+    );
+    for (asked, expected) in [
+        ("leader.mesos +short", "10.0.0.1\n"),
+        ("master0.mesos +short", "10.0.0.1\n"),
+        ("slave.mesos +short", "10.0.1.1\n"),
+        ("web.prod.marathon.mesos +short", "10.0.1.1\n"),
+        ("web-prod.marathon.mesos +short", "10.0.1.1\n"),
+        (
+            "web-prod.marathon.containerip.dcos.thisdcos.directory +short",
+            "9.0.0.5\n",
+        ),
+        (
+            "web-prod.marathon.autoip.dcos.thisdcos.directory AAAA +short",
+            "fd01::5\n",
+        ),
+        ("_leader._tcp.mesos SRV +short", "0 1 5050 leader.mesos.\n"),
+        (
+            "_http._web-prod._tcp.marathon.mesos SRV +short",
+            "0 1 8080 web-prod-e844k-s0.marathon.mesos.\n",
+        ),
+        (
+            "_web-prod._udp.marathon.slave.mesos SRV +short",
+            "0 1 31000 web-prod-e844k-s0.marathon.slave.mesos.\n",
+        ),
+        ("ready.spartan +short", "127.0.0.1\n"),
+        ("zk-5.zk +short", "10.0.0.1\n"),
+        ("leader.mesos +tcp +short", "10.0.0.1\n"),
+        ("leader.mesos +noedns +short", "10.0.0.1\n"),
+        ("mesos NS +short", "ns1.mesos.\n"),
+    ] {
+        assert_eq!(dig(running.dns, asked).await, expected, "{asked}");
+    }
+    for (asked, expected) in [
+        ("leader.mesos +nostats", "60\tIN\tA\t10.0.0.1"),
+        ("leader.mesos +nostats", "flags: qr aa rd ra;"),
+        ("ready.spartan +nostats", "5\tIN\tA\t127.0.0.1"),
+        (
+            "_web-prod._tcp.marathon.mesos SRV +nostats",
+            "web-prod-e844k-s0.marathon.mesos. 60 IN\tA\t10.0.1.1",
+        ),
+        ("nobody.mesos +nostats", "status: NXDOMAIN"),
+        ("nobody.mesos +nostats", "SOA\tns1.mesos. root.ns1.mesos."),
+        ("leader.mesos AAAA +nostats", "status: NOERROR"),
+        ("example.org +nostats", "status: REFUSED"),
+        ("leader.mesos +edns=1 +noednsneg", "status: BADVERS"),
+    ] {
+        let found = dig(running.dns, asked).await;
+        assert!(
+            found.contains(expected),
+            "{asked}: expected {expected:?} in {found}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_are_cut_and_whole_over_tcp() {
+    if !has_dig() {
+        return;
+    }
+    let running = start(cluster(), Config::default()).await;
+    dig_ready(running.dns, "leader.mesos").await;
+    let many = "_many._tcp.marathon.mesos SRV";
+    let cut = dig(running.dns, &format!("{many} +ignore")).await;
+    assert!(cut.contains(" tc "), "{cut}");
+    let whole = dig(running.dns, &format!("{many} +short")).await;
+    assert_eq!(
+        whole
+            .lines()
+            .filter(|line| line.starts_with("0 1 32"))
+            .count(),
+        120,
+        "{whole}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_names_are_asked_of_resolvers_even_if_some_are_silent() {
+    if !has_dig() {
+        return;
+    }
+    let named = |domain: &str| Config {
+        names: names::Config {
+            domain: domain.into(),
+            ..names::Config::default()
+        },
+        http: None,
+        ..Config::default()
+    };
+    let upstream = start(cluster(), named("corp")).await;
+    let special = start(cluster(), named("special")).await;
+    assert!(
+        dig_ready(upstream.dns, "leader.corp")
+            .await
+            .contains("10.0.0.1")
+    );
+    assert!(
+        dig_ready(special.dns, "leader.special")
+            .await
+            .contains("10.0.0.1")
+    );
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+
+    let running = start(
+        cluster(),
+        Config {
+            resolvers: vec![silent.local_addr().unwrap(), upstream.dns],
+            zone_resolvers: [("Special.".into(), vec![special.dns])].into(),
+            timeout: Duration::from_millis(600),
+            http: None,
+            ..Config::default()
+        },
+    )
+    .await;
+    for (asked, expected) in [
+        ("leader.corp", "10.0.0.1"),
+        ("leader.corp +tcp", "10.0.0.1"),
+        ("nobody.corp", "NXDOMAIN"),
+        ("leader.special", "10.0.0.1"),
+        ("_many._tcp.marathon.corp SRV +short", "0 1 32119 "),
+    ] {
+        let found = dig(running.dns, asked).await;
+        assert!(
+            found.contains(expected),
+            "{asked}: expected {expected:?} in {found}"
+        );
+    }
+
+    let alone = start(
+        cluster(),
+        Config {
+            resolvers: vec![silent.local_addr().unwrap()],
+            timeout: Duration::from_millis(300),
+            http: None,
+            ..Config::default()
+        },
+    )
+    .await;
+    let found = dig(alone.dns, "leader.corp").await;
+    assert!(found.contains("SERVFAIL"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_follow_the_cluster_and_survive_its_leader() {
+    if !has_dig() {
+        return;
+    }
+    let running = start(
+        Snapshot::default(),
+        Config {
+            http: None,
+            ..Config::default()
+        },
+    )
+    .await;
+    assert!(dig(running.dns, "leader.mesos").await.contains("SERVFAIL"));
+    running.snapshots.send_replace(Arc::new(cluster()));
+    assert!(
+        dig_ready(running.dns, "web-prod.marathon.mesos")
+            .await
+            .contains("10.0.1.1")
+    );
+
+    running.snapshots.send_replace(Arc::new(Snapshot {
+        leader: None,
+        ..Snapshot::default()
+    }));
+    let next = Snapshot {
+        leader: Some("10.0.0.2:5050".parse().unwrap()),
+        ..cluster()
+    };
+    assert!(
+        dig(running.dns, "web-prod.marathon.mesos")
+            .await
+            .contains("10.0.1.1")
+    );
+    running.snapshots.send_replace(Arc::new(next));
+    let begin = Instant::now();
+    while dig(running.dns, "leader.mesos +short").await != "10.0.0.2\n" {
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "the new leader is not named"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_http_api_is_that_of_mesos_dns() {
+    let running = start(cluster(), Config::default()).await;
+    let (client, http) = (Client::new(), running.http.unwrap());
+    let ask = async |path: &str| -> Value {
+        let answer = client.get(&format!("http://{http}{path}")).await.unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    };
+    let begin = Instant::now();
+    while ask("/v1/hosts/leader.mesos").await[0]["ip"] == "" {
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "nothing is published"
+        );
+    }
+    assert_eq!(ask("/v1/version").await["Service"], "Mesos-DNS");
+    assert_eq!(
+        ask("/v1/hosts/Leader.mesos").await,
+        json!([{"host": "leader.mesos.", "ip": "10.0.0.1"}])
+    );
+    assert_eq!(
+        ask("/v1/hosts/nobody.mesos").await,
+        json!([{"host": "", "ip": ""}])
+    );
+    assert_eq!(
+        ask("/v1/services/_web-prod._tcp.marathon.mesos").await,
+        json!([{
+            "service": "_web-prod._tcp.marathon.mesos",
+            "host": "web-prod-e844k-s0.marathon.mesos.",
+            "ip": "10.0.1.1",
+            "port": "8080",
+        }])
+    );
+    let none = json!([{"service": "", "host": "", "ip": "", "port": ""}]);
+    assert_eq!(ask("/v1/services/_nobody._tcp.marathon.mesos").await, none);
+    let axfr = ask("/v1/axfr").await;
+    assert_eq!(axfr["Records"]["As"]["leader.mesos."], json!(["10.0.0.1"]));
+    assert_eq!(
+        (&axfr["Domain"], &axfr["TTL"]),
+        (&json!("mesos"), &json!(60))
+    );
+    let framework = &ask("/v1/enumerate").await["frameworks"][0];
+    assert_eq!(
+        (&framework["name"], &framework["tasks"][0]["id"]),
+        (&json!("marathon"), &json!("web.1"))
+    );
+    assert_eq!(framework["tasks"][0]["records"][0]["rtype"], "A");
+    assert_eq!(
+        ask("/v1/config").await["IPSources"],
+        json!(["host", "netinfo"])
+    );
+    let ports = client
+        .get(&format!("http://{http}/v1/hosts/leader.mesos/ports"))
+        .await
+        .unwrap();
+    assert_eq!(ports.status(), 501);
+}
