@@ -286,10 +286,14 @@ async fn a_launcher_that_dies_is_replaced_and_its_containers_are_lost() {
     let node = Node::new();
     let universal = node.recovered(&[]).await;
     let id = ContainerId::root("lost");
-    universal
-        .launch(&id, node.task(&id, "sleep 1000"))
-        .await
-        .unwrap();
+    let script = "echo $$; exec sleep 1000";
+    universal.launch(&id, node.task(&id, script)).await.unwrap();
+    let task = loop {
+        if let Ok(pid) = node.read(&id, "stdout").trim().parse::<i32>() {
+            break pid;
+        }
+        tokio::task::yield_now().await;
+    };
     let pid = universal.status(&id).await.unwrap().executor_pid.unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let parent = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap();
@@ -297,6 +301,9 @@ async fn a_launcher_that_dies_is_replaced_and_its_containers_are_lost() {
     assert!(killed.success());
     let end = universal.wait(&id).await.unwrap();
     assert_eq!(end.status, None);
+    while Path::new(&format!("/proc/{task}/cmdline")).exists() {
+        tokio::task::yield_now().await;
+    }
     let id = ContainerId::root("next");
     universal.launch(&id, node.task(&id, "true")).await.unwrap();
     assert!(universal.wait(&id).await.unwrap().succeeded());

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{setsid, umask};
+use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid, move_into_link_name_space,
     set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
@@ -292,6 +292,8 @@ fn become_command(plan: &Plan, stdio: &[OwnedFd]) -> Result<Never, Failure> {
             .collect(),
     )?;
     sys::reset_signals();
+    // Late, since a change of credentials clears it, and before filters may forbid it.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     if plan.no_new_privileges {
         install_filters(plan)?;
     }

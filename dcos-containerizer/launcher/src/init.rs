@@ -6,7 +6,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::process::{Pid, set_child_subreaper};
+use rustix::process::{Pid, Signal, set_child_subreaper, set_parent_process_death_signal};
 use rustix::thread::set_name;
 
 use crate::process;
@@ -19,6 +19,8 @@ pub(crate) fn become_init(pause: bool) {
     // Fails only on kernels before 3.4; process 1 of a namespace adopts without it.
     let _ = set_child_subreaper(Pid::from_raw(1));
     sys::block_signals();
+    // A container that nobody watches over must not go on: its agent is told that it is lost.
+    let _ = set_parent_process_death_signal(Some(Signal::POWER));
 }
 
 /// Serves `command` until it ends, or, without one, until asked to end; never returns.
@@ -36,6 +38,7 @@ pub(crate) fn serve(command: Option<i32>, report: &OwnedFd) -> ! {
                     end(status, report);
                 }
             }
+            Some(libc::SIGPWR) => end(libc::SIGKILL, report),
             Some(signal @ (libc::SIGTERM | libc::SIGINT)) if command.is_none() => {
                 // A wait status of death by a signal is its number.
                 end(signal, report);
