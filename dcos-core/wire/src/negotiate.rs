@@ -5,6 +5,8 @@
 //! Departure: a parameter such as `; charset=utf-8` behind the content type is ignored, where
 //! Mesos answers 415.
 
+use bytes::Bytes;
+use dcos_proto::json::{self, Dialect};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -34,6 +36,31 @@ impl MediaType {
     /// As a header's value.
     pub const fn header(self) -> HeaderValue {
         HeaderValue::from_static(self.as_str())
+    }
+
+    /// A message of API v1 in this form.
+    pub fn encode<M: dcos_proto::Message>(self, message: &M) -> Bytes {
+        match self {
+            Self::Json => json::to_vec(message, Dialect::V1).into(),
+            Self::Protobuf => message.encode_to_vec().into(),
+        }
+    }
+
+    /// Reads a message of API v1 that is in this form.
+    ///
+    /// # Errors
+    /// 400: it is not of this form, or lacks what is required.
+    pub fn decode<M: dcos_proto::Message>(self, body: &[u8]) -> Result<M, Refusal> {
+        match self {
+            Self::Json => json::from_slice(body, Dialect::V1).map_err(|error| {
+                let text = format!("Failed to convert JSON into {}: {error}", M::NAME);
+                Refusal::bad_request(text)
+            }),
+            Self::Protobuf => dcos_proto::decode(body).map_err(|error| {
+                let text = format!("Failed to parse body into {}: {error}", M::NAME);
+                Refusal::bad_request(text)
+            }),
+        }
     }
 
     /// The form a request's body is in, by its `Content-Type`.
@@ -179,6 +206,17 @@ mod tests {
         check("text/html", None);
         let absent = MediaType::of_answer(&HeaderMap::new());
         assert_eq!(absent, Ok(MediaType::Json));
+    }
+
+    #[test]
+    fn messages_pass_through_either_form() {
+        use dcos_proto::mesos::TaskId;
+        for media in MediaType::ALL {
+            let encoded = media.encode(&TaskId::from("t1"));
+            assert_eq!(media.decode(&encoded), Ok(TaskId::from("t1")));
+            let broken = media.decode::<TaskId>(b"x").unwrap_err();
+            assert_eq!(broken.status, StatusCode::BAD_REQUEST);
+        }
     }
 
     #[test]
