@@ -63,9 +63,14 @@ impl Agent {
         self.review(config);
     }
 
-    /// Hands `resources` (not allocated) to nobody else.
+    /// Hands `resources` (not allocated, a portion of what is available) to nobody else.
     pub(super) fn hold(&mut self, config: &Config, resources: &Resources) {
-        self.available -= &exclusive(resources);
+        // Whole agents are the rule, and need no arithmetic.
+        if self.is_plain && resources.len() == self.available.len() {
+            self.available = Resources::new();
+        } else {
+            self.available -= &exclusive(resources);
+        }
         self.review(config);
     }
 

@@ -18,6 +18,10 @@ enum Meets {
     These(BTreeSet<usize>),
 }
 
+/// From this many on it is cheaper to meet everyone, who are in order already, than to bring
+/// these in order for each agent.
+const MANY: usize = 16;
+
 impl HierarchicalDrf {
     /// Grants what is due to be decided.
     pub(super) fn round(&mut self, now: Time) -> Vec<Grant> {
@@ -65,13 +69,18 @@ impl HierarchicalDrf {
                         .is_none_or(|names| names.contains(&agent.spec.hostname))
             })
         };
-        if agenda.everything {
+        if agenda.everything || agenda.leaves.len() >= MANY {
             let all = self.agents.keys().filter(|agent| is_open(*agent));
             return all.map(|agent| (agent, Meets::Everyone)).collect();
         }
+        for agent in agenda.agents.into_iter().filter(|agent| is_open(*agent)) {
+            meetings.insert(agent, Meets::Everyone);
+        }
         if !agenda.leaves.is_empty() {
             for agent in self.agents.keys().filter(|agent| is_open(*agent)) {
-                meetings.insert(agent, Meets::These(agenda.leaves.clone()));
+                meetings
+                    .entry(agent)
+                    .or_insert_with(|| Meets::These(agenda.leaves.clone()));
             }
         }
         for (agent, leaves) in agenda.pairs {
@@ -80,14 +89,11 @@ impl HierarchicalDrf {
             }
             match meetings
                 .entry(agent)
-                .or_insert_with(|| Meets::These(BTreeSet::new()))
+                .or_insert(Meets::These(BTreeSet::new()))
             {
                 Meets::These(some) => some.extend(leaves),
                 Meets::Everyone => {}
             }
-        }
-        for agent in agenda.agents.into_iter().filter(|agent| is_open(*agent)) {
-            meetings.insert(agent, Meets::Everyone);
         }
         meetings
     }

@@ -176,9 +176,11 @@ impl Tree {
     /// Charges a leaf, and all above it, for what it was granted.
     pub(super) fn charge(&mut self, leaf: usize, amounts: &Amounts) {
         for at in self.path(leaf) {
-            self.nodes[at].grants += 1;
+            let node = &mut self.nodes[at];
+            node.grants += 1;
+            node.allocated.add(amounts);
+            self.settle(at);
         }
-        self.recharge(leaf, amounts);
     }
 
     /// Charges a leaf, and all above it, for what it holds already.
