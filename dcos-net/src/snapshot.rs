@@ -291,3 +291,66 @@ fn read_discovery(discovery: &mesos::DiscoveryInfo) -> Option<Discovery> {
         ports: ports.collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use dcos_proto::json::{self, Dialect};
+
+    use super::*;
+
+    #[test]
+    fn a_masters_state_is_read() {
+        let state = r#"{
+          "get_agents": {"agents": [
+            {"agent_info": {"id": {"value": "a-S0"}, "hostname": "h"}, "active": true,
+             "version": "1.11.0", "pid": "slave(1)@10.0.1.1:5051"},
+            {"agent_info": {"id": {"value": "a-S1"}, "hostname": "h"}, "active": true,
+             "version": "1.11.0", "pid": "nonsense"}]},
+          "get_frameworks": {"frameworks": [
+            {"framework_info": {"id": {"value": "f"}, "user": "root", "name": "marathon",
+             "hostname": "10.0.0.1"}, "active": true, "connected": true, "recovered": false}]},
+          "get_tasks": {"tasks": [
+            {"name": "web", "task_id": {"value": "web.1"}, "framework_id": {"value": "f"},
+             "agent_id": {"value": "a-S0"}, "state": "TASK_RUNNING",
+             "resources": [{"name": "ports", "type": "RANGES",
+               "ranges": {"range": [{"begin": 31000, "end": 31001}, {"begin": 70000, "end": 80000}]}}],
+             "discovery": {"visibility": "CLUSTER", "name": "web",
+               "ports": {"ports": [{"number": 80, "name": "http", "protocol": "tcp"}]}},
+             "statuses": [
+               {"task_id": {"value": "web.1"}, "state": "TASK_RUNNING", "timestamp": 2.0,
+                "container_status": {"network_infos": [{"ip_addresses": [{"ip_address": "9.0.0.5"}]}]}},
+               {"task_id": {"value": "web.1"}, "state": "TASK_RUNNING", "timestamp": 1.0,
+                "container_status": {"network_infos": [{"ip_addresses": [{"ip_address": "9.0.0.4"}]}]}}]},
+            {"name": "new", "task_id": {"value": "new.1"}, "framework_id": {"value": "f"},
+             "agent_id": {"value": "a-S0"}, "state": "TASK_STAGING"}]}}"#;
+        let state: response::GetState = json::from_slice(state.as_bytes(), Dialect::V1).unwrap();
+        let snapshot = Snapshot::read(&state, None, Vec::new());
+        let task = Task {
+            container_ips: vec!["9.0.0.5".parse().unwrap()],
+            ports: vec![31_000, 31_001],
+            discovery: Some(Discovery {
+                name: "web".into(),
+                ports: vec![Port {
+                    number: 80,
+                    name: "http".into(),
+                    protocol: "tcp".into(),
+                }],
+            }),
+            ..Task::new("web.1", "web", "marathon", "a-S0")
+        };
+        let ip = Some("10.0.0.1".parse().unwrap());
+        assert_eq!(
+            snapshot,
+            Snapshot {
+                agents: vec![Agent::new("a-S0", "10.0.1.1".parse().unwrap(), 5051)],
+                frameworks: vec![Framework {
+                    name: "marathon".into(),
+                    ip,
+                    port: None
+                }],
+                tasks: vec![task],
+                ..Snapshot::default()
+            }
+        );
+    }
+}
