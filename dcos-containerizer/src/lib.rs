@@ -1,8 +1,12 @@
 //! One node's containers: agent, isolators, provisioner, fetcher.
 
+pub mod agent;
 pub mod check;
+pub mod checkpoint;
 pub mod containerizer;
+pub mod executor;
 pub mod fetcher;
 pub mod isolator;
 pub mod logger;
 pub mod provisioner;
+mod states;

@@ -1,0 +1,49 @@
+//! The agent: one node's half of the cluster, between the master and the node's containers.
+//!
+//! [`Agent`] is a pure state machine: it registers with the master, runs tasks in executors,
+//! keeps their updates until they are acknowledged, and says what must be on disk before what.
+//! [`run`] is its shell: it waits for messages, calls, ends of containers and deadlines, feeds
+//! the core, and carries out its [`Action`]s.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `core` | the state machine's outer shape: inputs, actions, deadlines |
+//! | `registration` | finding, joining, watching and re-joining the master |
+//! | `tasks` | tasks and groups on their way from the master to an executor |
+//! | `executors` | an executor's life, from launch to its last acknowledged update |
+//! | `status` | task states, status updates, acknowledgements |
+//! | `updates` | which update is sent when |
+//! | `recovery` | taking up what an earlier agent left |
+//! | `gc` | when sandboxes are deleted |
+//! | `shell`, `http`, ... | clocks, disks, sockets |
+//!
+//! Source: Mesos 1.11 `src/slave/slave.cpp`; departures are named where they are.
+
+mod config;
+mod containers;
+mod core;
+pub mod detect;
+mod executors;
+mod gc;
+mod handle;
+mod http;
+mod records;
+mod recovery;
+mod registration;
+mod runner;
+mod shell;
+mod status;
+mod streams;
+mod tasks;
+mod updates;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, ConfigError, OPTIONS};
+pub use core::Agent;
+pub use gc::Age;
+pub use records::{ExecutorKey, ExecutorState};
+pub use shell::{AgentError, run};
+pub use words::{Action, FromMaster, Input, Settings, ToMaster};

@@ -1,0 +1,229 @@
+//! What an operator may set, under the original's names.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dcos_core::attributes;
+use dcos_core::config::{Spec, Values};
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::mesos::{Attribute, DomainInfo};
+
+/// The options of the agent itself; containerizer and isolators have their own.
+pub const OPTIONS: &[Spec] = &[
+    Spec::text("master")
+        .required()
+        .help("the master: host:port, or a file that holds it"),
+    Spec::path("work_dir")
+        .required()
+        .help("sandboxes and checkpoints; has to survive a reboot"),
+    Spec::text("ip").help("the address to listen on and to be known by"),
+    Spec::port("port")
+        .default("5051")
+        .help("the port to listen on; 0 takes a free one"),
+    Spec::text("advertise_ip").help("the address to be known by, if it is another one"),
+    Spec::text("advertise_port").help("the port to be known by, if it is another one"),
+    Spec::text("hostname").help("the name to be known by; absent, the host's own"),
+    Spec::text("resources").help("such as `cpus:4;mem:2048`; what is missing is detected"),
+    Spec::text("default_role")
+        .default("*")
+        .help("whose resources are those without a role"),
+    Spec::text("attributes").help("such as `rack:r1;ssd:yes`"),
+    Spec::json("domain").help("the fault domain, as a DomainInfo"),
+    Spec::duration("registration_backoff_factor")
+        .default("1secs")
+        .help("upper bound of the first random delay before registering; doubles up to 1mins"),
+    Spec::duration("executor_registration_timeout")
+        .default("1mins")
+        .help("how long an executor may take to register, fetching and image pulls included"),
+    Spec::duration("executor_reregistration_timeout")
+        .default("2secs")
+        .help("how long a restarted agent waits for its custom executors; at most 15secs"),
+    Spec::duration("executor_shutdown_grace_period")
+        .default("5secs")
+        .help("how long an executor may take to end"),
+    Spec::duration("recovery_timeout")
+        .default("15mins")
+        .help("how long executors outlive the agent"),
+    Spec::json("executor_environment_variables")
+        .help("an object: what executors find in their environment"),
+    Spec::switch("switch_user")
+        .default("true")
+        .help("run tasks as their user"),
+    Spec::duration("gc_delay")
+        .default("1weeks")
+        .help("how long sandboxes are kept at most"),
+    Spec::number("gc_disk_headroom")
+        .default("0.1")
+        .help("the share of the disk to keep free of sandboxes, from 0 to 1"),
+    Spec::duration("disk_watch_interval")
+        .default("1mins")
+        .help("how often the disk's use is measured"),
+    Spec::integer("max_completed_executors_per_framework", 0, 1_000_000)
+        .default("150")
+        .help("how many ended executors of a framework are remembered"),
+    Spec::choice("recover", &["reconnect", "cleanup"])
+        .default("reconnect")
+        .help("keep what an earlier agent left running, or end it and stop"),
+];
+
+/// The agent's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The master: `host:port`, `master@ip:port`, or `file:///path` to a file that holds it.
+    pub master: String,
+    /// Sandboxes and checkpoints.
+    pub work_dir: PathBuf,
+    /// The address and port to be known by, where they differ from those listened on.
+    pub advertise: (Option<IpAddr>, Option<u16>),
+    /// The name to be known by; absent, the host's own.
+    pub hostname: Option<String>,
+    /// What the node has, as text or JSON; what is missing is detected.
+    pub resources: String,
+    /// Whose resources are those without a role.
+    pub default_role: String,
+    /// What describes the node.
+    pub attributes: Vec<Attribute>,
+    /// Region and zone.
+    pub domain: Option<DomainInfo>,
+    /// See [`Settings`](super::Settings).
+    pub registration_backoff_factor: Duration,
+    /// See [`Settings`](super::Settings).
+    pub executor_registration_timeout: Duration,
+    /// See [`Settings`](super::Settings).
+    pub executor_reregistration_timeout: Duration,
+    /// See [`Settings`](super::Settings).
+    pub executor_shutdown_grace_period: Duration,
+    /// See [`Settings`](super::Settings).
+    pub recovery_timeout: Duration,
+    /// See [`Settings`](super::Settings).
+    pub executor_environment: BTreeMap<String, String>,
+    /// See [`Settings`](super::Settings).
+    pub switch_user: bool,
+    /// How long sandboxes are kept at most.
+    pub gc_delay: Duration,
+    /// The share of the disk to keep free of sandboxes.
+    pub gc_disk_headroom: f64,
+    /// How often the disk's use is measured.
+    pub disk_watch_interval: Duration,
+    /// See [`Settings`](super::Settings).
+    pub max_completed_executors_per_framework: usize,
+    /// End what an earlier agent left running, then stop.
+    pub cleanup: bool,
+    /// Every option as text, for `/flags`.
+    pub flags: BTreeMap<String, String>,
+}
+
+/// A value that its kind allows and the agent does not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// The option.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Config {
+    /// The defaults, for `master` and `work_dir`.
+    pub fn new(master: impl Into<String>, work_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            master: master.into(),
+            work_dir: work_dir.into(),
+            advertise: (None, None),
+            hostname: None,
+            resources: String::new(),
+            default_role: "*".to_owned(),
+            attributes: Vec::new(),
+            domain: None,
+            registration_backoff_factor: Duration::from_secs(1),
+            executor_registration_timeout: Duration::from_mins(1),
+            executor_reregistration_timeout: Duration::from_secs(2),
+            executor_shutdown_grace_period: Duration::from_secs(5),
+            recovery_timeout: Duration::from_mins(15),
+            executor_environment: BTreeMap::new(),
+            switch_user: true,
+            gc_delay: Duration::from_hours(7 * 24),
+            gc_disk_headroom: 0.1,
+            disk_watch_interval: Duration::from_mins(1),
+            max_completed_executors_per_framework: 150,
+            cleanup: false,
+            flags: BTreeMap::new(),
+        }
+    }
+
+    /// From values of [`OPTIONS`].
+    ///
+    /// # Errors
+    /// The first value that makes no sense.
+    pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        let wrong = |key, problem: &dyn std::fmt::Display| ConfigError {
+            key,
+            problem: problem.to_string(),
+        };
+        let advertise_ip = values
+            .opt_text("advertise_ip")
+            .or_else(|| values.opt_text("ip"));
+        let advertise_ip = advertise_ip
+            .filter(|ip| ip != "0.0.0.0" && ip != "::")
+            .map(|ip| ip.parse().map_err(|error| wrong("advertise_ip", &error)))
+            .transpose()?;
+        let advertise_port = values
+            .opt_text("advertise_port")
+            .map(|port| {
+                port.parse()
+                    .map_err(|error| wrong("advertise_port", &error))
+            })
+            .transpose()?;
+        let attributes = attributes::parse(&values.opt_text("attributes").unwrap_or_default())
+            .map_err(|error| wrong("attributes", &error))?;
+        let domain = values
+            .opt_json("domain")
+            .map(|value| json::from_value(&value, Dialect::V1))
+            .transpose()
+            .map_err(|error| wrong("domain", &error))?;
+        let variables = values
+            .opt_json("executor_environment_variables")
+            .map(environment);
+        let headroom = values.number("gc_disk_headroom");
+        if !(0.0..=1.0).contains(&headroom) {
+            return Err(wrong("gc_disk_headroom", &"it has to be from 0 to 1"));
+        }
+        let reregistration = values.duration("executor_reregistration_timeout");
+        if reregistration > Duration::from_secs(15) {
+            let problem = "it may be at most 15secs";
+            return Err(wrong("executor_reregistration_timeout", &problem));
+        }
+        Ok(Self {
+            advertise: (advertise_ip, advertise_port),
+            hostname: values.opt_text("hostname"),
+            resources: values.opt_text("resources").unwrap_or_default(),
+            default_role: values.text("default_role"),
+            attributes,
+            domain,
+            registration_backoff_factor: values.duration("registration_backoff_factor"),
+            executor_registration_timeout: values.duration("executor_registration_timeout"),
+            executor_reregistration_timeout: reregistration,
+            executor_shutdown_grace_period: values.duration("executor_shutdown_grace_period"),
+            recovery_timeout: values.duration("recovery_timeout"),
+            executor_environment: variables
+                .transpose()
+                .map_err(|error| wrong("executor_environment_variables", &error))?
+                .unwrap_or_default(),
+            switch_user: values.switch("switch_user"),
+            gc_delay: values.duration("gc_delay"),
+            gc_disk_headroom: headroom,
+            disk_watch_interval: values.duration("disk_watch_interval"),
+            max_completed_executors_per_framework: values
+                .count("max_completed_executors_per_framework"),
+            cleanup: values.text("recover") == "cleanup",
+            flags: values.flags(),
+            ..Self::new(values.text("master"), values.path("work_dir"))
+        })
+    }
+}
+
+fn environment(value: serde_json::Value) -> Result<BTreeMap<String, String>, serde_json::Error> {
+    serde_json::from_value(value)
+}

@@ -1,0 +1,174 @@
+//! What containers of executors and tasks are made of: directories, environments, resources.
+//!
+//! Source: Mesos 1.11 `executorEnvironment` (`src/slave/slave.cpp`), `paths.hpp`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dcos_core::units::format_duration;
+use dcos_proto::mesos::{ContainerId, DurationInfo, TaskInfo};
+
+use super::core::Agent;
+use super::records::{Executor, ExecutorKey};
+use super::tasks::environment_of;
+use super::words::Action;
+use crate::checkpoint::paths;
+use crate::containerizer::{ContainerClass, ContainerConfig};
+use crate::executor::HostedKind;
+
+/// Where programs are looked for when nobody says otherwise.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Agent {
+    /// Where an executor's run finds its files.
+    pub(super) fn sandbox(&self, key: &ExecutorKey, container: &ContainerId) -> PathBuf {
+        let agent = self.info.id.clone().unwrap_or_default();
+        paths::sandbox(&self.settings.work_dir, &agent, key, container)
+    }
+
+    /// The container of an executor: for a command task, the task itself.
+    pub(super) fn executor_container(&self, executor: &Executor) -> ContainerConfig {
+        let kind = executor.hosted.as_ref().map(crate::executor::Hosted::kind);
+        let mut environment = self.environment(executor);
+        let command = match kind {
+            Some(HostedKind::Default) => None,
+            _ => executor.info.command.clone(),
+        };
+        if let Some(command) = &command {
+            environment.extend(environment_of(command));
+        }
+        ContainerConfig {
+            class: match kind {
+                Some(HostedKind::Default) => ContainerClass::Holder,
+                _ => ContainerClass::Task,
+            },
+            user: self.user(executor, command.as_ref().and_then(|c| c.user.clone())),
+            command,
+            container: executor.info.container.clone(),
+            resources: executor.resources(),
+            limits: executor.limits(),
+            environment,
+            directory: executor.directory.clone(),
+            ..ContainerConfig::default()
+        }
+    }
+
+    /// The container of one task of a default executor.
+    pub(super) fn nested_container(
+        &self,
+        executor: &Executor,
+        task: &TaskInfo,
+        container: &ContainerId,
+    ) -> ContainerConfig {
+        let mut environment = self.environment(executor);
+        let user = task
+            .command
+            .as_ref()
+            .and_then(|command| command.user.clone());
+        let executor_user = || executor.info.command.as_ref()?.user.clone();
+        if let Some(command) = &task.command {
+            environment.extend(environment_of(command));
+        }
+        let directory = paths::nested_sandbox(&executor.directory, container);
+        environment.insert(
+            "MESOS_DIRECTORY".to_owned(),
+            directory.display().to_string(),
+        );
+        ContainerConfig {
+            class: ContainerClass::Task,
+            user: self.user(executor, user.or_else(executor_user)),
+            command: task.command.clone(),
+            container: task.container.clone(),
+            resources: task.resources.clone(),
+            limits: task.limits.clone(),
+            environment,
+            directory,
+            ..ContainerConfig::default()
+        }
+    }
+
+    /// Tells the containerizer what an executor that runs may use now.
+    pub(super) fn resize(&mut self, key: &ExecutorKey) {
+        let Some(executor) = self.executor(key) else {
+            return;
+        };
+        if executor.hosts(HostedKind::Command) || executor.state.is_over() || executor.destroying {
+            return;
+        }
+        let (resources, limits) = (executor.resources(), executor.limits());
+        let container = executor.container.clone();
+        self.act(Action::Resize(container, resources, limits));
+    }
+
+    fn user(&self, executor: &Executor, own: Option<String>) -> Option<String> {
+        if !self.settings.switch_user {
+            return None;
+        }
+        let framework = self.frameworks.get(executor.info.framework_id.as_ref()?)?;
+        own.or_else(|| Some(framework.info.user.clone()).filter(|user| !user.is_empty()))
+    }
+
+    /// What every process of an executor finds in its environment.
+    fn environment(&self, executor: &Executor) -> BTreeMap<String, String> {
+        let key = executor.key();
+        let settings = &self.settings;
+        let mut all = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
+        all.extend(settings.executor_environment.clone());
+        let mut set = |name: &str, value: String| {
+            all.insert(name.to_owned(), value);
+        };
+        let ip = settings.endpoint.rsplit_once(':').map_or("", |(ip, _)| ip);
+        set("LIBPROCESS_IP", ip.trim_matches(['[', ']']).to_owned());
+        set("LIBPROCESS_PORT", "0".to_owned());
+        set("MESOS_FRAMEWORK_ID", key.framework.value);
+        set("MESOS_EXECUTOR_ID", key.executor.value);
+        set(
+            "MESOS_SLAVE_ID",
+            self.info.id.clone().unwrap_or_default().value,
+        );
+        set("MESOS_SLAVE_PID", settings.pid.clone());
+        set("MESOS_AGENT_ENDPOINT", settings.endpoint.clone());
+        set("MESOS_DIRECTORY", executor.directory.display().to_string());
+        set("MESOS_HTTP_COMMAND_EXECUTOR", "0".to_owned());
+        set(
+            "MESOS_CHECKPOINT",
+            u8::from(executor.checkpoint).to_string(),
+        );
+        if executor.checkpoint {
+            set(
+                "MESOS_RECOVERY_TIMEOUT",
+                format_duration(settings.recovery_timeout),
+            );
+            let backoff = settings.executor_reregistration_timeout;
+            set("MESOS_SUBSCRIPTION_BACKOFF_MAX", format_duration(backoff));
+        }
+        let grace = self.shutdown_grace(executor);
+        set(
+            "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD",
+            format_duration(grace),
+        );
+        if let Some(role) = allocation_role(executor) {
+            set("MESOS_ALLOCATION_ROLE", role);
+        }
+        all
+    }
+
+    /// How long an executor may take to end after SHUTDOWN.
+    pub(super) fn shutdown_grace(&self, executor: &Executor) -> Duration {
+        let own = executor.info.shutdown_grace_period.map(duration_of);
+        own.unwrap_or(self.settings.executor_shutdown_grace_period)
+    }
+}
+
+fn allocation_role(executor: &Executor) -> Option<String> {
+    let resources = executor.resources();
+    let allocation = resources
+        .iter()
+        .find_map(|resource| resource.allocation_info.clone());
+    allocation?.role
+}
+
+fn duration_of(info: DurationInfo) -> Duration {
+    Duration::from_nanos(u64::try_from(info.nanoseconds).unwrap_or(0))
+}

@@ -1,0 +1,265 @@
+//! Taking up what an earlier agent left: its checkpoints, and the containers found beside them.
+//!
+//! Source: Mesos 1.11 `Slave::recover`, `Framework::recoverExecutor`, `reregisterExecutorTimeout`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use dcos_core::seed::Seed;
+use dcos_core::time::Time;
+use dcos_core::units::format_duration;
+use dcos_proto::internal::{StatusUpdateRecord, status_update_record};
+use dcos_proto::mesos::framework_info::capability;
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{AgentInfo, ContainerId, FrameworkId};
+
+use super::core::Agent;
+use super::gc::{Age, Gc};
+use super::records::{Executor, ExecutorKey, ExecutorState, Framework, TaskRecord};
+use super::registration::Registration;
+use super::updates::Updates;
+use super::words::{Action, Settings};
+use crate::checkpoint::{ExecutorCheckpoint, FrameworkCheckpoint, RunCheckpoint, State, paths};
+use crate::containerizer::{ContainerTermination, Recovered};
+use crate::executor::Hosted;
+
+impl Agent {
+    /// The agent that goes on from `state`, which is empty on a new node.
+    ///
+    /// `info` describes the node as it is now; its id comes from `state`. `containers` is what the
+    /// containerizer recovered: each of [`State::containers`] and what is nested in them.
+    pub fn recover(
+        now: Time,
+        settings: Settings,
+        seed: &Seed,
+        info: AgentInfo,
+        state: State,
+        mut containers: BTreeMap<ContainerId, Recovered>,
+    ) -> Self {
+        let age = Age {
+            delay: settings.gc_delay,
+            headroom: settings.gc_disk_headroom,
+        };
+        let id = state.agent.and_then(|agent| agent.id);
+        let mut agent = Self {
+            settings,
+            uuids: seed.stream("uuids"),
+            jitter: seed.stream("jitter"),
+            info: AgentInfo {
+                id,
+                checkpoint: Some(true),
+                ..info
+            },
+            checkpointed: state.resources,
+            drain: state.drain.map(|config| (config, now)),
+            registration: Registration::NoMaster,
+            reconnecting_until: None,
+            terminating: None,
+            frameworks: BTreeMap::new(),
+            completed: VecDeque::new(),
+            by_container: BTreeMap::new(),
+            updates: Updates::default(),
+            gc: Gc::new(age),
+            actions: VecDeque::new(),
+        };
+        agent.updates.pause();
+        let mut live = Vec::new();
+        for (id, framework) in state.frameworks {
+            live.extend(agent.recover_framework(now, &id, framework, &containers));
+        }
+        for key in live {
+            agent.take_up(now, &key, &mut containers);
+        }
+        agent.wait_for_custom_executors(now);
+        agent
+    }
+
+    /// Rebuilds a framework's records; returns its executors whose end is not on disk.
+    fn recover_framework(
+        &mut self,
+        now: Time,
+        id: &FrameworkId,
+        checkpoint: FrameworkCheckpoint,
+        containers: &BTreeMap<ContainerId, Recovered>,
+    ) -> Vec<ExecutorKey> {
+        let mut framework = Framework::new(checkpoint.info, checkpoint.pid);
+        let mut live = Vec::new();
+        for checkpoint in checkpoint.executors {
+            for run in checkpoint.runs.clone() {
+                let ended = run.ended;
+                let executor = self.recover_executor(now, &framework, &checkpoint, run, containers);
+                let key = executor.key();
+                if let Some(ended) = ended {
+                    self.schedule_deletion(ended, &executor);
+                }
+                if executor.is_done() {
+                    framework.completed.push_back(executor);
+                    continue;
+                }
+                self.by_container
+                    .insert(executor.container.value.clone(), key.clone());
+                if ended.is_none() {
+                    live.push(key);
+                }
+                framework
+                    .executors
+                    .insert(executor.info.executor_id.clone(), executor);
+            }
+        }
+        let excess = framework.completed.len();
+        let excess = excess.saturating_sub(self.settings.max_completed_executors_per_framework);
+        framework.completed.drain(..excess);
+        if framework.executors.is_empty() {
+            self.remember_framework(framework);
+        } else {
+            self.frameworks.insert(id.clone(), framework);
+        }
+        live
+    }
+
+    fn recover_executor(
+        &mut self,
+        now: Time,
+        framework: &Framework,
+        checkpoint: &ExecutorCheckpoint,
+        run: RunCheckpoint,
+        containers: &BTreeMap<ContainerId, Recovered>,
+    ) -> Executor {
+        let info = checkpoint.info.clone();
+        let key = ExecutorKey {
+            framework: framework.id(),
+            executor: info.executor_id.clone(),
+        };
+        let directory = self.sandbox(&key, &run.container);
+        let mut executor = Executor::new(info, run.container, directory);
+        executor.checkpoint = true;
+        let killing = framework.can(capability::Type::TaskKillingState);
+        executor.hosted = checkpoint.hosted.map(|kind| Hosted::new(kind, killing));
+        if run.ended.is_some() {
+            executor.state = ExecutorState::Terminated;
+        } else if executor.hosted.is_some() {
+            executor.state = ExecutorState::Running;
+        }
+        for task in run.tasks {
+            let id = task.checkpoint.task.task_id.clone();
+            let mut record = TaskRecord::new(task.checkpoint.task);
+            record.container = task.checkpoint.container;
+            record.group = task.checkpoint.group;
+            record.delivered = true;
+            for update in updates_of(&task.updates) {
+                record.note(update);
+            }
+            executor.next_group = executor.next_group.max(record.group + 1);
+            let open = self.updates.recover(&key.framework, &id, &task.updates);
+            let ended = record.is_terminal();
+            if let (Some(hosted), Some(container)) = (&mut executor.hosted, &record.container)
+                && !ended
+                && (run.ended.is_none() || containers.contains_key(container))
+            {
+                let (task, state) = (record.info.clone(), record.state());
+                hosted.recover(now, task, container.clone(), state, record.group);
+            }
+            executor.tasks.insert(id.clone(), record);
+            if ended && !open {
+                executor.complete(&id);
+            }
+        }
+        executor
+    }
+
+    /// Takes up the containers of an executor whose end is not on disk.
+    fn take_up(
+        &mut self,
+        now: Time,
+        key: &ExecutorKey,
+        containers: &mut BTreeMap<ContainerId, Recovered>,
+    ) {
+        let Some(executor) = self.executor(key) else {
+            return;
+        };
+        let root = executor.container.clone();
+        let mut wanted = BTreeSet::from([root.clone()]);
+        wanted.extend(
+            executor
+                .tasks
+                .values()
+                .filter_map(|task| task.container.clone().filter(|_| !task.is_terminal())),
+        );
+        let lost = || {
+            let message = "the container was not found after a restart of the agent";
+            Recovered::Ended(ContainerTermination::lost(message))
+        };
+        // Nested containers first: the end of the executor's own speaks for all that are left.
+        let root_state = containers.remove(&root).unwrap_or_else(lost);
+        wanted.remove(&root);
+        for nested in wanted {
+            match containers.remove(&nested).unwrap_or_else(lost) {
+                Recovered::Running => self.act(Action::Watch(nested)),
+                Recovered::Ended(termination) => self.ended(now, &nested, termination),
+            }
+        }
+        match root_state {
+            Recovered::Running => self.act(Action::Watch(root)),
+            Recovered::Ended(termination) => self.ended(now, &root, termination),
+        }
+        // A hosted executor whose last task ended, or never began, ends as well.
+        self.hosted_wakes(now, key);
+    }
+
+    fn wait_for_custom_executors(&mut self, now: Time) {
+        let waiting = self.executors().any(Executor::is_awaited);
+        if waiting {
+            let patience = self.settings.executor_reregistration_timeout;
+            self.reconnecting_until = Some(now + patience);
+        }
+    }
+
+    pub(super) fn stop_waiting_if_all_are_back(&mut self) {
+        if !self.executors().any(Executor::is_awaited) {
+            self.reconnecting_until = None;
+        }
+    }
+
+    /// Ends the custom executors that did not come back.
+    pub(super) fn reconnection_due(&mut self, now: Time) {
+        if !self.reconnecting_until.is_some_and(|at| at.is_due(now)) {
+            return;
+        }
+        self.reconnecting_until = None;
+        let patience = format_duration(self.settings.executor_reregistration_timeout);
+        let missing: Vec<_> = self
+            .executors()
+            .filter(|e| e.is_awaited())
+            .map(Executor::key)
+            .collect();
+        for key in missing {
+            let message = format!("Executor did not reregister within {patience}");
+            self.give_up(&key, Reason::ExecutorReregistrationTimeout, message);
+        }
+    }
+
+    fn schedule_deletion(&mut self, ended: Time, executor: &Executor) {
+        let agent = self.info.id.clone().unwrap_or_default();
+        let run = paths::run(&self.settings.work_dir, &agent, &executor.run());
+        self.gc.schedule(ended, [executor.directory.clone(), run]);
+    }
+}
+
+impl Executor {
+    /// Whether an earlier agent left it and it has not been heard of since.
+    fn is_awaited(&self) -> bool {
+        self.hosted.is_none()
+            && self.checkpoint
+            && self.state == ExecutorState::Registering
+            && self.deadline.is_none()
+    }
+}
+
+/// The statuses of a log, oldest first.
+fn updates_of(
+    records: &[StatusUpdateRecord],
+) -> impl Iterator<Item = dcos_proto::mesos::TaskStatus> {
+    records
+        .iter()
+        .filter(|record| record.r#type() == status_update_record::Type::Update)
+        .filter_map(|record| Some(record.update.as_ref()?.status.clone()))
+}

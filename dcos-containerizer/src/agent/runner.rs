@@ -1,0 +1,188 @@
+//! Carries out what the agent's core decides, except for writing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcos_core::error::chain;
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{ContainerId, ContainerStatus};
+use dcos_wire::libprocess::{Actor, Upid};
+use tokio_util::task::TaskTracker;
+
+use super::handle::Handle;
+use super::streams::EventStreams;
+use super::words::{Action, Input};
+use crate::checkpoint::Store;
+use crate::containerizer::{ContainerConfig, Containerizer, ContainerizerError};
+
+/// Pauses before a container that resists is destroyed again.
+const DESTROY_RETRIES: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_mins(2),
+];
+
+/// Carries out actions: at once if that takes no time, else in tasks that report to the loop.
+#[derive(Debug)]
+pub(super) struct Runner {
+    pub(super) streams: EventStreams,
+    containerizer: Arc<dyn Containerizer>,
+    handle: Handle,
+    work_dir: PathBuf,
+    tasks: TaskTracker,
+}
+
+impl Runner {
+    pub(super) fn new(
+        containerizer: Arc<dyn Containerizer>,
+        handle: Handle,
+        work_dir: PathBuf,
+    ) -> Self {
+        let (streams, tasks) = (EventStreams::default(), TaskTracker::new());
+        Self {
+            streams,
+            containerizer,
+            handle,
+            work_dir,
+            tasks,
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, action: Action, actor: &Actor) {
+        let (containerizer, handle) = (Arc::clone(&self.containerizer), self.handle.clone());
+        match action {
+            Action::Link(peer) => {
+                if let Ok(peer) = peer.parse::<Upid>() {
+                    actor.link(&peer);
+                }
+            }
+            Action::Send(to, message) => {
+                let (name, body) = message.encode();
+                tracing::debug!(to, name, "sending");
+                match to.parse::<Upid>() {
+                    Ok(to) => actor.send(&to, name, body.into()),
+                    Err(error) => tracing::warn!(to, name, %error, "nobody to send to"),
+                }
+            }
+            Action::Event(key, event) => self.streams.send(&key, &event),
+            Action::Close(key) => self.streams.remove(&key),
+            Action::Launch(id, config) => {
+                tracing::info!(container = %id, "launching");
+                self.tasks.spawn(launch(containerizer, handle, id, *config));
+            }
+            Action::Watch(id) => {
+                tracing::info!(container = %id, "taking up");
+                self.tasks.spawn(watch(containerizer, handle, id));
+            }
+            Action::Resize(id, resources, limits) => {
+                self.tasks.spawn(async move {
+                    let done = containerizer.update(&id, &resources, &limits).await;
+                    tell_failure(&id, "resizing", done);
+                });
+            }
+            Action::Signal(id, signal) => {
+                tracing::info!(container = %id, signal, "signalling");
+                self.tasks.spawn(async move {
+                    tell_failure(&id, "signalling", containerizer.kill(&id, signal).await);
+                });
+            }
+            Action::Destroy(id) => {
+                tracing::info!(container = %id, "destroying");
+                self.tasks.spawn(destroy(containerizer, id));
+            }
+            Action::Remove(id) => {
+                self.tasks.spawn(async move {
+                    tell_failure(&id, "forgetting", containerizer.remove(&id).await);
+                });
+            }
+            Action::StartChecks(id, task, config) => {
+                let _ = (id, task, config);
+            }
+            Action::Delete(paths) => self.delete(paths),
+            Action::Write(_) | Action::Stop { .. } => {
+                unreachable!("the loop keeps these to itself")
+            }
+        }
+    }
+
+    fn delete(&self, paths: Vec<PathBuf>) {
+        let work_dir = self.work_dir.clone();
+        self.tasks.spawn_blocking(move || {
+            let store = Store::open(work_dir);
+            for path in paths {
+                tracing::info!(?path, "deleting");
+                if let Ok(store) = &store
+                    && let Err(error) = store.delete(&path)
+                {
+                    tracing::warn!(?path, %error, "deleting");
+                }
+            }
+        });
+    }
+}
+
+async fn launch(
+    containerizer: Arc<dyn Containerizer>,
+    handle: Handle,
+    id: ContainerId,
+    config: ContainerConfig,
+) {
+    match containerizer.launch(&id, config).await {
+        Ok(()) => watch(containerizer, handle, id).await,
+        Err(error) => {
+            let message = chain(&error).to_string();
+            tracing::warn!(container = %id, error = message, "launch failed");
+            handle
+                .input(Input::LaunchFailed(id, error.reason(), message))
+                .await;
+        }
+    }
+}
+
+/// Tells that a container runs, then how it ended.
+async fn watch(containerizer: Arc<dyn Containerizer>, handle: Handle, id: ContainerId) {
+    let status = containerizer
+        .status(&id)
+        .await
+        .unwrap_or_else(|_| ContainerStatus {
+            container_id: Some(id.clone()),
+            ..ContainerStatus::default()
+        });
+    handle.input(Input::Launched(id.clone(), status)).await;
+    match containerizer.wait(&id).await {
+        Ok(termination) => {
+            tracing::info!(container = %id, how = termination.describe(), "ended");
+            handle.input(Input::Ended(id, termination)).await;
+        }
+        Err(error) => {
+            let message = chain(&error).to_string();
+            tracing::error!(container = %id, error = message, "its end cannot be learnt");
+            let reason = Reason::ExecutorTerminated;
+            let termination = crate::containerizer::ContainerTermination {
+                reason: Some(reason),
+                ..crate::containerizer::ContainerTermination::lost(message)
+            };
+            handle.input(Input::Ended(id, termination)).await;
+        }
+    }
+}
+
+async fn destroy(containerizer: Arc<dyn Containerizer>, id: ContainerId) {
+    for pause in DESTROY_RETRIES {
+        match containerizer.destroy(&id).await {
+            Ok(_) | Err(ContainerizerError::Unknown(_)) => return,
+            failed @ Err(_) => tell_failure(&id, "destroying", failed.map(|_| ())),
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn tell_failure(id: &ContainerId, doing: &str, done: Result<(), ContainerizerError>) {
+    match done {
+        // It ended meanwhile; that is told elsewhere.
+        Ok(()) | Err(ContainerizerError::Unknown(_)) => {}
+        Err(error) => tracing::warn!(container = %id, error = %chain(&error), "{doing} failed"),
+    }
+}

@@ -1,0 +1,371 @@
+//! The agent's shell: waits for whatever happens, feeds the core, carries out what it decides.
+//!
+//! One loop owns the core. What takes time (launching, waiting for an end, checking) runs in tasks
+//! that report back through the loop's inbox; writing checkpoints is waited for, since nothing
+//! that follows a write may happen before it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dcos_core::error::chain;
+use dcos_core::resources::{ParseError, Resources};
+use dcos_core::seed::Seed;
+use dcos_core::time::Time;
+use dcos_proto::mesos::AgentInfo;
+use dcos_wire::libprocess::{Actor, Event, Messenger, NameTaken, Upid};
+use dcos_wire::{Listener, Server};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::config::Config;
+use super::core::Agent;
+use super::handle::{Handle, Work};
+use super::runner::Runner;
+use super::words::{FromMaster, Input, Settings};
+use super::{detect, http};
+use crate::checkpoint::{CheckpointError, Store, Write};
+use crate::containerizer::{Containerizer, ContainerizerError};
+
+/// The Mesos release whose agent this one stands in for.
+pub(super) const VERSION: &str = "1.11.0";
+
+/// The agent's name among the actors of its process.
+pub(super) const ACTOR: &str = "slave(1)";
+
+/// Inputs that wait for the loop. They come from tasks that wait for room; the bound only has to
+/// be large enough for bursts of container ends.
+const INBOX: usize = 1024;
+
+/// Why an agent stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The master's address makes no sense or leads nowhere.
+    #[error("finding the master `{master}`")]
+    Master {
+        /// As configured.
+        master: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// `--resources` makes no sense.
+    #[error("reading the agent's resources")]
+    Resources(#[from] ParseError),
+    /// The node does not tell what it has.
+    #[error("detecting what this node has")]
+    Detect(#[source] io::Error),
+    /// State can be neither kept nor read; going on would break promises.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The containerizer cannot take up what an earlier one left.
+    #[error("recovering containers")]
+    Containers(#[from] ContainerizerError),
+    /// The listener has no address to be known by.
+    #[error("the agent needs a TCP listener")]
+    Listener,
+    /// Another agent runs in this process on this address.
+    #[error(transparent)]
+    Name(#[from] NameTaken),
+    /// The core cannot go on.
+    #[error("{reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Runs an agent until `cancel`, or until it cannot go on.
+///
+/// Serves HTTP and libprocess on `listener`. When cancelled, containers keep running if the
+/// containerizer's survive, and the next agent takes them up.
+///
+/// # Errors
+/// [`AgentError`]. The agent may be started again, and goes on from what is on disk.
+pub async fn run(
+    config: Config,
+    containerizer: Arc<dyn Containerizer>,
+    listener: Listener,
+    cancel: CancellationToken,
+) -> Result<(), AgentError> {
+    let bound = listener.address().ok_or(AgentError::Listener)?;
+    let master = find_master(&config.master).await?;
+    let ip = config
+        .advertise
+        .0
+        .unwrap_or_else(|| detect::address(bound.ip(), master.ip()));
+    let address = SocketAddr::new(ip, config.advertise.1.unwrap_or(bound.port()));
+    let messenger = Messenger::new(address);
+    let actor = messenger.actor(ACTOR)?;
+
+    let mut store = Store::open(&config.work_dir)?;
+    let info = describe(&config, address)?;
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let state = store.read(boot_id.trim())?;
+    let known = if state.rebooted || config.cleanup {
+        BTreeSet::new()
+    } else {
+        state.containers()
+    };
+    let containers = containerizer.recover(&known).await?;
+    if config.cleanup {
+        store.forget()?;
+        return Ok(());
+    }
+    let recovered = state.agent.clone();
+    let now = Time::from_system(SystemTime::now());
+    let settings = settings(&config, address);
+    let mut agent = Agent::recover(now, settings, &Seed::from_os(), info, state, containers);
+    if let (Some(before), Some(_)) = (&recovered, agent.id()) {
+        check_compatible(before, agent.info())?;
+    }
+    tracing::info!(%address, agent = ?agent.id().map(ToString::to_string), "agent recovered");
+    agent.handle(now, Input::Detected(Some(format!("master@{master}"))));
+
+    let (inbox, work) = mpsc::channel(INBOX);
+    let handle = Handle::new(inbox);
+    let stop = cancel.child_token();
+    let routes = http::router(http::Context::new(handle.clone(), &config));
+    let service = messenger.wrap(routes);
+    let server = tokio::spawn(Server::new(service).serve(listener, stop.clone()));
+    let runner = Runner::new(containerizer, handle, config.work_dir.clone());
+    let disk = (config.work_dir.clone(), config.disk_watch_interval);
+    let shell = Shell {
+        agent,
+        store: Some(store),
+        actor,
+        runner,
+        work,
+        disk,
+    };
+    let result = shell.run(cancel).await;
+    stop.cancel();
+    let _ = server.await;
+    result
+}
+
+struct Shell {
+    agent: Agent,
+    /// Elsewhere only while it writes.
+    store: Option<Store>,
+    actor: Actor,
+    runner: Runner,
+    work: mpsc::Receiver<Work>,
+    disk: (PathBuf, Duration),
+}
+
+impl Shell {
+    async fn run(mut self, cancel: CancellationToken) -> Result<(), AgentError> {
+        let mut disk = tokio::time::interval(self.disk.1.max(Duration::from_millis(1)));
+        loop {
+            self.carry_out().await?;
+            let deadline = self.agent.next_deadline();
+            let pause = deadline.map(|at| now().until(at));
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                event = self.actor.recv() => self.event(event),
+                work = self.work.recv() => self.work(work),
+                _ = disk.tick() => self.measure_disk(),
+                () = tokio::time::sleep(pause.unwrap_or(Duration::MAX)), if pause.is_some() => {}
+            }
+            // What came meanwhile shares one round of writes.
+            while let Some(event) = self.actor.try_recv() {
+                self.event(Some(event));
+            }
+            while let Ok(work) = self.work.try_recv() {
+                self.work(Some(work));
+            }
+            self.agent.tick(now());
+        }
+    }
+
+    fn event(&mut self, event: Option<Event>) {
+        let input = match event {
+            None => return,
+            Some(Event::Exited(peer)) => {
+                tracing::warn!(%peer, "connection lost");
+                Input::Disconnected(peer.to_string())
+            }
+            Some(Event::Message(message)) => {
+                let from = message.from.to_string();
+                match FromMaster::decode(&message.name, &message.body) {
+                    Some(Ok(message)) => Input::Message { from, message },
+                    Some(Err(error)) => {
+                        let error = chain(&error);
+                        return tracing::warn!(from, name = message.name, %error, "bad message");
+                    }
+                    None => {
+                        return tracing::debug!(
+                            from,
+                            name = message.name,
+                            "message not for agents"
+                        );
+                    }
+                }
+            }
+        };
+        self.agent.handle(now(), input);
+    }
+
+    fn work(&mut self, work: Option<Work>) {
+        match work {
+            Some(Work::Input(input)) => self.agent.handle(now(), *input),
+            Some(Work::Query(query)) => query(&self.agent),
+            Some(Work::Subscribe {
+                key,
+                subscribe,
+                stream,
+            }) => {
+                self.runner.streams.insert(key.clone(), stream);
+                self.agent.handle(now(), Input::Subscribe(key, subscribe));
+            }
+            Some(Work::StreamEnded { key, id }) if self.runner.streams.remove_if(&key, id) => {
+                self.agent.handle(now(), Input::Unsubscribed(key));
+            }
+            None | Some(Work::StreamEnded { .. }) => {}
+        }
+    }
+
+    fn measure_disk(&mut self) {
+        match detect::disk_usage(&self.disk.0) {
+            Ok(usage) => self.agent.handle(now(), Input::DiskUsage(usage)),
+            Err(error) => tracing::warn!(%error, "measuring the use of the disk"),
+        }
+    }
+
+    /// Carries out everything the core wants, writes that follow each other in one batch.
+    async fn carry_out(&mut self) -> Result<(), AgentError> {
+        let mut writes = Vec::new();
+        while let Some(action) = self.agent.poll() {
+            match action {
+                super::Action::Write(write) => writes.push(*write),
+                super::Action::Stop { reason, fresh } => {
+                    self.flush(&mut writes).await?;
+                    return self.stop(reason, fresh);
+                }
+                action => {
+                    self.flush(&mut writes).await?;
+                    self.runner.carry_out(action, &self.actor);
+                }
+            }
+        }
+        self.flush(&mut writes).await
+    }
+
+    async fn flush(&mut self, writes: &mut Vec<Write>) -> Result<(), AgentError> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::take(writes);
+        let mut store = self
+            .store
+            .take()
+            .expect("it comes back before the next flush");
+        let done = tokio::task::spawn_blocking(move || {
+            let result = store.apply(&batch);
+            (store, result)
+        });
+        let (store, result) = done.await.map_err(|error| AgentError::Stopped {
+            reason: format!("writing checkpoints broke off: {error}"),
+        })?;
+        self.store = Some(store);
+        Ok(result?)
+    }
+
+    fn stop(&mut self, reason: String, fresh: bool) -> Result<(), AgentError> {
+        if fresh && let Some(store) = &mut self.store {
+            store.forget()?;
+        }
+        Err(AgentError::Stopped { reason })
+    }
+}
+
+pub(super) fn now() -> Time {
+    Time::from_system(SystemTime::now())
+}
+
+/// The address of the master that `text` names.
+async fn find_master(text: &str) -> Result<SocketAddr, AgentError> {
+    let failed = |source| AgentError::Master {
+        master: text.to_owned(),
+        source,
+    };
+    let named = match text.strip_prefix("file://") {
+        Some(path) => tokio::fs::read_to_string(path).await.map_err(failed)?,
+        None => text.to_owned(),
+    };
+    let named = named.trim();
+    if let Ok(upid) = named.parse::<Upid>() {
+        return Ok(upid.address());
+    }
+    let mut found = tokio::net::lookup_host(named).await.map_err(failed)?;
+    let none = || {
+        failed(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ))
+    };
+    found.next().ok_or_else(none)
+}
+
+/// The agent as it presents itself.
+fn describe(config: &Config, address: SocketAddr) -> Result<AgentInfo, AgentError> {
+    let given = Resources::parse_for(&config.resources, &config.default_role)?;
+    let detected = detect::Capacity::of_this_node(&config.work_dir).map_err(AgentError::Detect)?;
+    let resources = detect::complete(&given, &detected.to_resources());
+    Ok(AgentInfo {
+        hostname: config.hostname.clone().unwrap_or_else(detect::hostname),
+        resources: resources.to_messages(),
+        attributes: config.attributes.clone(),
+        checkpoint: Some(true),
+        port: Some(address.port().into()),
+        domain: config.domain.clone(),
+        ..AgentInfo::default()
+    })
+}
+
+/// An agent may not come back as another one: what the master knows of it would be wrong.
+fn check_compatible(before: &AgentInfo, after: &AgentInfo) -> Result<(), AgentError> {
+    let resources = |info: &AgentInfo| Resources::from(&info.resources);
+    let what = if before.hostname != after.hostname {
+        "hostname"
+    } else if before.port != after.port {
+        "port"
+    } else if resources(before) != resources(after) {
+        "resources"
+    } else if !dcos_core::attributes::equal(&before.attributes, &after.attributes) {
+        "attributes"
+    } else if before.domain != after.domain {
+        "domain"
+    } else {
+        return Ok(());
+    };
+    Err(AgentError::Stopped {
+        reason: format!(
+            "incompatible agent info: its {what} changed since it was checkpointed; \
+             remove `meta/slaves/latest` below the work directory to start as a new agent"
+        ),
+    })
+}
+
+fn settings(config: &Config, address: SocketAddr) -> Settings {
+    Settings {
+        version: VERSION.to_owned(),
+        pid: Upid::new(ACTOR, address).to_string(),
+        endpoint: address.to_string(),
+        work_dir: config.work_dir.clone(),
+        registration_backoff_factor: config.registration_backoff_factor,
+        executor_registration_timeout: config.executor_registration_timeout,
+        executor_reregistration_timeout: config.executor_reregistration_timeout,
+        executor_shutdown_grace_period: config.executor_shutdown_grace_period,
+        recovery_timeout: config.recovery_timeout,
+        gc_delay: config.gc_delay,
+        gc_disk_headroom: config.gc_disk_headroom,
+        max_completed_executors_per_framework: config.max_completed_executors_per_framework,
+        switch_user: config.switch_user,
+        executor_environment: config.executor_environment.clone(),
+    }
+}

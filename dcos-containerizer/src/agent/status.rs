@@ -1,0 +1,245 @@
+//! Task states, status updates, acknowledgements.
+//!
+//! Every update takes one way: it gets its uuid, is noted with its task, written down, kept until
+//! acknowledged ([`Updates`](super::updates::Updates)) and forwarded with the latest state beside.
+//!
+//! Source: Mesos 1.11 `Slave::statusUpdate`, `forward`, `statusUpdateAcknowledgement`.
+
+use dcos_core::time::Time;
+use dcos_proto::executor::event;
+use dcos_proto::internal::{
+    ExecutorToFrameworkMessage, ReconcileTasksMessage, StatusUpdate,
+    StatusUpdateAcknowledgementMessage, StatusUpdateMessage,
+};
+use dcos_proto::mesos::task_status::{Reason, Source};
+use dcos_proto::mesos::{ContainerStatus, FrameworkInfo, TaskId, TaskState, TaskStatus};
+
+use super::core::{Agent, event};
+use super::records::{ExecutorKey, dropped_state};
+use super::updates::{Acknowledged, Receipt, ack_record, update_record};
+use crate::checkpoint::Write;
+
+/// A status before it gets its uuid.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) status: TaskStatus,
+    pub(super) source: Source,
+}
+
+impl Told {
+    /// What the agent itself says about a task.
+    pub(super) fn by_agent(state: TaskState, reason: Reason, message: String) -> Self {
+        let status = TaskStatus {
+            state: state.into(),
+            reason: Some(reason.into()),
+            message: Some(message),
+            ..TaskStatus::default()
+        };
+        Self {
+            status,
+            source: Source::Agent,
+        }
+    }
+}
+
+impl Agent {
+    /// Tells the scheduler of a task the agent knows.
+    pub(super) fn tell(&mut self, now: Time, key: &ExecutorKey, task: &TaskId, told: Told) {
+        let Told { mut status, source } = told;
+        status.task_id = task.clone();
+        status.source = Some(source.into());
+        status.uuid = Some(self.uuids.uuid_bytes().to_vec());
+        status.timestamp = Some(now.as_secs_f64());
+        self.update(now, key, status);
+    }
+
+    /// Tells the scheduler of a task that never began here.
+    pub(super) fn tell_of_unknown_task(
+        &mut self,
+        now: Time,
+        framework: &FrameworkInfo,
+        task: &TaskId,
+        told: Told,
+    ) {
+        let Told { mut status, source } = told;
+        status.task_id = task.clone();
+        status.source = Some(source.into());
+        status.uuid = Some(self.uuids.uuid_bytes().to_vec());
+        status.timestamp = Some(now.as_secs_f64());
+        status.agent_id.clone_from(&self.info.id);
+        let update = StatusUpdate {
+            framework_id: framework.id.clone().unwrap_or_default(),
+            executor_id: None,
+            agent_id: self.info.id.clone(),
+            timestamp: now.as_secs_f64(),
+            uuid: status.uuid.clone(),
+            latest_state: Some(status.state),
+            status,
+        };
+        self.updates.receive(now, update);
+    }
+
+    /// A custom executor's update, checked by the API it came through.
+    pub(super) fn executor_update(&mut self, now: Time, key: &ExecutorKey, mut status: TaskStatus) {
+        if status.timestamp.is_none() {
+            status.timestamp = Some(now.as_secs_f64());
+        }
+        status.source = Some(Source::Executor.into());
+        if let Some(executor) = self.executor(key) {
+            let container = status
+                .container_status
+                .get_or_insert_with(ContainerStatus::default);
+            container
+                .container_id
+                .get_or_insert_with(|| executor.container.clone());
+        }
+        let (task, uuid) = (
+            status.task_id.clone(),
+            status.uuid.clone().unwrap_or_default(),
+        );
+        self.update(now, key, status);
+        // What is written down, or does not matter any more, the executor may forget.
+        let mut acknowledged = event(event::Type::Acknowledged);
+        acknowledged.acknowledged = Some(event::Acknowledged {
+            task_id: task,
+            uuid,
+        });
+        self.event(key, acknowledged);
+    }
+
+    /// Notes, writes down and keeps an update with uuid, source and timestamp.
+    fn update(&mut self, now: Time, key: &ExecutorKey, mut status: TaskStatus) {
+        status.agent_id.clone_from(&self.info.id);
+        status.executor_id = Some(key.executor.clone());
+        self.mark_drained(&mut status);
+        let update = StatusUpdate {
+            framework_id: key.framework.clone(),
+            executor_id: Some(key.executor.clone()),
+            agent_id: self.info.id.clone(),
+            timestamp: status.timestamp.unwrap_or_default(),
+            uuid: status.uuid.clone(),
+            latest_state: Some(status.state),
+            status: status.clone(),
+        };
+        let Some(executor) = self.executor_mut(key) else {
+            return;
+        };
+        let Some(task) = executor.tasks.get_mut(&status.task_id) else {
+            return;
+        };
+        if task.is_terminal() {
+            return;
+        }
+        let run = executor.checkpoint.then(|| executor.run());
+        if self.updates.receive(now, update.clone()) == Receipt::Duplicate {
+            return;
+        }
+        let task = status.task_id.clone();
+        let mut ended = false;
+        if let Some(executor) = self.executor_mut(key)
+            && let Some(record) = executor.tasks.get_mut(&task)
+        {
+            record.note(status);
+            ended = record.is_terminal();
+        }
+        if let Some(run) = run {
+            self.write(Write::Update(run, task, Box::new(update_record(update))));
+        }
+        if ended {
+            self.resize(key);
+        }
+    }
+
+    /// What an agent's drain ends, it says it ended.
+    fn mark_drained(&self, status: &mut TaskStatus) {
+        let Some((config, _)) = &self.drain else {
+            return;
+        };
+        match status.state() {
+            TaskState::TaskKilled if config.mark_gone() => {
+                status.state = TaskState::TaskGoneByOperator.into();
+            }
+            TaskState::TaskKilled | TaskState::TaskKilling => {}
+            _ => return,
+        }
+        status.reason = Some(Reason::AgentDraining.into());
+    }
+
+    /// Sends an update with the latest state of its task.
+    pub(super) fn forward(&mut self, mut update: StatusUpdate) {
+        let key = update.executor_id.clone().map(|executor| ExecutorKey {
+            framework: update.framework_id.clone(),
+            executor,
+        });
+        let (state, uuid) = (update.status.state, update.uuid.clone().unwrap_or_default());
+        let task = &update.status.task_id;
+        if let Some(key) = key
+            && let Some(executor) = self.executor_mut(&key)
+            && let Some(record) = executor.tasks.get_mut(task)
+        {
+            record.sent = Some((state, uuid));
+            update.latest_state = Some(record.state().into());
+        }
+        let pid = Some(self.settings.pid.clone());
+        self.send_master(StatusUpdateMessage { update, pid });
+    }
+
+    pub(super) fn acknowledge(&mut self, now: Time, message: &StatusUpdateAcknowledgementMessage) {
+        let (framework, task) = (&message.framework_id, &message.task_id);
+        let done = self
+            .updates
+            .acknowledge(now, framework, task, &message.uuid);
+        let Acknowledged::Done { terminal } = done else {
+            return;
+        };
+        let Some(key) = self.executor_of(framework, task) else {
+            return;
+        };
+        let Some(executor) = self.executor_mut(&key) else {
+            return;
+        };
+        if terminal {
+            executor.complete(task);
+        }
+        if executor.checkpoint {
+            let run = executor.run();
+            let record = ack_record(message.uuid.clone());
+            self.write(Write::Update(run, task.clone(), Box::new(record)));
+        }
+        self.forget_if_done(now, &key);
+    }
+
+    /// Tasks that the master has and this agent does not: they never began.
+    pub(super) fn reconcile(&mut self, now: Time, message: &ReconcileTasksMessage) {
+        let info = message.framework.clone();
+        let mut info = info
+            .or_else(|| Some(self.frameworks.get(&message.framework_id)?.info.clone()))
+            .unwrap_or_default();
+        info.id = Some(message.framework_id.clone());
+        for status in &message.statuses {
+            let known = self
+                .executor_of(&message.framework_id, &status.task_id)
+                .is_some()
+                || self
+                    .updates
+                    .has_pending(&message.framework_id, &status.task_id);
+            if !known {
+                let text = "Reconciliation: task unknown to the agent".to_owned();
+                let told = Told::by_agent(dropped_state(&info), Reason::Reconciliation, text);
+                self.tell_of_unknown_task(now, &info, &status.task_id, told);
+            }
+        }
+    }
+
+    pub(super) fn executor_message(&mut self, key: ExecutorKey, data: Vec<u8>) {
+        let Some(id) = self.info.id.clone() else {
+            return;
+        };
+        self.send_master(ExecutorToFrameworkMessage {
+            agent_id: id,
+            framework_id: key.framework,
+            executor_id: key.executor,
+            data,
+        });
+    }
+}

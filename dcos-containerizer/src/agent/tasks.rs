@@ -1,0 +1,489 @@
+//! Tasks and groups on their way from the master to an executor, and kills on theirs.
+//!
+//! Source: Mesos 1.11 `Slave::runTask`, `runTaskGroup`, `__run`, `killTask`. What the original
+//! spreads over five asynchronous steps happens at once here: there is no pending task.
+
+use std::collections::BTreeMap;
+
+use dcos_core::ids;
+use dcos_core::time::Time;
+use dcos_proto::executor::event;
+use dcos_proto::internal::{
+    FrameworkToExecutorMessage, RunTaskGroupMessage, RunTaskMessage, UpdateFrameworkMessage,
+};
+use dcos_proto::mesos::executor_info::Type;
+use dcos_proto::mesos::framework_info::capability;
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{
+    DrainConfig, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, TaskGroupInfo, TaskId,
+    TaskInfo, TaskState,
+};
+
+use super::core::{Agent, event};
+use super::records::{Executor, ExecutorKey, ExecutorState, Framework, TaskRecord, dropped_state};
+use super::status::Told;
+use crate::checkpoint::{TaskCheckpoint, Write};
+use crate::executor::{Hosted, HostedInput, HostedKind};
+
+/// What the master wants run: one task, or a group that ends together.
+struct Order {
+    framework: FrameworkInfo,
+    pid: Option<String>,
+    executor: ExecutorInfo,
+    kind: Option<HostedKind>,
+    tasks: Vec<TaskInfo>,
+    /// Whether the master believes that the executor is new.
+    launch_executor: Option<bool>,
+}
+
+impl Agent {
+    pub(super) fn run_task(&mut self, now: Time, message: RunTaskMessage) {
+        let RunTaskMessage {
+            framework,
+            pid,
+            task,
+            launch_executor,
+            ..
+        } = message;
+        let (executor, kind) = match task.executor.clone() {
+            None => (
+                command_executor(&framework, &task),
+                Some(HostedKind::Command),
+            ),
+            Some(executor) => {
+                let kind = hosted_kind(&executor);
+                (executor, kind)
+            }
+        };
+        let pid = pid.filter(|pid| !pid.is_empty());
+        let tasks = vec![task];
+        self.run(
+            now,
+            Order {
+                framework,
+                pid,
+                executor,
+                kind,
+                tasks,
+                launch_executor,
+            },
+        );
+    }
+
+    pub(super) fn run_task_group(&mut self, now: Time, message: RunTaskGroupMessage) {
+        let RunTaskGroupMessage {
+            framework,
+            executor,
+            task_group,
+            launch_executor,
+            ..
+        } = message;
+        let kind = hosted_kind(&executor);
+        let tasks = task_group.tasks;
+        self.run(
+            now,
+            Order {
+                framework,
+                pid: None,
+                executor,
+                kind,
+                tasks,
+                launch_executor,
+            },
+        );
+    }
+
+    fn run(&mut self, now: Time, mut order: Order) {
+        let Some(framework) = order.framework.id.clone() else {
+            return;
+        };
+        order.executor.framework_id = Some(framework.clone());
+        let key = ExecutorKey {
+            framework,
+            executor: order.executor.executor_id.clone(),
+        };
+        if let Some((state, reason, message)) = self.refusal(&key, &order) {
+            self.refuse(now, &order, state, reason, &message);
+            return;
+        }
+        self.learn_framework(&order);
+        let is_new = self.executor(&key).is_none();
+        if is_new {
+            self.add_executor(now, &key, &order);
+        }
+        self.queue(&key, order.tasks);
+        if is_new {
+            self.launch_executor(now, &key);
+        } else {
+            self.resize(&key);
+            self.deliver(now, &key);
+        }
+    }
+
+    /// Why an order cannot be carried out.
+    fn refusal(&self, key: &ExecutorKey, order: &Order) -> Option<(TaskState, Reason, String)> {
+        let dropped = dropped_state(&order.framework);
+        if self.drain.is_some() {
+            return Some((
+                dropped,
+                Reason::AgentDraining,
+                "Agent is draining".to_owned(),
+            ));
+        }
+        if self.terminating.is_some() {
+            return Some((
+                dropped,
+                Reason::ExecutorTerminated,
+                "Agent terminating".to_owned(),
+            ));
+        }
+        let framework = self.frameworks.get(&key.framework);
+        if framework.is_some_and(|framework| framework.terminating) {
+            let message = "Framework terminating".to_owned();
+            return Some((dropped, Reason::ExecutorTerminated, message));
+        }
+        let task_ids = order.tasks.iter().map(|task| task.task_id.as_str());
+        let ids = [key.framework.as_str(), key.executor.as_str()];
+        if let Some(error) = ids
+            .into_iter()
+            .chain(task_ids)
+            .find_map(|id| ids::validate(id).err())
+        {
+            return Some((TaskState::TaskError, Reason::TaskInvalid, error.to_string()));
+        }
+        let executor = self.executor(key);
+        let message = match (
+            executor.map(|executor| executor.state),
+            order.launch_executor,
+        ) {
+            (Some(ExecutorState::Terminating | ExecutorState::Terminated), _) => {
+                "Executor terminating"
+            }
+            (None, Some(false)) => "No executor is expected to launch and there is no executor",
+            (Some(_), Some(true)) => "Master expected a new executor, but it is running already",
+            _ => return None,
+        };
+        Some((dropped, Reason::ExecutorTerminated, message.to_owned()))
+    }
+
+    fn refuse(
+        &mut self,
+        now: Time,
+        order: &Order,
+        state: TaskState,
+        reason: Reason,
+        message: &str,
+    ) {
+        for task in &order.tasks {
+            let told = Told::by_agent(state, reason, message.to_owned());
+            self.tell_of_unknown_task(now, &order.framework, &task.task_id, told);
+        }
+    }
+
+    fn learn_framework(&mut self, order: &Order) {
+        let id = order.framework.id.clone().unwrap_or_default();
+        let known = self.frameworks.get(&id);
+        let same = known.is_some_and(|known| {
+            known.info == order.framework && (order.pid.is_none() || known.pid == order.pid)
+        });
+        if same {
+            return;
+        }
+        if let Some(framework) = self.frameworks.get_mut(&id) {
+            framework.info = order.framework.clone();
+            framework.pid = order.pid.clone().or(framework.pid.take());
+        } else {
+            let framework = Framework::new(order.framework.clone(), order.pid.clone());
+            self.frameworks.insert(id.clone(), framework);
+        }
+        self.checkpoint_framework(&id);
+    }
+
+    fn checkpoint_framework(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else {
+            return;
+        };
+        if framework.info.checkpoint() {
+            let write = Write::Framework(framework.info.clone(), framework.pid.clone());
+            self.write(write);
+        }
+    }
+
+    fn add_executor(&mut self, now: Time, key: &ExecutorKey, order: &Order) {
+        let container = dcos_proto::mesos::ContainerId::root(self.uuids.uuid());
+        let directory = self.sandbox(key, &container);
+        let mut executor = Executor::new(order.executor.clone(), container.clone(), directory);
+        executor.checkpoint = order.framework.checkpoint();
+        let framework = self.frameworks.get(&key.framework);
+        let killing = framework.is_some_and(|f| f.can(capability::Type::TaskKillingState));
+        executor.hosted = order.kind.map(|kind| Hosted::new(kind, killing));
+        if order.kind.is_none() {
+            executor.deadline = Some(now + self.settings.executor_registration_timeout);
+        }
+        let (run, checkpoint) = (executor.run(), executor.checkpoint);
+        self.by_container.insert(container.value, key.clone());
+        if let Some(framework) = self.frameworks.get_mut(&key.framework) {
+            framework.executors.insert(key.executor.clone(), executor);
+        }
+        if checkpoint {
+            self.write(Write::Executor(run, order.executor.clone(), order.kind));
+        }
+    }
+
+    /// Notes tasks as waiting for their executor, on disk too.
+    fn queue(&mut self, key: &ExecutorKey, tasks: Vec<TaskInfo>) {
+        let mut uuids = self.uuids.clone();
+        let Some(executor) = self.executor_mut(key) else {
+            return;
+        };
+        let group = executor.next_group;
+        executor.next_group += 1;
+        let nested = executor.hosts(HostedKind::Default);
+        let root = executor.container.clone();
+        let mut records = Vec::new();
+        for info in tasks {
+            let mut record = TaskRecord::new(info);
+            record.group = group;
+            record.container = match (&executor.hosted, nested) {
+                (None, _) => None,
+                (Some(_), true) => Some(root.child(uuids.uuid())),
+                (Some(_), false) => Some(root.clone()),
+            };
+            records.push(record);
+        }
+        let ids = records.iter().map(|record| record.info.task_id.clone());
+        executor.queued.push_back(ids.collect());
+        let run = executor.checkpoint.then(|| executor.run());
+        for record in &records {
+            executor
+                .tasks
+                .insert(record.info.task_id.clone(), record.clone());
+        }
+        self.uuids = uuids;
+        for record in records {
+            if let Some(run) = run.clone() {
+                let checkpoint = TaskCheckpoint {
+                    task: record.info,
+                    container: record.container,
+                    group: record.group,
+                };
+                self.write(Write::Task(run, Box::new(checkpoint)));
+            }
+        }
+    }
+
+    /// Hands what is queued to an executor that takes tasks.
+    pub(super) fn deliver(&mut self, now: Time, key: &ExecutorKey) {
+        let Some(executor) = self.executor_mut(key) else {
+            return;
+        };
+        if executor.state != ExecutorState::Running {
+            return;
+        }
+        let groups = std::mem::take(&mut executor.queued);
+        for group in groups {
+            let Some(executor) = self.executor_mut(key) else {
+                return;
+            };
+            let mut tasks = Vec::new();
+            let mut number = 0;
+            for id in &group {
+                if let Some(record) = executor.tasks.get_mut(id) {
+                    record.delivered = true;
+                    number = record.group;
+                    tasks.push((record.info.clone(), record.container.clone()));
+                }
+            }
+            if executor.hosted.is_some() {
+                let tasks = tasks.into_iter();
+                let placed = tasks.filter_map(|(task, container)| Some((task, container?)));
+                self.hosted(now, key, HostedInput::Launch(number, placed.collect()));
+            } else {
+                self.deliver_remotely(key, tasks.into_iter().map(|(task, _)| task).collect());
+            }
+        }
+    }
+
+    fn deliver_remotely(&mut self, key: &ExecutorKey, mut tasks: Vec<TaskInfo>) {
+        if tasks.len() == 1 {
+            let mut launch = event(event::Type::Launch);
+            launch.launch = tasks.pop().map(|task| event::Launch { task });
+            self.event(key, launch);
+        } else {
+            let mut launch = event(event::Type::LaunchGroup);
+            let task_group = TaskGroupInfo { tasks };
+            launch.launch_group = Some(event::LaunchGroup { task_group });
+            self.event(key, launch);
+        }
+    }
+
+    pub(super) fn kill_task(
+        &mut self,
+        now: Time,
+        framework: &FrameworkId,
+        task: &TaskId,
+        policy: Option<&KillPolicy>,
+    ) {
+        let Some(key) = self.executor_of(framework, task) else {
+            let info = self
+                .frameworks
+                .get(framework)
+                .map(|framework| framework.info.clone());
+            let info = info.unwrap_or_else(|| FrameworkInfo {
+                id: Some(framework.clone()),
+                ..FrameworkInfo::default()
+            });
+            let message = "Cannot find executor".to_owned();
+            let told = Told::by_agent(dropped_state(&info), Reason::ExecutorTerminated, message);
+            return self.tell_of_unknown_task(now, &info, task, told);
+        };
+        let queued = self
+            .executor_mut(&key)
+            .and_then(|executor| executor.take_queued(task));
+        if let Some(group) = queued {
+            return self.kill_queued(now, &key, &group);
+        }
+        let Some(executor) = self.executor(&key) else {
+            return;
+        };
+        if executor.hosted.is_some() {
+            let kill = HostedInput::Kill(task.clone(), policy.copied());
+            self.hosted(now, &key, kill);
+        } else if executor.state == ExecutorState::Running {
+            let mut kill = event(event::Type::Kill);
+            let kill_policy = policy.copied();
+            kill.kill = Some(event::Kill {
+                task_id: task.clone(),
+                kill_policy,
+            });
+            self.event(&key, kill);
+        }
+    }
+
+    /// Tasks that never reached their executor; which goes too, if it was launched for them.
+    fn kill_queued(&mut self, now: Time, key: &ExecutorKey, group: &[TaskId]) {
+        for task in group {
+            let message = "Killed before delivery to the executor".to_owned();
+            let reason = Reason::TaskKilledDuringLaunch;
+            let told = Told::by_agent(TaskState::TaskKilled, reason, message);
+            self.tell(now, key, task, told);
+        }
+        let unused = self.executor(key).is_some_and(|executor| {
+            executor.state == ExecutorState::Registering
+                && executor.tasks.values().all(TaskRecord::is_terminal)
+        });
+        if unused {
+            self.shutdown_executor(now, key);
+        }
+    }
+
+    pub(super) fn forward_to_executor(&mut self, message: FrameworkToExecutorMessage) {
+        let key = ExecutorKey {
+            framework: message.framework_id,
+            executor: message.executor_id,
+        };
+        let listens = self.executor(&key).is_some_and(|executor| {
+            executor.hosted.is_none() && executor.state == ExecutorState::Running
+        });
+        if listens {
+            let mut forwarded = event(event::Type::Message);
+            forwarded.message = Some(event::Message { data: message.data });
+            self.event(&key, forwarded);
+        }
+    }
+
+    pub(super) fn update_framework(&mut self, message: UpdateFrameworkMessage) {
+        let Some(framework) = self.frameworks.get_mut(&message.framework_id) else {
+            return;
+        };
+        if let Some(info) = message.framework_info {
+            framework.info = info;
+        }
+        framework.pid = message.pid.filter(|pid| !pid.is_empty());
+        self.checkpoint_framework(&message.framework_id);
+    }
+
+    /// Ends every task, within the grace the operator allows, and takes no more.
+    pub(super) fn start_drain(&mut self, now: Time, config: DrainConfig) {
+        if self.drain.is_some() {
+            return;
+        }
+        self.write(Write::Drain(Some(config)));
+        let max = config.max_grace_period;
+        self.drain = Some((config, now));
+        let tasks: Vec<_> = self
+            .executors()
+            .flat_map(|executor| executor.tasks.values().map(|task| (executor.key(), task)))
+            .filter(|(_, task)| !task.is_terminal())
+            .map(|(key, task)| (key.framework, task.info.clone()))
+            .collect();
+        for (framework, task) in tasks {
+            let own = task
+                .kill_policy
+                .as_ref()
+                .and_then(|policy| policy.grace_period);
+            let capped = match (own, max) {
+                (Some(own), Some(max)) if own.nanoseconds > max.nanoseconds => Some(max),
+                (own, _) => own,
+            };
+            let policy = capped.map(|grace| KillPolicy {
+                grace_period: Some(grace),
+            });
+            self.kill_task(now, &framework, &task.task_id, policy.as_ref());
+        }
+    }
+}
+
+fn hosted_kind(executor: &ExecutorInfo) -> Option<HostedKind> {
+    (executor.r#type() == Type::Default).then_some(HostedKind::Default)
+}
+
+/// The executor that a task without one gets.
+fn command_executor(framework: &FrameworkInfo, task: &TaskInfo) -> ExecutorInfo {
+    let command = task.command.clone().unwrap_or_default();
+    let shown = if command.shell() {
+        format!("sh -c '{}'", command.value())
+    } else {
+        let program = std::iter::once(command.value()).filter(|value| !value.is_empty());
+        let all: Vec<_> = program
+            .chain(command.arguments.iter().skip(1).map(String::as_str))
+            .collect();
+        format!("['{}']", all.join("', '"))
+    };
+    let shown = match shown.char_indices().nth(75) {
+        Some((end, _)) => format!("{}...", &shown[..end]),
+        None => shown,
+    };
+    ExecutorInfo {
+        executor_id: task.task_id.as_str().into(),
+        framework_id: framework.id.clone(),
+        name: Some(format!(
+            "Command Executor (Task: {}) (Command: {shown})",
+            task.task_id
+        )),
+        source: Some(task.task_id.value.clone()),
+        command: task.command.clone(),
+        container: task.container.clone(),
+        labels: task.labels.clone(),
+        discovery: task.discovery.clone(),
+        ..ExecutorInfo::default()
+    }
+}
+
+/// What is known of each name in `variables`, later ones winning.
+pub(super) fn environment_of(command: &dcos_proto::mesos::CommandInfo) -> BTreeMap<String, String> {
+    let variables = command
+        .environment
+        .iter()
+        .flat_map(|environment| &environment.variables);
+    variables
+        .filter_map(|variable| {
+            let secret = variable
+                .secret
+                .as_ref()
+                .and_then(|secret| secret.value.as_ref());
+            let secret = secret.map(|value| String::from_utf8_lossy(&value.data).into_owned());
+            Some((variable.name.clone(), variable.value.clone().or(secret)?))
+        })
+        .collect()
+}

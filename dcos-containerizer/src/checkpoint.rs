@@ -1,0 +1,159 @@
+//! What the agent keeps on disk, so that it may be killed at any instant.
+//!
+//! A [`Write`] is one fact; [`Store::apply`] returns when a batch of them is on stable storage;
+//! [`Store::read`] gives back all facts as a [`State`]. Facts that change are files, replaced as
+//! a whole; updates of a task are a log that grows. Each carries a version and a checksum, and
+//! holds JSON as API v1 spells it, so that an operator can read and check it with ordinary tools:
+//!
+//! ```sh
+//! tail -n +2 task.info | sha256sum     # what the first line says
+//! jq . <(tail -n +2 task.info)
+//! ```
+//!
+//! The directories are those of Mesos 1.11 (`src/slave/paths.hpp`), the formats are not: its
+//! agent's checkpoints are refused, not misread.
+
+mod files;
+mod format;
+pub mod paths;
+mod read;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dcos_core::time::Time;
+use dcos_proto::internal::StatusUpdateRecord;
+use dcos_proto::mesos::{
+    AgentInfo, ContainerId, DrainConfig, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo,
+    Resource, TaskId, TaskInfo,
+};
+
+use crate::executor::HostedKind;
+
+pub use format::FormatError;
+pub use store::{CheckpointError, Store};
+
+/// One launch of an executor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Whose.
+    pub framework: FrameworkId,
+    /// Which.
+    pub executor: ExecutorId,
+    /// What it runs in.
+    pub container: ContainerId,
+}
+
+/// A fact to keep.
+#[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "short-lived, never stored in numbers"
+)]
+pub enum Write {
+    /// Who the agent is, id included.
+    Agent(AgentInfo),
+    /// Reservations and volumes.
+    Resources(Vec<Resource>),
+    /// The agent is being drained, or no longer.
+    Drain(Option<DrainConfig>),
+    /// A framework, and where its scheduler listens.
+    Framework(FrameworkInfo, Option<String>),
+    /// An executor was launched (or is about to be).
+    Executor(Run, ExecutorInfo, Option<HostedKind>),
+    /// A custom executor has subscribed.
+    Connected(Run),
+    /// A task was given to an executor (or is about to be).
+    Task(Run, Box<TaskCheckpoint>),
+    /// A task's status update, or its acknowledgement.
+    Update(Run, TaskId, Box<StatusUpdateRecord>),
+    /// The executor's container ended, and all its tasks have terminal updates.
+    Sentinel(Run),
+}
+
+/// A task as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskCheckpoint {
+    /// What the scheduler asked for.
+    pub task: TaskInfo,
+    /// Where a hosted executor runs it.
+    pub container: Option<ContainerId>,
+    /// Tasks of one number end together.
+    pub group: u64,
+}
+
+/// Everything that was kept.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// Who the agent is.
+    pub agent: Option<AgentInfo>,
+    /// Reservations and volumes.
+    pub resources: Vec<Resource>,
+    /// Whether it is being drained.
+    pub drain: Option<DrainConfig>,
+    /// Whether the host was booted since: no container can be left.
+    pub rebooted: bool,
+    /// Frameworks with their executors.
+    pub frameworks: BTreeMap<FrameworkId, FrameworkCheckpoint>,
+}
+
+/// A framework as it was kept.
+#[derive(Debug, Clone)]
+pub struct FrameworkCheckpoint {
+    /// What it said of itself.
+    pub info: FrameworkInfo,
+    /// Where its scheduler listens.
+    pub pid: Option<String>,
+    /// Its executors, by id.
+    pub executors: Vec<ExecutorCheckpoint>,
+}
+
+/// An executor as it was kept.
+#[derive(Debug, Clone)]
+pub struct ExecutorCheckpoint {
+    /// What it was launched from.
+    pub info: ExecutorInfo,
+    /// Which of the built-in ones it is.
+    pub hosted: Option<HostedKind>,
+    /// Its launches.
+    pub runs: Vec<RunCheckpoint>,
+}
+
+/// A launch of an executor as it was kept.
+#[derive(Debug, Clone)]
+pub struct RunCheckpoint {
+    /// What it ran in.
+    pub container: ContainerId,
+    /// When it ended, if it has.
+    pub ended: Option<Time>,
+    /// Whether it had subscribed.
+    pub connected: bool,
+    /// Its tasks.
+    pub tasks: Vec<TaskHistory>,
+}
+
+/// A task with its updates.
+#[derive(Debug, Clone)]
+pub struct TaskHistory {
+    /// The task.
+    pub checkpoint: TaskCheckpoint,
+    /// Updates and acknowledgements, oldest first.
+    pub updates: Vec<StatusUpdateRecord>,
+}
+
+impl State {
+    /// The containers of executors whose end is not on disk: what the containerizer is to
+    /// recover.
+    pub fn containers(&self) -> BTreeSet<ContainerId> {
+        let executors = self
+            .frameworks
+            .values()
+            .flat_map(|framework| &framework.executors);
+        let runs = executors.flat_map(|executor| &executor.runs);
+        let live = runs.filter(|run| run.ended.is_none());
+        live.map(|run| run.container.clone()).collect()
+    }
+}

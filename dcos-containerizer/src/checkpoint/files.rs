@@ -1,0 +1,110 @@
+//! Batches of changes to files that are durable when they return.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Changes that become durable together. Replacements are atomic one by one: a crash leaves the
+/// old contents or the new.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Written beside their place, and to be renamed.
+    fresh: Vec<(File, PathBuf, PathBuf)>,
+    appended: Vec<File>,
+    /// Whose entries changed.
+    directories: BTreeSet<PathBuf>,
+}
+
+impl Batch {
+    /// Puts `contents` in the place of a file, which need not exist.
+    pub(super) fn replace(&mut self, path: &Path, contents: &[u8]) -> io::Result<()> {
+        self.make_parent(path)?;
+        let beside = path.with_added_extension("new");
+        let mut file = File::create(&beside)?;
+        file.write_all(contents)?;
+        self.fresh.push((file, beside, path.to_owned()));
+        Ok(())
+    }
+
+    /// Appends to a file, which begins with `head` if it is new.
+    pub(super) fn append(&mut self, path: &Path, head: &[u8], line: &[u8]) -> io::Result<()> {
+        self.make_parent(path)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        if file.metadata()?.len() == 0 {
+            file.write_all(head)?;
+            self.changed(path);
+        }
+        file.write_all(line)?;
+        self.appended.push(file);
+        Ok(())
+    }
+
+    /// Points a symbolic link somewhere.
+    pub(super) fn link(&mut self, path: &Path, target: &str) -> io::Result<()> {
+        self.make_parent(path)?;
+        let beside = path.with_added_extension("new");
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(target, &beside)?;
+        fs::rename(&beside, path)?;
+        self.changed(path);
+        Ok(())
+    }
+
+    /// Removes a file or link, which need not exist.
+    pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.changed(path);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a directory and those above it.
+    pub(super) fn directory(&mut self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        self.make_parent(path)?;
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => {
+                self.changed(path);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns when everything is on stable storage.
+    pub(super) fn commit(mut self) -> io::Result<()> {
+        for file in &self.appended {
+            file.sync_data()?;
+        }
+        for (file, _, _) in &self.fresh {
+            file.sync_all()?;
+        }
+        for (_, beside, path) in std::mem::take(&mut self.fresh) {
+            fs::rename(&beside, &path)?;
+            self.changed(&path);
+        }
+        for directory in &self.directories {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn make_parent(&mut self, path: &Path) -> io::Result<()> {
+        path.parent()
+            .map_or(Ok(()), |parent| self.directory(parent))
+    }
+
+    fn changed(&mut self, path: &Path) {
+        self.directories.extend(path.parent().map(Path::to_owned));
+    }
+}

@@ -1,0 +1,251 @@
+//! Checkpoints on disk.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dcos_proto::json::{self, Dialect, Json as ToJson};
+use dcos_proto::mesos::AgentId;
+use serde_json::{Value, json};
+
+use super::files::Batch;
+use super::format::{self, FormatError};
+use super::{Run, State, Write, paths, read};
+use crate::executor::HostedKind;
+
+/// Why checkpoints cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The disk failed, or is full.
+    #[error("writing checkpoints below {work_dir:?}")]
+    Write {
+        /// The agent's directory.
+        work_dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("reading {path:?}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file was damaged, or is not ours. Moving `meta/slaves/latest` away starts anew.
+    #[error("{path:?} is no checkpoint of this agent")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        source: FormatError,
+    },
+    /// Something is to be kept for an agent that has no id.
+    #[error("nothing can be kept before the agent has registered")]
+    NoAgent,
+}
+
+/// The checkpoints below one work directory. Its calls block.
+#[derive(Debug)]
+pub struct Store {
+    work_dir: PathBuf,
+    agent: Option<AgentId>,
+}
+
+impl Store {
+    /// The checkpoints below `work_dir`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`].
+    pub fn open(work_dir: impl Into<PathBuf>) -> Result<Self, CheckpointError> {
+        let work_dir = work_dir.into();
+        match fs::create_dir_all(paths::agents(&work_dir)) {
+            Ok(()) => Ok(Self {
+                work_dir,
+                agent: None,
+            }),
+            Err(source) => Err(CheckpointError::Write { work_dir, source }),
+        }
+    }
+
+    /// Everything that was kept; torn tails of logs are cut off on the way. `boot_id` tells one
+    /// boot of the host from another.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Damaged`] for a file that is not as it was written,
+    /// [`CheckpointError::Read`] if the system refuses.
+    pub fn read(&mut self, boot_id: &str) -> Result<State, CheckpointError> {
+        let mut state = read::state(&self.work_dir)?;
+        self.agent = state.agent.as_ref().and_then(|agent| agent.id.clone());
+        let boot_file = self.work_dir.join("meta/boot_id");
+        let before = fs::read_to_string(&boot_file).ok();
+        state.rebooted = before
+            .as_deref()
+            .is_some_and(|before| before.trim() != boot_id);
+        if before.as_deref().map(str::trim) != Some(boot_id) {
+            let mut batch = Batch::default();
+            let written = batch.replace(&boot_file, boot_id.as_bytes());
+            self.written(written.and_then(|()| batch.commit()))?;
+        }
+        Ok(state)
+    }
+
+    /// Returns when all of `writes` are on stable storage.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`]: some of them may be, in order.
+    pub fn apply(&mut self, writes: &[Write]) -> Result<(), CheckpointError> {
+        let mut batch = Batch::default();
+        for write in writes {
+            if let Write::Agent(info) = write {
+                self.agent.clone_from(&info.id);
+            }
+            let agent = self.agent.clone().ok_or(CheckpointError::NoAgent)?;
+            let noted = self.note(&mut batch, &agent, write);
+            self.written(noted)?;
+        }
+        self.written(batch.commit())
+    }
+
+    /// Makes the next agent here start without a past.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`].
+    pub fn forget(&mut self) -> Result<(), CheckpointError> {
+        let mut batch = Batch::default();
+        let removed = batch.remove(&paths::agents(&self.work_dir).join(paths::LATEST));
+        self.written(removed.and_then(|()| batch.commit()))
+    }
+
+    /// Deletes a directory of a run, and those above that hold nothing else any more.
+    ///
+    /// # Errors
+    /// What the system says; the rest may be deleted later.
+    pub fn delete(&self, path: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        prune(path, &self.work_dir);
+        Ok(())
+    }
+
+    fn note(&self, batch: &mut Batch, agent: &AgentId, write: &Write) -> io::Result<()> {
+        let root = &self.work_dir;
+        match write {
+            Write::Agent(info) => {
+                batch.replace(&paths::agent(root, agent).join("slave.info"), &fact(info))?;
+                batch.link(&paths::agents(root).join(paths::LATEST), agent.as_str())
+            }
+            Write::Resources(resources) => {
+                let contents = json!({"resources": all(resources)});
+                let path = root.join("meta/resources/resources.info");
+                batch.replace(&path, &format::file(&contents))
+            }
+            Write::Drain(config) => {
+                let path = paths::agent(root, agent).join("drain.config");
+                match config {
+                    Some(config) => batch.replace(&path, &fact(config)),
+                    None => batch.remove(&path),
+                }
+            }
+            Write::Framework(info, pid) => {
+                let id = info.id.clone().unwrap_or_default();
+                let path = paths::framework(root, agent, &id).join("framework.info");
+                let contents = json!({"framework_info": value(info), "pid": pid});
+                batch.replace(&path, &format::file(&contents))
+            }
+            Write::Executor(run, info, hosted) => {
+                let executor = paths::executor(root, agent, &run.framework, &run.executor);
+                let contents = json!({
+                    "executor_info": value(info),
+                    "hosted": hosted.map(hosted_name),
+                });
+                batch.replace(&executor.join("executor.info"), &format::file(&contents))?;
+                batch.directory(&executor.join("runs").join(&run.container.value))?;
+                batch.link(
+                    &executor.join("runs").join(paths::LATEST),
+                    &run.container.value,
+                )?;
+                self.link_sandbox(batch, agent, run)
+            }
+            Write::Connected(run) => {
+                batch.replace(&paths::run(root, agent, run).join("http.marker"), b"")
+            }
+            Write::Task(run, task) => {
+                let path = paths::task(root, agent, run, &task.task.task_id).join("task.info");
+                let contents = json!({
+                    "task_info": value(&task.task),
+                    "container_id": task.container.as_ref().map(value),
+                    "group": task.group,
+                });
+                batch.replace(&path, &format::file(&contents))
+            }
+            Write::Update(run, task, record) => {
+                let path = paths::task(root, agent, run, task).join("task.updates");
+                let line = format::log_line(&value(&**record));
+                batch.append(&path, format::log_head(), &line)
+            }
+            Write::Sentinel(run) => {
+                batch.replace(&paths::run(root, agent, run).join("executor.sentinel"), b"")
+            }
+        }
+    }
+
+    /// People look for sandboxes under `latest`.
+    fn link_sandbox(&self, batch: &mut Batch, agent: &AgentId, run: &Run) -> io::Result<()> {
+        let key = crate::agent::ExecutorKey {
+            framework: run.framework.clone(),
+            executor: run.executor.clone(),
+        };
+        let sandboxes = paths::sandboxes(&self.work_dir, agent, &key);
+        batch.link(&sandboxes.join(paths::LATEST), &run.container.value)
+    }
+
+    fn written(&self, result: io::Result<()>) -> Result<(), CheckpointError> {
+        let work_dir = self.work_dir.clone();
+        result.map_err(|source| CheckpointError::Write { work_dir, source })
+    }
+}
+
+/// Removes what a deleted run leaves: a dangling link, files of an executor and a framework that
+/// have no run, empty directories.
+fn prune(path: &Path, top: &Path) {
+    for above in path.ancestors().skip(1).take_while(|above| *above != top) {
+        let Ok(entries) = fs::read_dir(above) else {
+            return;
+        };
+        let left: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        let idle = left.iter().all(|entry| {
+            let is_directory = entry.symlink_metadata().is_ok_and(|data| data.is_dir());
+            let link = entry.file_name().is_some_and(|name| name == paths::LATEST);
+            !is_directory && (!link || !entry.exists())
+        });
+        let is_agent = above
+            .parent()
+            .is_some_and(|parent| parent.ends_with("slaves"));
+        if !idle || is_agent || fs::remove_dir_all(above).is_err() {
+            return;
+        }
+    }
+}
+
+pub(super) fn hosted_name(kind: HostedKind) -> &'static str {
+    match kind {
+        HostedKind::Command => "command",
+        HostedKind::Default => "default",
+    }
+}
+
+fn value<M: ToJson>(message: &M) -> Value {
+    json::to_value(message, Dialect::V1)
+}
+
+fn fact<M: ToJson>(message: &M) -> Vec<u8> {
+    format::file(&value(message))
+}
+
+fn all<M: ToJson>(messages: &[M]) -> Vec<Value> {
+    messages.iter().map(value).collect()
+}
