@@ -1,0 +1,44 @@
+//! The Mesos master: a pure core ([`Master`]) that decides, and a shell ([`run`]) that listens,
+//! speaks and stores.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `input.rs` | what reaches the core and what leaves it |
+//! | `core.rs` | the state, timers, and the order of actions |
+//! | `calls.rs`, `inbox.rs` | which call or message reaches which part |
+//! | `frameworks.rs`, `agents.rs`, `tasks.rs` | how each comes, comes back and goes |
+//! | `offers.rs`, `launch.rs` | offers and what is made of them |
+//! | `reconcile.rs` | what frameworks hear when they ask |
+//! | `validation.rs` | what is refused, and in which words |
+//! | `convert.rs`, `driver.rs` | the same for frameworks with fewer capabilities, and v0 drivers |
+//! | `registry.rs` | what survives a restart |
+//! | `snapshot.rs`, `metrics.rs` | what readers see |
+//!
+//! It speaks the protocols of Mesos 1.11: API v1 and v0 over HTTP, `mesos.internal` messages over
+//! libprocess. What differs on purpose is listed in `docs/differences.md`.
+
+mod agent;
+mod agents;
+mod calls;
+mod convert;
+mod core;
+mod driver;
+mod framework;
+mod frameworks;
+mod inbox;
+mod input;
+mod launch;
+mod metrics;
+mod offers;
+mod reconcile;
+mod registry;
+mod snapshot;
+mod tasks;
+mod validation;
+
+pub use agent::Agent;
+pub use core::{Master, Settings};
+pub use framework::{Framework, Link};
+pub use input::{Action, Input, Packet, Reply, RequestId};
+pub use metrics::Counters;
+pub use snapshot::Snapshot;

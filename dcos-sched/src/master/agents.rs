@@ -1,0 +1,622 @@
+//! How agents come, come back and go.
+//!
+//! Rules AG-1 to AG-10 of the conformance inventory; Mesos 1.11 `src/master/master.cpp`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dcos_core::resources::Resources;
+use dcos_core::resources::convert::upgrade_all;
+use dcos_proto::internal::{
+    KillTaskMessage, MasterSlaveConnection, PingSlaveMessage, ReconcileTasksMessage,
+    RegisterSlaveMessage, ReregisterSlaveMessage, ResourceVersionUuid, ShutdownFrameworkMessage,
+    ShutdownMessage, SlaveRegisteredMessage, SlaveReregisteredMessage, UpdateFrameworkMessage,
+    UpdateSlaveMessage,
+};
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{
+    AgentId, AgentInfo, ExecutorId, FrameworkId, FrameworkInfo, Task, TaskId, TaskState, TaskStatus,
+};
+use dcos_proto::scheduler::{Event, event};
+use dcos_proto::{agent as _, master as operator};
+
+use super::agent::total_of;
+use super::core::{Timer, time_info};
+use super::tasks::{Status, is_terminal, update_event};
+use super::{Action, Agent, Framework, Link, Master, registry};
+use crate::allocator::{AgentSpec, Event as Allocation};
+
+impl Master {
+    /// A new agent asks to be admitted.
+    pub(crate) fn register_agent(&mut self, from: &str, message: RegisterSlaveMessage) {
+        self.counters.messages_register_slave += 1;
+        if let Some(known) = self.agent_pids.get(from).cloned() {
+            let Some(agent) = self.agents.get(&known) else {
+                return;
+            };
+            if agent.connected {
+                // The answer was lost, or the agent asked twice while it was written.
+                let answer = self.registered_message(&known);
+                return self.send(from, &answer);
+            }
+            self.counters.removals_registered += 1;
+            self.remove_agent(&known, "a new agent registered at the same address");
+        }
+        let mut info = message.agent;
+        upgrade_all(&mut info.resources);
+        let id = self.new_agent_id();
+        info.id = Some(id.clone());
+        let mut checkpointed = message.checkpointed_resources;
+        upgrade_all(&mut checkpointed);
+        let mut agent = new_agent(info, from, self.now);
+        agent.total = total_of(&agent.info, &checkpointed);
+        agent.version = message.version.unwrap_or_default();
+        agent.capabilities = message.agent_capabilities;
+        if let Some(uuid) = message.resource_version_uuid {
+            agent.set_resource_version(ResourceVersionUuid { resource_provider_id: None, uuid });
+        }
+        self.counters.slave_registrations += 1;
+        self.admit_agent(agent);
+        let answer = self.registered_message(&id);
+        self.send(from, &answer);
+    }
+
+    fn registered_message(&self, id: &AgentId) -> SlaveRegisteredMessage {
+        SlaveRegisteredMessage {
+            agent_id: id.clone(),
+            connection: Some(self.connection()),
+        }
+    }
+
+    /// After how much silence the agent should look for the master again.
+    fn connection(&self) -> MasterSlaveConnection {
+        let total = self.settings.agent_ping_timeout * self.settings.max_agent_ping_timeouts;
+        MasterSlaveConnection {
+            total_ping_timeout_seconds: Some(total.as_secs_f64()),
+        }
+    }
+
+    /// Makes an agent known, durably, and begins to watch and offer it.
+    fn admit_agent(&mut self, agent: Agent) {
+        let id = agent.id();
+        self.persist(vec![
+            registry::put_agent(&agent.info),
+            registry::delete_unreachable(&id),
+        ]);
+        self.unreachable.remove(&id);
+        self.recovered_agents.remove(&id);
+        self.removed.remove(&id);
+        self.agent_pids.insert(agent.pid.clone(), id.clone());
+        self.push(Action::Link { pid: agent.pid.clone() });
+        let mut spec = self.agent_spec(&agent);
+        spec.used.clone_from(&agent.used);
+        self.agents.insert(id.clone(), Arc::new(agent));
+        self.allocator.handle(self.now, Allocation::AddAgent(spec));
+        self.at(self.settings.agent_ping_timeout, Timer::Ping(id.clone()));
+        self.publish_agent_added(&id);
+    }
+
+    fn agent_spec(&self, agent: &Agent) -> AgentSpec {
+        let domain = self.settings.info.domain.as_ref();
+        let region = domain
+            .and_then(|domain| domain.fault_domain.as_ref())
+            .map(|fault_domain| fault_domain.region.name.as_str());
+        AgentSpec::from_info(&agent.info, &agent.capabilities, agent.total.clone(), region)
+    }
+
+    /// An agent that has an id comes back with what runs on it.
+    pub(crate) fn reregister_agent(&mut self, from: &str, mut message: ReregisterSlaveMessage) {
+        self.counters.messages_reregister_slave += 1;
+        let Some(id) = message.agent.id.clone() else {
+            return;
+        };
+        if self.gone.contains_key(&id) {
+            return self.shut_down(from, "Agent has been marked gone");
+        }
+        upgrade_all(&mut message.agent.resources);
+        upgrade_all(&mut message.checkpointed_resources);
+        for task in &mut message.tasks {
+            upgrade_all(&mut task.resources);
+        }
+        for executor in &mut message.executor_infos {
+            upgrade_all(&mut executor.resources);
+        }
+        // Somebody else's place: an agent that restarted with a new id and came back with the old.
+        if let Some(other) = self.agent_pids.get(from).cloned().filter(|other| *other != id) {
+            self.remove_agent(&other, "an agent with another id came back at the same address");
+        }
+        self.counters.slave_reregistrations += 1;
+        if let Some(known) = self.agents.get(&id) {
+            if known.info.hostname != message.agent.hostname || host(&known.pid) != host(from) {
+                let text = format!(
+                    "Agent attempted to re-register with different IP / hostname; expected {} ({}) got {} ({})",
+                    host(&known.pid), known.info.hostname, host(from), message.agent.hostname
+                );
+                return self.shut_down(from, &text);
+            }
+            self.return_known_agent(&id, from, message);
+        } else {
+            self.return_forgotten_agent(&id, from, message);
+        }
+    }
+
+    fn shut_down(&mut self, pid: &str, text: &str) {
+        let message = ShutdownMessage {
+            message: Some(text.to_owned()),
+        };
+        self.send(pid, &message);
+    }
+
+    /// The agent was only disconnected, or restarted quickly.
+    fn return_known_agent(&mut self, id: &AgentId, from: &str, message: ReregisterSlaveMessage) {
+        let changed = self.agents.get(id).is_some_and(|agent| agent.info != message.agent);
+        if changed {
+            self.persist(vec![registry::put_agent(&message.agent)]);
+        }
+        let now = self.now;
+        let Some(agent) = self.agents.get_mut(id).map(Arc::make_mut) else {
+            return;
+        };
+        self.agent_pids.remove(&agent.pid);
+        self.agent_pids.insert(from.to_owned(), id.clone());
+        from.clone_into(&mut agent.pid);
+        agent.total = total_of(&message.agent, &message.checkpointed_resources);
+        agent.info = message.agent;
+        agent.version = message.version.unwrap_or_default();
+        agent.capabilities = message.agent_capabilities;
+        agent.reregistered = Some(now);
+        agent.expires = None;
+        agent.missed_pings = 0;
+        let was_connected = std::mem::replace(&mut agent.connected, true);
+        agent.active = true;
+        if let Some(uuid) = message.resource_version_uuid {
+            agent.set_resource_version(ResourceVersionUuid { resource_provider_id: None, uuid });
+        }
+        let agent = agent.clone();
+        self.push(Action::Link { pid: from.to_owned() });
+        let spec = self.agent_spec(&agent);
+        self.allocator.handle(self.now, Allocation::UpdateAgent(spec));
+        if !was_connected {
+            self.allocator.handle(self.now, Allocation::ActivateAgent(id.clone()));
+        }
+        let running: BTreeSet<(FrameworkId, TaskId)> = message
+            .tasks
+            .iter()
+            .map(|task| (task.framework_id.clone(), task.task_id.clone()))
+            .collect();
+        let executors: BTreeSet<(FrameworkId, ExecutorId)> = message
+            .executor_infos
+            .iter()
+            .filter_map(|info| Some((info.framework_id.clone()?, info.executor_id.clone())))
+            .collect();
+        self.forget_missing_executors(id, &executors);
+        for task in message.tasks {
+            let unknown = !agent.tasks.contains(&(task.framework_id.clone(), task.task_id.clone()));
+            if unknown && self.frameworks.contains_key(&task.framework_id) && !is_terminal(task.state()) {
+                self.add_task(Arc::new(task));
+            }
+        }
+        let answer = SlaveReregisteredMessage {
+            agent_id: id.clone(),
+            reconciliations: self.missing_tasks(&agent, &running),
+            connection: Some(self.connection()),
+        };
+        self.send(from, &answer);
+        self.resend_kills(&agent, &running);
+        self.tell_agent_of_frameworks(id, from, message.frameworks);
+    }
+
+    /// Executors that ended while the agent was away.
+    fn forget_missing_executors(&mut self, agent: &AgentId, present: &BTreeSet<(FrameworkId, ExecutorId)>) {
+        let missing: Vec<(FrameworkId, ExecutorId)> = self
+            .frameworks
+            .values()
+            .flat_map(|framework| {
+                let executors = framework.executors.get(agent).into_iter().flat_map(BTreeMap::keys);
+                let id = framework.id();
+                executors.map(move |executor| (id.clone(), executor.clone()))
+            })
+            .filter(|key| !present.contains(key))
+            .collect();
+        for (framework, executor) in missing {
+            self.remove_executor(&framework, agent, &executor);
+        }
+    }
+
+    /// Tasks the agent should have but did not list: it is asked to account for them, because a
+    /// launch may still be on its way.
+    fn missing_tasks(&self, agent: &Agent, running: &BTreeSet<(FrameworkId, TaskId)>) -> Vec<ReconcileTasksMessage> {
+        let mut by_framework: BTreeMap<FrameworkId, Vec<TaskStatus>> = BTreeMap::new();
+        for (framework, task) in agent.tasks.difference(running) {
+            let Some(record) = self.task(framework, task) else {
+                continue;
+            };
+            by_framework.entry(framework.clone()).or_default().push(TaskStatus {
+                task_id: task.clone(),
+                state: record.state,
+                agent_id: Some(agent.id()),
+                ..TaskStatus::default()
+            });
+        }
+        by_framework
+            .into_iter()
+            .map(|(framework_id, statuses)| ReconcileTasksMessage {
+                framework: self.frameworks.get(&framework_id).map(|framework| framework.info.clone()),
+                framework_id,
+                statuses,
+            })
+            .collect()
+    }
+
+    fn resend_kills(&mut self, agent: &Agent, running: &BTreeSet<(FrameworkId, TaskId)>) {
+        for (framework_id, task_id) in agent.killed.intersection(running).cloned() {
+            let message = KillTaskMessage {
+                framework_id,
+                task_id,
+                kill_policy: None,
+            };
+            self.send(&agent.pid, &message);
+        }
+    }
+
+    /// The agent was unreachable, or a former master knew it: its tasks are learnt from it.
+    fn return_forgotten_agent(&mut self, id: &AgentId, from: &str, message: ReregisterSlaveMessage) {
+        // A framework that heard its tasks were lost, or never had a master that knew them, is
+        // told where they are; after a failover of the master it asks by itself.
+        let announce = !self.recovered_agents.contains_key(id);
+        for info in &message.frameworks {
+            self.recover_framework(info);
+        }
+        let mut agent = new_agent(message.agent, from, self.now);
+        agent.total = total_of(&agent.info, &message.checkpointed_resources);
+        agent.version = message.version.unwrap_or_default();
+        agent.capabilities = message.agent_capabilities;
+        agent.reregistered = Some(self.now);
+        if let Some(uuid) = message.resource_version_uuid {
+            agent.set_resource_version(ResourceVersionUuid { resource_provider_id: None, uuid });
+        }
+        for executor in &message.executor_infos {
+            let framework = executor.framework_id.clone().unwrap_or_default();
+            if self.frameworks.contains_key(&framework) {
+                agent.charge(&framework, &Resources::from(&executor.resources));
+            }
+        }
+        let tasks: Vec<Task> = message
+            .tasks
+            .into_iter()
+            .filter(|task| self.frameworks.contains_key(&task.framework_id))
+            .collect();
+        for task in tasks.iter().filter(|task| !is_terminal(task.state())) {
+            agent.charge(&task.framework_id, &Resources::from(&task.resources));
+        }
+        let used = agent.used.clone();
+        self.admit_agent(agent);
+        // `add_task` and `add_executor` charge again; the allocator has been told already.
+        if let Some(agent) = self.agent_mut(id) {
+            agent.used.clear();
+        }
+        for executor in message.executor_infos {
+            let framework = executor.framework_id.clone().unwrap_or_default();
+            if self.frameworks.contains_key(&framework) {
+                self.add_executor(&framework, id, executor);
+            }
+        }
+        for task in tasks {
+            self.return_task(task, announce);
+        }
+        debug_assert_eq!(self.agents.get(id).map(|agent| agent.used.clone()), Some(used));
+        let answer = SlaveReregisteredMessage {
+            agent_id: id.clone(),
+            reconciliations: Vec::new(),
+            connection: Some(self.connection()),
+        };
+        self.send(from, &answer);
+        self.tell_agent_of_frameworks(id, from, message.frameworks);
+    }
+
+    /// A task that was thought lost or is new to this master.
+    fn return_task(&mut self, mut task: Task, announce: bool) {
+        let framework = task.framework_id.clone();
+        if let Some(known) = self.framework_mut(&framework) {
+            known.unreachable_tasks.retain(|lost| lost.task_id != task.task_id);
+            known.completed_tasks.retain(|lost| lost.task_id != task.task_id);
+        }
+        if task.status_update_state.is_none() {
+            task.status_update_state = Some(task.state);
+        }
+        let task = Arc::new(task);
+        self.add_task(Arc::clone(&task));
+        if announce {
+            let status = Status::master(
+                task.state(),
+                Reason::AgentReregistered,
+                "Agent re-registered".to_owned(),
+            );
+            let mut status = status.of(&task.task_id, Some(&task.agent_id), task.executor_id.as_ref(), self.now);
+            if let Some(last) = task.statuses.last() {
+                status.healthy = last.healthy;
+                status.check_status.clone_from(&last.check_status);
+                status.container_status.clone_from(&last.container_status);
+            }
+            self.tell(&framework, update_event(status));
+        }
+    }
+
+    /// A framework that is known only through an agent, until it comes back itself.
+    pub(crate) fn recover_framework(&mut self, info: &FrameworkInfo) {
+        let id = info.id.clone().unwrap_or_default();
+        let known = id.value.is_empty()
+            || self.frameworks.contains_key(&id)
+            || self.completed.iter().any(|gone| gone.id() == id);
+        if !known {
+            let mut framework = Framework::new(info.clone(), self.now);
+            framework.link = Link::Recovered;
+            self.add_framework(framework);
+            self.recovered_framework_expires(&id);
+        }
+    }
+
+    /// Agents learn where each framework's scheduler is, and which of theirs are no more.
+    fn tell_agent_of_frameworks(&mut self, id: &AgentId, pid: &str, infos: Vec<FrameworkInfo>) {
+        let mut ids: BTreeSet<FrameworkId> = infos.into_iter().filter_map(|info| info.id).collect();
+        if let Some(agent) = self.agents.get(id) {
+            ids.extend(agent.used.keys().cloned());
+        }
+        for id in ids {
+            if let Some(framework) = self.frameworks.get(&id) {
+                let message = UpdateFrameworkMessage {
+                    framework_id: id,
+                    pid: framework.pid.clone(),
+                    framework_info: Some(framework.info.clone()),
+                };
+                self.send(pid, &message);
+            } else {
+                let message = ShutdownFrameworkMessage { framework_id: id };
+                self.send(pid, &message);
+            }
+        }
+    }
+
+    /// The agent's resources changed: oversubscription, providers, or their versions.
+    pub(crate) fn update_agent(&mut self, message: UpdateSlaveMessage) {
+        self.counters.messages_update_slave += 1;
+        let Some(agent) = self.agent_mut(&message.agent_id) else {
+            return;
+        };
+        if let Some(uuid) = message.resource_version_uuid {
+            agent.set_resource_version(ResourceVersionUuid { resource_provider_id: None, uuid });
+        }
+        for provider in message.resource_providers.iter().flat_map(|all| &all.providers) {
+            agent.set_resource_version(ResourceVersionUuid {
+                resource_provider_id: provider.info.as_ref().and_then(|info| info.id.clone()),
+                uuid: provider.resource_version_uuid.clone(),
+            });
+        }
+        if message.update_oversubscribed_resources.unwrap_or(!message.oversubscribed_resources.is_empty()) {
+            let mut spare = message.oversubscribed_resources;
+            upgrade_all(&mut spare);
+            let mut total = agent.total.filter(|resource| resource.revocable.is_none());
+            total += &Resources::from(&spare);
+            agent.total = total;
+            let (agent, offers) = (agent.clone(), agent.offers.clone());
+            for offer in offers {
+                let revocable = self.offers.get(&offer).is_some_and(|offer| {
+                    offer.resources.iter().any(|resource| resource.revocable.is_some())
+                });
+                if revocable {
+                    self.rescind(&offer);
+                }
+            }
+            let spec = self.agent_spec(&agent);
+            self.allocator.handle(self.now, Allocation::UpdateAgent(spec));
+        }
+    }
+
+    pub(crate) fn pong(&mut self, from: &str) {
+        if let Some(id) = self.agent_pids.get(from).cloned()
+            && let Some(agent) = self.agent_mut(&id)
+        {
+            agent.missed_pings = 0;
+        }
+    }
+
+    /// Pings, or gives up after too many that were not answered.
+    pub(crate) fn ping(&mut self, id: &AgentId) {
+        let most = self.settings.max_agent_ping_timeouts;
+        let Some(agent) = self.agent_mut(id) else {
+            return;
+        };
+        if agent.missed_pings >= most {
+            self.counters.slave_unreachable_completed += 1;
+            return self.mark_unreachable(id, "health check timed out");
+        }
+        agent.missed_pings += 1;
+        let (pid, connected) = (agent.pid.clone(), agent.connected);
+        self.send(&pid, &PingSlaveMessage { connected });
+        self.at(self.settings.agent_ping_timeout, Timer::Ping(id.clone()));
+    }
+
+    /// The connection to somebody broke.
+    pub(crate) fn exited(&mut self, pid: &str) {
+        if let Some(framework) = self.pids.get(pid).cloned() {
+            self.disconnect_framework(&framework);
+        }
+        if let Some(agent) = self.agent_pids.get(pid).cloned() {
+            self.disconnect_agent(&agent);
+        }
+    }
+
+    fn disconnect_agent(&mut self, id: &AgentId) {
+        let timeout = self.settings.agent_reregister_timeout;
+        let expires = self.now + timeout;
+        let Some(agent) = self.agent_mut(id) else {
+            return;
+        };
+        if !agent.connected {
+            return;
+        }
+        agent.connected = false;
+        agent.active = false;
+        agent.expires = Some(expires);
+        let (offers, tasks, hostname) = (agent.offers.clone(), agent.tasks.clone(), agent.info.hostname.clone());
+        self.at(timeout, Timer::AgentExpires(id.clone()));
+        self.allocator.handle(self.now, Allocation::DeactivateAgent(id.clone()));
+        for offer in offers {
+            self.rescind(&offer);
+        }
+        let fleeting: BTreeSet<FrameworkId> = self
+            .frameworks
+            .values()
+            .filter(|framework| !framework.info.checkpoint.unwrap_or(false))
+            .map(|framework| framework.id())
+            .collect();
+        for (framework, task) in tasks {
+            if fleeting.contains(&framework) {
+                let text = format!("Agent {hostname} disconnected");
+                let status = Status::master(TaskState::TaskLost, Reason::AgentDisconnected, text);
+                self.end_task(&framework, &task, &status);
+            }
+        }
+        for framework in fleeting {
+            self.remove_executors_on(&framework, id);
+        }
+    }
+
+    fn remove_executors_on(&mut self, framework: &FrameworkId, agent: &AgentId) {
+        let executors = self.frameworks.get(framework).and_then(|known| known.executors.get(agent)).cloned();
+        for executor in executors.unwrap_or_default().into_keys() {
+            self.remove_executor(framework, agent, &executor);
+        }
+    }
+
+    pub(crate) fn agent_expires(&mut self, id: &AgentId) {
+        let expired = self.agents.get(id).is_some_and(|agent| {
+            agent.expires.is_some_and(|expires| expires.is_due(self.now))
+        });
+        if expired {
+            let text = format!(
+                "did not reregister within {}secs after disconnecting",
+                self.settings.agent_reregister_timeout.as_secs()
+            );
+            self.mark_unreachable(id, &text);
+        }
+    }
+
+    /// A registered agent of a former master did not come back.
+    pub(crate) fn recovered_agent_expires(&mut self, id: &AgentId) {
+        let Some(info) = self.recovered_agents.remove(id) else {
+            return;
+        };
+        let since = time_info(self.now);
+        self.unreachable.insert(id.clone(), since);
+        self.persist(vec![registry::delete_agent(id), registry::put_unreachable(id, since)]);
+        self.counters.recovery_slave_removals += 1;
+        self.tell_agent_lost(&info);
+    }
+
+    /// The agent can't be reached; its tasks may run on and come back.
+    pub(crate) fn mark_unreachable(&mut self, id: &AgentId, why: &str) {
+        let since = time_info(self.now);
+        self.unreachable.insert(id.clone(), since);
+        self.persist(vec![registry::delete_agent(id), registry::put_unreachable(id, since)]);
+        self.counters.slave_removals += 1;
+        self.counters.removals_unhealthy += 1;
+        let hostname = self.agents.get(id).map(|agent| agent.info.hostname.clone());
+        let text = format!("Agent {} is unreachable: {why}", hostname.unwrap_or_default());
+        self.end_agent(id, |framework| {
+            let mut status = Status::master(
+                framework.state_or_lost(TaskState::TaskUnreachable),
+                Reason::AgentRemoved,
+                text.clone(),
+            );
+            status.unreachable_time = Some(since);
+            status
+        });
+    }
+
+    /// The agent is gone for good: it said so, or was replaced.
+    pub(crate) fn remove_agent(&mut self, id: &AgentId, why: &str) {
+        self.persist(vec![registry::delete_agent(id)]);
+        self.removed.insert(id.clone());
+        self.counters.slave_removals += 1;
+        let hostname = self.agents.get(id).map(|agent| agent.info.hostname.clone());
+        let text = format!("Agent {} removed: {why}", hostname.unwrap_or_default());
+        self.end_agent(id, |_| Status::master(TaskState::TaskLost, Reason::AgentRemoved, text.clone()));
+    }
+
+    /// Takes an agent off the books; `status` says what its tasks' frameworks hear.
+    fn end_agent(&mut self, id: &AgentId, status: impl Fn(&Framework) -> Status) {
+        let Some(agent) = self.agents.get(id).cloned() else {
+            return;
+        };
+        for offer in &agent.offers {
+            self.rescind(offer);
+        }
+        for (framework, task) in &agent.tasks {
+            if let Some(status) = self.frameworks.get(framework).map(|known| status(known)) {
+                self.end_task(framework, task, &status);
+            }
+        }
+        let frameworks: Vec<FrameworkId> = self.frameworks.keys().cloned().collect();
+        for framework in frameworks {
+            self.remove_executors_on(&framework, id);
+        }
+        self.allocator.handle(self.now, Allocation::RemoveAgent(id.clone()));
+        self.agents.remove(id);
+        if self.agent_pids.get(&agent.pid) == Some(id) {
+            self.agent_pids.remove(&agent.pid);
+        }
+        self.publish(operator::Event {
+            r#type: Some(operator::event::Type::AgentRemoved.into()),
+            agent_removed: Some(operator::event::AgentRemoved { agent_id: id.clone() }),
+            ..operator::Event::default()
+        });
+        self.tell_agent_lost(&agent.info);
+    }
+
+    fn tell_agent_lost(&mut self, info: &AgentInfo) {
+        let frameworks: Vec<FrameworkId> = self.frameworks.keys().cloned().collect();
+        for framework in frameworks {
+            let connected = self.frameworks.get(&framework).is_some_and(|known| known.link.is_connected());
+            if connected {
+                let event = Event {
+                    r#type: Some(event::Type::Failure.into()),
+                    failure: Some(event::Failure {
+                        agent_id: info.id.clone(),
+                        executor_id: None,
+                        status: None,
+                    }),
+                    ..Event::default()
+                };
+                self.tell(&framework, event);
+            }
+        }
+    }
+}
+
+fn new_agent(info: AgentInfo, pid: &str, now: dcos_core::time::Time) -> Agent {
+    Agent {
+        info,
+        pid: pid.to_owned(),
+        version: String::new(),
+        capabilities: Vec::new(),
+        connected: true,
+        active: true,
+        registered: now,
+        reregistered: None,
+        expires: None,
+        total: Resources::default(),
+        used: BTreeMap::new(),
+        tasks: BTreeSet::new(),
+        killed: BTreeSet::new(),
+        offers: BTreeSet::new(),
+        resource_versions: Vec::new(),
+        missed_pings: 0,
+    }
+}
+
+/// The host of a UPID.
+fn host(pid: &str) -> &str {
+    let address = pid.split_once('@').map_or(pid, |(_, address)| address);
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
+}

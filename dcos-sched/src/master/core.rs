@@ -1,0 +1,350 @@
+//! The state of the master and the turn of its crank.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcos_core::seed::Seed;
+use dcos_core::time::{Time, earliest};
+use dcos_proto::master as operator;
+use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, MasterInfo, Offer, OfferId, TimeInfo};
+use dcos_proto::scheduler::Event;
+use dcos_store::Write;
+
+use super::metrics::Counters;
+use super::{Action, Agent, Framework, Input, Link, Packet, Reply, RequestId, Snapshot};
+use crate::allocator::Allocator;
+
+/// What the core must know beside its inputs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The master as others see it; its `id` prefixes the ids it assigns.
+    pub info: MasterInfo,
+    /// How often agents are pinged.
+    pub agent_ping_timeout: Duration,
+    /// How many pings may go unanswered before an agent is unreachable.
+    pub max_agent_ping_timeouts: u32,
+    /// How long a disconnected or recovered agent may take to come back.
+    pub agent_reregister_timeout: Duration,
+    /// How long an offer is good; `None` means for ever.
+    pub offer_timeout: Option<Duration>,
+    /// How often a scheduler hears from the master.
+    pub heartbeat_interval: Duration,
+    /// Roles that exist; `None` means any.
+    pub roles: Option<BTreeSet<String>>,
+    /// Whether frameworks may run as root.
+    pub root_submissions: bool,
+    /// How many completed frameworks are remembered.
+    pub max_completed_frameworks: usize,
+    /// Weights of roles; those not listed weigh 1.
+    pub weights: BTreeMap<String, f64>,
+}
+
+impl Settings {
+    /// The defaults of Mesos for a master with this identity.
+    pub fn new(info: MasterInfo) -> Self {
+        Self {
+            info,
+            agent_ping_timeout: Duration::from_secs(15),
+            max_agent_ping_timeouts: 5,
+            agent_reregister_timeout: Duration::from_secs(600),
+            offer_timeout: None,
+            heartbeat_interval: Duration::from_secs(15),
+            roles: None,
+            root_submissions: true,
+            max_completed_frameworks: 50,
+            weights: BTreeMap::new(),
+        }
+    }
+}
+
+/// What happens when its time has come. Timers are not cancelled; when one fires, what it speaks
+/// of is looked at again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    Heartbeat(String),
+    FrameworkExpires(FrameworkId),
+    AgentExpires(AgentId),
+    RecoveredAgentExpires(AgentId),
+    Ping(AgentId),
+    OfferExpires(OfferId),
+}
+
+/// The master: who is there, what runs where, who may use what.
+///
+/// Feed it with [`handle`](Self::handle), carry out what [`poll`](Self::poll) returns until it
+/// returns `None`, and call again at [`next_deadline`](Self::next_deadline).
+///
+/// # Promises
+/// 1. Same inputs at the same times, same actions.
+/// 2. Nothing that depends on a write is polled before [`Input::Stored`] confirms that write: what
+///    was acknowledged is durable. ("Output commit": the state moves on at once, the actions wait.)
+/// 3. Time may stand still between inputs, and never runs backwards.
+pub struct Master {
+    pub(crate) settings: Settings,
+    pub(crate) now: Time,
+    pub(crate) started: Time,
+    pub(crate) recovered: bool,
+    pub(crate) uuids: Seed,
+    pub(crate) allocator: Box<dyn Allocator>,
+    pub(crate) frameworks: BTreeMap<FrameworkId, Arc<Framework>>,
+    pub(crate) completed: VecDeque<Arc<Framework>>,
+    pub(crate) streams: BTreeMap<String, FrameworkId>,
+    pub(crate) pids: BTreeMap<String, FrameworkId>,
+    pub(crate) agents: BTreeMap<AgentId, Arc<Agent>>,
+    pub(crate) agent_pids: BTreeMap<String, AgentId>,
+    /// Agents from the registry that have not come back since the master started.
+    pub(crate) recovered_agents: BTreeMap<AgentId, AgentInfo>,
+    pub(crate) unreachable: BTreeMap<AgentId, TimeInfo>,
+    pub(crate) gone: BTreeMap<AgentId, TimeInfo>,
+    /// Agents removed since the master started.
+    pub(crate) removed: BTreeSet<AgentId>,
+    pub(crate) offers: BTreeMap<OfferId, Arc<Offer>>,
+    pub(crate) counters: Counters,
+    next_framework: u64,
+    next_agent: u64,
+    next_offer: u64,
+    next_write: u64,
+    timers: BTreeSet<(Time, Timer)>,
+    outbox: VecDeque<Action>,
+    /// The write whose confirmation the outbox waits for.
+    awaiting: Option<u64>,
+}
+
+impl std::fmt::Debug for Master {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Master")
+            .field("id", &self.settings.info.id)
+            .field("frameworks", &self.frameworks.len())
+            .field("agents", &self.agents.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Master {
+    /// A master that has read nothing yet; its first input is [`Input::Recovered`].
+    pub fn new(settings: Settings, allocator: Box<dyn Allocator>, seed: &Seed, now: Time) -> Self {
+        Self {
+            settings,
+            now,
+            started: now,
+            recovered: false,
+            uuids: seed.stream("streams"),
+            allocator,
+            frameworks: BTreeMap::new(),
+            completed: VecDeque::new(),
+            streams: BTreeMap::new(),
+            pids: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            agent_pids: BTreeMap::new(),
+            recovered_agents: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            offers: BTreeMap::new(),
+            counters: Counters::default(),
+            next_framework: 0,
+            next_agent: 0,
+            next_offer: 0,
+            next_write: 0,
+            timers: BTreeSet::new(),
+            outbox: VecDeque::new(),
+            awaiting: None,
+        }
+    }
+
+    /// Takes in what happened at `now`.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        self.now = now.max(self.now);
+        self.fire_timers();
+        match input {
+            Input::Recovered(snapshot) => self.recover(&snapshot),
+            Input::Call {
+                request,
+                stream_id,
+                principal,
+                call,
+            } => self.scheduler_call(request, stream_id.as_deref(), principal.as_deref(), *call),
+            Input::StreamClosed { stream_id } => self.stream_closed(&stream_id),
+            Input::Message { from, message } => self.message(&from, &message),
+            Input::Exited { pid } => self.exited(&pid),
+            Input::Teardown {
+                request,
+                framework_id,
+            } => self.operator_teardown(request, &framework_id),
+            Input::Read { request } => {
+                let snapshot = Arc::new(Snapshot::of(self));
+                self.push(Action::Snapshot { request, snapshot });
+            }
+            Input::Explain {
+                request,
+                framework_id,
+                role,
+            } => self.explain(request, framework_id.as_ref(), role.as_deref()),
+            Input::Stored { id, .. } => {
+                if self.awaiting == Some(id) {
+                    self.awaiting = None;
+                }
+            }
+            Input::Tick => {}
+        }
+        self.allocate();
+    }
+
+    /// The next action, unless it has to wait for a write. Call until it returns `None`.
+    pub fn poll(&mut self) -> Option<Action> {
+        if self.awaiting.is_some() {
+            return None;
+        }
+        let mut action = self.outbox.pop_front()?;
+        if let Action::Persist { id, writes } = &mut action {
+            self.join_later_writes(writes);
+            self.awaiting = Some(*id);
+        }
+        Some(action)
+    }
+
+    /// When [`Input::Tick`] is wanted, if nothing else happens.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let timer = self.timers.first().map(|(time, _)| *time);
+        earliest(timer, self.allocator.next_deadline())
+    }
+
+    /// Decided writes may happen earlier than the actions before them, so those behind a write
+    /// join it: one trip to the disk for all.
+    fn join_later_writes(&mut self, writes: &mut Vec<Write>) {
+        let key = |write: &Write| match write {
+            Write::Put(key, _) | Write::Delete(key) => key.clone(),
+        };
+        let mut last: BTreeMap<String, Write> =
+            writes.drain(..).map(|write| (key(&write), write)).collect();
+        self.outbox.retain_mut(|action| match action {
+            Action::Persist { writes, .. } => {
+                last.extend(writes.drain(..).map(|write| (key(&write), write)));
+                false
+            }
+            _ => true,
+        });
+        writes.extend(last.into_values());
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((time, _)) = self.timers.first()
+            && time.is_due(self.now)
+        {
+            let Some((_, timer)) = self.timers.pop_first() else {
+                break;
+            };
+            match timer {
+                Timer::Heartbeat(stream_id) => self.heartbeat(&stream_id),
+                Timer::FrameworkExpires(id) => self.framework_expires(&id),
+                Timer::AgentExpires(id) => self.agent_expires(&id),
+                Timer::RecoveredAgentExpires(id) => self.recovered_agent_expires(&id),
+                Timer::Ping(id) => self.ping(&id),
+                Timer::OfferExpires(id) => self.offer_expires(&id),
+            }
+        }
+    }
+
+    /// Makes offers of what the allocator has decided to grant.
+    fn allocate(&mut self) {
+        let due = self.allocator.next_deadline();
+        if due.is_some_and(|due| due.is_due(self.now)) {
+            let grants = self.allocator.poll(self.now);
+            self.offer(grants);
+        }
+    }
+
+    pub(crate) fn at(&mut self, after: Duration, timer: Timer) {
+        self.timers.insert((self.now + after, timer));
+    }
+
+    pub(crate) fn push(&mut self, action: Action) {
+        self.outbox.push_back(action);
+    }
+
+    pub(crate) fn persist(&mut self, writes: Vec<Write>) {
+        self.next_write += 1;
+        let id = self.next_write;
+        self.push(Action::Persist { id, writes });
+    }
+
+    pub(crate) fn reply(&mut self, request: RequestId, reply: Reply) {
+        self.push(Action::Reply { request, reply });
+    }
+
+    pub(crate) fn send<M: dcos_proto::Message>(&mut self, to: &str, message: &M) {
+        self.push(Action::Send {
+            to: to.to_owned(),
+            message: Packet::of(message),
+        });
+    }
+
+    pub(crate) fn publish(&mut self, event: operator::Event) {
+        self.push(Action::Publish(Arc::new(event)));
+    }
+
+    /// Delivers an event to a framework, in the protocol it speaks; dropped if it isn't connected.
+    pub(crate) fn tell(&mut self, framework: &FrameworkId, event: Event) {
+        let Some(known) = self.frameworks.get(framework) else {
+            return;
+        };
+        match known.link.clone() {
+            Link::Stream(stream_id) => self.push(Action::Event {
+                stream_id,
+                event: Arc::new(event),
+            }),
+            Link::Pid(pid) => self.tell_driver(framework, &pid, event),
+            Link::Recovered | Link::Disconnected => self.counters.dropped_messages += 1,
+        }
+    }
+
+    pub(crate) fn framework_mut(&mut self, id: &FrameworkId) -> Option<&mut Framework> {
+        self.frameworks.get_mut(id).map(Arc::make_mut)
+    }
+
+    pub(crate) fn agent_mut(&mut self, id: &AgentId) -> Option<&mut Agent> {
+        self.agents.get_mut(id).map(Arc::make_mut)
+    }
+
+    pub(crate) fn new_framework_id(&mut self) -> FrameworkId {
+        let id = format!("{}-{:04}", self.settings.info.id, self.next_framework);
+        self.next_framework += 1;
+        id.into()
+    }
+
+    pub(crate) fn new_agent_id(&mut self) -> AgentId {
+        let id = format!("{}-S{}", self.settings.info.id, self.next_agent);
+        self.next_agent += 1;
+        id.into()
+    }
+
+    pub(crate) fn new_offer_id(&mut self) -> OfferId {
+        let id = format!("{}-O{}", self.settings.info.id, self.next_offer);
+        self.next_offer += 1;
+        id.into()
+    }
+
+    /// Charges or discharges what a task or an executor uses, with framework and agent alike.
+    pub(crate) fn discharge(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        resources: &dcos_core::resources::Resources,
+    ) {
+        if let Some(known) = self.framework_mut(framework) {
+            known.discharge(agent, resources);
+        }
+        if let Some(known) = self.agent_mut(agent) {
+            known.discharge(framework, resources);
+        }
+        self.recover_resources(framework, agent, resources, None);
+    }
+}
+
+/// A timestamp as messages carry it.
+pub(crate) fn time_info(time: Time) -> TimeInfo {
+    TimeInfo {
+        nanoseconds: i64::try_from(time.as_nanos()).unwrap_or(i64::MAX),
+    }
+}

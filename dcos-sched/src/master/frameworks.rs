@@ -1,0 +1,529 @@
+//! How frameworks come, come back and go.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcos_core::time::Time;
+use dcos_proto::internal::{ShutdownFrameworkMessage, UpdateFrameworkMessage};
+use dcos_proto::mesos::task_status::{Reason, Source};
+use dcos_proto::mesos::{AgentId, Filters, FrameworkId, FrameworkInfo, TaskState};
+use dcos_proto::scheduler::{Event, OfferConstraints, call::Subscribe, event};
+use dcos_proto::{master as operator, scheduler};
+
+use super::core::Timer;
+use super::framework::roles_of;
+use super::tasks::Status;
+use super::{Action, Framework, Link, Master, Reply, RequestId, convert, registry, validation};
+use crate::allocator::{Event as Allocation, FrameworkSpec};
+
+/// Where a subscription came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Subscriber {
+    /// API v1: answered with a stream.
+    Request(RequestId),
+    /// A v0 driver with this UPID; `true` if it may take the place of another one.
+    Driver(String),
+}
+
+impl Master {
+    /// SUBSCRIBE: a new framework, one that comes back, or one that takes over from itself.
+    pub(crate) fn subscribe(&mut self, subscriber: &Subscriber, subscribe: Subscribe) {
+        let mut info = subscribe.framework_info;
+        let named = info.id.as_ref().is_some_and(|id| !id.value.is_empty());
+        if named {
+            self.counters.messages_reregister_framework += 1;
+        } else {
+            self.counters.messages_register_framework += 1;
+        }
+        let link = self.open(subscriber);
+        let checked = self.check_framework(&info, &subscribe.suppressed_roles).and_then(|()| {
+            let constraints = subscribe.offer_constraints.as_ref();
+            validation::framework::offer_constraints(&info, constraints)
+        });
+        if let Err(error) = checked {
+            return self.refuse(&link, error);
+        }
+        let id = if named {
+            info.id.clone().unwrap_or_default()
+        } else {
+            self.new_framework_id()
+        };
+        info.id = Some(id.clone());
+        let suppressed: BTreeSet<String> = subscribe.suppressed_roles.into_iter().collect();
+        if let Some(known) = self.frameworks.get(&id) {
+            validation::framework::keep_immutable(&known.info, &mut info);
+            if let Err(error) = validation::framework::update(&known.info, &info) {
+                return self.refuse(&link, error);
+            }
+            self.change_framework(&id, info, suppressed, subscribe.offer_constraints);
+            self.relink(&id, link);
+        } else {
+            let mut framework = Framework::new(info, self.now);
+            framework.suppressed = suppressed;
+            framework.offer_constraints = subscribe.offer_constraints;
+            self.add_framework(framework);
+            self.link_framework(&id, link);
+            self.announce(&id, false);
+        }
+    }
+
+    /// Checks what does not depend on earlier subscriptions.
+    pub(crate) fn check_framework(
+        &self,
+        info: &FrameworkInfo,
+        suppressed: &[String],
+    ) -> Result<(), String> {
+        validation::framework::info(info)?;
+        if let Some(allowed) = &self.settings.roles {
+            let unknown: BTreeSet<String> = roles_of(info)
+                .into_iter()
+                .filter(|role| role != "*" && !allowed.contains(role))
+                .collect();
+            if !unknown.is_empty() {
+                let unknown: Vec<String> = unknown.into_iter().collect();
+                return Err(format!(
+                    "Roles {{ {} }} are not present in the master's --roles",
+                    unknown.join(", ")
+                ));
+            }
+        }
+        if info.user == "root" && !self.settings.root_submissions {
+            return Err(
+                "User 'root' is not allowed to run frameworks without --root_submissions set"
+                    .to_owned(),
+            );
+        }
+        if let Some(id) = &info.id
+            && self.completed.iter().any(|gone| gone.id() == *id)
+        {
+            return Err("Framework has been removed".to_owned());
+        }
+        validation::framework::suppressed_roles(info, suppressed)
+    }
+
+    fn open(&mut self, subscriber: &Subscriber) -> Link {
+        match subscriber {
+            Subscriber::Request(request) => {
+                let stream_id = self.uuids.uuid();
+                self.reply(
+                    *request,
+                    Reply::Subscribed {
+                        stream_id: stream_id.clone(),
+                    },
+                );
+                Link::Stream(stream_id)
+            }
+            Subscriber::Driver(pid) => Link::Pid(pid.clone()),
+        }
+    }
+
+    /// Says why on the link, and ends it.
+    fn refuse(&mut self, link: &Link, message: String) {
+        match link {
+            Link::Stream(stream_id) => {
+                self.push(Action::Event {
+                    stream_id: stream_id.clone(),
+                    event: Arc::new(error_event(message)),
+                });
+                self.push(Action::Close {
+                    stream_id: stream_id.clone(),
+                });
+            }
+            Link::Pid(pid) => {
+                let pid = pid.clone();
+                self.send(&pid, &dcos_proto::internal::FrameworkErrorMessage { message });
+            }
+            Link::Recovered | Link::Disconnected => {}
+        }
+    }
+
+    /// Makes a framework known, durably. It has no link yet.
+    pub(crate) fn add_framework(&mut self, framework: Framework) {
+        let id = framework.id();
+        self.persist(vec![registry::put_framework(&framework.info)]);
+        let spec = FrameworkSpec::from_info(&framework.info, framework.suppressed.clone());
+        self.frameworks.insert(id.clone(), Arc::new(framework));
+        self.allocator.handle(self.now, Allocation::AddFramework(spec));
+        self.allocator
+            .handle(self.now, Allocation::DeactivateFramework(id));
+    }
+
+    /// Takes over what a framework says about itself now.
+    pub(crate) fn change_framework(
+        &mut self,
+        id: &FrameworkId,
+        info: FrameworkInfo,
+        suppressed: BTreeSet<String>,
+        offer_constraints: Option<OfferConstraints>,
+    ) {
+        let Some(framework) = self.framework_mut(id) else {
+            return;
+        };
+        let changed = framework.info != info;
+        let roles = roles_of(&info);
+        framework.info = info.clone();
+        framework.suppressed.clone_from(&suppressed);
+        framework.offer_constraints = offer_constraints;
+        let offers = framework.offers.clone();
+        if changed {
+            self.persist(vec![registry::put_framework(&info)]);
+        }
+        for offer in offers {
+            let role = self.offers.get(&offer).map(|offer| convert::role_of(offer));
+            if role.is_some_and(|role| !roles.contains(&role)) {
+                self.rescind(&offer);
+            }
+        }
+        let spec = FrameworkSpec::from_info(&info, suppressed);
+        self.allocator.handle(self.now, Allocation::UpdateFramework(spec));
+        if changed {
+            self.publish_framework(id);
+        }
+    }
+
+    /// A known framework speaks on a new link; an older one is closed.
+    fn relink(&mut self, id: &FrameworkId, link: Link) {
+        let Some(framework) = self.frameworks.get(id) else {
+            return;
+        };
+        let recovered = framework.link == Link::Recovered;
+        let same_driver = matches!((&framework.link, &link), (Link::Pid(old), Link::Pid(new)) if old == new);
+        let old = framework.link.clone();
+        if !same_driver {
+            match &old {
+                Link::Stream(_) | Link::Pid(_) => {
+                    self.refuse(&old, "Framework failed over".to_owned());
+                }
+                Link::Recovered | Link::Disconnected => {}
+            }
+        }
+        self.drop_offers(id);
+        self.forget_link(&old);
+        self.link_framework(id, link);
+        if let Some(framework) = self.framework_mut(id) {
+            framework.reregistered = framework.registered;
+        }
+        let now = self.now;
+        if let Some(framework) = self.framework_mut(id) {
+            framework.reregistered = now;
+            if recovered {
+                framework.registered = now;
+            }
+        }
+        self.announce(id, !recovered);
+        self.tell_agents_of(id);
+    }
+
+    /// The first thing a framework hears, followed by a heartbeat and by offers.
+    fn announce(&mut self, id: &FrameworkId, again: bool) {
+        let link = self.frameworks.get(id).map(|framework| framework.link.clone());
+        match link {
+            Some(Link::Stream(stream_id)) => {
+                let subscribed = event::Subscribed {
+                    framework_id: id.clone(),
+                    heartbeat_interval_seconds: Some(self.settings.heartbeat_interval.as_secs_f64()),
+                    master_info: Some(self.settings.info.clone()),
+                };
+                self.tell(
+                    id,
+                    Event {
+                        r#type: Some(event::Type::Subscribed.into()),
+                        subscribed: Some(subscribed),
+                        ..Event::default()
+                    },
+                );
+                self.heartbeat(&stream_id);
+            }
+            Some(Link::Pid(pid)) => self.announce_to_driver(id, &pid, again),
+            _ => {}
+        }
+        self.publish_framework_added(id, again);
+    }
+
+    fn link_framework(&mut self, id: &FrameworkId, link: Link) {
+        match &link {
+            Link::Stream(stream_id) => {
+                self.streams.insert(stream_id.clone(), id.clone());
+            }
+            Link::Pid(pid) => {
+                self.pids.insert(pid.clone(), id.clone());
+                self.push(Action::Link { pid: pid.clone() });
+            }
+            Link::Recovered | Link::Disconnected => {}
+        }
+        let Some(framework) = self.framework_mut(id) else {
+            return;
+        };
+        framework.pid = match &link {
+            Link::Pid(pid) => Some(pid.clone()),
+            _ => None,
+        };
+        framework.link = link;
+        framework.active = true;
+        framework.expires = None;
+        let spec = FrameworkSpec::from_info(&framework.info, framework.suppressed.clone());
+        // Filters belong to a subscription: adding anew forgets them.
+        self.allocator.handle(self.now, Allocation::UpdateFramework(spec));
+        self.allocator
+            .handle(self.now, Allocation::ActivateFramework(id.clone()));
+    }
+
+    fn forget_link(&mut self, link: &Link) {
+        match link {
+            Link::Stream(stream_id) => {
+                self.streams.remove(stream_id);
+            }
+            Link::Pid(pid) => {
+                self.pids.remove(pid);
+            }
+            Link::Recovered | Link::Disconnected => {}
+        }
+    }
+
+    pub(crate) fn heartbeat(&mut self, stream_id: &str) {
+        if !self.streams.contains_key(stream_id) {
+            return;
+        }
+        let event = Event {
+            r#type: Some(event::Type::Heartbeat.into()),
+            ..Event::default()
+        };
+        self.push(Action::Event {
+            stream_id: stream_id.to_owned(),
+            event: Arc::new(event),
+        });
+        self.at(
+            self.settings.heartbeat_interval,
+            Timer::Heartbeat(stream_id.to_owned()),
+        );
+    }
+
+    pub(crate) fn stream_closed(&mut self, stream_id: &str) {
+        if let Some(id) = self.streams.get(stream_id).cloned() {
+            self.disconnect_framework(&id);
+        }
+    }
+
+    /// Nobody listens any more: offers go back, and the failover timeout begins.
+    pub(crate) fn disconnect_framework(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else {
+            return;
+        };
+        let link = framework.link.clone();
+        let timeout = failover_timeout(&framework.info);
+        self.forget_link(&link);
+        self.deactivate_framework(id);
+        let expires = self.now + timeout;
+        if let Some(framework) = self.framework_mut(id) {
+            framework.link = Link::Disconnected;
+            framework.expires = Some(expires);
+        }
+        self.at(timeout, Timer::FrameworkExpires(id.clone()));
+        self.publish_framework(id);
+        if timeout.is_zero() {
+            self.framework_expires(id);
+        }
+    }
+
+    /// No more offers, until it subscribes again.
+    pub(crate) fn deactivate_framework(&mut self, id: &FrameworkId) {
+        if let Some(framework) = self.framework_mut(id) {
+            framework.active = false;
+        }
+        self.allocator
+            .handle(self.now, Allocation::DeactivateFramework(id.clone()));
+        self.drop_offers(id);
+    }
+
+    pub(crate) fn framework_expires(&mut self, id: &FrameworkId) {
+        let expired = self.frameworks.get(id).is_some_and(|framework| {
+            framework.expires.is_some_and(|expires| expires.is_due(self.now))
+        });
+        if expired {
+            self.remove_framework(id);
+        }
+    }
+
+    /// TEARDOWN, or the failover timeout has passed: everything of the framework ends.
+    pub(crate) fn remove_framework(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id).cloned() else {
+            return;
+        };
+        self.deactivate_framework(id);
+        for agent in self.agents_of(&framework) {
+            if let Some(pid) = self.agents.get(&agent).map(|agent| agent.pid.clone()) {
+                let message = ShutdownFrameworkMessage {
+                    framework_id: id.clone(),
+                };
+                self.send(&pid, &message);
+            }
+        }
+        for task in framework.tasks.keys() {
+            let status = Status::master(
+                TaskState::TaskKilled,
+                Reason::FrameworkRemoved,
+                format!("Framework {id} removed"),
+            );
+            self.end_task(id, task, &status);
+        }
+        for (agent, executors) in &framework.executors {
+            for executor in executors.keys() {
+                self.remove_executor(id, agent, executor);
+            }
+        }
+        self.persist(vec![registry::delete_framework(id)]);
+        self.forget_link(&framework.link);
+        self.refuse_nothing_more(&framework.link);
+        self.allocator
+            .handle(self.now, Allocation::RemoveFramework(id.clone()));
+        let Some(mut removed) = self.frameworks.remove(id) else {
+            return;
+        };
+        let record = Arc::make_mut(&mut removed);
+        record.link = Link::Disconnected;
+        record.unregistered = Some(self.now);
+        record.unreachable_tasks.clear();
+        self.publish(operator::Event {
+            r#type: Some(operator::event::Type::FrameworkRemoved.into()),
+            framework_removed: Some(operator::event::FrameworkRemoved {
+                framework_info: record.info.clone(),
+            }),
+            ..operator::Event::default()
+        });
+        while self.completed.len() >= self.settings.max_completed_frameworks.max(1) {
+            self.completed.pop_front();
+        }
+        self.completed.push_back(removed);
+    }
+
+    fn refuse_nothing_more(&mut self, link: &Link) {
+        if let Link::Stream(stream_id) = link {
+            self.push(Action::Close {
+                stream_id: stream_id.clone(),
+            });
+        }
+    }
+
+    /// The agents on which a framework has something.
+    fn agents_of(&self, framework: &Framework) -> BTreeSet<AgentId> {
+        let tasks = framework.tasks.values().map(|task| task.agent_id.clone());
+        tasks.chain(framework.executors.keys().cloned()).collect()
+    }
+
+    /// Agents pass messages of executors to where the framework is now.
+    pub(crate) fn tell_agents_of(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id).cloned() else {
+            return;
+        };
+        for agent in self.agents_of(&framework) {
+            let Some(known) = self.agents.get(&agent).filter(|agent| agent.connected) else {
+                continue;
+            };
+            let pid = known.pid.clone();
+            let message = UpdateFrameworkMessage {
+                framework_id: id.clone(),
+                pid: framework.pid.clone(),
+                framework_info: Some(framework.info.clone()),
+            };
+            self.send(&pid, &message);
+        }
+    }
+
+    pub(crate) fn operator_teardown(&mut self, request: RequestId, id: &FrameworkId) {
+        if !self.frameworks.contains_key(id) {
+            let text = "No framework found with specified ID";
+            return self.reply(request, Reply::refused(400, text));
+        }
+        self.remove_framework(id);
+        self.reply(request, Reply::Done);
+    }
+
+    /// UPDATE_FRAMEWORK, answered at once.
+    pub(crate) fn update_framework(
+        &mut self,
+        id: &FrameworkId,
+        update: scheduler::call::UpdateFramework,
+    ) -> Reply {
+        let info = update.framework_info;
+        if let Err(error) = self.check_framework(&info, &[]) {
+            let text = format!("Supplied FrameworkInfo is not valid: {error}");
+            return Reply::refused(400, text);
+        }
+        if let Some(known) = self.frameworks.get(id) {
+            let unchanged = validation::framework::update(&known.info, &info)
+                .and_then(|()| validation::framework::immutable(&known.info, &info));
+            if let Err(error) = unchanged {
+                let text = format!("FrameworkInfo update is not valid: {error}");
+                return Reply::refused(400, text);
+            }
+        }
+        let rest = validation::framework::suppressed_roles(&info, &update.suppressed_roles)
+            .and_then(|()| {
+                validation::framework::offer_constraints(&info, update.offer_constraints.as_ref())
+            });
+        if let Err(error) = rest {
+            let text = format!("'UpdateFramework' call is not valid: {error}");
+            return Reply::refused(400, text);
+        }
+        let suppressed = update.suppressed_roles.into_iter().collect();
+        self.change_framework(id, info, suppressed, update.offer_constraints);
+        self.tell_agents_of(id);
+        Reply::Done
+    }
+
+    /// SUPPRESS and REVIVE; roles the framework does not have are ignored, as in Mesos.
+    pub(crate) fn suppress(&mut self, id: &FrameworkId, roles: Vec<String>) {
+        if let Some(framework) = self.framework_mut(id) {
+            let own = framework.roles();
+            let chosen = chosen_roles(&own, &roles);
+            framework.suppressed.extend(chosen);
+        }
+        let framework = id.clone();
+        self.allocator
+            .handle(self.now, Allocation::Suppress { framework, roles });
+    }
+
+    pub(crate) fn revive(&mut self, id: &FrameworkId, roles: Vec<String>) {
+        if let Some(framework) = self.framework_mut(id) {
+            let own = framework.roles();
+            for role in chosen_roles(&own, &roles) {
+                framework.suppressed.remove(&role);
+            }
+        }
+        let framework = id.clone();
+        self.allocator
+            .handle(self.now, Allocation::Revive { framework, roles });
+    }
+}
+
+fn chosen_roles(own: &[String], roles: &[String]) -> Vec<String> {
+    own.iter()
+        .filter(|role| roles.is_empty() || roles.contains(role))
+        .cloned()
+        .collect()
+}
+
+/// An ERROR event: the last one of its stream.
+pub(crate) fn error_event(message: String) -> Event {
+    Event {
+        r#type: Some(event::Type::Error.into()),
+        error: Some(event::Error { message }),
+        ..Event::default()
+    }
+}
+
+/// How long a framework may stay away; it was checked when it subscribed.
+pub(crate) fn failover_timeout(info: &FrameworkInfo) -> Duration {
+    Duration::try_from_secs_f64(info.failover_timeout.unwrap_or(0.0)).unwrap_or(Duration::ZERO)
+}
+
+/// When a framework that was known before a restart is given up.
+pub(crate) fn expiry(info: &FrameworkInfo, now: Time) -> Time {
+    now + failover_timeout(info)
+}
+
+/// For how long a declined offer hides its resources.
+pub(crate) fn refusal(filters: Option<&Filters>) -> Duration {
+    crate::allocator::Config::refuse(filters.and_then(|filters| filters.refuse_seconds))
+}

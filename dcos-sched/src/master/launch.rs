@@ -1,0 +1,257 @@
+//! Carrying out the operations of an ACCEPT.
+
+use std::sync::Arc;
+
+use dcos_core::resources::Resources;
+use dcos_core::resources::convert::downgrade_all;
+use dcos_proto::internal::{RunTaskGroupMessage, RunTaskMessage};
+use dcos_proto::master as operator;
+use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
+use dcos_proto::mesos::offer::operation::Type;
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{
+    AgentId, ExecutorId, ExecutorInfo, FrameworkId, OperationState, Task, TaskGroupInfo, TaskInfo,
+    TaskState, offer,
+};
+
+use super::offers::launched;
+use super::{Master, validation};
+
+impl Master {
+    /// Carries out one operation against what is `left` of the offers.
+    pub(crate) fn carry_out(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        operation: offer::Operation,
+        left: &mut Resources,
+    ) {
+        let ready = self.agents.get(agent).map(|agent| agent.connected);
+        if ready != Some(true) {
+            return self.refuse_lost_agent(framework, &operation, ready.is_some());
+        }
+        match operation.r#type() {
+            Type::Launch => {
+                let tasks = operation.launch.map(|launch| launch.task_infos);
+                for task in tasks.unwrap_or_default() {
+                    self.launch(framework, agent, task, left);
+                }
+            }
+            Type::LaunchGroup => {
+                if let Some(group) = operation.launch_group {
+                    self.launch_group(framework, agent, group.executor, group.task_group, left);
+                }
+            }
+            _ => self.refuse_operation(
+                framework,
+                &operation,
+                OperationState::OperationError,
+                "This master does not change reservations, volumes and disks yet",
+            ),
+        }
+    }
+
+    /// The agent went away between the offer and its acceptance.
+    fn refuse_lost_agent(&mut self, framework: &FrameworkId, operation: &offer::Operation, known: bool) {
+        let Some(state) = self
+            .frameworks
+            .get(framework)
+            .map(|framework| framework.state_or_lost(TaskState::TaskDropped))
+        else {
+            return;
+        };
+        let (reason, message) = if known {
+            (Reason::AgentDisconnected, "Agent disconnected")
+        } else {
+            (Reason::AgentRemoved, "Agent removed")
+        };
+        let tasks = launched(operation);
+        if tasks.is_empty() {
+            self.refuse_operation(framework, operation, OperationState::OperationDropped, message);
+        }
+        for task in tasks {
+            self.fail_launch(framework, task, state, reason, message.to_owned());
+        }
+    }
+
+    fn launch(&mut self, framework: &FrameworkId, agent: &AgentId, mut task: TaskInfo, left: &mut Resources) {
+        if let Some(executor) = &mut task.executor {
+            executor.framework_id.get_or_insert_with(|| framework.clone());
+            if executor.r#type.is_none() && executor.command.is_some() {
+                executor.r#type = Some(dcos_proto::mesos::executor_info::Type::Custom.into());
+            }
+        }
+        let (Some(known), Some(place)) = (self.frameworks.get(framework), self.agents.get(agent)) else {
+            return;
+        };
+        if let Err(error) = validation::task::single(&task, known, place, left) {
+            return self.fail_launch(framework, &task, TaskState::TaskError, Reason::TaskInvalid, error);
+        }
+        let info = known.info.clone();
+        let pid = known.pid.clone();
+        let launch_executor = match &task.executor {
+            Some(executor) => self.admit_executor(framework, agent, executor, left),
+            None => true,
+        };
+        self.admit_task(framework, agent, &task, left);
+        let mut message = RunTaskMessage {
+            framework_id: Some(framework.clone()),
+            framework: info,
+            pid,
+            task,
+            resource_version_uuids: Vec::new(),
+            launch_executor: Some(launch_executor),
+        };
+        let Some(place) = self.agents.get(agent) else {
+            return;
+        };
+        message.resource_version_uuids.clone_from(&place.resource_versions);
+        if !place.has(AgentCapability::ReservationRefinement) {
+            downgrade_task(&mut message.task);
+        }
+        let to = place.pid.clone();
+        self.send(&to, &message);
+    }
+
+    fn launch_group(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        mut executor: ExecutorInfo,
+        mut group: TaskGroupInfo,
+        left: &mut Resources,
+    ) {
+        executor.framework_id.get_or_insert_with(|| framework.clone());
+        for task in &mut group.tasks {
+            // What a member says about its executor repeats the group's.
+            task.executor.get_or_insert_with(|| executor.clone());
+        }
+        let (Some(known), Some(place)) = (self.frameworks.get(framework), self.agents.get(agent)) else {
+            return;
+        };
+        if let Err(error) = validation::task::group(&group, &executor, known, place, left) {
+            for task in &group.tasks {
+                let reason = Reason::TaskGroupInvalid;
+                self.fail_launch(framework, task, TaskState::TaskError, reason, error.clone());
+            }
+            return;
+        }
+        let info = known.info.clone();
+        let launch_executor = self.admit_executor(framework, agent, &executor, left);
+        for task in &group.tasks {
+            self.admit_task(framework, agent, task, left);
+        }
+        let Some(place) = self.agents.get(agent) else {
+            return;
+        };
+        let mut message = RunTaskGroupMessage {
+            framework: info,
+            executor,
+            task_group: group,
+            resource_version_uuids: place.resource_versions.clone(),
+            launch_executor: Some(launch_executor),
+        };
+        if !place.has(AgentCapability::ReservationRefinement) {
+            let _ = downgrade_all(&mut message.executor.resources);
+            message.task_group.tasks.iter_mut().for_each(downgrade_task);
+        }
+        let to = place.pid.clone();
+        self.send(&to, &message);
+    }
+
+    /// Books an executor unless it runs already; says whether the agent must start it.
+    fn admit_executor(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        executor: &ExecutorInfo,
+        left: &mut Resources,
+    ) -> bool {
+        let known = self.frameworks.get(framework);
+        if known.is_some_and(|known| known.has_executor(agent, &executor.executor_id)) {
+            return false;
+        }
+        let resources = Resources::from(&executor.resources);
+        *left -= &resources;
+        self.add_executor(framework, agent, executor.clone());
+        true
+    }
+
+    /// Charges framework and agent for an executor.
+    pub(crate) fn add_executor(&mut self, framework: &FrameworkId, agent: &AgentId, executor: ExecutorInfo) {
+        let resources = Resources::from(&executor.resources);
+        if let Some(known) = self.framework_mut(framework) {
+            let executors = known.executors.entry(agent.clone()).or_default();
+            executors.insert(executor.executor_id.clone(), Arc::new(executor));
+            known.charge(agent, &resources);
+        }
+        if let Some(place) = self.agent_mut(agent) {
+            place.charge(framework, &resources);
+        }
+    }
+
+    fn admit_task(&mut self, framework: &FrameworkId, agent: &AgentId, task: &TaskInfo, left: &mut Resources) {
+        let resources = Resources::from(&task.resources);
+        *left -= &resources;
+        let user = self.frameworks.get(framework).map(|known| known.info.user.clone());
+        let record = Arc::new(staging(task, framework, user.as_deref()));
+        self.add_task(record);
+    }
+
+    /// Charges framework and agent for a task, and tells readers of it.
+    pub(crate) fn add_task(&mut self, record: Arc<Task>) {
+        let resources = Resources::from(&record.resources);
+        let key = (record.framework_id.clone(), record.task_id.clone());
+        if let Some(place) = self.agent_mut(&record.agent_id) {
+            if !super::tasks::is_terminal(record.state()) {
+                place.charge(&key.0, &resources);
+            }
+            place.tasks.insert(key.clone());
+        }
+        if let Some(known) = self.framework_mut(&key.0) {
+            known.add_task(Arc::clone(&record));
+        }
+        self.publish(operator::Event {
+            r#type: Some(operator::event::Type::TaskAdded.into()),
+            task_added: Some(operator::event::TaskAdded {
+                task: Task::clone(&record),
+            }),
+            ..operator::Event::default()
+        });
+    }
+}
+
+/// The record of a task that is on its way to its agent.
+fn staging(task: &TaskInfo, framework: &FrameworkId, default_user: Option<&str>) -> Task {
+    let executor: Option<&ExecutorInfo> = task.executor.as_ref();
+    let command = task.command.as_ref().or_else(|| executor?.command.as_ref());
+    let user = command
+        .and_then(|command| command.user.clone())
+        .or_else(|| default_user.map(ToOwned::to_owned));
+    Task {
+        name: task.name.clone(),
+        task_id: task.task_id.clone(),
+        framework_id: framework.clone(),
+        executor_id: executor.map(|executor: &ExecutorInfo| -> ExecutorId { executor.executor_id.clone() }),
+        agent_id: task.agent_id.clone(),
+        state: TaskState::TaskStaging.into(),
+        resources: task.resources.clone(),
+        statuses: Vec::new(),
+        status_update_state: None,
+        status_update_uuid: None,
+        labels: task.labels.clone(),
+        discovery: task.discovery.clone(),
+        container: task.container.clone(),
+        user,
+        health_check: task.health_check.clone(),
+        kill_policy: task.kill_policy,
+        limits: task.limits.clone(),
+    }
+}
+
+fn downgrade_task(task: &mut TaskInfo) {
+    let _ = downgrade_all(&mut task.resources);
+    if let Some(executor) = &mut task.executor {
+        let _ = downgrade_all(&mut executor.resources);
+    }
+}

@@ -1,0 +1,208 @@
+//! What readers see: everything at one moment, shared with the core until it changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dcos_core::resources::Resources;
+use dcos_core::time::Time;
+use dcos_proto::master::response::{get_agents, get_frameworks};
+use dcos_proto::master::{self as operator, event};
+use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, Offer, OfferId, Resource, TimeInfo};
+
+use super::core::{Settings, time_info};
+use super::metrics::Counters;
+use super::{Action, Agent, Framework, Link, Master, RequestId};
+use crate::allocator::NonOffer;
+
+/// The state of the master at one moment. What it holds is immutable; taking one costs a pointer
+/// an agent, a framework and an offer, and the core copies a part only when it changes it.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// When this was so.
+    pub now: Time,
+    /// When the master started, and was elected.
+    pub started: Time,
+    /// Whether the registry has been read.
+    pub recovered: bool,
+    /// How the master is set up.
+    pub settings: Settings,
+    /// Frameworks that are not completed.
+    pub frameworks: BTreeMap<FrameworkId, Arc<Framework>>,
+    /// Frameworks that are, oldest first.
+    pub completed: Vec<Arc<Framework>>,
+    /// Agents that are admitted.
+    pub agents: BTreeMap<AgentId, Arc<Agent>>,
+    /// Agents a former master knew, until they come back.
+    pub recovered_agents: BTreeMap<AgentId, AgentInfo>,
+    /// Agents that can't be reached, with when that was found.
+    pub unreachable: BTreeMap<AgentId, TimeInfo>,
+    /// Offers nobody has answered.
+    pub offers: BTreeMap<OfferId, Arc<Offer>>,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+impl Snapshot {
+    pub(crate) fn of(master: &Master) -> Self {
+        Self {
+            now: master.now,
+            started: master.started,
+            recovered: master.recovered,
+            settings: master.settings.clone(),
+            frameworks: master.frameworks.clone(),
+            completed: master.completed.iter().cloned().collect(),
+            agents: master.agents.clone(),
+            recovered_agents: master.recovered_agents.clone(),
+            unreachable: master.unreachable.clone(),
+            offers: master.offers.clone(),
+            counters: master.counters.clone(),
+        }
+    }
+
+    /// What a set of offers holds.
+    pub fn offered<'a>(&self, offers: impl IntoIterator<Item = &'a OfferId>) -> Resources {
+        offered(&self.offers, offers)
+    }
+
+    /// An agent as the operator API shows it.
+    pub fn agent_view(&self, agent: &Agent) -> get_agents::Agent {
+        agent_view(agent, &self.offers)
+    }
+
+    /// A framework as the operator API shows it.
+    pub fn framework_view(&self, framework: &Framework) -> get_frameworks::Framework {
+        framework_view(framework, &self.offers)
+    }
+}
+
+fn offered<'a>(known: &BTreeMap<OfferId, Arc<Offer>>, offers: impl IntoIterator<Item = &'a OfferId>) -> Resources {
+    let mut total = Resources::default();
+    for offer in offers.into_iter().filter_map(|id| known.get(id)) {
+        total += &Resources::from(&offer.resources);
+    }
+    total
+}
+
+fn agent_view(agent: &Agent, offers: &BTreeMap<OfferId, Arc<Offer>>) -> get_agents::Agent {
+    let mut info = agent.info.clone();
+    info.resources = endpoint(info.resources);
+    get_agents::Agent {
+        agent_info: info,
+        active: agent.active,
+        version: agent.version.clone(),
+        pid: Some(agent.pid.clone()),
+        registered_time: Some(time_info(agent.registered)),
+        reregistered_time: agent.reregistered.map(time_info),
+        total_resources: endpoint(agent.total.to_messages()),
+        allocated_resources: endpoint(agent.used_total().to_messages()),
+        offered_resources: endpoint(offered(offers, &agent.offers).to_messages()),
+        capabilities: agent.capabilities.clone(),
+        resource_providers: Vec::new(),
+        deactivated: Some(false),
+        drain_info: None,
+        estimated_drain_start_time: None,
+    }
+}
+
+fn framework_view(framework: &Framework, offers: &BTreeMap<OfferId, Arc<Offer>>) -> get_frameworks::Framework {
+    let listed = framework.offers.iter().filter_map(|id| offers.get(id));
+    get_frameworks::Framework {
+        framework_info: framework.info.clone(),
+        active: framework.active,
+        connected: framework.link.is_connected(),
+        recovered: framework.link == Link::Recovered,
+        registered_time: Some(time_info(framework.registered)),
+        reregistered_time: (framework.reregistered > framework.registered)
+            .then(|| time_info(framework.reregistered)),
+        unregistered_time: framework.unregistered.map(time_info),
+        offers: listed
+            .map(|offer| {
+                let mut offer = Offer::clone(offer);
+                offer.resources = endpoint(offer.resources);
+                offer
+            })
+            .collect(),
+        inverse_offers: Vec::new(),
+        allocated_resources: endpoint(framework.used_total().to_messages()),
+        offered_resources: endpoint(offered(offers, &framework.offers).to_messages()),
+        offer_constraints: framework.offer_constraints.clone(),
+    }
+}
+
+/// Resources with both the old and the new form of reservations, as endpoints show them.
+pub(crate) fn endpoint(mut resources: Vec<Resource>) -> Vec<Resource> {
+    resources.iter_mut().for_each(dcos_core::resources::convert::to_endpoint);
+    resources
+}
+
+impl Master {
+    pub(crate) fn publish_agent_added(&mut self, id: &AgentId) {
+        let Some(agent) = self.agents.get(id) else {
+            return;
+        };
+        let agent = agent_view(agent, &self.offers);
+        self.publish(operator::Event {
+            r#type: Some(event::Type::AgentAdded.into()),
+            agent_added: Some(event::AgentAdded { agent }),
+            ..operator::Event::default()
+        });
+    }
+
+    pub(crate) fn publish_framework_added(&mut self, id: &FrameworkId, again: bool) {
+        if again {
+            return self.publish_framework(id);
+        }
+        let Some(framework) = self.frameworks.get(id) else {
+            return;
+        };
+        let framework = framework_view(framework, &self.offers);
+        self.publish(operator::Event {
+            r#type: Some(event::Type::FrameworkAdded.into()),
+            framework_added: Some(event::FrameworkAdded { framework }),
+            ..operator::Event::default()
+        });
+    }
+
+    pub(crate) fn publish_framework(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else {
+            return;
+        };
+        let framework = framework_view(framework, &self.offers);
+        self.publish(operator::Event {
+            r#type: Some(event::Type::FrameworkUpdated.into()),
+            framework_updated: Some(event::FrameworkUpdated { framework }),
+            ..operator::Event::default()
+        });
+    }
+
+    /// Why frameworks are not offered what agents have.
+    pub(crate) fn explain(&mut self, request: RequestId, framework: Option<&FrameworkId>, role: Option<&str>) {
+        let mut answers = Vec::new();
+        for (id, known) in &self.frameworks {
+            if framework.is_some_and(|wanted| wanted != id) {
+                continue;
+            }
+            for own in known.roles() {
+                if role.is_some_and(|wanted| wanted != own) {
+                    continue;
+                }
+                let reasons = self.allocator.explain(self.now, id, &own);
+                let reasons: Vec<serde_json::Value> = reasons.iter().map(reason).collect();
+                answers.push(serde_json::json!({
+                    "framework_id": id.value,
+                    "role": own,
+                    "not_offered": reasons,
+                }));
+            }
+        }
+        let answer = serde_json::json!({ "explanations": answers });
+        self.push(Action::Explained { request, answer });
+    }
+}
+
+fn reason(not: &NonOffer) -> serde_json::Value {
+    serde_json::json!({
+        "agent_id": not.agent.value,
+        "reason": not.reason.to_string(),
+    })
+}
