@@ -1,5 +1,5 @@
 //! What runs where: SDK, allocator, master.
 
 pub mod allocator;
-pub mod sdk;
 pub mod master;
+pub mod sdk;

@@ -13,6 +13,8 @@
 //! | `convert.rs`, `driver.rs` | the same for frameworks with fewer capabilities, and v0 drivers |
 //! | `registry.rs` | what survives a restart |
 //! | `snapshot.rs`, `metrics.rs` | what readers see |
+//! | `config.rs`, `shell.rs` | flags; the task that owns the core |
+//! | `http.rs`, `watchers.rs`, `inprocess.rs` | API v1, v0 endpoints, event streams, frameworks in this process |
 //!
 //! It speaks the protocols of Mesos 1.11: API v1 and v0 over HTTP, `mesos.internal` messages over
 //! libprocess. What differs on purpose is listed in `docs/differences.md`.
@@ -20,25 +22,37 @@
 mod agent;
 mod agents;
 mod calls;
+mod config;
 mod convert;
 mod core;
 mod driver;
 mod framework;
 mod frameworks;
+mod http;
 mod inbox;
+mod inprocess;
 mod input;
 mod launch;
 mod metrics;
 mod offers;
 mod reconcile;
 mod registry;
+mod shell;
 mod snapshot;
 mod tasks;
 mod validation;
+mod watchers;
 
 pub use agent::Agent;
+pub use config::{Config, ConfigError, OPTIONS};
 pub use core::{Master, Settings};
 pub use framework::{Framework, Link};
 pub use input::{Action, Input, Packet, Reply, RequestId};
 pub use metrics::Counters;
+pub use registry::PREFIX;
+pub use shell::{MasterHandle, MasterStopped, Node, RunError, run};
 pub use snapshot::Snapshot;
+
+/// The version of Mesos whose protocols this master speaks, and which it says it is: clients
+/// decide by it what they may use.
+pub const VERSION: &str = "1.11.0";

@@ -13,12 +13,12 @@ use dcos_proto::internal::{
     ShutdownMessage, SlaveRegisteredMessage, SlaveReregisteredMessage, UpdateFrameworkMessage,
     UpdateSlaveMessage,
 };
+use dcos_proto::master as operator;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
     AgentId, AgentInfo, ExecutorId, FrameworkId, FrameworkInfo, Task, TaskId, TaskState, TaskStatus,
 };
 use dcos_proto::scheduler::{Event, event};
-use dcos_proto::{agent as _, master as operator};
 
 use super::agent::total_of;
 use super::core::{Timer, time_info};
@@ -53,7 +53,10 @@ impl Master {
         agent.version = message.version.unwrap_or_default();
         agent.capabilities = message.agent_capabilities;
         if let Some(uuid) = message.resource_version_uuid {
-            agent.set_resource_version(ResourceVersionUuid { resource_provider_id: None, uuid });
+            agent.set_resource_version(ResourceVersionUuid {
+                resource_provider_id: None,
+                uuid,
+            });
         }
         self.counters.slave_registrations += 1;
         self.admit_agent(agent);
@@ -87,7 +90,9 @@ impl Master {
         self.recovered_agents.remove(&id);
         self.removed.remove(&id);
         self.agent_pids.insert(agent.pid.clone(), id.clone());
-        self.push(Action::Link { pid: agent.pid.clone() });
+        self.push(Action::Link {
+            pid: agent.pid.clone(),
+        });
         let mut spec = self.agent_spec(&agent);
         spec.used.clone_from(&agent.used);
         self.agents.insert(id.clone(), Arc::new(agent));
@@ -101,7 +106,12 @@ impl Master {
         let region = domain
             .and_then(|domain| domain.fault_domain.as_ref())
             .map(|fault_domain| fault_domain.region.name.as_str());
-        AgentSpec::from_info(&agent.info, &agent.capabilities, agent.total.clone(), region)
+        AgentSpec::from_info(
+            &agent.info,
+            &agent.capabilities,
+            agent.total.clone(),
+            region,
+        )
     }
 
     /// An agent that has an id comes back with what runs on it.
@@ -122,15 +132,26 @@ impl Master {
             upgrade_all(&mut executor.resources);
         }
         // Somebody else's place: an agent that restarted with a new id and came back with the old.
-        if let Some(other) = self.agent_pids.get(from).cloned().filter(|other| *other != id) {
-            self.remove_agent(&other, "an agent with another id came back at the same address");
+        if let Some(other) = self
+            .agent_pids
+            .get(from)
+            .cloned()
+            .filter(|other| *other != id)
+        {
+            self.remove_agent(
+                &other,
+                "an agent with another id came back at the same address",
+            );
         }
         self.counters.slave_reregistrations += 1;
         if let Some(known) = self.agents.get(&id) {
             if known.info.hostname != message.agent.hostname || host(&known.pid) != host(from) {
                 let text = format!(
                     "Agent attempted to re-register with different IP / hostname; expected {} ({}) got {} ({})",
-                    host(&known.pid), known.info.hostname, host(from), message.agent.hostname
+                    host(&known.pid),
+                    known.info.hostname,
+                    host(from),
+                    message.agent.hostname
                 );
                 return self.shut_down(from, &text);
             }
@@ -149,7 +170,10 @@ impl Master {
 
     /// The agent was only disconnected, or restarted quickly.
     fn return_known_agent(&mut self, id: &AgentId, from: &str, message: ReregisterSlaveMessage) {
-        let changed = self.agents.get(id).is_some_and(|agent| agent.info != message.agent);
+        let changed = self
+            .agents
+            .get(id)
+            .is_some_and(|agent| agent.info != message.agent);
         if changed {
             self.persist(vec![registry::put_agent(&message.agent)]);
         }
@@ -170,14 +194,21 @@ impl Master {
         let was_connected = std::mem::replace(&mut agent.connected, true);
         agent.active = true;
         if let Some(uuid) = message.resource_version_uuid {
-            agent.set_resource_version(ResourceVersionUuid { resource_provider_id: None, uuid });
+            agent.set_resource_version(ResourceVersionUuid {
+                resource_provider_id: None,
+                uuid,
+            });
         }
         let agent = agent.clone();
-        self.push(Action::Link { pid: from.to_owned() });
+        self.push(Action::Link {
+            pid: from.to_owned(),
+        });
         let spec = self.agent_spec(&agent);
-        self.allocator.handle(self.now, Allocation::UpdateAgent(spec));
+        self.allocator
+            .handle(self.now, Allocation::UpdateAgent(spec));
         if !was_connected {
-            self.allocator.handle(self.now, Allocation::ActivateAgent(id.clone()));
+            self.allocator
+                .handle(self.now, Allocation::ActivateAgent(id.clone()));
         }
         let running: BTreeSet<(FrameworkId, TaskId)> = message
             .tasks
@@ -191,8 +222,13 @@ impl Master {
             .collect();
         self.forget_missing_executors(id, &executors);
         for task in message.tasks {
-            let unknown = !agent.tasks.contains(&(task.framework_id.clone(), task.task_id.clone()));
-            if unknown && self.frameworks.contains_key(&task.framework_id) && !is_terminal(task.state()) {
+            let unknown = !agent
+                .tasks
+                .contains(&(task.framework_id.clone(), task.task_id.clone()));
+            if unknown
+                && self.frameworks.contains_key(&task.framework_id)
+                && !is_terminal(task.state())
+            {
                 self.add_task(Arc::new(task));
             }
         }
@@ -207,12 +243,20 @@ impl Master {
     }
 
     /// Executors that ended while the agent was away.
-    fn forget_missing_executors(&mut self, agent: &AgentId, present: &BTreeSet<(FrameworkId, ExecutorId)>) {
+    fn forget_missing_executors(
+        &mut self,
+        agent: &AgentId,
+        present: &BTreeSet<(FrameworkId, ExecutorId)>,
+    ) {
         let missing: Vec<(FrameworkId, ExecutorId)> = self
             .frameworks
             .values()
             .flat_map(|framework| {
-                let executors = framework.executors.get(agent).into_iter().flat_map(BTreeMap::keys);
+                let executors = framework
+                    .executors
+                    .get(agent)
+                    .into_iter()
+                    .flat_map(BTreeMap::keys);
                 let id = framework.id();
                 executors.map(move |executor| (id.clone(), executor.clone()))
             })
@@ -225,23 +269,33 @@ impl Master {
 
     /// Tasks the agent should have but did not list: it is asked to account for them, because a
     /// launch may still be on its way.
-    fn missing_tasks(&self, agent: &Agent, running: &BTreeSet<(FrameworkId, TaskId)>) -> Vec<ReconcileTasksMessage> {
+    fn missing_tasks(
+        &self,
+        agent: &Agent,
+        running: &BTreeSet<(FrameworkId, TaskId)>,
+    ) -> Vec<ReconcileTasksMessage> {
         let mut by_framework: BTreeMap<FrameworkId, Vec<TaskStatus>> = BTreeMap::new();
         for (framework, task) in agent.tasks.difference(running) {
             let Some(record) = self.task(framework, task) else {
                 continue;
             };
-            by_framework.entry(framework.clone()).or_default().push(TaskStatus {
-                task_id: task.clone(),
-                state: record.state,
-                agent_id: Some(agent.id()),
-                ..TaskStatus::default()
-            });
+            by_framework
+                .entry(framework.clone())
+                .or_default()
+                .push(TaskStatus {
+                    task_id: task.clone(),
+                    state: record.state,
+                    agent_id: Some(agent.id()),
+                    ..TaskStatus::default()
+                });
         }
         by_framework
             .into_iter()
             .map(|(framework_id, statuses)| ReconcileTasksMessage {
-                framework: self.frameworks.get(&framework_id).map(|framework| framework.info.clone()),
+                framework: self
+                    .frameworks
+                    .get(&framework_id)
+                    .map(|framework| framework.info.clone()),
                 framework_id,
                 statuses,
             })
@@ -260,7 +314,12 @@ impl Master {
     }
 
     /// The agent was unreachable, or a former master knew it: its tasks are learnt from it.
-    fn return_forgotten_agent(&mut self, id: &AgentId, from: &str, message: ReregisterSlaveMessage) {
+    fn return_forgotten_agent(
+        &mut self,
+        id: &AgentId,
+        from: &str,
+        message: ReregisterSlaveMessage,
+    ) {
         // A framework that heard its tasks were lost, or never had a master that knew them, is
         // told where they are; after a failover of the master it asks by itself.
         let announce = !self.recovered_agents.contains_key(id);
@@ -273,7 +332,10 @@ impl Master {
         agent.capabilities = message.agent_capabilities;
         agent.reregistered = Some(self.now);
         if let Some(uuid) = message.resource_version_uuid {
-            agent.set_resource_version(ResourceVersionUuid { resource_provider_id: None, uuid });
+            agent.set_resource_version(ResourceVersionUuid {
+                resource_provider_id: None,
+                uuid,
+            });
         }
         for executor in &message.executor_infos {
             let framework = executor.framework_id.clone().unwrap_or_default();
@@ -304,7 +366,10 @@ impl Master {
         for task in tasks {
             self.return_task(task, announce);
         }
-        debug_assert_eq!(self.agents.get(id).map(|agent| agent.used.clone()), Some(used));
+        debug_assert_eq!(
+            self.agents.get(id).map(|agent| agent.used.clone()),
+            Some(used)
+        );
         let answer = SlaveReregisteredMessage {
             agent_id: id.clone(),
             reconciliations: Vec::new(),
@@ -318,8 +383,12 @@ impl Master {
     fn return_task(&mut self, mut task: Task, announce: bool) {
         let framework = task.framework_id.clone();
         if let Some(known) = self.framework_mut(&framework) {
-            known.unreachable_tasks.retain(|lost| lost.task_id != task.task_id);
-            known.completed_tasks.retain(|lost| lost.task_id != task.task_id);
+            known
+                .unreachable_tasks
+                .retain(|lost| lost.task_id != task.task_id);
+            known
+                .completed_tasks
+                .retain(|lost| lost.task_id != task.task_id);
         }
         if task.status_update_state.is_none() {
             task.status_update_state = Some(task.state);
@@ -332,7 +401,12 @@ impl Master {
                 Reason::AgentReregistered,
                 "Agent re-registered".to_owned(),
             );
-            let mut status = status.of(&task.task_id, Some(&task.agent_id), task.executor_id.as_ref(), self.now);
+            let mut status = status.of(
+                &task.task_id,
+                Some(&task.agent_id),
+                task.executor_id.as_ref(),
+                self.now,
+            );
             if let Some(last) = task.statuses.last() {
                 status.healthy = last.healthy;
                 status.check_status.clone_from(&last.check_status);
@@ -384,15 +458,25 @@ impl Master {
             return;
         };
         if let Some(uuid) = message.resource_version_uuid {
-            agent.set_resource_version(ResourceVersionUuid { resource_provider_id: None, uuid });
+            agent.set_resource_version(ResourceVersionUuid {
+                resource_provider_id: None,
+                uuid,
+            });
         }
-        for provider in message.resource_providers.iter().flat_map(|all| &all.providers) {
+        for provider in message
+            .resource_providers
+            .iter()
+            .flat_map(|all| &all.providers)
+        {
             agent.set_resource_version(ResourceVersionUuid {
                 resource_provider_id: provider.info.as_ref().and_then(|info| info.id.clone()),
                 uuid: provider.resource_version_uuid.clone(),
             });
         }
-        if message.update_oversubscribed_resources.unwrap_or(!message.oversubscribed_resources.is_empty()) {
+        if message
+            .update_oversubscribed_resources
+            .unwrap_or(!message.oversubscribed_resources.is_empty())
+        {
             let mut spare = message.oversubscribed_resources;
             upgrade_all(&mut spare);
             let mut total = agent.total.filter(|resource| resource.revocable.is_none());
@@ -401,14 +485,18 @@ impl Master {
             let (agent, offers) = (agent.clone(), agent.offers.clone());
             for offer in offers {
                 let revocable = self.offers.get(&offer).is_some_and(|offer| {
-                    offer.resources.iter().any(|resource| resource.revocable.is_some())
+                    offer
+                        .resources
+                        .iter()
+                        .any(|resource| resource.revocable.is_some())
                 });
                 if revocable {
                     self.rescind(&offer);
                 }
             }
             let spec = self.agent_spec(&agent);
-            self.allocator.handle(self.now, Allocation::UpdateAgent(spec));
+            self.allocator
+                .handle(self.now, Allocation::UpdateAgent(spec));
         }
     }
 
@@ -458,9 +546,14 @@ impl Master {
         agent.connected = false;
         agent.active = false;
         agent.expires = Some(expires);
-        let (offers, tasks, hostname) = (agent.offers.clone(), agent.tasks.clone(), agent.info.hostname.clone());
+        let (offers, tasks, hostname) = (
+            agent.offers.clone(),
+            agent.tasks.clone(),
+            agent.info.hostname.clone(),
+        );
         self.at(timeout, Timer::AgentExpires(id.clone()));
-        self.allocator.handle(self.now, Allocation::DeactivateAgent(id.clone()));
+        self.allocator
+            .handle(self.now, Allocation::DeactivateAgent(id.clone()));
         for offer in offers {
             self.rescind(&offer);
         }
@@ -483,7 +576,11 @@ impl Master {
     }
 
     fn remove_executors_on(&mut self, framework: &FrameworkId, agent: &AgentId) {
-        let executors = self.frameworks.get(framework).and_then(|known| known.executors.get(agent)).cloned();
+        let executors = self
+            .frameworks
+            .get(framework)
+            .and_then(|known| known.executors.get(agent))
+            .cloned();
         for executor in executors.unwrap_or_default().into_keys() {
             self.remove_executor(framework, agent, &executor);
         }
@@ -491,7 +588,9 @@ impl Master {
 
     pub(crate) fn agent_expires(&mut self, id: &AgentId) {
         let expired = self.agents.get(id).is_some_and(|agent| {
-            agent.expires.is_some_and(|expires| expires.is_due(self.now))
+            agent
+                .expires
+                .is_some_and(|expires| expires.is_due(self.now))
         });
         if expired {
             let text = format!(
@@ -509,7 +608,10 @@ impl Master {
         };
         let since = time_info(self.now);
         self.unreachable.insert(id.clone(), since);
-        self.persist(vec![registry::delete_agent(id), registry::put_unreachable(id, since)]);
+        self.persist(vec![
+            registry::delete_agent(id),
+            registry::put_unreachable(id, since),
+        ]);
         self.counters.recovery_slave_removals += 1;
         self.tell_agent_lost(&info);
     }
@@ -518,11 +620,17 @@ impl Master {
     pub(crate) fn mark_unreachable(&mut self, id: &AgentId, why: &str) {
         let since = time_info(self.now);
         self.unreachable.insert(id.clone(), since);
-        self.persist(vec![registry::delete_agent(id), registry::put_unreachable(id, since)]);
+        self.persist(vec![
+            registry::delete_agent(id),
+            registry::put_unreachable(id, since),
+        ]);
         self.counters.slave_removals += 1;
         self.counters.removals_unhealthy += 1;
         let hostname = self.agents.get(id).map(|agent| agent.info.hostname.clone());
-        let text = format!("Agent {} is unreachable: {why}", hostname.unwrap_or_default());
+        let text = format!(
+            "Agent {} is unreachable: {why}",
+            hostname.unwrap_or_default()
+        );
         self.end_agent(id, |framework| {
             let mut status = Status::master(
                 framework.state_or_lost(TaskState::TaskUnreachable),
@@ -541,7 +649,9 @@ impl Master {
         self.counters.slave_removals += 1;
         let hostname = self.agents.get(id).map(|agent| agent.info.hostname.clone());
         let text = format!("Agent {} removed: {why}", hostname.unwrap_or_default());
-        self.end_agent(id, |_| Status::master(TaskState::TaskLost, Reason::AgentRemoved, text.clone()));
+        self.end_agent(id, |_| {
+            Status::master(TaskState::TaskLost, Reason::AgentRemoved, text.clone())
+        });
     }
 
     /// Takes an agent off the books; `status` says what its tasks' frameworks hear.
@@ -561,14 +671,17 @@ impl Master {
         for framework in frameworks {
             self.remove_executors_on(&framework, id);
         }
-        self.allocator.handle(self.now, Allocation::RemoveAgent(id.clone()));
+        self.allocator
+            .handle(self.now, Allocation::RemoveAgent(id.clone()));
         self.agents.remove(id);
         if self.agent_pids.get(&agent.pid) == Some(id) {
             self.agent_pids.remove(&agent.pid);
         }
         self.publish(operator::Event {
             r#type: Some(operator::event::Type::AgentRemoved.into()),
-            agent_removed: Some(operator::event::AgentRemoved { agent_id: id.clone() }),
+            agent_removed: Some(operator::event::AgentRemoved {
+                agent_id: id.clone(),
+            }),
             ..operator::Event::default()
         });
         self.tell_agent_lost(&agent.info);
@@ -577,7 +690,10 @@ impl Master {
     fn tell_agent_lost(&mut self, info: &AgentInfo) {
         let frameworks: Vec<FrameworkId> = self.frameworks.keys().cloned().collect();
         for framework in frameworks {
-            let connected = self.frameworks.get(&framework).is_some_and(|known| known.link.is_connected());
+            let connected = self
+                .frameworks
+                .get(&framework)
+                .is_some_and(|known| known.link.is_connected());
             if connected {
                 let event = Event {
                     r#type: Some(event::Type::Failure.into()),

@@ -1,7 +1,7 @@
 //! The scheduler API: which call reaches which part, and with which status it is answered.
 
 use dcos_proto::internal::{
-    ExitedExecutorMessage, ExecutorToFrameworkMessage, FrameworkToExecutorMessage,
+    ExecutorToFrameworkMessage, ExitedExecutorMessage, FrameworkToExecutorMessage,
     ShutdownExecutorMessage,
 };
 use dcos_proto::mesos::{FrameworkId, OperationState, OperationStatus};
@@ -49,14 +49,21 @@ impl Master {
         self.reply(request, reply);
     }
 
-    fn check_stream(&self, id: &FrameworkId, stream_id: Option<&str>, principal: Option<&str>) -> Result<(), (u16, String)> {
+    fn check_stream(
+        &self,
+        id: &FrameworkId,
+        stream_id: Option<&str>,
+        principal: Option<&str>,
+    ) -> Result<(), (u16, String)> {
         let Some(framework) = self.frameworks.get(id) else {
             return Err((400, "Framework cannot be found".to_owned()));
         };
         if let (Some(principal), Some(own)) = (principal, &framework.info.principal)
             && principal != own
         {
-            let text = format!("Authenticated principal '{principal}' does not match principal '{own}' set in `FrameworkInfo`");
+            let text = format!(
+                "Authenticated principal '{principal}' does not match principal '{own}' set in `FrameworkInfo`"
+            );
             return Err((400, text));
         }
         let own = match &framework.link {
@@ -67,10 +74,15 @@ impl Master {
             }
         };
         match stream_id {
-            None => Err((400, "All non-subscribe calls should include the 'Mesos-Stream-Id' header".to_owned())),
+            None => Err((
+                400,
+                "All non-subscribe calls should include the 'Mesos-Stream-Id' header".to_owned(),
+            )),
             Some(given) if given != own => Err((
                 400,
-                format!("The stream ID '{given}' included in this request didn't match the stream ID currently associated with framework ID {id}"),
+                format!(
+                    "The stream ID '{given}' included in this request didn't match the stream ID currently associated with framework ID {id}"
+                ),
             )),
             Some(_) => Ok(()),
         }
@@ -87,11 +99,19 @@ impl Master {
             Type::Decline => self.decline(id, &call.decline.unwrap_or_default()),
             Type::Revive => {
                 self.counters.messages_revive_offers += 1;
-                self.revive(id, call.revive.map(|revive| revive.roles).unwrap_or_default());
+                self.revive(
+                    id,
+                    call.revive.map(|revive| revive.roles).unwrap_or_default(),
+                );
             }
             Type::Suppress => {
                 self.counters.messages_suppress_offers += 1;
-                self.suppress(id, call.suppress.map(|suppress| suppress.roles).unwrap_or_default());
+                self.suppress(
+                    id,
+                    call.suppress
+                        .map(|suppress| suppress.roles)
+                        .unwrap_or_default(),
+                );
             }
             Type::Kill => self.kill(id, call.kill.unwrap_or_default()),
             Type::Shutdown => self.shutdown_executor(id, call.shutdown.unwrap_or_default()),
@@ -103,7 +123,9 @@ impl Master {
                 self.counters.messages_reconcile_tasks += 1;
                 self.reconcile(id, &call.reconcile.unwrap_or_default().tasks);
             }
-            Type::ReconcileOperations => self.reconcile_operations(id, call.reconcile_operations.unwrap_or_default()),
+            Type::ReconcileOperations => {
+                self.reconcile_operations(id, call.reconcile_operations.unwrap_or_default())
+            }
             Type::Message => self.message_to_executor(id, call.message.unwrap_or_default()),
             Type::UpdateFramework => {
                 if let Some(update) = call.update_framework {
@@ -112,7 +134,9 @@ impl Master {
             }
             // Requests are hints nobody takes; inverse offers are never made, operations never run.
             Type::Request => self.counters.messages_resource_request += 1,
-            Type::AcceptInverseOffers | Type::DeclineInverseOffers | Type::AcknowledgeOperationStatus => {}
+            Type::AcceptInverseOffers
+            | Type::DeclineInverseOffers
+            | Type::AcknowledgeOperationStatus => {}
             Type::Subscribe | Type::Unknown => {
                 return Reply::refused(501, "Not Implemented");
             }
@@ -175,7 +199,11 @@ impl Master {
     /// An executor ended; its tasks' updates come from the agent.
     pub(crate) fn executor_exited(&mut self, message: ExitedExecutorMessage) {
         self.counters.messages_exited_executor += 1;
-        self.remove_executor(&message.framework_id, &message.agent_id, &message.executor_id);
+        self.remove_executor(
+            &message.framework_id,
+            &message.agent_id,
+            &message.executor_id,
+        );
         let event = Event {
             r#type: Some(event::Type::Failure.into()),
             failure: Some(event::Failure {
@@ -194,11 +222,26 @@ impl Master {
         for operation in asked.operations {
             let agent = operation.agent_id.as_ref();
             let (state, text) = match agent {
-                Some(agent) if self.recovered_agents.contains_key(agent) => (OperationState::OperationRecovering, "Reconciliation: Agent is recovered but has not re-registered"),
-                Some(agent) if self.agents.contains_key(agent) => (OperationState::OperationUnknown, "Reconciliation: Operation is unknown"),
-                Some(agent) if self.unreachable.contains_key(agent) => (OperationState::OperationUnreachable, "Reconciliation: Agent is unreachable"),
-                Some(agent) if self.gone.contains_key(agent) => (OperationState::OperationGoneByOperator, "Reconciliation: Agent marked gone by operator"),
-                _ => (OperationState::OperationUnknown, "Reconciliation: Operation is unknown"),
+                Some(agent) if self.recovered_agents.contains_key(agent) => (
+                    OperationState::OperationRecovering,
+                    "Reconciliation: Agent is recovered but has not re-registered",
+                ),
+                Some(agent) if self.agents.contains_key(agent) => (
+                    OperationState::OperationUnknown,
+                    "Reconciliation: Operation is unknown",
+                ),
+                Some(agent) if self.unreachable.contains_key(agent) => (
+                    OperationState::OperationUnreachable,
+                    "Reconciliation: Agent is unreachable",
+                ),
+                Some(agent) if self.gone.contains_key(agent) => (
+                    OperationState::OperationGoneByOperator,
+                    "Reconciliation: Agent marked gone by operator",
+                ),
+                _ => (
+                    OperationState::OperationUnknown,
+                    "Reconciliation: Operation is unknown",
+                ),
             };
             let status = OperationStatus {
                 operation_id: Some(operation.operation_id),

@@ -47,7 +47,9 @@ pub(crate) fn resources_for(framework: &FrameworkInfo, resources: &mut [Resource
 pub(crate) fn from_framework(resources: &mut [Resource], role: &str) {
     upgrade_all(resources);
     for resource in resources {
-        let allocation = resource.allocation_info.get_or_insert_with(AllocationInfo::default);
+        let allocation = resource
+            .allocation_info
+            .get_or_insert_with(AllocationInfo::default);
         allocation.role.get_or_insert_with(|| role.to_owned());
     }
 }

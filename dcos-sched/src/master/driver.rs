@@ -17,10 +17,16 @@ impl Master {
         let master_info = self.settings.info.clone();
         let framework_id = id.clone();
         if again {
-            let message = FrameworkReregisteredMessage { framework_id, master_info };
+            let message = FrameworkReregisteredMessage {
+                framework_id,
+                master_info,
+            };
             self.send(pid, &message);
         } else {
-            let message = FrameworkRegisteredMessage { framework_id, master_info };
+            let message = FrameworkRegisteredMessage {
+                framework_id,
+                master_info,
+            };
             self.send(pid, &message);
         }
     }
@@ -29,7 +35,10 @@ impl Master {
         match event.r#type() {
             event::Type::Offers => {
                 let offers = event.offers.unwrap_or_default().offers;
-                let pids = offers.iter().map(|offer| self.pid_of(&offer.agent_id)).collect();
+                let pids = offers
+                    .iter()
+                    .map(|offer| self.pid_of(&offer.agent_id))
+                    .collect();
                 self.send(pid, &ResourceOffersMessage { offers, pids });
             }
             event::Type::Rescind => {
@@ -51,7 +60,9 @@ impl Master {
                 };
                 self.send(pid, &message);
             }
-            event::Type::Failure => self.failure_for_driver(id, pid, event.failure.unwrap_or_default()),
+            event::Type::Failure => {
+                self.failure_for_driver(id, pid, event.failure.unwrap_or_default())
+            }
             event::Type::Error => {
                 let message = event.error.unwrap_or_default().message;
                 self.send(pid, &FrameworkErrorMessage { message });
@@ -86,7 +97,10 @@ impl Master {
         let uuid = status.uuid.take();
         let from_agent = uuid.is_some();
         let agent_id = status.agent_id.clone();
-        let pid = agent_id.as_ref().filter(|_| from_agent).map(|agent| self.pid_of(agent));
+        let pid = agent_id
+            .as_ref()
+            .filter(|_| from_agent)
+            .map(|agent| self.pid_of(agent));
         StatusUpdateMessage {
             update: StatusUpdate {
                 framework_id: id.clone(),
@@ -102,6 +116,9 @@ impl Master {
     }
 
     fn pid_of(&self, agent: &AgentId) -> String {
-        self.agents.get(agent).map(|agent| agent.pid.clone()).unwrap_or_default()
+        self.agents
+            .get(agent)
+            .map(|agent| agent.pid.clone())
+            .unwrap_or_default()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dcos_core::time::Time;
 use dcos_proto::internal::{ShutdownFrameworkMessage, UpdateFrameworkMessage};
-use dcos_proto::mesos::task_status::{Reason, Source};
+use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{AgentId, Filters, FrameworkId, FrameworkInfo, TaskState};
 use dcos_proto::scheduler::{Event, OfferConstraints, call::Subscribe, event};
 use dcos_proto::{master as operator, scheduler};
@@ -37,10 +37,12 @@ impl Master {
             self.counters.messages_register_framework += 1;
         }
         let link = self.open(subscriber);
-        let checked = self.check_framework(&info, &subscribe.suppressed_roles).and_then(|()| {
-            let constraints = subscribe.offer_constraints.as_ref();
-            validation::framework::offer_constraints(&info, constraints)
-        });
+        let checked = self
+            .check_framework(&info, &subscribe.suppressed_roles)
+            .and_then(|()| {
+                let constraints = subscribe.offer_constraints.as_ref();
+                validation::framework::offer_constraints(&info, constraints)
+            });
         if let Err(error) = checked {
             return self.refuse(&link, error);
         }
@@ -132,7 +134,10 @@ impl Master {
             }
             Link::Pid(pid) => {
                 let pid = pid.clone();
-                self.send(&pid, &dcos_proto::internal::FrameworkErrorMessage { message });
+                self.send(
+                    &pid,
+                    &dcos_proto::internal::FrameworkErrorMessage { message },
+                );
             }
             Link::Recovered | Link::Disconnected => {}
         }
@@ -144,7 +149,8 @@ impl Master {
         self.persist(vec![registry::put_framework(&framework.info)]);
         let spec = FrameworkSpec::from_info(&framework.info, framework.suppressed.clone());
         self.frameworks.insert(id.clone(), Arc::new(framework));
-        self.allocator.handle(self.now, Allocation::AddFramework(spec));
+        self.allocator
+            .handle(self.now, Allocation::AddFramework(spec));
         self.allocator
             .handle(self.now, Allocation::DeactivateFramework(id));
     }
@@ -176,7 +182,8 @@ impl Master {
             }
         }
         let spec = FrameworkSpec::from_info(&info, suppressed);
-        self.allocator.handle(self.now, Allocation::UpdateFramework(spec));
+        self.allocator
+            .handle(self.now, Allocation::UpdateFramework(spec));
         if changed {
             self.publish_framework(id);
         }
@@ -188,7 +195,8 @@ impl Master {
             return;
         };
         let recovered = framework.link == Link::Recovered;
-        let same_driver = matches!((&framework.link, &link), (Link::Pid(old), Link::Pid(new)) if old == new);
+        let same_driver =
+            matches!((&framework.link, &link), (Link::Pid(old), Link::Pid(new)) if old == new);
         let old = framework.link.clone();
         if !same_driver {
             match &old {
@@ -217,12 +225,17 @@ impl Master {
 
     /// The first thing a framework hears, followed by a heartbeat and by offers.
     fn announce(&mut self, id: &FrameworkId, again: bool) {
-        let link = self.frameworks.get(id).map(|framework| framework.link.clone());
+        let link = self
+            .frameworks
+            .get(id)
+            .map(|framework| framework.link.clone());
         match link {
             Some(Link::Stream(stream_id)) => {
                 let subscribed = event::Subscribed {
                     framework_id: id.clone(),
-                    heartbeat_interval_seconds: Some(self.settings.heartbeat_interval.as_secs_f64()),
+                    heartbeat_interval_seconds: Some(
+                        self.settings.heartbeat_interval.as_secs_f64(),
+                    ),
                     master_info: Some(self.settings.info.clone()),
                 };
                 self.tell(
@@ -264,7 +277,8 @@ impl Master {
         framework.expires = None;
         let spec = FrameworkSpec::from_info(&framework.info, framework.suppressed.clone());
         // Filters belong to a subscription: adding anew forgets them.
-        self.allocator.handle(self.now, Allocation::UpdateFramework(spec));
+        self.allocator
+            .handle(self.now, Allocation::UpdateFramework(spec));
         self.allocator
             .handle(self.now, Allocation::ActivateFramework(id.clone()));
     }
@@ -338,7 +352,9 @@ impl Master {
 
     pub(crate) fn framework_expires(&mut self, id: &FrameworkId) {
         let expired = self.frameworks.get(id).is_some_and(|framework| {
-            framework.expires.is_some_and(|expires| expires.is_due(self.now))
+            framework
+                .expires
+                .is_some_and(|expires| expires.is_due(self.now))
         });
         if expired {
             self.remove_framework(id);

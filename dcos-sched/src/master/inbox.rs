@@ -130,7 +130,9 @@ fn old_call(packet: &Packet) -> Option<Call> {
     }
     if let Some(message) = read::<messages::ReviveOffersMessage>(packet) {
         return Some(Call {
-            revive: Some(call::Revive { roles: message.roles }),
+            revive: Some(call::Revive {
+                roles: message.roles,
+            }),
             ..call(message.framework_id, Type::Revive)
         });
     }
@@ -165,18 +167,25 @@ fn old_call(packet: &Packet) -> Option<Call> {
         });
     }
     if let Some(message) = read::<messages::ReconcileTasksMessage>(packet) {
-        let tasks = message.statuses.into_iter().map(|status| call::reconcile::Task {
-            task_id: status.task_id,
-            agent_id: status.agent_id,
-        });
+        let tasks = message
+            .statuses
+            .into_iter()
+            .map(|status| call::reconcile::Task {
+                task_id: status.task_id,
+                agent_id: status.agent_id,
+            });
         return Some(Call {
-            reconcile: Some(call::Reconcile { tasks: tasks.collect() }),
+            reconcile: Some(call::Reconcile {
+                tasks: tasks.collect(),
+            }),
             ..call(message.framework_id, Type::Reconcile)
         });
     }
     if let Some(message) = read::<messages::ResourceRequestMessage>(packet) {
         return Some(Call {
-            request: Some(call::Request { requests: message.requests }),
+            request: Some(call::Request {
+                requests: message.requests,
+            }),
             ..call(message.framework_id, Type::Request)
         });
     }

@@ -52,7 +52,12 @@ impl Master {
     }
 
     /// The agent went away between the offer and its acceptance.
-    fn refuse_lost_agent(&mut self, framework: &FrameworkId, operation: &offer::Operation, known: bool) {
+    fn refuse_lost_agent(
+        &mut self,
+        framework: &FrameworkId,
+        operation: &offer::Operation,
+        known: bool,
+    ) {
         let Some(state) = self
             .frameworks
             .get(framework)
@@ -67,25 +72,45 @@ impl Master {
         };
         let tasks = launched(operation);
         if tasks.is_empty() {
-            self.refuse_operation(framework, operation, OperationState::OperationDropped, message);
+            self.refuse_operation(
+                framework,
+                operation,
+                OperationState::OperationDropped,
+                message,
+            );
         }
         for task in tasks {
             self.fail_launch(framework, task, state, reason, message.to_owned());
         }
     }
 
-    fn launch(&mut self, framework: &FrameworkId, agent: &AgentId, mut task: TaskInfo, left: &mut Resources) {
+    fn launch(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        mut task: TaskInfo,
+        left: &mut Resources,
+    ) {
         if let Some(executor) = &mut task.executor {
-            executor.framework_id.get_or_insert_with(|| framework.clone());
+            executor
+                .framework_id
+                .get_or_insert_with(|| framework.clone());
             if executor.r#type.is_none() && executor.command.is_some() {
                 executor.r#type = Some(dcos_proto::mesos::executor_info::Type::Custom.into());
             }
         }
-        let (Some(known), Some(place)) = (self.frameworks.get(framework), self.agents.get(agent)) else {
+        let (Some(known), Some(place)) = (self.frameworks.get(framework), self.agents.get(agent))
+        else {
             return;
         };
         if let Err(error) = validation::task::single(&task, known, place, left) {
-            return self.fail_launch(framework, &task, TaskState::TaskError, Reason::TaskInvalid, error);
+            return self.fail_launch(
+                framework,
+                &task,
+                TaskState::TaskError,
+                Reason::TaskInvalid,
+                error,
+            );
         }
         let info = known.info.clone();
         let pid = known.pid.clone();
@@ -93,7 +118,7 @@ impl Master {
             Some(executor) => self.admit_executor(framework, agent, executor, left),
             None => true,
         };
-        self.admit_task(framework, agent, &task, left);
+        self.admit_task(framework, &task, left);
         let mut message = RunTaskMessage {
             framework_id: Some(framework.clone()),
             framework: info,
@@ -105,7 +130,9 @@ impl Master {
         let Some(place) = self.agents.get(agent) else {
             return;
         };
-        message.resource_version_uuids.clone_from(&place.resource_versions);
+        message
+            .resource_version_uuids
+            .clone_from(&place.resource_versions);
         if !place.has(AgentCapability::ReservationRefinement) {
             downgrade_task(&mut message.task);
         }
@@ -121,12 +148,15 @@ impl Master {
         mut group: TaskGroupInfo,
         left: &mut Resources,
     ) {
-        executor.framework_id.get_or_insert_with(|| framework.clone());
+        executor
+            .framework_id
+            .get_or_insert_with(|| framework.clone());
         for task in &mut group.tasks {
             // What a member says about its executor repeats the group's.
             task.executor.get_or_insert_with(|| executor.clone());
         }
-        let (Some(known), Some(place)) = (self.frameworks.get(framework), self.agents.get(agent)) else {
+        let (Some(known), Some(place)) = (self.frameworks.get(framework), self.agents.get(agent))
+        else {
             return;
         };
         if let Err(error) = validation::task::group(&group, &executor, known, place, left) {
@@ -139,7 +169,7 @@ impl Master {
         let info = known.info.clone();
         let launch_executor = self.admit_executor(framework, agent, &executor, left);
         for task in &group.tasks {
-            self.admit_task(framework, agent, task, left);
+            self.admit_task(framework, task, left);
         }
         let Some(place) = self.agents.get(agent) else {
             return;
@@ -178,7 +208,12 @@ impl Master {
     }
 
     /// Charges framework and agent for an executor.
-    pub(crate) fn add_executor(&mut self, framework: &FrameworkId, agent: &AgentId, executor: ExecutorInfo) {
+    pub(crate) fn add_executor(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        executor: ExecutorInfo,
+    ) {
         let resources = Resources::from(&executor.resources);
         if let Some(known) = self.framework_mut(framework) {
             let executors = known.executors.entry(agent.clone()).or_default();
@@ -190,10 +225,13 @@ impl Master {
         }
     }
 
-    fn admit_task(&mut self, framework: &FrameworkId, agent: &AgentId, task: &TaskInfo, left: &mut Resources) {
+    fn admit_task(&mut self, framework: &FrameworkId, task: &TaskInfo, left: &mut Resources) {
         let resources = Resources::from(&task.resources);
         *left -= &resources;
-        let user = self.frameworks.get(framework).map(|known| known.info.user.clone());
+        let user = self
+            .frameworks
+            .get(framework)
+            .map(|known| known.info.user.clone());
         let record = Arc::new(staging(task, framework, user.as_deref()));
         self.add_task(record);
     }
@@ -232,7 +270,8 @@ fn staging(task: &TaskInfo, framework: &FrameworkId, default_user: Option<&str>)
         name: task.name.clone(),
         task_id: task.task_id.clone(),
         framework_id: framework.clone(),
-        executor_id: executor.map(|executor: &ExecutorInfo| -> ExecutorId { executor.executor_id.clone() }),
+        executor_id: executor
+            .map(|executor: &ExecutorInfo| -> ExecutorId { executor.executor_id.clone() }),
         agent_id: task.agent_id.clone(),
         state: TaskState::TaskStaging.into(),
         resources: task.resources.clone(),

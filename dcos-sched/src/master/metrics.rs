@@ -118,7 +118,10 @@ impl Counters {
         if matches!(status.state(), TaskState::TaskUnreachable) {
             return;
         }
-        *self.ends.entry(format!("master/tasks_{state}")).or_default() += 1;
+        *self
+            .ends
+            .entry(format!("master/tasks_{state}"))
+            .or_default() += 1;
         if status.reason.is_some() {
             let source = status.source().name().to_lowercase();
             let reason = status.reason().name().to_lowercase();

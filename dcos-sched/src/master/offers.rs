@@ -23,8 +23,14 @@ impl Master {
     pub(crate) fn offer(&mut self, grants: Vec<Grant>) {
         let mut events: BTreeMap<FrameworkId, Vec<Offer>> = BTreeMap::new();
         for grant in grants {
-            let usable = self.frameworks.get(&grant.framework).is_some_and(|framework| framework.active)
-                && self.agents.get(&grant.agent).is_some_and(|agent| agent.active);
+            let usable = self
+                .frameworks
+                .get(&grant.framework)
+                .is_some_and(|framework| framework.active)
+                && self
+                    .agents
+                    .get(&grant.agent)
+                    .is_some_and(|agent| agent.active);
             if !usable {
                 self.give_back(&grant.framework, &grant.agent, &grant.resources);
                 continue;
@@ -59,7 +65,11 @@ impl Master {
             agent_id: grant.agent.clone(),
             hostname: info.hostname,
             resources: grant.resources.to_messages(),
-            executor_ids: executors.into_iter().flat_map(BTreeMap::keys).cloned().collect(),
+            executor_ids: executors
+                .into_iter()
+                .flat_map(BTreeMap::keys)
+                .cloned()
+                .collect(),
             attributes: info.attributes,
             url,
             unavailability: None,
@@ -90,7 +100,12 @@ impl Master {
     }
 
     /// Returns resources that nobody refused.
-    pub(crate) fn give_back(&mut self, framework: &FrameworkId, agent: &AgentId, resources: &Resources) {
+    pub(crate) fn give_back(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        resources: &Resources,
+    ) {
         self.recover_resources(framework, agent, resources, None);
     }
 
@@ -121,12 +136,18 @@ impl Master {
         };
         let event = Event {
             r#type: Some(event::Type::Rescind.into()),
-            rescind: Some(event::Rescind { offer_id: id.clone() }),
+            rescind: Some(event::Rescind {
+                offer_id: id.clone(),
+            }),
             ..Event::default()
         };
         self.counters.offers_rescinded += 1;
         self.tell(&offer.framework_id, event);
-        self.give_back(&offer.framework_id, &offer.agent_id, &Resources::from(&offer.resources));
+        self.give_back(
+            &offer.framework_id,
+            &offer.agent_id,
+            &Resources::from(&offer.resources),
+        );
     }
 
     pub(crate) fn offer_expires(&mut self, id: &OfferId) {
@@ -135,10 +156,17 @@ impl Master {
 
     /// Takes back all offers of a framework that can't hear of it.
     pub(crate) fn drop_offers(&mut self, framework: &FrameworkId) {
-        let offers = self.frameworks.get(framework).map(|framework| framework.offers.clone());
+        let offers = self
+            .frameworks
+            .get(framework)
+            .map(|framework| framework.offers.clone());
         for id in offers.unwrap_or_default() {
             if let Some(offer) = self.take_offer(&id) {
-                self.give_back(framework, &offer.agent_id, &Resources::from(&offer.resources));
+                self.give_back(
+                    framework,
+                    &offer.agent_id,
+                    &Resources::from(&offer.resources),
+                );
             }
         }
     }
@@ -148,7 +176,10 @@ impl Master {
         self.counters.messages_decline_offers += 1;
         let filters = decline.filters.unwrap_or_default();
         for id in &decline.offer_ids {
-            let own = self.offers.get(id).is_some_and(|offer| offer.framework_id == *framework);
+            let own = self
+                .offers
+                .get(id)
+                .is_some_and(|offer| offer.framework_id == *framework);
             if let Some(offer) = own.then(|| self.take_offer(id)).flatten() {
                 self.counters.offers_declined += 1;
                 let resources = Resources::from(&offer.resources);
@@ -159,9 +190,10 @@ impl Master {
 
     /// ACCEPT: carries out the operations on what the offers hold, and declines the rest.
     pub(crate) fn accept(&mut self, framework: &FrameworkId, accept: call::Accept) {
-        let launches = accept.operations.iter().any(|operation| {
-            operation.launch.is_some() || operation.launch_group.is_some()
-        });
+        let launches = accept
+            .operations
+            .iter()
+            .any(|operation| operation.launch.is_some() || operation.launch_group.is_some());
         if launches {
             self.counters.messages_launch_tasks += 1;
         }
@@ -169,7 +201,10 @@ impl Master {
         let mut held = Resources::default();
         let mut place = None;
         for id in &accept.offer_ids {
-            let own = self.offers.get(id).is_some_and(|offer| offer.framework_id == *framework);
+            let own = self
+                .offers
+                .get(id)
+                .is_some_and(|offer| offer.framework_id == *framework);
             let Some(offer) = own.then(|| self.take_offer(id)).flatten() else {
                 continue;
             };
@@ -183,7 +218,9 @@ impl Master {
         }
         let (agent, role) = match (checked, place) {
             (Ok(()), Some(place)) => place,
-            (Err(error), _) => return self.refuse_operations(framework, &accept.operations, &error),
+            (Err(error), _) => {
+                return self.refuse_operations(framework, &accept.operations, &error);
+            }
             (Ok(()), None) => return,
         };
         if accept.operations.is_empty() {
@@ -222,7 +259,9 @@ impl Master {
             }
             let first = *first.get_or_insert(offer);
             if convert::role_of(first) != convert::role_of(offer) {
-                return Err("Aggregating offers allocated to different roles is not supported".to_owned());
+                return Err(
+                    "Aggregating offers allocated to different roles is not supported".to_owned(),
+                );
             }
             if first.agent_id != offer.agent_id {
                 return Err(format!(
@@ -235,7 +274,12 @@ impl Master {
     }
 
     /// The offers were not good: nothing is launched.
-    fn refuse_operations(&mut self, framework: &FrameworkId, operations: &[offer::Operation], error: &str) {
+    fn refuse_operations(
+        &mut self,
+        framework: &FrameworkId,
+        operations: &[offer::Operation],
+        error: &str,
+    ) {
         let Some(known) = self.frameworks.get(framework) else {
             return;
         };
@@ -243,13 +287,22 @@ impl Master {
         for operation in operations {
             let tasks = launched(operation);
             if tasks.is_empty() {
-                self.refuse_operation(framework, operation, OperationState::OperationDropped, &format!(
-                    "Operation attempted with invalid offers: {error}"
-                ));
+                self.refuse_operation(
+                    framework,
+                    operation,
+                    OperationState::OperationDropped,
+                    &format!("Operation attempted with invalid offers: {error}"),
+                );
             }
             let message = format!("Task launched with invalid offers: {error}");
             for task in tasks {
-                self.fail_launch(framework, task, state, Reason::InvalidOffers, message.clone());
+                self.fail_launch(
+                    framework,
+                    task,
+                    state,
+                    Reason::InvalidOffers,
+                    message.clone(),
+                );
             }
         }
     }
@@ -299,8 +352,14 @@ impl Master {
 
 /// The tasks an operation launches.
 pub(crate) fn launched(operation: &offer::Operation) -> Vec<&TaskInfo> {
-    let single = operation.launch.iter().flat_map(|launch| &launch.task_infos);
-    let group = operation.launch_group.iter().flat_map(|group| &group.task_group.tasks);
+    let single = operation
+        .launch
+        .iter()
+        .flat_map(|launch| &launch.task_infos);
+    let group = operation
+        .launch_group
+        .iter()
+        .flat_map(|group| &group.task_group.tasks);
     single.chain(group).collect()
 }
 

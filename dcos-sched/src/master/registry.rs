@@ -22,7 +22,10 @@ const GONE: &str = "mesos/gone/";
 const FRAMEWORKS: &str = "mesos/frameworks/";
 
 fn put<M: Message>(prefix: &str, id: &str, message: &M) -> Write {
-    Write::Put(format!("{prefix}{id}"), Bytes::from(message.encode_to_vec()))
+    Write::Put(
+        format!("{prefix}{id}"),
+        Bytes::from(message.encode_to_vec()),
+    )
 }
 
 pub(crate) fn put_agent(info: &AgentInfo) -> Write {
@@ -98,14 +101,21 @@ impl Master {
     /// A framework that was known before must come back within its failover timeout, counted from
     /// now, since nobody knows when it went away.
     pub(crate) fn recovered_framework_expires(&mut self, id: &FrameworkId) {
-        let Some(info) = self.frameworks.get(id).map(|framework| framework.info.clone()) else {
+        let Some(info) = self
+            .frameworks
+            .get(id)
+            .map(|framework| framework.info.clone())
+        else {
             return;
         };
         // At least as long as agents have, or a restart of the master would end every framework
         // that did not ask for a timeout.
         let least = self.settings.agent_reregister_timeout;
         let expires = expiry(&info, self.now).max(self.now + least);
-        self.at(failover_timeout(&info).max(least), Timer::FrameworkExpires(id.clone()));
+        self.at(
+            failover_timeout(&info).max(least),
+            Timer::FrameworkExpires(id.clone()),
+        );
         if let Some(framework) = self.framework_mut(id) {
             framework.expires = Some(expires);
         }

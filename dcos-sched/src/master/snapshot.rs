@@ -75,7 +75,10 @@ impl Snapshot {
     }
 }
 
-fn offered<'a>(known: &BTreeMap<OfferId, Arc<Offer>>, offers: impl IntoIterator<Item = &'a OfferId>) -> Resources {
+fn offered<'a>(
+    known: &BTreeMap<OfferId, Arc<Offer>>,
+    offers: impl IntoIterator<Item = &'a OfferId>,
+) -> Resources {
     let mut total = Resources::default();
     for offer in offers.into_iter().filter_map(|id| known.get(id)) {
         total += &Resources::from(&offer.resources);
@@ -104,7 +107,10 @@ fn agent_view(agent: &Agent, offers: &BTreeMap<OfferId, Arc<Offer>>) -> get_agen
     }
 }
 
-fn framework_view(framework: &Framework, offers: &BTreeMap<OfferId, Arc<Offer>>) -> get_frameworks::Framework {
+fn framework_view(
+    framework: &Framework,
+    offers: &BTreeMap<OfferId, Arc<Offer>>,
+) -> get_frameworks::Framework {
     let listed = framework.offers.iter().filter_map(|id| offers.get(id));
     get_frameworks::Framework {
         framework_info: framework.info.clone(),
@@ -131,7 +137,9 @@ fn framework_view(framework: &Framework, offers: &BTreeMap<OfferId, Arc<Offer>>)
 
 /// Resources with both the old and the new form of reservations, as endpoints show them.
 pub(crate) fn endpoint(mut resources: Vec<Resource>) -> Vec<Resource> {
-    resources.iter_mut().for_each(dcos_core::resources::convert::to_endpoint);
+    resources
+        .iter_mut()
+        .for_each(dcos_core::resources::convert::to_endpoint);
     resources
 }
 
@@ -176,7 +184,12 @@ impl Master {
     }
 
     /// Why frameworks are not offered what agents have.
-    pub(crate) fn explain(&mut self, request: RequestId, framework: Option<&FrameworkId>, role: Option<&str>) {
+    pub(crate) fn explain(
+        &mut self,
+        request: RequestId,
+        framework: Option<&FrameworkId>,
+        role: Option<&str>,
+    ) {
         let mut answers = Vec::new();
         for (id, known) in &self.frameworks {
             if framework.is_some_and(|wanted| wanted != id) {

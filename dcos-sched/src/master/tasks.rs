@@ -9,11 +9,12 @@ use dcos_proto::internal::{
 };
 use dcos_proto::master as operator;
 use dcos_proto::mesos::task_status::{Reason, Source};
-use dcos_proto::mesos::{AgentId, ExecutorId, FrameworkId, Task, TaskId, TaskState, TaskStatus, TimeInfo};
+use dcos_proto::mesos::{
+    AgentId, ExecutorId, FrameworkId, Task, TaskId, TaskState, TaskStatus, TimeInfo,
+};
 use dcos_proto::scheduler::{Event, call, event};
 
 use super::Master;
-use super::core::time_info;
 
 /// Whether a task in this state will never run again, for all the master knows.
 pub(crate) fn is_terminal(state: TaskState) -> bool {
@@ -55,7 +56,13 @@ impl Status {
     }
 
     /// As a message. It has no uuid: nobody acknowledges what the master says.
-    pub(crate) fn of(&self, task: &TaskId, agent: Option<&AgentId>, executor: Option<&ExecutorId>, now: Time) -> TaskStatus {
+    pub(crate) fn of(
+        &self,
+        task: &TaskId,
+        agent: Option<&AgentId>,
+        executor: Option<&ExecutorId>,
+        now: Time,
+    ) -> TaskStatus {
         TaskStatus {
             task_id: task.clone(),
             state: self.state.into(),
@@ -108,12 +115,17 @@ impl Master {
             status.timestamp = Some(update.timestamp);
         }
         self.tell(&update.framework_id, update_event(status.clone()));
-        if self.task(&update.framework_id, &update.status.task_id).is_none() {
+        if self
+            .task(&update.framework_id, &update.status.task_id)
+            .is_none()
+        {
             self.counters.invalid_status_updates += 1;
             return;
         }
         self.counters.valid_status_updates += 1;
-        let latest = update.latest_state.and_then(|state| TaskState::try_from(state).ok());
+        let latest = update
+            .latest_state
+            .and_then(|state| TaskState::try_from(state).ok());
         self.update_task(&update, status, latest);
         // Nobody will acknowledge an end that carries no uuid.
         let ended = is_terminal(update.status.state());
@@ -133,7 +145,12 @@ impl Master {
 
     /// Writes an update into the task's record. `latest` is where the agent has got to meanwhile,
     /// if the update is an older one that had to wait for acknowledgements.
-    fn update_task(&mut self, update: &StatusUpdate, mut status: TaskStatus, latest: Option<TaskState>) {
+    fn update_task(
+        &mut self,
+        update: &StatusUpdate,
+        mut status: TaskStatus,
+        latest: Option<TaskState>,
+    ) {
         let framework = &update.framework_id;
         let Some(task) = self.task_mut(framework, &update.status.task_id) else {
             return;
@@ -149,7 +166,11 @@ impl Master {
         task.status_update_state = Some(status.state);
         task.status_update_uuid.clone_from(&status.uuid);
         status.data = None;
-        if task.statuses.last().is_some_and(|last| last.state == status.state) {
+        if task
+            .statuses
+            .last()
+            .is_some_and(|last| last.state == status.state)
+        {
             task.statuses.pop();
         } else {
             tell_readers = true;
@@ -175,8 +196,16 @@ impl Master {
     }
 
     /// Forgets a task that has ended, or moves it among the unreachable ones.
-    pub(crate) fn remove_task(&mut self, framework: &FrameworkId, task: &TaskId, unreachable: bool) {
-        let Some(record) = self.framework_mut(framework).and_then(|known| known.tasks.remove(task)) else {
+    pub(crate) fn remove_task(
+        &mut self,
+        framework: &FrameworkId,
+        task: &TaskId,
+        unreachable: bool,
+    ) {
+        let Some(record) = self
+            .framework_mut(framework)
+            .and_then(|known| known.tasks.remove(task))
+        else {
             return;
         };
         let key = (framework.clone(), task.clone());
@@ -203,7 +232,12 @@ impl Master {
         let Some(record) = self.task(framework, task).cloned() else {
             return;
         };
-        let message = status.of(task, Some(&record.agent_id), record.executor_id.as_ref(), self.now);
+        let message = status.of(
+            task,
+            Some(&record.agent_id),
+            record.executor_id.as_ref(),
+            self.now,
+        );
         let update = StatusUpdate {
             framework_id: framework.clone(),
             executor_id: record.executor_id.clone(),
@@ -221,7 +255,10 @@ impl Master {
 
     /// ACKNOWLEDGE: the framework has the update; the agent may forget it.
     pub(crate) fn acknowledge(&mut self, framework: &FrameworkId, acknowledge: call::Acknowledge) {
-        let agent = self.agents.get(&acknowledge.agent_id).filter(|agent| agent.connected);
+        let agent = self
+            .agents
+            .get(&acknowledge.agent_id)
+            .filter(|agent| agent.connected);
         let Some(pid) = agent.map(|agent| agent.pid.clone()) else {
             self.counters.invalid_status_update_acknowledgements += 1;
             return;
@@ -266,7 +303,9 @@ impl Master {
         let Some(agent) = self.agent_mut(&task.agent_id) else {
             return;
         };
-        agent.killed.insert((framework.clone(), kill.task_id.clone()));
+        agent
+            .killed
+            .insert((framework.clone(), kill.task_id.clone()));
         if agent.connected {
             let pid = agent.pid.clone();
             let message = KillTaskMessage {
@@ -279,7 +318,12 @@ impl Master {
     }
 
     /// The executor is gone or must be forgotten: what it used is free.
-    pub(crate) fn remove_executor(&mut self, framework: &FrameworkId, agent: &AgentId, executor: &ExecutorId) {
+    pub(crate) fn remove_executor(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        executor: &ExecutorId,
+    ) {
         let Some(known) = self.framework_mut(framework) else {
             return;
         };
@@ -293,10 +337,5 @@ impl Master {
         if let Some(info) = info {
             self.discharge(framework, agent, &Resources::from(&info.resources));
         }
-    }
-
-    /// When an agent became unreachable, as its tasks' updates say it.
-    pub(crate) fn unreachable_since(&self, agent: &AgentId) -> TimeInfo {
-        self.unreachable.get(agent).copied().unwrap_or_else(|| time_info(self.now))
     }
 }

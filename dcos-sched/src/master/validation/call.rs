@@ -31,10 +31,16 @@ pub(crate) fn call(call: &Call, principal: Option<&str>) -> Result<Type, String>
         Type::Accept => present(call.accept.is_some(), "accept")?,
         Type::Decline => present(call.decline.is_some(), "decline")?,
         Type::AcceptInverseOffers => {
-            present(call.accept_inverse_offers.is_some(), "accept_inverse_offers")?;
+            present(
+                call.accept_inverse_offers.is_some(),
+                "accept_inverse_offers",
+            )?;
         }
         Type::DeclineInverseOffers => {
-            present(call.decline_inverse_offers.is_some(), "decline_inverse_offers")?;
+            present(
+                call.decline_inverse_offers.is_some(),
+                "decline_inverse_offers",
+            )?;
         }
         Type::Kill => present(call.kill.is_some(), "kill")?,
         Type::Shutdown => present(call.shutdown.is_some(), "shutdown")?,
@@ -59,7 +65,10 @@ pub(crate) fn call(call: &Call, principal: Option<&str>) -> Result<Type, String>
         Type::Request => present(call.request.is_some(), "request")?,
         Type::UpdateFramework => {
             present(call.update_framework.is_some(), "update_framework")?;
-            let info = call.update_framework.as_ref().map(|update| &update.framework_info);
+            let info = call
+                .update_framework
+                .as_ref()
+                .map(|update| &update.framework_info);
             if info.is_some_and(|info| info.id != call.framework_id) {
                 return Err(
                     "'framework_id' differs from 'update_framework.framework_info.id'".to_owned(),

@@ -20,13 +20,17 @@ pub(crate) fn info(info: &FrameworkInfo) -> Result<(), String> {
     let own = roles_of(info);
     for role in info.offer_filters.keys() {
         if !own.contains(role) {
-            return Err(format!("Offer filters contain the role '{role}' the framework is not subscribed to"));
+            return Err(format!(
+                "Offer filters contain the role '{role}' the framework is not subscribed to"
+            ));
         }
     }
     let timeout = info.failover_timeout.unwrap_or(0.0);
     // Mesos accepts negative timeouts within the range of its durations and gives up at once.
     if timeout.is_nan() || timeout.abs() > LONGEST {
-        return Err(format!("The framework failover_timeout ({timeout}) is invalid"));
+        return Err(format!(
+            "The framework failover_timeout ({timeout}) is invalid"
+        ));
     }
     Ok(())
 }
@@ -41,7 +45,10 @@ fn check_roles(info: &FrameworkInfo) -> Result<(), String> {
             .map_err(|error| format!("'FrameworkInfo.role' is not a valid role: {error}"));
     }
     if info.role.is_some() {
-        return Err("'FrameworkInfo.role' must not be set when the framework is MULTI_ROLE capable".to_owned());
+        return Err(
+            "'FrameworkInfo.role' must not be set when the framework is MULTI_ROLE capable"
+                .to_owned(),
+        );
     }
     let mut seen = BTreeSet::new();
     let twice: BTreeSet<&str> = info
@@ -81,9 +88,14 @@ pub(crate) fn suppressed_roles(info: &FrameworkInfo, suppressed: &[String]) -> R
     ))
 }
 
-pub(crate) fn offer_constraints(info: &FrameworkInfo, constraints: Option<&OfferConstraints>) -> Result<(), String> {
+pub(crate) fn offer_constraints(
+    info: &FrameworkInfo,
+    constraints: Option<&OfferConstraints>,
+) -> Result<(), String> {
     let own = roles_of(info);
-    let mut named = constraints.into_iter().flat_map(|constraints| constraints.role_constraints.keys());
+    let mut named = constraints
+        .into_iter()
+        .flat_map(|constraints| constraints.role_constraints.keys());
     match named.find(|role| !own.contains(role)) {
         Some(role) => Err(format!(
             "Offer constraints specify `role_constraints` for a role '{role}'not contained in the set of roles"
@@ -108,7 +120,10 @@ pub(crate) fn immutable(old: &FrameworkInfo, new: &FrameworkInfo) -> Result<(), 
             old.user, new.user
         ));
     }
-    let (before, after) = (old.checkpoint.unwrap_or(false), new.checkpoint.unwrap_or(false));
+    let (before, after) = (
+        old.checkpoint.unwrap_or(false),
+        new.checkpoint.unwrap_or(false),
+    );
     if before != after {
         return Err(format!(
             "Updating 'FrameworkInfo.checkpoint' is unsupported; attempted to update from '{before}' to '{after}'"

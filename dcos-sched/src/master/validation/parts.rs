@@ -9,20 +9,32 @@ type Check = Result<(), String>;
 
 /// A command: its environment must make sense.
 pub(crate) fn command(command: &CommandInfo) -> Check {
-    for variable in command.environment.iter().flat_map(|environment| &environment.variables) {
+    for variable in command
+        .environment
+        .iter()
+        .flat_map(|environment| &environment.variables)
+    {
         let name = &variable.name;
         match variable.r#type() {
             environment::variable::Type::Secret => {
                 let Some(secret) = &variable.secret else {
-                    return Err(format!("Environment variable '{name}' of type 'SECRET' must have a secret set"));
+                    return Err(format!(
+                        "Environment variable '{name}' of type 'SECRET' must have a secret set"
+                    ));
                 };
                 if variable.value.is_some() {
-                    return Err(format!("Environment variable '{name}' of type 'SECRET' must not have a value set"));
+                    return Err(format!(
+                        "Environment variable '{name}' of type 'SECRET' must not have a value set"
+                    ));
                 }
                 check_secret(secret).map_err(|error| {
                     format!("Environment variable '{name}' specifies an invalid secret: {error}")
                 })?;
-                if secret.value.as_ref().is_some_and(|value| value.data.contains(&0)) {
+                if secret
+                    .value
+                    .as_ref()
+                    .is_some_and(|value| value.data.contains(&0))
+                {
                     return Err(format!(
                         "Environment variable '{name}' specifies a secret containing null bytes, which is not allowed in the environment"
                     ));
@@ -30,10 +42,14 @@ pub(crate) fn command(command: &CommandInfo) -> Check {
             }
             environment::variable::Type::Value => {
                 if variable.value.is_none() {
-                    return Err(format!("Environment variable '{name}' of type 'VALUE' must have a value set"));
+                    return Err(format!(
+                        "Environment variable '{name}' of type 'VALUE' must have a value set"
+                    ));
                 }
                 if variable.secret.is_some() {
-                    return Err(format!("Environment variable '{name}' of type 'VALUE' must not have a secret set"));
+                    return Err(format!(
+                        "Environment variable '{name}' of type 'VALUE' must not have a secret set"
+                    ));
                 }
             }
             environment::variable::Type::Unknown => {
@@ -47,7 +63,9 @@ pub(crate) fn command(command: &CommandInfo) -> Check {
 fn check_secret(secret: &Secret) -> Check {
     match secret.r#type() {
         secret::Type::Reference => match (&secret.reference, &secret.value) {
-            (None, _) => Err("Secret of type REFERENCE must have the 'reference' field set".to_owned()),
+            (None, _) => {
+                Err("Secret of type REFERENCE must have the 'reference' field set".to_owned())
+            }
             (Some(reference), Some(_)) => Err(format!(
                 "Secret '{}' of type REFERENCE must not have the 'value' field set",
                 reference.name
@@ -74,7 +92,11 @@ pub(crate) fn container(container: &ContainerInfo) -> Check {
         let Some(docker) = &container.docker else {
             return Err("DockerInfo 'docker' is not set for DOCKER typed ContainerInfo".to_owned());
         };
-        if docker.parameters.iter().any(|parameter| parameter.key == "name") {
+        if docker
+            .parameters
+            .iter()
+            .any(|parameter| parameter.key == "name")
+        {
             return Err("Parameter in DockerInfo must not be 'name'".to_owned());
         }
     }
@@ -82,7 +104,11 @@ pub(crate) fn container(container: &ContainerInfo) -> Check {
 }
 
 fn check_volume(info: &Volume) -> Check {
-    let sources = [info.host_path.is_some(), info.image.is_some(), info.source.is_some()];
+    let sources = [
+        info.host_path.is_some(),
+        info.image.is_some(),
+        info.source.is_some(),
+    ];
     if sources.into_iter().filter(|set| *set).count() > 1 {
         return Err("Only one of them should be set: 'host_path', 'image' and 'source'".to_owned());
     }
@@ -91,9 +117,17 @@ fn check_volume(info: &Volume) -> Check {
     };
     use volume::source::Type;
     let (there, field, kind) = match source.r#type() {
-        Type::DockerVolume => (source.docker_volume.is_some(), "docker_volume", "DOCKER_VOLUME"),
+        Type::DockerVolume => (
+            source.docker_volume.is_some(),
+            "docker_volume",
+            "DOCKER_VOLUME",
+        ),
         Type::HostPath => (source.host_path.is_some(), "host_path", "HOST_PATH"),
-        Type::SandboxPath => (source.sandbox_path.is_some(), "sandbox_path", "SANDBOX_PATH"),
+        Type::SandboxPath => (
+            source.sandbox_path.is_some(),
+            "sandbox_path",
+            "SANDBOX_PATH",
+        ),
         Type::Secret => (source.secret.is_some(), "secret", "SECRET"),
         Type::CsiVolume => (source.csi_volume.is_some(), "csi_volume", "CSI"),
         Type::Unknown => return Err("'source.type' is unknown".to_owned()),
@@ -122,7 +156,9 @@ pub(crate) fn check(check: &CheckInfo) -> Check {
                 return Err("Expecting 'http' to be set for HTTP check".to_owned());
             };
             if let Some(path) = http.path.as_ref().filter(|path| !path.starts_with('/')) {
-                return Err(format!("The path '{path}' of HTTP check must start with '/'"));
+                return Err(format!(
+                    "The path '{path}' of HTTP check must start with '/'"
+                ));
             }
         }
         check_info::Type::Tcp => {
@@ -155,11 +191,17 @@ pub(crate) fn health_check(check: &HealthCheck) -> Check {
             let Some(http) = &check.http else {
                 return Err("Expecting 'http' to be set for HTTP health check".to_owned());
             };
-            if let Some(scheme) = http.scheme.as_ref().filter(|scheme| *scheme != "http" && *scheme != "https") {
+            if let Some(scheme) = http
+                .scheme
+                .as_ref()
+                .filter(|scheme| *scheme != "http" && *scheme != "https")
+            {
                 return Err(format!("Unsupported HTTP health check scheme: '{scheme}'"));
             }
             if let Some(path) = http.path.as_ref().filter(|path| !path.starts_with('/')) {
-                return Err(format!("The path '{path}' of HTTP health check must start with '/'"));
+                return Err(format!(
+                    "The path '{path}' of HTTP health check must start with '/'"
+                ));
             }
         }
         health_check::Type::Tcp => {
@@ -181,14 +223,21 @@ pub(crate) fn health_check(check: &HealthCheck) -> Check {
 
 fn check_probe(probe: &CommandInfo, must: &str, whose: &str) -> Check {
     if probe.value.is_none() {
-        let what = if probe.shell.unwrap_or(true) { "'shell command'" } else { "'executable path'" };
+        let what = if probe.shell.unwrap_or(true) {
+            "'shell command'"
+        } else {
+            "'executable path'"
+        };
         return Err(format!("{must} {what}"));
     }
     command(probe).map_err(|error| format!("{whose} `CommandInfo` is invalid: {error}"))
 }
 
 fn times(times: &[(Option<f64>, &str)]) -> Check {
-    match times.iter().find(|(time, _)| time.is_some_and(|time| time < 0.0)) {
+    match times
+        .iter()
+        .find(|(time, _)| time.is_some_and(|time| time < 0.0))
+    {
         Some((_, name)) => Err(format!("Expecting '{name}' to be non-negative")),
         None => Ok(()),
     }

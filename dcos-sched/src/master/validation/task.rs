@@ -1,7 +1,7 @@
 //! Whether a task, or a group of them, can be launched.
 
-use dcos_core::resources::{Quantities, Resources, validate_all};
 use dcos_core::ids;
+use dcos_core::resources::{Quantities, Resources, validate_all};
 use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
 use dcos_proto::mesos::executor_info::Type as ExecutorType;
 use dcos_proto::mesos::{
@@ -15,10 +15,18 @@ use crate::master::{Agent, Framework};
 type Check = Result<(), String>;
 
 /// A task of a LAUNCH, against what is left of the offers.
-pub(crate) fn single(task: &TaskInfo, framework: &Framework, agent: &Agent, offered: &Resources) -> Check {
+pub(crate) fn single(
+    task: &TaskInfo,
+    framework: &Framework,
+    agent: &Agent,
+    offered: &Resources,
+) -> Check {
     itself(task, framework, agent)?;
     if task.executor.is_some() == task.command.is_some() {
-        return Err("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present".to_owned());
+        return Err(
+            "Task should have at least one (but not both) of CommandInfo or ExecutorInfo present"
+                .to_owned(),
+        );
     }
     let mut total = Resources::from(&task.resources);
     if let Some(info) = &task.executor {
@@ -34,7 +42,10 @@ pub(crate) fn single(task: &TaskInfo, framework: &Framework, agent: &Agent, offe
             total += &Resources::from(&info.resources);
         }
         if share_cgroups(info.container.as_ref()) == Some(true) {
-            return Err("The 'share_cgroups' field cannot be set to 'true' on executor containers".to_owned());
+            return Err(
+                "The 'share_cgroups' field cannot be set to 'true' on executor containers"
+                    .to_owned(),
+            );
         }
     }
     if !offered.contains(&total) {
@@ -43,7 +54,9 @@ pub(crate) fn single(task: &TaskInfo, framework: &Framework, agent: &Agent, offe
         ));
     }
     if share_cgroups(task.container.as_ref()) == Some(false) {
-        return Err("Only tasks in a task group may have 'share_cgroups' set to 'false'".to_owned());
+        return Err(
+            "Only tasks in a task group may have 'share_cgroups' set to 'false'".to_owned(),
+        );
     }
     Ok(())
 }
@@ -61,8 +74,16 @@ pub(crate) fn group(
         let id = &task.task_id;
         member(task, framework, agent)
             .map_err(|error| format!("Task '{id}' is invalid: {error}"))?;
-        if group.tasks.iter().filter(|other| other.task_id == *id).count() > 1 {
-            return Err(format!("Task '{id}' is invalid: Task has duplicate ID: {id}"));
+        if group
+            .tasks
+            .iter()
+            .filter(|other| other.task_id == *id)
+            .count()
+            > 1
+        {
+            return Err(format!(
+                "Task '{id}' is invalid: Task has duplicate ID: {id}"
+            ));
         }
     }
     executor(info, framework, agent)?;
@@ -85,16 +106,28 @@ pub(crate) fn group(
     }
     least(info)?;
     let mut all = info.resources.clone();
-    all.extend(group.tasks.iter().flat_map(|task| task.resources.iter().cloned()));
+    all.extend(
+        group
+            .tasks
+            .iter()
+            .flat_map(|task| task.resources.iter().cloned()),
+    );
     unique_persistence(&all).map_err(|error| {
         format!("Task group and executor use duplicate persistence ID: {error}")
     })?;
     unmixed(&all).map_err(|error| {
         format!("Task group and executor mix revocable and non-revocable resources: {error}")
     })?;
-    let parts = group.tasks.iter().map(|task| &task.resources).chain([&info.resources]);
+    let parts = group
+        .tasks
+        .iter()
+        .map(|task| &task.resources)
+        .chain([&info.resources]);
     if overlap(parts.map(Vec::as_slice)) {
-        return Err("There are overlapping resources in the task group's task and/or executor resources".to_owned());
+        return Err(
+            "There are overlapping resources in the task group's task and/or executor resources"
+                .to_owned(),
+        );
     }
     let mut total = Resources::default();
     for task in &group.tasks {
@@ -109,9 +142,15 @@ pub(crate) fn group(
         ));
     }
     if share_cgroups(info.container.as_ref()) == Some(true) {
-        return Err("The 'share_cgroups' field cannot be set to 'true' on executor containers".to_owned());
+        return Err(
+            "The 'share_cgroups' field cannot be set to 'true' on executor containers".to_owned(),
+        );
     }
-    if group.tasks.windows(2).any(|pair| shared(&pair[0]) != shared(&pair[1])) {
+    if group
+        .tasks
+        .windows(2)
+        .any(|pair| shared(&pair[0]) != shared(&pair[1]))
+    {
         return Err("If set, the value of 'share_cgroups' must be the same for all tasks in each task group and under a single executor".to_owned());
     }
     Ok(())
@@ -124,7 +163,11 @@ fn itself(task: &TaskInfo, framework: &Framework, agent: &Agent) -> Check {
     if framework.tasks.contains_key(id) {
         return Err(format!("Task has duplicate ID: {id}"));
     }
-    if framework.unreachable_tasks.iter().any(|lost| lost.task_id == *id) {
+    if framework
+        .unreachable_tasks
+        .iter()
+        .any(|lost| lost.task_id == *id)
+    {
         return Err(format!("Task reuses the ID of an unreachable task: {id}"));
     }
     if task.agent_id != agent.id() {
@@ -138,14 +181,18 @@ fn itself(task: &TaskInfo, framework: &Framework, agent: &Agent) -> Check {
     if grace.is_some_and(|grace| grace.nanoseconds < 0) {
         return Err("Task's 'kill_policy.grace_period' must be non-negative".to_owned());
     }
-    if task.max_completion_time.is_some_and(|time| time.nanoseconds < 0) {
+    if task
+        .max_completion_time
+        .is_some_and(|time| time.nanoseconds < 0)
+    {
         return Err("Task's `max_completion_time` must be non-negative".to_owned());
     }
     if let Some(check) = &task.check {
         parts::check(check).map_err(|error| format!("Task uses invalid check: {error}"))?;
     }
     if let Some(check) = &task.health_check {
-        parts::health_check(check).map_err(|error| format!("Task uses invalid health check: {error}"))?;
+        parts::health_check(check)
+            .map_err(|error| format!("Task uses invalid health check: {error}"))?;
     }
     if task.resources.is_empty() {
         return Err("Task uses no resources".to_owned());
@@ -157,10 +204,12 @@ fn itself(task: &TaskInfo, framework: &Framework, agent: &Agent) -> Check {
     unmixed(&task.resources)
         .map_err(|error| format!("Task mixes revocable and non-revocable resources: {error}"))?;
     if let Some(command) = &task.command {
-        parts::command(command).map_err(|error| format!("Task's `CommandInfo` is invalid: {error}"))?;
+        parts::command(command)
+            .map_err(|error| format!("Task's `CommandInfo` is invalid: {error}"))?;
     }
     if let Some(container) = &task.container {
-        parts::container(container).map_err(|error| format!("Task's `ContainerInfo` is invalid: {error}"))?;
+        parts::container(container)
+            .map_err(|error| format!("Task's `ContainerInfo` is invalid: {error}"))?;
     }
     limits(task, agent)
 }
@@ -169,7 +218,9 @@ fn itself(task: &TaskInfo, framework: &Framework, agent: &Agent) -> Check {
 fn member(task: &TaskInfo, framework: &Framework, agent: &Agent) -> Check {
     itself(task, framework, agent)?;
     if let Some(container) = &task.container {
-        if !container.network_infos.is_empty() && (probes_network(task.health_check.as_ref()) || checks_network(task.check.as_ref())) {
+        if !container.network_infos.is_empty()
+            && (probes_network(task.health_check.as_ref()) || checks_network(task.check.as_ref()))
+        {
             return Err("HTTP and TCP health checks are not supported for nested containers not joining parent's network".to_owned());
         }
         if is_docker(Some(container)) {
@@ -188,13 +239,22 @@ fn executor(info: &ExecutorInfo, framework: &Framework, agent: &Agent) -> Check 
     match info.r#type() {
         ExecutorType::Default => {
             if info.command.is_some() {
-                return Err("'ExecutorInfo.command' must not be set for 'DEFAULT' executor".to_owned());
+                return Err(
+                    "'ExecutorInfo.command' must not be set for 'DEFAULT' executor".to_owned(),
+                );
             }
             if let Some(container) = &info.container {
                 if container.r#type() != container_info::Type::Mesos {
-                    return Err("'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor".to_owned());
+                    return Err(
+                        "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor"
+                            .to_owned(),
+                    );
                 }
-                if container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) {
+                if container
+                    .mesos
+                    .as_ref()
+                    .is_some_and(|mesos| mesos.image.is_some())
+                {
                     return Err("'ExecutorInfo.container.mesos.image' must not be set for 'DEFAULT' executor".to_owned());
                 }
             }
@@ -209,7 +269,10 @@ fn executor(info: &ExecutorInfo, framework: &Framework, agent: &Agent) -> Check 
         .get(&agent.id())
         .and_then(|executors| executors.get(&info.executor_id));
     if known.is_some_and(|known| !compatible(known, info)) {
-        return Err("ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.".to_owned());
+        return Err(
+            "ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID."
+                .to_owned(),
+        );
     }
     match &info.framework_id {
         None => return Err("'ExecutorInfo.framework_id' must be set".to_owned()),
@@ -221,34 +284,48 @@ fn executor(info: &ExecutorInfo, framework: &Framework, agent: &Agent) -> Check 
         }
         Some(_) => {}
     }
-    if info.shutdown_grace_period.is_some_and(|grace| grace.nanoseconds < 0) {
+    if info
+        .shutdown_grace_period
+        .is_some_and(|grace| grace.nanoseconds < 0)
+    {
         return Err("ExecutorInfo's 'shutdown_grace_period' must be non-negative".to_owned());
     }
-    resources(&info.resources).map_err(|error| format!("Executor uses invalid resources: {error}"))?;
+    resources(&info.resources)
+        .map_err(|error| format!("Executor uses invalid resources: {error}"))?;
     unique_persistence(&info.resources)
         .map_err(|error| format!("Executor uses duplicate persistence ID: {error}"))?;
     one_role(&info.resources).map_err(|error| format!("Invalid executor resources: {error}"))?;
-    unmixed(&info.resources)
-        .map_err(|error| format!("Executor mixes revocable and non-revocable resources: {error}"))?;
+    unmixed(&info.resources).map_err(|error| {
+        format!("Executor mixes revocable and non-revocable resources: {error}")
+    })?;
     if let Some(command) = &info.command {
-        parts::command(command).map_err(|error| format!("Executor's `CommandInfo` is invalid: {error}"))?;
+        parts::command(command)
+            .map_err(|error| format!("Executor's `CommandInfo` is invalid: {error}"))?;
     }
     if let Some(container) = &info.container {
-        parts::container(container).map_err(|error| format!("Executor's `ContainerInfo` is invalid: {error}"))?;
+        parts::container(container)
+            .map_err(|error| format!("Executor's `ContainerInfo` is invalid: {error}"))?;
     }
     Ok(())
 }
 
 /// The same executor, however its resources are written.
 fn compatible(known: &ExecutorInfo, info: &ExecutorInfo) -> bool {
-    let without = |info: &ExecutorInfo| ExecutorInfo { resources: Vec::new(), ..info.clone() };
-    without(known) == without(info) && Resources::from(&known.resources) == Resources::from(&info.resources)
+    let without = |info: &ExecutorInfo| ExecutorInfo {
+        resources: Vec::new(),
+        ..info.clone()
+    };
+    without(known) == without(info)
+        && Resources::from(&known.resources) == Resources::from(&info.resources)
 }
 
 /// A task and an executor of its own together.
 fn both(task: &[Resource], executor: &[Resource]) -> Check {
     if overlap([task, executor].into_iter()) {
-        return Err("There are overlapping resources in the task resources and executor resources".to_owned());
+        return Err(
+            "There are overlapping resources in the task resources and executor resources"
+                .to_owned(),
+        );
     }
     let all: Vec<Resource> = task.iter().chain(executor).cloned().collect();
     unique_persistence(&all)
@@ -265,14 +342,18 @@ fn least(info: &ExecutorInfo) -> Check {
     match resources.cpus() {
         None => return Err(format!("Executor '{id}' uses no cpus")),
         Some(cpus) if cpus < 0.01 => {
-            return Err(format!("Executor '{id}' uses less CPUs ({cpus}) than the minimum required (0.01)"));
+            return Err(format!(
+                "Executor '{id}' uses less CPUs ({cpus}) than the minimum required (0.01)"
+            ));
         }
         Some(_) => {}
     }
     match resources.mem() {
         None => return Err(format!("Executor '{id}' uses no memory")),
         Some(mem) if mem < 32.0 => {
-            return Err(format!("Executor '{id}' uses less memory ({mem}MB) than the minimum required (32MB)"));
+            return Err(format!(
+                "Executor '{id}' uses less memory ({mem}MB) than the minimum required (32MB)"
+            ));
         }
         Some(_) => {}
     }
@@ -287,7 +368,10 @@ fn resources(resources: &[Resource]) -> Check {
     for resource in resources {
         let amount = resource.scalar.as_ref().map_or(0.0, |scalar| scalar.value);
         if resource.name == "gpus" && amount.fract() != 0.0 {
-            return Err("Invalid 'gpus' resource: The 'gpus' resource must be an unsigned integer".to_owned());
+            return Err(
+                "Invalid 'gpus' resource: The 'gpus' resource must be an unsigned integer"
+                    .to_owned(),
+            );
         }
     }
     Ok(())
@@ -296,7 +380,10 @@ fn resources(resources: &[Resource]) -> Check {
 fn one_role(resources: &[Resource]) -> Check {
     let mut role: Option<&str> = None;
     for resource in resources {
-        let own = resource.allocation_info.as_ref().and_then(|allocation| allocation.role.as_deref());
+        let own = resource
+            .allocation_info
+            .as_ref()
+            .and_then(|allocation| allocation.role.as_deref());
         let Some(own) = own else {
             return Err("The resources are not allocated to a role".to_owned());
         };
@@ -312,9 +399,19 @@ fn one_role(resources: &[Resource]) -> Check {
 
 fn unique_persistence(resources: &[Resource]) -> Check {
     let mut seen = std::collections::BTreeSet::new();
-    for resource in resources.iter().filter(|resource| resource.shared.is_none()) {
-        let id = resource.disk.as_ref().and_then(|disk| disk.persistence.as_ref()).map(|persistence| &persistence.id);
-        let role = resource.reservations.last().and_then(|reservation| reservation.role.as_ref());
+    for resource in resources
+        .iter()
+        .filter(|resource| resource.shared.is_none())
+    {
+        let id = resource
+            .disk
+            .as_ref()
+            .and_then(|disk| disk.persistence.as_ref())
+            .map(|persistence| &persistence.id);
+        let role = resource
+            .reservations
+            .last()
+            .and_then(|reservation| reservation.role.as_ref());
         if let Some(id) = id
             && !seen.insert((role, id))
         {
@@ -327,7 +424,9 @@ fn unique_persistence(resources: &[Resource]) -> Check {
 fn unmixed(resources: &[Resource]) -> Check {
     let mixed = resources.iter().find(|one| {
         one.revocable.is_some()
-            && resources.iter().any(|other| other.name == one.name && other.revocable.is_none())
+            && resources
+                .iter()
+                .any(|other| other.name == one.name && other.revocable.is_none())
     });
     match mixed {
         Some(one) => Err(format!(
@@ -345,7 +444,10 @@ fn overlap<'a>(parts: impl Iterator<Item = &'a [Resource]>) -> bool {
     for part in parts {
         let part = Resources::from(part);
         apart.add_all(&part.scalar_quantities());
-        for range in part.iter().filter_map(|resource| resource.ranges.as_ref().map(|ranges| (resource, ranges))) {
+        for range in part
+            .iter()
+            .filter_map(|resource| resource.ranges.as_ref().map(|ranges| (resource, ranges)))
+        {
             let known = together.ranges(&range.0.name);
             let own = dcos_core::resources::Ranges::from_proto(range.1);
             if known.minus(&own) != known {
@@ -369,10 +471,16 @@ fn limits(task: &TaskInfo, agent: &Agent) -> Check {
         let (request, what, article) = match name.as_str() {
             "cpus" => (requests.cpus(), "CPU", "cpu"),
             "mem" => (requests.mem(), "memory", "memory"),
-            _ => return Err("Only cpus and mem may be included in a task's resource limits".to_owned()),
+            _ => {
+                return Err(
+                    "Only cpus and mem may be included in a task's resource limits".to_owned(),
+                );
+            }
         };
         let Some(request) = request else {
-            return Err(format!("When a {what} limit is specified, a {what} request must also be specified"));
+            return Err(format!(
+                "When a {what} limit is specified, a {what} request must also be specified"
+            ));
         };
         if limit.value < request {
             return Err(format!(
@@ -393,10 +501,18 @@ fn is_docker(container: Option<&ContainerInfo>) -> bool {
 
 fn probes_network(check: Option<&HealthCheck>) -> bool {
     check.is_some_and(|check| {
-        matches!(check.r#type(), health_check::Type::Http | health_check::Type::Tcp)
+        matches!(
+            check.r#type(),
+            health_check::Type::Http | health_check::Type::Tcp
+        )
     })
 }
 
 fn checks_network(check: Option<&CheckInfo>) -> bool {
-    check.is_some_and(|check| matches!(check.r#type(), check_info::Type::Http | check_info::Type::Tcp))
+    check.is_some_and(|check| {
+        matches!(
+            check.r#type(),
+            check_info::Type::Http | check_info::Type::Tcp
+        )
+    })
 }

@@ -1,0 +1,188 @@
+//! How a master is set up: the flags of Mesos 1.11 that it understands.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dcos_core::config::{Spec, Values};
+use dcos_core::seed::Seed;
+use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
+
+use super::Settings;
+use crate::allocator;
+
+/// The flags, under the names of Mesos 1.11 (`src/master/flags.cpp`). Where a master listens and
+/// where it keeps its state is said by the program.
+pub const OPTIONS: &[Spec] = &[
+    Spec::text("advertise_ip").help("The address others reach this master at, if it differs from the one it listens on."),
+    Spec::port("advertise_port").default("0").help("The port others reach this master at; 0 for the one it listens on."),
+    Spec::text("cluster").help("The name of the cluster, shown to readers."),
+    Spec::duration("agent_ping_timeout").default("15secs").help("How long an agent may take to answer a ping."),
+    Spec::integer("max_agent_ping_timeouts", 1, 1_000_000).default("5").help("How many pings in a row may go unanswered before an agent is unreachable."),
+    Spec::duration("agent_reregister_timeout").default("10mins").help("How long an agent may take to come back after it disconnected, or after the master restarted."),
+    Spec::duration("offer_timeout").help("After how long an unanswered offer is taken back; never by default."),
+    Spec::duration("allocation_interval").default("1secs").help("The least time for which a refused offer is not made again."),
+    Spec::text("min_allocatable_resources").default("cpus:0.01|mem:32").help("What is worth an offer: any of the alternatives between bars."),
+    Spec::switch("filter_gpu_resources").default("true").help("Keep agents with gpus for frameworks with GPU_RESOURCES."),
+    Spec::list("fair_sharing_excluded_resource_names").help("Resources that do not count for fairness."),
+    Spec::list("roles").help("The roles frameworks may use; any by default."),
+    Spec::list("weights").help("Weights of roles: role=weight, separated by commas."),
+    Spec::switch("root_submissions").default("true").help("Whether root may run frameworks."),
+    Spec::integer("max_completed_frameworks", 1, 100_000).default("50").help("How many removed frameworks are remembered."),
+    Spec::integer("max_operator_event_stream_subscribers", 1, 100_000).default("1000").help("How many readers may watch events; the oldest is cut for a new one."),
+    Spec::path("external_log_file").help("Where the master's log is, to be read through its API."),
+    Spec::json("domain").help("The fault domain of this master: region and zone."),
+];
+
+/// How a master is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where others reach it: the address in its UPID. Port 0 stands for the listener's.
+    pub advertise: SocketAddr,
+    /// The name of its machine.
+    pub hostname: String,
+    /// The name of the cluster.
+    pub cluster: Option<String>,
+    /// Where its log is.
+    pub log_file: Option<PathBuf>,
+    /// Its fault domain.
+    pub domain: Option<DomainInfo>,
+    /// What readers see as flags.
+    pub flags: BTreeMap<String, String>,
+    /// How many readers may watch events.
+    pub max_subscribers: usize,
+    /// How resources are shared.
+    pub allocator: allocator::Config,
+    /// Timeouts and limits; its `info` is filled in when the master starts.
+    pub settings: Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            advertise: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
+            hostname: "localhost".to_owned(),
+            cluster: None,
+            log_file: None,
+            domain: None,
+            flags: BTreeMap::new(),
+            max_subscribers: 1000,
+            allocator: allocator::Config::default(),
+            settings: Settings::new(MasterInfo::default()),
+        }
+    }
+}
+
+/// A flag whose value has the right form but makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("--{flag}: {reason}")]
+pub struct ConfigError {
+    /// Which flag.
+    pub flag: &'static str,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl Config {
+    /// What flags in the form of [`OPTIONS`] say, for a master that listens on `ip`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first flag that makes no sense.
+    pub fn from_values(values: &Values, ip: IpAddr, hostname: String) -> Result<Self, ConfigError> {
+        let wrong = |flag| move |reason: String| ConfigError { flag, reason };
+        let ip = match values.opt_text("advertise_ip") {
+            Some(text) => text
+                .parse()
+                .map_err(|_| wrong("advertise_ip")(format!("{text:?} is no address")))?,
+            None => ip,
+        };
+        let mut weights = BTreeMap::new();
+        for entry in values.opt_list("weights").unwrap_or_default() {
+            let parsed = entry.split_once('=').and_then(|(role, weight)| {
+                let weight: f64 = weight.parse().ok()?;
+                (weight > 0.0 && weight.is_finite()).then(|| (role.to_owned(), weight))
+            });
+            let (role, weight) = parsed.ok_or_else(|| {
+                wrong("weights")(format!(
+                    "{entry:?} is not role=weight with a positive weight"
+                ))
+            })?;
+            weights.insert(role, weight);
+        }
+        let domain = match values.opt_json("domain") {
+            Some(json) => Some(
+                dcos_proto::json::from_value(&json, dcos_proto::json::Dialect::V1)
+                    .map_err(|error| wrong("domain")(error.to_string()))?,
+            ),
+            None => None,
+        };
+        let minimum = allocator::Config::parse_minimum(&values.text("min_allocatable_resources"))
+            .map_err(|error| wrong("min_allocatable_resources")(error.to_string()))?;
+        let set =
+            |list: Option<Vec<String>>| list.map(|list| list.into_iter().collect::<BTreeSet<_>>());
+        let settings = Settings {
+            agent_ping_timeout: values.duration("agent_ping_timeout"),
+            max_agent_ping_timeouts: u32::try_from(values.count("max_agent_ping_timeouts"))
+                .unwrap_or(u32::MAX),
+            agent_reregister_timeout: values.duration("agent_reregister_timeout"),
+            offer_timeout: values.opt_duration("offer_timeout"),
+            roles: set(values.opt_list("roles")),
+            root_submissions: values.switch("root_submissions"),
+            max_completed_frameworks: values.count("max_completed_frameworks"),
+            weights: weights.clone(),
+            ..Settings::new(MasterInfo::default())
+        };
+        Ok(Self {
+            advertise: SocketAddr::new(ip, values.port("advertise_port")),
+            hostname,
+            cluster: values.opt_text("cluster"),
+            log_file: values.opt_path("external_log_file"),
+            domain,
+            flags: values.flags(),
+            max_subscribers: values.count("max_operator_event_stream_subscribers"),
+            allocator: allocator::Config {
+                interval: values
+                    .duration("allocation_interval")
+                    .max(Duration::from_millis(1)),
+                minimum,
+                unfair: set(values.opt_list("fair_sharing_excluded_resource_names"))
+                    .unwrap_or_default(),
+                filter_gpu: values.switch("filter_gpu_resources"),
+                weights,
+                ..allocator::Config::default()
+            },
+            settings,
+        })
+    }
+
+    /// The master as others see it, with an id that no master had before.
+    pub(crate) fn master_info(&self, address: SocketAddr, seed: &Seed) -> MasterInfo {
+        let ip = match address.ip() {
+            // Network byte order in memory, read as a number on a little-endian machine, as the
+            // original writes it.
+            IpAddr::V4(ip) => u32::from_le_bytes(ip.octets()),
+            IpAddr::V6(_) => 0,
+        };
+        let capabilities = [master_info::capability::Type::AgentUpdate];
+        MasterInfo {
+            id: seed.stream("master id").uuid(),
+            ip,
+            port: address.port().into(),
+            pid: Some(format!("master@{address}")),
+            hostname: Some(self.hostname.clone()),
+            version: Some(super::VERSION.to_owned()),
+            address: Some(Address {
+                hostname: Some(self.hostname.clone()),
+                ip: Some(address.ip().to_string()),
+                port: address.port().into(),
+            }),
+            domain: self.domain.clone(),
+            capabilities: capabilities
+                .map(|kind| master_info::Capability {
+                    r#type: Some(kind.into()),
+                })
+                .into(),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The master's HTTP surface: API v1 for schedulers and operators, the v0 endpoints, and readers.
+//!
+//! Reads take a [`Snapshot`](super::Snapshot) and serialise it outside the core's loop.
+
+mod body;
+mod files;
+mod json;
+mod metrics;
+mod operator;
+mod reads;
+mod scheduler;
+mod summary;
+pub(crate) mod views;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use dcos_wire::{Refusal, reply};
+
+use super::shell::{MasterHandle, MasterStopped};
+use super::{Config, Reply, Snapshot};
+
+/// What every handler needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) master: MasterHandle,
+    pub(crate) config: Arc<Config>,
+}
+
+impl Api {
+    /// The state, once the registry has been read.
+    async fn snapshot(&self) -> Result<Arc<Snapshot>, Refusal> {
+        Ok(self.master.snapshot().await?)
+    }
+}
+
+impl From<MasterStopped> for Refusal {
+    fn from(stopped: MasterStopped) -> Self {
+        Self::unavailable(stopped.to_string())
+    }
+}
+
+/// All routes. Those of the master's actor also answer under `/master`.
+pub(crate) fn router(master: MasterHandle, config: Arc<Config>) -> Router {
+    let api = Api { master, config };
+    let own = Router::new()
+        .route("/api/v1/scheduler", any(scheduler::call))
+        .route("/api/v1", any(operator::call))
+        .route("/state", any(reads::state))
+        .route("/state-summary", any(summary::state_summary))
+        .route("/slaves", any(reads::slaves))
+        .route("/frameworks", any(reads::frameworks))
+        .route("/tasks", any(reads::tasks))
+        .route("/roles", any(reads::roles))
+        .route("/weights", any(reads::weights))
+        .route("/flags", any(reads::flags))
+        .route("/health", any(health))
+        .route("/redirect", any(redirect))
+        .route("/teardown", any(reads::teardown))
+        .route("/allocator/explain", any(reads::explain));
+    Router::new()
+        .nest("/master", own.clone())
+        .merge(own)
+        .route("/version", any(reads::version))
+        .route("/metrics/snapshot", any(metrics::snapshot))
+        .route("/files/browse", any(files::browse))
+        .route("/files/read", any(files::read))
+        .route("/files/download", any(files::download))
+        .route("/files/debug", any(files::debug))
+        .fallback(unknown)
+        // The server limits bodies for all.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(api)
+}
+
+async fn health() -> Response {
+    reply::empty(StatusCode::OK)
+}
+
+/// The leader is this master: whoever runs one has been elected.
+async fn redirect(State(api): State<Api>) -> Result<Response, Refusal> {
+    let snapshot = api.snapshot().await?;
+    let info = &snapshot.settings.info;
+    let leader = format!(
+        "{}:{}",
+        info.hostname.as_deref().unwrap_or_default(),
+        info.port
+    );
+    let mut response = reply::empty(StatusCode::TEMPORARY_REDIRECT);
+    if let Ok(location) = format!("//{leader}").parse() {
+        response
+            .headers_mut()
+            .insert(axum::http::header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+async fn unknown(_: Request) -> Response {
+    reply::empty(StatusCode::NOT_FOUND)
+}
+
+/// 405 unless the request's method is `allowed`.
+fn only(allowed: &Method, method: &Method) -> Result<(), Box<Response>> {
+    if method == allowed || (method == Method::HEAD && allowed == Method::GET) {
+        Ok(())
+    } else {
+        let mut response = reply::text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!(
+                "405 Method Not Allowed. Expecting one of {{ '{allowed}' }}, but received '{method}'."
+            ),
+        );
+        if let Ok(name) = allowed.as_str().parse() {
+            response
+                .headers_mut()
+                .insert(axum::http::header::ALLOW, name);
+        }
+        Err(Box::new(response))
+    }
+}
+
+/// The answer to a call that was carried out, or was not.
+fn answer(reply: Reply) -> Response {
+    match reply {
+        Reply::Accepted => reply::accepted(),
+        Reply::Done | Reply::Subscribed { .. } => reply::empty(StatusCode::OK),
+        Reply::Refused { status, text } => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            Refusal::new(status, text).into_response()
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `POST /api/v1`: the operator API.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use dcos_proto::master::call::Type;
+use dcos_proto::master::{Call, Response as Answer, response};
+use dcos_proto::mesos::{Flag, Metric};
+use dcos_wire::records::{self, Limits};
+use dcos_wire::{MediaType, Refusal, reply};
+
+use super::{Api, answer, body, files, metrics, only, views};
+use crate::master::Snapshot;
+use crate::master::shell::{Command, encode};
+
+pub(super) async fn call(
+    State(api): State<Api>,
+    method: Method,
+    headers: HeaderMap,
+    content: Bytes,
+) -> Response {
+    if let Err(refused) = only(&Method::POST, &method) {
+        return *refused;
+    }
+    match perform(&api, &headers, &content).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Response, Refusal> {
+    let call: Call = body::read(headers, content)?;
+    let kind = check(&call).map_err(|error| {
+        Refusal::bad_request(format!("Failed to validate master::Call: {error}"))
+    })?;
+    let media = body::wanted(headers)?;
+    match kind {
+        Type::Subscribe => {
+            let (sender, stream) = records::stream(Limits::default());
+            api.master.watch(sender, media).await?;
+            Ok(reply::message(media, stream))
+        }
+        Type::Teardown => {
+            let id = call
+                .teardown
+                .map(|teardown| teardown.framework_id)
+                .unwrap_or_default();
+            Ok(answer(
+                api.master
+                    .ask(|answer| Command::Teardown(id, answer))
+                    .await?,
+            ))
+        }
+        Type::ListFiles => {
+            let path = call.list_files.map(|list| list.path).unwrap_or_default();
+            let file_infos = files::list(&api.config, &path)?;
+            let list = response::ListFiles { file_infos };
+            Ok(message(
+                media,
+                &Answer {
+                    list_files: Some(list),
+                    ..typed(response::Type::ListFiles)
+                },
+            ))
+        }
+        Type::ReadFile => {
+            let read = call.read_file.unwrap_or_default();
+            let length = read.length.and_then(|length| usize::try_from(length).ok());
+            let (size, data) = files::piece(&api.config, &read.path, read.offset, length).await?;
+            let read = response::ReadFile { size, data };
+            Ok(message(
+                media,
+                &Answer {
+                    read_file: Some(read),
+                    ..typed(response::Type::ReadFile)
+                },
+            ))
+        }
+        _ => {
+            let snapshot = api.snapshot().await?;
+            let config = Arc::clone(&api.config);
+            let built = tokio::task::spawn_blocking(move || {
+                answer_read(kind, &snapshot, &config).map(|answer| encode(&answer, media))
+            });
+            let built = built.await.map_err(|_| {
+                Refusal::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The answer could not be written",
+                )
+            })?;
+            match built {
+                Some(bytes) => Ok(reply::message(media, bytes)),
+                None => Err(Refusal::not_implemented(format!(
+                    "{} is not supported yet",
+                    kind.as_str_name()
+                ))),
+            }
+        }
+    }
+}
+
+fn message(media: MediaType, answer: &Answer) -> Response {
+    reply::message(media, encode(answer, media))
+}
+
+fn typed(kind: response::Type) -> Answer {
+    Answer {
+        r#type: Some(kind.into()),
+        ..Answer::default()
+    }
+}
+
+/// The answer to a call that only reads; `None` for those that are not supported.
+fn answer_read(kind: Type, snapshot: &Snapshot, config: &crate::master::Config) -> Option<Answer> {
+    use response::Type as Kind;
+    Some(match kind {
+        Type::GetHealth => Answer {
+            get_health: Some(response::GetHealth { healthy: true }),
+            ..typed(Kind::GetHealth)
+        },
+        Type::GetFlags => Answer {
+            get_flags: Some(response::GetFlags {
+                flags: config
+                    .flags
+                    .iter()
+                    .map(|(name, value)| Flag {
+                        name: name.clone(),
+                        value: Some(value.clone()),
+                    })
+                    .collect(),
+            }),
+            ..typed(Kind::GetFlags)
+        },
+        Type::GetVersion => Answer {
+            get_version: Some(response::GetVersion {
+                version_info: views::version(),
+            }),
+            ..typed(Kind::GetVersion)
+        },
+        Type::GetMetrics => Answer {
+            get_metrics: Some(response::GetMetrics {
+                metrics: metrics::all(snapshot)
+                    .into_iter()
+                    .map(|(name, value)| Metric {
+                        name,
+                        value: Some(value),
+                    })
+                    .collect(),
+            }),
+            ..typed(Kind::GetMetrics)
+        },
+        Type::GetLoggingLevel => Answer {
+            get_logging_level: Some(response::GetLoggingLevel { level: 0 }),
+            ..typed(Kind::GetLoggingLevel)
+        },
+        Type::GetState => Answer {
+            get_state: Some(views::state(snapshot)),
+            ..typed(Kind::GetState)
+        },
+        Type::GetAgents => Answer {
+            get_agents: Some(views::agents(snapshot)),
+            ..typed(Kind::GetAgents)
+        },
+        Type::GetFrameworks => Answer {
+            get_frameworks: Some(views::frameworks(snapshot)),
+            ..typed(Kind::GetFrameworks)
+        },
+        Type::GetExecutors => Answer {
+            get_executors: Some(views::executors(snapshot)),
+            ..typed(Kind::GetExecutors)
+        },
+        Type::GetTasks => Answer {
+            get_tasks: Some(views::tasks(snapshot)),
+            ..typed(Kind::GetTasks)
+        },
+        Type::GetOperations => Answer {
+            get_operations: Some(response::GetOperations::default()),
+            ..typed(Kind::GetOperations)
+        },
+        Type::GetRoles => Answer {
+            get_roles: Some(views::roles(snapshot)),
+            ..typed(Kind::GetRoles)
+        },
+        Type::GetWeights => Answer {
+            get_weights: Some(views::weights(snapshot)),
+            ..typed(Kind::GetWeights)
+        },
+        Type::GetMaster => Answer {
+            get_master: Some(response::GetMaster {
+                master_info: Some(snapshot.settings.info.clone()),
+                start_time: Some(snapshot.started.as_secs_f64()),
+                elected_time: Some(snapshot.started.as_secs_f64()),
+            }),
+            ..typed(Kind::GetMaster)
+        },
+        Type::GetMaintenanceStatus => Answer {
+            get_maintenance_status: Some(response::GetMaintenanceStatus::default()),
+            ..typed(Kind::GetMaintenanceStatus)
+        },
+        Type::GetMaintenanceSchedule => Answer {
+            get_maintenance_schedule: Some(response::GetMaintenanceSchedule::default()),
+            ..typed(Kind::GetMaintenanceSchedule)
+        },
+        Type::GetQuota => Answer {
+            get_quota: Some(response::GetQuota::default()),
+            ..typed(Kind::GetQuota)
+        },
+        _ => return None,
+    })
+}
+
+/// Whether a call has what its type needs.
+fn check(call: &Call) -> Result<Type, String> {
+    let kind = call.r#type.and_then(|number| Type::try_from(number).ok());
+    let Some(kind) = kind.filter(|kind| *kind != Type::Unknown) else {
+        return Err("Expecting 'type' to be present".to_owned());
+    };
+    let present = match kind {
+        Type::GetMetrics => call.get_metrics.is_some(),
+        Type::SetLoggingLevel => call.set_logging_level.is_some(),
+        Type::ListFiles => call.list_files.is_some(),
+        Type::ReadFile => call.read_file.is_some(),
+        Type::UpdateWeights => call.update_weights.is_some(),
+        Type::ReserveResources => call.reserve_resources.is_some(),
+        Type::UnreserveResources => call.unreserve_resources.is_some(),
+        Type::CreateVolumes => call.create_volumes.is_some(),
+        Type::DestroyVolumes => call.destroy_volumes.is_some(),
+        Type::Teardown => call.teardown.is_some(),
+        Type::MarkAgentGone => call.mark_agent_gone.is_some(),
+        _ => true,
+    };
+    if present {
+        Ok(kind)
+    } else {
+        let name = kind.as_str_name().to_lowercase();
+        Err(format!("Expecting '{name}' to be present"))
+    }
+}

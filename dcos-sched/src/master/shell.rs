@@ -1,0 +1,462 @@
+//! What carries out the core's decisions: one task that owns it, and the handles to it.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use dcos_core::seed::Seed;
+use dcos_core::time::Time;
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::mesos::FrameworkId;
+use dcos_proto::scheduler::{Call, Event};
+use dcos_store::{Fence, Revision, StateStore, StoreError, Transaction};
+use dcos_wire::libprocess::{Actor, Event as Heard, Messenger, Upid};
+use dcos_wire::records::RecordSender;
+use dcos_wire::{Listener, MediaType, Server, ServerConfig, Stopped};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::http;
+use super::registry::PREFIX;
+use super::watchers::Watchers;
+use super::{Action, Config, Input, Master, Packet, Reply, RequestId, Snapshot};
+use crate::allocator::{Allocator, HierarchicalDrf};
+
+/// Requests that wait for the core. It takes microseconds for each, so that a full queue means
+/// some 10 ms of work; those who come then wait in their connections.
+const COMMANDS: usize = 4096;
+
+/// Inputs that are taken in before what came of them is carried out.
+const BATCH: usize = 256;
+
+/// Why a master ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The registry could not be read or written; another master may lead now.
+    #[error("keeping the registry")]
+    Store(#[from] StoreError),
+    /// There is a master in this process already.
+    #[error("starting the master's actor")]
+    Actor(#[from] dcos_wire::libprocess::NameTaken),
+    /// The listener is not one others could reach a master at.
+    #[error("a master needs a TCP listener")]
+    NoAddress,
+}
+
+/// Where the events of a stream go.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Http(RecordSender, MediaType),
+    Channel(mpsc::Sender<Event>),
+}
+
+impl Sink {
+    /// Delivers an event; `false` if the reader is gone or does not keep up.
+    fn send(&self, event: &Event) -> bool {
+        match self {
+            Self::Http(sender, media) => sender.send(encode(event, *media)).is_ok(),
+            Self::Channel(sender) => sender.try_send(event.clone()).is_ok(),
+        }
+    }
+
+    fn closed(&self) -> BoxFuture<'static, ()> {
+        match self {
+            Self::Http(sender, _) => {
+                let sender = sender.clone();
+                async move { sender.closed().await }.boxed()
+            }
+            Self::Channel(sender) => {
+                let sender = sender.clone();
+                async move { sender.closed().await }.boxed()
+            }
+        }
+    }
+}
+
+/// A message in the form a client asked for.
+pub(crate) fn encode<M: dcos_proto::Message>(message: &M, media: MediaType) -> Bytes {
+    match media {
+        MediaType::Json => json::to_vec(message, Dialect::V1).into(),
+        MediaType::Protobuf => message.encode_to_vec().into(),
+    }
+}
+
+/// What a handle asks of the core.
+pub(crate) enum Command {
+    Call {
+        stream_id: Option<String>,
+        principal: Option<String>,
+        call: Box<Call>,
+        /// Where events go, if the call is a SUBSCRIBE.
+        sink: Option<Sink>,
+        answer: oneshot::Sender<Reply>,
+    },
+    Teardown(FrameworkId, oneshot::Sender<Reply>),
+    Read(oneshot::Sender<Arc<Snapshot>>),
+    Explain(
+        Option<FrameworkId>,
+        Option<String>,
+        oneshot::Sender<serde_json::Value>,
+    ),
+    Watch(RecordSender, MediaType),
+}
+
+/// Speaks to a running master from within its process. Clones speak to the same.
+#[derive(Debug, Clone)]
+pub struct MasterHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+/// The master has ended.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the master has stopped")]
+pub struct MasterStopped;
+
+impl MasterHandle {
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, MasterStopped> {
+        let (answer, answered) = oneshot::channel();
+        self.commands
+            .send(command(answer))
+            .await
+            .map_err(|_| MasterStopped)?;
+        answered.await.map_err(|_| MasterStopped)
+    }
+
+    /// Everything there is to read. What any request that was answered before did is in it.
+    ///
+    /// # Errors
+    /// [`MasterStopped`]
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, MasterStopped> {
+        self.ask(Command::Read).await
+    }
+
+    pub(crate) async fn watch(
+        &self,
+        sender: RecordSender,
+        media: MediaType,
+    ) -> Result<(), MasterStopped> {
+        let command = Command::Watch(sender, media);
+        self.commands.send(command).await.map_err(|_| MasterStopped)
+    }
+}
+
+/// A master that is set up but does not run yet.
+///
+/// Take a [`handle`](Self::handle) for frameworks in this process, then [`run`](Self::run) it.
+#[derive(Debug)]
+pub struct Node {
+    config: Config,
+    allocator: Box<dyn Allocator>,
+    handle: MasterHandle,
+    commands: mpsc::Receiver<Command>,
+    seed: Seed,
+}
+
+impl Node {
+    /// A master with the default allocator.
+    pub fn new(config: Config) -> Self {
+        let seed = Seed::from_os();
+        let allocator = HierarchicalDrf::new(config.allocator.clone(), &seed.stream("allocator"));
+        Self::with_allocator(config, Box::new(allocator))
+    }
+
+    /// A master that shares resources as `allocator` decides.
+    pub fn with_allocator(config: Config, allocator: Box<dyn Allocator>) -> Self {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        Self {
+            config,
+            allocator,
+            handle: MasterHandle { commands: sender },
+            commands,
+            seed: Seed::from_os(),
+        }
+    }
+
+    /// To speak to it from within this process.
+    pub fn handle(&self) -> MasterHandle {
+        self.handle.clone()
+    }
+
+    /// Reads the registry, then serves API and libprocess messages on `listener` until `stop` is
+    /// cancelled. `fence` is the leadership under which it writes.
+    ///
+    /// # Errors
+    /// [`RunError`]. The process should end then: what the master decided last may not be stored.
+    pub async fn run(
+        self,
+        store: Arc<dyn StateStore>,
+        fence: Fence,
+        listener: Listener,
+        stop: CancellationToken,
+    ) -> Result<(), RunError> {
+        let mut address = self.config.advertise;
+        let bound = listener.address().ok_or(RunError::NoAddress)?;
+        if address.port() == 0 {
+            address.set_port(bound.port());
+        }
+        let messenger = Messenger::new(address);
+        let actor = messenger.actor("master")?;
+        let mut settings = self.config.settings.clone();
+        settings.info = self.config.master_info(address, &self.seed);
+        tracing::info!(id = settings.info.id, %address, "the master is starting");
+        let core = Master::new(settings, self.allocator, &self.seed, now());
+        let api = http::router(self.handle, Arc::new(self.config.clone()));
+        let service = messenger.wrap(api);
+        let halt = stop.child_token();
+        let server = Server::new(service).config(ServerConfig::default());
+        let loop_ = Loop {
+            core,
+            actor,
+            commands: self.commands,
+            store,
+            fence,
+            writing: None,
+            requests: BTreeMap::new(),
+            next_request: 0,
+            sinks: BTreeMap::new(),
+            closings: JoinSet::new(),
+            watchers: Watchers::new(self.config.max_subscribers),
+        };
+        let serving = server.serve(listener, halt.clone());
+        let deciding = async {
+            let result = loop_.run(&stop).await;
+            halt.cancel();
+            result
+        };
+        let (Stopped { aborted }, result) = tokio::join!(serving, deciding);
+        tracing::info!(aborted, "the master has stopped");
+        result
+    }
+}
+
+/// Runs a master with the default allocator; see [`Node::run`].
+///
+/// # Errors
+/// [`RunError`]
+pub async fn run(
+    config: Config,
+    store: Arc<dyn StateStore>,
+    fence: Fence,
+    listener: Listener,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    Node::new(config).run(store, fence, listener, stop).await
+}
+
+fn now() -> Time {
+    Time::from_system(SystemTime::now())
+}
+
+/// Whoever waits for the answer to a request.
+enum Waiting {
+    Reply(oneshot::Sender<Reply>, Option<Sink>),
+    Snapshot(oneshot::Sender<Arc<Snapshot>>),
+    Explained(oneshot::Sender<serde_json::Value>),
+    Watch(RecordSender, MediaType),
+}
+
+struct Loop {
+    core: Master,
+    actor: Actor,
+    commands: mpsc::Receiver<Command>,
+    store: Arc<dyn StateStore>,
+    fence: Fence,
+    writing: Option<(u64, BoxFuture<'static, Result<Revision, StoreError>>)>,
+    requests: BTreeMap<RequestId, Waiting>,
+    next_request: RequestId,
+    sinks: BTreeMap<String, Sink>,
+    closings: JoinSet<String>,
+    watchers: Watchers,
+}
+
+impl Loop {
+    async fn run(mut self, stop: &CancellationToken) -> Result<(), RunError> {
+        // An empty transaction closes the door behind a deposed leader before anything is read.
+        self.store
+            .transact(Transaction::new(self.fence.clone()))
+            .await?;
+        let registry = self.store.scan(PREFIX).await?;
+        self.core.handle(now(), Input::Recovered(registry));
+        loop {
+            self.carry_out();
+            let deadline = self.core.next_deadline();
+            let due = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep(now().until(deadline)).await,
+                    None => pending().await,
+                }
+            };
+            let written = async {
+                match &mut self.writing {
+                    Some((id, write)) => (*id, write.await),
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                (id, result) = written => {
+                    self.writing = None;
+                    self.core.handle(now(), Input::Stored { id, revision: result? });
+                }
+                () = due => self.core.handle(now(), Input::Tick),
+                Some(stream_id) = self.closings.join_next() => {
+                    if let Ok(stream_id) = stream_id {
+                        self.sinks.remove(&stream_id);
+                        self.core.handle(now(), Input::StreamClosed { stream_id });
+                    }
+                }
+                Some(heard) = self.actor.recv() => self.hear(heard),
+                Some(command) = self.commands.recv() => self.obey(command),
+            }
+            // What came meanwhile is taken in first, so that one write serves many.
+            for _ in 0..BATCH {
+                if let Some(heard) = self.actor.try_recv() {
+                    self.hear(heard);
+                } else if let Ok(command) = self.commands.try_recv() {
+                    self.obey(command);
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let input = match heard {
+            Heard::Message(message) => Input::Message {
+                from: message.from.to_string(),
+                message: Packet {
+                    name: message.name,
+                    body: message.body,
+                },
+            },
+            Heard::Exited(pid) => Input::Exited {
+                pid: pid.to_string(),
+            },
+        };
+        self.core.handle(now(), input);
+    }
+
+    fn obey(&mut self, command: Command) {
+        self.next_request += 1;
+        let request = self.next_request;
+        let (waiting, input) = match command {
+            Command::Call {
+                stream_id,
+                principal,
+                call,
+                sink,
+                answer,
+            } => (
+                Waiting::Reply(answer, sink),
+                Input::Call {
+                    request,
+                    stream_id,
+                    principal,
+                    call,
+                },
+            ),
+            Command::Teardown(framework_id, answer) => (
+                Waiting::Reply(answer, None),
+                Input::Teardown {
+                    request,
+                    framework_id,
+                },
+            ),
+            Command::Read(answer) => (Waiting::Snapshot(answer), Input::Read { request }),
+            Command::Explain(framework_id, role, answer) => (
+                Waiting::Explained(answer),
+                Input::Explain {
+                    request,
+                    framework_id,
+                    role,
+                },
+            ),
+            Command::Watch(sender, media) => {
+                (Waiting::Watch(sender, media), Input::Read { request })
+            }
+        };
+        self.requests.insert(request, waiting);
+        self.core.handle(now(), input);
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.core.poll() {
+            match action {
+                Action::Persist { id, writes } => {
+                    let mut transaction = Transaction::new(self.fence.clone());
+                    transaction.writes = writes;
+                    let store = Arc::clone(&self.store);
+                    self.writing =
+                        Some((id, async move { store.transact(transaction).await }.boxed()));
+                }
+                Action::Reply { request, reply } => self.answer(request, reply),
+                Action::Event { stream_id, event } => {
+                    let lost = self
+                        .sinks
+                        .get(&stream_id)
+                        .is_some_and(|sink| !sink.send(&event));
+                    if lost {
+                        tracing::info!(
+                            stream_id,
+                            "a scheduler does not keep up with its events; cut"
+                        );
+                        self.sinks.remove(&stream_id);
+                        self.core.handle(now(), Input::StreamClosed { stream_id });
+                    }
+                }
+                Action::Close { stream_id } => {
+                    self.sinks.remove(&stream_id);
+                }
+                Action::Send { to, message } => {
+                    if let Ok(to) = to.parse::<Upid>() {
+                        self.actor.send(&to, &message.name, message.body);
+                    }
+                }
+                Action::Link { pid } => {
+                    if let Ok(pid) = pid.parse::<Upid>() {
+                        self.actor.link(&pid);
+                    }
+                }
+                Action::Snapshot { request, snapshot } => match self.requests.remove(&request) {
+                    Some(Waiting::Snapshot(answer)) => drop(answer.send(snapshot)),
+                    Some(Waiting::Watch(sender, media)) => {
+                        self.watchers.add(sender, media, snapshot)
+                    }
+                    _ => {}
+                },
+                Action::Explained { request, answer } => {
+                    if let Some(Waiting::Explained(waiting)) = self.requests.remove(&request) {
+                        drop(waiting.send(answer));
+                    }
+                }
+                Action::Publish(event) => self.watchers.publish(&event),
+            }
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, reply: Reply) {
+        let Some(Waiting::Reply(answer, sink)) = self.requests.remove(&request) else {
+            return;
+        };
+        if let (Reply::Subscribed { stream_id }, Some(sink)) = (&reply, sink) {
+            let (closed, stream_id) = (sink.closed(), stream_id.clone());
+            self.sinks.insert(stream_id.clone(), sink);
+            self.closings.spawn(async move {
+                closed.await;
+                stream_id
+            });
+        }
+        drop(answer.send(reply));
+    }
+}
