@@ -3,12 +3,21 @@
 //! [`UriFetcher`] is the default: http, https and local files, extraction of archives, and a
 //! cache shared by all containers.
 
+mod archive;
+mod cache;
+mod local;
+mod sandbox;
+mod uri;
+
 use std::fmt;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use dcos_proto::mesos::ContainerId;
 use dcos_proto::mesos::command_info::Uri;
+
+pub use cache::CacheConfig;
+pub use uri::{FetcherConfig, UriFetcher};
 
 /// Brings what a command's URIs name into its sandbox.
 ///
