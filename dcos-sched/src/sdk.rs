@@ -11,18 +11,33 @@
 //! [`SchedulerTransport`]: HTTP to any Mesos 1.x master, or a channel to a master in the same
 //! process. Same messages, same code.
 //!
-//! Source: Mesos 1.11 `docs/scheduler-http-api.md`; the class of the same purpose is
-//! `include/mesos/v1/scheduler.hpp`.
+//! On the other side, an [`Executor`] runs the framework's tasks on an agent, and an
+//! [`ExecutorDriver`] keeps it subscribed there: it tells what becomes of tasks until the agent has
+//! acknowledged it, and waits for an agent that restarts.
+//!
+//! Source: Mesos 1.11 `docs/scheduler-http-api.md`, `docs/executor-http-api.md`; the classes of the
+//! same purpose are in `include/mesos/v1/scheduler.hpp` and `include/mesos/v1/executor.hpp`.
 
 mod backoff;
 mod driver;
+mod executor;
+mod executor_config;
+mod executor_driver;
+mod executor_handle;
+mod executor_transport;
 mod handle;
 mod http;
 mod scheduler;
 mod transport;
+mod unacknowledged;
 
 pub use backoff::Backoff;
 pub use driver::{Acknowledge, DriverConfig, DriverError, SchedulerDriver, Stopped};
+pub use executor::Executor;
+pub use executor_config::{AgentEndpoint, ExecutorConfig, ExecutorConfigError};
+pub use executor_driver::{ExecutorDriver, ExecutorEnd, ExecutorError};
+pub use executor_handle::ExecutorHandle;
+pub use executor_transport::{ExecutorTransport, HttpExecutorTransport};
 pub use handle::Handle;
 pub use http::HttpTransport;
 pub use scheduler::Scheduler;
