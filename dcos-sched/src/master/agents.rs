@@ -229,7 +229,7 @@ impl Master {
                 && self.frameworks.contains_key(&task.framework_id)
                 && !is_terminal(task.state())
             {
-                self.add_task(Arc::new(task));
+                self.add_task(&Arc::new(task));
             }
         }
         let answer = SlaveReregisteredMessage {
@@ -394,7 +394,7 @@ impl Master {
             task.status_update_state = Some(task.state);
         }
         let task = Arc::new(task);
-        self.add_task(Arc::clone(&task));
+        self.add_task(&task);
         if announce {
             let status = Status::master(
                 task.state(),

@@ -12,7 +12,7 @@ use super::frameworks::Subscriber;
 use super::{Link, Master, Reply, RequestId, validation};
 
 impl Master {
-    /// A call of API v1. The order of the checks is that of `specs` table 1.2, 3 and 8 to 19.
+    /// A call of API v1. The order of the checks is that of table 1.2 of the conformance inventory, 3 and 8 to 19.
     pub(crate) fn scheduler_call(
         &mut self,
         request: RequestId,

@@ -62,7 +62,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             advertise: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0),
-            hostname: "localhost".to_owned(),
+            hostname: Ipv4Addr::LOCALHOST.to_string(),
             cluster: None,
             log_file: None,
             domain: None,

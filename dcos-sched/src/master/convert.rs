@@ -1,7 +1,7 @@
 //! Resources as each framework's capabilities want them.
 //!
 //! Inside the master resources are refined and carry the role they are allocated to. A framework
-//! without MULTI_ROLE does not see the latter, and one without RESERVATION_REFINEMENT sees
+//! without `MULTI_ROLE` does not see the latter, and one without `RESERVATION_REFINEMENT` sees
 //! reservations in the old form; what they send back is completed on the way in.
 //!
 //! Source: Mesos 1.11 `docs/roles.md`, `include/mesos/mesos.proto` (`FrameworkInfo.Capability`).

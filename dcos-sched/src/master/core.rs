@@ -325,7 +325,7 @@ impl Master {
         id.into()
     }
 
-    /// Charges or discharges what a task or an executor uses, with framework and agent alike.
+    /// Frees what a task or an executor used, with framework, agent and allocator alike.
     pub(crate) fn discharge(
         &mut self,
         framework: &FrameworkId,

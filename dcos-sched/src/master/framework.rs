@@ -180,7 +180,7 @@ pub(crate) fn has_capability(info: &FrameworkInfo, wanted: capability::Type) -> 
         .any(|capability| capability.r#type() == wanted)
 }
 
-/// The roles a framework takes offers for: `roles` with MULTI_ROLE, else the one `role`.
+/// The roles a framework takes offers for: `roles` with `MULTI_ROLE`, else the one `role`.
 pub(crate) fn roles_of(info: &FrameworkInfo) -> Vec<String> {
     if has_capability(info, capability::Type::MultiRole) {
         info.roles.clone()

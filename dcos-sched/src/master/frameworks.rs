@@ -58,7 +58,7 @@ impl Master {
             if let Err(error) = validation::framework::update(&known.info, &info) {
                 return self.refuse(&link, error);
             }
-            self.change_framework(&id, info, suppressed, subscribe.offer_constraints);
+            self.change_framework(&id, &info, suppressed, subscribe.offer_constraints);
             self.relink(&id, link);
         } else {
             let mut framework = Framework::new(info, self.now);
@@ -159,21 +159,21 @@ impl Master {
     pub(crate) fn change_framework(
         &mut self,
         id: &FrameworkId,
-        info: FrameworkInfo,
+        info: &FrameworkInfo,
         suppressed: BTreeSet<String>,
         offer_constraints: Option<OfferConstraints>,
     ) {
         let Some(framework) = self.framework_mut(id) else {
             return;
         };
-        let changed = framework.info != info;
-        let roles = roles_of(&info);
+        let changed = framework.info != *info;
+        let roles = roles_of(info);
         framework.info = info.clone();
         framework.suppressed.clone_from(&suppressed);
         framework.offer_constraints = offer_constraints;
         let offers = framework.offers.clone();
         if changed {
-            self.persist(vec![registry::put_framework(&info)]);
+            self.persist(vec![registry::put_framework(info)]);
         }
         for offer in offers {
             let role = self.offers.get(&offer).map(|offer| convert::role_of(offer));
@@ -181,7 +181,7 @@ impl Master {
                 self.rescind(&offer);
             }
         }
-        let spec = FrameworkSpec::from_info(&info, suppressed);
+        let spec = FrameworkSpec::from_info(info, suppressed);
         self.allocator
             .handle(self.now, Allocation::UpdateFramework(spec));
         if changed {
@@ -367,7 +367,7 @@ impl Master {
             return;
         };
         self.deactivate_framework(id);
-        for agent in self.agents_of(&framework) {
+        for agent in Self::agents_of(&framework) {
             if let Some(pid) = self.agents.get(&agent).map(|agent| agent.pid.clone()) {
                 let message = ShutdownFrameworkMessage {
                     framework_id: id.clone(),
@@ -422,7 +422,7 @@ impl Master {
     }
 
     /// The agents on which a framework has something.
-    fn agents_of(&self, framework: &Framework) -> BTreeSet<AgentId> {
+    fn agents_of(framework: &Framework) -> BTreeSet<AgentId> {
         let tasks = framework.tasks.values().map(|task| task.agent_id.clone());
         tasks.chain(framework.executors.keys().cloned()).collect()
     }
@@ -432,7 +432,7 @@ impl Master {
         let Some(framework) = self.frameworks.get(id).cloned() else {
             return;
         };
-        for agent in self.agents_of(&framework) {
+        for agent in Self::agents_of(&framework) {
             let Some(known) = self.agents.get(&agent).filter(|agent| agent.connected) else {
                 continue;
             };
@@ -455,7 +455,7 @@ impl Master {
         self.reply(request, Reply::Done);
     }
 
-    /// UPDATE_FRAMEWORK, answered at once.
+    /// `UPDATE_FRAMEWORK`, answered at once.
     pub(crate) fn update_framework(
         &mut self,
         id: &FrameworkId,
@@ -483,7 +483,7 @@ impl Master {
             return Reply::refused(400, text);
         }
         let suppressed = update.suppressed_roles.into_iter().collect();
-        self.change_framework(id, info, suppressed, update.offer_constraints);
+        self.change_framework(id, &info, suppressed, update.offer_constraints);
         self.tell_agents_of(id);
         Reply::Done
     }

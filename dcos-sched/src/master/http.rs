@@ -15,7 +15,7 @@ pub(crate) mod views;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -99,8 +99,8 @@ async fn redirect(State(api): State<Api>) -> Result<Response, Refusal> {
     Ok(response)
 }
 
-async fn unknown(_: Request) -> Response {
-    reply::empty(StatusCode::NOT_FOUND)
+async fn unknown() -> Response {
+    reply::text(StatusCode::NOT_FOUND, "404 Not Found.")
 }
 
 /// 405 unless the request's method is `allowed`.

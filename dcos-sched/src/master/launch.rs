@@ -233,11 +233,11 @@ impl Master {
             .get(framework)
             .map(|known| known.info.user.clone());
         let record = Arc::new(staging(task, framework, user.as_deref()));
-        self.add_task(record);
+        self.add_task(&record);
     }
 
     /// Charges framework and agent for a task, and tells readers of it.
-    pub(crate) fn add_task(&mut self, record: Arc<Task>) {
+    pub(crate) fn add_task(&mut self, record: &Arc<Task>) {
         let resources = Resources::from(&record.resources);
         let key = (record.framework_id.clone(), record.task_id.clone());
         if let Some(place) = self.agent_mut(&record.agent_id) {
@@ -247,12 +247,12 @@ impl Master {
             place.tasks.insert(key.clone());
         }
         if let Some(known) = self.framework_mut(&key.0) {
-            known.add_task(Arc::clone(&record));
+            known.add_task(Arc::clone(record));
         }
         self.publish(operator::Event {
             r#type: Some(operator::event::Type::TaskAdded.into()),
             task_added: Some(operator::event::TaskAdded {
-                task: Task::clone(&record),
+                task: Task::clone(record),
             }),
             ..operator::Event::default()
         });

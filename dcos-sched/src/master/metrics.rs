@@ -47,7 +47,7 @@ counters! {
     messages_suppress_offers => "master/messages_suppress_offers",
     /// RECONCILE calls.
     messages_reconcile_tasks => "master/messages_reconcile_tasks",
-    /// RECONCILE_OPERATIONS calls.
+    /// `RECONCILE_OPERATIONS` calls.
     messages_reconcile_operations => "master/messages_reconcile_operations",
     /// REQUEST calls.
     messages_resource_request => "master/messages_resource_request",

@@ -118,8 +118,7 @@ fn framework_view(
         connected: framework.link.is_connected(),
         recovered: framework.link == Link::Recovered,
         registered_time: Some(time_info(framework.registered)),
-        reregistered_time: (framework.reregistered > framework.registered)
-            .then(|| time_info(framework.reregistered)),
+        reregistered_time: Some(time_info(framework.reregistered)),
         unregistered_time: framework.unregistered.map(time_info),
         offers: listed
             .map(|offer| {
@@ -131,7 +130,7 @@ fn framework_view(
         inverse_offers: Vec::new(),
         allocated_resources: endpoint(framework.used_total().to_messages()),
         offered_resources: endpoint(offered(offers, &framework.offers).to_messages()),
-        offer_constraints: framework.offer_constraints.clone(),
+        offer_constraints: Some(framework.offer_constraints.clone().unwrap_or_default()),
     }
 }
 

@@ -2,6 +2,7 @@
 //! `src/common/http.cpp`).
 
 use dcos_core::resources::{Resources, convert};
+use dcos_core::time::Time;
 use dcos_proto::json::{Dialect, JsonEnum as _, to_value};
 use dcos_proto::mesos::framework_info::capability::Type as FrameworkCapability;
 use dcos_proto::mesos::{AgentInfo, ExecutorInfo, Offer, Resource, Task, TaskStatus};
@@ -153,9 +154,7 @@ pub(super) fn framework(snapshot: &Snapshot, framework: &Framework) -> Object {
         "registered_time",
         framework.registered.as_secs_f64(),
     );
-    let unregistered = framework
-        .unregistered
-        .map_or(0.0, |time| time.as_secs_f64());
+    let unregistered = framework.unregistered.map_or(0.0, Time::as_secs_f64);
     put(&mut object, "unregistered_time", unregistered);
     if framework.reregistered > framework.registered {
         put(

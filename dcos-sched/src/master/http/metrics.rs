@@ -1,10 +1,10 @@
-//! `/metrics/snapshot` and GET_METRICS: the names of Mesos 1.11 (`docs/monitoring.md`).
+//! `/metrics/snapshot` and `GET_METRICS`: the names of Mesos 1.11 (`docs/monitoring.md`).
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use axum::extract::State;
-use axum::http::{Method, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use dcos_core::resources::Resources;
 use dcos_proto::json::JsonEnum as _;
@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 use super::{Api, reads};
 use crate::master::{Link, Snapshot};
 
-pub(super) async fn snapshot(State(api): State<Api>, method: Method, uri: Uri) -> Response {
-    reads::read(&api, &method, &uri, |snapshot, _, _| {
+pub(super) async fn snapshot(State(api): State<Api>, uri: Uri) -> Response {
+    reads::read(&api, &uri, |snapshot, _, _| {
         let object: Map<String, Value> = all(snapshot)
             .into_iter()
             .map(|(name, value)| (name, value.into()))

@@ -6,11 +6,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::call::Type;
 use dcos_proto::master::{Call, Response as Answer, response};
 use dcos_proto::mesos::{Flag, Metric};
 use dcos_wire::records::{self, Limits};
 use dcos_wire::{MediaType, Refusal, reply};
+use serde_json::Value;
 
 use super::{Api, answer, body, files, metrics, only, views};
 use crate::master::Snapshot;
@@ -83,7 +85,7 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
             let snapshot = api.snapshot().await?;
             let config = Arc::clone(&api.config);
             let built = tokio::task::spawn_blocking(move || {
-                answer_read(kind, &snapshot, &config).map(|answer| encode(&answer, media))
+                answer_read(kind, &snapshot, &config).map(|answer| written(&answer, media))
             });
             let built = built.await.map_err(|_| {
                 Refusal::new(
@@ -104,6 +106,44 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
 
 fn message(media: MediaType, answer: &Answer) -> Response {
     reply::message(media, encode(answer, media))
+}
+
+/// Lists that stand in JSON even if they are empty, as the original writes them.
+const LISTS: [(&str, &[&str]); 4] = [
+    ("get_agents", &["agents", "recovered_agents"]),
+    ("get_executors", &["executors"]),
+    ("get_frameworks", &["frameworks", "completed_frameworks"]),
+    (
+        "get_tasks",
+        &["tasks", "completed_tasks", "unreachable_tasks"],
+    ),
+];
+
+fn written(answer: &Answer, media: MediaType) -> Bytes {
+    let named = |name: &&str| match *name {
+        "get_agents" => answer.get_agents.is_some(),
+        "get_executors" => answer.get_executors.is_some(),
+        "get_frameworks" => answer.get_frameworks.is_some(),
+        _ => answer.get_tasks.is_some(),
+    };
+    let listed = answer.get_state.is_some() || LISTS.iter().any(|(name, _)| named(name));
+    if media == MediaType::Protobuf || !listed {
+        return encode(answer, media);
+    }
+    let mut document = json::to_value(answer, Dialect::V1);
+    for (name, lists) in LISTS {
+        let at = ["/get_state/", "/"].map(|place| format!("{place}{name}"));
+        for place in at {
+            if let Some(Value::Object(object)) = document.pointer_mut(&place) {
+                for list in lists {
+                    object
+                        .entry(*list)
+                        .or_insert_with(|| Value::Array(Vec::new()));
+                }
+            }
+        }
+    }
+    document.to_string().into()
 }
 
 fn typed(kind: response::Type) -> Answer {

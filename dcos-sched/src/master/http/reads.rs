@@ -46,14 +46,12 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&result).into_owned()
 }
 
-/// Answers a GET with what `build` makes of the state, written outside the core's loop.
-pub(super) async fn read<F>(api: &Api, method: &Method, uri: &Uri, build: F) -> Response
+/// Answers with what `build` makes of the state, written outside the core's loop. As in Mesos, any
+/// method reads.
+pub(super) async fn read<F>(api: &Api, uri: &Uri, build: F) -> Response
 where
     F: FnOnce(&Snapshot, &Config, Option<&str>) -> Value + Send + 'static,
 {
-    if let Err(refused) = only(&Method::GET, method) {
-        return *refused;
-    }
     let result = async {
         let snapshot = api.snapshot().await?;
         let (config, query) = (Arc::clone(&api.config), uri.query().map(ToOwned::to_owned));
@@ -69,11 +67,8 @@ where
     result.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-pub(super) async fn state(State(api): State<Api>, method: Method, uri: Uri) -> Response {
-    read(&api, &method, &uri, |snapshot, config, _| {
-        whole(snapshot, config)
-    })
-    .await
+pub(super) async fn state(State(api): State<Api>, uri: Uri) -> Response {
+    read(&api, &uri, |snapshot, config, _| whole(snapshot, config)).await
 }
 
 fn whole(snapshot: &Snapshot, config: &Config) -> Value {
@@ -180,8 +175,8 @@ fn completed(snapshot: &Snapshot, id: Option<&str>) -> Value {
         .collect()
 }
 
-pub(super) async fn slaves(State(api): State<Api>, method: Method, uri: Uri) -> Response {
-    read(&api, &method, &uri, |snapshot, _, query| {
+pub(super) async fn slaves(State(api): State<Api>, uri: Uri) -> Response {
+    read(&api, &uri, |snapshot, _, query| {
         let id = parameter(query, "slave_id");
         json!({
             "slaves": agents(snapshot, id.as_deref(), true),
@@ -191,8 +186,8 @@ pub(super) async fn slaves(State(api): State<Api>, method: Method, uri: Uri) -> 
     .await
 }
 
-pub(super) async fn frameworks(State(api): State<Api>, method: Method, uri: Uri) -> Response {
-    read(&api, &method, &uri, |snapshot, _, query| {
+pub(super) async fn frameworks(State(api): State<Api>, uri: Uri) -> Response {
+    read(&api, &uri, |snapshot, _, query| {
         let id = parameter(query, "framework_id");
         json!({
             "frameworks": frameworks_of(snapshot, id.as_deref()),
@@ -206,7 +201,7 @@ pub(super) async fn frameworks(State(api): State<Api>, method: Method, uri: Uri)
 /// How many tasks `/tasks` shows unless asked for more.
 const TASKS_PAGE: usize = 100;
 
-pub(super) async fn tasks(State(api): State<Api>, method: Method, uri: Uri) -> Response {
+pub(super) async fn tasks(State(api): State<Api>, uri: Uri) -> Response {
     for name in ["limit", "offset"] {
         if let Some(text) = parameter(uri.query(), name)
             && text.parse::<usize>().is_err()
@@ -216,7 +211,7 @@ pub(super) async fn tasks(State(api): State<Api>, method: Method, uri: Uri) -> R
             return Refusal::bad_request(text).into_response();
         }
     }
-    read(&api, &method, &uri, |snapshot, _, query| {
+    read(&api, &uri, |snapshot, _, query| {
         let number =
             |name: &str| parameter(query, name).and_then(|text| text.parse::<usize>().ok());
         let framework = parameter(query, "framework_id");
@@ -252,8 +247,8 @@ pub(super) async fn tasks(State(api): State<Api>, method: Method, uri: Uri) -> R
     .await
 }
 
-pub(super) async fn roles(State(api): State<Api>, method: Method, uri: Uri) -> Response {
-    read(&api, &method, &uri, |snapshot, _, _| {
+pub(super) async fn roles(State(api): State<Api>, uri: Uri) -> Response {
+    read(&api, &uri, |snapshot, _, _| {
         let roles: Vec<Value> = views::used_roles(snapshot)
             .into_iter()
             .map(|(name, frameworks)| {
@@ -280,9 +275,18 @@ fn role(snapshot: &Snapshot, name: &str, frameworks: &[String]) -> Value {
     }
     let quantities = |resources: &dcos_core::resources::Resources| -> Object {
         resources
-            .scalar_quantities()
-            .iter()
-            .map(|(name, amount)| (name.to_owned(), amount.as_f64().into()))
+            .names()
+            .into_iter()
+            .map(|name| {
+                let ports = resources.ranges(name).len();
+                let amount = resources.scalar_quantities().get(name).as_f64();
+                let amount = if ports > 0 {
+                    ports.into()
+                } else {
+                    amount.into()
+                };
+                (name.to_owned(), amount)
+            })
             .collect()
     };
     json!({
@@ -302,8 +306,8 @@ fn role(snapshot: &Snapshot, name: &str, frameworks: &[String]) -> Value {
     })
 }
 
-pub(super) async fn weights(State(api): State<Api>, method: Method, uri: Uri) -> Response {
-    read(&api, &method, &uri, |snapshot, _, _| {
+pub(super) async fn weights(State(api): State<Api>, uri: Uri) -> Response {
+    read(&api, &uri, |snapshot, _, _| {
         let weights = views::weights(snapshot).weight_infos;
         weights
             .iter()
@@ -313,18 +317,12 @@ pub(super) async fn weights(State(api): State<Api>, method: Method, uri: Uri) ->
     .await
 }
 
-pub(super) async fn flags(State(api): State<Api>, method: Method, uri: Uri) -> Response {
-    read(
-        &api,
-        &method,
-        &uri,
-        |_, config, _| json!({ "flags": config.flags }),
-    )
-    .await
+pub(super) async fn flags(State(api): State<Api>, uri: Uri) -> Response {
+    read(&api, &uri, |_, config, _| json!({ "flags": config.flags })).await
 }
 
-pub(super) async fn version(State(api): State<Api>, method: Method, uri: Uri) -> Response {
-    read(&api, &method, &uri, |_, _, _| version_object().into()).await
+pub(super) async fn version(State(api): State<Api>, uri: Uri) -> Response {
+    read(&api, &uri, |_, _, _| version_object().into()).await
 }
 
 pub(super) async fn teardown(State(api): State<Api>, method: Method, content: Bytes) -> Response {

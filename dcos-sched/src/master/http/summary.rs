@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::State;
-use axum::http::{Method, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use dcos_proto::json::JsonEnum as _;
 use dcos_proto::mesos::{AgentId, FrameworkId, Task, TaskState};
@@ -44,8 +44,8 @@ impl Counts {
     }
 }
 
-pub(super) async fn state_summary(State(api): State<Api>, method: Method, uri: Uri) -> Response {
-    reads::read(&api, &method, &uri, |snapshot, config, _| {
+pub(super) async fn state_summary(State(api): State<Api>, uri: Uri) -> Response {
+    reads::read(&api, &uri, |snapshot, config, _| {
         let mut summary = summary(snapshot);
         if let (Some(cluster), Value::Object(object)) = (&config.cluster, &mut summary) {
             object.insert("cluster".to_owned(), cluster.clone().into());
@@ -79,7 +79,7 @@ fn summary(snapshot: &Snapshot) -> Value {
             let mut object = json::agent(snapshot, agent, false);
             let (counts, frameworks) = by_agent.remove(id).unwrap_or_default();
             counts.write(&mut object);
-            let frameworks: Vec<&str> = frameworks.into_iter().map(|id| id.as_str()).collect();
+            let frameworks: Vec<&str> = frameworks.into_iter().map(FrameworkId::as_str).collect();
             object.insert("framework_ids".to_owned(), frameworks.into());
             object.into()
         })
@@ -91,7 +91,7 @@ fn summary(snapshot: &Snapshot) -> Value {
             let mut object = json::framework_head(snapshot, framework);
             let (counts, agents) = by_framework.remove(id).unwrap_or_default();
             counts.write(&mut object);
-            let agents: Vec<&str> = agents.into_iter().map(|id| id.as_str()).collect();
+            let agents: Vec<&str> = agents.into_iter().map(AgentId::as_str).collect();
             object.insert("slave_ids".to_owned(), agents.into());
             object.into()
         })

@@ -9,7 +9,7 @@ use dcos_proto::mesos::{FrameworkId, Role, Task, VersionInfo, WeightInfo};
 use crate::master::snapshot::endpoint;
 use crate::master::{Framework, Snapshot, VERSION};
 
-/// GET_STATE, and what SUBSCRIBE begins with.
+/// `GET_STATE`, and what SUBSCRIBE begins with.
 pub(crate) fn state(snapshot: &Snapshot) -> response::GetState {
     response::GetState {
         get_tasks: Some(tasks(snapshot)),

@@ -112,7 +112,7 @@ pub(crate) fn update(old: &FrameworkInfo, new: &FrameworkInfo) -> Result<(), Str
     Ok(())
 }
 
-/// What may not change in UPDATE_FRAMEWORK either.
+/// What may not change in `UPDATE_FRAMEWORK` either.
 pub(crate) fn immutable(old: &FrameworkInfo, new: &FrameworkInfo) -> Result<(), String> {
     if old.user != new.user {
         return Err(format!(

@@ -2,7 +2,7 @@
 
 use dcos_proto::mesos::{
     CheckInfo, CommandInfo, ContainerInfo, HealthCheck, Secret, Volume, check_info, container_info,
-    environment, health_check, secret, volume,
+    environment, health_check, secret, volume::source::Type,
 };
 
 type Check = Result<(), String>;
@@ -115,7 +115,6 @@ fn check_volume(info: &Volume) -> Check {
     let Some(source) = &info.source else {
         return Ok(());
     };
-    use volume::source::Type;
     let (there, field, kind) = match source.r#type() {
         Type::DockerVolume => (
             source.docker_volume.is_some(),

@@ -61,7 +61,7 @@ pub(crate) fn single(
     Ok(())
 }
 
-/// The tasks of a LAUNCH_GROUP and their executor, against what is left of the offers.
+/// The tasks of a `LAUNCH_GROUP` and their executor, against what is left of the offers.
 pub(crate) fn group(
     group: &TaskGroupInfo,
     info: &ExecutorInfo,
