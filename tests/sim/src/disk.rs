@@ -1,0 +1,107 @@
+//! An agent's disk: the facts that were written, folded into what recovery reads.
+
+use dcos_containerizer::checkpoint::{
+    ExecutorCheckpoint, FrameworkCheckpoint, Run, RunCheckpoint, State, TaskHistory, Write,
+};
+use dcos_core::time::Time;
+use dcos_proto::mesos::TaskId;
+
+/// What survives a crash of the agent.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk {
+    pub(crate) state: State,
+}
+
+impl Disk {
+    /// Makes one fact durable.
+    pub(crate) fn apply(&mut self, now: Time, write: Write) {
+        match write {
+            Write::Agent(info) => self.state.agent = Some(info),
+            Write::Resources(resources) => self.state.resources = resources,
+            Write::Drain(config) => self.state.drain = config,
+            Write::Framework(info, pid) => {
+                let id = info.id.clone().unwrap_or_default();
+                let known =
+                    self.state
+                        .frameworks
+                        .entry(id)
+                        .or_insert_with(|| FrameworkCheckpoint {
+                            info: info.clone(),
+                            pid: None,
+                            executors: Vec::new(),
+                        });
+                known.info = info;
+                known.pid = pid;
+            }
+            Write::Executor(run, info, hosted) => {
+                let Some(framework) = self.state.frameworks.get_mut(&run.framework) else {
+                    return;
+                };
+                let launch = RunCheckpoint {
+                    container: run.container,
+                    ended: None,
+                    connected: false,
+                    tasks: Vec::new(),
+                };
+                let known = framework
+                    .executors
+                    .iter_mut()
+                    .find(|executor| executor.info.executor_id == run.executor);
+                match known {
+                    Some(executor) => {
+                        executor.info = info;
+                        executor.hosted = hosted;
+                        executor.runs.push(launch);
+                    }
+                    None => framework.executors.push(ExecutorCheckpoint {
+                        info,
+                        hosted,
+                        runs: vec![launch],
+                    }),
+                }
+            }
+            Write::Connected(run) => {
+                if let Some(run) = self.run(&run) {
+                    run.connected = true;
+                }
+            }
+            Write::Task(run, checkpoint) => {
+                if let Some(run) = self.run(&run) {
+                    run.tasks.push(TaskHistory {
+                        checkpoint: *checkpoint,
+                        updates: Vec::new(),
+                    });
+                }
+            }
+            Write::Update(run, task, record) => {
+                if let Some(task) = self.task(&run, &task) {
+                    task.updates.push(*record);
+                }
+            }
+            Write::Sentinel(run) => {
+                if let Some(run) = self.run(&run) {
+                    run.ended = Some(now);
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, run: &Run) -> Option<&mut RunCheckpoint> {
+        let framework = self.state.frameworks.get_mut(&run.framework)?;
+        let executor = framework
+            .executors
+            .iter_mut()
+            .find(|executor| executor.info.executor_id == run.executor)?;
+        executor
+            .runs
+            .iter_mut()
+            .find(|known| known.container == run.container)
+    }
+
+    fn task(&mut self, run: &Run, id: &TaskId) -> Option<&mut TaskHistory> {
+        let run = self.run(run)?;
+        run.tasks
+            .iter_mut()
+            .find(|task| task.checkpoint.task.task_id == *id)
+    }
+}

@@ -1,0 +1,91 @@
+//! What must never be, and what has to be in the end.
+
+use std::fmt::Write as _;
+
+use dcos_containerizer::agent::Agent;
+
+use super::happening::Happening;
+use super::{BEGIN, World};
+use crate::framework::Framework;
+
+impl World {
+    /// What is wrong now and would be wrong at any time.
+    pub(super) fn what_must_never_be(&self) -> Option<String> {
+        if let Some(node) = self.nodes.iter().find(|node| !node.fits()) {
+            return Some(format!(
+                "resources of {} are given twice: {}",
+                node.address,
+                node.in_use()
+            ));
+        }
+        if let Some((executor, _)) = self.launches.iter().find(|(_, launches)| **launches > 1) {
+            return Some(format!("{executor} was launched twice"));
+        }
+        self.frameworks
+            .iter()
+            .find_map(|framework| framework.complaints.first().cloned())
+    }
+
+    /// Whether all that was wanted is done and nothing is left over.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.is_in_trouble()
+            && self.frameworks.iter().all(Framework::is_content)
+            && self.nodes.iter().all(|node| {
+                node.in_use().is_empty()
+                    && node
+                        .agent
+                        .as_ref()
+                        .is_some_and(|agent| agent.tasks().next().is_none())
+            })
+    }
+
+    pub(super) fn report(&self, wrong: &str) -> String {
+        let mut text = format!(
+            "{wrong}, after {:?} and {} steps",
+            self.now - BEGIN,
+            self.steps
+        );
+        for (at, framework) in self.frameworks.iter().enumerate() {
+            _ = text.write_fmt(format_args!(
+                "\n  framework {at} (stream: {}): {}",
+                framework.stream.is_some(),
+                framework.open()
+            ));
+        }
+        for node in &self.nodes {
+            let tasks: Vec<String> = node
+                .agent
+                .iter()
+                .flat_map(Agent::tasks)
+                .map(|task| format!("{} {:?}", task.task_id, task.state()))
+                .collect();
+            let master = node
+                .agent
+                .as_ref()
+                .and_then(|agent| agent.master().map(ToOwned::to_owned));
+            _ = text.write_fmt(format_args!(
+                "\n  {} (up: {}, with {master:?}): uses {}; tasks {tasks:?}",
+                node.address,
+                node.agent.is_some(),
+                node.in_use()
+            ));
+        }
+        text
+    }
+
+    /// Adds a happening to the digest and, if asked, to the trace.
+    pub(super) fn note(&mut self, happening: &Happening) {
+        let (kind, whose, body) = happening.gist();
+        let numbers = [self.now.as_nanos(), kind, whose].map(u64::to_be_bytes);
+        for byte in numbers.as_flattened().iter().chain(body) {
+            self.digest = (self.digest ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if self.is_tracing {
+            let text: String = format!("{} {happening:?}", self.now)
+                .chars()
+                .take(1500)
+                .collect();
+            eprintln!("{text}");
+        }
+    }
+}

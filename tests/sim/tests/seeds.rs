@@ -1,0 +1,51 @@
+//! A thousand worlds, each from its seed.
+//!
+//! `SIM_SEED=17` runs one of them, with `SIM_TRACE=1` telling all that happens; `SIM_SEEDS=50`
+//! runs fewer, or more.
+
+use std::env;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use sim::{Plan, World};
+
+fn number(name: &str) -> Option<u64> {
+    env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn every_seed_comes_to_rest() {
+    if let Some(seed) = number("SIM_SEED") {
+        let verdict = World::new(seed, Plan::default()).run();
+        panic_with(seed, verdict);
+        return;
+    }
+    let count = number("SIM_SEEDS").unwrap_or(1000);
+    let next = AtomicU64::new(0);
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= count {
+                        break;
+                    }
+                    panic_with(seed, World::new(seed, Plan::default()).run());
+                }
+            });
+        }
+    });
+}
+
+fn panic_with(seed: u64, verdict: Result<sim::Verdict, String>) {
+    if let Err(wrong) = verdict {
+        panic!("{wrong}\nrepeat with: SIM_SEED={seed} cargo test -p sim --test seeds");
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    let run = || World::new(4711, Plan::default()).run();
+    assert_eq!(run(), run());
+}
