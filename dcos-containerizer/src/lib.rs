@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod containerizer;
 pub mod executor;
 pub mod fetcher;
+pub mod files;
 pub mod isolator;
 pub mod logger;
 pub mod provisioner;
