@@ -6,7 +6,7 @@
 //! Mesos answers 415.
 
 use bytes::Bytes;
-use dcos_proto::json::{self, Dialect};
+use dcos_proto::json::{self, Dialect, JsonError};
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -53,11 +53,21 @@ impl MediaType {
     pub fn decode<M: dcos_proto::Message>(self, body: &[u8]) -> Result<M, Refusal> {
         match self {
             Self::Json => json::from_slice(body, Dialect::V1).map_err(|error| {
-                let text = format!("Failed to convert JSON into {}: {error}", M::NAME);
-                Refusal::bad_request(text)
+                Refusal::bad_request(match error {
+                    JsonError::Syntax { reason } => {
+                        format!("Failed to parse body into JSON: {reason}")
+                    }
+                    error => format!(
+                        "Failed to convert JSON into {} protobuf: {error}",
+                        name::<M>()
+                    ),
+                })
             }),
             Self::Protobuf => dcos_proto::decode(body).map_err(|error| {
-                let text = format!("Failed to parse body into {}: {error}", M::NAME);
+                let text = format!(
+                    "Failed to parse body into {} protobuf: {error}",
+                    name::<M>()
+                );
                 Refusal::bad_request(text)
             }),
         }
@@ -96,10 +106,15 @@ impl MediaType {
             .ok_or_else(|| {
                 Refusal::new(
                     StatusCode::NOT_ACCEPTABLE,
-                    "Expecting 'Accept' to allow application/json or application/x-protobuf",
+                    "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'",
                 )
             })
     }
+}
+
+/// The name of a message without its package, as Mesos says it in refusals.
+fn name<M: dcos_proto::Message>() -> &'static str {
+    M::NAME.rsplit('.').next().unwrap_or(M::NAME)
 }
 
 /// Whether the client takes a gzip'd answer.

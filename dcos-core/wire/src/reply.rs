@@ -101,6 +101,11 @@ pub fn leader(leader: Option<&str>, uri: &Uri) -> Response {
     }
 }
 
+/// 404, worded as Mesos does; a fallback for routers.
+pub fn not_found() -> Response {
+    text(StatusCode::NOT_FOUND, "404 Not Found.")
+}
+
 /// 405, naming the methods that are allowed here.
 pub fn method_not_allowed(allowed: &[Method], method: &Method) -> Response {
     let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
@@ -108,7 +113,7 @@ pub fn method_not_allowed(allowed: &[Method], method: &Method) -> Response {
     let mut response = text(
         StatusCode::METHOD_NOT_ALLOWED,
         format!(
-            "Expecting one of {{ {} }}, but received '{method}'",
+            "405 Method Not Allowed. Expecting one of {{ {} }}, but received '{method}'.",
             quoted.join(", ")
         ),
     );

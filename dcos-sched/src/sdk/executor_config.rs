@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use dcos_core::units::{UnitError, parse_duration};
 use dcos_proto::mesos::{ExecutorId, FrameworkId};
+use dcos_wire::libprocess::Upid;
 
 /// Where the agent is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentEndpoint {
-    /// `host:port`
+    /// `host:port`, or `host:port/slave(1)` where several agents share a port.
     Tcp(String),
     /// The path of a Unix socket.
     Unix(PathBuf),
@@ -18,7 +19,8 @@ pub enum AgentEndpoint {
 /// Who an executor is, and how it behaves. [`ExecutorConfig::from_env`] reads what an agent sets.
 #[derive(Debug, Clone)]
 pub struct ExecutorConfig {
-    /// The agent (`MESOS_DOMAIN_SOCKET` if set, else `MESOS_AGENT_ENDPOINT`).
+    /// The agent: `MESOS_DOMAIN_SOCKET` if set, else `MESOS_SLAVE_PID` (as the original's library
+    /// does), else `MESOS_AGENT_ENDPOINT`.
     pub agent: AgentEndpoint,
     /// The framework (`MESOS_FRAMEWORK_ID`).
     pub framework_id: FrameworkId,
@@ -96,9 +98,11 @@ impl ExecutorConfig {
             Some(text) => parse_duration(&text)
                 .map_err(|source| ExecutorConfigError::Duration { variable, source }),
         };
-        let agent = match get("MESOS_DOMAIN_SOCKET") {
-            Some(path) => AgentEndpoint::Unix(path.into()),
-            None => AgentEndpoint::Tcp(needed("MESOS_AGENT_ENDPOINT")?),
+        let pid = get("MESOS_SLAVE_PID").and_then(|pid| pid.parse::<Upid>().ok());
+        let agent = match (get("MESOS_DOMAIN_SOCKET"), pid) {
+            (Some(path), _) => AgentEndpoint::Unix(path.into()),
+            (None, Some(pid)) => AgentEndpoint::Tcp(format!("{}/{}", pid.address(), pid.name())),
+            (None, None) => AgentEndpoint::Tcp(needed("MESOS_AGENT_ENDPOINT")?),
         };
         Ok(Self {
             agent,
@@ -147,8 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_is_asked_under_its_own_name() {
+        let config = read(&[
+            ("MESOS_AGENT_ENDPOINT", "10.0.0.7:5051"),
+            ("MESOS_SLAVE_PID", "slave(2)@10.0.0.7:5051"),
+            ("MESOS_FRAMEWORK_ID", "f"),
+            ("MESOS_EXECUTOR_ID", "e"),
+        ]);
+        let expected = AgentEndpoint::Tcp("10.0.0.7:5051/slave(2)".to_owned());
+        assert_eq!(config.unwrap().agent, expected);
+    }
+
+    #[test]
     fn what_is_missing_or_broken_is_named() {
-        let error = read(&[("MESOS_AGENT_ENDPOINT", "x:1")]).unwrap_err();
+        let error = read(&[("MESOS_SLAVE_PID", "slave(1)@[::1]:5051")]).unwrap_err();
         assert!(error.to_string().contains("MESOS_FRAMEWORK_ID"));
         let error = read(&[
             ("MESOS_AGENT_ENDPOINT", "x:1"),

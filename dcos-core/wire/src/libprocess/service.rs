@@ -87,6 +87,6 @@ async fn take(messenger: &Messenger, request: Request<Body>) -> Result<(), Refus
     if messenger.inner.directory.deliver(&actor, event).await {
         Ok(())
     } else {
-        Err(Refusal::not_found(""))
+        Err(Refusal::not_found("404 Not Found."))
     }
 }
