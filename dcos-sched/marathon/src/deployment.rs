@@ -149,12 +149,14 @@ fn steps(
         })
         .collect::<Step>(),
     ];
-    let layers = layers(target).unwrap_or_default();
+    let changed: BTreeMap<&PathId, ActionKind> = target
+        .apps
+        .iter()
+        .filter_map(|(id, app)| Some((id, change(original.app(id), app, kill.get(id))?)))
+        .collect();
+    let layers = layers_of(target, changed.keys().copied()).unwrap_or_default();
     let mut by_layer: BTreeMap<usize, Step> = BTreeMap::new();
-    for (id, app) in &target.apps {
-        let Some(kind) = change(original.app(id), app, kill.get(id)) else {
-            continue;
-        };
+    for (id, kind) in changed {
         let layer = layers.get(id).copied().unwrap_or_default();
         by_layer.entry(layer).or_default().push(Action {
             app: id.clone(),
@@ -178,6 +180,9 @@ fn change(
     let Some(old) = old else {
         return Some(scale(None));
     };
+    if std::ptr::eq(&**old, new) && kill.is_none_or(BTreeSet::is_empty) {
+        return None;
+    }
     let same_config = old.config_version() == new.config_version();
     if same_config && old.instances == new.instances && kill.is_none_or(BTreeSet::is_empty) {
         None
@@ -193,12 +198,37 @@ fn change(
 /// An app waits for what it names and for what the groups around it name; naming a group means every
 /// app below it.
 pub fn layers(root: &RootGroup) -> Option<BTreeMap<PathId, usize>> {
+    layers_of(root, root.apps.keys())
+}
+
+/// The same for some apps only.
+fn layers_of<'a>(
+    root: &RootGroup,
+    apps: impl Iterator<Item = &'a PathId>,
+) -> Option<BTreeMap<PathId, usize>> {
+    if !has_dependencies(root) {
+        return Some(apps.map(|id| (id.clone(), 1)).collect());
+    }
     let mut layers = BTreeMap::new();
     let mut path = BTreeSet::new();
-    for id in root.apps.keys() {
+    for id in apps {
         layer(root, id, &mut layers, &mut path)?;
     }
     Some(layers)
+}
+
+/// Most trees have none, and most of the work is then not needed.
+fn has_dependencies(root: &RootGroup) -> bool {
+    root.apps.values().any(|app| !app.dependencies.is_empty())
+        || root
+            .groups
+            .values()
+            .any(|group| !group.dependencies.is_empty())
+}
+
+/// Whether an app waits, over whatever detours, for itself.
+pub(crate) fn has_cycle(root: &RootGroup) -> bool {
+    has_dependencies(root) && layers(root).is_none()
 }
 
 fn layer(

@@ -89,10 +89,13 @@ impl Core {
         offer: &Arc<Offer>,
     ) -> Option<dcos_proto::mesos::TaskInfo> {
         let spec = Arc::clone(&self.queue.entry(id)?.spec);
+        // Only constraints look at other instances.
         let placed: Vec<Arc<Instance>> = self
             .instances_of(id)
             .filter(|instance| {
-                instance.is_active() && instance.config_version >= spec.config_version()
+                !spec.constraints.is_empty()
+                    && instance.is_active()
+                    && instance.config_version >= spec.config_version()
             })
             .cloned()
             .collect();

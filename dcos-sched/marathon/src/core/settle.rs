@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Core, Row, Running, rows};
-use crate::deployment::drive::{Drive, Member, Stage, decide};
+use crate::deployment::drive::{Decision, Drive, Member, Stage, decide};
 use crate::deployment::{Action, ActionKind, Plan};
 use crate::event::Event;
 use crate::health::verdict;
@@ -174,12 +174,14 @@ impl Core {
         drive: Drive<'_>,
         spec: Option<&Arc<App>>,
     ) -> bool {
-        let members: Vec<Member> = self
-            .instances_of(id)
-            .filter(|instance| instance.is_active())
-            .map(|instance| self.member(instance))
-            .collect();
-        let decision = decide(drive, &members);
+        let decision = match drive {
+            Drive::Scale { to, kill, .. } if kill.is_empty() && self.fits(id, to) => {
+                let filled = self.filled(id, to);
+                debug_assert!(to > 64 || filled == decide(drive, &self.members(id)));
+                filled
+            }
+            _ => decide(drive, &self.members(id)),
+        };
         for instance in &decision.kill {
             self.decommission(now, instance);
         }
@@ -191,6 +193,54 @@ impl Core {
         decision.done
     }
 
+    fn members(&self, id: &PathId) -> Vec<Member> {
+        self.instances_of(id)
+            .filter(|instance| instance.is_active())
+            .map(|instance| self.member(instance))
+            .collect()
+    }
+
+    /// Whether scaling to `to` needs no victims.
+    fn fits(&self, id: &PathId, to: u32) -> bool {
+        self.staying(id) <= to as usize
+    }
+
+    fn staying(&self, id: &PathId) -> usize {
+        let all = self.instances_of(id);
+        all.filter(|instance| instance.is_active() && !instance.is_leaving())
+            .count()
+    }
+
+    /// What [`decide`] says when nobody has to go, without looking closely at each instance.
+    fn filled(&self, id: &PathId, to: u32) -> Decision {
+        let staying = u32::try_from(self.staying(id)).unwrap_or(u32::MAX);
+        let all_ready = || {
+            self.instances_of(id)
+                .filter(|instance| instance.is_active())
+                .all(|instance| !instance.is_leaving() && self.is_ready(instance))
+        };
+        Decision {
+            kill: Vec::new(),
+            launch: to.saturating_sub(staying),
+            done: staying == to && all_ready(),
+        }
+    }
+
+    /// Running, passing all checks, and admitted by the readiness check if there is one.
+    fn is_ready(&self, instance: &Instance) -> bool {
+        if instance.condition != Condition::Running {
+            return false;
+        }
+        let spec = self.history.spec(&instance.app, instance.version);
+        spec.is_none_or(|spec| {
+            let healthy =
+                spec.health_checks.is_empty() || verdict(spec, &instance.health) == Some(true);
+            let admitted = spec.readiness_checks.is_empty()
+                || instance.ready.as_ref().is_some_and(|ready| ready.ready);
+            healthy && admitted
+        })
+    }
+
     pub(super) fn instances_of(&self, id: &PathId) -> impl Iterator<Item = &Arc<Instance>> {
         self.instances
             .get(id)
@@ -200,18 +250,12 @@ impl Core {
 
     fn member(&self, instance: &Instance) -> Member {
         let spec = self.history.spec(&instance.app, instance.version);
-        let running = instance.condition == Condition::Running;
         let verdict = spec.and_then(|spec| verdict(spec, &instance.health));
-        let checked = spec.is_some_and(|spec| !spec.health_checks.is_empty());
-        let awaits = spec.is_some_and(|spec| !spec.readiness_checks.is_empty());
-        let admitted = !awaits || instance.ready.as_ref().is_some_and(|ready| ready.ready);
-        let fields = spec
-            .into_iter()
-            .flat_map(|spec| &spec.constraints)
-            .filter_map(|constraint| {
-                let value = instance.agent.field(&constraint.field)?;
-                Some((constraint.field.clone(), value.to_owned()))
-            });
+        let constraints = spec.into_iter().flat_map(|spec| &spec.constraints);
+        let fields = constraints.filter_map(|constraint| {
+            let value = instance.agent.field(&constraint.field)?;
+            Some((constraint.field.clone(), value.to_owned()))
+        });
         Member {
             id: instance.id.clone(),
             config: instance.config_version,
@@ -222,7 +266,7 @@ impl Core {
                 Condition::Unreachable => Stage::Unreachable,
                 _ => Stage::Staging,
             },
-            ready: running && admitted && (!checked || verdict == Some(true)),
+            ready: self.is_ready(instance),
             failing: verdict == Some(false) || instance.condition == Condition::Killing,
             since: instance.started_at.unwrap_or(instance.staged_at),
             fields: fields.collect(),

@@ -320,3 +320,29 @@ fn a_restart_replaces_what_is_the_same() {
         "nothing to do for nothing new"
     );
 }
+
+#[test]
+fn costs_grow_with_the_change() {
+    // Without a clock that could be slow on a busy machine: a change of one app among many writes as
+    // many rows as among few.
+    let rows_of_one_change = |apps: u32| {
+        let mut h = Harness::new();
+        for n in 0..apps {
+            h.put(app(&format!("/g{n}/a"), &json!({})));
+            h.run();
+        }
+        h.core
+            .change(h.now, false, &Kill::new(), |scope| {
+                let mut root = scope.copy();
+                root.put_app(
+                    app("/g0/a", &json!({"cmd": "run new"})),
+                    root.version,
+                    false,
+                );
+                Ok(root)
+            })
+            .unwrap();
+        h.core.take(h.now).rows.len()
+    };
+    assert_eq!(rows_of_one_change(2), rows_of_one_change(40));
+}

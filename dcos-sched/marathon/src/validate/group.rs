@@ -1,7 +1,5 @@
 //! Rules for groups and for the tree as a whole.
 
-use std::collections::BTreeSet;
-
 use super::{Violations, fail, id};
 use crate::error::Error;
 use crate::model::{GroupUpdate, RootGroup};
@@ -103,25 +101,13 @@ pub(crate) fn modifies_services(update: &GroupUpdate) -> bool {
 /// Rules for the tree as a whole.
 pub(crate) fn root(root: &RootGroup) -> Result<(), Error> {
     let mut out = Vec::new();
-    if deployment::layers(root).is_none() {
+    if deployment::has_cycle(root) {
         fail(&mut out, "/", "Dependency graph has cyclic dependencies.");
     }
+    // An app below an app is found too: there is a group around it, of the upper one's name.
     if root.apps.keys().any(|id| root.groups.contains_key(id)) {
         let text = "Groups and Applications may not have the same identifier.";
         fail(&mut out, "/", text);
-    }
-    let below_app: BTreeSet<_> = root
-        .apps
-        .keys()
-        .filter(|id| {
-            id.parent()
-                .ancestors()
-                .any(|group| root.apps.contains_key(&group))
-        })
-        .collect();
-    for id in below_app {
-        let text = "Groups and Applications may not have the same identifier.";
-        fail(&mut out, format!("/apps/{id}"), text);
     }
     if out.is_empty() {
         Ok(())

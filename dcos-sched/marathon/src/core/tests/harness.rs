@@ -259,7 +259,7 @@ impl Harness {
     }
 
     pub(crate) fn run(&mut self) {
-        assert!(self.run_for(5000), "no end: {:?}", self.core.waiting());
+        assert!(self.run_for(500_000), "no end: {:?}", self.core.waiting());
     }
 
     pub(crate) fn pass(&mut self, seconds: u64) {
