@@ -16,10 +16,20 @@ use dcos_proto::mesos::{
     CommandInfo, ContainerId, ContainerInfo, ContainerStatus, Resource, ResourceStatistics,
 };
 
+pub mod cgroup;
+mod config;
 mod draft;
+pub mod filesystem;
+pub mod linux;
+pub mod namespaces;
+mod plan;
+pub mod posix;
+pub mod seccomp;
 mod set;
 pub(crate) mod users;
+pub mod volume;
 
+pub use config::IsolationConfig;
 pub use draft::Draft;
 pub use set::Isolators;
 
@@ -33,6 +43,9 @@ pub use set::Isolators;
 /// 3. After a failed `prepare` the caller calls `cleanup`.
 /// 4. A future dropped half-way leaves either the old limits or the new, never a mix.
 /// 5. Containers that `recover` does not name are gone: what is left of them is removed.
+///
+/// The methods with a default are events that most isolators have no part in; those without are
+/// the ones that leave something behind on the host when forgotten.
 ///
 /// # Source
 /// Mesos 1.11 `Isolator` (`include/mesos/slave/isolator.hpp`). There, what an isolator wants is
@@ -65,18 +78,27 @@ pub trait Isolator: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`IsolatorError`]; the container will be killed.
-    async fn isolate(&self, id: &ContainerId, pid: u32) -> Result<(), IsolatorError>;
+    async fn isolate(&self, id: &ContainerId, pid: u32) -> Result<(), IsolatorError> {
+        let _ = (id, pid);
+        Ok(())
+    }
 
     /// Waits until the container takes more than it may have; for ever if that cannot happen.
     ///
     /// The caller kills the container and tells `Limitation` as the reason.
-    async fn watch(&self, id: &ContainerId) -> Limitation;
+    async fn watch(&self, id: &ContainerId) -> Limitation {
+        let _ = id;
+        std::future::pending().await
+    }
 
     /// Applies new limits to a running container.
     ///
     /// # Errors
     /// [`IsolatorError`]; the old limits are in force then.
-    async fn update(&self, id: &ContainerId, limits: &Limits) -> Result<(), IsolatorError>;
+    async fn update(&self, id: &ContainerId, limits: &Limits) -> Result<(), IsolatorError> {
+        let _ = (id, limits);
+        Ok(())
+    }
 
     /// Adds what it measures of the container to `statistics`.
     ///
@@ -86,7 +108,10 @@ pub trait Isolator: Send + Sync + fmt::Debug {
         &self,
         id: &ContainerId,
         statistics: &mut ResourceStatistics,
-    ) -> Result<(), IsolatorError>;
+    ) -> Result<(), IsolatorError> {
+        let _ = (id, statistics);
+        Ok(())
+    }
 
     /// Adds what it knows of the container (addresses, class ids) to `status`.
     ///
@@ -96,7 +121,10 @@ pub trait Isolator: Send + Sync + fmt::Debug {
         &self,
         id: &ContainerId,
         status: &mut ContainerStatus,
-    ) -> Result<(), IsolatorError>;
+    ) -> Result<(), IsolatorError> {
+        let _ = (id, status);
+        Ok(())
+    }
 
     /// Removes what `prepare` made; all processes of the container are gone.
     ///
@@ -139,6 +167,16 @@ impl ContainerConfig {
     pub fn has_rootfs(&self) -> bool {
         self.rootfs.is_some()
     }
+}
+
+/// Whether limits of its own are set for a container: nested ones share those of their root,
+/// unless they asked for their own.
+pub(crate) fn owns(config: &ContainerConfig) -> bool {
+    let shares = || {
+        let linux = config.container.as_ref()?.linux_info.as_ref()?;
+        linux.share_cgroups
+    };
+    config.id.parent.is_none() || (!config.debug && shares() == Some(false))
 }
 
 /// How much a container may take.

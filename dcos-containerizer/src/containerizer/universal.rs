@@ -12,7 +12,6 @@
 mod command;
 mod launcher;
 mod lifecycle;
-mod plan;
 mod recovery;
 mod store;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dcos_proto::mesos::{ContainerId, ContainerStatus, ResourceStatistics};
-use futures::future::select_all;
+use futures::future::{FutureExt, select_all};
 
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
 
@@ -76,6 +76,13 @@ impl Isolators {
             return std::future::pending().await;
         }
         select_all(watches).await.0
+    }
+
+    /// Whether a container that has ended did so because it took too much.
+    ///
+    /// A limit and the end it causes are noticed in any order; this asks without waiting.
+    pub fn limitation(&self, id: &ContainerId) -> Option<Limitation> {
+        self.watch(id).now_or_never()
     }
 
     /// Applies new limits.

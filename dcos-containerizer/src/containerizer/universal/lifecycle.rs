@@ -21,9 +21,6 @@ use crate::isolator::{self, Limitation};
 use crate::logger::{LogRequest, Logs};
 use crate::provisioner::Provisioned;
 
-/// How long a killed container's limit is waited for: the kernel tells of the kill and of the
-/// limit on different ways.
-const LIMIT_TELLS: Duration = Duration::from_millis(250);
 
 /// Launches a container; goes on to the end even if the caller does not wait for it.
 pub(super) async fn launch(
@@ -243,7 +240,8 @@ async fn start(
     made: Made,
 ) -> Result<u32, ContainerizerError> {
     let id = &container.id;
-    let plan = super::plan::plan(&made.draft, &container.name());
+    let plan = made.draft.to_plan(&container.name());
+    let plan = plan.map_err(|error| ContainerizerError::launch(id, "plan", text(&error)))?;
     let fds = launcher::borrow(&made.streams);
     let pid = inner.launcher.launch(&plan, &fds).await;
     let pid = pid.map_err(|error| ContainerizerError::launch(id, "start", text(&error)))?;
@@ -278,12 +276,10 @@ pub(super) async fn watch_over(inner: Arc<Inner>, container: Arc<Container>) {
         let limitation = container.limitation.lock();
         limitation.unwrap_or_else(PoisonError::into_inner).is_some()
     };
-    let killed = matches!(exit, Exit::Status(status) if libc::WIFSIGNALED(status)
-        && libc::WTERMSIG(status) == libc::SIGKILL);
-    if killed
-        && !limited()
+    // The end may have been noticed before its reason: a shell whose child the kernel killed.
+    if !limited()
         && !*container.doomed.borrow()
-        && let Ok(limitation) = tokio::time::timeout(LIMIT_TELLS, limits).await
+        && let Some(limitation) = inner.config.isolators.limitation(&container.id)
     {
         note(&container, limitation);
     }

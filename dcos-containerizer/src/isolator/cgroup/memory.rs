@@ -1,0 +1,292 @@
+//! `cgroups/mem`: memory limits, and what to say when one is hit.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dcos_launcher::CgroupVersion;
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::value::{Scalar, Type};
+use dcos_proto::mesos::{ContainerId, Resource, ResourceStatistics};
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::{Cgroups, Folder, number_in, read, read_number, write};
+use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits, owns};
+
+const NAME: &str = "cgroups/mem";
+/// Less than this a container does not get: it could not even start. Mesos's value.
+const MIN_MEMORY: u64 = 32 << 20;
+/// How often a host without notifications is looked at.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Limits a container's memory; one that needs more is ended, and told so with its usage.
+#[derive(Debug)]
+pub struct MemoryIsolator {
+    cgroups: Cgroups,
+    limit_swap: bool,
+}
+
+impl MemoryIsolator {
+    /// With `limit_swap` memory and swap together are limited (`--cgroups_limit_swap`).
+    ///
+    /// # Errors
+    /// [`IsolatorError::Unsupported`] without the `memory` controller.
+    pub fn new(cgroups: Cgroups, limit_swap: bool) -> Result<Self, IsolatorError> {
+        cgroups.require("memory", NAME)?;
+        Ok(Self {
+            cgroups,
+            limit_swap,
+        })
+    }
+
+    fn apply(&self, folder: &Folder, limits: &Limits, new: bool) -> Result<(), IsolatorError> {
+        let (soft_file, hard_file) = files(folder);
+        if let Some(soft) = limits.mem {
+            write(
+                &folder.path.join(soft_file),
+                &text(soft.max(MIN_MEMORY), folder),
+            )?;
+        }
+        let Some(hard) = limits.hard_mem() else {
+            return Ok(());
+        };
+        let hard = hard.max(MIN_MEMORY);
+        let path = folder.path.join(hard_file);
+        // Lowering the limit of a running container below what it uses would end it; Mesos
+        // leaves it then, and so do we.
+        if !new && hard < read_number(&path)? && used(folder)? > hard {
+            return Ok(());
+        }
+        write(&path, &text(hard, folder))?;
+        if self.limit_swap {
+            match folder.version {
+                CgroupVersion::V1 => {
+                    write(
+                        &folder.path.join("memory.memsw.limit_in_bytes"),
+                        &text(hard, folder),
+                    )?;
+                }
+                CgroupVersion::V2 => write(&folder.path.join("memory.swap.max"), "0")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn used(folder: &Folder) -> Result<u64, IsolatorError> {
+    read_number(&folder.path.join(match folder.version {
+        CgroupVersion::V1 => "memory.usage_in_bytes",
+        CgroupVersion::V2 => "memory.current",
+    }))
+}
+
+/// What to say, if the kernel has killed for want of memory.
+fn limitation(folder: &Folder) -> Option<Limitation> {
+    let events = match folder.version {
+        CgroupVersion::V1 => "memory.oom_control",
+        CgroupVersion::V2 => "memory.events",
+    };
+    let events = read(&folder.path.join(events)).ok()?;
+    if number_in(&events, "oom_kill")? == 0 {
+        return None;
+    }
+    let limit = read_number(&folder.path.join(files(folder).1)).ok()?;
+    let most = read_number(&folder.path.join(match folder.version {
+        CgroupVersion::V1 => "memory.max_usage_in_bytes",
+        CgroupVersion::V2 => "memory.peak",
+    }));
+    let most = most.unwrap_or(limit).min(limit);
+    let statistics = read(&folder.path.join("memory.stat")).unwrap_or_default();
+    let message = format!(
+        "Memory limit exceeded: Requested: {}MB Maximum Used: {}MB\n\nMEMORY STATISTICS: \n{statistics}",
+        limit >> 20,
+        most >> 20,
+    );
+    #[expect(clippy::cast_precision_loss, reason = "megabytes, with a fraction")]
+    let megabytes = most as f64 / f64::from(1 << 20);
+    let resource = Resource {
+        name: "mem".to_owned(),
+        r#type: Type::Scalar.into(),
+        scalar: Some(Scalar { value: megabytes }),
+        ..Resource::default()
+    };
+    let reason = Reason::ContainerLimitationMemory.into();
+    Some(Limitation {
+        resources: vec![resource],
+        reason,
+        message,
+    })
+}
+
+/// Names of the soft and the hard limit.
+fn files(folder: &Folder) -> (&'static str, &'static str) {
+    match folder.version {
+        CgroupVersion::V1 => ("memory.soft_limit_in_bytes", "memory.limit_in_bytes"),
+        CgroupVersion::V2 => ("memory.low", "memory.max"),
+    }
+}
+
+fn text(bytes: u64, folder: &Folder) -> String {
+    match (bytes, folder.version) {
+        (u64::MAX, CgroupVersion::V1) => "-1".to_owned(),
+        (u64::MAX, CgroupVersion::V2) => "max".to_owned(),
+        (bytes, _) => bytes.to_string(),
+    }
+}
+
+/// Wakes up when something happens that may be a kill.
+enum Alarm {
+    /// Readable when memory is short; the file it is registered for has to stay open.
+    V1(
+        AsyncFd<OwnedFd>,
+        #[expect(dead_code, reason = "kept open")] File,
+    ),
+    /// Urgent when a counter changes.
+    V2(AsyncFd<File>),
+    /// Look now and then.
+    Poll,
+}
+
+impl Alarm {
+    fn new(folder: &Folder) -> Self {
+        let made = match folder.version {
+            CgroupVersion::V1 => Self::v1(&folder.path),
+            CgroupVersion::V2 => File::open(folder.path.join("memory.events"))
+                .and_then(|file| asynchronous(file, Interest::PRIORITY))
+                .map(Self::V2),
+        };
+        made.unwrap_or(Self::Poll)
+    }
+
+    fn v1(folder: &Path) -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let control = File::open(folder.join("memory.oom_control"))?;
+        let registration = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
+        std::fs::write(folder.join("cgroup.event_control"), registration)?;
+        Ok(Self::V1(asynchronous(event, Interest::READABLE)?, control))
+    }
+
+    async fn ring(&self) {
+        let rang = match self {
+            Self::V1(event, _) => event.readable().await.map(|mut guard| {
+                let _ = rustix::io::read(guard.get_inner(), &mut [0; 8]);
+                guard.clear_ready();
+            }),
+            Self::V2(file) => file.ready(Interest::PRIORITY).await.map(|mut guard| {
+                // Reading takes the urgency away.
+                let _ = rustix::io::pread(guard.get_inner(), &mut [0; 256], 0);
+                guard.clear_ready();
+            }),
+            Self::Poll => Err(io::Error::from(io::ErrorKind::Unsupported)),
+        };
+        // Version 1 rings before the kernel has counted its kill.
+        let pause = if rang.is_ok() {
+            Duration::from_millis(1)
+        } else {
+            POLL
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Lets the runtime wait for a descriptor.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; an owned descriptor is what it asks for"
+)]
+fn asynchronous<T: AsRawFd>(owned: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(owned, interest)
+}
+
+#[async_trait]
+impl Isolator for MemoryIsolator {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn supports_nesting(&self) -> bool {
+        true
+    }
+
+    async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
+        self.cgroups.remove_unknown("memory", containers).await
+    }
+
+    async fn prepare(
+        &self,
+        config: &ContainerConfig,
+        draft: &mut Draft,
+    ) -> Result<(), IsolatorError> {
+        let folder = self.cgroups.join("memory", &config.id, draft)?;
+        if owns(config) {
+            self.apply(&folder, &config.limits, true)
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn watch(&self, id: &ContainerId) -> Limitation {
+        let Some(folder) = self.cgroups.folder("memory", id) else {
+            return std::future::pending().await;
+        };
+        // Looked at before anything is waited for, so that one poll after the container's end
+        // tells whether memory was the reason.
+        if let Some(limitation) = limitation(&folder) {
+            return limitation;
+        }
+        let alarm = Alarm::new(&folder);
+        loop {
+            if let Some(limitation) = limitation(&folder) {
+                return limitation;
+            }
+            if !folder.path.exists() {
+                return std::future::pending().await;
+            }
+            alarm.ring().await;
+        }
+    }
+
+    async fn update(&self, id: &ContainerId, limits: &Limits) -> Result<(), IsolatorError> {
+        match self.cgroups.folder("memory", id) {
+            Some(folder) if folder.path.exists() => self.apply(&folder, limits, false),
+            _ => Ok(()),
+        }
+    }
+
+    async fn usage(
+        &self,
+        id: &ContainerId,
+        statistics: &mut ResourceStatistics,
+    ) -> Result<(), IsolatorError> {
+        let Some(folder) = self.cgroups.folder("memory", id) else {
+            return Ok(());
+        };
+        statistics.mem_total_bytes = Some(used(&folder)?);
+        let limit = read_number(&folder.path.join(files(&folder).1))?;
+        // Unlimited is told as a huge number by version 1, as a word by version 2.
+        if limit < 1 << 62 {
+            statistics.mem_limit_bytes = Some(limit);
+        }
+        let stat = read(&folder.path.join("memory.stat"))?;
+        let number = |v1, v2| match folder.version {
+            CgroupVersion::V1 => number_in(&stat, v1),
+            CgroupVersion::V2 => number_in(&stat, v2),
+        };
+        statistics.mem_rss_bytes = number("total_rss", "anon");
+        statistics.mem_anon_bytes = number("total_rss", "anon");
+        statistics.mem_file_bytes = number("total_cache", "file");
+        statistics.mem_cache_bytes = number("total_cache", "file");
+        statistics.mem_mapped_file_bytes = number("total_mapped_file", "file_mapped");
+        statistics.mem_unevictable_bytes = number("total_unevictable", "unevictable");
+        Ok(())
+    }
+
+    async fn cleanup(&self, id: &ContainerId) -> Result<(), IsolatorError> {
+        self.cgroups.remove("memory", id).await
+    }
+}

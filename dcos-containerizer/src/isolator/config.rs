@@ -1,0 +1,241 @@
+//! Which isolators a node has.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dcos_proto::mesos::CapabilityInfo;
+
+use super::cgroup::{
+    Cgroups, CpuIsolator, DeviceRule, DevicesIsolator, MemoryIsolator, PidsIsolator,
+};
+use super::filesystem::{LinuxFilesystemIsolator, PosixFilesystemIsolator};
+use super::linux::{CapabilitiesIsolator, NoNewPrivilegesIsolator, SeccompIsolator};
+use super::namespaces::{IpcNamespaceIsolator, PidNamespaceIsolator};
+use super::posix::{PosixCpuIsolator, PosixMemIsolator, RlimitsIsolator};
+use super::volume::{HostPathIsolator, SandboxPathIsolator};
+use super::{Isolator, IsolatorError, Isolators};
+
+/// The agent's settings that isolators read; the names are those of Mesos's flags.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "flags, each on its own")]
+pub struct IsolationConfig {
+    /// `--isolation`: names, separated by commas. `process`, `cgroups` and `cgroups/all` are short
+    /// for several.
+    pub isolation: String,
+    /// `--cgroups_root`: our folder in each hierarchy.
+    pub cgroups_root: PathBuf,
+    /// `--cgroups_enable_cfs`: cap CPU time at what was given, not only share it.
+    pub cgroups_enable_cfs: bool,
+    /// `--cgroups_limit_swap`: limit memory and swap together.
+    pub cgroups_limit_swap: bool,
+    /// Processes and threads a container may have (ours; Mesos has no limit). 32,768 by default:
+    /// more than honest programs use, less than a node has.
+    pub pids_limit: Option<u64>,
+    /// `--allowed_devices`, beside the default ones.
+    pub allowed_devices: Vec<DeviceRule>,
+    /// `--effective_capabilities`.
+    pub effective_capabilities: Option<CapabilityInfo>,
+    /// `--bounding_capabilities`.
+    pub bounding_capabilities: Option<CapabilityInfo>,
+    /// `--seccomp_config_dir`.
+    pub seccomp_config_dir: Option<PathBuf>,
+    /// `--seccomp_profile_name`; the built-in profile if absent.
+    pub seccomp_profile_name: Option<String>,
+    /// `--disallow_sharing_agent_pid_namespace`.
+    pub disallow_sharing_agent_pid_namespace: bool,
+    /// `--disallow_sharing_agent_ipc_namespace`.
+    pub disallow_sharing_agent_ipc_namespace: bool,
+    /// `--default_container_shm_size`, bytes.
+    pub default_container_shm_size: Option<u64>,
+    /// `--sandbox_directory`: where images see the sandbox.
+    pub sandbox_directory: PathBuf,
+    /// `--host_path_volume_force_creation`, as a list.
+    pub host_path_volume_force_creation: Vec<PathBuf>,
+}
+
+impl Default for IsolationConfig {
+    fn default() -> Self {
+        Self {
+            isolation: "posix/cpu,posix/mem".to_owned(),
+            cgroups_root: "mesos".into(),
+            cgroups_enable_cfs: false,
+            cgroups_limit_swap: false,
+            pids_limit: Some(32_768),
+            allowed_devices: Vec::new(),
+            effective_capabilities: None,
+            bounding_capabilities: None,
+            seccomp_config_dir: None,
+            seccomp_profile_name: None,
+            disallow_sharing_agent_pid_namespace: false,
+            disallow_sharing_agent_ipc_namespace: false,
+            default_container_shm_size: None,
+            sandbox_directory: "/mnt/mesos/sandbox".into(),
+            host_path_volume_force_creation: Vec::new(),
+        }
+    }
+}
+
+/// All isolators in the order in which they prepare, whatever order they are named in: cgroups
+/// first, then the file system, then what goes into it, and last what looks at all of it.
+const ORDER: [&str; 16] = [
+    "posix/cpu",
+    "posix/mem",
+    "posix/rlimits",
+    "cgroups/cpu",
+    "cgroups/mem",
+    "cgroups/pids",
+    "cgroups/devices",
+    "filesystem/posix",
+    "filesystem/linux",
+    "namespaces/pid",
+    "namespaces/ipc",
+    "volume/host_path",
+    "volume/sandbox_path",
+    "linux/capabilities",
+    "linux/nnp",
+    "linux/seccomp",
+];
+
+impl IsolationConfig {
+    /// The isolators' names, implied ones included, in the order in which they prepare.
+    ///
+    /// # Errors
+    /// [`IsolatorError::UnknownIsolator`]; [`IsolatorError::Refused`] for two file systems.
+    pub fn names(&self) -> Result<Vec<&'static str>, IsolatorError> {
+        let mut wanted: Vec<&str> = Vec::new();
+        for name in self
+            .isolation
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+        {
+            match name {
+                "process" => wanted.extend(["posix/cpu", "posix/mem"]),
+                "cgroups" => wanted.extend(["cgroups/cpu", "cgroups/mem"]),
+                "cgroups/all" => {
+                    wanted.extend(ORDER.iter().filter(|name| name.starts_with("cgroups/")));
+                }
+                // Secrets are put into the environment by who makes it.
+                "environment_secret" => {}
+                name => wanted.push(name),
+            }
+        }
+        if let Some(name) = wanted.iter().find(|name| !ORDER.contains(name)) {
+            return Err(IsolatorError::UnknownIsolator {
+                name: (*name).to_owned(),
+            });
+        }
+        let linux = wanted.contains(&"filesystem/linux");
+        if linux && wanted.contains(&"filesystem/posix") {
+            return Err(IsolatorError::refused(
+                "there can be one `filesystem/` isolator only",
+            ));
+        }
+        if !linux {
+            wanted.push("filesystem/posix");
+        }
+        wanted.extend(["volume/host_path", "volume/sandbox_path"]);
+        Ok(ORDER
+            .into_iter()
+            .filter(|name| wanted.contains(name))
+            .collect())
+    }
+}
+
+impl Isolators {
+    /// The built-in isolators that `config` names.
+    ///
+    /// # Errors
+    /// As [`IsolationConfig::names`], and what the isolators say of this host.
+    pub fn from_config(config: &IsolationConfig) -> Result<Self, IsolatorError> {
+        let cgroups = Cgroups::discover(&config.cgroups_root)?;
+        let names = config.names()?;
+        names
+            .into_iter()
+            .map(|name| build(name, config, &cgroups))
+            .collect::<Result<_, _>>()
+            .map(Self::new)
+    }
+}
+
+fn build(
+    name: &str,
+    config: &IsolationConfig,
+    cgroups: &Cgroups,
+) -> Result<Arc<dyn Isolator>, IsolatorError> {
+    let cgroups = cgroups.clone();
+    let sandbox = config.sandbox_directory.clone();
+    Ok(match name {
+        "posix/cpu" => Arc::new(PosixCpuIsolator::default()),
+        "posix/mem" => Arc::new(PosixMemIsolator::default()),
+        "posix/rlimits" => Arc::new(RlimitsIsolator),
+        "cgroups/cpu" => Arc::new(CpuIsolator::new(cgroups, config.cgroups_enable_cfs)?),
+        "cgroups/mem" => Arc::new(MemoryIsolator::new(cgroups, config.cgroups_limit_swap)?),
+        "cgroups/pids" => Arc::new(PidsIsolator::new(cgroups, config.pids_limit)?),
+        "cgroups/devices" => Arc::new(DevicesIsolator::new(
+            cgroups,
+            config.allowed_devices.clone(),
+        )?),
+        "filesystem/posix" => Arc::new(PosixFilesystemIsolator),
+        "filesystem/linux" => Arc::new(LinuxFilesystemIsolator::new(sandbox)),
+        "namespaces/pid" => Arc::new(PidNamespaceIsolator::new(
+            !config.disallow_sharing_agent_pid_namespace,
+        )),
+        "namespaces/ipc" => Arc::new(IpcNamespaceIsolator::new(
+            !config.disallow_sharing_agent_ipc_namespace,
+            config.default_container_shm_size,
+        )),
+        "volume/host_path" => {
+            let force = config.host_path_volume_force_creation.clone();
+            Arc::new(HostPathIsolator::new(sandbox, force))
+        }
+        "volume/sandbox_path" => Arc::new(SandboxPathIsolator::new(sandbox)),
+        "linux/capabilities" => Arc::new(CapabilitiesIsolator::new(
+            config.effective_capabilities.as_ref(),
+            config.bounding_capabilities.as_ref(),
+        )?),
+        "linux/nnp" => Arc::new(NoNewPrivilegesIsolator),
+        "linux/seccomp" => Arc::new(SeccompIsolator::new(
+            config.seccomp_config_dir.clone(),
+            config.seccomp_profile_name.as_deref(),
+        )?),
+        name => {
+            return Err(IsolatorError::UnknownIsolator {
+                name: name.to_owned(),
+            });
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(isolation: &str) -> Result<String, String> {
+        let config = IsolationConfig {
+            isolation: isolation.to_owned(),
+            ..Default::default()
+        };
+        config
+            .names()
+            .map(|names| names.join(","))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_are_ordered_and_completed() {
+        assert_eq!(
+            names("linux/nnp, cgroups,filesystem/linux").unwrap(),
+            "cgroups/cpu,cgroups/mem,filesystem/linux,volume/host_path,volume/sandbox_path,linux/nnp"
+        );
+        assert_eq!(
+            names("process").unwrap(),
+            "posix/cpu,posix/mem,filesystem/posix,volume/host_path,volume/sandbox_path"
+        );
+        assert_eq!(
+            names("cgroups/nonsense").unwrap_err(),
+            "unknown isolator `cgroups/nonsense`"
+        );
+        assert!(names("filesystem/linux,filesystem/posix").is_err());
+    }
+}

@@ -1,0 +1,224 @@
+//! `filesystem/linux` and `filesystem/posix`: what a container sees at `/`.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use dcos_proto::mesos::ContainerId;
+use oci_spec::runtime::{
+    LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, LinuxNamespaceType, Mount, MountBuilder,
+};
+
+use super::{ContainerConfig, Draft, Isolator, IsolatorError};
+
+/// No file system of its own: the container sees the node's, and cannot have an image.
+#[derive(Debug)]
+pub struct PosixFilesystemIsolator;
+
+#[async_trait]
+impl Isolator for PosixFilesystemIsolator {
+    fn name(&self) -> &'static str {
+        "filesystem/posix"
+    }
+
+    fn supports_nesting(&self) -> bool {
+        true
+    }
+
+    async fn recover(&self, _: &[ContainerId]) -> Result<(), IsolatorError> {
+        Ok(())
+    }
+
+    async fn prepare(&self, config: &ContainerConfig, _: &mut Draft) -> Result<(), IsolatorError> {
+        if config.has_rootfs() {
+            return Err(IsolatorError::refused(
+                "a container image needs the isolator `filesystem/linux`",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
+        Ok(())
+    }
+}
+
+/// A mount namespace, and with an image a whole file system: root, `/proc`, `/sys`, `/dev`, the
+/// sandbox, the node's name resolution.
+#[derive(Debug)]
+pub struct LinuxFilesystemIsolator {
+    sandbox_directory: PathBuf,
+}
+
+impl LinuxFilesystemIsolator {
+    /// Inside images the sandbox is at `sandbox_directory` (`/mnt/mesos/sandbox`).
+    pub fn new(sandbox_directory: PathBuf) -> Self {
+        Self { sandbox_directory }
+    }
+
+    fn with_image(&self, config: &ContainerConfig, rootfs: &Path, draft: &mut Draft) {
+        draft.root(rootfs.to_owned(), false);
+        // Before those that other isolators have added: `/dev` has to be there for `/dev/shm`.
+        let others = draft.spec.mounts_mut().take().unwrap_or_default();
+        let mut mounts = system_mounts();
+        mounts.retain(|mount| {
+            others
+                .iter()
+                .all(|other: &Mount| other.destination() != mount.destination())
+        });
+        mounts.extend(others);
+        mounts.extend(node_files());
+        mounts.push(bind(&config.sandbox, &self.sandbox_directory, false));
+        draft.spec.set_mounts(Some(mounts));
+
+        let paths = |all: &[&str]| Some(all.iter().map(ToString::to_string).collect());
+        let linux = draft.spec.linux_mut().get_or_insert_default();
+        linux.set_devices(Some(devices()));
+        linux.set_masked_paths(paths(&MASKED));
+        linux.set_readonly_paths(paths(&READONLY));
+        draft.directory(self.sandbox_directory.clone());
+        if let Some(environment) = draft
+            .spec
+            .process_mut()
+            .as_mut()
+            .and_then(|p| p.env_mut().as_mut())
+        {
+            environment.retain(|variable| !variable.starts_with("MESOS_SANDBOX="));
+            environment.push(format!(
+                "MESOS_SANDBOX={}",
+                self.sandbox_directory.display()
+            ));
+        }
+    }
+}
+
+#[async_trait]
+impl Isolator for LinuxFilesystemIsolator {
+    fn name(&self) -> &'static str {
+        "filesystem/linux"
+    }
+
+    fn supports_nesting(&self) -> bool {
+        true
+    }
+
+    async fn recover(&self, _: &[ContainerId]) -> Result<(), IsolatorError> {
+        Ok(())
+    }
+
+    async fn prepare(
+        &self,
+        config: &ContainerConfig,
+        draft: &mut Draft,
+    ) -> Result<(), IsolatorError> {
+        if config.debug {
+            let parent = config
+                .parent_pid
+                .map(|pid| format!("/proc/{pid}/ns/mnt").into());
+            draft.namespace(LinuxNamespaceType::Mount, parent);
+            return Ok(());
+        }
+        draft.namespace(LinuxNamespaceType::Mount, None);
+        if let Some(rootfs) = &config.rootfs {
+            self.with_image(config, rootfs, draft);
+        }
+        Ok(())
+    }
+
+    async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
+        // The kernel takes the mounts down with their namespace.
+        Ok(())
+    }
+}
+
+/// A bind of a host path to a path inside.
+pub(super) fn bind(source: &Path, target: &Path, readonly: bool) -> Mount {
+    let mode = if readonly { "ro" } else { "rw" };
+    MountBuilder::default()
+        .destination(target)
+        .source(source)
+        .typ("bind")
+        .options(vec!["rbind".to_owned(), mode.to_owned()])
+        .build()
+        .expect("a mount has no required part")
+}
+
+fn system_mounts() -> Vec<Mount> {
+    let mount = |(target, kind, options): (&str, &str, &str)| {
+        MountBuilder::default()
+            .destination(target)
+            .source(kind)
+            .typ(kind)
+            .options(options.split(',').map(str::to_owned).collect::<Vec<_>>())
+            .build()
+            .expect("a mount has no required part")
+    };
+    let all = [
+        ("/proc", "proc", "nosuid,nodev,noexec"),
+        ("/sys", "sysfs", "ro,nosuid,nodev,noexec"),
+        ("/dev", "tmpfs", "nosuid,noexec,mode=755,size=64k"),
+        (
+            "/dev/pts",
+            "devpts",
+            "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+        ),
+        ("/dev/shm", "tmpfs", "nosuid,nodev,noexec,mode=1777"),
+        ("/dev/mqueue", "mqueue", "nosuid,nodev,noexec"),
+    ];
+    all.into_iter().map(mount).collect()
+}
+
+/// Files of the node by which its network's names are found; a network of the container's own
+/// comes with files of its own, mounted over these.
+fn node_files() -> impl Iterator<Item = Mount> {
+    let files = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
+    files
+        .into_iter()
+        .map(Path::new)
+        .filter(|file| file.exists())
+        .map(|file| bind(file, file, true))
+}
+
+fn devices() -> Vec<LinuxDevice> {
+    let device = |(path, major, minor): (&str, i64, i64)| {
+        LinuxDeviceBuilder::default()
+            .path(path)
+            .typ(LinuxDeviceType::C)
+            .major(major)
+            .minor(minor)
+            .file_mode(0o666_u32)
+            .uid(0_u32)
+            .gid(0_u32)
+            .build()
+            .expect("path, type and number are given")
+    };
+    let all = [
+        ("/dev/null", 1, 3),
+        ("/dev/zero", 1, 5),
+        ("/dev/full", 1, 7),
+        ("/dev/random", 1, 8),
+        ("/dev/urandom", 1, 9),
+        ("/dev/tty", 5, 0),
+    ];
+    all.into_iter().map(device).collect()
+}
+
+/// What tells about or changes the node as a whole.
+const MASKED: [&str; 9] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/firmware",
+];
+
+const READONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];

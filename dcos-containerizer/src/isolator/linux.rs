@@ -1,0 +1,239 @@
+//! `linux/capabilities`, `linux/nnp`, `linux/seccomp`: what a container's processes may ask the
+//! kernel for.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dcos_proto::mesos::{CapabilityInfo, ContainerId, LinuxInfo, capability_info};
+use oci_spec::runtime::{Capability, LinuxCapabilitiesBuilder};
+
+use super::draft::refused;
+use super::plan::CAPABILITIES;
+use super::seccomp::Profile;
+use super::{ContainerConfig, Draft, Isolator, IsolatorError};
+
+fn linux_info(config: &ContainerConfig) -> Option<&LinuxInfo> {
+    config.container.as_ref()?.linux_info.as_ref()
+}
+
+/// Gives a container the capabilities it asked for, or the agent's default, and no others.
+#[derive(Debug, Default)]
+pub struct CapabilitiesIsolator {
+    effective: Option<HashSet<Capability>>,
+    bounding: Option<HashSet<Capability>>,
+}
+
+impl CapabilitiesIsolator {
+    /// With the agent's defaults (`--effective_capabilities`, `--bounding_capabilities`).
+    ///
+    /// # Errors
+    /// [`IsolatorError::Refused`] for an unknown capability, or one that is effective and not
+    /// bounding.
+    pub fn new(
+        effective: Option<&CapabilityInfo>,
+        bounding: Option<&CapabilityInfo>,
+    ) -> Result<Self, IsolatorError> {
+        let effective = effective.map(set_of).transpose()?;
+        let bounding = bounding.map(set_of).transpose()?;
+        check_bounds(effective.as_ref(), bounding.as_ref())?;
+        Ok(Self {
+            effective,
+            bounding,
+        })
+    }
+}
+
+/// Mesos numbers a capability 1000 above Linux.
+const OFFSET: i32 = capability_info::Capability::Chown as i32;
+
+fn set_of(info: &CapabilityInfo) -> Result<HashSet<Capability>, IsolatorError> {
+    let find = |number: &i32| {
+        let index = usize::try_from(number - OFFSET).ok();
+        let found = index.and_then(|index| CAPABILITIES.get(index).copied());
+        found.ok_or_else(|| IsolatorError::refused(format!("unknown capability {number}")))
+    };
+    info.capabilities.iter().map(find).collect()
+}
+
+fn check_bounds(
+    effective: Option<&HashSet<Capability>>,
+    bounding: Option<&HashSet<Capability>>,
+) -> Result<(), IsolatorError> {
+    match (effective, bounding) {
+        (Some(effective), Some(bounding)) if !effective.is_subset(bounding) => Err(
+            IsolatorError::refused("effective capabilities must be among the bounding ones"),
+        ),
+        _ => Ok(()),
+    }
+}
+
+#[async_trait]
+impl Isolator for CapabilitiesIsolator {
+    fn name(&self) -> &'static str {
+        "linux/capabilities"
+    }
+
+    fn supports_nesting(&self) -> bool {
+        true
+    }
+
+    async fn recover(&self, _: &[ContainerId]) -> Result<(), IsolatorError> {
+        Ok(())
+    }
+
+    async fn prepare(
+        &self,
+        config: &ContainerConfig,
+        draft: &mut Draft,
+    ) -> Result<(), IsolatorError> {
+        let linux = linux_info(config);
+        // `capability_info` is the old name of the effective ones.
+        let asked = linux.and_then(|l| {
+            l.effective_capabilities
+                .as_ref()
+                .or(l.capability_info.as_ref())
+        });
+        let asked_bounding = linux.and_then(|l| l.bounding_capabilities.as_ref());
+        let effective = asked
+            .map(set_of)
+            .transpose()?
+            .or_else(|| self.effective.clone());
+        let bounding = match asked_bounding.map(set_of).transpose()? {
+            Some(bounding) => Some(bounding),
+            // Who names effective ones only is bounded by them.
+            None if asked.is_some() => effective.clone(),
+            None => self.bounding.clone().or_else(|| effective.clone()),
+        };
+        check_bounds(effective.as_ref(), bounding.as_ref())?;
+        let Some(bounding) = bounding else {
+            return Ok(());
+        };
+        let effective = effective.unwrap_or_else(|| bounding.clone());
+        let sets = LinuxCapabilitiesBuilder::default()
+            .bounding(bounding)
+            .permitted(effective.clone())
+            .inheritable(effective.clone())
+            .ambient(effective.clone())
+            .effective(effective)
+            .build()
+            .map_err(refused)?;
+        if let Some(process) = draft.spec.process_mut() {
+            process.set_capabilities(Some(sets));
+        }
+        Ok(())
+    }
+
+    async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
+        Ok(())
+    }
+}
+
+/// Takes from a container the way to more privileges through set-user-id programs.
+#[derive(Debug)]
+pub struct NoNewPrivilegesIsolator;
+
+#[async_trait]
+impl Isolator for NoNewPrivilegesIsolator {
+    fn name(&self) -> &'static str {
+        "linux/nnp"
+    }
+
+    fn supports_nesting(&self) -> bool {
+        true
+    }
+
+    async fn recover(&self, _: &[ContainerId]) -> Result<(), IsolatorError> {
+        Ok(())
+    }
+
+    async fn prepare(&self, _: &ContainerConfig, draft: &mut Draft) -> Result<(), IsolatorError> {
+        if let Some(process) = draft.spec.process_mut() {
+            process.set_no_new_privileges(Some(true));
+        }
+        Ok(())
+    }
+
+    async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
+        Ok(())
+    }
+}
+
+/// Filters a container's system calls.
+#[derive(Debug)]
+pub struct SeccompIsolator {
+    folder: Option<PathBuf>,
+    default: Arc<Profile>,
+}
+
+impl SeccompIsolator {
+    /// Containers get the profile of the file `name` in `folder` (`--seccomp_profile_name`,
+    /// `--seccomp_config_dir`), or the built-in one, unless they name another or none.
+    ///
+    /// # Errors
+    /// [`IsolatorError`] if the profile cannot be read.
+    pub fn new(folder: Option<PathBuf>, name: Option<&str>) -> Result<Self, IsolatorError> {
+        let mut isolator = Self {
+            folder,
+            default: Arc::new(Profile::builtin()),
+        };
+        if let Some(name) = name {
+            isolator.default = Arc::new(isolator.load(name)?);
+        }
+        Ok(isolator)
+    }
+
+    fn load(&self, name: &str) -> Result<Profile, IsolatorError> {
+        let folder = self.folder.as_ref().ok_or_else(|| {
+            IsolatorError::refused("a seccomp profile was named, but no folder of profiles is set")
+        })?;
+        if name.contains('/') || name.starts_with('.') {
+            return Err(IsolatorError::refused(format!(
+                "`{name}` is no seccomp profile's name"
+            )));
+        }
+        let path = folder.join(name);
+        let text = fs::read(&path).map_err(IsolatorError::file("reading", path))?;
+        Profile::parse(&text)
+    }
+}
+
+#[async_trait]
+impl Isolator for SeccompIsolator {
+    fn name(&self) -> &'static str {
+        "linux/seccomp"
+    }
+
+    fn supports_nesting(&self) -> bool {
+        true
+    }
+
+    async fn recover(&self, _: &[ContainerId]) -> Result<(), IsolatorError> {
+        Ok(())
+    }
+
+    async fn prepare(
+        &self,
+        config: &ContainerConfig,
+        draft: &mut Draft,
+    ) -> Result<(), IsolatorError> {
+        let asked = linux_info(config).and_then(|linux| linux.seccomp.as_ref());
+        if asked.is_some_and(|seccomp| seccomp.unconfined == Some(true)) {
+            return Ok(());
+        }
+        let profile = match asked.and_then(|seccomp| seccomp.profile_name.as_deref()) {
+            Some(name) => Arc::new(self.load(name)?),
+            None => self.default.clone(),
+        };
+        let process = draft.spec.process().as_ref();
+        let capabilities = process.and_then(|p| p.capabilities().as_ref()?.bounding().clone());
+        draft.seccomp = profile.compile(capabilities.as_ref())?;
+        Ok(())
+    }
+
+    async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
+        Ok(())
+    }
+}

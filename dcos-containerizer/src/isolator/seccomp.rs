@@ -1,0 +1,410 @@
+//! Seccomp profiles: Docker's JSON format, the built-in profile, compilation.
+//!
+//! A compiled filter has one answer for what it names and one for the rest, while profiles have
+//! several errors (`clone3` must look absent so that C libraries fall back to `clone`). So each
+//! further answer is a filter of its own, which lets everything else pass; of several filters
+//! that return an error the one installed last wins.
+//!
+//! Programs for another architecture than the node's (32-bit x86) are killed: the compiler knows
+//! one architecture a filter.
+
+mod calls;
+
+use std::collections::{BTreeMap, HashSet};
+
+use dcos_launcher::Filter;
+use oci_spec::runtime::Capability;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use serde::Deserialize;
+
+use super::IsolatorError;
+
+/// A profile in Docker's format; unknown keys are left alone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    default_action: Action,
+    #[serde(default)]
+    default_errno_ret: Option<u32>,
+    #[serde(default)]
+    syscalls: Vec<Calls>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+enum Action {
+    #[serde(rename = "SCMP_ACT_ALLOW")]
+    Allow,
+    #[serde(rename = "SCMP_ACT_ERRNO")]
+    Errno,
+    #[serde(rename = "SCMP_ACT_KILL", alias = "SCMP_ACT_KILL_THREAD")]
+    KillThread,
+    #[serde(rename = "SCMP_ACT_KILL_PROCESS")]
+    KillProcess,
+    #[serde(rename = "SCMP_ACT_TRAP")]
+    Trap,
+    #[serde(rename = "SCMP_ACT_TRACE")]
+    Trace,
+    #[serde(rename = "SCMP_ACT_LOG")]
+    Log,
+}
+
+/// Some system calls and what becomes of them, if the conditions hold.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Calls {
+    /// Older profiles have one `name` an entry.
+    #[serde(default, alias = "name", deserialize_with = "one_or_many")]
+    names: Vec<String>,
+    action: Action,
+    #[serde(default)]
+    errno_ret: Option<u32>,
+    #[serde(default)]
+    args: Option<Vec<Argument>>,
+    #[serde(default)]
+    includes: Option<Conditions>,
+    #[serde(default)]
+    excludes: Option<Conditions>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Argument {
+    index: u8,
+    value: u64,
+    #[serde(default)]
+    value_two: u64,
+    op: Operator,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+enum Operator {
+    #[serde(rename = "SCMP_CMP_NE")]
+    Ne,
+    #[serde(rename = "SCMP_CMP_LT")]
+    Lt,
+    #[serde(rename = "SCMP_CMP_LE")]
+    Le,
+    #[serde(rename = "SCMP_CMP_EQ")]
+    Eq,
+    #[serde(rename = "SCMP_CMP_GE")]
+    Ge,
+    #[serde(rename = "SCMP_CMP_GT")]
+    Gt,
+    #[serde(rename = "SCMP_CMP_MASKED_EQ")]
+    MaskedEq,
+}
+
+/// When an entry holds: for containers that have a capability, on architectures.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Conditions {
+    #[serde(default)]
+    caps: Vec<String>,
+    #[serde(default)]
+    arches: Vec<String>,
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(from)? {
+        OneOrMany::One(name) => vec![name],
+        OneOrMany::Many(names) => names,
+    })
+}
+
+impl Profile {
+    /// Reads a profile in Docker's JSON format.
+    ///
+    /// # Errors
+    /// [`IsolatorError::Seccomp`] saying where it breaks the format.
+    pub fn parse(json: &[u8]) -> Result<Self, IsolatorError> {
+        serde_json::from_slice(json).map_err(|error| failed(&error))
+    }
+
+    /// What Docker confines its containers to: a list of what is allowed.
+    pub fn builtin() -> Self {
+        let mut syscalls = vec![entry(calls::ALWAYS, Action::Allow)];
+        for (capability, names) in calls::WITH_CAPABILITY {
+            let conditions = Conditions {
+                caps: vec![(*capability).to_owned()],
+                arches: vec![],
+            };
+            syscalls.push(Calls {
+                includes: Some(conditions),
+                ..entry(names, Action::Allow)
+            });
+        }
+        for domain in [0, 0x8, 0x20000, 0x20008, 0xffff_ffff] {
+            let argument = Argument {
+                index: 0,
+                value: domain,
+                value_two: 0,
+                op: Operator::Eq,
+            };
+            syscalls.push(Calls {
+                args: Some(vec![argument]),
+                ..entry(&["personality"], Action::Allow)
+            });
+        }
+        // Sockets into the hypervisor are not confined by network namespaces.
+        let vsock = Argument {
+            index: 0,
+            value: 40,
+            value_two: 0,
+            op: Operator::Ne,
+        };
+        syscalls.push(Calls {
+            args: Some(vec![vsock]),
+            ..entry(&["socket"], Action::Allow)
+        });
+        // New namespaces only for administrators.
+        let administrator = Conditions {
+            caps: vec!["CAP_SYS_ADMIN".to_owned()],
+            arches: vec![],
+        };
+        let flags = Argument {
+            index: 0,
+            value: 0x7e02_0000,
+            value_two: 0,
+            op: Operator::MaskedEq,
+        };
+        syscalls.push(Calls {
+            args: Some(vec![flags]),
+            excludes: Some(administrator.clone()),
+            ..entry(&["clone"], Action::Allow)
+        });
+        syscalls.push(Calls {
+            errno_ret: Some(libc::ENOSYS.cast_unsigned()),
+            excludes: Some(administrator),
+            ..entry(&["clone3"], Action::Errno)
+        });
+        Self {
+            default_action: Action::Errno,
+            default_errno_ret: None,
+            syscalls,
+        }
+    }
+
+    /// Filters for a container with these capabilities in its bounding set, in the order of
+    /// installation; `None` is a container without any that was named.
+    ///
+    /// # Errors
+    /// [`IsolatorError::Seccomp`] if the profile cannot be expressed.
+    pub fn compile(
+        &self,
+        capabilities: Option<&HashSet<Capability>>,
+    ) -> Result<Vec<Filter>, IsolatorError> {
+        let has = |name: &String| {
+            capabilities.is_some_and(|set| set.iter().any(|one| one.to_string() == short(name)))
+        };
+        let here = |name: &String| name == ARCHITECTURE || name == DOCKER_ARCHITECTURE;
+        let holds = |calls: &&Calls| {
+            let includes = calls.includes.as_ref().is_none_or(|wanted| {
+                (wanted.caps.is_empty() || wanted.caps.iter().all(has))
+                    && (wanted.arches.is_empty() || wanted.arches.iter().any(here))
+            });
+            let excludes = calls.excludes.as_ref().is_none_or(|unwanted| {
+                !unwanted.caps.iter().any(has) && !unwanted.arches.iter().any(here)
+            });
+            includes && excludes
+        };
+        let default = action(self.default_action, self.default_errno_ret);
+        // Actions in order of appearance, each with what it applies to.
+        let mut groups: Vec<(SeccompAction, BTreeMap<i64, Vec<SeccompRule>>)> = Vec::new();
+        for calls in self.syscalls.iter().filter(holds) {
+            let wanted = action(calls.action, calls.errno_ret);
+            if wanted == default {
+                continue;
+            }
+            let place = groups.iter().position(|(action, _)| *action == wanted);
+            let place = place.unwrap_or_else(|| {
+                groups.push((wanted, BTreeMap::new()));
+                groups.len() - 1
+            });
+            for number in calls.names.iter().filter_map(|name| calls::number(name)) {
+                add(&mut groups[place].1, number, calls)?;
+            }
+        }
+        let main = groups
+            .iter()
+            .position(|(action, _)| *action == SeccompAction::Allow);
+        let (mut filters, mut exceptions) = (Vec::new(), Vec::new());
+        for (place, (matched, rules)) in groups.into_iter().enumerate() {
+            let is_main = Some(place) == main;
+            let otherwise = if is_main {
+                default.clone()
+            } else {
+                SeccompAction::Allow
+            };
+            let list = if is_main {
+                &mut filters
+            } else {
+                &mut exceptions
+            };
+            list.push(assemble(rules, otherwise, matched)?);
+        }
+        filters.append(&mut exceptions);
+        Ok(filters)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: &str = "SCMP_ARCH_X86_64";
+#[cfg(target_arch = "x86_64")]
+const DOCKER_ARCHITECTURE: &str = "amd64";
+#[cfg(target_arch = "x86_64")]
+const TARGET: TargetArch = TargetArch::x86_64;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: &str = "SCMP_ARCH_AARCH64";
+#[cfg(target_arch = "aarch64")]
+const DOCKER_ARCHITECTURE: &str = "arm64";
+#[cfg(target_arch = "aarch64")]
+const TARGET: TargetArch = TargetArch::aarch64;
+
+fn entry(names: &[&str], action: Action) -> Calls {
+    Calls {
+        names: names.iter().map(ToString::to_string).collect(),
+        action,
+        errno_ret: None,
+        args: None,
+        includes: None,
+        excludes: None,
+    }
+}
+
+fn short(capability: &str) -> &str {
+    capability.strip_prefix("CAP_").unwrap_or(capability)
+}
+
+fn action(action: Action, errno: Option<u32>) -> SeccompAction {
+    match action {
+        Action::Allow => SeccompAction::Allow,
+        Action::Errno => SeccompAction::Errno(errno.unwrap_or(libc::EPERM.cast_unsigned())),
+        Action::KillThread => SeccompAction::KillThread,
+        Action::KillProcess => SeccompAction::KillProcess,
+        Action::Trap => SeccompAction::Trap,
+        Action::Trace => SeccompAction::Trace(errno.unwrap_or(0)),
+        Action::Log => SeccompAction::Log,
+    }
+}
+
+/// Adds the rule of an entry for one system call; an empty list of rules matches always.
+fn add(
+    rules: &mut BTreeMap<i64, Vec<SeccompRule>>,
+    number: i64,
+    calls: &Calls,
+) -> Result<(), IsolatorError> {
+    let arguments = calls.args.as_deref().unwrap_or_default();
+    if arguments.is_empty() {
+        rules.insert(number, Vec::new());
+        return Ok(());
+    }
+    let condition = |argument: &Argument| {
+        let (operator, value) = match argument.op {
+            Operator::Ne => (SeccompCmpOp::Ne, argument.value),
+            Operator::Lt => (SeccompCmpOp::Lt, argument.value),
+            Operator::Le => (SeccompCmpOp::Le, argument.value),
+            Operator::Eq => (SeccompCmpOp::Eq, argument.value),
+            Operator::Ge => (SeccompCmpOp::Ge, argument.value),
+            Operator::Gt => (SeccompCmpOp::Gt, argument.value),
+            // The mask comes first, then what has to be left under it.
+            Operator::MaskedEq => (SeccompCmpOp::MaskedEq(argument.value), argument.value_two),
+        };
+        SeccompCondition::new(argument.index, SeccompCmpArgLen::Qword, operator, value)
+    };
+    let conditions = arguments.iter().map(condition).collect::<Result<_, _>>();
+    let rule = SeccompRule::new(conditions.map_err(|error| failed(&error))?);
+    let rule = rule.map_err(|error| failed(&error))?;
+    match rules.get_mut(&number) {
+        // It matches always as it is.
+        Some(known) if known.is_empty() => {}
+        Some(known) => known.push(rule),
+        None => drop(rules.insert(number, vec![rule])),
+    }
+    Ok(())
+}
+
+fn assemble(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<Filter, IsolatorError> {
+    let filter = SeccompFilter::new(rules, otherwise, matched, TARGET);
+    let program: BpfProgram = filter
+        .and_then(TryInto::try_into)
+        .map_err(|error: seccompiler::BackendError| failed(&error))?;
+    let instruction = |one: &seccompiler::sock_filter| {
+        u64::from(one.code)
+            | u64::from(one.jt) << 16
+            | u64::from(one.jf) << 24
+            | u64::from(one.k) << 32
+    };
+    Ok(Filter {
+        instructions: program.iter().map(instruction).collect(),
+    })
+}
+
+fn failed(error: &dyn std::error::Error) -> IsolatorError {
+    IsolatorError::Seccomp {
+        reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_builtin_profile_compiles_to_two_filters() {
+        let filters = Profile::builtin().compile(None).unwrap();
+        assert_eq!(filters.len(), 2);
+        assert!(
+            filters
+                .iter()
+                .all(|filter| filter.instructions.len() <= 4096)
+        );
+        // An administrator may clone as it likes: no exception is left.
+        let administrator = HashSet::from([Capability::SysAdmin]);
+        assert_eq!(
+            Profile::builtin()
+                .compile(Some(&administrator))
+                .unwrap()
+                .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn all_names_of_the_builtin_profile_are_known_here() {
+        // Those of other architectures aside.
+        let absent = |name: &&&str| calls::number(name).is_none();
+        let unknown: Vec<_> = calls::ALWAYS.iter().filter(absent).collect();
+        assert!(
+            cfg!(not(target_arch = "x86_64")) || unknown.is_empty(),
+            "{unknown:?}"
+        );
+    }
+
+    #[test]
+    fn profiles_are_read_in_both_forms() {
+        let profile = br#"{
+            "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "archMap": [],
+            "syscalls": [
+                {"name": "read", "action": "SCMP_ACT_ALLOW", "args": []},
+                {"names": ["write", "no_such_call"], "action": "SCMP_ACT_ALLOW",
+                 "args": [{"index": 0, "value": 1, "valueTwo": 0, "op": "SCMP_CMP_EQ"}],
+                 "includes": {"caps": ["CAP_SYS_ADMIN"]}, "excludes": {}},
+                {"names": ["mkdir"], "action": "SCMP_ACT_KILL"}
+            ]}"#;
+        let filters = Profile::parse(profile).unwrap().compile(None).unwrap();
+        assert_eq!(filters.len(), 2);
+        assert!(Profile::parse(b"{}").is_err());
+    }
+}

@@ -1,0 +1,508 @@
+//! What a container cannot do: real processes, made by the real launcher, as root.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test's helpers may, too"
+)]
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use dcos_containerizer::isolator::cgroup::Cgroups;
+use dcos_containerizer::isolator::{
+    ContainerConfig, IsolationConfig, Isolators, Limitation, Limits,
+};
+use dcos_launcher::{Client, Scope};
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::volume::Mode;
+use dcos_proto::mesos::{
+    CapabilityInfo, CommandInfo, ContainerId, ContainerInfo, LinuxInfo, ResourceStatistics,
+    SeccompInfo, Volume, capability_info,
+};
+
+/// Longer than anything here takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Runs the tests one after the other: with names as arguments those only, with `--list` none.
+///
+/// Not the usual harness, since this program is also the launcher of its tests, and that must
+/// have one thread only.
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|word| word == "launcher") {
+        return dcos_launcher::main(arguments.into_iter().skip(1));
+    }
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    let has = |flag: &str| arguments.iter().any(|word| word == flag);
+    if has("--list") {
+        // None is ignored.
+        let tests = if has("--ignored") { &[] } else { TESTS };
+        for (name, _) in tests {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let wanted: Vec<_> = arguments
+        .iter()
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let chosen = |name: &str| {
+        let matches = |word: &str| {
+            if has("--exact") {
+                name == word
+            } else {
+                name.contains(word)
+            }
+        };
+        wanted.is_empty() || wanted.iter().any(|word| matches(word))
+    };
+    let mut failed = 0;
+    for (name, test) in TESTS.iter().filter(|(name, _)| chosen(name)) {
+        let passed = std::panic::catch_unwind(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(test());
+        });
+        failed += u8::from(passed.is_err());
+        println!(
+            "test {name} ... {}",
+            if passed.is_ok() { "ok" } else { "FAILED" }
+        );
+    }
+    ExitCode::from(failed)
+}
+
+type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
+
+macro_rules! tests {
+    ($($name:ident)*) => { &[$((stringify!($name), || Box::pin($name()))),*] };
+}
+
+const TESTS: &[(&str, Test)] = tests! {
+    memory_beyond_the_limit_ends_the_container_and_says_so
+    memory_is_watched_while_the_container_goes_on
+    cpu_time_stays_below_the_quota
+    a_fork_bomb_is_contained_and_ends_with_its_container
+    other_processes_are_not_seen
+    capabilities_not_given_cannot_be_used
+    system_calls_are_filtered
+    devices_not_allowed_cannot_be_opened
+    daemons_die_with_their_container
+    an_image_is_all_a_container_sees
+};
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    launcher: Option<Client>,
+    isolators: Isolators,
+    cgroups_root: PathBuf,
+}
+
+/// What became of a container.
+struct Outcome {
+    output: String,
+    status: i32,
+    limitation: Option<Limitation>,
+    usage: ResourceStatistics,
+}
+
+impl Fixture {
+    /// None, and a word why, where these tests cannot run.
+    fn new(isolation: &str, change: impl FnOnce(&mut IsolationConfig)) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return None;
+        }
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let root = format!("mesos-test-{}-{number}", std::process::id());
+        let mut config = IsolationConfig {
+            isolation: isolation.to_owned(),
+            cgroups_root: root.clone().into(),
+            ..IsolationConfig::default()
+        };
+        change(&mut config);
+        let isolators = match Isolators::from_config(&config) {
+            Ok(isolators) => isolators,
+            Err(error) => {
+                println!("skipped: {error}");
+                return None;
+            }
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let program = std::env::current_exe().unwrap();
+        let socket = folder.path().join("launcher.sock");
+        let launcher = Client::connect_or_start(&socket, &program, &["launcher"]).unwrap();
+        Some(Self {
+            folder,
+            launcher: Some(launcher),
+            isolators,
+            cgroups_root: root.into(),
+        })
+    }
+
+    fn config(&self, script: &str) -> ContainerConfig {
+        let sandbox = self.folder.path().join("sandbox");
+        std::fs::create_dir_all(&sandbox).unwrap();
+        ContainerConfig {
+            id: ContainerId::root("c"),
+            command: CommandInfo {
+                value: Some(script.to_owned()),
+                ..Default::default()
+            },
+            environment: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
+            sandbox,
+            ..ContainerConfig::default()
+        }
+    }
+
+    /// Runs a container to its end, or kills it when `enough` says so.
+    async fn run(
+        &mut self,
+        config: &ContainerConfig,
+        enough: impl Fn(&ResourceStatistics) -> bool,
+    ) -> Outcome {
+        let id = &config.id;
+        let launcher = self.launcher.as_mut().unwrap();
+        let draft = self.isolators.prepare(config).await.unwrap();
+        let plan = draft.to_plan(&id.value).unwrap();
+        let (mut output, writer) = std::io::pipe().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let pid = launcher
+            .launch(&plan, &[null.as_fd(), writer.as_fd(), writer.as_fd()])
+            .unwrap_or_else(|error| panic!("{error:?}"));
+        drop(writer);
+        self.isolators.isolate(id, pid).await.unwrap();
+
+        let mut usage = ResourceStatistics::default();
+        let begin = Instant::now();
+        let exit = loop {
+            if let Some(exit) = launcher
+                .next_event(Some(Duration::from_millis(20)))
+                .unwrap()
+            {
+                break exit;
+            }
+            usage = self.isolators.usage(id).await;
+            if enough(&usage) || begin.elapsed() > PATIENCE {
+                launcher.kill(&id.value, libc::SIGKILL, Scope::All).unwrap();
+            }
+        };
+        launcher.acknowledge(&exit.id).unwrap();
+        let limitation = self.isolators.limitation(id);
+        self.isolators.cleanup(id).await.unwrap();
+        let mut text = Vec::new();
+        output.read_to_end(&mut text).unwrap();
+        let output = String::from_utf8_lossy(&text).into_owned();
+        Outcome {
+            output,
+            status: exit.status,
+            limitation,
+            usage,
+        }
+    }
+
+    async fn output(&mut self, config: &ContainerConfig) -> String {
+        self.run(config, |_| false).await.output
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if let Some(launcher) = self.launcher.take() {
+            launcher.stop().unwrap();
+        }
+        // Nothing may be left in any hierarchy.
+        let roots = ["", "unified", "cpu", "cpuacct", "memory", "pids", "devices"];
+        for folder in roots.map(|name| Path::new("/sys/fs/cgroup").join(name)) {
+            let root = folder.join(&self.cgroups_root);
+            if root.exists() {
+                let empty = std::fs::remove_dir(&root);
+                assert!(
+                    std::thread::panicking() || empty.is_ok(),
+                    "{} is left",
+                    root.display()
+                );
+            }
+        }
+    }
+}
+
+/// Whether a process with this command line lives.
+fn runs(words: &[&str]) -> bool {
+    let wanted = words.join("\0") + "\0";
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted.as_bytes())
+    })
+}
+
+fn linux_info(change: impl FnOnce(&mut LinuxInfo)) -> ContainerInfo {
+    let mut linux = LinuxInfo::default();
+    change(&mut linux);
+    ContainerInfo {
+        linux_info: Some(linux),
+        ..ContainerInfo::default()
+    }
+}
+
+async fn memory_beyond_the_limit_ends_the_container_and_says_so() {
+    let isolation = "cgroups/mem,namespaces/pid,filesystem/linux";
+    let Some(mut fixture) = Fixture::new(isolation, |_| ()) else {
+        return;
+    };
+    let mut config = fixture.config("tail /dev/zero");
+    config.limits = Limits {
+        mem: Some(64 << 20),
+        ..Limits::default()
+    };
+    let outcome = fixture.run(&config, |_| false).await;
+    assert_ne!(outcome.status, 0);
+    let limitation = outcome.limitation.expect("the reason is known");
+    assert_eq!(
+        limitation.reason,
+        i32::from(Reason::ContainerLimitationMemory)
+    );
+    assert!(
+        limitation
+            .message
+            .starts_with("Memory limit exceeded: Requested: 64MB Maximum Used: ")
+    );
+    let used = limitation.resources[0].scalar.unwrap().value;
+    assert!((32.0..=64.0).contains(&used), "{used} MB used of 64");
+
+    // One that stays below is left alone.
+    config.command = fixture
+        .config("head -c 20000000 /dev/zero | tail -c 1 | wc -c")
+        .command;
+    let outcome = fixture.run(&config, |_| false).await;
+    assert_eq!((outcome.output.trim(), outcome.limitation), ("1", None));
+}
+
+async fn memory_is_watched_while_the_container_goes_on() {
+    let Some(mut fixture) = Fixture::new("cgroups/mem", |_| ()) else {
+        return;
+    };
+    // The shell survives what is killed.
+    let mut config = fixture.config("tail /dev/zero; exec sleep 1000");
+    config.limits = Limits {
+        mem: Some(48 << 20),
+        ..Limits::default()
+    };
+    let isolators = fixture.isolators.clone();
+    let draft = isolators.prepare(&config).await.unwrap();
+    let plan = draft.to_plan("c").unwrap();
+    let launcher = fixture.launcher.as_mut().unwrap();
+    launcher.launch(&plan, &[]).unwrap();
+    let limitation = tokio::time::timeout(PATIENCE, isolators.watch(&config.id))
+        .await
+        .unwrap();
+    assert_eq!(
+        limitation.reason,
+        i32::from(Reason::ContainerLimitationMemory)
+    );
+    launcher.kill("c", libc::SIGKILL, Scope::All).unwrap();
+    let exit = launcher.next_event(Some(PATIENCE)).unwrap().unwrap();
+    assert_eq!(exit.status, libc::SIGKILL);
+    isolators.cleanup(&config.id).await.unwrap();
+}
+
+async fn cpu_time_stays_below_the_quota() {
+    let change = |config: &mut IsolationConfig| config.cgroups_enable_cfs = true;
+    let Some(mut fixture) = Fixture::new("cgroups/cpu", change) else {
+        return;
+    };
+    let mut config = fixture.config("while :; do :; done");
+    config.limits = Limits {
+        cpus: Some(0.2),
+        ..Limits::default()
+    };
+    let begin = Instant::now();
+    let long_enough = |_: &ResourceStatistics| begin.elapsed() > Duration::from_secs(2);
+    let usage = fixture.run(&config, long_enough).await.usage;
+    let used = usage.cpus_user_time_secs.unwrap() + usage.cpus_system_time_secs.unwrap();
+    let most = 0.2 * begin.elapsed().as_secs_f64() + 0.1;
+    assert!(used <= most, "{used} s of CPU time, {most} s allowed");
+    assert!(usage.cpus_nr_throttled.unwrap() > 0);
+    assert!((usage.cpus_limit.unwrap() - 0.2).abs() < 0.01);
+}
+
+async fn a_fork_bomb_is_contained_and_ends_with_its_container() {
+    for isolation in [
+        "cgroups/pids",
+        "cgroups/pids,namespaces/pid,filesystem/linux",
+    ] {
+        let change = |config: &mut IsolationConfig| config.pids_limit = Some(30);
+        let Some(mut fixture) = Fixture::new(isolation, change) else {
+            return;
+        };
+        let script =
+            "bomb() { sleep 98811 | bomb | bomb & wait; }; bomb 2>/dev/null & exec sleep 98811";
+        let config = fixture.config(script);
+        let most = AtomicU32::new(0);
+        let begin = Instant::now();
+        let outcome = fixture.run(&config, |usage| {
+            most.fetch_max(usage.threads.unwrap_or(0), Ordering::Relaxed);
+            begin.elapsed() > Duration::from_secs(1)
+        });
+        let outcome = outcome.await;
+        assert_eq!(outcome.status, libc::SIGKILL);
+        let most = most.into_inner();
+        assert!((10..=30).contains(&most), "{most} processes, 30 allowed");
+        assert!(!runs(&["sleep", "98811"]), "something of the bomb is left");
+    }
+}
+
+async fn other_processes_are_not_seen() {
+    let Some(mut fixture) = Fixture::new("namespaces/pid,filesystem/linux", |_| ()) else {
+        return;
+    };
+    let config = fixture.config("echo /proc/[0-9]*; kill -0 12345678 2>/dev/null || echo alone");
+    let output = fixture.output(&config).await;
+    // The init and the shell.
+    assert_eq!(output, "/proc/1 /proc/2\nalone\n");
+
+    let mut shared = config.clone();
+    shared.container = Some(linux_info(|linux| linux.share_pid_namespace = Some(true)));
+    let output = fixture.output(&shared).await;
+    assert!(output.split(' ').count() > 2, "{output}");
+}
+
+async fn capabilities_not_given_cannot_be_used() {
+    let one = CapabilityInfo {
+        capabilities: vec![capability_info::Capability::Chown.into()],
+    };
+    let change = |config: &mut IsolationConfig| config.effective_capabilities = Some(one);
+    let Some(mut fixture) = Fixture::new("linux/capabilities,linux/nnp", change) else {
+        return;
+    };
+    let script = "grep -E 'Cap(Eff|Bnd|Amb)|NoNew' /proc/self/status | tr -s '\\t\\n' ' '; \
+                  touch f; chown 1:1 f && echo chowned; \
+                  mknod d c 1 3 2>/dev/null || echo no mknod; \
+                  chroot / true 2>/dev/null || echo no chroot";
+    let output = fixture.output(&fixture.config(script)).await;
+    let bits = "0000000000000001";
+    let sets = format!("CapEff: {bits} CapBnd: {bits} CapAmb: {bits} NoNewPrivs: 1 ");
+    assert_eq!(output, format!("{sets}chowned\nno mknod\nno chroot\n"));
+
+    // A user keeps what was given, and nothing more.
+    let mut config = fixture.config("id -u; grep CapEff /proc/self/status | cut -f2");
+    config.user = Some("65534".into());
+    assert_eq!(fixture.output(&config).await, format!("65534\n{bits}\n"));
+}
+
+async fn system_calls_are_filtered() {
+    let Some(mut fixture) = Fixture::new("linux/seccomp", |_| ()) else {
+        return;
+    };
+    let script = "grep 'Seccomp:' /proc/self/status | cut -f2; \
+                  (echo child) ; unshare -m true 2>/dev/null || echo refused";
+    let mut config = fixture.config(script);
+    assert_eq!(fixture.output(&config).await, "2\nchild\nrefused\n");
+    config.container = Some(linux_info(|linux| {
+        linux.seccomp = Some(SeccompInfo {
+            unconfined: Some(true),
+            ..SeccompInfo::default()
+        });
+    }));
+    assert_eq!(fixture.output(&config).await, "0\nchild\n");
+}
+
+async fn devices_not_allowed_cannot_be_opened() {
+    let Some(mut fixture) = Fixture::new("cgroups/devices", |_| ()) else {
+        return;
+    };
+    let script = "head -c 1 /dev/zero | wc -c; mknod kmsg c 1 11; head -c 1 kmsg 2>&1 | tail -c 24";
+    let output = fixture.output(&fixture.config(script)).await;
+    assert_eq!(output, "1\nOperation not permitted\n");
+}
+
+async fn daemons_die_with_their_container() {
+    let cgroups = Cgroups::discover("mesos".as_ref()).unwrap();
+    let mut isolations = vec!["posix/cpu", "namespaces/pid,filesystem/linux"];
+    if cgroups.has("memory") {
+        isolations.extend(["cgroups/mem", "cgroups/mem,namespaces/pid,filesystem/linux"]);
+    }
+    for isolation in isolations {
+        let Some(mut fixture) = Fixture::new(isolation, |_| ()) else {
+            return;
+        };
+        let script = "(setsid sleep 98821 > /dev/null 2>&1 &); sleep 0.1; echo done";
+        let output = fixture.output(&fixture.config(script)).await;
+        assert_eq!(output, "done\n", "{isolation}");
+        assert!(
+            !runs(&["sleep", "98821"]),
+            "{isolation}: the daemon is left"
+        );
+    }
+}
+
+async fn an_image_is_all_a_container_sees() {
+    let isolation = "filesystem/linux,namespaces/pid,namespaces/ipc,linux/seccomp";
+    let Some(mut fixture) = Fixture::new(isolation, |_| ()) else {
+        return;
+    };
+    let rootfs = fixture.folder.path().join("rootfs");
+    std::fs::create_dir_all(rootfs.join("etc")).unwrap();
+    let volumes = ["/usr", "/bin", "/lib", "/lib64"]
+        .into_iter()
+        .filter(|f| Path::new(f).exists());
+    let volume = |path: &str, mode: Mode| Volume {
+        container_path: path.to_owned(),
+        host_path: Some(path.to_owned()),
+        mode: mode.into(),
+        ..Volume::default()
+    };
+    let data = Volume {
+        host_path: Some("kept".into()),
+        ..volume("data", Mode::Rw)
+    };
+    let volumes = volumes
+        .map(|path| volume(path, Mode::Ro))
+        .chain([data])
+        .collect();
+    let script = "ls / | tr '\\n' ' '; pwd; echo $MESOS_SANDBOX; echo x > data/file; \
+                  touch /usr/x 2>/dev/null || echo read-only; ls /dev | tr '\\n' ' '; \
+                  cat /proc/kcore 2>/dev/null | wc -c; echo 1 > /proc/sys/kernel/panic || echo refused";
+    let mut config = fixture.config(script);
+    config.container = Some(ContainerInfo {
+        volumes,
+        ..ContainerInfo::default()
+    });
+    config.rootfs = Some(rootfs);
+    config
+        .environment
+        .push(("MESOS_SANDBOX".into(), "wrong".into()));
+    let output = fixture.output(&config).await;
+    let lines: Vec<_> = output.lines().collect();
+    let sandbox = "/mnt/mesos/sandbox";
+    assert!(
+        lines[0].contains("etc") && lines[0].contains("proc"),
+        "{output}"
+    );
+    assert!(
+        !lines[0].contains("home") && lines[0].ends_with(sandbox),
+        "{output}"
+    );
+    assert_eq!(lines[1..3], [sandbox, "read-only"], "{output}");
+    assert!(
+        lines[3].starts_with("fd full mqueue null ptmx pts random shm stderr"),
+        "{output}"
+    );
+    assert!(
+        lines[3].ends_with("zero 0") && lines[4..].concat().ends_with("refused"),
+        "{output}"
+    );
+    let written = std::fs::read_to_string(config.sandbox.join("kept/file")).unwrap();
+    assert_eq!(written, "x\n");
+}
