@@ -4,7 +4,6 @@ use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use dcos_launcher::Scope;
 use dcos_proto::mesos::task_status::Reason;
