@@ -19,6 +19,7 @@
 //!
 //! Source: Mesos 1.11 `src/slave/slave.cpp`; departures are named where they are.
 
+mod checks;
 mod config;
 mod containers;
 mod core;
@@ -36,6 +37,7 @@ mod status;
 mod streams;
 mod tasks;
 mod updates;
+mod view;
 mod words;
 
 #[cfg(test)]
@@ -46,4 +48,5 @@ pub use core::Agent;
 pub use gc::Age;
 pub use records::{ExecutorKey, ExecutorState};
 pub use shell::{AgentError, run};
+pub use view::{ExecutorView, FrameworkView, View};
 pub use words::{Action, FromMaster, Input, Settings, ToMaster};

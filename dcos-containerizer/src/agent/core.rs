@@ -1,6 +1,7 @@
 //! The outer shape of the agent's state machine.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::{Time, earliest};
@@ -141,6 +142,28 @@ impl Agent {
             executor.connected,
             executor.hosted.is_some(),
         ))
+    }
+
+    /// What a container nested in an executor's inherits: sandbox, environment, user.
+    pub(super) fn host_of(
+        &self,
+        root: &ContainerId,
+    ) -> Option<(PathBuf, BTreeMap<String, String>, Option<String>)> {
+        let executor = self.executor(self.by_container.get(&root.value)?)?;
+        let config = self.executor_container(executor);
+        Some((executor.directory.clone(), config.environment, config.user))
+    }
+
+    /// Whether a container is an executor's or a task's.
+    pub(super) fn owns(&self, container: &ContainerId) -> bool {
+        let executor = self.by_container.get(&container.root_id().value);
+        executor
+            .and_then(|key| self.executor(key))
+            .is_some_and(|executor| {
+                let mut tasks = executor.tasks.values();
+                executor.container == *container
+                    || tasks.any(|task| task.container.as_ref() == Some(container))
+            })
     }
 
     /// Every container of an executor or task that has not been forgotten.

@@ -2,7 +2,12 @@
 //!
 //! Every path is served bare and below `/slave(1)`, as libprocess routes it.
 
+mod containers;
 mod executors;
+mod metrics;
+mod nested;
+mod operator;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,13 +16,16 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
-use dcos_wire::reply;
+use dcos_core::time::Time;
+use dcos_wire::{Refusal, reply};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::config::Config;
 use super::handle::Handle;
-use super::shell::{ACTOR, VERSION};
+use super::shell::{ACTOR, VERSION, now};
+use super::view::View;
+use crate::containerizer::Containerizer;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
@@ -27,6 +35,8 @@ pub(super) struct Context(Arc<Shared>);
 pub(super) struct Shared {
     pub(super) handle: Handle,
     pub(super) flags: BTreeMap<String, String>,
+    pub(super) containerizer: Arc<dyn Containerizer>,
+    pub(super) started: Time,
     /// Who watches the event streams of executors.
     pub(super) streams: TaskTracker,
 }
@@ -40,25 +50,43 @@ impl std::ops::Deref for Context {
 }
 
 impl Context {
-    pub(super) fn new(handle: Handle, config: &Config) -> Self {
+    pub(super) fn new(
+        handle: Handle,
+        config: &Config,
+        containerizer: Arc<dyn Containerizer>,
+    ) -> Self {
         Self(Arc::new(Shared {
             handle,
             flags: config.flags.clone(),
+            containerizer,
+            started: now(),
             streams: TaskTracker::new(),
         }))
+    }
+
+    /// The agent as it is now.
+    pub(super) async fn view(&self) -> Result<View, Refusal> {
+        let view = self.handle.ask(super::core::Agent::view).await;
+        view.ok_or_else(|| Refusal::unavailable("The agent is stopping"))
     }
 }
 
 pub(super) fn router(context: Context) -> Router {
     let routes = Router::new()
         .route("/api/v1/executor", post(executors::executor))
+        .route("/api/v1", post(operator::api))
+        .route("/state", get(state::state))
+        .route("/containers", get(containers::containers))
+        .route("/monitor/statistics", get(containers::statistics))
         .route("/health", get(health))
-        .route("/version", get(version))
         .route("/flags", get(flags));
     let own = format!("/{ACTOR}");
     Router::new()
         .nest(&own, routes.clone())
         .merge(routes)
+        .route("/version", get(version))
+        .route("/metrics/snapshot", get(metrics::snapshot))
+        .fallback(async || reply::text(http::StatusCode::NOT_FOUND, "404 Not Found."))
         .with_state(context)
 }
 

@@ -254,7 +254,8 @@ impl TaskRecord {
             name: info.name.clone(),
             task_id: info.task_id.clone(),
             framework_id: key.framework,
-            executor_id: Some(key.executor),
+            // Those that the agent made for a command are nobody's business.
+            executor_id: (!executor.hosts(HostedKind::Command)).then_some(key.executor),
             agent_id: info.agent_id.clone(),
             state: self.state().into(),
             resources: info.resources.clone(),

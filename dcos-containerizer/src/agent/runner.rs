@@ -10,6 +10,7 @@ use dcos_proto::mesos::{ContainerId, ContainerStatus};
 use dcos_wire::libprocess::{Actor, Upid};
 use tokio_util::task::TaskTracker;
 
+use super::checks;
 use super::handle::Handle;
 use super::streams::EventStreams;
 use super::words::{Action, Input};
@@ -98,7 +99,8 @@ impl Runner {
                 });
             }
             Action::StartChecks(id, task, config) => {
-                let _ = (id, task, config);
+                let checks = checks::run(containerizer, handle, id, *task, *config);
+                self.tasks.spawn(checks);
             }
             Action::Delete(paths) => self.delete(paths),
             Action::Write(_) | Action::Stop { .. } => {

@@ -128,7 +128,11 @@ pub async fn run(
     let (inbox, work) = mpsc::channel(INBOX);
     let handle = Handle::new(inbox);
     let stop = cancel.child_token();
-    let routes = http::router(http::Context::new(handle.clone(), &config));
+    let routes = http::router(http::Context::new(
+        handle.clone(),
+        &config,
+        Arc::clone(&containerizer),
+    ));
     let service = messenger.wrap(routes);
     let server = tokio::spawn(Server::new(service).serve(listener, stop.clone()));
     let runner = Runner::new(containerizer, handle, config.work_dir.clone());

@@ -11,8 +11,11 @@ use dcos_proto::internal::{
     ExecutorToFrameworkMessage, ReconcileTasksMessage, StatusUpdate,
     StatusUpdateAcknowledgementMessage, StatusUpdateMessage,
 };
+use dcos_proto::mesos::network_info::{IpAddress, Protocol};
 use dcos_proto::mesos::task_status::{Reason, Source};
-use dcos_proto::mesos::{ContainerStatus, FrameworkInfo, TaskId, TaskState, TaskStatus};
+use dcos_proto::mesos::{
+    ContainerStatus, FrameworkInfo, NetworkInfo, TaskId, TaskState, TaskStatus,
+};
 
 use super::core::{Agent, event};
 use super::records::{ExecutorKey, dropped_state};
@@ -112,6 +115,7 @@ impl Agent {
         status.agent_id.clone_from(&self.info.id);
         status.executor_id = Some(key.executor.clone());
         self.mark_drained(&mut status);
+        self.add_address(&mut status);
         let update = StatusUpdate {
             framework_id: key.framework.clone(),
             executor_id: Some(key.executor.clone()),
@@ -147,6 +151,33 @@ impl Agent {
         }
         if ended {
             self.resize(key);
+        }
+    }
+
+    /// A container without a network of its own is reached at the agent's address.
+    fn add_address(&self, status: &mut TaskStatus) {
+        if let Some(container) = &mut status.container_status
+            && container.network_infos.is_empty()
+        {
+            let ip = self
+                .settings
+                .endpoint
+                .rsplit_once(':')
+                .map_or("", |(ip, _)| ip);
+            let ip = ip.trim_matches(['[', ']']);
+            let protocol = if ip.contains(':') {
+                Protocol::IPv6
+            } else {
+                Protocol::IPv4
+            };
+            let address = IpAddress {
+                protocol: Some(protocol.into()),
+                ip_address: Some(ip.to_owned()),
+            };
+            container.network_infos.push(NetworkInfo {
+                ip_addresses: vec![address],
+                ..NetworkInfo::default()
+            });
         }
     }
 

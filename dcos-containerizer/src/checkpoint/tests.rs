@@ -1,1 +1,188 @@
+//! What is written is read back; what a crash leaves is mended or told.
 
+use std::fs;
+
+use dcos_proto::internal::{StatusUpdate, StatusUpdateRecord, status_update_record};
+use dcos_proto::mesos::{TaskState, TaskStatus};
+
+use super::*;
+
+fn run() -> Run {
+    Run {
+        framework: "f".into(),
+        executor: "e".into(),
+        container: ContainerId::root("c1"),
+    }
+}
+
+fn agent() -> AgentInfo {
+    AgentInfo {
+        hostname: "node".to_owned(),
+        port: Some(5051),
+        id: Some("a1".into()),
+        ..AgentInfo::default()
+    }
+}
+
+fn update(number: u8) -> StatusUpdateRecord {
+    StatusUpdateRecord {
+        r#type: status_update_record::Type::Update.into(),
+        update: Some(StatusUpdate {
+            framework_id: "f".into(),
+            status: TaskStatus {
+                task_id: "t".into(),
+                state: TaskState::TaskRunning.into(),
+                ..TaskStatus::default()
+            },
+            uuid: Some(vec![number; 16]),
+            ..StatusUpdate::default()
+        }),
+        uuid: None,
+    }
+}
+
+fn everything() -> Vec<Write> {
+    let framework = FrameworkInfo {
+        id: Some("f".into()),
+        name: "x".to_owned(),
+        ..FrameworkInfo::default()
+    };
+    let executor = ExecutorInfo {
+        executor_id: "e".into(),
+        ..ExecutorInfo::default()
+    };
+    let task = TaskCheckpoint {
+        task: TaskInfo {
+            task_id: "t".into(),
+            ..TaskInfo::default()
+        },
+        container: Some(ContainerId::root("c1").child("n")),
+        group: 3,
+    };
+    vec![
+        Write::Agent(agent()),
+        Write::Framework(framework, Some("scheduler@1.2.3.4:5".to_owned())),
+        Write::Executor(run(), executor, Some(HostedKind::Default)),
+        Write::Task(run(), Box::new(task)),
+        Write::Update(run(), "t".into(), Box::new(update(1))),
+        Write::Update(run(), "t".into(), Box::new(update(2))),
+    ]
+}
+
+fn read(work_dir: &std::path::Path) -> Result<State, CheckpointError> {
+    Store::open(work_dir).unwrap().read("boot")
+}
+
+fn updates_log(work_dir: &std::path::Path) -> std::path::PathBuf {
+    paths::task(work_dir, &"a1".into(), &run(), &"t".into()).join("task.updates")
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    assert!(store.read("boot").unwrap().agent.is_none());
+    store.apply(&everything()).unwrap();
+
+    let state = read(work_dir.path()).unwrap();
+    assert_eq!(state.agent, Some(agent()));
+    assert!(!state.rebooted);
+    let framework = &state.frameworks[&"f".into()];
+    assert_eq!(framework.pid.as_deref(), Some("scheduler@1.2.3.4:5"));
+    let executor = &framework.executors[0];
+    assert_eq!(executor.hosted, Some(HostedKind::Default));
+    let task = &executor.runs[0].tasks[0];
+    assert_eq!(task.checkpoint.group, 3);
+    assert_eq!(
+        task.checkpoint.container,
+        Some(ContainerId::root("c1").child("n"))
+    );
+    assert_eq!(task.updates, [update(1), update(2)]);
+    assert_eq!(
+        state.containers(),
+        BTreeSet::from([ContainerId::root("c1")])
+    );
+
+    store.apply(&[Write::Sentinel(run())]).unwrap();
+    let state = read(work_dir.path()).unwrap();
+    assert!(state.containers().is_empty());
+    assert!(
+        Store::open(work_dir.path())
+            .unwrap()
+            .read("other boot")
+            .unwrap()
+            .rebooted
+    );
+}
+
+#[test]
+fn a_torn_update_is_cut_off_and_the_log_goes_on() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    let log = updates_log(work_dir.path());
+    let whole = fs::read(&log).unwrap();
+    fs::write(&log, &whole[..whole.len() - 5]).unwrap();
+
+    let updates = |state: State| {
+        state.frameworks[&"f".into()].executors[0].runs[0].tasks[0]
+            .updates
+            .clone()
+    };
+    assert_eq!(updates(read(work_dir.path()).unwrap()), [update(1)]);
+    store
+        .apply(&[Write::Update(run(), "t".into(), Box::new(update(3)))])
+        .unwrap();
+    assert_eq!(
+        updates(read(work_dir.path()).unwrap()),
+        [update(1), update(3)]
+    );
+}
+
+#[test]
+fn damage_is_told_with_its_place() {
+    let work_dir = tempfile::tempdir().unwrap();
+    Store::open(work_dir.path())
+        .unwrap()
+        .apply(&everything())
+        .unwrap();
+    let info = work_dir.path().join("meta/slaves/a1/slave.info");
+    let text = fs::read_to_string(&info).unwrap().replace("node", "mode");
+    fs::write(&info, text).unwrap();
+    let error = read(work_dir.path()).unwrap_err();
+    let CheckpointError::Damaged { path, source } = error else {
+        panic!("{error}")
+    };
+    assert_eq!((path, source), (info, FormatError::Checksum));
+}
+
+#[test]
+fn a_forgotten_agent_leaves_its_files() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    store.forget().unwrap();
+    assert!(read(work_dir.path()).unwrap().agent.is_none());
+    assert!(updates_log(work_dir.path()).exists());
+}
+
+#[test]
+fn the_last_deleted_run_takes_its_executor_and_framework_along() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    let meta = paths::run(work_dir.path(), &"a1".into(), &run());
+    store.delete(&meta).unwrap();
+    let agent = work_dir.path().join("meta/slaves/a1");
+    assert!(!agent.join("frameworks/f").exists());
+    assert!(agent.join("slave.info").exists());
+    assert_eq!(read(work_dir.path()).unwrap().agent, Some(self::agent()));
+}
+
+#[test]
+fn nothing_is_kept_for_nobody() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    let refused = store.apply(&[Write::Sentinel(run())]);
+    assert!(matches!(refused, Err(CheckpointError::NoAgent)));
+}

@@ -1,0 +1,227 @@
+//! The v1 operator API: `POST /api/v1`.
+//!
+//! Source: Mesos 1.11 `Http::api` (`src/slave/http.cpp`), `src/slave/validation.cpp`.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use dcos_proto::agent::response::{self, get_executors, get_frameworks};
+use dcos_proto::agent::{Call, Response as Answer, call};
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::mesos::{ContainerId, Flag, Metric, VersionInfo};
+use dcos_wire::{MediaType, Refusal, reply};
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::{Context, containers, metrics, nested};
+use crate::agent::shell::VERSION;
+use crate::agent::view::{ExecutorView, FrameworkView, View};
+
+pub(super) async fn api(
+    State(context): State<Context>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    answer(&context, &headers, &body)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<Response, Refusal> {
+    let call: Call = MediaType::of_content(headers)?.decode(body)?;
+    let media = MediaType::of_answer(headers)?;
+    let kind = call.r#type();
+    let mut answer = Answer::default();
+    match kind {
+        call::Type::Unknown => {
+            return Err(invalid("Expecting 'type' to be present"));
+        }
+        call::Type::GetHealth => {
+            answer.set_type(response::Type::GetHealth);
+            answer.get_health = Some(response::GetHealth { healthy: true });
+        }
+        call::Type::GetFlags => {
+            answer.set_type(response::Type::GetFlags);
+            let flag = |(name, value): (&String, &String)| Flag {
+                name: name.clone(),
+                value: Some(value.clone()),
+            };
+            let flags = context.flags.iter().map(flag).collect();
+            answer.get_flags = Some(response::GetFlags { flags });
+        }
+        call::Type::GetVersion => {
+            answer.set_type(response::Type::GetVersion);
+            let version_info = VersionInfo {
+                version: VERSION.to_owned(),
+                ..VersionInfo::default()
+            };
+            answer.get_version = Some(response::GetVersion { version_info });
+        }
+        call::Type::GetMetrics => {
+            answer.set_type(response::Type::GetMetrics);
+            let all = metrics::all(context).await?.into_iter();
+            let metrics = all
+                .map(|(name, value)| Metric {
+                    name,
+                    value: Some(value),
+                })
+                .collect();
+            answer.get_metrics = Some(response::GetMetrics { metrics });
+        }
+        call::Type::GetLoggingLevel => {
+            answer.set_type(response::Type::GetLoggingLevel);
+            answer.get_logging_level = Some(response::GetLoggingLevel { level: 0 });
+        }
+        call::Type::GetState => {
+            answer.set_type(response::Type::GetState);
+            let view = context.view().await?;
+            answer.get_state = Some(response::GetState {
+                get_tasks: Some(tasks(&view)),
+                get_executors: Some(executors(&view)),
+                get_frameworks: Some(frameworks(&view)),
+            });
+        }
+        call::Type::GetTasks => {
+            answer.set_type(response::Type::GetTasks);
+            answer.get_tasks = Some(tasks(&context.view().await?));
+        }
+        call::Type::GetExecutors => {
+            answer.set_type(response::Type::GetExecutors);
+            answer.get_executors = Some(executors(&context.view().await?));
+        }
+        call::Type::GetFrameworks => {
+            answer.set_type(response::Type::GetFrameworks);
+            answer.get_frameworks = Some(frameworks(&context.view().await?));
+        }
+        call::Type::GetAgent => {
+            answer.set_type(response::Type::GetAgent);
+            let view = context.view().await?;
+            answer.get_agent = Some(response::GetAgent {
+                agent_info: Some(view.info),
+                drain_config: view.drain.map(|(config, _)| config),
+                estimated_drain_start_time: view.drain.map(|(_, since)| since),
+            });
+        }
+        call::Type::GetContainers => {
+            answer.set_type(response::Type::GetContainers);
+            let nested = call
+                .get_containers
+                .is_some_and(|wanted| wanted.show_nested());
+            let found = containers::found(context, nested).await?;
+            let containers: Vec<_> = found.into_iter().map(|found| found.container).collect();
+            if !containers.is_empty() {
+                answer.get_containers = Some(response::GetContainers { containers });
+            }
+        }
+        call::Type::GetOperations => {
+            answer.set_type(response::Type::GetOperations);
+            answer.get_operations = Some(response::GetOperations::default());
+        }
+        call::Type::GetResourceProviders => {
+            answer.set_type(response::Type::GetResourceProviders);
+            answer.get_resource_providers = Some(response::GetResourceProviders::default());
+        }
+        _ => return nested::answer(context, call, media).await,
+    }
+    Ok(respond(media, &answer))
+}
+
+pub(super) fn respond(media: MediaType, answer: &Answer) -> Response {
+    match media {
+        MediaType::Protobuf => reply::message(media, media.encode(answer)),
+        MediaType::Json => {
+            let mut value = json::to_value(answer, Dialect::V1);
+            show_empty_lists(&mut value);
+            reply::message(media, value.to_string())
+        }
+    }
+}
+
+/// Where the original writes empty lists instead of leaving them out.
+const LISTS: [(&str, &[&str]); 3] = [
+    ("get_executors", &["executors", "completed_executors"]),
+    ("get_frameworks", &["frameworks", "completed_frameworks"]),
+    (
+        "get_tasks",
+        &[
+            "pending_tasks",
+            "queued_tasks",
+            "launched_tasks",
+            "terminated_tasks",
+            "completed_tasks",
+        ],
+    ),
+];
+
+fn show_empty_lists(answer: &mut Value) {
+    if answer.get("get_state").is_some() {
+        show_empty_lists(&mut answer["get_state"]);
+    }
+    for (name, lists) in LISTS {
+        if let Some(Value::Object(object)) = answer.get_mut(name) {
+            for list in lists {
+                object
+                    .entry(*list)
+                    .or_insert_with(|| Value::Array(Vec::new()));
+            }
+        }
+    }
+}
+
+pub(super) fn invalid(text: &str) -> Refusal {
+    Refusal::bad_request(format!("Failed to validate agent::Call: {text}"))
+}
+
+/// How an operator writes a container's id.
+pub(super) fn shown(id: &ContainerId) -> String {
+    id.to_string()
+}
+
+fn tasks(view: &View) -> response::GetTasks {
+    let mut all = response::GetTasks::default();
+    for executor in every_executor(view) {
+        all.queued_tasks.extend(executor.queued.clone());
+        all.launched_tasks.extend(executor.launched.clone());
+        all.terminated_tasks.extend(executor.terminated.clone());
+        all.completed_tasks.extend(executor.completed.clone());
+    }
+    all
+}
+
+fn executors(view: &View) -> response::GetExecutors {
+    let shown = |executor: &ExecutorView| get_executors::Executor {
+        executor_info: executor.info.clone(),
+    };
+    let live = view
+        .frameworks
+        .iter()
+        .flat_map(|framework| &framework.executors);
+    let ended = every_framework(view).flat_map(|framework| &framework.completed_executors);
+    response::GetExecutors {
+        executors: live.map(shown).collect(),
+        completed_executors: ended.map(shown).collect(),
+    }
+}
+
+fn frameworks(view: &View) -> response::GetFrameworks {
+    let shown = |framework: &FrameworkView| get_frameworks::Framework {
+        framework_info: framework.info.clone(),
+    };
+    response::GetFrameworks {
+        frameworks: view.frameworks.iter().map(shown).collect(),
+        completed_frameworks: view.completed_frameworks.iter().map(shown).collect(),
+    }
+}
+
+fn every_framework(view: &View) -> impl Iterator<Item = &FrameworkView> {
+    view.frameworks.iter().chain(&view.completed_frameworks)
+}
+
+fn every_executor(view: &View) -> impl Iterator<Item = &ExecutorView> {
+    every_framework(view).flat_map(|framework| {
+        framework
+            .executors
+            .iter()
+            .chain(&framework.completed_executors)
+    })
+}
