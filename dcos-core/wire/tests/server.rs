@@ -284,3 +284,33 @@ async fn connections_beyond_the_limit_wait_their_turn() {
     server.still_serves().await;
     drop(silent);
 }
+
+#[tokio::test]
+async fn noise_costs_nothing_but_its_own_connection() {
+    let server = Running::start(impatient()).await;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        // xorshift64: the noise is the same in each run.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let starts: [&[u8]; 5] = [
+        b"",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /master/x HTTP/1.1\r\nLibprocess-From: a@1.1.1.1:1\r\nContent-Length: 9\r\n\r\n",
+    ];
+    for round in 0..200 {
+        let mut noise = starts[round % starts.len()].to_vec();
+        for _ in 0..next() % 300 {
+            noise.push(next().to_le_bytes()[3]);
+        }
+        let mut stream = TcpStream::connect(&server.address).await.unwrap();
+        // The server may close before it has taken everything.
+        let _ = stream.write_all(&noise).await;
+    }
+    server.still_serves().await;
+}
