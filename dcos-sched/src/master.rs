@@ -56,3 +56,6 @@ pub use snapshot::Snapshot;
 /// The version of Mesos whose protocols this master speaks, and which it says it is: clients
 /// decide by it what they may use.
 pub const VERSION: &str = "1.11.0";
+
+#[cfg(test)]
+mod tests;
