@@ -108,7 +108,7 @@ async fn the_leader_is_found_and_calls_go_straight_there() {
         drop(standby_running);
         let revive = call(call::Type::Revive);
         transport.call("stream-1", revive.clone()).await.unwrap();
-        assert_eq!(*leader.calls.lock().unwrap(), [revive.clone()]);
+        assert_eq!(*leader.calls.lock().unwrap(), std::slice::from_ref(&revive));
         let error = transport.call("stream-0", revive).await.unwrap_err();
         assert!(
             matches!(&error, TransportError::Refused { status: 400, reason } if reason.contains("wrong")),
