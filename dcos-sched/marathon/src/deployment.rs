@@ -170,7 +170,7 @@ fn steps(
 
 fn change(
     old: Option<&Arc<App>>,
-    new: &App,
+    new: &Arc<App>,
     kill: Option<&BTreeSet<InstanceId>>,
 ) -> Option<ActionKind> {
     let scale = |kill: Option<&BTreeSet<InstanceId>>| ActionKind::Scale {
@@ -180,7 +180,7 @@ fn change(
     let Some(old) = old else {
         return Some(scale(None));
     };
-    if std::ptr::eq(&**old, new) && kill.is_none_or(BTreeSet::is_empty) {
+    if Arc::ptr_eq(old, new) && kill.is_none_or(BTreeSet::is_empty) {
         return None;
     }
     let same_config = old.config_version() == new.config_version();

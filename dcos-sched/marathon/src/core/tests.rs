@@ -1,5 +1,6 @@
 //! The core against a small Mesos that does what it is told, in memory and without time.
 
+mod chaos;
 mod harness;
 
 use harness::{Harness, app};

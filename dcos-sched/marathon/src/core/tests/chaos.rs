@@ -1,0 +1,173 @@
+//! Users, agents and crashes at random; then quiet, and everything must be as the users want it.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::*;
+use super::harness::{Harness, app};
+
+const APPS: [&str; 4] = ["/a", "/b", "/g/c", "/g/d"];
+
+#[derive(Clone, Debug)]
+enum Move {
+    /// Creates or changes an app: number of instances, which command, how to upgrade, on what it depends.
+    Put(usize, u32, u8, u8, Option<usize>),
+    Delete(usize),
+    Restart(usize),
+    /// Cancels the nth deployment, by force or not.
+    Cancel(usize, bool),
+    KillOne(usize),
+    KillAndScale(usize),
+    Fail,
+    Lose,
+    Find,
+    Crash,
+    /// So many things happen in the world.
+    Go(usize),
+    Wait(u64),
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let which = 0..APPS.len();
+    prop_oneof![
+        4 => (which.clone(), 0..6_u32, 0..3_u8, 0..4_u8, prop::option::of(which.clone()))
+            .prop_map(|(a, n, c, s, d)| Move::Put(a, n, c, s, d)),
+        1 => which.clone().prop_map(Move::Delete),
+        1 => which.clone().prop_map(Move::Restart),
+        1 => (0..4_usize, any::<bool>()).prop_map(|(n, force)| Move::Cancel(n, force)),
+        1 => which.clone().prop_map(Move::KillOne),
+        1 => which.prop_map(Move::KillAndScale),
+        1 => Just(Move::Fail),
+        1 => Just(Move::Lose),
+        1 => Just(Move::Find),
+        2 => Just(Move::Crash),
+        6 => (1..12_usize).prop_map(Move::Go),
+        1 => (1..400_u64).prop_map(Move::Wait),
+    ]
+}
+
+fn put(
+    h: &mut Harness,
+    which: usize,
+    instances: u32,
+    command: u8,
+    strategy: u8,
+    depends: Option<usize>,
+) {
+    let (min, over) = [(1.0, 1.0), (0.5, 0.0), (1.0, 0.0), (0.0, 0.5)][usize::from(strategy)];
+    let dependencies: Vec<&str> = depends
+        .filter(|on| *on < which)
+        .map(|on| APPS[on])
+        .into_iter()
+        .collect();
+    let fields = json!({
+        "instances": instances, "cmd": format!("run {command}"), "dependencies": dependencies,
+        "upgradeStrategy": {"minimumHealthCapacity": min, "maximumOverCapacity": over},
+        "unreachableStrategy": {"inactiveAfterSeconds": 60, "expungeAfterSeconds": 120},
+    });
+    let app = app(APPS[which], &fields);
+    // Cycles cannot be, and other deployments must give way.
+    h.try_change(true, |root| root.put_app(app, root.version, false))
+        .unwrap();
+}
+
+fn make(h: &mut Harness, step: &Move) {
+    match *step {
+        Move::Put(which, n, command, strategy, on) => put(h, which, n, command, strategy, on),
+        Move::Delete(which) => {
+            let id = PathId::from(APPS[which]);
+            h.try_change(true, |root| {
+                root.apps.remove(&id);
+            })
+            .unwrap();
+        }
+        Move::Restart(which) => {
+            let id = PathId::from(APPS[which]);
+            h.try_change(true, |root| {
+                if let Some(app) = root.apps.get_mut(&id).map(Arc::make_mut) {
+                    (app.version, app.version_info) = (change::RESTART, None);
+                }
+            })
+            .unwrap();
+        }
+        Move::Cancel(nth, force) => {
+            if let Some(id) = h.deployments().get(nth).cloned() {
+                h.now += Duration::from_millis(5);
+                h.core.cancel(h.now, &id, force).unwrap();
+                h.flush();
+            }
+        }
+        Move::KillOne(which) => {
+            let ids = h
+                .core
+                .instances_of(&APPS[which].into())
+                .map(|i| i.id.clone())
+                .take(1)
+                .collect();
+            h.core.kill(h.now, &ids);
+            h.flush();
+        }
+        Move::KillAndScale(which) => {
+            let id = PathId::from(APPS[which]);
+            let ids = h
+                .core
+                .instances_of(&id)
+                .map(|i| i.id.clone())
+                .take(1)
+                .collect();
+            if h.core.root.app(&id).is_some() {
+                h.core
+                    .kill_and_scale(h.now, &Kill::from([(id, ids)]), true)
+                    .unwrap();
+                h.flush();
+            }
+        }
+        Move::Fail => h.fail_all(),
+        Move::Lose => h.lose_all(),
+        Move::Find => h.find_all(),
+        Move::Crash => h.crash(),
+        Move::Go(count) => {
+            h.run_for(count);
+        }
+        Move::Wait(seconds) => h.pass(seconds),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_users_want_comes_true(moves in prop::collection::vec(moves(), 1..40)) {
+        let mut h = Harness::new();
+        for step in &moves {
+            make(&mut h, step);
+        }
+        // Quiet: agents return, delays pass, nothing else goes wrong.
+        for _ in 0..8 {
+            h.find_all();
+            h.run();
+            h.pass(400);
+            h.run();
+        }
+        prop_assert!(h.idle(), "a deployment did not end: {:?}", h.deployments());
+        let mut wanted = 0;
+        for id in APPS {
+            let instances = h.core.root.app(&id.into()).map_or(0, |app| app.instances);
+            prop_assert_eq!(h.running(id), instances as usize, "{}", id);
+            wanted += instances as usize;
+        }
+        prop_assert_eq!(h.mesos_tasks(), wanted, "no task is forgotten");
+        // What is durable is what is known.
+        let known = (h.core.root.clone(), h.core.instances.clone(), h.core.failures.clone());
+        let rows = h.rows.clone();
+        h.crash();
+        prop_assert_eq!(&h.core.root, &known.0);
+        prop_assert_eq!(&h.core.instances, &known.1);
+        prop_assert_eq!(&h.core.failures, &known.2);
+        h.run();
+        let only_spoken_of: Vec<_> = h.rows.iter().filter(|(key, value)| rows.get(*key) != Some(value)).collect();
+        prop_assert!(only_spoken_of.is_empty(), "a quiet restart changes nothing: {only_spoken_of:?}");
+    }
+}
