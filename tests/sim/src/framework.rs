@@ -14,6 +14,8 @@ use dcos_proto::mesos::{
 };
 use dcos_proto::scheduler::{Call, Event, call, event};
 
+use crate::party::Party;
+
 /// How often it asks what became of its tasks.
 const RECONCILE: Duration = Duration::from_secs(30);
 /// How long it waits before it subscribes again.
@@ -21,26 +23,28 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What the framework knows of one task.
 #[derive(Debug, Clone)]
-pub(crate) struct Known {
-    pub(crate) agent: AgentId,
-    pub(crate) state: TaskState,
+struct Known {
+    agent: AgentId,
+    state: TaskState,
 }
 
 /// A framework that keeps what it knows across broken connections.
 #[derive(Debug)]
 pub(crate) struct Framework {
-    pub(crate) id: Option<FrameworkId>,
+    id: Option<FrameworkId>,
     /// Its stream, while it is subscribed.
-    pub(crate) stream: Option<String>,
+    stream: Option<String>,
     /// When it subscribes again, if it is not.
     retry: Option<Time>,
     reconcile: Time,
     partition_aware: bool,
     /// How many tasks are still to be launched.
     wanted: usize,
-    pub(crate) tasks: BTreeMap<String, Known>,
+    tasks: BTreeMap<String, Known>,
+    /// The last offer of each agent since it has all it wanted: whether nothing was kept back.
+    idle_offers: BTreeMap<AgentId, Resources>,
     /// What went wrong with what it saw.
-    pub(crate) complaints: Vec<String>,
+    complaint: Option<String>,
     next: u64,
     name: String,
     seed: Seed,
@@ -57,94 +61,16 @@ impl Framework {
             partition_aware: seed.chance(0.5),
             wanted,
             tasks: BTreeMap::new(),
-            complaints: Vec::new(),
+            idle_offers: BTreeMap::new(),
+            complaint: None,
             next: 0,
             name: format!("script-{number}"),
             seed,
         }
     }
 
-    /// Whether all it wanted has been done.
-    pub(crate) fn is_content(&self) -> bool {
+    fn has_all(&self) -> bool {
         self.wanted == 0 && self.tasks.values().all(|task| is_over(task.state))
-    }
-
-    /// What it still waits for, for a failing seed's report.
-    pub(crate) fn open(&self) -> String {
-        let open = self.tasks.iter().filter(|(_, task)| !is_over(task.state));
-        let open: Vec<String> = open
-            .map(|(id, task)| format!("{id} {:?} on {}", task.state, task.agent))
-            .collect();
-        format!("{} to launch, open: [{}]", self.wanted, open.join(", "))
-    }
-
-    pub(crate) fn next_deadline(&self) -> Time {
-        self.retry.unwrap_or(Time::MAX).min(self.reconcile)
-    }
-
-    /// The connection broke.
-    pub(crate) fn disconnected(&mut self, now: Time) {
-        self.stream = None;
-        self.retry = Some(now + RETRY.mul_f64(1.0 + self.seed.unit()));
-        self.reconcile = Time::MAX;
-    }
-
-    /// A call was refused: with a status of its own the connection is of no use.
-    pub(crate) fn refused(&mut self, now: Time) {
-        if self.stream.is_none() {
-            self.retry = Some(now + RETRY);
-        }
-    }
-
-    /// What it does at its deadline.
-    pub(crate) fn tick(&mut self, now: Time) -> Vec<Call> {
-        if self.retry.is_some_and(|retry| retry.is_due(now)) {
-            // Whether the call arrives or not, it is tried again unless an answer comes.
-            self.retry = Some(now + 10 * RETRY);
-            return vec![self.subscribe()];
-        }
-        if self.reconcile.is_due(now) {
-            self.reconcile = now + RECONCILE;
-            return vec![self.reconcile_call()];
-        }
-        Vec::new()
-    }
-
-    /// The stream is open.
-    pub(crate) fn subscribed(&mut self, now: Time, stream: String) {
-        self.stream = Some(stream);
-        self.retry = None;
-        self.reconcile = now + Duration::from_secs(1);
-    }
-
-    /// Answers an event.
-    pub(crate) fn event(&mut self, event: &Arc<Event>) -> Vec<Call> {
-        match event.r#type() {
-            event::Type::Subscribed => {
-                self.id = event.subscribed.as_ref().map(|it| it.framework_id.clone());
-                Vec::new()
-            }
-            event::Type::Offers => {
-                let offers = event.offers.clone().unwrap_or_default().offers;
-                offers
-                    .into_iter()
-                    .map(|offer| self.answer(&offer))
-                    .collect()
-            }
-            event::Type::Update => {
-                let status = event.update.clone().unwrap_or_default().status;
-                self.update(status).into_iter().collect()
-            }
-            event::Type::Error => {
-                let text = event.error.as_ref().map(|error| error.message.clone());
-                self.complaints.push(format!(
-                    "the master says ERROR: {}",
-                    text.unwrap_or_default()
-                ));
-                Vec::new()
-            }
-            _ => Vec::new(),
-        }
     }
 
     fn subscribe(&self) -> Call {
@@ -186,6 +112,18 @@ impl Framework {
         }
     }
 
+    fn kill(&self, status: &TaskStatus) -> Call {
+        let kill = call::Kill {
+            task_id: status.task_id.clone(),
+            agent_id: status.agent_id.clone(),
+            ..call::Kill::default()
+        };
+        Call {
+            kill: Some(kill),
+            ..self.call(call::Type::Kill)
+        }
+    }
+
     fn reconcile_call(&self) -> Call {
         let open = self.tasks.iter().filter(|(_, task)| !is_over(task.state));
         let tasks = open.map(|(id, task)| call::reconcile::Task {
@@ -206,6 +144,12 @@ impl Framework {
             refuse_seconds: Some(refuse),
         });
         let mut left = Resources::from_messages(&offer.resources);
+        if self.has_all() {
+            self.idle_offers
+                .insert(offer.agent_id.clone(), left.unallocated());
+        } else {
+            self.idle_offers.clear();
+        }
         let most = self.seed.index(4);
         let mut tasks = Vec::new();
         let need = Resources::parse("cpus:1;mem:64")
@@ -265,16 +209,16 @@ impl Framework {
         let state = status.state();
         let id = status.task_id.value.clone();
         match self.tasks.get_mut(&id) {
-            None => self
-                .complaints
-                .push(format!("an update for {id}, which was never launched")),
+            None => {
+                self.complaint = Some(format!("an update for {id}, which was never launched"));
+            }
             Some(task) => {
                 if task.state == TaskState::TaskFinished && state != TaskState::TaskFinished {
                     // Mesos declares a task lost with its agent even if it has finished, as long
                     // as nobody acknowledged that. The agent itself must not change its mind.
                     if is_over(state) && status.uuid.is_some() {
                         let text = format!("{id} finished and then was {state:?}");
-                        self.complaints.push(text);
+                        self.complaint = Some(text);
                     }
                 } else {
                     // What was believed lost may come back (partitions heal); it is done over
@@ -305,8 +249,105 @@ impl Framework {
     }
 }
 
+impl Party for Framework {
+    fn stream(&self) -> Option<&str> {
+        self.stream.as_deref()
+    }
+
+    fn next_deadline(&self, _now: Time) -> Time {
+        self.retry.unwrap_or(Time::MAX).min(self.reconcile)
+    }
+
+    fn tick(&mut self, now: Time, _is_calm: bool) -> Vec<Call> {
+        if self.retry.is_some_and(|retry| retry.is_due(now)) {
+            // Whether the call arrives or not, it is tried again unless an answer comes.
+            self.retry = Some(now + 10 * RETRY);
+            return vec![self.subscribe()];
+        }
+        if self.reconcile.is_due(now) {
+            self.reconcile = now + RECONCILE;
+            return vec![self.reconcile_call()];
+        }
+        Vec::new()
+    }
+
+    fn subscribed(&mut self, now: Time, stream: String) {
+        self.stream = Some(stream);
+        self.retry = None;
+        self.reconcile = now + Duration::from_secs(1);
+    }
+
+    fn refused(&mut self, now: Time) {
+        if self.stream.is_none() {
+            self.retry = Some(now + RETRY);
+        }
+    }
+
+    fn disconnected(&mut self, now: Time) {
+        self.stream = None;
+        self.retry = Some(now + RETRY.mul_f64(1.0 + self.seed.unit()));
+        self.reconcile = Time::MAX;
+    }
+
+    fn crash(&mut self, now: Time) {
+        // It writes down everything, so that only its connection is lost.
+        self.disconnected(now);
+    }
+
+    fn event(&mut self, _now: Time, event: &Arc<Event>) -> Vec<Call> {
+        match event.r#type() {
+            event::Type::Subscribed => {
+                self.id = event.subscribed.as_ref().map(|it| it.framework_id.clone());
+                Vec::new()
+            }
+            event::Type::Offers => {
+                let offers = event.offers.clone().unwrap_or_default().offers;
+                offers
+                    .into_iter()
+                    .map(|offer| self.answer(&offer))
+                    .collect()
+            }
+            event::Type::Update => {
+                let status = event.update.clone().unwrap_or_default().status;
+                let doomed = status.state() == TaskState::TaskRunning && self.seed.chance(0.05);
+                let kill = doomed.then(|| self.kill(&status));
+                self.update(status).into_iter().chain(kill).collect()
+            }
+            event::Type::Error => {
+                let text = event.error.as_ref().map(|error| error.message.clone());
+                self.complaint = Some(format!(
+                    "the master says ERROR: {}",
+                    text.unwrap_or_default()
+                ));
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_content(&self, _now: Time) -> bool {
+        self.has_all()
+    }
+
+    fn idle_offer(&self, agent: &AgentId) -> Option<&Resources> {
+        self.idle_offers.get(agent)
+    }
+
+    fn complaint(&self) -> Option<&str> {
+        self.complaint.as_deref()
+    }
+
+    fn open(&self, _now: Time) -> String {
+        let open = self.tasks.iter().filter(|(_, task)| !is_over(task.state));
+        let open: Vec<String> = open
+            .map(|(id, task)| format!("{id} {:?} on {}", task.state, task.agent))
+            .collect();
+        format!("{} to launch, open: [{}]", self.wanted, open.join(", "))
+    }
+}
+
 /// Whether a framework that starts things over would do so now.
-pub(crate) fn is_over(state: TaskState) -> bool {
+fn is_over(state: TaskState) -> bool {
     matches!(
         state,
         TaskState::TaskFinished

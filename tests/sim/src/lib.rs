@@ -1,18 +1,18 @@
-//! A cluster in one thread: the cores of master, allocator and agents, and a scripted framework,
+//! A cluster in one thread: the cores of master, allocator, agents and Marathon, and scripted frameworks,
 //! under one virtual clock, with a network that delays and breaks, disks that keep what was
 //! written, and processes that are killed at any instant.
 //!
 //! ```text
 //!            calls, events                 libprocess messages
-//! Framework ◄─────────────► Leader ◄──────────────────────────► Node ── containers
-//!   (script)    stream      master core, allocator,   links      agent core, disk
-//!                           store
+//! Party ◄─────────────► Leader ◄──────────────────────────► Node ── containers
+//!  script    stream     master core, allocator,   links      agent core, disk
+//!  Marathon core, rows  store
 //! ```
 //!
 //! A [`World`] is made from a seed, which decides everything: delays, faults, how long tasks run.
 //! It runs in two parts. While there is trouble, faults happen; then they stop, and the cluster
-//! has to come to rest: every task that was asked for has ended, the framework knows it, and
-//! nothing is held by anybody. What must *never* happen is checked at every step:
+//! has to come to rest: every task that was asked for has ended and its framework knows it, every deployment
+//! has ended, nothing is held by anybody, and every node is offered as a whole again. What must *never* happen is checked at every step:
 //!
 //! 1. No resource is given twice: the containers on a node never have more than the node.
 //! 2. No task is launched twice.
@@ -29,6 +29,8 @@ mod framework;
 mod leader;
 mod network;
 mod node;
+mod party;
+mod service;
 mod world;
 
 pub use world::{Plan, Verdict, World};

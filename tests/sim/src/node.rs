@@ -13,6 +13,11 @@ use dcos_proto::mesos::{AgentInfo, ContainerId, ContainerStatus};
 
 use crate::disk::Disk;
 
+/// The command that does not end by itself; all others end after some seconds.
+pub(crate) const FOREVER: &str = "sleep infinity";
+/// How a container ends that is destroyed.
+const SIGKILL: i32 = 9;
+
 /// One node of the cluster.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -48,8 +53,8 @@ pub(crate) enum Wish {
     },
     /// Feed the agent, after a while.
     Later(Duration, Box<Input>),
-    /// End a container by itself, after a while.
-    End(Duration, ContainerId),
+    /// End a container after a while, with this wait status.
+    End(Duration, ContainerId, i32),
     /// A container was launched for this executor (for command tasks: this task).
     Launched { executor: String },
     /// The agent ended itself.
@@ -139,10 +144,11 @@ impl Node {
             }
             Action::Launch(id, config) => self.launch(id, &config, wishes),
             Action::Watch(id) => self.watch(&id, wishes),
-            Action::Signal(id, _) | Action::Destroy(id) => {
+            Action::Signal(id, signal) => {
                 let grace = Duration::from_millis(self.seed.range(1..300));
-                wishes.push(Wish::End(grace, id));
+                wishes.push(Wish::End(grace, id, signal));
             }
+            Action::Destroy(id) => wishes.push(Wish::End(Duration::from_millis(1), id, SIGKILL)),
             Action::Remove(id) => _ = self.containers.remove(&id),
             Action::Stop { fresh, .. } => wishes.push(Wish::Stopped { fresh }),
             Action::Link(_)
@@ -174,8 +180,14 @@ impl Node {
         );
         let begin = Duration::from_millis(self.seed.range(1..200));
         wishes.push(Wish::Later(begin, launched(&id)));
-        let runs = Duration::from_millis(self.seed.range(100..20_000));
-        wishes.push(Wish::End(begin + runs, id));
+        let command = config
+            .command
+            .as_ref()
+            .and_then(|command| command.value.as_deref());
+        if command != Some(FOREVER) {
+            let runs = Duration::from_millis(self.seed.range(100..20_000));
+            wishes.push(Wish::End(begin + runs, id, 0));
+        }
     }
 
     fn watch(&mut self, id: &ContainerId, wishes: &mut Vec<Wish>) {

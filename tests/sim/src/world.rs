@@ -17,6 +17,8 @@ use crate::framework::Framework;
 use crate::leader::{ADDRESS, Leader};
 use crate::network::{Network, Queue};
 use crate::node::Node;
+use crate::party::Party;
+use crate::service::Service;
 use happening::Happening;
 
 /// When the world begins; later than any timeout, so that no subtraction meets the epoch.
@@ -31,10 +33,12 @@ pub struct Plan {
     pub nodes: usize,
     /// What each has.
     pub resources: &'static str,
-    /// How many frameworks there are.
+    /// How many scripted frameworks there are.
     pub frameworks: usize,
     /// How many tasks each wants done.
     pub tasks: usize,
+    /// Whether there is a Marathon with a restless user.
+    pub marathon: bool,
     /// For how long faults happen.
     pub trouble: Duration,
     /// How long after that everything has to be at rest.
@@ -48,6 +52,7 @@ impl Default for Plan {
             resources: "cpus:4;mem:1024;disk:1024;ports:[31000-31099]",
             frameworks: 2,
             tasks: 15,
+            marathon: true,
             trouble: Duration::from_mins(2),
             patience: Duration::from_hours(1),
         }
@@ -79,7 +84,7 @@ pub struct World {
     network: Network,
     leader: Leader,
     nodes: Vec<Node>,
-    frameworks: Vec<Framework>,
+    parties: Vec<Box<dyn Party>>,
     /// Who waits for which answer.
     requests: BTreeMap<u64, usize>,
     /// Whose stream is whose, as the master sees it.
@@ -104,9 +109,7 @@ impl World {
             nodes: (0..plan.nodes)
                 .map(|at| Node::new(at, plan.resources, &seed))
                 .collect(),
-            frameworks: (0..plan.frameworks)
-                .map(|at| Framework::new(at, plan.tasks, &seed))
-                .collect(),
+            parties: parties(&plan, &seed),
             requests: BTreeMap::new(),
             streams: BTreeMap::new(),
             launches: BTreeMap::new(),
@@ -166,7 +169,10 @@ impl World {
             .nodes
             .iter()
             .filter_map(|node| node.agent.as_ref()?.next_deadline());
-        let frameworks = self.frameworks.iter().map(Framework::next_deadline);
+        let frameworks = self
+            .parties
+            .iter()
+            .map(|party| party.next_deadline(self.now));
         self.queue
             .next_time()
             .into_iter()
@@ -204,9 +210,10 @@ impl World {
                 return self.settle_node(at);
             }
         }
-        for at in 0..self.frameworks.len() {
-            if self.frameworks[at].next_deadline() <= now {
-                let calls = self.frameworks[at].tick(now);
+        for at in 0..self.parties.len() {
+            if self.parties[at].next_deadline(now) <= now {
+                let is_calm = !self.is_in_trouble();
+                let calls = self.parties[at].tick(now, is_calm);
                 return self.send_calls(at, calls);
             }
         }
@@ -274,9 +281,9 @@ impl World {
             }
             Happening::Reply { framework, reply } => match reply {
                 Reply::Subscribed { stream_id } => {
-                    self.frameworks[framework].subscribed(self.now, stream_id);
+                    self.parties[framework].subscribed(self.now, stream_id);
                 }
-                Reply::Refused { .. } => self.frameworks[framework].refused(self.now),
+                Reply::Refused { .. } => self.parties[framework].refused(self.now),
                 _ => {}
             },
             Happening::Event {
@@ -284,8 +291,8 @@ impl World {
                 stream,
                 event,
             } => {
-                if self.frameworks[framework].stream.as_ref() == Some(&stream) {
-                    let calls = self.frameworks[framework].event(&event);
+                if self.parties[framework].stream() == Some(&*stream) {
+                    let calls = self.parties[framework].event(self.now, &event);
                     self.send_calls(framework, calls);
                 }
             }
@@ -295,8 +302,8 @@ impl World {
                 }
             }
             Happening::StreamBreaks { framework, stream } => {
-                if self.frameworks[framework].stream.as_ref() == Some(&stream) {
-                    self.frameworks[framework].disconnected(self.now);
+                if self.parties[framework].stream() == Some(&*stream) {
+                    self.parties[framework].disconnected(self.now);
                 }
             }
             Happening::StartMaster => self.start_master(),
@@ -304,4 +311,14 @@ impl World {
             Happening::Fault => self.fault(),
         }
     }
+}
+
+/// The scripts, and a Marathon if there is to be one.
+fn parties(plan: &Plan, seed: &Seed) -> Vec<Box<dyn Party>> {
+    let script = |at| -> Box<dyn Party> { Box::new(Framework::new(at, plan.tasks, seed)) };
+    let mut parties: Vec<_> = (0..plan.frameworks).map(script).collect();
+    if plan.marathon {
+        parties.push(Box::new(Service::new(BEGIN, seed)));
+    }
+    parties
 }

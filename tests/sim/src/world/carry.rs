@@ -162,11 +162,11 @@ impl World {
                 self.queue
                     .at(self.now + delay, Happening::Agent { node, life, input });
             }
-            Wish::End(delay, container) => {
+            Wish::End(delay, container, status) => {
                 let happening = Happening::End {
                     node,
                     container,
-                    status: 0,
+                    status,
                 };
                 self.queue.at(self.now + delay, happening);
             }
@@ -203,10 +203,8 @@ impl World {
         let life = self.leader.life;
         for call in calls {
             let is_subscribe = call.subscribe.is_some();
-            let stream = self.frameworks[framework]
-                .stream
-                .clone()
-                .filter(|_| !is_subscribe);
+            let stream = self.parties[framework].stream().filter(|_| !is_subscribe);
+            let stream = stream.map(ToOwned::to_owned);
             if let Some(arrival) = self.network.arrival(self.now, &address, ADDRESS) {
                 let call = Box::new(call);
                 self.queue.at(

@@ -16,7 +16,7 @@ impl World {
             return;
         }
         self.faults += 1;
-        match self.seed.range(0..10) {
+        match self.seed.range(0..11) {
             0..2 => self.crash_master(),
             2..5 => {
                 let node = self.seed.index(self.nodes.len());
@@ -26,6 +26,7 @@ impl World {
                 }
             }
             5..8 => self.sever_node(),
+            8 => self.crash_party(),
             _ => self.break_stream(),
         }
         let pause = Duration::from_millis(self.seed.range(200..12_000));
@@ -68,6 +69,20 @@ impl World {
         let life = self.leader.life;
         self.queue
             .at(notice, Happening::MasterLosesNode { life, node });
+    }
+
+    /// A framework's process ends and comes back with what it wrote down.
+    pub(super) fn crash_party(&mut self) {
+        let at = self.seed.index(self.parties.len());
+        let stream = self.parties[at].stream().map(ToOwned::to_owned);
+        self.parties[at].crash(self.now);
+        if let Some(stream) = stream {
+            self.streams.remove(&stream);
+            let notice = self.now + self.network.delay();
+            let life = self.leader.life;
+            self.queue
+                .at(notice, Happening::MasterLosesStream { life, stream });
+        }
     }
 
     pub(super) fn break_stream(&mut self) {

@@ -6,7 +6,8 @@ use dcos_containerizer::agent::Agent;
 
 use super::happening::Happening;
 use super::{BEGIN, World};
-use crate::framework::Framework;
+use crate::node::Node;
+use crate::party::Party;
 
 impl World {
     /// What is wrong now and would be wrong at any time.
@@ -21,22 +22,30 @@ impl World {
         if let Some((executor, _)) = self.launches.iter().find(|(_, launches)| **launches > 1) {
             return Some(format!("{executor} was launched twice"));
         }
-        self.frameworks
+        self.parties
             .iter()
-            .find_map(|framework| framework.complaints.first().cloned())
+            .find_map(|party| party.complaint().map(ToOwned::to_owned))
     }
 
-    /// Whether all that was wanted is done and nothing is left over.
+    /// Whether all that was wanted is done, nothing is left over, and every node has been offered
+    /// as a whole since.
     pub(super) fn is_at_rest(&self) -> bool {
         !self.is_in_trouble()
-            && self.frameworks.iter().all(Framework::is_content)
-            && self.nodes.iter().all(|node| {
-                node.in_use().is_empty()
-                    && node
-                        .agent
-                        .as_ref()
-                        .is_some_and(|agent| agent.tasks().next().is_none())
-            })
+            && self.parties.iter().all(|party| party.is_content(self.now))
+            && self.nodes.iter().all(|node| self.is_idle(node))
+    }
+
+    fn is_idle(&self, node: &Node) -> bool {
+        let Some(agent) = &node.agent else {
+            return false;
+        };
+        let was_offered = |party: &dyn Party| {
+            let offer = agent.id().and_then(|id| party.idle_offer(id));
+            offer.is_some_and(|offer| *offer == node.total)
+        };
+        node.in_use().is_empty()
+            && agent.tasks().next().is_none()
+            && self.parties.iter().any(|party| was_offered(&**party))
     }
 
     pub(super) fn report(&self, wrong: &str) -> String {
@@ -45,11 +54,11 @@ impl World {
             self.now - BEGIN,
             self.steps
         );
-        for (at, framework) in self.frameworks.iter().enumerate() {
+        for (at, framework) in self.parties.iter().enumerate() {
             _ = text.write_fmt(format_args!(
                 "\n  framework {at} (stream: {}): {}",
-                framework.stream.is_some(),
-                framework.open()
+                framework.stream().is_some(),
+                framework.open(self.now)
             ));
         }
         for node in &self.nodes {

@@ -1,0 +1,48 @@
+//! Whoever speaks the scheduler API: a script or a Marathon.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dcos_core::resources::Resources;
+use dcos_core::time::Time;
+use dcos_proto::mesos::AgentId;
+use dcos_proto::scheduler::{Call, Event};
+
+/// One framework with what it keeps across connections.
+pub(crate) trait Party: fmt::Debug {
+    /// Its stream, while it is subscribed.
+    fn stream(&self) -> Option<&str>;
+
+    /// When it wants to do something by itself.
+    fn next_deadline(&self, now: Time) -> Time;
+
+    /// What it does then. `is_calm` says that the time of faults is over.
+    fn tick(&mut self, now: Time, is_calm: bool) -> Vec<Call>;
+
+    /// The stream it asked for is open.
+    fn subscribed(&mut self, now: Time, stream: String);
+
+    /// A call was refused.
+    fn refused(&mut self, now: Time);
+
+    /// Its stream broke.
+    fn disconnected(&mut self, now: Time);
+
+    /// Its process is killed and started again.
+    fn crash(&mut self, now: Time);
+
+    /// The master says something on its stream.
+    fn event(&mut self, now: Time, event: &Arc<Event>) -> Vec<Call>;
+
+    /// Whether all it wanted has been done.
+    fn is_content(&self, now: Time) -> bool;
+
+    /// What an agent last offered it since it is content, as far as it kept count.
+    fn idle_offer(&self, agent: &AgentId) -> Option<&Resources>;
+
+    /// What went wrong with what it saw.
+    fn complaint(&self) -> Option<&str>;
+
+    /// What it still waits for, for the report of a failing seed.
+    fn open(&self, now: Time) -> String;
+}
