@@ -1,86 +1,62 @@
-//! The agent program: arguments, logging, configuration; all else is the library.
+//! `dcos-agent`: runs tasks on this node for a Mesos master.
+//!
+//! `dcos-agent launcher …` is the launcher: the parent of all containers, which this program starts
+//! as a process of its own and which outlives it.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use dcos_containerizer::agent::{self, Config};
-use dcos_containerizer::containerizer::{Containerizer, Processes};
-use dcos_core::config::{Loaded, Schema, Sources, Values};
+use dcos_containerizer::containerizer::{Containerizer, Universal};
+use dcos_core::config::{Schema, Values};
 use dcos_wire::Listener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing::info;
 
-fn schema() -> Schema {
-    Schema::new("dcos-agent", "Runs tasks on this node for a Mesos master.").with(agent::OPTIONS)
-}
+mod containers;
 
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program speaks to its user"
-)]
 fn main() -> ExitCode {
-    let values = match schema().load(&Sources::process()) {
-        Ok(Loaded::Run(values)) => values,
-        Ok(Loaded::Help(text)) => {
-            println!("{text}");
-            return ExitCode::SUCCESS;
-        }
-        Ok(Loaded::Version) => {
-            println!("dcos-agent {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
-        }
-        Ok(_) => {
-            println!("the configuration is fine");
-            return ExitCode::SUCCESS;
-        }
-        Err(mistakes) => {
-            eprintln!("{mistakes}");
-            return ExitCode::from(2);
-        }
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    match serve(&values) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|first| first == containers::LAUNCHER)
+    {
+        return dcos_launcher::main(arguments);
     }
+    let schema = Schema::new("dcos-agent", "Runs tasks on this node for a Mesos master.")
+        .with(agent::OPTIONS)
+        .with(containers::OPTIONS);
+    dcos_program::main(schema, run)
 }
 
-#[tokio::main]
-async fn serve(values: &Values) -> anyhow::Result<()> {
-    let config = Config::from_values(values)?;
+async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = Config::from_values(&values)?;
     let ip = values
         .opt_text("ip")
         .unwrap_or_else(|| "0.0.0.0".to_owned());
-    let address = format!("{ip}:{}", values.port("port"));
-    let address = address
+    let ip = ip
         .parse()
-        .with_context(|| format!("`{address}` is no address"))?;
+        .with_context(|| format!("--ip={ip} is no address"))?;
+    let address = SocketAddr::new(ip, values.port("port"));
     let listener = Listener::tcp(address)
         .await
         .with_context(|| format!("listening on {address}"))?;
-    let containerizer: Arc<dyn Containerizer> = Arc::new(Processes::new());
-    let cancel = CancellationToken::new();
-    let stop = cancel.clone();
+
+    let containerizer = Universal::new(containers::config(&values)?).await?;
+    let containerizer: Arc<dyn Containerizer> = Arc::new(containerizer);
+    let sign_off = config.sign_off.clone();
     let signals = tokio::spawn(async move {
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        stop.cancel();
+        // As in Mesos: kill all tasks, unregister, end.
+        let mut asked = signal(SignalKind::user_defined1())?;
+        asked.recv().await;
+        info!("asked to sign off");
+        sign_off.cancel();
         Ok::<_, std::io::Error>(())
     });
-    let result = agent::run(config, containerizer, listener, cancel).await;
+    let ended = Box::pin(agent::run(config, containerizer, listener, stop)).await;
     signals.abort();
-    Ok(result?)
+    Ok(ended?)
 }

@@ -1,64 +1,179 @@
 //! `dcos-master`: a Mesos master, Marathon and the cluster's names in one process.
+//!
+//! Each component is a call into its crate; what is said here is only which of them run, where they
+//! listen and how they find each other. One that ends takes the process with it, so that whatever
+//! supervises it starts all of them anew from what is stored.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use dcos_core::config::{Schema, Values};
+use dcos_sched::master::{self, MasterHandle, Node};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
-use dcos_store::{Election as _, EmbeddedStore, SingleElection, StateStore};
+use dcos_store::{Election as _, EmbeddedStore, Leadership, SingleElection, StateStore};
 use dcos_wire::{Listener, MediaType};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+mod names;
 mod options;
 
 /// What can run in this process.
-const COMPONENTS: [&str; 1] = ["marathon"];
+const COMPONENTS: [&str; 3] = ["master", "marathon", "dns"];
 
 fn main() -> ExitCode {
     let schema = Schema::new("dcos-master", "The deciding node of a cluster.")
         .with(options::PROGRAM)
+        .with(master::OPTIONS)
+        .with(options::NAMES)
         .section("marathon", options::MARATHON);
     dcos_program::main(schema, run)
+}
+
+/// What every component needs.
+struct House {
+    values: Values,
+    ip: IpAddr,
+    hostname: String,
+    store: Arc<dyn StateStore>,
+    stop: CancellationToken,
+    running: JoinSet<anyhow::Result<()>>,
 }
 
 async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let components = components(&values)?;
     let work_dir = values.path("work_dir");
     std::fs::create_dir_all(&work_dir).with_context(|| work_dir.display().to_string())?;
-    let store: Arc<dyn StateStore> = Arc::new(EmbeddedStore::open(work_dir.join("state.redb"))?);
-    let ip: IpAddr = values.text("ip").parse().context("ip is no address")?;
-    let mut running = JoinSet::new();
+    let store = EmbeddedStore::open(work_dir.join("state.redb")).context("opening the store")?;
+    let ip: IpAddr = values.text("ip").parse().context("--ip is no address")?;
+    let hostname = values
+        .opt_text("hostname")
+        .unwrap_or_else(|| ip.to_string());
+    let store: Arc<dyn StateStore> = Arc::new(store);
+    let running = JoinSet::new();
+    let mut house = House {
+        values,
+        ip,
+        hostname,
+        store,
+        stop,
+        running,
+    };
 
+    let mut local = None;
+    if components.contains(&"master") {
+        local = Some(house.master().await?);
+    }
     if components.contains(&"marathon") {
-        let masters = values
-            .opt_text("master")
-            .context("marathon needs --master")?;
-        let transport: Arc<dyn SchedulerTransport> =
-            Arc::new(HttpTransport::new(masters.split(','), MediaType::Protobuf));
-        let listener = Listener::tcp((ip, values.port("marathon_port")).into())
-            .await
-            .context("marathon_port")?;
-        let leadership = SingleElection::new(&work_dir, "marathon")
-            .campaign(Bytes::new())
-            .await?;
-        let config = marathon(&values, &listener);
-        let (store, stop) = (Arc::clone(&store), stop.clone());
-        running.spawn(async move {
-            let fence = leadership.fence();
-            let marathon = dcos_marathon::run(config, store, fence, transport, listener, stop);
-            Box::pin(marathon).await.context("marathon")
-        });
+        house.marathon(local.clone()).await?;
+    }
+    if components.contains(&"dns") {
+        house.dns(local).await?;
     }
     info!(?components, "running");
-    while let Some(ended) = running.join_next().await {
+    while let Some(ended) = house.running.join_next().await {
+        // The others stop in order before the reason is told.
+        house.stop.cancel();
         ended.context("a component panicked")??;
     }
     Ok(())
+}
+
+impl House {
+    async fn master(&mut self) -> anyhow::Result<MasterHandle> {
+        let config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
+        let listener = self.listen("port").await?;
+        let leadership = self.lead("master").await?;
+        let node = Node::new(config);
+        let handle = node.handle();
+        let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
+        self.running.spawn(async move {
+            let master = node.run(store, leadership.fence(), listener, stop);
+            Box::pin(master).await.context("the master")
+        });
+        Ok(handle)
+    }
+
+    /// Marathon as a framework of the master in this process, or of the one `--master` names.
+    async fn marathon(&mut self, local: Option<MasterHandle>) -> anyhow::Result<()> {
+        let remote = self.values.opt_text("master");
+        let transport: Arc<dyn SchedulerTransport> = match (local, remote) {
+            (_, Some(masters)) => {
+                Arc::new(HttpTransport::new(masters.split(','), MediaType::Protobuf))
+            }
+            (Some(local), None) => Arc::new(local),
+            (None, None) => anyhow::bail!("Marathon without a master here needs --master"),
+        };
+        let listener = self.listen("marathon_port").await?;
+        let config = self.marathon_config(&listener);
+        let leadership = self.lead("marathon").await?;
+        let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
+        self.running.spawn(async move {
+            let fence = leadership.fence();
+            let marathon = dcos_marathon::run(config, store, fence, transport, listener, stop);
+            Box::pin(marathon).await.context("Marathon")
+        });
+        Ok(())
+    }
+
+    async fn dns(&mut self, local: Option<MasterHandle>) -> anyhow::Result<()> {
+        let master = local.context("names are made of the state of a master in this process")?;
+        let leader = SocketAddr::new(self.ip, self.values.port("port"));
+        let config = names::config(&self.values, self.ip);
+        let server = dcos_dns::Server::bind(config)
+            .await
+            .context("serving names")?;
+        let stop = self.stop.clone();
+        self.running.spawn(async move {
+            names::serve(server, master, leader, stop).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    async fn listen(&self, option: &str) -> anyhow::Result<Listener> {
+        let address = SocketAddr::new(self.ip, self.values.port(option));
+        Listener::tcp(address)
+            .await
+            .with_context(|| format!("listening on {address} (--{option})"))
+    }
+
+    /// The leadership under which a component writes.
+    async fn lead(&self, office: &str) -> anyhow::Result<Leadership> {
+        let election = SingleElection::new(self.values.path("work_dir"), office);
+        let leadership = election.campaign(Bytes::new()).await;
+        leadership.with_context(|| format!("leading as {office}"))
+    }
+
+    fn marathon_config(&self, listener: &Listener) -> dcos_marathon::Config {
+        let values = &self.values;
+        let defaults = dcos_marathon::Config::default();
+        let user = values
+            .opt_text("marathon_mesos_user")
+            .or_else(|| std::env::var("USER").ok());
+        let features = values
+            .opt_list("marathon_enable_features")
+            .unwrap_or_default();
+        dcos_marathon::Config {
+            framework_name: values.text("marathon_framework_name"),
+            mesos_user: user.unwrap_or(defaults.mesos_user),
+            mesos_role: values.text("marathon_mesos_role"),
+            hostname: self.hostname.clone(),
+            http_port: listener
+                .address()
+                .map_or(defaults.http_port, |address| address.port()),
+            master: values
+                .opt_text("master")
+                .unwrap_or_else(|| format!("{}:{}", self.hostname, values.port("port"))),
+            failover_timeout: values.duration("marathon_failover_timeout"),
+            features: features.into_iter().collect(),
+            ..dcos_marathon::Config::default()
+        }
+    }
 }
 
 /// The chosen components: all, or those of `--only`, less those of `--without`.
@@ -77,29 +192,4 @@ fn components(values: &Values) -> anyhow::Result<Vec<&'static str>> {
         .into_iter()
         .filter(|name| (only.is_empty() || named(&only, name)) && !named(&without, name));
     Ok(chosen.collect())
-}
-
-/// Marathon's settings out of the program's.
-fn marathon(values: &Values, listener: &Listener) -> dcos_marathon::Config {
-    let user = values
-        .opt_text("marathon_mesos_user")
-        .or_else(|| std::env::var("USER").ok());
-    let defaults = dcos_marathon::Config::default();
-    dcos_marathon::Config {
-        framework_name: values.text("marathon_framework_name"),
-        mesos_user: user.unwrap_or(defaults.mesos_user),
-        mesos_role: values.text("marathon_mesos_role"),
-        hostname: values
-            .opt_text("hostname")
-            .unwrap_or_else(|| values.text("ip")),
-        http_port: listener.address().map_or(0, |address| address.port()),
-        master: values.opt_text("master").unwrap_or_default(),
-        failover_timeout: values.duration("marathon_failover_timeout"),
-        features: values
-            .opt_list("marathon_enable_features")
-            .unwrap_or_default()
-            .into_iter()
-            .collect(),
-        ..dcos_marathon::Config::default()
-    }
 }

@@ -5,6 +5,7 @@ use dcos_core::config::Spec;
 /// The options of this program itself.
 pub(crate) const PROGRAM: &[Spec] = &[
     Spec::path("work_dir").required().help("Where the state is kept."),
+    Spec::port("port").default("5050").help("Where the master listens."),
     Spec::text("ip").default("127.0.0.1").help("The address to listen on."),
     Spec::text("hostname").help("The name this machine is reached at; the address by default."),
     Spec::list("only")
@@ -13,6 +14,18 @@ pub(crate) const PROGRAM: &[Spec] = &[
     Spec::text("master").help(
         "Masters (host:port, separated by commas) for a Marathon that runs without a master in its process.",
     ),
+];
+
+/// The options of the cluster's names.
+pub(crate) const NAMES: &[Spec] = &[
+    Spec::port("dns_port")
+        .default("5353")
+        .help("Where DNS is served; 53 takes root and is what resolvers ask."),
+    Spec::port("mesos_dns_port")
+        .default("8123")
+        .help("Where Mesos-DNS's HTTP API is served."),
+    Spec::list("dns_resolvers")
+        .help("Who is asked for other names: addresses; those of /etc/resolv.conf by default."),
 ];
 
 /// The options of Marathon, all beginning with `marathon_`; the names after that are Marathon's.

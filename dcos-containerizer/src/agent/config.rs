@@ -9,6 +9,7 @@ use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Attribute, DomainInfo};
+use tokio_util::sync::CancellationToken;
 
 /// The options of the agent itself; containerizer and isolators have their own.
 pub const OPTIONS: &[Spec] = &[
@@ -113,6 +114,8 @@ pub struct Config {
     pub cleanup: bool,
     /// Every option as text, for `/flags`.
     pub flags: BTreeMap<String, String>,
+    /// Cancelled, the agent ends every task, unregisters and stops: what `SIGUSR1` asks of it.
+    pub sign_off: CancellationToken,
 }
 
 /// A value that its kind allows and the agent does not.
@@ -150,6 +153,7 @@ impl Config {
             max_completed_executors_per_framework: 150,
             cleanup: false,
             flags: BTreeMap::new(),
+            sign_off: CancellationToken::new(),
         }
     }
 
@@ -219,6 +223,7 @@ impl Config {
                 .count("max_completed_executors_per_framework"),
             cleanup: values.text("recover") == "cleanup",
             flags: values.flags(),
+            sign_off: CancellationToken::new(),
             ..Self::new(values.text("master"), values.path("work_dir"))
         })
     }

@@ -145,7 +145,7 @@ pub async fn run(
         work,
         disk,
     };
-    let result = shell.run(cancel).await;
+    let result = shell.run(cancel, config.sign_off).await;
     stop.cancel();
     let _ = server.await;
     result
@@ -162,7 +162,12 @@ struct Shell {
 }
 
 impl Shell {
-    async fn run(mut self, cancel: CancellationToken) -> Result<(), AgentError> {
+    async fn run(
+        mut self,
+        cancel: CancellationToken,
+        sign_off: CancellationToken,
+    ) -> Result<(), AgentError> {
+        let mut signing_off = false;
         let mut disk = tokio::time::interval(self.disk.1.max(Duration::from_millis(1)));
         loop {
             self.carry_out().await?;
@@ -170,6 +175,10 @@ impl Shell {
             let pause = deadline.map(|at| now().until(at));
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
+                () = sign_off.cancelled(), if !signing_off => {
+                    signing_off = true;
+                    self.agent.handle(now(), Input::Unregister);
+                }
                 event = self.actor.recv() => self.event(event),
                 work = self.work.recv() => self.work(work),
                 _ = disk.tick() => self.measure_disk(),

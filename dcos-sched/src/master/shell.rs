@@ -17,7 +17,7 @@ use dcos_wire::records::RecordSender;
 use dcos_wire::{Listener, MediaType, Server, ServerConfig, Stopped};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +111,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone)]
 pub struct MasterHandle {
     commands: mpsc::Sender<Command>,
+    changes: watch::Receiver<u64>,
 }
 
 /// The master has ended.
@@ -139,6 +140,13 @@ impl MasterHandle {
         self.ask(Command::Read).await
     }
 
+    /// Wakes whenever an agent, a framework or a task came, went or changed, so that a reader knows
+    /// when to take another [`snapshot`](Self::snapshot). Changes in quick succession may wake it
+    /// once.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
     pub(crate) async fn watch(
         &self,
         sender: RecordSender,
@@ -158,6 +166,7 @@ pub struct Node {
     allocator: Box<dyn Allocator>,
     handle: MasterHandle,
     commands: mpsc::Receiver<Command>,
+    changed: watch::Sender<u64>,
     seed: Seed,
 }
 
@@ -172,10 +181,15 @@ impl Node {
     /// A master that shares resources as `allocator` decides.
     pub fn with_allocator(config: Config, allocator: Box<dyn Allocator>) -> Self {
         let (sender, commands) = mpsc::channel(COMMANDS);
+        let (changed, changes) = watch::channel(0);
         Self {
             config,
             allocator,
-            handle: MasterHandle { commands: sender },
+            handle: MasterHandle {
+                commands: sender,
+                changes,
+            },
+            changed,
             commands,
             seed: Seed::from_os(),
         }
@@ -225,6 +239,7 @@ impl Node {
             sinks: BTreeMap::new(),
             closings: JoinSet::new(),
             watchers: Watchers::new(self.config.max_subscribers),
+            changed: self.changed,
         };
         let serving = server.serve(listener, halt.clone());
         let deciding = async {
@@ -276,6 +291,7 @@ struct Loop {
     sinks: BTreeMap<String, Sink>,
     closings: JoinSet<String>,
     watchers: Watchers,
+    changed: watch::Sender<u64>,
 }
 
 impl Loop {
@@ -440,7 +456,10 @@ impl Loop {
                         drop(waiting.send(answer));
                     }
                 }
-                Action::Publish(event) => self.watchers.publish(&event),
+                Action::Publish(event) => {
+                    self.watchers.publish(&event);
+                    self.changed.send_modify(|changes| *changes += 1);
+                }
             }
         }
     }

@@ -20,7 +20,6 @@ use crate::isolator::{self, Limitation};
 use crate::logger::{LogRequest, Logs};
 use crate::provisioner::Provisioned;
 
-
 /// Launches a container; goes on to the end even if the caller does not wait for it.
 pub(super) async fn launch(
     inner: &Arc<Inner>,
