@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::seed::Seed;
-use dcos_proto::mesos::{FrameworkId, FrameworkInfo};
+use dcos_proto::mesos::{FrameworkId, FrameworkInfo, TaskStatus};
 use dcos_proto::scheduler::{Call, Event, call, event};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -110,6 +111,13 @@ impl Stopping<'_> {
     }
 }
 
+/// Acknowledgements on their way at a time. An agent sends the next update of a task only after
+/// the last was acknowledged, so they need no order, and waiting for each would bound a framework
+/// to one round trip an update.
+const MAX_ACKNOWLEDGEMENTS: usize = 64;
+/// How long a driver that stops waits for them.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 impl SchedulerDriver {
     /// A driver that is not yet subscribed.
     pub fn new(config: DriverConfig, transport: Arc<dyn SchedulerTransport>) -> Self {
@@ -206,9 +214,14 @@ impl SchedulerDriver {
         });
         // Until SUBSCRIBED says otherwise: the original's heartbeat.
         let mut patience = Duration::from_secs(15) * self.config.missed_heartbeats;
+        let mut acknowledgements = JoinSet::new();
         loop {
             let event = tokio::select! {
-                () = stopping.wait() => return Ok(End::Stopped),
+                () = stopping.wait() => {
+                    let last = acknowledgements.join_all();
+                    let _ = tokio::time::timeout(LAST_WORDS, last).await;
+                    return Ok(End::Stopped);
+                }
                 event = tokio::time::timeout(patience, subscription.events.recv()) => event,
             };
             let event = match event {
@@ -229,14 +242,19 @@ impl SchedulerDriver {
             if let (event::Type::Error, Some(error)) = (event.r#type(), &event.error) {
                 return Ok(End::Error(error.message.clone()));
             }
-            self.dispatch(scheduler, event).await;
+            self.dispatch(scheduler, event, &mut acknowledgements).await;
         }
         self.session.send_modify(|session| session.stream_id = None);
         scheduler.disconnected().await;
         Ok(End::Broken)
     }
 
-    async fn dispatch(&self, scheduler: &mut impl Scheduler, event: Event) {
+    async fn dispatch(
+        &self,
+        scheduler: &mut impl Scheduler,
+        event: Event,
+        acknowledgements: &mut JoinSet<()>,
+    ) {
         let handle = &self.handle;
         if let Some(event) = event.subscribed {
             scheduler
@@ -245,13 +263,14 @@ impl SchedulerDriver {
         } else if let Some(event) = event.offers {
             scheduler.offers(handle, event.offers).await;
         } else if let Some(event) = event.update {
-            let acknowledgement = event.status.clone();
+            let status = event.status.clone();
             scheduler.update(handle, event.status).await;
-            if self.config.acknowledge == Acknowledge::Automatic
-                && let Err(error) = handle.acknowledge(&acknowledgement).await
-            {
-                // The agent sends the update again.
-                debug!(error = %dcos_core::error::chain(&error), "can't acknowledge");
+            if self.config.acknowledge == Acknowledge::Automatic && status.uuid.is_some() {
+                if acknowledgements.len() >= MAX_ACKNOWLEDGEMENTS {
+                    acknowledgements.join_next().await;
+                }
+                while acknowledgements.try_join_next().is_some() {}
+                acknowledgements.spawn(acknowledge(handle.clone(), status));
             }
         } else if let Some(event) = event.rescind {
             scheduler.rescinded(handle, event.offer_id).await;
@@ -297,6 +316,13 @@ impl SchedulerDriver {
             }),
             ..Call::default()
         }
+    }
+}
+
+async fn acknowledge(handle: Handle, status: TaskStatus) {
+    if let Err(error) = handle.acknowledge(&status).await {
+        // The agent sends the update again.
+        debug!(error = %dcos_core::error::chain(&error), "can't acknowledge");
     }
 }
 
