@@ -8,9 +8,11 @@ use bytes::Bytes;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::mesos::MasterInfo;
-use dcos_sched::allocator::{Config, HierarchicalDrf};
+use dcos_sched::allocator::{Allocator, Config, HierarchicalDrf};
 use dcos_sched::master::{Action, Input, Master, Settings};
 use dcos_store::{Entry, Revision, Snapshot, Write};
+
+use crate::sabotage::{Generous, Sabotage};
 
 pub(crate) const ADDRESS: &str = "master@10.0.0.1:5050";
 
@@ -25,10 +27,11 @@ pub(crate) struct Leader {
     /// Written, and not yet durable.
     pending: Vec<Write>,
     seed: Seed,
+    sabotage: Option<Sabotage>,
 }
 
 impl Leader {
-    pub(crate) fn new(seed: &Seed) -> Self {
+    pub(crate) fn new(seed: &Seed, sabotage: Option<Sabotage>) -> Self {
         Self {
             master: None,
             life: 0,
@@ -36,6 +39,7 @@ impl Leader {
             revision: 0,
             pending: Vec::new(),
             seed: seed.stream("leader"),
+            sabotage,
         }
     }
 
@@ -50,7 +54,11 @@ impl Leader {
             port: 5050,
             ..MasterInfo::default()
         };
-        let allocator = Box::new(HierarchicalDrf::new(Config::default(), &seed));
+        let mut allocator: Box<dyn Allocator> =
+            Box::new(HierarchicalDrf::new(Config::default(), &seed));
+        if self.sabotage == Some(Sabotage::Allocator) {
+            allocator = Box::new(Generous::new(allocator));
+        }
         let settings = Settings {
             offer_timeout: Some(Duration::from_secs(30)),
             ..Settings::new(info)

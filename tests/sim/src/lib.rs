@@ -22,6 +22,8 @@
 //! order and once, or the connection breaks and both sides learn of it sooner or later; a write
 //! is there after a crash if it was said to be, and may be there if not.
 //!
+//! Whether the checks would notice is checked as well: a [`Sabotage`] breaks one part of a world.
+//!
 //! A failing seed is printed and can be repeated: `SIM_SEED=17 cargo test -p sim`.
 
 mod disk;
@@ -30,7 +32,9 @@ mod leader;
 mod network;
 mod node;
 mod party;
+mod sabotage;
 mod service;
 mod world;
 
+pub use sabotage::Sabotage;
 pub use world::{Plan, Verdict, World};

@@ -12,6 +12,8 @@ use dcos_core::time::Time;
 use dcos_proto::mesos::{AgentInfo, ContainerId, ContainerStatus};
 
 use crate::disk::Disk;
+use crate::sabotage::Sabotage;
+use crate::world::Plan;
 
 /// The command that does not end by itself; all others end after some seconds.
 pub(crate) const FOREVER: &str = "sleep infinity";
@@ -30,6 +32,7 @@ pub(crate) struct Node {
     disk: Disk,
     containers: BTreeMap<ContainerId, Container>,
     seed: Seed,
+    sabotage: Option<Sabotage>,
 }
 
 /// A container, which does not care whether the agent lives.
@@ -62,21 +65,25 @@ pub(crate) enum Wish {
 }
 
 impl Node {
-    pub(crate) fn new(number: usize, resources: &str, seed: &Seed) -> Self {
+    pub(crate) fn new(number: usize, plan: &Plan, seed: &Seed) -> Self {
         Self {
             address: format!("slave(1)@10.0.1.{number}:5051"),
-            total: Resources::parse(resources).expect("the plan's resources are well formed"),
+            total: Resources::parse(plan.resources).expect("the plan's resources are well formed"),
             agent: None,
             life: 0,
             disk: Disk::default(),
             containers: BTreeMap::new(),
             seed: seed.stream(&format!("node {number}")),
+            sabotage: plan.sabotage,
         }
     }
 
     /// Starts the agent, on whatever an earlier one left.
     pub(crate) fn start(&mut self, now: Time, number: usize) {
         self.life += 1;
+        if self.sabotage == Some(Sabotage::Memory) {
+            self.forget();
+        }
         let endpoint = format!("10.0.1.{number}:5051");
         let settings = Settings {
             pid: self.address.clone(),
@@ -137,7 +144,12 @@ impl Node {
 
     fn perform(&mut self, now: Time, action: Action, wishes: &mut Vec<Wish>) {
         match action {
-            Action::Write(write) => self.disk.apply(now, *write),
+            Action::Write(write) => {
+                let is_lost = self.sabotage == Some(Sabotage::Disk) && self.seed.chance(0.2);
+                if !is_lost {
+                    self.disk.apply(now, *write);
+                }
+            }
             Action::Send(to, message) => {
                 let (name, body) = message.encode();
                 wishes.push(Wish::Send { to, name, body });

@@ -18,6 +18,7 @@ use crate::leader::{ADDRESS, Leader};
 use crate::network::{Network, Queue};
 use crate::node::Node;
 use crate::party::Party;
+use crate::sabotage::Sabotage;
 use crate::service::Service;
 use happening::Happening;
 
@@ -39,6 +40,8 @@ pub struct Plan {
     pub tasks: usize,
     /// Whether there is a Marathon with a restless user.
     pub marathon: bool,
+    /// Which part is broken, to see whether that is noticed.
+    pub sabotage: Option<Sabotage>,
     /// For how long faults happen.
     pub trouble: Duration,
     /// How long after that everything has to be at rest.
@@ -53,6 +56,7 @@ impl Default for Plan {
             frameworks: 2,
             tasks: 15,
             marathon: true,
+            sabotage: None,
             trouble: Duration::from_mins(2),
             patience: Duration::from_hours(1),
         }
@@ -105,9 +109,9 @@ impl World {
             now: BEGIN,
             queue: Queue::new(),
             network: Network::new(&seed),
-            leader: Leader::new(&seed),
+            leader: Leader::new(&seed, plan.sabotage),
             nodes: (0..plan.nodes)
-                .map(|at| Node::new(at, plan.resources, &seed))
+                .map(|at| Node::new(at, &plan, &seed))
                 .collect(),
             parties: parties(&plan, &seed),
             requests: BTreeMap::new(),

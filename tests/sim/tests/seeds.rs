@@ -4,10 +4,11 @@
 //! runs fewer, or more.
 
 use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use sim::{Plan, World};
+use sim::{Plan, Sabotage, World};
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok()?.parse().ok()
@@ -48,4 +49,23 @@ fn panic_with(seed: u64, verdict: Result<sim::Verdict, String>) {
 fn a_seed_decides_everything() {
     let run = || World::new(4711, Plan::default()).run();
     assert_eq!(run(), run());
+}
+
+#[test]
+fn broken_parts_are_noticed() {
+    for sabotage in [Sabotage::Allocator, Sabotage::Disk, Sabotage::Memory] {
+        let plan = Plan {
+            sabotage: Some(sabotage),
+            ..Plan::default()
+        };
+        let is_noticed = |seed| {
+            // A broken part may well make a core panic, which is a way of noticing.
+            let world = AssertUnwindSafe(|| World::new(seed, plan.clone()).run());
+            !matches!(catch_unwind(world), Ok(Ok(_)))
+        };
+        assert!(
+            (0..20).any(is_noticed),
+            "nobody notices a broken {sabotage:?}"
+        );
+    }
 }
