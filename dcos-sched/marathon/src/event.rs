@@ -142,6 +142,16 @@ impl Event {
         Self::new("group_change_success", now, document)
     }
 
+    pub(crate) fn group_failed(
+        now: Timestamp,
+        group: &PathId,
+        version: Timestamp,
+        reason: &str,
+    ) -> Self {
+        let document = json!({"groupId": group, "version": version, "reason": reason});
+        Self::new("group_change_failed", now, document)
+    }
+
     pub(crate) fn deployment_info(now: Timestamp, plan: &Plan, step: &Step) -> Self {
         let document = json!({"plan": plan.to_json(), "currentStep": step_to_json(step)});
         Self::new("deployment_info", now, document)

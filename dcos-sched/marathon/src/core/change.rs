@@ -92,14 +92,26 @@ impl Core {
         kill: &Kill,
         change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error>,
     ) -> Result<Arc<Plan>, Error> {
+        let started = self.try_change(now, force, kill, change);
+        if let Err(error) = &started {
+            let (now, version) = (Timestamp::from(now), self.root.version);
+            let event = Event::group_failed(now, &PathId::root(), version, &error.to_string());
+            self.batch.events.push(event);
+        }
+        started
+    }
+
+    fn try_change(
+        &mut self,
+        now: Time,
+        force: bool,
+        kill: &Kill,
+        change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error>,
+    ) -> Result<Arc<Plan>, Error> {
         let (now, target) = self.target(now, change)?;
         let (before, target) = (Arc::clone(&self.root), Arc::new(target));
-        let plan = Arc::new(Plan::new(
-            self.seed.uuid(),
-            before,
-            Arc::clone(&target),
-            kill,
-        ));
+        let plan = Plan::new(self.seed.uuid(), before, Arc::clone(&target), kill);
+        let plan = Arc::new(plan);
         self.make_way(now, &plan, force)?;
         self.commit(&target);
         self.start(now, &plan, kill.clone());

@@ -106,7 +106,7 @@ fn a_locked_app_needs_force() {
     assert!(!h.deployments().contains(&first));
     h.run();
     assert_eq!(h.running("/a"), 2);
-    assert!(h.heard("deployment_failed"));
+    assert!(h.heard("deployment_failed") && h.heard("group_change_failed"));
 }
 
 #[test]

@@ -243,3 +243,43 @@ fn attributes_are_compared_in_mesos_notation() {
         assert_eq!(scalar_text(value), text);
     }
 }
+
+#[test]
+fn groups_fill_evenly_whatever_order_offers_come_in() {
+    let racks = ["r1", "r2", "r3"];
+    for (value, instances) in [
+        (Some("3"), 7_usize),
+        (Some("3"), 9),
+        (Some("3"), 2),
+        (None, 9),
+    ] {
+        for number in 0..20 {
+            let mut seed = Seed::new(number);
+            let mut constraint = json!(["rack", "GROUP_BY"]);
+            constraint
+                .as_array_mut()
+                .unwrap()
+                .extend(value.map(|value| json!(value)));
+            let app = app(&json!({"cpus": 0.1, "mem": 1, "instances": instances,
+                "constraints": [constraint]}));
+            let mut placed: Vec<Site> = Vec::new();
+            for _ in 0..2000 {
+                let rack = seed.pick(&racks).copied();
+                let site = site("host", rack);
+                if placed.len() < instances && try_match(&app, &site, &supply(), &placed).is_ok() {
+                    placed.push(site);
+                }
+            }
+            assert_eq!(placed.len(), instances, "{value:?} {number}");
+            let count = |rack: &&str| {
+                placed
+                    .iter()
+                    .filter(|site| site.agent.field("rack") == Some(rack))
+                    .count()
+            };
+            let counts: Vec<_> = racks.iter().map(count).collect();
+            let (most, least) = (counts.iter().max().unwrap(), counts.iter().min().unwrap());
+            assert!(value.is_none() || most - least <= 1, "{value:?} {counts:?}");
+        }
+    }
+}
