@@ -9,6 +9,9 @@ use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_core::config::{Spec, Values};
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::mesos::CapabilityInfo;
+use dcos_proto::mesos::capability_info::Capability;
 
 /// The word that makes this program the launcher.
 pub(crate) const LAUNCHER: &str = "launcher";
@@ -24,6 +27,10 @@ pub(crate) const OPTIONS: &[Spec] = &[
     Spec::path("cgroups_root").default("mesos").help("Our folder in each control group hierarchy."),
     Spec::switch("cgroups_enable_cfs").default("false").help("Cap CPU time at what was given."),
     Spec::switch("cgroups_limit_swap").default("false").help("Limit memory and swap together."),
+    Spec::json("effective_capabilities")
+        .help("The capabilities of tasks that name none, as a CapabilityInfo; a short list by default."),
+    Spec::json("bounding_capabilities")
+        .help("The most capabilities a task may have, as a CapabilityInfo; no bound by default."),
     Spec::path("sandbox_directory")
         .default("/mnt/mesos/sandbox")
         .help("Where containers with an image see their sandbox."),
@@ -40,6 +47,32 @@ pub(crate) const OPTIONS: &[Spec] = &[
 /// `posix/cpu,posix/mem`; ours is safe by default.
 const LINUX_ISOLATION: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,\
 filesystem/linux,namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,posix/rlimits";
+
+/// What a task has that names no capabilities: Docker's default set less making device nodes, raw
+/// sockets and audit records. (A node of Mesos takes nothing away.)
+const CAPABILITIES: [Capability; 11] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setpcap,
+    Capability::NetBindService,
+    Capability::SysChroot,
+    Capability::Setfcap,
+];
+
+/// The capabilities an option names, if it is there.
+fn capabilities(values: &Values, option: &str) -> anyhow::Result<Option<CapabilityInfo>> {
+    let given = values.opt_json(option);
+    let read = |given| json::from_value(&given, Dialect::V1);
+    given
+        .map(read)
+        .transpose()
+        .with_context(|| format!("--{option}"))
+}
 
 pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
     let root = rustix::process::geteuid().is_root();
@@ -63,6 +96,12 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
         cgroups_root: values.path("cgroups_root"),
         cgroups_enable_cfs: values.switch("cgroups_enable_cfs"),
         cgroups_limit_swap: values.switch("cgroups_limit_swap"),
+        effective_capabilities: capabilities(values, "effective_capabilities")?.or_else(|| {
+            linux.then(|| CapabilityInfo {
+                capabilities: CAPABILITIES.map(Into::into).into(),
+            })
+        }),
+        bounding_capabilities: capabilities(values, "bounding_capabilities")?,
         sandbox_directory: values.path("sandbox_directory"),
         ..IsolationConfig::default()
     };

@@ -173,7 +173,7 @@ fn sample() -> Value {
         "instances": 1,
         "portDefinitions": [{"port": 0, "protocol": "tcp", "name": "http"}],
         "healthChecks": [{"protocol": "MESOS_HTTP", "path": "/", "portIndex": 0,
-            "gracePeriodSeconds": 10, "intervalSeconds": 5, "delaySeconds": 0}],
+            "gracePeriodSeconds": 10, "intervalSeconds": 1, "delaySeconds": 0}],
     })
 }
 
@@ -221,8 +221,8 @@ fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, to
     output::line(format!("  logs       {}", dir.display()));
     output::line("\nFirst things to try:\n");
     output::line("  dcos task list");
-    output::line("  dcos marathon app update /hello instances=3");
     output::line("  dcos task log hello stderr");
+    output::line("  dcos marathon app update /hello instances=3");
     output::line(format!(
         "  python3 -c 'import dcos; print(dcos.connect(\"{master}\", marathon=\"{marathon}\").apps())'"
     ));
