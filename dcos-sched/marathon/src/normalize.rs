@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::model::shape;
 use crate::model::{
-    App, AppUpdate, Container, DockerNetwork, EngineType, Fetch, HealthCheck, IpDiscoveryPort,
-    Network, NetworkMode, PortDefinition, PortMapping, Protocol, UpgradeStrategy,
+    App, AppUpdate, Container, DockerNetwork, EngineType, Fetch, GroupUpdate, HealthCheck,
+    IpDiscoveryPort, Network, NetworkMode, PortDefinition, PortMapping, Protocol, UpgradeStrategy,
 };
-use crate::{PathId, Timestamp, validate};
+use crate::{PathId, Timestamp, schema, validate};
 
 /// What validity depends on beside the document itself.
 #[derive(Clone, Debug)]
@@ -28,6 +29,34 @@ pub struct Rules {
     pub default_role: String,
     /// The roles a service may name.
     pub valid_roles: BTreeSet<String>,
+}
+
+/// Reads the body of a request that creates an app.
+///
+/// # Errors
+/// [`Error::NotJson`], [`Error::Shape`] with every place of the wrong shape.
+pub fn read_app(body: &[u8]) -> Result<AppUpdate, Error> {
+    from_value(schema::parse(body, shape::APP)?)
+}
+
+/// Reads the body of a request that changes a group.
+///
+/// # Errors
+/// As [`read_app`].
+pub fn read_group(body: &[u8]) -> Result<GroupUpdate, Error> {
+    let mut document = schema::parse(body, shape::GROUP)?;
+    check_levels(&mut document)?;
+    from_value(document)
+}
+
+/// The table of a group stops at the groups in it, which are groups again.
+fn check_levels(document: &mut Value) -> Result<(), Error> {
+    let groups = document.get_mut("groups").and_then(Value::as_array_mut);
+    for group in groups.into_iter().flatten() {
+        schema::check(group, shape::GROUP)?;
+        check_levels(group)?;
+    }
+    Ok(())
 }
 
 /// Makes an app of a document; ids are relative to `base`, `version` is the app's.

@@ -125,8 +125,7 @@ fn version_of(mailbox: &Mailbox, id: &PathId, version: &str) -> Reply {
 }
 
 async fn create(mailbox: &Mailbox, request: &Request) -> Reply {
-    let update = parse(&request.body, shape::APP)?;
-    let update: AppUpdate = typed(update)?;
+    let update = normalize::read_app(&request.body)?;
     let id = PathId::absolute(update.id.as_deref().unwrap_or_default());
     let app_id = id.clone();
     let plan = apply(mailbox, request, move |change| {

@@ -16,7 +16,7 @@ use crate::core::View;
 use crate::deployment::step_to_json;
 use crate::model::{Group, GroupUpdate, shape};
 use crate::shell::Mailbox;
-use crate::{Error, PathId, Timestamp, schema, validate};
+use crate::{Error, PathId, Timestamp, normalize, schema, validate};
 
 pub(super) async fn dispatch(mailbox: &Mailbox, request: &Request, rest: &[&str]) -> Reply {
     let id = |pieces: &[&str]| PathId::absolute(&pieces.join("/"));
@@ -85,28 +85,8 @@ fn version_of(mailbox: &Mailbox, request: &Request, id: &PathId, version: &str) 
     render_group(&earlier, id, GroupEmbed::parse(request.params("embed")))
 }
 
-/// Reads a group's document, level by level.
-fn read(body: &[u8]) -> Result<GroupUpdate, Error> {
-    let mut document = schema::parse(body, shape::GROUP)?;
-    check_levels(&mut document)?;
-    apps::typed(document)
-}
-
-fn check_levels(document: &mut Value) -> Result<(), Error> {
-    for group in document["groups"].as_array_mut().into_iter().flatten() {
-        schema::check(group, shape::GROUP)?;
-        check_levels(group)?;
-    }
-    if document["groups"].is_null()
-        && let Value::Object(fields) = document
-    {
-        fields.remove("groups");
-    }
-    Ok(())
-}
-
 async fn create(mailbox: &Mailbox, request: &Request, base: PathId) -> Reply {
-    let update = read(&request.body)?;
+    let update = normalize::read_group(&request.body)?;
     let target = update
         .id
         .as_deref()
@@ -138,7 +118,7 @@ async fn update(mailbox: &Mailbox, request: &Request, base: PathId) -> Reply {
             };
             return put(mailbox, request, group, update).await;
         }
-        None => read(&request.body)?,
+        None => normalize::read_group(&request.body)?,
     };
     put(mailbox, request, base, update).await
 }

@@ -1,5 +1,6 @@
 //! Deprecated documents beside the canonical ones they stand for.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -120,5 +121,126 @@ fn both_ways_at_once_are_refused() {
     ] {
         let error = app(document).unwrap_err();
         assert!(error.body().to_string().contains(text), "{error:?}");
+    }
+}
+
+/// Documents that look like apps, with fields that are right, nearly right, or something else.
+fn documents() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        // Three decimals, which is what Mesos computes with.
+        (-2_000..70_000_000_i32).prop_map(|n| Value::from(f64::from(n) / 1000.0)),
+        "[a-z/.*_-]{0,12}".prop_map(Value::from),
+        prop::sample::select(vec![
+            "host",
+            "container",
+            "container/bridge",
+            "BRIDGE",
+            "USER",
+            "HTTP",
+            "MESOS_TCP",
+            "COMMAND",
+            "DOCKER",
+            "MESOS",
+            "hostname",
+            "UNIQUE",
+            "GROUP_BY",
+            "LIKE",
+            "(",
+            "disabled",
+            "udp,tcp",
+            "unlimited",
+            "/a/../b",
+            "http://a/b.tgz",
+        ])
+        .prop_map(Value::from),
+    ];
+    let names = prop::sample::select(vec![
+        "id",
+        "cmd",
+        "args",
+        "container",
+        "docker",
+        "image",
+        "network",
+        "networks",
+        "portMappings",
+        "portDefinitions",
+        "ports",
+        "port",
+        "hostPort",
+        "containerPort",
+        "name",
+        "mode",
+        "type",
+        "healthChecks",
+        "protocol",
+        "portIndex",
+        "command",
+        "value",
+        "constraints",
+        "uris",
+        "fetch",
+        "uri",
+        "ipAddress",
+        "discovery",
+        "number",
+        "volumes",
+        "containerPath",
+        "hostPath",
+        "env",
+        "secret",
+        "secrets",
+        "source",
+        "labels",
+        "instances",
+        "cpus",
+        "upgradeStrategy",
+        "version",
+        "unreachableStrategy",
+        "resourceLimits",
+        "mem",
+        "readinessChecks",
+        "check",
+        "exec",
+        "role",
+        "dependencies",
+        "acceptedResourceRoles",
+        "groups",
+        "apps",
+        "scaleBy",
+        "enforceRole",
+    ]);
+    let node = leaf.prop_recursive(5, 40, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(names.clone().prop_map(str::to_owned), inner, 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    });
+    (node, any::<bool>()).prop_map(|(mut document, complete)| {
+        if let (Value::Object(fields), true) = (&mut document, complete) {
+            fields.entry("id").or_insert_with(|| json!("/a"));
+            fields.entry("cmd").or_insert_with(|| json!("run it"));
+        }
+        document
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_sent_is_taken_or_refused(document in documents()) {
+        let body = document.to_string();
+        drop(read_group(body.as_bytes()));
+        let Ok(update) = read_app(body.as_bytes()) else { return Ok(()) };
+        let moment = Timestamp::from_millis(0);
+        let Ok(app) = create(update, &PathId::root(), &rules(), moment) else { return Ok(()) };
+        // What was taken is complete: written, read and normalised again it is the same.
+        let written = serde_json::to_vec(&app).unwrap();
+        prop_assert_eq!(&serde_json::from_slice::<App>(&written).unwrap(), &app);
+        let again = create(read_app(&written).unwrap(), &PathId::root(), &rules(), moment);
+        prop_assert_eq!(again.unwrap(), app);
     }
 }
