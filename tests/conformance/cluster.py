@@ -92,7 +92,9 @@ class Program:
 class Cluster:
     """A master (with Marathon) and an agent, each on ports of its own on loopback."""
 
-    def __init__(self, agent_flags: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, agent_flags: dict[str, Any] | None = None, master_flags: dict[str, Any] | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="dcos-conformance-"))
         self.master_port, self.marathon_port = free_port(), free_port()
         self.dns_port, self.mesos_dns_port = free_port(), free_port()
@@ -103,7 +105,7 @@ class Cluster:
         self.master_program = Program("dcos-master", {
             "ip": "127.0.0.1", "port": self.master_port, "work_dir": self.folder / "master",
             "hostname": "127.0.0.1", "marathon_port": self.marathon_port,
-            "dns_port": self.dns_port, "mesos_dns_port": self.mesos_dns_port,
+            "dns_port": self.dns_port, "mesos_dns_port": self.mesos_dns_port, **(master_flags or {}),
         }, self.folder / "master.log", env)
         self.agent_program = Program("dcos-agent", {
             "ip": "127.0.0.1", "port": self.agent_port, "work_dir": self.folder / "agent",

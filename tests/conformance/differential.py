@@ -72,6 +72,9 @@ def shape(value: Any, key: str = "") -> Any:
         if VOLATILE_KEYS.fullmatch(key):
             return "object"
         return {name: shape(item, name) for name, item in sorted(value.items())}
+    if isinstance(value, list) and key.endswith(("resources", "resources_full")):
+        # Which resource stands first is nobody's business.
+        return ["resource"] if value else []
     if isinstance(value, list):
         return [shape(value[0], key)] if value else []
     if isinstance(value, bool):
