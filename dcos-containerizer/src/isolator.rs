@@ -22,6 +22,7 @@ mod draft;
 pub mod filesystem;
 pub mod linux;
 pub mod namespaces;
+mod options;
 mod plan;
 pub mod posix;
 pub mod seccomp;
@@ -31,6 +32,7 @@ pub mod volume;
 
 pub use config::IsolationConfig;
 pub use draft::Draft;
+pub use options::OPTIONS;
 pub use set::Isolators;
 
 /// Confines one aspect of a container: CPU time, memory, devices, a network, ...

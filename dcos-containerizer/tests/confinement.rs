@@ -96,6 +96,7 @@ const TESTS: &[(&str, Test)] = tests! {
     a_fork_bomb_is_contained_and_ends_with_its_container
     other_processes_are_not_seen
     capabilities_not_given_cannot_be_used
+    capabilities_that_nobody_named_are_few
     system_calls_are_filtered
     devices_not_allowed_cannot_be_opened
     daemons_die_with_their_container
@@ -399,6 +400,23 @@ async fn capabilities_not_given_cannot_be_used() {
     let mut config = fixture.config("id -u; grep CapEff /proc/self/status | cut -f2");
     config.user = Some("65534".into());
     assert_eq!(fixture.output(&config).await, format!("65534\n{bits}\n"));
+}
+
+async fn capabilities_that_nobody_named_are_few() {
+    let Some(mut fixture) = Fixture::new("linux/capabilities", |_| ()) else {
+        return;
+    };
+    let mut config = fixture.config("grep -E 'Cap(Eff|Bnd|Amb)' /proc/self/status | cut -f2");
+    let (default, none) = ("00000000a80425fb", "0000000000000000");
+    assert_eq!(
+        fixture.output(&config).await,
+        format!("{default}\n{default}\n{none}\n")
+    );
+    config.user = Some("65534".into());
+    assert_eq!(
+        fixture.output(&config).await,
+        format!("{none}\n{default}\n{none}\n")
+    );
 }
 
 async fn system_calls_are_filtered() {

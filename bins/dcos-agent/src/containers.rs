@@ -23,17 +23,6 @@ pub(crate) const OPTIONS: &[Spec] = &[
     ),
     Spec::choice("launcher", &["linux", "posix"])
         .help("linux: namespaces and cgroups, which takes root; posix: plain processes. linux as root."),
-    Spec::text("isolation").help("Isolators, separated by commas; the Linux ones as root, else posix/cpu,posix/mem."),
-    Spec::path("cgroups_root").default("mesos").help("Our folder in each control group hierarchy."),
-    Spec::switch("cgroups_enable_cfs").default("false").help("Cap CPU time at what was given."),
-    Spec::switch("cgroups_limit_swap").default("false").help("Limit memory and swap together."),
-    Spec::json("effective_capabilities")
-        .help("The capabilities of tasks that name none, as a CapabilityInfo; a short list by default."),
-    Spec::json("bounding_capabilities")
-        .help("The most capabilities a task may have, as a CapabilityInfo; no bound by default."),
-    Spec::path("sandbox_directory")
-        .default("/mnt/mesos/sandbox")
-        .help("Where containers with an image see their sandbox."),
     Spec::path("frameworks_home").help("Where relative URIs start; without it they are refused."),
     Spec::path("fetcher_cache_dir").help("Where fetched files are kept; below the work directory by default."),
     Spec::bytes("fetcher_cache_size").default("2GB").help("How much of that."),
@@ -42,37 +31,6 @@ pub(crate) const OPTIONS: &[Spec] = &[
         .default("10MB")
         .help("At which size `stdout` and `stderr` are rotated (ours)."),
 ];
-
-/// What an agent that is root confines tasks with unless told otherwise. A node of Mesos defaults to
-/// `posix/cpu,posix/mem`; ours is safe by default.
-const LINUX_ISOLATION: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,\
-filesystem/linux,namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,posix/rlimits";
-
-/// What a task has that names no capabilities: Docker's default set less making device nodes, raw
-/// sockets and audit records. (A node of Mesos takes nothing away.)
-const CAPABILITIES: [Capability; 11] = [
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::Kill,
-    Capability::Setgid,
-    Capability::Setuid,
-    Capability::Setpcap,
-    Capability::NetBindService,
-    Capability::SysChroot,
-    Capability::Setfcap,
-];
-
-/// The capabilities an option names, if it is there.
-fn capabilities(values: &Values, option: &str) -> anyhow::Result<Option<CapabilityInfo>> {
-    let given = values.opt_json(option);
-    let read = |given| json::from_value(&given, Dialect::V1);
-    given
-        .map(read)
-        .transpose()
-        .with_context(|| format!("--{option}"))
-}
 
 pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
     let root = rustix::process::geteuid().is_root();
@@ -84,27 +42,7 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
         root || !linux,
         "--launcher=linux takes root; use --launcher=posix"
     );
-    let default = if linux {
-        LINUX_ISOLATION
-    } else {
-        "posix/cpu,posix/mem"
-    };
-    let isolation = IsolationConfig {
-        isolation: values
-            .opt_text("isolation")
-            .unwrap_or_else(|| default.to_owned()),
-        cgroups_root: values.path("cgroups_root"),
-        cgroups_enable_cfs: values.switch("cgroups_enable_cfs"),
-        cgroups_limit_swap: values.switch("cgroups_limit_swap"),
-        effective_capabilities: capabilities(values, "effective_capabilities")?.or_else(|| {
-            linux.then(|| CapabilityInfo {
-                capabilities: CAPABILITIES.map(Into::into).into(),
-            })
-        }),
-        bounding_capabilities: capabilities(values, "bounding_capabilities")?,
-        sandbox_directory: values.path("sandbox_directory"),
-        ..IsolationConfig::default()
-    };
+    let isolation = IsolationConfig::from_values(values, linux)?;
     let cache = values
         .opt_path("fetcher_cache_dir")
         .unwrap_or_else(|| work_dir.join("fetch"));
@@ -134,6 +72,6 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
         fetcher: Arc::new(UriFetcher::new(fetcher).context("opening the fetcher's cache")?),
         logger: Arc::new(RotatingFiles::new(rotation)),
         switch_user: root && values.switch("switch_user"),
-        sandbox_directory: values.path("sandbox_directory"),
+        sandbox_directory: isolation.sandbox_directory,
     })
 }

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     }
     let schema = Schema::new("dcos-agent", "Runs tasks on this node for a Mesos master.")
         .with(agent::OPTIONS)
+        .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS);
     dcos_program::main(schema, run)
 }

@@ -46,6 +46,59 @@ impl CapabilitiesIsolator {
     }
 }
 
+impl CapabilitiesIsolator {
+    /// Bounds a container, and gives whoever runs in it `given` at once: without any, only root
+    /// has what the bounds allow.
+    fn set(
+        draft: &mut Draft,
+        bounding: HashSet<Capability>,
+        given: HashSet<Capability>,
+    ) -> Result<(), IsolatorError> {
+        let in_force = if given.is_empty() {
+            bounding.clone()
+        } else {
+            given.clone()
+        };
+        let sets = LinuxCapabilitiesBuilder::default()
+            .bounding(bounding)
+            .permitted(in_force.clone())
+            .effective(in_force)
+            .inheritable(given.clone())
+            .ambient(given)
+            .build()
+            .map_err(refused)?;
+        if let Some(process) = draft.spec.process_mut() {
+            process.set_capabilities(Some(sets));
+        }
+        Ok(())
+    }
+}
+
+/// What a container that nobody gave anything is bounded by: Docker's list. Mesos leaves root
+/// everything there.
+fn default_set() -> HashSet<Capability> {
+    use Capability::{
+        AuditWrite, Chown, DacOverride, Fowner, Fsetid, Kill, Mknod, NetBindService, NetRaw,
+        Setfcap, Setgid, Setpcap, Setuid, SysChroot,
+    };
+    HashSet::from([
+        AuditWrite,
+        Chown,
+        DacOverride,
+        Fowner,
+        Fsetid,
+        Kill,
+        Mknod,
+        NetBindService,
+        NetRaw,
+        Setfcap,
+        Setgid,
+        Setpcap,
+        Setuid,
+        SysChroot,
+    ])
+}
+
 /// Mesos numbers a capability 1000 above Linux.
 const OFFSET: i32 = capability_info::Capability::Chown as i32;
 
@@ -109,21 +162,10 @@ impl Isolator for CapabilitiesIsolator {
         };
         check_bounds(effective.as_ref(), bounding.as_ref())?;
         let Some(bounding) = bounding else {
-            return Ok(());
+            return Self::set(draft, default_set(), HashSet::new());
         };
         let effective = effective.unwrap_or_else(|| bounding.clone());
-        let sets = LinuxCapabilitiesBuilder::default()
-            .bounding(bounding)
-            .permitted(effective.clone())
-            .inheritable(effective.clone())
-            .ambient(effective.clone())
-            .effective(effective)
-            .build()
-            .map_err(refused)?;
-        if let Some(process) = draft.spec.process_mut() {
-            process.set_capabilities(Some(sets));
-        }
-        Ok(())
+        Self::set(draft, bounding, effective)
     }
 
     async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {

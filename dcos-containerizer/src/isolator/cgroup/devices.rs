@@ -1,6 +1,7 @@
 //! `cgroups/devices`: which devices a container may open and make.
 
 use std::fmt;
+use std::str::FromStr;
 
 use async_trait::async_trait;
 use dcos_launcher::CgroupVersion;
@@ -21,7 +22,7 @@ pub struct DeviceRule {
     /// Minor number; any if absent.
     pub minor: Option<u32>,
     /// Letters of what is allowed: read, write, make.
-    pub access: &'static str,
+    pub access: String,
 }
 
 impl fmt::Display for DeviceRule {
@@ -32,42 +33,50 @@ impl fmt::Display for DeviceRule {
     }
 }
 
-const fn rule(kind: char, major: u32, minor: Option<u32>) -> DeviceRule {
-    DeviceRule {
-        kind,
-        major: Some(major),
-        minor,
-        access: "rwm",
+impl FromStr for DeviceRule {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let [kind, numbers, access] = text.split_whitespace().collect::<Vec<_>>()[..] else {
+            return Err(());
+        };
+        let (major, minor) = numbers.split_once(':').ok_or(())?;
+        let number = |text: &str| match text {
+            "*" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| ()),
+        };
+        let known = !access.is_empty() && access.chars().all(|letter| "rwm".contains(letter));
+        let kind = match kind {
+            "c" | "b" if known => kind.chars().next().ok_or(())?,
+            _ => return Err(()),
+        };
+        let (major, minor) = (number(major)?, number(minor)?);
+        Ok(Self {
+            kind,
+            major,
+            minor,
+            access: access.to_owned(),
+        })
     }
 }
 
 /// What every container may use; Mesos 1.11's list.
-const DEFAULT: [DeviceRule; 14] = [
+const DEFAULT: [&str; 14] = [
     // Making nodes does no harm while they cannot be opened.
-    DeviceRule {
-        kind: 'c',
-        major: None,
-        minor: None,
-        access: "m",
-    },
-    DeviceRule {
-        kind: 'b',
-        major: None,
-        minor: None,
-        access: "m",
-    },
-    rule('c', 5, Some(1)),    // console
-    rule('c', 4, Some(0)),    // tty0
-    rule('c', 4, Some(1)),    // tty1
-    rule('c', 136, None),     // pts/*
-    rule('c', 5, Some(2)),    // ptmx
-    rule('c', 10, Some(200)), // net/tun
-    rule('c', 1, Some(3)),    // null
-    rule('c', 1, Some(5)),    // zero
-    rule('c', 1, Some(7)),    // full
-    rule('c', 5, Some(0)),    // tty
-    rule('c', 1, Some(9)),    // urandom
-    rule('c', 1, Some(8)),    // random
+    "c *:* m",
+    "b *:* m",
+    "c 5:1 rwm",    // console
+    "c 4:0 rwm",    // tty0
+    "c 4:1 rwm",    // tty1
+    "c 136:* rwm",  // pts/*
+    "c 5:2 rwm",    // ptmx
+    "c 10:200 rwm", // net/tun
+    "c 1:3 rwm",    // null
+    "c 1:5 rwm",    // zero
+    "c 1:7 rwm",    // full
+    "c 5:0 rwm",    // tty
+    "c 1:9 rwm",    // urandom
+    "c 1:8 rwm",    // random
 ];
 
 /// Denies all devices but the usual harmless ones and those the agent allows.
@@ -87,7 +96,10 @@ impl DevicesIsolator {
     /// [`IsolatorError::Unsupported`] without the `devices` controller of cgroup v1.
     pub fn new(cgroups: Cgroups, more: Vec<DeviceRule>) -> Result<Self, IsolatorError> {
         cgroups.require("devices", NAME)?;
-        let allowed = DEFAULT.into_iter().chain(more).collect();
+        let default = DEFAULT
+            .iter()
+            .map(|rule| rule.parse().expect("the list is well-formed"));
+        let allowed = default.chain(more).collect();
         Ok(Self { cgroups, allowed })
     }
 }
@@ -124,5 +136,28 @@ impl Isolator for DevicesIsolator {
 
     async fn cleanup(&self, id: &ContainerId) -> Result<(), IsolatorError> {
         self.cgroups.remove("devices", id).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_as_they_are_written() {
+        for rule in DEFAULT {
+            assert_eq!(rule.parse::<DeviceRule>().unwrap().to_string(), rule);
+        }
+        for rule in [
+            "",
+            "c 1:3",
+            "x 1:3 r",
+            "c 1 r",
+            "c 1:3 rx",
+            "c a:3 r",
+            "c 1:3 r w",
+        ] {
+            assert!(rule.parse::<DeviceRule>().is_err(), "{rule}");
+        }
     }
 }

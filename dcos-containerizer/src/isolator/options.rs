@@ -1,0 +1,103 @@
+//! The isolators' settings as an operator writes them.
+
+use std::path::PathBuf;
+
+use dcos_core::config::{Spec, Values};
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::mesos::CapabilityInfo;
+
+use super::cgroup::DeviceRule;
+use super::{IsolationConfig, IsolatorError};
+
+/// The options of isolation, under Mesos's names; `pids_limit` is ours.
+pub const OPTIONS: &[Spec] = &[
+    Spec::text("isolation")
+        .help("isolators; absent, all that are safe for root, posix/cpu,posix/mem without root"),
+    Spec::path("cgroups_root")
+        .default("mesos")
+        .help("our folder in each cgroup hierarchy"),
+    Spec::switch("cgroups_enable_cfs").help("cap CPU time at what was given, not only share it"),
+    Spec::switch("cgroups_limit_swap").help("limit memory and swap together"),
+    Spec::integer("pids_limit", 0, 4_194_304)
+        .default("32768")
+        .help("processes and threads of a container with `cgroups/pids`; 0 for no limit"),
+    Spec::json("allowed_devices")
+        .help("more devices for `cgroups/devices`, as `[\"c 10:229 rwm\"]`"),
+    Spec::json("effective_capabilities").help("what tasks can do if they ask for nothing"),
+    Spec::json("bounding_capabilities").help("what tasks may ask for at most"),
+    Spec::path("seccomp_config_dir").help("folder of seccomp profiles in Docker's format"),
+    Spec::text("seccomp_profile_name").help("the default one among them; absent, a built-in one"),
+    Spec::switch("disallow_sharing_agent_pid_namespace")
+        .help("refuse tasks that want to see the node's processes"),
+    Spec::switch("disallow_sharing_agent_ipc_namespace")
+        .help("refuse tasks that want to share the node's memory segments"),
+    Spec::bytes("default_container_shm_size").help("size of `/dev/shm`; absent, half the memory"),
+    Spec::path("sandbox_directory")
+        .default("/mnt/mesos/sandbox")
+        .help("where tasks with an image see their sandbox"),
+    Spec::text("host_path_volume_force_creation")
+        .help("folders, separated by colons, below which missing host paths are made"),
+];
+
+/// What containers are confined with by an agent that is root, unless it is told otherwise.
+/// Mesos defaults to `posix/cpu,posix/mem`; this is safe by default.
+const LINUX: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,filesystem/linux,\
+namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,posix/rlimits";
+
+impl IsolationConfig {
+    /// From values of [`OPTIONS`]; `linux` says what is the default of `isolation`.
+    ///
+    /// # Errors
+    /// [`IsolatorError::Refused`] naming the option that makes no sense.
+    pub fn from_values(values: &Values, linux: bool) -> Result<Self, IsolatorError> {
+        let pids = u64::try_from(values.integer("pids_limit")).unwrap_or(0);
+        let folders = values
+            .opt_text("host_path_volume_force_creation")
+            .unwrap_or_default();
+        Ok(Self {
+            isolation: values
+                .opt_text("isolation")
+                .unwrap_or_else(|| default.to_owned()),
+            cgroups_root: values.path("cgroups_root"),
+            cgroups_enable_cfs: values.switch("cgroups_enable_cfs"),
+            cgroups_limit_swap: values.switch("cgroups_limit_swap"),
+            pids_limit: (pids > 0).then_some(pids),
+            allowed_devices: devices(values)?,
+            effective_capabilities: capabilities(values, "effective_capabilities")?,
+            bounding_capabilities: capabilities(values, "bounding_capabilities")?,
+            seccomp_config_dir: values.opt_path("seccomp_config_dir"),
+            seccomp_profile_name: values.opt_text("seccomp_profile_name"),
+            disallow_sharing_agent_pid_namespace: values
+                .switch("disallow_sharing_agent_pid_namespace"),
+            disallow_sharing_agent_ipc_namespace: values
+                .switch("disallow_sharing_agent_ipc_namespace"),
+            default_container_shm_size: values.opt_bytes("default_container_shm_size"),
+            sandbox_directory: values.path("sandbox_directory"),
+            host_path_volume_force_creation: folders
+                .split(':')
+                .filter(|folder| !folder.is_empty())
+                .map(PathBuf::from)
+                .collect(),
+        })
+    }
+}
+
+fn capabilities(values: &Values, name: &str) -> Result<Option<CapabilityInfo>, IsolatorError> {
+    let read = |value| json::from_value(&value, Dialect::V1);
+    let read = values.opt_json(name).map(read).transpose();
+    read.map_err(|error| IsolatorError::refused(format!("{name}: {error}")))
+}
+
+fn devices(values: &Values) -> Result<Vec<DeviceRule>, IsolatorError> {
+    let Some(list) = values.opt_json("allowed_devices") else {
+        return Ok(Vec::new());
+    };
+    let wrong = || {
+        IsolatorError::refused("allowed_devices: a list of texts such as `c 10:229 rwm` is wanted")
+    };
+    let texts: Vec<String> = serde_json::from_value(list).map_err(|_| wrong())?;
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|()| wrong()))
+        .collect()
+}
