@@ -6,7 +6,7 @@ use dcos_core::config::{Spec, Values};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::CapabilityInfo;
 
-use super::cgroup::DeviceRule;
+use super::cgroup::{Cgroups, DeviceRule};
 use super::{IsolationConfig, IsolatorError};
 
 /// The options of isolation, under Mesos's names; `pids_limit` is ours.
@@ -44,21 +44,38 @@ pub const OPTIONS: &[Spec] = &[
 const LINUX: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,filesystem/linux,\
 namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,posix/rlimits";
 
+/// As much of it as the host can do.
+fn default_for(cgroups: &Cgroups) -> String {
+    let possible = |name: &&str| match name.strip_prefix("cgroups/") {
+        Some("mem") => cgroups.has("memory"),
+        Some(controller) => cgroups.has(controller),
+        None => true,
+    };
+    LINUX
+        .split(',')
+        .filter(possible)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
 impl IsolationConfig {
     /// From values of [`OPTIONS`]; `linux` says what is the default of `isolation`.
     ///
     /// # Errors
     /// [`IsolatorError::Refused`] naming the option that makes no sense.
     pub fn from_values(values: &Values, linux: bool) -> Result<Self, IsolatorError> {
+        let cgroups_root = values.path("cgroups_root");
         let pids = u64::try_from(values.integer("pids_limit")).unwrap_or(0);
         let folders = values
             .opt_text("host_path_volume_force_creation")
             .unwrap_or_default();
         Ok(Self {
-            isolation: values
-                .opt_text("isolation")
-                .unwrap_or_else(|| default.to_owned()),
-            cgroups_root: values.path("cgroups_root"),
+            isolation: match values.opt_text("isolation") {
+                Some(isolation) => isolation,
+                None if linux => default_for(&Cgroups::discover(&cgroups_root)?),
+                None => "posix/cpu,posix/mem".to_owned(),
+            },
+            cgroups_root,
             cgroups_enable_cfs: values.switch("cgroups_enable_cfs"),
             cgroups_limit_swap: values.switch("cgroups_limit_swap"),
             pids_limit: (pids > 0).then_some(pids),
