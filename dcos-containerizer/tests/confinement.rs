@@ -407,7 +407,7 @@ async fn capabilities_that_nobody_named_are_few() {
         return;
     };
     let mut config = fixture.config("grep -E 'Cap(Eff|Bnd|Amb)' /proc/self/status | cut -f2");
-    let (default, none) = ("00000000a80425fb", "0000000000000000");
+    let (default, none) = ("00000000800405fb", "0000000000000000");
     assert_eq!(
         fixture.output(&config).await,
         format!("{default}\n{default}\n{none}\n")

@@ -9,9 +9,6 @@ use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_core::config::{Spec, Values};
-use dcos_proto::json::{self, Dialect};
-use dcos_proto::mesos::CapabilityInfo;
-use dcos_proto::mesos::capability_info::Capability;
 
 /// The word that makes this program the launcher.
 pub(crate) const LAUNCHER: &str = "launcher";

@@ -74,23 +74,20 @@ impl CapabilitiesIsolator {
     }
 }
 
-/// What a container that nobody gave anything is bounded by: Docker's list. Mesos leaves root
-/// everything there.
+/// What a container that nobody gave anything is bounded by: Docker's list, less making device
+/// nodes, raw sockets and audit records. Mesos leaves root everything there.
 fn default_set() -> HashSet<Capability> {
     use Capability::{
-        AuditWrite, Chown, DacOverride, Fowner, Fsetid, Kill, Mknod, NetBindService, NetRaw,
-        Setfcap, Setgid, Setpcap, Setuid, SysChroot,
+        Chown, DacOverride, Fowner, Fsetid, Kill, NetBindService, Setfcap, Setgid, Setpcap, Setuid,
+        SysChroot,
     };
     HashSet::from([
-        AuditWrite,
         Chown,
         DacOverride,
         Fowner,
         Fsetid,
         Kill,
-        Mknod,
         NetBindService,
-        NetRaw,
         Setfcap,
         Setgid,
         Setpcap,
