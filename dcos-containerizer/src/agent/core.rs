@@ -256,6 +256,13 @@ impl Agent {
         self.actions.push_back(action);
     }
 
+    /// Lets people look into an executor's sandbox, and those of its tasks.
+    pub(super) fn show(&mut self, key: &ExecutorKey) {
+        if let Some(sandbox) = self.executor(key).map(Executor::sandbox) {
+            self.act(Action::Show(sandbox));
+        }
+    }
+
     pub(super) fn write(&mut self, write: Write) {
         self.act(Action::Write(Box::new(write)));
     }

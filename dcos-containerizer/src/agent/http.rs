@@ -26,6 +26,7 @@ use super::handle::Handle;
 use super::shell::{ACTOR, VERSION, now};
 use super::view::View;
 use crate::containerizer::Containerizer;
+use crate::files::{self, Files};
 
 /// What handlers share.
 #[derive(Debug, Clone)]
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) handle: Handle,
     pub(super) flags: BTreeMap<String, String>,
     pub(super) containerizer: Arc<dyn Containerizer>,
+    pub(super) files: Files,
     pub(super) started: Time,
     /// Who watches the event streams of executors.
     pub(super) streams: TaskTracker,
@@ -54,11 +56,13 @@ impl Context {
         handle: Handle,
         config: &Config,
         containerizer: Arc<dyn Containerizer>,
+        files: Files,
     ) -> Self {
         Self(Arc::new(Shared {
             handle,
             flags: config.flags.clone(),
             containerizer,
+            files,
             started: now(),
             streams: TaskTracker::new(),
         }))
@@ -72,6 +76,7 @@ impl Context {
 }
 
 pub(super) fn router(context: Context) -> Router {
+    let files = files::router(context.files.clone());
     let routes = Router::new()
         .route("/api/v1/executor", post(executors::executor))
         .route("/api/v1", post(operator::api))
@@ -88,6 +93,7 @@ pub(super) fn router(context: Context) -> Router {
         .route("/metrics/snapshot", get(metrics::snapshot))
         .fallback(async || reply::text(http::StatusCode::NOT_FOUND, "404 Not Found."))
         .with_state(context)
+        .merge(files)
 }
 
 async fn health() -> Response {

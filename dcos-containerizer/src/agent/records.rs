@@ -12,7 +12,8 @@ use dcos_proto::mesos::{
     TaskInfo, TaskState, TaskStatus,
 };
 
-use crate::checkpoint::Run;
+use super::sandboxes::Sandbox;
+use crate::checkpoint::{Run, paths};
 use crate::containerizer::ContainerTermination;
 use crate::executor::{Hosted, HostedKind};
 use crate::states::is_terminal;
@@ -187,6 +188,21 @@ impl Executor {
             }
         }
         limits
+    }
+
+    /// What people may look into.
+    pub(crate) fn sandbox(&self) -> Sandbox {
+        let tasks = self.tasks.values().filter_map(|task| {
+            let container = task.container.as_ref().filter(|id| id.parent.is_some())?;
+            let directory = paths::nested_sandbox(&self.directory, container);
+            Some((task.info.task_id.value.clone(), directory))
+        });
+        Sandbox {
+            key: self.key(),
+            run: self.container.value.clone(),
+            directory: self.directory.clone(),
+            tasks: tasks.collect(),
+        }
     }
 
     /// Whether it ended and its scheduler knows of it all.

@@ -91,6 +91,7 @@ impl Agent {
                 if let Some(ended) = ended {
                     self.schedule_deletion(ended, &executor);
                 }
+                self.act(Action::Show(executor.sandbox()));
                 if executor.is_done() {
                     framework.completed.push_back(executor);
                     continue;

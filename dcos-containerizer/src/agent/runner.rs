@@ -12,10 +12,12 @@ use tokio_util::task::TaskTracker;
 
 use super::checks;
 use super::handle::Handle;
+use super::sandboxes;
 use super::streams::EventStreams;
 use super::words::{Action, Input};
 use crate::checkpoint::Store;
 use crate::containerizer::{ContainerConfig, Containerizer, ContainerizerError};
+use crate::files::Files;
 
 /// Pauses before a container that resists is destroyed again.
 const DESTROY_RETRIES: [Duration; 4] = [
@@ -31,6 +33,7 @@ pub(super) struct Runner {
     pub(super) streams: EventStreams,
     containerizer: Arc<dyn Containerizer>,
     handle: Handle,
+    files: Files,
     work_dir: PathBuf,
     tasks: TaskTracker,
 }
@@ -39,6 +42,7 @@ impl Runner {
     pub(super) fn new(
         containerizer: Arc<dyn Containerizer>,
         handle: Handle,
+        files: Files,
         work_dir: PathBuf,
     ) -> Self {
         let (streams, tasks) = (EventStreams::default(), TaskTracker::new());
@@ -46,6 +50,7 @@ impl Runner {
             streams,
             containerizer,
             handle,
+            files,
             work_dir,
             tasks,
         }
@@ -102,6 +107,7 @@ impl Runner {
                 let checks = checks::run(containerizer, handle, id, *task, *config);
                 self.tasks.spawn(checks);
             }
+            Action::Show(sandbox) => sandbox.attach(&self.files),
             Action::Delete(paths) => self.delete(paths),
             Action::Write(_) | Action::Stop { .. } => {
                 unreachable!("the loop keeps these to itself")
@@ -110,6 +116,9 @@ impl Runner {
     }
 
     fn delete(&self, paths: Vec<PathBuf>) {
+        for path in &paths {
+            sandboxes::detach(&self.files, path);
+        }
         let work_dir = self.work_dir.clone();
         self.tasks.spawn_blocking(move || {
             let store = Store::open(work_dir);

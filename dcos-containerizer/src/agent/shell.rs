@@ -29,6 +29,7 @@ use super::words::{FromMaster, Input, Settings};
 use super::{detect, http};
 use crate::checkpoint::{CheckpointError, Store, Write};
 use crate::containerizer::{Containerizer, ContainerizerError};
+use crate::files::Files;
 
 /// The Mesos release whose agent this one stands in for.
 pub(super) const VERSION: &str = "1.11.0";
@@ -128,14 +129,16 @@ pub async fn run(
     let (inbox, work) = mpsc::channel(INBOX);
     let handle = Handle::new(inbox);
     let stop = cancel.child_token();
+    let files = Files::default();
     let routes = http::router(http::Context::new(
         handle.clone(),
         &config,
         Arc::clone(&containerizer),
+        files.clone(),
     ));
     let service = messenger.wrap(routes);
     let server = tokio::spawn(Server::new(service).serve(listener, stop.clone()));
-    let runner = Runner::new(containerizer, handle, config.work_dir.clone());
+    let runner = Runner::new(containerizer, handle, files, config.work_dir.clone());
     let disk = (config.work_dir.clone(), config.disk_watch_interval);
     let shell = Shell {
         agent,
@@ -170,7 +173,10 @@ impl Shell {
         let mut signing_off = false;
         let mut disk = tokio::time::interval(self.disk.1.max(Duration::from_millis(1)));
         loop {
-            self.carry_out().await?;
+            match self.carry_out().await {
+                Err(AgentError::Stopped { .. }) if signing_off => return Ok(()),
+                done => done?,
+            }
             let deadline = self.agent.next_deadline();
             let pause = deadline.map(|at| now().until(at));
             tokio::select! {

@@ -112,6 +112,7 @@ impl Agent {
             self.add_executor(now, &key, &order);
         }
         self.queue(&key, order.tasks);
+        self.show(&key);
         if is_new {
             self.launch_executor(now, &key);
         } else {

@@ -20,6 +20,7 @@ use dcos_proto::mesos::{
 use dcos_proto::{DecodeError, Message, decode, executor};
 
 use super::records::ExecutorKey;
+use super::sandboxes::Sandbox;
 use crate::checkpoint::Write;
 use crate::containerizer::{ContainerConfig, ContainerTermination};
 
@@ -135,6 +136,8 @@ pub enum Action {
     Remove(ContainerId),
     /// Run the checks of a task for as long as its container runs, as the task would.
     StartChecks(ContainerId, Box<TaskInfo>, Box<ContainerConfig>),
+    /// Let people look into a sandbox.
+    Show(Sandbox),
     /// Delete directories.
     Delete(Vec<PathBuf>),
     /// End the process; `fresh` forgets who this agent was.

@@ -10,7 +10,7 @@ use dcos_wire::{MediaType, Refusal, reply};
 use http::StatusCode;
 
 use super::Context;
-use super::operator::{invalid, respond, shown};
+use super::operator::{missing, respond, shown};
 use crate::agent::tasks::environment_of;
 use crate::checkpoint::paths;
 use crate::containerizer::{ContainerConfig, ContainerTermination, ContainerizerError};
@@ -93,10 +93,6 @@ pub(super) async fn answer(
             other.as_str_name()
         ))),
     }
-}
-
-fn missing(field: &str) -> Refusal {
-    invalid(&format!("Expecting '{field}' to be present"))
 }
 
 async fn launch_nested(

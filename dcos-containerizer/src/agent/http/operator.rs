@@ -10,12 +10,13 @@ use dcos_proto::agent::{Call, Response as Answer, call};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{ContainerId, Flag, Metric, VersionInfo};
 use dcos_wire::{MediaType, Refusal, reply};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::{Context, containers, metrics, nested};
 use crate::agent::shell::VERSION;
 use crate::agent::view::{ExecutorView, FrameworkView, View};
+use crate::files::{FilesError, Piece};
 
 pub(super) async fn api(
     State(context): State<Context>,
@@ -113,6 +114,21 @@ async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<R
                 answer.get_containers = Some(response::GetContainers { containers });
             }
         }
+        call::Type::ListFiles => {
+            answer.set_type(response::Type::ListFiles);
+            let list = call.list_files.ok_or_else(|| missing("list_files"))?;
+            let files = context.files.clone();
+            let file_infos = blocking(move || files.list(&list.path)).await?;
+            answer.list_files = Some(response::ListFiles { file_infos });
+        }
+        call::Type::ReadFile => {
+            answer.set_type(response::Type::ReadFile);
+            let read = call.read_file.ok_or_else(|| missing("read_file"))?;
+            let files = context.files.clone();
+            let piece = blocking(move || files.read(&read.path, read.offset, read.length)).await?;
+            let Piece { size, data } = piece;
+            answer.read_file = Some(response::ReadFile { size, data });
+        }
         call::Type::GetOperations => {
             answer.set_type(response::Type::GetOperations);
             answer.get_operations = Some(response::GetOperations::default());
@@ -166,6 +182,24 @@ fn show_empty_lists(answer: &mut Value) {
             }
         }
     }
+}
+
+/// Looks at the disk without holding up others.
+async fn blocking<T: Send + 'static>(
+    look: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
+) -> Result<T, Refusal> {
+    let looked = tokio::task::spawn_blocking(look).await;
+    let looked = looked.map_err(|error| Refusal::unavailable(error.to_string()))?;
+    looked.map_err(|error| match error {
+        FilesError::NotFound(_) => Refusal::not_found(error.to_string()),
+        FilesError::NotAFile(_) => Refusal::bad_request(error.to_string()),
+        _ => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    })
+}
+
+/// A call without what it is about.
+pub(super) fn missing(field: &str) -> Refusal {
+    invalid(&format!("Expecting '{field}' to be present"))
 }
 
 pub(super) fn invalid(text: &str) -> Refusal {

@@ -1,0 +1,56 @@
+//! Under which names sandboxes are shown.
+//!
+//! A sandbox is found by its path on the host and, for people and programs that know ids only,
+//! below `/frameworks/<framework>/executors/<executor>/runs/<container>` (or `latest`). A task of
+//! a default executor has its own below `tasks/<task>` of its executor's.
+//!
+//! Source: Mesos 1.11 `paths::getExecutorVirtualPath`, `Slave::attachTaskVolumeDirectory`.
+
+use std::path::{Path, PathBuf};
+
+use super::records::ExecutorKey;
+use crate::files::Files;
+
+/// A directory to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Whose.
+    pub key: ExecutorKey,
+    /// In which container.
+    pub run: String,
+    /// Where the executor's sandbox is.
+    pub directory: PathBuf,
+    /// The tasks with sandboxes of their own, and where they are.
+    pub tasks: Vec<(String, PathBuf)>,
+}
+
+impl Sandbox {
+    /// Shows it.
+    pub(super) fn attach(&self, files: &Files) {
+        let virtual_runs = format!(
+            "/frameworks/{}/executors/{}/runs",
+            self.key.framework, self.key.executor
+        );
+        let real = self.directory.display().to_string();
+        let names = [
+            real,
+            format!("{virtual_runs}/{}", self.run),
+            format!("{virtual_runs}/latest"),
+        ];
+        for name in names {
+            files.attach(&name, &self.directory);
+            for (task, directory) in &self.tasks {
+                files.attach(&format!("{name}/tasks/{task}"), directory);
+            }
+        }
+    }
+}
+
+/// Shows nothing below `directory` any more.
+pub(super) fn detach(files: &Files, directory: &Path) {
+    for (name, real) in files.attached() {
+        if real.starts_with(directory) {
+            files.detach(&name);
+        }
+    }
+}
