@@ -98,6 +98,7 @@ async fn dispatch(api: &Api, request: &Request) -> Reply {
         (_, ["ui"]) if get => Ok(info::page(mailbox)),
         (_, ["ping"]) if get => Ok(info::ping(request)),
         (_, ["metrics"]) if get => Ok(info::metrics(mailbox)),
+        (_, ["metrics", "prometheus"]) if get => Ok(info::prometheus(mailbox)),
         (_, ["v2", "info"]) if get => Ok(info::info(mailbox)),
         (_, ["v2", "leader"]) if get => Ok(info::leader_of(mailbox)),
         (&Method::DELETE, ["v2", "leader"]) => Ok(info::abdicate(mailbox)),

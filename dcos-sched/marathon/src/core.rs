@@ -9,6 +9,7 @@
 //! the apps something happened to. A crash between any two steps is therefore no special case.
 
 mod change;
+mod counters;
 mod deadlines;
 mod health;
 mod history;
@@ -40,6 +41,7 @@ use crate::{PathId, Timestamp};
 
 pub(crate) use change::RESTART;
 pub use change::{Change, Kill};
+pub use counters::Counters;
 pub use health::Probe;
 pub use history::History;
 pub use recover::RecoverError;
@@ -120,6 +122,7 @@ pub struct Core {
     /// Apps something happened to.
     dirty: BTreeSet<PathId>,
     batch: Batch,
+    counters: Counters,
 }
 
 impl Core {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::request::Request;
 use super::{json_of, leader, set, typed};
 use crate::config::Config;
+use crate::core::View;
 use crate::instance::Condition;
 use crate::shell::Mailbox;
 
@@ -68,12 +69,51 @@ pub(super) fn abdicate(mailbox: &Mailbox) -> Response {
 
 pub(super) fn metrics(mailbox: &Mailbox) -> Response {
     let view = mailbox.view();
+    let gauges: Map<String, Value> = gauges(&view)
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), json!({"value": value})))
+        .collect();
+    let counters: Map<String, Value> = view
+        .counters
+        .named()
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), json!({"count": count})))
+        .collect();
+    json_of(&json!({
+        "version": "4.0.0",
+        "counters": counters,
+        "gauges": gauges,
+        "histograms": {},
+        "meters": {},
+        "timers": {},
+    }))
+}
+
+/// The same as text for Prometheus, whose names know no dots and dashes.
+pub(super) fn prometheus(mailbox: &Mailbox) -> Response {
+    let view = mailbox.view();
+    let line = |kind: &str, name: &str, value: String| {
+        let name = name.replace(['.', '-'], "_");
+        format!("# TYPE {name} {kind}\n{name} {value}\n")
+    };
+    let gauges = gauges(&view);
+    let gauges = gauges
+        .into_iter()
+        .map(|(name, value)| line("gauge", name, value.to_string()));
+    let counters = view.counters.named();
+    let counters = counters
+        .into_iter()
+        .map(|(name, count)| line("counter", name, count.to_string()));
+    let text: String = gauges.chain(counters).collect();
+    typed(StatusCode::OK, "text/plain; version=0.0.4", text)
+}
+
+fn gauges(view: &View) -> [(&'static str, usize); 7] {
     let count = |test: &dyn Fn(Condition) -> bool| {
         view.all_instances()
             .filter(|instance| test(instance.condition))
             .count()
     };
-    let gauge = |value: usize| json!({"value": value});
     let staged = |condition| {
         matches!(
             condition,
@@ -85,23 +125,18 @@ pub(super) fn metrics(mailbox: &Mailbox) -> Response {
         .iter()
         .filter(|item| item.held_until.is_none())
         .count();
-    json_of(&json!({
-        "version": "4.0.0",
-        "counters": {},
-        "gauges": {
-            "marathon.apps.active.gauge": gauge(view.root.apps.len()),
-            "marathon.pods.active.gauge": gauge(0),
-            "marathon.groups.active.gauge": gauge(view.root.groups.len()),
-            "marathon.deployments.active.gauge": gauge(view.deployments.len()),
-            "marathon.instances.running.gauge":
-                gauge(count(&|condition| condition == Condition::Running)),
-            "marathon.instances.staged.gauge": gauge(count(&staged)),
-            "marathon.instances.launch-overdue.gauge": gauge(overdue),
-        },
-        "histograms": {},
-        "meters": {},
-        "timers": {},
-    }))
+    [
+        ("marathon.apps.active.gauge", view.root.apps.len()),
+        ("marathon.pods.active.gauge", 0),
+        ("marathon.groups.active.gauge", view.root.groups.len()),
+        ("marathon.deployments.active.gauge", view.deployments.len()),
+        (
+            "marathon.instances.running.gauge",
+            count(&|condition| condition == Condition::Running),
+        ),
+        ("marathon.instances.staged.gauge", count(&staged)),
+        ("marathon.instances.launch-overdue.gauge", overdue),
+    ]
 }
 
 pub(super) fn info(mailbox: &Mailbox) -> Response {

@@ -574,6 +574,17 @@ async fn who_this_is() {
     );
     assert_eq!(marathon.get("/v2/plugins").await, json!({"plugins": []}));
     assert!(marathon.get("/metrics").await["gauges"]["marathon.apps.active.gauge"].is_object());
+    let text = marathon
+        .send("GET", "/metrics/prometheus", &Value::Null)
+        .await
+        .text;
+    assert!(
+        text.contains("# TYPE marathon_apps_active_gauge gauge\nmarathon_apps_active_gauge 0\n")
+    );
+    assert!(
+        text.contains("\nmarathon_tasks_launched_counter 0\n"),
+        "{text}"
+    );
     let answer = marathon.send("GET", "/", &Value::Null).await;
     assert_eq!(
         (answer.status, answer.headers["location"].to_str().unwrap()),

@@ -322,6 +322,7 @@ impl Core {
 
     fn end(&mut self, now: Timestamp, id: &str, reason: &str) {
         if let Some(running) = self.deployments.remove(id) {
+            self.counters.deployments_dismissed += 1;
             self.batch.rows.push(Row::delete(rows::deployment_key(id)));
             self.batch
                 .events
@@ -418,6 +419,7 @@ impl Core {
             self.batch.events.push(Event::deployment_success(now, plan));
             return;
         }
+        self.counters.deployments += 1;
         let running = Running {
             plan: Arc::clone(plan),
             step: 0,

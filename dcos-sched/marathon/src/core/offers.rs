@@ -19,14 +19,18 @@ impl Core {
     pub(super) fn offers(&mut self, now: Timestamp, offers: Vec<Offer>) {
         // What else arrived before may have changed what is to be launched.
         self.settle(now);
+        self.counters.offers_incoming += offers.len() as u64;
         let mut declined: Vec<OfferId> = Vec::new();
         for offer in offers {
             let offer = Arc::new(offer);
             let tasks = self.fill(now, &offer);
             if tasks.is_empty() {
+                self.counters.offers_declined += 1;
                 declined.push(offer.id.clone());
                 continue;
             }
+            self.counters.offers_used += 1;
+            self.counters.tasks_launched += tasks.len() as u64;
             let launch = offer::Operation {
                 r#type: Some(offer::operation::Type::Launch as i32),
                 launch: Some(offer::operation::Launch { task_infos: tasks }),

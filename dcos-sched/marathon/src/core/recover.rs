@@ -121,6 +121,7 @@ impl Core {
             unhealthy: std::collections::BTreeSet::new(),
             dirty: std::collections::BTreeSet::new(),
             batch: super::Batch::default(),
+            counters: super::Counters::default(),
         };
         let at = Timestamp::from(now);
         for instance in sorted.instances {

@@ -137,6 +137,7 @@ impl Core {
             self.subscription.wanted = false;
             let idle = self.queue.entries().next().is_none();
             if idle && !std::mem::replace(&mut self.subscription.suppressed, true) {
+                self.counters.suppresses += 1;
                 self.call(call::Type::Suppress, |call| {
                     call.suppress = Some(call::Suppress::default());
                 });
@@ -151,6 +152,7 @@ impl Core {
             self.subscription.wanted = false;
             self.subscription.suppressed = false;
             self.subscription.last_revive = Some(now);
+            self.counters.revives += 1;
             self.call(call::Type::Revive, |call| {
                 call.revive = Some(call::Revive::default())
             });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dcos_core::time::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{Core, History, Instances};
+use super::{Core, Counters, History, Instances};
 use crate::deployment::Plan;
 use crate::instance::Instance;
 use crate::model::{App, RootGroup};
@@ -32,6 +32,8 @@ pub struct View {
     pub framework_id: Option<String>,
     /// All roles there are apps or instances of, and the default one.
     pub roles: BTreeSet<String>,
+    /// How often things happened.
+    pub counters: Counters,
     /// Whether a master is connected.
     pub connected: bool,
     /// That master's address.
@@ -136,6 +138,7 @@ impl Core {
             failures: self.failures.clone(),
             framework_id: self.framework_id.as_ref().map(|id| id.value.clone()),
             roles: self.roles(),
+            counters: self.counters,
             connected: self.subscription.connected,
             master: self.subscription.master.clone(),
         }
