@@ -10,9 +10,11 @@
 //! | `allocator/drf.rs` | the default: hierarchical roles, weights, dominant resource fairness |
 //! | `allocator/drf.rs` | the default: hierarchical roles, weights, dominant resource fairness |
 //! | `allocator/memory.rs` | a double for tests: first come, first served |
+//! | `allocator/constraints.rs` | what frameworks want of agents |
 //! | `allocator/rules.rs` | who may be offered what, whatever is fair |
 //! | `allocator/testkit.rs` | what every implementation must pass (feature `testkit`) |
 
+pub mod constraints;
 pub mod drf;
 mod memory;
 mod rules;
@@ -26,6 +28,7 @@ use std::fmt;
 use dcos_core::time::Time;
 use dcos_proto::mesos::FrameworkId;
 
+pub use constraints::{ConstraintError, Constraints};
 pub use drf::HierarchicalDrf;
 pub use memory::FirstCome;
 pub use words::{AgentSpec, Capabilities, Config, Event, FrameworkSpec, Grant, NonOffer, Reason};
@@ -43,7 +46,8 @@ pub use words::{AgentSpec, Capabilities, Config, Event, FrameworkSpec, Grant, No
 ///    `allocation_info` and are unreserved or kept for the role or an ancestor of it.
 /// 3. Nothing is granted to a framework that is inactive or removed, to a role it suppressed or
 ///    is not subscribed to, or from an agent that is deactivated or removed.
-/// 4. What a framework lacks the capability for is not granted to it.
+/// 4. What a framework lacks the capability for is not granted to it, and neither is anything of
+///    an agent that its constraints exclude.
 /// 5. A filter hides what was refused, and any part of it, until it expires, the framework
 ///    revives or comes back, or the agent is added again. If there is more than was refused, all
 ///    is granted.

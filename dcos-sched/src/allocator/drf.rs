@@ -188,12 +188,14 @@ impl HierarchicalDrf {
         self.own_minimums += spec.minimums.len();
         let capable = self.frameworks[at].spec.capabilities != spec.capabilities
             || self.frameworks[at].spec.minimums != spec.minimums;
+        let had_constraints = !self.frameworks[at].spec.constraints.is_empty();
         for role in &spec.roles {
             self.leaf(at, role);
         }
         self.frameworks[at].spec = spec;
         self.settle_framework(at);
-        if capable {
+        // Constraints cannot be compared; a framework that sends them again is looked at again.
+        if capable || had_constraints || !self.frameworks[at].spec.constraints.is_empty() {
             self.invite(at, |_| true);
         }
     }

@@ -111,6 +111,9 @@ impl FirstCome {
         ) {
             return Err(reason);
         }
+        if of.spec.constraints.exclude(role, &agent.spec) {
+            return Err(Reason::Constrained);
+        }
         let available = agent.available();
         if available.is_empty() {
             return Err(Reason::Held {

@@ -17,8 +17,16 @@ use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::mesos::{AgentId, FrameworkId};
+use dcos_proto::scheduler::attribute_constraint::predicate::TextEquals;
+use dcos_proto::scheduler::attribute_constraint::selector::PseudoattributeType;
+use dcos_proto::scheduler::attribute_constraint::{Predicate, Selector};
+use dcos_proto::scheduler::offer_constraints::RoleConstraints;
+use dcos_proto::scheduler::offer_constraints::role_constraints::Group;
+use dcos_proto::scheduler::{AttributeConstraint, OfferConstraints};
 
-use super::{AgentSpec, Allocator, Capabilities, Config, Event, FrameworkSpec, Grant, Reason};
+use super::{
+    AgentSpec, Allocator, Capabilities, Config, Constraints, Event, FrameworkSpec, Grant, Reason,
+};
 pub use ledger::Ledger;
 
 /// Makes an allocator to be tested.
@@ -30,6 +38,7 @@ pub fn all(make: Make<'_>) {
     grants_carry_their_role(make);
     the_unwilling_get_nothing(make);
     the_incapable_get_nothing(make);
+    constraints_are_kept(make);
     refusals_hide_what_was_refused(make);
     reviving_forgets_refusals(make);
     what_is_free_and_wanted_is_granted(make);
@@ -280,6 +289,51 @@ pub fn the_incapable_get_nothing(make: Make<'_>) {
         !gets(plain(), "a/b", flat),
         "hierarchical roles need agents that know them"
     );
+}
+
+/// Promise 4, what the framework itself does not want.
+pub fn constraints_are_kept(make: Make<'_>) {
+    let on_host = |name: &str| {
+        let condition = AttributeConstraint {
+            selector: Selector {
+                pseudoattribute_type: Some(PseudoattributeType::Hostname.into()),
+                ..Selector::default()
+            },
+            predicate: Predicate {
+                text_equals: Some(TextEquals {
+                    value: name.to_owned(),
+                }),
+                ..Predicate::default()
+            },
+        };
+        let group = Group {
+            attribute_constraints: vec![condition],
+        };
+        let role = RoleConstraints {
+            groups: vec![group],
+        };
+        let all = OfferConstraints {
+            role_constraints: [("a".to_owned(), role)].into(),
+        };
+        let mut spec = framework("f", &["a"]);
+        spec.constraints = Constraints::compile(&all).expect("the kit's constraints are right");
+        spec
+    };
+    let mut bench = Bench::new(
+        make,
+        [
+            Event::AddFramework(on_host("y.example")),
+            Event::AddAgent(agent("x", "cpus:1")),
+            Event::AddAgent(agent("y", "cpus:1")),
+        ],
+    );
+    assert_eq!(bench.soon(), ["f/a y cpus:1"]);
+    let told = bench
+        .allocator
+        .explain(bench.now, &FrameworkId::from("f"), "a");
+    assert_eq!(told[0].reason, Reason::Constrained);
+    bench.tell(Event::UpdateFramework(on_host("x.example")));
+    assert_eq!(bench.soon(), ["f/a x cpus:1"], "constraints can be changed");
 }
 
 /// Promise 5, the refusing half.

@@ -39,6 +39,7 @@ enum Fault {
     ForgetsTheRole,
     IgnoresSuppression,
     ClaimsCapabilities,
+    IgnoresConstraints,
     IgnoresRefusals,
     RemembersRefusals,
     Hoards,
@@ -55,6 +56,10 @@ impl Allocator for Broken {
             | (Fault::RemembersRefusals, Event::Revive { .. }) => return,
             (Fault::ClaimsCapabilities, Event::AddFramework(mut spec)) => {
                 spec.capabilities.gpu = true;
+                Event::AddFramework(spec)
+            }
+            (Fault::IgnoresConstraints, Event::AddFramework(mut spec)) => {
+                spec.constraints = Constraints::default();
                 Event::AddFramework(spec)
             }
             (
@@ -112,7 +117,7 @@ impl Allocator for Broken {
 
 #[test]
 fn the_kit_bites() {
-    let faults: [(Fault, fn(Make<'_>)); 11] = [
+    let faults: [(Fault, fn(Make<'_>)); 12] = [
         (Fault::GrantsTwice, testkit::nothing_is_granted_twice),
         (Fault::ForgetsTheRole, testkit::grants_carry_their_role),
         (
@@ -123,6 +128,7 @@ fn the_kit_bites() {
             Fault::ClaimsCapabilities,
             testkit::the_incapable_get_nothing,
         ),
+        (Fault::IgnoresConstraints, testkit::constraints_are_kept),
         (
             Fault::IgnoresRefusals,
             testkit::refusals_hide_what_was_refused,

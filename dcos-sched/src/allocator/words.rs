@@ -8,7 +8,9 @@ use dcos_core::resources::{Quantities, QuantityError, Resources, Scalar};
 use dcos_core::roles;
 use dcos_core::time::Time;
 use dcos_proto::mesos::framework_info::capability::Type as FrameworkCapability;
-use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, agent_info};
+use dcos_proto::mesos::{AgentId, AgentInfo, Attribute, FrameworkId, FrameworkInfo, agent_info};
+
+use super::constraints::Constraints;
 
 /// Something an allocator must know of.
 #[derive(Debug, Clone)]
@@ -111,6 +113,8 @@ pub struct FrameworkSpec {
     /// The least it wants to be offered, by role: any one of the alternatives suffices. Roles
     /// without an entry follow [`Config::minimum`].
     pub minimums: BTreeMap<String, Vec<Quantities>>,
+    /// What it wants of an agent.
+    pub constraints: Constraints,
 }
 
 /// What a framework can deal with.
@@ -135,7 +139,7 @@ pub struct Capabilities {
 }
 
 impl FrameworkSpec {
-    /// What `info` says. A framework without `MULTI_ROLE` has the one role in `role`, by default
+    /// What `info` says; constraints are not in it. A framework without `MULTI_ROLE` has the one role in `role`, by default
     /// `*`.
     pub fn from_info(info: &FrameworkInfo, suppressed: impl IntoIterator<Item = String>) -> Self {
         let has = |wanted: FrameworkCapability| {
@@ -179,6 +183,7 @@ impl FrameworkSpec {
             suppressed: suppressed.into_iter().collect(),
             capabilities,
             minimums,
+            constraints: Constraints::default(),
         }
     }
 }
@@ -188,8 +193,14 @@ impl FrameworkSpec {
 pub struct AgentSpec {
     /// Its id.
     pub id: AgentId,
-    /// Its host name, for the whitelist.
+    /// Its host name, for the whitelist and for constraints.
     pub hostname: String,
+    /// What describes it, for constraints.
+    pub attributes: Vec<Attribute>,
+    /// Where it lies, for constraints.
+    pub region: Option<String>,
+    /// Where in the region it lies, for constraints.
+    pub zone: Option<String>,
     /// All it has.
     pub total: Resources,
     /// What frameworks hold there already, with `allocation_info`.
@@ -223,6 +234,9 @@ impl AgentSpec {
         Self {
             id: info.id.clone().unwrap_or_default(),
             hostname: info.hostname.clone(),
+            attributes: info.attributes.clone(),
+            region: fault_domain.map(|fault_domain| fault_domain.region.name.clone()),
+            zone: fault_domain.map(|fault_domain| fault_domain.zone.name.clone()),
             total,
             used: BTreeMap::new(),
             multi_role: has(Type::MultiRole),
@@ -324,6 +338,8 @@ pub enum Reason {
     GpuAgent,
     /// The agent is in another region, the framework is not region-aware.
     RemoteAgent,
+    /// The framework's constraints exclude the agent.
+    Constrained,
     /// Everything on the agent is held.
     Held {
         /// By whom, most cpus first.
@@ -360,6 +376,7 @@ impl fmt::Display for Reason {
             Self::AgentFlatRole => "the agent does not understand hierarchical roles",
             Self::GpuAgent => "the agent has gpus and the framework lacks GPU_RESOURCES",
             Self::RemoteAgent => "the agent is remote and the framework lacks REGION_AWARE",
+            Self::Constrained => "the framework's offer constraints exclude the agent",
             Self::Held { by } => {
                 let names: Vec<&str> = by.iter().map(|id| &*id.value).collect();
                 return write!(f, "everything is held by {}", names.join(", "));

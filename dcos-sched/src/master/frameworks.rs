@@ -15,7 +15,7 @@ use super::core::Timer;
 use super::framework::roles_of;
 use super::tasks::Status;
 use super::{Action, Framework, Link, Master, Reply, RequestId, convert, registry, validation};
-use crate::allocator::{Event as Allocation, FrameworkSpec};
+use crate::allocator::{Constraints, Event as Allocation, FrameworkSpec};
 
 /// Where a subscription came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Master {
     pub(crate) fn add_framework(&mut self, framework: Framework) {
         let id = framework.id();
         self.persist(vec![registry::put_framework(&framework.info)]);
-        let spec = FrameworkSpec::from_info(&framework.info, framework.suppressed.clone());
+        let spec = spec_of(&framework);
         self.frameworks.insert(id.clone(), Arc::new(framework));
         self.allocator
             .handle(self.now, Allocation::AddFramework(spec));
@@ -169,7 +169,7 @@ impl Master {
         let changed = framework.info != *info;
         let roles = roles_of(info);
         framework.info = info.clone();
-        framework.suppressed.clone_from(&suppressed);
+        framework.suppressed = suppressed;
         framework.offer_constraints = offer_constraints;
         let offers = framework.offers.clone();
         if changed {
@@ -181,9 +181,10 @@ impl Master {
                 self.rescind(&offer);
             }
         }
-        let spec = FrameworkSpec::from_info(info, suppressed);
-        self.allocator
-            .handle(self.now, Allocation::UpdateFramework(spec));
+        if let Some(spec) = self.frameworks.get(id).map(|framework| spec_of(framework)) {
+            self.allocator
+                .handle(self.now, Allocation::UpdateFramework(spec));
+        }
         if changed {
             self.publish_framework(id);
         }
@@ -275,12 +276,10 @@ impl Master {
         framework.link = link;
         framework.active = true;
         framework.expires = None;
-        let spec = FrameworkSpec::from_info(&framework.info, framework.suppressed.clone());
+        let spec = spec_of(framework);
         // Filters belong to a subscription: adding anew forgets them.
         self.allocator
-            .handle(self.now, Allocation::UpdateFramework(spec));
-        self.allocator
-            .handle(self.now, Allocation::ActivateFramework(id.clone()));
+            .handle(self.now, Allocation::AddFramework(spec));
     }
 
     fn forget_link(&mut self, link: &Link) {
@@ -542,4 +541,18 @@ pub(crate) fn expiry(info: &FrameworkInfo, now: Time) -> Time {
 /// For how long a declined offer hides its resources.
 pub(crate) fn refusal(filters: Option<&Filters>) -> Duration {
     crate::allocator::Config::refuse(filters.and_then(|filters| filters.refuse_seconds))
+}
+
+/// What the allocator is told of a framework.
+fn spec_of(framework: &Framework) -> FrameworkSpec {
+    let mut spec = FrameworkSpec::from_info(&framework.info, framework.suppressed.clone());
+    // They were checked when they came in.
+    if let Some(Ok(constraints)) = framework
+        .offer_constraints
+        .as_ref()
+        .map(Constraints::compile)
+    {
+        spec.constraints = constraints;
+    }
+    spec
 }

@@ -63,7 +63,8 @@ impl HierarchicalDrf {
             Err(Reason::AgentSingleRole
                 | Reason::AgentFlatRole
                 | Reason::GpuAgent
-                | Reason::RemoteAgent)
+                | Reason::RemoteAgent
+                | Reason::Constrained)
         );
         // A bar outlasts the present holders, so it tells more than who they are.
         if state.available.is_empty() && !is_barred {

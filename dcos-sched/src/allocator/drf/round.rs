@@ -160,6 +160,9 @@ impl HierarchicalDrf {
         if let Some(reason) = rules::barred(&self.config, agent.traits, capabilities, role) {
             return Err(reason);
         }
+        if framework.spec.constraints.exclude(role, &agent.spec) {
+            return Err(Reason::Constrained);
+        }
         let own_minimum = if self.own_minimums == 0 {
             None
         } else {

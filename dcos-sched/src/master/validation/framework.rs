@@ -7,6 +7,7 @@ use dcos_proto::mesos::FrameworkInfo;
 use dcos_proto::mesos::framework_info::capability::Type as Capability;
 use dcos_proto::scheduler::OfferConstraints;
 
+use crate::allocator::Constraints;
 use crate::master::framework::{has_capability, roles_of};
 
 /// The longest duration Mesos can hold: 2⁶³ nanoseconds, in seconds.
@@ -96,11 +97,15 @@ pub(crate) fn offer_constraints(
     let mut named = constraints
         .into_iter()
         .flat_map(|constraints| constraints.role_constraints.keys());
-    match named.find(|role| !own.contains(role)) {
-        Some(role) => Err(format!(
+    if let Some(role) = named.find(|role| !own.contains(role)) {
+        return Err(format!(
             "Offer constraints specify `role_constraints` for a role '{role}'not contained in the set of roles"
-        )),
-        None => Ok(()),
+        ));
+    }
+    let compiled = constraints.map(Constraints::compile).transpose();
+    match compiled {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("Offer constraints are not valid: {error}")),
     }
 }
 
