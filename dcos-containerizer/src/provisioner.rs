@@ -1,10 +1,22 @@
 //! The plug point that turns images into root file systems.
+//!
+//! [`LocalProvisioner`] is the default: images from a directory of this host, unpacked once into
+//! layers, and a writable overlay of them a container. What it accepts is told in
+//! `docs/images.md`.
+
+mod archive;
+mod images;
+mod layer;
+mod local;
+mod root;
 
 use std::fmt;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use dcos_proto::mesos::{ContainerId, Image};
+
+pub use local::{Backend, LocalProvisioner, LocalProvisionerConfig};
 
 /// Turns an image into the root file system of a container.
 ///

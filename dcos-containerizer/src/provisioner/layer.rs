@@ -1,0 +1,266 @@
+//! Layers: tar files unpacked as root, into a folder and nowhere else.
+//!
+//! Names are resolved with `openat2(RESOLVE_IN_ROOT)`, so a layer's links lead where they would in
+//! a container. What a layer deletes of those below it (`.wh.` names) becomes what overlayfs
+//! understands: a character device 0:0, or an opaque folder.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+    chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat2,
+    symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::archive::normal;
+
+/// Prefix of a deleted name.
+const WHITEOUT: &str = ".wh.";
+/// Name of the mark that a folder hides what is below it.
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// Unpacks a tar file into `root`, for at most `limit` bytes of files.
+pub(super) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let layer = Layer {
+        root: rustix::fs::open(root, flags, Mode::empty())?,
+    };
+    let mut left = limit;
+    let mut archive = tar::Archive::new(source);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = normal(&entry.path()?);
+        let size = entry.header().entry_size().unwrap_or(0);
+        left = left
+            .checked_sub(size)
+            .ok_or_else(|| io::Error::other("the layer is larger than a layer may be"))?;
+        layer.put(&path, &mut entry).map_err(|error| {
+            let what = format!("unpacking '{}': {error}", path.display());
+            io::Error::new(error.kind(), what)
+        })?;
+    }
+    // What follows the archive belongs to its digest.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+    Ok(())
+}
+
+struct Layer {
+    root: OwnedFd,
+}
+
+impl Layer {
+    fn put<R: Read>(&self, path: &Path, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
+        let header = entry.header();
+        let mode = Mode::from(header.mode()? & 0o7777);
+        let owner = (id(header.uid()?)?, id(header.gid()?)?);
+        let time = i64::try_from(header.mtime()?).unwrap_or(0);
+        let kind = header.entry_type();
+        let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
+            // The root itself.
+            return meta(&self.root, mode, owner, time);
+        };
+        if matches!(
+            kind,
+            tar::EntryType::XGlobalHeader | tar::EntryType::XHeader
+        ) {
+            return Ok(());
+        }
+        let folder = self.folder(parent)?;
+        let name = Path::new(name);
+        let text = name.to_string_lossy();
+        if text == OPAQUE {
+            fsetxattr(&folder, "trusted.overlay.opaque", b"y", XattrFlags::empty())?;
+            return Ok(());
+        }
+        if let Some(deleted) = text.strip_prefix(WHITEOUT) {
+            remove(&folder, Path::new(deleted))?;
+            let none = makedev(0, 0);
+            mknodat(
+                &folder,
+                deleted,
+                FileType::CharacterDevice,
+                Mode::empty(),
+                none,
+            )?;
+            return Ok(());
+        }
+        match kind {
+            tar::EntryType::Directory => {
+                match mkdirat(&folder, name, Mode::from(0o755)) {
+                    Ok(()) => {}
+                    Err(Errno::EXIST) if is_folder(&folder, name) => {}
+                    Err(Errno::EXIST) => {
+                        remove(&folder, name)?;
+                        mkdirat(&folder, name, Mode::from(0o755))?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                let made = openat2(&folder, name, FOLDER, Mode::empty(), HERE)?;
+                return meta(&made, mode, owner, time);
+            }
+            tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                remove(&folder, name)?;
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let file = openat2(&folder, name, flags, Mode::from(0o600), HERE)?;
+                let mut file = File::from(file);
+                io::copy(entry, &mut file)?;
+                attributes(entry, &file);
+                return meta(&file, mode, owner, time);
+            }
+            tar::EntryType::Symlink => {
+                let target = link(entry)?;
+                remove(&folder, name)?;
+                symlinkat(target, &folder, name)?;
+            }
+            tar::EntryType::Link => {
+                let target = normal(&link(entry)?);
+                let other = target.parent().unwrap_or(Path::new(""));
+                let other = self.folder(other)?;
+                let target = target.file_name().unwrap_or_default();
+                remove(&folder, name)?;
+                linkat(&other, target, &folder, name, AtFlags::empty())?;
+                return Ok(());
+            }
+            tar::EntryType::Char | tar::EntryType::Block | tar::EntryType::Fifo => {
+                let header = entry.header();
+                let number =
+                    |number: io::Result<Option<u32>>| Ok::<_, io::Error>(number?.unwrap_or(0));
+                let (major, minor) = (
+                    number(header.device_major())?,
+                    number(header.device_minor())?,
+                );
+                let kind = match kind {
+                    tar::EntryType::Char => FileType::CharacterDevice,
+                    tar::EntryType::Block => FileType::BlockDevice,
+                    _ => FileType::Fifo,
+                };
+                remove(&folder, name)?;
+                mknodat(&folder, name, kind, mode, makedev(major, minor))?;
+            }
+            other => {
+                let what = format!("entries of type {:?} are not supported", other.as_byte());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+        }
+        let (uid, gid) = owner;
+        chownat(
+            &folder,
+            name,
+            Some(uid),
+            Some(gid),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?;
+        Ok(())
+    }
+
+    /// A folder of the layer, made with those above it if it is missing.
+    fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
+        if path.as_os_str().is_empty() {
+            return self.root.try_clone();
+        }
+        match openat2(&self.root, path, FOLDER, Mode::empty(), INSIDE) {
+            Ok(folder) => Ok(folder),
+            Err(Errno::NOENT) => {
+                let parent = self.folder(path.parent().unwrap_or(Path::new("")))?;
+                let name = path.file_name().unwrap_or_default();
+                match mkdirat(&parent, name, Mode::from(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                Ok(openat2(&parent, name, FOLDER, Mode::empty(), HERE)?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+/// Links are followed, with the layer as `/`.
+const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+/// Links are not followed.
+const HERE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+
+fn meta(file: impl AsFd, mode: Mode, (uid, gid): (Uid, Gid), time: i64) -> io::Result<()> {
+    let file = file.as_fd();
+    fchown(file, Some(uid), Some(gid))?;
+    // After the owner, whose change clears the set-id bits.
+    fchmod(file, mode)?;
+    let time = Timespec {
+        tv_sec: time,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    Ok(futimens(file, &times)?)
+}
+
+/// File capabilities and the like, as far as this file system takes them.
+fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, file: &File) {
+    let Ok(Some(extensions)) = entry.pax_extensions() else {
+        return;
+    };
+    for extension in extensions.flatten() {
+        let name = extension.key().ok();
+        if let Some(name) = name.and_then(|key| key.strip_prefix("SCHILY.xattr.")) {
+            let set = fsetxattr(file, name, extension.value_bytes(), XattrFlags::empty());
+            if let Err(error) = set {
+                tracing::debug!(name, %error, "could not set an attribute of an image's file");
+            }
+        }
+    }
+}
+
+fn link<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<PathBuf> {
+    let target = entry.link_name()?.map(std::borrow::Cow::into_owned);
+    target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a link to nothing"))
+}
+
+fn is_folder(folder: &OwnedFd, name: &Path) -> bool {
+    openat2(folder, name, FOLDER, Mode::empty(), HERE).is_ok()
+}
+
+/// Removes what an entry replaces; a folder only if it is empty.
+fn remove(folder: &OwnedFd, name: &Path) -> io::Result<()> {
+    match unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR) => Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+trait FromRaw {
+    fn from_number(number: u32) -> Self;
+}
+
+impl FromRaw for Uid {
+    fn from_number(number: u32) -> Self {
+        Self::from_raw(number)
+    }
+}
+
+impl FromRaw for Gid {
+    fn from_number(number: u32) -> Self {
+        Self::from_raw(number)
+    }
+}
+
+fn id<T: FromRaw>(number: u64) -> io::Result<T> {
+    let number = u32::try_from(number)
+        .ok()
+        .filter(|&number| number != u32::MAX);
+    let number = number.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it belongs to nobody there can be",
+        )
+    })?;
+    Ok(T::from_number(number))
+}

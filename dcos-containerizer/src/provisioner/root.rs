@@ -1,0 +1,164 @@
+//! The root of one container: a writable overlay of layers, or a copy of them.
+
+use std::ffi::CString;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
+};
+
+/// Mounts `layers`, lowest first, with a writable one on top. `folder` holds what is written, and
+/// has to lie on a file system that can be an overlay's upper one.
+pub(super) fn overlay(layers: &[impl AsRef<Path>], folder: &Path, root: &Path) -> io::Result<()> {
+    let (upper, work) = (folder.join("upper"), folder.join("work"));
+    for made in [&upper, &work, &root.to_owned()] {
+        std::fs::create_dir_all(made)?;
+    }
+    // The root's own permissions are those of the image's root.
+    if let Some(top) = layers.last() {
+        std::fs::set_permissions(&upper, top.as_ref().metadata()?.permissions())?;
+    }
+    match overlay_by_parts(layers, &upper, &work, root) {
+        // Before Linux 6.5 a layer cannot be named alone.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            Ok(overlay_by_line(layers, &upper, &work, root)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn overlay_by_parts(
+    layers: &[impl AsRef<Path>],
+    upper: &Path,
+    work: &Path,
+    root: &Path,
+) -> Result<(), Errno> {
+    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for layer in layers.iter().rev() {
+        fsconfig_set_string(&overlay, "lowerdir+", layer.as_ref())?;
+    }
+    fsconfig_set_string(&overlay, "upperdir", upper)?;
+    fsconfig_set_string(&overlay, "workdir", work)?;
+    fsconfig_create(&overlay)?;
+    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+    let made = fsmount(&overlay, flags, MountAttrFlags::empty())?;
+    move_mount(
+        &made,
+        "",
+        CWD,
+        root,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
+}
+
+fn overlay_by_line(
+    layers: &[impl AsRef<Path>],
+    upper: &Path,
+    work: &Path,
+    root: &Path,
+) -> Result<(), Errno> {
+    let lower: Vec<_> = layers
+        .iter()
+        .rev()
+        .map(|layer| layer.as_ref().to_string_lossy())
+        .collect();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.join(":"),
+        upper.display(),
+        work.display()
+    );
+    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
+    mount("overlay", root, "overlay", MountFlags::empty(), &*options)
+}
+
+/// Copies `layers`, lowest first, over each other.
+pub(super) fn copy(layers: &[impl AsRef<Path>], root: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(root)?;
+    for layer in layers {
+        let layer = layer.as_ref();
+        hide(layer, layer, root)?;
+        let copied = Command::new("cp")
+            .args(["-a", "--reflink=auto", "-T"])
+            .arg(layer)
+            .arg(root)
+            .output()?;
+        if !copied.status.success() {
+            let said = String::from_utf8_lossy(&copied.stderr);
+            return Err(io::Error::other(format!("cp: {}", said.trim())));
+        }
+        reveal(layer, layer, root)?;
+    }
+    Ok(())
+}
+
+/// Removes from `root` what the layer deletes or replaces by something of another kind.
+fn hide(folder: &Path, layer: &Path, root: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let target = below(&path, layer, root);
+        let Ok(there) = target.symlink_metadata() else {
+            continue;
+        };
+        let here = path.symlink_metadata()?;
+        if here.is_dir() && there.is_dir() {
+            if is_opaque(&path) {
+                std::fs::remove_dir_all(&target)?;
+            } else {
+                hide(&path, layer, root)?;
+            }
+        } else if there.is_dir() {
+            std::fs::remove_dir_all(&target)?;
+        } else {
+            std::fs::remove_file(&target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the marks of what is deleted, which were copied too.
+fn reveal(folder: &Path, layer: &Path, root: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let here = path.symlink_metadata()?;
+        if here.is_dir() {
+            reveal(&path, layer, root)?;
+        } else if is_whiteout(&here) {
+            std::fs::remove_file(below(&path, layer, root))?;
+        }
+    }
+    Ok(())
+}
+
+fn below(path: &Path, layer: &Path, root: &Path) -> std::path::PathBuf {
+    path.strip_prefix(layer)
+        .map_or_else(|_| root.to_owned(), |rest| root.join(rest))
+}
+
+fn is_whiteout(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    metadata.file_type().is_char_device() && metadata.rdev() == 0
+}
+
+fn is_opaque(path: &Path) -> bool {
+    let mut value = [0; 1];
+    let read = rustix::fs::lgetxattr(path, "trusted.overlay.opaque", &mut value);
+    read == Ok(1) && value == *b"y"
+}
+
+/// Undoes [`overlay`]; of what is not mounted, nothing.
+pub(super) fn undo(root: &Path) -> io::Result<()> {
+    loop {
+        match unmount(root, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // There may be one on top of another.
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOENT | Errno::PERM) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
