@@ -8,6 +8,7 @@ mod archive;
 mod images;
 mod layer;
 mod local;
+mod options;
 mod root;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use dcos_proto::mesos::{ContainerId, Image};
 
 pub use local::{Backend, LocalProvisioner, LocalProvisionerConfig};
+pub use options::OPTIONS;
 
 /// Turns an image into the root file system of a container.
 ///

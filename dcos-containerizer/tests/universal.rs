@@ -1,139 +1,20 @@
 //! The universal containerizer with real processes under a real launcher.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod node;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
 use dcos_containerizer::containerizer::{
-    ContainerClass, ContainerConfig, Containerizer, ContainerizerError, LauncherProgram, Recovered,
-    Stdio, Universal, UniversalConfig,
+    ContainerClass, ContainerConfig, Containerizer, ContainerizerError, Recovered, Stdio,
 };
-use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
-use dcos_containerizer::isolator::Isolators;
-use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_proto::mesos::{CommandInfo, ContainerId};
-
-/// Fetches nothing.
-#[derive(Debug)]
-struct NoFetcher;
-
-#[async_trait]
-impl Fetcher for NoFetcher {
-    async fn fetch(&self, _: &FetchRequest) -> Result<(), FetchError> {
-        Ok(())
-    }
-}
-
-/// A node of its own: a launcher, a runtime directory, sandboxes. Gone when dropped.
-struct Node {
-    dir: tempfile::TempDir,
-    universals: Mutex<Vec<Universal>>,
-}
-
-impl Node {
-    fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            universals: Mutex::default(),
-        }
-    }
-
-    async fn containerizer(&self) -> Universal {
-        let config = UniversalConfig {
-            runtime_dir: self.dir.path().join("run"),
-            launcher: LauncherProgram {
-                program: launcher(),
-                arguments: Vec::new(),
-            },
-            isolators: Isolators::default(),
-            provisioner: None,
-            fetcher: Arc::new(NoFetcher),
-            logger: Arc::new(RotatingFiles::new(Rotation::default())),
-            switch_user: true,
-            sandbox_directory: "/mnt/mesos/sandbox".into(),
-        };
-        self.detach();
-        let universal = Universal::new(config).await.unwrap();
-        self.universals.lock().unwrap().push(universal.clone());
-        universal
-    }
-
-    /// What a dying agent does.
-    fn detach(&self) {
-        for universal in self.universals.lock().unwrap().drain(..) {
-            universal.detach();
-        }
-    }
-
-    async fn recovered(&self, known: &[&ContainerId]) -> Universal {
-        let universal = self.containerizer().await;
-        let known = known.iter().map(|&id| id.clone()).collect();
-        universal.recover(&known).await.unwrap();
-        universal
-    }
-
-    fn task(&self, id: &ContainerId, command: &str) -> ContainerConfig {
-        ContainerConfig {
-            command: Some(shell(command)),
-            environment: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
-            directory: self.dir.path().join("sandbox").join(id.to_string()),
-            ..ContainerConfig::default()
-        }
-    }
-
-    fn read(&self, id: &ContainerId, name: &str) -> String {
-        let path = self.dir.path().join("sandbox").join(id.to_string());
-        std::fs::read_to_string(path.join(name)).unwrap()
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.detach();
-        let socket = self.dir.path().join("run/launcher.sock");
-        if let Ok(client) = dcos_launcher::Client::connect(&socket) {
-            client.stop().ok();
-        }
-    }
-}
-
-/// The launcher program, built beside this test.
-fn launcher() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let program = test.ancestors().nth(2).unwrap().join("dcos-launcher");
-    if !program.exists() {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        let built = Command::new(cargo)
-            .args([
-                "build",
-                "-q",
-                "-p",
-                "dcos-launcher",
-                "--bin",
-                "dcos-launcher",
-            ])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-            .status()
-            .unwrap();
-        assert!(built.success(), "building the launcher");
-    }
-    program
-}
-
-fn shell(value: &str) -> CommandInfo {
-    CommandInfo {
-        value: Some(value.into()),
-        ..CommandInfo::default()
-    }
-}
+use node::Node;
 
 #[tokio::test]
 async fn a_command_runs_prints_and_ends_with_its_status() {
-    let node = Node::new();
+    let node = Node::new("");
     let universal = node.recovered(&[]).await;
     let id = ContainerId::root("hello");
     let config = node.task(&id, "echo out; echo err >&2; pwd; exit 3");
@@ -153,7 +34,7 @@ async fn a_command_runs_prints_and_ends_with_its_status() {
 
 #[tokio::test]
 async fn a_program_that_is_not_there_is_an_error_of_the_launch() {
-    let node = Node::new();
+    let node = Node::new("");
     let universal = node.recovered(&[]).await;
     let id = ContainerId::root("none");
     let mut config = node.task(&id, "");
@@ -169,7 +50,7 @@ async fn a_program_that_is_not_there_is_an_error_of_the_launch() {
 
 #[tokio::test]
 async fn signals_reach_the_command_and_destroying_ends_its_daemons() {
-    let node = Node::new();
+    let node = Node::new("");
     let universal = node.recovered(&[]).await;
     let id = ContainerId::root("trap");
     let script = "trap 'echo term; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
@@ -197,7 +78,7 @@ async fn signals_reach_the_command_and_destroying_ends_its_daemons() {
 
 #[tokio::test]
 async fn containers_outlive_their_containerizer() {
-    let node = Node::new();
+    let node = Node::new("");
     let ids = ["runs", "ends", "orphan"].map(ContainerId::root);
     let [runs, ends, orphan] = &ids;
     let go = node.dir.path().join("go");
@@ -244,7 +125,7 @@ async fn containers_outlive_their_containerizer() {
 
 #[tokio::test]
 async fn holders_hold_and_take_what_is_nested_with_them() {
-    let node = Node::new();
+    let node = Node::new("");
     let universal = node.recovered(&[]).await;
     let pod = ContainerId::root("pod");
     let config = ContainerConfig {
@@ -283,7 +164,7 @@ async fn holders_hold_and_take_what_is_nested_with_them() {
 
 #[tokio::test]
 async fn a_launcher_that_dies_is_replaced_and_its_containers_are_lost() {
-    let node = Node::new();
+    let node = Node::new("");
     let universal = node.recovered(&[]).await;
     let id = ContainerId::root("lost");
     let script = "echo $$; exec sleep 1000";

@@ -8,6 +8,7 @@ use dcos_containerizer::containerizer::{LauncherProgram, UniversalConfig};
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
+use dcos_containerizer::provisioner::{LocalProvisioner, Provisioner};
 use dcos_core::config::{Spec, Values};
 
 /// The word that makes this program the launcher.
@@ -27,6 +28,9 @@ pub(crate) const OPTIONS: &[Spec] = &[
     Spec::bytes("container_log_size")
         .default("10MB")
         .help("At which size `stdout` and `stderr` are rotated (ours)."),
+    Spec::integer("container_log_keep", 0, 1000)
+        .default("9")
+        .help("How many rotated files are kept of each (ours)."),
 ];
 
 pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
@@ -48,9 +52,10 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
     fetcher.stall_timeout = values.duration("fetcher_stall_timeout");
     fetcher.cache.size = values.bytes("fetcher_cache_size");
     let rotation = Rotation {
-        max_size: values.bytes("container_log_size"),
-        ..Rotation::default()
+        max_size: values.bytes("container_log_size").max(4096),
+        keep: u32::try_from(values.count("container_log_keep")).unwrap_or(u32::MAX),
     };
+    let provisioner = LocalProvisioner::from_values(values)?;
     let runtime_dir = values.opt_path("runtime_dir").unwrap_or_else(|| {
         if root {
             PathBuf::from("/var/run/mesos")
@@ -65,7 +70,7 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
             arguments: vec![LAUNCHER.to_owned()],
         },
         isolators: Isolators::from_config(&isolation)?,
-        provisioner: None,
+        provisioner: provisioner.map(|one| Arc::new(one) as Arc<dyn Provisioner>),
         fetcher: Arc::new(UriFetcher::new(fetcher).context("opening the fetcher's cache")?),
         logger: Arc::new(RotatingFiles::new(rotation)),
         switch_user: root && values.switch("switch_user"),

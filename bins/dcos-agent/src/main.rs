@@ -29,7 +29,8 @@ fn main() -> ExitCode {
     let schema = Schema::new("dcos-agent", "Runs tasks on this node for a Mesos master.")
         .with(agent::OPTIONS)
         .with(dcos_containerizer::isolator::OPTIONS)
-        .with(containers::OPTIONS);
+        .with(containers::OPTIONS)
+        .with(dcos_containerizer::provisioner::OPTIONS);
     dcos_program::main(schema, run)
 }
 

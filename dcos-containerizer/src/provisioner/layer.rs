@@ -56,8 +56,12 @@ impl Layer {
     fn put<R: Read>(&self, path: &Path, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
         let header = entry.header();
         let mode = Mode::from(header.mode()? & 0o7777);
-        let owner = (id(header.uid()?)?, id(header.gid()?)?);
-        let time = i64::try_from(header.mtime()?).unwrap_or(0);
+        // Some writers leave out what is zero.
+        let owner = (
+            id(header.uid().unwrap_or(0))?,
+            id(header.gid().unwrap_or(0))?,
+        );
+        let time = i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0);
         let kind = header.entry_type();
         let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
             // The root itself.

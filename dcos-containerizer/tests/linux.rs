@@ -1,0 +1,321 @@
+//! Containers under the Linux isolators: what the sum of all of them makes. Needs root.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod node;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dcos_containerizer::containerizer::{
+    ContainerClass, ContainerConfig, Containerizer, Stdio, Universal,
+};
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::value::{self, Scalar};
+use dcos_proto::mesos::{
+    CommandInfo, ContainerId, ContainerInfo, Image, Resource, container_info, image,
+};
+use node::{Node, shell};
+
+/// All that a root agent isolates by default.
+const LINUX_ISOLATION: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,\
+    filesystem/linux,namespaces/pid,namespaces/ipc,posix/rlimits,linux/capabilities,linux/nnp,\
+    linux/seccomp";
+
+/// Whether this host can run these tests; says why not.
+fn able() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: the Linux isolators need root");
+    }
+    root
+}
+
+fn scalar(name: &str, value: f64) -> Resource {
+    Resource {
+        name: name.into(),
+        r#type: value::Type::Scalar.into(),
+        scalar: Some(Scalar { value }),
+        ..Resource::default()
+    }
+}
+
+fn config(node: &Node, id: &ContainerId, command: &str) -> ContainerConfig {
+    ContainerConfig {
+        resources: vec![scalar("cpus", 0.5), scalar("mem", 64.0)],
+        ..node.task(id, command)
+    }
+}
+
+async fn run(node: &Node, universal: &Universal, name: &str, command: &str) -> String {
+    let id = ContainerId::root(name);
+    let launched = universal.launch(&id, config(node, &id, command)).await;
+    launched.unwrap();
+    let end = universal.wait(&id).await.unwrap();
+    let said = node.read(&id, "stderr");
+    assert_eq!(end.exit_code(), Some(0), "{said}");
+    universal.remove(&id).await.unwrap();
+    node.read(&id, "stdout")
+}
+
+#[tokio::test]
+async fn a_task_sees_itself_alone_and_its_sandbox() {
+    if !able() {
+        return;
+    }
+    let node = Node::new(LINUX_ISOLATION);
+    let universal = node.recovered(&[]).await;
+    let script = "echo $$; ls -d /proc/[0-9]* | wc -l; cd \"$MESOS_SANDBOX\"; echo x > file; pwd";
+    let said = run(&node, &universal, "alone", script).await;
+    let lines: Vec<_> = said.lines().collect();
+    let seen: u32 = lines[1].parse().unwrap();
+    assert!(seen < 6, "it sees {seen} processes: {said}");
+    let sandbox = node.dir.path().join("sandbox/alone");
+    assert_eq!(lines[2], sandbox.to_str().unwrap());
+    assert_eq!(
+        std::fs::read_to_string(sandbox.join("file")).unwrap(),
+        "x\n"
+    );
+}
+
+#[tokio::test]
+async fn too_much_memory_ends_a_task_with_the_reason() {
+    if !able() {
+        return;
+    }
+    let node = Node::new(LINUX_ISOLATION);
+    let universal = node.recovered(&[]).await;
+    let id = ContainerId::root("greedy");
+    let script = "x=x; while :; do x=$x$x; done";
+    universal
+        .launch(&id, config(&node, &id, script))
+        .await
+        .unwrap();
+    let end = universal.wait(&id).await.unwrap();
+    assert_eq!(
+        end.reason,
+        Some(Reason::ContainerLimitationMemory),
+        "{end:?}"
+    );
+    assert!(end.message.is_some_and(|message| message.contains("emory")));
+    assert_eq!(end.limited[0].name, "mem");
+}
+
+#[tokio::test]
+async fn usage_and_status_tell_of_a_running_task() {
+    if !able() {
+        return;
+    }
+    let node = Node::new(LINUX_ISOLATION);
+    let universal = node.recovered(&[]).await;
+    let id = ContainerId::root("busy");
+    universal
+        .launch(&id, config(&node, &id, "sleep 1000"))
+        .await
+        .unwrap();
+    let usage = universal.usage(&id).await.unwrap();
+    assert_eq!(usage.mem_limit_bytes, Some(64 << 20), "{usage:?}");
+    assert!(usage.mem_rss_bytes.is_some() && usage.cpus_user_time_secs.is_some());
+    let more = [scalar("cpus", 1.0), scalar("mem", 128.0)];
+    universal.update(&id, &more, &[].into()).await.unwrap();
+    let usage = universal.usage(&id).await.unwrap();
+    assert_eq!(usage.mem_limit_bytes, Some(128 << 20));
+    universal.destroy(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn checks_enter_what_they_check() {
+    if !able() {
+        return;
+    }
+    let node = Node::new(LINUX_ISOLATION);
+    let universal = node.recovered(&[]).await;
+    let pod = ContainerId::root("pod");
+    let holder = ContainerConfig {
+        class: ContainerClass::Holder,
+        command: None,
+        ..config(&node, &pod, "")
+    };
+    universal.launch(&pod, holder).await.unwrap();
+    let task = pod.child("task");
+    let script = "touch started; exec sleep 1000";
+    universal
+        .launch(&task, config(&node, &task, script))
+        .await
+        .unwrap();
+    while !node.dir.path().join("sandbox/pod.task/started").exists() {
+        tokio::task::yield_now().await;
+    }
+    let check = task.child("check");
+    let script = "test -e started && grep -q sleep /proc/[0-9]*/comm && exit 6";
+    let debug = ContainerConfig {
+        class: ContainerClass::Debug,
+        stdio: Stdio::null(),
+        directory: PathBuf::new(),
+        ..node.task(&check, script)
+    };
+    universal.launch(&check, debug).await.unwrap();
+    assert_eq!(universal.wait(&check).await.unwrap().exit_code(), Some(6));
+    universal.destroy(&pod).await.unwrap();
+    assert_eq!(universal.wait(&task).await.unwrap().signal(), Some(9));
+    universal.remove(&pod).await.unwrap();
+}
+
+#[tokio::test]
+async fn containers_of_an_image_have_its_files_and_survive_the_agent() {
+    if !able() {
+        return;
+    }
+    let mut node = Node::new(LINUX_ISOLATION);
+    let images = node.dir.path().join("images");
+    make_image(&images);
+    node.images = Some(images);
+    let universal = node.recovered(&[]).await;
+    let id = ContainerId::root("image");
+    let mut config = config(&node, &id, "");
+    config.container = Some(ContainerInfo {
+        r#type: container_info::Type::Mesos.into(),
+        mesos: Some(container_info::MesosInfo {
+            image: Some(Image {
+                r#type: image::Type::Docker.into(),
+                docker: Some(image::Docker {
+                    name: "test/sh:1".into(),
+                    ..image::Docker::default()
+                }),
+                ..Image::default()
+            }),
+        }),
+        ..ContainerInfo::default()
+    });
+    // The entry point of the image is the shell.
+    config.command = Some(CommandInfo {
+        shell: Some(false),
+        arguments: vec![
+            "-c".into(),
+            "echo $FROM_IMAGE; cat /hello; echo new > /hello; pwd; echo $MESOS_SANDBOX; \
+             while [ ! -e $MESOS_SANDBOX/go ]; do sleep 0.02; done"
+                .into(),
+        ],
+        ..CommandInfo::default()
+    });
+    universal.launch(&id, config.clone()).await.unwrap();
+    let universal = node.recovered(&[&id]).await;
+    std::fs::write(node.dir.path().join("sandbox/image/go"), "").unwrap();
+    let end = universal.wait(&id).await.unwrap();
+    assert_eq!(end.exit_code(), Some(0), "{}", node.read(&id, "stderr"));
+    let said = node.read(&id, "stdout");
+    assert_eq!(said, "yes\nhello\n/work\n/mnt/mesos/sandbox\n");
+    universal.remove(&id).await.unwrap();
+    let roots = std::fs::read_dir(node.dir.path().join("provisioner")).unwrap();
+    assert_eq!(roots.count(), 0, "its root is still there");
+    // The image is as it was.
+    let id = ContainerId::root("again");
+    config.directory = node.dir.path().join("sandbox/again");
+    std::fs::create_dir_all(&config.directory).unwrap();
+    std::fs::write(config.directory.join("go"), "").unwrap();
+    universal.launch(&id, config).await.unwrap();
+    universal.wait(&id).await.unwrap();
+    assert!(node.read(&id, "stdout").contains("hello"));
+}
+
+/// Writes what `docker save test/sh:1` would: this host's shell and what it needs, and a second
+/// layer over it.
+fn make_image(folder: &Path) {
+    let mut base = tar::Builder::new(Vec::new());
+    let mut add = |path: &Path| {
+        let inside = path.strip_prefix("/").unwrap();
+        base.append_path_with_name(path.canonicalize().unwrap(), inside)
+            .unwrap();
+    };
+    for program in ["/bin/sh", "/bin/cat", "/bin/sleep"] {
+        add(Path::new(program));
+        let needs = Command::new("ldd").arg(program).output().unwrap();
+        let needs = String::from_utf8(needs.stdout).unwrap();
+        for word in needs
+            .split_whitespace()
+            .filter(|word| word.starts_with('/'))
+        {
+            add(Path::new(word));
+        }
+    }
+    append(&mut base, "gone", "x");
+    append(&mut base, "hello", "old\n");
+    let base = base.into_inner().unwrap();
+    let mut top = tar::Builder::new(Vec::new());
+    append(&mut top, "hello", "hello\n");
+    append(&mut top, ".wh.gone", "");
+    append(&mut top, "work/empty", "");
+    let top = top.into_inner().unwrap();
+
+    let document = serde_json::json!({
+        "config": {
+            "Entrypoint": ["/bin/sh"],
+            "Env": ["FROM_IMAGE=yes", "PATH=/bin"],
+            "WorkingDir": "/work",
+        },
+        "rootfs": {"diff_ids": [digest(&base), digest(&top)]},
+    });
+    let manifest = serde_json::json!([{
+        "Config": "config.json",
+        "RepoTags": ["test/sh:1"],
+        "Layers": ["base/layer.tar", "top/layer.tar"],
+    }]);
+    let mut image = tar::Builder::new(Vec::new());
+    append(&mut image, "config.json", document.to_string());
+    append(&mut image, "manifest.json", manifest.to_string());
+    for (name, layer) in [("base/layer.tar", &base), ("top/layer.tar", &top)] {
+        append(&mut image, name, layer);
+    }
+    std::fs::create_dir_all(folder.join("test")).unwrap();
+    let mut file = std::fs::File::create(folder.join("test/sh:1.tar")).unwrap();
+    file.write_all(&image.into_inner().unwrap()).unwrap();
+}
+
+fn append(builder: &mut tar::Builder<Vec<u8>>, name: &str, content: impl AsRef<[u8]>) {
+    let content = content.as_ref();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    builder.append_data(&mut header, name, content).unwrap();
+}
+
+fn digest(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write;
+    let digest = Sha256::digest(bytes);
+    digest.iter().fold("sha256:".to_owned(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_there_is_told() {
+    if !able() {
+        return;
+    }
+    let mut node = Node::new(LINUX_ISOLATION);
+    node.images = Some(node.dir.path().join("images"));
+    let universal = node.recovered(&[]).await;
+    let id = ContainerId::root("missing");
+    let mut config = config(&node, &id, "true");
+    config.command = Some(shell("true"));
+    config.container = Some(ContainerInfo {
+        r#type: container_info::Type::Mesos.into(),
+        mesos: Some(container_info::MesosInfo {
+            image: Some(Image {
+                r#type: image::Type::Docker.into(),
+                docker: Some(image::Docker {
+                    name: "alpine".into(),
+                    ..image::Docker::default()
+                }),
+                ..Image::default()
+            }),
+        }),
+        ..ContainerInfo::default()
+    });
+    let error = universal.launch(&id, config).await.unwrap_err().to_string();
+    assert!(error.contains("provision image: image 'alpine'"), "{error}");
+    assert!(error.contains("not supported yet"), "{error}");
+}

@@ -1,0 +1,173 @@
+//! A node of its own for tests: a launcher, a runtime directory, sandboxes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use dcos_containerizer::containerizer::{
+    ContainerConfig, Containerizer, LauncherProgram, Universal, UniversalConfig,
+};
+use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
+use dcos_containerizer::isolator::{IsolationConfig, Isolators};
+use dcos_containerizer::logger::{RotatingFiles, Rotation};
+use dcos_containerizer::provisioner::{
+    Backend, LocalProvisioner, LocalProvisionerConfig, Provisioner,
+};
+use dcos_proto::mesos::{CommandInfo, ContainerId};
+
+/// Fetches nothing.
+#[derive(Debug)]
+struct NoFetcher;
+
+#[async_trait]
+impl Fetcher for NoFetcher {
+    async fn fetch(&self, _: &FetchRequest) -> Result<(), FetchError> {
+        Ok(())
+    }
+}
+
+/// A node of its own: a launcher, a runtime directory, sandboxes. Gone when dropped.
+pub(crate) struct Node {
+    pub(crate) dir: tempfile::TempDir,
+    /// `--isolation`.
+    pub(crate) isolation: &'static str,
+    pub(crate) images: Option<PathBuf>,
+    universals: Mutex<Vec<Universal>>,
+}
+
+impl Node {
+    /// Without any isolator if `isolation` is empty.
+    pub(crate) fn new(isolation: &'static str) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            isolation,
+            images: None,
+            universals: Mutex::default(),
+        }
+    }
+
+    pub(crate) async fn containerizer(&self) -> Universal {
+        let isolators = if self.isolation.is_empty() {
+            Isolators::default()
+        } else {
+            let config = IsolationConfig {
+                isolation: self.isolation.to_owned(),
+                cgroups_root: self.cgroups(),
+                cgroups_enable_cfs: true,
+                ..IsolationConfig::default()
+            };
+            Isolators::from_config(&config).unwrap()
+        };
+        let provisioner = self.images.as_ref().map(|images| {
+            let config = LocalProvisionerConfig {
+                docker_images: Some(images.clone()),
+                appc_images: None,
+                store: self.dir.path().join("store"),
+                roots: self.dir.path().join("provisioner"),
+                backend: Backend::Auto,
+            };
+            Arc::new(LocalProvisioner::new(config)) as Arc<dyn Provisioner>
+        });
+        let config = UniversalConfig {
+            runtime_dir: self.dir.path().join("run"),
+            launcher: LauncherProgram {
+                program: launcher(),
+                arguments: Vec::new(),
+            },
+            isolators,
+            provisioner,
+            fetcher: Arc::new(NoFetcher),
+            logger: Arc::new(RotatingFiles::new(Rotation::default())),
+            switch_user: true,
+            sandbox_directory: "/mnt/mesos/sandbox".into(),
+        };
+        self.detach();
+        let universal = Universal::new(config).await.unwrap();
+        self.universals.lock().unwrap().push(universal.clone());
+        universal
+    }
+
+    /// A folder of our own in each hierarchy: other nodes take unknown cgroups for leftovers.
+    fn cgroups(&self) -> PathBuf {
+        let name = self.dir.path().file_name().unwrap();
+        format!("mesos-test{}", name.display()).into()
+    }
+
+    /// What a dying agent does.
+    pub(crate) fn detach(&self) {
+        for universal in self.universals.lock().unwrap().drain(..) {
+            universal.detach();
+        }
+    }
+
+    pub(crate) async fn recovered(&self, known: &[&ContainerId]) -> Universal {
+        let universal = self.containerizer().await;
+        let known = known.iter().map(|&id| id.clone()).collect();
+        universal.recover(&known).await.unwrap();
+        universal
+    }
+
+    pub(crate) fn task(&self, id: &ContainerId, command: &str) -> ContainerConfig {
+        ContainerConfig {
+            command: Some(shell(command)),
+            environment: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
+            directory: self.dir.path().join("sandbox").join(id.to_string()),
+            ..ContainerConfig::default()
+        }
+    }
+
+    pub(crate) fn read(&self, id: &ContainerId, name: &str) -> String {
+        let path = self.dir.path().join("sandbox").join(id.to_string());
+        std::fs::read_to_string(path.join(name)).unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.detach();
+        let socket = self.dir.path().join("run/launcher.sock");
+        if let Ok(client) = dcos_launcher::Client::connect(&socket) {
+            client.stop().ok();
+        }
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            std::fs::remove_dir(hierarchy.path().join(self.cgroups())).ok();
+        }
+    }
+}
+
+/// The launcher program, built beside this test.
+pub(crate) fn launcher() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join("dcos-launcher");
+    if !program.exists() {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+        let built = Command::new(cargo)
+            .args([
+                "build",
+                "-q",
+                "-p",
+                "dcos-launcher",
+                "--bin",
+                "dcos-launcher",
+            ])
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+            .status()
+            .unwrap();
+        assert!(built.success(), "building the launcher");
+    }
+    program
+}
+
+pub(crate) fn shell(value: &str) -> CommandInfo {
+    CommandInfo {
+        value: Some(value.into()),
+        ..CommandInfo::default()
+    }
+}
