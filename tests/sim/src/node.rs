@@ -163,12 +163,8 @@ impl Node {
             Action::Destroy(id) => wishes.push(Wish::End(Duration::from_millis(1), id, SIGKILL)),
             Action::Remove(id) => _ = self.containers.remove(&id),
             Action::Stop { fresh, .. } => wishes.push(Wish::Stopped { fresh }),
-            Action::Link(_)
-            | Action::Event(..)
-            | Action::Close(_)
-            | Action::Resize(..)
-            | Action::StartChecks(..)
-            | Action::Delete(_) => {}
+            // What has no place here: custom executors' streams, checks, files, readers.
+            _ => {}
         }
     }
 
