@@ -25,7 +25,7 @@ use super::config::Config;
 use super::core::Agent;
 use super::handle::{Handle, Work};
 use super::runner::Runner;
-use super::words::{FromMaster, Input, Settings};
+use super::words::{Action, FromMaster, Input, Settings};
 use super::{detect, http};
 use crate::checkpoint::{CheckpointError, Store, Write};
 use crate::containerizer::{Containerizer, ContainerizerError};
@@ -255,30 +255,30 @@ impl Shell {
         }
     }
 
-    /// Carries out everything the core wants, writes that follow each other in one batch.
+    /// Carries out everything the core wants: first all writes, in one batch, then the rest in
+    /// order. A write may always come earlier than it has to.
     async fn carry_out(&mut self) -> Result<(), AgentError> {
-        let mut writes = Vec::new();
+        let (mut writes, mut actions) = (Vec::new(), Vec::new());
         while let Some(action) = self.agent.poll() {
             match action {
-                super::Action::Write(write) => writes.push(*write),
-                super::Action::Stop { reason, fresh } => {
-                    self.flush(&mut writes).await?;
-                    return self.stop(reason, fresh);
-                }
-                action => {
-                    self.flush(&mut writes).await?;
-                    self.runner.carry_out(action, &self.actor);
-                }
+                Action::Write(write) => writes.push(*write),
+                action => actions.push(action),
             }
         }
-        self.flush(&mut writes).await
+        self.flush(writes).await?;
+        for action in actions {
+            match action {
+                Action::Stop { reason, fresh } => return self.stop(reason, fresh),
+                action => self.runner.carry_out(action, &self.actor),
+            }
+        }
+        Ok(())
     }
 
-    async fn flush(&mut self, writes: &mut Vec<Write>) -> Result<(), AgentError> {
-        if writes.is_empty() {
+    async fn flush(&mut self, batch: Vec<Write>) -> Result<(), AgentError> {
+        if batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(writes);
         let mut store = self
             .store
             .take()

@@ -83,20 +83,15 @@ impl Batch {
 
     /// Returns when everything is on stable storage.
     pub(super) fn commit(mut self) -> io::Result<()> {
-        for file in &self.appended {
-            file.sync_data()?;
-        }
-        for (file, _, _) in &self.fresh {
-            file.sync_all()?;
-        }
+        let fresh = self.fresh.iter().map(|(file, _, _)| file);
+        let files: Vec<_> = self.appended.iter().chain(fresh).collect();
+        side_by_side(&files, |file| file.sync_all())?;
         for (_, beside, path) in std::mem::take(&mut self.fresh) {
             fs::rename(&beside, &path)?;
             self.changed(&path);
         }
-        for directory in &self.directories {
-            File::open(directory)?.sync_all()?;
-        }
-        Ok(())
+        let directories: Vec<_> = self.directories.iter().collect();
+        side_by_side(&directories, |directory| File::open(directory)?.sync_all())
     }
 
     fn make_parent(&mut self, path: &Path) -> io::Result<()> {
@@ -107,4 +102,26 @@ impl Batch {
     fn changed(&mut self, path: &Path) {
         self.directories.extend(path.parent().map(Path::to_owned));
     }
+}
+
+/// How many files are synchronised at a time.
+const LANES: usize = 8;
+
+/// Does all of `items`, some at a time: a journal commits what comes together in one go, where
+/// one after the other would each wait for a commit of its own.
+fn side_by_side<T: Sync>(items: &[T], act: impl Fn(&T) -> io::Result<()> + Sync) -> io::Result<()> {
+    if items.len() < 2 {
+        return items.iter().try_for_each(act);
+    }
+    let act = &act;
+    std::thread::scope(|scope| {
+        let lanes = items.chunks(items.len().div_ceil(LANES));
+        let lanes: Vec<_> = lanes
+            .map(|lane| scope.spawn(move || lane.iter().try_for_each(act)))
+            .collect();
+        lanes.into_iter().try_for_each(|lane| {
+            lane.join()
+                .unwrap_or_else(|_| Err(io::Error::other("a sync panicked")))
+        })
+    })
 }
