@@ -78,14 +78,14 @@ class Program:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> None:
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         if not self.process or self.process.poll() is not None:
             return
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(how)
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
-            print(f"{self.name} did not stop on SIGTERM", file=sys.stderr)
+            print(f"{self.name} did not stop on {how.name}", file=sys.stderr)
             self.kill()
 
 
@@ -125,7 +125,8 @@ class Cluster:
         return self
 
     def __exit__(self, failed: object, *_: object) -> None:
-        self.agent_program.stop()
+        # Signed off, an agent ends its tasks and its launcher; on SIGTERM it leaves both running.
+        self.agent_program.stop(signal.SIGUSR1)
         self.master_program.stop()
         if failed:
             for program in (self.master_program, self.agent_program):

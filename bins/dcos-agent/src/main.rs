@@ -48,7 +48,6 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         .with_context(|| format!("listening on {address}"))?;
 
     let containerizer = Universal::new(containers::config(&values)?).await?;
-    let containerizer: Arc<dyn Containerizer> = Arc::new(containerizer);
     let sign_off = config.sign_off.clone();
     let signals = tokio::spawn(async move {
         // As in Mesos: kill all tasks, unregister, end.
@@ -58,7 +57,12 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         sign_off.cancel();
         Ok::<_, std::io::Error>(())
     });
-    let ended = Box::pin(agent::run(config, containerizer, listener, stop)).await;
+    let containers: Arc<dyn Containerizer> = Arc::new(containerizer.clone());
+    let signed_off = config.sign_off.clone();
+    let ended = Box::pin(agent::run(config, containers, listener, stop)).await;
     signals.abort();
+    if signed_off.is_cancelled() {
+        containerizer.stop().await;
+    }
     Ok(ended?)
 }

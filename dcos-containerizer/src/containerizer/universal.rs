@@ -66,6 +66,9 @@ pub struct LauncherProgram {
     pub arguments: Vec<String>,
 }
 
+/// Where the launcher listens, in the runtime directory.
+const SOCKET: &str = "launcher.sock";
+
 /// Runs containers through isolators and the launcher. See the [module](self).
 #[derive(Debug, Clone)]
 pub struct Universal(Arc<Inner>);
@@ -127,7 +130,7 @@ impl Universal {
         };
         let store = Store::open(config.runtime_dir.join("containers"))
             .map_err(broken("opening the runtime directory"))?;
-        let socket = config.runtime_dir.join("launcher.sock");
+        let socket = config.runtime_dir.join(SOCKET);
         let (launcher, news) = Launcher::start(socket, config.launcher.clone())
             .await
             .map_err(broken("starting the launcher"))?;
@@ -139,6 +142,21 @@ impl Universal {
             containers: Mutex::default(),
         });
         Ok(Self(inner))
+    }
+
+    /// Ends the launcher, and with it whatever still runs: for a node that signs off for good.
+    pub async fn stop(&self) {
+        self.detach();
+        let socket = self.0.config.runtime_dir.join(SOCKET);
+        let stopped = tokio::task::spawn_blocking(move || {
+            dcos_launcher::Client::connect(&socket).and_then(dcos_launcher::Client::stop)
+        });
+        match stopped.await {
+            Ok(Ok(())) => tracing::info!("the launcher has stopped"),
+            // One that is gone already is what was wanted.
+            Ok(Err(error)) => tracing::debug!(%error, "stopping the launcher"),
+            Err(error) => tracing::warn!(%error, "stopping the launcher"),
+        }
     }
 
     /// Lets go of all containers, which go on; another [`Universal`] may take them up.
