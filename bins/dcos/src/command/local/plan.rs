@@ -164,7 +164,8 @@ impl Plan {
         if self.root {
             flags.push("--launcher=linux".to_owned());
             flags.push(format!("--isolation={LINUX_ISOLATION}"));
-            flags.push(format!("--cgroups_root={}", notes.cgroups_root));
+            // An agent removes what it finds in its root and does not know: others have their own.
+            flags.push(format!("--cgroups_root={}/{name}", notes.cgroups_root));
             flags.push("--cgroups_enable_cfs=true".to_owned());
         } else {
             flags.push("--launcher=posix".to_owned());
