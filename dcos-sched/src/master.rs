@@ -6,7 +6,9 @@
 //! | `input.rs` | what reaches the core and what leaves it |
 //! | `core.rs` | the state, timers, and the order of actions |
 //! | `calls.rs`, `inbox.rs` | which call or message reaches which part |
-//! | `frameworks.rs`, `agents.rs`, `tasks.rs` | how each comes, comes back and goes |
+//! | `subscriptions.rs`, `frameworks.rs` | how frameworks come and come back; change and end |
+//! | `agents.rs`, `departures.rs` | how agents come and come back; are watched and lost |
+//! | `tasks.rs` | updates, acknowledgements, kills, ends |
 //! | `offers.rs`, `launch.rs` | offers and what is made of them |
 //! | `reconcile.rs` | what frameworks hear when they ask |
 //! | `validation.rs` | what is refused, and in which words |
@@ -25,6 +27,7 @@ mod calls;
 mod config;
 mod convert;
 mod core;
+mod departures;
 mod driver;
 mod framework;
 mod frameworks;
@@ -39,6 +42,7 @@ mod reconcile;
 mod registry;
 mod shell;
 mod snapshot;
+mod subscriptions;
 mod tasks;
 mod validation;
 mod watchers;

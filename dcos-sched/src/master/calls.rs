@@ -8,7 +8,7 @@ use dcos_proto::mesos::{FrameworkId, OperationState, OperationStatus};
 use dcos_proto::scheduler::call::Type;
 use dcos_proto::scheduler::{Call, Event, call, event};
 
-use super::frameworks::Subscriber;
+use super::subscriptions::Subscriber;
 use super::{Link, Master, Reply, RequestId, validation};
 
 impl Master {

@@ -68,6 +68,7 @@ pub(crate) enum Timer {
     RecoveredAgentExpires(AgentId),
     Ping(AgentId),
     OfferExpires(OfferId),
+    RegistryGc,
 }
 
 /// The master: who is there, what runs where, who may use what.
@@ -97,8 +98,6 @@ pub struct Master {
     pub(crate) recovered_agents: BTreeMap<AgentId, AgentInfo>,
     pub(crate) unreachable: BTreeMap<AgentId, TimeInfo>,
     pub(crate) gone: BTreeMap<AgentId, TimeInfo>,
-    /// Agents removed since the master started.
-    pub(crate) removed: BTreeSet<AgentId>,
     pub(crate) offers: BTreeMap<OfferId, Arc<Offer>>,
     pub(crate) counters: Counters,
     next_framework: u64,
@@ -140,7 +139,6 @@ impl Master {
             recovered_agents: BTreeMap::new(),
             unreachable: BTreeMap::new(),
             gone: BTreeMap::new(),
-            removed: BTreeSet::new(),
             offers: BTreeMap::new(),
             counters: Counters::default(),
             next_framework: 0,
@@ -242,6 +240,7 @@ impl Master {
                 Timer::RecoveredAgentExpires(id) => self.recovered_agent_expires(&id),
                 Timer::Ping(id) => self.ping(&id),
                 Timer::OfferExpires(id) => self.offer_expires(&id),
+                Timer::RegistryGc => self.collect_garbage(),
             }
         }
     }

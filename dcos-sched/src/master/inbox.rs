@@ -5,7 +5,7 @@ use dcos_proto::mesos::AgentId;
 use dcos_proto::scheduler::{Call, call};
 use dcos_proto::{Message, decode};
 
-use super::frameworks::Subscriber;
+use super::subscriptions::Subscriber;
 use super::{Master, Packet, validation};
 use call::Type;
 

@@ -4,7 +4,11 @@
 //! costs what it changes. The values are the parts of that message. Frameworks are ours: Mesos
 //! forgets them, and with them their failover timeout (MESOS-4659).
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bytes::Bytes;
+use dcos_core::time::Time;
 use dcos_proto::internal::registry::{GoneSlave, Slave, UnreachableSlave};
 use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, TimeInfo};
 use dcos_proto::{Message, decode};
@@ -65,11 +69,41 @@ pub(crate) fn delete_framework(id: &FrameworkId) -> Write {
     Write::Delete(format!("{FRAMEWORKS}{id}"))
 }
 
+fn delete_gone(id: &AgentId) -> Write {
+    Write::Delete(format!("{GONE}{id}"))
+}
+
+/// How often old entries are looked for (`--registry_gc_interval`).
+const GC_INTERVAL: Duration = Duration::from_mins(15);
+
+/// How old an entry may become (`--registry_max_agent_age`).
+const MAX_AGE: Duration = Duration::from_hours(14 * 24);
+
+/// How many there may be (`--registry_max_agent_count`).
+const MAX_ENTRIES: usize = 100 * 1024;
+
+/// The entries that are too old, or too many.
+fn stale(entries: &BTreeMap<AgentId, TimeInfo>, now: Time) -> Vec<AgentId> {
+    let mut by_age: Vec<(u64, &AgentId)> = entries
+        .iter()
+        .map(|(id, since)| (since.nanoseconds.unsigned_abs(), id))
+        .collect();
+    by_age.sort_unstable();
+    let surplus = by_age.len().saturating_sub(MAX_ENTRIES);
+    let old = |since: u64| now.since(Time::from_nanos(since)) > MAX_AGE;
+    let entries = by_age.into_iter().enumerate();
+    entries
+        .filter(|(index, (since, _))| *index < surplus || old(*since))
+        .map(|(_, (_, id))| id.clone())
+        .collect()
+}
+
 impl Master {
     /// Takes over what a former master left. Entries that can't be read are left alone and
     /// ignored: losing one agent's entry only means that it registers anew.
     pub(crate) fn recover(&mut self, snapshot: &Snapshot) {
         self.recovered = true;
+        self.at(GC_INTERVAL, Timer::RegistryGc);
         for entry in &snapshot.entries {
             if entry.key.starts_with(AGENTS) {
                 if let Ok(slave) = decode::<Slave>(&entry.value) {
@@ -92,9 +126,27 @@ impl Master {
                 let id = info.id.clone().unwrap_or_default();
                 let mut framework = Framework::new(info, self.now);
                 framework.link = Link::Recovered;
-                self.add_framework(framework);
+                self.insert_framework(framework);
                 self.recovered_framework_expires(&id);
             }
+        }
+    }
+
+    /// Forgets agents that have been unreachable or gone for long, and the oldest of too many.
+    pub(crate) fn collect_garbage(&mut self) {
+        self.at(GC_INTERVAL, Timer::RegistryGc);
+        let unreachable = stale(&self.unreachable, self.now);
+        let gone = stale(&self.gone, self.now);
+        for id in &unreachable {
+            self.unreachable.remove(id);
+        }
+        for id in &gone {
+            self.gone.remove(id);
+        }
+        let mut writes: Vec<Write> = unreachable.iter().map(delete_unreachable).collect();
+        writes.extend(gone.iter().map(delete_gone));
+        if !writes.is_empty() {
+            self.persist(writes);
         }
     }
 

@@ -18,7 +18,7 @@ use dcos_wire::{Listener, MediaType, Server, ServerConfig, Stopped};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::http;
@@ -279,6 +279,19 @@ enum Waiting {
     Watch(RecordSender, MediaType),
 }
 
+/// An open stream. Whoever waits for its reader to go away holds a sender too, so that the stream
+/// only ends once that is let go.
+struct Stream {
+    sink: Sink,
+    watch: AbortHandle,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
 struct Loop {
     core: Master,
     actor: Actor,
@@ -288,7 +301,7 @@ struct Loop {
     writing: Option<(u64, BoxFuture<'static, Result<Revision, StoreError>>)>,
     requests: BTreeMap<RequestId, Waiting>,
     next_request: RequestId,
-    sinks: BTreeMap<String, Sink>,
+    sinks: BTreeMap<String, Stream>,
     closings: JoinSet<String>,
     watchers: Watchers,
     changed: watch::Sender<u64>,
@@ -421,7 +434,7 @@ impl Loop {
                     let lost = self
                         .sinks
                         .get(&stream_id)
-                        .is_some_and(|sink| !sink.send(&event));
+                        .is_some_and(|stream| !stream.sink.send(&event));
                     if lost {
                         tracing::info!(
                             stream_id,
@@ -470,11 +483,12 @@ impl Loop {
         };
         if let (Reply::Subscribed { stream_id }, Some(sink)) = (&reply, sink) {
             let (closed, stream_id) = (sink.closed(), stream_id.clone());
-            self.sinks.insert(stream_id.clone(), sink);
-            self.closings.spawn(async move {
+            let watched = stream_id.clone();
+            let watch = self.closings.spawn(async move {
                 closed.await;
-                stream_id
+                watched
             });
+            self.sinks.insert(stream_id, Stream { sink, watch });
         }
         drop(answer.send(reply));
     }

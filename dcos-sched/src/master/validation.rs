@@ -2,6 +2,8 @@
 //! `src/common/validation.cpp`), because frameworks and their tests match on them.
 
 pub(crate) mod call;
+mod executor;
 pub(crate) mod framework;
-pub(crate) mod parts;
+mod parts;
+mod resources;
 pub(crate) mod task;

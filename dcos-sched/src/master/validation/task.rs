@@ -1,7 +1,7 @@
 //! Whether a task, or a group of them, can be launched.
 
 use dcos_core::ids;
-use dcos_core::resources::{Quantities, Resources, validate_all};
+use dcos_core::resources::Resources;
 use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
 use dcos_proto::mesos::executor_info::Type as ExecutorType;
 use dcos_proto::mesos::{
@@ -9,10 +9,12 @@ use dcos_proto::mesos::{
     check_info, container_info, health_check,
 };
 
+use super::executor::{executor, least};
 use super::parts;
+use super::resources::{one_role, overlap, resources, unique_persistence, unmixed};
 use crate::master::{Agent, Framework};
 
-type Check = Result<(), String>;
+pub(super) type Check = Result<(), String>;
 
 /// A task of a LAUNCH, against what is left of the offers.
 pub(crate) fn single(
@@ -233,92 +235,6 @@ fn member(task: &TaskInfo, framework: &Framework, agent: &Agent) -> Check {
     Ok(())
 }
 
-/// What holds for any executor.
-fn executor(info: &ExecutorInfo, framework: &Framework, agent: &Agent) -> Check {
-    ids::validate(&info.executor_id.value).map_err(|error| error.to_string())?;
-    match info.r#type() {
-        ExecutorType::Default => {
-            if info.command.is_some() {
-                return Err(
-                    "'ExecutorInfo.command' must not be set for 'DEFAULT' executor".to_owned(),
-                );
-            }
-            if let Some(container) = &info.container {
-                if container.r#type() != container_info::Type::Mesos {
-                    return Err(
-                        "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor"
-                            .to_owned(),
-                    );
-                }
-                if container
-                    .mesos
-                    .as_ref()
-                    .is_some_and(|mesos| mesos.image.is_some())
-                {
-                    return Err("'ExecutorInfo.container.mesos.image' must not be set for 'DEFAULT' executor".to_owned());
-                }
-            }
-        }
-        ExecutorType::Custom if info.command.is_none() => {
-            return Err("'ExecutorInfo.command' must be set for 'CUSTOM' executor".to_owned());
-        }
-        ExecutorType::Custom | ExecutorType::Unknown => {}
-    }
-    let known = framework
-        .executors
-        .get(&agent.id())
-        .and_then(|executors| executors.get(&info.executor_id));
-    if known.is_some_and(|known| !compatible(known, info)) {
-        return Err(
-            "ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID."
-                .to_owned(),
-        );
-    }
-    match &info.framework_id {
-        None => return Err("'ExecutorInfo.framework_id' must be set".to_owned()),
-        Some(id) if *id != framework.id() => {
-            return Err(format!(
-                "ExecutorInfo has an invalid FrameworkID (Actual: {id} vs Expected: {})",
-                framework.id()
-            ));
-        }
-        Some(_) => {}
-    }
-    if info
-        .shutdown_grace_period
-        .is_some_and(|grace| grace.nanoseconds < 0)
-    {
-        return Err("ExecutorInfo's 'shutdown_grace_period' must be non-negative".to_owned());
-    }
-    resources(&info.resources)
-        .map_err(|error| format!("Executor uses invalid resources: {error}"))?;
-    unique_persistence(&info.resources)
-        .map_err(|error| format!("Executor uses duplicate persistence ID: {error}"))?;
-    one_role(&info.resources).map_err(|error| format!("Invalid executor resources: {error}"))?;
-    unmixed(&info.resources).map_err(|error| {
-        format!("Executor mixes revocable and non-revocable resources: {error}")
-    })?;
-    if let Some(command) = &info.command {
-        parts::command(command)
-            .map_err(|error| format!("Executor's `CommandInfo` is invalid: {error}"))?;
-    }
-    if let Some(container) = &info.container {
-        parts::container(container)
-            .map_err(|error| format!("Executor's `ContainerInfo` is invalid: {error}"))?;
-    }
-    Ok(())
-}
-
-/// The same executor, however its resources are written.
-fn compatible(known: &ExecutorInfo, info: &ExecutorInfo) -> bool {
-    let without = |info: &ExecutorInfo| ExecutorInfo {
-        resources: Vec::new(),
-        ..info.clone()
-    };
-    without(known) == without(info)
-        && Resources::from(&known.resources) == Resources::from(&info.resources)
-}
-
 /// A task and an executor of its own together.
 fn both(task: &[Resource], executor: &[Resource]) -> Check {
     if overlap([task, executor].into_iter()) {
@@ -333,130 +249,6 @@ fn both(task: &[Resource], executor: &[Resource]) -> Check {
     unmixed(&all).map_err(|error| {
         format!("Task and its executor mix revocable and non-revocable resources: {error}")
     })
-}
-
-/// What the default executor needs for itself.
-fn least(info: &ExecutorInfo) -> Check {
-    let resources = Resources::from(&info.resources);
-    let id = &info.executor_id;
-    match resources.cpus() {
-        None => return Err(format!("Executor '{id}' uses no cpus")),
-        Some(cpus) if cpus < 0.01 => {
-            return Err(format!(
-                "Executor '{id}' uses less CPUs ({cpus}) than the minimum required (0.01)"
-            ));
-        }
-        Some(_) => {}
-    }
-    match resources.mem() {
-        None => return Err(format!("Executor '{id}' uses no memory")),
-        Some(mem) if mem < 32.0 => {
-            return Err(format!(
-                "Executor '{id}' uses less memory ({mem}MB) than the minimum required (32MB)"
-            ));
-        }
-        Some(_) => {}
-    }
-    if resources.disk().is_none() {
-        return Err(format!("Executor '{id}' uses no disk"));
-    }
-    Ok(())
-}
-
-fn resources(resources: &[Resource]) -> Check {
-    validate_all(resources).map_err(|error| format!("Invalid resources: {error}"))?;
-    for resource in resources {
-        let amount = resource.scalar.as_ref().map_or(0.0, |scalar| scalar.value);
-        if resource.name == "gpus" && amount.fract() != 0.0 {
-            return Err(
-                "Invalid 'gpus' resource: The 'gpus' resource must be an unsigned integer"
-                    .to_owned(),
-            );
-        }
-    }
-    Ok(())
-}
-
-fn one_role(resources: &[Resource]) -> Check {
-    let mut role: Option<&str> = None;
-    for resource in resources {
-        let own = resource
-            .allocation_info
-            .as_ref()
-            .and_then(|allocation| allocation.role.as_deref());
-        let Some(own) = own else {
-            return Err("The resources are not allocated to a role".to_owned());
-        };
-        let first = *role.get_or_insert(own);
-        if first != own {
-            return Err(format!(
-                "The resources have multiple allocation roles ('{own}' and '{first}') but only one allocation role is allowed"
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn unique_persistence(resources: &[Resource]) -> Check {
-    let mut seen = std::collections::BTreeSet::new();
-    for resource in resources
-        .iter()
-        .filter(|resource| resource.shared.is_none())
-    {
-        let id = resource
-            .disk
-            .as_ref()
-            .and_then(|disk| disk.persistence.as_ref())
-            .map(|persistence| &persistence.id);
-        let role = resource
-            .reservations
-            .last()
-            .and_then(|reservation| reservation.role.as_ref());
-        if let Some(id) = id
-            && !seen.insert((role, id))
-        {
-            return Err(format!("Persistence ID '{id}' is not unique"));
-        }
-    }
-    Ok(())
-}
-
-fn unmixed(resources: &[Resource]) -> Check {
-    let mixed = resources.iter().find(|one| {
-        one.revocable.is_some()
-            && resources
-                .iter()
-                .any(|other| other.name == one.name && other.revocable.is_none())
-    });
-    match mixed {
-        Some(one) => Err(format!(
-            "Cannot use both revocable and non-revocable '{}' at the same time",
-            one.name
-        )),
-        None => Ok(()),
-    }
-}
-
-/// Whether ranges or sets of different parts share an element.
-fn overlap<'a>(parts: impl Iterator<Item = &'a [Resource]>) -> bool {
-    let mut apart = Quantities::default();
-    let mut together = Resources::default();
-    for part in parts {
-        let part = Resources::from(part);
-        apart.add_all(&part.scalar_quantities());
-        for range in part
-            .iter()
-            .filter_map(|resource| resource.ranges.as_ref().map(|ranges| (resource, ranges)))
-        {
-            let known = together.ranges(&range.0.name);
-            let own = dcos_core::resources::Ranges::from_proto(range.1);
-            if known.minus(&own) != known {
-                return true;
-            }
-        }
-        together += &part;
-    }
-    false
 }
 
 fn limits(task: &TaskInfo, agent: &Agent) -> Check {

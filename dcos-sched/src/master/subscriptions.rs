@@ -1,0 +1,335 @@
+//! How frameworks subscribe, for the first time or again.
+//!
+//! Rules S-S1 to S-S9 of the conformance inventory.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dcos_proto::mesos::{FrameworkId, FrameworkInfo};
+use dcos_proto::scheduler::{Event, OfferConstraints, call::Subscribe, event};
+
+use super::core::Timer;
+use super::framework::roles_of;
+use super::{Action, Framework, Link, Master, Reply, RequestId, convert, registry, validation};
+use crate::allocator::{Constraints, Event as Allocation, FrameworkSpec};
+
+/// Where a subscription came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Subscriber {
+    /// API v1: answered with a stream.
+    Request(RequestId),
+    /// A v0 driver with this UPID; `true` if it may take the place of another one.
+    Driver(String),
+}
+
+impl Master {
+    /// SUBSCRIBE: a new framework, one that comes back, or one that takes over from itself.
+    pub(crate) fn subscribe(&mut self, subscriber: &Subscriber, subscribe: Subscribe) {
+        let mut info = subscribe.framework_info;
+        let named = info.id.as_ref().is_some_and(|id| !id.value.is_empty());
+        if named {
+            self.counters.messages_reregister_framework += 1;
+        } else {
+            self.counters.messages_register_framework += 1;
+        }
+        let link = self.open(subscriber);
+        let checked = self
+            .check_framework(&info, &subscribe.suppressed_roles)
+            .and_then(|()| {
+                let constraints = subscribe.offer_constraints.as_ref();
+                validation::framework::offer_constraints(&info, constraints)
+            });
+        if let Err(error) = checked {
+            return self.refuse(&link, error);
+        }
+        let id = if named {
+            info.id.clone().unwrap_or_default()
+        } else {
+            self.new_framework_id()
+        };
+        info.id = Some(id.clone());
+        let suppressed: BTreeSet<String> = subscribe.suppressed_roles.into_iter().collect();
+        if let Some(known) = self.frameworks.get(&id) {
+            validation::framework::keep_immutable(&known.info, &mut info);
+            if let Err(error) = validation::framework::update(&known.info, &info) {
+                return self.refuse(&link, error);
+            }
+            self.change_framework(&id, &info, suppressed, subscribe.offer_constraints);
+            self.relink(&id, link);
+        } else {
+            let mut framework = Framework::new(info, self.now);
+            framework.suppressed = suppressed;
+            framework.offer_constraints = subscribe.offer_constraints;
+            self.add_framework(framework);
+            self.link_framework(&id, link);
+            self.announce(&id, false);
+        }
+    }
+
+    /// Checks what does not depend on earlier subscriptions.
+    pub(crate) fn check_framework(
+        &self,
+        info: &FrameworkInfo,
+        suppressed: &[String],
+    ) -> Result<(), String> {
+        validation::framework::info(info)?;
+        if let Some(allowed) = &self.settings.roles {
+            let unknown: BTreeSet<String> = roles_of(info)
+                .into_iter()
+                .filter(|role| role != "*" && !allowed.contains(role))
+                .collect();
+            if !unknown.is_empty() {
+                let unknown: Vec<String> = unknown.into_iter().collect();
+                return Err(format!(
+                    "Roles {{ {} }} are not present in the master's --roles",
+                    unknown.join(", ")
+                ));
+            }
+        }
+        if info.user == "root" && !self.settings.root_submissions {
+            return Err(
+                "User 'root' is not allowed to run frameworks without --root_submissions set"
+                    .to_owned(),
+            );
+        }
+        if let Some(id) = &info.id
+            && self.completed.iter().any(|gone| gone.id() == *id)
+        {
+            return Err("Framework has been removed".to_owned());
+        }
+        validation::framework::suppressed_roles(info, suppressed)
+    }
+
+    fn open(&mut self, subscriber: &Subscriber) -> Link {
+        match subscriber {
+            Subscriber::Request(request) => {
+                let stream_id = self.uuids.uuid();
+                self.reply(
+                    *request,
+                    Reply::Subscribed {
+                        stream_id: stream_id.clone(),
+                    },
+                );
+                Link::Stream(stream_id)
+            }
+            Subscriber::Driver(pid) => Link::Pid(pid.clone()),
+        }
+    }
+
+    /// Says why on the link, and ends it.
+    fn refuse(&mut self, link: &Link, message: String) {
+        match link {
+            Link::Stream(stream_id) => {
+                self.push(Action::Event {
+                    stream_id: stream_id.clone(),
+                    event: Arc::new(error_event(message)),
+                });
+                self.push(Action::Close {
+                    stream_id: stream_id.clone(),
+                });
+            }
+            Link::Pid(pid) => {
+                let pid = pid.clone();
+                self.send(
+                    &pid,
+                    &dcos_proto::internal::FrameworkErrorMessage { message },
+                );
+            }
+            Link::Recovered | Link::Disconnected => {}
+        }
+    }
+
+    /// Makes a framework known, durably. It has no link yet.
+    pub(crate) fn add_framework(&mut self, framework: Framework) {
+        self.persist(vec![registry::put_framework(&framework.info)]);
+        self.insert_framework(framework);
+    }
+
+    /// Makes a framework known that is in the registry already.
+    pub(crate) fn insert_framework(&mut self, framework: Framework) {
+        let id = framework.id();
+        let spec = spec_of(&framework);
+        self.frameworks.insert(id.clone(), Arc::new(framework));
+        self.allocator
+            .handle(self.now, Allocation::AddFramework(spec));
+        self.allocator
+            .handle(self.now, Allocation::DeactivateFramework(id));
+    }
+
+    /// Takes over what a framework says about itself now.
+    pub(crate) fn change_framework(
+        &mut self,
+        id: &FrameworkId,
+        info: &FrameworkInfo,
+        suppressed: BTreeSet<String>,
+        offer_constraints: Option<OfferConstraints>,
+    ) {
+        let Some(framework) = self.framework_mut(id) else {
+            return;
+        };
+        let changed = framework.info != *info;
+        let roles = roles_of(info);
+        framework.info = info.clone();
+        framework.suppressed = suppressed;
+        framework.offer_constraints = offer_constraints;
+        let offers = framework.offers.clone();
+        if changed {
+            self.persist(vec![registry::put_framework(info)]);
+        }
+        for offer in offers {
+            let role = self.offers.get(&offer).map(|offer| convert::role_of(offer));
+            if role.is_some_and(|role| !roles.contains(&role)) {
+                self.rescind(&offer);
+            }
+        }
+        if let Some(spec) = self.frameworks.get(id).map(|framework| spec_of(framework)) {
+            self.allocator
+                .handle(self.now, Allocation::UpdateFramework(spec));
+        }
+        if changed {
+            self.publish_framework(id);
+        }
+    }
+
+    /// A known framework speaks on a new link; an older one is closed.
+    fn relink(&mut self, id: &FrameworkId, link: Link) {
+        let Some(framework) = self.frameworks.get(id) else {
+            return;
+        };
+        let recovered = framework.link == Link::Recovered;
+        let same_driver =
+            matches!((&framework.link, &link), (Link::Pid(old), Link::Pid(new)) if old == new);
+        let old = framework.link.clone();
+        if !same_driver {
+            match &old {
+                Link::Stream(_) | Link::Pid(_) => {
+                    self.refuse(&old, "Framework failed over".to_owned());
+                }
+                Link::Recovered | Link::Disconnected => {}
+            }
+        }
+        self.deactivate_framework(id);
+        self.forget_link(&old);
+        self.link_framework(id, link);
+        let now = self.now;
+        if let Some(framework) = self.framework_mut(id) {
+            framework.reregistered = now;
+            if recovered {
+                framework.registered = now;
+            }
+        }
+        self.announce(id, !recovered);
+        self.tell_agents_of(id);
+    }
+
+    /// The first thing a framework hears, followed by a heartbeat and by offers.
+    fn announce(&mut self, id: &FrameworkId, again: bool) {
+        let link = self
+            .frameworks
+            .get(id)
+            .map(|framework| framework.link.clone());
+        match link {
+            Some(Link::Stream(stream_id)) => {
+                let subscribed = event::Subscribed {
+                    framework_id: id.clone(),
+                    heartbeat_interval_seconds: Some(
+                        self.settings.heartbeat_interval.as_secs_f64(),
+                    ),
+                    master_info: Some(self.settings.info.clone()),
+                };
+                self.tell(
+                    id,
+                    Event {
+                        r#type: Some(event::Type::Subscribed.into()),
+                        subscribed: Some(subscribed),
+                        ..Event::default()
+                    },
+                );
+                self.heartbeat(&stream_id);
+            }
+            Some(Link::Pid(pid)) => self.announce_to_driver(id, &pid, again),
+            _ => {}
+        }
+        self.publish_framework_added(id, again);
+    }
+
+    fn link_framework(&mut self, id: &FrameworkId, link: Link) {
+        match &link {
+            Link::Stream(stream_id) => {
+                self.streams.insert(stream_id.clone(), id.clone());
+            }
+            Link::Pid(pid) => {
+                self.pids.insert(pid.clone(), id.clone());
+                self.push(Action::Link { pid: pid.clone() });
+            }
+            Link::Recovered | Link::Disconnected => {}
+        }
+        let Some(framework) = self.framework_mut(id) else {
+            return;
+        };
+        framework.pid = match &link {
+            Link::Pid(pid) => Some(pid.clone()),
+            _ => None,
+        };
+        framework.link = link;
+        framework.active = true;
+        framework.expires = None;
+        let spec = spec_of(framework);
+        // Filters belong to a subscription: adding anew forgets them.
+        self.allocator
+            .handle(self.now, Allocation::AddFramework(spec));
+    }
+
+    pub(crate) fn forget_link(&mut self, link: &Link) {
+        match link {
+            Link::Stream(stream_id) => {
+                self.streams.remove(stream_id);
+            }
+            Link::Pid(pid) => {
+                self.pids.remove(pid);
+            }
+            Link::Recovered | Link::Disconnected => {}
+        }
+    }
+
+    pub(crate) fn heartbeat(&mut self, stream_id: &str) {
+        if !self.streams.contains_key(stream_id) {
+            return;
+        }
+        let event = Event {
+            r#type: Some(event::Type::Heartbeat.into()),
+            ..Event::default()
+        };
+        self.push(Action::Event {
+            stream_id: stream_id.to_owned(),
+            event: Arc::new(event),
+        });
+        self.at(
+            self.settings.heartbeat_interval,
+            Timer::Heartbeat(stream_id.to_owned()),
+        );
+    }
+}
+
+/// An ERROR event: the last one of its stream.
+pub(crate) fn error_event(message: String) -> Event {
+    Event {
+        r#type: Some(event::Type::Error.into()),
+        error: Some(event::Error { message }),
+        ..Event::default()
+    }
+}
+
+/// What the allocator is told of a framework.
+fn spec_of(framework: &Framework) -> FrameworkSpec {
+    let mut spec = FrameworkSpec::from_info(&framework.info, framework.suppressed.clone());
+    // They were checked when they came in.
+    let compiled = framework
+        .offer_constraints
+        .as_ref()
+        .map(Constraints::compile);
+    if let Some(Ok(constraints)) = compiled {
+        spec.constraints = constraints;
+    }
+    spec
+}

@@ -1,0 +1,301 @@
+//! A whole master on a port of its own: over HTTP, and from within its process.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dcos_proto::mesos::FrameworkInfo;
+use dcos_proto::scheduler::{Call, call, event};
+use dcos_sched::master::{Config, MasterHandle, Node};
+use dcos_sched::sdk::SchedulerTransport as _;
+use dcos_store::{Fence, MemoryStore, Term};
+use dcos_wire::{Answer, Client, Listener, Records};
+use http::{Method, Request};
+use serde_json::{Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A master until it is dropped.
+struct Running {
+    url: String,
+    handle: MasterHandle,
+    client: Client,
+    _stop: DropGuard,
+}
+
+async fn start() -> Running {
+    let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let url = format!("http://{}", listener.address().unwrap());
+    let node = Node::new(Config::default());
+    let handle = node.handle();
+    let stop = CancellationToken::new();
+    let fence = Fence::new("test", Term(1));
+    let store = Arc::new(MemoryStore::new());
+    tokio::spawn(node.run(store, fence, listener, stop.clone()));
+    Running {
+        url,
+        handle,
+        client: Client::new(),
+        _stop: stop.drop_guard(),
+    }
+}
+
+impl Running {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.client
+            .send(request.body(body.into()).unwrap())
+            .await
+            .unwrap()
+    }
+
+    async fn scheduler(&self, stream: Option<&str>, call: &Value) -> Answer {
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(stream.map(|stream| ("mesos-stream-id", stream)));
+        self.send(
+            Method::POST,
+            "/api/v1/scheduler",
+            &headers,
+            call.to_string(),
+        )
+        .await
+    }
+
+    async fn subscribe(&self, id: Option<&str>) -> (String, Records) {
+        let mut info = json!({"user": "nobody", "name": "test", "failover_timeout": 60});
+        let mut call = json!({"type": "SUBSCRIBE"});
+        if let Some(id) = id {
+            info["id"] = json!({"value": id});
+            call["framework_id"] = json!({"value": id});
+        }
+        call["subscribe"] = json!({"framework_info": info});
+        let answer = self.scheduler(None, &call).await;
+        assert_eq!(answer.status(), 200);
+        let stream = answer.headers()["mesos-stream-id"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        (stream, answer.records(1 << 20))
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = self.send(Method::GET, path, &[], "").await;
+        answer.success().await.unwrap().json().await.unwrap()
+    }
+}
+
+async fn next(records: &mut Records) -> Value {
+    let record = tokio::time::timeout(Duration::from_secs(10), records.next());
+    serde_json::from_slice(&record.await.unwrap().unwrap().unwrap()).unwrap()
+}
+
+async fn status_and_text(answer: Answer) -> (u16, String) {
+    let status = answer.status().as_u16();
+    (status, answer.text().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_scheduler_that_takes_over_ends_the_older_stream() {
+    let master = start().await;
+    let (old, mut events) = master.subscribe(None).await;
+    let subscribed = next(&mut events).await;
+    assert_eq!(subscribed["type"], "SUBSCRIBED");
+    let id = subscribed["subscribed"]["framework_id"]["value"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(next(&mut events).await["type"], "HEARTBEAT");
+    let (new, _events) = master.subscribe(Some(&id)).await;
+    assert_eq!(
+        next(&mut events).await["error"]["message"],
+        "Framework failed over"
+    );
+    let end = tokio::time::timeout(Duration::from_secs(10), events.next())
+        .await
+        .unwrap();
+    assert_eq!(end.unwrap(), None, "the older stream ends");
+    let suppress = json!({"type": "SUPPRESS", "framework_id": {"value": id}});
+    let refused = master.scheduler(Some(&old), &suppress).await;
+    assert_eq!(refused.status(), 400);
+    let accepted = status_and_text(master.scheduler(Some(&new), &suppress).await).await;
+    assert_eq!(accepted, (202, String::new()));
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_is_noticed() {
+    let master = start().await;
+    let (_, mut events) = master.subscribe(None).await;
+    next(&mut events).await;
+    drop(events);
+    let left = async {
+        while master.get("/frameworks").await["frameworks"][0]["connected"] == true {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), left)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_and_the_master_goes_on() {
+    let master = start().await;
+    let json_type = ("content-type", "application/json");
+    let proto = ("content-type", "application/x-protobuf");
+    for path in ["/api/v1/scheduler", "/master/api/v1/scheduler", "/api/v1"] {
+        let check =
+            async |method: Method, headers: &[(&str, &str)], body: &'static [u8], status: u16| {
+                let answer = master
+                    .send(method, path, headers, Bytes::from_static(body))
+                    .await;
+                assert_eq!(answer.status(), status, "{path} {headers:?} {body:?}");
+            };
+        check(Method::GET, &[], b"", 405).await;
+        check(Method::POST, &[], b"{}", 400).await;
+        check(Method::POST, &[json_type], b"{", 400).await;
+        check(Method::POST, &[json_type], b"[]", 400).await;
+        check(Method::POST, &[json_type], b"\xff\xfe", 400).await;
+        check(Method::POST, &[json_type], b"{}", 400).await;
+        check(Method::POST, &[proto], b"\x08", 400).await;
+        check(Method::POST, &[proto], b"", 400).await;
+        check(Method::POST, &[("content-type", "text/plain")], b"{}", 415).await;
+    }
+    let subscribe =
+        json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": "x", "name": "x"}}});
+    let accept = [json_type, ("accept", "text/html")];
+    let answer = master
+        .send(
+            Method::POST,
+            "/api/v1/scheduler",
+            &accept,
+            subscribe.to_string(),
+        )
+        .await;
+    assert_eq!(answer.status(), 406);
+    let answer = master
+        .send(
+            Method::POST,
+            "/api/v1",
+            &[json_type],
+            r#"{"type":"DRAIN_AGENT"}"#,
+        )
+        .await;
+    assert_eq!(answer.status(), 501);
+    let answer = master.send(Method::GET, "/tasks?limit=many", &[], "").await;
+    assert_eq!(answer.status(), 400);
+    assert_eq!(master.get("/state").await["frameworks"], json!([]));
+}
+
+#[tokio::test]
+async fn operators_watch_what_changes() {
+    let master = start().await;
+    let headers = [("content-type", "application/json")];
+    let answer = master
+        .send(Method::POST, "/api/v1", &headers, r#"{"type":"SUBSCRIBE"}"#)
+        .await;
+    let mut events = answer.success().await.unwrap().records(1 << 20);
+    let first = next(&mut events).await;
+    assert_eq!(first["type"], "SUBSCRIBED");
+    assert_eq!(first["subscribed"]["heartbeat_interval_seconds"], 15.0);
+    assert_eq!(next(&mut events).await["type"], "HEARTBEAT");
+    let (_, mut stream) = master.subscribe(None).await;
+    let id = next(&mut stream).await["subscribed"]["framework_id"]["value"].clone();
+    let added = next(&mut events).await;
+    assert_eq!(added["type"], "FRAMEWORK_ADDED");
+    assert_eq!(
+        added["framework_added"]["framework"]["framework_info"]["id"]["value"],
+        id
+    );
+    let teardown = format!("frameworkId={}", id.as_str().unwrap());
+    let answer = master
+        .send(Method::POST, "/master/teardown", &[], teardown)
+        .await;
+    assert_eq!(answer.status(), 200);
+    let mut kind = next(&mut events).await["type"].clone();
+    if kind == "FRAMEWORK_UPDATED" {
+        kind = next(&mut events).await["type"].clone();
+    }
+    assert_eq!(kind, "FRAMEWORK_REMOVED");
+    let state = master.get("/master/state").await;
+    assert_eq!(state["completed_frameworks"][0]["id"], id);
+}
+
+#[tokio::test]
+async fn a_framework_in_the_same_process_needs_no_http() {
+    let master = start().await;
+    let info = FrameworkInfo {
+        user: "nobody".to_owned(),
+        name: "inside".to_owned(),
+        ..FrameworkInfo::default()
+    };
+    let subscribe = Call {
+        r#type: Some(call::Type::Subscribe.into()),
+        subscribe: Some(call::Subscribe {
+            framework_info: info,
+            ..call::Subscribe::default()
+        }),
+        ..Call::default()
+    };
+    let mut subscription = master.handle.subscribe(subscribe).await.unwrap();
+    let first = subscription.events.recv().await.unwrap();
+    assert_eq!(first.r#type(), event::Type::Subscribed);
+    let id = first.subscribed.unwrap().framework_id;
+    let snapshot = master.handle.snapshot().await.unwrap();
+    assert!(snapshot.frameworks[&id].active);
+    let explained = master
+        .get(&format!("/allocator/explain?framework_id={id}"))
+        .await;
+    assert_eq!(explained["explanations"][0]["role"], "*");
+    let teardown = Call {
+        framework_id: Some(id),
+        r#type: Some(call::Type::Teardown.into()),
+        ..Call::default()
+    };
+    master
+        .handle
+        .call(&subscription.stream_id, teardown)
+        .await
+        .unwrap();
+    let rest = async { while subscription.events.recv().await.is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), rest)
+        .await
+        .unwrap();
+    assert!(
+        master
+            .handle
+            .snapshot()
+            .await
+            .unwrap()
+            .frameworks
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn metrics_and_files_answer_as_documented() {
+    let master = start().await;
+    let metrics = master.get("/metrics/snapshot").await;
+    assert_eq!(metrics["master/elected"], 1.0);
+    assert_eq!(metrics["master/slaves_active"], 0.0);
+    let answer = master
+        .send(Method::GET, "/files/read?path=/master/log", &[], "")
+        .await;
+    assert_eq!(answer.status(), 404, "no log file was configured");
+    let answer = master.send(Method::GET, "/health", &[], "").await;
+    assert_eq!(answer.status(), 200);
+    let wrapped = master
+        .send(Method::GET, "/version?jsonp=show", &[], "")
+        .await;
+    assert!(wrapped.text().await.unwrap().starts_with("show({"));
+}
