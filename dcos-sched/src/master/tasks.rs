@@ -232,6 +232,11 @@ impl Master {
         let Some(record) = self.task(framework, task).cloned() else {
             return;
         };
+        if is_terminal(record.state()) {
+            // Its end was told, if not acknowledged: a task ends once.
+            self.remove_task(framework, task, false);
+            return;
+        }
         let message = status.of(
             task,
             Some(&record.agent_id),

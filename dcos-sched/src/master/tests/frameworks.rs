@@ -198,6 +198,34 @@ fn what_cannot_change_stays_or_is_refused() {
 }
 
 #[test]
+fn a_task_that_has_ended_does_not_end_again_with_its_framework() {
+    let mut world = World::new();
+    let one = world.subscribe(framework("one"));
+    let agent = world.agent(PID, "cpus:4;mem:1024");
+    world.launch(&one, &[("t", "cpus:1;mem:64")]);
+    world.update(PID, &agent, &one, "t", TaskState::TaskFinished);
+    world.take(&one);
+    world.call(
+        &one,
+        Call {
+            r#type: Some(call::Type::Teardown.into()),
+            ..Call::default()
+        },
+    );
+    let events = world.take(&one);
+    assert!(
+        events.iter().all(|event| event.update.is_none()),
+        "{events:?}"
+    );
+    let completed = &world.master.completed[0];
+    assert_eq!(
+        completed.completed_tasks[0].state(),
+        TaskState::TaskFinished
+    );
+    world.check();
+}
+
+#[test]
 fn teardown_ends_the_stream() {
     let mut world = World::new();
     let one: Subscribed = world.subscribe(framework("one"));
