@@ -11,6 +11,8 @@
 mod error;
 mod processes;
 mod termination;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 mod universal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +56,9 @@ pub use universal::{LauncherProgram, Universal, UniversalConfig};
 /// are kept until removal for root containers too, so that an agent that dies between
 /// a container's end and its own checkpoint of it learns it again; a failed launch is an error of
 /// `launch` and never a termination.
+///
+/// # Implementing
+/// Run `containerizer::testkit::all` (feature `testkit`) in your tests.
 #[async_trait]
 pub trait Containerizer: fmt::Debug + Send + Sync + 'static {
     /// The name in logs and in `--containerizers`, such as `mesos`.

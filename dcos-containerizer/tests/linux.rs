@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dcos_containerizer::containerizer::{
-    ContainerClass, ContainerConfig, Containerizer, Stdio, Universal,
+    ContainerClass, ContainerConfig, Containerizer, Stdio, Universal, testkit,
 };
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::value::{self, Scalar};
@@ -57,6 +57,17 @@ async fn run(node: &Node, universal: &Universal, name: &str, command: &str) -> S
     assert_eq!(end.exit_code(), Some(0), "{said}");
     universal.remove(&id).await.unwrap();
     node.read(&id, "stdout")
+}
+
+#[tokio::test]
+async fn isolated_containers_keep_the_promises_too() {
+    if !able() {
+        return;
+    }
+    let node = Node::new(LINUX_ISOLATION);
+    let sandboxes = node.dir.path().join("sandbox");
+    testkit::all(&node.containerizer().await, &sandboxes).await;
+    testkit::outlives_its_process(async || node.containerizer().await, &sandboxes).await;
 }
 
 #[tokio::test]

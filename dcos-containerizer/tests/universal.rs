@@ -2,12 +2,11 @@
 
 mod node;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dcos_containerizer::containerizer::{
-    ContainerClass, ContainerConfig, Containerizer, ContainerizerError, Recovered, Stdio,
+    ContainerClass, ContainerConfig, Containerizer, ContainerizerError, Stdio, testkit,
 };
 use dcos_proto::mesos::{CommandInfo, ContainerId};
 use node::Node;
@@ -77,50 +76,11 @@ async fn signals_reach_the_command_and_destroying_ends_its_daemons() {
 }
 
 #[tokio::test]
-async fn containers_outlive_their_containerizer() {
+async fn it_keeps_the_promises_of_a_containerizer() {
     let node = Node::new("");
-    let ids = ["runs", "ends", "orphan"].map(ContainerId::root);
-    let [runs, ends, orphan] = &ids;
-    let go = node.dir.path().join("go");
-    let wait = format!(
-        "while [ ! -e {} ]; do sleep 0.01; done; exit 5",
-        go.display()
-    );
-    {
-        let universal = node.recovered(&[]).await;
-        universal
-            .launch(runs, node.task(runs, "sleep 1000"))
-            .await
-            .unwrap();
-        universal
-            .launch(ends, node.task(ends, &wait))
-            .await
-            .unwrap();
-        universal
-            .launch(orphan, node.task(orphan, "sleep 1000"))
-            .await
-            .unwrap();
-    }
-    std::fs::write(&go, "").unwrap();
-    let universal = node.containerizer().await;
-    let lost = ContainerId::root("lost");
-    let known: BTreeSet<_> = [runs, ends, &lost].into_iter().cloned().collect();
-    let told = universal.recover(&known).await.unwrap();
-    assert_eq!(told.len(), 3);
-    assert_eq!(told[runs], Recovered::Running);
-    assert!(matches!(&told[&lost], Recovered::Ended(end) if end.status.is_none()));
-    assert_eq!(universal.wait(ends).await.unwrap().exit_code(), Some(5));
-    let end = universal.destroy(runs).await.unwrap();
-    assert_eq!(end.signal(), Some(libc::SIGKILL));
-    drop(universal);
-
-    // Ends are told again until they are removed.
-    let universal = node.containerizer().await;
-    let told = universal.recover(&known).await.unwrap();
-    assert!(matches!(&told[ends], Recovered::Ended(end) if end.exit_code() == Some(5)));
-    universal.remove(ends).await.unwrap();
-    universal.remove(runs).await.unwrap();
-    assert!(universal.containers().await.is_empty());
+    let sandboxes = node.dir.path().join("sandbox");
+    testkit::all(&node.containerizer().await, &sandboxes).await;
+    testkit::outlives_its_process(async || node.containerizer().await, &sandboxes).await;
 }
 
 #[tokio::test]

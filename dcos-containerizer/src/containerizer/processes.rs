@@ -343,52 +343,12 @@ fn kill_group(pid: u32, signal: Signal) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testkit;
     use super::*;
 
-    fn shell(value: &str) -> CommandInfo {
-        CommandInfo {
-            value: Some(value.into()),
-            ..CommandInfo::default()
-        }
-    }
-
     #[tokio::test]
-    async fn runs_a_command_and_tells_its_end_until_removal() {
+    async fn it_keeps_the_promises_of_a_containerizer() {
         let dir = tempfile::tempdir().unwrap();
-        let (containers, id) = (Processes::new(), ContainerId::root("c"));
-        let config = ContainerConfig {
-            command: Some(shell("echo $WHO; exit 3")),
-            environment: [("WHO".to_owned(), "world".to_owned())].into(),
-            directory: dir.path().to_owned(),
-            ..ContainerConfig::default()
-        };
-        containers.launch(&id, config).await.unwrap();
-        assert_eq!(containers.wait(&id).await.unwrap().exit_code(), Some(3));
-        assert_eq!(containers.wait(&id).await.unwrap().exit_code(), Some(3));
-        let out = std::fs::read_to_string(dir.path().join("stdout")).unwrap();
-        assert_eq!(out, "world\n");
-        containers.remove(&id).await.unwrap();
-        assert!(containers.containers().await.is_empty());
-    }
-
-    #[tokio::test]
-    async fn ends_what_is_nested_before_the_holder() {
-        let dir = tempfile::tempdir().unwrap();
-        let (containers, holder) = (Processes::new(), ContainerId::root("pod"));
-        let config = ContainerConfig {
-            class: ContainerClass::Holder,
-            directory: dir.path().to_owned(),
-            ..ContainerConfig::default()
-        };
-        containers.launch(&holder, config).await.unwrap();
-        let nested = holder.child("task");
-        let config = ContainerConfig {
-            command: Some(shell("sleep 1000")),
-            directory: dir.path().join("task"),
-            ..ContainerConfig::default()
-        };
-        containers.launch(&nested, config).await.unwrap();
-        containers.destroy(&holder).await.unwrap();
-        assert_eq!(containers.wait(&nested).await.unwrap().signal(), Some(9));
+        testkit::all(&Processes::new(), dir.path()).await;
     }
 }

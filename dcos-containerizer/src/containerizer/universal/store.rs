@@ -9,7 +9,7 @@
 //! Both files appear whole or not at all. They need not survive the host: its containers do not.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use dcos_proto::agent::response::WaitContainer;
@@ -137,9 +137,8 @@ fn load(folder: &Path, parent: Option<&ContainerId>, found: &mut Vec<Found>) -> 
 /// Writes a file that is there whole or not at all.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = fs::File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
+    // Not synced: this has to outlive us, not the host.
+    fs::write(&new, bytes)?;
     fs::rename(new, path)
 }
 
