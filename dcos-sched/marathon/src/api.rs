@@ -1,7 +1,7 @@
 //! Marathon's REST API.
 //!
 //! Ids contain slashes, and clients double them (`/v2/apps//prod/db`), so requests are not matched
-//! against patterns: the path is cut at slashes, empty pieces dropped, and [`dispatch`] looks at the
+//! against patterns: the path is cut at slashes, empty pieces dropped, and `dispatch` looks at the
 //! rest. Reads come from the published view and never wait; writes go through the mailbox and answer
 //! once they are durable.
 

@@ -5,7 +5,7 @@
 //! store, and the calls and events that may leave once those rows are durable. If the store fails, the
 //! core must be thrown away and recovered from what is there.
 //!
-//! Every decision about instances is taken in one place, [`settle`]: wanted and actual are compared for
+//! Every decision about instances is taken in one place, `settle`: wanted and actual are compared for
 //! the apps something happened to. A crash between any two steps is therefore no special case.
 
 mod change;

@@ -1,7 +1,7 @@
 //! The way from one tree to another: plans of steps, and what each step asks of an app's instances.
 //!
 //! [`Plan`] is what Marathon shows in `/v2/deployments`. It is not a script that has been carried out up
-//! to some line: [`drive::decide`] compares the instances there are with the current step each time
+//! to some line: `drive::decide` compares the instances there are with the current step each time
 //! something changes, so that a plan taken up after a crash goes on where the instances are.
 
 pub(crate) mod drive;
