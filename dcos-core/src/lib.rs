@@ -25,3 +25,8 @@ pub mod roles;
 pub mod seed;
 pub mod time;
 pub mod units;
+
+/// The examples of the crate's page, kept compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

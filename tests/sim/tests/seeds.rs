@@ -5,6 +5,7 @@
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -17,12 +18,12 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn every_seed_comes_to_rest() {
     if let Some(seed) = number("SIM_SEED") {
-        let verdict = World::new(seed, Plan::default()).run();
-        panic_with(seed, verdict);
+        run(seed).unwrap();
         return;
     }
     let count = number("SIM_SEEDS").unwrap_or(1000);
     let next = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 0..workers {
@@ -32,17 +33,34 @@ fn every_seed_comes_to_rest() {
                     if seed >= count {
                         break;
                     }
-                    panic_with(seed, World::new(seed, Plan::default()).run());
+                    if let Err(wrong) = run(seed) {
+                        failures.lock().unwrap().push(wrong);
+                    }
                 }
             });
         }
     });
+    let failures = failures.into_inner().unwrap();
+    let shown: Vec<_> = failures.iter().take(5).map(String::as_str).collect();
+    assert!(
+        failures.is_empty(),
+        "{} of {count} seeds fail:\n{}",
+        failures.len(),
+        shown.join("\n")
+    );
 }
 
-fn panic_with(seed: u64, verdict: Result<sim::Verdict, String>) {
-    if let Err(wrong) = verdict {
-        panic!("{wrong}\nrepeat with: SIM_SEED={seed} cargo test -p sim --test seeds");
-    }
+/// Runs one world; an error, or a panic of a core, says how to repeat it.
+fn run(seed: u64) -> Result<(), String> {
+    let world = AssertUnwindSafe(|| World::new(seed, Plan::default()).run());
+    let wrong = match catch_unwind(world) {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(wrong)) => wrong,
+        Err(_) => "a core panicked".to_owned(),
+    };
+    Err(format!(
+        "{wrong}\nrepeat with: SIM_SEED={seed} cargo test -p sim --test seeds\n"
+    ))
 }
 
 #[test]
