@@ -49,4 +49,4 @@ pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
 pub use io::{Io, Stream};
 pub use negotiate::{MediaType, accepts_gzip};
 pub use refusal::Refusal;
-pub use server::{BodyError, Listener, Peer, PeerAddress, Server, ServerConfig, Stopped};
+pub use server::{BodyError, Listener, Peer, PeerAddress, Pipe, Server, ServerConfig, Stopped};

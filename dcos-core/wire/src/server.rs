@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 pub use body::BodyError;
-pub use listener::Listener;
+pub use listener::{Listener, Pipe};
 pub use peer::{Peer, PeerAddress};
 
 /// What a client may cost.

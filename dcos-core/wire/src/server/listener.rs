@@ -4,9 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use async_trait::async_trait;
+use http::Uri;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Mutex, mpsc};
 
 use super::peer::{Peer, PeerAddress};
+use crate::client::Dial;
 use crate::io::Stream;
 
 /// A bound socket that takes connections.
@@ -20,6 +24,53 @@ enum Kind {
         socket: UnixListener,
         _file: SocketFile,
     },
+    Pipe(Mutex<mpsc::Receiver<Stream>>),
+}
+
+/// Opens connections to a [`Listener`] of the same process, without a socket: a [`Dial`] for
+/// clients, or bare streams.
+///
+/// ```
+/// use std::sync::Arc;
+/// use dcos_wire::{Client, ClientConfig, Listener, Server};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let (pipe, listener) = Listener::pipe();
+/// let router = axum::Router::new().route("/ping", axum::routing::get(async || "pong"));
+/// tokio::spawn(Server::new(router).serve(listener, CancellationToken::new()));
+///
+/// let config = ClientConfig { dial: Some(Arc::new(pipe)), ..ClientConfig::default() };
+/// let answer = Client::with_config(config)?.get("http://anything/ping").await?;
+/// assert_eq!(answer.text().await?, "pong");
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct Pipe(mpsc::Sender<Stream>);
+
+/// Connections that wait to be accepted, as in a socket's queue.
+const BACKLOG: usize = 128;
+/// Bytes on their way in each direction of a connection, as in a socket's buffer.
+const BUFFER: usize = 64 * 1024;
+
+impl Pipe {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// The listener is gone.
+    pub async fn connect(&self) -> io::Result<Stream> {
+        let (near, far) = tokio::io::duplex(BUFFER);
+        let sent = self.0.send(Stream::new(far)).await;
+        sent.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        Ok(Stream::new(near))
+    }
+}
+
+#[async_trait]
+impl Dial for Pipe {
+    async fn dial(&self, _: &Uri) -> io::Result<Stream> {
+        self.connect().await
+    }
 }
 
 /// The file of a Unix socket, removed with its listener.
@@ -64,11 +115,17 @@ impl Listener {
         }))
     }
 
+    /// A listener whose connections are opened through the [`Pipe`] beside it.
+    pub fn pipe() -> (Pipe, Self) {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        (Pipe(sender), Self(Kind::Pipe(Mutex::new(receiver))))
+    }
+
     /// The address it is bound to, if it is a TCP listener.
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.0 {
             Kind::Tcp(listener) => listener.local_addr().ok(),
-            Kind::Unix { .. } => None,
+            Kind::Unix { .. } | Kind::Pipe(_) => None,
         }
     }
 
@@ -90,6 +147,11 @@ impl Listener {
                 };
                 Ok((Stream::new(stream), Peer::new(address)))
             }
+            Kind::Pipe(streams) => match streams.lock().await.recv().await {
+                Some(stream) => Ok((stream, Peer::new(PeerAddress::Local))),
+                // Nobody can connect any more.
+                None => std::future::pending().await,
+            },
         }
     }
 }

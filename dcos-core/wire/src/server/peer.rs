@@ -23,7 +23,7 @@ pub enum PeerAddress {
         /// Its group id.
         gid: u32,
     },
-    /// Not over a socket, as in tests that call a router directly.
+    /// Not over a socket: through a [`Pipe`](super::Pipe), or straight into a router.
     Local,
 }
 
