@@ -82,7 +82,7 @@ check: venv ## Format, lints, documentation links, dependencies and licences.
 	$(call say,Clippy)
 	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	$(call say,Documentation)
-	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+	@RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --no-deps --quiet
 	$(call say,Dependencies and licences)
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked --quiet
 	@$(CARGO) deny --log-level error check bans licenses sources

@@ -84,7 +84,7 @@ impl Executor for Counter {
 }
 
 fn primes(bound: u64) -> usize {
-    let is_prime = |n: &u64| (2..).take_while(|d| d * d <= *n).all(|d| n % d != 0);
+    let is_prime = |n: &u64| (2..=n.isqrt()).all(|d| !n.is_multiple_of(d));
     (2..bound).filter(is_prime).count()
 }
 
