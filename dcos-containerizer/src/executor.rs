@@ -114,19 +114,19 @@ impl Hosted {
         }
     }
 
-    /// Takes up a task of an earlier agent whose last known state is `state`, before the first
+    /// Takes up a task of an earlier agent, with the `last` that was told of it, before the first
     /// input. Tasks with the same `group` end together.
     pub fn recover(
         &mut self,
         now: Time,
         task: TaskInfo,
         container: ContainerId,
-        state: TaskState,
+        last: Option<&TaskStatus>,
         group: u64,
     ) {
         let id = task.task_id.clone();
         self.groups.insert(id.clone(), group);
-        let runner = Runner::recover(now, task, container, state);
+        let runner = Runner::recover(now, task, container, last);
         self.runners.insert(id, runner);
     }
 

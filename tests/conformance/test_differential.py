@@ -21,6 +21,13 @@ INTENDED = {
     "scheduler: JSON but no object": "says what was found instead of an object",
     "scheduler: acknowledge with no base64": "names the field by its place in the document",
     "scheduler: protobuf that is none": "says why the bytes are no Call",
+    "executor: not JSON": "says where and why the text is no JSON",
+    "executor: empty object": "names the first field that is missing, in other words",
+    **dict.fromkeys(
+        (f"agent operator {call} with a {task} task"
+         for call in ("GET_EXECUTORS", "GET_STATE") for task in ("running", "killed")),
+        "a command task's executor is its command: there is no program of the agent with arguments",
+    ),
 }
 
 

@@ -17,7 +17,10 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
 use dcos_core::time::Time;
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::mesos::VersionInfo;
 use dcos_wire::{Refusal, reply};
+use http::Method;
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
@@ -78,8 +81,11 @@ impl Context {
 pub(super) fn router(context: Context) -> Router {
     let files = files::router(context.files.clone());
     let routes = Router::new()
-        .route("/api/v1/executor", post(executors::executor))
-        .route("/api/v1", post(operator::api))
+        .route(
+            "/api/v1/executor",
+            post(executors::executor).fallback(only_post),
+        )
+        .route("/api/v1", post(operator::api).fallback(only_post))
         .route("/state", get(state::state))
         .route("/containers", get(containers::containers))
         .route("/monitor/statistics", get(containers::statistics))
@@ -89,7 +95,7 @@ pub(super) fn router(context: Context) -> Router {
     Router::new()
         .nest(&own, routes.clone())
         .merge(routes)
-        .route("/version", get(version))
+        .route("/version", get(shown_version))
         .route("/metrics/snapshot", get(metrics::snapshot))
         .fallback(async || reply::text(http::StatusCode::NOT_FOUND, "404 Not Found."))
         .with_state(context)
@@ -100,8 +106,27 @@ async fn health() -> Response {
     reply::empty(http::StatusCode::OK)
 }
 
-async fn version() -> Response {
-    reply::json(json!({ "version": VERSION }).to_string())
+async fn shown_version() -> Response {
+    reply::json(json::to_string(&version(), Dialect::V1))
+}
+
+/// What this is. The version is that of the Mesos whose protocols it speaks, because clients
+/// decide by it what they may use.
+fn version() -> VersionInfo {
+    VersionInfo {
+        version: VERSION.to_owned(),
+        build_date: Some("1970-01-01 00:00:00".to_owned()),
+        build_time: Some(0.0),
+        build_user: Some("dcos".to_owned()),
+        git_sha: Some(String::new()),
+        git_branch: None,
+        git_tag: Some(concat!("dcos-", env!("CARGO_PKG_VERSION")).to_owned()),
+    }
+}
+
+/// These take POST only.
+async fn only_post(method: Method) -> Response {
+    reply::method_not_allowed(&[Method::POST], &method)
 }
 
 async fn flags(State(context): State<Context>) -> Response {

@@ -175,7 +175,13 @@ impl Executor {
     pub(crate) fn resources(&self) -> Vec<Resource> {
         let live = self.tasks.values().filter(|task| !task.is_terminal());
         let tasks = live.flat_map(|task| &task.info.resources);
-        self.info.resources.iter().chain(tasks).cloned().collect()
+        // A command task's executor is the task.
+        let own = if self.hosts(HostedKind::Command) {
+            &[]
+        } else {
+            &self.info.resources[..]
+        };
+        own.iter().chain(tasks).cloned().collect()
     }
 
     /// What its tasks may burst to: the sum by name, where each task sets a limit.

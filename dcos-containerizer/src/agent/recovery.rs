@@ -156,8 +156,14 @@ impl Agent {
                 && !ended
                 && (run.ended.is_none() || containers.contains_key(container))
             {
-                let (task, state) = (record.info.clone(), record.state());
-                hosted.recover(now, task, container.clone(), state, record.group);
+                let last = record.statuses.last();
+                hosted.recover(
+                    now,
+                    record.info.clone(),
+                    container.clone(),
+                    last,
+                    record.group,
+                );
             }
             executor.tasks.insert(id.clone(), record);
             if ended && !open {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use dcos_core::ids;
+use dcos_core::resources::scalar_resource;
 use dcos_core::time::Time;
 use dcos_proto::executor::event;
 use dcos_proto::internal::{
@@ -15,8 +16,8 @@ use dcos_proto::mesos::executor_info::Type;
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
-    DrainConfig, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, TaskGroupInfo, TaskId,
-    TaskInfo, TaskState,
+    DrainConfig, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, Resource, TaskGroupInfo,
+    TaskId, TaskInfo, TaskState,
 };
 
 use super::core::{Agent, event};
@@ -465,10 +466,25 @@ fn command_executor(framework: &FrameworkInfo, task: &TaskInfo) -> ExecutorInfo 
         source: Some(task.task_id.value.clone()),
         command: task.command.clone(),
         container: task.container.clone(),
+        resources: executor_resources(task),
         labels: task.labels.clone(),
         discovery: task.discovery.clone(),
         ..ExecutorInfo::default()
     }
+}
+
+/// What the original adds for the executor's own process: shown to operators, and nothing else,
+/// since there is no such process here.
+fn executor_resources(task: &TaskInfo) -> Vec<Resource> {
+    let allocation = task
+        .resources
+        .iter()
+        .find_map(|resource| resource.allocation_info.clone());
+    let own = |name: &str, amount: f64| Resource {
+        allocation_info: allocation.clone(),
+        ..scalar_resource(name, amount)
+    };
+    vec![own("cpus", 0.1), own("mem", 32.0)]
 }
 
 /// What is known of each name in `variables`, later ones winning.

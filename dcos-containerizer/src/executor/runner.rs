@@ -70,14 +70,20 @@ impl Runner {
         now: Time,
         task: TaskInfo,
         container: ContainerId,
-        state: TaskState,
+        last: Option<&TaskStatus>,
     ) -> Self {
+        let state = last.map_or(TaskState::TaskStaging, TaskStatus::state);
         let running = match state {
             TaskState::TaskStaging | TaskState::TaskStarting => State::Launching,
             ended if is_terminal(ended) => State::Ended(ended),
             _ => State::Running,
         };
         let mut runner = Self::new(task, container, running);
+        if let Some(last) = last {
+            runner.healthy = last.healthy;
+            runner.check = last.check_status;
+            runner.status.clone_from(&last.container_status);
+        }
         if running == State::Running {
             // What is left of the time is unknown; a restart of the agent grants it anew.
             runner.completion = runner.completion_deadline(now);

@@ -242,8 +242,13 @@ fn unhealthy_tasks_are_killed() {
 #[test]
 fn recovered_tasks_go_on() {
     let mut hosted = Hosted::new(HostedKind::Default, false);
-    hosted.recover(at(0), task("a"), container("a"), TaskState::TaskRunning, 0);
-    hosted.recover(at(0), task("b"), container("b"), TaskState::TaskStaging, 0);
+    let running = TaskStatus {
+        state: TaskState::TaskRunning.into(),
+        healthy: Some(true),
+        ..TaskStatus::default()
+    };
+    hosted.recover(at(0), task("a"), container("a"), Some(&running), 0);
+    hosted.recover(at(0), task("b"), container("b"), None, 0);
     hosted.handle(at(0), HostedInput::Wake);
     hosted.handle(at(0), launched("a"));
     hosted.handle(at(0), launched("b"));

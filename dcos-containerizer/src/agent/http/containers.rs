@@ -2,15 +2,19 @@
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
+use dcos_core::resources::Resources;
 use dcos_proto::agent::response::get_containers::Container;
 use dcos_proto::json::{self, Dialect};
-use dcos_proto::mesos::ContainerId;
+use dcos_proto::mesos::{ContainerId, ResourceStatistics};
 use dcos_wire::{Refusal, reply};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::agent::view::View;
+
+/// A container with what is known without asking: its executor, source, resources.
+type Known = (ContainerId, Container, String, Resources);
 
 /// One container of an executor (or nested in one), with its executor's source.
 pub(super) struct Found {
@@ -47,27 +51,28 @@ pub(super) async fn found(context: &Context, nested: bool) -> Result<Vec<Found>,
                 .find(|(other, ..)| other == id.root_id())
                 .cloned();
             if id.parent.is_some()
-                && let Some((_, container, source)) = root
+                && let Some((_, container, source, resources)) = root
             {
                 let container = Container {
                     container_id: id.clone(),
                     ..container
                 };
-                ids.push((id, container, source));
+                ids.push((id, container, source, resources));
             }
         }
     }
     let measured = ids
         .into_iter()
-        .map(|(id, mut container, source)| async move {
+        .map(|(id, mut container, source, resources)| async move {
             container.container_status = context.containerizer.status(&id).await.ok();
-            container.resource_statistics = context.containerizer.usage(&id).await.ok();
+            let usage = context.containerizer.usage(&id).await.ok();
+            container.resource_statistics = usage.map(|usage| with_soft_limits(usage, &resources));
             Found { container, source }
         });
     Ok(join_all(measured).await)
 }
 
-fn executors(view: &View) -> Vec<(ContainerId, Container, String)> {
+fn executors(view: &View) -> Vec<Known> {
     let mut all = Vec::new();
     for framework in &view.frameworks {
         for executor in framework.executors.iter().filter(|executor| !executor.over) {
@@ -80,10 +85,26 @@ fn executors(view: &View) -> Vec<(ContainerId, Container, String)> {
                 resource_statistics: None,
             };
             let source = executor.info.source().to_owned();
-            all.push((executor.container.clone(), container, source));
+            let resources = Resources::from(&executor.resources);
+            all.push((executor.container.clone(), container, source, resources));
         }
     }
     all
+}
+
+/// Beside what isolators measure, what the container was given.
+fn with_soft_limits(mut usage: ResourceStatistics, resources: &Resources) -> ResourceStatistics {
+    usage.cpus_soft_limit = usage.cpus_soft_limit.or(resources.cpus());
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "megabytes that an agent has"
+    )]
+    let bytes = resources
+        .mem()
+        .map(|megabytes| megabytes as u64 * (1 << 20));
+    usage.mem_soft_limit_bytes = usage.mem_soft_limit_bytes.or(bytes);
+    usage
 }
 
 fn matches(found: &Found, query: Option<&str>) -> bool {

@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use dcos_proto::decode;
 use dcos_proto::executor::{Call, call};
-use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::task_status::Source;
 use dcos_proto::mesos::{TaskState, TaskStatus};
 use dcos_wire::records::{self, Limits};
@@ -37,7 +35,7 @@ pub(super) async fn executor(
 }
 
 async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<Response, Refusal> {
-    let call = read(headers, body)?;
+    let call: Call = MediaType::of_content(headers)?.decode(body)?;
     let checked = check(&call)?;
     let key = ExecutorKey {
         framework: call.framework_id,
@@ -71,15 +69,6 @@ async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<R
             Ok(reply::accepted())
         }
         Checked::Heartbeat => Ok(reply::accepted()),
-    }
-}
-
-fn read(headers: &HeaderMap, body: &[u8]) -> Result<Call, Refusal> {
-    match MediaType::of_content(headers)? {
-        MediaType::Json => json::from_slice(body, Dialect::V1)
-            .map_err(|error| Refusal::bad_request(format!("Failed to parse body: {error}"))),
-        MediaType::Protobuf => decode(body)
-            .map_err(|error| Refusal::bad_request(format!("Failed to parse body: {error}"))),
     }
 }
 

@@ -8,13 +8,12 @@ use axum::response::{IntoResponse, Response};
 use dcos_proto::agent::response::{self, get_executors, get_frameworks};
 use dcos_proto::agent::{Call, Response as Answer, call};
 use dcos_proto::json::{self, Dialect};
-use dcos_proto::mesos::{ContainerId, Flag, Metric, VersionInfo};
+use dcos_proto::mesos::{ContainerId, Flag, Metric};
 use dcos_wire::{MediaType, Refusal, reply};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use super::{Context, containers, metrics, nested};
-use crate::agent::shell::VERSION;
+use super::{Context, containers, metrics, nested, version};
 use crate::agent::view::{ExecutorView, FrameworkView, View};
 use crate::files::{FilesError, Piece};
 
@@ -52,10 +51,7 @@ async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<R
         }
         call::Type::GetVersion => {
             answer.set_type(response::Type::GetVersion);
-            let version_info = VersionInfo {
-                version: VERSION.to_owned(),
-                ..VersionInfo::default()
-            };
+            let version_info = version();
             answer.get_version = Some(response::GetVersion { version_info });
         }
         call::Type::GetMetrics => {

@@ -12,8 +12,7 @@ use dcos_proto::mesos::{Labels, Resource, Task, TaskStatus, executor_info};
 use dcos_wire::{Refusal, reply};
 use serde_json::{Map, Value, json};
 
-use super::Context;
-use crate::agent::shell::VERSION;
+use super::{Context, version};
 use crate::agent::view::{ExecutorView, FrameworkView, View};
 
 pub(super) async fn state(
@@ -35,8 +34,8 @@ fn document(context: &Context, view: &View) -> Value {
         .flat_map(|executor| &executor.resources);
     let used: Resources = used.collect();
     let flat = |resources: &Resources| Value::Object(resources.to_endpoint_json());
-    let mut document = json!({
-        "version": VERSION,
+    let mut document = json::to_value(&version(), Dialect::V0);
+    let own = json!({
         "start_time": context.started.as_secs_f64(),
         "id": view.info.id.clone().unwrap_or_default().value,
         "pid": view.pid,
@@ -55,6 +54,9 @@ fn document(context: &Context, view: &View) -> Value {
         "frameworks": frameworks(&view.frameworks),
         "completed_frameworks": frameworks(&view.completed_frameworks),
     });
+    if let (Value::Object(all), Value::Object(own)) = (&mut document, own) {
+        all.extend(own);
+    }
     if let Some(master) = &view.master {
         let host = master
             .rsplit_once('@')
@@ -120,7 +122,7 @@ fn executor(view: &ExecutorView) -> Value {
         "queued_tasks": all(&view.queued),
         "completed_tasks": ended,
     });
-    if let Some(role) = role(&view.resources) {
+    if let Some(role) = role(&info.resources).or_else(|| role(&view.resources)) {
         object["role"] = role.into();
     }
     if let Some(found) = &info.labels {
