@@ -25,7 +25,7 @@ use dcos_proto::scheduler::Call;
 use dcos_sched::sdk::{DriverError, SchedulerTransport};
 use dcos_store::{Fence, StateStore, StoreError, Transaction};
 use dcos_wire::{Listener, Server};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -49,15 +49,13 @@ pub enum RunError {
     /// The master wants nothing of this framework.
     #[error("the master ended the framework")]
     Master(#[from] DriverError),
-    /// A client asked this Marathon to give up its leadership.
-    #[error("the leadership was abdicated")]
-    Abdicated,
 }
 
 /// Runs a Marathon until `cancel` fires: takes up what `store` holds, stays subscribed through
 /// `transport`, and serves the API on `listener`.
 ///
-/// Every write to `store` carries `fence`. Ending leaves tasks running and the framework registered.
+/// Every write to `store` carries `fence`. A client that asks this Marathon to abdicate gets what a
+/// change of leaders amounts to: everything is read anew from the store. Ending leaves tasks running and the framework registered.
 ///
 /// # Errors
 /// [`RunError`]: the caller starts over, with a new fence if it lost its leadership.
@@ -74,23 +72,17 @@ pub async fn run(
     let (letters, inbox) = mpsc::channel(1024);
     let (events, _) = broadcast::channel(config.event_stream_max_outstanding_messages.max(1));
     let (view, viewer) = watch::channel(Arc::new(core.view(now())));
-    let abdication = CancellationToken::new();
+    let abdication = Arc::new(Notify::new());
     let mailbox = Mailbox::new(
         letters,
         viewer,
         events.clone(),
         Arc::clone(&config),
-        abdication.clone(),
+        Arc::clone(&abdication),
     );
-
-    // The server ends first, so that what it accepted is still answered; then the rest is dropped.
-    let server = Server::new(api::router(mailbox.clone(), cancel.clone())).serve(listener, cancel);
-    let work = CancellationToken::new();
-    let _end_with_me = work.clone().drop_guard();
-    let (calls, outgoing) = mpsc::unbounded_channel();
-    let linked = link::run(mailbox.clone(), transport, outgoing, &work);
-    let probing = probes::run(mailbox, work.clone());
-    let keeper = Keeper {
+    // Replaced at the beginning of each life.
+    let (calls, _) = mpsc::unbounded_channel();
+    let mut keeper = Keeper {
         core,
         store,
         fence,
@@ -100,12 +92,26 @@ pub async fn run(
         view,
     };
 
-    tokio::select! {
-        _ = server => {}
-        ended = keeper.run() => ended?,
-        ended = linked => ended?,
-        () = probing => {}
-        () = abdication.cancelled() => return Err(RunError::Abdicated),
+    // The server ends first, so that what it accepted is still answered; then the rest is dropped.
+    let server = Server::new(api::router(mailbox.clone(), cancel.clone())).serve(listener, cancel);
+    let mut server = std::pin::pin!(server);
+    loop {
+        let life = CancellationToken::new();
+        let _end_with_me = life.clone().drop_guard();
+        let (calls, outgoing) = mpsc::unbounded_channel();
+        keeper.calls = calls;
+        tokio::select! {
+            _ = &mut server => break,
+            ended = keeper.run() => return ended,
+            ended = link::run(mailbox.clone(), Arc::clone(&transport), outgoing, &life) => {
+                return Ok(ended?);
+            }
+            () = probes::run(mailbox.clone(), life.clone()) => break,
+            () = abdication.notified() => {}
+        }
+        // Nobody else can lead under this fence, so the next life is ours as well.
+        info!("leadership abdicated, beginning anew");
+        keeper.core = recover(&config, keeper.store.as_ref()).await?;
     }
     info!("marathon ended");
     Ok(())
@@ -143,7 +149,7 @@ struct Keeper {
 const MOST_LETTERS: usize = 256;
 
 impl Keeper {
-    async fn run(mut self) -> Result<(), RunError> {
+    async fn run(&mut self) -> Result<(), RunError> {
         self.settle(Vec::new()).await?;
         loop {
             let wait = self

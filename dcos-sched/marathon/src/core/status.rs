@@ -27,8 +27,16 @@ impl Core {
 
     fn known_status(&mut self, now: Timestamp, instance: &Arc<Instance>, status: &TaskStatus) {
         let condition = Condition::of(status);
-        // A launch on its way is unknown to a master that is asked about it too early.
-        if condition == Condition::Unknown && instance.condition == Condition::Provisioned {
+        // A launch on its way is unknown to a master that is asked about it too early. A kill follows
+        // its launch on the same way, so what is unknown to it then never got there.
+        let asked_early =
+            instance.condition == Condition::Provisioned && !self.kills.contains_key(&instance.id);
+        if condition == Condition::Unknown && asked_early {
+            return;
+        }
+        // Nobody is left to confirm a kill on an agent out of reach.
+        if condition == Condition::Unreachable && instance.is_leaving() {
+            self.remove_instance(&instance.id);
             return;
         }
         let mut next = (**instance).clone();

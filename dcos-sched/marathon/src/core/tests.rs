@@ -242,6 +242,26 @@ fn unreachable_instances_are_replaced_and_killed_when_they_return() {
 }
 
 #[test]
+fn an_agent_out_of_reach_holds_no_deployment() {
+    let mut h = Harness::new();
+    h.put(app(
+        "/a",
+        &json!({"unreachableStrategy": "disabled", "instances": 2}),
+    ));
+    h.run();
+    h.deaf = true;
+    h.delete("/a");
+    h.run();
+    assert!(!h.idle(), "the kills are not confirmed");
+    h.lose_all();
+    assert!(h.idle());
+    h.deaf = false;
+    h.find_all();
+    h.run();
+    assert_eq!(h.mesos_tasks(), 0, "what comes back is killed");
+}
+
+#[test]
 fn service_ports_are_given_once_and_kept() {
     let mut h = Harness::new();
     let ports = json!({"portDefinitions": [{"port": 0}, {"port": 0}]});

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use dcos_core::time::Time;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::core::{Core, Input, View};
@@ -34,7 +33,7 @@ pub struct Mailbox {
     view: watch::Receiver<Arc<View>>,
     events: broadcast::Sender<Event>,
     config: Arc<Config>,
-    abdication: CancellationToken,
+    abdication: Arc<Notify>,
 }
 
 impl Mailbox {
@@ -43,7 +42,7 @@ impl Mailbox {
         view: watch::Receiver<Arc<View>>,
         events: broadcast::Sender<Event>,
         config: Arc<Config>,
-        abdication: CancellationToken,
+        abdication: Arc<Notify>,
     ) -> Self {
         Self {
             letters,
@@ -69,9 +68,9 @@ impl Mailbox {
         &self.config
     }
 
-    /// Ends this Marathon, so that another one, or the next life of this one, leads.
+    /// Ends this life of Marathon, so that the next one leads.
     pub(crate) fn abdicate(&self) {
-        self.abdication.cancel();
+        self.abdication.notify_one();
     }
 
     /// Listens to events from now on.

@@ -271,19 +271,23 @@ async fn a_new_role_is_subscribed_to() {
 }
 
 #[tokio::test]
-async fn an_abdicated_marathon_ends_and_leaves_its_tasks() {
+async fn after_abdication_everything_is_as_before() {
     let marathon = Running::new().await;
     marathon
-        .create(json!({"id": "/a", "cmd": "run", "cpus": 0.1, "mem": 1}))
+        .create(json!({"id": "/a", "cmd": "run", "cpus": 0.1, "mem": 1, "instances": 3}))
         .await;
     marathon.idle().await;
     let answer = marathon.send("DELETE", "/v2/leader", &Value::Null).await;
     assert_eq!(answer.json()["message"], "Leadership abdicated");
-    assert!(matches!(
-        marathon.ended.await.unwrap(),
-        Err(RunError::Abdicated)
-    ));
-    assert_eq!(marathon.mesos.tasks().len(), 1);
+    marathon.mesos.until_subscriptions(2).await;
+    marathon
+        .send("PUT", "/v2/apps/a", &json!({"instances": 4}))
+        .await;
+    marathon.idle().await;
+    assert_eq!(
+        (marathon.mesos.tasks().len(), marathon.mesos.launches()),
+        (4, 4)
+    );
 }
 
 #[tokio::test]

@@ -46,6 +46,8 @@ pub(crate) struct Harness {
     /// Statuses on their way.
     statuses: VecDeque<(String, TaskState)>,
     wants_offers: bool,
+    /// Agents do not hear of kills.
+    pub(crate) deaf: bool,
 }
 
 impl Harness {
@@ -60,6 +62,7 @@ impl Harness {
             launched: BTreeMap::new(),
             statuses: VecDeque::new(),
             wants_offers: true,
+            deaf: false,
         };
         harness.subscribe();
         harness
@@ -136,6 +139,7 @@ impl Harness {
                     self.statuses.push_back((id, TaskState::TaskRunning));
                 }
             }
+            call::Type::Kill if self.deaf => {}
             call::Type::Kill => {
                 let id = call.kill.unwrap().task_id.value;
                 let state = if self.tasks.remove(&id).is_some() {

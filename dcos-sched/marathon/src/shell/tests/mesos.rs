@@ -20,6 +20,7 @@ struct State {
     paused: bool,
     wanted: bool,
     roles: Vec<String>,
+    subscriptions: usize,
 }
 
 /// The master; it outlives the frameworks' connections.
@@ -41,6 +42,13 @@ impl Mesos {
     /// How many tasks were ever launched.
     pub(crate) fn launches(&self) -> usize {
         self.state.lock().unwrap().launches
+    }
+
+    /// Waits until a framework has subscribed so often.
+    pub(crate) async fn until_subscriptions(&self, count: usize) {
+        while self.state.lock().unwrap().subscriptions < count {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     /// While paused there are no offers.
@@ -191,6 +199,7 @@ impl SchedulerTransport for Transport {
         });
         let mut state = self.0.state.lock().unwrap();
         state.events = Some(sender);
+        state.subscriptions += 1;
         state.wanted = true;
         state.roles = call.subscribe.unwrap().framework_info.roles;
         let subscribed = event::Subscribed {
