@@ -136,6 +136,16 @@ impl Isolators {
     }
 }
 
+impl IntoIterator for Isolators {
+    type Item = Arc<dyn Isolator>;
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    /// Each, in order: to put others before, between or behind them.
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 fn concerns(isolator: &dyn Isolator, id: &ContainerId) -> bool {
     id.parent.is_none() || isolator.supports_nesting()
 }

@@ -1,0 +1,347 @@
+//! Root file systems from hostile and odd images. Needs root.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use dcos_containerizer::provisioner::{
+    Backend, LocalProvisioner, LocalProvisionerConfig, ProvisionError, Provisioned, Provisioner,
+};
+use dcos_proto::mesos::{ContainerId, Image, image};
+use sha2::{Digest, Sha256};
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    backend: Backend,
+}
+
+impl Fixture {
+    /// `None`, and why, if this host cannot run these tests.
+    fn new(backend: Backend) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: images need root");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("images")).unwrap();
+        Some(Self { dir, backend })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    async fn provisioner(&self, alive: &[ContainerId]) -> LocalProvisioner {
+        let provisioner = LocalProvisioner::new(LocalProvisionerConfig {
+            docker_images: Some(self.path("images")),
+            appc_images: Some(self.path("images")),
+            store: self.path("store"),
+            roots: self.path("roots"),
+            backend: self.backend,
+        });
+        provisioner.recover(alive).await.unwrap();
+        provisioner
+    }
+
+    async fn provision(&self, name: &str) -> Result<Provisioned, ProvisionError> {
+        let provisioner = self.provisioner(&[]).await;
+        provisioner
+            .provision(&ContainerId::root("c"), &docker(name))
+            .await
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path("images").join(name), bytes).unwrap();
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let roots = std::fs::read_dir(self.path("roots"));
+        for root in roots.into_iter().flatten().flatten() {
+            let root = root.path().join("rootfs");
+            let flags = rustix::mount::UnmountFlags::DETACH;
+            rustix::mount::unmount(&root, flags).ok();
+        }
+    }
+}
+
+fn docker(name: &str) -> Image {
+    Image {
+        r#type: image::Type::Docker.into(),
+        docker: Some(image::Docker {
+            name: name.into(),
+            ..image::Docker::default()
+        }),
+        ..Image::default()
+    }
+}
+
+/// An entry of a tar file: kind, name, content or target.
+type Entry<'a> = (tar::EntryType, &'a str, &'a str);
+
+const FILE: tar::EntryType = tar::EntryType::Regular;
+const FOLDER: tar::EntryType = tar::EntryType::Directory;
+const LINK: tar::EntryType = tar::EntryType::Symlink;
+
+fn tarball(entries: &[Entry<'_>]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for &(kind, name, content) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o4755);
+        header.set_uid(1234);
+        header.set_gid(1235);
+        header.set_mtime(1_000_000);
+        // Written raw: the library would refuse the names that matter here.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        let data = if kind == FILE {
+            content.as_bytes()
+        } else {
+            header.as_old_mut().linkname[..content.len()].copy_from_slice(content.as_bytes());
+            &[]
+        };
+        header.set_size(data.len() as u64);
+        header.set_cksum();
+        builder.append(&header, data).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let digest = Sha256::digest(bytes);
+    digest.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+/// An OCI layout in a folder, its layers compressed.
+fn oci(folder: &Path, layers: &[Vec<u8>]) {
+    let blob = |bytes: &[u8]| {
+        let blobs = folder.join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::write(blobs.join(hex(bytes)), bytes).unwrap();
+        serde_json::json!({"digest": format!("sha256:{}", hex(bytes)), "size": bytes.len()})
+    };
+    let diff_ids: Vec<_> = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", hex(layer)))
+        .collect();
+    let descriptors: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packer.write_all(layer).unwrap();
+            blob(&packer.finish().unwrap())
+        })
+        .collect();
+    let config = serde_json::json!({
+        "config": {"Cmd": ["run"], "User": "1234"},
+        "rootfs": {"diff_ids": diff_ids},
+    });
+    let config = blob(config.to_string().as_bytes());
+    let manifest = serde_json::json!({"config": config, "layers": descriptors});
+    let manifest = blob(manifest.to_string().as_bytes());
+    let index = serde_json::json!({"manifests": [manifest]});
+    std::fs::write(folder.join("index.json"), index.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn a_tar_file_is_a_root_with_its_owners_and_modes() {
+    let Some(fixture) = Fixture::new(Backend::Auto) else {
+        return;
+    };
+    let rootfs = tarball(&[
+        (FOLDER, "bin/", ""),
+        (FILE, "bin/tool", "x"),
+        (LINK, "sh", "bin/tool"),
+    ]);
+    fixture.write("plain.tar", &rootfs);
+    let provisioned = fixture.provision("plain").await.unwrap();
+    let tool = provisioned.rootfs.join("bin/tool").metadata().unwrap();
+    assert_eq!(
+        (tool.uid(), tool.gid(), tool.mtime()),
+        (1234, 1235, 1_000_000)
+    );
+    assert_eq!(
+        tool.permissions().mode() & 0o7777,
+        0o4755,
+        "set-id bits stay"
+    );
+    let link = std::fs::read_link(provisioned.rootfs.join("sh")).unwrap();
+    assert_eq!(link, Path::new("bin/tool"));
+}
+
+#[tokio::test]
+async fn layers_hide_what_is_below_them_whatever_the_backend() {
+    for backend in [Backend::Overlay, Backend::Copy] {
+        let Some(fixture) = Fixture::new(backend) else {
+            return;
+        };
+        let low = tarball(&[
+            (FOLDER, "opaque/", ""),
+            (FILE, "opaque/low", "low"),
+            (FILE, "gone", "low"),
+            (FILE, "kept", "low"),
+            (FILE, "changed", "low"),
+            (FOLDER, "kind/", ""),
+            (FILE, "kind/file", "low"),
+        ]);
+        let top = tarball(&[
+            (FOLDER, "opaque/", ""),
+            (FILE, "opaque/.wh..wh..opq", ""),
+            (FILE, "opaque/top", "top"),
+            (FILE, ".wh.gone", ""),
+            (FILE, "changed", "top"),
+            (FILE, "kind", "top"),
+        ]);
+        oci(&fixture.path("images/app"), &[low, top]);
+        let provisioned = fixture.provision("app:9").await;
+        let provisioned = match (provisioned, backend) {
+            (Err(error), Backend::Overlay) => {
+                eprintln!("skipped: no overlay here: {error}");
+                continue;
+            }
+            (provisioned, _) => provisioned.unwrap(),
+        };
+        assert_eq!(provisioned.image.command, ["run"]);
+        assert_eq!(provisioned.image.user.as_deref(), Some("1234"));
+        let read = |name: &str| std::fs::read_to_string(provisioned.rootfs.join(name)).ok();
+        let found = [
+            "opaque/low",
+            "opaque/top",
+            "gone",
+            "kept",
+            "changed",
+            "kind",
+        ]
+        .map(read);
+        let expected = [
+            None,
+            Some("top"),
+            None,
+            Some("low"),
+            Some("top"),
+            Some("top"),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|text| text.map(str::to_owned)),
+            "{backend:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_layer_reaches_out() {
+    let Some(fixture) = Fixture::new(Backend::Auto) else {
+        return;
+    };
+    let outside = fixture.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("precious"), "precious").unwrap();
+    let target = outside.to_str().unwrap();
+    let precious = outside.join("precious");
+    let precious_name = precious.to_str().unwrap();
+    let cases: [&[Entry<'_>]; 5] = [
+        &[(FILE, "../../../outside/evil", "x")],
+        &[(LINK, "s", target), (FILE, "s/evil", "x")],
+        &[(LINK, "s", "../../../../outside"), (FILE, "s/evil", "x")],
+        &[(LINK, "f", precious_name), (FILE, "f", "overwritten")],
+        &[
+            (tar::EntryType::Link, "h", precious_name),
+            (FILE, "h", "overwritten"),
+        ],
+    ];
+    for (number, entries) in cases.into_iter().enumerate() {
+        let name = format!("evil{number}");
+        fixture.write(&format!("{name}.tar"), &tarball(entries));
+        // Whether it is refused or confined does not matter.
+        fixture.provision(&name).await.ok();
+        let found: Vec<_> = std::fs::read_dir(&outside).unwrap().flatten().collect();
+        assert_eq!(found.len(), 1, "{entries:?} wrote {found:?}");
+        assert_eq!(
+            std::fs::read_to_string(&precious).unwrap(),
+            "precious",
+            "{entries:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn damaged_layers_are_refused_and_leave_nothing() {
+    let Some(fixture) = Fixture::new(Backend::Auto) else {
+        return;
+    };
+    let folder = fixture.path("images/app");
+    let layer = tarball(&[(FILE, "file", "good")]);
+    oci(&folder, std::slice::from_ref(&layer));
+    let blobs = std::fs::read_dir(folder.join("blobs/sha256")).unwrap();
+    for blob in blobs.flatten() {
+        let bytes = std::fs::read(blob.path()).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            std::fs::write(blob.path(), tarball(&[(FILE, "file", "evil")])).unwrap();
+        }
+    }
+    let error = fixture.provision("app").await.unwrap_err().to_string();
+    assert!(error.contains("a layer of digest sha256:"), "{error}");
+    for folder in ["store/layers", "store/unpacking", "roots"] {
+        let left = std::fs::read_dir(fixture.path(folder)).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{folder}");
+    }
+}
+
+#[tokio::test]
+async fn writes_are_the_containers_own_and_go_with_it() {
+    let Some(fixture) = Fixture::new(Backend::Auto) else {
+        return;
+    };
+    let appc = fixture.path("images/appc");
+    std::fs::create_dir_all(appc.join("rootfs")).unwrap();
+    std::fs::write(appc.join("rootfs/file"), "image").unwrap();
+    symlink("rootfs", appc.join("link")).unwrap();
+    let manifest = r#"{"app": {"exec": ["/run", "x"], "environment":
+        [{"name": "A", "value": "b"}], "workingDirectory": "/w"}}"#;
+    std::fs::write(appc.join("manifest"), manifest).unwrap();
+    let image = Image {
+        r#type: image::Type::Appc.into(),
+        appc: Some(image::Appc {
+            name: "appc".into(),
+            ..image::Appc::default()
+        }),
+        ..Image::default()
+    };
+    let (stays, goes) = (ContainerId::root("stays"), ContainerId::root("goes"));
+    let provisioner = fixture.provisioner(&[]).await;
+    let one = provisioner.provision(&stays, &image).await.unwrap();
+    let two = provisioner.provision(&goes, &image).await.unwrap();
+    assert_eq!(one.image.entrypoint, ["/run", "x"]);
+    assert_eq!(one.image.environment, ["A=b"]);
+    std::fs::write(one.rootfs.join("file"), "one").unwrap();
+    let read = |path: &Path| std::fs::read_to_string(path.join("file")).ok();
+    assert_eq!(read(&two.rootfs).as_deref(), Some("image"));
+    assert_eq!(read(&appc.join("rootfs")).as_deref(), Some("image"));
+
+    // A restart of the agent keeps what is alive.
+    let provisioner = fixture.provisioner(std::slice::from_ref(&stays)).await;
+    assert_eq!(read(&one.rootfs).as_deref(), Some("one"));
+    assert!(!two.rootfs.exists());
+    provisioner.destroy(&stays).await.unwrap();
+    provisioner.destroy(&stays).await.unwrap();
+    assert!(!one.rootfs.exists());
+}
+
+#[tokio::test]
+async fn names_that_lead_out_are_refused() {
+    let Some(fixture) = Fixture::new(Backend::Auto) else {
+        return;
+    };
+    for name in ["../images/plain", "/etc", "a/../../b", "", "a//b"] {
+        let error = fixture.provision(name).await.unwrap_err().to_string();
+        assert!(error.contains("no name of an image"), "{name}: {error}");
+    }
+}
