@@ -94,6 +94,8 @@ pub struct World {
     /// Whose stream is whose, as the master sees it.
     streams: BTreeMap<String, usize>,
     launches: BTreeMap<String, usize>,
+    /// Nodes on which something was launched since the last look.
+    launched_on: Vec<usize>,
     faults: usize,
     steps: u64,
     digest: u64,
@@ -117,6 +119,7 @@ impl World {
             requests: BTreeMap::new(),
             streams: BTreeMap::new(),
             launches: BTreeMap::new(),
+            launched_on: Vec::new(),
             faults: 0,
             steps: 0,
             digest: 0xcbf2_9ce4_8422_2325,

@@ -168,7 +168,10 @@ impl World {
                 };
                 self.queue.at(self.now + delay, happening);
             }
-            Wish::Launched { executor } => *self.launches.entry(executor).or_default() += 1,
+            Wish::Launched { executor } => {
+                *self.launches.entry(executor).or_default() += 1;
+                self.launched_on.push(node);
+            }
             Wish::Stopped { fresh } => {
                 self.nodes[node].crash();
                 if fresh {

@@ -11,16 +11,17 @@ use crate::party::Party;
 
 impl World {
     /// What is wrong now and would be wrong at any time.
-    pub(super) fn what_must_never_be(&self) -> Option<String> {
-        if let Some(node) = self.nodes.iter().find(|node| !node.fits()) {
-            return Some(format!(
-                "resources of {} are given twice: {}",
-                node.address,
-                node.in_use()
-            ));
-        }
-        if let Some((executor, _)) = self.launches.iter().find(|(_, launches)| **launches > 1) {
-            return Some(format!("{executor} was launched twice"));
+    pub(super) fn what_must_never_be(&mut self) -> Option<String> {
+        // Only a launch can make it too much, or once too often.
+        for at in std::mem::take(&mut self.launched_on) {
+            let node = &self.nodes[at];
+            if !node.fits() {
+                let (address, used) = (&node.address, node.in_use());
+                return Some(format!("resources of {address} are given twice: {used}"));
+            }
+            if let Some((executor, _)) = self.launches.iter().find(|(_, count)| **count > 1) {
+                return Some(format!("{executor} was launched twice"));
+            }
         }
         self.parties
             .iter()
