@@ -1,7 +1,9 @@
 //! The core, driven by hand: a small world in which everything that leaves it is written down.
 
 mod agents;
+mod drivers;
 mod frameworks;
+mod groups;
 mod launches;
 mod properties;
 mod restarts;

@@ -1,0 +1,186 @@
+//! Schedulers that speak the v0 driver protocol.
+
+use dcos_proto::internal::{
+    DeactivateFrameworkMessage, FrameworkErrorMessage, FrameworkRegisteredMessage,
+    FrameworkReregisteredMessage, KillTaskMessage, LaunchTasksMessage, LostSlaveMessage,
+    RegisterFrameworkMessage, ResourceOffersMessage, RunTaskMessage, StatusUpdateMessage,
+    UnregisterSlaveMessage,
+};
+use dcos_proto::mesos::{FrameworkId, FrameworkInfo, TaskState};
+use dcos_proto::scheduler::{Call, call};
+
+use super::super::{Input, Link};
+use super::{Subscribed, World, framework, task};
+
+const PID: &str = "slave(1)@10.0.0.1:5051";
+const DRIVER: &str = "scheduler-1@10.0.0.9:40000";
+const ALL: &str = "cpus:4;mem:1024";
+
+fn subscribe(world: &mut World, pid: &str, info: FrameworkInfo) {
+    let call = Call {
+        framework_id: info.id.clone(),
+        r#type: Some(call::Type::Subscribe.into()),
+        subscribe: Some(call::Subscribe {
+            framework_info: info,
+            ..call::Subscribe::default()
+        }),
+        ..Call::default()
+    };
+    world.send(pid, &call);
+}
+
+fn driver(world: &mut World) -> Subscribed {
+    subscribe(world, DRIVER, framework("v0"));
+    let registered: Vec<FrameworkRegisteredMessage> = world.received(DRIVER);
+    Subscribed {
+        id: registered[0].framework_id.clone(),
+        stream: String::new(),
+    }
+}
+
+#[test]
+fn a_driver_runs_a_task_with_messages_alone() {
+    let mut world = World::new();
+    let one = driver(&mut world);
+    let agent = world.agent(PID, ALL);
+    world.pass(std::time::Duration::from_secs(2));
+    let offered: Vec<ResourceOffersMessage> = world.received(DRIVER);
+    assert_eq!(offered[0].pids, [PID]);
+    let launch = LaunchTasksMessage {
+        framework_id: one.id.clone(),
+        tasks: vec![task("t", &agent, "cpus:1;mem:64")],
+        offer_ids: vec![offered[0].offers[0].id.clone()],
+        ..LaunchTasksMessage::default()
+    };
+    world.send(DRIVER, &launch);
+    let runs: Vec<RunTaskMessage> = world.received(PID);
+    assert_eq!(
+        runs[0].pid.as_deref(),
+        Some(DRIVER),
+        "executors may speak to it directly"
+    );
+    let uuid = world.update(PID, &agent, &one, "t", TaskState::TaskFinished);
+    let updates: Vec<StatusUpdateMessage> = world.received(DRIVER);
+    assert_eq!(
+        (updates[0].update.uuid.as_ref(), updates[0].pid.as_deref()),
+        (Some(&uuid), Some(PID))
+    );
+    let acknowledge = Call {
+        framework_id: Some(one.id.clone()),
+        r#type: Some(call::Type::Acknowledge.into()),
+        acknowledge: Some(call::Acknowledge {
+            agent_id: agent,
+            task_id: "t".into(),
+            uuid,
+        }),
+        ..Call::default()
+    };
+    world.send(DRIVER, &acknowledge);
+    assert!(world.master.frameworks[&one.id].tasks.is_empty());
+    world.check();
+}
+
+#[test]
+fn what_the_master_says_has_nobody_to_acknowledge_to() {
+    let mut world = World::new();
+    let one = driver(&mut world);
+    let kill = KillTaskMessage {
+        framework_id: one.id.clone(),
+        task_id: "x".into(),
+        kill_policy: None,
+    };
+    world.send(DRIVER, &kill);
+    let updates: Vec<StatusUpdateMessage> = world.received(DRIVER);
+    assert_eq!(updates[0].update.status.state(), TaskState::TaskLost);
+    assert_eq!((&updates[0].update.uuid, &updates[0].pid), (&None, &None));
+}
+
+#[test]
+fn a_driver_that_exits_has_its_timeout_to_come_back() {
+    let mut world = World::new();
+    let one = driver(&mut world);
+    world.handle(Input::Exited {
+        pid: DRIVER.to_owned(),
+    });
+    assert_eq!(world.master.frameworks[&one.id].link, Link::Disconnected);
+    let other = "scheduler-2@10.0.0.9:40001";
+    let info = FrameworkInfo {
+        id: Some(one.id.clone()),
+        ..framework("v0")
+    };
+    subscribe(&mut world, other, info);
+    let back: Vec<FrameworkReregisteredMessage> = world.received(other);
+    assert_eq!(back[0].framework_id, one.id);
+    // Calls of the former driver are nobody's any more.
+    let teardown = Call {
+        framework_id: Some(one.id.clone()),
+        r#type: Some(call::Type::Teardown.into()),
+        ..Call::default()
+    };
+    world.send(DRIVER, &teardown);
+    assert!(world.master.frameworks.contains_key(&one.id));
+    world.send(other, &teardown);
+    assert!(world.master.frameworks.is_empty());
+}
+
+#[test]
+fn refusals_and_losses_reach_drivers_in_their_messages() {
+    let mut world = World::new();
+    let named = FrameworkInfo {
+        id: Some("mine".into()),
+        ..framework("v0")
+    };
+    world.send(DRIVER, &RegisterFrameworkMessage { framework: named });
+    let errors: Vec<FrameworkErrorMessage> = world.received(DRIVER);
+    assert_eq!(errors[0].message, "Registering with 'id' already set");
+    driver(&mut world);
+    let agent = world.agent(PID, ALL);
+    world.send(
+        PID,
+        &UnregisterSlaveMessage {
+            agent_id: agent.clone(),
+        },
+    );
+    let lost: Vec<LostSlaveMessage> = world.received(DRIVER);
+    assert_eq!(lost[0].agent_id, agent);
+}
+
+#[test]
+fn a_stopped_driver_gets_no_offers_and_keeps_its_tasks() {
+    let mut world = World::new();
+    let one = driver(&mut world);
+    let stop = |framework_id: &FrameworkId| DeactivateFrameworkMessage {
+        framework_id: framework_id.clone(),
+    };
+    world.send("somebody@10.0.0.8:1", &stop(&one.id));
+    assert!(
+        world.master.frameworks[&one.id].active,
+        "only itself may do that"
+    );
+    world.send(DRIVER, &stop(&one.id));
+    world.agent(PID, ALL);
+    world.pass(std::time::Duration::from_secs(5));
+    let offered: Vec<ResourceOffersMessage> = world.received(DRIVER);
+    assert!(offered.is_empty());
+}
+
+#[test]
+fn messages_that_cannot_be_read_change_nothing() {
+    let mut world = World::new();
+    for name in [
+        "mesos.scheduler.Call",
+        "mesos.internal.RegisterSlaveMessage",
+        "mesos.internal.Nonsense",
+    ] {
+        for body in [&b""[..], b"\x08", b"\xff\xff\xff\xff", &[0; 64]] {
+            world.handle(Input::Message {
+                from: DRIVER.to_owned(),
+                message: super::super::Packet {
+                    name: name.to_owned(),
+                    body: bytes::Bytes::copy_from_slice(body),
+                },
+            });
+        }
+    }
+    assert!(world.master.frameworks.is_empty() && world.master.agents.is_empty());
+}
