@@ -27,6 +27,8 @@ mod plan;
 pub mod posix;
 pub mod seccomp;
 mod set;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub(crate) mod users;
 pub mod volume;
 

@@ -77,7 +77,7 @@ impl Default for IsolationConfig {
 
 /// All isolators in the order in which they prepare, whatever order they are named in: cgroups
 /// first, then the file system, then what goes into it, and last what looks at all of it.
-const ORDER: [&str; 16] = [
+pub(super) const ORDER: [&str; 16] = [
     "posix/cpu",
     "posix/mem",
     "posix/rlimits",

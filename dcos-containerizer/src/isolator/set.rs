@@ -17,6 +17,11 @@ impl Isolators {
         Self(isolators)
     }
 
+    /// Each of them, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<dyn Isolator>> {
+        self.0.iter()
+    }
+
     /// Their names, in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|isolator| isolator.name())
@@ -143,6 +148,15 @@ impl IntoIterator for Isolators {
     /// Each, in order: to put others before, between or behind them.
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Isolators {
+    type Item = &'a Arc<dyn Isolator>;
+    type IntoIter = std::slice::Iter<'a, Arc<dyn Isolator>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 
