@@ -71,3 +71,53 @@ fn foreign_namespace(pid: u32) -> Option<File> {
     }
     File::open(theirs).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+
+    /// A server in a network namespace of its own, killed when dropped.
+    struct Server(Child);
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_are_made_where_the_container_is() {
+        let script = "import socket, sys, fcntl, struct\n\
+            s = socket.socket()\n\
+            flags = struct.pack('16sh', b'lo', 1)\n\
+            fcntl.ioctl(s, 0x8914, flags)\n\
+            s.bind(('127.0.0.1', 4321)); s.listen()\n\
+            print('ready', flush=True); s.accept()[0].recv(1)";
+        let server = Command::new("unshare")
+            .args(["--net", "python3", "-c", script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(server) = server else {
+            eprintln!("skipped: there is no `unshare`");
+            return;
+        };
+        let mut server = Server(server);
+        let mut line = String::new();
+        let output = server.0.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut io::BufReader::new(output), &mut line).unwrap();
+        if line != "ready\n" {
+            eprintln!("skipped: no network namespace without root, or no python3");
+            return;
+        }
+        let pid = server.0.id();
+        let second = Duration::from_secs(10);
+        connect(Some(pid), 4321, false, second).await.unwrap();
+        let here = connect(None, 4321, false, second).await;
+        assert!(here.is_err(), "the host has no such server");
+        let inside = connect(Some(pid), 4322, false, second).await.unwrap_err();
+        assert_eq!(inside.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

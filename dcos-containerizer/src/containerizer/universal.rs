@@ -17,6 +17,7 @@ mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -93,6 +94,8 @@ struct Container {
     exit: watch::Sender<Option<Exit>>,
     /// Somebody wants it gone.
     doomed: watch::Sender<bool>,
+    /// We killed it ourselves.
+    killed: AtomicBool,
     /// The first limit it exceeded.
     limitation: Mutex<Option<Limitation>>,
 }
@@ -238,6 +241,9 @@ impl Inner {
         if container.exit.borrow().is_some() {
             return;
         }
+        if signal == libc::SIGKILL {
+            container.killed.store(true, Ordering::Relaxed);
+        }
         let name = container.name();
         match self.launcher.kill(&name, signal, scope).await {
             Ok(()) | Err(dcos_launcher::Error::Unknown) => {}
@@ -257,6 +263,7 @@ impl Container {
             phase: watch::Sender::new(phase),
             exit: watch::Sender::new(None),
             doomed: watch::Sender::new(false),
+            killed: AtomicBool::new(false),
             limitation: Mutex::default(),
         })
     }

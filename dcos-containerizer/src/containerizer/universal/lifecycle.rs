@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use dcos_launcher::Scope;
@@ -44,6 +45,10 @@ pub(super) async fn launch(
         match started {
             Ok(pid) => {
                 container.phase.send_replace(Phase::Running { pid });
+                // Whoever doomed it a moment ago found nothing to kill yet.
+                if *container.doomed.borrow() {
+                    inner.signal(&container, libc::SIGKILL, Scope::All).await;
+                }
                 tracing::info!(container = %container.id, pid, "launched");
                 tokio::spawn(watch_over(inner, container));
                 Ok(())
