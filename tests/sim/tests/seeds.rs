@@ -1,7 +1,7 @@
 //! A thousand worlds, each from its seed.
 //!
 //! `SIM_SEED=17` runs one of them, with `SIM_TRACE=1` telling all that happens; `SIM_SEEDS=50`
-//! runs fewer, or more.
+//! runs fewer, or more, and `SIM_FROM=1000` others.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,8 @@ fn every_seed_comes_to_rest() {
         return;
     }
     let count = number("SIM_SEEDS").unwrap_or(1000);
-    let next = AtomicU64::new(0);
+    let first = number("SIM_FROM").unwrap_or(0);
+    let next = AtomicU64::new(first);
     let failures = Mutex::new(Vec::new());
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -30,7 +31,7 @@ fn every_seed_comes_to_rest() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
+                    if seed >= first + count {
                         break;
                     }
                     if let Err(wrong) = run(seed) {
@@ -67,6 +68,19 @@ fn run(seed: u64) -> Result<(), String> {
 fn a_seed_decides_everything() {
     let run = || World::new(4711, Plan::default()).run();
     assert_eq!(run(), run());
+}
+
+#[test]
+fn many_nodes_come_to_rest() {
+    let plan = Plan {
+        nodes: 100,
+        frameworks: 3,
+        tasks: 300,
+        ..Plan::default()
+    };
+    let verdict = World::new(1, plan).run().unwrap();
+    assert!(verdict.launches >= 900, "{verdict:?}");
+    assert!(verdict.faults > 5, "{verdict:?}");
 }
 
 #[test]
