@@ -24,6 +24,7 @@ mod config;
 mod containers;
 mod core;
 pub mod detect;
+mod drivers;
 mod executors;
 mod gc;
 mod handle;

@@ -64,8 +64,8 @@ pub enum Write {
     Framework(FrameworkInfo, Option<String>),
     /// An executor was launched (or is about to be).
     Executor(Run, ExecutorInfo, Option<HostedKind>),
-    /// A custom executor has subscribed.
-    Connected(Run),
+    /// A custom executor has subscribed; one on the libmesos driver listens at a UPID.
+    Connected(Run, Option<String>),
     /// A task was given to an executor (or is about to be).
     Task(Run, Box<TaskCheckpoint>),
     /// A task's status update, or its acknowledgement.
@@ -129,8 +129,8 @@ pub struct RunCheckpoint {
     pub container: ContainerId,
     /// When it ended, if it has.
     pub ended: Option<Time>,
-    /// Whether it had subscribed.
-    pub connected: bool,
+    /// Where it listens, if it is on the libmesos driver and had registered.
+    pub pid: Option<String>,
     /// Its tasks.
     pub tasks: Vec<TaskHistory>,
 }

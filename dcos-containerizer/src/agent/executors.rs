@@ -370,8 +370,18 @@ impl Agent {
         }
     }
 
-    pub(super) fn subscribe(&mut self, now: Time, key: &ExecutorKey, subscribe: call::Subscribe) {
-        let Some(executor) = self.executor_mut(key) else {
+    pub(super) fn subscribe(
+        &mut self,
+        now: Time,
+        key: &ExecutorKey,
+        subscribe: call::Subscribe,
+        pid: Option<String>,
+    ) {
+        let Some(executor) = self
+            .executor_mut(key)
+            .filter(|executor| executor.hosted.is_none())
+        else {
+            self.event(key, event(event::Type::Shutdown));
             return self.act(Action::Close(key.clone()));
         };
         if matches!(
@@ -386,7 +396,7 @@ impl Agent {
         let (info, container) = (executor.info.clone(), executor.container.clone());
         let run = executor.checkpoint.then(|| executor.run());
         if let Some(run) = run {
-            self.write(Write::Connected(run));
+            self.write(Write::Connected(run, pid));
         }
         let framework = self.frameworks.get(&key.framework).map(|f| f.info.clone());
         let mut subscribed = event(event::Type::Subscribed);

@@ -68,6 +68,8 @@ pub(crate) struct Executor {
     pub(crate) state: ExecutorState,
     /// The built-in executor that the agent hosts; none for a custom one.
     pub(crate) hosted: Option<Hosted>,
+    /// Where an executor on the libmesos driver listened to an earlier agent.
+    pub(crate) pid: Option<String>,
     /// Whether a custom executor's stream is open.
     pub(crate) connected: bool,
     /// The number of the next group of tasks.
@@ -138,6 +140,7 @@ impl Executor {
             checkpoint: false,
             state: ExecutorState::Registering,
             hosted: None,
+            pid: None,
             connected: false,
             next_group: 0,
             queued: VecDeque::new(),

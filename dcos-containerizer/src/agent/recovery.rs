@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_core::units::format_duration;
-use dcos_proto::internal::{StatusUpdateRecord, status_update_record};
+use dcos_proto::internal::{ReconnectExecutorMessage, StatusUpdateRecord, status_update_record};
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{AgentInfo, ContainerId, FrameworkId};
@@ -133,6 +133,7 @@ impl Agent {
         let directory = self.sandbox(&key, &run.container);
         let mut executor = Executor::new(info, run.container, directory);
         executor.checkpoint = true;
+        executor.pid = run.pid;
         let killing = framework.can(capability::Type::TaskKillingState);
         executor.hosted = checkpoint.hosted.map(|kind| Hosted::new(kind, killing));
         if run.ended.is_some() {
@@ -205,11 +206,25 @@ impl Agent {
             }
         }
         match root_state {
-            Recovered::Running => self.act(Action::Watch(root)),
+            Recovered::Running => {
+                self.act(Action::Watch(root));
+                self.reconnect(key);
+            }
             Recovered::Ended(termination) => self.ended(now, &root, termination),
         }
         // A hosted executor whose last task ended, or never began, ends as well.
         self.hosted_wakes(now, key);
+    }
+
+    /// Drivers wait to be called; those on the HTTP API come by themselves.
+    fn reconnect(&mut self, key: &ExecutorKey) {
+        let pid = self.executor(key).and_then(|executor| executor.pid.clone());
+        if let (Some(pid), Some(agent_id)) = (pid, self.info.id.clone()) {
+            self.act(Action::Reconnect(
+                pid,
+                ReconnectExecutorMessage { agent_id },
+            ));
+        }
     }
 
     fn wait_for_custom_executors(&mut self, now: Time) {

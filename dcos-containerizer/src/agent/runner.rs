@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dcos_core::error::chain;
 use dcos_proto::mesos::task_status::Reason;
-use dcos_proto::mesos::{ContainerId, ContainerStatus};
+use dcos_proto::mesos::{AgentId, ContainerId, ContainerStatus};
 use dcos_wire::libprocess::{Actor, Upid};
 use tokio_util::task::TaskTracker;
 
@@ -56,7 +56,7 @@ impl Runner {
         }
     }
 
-    pub(super) fn carry_out(&mut self, action: Action, actor: &Actor) {
+    pub(super) fn carry_out(&mut self, action: Action, actor: &Actor, agent: &AgentId) {
         let (containerizer, handle) = (Arc::clone(&self.containerizer), self.handle.clone());
         match action {
             Action::Link(peer) => {
@@ -72,7 +72,12 @@ impl Runner {
                     Err(error) => tracing::warn!(to, name, %error, "nobody to send to"),
                 }
             }
-            Action::Event(key, event) => self.streams.send(&key, &event),
+            Action::Event(key, event) => self.streams.send(actor, &key, agent, &event),
+            Action::Reconnect(pid, message) => {
+                if let Ok(pid) = pid.parse::<Upid>() {
+                    actor.send_message(&pid, &message);
+                }
+            }
             Action::Close(key) => self.streams.remove(&key),
             Action::Launch(id, config) => {
                 tracing::info!(container = %id, "launching");

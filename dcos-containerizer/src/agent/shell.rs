@@ -15,6 +15,7 @@ use dcos_core::error::chain;
 use dcos_core::resources::{ParseError, Resources};
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
+use dcos_proto::DecodeError;
 use dcos_proto::mesos::AgentInfo;
 use dcos_wire::libprocess::{Actor, Event, Messenger, NameTaken, Upid};
 use dcos_wire::{Listener, Server};
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::core::Agent;
+use super::drivers::Said;
 use super::handle::{Handle, Work};
 use super::runner::Runner;
 use super::words::{Action, FromMaster, Input, Settings};
@@ -209,6 +211,9 @@ impl Shell {
                 Input::Disconnected(peer.to_string())
             }
             Some(Event::Message(message)) => {
+                if let Some(said) = Said::decode(&message.from, &message.name, &message.body) {
+                    return self.driver(&message.from, said);
+                }
                 let from = message.from.to_string();
                 match FromMaster::decode(&message.name, &message.body) {
                     Some(Ok(message)) => Input::Message { from, message },
@@ -227,6 +232,20 @@ impl Shell {
             }
         };
         self.agent.handle(now(), input);
+    }
+
+    /// An executor on the libmesos driver said something.
+    fn driver(&mut self, from: &Upid, said: Result<Said, DecodeError>) {
+        match said {
+            Ok(Said::Input(input)) => self.agent.handle(now(), *input),
+            Ok(Said::Register(key, driver, subscribe)) => {
+                let pid = driver.pid().to_string();
+                self.runner.streams.insert_driver(key.clone(), driver);
+                self.agent
+                    .handle(now(), Input::Register(key, subscribe, pid));
+            }
+            Err(error) => tracing::warn!(%from, error = %chain(&error), "bad message"),
+        }
     }
 
     fn work(&mut self, work: Option<Work>) {
@@ -266,10 +285,11 @@ impl Shell {
             }
         }
         self.flush(writes).await?;
+        let agent = self.agent.id().cloned().unwrap_or_default();
         for action in actions {
             match action {
                 Action::Stop { reason, fresh } => return self.stop(reason, fresh),
-                action => self.runner.carry_out(action, &self.actor),
+                action => self.runner.carry_out(action, &self.actor, &agent),
             }
         }
         Ok(())

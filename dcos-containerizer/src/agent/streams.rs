@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use dcos_proto::executor::{Event, event};
 use dcos_proto::json::{self, Dialect};
+use dcos_proto::mesos::AgentId;
 use dcos_wire::MediaType;
+use dcos_wire::libprocess::Actor;
 use dcos_wire::records::RecordSender;
 use prost::Message as _;
 
 use super::core::event as plain_event;
+use super::drivers::Driver;
 use super::handle::{Handle, Work};
 use super::records::ExecutorKey;
 
@@ -24,15 +27,26 @@ pub(super) struct EventStream {
     pub(super) media: MediaType,
 }
 
+/// How an executor is reached.
+#[derive(Debug)]
+enum Channel {
+    Http(EventStream),
+    Driver(Box<Driver>),
+}
+
 /// The open streams by executor; a new one of an executor replaces the old.
 #[derive(Debug, Default)]
 pub(super) struct EventStreams {
-    open: BTreeMap<ExecutorKey, EventStream>,
+    open: BTreeMap<ExecutorKey, Channel>,
 }
 
 impl EventStreams {
     pub(super) fn insert(&mut self, key: ExecutorKey, stream: EventStream) {
-        self.open.insert(key, stream);
+        self.open.insert(key, Channel::Http(stream));
+    }
+
+    pub(super) fn insert_driver(&mut self, key: ExecutorKey, driver: Box<Driver>) {
+        self.open.insert(key, Channel::Driver(driver));
     }
 
     pub(super) fn remove(&mut self, key: &ExecutorKey) {
@@ -41,14 +55,25 @@ impl EventStreams {
 
     /// Removes the stream if it has not been replaced.
     pub(super) fn remove_if(&mut self, key: &ExecutorKey, id: u64) -> bool {
-        let same = self.open.get(key).is_some_and(|stream| stream.id == id);
+        let open = self.open.get(key);
+        let same = matches!(open, Some(Channel::Http(stream)) if stream.id == id);
         same && self.open.remove(key).is_some()
     }
 
-    pub(super) fn send(&self, key: &ExecutorKey, event: &Event) {
-        if let Some(stream) = self.open.get(key) {
-            // A stream that is cut ends its watch, which tells the loop.
-            let _ = stream.sender.send(encode(event, stream.media).into());
+    pub(super) fn send(
+        &mut self,
+        actor: &Actor,
+        key: &ExecutorKey,
+        agent: &AgentId,
+        event: &Event,
+    ) {
+        match self.open.get_mut(key) {
+            None => {}
+            Some(Channel::Http(stream)) => {
+                // A stream that is cut ends its watch, which tells the loop.
+                let _ = stream.sender.send(encode(event, stream.media).into());
+            }
+            Some(Channel::Driver(driver)) => driver.send(actor, key, agent, event),
         }
     }
 }

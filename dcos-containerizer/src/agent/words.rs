@@ -7,10 +7,11 @@ use std::time::Duration;
 use dcos_proto::internal::{
     CheckpointResourcesMessage, DrainSlaveMessage, ExecutorToFrameworkMessage,
     ExitedExecutorMessage, FrameworkToExecutorMessage, KillTaskMessage, PingSlaveMessage,
-    PongSlaveMessage, RegisterSlaveMessage, ReregisterSlaveMessage, RunTaskGroupMessage,
-    RunTaskMessage, ShutdownExecutorMessage, ShutdownFrameworkMessage, ShutdownMessage,
-    SlaveRegisteredMessage, SlaveReregisteredMessage, StatusUpdateAcknowledgementMessage,
-    StatusUpdateMessage, UnregisterSlaveMessage, UpdateFrameworkMessage,
+    PongSlaveMessage, ReconnectExecutorMessage, RegisterSlaveMessage, ReregisterSlaveMessage,
+    RunTaskGroupMessage, RunTaskMessage, ShutdownExecutorMessage, ShutdownFrameworkMessage,
+    ShutdownMessage, SlaveRegisteredMessage, SlaveReregisteredMessage,
+    StatusUpdateAcknowledgementMessage, StatusUpdateMessage, UnregisterSlaveMessage,
+    UpdateFrameworkMessage,
 };
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::value::Scalar;
@@ -77,6 +78,8 @@ pub enum Input {
     },
     /// An executor opened its event stream.
     Subscribe(ExecutorKey, executor::call::Subscribe),
+    /// An executor on the libmesos driver is there, listening at a UPID.
+    Register(ExecutorKey, executor::call::Subscribe, String),
     /// An executor's event stream ended.
     Unsubscribed(ExecutorKey),
     /// An executor reports; the status was checked.
@@ -117,6 +120,8 @@ pub enum Action {
     Link(String),
     /// Send to the master, or to the part of it that asked.
     Send(String, Box<ToMaster>),
+    /// Ask the driver at a UPID, which an earlier agent knew, to register again.
+    Reconnect(String, ReconnectExecutorMessage),
     /// Send to an executor over its stream.
     Event(ExecutorKey, Box<executor::Event>),
     /// End an executor's stream.

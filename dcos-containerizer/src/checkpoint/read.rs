@@ -102,11 +102,12 @@ fn run(container: ContainerId, directory: &Path) -> Result<RunCheckpoint, Checkp
     for (_, directory) in directories(&directory.join("tasks"))? {
         tasks.extend(task(&directory)?);
     }
-    let connected = directory.join("http.marker").exists();
+    let pid = file(&directory.join("libprocess.pid"))?;
+    let pid = pid.and_then(|contents| contents["pid"].as_str().map(ToOwned::to_owned));
     Ok(RunCheckpoint {
         container,
         ended,
-        connected,
+        pid,
         tasks,
     })
 }

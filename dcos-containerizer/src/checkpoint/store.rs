@@ -170,8 +170,12 @@ impl Store {
                 )?;
                 self.link_sandbox(batch, agent, run)
             }
-            Write::Connected(run) => {
+            Write::Connected(run, None) => {
                 batch.replace(&paths::run(root, agent, run).join("http.marker"), b"")
+            }
+            Write::Connected(run, Some(pid)) => {
+                let path = paths::run(root, agent, run).join("libprocess.pid");
+                batch.replace(&path, &format::file(&json!({ "pid": pid })))
             }
             Write::Task(run, task) => {
                 let path = paths::task(root, agent, run, &task.task.task_id).join("task.info");
