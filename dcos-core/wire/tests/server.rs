@@ -75,12 +75,15 @@ async fn panicking() -> String {
     panic!("a handler with a mistake")
 }
 
+/// Long enough for an honest client on a busy machine.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 fn impatient() -> ServerConfig {
     ServerConfig {
-        first_byte_timeout: Duration::from_millis(200),
-        header_timeout: Duration::from_millis(200),
-        body_timeout: Duration::from_millis(200),
-        idle_timeout: Duration::from_millis(200),
+        first_byte_timeout: PATIENCE,
+        header_timeout: PATIENCE,
+        body_timeout: PATIENCE,
+        idle_timeout: PATIENCE,
         body_limit: 1000,
         head_limit: 8192,
         ..ServerConfig::default()
@@ -139,7 +142,7 @@ async fn an_idle_connection_is_closed_a_patient_one_is_not() {
     linked.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 404");
     let mut rest = Vec::new();
-    let closed = tokio::time::timeout(Duration::from_secs(1), linked.read_to_end(&mut rest));
+    let closed = tokio::time::timeout(2 * PATIENCE, linked.read_to_end(&mut rest));
     assert!(
         closed.await.is_err(),
         "libprocess takes a close for a crash"
@@ -209,7 +212,7 @@ async fn streams_carry_records_and_end_with_their_reader() {
         assert_eq!(events.next().await.unwrap().unwrap(), text);
     }
     // Longer than the limit for idle connections: a stream is not idle.
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    tokio::time::sleep(2 * PATIENCE).await;
     sender.send("still here".into()).unwrap();
     assert_eq!(events.next().await.unwrap().unwrap(), "still here");
     drop(events);
