@@ -17,7 +17,6 @@ mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -94,8 +93,6 @@ struct Container {
     exit: watch::Sender<Option<Exit>>,
     /// Somebody wants it gone.
     doomed: watch::Sender<bool>,
-    /// We killed it ourselves.
-    killed: AtomicBool,
     /// The first limit it exceeded.
     limitation: Mutex<Option<Limitation>>,
 }
@@ -241,9 +238,6 @@ impl Inner {
         if container.exit.borrow().is_some() {
             return;
         }
-        if signal == libc::SIGKILL {
-            container.killed.store(true, Ordering::Relaxed);
-        }
         let name = container.name();
         match self.launcher.kill(&name, signal, scope).await {
             Ok(()) | Err(dcos_launcher::Error::Unknown) => {}
@@ -263,7 +257,6 @@ impl Container {
             phase: watch::Sender::new(phase),
             exit: watch::Sender::new(None),
             doomed: watch::Sender::new(false),
-            killed: AtomicBool::new(false),
             limitation: Mutex::default(),
         })
     }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use dcos_launcher::Scope;
