@@ -20,6 +20,7 @@ mod rows;
 mod settle;
 mod status;
 mod subscription;
+mod versions;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,13 +40,13 @@ use crate::model::RootGroup;
 use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
 
-pub(crate) use change::RESTART;
 pub use change::{Change, Kill};
 pub use counters::Counters;
 pub use health::Probe;
 pub use history::History;
 pub use recover::RecoverError;
 pub use rows::{PREFIX, Row};
+pub(crate) use versions::RESTART;
 pub use view::{DeploymentView, QueueItem, TaskFailure, View};
 
 /// What happens to the core.

@@ -330,7 +330,7 @@ fn a_restart_replaces_what_is_the_same() {
     let before = h.tasks("/a");
     h.change(|root| {
         let app = root.apps.get_mut(&"/a".into()).map(Arc::make_mut).unwrap();
-        (app.version, app.version_info) = (change::RESTART, None);
+        (app.version, app.version_info) = (RESTART, None);
     });
     h.run();
     assert!(h.tasks("/a").is_disjoint(&before));

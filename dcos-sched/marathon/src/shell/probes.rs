@@ -215,3 +215,6 @@ async fn connect(host: &str, port: u16) -> std::io::Result<TcpStream> {
     }
     Err(last)
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,7 @@ fn make(h: &mut Harness, step: &Move) {
             let id = PathId::from(APPS[which]);
             h.try_change(true, |root| {
                 if let Some(app) = root.apps.get_mut(&id).map(Arc::make_mut) {
-                    (app.version, app.version_info) = (change::RESTART, None);
+                    (app.version, app.version_info) = (RESTART, None);
                 }
             })
             .unwrap();

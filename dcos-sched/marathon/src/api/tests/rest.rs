@@ -1,0 +1,100 @@
+//! `/v2/events`, and who this is.
+
+use serde_json::{Value, json};
+
+use super::app;
+use crate::shell::tests::Running;
+
+#[tokio::test]
+async fn listeners_hear_what_they_asked_for() {
+    use http_body_util::BodyExt;
+    let marathon = Running::new().await;
+    let stream = tokio::net::TcpStream::connect(marathon.address)
+        .await
+        .unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let uri = "/v2/events?event_type=deployment_success&event_type=status_update_event";
+    let request = http::Request::get(uri)
+        .header("host", "x")
+        .body(http_body_util::Empty::<bytes::Bytes>::new())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    marathon.create(app("/web")).await;
+    let mut body = response.into_body();
+    let mut text = String::new();
+    while !text.contains("deployment_success") {
+        let frame = tokio::time::timeout(std::time::Duration::from_secs(10), body.frame());
+        let frame = frame.await.unwrap().unwrap().unwrap();
+        text += std::str::from_utf8(frame.data_ref().unwrap()).unwrap();
+    }
+    assert!(
+        text.starts_with("event: status_update_event\ndata: {"),
+        "{text}"
+    );
+    assert!(!text.contains("instance_changed_event"), "{text}");
+}
+
+#[tokio::test]
+async fn who_this_is() {
+    let marathon = Running::new().await;
+    for (accept, kind, text) in [
+        ("*/*", "text/plain", "pong"),
+        ("application/json", "application/json", "\"pong\""),
+        ("text/html", "text/html", "pong"),
+    ] {
+        let answer = marathon
+            .send_raw("GET", "/ping", String::new(), accept)
+            .await;
+        assert_eq!(
+            (
+                answer.text.as_str(),
+                answer.headers["content-type"].to_str().unwrap()
+            ),
+            (text, kind)
+        );
+    }
+    assert_eq!(
+        marathon
+            .send_raw("GET", "/ping", String::new(), "image/png")
+            .await
+            .status,
+        204
+    );
+    let info = marathon.get("/v2/info").await;
+    assert_eq!(
+        (&info["name"], &info["elected"]),
+        (&json!("marathon"), &json!(true))
+    );
+    assert_eq!(
+        marathon.get("/v2/leader").await["leader"],
+        json!(marathon.address.to_string())
+    );
+    assert_eq!(marathon.get("/v2/plugins").await, json!({"plugins": []}));
+    assert!(marathon.get("/metrics").await["gauges"]["marathon.apps.active.gauge"].is_object());
+    let text = marathon
+        .send("GET", "/metrics/prometheus", &Value::Null)
+        .await
+        .text;
+    assert!(
+        text.contains("# TYPE marathon_apps_active_gauge gauge\nmarathon_apps_active_gauge 0\n")
+    );
+    assert!(
+        text.contains("\nmarathon_tasks_launched_counter 0\n"),
+        "{text}"
+    );
+    let answer = marathon.send("GET", "/", &Value::Null).await;
+    assert_eq!(
+        (answer.status, answer.headers["location"].to_str().unwrap()),
+        (302, "/ui/")
+    );
+    assert!(
+        marathon
+            .send("GET", "/ui/", &Value::Null)
+            .await
+            .text
+            .contains("Marathon")
+    );
+}
