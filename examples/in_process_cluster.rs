@@ -54,7 +54,9 @@ impl Scheduler for Hello {
                 name: "hello".to_owned(),
                 task_id: "hello".into(),
                 agent_id: offer.agent_id.clone(),
-                resources: Resources::parse("cpus:0.1;mem:32").unwrap_or_default().to_messages(),
+                resources: Resources::parse("cpus:0.1;mem:32")
+                    .unwrap_or_default()
+                    .to_messages(),
                 command: Some(CommandInfo {
                     value: Some("echo hello".to_owned()),
                     ..CommandInfo::default()

@@ -47,7 +47,10 @@ pub trait Message: prost::Message + Default + json::Json {
     clippy::pedantic,
     reason = "generated code; what the messages mean is documented in the schema"
 )]
-#[allow(rustdoc::all, reason = "whether one of these bites depends on the flags of rustdoc")]
+#[allow(
+    rustdoc::all,
+    reason = "whether one of these bites depends on the flags of rustdoc"
+)]
 mod generated {
     /// The structs of one package and their JSON.
     macro_rules! package {
