@@ -69,7 +69,7 @@ pub struct LauncherProgram {
 /// Where the launcher listens, in the runtime directory.
 const SOCKET: &str = "launcher.sock";
 
-/// Runs containers through isolators and the launcher. See the [module](self).
+/// Runs containers through isolators and the launcher.
 #[derive(Debug, Clone)]
 pub struct Universal(Arc<Inner>);
 

@@ -68,6 +68,8 @@ impl Cgroups {
             let path = v2.join("cgroup.controllers");
             let text = fs::read_to_string(&path).map_err(IsolatorError::file("reading", path))?;
             found.v2_controllers = text.split_whitespace().map(str::to_owned).collect();
+            // Devices are no controller there: they are confined by a program, which needs none.
+            found.v2_controllers.insert("devices".to_owned());
         }
         Ok(found)
     }

@@ -1,5 +1,7 @@
 //! `cgroups/devices`: which devices a container may open and make.
 
+mod bpf;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -81,8 +83,7 @@ const DEFAULT: [&str; 14] = [
 
 /// Denies all devices but the usual harmless ones and those the agent allows.
 ///
-/// On cgroup v2 the kernel asks a BPF program instead of a list, which is not written yet:
-/// [`DevicesIsolator::new`] refuses there.
+/// On cgroup v1 the rules are written to a list, on v2 they become a BPF program.
 #[derive(Debug)]
 pub struct DevicesIsolator {
     cgroups: Cgroups,
@@ -93,7 +94,7 @@ impl DevicesIsolator {
     /// Allows `more` beside the default list (`--allowed_devices`).
     ///
     /// # Errors
-    /// [`IsolatorError::Unsupported`] without the `devices` controller of cgroup v1.
+    /// [`IsolatorError::Unsupported`] with neither the `devices` controller of cgroup v1 nor v2.
     pub fn new(cgroups: Cgroups, more: Vec<DeviceRule>) -> Result<Self, IsolatorError> {
         cgroups.require("devices", NAME)?;
         let default = DEFAULT
@@ -124,12 +125,17 @@ impl Isolator for DevicesIsolator {
         draft: &mut Draft,
     ) -> Result<(), IsolatorError> {
         let folder = self.cgroups.join("devices", &config.id, draft)?;
-        // A nested container inherits its parent's list.
-        if folder.version == CgroupVersion::V1 && config.id.parent.is_none() {
-            write(&folder.path.join("devices.deny"), "a")?;
-            for rule in &self.allowed {
-                write(&folder.path.join("devices.allow"), &rule.to_string())?;
-            }
+        // A nested container inherits its parent's rules.
+        if config.id.parent.is_some() {
+            return Ok(());
+        }
+        if folder.version == CgroupVersion::V2 {
+            let failed = IsolatorError::file("attaching a device program to", &folder.path);
+            return bpf::attach(&folder.path, &self.allowed).map_err(failed);
+        }
+        write(&folder.path.join("devices.deny"), "a")?;
+        for rule in &self.allowed {
+            write(&folder.path.join("devices.allow"), &rule.to_string())?;
         }
         Ok(())
     }
@@ -142,6 +148,36 @@ impl Isolator for DevicesIsolator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Also on a host whose limits are cgroup v1's: the program goes with v2 in any case.
+    #[test]
+    fn the_program_of_version_2_allows_and_denies() {
+        let cgroups = Cgroups::discover("mesos".as_ref()).unwrap();
+        let Some(v2) = cgroups.v2.filter(|_| rustix::process::geteuid().is_root()) else {
+            println!("skipped: needs root and cgroup v2");
+            return;
+        };
+        let cgroup = v2.join(format!("mesos-devices-{}", std::process::id()));
+        std::fs::create_dir(&cgroup).unwrap();
+        let rules: Vec<_> = DEFAULT.iter().map(|rule| rule.parse().unwrap()).collect();
+        bpf::attach(&cgroup, &rules).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let script = "echo $$ > \"$0/cgroup.procs\" && cd \"$1\" && head -c 1 /dev/zero | wc -c; \
+                      mknod kmsg c 1 11 && echo made; head -c 1 kmsg 2>/dev/null || echo denied; \
+                      : < /dev/null && : > /dev/null && echo allowed";
+        let mut shell = std::process::Command::new("sh");
+        let output = shell
+            .args(["-c", script])
+            .arg(&cgroup)
+            .arg(folder.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        while std::fs::remove_dir(&cgroup).is_err() {
+            std::thread::yield_now();
+        }
+        assert_eq!(text, "1\nmade\ndenied\nallowed\n");
+    }
 
     #[test]
     fn rules_are_read_as_they_are_written() {
