@@ -423,6 +423,7 @@ impl Master {
             framework.link = Link::Recovered;
             self.add_framework(framework);
             self.recovered_framework_expires(&id);
+            self.publish_framework_added(&id);
         }
     }
 

@@ -155,10 +155,7 @@ impl Master {
         });
     }
 
-    pub(crate) fn publish_framework_added(&mut self, id: &FrameworkId, again: bool) {
-        if again {
-            return self.publish_framework(id);
-        }
+    pub(crate) fn publish_framework_added(&mut self, id: &FrameworkId) {
         let Some(framework) = self.frameworks.get(id) else {
             return;
         };

@@ -63,6 +63,7 @@ impl Master {
             self.add_framework(framework);
             self.link_framework(&id, link);
             self.announce(&id, false);
+            self.publish_framework_added(&id);
         }
     }
 
@@ -197,16 +198,17 @@ impl Master {
             return;
         };
         let recovered = framework.link == Link::Recovered;
-        let same_driver =
-            matches!((&framework.link, &link), (Link::Pid(old), Link::Pid(new)) if old == new);
+        // A driver that asks again, maybe after its connection broke; any other process is a
+        // scheduler that failed over.
+        let same_driver = matches!(&link, Link::Pid(new) if framework.pid.as_ref() == Some(new));
         let old = framework.link.clone();
-        if !same_driver {
-            match &old {
-                Link::Stream(_) | Link::Pid(_) => {
-                    self.refuse(&old, "Framework failed over".to_owned());
-                }
-                Link::Recovered | Link::Disconnected => {}
+        if same_driver {
+            let offers = framework.offers.clone();
+            for offer in offers {
+                self.rescind(&offer);
             }
+        } else {
+            self.refuse(&old, "Framework failed over".to_owned());
         }
         self.deactivate_framework(id);
         self.forget_link(&old);
@@ -218,11 +220,13 @@ impl Master {
                 framework.registered = now;
             }
         }
-        self.announce(id, !recovered);
+        self.announce(id, same_driver);
+        self.publish_framework(id);
         self.tell_agents_of(id);
     }
 
-    /// The first thing a framework hears, followed by a heartbeat and by offers.
+    /// The first thing a framework hears, followed by a heartbeat and by offers. A driver is told
+    /// whether it is the one the master knew.
     fn announce(&mut self, id: &FrameworkId, again: bool) {
         let link = self
             .frameworks
@@ -250,7 +254,6 @@ impl Master {
             Some(Link::Pid(pid)) => self.announce_to_driver(id, &pid, again),
             _ => {}
         }
-        self.publish_framework_added(id, again);
     }
 
     fn link_framework(&mut self, id: &FrameworkId, link: Link) {

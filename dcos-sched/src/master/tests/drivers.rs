@@ -3,8 +3,8 @@
 use dcos_proto::internal::{
     DeactivateFrameworkMessage, FrameworkErrorMessage, FrameworkRegisteredMessage,
     FrameworkReregisteredMessage, KillTaskMessage, LaunchTasksMessage, LostSlaveMessage,
-    RegisterFrameworkMessage, ResourceOffersMessage, RunTaskMessage, StatusUpdateMessage,
-    UnregisterSlaveMessage,
+    RegisterFrameworkMessage, RescindResourceOfferMessage, ResourceOffersMessage, RunTaskMessage,
+    StatusUpdateMessage, UnregisterSlaveMessage,
 };
 use dcos_proto::mesos::{FrameworkId, FrameworkInfo, TaskState};
 use dcos_proto::scheduler::{Call, call};
@@ -109,7 +109,7 @@ fn a_driver_that_exits_has_its_timeout_to_come_back() {
         ..framework("v0")
     };
     subscribe(&mut world, other, info);
-    let back: Vec<FrameworkReregisteredMessage> = world.received(other);
+    let back: Vec<FrameworkRegisteredMessage> = world.received(other);
     assert_eq!(back[0].framework_id, one.id);
     // Calls of the former driver are nobody's any more.
     let teardown = Call {
@@ -121,6 +121,29 @@ fn a_driver_that_exits_has_its_timeout_to_come_back() {
     assert!(world.master.frameworks.contains_key(&one.id));
     world.send(other, &teardown);
     assert!(world.master.frameworks.is_empty());
+}
+
+#[test]
+fn a_driver_that_asks_again_hears_that_it_is_known() {
+    let mut world = World::new();
+    let one = driver(&mut world);
+    world.agent(PID, ALL);
+    world.pass(std::time::Duration::from_secs(2));
+    let offered: Vec<ResourceOffersMessage> = world.received(DRIVER);
+    let info = || FrameworkInfo {
+        id: Some(one.id.clone()),
+        ..framework("v0")
+    };
+    subscribe(&mut world, DRIVER, info());
+    let rescinded: Vec<RescindResourceOfferMessage> = world.received(DRIVER);
+    assert_eq!(rescinded[0].offer_id, offered[0].offers[0].id);
+    let back: Vec<FrameworkReregisteredMessage> = world.received(DRIVER);
+    assert_eq!(back.len(), 1);
+    // After a restart of the master it is as good as new, for all the master knows.
+    let mut world = World::with(world.store, 2, |_| {});
+    subscribe(&mut world, DRIVER, info());
+    let registered: Vec<FrameworkRegisteredMessage> = world.received(DRIVER);
+    assert_eq!(registered[0].framework_id, one.id);
 }
 
 #[test]
