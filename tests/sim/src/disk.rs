@@ -40,7 +40,7 @@ impl Disk {
                 let launch = RunCheckpoint {
                     container: run.container,
                     ended: None,
-                    connected: false,
+                    pid: None,
                     tasks: Vec::new(),
                 };
                 let known = framework
@@ -60,9 +60,9 @@ impl Disk {
                     }),
                 }
             }
-            Write::Connected(run) => {
+            Write::Connected(run, pid) => {
                 if let Some(run) = self.run(&run) {
-                    run.connected = true;
+                    run.pid = pid;
                 }
             }
             Write::Task(run, checkpoint) => {
