@@ -45,8 +45,12 @@ class Survivors(Tasks):
             ])
 
     def statusUpdate(self, driver, update):
-        super().statusUpdate(driver, update)
         task = update["task_id"]["value"]
+        if task in self.terminal and update.get("reason") == "REASON_RECONCILIATION":
+            # The question crossed the task's end on the wire; a master that came back since has
+            # nothing to tell of a task whose end was acknowledged.
+            return
+        super().statusUpdate(driver, update)
         if update["state"] in TERMINAL and update not in self.terminal[task]:
             self.terminal[task].append(update)
         if len(self.terminal) == self.count:

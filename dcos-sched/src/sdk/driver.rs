@@ -216,7 +216,9 @@ impl SchedulerDriver {
         let mut patience = Duration::from_secs(15) * self.config.missed_heartbeats;
         let mut acknowledgements = JoinSet::new();
         loop {
+            // Once stopped, what still arrives is nobody's: a torn down framework has no voice.
             let event = tokio::select! {
+                biased;
                 () = stopping.wait() => {
                     let last = acknowledgements.join_all();
                     let _ = tokio::time::timeout(LAST_WORDS, last).await;
