@@ -185,10 +185,12 @@ impl World {
     /// The agent's process ended: the master will notice, and somebody starts it again.
     pub(super) fn agent_is_gone(&mut self, node: usize) {
         self.faults += 1;
-        let notice = self.now + self.network.delay();
+        let address = self.nodes[node].address.clone();
         let life = self.leader.life;
-        self.queue
-            .at(notice, Happening::MasterLosesNode { life, node });
+        if let Some(notice) = self.network.arrival(self.now, &address, ADDRESS) {
+            self.queue
+                .at(notice, Happening::MasterLosesNode { life, node });
+        }
         let most = if self.seed.chance(0.1) {
             200_000
         } else {

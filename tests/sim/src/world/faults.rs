@@ -40,15 +40,16 @@ impl World {
         self.leader.crash();
         self.requests.clear();
         for node in 0..self.nodes.len() {
+            // Behind what the master still said: a connection ends with its last byte.
             let life = self.nodes[node].life;
-            let notice = self.now + self.network.delay();
-            self.queue
-                .at(notice, Happening::NodeLosesMaster { node, life });
+            let address = self.nodes[node].address.clone();
+            if let Some(notice) = self.network.arrival(self.now, ADDRESS, &address) {
+                self.queue
+                    .at(notice, Happening::NodeLosesMaster { node, life });
+            }
         }
         for (stream, framework) in std::mem::take(&mut self.streams) {
-            let notice = self.now + self.network.delay();
-            self.queue
-                .at(notice, Happening::StreamBreaks { framework, stream });
+            self.push_to_framework(framework, Happening::StreamBreaks { framework, stream });
         }
         let pause = Duration::from_millis(self.seed.range(200..20_000));
         self.queue.at(self.now + pause, Happening::StartMaster);
@@ -95,17 +96,12 @@ impl World {
             return;
         };
         self.streams.remove(&stream);
-        let (one, other) = (
-            self.now + self.network.delay(),
-            self.now + self.network.delay(),
-        );
-        self.queue.at(
-            one,
-            Happening::StreamBreaks {
-                framework,
-                stream: stream.clone(),
-            },
-        );
+        let broken = Happening::StreamBreaks {
+            framework,
+            stream: stream.clone(),
+        };
+        self.push_to_framework(framework, broken);
+        let other = self.now + self.network.delay();
         let life = self.leader.life;
         self.queue
             .at(other, Happening::MasterLosesStream { life, stream });
