@@ -1,6 +1,6 @@
 //! A container while it is being shaped.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dcos_launcher::{Cgroup, Filter};
 use oci_spec::runtime::{
@@ -32,8 +32,7 @@ impl Draft {
     pub fn new(config: &ContainerConfig) -> Result<Self, IsolatorError> {
         let mut user = UserBuilder::default();
         if let Some(name) = &config.user {
-            let root = config.rootfs.as_deref().unwrap_or(Path::new("/"));
-            let found = User::find(name, root)
+            let found = User::of_container(name, config.rootfs.as_deref())
                 .ok_or_else(|| IsolatorError::refused(format!("there is no user `{name}`")))?;
             user = user
                 .uid(found.uid)

@@ -15,6 +15,12 @@ pub(crate) struct User {
 }
 
 impl User {
+    /// Finds `name` as a command's user: who it is on the host, as in Mesos, and else who it is in
+    /// the container's root. A user that an image names is looked up in its root alone.
+    pub(crate) fn of_container(name: &str, rootfs: Option<&Path>) -> Option<Self> {
+        Self::find(name, Path::new("/")).or_else(|| Self::find(name, rootfs?))
+    }
+
     /// Finds `name`, which is `user` or `user:group`, each a name or a number, below `root`.
     ///
     /// A number that no file knows is taken as it is, with group 0 as Docker does.

@@ -148,10 +148,13 @@ async fn prepare(
             .await
             .map_err(|error| failed("provision image")(error.to_string()))?;
         record.rootfs = Some(provisioned.rootfs.clone());
-        record.user = record.user.or_else(|| {
-            let user = provisioned.image.user.clone();
-            user.filter(|user| inner.config.switch_user && !user.is_empty())
-        });
+        let named = provisioned.image.user.as_deref();
+        if let Some(name) = named.filter(|_| record.user.is_none() && inner.config.switch_user) {
+            // Numbers, since the name may be somebody else's on the host.
+            let user = User::find(name, &provisioned.rootfs)
+                .ok_or_else(|| failed("find user")(format!("the image has no user `{name}`")))?;
+            record.user = Some(format!("{}:{}", user.uid, user.gid));
+        }
     }
     record.owner = owner(&record).map_err(failed("find user"))?;
     if !record.debug {
@@ -363,9 +366,7 @@ fn owner(record: &Record) -> Result<Option<(u32, u32)>, String> {
     let Some(name) = &record.user else {
         return Ok(None);
     };
-    let root = record.rootfs.as_deref();
-    let user = User::find(name, Path::new("/"))
-        .or_else(|| User::find(name, root?))
+    let user = User::of_container(name, record.rootfs.as_deref())
         .ok_or_else(|| format!("there is no user `{name}`"))?;
     Ok(Some((user.uid, user.gid)))
 }
