@@ -148,7 +148,11 @@ async fn prepare(
             .await
             .map_err(|error| failed("provision image")(error.to_string()))?;
         record.rootfs = Some(provisioned.rootfs.clone());
-        let named = provisioned.image.user.as_deref();
+        let named = provisioned
+            .image
+            .user
+            .as_deref()
+            .filter(|name| !name.is_empty());
         if let Some(name) = named.filter(|_| record.user.is_none() && inner.config.switch_user) {
             // Numbers, since the name may be somebody else's on the host.
             let user = User::find(name, &provisioned.rootfs)
