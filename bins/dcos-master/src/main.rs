@@ -25,6 +25,9 @@ mod options;
 /// What can run in this process.
 const COMPONENTS: [&str; 3] = ["master", "marathon", "dns"];
 
+/// What of Marathon can be switched on.
+const FEATURES: [&str; 2] = ["gpu_resources", "vips"];
+
 fn main() -> ExitCode {
     let schema = Schema::new("dcos-master", "The deciding node of a cluster.")
         .with(options::PROGRAM)
@@ -100,6 +103,18 @@ impl House {
 
     /// Marathon as a framework of the master in this process, or of the one `--master` names.
     async fn marathon(&mut self, local: Option<MasterHandle>) -> anyhow::Result<()> {
+        for feature in self
+            .values
+            .opt_list("marathon_enable_features")
+            .unwrap_or_default()
+        {
+            // Switched on, the others would be accepted and then left out of the task.
+            ensure!(
+                FEATURES.contains(&feature.as_str()),
+                "--marathon_enable_features={feature}: there are only {}",
+                FEATURES.join(" and ")
+            );
+        }
         let remote = self.values.opt_text("master");
         let transport: Arc<dyn SchedulerTransport> = match (local, remote) {
             (_, Some(masters)) => {

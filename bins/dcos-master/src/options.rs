@@ -42,7 +42,7 @@ pub(crate) const MARATHON: &[Spec] = &[
     Spec::text("mesos_user")
         .help("The user of tasks that name none; the user of this process by default."),
     Spec::list("enable_features")
-        .help("Abilities to switch on: secrets, gpu_resources, external_volumes, vips."),
+        .help("Abilities to switch on: gpu_resources, vips. (secrets and external_volumes are not there yet.)"),
     Spec::duration("failover_timeout")
         .default("1weeks")
         .help("How long the master keeps its tasks while it is away."),
