@@ -1,6 +1,7 @@
 """`dcos local`: a cluster with one command, and a host left as it was found."""
 
 import json
+import os
 import subprocess
 import time
 import urllib.request
@@ -36,9 +37,11 @@ def host(folder: Path) -> dict[str, set[str]]:
         if entry.name.isdigit():
             try:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                directory = os.readlink(entry / "cwd")
             except OSError:
                 continue
-            if mine in line or "dcos-agent" in line or "dcos-master" in line or "dcos-launcher" in line:
+            # Programs and launchers name the folder, tasks work in it.
+            if int(entry.name) != os.getpid() and (mine in line or mine in directory):
                 processes.add(line)
     return {
         "processes": processes,
