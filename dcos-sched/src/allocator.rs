@@ -8,7 +8,6 @@
 //! |---|---|
 //! | `allocator/words.rs` | events, grants, reasons: the plug point's vocabulary |
 //! | `allocator/drf.rs` | the default: hierarchical roles, weights, dominant resource fairness |
-//! | `allocator/drf.rs` | the default: hierarchical roles, weights, dominant resource fairness |
 //! | `allocator/memory.rs` | a double for tests: first come, first served |
 //! | `allocator/constraints.rs` | what frameworks want of agents |
 //! | `allocator/rules.rs` | who may be offered what, whatever is fair |
