@@ -155,8 +155,13 @@ async fn archives_are_extracted_and_kept_unless_cached() {
         ..uri(&archive)
     };
     let before = fixture.served.load(Ordering::Relaxed);
-    let (one, two) = tokio::join!(fixture.fetch(cached.clone()), fixture.fetch(cached));
-    one.and(two).unwrap();
+    let mut other = fixture.request(cached.clone());
+    other.directory = fixture.dir.path().join("other");
+    std::fs::create_dir(&other.directory).unwrap();
+    let (one, two) = tokio::join!(fixture.fetch(cached), fixture.fetcher.fetch(&other));
+    one.unwrap();
+    two.unwrap();
+    assert!(other.directory.join("app/run").exists());
     assert_eq!(fixture.served.load(Ordering::Relaxed), before + 1);
     assert!(fixture.sandbox("app/run").exists());
     assert!(!fixture.sandbox("app.tar.gz").exists());
