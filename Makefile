@@ -8,20 +8,24 @@ PY     := $(VENV)/bin/python
 CARGO  := cargo
 export PYO3_PYTHON := $(abspath $(PY))
 
-# What the tests and the cluster use from Debian. gcc compiles the C inside the TLS library.
-DEBIAN := gcc iproute2 nftables curl bind9-dnsutils xz-utils bzip2 unzip
+# What the cluster uses from Debian. gcc compiles the C inside the TLS library.
+DEBIAN := gcc libc6-dev iproute2 nftables curl xz-utils bzip2 unzip
+# What the tests need beyond that: clients, and what builds a client's C.
+DEBIAN_TEST := $(DEBIAN) python3-venv python3-dev bind9-dnsutils procps
 
 say = @printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help up down status test check fmt bench fuzz setup debian venv python clean
+.PHONY: help up down status test check fmt bench fuzz setup debian debian-test venv python clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: debian venv
+setup: venv
 
-debian:
-	@missing=(); for p in $(DEBIAN); do dpkg -s $$p >/dev/null 2>&1 || missing+=($$p); done; \
+debian: PACKAGES = $(DEBIAN)
+debian-test: PACKAGES = $(DEBIAN_TEST)
+debian debian-test:
+	@missing=(); for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing+=($$p); done; \
 	if (( $${#missing[@]} )); then \
 	  if (( $$(id -u) == 0 )); then \
 	    printf '\033[1m== Installing Debian packages: %s\033[0m\n' "$${missing[*]}"; \
@@ -34,7 +38,7 @@ debian:
 
 venv: $(VENV)/.made
 
-$(VENV)/.made: bindings/python/requirements-dev.txt tests/conformance/requirements.txt tests/conformance/install.sh
+$(VENV)/.made: bindings/python/requirements-dev.txt tests/conformance/requirements.txt tests/conformance/install.sh | debian-test
 	$(call say,Making the Python environment $(VENV))
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed'; exit 1; }
 	@python3 -m venv $(VENV)

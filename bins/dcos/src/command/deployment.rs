@@ -45,7 +45,16 @@ pub(crate) fn describe(deployment: &Value) -> String {
     format!("step {step} of {steps}: {}", actions.join(", "))
 }
 
-/// Why instances of the deployment's apps are not running yet, if offers did not fit.
+/// What the last task of `app` that failed said.
+pub(crate) async fn last_failure(marathon: &Server, app: &Value) -> anyhow::Result<Option<String>> {
+    let path = format!("/v2/apps/{}", app.as_str().unwrap_or_default());
+    let answer = marathon.get(&path).await?;
+    let message = answer["app"]["lastTaskFailure"]["message"].as_str();
+    Ok(message.map(str::to_owned))
+}
+
+/// Why instances of the deployment's apps are not running yet: failures, or offers that did not
+/// fit.
 async fn waiting(marathon: &Server, deployment: &Value) -> anyhow::Result<Option<String>> {
     let queue = marathon.get("/v2/queue").await?;
     let apps = items(deployment, "affectedApps");
@@ -58,7 +67,10 @@ async fn waiting(marathon: &Server, deployment: &Value) -> anyhow::Result<Option
             .as_u64()
             .filter(|left| *left > 0)
         {
-            return Ok(Some(format!("waits {seconds} s after failures")));
+            let failure = last_failure(marathon, id).await?;
+            let failure = failure.map(|message| format!(": {message}"));
+            let failure = failure.unwrap_or_default();
+            return Ok(Some(format!("failed, tries again in {seconds} s{failure}")));
         }
         let reasons: Vec<_> = items(&entry["processedOffersSummary"], "rejectSummaryLastOffers")
             .iter()
