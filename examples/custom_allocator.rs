@@ -20,9 +20,10 @@ use anyhow::Context as _;
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::{Time, earliest};
-use dcos_proto::mesos::FrameworkId;
+use dcos_proto::mesos::{AgentId, FrameworkId};
 use dcos_sched::allocator::{
-    AgentSpec, Allocator, Config, Event, FrameworkSpec, Grant, HierarchicalDrf, NonOffer,
+    AgentSpec, Allocator, Config, Decisions, Event, FrameworkSpec, Grant, HierarchicalDrf, Metrics,
+    NonOffer, NotFree,
 };
 
 const HOUR: u64 = 3600;
@@ -101,7 +102,17 @@ impl<A: Allocator> Allocator for Nightly<A> {
         }
     }
 
-    fn poll(&mut self, now: Time) -> Vec<Grant> {
+    fn convert_free(
+        &mut self,
+        now: Time,
+        agent: &AgentId,
+        consumed: &Resources,
+        converted: &Resources,
+    ) -> Result<(), NotFree> {
+        self.inner.convert_free(now, agent, consumed, converted)
+    }
+
+    fn poll(&mut self, now: Time) -> Decisions {
         self.follow_the_clock(now);
         self.inner.poll(now)
     }
@@ -114,6 +125,10 @@ impl<A: Allocator> Allocator for Nightly<A> {
 
     fn explain(&self, now: Time, framework: &FrameworkId, role: &str) -> Vec<NonOffer> {
         self.inner.explain(now, framework, role)
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.inner.metrics()
     }
 }
 
@@ -142,7 +157,7 @@ fn main() -> anyhow::Result<()> {
         );
     }
 
-    let grants = allocator.poll(noon);
+    let grants = allocator.poll(noon).grants;
     show(noon, &grants);
     let waiting = allocator.explain(noon, &BATCH.into(), BATCH);
     println!(
@@ -175,7 +190,7 @@ fn main() -> anyhow::Result<()> {
         && deadline <= Time::from_secs(22 * HOUR)
     {
         let now = deadline.max(evening);
-        show(now, &allocator.poll(now));
+        show(now, &allocator.poll(now).grants);
     }
     Ok(())
 }

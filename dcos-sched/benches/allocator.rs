@@ -158,7 +158,7 @@ impl Bench {
 
     fn round(&mut self) -> (Vec<Grant>, f64) {
         self.now += Duration::from_secs(1);
-        timed(|| self.allocator.poll(self.now))
+        timed(|| self.allocator.poll(self.now).grants)
     }
 
     fn give_back(&mut self, grant: &Grant, refuse: Option<Duration>) {

@@ -7,7 +7,8 @@
 //! | file | owns |
 //! |---|---|
 //! | `allocator/words.rs` | events, grants, reasons: the plug point's vocabulary |
-//! | `allocator/drf.rs` | the default: hierarchical roles, weights, dominant resource fairness |
+//! | `allocator/sorter.rs` | who comes first among siblings: a plug point of the default |
+//! | `allocator/drf.rs` | the default: hierarchical roles, quota, dominant resource fairness |
 //! | `allocator/memory.rs` | a double for tests: first come, first served |
 //! | `allocator/constraints.rs` | what frameworks want of agents |
 //! | `allocator/rules.rs` | who may be offered what, whatever is fair |
@@ -17,6 +18,7 @@ pub mod constraints;
 pub mod drf;
 mod memory;
 mod rules;
+pub mod sorter;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 
@@ -24,19 +26,25 @@ mod words;
 
 use std::fmt;
 
+use dcos_core::resources::Resources;
 use dcos_core::time::Time;
-use dcos_proto::mesos::FrameworkId;
+use dcos_proto::mesos::{AgentId, FrameworkId};
 
 pub use constraints::{ConstraintError, Constraints};
 pub use drf::HierarchicalDrf;
 pub use memory::FirstCome;
-pub use words::{AgentSpec, Capabilities, Config, Event, FrameworkSpec, Grant, NonOffer, Reason};
+pub use sorter::{Order, Sorter};
+pub use words::{
+    AgentSpec, Capabilities, Config, Decisions, Event, FrameworkSpec, Grant, Hoarding,
+    InverseGrant, Metrics, NonOffer, NotFree, Preemption, Quota, Reason, RoleMetrics,
+};
 
 /// Decides which framework is offered which resources of which agent.
 ///
 /// Call [`handle`](Allocator::handle) for whatever happens, in the order it happens, and
 /// [`poll`](Allocator::poll) when [`next_deadline`](Allocator::next_deadline) has come. Time never
-/// runs backwards.
+/// runs backwards. Each [`Event`] says when it is to be told; `docs/allocator.md` goes through the
+/// life of an offer, an operation and a maintenance window.
 ///
 /// # Contract
 /// 1. Nothing is granted twice: what is granted and not yet recovered, together with what agents
@@ -51,9 +59,15 @@ pub use words::{AgentSpec, Capabilities, Config, Event, FrameworkSpec, Grant, No
 ///    revives or comes back, or the agent is added again. If there is more than was refused, all
 ///    is granted.
 /// 6. What nobody holds and somebody may have is granted by the time `next_deadline` says,
-///    except for remainders below the minimum.
+///    except for remainders below the minimum, what is kept free for guarantees, and what only
+///    frameworks want that have too much in unanswered offers.
 /// 7. Events about unknown agents or frameworks change nothing.
 /// 8. The same events at the same times lead to the same grants.
+/// 9. A grant never lets a role consume more than its quota's limits; and no grant takes from
+///    what is free so much that the guarantees of other roles could no longer be met.
+/// 10. Who holds something of an agent that will be unavailable gets one inverse grant, and no
+///     other before it has answered.
+/// 11. [`convert_free`](Allocator::convert_free) either changes all it was asked to, or nothing.
 ///
 /// # Source
 /// Mesos 1.11 `mesos::allocator::Allocator`; rules AL-1 to AL-14 and F-1 to F-8 of the
@@ -68,9 +82,23 @@ pub trait Allocator: fmt::Debug + Send + 'static {
     /// Takes in what happened at `now`.
     fn handle(&mut self, now: Time, event: Event);
 
-    /// Decides what is due at `now`. Whatever is returned counts as held by the framework until
+    /// An operation on what nobody holds: an operator reserves, unreserves, creates or destroys.
+    /// The agent's total and what is free of it lose `consumed` and gain `converted`; neither
+    /// carries an `allocation_info`. To make room, rescind offers first.
+    ///
+    /// # Errors
+    /// [`NotFree`] if not all of `consumed` is free; nothing has changed then.
+    fn convert_free(
+        &mut self,
+        now: Time,
+        agent: &AgentId,
+        consumed: &Resources,
+        converted: &Resources,
+    ) -> Result<(), NotFree>;
+
+    /// Decides what is due at `now`. Whatever is granted counts as held by the framework until
     /// [`Event::Recover`] brings it back.
-    fn poll(&mut self, now: Time) -> Vec<Grant>;
+    fn poll(&mut self, now: Time) -> Decisions;
 
     /// When `poll` should be called next if nothing else happens; `None` for never.
     fn next_deadline(&self) -> Option<Time>;
@@ -79,6 +107,11 @@ pub trait Allocator: fmt::Debug + Send + 'static {
     /// which it could be offered more or anything at all, in order of agent ids. Empty if the
     /// framework is unknown.
     fn explain(&self, now: Time, framework: &FrameworkId, role: &str) -> Vec<NonOffer>;
+
+    /// Figures for operators; those an allocator does not keep may be missing.
+    fn metrics(&self) -> Metrics {
+        Metrics::default()
+    }
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ mod input;
 mod launch;
 mod metrics;
 mod offers;
+mod preemption;
 mod reconcile;
 mod registry;
 mod shell;

@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dcos_core::resources::Resources;
+use dcos_core::resources::{Quantities, ResourceExt, Resources, Scalar, shrink};
+use dcos_core::roles;
 use dcos_core::time::{Time, earliest};
-use dcos_proto::mesos::{AgentId, FrameworkId};
+use dcos_proto::mesos::{AgentId, FrameworkId, Resource, Unavailability};
 
-use super::words::{AgentSpec, Config, Event, FrameworkSpec, Grant, NonOffer, Reason};
+use super::words::{
+    AgentSpec, Config, Decisions, Event, FrameworkSpec, Grant, InverseGrant, NonOffer, NotFree,
+    Quota, Reason,
+};
 use super::{Allocator, rules};
 
 /// Grants everything to the first framework (by id) and role (by name) that may have it.
@@ -18,6 +22,7 @@ pub struct FirstCome {
     config: Config,
     frameworks: BTreeMap<FrameworkId, Framework>,
     agents: BTreeMap<AgentId, Agent>,
+    quotas: BTreeMap<String, Quota>,
     whitelist: Option<BTreeSet<String>>,
     paused: bool,
     due: Option<Time>,
@@ -43,25 +48,160 @@ struct Agent {
     spec: AgentSpec,
     used: BTreeMap<FrameworkId, Resources>,
     active: bool,
+    unavailability: Option<Unavailability>,
+    /// Who was asked to leave, and until when nobody need be asked again, if they answered.
+    asked: BTreeMap<FrameworkId, Option<Time>>,
 }
 
 impl Agent {
     fn available(&self) -> Resources {
         let mut available = self.spec.total.clone();
         for used in self.used.values() {
-            available -= &used.unallocated();
+            available -= &used.unallocated().filter(|resource| !resource.is_shared());
         }
         available
     }
 }
 
+/// Whether a resource counts towards a quota only while it is held.
+fn is_open(resource: &Resource) -> bool {
+    resource.is_unreserved() && !resource.is_revocable() && resource.scalar_value().is_some()
+}
+
 impl FirstCome {
-    /// An allocator that follows `config`; weights and fairness mean nothing to it.
+    /// An allocator that follows `config`; weights, priorities, fairness and wishes mean nothing to
+    /// it.
     pub fn new(config: Config) -> Self {
         Self {
+            quotas: config.quotas.clone(),
             config,
             ..Self::default()
         }
+    }
+
+    /// What a top-level role consumes: all reservations, and what it holds of the rest.
+    fn consumed(&self, role: &str) -> Quantities {
+        let mut consumed = Quantities::default();
+        for agent in self.agents.values() {
+            for resource in agent.spec.total.iter() {
+                let is_ours = |reserved: &str| roles::top_level(reserved) == role;
+                if resource.reservation_role().is_some_and(is_ours) {
+                    consumed.add(&resource.name, resource.scalar_value().unwrap_or_default());
+                }
+            }
+            for resource in agent.used.values().flat_map(Resources::iter) {
+                let is_ours = |held: &str| roles::top_level(held) == role;
+                if is_open(resource) && resource.allocation_role().is_some_and(is_ours) {
+                    consumed.add(&resource.name, resource.scalar_value().unwrap_or_default());
+                }
+            }
+        }
+        consumed
+    }
+
+    /// How much of `name` the role may have more: within its limit, and without what is kept
+    /// free for the guarantees of others.
+    fn room(&self, role: &str, name: &str) -> Scalar {
+        let top = roles::top_level(role);
+        let mut room = Scalar::from_millis(i64::MAX / 2);
+        if let Some(limit) = self
+            .quotas
+            .get(top)
+            .and_then(|quota| quota.limits.get(name))
+        {
+            room = limit.saturating_sub(self.consumed(top).get(name));
+        }
+        let missing = |(role, quota): (&String, &Quota)| {
+            quota
+                .guarantees
+                .get(name)
+                .saturating_sub(self.consumed(role).get(name))
+        };
+        let others = self.quotas.iter().filter(|(role, _)| *role != top);
+        let kept = others.map(missing).fold(Scalar::ZERO, std::ops::Add::add);
+        if kept.is_zero() {
+            return room;
+        }
+        let free = self.agents.values().map(|agent| {
+            let open = agent.available().filter(is_open);
+            open.scalar(name).unwrap_or_default()
+        });
+        let free = free.fold(Scalar::ZERO, std::ops::Add::add);
+        room.min(free.saturating_sub(kept))
+    }
+
+    /// What quotas leave of `resources`.
+    fn within_quota(&self, role: &str, resources: &Resources) -> Resources {
+        if self.quotas.is_empty() {
+            return resources.clone();
+        }
+        let mut portion = resources.filter(|resource| !is_open(resource));
+        for name in resources.filter(is_open).names() {
+            let mut room = self.room(role, name);
+            for resource in resources.iter().filter(|r| is_open(r) && r.name == name) {
+                let mut piece = resource.clone();
+                if shrink(&mut piece, room) {
+                    room = room.saturating_sub(piece.scalar_value().unwrap_or_default());
+                    portion.add_message(&piece);
+                }
+            }
+        }
+        portion
+    }
+
+    /// Why the role gets less than is there.
+    fn quota_reason(&self, role: &str, resources: &Resources) -> Reason {
+        let top = roles::top_level(role);
+        let consumed = self.consumed(top);
+        let limits = self.quotas.get(top).map(|quota| &quota.limits);
+        let names: Vec<String> = limits
+            .into_iter()
+            .flatten()
+            .filter(|(name, limit)| {
+                consumed.get(name) >= **limit && resources.scalar(name).is_some()
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        if !names.is_empty() {
+            return Reason::QuotaReached {
+                role: top.to_owned(),
+                names,
+            };
+        }
+        let is_missing =
+            |(role, quota): &(&String, &Quota)| !self.consumed(role).contains(&quota.guarantees);
+        let waiting = self.quotas.iter().filter(is_missing);
+        Reason::Headroom {
+            roles: waiting.map(|(role, _)| role.clone()).collect(),
+        }
+    }
+
+    fn ask_to_leave(&mut self, now: Time) -> Vec<InverseGrant> {
+        let mut grants = Vec::new();
+        for (id, agent) in &mut self.agents {
+            let Some(unavailability) = &agent.unavailability else {
+                continue;
+            };
+            for holder in agent.used.keys() {
+                let is_there = self
+                    .frameworks
+                    .get(holder)
+                    .is_some_and(|known| known.active);
+                let may_ask = match agent.asked.get(holder) {
+                    None => true,
+                    Some(until) => until.is_some_and(|until| until.is_due(now)),
+                };
+                if is_there && may_ask {
+                    agent.asked.insert(holder.clone(), None);
+                    grants.push(InverseGrant {
+                        framework: holder.clone(),
+                        agent: id.clone(),
+                        unavailability: *unavailability,
+                    });
+                }
+            }
+        }
+        grants
     }
 
     fn roles(&self, framework: &FrameworkId, roles: Vec<String>) -> BTreeSet<String> {
@@ -121,8 +261,14 @@ impl FirstCome {
             });
         }
         let suitable = rules::suitable(&available, role, capabilities);
-        if !rules::is_worth_it(&suitable, rules::minimum(&self.config, &of.spec, role)) {
+        let minimum = rules::minimum(&self.config, &of.spec, role);
+        if !rules::is_worth_it(&suitable, minimum) {
             return Err(rules::shortage(&available, role, &suitable));
+        }
+        let whole = suitable;
+        let suitable = self.within_quota(role, &whole);
+        if !rules::is_worth_it(&suitable, minimum) {
+            return Err(self.quota_reason(role, &whole));
         }
         let refused = of.refusals.iter().find(|refusal| {
             refusal.role == role
@@ -170,11 +316,15 @@ impl Allocator for FirstCome {
                     framework.active = false;
                     framework.refusals.clear();
                 }
+                for agent in self.agents.values_mut() {
+                    agent.asked.remove(&id);
+                }
             }
             Event::RemoveFramework(id) => {
                 self.frameworks.remove(&id);
                 for agent in self.agents.values_mut() {
                     agent.used.remove(&id);
+                    agent.asked.remove(&id);
                 }
             }
             Event::AddAgent(mut spec) => {
@@ -190,6 +340,8 @@ impl Allocator for FirstCome {
                         spec,
                         used,
                         active: true,
+                        unavailability: None,
+                        asked: BTreeMap::new(),
                     },
                 );
             }
@@ -228,8 +380,10 @@ impl Allocator for FirstCome {
                     && let Some(exchanged) = used.exchange(&consumed, &converted)
                 {
                     *used = exchanged;
-                    agent.spec.total -= &consumed.unallocated();
-                    agent.spec.total += &converted.unallocated();
+                    if !consumed.is_empty() {
+                        agent.spec.total -= &consumed.unallocated();
+                        agent.spec.total += &converted.unallocated();
+                    }
                 }
             }
             Event::Suppress { framework, roles } => {
@@ -250,14 +404,69 @@ impl Allocator for FirstCome {
                         .retain(|role| !roles.contains(role));
                 }
             }
-            Event::Weights(_) => {}
+            // It is neither fair nor hurried, and whoever comes first may have it all.
+            Event::Answered { .. }
+            | Event::Wish { .. }
+            | Event::Weights(_)
+            | Event::Priorities(_)
+            | Event::AwaitAgents { .. } => {}
+            Event::Quotas(quotas) => {
+                self.quotas.extend(quotas);
+                self.quotas.retain(|_, quota| !quota.is_default());
+            }
+            Event::Unavailability {
+                agent,
+                unavailability,
+            } => {
+                if let Some(agent) = self.agents.get_mut(&agent) {
+                    agent.unavailability = unavailability;
+                    agent.asked.clear();
+                }
+            }
+            Event::AnsweredInverse {
+                framework,
+                agent,
+                refuse,
+            } => {
+                let until = now + refuse.unwrap_or_default().max(self.config.interval);
+                if self.frameworks.contains_key(&framework)
+                    && let Some(agent) = self.agents.get_mut(&agent)
+                {
+                    agent.asked.insert(framework, Some(until));
+                }
+            }
             Event::Whitelist(names) => self.whitelist = names,
             Event::Pause => self.paused = true,
             Event::Resume => self.paused = false,
         }
     }
 
-    fn poll(&mut self, now: Time) -> Vec<Grant> {
+    fn convert_free(
+        &mut self,
+        now: Time,
+        id: &AgentId,
+        consumed: &Resources,
+        converted: &Resources,
+    ) -> Result<(), NotFree> {
+        let unknown = || NotFree::UnknownAgent(id.clone());
+        let agent = self.agents.get_mut(id).ok_or_else(unknown)?;
+        let is_in_use = |resource: &Resource| {
+            let mut held = agent.used.values().map(Resources::unallocated);
+            resource.is_shared() && held.any(|held| held.contains_message(resource))
+        };
+        if !agent.available().contains(consumed) || consumed.iter().any(is_in_use) {
+            return Err(NotFree::Held {
+                agent: id.clone(),
+                missing: consumed.to_string(),
+            });
+        }
+        agent.spec.total -= consumed;
+        agent.spec.total += converted;
+        self.due = Some(now);
+        Ok(())
+    }
+
+    fn poll(&mut self, now: Time) -> Decisions {
         let mut grants = Vec::new();
         let pairs: Vec<(FrameworkId, String)> = self
             .frameworks
@@ -292,8 +501,15 @@ impl Allocator for FirstCome {
             framework.refusals.retain(|refusal| refusal.until > now);
             &framework.refusals
         });
-        self.due = refusals.map(|refusal| refusal.until).min();
-        grants
+        let refused = refusals.map(|refusal| refusal.until).min();
+        let inverse = self.ask_to_leave(now);
+        let answers = self.agents.values().flat_map(|agent| agent.asked.values());
+        self.due = earliest(refused, answers.flatten().copied().min());
+        Decisions {
+            grants,
+            inverse,
+            ..Decisions::default()
+        }
     }
 
     fn next_deadline(&self) -> Option<Time> {

@@ -108,7 +108,7 @@ impl Bench {
                 break;
             }
             self.now = self.now.max(deadline);
-            grants.extend(self.allocator.poll(self.now));
+            grants.extend(self.allocator.poll(self.now).grants);
             if self.allocator.next_deadline() == Some(self.now) {
                 self.now += Duration::from_millis(1);
             }

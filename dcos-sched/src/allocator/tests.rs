@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::AgentId;
 
@@ -87,20 +88,31 @@ impl Allocator for Broken {
         self.inner.handle(now, event);
     }
 
-    fn poll(&mut self, now: Time) -> Vec<Grant> {
+    fn convert_free(
+        &mut self,
+        now: Time,
+        agent: &AgentId,
+        consumed: &Resources,
+        converted: &Resources,
+    ) -> Result<(), NotFree> {
+        self.inner.convert_free(now, agent, consumed, converted)
+    }
+
+    fn poll(&mut self, now: Time) -> Decisions {
         self.polls += 1;
-        let mut grants = self.inner.poll(now);
+        let mut decisions = self.inner.poll(now);
+        let grants = &mut decisions.grants;
         match self.fault {
             Fault::GrantsTwice => grants.extend(grants.clone()),
             Fault::ForgetsTheRole => {
-                for grant in &mut grants {
+                for grant in grants {
                     grant.resources = grant.resources.unallocated();
                 }
             }
             Fault::Hoards if self.polls > 1 => grants.clear(),
             _ => {}
         }
-        grants
+        decisions
     }
 
     fn next_deadline(&self) -> Option<Time> {
@@ -172,6 +184,7 @@ fn agents_by_framework(
             .iter()
             .map(|(role, weight)| ((*role).to_owned(), *weight))
             .collect(),
+        hoarding: None,
         ..Config::default()
     };
     let mut allocator = drf(config);
@@ -186,7 +199,7 @@ fn agents_by_framework(
         allocator.handle(now, Event::AddFramework(framework(id, &[role])));
     }
     let mut shares = BTreeMap::new();
-    for grant in allocator.poll(now) {
+    for grant in allocator.poll(now).grants {
         *shares.entry(grant.framework.value).or_default() += 1;
     }
     shares
@@ -226,7 +239,7 @@ fn what_ran_before_counts() {
     allocator.handle(now, Event::AddFramework(framework("f2", &["b"])));
     assert!(allocator.poll(now).is_empty());
     allocator.handle(now, Event::AddAgent(agent("new", "cpus:1;mem:64")));
-    let grants = allocator.poll(now + Duration::from_secs(1));
+    let grants = allocator.poll(now + Duration::from_secs(1)).grants;
     assert_eq!(
         grants[0].framework.value, "f2",
         "the one that has nothing comes first"
@@ -239,7 +252,7 @@ fn nothing_happens_when_nothing_changes() {
     let now = Time::from_secs(1);
     allocator.handle(now, Event::AddAgent(agent("x", "cpus:1")));
     allocator.handle(now, Event::AddFramework(framework("f", &["a"])));
-    assert_eq!(allocator.poll(now).len(), 1);
+    assert_eq!(allocator.poll(now).grants.len(), 1);
     assert_eq!(
         allocator.next_deadline(),
         None,
@@ -255,11 +268,14 @@ fn rounds_keep_their_distance() {
     let now = Time::from_secs(1);
     allocator.handle(now, Event::AddFramework(framework("f", &["a"])));
     allocator.handle(now, Event::AddAgent(agent("x", "cpus:1")));
-    assert_eq!(allocator.poll(now).len(), 1);
+    assert_eq!(allocator.poll(now).grants.len(), 1);
     allocator.handle(now, Event::AddAgent(agent("y", "cpus:1")));
     assert_eq!(allocator.next_deadline(), Some(now + gap));
     assert!(allocator.poll(now).is_empty());
-    assert_eq!(allocator.poll(now + gap)[0].agent, AgentId::from("y"));
+    assert_eq!(
+        allocator.poll(now + gap).grants[0].agent,
+        AgentId::from("y")
+    );
 }
 
 #[test]

@@ -132,8 +132,11 @@ impl Master {
                     return self.update_framework(id, update);
                 }
             }
-            // Requests are hints nobody takes; inverse offers are never made, operations never run.
-            Type::Request => self.counters.messages_resource_request += 1,
+            // Inverse offers are never made, operations never run.
+            Type::Request => {
+                self.counters.messages_resource_request += 1;
+                self.wish(id, &call.request.unwrap_or_default());
+            }
             Type::AcceptInverseOffers
             | Type::DeclineInverseOffers
             | Type::AcknowledgeOperationStatus => {}

@@ -249,8 +249,8 @@ impl Master {
     fn allocate(&mut self) {
         let due = self.allocator.next_deadline();
         if due.is_some_and(|due| due.is_due(self.now)) {
-            let grants = self.allocator.poll(self.now);
-            self.offer(grants);
+            let decisions = self.allocator.poll(self.now);
+            self.offer(decisions.grants);
         }
     }
 

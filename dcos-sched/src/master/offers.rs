@@ -96,6 +96,12 @@ impl Master {
         if let Some(agent) = self.agent_mut(&offer.agent_id) {
             agent.offers.remove(id);
         }
+        let event = Allocation::Answered {
+            framework: offer.framework_id.clone(),
+            agent: offer.agent_id.clone(),
+            resources: Resources::from(&offer.resources),
+        };
+        self.allocator.handle(self.now, event);
         Some(offer)
     }
 

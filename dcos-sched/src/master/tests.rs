@@ -63,7 +63,12 @@ impl World {
         });
         change(&mut settings);
         let seed = Seed::new(number);
-        let allocator = HierarchicalDrf::new(Config::default(), &seed);
+        // What is free is offered at once, however much somebody holds in offers already.
+        let config = Config {
+            hoarding: None,
+            ..Config::default()
+        };
+        let allocator = HierarchicalDrf::new(config, &seed);
         let mut world = Self {
             master: Master::new(settings, Box::new(allocator), &seed, now),
             now,

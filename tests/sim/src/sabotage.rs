@@ -1,8 +1,9 @@
 //! Broken parts, to see whether the checks notice.
 
+use dcos_core::resources::Resources;
 use dcos_core::time::Time;
-use dcos_proto::mesos::FrameworkId;
-use dcos_sched::allocator::{Allocator, Event, Grant, NonOffer};
+use dcos_proto::mesos::{AgentId, FrameworkId};
+use dcos_sched::allocator::{Allocator, Decisions, Event, Grant, NonOffer, NotFree};
 
 /// Which part is broken in a world.
 ///
@@ -36,19 +37,29 @@ impl Allocator for Generous {
         self.inner.handle(now, event);
     }
 
-    fn poll(&mut self, now: Time) -> Vec<Grant> {
-        let mut grants = self.inner.poll(now);
-        for grant in grants.clone() {
+    fn convert_free(
+        &mut self,
+        now: Time,
+        agent: &AgentId,
+        consumed: &Resources,
+        converted: &Resources,
+    ) -> Result<(), NotFree> {
+        self.inner.convert_free(now, agent, consumed, converted)
+    }
+
+    fn poll(&mut self, now: Time) -> Decisions {
+        let mut decisions = self.inner.poll(now);
+        for grant in decisions.grants.clone() {
             if let Some(other) = self.last.replace(grant.framework.clone())
                 && other != grant.framework
             {
-                grants.push(Grant {
+                decisions.grants.push(Grant {
                     framework: other,
                     ..grant
                 });
             }
         }
-        grants
+        decisions
     }
 
     fn next_deadline(&self) -> Option<Time> {

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use dcos_core::resources::{ResourceExt, Resources};
 use dcos_core::time::Time;
 
-use super::super::rules::{self, Traits};
-use super::super::words::{AgentSpec, Config};
+use super::super::rules::Traits;
+use super::super::words::AgentSpec;
+use super::amounts::{Amounts, Names};
+use super::pool::Pool;
 
 /// What an agent has, who holds what of it, and who refused what.
 #[derive(Debug)]
@@ -16,17 +18,16 @@ pub(super) struct Agent {
     pub(super) active: bool,
     /// What frameworks hold, by framework.
     pub(super) used: BTreeMap<usize, Resources>,
-    /// What nobody holds. Shared volumes are always here.
-    pub(super) available: Resources,
-    /// Whether everything available is unreserved, not revocable and not shared, so that whoever
-    /// may have any of it may have all.
-    pub(super) is_plain: bool,
-    /// Whether what is available is worth an offer by the cluster's minimum.
-    pub(super) is_worth_it: bool,
+    /// How much of it is in offers nobody has answered, by leaf.
+    pub(super) unanswered: BTreeMap<usize, Amounts>,
+    /// What nobody holds.
+    pub(super) pool: Pool,
     /// The round in which shared volumes were granted last; once a round is enough.
     pub(super) shared_in: u64,
     /// What was refused, by leaf of the tree.
     pub(super) refusals: HashMap<usize, Vec<Refusal>>,
+    /// Whether it is among the agents that meet everyone in the next round.
+    pub(super) is_queued: bool,
 }
 
 /// What a framework does not want to see for a while.
@@ -45,47 +46,23 @@ impl Agent {
             spec,
             active: true,
             used: BTreeMap::new(),
-            available: Resources::new(),
-            is_plain: true,
-            is_worth_it: false,
+            unanswered: BTreeMap::new(),
+            pool: Pool::default(),
             shared_in: 0,
             refusals: HashMap::new(),
+            is_queued: false,
         }
     }
 
-    /// Works out from scratch what is available.
-    pub(super) fn recount(&mut self, config: &Config) {
-        let mut available = self.spec.total.clone();
+    /// Works out from scratch what nobody holds.
+    pub(super) fn recount(&mut self, names: &mut Names) {
+        let mut free = self.spec.total.clone();
         for used in self.used.values() {
-            available -= &exclusive(&used.unallocated());
+            free -= &exclusive(&used.unallocated());
         }
-        self.available = available;
-        self.review(config);
-    }
-
-    /// Hands `resources` (not allocated, a portion of what is available) to nobody else.
-    pub(super) fn hold(&mut self, config: &Config, resources: &Resources) {
-        // Whole agents are the rule, and need no arithmetic.
-        if self.is_plain && resources.len() == self.available.len() {
-            self.available = Resources::new();
-        } else {
-            self.available -= &exclusive(resources);
-        }
-        self.review(config);
-    }
-
-    /// Makes `resources` (not allocated) available again.
-    pub(super) fn release(&mut self, config: &Config, resources: &Resources) {
-        self.available += &exclusive(resources);
-        self.review(config);
-    }
-
-    /// Brings the flags in line with what is available.
-    fn review(&mut self, config: &Config) {
-        self.is_plain = self.available.iter().all(|resource| {
-            resource.is_unreserved() && !resource.is_revocable() && !resource.is_shared()
-        });
-        self.is_worth_it = rules::is_worth_it(&self.available, &config.minimum);
+        self.pool = Pool::default();
+        self.pool.add(names, &free);
+        self.pool.change_shared(&free, true);
     }
 
     /// Until when a refusal by `leaf` hides `offer`.
@@ -96,9 +73,6 @@ impl Agent {
         epoch: u64,
         offer: &Resources,
     ) -> Option<Time> {
-        if self.refusals.is_empty() {
-            return None;
-        }
         self.refusals
             .get(&leaf)?
             .iter()

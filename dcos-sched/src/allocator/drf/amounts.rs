@@ -1,67 +1,212 @@
-//! Scalar amounts as short vectors of integers: what shares and minimums are computed from.
+//! Amounts as short vectors of integers: what shares, quotas and minimums are computed from.
 
 use std::collections::BTreeMap;
 
-use dcos_core::resources::{ResourceExt, Resources};
+use dcos_core::resources::{Quantities, ResourceExt, Resources, Scalar};
+use dcos_proto::mesos::{Resource, value};
 
 /// Gives each resource name a small number.
-#[derive(Debug, Default)]
-pub(super) struct Names(BTreeMap<String, usize>);
+#[derive(Debug)]
+pub(super) struct Names {
+    numbers: BTreeMap<String, usize>,
+    names: Vec<String>,
+}
+
+/// What nearly every agent has; their numbers are found without a search.
+const USUAL: [&str; 4] = ["cpus", "mem", "disk", "gpus"];
+
+impl Default for Names {
+    fn default() -> Self {
+        let names = USUAL.map(ToOwned::to_owned).to_vec();
+        let numbers = names.iter().cloned().zip(0..).collect();
+        Self { numbers, names }
+    }
+}
 
 impl Names {
     pub(super) fn number(&mut self, name: &str) -> usize {
-        if let Some(number) = self.0.get(name) {
+        if let Some(number) = USUAL.iter().position(|usual| *usual == name) {
+            return number;
+        }
+        if let Some(number) = self.numbers.get(name) {
             return *number;
         }
-        let number = self.0.len();
-        self.0.insert(name.to_owned(), number);
+        let number = self.names.len();
+        self.numbers.insert(name.to_owned(), number);
+        self.names.push(name.to_owned());
         number
     }
 
-    /// The scalars of `resources` that fulfil a condition, added up by name.
-    pub(super) fn amounts(&mut self, resources: &Resources) -> Amounts {
+    /// The number of a name that occurred already.
+    pub(super) fn known(&self, name: &str) -> Option<usize> {
+        let usual = USUAL.iter().position(|usual| *usual == name);
+        usual.or_else(|| self.numbers.get(name).copied())
+    }
+
+    pub(super) fn name(&self, number: usize) -> &str {
+        &self.names[number]
+    }
+
+    /// The scalars of `resources`, added up by name.
+    pub(super) fn scalars(&mut self, resources: &Resources) -> Amounts {
+        self.sum(resources.iter())
+    }
+
+    /// The scalars of those that quotas count as they are held: unreserved and not revocable.
+    pub(super) fn open_scalars(&mut self, resources: &Resources) -> Amounts {
+        self.sum(resources.iter().filter(|resource| is_open(resource)))
+    }
+
+    fn sum<'a>(&mut self, resources: impl Iterator<Item = &'a Resource>) -> Amounts {
         let mut amounts = Amounts::default();
-        for resource in resources.iter() {
+        for resource in resources {
             if let Some(amount) = resource.scalar_value() {
-                let number = self.number(&resource.name);
-                amounts.slot(number).add(amount.as_millis());
+                *amounts.slot(self.number(&resource.name)) += amount.as_millis();
             }
         }
         amounts
     }
+
+    /// How much there is by name, counting the members of ranges and sets: what minimums ask for.
+    pub(super) fn counts(&mut self, resources: &Resources) -> Amounts {
+        let mut amounts = Amounts::default();
+        for resource in resources.iter() {
+            let count = match resource.r#type() {
+                value::Type::Scalar => {
+                    let amount = resource.scalar_value().unwrap_or_default();
+                    *amounts.slot(self.number(&resource.name)) += amount.as_millis();
+                    continue;
+                }
+                value::Type::Ranges => resource.ranges.as_ref().map_or(0, |ranges| {
+                    let len = |range: &value::Range| range.end.saturating_sub(range.begin) + 1;
+                    ranges.range.iter().map(len).sum()
+                }),
+                value::Type::Set => resource.set.as_ref().map_or(0, |set| set.item.len() as u64),
+                value::Type::Text => 0,
+            };
+            let slot = amounts.slot(self.number(&resource.name));
+            *slot = slot.saturating_add(i64::try_from(count).unwrap_or(i64::MAX / 1000) * 1000);
+        }
+        amounts
+    }
+
+    pub(super) fn quantities(&mut self, quantities: &Quantities) -> Amounts {
+        let mut amounts = Amounts::default();
+        for (name, amount) in quantities.iter() {
+            *amounts.slot(self.number(name)) += amount.as_millis();
+        }
+        amounts
+    }
+
+    /// With their names again; what is not positive is left out.
+    pub(super) fn to_quantities(&self, amounts: &Amounts) -> Quantities {
+        amounts
+            .iter()
+            .filter(|(_, amount)| *amount > 0)
+            .map(|(number, amount)| (self.name(number).to_owned(), Scalar::from_millis(amount)))
+            .collect()
+    }
 }
 
-/// Thousandths of each resource, by the number of its name. What lies beyond the end is zero.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Amounts(Vec<i64>);
+/// Whether a resource counts towards a quota when it is held: reserved ones always count,
+/// revocable ones never.
+pub(super) fn is_open(resource: &Resource) -> bool {
+    resource.is_unreserved() && !resource.is_revocable()
+}
 
-/// One amount, in place.
-struct Slot<'a>(&'a mut i64);
+/// Thousandths of each resource, by the number of its name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Amounts {
+    /// Those with small numbers, which is all of them in most clusters.
+    first: [i64; USUAL.len()],
+    more: Vec<i64>,
+}
 
-impl Slot<'_> {
-    fn add(self, amount: i64) {
-        *self.0 = self.0.saturating_add(amount);
+impl PartialEq for Amounts {
+    fn eq(&self, other: &Self) -> bool {
+        self.first == other.first
+            && (0..self.more.len().max(other.more.len()))
+                .all(|at| self.more.get(at).unwrap_or(&0) == other.more.get(at).unwrap_or(&0))
     }
 }
 
 impl Amounts {
-    fn slot(&mut self, number: usize) -> Slot<'_> {
-        if self.0.len() <= number {
-            self.0.resize(number + 1, 0);
+    pub(super) fn get(&self, number: usize) -> i64 {
+        let more = || self.more.get(number - USUAL.len());
+        *self.first.get(number).or_else(more).unwrap_or(&0)
+    }
+
+    pub(super) fn slot(&mut self, number: usize) -> &mut i64 {
+        let Some(beyond) = number.checked_sub(USUAL.len()) else {
+            return &mut self.first[number];
+        };
+        if self.more.len() <= beyond {
+            self.more.resize(beyond + 1, 0);
         }
-        Slot(&mut self.0[number])
+        &mut self.more[beyond]
+    }
+
+    /// Numbers and amounts, zeros included.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, i64)> {
+        self.first.iter().chain(&self.more).copied().enumerate()
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.iter().all(|(_, amount)| amount == 0)
+    }
+
+    pub(super) fn has_positive(&self) -> bool {
+        self.iter().any(|(_, amount)| amount > 0)
+    }
+
+    fn combine(&mut self, other: &Self, change: impl Fn(i64, i64) -> i64) {
+        if self.more.len() < other.more.len() {
+            self.more.resize(other.more.len(), 0);
+        }
+        for (mine, theirs) in self.first.iter_mut().zip(other.first) {
+            *mine = change(*mine, theirs);
+        }
+        for (at, mine) in self.more.iter_mut().enumerate() {
+            *mine = change(*mine, other.more.get(at).copied().unwrap_or(0));
+        }
     }
 
     pub(super) fn add(&mut self, other: &Self) {
-        for (number, amount) in other.0.iter().enumerate() {
-            self.slot(number).add(*amount);
-        }
+        self.combine(other, i64::saturating_add);
     }
 
     pub(super) fn remove(&mut self, other: &Self) {
-        for (number, amount) in other.0.iter().enumerate() {
-            self.slot(number).add(-*amount);
-        }
+        self.combine(other, i64::saturating_sub);
+    }
+
+    /// The smaller of both, name by name.
+    pub(super) fn lower_to(&mut self, other: &Self) {
+        self.combine(other, i64::min);
+    }
+
+    /// The larger of both, name by name.
+    pub(super) fn raise_to(&mut self, other: &Self) {
+        self.combine(other, i64::max);
+    }
+
+    /// What is missing to `self` when there is `other`; nothing is less than zero.
+    pub(super) fn beyond(&self, other: &Self) -> Self {
+        let mut rest = self.clone();
+        rest.combine(other, |mine, theirs| mine.saturating_sub(theirs).max(0));
+        rest
+    }
+
+    /// Whether there is as much of everything as in `other`.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.first
+            .iter()
+            .zip(other.first)
+            .all(|(mine, theirs)| *mine >= theirs)
+            && other
+                .more
+                .iter()
+                .enumerate()
+                .all(|(at, theirs)| self.more.get(at).copied().unwrap_or(0) >= *theirs)
     }
 
     /// The largest part that these are of `totals`, leaving out names marked in `unfair`.
@@ -71,11 +216,36 @@ impl Amounts {
     )]
     pub(super) fn dominant_share(&self, totals: &Self, unfair: &[usize]) -> f64 {
         let mut share = 0.0_f64;
-        for (number, (amount, total)) in self.0.iter().zip(&totals.0).enumerate() {
-            if *total > 0 && !unfair.contains(&number) {
-                share = share.max(*amount as f64 / *total as f64);
+        for ((number, amount), (_, total)) in self.iter().zip(totals.iter()) {
+            if amount > 0 && total > 0 && (unfair.is_empty() || !unfair.contains(&number)) {
+                share = share.max(amount as f64 / total as f64);
             }
         }
         share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beyond_the_usual_count_too() {
+        let mut names = Names::default();
+        let many = Resources::parse("cpus:1;a:1;b:2;c:3;cpus(r):4;ports:[1-10]").unwrap();
+        let few = Resources::parse("cpus:1").unwrap();
+        let (all, few) = (names.scalars(&many), names.scalars(&few));
+        assert!(all.covers(&few) && !few.covers(&all));
+        assert_eq!(all.get(0), 5000);
+        assert_eq!(names.open_scalars(&many).get(0), 1000);
+        let ports = names.number("ports");
+        assert_eq!(names.counts(&many).get(ports), 10_000);
+        let mut rest = all.clone();
+        rest.remove(&all);
+        assert!(rest.is_zero() && rest == Amounts::default() && !rest.has_positive());
+        assert_eq!(
+            names.to_quantities(&all.beyond(&few)).to_string(),
+            "a:1; b:2; c:3; cpus:4"
+        );
     }
 }

@@ -1,53 +1,82 @@
 //! One round of granting.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 
-use dcos_core::resources::{ResourceExt, Resources};
+use dcos_core::resources::ResourceExt;
 use dcos_core::time::Time;
 
-use super::super::rules;
-use super::super::words::{Grant, Reason};
+use super::super::words::{Decisions, Grant};
+use super::portion::{Judge, No, Portion, Stage};
+use super::tree::Lane;
 use super::{Agenda, HierarchicalDrf};
 
 /// Whom an agent meets in this round.
 #[derive(Debug)]
 enum Meets {
     Everyone,
+    /// Those of the agenda that meet every agent.
+    Guests,
+    /// The same, and some more.
     These(BTreeSet<usize>),
 }
 
-/// From this many on it is cheaper to meet everyone, who are in order already, than to bring
-/// these in order for each agent.
+/// An agent and whom it meets.
+type Meeting = (usize, Meets);
+
+/// One leaf in this many, or more: then it is cheaper to walk past all that are in order already
+/// than to bring the leaves in order for each agent.
 const MANY: usize = 16;
 
+/// What was granted in this round.
+#[derive(Debug, Default)]
+struct Granted {
+    grants: Vec<Grant>,
+    /// Where the grants of the first stage are: what comes in the second joins them.
+    promised: BTreeMap<(usize, usize), usize>,
+}
+
 impl HierarchicalDrf {
-    /// Grants what is due to be decided.
-    pub(super) fn round(&mut self, now: Time) -> Vec<Grant> {
+    /// Decides what is due.
+    pub(super) fn round(&mut self, now: Time) -> Decisions {
+        self.stop_waiting(now);
+        if self.awaiting.is_some() {
+            return Decisions::default();
+        }
         self.rounds += 1;
         self.last_round = Some(now);
         self.expire(now);
+        self.use_surplus();
         self.tree.refresh();
         let agenda = std::mem::take(&mut self.agenda);
-        let mut meetings: Vec<(usize, Meets)> = self.meetings(agenda).into_iter().collect();
-        self.seed.shuffle(&mut meetings);
-        let mut grants = Vec::new();
-        for (agent, meets) in meetings {
-            self.grant_agent(now, agent, &meets, &mut grants);
+        let guests = agenda.leaves.clone();
+        let mut meetings = self.meetings(agenda);
+        let mut granted = Granted::default();
+        if self.quotas.are_waiting() {
+            self.seed.shuffle(&mut meetings);
+            for meeting in &meetings {
+                self.meet(now, meeting, &guests, Stage::Promised, &mut granted);
+            }
         }
-        grants
+        self.seed.shuffle(&mut meetings);
+        for meeting in &meetings {
+            self.meet(now, meeting, &guests, Stage::Fair, &mut granted);
+        }
+        self.last_surplus = self.quotas.surplus();
+        Decisions {
+            grants: granted.grants,
+            preemptions: self.preempt(now),
+            inverse: self.ask_to_leave(now),
+        }
     }
 
     /// Lets those whose refusals have run out meet the agent again.
     fn expire(&mut self, now: Time) {
-        while let Some((until, agent, leaf, epoch)) = self.expiries.first().copied() {
-            if !until.is_due(now) {
-                break;
-            }
+        while let Some((until, agent, leaf, epoch)) = self.expiries.first().copied()
+            && until.is_due(now)
+        {
             self.expiries.pop_first();
-            if let Some(agent_state) = self.agents.get_mut(agent) {
-                agent_state.prune(now, leaf, Some(epoch));
+            if let Some(state) = self.agents.get_mut(agent) {
+                state.prune(now, leaf, Some(epoch));
                 if self.tree.is_active(leaf) {
                     self.agenda.pairs.entry(agent).or_default().insert(leaf);
                 }
@@ -55,169 +84,284 @@ impl HierarchicalDrf {
         }
     }
 
+    /// Looks again at agents of which something was kept back, if less must be.
+    fn use_surplus(&mut self) {
+        if self.held_back.is_empty() {
+            return;
+        }
+        let grown = self.quotas.surplus().beyond(&self.last_surplus);
+        if grown.has_positive() || !self.quotas.keep_free() {
+            self.look_again_at_held_back();
+        }
+    }
+
+    pub(super) fn is_whitelisted(&self, agent: usize) -> bool {
+        self.whitelist
+            .as_ref()
+            .is_none_or(|names| names.contains(&self.agents[agent].spec.hostname))
+    }
+
+    /// Whether anything of an agent could be worth an offer to anybody.
+    fn is_open(&self, at: usize) -> bool {
+        self.agents.get(at).is_some_and(|agent| {
+            agent.active
+                && !agent.pool.is_empty()
+                && (!agent.pool.is_plain()
+                    || self.own_minimums > 0
+                    || self.quotas.are_worth_it(agent.pool.counts()))
+        }) && self.is_whitelisted(at)
+    }
+
     /// Who meets whom. Agents with nothing to give meet nobody.
-    fn meetings(&self, agenda: Agenda) -> BTreeMap<usize, Meets> {
-        let mut meetings = BTreeMap::new();
-        let is_open = |agent: usize| {
-            self.agents.get(agent).is_some_and(|agent| {
-                agent.active
-                    && !agent.available.is_empty()
-                    && (agent.is_worth_it || !agent.is_plain || self.own_minimums > 0)
-                    && self
-                        .whitelist
-                        .as_ref()
-                        .is_none_or(|names| names.contains(&agent.spec.hostname))
-            })
-        };
-        if agenda.everything || agenda.leaves.len() >= MANY {
-            let all = self.agents.keys().filter(|agent| is_open(*agent));
-            return all.map(|agent| (agent, Meets::Everyone)).collect();
-        }
-        for agent in agenda.agents.into_iter().filter(|agent| is_open(*agent)) {
-            meetings.insert(agent, Meets::Everyone);
-        }
-        if !agenda.leaves.is_empty() {
-            for agent in self.agents.keys().filter(|agent| is_open(*agent)) {
-                meetings
-                    .entry(agent)
-                    .or_insert_with(|| Meets::These(agenda.leaves.clone()));
-            }
-        }
-        for (agent, leaves) in agenda.pairs {
-            if !is_open(agent) {
-                continue;
-            }
-            match meetings
-                .entry(agent)
-                .or_insert(Meets::These(BTreeSet::new()))
+    fn meetings(&mut self, agenda: Agenda) -> Vec<Meeting> {
+        let mut queued = Vec::with_capacity(agenda.agents.len());
+        for at in agenda.agents {
+            // The agent may be gone, and another one may have its number.
+            if let Some(agent) = self.agents.get_mut(at)
+                && std::mem::take(&mut agent.is_queued)
             {
-                Meets::These(some) => some.extend(leaves),
-                Meets::Everyone => {}
+                queued.push(at);
+            }
+        }
+        if agenda.everything {
+            let all = self.agents.keys().filter(|at| self.is_open(*at));
+            return all.map(|at| (at, Meets::Everyone)).collect();
+        }
+        let mut meetings: Vec<Meeting> = Vec::with_capacity(queued.len());
+        let has_guests = agenda.leaves.iter().any(|leaf| self.tree.is_active(*leaf));
+        if has_guests {
+            let is_queued: BTreeSet<usize> = queued.iter().copied().collect();
+            for at in self.agents.keys().filter(|at| self.is_open(*at)) {
+                let meets = if is_queued.contains(&at) {
+                    Meets::Everyone
+                } else {
+                    Meets::Guests
+                };
+                meetings.push((at, meets));
+            }
+        } else {
+            let open = queued.into_iter().filter(|at| self.is_open(*at));
+            meetings.extend(open.map(|at| (at, Meets::Everyone)));
+        }
+        if agenda.pairs.is_empty() {
+            return meetings;
+        }
+        let mut place: BTreeMap<usize, usize> = meetings
+            .iter()
+            .enumerate()
+            .map(|(place, (at, _))| (*at, place))
+            .collect();
+        for (at, mut leaves) in agenda.pairs {
+            match place.get(&at) {
+                Some(place) => match &mut meetings[*place].1 {
+                    Meets::Everyone => {}
+                    meets => {
+                        leaves.extend(&agenda.leaves);
+                        *meets = Meets::These(leaves);
+                    }
+                },
+                None if self.is_open(at) => {
+                    place.insert(at, meetings.len());
+                    meetings.push((at, Meets::These(leaves)));
+                }
+                None => {}
             }
         }
         meetings
     }
 
     /// Grants what is left on one agent, framework after framework.
-    fn grant_agent(&mut self, now: Time, agent: usize, meets: &Meets, grants: &mut Vec<Grant>) {
-        let mut served = Vec::new();
-        while !self.agents[agent].available.is_empty() {
-            let Some((leaf, portion)) = self.next_taker(now, agent, meets, &served) else {
+    fn meet(
+        &mut self,
+        now: Time,
+        (at, meets): &Meeting,
+        guests: &BTreeSet<usize>,
+        stage: Stage,
+        granted: &mut Granted,
+    ) {
+        let at = *at;
+        if self.agents[at].pool.is_empty() || stage == Stage::Fair && !self.has_surplus(at) {
+            return;
+        }
+        let is_plain = self.agents[at].pool.is_plain() && self.own_minimums == 0;
+        let lanes: &[Lane] = match stage {
+            Stage::Promised => &[Lane::Promised],
+            Stage::Fair if is_plain => &[Lane::Promised, Lane::Open],
+            Stage::Fair => &[Lane::Promised, Lane::Open, Lane::Full],
+        };
+        let chosen = match meets {
+            Meets::Everyone => None,
+            Meets::Guests => Some(guests),
+            Meets::These(leaves) => Some(leaves),
+        };
+        let takers = match chosen {
+            None => self.serve(now, at, stage, Order::Walk(lanes, None)),
+            Some(leaves) if leaves.len() * MANY > self.tree.active_leaves() => {
+                self.serve(now, at, stage, Order::Walk(lanes, Some(leaves)))
+            }
+            Some(leaves) => {
+                let sorted = self.tree.sorted(leaves.iter().copied());
+                self.serve(now, at, stage, Order::These(sorted))
+            }
+        };
+        for (leaf, portion) in takers {
+            self.grant(at, leaf, &portion, stage, granted);
+        }
+    }
+
+    /// Whether a plain agent has anything that need not stay free for guarantees.
+    fn has_surplus(&mut self, at: usize) -> bool {
+        let pool = &self.agents[at].pool;
+        if !self.quotas.keep_free() || !pool.is_plain() || self.own_minimums > 0 {
+            return true;
+        }
+        let mut counts = pool.counts().clone();
+        counts.remove(pool.scalars());
+        counts.add(&self.quotas.surplus_of(pool.scalars()));
+        let is_enough = self.quotas.are_worth_it(&counts);
+        if !is_enough {
+            self.held_back.insert(at);
+        }
+        is_enough
+    }
+
+    /// Goes through leaves in order and lets each have what it may have. The order is that of
+    /// before: shares change when the agent is done with.
+    fn serve(
+        &mut self,
+        now: Time,
+        at: usize,
+        stage: Stage,
+        order: Order<'_>,
+    ) -> Vec<(usize, Portion)> {
+        let Self {
+            config,
+            names,
+            tree,
+            frameworks,
+            seats,
+            quotas,
+            agents,
+            held_back,
+            ..
+        } = self;
+        let agent = &mut agents[at];
+        let mut takers = Vec::new();
+        let walk;
+        let mut these;
+        let leaves: &mut dyn Iterator<Item = usize> = match order {
+            Order::These(sorted) => {
+                these = sorted.into_iter();
+                &mut these
+            }
+            Order::Walk(lanes, chosen) => {
+                walk = tree.walk(lanes);
+                &mut walk.filter(move |leaf| chosen.is_none_or(|chosen| chosen.contains(leaf)))
+            }
+        };
+        for leaf in leaves {
+            if agent.pool.is_empty() {
                 break;
+            }
+            let judge = Judge {
+                config,
+                now,
+                round: self.rounds,
+                names,
+                tree,
+                frameworks,
+                seats,
+                quotas,
+                is_contended: self.wanting > 1,
             };
-            served.push(leaf);
-            grants.push(self.grant(agent, leaf, &portion));
-        }
-    }
-
-    /// The first in order that may have something, and what.
-    fn next_taker(
-        &self,
-        now: Time,
-        agent: usize,
-        meets: &Meets,
-        served: &[usize],
-    ) -> Option<(usize, Resources)> {
-        let mut consider = |leaf: usize| {
-            if served.contains(&leaf) {
-                return ControlFlow::Continue(());
+            let (cut, judged) = judge.portion(agent, leaf, stage);
+            let seat = &mut seats[leaf];
+            if cut.limit {
+                quotas.get_mut(seat.account).is_limiting = true;
             }
-            match self.portion(now, agent, leaf) {
-                Ok(portion) => ControlFlow::Break((leaf, portion)),
-                Err(_) => ControlFlow::Continue(()),
+            if cut.headroom {
+                held_back.insert(at);
             }
-        };
-        let found = match meets {
-            Meets::Everyone => self.tree.visit(&mut consider),
-            Meets::These(leaves) if leaves.len() == 1 => leaves
-                .iter()
-                .filter(|leaf| self.tree.is_active(**leaf))
-                .copied()
-                .try_for_each(consider),
-            Meets::These(leaves) => self
-                .tree
-                .sorted(leaves.iter().copied())
-                .into_iter()
-                .try_for_each(consider),
-        };
-        match found {
-            ControlFlow::Break(taker) => Some(taker),
-            ControlFlow::Continue(()) => None,
-        }
-    }
-
-    /// What an active leaf may have of an agent, or why it may not.
-    pub(super) fn portion(
-        &self,
-        now: Time,
-        agent: usize,
-        leaf: usize,
-    ) -> Result<Resources, Reason> {
-        let agent = &self.agents[agent];
-        let framework = &self.frameworks[self.tree.framework(leaf)];
-        let role = self.tree.role(leaf);
-        let capabilities = framework.spec.capabilities;
-        if let Some(reason) = rules::barred(&self.config, agent.traits, capabilities, role) {
-            return Err(reason);
-        }
-        if framework.spec.constraints.exclude(role, &agent.spec) {
-            return Err(Reason::Constrained);
-        }
-        let own_minimum = if self.own_minimums == 0 {
-            None
-        } else {
-            framework.spec.minimums.get(&**role)
-        };
-        let portion = if agent.is_plain {
-            Cow::Borrowed(&agent.available)
-        } else {
-            let mut suitable = rules::suitable(&agent.available, role, capabilities);
-            if agent.shared_in == self.rounds {
-                suitable = suitable.filter(|resource| !resource.is_shared());
+            let portion = match judged {
+                Ok(portion) => portion,
+                Err(no) => {
+                    seat.is_held_up |= no == No::HeldUp;
+                    continue;
+                }
+            };
+            let before = agent.pool.scalars().clone();
+            if portion.is_all_open {
+                agent.pool.empty_open();
+            } else {
+                agent.pool.remove(names, &portion.resources);
+                if portion.resources.iter().any(ResourceExt::is_shared) {
+                    agent.shared_in = self.rounds;
+                }
             }
-            Cow::Owned(suitable)
-        };
-        let is_worth_it = match own_minimum {
-            None if agent.is_plain => agent.is_worth_it,
-            None => rules::is_worth_it(&portion, &self.config.minimum),
-            Some(minimum) => rules::is_worth_it(&portion, minimum),
-        };
-        if !is_worth_it {
-            return Err(rules::shortage(&agent.available, role, &portion));
+            quotas.change_free(agent.pool.scalars(), &before);
+            quotas.consume(seat.account, &portion.open);
+            takers.push((leaf, portion));
         }
-        let epoch = framework.leaves.get(&**role).map_or(0, |leaf| leaf.epoch);
-        match agent.hidden_until(now, leaf, epoch, &portion) {
-            Some(until) => Err(Reason::Filtered { until }),
-            None => Ok(portion.into_owned()),
-        }
+        takers
     }
 
     /// Hands a portion out and charges for it.
-    fn grant(&mut self, agent: usize, leaf: usize, portion: &Resources) -> Grant {
-        let framework = self.tree.framework(leaf);
+    fn grant(
+        &mut self,
+        at: usize,
+        leaf: usize,
+        portion: &Portion,
+        stage: Stage,
+        granted: &mut Granted,
+    ) {
         let role = self.tree.role(leaf).clone();
-        let resources = portion.allocated_to(&role);
-        let amounts = self.names.amounts(portion);
+        let resources = portion.resources.allocated_to(&role);
+        let amounts = if portion.is_all_open {
+            portion.open.clone()
+        } else {
+            self.names.scalars(&portion.resources)
+        };
+        let seat = &mut self.seats[leaf];
+        seat.note_use(
+            self.last_round.unwrap_or(Time::EPOCH),
+            self.config.hoarding,
+            self.tree.allocated(leaf),
+        );
+        seat.unanswered.add(&amounts);
         self.tree.charge(leaf, &amounts);
-        let state = &mut self.agents[agent];
-        let held = state.used.entry(framework).or_default();
+        if self.quotas.are_bounded() {
+            let account = self.quotas.get(seat.account);
+            self.tree.set_lane(&account.role, account.lane);
+        }
+        let agent = &mut self.agents[at];
+        agent.unanswered.entry(leaf).or_default().add(&amounts);
+        let held = agent.used.entry(seat.framework).or_default();
         let is_new = held
             .iter()
             .all(|other| other.allocation_role() != Some(&role));
+        seat.holdings += usize::from(is_new);
         *held += &resources;
-        if portion.iter().any(ResourceExt::is_shared) {
-            state.shared_in = self.rounds;
+        self.maintenance.look_at(at);
+        if let Some(earlier) = granted.promised.get(&(at, leaf)) {
+            granted.grants[*earlier].resources += &resources;
+            return;
         }
-        state.hold(&self.config, portion);
-        let grant = Grant {
-            framework: self.frameworks[framework].spec.id.clone(),
+        if stage == Stage::Promised {
+            granted.promised.insert((at, leaf), granted.grants.len());
+        }
+        granted.grants.push(Grant {
+            framework: self.frameworks[seat.framework].spec.id.clone(),
             role: role.to_string(),
-            agent: state.spec.id.clone(),
+            agent: agent.spec.id.clone(),
             resources,
-        };
-        if is_new {
-            self.count_holding(framework, &role, true);
-        }
-        grant
+        });
     }
+}
+
+/// In which order leaves are served.
+enum Order<'a> {
+    /// As they stand in the tree, of top-level roles those in some lanes; all or some of them.
+    Walk(&'a [Lane], Option<&'a BTreeSet<usize>>),
+    /// This one.
+    These(Vec<usize>),
 }

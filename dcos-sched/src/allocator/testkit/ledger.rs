@@ -71,7 +71,7 @@ impl Ledger {
             .next_deadline()
             .is_some_and(|deadline| deadline <= self.now)
         {
-            let grants = self.allocator.poll(self.now);
+            let grants = self.allocator.poll(self.now).grants;
             for grant in &grants {
                 self.enter(grant);
             }
