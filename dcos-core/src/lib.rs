@@ -12,6 +12,7 @@
 //! | [`ids`], [`roles`] | what a legal id and a legal role are; the role hierarchy |
 //! | [`resources`], [`attributes`] | what an agent has, the algebra of it, and what describes it |
 //! | [`labels`] | reading and comparing key-value labels |
+//! | [`tree`] | an ordered map whose copies share what they have in common, for snapshots |
 //! | [`config`] | flags, environment and file, with one meaning |
 //! | [`error`] | how a chain of errors is printed |
 
@@ -24,6 +25,7 @@ pub mod resources;
 pub mod roles;
 pub mod seed;
 pub mod time;
+pub mod tree;
 pub mod units;
 
 /// The examples of the crate's page, kept compiling.

@@ -14,6 +14,7 @@
 //! | `validation.rs` | what is refused, and in which words |
 //! | `convert.rs`, `driver.rs` | the same for frameworks with fewer capabilities, and v0 drivers |
 //! | `registry.rs` | what survives a restart |
+//! | `recent.rs` | the last of many |
 //! | `snapshot.rs`, `metrics.rs` | what readers see |
 //! | `config.rs`, `shell.rs` | flags; the task that owns the core |
 //! | `http.rs`, `watchers.rs`, `inprocess.rs` | API v1, v0 endpoints, event streams, frameworks in this process |
@@ -39,6 +40,7 @@ mod launch;
 mod metrics;
 mod offers;
 mod preemption;
+mod recent;
 mod reconcile;
 mod registry;
 mod shell;
@@ -51,9 +53,10 @@ mod watchers;
 pub use agent::Agent;
 pub use config::{Config, ConfigError, OPTIONS};
 pub use core::{Master, Settings};
-pub use framework::{Framework, Link};
+pub use framework::{Framework, Link, StateCounts};
 pub use input::{Action, Input, Packet, Reply, RequestId};
 pub use metrics::Counters;
+pub use recent::Recent;
 pub use registry::PREFIX;
 pub use shell::{MasterHandle, MasterStopped, Node, RunError, run};
 pub use snapshot::Snapshot;

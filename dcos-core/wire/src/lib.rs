@@ -8,6 +8,7 @@
 //! | choose between JSON and protobuf | [`MediaType`] |
 //! | answer with the right status, JSONP, a redirect | [`reply`], [`Refusal`] |
 //! | stream events, and cut a reader that does not keep up | [`records`] |
+//! | answer many with the same large document | [`Rope`] |
 //! | send and receive libprocess messages | [`libprocess`] |
 //! | certificates and keys for either side | [`tls`] |
 //!
@@ -41,6 +42,7 @@ mod negotiate;
 pub mod records;
 mod refusal;
 pub mod reply;
+mod rope;
 mod server;
 pub mod tls;
 
@@ -49,4 +51,5 @@ pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
 pub use io::{Io, Stream};
 pub use negotiate::{MediaType, accepts_gzip};
 pub use refusal::Refusal;
+pub use rope::{Piece, Rope};
 pub use server::{BodyError, Listener, Peer, PeerAddress, Pipe, Server, ServerConfig, Stopped};

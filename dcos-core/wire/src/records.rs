@@ -5,6 +5,8 @@
 //! and never holds up the others. Mesos queues without bound here; a client that was cut has to
 //! subscribe again and reconcile, as after any broken connection.
 
+mod feed;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +18,8 @@ use dcos_proto::recordio;
 use futures::task::AtomicWaker;
 use http_body::Frame;
 use tokio::sync::mpsc;
+
+pub use feed::{Feed, Subscription, View, frame};
 
 /// How far a reader may fall behind.
 #[derive(Debug, Clone, Copy)]

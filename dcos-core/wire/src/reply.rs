@@ -3,10 +3,10 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, VARY, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 
-use crate::{MediaType, Refusal};
+use crate::{MediaType, Refusal, Rope};
 
 /// The header in which a scheduler repeats the id of its event stream.
 pub const MESOS_STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
@@ -39,6 +39,18 @@ pub fn message(media: MediaType, body: impl Into<Body>) -> Response {
 /// 200 with a JSON document.
 pub fn json(document: impl Into<Bytes>) -> Response {
     message(MediaType::Json, document.into())
+}
+
+/// 200 with a message or document in pieces, in its form. `gzipped` says that the rope is
+/// compressed already, by [`Rope::gzip`].
+pub fn rope(media: MediaType, rope: Rope, gzipped: bool) -> Response {
+    let mut response = message(media, rope.into_body());
+    if gzipped {
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    response
 }
 
 /// 200 with a JSON document, wrapped in a call if the query says `jsonp=<function>`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::{Time, earliest};
+use dcos_core::tree::Tree;
 use dcos_proto::master as operator;
 use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, MasterInfo, Offer, OfferId, TimeInfo};
 use dcos_proto::scheduler::Event;
@@ -88,17 +89,17 @@ pub struct Master {
     pub(crate) recovered: bool,
     pub(crate) uuids: Seed,
     pub(crate) allocator: Box<dyn Allocator>,
-    pub(crate) frameworks: BTreeMap<FrameworkId, Arc<Framework>>,
+    pub(crate) frameworks: Tree<FrameworkId, Arc<Framework>>,
     pub(crate) completed: VecDeque<Arc<Framework>>,
     pub(crate) streams: BTreeMap<String, FrameworkId>,
     pub(crate) pids: BTreeMap<String, FrameworkId>,
-    pub(crate) agents: BTreeMap<AgentId, Arc<Agent>>,
+    pub(crate) agents: Tree<AgentId, Arc<Agent>>,
     pub(crate) agent_pids: BTreeMap<String, AgentId>,
     /// Agents from the registry that have not come back since the master started.
-    pub(crate) recovered_agents: BTreeMap<AgentId, AgentInfo>,
-    pub(crate) unreachable: BTreeMap<AgentId, TimeInfo>,
-    pub(crate) gone: BTreeMap<AgentId, TimeInfo>,
-    pub(crate) offers: BTreeMap<OfferId, Arc<Offer>>,
+    pub(crate) recovered_agents: Tree<AgentId, AgentInfo>,
+    pub(crate) unreachable: Tree<AgentId, TimeInfo>,
+    pub(crate) gone: Tree<AgentId, TimeInfo>,
+    pub(crate) offers: Tree<OfferId, Arc<Offer>>,
     pub(crate) counters: Counters,
     next_framework: u64,
     next_agent: u64,
@@ -130,16 +131,16 @@ impl Master {
             recovered: false,
             uuids: seed.stream("streams"),
             allocator,
-            frameworks: BTreeMap::new(),
+            frameworks: Tree::new(),
             completed: VecDeque::new(),
             streams: BTreeMap::new(),
             pids: BTreeMap::new(),
-            agents: BTreeMap::new(),
+            agents: Tree::new(),
             agent_pids: BTreeMap::new(),
-            recovered_agents: BTreeMap::new(),
-            unreachable: BTreeMap::new(),
-            gone: BTreeMap::new(),
-            offers: BTreeMap::new(),
+            recovered_agents: Tree::new(),
+            unreachable: Tree::new(),
+            gone: Tree::new(),
+            offers: Tree::new(),
             counters: Counters::default(),
             next_framework: 0,
             next_agent: 0,

@@ -1,16 +1,18 @@
 //! What the master knows about one framework.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dcos_core::resources::Resources;
 use dcos_core::time::Time;
+use dcos_core::tree::Tree;
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::{
     AgentId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, OfferId, Task, TaskId, TaskState,
 };
 use dcos_proto::scheduler::OfferConstraints;
 
+use super::recent::Recent;
 use super::tasks::is_terminal;
 
 /// How many finished and how many unreachable tasks of a framework are remembered.
@@ -60,17 +62,22 @@ pub struct Framework {
     /// Which agents it wants offers from.
     pub offer_constraints: Option<OfferConstraints>,
     /// Tasks that are not forgotten yet.
-    pub tasks: BTreeMap<TaskId, Arc<Task>>,
+    pub tasks: Tree<TaskId, Arc<Task>>,
+    /// How many of them are in each state.
+    pub counts: StateCounts,
     /// Tasks on agents that are unreachable, oldest first.
-    pub unreachable_tasks: VecDeque<Arc<Task>>,
+    pub unreachable_tasks: Recent<Arc<Task>>,
     /// Tasks that ended, oldest first.
-    pub completed_tasks: VecDeque<Arc<Task>>,
+    pub completed_tasks: Recent<Arc<Task>>,
     /// Executors by agent.
-    pub executors: BTreeMap<AgentId, BTreeMap<ExecutorId, Arc<ExecutorInfo>>>,
+    pub executors: Tree<AgentId, BTreeMap<ExecutorId, Arc<ExecutorInfo>>>,
     /// What it was offered and has not answered.
     pub offers: BTreeSet<OfferId>,
     /// What its tasks and executors use, by agent.
-    pub used: BTreeMap<AgentId, Resources>,
+    pub used: Tree<AgentId, Resources>,
+    /// The sum of `used`. As in Mesos it is kept, not computed: what several agents have of the
+    /// same name and is no scalar (ports) is there once, and gone with the first that is freed.
+    pub held: Resources,
     /// How many calls of each type it made, for metrics.
     pub calls: BTreeMap<&'static str, u64>,
 }
@@ -89,12 +96,14 @@ impl Framework {
             expires: None,
             suppressed: BTreeSet::new(),
             offer_constraints: None,
-            tasks: BTreeMap::new(),
-            unreachable_tasks: VecDeque::new(),
-            completed_tasks: VecDeque::new(),
-            executors: BTreeMap::new(),
+            tasks: Tree::new(),
+            counts: StateCounts::default(),
+            unreachable_tasks: Recent::new(MAX_TASKS),
+            completed_tasks: Recent::new(MAX_TASKS),
+            executors: Tree::new(),
             offers: BTreeSet::new(),
-            used: BTreeMap::new(),
+            used: Tree::new(),
+            held: Resources::new(),
             calls: BTreeMap::new(),
         }
     }
@@ -125,15 +134,12 @@ impl Framework {
 
     /// All that its tasks and executors use.
     pub fn used_total(&self) -> Resources {
-        let mut total = Resources::default();
-        for used in self.used.values() {
-            total += used;
-        }
-        total
+        self.held.clone()
     }
 
     pub(crate) fn charge(&mut self, agent: &AgentId, resources: &Resources) {
-        *self.used.entry(agent.clone()).or_default() += resources;
+        *self.used.get_or_insert_with(agent, Resources::new) += resources;
+        self.held += resources;
     }
 
     pub(crate) fn discharge(&mut self, agent: &AgentId, resources: &Resources) {
@@ -142,6 +148,7 @@ impl Framework {
             if used.is_empty() {
                 self.used.remove(agent);
             }
+            self.held -= resources;
         }
     }
 
@@ -149,27 +156,57 @@ impl Framework {
         if !is_terminal(task.state()) {
             self.charge(&task.agent_id, &Resources::from(&task.resources));
         }
-        self.tasks.insert(task.task_id.clone(), task);
+        self.counts.count(task.state());
+        if let Some(before) = self.tasks.insert(task.task_id.clone(), task) {
+            self.counts.uncount(before.state());
+        }
+    }
+
+    pub(crate) fn take_task(&mut self, id: &TaskId) -> Option<Arc<Task>> {
+        let task = self.tasks.remove(id)?;
+        self.counts.uncount(task.state());
+        Some(task)
     }
 
     pub(crate) fn remember_completed(&mut self, task: Arc<Task>) {
-        if self.completed_tasks.len() == MAX_TASKS {
-            self.completed_tasks.pop_front();
-        }
-        self.completed_tasks.push_back(task);
+        self.completed_tasks.push(task);
     }
 
     pub(crate) fn remember_unreachable(&mut self, task: Arc<Task>) {
-        if self.unreachable_tasks.len() == MAX_TASKS {
-            self.unreachable_tasks.pop_front();
-        }
-        self.unreachable_tasks.push_back(task);
+        self.unreachable_tasks.push(task);
     }
 
     pub(crate) fn has_executor(&self, agent: &AgentId, executor: &ExecutorId) -> bool {
         self.executors
             .get(agent)
             .is_some_and(|executors| executors.contains_key(executor))
+    }
+}
+
+/// How many tasks are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StateCounts([u32; STATES]);
+
+/// `TaskState` is numbered without gaps.
+const STATES: usize = TaskState::TaskUnknown as usize + 1;
+
+impl StateCounts {
+    /// How many are in a state.
+    pub fn of(&self, state: TaskState) -> u32 {
+        self.0.get(state as usize).copied().unwrap_or_default()
+    }
+
+    /// Counts one more.
+    pub fn count(&mut self, state: TaskState) {
+        if let Some(count) = self.0.get_mut(state as usize) {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn uncount(&mut self, state: TaskState) {
+        if let Some(count) = self.0.get_mut(state as usize) {
+            *count = count.saturating_sub(1);
+        }
     }
 }
 

@@ -3,14 +3,19 @@
 //! Reads take a [`Snapshot`](super::Snapshot) and serialise it outside the core's loop.
 
 mod body;
+pub(crate) mod desk;
+pub(crate) mod documents;
 mod files;
 mod json;
 mod metrics;
 mod operator;
+mod pieces;
 mod reads;
 mod scheduler;
+pub(crate) mod sight;
 mod summary;
-pub(crate) mod views;
+mod text;
+mod views;
 
 use std::sync::Arc;
 
@@ -23,12 +28,14 @@ use dcos_wire::{Refusal, reply};
 
 use super::shell::{MasterHandle, MasterStopped};
 use super::{Config, Reply, Snapshot};
+use desk::Desk;
 
 /// What every handler needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     pub(crate) master: MasterHandle,
     pub(crate) config: Arc<Config>,
+    pub(crate) desk: Desk,
 }
 
 impl Api {
@@ -45,8 +52,12 @@ impl From<MasterStopped> for Refusal {
 }
 
 /// All routes. Those of the master's actor also answer under `/master`.
-pub(crate) fn router(master: MasterHandle, config: Arc<Config>) -> Router {
-    let api = Api { master, config };
+pub(crate) fn router(master: MasterHandle, config: Arc<Config>, desk: Desk) -> Router {
+    let api = Api {
+        master,
+        config,
+        desk,
+    };
     let own = Router::new()
         .route("/api/v1/scheduler", any(scheduler::call))
         .route("/api/v1", any(operator::call))

@@ -1,5 +1,6 @@
 //! Carrying out the operations of an ACCEPT.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dcos_core::resources::Resources;
@@ -216,7 +217,7 @@ impl Master {
     ) {
         let resources = Resources::from(&executor.resources);
         if let Some(known) = self.framework_mut(framework) {
-            let executors = known.executors.entry(agent.clone()).or_default();
+            let executors = known.executors.get_or_insert_with(agent, BTreeMap::new);
             executors.insert(executor.executor_id.clone(), Arc::new(executor));
             known.charge(agent, &resources);
         }

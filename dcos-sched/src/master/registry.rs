@@ -4,11 +4,11 @@
 //! costs what it changes. The values are the parts of that message. Frameworks are ours: Mesos
 //! forgets them, and with them their failover timeout (MESOS-4659).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dcos_core::time::Time;
+use dcos_core::tree::Tree;
 use dcos_proto::internal::registry::{GoneSlave, Slave, UnreachableSlave};
 use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, TimeInfo};
 use dcos_proto::{Message, decode};
@@ -83,7 +83,7 @@ const MAX_AGE: Duration = Duration::from_hours(14 * 24);
 const MAX_ENTRIES: usize = 100 * 1024;
 
 /// The entries that are too old, or too many.
-fn stale(entries: &BTreeMap<AgentId, TimeInfo>, now: Time) -> Vec<AgentId> {
+fn stale(entries: &Tree<AgentId, TimeInfo>, now: Time) -> Vec<AgentId> {
     let mut by_age: Vec<(u64, &AgentId)> = entries
         .iter()
         .map(|(id, since)| (since.nanoseconds.unsigned_abs(), id))

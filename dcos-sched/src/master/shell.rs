@@ -14,7 +14,7 @@ use dcos_proto::scheduler::{Call, Event};
 use dcos_store::{Fence, Revision, StateStore, StoreError, Transaction};
 use dcos_wire::libprocess::{Actor, Event as Heard, Messenger, Upid};
 use dcos_wire::records::RecordSender;
-use dcos_wire::{Listener, MediaType, Server, ServerConfig, Stopped};
+use dcos_wire::{Body, Listener, MediaType, Server, ServerConfig, Stopped};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,6 +22,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::http;
+use super::http::desk::Desk;
+use super::http::sight::Sight;
 use super::registry::PREFIX;
 use super::watchers::Watchers;
 use super::{Action, Config, Input, Master, Packet, Reply, RequestId, Snapshot};
@@ -104,7 +106,7 @@ pub(crate) enum Command {
         Option<String>,
         oneshot::Sender<serde_json::Value>,
     ),
-    Watch(RecordSender, MediaType),
+    Watch(MediaType, Sight, oneshot::Sender<Body>),
 }
 
 /// Speaks to a running master from within its process. Clones speak to the same.
@@ -147,13 +149,14 @@ impl MasterHandle {
         self.changes.clone()
     }
 
+    /// The event stream of the operator API, as a body.
     pub(crate) async fn watch(
         &self,
-        sender: RecordSender,
         media: MediaType,
-    ) -> Result<(), MasterStopped> {
-        let command = Command::Watch(sender, media);
-        self.commands.send(command).await.map_err(|_| MasterStopped)
+        sight: Sight,
+    ) -> Result<Body, MasterStopped> {
+        self.ask(|answer| Command::Watch(media, sight, answer))
+            .await
     }
 }
 
@@ -223,7 +226,9 @@ impl Node {
         settings.info = self.config.master_info(address, &self.seed);
         tracing::info!(id = settings.info.id, %address, "the master is starting");
         let core = Master::new(settings, self.allocator, &self.seed, now());
-        let api = http::router(self.handle, Arc::new(self.config.clone()));
+        let desk = Desk::new();
+        let config = Arc::new(self.config);
+        let api = http::router(self.handle, Arc::clone(&config), desk.clone());
         let service = messenger.wrap(api);
         let halt = stop.child_token();
         let server = Server::new(service).config(ServerConfig::default());
@@ -238,12 +243,15 @@ impl Node {
             next_request: 0,
             sinks: BTreeMap::new(),
             closings: JoinSet::new(),
-            watchers: Watchers::new(self.config.max_subscribers),
+            watchers: Watchers::new(desk.clone(), config),
             changed: self.changed,
         };
         let serving = server.serve(listener, halt.clone());
         let deciding = async {
-            let result = loop_.run(&stop).await;
+            let result = tokio::select! {
+                result = loop_.run(&stop) => result,
+                () = desk.tidy() => Ok(()),
+            };
             halt.cancel();
             result
         };
@@ -276,7 +284,7 @@ enum Waiting {
     Reply(oneshot::Sender<Reply>, Option<Sink>),
     Snapshot(oneshot::Sender<Arc<Snapshot>>),
     Explained(oneshot::Sender<serde_json::Value>),
-    Watch(RecordSender, MediaType),
+    Watch(MediaType, Sight, oneshot::Sender<Body>),
 }
 
 /// An open stream. Whoever waits for its reader to go away holds a sender too, so that the stream
@@ -411,9 +419,10 @@ impl Loop {
                     role,
                 },
             ),
-            Command::Watch(sender, media) => {
-                (Waiting::Watch(sender, media), Input::Read { request })
-            }
+            Command::Watch(media, sight, answer) => (
+                Waiting::Watch(media, sight, answer),
+                Input::Read { request },
+            ),
         };
         self.requests.insert(request, waiting);
         self.core.handle(now(), input);
@@ -459,8 +468,8 @@ impl Loop {
                 }
                 Action::Snapshot { request, snapshot } => match self.requests.remove(&request) {
                     Some(Waiting::Snapshot(answer)) => drop(answer.send(snapshot)),
-                    Some(Waiting::Watch(sender, media)) => {
-                        self.watchers.add(sender, media, snapshot)
+                    Some(Waiting::Watch(media, sight, answer)) => {
+                        drop(answer.send(self.watchers.add(media, sight, snapshot)));
                     }
                     _ => {}
                 },
@@ -470,7 +479,7 @@ impl Loop {
                     }
                 }
                 Action::Publish(event) => {
-                    self.watchers.publish(&event);
+                    self.watchers.publish(event);
                     self.changed.send_modify(|changes| *changes += 1);
                 }
             }

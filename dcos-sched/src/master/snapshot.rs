@@ -1,10 +1,10 @@
 //! What readers see: everything at one moment, shared with the core until it changes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dcos_core::resources::Resources;
 use dcos_core::time::Time;
+use dcos_core::tree::Tree;
 use dcos_proto::master::response::{get_agents, get_frameworks};
 use dcos_proto::master::{self as operator, event};
 use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, Offer, OfferId, Resource, TimeInfo};
@@ -14,8 +14,8 @@ use super::metrics::Counters;
 use super::{Action, Agent, Framework, Link, Master, RequestId};
 use crate::allocator::NonOffer;
 
-/// The state of the master at one moment. What it holds is immutable; taking one costs a pointer
-/// an agent, a framework and an offer, and the core copies a part only when it changes it.
+/// The state of the master at one moment. What it holds is immutable; taking one costs some
+/// pointers, however large the cluster is, and the core copies a part only when it changes it.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// When this was so.
@@ -27,17 +27,17 @@ pub struct Snapshot {
     /// How the master is set up.
     pub settings: Settings,
     /// Frameworks that are not completed.
-    pub frameworks: BTreeMap<FrameworkId, Arc<Framework>>,
+    pub frameworks: Tree<FrameworkId, Arc<Framework>>,
     /// Frameworks that are, oldest first.
     pub completed: Vec<Arc<Framework>>,
     /// Agents that are admitted.
-    pub agents: BTreeMap<AgentId, Arc<Agent>>,
+    pub agents: Tree<AgentId, Arc<Agent>>,
     /// Agents a former master knew, until they come back.
-    pub recovered_agents: BTreeMap<AgentId, AgentInfo>,
+    pub recovered_agents: Tree<AgentId, AgentInfo>,
     /// Agents that can't be reached, with when that was found.
-    pub unreachable: BTreeMap<AgentId, TimeInfo>,
+    pub unreachable: Tree<AgentId, TimeInfo>,
     /// Offers nobody has answered.
-    pub offers: BTreeMap<OfferId, Arc<Offer>>,
+    pub offers: Tree<OfferId, Arc<Offer>>,
     /// What was counted.
     pub counters: Counters,
 }
@@ -76,7 +76,7 @@ impl Snapshot {
 }
 
 fn offered<'a>(
-    known: &BTreeMap<OfferId, Arc<Offer>>,
+    known: &Tree<OfferId, Arc<Offer>>,
     offers: impl IntoIterator<Item = &'a OfferId>,
 ) -> Resources {
     let mut total = Resources::default();
@@ -86,7 +86,7 @@ fn offered<'a>(
     total
 }
 
-fn agent_view(agent: &Agent, offers: &BTreeMap<OfferId, Arc<Offer>>) -> get_agents::Agent {
+fn agent_view(agent: &Agent, offers: &Tree<OfferId, Arc<Offer>>) -> get_agents::Agent {
     let mut info = agent.info.clone();
     info.resources = endpoint(info.resources);
     get_agents::Agent {
@@ -109,7 +109,7 @@ fn agent_view(agent: &Agent, offers: &BTreeMap<OfferId, Arc<Offer>>) -> get_agen
 
 fn framework_view(
     framework: &Framework,
-    offers: &BTreeMap<OfferId, Arc<Offer>>,
+    offers: &Tree<OfferId, Arc<Offer>>,
 ) -> get_frameworks::Framework {
     let listed = framework.offers.iter().filter_map(|id| offers.get(id));
     get_frameworks::Framework {

@@ -177,7 +177,14 @@ impl Master {
         }
         task.statuses.push(status.clone());
         let (state, agent) = (task.state(), task.agent_id.clone());
-        let resources = Resources::from(&task.resources);
+        let ends = !is_at_rest(before) && is_at_rest(state);
+        let freed = ends.then(|| Resources::from(&task.resources));
+        if state != before
+            && let Some(known) = self.framework_mut(framework)
+        {
+            known.counts.uncount(before);
+            known.counts.count(state);
+        }
         if tell_readers {
             self.publish(operator::Event {
                 r#type: Some(operator::event::Type::TaskUpdated.into()),
@@ -189,7 +196,7 @@ impl Master {
                 ..operator::Event::default()
             });
         }
-        if !is_at_rest(before) && is_at_rest(state) {
+        if let Some(resources) = freed {
             self.counters.count_end(&status);
             self.discharge(framework, &agent, &resources);
         }
@@ -204,7 +211,7 @@ impl Master {
     ) {
         let Some(record) = self
             .framework_mut(framework)
-            .and_then(|known| known.tasks.remove(task))
+            .and_then(|known| known.take_task(task))
         else {
             return;
         };

@@ -1,121 +1,120 @@
 //! The readers of the operator API's event stream.
+//!
+//! All read one log: an event is kept once, however many wait for it, and written once in each
+//! form. A reader that falls further behind than the log reaches is cut, since this API has no
+//! event that could say so; it subscribes again and is told the state anew.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use dcos_proto::master::{Event, event};
-use dcos_wire::MediaType;
-use dcos_wire::records::RecordSender;
-use tokio::sync::mpsc;
+use dcos_wire::records::{Feed, Limits, Subscription, frame};
+use dcos_wire::{Body, MediaType};
+use futures::FutureExt;
+use prost::Message as _;
 use tokio::task::JoinSet;
-use tokio::time::{Duration, MissedTickBehavior, interval_at};
+use tokio::time::Duration;
 
-use super::Snapshot;
-use super::http::views;
+use super::http::desk::Desk;
+use super::http::documents::Document;
+use super::http::sight::Sight;
 use super::shell::encode;
+use super::{Config, Snapshot};
 
 /// How often a reader hears from the master.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Events that wait for a reader whose first record, the whole state, is still being written.
-/// Some seconds of a busy cluster; a reader that needs longer is cut and subscribes again.
-const WAITING: usize = 16 * 1024;
+/// What the log holds at most: for a busy cluster the time in which a reader takes in the state of
+/// a large one, and memory that a master has to spare. It is empty while all keep up.
+const LOG: Limits = Limits {
+    records: 256 * 1024,
+    bytes: 256 << 20,
+};
 
-/// All readers, oldest first. Each has a task of its own, so that none waits for another.
+/// An event in memory is so many times as large as in protobuf, its written forms included.
+const EXPANSION: usize = 4;
+
+/// All readers. What they are sent is made in the tasks of their connections.
 #[derive(Debug)]
 pub(crate) struct Watchers {
     most: usize,
-    readers: VecDeque<Reader>,
-    tasks: JoinSet<()>,
+    feed: Feed<Published>,
+    desk: Desk,
+    config: Arc<Config>,
+    /// Wakes readers.
+    _pump: JoinSet<()>,
 }
 
+/// An event with its written forms, once a reader asked for them.
 #[derive(Debug)]
-struct Reader {
-    events: mpsc::Sender<Arc<Event>>,
-    sender: RecordSender,
+struct Published {
+    event: Arc<Event>,
+    json: OnceLock<Bytes>,
+    protobuf: OnceLock<Bytes>,
+}
+
+impl Published {
+    fn record(&self, media: MediaType) -> Bytes {
+        let record = match media {
+            MediaType::Json => &self.json,
+            MediaType::Protobuf => &self.protobuf,
+        };
+        record
+            .get_or_init(|| frame(&encode(&*self.event, media)))
+            .clone()
+    }
 }
 
 impl Watchers {
-    pub(crate) fn new(most: usize) -> Self {
+    /// Within a runtime.
+    pub(crate) fn new(desk: Desk, config: Arc<Config>) -> Self {
+        let feed = Feed::new(LOG);
+        let mut pump = JoinSet::new();
+        pump.spawn(feed.clone().run());
         Self {
-            most: most.max(1),
-            readers: VecDeque::new(),
-            tasks: JoinSet::new(),
+            most: config.max_subscribers,
+            feed,
+            desk,
+            config,
+            _pump: pump,
         }
     }
 
-    /// A new reader, who first hears of everything in `snapshot`.
-    pub(crate) fn add(&mut self, sender: RecordSender, media: MediaType, snapshot: Arc<Snapshot>) {
-        while self.tasks.try_join_next().is_some() {}
-        self.readers.retain(|reader| !reader.sender.is_closed());
-        while self.readers.len() >= self.most {
-            if let Some(oldest) = self.readers.pop_front() {
-                oldest.sender.cut();
-            }
-        }
-        let (events, waiting) = mpsc::channel(WAITING);
-        self.readers.push_back(Reader {
-            events,
-            sender: sender.clone(),
-        });
-        self.tasks.spawn(serve(sender, media, snapshot, waiting));
-    }
-
-    /// Tells all readers; one that does not keep up is cut.
-    pub(crate) fn publish(&mut self, event: &Arc<Event>) {
-        self.readers.retain(|reader| {
-            let kept =
-                !reader.sender.is_closed() && reader.events.try_send(Arc::clone(event)).is_ok();
-            if !kept {
-                reader.sender.cut();
-            }
-            kept
-        });
-    }
-}
-
-async fn serve(
-    sender: RecordSender,
-    media: MediaType,
-    snapshot: Arc<Snapshot>,
-    mut waiting: mpsc::Receiver<Arc<Event>>,
-) {
-    let first = tokio::task::spawn_blocking(move || {
-        let subscribed = event::Subscribed {
-            get_state: Some(views::state(&snapshot)),
-            heartbeat_interval_seconds: Some(HEARTBEAT.as_secs_f64()),
+    /// A new reader, who first hears of everything in `snapshot`; the oldest makes room if there
+    /// are too many.
+    pub(crate) fn add(&self, media: MediaType, sight: Sight, snapshot: Arc<Snapshot>) -> Body {
+        let (desk, config) = (self.desk.clone(), Arc::clone(&self.config));
+        let seen = sight.clone();
+        let opening = async move {
+            let document = Document::Subscribed(media);
+            desk.document_of(document, snapshot, &config, &seen).await
         };
-        let event = Event {
-            r#type: Some(event::Type::Subscribed.into()),
-            subscribed: Some(subscribed),
+        let heartbeat = Event {
+            r#type: Some(event::Type::Heartbeat.into()),
             ..Event::default()
         };
-        encode(&event, media)
-    });
-    let Ok(first) = first.await else {
-        return sender.cut();
-    };
-    let heartbeat = Event {
-        r#type: Some(event::Type::Heartbeat.into()),
-        ..Event::default()
-    };
-    let heartbeat = encode(&heartbeat, media);
-    if sender.send(first).is_err() || sender.send(heartbeat.clone()).is_err() {
-        return;
-    }
-    let mut beat = interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let record = tokio::select! {
-            event = waiting.recv() => match event {
-                Some(event) => encode(&*event, media),
-                None => return,
-            },
-            _ = beat.tick() => heartbeat.clone(),
-            () = sender.closed() => return,
+        let subscription = Subscription {
+            opening: opening.boxed(),
+            view: Box::new(move |published: &Published| {
+                let visible = sight.event(&published.event);
+                visible.then(|| published.record(media))
+            }),
+            heartbeat: (frame(&encode(&heartbeat, media)), HEARTBEAT),
         };
-        if sender.send(record).is_err() {
+        self.feed.subscribe(self.most, subscription)
+    }
+
+    /// Tells all readers.
+    pub(crate) fn publish(&self, event: Arc<Event>) {
+        if self.feed.readers() == 0 {
             return;
         }
+        let size = event.encoded_len() * EXPANSION + size_of::<Event>();
+        let published = Published {
+            event,
+            json: OnceLock::new(),
+            protobuf: OnceLock::new(),
+        };
+        self.feed.publish(published, size);
     }
 }

@@ -19,6 +19,17 @@ pub fn to_vec<M: Json>(message: &M, dialect: Dialect) -> Vec<u8> {
     writer.out
 }
 
+/// Appends `message` as compact JSON text to a larger document.
+pub fn append<M: Json>(document: &mut Vec<u8>, message: &M, dialect: Dialect) {
+    let mut writer = Writer {
+        out: std::mem::take(document),
+        dialect,
+        fresh: true,
+    };
+    message.write_json(&mut writer);
+    *document = writer.out;
+}
+
 /// `message` as compact JSON text.
 pub fn to_string<M: Json>(message: &M, dialect: Dialect) -> String {
     String::from_utf8(to_vec(message, dialect)).expect("the writer emits UTF-8")

@@ -1,394 +1,222 @@
 //! Objects of the v0 endpoints, key for key as in Mesos 1.11 (`src/master/readonly_handler.cpp`,
 //! `src/common/http.cpp`).
+//!
+//! What is shown of an agent, a task or an executor must follow from that record and from what it
+//! names: [`documents`](super::documents) keeps the text of records that did not change.
 
-use dcos_core::resources::{Resources, convert};
+use dcos_core::resources::{Resources, append_endpoint_json, convert};
 use dcos_core::time::Time;
-use dcos_proto::json::{Dialect, JsonEnum as _, to_value};
+use dcos_proto::json::JsonEnum as _;
 use dcos_proto::mesos::framework_info::capability::Type as FrameworkCapability;
-use dcos_proto::mesos::{AgentInfo, ExecutorInfo, Offer, Resource, Task, TaskStatus};
-use serde_json::{Map, Value, json};
+use dcos_proto::mesos::{AgentInfo, ExecutorInfo, Labels, Offer, Resource, Task, TaskStatus};
 
+use super::text::{Object, items_of, object, v0, value};
 use crate::master::{Agent, Framework, Link, Snapshot};
 
-pub(super) type Object = Map<String, Value>;
-
-/// A message in the dialect of API v0.
-fn v0<M: dcos_proto::json::Json>(message: &M) -> Value {
-    to_value(message, Dialect::V0)
-}
-
-pub(super) fn resources(resources: &Resources) -> Value {
-    Value::Object(resources.to_endpoint_json())
+pub(super) fn resources(o: &mut Object<'_>, key: &str, resources: &Resources) {
+    resources.append_endpoint_json(o.key(key));
 }
 
 /// Resources as whole messages, with both forms of reservations.
-fn full(resources: &Resources) -> Value {
+fn full(out: &mut Vec<u8>, resources: &Resources) {
     let mut messages: Vec<Resource> = resources.to_messages();
     messages.iter_mut().for_each(convert::to_endpoint);
-    messages.iter().map(v0).collect()
+    out.push(b'[');
+    items_of(out, &messages, v0);
+    out.push(b']');
 }
 
-fn put(object: &mut Object, key: &str, value: impl Into<Value>) {
-    object.insert(key.to_owned(), value.into());
+fn labels(o: &mut Object<'_>, labels: Option<&Labels>) {
+    if let Some(labels) = labels {
+        o.list("labels", &labels.labels, v0);
+    }
 }
 
 /// An agent; `whole` adds the resources as messages, as `/slaves` shows them.
-pub(super) fn agent(snapshot: &Snapshot, agent: &Agent, whole: bool) -> Object {
-    let mut object = agent_info(&agent.info);
+pub(super) fn agent(o: &mut Object<'_>, snapshot: &Snapshot, agent: &Agent, whole: bool) {
+    agent_info(o, &agent.info);
     let offered = snapshot.offered(&agent.offers);
     let used = agent.used_total();
     let unreserved = agent.total.unreserved();
-    put(&mut object, "pid", agent.pid.clone());
-    put(
-        &mut object,
-        "registered_time",
-        agent.registered.as_secs_f64(),
+    o.put("pid", &agent.pid);
+    o.put("registered_time", agent.registered.as_secs_f64());
+    o.put_some(
+        "reregistered_time",
+        agent.reregistered.map(Time::as_secs_f64),
     );
-    if let Some(time) = agent.reregistered {
-        put(&mut object, "reregistered_time", time.as_secs_f64());
-    }
-    put(&mut object, "resources", resources(&agent.total));
-    put(&mut object, "used_resources", resources(&used));
-    put(&mut object, "offered_resources", resources(&offered));
-    put(
-        &mut object,
-        "reserved_resources",
-        agent.total.reservations_to_endpoint_json(),
-    );
-    put(&mut object, "unreserved_resources", resources(&unreserved));
-    put(&mut object, "active", agent.active);
-    put(&mut object, "deactivated", false);
-    put(&mut object, "version", agent.version.clone());
-    let capabilities: Vec<Value> = agent
-        .capabilities
-        .iter()
-        .map(|capability| capability.r#type().name().into())
-        .collect();
-    put(&mut object, "capabilities", capabilities);
+    resources(o, "resources", &agent.total);
+    resources(o, "used_resources", &used);
+    resources(o, "offered_resources", &offered);
+    o.object("reserved_resources", |o| {
+        for (role, reserved) in agent.total.reservations() {
+            resources(o, &role, &reserved);
+        }
+    });
+    resources(o, "unreserved_resources", &unreserved);
+    o.put("active", agent.active);
+    o.put("deactivated", false);
+    o.put("version", &agent.version);
+    o.list("capabilities", &agent.capabilities, |out, capability| {
+        value(out, capability.r#type().name());
+    });
     if whole {
-        let reserved: Object = agent
-            .total
-            .reservations()
-            .into_iter()
-            .map(|(role, resources)| (role, full(&resources)))
-            .collect();
-        put(&mut object, "reserved_resources_full", reserved);
-        put(&mut object, "unreserved_resources_full", full(&unreserved));
-        put(&mut object, "used_resources_full", full(&used));
-        put(&mut object, "offered_resources_full", full(&offered));
+        o.object("reserved_resources_full", |o| {
+            for (role, reserved) in agent.total.reservations() {
+                full(o.key(&role), &reserved);
+            }
+        });
+        full(o.key("unreserved_resources_full"), &unreserved);
+        full(o.key("used_resources_full"), &used);
+        full(o.key("offered_resources_full"), &offered);
     }
-    object
 }
 
 /// What an agent said about itself.
-pub(super) fn agent_info(info: &AgentInfo) -> Object {
-    let mut object = Object::new();
-    put(&mut object, "id", info.id.clone().unwrap_or_default().value);
-    put(&mut object, "hostname", info.hostname.clone());
-    put(&mut object, "port", info.port.unwrap_or(5051));
-    put(
-        &mut object,
-        "attributes",
-        dcos_core::attributes::to_endpoint_json(&info.attributes),
-    );
-    if let Some(domain) = &info.domain {
-        put(&mut object, "domain", v0(domain));
-    }
-    object
+pub(super) fn agent_info(o: &mut Object<'_>, info: &AgentInfo) {
+    o.put("id", info.id.as_ref().map_or("", |id| &id.value));
+    o.put("hostname", &info.hostname);
+    o.put("port", info.port.unwrap_or(5051));
+    let attributes = dcos_core::attributes::to_endpoint_json(&info.attributes);
+    o.put("attributes", attributes);
+    o.message("domain", info.domain.as_ref());
 }
 
 /// A framework's description, without what it runs.
-pub(super) fn framework_head(snapshot: &Snapshot, framework: &Framework) -> Object {
+pub(super) fn framework_head(o: &mut Object<'_>, snapshot: &Snapshot, framework: &Framework) {
     let info = &framework.info;
-    let mut object = Object::new();
-    put(&mut object, "id", framework.id().value);
-    put(&mut object, "name", info.name.clone());
-    if let Some(pid) = &framework.pid {
-        put(&mut object, "pid", pid.clone());
-    }
-    put(
-        &mut object,
-        "used_resources",
-        resources(&framework.used_total()),
-    );
-    put(
-        &mut object,
-        "offered_resources",
-        resources(&snapshot.offered(&framework.offers)),
-    );
-    let capabilities: Vec<Value> = info
-        .capabilities
-        .iter()
-        .map(|capability| capability.r#type().name().into())
-        .collect();
-    put(&mut object, "capabilities", capabilities);
-    put(
-        &mut object,
-        "hostname",
-        info.hostname.clone().unwrap_or_default(),
-    );
-    put(
-        &mut object,
-        "webui_url",
-        info.webui_url.clone().unwrap_or_default(),
-    );
-    put(&mut object, "active", framework.active);
-    put(&mut object, "connected", framework.link.is_connected());
-    put(&mut object, "recovered", framework.link == Link::Recovered);
-    object
+    o.put("id", info.id.as_ref().map_or("", |id| &id.value));
+    o.put("name", &info.name);
+    o.put_some("pid", framework.pid.as_ref());
+    resources(o, "used_resources", &framework.held);
+    let offered = snapshot.offered(&framework.offers);
+    resources(o, "offered_resources", &offered);
+    o.list("capabilities", &info.capabilities, |out, capability| {
+        value(out, capability.r#type().name());
+    });
+    o.put("hostname", info.hostname.as_deref().unwrap_or_default());
+    o.put("webui_url", info.webui_url.as_deref().unwrap_or_default());
+    o.put("active", framework.active);
+    o.put("connected", framework.link.is_connected());
+    o.put("recovered", framework.link == Link::Recovered);
 }
 
-/// A framework with all that it runs and ran.
-pub(super) fn framework(snapshot: &Snapshot, framework: &Framework) -> Object {
+/// The rest of a framework's description, but for tasks and executors.
+pub(super) fn framework_rest(o: &mut Object<'_>, snapshot: &Snapshot, framework: &Framework) {
     let info = &framework.info;
-    let mut object = framework_head(snapshot, framework);
-    put(&mut object, "user", info.user.clone());
-    put(
-        &mut object,
-        "failover_timeout",
-        info.failover_timeout.unwrap_or(0.0),
-    );
-    put(&mut object, "checkpoint", info.checkpoint.unwrap_or(false));
-    put(
-        &mut object,
-        "registered_time",
-        framework.registered.as_secs_f64(),
-    );
+    o.put("user", &info.user);
+    o.put("failover_timeout", info.failover_timeout.unwrap_or(0.0));
+    o.put("checkpoint", info.checkpoint.unwrap_or(false));
+    o.put("registered_time", framework.registered.as_secs_f64());
     let unregistered = framework.unregistered.map_or(0.0, Time::as_secs_f64);
-    put(&mut object, "unregistered_time", unregistered);
+    o.put("unregistered_time", unregistered);
     if framework.reregistered > framework.registered {
-        put(
-            &mut object,
-            "reregistered_time",
-            framework.reregistered.as_secs_f64(),
-        );
+        o.put("reregistered_time", framework.reregistered.as_secs_f64());
     }
-    if let Some(principal) = &info.principal {
-        put(&mut object, "principal", principal.clone());
-    }
-    let held = &framework.used_total() + &snapshot.offered(&framework.offers);
-    put(&mut object, "resources", resources(&held));
+    o.put_some("principal", info.principal.as_ref());
+    let held = &framework.held + &snapshot.offered(&framework.offers);
+    resources(o, "resources", &held);
     if framework.has(FrameworkCapability::MultiRole) {
-        put(&mut object, "roles", info.roles.clone());
+        o.put("roles", &info.roles);
     } else {
-        put(
-            &mut object,
-            "role",
-            info.role.clone().unwrap_or_else(|| "*".to_owned()),
-        );
+        o.put("role", info.role.as_deref().unwrap_or("*"));
     }
-    put(
-        &mut object,
-        "tasks",
-        tasks(framework.tasks.values().map(|task| &**task)),
-    );
-    put(
-        &mut object,
-        "unreachable_tasks",
-        tasks(framework.unreachable_tasks.iter().map(|task| &**task)),
-    );
-    put(
-        &mut object,
-        "completed_tasks",
-        tasks(framework.completed_tasks.iter().map(|task| &**task)),
-    );
-    let offers: Vec<Value> = framework
-        .offers
-        .iter()
-        .filter_map(|id| snapshot.offers.get(id))
-        .map(|held| offer(held))
-        .collect();
-    put(&mut object, "offers", offers);
-    let executors: Vec<Value> = framework
-        .executors
-        .iter()
-        .flat_map(|(agent, executors)| executors.values().map(|info| executor(info, &agent.value)))
-        .collect();
-    put(&mut object, "executors", executors);
-    if let Some(labels) = &info.labels {
-        put(
-            &mut object,
-            "labels",
-            labels.labels.iter().map(v0).collect::<Value>(),
-        );
+    let offers = framework.offers.iter();
+    let offers = offers.filter_map(|id| snapshot.offers.get(id));
+    o.list("offers", offers, |out, held| offer(out, held));
+    labels(o, info.labels.as_ref());
+    match &framework.offer_constraints {
+        Some(constraints) => v0(o.key("offer_constraints"), constraints),
+        None => o.object("offer_constraints", |_| {}),
     }
-    let constraints = framework
-        .offer_constraints
-        .as_ref()
-        .map_or_else(|| json!({}), v0);
-    put(&mut object, "offer_constraints", constraints);
-    object
 }
 
-fn offer(offer: &Offer) -> Value {
-    let mut object = Object::new();
-    put(&mut object, "id", offer.id.value.clone());
-    put(
-        &mut object,
-        "framework_id",
-        offer.framework_id.value.clone(),
-    );
-    if let Some(allocation) = &offer.allocation_info {
-        put(&mut object, "allocation_info", v0(allocation));
-    }
-    put(&mut object, "slave_id", offer.agent_id.value.clone());
-    put(
-        &mut object,
-        "resources",
-        resources(&Resources::from(&offer.resources)),
-    );
-    object.into()
+fn offer(out: &mut Vec<u8>, offer: &Offer) {
+    object(out, |o| {
+        o.put("id", &offer.id.value);
+        o.put("framework_id", &offer.framework_id.value);
+        o.message("allocation_info", offer.allocation_info.as_ref());
+        o.put("slave_id", &offer.agent_id.value);
+        append_endpoint_json(&offer.resources, o.key("resources"));
+    });
 }
 
-fn executor(info: &ExecutorInfo, agent: &str) -> Value {
-    let mut object = Object::new();
-    put(&mut object, "executor_id", info.executor_id.value.clone());
-    put(&mut object, "name", info.name.clone().unwrap_or_default());
-    put(
-        &mut object,
-        "framework_id",
-        info.framework_id.clone().unwrap_or_default().value,
-    );
-    put(
-        &mut object,
-        "command",
-        info.command.as_ref().map_or_else(|| json!({}), command),
-    );
-    put(
-        &mut object,
-        "resources",
-        resources(&Resources::from(&info.resources)),
-    );
-    let role = info
-        .resources
-        .first()
-        .and_then(|resource| resource.allocation_info.as_ref()?.role.clone());
-    if let Some(role) = role {
-        put(&mut object, "role", role);
-    }
-    if let Some(labels) = &info.labels {
-        put(
-            &mut object,
-            "labels",
-            labels.labels.iter().map(v0).collect::<Value>(),
-        );
-    }
-    put(&mut object, "type", info.r#type().name());
-    put(&mut object, "slave_id", agent);
-    object.into()
+pub(super) fn executor(out: &mut Vec<u8>, info: &ExecutorInfo, agent: &str) {
+    object(out, |o| {
+        o.put("executor_id", &info.executor_id.value);
+        o.put("name", info.name.as_deref().unwrap_or_default());
+        let framework = info.framework_id.as_ref();
+        o.put("framework_id", framework.map_or("", |id| &id.value));
+        o.object("command", |o| {
+            if let Some(info) = &info.command {
+                command(o, info);
+            }
+        });
+        append_endpoint_json(&info.resources, o.key("resources"));
+        o.put_some("role", role(&info.resources));
+        labels(o, info.labels.as_ref());
+        o.put("type", info.r#type().name());
+        o.put("slave_id", agent);
+    });
+}
+
+/// The role that resources are allocated to.
+fn role(resources: &[Resource]) -> Option<&str> {
+    let allocation = resources.first()?.allocation_info.as_ref()?;
+    allocation.role.as_deref()
 }
 
 /// A command: what stands in protobuf as `arguments` is called `argv`.
-fn command(command: &dcos_proto::mesos::CommandInfo) -> Value {
-    let mut object = Object::new();
-    put(&mut object, "shell", command.shell.unwrap_or(true));
-    if let Some(value) = &command.value {
-        put(&mut object, "value", value.clone());
-    }
-    put(&mut object, "argv", command.arguments.clone());
-    if let Some(environment) = &command.environment {
-        put(&mut object, "environment", v0(environment));
-    }
-    let uris: Vec<Value> = command
-        .uris
-        .iter()
-        .map(|uri| json!({"value": uri.value, "executable": uri.executable.unwrap_or(false)}))
-        .collect();
-    put(&mut object, "uris", uris);
-    object.into()
+fn command(o: &mut Object<'_>, command: &dcos_proto::mesos::CommandInfo) {
+    o.put("shell", command.shell.unwrap_or(true));
+    o.put_some("value", command.value.as_ref());
+    o.put("argv", &command.arguments);
+    o.message("environment", command.environment.as_ref());
+    o.list("uris", &command.uris, |out, uri| {
+        object(out, |o| {
+            o.put("value", &uri.value);
+            o.put("executable", uri.executable.unwrap_or(false));
+        });
+    });
 }
 
-pub(super) fn tasks<'a>(tasks: impl Iterator<Item = &'a Task>) -> Value {
-    tasks.map(task).collect()
+pub(super) fn task(out: &mut Vec<u8>, task: &Task) {
+    object(out, |o| {
+        o.put("id", &task.task_id.value);
+        o.put("name", &task.name);
+        o.put("framework_id", &task.framework_id.value);
+        let executor = task.executor_id.as_ref();
+        o.put("executor_id", executor.map_or("", |id| &id.value));
+        o.put("slave_id", &task.agent_id.value);
+        o.put("state", task.state().name());
+        append_endpoint_json(&task.resources, o.key("resources"));
+        if !task.limits.is_empty() {
+            o.object("limits", |o| {
+                for (name, limit) in &task.limits {
+                    if limit.value.is_infinite() {
+                        o.put(name, "Infinity");
+                    } else {
+                        o.put(name, limit.value);
+                    }
+                }
+            });
+        }
+        o.put("role", role(&task.resources).unwrap_or("*"));
+        o.list("statuses", &task.statuses, status);
+        o.put_some("user", task.user.as_ref());
+        labels(o, task.labels.as_ref());
+        o.message("discovery", task.discovery.as_ref());
+        o.message("container", task.container.as_ref());
+        o.message("health_check", task.health_check.as_ref());
+    });
 }
 
-pub(super) fn task(task: &Task) -> Value {
-    let mut object = Object::new();
-    put(&mut object, "id", task.task_id.value.clone());
-    put(&mut object, "name", task.name.clone());
-    put(&mut object, "framework_id", task.framework_id.value.clone());
-    put(
-        &mut object,
-        "executor_id",
-        task.executor_id.clone().unwrap_or_default().value,
-    );
-    put(&mut object, "slave_id", task.agent_id.value.clone());
-    put(&mut object, "state", task.state().name());
-    put(
-        &mut object,
-        "resources",
-        resources(&Resources::from(&task.resources)),
-    );
-    if !task.limits.is_empty() {
-        let limits: Object = task
-            .limits
-            .iter()
-            .map(|(name, limit)| {
-                let limit = if limit.value.is_infinite() {
-                    "Infinity".into()
-                } else {
-                    limit.value.into()
-                };
-                (name.clone(), limit)
-            })
-            .collect();
-        put(&mut object, "limits", limits);
-    }
-    let role = task
-        .resources
-        .first()
-        .and_then(|resource| resource.allocation_info.as_ref()?.role.clone());
-    put(&mut object, "role", role.unwrap_or_else(|| "*".to_owned()));
-    put(
-        &mut object,
-        "statuses",
-        task.statuses.iter().map(status).collect::<Value>(),
-    );
-    if let Some(user) = &task.user {
-        put(&mut object, "user", user.clone());
-    }
-    if let Some(labels) = &task.labels {
-        put(
-            &mut object,
-            "labels",
-            labels.labels.iter().map(v0).collect::<Value>(),
-        );
-    }
-    if let Some(discovery) = &task.discovery {
-        put(&mut object, "discovery", v0(discovery));
-    }
-    if let Some(container) = &task.container {
-        put(&mut object, "container", v0(container));
-    }
-    if let Some(check) = &task.health_check {
-        put(&mut object, "health_check", v0(check));
-    }
-    object.into()
-}
-
-fn status(status: &TaskStatus) -> Value {
-    let mut object = Object::new();
-    put(&mut object, "state", status.state().name());
-    put(
-        &mut object,
-        "timestamp",
-        status.timestamp.unwrap_or_default(),
-    );
-    if let Some(labels) = &status.labels {
-        put(
-            &mut object,
-            "labels",
-            labels.labels.iter().map(v0).collect::<Value>(),
-        );
-    }
-    if let Some(container) = &status.container_status {
-        put(&mut object, "container_status", v0(container));
-    }
-    if let Some(healthy) = status.healthy {
-        put(&mut object, "healthy", healthy);
-    }
-    if let Some(check) = &status.check_status {
-        put(&mut object, "check_status", v0(check));
-    }
-    object.into()
+fn status(out: &mut Vec<u8>, status: &TaskStatus) {
+    object(out, |o| {
+        o.put("state", status.state().name());
+        o.put("timestamp", status.timestamp.unwrap_or_default());
+        labels(o, status.labels.as_ref());
+        o.message("container_status", status.container_status.as_ref());
+        o.put_some("healthy", status.healthy);
+        o.message("check_status", status.check_status.as_ref());
+    });
 }

@@ -20,7 +20,7 @@ pub(super) async fn snapshot(State(api): State<Api>, uri: Uri) -> Response {
             .into_iter()
             .map(|(name, value)| (name, value.into()))
             .collect();
-        object.into()
+        Value::from(object)
     })
     .await
 }
@@ -95,11 +95,8 @@ pub(super) fn all(snapshot: &Snapshot) -> BTreeMap<String, f64> {
         TaskState::TaskKilling,
     ];
     for state in active {
-        let tasks = frameworks().flat_map(|framework| framework.tasks.values());
-        put(
-            &metric(state),
-            tasks.filter(|task| task.state() == state).count() as f64,
-        );
+        let counts = frameworks().map(|framework| u64::from(framework.counts.of(state)));
+        put(&metric(state), counts.sum::<u64>() as f64);
     }
     put(
         "master/tasks_unreachable",

@@ -6,14 +6,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::call::Type;
 use dcos_proto::master::{Call, Response as Answer, response};
 use dcos_proto::mesos::{Flag, Metric};
-use dcos_wire::records::{self, Limits};
-use dcos_wire::{MediaType, Refusal, reply};
-use serde_json::Value;
+use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
 
+use super::documents::{Document, Part};
+use super::sight::Sight;
 use super::{Api, answer, body, files, metrics, only, views};
 use crate::master::Snapshot;
 use crate::master::shell::{Command, encode};
@@ -41,10 +40,14 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
     let media = body::wanted(headers)?;
     match kind {
         Type::Subscribe => {
-            let (sender, stream) = records::stream(Limits::default());
-            api.master.watch(sender, media).await?;
+            let stream = api.master.watch(media, Sight::default()).await?;
             Ok(reply::message(media, stream))
         }
+        Type::GetState => whole(api, headers, media, Part::State).await,
+        Type::GetTasks => whole(api, headers, media, Part::Tasks).await,
+        Type::GetAgents => whole(api, headers, media, Part::Agents).await,
+        Type::GetFrameworks => whole(api, headers, media, Part::Frameworks).await,
+        Type::GetExecutors => whole(api, headers, media, Part::Executors).await,
         Type::Teardown => {
             let id = call
                 .teardown
@@ -85,7 +88,7 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
             let snapshot = api.snapshot().await?;
             let config = Arc::clone(&api.config);
             let built = tokio::task::spawn_blocking(move || {
-                answer_read(kind, &snapshot, &config).map(|answer| written(&answer, media))
+                answer_read(kind, &snapshot, &config).map(|answer| encode(&answer, media))
             });
             let built = built.await.map_err(|_| {
                 Refusal::new(
@@ -104,46 +107,24 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
     }
 }
 
-fn message(media: MediaType, answer: &Answer) -> Response {
-    reply::message(media, encode(answer, media))
+/// The answer to a call that shows much of the state.
+async fn whole(
+    api: &Api,
+    headers: &HeaderMap,
+    media: MediaType,
+    part: Part,
+) -> Result<Response, Refusal> {
+    let gzip = accepts_gzip(headers);
+    let document = Document::Answer(part, media);
+    let sight = Sight::default();
+    let rope = api
+        .desk
+        .document(document, gzip, &api.master, &api.config, &sight);
+    Ok(reply::rope(media, rope.await?, gzip))
 }
 
-/// Lists that stand in JSON even if they are empty, as the original writes them.
-const LISTS: [(&str, &[&str]); 4] = [
-    ("get_agents", &["agents", "recovered_agents"]),
-    ("get_executors", &["executors"]),
-    ("get_frameworks", &["frameworks", "completed_frameworks"]),
-    (
-        "get_tasks",
-        &["tasks", "completed_tasks", "unreachable_tasks"],
-    ),
-];
-
-fn written(answer: &Answer, media: MediaType) -> Bytes {
-    let named = |name: &&str| match *name {
-        "get_agents" => answer.get_agents.is_some(),
-        "get_executors" => answer.get_executors.is_some(),
-        "get_frameworks" => answer.get_frameworks.is_some(),
-        _ => answer.get_tasks.is_some(),
-    };
-    let listed = answer.get_state.is_some() || LISTS.iter().any(|(name, _)| named(name));
-    if media == MediaType::Protobuf || !listed {
-        return encode(answer, media);
-    }
-    let mut document = json::to_value(answer, Dialect::V1);
-    for (name, lists) in LISTS {
-        let at = ["/get_state/", "/"].map(|place| format!("{place}{name}"));
-        for place in at {
-            if let Some(Value::Object(object)) = document.pointer_mut(&place) {
-                for list in lists {
-                    object
-                        .entry(*list)
-                        .or_insert_with(|| Value::Array(Vec::new()));
-                }
-            }
-        }
-    }
-    document.to_string().into()
+fn message(media: MediaType, answer: &Answer) -> Response {
+    reply::message(media, encode(answer, media))
 }
 
 fn typed(kind: response::Type) -> Answer {
@@ -195,26 +176,6 @@ fn answer_read(kind: Type, snapshot: &Snapshot, config: &crate::master::Config) 
         Type::GetLoggingLevel => Answer {
             get_logging_level: Some(response::GetLoggingLevel { level: 0 }),
             ..typed(Kind::GetLoggingLevel)
-        },
-        Type::GetState => Answer {
-            get_state: Some(views::state(snapshot)),
-            ..typed(Kind::GetState)
-        },
-        Type::GetAgents => Answer {
-            get_agents: Some(views::agents(snapshot)),
-            ..typed(Kind::GetAgents)
-        },
-        Type::GetFrameworks => Answer {
-            get_frameworks: Some(views::frameworks(snapshot)),
-            ..typed(Kind::GetFrameworks)
-        },
-        Type::GetExecutors => Answer {
-            get_executors: Some(views::executors(snapshot)),
-            ..typed(Kind::GetExecutors)
-        },
-        Type::GetTasks => Answer {
-            get_tasks: Some(views::tasks(snapshot)),
-            ..typed(Kind::GetTasks)
         },
         Type::GetOperations => Answer {
             get_operations: Some(response::GetOperations::default()),

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{Method, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use dcos_proto::json::{Dialect, JsonEnum as _, to_value};
-use dcos_proto::mesos::FrameworkId;
-use dcos_wire::{Refusal, reply};
+use dcos_proto::json::{Dialect, to_value};
+use dcos_proto::mesos::{AgentId, FrameworkId, Task};
+use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
 use serde_json::{Map, Value, json};
 
-use super::json::{self, Object};
-use super::{Api, answer, only, views};
+use super::documents::{Document, Writer};
+use super::pieces::Pieces;
+use super::sight::Sight;
+use super::{Api, answer, json, only, text, views};
 use crate::master::shell::Command;
 use crate::master::{Config, Snapshot};
 
@@ -46,18 +48,38 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&result).into_owned()
 }
 
+/// A small document as its handler makes it: a tree, or text that was written directly.
+pub(super) trait Written {
+    /// Its text.
+    fn into_text(self) -> Bytes;
+}
+
+impl Written for Value {
+    fn into_text(self) -> Bytes {
+        self.to_string().into()
+    }
+}
+
+impl Written for Vec<u8> {
+    fn into_text(self) -> Bytes {
+        self.into()
+    }
+}
+
 /// Answers with what `build` makes of the state, written outside the core's loop. As in Mesos, any
 /// method reads.
-pub(super) async fn read<F>(api: &Api, uri: &Uri, build: F) -> Response
+pub(super) async fn read<F, T>(api: &Api, uri: &Uri, build: F) -> Response
 where
-    F: FnOnce(&Snapshot, &Config, Option<&str>) -> Value + Send + 'static,
+    F: FnOnce(&Snapshot, &Config, Option<&str>) -> T + Send + 'static,
+    T: Written,
 {
     let result = async {
+        let _place = api.desk.place().await;
         let snapshot = api.snapshot().await?;
         let (config, query) = (Arc::clone(&api.config), uri.query().map(ToOwned::to_owned));
         let asked = query.clone();
         let written = tokio::task::spawn_blocking(move || {
-            build(&snapshot, &config, asked.as_deref()).to_string()
+            build(&snapshot, &config, asked.as_deref()).into_text()
         });
         let written = written
             .await
@@ -67,133 +89,76 @@ where
     result.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-pub(super) async fn state(State(api): State<Api>, uri: Uri) -> Response {
-    read(&api, &uri, |snapshot, config, _| whole(snapshot, config)).await
+/// Answers with a large document.
+pub(super) async fn whole(
+    api: &Api,
+    headers: &HeaderMap,
+    uri: &Uri,
+    document: Document,
+) -> Response {
+    let wrapped = parameter(uri.query(), "jsonp").is_some();
+    let gzip = !wrapped && accepts_gzip(headers);
+    let result = async {
+        let sight = Sight::default();
+        let rope = api
+            .desk
+            .document(document, gzip, &api.master, &api.config, &sight);
+        let rope = rope.await?;
+        if wrapped {
+            return reply::jsonp(uri.query(), rope.to_bytes());
+        }
+        Ok(reply::rope(MediaType::Json, rope, gzip))
+    };
+    result.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn whole(snapshot: &Snapshot, config: &Config) -> Value {
-    let info = &snapshot.settings.info;
-    let mut object = version_object();
-    let leader = json!({
-        "id": info.id,
-        "pid": info.pid,
-        "port": info.port,
-        "hostname": info.hostname,
-    });
-    let capabilities: Vec<&str> = info
-        .capabilities
-        .iter()
-        .map(|capability| capability.r#type().name())
-        .collect();
-    let active = snapshot
-        .agents
-        .values()
-        .filter(|agent| agent.active)
-        .count();
-    let values = json!({
-        "start_time": snapshot.started.as_secs_f64(),
-        "elected_time": snapshot.started.as_secs_f64(),
-        "id": info.id,
-        "pid": info.pid,
-        "hostname": info.hostname,
-        "capabilities": capabilities,
-        "activated_slaves": active,
-        "deactivated_slaves": snapshot.agents.len() - active,
-        "unreachable_slaves": snapshot.unreachable.len(),
-        "leader": info.pid,
-        "leader_info": leader,
-        "flags": config.flags,
-        "slaves": agents(snapshot, None, false),
-        "recovered_slaves": recovered_agents(snapshot, None),
-        "frameworks": frameworks_of(snapshot, None),
-        "completed_frameworks": completed(snapshot, None),
-        "orphan_tasks": [],
-        "unregistered_frameworks": [],
-    });
-    if let Value::Object(values) = values {
-        object.extend(values);
-    }
-    if let Some(domain) = &info.domain {
-        object.insert("domain".to_owned(), to_value(domain, Dialect::V0));
-    }
-    if let Some(cluster) = &config.cluster {
-        object.insert("cluster".to_owned(), cluster.clone().into());
-    }
-    if let Some(log) = &config.log_file {
-        object.insert(
-            "external_log_file".to_owned(),
-            log.display().to_string().into(),
-        );
-    }
-    object.into()
+pub(super) async fn state(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Response {
+    whole(&api, &headers, &uri, Document::State).await
 }
 
-fn version_object() -> Object {
+pub(super) fn version_object() -> Map<String, Value> {
     match to_value(&views::version(), Dialect::V0) {
         Value::Object(object) => object,
         _ => Map::new(),
     }
 }
 
-fn agents(snapshot: &Snapshot, id: Option<&str>, whole: bool) -> Value {
-    let wanted = snapshot
-        .agents
-        .iter()
-        .filter(|(agent, _)| id.is_none_or(|id| id == agent.value));
-    wanted
-        .map(|(_, agent)| Value::from(json::agent(snapshot, agent, whole)))
-        .collect()
-}
-
-fn recovered_agents(snapshot: &Snapshot, id: Option<&str>) -> Value {
-    let wanted = snapshot
-        .recovered_agents
-        .iter()
-        .filter(|(agent, _)| id.is_none_or(|id| id == agent.value));
-    wanted
-        .map(|(_, info)| Value::from(json::agent_info(info)))
-        .collect()
-}
-
-fn frameworks_of(snapshot: &Snapshot, id: Option<&str>) -> Value {
-    let wanted = snapshot
-        .frameworks
-        .iter()
-        .filter(|(framework, _)| id.is_none_or(|id| id == framework.value));
-    wanted
-        .map(|(_, framework)| Value::from(json::framework(snapshot, framework)))
-        .collect()
-}
-
-fn completed(snapshot: &Snapshot, id: Option<&str>) -> Value {
-    let wanted = snapshot
-        .completed
-        .iter()
-        .filter(|framework| id.is_none_or(|id| id == framework.id().value));
-    wanted
-        .map(|framework| Value::from(json::framework(snapshot, framework)))
-        .collect()
-}
-
-pub(super) async fn slaves(State(api): State<Api>, uri: Uri) -> Response {
-    read(&api, &uri, |snapshot, _, query| {
-        let id = parameter(query, "slave_id");
-        json!({
-            "slaves": agents(snapshot, id.as_deref(), true),
-            "recovered_slaves": recovered_agents(snapshot, id.as_deref()),
-        })
+pub(super) async fn slaves(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Response {
+    let Some(id) = parameter(uri.query(), "slave_id").map(AgentId::from) else {
+        return whole(&api, &headers, &uri, Document::Agents).await;
+    };
+    read(&api, &uri, move |snapshot, _, _| {
+        let mut out = Vec::new();
+        text::object(&mut out, |o| {
+            let known = snapshot.agents.get(&id);
+            o.list("slaves", known, |out, agent| {
+                text::object(out, |o| json::agent(o, snapshot, agent, true));
+            });
+            let recovered = snapshot.recovered_agents.get(&id);
+            o.list("recovered_slaves", recovered, |out, info| {
+                text::object(out, |o| json::agent_info(o, info));
+            });
+        });
+        out
     })
     .await
 }
 
-pub(super) async fn frameworks(State(api): State<Api>, uri: Uri) -> Response {
-    read(&api, &uri, |snapshot, _, query| {
-        let id = parameter(query, "framework_id");
-        json!({
-            "frameworks": frameworks_of(snapshot, id.as_deref()),
-            "completed_frameworks": completed(snapshot, id.as_deref()),
-            "unregistered_frameworks": [],
-        })
+pub(super) async fn frameworks(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Response {
+    let Some(id) = parameter(uri.query(), "framework_id").map(FrameworkId::from) else {
+        return whole(&api, &headers, &uri, Document::Frameworks).await;
+    };
+    read(&api, &uri, move |snapshot, config, _| {
+        let mut only = snapshot.clone();
+        only.frameworks.retain(|known, _| *known == id);
+        only.completed.retain(|known| known.id() == id);
+        let from = Writer {
+            snapshot: &only,
+            config,
+            sight: &Sight::default(),
+        };
+        let rope = Document::Frameworks.write(&from, &mut Pieces::default());
+        rope.to_bytes().to_vec()
     })
     .await
 }
@@ -216,7 +181,7 @@ pub(super) async fn tasks(State(api): State<Api>, uri: Uri) -> Response {
             |name: &str| parameter(query, name).and_then(|text| text.parse::<usize>().ok());
         let framework = parameter(query, "framework_id");
         let task = parameter(query, "task_id");
-        let mut listed: Vec<_> = snapshot
+        let mut listed: Vec<(f64, &Arc<Task>)> = snapshot
             .frameworks
             .values()
             .chain(&snapshot.completed)
@@ -226,25 +191,51 @@ pub(super) async fn tasks(State(api): State<Api>, uri: Uri) -> Response {
                 known.tasks.values().chain(ended)
             })
             .filter(|known| task.as_ref().is_none_or(|id| *id == known.task_id.value))
+            // By when they were first heard of; those nobody has heard of yet stand last.
+            .map(|known| {
+                let first = known.statuses.first();
+                let since = first.and_then(|status| status.timestamp);
+                (since.unwrap_or(f64::MAX), known)
+            })
             .collect();
-        // By when they were first heard of; those nobody has heard of yet stand last.
-        listed.sort_by(|one, other| {
-            let since = |task: &dcos_proto::mesos::Task| {
-                task.statuses
-                    .first()
-                    .and_then(|status| status.timestamp)
-                    .unwrap_or(f64::MAX)
-            };
-            since(one).total_cmp(&since(other))
+        let ascending = parameter(query, "order").as_deref() == Some("asc");
+        let (skip, most) = (
+            number("offset").unwrap_or(0),
+            number("limit").unwrap_or(TASKS_PAGE),
+        );
+        let page = page_of(&mut listed, ascending, skip, most);
+        let mut out = Vec::new();
+        text::object(&mut out, |o| {
+            o.list("tasks", page, |out, (_, task)| json::task(out, task));
         });
-        if parameter(query, "order").as_deref() != Some("asc") {
-            listed.reverse();
-        }
-        let page = listed.into_iter().skip(number("offset").unwrap_or(0));
-        let page = page.take(number("limit").unwrap_or(TASKS_PAGE));
-        json!({ "tasks": json::tasks(page.map(|task| &**task)) })
+        out
     })
     .await
+}
+
+/// The page in the order of time, without putting in order what is not on it.
+fn page_of<'a, 'b>(
+    listed: &'b mut [(f64, &'a Arc<Task>)],
+    ascending: bool,
+    skip: usize,
+    most: usize,
+) -> &'b [(f64, &'a Arc<Task>)] {
+    let order = |one: &(f64, &Arc<Task>), other: &(f64, &Arc<Task>)| {
+        let by_time = one.0.total_cmp(&other.0);
+        if ascending {
+            by_time
+        } else {
+            by_time.reverse()
+        }
+    };
+    let end = skip.saturating_add(most).min(listed.len());
+    let begin = skip.min(end);
+    if end < listed.len() && end > 0 {
+        listed.select_nth_unstable_by(end - 1, order);
+    }
+    let front = &mut listed[..end];
+    front.sort_by(order);
+    &front[begin..]
 }
 
 pub(super) async fn roles(State(api): State<Api>, uri: Uri) -> Response {
@@ -273,7 +264,7 @@ fn role(snapshot: &Snapshot, name: &str, frameworks: &[String]) -> Value {
     for agent in snapshot.agents.values() {
         reserved += &agent.total.reserved(name);
     }
-    let quantities = |resources: &dcos_core::resources::Resources| -> Object {
+    let quantities = |resources: &dcos_core::resources::Resources| -> Map<String, Value> {
         resources
             .names()
             .into_iter()
@@ -298,7 +289,7 @@ fn role(snapshot: &Snapshot, name: &str, frameworks: &[String]) -> Value {
             "limit": {},
             "consumed": quantities(&(&used + &reserved)),
         },
-        "resources": json::resources(&(&used + &offered)),
+        "resources": (&used + &offered).to_endpoint_json(),
         "allocated": quantities(&used),
         "offered": quantities(&offered),
         "reserved": quantities(&reserved),
@@ -312,7 +303,7 @@ pub(super) async fn weights(State(api): State<Api>, uri: Uri) -> Response {
         weights
             .iter()
             .map(|weight| to_value(weight, Dialect::V0))
-            .collect()
+            .collect::<Value>()
     })
     .await
 }
@@ -322,7 +313,7 @@ pub(super) async fn flags(State(api): State<Api>, uri: Uri) -> Response {
 }
 
 pub(super) async fn version(State(api): State<Api>, uri: Uri) -> Response {
-    read(&api, &uri, |_, _, _| version_object().into()).await
+    read(&api, &uri, |_, _, _| Value::from(version_object())).await
 }
 
 pub(super) async fn teardown(State(api): State<Api>, method: Method, content: Bytes) -> Response {

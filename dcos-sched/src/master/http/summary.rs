@@ -1,17 +1,17 @@
 //! `/state-summary`: what dashboards poll.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use axum::extract::State;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use dcos_proto::json::JsonEnum as _;
 use dcos_proto::mesos::{AgentId, FrameworkId, Task, TaskState};
-use serde_json::{Value, json};
 
-use super::json::{self, Object};
-use super::{Api, reads};
-use crate::master::Snapshot;
+use super::documents::{Document, Writer};
+use super::text::{self, Object, value};
+use super::{Api, json, reads};
+use crate::master::StateCounts;
 
 /// The states that are counted; the finer ones a partition-aware framework sees are not.
 const COUNTED: [TaskState; 10] = [
@@ -27,78 +27,82 @@ const COUNTED: [TaskState; 10] = [
     TaskState::TaskUnreachable,
 ];
 
-/// Tasks by state.
+fn write_counts(o: &mut Object<'_>, counts: &StateCounts) {
+    for state in COUNTED {
+        o.put(state.name(), counts.of(state));
+    }
+}
+
+pub(super) async fn state_summary(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    reads::whole(&api, &headers, &uri, Document::Summary).await
+}
+
+/// What runs on an agent: tasks by state, and whose.
 #[derive(Default)]
-struct Counts(BTreeMap<TaskState, u64>);
-
-impl Counts {
-    fn add(&mut self, task: &Task) {
-        *self.0.entry(task.state()).or_default() += 1;
-    }
-
-    fn write(&self, object: &mut Object) {
-        for state in COUNTED {
-            let count = self.0.get(&state).copied().unwrap_or(0);
-            object.insert(state.name().to_owned(), count.into());
-        }
-    }
+struct OnAgent<'a> {
+    counts: StateCounts,
+    frameworks: BTreeSet<&'a FrameworkId>,
 }
 
-pub(super) async fn state_summary(State(api): State<Api>, uri: Uri) -> Response {
-    reads::read(&api, &uri, |snapshot, config, _| {
-        let mut summary = summary(snapshot);
-        if let (Some(cluster), Value::Object(object)) = (&config.cluster, &mut summary) {
-            object.insert("cluster".to_owned(), cluster.clone().into());
-        }
-        summary
-    })
-    .await
+/// What a framework runs: tasks by state, and where.
+#[derive(Default)]
+struct OfFramework<'a> {
+    counts: StateCounts,
+    agents: BTreeSet<&'a AgentId>,
 }
 
-fn summary(snapshot: &Snapshot) -> Value {
-    let mut by_agent: BTreeMap<&AgentId, (Counts, BTreeSet<&FrameworkId>)> = BTreeMap::new();
-    let mut by_framework: BTreeMap<&FrameworkId, (Counts, BTreeSet<&AgentId>)> = BTreeMap::new();
-    for (id, framework) in &snapshot.frameworks {
-        let ended = framework
-            .completed_tasks
-            .iter()
-            .chain(&framework.unreachable_tasks);
+/// The text of the document.
+pub(super) fn summary(from: &Writer<'_>) -> Vec<u8> {
+    let snapshot = from.snapshot;
+    let mut by_agent: HashMap<&AgentId, OnAgent<'_>> = HashMap::new();
+    let mut by_framework = Vec::new();
+    for (id, framework) in from.visible() {
+        let mut own = OfFramework::default();
+        let ended = framework.completed_tasks.iter();
+        let ended = ended.chain(&framework.unreachable_tasks);
+        let mut count = |task: &'_ Task, place: &mut OnAgent<'_>| {
+            place.counts.count(task.state());
+            own.counts.count(task.state());
+        };
+        let mut agents = BTreeSet::new();
         for task in framework.tasks.values().chain(ended) {
-            let (counts, frameworks) = by_agent.entry(&task.agent_id).or_default();
-            counts.add(task);
-            frameworks.insert(id);
-            let (counts, agents) = by_framework.entry(id).or_default();
-            counts.add(task);
-            agents.insert(&task.agent_id);
+            if !from.sight.task(task, &framework.info) {
+                continue;
+            }
+            let place = by_agent.entry(&task.agent_id).or_default();
+            count(task, place);
+            if place.frameworks.insert(id) {
+                agents.insert(&task.agent_id);
+            }
         }
+        own.agents = agents;
+        by_framework.push((framework, own));
     }
-    let agents: Vec<Value> = snapshot
-        .agents
-        .iter()
-        .map(|(id, agent)| {
-            let mut object = json::agent(snapshot, agent, false);
-            let (counts, frameworks) = by_agent.remove(id).unwrap_or_default();
-            counts.write(&mut object);
-            let frameworks: Vec<&str> = frameworks.into_iter().map(FrameworkId::as_str).collect();
-            object.insert("framework_ids".to_owned(), frameworks.into());
-            object.into()
-        })
-        .collect();
-    let frameworks: Vec<Value> = snapshot
-        .frameworks
-        .iter()
-        .map(|(id, framework)| {
-            let mut object = json::framework_head(snapshot, framework);
-            let (counts, agents) = by_framework.remove(id).unwrap_or_default();
-            counts.write(&mut object);
-            let agents: Vec<&str> = agents.into_iter().map(AgentId::as_str).collect();
-            object.insert("slave_ids".to_owned(), agents.into());
-            object.into()
-        })
-        .collect();
-    json!({
-        "hostname": snapshot.settings.info.hostname,
-        "slaves": agents,
-        "frameworks": frameworks,
-    })
+    let mut out = Vec::new();
+    text::object(&mut out, |o| {
+        o.put("hostname", &snapshot.settings.info.hostname);
+        o.put_some("cluster", from.config.cluster.as_ref());
+        o.list("slaves", &snapshot.agents, |out, (id, agent)| {
+            let place = by_agent.remove(id).unwrap_or_default();
+            text::object(out, |o| {
+                json::agent(o, snapshot, agent, false);
+                write_counts(o, &place.counts);
+                o.list("framework_ids", place.frameworks, |out, id| {
+                    value(out, &id.value);
+                });
+            });
+        });
+        o.list("frameworks", by_framework, |out, (framework, own)| {
+            text::object(out, |o| {
+                json::framework_head(o, snapshot, framework);
+                write_counts(o, &own.counts);
+                o.list("slave_ids", own.agents, |out, id| value(out, &id.value));
+            });
+        });
+    });
+    out
 }

@@ -4,78 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dcos_core::resources::Resources;
 use dcos_proto::master::response;
-use dcos_proto::mesos::{FrameworkId, Role, Task, VersionInfo, WeightInfo};
+use dcos_proto::mesos::{AgentId, ExecutorInfo, FrameworkId, Role, Task, VersionInfo, WeightInfo};
 
 use crate::master::snapshot::endpoint;
-use crate::master::{Framework, Snapshot, VERSION};
+use crate::master::{Snapshot, VERSION};
 
-/// `GET_STATE`, and what SUBSCRIBE begins with.
-pub(crate) fn state(snapshot: &Snapshot) -> response::GetState {
-    response::GetState {
-        get_tasks: Some(tasks(snapshot)),
-        get_executors: Some(executors(snapshot)),
-        get_frameworks: Some(frameworks(snapshot)),
-        get_agents: Some(agents(snapshot)),
-    }
+/// A task with its resources as endpoints show them.
+pub(super) fn task(task: &Task) -> Task {
+    let mut task = Task::clone(task);
+    task.resources = endpoint(task.resources);
+    task
 }
 
-pub(crate) fn agents(snapshot: &Snapshot) -> response::GetAgents {
-    response::GetAgents {
-        agents: snapshot
-            .agents
-            .values()
-            .map(|agent| snapshot.agent_view(agent))
-            .collect(),
-        recovered_agents: snapshot.recovered_agents.values().cloned().collect(),
+/// An executor with its resources as endpoints show them.
+pub(super) fn executor(info: &ExecutorInfo, agent: &AgentId) -> response::get_executors::Executor {
+    let mut executor_info = info.clone();
+    executor_info.resources = endpoint(executor_info.resources);
+    response::get_executors::Executor {
+        executor_info,
+        agent_id: agent.clone(),
     }
-}
-
-pub(crate) fn frameworks(snapshot: &Snapshot) -> response::GetFrameworks {
-    let view = |framework: &std::sync::Arc<Framework>| snapshot.framework_view(framework);
-    response::GetFrameworks {
-        frameworks: snapshot.frameworks.values().map(view).collect(),
-        completed_frameworks: snapshot.completed.iter().map(view).collect(),
-        recovered_frameworks: Vec::new(),
-    }
-}
-
-pub(crate) fn executors(snapshot: &Snapshot) -> response::GetExecutors {
-    let mut executors = Vec::new();
-    for framework in snapshot.frameworks.values() {
-        for (agent, own) in &framework.executors {
-            executors.extend(own.values().map(|info| {
-                let mut executor_info = (**info).clone();
-                executor_info.resources = endpoint(executor_info.resources);
-                response::get_executors::Executor {
-                    executor_info,
-                    agent_id: agent.clone(),
-                }
-            }));
-        }
-    }
-    response::GetExecutors {
-        executors,
-        orphan_executors: Vec::new(),
-    }
-}
-
-pub(crate) fn tasks(snapshot: &Snapshot) -> response::GetTasks {
-    let view = |task: &std::sync::Arc<Task>| {
-        let mut task = Task::clone(task);
-        task.resources = endpoint(task.resources);
-        task
-    };
-    let mut tasks = response::GetTasks::default();
-    for framework in snapshot.frameworks.values().chain(&snapshot.completed) {
-        tasks.tasks.extend(framework.tasks.values().map(view));
-        tasks
-            .unreachable_tasks
-            .extend(framework.unreachable_tasks.iter().map(view));
-        tasks
-            .completed_tasks
-            .extend(framework.completed_tasks.iter().map(view));
-    }
-    tasks
 }
 
 /// The roles somebody uses or that weigh something, with who uses them and what they hold.

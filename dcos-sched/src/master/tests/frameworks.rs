@@ -150,7 +150,10 @@ fn a_framework_that_stays_away_is_removed_with_its_tasks() {
     let told: Vec<ShutdownFrameworkMessage> = world.received(PID);
     assert_eq!(told[0].framework_id, one.id);
     let completed = &world.master.completed[0];
-    assert_eq!(completed.completed_tasks[0].state(), TaskState::TaskKilled);
+    assert_eq!(
+        completed.completed_tasks.iter().next().unwrap().state(),
+        TaskState::TaskKilled
+    );
     assert!(!world.store.keys().any(|key| key.contains("frameworks")));
     // Its id is never used again.
     let stream = world.try_subscribe(again(&one.id, framework("one")));
@@ -219,7 +222,7 @@ fn a_task_that_has_ended_does_not_end_again_with_its_framework() {
     );
     let completed = &world.master.completed[0];
     assert_eq!(
-        completed.completed_tasks[0].state(),
+        completed.completed_tasks.iter().next().unwrap().state(),
         TaskState::TaskFinished
     );
     world.check();

@@ -1,0 +1,265 @@
+//! The text of what did not change since it was last read.
+//!
+//! Cores publish their maps as trees whose pages never change ([`dcos_core::tree`]), so the text
+//! of a page is good for as long as the page is part of the state. A document of a large cluster is
+//! composed of such texts: after a change, only the pages that changed are written anew.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use dcos_core::tree::Page;
+use dcos_wire::{Piece, Rope};
+
+use super::text;
+
+/// In which form records are written. A page holds records of one kind, so this tells texts of it
+/// apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// For v0 endpoints.
+    V0,
+    /// For `/slaves`.
+    V0Whole,
+    /// JSON of API v1.
+    Json,
+    /// Protobuf of API v1: fields of the message around.
+    Protobuf,
+}
+
+impl Form {
+    fn has_commas(self) -> bool {
+        self != Self::Protobuf
+    }
+}
+
+/// Texts by page. Dropped with it, or when nobody asked for it for a while.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    known: HashMap<Key, Known>,
+    round: u64,
+}
+
+/// Which page, in which form, and whether its first record is the first of its list: the others
+/// begin with a comma.
+type Key = (usize, Form, bool);
+
+#[derive(Debug)]
+struct Known {
+    /// While it is held, no other page has this address.
+    page: Weak<dyn Any + Send + Sync>,
+    piece: Arc<Piece>,
+    used: u64,
+}
+
+/// After how many documents a text that was in none of them is dropped.
+const PATIENCE: u64 = 16;
+
+impl Pieces {
+    /// Forgets what belongs to no state any more, or was not asked for lately.
+    pub(crate) fn tidy(&mut self) {
+        self.round += 1;
+        let oldest = self.round.saturating_sub(PATIENCE);
+        self.known
+            .retain(|_, known| known.used >= oldest && known.page.strong_count() > 0);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.known = HashMap::new();
+    }
+
+    fn text_of<K, V>(
+        &mut self,
+        page: &Page<K, V>,
+        form: Form,
+        first: bool,
+        write: impl FnOnce() -> Vec<u8>,
+    ) -> Arc<Piece>
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        let key = (Arc::as_ptr(page).addr(), form, first);
+        let round = self.round;
+        let known = self.known.entry(key).or_insert_with(|| {
+            let page: Weak<Vec<(K, V)>> = Arc::downgrade(page);
+            let mut text = write();
+            text.shrink_to_fit();
+            Known {
+                page,
+                piece: Piece::new(text),
+                used: round,
+            }
+        });
+        known.used = round;
+        Arc::clone(&known.piece)
+    }
+}
+
+/// A list that is being written.
+pub(crate) struct Items<'a> {
+    out: &'a mut Vec<u8>,
+    commas: bool,
+    first: bool,
+}
+
+impl Items<'_> {
+    /// Where to write the next item.
+    pub(crate) fn next(&mut self) -> &mut Vec<u8> {
+        if self.commas && !self.first {
+            self.out.push(b',');
+        }
+        self.first = false;
+        self.out
+    }
+}
+
+/// Puts a document together.
+pub(crate) struct Composer<'a> {
+    rope: Rope,
+    /// None if the document shows only a part of the state: its texts are good for nobody else.
+    pieces: Option<&'a mut Pieces>,
+    first: bool,
+}
+
+impl<'a> Composer<'a> {
+    pub(crate) fn new(pieces: Option<&'a mut Pieces>) -> Self {
+        Self {
+            rope: Rope::new(),
+            pieces,
+            first: true,
+        }
+    }
+
+    /// Appends text.
+    pub(crate) fn text(&mut self, text: impl AsRef<[u8]>) {
+        self.rope.text(text);
+    }
+
+    /// Appends fields of an object that is open.
+    pub(crate) fn fields(&mut self, fill: impl FnOnce(&mut text::Object<'_>)) {
+        let mut written = Vec::new();
+        text::object(&mut written, fill);
+        // Without its braces.
+        self.rope.text(&written[1..written.len() - 1]);
+    }
+
+    /// Begins a list; what follows is its items.
+    pub(crate) fn open(&mut self, text: &str) {
+        self.rope.text(text);
+        self.first = true;
+    }
+
+    /// Appends items made of one page after the other.
+    pub(crate) fn items<'p, K, V>(
+        &mut self,
+        pages: impl Iterator<Item = &'p Page<K, V>>,
+        form: Form,
+        write: impl Fn(&mut Items<'_>, &K, &V),
+    ) where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        for page in pages.filter(|page| !page.is_empty()) {
+            let first = self.first;
+            let make = || {
+                let mut out = Vec::new();
+                let mut items = Items {
+                    out: &mut out,
+                    commas: form.has_commas(),
+                    first,
+                };
+                for (key, value) in page.iter() {
+                    write(&mut items, key, value);
+                }
+                out
+            };
+            if let Some(pieces) = &mut self.pieces {
+                let piece = pieces.text_of(page, form, first && form.has_commas(), make);
+                self.first = first && piece.bytes().is_empty();
+                self.rope.push(piece);
+            } else {
+                let text = make();
+                self.first = first && text.is_empty();
+                self.rope.text(text);
+            }
+        }
+    }
+
+    /// Appends items that are written anew each time.
+    pub(crate) fn each<T>(
+        &mut self,
+        things: impl IntoIterator<Item = T>,
+        form: Form,
+        write: impl Fn(&mut Vec<u8>, T),
+    ) {
+        let mut out = Vec::new();
+        let mut items = Items {
+            out: &mut out,
+            commas: form.has_commas(),
+            first: self.first,
+        };
+        for thing in things {
+            write(items.next(), thing);
+        }
+        self.first = items.first;
+        self.rope.text(out);
+    }
+
+    /// Takes what was composed so far.
+    pub(crate) fn take(&mut self) -> Rope {
+        std::mem::take(&mut self.rope)
+    }
+
+    pub(crate) fn finish(self) -> Rope {
+        self.rope
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dcos_core::tree::Tree;
+
+    use super::*;
+
+    fn write(pieces: &mut Pieces, tree: &Tree<u32, u32>) -> (String, usize) {
+        pieces.tidy();
+        let written = std::cell::Cell::new(0);
+        let mut composer = Composer::new(Some(pieces));
+        composer.open("[");
+        composer.items(tree.pages(), Form::Json, |items, key, value| {
+            written.set(written.get() + 1);
+            text::value(items.next(), key * value);
+        });
+        composer.text("]");
+        let text = composer.finish().to_bytes();
+        (String::from_utf8_lossy(&text).into_owned(), written.get())
+    }
+
+    #[test]
+    fn only_what_changed_is_written_anew() {
+        let mut tree: Tree<u32, u32> = (0..1000).map(|key| (key, 1)).collect();
+        let mut pieces = Pieces::default();
+        let (first, written) = write(&mut pieces, &tree);
+        assert_eq!(written, 1000);
+        assert_eq!(first.split(',').count(), 1000);
+        assert_eq!(write(&mut pieces, &tree), (first, 0));
+        // Nobody else holds the tree, so it is changed in place; its text must still change.
+        tree.insert(500, 2);
+        let (second, written) = write(&mut pieces, &tree);
+        assert!(written > 0 && written <= 64, "{written}");
+        let numbers: Vec<u32> = second[1..second.len() - 1]
+            .split(',')
+            .map(|number| number.parse().expect("a number"))
+            .collect();
+        let expected: Vec<u32> = tree.iter().map(|(key, value)| key * value).collect();
+        assert_eq!(numbers, expected);
+        tree.remove(&0);
+        let (third, _) = write(&mut pieces, &tree);
+        assert!(third.starts_with("[1,2,"), "{third}");
+        pieces.tidy();
+        let pages = tree.pages().count();
+        assert!(pieces.known.len() <= pages + 1, "{}", pieces.known.len());
+    }
+}
