@@ -1,15 +1,12 @@
 //! The plug point that turns images into root file systems.
 //!
-//! [`LocalProvisioner`] is the default: images from a directory of this host, unpacked once into
-//! layers, and a writable overlay of them a container. What it accepts is told in
-//! `docs/images.md`.
+//! [`ImageProvisioner`] is the default: images from registries or from a directory of this host,
+//! unpacked once into layers, and a writable overlay of them a container. What it accepts is told
+//! in `docs/images.md`.
 
-mod archive;
+mod collect;
 mod images;
-mod layer;
-mod local;
 mod options;
-mod root;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,7 +14,9 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use dcos_proto::mesos::{ContainerId, Image};
 
-pub use local::{Backend, LocalProvisioner, LocalProvisionerConfig};
+pub use collect::{Collection, CollectionConfig};
+pub use dcos_image::ImageConfig;
+pub use images::{Backend, ImageProvisioner, ImageProvisionerConfig};
 pub use options::OPTIONS;
 
 /// Turns an image into the root file system of a container.
@@ -54,6 +53,12 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ProvisionError`]; the caller may try again.
     async fn destroy(&self, id: &ContainerId) -> Result<(), ProvisionError>;
+
+    /// Removes images that no container needs, but for `kept`.
+    ///
+    /// # Errors
+    /// [`ProvisionError`]; what was removed until then stays removed.
+    async fn prune(&self, kept: &[Image]) -> Result<(), ProvisionError>;
 }
 
 /// A root file system, and what its image says about running it.
@@ -63,21 +68,6 @@ pub struct Provisioned {
     pub rootfs: PathBuf,
     /// What the image says.
     pub image: ImageConfig,
-}
-
-/// What an image says about running it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImageConfig {
-    /// Program and first arguments.
-    pub entrypoint: Vec<String>,
-    /// Further arguments, or the whole command if there is no entry point.
-    pub command: Vec<String>,
-    /// `NAME=value` each.
-    pub environment: Vec<String>,
-    /// Where it starts.
-    pub working_directory: Option<PathBuf>,
-    /// Who runs it.
-    pub user: Option<String>,
 }
 
 /// Why there is no root file system.

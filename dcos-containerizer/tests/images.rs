@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use dcos_containerizer::provisioner::{
-    Backend, LocalProvisioner, LocalProvisionerConfig, ProvisionError, Provisioned, Provisioner,
+    Backend, ImageProvisioner, ImageProvisionerConfig, ProvisionError, Provisioned, Provisioner,
 };
 use dcos_proto::mesos::{ContainerId, Image, image};
 use sha2::{Digest, Sha256};
@@ -33,10 +33,10 @@ impl Fixture {
         self.dir.path().join(name)
     }
 
-    async fn provisioner(&self, alive: &[ContainerId]) -> LocalProvisioner {
-        let provisioner = LocalProvisioner::new(LocalProvisionerConfig {
-            docker_images: Some(self.path("images")),
-            appc_images: Some(self.path("images")),
+    async fn provisioner(&self, alive: &[ContainerId]) -> ImageProvisioner {
+        let provisioner = ImageProvisioner::new(ImageProvisionerConfig {
+            docker: Some(dcos_image::Source::Directory(self.path("images"))),
+            appc: Some(self.path("images")),
             store: self.path("store"),
             roots: self.path("roots"),
             backend: self.backend,

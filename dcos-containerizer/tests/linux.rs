@@ -327,6 +327,6 @@ async fn an_image_that_is_not_there_is_told() {
         ..ContainerInfo::default()
     });
     let error = universal.launch(&id, config).await.unwrap_err().to_string();
-    assert!(error.contains("provision image: image 'alpine'"), "{error}");
-    assert!(error.contains("not supported yet"), "{error}");
+    let expected = "provision image: there is no image 'alpine.tar' in";
+    assert!(error.contains(expected), "{error}");
 }

@@ -8,7 +8,7 @@ use dcos_containerizer::containerizer::{LauncherProgram, UniversalConfig};
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
-use dcos_containerizer::provisioner::{LocalProvisioner, Provisioner};
+use dcos_containerizer::provisioner::{Collection, ImageProvisioner, Provisioner};
 use dcos_core::config::{Spec, Values};
 
 /// The word that makes this program the launcher.
@@ -33,7 +33,8 @@ pub(crate) const OPTIONS: &[Spec] = &[
         .help("How many rotated files are kept of each (ours)."),
 ];
 
-pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
+/// The containerizer's parts, and what removes images for it.
+pub(crate) fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection>)> {
     let root = rustix::process::geteuid().is_root();
     let work_dir = values.path("work_dir");
     let linux = values
@@ -55,7 +56,11 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
         max_size: values.bytes("container_log_size").max(4096),
         keep: u32::try_from(values.count("container_log_keep")).unwrap_or(u32::MAX),
     };
-    let provisioner = LocalProvisioner::from_values(values)?;
+    let provisioner = ImageProvisioner::from_values(values)?;
+    let collection = match &provisioner {
+        Some(provisioner) => Collection::from_values(values, provisioner)?,
+        None => None,
+    };
     let runtime_dir = values.opt_path("runtime_dir").unwrap_or_else(|| {
         if root {
             PathBuf::from("/var/run/mesos")
@@ -63,7 +68,7 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
             work_dir.join("run")
         }
     });
-    Ok(UniversalConfig {
+    let config = UniversalConfig {
         runtime_dir,
         launcher: LauncherProgram {
             program: std::env::current_exe().context("finding this program")?,
@@ -75,5 +80,6 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<UniversalConfig> {
         logger: Arc::new(RotatingFiles::new(rotation)),
         switch_user: root && values.switch("switch_user"),
         sandbox_directory: isolation.sandbox_directory,
-    })
+    };
+    Ok((config, collection))
 }

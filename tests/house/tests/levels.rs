@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // Level 2
     ("dcos-wire", &["dcos-proto", "dcos-core"]),
     ("dcos-store", &["dcos-proto", "dcos-core"]),
+    ("dcos-image", &[]),
     ("dcos-net", &["dcos-proto", "dcos-core"]),
     // Level 3
     (
@@ -23,7 +24,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "dcos-containerizer",
-        &["dcos-proto", "dcos-core", "dcos-wire", "dcos-launcher"],
+        &[
+            "dcos-proto",
+            "dcos-core",
+            "dcos-wire",
+            "dcos-image",
+            "dcos-launcher",
+        ],
     ),
     (
         "dcos-dns",

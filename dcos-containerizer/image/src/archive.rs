@@ -8,11 +8,13 @@ use std::path::{Component, Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
-use super::ImageConfig;
+use crate::ImageConfig;
+use crate::config::Document;
+use crate::error::odd;
 
 /// A set of named files: a tar file with an index, or a folder.
 #[derive(Debug)]
-pub(super) enum Archive {
+pub(crate) enum Archive {
     Tar {
         file: File,
         index: BTreeMap<PathBuf, Entry>,
@@ -21,26 +23,26 @@ pub(super) enum Archive {
 }
 
 #[derive(Debug)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     File { offset: u64, size: u64 },
     Link(PathBuf),
 }
 
 /// What an archive says of an image.
 #[derive(Debug)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     /// Names of the layers' files, lowest first.
-    pub(super) layers: Vec<PathBuf>,
+    pub(crate) layers: Vec<PathBuf>,
     /// SHA-256 of each layer's tar file, unpacked.
-    pub(super) digests: Vec<String>,
-    pub(super) config: ImageConfig,
+    pub(crate) digests: Vec<String>,
+    pub(crate) config: ImageConfig,
 }
 
 /// Documents larger than this are not an image's.
 const MAX_DOCUMENT: u64 = 8 << 20;
 
 impl Archive {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         if path.is_dir() {
             return Ok(Self::Folder(path.to_owned()));
         }
@@ -68,7 +70,7 @@ impl Archive {
         Ok(Self::Tar { file, index })
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         match self {
             Self::Tar { index, .. } => index.contains_key(Path::new(name)),
             Self::Folder(folder) => folder.join(name).is_file(),
@@ -76,7 +78,7 @@ impl Archive {
     }
 
     /// Opens one of its files.
-    pub(super) fn read(&self, name: &Path) -> io::Result<Box<dyn Read + '_>> {
+    pub(crate) fn read(&self, name: &Path) -> io::Result<Box<dyn Read + '_>> {
         let name = normal(name);
         match self {
             Self::Folder(folder) => Ok(Box::new(BufReader::new(File::open(folder.join(name))?))),
@@ -100,11 +102,6 @@ impl Archive {
         }
     }
 
-    /// One of its files, unpacked if it is compressed.
-    pub(super) fn unpacked(&self, name: &Path) -> io::Result<Box<dyn Read + '_>> {
-        unpacked(self.read(name)?)
-    }
-
     fn document<T: for<'de> Deserialize<'de>>(&self, name: &Path) -> io::Result<T> {
         let mut bytes = Vec::new();
         self.read(name)?
@@ -112,12 +109,12 @@ impl Archive {
             .read_to_end(&mut bytes)?;
         serde_json::from_slice(&bytes).map_err(|error| {
             let what = format!("'{}' is not understood: {error}", name.display());
-            io::Error::new(io::ErrorKind::InvalidData, what)
+            odd(what)
         })
     }
 
     /// The image with this tag, or the only one there is. `None` if this is no image archive.
-    pub(super) fn manifest(&self, tag: &str) -> io::Result<Option<Manifest>> {
+    pub(crate) fn manifest(&self, tag: &str) -> io::Result<Option<Manifest>> {
         let (config, layers) = if self.has("manifest.json") {
             let mut saved: Vec<Saved> = self.document(Path::new("manifest.json"))?;
             let tagged = saved.iter().position(|image| {
@@ -139,20 +136,12 @@ impl Archive {
             return Ok(None);
         };
         let document: Document = self.document(&config)?;
-        let digests = document.rootfs.diff_ids;
+        let (config, digests) = document.parts();
         if digests.len() != layers.len() {
             return Err(odd(
                 "the image's configuration names other layers than its manifest",
             ));
         }
-        let config = document.config.unwrap_or_default();
-        let config = ImageConfig {
-            entrypoint: config.entrypoint.unwrap_or_default(),
-            command: config.cmd.unwrap_or_default(),
-            environment: config.env.unwrap_or_default(),
-            working_directory: filled(config.working_dir).map(PathBuf::from),
-            user: filled(config.user),
-        };
         Ok(Some(Manifest {
             layers,
             digests,
@@ -188,7 +177,7 @@ impl Archive {
 }
 
 /// A stream as it is, or unpacked if it is compressed.
-pub(super) fn unpacked<'a>(mut source: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn unpacked<'a>(mut source: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = [0; 4];
     let mut read = 0;
     while read < magic.len() {
@@ -201,7 +190,7 @@ pub(super) fn unpacked<'a>(mut source: Box<dyn Read + 'a>) -> io::Result<Box<dyn
     let whole = head.chain(source);
     match magic {
         [0x1f, 0x8b, ..] => Ok(Box::new(MultiGzDecoder::new(BufReader::new(whole)))),
-        [0x28, 0xb5, 0x2f, 0xfd] => Err(odd("layers compressed by zstd are not supported")),
+        [0x28, 0xb5, 0x2f, 0xfd] => Ok(Box::new(zstd::Decoder::new(whole)?)),
         _ => Ok(Box::new(whole)),
     }
 }
@@ -258,38 +247,8 @@ impl Descriptor {
     }
 }
 
-/// An image's configuration.
-#[derive(Debug, Deserialize)]
-struct Document {
-    config: Option<Runtime>,
-    rootfs: Rootfs,
-}
-
-#[derive(Debug, Deserialize)]
-struct Rootfs {
-    diff_ids: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Runtime {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    env: Option<Vec<String>>,
-    working_dir: Option<String>,
-    user: Option<String>,
-}
-
-fn filled(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
-}
-
-fn odd(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
 /// Relative, without `.` and `..`: names in archives never lead out of them.
-pub(super) fn normal(path: &Path) -> PathBuf {
+pub(crate) fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {
         match component {

@@ -13,8 +13,11 @@ use rustix::mount::{
 };
 
 /// Mounts `layers`, lowest first, with a writable one on top. `folder` holds what is written, and
-/// has to lie on a file system that can be an overlay's upper one.
-pub(super) fn overlay(layers: &[impl AsRef<Path>], folder: &Path, root: &Path) -> io::Result<()> {
+/// has to lie on a file system that can be an overlay's upper one. Takes root.
+///
+/// # Errors
+/// What the kernel says; whether overlays work here is found out by trying.
+pub fn overlay(layers: &[impl AsRef<Path>], folder: &Path, root: &Path) -> io::Result<()> {
     let (upper, work) = (folder.join("upper"), folder.join("work"));
     for made in [&upper, &work, &root.to_owned()] {
         std::fs::create_dir_all(made)?;
@@ -77,8 +80,11 @@ fn overlay_by_line(
     mount("overlay", root, "overlay", MountFlags::empty(), &*options)
 }
 
-/// Copies `layers`, lowest first, over each other.
-pub(super) fn copy(layers: &[impl AsRef<Path>], root: &Path) -> io::Result<()> {
+/// Copies `layers`, lowest first, over each other. Takes root.
+///
+/// # Errors
+/// The disk's, or what `cp` says.
+pub fn copy(layers: &[impl AsRef<Path>], root: &Path) -> io::Result<()> {
     std::fs::create_dir_all(root)?;
     for layer in layers {
         let layer = layer.as_ref();
@@ -152,7 +158,10 @@ fn is_opaque(path: &Path) -> bool {
 }
 
 /// Undoes [`overlay`]; of what is not mounted, nothing.
-pub(super) fn undo(root: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// What the kernel says of the mount.
+pub fn undo(root: &Path) -> io::Result<()> {
     loop {
         match unmount(root, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             // There may be one on top of another.

@@ -16,7 +16,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::archive::normal;
+use crate::archive::normal;
+use crate::error::odd;
 
 /// Prefix of a deleted name.
 const WHITEOUT: &str = ".wh.";
@@ -24,7 +25,7 @@ const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 
 /// Unpacks a tar file into `root`, for at most `limit` bytes of files.
-pub(super) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<()> {
+pub(crate) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let layer = Layer {
         root: rustix::fs::open(root, flags, Mode::empty())?,
@@ -37,7 +38,7 @@ pub(super) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<(
         let size = entry.header().entry_size().unwrap_or(0);
         left = left
             .checked_sub(size)
-            .ok_or_else(|| io::Error::other("the layer is larger than a layer may be"))?;
+            .ok_or_else(|| odd("the layer is larger than a layer may be"))?;
         layer.put(&path, &mut entry).map_err(|error| {
             let what = format!("unpacking '{}': {error}", path.display());
             io::Error::new(error.kind(), what)

@@ -1,0 +1,280 @@
+//! A registry of one image that can fail in many ways.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures::StreamExt;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// What is wrong with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// Connections end after so many bytes of a blob.
+    BreaksOff {
+        after: usize,
+    },
+    /// A layer is not what its digest says.
+    WrongBlob,
+    /// A layer's tar file is not what the configuration says.
+    WrongDiffId,
+    NoManifest,
+    Refuses,
+    /// A layer does not end.
+    Endless,
+    /// A layer of a type that is no file system.
+    StrangeLayer,
+    /// Only those with a token are served.
+    WantsToken,
+}
+
+pub(crate) struct Server {
+    pub(crate) host: String,
+    /// SHA-256 of the manifest.
+    pub(crate) digest: String,
+    /// How often a part of a blob was asked for.
+    pub(crate) resumed: Arc<AtomicU32>,
+    /// How often the manifest was asked for.
+    pub(crate) asked: Arc<AtomicU32>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Content {
+    host: String,
+    fault: Fault,
+    manifest: Vec<u8>,
+    blobs: Vec<Vec<u8>>,
+    resumed: Arc<AtomicU32>,
+    asked: Arc<AtomicU32>,
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let digest = Sha256::digest(bytes);
+    digest.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+pub(crate) fn tarball(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        let name = std::path::Path::new(name);
+        builder
+            .append_data(&mut header, name, content.as_bytes())
+            .unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// An image's configuration.
+pub(crate) fn config(layers: &[Vec<u8>]) -> Vec<u8> {
+    let ids: Vec<String> = layers
+        .iter()
+        .map(|one| format!("sha256:{}", hex(one)))
+        .collect();
+    let config = json!({
+        "architecture": "amd64", "os": "linux",
+        "config": {"Cmd": ["run"]},
+        "rootfs": {"type": "layers", "diff_ids": ids},
+    });
+    config.to_string().into_bytes()
+}
+
+impl Server {
+    pub(crate) async fn start(layers: &[Vec<u8>], fault: Fault) -> Self {
+        let shown = match fault {
+            Fault::WrongDiffId => vec![tarball(&[("other", "")]); layers.len()],
+            _ => layers.to_vec(),
+        };
+        let config = config(&shown);
+        let kind = match fault {
+            Fault::StrangeLayer => "application/vnd.wasm.content.layer.v1+wasm",
+            _ => "application/vnd.oci.image.layer.v1.tar",
+        };
+        let describe = |kind: &str, bytes: &[u8]| {
+            json!({
+                "mediaType": kind, "digest": format!("sha256:{}", hex(bytes)), "size": bytes.len(),
+            })
+        };
+        let listed: Vec<Value> = layers.iter().map(|layer| describe(kind, layer)).collect();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": describe("application/vnd.oci.image.config.v1+json", &config),
+            "layers": listed,
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let (resumed, asked) = (Arc::default(), Arc::default());
+        let digest = hex(&manifest);
+        let content = Arc::new(Content {
+            host: host.clone(),
+            fault,
+            manifest,
+            blobs: layers.iter().cloned().chain([config]).collect(),
+            resumed: Arc::clone(&resumed),
+            asked: Arc::clone(&asked),
+        });
+        let router = Router::new()
+            .route("/v2/", get(root))
+            .route("/v2/app/manifests/{reference}", get(manifest_of))
+            .route("/v2/app/blobs/{digest}", get(blob))
+            .route("/token", get(token))
+            .with_state(content);
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self {
+            host,
+            digest,
+            resumed,
+            asked,
+            task,
+        }
+    }
+}
+
+fn allowed(content: &Content, headers: &HeaderMap) -> bool {
+    let bearer = headers.get(header::AUTHORIZATION);
+    content.fault != Fault::WantsToken || bearer.is_some_and(|value| value == "Bearer the-token")
+}
+
+fn challenge(content: &Content) -> Response {
+    let realm = format!("http://{}/token", content.host);
+    let value = format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:app:pull\"");
+    let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]});
+    let headers = [(header::WWW_AUTHENTICATE, value)];
+    (StatusCode::UNAUTHORIZED, headers, body.to_string()).into_response()
+}
+
+async fn root(State(content): State<Arc<Content>>, headers: HeaderMap) -> Response {
+    if allowed(&content, &headers) {
+        StatusCode::OK.into_response()
+    } else {
+        challenge(&content)
+    }
+}
+
+async fn token(headers: HeaderMap) -> Response {
+    // me:s3cret
+    let known = headers.get(header::AUTHORIZATION);
+    if known.is_some_and(|value| value == "Basic bWU6czNjcmV0") {
+        let body = json!({"token": "the-token", "access_token": "the-token", "expires_in": 300});
+        return body.to_string().into_response();
+    }
+    StatusCode::UNAUTHORIZED.into_response()
+}
+
+async fn manifest_of(
+    State(content): State<Arc<Content>>,
+    Path(reference): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    content.asked.fetch_add(1, Ordering::Relaxed);
+    let error = |status: StatusCode, code: &str| {
+        let body = json!({"errors": [{"code": code, "message": "no"}]});
+        (status, body.to_string()).into_response()
+    };
+    let digest = format!("sha256:{}", hex(&content.manifest));
+    match content.fault {
+        Fault::NoManifest => return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
+        Fault::Refuses => return error(StatusCode::FORBIDDEN, "DENIED"),
+        _ if !allowed(&content, &headers) => return challenge(&content),
+        _ if reference.contains(':') && reference != digest => {
+            return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN");
+        }
+        _ => {}
+    }
+    let headers = [
+        (
+            "content-type",
+            "application/vnd.oci.image.manifest.v1+json".to_owned(),
+        ),
+        ("docker-content-digest", digest),
+    ];
+    (headers, content.manifest.clone()).into_response()
+}
+
+async fn blob(
+    State(content): State<Arc<Content>>,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if !allowed(&content, &headers) {
+        return challenge(&content);
+    }
+    let found = content
+        .blobs
+        .iter()
+        .position(|blob| format!("sha256:{}", hex(blob)) == digest);
+    let Some(found) = found else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let mut bytes = content.blobs[found].clone();
+    let is_layer = found + 1 < content.blobs.len();
+    match content.fault {
+        Fault::WrongBlob if is_layer => bytes.iter_mut().for_each(|byte| *byte ^= 1),
+        Fault::Endless if is_layer => bytes.resize(bytes.len() + (8 << 20), 0),
+        _ => {}
+    }
+    let range = headers
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok());
+    let from = range.and_then(|range| {
+        range
+            .strip_prefix("bytes=")?
+            .split_once('-')?
+            .0
+            .parse()
+            .ok()
+    });
+    let from: usize = from.unwrap_or(0);
+    if from > 0 {
+        content.resumed.fetch_add(1, Ordering::Relaxed);
+    }
+    let total = bytes.len();
+    let rest = bytes.split_off(from.min(total));
+    let length = rest.len();
+    let body = match content.fault {
+        Fault::BreaksOff { after } if is_layer && length > after => {
+            let part: Result<_, std::io::Error> = Ok(bytes::Bytes::from(rest[..after].to_vec()));
+            let broken = async {
+                // What was sent has to have arrived.
+                tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                Err(std::io::Error::other("cut"))
+            };
+            let part = futures::stream::once(std::future::ready(part));
+            Body::from_stream(part.chain(futures::stream::once(broken)))
+        }
+        _ => Body::from(rest),
+    };
+    let status = if from > 0 {
+        StatusCode::PARTIAL_CONTENT
+    } else {
+        StatusCode::OK
+    };
+    let headers = [
+        ("content-length", length.to_string()),
+        (
+            "content-range",
+            format!("bytes {from}-{}/{total}", total.saturating_sub(1)),
+        ),
+    ];
+    (status, headers, body).into_response()
+}
