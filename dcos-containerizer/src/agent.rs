@@ -13,6 +13,8 @@
 //! | `executors` | an executor's life, from launch to its last acknowledged update |
 //! | `status` | task states, status updates, acknowledgements |
 //! | `updates` | which update is sent when |
+//! | `drain` | ending all tasks at an operator's wish |
+//! | `reconfiguration` | what may change without becoming another agent |
 //! | `recovery` | taking up what an earlier agent left |
 //! | `gc` | when sandboxes are deleted |
 //! | `shell`, `http`, ... | clocks, disks, sockets |
@@ -24,11 +26,13 @@ mod config;
 mod containers;
 mod core;
 pub mod detect;
+mod drain;
 mod drivers;
 mod executors;
 mod gc;
 mod handle;
 mod http;
+mod reconfiguration;
 mod records;
 mod recovery;
 mod registration;
@@ -48,6 +52,7 @@ mod tests;
 pub use config::{Config, ConfigError, OPTIONS};
 pub use core::Agent;
 pub use gc::Age;
+pub use reconfiguration::Reconfiguration;
 pub use records::{ExecutorKey, ExecutorState};
 pub use sandboxes::Sandbox;
 pub use shell::{AgentError, run};

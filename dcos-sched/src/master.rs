@@ -8,6 +8,11 @@
 //! | `calls.rs`, `inbox.rs` | which call or message reaches which part |
 //! | `subscriptions.rs`, `frameworks.rs` | how frameworks come and come back; change and end |
 //! | `agents.rs`, `departures.rs` | how agents come and come back; are watched and lost |
+//! | `operator.rs`, `standing.rs` | what operators order; what of it lasts |
+//! | `quota.rs`, `weights.rs`, `breakdown.rs` | what roles are due, and what they hold |
+//! | `removals.rs` | how fast agents may be given up |
+//! | `drain.rs` | agents that are emptied, out of service, or gone |
+//! | `maintenance.rs`, `inverse.rs` | planned absences of machines, and asking for what is there |
 //! | `tasks.rs` | updates, acknowledgements, kills, ends |
 //! | `offers.rs`, `launch.rs` | offers and what is made of them |
 //! | `reconcile.rs` | what frameworks hear when they ask |
@@ -24,11 +29,13 @@
 
 mod agent;
 mod agents;
+mod breakdown;
 mod calls;
 mod config;
 mod convert;
 mod core;
 mod departures;
+mod drain;
 mod driver;
 mod framework;
 mod frameworks;
@@ -36,19 +43,26 @@ mod http;
 mod inbox;
 mod inprocess;
 mod input;
+mod inverse;
 mod launch;
+mod maintenance;
 mod metrics;
 mod offers;
+mod operator;
 mod preemption;
+mod quota;
 mod recent;
 mod reconcile;
 mod registry;
+mod removals;
 mod shell;
 mod snapshot;
+mod standing;
 mod subscriptions;
 mod tasks;
 mod validation;
 mod watchers;
+mod weights;
 
 pub use agent::Agent;
 pub use config::{Config, ConfigError, OPTIONS};
@@ -60,6 +74,7 @@ pub use recent::Recent;
 pub use registry::PREFIX;
 pub use shell::{MasterHandle, MasterStopped, Node, RunError, run};
 pub use snapshot::Snapshot;
+pub use standing::{MachineKey, Standing};
 
 /// The version of Mesos whose protocols this master speaks, and which it says it is: clients
 /// decide by it what they may use.

@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// The cluster's agents.
     #[command(subcommand)]
     Node(Node),
+    /// What roles are guaranteed, and what they may have at most.
+    #[command(subcommand)]
+    Quota(Quota),
     /// Frameworks.
     #[command(subcommand)]
     Service(Service),
@@ -114,6 +117,123 @@ pub(crate) struct LocalUp {
 pub(crate) enum Node {
     /// The agents and what they have.
     List,
+    /// End what runs on an agent, and offer it no more.
+    Drain {
+        /// The agent's id.
+        id: String,
+        /// The longest grace a task may take to end, such as `90s`, `10m` or `1h`.
+        #[arg(long, value_name = "TIME")]
+        max_grace_period: Option<String>,
+        /// Declare the agent gone for good once it is empty.
+        #[arg(long)]
+        decommission: bool,
+        /// Wait until the agent is empty.
+        #[arg(long)]
+        wait: bool,
+        /// Seconds to wait at most.
+        #[arg(long, default_value_t = 600, requires = "wait")]
+        timeout: u64,
+    },
+    /// Offer an agent no more; what runs there runs on.
+    Deactivate {
+        /// The agent's id.
+        id: String,
+    },
+    /// Offer a deactivated or drained agent again.
+    Reactivate {
+        /// The agent's id.
+        id: String,
+    },
+    /// Declare an agent gone for good: its tasks are lost, and it may never come back.
+    Decommission {
+        /// The agent's id.
+        id: String,
+    },
+    /// Planned absences of machines.
+    #[command(subcommand)]
+    Maintenance(Maintenance),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Maintenance {
+    /// Which machines will be away when.
+    Schedule,
+    /// Which machines are to be maintained, what frameworks said to that, and which are down.
+    Status,
+    /// Plan an absence, beside those that are planned.
+    Add {
+        /// Machines as `hostname/ip`, as `schedule` and `node list` show them.
+        #[arg(required = true, value_name = "MACHINE")]
+        machines: Vec<String>,
+        /// In how much time it begins, such as `90s`, `10m` or `1h`.
+        #[arg(long, default_value = "0s", value_name = "TIME")]
+        start_in: String,
+        /// How long it lasts; open-ended if absent.
+        #[arg(long, value_name = "TIME")]
+        duration: Option<String>,
+    },
+    /// Plan no absence of these machines.
+    Remove {
+        /// Machines as `hostname/ip`.
+        #[arg(required = true, value_name = "MACHINE")]
+        machines: Vec<String>,
+    },
+    /// Begin: agents on these machines end.
+    Down {
+        /// Machines as `hostname/ip`.
+        #[arg(required = true, value_name = "MACHINE")]
+        machines: Vec<String>,
+    },
+    /// End: the machines are back.
+    Up {
+        /// Machines as `hostname/ip`.
+        #[arg(required = true, value_name = "MACHINE")]
+        machines: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quota {
+    /// Every role's quota and what it consumes.
+    List,
+    /// One role's quota.
+    Get {
+        /// The role.
+        role: String,
+    },
+    /// Give a role that has none a quota.
+    Create(QuotaAmounts),
+    /// Change a role's quota; what is not named stays as it is.
+    Update(QuotaAmounts),
+    /// Remove a role's quota.
+    Delete {
+        /// The role.
+        role: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuotaAmounts {
+    /// The role.
+    pub(crate) role: String,
+    /// The most cpus it may have.
+    #[arg(long)]
+    pub(crate) cpu: Option<f64>,
+    /// The most memory it may have, in megabytes.
+    #[arg(long)]
+    pub(crate) mem: Option<f64>,
+    /// The most disk it may have, in megabytes.
+    #[arg(long)]
+    pub(crate) disk: Option<f64>,
+    /// The most gpus it may have.
+    #[arg(long)]
+    pub(crate) gpu: Option<f64>,
+    /// Guarantee as much, too.
+    #[arg(long)]
+    pub(crate) guarantee: bool,
+    /// Even if the role has more already, or there is not as much.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

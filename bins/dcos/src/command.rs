@@ -12,8 +12,10 @@ use crate::http::Server;
 pub(crate) mod cluster;
 pub(crate) mod deployment;
 pub(crate) mod local;
+pub(crate) mod maintenance;
 pub(crate) mod marathon;
 pub(crate) mod node;
+pub(crate) mod quota;
 pub(crate) mod service;
 pub(crate) mod task;
 
@@ -75,6 +77,20 @@ impl Context {
             ),
         }
     }
+}
+
+/// A time such as `90s`, `10m`, `1h` or, as Mesos writes it, `10mins`.
+pub(crate) fn duration(text: &str) -> anyhow::Result<std::time::Duration> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let long = match &text[digits.len()..] {
+        "s" => "secs",
+        "m" => "mins",
+        "h" => "hrs",
+        "d" => "days",
+        other => other,
+    };
+    dcos_core::units::parse_duration(&format!("{digits}{long}"))
+        .with_context(|| format!("{text:?} is no time such as 90s, 10m or 1h"))
 }
 
 /// The text at `key`, or nothing.

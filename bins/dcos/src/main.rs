@@ -34,6 +34,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Local(command) => command::local::run(&context, command).await,
         Command::Marathon(command) => command::marathon::run(&context, command).await,
         Command::Node(command) => command::node::run(&context, command).await,
+        Command::Quota(command) => command::quota::run(&context, command).await,
         Command::Service(command) => command::service::run(&context, command).await,
         Command::Task(command) => command::task::run(&context, command).await,
     }

@@ -11,6 +11,8 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Attribute, DomainInfo};
 use tokio_util::sync::CancellationToken;
 
+use super::Reconfiguration;
+
 /// The options of the agent itself; containerizer and isolators have their own.
 pub const OPTIONS: &[Spec] = &[
     Spec::text("master")
@@ -64,6 +66,9 @@ pub const OPTIONS: &[Spec] = &[
     Spec::integer("max_completed_executors_per_framework", 0, 1_000_000)
         .default("150")
         .help("how many ended executors of a framework are remembered"),
+    Spec::choice("reconfiguration_policy", &["equal", "additive"])
+        .default("equal")
+        .help("what may change when the agent restarts: nothing, or more resources and attributes"),
     Spec::choice("recover", &["reconnect", "cleanup"])
         .default("reconnect")
         .help("keep what an earlier agent left running, or end it and stop"),
@@ -110,6 +115,8 @@ pub struct Config {
     pub disk_watch_interval: Duration,
     /// See [`Settings`](super::Settings).
     pub max_completed_executors_per_framework: usize,
+    /// What may change when the agent restarts.
+    pub reconfiguration: Reconfiguration,
     /// End what an earlier agent left running, then stop.
     pub cleanup: bool,
     /// Every option as text, for `/flags`.
@@ -151,6 +158,7 @@ impl Config {
             gc_disk_headroom: 0.1,
             disk_watch_interval: Duration::from_mins(1),
             max_completed_executors_per_framework: 150,
+            reconfiguration: Reconfiguration::default(),
             cleanup: false,
             flags: BTreeMap::new(),
             sign_off: CancellationToken::new(),
@@ -221,6 +229,10 @@ impl Config {
             disk_watch_interval: values.duration("disk_watch_interval"),
             max_completed_executors_per_framework: values
                 .count("max_completed_executors_per_framework"),
+            reconfiguration: match &*values.text("reconfiguration_policy") {
+                "additive" => Reconfiguration::Additive,
+                _ => Reconfiguration::Equal,
+            },
             cleanup: values.text("recover") == "cleanup",
             flags: values.flags(),
             sign_off: CancellationToken::new(),

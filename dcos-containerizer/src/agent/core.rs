@@ -218,6 +218,7 @@ impl Agent {
 
     /// After each input: forget what is done with, send what is due, delete what is old.
     fn settle(&mut self, now: Time) {
+        self.conclude_drain();
         while let Some(update) = self.updates.poll(now) {
             self.forward(update);
         }

@@ -417,7 +417,7 @@ impl Agent {
         self.drop_lost_tasks(now, key, &held.collect::<Vec<_>>());
         self.starts_taking_tasks(now, key);
         self.deliver(now, key);
-        self.stop_waiting_if_all_are_back();
+        self.stop_waiting_if_all_are_back(now);
     }
 
     /// Tasks that were sent to an executor which, being back, does not have them.

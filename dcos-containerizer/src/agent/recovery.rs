@@ -18,7 +18,9 @@ use super::records::{Executor, ExecutorKey, ExecutorState, Framework, TaskRecord
 use super::registration::Registration;
 use super::updates::Updates;
 use super::words::{Action, Settings};
-use crate::checkpoint::{ExecutorCheckpoint, FrameworkCheckpoint, RunCheckpoint, State, paths};
+use crate::checkpoint::{
+    ExecutorCheckpoint, FrameworkCheckpoint, RunCheckpoint, State, Write, paths,
+};
 use crate::containerizer::{ContainerTermination, Recovered};
 use crate::executor::Hosted;
 
@@ -39,7 +41,8 @@ impl Agent {
             delay: settings.gc_delay,
             headroom: settings.gc_disk_headroom,
         };
-        let id = state.agent.and_then(|agent| agent.id);
+        let before = state.agent;
+        let id = before.as_ref().and_then(|agent| agent.id.clone());
         let mut agent = Self {
             settings,
             uuids: seed.stream("uuids"),
@@ -62,6 +65,10 @@ impl Agent {
             actions: VecDeque::new(),
         };
         agent.updates.pause();
+        if before.is_some_and(|before| before != agent.info && before.id.is_some()) {
+            // It was reconfigured; the master learns it when the agent registers again.
+            agent.write(Write::Agent(agent.info.clone()));
+        }
         let mut live = Vec::new();
         for (id, framework) in state.frameworks {
             live.extend(agent.recover_framework(now, &id, framework, &containers));
@@ -70,6 +77,7 @@ impl Agent {
             agent.take_up(now, &key, &mut containers);
         }
         agent.wait_for_custom_executors(now);
+        agent.resume_drain(now);
         agent
     }
 
@@ -235,9 +243,10 @@ impl Agent {
         }
     }
 
-    pub(super) fn stop_waiting_if_all_are_back(&mut self) {
-        if !self.executors().any(Executor::is_awaited) {
+    pub(super) fn stop_waiting_if_all_are_back(&mut self, now: Time) {
+        if self.reconnecting_until.is_some() && !self.executors().any(Executor::is_awaited) {
             self.reconnecting_until = None;
+            self.resume_drain(now);
         }
     }
 
@@ -257,6 +266,7 @@ impl Agent {
             let message = format!("Executor did not reregister within {patience}");
             self.give_up(&key, Reason::ExecutorReregistrationTimeout, message);
         }
+        self.resume_drain(now);
     }
 
     fn schedule_deletion(&mut self, ended: Time, executor: &Executor) {

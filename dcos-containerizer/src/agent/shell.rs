@@ -123,7 +123,12 @@ pub async fn run(
     let settings = settings(&config, address);
     let mut agent = Agent::recover(now, settings, &Seed::from_os(), info, state, containers);
     if let (Some(before), Some(_)) = (&recovered, agent.id()) {
-        check_compatible(before, agent.info())?;
+        let compatible = config.reconfiguration.check(before, agent.info());
+        compatible.map_err(|what| AgentError::Stopped {
+            reason: format!(
+                "{what}; remove `meta/slaves/latest` below the work directory to start as a new agent"
+            ),
+        })?;
     }
     tracing::info!(%address, agent = ?agent.id().map(ToString::to_string), "agent recovered");
     agent.handle(now, Input::Detected(Some(format!("master@{master}"))));
@@ -363,30 +368,6 @@ fn describe(config: &Config, address: SocketAddr) -> Result<AgentInfo, AgentErro
         port: Some(address.port().into()),
         domain: config.domain.clone(),
         ..AgentInfo::default()
-    })
-}
-
-/// An agent may not come back as another one: what the master knows of it would be wrong.
-fn check_compatible(before: &AgentInfo, after: &AgentInfo) -> Result<(), AgentError> {
-    let resources = |info: &AgentInfo| Resources::from(&info.resources);
-    let what = if before.hostname != after.hostname {
-        "hostname"
-    } else if before.port != after.port {
-        "port"
-    } else if resources(before) != resources(after) {
-        "resources"
-    } else if !dcos_core::attributes::equal(&before.attributes, &after.attributes) {
-        "attributes"
-    } else if before.domain != after.domain {
-        "domain"
-    } else {
-        return Ok(());
-    };
-    Err(AgentError::Stopped {
-        reason: format!(
-            "incompatible agent info: its {what} changed since it was checkpointed; \
-             remove `meta/slaves/latest` below the work directory to start as a new agent"
-        ),
     })
 }
 

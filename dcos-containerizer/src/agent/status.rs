@@ -114,7 +114,7 @@ impl Agent {
     fn update(&mut self, now: Time, key: &ExecutorKey, mut status: TaskStatus) {
         status.agent_id.clone_from(&self.info.id);
         status.executor_id = Some(key.executor.clone());
-        self.mark_drained(&mut status);
+        self.mark_drained(&key.framework, &mut status);
         self.add_address(&mut status);
         let update = StatusUpdate {
             framework_id: key.framework.clone(),
@@ -179,21 +179,6 @@ impl Agent {
                 ..NetworkInfo::default()
             });
         }
-    }
-
-    /// What an agent's drain ends, it says it ended.
-    fn mark_drained(&self, status: &mut TaskStatus) {
-        let Some((config, _)) = &self.drain else {
-            return;
-        };
-        match status.state() {
-            TaskState::TaskKilled if config.mark_gone() => {
-                status.state = TaskState::TaskGoneByOperator.into();
-            }
-            TaskState::TaskKilled | TaskState::TaskKilling => {}
-            _ => return,
-        }
-        status.reason = Some(Reason::AgentDraining.into());
     }
 
     /// Sends an update with the latest state of its task.

@@ -16,8 +16,8 @@ use dcos_proto::mesos::executor_info::Type;
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
-    DrainConfig, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, Resource, TaskGroupInfo,
-    TaskId, TaskInfo, TaskState,
+    ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, Resource, TaskGroupInfo, TaskId,
+    TaskInfo, TaskState,
 };
 
 use super::core::{Agent, event};
@@ -129,7 +129,7 @@ impl Agent {
             return Some((
                 dropped,
                 Reason::AgentDraining,
-                "Agent is draining".to_owned(),
+                "Task was received while agent was already draining".to_owned(),
             ));
         }
         if self.terminating.is_some() {
@@ -403,36 +403,6 @@ impl Agent {
         }
         framework.pid = message.pid.filter(|pid| !pid.is_empty());
         self.checkpoint_framework(&message.framework_id);
-    }
-
-    /// Ends every task, within the grace the operator allows, and takes no more.
-    pub(super) fn start_drain(&mut self, now: Time, config: DrainConfig) {
-        if self.drain.is_some() {
-            return;
-        }
-        self.write(Write::Drain(Some(config)));
-        let max = config.max_grace_period;
-        self.drain = Some((config, now));
-        let tasks: Vec<_> = self
-            .executors()
-            .flat_map(|executor| executor.tasks.values().map(|task| (executor.key(), task)))
-            .filter(|(_, task)| !task.is_terminal())
-            .map(|(key, task)| (key.framework, task.info.clone()))
-            .collect();
-        for (framework, task) in tasks {
-            let own = task
-                .kill_policy
-                .as_ref()
-                .and_then(|policy| policy.grace_period);
-            let capped = match (own, max) {
-                (Some(own), Some(max)) if own.nanoseconds > max.nanoseconds => Some(max),
-                (own, _) => own,
-            };
-            let policy = capped.map(|grace| KillPolicy {
-                grace_period: Some(grace),
-            });
-            self.kill_task(now, &framework, &task.task_id, policy.as_ref());
-        }
     }
 }
 

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dcos_core::resources::Resources;
 use dcos_core::time::Time;
+use dcos_proto::allocator::InverseOfferStatus;
 use dcos_proto::internal::ResourceVersionUuid;
 use dcos_proto::mesos::agent_info::{Capability, capability};
-use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, OfferId, Resource, TaskId};
+use dcos_proto::mesos::{
+    AgentId, AgentInfo, DrainInfo, FrameworkId, OfferId, Resource, TaskId, Unavailability,
+};
 
 /// An agent that is admitted.
 #[derive(Debug, Clone)]
@@ -39,6 +42,18 @@ pub struct Agent {
     pub killed: BTreeSet<(FrameworkId, TaskId)>,
     /// Open offers on it.
     pub offers: BTreeSet<OfferId>,
+    /// Open inverse offers on it.
+    pub inverse_offers: BTreeSet<OfferId>,
+    /// What frameworks last answered to those.
+    pub inverse_answers: BTreeMap<FrameworkId, InverseOfferStatus>,
+    /// When its machine is going to be away.
+    pub unavailability: Option<Unavailability>,
+    /// Whether an operator wants its resources not to be offered.
+    pub deactivated: bool,
+    /// How it is emptied, if an operator wants that.
+    pub drain_info: Option<DrainInfo>,
+    /// When it was told so, as far as this master knows.
+    pub drain_started: Option<Time>,
     /// The versions of its resources, repeated in launches.
     pub resource_versions: Vec<ResourceVersionUuid>,
     /// Pings it has not answered.
@@ -65,6 +80,11 @@ impl Agent {
             total += used;
         }
         total
+    }
+
+    /// Whether there is anything on it that ends by and by.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.tasks.is_empty()
     }
 
     pub(crate) fn charge(&mut self, framework: &FrameworkId, resources: &Resources) {

@@ -20,7 +20,7 @@ use dcos_proto::mesos::{
 use super::agent::total_of;
 use super::core::Timer;
 use super::tasks::{Status, is_terminal, update_event};
-use super::{Action, Agent, Framework, Link, Master, registry};
+use super::{Action, Agent, Framework, Link, MachineKey, Master, registry};
 use crate::allocator::{AgentSpec, Event as Allocation};
 
 impl Master {
@@ -38,6 +38,9 @@ impl Master {
             }
             self.counters.removals_registered += 1;
             self.remove_agent(&known, "a new agent registered at the same address");
+        }
+        if !self.may_join(from, &message.agent) {
+            return;
         }
         let mut info = message.agent;
         upgrade_all(&mut info.resources);
@@ -61,6 +64,19 @@ impl Master {
         self.send(from, &answer);
     }
 
+    /// Whether an agent's machine is not down, and its fault domain fits the master's. Those that
+    /// do not fit are not told to end, so that they can restart with another domain and keep
+    /// their tasks.
+    fn may_join(&mut self, from: &str, info: &AgentInfo) -> bool {
+        if self.is_down(&MachineKey::of_agent(info, from)) {
+            self.shut_down(from, "Machine is `DOWN`");
+            return false;
+        }
+        let placed = info.domain.is_some();
+        let misplaced = placed && self.settings.info.domain.is_none();
+        !misplaced && (placed || !self.settings.require_agent_domain)
+    }
+
     fn registered_message(&self, id: &AgentId) -> SlaveRegisteredMessage {
         SlaveRegisteredMessage {
             agent_id: id.clone(),
@@ -80,7 +96,7 @@ impl Master {
     fn admit_agent(&mut self, agent: Agent) {
         let id = agent.id();
         self.persist(vec![
-            registry::put_agent(&agent.info),
+            registry::put_agent(&agent.info, &self.standing),
             registry::delete_unreachable(&id),
         ]);
         self.unreachable.remove(&id);
@@ -94,6 +110,7 @@ impl Master {
         self.agents.insert(id.clone(), Arc::new(agent));
         self.allocator.handle(self.now, Allocation::AddAgent(spec));
         self.at(self.settings.agent_ping_timeout, Timer::Ping(id.clone()));
+        self.learn_unavailability(&id);
         self.publish_agent_added(&id);
     }
 
@@ -118,6 +135,9 @@ impl Master {
         };
         if self.gone.contains_key(&id) {
             return self.shut_down(from, "Agent has been marked gone");
+        }
+        if !self.may_join(from, &message.agent) {
+            return;
         }
         upgrade_all(&mut message.agent.resources);
         upgrade_all(&mut message.checkpointed_resources);
@@ -171,7 +191,12 @@ impl Master {
             .get(id)
             .is_some_and(|agent| agent.info != message.agent);
         if changed {
-            self.persist(vec![registry::put_agent(&message.agent)]);
+            self.persist(vec![registry::put_agent(&message.agent, &self.standing)]);
+            // It was reconfigured: what was offered may look different now.
+            let offers = self.agents.get(id).map(|agent| agent.offers.clone());
+            for offer in offers.unwrap_or_default() {
+                self.rescind(&offer);
+            }
         }
         let now = self.now;
         let Some(agent) = self.agents.get_mut(id).map(Arc::make_mut) else {
@@ -188,7 +213,8 @@ impl Master {
         agent.expires = None;
         agent.missed_pings = 0;
         let was_connected = std::mem::replace(&mut agent.connected, true);
-        agent.active = true;
+        let deactivated = self.standing.deactivated.contains(id);
+        agent.active = !deactivated;
         if let Some(uuid) = message.resource_version_uuid {
             agent.set_resource_version(ResourceVersionUuid {
                 resource_provider_id: None,
@@ -202,7 +228,8 @@ impl Master {
         let spec = self.agent_spec(&agent);
         self.allocator
             .handle(self.now, Allocation::UpdateAgent(spec));
-        if !was_connected {
+        self.removals.cancel(id);
+        if !was_connected && !deactivated {
             self.allocator
                 .handle(self.now, Allocation::ActivateAgent(id.clone()));
         }
@@ -235,6 +262,7 @@ impl Master {
         };
         self.send(from, &answer);
         self.resend_kills(&agent, &running);
+        self.repeat_orders(id);
         self.tell_agent_of_frameworks(id, from, message.frameworks);
     }
 
@@ -372,6 +400,7 @@ impl Master {
             connection: Some(self.connection()),
         };
         self.send(from, &answer);
+        self.repeat_orders(id);
         self.tell_agent_of_frameworks(id, from, message.frameworks);
     }
 
@@ -451,6 +480,8 @@ impl Master {
     /// The agent's resources changed: oversubscription, providers, or their versions.
     pub(crate) fn update_agent(&mut self, message: UpdateSlaveMessage) {
         self.counters.messages_update_slave += 1;
+        // Now it is known which operations are pending there.
+        self.emptied.insert(message.agent_id.clone());
         let Some(agent) = self.agent_mut(&message.agent_id) else {
             return;
         };
@@ -514,6 +545,12 @@ fn new_agent(info: AgentInfo, pid: &str, now: dcos_core::time::Time) -> Agent {
         tasks: BTreeSet::new(),
         killed: BTreeSet::new(),
         offers: BTreeSet::new(),
+        inverse_offers: BTreeSet::new(),
+        inverse_answers: BTreeMap::new(),
+        unavailability: None,
+        deactivated: false,
+        drain_info: None,
+        drain_started: None,
         resource_versions: Vec::new(),
         missed_pings: 0,
     }

@@ -1,5 +1,6 @@
 //! The scheduler API: which call reaches which part, and with which status it is answered.
 
+use dcos_proto::allocator::inverse_offer_status::Status as Answer;
 use dcos_proto::internal::{
     ExecutorToFrameworkMessage, ExitedExecutorMessage, FrameworkToExecutorMessage,
     ShutdownExecutorMessage,
@@ -132,14 +133,22 @@ impl Master {
                     return self.update_framework(id, update);
                 }
             }
-            // Inverse offers are never made, operations never run.
+            Type::AcceptInverseOffers => {
+                let accept = call.accept_inverse_offers.unwrap_or_default();
+                let (ids, filters) = (accept.inverse_offer_ids, accept.filters);
+                self.answer_inverse_offers(id, &ids, filters.as_ref(), Answer::Accept);
+            }
+            Type::DeclineInverseOffers => {
+                let decline = call.decline_inverse_offers.unwrap_or_default();
+                let (ids, filters) = (decline.inverse_offer_ids, decline.filters);
+                self.answer_inverse_offers(id, &ids, filters.as_ref(), Answer::Decline);
+            }
             Type::Request => {
                 self.counters.messages_resource_request += 1;
                 self.wish(id, &call.request.unwrap_or_default());
             }
-            Type::AcceptInverseOffers
-            | Type::DeclineInverseOffers
-            | Type::AcknowledgeOperationStatus => {}
+            // Operations never run.
+            Type::AcknowledgeOperationStatus => {}
             Type::Subscribe | Type::Unknown => {
                 return Reply::refused(501, "Not Implemented");
             }

@@ -21,7 +21,8 @@ pub const OPTIONS: &[Spec] = &[
     Spec::duration("agent_ping_timeout").default("15secs").help("How long an agent may take to answer a ping."),
     Spec::integer("max_agent_ping_timeouts", 1, 1_000_000).default("5").help("How many pings in a row may go unanswered before an agent is unreachable."),
     Spec::duration("agent_reregister_timeout").default("10mins").help("How long an agent may take to come back after it disconnected, or after the master restarted."),
-    Spec::duration("offer_timeout").help("After how long an unanswered offer is taken back; never by default."),
+    Spec::text("agent_removal_rate_limit").help("How many agents may be found unreachable in how much time, such as 1/10mins; any number by default."),
+    Spec::duration("offer_timeout").default("2mins").help("After how long an unanswered offer is taken back and made to others first; 0secs for never."),
     Spec::duration("allocation_interval").default("1secs").help("The least time for which a refused offer is not made again."),
     Spec::text("min_allocatable_resources").default("cpus:0.01|mem:32").help("What is worth an offer: any of the alternatives between bars."),
     Spec::switch("filter_gpu_resources").default("true").help("Keep agents with gpus for frameworks with GPU_RESOURCES."),
@@ -30,9 +31,12 @@ pub const OPTIONS: &[Spec] = &[
     Spec::list("weights").help("Weights of roles: role=weight, separated by commas."),
     Spec::switch("root_submissions").default("true").help("Whether root may run frameworks."),
     Spec::integer("max_completed_frameworks", 1, 100_000).default("50").help("How many removed frameworks are remembered."),
+    Spec::integer("max_completed_tasks_per_framework", 0, 1_000_000).default("1000").help("How many ended tasks of a framework are remembered."),
+    Spec::integer("max_unreachable_tasks_per_framework", 0, 1_000_000).default("1000").help("How many tasks of a framework are remembered whose agents can't be reached."),
     Spec::integer("max_operator_event_stream_subscribers", 1, 100_000).default("1000").help("How many readers may watch events; the oldest is cut for a new one."),
     Spec::path("external_log_file").help("Where the master's log is, to be read through its API."),
     Spec::json("domain").help("The fault domain of this master: region and zone."),
+    Spec::switch("require_agent_domain").default("false").help("Ignore agents that name no fault domain."),
 ];
 
 /// How a master is set up.
@@ -126,7 +130,14 @@ impl Config {
             max_agent_ping_timeouts: u32::try_from(values.count("max_agent_ping_timeouts"))
                 .unwrap_or(u32::MAX),
             agent_reregister_timeout: values.duration("agent_reregister_timeout"),
-            offer_timeout: values.opt_duration("offer_timeout"),
+            offer_timeout: Some(values.duration("offer_timeout")).filter(|time| !time.is_zero()),
+            agent_removal_rate: values
+                .opt_text("agent_removal_rate_limit")
+                .map(|text| rate(&text).map_err(wrong("agent_removal_rate_limit")))
+                .transpose()?,
+            require_agent_domain: values.switch("require_agent_domain"),
+            max_completed_tasks: values.count("max_completed_tasks_per_framework"),
+            max_unreachable_tasks: values.count("max_unreachable_tasks_per_framework"),
             roles: set(values.opt_list("roles")),
             root_submissions: values.switch("root_submissions"),
             max_completed_frameworks: values.count("max_completed_frameworks"),
@@ -185,4 +196,14 @@ impl Config {
                 .into(),
         }
     }
+}
+
+/// A number of permits and the time they are for: `1/10mins`.
+fn rate(text: &str) -> Result<(u32, Duration), String> {
+    let parsed = text.split_once('/').and_then(|(permits, period)| {
+        let permits: u32 = permits.trim().parse().ok()?;
+        let period = dcos_core::units::parse_duration(period.trim()).ok()?;
+        (permits > 0 && !period.is_zero()).then_some((permits, period))
+    });
+    parsed.ok_or_else(|| format!("{text:?} is not such as 1/10mins"))
 }

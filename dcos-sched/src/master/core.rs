@@ -8,12 +8,16 @@ use dcos_core::seed::Seed;
 use dcos_core::time::{Time, earliest};
 use dcos_core::tree::Tree;
 use dcos_proto::master as operator;
-use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, MasterInfo, Offer, OfferId, TimeInfo};
+use dcos_proto::mesos::{
+    AgentId, AgentInfo, FrameworkId, InverseOffer, MasterInfo, Offer, OfferId, TimeInfo,
+};
 use dcos_proto::scheduler::Event;
 use dcos_store::Write;
 
+use super::framework::MAX_TASKS;
 use super::metrics::Counters;
-use super::{Action, Agent, Framework, Input, Link, Packet, Reply, RequestId, Snapshot};
+use super::removals::Removals;
+use super::{Action, Agent, Framework, Input, Link, Packet, Reply, RequestId, Snapshot, Standing};
 use crate::allocator::Allocator;
 
 /// What the core must know beside its inputs.
@@ -37,8 +41,16 @@ pub struct Settings {
     pub root_submissions: bool,
     /// How many completed frameworks are remembered.
     pub max_completed_frameworks: usize,
-    /// Weights of roles; those not listed weigh 1.
+    /// Weights of roles for a registry that holds none; those not listed weigh 1.
     pub weights: BTreeMap<String, f64>,
+    /// Whether agents without a fault domain are ignored.
+    pub require_agent_domain: bool,
+    /// How many agents may be found unreachable in how much time; `None` means any number.
+    pub agent_removal_rate: Option<(u32, Duration)>,
+    /// How many ended tasks of a framework are remembered.
+    pub max_completed_tasks: usize,
+    /// How many unreachable tasks of a framework are remembered.
+    pub max_unreachable_tasks: usize,
 }
 
 impl Settings {
@@ -55,6 +67,10 @@ impl Settings {
             root_submissions: true,
             max_completed_frameworks: 50,
             weights: BTreeMap::new(),
+            require_agent_domain: false,
+            agent_removal_rate: None,
+            max_completed_tasks: MAX_TASKS,
+            max_unreachable_tasks: MAX_TASKS,
         }
     }
 }
@@ -69,6 +85,8 @@ pub(crate) enum Timer {
     RecoveredAgentExpires(AgentId),
     Ping(AgentId),
     OfferExpires(OfferId),
+    InverseOfferExpires(OfferId),
+    AgentRemoval,
     RegistryGc,
 }
 
@@ -100,6 +118,12 @@ pub struct Master {
     pub(crate) unreachable: Tree<AgentId, TimeInfo>,
     pub(crate) gone: Tree<AgentId, TimeInfo>,
     pub(crate) offers: Tree<OfferId, Arc<Offer>>,
+    pub(crate) inverse_offers: Tree<OfferId, Arc<InverseOffer>>,
+    /// What operators have set.
+    pub(crate) standing: Arc<Standing>,
+    /// Agents that are drained and may have become empty.
+    pub(crate) emptied: BTreeSet<AgentId>,
+    pub(crate) removals: Removals,
     pub(crate) counters: Counters,
     next_framework: u64,
     next_agent: u64,
@@ -141,6 +165,10 @@ impl Master {
             unreachable: Tree::new(),
             gone: Tree::new(),
             offers: Tree::new(),
+            inverse_offers: Tree::new(),
+            standing: Arc::default(),
+            emptied: BTreeSet::new(),
+            removals: Removals::default(),
             counters: Counters::default(),
             next_framework: 0,
             next_agent: 0,
@@ -167,10 +195,11 @@ impl Master {
             Input::StreamClosed { stream_id } => self.stream_closed(&stream_id),
             Input::Message { from, message } => self.message(&from, &message),
             Input::Exited { pid } => self.exited(&pid),
-            Input::Teardown {
+            Input::Operator {
                 request,
-                framework_id,
-            } => self.operator_teardown(request, &framework_id),
+                principal,
+                call,
+            } => self.operator_call(request, principal.as_deref(), *call),
             Input::Read { request } => {
                 let snapshot = Arc::new(Snapshot::of(self));
                 self.push(Action::Snapshot { request, snapshot });
@@ -187,6 +216,7 @@ impl Master {
             }
             Input::Tick => {}
         }
+        self.conclude_drains();
         self.allocate();
     }
 
@@ -241,6 +271,8 @@ impl Master {
                 Timer::RecoveredAgentExpires(id) => self.recovered_agent_expires(&id),
                 Timer::Ping(id) => self.ping(&id),
                 Timer::OfferExpires(id) => self.offer_expires(&id),
+                Timer::InverseOfferExpires(id) => self.rescind_inverse_offer(&id),
+                Timer::AgentRemoval => self.remove_next_agent(),
                 Timer::RegistryGc => self.collect_garbage(),
             }
         }
@@ -252,6 +284,7 @@ impl Master {
         if due.is_some_and(|due| due.is_due(self.now)) {
             let decisions = self.allocator.poll(self.now);
             self.offer(decisions.grants);
+            self.offer_inversely(decisions.inverse);
         }
     }
 

@@ -11,6 +11,7 @@ use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, TaskState};
 use dcos_proto::scheduler::{Event, event};
 
 use super::core::{Timer, time_info};
+use super::removals::Removal;
 use super::tasks::Status;
 use super::{Framework, Master, registry};
 use crate::allocator::Event as Allocation;
@@ -21,6 +22,9 @@ impl Master {
             && let Some(agent) = self.agent_mut(&id)
         {
             agent.missed_pings = 0;
+            if self.removals.cancel(&id) {
+                self.counters.slave_unreachable_canceled += 1;
+            }
         }
     }
 
@@ -31,9 +35,14 @@ impl Master {
             return;
         };
         if agent.missed_pings >= most {
-            self.counters.slave_unreachable_completed += 1;
-            return self.mark_unreachable(id, "health check timed out");
+            self.schedule_removal(id, Removal::Silent);
+            if !self.agents.contains_key(id) {
+                return;
+            }
         }
+        let Some(agent) = self.agent_mut(id) else {
+            return;
+        };
         agent.missed_pings += 1;
         let (pid, connected) = (agent.pid.clone(), agent.connected);
         self.send(&pid, &PingSlaveMessage { connected });
@@ -73,6 +82,7 @@ impl Master {
         for offer in offers {
             self.rescind(&offer);
         }
+        self.rescind_inverse_offers_on(id);
         let fleeting: BTreeSet<FrameworkId> = self
             .frameworks
             .values()
@@ -109,16 +119,19 @@ impl Master {
                 .is_some_and(|expires| expires.is_due(self.now))
         });
         if expired {
-            let text = format!(
-                "did not reregister within {}secs after disconnecting",
-                self.settings.agent_reregister_timeout.as_secs()
-            );
-            self.mark_unreachable(id, &text);
+            self.schedule_removal(id, Removal::Absent);
         }
     }
 
-    /// A registered agent of a former master did not come back.
+    /// A registered agent of a former master did not come back in time.
     pub(crate) fn recovered_agent_expires(&mut self, id: &AgentId) {
+        if self.recovered_agents.contains_key(id) {
+            self.schedule_removal(id, Removal::Recovered);
+        }
+    }
+
+    /// A registered agent of a former master is given up.
+    pub(crate) fn give_up_recovered_agent(&mut self, id: &AgentId) {
         let Some(info) = self.recovered_agents.remove(id) else {
             return;
         };
@@ -126,7 +139,7 @@ impl Master {
         self.unreachable.insert(id.clone(), since);
         self.persist(vec![
             registry::delete_agent(id),
-            registry::put_unreachable(id, since),
+            registry::put_unreachable(id, since, &self.standing),
         ]);
         self.counters.recovery_slave_removals += 1;
         self.tell_agent_lost(&info);
@@ -138,7 +151,7 @@ impl Master {
         self.unreachable.insert(id.clone(), since);
         self.persist(vec![
             registry::delete_agent(id),
-            registry::put_unreachable(id, since),
+            registry::put_unreachable(id, since, &self.standing),
         ]);
         self.counters.slave_removals += 1;
         self.counters.removals_unhealthy += 1;
@@ -161,6 +174,7 @@ impl Master {
     /// The agent is gone for good: it said so, or was replaced.
     pub(crate) fn remove_agent(&mut self, id: &AgentId, why: &str) {
         self.persist(vec![registry::delete_agent(id)]);
+        self.standing_mut().forget_agent(id);
         self.counters.slave_removals += 1;
         let hostname = self.agents.get(id).map(|agent| agent.info.hostname.clone());
         let text = format!("Agent {} removed: {why}", hostname.unwrap_or_default());
@@ -170,13 +184,15 @@ impl Master {
     }
 
     /// Takes an agent off the books; `status` says what its tasks' frameworks hear.
-    fn end_agent(&mut self, id: &AgentId, status: impl Fn(&Framework) -> Status) {
+    pub(crate) fn end_agent(&mut self, id: &AgentId, status: impl Fn(&Framework) -> Status) {
         let Some(agent) = self.agents.get(id).cloned() else {
             return;
         };
+        self.removals.cancel(id);
         for offer in &agent.offers {
             self.rescind(offer);
         }
+        self.rescind_inverse_offers_on(id);
         for (framework, task) in &agent.tasks {
             if let Some(status) = self.frameworks.get(framework).map(|known| status(known)) {
                 self.end_task(framework, task, &status);

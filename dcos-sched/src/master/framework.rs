@@ -15,7 +15,7 @@ use dcos_proto::scheduler::OfferConstraints;
 use super::recent::Recent;
 use super::tasks::is_terminal;
 
-/// How many finished and how many unreachable tasks of a framework are remembered.
+/// How many finished and how many unreachable tasks of a framework are remembered by default.
 pub(crate) const MAX_TASKS: usize = 1000;
 
 /// How a framework is reached.
@@ -73,6 +73,8 @@ pub struct Framework {
     pub executors: Tree<AgentId, BTreeMap<ExecutorId, Arc<ExecutorInfo>>>,
     /// What it was offered and has not answered.
     pub offers: BTreeSet<OfferId>,
+    /// What it was asked to give back and has not answered.
+    pub inverse_offers: BTreeSet<OfferId>,
     /// What its tasks and executors use, by agent.
     pub used: Tree<AgentId, Resources>,
     /// The sum of `used`. As in Mesos it is kept, not computed: what several agents have of the
@@ -102,6 +104,7 @@ impl Framework {
             completed_tasks: Recent::new(MAX_TASKS),
             executors: Tree::new(),
             offers: BTreeSet::new(),
+            inverse_offers: BTreeSet::new(),
             used: Tree::new(),
             held: Resources::new(),
             calls: BTreeMap::new(),

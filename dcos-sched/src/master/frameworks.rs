@@ -12,7 +12,7 @@ use dcos_proto::{master as operator, scheduler};
 
 use super::core::Timer;
 use super::tasks::Status;
-use super::{Action, Framework, Link, Master, Reply, RequestId, registry, validation};
+use super::{Action, Framework, Link, Master, Reply, registry, validation};
 use crate::allocator::Event as Allocation;
 
 impl Master {
@@ -51,6 +51,7 @@ impl Master {
         self.allocator
             .handle(self.now, Allocation::DeactivateFramework(id.clone()));
         self.drop_offers(id);
+        self.drop_inverse_offers(id);
     }
 
     pub(crate) fn framework_expires(&mut self, id: &FrameworkId) {
@@ -149,13 +150,13 @@ impl Master {
         }
     }
 
-    pub(crate) fn operator_teardown(&mut self, request: RequestId, id: &FrameworkId) {
+    /// `TEARDOWN` by an operator.
+    pub(crate) fn operator_teardown(&mut self, id: &FrameworkId) -> Reply {
         if !self.frameworks.contains_key(id) {
-            let text = "No framework found with specified ID";
-            return self.reply(request, Reply::refused(400, text));
+            return Reply::refused(400, "No framework found with specified ID");
         }
         self.remove_framework(id);
-        self.reply(request, Reply::Done);
+        Reply::Done
     }
 
     /// `UPDATE_FRAMEWORK`, answered at once.

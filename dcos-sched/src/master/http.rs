@@ -9,6 +9,7 @@ mod files;
 mod json;
 mod metrics;
 mod operator;
+mod orders;
 mod pieces;
 mod reads;
 mod scheduler;
@@ -67,11 +68,17 @@ pub(crate) fn router(master: MasterHandle, config: Arc<Config>, desk: Desk) -> R
         .route("/frameworks", any(reads::frameworks))
         .route("/tasks", any(reads::tasks))
         .route("/roles", any(reads::roles))
-        .route("/weights", any(reads::weights))
+        .route("/weights", any(orders::weights))
+        .route("/quota", any(orders::quota))
+        .route("/quota/{*role}", any(orders::quota))
+        .route("/maintenance/schedule", any(orders::schedule))
+        .route("/maintenance/status", any(orders::status))
+        .route("/machine/down", any(orders::machine_down))
+        .route("/machine/up", any(orders::machine_up))
         .route("/flags", any(reads::flags))
         .route("/health", any(health))
         .route("/redirect", any(redirect))
-        .route("/teardown", any(reads::teardown))
+        .route("/teardown", any(orders::teardown))
         .route("/allocator/explain", any(reads::explain));
     Router::new()
         .nest("/master", own.clone())
@@ -116,22 +123,30 @@ async fn unknown() -> Response {
 
 /// 405 unless the request's method is `allowed`.
 fn only(allowed: &Method, method: &Method) -> Result<(), Box<Response>> {
-    if method == allowed || (method == Method::HEAD && allowed == Method::GET) {
-        Ok(())
-    } else {
-        let mut response = reply::text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            format!(
-                "405 Method Not Allowed. Expecting one of {{ '{allowed}' }}, but received '{method}'."
-            ),
-        );
-        if let Ok(name) = allowed.as_str().parse() {
-            response
-                .headers_mut()
-                .insert(axum::http::header::ALLOW, name);
-        }
-        Err(Box::new(response))
+    one_of(std::slice::from_ref(allowed), method)
+}
+
+/// 405 unless the request's method is one of those `allowed`.
+fn one_of(allowed: &[Method], method: &Method) -> Result<(), Box<Response>> {
+    let head = *method == Method::HEAD && allowed.contains(&Method::GET);
+    if head || allowed.contains(method) {
+        return Ok(());
     }
+    let quoted: Vec<String> = allowed.iter().map(|name| format!("'{name}'")).collect();
+    let mut response = reply::text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!(
+            "405 Method Not Allowed. Expecting one of {{ {} }}, but received '{method}'.",
+            quoted.join(", ")
+        ),
+    );
+    let names: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+    if let Ok(names) = names.join(", ").parse() {
+        response
+            .headers_mut()
+            .insert(axum::http::header::ALLOW, names);
+    }
+    Err(Box::new(response))
 }
 
 /// The answer to a call that was carried out, or was not.

@@ -46,12 +46,15 @@ pub enum Input {
         /// Whose connection.
         pid: String,
     },
-    /// An operator asks for a framework to be removed. Answered by [`Action::Reply`].
-    Teardown {
+    /// An operator orders something; the call has been read and has what its type needs. Answered
+    /// by [`Action::Reply`].
+    Operator {
         /// What the answer names.
         request: RequestId,
-        /// Which framework.
-        framework_id: FrameworkId,
+        /// Who authenticated, if anybody did.
+        principal: Option<String>,
+        /// The order.
+        call: Box<dcos_proto::master::Call>,
     },
     /// Somebody wants to read. Answered by [`Action::Snapshot`].
     Read {

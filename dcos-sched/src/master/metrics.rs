@@ -95,6 +95,10 @@ counters! {
     removals_unhealthy => "master/slave_removals/reason_unhealthy",
     /// Agents replaced by another at the same address.
     removals_registered => "master/slave_removals/reason_registered",
+    /// Agents to be declared unreachable, at once or as fast as is allowed.
+    slave_unreachable_scheduled => "master/slave_unreachable_scheduled",
+    /// Agents that answered before that.
+    slave_unreachable_canceled => "master/slave_unreachable_canceled",
     /// Agents found unreachable by pings.
     slave_unreachable_completed => "master/slave_unreachable_completed",
     /// Agents of a former master that did not come back.

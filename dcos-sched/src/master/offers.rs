@@ -56,6 +56,7 @@ impl Master {
         let agent = self.agent_mut(&grant.agent)?;
         agent.offers.insert(id.clone());
         let (info, url) = (agent.info.clone(), agent_url(agent));
+        let unavailability = agent.unavailability;
         let framework = self.framework_mut(&grant.framework)?;
         framework.offers.insert(id.clone());
         let executors = framework.executors.get(&grant.agent);
@@ -72,7 +73,7 @@ impl Master {
                 .collect(),
             attributes: info.attributes,
             url,
-            unavailability: None,
+            unavailability,
             allocation_info: Some(AllocationInfo {
                 role: Some(grant.role.clone()),
             }),
@@ -137,6 +138,10 @@ impl Master {
 
     /// Takes an offer back and tells the framework.
     pub(crate) fn rescind(&mut self, id: &OfferId) {
+        self.rescind_with(id, None);
+    }
+
+    fn rescind_with(&mut self, id: &OfferId, filters: Option<&Filters>) {
         let Some(offer) = self.take_offer(id) else {
             return;
         };
@@ -149,15 +154,13 @@ impl Master {
         };
         self.counters.offers_rescinded += 1;
         self.tell(&offer.framework_id, event);
-        self.give_back(
-            &offer.framework_id,
-            &offer.agent_id,
-            &Resources::from(&offer.resources),
-        );
+        let resources = Resources::from(&offer.resources);
+        self.recover_resources(&offer.framework_id, &offer.agent_id, &resources, filters);
     }
 
+    /// Nobody answered. It counts as declined, so that others see the resources first.
     pub(crate) fn offer_expires(&mut self, id: &OfferId) {
-        self.rescind(id);
+        self.rescind_with(id, Some(&Filters::default()));
     }
 
     /// Takes back all offers of a framework that can't hear of it.
@@ -370,7 +373,7 @@ pub(crate) fn launched(operation: &offer::Operation) -> Vec<&TaskInfo> {
 }
 
 /// Where an agent's API is.
-fn agent_url(agent: &Agent) -> Option<Url> {
+pub(crate) fn agent_url(agent: &Agent) -> Option<Url> {
     let (process, address) = agent.pid.split_once('@')?;
     let (ip, port) = address.rsplit_once(':')?;
     Some(Url {

@@ -1,4 +1,5 @@
-//! What survives a restart: agents, those that are unreachable or gone, and frameworks.
+//! What survives a restart: agents, those that are unreachable or gone, frameworks, and the
+//! standing orders of operators.
 //!
 //! Mesos keeps one `Registry` message; here each entry has a key of its own, so that a change
 //! costs what it changes. The values are the parts of that message. Frameworks are ours: Mesos
@@ -9,14 +10,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use dcos_core::time::Time;
 use dcos_core::tree::Tree;
-use dcos_proto::internal::registry::{GoneSlave, Slave, UnreachableSlave};
-use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, FrameworkInfo, TimeInfo};
+use dcos_proto::internal::registry::{GoneSlave, Machine, Slave, UnreachableSlave, Weight};
+use dcos_proto::maintenance::Schedule;
+use dcos_proto::mesos::{
+    AgentId, AgentInfo, DrainInfo, FrameworkId, FrameworkInfo, MachineInfo, TimeInfo, WeightInfo,
+};
+use dcos_proto::quota::QuotaConfig;
 use dcos_proto::{Message, decode};
-use dcos_store::{Snapshot, Write};
+use dcos_store::{Entry, Snapshot, Write};
 
 use super::core::Timer;
 use super::frameworks::{expiry, failover_timeout};
-use super::{Framework, Link, Master};
+use super::{Framework, Link, MachineKey, Master, Standing};
+use crate::allocator::{Event as Allocation, Quota};
 
 /// Where everything of the master lies in the store.
 pub const PREFIX: &str = "mesos/";
@@ -24,6 +30,10 @@ const AGENTS: &str = "mesos/agents/";
 const UNREACHABLE: &str = "mesos/unreachable/";
 const GONE: &str = "mesos/gone/";
 const FRAMEWORKS: &str = "mesos/frameworks/";
+const QUOTAS: &str = "mesos/quotas/";
+const WEIGHTS: &str = "mesos/weights/";
+const MACHINES: &str = "mesos/machines/";
+const SCHEDULE: &str = "mesos/schedule";
 
 fn put<M: Message>(prefix: &str, id: &str, message: &M) -> Write {
     Write::Put(
@@ -32,12 +42,12 @@ fn put<M: Message>(prefix: &str, id: &str, message: &M) -> Write {
     )
 }
 
-pub(crate) fn put_agent(info: &AgentInfo) -> Write {
+pub(crate) fn put_agent(info: &AgentInfo, standing: &Standing) -> Write {
     let id = info.id.clone().unwrap_or_default();
     let entry = Slave {
         info: info.clone(),
-        drain_info: None,
-        deactivated: None,
+        drain_info: standing.draining.get(&id).copied(),
+        deactivated: standing.deactivated.contains(&id).then_some(true),
     };
     put(AGENTS, &id.value, &entry)
 }
@@ -46,12 +56,12 @@ pub(crate) fn delete_agent(id: &AgentId) -> Write {
     Write::Delete(format!("{AGENTS}{id}"))
 }
 
-pub(crate) fn put_unreachable(id: &AgentId, timestamp: TimeInfo) -> Write {
+pub(crate) fn put_unreachable(id: &AgentId, timestamp: TimeInfo, standing: &Standing) -> Write {
     let entry = UnreachableSlave {
         id: id.clone(),
         timestamp,
-        drain_info: None,
-        deactivated: None,
+        drain_info: standing.draining.get(id).copied(),
+        deactivated: standing.deactivated.contains(id).then_some(true),
     };
     put(UNREACHABLE, &id.value, &entry)
 }
@@ -67,6 +77,43 @@ pub(crate) fn put_framework(info: &FrameworkInfo) -> Write {
 
 pub(crate) fn delete_framework(id: &FrameworkId) -> Write {
     Write::Delete(format!("{FRAMEWORKS}{id}"))
+}
+
+pub(crate) fn put_gone(id: &AgentId, timestamp: TimeInfo) -> Write {
+    let entry = GoneSlave {
+        id: id.clone(),
+        timestamp,
+    };
+    put(GONE, &id.value, &entry)
+}
+
+pub(crate) fn put_quota(config: &QuotaConfig) -> Write {
+    put(QUOTAS, &config.role, config)
+}
+
+pub(crate) fn delete_quota(role: &str) -> Write {
+    Write::Delete(format!("{QUOTAS}{role}"))
+}
+
+pub(crate) fn put_weight(role: &str, weight: f64) -> Write {
+    let info = WeightInfo {
+        role: Some(role.to_owned()),
+        weight,
+    };
+    put(WEIGHTS, role, &Weight { info })
+}
+
+pub(crate) fn put_machine(key: &MachineKey, info: &MachineInfo) -> Write {
+    let info = info.clone();
+    put(MACHINES, &key.to_path(), &Machine { info })
+}
+
+pub(crate) fn delete_machine(key: &MachineKey) -> Write {
+    Write::Delete(format!("{MACHINES}{}", key.to_path()))
+}
+
+pub(crate) fn put_schedule(schedule: &Schedule) -> Write {
+    put(SCHEDULE, "", schedule)
 }
 
 fn delete_gone(id: &AgentId) -> Write {
@@ -105,15 +152,20 @@ impl Master {
         self.recovered = true;
         self.at(GC_INTERVAL, Timer::RegistryGc);
         for entry in &snapshot.entries {
+            if self.recover_order(entry) {
+                continue;
+            }
             if entry.key.starts_with(AGENTS) {
                 if let Ok(slave) = decode::<Slave>(&entry.value) {
                     let id = slave.info.id.clone().unwrap_or_default();
+                    self.recover_agent_orders(&id, slave.drain_info, slave.deactivated());
                     let timeout = self.settings.agent_reregister_timeout;
                     self.at(timeout, Timer::RecoveredAgentExpires(id.clone()));
                     self.recovered_agents.insert(id, slave.info);
                 }
             } else if entry.key.starts_with(UNREACHABLE) {
                 if let Ok(agent) = decode::<UnreachableSlave>(&entry.value) {
+                    self.recover_agent_orders(&agent.id, agent.drain_info, agent.deactivated());
                     self.unreachable.insert(agent.id, agent.timestamp);
                 }
             } else if entry.key.starts_with(GONE) {
@@ -130,6 +182,68 @@ impl Master {
                 self.recovered_framework_expires(&id);
             }
         }
+        self.recover_weights();
+        self.recover_quotas();
+    }
+
+    /// What operators set, if the entry speaks of that.
+    fn recover_order(&mut self, entry: &Entry) -> bool {
+        let (key, value) = (&entry.key, &entry.value);
+        let standing = self.standing_mut();
+        if key.starts_with(QUOTAS) {
+            if let Ok(config) = decode::<QuotaConfig>(value) {
+                let quota = Quota::from_config(&config);
+                standing.quotas.insert(config.role, quota);
+            }
+        } else if key.starts_with(WEIGHTS) {
+            if let Ok(weight) = decode::<Weight>(value) {
+                let role = weight.info.role().to_owned();
+                standing.weights.insert(role, weight.info.weight);
+            }
+        } else if key.starts_with(MACHINES) {
+            if let Ok(machine) = decode::<Machine>(value) {
+                let key = MachineKey::from(&machine.info.id);
+                standing.machines.insert(key, machine.info);
+            }
+        } else if &**key == SCHEDULE {
+            if let Ok(schedule) = decode::<Schedule>(value) {
+                standing.schedule = schedule;
+            }
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn recover_agent_orders(
+        &mut self,
+        id: &AgentId,
+        drain_info: Option<DrainInfo>,
+        deactivated: bool,
+    ) {
+        if drain_info.is_none() && !deactivated {
+            return;
+        }
+        let standing = self.standing_mut();
+        if let Some(info) = drain_info {
+            standing.draining.insert(id.clone(), info);
+        }
+        if deactivated {
+            standing.deactivated.insert(id.clone());
+        }
+    }
+
+    /// Quotas hold from the start, and so that guarantees are not met from the first agents alone,
+    /// nothing is offered before most of them are back.
+    fn recover_quotas(&mut self) {
+        let quotas = self.standing.quotas.clone();
+        if quotas.is_empty() {
+            return;
+        }
+        let known = self.recovered_agents.len();
+        self.allocator.handle(self.now, Allocation::Quotas(quotas));
+        self.allocator
+            .handle(self.now, Allocation::AwaitAgents { known });
     }
 
     /// Forgets agents that have been unreachable or gone for long, and the oldest of too many.
@@ -139,6 +253,9 @@ impl Master {
         let gone = stale(&self.gone, self.now);
         for id in &unreachable {
             self.unreachable.remove(id);
+            if self.standing.deactivated.contains(id) {
+                self.standing_mut().forget_agent(id);
+            }
         }
         for id in &gone {
             self.gone.remove(id);

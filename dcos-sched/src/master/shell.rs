@@ -99,7 +99,11 @@ pub(crate) enum Command {
         sink: Option<Sink>,
         answer: oneshot::Sender<Reply>,
     },
-    Teardown(FrameworkId, oneshot::Sender<Reply>),
+    Operator {
+        principal: Option<String>,
+        call: Box<dcos_proto::master::Call>,
+        answer: oneshot::Sender<Reply>,
+    },
     Read(oneshot::Sender<Arc<Snapshot>>),
     Explain(
         Option<FrameworkId>,
@@ -132,6 +136,25 @@ impl MasterHandle {
             .await
             .map_err(|_| MasterStopped)?;
         answered.await.map_err(|_| MasterStopped)
+    }
+
+    /// Has an operator's order carried out: one of the calls of the operator API that change
+    /// something. Answered after the change is durable.
+    ///
+    /// # Errors
+    /// [`MasterStopped`]
+    pub async fn order(
+        &self,
+        principal: Option<String>,
+        call: dcos_proto::master::Call,
+    ) -> Result<Reply, MasterStopped> {
+        let call = Box::new(call);
+        let command = |answer| Command::Operator {
+            principal,
+            call,
+            answer,
+        };
+        self.ask(command).await
     }
 
     /// Everything there is to read. What any request that was answered before did is in it.
@@ -403,11 +426,16 @@ impl Loop {
                     call,
                 },
             ),
-            Command::Teardown(framework_id, answer) => (
+            Command::Operator {
+                principal,
+                call,
+                answer,
+            } => (
                 Waiting::Reply(answer, None),
-                Input::Teardown {
+                Input::Operator {
                     request,
-                    framework_id,
+                    principal,
+                    call,
                 },
             ),
             Command::Read(answer) => (Waiting::Snapshot(answer), Input::Read { request }),

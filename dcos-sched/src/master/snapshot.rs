@@ -7,11 +7,13 @@ use dcos_core::time::Time;
 use dcos_core::tree::Tree;
 use dcos_proto::master::response::{get_agents, get_frameworks};
 use dcos_proto::master::{self as operator, event};
-use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, Offer, OfferId, Resource, TimeInfo};
+use dcos_proto::mesos::{
+    AgentId, AgentInfo, FrameworkId, InverseOffer, Offer, OfferId, Resource, TimeInfo,
+};
 
 use super::core::{Settings, time_info};
 use super::metrics::Counters;
-use super::{Action, Agent, Framework, Link, Master, RequestId};
+use super::{Action, Agent, Framework, Link, Master, RequestId, Standing};
 use crate::allocator::NonOffer;
 
 /// The state of the master at one moment. What it holds is immutable; taking one costs some
@@ -38,6 +40,10 @@ pub struct Snapshot {
     pub unreachable: Tree<AgentId, TimeInfo>,
     /// Offers nobody has answered.
     pub offers: Tree<OfferId, Arc<Offer>>,
+    /// Inverse offers nobody has answered.
+    pub inverse_offers: Tree<OfferId, Arc<InverseOffer>>,
+    /// What operators have set.
+    pub standing: Arc<Standing>,
     /// What was counted.
     pub counters: Counters,
 }
@@ -55,6 +61,8 @@ impl Snapshot {
             recovered_agents: master.recovered_agents.clone(),
             unreachable: master.unreachable.clone(),
             offers: master.offers.clone(),
+            inverse_offers: master.inverse_offers.clone(),
+            standing: Arc::clone(&master.standing),
             counters: master.counters.clone(),
         }
     }
@@ -71,7 +79,7 @@ impl Snapshot {
 
     /// A framework as the operator API shows it.
     pub fn framework_view(&self, framework: &Framework) -> get_frameworks::Framework {
-        framework_view(framework, &self.offers)
+        framework_view(framework, &self.offers, &self.inverse_offers)
     }
 }
 
@@ -101,15 +109,21 @@ fn agent_view(agent: &Agent, offers: &Tree<OfferId, Arc<Offer>>) -> get_agents::
         offered_resources: endpoint(offered(offers, &agent.offers).to_messages()),
         capabilities: agent.capabilities.clone(),
         resource_providers: Vec::new(),
-        deactivated: Some(false),
-        drain_info: None,
-        estimated_drain_start_time: None,
+        deactivated: Some(agent.deactivated),
+        drain_info: agent.drain_info,
+        estimated_drain_start_time: agent.drain_started.map(whole_seconds),
     }
+}
+
+/// Seconds are enough for when a drain began.
+fn whole_seconds(time: Time) -> TimeInfo {
+    time_info(Time::from_secs(time.as_secs()))
 }
 
 fn framework_view(
     framework: &Framework,
     offers: &Tree<OfferId, Arc<Offer>>,
+    inverse_offers: &Tree<OfferId, Arc<InverseOffer>>,
 ) -> get_frameworks::Framework {
     let listed = framework.offers.iter().filter_map(|id| offers.get(id));
     get_frameworks::Framework {
@@ -127,7 +141,12 @@ fn framework_view(
                 offer
             })
             .collect(),
-        inverse_offers: Vec::new(),
+        inverse_offers: framework
+            .inverse_offers
+            .iter()
+            .filter_map(|id| inverse_offers.get(id))
+            .map(|offer| InverseOffer::clone(offer))
+            .collect(),
         allocated_resources: endpoint(framework.used_total().to_messages()),
         offered_resources: endpoint(offered(offers, &framework.offers).to_messages()),
         offer_constraints: Some(framework.offer_constraints.clone().unwrap_or_default()),
@@ -159,7 +178,7 @@ impl Master {
         let Some(framework) = self.frameworks.get(id) else {
             return;
         };
-        let framework = framework_view(framework, &self.offers);
+        let framework = framework_view(framework, &self.offers, &self.inverse_offers);
         self.publish(operator::Event {
             r#type: Some(event::Type::FrameworkAdded.into()),
             framework_added: Some(event::FrameworkAdded { framework }),
@@ -171,7 +190,7 @@ impl Master {
         let Some(framework) = self.frameworks.get(id) else {
             return;
         };
-        let framework = framework_view(framework, &self.offers);
+        let framework = framework_view(framework, &self.offers, &self.inverse_offers);
         self.publish(operator::Event {
             r#type: Some(event::Type::FrameworkUpdated.into()),
             framework_updated: Some(event::FrameworkUpdated { framework }),

@@ -10,6 +10,7 @@ use dcos_proto::scheduler::{Event, OfferConstraints, call::Subscribe, event};
 
 use super::core::Timer;
 use super::framework::roles_of;
+use super::recent::Recent;
 use super::{Action, Framework, Link, Master, Reply, RequestId, convert, registry, validation};
 use crate::allocator::{Constraints, Event as Allocation, FrameworkSpec};
 
@@ -147,7 +148,9 @@ impl Master {
     }
 
     /// Makes a framework known that is in the registry already.
-    pub(crate) fn insert_framework(&mut self, framework: Framework) {
+    pub(crate) fn insert_framework(&mut self, mut framework: Framework) {
+        framework.completed_tasks = Recent::new(self.settings.max_completed_tasks);
+        framework.unreachable_tasks = Recent::new(self.settings.max_unreachable_tasks);
         let id = framework.id();
         let spec = spec_of(&framework);
         self.frameworks.insert(id.clone(), Arc::new(framework));

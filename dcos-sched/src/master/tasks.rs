@@ -220,6 +220,9 @@ impl Master {
             agent.tasks.remove(&key);
             agent.killed.remove(&key);
         }
+        if self.standing.is_draining(&record.agent_id) {
+            self.emptied.insert(record.agent_id.clone());
+        }
         if !is_at_rest(record.state()) {
             let resources = Resources::from(&record.resources);
             self.discharge(framework, &record.agent_id, &resources);
@@ -231,6 +234,41 @@ impl Master {
                 known.remember_completed(record);
             }
         }
+    }
+
+    /// A task that could not be reached is known not to come back.
+    pub(crate) fn end_unreachable_task(
+        &mut self,
+        framework: &FrameworkId,
+        task: &TaskId,
+        status: &Status,
+    ) {
+        let now = self.now;
+        let Some(known) = self.framework_mut(framework) else {
+            return;
+        };
+        let mut lost = known.unreachable_tasks.iter();
+        let Some(mut record) = lost.find(|lost| lost.task_id == *task).cloned() else {
+            return;
+        };
+        known.unreachable_tasks.retain(|lost| lost.task_id != *task);
+        let executor = record.executor_id.clone();
+        let message = status.of(task, Some(&record.agent_id), executor.as_ref(), now);
+        let ended = Arc::make_mut(&mut record);
+        ended.state = message.state;
+        ended.statuses.push(message.clone());
+        known.remember_completed(record);
+        self.counters.count_end(&message);
+        self.publish(operator::Event {
+            r#type: Some(operator::event::Type::TaskUpdated.into()),
+            task_updated: Some(operator::event::TaskUpdated {
+                framework_id: framework.clone(),
+                state: message.state,
+                status: message.clone(),
+            }),
+            ..operator::Event::default()
+        });
+        self.tell(framework, update_event(message));
     }
 
     /// The master itself declares a task's end (or that it can't be reached), and tells the

@@ -1,11 +1,14 @@
 //! The core, driven by hand: a small world in which everything that leaves it is written down.
 
 mod agents;
+mod drains;
 mod drivers;
 mod frameworks;
 mod groups;
 mod launches;
+mod maintenance;
 mod properties;
+mod quotas;
 mod restarts;
 
 use std::collections::BTreeMap;
@@ -15,6 +18,7 @@ use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::internal as messages;
+use dcos_proto::master as operator;
 use dcos_proto::mesos::{
     AgentId, AgentInfo, CommandInfo, FrameworkId, FrameworkInfo, MasterInfo, Offer, Task, TaskId,
     TaskInfo, TaskState, TaskStatus, agent_info, framework_info, offer,
@@ -34,6 +38,7 @@ pub(super) struct World {
     pub(super) events: BTreeMap<String, Vec<Event>>,
     pub(super) sent: Vec<(String, Packet)>,
     pub(super) closed: Vec<String>,
+    pub(super) published: Vec<operator::Event>,
     replies: BTreeMap<u64, Reply>,
     request: u64,
 }
@@ -76,6 +81,7 @@ impl World {
             events: BTreeMap::new(),
             sent: Vec::new(),
             closed: Vec::new(),
+            published: Vec::new(),
             replies: BTreeMap::new(),
             request: 0,
         };
@@ -124,10 +130,8 @@ impl World {
                 }
                 Action::Close { stream_id } => self.closed.push(stream_id),
                 Action::Send { to, message } => self.sent.push((to, message)),
-                Action::Link { .. }
-                | Action::Snapshot { .. }
-                | Action::Explained { .. }
-                | Action::Publish(_) => {}
+                Action::Publish(event) => self.published.push((*event).clone()),
+                Action::Link { .. } | Action::Snapshot { .. } | Action::Explained { .. } => {}
             }
         }
     }
@@ -159,6 +163,25 @@ impl World {
         self.replies
             .remove(&request)
             .expect("every call is answered")
+    }
+
+    /// What an operator's call is answered with.
+    pub(super) fn order(&mut self, call: operator::Call) -> Reply {
+        self.request += 1;
+        let request = self.request;
+        self.handle(Input::Operator {
+            request,
+            principal: None,
+            call: Box::new(call),
+        });
+        self.replies
+            .remove(&request)
+            .expect("every order is answered")
+    }
+
+    /// The master stops, and another takes over what is stored.
+    pub(super) fn fail_over(self, number: u64) -> Self {
+        Self::with(self.store, number, |_| {})
     }
 
     pub(super) fn call(&mut self, framework: &Subscribed, call: Call) {
@@ -463,6 +486,7 @@ fn agent_capabilities() -> Vec<agent_info::Capability> {
         Type::MultiRole,
         Type::HierarchicalRole,
         Type::ReservationRefinement,
+        Type::AgentDraining,
     ];
     let capability = |kind: Type| agent_info::Capability {
         r#type: Some(kind.into()),

@@ -4,6 +4,8 @@
 pub(crate) mod call;
 mod executor;
 pub(crate) mod framework;
+pub(crate) mod maintenance;
 mod parts;
+pub(crate) mod quota;
 mod resources;
 pub(crate) mod task;

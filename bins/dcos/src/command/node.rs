@@ -1,14 +1,83 @@
 //! `dcos node`: the agents.
 
-use serde_json::Value;
+use std::time::Duration;
 
-use super::{Context, items, number, text};
+use anyhow::bail;
+use serde_json::{Value, json};
+
+use super::{Context, duration, items, maintenance, number, text};
 use crate::cli::Node;
 use crate::output;
 
 pub(crate) async fn run(context: &Context, command: Node) -> anyhow::Result<()> {
     match command {
         Node::List => list(context).await,
+        Node::Drain {
+            id,
+            max_grace_period,
+            decommission,
+            wait,
+            timeout,
+        } => {
+            drain(context, &id, max_grace_period.as_deref(), decommission).await?;
+            if wait {
+                wait_until_empty(context, &id, Duration::from_secs(timeout)).await?;
+            }
+            Ok(())
+        }
+        Node::Deactivate { id } => order(context, "DEACTIVATE_AGENT", &id).await,
+        Node::Reactivate { id } => order(context, "REACTIVATE_AGENT", &id).await,
+        Node::Decommission { id } => order(context, "MARK_AGENT_GONE", &id).await,
+        Node::Maintenance(command) => maintenance::run(context, command).await,
+    }
+}
+
+/// An order that needs to know nothing but the agent.
+async fn order(context: &Context, kind: &str, id: &str) -> anyhow::Result<()> {
+    let call = json!({"type": kind, kind.to_lowercase(): {"agent_id": {"value": id}}});
+    let master = context.master()?;
+    master.send("POST", "/api/v1", Some(&call)).await?;
+    Ok(())
+}
+
+async fn drain(
+    context: &Context,
+    id: &str,
+    max_grace_period: Option<&str>,
+    mark_gone: bool,
+) -> anyhow::Result<()> {
+    let mut drain = json!({"agent_id": {"value": id}, "mark_gone": mark_gone});
+    if let Some(grace) = max_grace_period {
+        drain["max_grace_period"] = json!({"seconds": duration(grace)?.as_secs()});
+    }
+    let call = json!({"type": "DRAIN_AGENT", "drain_agent": drain});
+    let master = context.master()?;
+    master.send("POST", "/api/v1", Some(&call)).await?;
+    Ok(())
+}
+
+/// Looks twice a second until the agent is drained, or gone.
+async fn wait_until_empty(context: &Context, id: &str, most: Duration) -> anyhow::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let master = context.master()?;
+    let mut progress = output::Progress::new(context.quiet);
+    let wait = async {
+        loop {
+            let slaves = master.get(&format!("/slaves?slave_id={id}")).await?;
+            let state = items(&slaves, "slaves").first();
+            let state = state.map(|agent| text(&agent["drain_info"], "state"));
+            if state.is_none_or(|state| state != "DRAINING") {
+                return anyhow::Ok(());
+            }
+            progress.say(format!("waiting for {id} to be empty"));
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let ended = tokio::time::timeout(most, wait).await;
+    progress.done();
+    match ended {
+        Ok(ended) => ended,
+        Err(_) => bail!("{id} is still draining"),
     }
 }
 
@@ -33,7 +102,9 @@ async fn list(context: &Context) -> anyhow::Result<()> {
 fn row(agent: &Value) -> Vec<String> {
     let domain = &agent["domain"]["fault_domain"];
     let public = !agent["reserved_resources"]["slave_public"].is_null();
+    let drain = text(&agent["drain_info"], "state").to_lowercase();
     let status = match (agent["active"].as_bool(), agent["deactivated"].as_bool()) {
+        _ if !drain.is_empty() => &drain,
         (_, Some(true)) => "deactivated",
         (Some(true), _) => "active",
         _ => "disconnected",

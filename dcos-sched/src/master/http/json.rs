@@ -54,7 +54,14 @@ pub(super) fn agent(o: &mut Object<'_>, snapshot: &Snapshot, agent: &Agent, whol
     });
     resources(o, "unreserved_resources", &unreserved);
     o.put("active", agent.active);
-    o.put("deactivated", false);
+    o.put("deactivated", agent.deactivated);
+    if let Some(info) = &agent.drain_info {
+        o.message("drain_info", Some(info));
+        o.put_some(
+            "estimated_drain_start_time_seconds",
+            agent.drain_started.map(Time::as_secs_f64),
+        );
+    }
     o.put("version", &agent.version);
     o.list("capabilities", &agent.capabilities, |out, capability| {
         value(out, capability.r#type().name());

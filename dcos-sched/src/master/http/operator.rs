@@ -15,7 +15,8 @@ use super::documents::{Document, Part};
 use super::sight::Sight;
 use super::{Api, answer, body, files, metrics, only, views};
 use crate::master::Snapshot;
-use crate::master::shell::{Command, encode};
+use crate::master::operator::is_order;
+use crate::master::shell::encode;
 
 pub(super) async fn call(
     State(api): State<Api>,
@@ -48,17 +49,7 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
         Type::GetAgents => whole(api, headers, media, Part::Agents).await,
         Type::GetFrameworks => whole(api, headers, media, Part::Frameworks).await,
         Type::GetExecutors => whole(api, headers, media, Part::Executors).await,
-        Type::Teardown => {
-            let id = call
-                .teardown
-                .map(|teardown| teardown.framework_id)
-                .unwrap_or_default();
-            Ok(answer(
-                api.master
-                    .ask(|answer| Command::Teardown(id, answer))
-                    .await?,
-            ))
-        }
+        kind if is_order(kind) => Ok(answer(api.master.order(None, call).await?)),
         Type::ListFiles => {
             let path = call.list_files.map(|list| list.path).unwrap_or_default();
             let file_infos = files::list(&api.config, &path)?;
@@ -198,15 +189,21 @@ fn answer_read(kind: Type, snapshot: &Snapshot, config: &crate::master::Config) 
             ..typed(Kind::GetMaster)
         },
         Type::GetMaintenanceStatus => Answer {
-            get_maintenance_status: Some(response::GetMaintenanceStatus::default()),
+            get_maintenance_status: Some(response::GetMaintenanceStatus {
+                status: snapshot.maintenance_status(),
+            }),
             ..typed(Kind::GetMaintenanceStatus)
         },
         Type::GetMaintenanceSchedule => Answer {
-            get_maintenance_schedule: Some(response::GetMaintenanceSchedule::default()),
+            get_maintenance_schedule: Some(response::GetMaintenanceSchedule {
+                schedule: snapshot.standing.schedule.clone(),
+            }),
             ..typed(Kind::GetMaintenanceSchedule)
         },
         Type::GetQuota => Answer {
-            get_quota: Some(response::GetQuota::default()),
+            get_quota: Some(response::GetQuota {
+                status: views::quota(snapshot),
+            }),
             ..typed(Kind::GetQuota)
         },
         _ => return None,
@@ -231,6 +228,17 @@ fn check(call: &Call) -> Result<Type, String> {
         Type::DestroyVolumes => call.destroy_volumes.is_some(),
         Type::Teardown => call.teardown.is_some(),
         Type::MarkAgentGone => call.mark_agent_gone.is_some(),
+        Type::UpdateMaintenanceSchedule => call.update_maintenance_schedule.is_some(),
+        Type::StartMaintenance => call.start_maintenance.is_some(),
+        Type::StopMaintenance => call.stop_maintenance.is_some(),
+        Type::DrainAgent => call.drain_agent.is_some(),
+        Type::DeactivateAgent => call.deactivate_agent.is_some(),
+        Type::ReactivateAgent => call.reactivate_agent.is_some(),
+        Type::UpdateQuota => call.update_quota.is_some(),
+        Type::SetQuota => call.set_quota.is_some(),
+        Type::RemoveQuota => call.remove_quota.is_some(),
+        Type::GrowVolume => call.grow_volume.is_some(),
+        Type::ShrinkVolume => call.shrink_volume.is_some(),
         _ => true,
     };
     if present {

@@ -1,11 +1,13 @@
-//! The v0 endpoints that read, and `/teardown`.
+//! The v0 endpoints that read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use dcos_core::resources::Quantities;
 use dcos_proto::json::{Dialect, to_value};
 use dcos_proto::mesos::{AgentId, FrameworkId, Task};
 use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
@@ -14,7 +16,8 @@ use serde_json::{Map, Value, json};
 use super::documents::{Document, Writer};
 use super::pieces::Pieces;
 use super::sight::Sight;
-use super::{Api, answer, json, only, text, views};
+use super::{Api, json, only, text, views};
+use crate::master::breakdown::Held;
 use crate::master::shell::Command;
 use crate::master::{Config, Snapshot};
 
@@ -240,72 +243,51 @@ fn page_of<'a, 'b>(
 
 pub(super) async fn roles(State(api): State<Api>, uri: Uri) -> Response {
     read(&api, &uri, |snapshot, _, _| {
-        let roles: Vec<Value> = views::used_roles(snapshot)
-            .into_iter()
-            .map(|(name, frameworks)| {
-                role(
-                    snapshot,
-                    &name,
-                    &frameworks
-                        .into_iter()
-                        .map(|id| id.value)
-                        .collect::<Vec<_>>(),
-                )
-            })
+        let breakdown = views::breakdown(snapshot);
+        let roles: Vec<Value> = views::known_roles(snapshot)
+            .iter()
+            .map(|(name, frameworks)| role(snapshot, name, frameworks, &breakdown.role(name)))
             .collect();
         json!({ "roles": roles })
     })
     .await
 }
 
-fn role(snapshot: &Snapshot, name: &str, frameworks: &[String]) -> Value {
-    let (used, offered) = views::role_resources(snapshot, name);
-    let mut reserved = dcos_core::resources::Resources::default();
-    for agent in snapshot.agents.values() {
-        reserved += &agent.total.reserved(name);
-    }
-    let quantities = |resources: &dcos_core::resources::Resources| -> Map<String, Value> {
-        resources
-            .names()
-            .into_iter()
-            .map(|name| {
-                let ports = resources.ranges(name).len();
-                let amount = resources.scalar_quantities().get(name).as_f64();
-                let amount = if ports > 0 {
-                    ports.into()
-                } else {
-                    amount.into()
-                };
-                (name.to_owned(), amount)
-            })
+fn role(snapshot: &Snapshot, name: &str, frameworks: &BTreeSet<FrameworkId>, held: &Held) -> Value {
+    let shown = |amounts: &Quantities| -> Map<String, Value> {
+        let amounts = amounts.iter();
+        amounts
+            .map(|(name, amount)| (name.to_owned(), amount.as_f64().into()))
             .collect()
     };
+    let quota = snapshot
+        .standing
+        .quotas
+        .get(name)
+        .cloned()
+        .unwrap_or_default();
+    let limits = quota.limits.iter();
+    let limits: Map<String, Value> = limits
+        .map(|(name, limit)| (name.clone(), limit.as_f64().into()))
+        .collect();
+    let mut resources = held.allocated.clone();
+    resources.add_all(&held.offered);
+    let frameworks: Vec<&str> = frameworks.iter().map(|id| &*id.value).collect();
     json!({
         "name": name,
         "weight": views::weight(snapshot, name),
         "quota": {
             "role": name,
-            "guarantee": {},
-            "limit": {},
-            "consumed": quantities(&(&used + &reserved)),
+            "guarantee": shown(&quota.guarantees),
+            "limit": limits,
+            "consumed": shown(&held.consumed()),
         },
-        "resources": (&used + &offered).to_endpoint_json(),
-        "allocated": quantities(&used),
-        "offered": quantities(&offered),
-        "reserved": quantities(&reserved),
+        "resources": shown(&resources),
+        "allocated": shown(&held.allocated),
+        "offered": shown(&held.offered),
+        "reserved": shown(&held.reserved),
         "frameworks": frameworks,
     })
-}
-
-pub(super) async fn weights(State(api): State<Api>, uri: Uri) -> Response {
-    read(&api, &uri, |snapshot, _, _| {
-        let weights = views::weights(snapshot).weight_infos;
-        weights
-            .iter()
-            .map(|weight| to_value(weight, Dialect::V0))
-            .collect::<Value>()
-    })
-    .await
 }
 
 pub(super) async fn flags(State(api): State<Api>, uri: Uri) -> Response {
@@ -314,22 +296,6 @@ pub(super) async fn flags(State(api): State<Api>, uri: Uri) -> Response {
 
 pub(super) async fn version(State(api): State<Api>, uri: Uri) -> Response {
     read(&api, &uri, |_, _, _| Value::from(version_object())).await
-}
-
-pub(super) async fn teardown(State(api): State<Api>, method: Method, content: Bytes) -> Response {
-    if let Err(refused) = only(&Method::POST, &method) {
-        return *refused;
-    }
-    let form = String::from_utf8_lossy(&content);
-    let Some(id) = parameter(Some(&form), "frameworkId") else {
-        return Refusal::bad_request("Missing 'frameworkId' query parameter in the request body")
-            .into_response();
-    };
-    let id = FrameworkId::from(id);
-    match api.master.ask(|answer| Command::Teardown(id, answer)).await {
-        Ok(done) => answer(done),
-        Err(stopped) => Refusal::from(stopped).into_response(),
-    }
 }
 
 /// Why frameworks are not offered what agents have; ours, not Mesos's.

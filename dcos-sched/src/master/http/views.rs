@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dcos_core::resources::Resources;
+use dcos_core::resources::scalar_resource;
 use dcos_proto::master::response;
 use dcos_proto::mesos::{AgentId, ExecutorInfo, FrameworkId, Role, Task, VersionInfo, WeightInfo};
+use dcos_proto::quota::QuotaStatus;
 
+use crate::master::breakdown::{self, Breakdown};
+use crate::master::quota::{config_of, info_of};
 use crate::master::snapshot::endpoint;
 use crate::master::{Snapshot, VERSION};
 
@@ -26,64 +29,41 @@ pub(super) fn executor(info: &ExecutorInfo, agent: &AgentId) -> response::get_ex
     }
 }
 
-/// The roles somebody uses or that weigh something, with who uses them and what they hold.
-pub(crate) fn used_roles(snapshot: &Snapshot) -> BTreeMap<String, BTreeSet<FrameworkId>> {
-    let mut roles: BTreeMap<String, BTreeSet<FrameworkId>> = BTreeMap::new();
-    for role in snapshot.settings.weights.keys() {
-        roles.entry(role.clone()).or_default();
-    }
-    for (id, framework) in &snapshot.frameworks {
-        let held = framework.used_total();
-        for role in framework
-            .roles()
-            .into_iter()
-            .chain(held.allocations().into_keys())
-        {
-            roles.entry(role).or_default().insert(id.clone());
-        }
-    }
-    for agent in snapshot.agents.values() {
-        for role in agent.total.reservations().into_keys() {
-            roles.entry(role).or_default();
-        }
-    }
-    roles
+/// Every role there is, with the frameworks that use it.
+pub(crate) fn known_roles(snapshot: &Snapshot) -> BTreeMap<String, BTreeSet<FrameworkId>> {
+    let standing = &snapshot.standing;
+    breakdown::known_roles(
+        snapshot.settings.roles.as_ref(),
+        standing.weights.keys().chain(standing.quotas.keys()),
+        &snapshot.frameworks,
+        &snapshot.agents,
+    )
 }
 
-/// What a role's frameworks use, and what they are offered.
-pub(crate) fn role_resources(snapshot: &Snapshot, role: &str) -> (Resources, Resources) {
-    let mut used = Resources::default();
-    let mut offered = Resources::default();
-    for framework in snapshot.frameworks.values() {
-        used += &framework.used_total().allocated_to_role(role);
-        offered += &snapshot.offered(&framework.offers).allocated_to_role(role);
-    }
-    (used, offered)
-}
-
-/// The part of resources that is allocated to a role.
-pub(crate) trait AllocatedTo {
-    fn allocated_to_role(&self, role: &str) -> Resources;
-}
-
-impl AllocatedTo for Resources {
-    fn allocated_to_role(&self, role: &str) -> Resources {
-        self.allocations().remove(role).unwrap_or_default()
-    }
+/// What every role holds.
+pub(crate) fn breakdown(snapshot: &Snapshot) -> Breakdown {
+    Breakdown::of(&snapshot.frameworks, &snapshot.agents, &snapshot.offers)
 }
 
 pub(crate) fn weight(snapshot: &Snapshot, role: &str) -> f64 {
-    snapshot.settings.weights.get(role).copied().unwrap_or(1.0)
+    snapshot.standing.weights.get(role).copied().unwrap_or(1.0)
 }
 
 pub(crate) fn roles(snapshot: &Snapshot) -> response::GetRoles {
-    let roles = used_roles(snapshot).into_iter().map(|(name, frameworks)| {
-        let (used, offered) = role_resources(snapshot, &name);
-        let held = &used + &offered;
+    const SHOWN: [&str; 4] = ["cpus", "disk", "gpus", "mem"];
+    let breakdown = breakdown(snapshot);
+    let roles = known_roles(snapshot).into_iter().map(|(name, frameworks)| {
+        let held = breakdown.role(&name);
+        let mut amounts = held.allocated;
+        amounts.add_all(&held.offered);
+        let resources = amounts
+            .iter()
+            .filter(|(resource, _)| SHOWN.contains(resource))
+            .map(|(resource, amount)| scalar_resource(resource, amount.as_f64()));
         Role {
             weight: weight(snapshot, &name),
             frameworks: frameworks.into_iter().collect(),
-            resources: endpoint(held.to_messages()),
+            resources: resources.collect(),
             name,
         }
     });
@@ -93,16 +73,24 @@ pub(crate) fn roles(snapshot: &Snapshot) -> response::GetRoles {
 }
 
 pub(crate) fn weights(snapshot: &Snapshot) -> response::GetWeights {
-    let weights = snapshot
-        .settings
-        .weights
-        .iter()
-        .map(|(role, weight)| WeightInfo {
-            weight: *weight,
-            role: Some(role.clone()),
-        });
+    let weights = snapshot.standing.weights.iter();
+    let weights = weights.map(|(role, weight)| WeightInfo {
+        weight: *weight,
+        role: Some(role.clone()),
+    });
     response::GetWeights {
         weight_infos: weights.collect(),
+    }
+}
+
+/// Quotas in both forms.
+pub(crate) fn quota(snapshot: &Snapshot) -> QuotaStatus {
+    let quotas = || snapshot.standing.quotas.iter();
+    QuotaStatus {
+        infos: quotas().map(|(role, quota)| info_of(role, quota)).collect(),
+        configs: quotas()
+            .map(|(role, quota)| config_of(role, quota))
+            .collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dcos_proto::master as operator;
 use dcos_proto::mesos::{AgentId, FrameworkInfo, Task, TaskState};
 use dcos_proto::scheduler::{Call, call};
 use proptest::prelude::*;
@@ -189,9 +190,10 @@ fn apply(world: &mut World, model: &mut Model, step: &Step) {
         Step::Teardown(index) => {
             if let Some(known) = model.frameworks.get(index) {
                 let framework_id = known.id.clone();
-                world.handle(Input::Teardown {
-                    request: u64::MAX,
-                    framework_id,
+                world.order(operator::Call {
+                    r#type: Some(operator::call::Type::Teardown.into()),
+                    teardown: Some(operator::call::Teardown { framework_id }),
+                    ..operator::Call::default()
                 });
             }
         }
