@@ -15,7 +15,7 @@ DEBIAN_TEST := $(DEBIAN) python3-venv python3-dev bind9-dnsutils procps
 
 say = @printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help up down status test check fmt bench fuzz setup debian debian-test venv python clean
+.PHONY: help up down status test check fmt bench fuzz sim-nightly setup debian debian-test venv python clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -101,6 +101,9 @@ bench: ## The benchmarks, each beside a peer or a limit.
 
 fuzz: ## Each fuzz target for a minute.
 	@tests/fuzz/run.sh 60
+
+sim-nightly: ## Ten thousand simulated clusters, the largest of 5,000 agents and 100 frameworks.
+	@$(CARGO) run -q -p sim --profile sim -- --seeds 10000
 
 clean: ## Remove what was built.
 	@$(CARGO) clean && rm -rf $(VENV)

@@ -174,7 +174,17 @@ impl Agent {
         self.by_container.contains_key(&container.root_id().value)
     }
 
+    /// Takes in what a master says. One that was deposed and does not know it yet is not obeyed:
+    /// its successor could not know what came of it.
     fn message(&mut self, now: Time, from: String, message: FromMaster) {
+        let is_order = !matches!(
+            message,
+            // Pings come from another part of the master, messages to executors from drivers too.
+            FromMaster::Ping(_) | FromMaster::ToExecutor(_)
+        );
+        if is_order && self.registration.master() != Some(&*from) {
+            return;
+        }
         match message {
             FromMaster::Registered(message) => self.registered(now, &from, message),
             FromMaster::Reregistered(message) => self.reregistered(now, &from, message),

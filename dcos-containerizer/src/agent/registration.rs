@@ -60,7 +60,8 @@ impl Registration {
         }
     }
 
-    fn master(&self) -> Option<&str> {
+    /// The master it wants to be, or is, admitted by.
+    pub(super) fn master(&self) -> Option<&str> {
         match self {
             Self::NoMaster => None,
             Self::Joining { master, .. } | Self::Registered { master, .. } => Some(master),
@@ -243,7 +244,11 @@ impl Agent {
     }
 
     pub(super) fn ping(&mut self, now: Time, from: String, connected: bool) {
+        let is_obeyed = self.registration.master().map(address) == Some(address(&from));
         self.send(from, PongSlaveMessage {});
+        if !is_obeyed {
+            return;
+        }
         let Registration::Registered {
             master,
             ping_timeout,
@@ -259,6 +264,11 @@ impl Agent {
             self.join(now, master);
         }
     }
+}
+
+/// Where a UPID's process listens.
+fn address(pid: &str) -> &str {
+    pid.split_once('@').map_or(pid, |(_, address)| address)
 }
 
 fn archive_of(framework: &Framework) -> archive::Framework {

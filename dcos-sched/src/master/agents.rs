@@ -244,17 +244,7 @@ impl Master {
             .filter_map(|info| Some((info.framework_id.clone()?, info.executor_id.clone())))
             .collect();
         self.forget_missing_executors(id, &executors);
-        for task in message.tasks {
-            let unknown = !agent
-                .tasks
-                .contains(&(task.framework_id.clone(), task.task_id.clone()));
-            if unknown
-                && self.frameworks.contains_key(&task.framework_id)
-                && !is_terminal(task.state())
-            {
-                self.add_task(&Arc::new(task));
-            }
-        }
+        self.return_strangers(&agent, message.tasks);
         let answer = SlaveReregisteredMessage {
             agent_id: id.clone(),
             reconciliations: self.missing_tasks(&agent, &running),
@@ -264,6 +254,41 @@ impl Master {
         self.resend_kills(&agent, &running);
         self.repeat_orders(id);
         self.tell_agent_of_frameworks(id, from, message.frameworks);
+    }
+
+    /// Tasks that run on a known agent and are not in the books: declared lost when it
+    /// disconnected, or launched by a master that was deposed. A list that came late also names
+    /// tasks that have ended since.
+    fn return_strangers(&mut self, agent: &Agent, tasks: Vec<Task>) {
+        let strangers: Vec<Task> = tasks
+            .into_iter()
+            .filter(|task| {
+                let key = (task.framework_id.clone(), task.task_id.clone());
+                let framework = self.frameworks.get(&task.framework_id);
+                !is_terminal(task.state())
+                    && !agent.tasks.contains(&key)
+                    && framework.is_some_and(|known| !known.has_ended(&task.task_id))
+            })
+            .collect();
+        if strangers.is_empty() {
+            return;
+        }
+        // The allocator learns what is used when an agent comes.
+        let id = agent.id();
+        for offer in &agent.offers {
+            self.rescind(offer);
+        }
+        for task in strangers {
+            self.return_task(task, true);
+        }
+        self.allocator
+            .handle(self.now, Allocation::RemoveAgent(id.clone()));
+        let Some(agent) = self.agents.get(&id).cloned() else {
+            return;
+        };
+        let mut spec = self.agent_spec(&agent);
+        spec.used.clone_from(&agent.used);
+        self.allocator.handle(self.now, Allocation::AddAgent(spec));
     }
 
     /// Executors that ended while the agent was away.

@@ -239,6 +239,16 @@ impl Master {
         earliest(timer, self.allocator.next_deadline())
     }
 
+    /// An admitted agent.
+    pub fn agent(&self, id: &AgentId) -> Option<&Agent> {
+        self.agents.get(id).map(Arc::as_ref)
+    }
+
+    /// An offer nobody has answered.
+    pub fn open_offer(&self, id: &OfferId) -> Option<&Offer> {
+        self.offers.get(id).map(Arc::as_ref)
+    }
+
     /// Decided writes may happen earlier than the actions before them, so those behind a write
     /// join it: one trip to the disk for all.
     fn join_later_writes(&mut self, writes: &mut Vec<Write>) {

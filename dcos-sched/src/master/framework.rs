@@ -7,6 +7,7 @@ use dcos_core::resources::Resources;
 use dcos_core::time::Time;
 use dcos_core::tree::Tree;
 use dcos_proto::mesos::framework_info::capability;
+use dcos_proto::mesos::task_status::Source;
 use dcos_proto::mesos::{
     AgentId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, OfferId, Task, TaskId, TaskState,
 };
@@ -85,6 +86,21 @@ pub struct Framework {
 }
 
 impl Framework {
+    /// Whether a task with this id was launched, as far as is remembered.
+    pub(crate) fn has_seen(&self, task: &TaskId) -> bool {
+        let ended = self.unreachable_tasks.iter().chain(&self.completed_tasks);
+        self.tasks.contains_key(task) || ended.into_iter().any(|ended| ended.task_id == *task)
+    }
+
+    /// Whether its agent said that this task has ended, as far as is remembered.
+    pub(crate) fn has_ended(&self, task: &TaskId) -> bool {
+        let mut ended = self.completed_tasks.iter().rev();
+        ended.any(|ended| {
+            let last = ended.statuses.last();
+            ended.task_id == *task && last.is_none_or(|last| last.source() != Source::Master)
+        })
+    }
+
     /// A framework that has not been linked yet.
     pub(crate) fn new(info: FrameworkInfo, now: Time) -> Self {
         Self {

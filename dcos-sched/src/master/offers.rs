@@ -293,6 +293,7 @@ impl Master {
             return;
         };
         let state = known.state_or_lost(TaskState::TaskDropped);
+        let known = Arc::clone(known);
         for operation in operations {
             let tasks = launched(operation);
             if tasks.is_empty() {
@@ -304,7 +305,11 @@ impl Master {
                 );
             }
             let message = format!("Task launched with invalid offers: {error}");
-            for task in tasks {
+            // A client that sends a call again, because the answer got lost, does not undo it.
+            let failed = tasks
+                .into_iter()
+                .filter(|task| !known.has_seen(&task.task_id));
+            for task in failed {
                 self.fail_launch(
                     framework,
                     task,

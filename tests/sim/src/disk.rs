@@ -4,7 +4,7 @@ use dcos_containerizer::checkpoint::{
     ExecutorCheckpoint, FrameworkCheckpoint, Run, RunCheckpoint, State, TaskHistory, Write,
 };
 use dcos_core::time::Time;
-use dcos_proto::mesos::TaskId;
+use dcos_proto::mesos::{FrameworkId, TaskId};
 
 /// What survives a crash of the agent.
 #[derive(Debug, Clone, Default)]
@@ -84,6 +84,27 @@ impl Disk {
                 }
             }
         }
+    }
+
+    /// Whether an update is there.
+    pub(crate) fn has_update(&self, framework: &FrameworkId, task: &TaskId, uuid: &[u8]) -> bool {
+        let framework = self.state.frameworks.get(framework);
+        let executors = framework.into_iter().flat_map(|known| &known.executors);
+        let runs = executors.flat_map(|executor| &executor.runs);
+        let tasks = runs.flat_map(|run| &run.tasks);
+        let updates = tasks
+            .filter(|known| known.checkpoint.task.task_id == *task)
+            .flat_map(|known| &known.updates);
+        updates
+            .filter_map(|record| record.update.as_ref()?.uuid.as_deref())
+            .any(|known| known == uuid)
+    }
+
+    /// Whether an executor is there.
+    pub(crate) fn has_executor(&self, framework: &FrameworkId, executor: &str) -> bool {
+        let framework = self.state.frameworks.get(framework);
+        let mut executors = framework.into_iter().flat_map(|known| &known.executors);
+        executors.any(|known| known.info.executor_id.as_str() == executor)
     }
 
     fn run(&mut self, run: &Run) -> Option<&mut RunCheckpoint> {

@@ -1,35 +1,49 @@
 //! A scripted framework: it wants a number of tasks done, and does them over if they get lost.
+//!
+//! Some of its tasks end by themselves, others only when they are killed; it asks for that until
+//! they have ended. What it is told, it judges: see [`Framework::judge`].
 
-use std::collections::BTreeMap;
+mod calls;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
-use dcos_proto::mesos::framework_info::{Capability, capability};
-use dcos_proto::mesos::{
-    AgentId, CommandInfo, Filters, FrameworkId, FrameworkInfo, Offer, TaskId, TaskInfo, TaskState,
-    TaskStatus, offer,
-};
-use dcos_proto::scheduler::{Call, Event, call, event};
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{AgentId, FrameworkId, Offer, TaskState, TaskStatus};
+use dcos_proto::scheduler::{Call, Event, event};
 
 use crate::party::Party;
+use crate::plan::Plan;
 
 /// How often it asks what became of its tasks.
 const RECONCILE: Duration = Duration::from_secs(30);
 /// How long it waits before it subscribes again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long it waits for a task to end before it asks again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The roles frameworks have, in turn.
+const ROLES: [&str; 4] = ["sim", "eng", "eng/dev", "ops"];
 
 /// What the framework knows of one task.
 #[derive(Debug, Clone)]
 struct Known {
     agent: AgentId,
     state: TaskState,
+    /// Whether it has to be killed to end.
+    forever: bool,
+    /// When it is killed (again), if it is to be.
+    kill: Option<Time>,
+    /// How the agent said it ended.
+    ended: Option<TaskState>,
 }
 
 /// A framework that keeps what it knows across broken connections.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of independent habits")]
 pub(crate) struct Framework {
     id: Option<FrameworkId>,
     /// Its stream, while it is subscribed.
@@ -38,11 +52,22 @@ pub(crate) struct Framework {
     retry: Option<Time>,
     reconcile: Time,
     partition_aware: bool,
+    /// Whether it asks for no offers while it wants none.
+    quiet: bool,
+    suppressed: bool,
+    /// Whether it ends itself, with tasks that run, when all is calm.
+    quits: bool,
+    has_quit: bool,
+    role: &'static str,
+    refusals: [f64; 3],
     /// How many tasks are still to be launched.
     wanted: usize,
     tasks: BTreeMap<String, Known>,
+    /// Those that have not ended.
+    open: BTreeSet<String>,
     /// The last offer of each agent since it has all it wanted: whether nothing was kept back.
     idle_offers: BTreeMap<AgentId, Resources>,
+    need: Resources,
     /// What went wrong with what it saw.
     complaint: Option<String>,
     next: u64,
@@ -51,17 +76,28 @@ pub(crate) struct Framework {
 }
 
 impl Framework {
-    pub(crate) fn new(number: usize, wanted: usize, seed: &Seed) -> Self {
+    pub(crate) fn new(number: usize, plan: &Plan, seed: &Seed) -> Self {
         let mut seed = seed.stream(&format!("framework {number}"));
+        let role = ROLES[number % ROLES.len()];
+        let need = Resources::parse("cpus:1;mem:64").expect("it is well formed");
         Self {
             id: None,
             stream: None,
             retry: Some(Time::EPOCH),
             reconcile: Time::MAX,
             partition_aware: seed.chance(0.5),
-            wanted,
+            // The first stays to be offered everything in the end.
+            quiet: number > 0 && (plan.nodes > 50 || seed.chance(0.5)),
+            suppressed: false,
+            quits: number > 0 && seed.chance(0.3),
+            has_quit: false,
+            role,
+            refusals: plan.refusals,
+            wanted: plan.tasks,
             tasks: BTreeMap::new(),
+            open: BTreeSet::new(),
             idle_offers: BTreeMap::new(),
+            need: need.allocated_to(role),
             complaint: None,
             next: 0,
             name: format!("script-{number}"),
@@ -70,182 +106,165 @@ impl Framework {
     }
 
     fn has_all(&self) -> bool {
-        self.wanted == 0 && self.tasks.values().all(|task| is_over(task.state))
-    }
-
-    fn subscribe(&self) -> Call {
-        let mut capabilities = vec![capability::Type::MultiRole];
-        if self.partition_aware {
-            capabilities.push(capability::Type::PartitionAware);
-        }
-        let info = FrameworkInfo {
-            user: "nobody".to_owned(),
-            name: self.name.clone(),
-            id: self.id.clone(),
-            failover_timeout: Some(604_800.0),
-            checkpoint: Some(true),
-            roles: vec!["sim".to_owned()],
-            capabilities: capabilities
-                .into_iter()
-                .map(|kind| Capability {
-                    r#type: Some(kind.into()),
-                })
-                .collect(),
-            ..FrameworkInfo::default()
-        };
-        Call {
-            framework_id: self.id.clone(),
-            r#type: Some(call::Type::Subscribe.into()),
-            subscribe: Some(call::Subscribe {
-                framework_info: info,
-                ..call::Subscribe::default()
-            }),
-            ..Call::default()
-        }
-    }
-
-    fn call(&self, kind: call::Type) -> Call {
-        Call {
-            framework_id: self.id.clone(),
-            r#type: Some(kind.into()),
-            ..Call::default()
-        }
-    }
-
-    fn kill(&self, status: &TaskStatus) -> Call {
-        let kill = call::Kill {
-            task_id: status.task_id.clone(),
-            agent_id: status.agent_id.clone(),
-            ..call::Kill::default()
-        };
-        Call {
-            kill: Some(kill),
-            ..self.call(call::Type::Kill)
-        }
-    }
-
-    fn reconcile_call(&self) -> Call {
-        let open = self.tasks.iter().filter(|(_, task)| !is_over(task.state));
-        let tasks = open.map(|(id, task)| call::reconcile::Task {
-            task_id: TaskId::from(id.as_str()),
-            agent_id: Some(task.agent.clone()),
-        });
-        let tasks = tasks.collect();
-        Call {
-            reconcile: Some(call::Reconcile { tasks }),
-            ..self.call(call::Type::Reconcile)
-        }
+        self.has_quit || (self.wanted == 0 && self.open.is_empty())
     }
 
     /// Launches what fits, or declines.
     fn answer(&mut self, offer: &Offer) -> Call {
-        let refuse = [0.0, 1.0, 5.0][self.seed.index(3)];
-        let filters = Some(Filters {
-            refuse_seconds: Some(refuse),
-        });
+        let refuse = self.refusals[self.seed.index(3)];
         let mut left = Resources::from_messages(&offer.resources);
         if self.has_all() {
             self.idle_offers
                 .insert(offer.agent_id.clone(), left.unallocated());
-        } else {
+        } else if !self.idle_offers.is_empty() {
             self.idle_offers.clear();
         }
         let most = self.seed.index(4);
         let mut tasks = Vec::new();
-        let need = Resources::parse("cpus:1;mem:64")
-            .expect("it is well formed")
-            .allocated_to("sim");
-        while tasks.len() < most && self.wanted > 0 && left.contains(&need) {
-            left -= &need;
+        while tasks.len() < most && self.wanted > 0 && left.contains(&self.need) {
+            left -= &self.need;
             self.wanted -= 1;
-            tasks.push(self.task(&offer.agent_id, &need));
+            tasks.push(self.new_task(&offer.agent_id));
         }
-        let offer_ids = vec![offer.id.clone()];
         if tasks.is_empty() {
-            let decline = call::Decline { offer_ids, filters };
-            return Call {
-                decline: Some(decline),
-                ..self.call(call::Type::Decline)
-            };
-        }
-        let launch = offer::Operation {
-            r#type: Some(offer::operation::Type::Launch.into()),
-            launch: Some(offer::operation::Launch { task_infos: tasks }),
-            ..offer::Operation::default()
-        };
-        let accept = call::Accept {
-            offer_ids,
-            operations: vec![launch],
-            filters,
-        };
-        Call {
-            accept: Some(accept),
-            ..self.call(call::Type::Accept)
+            self.decline(offer, refuse)
+        } else {
+            self.accept(offer, tasks, refuse)
         }
     }
 
-    fn task(&mut self, agent: &AgentId, need: &Resources) -> TaskInfo {
-        self.next += 1;
-        let id = format!("{}-task-{}", self.name, self.next);
-        let known = Known {
-            agent: agent.clone(),
-            state: TaskState::TaskStaging,
-        };
-        self.tasks.insert(id.clone(), known);
-        TaskInfo {
-            name: id.clone(),
-            task_id: TaskId::from(id),
-            agent_id: agent.clone(),
-            resources: need.to_messages(),
-            command: Some(CommandInfo {
-                value: Some("true".to_owned()),
-                ..CommandInfo::default()
-            }),
-            ..TaskInfo::default()
+    /// Whether the offers it wants have changed; and the call that says so.
+    fn change_of_appetite(&mut self) -> Option<Call> {
+        let sated = self.quiet && self.wanted == 0;
+        if self.stream.is_none() || sated == self.suppressed {
+            return None;
         }
-    }
-
-    fn update(&mut self, status: TaskStatus) -> Option<Call> {
-        let state = status.state();
-        let id = status.task_id.value.clone();
-        match self.tasks.get_mut(&id) {
-            None => {
-                self.complaint = Some(format!("an update for {id}, which was never launched"));
-            }
-            Some(task) => {
-                if task.state == TaskState::TaskFinished && state != TaskState::TaskFinished {
-                    // Mesos declares a task lost with its agent even if it has finished, as long
-                    // as nobody acknowledged that. The agent itself must not change its mind.
-                    if is_over(state) && status.uuid.is_some() {
-                        let text = format!("{id} finished and then was {state:?}");
-                        self.complaint = Some(text);
-                    }
-                } else {
-                    // What was believed lost may come back (partitions heal); it is done over
-                    // only once.
-                    if !is_over(task.state) && is_over(state) && state != TaskState::TaskFinished {
-                        self.wanted += 1;
-                    }
-                    if is_over(task.state) && !is_over(state) {
-                        // It came back: let it run beside its replacement.
-                        task.state = state;
-                        self.wanted = self.wanted.saturating_sub(1);
-                    } else if task.state != TaskState::TaskFinished {
-                        task.state = state;
-                    }
-                }
-            }
-        }
-        let uuid = status.uuid.filter(|uuid| !uuid.is_empty())?;
-        let acknowledge = call::Acknowledge {
-            agent_id: status.agent_id.unwrap_or_default(),
-            task_id: status.task_id,
-            uuid,
-        };
-        Some(Call {
-            acknowledge: Some(acknowledge),
-            ..self.call(call::Type::Acknowledge)
+        self.suppressed = sated;
+        Some(if sated {
+            self.suppress()
+        } else {
+            self.revive()
         })
+    }
+
+    /// Takes in a status; `now` is when a task that has to be killed is killed first.
+    fn update(&mut self, now: Time, status: &TaskStatus) {
+        if let Some(wrong) = self.judge(status) {
+            self.complaint = Some(wrong);
+        }
+        let state = status.state();
+        let id = &status.task_id.value;
+        let Some(task) = self.tasks.get_mut(id) else {
+            return;
+        };
+        if status.uuid.is_some() && is_over(state) {
+            task.ended = Some(state);
+        }
+        if task.state == TaskState::TaskFinished {
+            return;
+        }
+        if task.forever && !self.quits && state == TaskState::TaskRunning && task.kill.is_none() {
+            task.kill = Some(now + Duration::from_secs(5).mul_f64(self.seed.unit()));
+        }
+        let (was, is) = (is_over(task.state), is_over(state));
+        task.state = state;
+        if !was && is {
+            self.open.remove(id);
+            // One that had to be killed has done its duty; others are done over.
+            let done = state == TaskState::TaskFinished || (task.forever && task.kill.is_some());
+            self.wanted += usize::from(!done);
+        } else if was && !is {
+            // It was thought lost and came back: let it run beside its replacement.
+            self.open.insert(id.clone());
+            if !(task.forever && task.kill.is_some()) {
+                self.wanted = self.wanted.saturating_sub(1);
+            }
+        }
+    }
+
+    /// What must never be said of a task.
+    fn judge(&self, status: &TaskStatus) -> Option<String> {
+        let (state, id) = (status.state(), &status.task_id);
+        let name = state.as_str_name();
+        let Some(task) = self.tasks.get(&id.value) else {
+            return Some(format!("an update for {id}, which was never launched"));
+        };
+        let is_modern = matches!(
+            state,
+            TaskState::TaskUnreachable
+                | TaskState::TaskDropped
+                | TaskState::TaskGone
+                | TaskState::TaskGoneByOperator
+                | TaskState::TaskUnknown
+        );
+        if is_modern && !self.partition_aware {
+            return Some(format!("{id} is {name}, which its framework does not know"));
+        }
+        // Mesos says LOST to those who know better only when an agent was replaced.
+        let is_removal = status.reason() == Reason::AgentRemoved;
+        if state == TaskState::TaskLost && self.partition_aware && !is_removal {
+            return Some(format!("{id} is {name}, though its framework knows better"));
+        }
+        if let Some(ended) = task.ended
+            && is_over(state)
+            && state != ended
+        {
+            let was = ended.as_str_name();
+            let is_told_by_agent = status.uuid.is_some();
+            let is_late_refusal = status.reason() == Reason::InvalidOffers;
+            if is_told_by_agent || is_late_refusal {
+                return Some(format!("{id} ended twice: {was} and then {name}"));
+            }
+        }
+        // What began was launched: no second copy of the call can undo that.
+        let has_begun = matches!(
+            task.state,
+            TaskState::TaskStarting | TaskState::TaskRunning | TaskState::TaskKilling
+        );
+        if has_begun && status.reason() == Reason::InvalidOffers {
+            return Some(format!("{id} began and then was refused: {name}"));
+        }
+        None
+    }
+
+    /// Kills what is due.
+    fn kills(&mut self, now: Time) -> Vec<Call> {
+        let due: Vec<String> = self
+            .open
+            .iter()
+            .filter(|id| {
+                let kill = self.tasks.get(*id).and_then(|task| task.kill);
+                kill.is_some_and(|kill| kill.is_due(now))
+            })
+            .cloned()
+            .collect();
+        let mut calls = Vec::new();
+        for id in due {
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.kill = Some(now + PATIENCE);
+                let agent = task.agent.clone();
+                calls.push(self.kill(&id, agent));
+            }
+        }
+        calls
+    }
+
+    fn next_kill(&self) -> Option<Time> {
+        self.open
+            .iter()
+            .filter_map(|id| self.tasks.get(id)?.kill)
+            .min()
+    }
+
+    /// A killer cannot know whether a master that is gone passed it on.
+    fn kill_again_soon(&mut self, now: Time) {
+        for id in &self.open {
+            if let Some(task) = self.tasks.get_mut(id)
+                && let Some(kill) = &mut task.kill
+            {
+                *kill = (*kill).min(now + RETRY);
+            }
+        }
     }
 }
 
@@ -255,26 +274,43 @@ impl Party for Framework {
     }
 
     fn next_deadline(&self, _now: Time) -> Time {
-        self.retry.unwrap_or(Time::MAX).min(self.reconcile)
+        let retry = self.retry.unwrap_or(Time::MAX).min(self.reconcile);
+        match self.next_kill() {
+            Some(kill) if self.stream.is_some() => retry.min(kill),
+            _ => retry,
+        }
     }
 
-    fn tick(&mut self, now: Time, _is_calm: bool) -> Vec<Call> {
+    fn tick(&mut self, now: Time, is_calm: bool) -> Vec<Call> {
         if self.retry.is_some_and(|retry| retry.is_due(now)) {
+            if self.has_quit {
+                self.retry = None;
+                return Vec::new();
+            }
             // Whether the call arrives or not, it is tried again unless an answer comes.
             self.retry = Some(now + 10 * RETRY);
             return vec![self.subscribe()];
         }
+        let mut calls = Vec::new();
+        if self.stream.is_some() {
+            calls.extend(self.kills(now));
+        }
         if self.reconcile.is_due(now) {
             self.reconcile = now + RECONCILE;
-            return vec![self.reconcile_call()];
+            if is_calm && self.quits {
+                calls.push(self.tear_down());
+            } else if !self.open.is_empty() {
+                calls.push(self.reconcile_call());
+            }
         }
-        Vec::new()
+        calls
     }
 
     fn subscribed(&mut self, now: Time, stream: String) {
         self.stream = Some(stream);
         self.retry = None;
-        self.reconcile = now + Duration::from_secs(1);
+        self.reconcile = now + RETRY;
+        self.kill_again_soon(now);
     }
 
     fn refused(&mut self, now: Time) {
@@ -294,35 +330,32 @@ impl Party for Framework {
         self.disconnected(now);
     }
 
-    fn event(&mut self, _now: Time, event: &Arc<Event>) -> Vec<Call> {
+    fn event(&mut self, now: Time, event: &Arc<Event>) -> Vec<Call> {
+        let mut calls = Vec::new();
         match event.r#type() {
             event::Type::Subscribed => {
-                self.id = event.subscribed.as_ref().map(|it| it.framework_id.clone());
-                Vec::new()
+                let id = event.subscribed.as_ref().map(|it| it.framework_id.clone());
+                if self.id.is_some() && self.id != id {
+                    self.complaint = Some(format!("{:?} came back as {id:?}", self.id));
+                }
+                self.id = id;
             }
             event::Type::Offers => {
-                let offers = event.offers.clone().unwrap_or_default().offers;
-                offers
-                    .into_iter()
-                    .map(|offer| self.answer(&offer))
-                    .collect()
+                for offer in event.offers.iter().flat_map(|offers| &offers.offers) {
+                    calls.push(self.answer(offer));
+                }
             }
             event::Type::Update => {
-                let status = event.update.clone().unwrap_or_default().status;
-                let doomed = status.state() == TaskState::TaskRunning && self.seed.chance(0.05);
-                let kill = doomed.then(|| self.kill(&status));
-                self.update(status).into_iter().chain(kill).collect()
+                if let Some(update) = &event.update {
+                    self.update(now, &update.status);
+                    calls.extend(self.acknowledge(&update.status));
+                }
             }
-            event::Type::Error => {
-                let text = event.error.as_ref().map(|error| error.message.clone());
-                self.complaint = Some(format!(
-                    "the master says ERROR: {}",
-                    text.unwrap_or_default()
-                ));
-                Vec::new()
-            }
-            _ => Vec::new(),
+            event::Type::Error => self.heard_error(event),
+            _ => {}
         }
+        calls.extend(self.change_of_appetite());
+        calls
     }
 
     fn is_content(&self, _now: Time) -> bool {
@@ -338,11 +371,27 @@ impl Party for Framework {
     }
 
     fn open(&self, _now: Time) -> String {
-        let open = self.tasks.iter().filter(|(_, task)| !is_over(task.state));
-        let open: Vec<String> = open
-            .map(|(id, task)| format!("{id} {:?} on {}", task.state, task.agent))
+        let open: Vec<String> = self
+            .open
+            .iter()
+            .take(20)
+            .filter_map(|id| {
+                let task = self.tasks.get(id)?;
+                Some(format!(
+                    "{id} {} on {}",
+                    task.state.as_str_name(),
+                    task.agent
+                ))
+            })
             .collect();
-        format!("{} to launch, open: [{}]", self.wanted, open.join(", "))
+        format!(
+            "{} {}: {} to launch, {} open: [{}]",
+            self.name,
+            self.id.as_ref().map_or("?", |id| &id.value),
+            self.wanted,
+            self.open.len(),
+            open.join(", ")
+        )
     }
 }
 

@@ -1,58 +1,52 @@
-//! What is under way between processes, and when it arrives.
+//! Connections between processes.
+//!
+//! They are TCP's: bytes on one connection arrive once and in order, or the connection breaks. What
+//! was under way then is lost or, as it may wait in the receiver's kernel, arrives late, even
+//! behind what a newer connection brought: the one way in which messages change places. Who sent
+//! something that got lost learns that the connection broke; the other end may not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 
-/// Things that will happen, in the order in which they will.
-#[derive(Debug)]
-pub(crate) struct Queue<T> {
-    due: BTreeMap<(Time, u64), T>,
-    next: u64,
+/// A process that is reached over the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// The machine of a master.
+    Master(usize),
+    /// A node.
+    Node(usize),
+    /// A framework.
+    Party(usize),
 }
 
-impl<T> Queue<T> {
-    pub(crate) fn new() -> Self {
-        Self {
-            due: BTreeMap::new(),
-            next: 0,
-        }
-    }
-
-    pub(crate) fn at(&mut self, time: Time, happening: T) {
-        self.due.insert((time, self.next), happening);
-        self.next += 1;
-    }
-
-    pub(crate) fn next_time(&self) -> Option<Time> {
-        self.due.keys().next().map(|(time, _)| *time)
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<(Time, T)> {
-        self.due
-            .pop_first()
-            .map(|((time, _), happening)| (time, happening))
-    }
-
-    pub(crate) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
-        self.due.retain(|_, happening| keep(happening));
-    }
+/// When a message arrives, and over which connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) time: Time,
+    pub(crate) connection: u32,
 }
 
-/// A process, by the address others know it by.
-pub(crate) type Address = String;
+/// One direction between two processes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    /// When the last message arrives.
+    last: Time,
+    /// Counts connections: what was sent on an earlier one is lost or late.
+    connection: u32,
+    /// Until then nothing gets through.
+    cut: Time,
+    /// Until then everything waits.
+    stalled: Time,
+}
 
-/// The connections between processes. Bytes on one arrive in order; when it breaks, what is under
-/// way is lost, and both ends learn of it later.
+/// All connections.
 #[derive(Debug)]
 pub(crate) struct Network {
     seed: Seed,
-    /// When the last message from one to the other arrives.
-    last: BTreeMap<(Address, Address), Time>,
-    /// Connections that swallow everything until their ends notice.
-    dead: BTreeSet<(Address, Address)>,
+    lines: BTreeMap<(End, End), Line>,
     /// How slow it is at most.
     slowest: Duration,
 }
@@ -61,22 +55,39 @@ impl Network {
     pub(crate) fn new(seed: &Seed) -> Self {
         Self {
             seed: seed.stream("network"),
-            last: BTreeMap::new(),
-            dead: BTreeSet::new(),
+            lines: BTreeMap::new(),
             slowest: Duration::from_millis(50),
         }
     }
 
     /// When a message sent now arrives; `None` if it never does.
-    pub(crate) fn arrival(&mut self, now: Time, from: &str, to: &str) -> Option<Time> {
-        let pair = (from.to_owned(), to.to_owned());
-        if self.dead.contains(&pair) {
+    pub(crate) fn send(&mut self, now: Time, from: End, to: End) -> Option<Arrival> {
+        let delay = self.delay();
+        let line = self.lines.entry((from, to)).or_default();
+        if now < line.cut {
             return None;
         }
-        let arrival = now + self.delay();
-        let last = self.last.entry(pair).or_insert(arrival);
-        *last = (*last).max(arrival);
-        Some(*last)
+        line.last = line.last.max(now + delay).max(line.stalled);
+        Some(Arrival {
+            time: line.last,
+            connection: line.connection,
+        })
+    }
+
+    /// The same for a message on a connection of its own, which may overtake others.
+    pub(crate) fn send_alone(&mut self, now: Time, from: End, to: End) -> Option<Arrival> {
+        let delay = self.delay();
+        let line = self.lines.entry((from, to)).or_default();
+        (now >= line.cut).then(|| Arrival {
+            time: (now + delay).max(line.stalled),
+            connection: line.connection,
+        })
+    }
+
+    /// Whether the connection a message was sent on still stands.
+    pub(crate) fn stands(&self, from: End, to: End, connection: u32) -> bool {
+        let line = self.lines.get(&(from, to));
+        line.map_or(0, |line| line.connection) == connection
     }
 
     /// A random delay: mostly short, sometimes long.
@@ -90,16 +101,17 @@ impl Network {
         self.slowest.mul_f64(share)
     }
 
-    /// From now on nothing passes between two processes; returns when their ends notice.
-    pub(crate) fn sever(&mut self, now: Time, one: &str, other: &str) -> Time {
-        self.dead.insert((one.to_owned(), other.to_owned()));
-        self.dead.insert((other.to_owned(), one.to_owned()));
-        now + Duration::from_secs(5).mul_f64(self.seed.unit())
+    /// The connection in one direction breaks, and nothing gets through until `until`.
+    pub(crate) fn cut(&mut self, from: End, to: End, until: Time) {
+        let line = self.lines.entry((from, to)).or_default();
+        line.connection += 1;
+        line.last = Time::EPOCH;
+        line.cut = line.cut.max(until);
     }
 
-    /// The ends have noticed; new connections can be made.
-    pub(crate) fn mend(&mut self, one: &str, other: &str) {
-        self.dead.remove(&(one.to_owned(), other.to_owned()));
-        self.dead.remove(&(other.to_owned(), one.to_owned()));
+    /// Everything in one direction waits until `until`, and is not lost.
+    pub(crate) fn stall(&mut self, from: End, to: End, until: Time) {
+        let line = self.lines.entry((from, to)).or_default();
+        line.stalled = line.stalled.max(until);
     }
 }

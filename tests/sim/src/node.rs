@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dcos_containerizer::agent::{Action, Agent, Input, Settings};
+use dcos_containerizer::agent::{Action, Agent, Input, Settings, ToMaster};
+use dcos_containerizer::checkpoint::Write;
 use dcos_containerizer::containerizer::{ContainerConfig, ContainerTermination, Recovered};
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
-use dcos_proto::mesos::{AgentInfo, ContainerId, ContainerStatus};
+use dcos_proto::internal::status_update_record;
+use dcos_proto::mesos::{AgentInfo, ContainerId, ContainerStatus, FrameworkId};
 
+use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::sabotage::Sabotage;
 use crate::world::Plan;
@@ -23,12 +26,18 @@ const SIGKILL: i32 = 9;
 /// One node of the cluster.
 #[derive(Debug)]
 pub(crate) struct Node {
+    pub(crate) number: usize,
     pub(crate) address: String,
     pub(crate) total: Resources,
     /// The agent, while it runs.
     pub(crate) agent: Option<Agent>,
     /// Which life of the agent this is: what was meant for an earlier one gets lost.
     pub(crate) life: u64,
+    /// The last change of leaders it was told of.
+    pub(crate) change: u64,
+    pub(crate) clock: Clock,
+    /// How many more actions the agent carries out before it is killed, if it is to be.
+    pub(crate) fuse: Option<u32>,
     disk: Disk,
     containers: BTreeMap<ContainerId, Container>,
     seed: Seed,
@@ -39,13 +48,15 @@ pub(crate) struct Node {
 #[derive(Debug)]
 struct Container {
     resources: Resources,
+    framework: FrameworkId,
+    executor: String,
     /// Set once it has ended.
     ended: Option<ContainerTermination>,
     /// Whether the agent of this life is to be told of the end.
     watched: bool,
 }
 
-/// What a node wants the world to do.
+/// What a node wants the world to do or to know.
 #[derive(Debug)]
 pub(crate) enum Wish {
     /// Send to a process.
@@ -58,19 +69,44 @@ pub(crate) enum Wish {
     Later(Duration, Box<Input>),
     /// End a container after a while, with this wait status.
     End(Duration, ContainerId, i32),
+    /// The agent ends a container that runs.
+    Killed {
+        framework: FrameworkId,
+        executor: String,
+    },
     /// A container was launched for this executor (for command tasks: this task).
     Launched { executor: String },
+    /// An update is on disk.
+    Wrote {
+        framework: FrameworkId,
+        uuid: Vec<u8>,
+        what: String,
+    },
+    /// An acknowledgement is on disk.
+    Acknowledged { uuid: Vec<u8>, what: String },
+    /// Something left the agent before it was on disk.
+    Rash(String),
     /// The agent ended itself.
     Stopped { fresh: bool },
 }
 
 impl Node {
-    pub(crate) fn new(number: usize, plan: &Plan, seed: &Seed) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        plan: &Plan,
+        total: &Resources,
+        seed: &Seed,
+        now: Time,
+    ) -> Self {
         Self {
-            address: format!("slave(1)@10.0.1.{number}:5051"),
-            total: Resources::parse(plan.resources).expect("the plan's resources are well formed"),
+            number,
+            address: format!("slave(1)@{}:5051", host(number)),
+            total: total.clone(),
             agent: None,
             life: 0,
+            change: 0,
+            clock: Clock::right(now),
+            fuse: None,
             disk: Disk::default(),
             containers: BTreeMap::new(),
             seed: seed.stream(&format!("node {number}")),
@@ -78,33 +114,46 @@ impl Node {
         }
     }
 
+    /// Which node a UPID names.
+    pub(crate) fn number_of(address: &str) -> Option<usize> {
+        let rest = address.strip_prefix("slave(1)@10.")?;
+        let mut parts = rest.strip_suffix(":5051")?.split('.');
+        let high: usize = parts.next()?.parse().ok()?;
+        let low: usize = parts.next()?.parse().ok()?;
+        let last: usize = parts.next()?.parse().ok()?;
+        Some(((high.checked_sub(1)?) * 256 + low) * 250 + last)
+    }
+
     /// Starts the agent, on whatever an earlier one left.
-    pub(crate) fn start(&mut self, now: Time, number: usize) {
+    pub(crate) fn start(&mut self, now: Time) {
         self.life += 1;
+        self.fuse = None;
+        self.clock = Clock::some(now, &mut self.seed);
         if self.sabotage == Some(Sabotage::Memory) {
             self.forget();
         }
-        let endpoint = format!("10.0.1.{number}:5051");
         let settings = Settings {
             pid: self.address.clone(),
-            endpoint: endpoint.clone(),
+            endpoint: format!("{}:5051", host(self.number)),
             work_dir: PathBuf::from("/work"),
             ..settings()
         };
         let info = AgentInfo {
-            hostname: format!("10.0.1.{number}"),
+            hostname: host(self.number),
             port: Some(5051),
             resources: self.total.to_messages(),
             ..AgentInfo::default()
         };
         let state = self.disk.state.clone();
+        self.disk.state.rebooted = false;
+        let known = state.containers();
         let mut recovered = BTreeMap::new();
         for (id, container) in &self.containers {
             let root = ContainerId {
                 value: id.root_id().value.clone(),
                 parent: None,
             };
-            if state.containers().contains(&root) {
+            if known.contains(&root) {
                 let known = match &container.ended {
                     Some(termination) => Recovered::Ended(termination.clone()),
                     None => Recovered::Running,
@@ -113,29 +162,37 @@ impl Node {
             }
         }
         let life = self.seed.stream(&format!("life {}", self.life));
+        let now = self.clock.show(now);
         self.agent = Some(Agent::recover(now, settings, &life, info, state, recovered));
     }
 
     /// Kills the agent; its containers go on.
     pub(crate) fn crash(&mut self) {
         self.agent = None;
+        self.fuse = None;
         for container in self.containers.values_mut() {
             container.watched = false;
         }
     }
 
-    /// Carries out what the agent decided; `survive` is asked before each action whether the
-    /// agent lives to see it.
-    pub(crate) fn carry_out(
-        &mut self,
-        now: Time,
-        mut survive: impl FnMut() -> bool,
-    ) -> (Vec<Wish>, bool) {
+    /// The machine goes down, and everything on it.
+    pub(crate) fn power_off(&mut self) {
+        self.crash();
+        self.containers.clear();
+        self.disk.state.rebooted = true;
+    }
+
+    /// Carries out what the agent decided, until there is nothing left or the fuse has burnt down;
+    /// says whether it was killed.
+    pub(crate) fn carry_out(&mut self, now: Time) -> (Vec<Wish>, bool) {
         let mut wishes = Vec::new();
         while let Some(action) = self.agent.as_mut().and_then(Agent::poll) {
-            if !survive() {
-                self.crash();
-                return (wishes, true);
+            if let Some(left) = &mut self.fuse {
+                if *left == 0 {
+                    self.crash();
+                    return (wishes, true);
+                }
+                *left -= 1;
             }
             self.perform(now, action, &mut wishes);
         }
@@ -144,13 +201,9 @@ impl Node {
 
     fn perform(&mut self, now: Time, action: Action, wishes: &mut Vec<Wish>) {
         match action {
-            Action::Write(write) => {
-                let is_lost = self.sabotage == Some(Sabotage::Disk) && self.seed.chance(0.2);
-                if !is_lost {
-                    self.disk.apply(now, *write);
-                }
-            }
+            Action::Write(write) => self.write(now, *write, wishes),
             Action::Send(to, message) => {
+                self.check_sent(&message, wishes);
                 let (name, body) = message.encode();
                 wishes.push(Wish::Send { to, name, body });
             }
@@ -158,9 +211,13 @@ impl Node {
             Action::Watch(id) => self.watch(&id, wishes),
             Action::Signal(id, signal) => {
                 let grace = Duration::from_millis(self.seed.range(1..300));
+                self.note_kill(&id, wishes);
                 wishes.push(Wish::End(grace, id, signal));
             }
-            Action::Destroy(id) => wishes.push(Wish::End(Duration::from_millis(1), id, SIGKILL)),
+            Action::Destroy(id) => {
+                self.note_kill(&id, wishes);
+                wishes.push(Wish::End(Duration::from_millis(1), id, SIGKILL));
+            }
             Action::Remove(id) => _ = self.containers.remove(&id),
             Action::Stop { fresh, .. } => wishes.push(Wish::Stopped { fresh }),
             // What has no place here: custom executors' streams, checks, files, readers.
@@ -168,20 +225,94 @@ impl Node {
         }
     }
 
+    fn write(&mut self, now: Time, write: Write, wishes: &mut Vec<Wish>) {
+        if let Write::Update(run, task, record) = &write {
+            let what = |state: &str| format!("{state} of {task}");
+            match record.r#type() {
+                status_update_record::Type::Update => {
+                    let update = record.update.clone().unwrap_or_default();
+                    wishes.push(Wish::Wrote {
+                        framework: run.framework.clone(),
+                        uuid: update.uuid.unwrap_or_default(),
+                        what: what(update.status.state().as_str_name()),
+                    });
+                }
+                status_update_record::Type::Ack => wishes.push(Wish::Acknowledged {
+                    uuid: record.uuid.clone().unwrap_or_default(),
+                    what: what("the update"),
+                }),
+            }
+        }
+        let is_lost = self.sabotage == Some(Sabotage::Disk) && self.seed.chance(0.2);
+        if !is_lost {
+            self.disk.apply(self.clock.show(now), write);
+        }
+    }
+
+    /// An update may leave only once it is on disk.
+    fn check_sent(&self, message: &ToMaster, wishes: &mut Vec<Wish>) {
+        // What an agent says of tasks it never had is in no checkpoint.
+        let ToMaster::Update(message) = message else {
+            return;
+        };
+        if message.update.executor_id.is_none() {
+            return;
+        }
+        let Some(uuid) = message.update.uuid.as_deref().filter(|it| !it.is_empty()) else {
+            return;
+        };
+        let task = &message.update.status.task_id;
+        if !self
+            .disk
+            .has_update(&message.update.framework_id, task, uuid)
+        {
+            let state = message.update.status.state().as_str_name();
+            wishes.push(Wish::Rash(format!(
+                "{} sent {state} of {task} before it was written down",
+                self.address
+            )));
+        }
+    }
+
+    fn note_kill(&self, id: &ContainerId, wishes: &mut Vec<Wish>) {
+        if let Some(container) = self.containers.get(id)
+            && container.ended.is_none()
+        {
+            wishes.push(Wish::Killed {
+                framework: container.framework.clone(),
+                executor: container.executor.clone(),
+            });
+        }
+    }
+
     fn launch(&mut self, id: ContainerId, config: &ContainerConfig, wishes: &mut Vec<Wish>) {
         let mut parts = config.directory.iter().map(|part| part.to_string_lossy());
-        if id.parent.is_none() && parts.any(|part| part == "executors") {
-            let executor = parts
-                .next()
-                .map(std::borrow::Cow::into_owned)
-                .unwrap_or_default();
-            wishes.push(Wish::Launched { executor });
+        let mut named = |folder: &str| {
+            parts.by_ref().find(|part| part == folder)?;
+            parts.next().map(std::borrow::Cow::into_owned)
+        };
+        let framework = FrameworkId::from(named("frameworks").unwrap_or_default());
+        let executor = named("executors").unwrap_or_default();
+        if id.parent.is_none() && !executor.is_empty() {
+            let twice = self.sabotage == Some(Sabotage::Twins) && self.seed.chance(0.1);
+            for _ in 0..=usize::from(twice) {
+                let executor = executor.clone();
+                wishes.push(Wish::Launched { executor });
+            }
+            if !self.disk.has_executor(&framework, &executor) {
+                wishes.push(Wish::Rash(format!(
+                    "{} launched {executor} before it was written down",
+                    self.address
+                )));
+            }
         }
         let resources = Resources::from_messages(&config.resources).unallocated();
         self.containers.insert(
             id.clone(),
             Container {
                 resources,
+                framework,
+                executor,
                 ended: None,
                 watched: true,
             },
@@ -242,6 +373,13 @@ impl Node {
         sum
     }
 
+    /// Whether nothing runs.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.containers
+            .values()
+            .all(|container| container.ended.is_some())
+    }
+
     /// Whether what runs fits the node, ports included.
     pub(crate) fn fits(&self) -> bool {
         let mut rest = self.total.clone();
@@ -254,6 +392,12 @@ impl Node {
                 fits
             })
     }
+}
+
+/// The address of a node's machine: one of `10.1.0.0/8`.
+fn host(number: usize) -> String {
+    let (high, last) = (number / 250, number % 250);
+    format!("10.{}.{}.{last}", 1 + high / 256, high % 256)
 }
 
 fn launched(id: &ContainerId) -> Box<Input> {
@@ -276,5 +420,18 @@ fn settings() -> Settings {
         max_completed_executors_per_framework: 150,
         switch_user: false,
         executor_environment: BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_its_node() {
+        for number in [0, 1, 249, 250, 4999, 64_000, 70_001] {
+            let address = format!("slave(1)@{}:5051", host(number));
+            assert_eq!(Node::number_of(&address), Some(number));
+        }
     }
 }

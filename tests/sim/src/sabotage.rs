@@ -6,34 +6,83 @@ use dcos_proto::mesos::{AgentId, FrameworkId};
 use dcos_sched::allocator::{Allocator, Decisions, Event, Grant, NonOffer, NotFree};
 
 /// Which part is broken in a world.
-///
-/// The master's store is not on the list: agents and frameworks bring back what it forgot, so that
-/// no promise checked here depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {
     /// The allocator grants everything to two frameworks.
     Allocator,
+    /// The allocator forgets some of what comes back.
+    Leak,
     /// The disks of nodes say "written" and sometimes are not.
     Disk,
     /// Agents forget who they were whenever they start.
     Memory,
+    /// The store says "written" before it is.
+    Hasty,
+    /// The store takes writes of deposed leaders.
+    Fence,
+    /// The store loses which agents are gone for good.
+    Gone,
+    /// Updates are acknowledged by somebody who is not the framework.
+    Acknowledger,
+    /// Updates that are sent again are swallowed.
+    Swallower,
+    /// Ends are told in another way the second time.
+    Fickle,
+    /// Frameworks that come back are taken for gone, and their tasks ended.
+    Killer,
+    /// Kills get lost on their way to agents.
+    Deaf,
+    /// Containers are launched twice.
+    Twins,
 }
 
-/// Grants everything once more, to whoever was granted something before.
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Allocator,
+        Self::Leak,
+        Self::Disk,
+        Self::Memory,
+        Self::Hasty,
+        Self::Fence,
+        Self::Gone,
+        Self::Acknowledger,
+        Self::Swallower,
+        Self::Fickle,
+        Self::Killer,
+        Self::Deaf,
+        Self::Twins,
+    ];
+}
+
+/// An allocator that is wrong in one way.
 #[derive(Debug)]
-pub(crate) struct Generous {
+pub(crate) struct Crooked {
     inner: Box<dyn Allocator>,
+    sabotage: Sabotage,
     last: Option<FrameworkId>,
+    recovered: u64,
 }
 
-impl Generous {
-    pub(crate) fn new(inner: Box<dyn Allocator>) -> Self {
-        Self { inner, last: None }
+impl Crooked {
+    pub(crate) fn new(inner: Box<dyn Allocator>, sabotage: Sabotage) -> Self {
+        Self {
+            inner,
+            sabotage,
+            last: None,
+            recovered: 0,
+        }
     }
 }
 
-impl Allocator for Generous {
+impl Allocator for Crooked {
     fn handle(&mut self, now: Time, event: Event) {
+        if self.sabotage == Sabotage::Leak && matches!(event, Event::Recover { .. }) {
+            self.recovered += 1;
+            if self.recovered.is_multiple_of(20) {
+                return;
+            }
+        }
         self.inner.handle(now, event);
     }
 
@@ -49,6 +98,9 @@ impl Allocator for Generous {
 
     fn poll(&mut self, now: Time) -> Decisions {
         let mut decisions = self.inner.poll(now);
+        if self.sabotage != Sabotage::Allocator {
+            return decisions;
+        }
         for grant in decisions.grants.clone() {
             if let Some(other) = self.last.replace(grant.framework.clone())
                 && other != grant.framework

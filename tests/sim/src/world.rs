@@ -1,67 +1,45 @@
 //! The loop: takes what is due next, feeds it to a core, carries out what the core decides.
 
-mod carry;
+mod agents;
 mod faults;
 mod happening;
-mod judge;
+mod masters;
+mod parties;
+mod rest;
+mod trace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dcos_containerizer::agent::Input as AgentInput;
+use dcos_containerizer::agent::{Agent, Input as AgentInput};
+use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
-use dcos_sched::master::{Input, Master, Reply};
+use dcos_sched::master::{Input, Master};
 
+use crate::clock::Clock;
+use crate::election::Election;
 use crate::framework::Framework;
-use crate::leader::{ADDRESS, Leader};
-use crate::network::{Network, Queue};
+use crate::host::Host;
+use crate::network::{End, Network};
 use crate::node::Node;
 use crate::party::Party;
-use crate::sabotage::Sabotage;
+pub use crate::plan::Plan;
+use crate::queue::Queue;
+use crate::registry::Registry;
 use crate::service::Service;
+use crate::watch::Watch;
 use happening::Happening;
+pub use rest::Failure;
 
 /// When the world begins; later than any timeout, so that no subtraction meets the epoch.
 const BEGIN: Time = Time::from_secs(1_000_000);
-/// More steps than this mean that something spins.
-const STEPS: u64 = 300_000;
-
-/// What a world is made of.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// How many nodes there are.
-    pub nodes: usize,
-    /// What each has.
-    pub resources: &'static str,
-    /// How many scripted frameworks there are.
-    pub frameworks: usize,
-    /// How many tasks each wants done.
-    pub tasks: usize,
-    /// Whether there is a Marathon with a restless user.
-    pub marathon: bool,
-    /// Which part is broken, to see whether that is noticed.
-    pub sabotage: Option<Sabotage>,
-    /// For how long faults happen.
-    pub trouble: Duration,
-    /// How long after that everything has to be at rest.
-    pub patience: Duration,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            nodes: 3,
-            resources: "cpus:4;mem:1024;disk:1024;ports:[31000-31099]",
-            frameworks: 2,
-            tasks: 15,
-            marathon: true,
-            sabotage: None,
-            trouble: Duration::from_mins(2),
-            patience: Duration::from_hours(1),
-        }
-    }
-}
+/// More steps than this at one time mean that something spins.
+const STEPS_AT_ONCE: u64 = 200_000;
+/// How often it is looked whether everything is at rest.
+const LOOK: Duration = Duration::from_millis(500);
+/// How many lines of the trace are kept.
+const TRACE: usize = 4000;
 
 /// How a world ended, if it ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +52,24 @@ pub struct Verdict {
     pub launches: usize,
     /// How many faults there were.
     pub faults: usize,
+    /// How many leaders there were.
+    pub terms: u64,
     /// A digest of everything that happened: equal for equal seeds.
     pub digest: u64,
+}
+
+/// A framework, and where it stands with the masters.
+#[derive(Debug)]
+struct Seat {
+    party: Box<dyn Party>,
+    clock: Clock,
+    /// The leader it was last told of, and by which change.
+    leader: Option<usize>,
+    change: u64,
+    /// The master its stream comes from.
+    master: Option<usize>,
+    /// Whether its calls go over several connections.
+    is_hasty: bool,
 }
 
 /// A cluster under a virtual clock.
@@ -85,56 +79,88 @@ pub struct World {
     now: Time,
     seed: Seed,
     queue: Queue<Happening>,
+    /// When a process wants to do something by itself, both ways round.
+    alarms: BTreeSet<(Time, End)>,
+    alarm_of: BTreeMap<End, Time>,
+    /// Processes that do nothing until then.
+    frozen: BTreeMap<End, Time>,
     network: Network,
-    leader: Leader,
+    election: Election,
+    /// Counts what detectors were told.
+    changes: u64,
+    registry: Registry,
+    hosts: Vec<Host>,
     nodes: Vec<Node>,
-    parties: Vec<Box<dyn Party>>,
-    /// Who waits for which answer.
-    requests: BTreeMap<u64, usize>,
-    /// Whose stream is whose, as the master sees it.
-    streams: BTreeMap<String, usize>,
-    launches: BTreeMap<String, usize>,
-    /// Nodes on which something was launched since the last look.
-    launched_on: Vec<usize>,
+    seats: Vec<Seat>,
+    /// Who waits for which answer of which master.
+    requests: BTreeMap<u64, (usize, usize)>,
+    /// Whose stream is whose, as a master sees it.
+    streams: BTreeMap<String, (usize, usize)>,
+    watch: Watch,
     faults: usize,
     steps: u64,
+    steps_now: u64,
+    next_look: Time,
     digest: u64,
     next_request: u64,
-    is_tracing: bool,
+    trace: trace::Trace,
 }
 
 impl World {
     /// A world in which `number` decides everything.
+    ///
+    /// # Panics
+    /// If the plan's resources are not well formed.
     pub fn new(number: u64, plan: Plan) -> Self {
-        let seed = Seed::new(number);
+        let root = Seed::new(number);
+        let total = Resources::parse(plan.resources).expect("the plan's resources are well formed");
+        let mut seed = root.stream("world");
         let mut world = Self {
             now: BEGIN,
             queue: Queue::new(),
-            network: Network::new(&seed),
-            leader: Leader::new(&seed, plan.sabotage),
-            nodes: (0..plan.nodes)
-                .map(|at| Node::new(at, &plan, &seed))
+            alarms: BTreeSet::new(),
+            alarm_of: BTreeMap::new(),
+            frozen: BTreeMap::new(),
+            network: Network::new(&root),
+            election: Election::new(),
+            changes: 0,
+            registry: Registry::new(&root, plan.sabotage),
+            hosts: (0..plan.masters)
+                .map(|at| Host::new(at, &plan, &root, BEGIN))
                 .collect(),
-            parties: parties(&plan, &seed),
+            nodes: (0..plan.nodes)
+                .map(|at| Node::new(at, &plan, &total, &root, BEGIN))
+                .collect(),
+            seats: seats(&plan, &root, &mut seed),
             requests: BTreeMap::new(),
             streams: BTreeMap::new(),
-            launches: BTreeMap::new(),
-            launched_on: Vec::new(),
+            watch: Watch::new(),
             faults: 0,
             steps: 0,
+            steps_now: 0,
+            next_look: BEGIN,
             digest: 0xcbf2_9ce4_8422_2325,
             next_request: 0,
-            is_tracing: std::env::var_os("SIM_TRACE").is_some(),
-            seed: seed.stream("world"),
+            trace: trace::Trace::new(TRACE),
+            seed,
             plan,
         };
-        world.queue.at(BEGIN, Happening::StartMaster);
-        for node in 0..world.nodes.len() {
-            world.queue.at(BEGIN, Happening::StartAgent { node });
+        for at in 0..world.hosts.len() {
+            let pause = Duration::from_millis(world.seed.range(0..500));
+            world.queue.at(BEGIN + pause, Happening::StartMaster { at });
         }
-        world
-            .queue
-            .at(BEGIN + Duration::from_secs(3), Happening::Fault);
+        for node in 0..world.nodes.len() {
+            let pause = Duration::from_millis(world.seed.range(0..3000));
+            world
+                .queue
+                .at(BEGIN + pause, Happening::StartAgent { node });
+        }
+        for (time, fault) in world.plan.faults(number) {
+            world.queue.at(BEGIN + time, Happening::Fault(fault));
+        }
+        for at in 0..world.seats.len() {
+            world.arm(End::Party(at));
+        }
         world
     }
 
@@ -142,121 +168,203 @@ impl World {
     ///
     /// # Errors
     /// What went wrong, and when.
-    pub fn run(mut self) -> Result<Verdict, String> {
+    pub fn run(mut self) -> Result<Verdict, Box<Failure>> {
         let end = BEGIN + self.plan.trouble + self.plan.patience;
-        while !self.is_at_rest() {
+        loop {
+            if self.now >= self.next_look {
+                self.next_look = self.now + LOOK;
+                if self.is_at_rest() {
+                    break;
+                }
+            }
             let Some(next) = self.next_time() else {
-                return Err(self.report("nothing will ever happen again"));
+                return Err(self.fail("nothing will ever happen again"));
             };
             if next > end {
-                return Err(self.report("the cluster did not come to rest"));
+                return Err(self.fail("the cluster did not come to rest"));
             }
+            self.steps_now = if next > self.now {
+                0
+            } else {
+                self.steps_now + 1
+            };
             self.now = self.now.max(next);
             self.step(next);
             self.steps += 1;
-            if self.steps > STEPS {
-                return Err(self.report("something spins"));
+            if self.steps_now > STEPS_AT_ONCE + 100 * self.plan.nodes as u64 {
+                return Err(self.fail("something spins"));
             }
             if let Some(wrong) = self.what_must_never_be() {
-                return Err(self.report(&wrong));
+                return Err(self.fail(&wrong));
             }
+        }
+        if let Some(wrong) = self.what_is_missing() {
+            return Err(self.fail(&wrong));
         }
         Ok(Verdict {
             steps: self.steps,
             time: self.now - BEGIN,
-            launches: self.launches.values().sum(),
+            launches: self.watch.launches(),
             faults: self.faults,
+            terms: self.election.term(),
             digest: self.digest,
         })
     }
 
     fn next_time(&self) -> Option<Time> {
-        let master = self.leader.master.as_ref().and_then(Master::next_deadline);
-        let agents = self
-            .nodes
-            .iter()
-            .filter_map(|node| node.agent.as_ref()?.next_deadline());
-        let frameworks = self
-            .parties
-            .iter()
-            .map(|party| party.next_deadline(self.now));
-        self.queue
-            .next_time()
-            .into_iter()
-            .chain(master)
-            .chain(agents)
-            .chain(frameworks)
-            .min()
+        let alarm = self.alarms.first().map(|(time, _)| *time);
+        let queued = self.queue.next_time();
+        [alarm, queued].into_iter().flatten().min()
     }
 
     fn step(&mut self, time: Time) {
         if self.queue.next_time().is_some_and(|next| next <= time) {
-            if let Some((_, happening)) = self.queue.pop() {
-                self.note(&happening);
-                self.happen(happening);
+            if let Some(happening) = self.queue.pop() {
+                self.happen_unless_frozen(happening);
             }
             return;
         }
-        let now = self.now;
-        if self
-            .leader
-            .master
-            .as_ref()
-            .and_then(Master::next_deadline)
-            .is_some_and(|t| t <= now)
+        let Some((_, end)) = self.alarms.pop_first() else {
+            return;
+        };
+        self.alarm_of.remove(&end);
+        if let Some(thaw) = self.thaw(end) {
+            return self.arm_at(end, thaw);
+        }
+        match end {
+            End::Master(at) => self.tell_master(at, Input::Tick),
+            End::Node(at) => self.tick_agent(at),
+            End::Party(at) => self.tick_party(at),
+        }
+    }
+
+    fn happen_unless_frozen(&mut self, happening: Happening) {
+        if let Some(end) = happening.whose()
+            && let Some(thaw) = self.thaw(end)
         {
-            return self.tell_master(Input::Tick);
+            return self.queue.at(thaw, happening);
         }
-        for at in 0..self.nodes.len() {
-            if let Some(agent) = &mut self.nodes[at].agent
-                && agent
-                    .next_deadline()
-                    .is_some_and(|deadline| deadline <= now)
-            {
-                agent.tick(now);
-                return self.settle_node(at);
-            }
+        self.note(&happening);
+        self.happen(happening);
+    }
+
+    /// Until when a process does nothing, if it does nothing now.
+    fn thaw(&mut self, end: End) -> Option<Time> {
+        let thaw = *self.frozen.get(&end)?;
+        if thaw > self.now {
+            return Some(thaw);
         }
-        for at in 0..self.parties.len() {
-            if self.parties[at].next_deadline(now) <= now {
-                let is_calm = !self.is_in_trouble();
-                let calls = self.parties[at].tick(now, is_calm);
-                return self.send_calls(at, calls);
+        self.frozen.remove(&end);
+        None
+    }
+
+    /// Sets the alarm of a process to when it next wants to do something.
+    fn arm(&mut self, end: End) {
+        let when = match end {
+            End::Master(at) => {
+                let host = &self.hosts[at];
+                let deadline = host.master.as_ref().and_then(Master::next_deadline);
+                deadline.map(|deadline| host.clock.when(deadline))
             }
+            End::Node(at) => {
+                let node = &self.nodes[at];
+                let deadline = node.agent.as_ref().and_then(Agent::next_deadline);
+                deadline.map(|deadline| node.clock.when(deadline))
+            }
+            End::Party(at) => {
+                let seat = &self.seats[at];
+                let now = seat.clock.show(self.now);
+                Some(seat.clock.when(seat.party.next_deadline(now)))
+            }
+        };
+        match when.filter(|when| *when < Time::MAX) {
+            Some(when) => self.arm_at(end, when),
+            None => self.disarm(end),
+        }
+    }
+
+    fn arm_at(&mut self, end: End, when: Time) {
+        let when = when.max(self.now);
+        if self.alarm_of.get(&end) == Some(&when) {
+            return;
+        }
+        self.disarm(end);
+        self.alarm_of.insert(end, when);
+        self.alarms.insert((when, end));
+    }
+
+    fn disarm(&mut self, end: End) {
+        if let Some(old) = self.alarm_of.remove(&end) {
+            self.alarms.remove(&(old, end));
         }
     }
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::ToMaster { life, node, packet } => {
-                if life == self.leader.life {
-                    let from = self.nodes[node].address.clone();
-                    self.tell_master(Input::Message {
-                        from,
-                        message: packet,
-                    });
+            Happening::StartMaster { at } => self.start_master(at),
+            Happening::Elected { at, life, term } => self.elected(at, life, term),
+            Happening::Deposed { at, life } => self.deposed(at, life),
+            Happening::SessionEnds { at, life } => self.session_ends(at, life),
+            Happening::Commit {
+                at,
+                life,
+                term,
+                id,
+                writes,
+            } => {
+                self.commit(at, life, term, id, writes);
+            }
+            Happening::Stored {
+                at,
+                life,
+                id,
+                revision,
+            } => {
+                if life == self.hosts[at].life {
+                    match revision {
+                        Some(revision) => self.tell_master(at, Input::Stored { id, revision }),
+                        None => self.master_ends(at),
+                    }
                 }
             }
-            Happening::ToNode { node, life, packet } => self.deliver(node, life, &packet),
-            Happening::MasterLosesNode { life, node } => {
-                if life == self.leader.life {
+            Happening::ToMaster {
+                at,
+                life,
+                node,
+                packet,
+                connection,
+            } => {
+                self.reach_master(at, life, node, packet, connection);
+            }
+            Happening::MasterLosesNode { at, life, node } => {
+                if life == self.hosts[at].life {
                     let pid = self.nodes[node].address.clone();
-                    self.tell_master(Input::Exited { pid });
+                    self.tell_master(at, Input::Exited { pid });
                 }
             }
-            Happening::NodeLosesMaster { node, life } => {
-                self.tell_agent(node, life, AgentInput::Disconnected(ADDRESS.to_owned()));
-            }
-            Happening::Mend { node } => {
-                let address = self.nodes[node].address.clone();
-                self.network.mend(ADDRESS, &address);
-            }
-            Happening::Stored { life, id } => {
-                if life == self.leader.life && self.leader.master.is_some() {
-                    let revision = self.leader.commit();
-                    self.tell_master(Input::Stored { id, revision });
+            Happening::MasterLosesStream { at, life, stream } => {
+                if life == self.hosts[at].life {
+                    self.tell_master(at, Input::StreamClosed { stream_id: stream });
                 }
             }
+            Happening::ToNode {
+                node,
+                life,
+                at,
+                packet,
+                connection,
+            } => {
+                self.reach_node(node, life, at, packet, connection);
+            }
+            Happening::NodeLosesMaster { node, life, at } => {
+                let address = self.hosts[at].address.clone();
+                self.tell_agent(node, life, AgentInput::Disconnected(address));
+            }
+            Happening::NodeHears {
+                node,
+                change,
+                leader,
+            } => self.node_hears(node, change, leader),
             Happening::Agent { node, life, input } => self.tell_agent(node, life, *input),
             Happening::End {
                 node,
@@ -268,64 +376,47 @@ impl World {
                     self.tell_agent(node, life, input);
                 }
             }
+            Happening::StartAgent { node } => self.start_agent(node),
             Happening::Call {
+                at,
                 life,
-                framework,
+                party,
                 stream,
                 call,
             } => {
-                if life == self.leader.life && self.leader.master.is_some() {
-                    self.next_request += 1;
-                    let request = self.next_request;
-                    self.requests.insert(request, framework);
-                    self.tell_master(Input::Call {
-                        request,
-                        stream_id: stream,
-                        principal: None,
-                        call,
-                    });
-                }
+                self.reach_master_api(at, life, party, stream, call);
             }
-            Happening::Reply { framework, reply } => match reply {
-                Reply::Subscribed { stream_id } => {
-                    self.parties[framework].subscribed(self.now, stream_id);
-                }
-                Reply::Refused { .. } => self.parties[framework].refused(self.now),
-                _ => {}
-            },
+            Happening::Reply { party, at, reply } => self.reach_party(party, at, reply),
             Happening::Event {
-                framework,
+                party,
                 stream,
                 event,
-            } => {
-                if self.parties[framework].stream() == Some(&*stream) {
-                    let calls = self.parties[framework].event(self.now, &event);
-                    self.send_calls(framework, calls);
-                }
-            }
-            Happening::MasterLosesStream { life, stream } => {
-                if life == self.leader.life {
-                    self.tell_master(Input::StreamClosed { stream_id: stream });
-                }
-            }
-            Happening::StreamBreaks { framework, stream } => {
-                if self.parties[framework].stream() == Some(&*stream) {
-                    self.parties[framework].disconnected(self.now);
-                }
-            }
-            Happening::StartMaster => self.start_master(),
-            Happening::StartAgent { node } => self.start_agent(node),
-            Happening::Fault => self.fault(),
+            } => self.hear(party, &stream, &event),
+            Happening::StreamBreaks { party, stream } => self.stream_breaks(party, &stream),
+            Happening::PartyHears {
+                party,
+                change,
+                leader,
+            } => self.party_hears(party, change, leader),
+            Happening::Fault(fault) => self.strike(fault),
         }
     }
 }
 
 /// The scripts, and a Marathon if there is to be one.
-fn parties(plan: &Plan, seed: &Seed) -> Vec<Box<dyn Party>> {
-    let script = |at| -> Box<dyn Party> { Box::new(Framework::new(at, plan.tasks, seed)) };
+fn seats(plan: &Plan, root: &Seed, seed: &mut Seed) -> Vec<Seat> {
+    let script = |at| -> Box<dyn Party> { Box::new(Framework::new(at, plan, root)) };
     let mut parties: Vec<_> = (0..plan.frameworks).map(script).collect();
     if plan.marathon {
-        parties.push(Box::new(Service::new(BEGIN, seed)));
+        parties.push(Box::new(Service::new(BEGIN, root)));
     }
-    parties
+    let seat = |party| Seat {
+        party,
+        clock: Clock::right(BEGIN),
+        leader: None,
+        change: 0,
+        master: None,
+        is_hasty: seed.chance(0.3),
+    };
+    parties.into_iter().map(seat).collect()
 }

@@ -174,27 +174,29 @@ impl Core {
             return;
         };
         let was = next.healthy.replace(healthy);
-        let spec = self.history.spec(&next.app, next.version).cloned();
-        let Some((at, check)) = spec.as_ref().and_then(|spec| {
-            spec.health_checks
-                .iter()
-                .enumerate()
-                .find(|(_, check)| check.protocol.is_mesos())
-        }) else {
+        let Some(spec) = self.history.spec(&next.app, next.version).cloned() else {
             return;
         };
-        if next.health.len() <= at {
-            next.health.resize_with(at + 1, Health::default);
+        // The executor performs one check, and what it finds stands for all that are its own.
+        let checks = spec.health_checks.iter().enumerate();
+        let own: Vec<_> = checks
+            .filter(|(_, check)| check.protocol.is_mesos())
+            .collect();
+        for (at, check) in &own {
+            if next.health.len() <= *at {
+                next.health.resize_with(at + 1, Health::default);
+            }
+            if healthy {
+                next.health[*at].pass(now);
+            } else {
+                let cause = status.message.as_deref().unwrap_or_default();
+                next.health[*at].fail(now, cause, true);
+                self.batch
+                    .events
+                    .push(Event::failed_check(now, next, check));
+            }
         }
-        if healthy {
-            next.health[at].pass(now);
-        } else {
-            next.health[at].fail(now, status.message.as_deref().unwrap_or_default(), true);
-            self.batch
-                .events
-                .push(Event::failed_check(now, next, check));
-        }
-        if was != Some(healthy) {
+        if was != Some(healthy) && !own.is_empty() {
             self.batch
                 .events
                 .push(Event::health_status(now, next, healthy));

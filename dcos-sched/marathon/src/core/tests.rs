@@ -217,6 +217,29 @@ fn unhealthy_instances_are_killed_and_hold_deployments() {
 }
 
 #[test]
+fn one_word_of_the_executor_stands_for_all_its_checks() {
+    let mut h = Harness::new();
+    let checks = json!([
+        {"protocol": "COMMAND", "command": {"value": "true"}},
+        {"protocol": "MESOS_HTTP", "port": 80},
+    ]);
+    h.put(app("/a", &json!({"healthChecks": checks})));
+    h.run();
+    assert!(!h.idle(), "its health is not known yet");
+    h.report_health(true);
+    h.run();
+    assert!(h.idle());
+    let health = |h: &Harness| {
+        let instance = h.core.instances_of(&"/a".into()).next().unwrap().clone();
+        let spec = h.core.root.app(&"/a".into()).unwrap();
+        crate::health::verdict(spec, &instance.health)
+    };
+    assert_eq!(health(&h), Some(true));
+    h.report_health(false);
+    assert_eq!(health(&h), Some(false));
+}
+
+#[test]
 fn unreachable_instances_are_replaced_and_killed_when_they_return() {
     let mut h = Harness::new();
     let strategy = json!({"inactiveAfterSeconds": 10, "expungeAfterSeconds": 20});

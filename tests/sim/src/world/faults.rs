@@ -2,108 +2,162 @@
 
 use std::time::Duration;
 
+use dcos_core::time::Time;
+
 use super::happening::Happening;
 use super::{BEGIN, World};
-use crate::leader::ADDRESS;
+use crate::fault::{Fault, Kind, Way};
+use crate::network::End;
 
 impl World {
     pub(super) fn is_in_trouble(&self) -> bool {
         self.now < BEGIN + self.plan.trouble
     }
 
-    pub(super) fn fault(&mut self) {
-        if !self.is_in_trouble() {
-            return;
-        }
+    pub(super) fn strike(&mut self, fault: Fault) {
         self.faults += 1;
-        match self.seed.range(0..11) {
-            0..2 => self.crash_master(),
-            2..5 => {
-                let node = self.seed.index(self.nodes.len());
-                if self.nodes[node].agent.is_some() {
-                    self.nodes[node].crash();
-                    self.agent_is_gone(node);
+        match fault {
+            Fault::MasterCrash { who, pause } => {
+                let at = pick(who, self.hosts.len());
+                self.crash_master(at, pause);
+            }
+            Fault::SessionLoss { late } => {
+                if let Some(at) = self.election.leader() {
+                    let life = self.hosts[at].life;
+                    self.queue.at(self.now, Happening::SessionEnds { at, life });
+                    self.queue
+                        .at(self.now + late, Happening::Deposed { at, life });
                 }
             }
-            5..8 => self.sever_node(),
-            8 => self.crash_party(),
-            _ => self.break_stream(),
+            Fault::AgentCrash { who, pause } => {
+                let node = pick(who, self.nodes.len());
+                if self.nodes[node].agent.is_some() {
+                    self.nodes[node].crash();
+                    self.agent_is_gone(node, pause);
+                }
+            }
+            Fault::AgentFuse { who, actions } => {
+                let node = pick(who, self.nodes.len());
+                self.nodes[node].fuse = Some(actions);
+            }
+            Fault::PowerLoss { who, pause } => self.power_loss(pick(who, self.nodes.len()), pause),
+            Fault::PartyCrash { who, late } => self.crash_party(pick(who, self.seats.len()), late),
+            Fault::StreamBreak { who, late } => {
+                let party = pick(who, self.seats.len());
+                if let Some(stream) = self.seats[party].party.stream().map(ToOwned::to_owned) {
+                    self.stream_breaks(party, &stream);
+                    self.close_stream(&stream, late);
+                }
+            }
+            Fault::Partition {
+                who,
+                count,
+                way,
+                time,
+            } => {
+                let first = pick(who, self.nodes.len());
+                for node in (first..self.nodes.len()).take(pick(count, usize::MAX).max(1)) {
+                    self.part(node, way, time);
+                }
+            }
+            Fault::Stall { who, time } => {
+                let node = pick(who, self.nodes.len());
+                let until = self.now + time;
+                for at in 0..self.hosts.len() {
+                    let (one, other) = (End::Master(at), End::Node(node));
+                    self.network.stall(one, other, until);
+                    self.network.stall(other, one, until);
+                }
+            }
+            Fault::Freeze { whose, who, time } => {
+                let end = self.whom(whose, who);
+                self.frozen.insert(end, self.now + time);
+            }
+            Fault::ClockJump {
+                whose,
+                who,
+                by,
+                forward,
+            } => self.jump(self.whom(whose, who), by, forward),
+            Fault::Store { ailment, time } => self.registry.ail(ailment, self.now + time),
         }
-        let pause = Duration::from_millis(self.seed.range(200..12_000));
-        self.queue.at(self.now + pause, Happening::Fault);
     }
 
-    pub(super) fn crash_master(&mut self) {
-        if self.leader.master.is_none() {
+    fn whom(&self, kind: Kind, who: u64) -> End {
+        match kind {
+            Kind::Master => End::Master(pick(who, self.hosts.len())),
+            Kind::Agent => End::Node(pick(who, self.nodes.len())),
+            Kind::Framework => End::Party(pick(who, self.seats.len())),
+        }
+    }
+
+    fn jump(&mut self, end: End, by: Duration, forward: bool) {
+        let clock = match end {
+            End::Master(at) => &mut self.hosts[at].clock,
+            End::Node(at) => &mut self.nodes[at].clock,
+            End::Party(at) => &mut self.seats[at].clock,
+        };
+        clock.jump(self.now, by, forward);
+        self.arm(end);
+    }
+
+    /// The machine goes down; its peers may see no more than silence.
+    fn power_loss(&mut self, node: usize, pause: Duration) {
+        let was_up = self.nodes[node].agent.is_some();
+        self.nodes[node].power_off();
+        if !was_up {
             return;
         }
-        self.leader.crash();
-        self.requests.clear();
-        for node in 0..self.nodes.len() {
-            // Behind what the master still said: a connection ends with its last byte.
-            let life = self.nodes[node].life;
-            let address = self.nodes[node].address.clone();
-            if let Some(notice) = self.network.arrival(self.now, ADDRESS, &address) {
+        if self.seed.chance(0.5) {
+            return self.agent_is_gone(node, pause);
+        }
+        self.disarm(End::Node(node));
+        self.queue
+            .at(self.now + pause, Happening::StartAgent { node });
+    }
+
+    /// Nothing passes between a node and the masters, in one direction or both.
+    ///
+    /// Whoever sent something that got lost learns of it, when the connection is given up or
+    /// reset; the other end may not.
+    fn part(&mut self, node: usize, way: Way, time: Duration) {
+        let until = self.now + time;
+        for at in 0..self.hosts.len() {
+            let (master, agent) = (End::Master(at), End::Node(node));
+            let (up, down) = (way != Way::Down, way != Way::Up);
+            if up {
+                self.network.cut(agent, master, until);
+            }
+            if down {
+                self.network.cut(master, agent, until);
+            }
+            if up || self.seed.chance(0.5) {
+                let life = self.nodes[node].life;
+                let notice = self.notice(until);
                 self.queue
-                    .at(notice, Happening::NodeLosesMaster { node, life });
+                    .at(notice, Happening::NodeLosesMaster { node, life, at });
+            }
+            if down || self.seed.chance(0.5) {
+                let life = self.hosts[at].life;
+                let notice = self.notice(until);
+                self.queue
+                    .at(notice, Happening::MasterLosesNode { at, life, node });
             }
         }
-        for (stream, framework) in std::mem::take(&mut self.streams) {
-            self.push_to_framework(framework, Happening::StreamBreaks { framework, stream });
-        }
-        let pause = Duration::from_millis(self.seed.range(200..20_000));
-        self.queue.at(self.now + pause, Happening::StartMaster);
     }
 
-    /// The connection between a node and the master swallows everything until both notice.
-    pub(super) fn sever_node(&mut self) {
-        let node = self.seed.index(self.nodes.len());
-        let address = self.nodes[node].address.clone();
-        let notice = self.network.sever(self.now, ADDRESS, &address);
-        self.queue.retain(|happening| {
-            !matches!(happening, Happening::ToMaster { node: at, .. } | Happening::ToNode { node: at, .. } if *at == node)
-        });
-        let life = self.nodes[node].life;
-        self.queue.at(notice, Happening::Mend { node });
-        self.queue
-            .at(notice, Happening::NodeLosesMaster { node, life });
-        let life = self.leader.life;
-        self.queue
-            .at(notice, Happening::MasterLosesNode { life, node });
-    }
-
-    /// A framework's process ends and comes back with what it wrote down.
-    pub(super) fn crash_party(&mut self) {
-        let at = self.seed.index(self.parties.len());
-        let stream = self.parties[at].stream().map(ToOwned::to_owned);
-        self.parties[at].crash(self.now);
-        if let Some(stream) = stream {
-            self.streams.remove(&stream);
-            let notice = self.now + self.network.delay();
-            let life = self.leader.life;
-            self.queue
-                .at(notice, Happening::MasterLosesStream { life, stream });
+    /// When somebody notices that a connection does not work: before it works again, or when
+    /// what he sent is answered by a reset.
+    fn notice(&mut self, until: Time) -> Time {
+        let span = until.since(self.now);
+        if self.seed.chance(0.5) {
+            self.now + span.mul_f64(self.seed.unit())
+        } else {
+            until + Duration::from_millis(self.seed.range(1..3000))
         }
     }
+}
 
-    pub(super) fn break_stream(&mut self) {
-        let streams: Vec<(String, usize)> = self
-            .streams
-            .iter()
-            .map(|(stream, at)| (stream.clone(), *at))
-            .collect();
-        let Some((stream, framework)) = self.seed.pick(&streams).cloned() else {
-            return;
-        };
-        self.streams.remove(&stream);
-        let broken = Happening::StreamBreaks {
-            framework,
-            stream: stream.clone(),
-        };
-        self.push_to_framework(framework, broken);
-        let other = self.now + self.network.delay();
-        let life = self.leader.life;
-        self.queue
-            .at(other, Happening::MasterLosesStream { life, stream });
-    }
+fn pick(who: u64, count: usize) -> usize {
+    usize::try_from(who % (count as u64).max(1)).unwrap_or(0)
 }

@@ -327,6 +327,25 @@ impl Harness {
         }
     }
 
+    /// What executors say of the checks they perform.
+    pub(crate) fn report_health(&mut self, healthy: bool) {
+        for id in self.tasks.keys().cloned().collect::<Vec<_>>() {
+            let status = TaskStatus {
+                task_id: TaskId::from(id.as_str()),
+                state: TaskState::TaskRunning as i32,
+                agent_id: Some(AgentId::from("agent")),
+                healthy: Some(healthy),
+                uuid: Some(vec![2]),
+                ..TaskStatus::default()
+            };
+            self.feed(Event {
+                r#type: Some(event::Type::Update as i32),
+                update: Some(event::Update { status }),
+                ..Event::default()
+            });
+        }
+    }
+
     pub(crate) fn probe_all(&mut self, outcome: &Result<(), String>) {
         let ids: Vec<_> = self.core.all_instances().map(|i| i.id.clone()).collect();
         for instance in ids {

@@ -1,0 +1,98 @@
+//! A machine for a master: the core, while it leads, and its clock.
+
+use std::time::Duration;
+
+use dcos_core::seed::Seed;
+use dcos_core::time::Time;
+use dcos_proto::mesos::MasterInfo;
+use dcos_sched::allocator::{Allocator, Config, HierarchicalDrf};
+use dcos_sched::master::{Input, Master, Settings};
+use dcos_store::Snapshot;
+
+use crate::clock::Clock;
+use crate::sabotage::{Crooked, Sabotage};
+use crate::world::Plan;
+
+/// A machine that is a candidate, and maybe the leader.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) address: String,
+    /// The core, from its election until it learns that it was deposed.
+    pub(crate) master: Option<Master>,
+    /// The term it believes to lead.
+    pub(crate) term: u64,
+    /// Whether its process runs.
+    pub(crate) is_up: bool,
+    /// Which life this is: what was meant for an earlier one gets lost.
+    pub(crate) life: u64,
+    pub(crate) clock: Clock,
+    settings: Settings,
+    seed: Seed,
+    sabotage: Option<Sabotage>,
+}
+
+impl Host {
+    pub(crate) fn new(number: usize, plan: &Plan, seed: &Seed, now: Time) -> Self {
+        let ip = format!("10.0.0.{}", number + 1);
+        let address = format!("master@{ip}:5050");
+        let info = MasterInfo {
+            pid: Some(address.clone()),
+            hostname: Some(ip),
+            port: 5050,
+            ..MasterInfo::default()
+        };
+        Self {
+            address,
+            master: None,
+            term: 0,
+            is_up: false,
+            life: 0,
+            clock: Clock::right(now),
+            settings: Settings {
+                offer_timeout: Some(Duration::from_secs(30)),
+                agent_reregister_timeout: plan.reregister,
+                ..Settings::new(info)
+            },
+            seed: seed.stream(&format!("master {number}")),
+            sabotage: plan.sabotage,
+        }
+    }
+
+    /// Which machine a UPID names.
+    pub(crate) fn number_of(address: &str) -> Option<usize> {
+        let rest = address.strip_prefix("master@10.0.0.")?;
+        let number: usize = rest.strip_suffix(":5050")?.parse().ok()?;
+        number.checked_sub(1)
+    }
+
+    /// A process begins: whatever was meant for the one before gets lost.
+    pub(crate) fn begin(&mut self, now: Time) {
+        self.end();
+        self.is_up = true;
+        self.clock = Clock::some(now, &mut self.seed);
+    }
+
+    /// Leads `term` from what the store holds.
+    pub(crate) fn lead(&mut self, now: Time, term: u64, registry: Snapshot) {
+        self.term = term;
+        let mut seed = self.seed.stream(&format!("life {}", self.life));
+        let mut settings = self.settings.clone();
+        settings.info.id = seed.uuid();
+        let mut allocator: Box<dyn Allocator> =
+            Box::new(HierarchicalDrf::new(Config::default(), &seed));
+        if let Some(sabotage) = self.sabotage {
+            allocator = Box::new(Crooked::new(allocator, sabotage));
+        }
+        let now = self.clock.show(now);
+        let mut master = Master::new(settings, allocator, &seed, now);
+        master.handle(now, Input::Recovered(registry));
+        self.master = Some(master);
+    }
+
+    /// The process is gone.
+    pub(crate) fn end(&mut self) {
+        self.master = None;
+        self.is_up = false;
+        self.life += 1;
+    }
+}

@@ -1,0 +1,119 @@
+//! What a world is made of, and what goes wrong in it.
+
+use std::time::Duration;
+
+use dcos_core::seed::Seed;
+
+use crate::fault::{self, Fault};
+use crate::sabotage::Sabotage;
+
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How many machines are candidates to lead.
+    pub masters: usize,
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// What each has.
+    pub resources: &'static str,
+    /// How many scripted frameworks there are.
+    pub frameworks: usize,
+    /// How many tasks each wants done.
+    pub tasks: usize,
+    /// Whether there is a Marathon with a restless user.
+    pub marathon: bool,
+    /// For how long frameworks may refuse what they are offered, in seconds.
+    pub refusals: [f64; 3],
+    /// How long a lost agent may take to come back before it is unreachable.
+    pub reregister: Duration,
+    /// Which part is broken, to see whether that is noticed.
+    pub sabotage: Option<Sabotage>,
+    /// For how long faults happen.
+    pub trouble: Duration,
+    /// The pause between two faults is up to twice this long.
+    pub pause: Duration,
+    /// These faults at these times, instead of those the seed decides.
+    pub faults: Option<Vec<(Duration, Fault)>>,
+    /// How long after the trouble everything has to be at rest.
+    pub patience: Duration,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            masters: 3,
+            nodes: 3,
+            resources: "cpus:4;mem:1024;disk:1024;ports:[31000-31099]",
+            frameworks: 2,
+            tasks: 15,
+            marathon: true,
+            refusals: [0.0, 1.0, 5.0],
+            reregister: Duration::from_mins(10),
+            sabotage: None,
+            trouble: Duration::from_mins(2),
+            pause: Duration::from_secs(6),
+            faults: None,
+            patience: Duration::from_hours(3),
+        }
+    }
+}
+
+impl Plan {
+    /// The size of issue 3: 5,000 agents and 100 frameworks.
+    pub fn full() -> Self {
+        Self {
+            nodes: 5000,
+            frameworks: 100,
+            tasks: 60,
+            refusals: [10.0, 30.0, 60.0],
+            reregister: Duration::from_secs(90),
+            trouble: Duration::from_mins(3),
+            pause: Duration::from_millis(900),
+            ..Self::default()
+        }
+    }
+
+    /// A hundred agents and ten frameworks.
+    pub fn medium() -> Self {
+        Self {
+            nodes: 100,
+            frameworks: 10,
+            tasks: 60,
+            refusals: [1.0, 5.0, 20.0],
+            reregister: Duration::from_mins(2),
+            pause: Duration::from_secs(2),
+            ..Self::default()
+        }
+    }
+
+    /// The world that belongs to a seed: one in a thousand is full, one in fifty medium, the
+    /// others are small, where rare coincidences are common.
+    pub fn of(number: u64) -> Self {
+        let mut seed = Seed::new(number).stream("plan");
+        let whole = match number {
+            _ if number % 1000 == 999 => Self::full(),
+            _ if number % 50 == 49 => Self::medium(),
+            _ => Self {
+                nodes: 1 + seed.index(6),
+                frameworks: 1 + seed.index(4),
+                tasks: 5 + seed.index(15),
+                marathon: seed.chance(0.5),
+                ..Self::default()
+            },
+        };
+        Self {
+            masters: if seed.chance(0.3) { 1 } else { 3 },
+            reregister: Duration::from_secs([80, 200, 600][seed.index(3)]).min(whole.reregister),
+            ..whole
+        }
+    }
+
+    /// The faults of the world that belongs to a seed.
+    pub fn faults(&self, number: u64) -> Vec<(Duration, Fault)> {
+        if let Some(faults) = &self.faults {
+            return faults.clone();
+        }
+        let mut seed = Seed::new(number).stream("faults");
+        fault::draw(&mut seed, self.trouble, self.pause)
+    }
+}

@@ -1,0 +1,155 @@
+//! What is kept beside the cores to judge them: what was asked for, told, launched, killed.
+
+pub(crate) mod books;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dcos_proto::mesos::{AgentId, FrameworkId, Offer};
+use dcos_proto::scheduler::{Call, Event};
+
+/// The uuid of an update.
+type Uuid = Vec<u8>;
+
+/// What the promises speak of.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// How often each executor was launched.
+    launches: BTreeMap<String, u32>,
+    /// Tasks somebody asked to kill.
+    kills: BTreeSet<String>,
+    /// Frameworks that ended themselves, or that a master ended.
+    ended: BTreeSet<FrameworkId>,
+    /// Nodes whose agents were told to shut down.
+    shut: BTreeSet<usize>,
+    /// Updates that are on disk and that no framework has seen, with where, whose and what.
+    untold: BTreeMap<Uuid, (usize, FrameworkId, String)>,
+    /// Updates that frameworks have seen.
+    seen: BTreeSet<Uuid>,
+    /// Updates that frameworks have acknowledged.
+    acknowledged: BTreeSet<Uuid>,
+    /// Agents of which something was just offered.
+    touched: BTreeSet<AgentId>,
+    complaint: Option<String>,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Self {
+        Self {
+            launches: BTreeMap::new(),
+            kills: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            shut: BTreeSet::new(),
+            untold: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            acknowledged: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            complaint: None,
+        }
+    }
+
+    /// The first violation counts.
+    pub(crate) fn complain(&mut self, wrong: String) {
+        self.complaint.get_or_insert(wrong);
+    }
+
+    pub(crate) fn take_complaint(&mut self) -> Option<String> {
+        self.complaint.take()
+    }
+
+    pub(crate) fn launches(&self) -> usize {
+        self.launches.values().map(|count| *count as usize).sum()
+    }
+
+    /// A container was launched: once for each executor, ever.
+    pub(crate) fn launched(&mut self, executor: &str) {
+        let count = self.launches.entry(executor.to_owned()).or_default();
+        *count += 1;
+        if *count > 1 {
+            self.complain(format!("{executor} was launched twice"));
+        }
+    }
+
+    /// A framework says something.
+    pub(crate) fn called(&mut self, call: &Call) {
+        if let Some(kill) = &call.kill {
+            self.kills.insert(kill.task_id.value.clone());
+        }
+        if let Some(acknowledge) = &call.acknowledge {
+            self.acknowledged.insert(acknowledge.uuid.clone());
+        }
+        if call.r#type() == dcos_proto::scheduler::call::Type::Teardown {
+            self.ended.extend(call.framework_id.clone());
+        }
+    }
+
+    /// A framework hears something.
+    pub(crate) fn heard(&mut self, event: &Event) {
+        if let Some(uuid) = event.update.as_ref().and_then(|it| it.status.uuid.as_ref()) {
+            self.untold.remove(uuid);
+            self.seen.insert(uuid.clone());
+        }
+    }
+
+    /// A master tells an agent that a framework is no more: that must be true.
+    pub(crate) fn expect_end_of(&mut self, framework: &FrameworkId) {
+        if !self.ended.contains(framework) {
+            self.complain(format!("{framework} is ended, which nobody asked for"));
+        }
+    }
+
+    /// The agent on a node is told to shut down.
+    pub(crate) fn expect_end_at(&mut self, node: usize) {
+        self.shut.insert(node);
+    }
+
+    /// An agent ends a container that runs: somebody must have asked for it.
+    pub(crate) fn killed(&mut self, node: usize, framework: &FrameworkId, executor: &str) {
+        let is_asked = self.kills.contains(executor)
+            || self.ended.contains(framework)
+            || self.shut.contains(&node);
+        if !is_asked {
+            self.complain(format!("{executor} is killed, which nobody asked for"));
+        }
+    }
+
+    /// An update is on disk: from now on it has to be told.
+    pub(crate) fn wrote(&mut self, node: usize, framework: FrameworkId, uuid: &[u8], what: String) {
+        if !self.seen.contains(uuid) {
+            self.untold.insert(uuid.to_vec(), (node, framework, what));
+        }
+    }
+
+    /// An agent forgets an update: its framework must have acknowledged it.
+    pub(crate) fn dropped(&mut self, uuid: &[u8], what: &str) {
+        if !self.acknowledged.contains(uuid) {
+            self.complain(format!(
+                "{what} is forgotten before its framework acknowledged it"
+            ));
+        }
+    }
+
+    /// A node forgot everything, because it was told to.
+    pub(crate) fn forgot(&mut self, node: usize) {
+        self.untold.retain(|_, (at, _, _)| *at != node);
+    }
+
+    /// What was written down and never told.
+    pub(crate) fn untold(&self) -> Option<String> {
+        let mut untold = self.untold.values();
+        let (_, _, what) = untold.find(|(_, whose, _)| !self.ended.contains(whose))?;
+        Some(format!("{what} was never told"))
+    }
+
+    pub(crate) fn touch(&mut self, offers: &[Offer]) {
+        self.touched
+            .extend(offers.iter().map(|offer| offer.agent_id.clone()));
+    }
+
+    pub(crate) fn touched(&self) -> &BTreeSet<AgentId> {
+        &self.touched
+    }
+
+    pub(crate) fn touch_none(&mut self) {
+        self.touched.clear();
+    }
+}
