@@ -94,7 +94,7 @@ impl Framework {
 
     /// Whether its agent said that this task has ended, as far as is remembered.
     pub(crate) fn has_ended(&self, task: &TaskId) -> bool {
-        let mut ended = self.completed_tasks.iter().rev();
+        let mut ended = self.completed_tasks.iter();
         ended.any(|ended| {
             let last = ended.statuses.last();
             ended.task_id == *task && last.is_none_or(|last| last.source() != Source::Master)
