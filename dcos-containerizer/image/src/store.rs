@@ -122,8 +122,8 @@ struct Inner {
     layers: Layers,
     /// Held for writing by pruning.
     leases: Arc<RwLock<()>>,
-    /// Held while a layer is downloaded, by digest.
-    downloads: std::sync::Mutex<BTreeMap<String, Weak<Mutex<()>>>>,
+    /// Held while a layer is downloaded, by digest, and while an image is asked for, by name.
+    locks: std::sync::Mutex<BTreeMap<String, Weak<Mutex<()>>>>,
 }
 
 impl ImageStore {
@@ -133,7 +133,7 @@ impl ImageStore {
             layers: Layers::new(config.directory.clone(), config.max_layer),
             config,
             leases: Arc::default(),
-            downloads: std::sync::Mutex::default(),
+            locks: std::sync::Mutex::default(),
         }))
     }
 
@@ -157,6 +157,8 @@ impl ImageStore {
     /// [`ImageError`]. What was downloaded until then is used by the next attempt.
     pub async fn get(&self, request: &Request) -> Result<Image, ImageError> {
         let lease = Arc::clone(&self.0.leases).read_owned().await;
+        // Held until the image is known: those who wait need not ask the registry.
+        let mut asking = None;
         let entry = match &self.0.config.source {
             Source::Directory(directory) => {
                 match self.find(directory.clone(), request.name.clone()).await? {
@@ -178,6 +180,7 @@ impl ImageStore {
             }
             Source::Registry(config) => {
                 let name = config.canonical(&request.name.parse()?);
+                asking = Some(self.0.lock(&name.to_string()).lock_owned().await);
                 match self.known(&name).await? {
                     Some(entry) if !request.refresh => entry,
                     known => self.pull(config, request, name, known).await?,
@@ -185,6 +188,7 @@ impl ImageStore {
             }
         };
         self.remember(entry.clone()).await?;
+        drop(asking);
         let layers = entry.layers.iter();
         Ok(Image {
             layers: layers.map(|layer| self.0.layers.path(layer)).collect(),
@@ -312,7 +316,7 @@ impl ImageStore {
         layer: &oci_client::manifest::OciDescriptor,
         digest: &str,
     ) -> Result<String, ImageError> {
-        let lock = self.0.download(&layer.digest);
+        let lock = self.0.lock(&layer.digest);
         let held = lock.lock_owned().await;
         let corrupt = ImageError::of(&remote.reference.to_string());
         let hash = crate::name::hash(digest).unwrap_or_default();
@@ -353,17 +357,17 @@ impl Inner {
         self.images().join(format!("{file}.json"))
     }
 
-    fn download(&self, digest: &str) -> Arc<Mutex<()>> {
+    fn lock(&self, what: &str) -> Arc<Mutex<()>> {
         let mut locks = self
-            .downloads
+            .locks
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         locks.retain(|_, lock| lock.strong_count() > 0);
-        if let Some(lock) = locks.get(digest).and_then(Weak::upgrade) {
+        if let Some(lock) = locks.get(what).and_then(Weak::upgrade) {
             return lock;
         }
         let lock = Arc::default();
-        locks.insert(digest.to_owned(), Arc::downgrade(&lock));
+        locks.insert(what.to_owned(), Arc::downgrade(&lock));
         lock
     }
 
