@@ -17,6 +17,7 @@
 //! | `reconfiguration` | what may change without becoming another agent |
 //! | `recovery` | taking up what an earlier agent left |
 //! | `gc` | when sandboxes are deleted |
+//! | `oversubscription`, `estimates` | lending twice what lies idle, and taking it back |
 //! | `shell`, `http`, ... | clocks, disks, sockets |
 //!
 //! Source: Mesos 1.11 `src/slave/slave.cpp`; departures are named where they are.
@@ -28,10 +29,12 @@ mod core;
 pub mod detect;
 mod drain;
 mod drivers;
+mod estimates;
 mod executors;
 mod gc;
 mod handle;
 mod http;
+mod oversubscription;
 mod reconfiguration;
 mod records;
 mod recovery;

@@ -11,13 +11,15 @@
 //! ```
 //!
 //! The directories are those of Mesos 1.11 (`src/slave/paths.hpp`), the formats are not: its
-//! agent's checkpoints are refused, not misread.
+//! agent's checkpoints are converted by [`takeover`], or refused, never misread.
 
 mod files;
 mod format;
+mod original;
 pub mod paths;
 mod read;
 mod store;
+pub mod takeover;
 
 #[cfg(test)]
 mod tests;
@@ -66,12 +68,23 @@ pub enum Write {
     Executor(Run, ExecutorInfo, Option<HostedKind>),
     /// A custom executor has subscribed; one on the libmesos driver listens at a UPID.
     Connected(Run, Option<String>),
+    /// An executor was launched by an original Mesos agent, whose place this one took.
+    Adopted(Run, Adopted),
     /// A task was given to an executor (or is about to be).
     Task(Run, Box<TaskCheckpoint>),
     /// A task's status update, or its acknowledgement.
     Update(Run, TaskId, Box<StatusUpdateRecord>),
     /// The executor's container ended, and all its tasks have terminal updates.
     Sentinel(Run),
+}
+
+/// How to find an executor that an original Mesos agent launched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adopted {
+    /// The first process of its container; 0 if it was never started.
+    pub pid: u32,
+    /// Whether the original made it for a command task: nobody hears of it.
+    pub generated: bool,
 }
 
 /// A task as it is kept.
@@ -131,6 +144,8 @@ pub struct RunCheckpoint {
     pub ended: Option<Time>,
     /// Where it listens, if it is on the libmesos driver and had registered.
     pub pid: Option<String>,
+    /// If an original Mesos agent launched it.
+    pub adopted: Option<Adopted>,
     /// Its tasks.
     pub tasks: Vec<TaskHistory>,
 }
@@ -148,12 +163,22 @@ impl State {
     /// The containers of executors whose end is not on disk: what the containerizer is to
     /// recover.
     pub fn containers(&self) -> BTreeSet<ContainerId> {
-        let executors = self
-            .frameworks
-            .values()
-            .flat_map(|framework| &framework.executors);
+        self.live_runs().map(|run| run.container.clone()).collect()
+    }
+
+    /// Those of [`containers`](Self::containers) that an original Mesos agent launched, with
+    /// their first processes.
+    pub fn adopted(&self) -> BTreeMap<ContainerId, u32> {
+        let adopted = self.live_runs();
+        adopted
+            .filter_map(|run| Some((run.container.clone(), run.adopted?.pid)))
+            .collect()
+    }
+
+    fn live_runs(&self) -> impl Iterator<Item = &RunCheckpoint> {
+        let frameworks = self.frameworks.values();
+        let executors = frameworks.flat_map(|framework| &framework.executors);
         let runs = executors.flat_map(|executor| &executor.runs);
-        let live = runs.filter(|run| run.ended.is_none());
-        live.map(|run| run.container.clone()).collect()
+        runs.filter(|run| run.ended.is_none())
     }
 }

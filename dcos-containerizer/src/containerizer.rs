@@ -6,8 +6,10 @@
 //! | implementation | runs containers as | survives the agent |
 //! |---|---|---|
 //! | [`Universal`] | isolators shape them, the launcher makes them; the default | yes |
+//! | [`WithAdopted`] | another one's, and those an original Mesos agent left | yes |
 //! | [`Processes`] | plain children of the calling process; a double for tests | no |
 
+mod adopted;
 mod error;
 mod processes;
 mod termination;
@@ -27,6 +29,7 @@ use dcos_proto::mesos::{
     CommandInfo, ContainerId, ContainerInfo, ContainerStatus, Resource, ResourceStatistics,
 };
 
+pub use adopted::WithAdopted;
 pub use error::ContainerizerError;
 pub use processes::Processes;
 pub use termination::ContainerTermination;

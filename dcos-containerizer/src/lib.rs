@@ -9,5 +9,6 @@ pub mod fetcher;
 pub mod files;
 pub mod isolator;
 pub mod logger;
+pub mod oversubscription;
 pub mod provisioner;
 mod states;

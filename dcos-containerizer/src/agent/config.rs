@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
+use dcos_core::resources::{ParseError, Resources};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Attribute, DomainInfo};
 use tokio_util::sync::CancellationToken;
 
 use super::Reconfiguration;
+use crate::oversubscription::{
+    FixedEstimator, LoadQosController, NoEstimator, NoQosController, QosController,
+    ResourceEstimator,
+};
 
 /// The options of the agent itself; containerizer and isolators have their own.
 pub const OPTIONS: &[Spec] = &[
@@ -69,6 +75,27 @@ pub const OPTIONS: &[Spec] = &[
     Spec::choice("reconfiguration_policy", &["equal", "additive"])
         .default("equal")
         .help("what may change when the agent restarts: nothing, or more resources and attributes"),
+    Spec::choice(
+        "resource_estimator",
+        &["noop", "fixed", "org_apache_mesos_FixedResourceEstimator"],
+    )
+    .help("what finds resources that can be lent twice; absent, nothing"),
+    Spec::text("oversubscribed_resources")
+        .help("what the fixed estimator lends, such as `cpus:4;mem:512` (ours)"),
+    Spec::duration("oversubscribed_resources_interval")
+        .default("15secs")
+        .help("how often the master is told of them"),
+    Spec::choice(
+        "qos_controller",
+        &["noop", "load", "org_apache_mesos_LoadQoSController"],
+    )
+    .help("what ends revocable tasks that harm others; absent, nothing"),
+    Spec::number("qos_load_threshold_5min")
+        .help("the load average of 5 minutes above which revocable tasks end (ours)"),
+    Spec::number("qos_load_threshold_15min").help("the same of 15 minutes (ours)"),
+    Spec::duration("qos_correction_interval_min")
+        .default("0secs")
+        .help("the least pause between two corrections"),
     Spec::choice("recover", &["reconnect", "cleanup"])
         .default("reconnect")
         .help("keep what an earlier agent left running, or end it and stop"),
@@ -119,6 +146,14 @@ pub struct Config {
     pub reconfiguration: Reconfiguration,
     /// End what an earlier agent left running, then stop.
     pub cleanup: bool,
+    /// What finds resources that can be lent twice.
+    pub estimator: Arc<dyn ResourceEstimator>,
+    /// How often the master is told of them.
+    pub oversubscribed_resources_interval: Duration,
+    /// What ends revocable tasks that harm others.
+    pub qos_controller: Arc<dyn QosController>,
+    /// The least pause between two of its corrections.
+    pub qos_correction_interval_min: Duration,
     /// Every option as text, for `/flags`.
     pub flags: BTreeMap<String, String>,
     /// Cancelled, the agent ends every task, unregisters and stops: what `SIGUSR1` asks of it.
@@ -160,6 +195,10 @@ impl Config {
             max_completed_executors_per_framework: 150,
             reconfiguration: Reconfiguration::default(),
             cleanup: false,
+            estimator: Arc::new(NoEstimator),
+            oversubscribed_resources_interval: Duration::from_secs(15),
+            qos_controller: Arc::new(NoQosController),
+            qos_correction_interval_min: Duration::ZERO,
             flags: BTreeMap::new(),
             sign_off: CancellationToken::new(),
         }
@@ -234,6 +273,10 @@ impl Config {
                 _ => Reconfiguration::Equal,
             },
             cleanup: values.text("recover") == "cleanup",
+            estimator: estimator(values)?,
+            oversubscribed_resources_interval: values.duration("oversubscribed_resources_interval"),
+            qos_controller: qos_controller(values)?,
+            qos_correction_interval_min: values.duration("qos_correction_interval_min"),
             flags: values.flags(),
             sign_off: CancellationToken::new(),
             ..Self::new(values.text("master"), values.path("work_dir"))
@@ -243,4 +286,39 @@ impl Config {
 
 fn environment(value: serde_json::Value) -> Result<BTreeMap<String, String>, serde_json::Error> {
     serde_json::from_value(value)
+}
+
+fn estimator(values: &Values) -> Result<Arc<dyn ResourceEstimator>, ConfigError> {
+    let name = values.opt_text("resource_estimator").unwrap_or_default();
+    let lent = values.opt_text("oversubscribed_resources");
+    if name.is_empty() || name == "noop" {
+        return Ok(Arc::new(NoEstimator));
+    }
+    let key = "oversubscribed_resources";
+    let wrong = |problem: String| ConfigError { key, problem };
+    let lent =
+        lent.ok_or_else(|| wrong("the fixed estimator has to know what to lend".to_owned()))?;
+    let lent: Resources = lent
+        .parse()
+        .map_err(|error: ParseError| wrong(error.to_string()))?;
+    Ok(Arc::new(FixedEstimator::new(&lent)))
+}
+
+fn qos_controller(values: &Values) -> Result<Arc<dyn QosController>, ConfigError> {
+    let name = values.opt_text("qos_controller").unwrap_or_default();
+    if name.is_empty() || name == "noop" {
+        return Ok(Arc::new(NoQosController));
+    }
+    let threshold = |key| values.opt_number(key);
+    let five = threshold("qos_load_threshold_5min");
+    let fifteen = threshold("qos_load_threshold_15min");
+    if five.is_none() && fifteen.is_none() {
+        return Err(ConfigError {
+            key: "qos_controller",
+            problem: "the load controller needs `qos_load_threshold_5min` or \
+                      `qos_load_threshold_15min`"
+                .to_owned(),
+        });
+    }
+    Ok(Arc::new(LoadQosController::new(five, fifteen)))
 }

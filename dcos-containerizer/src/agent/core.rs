@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
+use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::{Time, earliest};
 use dcos_proto::executor::{self, Event};
@@ -46,6 +47,10 @@ pub struct Agent {
     pub(super) by_container: BTreeMap<String, ExecutorKey>,
     pub(super) updates: Updates,
     pub(super) gc: Gc,
+    /// What can be lent as revocable, lent already or not, as the estimator last said.
+    pub(super) oversubscribed: Option<Resources>,
+    /// How many executors were ended for the sake of others.
+    pub(super) preempted: u64,
     pub(super) actions: VecDeque<Action>,
 }
 
@@ -78,6 +83,8 @@ impl Agent {
             }
             Input::Check(container, task, status) => self.check(now, &container, task, status),
             Input::DiskUsage(usage) => self.gc.disk_usage(usage),
+            Input::Oversubscribable(more) => self.oversubscribable(&more),
+            Input::Correct(correction) => self.correct(correction),
             Input::Unregister => self.unregister(now),
         }
         self.settle(now);

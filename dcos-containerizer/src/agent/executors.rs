@@ -20,7 +20,7 @@ use dcos_proto::mesos::{
 };
 
 use super::core::{Agent, event};
-use super::records::{ExecutorKey, ExecutorState, dropped_state};
+use super::records::{ExecutorKey, ExecutorState, Verdict, dropped_state};
 use super::status::Told;
 use super::words::Action;
 use crate::checkpoint::{Write, paths};
@@ -180,7 +180,10 @@ impl Agent {
         let command = self
             .executor(&key)
             .is_some_and(|e| e.hosts(HostedKind::Command));
-        if is_root && !command {
+        let sentenced = self
+            .executor(&key)
+            .is_some_and(|executor| executor.verdict.is_some());
+        if is_root && (sentenced || !command) {
             let termination = ContainerTermination {
                 reason: Some(reason),
                 message: Some(message),
@@ -209,8 +212,13 @@ impl Agent {
             return;
         };
         let is_root = container.parent.is_none();
-        if is_root && !executor.hosts(HostedKind::Command) {
+        let sentenced = executor.verdict.is_some();
+        if is_root && (sentenced || !executor.hosts(HostedKind::Command)) {
             return self.terminated(now, &key, &termination);
+        }
+        if sentenced {
+            // Its tasks hear the verdict when the executor's own container has ended.
+            return self.act(Action::Remove(container.clone()));
         }
         self.hosted(
             now,
@@ -241,7 +249,7 @@ impl Agent {
         let verdict = executor.verdict.take();
         let live = executor.tasks.values().filter(|task| !task.is_terminal());
         let live: Vec<_> = live.map(|task| task.info.task_id.clone()).collect();
-        let command = executor.hosts(HostedKind::Command);
+        let command = executor.is_for_command();
         let hosted = executor.hosted.is_some();
         let run = executor.run();
         let (checkpoint, directory) = (executor.checkpoint, executor.directory.clone());
@@ -481,13 +489,24 @@ impl Agent {
 
     /// Ends an executor for a reason its tasks are told.
     pub(super) fn give_up(&mut self, key: &ExecutorKey, reason: Reason, message: String) {
+        self.sentence(
+            key,
+            Verdict {
+                state: TaskState::TaskFailed,
+                termination: ContainerTermination {
+                    reason: Some(reason),
+                    message: Some(message),
+                    ..ContainerTermination::default()
+                },
+            },
+        );
+    }
+
+    /// Ends an executor; what its tasks are told is decided now.
+    pub(super) fn sentence(&mut self, key: &ExecutorKey, verdict: Verdict) {
         if let Some(executor) = self.executor_mut(key) {
             executor.state = ExecutorState::Terminating;
-            executor.verdict = Some(ContainerTermination {
-                reason: Some(reason),
-                message: Some(message),
-                ..ContainerTermination::default()
-            });
+            executor.verdict = Some(verdict);
             self.destroy(key);
         }
     }
@@ -527,7 +546,9 @@ impl Agent {
 }
 
 /// What the tasks of an executor that ended are told.
-fn last_words(verdict: Option<&ContainerTermination>, termination: &ContainerTermination) -> Told {
+fn last_words(verdict: Option<&Verdict>, termination: &ContainerTermination) -> Told {
+    let state = verdict.map_or(TaskState::TaskFailed, |verdict| verdict.state);
+    let verdict = verdict.map(|verdict| &verdict.termination);
     let reason = verdict
         .and_then(|verdict| verdict.reason)
         .or(termination.reason);
@@ -542,7 +563,7 @@ fn last_words(verdict: Option<&ContainerTermination>, termination: &ContainerTer
         messages.join("; ")
     };
     let reason = reason.unwrap_or(Reason::ExecutorTerminated);
-    let mut told = Told::by_agent(TaskState::TaskFailed, reason, message);
+    let mut told = Told::by_agent(state, reason, message);
     if !termination.limited.is_empty() {
         let resources = termination.limited.clone();
         told.status.limitation = Some(TaskResourceLimitation { resources });

@@ -60,6 +60,10 @@ pub(crate) struct Framework {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says something else, and all combinations happen"
+)]
 pub(crate) struct Executor {
     pub(crate) info: ExecutorInfo,
     pub(crate) container: ContainerId,
@@ -70,6 +74,8 @@ pub(crate) struct Executor {
     pub(crate) hosted: Option<Hosted>,
     /// Where an executor on the libmesos driver listened to an earlier agent.
     pub(crate) pid: Option<String>,
+    /// Whether an original Mesos agent, whose place this one took, made it for a command task.
+    pub(crate) generated: bool,
     /// Whether a custom executor's stream is open.
     pub(crate) connected: bool,
     /// The number of the next group of tasks.
@@ -82,9 +88,16 @@ pub(crate) struct Executor {
     /// When patience ends, for what the state waits for.
     pub(crate) deadline: Option<Time>,
     /// Why the agent destroys the container, told to its tasks in place of how it ended.
-    pub(crate) verdict: Option<ContainerTermination>,
+    pub(crate) verdict: Option<Verdict>,
     /// Whether the container was asked to end.
     pub(crate) destroying: bool,
+}
+
+/// What the tasks of an executor that the agent ends are told.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    pub(crate) state: TaskState,
+    pub(crate) termination: ContainerTermination,
 }
 
 #[derive(Debug, Clone)]
@@ -141,6 +154,7 @@ impl Executor {
             state: ExecutorState::Registering,
             hosted: None,
             pid: None,
+            generated: false,
             connected: false,
             next_group: 0,
             queued: VecDeque::new(),
@@ -172,6 +186,11 @@ impl Executor {
         self.hosted
             .as_ref()
             .is_some_and(|hosted| hosted.kind() == kind)
+    }
+
+    /// Whether an agent made it for a command task, so that nobody else knows of it.
+    pub(crate) fn is_for_command(&self) -> bool {
+        self.generated || self.hosts(HostedKind::Command)
     }
 
     /// What it and its tasks that have not ended may use.
@@ -280,7 +299,7 @@ impl TaskRecord {
             task_id: info.task_id.clone(),
             framework_id: key.framework,
             // Those that the agent made for a command are nobody's business.
-            executor_id: (!executor.hosts(HostedKind::Command)).then_some(key.executor),
+            executor_id: (!executor.is_for_command()).then_some(key.executor),
             agent_id: info.agent_id.clone(),
             state: self.state().into(),
             resources: info.resources.clone(),

@@ -62,6 +62,8 @@ impl Agent {
             by_container: BTreeMap::new(),
             updates: Updates::default(),
             gc: Gc::new(age),
+            oversubscribed: None,
+            preempted: 0,
             actions: VecDeque::new(),
         };
         agent.updates.pause();
@@ -142,6 +144,7 @@ impl Agent {
         let mut executor = Executor::new(info, run.container, directory);
         executor.checkpoint = true;
         executor.pid = run.pid;
+        executor.generated = run.adopted.is_some_and(|adopted| adopted.generated);
         let killing = framework.can(capability::Type::TaskKillingState);
         executor.hosted = checkpoint.hosted.map(|kind| Hosted::new(kind, killing));
         if run.ended.is_some() {

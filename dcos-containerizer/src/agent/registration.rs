@@ -18,7 +18,6 @@ use super::core::Agent;
 use super::records::{Executor, Framework};
 use super::words::Action;
 use crate::checkpoint::Write;
-use crate::executor::HostedKind;
 
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// Patience with a silent master until it says what its own is.
@@ -169,7 +168,7 @@ impl Agent {
             self.executors()
                 .filter(|executor| !executor.state.is_over())
         };
-        let listed = executors().filter(|executor| !executor.hosts(HostedKind::Command));
+        let listed = executors().filter(|executor| !executor.is_for_command());
         ReregisterSlaveMessage {
             agent: self.info.clone(),
             tasks: self.tasks().collect(),
@@ -232,6 +231,7 @@ impl Agent {
             silence: now + ping_timeout,
         };
         self.updates.resume(now);
+        self.forward_oversubscribed();
     }
 
     /// The master took this agent for another one: nothing it says can be trusted.

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,17 +20,20 @@ use dcos_proto::mesos::AgentInfo;
 use dcos_wire::libprocess::{Actor, Event, Messenger, NameTaken, Upid};
 use dcos_wire::{Listener, Server};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::core::Agent;
 use super::drivers::Said;
+use super::estimates::{self, Measured};
 use super::handle::{Handle, Work};
 use super::runner::Runner;
 use super::words::{Action, FromMaster, Input, Settings};
 use super::{detect, http};
+use crate::checkpoint::takeover::{self, Takeover};
 use crate::checkpoint::{CheckpointError, Store, Write};
-use crate::containerizer::{Containerizer, ContainerizerError};
+use crate::containerizer::{Containerizer, ContainerizerError, WithAdopted};
 use crate::files::Files;
 
 /// The Mesos release whose agent this one stands in for.
@@ -104,6 +107,7 @@ pub async fn run(
     let messenger = Messenger::new(address);
     let actor = messenger.actor(ACTOR)?;
 
+    take_over(&config.work_dir)?;
     let mut store = Store::open(&config.work_dir)?;
     let info = describe(&config, address)?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -112,6 +116,12 @@ pub async fn run(
         BTreeSet::new()
     } else {
         state.containers()
+    };
+    let adopted = state.adopted();
+    let containerizer = if adopted.is_empty() {
+        containerizer
+    } else {
+        Arc::new(WithAdopted::new(containerizer, adopted))
     };
     let containers = containerizer.recover(&known).await?;
     if config.cleanup {
@@ -145,6 +155,21 @@ pub async fn run(
     ));
     let service = messenger.wrap(routes);
     let server = tokio::spawn(Server::new(service).serve(listener, stop.clone()));
+    let measured = Measured {
+        handle: handle.clone(),
+        containerizer: Arc::clone(&containerizer),
+    };
+    let mut oversubscription = JoinSet::new();
+    oversubscription.spawn(estimates::estimate(
+        config.estimator,
+        measured.clone(),
+        config.oversubscribed_resources_interval,
+    ));
+    oversubscription.spawn(estimates::correct(
+        config.qos_controller,
+        measured,
+        config.qos_correction_interval_min,
+    ));
     let runner = Runner::new(containerizer, handle, files, config.work_dir.clone());
     let disk = (config.work_dir.clone(), config.disk_watch_interval);
     let shell = Shell {
@@ -156,6 +181,7 @@ pub async fn run(
         disk,
     };
     let result = shell.run(cancel, config.sign_off).await;
+    oversubscription.shutdown().await;
     stop.cancel();
     let _ = server.await;
     result
@@ -329,6 +355,18 @@ impl Shell {
 
 pub(super) fn now() -> Time {
     Time::from_system(SystemTime::now())
+}
+
+/// If an original Mesos agent lived in `work_dir` last, makes what it left this agent's.
+fn take_over(work_dir: &Path) -> Result<(), CheckpointError> {
+    takeover::complete(work_dir)?;
+    let Some(found) = Takeover::find(work_dir)? else {
+        return Ok(());
+    };
+    found.carry_out(work_dir)?;
+    let executors = found.live();
+    tracing::warn!(executors, "took the place of an original Mesos agent");
+    Ok(())
 }
 
 /// The address of the master that `text` names.

@@ -8,7 +8,6 @@ use dcos_proto::mesos::{
 use super::core::Agent;
 use super::records::{Executor, Framework};
 use super::registration::CAPABILITIES;
-use crate::executor::HostedKind;
 
 /// The agent at one moment.
 #[derive(Debug, Clone)]
@@ -100,7 +99,7 @@ fn executor_view(executor: &Executor) -> ExecutorView {
         container: executor.container.clone(),
         directory: executor.directory.display().to_string(),
         resources: executor.resources(),
-        command: executor.hosts(HostedKind::Command),
+        command: executor.is_for_command(),
         over: executor.state.is_over(),
         queued: Vec::new(),
         launched: Vec::new(),

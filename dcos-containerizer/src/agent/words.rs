@@ -11,7 +11,7 @@ use dcos_proto::internal::{
     RunTaskGroupMessage, RunTaskMessage, ShutdownExecutorMessage, ShutdownFrameworkMessage,
     ShutdownMessage, SlaveRegisteredMessage, SlaveReregisteredMessage,
     StatusUpdateAcknowledgementMessage, StatusUpdateMessage, UnregisterSlaveMessage,
-    UpdateFrameworkMessage,
+    UpdateFrameworkMessage, UpdateSlaveMessage,
 };
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::value::Scalar;
@@ -24,6 +24,7 @@ use super::records::ExecutorKey;
 use super::sandboxes::Sandbox;
 use crate::checkpoint::Write;
 use crate::containerizer::{ContainerConfig, ContainerTermination};
+use crate::oversubscription::QosCorrection;
 
 /// What the core knows of its configuration.
 #[derive(Debug, Clone)]
@@ -107,6 +108,10 @@ pub enum Input {
     Check(ContainerId, TaskId, CheckStatusInfo),
     /// This share of the disk is in use.
     DiskUsage(f64),
+    /// The estimator found that this can be lent beside what is lent as revocable already.
+    Oversubscribable(Vec<Resource>),
+    /// An executor is to end for the sake of others.
+    Correct(QosCorrection),
     /// An operator wants all tasks ended and the agent gone from the cluster.
     Unregister,
 }
@@ -228,5 +233,6 @@ messages! {
         Update(StatusUpdateMessage),
         ExitedExecutor(ExitedExecutorMessage),
         ToFramework(ExecutorToFrameworkMessage),
+        UpdateAgent(UpdateSlaveMessage),
     }
 }

@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::format::{self, FormatError};
 use super::store::hosted_name;
 use super::{
-    CheckpointError, ExecutorCheckpoint, FrameworkCheckpoint, RunCheckpoint, State, TaskCheckpoint,
-    TaskHistory, paths,
+    Adopted, CheckpointError, ExecutorCheckpoint, FrameworkCheckpoint, RunCheckpoint, State,
+    TaskCheckpoint, TaskHistory, paths,
 };
 use crate::executor::HostedKind;
 
@@ -104,10 +104,17 @@ fn run(container: ContainerId, directory: &Path) -> Result<RunCheckpoint, Checkp
     }
     let pid = file(&directory.join("libprocess.pid"))?;
     let pid = pid.and_then(|contents| contents["pid"].as_str().map(ToOwned::to_owned));
+    let adopted = file(&directory.join("adopted"))?.map(|contents| Adopted {
+        pid: contents["pid"]
+            .as_u64()
+            .map_or(0, |pid| u32::try_from(pid).unwrap_or(0)),
+        generated: contents["generated"].as_bool().unwrap_or_default(),
+    });
     Ok(RunCheckpoint {
         container,
         ended,
         pid,
+        adopted,
         tasks,
     })
 }
@@ -160,7 +167,7 @@ fn file(path: &Path) -> Result<Option<Value>, CheckpointError> {
         .map_err(|source| damaged(path, source))
 }
 
-fn bytes(path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
+pub(super) fn bytes(path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -169,7 +176,7 @@ fn bytes(path: &Path) -> Result<Option<Vec<u8>>, CheckpointError> {
 }
 
 /// The directories in a directory, by name; links are not followed.
-fn directories(path: &Path) -> Result<Vec<(String, PathBuf)>, CheckpointError> {
+pub(super) fn directories(path: &Path) -> Result<Vec<(String, PathBuf)>, CheckpointError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -197,14 +204,14 @@ fn unexpected(path: &Path, what: String) -> CheckpointError {
     damaged(path, FormatError::Contents(what))
 }
 
-fn damaged(path: &Path, source: FormatError) -> CheckpointError {
+pub(super) fn damaged(path: &Path, source: FormatError) -> CheckpointError {
     CheckpointError::Damaged {
         path: path.to_owned(),
         source,
     }
 }
 
-fn unreadable(path: &Path, source: io::Error) -> CheckpointError {
+pub(super) fn unreadable(path: &Path, source: io::Error) -> CheckpointError {
     CheckpointError::Read {
         path: path.to_owned(),
         source,

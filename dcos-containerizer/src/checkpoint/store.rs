@@ -41,6 +41,15 @@ pub enum CheckpointError {
         /// What is wrong.
         source: FormatError,
     },
+    /// What an original Mesos agent left cannot be taken over as it is.
+    #[error(
+        "this work directory is an original Mesos agent's, and cannot be taken over: {obstacles}; \
+         drain that agent first"
+    )]
+    Refused {
+        /// All reasons.
+        obstacles: String,
+    },
     /// Something is to be kept for an agent that has no id.
     #[error("nothing can be kept before the agent has registered")]
     NoAgent,
@@ -176,6 +185,11 @@ impl Store {
             Write::Connected(run, Some(pid)) => {
                 let path = paths::run(root, agent, run).join("libprocess.pid");
                 batch.replace(&path, &format::file(&json!({ "pid": pid })))
+            }
+            Write::Adopted(run, adopted) => {
+                let path = paths::run(root, agent, run).join("adopted");
+                let contents = json!({"pid": adopted.pid, "generated": adopted.generated});
+                batch.replace(&path, &format::file(&contents))
             }
             Write::Task(run, task) => {
                 let path = paths::task(root, agent, run, &task.task.task_id).join("task.info");

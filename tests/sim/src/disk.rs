@@ -41,6 +41,7 @@ impl Disk {
                     container: run.container,
                     ended: None,
                     pid: None,
+                    adopted: None,
                     tasks: Vec::new(),
                 };
                 let known = framework
@@ -63,6 +64,11 @@ impl Disk {
             Write::Connected(run, pid) => {
                 if let Some(run) = self.run(&run) {
                     run.pid = pid;
+                }
+            }
+            Write::Adopted(run, adopted) => {
+                if let Some(run) = self.run(&run) {
+                    run.adopted = Some(adopted);
                 }
             }
             Write::Task(run, checkpoint) => {
