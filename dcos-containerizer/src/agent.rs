@@ -36,6 +36,7 @@ mod handle;
 mod http;
 mod oversubscription;
 mod reconfiguration;
+mod leader;
 mod records;
 mod recovery;
 mod registration;

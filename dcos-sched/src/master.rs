@@ -22,6 +22,7 @@
 //! | `recent.rs` | the last of many |
 //! | `snapshot.rs`, `metrics.rs` | what readers see |
 //! | `config.rs`, `shell.rs` | flags; the task that owns the core |
+//! | `standby.rs` | waiting for election; what a master does while another leads |
 //! | `http.rs`, `watchers.rs`, `inprocess.rs` | API v1, v0 endpoints, event streams, frameworks in this process |
 //!
 //! It speaks the protocols of Mesos 1.11: API v1 and v0 over HTTP, `mesos.internal` messages over
@@ -57,6 +58,7 @@ mod registry;
 mod removals;
 mod shell;
 mod snapshot;
+mod standby;
 mod standing;
 mod subscriptions;
 mod tasks;
@@ -74,6 +76,7 @@ pub use recent::Recent;
 pub use registry::PREFIX;
 pub use shell::{MasterHandle, MasterStopped, Node, RunError, run};
 pub use snapshot::Snapshot;
+pub use standby::Stance;
 pub use standing::{MachineKey, Standing};
 
 /// The version of Mesos whose protocols this master speaks, and which it says it is: clients

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use dcos_containerizer::agent::{self, Config};
 use dcos_containerizer::containerizer::{Containerizer, Universal};
 use dcos_core::config::{Schema, Values};
+use dcos_store::{Ensemble, LeadingMaster, masters};
 use dcos_wire::Listener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -34,8 +35,22 @@ fn main() -> ExitCode {
     dcos_program::main(schema, run)
 }
 
+/// The leading master, if `named` says where masters elect it, itself or in a file.
+fn leading(named: &str) -> anyhow::Result<Option<LeadingMaster>> {
+    let text = match named.strip_prefix("file://") {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?,
+        None => named.to_owned(),
+    };
+    let text = text.trim();
+    if !Ensemble::is_named_by(text) {
+        return Ok(None);
+    }
+    Ok(Some(masters(&Ensemble::parse(text)?)))
+}
+
 async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
-    let config = Config::from_values(&values)?;
+    let mut config = Config::from_values(&values)?;
+    config.leading = leading(&config.master)?;
     let ip = values
         .opt_text("ip")
         .unwrap_or_else(|| "0.0.0.0".to_owned());

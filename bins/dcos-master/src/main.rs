@@ -9,18 +9,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use bytes::Bytes;
 use dcos_core::config::{Schema, Values};
-use dcos_sched::master::{self, MasterHandle, Node};
+use dcos_program::BeginAnew;
+use dcos_sched::master::{self, MasterHandle, Node, RunError, Stance};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
-use dcos_store::{Election as _, EmbeddedStore, Leadership, SingleElection, StateStore};
-use dcos_wire::{Listener, MediaType};
+use dcos_store::{Ensemble, Leadership, StateStore, masters};
+use dcos_wire::{Client, Listener, MediaType};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
+mod house;
 mod names;
 mod options;
+
+use house::House;
 
 /// What can run in this process.
 const COMPONENTS: [&str; 3] = ["master", "marathon", "dns"];
@@ -38,8 +42,9 @@ fn main() -> ExitCode {
 }
 
 /// What every component needs.
-struct House {
+struct Components {
     values: Values,
+    house: House,
     ip: IpAddr,
     hostname: String,
     store: Arc<dyn StateStore>,
@@ -47,19 +52,27 @@ struct House {
     running: JoinSet<anyhow::Result<()>>,
 }
 
+/// The master in this process.
+#[derive(Clone)]
+struct Local {
+    handle: MasterHandle,
+    stance: watch::Receiver<Stance>,
+}
+
 async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let components = components(&values)?;
     let work_dir = values.path("work_dir");
     std::fs::create_dir_all(&work_dir).with_context(|| work_dir.display().to_string())?;
-    let store = EmbeddedStore::open(work_dir.join("state.redb")).context("opening the store")?;
+    let house = House::of(&values)?;
+    let store = house.store()?;
     let ip: IpAddr = values.text("ip").parse().context("--ip is no address")?;
     let hostname = values
         .opt_text("hostname")
         .unwrap_or_else(|| ip.to_string());
-    let store: Arc<dyn StateStore> = Arc::new(store);
     let running = JoinSet::new();
-    let mut house = House {
+    let mut parts = Components {
         values,
+        house,
         ip,
         hostname,
         store,
@@ -69,40 +82,49 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
 
     let mut local = None;
     if components.contains(&"master") {
-        local = Some(house.master().await?);
+        local = Some(parts.master().await?);
     }
     if components.contains(&"marathon") {
-        house.marathon(local.clone()).await?;
+        parts.marathon(local.clone()).await?;
     }
     if components.contains(&"dns") {
-        house.dns(local).await?;
+        parts.dns(local).await?;
     }
     info!(?components, "running");
-    while let Some(ended) = house.running.join_next().await {
+    while let Some(ended) = parts.running.join_next().await {
+        let ended = ended.context("a component panicked")?;
+        if let (Err(reason), Some(_)) = (&ended, parts.house.ensemble()) {
+            // Another one may lead by now: nothing of this process may act any more, not even to stop in order.
+            error!("{reason:#}: standing for election anew");
+            return Err(BeginAnew.into());
+        }
         // The others stop in order before the reason is told.
-        house.stop.cancel();
-        ended.context("a component panicked")??;
+        parts.stop.cancel();
+        ended?;
     }
     Ok(())
 }
 
-impl House {
-    async fn master(&mut self) -> anyhow::Result<MasterHandle> {
+impl Components {
+    async fn master(&mut self) -> anyhow::Result<Local> {
         let config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
         let listener = self.listen("port").await?;
-        let leadership = self.lead("master").await?;
         let node = Node::new(config);
-        let handle = node.handle();
+        let local = Local {
+            handle: node.handle(),
+            stance: node.stance(),
+        };
         let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
+        let election = self.house.election("master");
         self.running.spawn(async move {
-            let master = node.run(store, leadership.fence(), listener, stop);
+            let master = node.stand(store, election, listener, stop);
             Box::pin(master).await.context("the master")
         });
-        Ok(handle)
+        Ok(local)
     }
 
     /// Marathon as a framework of the master in this process, or of the one `--master` names.
-    async fn marathon(&mut self, local: Option<MasterHandle>) -> anyhow::Result<()> {
+    async fn marathon(&mut self, local: Option<Local>) -> anyhow::Result<()> {
         for feature in self
             .values
             .opt_list("marathon_enable_features")
@@ -116,35 +138,50 @@ impl House {
             );
         }
         let remote = self.values.opt_text("master");
-        let transport: Arc<dyn SchedulerTransport> = match (local, remote) {
-            (_, Some(masters)) => {
-                Arc::new(HttpTransport::new(masters.split(','), MediaType::Protobuf))
-            }
-            (Some(local), None) => Arc::new(local),
+        let transport: Arc<dyn SchedulerTransport> = match (&local, remote) {
+            (_, Some(named)) => Arc::new(transport(&named)?),
+            (Some(local), None) => Arc::new(local.handle.clone()),
             (None, None) => anyhow::bail!("Marathon without a master here needs --master"),
         };
         let listener = self.listen("marathon_port").await?;
         let config = self.marathon_config(&listener);
-        let leadership = self.lead("marathon").await?;
+        let election = self.house.election("marathon");
         let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
         self.running.spawn(async move {
+            // It follows the master of its process, so that it speaks to it without a detour.
+            let mut stance = local.map(|local| local.stance);
+            let leadership = async {
+                if let Some(stance) = &mut stance {
+                    let led = stance.wait_for(|stance| *stance == Stance::Leading);
+                    led.await.context("the master ended")?;
+                }
+                let campaign = election.campaign("".into()).await;
+                campaign.context("leading as marathon")
+            };
+            let leadership: Leadership = tokio::select! {
+                leadership = leadership => leadership?,
+                () = stop.cancelled() => return Ok(()),
+            };
             let fence = leadership.fence();
             let marathon = dcos_marathon::run(config, store, fence, transport, listener, stop);
-            Box::pin(marathon).await.context("Marathon")
+            tokio::select! {
+                ended = Box::pin(marathon) => ended.context("Marathon"),
+                () = leadership.lost() => Err(RunError::Deposed).context("Marathon"),
+            }
         });
         Ok(())
     }
 
-    async fn dns(&mut self, local: Option<MasterHandle>) -> anyhow::Result<()> {
+    async fn dns(&mut self, local: Option<Local>) -> anyhow::Result<()> {
         let master = local.context("names are made of the state of a master in this process")?;
-        let leader = SocketAddr::new(self.ip, self.values.port("port"));
+        let own = SocketAddr::new(self.ip, self.values.port("port"));
         let config = names::config(&self.values, self.ip);
         let server = dcos_dns::Server::bind(config)
             .await
             .context("serving names")?;
         let stop = self.stop.clone();
         self.running.spawn(async move {
-            names::serve(server, master, leader, stop).await;
+            names::serve(server, master, own, stop).await;
             Ok(())
         });
         Ok(())
@@ -155,13 +192,6 @@ impl House {
         Listener::tcp(address)
             .await
             .with_context(|| format!("listening on {address} (--{option})"))
-    }
-
-    /// The leadership under which a component writes.
-    async fn lead(&self, office: &str) -> anyhow::Result<Leadership> {
-        let election = SingleElection::new(self.values.path("work_dir"), office);
-        let leadership = election.campaign(Bytes::new()).await;
-        leadership.with_context(|| format!("leading as {office}"))
     }
 
     fn marathon_config(&self, listener: &Listener) -> dcos_marathon::Config {
@@ -189,6 +219,16 @@ impl House {
             ..dcos_marathon::Config::default()
         }
     }
+}
+
+/// The way to the masters that `named` names: a list, or the URL of the ensemble in which they elect their leader.
+fn transport(named: &str) -> anyhow::Result<HttpTransport> {
+    let (named, media) = (house::named(named)?, MediaType::Protobuf);
+    if Ensemble::is_named_by(&named) {
+        let leading = masters(&Ensemble::parse(&named)?);
+        return Ok(HttpTransport::following(leading, media, Client::new()));
+    }
+    Ok(HttpTransport::new(named.split(','), media))
 }
 
 /// The chosen components: all, or those of `--only`, less those of `--without`.

@@ -1,14 +1,23 @@
-//! The cluster's names, made of what the master in this process knows.
+//! The cluster's names, made of what the leading master knows: the one in this process, or another.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use dcos_core::config::Values;
 use dcos_net::Snapshot;
-use dcos_sched::master::{self, MasterHandle};
+use dcos_proto::master::{Call, Response, call, response};
+use dcos_proto::mesos::MasterInfo;
+use dcos_sched::master::{self, Stance};
 use dcos_wire::libprocess::Upid;
+use dcos_wire::{Client, MediaType};
+use prost::Message as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::Local;
 
 /// Where names are served, out of the program's settings.
 pub(crate) fn config(values: &Values, ip: IpAddr) -> dcos_dns::Config {
@@ -35,18 +44,23 @@ pub(crate) fn config(values: &Values, ip: IpAddr) -> dcos_dns::Config {
     }
 }
 
-/// Answers until `stop` is cancelled, each change of the master's state as soon as it is there.
+/// How often a master that does not lead asks the leader.
+const REVIEW: Duration = Duration::from_secs(2);
+
+/// Answers until `stop` is cancelled: each change of this master's state as soon as it is there, or, while another
+/// one leads, what that one says now and then.
 pub(crate) async fn serve(
     server: dcos_dns::Server,
-    master: MasterHandle,
-    leader: SocketAddr,
+    master: Local,
+    own: SocketAddr,
     stop: CancellationToken,
 ) {
     let (publish, published) = watch::channel(Arc::new(Snapshot::default()));
     let feed = async {
-        let mut changes = master.changes();
-        while let Ok(state) = master.snapshot().await {
-            publish.send_replace(Arc::new(names(&state, leader)));
+        follow(&publish, master.stance, own).await;
+        let mut changes = master.handle.changes();
+        while let Ok(state) = master.handle.snapshot().await {
+            publish.send_replace(Arc::new(names(&state, own)));
             if changes.changed().await.is_err() {
                 return;
             }
@@ -56,6 +70,78 @@ pub(crate) async fn serve(
         () = server.run(published, stop.clone()) => {}
         () = async { feed.await; stop.cancelled().await } => {}
     }
+}
+
+/// Publishes what the leader says until this master leads.
+async fn follow(
+    publish: &watch::Sender<Arc<Snapshot>>,
+    mut stance: watch::Receiver<Stance>,
+    own: SocketAddr,
+) {
+    let client = Client::new();
+    loop {
+        let now = stance.borrow_and_update().clone();
+        let leader = match now {
+            Stance::Leading => return,
+            Stance::Standby(leader) => leader.as_deref().and_then(address),
+            Stance::Recovering => None,
+        };
+        if let Some(leader) = leader {
+            match ask(&client, leader).await {
+                Ok(state) => {
+                    publish.send_replace(Arc::new(remote_names(&state, leader, own)));
+                }
+                Err(error) => debug!("asking the leader for its tasks: {error:#}"),
+            }
+        }
+        let changed = tokio::time::timeout(REVIEW, stance.changed()).await;
+        if matches!(changed, Ok(Err(_))) {
+            return;
+        }
+    }
+}
+
+fn address(info: &MasterInfo) -> Option<SocketAddr> {
+    let upid: Upid = info.pid.as_deref()?.parse().ok()?;
+    Some(upid.address())
+}
+
+/// `GET_STATE` of the leader.
+async fn ask(client: &Client, leader: SocketAddr) -> anyhow::Result<response::GetState> {
+    let call = Call {
+        r#type: Some(call::Type::GetState.into()),
+        ..Call::default()
+    };
+    let (url, media) = (format!("http://{leader}/api/v1"), MediaType::Protobuf);
+    let answer = client.post(&url, media.header(), call.encode_to_vec());
+    let answer = answer.await?.success().await?.bytes().await?;
+    let answer: Response = dcos_proto::decode(answer.as_ref())?;
+    answer.get_state.context("an answer without a state")
+}
+
+fn remote_names(state: &response::GetState, leader: SocketAddr, own: SocketAddr) -> Snapshot {
+    let agents = state.get_agents.iter().flat_map(|list| &list.agents);
+    let agents = agents.filter_map(|agent| {
+        let upid: Upid = agent.pid.as_deref()?.parse().ok()?;
+        let id = agent.agent_info.id.as_ref()?.value.as_str();
+        Some(dcos_net::Agent::new(
+            id,
+            upid.address().ip(),
+            upid.address().port(),
+        ))
+    });
+    let frameworks = state
+        .get_frameworks
+        .iter()
+        .flat_map(|list| &list.frameworks);
+    let tasks = state.get_tasks.iter().flat_map(|list| &list.tasks);
+    Snapshot::collect(
+        Some(leader),
+        vec![leader.ip(), own.ip()],
+        agents,
+        frameworks.map(|framework| &framework.framework_info),
+        tasks,
+    )
 }
 
 fn names(state: &master::Snapshot, leader: SocketAddr) -> Snapshot {

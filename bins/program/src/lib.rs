@@ -17,6 +17,7 @@
 //! ```
 
 use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -30,6 +31,19 @@ use tracing_subscriber::EnvFilter;
 const OPTIONS: &[Spec] = &[Spec::choice("log_format", &["text", "json"])
     .default("text")
     .help("Log lines for people, or JSON objects for machines. RUST_LOG chooses what is logged.")];
+
+/// What a program returns that is to begin anew, in the same process and with nothing of what it knew: a master
+/// that lost its office stands for the next election this way.
+#[derive(Debug)]
+pub struct BeginAnew;
+
+impl std::fmt::Display for BeginAnew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("beginning anew")
+    }
+}
+
+impl std::error::Error for BeginAnew {}
 
 /// Loads the configuration, starts logging and the runtime, and runs `program` until it ends or a
 /// signal asks it to: SIGTERM or SIGINT cancel the token, a second one ends the process at once.
@@ -51,11 +65,24 @@ where
     start_logging(&values);
     match start(values, program) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<BeginAnew>() => begin_anew(),
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Replaces this process by the program it runs: no thread, connection or memory of it remains.
+fn begin_anew() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command.args(arguments).exec();
+    tracing::error!(%error, "beginning anew");
+    ExitCode::FAILURE
 }
 
 fn say(text: &str) -> ExitCode {

@@ -10,7 +10,8 @@ use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
 use dcos_core::resources::{ParseError, Resources};
 use dcos_proto::json::{self, Dialect};
-use dcos_proto::mesos::{Attribute, DomainInfo};
+use dcos_proto::mesos::{Attribute, DomainInfo, MasterInfo};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Reconfiguration;
@@ -23,7 +24,7 @@ use crate::oversubscription::{
 pub const OPTIONS: &[Spec] = &[
     Spec::text("master")
         .required()
-        .help("the master: host:port, or a file that holds it"),
+        .help("the master: host:port, a file:// that holds it, or where masters elect their leader: zk://[user:password@]host1:port1,host2:port2/path, etcd://…"),
     Spec::path("work_dir")
         .required()
         .help("sandboxes and checkpoints; has to survive a reboot"),
@@ -106,6 +107,8 @@ pub const OPTIONS: &[Spec] = &[
 pub struct Config {
     /// The master: `host:port`, `master@ip:port`, or `file:///path` to a file that holds it.
     pub master: String,
+    /// The leading master as an election shows it; `master` is then only a name.
+    pub leading: Option<watch::Receiver<Option<Arc<MasterInfo>>>>,
     /// Sandboxes and checkpoints.
     pub work_dir: PathBuf,
     /// The address and port to be known by, where they differ from those listened on.
@@ -175,6 +178,7 @@ impl Config {
     pub fn new(master: impl Into<String>, work_dir: impl Into<PathBuf>) -> Self {
         Self {
             master: master.into(),
+            leading: None,
             work_dir: work_dir.into(),
             advertise: (None, None),
             hostname: None,

@@ -28,6 +28,7 @@ use super::core::Agent;
 use super::drivers::Said;
 use super::estimates::{self, Measured};
 use super::handle::{Handle, Work};
+use super::leader::Leader;
 use super::runner::Runner;
 use super::words::{Action, FromMaster, Input, Settings};
 use super::{detect, http};
@@ -98,11 +99,16 @@ pub async fn run(
     cancel: CancellationToken,
 ) -> Result<(), AgentError> {
     let bound = listener.address().ok_or(AgentError::Listener)?;
-    let master = find_master(&config.master).await?;
-    let ip = config
-        .advertise
-        .0
-        .unwrap_or_else(|| detect::address(bound.ip(), master.ip()));
+    let mut leader = Leader::of(&config).await?;
+    let ip = match config.advertise.0 {
+        Some(ip) => ip,
+        None if !bound.ip().is_unspecified() => bound.ip(),
+        // The address by which a master is reached is the one it can reach us at.
+        None => match leader.address(&cancel).await {
+            Some(master) => detect::address(bound.ip(), master.ip()),
+            None => return Ok(()),
+        },
+    };
     let address = SocketAddr::new(ip, config.advertise.1.unwrap_or(bound.port()));
     let messenger = Messenger::new(address);
     let actor = messenger.actor(ACTOR)?;
@@ -141,7 +147,7 @@ pub async fn run(
         })?;
     }
     tracing::info!(%address, agent = ?agent.id().map(ToString::to_string), "agent recovered");
-    agent.handle(now, Input::Detected(Some(format!("master@{master}"))));
+    agent.handle(now, Input::Detected(leader.upid()));
 
     let (inbox, work) = mpsc::channel(INBOX);
     let handle = Handle::new(inbox);
@@ -178,6 +184,7 @@ pub async fn run(
         actor,
         runner,
         work,
+        leader,
         disk,
     };
     let result = shell.run(cancel, config.sign_off).await;
@@ -194,6 +201,7 @@ struct Shell {
     actor: Actor,
     runner: Runner,
     work: mpsc::Receiver<Work>,
+    leader: Leader,
     disk: (PathBuf, Duration),
 }
 
@@ -220,6 +228,10 @@ impl Shell {
                 }
                 event = self.actor.recv() => self.event(event),
                 work = self.work.recv() => self.work(work),
+                master = self.leader.changed() => {
+                    tracing::info!(?master, "another master leads");
+                    self.agent.handle(now(), Input::Detected(master));
+                }
                 _ = disk.tick() => self.measure_disk(),
                 () = tokio::time::sleep(pause.unwrap_or(Duration::MAX)), if pause.is_some() => {}
             }
@@ -367,30 +379,6 @@ fn take_over(work_dir: &Path) -> Result<(), CheckpointError> {
     let executors = found.live();
     tracing::warn!(executors, "took the place of an original Mesos agent");
     Ok(())
-}
-
-/// The address of the master that `text` names.
-async fn find_master(text: &str) -> Result<SocketAddr, AgentError> {
-    let failed = |source| AgentError::Master {
-        master: text.to_owned(),
-        source,
-    };
-    let named = match text.strip_prefix("file://") {
-        Some(path) => tokio::fs::read_to_string(path).await.map_err(failed)?,
-        None => text.to_owned(),
-    };
-    let named = named.trim();
-    if let Ok(upid) = named.parse::<Upid>() {
-        return Ok(upid.address());
-    }
-    let mut found = tokio::net::lookup_host(named).await.map_err(failed)?;
-    let none = || {
-        failed(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the name has no address",
-        ))
-    };
-    found.next().ok_or_else(none)
 }
 
 /// The agent as it presents itself.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::ElectionError;
+use crate::{ElectionError, Lease};
 pub use memory::MemoryElection;
 pub use single::SingleElection;
 
@@ -19,7 +19,8 @@ pub use single::SingleElection;
 /// # Contract
 /// 1. **One leader a term.** Terms only grow, also across restarts; no term is given twice.
 /// 2. **Told at once.** When a leadership ends, its [`Leadership::lost`] resolves; but the deposed may learn late,
-///    which is why the store fences ([`crate::StateStore`], promise 5).
+///    which is why the store fences ([`crate::StateStore`], promise 5), and why there is a [`Lease`], which
+///    is over before another leads, also for a process that was frozen.
 /// 3. **Resigning is dropping.** Dropping a [`Leadership`] lets the next candidate in.
 /// 4. **Dropping a campaign** withdraws the candidate.
 ///
@@ -84,6 +85,7 @@ pub struct Leader {
 pub struct Leadership {
     fence: Fence,
     lost: CancellationToken,
+    lease: Lease,
     _resign: Box<dyn fmt::Debug + Send + Sync>,
 }
 
@@ -96,9 +98,22 @@ impl Leadership {
     ) -> Self {
         Self {
             fence,
+            lease: Lease::endless(lost.clone()),
             lost,
             _resign: Box::new(resign),
         }
+    }
+
+    /// The same, for an election that confirms its leader from time to time.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Lease) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// To be asked right before acting: whether nobody else can lead by now.
+    pub fn lease(&self) -> Lease {
+        self.lease.clone()
     }
 
     /// What transactions of this leadership carry.

@@ -78,6 +78,12 @@ pub enum StoreError {
         /// What the engine said.
         reason: String,
     },
+    /// The servers that hold the store were not reached in time, or refused. Nothing was written.
+    #[error("the store cannot be used: {reason}")]
+    Unavailable {
+        /// What was heard last.
+        reason: String,
+    },
     /// The store was closed, or an earlier write failed.
     #[error("the store is closed")]
     Closed,
@@ -94,6 +100,14 @@ pub enum ElectionError {
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// The servers that hold the election refuse: no right, or a path that is taken.
+    #[error("{ensemble} refuses to hold the election: {reason}")]
+    Refused {
+        /// Which servers.
+        ensemble: String,
+        /// What they said.
+        reason: String,
     },
     /// The file does not hold a term. Guessing one could let two leaders write.
     #[error(

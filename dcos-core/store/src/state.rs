@@ -72,6 +72,18 @@ impl State {
         self.revision
     }
 
+    /// All entries, in the order of their keys.
+    #[cfg(feature = "ensemble")]
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// The highest term of each office.
+    #[cfg(feature = "ensemble")]
+    pub(crate) fn fences(&self) -> impl Iterator<Item = (&str, Term)> {
+        self.fences.iter().map(|(office, term)| (&**office, *term))
+    }
+
     pub(crate) fn close(&mut self) {
         self.closed = true;
     }
@@ -197,6 +209,21 @@ impl Batch {
     pub(crate) fn after(state: &State) -> Self {
         Self {
             revision: state.revision,
+            ..Self::default()
+        }
+    }
+
+    /// What was judged and made durable elsewhere.
+    #[cfg(feature = "ensemble")]
+    pub(crate) fn recorded(
+        commits: Vec<Commit>,
+        fences: BTreeMap<Arc<str>, Term>,
+        revision: Revision,
+    ) -> Self {
+        Self {
+            commits,
+            fences,
+            revision,
             ..Self::default()
         }
     }

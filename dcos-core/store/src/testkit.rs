@@ -13,6 +13,8 @@
 //! # });
 //! ```
 
+mod shared;
+
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -22,6 +24,8 @@ use crate::{
     Change, Commit, Election, Fence, MAX_KEY_BYTES, MAX_VALUE_BYTES, Revision, StateStore,
     StoreError, Term, Transaction, Watch,
 };
+
+pub use shared::shared;
 
 /// How long the kit waits for what must come: far longer than any store takes, so that only a
 /// broken promise runs into it.

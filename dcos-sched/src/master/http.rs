@@ -14,6 +14,7 @@ mod pieces;
 mod reads;
 mod scheduler;
 pub(crate) mod sight;
+mod standby;
 mod summary;
 mod text;
 mod views;
@@ -23,12 +24,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use dcos_wire::{Refusal, reply};
+use tokio::sync::watch;
 
 use super::shell::{MasterHandle, MasterStopped};
-use super::{Config, Reply, Snapshot};
+use super::{Config, Reply, Snapshot, Stance};
 use desk::Desk;
 
 /// What every handler needs.
@@ -37,6 +40,7 @@ pub(crate) struct Api {
     pub(crate) master: MasterHandle,
     pub(crate) config: Arc<Config>,
     pub(crate) desk: Desk,
+    pub(crate) stance: watch::Receiver<Stance>,
 }
 
 impl Api {
@@ -53,11 +57,17 @@ impl From<MasterStopped> for Refusal {
 }
 
 /// All routes. Those of the master's actor also answer under `/master`.
-pub(crate) fn router(master: MasterHandle, config: Arc<Config>, desk: Desk) -> Router {
+pub(crate) fn router(
+    master: MasterHandle,
+    config: Arc<Config>,
+    desk: Desk,
+    stance: watch::Receiver<Stance>,
+) -> Router {
     let api = Api {
         master,
         config,
         desk,
+        stance,
     };
     let own = Router::new()
         .route("/api/v1/scheduler", any(scheduler::call))
@@ -90,6 +100,7 @@ pub(crate) fn router(master: MasterHandle, config: Arc<Config>, desk: Desk) -> R
         .route("/files/download", any(files::download))
         .route("/files/debug", any(files::debug))
         .fallback(unknown)
+        .layer(middleware::from_fn_with_state(api.clone(), standby::guard))
         // The server limits bodies for all.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)
@@ -102,12 +113,7 @@ async fn health() -> Response {
 /// The leader is this master: whoever runs one has been elected.
 async fn redirect(State(api): State<Api>) -> Result<Response, Refusal> {
     let snapshot = api.snapshot().await?;
-    let info = &snapshot.settings.info;
-    let leader = format!(
-        "{}:{}",
-        info.hostname.as_deref().unwrap_or_default(),
-        info.port
-    );
+    let leader = standby::address(&snapshot.settings.info);
     let mut response = reply::empty(StatusCode::TEMPORARY_REDIRECT);
     if let Ok(location) = format!("//{leader}").parse() {
         response

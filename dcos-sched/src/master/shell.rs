@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,7 +12,9 @@ use dcos_core::time::Time;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::FrameworkId;
 use dcos_proto::scheduler::{Call, Event};
-use dcos_store::{Fence, Revision, StateStore, StoreError, Transaction};
+use dcos_store::{
+    Election, ElectionError, Fence, Lease, Revision, StateStore, StoreError, Transaction,
+};
 use dcos_wire::libprocess::{Actor, Event as Heard, Messenger, Upid};
 use dcos_wire::records::RecordSender;
 use dcos_wire::{Body, Listener, MediaType, Server, ServerConfig, Stopped};
@@ -26,7 +29,7 @@ use super::http::desk::Desk;
 use super::http::sight::Sight;
 use super::registry::PREFIX;
 use super::watchers::Watchers;
-use super::{Action, Config, Input, Master, Packet, Reply, RequestId, Snapshot};
+use super::{Action, Config, Input, Master, Packet, Reply, RequestId, Snapshot, Stance, standby};
 use crate::allocator::{Allocator, HierarchicalDrf};
 
 /// Requests that wait for the core. It takes microseconds for each, so that a full queue means
@@ -43,6 +46,12 @@ pub enum RunError {
     /// The registry could not be read or written; another master may lead now.
     #[error("keeping the registry")]
     Store(#[from] StoreError),
+    /// The election can't be held.
+    #[error("standing for election")]
+    Election(#[from] ElectionError),
+    /// The leadership is over, or could be: another master may lead now.
+    #[error("the leadership is lost")]
+    Deposed,
     /// There is a master in this process already.
     #[error("starting the master's actor")]
     Actor(#[from] dcos_wire::libprocess::NameTaken),
@@ -193,7 +202,14 @@ pub struct Node {
     handle: MasterHandle,
     commands: mpsc::Receiver<Command>,
     changed: watch::Sender<u64>,
+    stance: watch::Sender<Stance>,
     seed: Seed,
+}
+
+/// How a master comes to lead.
+enum Office {
+    Held(Fence),
+    Elective(Arc<dyn Election>),
 }
 
 impl Node {
@@ -217,6 +233,7 @@ impl Node {
             },
             changed,
             commands,
+            stance: watch::Sender::new(Stance::Standby(None)),
             seed: Seed::from_os(),
         }
     }
@@ -224,6 +241,11 @@ impl Node {
     /// To speak to it from within this process.
     pub fn handle(&self) -> MasterHandle {
         self.handle.clone()
+    }
+
+    /// What it may do, now and later.
+    pub fn stance(&self) -> watch::Receiver<Stance> {
+        self.stance.subscribe()
     }
 
     /// Reads the registry, then serves API and libprocess messages on `listener` until `stop` is
@@ -238,48 +260,97 @@ impl Node {
         listener: Listener,
         stop: CancellationToken,
     ) -> Result<(), RunError> {
+        self.stance.send_replace(Stance::Leading);
+        self.start(store, Office::Held(fence), listener, stop).await
+    }
+
+    /// Serves on `listener` as one master of several: redirects to the leader until it is elected, then
+    /// leads as [`run`](Self::run) does, until `stop` is cancelled or the leadership is over.
+    ///
+    /// # Errors
+    /// [`RunError::Deposed`] and all others: the process should end, or begin anew, at once.
+    pub async fn stand(
+        self,
+        store: Arc<dyn StateStore>,
+        election: Arc<dyn Election>,
+        listener: Listener,
+        stop: CancellationToken,
+    ) -> Result<(), RunError> {
+        self.start(store, Office::Elective(election), listener, stop)
+            .await
+    }
+
+    async fn start(
+        self,
+        store: Arc<dyn StateStore>,
+        office: Office,
+        listener: Listener,
+        stop: CancellationToken,
+    ) -> Result<(), RunError> {
         let mut address = self.config.advertise;
         let bound = listener.address().ok_or(RunError::NoAddress)?;
         if address.port() == 0 {
             address.set_port(bound.port());
         }
         let messenger = Messenger::new(address);
-        let actor = messenger.actor("master")?;
+        let mut actor = messenger.actor("master")?;
         let mut settings = self.config.settings.clone();
         settings.info = self.config.master_info(address, &self.seed);
         tracing::info!(id = settings.info.id, %address, "the master is starting");
-        let core = Master::new(settings, self.allocator, &self.seed, now());
+        let stance = self.stance.subscribe();
         let desk = Desk::new();
         let config = Arc::new(self.config);
-        let api = http::router(self.handle, Arc::clone(&config), desk.clone());
+        let api = http::router(self.handle, Arc::clone(&config), desk.clone(), stance);
         let service = messenger.wrap(api);
         let halt = stop.child_token();
         let server = Server::new(service).config(ServerConfig::default());
-        let loop_ = Loop {
-            core,
-            actor,
-            commands: self.commands,
-            store,
-            fence,
-            writing: None,
-            requests: BTreeMap::new(),
-            next_request: 0,
-            sinks: BTreeMap::new(),
-            closings: JoinSet::new(),
-            watchers: Watchers::new(desk.clone(), config),
-            changed: self.changed,
-        };
         let serving = server.serve(listener, halt.clone());
         let deciding = async {
-            let result = tokio::select! {
+            let (fence, lease, _leadership) = match office {
+                Office::Held(fence) => (fence, Lease::endless(CancellationToken::new()), None),
+                Office::Elective(election) => {
+                    let info = &settings.info;
+                    let elected =
+                        standby::campaign(&*election, info, &mut actor, &self.stance, &stop);
+                    let Some(leadership) = elected.await? else {
+                        return Ok(());
+                    };
+                    self.stance.send_replace(Stance::Recovering);
+                    (leadership.fence(), leadership.lease(), Some(leadership))
+                }
+            };
+            let loop_ = Loop {
+                core: Master::new(settings, self.allocator, &self.seed, now()),
+                actor,
+                commands: self.commands,
+                store,
+                fence,
+                lease,
+                writing: None,
+                requests: BTreeMap::new(),
+                next_request: 0,
+                sinks: BTreeMap::new(),
+                closings: JoinSet::new(),
+                watchers: Watchers::new(desk.clone(), config),
+                changed: self.changed,
+                stance: self.stance,
+            };
+            tokio::select! {
                 result = loop_.run(&stop) => result,
                 () = desk.tidy() => Ok(()),
-            };
-            halt.cancel();
-            result
+            }
         };
-        let (Stopped { aborted }, result) = tokio::join!(serving, deciding);
-        tracing::info!(aborted, "the master has stopped");
+        let (mut serving, mut deciding) = (pin!(serving), pin!(deciding));
+        let result = tokio::select! {
+            result = &mut deciding => result,
+            _ = &mut serving => deciding.await,
+        };
+        if result.is_ok() {
+            halt.cancel();
+            let Stopped { aborted } = serving.await;
+            tracing::info!(aborted, "the master has stopped");
+        }
+        // Whoever may not lead any more cuts its connections by dropping the server.
         result
     }
 }
@@ -329,6 +400,7 @@ struct Loop {
     commands: mpsc::Receiver<Command>,
     store: Arc<dyn StateStore>,
     fence: Fence,
+    lease: Lease,
     writing: Option<(u64, BoxFuture<'static, Result<Revision, StoreError>>)>,
     requests: BTreeMap<RequestId, Waiting>,
     next_request: RequestId,
@@ -336,6 +408,7 @@ struct Loop {
     closings: JoinSet<String>,
     watchers: Watchers,
     changed: watch::Sender<u64>,
+    stance: watch::Sender<Stance>,
 }
 
 impl Loop {
@@ -346,7 +419,12 @@ impl Loop {
             .await?;
         let registry = self.store.scan(PREFIX).await?;
         self.core.handle(now(), Input::Recovered(registry));
+        self.stance.send_replace(Stance::Leading);
         loop {
+            // Asked right before acting: a process that was frozen may not know what it missed.
+            if !self.lease.holds() {
+                return Err(RunError::Deposed);
+            }
             self.carry_out();
             let deadline = self.core.next_deadline();
             let due = async {
@@ -364,6 +442,7 @@ impl Loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
+                () = self.lease.lost() => return Err(RunError::Deposed),
                 (id, result) = written => {
                     self.writing = None;
                     self.core.handle(now(), Input::Stored { id, revision: result? });

@@ -1,6 +1,5 @@
 //! The scheduler API over HTTP: any Mesos 1.x master, ours included.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -15,6 +14,7 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::masters::{LeadingMaster, Masters, Term};
 use super::{SchedulerTransport, Subscription, TransportError};
 
 /// Events on their way from the connection to the scheduler. A full queue stops reading from the
@@ -27,9 +27,7 @@ const QUEUED_EVENTS: usize = 256;
 /// Mesos 1.11 `docs/scheduler-http-api.md`.
 #[derive(Debug)]
 pub struct HttpTransport {
-    masters: Vec<String>,
-    /// Which of `masters` is asked; moves on when one does not answer.
-    current: AtomicUsize,
+    masters: Masters,
     media: MediaType,
     /// The leader, learnt from the subscription: later calls go straight there.
     leader: Mutex<Option<String>>,
@@ -49,32 +47,22 @@ impl HttpTransport {
         media: MediaType,
         client: Client,
     ) -> Self {
-        let url = |master: &str| {
-            let master = master.trim_end_matches('/');
-            if master.contains("://") {
-                master.to_owned()
-            } else {
-                format!("http://{master}")
-            }
-        };
+        Self::over(Masters::listed(masters), media, client)
+    }
+
+    /// Speaks to the master that leads, as an election shows it. A stream ends as soon as another one leads, also if
+    /// the old leader is cut off and closes nothing.
+    pub fn following(leading: LeadingMaster, media: MediaType, client: Client) -> Self {
+        Self::over(Masters::Followed(leading), media, client)
+    }
+
+    fn over(masters: Masters, media: MediaType, client: Client) -> Self {
         Self {
-            masters: masters
-                .into_iter()
-                .map(|master| url(master.as_ref()))
-                .collect(),
-            current: AtomicUsize::new(0),
+            masters,
             media,
             leader: Mutex::new(None),
             client,
         }
-    }
-
-    fn master(&self) -> String {
-        let index = self.current.load(Ordering::Relaxed);
-        self.masters
-            .get(index % self.masters.len().max(1))
-            .cloned()
-            .unwrap_or_default()
     }
 
     fn leader(&self) -> Option<String> {
@@ -146,12 +134,13 @@ impl HttpTransport {
 impl SchedulerTransport for HttpTransport {
     async fn subscribe(&self, call: Call) -> Result<Subscription, TransportError> {
         self.set_leader(None);
-        let answer = self
-            .post(&self.master(), None, &call)
-            .await
-            .inspect_err(|_| {
-                self.current.fetch_add(1, Ordering::Relaxed);
-            })?;
+        let master = self.masters.ask().await?;
+        let mut term = self.masters.term();
+        let answer = tokio::select! {
+            answer = self.post(&master, None, &call) => answer,
+            () = term.over() => Err(replaced()),
+        };
+        let answer = answer.inspect_err(|_| self.masters.next())?;
         let scheme = answer.url().scheme_str().unwrap_or("http");
         let authority = answer
             .url()
@@ -174,22 +163,32 @@ impl SchedulerTransport for HttpTransport {
         let media = self.media;
         let records = answer.records(DEFAULT_MAX_RECORD);
         // Ends when the connection does, or when the subscription is dropped.
-        tokio::spawn(pump(records, media, sender));
+        tokio::spawn(pump(records, media, sender, term));
         Ok(Subscription { stream_id, events })
     }
 
     async fn call(&self, stream_id: &str, call: Call) -> Result<(), TransportError> {
         let leader = self.leader().ok_or(TransportError::NotSubscribed)?;
-        self.post(&leader, Some(stream_id), &call).await?;
-        Ok(())
+        let mut term = self.masters.term();
+        tokio::select! {
+            answer = self.post(&leader, Some(stream_id), &call) => answer.map(drop),
+            () = term.over() => Err(replaced()),
+        }
+    }
+}
+
+fn replaced() -> TransportError {
+    TransportError::NotReady {
+        reason: "another master leads now".to_owned(),
     }
 }
 
 /// Decodes what arrives until either end is closed.
-async fn pump(mut records: Records, media: MediaType, events: mpsc::Sender<Event>) {
+async fn pump(mut records: Records, media: MediaType, events: mpsc::Sender<Event>, mut term: Term) {
     loop {
         let record = tokio::select! {
             () = events.closed() => return,
+            () = term.over() => return,
             record = records.next() => record,
         };
         let record = match record {

@@ -1,1 +1,22 @@
-//! What needs real processes: see `benches/`. Holds no code of its own.
+//! Whole clusters of real processes: three masters on three servers of `ZooKeeper` or etcd, agents with addresses of
+//! their own, real tasks, and a framework; whose leaders are then killed, frozen and cut off.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `process.rs` | a program, its log, its signals, its end |
+//! | `servers.rs` | ensembles of `ZooKeeper` and etcd from Debian's packages |
+//! | `network.rs` | hosts: network namespaces on a bridge |
+//! | `cluster.rs` | masters and agents on those hosts |
+//! | `workload.rs` | a framework that counts what it is told, and what it is not |
+//! | `probe.rs` | who says that it leads, several times a second |
+//! | `drill.rs` | the faults, and what must hold after each |
+//!
+//! `make cluster-test` runs the drill at length; `tests/drill.rs` runs a slice of it.
+
+pub mod cluster;
+pub mod drill;
+pub mod network;
+pub mod probe;
+pub mod process;
+pub mod servers;
+pub mod workload;

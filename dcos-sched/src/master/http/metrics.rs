@@ -169,7 +169,7 @@ fn metric(state: TaskState) -> String {
     clippy::cast_precision_loss,
     reason = "metrics are doubles, as in Mesos"
 )]
-fn host() -> Vec<(&'static str, f64)> {
+pub(super) fn host() -> Vec<(&'static str, f64)> {
     let mut values = Vec::new();
     if let Ok(cpus) = std::thread::available_parallelism() {
         values.push(("system/cpus_total", cpus.get() as f64));

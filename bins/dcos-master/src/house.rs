@@ -1,0 +1,65 @@
+//! Where state is kept and who may write it: alone on this machine, or one of several.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use dcos_core::config::Values;
+use dcos_store::{Election, EmbeddedStore, Ensemble, SingleElection, StateStore};
+
+/// The kind of house this process lives in.
+#[derive(Debug, Clone)]
+pub(crate) enum House {
+    /// One machine: a file, and whoever locks it.
+    Single(PathBuf),
+    /// Several, which meet in an ensemble.
+    Several(Ensemble),
+}
+
+impl House {
+    /// What the options say.
+    pub(crate) fn of(values: &Values) -> anyhow::Result<Self> {
+        let url = match (values.opt_text("zk"), values.opt_text("etcd")) {
+            (Some(_), Some(_)) => bail!("--zk and --etcd: state can be kept in one place only"),
+            (None, None) => return Ok(Self::Single(values.path("work_dir"))),
+            (Some(url), None) | (None, Some(url)) => url,
+        };
+        let ensemble = Ensemble::parse(&named(&url)?)?;
+        Ok(Self::Several(
+            ensemble.session_timeout(values.duration("zk_session_timeout")),
+        ))
+    }
+
+    pub(crate) fn store(&self) -> anyhow::Result<Arc<dyn StateStore>> {
+        Ok(match self {
+            Self::Single(directory) => {
+                let store = EmbeddedStore::open(directory.join("state.redb"));
+                Arc::new(store.context("opening the store")?)
+            }
+            Self::Several(ensemble) => ensemble.store(),
+        })
+    }
+
+    pub(crate) fn election(&self, office: &str) -> Arc<dyn Election> {
+        match self {
+            Self::Single(directory) => Arc::new(SingleElection::new(directory, office)),
+            Self::Several(ensemble) => ensemble.election(office),
+        }
+    }
+
+    pub(crate) fn ensemble(&self) -> Option<&Ensemble> {
+        match self {
+            Self::Single(_) => None,
+            Self::Several(ensemble) => Some(ensemble),
+        }
+    }
+}
+
+/// What `text` says, or what the file says that it names.
+pub(crate) fn named(text: &str) -> anyhow::Result<String> {
+    let Some(path) = text.strip_prefix("file://") else {
+        return Ok(text.to_owned());
+    };
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    Ok(text.trim().to_owned())
+}

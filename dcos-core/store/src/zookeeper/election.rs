@@ -1,0 +1,373 @@
+//! [`ZooKeeperElection`]: the original's election, by ephemeral sequential nodes.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use zookeeper_client::{Client, CreateMode, Error};
+
+use super::session::{Rights, connect, is_transient, make_folder, within};
+use crate::{
+    Election, ElectionError, Ensemble, Fence, Leader, Leadership, Lease, Term, follow::Seen,
+    lease::Moment,
+};
+
+/// Between two tries to reach the servers.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How often the order of candidates is read even if nothing was told.
+const REVIEW: Duration = Duration::from_secs(5);
+
+/// Elects among the candidates at a path of `ZooKeeper`. A term is one more than the number of the leader's node.
+///
+/// The office `master` uses the original's nodes, so `campaign` has to be given a `MasterInfo` in its JSON.
+/// A leader confirms itself through a quorum several times within a session timeout, and counts as deposed
+/// from the moment at which its session could have ended, whether or not it hears of that.
+#[derive(Clone)]
+pub struct ZooKeeperElection {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    ensemble: Ensemble,
+    office: Arc<str>,
+    folder: String,
+    /// What the names of candidates begin with.
+    label: &'static str,
+    rights: Rights,
+    seen: Arc<Seen>,
+}
+
+impl fmt::Debug for ZooKeeperElection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ZooKeeperElection({} at {})",
+            self.inner.office, self.inner.folder
+        )
+    }
+}
+
+impl ZooKeeperElection {
+    /// The election of `office`.
+    pub fn new(ensemble: Ensemble, office: impl Into<Arc<str>>) -> Self {
+        let office = office.into();
+        let (folder, label) = if &*office == "master" {
+            (ensemble.path.clone(), "json.info_")
+        } else {
+            (
+                format!("{}/log_replicas/{office}", ensemble.path),
+                "candidate_",
+            )
+        };
+        Self {
+            inner: Arc::new(Inner {
+                rights: Rights::of(&ensemble),
+                ensemble,
+                office,
+                folder,
+                label,
+                seen: Arc::new(Seen::new()),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Election for ZooKeeperElection {
+    async fn campaign(&self, candidate: Bytes) -> Result<Leadership, ElectionError> {
+        loop {
+            // A candidate whose session broke leaves its node to it, and stands anew with another.
+            match self.inner.stand(&candidate).await {
+                Ok(leadership) => return Ok(leadership),
+                Err(error) if is_transient(&error) => {
+                    tracing::info!(office = %self.inner.office, %error, "campaigning anew");
+                    sleep(RETRY).await;
+                }
+                Err(error) => {
+                    return Err(ElectionError::Refused {
+                        ensemble: self.inner.ensemble.to_string(),
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn observe(&self) -> watch::Receiver<Option<Leader>> {
+        let inner = &self.inner;
+        inner.seen.subscribe(|| {
+            let observer = Observer {
+                ensemble: inner.ensemble.clone(),
+                folder: inner.folder.clone(),
+                label: inner.label,
+                seen: Arc::downgrade(&inner.seen),
+            };
+            tokio::spawn(observer.run())
+        })
+    }
+}
+
+impl Inner {
+    async fn stand(&self, candidate: &Bytes) -> Result<Leadership, Error> {
+        let client = connect(&self.ensemble).await?;
+        make_folder(&client, &self.folder, &self.rights).await?;
+        let options = CreateMode::EphemeralSequential.with_acls(self.rights.acls());
+        let path = format!("{}/{}", self.folder, self.label);
+        let (_, sequence) = within(client.create(&path, candidate, &options)).await?;
+        let (path, number) = (format!("{path}{sequence}"), sequence.into_i64());
+        tracing::info!(office = %self.office, path, "standing for election");
+        self.wait_for_turn(&client, number).await?;
+        self.lead(client, path, number, candidate).await
+    }
+
+    /// Returns once nobody stands before `number`.
+    async fn wait_for_turn(&self, client: &Client, number: i64) -> Result<(), Error> {
+        let mut state = client.state_watcher();
+        loop {
+            let candidates = candidates(client, &self.folder, self.label).await?;
+            if !candidates.iter().any(|(other, _)| *other == number) {
+                return Err(Error::SessionExpired);
+            }
+            let before = candidates.iter().rev().find(|(other, _)| *other < number);
+            let Some((_, before)) = before else {
+                return Ok(());
+            };
+            let watched = format!("{}/{before}", self.folder);
+            let (stat, watcher) = within(client.check_and_watch_stat(&watched)).await?;
+            if stat.is_none() {
+                continue;
+            }
+            tokio::select! {
+                _ = watcher.changed() => {}
+                () = sleep(REVIEW) => {}
+                state = state.changed() => if state.is_terminated() {
+                    return Err(Error::SessionExpired);
+                },
+            }
+        }
+    }
+
+    async fn lead(
+        &self,
+        client: Client,
+        path: String,
+        number: i64,
+        candidate: &Bytes,
+    ) -> Result<Leadership, Error> {
+        let length = lease_length(client.session_timeout());
+        let begin = Moment::now();
+        confirm(&client, &path).await?;
+        let term = Term(u64::try_from(number).unwrap_or_default() + 1);
+        let leader = Leader {
+            term,
+            candidate: candidate.clone(),
+        };
+        let lost = CancellationToken::new();
+        let lease = Lease::new(lost.clone(), begin, length);
+        let resigned = CancellationToken::new();
+        self.seen.say(Some(leader.clone()));
+        let keeper = Keeper {
+            client,
+            path,
+            length,
+            lease: lease.clone(),
+            lost: lost.clone(),
+            resigned: resigned.clone(),
+            seen: Arc::clone(&self.seen),
+            leader,
+        };
+        tokio::spawn(keeper.run());
+        let fence = Fence::new(Arc::clone(&self.office), term);
+        let resign = Resign {
+            lost: lost.clone(),
+            _resigned: resigned.drop_guard(),
+        };
+        Ok(Leadership::new(fence, lost, resign).with_lease(lease))
+    }
+}
+
+/// How long a confirmation holds: shorter than a session, since clocks differ in speed.
+fn lease_length(session: Duration) -> Duration {
+    session.mul_f64(0.9)
+}
+
+/// Makes sure, through a quorum, that our node is there; this also tells the session's keeper that we live.
+async fn confirm(client: &Client, path: &str) -> Result<(), Error> {
+    let mut writer = client.new_multi_writer();
+    writer.add_check_version(path, 0)?;
+    within(writer.commit()).await?;
+    Ok(())
+}
+
+/// Holds the session of a leader, and says when it is over.
+struct Keeper {
+    client: Client,
+    path: String,
+    length: Duration,
+    lease: Lease,
+    lost: CancellationToken,
+    resigned: CancellationToken,
+    seen: Arc<Seen>,
+    leader: Leader,
+}
+
+impl Keeper {
+    async fn run(self) {
+        tokio::select! {
+            why = self.keep() => {
+                tracing::warn!(path = self.path, why, "the leadership is over");
+                self.lost.cancel();
+            }
+            () = self.resigned.cancelled() => {
+                // Told now, the next candidate need not wait for the session's end.
+                let _ = timeout(self.length, self.client.delete(&self.path, None)).await;
+            }
+        }
+        self.seen.gone(&self.leader);
+    }
+
+    async fn keep(&self) -> &'static str {
+        let mut state = self.client.state_watcher();
+        let pause = self.length / 6;
+        loop {
+            let begin = Moment::now();
+            tokio::select! {
+                confirmed = confirm(&self.client, &self.path) => match confirmed {
+                    Ok(()) => self.lease.extend(begin, self.length),
+                    Err(Error::NoNode) => return "its node is gone",
+                    Err(Error::SessionExpired | Error::ClientClosed) => return "its session ended",
+                    Err(error) => tracing::info!(path = self.path, %error, "not confirmed"),
+                },
+                () = sleep(self.lease.left()) => return "nobody confirms it",
+            }
+            if !self.lease.holds() {
+                return "it was not confirmed in time";
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                state = state.changed() => if state.is_terminated() {
+                    return "its session ended";
+                },
+            }
+        }
+    }
+}
+
+/// Ends the leadership when it is dropped: the keeper then gives up its session.
+#[derive(Debug)]
+struct Resign {
+    lost: CancellationToken,
+    _resigned: DropGuard,
+}
+
+impl Drop for Resign {
+    fn drop(&mut self) {
+        self.lost.cancel();
+    }
+}
+
+/// The candidates by their numbers, the leader first.
+async fn candidates(
+    client: &Client,
+    folder: &str,
+    label: &str,
+) -> Result<Vec<(i64, String)>, Error> {
+    within(client.sync(folder)).await?;
+    let names = within(client.list_children(folder)).await?;
+    let numbered = names.into_iter().filter_map(|name| {
+        let number = name.strip_prefix(label)?.parse().ok()?;
+        Some((number, name))
+    });
+    let mut candidates: Vec<_> = numbered.collect();
+    candidates.sort_unstable();
+    Ok(candidates)
+}
+
+/// Tells who leads, with a session of its own.
+struct Observer {
+    ensemble: Ensemble,
+    folder: String,
+    label: &'static str,
+    seen: std::sync::Weak<Seen>,
+}
+
+impl Observer {
+    async fn run(self) {
+        loop {
+            if let Err(error) = self.session().await {
+                tracing::debug!(folder = self.folder, %error, "observing the election");
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn session(&self) -> Result<(), Error> {
+        let client = connect(&self.ensemble).await?;
+        let mut state = client.state_watcher();
+        loop {
+            let Some(seen) = self.seen.upgrade() else {
+                return Ok(());
+            };
+            let begun = seen.begin();
+            let (leader, watcher) = self.look(&client).await?;
+            if !seen.read(begun, leader) {
+                continue;
+            }
+            drop(seen);
+            tokio::select! {
+                () = watcher => {}
+                () = sleep(REVIEW) => {}
+                state = state.changed() => if state.is_terminated() {
+                    return Err(Error::SessionExpired);
+                },
+            }
+        }
+    }
+
+    /// The leader, and what resolves once that may have changed.
+    async fn look<'a>(
+        &self,
+        client: &'a Client,
+    ) -> Result<(Option<Leader>, impl Future<Output = ()> + use<'a>), Error> {
+        loop {
+            let watcher = match within(client.list_and_watch_children(&self.folder)).await {
+                Ok((_, watcher)) => Some(watcher),
+                // Nobody ever stood: look again before long.
+                Err(Error::NoNode) => None,
+                Err(error) => return Err(error),
+            };
+            let wait = async move {
+                match watcher {
+                    Some(watcher) => drop(watcher.changed().await),
+                    None => sleep(RETRY).await,
+                }
+            };
+            let candidates = match candidates(client, &self.folder, self.label).await {
+                Ok(candidates) => candidates,
+                Err(Error::NoNode) => Vec::new(),
+                Err(error) => return Err(error),
+            };
+            let Some((number, name)) = candidates.into_iter().next() else {
+                return Ok((None, wait));
+            };
+            match within(client.get_data(&format!("{}/{name}", self.folder))).await {
+                Ok((data, _)) => {
+                    let leader = Leader {
+                        term: Term(u64::try_from(number).unwrap_or_default() + 1),
+                        candidate: data.into(),
+                    };
+                    return Ok((Some(leader), wait));
+                }
+                // It went between the two answers.
+                Err(Error::NoNode) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `cluster-drill`: see the library.
+//!
+//! ```text
+//! cluster-drill [--quick] [--failovers=N] [--session-timeout=SECONDS] [--keep=FOLDER] [zookeeper] [etcd]
+//! ```
+//!
+//! The last line is `N passed, M failed`. An engine that is not installed is skipped, with the reason.
+
+#![expect(clippy::print_stdout, reason = "this is its output")]
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use cluster_tests::{
+    drill::{self, Plan, Report},
+    network, probe,
+    servers::Kind,
+};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == "probe") {
+        let address = arguments.nth(1).context("probe needs an address")?;
+        return runtime()?
+            .block_on(probe::ask_for_ever(&address))
+            .map(|()| ExitCode::SUCCESS);
+    }
+    if let Some(why) = network::missing() {
+        println!("skipped: {why}\n0 passed, 0 failed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(code) = network::inside()? {
+        return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+    }
+    let mut plan = Plan {
+        failovers: 21,
+        agents: 4,
+        agents_too: true,
+        session_timeout: Duration::from_secs(5),
+    };
+    let (mut kinds, mut keep) = (Vec::new(), None);
+    for argument in arguments {
+        match argument.split_once('=').unwrap_or((&argument, "")) {
+            ("--quick", _) => {
+                plan = Plan {
+                    failovers: 2,
+                    agents: 2,
+                    agents_too: false,
+                    session_timeout: Duration::from_secs(2),
+                }
+            }
+            ("--failovers", number) => plan.failovers = number.parse()?,
+            ("--session-timeout", seconds) => {
+                plan.session_timeout = Duration::from_secs_f64(seconds.parse()?);
+            }
+            ("--keep", folder) => keep = Some(PathBuf::from(folder)),
+            ("zookeeper", _) => kinds.push(Kind::ZooKeeper),
+            ("etcd", _) => kinds.push(Kind::Etcd),
+            _ => anyhow::bail!("what is {argument:?}?"),
+        }
+    }
+    if kinds.is_empty() {
+        kinds = vec![Kind::ZooKeeper, Kind::Etcd];
+    }
+    let report = run(&kinds, plan, keep)?;
+    println!("{} passed, {} failed", report.passed, report.failed);
+    Ok(if report.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Each engine in a process of its own: the drill of one leaves its network to the kernel.
+fn run(kinds: &[Kind], plan: Plan, keep: Option<PathBuf>) -> anyhow::Result<Report> {
+    let programs = std::env::current_exe()?;
+    let programs = programs.parent().context("programs are in a folder")?;
+    let mut report = Report::default();
+    for kind in kinds {
+        if let Some(why) = kind.missing() {
+            println!("skipped: {why}");
+            continue;
+        }
+        let temporary = tempfile::tempdir()?;
+        let directory = match &keep {
+            Some(folder) => folder.join(kind.scheme()),
+            None => temporary.path().to_owned(),
+        };
+        std::fs::create_dir_all(&directory)?;
+        let drill = drill::run(*kind, plan, programs, &directory, &mut report);
+        if let Err(error) = runtime()?.block_on(drill) {
+            report.failed += 1;
+            println!("FAILED  {error:#}");
+        }
+    }
+    let times: Vec<f64> = report
+        .times
+        .iter()
+        .map(|(_, time)| time.as_secs_f64())
+        .collect();
+    if let Some(worst) = times.iter().copied().reduce(f64::max) {
+        let mut sorted = times.clone();
+        sorted.sort_by(f64::total_cmp);
+        println!(
+            "from a fault to the next offer, with a session timeout of {:?}: median {:.1} s, at most {worst:.1} s",
+            plan.session_timeout,
+            sorted[sorted.len() / 2]
+        );
+    }
+    Ok(report)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.context("starting the runtime")
+}

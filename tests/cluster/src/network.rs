@@ -1,0 +1,141 @@
+//! [`Network`]: hosts with addresses of their own, made of network namespaces on a bridge.
+//!
+//! Everything is inside the namespaces of the process that calls ([`inside`] starts one), so nothing is left
+//! behind, however it ends.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Context as _, ensure};
+
+use crate::servers::Place;
+
+/// Set for a process that [`inside`] started.
+const INSIDE: &str = "DRILL_INSIDE";
+
+/// Runs this program again with a network, mounts and process numbers of its own, and returns how that ended; or
+/// nothing if this already is that process. When it ends, the kernel ends all that it started.
+///
+/// # Errors
+/// Namespaces cannot be made.
+pub fn inside() -> anyhow::Result<Option<i32>> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(None);
+    }
+    let mut arguments = std::env::args_os().skip(1);
+    let status = Command::new("unshare")
+        .args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
+        .arg(std::env::current_exe()?)
+        .args(&mut arguments)
+        .env(INSIDE, "1")
+        .status()
+        .context("starting unshare")?;
+    Ok(Some(status.code().unwrap_or(1)))
+}
+
+/// Why there can be no network here, if there can't.
+pub fn missing() -> Option<&'static str> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("hosts are network namespaces, which take root");
+    }
+    let there = |path: &str| Path::new(path).exists();
+    if !(there("/usr/bin/nsenter") && (there("/usr/sbin/ip") || there("/sbin/ip"))) {
+        return Some("Debian's packages iproute2 and util-linux are not installed");
+    }
+    let made = Command::new("unshare")
+        .args(["--net", "ip", "link", "add", "b", "type", "bridge"])
+        .output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        return Some("this kernel has no network namespaces, or no bridges");
+    }
+    None
+}
+
+/// Hosts on a bridge at which we are, too.
+#[derive(Debug)]
+pub struct Network {
+    hosts: Vec<Place>,
+}
+
+impl Network {
+    /// A network with hosts of these names and the last parts of their addresses.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn new(hosts: &[(String, u8)]) -> anyhow::Result<Self> {
+        std::fs::create_dir_all("/run/netns")?;
+        run("mount -t tmpfs tmpfs /run/netns")?;
+        run("ip link set lo up")?;
+        run("ip link add bridge type bridge forward_delay 0")?;
+        run("ip addr add 10.99.0.254/24 dev bridge")?;
+        run("ip link set bridge up")?;
+        let mut network = Self { hosts: Vec::new() };
+        for (name, number) in hosts {
+            run(&format!("ip netns add {name}"))?;
+            run(&format!(
+                "ip link add to-{name} type veth peer name eth0 netns {name}"
+            ))?;
+            run(&format!("ip link set to-{name} master bridge up"))?;
+            run(&format!("ip -n {name} link set lo up"))?;
+            run(&format!(
+                "ip -n {name} addr add 10.99.0.{number}/24 dev eth0"
+            ))?;
+            run(&format!("ip -n {name} link set eth0 up"))?;
+            network.hosts.push(Place {
+                ip: IpAddr::V4(Ipv4Addr::new(10, 99, 0, *number)),
+                host: Some(name.clone()),
+            });
+        }
+        Ok(network)
+    }
+
+    /// The host of that name.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn host(&self, name: &str) -> Place {
+        let place = self
+            .hosts
+            .iter()
+            .find(|place| place.host.as_deref() == Some(name));
+        place.expect("the network has this host").clone()
+    }
+
+    /// Pulls the cable of a host.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn cut(&self, name: &str) -> anyhow::Result<()> {
+        run(&format!("ip link set to-{name} down"))
+    }
+
+    /// Puts it back.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn mend(&self, name: &str) -> anyhow::Result<()> {
+        run(&format!("ip link set to-{name} up"))
+    }
+}
+
+fn run(line: &str) -> anyhow::Result<()> {
+    let mut words = line.split(' ');
+    let program = words.next().unwrap_or_default();
+    let done = Command::new(program)
+        .args(words)
+        .output()
+        .with_context(|| line.to_owned())?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "{line}: {}", said.trim());
+    Ok(())
+}
