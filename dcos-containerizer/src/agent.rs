@@ -15,6 +15,7 @@
 //! | `updates` | which update is sent when |
 //! | `drain` | ending all tasks at an operator's wish |
 //! | `reconfiguration` | what may change without becoming another agent |
+//! | `operations`, `volumes` | reservations and persistent volumes |
 //! | `recovery` | taking up what an earlier agent left |
 //! | `gc` | when sandboxes are deleted |
 //! | `oversubscription`, `estimates` | lending twice what lies idle, and taking it back |
@@ -34,9 +35,10 @@ mod executors;
 mod gc;
 mod handle;
 mod http;
+mod leader;
+mod operations;
 mod oversubscription;
 mod reconfiguration;
-mod leader;
 mod records;
 mod recovery;
 mod registration;
@@ -48,6 +50,7 @@ mod streams;
 mod tasks;
 mod updates;
 mod view;
+mod volumes;
 mod words;
 
 #[cfg(test)]
@@ -56,6 +59,7 @@ mod tests;
 pub use config::{Config, ConfigError, OPTIONS};
 pub use core::Agent;
 pub use gc::Age;
+pub use operations::VolumeWork;
 pub use reconfiguration::Reconfiguration;
 pub use records::{ExecutorKey, ExecutorState};
 pub use sandboxes::Sandbox;

@@ -30,7 +30,7 @@ use dcos_core::time::Time;
 use dcos_proto::internal::StatusUpdateRecord;
 use dcos_proto::mesos::{
     AgentInfo, ContainerId, DrainConfig, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo,
-    Resource, TaskId, TaskInfo,
+    Operation, Resource, TaskId, TaskInfo,
 };
 
 use crate::executor::HostedKind;
@@ -58,8 +58,8 @@ pub struct Run {
 pub enum Write {
     /// Who the agent is, id included.
     Agent(AgentInfo),
-    /// Reservations and volumes.
-    Resources(Vec<Resource>),
+    /// Reservations and volumes, and operations nobody has acknowledged.
+    Resources(Vec<Resource>, Vec<Operation>),
     /// The agent is being drained, or no longer.
     Drain(Option<DrainConfig>),
     /// A framework, and where its scheduler listens.
@@ -105,6 +105,8 @@ pub struct State {
     pub agent: Option<AgentInfo>,
     /// Reservations and volumes.
     pub resources: Vec<Resource>,
+    /// Operations nobody has acknowledged, oldest first.
+    pub operations: Vec<Operation>,
     /// Whether it is being drained.
     pub drain: Option<DrainConfig>,
     /// Whether the host was booted since: no container can be left.

@@ -29,6 +29,7 @@ use dcos_proto::mesos::{
     CommandInfo, ContainerId, ContainerInfo, ContainerStatus, Resource, ResourceStatistics,
 };
 
+pub use crate::isolator::PersistentVolume;
 pub use adopted::WithAdopted;
 pub use error::ContainerizerError;
 pub use processes::Processes;
@@ -189,6 +190,8 @@ pub struct ContainerConfig {
     /// Where the command starts, as seen from inside; absent, the image's directory, then the
     /// sandbox.
     pub working_directory: Option<PathBuf>,
+    /// Persistent volumes it finds in its sandbox.
+    pub volumes: Vec<PersistentVolume>,
     /// Where the three standard streams lead.
     pub stdio: Stdio,
 }

@@ -23,6 +23,7 @@ pub mod filesystem;
 pub mod linux;
 pub mod namespaces;
 mod options;
+pub(crate) mod persistent;
 mod plan;
 pub mod posix;
 pub mod seccomp;
@@ -35,6 +36,7 @@ pub mod volume;
 pub use config::IsolationConfig;
 pub use draft::Draft;
 pub use options::OPTIONS;
+pub use persistent::PersistentVolume;
 pub use set::Isolators;
 
 /// Confines one aspect of a container: CPU time, memory, devices, a network, ...
@@ -164,6 +166,8 @@ pub struct ContainerConfig {
     pub debug: bool,
     /// Runs nothing: holds namespaces and cgroups for what is nested in it.
     pub holder: bool,
+    /// Persistent volumes it finds in its sandbox.
+    pub volumes: Vec<PersistentVolume>,
 }
 
 impl ContainerConfig {

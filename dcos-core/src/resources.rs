@@ -25,6 +25,7 @@
 pub mod convert;
 pub mod display;
 mod endpoint;
+pub mod operation;
 mod parse;
 mod quantities;
 mod resource;

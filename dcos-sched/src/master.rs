@@ -15,6 +15,7 @@
 //! | `maintenance.rs`, `inverse.rs` | planned absences of machines, and asking for what is there |
 //! | `tasks.rs` | updates, acknowledgements, kills, ends |
 //! | `offers.rs`, `launch.rs` | offers and what is made of them |
+//! | `operations.rs`, `feedback.rs`, `reservations.rs` | reservations and volumes: by frameworks, how it went, by operators |
 //! | `reconcile.rs` | what frameworks hear when they ask |
 //! | `validation.rs` | what is refused, and in which words |
 //! | `convert.rs`, `driver.rs` | the same for frameworks with fewer capabilities, and v0 drivers |
@@ -38,6 +39,7 @@ mod core;
 mod departures;
 mod drain;
 mod driver;
+mod feedback;
 mod framework;
 mod frameworks;
 mod http;
@@ -49,6 +51,7 @@ mod launch;
 mod maintenance;
 mod metrics;
 mod offers;
+mod operations;
 mod operator;
 mod preemption;
 mod quota;
@@ -56,6 +59,7 @@ mod recent;
 mod reconcile;
 mod registry;
 mod removals;
+mod reservations;
 mod shell;
 mod snapshot;
 mod standby;
@@ -66,7 +70,7 @@ mod validation;
 mod watchers;
 mod weights;
 
-pub use agent::Agent;
+pub use agent::{Agent, PendingOperation};
 pub use config::{Config, ConfigError, OPTIONS};
 pub use core::{Master, Settings};
 pub use framework::{Framework, Link, StateCounts};

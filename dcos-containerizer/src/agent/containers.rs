@@ -50,6 +50,7 @@ impl Agent {
             limits: executor.limits(),
             environment,
             directory: executor.directory.clone(),
+            volumes: self.executor_volumes(executor),
             ..ContainerConfig::default()
         }
     }
@@ -84,6 +85,7 @@ impl Agent {
             limits: task.limits.clone(),
             environment,
             directory,
+            volumes: self.volumes_of((&executor.key(), Some(&task.task_id)), &task.resources),
             ..ContainerConfig::default()
         }
     }

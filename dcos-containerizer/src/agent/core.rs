@@ -7,11 +7,10 @@ use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::{Time, earliest};
 use dcos_proto::executor::{self, Event};
-use dcos_proto::mesos::{
-    AgentId, AgentInfo, ContainerId, DrainConfig, FrameworkId, Resource, Task, TaskId,
-};
+use dcos_proto::mesos::{AgentId, AgentInfo, ContainerId, DrainConfig, FrameworkId, Task, TaskId};
 
 use super::gc::Gc;
+use super::operations::Operations;
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework};
 use super::registration::Registration;
 use super::updates::Updates;
@@ -35,8 +34,7 @@ pub struct Agent {
     pub(super) uuids: Seed,
     pub(super) jitter: Seed,
     pub(super) info: AgentInfo,
-    /// Reservations and volumes the master had it write down.
-    pub(super) checkpointed: Vec<Resource>,
+    pub(super) operations: Operations,
     pub(super) drain: Option<(DrainConfig, Time)>,
     pub(super) registration: Registration,
     /// While custom executors of an earlier agent may still come back.
@@ -82,6 +80,9 @@ impl Agent {
                 self.health(now, &container, task, healthy, kill);
             }
             Input::Check(container, task, status) => self.check(now, &container, task, status),
+            Input::Volumes(operation, outcome) => {
+                self.volumes_changed(now, operation.as_deref(), outcome);
+            }
             Input::DiskUsage(usage) => self.gc.disk_usage(usage),
             Input::Oversubscribable(more) => self.oversubscribable(&more),
             Input::Correct(correction) => self.correct(correction),
@@ -114,6 +115,7 @@ impl Agent {
             self.registration.next_deadline(),
             self.reconnecting_until,
             self.updates.next_deadline(),
+            self.operations.next_deadline(),
             self.gc.next_deadline(),
         ];
         own.into_iter().chain(executors).fold(None, earliest)
@@ -220,10 +222,10 @@ impl Agent {
             }
             FromMaster::ToExecutor(message) => self.forward_to_executor(message),
             FromMaster::UpdateFramework(message) => self.update_framework(message),
-            FromMaster::CheckpointResources(message) => {
-                self.checkpointed = message.resources;
-                self.write(Write::Resources(self.checkpointed.clone()));
-            }
+            FromMaster::CheckpointResources(message) => self.checkpoint_resources(message),
+            FromMaster::ApplyOperation(message) => self.apply_operation(now, message),
+            FromMaster::AcknowledgeOperation(message) => self.operation_acknowledged(&message),
+            FromMaster::ReconcileOperations(message) => self.reconcile_operations(message),
             FromMaster::Acknowledge(message) => self.acknowledge(now, &message),
             FromMaster::Drain(message) => self.start_drain(now, message.config),
             FromMaster::Shutdown(message) => {
@@ -238,6 +240,9 @@ impl Agent {
         self.conclude_drain();
         while let Some(update) = self.updates.poll(now) {
             self.forward(update);
+        }
+        while let Some(update) = self.operations.poll(now) {
+            self.send_master(update);
         }
         if let Some(paths) = self.gc.poll(now) {
             self.act(Action::Delete(paths));

@@ -3,7 +3,6 @@
 //! Source: Mesos 1.11 `Slave::_forwardOversubscribed`, `Slave::_qosCorrections`.
 
 use dcos_core::resources::Resources;
-use dcos_proto::internal::UpdateSlaveMessage;
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{Resource, TaskState};
@@ -37,16 +36,11 @@ impl Agent {
 
     /// Tells the master the newest estimate, if there has been one.
     pub(super) fn forward_oversubscribed(&mut self) {
-        let (Some(total), Some(agent_id)) = (&self.oversubscribed, &self.info.id) else {
-            return;
-        };
-        let message = UpdateSlaveMessage {
-            agent_id: agent_id.clone(),
-            oversubscribed_resources: total.to_messages(),
-            update_oversubscribed_resources: Some(true),
-            ..UpdateSlaveMessage::default()
-        };
-        self.send_master(message);
+        if self.oversubscribed.is_some()
+            && let Some(update) = self.agent_update()
+        {
+            self.send_master(update);
+        }
     }
 
     /// Does what the controller of the quality of service asks for.

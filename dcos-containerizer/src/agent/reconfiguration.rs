@@ -114,7 +114,6 @@ fn still_there(attribute: &Attribute, now: &[Attribute]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
     fn info(resources: &str, attributes: &str) -> AgentInfo {

@@ -4,16 +4,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_core::units::format_duration;
 use dcos_proto::internal::{ReconnectExecutorMessage, StatusUpdateRecord, status_update_record};
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::task_status::Reason;
-use dcos_proto::mesos::{AgentInfo, ContainerId, FrameworkId};
+use dcos_proto::mesos::{AgentInfo, ContainerId, FrameworkId, Uuid};
 
 use super::core::Agent;
 use super::gc::{Age, Gc};
+use super::operations::Operations;
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework, TaskRecord};
 use super::registration::Registration;
 use super::updates::Updates;
@@ -43,6 +45,15 @@ impl Agent {
         };
         let before = state.agent;
         let id = before.as_ref().and_then(|agent| agent.id.clone());
+        let own = Resources::from(&info.resources);
+        // Whoever starts an agent whose resources do not fit what was kept finds out before.
+        let total = own
+            .with_checkpointed(&Resources::from(&state.resources))
+            .unwrap_or(own);
+        let version = Uuid {
+            value: seed.stream("resource version").uuid_bytes().to_vec(),
+        };
+        let operations = Operations::recover(total, version, state.operations);
         let mut agent = Self {
             settings,
             uuids: seed.stream("uuids"),
@@ -52,7 +63,7 @@ impl Agent {
                 checkpoint: Some(true),
                 ..info
             },
-            checkpointed: state.resources,
+            operations,
             drain: state.drain.map(|config| (config, now)),
             registration: Registration::NoMaster,
             reconnecting_until: None,
@@ -67,6 +78,7 @@ impl Agent {
             actions: VecDeque::new(),
         };
         agent.updates.pause();
+        agent.resume_operations(now);
         if before.is_some_and(|before| before != agent.info && before.id.is_some()) {
             // It was reconfigured; the master learns it when the agent registers again.
             agent.write(Write::Agent(agent.info.clone()));

@@ -69,10 +69,13 @@ impl Registration {
 }
 
 /// What this agent can do, beyond the first agents.
-pub(super) const CAPABILITIES: [capability::Type; 5] = [
+pub(super) const CAPABILITIES: [capability::Type; 8] = [
     capability::Type::MultiRole,
     capability::Type::HierarchicalRole,
     capability::Type::ReservationRefinement,
+    capability::Type::ResourceProvider,
+    capability::Type::ResizeVolume,
+    capability::Type::AgentOperationFeedback,
     capability::Type::AgentDraining,
     capability::Type::TaskResourceLimits,
 ];
@@ -91,6 +94,7 @@ impl Agent {
             return;
         }
         self.updates.pause();
+        self.operations.pause();
         match master {
             None => self.registration = Registration::NoMaster,
             Some(master) => self.join(now, master),
@@ -100,6 +104,7 @@ impl Agent {
     /// Begins to ask `master` for admission after a random delay.
     fn join(&mut self, now: Time, master: String) {
         self.updates.pause();
+        self.operations.pause();
         let backoff = self.settings.registration_backoff_factor;
         let next = now + backoff.mul_f64(self.jitter.unit());
         self.registration = Registration::Joining {
@@ -154,9 +159,9 @@ impl Agent {
             let message = RegisterSlaveMessage {
                 agent: self.info.clone(),
                 version: Some(self.settings.version.clone()),
-                checkpointed_resources: self.checkpointed.clone(),
+                checkpointed_resources: self.total().checkpointed().to_messages(),
                 agent_capabilities: capabilities(),
-                resource_version_uuid: None,
+                resource_version_uuid: Some(self.operations.version.clone()),
             };
             self.send(master, message);
         }
@@ -175,10 +180,10 @@ impl Agent {
             executor_infos: listed.map(|executor| executor.info.clone()).collect(),
             completed_frameworks: self.completed.iter().map(archive_of).collect(),
             version: Some(self.settings.version.clone()),
-            checkpointed_resources: self.checkpointed.clone(),
+            checkpointed_resources: self.total().checkpointed().to_messages(),
             frameworks: self.frameworks.values().map(|f| f.info.clone()).collect(),
             agent_capabilities: capabilities(),
-            resource_version_uuid: None,
+            resource_version_uuid: Some(self.operations.version.clone()),
         }
     }
 
@@ -231,7 +236,10 @@ impl Agent {
             silence: now + ping_timeout,
         };
         self.updates.resume(now);
-        self.forward_oversubscribed();
+        self.operations.resume(now);
+        if let Some(update) = self.agent_update() {
+            self.send_master(update);
+        }
     }
 
     /// The master took this agent for another one: nothing it says can be trusted.

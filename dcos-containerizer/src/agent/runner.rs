@@ -18,6 +18,7 @@ use super::words::{Action, Input};
 use crate::checkpoint::Store;
 use crate::containerizer::{ContainerConfig, Containerizer, ContainerizerError};
 use crate::files::Files;
+use crate::isolator::persistent::link;
 
 /// Pauses before a container that resists is destroyed again.
 const DESTROY_RETRIES: [Duration; 4] = [
@@ -112,9 +113,17 @@ impl Runner {
                 let checks = checks::run(containerizer, handle, id, *task, *config);
                 self.tasks.spawn(checks);
             }
+            Action::LinkVolumes(sandbox, volumes) => {
+                for volume in volumes {
+                    if let Err(error) = link(&sandbox, &volume) {
+                        let path = volume.container_path;
+                        tracing::warn!(?sandbox, path, %error, "linking a persistent volume");
+                    }
+                }
+            }
             Action::Show(sandbox) => sandbox.attach(&self.files),
             Action::Delete(paths) => self.delete(paths),
-            Action::Write(_) | Action::Stop { .. } => {
+            Action::Write(_) | Action::Volumes(_) | Action::Stop { .. } => {
                 unreachable!("the loop keeps these to itself")
             }
         }

@@ -4,7 +4,7 @@
 //! that report back through the loop's inbox; writing checkpoints is waited for, since nothing
 //! that follows a write may happen before it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use dcos_core::resources::{ParseError, Resources};
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::DecodeError;
-use dcos_proto::mesos::AgentInfo;
+use dcos_proto::mesos::{AgentInfo, Resource};
 use dcos_wire::libprocess::{Actor, Event, Messenger, NameTaken, Upid};
 use dcos_wire::{Listener, Server};
 use tokio::sync::mpsc;
@@ -29,9 +29,10 @@ use super::drivers::Said;
 use super::estimates::{self, Measured};
 use super::handle::{Handle, Work};
 use super::leader::Leader;
+use super::operations::VolumeWork;
 use super::runner::Runner;
 use super::words::{Action, FromMaster, Input, Settings};
-use super::{detect, http};
+use super::{detect, http, volumes};
 use crate::checkpoint::takeover::{self, Takeover};
 use crate::checkpoint::{CheckpointError, Store, Write};
 use crate::containerizer::{Containerizer, ContainerizerError, WithAdopted};
@@ -118,6 +119,9 @@ pub async fn run(
     let info = describe(&config, address)?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let state = store.read(boot_id.trim())?;
+    check_resources(&info, &state.resources)?;
+    let left = volumes::sweep(&config.work_dir, &info);
+    tokio::task::spawn_blocking(move || volumes::discard(&left));
     let known = if state.rebooted || config.cleanup {
         BTreeSet::new()
     } else {
@@ -320,22 +324,54 @@ impl Shell {
     /// Carries out everything the core wants: first all writes, in one batch, then the rest in
     /// order. A write may always come earlier than it has to.
     async fn carry_out(&mut self) -> Result<(), AgentError> {
-        let (mut writes, mut actions) = (Vec::new(), Vec::new());
-        while let Some(action) = self.agent.poll() {
-            match action {
-                Action::Write(write) => writes.push(*write),
-                action => actions.push(action),
-            }
-        }
-        self.flush(writes).await?;
+        let mut actions = self.decided().await?;
         let agent = self.agent.id().cloned().unwrap_or_default();
-        for action in actions {
+        while let Some(action) = actions.pop_front() {
             match action {
                 Action::Stop { reason, fresh } => return self.stop(reason, fresh),
+                Action::Volumes(work) => {
+                    let (operation, outcome) = self.change_volumes(work).await;
+                    self.agent.handle(now(), Input::Volumes(operation, outcome));
+                    actions.extend(self.decided().await?);
+                }
                 action => self.runner.carry_out(action, &self.actor, &agent),
             }
         }
         Ok(())
+    }
+
+    /// What the core wants besides writing, which is done.
+    async fn decided(&mut self) -> Result<VecDeque<Action>, AgentError> {
+        let (mut writes, mut actions) = (Vec::new(), VecDeque::new());
+        while let Some(action) = self.agent.poll() {
+            match action {
+                Action::Write(write) => writes.push(*write),
+                action => actions.push_back(action),
+            }
+        }
+        self.flush(writes).await?;
+        Ok(actions)
+    }
+
+    /// Makes and deletes volumes while everything else waits: a task that uses one may be next.
+    async fn change_volumes(&self, mut work: VolumeWork) -> (Option<Vec<u8>>, Result<(), String>) {
+        tracing::info!(make = ?work.make, delete = ?work.delete, empty = ?work.empty, "volumes");
+        let operation = work.operation.take();
+        let done = tokio::task::spawn_blocking(move || volumes::change(&work)).await;
+        let outcome = match done {
+            Ok(Ok(aside)) => {
+                if !aside.is_empty() {
+                    tokio::task::spawn_blocking(move || volumes::discard(&aside));
+                }
+                Ok(())
+            }
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = &outcome {
+            tracing::error!(error, "changing persistent volumes");
+        }
+        (operation, outcome)
     }
 
     async fn flush(&mut self, batch: Vec<Write>) -> Result<(), AgentError> {
@@ -386,6 +422,9 @@ fn describe(config: &Config, address: SocketAddr) -> Result<AgentInfo, AgentErro
     let given = Resources::parse_for(&config.resources, &config.default_role)?;
     let detected = detect::Capacity::of_this_node(&config.work_dir).map_err(AgentError::Detect)?;
     let resources = detect::complete(&given, &detected.to_resources());
+    volumes::check_disks(&config.work_dir, &resources).map_err(|reason| AgentError::Stopped {
+        reason: format!("reading the agent's resources: {reason}"),
+    })?;
     Ok(AgentInfo {
         hostname: config.hostname.clone().unwrap_or_else(detect::hostname),
         resources: resources.to_messages(),
@@ -395,6 +434,16 @@ fn describe(config: &Config, address: SocketAddr) -> Result<AgentInfo, AgentErro
         domain: config.domain.clone(),
         ..AgentInfo::default()
     })
+}
+
+/// What was reserved and created has to be made of what there is.
+fn check_resources(info: &AgentInfo, checkpointed: &[Resource]) -> Result<(), AgentError> {
+    Resources::from(&info.resources)
+        .with_checkpointed(&Resources::from_messages(checkpointed))
+        .map(drop)
+        .map_err(|error| AgentError::Stopped {
+            reason: error.to_string(),
+        })
 }
 
 fn settings(config: &Config, address: SocketAddr) -> Settings {

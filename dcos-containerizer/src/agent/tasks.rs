@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 
 use dcos_core::ids;
+use dcos_core::resources::display::Shown;
 use dcos_core::resources::scalar_resource;
 use dcos_core::time::Time;
 use dcos_proto::executor::event;
 use dcos_proto::internal::{
-    FrameworkToExecutorMessage, RunTaskGroupMessage, RunTaskMessage, UpdateFrameworkMessage,
+    ExitedExecutorMessage, FrameworkToExecutorMessage, ResourceVersionUuid, RunTaskGroupMessage,
+    RunTaskMessage, UpdateFrameworkMessage,
 };
 use dcos_proto::mesos::executor_info::Type;
 use dcos_proto::mesos::framework_info::capability;
@@ -35,6 +37,8 @@ struct Order {
     tasks: Vec<TaskInfo>,
     /// Whether the master believes that the executor is new.
     launch_executor: Option<bool>,
+    /// Whether the master decided it for what an earlier agent had.
+    outdated: bool,
 }
 
 impl Agent {
@@ -44,8 +48,10 @@ impl Agent {
             pid,
             task,
             launch_executor,
-            ..
+            resource_version_uuids,
+            framework_id: _,
         } = message;
+        let outdated = self.is_outdated(&resource_version_uuids);
         let (executor, kind) = match task.executor.clone() {
             None => (
                 command_executor(&framework, &task),
@@ -67,8 +73,16 @@ impl Agent {
                 kind,
                 tasks,
                 launch_executor,
+                outdated,
             },
         );
+    }
+
+    /// Whether a launch was decided before this agent started: what it relies on may not be here.
+    fn is_outdated(&self, versions: &[ResourceVersionUuid]) -> bool {
+        versions.iter().any(|version| {
+            version.resource_provider_id.is_none() && version.uuid != self.operations.version
+        })
     }
 
     pub(super) fn run_task_group(&mut self, now: Time, message: RunTaskGroupMessage) {
@@ -77,8 +91,9 @@ impl Agent {
             executor,
             task_group,
             launch_executor,
-            ..
+            resource_version_uuids,
         } = message;
+        let outdated = self.is_outdated(&resource_version_uuids);
         let kind = hosted_kind(&executor);
         let tasks = task_group.tasks;
         self.run(
@@ -90,6 +105,7 @@ impl Agent {
                 kind,
                 tasks,
                 launch_executor,
+                outdated,
             },
         );
     }
@@ -118,6 +134,7 @@ impl Agent {
             self.launch_executor(now, &key);
         } else {
             self.resize(&key);
+            self.link_volumes(&key);
             self.deliver(now, &key);
         }
     }
@@ -153,6 +170,16 @@ impl Agent {
         {
             return Some((TaskState::TaskError, Reason::TaskInvalid, error.to_string()));
         }
+        if order.outdated {
+            let message = "Task assumes outdated resource state".to_owned();
+            return Some((dropped, Reason::InvalidOffers, message));
+        }
+        let own = &order.executor.resources;
+        let all = order.tasks.iter().flat_map(|task| &task.resources);
+        if let Some(volume) = self.unknown_volume(own.iter().chain(all)) {
+            let message = format!("There is no persistent volume {}", Shown(volume));
+            return Some((dropped, Reason::InvalidOffers, message));
+        }
         let executor = self.executor(key);
         let message = match (
             executor.map(|executor| executor.state),
@@ -179,6 +206,26 @@ impl Agent {
         for task in &order.tasks {
             let told = Told::by_agent(state, reason, message.to_owned());
             self.tell_of_unknown_task(now, &order.framework, &task.task_id, told);
+        }
+        let (Some(framework_id), Some(agent_id)) = (&order.framework.id, &self.info.id) else {
+            return;
+        };
+        let key = ExecutorKey {
+            framework: framework_id.clone(),
+            executor: order.executor.executor_id.clone(),
+        };
+        if order.launch_executor == Some(true)
+            && order.kind != Some(HostedKind::Command)
+            && self.executor(&key).is_none()
+        {
+            // The master counts on an executor that will never be.
+            let message = ExitedExecutorMessage {
+                agent_id: agent_id.clone(),
+                framework_id: key.framework,
+                executor_id: key.executor,
+                status: -1,
+            };
+            self.send_master(message);
         }
     }
 

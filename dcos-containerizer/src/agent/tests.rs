@@ -152,6 +152,16 @@ impl Node {
                     self.ended.remove(&id);
                 }
                 Action::Stop { reason, .. } => self.stopped = Some(reason),
+                Action::Volumes(work) => {
+                    if left == 0 {
+                        return;
+                    }
+                    left -= 1;
+                    let done = volumes::change(&work).map_err(|error| error.to_string());
+                    let done = done.map(|aside| volumes::discard(&aside));
+                    let input = Input::Volumes(work.operation, done);
+                    self.agent.handle(self.now, input);
+                }
                 _ => {}
             }
         }

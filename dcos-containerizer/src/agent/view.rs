@@ -1,8 +1,9 @@
 //! What readers see of the agent: a copy, taken in the loop and serialised outside of it.
 
+use dcos_core::resources::Resources;
 use dcos_proto::mesos::{
-    AgentInfo, ContainerId, DrainConfig, ExecutorInfo, FrameworkInfo, Resource, Task, TaskState,
-    TimeInfo,
+    AgentInfo, ContainerId, DrainConfig, ExecutorInfo, FrameworkInfo, Operation, Resource, Task,
+    TaskState, TimeInfo,
 };
 
 use super::core::Agent;
@@ -22,6 +23,10 @@ pub struct View {
     pub capabilities: Vec<String>,
     /// How it is being drained, and since when.
     pub drain: Option<(DrainConfig, TimeInfo)>,
+    /// All it has, reservations and volumes included.
+    pub total: Resources,
+    /// Operations the master has not acknowledged.
+    pub operations: Vec<Operation>,
     /// Frameworks with executors.
     pub frameworks: Vec<FrameworkView>,
     /// Frameworks whose last executor ended.
@@ -79,6 +84,8 @@ impl Agent {
                 .map(|kind| kind.as_str_name().to_owned())
                 .to_vec(),
             drain,
+            total: self.total().clone(),
+            operations: self.operations(),
             frameworks: self.frameworks.values().map(framework_view).collect(),
             completed_frameworks: self.completed.iter().map(framework_view).collect(),
         }

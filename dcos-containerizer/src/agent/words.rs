@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dcos_proto::internal::{
-    CheckpointResourcesMessage, DrainSlaveMessage, ExecutorToFrameworkMessage,
-    ExitedExecutorMessage, FrameworkToExecutorMessage, KillTaskMessage, PingSlaveMessage,
-    PongSlaveMessage, ReconnectExecutorMessage, RegisterSlaveMessage, ReregisterSlaveMessage,
-    RunTaskGroupMessage, RunTaskMessage, ShutdownExecutorMessage, ShutdownFrameworkMessage,
-    ShutdownMessage, SlaveRegisteredMessage, SlaveReregisteredMessage,
+    AcknowledgeOperationStatusMessage, ApplyOperationMessage, CheckpointResourcesMessage,
+    DrainSlaveMessage, ExecutorToFrameworkMessage, ExitedExecutorMessage,
+    FrameworkToExecutorMessage, KillTaskMessage, PingSlaveMessage, PongSlaveMessage,
+    ReconcileOperationsMessage, ReconnectExecutorMessage, RegisterSlaveMessage,
+    ReregisterSlaveMessage, RunTaskGroupMessage, RunTaskMessage, ShutdownExecutorMessage,
+    ShutdownFrameworkMessage, ShutdownMessage, SlaveRegisteredMessage, SlaveReregisteredMessage,
     StatusUpdateAcknowledgementMessage, StatusUpdateMessage, UnregisterSlaveMessage,
-    UpdateFrameworkMessage, UpdateSlaveMessage,
+    UpdateFrameworkMessage, UpdateOperationStatusMessage, UpdateSlaveMessage,
 };
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::value::Scalar;
@@ -20,10 +21,12 @@ use dcos_proto::mesos::{
 };
 use dcos_proto::{DecodeError, Message, decode, executor};
 
+use super::operations::VolumeWork;
 use super::records::ExecutorKey;
 use super::sandboxes::Sandbox;
 use crate::checkpoint::Write;
 use crate::containerizer::{ContainerConfig, ContainerTermination};
+use crate::isolator::PersistentVolume;
 use crate::oversubscription::QosCorrection;
 
 /// What the core knows of its configuration.
@@ -106,6 +109,8 @@ pub enum Input {
     },
     /// A check has a new result.
     Check(ContainerId, TaskId, CheckStatusInfo),
+    /// What became of [`Action::Volumes`]: for which operation, and why not if it failed.
+    Volumes(Option<Vec<u8>>, Result<(), String>),
     /// This share of the disk is in use.
     DiskUsage(f64),
     /// The estimator found that this can be lent beside what is lent as revocable already.
@@ -146,6 +151,11 @@ pub enum Action {
     Remove(ContainerId),
     /// Run the checks of a task for as long as its container runs, as the task would.
     StartChecks(ContainerId, Box<TaskInfo>, Box<ContainerConfig>),
+    /// Make and delete persistent volumes before any action after it, and tell
+    /// [`Input::Volumes`].
+    Volumes(VolumeWork),
+    /// Let a sandbox lead to persistent volumes.
+    LinkVolumes(PathBuf, Vec<PersistentVolume>),
     /// Let people look into a sandbox.
     Show(Sandbox),
     /// Delete directories.
@@ -217,6 +227,9 @@ messages! {
         ToExecutor(FrameworkToExecutorMessage),
         UpdateFramework(UpdateFrameworkMessage),
         CheckpointResources(CheckpointResourcesMessage),
+        ApplyOperation(ApplyOperationMessage),
+        AcknowledgeOperation(AcknowledgeOperationStatusMessage),
+        ReconcileOperations(ReconcileOperationsMessage),
         Acknowledge(StatusUpdateAcknowledgementMessage),
         Drain(DrainSlaveMessage),
         Shutdown(ShutdownMessage),
@@ -234,5 +247,6 @@ messages! {
         ExitedExecutor(ExitedExecutorMessage),
         ToFramework(ExecutorToFrameworkMessage),
         UpdateAgent(UpdateSlaveMessage),
+        UpdateOperation(UpdateOperationStatusMessage),
     }
 }

@@ -8,7 +8,7 @@ use dcos_core::time::Time;
 use dcos_proto::Message;
 use dcos_proto::internal::StatusUpdateRecord;
 use dcos_proto::json::{self, Dialect};
-use dcos_proto::mesos::{AgentInfo, ContainerId, Resource};
+use dcos_proto::mesos::{AgentInfo, ContainerId, Operation, Resource};
 use serde_json::Value;
 
 use super::format::{self, FormatError};
@@ -23,14 +23,8 @@ pub(super) fn state(work_dir: &Path) -> Result<State, CheckpointError> {
     let mut state = State::default();
     let resources = work_dir.join("meta/resources/resources.info");
     if let Some(contents) = file(&resources)? {
-        let listed = contents["resources"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let parsed = listed
-            .iter()
-            .map(|value| message::<Resource>(&resources, value));
-        state.resources = parsed.collect::<Result<_, _>>()?;
+        state.resources = messages::<Resource>(&resources, &contents["resources"])?;
+        state.operations = messages::<Operation>(&resources, &contents["operations"])?;
     }
     let latest = paths::agents(work_dir).join(paths::LATEST);
     let Ok(target) = fs::read_link(&latest) else {
@@ -198,6 +192,12 @@ pub(super) fn directories(path: &Path) -> Result<Vec<(String, PathBuf)>, Checkpo
 fn message<M: Message>(path: &Path, value: &Value) -> Result<M, CheckpointError> {
     let parsed = json::from_value(value, Dialect::V1);
     parsed.map_err(|error| unexpected(path, error.to_string()))
+}
+
+/// The messages of a list; none if it is missing.
+fn messages<M: Message>(path: &Path, list: &Value) -> Result<Vec<M>, CheckpointError> {
+    let items = list.as_array().map_or(&[][..], Vec::as_slice);
+    items.iter().map(|value| message(path, value)).collect()
 }
 
 fn unexpected(path: &Path, what: String) -> CheckpointError {

@@ -147,8 +147,11 @@ impl Store {
                 batch.replace(&paths::agent(root, agent).join("slave.info"), &fact(info))?;
                 batch.link(&paths::agents(root).join(paths::LATEST), agent.as_str())
             }
-            Write::Resources(resources) => {
-                let contents = json!({"resources": all(resources)});
+            Write::Resources(resources, operations) => {
+                let contents = json!({
+                    "resources": all(resources),
+                    "operations": all(operations),
+                });
                 let path = root.join("meta/resources/resources.info");
                 batch.replace(&path, &format::file(&contents))
             }

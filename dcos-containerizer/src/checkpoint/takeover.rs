@@ -213,7 +213,10 @@ fn is_locked(path: &Path) -> bool {
 fn writes(state: &State) -> Vec<Write> {
     let mut all: Vec<_> = state.agent.iter().cloned().map(Write::Agent).collect();
     if !state.resources.is_empty() {
-        all.push(Write::Resources(state.resources.clone()));
+        all.push(Write::Resources(
+            state.resources.clone(),
+            state.operations.clone(),
+        ));
     }
     if state.drain.is_some() {
         all.push(Write::Drain(state.drain));

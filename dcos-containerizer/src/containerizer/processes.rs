@@ -17,6 +17,8 @@ use dcos_proto::mesos::{CommandInfo, ContainerId, ContainerStatus, Resource, Res
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::watch;
 
+use crate::isolator::persistent::link;
+
 use super::{
     ContainerClass, ContainerConfig, ContainerTermination, Containerizer, ContainerizerError,
     Recovered, Stream,
@@ -290,6 +292,10 @@ fn start(
 ) -> Result<Option<tokio::process::Child>, ContainerizerError> {
     std::fs::create_dir_all(directory)
         .map_err(|error| ContainerizerError::launch(id, "make the sandbox", error))?;
+    for volume in &config.volumes {
+        link(directory, volume)
+            .map_err(|error| ContainerizerError::launch(id, "link a volume", error))?;
+    }
     let command = match (&config.command, config.class) {
         (_, ContainerClass::Holder) => return Ok(None),
         (Some(command), _) => command,

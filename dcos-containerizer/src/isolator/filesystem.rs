@@ -8,7 +8,7 @@ use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, LinuxNamespaceType, Mount, MountBuilder,
 };
 
-use super::{ContainerConfig, Draft, Isolator, IsolatorError};
+use super::{ContainerConfig, Draft, Isolator, IsolatorError, persistent};
 
 /// No file system of its own: the container sees the node's, and cannot have an image.
 #[derive(Debug)]
@@ -28,13 +28,17 @@ impl Isolator for PosixFilesystemIsolator {
         Ok(())
     }
 
-    async fn prepare(&self, config: &ContainerConfig, _: &mut Draft) -> Result<(), IsolatorError> {
+    async fn prepare(
+        &self,
+        config: &ContainerConfig,
+        draft: &mut Draft,
+    ) -> Result<(), IsolatorError> {
         if config.has_rootfs() {
             return Err(IsolatorError::refused(
                 "a container image needs the isolator `filesystem/linux`",
             ));
         }
-        Ok(())
+        persistent::attach(config, &config.sandbox, draft)
     }
 
     async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
@@ -121,7 +125,7 @@ impl Isolator for LinuxFilesystemIsolator {
         if let Some(rootfs) = &config.rootfs {
             self.with_image(config, rootfs, draft);
         }
-        Ok(())
+        persistent::attach(config, &self.sandbox_directory, draft)
     }
 
     async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {

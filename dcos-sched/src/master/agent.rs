@@ -1,14 +1,17 @@
 //! What the master knows about one agent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use dcos_core::resources::Resources;
+use dcos_core::resources::operation::{Conversion, Incompatible};
 use dcos_core::time::Time;
 use dcos_proto::allocator::InverseOfferStatus;
 use dcos_proto::internal::ResourceVersionUuid;
 use dcos_proto::mesos::agent_info::{Capability, capability};
 use dcos_proto::mesos::{
-    AgentId, AgentInfo, DrainInfo, FrameworkId, OfferId, Resource, TaskId, Unavailability,
+    AgentId, AgentInfo, DrainInfo, FrameworkId, OfferId, Operation, Resource, TaskId,
+    Unavailability, Uuid,
 };
 
 /// An agent that is admitted.
@@ -58,6 +61,44 @@ pub struct Agent {
     pub resource_versions: Vec<ResourceVersionUuid>,
     /// Pings it has not answered.
     pub missed_pings: u32,
+    /// Operations nobody has acknowledged yet, by their uuid.
+    pub operations: BTreeMap<Vec<u8>, PendingOperation>,
+    /// Bookings of operations it did not carry out, to be taken back as soon as what they made is
+    /// free.
+    pub undone: Vec<Vec<Conversion>>,
+}
+
+/// An operation that was sent to an agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PendingOperation {
+    /// What was sent, and how it went.
+    pub operation: Operation,
+    /// Whether the agent's total counts on it, though the agent has not said a word.
+    pub booked: bool,
+}
+
+impl PendingOperation {
+    /// One that the master just booked.
+    pub(crate) const fn booked(operation: Operation) -> Self {
+        Self {
+            operation,
+            booked: true,
+        }
+    }
+
+    /// One the agent told of: it is in what the agent says it has.
+    pub(crate) const fn known(operation: Operation) -> Self {
+        Self {
+            operation,
+            booked: false,
+        }
+    }
+}
+
+impl fmt::Display for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {} ({})", self.id(), self.pid, self.info.hostname)
+    }
 }
 
 impl Agent {
@@ -84,7 +125,7 @@ impl Agent {
 
     /// Whether there is anything on it that ends by and by.
     pub(crate) fn is_busy(&self) -> bool {
-        !self.tasks.is_empty()
+        !self.tasks.is_empty() || !self.operations.is_empty()
     }
 
     pub(crate) fn charge(&mut self, framework: &FrameworkId, resources: &Resources) {
@@ -100,6 +141,21 @@ impl Agent {
         }
     }
 
+    /// The version of what is its own, not a resource provider's.
+    pub(crate) fn own_resource_version(&self) -> Option<&Uuid> {
+        let mut versions = self.resource_versions.iter();
+        let own = versions.find(|version| version.resource_provider_id.is_none())?;
+        Some(&own.uuid)
+    }
+
+    /// Its total is what it says: no booking counts any more.
+    pub(crate) fn forget_bookings(&mut self) {
+        self.undone.clear();
+        for pending in self.operations.values_mut() {
+            pending.booked = false;
+        }
+    }
+
     pub(crate) fn set_resource_version(&mut self, version: ResourceVersionUuid) {
         self.resource_versions
             .retain(|known| known.resource_provider_id != version.resource_provider_id);
@@ -108,30 +164,10 @@ impl Agent {
 }
 
 /// What an agent has: its resources with what was reserved and created on them since.
-///
-/// `checkpointed` are dynamic reservations and volumes; they replace the plain resources they were
-/// made of. Source: Mesos 1.11 `common/resources_utils.cpp`, `applyCheckpointedResources`.
-pub(crate) fn total_of(info: &AgentInfo, checkpointed: &[Resource]) -> Resources {
-    let mut total = Resources::from(&info.resources);
-    for resource in &Resources::from_messages(checkpointed).to_messages() {
-        let one = Resources::from_messages([resource]);
-        let mut stripped = resource.clone();
-        stripped.shared = None;
-        if let Some(disk) = &mut stripped.disk {
-            disk.persistence = None;
-            disk.volume = None;
-            if disk.source.is_none() {
-                stripped.disk = None;
-            }
-        }
-        stripped.reservations.retain(|reservation| {
-            reservation.r#type() == dcos_proto::mesos::resource::reservation_info::Type::Static
-        });
-        let plain = Resources::from_messages([&stripped]);
-        if !total.contains(&one) && total.contains(&plain) {
-            total -= &plain;
-            total += &one;
-        }
-    }
-    total
+pub(crate) fn total_of(
+    info: &AgentInfo,
+    checkpointed: &[Resource],
+) -> Result<Resources, Incompatible> {
+    let all = Resources::from(&info.resources);
+    all.with_checkpointed(&Resources::from_messages(checkpointed))
 }

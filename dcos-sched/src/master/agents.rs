@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use dcos_core::resources::Resources;
 use dcos_core::resources::convert::upgrade_all;
+use dcos_core::resources::operation::Incompatible;
 use dcos_proto::internal::{
     KillTaskMessage, MasterSlaveConnection, ReconcileTasksMessage, RegisterSlaveMessage,
     ReregisterSlaveMessage, ResourceVersionUuid, ShutdownFrameworkMessage, ShutdownMessage,
     SlaveRegisteredMessage, SlaveReregisteredMessage, UpdateFrameworkMessage, UpdateSlaveMessage,
 };
+use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
     AgentId, AgentInfo, ExecutorId, FrameworkId, FrameworkInfo, Task, TaskId, TaskStatus,
@@ -49,7 +51,10 @@ impl Master {
         let mut checkpointed = message.checkpointed_resources;
         upgrade_all(&mut checkpointed);
         let mut agent = new_agent(info, from, self.now);
-        agent.total = total_of(&agent.info, &checkpointed);
+        match total_of(&agent.info, &checkpointed) {
+            Ok(total) => agent.total = total,
+            Err(error) => return self.shut_down(from, &error.to_string()),
+        }
         agent.version = message.version.unwrap_or_default();
         agent.capabilities = message.agent_capabilities;
         if let Some(uuid) = message.resource_version_uuid {
@@ -114,7 +119,7 @@ impl Master {
         self.publish_agent_added(&id);
     }
 
-    fn agent_spec(&self, agent: &Agent) -> AgentSpec {
+    pub(crate) fn agent_spec(&self, agent: &Agent) -> AgentSpec {
         let domain = self.settings.info.domain.as_ref();
         let region = domain
             .and_then(|domain| domain.fault_domain.as_ref())
@@ -199,13 +204,27 @@ impl Master {
             }
         }
         let now = self.now;
+        let total = match self.returning_total(id, &message) {
+            Ok(total) => total,
+            Err(error) => return self.shut_down(from, &error.to_string()),
+        };
+        if self
+            .agents
+            .get(id)
+            .is_some_and(|agent| agent.total != total)
+        {
+            for offer in self.offers_on(id) {
+                self.rescind(&offer);
+            }
+        }
         let Some(agent) = self.agents.get_mut(id).map(Arc::make_mut) else {
             return;
         };
         self.agent_pids.remove(&agent.pid);
         self.agent_pids.insert(from.to_owned(), id.clone());
         from.clone_into(&mut agent.pid);
-        agent.total = total_of(&message.agent, &message.checkpointed_resources);
+        agent.total = total;
+        agent.forget_bookings();
         agent.info = message.agent;
         agent.version = message.version.unwrap_or_default();
         agent.capabilities = message.agent_capabilities;
@@ -254,6 +273,25 @@ impl Master {
         self.resend_kills(&agent, &running);
         self.repeat_orders(id);
         self.tell_agent_of_frameworks(id, from, message.frameworks);
+        if !agent.has(AgentCapability::ResourceProvider) {
+            // It may have missed what was booked for it; one that knows operations is asked.
+            self.send_checkpointed(id);
+        }
+    }
+
+    /// What a known agent has: if it knows operations, what it says it has kept; if it does not,
+    /// what was booked for it, since it is told all of it again.
+    fn returning_total(
+        &self,
+        id: &AgentId,
+        message: &ReregisterSlaveMessage,
+    ) -> Result<Resources, Incompatible> {
+        let known = self.agents.get(id);
+        match known.filter(|known| !known.has(AgentCapability::ResourceProvider)) {
+            Some(known) => Resources::from(&message.agent.resources)
+                .with_checkpointed(&known.total.checkpointed()),
+            None => total_of(&message.agent, &message.checkpointed_resources),
+        }
     }
 
     /// Tasks that run on a known agent and are not in the books: declared lost when it
@@ -376,7 +414,10 @@ impl Master {
             self.recover_framework(info);
         }
         let mut agent = new_agent(message.agent, from, self.now);
-        agent.total = total_of(&agent.info, &message.checkpointed_resources);
+        match total_of(&agent.info, &message.checkpointed_resources) {
+            Ok(total) => agent.total = total,
+            Err(error) => return self.shut_down(from, &error.to_string()),
+        }
         agent.version = message.version.unwrap_or_default();
         agent.capabilities = message.agent_capabilities;
         agent.reregistered = Some(self.now);
@@ -551,6 +592,7 @@ impl Master {
             self.allocator
                 .handle(self.now, Allocation::UpdateAgent(spec));
         }
+        self.agent_operations(&message.agent_id, message.operations);
     }
 }
 
@@ -578,6 +620,8 @@ fn new_agent(info: AgentInfo, pid: &str, now: dcos_core::time::Time) -> Agent {
         drain_started: None,
         resource_versions: Vec::new(),
         missed_pings: 0,
+        operations: BTreeMap::new(),
+        undone: Vec::new(),
     }
 }
 

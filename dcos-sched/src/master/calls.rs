@@ -5,7 +5,7 @@ use dcos_proto::internal::{
     ExecutorToFrameworkMessage, ExitedExecutorMessage, FrameworkToExecutorMessage,
     ShutdownExecutorMessage,
 };
-use dcos_proto::mesos::{FrameworkId, OperationState, OperationStatus};
+use dcos_proto::mesos::FrameworkId;
 use dcos_proto::scheduler::call::Type;
 use dcos_proto::scheduler::{Call, Event, call, event};
 
@@ -125,7 +125,11 @@ impl Master {
                 self.reconcile(id, &call.reconcile.unwrap_or_default().tasks);
             }
             Type::ReconcileOperations => {
-                self.reconcile_operations(id, call.reconcile_operations.unwrap_or_default())
+                self.reconcile_operations(id, call.reconcile_operations.unwrap_or_default());
+            }
+            Type::AcknowledgeOperationStatus => {
+                let acknowledge = call.acknowledge_operation_status.unwrap_or_default();
+                self.acknowledge_operation(id, acknowledge);
             }
             Type::Message => self.message_to_executor(id, call.message.unwrap_or_default()),
             Type::UpdateFramework => {
@@ -147,8 +151,6 @@ impl Master {
                 self.counters.messages_resource_request += 1;
                 self.wish(id, &call.request.unwrap_or_default());
             }
-            // Operations never run.
-            Type::AcknowledgeOperationStatus => {}
             Type::Subscribe | Type::Unknown => {
                 return Reply::refused(501, "Not Implemented");
             }
@@ -226,49 +228,5 @@ impl Master {
             ..Event::default()
         };
         self.tell(&message.framework_id, event);
-    }
-
-    /// This master runs no operations yet, so that it knows none.
-    fn reconcile_operations(&mut self, id: &FrameworkId, asked: call::ReconcileOperations) {
-        self.counters.messages_reconcile_operations += 1;
-        for operation in asked.operations {
-            let agent = operation.agent_id.as_ref();
-            let (state, text) = match agent {
-                Some(agent) if self.recovered_agents.contains_key(agent) => (
-                    OperationState::OperationRecovering,
-                    "Reconciliation: Agent is recovered but has not re-registered",
-                ),
-                Some(agent) if self.agents.contains_key(agent) => (
-                    OperationState::OperationUnknown,
-                    "Reconciliation: Operation is unknown",
-                ),
-                Some(agent) if self.unreachable.contains_key(agent) => (
-                    OperationState::OperationUnreachable,
-                    "Reconciliation: Agent is unreachable",
-                ),
-                Some(agent) if self.gone.contains_key(agent) => (
-                    OperationState::OperationGoneByOperator,
-                    "Reconciliation: Agent marked gone by operator",
-                ),
-                _ => (
-                    OperationState::OperationUnknown,
-                    "Reconciliation: Operation is unknown",
-                ),
-            };
-            let status = OperationStatus {
-                operation_id: Some(operation.operation_id),
-                state: state.into(),
-                message: Some(text.to_owned()),
-                agent_id: operation.agent_id,
-                resource_provider_id: operation.resource_provider_id,
-                ..OperationStatus::default()
-            };
-            let event = Event {
-                r#type: Some(event::Type::UpdateOperationStatus.into()),
-                update_operation_status: Some(event::UpdateOperationStatus { status }),
-                ..Event::default()
-            };
-            self.tell(id, event);
-        }
     }
 }

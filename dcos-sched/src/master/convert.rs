@@ -7,6 +7,7 @@
 //! Source: Mesos 1.11 `docs/roles.md`, `include/mesos/mesos.proto` (`FrameworkInfo.Capability`).
 
 use dcos_core::resources::convert::{downgrade_all, upgrade_all};
+use dcos_core::resources::operation::change_resources;
 use dcos_proto::mesos::framework_info::capability::Type as Capability;
 use dcos_proto::mesos::resource::AllocationInfo;
 use dcos_proto::mesos::{ExecutorInfo, FrameworkInfo, Offer, Resource, TaskInfo, offer};
@@ -67,8 +68,11 @@ pub(crate) fn executor_from_framework(executor: &mut ExecutorInfo, role: &str) {
     from_framework(&mut executor.resources, role);
 }
 
-/// The same for all that an operation launches.
+/// The same for all that an operation changes or launches.
 pub(crate) fn operation_from_framework(operation: &mut offer::Operation, role: &str) {
+    change_resources(operation, |resource| {
+        from_framework(std::slice::from_mut(resource), role);
+    });
     if let Some(launch) = &mut operation.launch {
         for task in &mut launch.task_infos {
             task_from_framework(task, role);

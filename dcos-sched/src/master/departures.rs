@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use dcos_proto::internal::PingSlaveMessage;
 use dcos_proto::master as operator;
 use dcos_proto::mesos::task_status::Reason;
-use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, TaskState};
+use dcos_proto::mesos::{AgentId, AgentInfo, FrameworkId, OperationState, TaskState};
 use dcos_proto::scheduler::{Event, event};
 
 use super::core::{Timer, time_info};
@@ -160,6 +160,10 @@ impl Master {
             "Agent {} is unreachable: {why}",
             hostname.unwrap_or_default()
         );
+        if let Some(agent) = self.agents.get(id).cloned() {
+            let state = OperationState::OperationUnreachable;
+            self.end_operations(&agent, Some(state), "Agent was marked unreachable");
+        }
         self.end_agent(id, |framework| {
             let mut status = Status::master(
                 framework.state_or_lost(TaskState::TaskUnreachable),
@@ -193,6 +197,7 @@ impl Master {
             self.rescind(offer);
         }
         self.rescind_inverse_offers_on(id);
+        self.end_operations(&agent, None, "");
         for (framework, task) in &agent.tasks {
             if let Some(status) = self.frameworks.get(framework).map(|known| status(known)) {
                 self.end_task(framework, task, &status);

@@ -11,7 +11,8 @@ use dcos_proto::mesos::agent_info::capability::Type as Capability;
 use dcos_proto::mesos::framework_info::capability::Type as FrameworkCapability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
-    AgentId, DrainConfig, DrainInfo, DrainState, DurationInfo, FrameworkId, TaskId, TaskState,
+    AgentId, DrainConfig, DrainInfo, DrainState, DurationInfo, FrameworkId, OperationState, TaskId,
+    TaskState,
 };
 
 use super::core::time_info;
@@ -235,6 +236,10 @@ impl Master {
             message: Some(GONE.to_owned()),
         };
         self.send(&pid, &message);
+        if let Some(agent) = self.agents.get(id).cloned() {
+            let state = OperationState::OperationGoneByOperator;
+            self.end_operations(&agent, Some(state), GONE);
+        }
         self.end_agent(id, gone_status);
     }
 

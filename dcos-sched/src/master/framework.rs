@@ -9,7 +9,8 @@ use dcos_core::tree::Tree;
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::task_status::Source;
 use dcos_proto::mesos::{
-    AgentId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, OfferId, Task, TaskId, TaskState,
+    AgentId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, OfferId, OperationId, Task,
+    TaskId, TaskState,
 };
 use dcos_proto::scheduler::OfferConstraints;
 
@@ -81,6 +82,8 @@ pub struct Framework {
     /// The sum of `used`. As in Mesos it is kept, not computed: what several agents have of the
     /// same name and is no scalar (ports) is there once, and gone with the first that is freed.
     pub held: Resources,
+    /// Operations it wants to hear of: on which agent, and under which uuid.
+    pub operations: BTreeMap<OperationId, (AgentId, Vec<u8>)>,
     /// How many calls of each type it made, for metrics.
     pub calls: BTreeMap<&'static str, u64>,
 }
@@ -123,6 +126,7 @@ impl Framework {
             inverse_offers: BTreeSet::new(),
             used: Tree::new(),
             held: Resources::new(),
+            operations: BTreeMap::new(),
             calls: BTreeMap::new(),
         }
     }

@@ -12,6 +12,7 @@ mod operator;
 mod orders;
 mod pieces;
 mod reads;
+mod reservations;
 mod scheduler;
 pub(crate) mod sight;
 mod standby;
@@ -89,6 +90,10 @@ pub(crate) fn router(
         .route("/health", any(health))
         .route("/redirect", any(redirect))
         .route("/teardown", any(orders::teardown))
+        .route("/reserve", any(reservations::reserve))
+        .route("/unreserve", any(reservations::unreserve))
+        .route("/create-volumes", any(reservations::create_volumes))
+        .route("/destroy-volumes", any(reservations::destroy_volumes))
         .route("/allocator/explain", any(reads::explain));
     Router::new()
         .nest("/master", own.clone())

@@ -40,6 +40,8 @@ impl Master {
             self.executor_exited(message);
         } else if let Some(message) = read::<messages::ExecutorToFrameworkMessage>(packet) {
             self.executor_message(message);
+        } else if let Some(message) = read::<messages::UpdateOperationStatusMessage>(packet) {
+            self.operation_status(message);
         } else if read::<messages::PongSlaveMessage>(packet).is_some() {
             self.pong(from);
         } else {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dcos_proto::Message;
+use dcos_proto::mesos::FrameworkId;
 use dcos_proto::scheduler::{Call, Event};
-use dcos_proto::{Message, mesos::FrameworkId};
 use dcos_store::{Revision, Snapshot as StoreSnapshot, Write};
 
 use super::Snapshot;

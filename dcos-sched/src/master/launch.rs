@@ -11,21 +11,22 @@ use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
 use dcos_proto::mesos::offer::operation::Type;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
-    AgentId, ExecutorId, ExecutorInfo, FrameworkId, OperationState, Task, TaskGroupInfo, TaskInfo,
-    TaskState, offer,
+    AgentId, ExecutorId, ExecutorInfo, FrameworkId, OperationState, Resource, Task, TaskGroupInfo,
+    TaskInfo, TaskState, offer,
 };
 
 use super::offers::launched;
+use super::operations::{Holdings, more_copies};
 use super::{Master, validation};
 
 impl Master {
-    /// Carries out one operation against what is `left` of the offers.
+    /// Carries out one operation with what is left of the offers.
     pub(crate) fn carry_out(
         &mut self,
         framework: &FrameworkId,
         agent: &AgentId,
         operation: offer::Operation,
-        left: &mut Resources,
+        holdings: &mut Holdings,
     ) {
         let ready = self.agents.get(agent).map(|agent| agent.connected);
         if ready != Some(true) {
@@ -35,20 +36,15 @@ impl Master {
             Type::Launch => {
                 let tasks = operation.launch.map(|launch| launch.task_infos);
                 for task in tasks.unwrap_or_default() {
-                    self.launch(framework, agent, task, left);
+                    self.launch(framework, agent, task, holdings);
                 }
             }
             Type::LaunchGroup => {
                 if let Some(group) = operation.launch_group {
-                    self.launch_group(framework, agent, group.executor, group.task_group, left);
+                    self.launch_group(framework, agent, group.executor, group.task_group, holdings);
                 }
             }
-            _ => self.refuse_operation(
-                framework,
-                &operation,
-                OperationState::OperationError,
-                "This master does not change reservations, volumes and disks yet",
-            ),
+            _ => self.change_resources(framework, agent, operation, holdings),
         }
     }
 
@@ -90,7 +86,7 @@ impl Master {
         framework: &FrameworkId,
         agent: &AgentId,
         mut task: TaskInfo,
-        left: &mut Resources,
+        holdings: &mut Holdings,
     ) {
         if let Some(executor) = &mut task.executor {
             executor
@@ -104,7 +100,7 @@ impl Master {
         else {
             return;
         };
-        if let Err(error) = validation::task::single(&task, known, place, left) {
+        if let Err(error) = validation::task::single(&task, known, place, &holdings.usable()) {
             return self.fail_launch(
                 framework,
                 &task,
@@ -116,10 +112,10 @@ impl Master {
         let info = known.info.clone();
         let pid = known.pid.clone();
         let launch_executor = match &task.executor {
-            Some(executor) => self.admit_executor(framework, agent, executor, left),
+            Some(executor) => self.admit_executor(framework, agent, executor, holdings),
             None => true,
         };
-        self.admit_task(framework, &task, left);
+        self.admit_task(framework, &task, holdings);
         let mut message = RunTaskMessage {
             framework_id: Some(framework.clone()),
             framework: info,
@@ -147,7 +143,7 @@ impl Master {
         agent: &AgentId,
         mut executor: ExecutorInfo,
         mut group: TaskGroupInfo,
-        left: &mut Resources,
+        holdings: &mut Holdings,
     ) {
         executor
             .framework_id
@@ -160,7 +156,8 @@ impl Master {
         else {
             return;
         };
-        if let Err(error) = validation::task::group(&group, &executor, known, place, left) {
+        if let Err(error) = validation::task::group(&group, &executor, known, place, &holdings.left)
+        {
             for task in &group.tasks {
                 let reason = Reason::TaskGroupInvalid;
                 self.fail_launch(framework, task, TaskState::TaskError, reason, error.clone());
@@ -168,9 +165,9 @@ impl Master {
             return;
         }
         let info = known.info.clone();
-        let launch_executor = self.admit_executor(framework, agent, &executor, left);
+        let launch_executor = self.admit_executor(framework, agent, &executor, holdings);
         for task in &group.tasks {
-            self.admit_task(framework, task, left);
+            self.admit_task(framework, task, holdings);
         }
         let Some(place) = self.agents.get(agent) else {
             return;
@@ -196,16 +193,29 @@ impl Master {
         framework: &FrameworkId,
         agent: &AgentId,
         executor: &ExecutorInfo,
-        left: &mut Resources,
+        holdings: &mut Holdings,
     ) -> bool {
         let known = self.frameworks.get(framework);
         if known.is_some_and(|known| known.has_executor(agent, &executor.executor_id)) {
             return false;
         }
-        let resources = Resources::from(&executor.resources);
-        *left -= &resources;
+        self.hold(framework, agent, &executor.resources, holdings);
         self.add_executor(framework, agent, executor.clone());
         true
+    }
+
+    /// Takes resources from what is left of the offers.
+    fn hold(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        resources: &[Resource],
+        holdings: &mut Holdings,
+    ) {
+        let more = holdings.take(&Resources::from(resources));
+        if let Some(event) = more_copies(framework, agent, more) {
+            self.allocator.handle(self.now, event);
+        }
     }
 
     /// Charges framework and agent for an executor.
@@ -226,9 +236,8 @@ impl Master {
         }
     }
 
-    fn admit_task(&mut self, framework: &FrameworkId, task: &TaskInfo, left: &mut Resources) {
-        let resources = Resources::from(&task.resources);
-        *left -= &resources;
+    fn admit_task(&mut self, framework: &FrameworkId, task: &TaskInfo, holdings: &mut Holdings) {
+        self.hold(framework, &task.agent_id, &task.resources, holdings);
         let user = self
             .frameworks
             .get(framework)

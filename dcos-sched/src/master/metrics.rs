@@ -15,6 +15,8 @@ macro_rules! counters {
             pub ends: BTreeMap<String, u64>,
             /// Ends of tasks by state, source and reason, under their metric's name.
             pub ends_by_reason: BTreeMap<String, u64>,
+            /// Operations by type and the states they came to, under their metric's name.
+            pub operations: BTreeMap<String, u64>,
         }
 
         impl Counters {
@@ -49,6 +51,18 @@ counters! {
     messages_reconcile_tasks => "master/messages_reconcile_tasks",
     /// `RECONCILE_OPERATIONS` calls.
     messages_reconcile_operations => "master/messages_reconcile_operations",
+    /// Statuses of operations from agents.
+    messages_operation_status_update => "master/messages_operation_status_update",
+    /// `ACKNOWLEDGE_OPERATION_STATUS` calls.
+    messages_operation_status_update_acknowledgement => "master/messages_operation_status_update_acknowledgement",
+    /// Statuses of known operations.
+    valid_operation_status_updates => "master/valid_operation_status_updates",
+    /// Statuses of unknown operations.
+    invalid_operation_status_updates => "master/invalid_operation_status_updates",
+    /// Acknowledgements of operations that had an agent to go to.
+    valid_operation_status_update_acknowledgements => "master/valid_operation_status_update_acknowledgements",
+    /// Acknowledgements of operations that had none.
+    invalid_operation_status_update_acknowledgements => "master/invalid_operation_status_update_acknowledgements",
     /// REQUEST calls.
     messages_resource_request => "master/messages_resource_request",
     /// ACKNOWLEDGE calls.

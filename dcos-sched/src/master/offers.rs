@@ -7,13 +7,14 @@ use dcos_core::resources::Resources;
 use dcos_proto::mesos::resource::AllocationInfo;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
-    Address, AgentId, Filters, FrameworkId, Offer, OfferId, OperationState, OperationStatus,
-    TaskInfo, TaskState, Url, offer,
+    Address, AgentId, Filters, FrameworkId, Offer, OfferId, OperationState, TaskInfo, TaskState,
+    Url, offer,
 };
 use dcos_proto::scheduler::{Event, call, event};
 
 use super::core::Timer;
 use super::frameworks::refusal;
+use super::operations::Holdings;
 use super::tasks::{Status, update_event};
 use super::{Agent, Master, convert};
 use crate::allocator::{Event as Allocation, Grant};
@@ -237,13 +238,15 @@ impl Master {
         } else {
             self.counters.offers_accepted += 1;
         }
-        let mut left = held;
-        for mut operation in accept.operations {
-            convert::operation_from_framework(&mut operation, &role);
-            self.carry_out(framework, &agent, operation, &mut left);
+        let operations = self.sound_operations(framework, &agent, accept.operations, &role);
+        let mut holdings = Holdings::new(held);
+        for operation in operations {
+            self.carry_out(framework, &agent, operation, &mut holdings);
         }
+        let (made, declined) = holdings.settle();
+        self.give_back(framework, &agent, &made);
         let filters = accept.filters.unwrap_or_default();
-        self.recover_resources(framework, &agent, &left, Some(&filters));
+        self.recover_resources(framework, &agent, &declined, Some(&filters));
     }
 
     /// All offers must be good, of this framework, of one agent and of one role.
@@ -300,7 +303,7 @@ impl Master {
                 self.refuse_operation(
                     framework,
                     operation,
-                    OperationState::OperationDropped,
+                    OperationState::OperationError,
                     &format!("Operation attempted with invalid offers: {error}"),
                 );
             }
@@ -335,32 +338,6 @@ impl Master {
         let status = status.of(&task.task_id, Some(&task.agent_id), executor, self.now);
         self.counters.count_end(&status);
         self.tell(framework, update_event(status));
-    }
-
-    /// An operation that is not carried out: whoever asked for feedback gets it.
-    pub(crate) fn refuse_operation(
-        &mut self,
-        framework: &FrameworkId,
-        operation: &offer::Operation,
-        state: OperationState,
-        message: &str,
-    ) {
-        self.counters.dropped_operations += 1;
-        let Some(id) = operation.id.clone() else {
-            return;
-        };
-        let status = OperationStatus {
-            operation_id: Some(id),
-            state: state.into(),
-            message: Some(message.to_owned()),
-            ..OperationStatus::default()
-        };
-        let event = Event {
-            r#type: Some(event::Type::UpdateOperationStatus.into()),
-            update_operation_status: Some(event::UpdateOperationStatus { status }),
-            ..Event::default()
-        };
-        self.tell(framework, event);
     }
 }
 

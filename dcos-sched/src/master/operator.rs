@@ -24,6 +24,12 @@ pub(crate) fn is_order(kind: Type) -> bool {
             | Type::DeactivateAgent
             | Type::ReactivateAgent
             | Type::MarkAgentGone
+            | Type::ReserveResources
+            | Type::UnreserveResources
+            | Type::CreateVolumes
+            | Type::DestroyVolumes
+            | Type::GrowVolume
+            | Type::ShrinkVolume
     )
 }
 
@@ -91,6 +97,12 @@ impl Master {
                 let mark = call.mark_agent_gone.unwrap_or_default();
                 self.order_gone(&mark.agent_id)
             }
+            Type::ReserveResources
+            | Type::UnreserveResources
+            | Type::CreateVolumes
+            | Type::DestroyVolumes
+            | Type::GrowVolume
+            | Type::ShrinkVolume => self.operate(principal, &call),
             other => Reply::refused(501, format!("{} is not supported", other.as_str_name())),
         }
     }

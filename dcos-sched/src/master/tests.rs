@@ -7,6 +7,7 @@ mod frameworks;
 mod groups;
 mod launches;
 mod maintenance;
+mod operations;
 mod properties;
 mod quotas;
 mod restarts;

@@ -5,6 +5,7 @@ pub(crate) mod call;
 mod executor;
 pub(crate) mod framework;
 pub(crate) mod maintenance;
+pub(crate) mod operation;
 mod parts;
 pub(crate) mod quota;
 mod resources;

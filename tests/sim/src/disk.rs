@@ -17,7 +17,10 @@ impl Disk {
     pub(crate) fn apply(&mut self, now: Time, write: Write) {
         match write {
             Write::Agent(info) => self.state.agent = Some(info),
-            Write::Resources(resources) => self.state.resources = resources,
+            Write::Resources(resources, operations) => {
+                self.state.resources = resources;
+                self.state.operations = operations;
+            }
             Write::Drain(config) => self.state.drain = config,
             Write::Framework(info, pid) => {
                 let id = info.id.clone().unwrap_or_default();

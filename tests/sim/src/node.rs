@@ -220,6 +220,11 @@ impl Node {
             }
             Action::Remove(id) => _ = self.containers.remove(&id),
             Action::Stop { fresh, .. } => wishes.push(Wish::Stopped { fresh }),
+            Action::Volumes(work) => {
+                if let Some(agent) = &mut self.agent {
+                    agent.handle(now, Input::Volumes(work.operation, Ok(())));
+                }
+            }
             // What has no place here: custom executors' streams, checks, files, readers.
             _ => {}
         }

@@ -127,7 +127,8 @@ async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<R
         }
         call::Type::GetOperations => {
             answer.set_type(response::Type::GetOperations);
-            answer.get_operations = Some(response::GetOperations::default());
+            let operations = context.view().await?.operations;
+            answer.get_operations = Some(response::GetOperations { operations });
         }
         call::Type::GetResourceProviders => {
             answer.set_type(response::Type::GetResourceProviders);

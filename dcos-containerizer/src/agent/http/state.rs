@@ -24,7 +24,7 @@ pub(super) async fn state(
 }
 
 fn document(context: &Context, view: &View) -> Value {
-    let total = Resources::from(&view.info.resources);
+    let total = &view.total;
     let used = view
         .frameworks
         .iter()
@@ -41,10 +41,10 @@ fn document(context: &Context, view: &View) -> Value {
         "pid": view.pid,
         "hostname": view.info.hostname,
         "capabilities": view.capabilities,
-        "resources": flat(&total),
+        "resources": flat(total),
         "reserved_resources": total.reservations_to_endpoint_json(),
         "unreserved_resources": flat(&total.unreserved()),
-        "reserved_resources_full": full_reservations(&total),
+        "reserved_resources_full": full_reservations(total),
         "unreserved_resources_full": full(&total.unreserved()),
         "reserved_resources_allocated": used.reservations_to_endpoint_json(),
         "unreserved_resources_allocated": flat(&used.unreserved()),

@@ -228,6 +228,7 @@ async fn prepare(
         parent_sandbox: parent.as_ref().map(|parent| parent.record().directory),
         debug: record.debug,
         holder,
+        volumes: config.volumes.clone(),
     };
     let draft = inner.config.isolators.prepare(&shape).await;
     let mut draft = draft.map_err(|error| failed("isolate")(text(&error)))?;

@@ -127,6 +127,7 @@ pub(super) fn all(snapshot: &Snapshot) -> BTreeMap<String, f64> {
         .ends
         .iter()
         .chain(&snapshot.counters.ends_by_reason)
+        .chain(&snapshot.counters.operations)
     {
         put(name, *count as f64);
     }

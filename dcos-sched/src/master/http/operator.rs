@@ -27,7 +27,7 @@ pub(super) async fn call(
     if let Err(refused) = only(&Method::POST, &method) {
         return *refused;
     }
-    match perform(&api, &headers, &content).await {
+    match Box::pin(perform(&api, &headers, &content)).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
@@ -169,7 +169,7 @@ fn answer_read(kind: Type, snapshot: &Snapshot, config: &crate::master::Config) 
             ..typed(Kind::GetLoggingLevel)
         },
         Type::GetOperations => Answer {
-            get_operations: Some(response::GetOperations::default()),
+            get_operations: Some(views::operations(snapshot)),
             ..typed(Kind::GetOperations)
         },
         Type::GetRoles => Answer {
@@ -241,6 +241,20 @@ fn check(call: &Call) -> Result<Type, String> {
         Type::ShrinkVolume => call.shrink_volume.is_some(),
         _ => true,
     };
+    let placed = match kind {
+        Type::GrowVolume => call
+            .grow_volume
+            .as_ref()
+            .map(|grow| grow.agent_id.is_some()),
+        Type::ShrinkVolume => call
+            .shrink_volume
+            .as_ref()
+            .map(|shrink| shrink.agent_id.is_some()),
+        _ => None,
+    };
+    if placed == Some(false) {
+        return Err("Expecting 'agent_id' to be present; only agent default resources are supported right now".to_owned());
+    }
     if present {
         Ok(kind)
     } else {

@@ -29,6 +29,17 @@ pub(super) fn executor(info: &ExecutorInfo, agent: &AgentId) -> response::get_ex
     }
 }
 
+/// Operations nobody has acknowledged yet.
+pub(crate) fn operations(snapshot: &Snapshot) -> response::GetOperations {
+    let pending = snapshot
+        .agents
+        .values()
+        .flat_map(|agent| agent.operations.values());
+    response::GetOperations {
+        operations: pending.map(|pending| pending.operation.clone()).collect(),
+    }
+}
+
 /// Every role there is, with the frameworks that use it.
 pub(crate) fn known_roles(snapshot: &Snapshot) -> BTreeMap<String, BTreeSet<FrameworkId>> {
     let standing = &snapshot.standing;

@@ -1,6 +1,8 @@
 //! Rules about the resources of a task or an executor.
 
-use dcos_core::resources::{Ranges, Resources, validate_all};
+use dcos_core::ids;
+use dcos_core::resources::display::Shown;
+use dcos_core::resources::{Ranges, ResourceExt, Resources, validate_all};
 use dcos_proto::mesos::Resource;
 
 use super::task::Check;
@@ -17,7 +19,78 @@ pub(super) fn resources(resources: &[Resource]) -> Check {
             );
         }
     }
+    for resource in resources {
+        disk(resource).map_err(|error| format!("Invalid DiskInfo: {error}"))?;
+    }
+    for resource in resources {
+        if resource.is_dynamically_reserved() && resource.is_revocable() {
+            return Err(format!(
+                "Invalid ReservationInfo: Dynamically reserved resource {} cannot be created from revocable resources",
+                Shown(resource)
+            ));
+        }
+    }
     Ok(())
+}
+
+/// A volume is persistent and reserved.
+fn disk(resource: &Resource) -> Check {
+    let Some(disk) = &resource.disk else {
+        return Ok(());
+    };
+    let Some(persistence) = &disk.persistence else {
+        return match (&disk.volume, &disk.source) {
+            (Some(_), _) => Err("Non-persistent volume not supported".to_owned()),
+            (None, None) => Err("DiskInfo is set but empty".to_owned()),
+            (None, Some(_)) => Ok(()),
+        };
+    };
+    if resource.is_revocable() {
+        return Err("Persistent volumes cannot be created from revocable resources".to_owned());
+    }
+    if resource.is_unreserved() {
+        return Err("Persistent volumes cannot be created from unreserved resources".to_owned());
+    }
+    let Some(volume) = &disk.volume else {
+        return Err("Expecting 'volume' to be set for persistent volume".to_owned());
+    };
+    if volume.host_path.is_some() {
+        return Err("Expecting 'host_path' to be unset for persistent volume".to_owned());
+    }
+    ids::validate(&persistence.id)
+        .map_err(|error| format!("Invalid persistence ID for persistent volume: {error}"))
+}
+
+/// All belong to the agent itself, or all to one resource provider.
+pub(super) fn one_provider(resources: &[Resource]) -> Check {
+    let providers: std::collections::BTreeSet<_> = resources
+        .iter()
+        .map(|resource| resource.provider_id.as_ref().map(|id| &*id.value))
+        .collect();
+    if providers.len() == 1 {
+        return Ok(());
+    }
+    if providers.contains(&None) {
+        return Err("Some resources have a resource provider and some do not".to_owned());
+    }
+    let named: Vec<&str> = providers.into_iter().flatten().collect();
+    Err(format!(
+        "The resources have multiple resource providers: {}",
+        named.join(", ")
+    ))
+}
+
+/// No two different volumes of a role share an id.
+pub(super) fn all_volumes_differ(resources: &Resources) -> Check {
+    let volumes: Vec<Resource> = resources
+        .iter()
+        .filter(|resource| resource.is_persistent_volume())
+        .map(|volume| Resource {
+            shared: None,
+            ..volume.clone()
+        })
+        .collect();
+    unique_persistence(&volumes)
 }
 
 /// All are allocated to the same role.

@@ -1,0 +1,139 @@
+//! Persistent volumes in a container: mounted where it has mounts of its own, linked elsewhere.
+//!
+//! Source: Mesos 1.11 `filesystem/posix` and `filesystem/linux`. Departures: paths with a slash
+//! are not passed over but work or refuse the container, so that no task runs without the volume
+//! it asked for.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::LinuxNamespaceType;
+
+use super::filesystem::bind;
+use super::{ContainerConfig, Draft, IsolatorError};
+
+/// A persistent volume as a container is to have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PersistentVolume {
+    /// Where its data is on the host.
+    pub source: PathBuf,
+    /// Where the container finds it: in its sandbox, or an absolute path.
+    pub container_path: String,
+    /// Whether the container may only read.
+    pub readonly: bool,
+    /// Whether it keeps the owner it has, since others use it too. Otherwise it gets the
+    /// sandbox's.
+    pub keep_owner: bool,
+}
+
+/// Gives a container its volumes.
+pub(super) fn attach(
+    config: &ContainerConfig,
+    sandbox_directory: &Path,
+    draft: &mut Draft,
+) -> Result<(), IsolatorError> {
+    for volume in &config.volumes {
+        if !volume.source.is_dir() {
+            let path = volume.source.display();
+            return Err(IsolatorError::refused(format!(
+                "persistent volume {path} does not exist"
+            )));
+        }
+        own(volume, &config.sandbox).map_err(IsolatorError::file("giving away", &volume.source))?;
+        let mounts = draft.has_namespace(LinuxNamespaceType::Mount);
+        // What a holder has is for those nested in it, which have mounts of their own.
+        if !mounts || config.holder {
+            link(&config.sandbox, volume)
+                .map_err(IsolatorError::file("linking", &volume.container_path))?;
+            continue;
+        }
+        let path = Path::new(&volume.container_path);
+        let target = if path.is_absolute() {
+            path.to_owned()
+        } else {
+            let inside = inside(path).map_err(IsolatorError::file("mounting at", path))?;
+            let point = config.sandbox.join(inside);
+            fs::create_dir_all(&point).map_err(IsolatorError::file("making", &point))?;
+            if config.has_rootfs() {
+                sandbox_directory.join(inside)
+            } else {
+                point
+            }
+        };
+        draft.mount(bind(&volume.source, &target, volume.readonly));
+    }
+    Ok(())
+}
+
+/// A volume belongs to whoever the sandbox belongs to; root needs no permission.
+fn own(volume: &PersistentVolume, sandbox: &Path) -> io::Result<()> {
+    let owner = fs::metadata(sandbox)?;
+    if owner.uid() == 0 || volume.keep_owner {
+        return Ok(());
+    }
+    chown(&volume.source, Some(owner.uid()), Some(owner.gid()))
+}
+
+/// Lets a sandbox lead to a volume. What is linked already stays. Whether it may be written to
+/// cannot be said by a link.
+///
+/// # Errors
+/// If the path leads out of the sandbox or something else is there.
+pub(crate) fn link(sandbox: &Path, volume: &PersistentVolume) -> io::Result<()> {
+    let link = sandbox.join(inside(Path::new(&volume.container_path))?);
+    if let Some(above) = link.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match symlink(&volume.source, &link) {
+        Err(error)
+            if error.kind() == io::ErrorKind::AlreadyExists
+                && fs::read_link(&link).is_ok_and(|there| there == volume.source) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// A relative path that stays inside what it is relative to, and is not that itself.
+fn inside(path: &Path) -> io::Result<&Path> {
+    let mut parts = path.components().peekable();
+    let stays = parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)));
+    if stays {
+        return Ok(path);
+    }
+    let text = "the path of a persistent volume has to lie in the sandbox \
+                (absolute ones need the isolator `filesystem/linux`)";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_in_the_sandbox() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sandbox, source) = (dir.path().join("sandbox"), dir.path().join("volume"));
+        fs::create_dir(&sandbox).unwrap();
+        fs::create_dir(&source).unwrap();
+        let at = |path: &str| PersistentVolume {
+            source: source.clone(),
+            container_path: path.to_owned(),
+            ..PersistentVolume::default()
+        };
+        for path in ["data", "data", "a/b"] {
+            link(&sandbox, &at(path)).unwrap();
+            assert_eq!(fs::read_link(sandbox.join(path)).unwrap(), source);
+        }
+        fs::write(sandbox.join("data/file"), "kept").unwrap();
+        assert_eq!(fs::read_to_string(source.join("file")).unwrap(), "kept");
+        for path in ["", "..", "a/../..", "/data", "."] {
+            assert!(link(&sandbox, &at(path)).is_err(), "{path:?}");
+        }
+        fs::create_dir(sandbox.join("taken")).unwrap();
+        assert!(link(&sandbox, &at("taken")).is_err());
+    }
+}
