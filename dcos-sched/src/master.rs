@@ -22,7 +22,7 @@
 //! | `registry.rs` | what survives a restart |
 //! | `recent.rs` | the last of many |
 //! | `snapshot.rs`, `metrics.rs` | what readers see |
-//! | `config.rs`, `shell.rs` | flags; the task that owns the core |
+//! | `config.rs`, `security.rs`, `shell.rs` | flags; the task that owns the core |
 //! | `standby.rs` | waiting for election; what a master does while another leads |
 //! | `http.rs`, `watchers.rs`, `inprocess.rs` | API v1, v0 endpoints, event streams, frameworks in this process |
 //!

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     let schema = Schema::new("dcos-master", "The deciding node of a cluster.")
         .with(options::PROGRAM)
         .with(master::OPTIONS)
+        .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
         .section("marathon", options::MARATHON);
     dcos_program::main(schema, run)

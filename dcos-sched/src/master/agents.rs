@@ -29,6 +29,9 @@ impl Master {
     /// A new agent asks to be admitted.
     pub(crate) fn register_agent(&mut self, from: &str, message: RegisterSlaveMessage) {
         self.counters.messages_register_slave += 1;
+        if !self.admits_agent(from, &message.agent) {
+            return;
+        }
         if let Some(known) = self.agent_pids.get(from).cloned() {
             let Some(agent) = self.agents.get(&known) else {
                 return;
@@ -135,6 +138,9 @@ impl Master {
     /// An agent that has an id comes back with what runs on it.
     pub(crate) fn reregister_agent(&mut self, from: &str, mut message: ReregisterSlaveMessage) {
         self.counters.messages_reregister_slave += 1;
+        if !self.admits_agent(from, &message.agent) {
+            return;
+        }
         let Some(id) = message.agent.id.clone() else {
             return;
         };

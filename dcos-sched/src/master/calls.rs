@@ -37,7 +37,10 @@ impl Master {
                 let text = "Subscribe calls should not include the 'Mesos-Stream-Id' header";
                 return self.reply(request, Reply::refused(400, text));
             }
-            if let Some(subscribe) = call.subscribe {
+            if let Some(mut subscribe) = call.subscribe {
+                // One that authenticated need not say its principal again.
+                let own = &mut subscribe.framework_info.principal;
+                *own = own.take().or_else(|| principal.map(ToOwned::to_owned));
                 self.subscribe(&Subscriber::Request(request), subscribe);
             }
             return;
@@ -59,7 +62,8 @@ impl Master {
         let Some(framework) = self.frameworks.get(id) else {
             return Err((400, "Framework cannot be found".to_owned()));
         };
-        if let (Some(principal), Some(own)) = (principal, &framework.info.principal)
+        let own = framework.info.principal.as_deref().unwrap_or_default();
+        if let Some(principal) = principal
             && principal != own
         {
             let text = format!(

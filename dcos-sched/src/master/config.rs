@@ -10,6 +10,7 @@ use dcos_core::seed::Seed;
 use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
 
 use super::Settings;
+use super::security::{HttpSecurity, Security};
 use crate::allocator;
 
 /// The flags, under the names of Mesos 1.11 (`src/master/flags.cpp`). Where a master listens and
@@ -56,6 +57,8 @@ pub struct Config {
     pub flags: BTreeMap<String, String>,
     /// How many readers may watch events.
     pub max_subscribers: usize,
+    /// Who guards the HTTP endpoints.
+    pub http: HttpSecurity,
     /// How resources are shared.
     pub allocator: allocator::Config,
     /// Timeouts and limits; its `info` is filled in when the master starts.
@@ -72,6 +75,7 @@ impl Default for Config {
             domain: None,
             flags: BTreeMap::new(),
             max_subscribers: 1000,
+            http: HttpSecurity::default(),
             allocator: allocator::Config::default(),
             settings: Settings::new(MasterInfo::default()),
         }
@@ -125,6 +129,7 @@ impl Config {
             .map_err(|error| wrong("min_allocatable_resources")(error.to_string()))?;
         let set =
             |list: Option<Vec<String>>| list.map(|list| list.into_iter().collect::<BTreeSet<_>>());
+        let security = Security::from_values(values)?;
         let settings = Settings {
             agent_ping_timeout: values.duration("agent_ping_timeout"),
             max_agent_ping_timeouts: u32::try_from(values.count("max_agent_ping_timeouts"))
@@ -142,6 +147,7 @@ impl Config {
             root_submissions: values.switch("root_submissions"),
             max_completed_frameworks: values.count("max_completed_frameworks"),
             weights: weights.clone(),
+            security,
             ..Settings::new(MasterInfo::default())
         };
         Ok(Self {
@@ -152,6 +158,7 @@ impl Config {
             domain,
             flags: values.flags(),
             max_subscribers: values.count("max_operator_event_stream_subscribers"),
+            http: HttpSecurity::from_values(values, settings.security.credentials.as_ref())?,
             allocator: allocator::Config {
                 interval: values
                     .duration("allocation_interval")

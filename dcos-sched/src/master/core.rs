@@ -12,11 +12,14 @@ use dcos_proto::mesos::{
     AgentId, AgentInfo, FrameworkId, InverseOffer, MasterInfo, Offer, OfferId, TimeInfo,
 };
 use dcos_proto::scheduler::Event;
+use dcos_security::{RateLimits, Throttle};
 use dcos_store::Write;
 
+use super::authentication::Authentication;
 use super::framework::MAX_TASKS;
 use super::metrics::Counters;
 use super::removals::Removals;
+use super::security::Security;
 use super::{Action, Agent, Framework, Input, Link, Packet, Reply, RequestId, Snapshot, Standing};
 use crate::allocator::Allocator;
 
@@ -51,6 +54,8 @@ pub struct Settings {
     pub max_completed_tasks: usize,
     /// How many unreachable tasks of a framework are remembered.
     pub max_unreachable_tasks: usize,
+    /// Who may do what.
+    pub security: Security,
 }
 
 impl Settings {
@@ -71,6 +76,7 @@ impl Settings {
             agent_removal_rate: None,
             max_completed_tasks: MAX_TASKS,
             max_unreachable_tasks: MAX_TASKS,
+            security: Security::default(),
         }
     }
 }
@@ -88,6 +94,7 @@ pub(crate) enum Timer {
     InverseOfferExpires(OfferId),
     AgentRemoval,
     RegistryGc,
+    Authentication(String),
 }
 
 /// The master: who is there, what runs where, who may use what.
@@ -125,6 +132,9 @@ pub struct Master {
     pub(crate) emptied: BTreeSet<AgentId>,
     pub(crate) removals: Removals,
     pub(crate) counters: Counters,
+    pub(crate) authentication: Authentication,
+    /// What frameworks said too fast; `None` if nobody is limited.
+    pub(crate) throttle: Option<Throttle<Input>>,
     next_framework: u64,
     next_agent: u64,
     next_offer: u64,
@@ -148,6 +158,8 @@ impl std::fmt::Debug for Master {
 impl Master {
     /// A master that has read nothing yet; its first input is [`Input::Recovered`].
     pub fn new(settings: Settings, allocator: Box<dyn Allocator>, seed: &Seed, now: Time) -> Self {
+        let limits = &settings.security.rate_limits;
+        let throttle = (*limits != RateLimits::default()).then(|| Throttle::new(limits.clone()));
         Self {
             settings,
             now,
@@ -170,6 +182,8 @@ impl Master {
             emptied: BTreeSet::new(),
             removals: Removals::default(),
             counters: Counters::default(),
+            authentication: Authentication::new(seed),
+            throttle,
             next_framework: 0,
             next_agent: 0,
             next_offer: 0,
@@ -184,6 +198,15 @@ impl Master {
     pub fn handle(&mut self, now: Time, input: Input) {
         self.now = now.max(self.now);
         self.fire_timers();
+        self.release();
+        if let Some(input) = self.admit(input) {
+            self.take_in(input);
+        }
+        self.conclude_drains();
+        self.allocate();
+    }
+
+    pub(crate) fn take_in(&mut self, input: Input) {
         match input {
             Input::Recovered(snapshot) => self.recover(&snapshot),
             Input::Call {
@@ -216,8 +239,6 @@ impl Master {
             }
             Input::Tick => {}
         }
-        self.conclude_drains();
-        self.allocate();
     }
 
     /// The next action, unless it has to wait for a write. Call until it returns `None`.
@@ -236,7 +257,8 @@ impl Master {
     /// When [`Input::Tick`] is wanted, if nothing else happens.
     pub fn next_deadline(&self) -> Option<Time> {
         let timer = self.timers.first().map(|(time, _)| *time);
-        earliest(timer, self.allocator.next_deadline())
+        let throttled = self.throttle.as_ref().and_then(Throttle::next_deadline);
+        earliest(earliest(timer, throttled), self.allocator.next_deadline())
     }
 
     /// An admitted agent.
@@ -284,6 +306,7 @@ impl Master {
                 Timer::InverseOfferExpires(id) => self.rescind_inverse_offer(&id),
                 Timer::AgentRemoval => self.remove_next_agent(),
                 Timer::RegistryGc => self.collect_garbage(),
+                Timer::Authentication(pid) => self.authentication_expires(&pid),
             }
         }
     }

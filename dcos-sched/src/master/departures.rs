@@ -51,6 +51,7 @@ impl Master {
 
     /// The connection to somebody broke.
     pub(crate) fn exited(&mut self, pid: &str) {
+        self.authentication.forget(pid);
         if let Some(framework) = self.pids.get(pid).cloned() {
             self.disconnect_framework(&framework);
         }

@@ -186,6 +186,9 @@ impl Master {
             let text = format!("'UpdateFramework' call is not valid: {error}");
             return Reply::refused(400, text);
         }
+        if let Err(error) = self.authorize_framework(&info) {
+            return Reply::refused(403, error);
+        }
         let suppressed = update.suppressed_roles.into_iter().collect();
         self.change_framework(id, &info, suppressed, update.offer_constraints);
         self.tell_agents_of(id);

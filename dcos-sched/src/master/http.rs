@@ -12,6 +12,7 @@ mod operator;
 mod orders;
 mod pieces;
 mod reads;
+pub(crate) mod realms;
 mod reservations;
 mod scheduler;
 pub(crate) mod sight;
@@ -28,12 +29,14 @@ use axum::http::{Method, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use dcos_security::{Action, Authorizer, Caller, Object};
 use dcos_wire::{Refusal, reply};
 use tokio::sync::watch;
 
 use super::shell::{MasterHandle, MasterStopped};
 use super::{Config, Reply, Snapshot, Stance};
 use desk::Desk;
+use sight::Sight;
 
 /// What every handler needs.
 #[derive(Debug, Clone)]
@@ -48,6 +51,21 @@ impl Api {
     /// The state, once the registry has been read.
     async fn snapshot(&self) -> Result<Arc<Snapshot>, Refusal> {
         Ok(self.master.snapshot().await?)
+    }
+
+    /// What `caller` may see: every read takes it along.
+    fn sight(&self, caller: &Caller) -> Sight {
+        let authorizer = &self.config.settings.security.authorizer;
+        Sight::of(authorizer, caller.principal())
+    }
+
+    fn authorizer(&self) -> &dyn Authorizer {
+        &*self.config.settings.security.authorizer
+    }
+
+    /// Goes on only if `caller` may do this: the line every call that does something begins with.
+    fn allow(&self, caller: &Caller, action: Action, object: &Object<'_>) -> Result<(), Refusal> {
+        caller.may(self.authorizer(), action, object)
     }
 }
 
@@ -64,6 +82,7 @@ pub(crate) fn router(
     desk: Desk,
     stance: watch::Receiver<Stance>,
 ) -> Router {
+    let gate = realms::gate(&config.http);
     let api = Api {
         master,
         config,
@@ -109,6 +128,7 @@ pub(crate) fn router(
         // The server limits bodies for all.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)
+        .layer(gate)
 }
 
 async fn health() -> Response {
@@ -130,6 +150,17 @@ async fn redirect(State(api): State<Api>) -> Result<Response, Refusal> {
 
 async fn unknown() -> Response {
     reply::text(StatusCode::NOT_FOUND, "404 Not Found.")
+}
+
+/// The name of whoever authenticated, which calls of API v1 need.
+fn name_of(caller: &Caller) -> Result<Option<&str>, Refusal> {
+    match caller.principal() {
+        Some(principal) if principal.value.is_none() => Err(Refusal::forbidden(
+            "The request's authenticated principal contains claims, but no value string. \
+             The master currently requires that principals have a value",
+        )),
+        _ => Ok(caller.name()),
+    }
 }
 
 /// 405 unless the request's method is `allowed`.

@@ -16,6 +16,9 @@ impl Master {
             self.counters.dropped_messages += 1;
             return;
         }
+        if self.authentication_message(from, packet) {
+            return;
+        }
         if !self.agent_message(from, packet) && !self.driver_message(from, packet) {
             self.counters.dropped_messages += 1;
         }

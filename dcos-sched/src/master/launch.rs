@@ -32,6 +32,10 @@ impl Master {
         if ready != Some(true) {
             return self.refuse_lost_agent(framework, &operation, ready.is_some());
         }
+        if let Err(error) = self.authorize_operation(framework, &operation) {
+            let state = OperationState::OperationError;
+            return self.refuse_operation(framework, &operation, state, &error);
+        }
         match operation.r#type() {
             Type::Launch => {
                 let tasks = operation.launch.map(|launch| launch.task_infos);
@@ -100,6 +104,10 @@ impl Master {
         else {
             return;
         };
+        if let Err(error) = self.authorize_launch(&known.info, &task) {
+            let (state, reason) = (TaskState::TaskError, Reason::TaskUnauthorized);
+            return self.fail_launch(framework, &task, state, reason, error);
+        }
         if let Err(error) = validation::task::single(&task, known, place, &holdings.usable()) {
             return self.fail_launch(
                 framework,
@@ -156,10 +164,15 @@ impl Master {
         else {
             return;
         };
-        if let Err(error) = validation::task::group(&group, &executor, known, place, &holdings.left)
-        {
+        let mut launches = group.tasks.iter();
+        let authorized = launches.try_for_each(|task| self.authorize_launch(&known.info, task));
+        let checked = match authorized {
+            Ok(()) => validation::task::group(&group, &executor, known, place, &holdings.left)
+                .map_err(|error| (Reason::TaskGroupInvalid, error)),
+            Err(error) => Err((Reason::TaskGroupUnauthorized, error)),
+        };
+        if let Err((reason, error)) = checked {
             for task in &group.tasks {
-                let reason = Reason::TaskGroupInvalid;
                 self.fail_launch(framework, task, TaskState::TaskError, reason, error.clone());
             }
             return;

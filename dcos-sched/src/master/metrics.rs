@@ -31,6 +31,10 @@ macro_rules! counters {
 counters! {
     /// Messages and events that had no receiver.
     dropped_messages => "master/dropped_messages",
+    /// Drivers and agents that began to authenticate.
+    messages_authenticate => "master/messages_authenticate",
+    /// Agents that were not admitted: they did not authenticate, or may not register.
+    refused_agents => "master/slave_registrations_refused",
     /// First subscriptions.
     messages_register_framework => "master/messages_register_framework",
     /// Later subscriptions.

@@ -50,6 +50,9 @@ impl Master {
     }
 
     fn obey(&mut self, principal: Option<&str>, call: Call) -> Reply {
+        if !self.authorize_order(principal, &call) {
+            return Reply::refused(403, "403 Forbidden.");
+        }
         match call.r#type() {
             Type::Teardown => {
                 let teardown = call.teardown.unwrap_or_default();

@@ -15,7 +15,7 @@ use dcos_proto::scheduler::{Call, Event};
 use dcos_store::{
     Election, ElectionError, Fence, Lease, Revision, StateStore, StoreError, Transaction,
 };
-use dcos_wire::libprocess::{Actor, Event as Heard, Messenger, Upid};
+use dcos_wire::libprocess::{Actor, Event as Heard, Messenger, MessengerConfig, Upid};
 use dcos_wire::records::RecordSender;
 use dcos_wire::{Body, Listener, MediaType, Server, ServerConfig, Stopped};
 use futures::FutureExt;
@@ -292,7 +292,11 @@ impl Node {
         if address.port() == 0 {
             address.set_port(bound.port());
         }
-        let messenger = Messenger::new(address);
+        let messenger = MessengerConfig {
+            tls: self.config.tls.clone(),
+            ..MessengerConfig::default()
+        };
+        let messenger = Messenger::with_config(address, messenger);
         let mut actor = messenger.actor("master")?;
         let mut settings = self.config.settings.clone();
         settings.info = self.config.master_info(address, &self.seed);
@@ -303,7 +307,7 @@ impl Node {
         let api = http::router(self.handle, Arc::clone(&config), desk.clone(), stance);
         let service = messenger.wrap(api);
         let halt = stop.child_token();
-        let server = Server::new(service).config(ServerConfig::default());
+        let server = Server::new(service).config(ServerConfig::default()).ssl(config.tls.as_ref());
         let serving = server.serve(listener, halt.clone());
         let deciding = async {
             let (fence, lease, _leadership) = match office {

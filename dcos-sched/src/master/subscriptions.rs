@@ -34,8 +34,14 @@ impl Master {
             self.counters.messages_register_framework += 1;
         }
         let link = self.open(subscriber);
+        let proved = match subscriber {
+            Subscriber::Request(_) => Ok(()),
+            Subscriber::Driver(pid) => self.check_driver(pid, &mut info),
+        };
         let checked = self
             .check_framework(&info, &subscribe.suppressed_roles)
+            .and(proved)
+            .and_then(|()| self.authorize_framework(&info))
             .and_then(|()| {
                 let constraints = subscribe.offer_constraints.as_ref();
                 validation::framework::offer_constraints(&info, constraints)

@@ -17,7 +17,7 @@ use tokio::time::Duration;
 
 use super::http::desk::Desk;
 use super::http::documents::Document;
-use super::http::sight::Sight;
+use super::http::sight::{Shown, Sight};
 use super::shell::encode;
 use super::{Config, Snapshot};
 
@@ -84,6 +84,7 @@ impl Watchers {
     /// are too many.
     pub(crate) fn add(&self, media: MediaType, sight: Sight, snapshot: Arc<Snapshot>) -> Body {
         let (desk, config) = (self.desk.clone(), Arc::clone(&self.config));
+        sight.hear_of(&snapshot);
         let seen = sight.clone();
         let opening = async move {
             let document = Document::Subscribed(media);
@@ -96,8 +97,11 @@ impl Watchers {
         let subscription = Subscription {
             opening: opening.boxed(),
             view: Box::new(move |published: &Published| {
-                let visible = sight.event(&published.event);
-                visible.then(|| published.record(media))
+                match sight.event(&published.event) {
+                    Shown::Whole => Some(published.record(media)),
+                    Shown::Part(event) => Some(frame(&encode(&*event, media))),
+                    Shown::Hidden => None,
+                }
             }),
             heartbeat: (frame(&encode(&heartbeat, media)), HEARTBEAT),
         };

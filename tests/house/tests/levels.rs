@@ -17,10 +17,18 @@ const EDGES: &[(&str, &[&str])] = &[
     ("dcos-store", &["dcos-proto", "dcos-core"]),
     ("dcos-image", &[]),
     ("dcos-net", &["dcos-proto", "dcos-core"]),
+    // Between wire and what serves with it
+    ("dcos-security", &["dcos-proto", "dcos-core", "dcos-wire"]),
     // Level 3
     (
         "dcos-sched",
-        &["dcos-proto", "dcos-core", "dcos-wire", "dcos-store"],
+        &[
+            "dcos-proto",
+            "dcos-core",
+            "dcos-wire",
+            "dcos-store",
+            "dcos-security",
+        ],
     ),
     (
         "dcos-containerizer",
@@ -30,6 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "dcos-wire",
             "dcos-image",
             "dcos-launcher",
+            "dcos-security",
         ],
     ),
     (

@@ -175,7 +175,7 @@ impl Writer<'_> {
             form,
             |items, _: &AgentId, agent: &Arc<Agent>| {
                 text::object(items.next(), |o| {
-                    json::agent(o, snapshot, agent, form == Form::V0Whole);
+                    json::agent(o, snapshot, self.sight, agent, form == Form::V0Whole);
                 });
             },
         );
@@ -352,7 +352,8 @@ impl Writer<'_> {
 
     fn agent_views(&self, to: &mut Composer<'_>, form: Form) {
         to.items(self.snapshot.agents.pages(), form, |items, _, agent| {
-            form.message(1, items.next(), &self.snapshot.agent_view(agent));
+            let view = self.sight.agent(self.snapshot.agent_view(agent));
+            form.message(1, items.next(), &view);
         });
     }
 

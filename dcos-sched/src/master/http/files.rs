@@ -11,6 +11,7 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use dcos_core::time::Time;
 use dcos_proto::mesos::{FileInfo, TimeInfo};
+use dcos_security::{Action, Caller, Object};
 use dcos_wire::{Refusal, reply};
 use serde_json::{Value, json};
 
@@ -84,7 +85,12 @@ pub(super) async fn piece(
     }
 }
 
-pub(super) async fn browse(State(api): State<Api>, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn browse(
+    State(api): State<Api>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    api.allow(&caller, Action::AccessMesosLog, &Object::ANY)?;
     let infos = list(&api.config, &path_of(&uri)?)?;
     let listed: Vec<Value> = infos
         .iter()
@@ -112,7 +118,12 @@ fn mode(mode: u32) -> String {
     std::iter::once('-').chain(bits).collect()
 }
 
-pub(super) async fn read(State(api): State<Api>, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn read(
+    State(api): State<Api>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    api.allow(&caller, Action::AccessMesosLog, &Object::ANY)?;
     let path = path_of(&uri)?;
     let number = |name: &str| -> Result<Option<i64>, Refusal> {
         let text = reads::parameter(uri.query(), name);
@@ -136,7 +147,12 @@ pub(super) async fn read(State(api): State<Api>, uri: Uri) -> Result<Response, R
     reply::jsonp(uri.query(), document.to_string())
 }
 
-pub(super) async fn download(State(api): State<Api>, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn download(
+    State(api): State<Api>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    api.allow(&caller, Action::AccessMesosLog, &Object::ANY)?;
     let path = path_of(&uri)?;
     let missing = || Refusal::not_found("404 Not Found.");
     let file = resolve(&api.config, &path).map_err(|_| missing())?;
@@ -149,7 +165,13 @@ pub(super) async fn download(State(api): State<Api>, uri: Uri) -> Result<Respons
     Ok((StatusCode::OK, headers, body).into_response())
 }
 
-pub(super) async fn debug(State(api): State<Api>, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn debug(
+    State(api): State<Api>,
+    caller: Caller,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let path = Object::value("/files/debug");
+    api.allow(&caller, Action::GetEndpointWithPath, &path)?;
     let document = match &api.config.log_file {
         Some(file) => json!({ LOG: file.display().to_string() }),
         None => json!({}),

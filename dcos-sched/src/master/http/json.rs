@@ -11,6 +11,7 @@ use dcos_proto::mesos::framework_info::capability::Type as FrameworkCapability;
 use dcos_proto::mesos::{AgentInfo, ExecutorInfo, Labels, Offer, Resource, Task, TaskStatus};
 
 use super::text::{Object, items_of, object, v0, value};
+use super::sight::Sight;
 use crate::master::{Agent, Framework, Link, Snapshot};
 
 pub(super) fn resources(o: &mut Object<'_>, key: &str, resources: &Resources) {
@@ -33,7 +34,13 @@ fn labels(o: &mut Object<'_>, labels: Option<&Labels>) {
 }
 
 /// An agent; `whole` adds the resources as messages, as `/slaves` shows them.
-pub(super) fn agent(o: &mut Object<'_>, snapshot: &Snapshot, agent: &Agent, whole: bool) {
+pub(super) fn agent(
+    o: &mut Object<'_>,
+    snapshot: &Snapshot,
+    sight: &Sight,
+    agent: &Agent,
+    whole: bool,
+) {
     agent_info(o, &agent.info);
     let offered = snapshot.offered(&agent.offers);
     let used = agent.used_total();
@@ -48,7 +55,8 @@ pub(super) fn agent(o: &mut Object<'_>, snapshot: &Snapshot, agent: &Agent, whol
     resources(o, "used_resources", &used);
     resources(o, "offered_resources", &offered);
     o.object("reserved_resources", |o| {
-        for (role, reserved) in agent.total.reservations() {
+        let reservations = agent.total.reservations().into_iter();
+        for (role, reserved) in reservations.filter(|(role, _)| sight.role(role)) {
             resources(o, &role, &reserved);
         }
     });
@@ -68,7 +76,8 @@ pub(super) fn agent(o: &mut Object<'_>, snapshot: &Snapshot, agent: &Agent, whol
     });
     if whole {
         o.object("reserved_resources_full", |o| {
-            for (role, reserved) in agent.total.reservations() {
+            let reservations = agent.total.reservations().into_iter();
+            for (role, reserved) in reservations.filter(|(role, _)| sight.role(role)) {
                 full(o.key(&role), &reserved);
             }
         });

@@ -5,16 +5,21 @@ use std::fs;
 
 use axum::extract::State;
 use axum::http::Uri;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use dcos_core::resources::Resources;
 use dcos_proto::json::JsonEnum as _;
 use dcos_proto::mesos::TaskState;
+use dcos_security::{Action, Caller, Object};
 use serde_json::{Map, Value};
 
 use super::{Api, reads};
 use crate::master::{Link, Snapshot};
 
-pub(super) async fn snapshot(State(api): State<Api>, uri: Uri) -> Response {
+pub(super) async fn snapshot(State(api): State<Api>, caller: Caller, uri: Uri) -> Response {
+    let path = Object::value("/metrics/snapshot");
+    if let Err(refusal) = api.allow(&caller, Action::GetEndpointWithPath, &path) {
+        return refusal.into_response();
+    }
     reads::read(&api, &uri, |snapshot, _, _| {
         let object: Map<String, Value> = all(snapshot)
             .into_iter()

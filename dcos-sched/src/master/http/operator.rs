@@ -9,31 +9,41 @@ use bytes::Bytes;
 use dcos_proto::master::call::Type;
 use dcos_proto::master::{Call, Response as Answer, response};
 use dcos_proto::mesos::{Flag, Metric};
+use dcos_security::{Action, Caller, Object};
 use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
 
 use super::documents::{Document, Part};
 use super::sight::Sight;
-use super::{Api, answer, body, files, metrics, only, views};
+use super::{Api, answer, body, files, metrics, name_of, only, views};
 use crate::master::Snapshot;
 use crate::master::operator::is_order;
 use crate::master::shell::encode;
 
 pub(super) async fn call(
     State(api): State<Api>,
+    caller: Caller,
     method: Method,
     headers: HeaderMap,
     content: Bytes,
 ) -> Response {
+    if let Err(refusal) = name_of(&caller) {
+        return refusal.into_response();
+    }
     if let Err(refused) = only(&Method::POST, &method) {
         return *refused;
     }
-    match Box::pin(perform(&api, &headers, &content)).await {
+    match Box::pin(perform(&api, &caller, &headers, &content)).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Response, Refusal> {
+async fn perform(
+    api: &Api,
+    caller: &Caller,
+    headers: &HeaderMap,
+    content: &Bytes,
+) -> Result<Response, Refusal> {
     let call: Call = body::read(headers, content)?;
     let kind = check(&call).map_err(|error| {
         Refusal::bad_request(format!("Failed to validate master::Call: {error}"))
@@ -41,17 +51,21 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
     let media = body::wanted(headers)?;
     match kind {
         Type::Subscribe => {
-            let stream = api.master.watch(media, Sight::default()).await?;
+            let stream = api.master.watch(media, api.sight(caller)).await?;
             Ok(reply::message(media, stream))
         }
-        Type::GetState => whole(api, headers, media, Part::State).await,
-        Type::GetTasks => whole(api, headers, media, Part::Tasks).await,
-        Type::GetAgents => whole(api, headers, media, Part::Agents).await,
-        Type::GetFrameworks => whole(api, headers, media, Part::Frameworks).await,
-        Type::GetExecutors => whole(api, headers, media, Part::Executors).await,
-        kind if is_order(kind) => Ok(answer(api.master.order(None, call).await?)),
+        Type::GetState => whole(api, caller, headers, media, Part::State).await,
+        Type::GetTasks => whole(api, caller, headers, media, Part::Tasks).await,
+        Type::GetAgents => whole(api, caller, headers, media, Part::Agents).await,
+        Type::GetFrameworks => whole(api, caller, headers, media, Part::Frameworks).await,
+        Type::GetExecutors => whole(api, caller, headers, media, Part::Executors).await,
+        kind if is_order(kind) => {
+            let principal = caller.name().map(ToOwned::to_owned);
+            Ok(answer(api.master.order(principal, call).await?))
+        }
         Type::ListFiles => {
             let path = call.list_files.map(|list| list.path).unwrap_or_default();
+            api.allow(caller, Action::AccessMesosLog, &Object::ANY)?;
             let file_infos = files::list(&api.config, &path)?;
             let list = response::ListFiles { file_infos };
             Ok(message(
@@ -64,6 +78,7 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
         }
         Type::ReadFile => {
             let read = call.read_file.unwrap_or_default();
+            api.allow(caller, Action::AccessMesosLog, &Object::ANY)?;
             let length = read.length.and_then(|length| usize::try_from(length).ok());
             let (size, data) = files::piece(&api.config, &read.path, read.offset, length).await?;
             let read = response::ReadFile { size, data };
@@ -76,10 +91,13 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
             ))
         }
         _ => {
-            let snapshot = api.snapshot().await?;
+            if kind == Type::GetFlags {
+                api.allow(caller, Action::ViewFlags, &Object::ANY)?;
+            }
+            let (snapshot, sight) = (api.snapshot().await?, api.sight(caller));
             let config = Arc::clone(&api.config);
             let built = tokio::task::spawn_blocking(move || {
-                answer_read(kind, &snapshot, &config).map(|answer| encode(&answer, media))
+                answer_read(kind, &snapshot, &config, &sight).map(|answer| encode(&answer, media))
             });
             let built = built.await.map_err(|_| {
                 Refusal::new(
@@ -101,13 +119,14 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
 /// The answer to a call that shows much of the state.
 async fn whole(
     api: &Api,
+    caller: &Caller,
     headers: &HeaderMap,
     media: MediaType,
     part: Part,
 ) -> Result<Response, Refusal> {
     let gzip = accepts_gzip(headers);
     let document = Document::Answer(part, media);
-    let sight = Sight::default();
+    let sight = api.sight(caller);
     let rope = api
         .desk
         .document(document, gzip, &api.master, &api.config, &sight);
@@ -126,7 +145,12 @@ fn typed(kind: response::Type) -> Answer {
 }
 
 /// The answer to a call that only reads; `None` for those that are not supported.
-fn answer_read(kind: Type, snapshot: &Snapshot, config: &crate::master::Config) -> Option<Answer> {
+fn answer_read(
+    kind: Type,
+    snapshot: &Snapshot,
+    config: &crate::master::Config,
+    sight: &Sight,
+) -> Option<Answer> {
     use response::Type as Kind;
     Some(match kind {
         Type::GetHealth => Answer {
@@ -173,11 +197,11 @@ fn answer_read(kind: Type, snapshot: &Snapshot, config: &crate::master::Config) 
             ..typed(Kind::GetOperations)
         },
         Type::GetRoles => Answer {
-            get_roles: Some(views::roles(snapshot)),
+            get_roles: Some(views::roles(snapshot, sight)),
             ..typed(Kind::GetRoles)
         },
         Type::GetWeights => Answer {
-            get_weights: Some(views::weights(snapshot)),
+            get_weights: Some(views::seen_weights(snapshot, sight)),
             ..typed(Kind::GetWeights)
         },
         Type::GetMaster => Answer {
@@ -190,19 +214,19 @@ fn answer_read(kind: Type, snapshot: &Snapshot, config: &crate::master::Config) 
         },
         Type::GetMaintenanceStatus => Answer {
             get_maintenance_status: Some(response::GetMaintenanceStatus {
-                status: snapshot.maintenance_status(),
+                status: sight.status(snapshot.maintenance_status()),
             }),
             ..typed(Kind::GetMaintenanceStatus)
         },
         Type::GetMaintenanceSchedule => Answer {
             get_maintenance_schedule: Some(response::GetMaintenanceSchedule {
-                schedule: snapshot.standing.schedule.clone(),
+                schedule: sight.schedule(snapshot.standing.schedule.clone()),
             }),
             ..typed(Kind::GetMaintenanceSchedule)
         },
         Type::GetQuota => Answer {
             get_quota: Some(response::GetQuota {
-                status: views::quota(snapshot),
+                status: sight.quota(views::quota(snapshot)),
             }),
             ..typed(Kind::GetQuota)
         },

@@ -12,19 +12,24 @@ use dcos_proto::master::Call;
 use dcos_proto::master::call::{self, Type};
 use dcos_proto::mesos::{FrameworkId, MachineId, WeightInfo};
 use dcos_proto::quota::QuotaRequest;
+use dcos_security::Caller;
 use dcos_wire::Refusal;
 use serde_json::Value;
 
 use super::reads::{parameter, read};
-use super::{Api, answer, one_of, only, views};
+use super::{Api, answer, name_of, one_of, only, views};
 
 /// Carries out an order and says how that went.
-async fn order(api: &Api, kind: Type, call: Call) -> Response {
+async fn order(api: &Api, caller: &Caller, kind: Type, call: Call) -> Response {
+    let principal = match name_of(caller) {
+        Ok(principal) => principal.map(ToOwned::to_owned),
+        Err(refusal) => return refusal.into_response(),
+    };
     let call = Call {
         r#type: Some(kind.into()),
         ..call
     };
-    match api.master.order(None, call).await {
+    match api.master.order(principal, call).await {
         Ok(reply) => answer(reply),
         Err(stopped) => Refusal::from(stopped).into_response(),
     }
@@ -43,7 +48,12 @@ fn list<M: Message + json::Json>(content: &[u8]) -> Result<Vec<M>, String> {
     messages.collect()
 }
 
-pub(super) async fn teardown(State(api): State<Api>, method: Method, content: Bytes) -> Response {
+pub(super) async fn teardown(
+    State(api): State<Api>,
+    caller: Caller,
+    method: Method,
+    content: Bytes,
+) -> Response {
     if let Err(refused) = only(&Method::POST, &method) {
         return *refused;
     }
@@ -58,11 +68,12 @@ pub(super) async fn teardown(State(api): State<Api>, method: Method, content: By
         teardown: Some(teardown),
         ..Call::default()
     };
-    order(&api, Type::Teardown, call).await
+    order(&api, &caller, Type::Teardown, call).await
 }
 
 pub(super) async fn weights(
     State(api): State<Api>,
+    caller: Caller,
     method: Method,
     uri: Uri,
     content: Bytes,
@@ -71,8 +82,9 @@ pub(super) async fn weights(
         return *refused;
     }
     if method != Method::PUT {
-        return read(&api, &uri, |snapshot, _, _| {
-            let weights = views::weights(snapshot).weight_infos;
+        let sight = api.sight(&caller);
+        return read(&api, &uri, move |snapshot, _, _| {
+            let weights = views::seen_weights(snapshot, &sight).weight_infos;
             weights
                 .iter()
                 .map(|weight| to_value(weight, Dialect::V0))
@@ -88,7 +100,7 @@ pub(super) async fn weights(
                 update_weights: Some(update),
                 ..Call::default()
             };
-            order(&api, Type::UpdateWeights, call).await
+            order(&api, &caller, Type::UpdateWeights, call).await
         }
         Err(error) => refused(format!(
             "Failed to parse update weights request JSON '{text}': {error}"
@@ -98,6 +110,7 @@ pub(super) async fn weights(
 
 pub(super) async fn quota(
     State(api): State<Api>,
+    caller: Caller,
     method: Method,
     uri: Uri,
     content: Bytes,
@@ -107,25 +120,26 @@ pub(super) async fn quota(
         return *refused;
     }
     match method {
-        Method::POST => set_quota(&api, &content).await,
-        Method::DELETE => remove_quota(&api, &uri).await,
+        Method::POST => set_quota(&api, &caller, &content).await,
+        Method::DELETE => remove_quota(&api, &caller, &uri).await,
         _ => {
-            read(&api, &uri, |snapshot, _, _| {
-                to_value(&views::quota(snapshot), Dialect::V0)
+            let sight = api.sight(&caller);
+            read(&api, &uri, move |snapshot, _, _| {
+                to_value(&sight.quota(views::quota(snapshot)), Dialect::V0)
             })
             .await
         }
     }
 }
 
-async fn set_quota(api: &Api, content: &Bytes) -> Response {
+async fn set_quota(api: &Api, caller: &Caller, content: &Bytes) -> Response {
     match json::from_slice::<QuotaRequest>(content, Dialect::V0) {
         Ok(quota_request) => {
             let call = Call {
                 set_quota: Some(call::SetQuota { quota_request }),
                 ..Call::default()
             };
-            order(api, Type::SetQuota, call).await
+            order(api, caller, Type::SetQuota, call).await
         }
         Err(error) => {
             let text = String::from_utf8_lossy(content);
@@ -140,7 +154,7 @@ async fn set_quota(api: &Api, content: &Bytes) -> Response {
     }
 }
 
-async fn remove_quota(api: &Api, uri: &Uri) -> Response {
+async fn remove_quota(api: &Api, caller: &Caller, uri: &Uri) -> Response {
     // The original's routes all lie under its actor's name.
     let path = uri.path();
     let path = path.strip_prefix("/master").unwrap_or(path);
@@ -174,11 +188,12 @@ async fn remove_quota(api: &Api, uri: &Uri) -> Response {
         remove_quota: Some(remove),
         ..Call::default()
     };
-    order(api, Type::RemoveQuota, call).await
+    order(api, caller, Type::RemoveQuota, call).await
 }
 
 pub(super) async fn schedule(
     State(api): State<Api>,
+    caller: Caller,
     method: Method,
     uri: Uri,
     content: Bytes,
@@ -187,8 +202,10 @@ pub(super) async fn schedule(
         return *refused;
     }
     if method != Method::POST {
-        return read(&api, &uri, |snapshot, _, _| {
-            to_value(&snapshot.standing.schedule, Dialect::V0)
+        let sight = api.sight(&caller);
+        return read(&api, &uri, move |snapshot, _, _| {
+            let schedule = sight.schedule(snapshot.standing.schedule.clone());
+            to_value(&schedule, Dialect::V0)
         })
         .await;
     }
@@ -199,35 +216,53 @@ pub(super) async fn schedule(
                 update_maintenance_schedule: Some(update),
                 ..Call::default()
             };
-            order(&api, Type::UpdateMaintenanceSchedule, call).await
+            order(&api, &caller, Type::UpdateMaintenanceSchedule, call).await
         }
         Err(error) => refused(error.to_string()),
     }
 }
 
-pub(super) async fn status(State(api): State<Api>, method: Method, uri: Uri) -> Response {
+pub(super) async fn status(
+    State(api): State<Api>,
+    caller: Caller,
+    method: Method,
+    uri: Uri,
+) -> Response {
     if let Err(refused) = only(&Method::GET, &method) {
         return *refused;
     }
-    read(&api, &uri, |snapshot, _, _| {
-        to_value(&snapshot.maintenance_status(), Dialect::V0)
+    let sight = api.sight(&caller);
+    read(&api, &uri, move |snapshot, _, _| {
+        to_value(&sight.status(snapshot.maintenance_status()), Dialect::V0)
     })
     .await
 }
 
 pub(super) async fn machine_down(
     State(api): State<Api>,
+    caller: Caller,
     method: Method,
     content: Bytes,
 ) -> Response {
-    machines(&api, &method, &content, Type::StartMaintenance).await
+    machines(&api, &caller, &method, &content, Type::StartMaintenance).await
 }
 
-pub(super) async fn machine_up(State(api): State<Api>, method: Method, content: Bytes) -> Response {
-    machines(&api, &method, &content, Type::StopMaintenance).await
+pub(super) async fn machine_up(
+    State(api): State<Api>,
+    caller: Caller,
+    method: Method,
+    content: Bytes,
+) -> Response {
+    machines(&api, &caller, &method, &content, Type::StopMaintenance).await
 }
 
-async fn machines(api: &Api, method: &Method, content: &Bytes, kind: Type) -> Response {
+async fn machines(
+    api: &Api,
+    caller: &Caller,
+    method: &Method,
+    content: &Bytes,
+    kind: Type,
+) -> Response {
     if let Err(refused) = only(&Method::POST, method) {
         return *refused;
     }
@@ -245,5 +280,5 @@ async fn machines(api: &Api, method: &Method, content: &Bytes, kind: Type) -> Re
             ..Call::default()
         },
     };
-    order(api, kind, call).await
+    order(api, caller, kind, call).await
 }

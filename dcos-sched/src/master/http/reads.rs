@@ -10,12 +10,12 @@ use bytes::Bytes;
 use dcos_core::resources::Quantities;
 use dcos_proto::json::{Dialect, to_value};
 use dcos_proto::mesos::{AgentId, FrameworkId, Task};
+use dcos_security::{Action, Caller, Object};
 use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
 use serde_json::{Map, Value, json};
 
 use super::documents::{Document, Writer};
 use super::pieces::Pieces;
-use super::sight::Sight;
 use super::{Api, json, only, text, views};
 use crate::master::breakdown::Held;
 use crate::master::shell::Command;
@@ -95,6 +95,7 @@ where
 /// Answers with a large document.
 pub(super) async fn whole(
     api: &Api,
+    caller: &Caller,
     headers: &HeaderMap,
     uri: &Uri,
     document: Document,
@@ -102,7 +103,7 @@ pub(super) async fn whole(
     let wrapped = parameter(uri.query(), "jsonp").is_some();
     let gzip = !wrapped && accepts_gzip(headers);
     let result = async {
-        let sight = Sight::default();
+        let sight = api.sight(caller);
         let rope = api
             .desk
             .document(document, gzip, &api.master, &api.config, &sight);
@@ -115,8 +116,13 @@ pub(super) async fn whole(
     result.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-pub(super) async fn state(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Response {
-    whole(&api, &headers, &uri, Document::State).await
+pub(super) async fn state(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    whole(&api, &caller, &headers, &uri, Document::State).await
 }
 
 pub(super) fn version_object() -> Map<String, Value> {
@@ -126,16 +132,22 @@ pub(super) fn version_object() -> Map<String, Value> {
     }
 }
 
-pub(super) async fn slaves(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Response {
+pub(super) async fn slaves(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
     let Some(id) = parameter(uri.query(), "slave_id").map(AgentId::from) else {
-        return whole(&api, &headers, &uri, Document::Agents).await;
+        return whole(&api, &caller, &headers, &uri, Document::Agents).await;
     };
+    let sight = api.sight(&caller);
     read(&api, &uri, move |snapshot, _, _| {
         let mut out = Vec::new();
         text::object(&mut out, |o| {
             let known = snapshot.agents.get(&id);
             o.list("slaves", known, |out, agent| {
-                text::object(out, |o| json::agent(o, snapshot, agent, true));
+                text::object(out, |o| json::agent(o, snapshot, &sight, agent, true));
             });
             let recovered = snapshot.recovered_agents.get(&id);
             o.list("recovered_slaves", recovered, |out, info| {
@@ -147,10 +159,16 @@ pub(super) async fn slaves(State(api): State<Api>, headers: HeaderMap, uri: Uri)
     .await
 }
 
-pub(super) async fn frameworks(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Response {
+pub(super) async fn frameworks(
+    State(api): State<Api>,
+    caller: Caller,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
     let Some(id) = parameter(uri.query(), "framework_id").map(FrameworkId::from) else {
-        return whole(&api, &headers, &uri, Document::Frameworks).await;
+        return whole(&api, &caller, &headers, &uri, Document::Frameworks).await;
     };
+    let sight = api.sight(&caller);
     read(&api, &uri, move |snapshot, config, _| {
         let mut only = snapshot.clone();
         only.frameworks.retain(|known, _| *known == id);
@@ -158,7 +176,7 @@ pub(super) async fn frameworks(State(api): State<Api>, headers: HeaderMap, uri: 
         let from = Writer {
             snapshot: &only,
             config,
-            sight: &Sight::default(),
+            sight: &sight,
         };
         let rope = Document::Frameworks.write(&from, &mut Pieces::default());
         rope.to_bytes().to_vec()
@@ -169,7 +187,8 @@ pub(super) async fn frameworks(State(api): State<Api>, headers: HeaderMap, uri: 
 /// How many tasks `/tasks` shows unless asked for more.
 const TASKS_PAGE: usize = 100;
 
-pub(super) async fn tasks(State(api): State<Api>, uri: Uri) -> Response {
+pub(super) async fn tasks(State(api): State<Api>, caller: Caller, uri: Uri) -> Response {
+    let sight = api.sight(&caller);
     for name in ["limit", "offset"] {
         if let Some(text) = parameter(uri.query(), name)
             && text.parse::<usize>().is_err()
@@ -179,7 +198,7 @@ pub(super) async fn tasks(State(api): State<Api>, uri: Uri) -> Response {
             return Refusal::bad_request(text).into_response();
         }
     }
-    read(&api, &uri, |snapshot, _, query| {
+    read(&api, &uri, move |snapshot, _, query| {
         let number =
             |name: &str| parameter(query, name).and_then(|text| text.parse::<usize>().ok());
         let framework = parameter(query, "framework_id");
@@ -189,9 +208,11 @@ pub(super) async fn tasks(State(api): State<Api>, uri: Uri) -> Response {
             .values()
             .chain(&snapshot.completed)
             .filter(|known| framework.as_ref().is_none_or(|id| *id == known.id().value))
+            .filter(|known| sight.framework(&known.info))
             .flat_map(|known| {
                 let ended = known.completed_tasks.iter().chain(&known.unreachable_tasks);
-                known.tasks.values().chain(ended)
+                let tasks = known.tasks.values().chain(ended);
+                tasks.filter(|task| sight.task(task, &known.info))
             })
             .filter(|known| task.as_ref().is_none_or(|id| *id == known.task_id.value))
             // By when they were first heard of; those nobody has heard of yet stand last.
@@ -241,11 +262,13 @@ fn page_of<'a, 'b>(
     &front[begin..]
 }
 
-pub(super) async fn roles(State(api): State<Api>, uri: Uri) -> Response {
-    read(&api, &uri, |snapshot, _, _| {
+pub(super) async fn roles(State(api): State<Api>, caller: Caller, uri: Uri) -> Response {
+    let sight = api.sight(&caller);
+    read(&api, &uri, move |snapshot, _, _| {
         let breakdown = views::breakdown(snapshot);
         let roles: Vec<Value> = views::known_roles(snapshot)
             .iter()
+            .filter(|(name, _)| sight.role(name))
             .map(|(name, frameworks)| role(snapshot, name, frameworks, &breakdown.role(name)))
             .collect();
         json!({ "roles": roles })
@@ -290,7 +313,10 @@ fn role(snapshot: &Snapshot, name: &str, frameworks: &BTreeSet<FrameworkId>, hel
     })
 }
 
-pub(super) async fn flags(State(api): State<Api>, uri: Uri) -> Response {
+pub(super) async fn flags(State(api): State<Api>, caller: Caller, uri: Uri) -> Response {
+    if let Err(refusal) = api.allow(&caller, Action::ViewFlags, &Object::ANY) {
+        return refusal.into_response();
+    }
     read(&api, &uri, |_, config, _| json!({ "flags": config.flags })).await
 }
 

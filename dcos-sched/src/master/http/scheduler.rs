@@ -6,11 +6,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dcos_proto::scheduler::Call;
 use dcos_proto::scheduler::call::Type;
+use dcos_security::Caller;
 use dcos_wire::records::{self, Limits};
 use dcos_wire::reply::MESOS_STREAM_ID;
 use dcos_wire::{Refusal, reply};
 
-use super::{Api, answer, body, only};
+use super::{Api, answer, body, name_of, only};
 use crate::master::Reply;
 use crate::master::shell::{Command, Sink};
 use crate::master::validation;
@@ -20,20 +21,30 @@ const MAX_STREAM_ID: usize = 128;
 
 pub(super) async fn call(
     State(api): State<Api>,
+    caller: Caller,
     method: Method,
     headers: HeaderMap,
     content: Bytes,
 ) -> Response {
+    let principal = match name_of(&caller) {
+        Ok(principal) => principal,
+        Err(refusal) => return refusal.into_response(),
+    };
     if let Err(refused) = only(&Method::POST, &method) {
         return *refused;
     }
-    match perform(&api, &headers, &content).await {
+    match perform(&api, principal, &headers, &content).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Response, Refusal> {
+async fn perform(
+    api: &Api,
+    principal: Option<&str>,
+    headers: &HeaderMap,
+    content: &Bytes,
+) -> Result<Response, Refusal> {
     let call: Call = body::read(headers, content)?;
     let stream_id = headers
         .get(MESOS_STREAM_ID)
@@ -47,18 +58,19 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
         ));
     }
     // What is wrong with the call itself comes before what is wrong with `Accept`.
-    let kind = validation::call::call(&call, None).map_err(|error| {
+    let kind = validation::call::call(&call, principal).map_err(|error| {
         Refusal::bad_request(format!("Failed to validate scheduler::Call: {error}"))
     })?;
     if kind == Type::ReconcileOperations {
         body::wanted(headers)?;
     }
     if kind != Type::Subscribe {
-        return Ok(answer(send(api, stream_id, call, None).await?));
+        return Ok(answer(send(api, principal, stream_id, call, None).await?));
     }
     let media = body::wanted(headers)?;
     let (sender, stream) = records::stream(Limits::default());
-    match send(api, stream_id, call, Some(Sink::Http(sender, media))).await? {
+    let sink = Some(Sink::Http(sender, media));
+    match send(api, principal, stream_id, call, sink).await? {
         Reply::Subscribed { stream_id } => {
             let mut response = reply::message(media, stream);
             if let Ok(id) = stream_id.parse() {
@@ -72,13 +84,14 @@ async fn perform(api: &Api, headers: &HeaderMap, content: &Bytes) -> Result<Resp
 
 async fn send(
     api: &Api,
+    principal: Option<&str>,
     stream_id: Option<String>,
     call: Call,
     sink: Option<Sink>,
 ) -> Result<Reply, Refusal> {
     let reply = api.master.ask(|answer| Command::Call {
         stream_id,
-        principal: None,
+        principal: principal.map(ToOwned::to_owned),
         call: Box::new(call),
         sink,
         answer,

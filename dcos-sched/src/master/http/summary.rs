@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use dcos_proto::json::JsonEnum as _;
 use dcos_proto::mesos::{AgentId, FrameworkId, Task, TaskState};
+use dcos_security::Caller;
 
 use super::documents::{Document, Writer};
 use super::text::{self, Object, value};
@@ -35,10 +36,11 @@ fn write_counts(o: &mut Object<'_>, counts: &StateCounts) {
 
 pub(super) async fn state_summary(
     State(api): State<Api>,
+    caller: Caller,
     headers: HeaderMap,
     uri: Uri,
 ) -> Response {
-    reads::whole(&api, &headers, &uri, Document::Summary).await
+    reads::whole(&api, &caller, &headers, &uri, Document::Summary).await
 }
 
 /// What runs on an agent: tasks by state, and whose.
@@ -89,7 +91,7 @@ pub(super) fn summary(from: &Writer<'_>) -> Vec<u8> {
         o.list("slaves", &snapshot.agents, |out, (id, agent)| {
             let place = by_agent.remove(id).unwrap_or_default();
             text::object(out, |o| {
-                json::agent(o, snapshot, agent, false);
+                json::agent(o, snapshot, from.sight, agent, false);
                 write_counts(o, &place.counts);
                 o.list("framework_ids", place.frameworks, |out, id| {
                     value(out, &id.value);

@@ -7,6 +7,7 @@ use dcos_proto::master::response;
 use dcos_proto::mesos::{AgentId, ExecutorInfo, FrameworkId, Role, Task, VersionInfo, WeightInfo};
 use dcos_proto::quota::QuotaStatus;
 
+use super::sight::Sight;
 use crate::master::breakdown::{self, Breakdown};
 use crate::master::quota::{config_of, info_of};
 use crate::master::snapshot::endpoint;
@@ -60,10 +61,12 @@ pub(crate) fn weight(snapshot: &Snapshot, role: &str) -> f64 {
     snapshot.standing.weights.get(role).copied().unwrap_or(1.0)
 }
 
-pub(crate) fn roles(snapshot: &Snapshot) -> response::GetRoles {
+pub(crate) fn roles(snapshot: &Snapshot, sight: &Sight) -> response::GetRoles {
     const SHOWN: [&str; 4] = ["cpus", "disk", "gpus", "mem"];
     let breakdown = breakdown(snapshot);
-    let roles = known_roles(snapshot).into_iter().map(|(name, frameworks)| {
+    let known = known_roles(snapshot).into_iter();
+    let seen = known.filter(|(name, _)| sight.role(name));
+    let roles = seen.map(|(name, frameworks)| {
         let held = breakdown.role(&name);
         let mut amounts = held.allocated;
         amounts.add_all(&held.offered);
@@ -81,6 +84,14 @@ pub(crate) fn roles(snapshot: &Snapshot) -> response::GetRoles {
     response::GetRoles {
         roles: roles.collect(),
     }
+}
+
+/// The weights a reader may see.
+pub(crate) fn seen_weights(snapshot: &Snapshot, sight: &Sight) -> response::GetWeights {
+    let mut all = weights(snapshot);
+    all.weight_infos
+        .retain(|weight| sight.role(weight.role.as_deref().unwrap_or_default()));
+    all
 }
 
 pub(crate) fn weights(snapshot: &Snapshot) -> response::GetWeights {

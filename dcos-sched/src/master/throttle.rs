@@ -1,0 +1,71 @@
+//! Frameworks that speak too often wait: `--rate_limits`.
+//!
+//! Source: Mesos 1.11 `Master::consume`. Departure: calls of API v1 are limited too; one too many
+//! is answered with 429.
+
+use dcos_proto::internal::FrameworkErrorMessage;
+use dcos_security::Admission;
+
+use super::{Input, Master, Reply};
+
+impl Master {
+    /// The input, unless it has to wait or came too often.
+    pub(crate) fn admit(&mut self, input: Input) -> Option<Input> {
+        if self.throttle.is_none() || !self.recovered {
+            return Some(input);
+        }
+        let framework = match &input {
+            Input::Message { from: pid, .. } | Input::Exited { pid } => self.pids.get(pid),
+            Input::Call { call, .. } => call.framework_id.as_ref(),
+            _ => None,
+        };
+        let Some(known) = framework.and_then(|id| self.frameworks.get(id)) else {
+            return Some(input);
+        };
+        let principal = known.info.principal.as_deref();
+        let throttle = self.throttle.as_mut()?;
+        let admission = match &input {
+            // That a framework is gone has to be learnt, and not before what it said last.
+            Input::Exited { .. } => throttle.admit_always(self.now, principal, input),
+            _ => throttle.admit(self.now, principal, input),
+        };
+        match admission {
+            Admission::Now(input) => Some(input),
+            Admission::Later => None,
+            Admission::Exceeded { item, capacity } => {
+                self.exceeded(item, capacity);
+                None
+            }
+        }
+    }
+
+    fn exceeded(&mut self, input: Input, capacity: u64) {
+        self.counters.dropped_messages += 1;
+        match input {
+            Input::Message { from, message } => {
+                // This aborts the driver.
+                let message = format!(
+                    "Message {} dropped: capacity({capacity}) exceeded",
+                    message.name
+                );
+                self.send(&from, &FrameworkErrorMessage { message });
+            }
+            Input::Call { request, .. } => {
+                let text = format!("Call dropped: capacity({capacity}) exceeded");
+                self.reply(request, Reply::refused(429, text));
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in what has waited long enough.
+    pub(crate) fn release(&mut self) {
+        while let Some(input) = self
+            .throttle
+            .as_mut()
+            .and_then(|throttle| throttle.poll(self.now))
+        {
+            self.take_in(input);
+        }
+    }
+}
