@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `core` | the state machine's outer shape: inputs, actions, deadlines |
 //! | `registration` | finding, joining, watching and re-joining the master |
+//! | `authentication`, `security` | who it is to the master, whom it lets in |
 //! | `tasks` | tasks and groups on their way from the master to an executor |
 //! | `executors` | an executor's life, from launch to its last acknowledged update |
 //! | `status` | task states, status updates, acknowledgements |
@@ -23,6 +24,7 @@
 //!
 //! Source: Mesos 1.11 `src/slave/slave.cpp`; departures are named where they are.
 
+mod authentication;
 mod checks;
 mod config;
 mod containers;
@@ -44,6 +46,7 @@ mod recovery;
 mod registration;
 mod runner;
 mod sandboxes;
+mod security;
 mod shell;
 mod status;
 mod streams;
@@ -63,6 +66,7 @@ pub use operations::VolumeWork;
 pub use reconfiguration::Reconfiguration;
 pub use records::{ExecutorKey, ExecutorState};
 pub use sandboxes::Sandbox;
+pub use security::{Patience, SECURITY_OPTIONS, Security};
 pub use shell::{AgentError, run};
 pub use view::{ExecutorView, FrameworkView, View};
 pub use words::{Action, FromMaster, Input, Settings, ToMaster};

@@ -100,6 +100,13 @@ impl Files {
             .clone()
     }
 
+    /// Under which name what leads to `path` is shown: the longest attached path it begins with.
+    pub fn attachment(&self, path: &str) -> Option<String> {
+        let path = normal(path);
+        let (_, inside) = self.resolve(&path)?;
+        Some(path[..path.len() - inside.len()].to_owned())
+    }
+
     /// What lies in a folder, by name. Nothing lies in a file.
     ///
     /// # Errors

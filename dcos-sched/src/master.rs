@@ -19,6 +19,7 @@
 //! | `reconcile.rs` | what frameworks hear when they ask |
 //! | `validation.rs` | what is refused, and in which words |
 //! | `convert.rs`, `driver.rs` | the same for frameworks with fewer capabilities, and v0 drivers |
+//! | `authentication.rs`, `authorize.rs`, `throttle.rs` | who speaks, what they may do, how often |
 //! | `registry.rs` | what survives a restart |
 //! | `recent.rs` | the last of many |
 //! | `snapshot.rs`, `metrics.rs` | what readers see |
@@ -32,6 +33,8 @@
 mod agent;
 mod agents;
 mod breakdown;
+mod authentication;
+mod authorize;
 mod calls;
 mod config;
 mod convert;
@@ -60,12 +63,14 @@ mod reconcile;
 mod registry;
 mod removals;
 mod reservations;
+mod security;
 mod shell;
 mod snapshot;
 mod standby;
 mod standing;
 mod subscriptions;
 mod tasks;
+mod throttle;
 mod validation;
 mod watchers;
 mod weights;
@@ -78,6 +83,7 @@ pub use input::{Action, Input, Packet, Reply, RequestId};
 pub use metrics::Counters;
 pub use recent::Recent;
 pub use registry::PREFIX;
+pub use security::{HttpSecurity, SECURITY_OPTIONS, Security};
 pub use shell::{MasterHandle, MasterStopped, Node, RunError, run};
 pub use snapshot::Snapshot;
 pub use standby::Stance;

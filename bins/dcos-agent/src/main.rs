@@ -13,6 +13,7 @@ use dcos_containerizer::containerizer::{Containerizer, Universal};
 use dcos_core::config::{Schema, Values};
 use dcos_store::{Ensemble, LeadingMaster, masters};
 use dcos_wire::Listener;
+use dcos_wire::tls::Ssl;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     }
     let schema = Schema::new("dcos-agent", "Runs tasks on this node for a Mesos master.")
         .with(agent::OPTIONS)
+        .with(agent::SECURITY_OPTIONS)
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
         .with(dcos_containerizer::provisioner::OPTIONS);
@@ -48,9 +50,16 @@ fn leading(named: &str) -> anyhow::Result<Option<LeadingMaster>> {
     Ok(Some(masters(&Ensemble::parse(text)?)))
 }
 
+/// What executors of this agent must know to speak to it.
+fn tls_of_executors() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(name, _)| name.starts_with("LIBPROCESS_SSL_"))
+}
+
 async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let mut config = Config::from_values(&values)?;
     config.leading = leading(&config.master)?;
+    config.tls = Ssl::from_env()?;
+    config.executor_environment.extend(tls_of_executors());
     let ip = values
         .opt_text("ip")
         .unwrap_or_else(|| "0.0.0.0".to_owned());

@@ -13,8 +13,10 @@ use dcos_core::config::{Schema, Values};
 use dcos_program::BeginAnew;
 use dcos_sched::master::{self, MasterHandle, Node, RunError, Stance};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
+use dcos_security::{Credential, Secret};
 use dcos_store::{Ensemble, Leadership, StateStore, masters};
-use dcos_wire::{Client, Listener, MediaType};
+use dcos_wire::tls::Ssl;
+use dcos_wire::{Client, ClientConfig, Listener, MediaType};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -108,7 +110,8 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
 
 impl Components {
     async fn master(&mut self) -> anyhow::Result<Local> {
-        let config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
+        let mut config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
+        config.tls = Ssl::from_env()?;
         let listener = self.listen("port").await?;
         let node = Node::new(config);
         let local = Local {
@@ -140,7 +143,7 @@ impl Components {
         }
         let remote = self.values.opt_text("master");
         let transport: Arc<dyn SchedulerTransport> = match (&local, remote) {
-            (_, Some(named)) => Arc::new(transport(&named)?),
+            (_, Some(named)) => Arc::new(transport(&named, self.marathon_client()?)?),
             (Some(local), None) => Arc::new(local.handle.clone()),
             (None, None) => anyhow::bail!("Marathon without a master here needs --master"),
         };
@@ -171,6 +174,25 @@ impl Components {
             }
         });
         Ok(())
+    }
+
+    /// The client of a Marathon whose master is elsewhere.
+    fn marathon_client(&self) -> anyhow::Result<Client> {
+        let principal = self
+            .values
+            .opt_text("marathon_mesos_authentication_principal");
+        let secret = self
+            .values
+            .opt_path("marathon_mesos_authentication_secret_file");
+        let secret = secret.map(|path| Secret::read(&path)).transpose()?;
+        let authorization = principal
+            .zip(secret)
+            .map(|(principal, secret)| Credential::new(principal, secret.trimmed()).basic());
+        Ok(Client::with_config(ClientConfig {
+            tls: Ssl::from_env()?.map(|ssl| ssl.client),
+            authorization,
+            ..ClientConfig::default()
+        })?)
     }
 
     async fn dns(&mut self, local: Option<Local>) -> anyhow::Result<()> {
@@ -208,6 +230,7 @@ impl Components {
             framework_name: values.text("marathon_framework_name"),
             mesos_user: user.unwrap_or(defaults.mesos_user),
             mesos_role: values.text("marathon_mesos_role"),
+            principal: values.opt_text("marathon_mesos_authentication_principal"),
             hostname: self.hostname.clone(),
             http_port: listener
                 .address()
@@ -223,13 +246,13 @@ impl Components {
 }
 
 /// The way to the masters that `named` names: a list, or the URL of the ensemble in which they elect their leader.
-fn transport(named: &str) -> anyhow::Result<HttpTransport> {
+fn transport(named: &str, client: Client) -> anyhow::Result<HttpTransport> {
     let (named, media) = (house::named(named)?, MediaType::Protobuf);
     if Ensemble::is_named_by(&named) {
         let leading = masters(&Ensemble::parse(&named)?);
-        return Ok(HttpTransport::following(leading, media, Client::new()));
+        return Ok(HttpTransport::following(leading, media, client));
     }
-    Ok(HttpTransport::new(named.split(','), media))
+    Ok(HttpTransport::with_client(named.split(','), media, client))
 }
 
 /// The chosen components: all, or those of `--only`, less those of `--without`.

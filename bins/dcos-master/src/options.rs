@@ -51,6 +51,10 @@ pub(crate) const MARATHON: &[Spec] = &[
         .help("The role of services that name none."),
     Spec::text("mesos_user")
         .help("The user of tasks that name none; the user of this process by default."),
+    Spec::text("mesos_authentication_principal")
+        .help("The principal it registers with, and shows to a master that asks."),
+    Spec::path("mesos_authentication_secret_file")
+        .help("A file with the secret of that principal, for a master outside of this process."),
     Spec::list("enable_features")
         .help("Abilities to switch on: gpu_resources, vips. (secrets and external_volumes are not there yet.)"),
     Spec::duration("failover_timeout")

@@ -43,27 +43,27 @@ impl Context {
     /// The master of the chosen cluster: `--master`, or the attached one.
     pub(crate) fn master(&self) -> anyhow::Result<Server> {
         if let Some(url) = &self.master {
-            return Ok(Server::new(url));
+            return Server::new(url);
         }
-        Ok(Server::new(&self.attached()?.config.core.mesos_master_url))
+        Server::new(&self.attached()?.config.core.mesos_master_url)
     }
 
     /// Marathon of the chosen cluster: `--marathon`, what was set up, or port 8080 of the master.
     pub(crate) fn marathon(&self) -> anyhow::Result<Server> {
         if let Some(url) = &self.marathon {
-            return Ok(Server::new(url));
+            return Server::new(url);
         }
         if self.master.is_none()
             && let Some(marathon) = self.attached()?.config.marathon
         {
-            return Ok(Server::new(&marathon.url));
+            return Server::new(&marathon.url);
         }
         let master = self.master()?;
         let uri: http::Uri = master.url.parse().with_context(|| master.url.clone())?;
         let host = uri
             .host()
             .with_context(|| format!("{} names no host", master.url))?;
-        Ok(Server::new(&format!("http://{host}:8080")))
+        Server::new(&format!("http://{host}:8080"))
     }
 
     fn attached(&self) -> anyhow::Result<clusters::Cluster> {

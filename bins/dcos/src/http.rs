@@ -1,8 +1,12 @@
 //! Requests to a server of the cluster, refusals as errors that say what to do.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use dcos_wire::{Client, ClientError};
+use dcos_security::Credential;
+use dcos_wire::tls::Ssl;
+use dcos_wire::{Client, ClientConfig, ClientError};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request};
 use serde_json::Value;
@@ -17,17 +21,32 @@ pub(crate) struct Server {
 
 impl Server {
     /// The server at `url`; `http` if it names no scheme.
-    pub(crate) fn new(url: &str) -> Self {
+    ///
+    /// What `DCOS_CREDENTIAL` names is a file with the principal and secret to show; TLS is spoken as
+    /// `LIBPROCESS_SSL_*` says.
+    pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
         let url = url.trim_end_matches('/');
         let url = if url.contains("://") {
             url.to_owned()
         } else {
-            format!("http://{url}")
+            format!("{}://{url}", Ssl::scheme())
         };
-        Self {
-            url,
-            client: Client::new(),
-        }
+        let credential = std::env::var_os("DCOS_CREDENTIAL").map(PathBuf::from);
+        let credential = credential.map(|path| Credential::read(&path)).transpose()?;
+        let config = ClientConfig {
+            tls: Ssl::from_env()?.map(|ssl| ssl.client),
+            authorization: credential.map(|credential| credential.basic()),
+            ..ClientConfig::default()
+        };
+        let client = Client::with_config(config)?;
+        Ok(Self { url, client })
+    }
+
+    /// A server outside of the cluster, to which nothing is shown.
+    pub(crate) fn of_strangers(url: &str) -> Self {
+        let url = url.trim_end_matches('/').to_owned();
+        let client = Client::new();
+        Self { url, client }
     }
 
     /// The JSON at `path`.

@@ -11,10 +11,12 @@ use dcos_core::config::{Spec, Values};
 use dcos_core::resources::{ParseError, Resources};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Attribute, DomainInfo, MasterInfo};
+use dcos_wire::tls::Ssl;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Reconfiguration;
+use super::security::Security;
 use crate::oversubscription::{
     FixedEstimator, LoadQosController, NoEstimator, NoQosController, QosController,
     ResourceEstimator,
@@ -159,6 +161,10 @@ pub struct Config {
     pub qos_correction_interval_min: Duration,
     /// Every option as text, for `/flags`.
     pub flags: BTreeMap<String, String>,
+    /// Who it is to the master, whom it lets in, what they may do.
+    pub security: Security,
+    /// How it speaks TLS; `None` speaks plainly.
+    pub tls: Option<Ssl>,
     /// Cancelled, the agent ends every task, unregisters and stops: what `SIGUSR1` asks of it.
     pub sign_off: CancellationToken,
 }
@@ -204,6 +210,8 @@ impl Config {
             qos_controller: Arc::new(NoQosController),
             qos_correction_interval_min: Duration::ZERO,
             flags: BTreeMap::new(),
+            security: Security::default(),
+            tls: None,
             sign_off: CancellationToken::new(),
         }
     }
@@ -282,6 +290,8 @@ impl Config {
             qos_controller: qos_controller(values)?,
             qos_correction_interval_min: values.duration("qos_correction_interval_min"),
             flags: values.flags(),
+            security: Security::from_values(values)?,
+            tls: None,
             sign_off: CancellationToken::new(),
             ..Self::new(values.text("master"), values.path("work_dir"))
         })

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dcos_core::units::format_duration;
 use dcos_proto::mesos::{ContainerId, DurationInfo, TaskInfo};
+use dcos_security::jwt;
 
 use super::core::Agent;
 use super::records::{Executor, ExecutorKey};
@@ -150,10 +151,29 @@ impl Agent {
             "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD",
             format_duration(grace),
         );
+        if let Some(token) = self.executor_token(executor) {
+            set("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", token);
+        }
         if let Some(role) = allocation_role(executor) {
             set("MESOS_ALLOCATION_ROLE", role);
         }
         all
+    }
+
+    /// What an executor shows this agent. Those the agent hosts need none, and their tasks must not
+    /// have one.
+    fn executor_token(&self, executor: &Executor) -> Option<String> {
+        let key = self.settings.executor_key.as_ref()?;
+        if executor.hosted.is_some() {
+            return None;
+        }
+        let own = executor.key();
+        let claims = [
+            ("fid", &own.framework.value),
+            ("eid", &own.executor.value),
+            ("cid", &executor.container.value),
+        ];
+        Some(jwt::sign(&claims, key))
     }
 
     /// How long an executor may take to end after SHUTDOWN.

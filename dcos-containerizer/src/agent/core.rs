@@ -7,8 +7,12 @@ use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::{Time, earliest};
 use dcos_proto::executor::{self, Event};
-use dcos_proto::mesos::{AgentId, AgentInfo, ContainerId, DrainConfig, FrameworkId, Task, TaskId};
+use dcos_proto::mesos::{
+    AgentId, AgentInfo, ContainerId, DrainConfig, ExecutorInfo, FrameworkId, FrameworkInfo,
+    Task, TaskId,
+};
 
+use super::authentication::Authentication;
 use super::gc::Gc;
 use super::operations::Operations;
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework};
@@ -37,6 +41,7 @@ pub struct Agent {
     pub(super) operations: Operations,
     pub(super) drain: Option<(DrainConfig, Time)>,
     pub(super) registration: Registration,
+    pub(super) authentication: Authentication,
     /// While custom executors of an earlier agent may still come back.
     pub(super) reconnecting_until: Option<Time>,
     pub(super) terminating: Option<String>,
@@ -166,6 +171,19 @@ impl Agent {
         Some((executor.directory.clone(), config.environment, config.user))
     }
 
+    /// The container of an executor that has not been forgotten.
+    pub(super) fn container_of(&self, key: &ExecutorKey) -> Option<ContainerId> {
+        Some(self.executor(key)?.container.clone())
+    }
+
+    /// Whose executor a root container is, and whose framework's.
+    pub(super) fn owner_of(&self, root: &ContainerId) -> Option<(ExecutorInfo, FrameworkInfo)> {
+        let key = self.by_container.get(&root.value)?;
+        let framework = self.frameworks.get(&key.framework)?;
+        let executor = framework.executors.get(&key.executor)?;
+        Some((executor.info.clone(), framework.info.clone()))
+    }
+
     /// Whether a container is an executor's or a task's.
     pub(super) fn owns(&self, container: &ContainerId) -> bool {
         let executor = self.by_container.get(&container.root_id().value);
@@ -195,6 +213,14 @@ impl Agent {
             return;
         }
         match message {
+            FromMaster::Mechanisms(message) => {
+                self.authentication_mechanisms(from, &message.mechanisms);
+            }
+            FromMaster::Step(message) => self.authentication_step(from, &message.data),
+            FromMaster::Completed(_) => self.authentication_completed(now, &from),
+            FromMaster::Failed(_) => self.authentication_failed(&from),
+            // The next try comes when its time has come.
+            FromMaster::Error(_) => {}
             FromMaster::Registered(message) => self.registered(now, &from, message),
             FromMaster::Reregistered(message) => self.reregistered(now, &from, message),
             FromMaster::Ping(ping) => self.ping(now, from, ping.connected),

@@ -2,11 +2,13 @@
 //!
 //! Every path is served bare and below `/slave(1)`, as libprocess routes it.
 
+mod access;
 mod containers;
 mod executors;
 mod metrics;
 mod nested;
 mod operator;
+pub(super) mod realms;
 mod state;
 
 use std::collections::BTreeMap;
@@ -14,11 +16,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::{get, post};
 use dcos_core::time::Time;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::VersionInfo;
+use dcos_security::{Action, Caller, Object};
 use dcos_wire::{Refusal, reply};
 use http::Method;
 use serde_json::json;
@@ -26,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use super::config::Config;
 use super::handle::Handle;
+use super::security::Security;
 use super::shell::{ACTOR, VERSION, now};
 use super::view::View;
 use crate::containerizer::Containerizer;
@@ -41,6 +46,7 @@ pub(super) struct Shared {
     pub(super) flags: BTreeMap<String, String>,
     pub(super) containerizer: Arc<dyn Containerizer>,
     pub(super) files: Files,
+    pub(super) security: Security,
     pub(super) started: Time,
     /// Who watches the event streams of executors.
     pub(super) streams: TaskTracker,
@@ -66,6 +72,7 @@ impl Context {
             flags: config.flags.clone(),
             containerizer,
             files,
+            security: config.security.clone(),
             started: now(),
             streams: TaskTracker::new(),
         }))
@@ -79,7 +86,9 @@ impl Context {
 }
 
 pub(super) fn router(context: Context) -> Router {
-    let files = files::router(context.files.clone());
+    let gate = realms::gate(&context.security);
+    let guard = middleware::from_fn_with_state(context.clone(), access::guard_files);
+    let files = files::router(context.files.clone()).layer(guard);
     let routes = Router::new()
         .route(
             "/api/v1/executor",
@@ -100,6 +109,7 @@ pub(super) fn router(context: Context) -> Router {
         .fallback(async || reply::text(http::StatusCode::NOT_FOUND, "404 Not Found."))
         .with_state(context)
         .merge(files)
+        .layer(gate)
 }
 
 async fn health() -> Response {
@@ -129,6 +139,7 @@ async fn only_post(method: Method) -> Response {
     reply::method_not_allowed(&[Method::POST], &method)
 }
 
-async fn flags(State(context): State<Context>) -> Response {
-    reply::json(json!({ "flags": context.flags }).to_string())
+async fn flags(State(context): State<Context>, caller: Caller) -> Result<Response, Refusal> {
+    context.allow(&caller, Action::ViewFlags, &Object::ANY)?;
+    Ok(reply::json(json!({ "flags": context.flags }).to_string()))
 }

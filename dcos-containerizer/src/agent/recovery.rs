@@ -13,6 +13,7 @@ use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{AgentInfo, ContainerId, FrameworkId, Uuid};
 
+use super::authentication::Authentication;
 use super::core::Agent;
 use super::gc::{Age, Gc};
 use super::operations::Operations;
@@ -55,6 +56,7 @@ impl Agent {
         };
         let operations = Operations::recover(total, version, state.operations);
         let mut agent = Self {
+            authentication: Authentication::new(settings.credential.clone(), settings.patience),
             settings,
             uuids: seed.stream("uuids"),
             jitter: seed.stream("jitter"),

@@ -14,6 +14,7 @@ use dcos_proto::internal::{
 use dcos_proto::mesos::agent_info::{Capability, capability};
 use dcos_proto::mesos::{AgentId, Task};
 
+use super::authentication::Standing;
 use super::core::Agent;
 use super::records::{Executor, Framework};
 use super::words::Action;
@@ -105,6 +106,7 @@ impl Agent {
     fn join(&mut self, now: Time, master: String) {
         self.updates.pause();
         self.operations.pause();
+        self.authentication.reset();
         let backoff = self.settings.registration_backoff_factor;
         let next = now + backoff.mul_f64(self.jitter.unit());
         self.registration = Registration::Joining {
@@ -137,6 +139,20 @@ impl Agent {
                     // The master has to learn of every task at once.
                     *next = now + *backoff;
                     return;
+                }
+                let chance = self.jitter.unit();
+                match self.authentication.standing(now, chance) {
+                    Standing::Ready => {}
+                    Standing::Ask(time) => {
+                        *next = now + time;
+                        let master = master.clone();
+                        self.act(Action::Link(master.clone()));
+                        return self.ask_authentication(master);
+                    }
+                    Standing::Wait(until) => {
+                        *next = until;
+                        return;
+                    }
                 }
                 *backoff = (*backoff * 2).clamp(Duration::from_millis(1), BACKOFF_MAX);
                 *next = now

@@ -17,7 +17,7 @@ use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::DecodeError;
 use dcos_proto::mesos::{AgentInfo, Resource};
-use dcos_wire::libprocess::{Actor, Event, Messenger, NameTaken, Upid};
+use dcos_wire::libprocess::{Actor, Event, Messenger, MessengerConfig, NameTaken, Upid};
 use dcos_wire::{Listener, Server};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -111,7 +111,11 @@ pub async fn run(
         },
     };
     let address = SocketAddr::new(ip, config.advertise.1.unwrap_or(bound.port()));
-    let messenger = Messenger::new(address);
+    let messenger = MessengerConfig {
+        tls: config.tls.clone(),
+        ..MessengerConfig::default()
+    };
+    let messenger = Messenger::with_config(address, messenger);
     let actor = messenger.actor(ACTOR)?;
 
     take_over(&config.work_dir)?;
@@ -164,7 +168,8 @@ pub async fn run(
         files.clone(),
     ));
     let service = messenger.wrap(routes);
-    let server = tokio::spawn(Server::new(service).serve(listener, stop.clone()));
+    let server = Server::new(service).ssl(config.tls.as_ref());
+    let server = tokio::spawn(server.serve(listener, stop.clone()));
     let measured = Measured {
         handle: handle.clone(),
         containerizer: Arc::clone(&containerizer),
@@ -462,5 +467,8 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         max_completed_executors_per_framework: config.max_completed_executors_per_framework,
         switch_user: config.switch_user,
         executor_environment: config.executor_environment.clone(),
+        credential: config.security.credential.clone(),
+        patience: config.security.patience,
+        executor_key: config.security.executor_key.clone(),
     }
 }

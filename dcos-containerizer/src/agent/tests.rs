@@ -36,6 +36,9 @@ fn settings(work_dir: PathBuf) -> Settings {
         max_completed_executors_per_framework: 150,
         switch_user: true,
         executor_environment: BTreeMap::new(),
+        credential: None,
+        patience: Patience::default(),
+        executor_key: None,
     }
 }
 

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dcos_proto::internal::{
+    AuthenticateMessage, AuthenticationCompletedMessage, AuthenticationErrorMessage,
+    AuthenticationFailedMessage, AuthenticationMechanismsMessage, AuthenticationStartMessage,
+    AuthenticationStepMessage,
     AcknowledgeOperationStatusMessage, ApplyOperationMessage, CheckpointResourcesMessage,
     DrainSlaveMessage, ExecutorToFrameworkMessage, ExitedExecutorMessage,
     FrameworkToExecutorMessage, KillTaskMessage, PingSlaveMessage, PongSlaveMessage,
@@ -20,10 +23,12 @@ use dcos_proto::mesos::{
     CheckStatusInfo, ContainerId, ContainerStatus, Resource, TaskId, TaskInfo,
 };
 use dcos_proto::{DecodeError, Message, decode, executor};
+use dcos_security::{Credential, Secret};
 
 use super::operations::VolumeWork;
 use super::records::ExecutorKey;
 use super::sandboxes::Sandbox;
+use super::security::Patience;
 use crate::checkpoint::Write;
 use crate::containerizer::{ContainerConfig, ContainerTermination};
 use crate::isolator::PersistentVolume;
@@ -60,6 +65,12 @@ pub struct Settings {
     pub switch_user: bool,
     /// What each executor finds in its environment besides what Mesos promises.
     pub executor_environment: BTreeMap<String, String>,
+    /// What it shows the master before it registers.
+    pub credential: Option<Credential>,
+    /// How long the master may take to look at it.
+    pub patience: Patience,
+    /// What the tokens of executors are signed with.
+    pub executor_key: Option<Secret>,
 }
 
 /// Something happened.
@@ -216,6 +227,11 @@ messages! {
         reason = "short-lived, never stored in numbers"
     )]
     FromMaster {
+        Mechanisms(AuthenticationMechanismsMessage),
+        Step(AuthenticationStepMessage),
+        Completed(AuthenticationCompletedMessage),
+        Failed(AuthenticationFailedMessage),
+        Error(AuthenticationErrorMessage),
         Registered(SlaveRegisteredMessage),
         Reregistered(SlaveReregisteredMessage),
         Ping(PingSlaveMessage),
@@ -239,6 +255,9 @@ messages! {
 messages! {
     /// What an agent tells the master.
     ToMaster {
+        Authenticate(AuthenticateMessage),
+        Start(AuthenticationStartMessage),
+        Answer(AuthenticationStepMessage),
         Register(RegisterSlaveMessage),
         Reregister(ReregisterSlaveMessage),
         Unregister(UnregisterSlaveMessage),

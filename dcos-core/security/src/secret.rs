@@ -29,6 +29,12 @@ impl Secret {
         self.0.ct_eq(bytes).into()
     }
 
+    /// The same without line breaks and blanks at its ends, as editors leave them in files.
+    #[must_use]
+    pub fn trimmed(&self) -> Self {
+        Self::from(self.0.trim_ascii().to_vec())
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

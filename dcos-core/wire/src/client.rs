@@ -3,6 +3,7 @@
 
 mod answer;
 mod dial;
+mod userinfo;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -39,6 +40,11 @@ pub struct ClientConfig {
     pub max_redirects: usize,
     /// Whom to trust on `https` URLs.
     pub trust: Trust,
+    /// How to speak on `https` URLs, whatever `trust` says; see [`crate::tls::Ssl`].
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// The value of `Authorization` in requests that have none; shown to those a request is
+    /// redirected to as well, since the leading master is found so.
+    pub authorization: Option<HeaderValue>,
     /// The `User-Agent` of requests that set none.
     pub user_agent: HeaderValue,
     /// Opens connections; `None` is TCP to the host in the URL.
@@ -54,6 +60,8 @@ impl Default for ClientConfig {
             body_limit: 256 << 20,
             max_redirects: 5,
             trust: Trust::System,
+            tls: None,
+            authorization: None,
             user_agent: HeaderValue::from_static(concat!("dcos/", env!("CARGO_PKG_VERSION"))),
             dial: None,
         }
@@ -161,6 +169,8 @@ pub enum ClientError {
 }
 
 /// Asks other processes. Clones share connections.
+///
+/// Credentials may stand in a URL (`http://principal:secret@host`); they are sent as HTTP basic.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: legacy::Client<HttpsConnector<Connector>, Body>,
@@ -189,14 +199,28 @@ impl Client {
         Self::build(config, system_tls())
     }
 
+    /// A client that speaks TLS as the environment says; see [`crate::tls::Ssl`].
+    ///
+    /// # Errors
+    /// The environment can't be followed.
+    pub fn from_env() -> Result<Self, crate::tls::SslError> {
+        let ssl = crate::tls::Ssl::from_env()?;
+        let config = ClientConfig {
+            tls: ssl.map(|ssl| ssl.client),
+            ..ClientConfig::default()
+        };
+        Ok(Self::with_config(config)?)
+    }
+
     /// A client with its own limits and trust.
     ///
     /// # Errors
     /// The certificates to trust can't be read.
     pub fn with_config(config: ClientConfig) -> Result<Self, TlsError> {
-        let tls = match config.trust {
-            Trust::System => system_tls(),
-            Trust::File(_) | Trust::Anyone => tls::client(&config.trust)?,
+        let tls = match (&config.tls, &config.trust) {
+            (Some(own), _) => rustls::ClientConfig::clone(own),
+            (None, Trust::System) => system_tls(),
+            (None, Trust::File(_) | Trust::Anyone) => tls::client(&config.trust)?,
         };
         Ok(Self::build(config, tls))
     }
@@ -266,6 +290,7 @@ impl Client {
     /// As [`Client::get`].
     pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, ClientError> {
         let (mut parts, body) = request.into_parts();
+        userinfo::to_header(&mut parts);
         for _ in 0..=self.config.max_redirects {
             let attempt = Request::from_parts(parts.clone(), Body::from(body.clone()));
             let answer = self.send_streaming(attempt).await?;
@@ -285,9 +310,15 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn send_streaming(&self, mut request: Request<Body>) -> Result<Answer, ClientError> {
+    pub async fn send_streaming(&self, request: Request<Body>) -> Result<Answer, ClientError> {
+        let (mut parts, body) = request.into_parts();
+        userinfo::to_header(&mut parts);
+        let mut request = Request::from_parts(parts, body);
         let url = request.uri().clone();
         let headers = request.headers_mut();
+        if let Some(own) = &self.config.authorization {
+            headers.entry(AUTHORIZATION).or_insert_with(|| own.clone());
+        }
         let agent = || self.config.user_agent.clone();
         headers.entry(USER_AGENT).or_insert_with(agent);
         let gzip = HeaderValue::from_static("gzip");

@@ -55,6 +55,7 @@ pub use message::{Message, is_message};
 pub use service::MessageService;
 pub use upid::{Upid, UpidError};
 
+use crate::tls::Ssl;
 use actor::Directory;
 use pool::Pool;
 
@@ -76,6 +77,8 @@ pub struct MessengerConfig {
     pub write_timeout: Duration,
     /// When a connection nobody is linked to is closed for want of messages.
     pub idle_timeout: Duration,
+    /// How the connections to peers are encrypted; `None` leaves them plain.
+    pub tls: Option<Ssl>,
 }
 
 impl Default for MessengerConfig {
@@ -88,6 +91,7 @@ impl Default for MessengerConfig {
             connect_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_mins(1),
             idle_timeout: Duration::from_mins(5),
+            tls: None,
         }
     }
 }

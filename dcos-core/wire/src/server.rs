@@ -90,6 +90,7 @@ pub struct Server<S> {
     service: S,
     config: Arc<ServerConfig>,
     tls: Option<Arc<rustls::ServerConfig>>,
+    downgrade: bool,
 }
 
 impl<S> Server<S>
@@ -103,6 +104,7 @@ where
             service,
             config: Arc::default(),
             tls: None,
+            downgrade: false,
         }
     }
 
@@ -118,6 +120,22 @@ where
     pub fn tls(mut self, tls: Arc<rustls::ServerConfig>) -> Self {
         self.tls = Some(tls);
         self
+    }
+
+    /// With TLS, serves clients that speak without it too (`LIBPROCESS_SSL_SUPPORT_DOWNGRADE`).
+    #[must_use]
+    pub fn downgrade(mut self, downgrade: bool) -> Self {
+        self.downgrade = downgrade;
+        self
+    }
+
+    /// Speaks TLS as `ssl` says, if it says anything; see [`crate::tls::Ssl`].
+    #[must_use]
+    pub fn ssl(self, ssl: Option<&crate::tls::Ssl>) -> Self {
+        match ssl {
+            Some(ssl) => self.tls(Arc::clone(&ssl.server)).downgrade(ssl.downgrade),
+            None => self,
+        }
     }
 
     /// Serves until `shutdown` is cancelled: then no connection is taken any more, idle ones are
@@ -147,6 +165,7 @@ where
                         service: self.service.clone(),
                         config: Arc::clone(&self.config),
                         acceptor: acceptor.clone(),
+                        downgrade: self.downgrade,
                         shutdown: shutdown.clone(),
                         abort: abort.clone(),
                     };

@@ -44,19 +44,9 @@ impl Master {
         self.check(principal, Action::RunTask, &Object::launch(task, framework))
     }
 
-    /// Every other operation of an ACCEPT: the roles and principals of what it changes.
+    /// Every other operation, a framework's as well as an operator's: the roles and principals of
+    /// what it changes.
     pub(crate) fn authorize_operation(
-        &self,
-        framework: &FrameworkId,
-        operation: &offer::Operation,
-    ) -> Result<(), String> {
-        let known = self.frameworks.get(framework);
-        let principal = known.and_then(|known| known.info.principal.clone());
-        self.authorize_operation_by(principal.as_deref(), operation)
-    }
-
-    /// The same for whoever asks; operators do through their own calls.
-    pub(crate) fn authorize_operation_by(
         &self,
         principal: Option<&str>,
         operation: &offer::Operation,

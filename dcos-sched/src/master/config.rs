@@ -8,6 +8,7 @@ use std::time::Duration;
 use dcos_core::config::{Spec, Values};
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
+use dcos_wire::tls::Ssl;
 
 use super::Settings;
 use super::security::{HttpSecurity, Security};
@@ -59,6 +60,8 @@ pub struct Config {
     pub max_subscribers: usize,
     /// Who guards the HTTP endpoints.
     pub http: HttpSecurity,
+    /// How it speaks TLS; `None` speaks plainly.
+    pub tls: Option<Ssl>,
     /// How resources are shared.
     pub allocator: allocator::Config,
     /// Timeouts and limits; its `info` is filled in when the master starts.
@@ -76,6 +79,7 @@ impl Default for Config {
             flags: BTreeMap::new(),
             max_subscribers: 1000,
             http: HttpSecurity::default(),
+            tls: None,
             allocator: allocator::Config::default(),
             settings: Settings::new(MasterInfo::default()),
         }
@@ -159,6 +163,7 @@ impl Config {
             flags: values.flags(),
             max_subscribers: values.count("max_operator_event_stream_subscribers"),
             http: HttpSecurity::from_values(values, settings.security.credentials.as_ref())?,
+            tls: None,
             allocator: allocator::Config {
                 interval: values
                     .duration("allocation_interval")

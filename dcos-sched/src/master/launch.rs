@@ -32,10 +32,6 @@ impl Master {
         if ready != Some(true) {
             return self.refuse_lost_agent(framework, &operation, ready.is_some());
         }
-        if let Err(error) = self.authorize_operation(framework, &operation) {
-            let state = OperationState::OperationError;
-            return self.refuse_operation(framework, &operation, state, &error);
-        }
         match operation.r#type() {
             Type::Launch => {
                 let tasks = operation.launch.map(|launch| launch.task_infos);

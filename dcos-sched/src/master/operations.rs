@@ -197,24 +197,6 @@ impl Master {
         }
     }
 
-    /// Whether whoever is behind `principal` may do this: the one place where operations are
-    /// authorized, a framework's as well as an operator's.
-    ///
-    /// # Errors
-    /// Why not, for people.
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "everybody may do everything as long as nobody says otherwise"
-    )]
-    pub(crate) fn authorize_operation(
-        &self,
-        _principal: Option<&str>,
-        _operation: &Info,
-    ) -> Result<(), String> {
-        Ok(())
-    }
-
     /// Carries out an operation that launches nothing, with what is left of the offers.
     pub(crate) fn change_resources(
         &mut self,

@@ -307,7 +307,9 @@ impl Node {
         let api = http::router(self.handle, Arc::clone(&config), desk.clone(), stance);
         let service = messenger.wrap(api);
         let halt = stop.child_token();
-        let server = Server::new(service).config(ServerConfig::default()).ssl(config.tls.as_ref());
+        let server = Server::new(service)
+            .config(ServerConfig::default())
+            .ssl(config.tls.as_ref());
         let serving = server.serve(listener, halt.clone());
         let deciding = async {
             let (fence, lease, _leadership) = match office {

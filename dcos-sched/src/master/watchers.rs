@@ -96,13 +96,13 @@ impl Watchers {
         };
         let subscription = Subscription {
             opening: opening.boxed(),
-            view: Box::new(move |published: &Published| {
-                match sight.event(&published.event) {
+            view: Box::new(
+                move |published: &Published| match sight.event(&published.event) {
                     Shown::Whole => Some(published.record(media)),
                     Shown::Part(event) => Some(frame(&encode(&*event, media))),
                     Shown::Hidden => None,
-                }
-            }),
+                },
+            ),
             heartbeat: (frame(&encode(&heartbeat, media)), HEARTBEAT),
         };
         self.feed.subscribe(self.most, subscription)

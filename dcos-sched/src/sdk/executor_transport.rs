@@ -4,6 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use dcos_proto::executor::{Call, Event};
+use dcos_wire::tls::Ssl;
 use dcos_wire::{Answer, Client, ClientError, MediaType, Records};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode};
@@ -47,6 +48,15 @@ pub struct HttpExecutorTransport {
     authorization: Option<HeaderValue>,
 }
 
+/// Speaks TLS as the agent said in the environment.
+fn client() -> Client {
+    Client::from_env().unwrap_or_else(|error| {
+        let error = dcos_core::error::chain(&error);
+        tracing::error!(%error, "TLS can't be spoken as the environment says");
+        Client::new()
+    })
+}
+
 /// Events on their way from the connection to the executor; further ones wait in the connection.
 const QUEUED_EVENTS: usize = 64;
 /// The largest event in bytes: a task group with everything it carries.
@@ -56,8 +66,12 @@ impl HttpExecutorTransport {
     /// Speaks to the agent that `config` names.
     pub fn new(config: &ExecutorConfig, media: MediaType) -> Self {
         let (client, host) = match &config.agent {
-            AgentEndpoint::Tcp(address) => (Client::new(), address.as_str()),
+            AgentEndpoint::Tcp(address) => (client(), address.as_str()),
             AgentEndpoint::Unix(path) => (Client::unix(path), "agent"),
+        };
+        let scheme = match &config.agent {
+            AgentEndpoint::Tcp(_) => Ssl::scheme(),
+            AgentEndpoint::Unix(_) => "http",
         };
         let bearer = |token: &String| {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
@@ -65,7 +79,7 @@ impl HttpExecutorTransport {
             Some(value)
         };
         Self {
-            url: format!("http://{host}/api/v1/executor"),
+            url: format!("{scheme}://{host}/api/v1/executor"),
             media,
             client,
             authorization: config.token.as_ref().and_then(bearer),

@@ -36,9 +36,16 @@ pub struct HttpTransport {
 
 impl HttpTransport {
     /// Speaks to the leader among `masters`, each a URL such as `http://10.0.0.1:5050` or just
-    /// `host:port`, in JSON or protobuf.
+    /// `host:port`, in JSON or protobuf. Credentials may stand in the URL
+    /// (`http://principal:secret@host:port`); TLS is spoken as the environment says
+    /// ([`dcos_wire::tls::Ssl`]).
     pub fn new(masters: impl IntoIterator<Item = impl AsRef<str>>, media: MediaType) -> Self {
-        Self::with_client(masters, media, Client::new())
+        let client = Client::from_env().unwrap_or_else(|error| {
+            let error = dcos_core::error::chain(&error);
+            tracing::error!(%error, "TLS can't be spoken as the environment says");
+            Client::new()
+        });
+        Self::with_client(masters, media, client)
     }
 
     /// The same through a client with its own limits and trust.

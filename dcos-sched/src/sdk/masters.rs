@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dcos_wire::tls::Ssl;
 use dcos_proto::mesos::MasterInfo;
 use tokio::sync::watch;
 
@@ -29,7 +30,7 @@ impl Masters {
             if master.contains("://") {
                 master.to_owned()
             } else {
-                format!("http://{master}")
+                format!("{}://{master}", Ssl::scheme())
             }
         };
         let urls = masters.into_iter().map(|master| url(master.as_ref()));
@@ -101,9 +102,9 @@ fn url(info: &MasterInfo) -> Option<String> {
     let host = address.and_then(|address| address.ip.as_ref().or(address.hostname.as_ref()));
     let host = host.or(info.hostname.as_ref())?;
     Some(if host.contains(':') {
-        format!("http://[{host}]:{}", info.port)
+        format!("{}://[{host}]:{}", Ssl::scheme(), info.port)
     } else {
-        format!("http://{host}:{}", info.port)
+        format!("{}://{host}:{}", Ssl::scheme(), info.port)
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dcos_containerizer::agent::{Action, Agent, Input, Settings, ToMaster};
+use dcos_containerizer::agent::{Action, Agent, Input, Patience, Settings, ToMaster};
 use dcos_containerizer::checkpoint::Write;
 use dcos_containerizer::containerizer::{ContainerConfig, ContainerTermination, Recovered};
 use dcos_core::resources::Resources;
@@ -425,6 +425,9 @@ fn settings() -> Settings {
         max_completed_executors_per_framework: 150,
         switch_user: false,
         executor_environment: BTreeMap::new(),
+        credential: None,
+        patience: Patience::default(),
+        executor_key: None,
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) async fn run(context: &Context, command: Cluster) -> anyhow::Result<(
 }
 
 async fn setup(context: &Context, url: &str, name: Option<String>) -> anyhow::Result<()> {
-    let master = Server::new(url);
+    let master = Server::new(url)?;
     let state = master.get("/state-summary").await?;
     let mut config = Config::default();
     config.core.mesos_master_url.clone_from(&master.url);

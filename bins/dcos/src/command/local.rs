@@ -106,7 +106,7 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
 
 /// Waits until the master leads, Marathon answers, and every agent has registered.
 async fn await_cluster(notes: &Notes, up: &LocalUp, progress: &mut Progress) -> anyhow::Result<()> {
-    let (master, marathon) = (Server::new(&notes.master), Server::new(&notes.marathon));
+    let (master, marathon) = (Server::new(&notes.master)?, Server::new(&notes.marathon)?);
     progress.say("waiting for the master");
     while master.text("GET", "/health").await.is_err() {
         check_alive(notes)?;
@@ -146,7 +146,7 @@ async fn deploy_sample(
     progress: &mut Progress,
 ) -> anyhow::Result<Option<String>> {
     progress.say("deploying a sample service");
-    let marathon = Server::new(&notes.marathon);
+    let marathon = Server::new(&notes.marathon)?;
     let answer = marathon
         .send("PUT", "/v2/apps/hello", Some(&sample()))
         .await?;
@@ -160,7 +160,7 @@ async fn deploy_sample(
     let port = task["ports"][0]
         .as_u64()
         .context("the sample service has no port")?;
-    let service = Server::new(&format!("http://{}:{port}", text(task, "host")));
+    let service = Server::of_strangers(&format!("http://{}:{port}", text(task, "host")));
     progress.say("waiting for the sample service to answer");
     while service.text("GET", "/").await.is_err() {
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -268,11 +268,11 @@ async fn status(context: &Context, dir: &Path) -> anyhow::Result<()> {
     let Some(notes) = notes else {
         bail!("no cluster runs from {}", dir.display())
     };
-    let slaves = Server::new(&notes.master)
+    let slaves = Server::new(&notes.master)?
         .get("/slaves")
         .await
         .unwrap_or_default();
-    let apps = Server::new(&notes.marathon)
+    let apps = Server::new(&notes.marathon)?
         .get("/v2/apps")
         .await
         .unwrap_or_default();

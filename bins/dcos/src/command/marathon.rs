@@ -450,7 +450,7 @@ async fn absolute(marathon: &Server, id: &str, version: &str) -> anyhow::Result<
 async fn definition(source: Option<&str>) -> anyhow::Result<Value> {
     let text = match source {
         Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
-            Server::new(url).text("GET", "").await?
+            Server::of_strangers(url).text("GET", "").await?
         }
         Some(file) => std::fs::read_to_string(file).with_context(|| file.to_owned())?,
         None => standard_input()?,

@@ -183,7 +183,7 @@ impl Sandbox {
         let (_, address) = pid
             .split_once('@')
             .with_context(|| format!("bad agent pid {pid}"))?;
-        let agent = Server::new(&format!("http://{address}"));
+        let agent = Server::new(address)?;
         let state = agent.get("/state").await?;
         let directory = directory(&state, &text(framework, "id"), &text(task, "id"))
             .with_context(|| format!("the sandbox of {} is gone", text(task, "id")))?;

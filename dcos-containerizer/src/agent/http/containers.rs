@@ -6,6 +6,7 @@ use dcos_core::resources::Resources;
 use dcos_proto::agent::response::get_containers::Container;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{ContainerId, ResourceStatistics};
+use dcos_security::{Action, Caller, Object};
 use dcos_wire::{Refusal, reply};
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -24,9 +25,11 @@ pub(super) struct Found {
 
 pub(super) async fn containers(
     State(context): State<Context>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let found = found(&context, false).await?;
+    context.allow_path(&caller, "/containers")?;
+    let found = found(&context, &caller, false).await?;
     let wanted = |found: &&Found| matches(found, query.as_deref());
     let all: Vec<_> = found.iter().filter(wanted).map(full).collect();
     reply::jsonp(query.as_deref(), Value::from(all).to_string())
@@ -34,15 +37,36 @@ pub(super) async fn containers(
 
 pub(super) async fn statistics(
     State(context): State<Context>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let all: Vec<_> = found(&context, false).await?.iter().map(short).collect();
+    context.allow_path(&caller, "/monitor/statistics")?;
+    let all: Vec<_> = found(&context, &caller, false)
+        .await?
+        .iter()
+        .map(short)
+        .collect();
     reply::jsonp(query.as_deref(), Value::from(all).to_string())
 }
 
 /// What runs now, with its status and usage; `nested` containers too.
-pub(super) async fn found(context: &Context, nested: bool) -> Result<Vec<Found>, Refusal> {
-    let view = context.view().await?;
+pub(super) async fn found(
+    context: &Context,
+    caller: &Caller,
+    nested: bool,
+) -> Result<Vec<Found>, Refusal> {
+    let mut view = context.view().await?;
+    for framework in &mut view.frameworks {
+        let info = &framework.info;
+        framework.executors.retain(|executor| {
+            let object = Object::executor(&executor.info, info);
+            context.may(
+                caller,
+                Action::ViewContainer,
+                &object.in_container(&executor.container),
+            )
+        });
+    }
     let mut ids = executors(&view);
     if nested {
         for id in context.containerizer.containers().await {

@@ -9,12 +9,14 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use dcos_proto::executor::{Call, call};
 use dcos_proto::mesos::task_status::Source;
-use dcos_proto::mesos::{TaskState, TaskStatus};
+use dcos_proto::mesos::{ContainerId, TaskState, TaskStatus};
+use dcos_security::Caller;
 use dcos_wire::records::{self, Limits};
 use dcos_wire::{MediaType, Refusal, reply};
 use http::{HeaderMap, StatusCode};
 
 use super::Context;
+use super::access::check_claims;
 use crate::agent::ExecutorState;
 use crate::agent::handle::Work;
 use crate::agent::records::ExecutorKey;
@@ -26,15 +28,21 @@ static NEXT_STREAM: AtomicU64 = AtomicU64::new(0);
 
 pub(super) async fn executor(
     State(context): State<Context>,
+    caller: Caller,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    answer(&context, &headers, &body)
+    answer(&context, &caller, &headers, &body)
         .await
         .unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<Response, Refusal> {
+async fn answer(
+    context: &Context,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, Refusal> {
     let call: Call = MediaType::of_content(headers)?.decode(body)?;
     let checked = check(&call)?;
     let key = ExecutorKey {
@@ -42,6 +50,7 @@ async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<R
         executor: call.executor_id,
     };
     let standing = standing(context, &key).await?;
+    check_claims(caller, &key, standing.container.as_ref())?;
     match checked {
         Checked::Subscribe(subscribe) => {
             let media = MediaType::of_answer(headers)?;
@@ -123,6 +132,7 @@ fn check_status(status: &TaskStatus) -> Result<(), &'static str> {
 
 struct Standing {
     connected: bool,
+    container: Option<ContainerId>,
 }
 
 async fn standing(context: &Context, key: &ExecutorKey) -> Result<Standing, Refusal> {
@@ -131,18 +141,21 @@ async fn standing(context: &Context, key: &ExecutorKey) -> Result<Standing, Refu
         if !agent.has_framework(&asked.framework) {
             return Err("Framework cannot be found");
         }
-        agent
-            .executor_standing(&asked)
-            .ok_or("Executor cannot be found")
+        let standing = agent.executor_standing(&asked);
+        let standing = standing.ok_or("Executor cannot be found")?;
+        Ok((standing, agent.container_of(&asked)))
     });
     let found = found
         .await
         .ok_or_else(|| Refusal::unavailable("The agent is stopping"))?;
-    let (state, connected, hosted) = found.map_err(Refusal::bad_request)?;
+    let ((state, connected, hosted), container) = found.map_err(Refusal::bad_request)?;
     if hosted || state == ExecutorState::Terminated {
         return Err(Refusal::bad_request("Executor cannot be found"));
     }
-    Ok(Standing { connected })
+    Ok(Standing {
+        connected,
+        container,
+    })
 }
 
 async fn subscribed(

@@ -6,6 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use dcos_core::resources::{Resources, Scalar};
 use dcos_proto::mesos::{Task, TaskState};
+use dcos_security::Caller;
 use dcos_wire::{Refusal, reply};
 
 use super::Context;
@@ -14,8 +15,10 @@ use crate::agent::view::View;
 
 pub(super) async fn snapshot(
     State(context): State<Context>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
+    context.allow_path(&caller, "/metrics/snapshot")?;
     let metrics = all(&context).await?;
     let text = serde_json::to_string(&metrics).unwrap_or_default();
     reply::jsonp(query.as_deref(), text)

@@ -9,28 +9,36 @@ use dcos_proto::agent::response::{self, get_executors, get_frameworks};
 use dcos_proto::agent::{Call, Response as Answer, call};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{ContainerId, Flag, Metric};
+use dcos_security::Caller;
 use dcos_wire::{MediaType, Refusal, reply};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use super::{Context, containers, metrics, nested, version};
+use super::{Context, access, containers, metrics, nested, version};
 use crate::agent::view::{ExecutorView, FrameworkView, View};
 use crate::files::{FilesError, Piece};
 
 pub(super) async fn api(
     State(context): State<Context>,
+    caller: Caller,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    answer(&context, &headers, &body)
+    answer(&context, &caller, &headers, &body)
         .await
         .unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<Response, Refusal> {
+async fn answer(
+    context: &Context,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, Refusal> {
     let call: Call = MediaType::of_content(headers)?.decode(body)?;
     let media = MediaType::of_answer(headers)?;
     let kind = call.r#type();
+    access::allow_call(context, caller, &call).await?;
     let mut answer = Answer::default();
     match kind {
         call::Type::Unknown => {
@@ -71,7 +79,7 @@ async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<R
         }
         call::Type::GetState => {
             answer.set_type(response::Type::GetState);
-            let view = context.view().await?;
+            let view = context.seen_by(caller).await?;
             answer.get_state = Some(response::GetState {
                 get_tasks: Some(tasks(&view)),
                 get_executors: Some(executors(&view)),
@@ -80,15 +88,15 @@ async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<R
         }
         call::Type::GetTasks => {
             answer.set_type(response::Type::GetTasks);
-            answer.get_tasks = Some(tasks(&context.view().await?));
+            answer.get_tasks = Some(tasks(&context.seen_by(caller).await?));
         }
         call::Type::GetExecutors => {
             answer.set_type(response::Type::GetExecutors);
-            answer.get_executors = Some(executors(&context.view().await?));
+            answer.get_executors = Some(executors(&context.seen_by(caller).await?));
         }
         call::Type::GetFrameworks => {
             answer.set_type(response::Type::GetFrameworks);
-            answer.get_frameworks = Some(frameworks(&context.view().await?));
+            answer.get_frameworks = Some(frameworks(&context.seen_by(caller).await?));
         }
         call::Type::GetAgent => {
             answer.set_type(response::Type::GetAgent);
@@ -104,7 +112,7 @@ async fn answer(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<R
             let nested = call
                 .get_containers
                 .is_some_and(|wanted| wanted.show_nested());
-            let found = containers::found(context, nested).await?;
+            let found = containers::found(context, caller, nested).await?;
             let containers: Vec<_> = found.into_iter().map(|found| found.container).collect();
             if !containers.is_empty() {
                 answer.get_containers = Some(response::GetContainers { containers });

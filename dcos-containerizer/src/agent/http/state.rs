@@ -9,6 +9,7 @@ use dcos_core::attributes;
 use dcos_core::resources::Resources;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Labels, Resource, Task, TaskStatus, executor_info};
+use dcos_security::{Action, Caller, Object};
 use dcos_wire::{Refusal, reply};
 use serde_json::{Map, Value, json};
 
@@ -17,10 +18,17 @@ use crate::agent::view::{ExecutorView, FrameworkView, View};
 
 pub(super) async fn state(
     State(context): State<Context>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let view = context.view().await?;
-    reply::jsonp(query.as_deref(), document(&context, &view).to_string())
+    let view = context.seen_by(&caller).await?;
+    let mut document = document(&context, &view);
+    if !context.may(&caller, Action::ViewFlags, &Object::ANY)
+        && let Some(object) = document.as_object_mut()
+    {
+        object.remove("flags");
+    }
+    reply::jsonp(query.as_deref(), document.to_string())
 }
 
 fn document(context: &Context, view: &View) -> Value {

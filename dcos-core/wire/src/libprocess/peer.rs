@@ -1,18 +1,22 @@
 //! The task of one connection to another process.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
 
 use super::Message;
 use super::actor::Event;
 use super::pool::{Peer, Shared};
 use crate::io::Stream;
+use crate::tls::Ssl;
 
 /// A message on its way.
 #[derive(Debug)]
@@ -54,14 +58,37 @@ async fn converse(
     if peer.address == shared.own {
         return deliver(shared, peer, queue).await;
     }
-    let connect = TcpStream::connect(peer.address);
+    let connect = connect(peer.address, shared.config.tls.as_ref());
     let stream = tokio::time::timeout(shared.config.connect_timeout, connect).await;
     let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let (reader, writer) = tokio::io::split(Stream::tcp(stream));
+    let (reader, writer) = tokio::io::split(stream);
     tokio::select! {
         ended = drain(reader) => ended,
         ended = write(shared, peer, queue, writer) => ended,
     }
+}
+
+/// A connection to a peer: encrypted if `tls` says so, and plain if the peer does not speak TLS and
+/// that may be.
+async fn connect(address: SocketAddr, tls: Option<&Ssl>) -> io::Result<Stream> {
+    let plain = async || Ok(Stream::tcp(TcpStream::connect(address).await?));
+    let Some(tls) = tls else {
+        return plain().await;
+    };
+    let connector = TlsConnector::from(Arc::clone(&tls.client));
+    let name = ServerName::from(address.ip());
+    match connector.connect(name, plain().await?).await {
+        Ok(encrypted) => Ok(Stream::new(encrypted)),
+        // A certificate that is refused is no reason to go on without one.
+        Err(error) if tls.downgrade && !is_refusal(&error) => plain().await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a handshake failed because of who the other side is.
+fn is_refusal(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Messages to this very process, which has no connection to break.

@@ -9,6 +9,7 @@ use axum::response::Response;
 use http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::AsyncReadExt as _;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -24,8 +25,20 @@ pub(super) struct Connection<S> {
     pub(super) service: S,
     pub(super) config: Arc<ServerConfig>,
     pub(super) acceptor: Option<TlsAcceptor>,
+    pub(super) downgrade: bool,
     pub(super) shutdown: CancellationToken,
     pub(super) abort: CancellationToken,
+}
+
+/// The first byte of a connection with TLS.
+const HANDSHAKE: u8 = 0x16;
+
+/// The first byte of a stream, and the stream with that byte still in it.
+async fn peek(mut stream: Stream) -> std::io::Result<(u8, Stream)> {
+    let first = stream.read_u8().await?;
+    let (reader, writer) = tokio::io::split(stream);
+    let reader = std::io::Cursor::new([first]).chain(reader);
+    Ok((first, Stream::new(tokio::io::join(reader, writer))))
 }
 
 /// Requests a client of HTTP/2 may have open at once; Mesos's clients use a handful.
@@ -46,6 +59,16 @@ where
     }
 
     async fn serve(mut self, mut stream: Stream) {
+        if self.acceptor.is_some() && self.downgrade {
+            let timeout = self.config.first_byte_timeout;
+            let Ok(Ok((first, whole))) = tokio::time::timeout(timeout, peek(stream)).await else {
+                return;
+            };
+            stream = whole;
+            if first != HANDSHAKE {
+                self.acceptor = None;
+            }
+        }
         if let Some(acceptor) = self.acceptor.take() {
             let handshake = acceptor.accept(stream);
             match tokio::time::timeout(self.config.header_timeout, handshake).await {

@@ -10,8 +10,8 @@ use dcos_proto::json::JsonEnum as _;
 use dcos_proto::mesos::framework_info::capability::Type as FrameworkCapability;
 use dcos_proto::mesos::{AgentInfo, ExecutorInfo, Labels, Offer, Resource, Task, TaskStatus};
 
-use super::text::{Object, items_of, object, v0, value};
 use super::sight::Sight;
+use super::text::{Object, items_of, object, v0, value};
 use crate::master::{Agent, Framework, Link, Snapshot};
 
 pub(super) fn resources(o: &mut Object<'_>, key: &str, resources: &Resources) {

@@ -9,13 +9,19 @@ use dcos_proto::json::{Dialect, from_value};
 use dcos_proto::master::Call;
 use dcos_proto::master::call::{self, Type};
 use dcos_proto::mesos::{AgentId, Resource};
+use dcos_security::Caller;
 use dcos_wire::Refusal;
 use serde_json::Value;
 
 use super::reads::parameter;
-use super::{Api, answer, only};
+use super::{Api, answer, name_of, only};
 
-pub(super) async fn reserve(State(api): State<Api>, method: Method, form: Bytes) -> Response {
+pub(super) async fn reserve(
+    State(api): State<Api>,
+    caller: Caller,
+    method: Method,
+    form: Bytes,
+) -> Response {
     let read = |agent_id, form: &Form| {
         let resources = form.resources("resources", "Error parsing")?;
         let source = match form.get("source") {
@@ -31,10 +37,15 @@ pub(super) async fn reserve(State(api): State<Api>, method: Method, form: Bytes)
             ..of(Type::ReserveResources)
         })
     };
-    handle(&api, &method, &form, read).await
+    handle(&api, &caller, &method, &form, read).await
 }
 
-pub(super) async fn unreserve(State(api): State<Api>, method: Method, form: Bytes) -> Response {
+pub(super) async fn unreserve(
+    State(api): State<Api>,
+    caller: Caller,
+    method: Method,
+    form: Bytes,
+) -> Response {
     let read = |agent_id, form: &Form| {
         let resources = form.resources("resources", "Error in parsing")?;
         Ok(Call {
@@ -45,11 +56,12 @@ pub(super) async fn unreserve(State(api): State<Api>, method: Method, form: Byte
             ..of(Type::UnreserveResources)
         })
     };
-    handle(&api, &method, &form, read).await
+    handle(&api, &caller, &method, &form, read).await
 }
 
 pub(super) async fn create_volumes(
     State(api): State<Api>,
+    caller: Caller,
     method: Method,
     form: Bytes,
 ) -> Response {
@@ -60,11 +72,12 @@ pub(super) async fn create_volumes(
             ..of(Type::CreateVolumes)
         })
     };
-    handle(&api, &method, &form, read).await
+    handle(&api, &caller, &method, &form, read).await
 }
 
 pub(super) async fn destroy_volumes(
     State(api): State<Api>,
+    caller: Caller,
     method: Method,
     form: Bytes,
 ) -> Response {
@@ -75,7 +88,7 @@ pub(super) async fn destroy_volumes(
             ..of(Type::DestroyVolumes)
         })
     };
-    handle(&api, &method, &form, read).await
+    handle(&api, &caller, &method, &form, read).await
 }
 
 fn of(kind: Type) -> Call {
@@ -119,6 +132,7 @@ impl Form {
 
 async fn handle(
     api: &Api,
+    caller: &Caller,
     method: &Method,
     body: &Bytes,
     read: impl FnOnce(AgentId, &Form) -> Result<Call, Refusal>,
@@ -126,12 +140,16 @@ async fn handle(
     if let Err(refused) = only(&Method::POST, method) {
         return *refused;
     }
+    let principal = match name_of(caller) {
+        Ok(principal) => principal.map(ToOwned::to_owned),
+        Err(refusal) => return refusal.into_response(),
+    };
     let form = Form(String::from_utf8_lossy(body).into_owned());
     let call = form
         .required("slaveId")
         .and_then(|agent| read(agent.into(), &form));
     match call {
-        Ok(call) => match api.master.order(None, call).await {
+        Ok(call) => match api.master.order(principal, call).await {
             Ok(reply) => answer(reply),
             Err(stopped) => Refusal::from(stopped).into_response(),
         },

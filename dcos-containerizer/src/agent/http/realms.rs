@@ -1,0 +1,68 @@
+//! Which credentials each path demands.
+
+use dcos_security::Gate;
+
+use crate::agent::security::Security;
+
+/// Endpoints that read.
+pub(crate) const READONLY: &str = "mesos-agent-readonly";
+/// Endpoints that change something, and whatever is not listed here.
+pub(crate) const READWRITE: &str = "mesos-agent-readwrite";
+/// Executors.
+pub(crate) const EXECUTOR: &str = "mesos-agent-executor";
+
+/// The realm of a path; `None` for those that answer everybody.
+fn realm_of(path: &str) -> Option<&'static str> {
+    let path = path
+        .strip_prefix("/slave(1)")
+        .filter(|rest| rest.starts_with('/'))
+        .unwrap_or(path);
+    match path {
+        "/health" | "/version" => None,
+        "/api/v1/executor" => Some(EXECUTOR),
+        "/state"
+        | "/flags"
+        | "/containers"
+        | "/containerizer/debug"
+        | "/monitor/statistics"
+        | "/metrics/snapshot" => Some(READONLY),
+        path if path.starts_with("/files/") => Some(READONLY),
+        _ => Some(READWRITE),
+    }
+}
+
+/// The gate in front of all routes.
+pub(super) fn gate(security: &Security) -> Gate {
+    let guards = [
+        (READONLY, &security.readonly),
+        (READWRITE, &security.readwrite),
+        (EXECUTOR, &security.executor),
+    ];
+    let protected = guards
+        .into_iter()
+        .filter_map(|(realm, guard)| Some((realm, guard.clone()?)));
+    protected.fold(Gate::new(realm_of), |gate, (realm, guard)| {
+        gate.protect(realm, guard)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_has_its_realm() {
+        for (path, realm) in [
+            ("/health", None),
+            ("/slave(1)/health", None),
+            ("/slave(1)/state", Some(READONLY)),
+            ("/files/read", Some(READONLY)),
+            ("/slave(1)/api/v1", Some(READWRITE)),
+            ("/api/v1/executor", Some(EXECUTOR)),
+            ("/slave(1)/api/v1/executor", Some(EXECUTOR)),
+            ("/something/new", Some(READWRITE)),
+        ] {
+            assert_eq!(realm_of(path), realm, "{path}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! How an agent is secured: who it is to the master, whom it lets in, what they may do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcos_core::config::{Spec, Values};
+use dcos_core::error::chain;
+use dcos_security::{
+    Acls, AllowAll, Authenticator, Authorizer, Basic, Bearer, Combined, Credential, Credentials,
+    Secret,
+};
+
+use super::ConfigError;
+use super::http::realms;
+
+/// The flags of Mesos 1.11 about it.
+pub const SECURITY_OPTIONS: &[Spec] = &[
+    Spec::path("credential")
+        .help("the principal and secret it shows the master: JSON, or `principal secret`"),
+    Spec::choice("authenticatee", &["crammd5"])
+        .default("crammd5")
+        .help("how it shows them"),
+    Spec::duration("authentication_backoff_factor")
+        .default("1secs")
+        .help("by how much more than the least time the first try may take, halved"),
+    Spec::duration("authentication_timeout_min")
+        .default("5secs")
+        .help("how long the master may take to answer at least, before another try"),
+    Spec::duration("authentication_timeout_max")
+        .default("1mins")
+        .help("how long it may take at most; the time grows with every try"),
+    Spec::path("http_credentials")
+        .help("principals and their secrets for HTTP: JSON, or `principal secret` lines"),
+    Spec::switch("authenticate_http_readonly").help("ask for credentials on endpoints that read"),
+    Spec::switch("authenticate_http_readwrite")
+        .help("ask for credentials on endpoints that change something, and on /api/v1"),
+    Spec::switch("authenticate_http_executors")
+        .help("take only executors that show the token they were given"),
+    Spec::list("http_authenticators")
+        .help("how callers of HTTP endpoints authenticate: basic, jwt"),
+    Spec::path("jwt_secret_key").help("a file with the key that executors' tokens are signed with"),
+    Spec::choice("authorizer", &["local"])
+        .default("local")
+        .help("who decides what callers may do"),
+    Spec::json("acls").help("the rules of the local authorizer, as JSON or file:///path"),
+];
+
+/// How an agent is secured.
+#[derive(Debug, Clone)]
+pub struct Security {
+    /// What it shows the master; `None` registers without.
+    pub credential: Option<Credential>,
+    /// How long the master may take to answer.
+    pub patience: Patience,
+    /// What executors' tokens are signed with; `None` gives them none.
+    pub executor_key: Option<Secret>,
+    /// Decides what callers may do.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// `mesos-agent-readonly`
+    pub readonly: Option<Arc<dyn Authenticator>>,
+    /// `mesos-agent-readwrite`
+    pub readwrite: Option<Arc<dyn Authenticator>>,
+    /// `mesos-agent-executor`
+    pub executor: Option<Arc<dyn Authenticator>>,
+}
+
+/// How long a try to authenticate may take: a random time, whose upper bound grows with each try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// The least time.
+    pub min: Duration,
+    /// The most time.
+    pub max: Duration,
+    /// Half of what the first try may take beyond the least time.
+    pub factor: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            min: Duration::from_secs(5),
+            max: Duration::from_mins(1),
+            factor: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for Security {
+    /// Everybody may do everything, as in Mesos.
+    fn default() -> Self {
+        Self {
+            credential: None,
+            patience: Patience::default(),
+            executor_key: None,
+            authorizer: Arc::new(AllowAll),
+            readonly: None,
+            readwrite: None,
+            executor: None,
+        }
+    }
+}
+
+impl Security {
+    /// What values of [`SECURITY_OPTIONS`] say.
+    ///
+    /// # Errors
+    /// The first that makes no sense.
+    pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        let wrong = |key, error: &dyn std::error::Error| ConfigError {
+            key,
+            problem: chain(error).to_string(),
+        };
+        let credential = values.opt_path("credential");
+        let credential = credential.map(|path| Credential::read(&path)).transpose();
+        let known = values.opt_path("http_credentials");
+        let known = known.map(|path| Credentials::read(&path)).transpose();
+        let known = known.map_err(|error| wrong("http_credentials", &error))?;
+        let key = values.opt_path("jwt_secret_key");
+        let key = key.map(|path| Secret::read(&path)).transpose();
+        let key = key.map_err(|error| wrong("jwt_secret_key", &error))?;
+        let authorizer: Arc<dyn Authorizer> = match values.opt_json("acls") {
+            Some(json) => Arc::new(Acls::from_json(&json).map_err(|error| wrong("acls", &error))?),
+            None => Arc::new(AllowAll),
+        };
+        let executors = values.switch("authenticate_http_executors");
+        if executors && key.is_none() {
+            return Err(ConfigError {
+                key: "jwt_secret_key",
+                problem: "it must be specified when --authenticate_http_executors is set to true"
+                    .to_owned(),
+            });
+        }
+        let names = values.opt_list("http_authenticators").unwrap_or_else(|| {
+            let both = ["basic", "jwt"].map(ToOwned::to_owned);
+            // Executors show tokens, and nothing else knows them.
+            both[..if executors && known.is_some() { 2 } else { 1 }].to_vec()
+        });
+        let guard = |realm, names: &[String]| guard(realm, names, known.as_ref(), key.as_ref());
+        let asked = |flag, realm| {
+            let wanted = values.switch(flag);
+            wanted.then(|| guard(realm, &names)).transpose()
+        };
+        let executor = if executors && known.is_none() {
+            Some(guard(realms::EXECUTOR, &["jwt".to_owned()])?)
+        } else {
+            asked("authenticate_http_executors", realms::EXECUTOR)?
+        };
+        Ok(Self {
+            credential: credential.map_err(|error| wrong("credential", &error))?,
+            patience: Patience {
+                min: values.duration("authentication_timeout_min"),
+                max: values.duration("authentication_timeout_max"),
+                factor: values.duration("authentication_backoff_factor"),
+            },
+            readonly: asked("authenticate_http_readonly", realms::READONLY)?,
+            readwrite: asked("authenticate_http_readwrite", realms::READWRITE)?,
+            executor,
+            executor_key: key,
+            authorizer,
+        })
+    }
+}
+
+fn guard(
+    realm: &'static str,
+    names: &[String],
+    known: Option<&Credentials>,
+    key: Option<&Secret>,
+) -> Result<Arc<dyn Authenticator>, ConfigError> {
+    let mut all: Vec<Arc<dyn Authenticator>> = Vec::new();
+    for name in names {
+        let missing = |key: &'static str| {
+            let problem = format!(
+                "it has to be set for the '{name}' HTTP authenticator of the realm '{realm}'"
+            );
+            move || ConfigError { key, problem }
+        };
+        match name.as_str() {
+            "basic" => {
+                let known = known.ok_or_else(missing("http_credentials"))?;
+                all.push(Arc::new(Basic::new(realm, known.clone())));
+            }
+            "jwt" => {
+                let key = key.ok_or_else(missing("jwt_secret_key"))?;
+                all.push(Arc::new(Bearer::new(realm, key.clone())));
+            }
+            other => {
+                return Err(ConfigError {
+                    key: "http_authenticators",
+                    problem: format!("there is no {other:?}; there are basic and jwt"),
+                });
+            }
+        }
+    }
+    match all.len() {
+        0 => Err(ConfigError {
+            key: "http_authenticators",
+            problem: format!("none is specified for the realm '{realm}'"),
+        }),
+        1 => Ok(all.remove(0)),
+        _ => Ok(Arc::new(Combined::new(all))),
+    }
+}
