@@ -32,9 +32,9 @@
 
 mod agent;
 mod agents;
-mod breakdown;
 mod authentication;
 mod authorize;
+mod breakdown;
 mod calls;
 mod config;
 mod convert;

@@ -64,28 +64,52 @@ impl Master {
         let any = |action| may(action, &Object::ANY);
         match call.r#type() {
             Order::Teardown => {
-                let id = call.teardown.as_ref().map(|teardown| &teardown.framework_id);
+                let id = call
+                    .teardown
+                    .as_ref()
+                    .map(|teardown| &teardown.framework_id);
                 // That there is no such framework is nothing to hide.
                 id.and_then(|id| self.frameworks.get(id))
                     .is_none_or(|framework| {
-                        may(Action::TeardownFramework, &Object::framework(&framework.info))
+                        may(
+                            Action::TeardownFramework,
+                            &Object::framework(&framework.info),
+                        )
                     })
             }
             Order::UpdateQuota => {
-                let configs = call.update_quota.iter().flat_map(|update| &update.quota_configs);
+                let configs = call
+                    .update_quota
+                    .iter()
+                    .flat_map(|update| &update.quota_configs);
                 let mut roles = configs.map(|config| config.role.as_str());
                 roles.all(|role| may(Action::UpdateQuotaWithConfig, &Object::value(role)))
             }
             Order::SetQuota => {
-                let role = call.set_quota.as_ref().and_then(|set| set.quota_request.role.as_deref());
-                may(Action::UpdateQuota, &Object::value(role.unwrap_or_default()))
+                let role = call
+                    .set_quota
+                    .as_ref()
+                    .and_then(|set| set.quota_request.role.as_deref());
+                may(
+                    Action::UpdateQuota,
+                    &Object::value(role.unwrap_or_default()),
+                )
             }
             Order::RemoveQuota => {
-                let role = call.remove_quota.as_ref().map(|remove| remove.role.as_str());
-                may(Action::UpdateQuota, &Object::value(role.unwrap_or_default()))
+                let role = call
+                    .remove_quota
+                    .as_ref()
+                    .map(|remove| remove.role.as_str());
+                may(
+                    Action::UpdateQuota,
+                    &Object::value(role.unwrap_or_default()),
+                )
             }
             Order::UpdateWeights => {
-                let weights = call.update_weights.iter().flat_map(|update| &update.weight_infos);
+                let weights = call
+                    .update_weights
+                    .iter()
+                    .flat_map(|update| &update.weight_infos);
                 let mut roles = weights.map(|weight| weight.role.as_deref().unwrap_or_default());
                 roles.all(|role| may(Action::UpdateWeight, &Object::value(role)))
             }
@@ -97,7 +121,10 @@ impl Master {
                 machines.all(|machine| may(action, &Object::machine(machine)))
             }
             Order::StartMaintenance => {
-                let mut machines = call.start_maintenance.iter().flat_map(|start| &start.machines);
+                let mut machines = call
+                    .start_maintenance
+                    .iter()
+                    .flat_map(|start| &start.machines);
                 machines.all(|machine| may(Action::StartMaintenance, &Object::machine(machine)))
             }
             Order::StopMaintenance => {
@@ -105,7 +132,10 @@ impl Master {
                 machines.all(|machine| may(Action::StopMaintenance, &Object::machine(machine)))
             }
             Order::DrainAgent => {
-                let gone = call.drain_agent.as_ref().is_some_and(|drain| drain.mark_gone());
+                let gone = call
+                    .drain_agent
+                    .as_ref()
+                    .is_some_and(|drain| drain.mark_gone());
                 any(Action::DrainAgent) && (!gone || any(Action::MarkAgentGone))
             }
             Order::DeactivateAgent => any(Action::DeactivateAgent),

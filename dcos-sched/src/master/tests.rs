@@ -11,6 +11,7 @@ mod operations;
 mod properties;
 mod quotas;
 mod restarts;
+mod security;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

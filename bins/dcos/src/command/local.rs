@@ -78,7 +78,7 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
         Ok(Ok(sample)) => sample,
         Ok(Err(error)) => return Err(error.context(explain(&dir, &notes))),
         Err(_) => {
-            let marathon = Server::new(&notes.marathon);
+            let marathon = Server::new(&notes.marathon)?;
             let failure = deployment::last_failure(&marathon, &json!("/hello")).await;
             let failure = failure.ok().flatten().map(|said| format!(" ({said})"));
             bail!(

@@ -84,7 +84,9 @@ impl Sight {
     }
 
     fn all_or(&self, approved: impl FnOnce(&Limited) -> bool) -> bool {
-        self.limited.as_ref().is_none_or(|limited| approved(limited))
+        self.limited
+            .as_ref()
+            .is_none_or(|limited| approved(limited))
     }
 
     /// Whether a framework is shown.

@@ -1,0 +1,151 @@
+//! TLS as `LIBPROCESS_SSL_*` says it, between processes that both show certificates.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use dcos_wire::libprocess::{Actor, Event, Messenger, MessengerConfig};
+use dcos_wire::tls::Ssl;
+use dcos_wire::{Client, ClientConfig, Listener, Server};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+fn ssl(more: &[(&str, &str)]) -> Ssl {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
+    let file = |name: &str| folder.join(name).display().to_string();
+    let mut variables = BTreeMap::from([
+        ("ENABLED", "true".to_owned()),
+        ("CERT_FILE", file("server.pem")),
+        ("KEY_FILE", file("server.key")),
+        ("CA_FILE", file("ca.pem")),
+    ]);
+    variables.extend(
+        more.iter()
+            .map(|(name, value)| (*name, (*value).to_owned())),
+    );
+    let found = Ssl::from_variables(|name| {
+        let name = name.strip_prefix("LIBPROCESS_SSL_")?;
+        variables.get(name).cloned()
+    });
+    found.unwrap().unwrap()
+}
+
+const MUTUAL: [(&str, &str); 2] = [("VERIFY_CERT", "true"), ("REQUIRE_CERT", "true")];
+
+struct Process {
+    messenger: Messenger,
+    port: u16,
+    _running: DropGuard,
+}
+
+async fn process(ssl: Option<Ssl>) -> Process {
+    process_at([127, 0, 0, 1], ssl).await
+}
+
+async fn process_at(ip: [u8; 4], ssl: Option<Ssl>) -> Process {
+    let listener = Listener::tcp((ip, 0).into()).await.unwrap();
+    let address = listener.address().unwrap();
+    let config = MessengerConfig {
+        tls: ssl.clone(),
+        ..MessengerConfig::default()
+    };
+    let messenger = Messenger::with_config(address, config);
+    let router = Router::new().route("/health", get(async || "fine"));
+    let stop = CancellationToken::new();
+    let server = Server::new(messenger.wrap(router)).ssl(ssl.as_ref());
+    tokio::spawn(server.serve(listener, stop.clone()));
+    Process {
+        messenger,
+        port: address.port(),
+        _running: stop.drop_guard(),
+    }
+}
+
+async fn next(actor: &mut Actor) -> Event {
+    let event = tokio::time::timeout(Duration::from_secs(10), actor.recv()).await;
+    event.expect("an event in time").unwrap()
+}
+
+/// Whether a message gets through, and is not followed by the news that its receiver is gone.
+async fn reaches(from: &Process, to: &Process) -> bool {
+    let mut receiver = to.messenger.actor("receiver").unwrap();
+    let mut sender = from.messenger.actor("sender").unwrap();
+    sender.link(receiver.upid());
+    sender.send(receiver.upid(), "test.Hello", "".into());
+    tokio::select! {
+        event = next(&mut receiver) => matches!(event, Event::Message(_)),
+        _ = next(&mut sender) => false,
+    }
+}
+
+#[tokio::test]
+async fn messages_are_encrypted_with_certificates_on_both_sides() {
+    let (one, two) = (ssl(&MUTUAL), ssl(&MUTUAL));
+    let (one, two) = (process(Some(one)).await, process(Some(two)).await);
+    assert!(reaches(&one, &two).await && reaches(&two, &one).await);
+}
+
+#[tokio::test]
+async fn plain_peers_are_served_only_where_that_may_be() {
+    let plain = process(None).await;
+    let strict = process(Some(ssl(&[]))).await;
+    assert!(!reaches(&plain, &strict).await && !reaches(&strict, &plain).await);
+    let both = process(Some(ssl(&[("SUPPORT_DOWNGRADE", "true")]))).await;
+    assert!(reaches(&plain, &both).await && reaches(&both, &plain).await);
+    assert!(reaches(&strict, &both).await, "and those with TLS, too");
+    let url = format!("http://127.0.0.1:{}/health", both.port);
+    assert_eq!(
+        Client::new().get(&url).await.unwrap().text().await.unwrap(),
+        "fine"
+    );
+}
+
+#[tokio::test]
+async fn a_client_shows_the_certificate_that_is_asked_for() {
+    let strict = process(Some(ssl(&MUTUAL))).await;
+    let ask = async |tls: Ssl| {
+        let config = ClientConfig {
+            tls: Some(tls.client),
+            ..ClientConfig::default()
+        };
+        let client = Client::with_config(config).unwrap();
+        let url = format!("https://localhost:{}/health", strict.port);
+        client.get(&url).await.is_ok()
+    };
+    assert!(ask(ssl(&MUTUAL)).await);
+    let config = ClientConfig {
+        trust: dcos_wire::tls::Trust::Anyone,
+        ..ClientConfig::default()
+    };
+    let bare = Client::with_config(config).unwrap();
+    let url = format!("https://localhost:{}/health", strict.port);
+    assert!(
+        bare.get(&url).await.is_err(),
+        "without one it stays outside"
+    );
+}
+
+#[tokio::test]
+async fn an_address_is_a_name_only_if_asked_for() {
+    // The certificate is for `localhost` and 127.0.0.1.
+    let server = process_at([127, 0, 0, 2], Some(ssl(&[]))).await;
+    let named = [("VERIFY_SERVER_CERT", "true"), ("VERIFY_IPADD", "true")];
+    for (variables, host, expected) in [
+        (&named[..1], "127.0.0.2", true),
+        (&named[..], "127.0.0.2", false),
+    ] {
+        let config = ClientConfig {
+            tls: Some(ssl(variables).client),
+            ..ClientConfig::default()
+        };
+        let client = Client::with_config(config).unwrap();
+        let url = format!("https://{host}:{}/health", server.port);
+        assert_eq!(
+            client.get(&url).await.is_ok(),
+            expected,
+            "{host} {variables:?}"
+        );
+    }
+}

@@ -1,0 +1,272 @@
+//! Who may speak and do what: authentication of drivers and agents, authorization, rate limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcos_proto::internal::{
+    AuthenticateMessage, AuthenticationCompletedMessage, AuthenticationErrorMessage,
+    AuthenticationFailedMessage, AuthenticationMechanismsMessage, AuthenticationStartMessage,
+    AuthenticationStepMessage, FrameworkErrorMessage, FrameworkRegisteredMessage,
+    RegisterSlaveMessage, SlaveRegisteredMessage,
+};
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{FrameworkInfo, TaskState};
+use dcos_proto::scheduler::{Call, call};
+use dcos_security::cram_md5::{Client, Step};
+use dcos_security::{Acls, Credential, RateLimits};
+
+use super::super::{Input, Reply};
+use super::{Settings, World, agent_capabilities, agent_info, framework};
+
+const AGENT: &str = "slave(1)@10.0.0.1:5051";
+const DRIVER: &str = "scheduler-1@10.0.0.9:40000";
+const SPEAKER: &str = "crammd5-authenticatee(1)@10.0.0.9:40000";
+const ALL: &str = "cpus:4;mem:1024";
+
+fn world(change: impl FnOnce(&mut Settings)) -> World {
+    World::with(std::collections::BTreeMap::new(), 1, change)
+}
+
+fn guarded() -> World {
+    world(|settings| {
+        let known = [
+            Credential::new("ops", "secret"),
+            Credential::new("node", "n"),
+        ];
+        settings.security.credentials = Some(known.into_iter().collect());
+        settings.security.authenticate_frameworks = true;
+        settings.security.authenticate_agents = true;
+    })
+}
+
+fn with_acls(acls: &str) -> World {
+    let acls: Acls = acls.parse().unwrap();
+    world(|settings| settings.security.authorizer = Arc::new(acls))
+}
+
+fn subscribe(world: &mut World, pid: &str, framework_info: FrameworkInfo) {
+    let call = Call {
+        r#type: Some(call::Type::Subscribe.into()),
+        subscribe: Some(call::Subscribe {
+            framework_info,
+            ..call::Subscribe::default()
+        }),
+        ..Call::default()
+    };
+    world.send(pid, &call);
+}
+
+/// Begins a session and answers the challenge with `secret`.
+fn authenticate(world: &mut World, speaker: &str, client: &str, who: &str, secret: &str) {
+    let pid = client.to_owned();
+    world.send(speaker, &AuthenticateMessage { pid });
+    let offered: Vec<AuthenticationMechanismsMessage> = world.received(speaker);
+    let mut proof = Client::new(Credential::new(who, secret));
+    let Step::Start { mechanism } = proof.mechanisms(&offered[0].mechanisms) else {
+        panic!("CRAM-MD5 is offered");
+    };
+    let data = None;
+    world.send(speaker, &AuthenticationStartMessage { mechanism, data });
+    let challenge: Vec<AuthenticationStepMessage> = world.received(speaker);
+    let Step::Answer(data) = proof.step(&challenge[0].data) else {
+        panic!("a challenge is answered");
+    };
+    world.send(speaker, &AuthenticationStepMessage { data });
+}
+
+fn error_of(world: &mut World) -> String {
+    let errors: Vec<FrameworkErrorMessage> = world.received(DRIVER);
+    errors[0].message.clone()
+}
+
+#[test]
+fn a_driver_that_proves_itself_subscribes() {
+    let mut world = guarded();
+    subscribe(&mut world, DRIVER, framework("v0"));
+    let expected = format!("Framework at {DRIVER} is not authenticated");
+    assert_eq!(error_of(&mut world), expected);
+    authenticate(&mut world, SPEAKER, DRIVER, "ops", "secret");
+    let done: Vec<AuthenticationCompletedMessage> = world.received(SPEAKER);
+    assert_eq!(done.len(), 1);
+    subscribe(&mut world, DRIVER, framework("v0"));
+    let registered: Vec<FrameworkRegisteredMessage> = world.received(DRIVER);
+    let known = &world.master.frameworks[&registered[0].framework_id];
+    assert_eq!(known.info.principal.as_deref(), Some("ops"));
+}
+
+#[test]
+fn a_driver_with_another_name_or_secret_does_not() {
+    let mut world = guarded();
+    authenticate(&mut world, SPEAKER, DRIVER, "ops", "guess");
+    let failed: Vec<AuthenticationFailedMessage> = world.received(SPEAKER);
+    assert_eq!(failed.len(), 1);
+    subscribe(&mut world, DRIVER, framework("v0"));
+    assert!(error_of(&mut world).ends_with("is not authenticated"));
+    authenticate(&mut world, SPEAKER, DRIVER, "ops", "secret");
+    let mut info = framework("v0");
+    info.principal = Some("root".to_owned());
+    subscribe(&mut world, DRIVER, info);
+    assert_eq!(
+        error_of(&mut world),
+        "Framework principal 'root' does not match authenticated principal 'ops'"
+    );
+}
+
+#[test]
+fn what_comes_during_a_session_waits_for_its_end() {
+    let mut world = guarded();
+    let pid = DRIVER.to_owned();
+    world.send(SPEAKER, &AuthenticateMessage { pid });
+    subscribe(&mut world, DRIVER, framework("v0"));
+    let errors: Vec<FrameworkErrorMessage> = world.received(DRIVER);
+    assert!(errors.is_empty(), "it waits");
+    // A second session takes the place of the first, and what waits.
+    authenticate(&mut world, SPEAKER, DRIVER, "ops", "secret");
+    let registered: Vec<FrameworkRegisteredMessage> = world.received(DRIVER);
+    assert_eq!(registered.len(), 1);
+}
+
+#[test]
+fn a_session_ends_when_its_time_is_over() {
+    let mut world = guarded();
+    let pid = DRIVER.to_owned();
+    world.send(SPEAKER, &AuthenticateMessage { pid });
+    subscribe(&mut world, DRIVER, framework("v0"));
+    world.pass(Duration::from_secs(16));
+    assert!(error_of(&mut world).ends_with("is not authenticated"));
+    let data = vec![1];
+    world.send(SPEAKER, &AuthenticationStepMessage { data });
+    let errors: Vec<AuthenticationErrorMessage> = world.received(SPEAKER);
+    assert_eq!(errors.len(), 1, "its steps come too late");
+}
+
+#[test]
+fn nobody_speaks_for_another_address() {
+    let mut world = guarded();
+    let pid = "scheduler-1@10.0.0.8:1".to_owned();
+    world.send(SPEAKER, &AuthenticateMessage { pid });
+    let errors: Vec<AuthenticationErrorMessage> = world.received(SPEAKER);
+    assert!(errors[0].error().contains("own address"));
+    let mut open = World::new();
+    let pid = DRIVER.to_owned();
+    open.send(SPEAKER, &AuthenticateMessage { pid });
+    let errors: Vec<AuthenticationErrorMessage> = open.received(SPEAKER);
+    assert_eq!(errors[0].error(), "No authenticator loaded");
+}
+
+#[test]
+fn whoever_was_away_proves_itself_again() {
+    let mut world = guarded();
+    authenticate(&mut world, SPEAKER, DRIVER, "ops", "secret");
+    let pid = DRIVER.to_owned();
+    world.handle(Input::Exited { pid });
+    subscribe(&mut world, DRIVER, framework("v0"));
+    assert!(error_of(&mut world).ends_with("is not authenticated"));
+}
+
+fn register(world: &mut World) -> usize {
+    let message = RegisterSlaveMessage {
+        agent: agent_info(ALL),
+        version: Some("1.11.0".to_owned()),
+        agent_capabilities: agent_capabilities(),
+        ..RegisterSlaveMessage::default()
+    };
+    world.send(AGENT, &message);
+    world.received::<SlaveRegisteredMessage>(AGENT).len()
+}
+
+#[test]
+fn agents_prove_themselves_too() {
+    let mut world = guarded();
+    assert_eq!(register(&mut world), 0, "and hear nothing, as from Mesos");
+    assert_eq!(world.master.counters.refused_agents, 1);
+    authenticate(&mut world, AGENT, AGENT, "node", "n");
+    assert_eq!(register(&mut world), 1);
+}
+
+#[test]
+fn agents_may_be_kept_out_by_rules() {
+    let mut world = with_acls(
+        r#"{"register_agents": [{"principals": {"type": "NONE"}, "agents": {"type": "ANY"}}]}"#,
+    );
+    assert_eq!(register(&mut world), 0);
+}
+
+#[test]
+fn roles_and_users_are_asked_about() {
+    let mut world = with_acls(
+        r#"{"permissive": true,
+        "register_frameworks": [{"principals": {"type": "ANY"}, "roles": {"values": ["*", "web"]}},
+            {"principals": {"type": "NONE"}, "roles": {"type": "ANY"}}],
+        "run_tasks": [{"principals": {"values": ["web"]}, "users": {"values": ["root"]}},
+            {"principals": {"type": "NONE"}, "users": {"values": ["root"]}}]}"#,
+    );
+    let mut info = framework("f");
+    info.role = Some("db".to_owned());
+    let stream = world.try_subscribe(info.clone());
+    let error = world.events[&stream][0].error.clone().unwrap().message;
+    assert_eq!(
+        error,
+        "Not authorized to register framework  with roles { db }"
+    );
+    info.role = Some("web".to_owned());
+    info.user = "root".to_owned();
+    let refused = world.subscribe(info.clone());
+    world.agent(AGENT, ALL);
+    world.launch(&refused, &[("t", "cpus:1;mem:64")]);
+    let events = world.take(&refused);
+    let update = events.iter().find_map(|event| event.update.as_ref());
+    let status = &update.unwrap().status;
+    assert_eq!(status.state(), TaskState::TaskError);
+    assert_eq!(status.reason(), Reason::TaskUnauthorized);
+    info.principal = Some("web".to_owned());
+    let allowed = world.subscribe(info);
+    world.launch(&allowed, &[("t", "cpus:1;mem:64")]);
+    assert!(world.seen(&allowed).is_empty(), "it is on its way");
+}
+
+#[test]
+fn frameworks_that_speak_too_often_wait_or_are_told() {
+    let limits: RateLimits = r#"{"limits": [{"principal": "p", "qps": 1, "capacity": 2}]}"#
+        .parse()
+        .unwrap();
+    let mut world = world(|settings| settings.security.rate_limits = limits);
+    let mut info = framework("v0");
+    info.principal = Some("p".to_owned());
+    subscribe(&mut world, DRIVER, info);
+    let registered: Vec<FrameworkRegisteredMessage> = world.received(DRIVER);
+    let suppress = Call {
+        framework_id: Some(registered[0].framework_id.clone()),
+        r#type: Some(call::Type::Suppress.into()),
+        ..Call::default()
+    };
+    let before = world.master.counters.messages_suppress_offers;
+    for _ in 0..4 {
+        world.send(DRIVER, &suppress);
+    }
+    let now = world.master.counters.messages_suppress_offers - before;
+    assert_eq!(now, 1, "one at once, two wait, the fourth is too much");
+    let expected = "Message mesos.scheduler.Call dropped: capacity(2) exceeded";
+    assert_eq!(error_of(&mut world), expected);
+    world.pass(Duration::from_secs(2));
+    let later = world.master.counters.messages_suppress_offers - before;
+    assert_eq!(later, 3);
+}
+
+#[test]
+fn calls_of_http_are_limited_as_well() {
+    let limits: RateLimits = r#"{"aggregate_default_qps": 1, "aggregate_default_capacity": 0}"#
+        .parse()
+        .unwrap();
+    let mut world = world(|settings| settings.security.rate_limits = limits);
+    let one = world.subscribe(framework("f"));
+    let suppress = Call {
+        framework_id: Some(one.id.clone()),
+        r#type: Some(call::Type::Suppress.into()),
+        ..Call::default()
+    };
+    let first = world.call_on(Some(&one.stream), suppress.clone());
+    assert_eq!(first, Reply::Accepted);
+    let second = world.call_on(Some(&one.stream), suppress);
+    assert!(matches!(second, Reply::Refused { status: 429, .. }));
+}
