@@ -8,8 +8,8 @@ use dcos_core::seed::Seed;
 use dcos_core::time::{Time, earliest};
 use dcos_proto::executor::{self, Event};
 use dcos_proto::mesos::{
-    AgentId, AgentInfo, ContainerId, DrainConfig, ExecutorInfo, FrameworkId, FrameworkInfo,
-    Task, TaskId,
+    AgentId, AgentInfo, ContainerId, DrainConfig, ExecutorInfo, FrameworkId, FrameworkInfo, Task,
+    TaskId,
 };
 
 use super::authentication::Authentication;

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dcos_proto::internal::{
-    AuthenticateMessage, AuthenticationCompletedMessage, AuthenticationErrorMessage,
-    AuthenticationFailedMessage, AuthenticationMechanismsMessage, AuthenticationStartMessage,
-    AuthenticationStepMessage,
-    AcknowledgeOperationStatusMessage, ApplyOperationMessage, CheckpointResourcesMessage,
-    DrainSlaveMessage, ExecutorToFrameworkMessage, ExitedExecutorMessage,
-    FrameworkToExecutorMessage, KillTaskMessage, PingSlaveMessage, PongSlaveMessage,
-    ReconcileOperationsMessage, ReconnectExecutorMessage, RegisterSlaveMessage,
+    AcknowledgeOperationStatusMessage, ApplyOperationMessage, AuthenticateMessage,
+    AuthenticationCompletedMessage, AuthenticationErrorMessage, AuthenticationFailedMessage,
+    AuthenticationMechanismsMessage, AuthenticationStartMessage, AuthenticationStepMessage,
+    CheckpointResourcesMessage, DrainSlaveMessage, ExecutorToFrameworkMessage,
+    ExitedExecutorMessage, FrameworkToExecutorMessage, KillTaskMessage, PingSlaveMessage,
+    PongSlaveMessage, ReconcileOperationsMessage, ReconnectExecutorMessage, RegisterSlaveMessage,
     ReregisterSlaveMessage, RunTaskGroupMessage, RunTaskMessage, ShutdownExecutorMessage,
     ShutdownFrameworkMessage, ShutdownMessage, SlaveRegisteredMessage, SlaveReregisteredMessage,
     StatusUpdateAcknowledgementMessage, StatusUpdateMessage, UnregisterSlaveMessage,

@@ -7,7 +7,7 @@ use dcos_proto::master::Call;
 use dcos_proto::master::call::Type as Order;
 use dcos_proto::mesos::offer::operation::Type;
 use dcos_proto::mesos::resource::disk_info::source::Type as Source;
-use dcos_proto::mesos::{AgentInfo, FrameworkId, FrameworkInfo, Resource, TaskInfo, offer};
+use dcos_proto::mesos::{AgentInfo, FrameworkInfo, Resource, TaskInfo, offer};
 use dcos_security::{Action, Object, Principal};
 
 use super::Master;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use dcos_wire::tls::Ssl;
 use dcos_proto::mesos::MasterInfo;
+use dcos_wire::tls::Ssl;
 use tokio::sync::watch;
 
 use super::TransportError;
