@@ -1,181 +1,121 @@
-//! How long one allocation round takes, beside the least it could take.
+//! How long the allocator takes, beside the least it could take and beside Mesos.
 //!
-//! `cargo bench -p dcos-sched --bench allocator`; `-- --json` for machines.
+//! `cargo bench -p dcos-sched --bench allocator -- [A1 A2 ...] [--all] [--json]`
 //!
-//! | round | what is measured |
+//! | workload | what happens |
 //! |---|---|
-//! | limit | choosing the framework with the least share for each agent, and nothing else: a heap of shares |
-//! | first | every agent is free and every framework wants offers |
-//! | refused | every offer of the round before was refused; each agent goes to another framework |
-//! | one | a task ended on one agent |
-//! | idle | nothing changed |
+//! | A1 | agents partly in use, all in role `*`; every offer is declined for ever; ten cycles |
+//! | A2 | one framework and one quota a role; two sizes of quota, agents for more than all of them |
+//! | A3 | the same allocations with quotas and without |
+//! | A4 | four Marathons, 500 Jenkinses, 50 Sparks place 19,500 tasks on 80 agents |
+//! | A5 | A1 with most frameworks suppressed; and a change of one agent, a cycle with nothing to do |
+//! | A6 | reserving and unreserving on one agent with many reservations |
 //!
-//! Sizes and agents are those of Mesos's `HierarchicalAllocator_BENCHMARK_Test`; there, 1.8 takes
-//! 1.1 s at 10k × 1k and 3.8 s at 20k × 2k (its release blog).
+//! Workloads and sizes are those of Mesos's own benchmarks, so that its published figures stand
+//! beside ours: the 1.8 release blog (r: read off a graph), commits 86653356d (1.7.1), 73033130d
+//! (1.9) and 3f753e77a (1.10). *limit* is a program that does nothing but decide: a heap of
+//! shares, one pass over the agents. `--all` runs A1 at every size Mesos has.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+#[path = "allocator/cluster.rs"]
+mod cluster;
+#[path = "allocator/decline.rs"]
+mod decline;
+#[path = "allocator/limit.rs"]
+mod limit;
+#[path = "allocator/mixed.rs"]
+mod mixed;
+#[path = "allocator/quota.rs"]
+mod quota;
+#[path = "allocator/reserve.rs"]
+mod reserve;
+
 use std::env;
-use std::hint::black_box;
-use std::time::{Duration, Instant};
 
-use dcos_core::resources::Resources;
-use dcos_core::seed::Seed;
-use dcos_core::time::Time;
-use dcos_proto::mesos::{AgentId, FrameworkId};
-use dcos_sched::allocator::{
-    AgentSpec, Allocator, Capabilities, Config, Event, FrameworkSpec, Grant, HierarchicalDrf,
-};
-
+/// How often everything is measured.
 const SAMPLES: usize = 5;
-const AGENTS: [usize; 3] = [1_000, 10_000, 20_000];
-const FRAMEWORKS: [usize; 3] = [100, 1_000, 2_000];
-const SHAPE: &str = "cpus:24;mem:4096;disk:4096;ports:[31000-32000]";
 
 fn main() {
-    let json = env::args().any(|argument| argument == "--json");
-    if !json {
-        println!(
-            "{:>8}{:>12} {:<9}{:>12}{:>22}{:>10}",
-            "agents", "frameworks", "round", "median ms", "spread", "of limit"
-        );
-    }
-    for agents in AGENTS {
-        for frameworks in FRAMEWORKS {
-            let mut samples: [Vec<f64>; 5] = Default::default();
-            for _ in 0..SAMPLES {
-                let times = measure(agents, frameworks);
-                samples
-                    .iter_mut()
-                    .zip(times)
-                    .for_each(|(all, time)| all.push(time));
-            }
-            let mut limit = 0.0;
-            for (name, mut times) in ["limit", "first", "refused", "one", "idle"]
-                .into_iter()
-                .zip(samples)
-            {
-                times.sort_by(f64::total_cmp);
-                let (low, median, high) = (times[0], times[SAMPLES / 2], times[SAMPLES - 1]);
-                if name == "limit" {
-                    limit = median;
-                }
-                let ratio = median / limit;
-                if json {
-                    println!(
-                        "{{\"agents\":{agents},\"frameworks\":{frameworks},\"round\":\"{name}\",\
-                         \"median_ms\":{median:.4},\"low_ms\":{low:.4},\"high_ms\":{high:.4},\
-                         \"ratio\":{ratio:.3}}}"
-                    );
-                } else {
-                    let spread = format!("{low:.3} - {high:.3}");
-                    println!(
-                        "{agents:>8}{frameworks:>12} {name:<9}{median:>12.3}{spread:>22}{ratio:>10.2}"
-                    );
-                }
-            }
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let chosen =
+        |name: &str| has(name) || !arguments.iter().any(|argument| argument.starts_with('A'));
+    let mut report = Report {
+        is_json: has("--json"),
+        workload: "",
+    };
+    for (name, run) in [
+        ("A1", decline::run as fn(&mut Report, bool)),
+        ("A2", quota::run),
+        ("A3", quota::compare),
+        ("A4", mixed::run),
+        ("A5", decline::suppressed),
+        ("A6", reserve::run),
+    ] {
+        if chosen(name) {
+            report.begin(name);
+            run(&mut report, has("--all"));
         }
     }
 }
 
-/// One sample of each kind of round, in milliseconds.
-fn measure(agents: usize, frameworks: usize) -> [f64; 5] {
-    let limit = timed(|| decide(agents, frameworks)).1;
-    let mut bench = Bench::new(agents, frameworks);
-    let (grants, first) = bench.round();
-    assert_eq!(grants.len(), agents, "each agent goes to one framework");
-    for grant in &grants {
-        bench.give_back(grant, Some(Duration::from_hours(1)));
-    }
-    let (grants, refused) = bench.round();
-    assert_eq!(grants.len(), agents, "each agent goes to another framework");
-    bench.give_back(&grants[0], None);
-    let (grants, one) = bench.round();
-    assert_eq!(grants.len(), 1);
-    let (grants, idle) = bench.round();
-    assert!(grants.is_empty());
-    [limit, first, refused, one, idle]
+/// Prints measurements, as a table a workload or as a line of JSON each.
+pub(crate) struct Report {
+    is_json: bool,
+    workload: &'static str,
 }
 
-/// The least there is to do: for each agent take the framework with the least share.
-#[expect(clippy::cast_precision_loss, reason = "shares need no more")]
-fn decide(agents: usize, frameworks: usize) -> usize {
-    let mut shares: BinaryHeap<Reverse<(u64, usize)>> =
-        (0..frameworks).map(|at| Reverse((0, at))).collect();
-    let part = 1.0 / agents as f64;
-    let mut sum = 0;
-    for _ in 0..agents {
-        if let Some(Reverse((share, at))) = shares.pop() {
-            sum += at;
-            shares.push(Reverse(((f64::from_bits(share) + part).to_bits(), at)));
-        }
-    }
-    black_box(sum)
-}
-
-struct Bench {
-    allocator: HierarchicalDrf,
-    now: Time,
-}
-
-impl Bench {
-    fn new(agents: usize, frameworks: usize) -> Self {
-        let mut allocator = HierarchicalDrf::new(Config::default(), &Seed::new(1));
-        let now = Time::from_secs(1);
-        let total = Resources::parse(SHAPE).expect("the shape is well formed");
-        for at in 0..frameworks {
-            allocator.handle(
-                now,
-                Event::AddFramework(FrameworkSpec {
-                    id: FrameworkId::from(format!("framework-{at:05}")),
-                    roles: BTreeSet::from(["*".to_owned()]),
-                    capabilities: Capabilities {
-                        multi_role: true,
-                        ..Capabilities::default()
-                    },
-                    ..FrameworkSpec::default()
-                }),
+impl Report {
+    fn begin(&mut self, workload: &'static str) {
+        self.workload = workload;
+        if !self.is_json {
+            println!(
+                "\n{workload:<26}{:<22}{:>11}{:>21}{:>10}{:>9}  Mesos",
+                "what", "median", "spread", "limit", "ratio"
             );
         }
-        for at in 0..agents {
-            allocator.handle(
-                now,
-                Event::AddAgent(AgentSpec {
-                    id: AgentId::from(format!("agent-{at:05}")),
-                    hostname: format!("host-{at}"),
-                    // Messages of different agents share no memory.
-                    total: Resources::from_messages(total.to_messages()),
-                    multi_role: true,
-                    hierarchical_role: true,
-                    ..AgentSpec::default()
-                }),
+    }
+
+    /// One measurement in `unit`s; `limit` is what only deciding takes, `mesos` what is published.
+    pub(crate) fn row(
+        &self,
+        size: &str,
+        what: &str,
+        unit: &str,
+        mut samples: Vec<f64>,
+        limit: Option<f64>,
+        mesos: &str,
+    ) {
+        samples.sort_by(f64::total_cmp);
+        let (Some(low), Some(high)) = (samples.first(), samples.last()) else {
+            return;
+        };
+        let median = samples[samples.len() / 2];
+        let ratio = limit.map(|limit| median / limit);
+        let workload = self.workload;
+        if self.is_json {
+            let number = |value: Option<f64>| {
+                value.map_or_else(|| "null".to_owned(), |value| format!("{value:.4}"))
+            };
+            println!(
+                "{{\"workload\":\"{workload}\",\"size\":\"{size}\",\"what\":\"{what}\",\
+                 \"unit\":\"{unit}\",\"median\":{median:.4},\"low\":{low:.4},\"high\":{high:.4},\
+                 \"limit\":{},\"ratio\":{},\"mesos\":\"{mesos}\"}}",
+                number(limit),
+                number(ratio),
+            );
+        } else {
+            let show = |value: Option<f64>, digits: usize| {
+                value.map_or_else(String::new, |value| format!("{value:.digits$}"))
+            };
+            println!(
+                "{size:<26}{what:<22}{:>11}{:>21}{:>10}{:>9}  {mesos}",
+                format!("{median:.3} {unit}"),
+                format!("{low:.3} - {high:.3}"),
+                show(limit, 3),
+                show(ratio, 1),
             );
         }
-        Self { allocator, now }
     }
-
-    fn round(&mut self) -> (Vec<Grant>, f64) {
-        self.now += Duration::from_secs(1);
-        timed(|| self.allocator.poll(self.now).grants)
-    }
-
-    fn give_back(&mut self, grant: &Grant, refuse: Option<Duration>) {
-        self.allocator.handle(
-            self.now,
-            Event::Recover {
-                framework: grant.framework.clone(),
-                agent: grant.agent.clone(),
-                resources: grant.resources.clone(),
-                refuse,
-            },
-        );
-    }
-}
-
-fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let begin = Instant::now();
-    let result = work();
-    (result, begin.elapsed().as_secs_f64() * 1000.0)
 }

@@ -431,6 +431,7 @@ impl Allocator for FirstCome {
                 let until = now + refuse.unwrap_or_default().max(self.config.interval);
                 if self.frameworks.contains_key(&framework)
                     && let Some(agent) = self.agents.get_mut(&agent)
+                    && agent.unavailability.is_some()
                 {
                     agent.asked.insert(framework, Some(until));
                 }
@@ -504,7 +505,12 @@ impl Allocator for FirstCome {
         let refused = refusals.map(|refusal| refusal.until).min();
         let inverse = self.ask_to_leave(now);
         let answers = self.agents.values().flat_map(|agent| agent.asked.values());
-        self.due = earliest(refused, answers.flatten().copied().min());
+        let asked = answers
+            .flatten()
+            .copied()
+            .filter(|until| *until > now)
+            .min();
+        self.due = earliest(refused, asked);
         Decisions {
             grants,
             inverse,

@@ -8,6 +8,7 @@
 //!
 //! Each function panics with what was expected if the promise is broken.
 
+mod bounds;
 mod ledger;
 
 use std::collections::BTreeSet;
@@ -25,7 +26,12 @@ use dcos_proto::scheduler::offer_constraints::role_constraints::Group;
 use dcos_proto::scheduler::{AttributeConstraint, OfferConstraints};
 
 use super::{
-    AgentSpec, Allocator, Capabilities, Config, Constraints, Event, FrameworkSpec, Grant, Reason,
+    AgentSpec, Allocator, Capabilities, Config, Constraints, Decisions, Event, FrameworkSpec,
+    Grant, Reason,
+};
+pub use bounds::{
+    guarantees_are_kept_free, holders_are_asked_to_leave, limits_are_kept, quota,
+    reservations_count_towards_limits, what_is_free_can_be_converted,
 };
 pub use ledger::Ledger;
 
@@ -46,6 +52,11 @@ pub fn all(make: Make<'_>) {
     strangers_change_nothing(make);
     repetition_gives_the_same(make);
     reasons_are_told(make);
+    limits_are_kept(make);
+    reservations_count_towards_limits(make);
+    guarantees_are_kept_free(make);
+    holders_are_asked_to_leave(make);
+    what_is_free_can_be_converted(make);
 }
 
 /// An agent with unreserved `resources` that understands everything.
@@ -101,20 +112,28 @@ impl Bench {
 
     /// Polls at every deadline within `span`; shows the grants as `framework/role agent what`.
     fn run(&mut self, span: Duration) -> Vec<Grant> {
+        self.decide(span).grants
+    }
+
+    /// All that is decided within `span`.
+    fn decide(&mut self, span: Duration) -> Decisions {
         let end = self.now + span;
-        let mut grants = Vec::new();
+        let mut all = Decisions::default();
         while let Some(deadline) = self.allocator.next_deadline() {
             if deadline > end {
                 break;
             }
             self.now = self.now.max(deadline);
-            grants.extend(self.allocator.poll(self.now).grants);
+            let decisions = self.allocator.poll(self.now);
+            all.grants.extend(decisions.grants);
+            all.inverse.extend(decisions.inverse);
+            all.preemptions.extend(decisions.preemptions);
             if self.allocator.next_deadline() == Some(self.now) {
                 self.now += Duration::from_millis(1);
             }
         }
         self.now = end;
-        grants
+        all
     }
 
     fn soon(&mut self) -> Vec<String> {
@@ -508,7 +527,8 @@ pub fn repetition_gives_the_same(make: Make<'_>) {
     };
     let (one, other) = (history(), history());
     assert!(!one.is_empty());
-    assert_eq!(one, other);
+    let differs = one.iter().zip(&other).find(|(one, other)| one != other);
+    assert!(one == other, "two runs differ: {differs:?}");
 }
 
 /// Each non-offer has its reason.

@@ -1,11 +1,14 @@
 //! The kit, over both implementations and over doubles that break one promise each; and what is
 //! particular to fairness.
 
+mod extras;
+mod properties;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use dcos_core::resources::Resources;
+use dcos_core::resources::{Quantities, Resources};
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::AgentId;
 
@@ -48,6 +51,10 @@ enum Fault {
     BelievesStrangers,
     IsFickle,
     TellsNothing,
+    IgnoresLimits,
+    IgnoresGuarantees,
+    AsksNobody,
+    ConvertsWhatIsHeld,
 }
 
 impl Allocator for Broken {
@@ -82,6 +89,16 @@ impl Allocator for Broken {
                 spec.minimums = roles.map(|role| (role, vec![])).collect();
                 Event::AddFramework(spec)
             }
+            (Fault::IgnoresLimits, Event::Quotas(mut quotas)) => {
+                quotas.values_mut().for_each(|quota| quota.limits.clear());
+                Event::Quotas(quotas)
+            }
+            (Fault::IgnoresGuarantees, Event::Quotas(mut quotas)) => {
+                for quota in quotas.values_mut() {
+                    quota.guarantees = Quantities::default();
+                }
+                Event::Quotas(quotas)
+            }
             (Fault::BelievesStrangers, Event::UpdateAgent(spec)) => Event::AddAgent(spec),
             (_, event) => event,
         };
@@ -95,7 +112,10 @@ impl Allocator for Broken {
         consumed: &Resources,
         converted: &Resources,
     ) -> Result<(), NotFree> {
-        self.inner.convert_free(now, agent, consumed, converted)
+        match self.fault {
+            Fault::ConvertsWhatIsHeld => Ok(()),
+            _ => self.inner.convert_free(now, agent, consumed, converted),
+        }
     }
 
     fn poll(&mut self, now: Time) -> Decisions {
@@ -110,6 +130,7 @@ impl Allocator for Broken {
                 }
             }
             Fault::Hoards if self.polls > 1 => grants.clear(),
+            Fault::AsksNobody => decisions.inverse.clear(),
             _ => {}
         }
         decisions
@@ -129,7 +150,7 @@ impl Allocator for Broken {
 
 #[test]
 fn the_kit_bites() {
-    let faults: [(Fault, fn(Make<'_>)); 12] = [
+    let faults: [(Fault, fn(Make<'_>)); 18] = [
         (Fault::GrantsTwice, testkit::nothing_is_granted_twice),
         (Fault::ForgetsTheRole, testkit::grants_carry_their_role),
         (
@@ -151,6 +172,18 @@ fn the_kit_bites() {
         (Fault::BelievesStrangers, testkit::strangers_change_nothing),
         (Fault::IsFickle, testkit::repetition_gives_the_same),
         (Fault::TellsNothing, testkit::reasons_are_told),
+        (Fault::IgnoresLimits, testkit::limits_are_kept),
+        (Fault::IgnoresLimits, testkit::nothing_is_granted_twice),
+        (
+            Fault::IgnoresLimits,
+            testkit::reservations_count_towards_limits,
+        ),
+        (Fault::IgnoresGuarantees, testkit::guarantees_are_kept_free),
+        (Fault::AsksNobody, testkit::holders_are_asked_to_leave),
+        (
+            Fault::ConvertsWhatIsHeld,
+            testkit::what_is_free_can_be_converted,
+        ),
     ];
     for (fault, promise) in faults {
         let made = std::cell::Cell::new(0);

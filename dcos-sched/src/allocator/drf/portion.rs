@@ -78,8 +78,12 @@ impl Judge<'_> {
         let seat = &self.seats[leaf];
         let spec = &self.frameworks[seat.framework].spec;
         let role = &**self.tree.role(leaf);
-        if let Some(no) = self.excluded(agent, seat, leaf, spec, role) {
+        if let Some(no) = self.excluded(agent, seat, spec, role) {
             return (Cut::default(), Err(no));
+        }
+        // What is promised to a role is not held up by offers it has not answered.
+        if stage == Stage::Fair && self.is_held_up(leaf) {
+            return (Cut::default(), Err(No::HeldUp));
         }
         let open = agent.pool.scalars();
         let room = match stage {
@@ -106,21 +110,14 @@ impl Judge<'_> {
     }
 
     /// What rules out this agent, whatever is left there.
-    fn excluded(
-        &self,
-        agent: &Agent,
-        seat: &Seat,
-        leaf: usize,
-        spec: &FrameworkSpec,
-        role: &str,
-    ) -> Option<No> {
+    fn excluded(&self, agent: &Agent, seat: &Seat, spec: &FrameworkSpec, role: &str) -> Option<No> {
         if rules::barred(self.config, agent.traits, spec.capabilities, role).is_some() {
             return Some(No::Barred);
         }
         if seat.is_choosy && spec.constraints.exclude(role, &agent.spec) {
             return Some(No::Constrained);
         }
-        self.is_held_up(leaf).then_some(No::HeldUp)
+        None
     }
 
     /// Whether a leaf has to answer offers before it gets more.

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dcos_core::resources::Resources;
+use dcos_core::resources::{Quantities, ResourceExt, Resources};
 use dcos_core::roles;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
-use dcos_proto::mesos::{AgentId, FrameworkId};
+use dcos_proto::mesos::resource::{ReservationInfo, reservation_info};
+use dcos_proto::mesos::{AgentId, FrameworkId, Resource};
 
-use super::{agent, framework};
-use crate::allocator::{Allocator, Event, Grant};
+use super::{agent, framework, quota};
+use crate::allocator::{Allocator, Event, Grant, Quota};
 
 const AGENTS: u64 = 6;
 const FRAMEWORKS: u64 = 5;
@@ -30,6 +31,7 @@ pub struct Ledger {
     now: Time,
     agents: BTreeMap<AgentId, Agent>,
     frameworks: BTreeMap<FrameworkId, Framework>,
+    quotas: BTreeMap<String, Quota>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl Ledger {
             now: Time::from_secs(1000),
             agents: BTreeMap::new(),
             frameworks: BTreeMap::new(),
+            quotas: BTreeMap::new(),
         }
     }
 
@@ -71,10 +74,16 @@ impl Ledger {
             .next_deadline()
             .is_some_and(|deadline| deadline <= self.now)
         {
+            let missing: BTreeMap<String, Quantities> = self
+                .quotas
+                .keys()
+                .map(|role| (role.clone(), self.missing(role)))
+                .collect();
             let grants = self.allocator.poll(self.now).grants;
             for grant in &grants {
                 self.enter(grant);
             }
+            self.check_quotas(&grants, &missing);
             all.extend(grants);
             if self
                 .allocator
@@ -94,7 +103,10 @@ impl Ledger {
     fn event(&mut self) {
         let agent_id = AgentId::from(format!("agent-{}", self.seed.range(0..AGENTS)));
         let framework_id = FrameworkId::from(format!("fw-{}", self.seed.range(0..FRAMEWORKS)));
-        match self.seed.range(0..24) {
+        match self.seed.range(0..30) {
+            24..26 => self.set_quota(),
+            26..28 => self.reserve_held(),
+            28 => self.reserve_free(&agent_id),
             0..2 => self.add_agent(agent_id),
             2 => {
                 self.agents.remove(&agent_id);
@@ -197,32 +209,155 @@ impl Ledger {
         });
     }
 
-    /// A framework returns all, or one kind, of what it holds somewhere for one role.
-    fn give_back(&mut self) {
+    fn set_quota(&mut self) {
+        let role = (*self.seed.pick(&["a", "c"]).expect("there are roles")).to_owned();
+        let bounds = [
+            ("", "cpus:2"),
+            ("cpus:3;mem:64", ""),
+            ("cpus:1", "cpus:4;mem:600"),
+            ("", ""),
+        ];
+        let (guarantees, limits) = *self.seed.pick(&bounds).expect("there are bounds");
+        let quota = quota(guarantees, limits);
+        self.quotas.insert(role.clone(), quota.clone());
+        self.tell(Event::Quotas(BTreeMap::from([(role, quota)])));
+    }
+
+    /// A framework reserves some of what it holds.
+    fn reserve_held(&mut self) {
+        let Some((agent_id, framework, part)) = self.pick_holding() else {
+            return;
+        };
+        let role = part.allocations().into_keys().next().unwrap_or_default();
+        let consumed = part.filter(|resource| resource.name == "cpus" && resource.is_unreserved());
+        if consumed.is_empty() || role == roles::DEFAULT {
+            return;
+        }
+        let converted = reserved(&consumed, &role);
+        let agent = self.agents.get_mut(&agent_id).expect("it was listed");
+        agent.total -= &consumed.unallocated();
+        agent.total += &converted.unallocated();
+        let held = agent.held.get_mut(&framework).expect("it was listed");
+        *held -= &consumed;
+        *held += &converted;
+        self.tell(Event::Convert {
+            framework,
+            agent: agent_id,
+            consumed,
+            converted,
+        });
+    }
+
+    /// An operator reserves what nobody holds, or tries to.
+    fn reserve_free(&mut self, id: &AgentId) {
+        let Some(agent) = self.agents.get_mut(id) else {
+            return;
+        };
+        let consumed = Resources::parse("cpus:1").expect("it is well formed");
+        let converted = reserved(&consumed, "c");
+        let is_free = agent.free().contains(&consumed);
+        let answer = self
+            .allocator
+            .convert_free(self.now, id, &consumed, &converted);
+        assert_eq!(
+            answer.is_ok(),
+            is_free,
+            "{id} has {} free: {answer:?}",
+            agent.free()
+        );
+        if is_free {
+            agent.total -= &consumed;
+            agent.total += &converted;
+        }
+    }
+
+    /// What a top-level role lacks of its guarantee.
+    fn missing(&self, role: &str) -> Quantities {
+        let mut missing = self.quotas[role].guarantees.clone();
+        missing.remove_all(&self.consumed(role));
+        missing
+    }
+
+    /// All that is reserved for a top-level role, and what it holds of the rest.
+    fn consumed(&self, role: &str) -> Quantities {
+        let is_ours = |other: &str| roles::top_level(other) == role;
+        let mut consumed = Quantities::default();
+        for agent in self.agents.values() {
+            let reserved = agent
+                .total
+                .filter(|resource| resource.reservation_role().is_some_and(is_ours));
+            consumed.add_all(&reserved.scalar_quantities());
+            for held in agent.held.values() {
+                let held = held.filter(|resource| {
+                    is_open(resource) && resource.allocation_role().is_some_and(is_ours)
+                });
+                consumed.add_all(&held.scalar_quantities());
+            }
+        }
+        consumed
+    }
+
+    /// Limits are kept, and whoever got more than its guarantee left enough for those of others.
+    fn check_quotas(&self, grants: &[Grant], missing: &BTreeMap<String, Quantities>) {
+        let mut granted: BTreeMap<&str, Quantities> = BTreeMap::new();
+        for grant in grants {
+            let open = grant.resources.filter(is_open).scalar_quantities();
+            let role = roles::top_level(&grant.role);
+            granted.entry(role).or_default().add_all(&open);
+        }
+        let mut required = Quantities::default();
+        for role in self.quotas.keys() {
+            required.add_all(&self.missing(role));
+        }
+        let mut free = Quantities::default();
+        for agent in self.agents.values() {
+            free.add_all(&agent.free().filter(is_open).scalar_quantities());
+        }
+        for (role, amounts) in granted {
+            let consumed = self.consumed(role);
+            let limits = self.quotas.get(role).map(|quota| &quota.limits);
+            let missing = missing.get(role).cloned().unwrap_or_default();
+            for (name, amount) in amounts.iter() {
+                if let Some(limit) = limits.and_then(|limits| limits.get(name)) {
+                    assert!(
+                        consumed.get(name) <= *limit,
+                        "granted beyond the limit of {role}: {grants:?}"
+                    );
+                }
+                if amount > missing.get(name) {
+                    assert!(
+                        free.get(name) >= required.get(name),
+                        "granted {name} to {role} that is promised to others: {grants:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Something a framework holds somewhere for one role.
+    fn pick_holding(&mut self) -> Option<(AgentId, FrameworkId, Resources)> {
         let holdings: Vec<(AgentId, FrameworkId)> = self
             .agents
             .iter()
-            .flat_map(|(id, agent)| {
-                agent
-                    .held
-                    .keys()
-                    .map(|framework| (id.clone(), framework.clone()))
-            })
+            .flat_map(|(id, agent)| agent.held.keys().map(|holder| (id.clone(), holder.clone())))
             .collect();
-        let Some((agent_id, framework)) = self.seed.pick(&holdings).cloned() else {
+        let (agent, framework) = self.seed.pick(&holdings)?.clone();
+        let parts = self.agents[&agent].held[&framework].allocations();
+        let parts: Vec<Resources> = parts.into_values().collect();
+        let part = self.seed.pick(&parts)?.clone();
+        Some((agent, framework, part))
+    }
+
+    /// A framework returns all, or one kind, of what it holds somewhere for one role.
+    fn give_back(&mut self) {
+        let Some((agent_id, framework, mut resources)) = self.pick_holding() else {
             return;
         };
-        let held = self.agents.get_mut(&agent_id).expect("it was listed");
-        let all = held.held.get_mut(&framework).expect("it was listed");
-        let parts: Vec<Resources> = all.allocations().into_values().collect();
-        let mut resources = self
-            .seed
-            .pick(&parts)
-            .expect("nobody holds nothing")
-            .clone();
         if self.seed.chance(0.3) {
             resources = resources.filter(|resource| resource.name == "cpus");
         }
+        let held = self.agents.get_mut(&agent_id).expect("it was listed");
+        let all = held.held.get_mut(&framework).expect("it was listed");
         *all -= &resources;
         if all.is_empty() {
             held.held.remove(&framework);
@@ -288,4 +423,35 @@ impl Ledger {
             }
         }
     }
+}
+
+impl Agent {
+    /// What nobody holds.
+    fn free(&self) -> Resources {
+        let mut free = self.total.clone();
+        for held in self
+            .held
+            .values()
+            .flat_map(|held| held.allocations().into_values())
+        {
+            free -= &held.unallocated();
+        }
+        free
+    }
+}
+
+/// Whether quotas count a resource only while it is held.
+fn is_open(resource: &Resource) -> bool {
+    resource.is_unreserved() && !resource.is_revocable()
+}
+
+fn reserved(resources: &Resources, role: &str) -> Resources {
+    let mut reservation = ReservationInfo {
+        role: Some(role.to_owned()),
+        ..ReservationInfo::default()
+    };
+    reservation.set_type(reservation_info::Type::Dynamic);
+    resources
+        .push_reservation(&reservation)
+        .expect("what is unreserved can be reserved")
 }
