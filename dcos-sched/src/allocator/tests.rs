@@ -90,7 +90,9 @@ impl Allocator for Broken {
                 Event::AddFramework(spec)
             }
             (Fault::IgnoresLimits, Event::Quotas(mut quotas)) => {
-                quotas.values_mut().for_each(|quota| quota.limits.clear());
+                for quota in quotas.values_mut() {
+                    quota.limits.clear();
+                }
                 Event::Quotas(quotas)
             }
             (Fault::IgnoresGuarantees, Event::Quotas(mut quotas)) => {

@@ -30,6 +30,13 @@ pub const OPTIONS: &[Spec] = &[
     Spec::switch("filter_gpu_resources").default("true").help("Keep agents with gpus for frameworks with GPU_RESOURCES."),
     Spec::list("fair_sharing_excluded_resource_names").help("Resources that do not count for fairness."),
     Spec::list("roles").help("The roles frameworks may use; any by default."),
+    Spec::text("role_sorter").default("drf").help("How roles are put in order: drf or random."),
+    Spec::text("framework_sorter").default("drf").help("How the frameworks of one role are put in order: drf or random."),
+    Spec::list("role_priorities").help("Priorities of roles among their siblings: role=number, separated by commas; more comes first, 0 is the default."),
+    Spec::percent("unanswered_offers").default("10%").help("Which part of the cluster a framework may hold in offers it has not answered while others wait, beside what it used lately and asked for; 100% for no limit."),
+    Spec::duration("preempt_after").help("How long a REQUEST may be in vain before tasks of lower priority are killed for it; never by default."),
+    Spec::number("allocator_agent_recovery_factor").default("0.8").help("Which part of the agents has to be back after a failover before anything is offered, if there are quotas."),
+    Spec::duration("allocator_recovery_timeout").default("10mins").help("How long to wait for them at most."),
     Spec::list("weights").help("Weights of roles: role=weight, separated by commas."),
     Spec::switch("root_submissions").default("true").help("Whether root may run frameworks."),
     Spec::integer("max_completed_frameworks", 1, 100_000).default("50").help("How many removed frameworks are remembered."),
@@ -122,6 +129,20 @@ impl Config {
             })?;
             weights.insert(role, weight);
         }
+        let mut priorities = BTreeMap::new();
+        for entry in values.opt_list("role_priorities").unwrap_or_default() {
+            let parsed = entry
+                .split_once('=')
+                .and_then(|(role, priority)| Some((role.to_owned(), priority.parse().ok()?)));
+            let (role, priority) = parsed
+                .ok_or_else(|| wrong("role_priorities")(format!("{entry:?} is not role=number")))?;
+            priorities.insert(role, priority);
+        }
+        let order = |flag: &'static str| {
+            let parsed: Result<allocator::Order, _> = values.text(flag).parse();
+            parsed.map_err(|error| wrong(flag)(error.to_string()))
+        };
+        let floor = values.number("unanswered_offers");
         let domain = match values.opt_json("domain") {
             Some(json) => Some(
                 dcos_proto::json::from_value(&json, dcos_proto::json::Dialect::V1)
@@ -172,7 +193,19 @@ impl Config {
                 unfair: set(values.opt_list("fair_sharing_excluded_resource_names"))
                     .unwrap_or_default(),
                 filter_gpu: values.switch("filter_gpu_resources"),
+                role_order: order("role_sorter")?,
+                framework_order: order("framework_sorter")?,
                 weights,
+                priorities,
+                hoarding: (floor < 1.0).then(|| allocator::Hoarding {
+                    floor,
+                    ..allocator::Hoarding::default()
+                }),
+                preempt_after: values.opt_duration("preempt_after"),
+                recovery_factor: values
+                    .number("allocator_agent_recovery_factor")
+                    .clamp(0.0, 1.0),
+                recovery_timeout: values.duration("allocator_recovery_timeout"),
                 ..allocator::Config::default()
             },
             settings,

@@ -9,7 +9,7 @@ use dcos_core::time::{Time, earliest};
 use dcos_core::tree::Tree;
 use dcos_proto::master as operator;
 use dcos_proto::mesos::{
-    AgentId, AgentInfo, FrameworkId, InverseOffer, MasterInfo, Offer, OfferId, TimeInfo,
+    AgentId, AgentInfo, FrameworkId, InverseOffer, MasterInfo, Offer, OfferId, TaskId, TimeInfo,
 };
 use dcos_proto::scheduler::Event;
 use dcos_security::{RateLimits, Throttle};
@@ -131,6 +131,8 @@ pub struct Master {
     /// Agents that are drained and may have become empty.
     pub(crate) emptied: BTreeSet<AgentId>,
     pub(crate) removals: Removals,
+    /// Tasks that were killed to make room, and for which role.
+    pub(crate) preempted: BTreeMap<(FrameworkId, TaskId), String>,
     pub(crate) counters: Counters,
     pub(crate) authentication: Authentication,
     /// What frameworks said too fast; `None` if nobody is limited.
@@ -181,6 +183,7 @@ impl Master {
             standing: Arc::default(),
             emptied: BTreeSet::new(),
             removals: Removals::default(),
+            preempted: BTreeMap::new(),
             counters: Counters::default(),
             authentication: Authentication::new(seed),
             throttle,
@@ -318,6 +321,9 @@ impl Master {
             let decisions = self.allocator.poll(self.now);
             self.offer(decisions.grants);
             self.offer_inversely(decisions.inverse);
+            for preemption in &decisions.preemptions {
+                self.preempt(preemption);
+            }
         }
     }
 

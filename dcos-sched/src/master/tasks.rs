@@ -114,6 +114,7 @@ impl Master {
         if status.timestamp.is_none() {
             status.timestamp = Some(update.timestamp);
         }
+        self.explain_preemption(&update.framework_id, &mut status);
         self.tell(&update.framework_id, update_event(status.clone()));
         if self
             .task(&update.framework_id, &update.status.task_id)
@@ -216,6 +217,7 @@ impl Master {
             return;
         };
         let key = (framework.clone(), task.clone());
+        self.preempted.remove(&key);
         if let Some(agent) = self.agent_mut(&record.agent_id) {
             agent.tasks.remove(&key);
             agent.killed.remove(&key);

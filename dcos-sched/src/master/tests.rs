@@ -8,6 +8,7 @@ mod groups;
 mod launches;
 mod maintenance;
 mod operations;
+mod preemption;
 mod properties;
 mod quotas;
 mod restarts;
@@ -63,6 +64,21 @@ impl World {
         number: u64,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
+        // What is free is offered at once, however much somebody holds in offers already.
+        let config = Config {
+            hoarding: None,
+            ..Config::default()
+        };
+        Self::sharing(config, store, number, change)
+    }
+
+    /// The same, with another way to share resources.
+    pub(super) fn sharing(
+        config: Config,
+        store: BTreeMap<String, bytes::Bytes>,
+        number: u64,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let now = Time::from_secs(1_000_000 * number);
         let mut settings = Settings::new(MasterInfo {
             id: format!("m{number}"),
@@ -70,11 +86,6 @@ impl World {
         });
         change(&mut settings);
         let seed = Seed::new(number);
-        // What is free is offered at once, however much somebody holds in offers already.
-        let config = Config {
-            hoarding: None,
-            ..Config::default()
-        };
         let allocator = HierarchicalDrf::new(config, &seed);
         let mut world = Self {
             master: Master::new(settings, Box::new(allocator), &seed, now),
