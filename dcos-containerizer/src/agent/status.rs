@@ -205,10 +205,18 @@ impl Agent {
         let done = self
             .updates
             .acknowledge(now, framework, task, &message.uuid);
-        let Acknowledged::Done { terminal } = done else {
+        let Acknowledged::Done { terminal, executor } = done else {
             return;
         };
-        let Some(key) = self.executor_of(framework, task) else {
+        let named = executor.map(|executor| ExecutorKey {
+            framework: framework.clone(),
+            executor,
+        });
+        let known = named.filter(|key| {
+            self.executor(key)
+                .is_some_and(|executor| executor.tasks.contains_key(task))
+        });
+        let Some(key) = known.or_else(|| self.executor_of(framework, task)) else {
             return;
         };
         let Some(executor) = self.executor_mut(&key) else {

@@ -9,9 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use dcos_core::time::{Time, earliest};
+use dcos_core::time::Time;
 use dcos_proto::internal::{StatusUpdate, StatusUpdateRecord, status_update_record};
-use dcos_proto::mesos::{FrameworkId, TaskId};
+use dcos_proto::mesos::{ExecutorId, FrameworkId, TaskId};
 
 use crate::states::is_terminal;
 
@@ -21,9 +21,14 @@ const RETRY_MAX: Duration = Duration::from_mins(10);
 /// The streams of all tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Updates {
-    streams: BTreeMap<(FrameworkId, TaskId), Stream>,
+    streams: BTreeMap<Key, Stream>,
+    /// When which stream is due, soonest first: thousands wait for acknowledgements.
+    due: BTreeSet<(Time, Key)>,
     paused: bool,
 }
+
+/// Whose, and which task's.
+type Key = (FrameworkId, TaskId);
 
 #[derive(Debug, Default)]
 struct Stream {
@@ -48,7 +53,11 @@ pub(crate) enum Receipt {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Acknowledged {
     /// The update is done with; write that down. `terminal` ends the stream.
-    Done { terminal: bool },
+    Done {
+        terminal: bool,
+        /// Whose update it was.
+        executor: Option<ExecutorId>,
+    },
     /// It was acknowledged before, or is not the one under way.
     Stale,
     /// There is no such stream.
@@ -60,13 +69,14 @@ impl Updates {
     pub(crate) fn receive(&mut self, now: Time, update: StatusUpdate) -> Receipt {
         let key = key_of(&update);
         let uuid = update.uuid.clone().unwrap_or_default();
-        let stream = self.streams.entry(key).or_default();
+        let stream = self.streams.entry(key.clone()).or_default();
         if !stream.received.insert(uuid) {
             return Receipt::Duplicate;
         }
         stream.pending.push_back(update);
         if stream.pending.len() == 1 {
             stream.due = Some((now, RETRY_MIN));
+            self.due.insert((now, key));
         }
         Receipt::New
     }
@@ -90,11 +100,25 @@ impl Updates {
         if under_way != Some(uuid) {
             return Acknowledged::Stale;
         }
-        let terminal = stream.acknowledge_front(now);
+        let before = stream.due;
+        let Some(update) = stream.acknowledge_front(now) else {
+            return Acknowledged::Unknown;
+        };
+        let after = stream.due;
+        let terminal = is_terminal(update.status.state());
         if terminal {
             self.streams.remove(&key);
         }
-        Acknowledged::Done { terminal }
+        if let Some((at, _)) = before {
+            self.due.remove(&(at, key.clone()));
+        }
+        if let Some((at, _)) = after.filter(|_| !terminal) {
+            self.due.insert((at, key));
+        }
+        Acknowledged::Done {
+            terminal,
+            executor: update.executor_id,
+        }
     }
 
     /// Holds everything back: there is no master to send to.
@@ -105,8 +129,10 @@ impl Updates {
     /// Sends what is under way again, all of it at once.
     pub(crate) fn resume(&mut self, now: Time) {
         self.paused = false;
-        for stream in self.streams.values_mut() {
+        self.due.clear();
+        for (key, stream) in &mut self.streams {
             stream.due = (!stream.pending.is_empty()).then_some((now, RETRY_MIN));
+            self.due.extend(stream.due.map(|(at, _)| (at, key.clone())));
         }
     }
 
@@ -115,11 +141,21 @@ impl Updates {
         if self.paused {
             return None;
         }
-        self.streams.values_mut().find_map(|stream| {
-            let (_, wait) = stream.due.filter(|(at, _)| at.is_due(now))?;
+        while let Some((at, _)) = self.due.first()
+            && at.is_due(now)
+        {
+            let (_, key) = self.due.pop_first()?;
+            let Some(stream) = self.streams.get_mut(&key) else {
+                continue;
+            };
+            let wait = stream.due.map_or(RETRY_MIN, |(_, wait)| wait);
             stream.due = Some((now + wait, (wait * 2).min(RETRY_MAX)));
-            stream.pending.front().cloned()
-        })
+            self.due.insert((now + wait, key));
+            if let Some(update) = stream.pending.front() {
+                return Some(update.clone());
+            }
+        }
+        None
     }
 
     /// When [`poll`](Self::poll) has something next.
@@ -127,11 +163,7 @@ impl Updates {
         if self.paused {
             return None;
         }
-        let deadlines = self
-            .streams
-            .values()
-            .map(|stream| stream.due.map(|(at, _)| at));
-        deadlines.fold(None, earliest)
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// Rebuilds a stream from what was written down. False if it has ended: its terminal update
@@ -162,7 +194,10 @@ impl Updates {
                         .pending
                         .front()
                         .and_then(|front| front.uuid.as_deref());
-                    if front == uuid && stream.acknowledge_front(Time::EPOCH) {
+                    if front == uuid
+                        && let Some(update) = stream.acknowledge_front(Time::EPOCH)
+                        && is_terminal(update.status.state())
+                    {
                         return false;
                     }
                 }
@@ -170,6 +205,7 @@ impl Updates {
         }
         let key = (framework.clone(), task.clone());
         if !records.is_empty() {
+            self.due.extend(stream.due.map(|(at, _)| (at, key.clone())));
             self.streams.insert(key, stream);
         }
         true
@@ -184,18 +220,17 @@ impl Updates {
     /// Forgets all streams of a framework: nobody is left to acknowledge them.
     pub(crate) fn forget_framework(&mut self, framework: &FrameworkId) {
         self.streams.retain(|(owner, _), _| owner != framework);
+        self.due.retain(|(_, (owner, _))| owner != framework);
     }
 }
 
 impl Stream {
-    /// Takes off the oldest update; true if it was a terminal one.
-    fn acknowledge_front(&mut self, now: Time) -> bool {
-        let Some(update) = self.pending.pop_front() else {
-            return false;
-        };
+    /// Takes off the oldest update.
+    fn acknowledge_front(&mut self, now: Time) -> Option<StatusUpdate> {
+        let update = self.pending.pop_front()?;
         self.acknowledged.extend(update.uuid.clone());
         self.due = (!self.pending.is_empty()).then_some((now, RETRY_MIN));
-        is_terminal(update.status.state())
+        Some(update)
     }
 }
 
@@ -275,10 +310,22 @@ mod tests {
             Acknowledged::Stale
         );
         let done = updates.acknowledge(at(1), &f, &t, &[1; 16]);
-        assert_eq!(done, Acknowledged::Done { terminal: false });
+        assert_eq!(
+            done,
+            Acknowledged::Done {
+                terminal: false,
+                executor: None
+            }
+        );
         assert_eq!(number(&updates.poll(at(1)).unwrap()), 2);
         let done = updates.acknowledge(at(2), &f, &t, &[2; 16]);
-        assert_eq!(done, Acknowledged::Done { terminal: true });
+        assert_eq!(
+            done,
+            Acknowledged::Done {
+                terminal: true,
+                executor: None
+            }
+        );
         assert_eq!(
             updates.acknowledge(at(2), &f, &t, &[2; 16]),
             Acknowledged::Unknown

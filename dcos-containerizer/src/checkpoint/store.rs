@@ -205,7 +205,7 @@ impl Store {
             }
             Write::Update(run, task, record) => {
                 let path = paths::task(root, agent, run, task).join("task.updates");
-                let line = format::log_line(&value(&**record));
+                let line = format::log_line(&json::to_string(&**record, Dialect::V1));
                 batch.append(&path, format::log_head(), &line)
             }
             Write::Sentinel(run) => {

@@ -79,7 +79,7 @@ struct Inner {
     store: Store,
     launcher: Launcher,
     /// What the launcher says, until recovery has found out whom it speaks of.
-    news: Mutex<Option<mpsc::UnboundedReceiver<News>>>,
+    news: Mutex<Option<mpsc::Receiver<News>>>,
     containers: Mutex<BTreeMap<ContainerId, Arc<Container>>>,
 }
 

@@ -25,6 +25,7 @@ use dcos_proto::scheduler::Call;
 use dcos_sched::sdk::{DriverError, SchedulerTransport};
 use dcos_store::{Fence, StateStore, StoreError, Transaction};
 use dcos_wire::{Listener, Server};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -81,7 +82,7 @@ pub async fn run(
         Arc::clone(&abdication),
     );
     // Replaced at the beginning of each life.
-    let (calls, _) = mpsc::unbounded_channel();
+    let (calls, _) = mpsc::channel(1);
     let mut keeper = Keeper {
         core,
         store,
@@ -98,7 +99,7 @@ pub async fn run(
     loop {
         let life = CancellationToken::new();
         let _end_with_me = life.clone().drop_guard();
-        let (calls, outgoing) = mpsc::unbounded_channel();
+        let (calls, outgoing) = mpsc::channel(MOST_CALLS);
         keeper.calls = calls;
         tokio::select! {
             _ = &mut server => break,
@@ -140,10 +141,14 @@ struct Keeper {
     store: Arc<dyn StateStore>,
     fence: Fence,
     inbox: mpsc::Receiver<Letter>,
-    calls: mpsc::UnboundedSender<Call>,
+    calls: mpsc::Sender<Call>,
     events: broadcast::Sender<crate::event::Event>,
     view: watch::Sender<Arc<View>>,
 }
+
+/// How many calls may wait for the master: all that ten thousand instances can give rise to, in
+/// some tens of megabytes.
+const MOST_CALLS: usize = 64 * 1024;
 
 /// How many letters one transaction may carry.
 const MOST_LETTERS: usize = 256;
@@ -197,8 +202,11 @@ impl Keeper {
             let _ = self.events.send(event);
         }
         for call in batch.calls {
-            // The other end ends with this one.
-            let _ = self.calls.send(call);
+            // The other end ends with this one. A call that finds no room is lost like one that
+            // finds no master, and is made good in the same ways.
+            if let Err(TrySendError::Full(call)) = self.calls.try_send(call) {
+                warn!(kind = ?call.r#type(), "the master takes no calls; one is left out");
+            }
         }
         if let Some(message) = batch.fatal {
             return Err(DriverError::Ended { message }.into());

@@ -12,6 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::LauncherProgram;
 
+/// Ends of containers that wait to be taken in: more than run on a node. If there are ever more,
+/// the thread that listens waits, and the launcher keeps them: it repeats what was not confirmed.
+const NEWS: usize = 16 * 1024;
+
 /// What the launcher says unasked.
 #[derive(Debug)]
 pub(super) enum News {
@@ -51,7 +55,7 @@ impl Launcher {
     pub(super) async fn start(
         socket: PathBuf,
         program: LauncherProgram,
-    ) -> io::Result<(Self, mpsc::UnboundedReceiver<News>)> {
+    ) -> io::Result<(Self, mpsc::Receiver<News>)> {
         let shared = Arc::new(Shared {
             socket,
             program,
@@ -61,13 +65,16 @@ impl Launcher {
                 closed: false,
             }),
         });
-        let (news, hear) = mpsc::unbounded_channel();
+        let (news, hear) = mpsc::channel(NEWS);
         let connecting = Arc::clone(&shared);
-        let client = tokio::task::spawn_blocking(move || connecting.connect()).await;
-        let client = client.map_err(io::Error::other)?;
-        let client = client
-            .map_err(|error| io::Error::other(dcos_core::error::chain(&error).to_string()))?;
-        let receiver = shared.adopt(client, &news);
+        let telling = news.clone();
+        let receiver = tokio::task::spawn_blocking(move || {
+            let client = connecting.connect()?;
+            Ok(connecting.adopt(client, &telling))
+        });
+        let receiver = receiver.await.map_err(io::Error::other)?;
+        let receiver = receiver
+            .map_err(|error: Error| io::Error::other(dcos_core::error::chain(&error).to_string()))?;
         let listening = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("launcher".into())
@@ -136,7 +143,7 @@ impl Shared {
         Client::connect_or_start(&self.socket, &self.program.program, &arguments)
     }
 
-    fn adopt(&self, client: Client, news: &mpsc::UnboundedSender<News>) -> Receiver {
+    fn adopt(&self, client: Client, news: &mpsc::Sender<News>) -> Receiver {
         let (sender, receiver, exits) = client.split();
         for exit in exits {
             tell(news, exit.id, exit.status);
@@ -160,7 +167,7 @@ impl Shared {
     }
 
     /// Receives until the connection breaks; then connects again, for as long as it takes.
-    fn listen(&self, mut receiver: Receiver, news: &mpsc::UnboundedSender<News>) {
+    fn listen(&self, mut receiver: Receiver, news: &mpsc::Sender<News>) {
         loop {
             match receiver.receive(None) {
                 Ok(Some(Message::Answer { sequence, answer })) => {
@@ -192,7 +199,7 @@ impl Shared {
         }
     }
 
-    fn reconnect(&self, news: &mpsc::UnboundedSender<News>) -> Option<Receiver> {
+    fn reconnect(&self, news: &mpsc::Sender<News>) -> Option<Receiver> {
         let mut pause = Duration::from_millis(50);
         loop {
             if self.lock().closed {
@@ -207,7 +214,7 @@ impl Shared {
                     let receiver = self.adopt(client, news);
                     let alive = containers.into_iter().map(|known| known.id).collect();
                     // Nobody listens once the containerizer is dropped.
-                    news.send(News::Reconnected { alive }).ok();
+                    news.blocking_send(News::Reconnected { alive }).ok();
                     return Some(receiver);
                 }
                 Err(error) => {
@@ -221,9 +228,9 @@ impl Shared {
     }
 }
 
-fn tell(news: &mpsc::UnboundedSender<News>, name: String, status: i32) {
+fn tell(news: &mpsc::Sender<News>, name: String, status: i32) {
     // Nobody listens once the containerizer is dropped.
-    news.send(News::Exited { name, status }).ok();
+    news.blocking_send(News::Exited { name, status }).ok();
 }
 
 fn gone() -> Error {

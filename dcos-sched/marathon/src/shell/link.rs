@@ -63,7 +63,7 @@ pub fn framework_info(
 pub(super) async fn run(
     mailbox: Mailbox,
     transport: Arc<dyn SchedulerTransport>,
-    mut calls: mpsc::UnboundedReceiver<Call>,
+    mut calls: mpsc::Receiver<Call>,
     ending: &CancellationToken,
 ) -> Result<(), DriverError> {
     loop {
@@ -113,7 +113,7 @@ async fn other_roles(mut mailbox: Mailbox, known: &BTreeSet<String>) {
 ///
 /// No call is lost for good: launches are found missing by reconciliation, kills are repeated,
 /// updates come again, and offers are asked for after each subscription.
-async fn send(handle: &Handle, calls: &mut mpsc::UnboundedReceiver<Call>) {
+async fn send(handle: &Handle, calls: &mut mpsc::Receiver<Call>) {
     while let Some(call) = calls.recv().await {
         let kind = call.r#type();
         if let Err(error) = handle.call(call).await {
