@@ -8,6 +8,7 @@
 //! | `calls.rs`, `inbox.rs` | which call or message reaches which part |
 //! | `subscriptions.rs`, `frameworks.rs` | how frameworks come and come back; change and end |
 //! | `agents.rs`, `departures.rs` | how agents come and come back; are watched and lost |
+//! | `history.rs` | what agents remember of ended tasks |
 //! | `operator.rs`, `standing.rs` | what operators order; what of it lasts |
 //! | `quota.rs`, `weights.rs`, `breakdown.rs` | what roles are due, and what they hold |
 //! | `removals.rs` | how fast agents may be given up |
@@ -45,6 +46,7 @@ mod driver;
 mod feedback;
 mod framework;
 mod frameworks;
+mod history;
 mod http;
 mod inbox;
 mod inprocess;

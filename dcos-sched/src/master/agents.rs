@@ -103,12 +103,15 @@ impl Master {
     /// Makes an agent known, durably, and begins to watch and offer it.
     fn admit_agent(&mut self, agent: Agent) {
         let id = agent.id();
-        self.persist(vec![
-            registry::put_agent(&agent.info, &self.standing),
-            registry::delete_unreachable(&id),
-        ]);
-        self.unreachable.remove(&id);
-        self.recovered_agents.remove(&id);
+        // A new master finds most agents in the registry as they come back.
+        let stored = self.recovered_agents.remove(&id);
+        let unreachable = self.unreachable.remove(&id).is_some();
+        if stored.as_ref() != Some(&agent.info) || unreachable {
+            self.persist(vec![
+                registry::put_agent(&agent.info, &self.standing),
+                registry::delete_unreachable(&id),
+            ]);
+        }
         self.agent_pids.insert(agent.pid.clone(), id.clone());
         self.push(Action::Link {
             pid: agent.pid.clone(),
@@ -433,39 +436,33 @@ impl Master {
                 uuid,
             });
         }
-        for executor in &message.executor_infos {
-            let framework = executor.framework_id.clone().unwrap_or_default();
-            if self.frameworks.contains_key(&framework) {
-                agent.charge(&framework, &Resources::from(&executor.resources));
-            }
-        }
-        let tasks: Vec<Task> = message
-            .tasks
-            .into_iter()
-            .filter(|task| self.frameworks.contains_key(&task.framework_id))
-            .collect();
-        for task in tasks.iter().filter(|task| !is_terminal(task.state())) {
-            agent.charge(&task.framework_id, &Resources::from(&task.resources));
-        }
-        let used = agent.used.clone();
-        self.admit_agent(agent);
-        // `add_task` and `add_executor` charge again; the allocator has been told already.
-        if let Some(agent) = self.agent_mut(id) {
-            agent.used.clear();
-        }
+        let mut executors = Vec::new();
         for executor in message.executor_infos {
             let framework = executor.framework_id.clone().unwrap_or_default();
             if self.frameworks.contains_key(&framework) {
-                self.add_executor(&framework, id, executor);
+                let resources = Resources::from(&executor.resources);
+                agent.charge(&framework, &resources);
+                executors.push((framework, executor, resources));
             }
         }
-        for task in tasks {
-            self.return_task(task, announce);
+        let mut tasks = Vec::new();
+        for task in message.tasks {
+            if self.frameworks.contains_key(&task.framework_id) {
+                let resources = Resources::from(&task.resources);
+                if !is_terminal(task.state()) {
+                    agent.charge(&task.framework_id, &resources);
+                }
+                tasks.push((task, resources));
+            }
         }
-        debug_assert_eq!(
-            self.agents.get(id).map(|agent| agent.used.clone()),
-            Some(used)
-        );
+        // The allocator and readers are told of an agent with all that is used on it.
+        self.admit_agent(agent);
+        for (framework, executor, resources) in executors {
+            self.book_executor(&framework, id, executor, &resources);
+        }
+        for (task, resources) in tasks {
+            self.return_task(task, &resources, announce);
+        }
         let answer = SlaveReregisteredMessage {
             agent_id: id.clone(),
             reconciliations: Vec::new(),
@@ -477,21 +474,20 @@ impl Master {
     }
 
     /// A task that was thought lost or is new to this master.
-    fn return_task(&mut self, mut task: Task, announce: bool) {
+    fn return_task(&mut self, mut task: Task, resources: &Resources, announce: bool) {
         let framework = task.framework_id.clone();
         if let Some(known) = self.framework_mut(&framework) {
-            known
-                .unreachable_tasks
-                .retain(|lost| lost.task_id != task.task_id);
-            known
-                .completed_tasks
-                .retain(|lost| lost.task_id != task.task_id);
+            for remembered in [&mut known.unreachable_tasks, &mut known.completed_tasks] {
+                if !remembered.is_empty() {
+                    remembered.retain(|lost| lost.task_id != task.task_id);
+                }
+            }
         }
         if task.status_update_state.is_none() {
             task.status_update_state = Some(task.state);
         }
         let task = Arc::new(task);
-        self.add_task(&task);
+        self.book_task(&task, resources);
         if announce {
             let status = Status::master(
                 task.state(),

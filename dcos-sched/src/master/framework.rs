@@ -175,9 +175,9 @@ impl Framework {
         }
     }
 
-    pub(crate) fn add_task(&mut self, task: Arc<Task>) {
+    pub(crate) fn add_task(&mut self, task: Arc<Task>, resources: &Resources) {
         if !is_terminal(task.state()) {
-            self.charge(&task.agent_id, &Resources::from(&task.resources));
+            self.charge(&task.agent_id, resources);
         }
         self.counts.count(task.state());
         if let Some(before) = self.tasks.insert(task.task_id.clone(), task) {

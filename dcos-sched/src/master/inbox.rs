@@ -27,8 +27,17 @@ impl Master {
     fn agent_message(&mut self, from: &str, packet: &Packet) -> bool {
         if let Some(message) = read::<messages::RegisterSlaveMessage>(packet) {
             self.register_agent(from, message);
-        } else if let Some(message) = read::<messages::ReregisterSlaveMessage>(packet) {
+        } else if packet.name == messages::ReregisterSlaveMessage::V0_NAME {
+            let (rest, history) = super::history::apart(&packet.body);
+            let Ok(message) = decode::<messages::ReregisterSlaveMessage>(&rest) else {
+                return false;
+            };
+            let id = message.agent.id.clone().unwrap_or_default();
+            let known = self.agents.contains_key(&id);
             self.reregister_agent(from, message);
+            if !known && self.agents.contains_key(&id) {
+                self.remember_history(&history);
+            }
         } else if let Some(message) = read::<messages::UnregisterSlaveMessage>(packet) {
             self.counters.messages_unregister_slave += 1;
             if self.is_agent(from, &message.agent_id) {

@@ -235,13 +235,24 @@ impl Master {
         executor: ExecutorInfo,
     ) {
         let resources = Resources::from(&executor.resources);
+        if let Some(place) = self.agent_mut(agent) {
+            place.charge(framework, &resources);
+        }
+        self.book_executor(framework, agent, executor, &resources);
+    }
+
+    /// Charges the framework for an executor whose agent is charged already.
+    pub(crate) fn book_executor(
+        &mut self,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        executor: ExecutorInfo,
+        resources: &Resources,
+    ) {
         if let Some(known) = self.framework_mut(framework) {
             let executors = known.executors.get_or_insert_with(agent, BTreeMap::new);
             executors.insert(executor.executor_id.clone(), Arc::new(executor));
-            known.charge(agent, &resources);
-        }
-        if let Some(place) = self.agent_mut(agent) {
-            place.charge(framework, &resources);
+            known.charge(agent, resources);
         }
     }
 
@@ -258,15 +269,22 @@ impl Master {
     /// Charges framework and agent for a task, and tells readers of it.
     pub(crate) fn add_task(&mut self, record: &Arc<Task>) {
         let resources = Resources::from(&record.resources);
-        let key = (record.framework_id.clone(), record.task_id.clone());
-        if let Some(place) = self.agent_mut(&record.agent_id) {
-            if !super::tasks::is_terminal(record.state()) {
-                place.charge(&key.0, &resources);
-            }
-            place.tasks.insert(key.clone());
+        if let Some(place) = self.agent_mut(&record.agent_id)
+            && !super::tasks::is_terminal(record.state())
+        {
+            place.charge(&record.framework_id, &resources);
         }
+        self.book_task(record, &resources);
+    }
+
+    /// Charges the framework for a task whose agent is charged already, and tells readers of it.
+    pub(crate) fn book_task(&mut self, record: &Arc<Task>, resources: &Resources) {
+        let key = (record.framework_id.clone(), record.task_id.clone());
         if let Some(known) = self.framework_mut(&key.0) {
-            known.add_task(Arc::clone(record));
+            known.add_task(Arc::clone(record), resources);
+        }
+        if let Some(place) = self.agent_mut(&record.agent_id) {
+            place.tasks.insert(key);
         }
         self.publish(operator::Event {
             r#type: Some(operator::event::Type::TaskAdded.into()),
