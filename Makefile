@@ -95,9 +95,11 @@ fmt: ## Format everything.
 	@$(CARGO) fmt --all
 
 bench: ## The benchmarks, each beside a peer or a limit.
-	@for bench in $$(ls dcos-*/benches/*.rs dcos-*/*/benches/*.rs 2>/dev/null); do \
-	  crate=$$(sed -nE 's/^name = "([^"]*)".*/\1/p' "$$(dirname $$bench)/../Cargo.toml" | head -1); \
-	  $(CARGO) bench -q -p $$crate --bench $$(basename $$bench .rs); done
+	@$(CARGO) build -q --release
+	@for manifest in $$(grep -lF '[[bench]]' dcos-*/Cargo.toml dcos-*/*/Cargo.toml tests/*/Cargo.toml); do \
+	  crate=$$(sed -nE 's/^name = "([^"]*)".*/\1/p' $$manifest | head -1); \
+	  for bench in $$(sed -nE '/^\[\[bench\]\]/{n;s/^name = "([^"]*)".*/\1/p}' $$manifest); do \
+	    $(CARGO) bench -q -p $$crate --bench $$bench; done; done
 
 fuzz: ## Each fuzz target for a minute.
 	@tests/fuzz/run.sh 60

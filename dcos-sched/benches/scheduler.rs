@@ -14,13 +14,12 @@
 //! and is acknowledged. An original master with its own agent and an unmodified pymesos scheduler
 //! took some 70 s for 1,000 tasks on the machine this was written on, most of it in the agent.
 
-#![expect(clippy::print_stdout, reason = "a bench prints its table")]
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
-use std::env;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bench::Table;
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
@@ -50,32 +49,13 @@ const TASK: &str = "cpus:0.1;mem:32";
 const ACKNOWLEDGING: usize = 64;
 
 fn main() {
-    let json = env::args().any(|argument| argument == "--json");
-    if !json {
-        println!(
-            "{:<10}{:>14}{:>22}{:>10}",
-            "contestant", "tasks/s", "spread", "of limit"
-        );
+    let mut table = Table::new(format!("{TASKS} tasks of one framework"), "tasks/s");
+    let rates = |name: &str| (0..SAMPLES).map(|_| measure(name)).collect();
+    table.limit("limit: the core alone", rates("limit"));
+    for name in ["process", "protobuf", "json"] {
+        table.row(name, rates(name));
     }
-    let mut limit = 0.0;
-    for name in ["limit", "process", "protobuf", "json"] {
-        let mut rates: Vec<f64> = (0..SAMPLES).map(|_| measure(name)).collect();
-        rates.sort_by(f64::total_cmp);
-        let (low, median, high) = (rates[0], rates[SAMPLES / 2], rates[SAMPLES - 1]);
-        if name == "limit" {
-            limit = median;
-        }
-        let ratio = median / limit;
-        if json {
-            println!(
-                "{{\"contestant\":\"{name}\",\"tasks_per_second\":{median:.0},\"low\":{low:.0},\
-                 \"high\":{high:.0},\"ratio\":{ratio:.3}}}"
-            );
-        } else {
-            let spread = format!("{low:.0} - {high:.0}");
-            println!("{name:<10}{median:>14.0}{spread:>22}{ratio:>10.2}");
-        }
-    }
+    table.print();
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate needs no more")]

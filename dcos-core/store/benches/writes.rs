@@ -3,8 +3,6 @@
 //!
 //! `cargo bench -p dcos-store`; `-- --json` for machines.
 
-#![expect(clippy::print_stdout, reason = "a bench prints its table")]
-
 use std::{
     env,
     fs::File,
@@ -13,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bench::Table;
 use dcos_store::{EmbeddedStore, Fence, StateStore, Term, Transaction};
 
 const RUN: Duration = Duration::from_secs(2);
@@ -20,17 +19,11 @@ const ROUNDS: usize = 5;
 const VALUE: [u8; 200] = [7; 200];
 
 fn main() -> Outcome {
-    let json = env::args().any(|argument| argument == "--json");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let directory = tempfile::tempdir_in(env::var_os("BENCH_DIR").unwrap_or_else(|| ".".into()))?;
-    if !json {
-        println!(
-            "{:<28}{:>14}{:>22}{:>10}",
-            "contestant", "writes/s", "spread", "of limit"
-        );
-    }
+    let mut table = Table::new("durable writes", "writes/s");
     for writers in [1, 64] {
         let mut limit = Vec::new();
         let mut store = Vec::new();
@@ -39,14 +32,10 @@ fn main() -> Outcome {
             limit.push(append(&path("limit"), writers)?);
             store.push(runtime.block_on(embedded(&path("store"), writers))?);
         }
-        let best = report(json, &format!("append+fdatasync, {writers}"), limit, None);
-        report(
-            json,
-            &format!("EmbeddedStore, {writers}"),
-            store,
-            Some(best),
-        );
+        table.limit(format!("append+fdatasync, {writers}"), limit);
+        table.row(format!("EmbeddedStore, {writers}"), store);
     }
+    table.print();
     Ok(())
 }
 
@@ -85,22 +74,4 @@ async fn embedded(path: &Path, writers: usize) -> Outcome<f64> {
     };
     let written = futures::future::try_join_all((0..writers).map(write)).await?;
     Ok(f64::from(written.iter().sum::<u32>()) / begin.elapsed().as_secs_f64())
-}
-
-/// Prints median, spread and the ratio to the limit, and returns the median.
-fn report(json: bool, name: &str, mut rates: Vec<f64>, limit: Option<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    let (median, low, high) = (rates[rates.len() / 2], rates[0], rates[rates.len() - 1]);
-    let ratio = median / limit.unwrap_or(median);
-    if json {
-        println!(
-            r#"{{"contestant":"{name}","writes_per_second":{median:.0},"low":{low:.0},"high":{high:.0},"ratio":{ratio:.3}}}"#
-        );
-    } else {
-        println!(
-            "{name:<28}{median:>14.0}{:>22}{ratio:>10.2}",
-            format!("{low:.0} to {high:.0}")
-        );
-    }
-    median
 }

@@ -11,8 +11,6 @@
 //! is the address of another master without agents, such as an original one, that takes turns with
 //! ours. The limit is the same server answering empty requests over the same connection: four of
 //! them are what a task costs at the very least (its share of an ACCEPT is small).
-#![expect(clippy::print_stdout, reason = "a program for people")]
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -21,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
+use bench::Table;
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::{
@@ -41,7 +40,6 @@ const NEED: &str = "cpus:0.1;mem:32";
 struct Arguments {
     tasks: usize,
     rounds: usize,
-    json: bool,
     peer: Option<SocketAddr>,
 }
 
@@ -50,7 +48,6 @@ impl Arguments {
         let mut arguments = Self {
             tasks: 10_000,
             rounds: 5,
-            json: false,
             peer: None,
         };
         let mut words = std::env::args().skip(1);
@@ -64,9 +61,8 @@ impl Arguments {
                 "--tasks" => arguments.tasks = value()?.parse()?,
                 "--rounds" => arguments.rounds = value()?.parse()?,
                 "--peer" => arguments.peer = Some(value()?.parse()?),
-                "--json" => arguments.json = true,
-                // What cargo itself passes.
-                "--bench" => {}
+                // What cargo itself passes, and what the table looks for.
+                "--bench" | "--json" => {}
                 other => bail!("unknown argument {other:?}"),
             }
         }
@@ -94,52 +90,13 @@ async fn main() -> anyhow::Result<()> {
             rates.push(tasks(*address, arguments.tasks).await?);
         }
     }
-    let mut rows = vec![("limit: 4 empty requests a task".to_owned(), limits.clone())];
-    rows.extend(contestants.into_iter().map(|(name, _)| name).zip(rates));
-    report(&arguments, &rows);
+    let mut table = Table::new("the scheduler API", "tasks/s");
+    table.limit("limit: 4 empty requests a task", limits);
+    for ((name, _), rates) in contestants.into_iter().zip(rates) {
+        table.row(name, rates);
+    }
+    table.print();
     Ok(())
-}
-
-/// One line a contestant: tasks a second, median with least and most, and the ratio to the limit.
-fn report(arguments: &Arguments, rows: &[(String, Vec<f64>)]) {
-    let limit = median(&rows[0].1);
-    if arguments.json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(name, rates)| {
-                serde_json::json!({"contestant": name, "tasks_per_second": rates,
-                    "median": median(rates), "ratio": median(rates) / limit})
-            })
-            .collect();
-        println!(
-            "{}",
-            serde_json::json!({"bench": "scheduler_api", "rows": rows})
-        );
-        return;
-    }
-    println!(
-        "{:<34} {:>10} {:>20} {:>8}",
-        "tasks/s", "median", "least..most", "ratio"
-    );
-    for (name, rates) in rows {
-        let (least, most) = (fold(rates, f64::min), fold(rates, f64::max));
-        let spread = format!("{least:.0}..{most:.0}");
-        let middle = median(rates);
-        println!(
-            "{name:<34} {middle:>10.0} {spread:>20} {:>8.2}",
-            middle / limit
-        );
-    }
-}
-
-fn fold(rates: &[f64], pick: fn(f64, f64) -> f64) -> f64 {
-    rates.iter().copied().reduce(pick).unwrap_or(f64::NAN)
-}
-
-fn median(rates: &[f64]) -> f64 {
-    let mut sorted = rates.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn rate(count: usize, since: Instant) -> f64 {

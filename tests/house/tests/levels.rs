@@ -8,13 +8,14 @@ use std::process::Command;
 /// Crate, and the crates of ours it may depend on (tests and benches of a crate included).
 const EDGES: &[(&str, &[&str])] = &[
     // Level 0
+    ("bench", &[]),
     ("dcos-proto", &[]),
     ("dcos-launcher", &[]),
     // Level 1
     ("dcos-core", &["dcos-proto"]),
     // Level 2
     ("dcos-wire", &["dcos-proto", "dcos-core"]),
-    ("dcos-store", &["dcos-proto", "dcos-core"]),
+    ("dcos-store", &["bench", "dcos-proto", "dcos-core"]),
     ("dcos-image", &[]),
     ("dcos-net", &["dcos-proto", "dcos-core"]),
     // Between wire and what serves with it
@@ -23,6 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "dcos-sched",
         &[
+            "bench",
             "dcos-proto",
             "dcos-core",
             "dcos-wire",
