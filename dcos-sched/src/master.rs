@@ -23,7 +23,7 @@
 //! | `authentication.rs`, `authorize.rs`, `throttle.rs` | who speaks, what they may do, how often |
 //! | `registry.rs` | what survives a restart |
 //! | `recent.rs` | the last of many |
-//! | `snapshot.rs`, `metrics.rs` | what readers see |
+//! | `snapshot.rs`, `metrics.rs`, `gauges.rs` | what readers see |
 //! | `config.rs`, `security.rs`, `shell.rs` | flags; the task that owns the core |
 //! | `standby.rs` | waiting for election; what a master does while another leads |
 //! | `http.rs`, `watchers.rs`, `inprocess.rs` | API v1, v0 endpoints, event streams, frameworks in this process |
@@ -46,6 +46,7 @@ mod driver;
 mod feedback;
 mod framework;
 mod frameworks;
+mod gauges;
 mod history;
 mod http;
 mod inbox;
@@ -80,7 +81,7 @@ mod weights;
 pub use agent::{Agent, PendingOperation};
 pub use config::{Config, ConfigError, OPTIONS};
 pub use core::{Master, Settings};
-pub use framework::{Framework, Link, StateCounts};
+pub use framework::{Framework, Link, StateCounts, Tally};
 pub use input::{Action, Input, Packet, Reply, RequestId};
 pub use metrics::Counters;
 pub use recent::Recent;

@@ -201,7 +201,9 @@ impl Cluster {
             let messenger = Messenger::new(listener.address().unwrap());
             let service = messenger.wrap(axum::Router::new());
             let serving = Server::new(service).serve(listener, stop.clone());
-            tasks.spawn(async move { drop(serving.await) });
+            tasks.spawn(async move {
+                let _stopped = serving.await;
+            });
             hosts.push(messenger);
         }
         let master = Upid::new("master", address);
@@ -245,7 +247,11 @@ impl Cluster {
     pub(crate) async fn come_back(&self, messages: Vec<Bytes>) {
         let expected = messages.len();
         for (agent, body) in self.agents.iter().zip(messages) {
-            agent.send(&self.master, messages::ReregisterSlaveMessage::V0_NAME, body);
+            agent.send(
+                &self.master,
+                messages::ReregisterSlaveMessage::V0_NAME,
+                body,
+            );
         }
         while self.back.0.load(Ordering::Acquire) < expected {
             self.back.1.notified().await;

@@ -37,7 +37,10 @@ pub(crate) fn run(size: Size, samples: usize) {
     }
     table.limit("limit: decoding the messages", limits);
     table.row("core alone, decoding included", cores);
-    table.row("master over libprocess, agents in one process", wire.clone());
+    table.row(
+        "master over libprocess, agents in one process",
+        wire.clone(),
+    );
     table.published("Mesos 1.5, 40,000 x 10 (published)", 19.0);
     table.row("master over libprocess", wire);
     table.print();
@@ -72,7 +75,12 @@ pub(crate) fn feed(master: &mut Master, now: Time, agent: usize, body: Bytes) {
         name: ReregisterSlaveMessage::V0_NAME.to_owned(),
         body,
     };
-    let from = format!("slave(1)@10.{}.{}.{}:5051", agent >> 16, agent >> 8 & 255, agent & 255);
+    let from = format!(
+        "slave(1)@10.{}.{}.{}:5051",
+        agent >> 16,
+        agent >> 8 & 255,
+        agent & 255
+    );
     master.handle(now, Input::Message { from, message });
     while let Some(action) = master.poll() {
         if let Action::Persist { id, .. } = action {
@@ -122,7 +130,11 @@ fn over_sockets(size: Size) -> f64 {
         let spent = begin.elapsed().as_secs_f64();
         let snapshot = cluster.handle.snapshot().await.unwrap();
         assert_eq!(snapshot.agents.len(), size.agents);
-        let tasks: usize = snapshot.frameworks.values().map(|known| known.tasks.len()).sum();
+        let tasks: usize = snapshot
+            .frameworks
+            .values()
+            .map(|known| known.tasks.len())
+            .sum();
         assert_eq!(tasks, size.agents * size.tasks);
         spent
     })

@@ -26,13 +26,22 @@ pub(crate) fn run(size: Size) {
     let agents = resident(size.agents, 0);
     let tasks = resident(size.agents, size.tasks);
     let mut table = Table::new(
-        format!("resident memory, {} agents x {} tasks", size.agents, size.tasks),
+        format!(
+            "resident memory, {} agents x {} tasks",
+            size.agents, size.tasks
+        ),
         "kB",
     );
     table.row("the whole core", vec![(tasks - empty) / 1024.0]);
-    table.row("an agent", vec![(agents - empty) / 1024.0 / size.agents as f64]);
+    table.row(
+        "an agent",
+        vec![(agents - empty) / 1024.0 / size.agents as f64],
+    );
     let count = (size.agents * size.tasks) as f64;
-    table.row("a task with 10 labels", vec![(tasks - agents) / 1024.0 / count]);
+    table.row(
+        "a task with 10 labels",
+        vec![(tasks - agents) / 1024.0 / count],
+    );
     table.note(format!("{} bytes on the wire", task_bytes()));
     table.print();
 }

@@ -38,8 +38,7 @@ fn compare(size: Size) {
     let served = Arc::new(AtomicUsize::new(0));
     let pollers: Vec<_> = (0..POLLERS)
         .map(|at| {
-            let (stop, served, address) =
-                (Arc::clone(&stop), Arc::clone(&served), cluster.address);
+            let (stop, served, address) = (Arc::clone(&stop), Arc::clone(&served), cluster.address);
             thread::spawn(move || {
                 thread::sleep(Duration::from_millis(1000 * at as u64 / POLLERS as u64));
                 while !stop.load(Ordering::Acquire) {
@@ -54,7 +53,8 @@ fn compare(size: Size) {
     thread::sleep(Duration::from_secs(2));
     let before = (served.load(Ordering::Acquire), Instant::now());
     let polled = runtime.block_on(probe(&cluster, &stream, &id));
-    let rate = (served.load(Ordering::Acquire) - before.0) as f64 / before.1.elapsed().as_secs_f64();
+    let rate =
+        (served.load(Ordering::Acquire) - before.0) as f64 / before.1.elapsed().as_secs_f64();
     table.row(format!("{POLLERS} pollers"), polled);
     table.note(format!("{rate:.0} documents/s"));
     stop.store(true, Ordering::Release);
@@ -86,11 +86,7 @@ async fn subscribe(cluster: &Cluster) -> (String, dcos_proto::mesos::FrameworkId
 }
 
 /// Microseconds from a call to its answer, many times.
-async fn probe(
-    cluster: &Cluster,
-    stream: &str,
-    id: &dcos_proto::mesos::FrameworkId,
-) -> Vec<f64> {
+async fn probe(cluster: &Cluster, stream: &str, id: &dcos_proto::mesos::FrameworkId) -> Vec<f64> {
     let mut samples = Vec::new();
     for _ in 0..PROBES {
         let call = Call {

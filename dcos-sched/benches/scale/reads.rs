@@ -77,7 +77,10 @@ pub(crate) fn run(size: Size, samples: usize) {
         ("/tasks", path("/tasks")),
         ("/metrics/snapshot", path("/metrics/snapshot")),
         ("GET_STATE, JSON", call("GET_STATE", "application/json")),
-        ("GET_STATE, protobuf", call("GET_STATE", "application/x-protobuf")),
+        (
+            "GET_STATE, protobuf",
+            call("GET_STATE", "application/x-protobuf"),
+        ),
         ("GET_TASKS, JSON", call("GET_TASKS", "application/json")),
         ("GET_AGENTS, JSON", call("GET_AGENTS", "application/json")),
     ] {

@@ -319,12 +319,21 @@ impl Master {
         let due = self.allocator.next_deadline();
         if due.is_some_and(|due| due.is_due(self.now)) {
             let decisions = self.allocator.poll(self.now);
+            self.counters.allocation_runs += 1;
             self.offer(decisions.grants);
             self.offer_inversely(decisions.inverse);
             for preemption in &decisions.preemptions {
                 self.preempt(preemption);
             }
         }
+    }
+
+    /// How many writes wait for one that is under way.
+    pub(crate) fn queued_writes(&self) -> usize {
+        let waiting = self.outbox.iter();
+        waiting
+            .filter(|action| matches!(action, Action::Persist { .. }))
+            .count()
     }
 
     pub(crate) fn at(&mut self, after: Duration, timer: Timer) {
@@ -361,7 +370,14 @@ impl Master {
         let Some(known) = self.frameworks.get(framework) else {
             return;
         };
-        match known.link.clone() {
+        let kind = event.r#type().as_str_name();
+        let link = known.link.clone();
+        if link.is_connected()
+            && let Some(known) = self.framework_mut(framework)
+        {
+            *known.tally.events.entry(kind).or_default() += 1;
+        }
+        match link {
             Link::Stream(stream_id) => self.push(Action::Event {
                 stream_id,
                 event: Arc::new(event),

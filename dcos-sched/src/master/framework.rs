@@ -86,6 +86,8 @@ pub struct Framework {
     pub operations: BTreeMap<OperationId, (AgentId, Vec<u8>)>,
     /// How many calls of each type it made, for metrics.
     pub calls: BTreeMap<&'static str, u64>,
+    /// What else is counted of it.
+    pub tally: Tally,
 }
 
 impl Framework {
@@ -128,6 +130,7 @@ impl Framework {
             held: Resources::new(),
             operations: BTreeMap::new(),
             calls: BTreeMap::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -204,6 +207,23 @@ impl Framework {
             .get(agent)
             .is_some_and(|executors| executors.contains_key(executor))
     }
+}
+
+/// What happened to a framework so far, for metrics.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Events of each type it was sent.
+    pub events: BTreeMap<&'static str, u64>,
+    /// Ends of its tasks.
+    pub ended: StateCounts,
+    /// Offers it was made.
+    pub offers_sent: u64,
+    /// Offers it accepted.
+    pub offers_accepted: u64,
+    /// Offers it declined.
+    pub offers_declined: u64,
+    /// Offers taken back from it.
+    pub offers_rescinded: u64,
 }
 
 /// How many tasks are in each state.

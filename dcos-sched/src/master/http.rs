@@ -33,6 +33,7 @@ use dcos_security::{Action, Authorizer, Caller, Object};
 use dcos_wire::{Refusal, reply};
 use tokio::sync::watch;
 
+use super::gauges::Gauges;
 use super::shell::{MasterHandle, MasterStopped};
 use super::{Config, Reply, Snapshot, Stance};
 use desk::Desk;
@@ -45,6 +46,7 @@ pub(crate) struct Api {
     pub(crate) config: Arc<Config>,
     pub(crate) desk: Desk,
     pub(crate) stance: watch::Receiver<Stance>,
+    pub(crate) gauges: Arc<Gauges>,
 }
 
 impl Api {
@@ -76,19 +78,8 @@ impl From<MasterStopped> for Refusal {
 }
 
 /// All routes. Those of the master's actor also answer under `/master`.
-pub(crate) fn router(
-    master: MasterHandle,
-    config: Arc<Config>,
-    desk: Desk,
-    stance: watch::Receiver<Stance>,
-) -> Router {
-    let gate = realms::gate(&config.http);
-    let api = Api {
-        master,
-        config,
-        desk,
-        stance,
-    };
+pub(crate) fn router(api: Api) -> Router {
+    let gate = realms::gate(&api.config.http);
     let own = Router::new()
         .route("/api/v1/scheduler", any(scheduler::call))
         .route("/api/v1", any(operator::call))
@@ -118,6 +109,7 @@ pub(crate) fn router(
         .nest("/master", own.clone())
         .merge(own)
         .route("/version", any(reads::version))
+        .route("/metrics", any(metrics::prometheus))
         .route("/metrics/snapshot", any(metrics::snapshot))
         .route("/files/browse", any(files::browse))
         .route("/files/read", any(files::read))

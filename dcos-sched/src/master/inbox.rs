@@ -41,6 +41,7 @@ impl Master {
         } else if let Some(message) = read::<messages::UnregisterSlaveMessage>(packet) {
             self.counters.messages_unregister_slave += 1;
             if self.is_agent(from, &message.agent_id) {
+                self.counters.removals_unregistered += 1;
                 self.remove_agent(&message.agent_id, "the agent unregistered");
             }
         } else if let Some(message) = read::<messages::StatusUpdateMessage>(packet) {

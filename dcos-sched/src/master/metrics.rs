@@ -111,6 +111,8 @@ counters! {
     slave_removals => "master/slave_removals",
     /// Agents removed because they did not answer.
     removals_unhealthy => "master/slave_removals/reason_unhealthy",
+    /// Agents that left by themselves.
+    removals_unregistered => "master/slave_removals/reason_unregistered",
     /// Agents replaced by another at the same address.
     removals_registered => "master/slave_removals/reason_registered",
     /// Agents to be declared unreachable, at once or as fast as is allowed.
@@ -121,6 +123,8 @@ counters! {
     slave_unreachable_completed => "master/slave_unreachable_completed",
     /// Agents of a former master that did not come back.
     recovery_slave_removals => "master/recovery_slave_removals",
+    /// Rounds in which the allocator decided.
+    allocation_runs => "allocator/mesos/allocation_runs",
     /// Operations that were not carried out.
     dropped_operations => "master/operations/dropped",
     /// Offers made.

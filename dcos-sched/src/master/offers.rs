@@ -60,6 +60,7 @@ impl Master {
         let unavailability = agent.unavailability;
         let framework = self.framework_mut(&grant.framework)?;
         framework.offers.insert(id.clone());
+        framework.tally.offers_sent += 1;
         let executors = framework.executors.get(&grant.agent);
         let offer = Offer {
             id: id.clone(),
@@ -154,6 +155,9 @@ impl Master {
             ..Event::default()
         };
         self.counters.offers_rescinded += 1;
+        if let Some(framework) = self.framework_mut(&offer.framework_id) {
+            framework.tally.offers_rescinded += 1;
+        }
         self.tell(&offer.framework_id, event);
         let resources = Resources::from(&offer.resources);
         self.recover_resources(&offer.framework_id, &offer.agent_id, &resources, filters);
@@ -192,6 +196,9 @@ impl Master {
                 .is_some_and(|offer| offer.framework_id == *framework);
             if let Some(offer) = own.then(|| self.take_offer(id)).flatten() {
                 self.counters.offers_declined += 1;
+                if let Some(known) = self.framework_mut(framework) {
+                    known.tally.offers_declined += 1;
+                }
                 let resources = Resources::from(&offer.resources);
                 self.recover_resources(framework, &offer.agent_id, &resources, Some(&filters));
             }
@@ -233,10 +240,12 @@ impl Master {
             }
             (Ok(()), None) => return,
         };
-        if accept.operations.is_empty() {
-            self.counters.offers_declined += 1;
-        } else {
-            self.counters.offers_accepted += 1;
+        let accepted = !accept.operations.is_empty();
+        self.counters.offers_accepted += u64::from(accepted);
+        self.counters.offers_declined += u64::from(!accepted);
+        if let Some(known) = self.framework_mut(framework) {
+            known.tally.offers_accepted += u64::from(accepted);
+            known.tally.offers_declined += u64::from(!accepted);
         }
         let operations = self.sound_operations(framework, &agent, accept.operations, &role);
         let mut holdings = Holdings::new(held);

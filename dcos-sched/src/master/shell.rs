@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use dcos_core::seed::Seed;
@@ -24,7 +24,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::gauges::Gauges;
 use super::http;
+use super::http::Api;
 use super::http::desk::Desk;
 use super::http::sight::Sight;
 use super::registry::PREFIX;
@@ -302,9 +304,16 @@ impl Node {
         settings.info = self.config.master_info(address, &self.seed);
         tracing::info!(id = settings.info.id, %address, "the master is starting");
         let stance = self.stance.subscribe();
-        let desk = Desk::new();
+        let gauges = Arc::new(Gauges::default());
+        let desk = Desk::new(Arc::clone(&gauges));
         let config = Arc::new(self.config);
-        let api = http::router(self.handle, Arc::clone(&config), desk.clone(), stance);
+        let api = http::router(Api {
+            master: self.handle,
+            config: Arc::clone(&config),
+            desk: desk.clone(),
+            stance,
+            gauges: Arc::clone(&gauges),
+        });
         let service = messenger.wrap(api);
         let halt = stop.child_token();
         let server = Server::new(service)
@@ -340,6 +349,7 @@ impl Node {
                 watchers: Watchers::new(desk.clone(), config),
                 changed: self.changed,
                 stance: self.stance,
+                gauges,
             };
             tokio::select! {
                 result = loop_.run(&stop) => result,
@@ -400,6 +410,13 @@ impl Drop for Stream {
     }
 }
 
+/// A write that is under way.
+struct Writing {
+    id: u64,
+    begun: Instant,
+    write: BoxFuture<'static, Result<Revision, StoreError>>,
+}
+
 struct Loop {
     core: Master,
     actor: Actor,
@@ -407,7 +424,7 @@ struct Loop {
     store: Arc<dyn StateStore>,
     fence: Fence,
     lease: Lease,
-    writing: Option<(u64, BoxFuture<'static, Result<Revision, StoreError>>)>,
+    writing: Option<Writing>,
     requests: BTreeMap<RequestId, Waiting>,
     next_request: RequestId,
     sinks: BTreeMap<String, Stream>,
@@ -415,6 +432,7 @@ struct Loop {
     watchers: Watchers,
     changed: watch::Sender<u64>,
     stance: watch::Sender<Stance>,
+    gauges: Arc<Gauges>,
 }
 
 impl Loop {
@@ -423,8 +441,12 @@ impl Loop {
         self.store
             .transact(Transaction::new(self.fence.clone()))
             .await?;
+        let begin = Instant::now();
         let registry = self.store.scan(PREFIX).await?;
-        self.core.handle(now(), Input::Recovered(registry));
+        self.gauges.fetch.record(begin.elapsed());
+        let bytes = registry.entries.iter().map(|entry| entry.value.len());
+        self.gauges.registry_bytes.set(bytes.sum());
+        self.feed(Input::Recovered(registry));
         self.stance.send_replace(Stance::Leading);
         loop {
             // Asked right before acting: a process that was frozen may not know what it missed.
@@ -432,6 +454,7 @@ impl Loop {
                 return Err(RunError::Deposed);
             }
             self.carry_out();
+            self.measure();
             let deadline = self.core.next_deadline();
             let due = async {
                 match deadline {
@@ -441,23 +464,28 @@ impl Loop {
             };
             let written = async {
                 match &mut self.writing {
-                    Some((id, write)) => (*id, write.await),
+                    Some(Writing { id, begun, write }) => (*id, *begun, write.await),
                     None => pending().await,
                 }
             };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
+<<<<<<< HEAD
                 () = self.lease.lost() => return Err(RunError::Deposed),
                 (id, result) = written => {
+=======
+                (id, begun, result) = written => {
+>>>>>>> 5fcb982 (master: every metric's name of Mesos 1.11, and the same for Prometheus)
                     self.writing = None;
-                    self.core.handle(now(), Input::Stored { id, revision: result? });
+                    self.gauges.store.record(begun.elapsed());
+                    self.feed(Input::Stored { id, revision: result? });
                 }
-                () = due => self.core.handle(now(), Input::Tick),
+                () = due => self.feed(Input::Tick),
                 Some(stream_id) = self.closings.join_next() => {
                     if let Ok(stream_id) = stream_id {
                         self.sinks.remove(&stream_id);
-                        self.core.handle(now(), Input::StreamClosed { stream_id });
+                        self.feed(Input::StreamClosed { stream_id });
                     }
                 }
                 Some(heard) = self.actor.recv() => self.hear(heard),
@@ -476,6 +504,25 @@ impl Loop {
         }
     }
 
+    /// The core takes in what happened.
+    fn feed(&mut self, input: Input) {
+        let (runs, begin) = (self.core.counters.allocation_runs, Instant::now());
+        self.core.handle(now(), input);
+        if self.core.counters.allocation_runs > runs {
+            self.gauges.allocation.record(begin.elapsed());
+        }
+    }
+
+    /// Notes what only the loop can see.
+    fn measure(&self) {
+        let gauges = &self.gauges;
+        gauges.messages.set(self.actor.waiting());
+        gauges.commands.set(self.commands.len());
+        gauges.subscribers.set(self.watchers.count());
+        let queued = self.core.queued_writes();
+        gauges.queued_writes.set(queued);
+    }
+
     fn hear(&mut self, heard: Heard) {
         let input = match heard {
             Heard::Message(message) => Input::Message {
@@ -489,7 +536,7 @@ impl Loop {
                 pid: pid.to_string(),
             },
         };
-        self.core.handle(now(), input);
+        self.feed(input);
     }
 
     fn obey(&mut self, command: Command) {
@@ -538,7 +585,7 @@ impl Loop {
             ),
         };
         self.requests.insert(request, waiting);
-        self.core.handle(now(), input);
+        self.feed(input);
     }
 
     fn carry_out(&mut self) {
@@ -548,8 +595,11 @@ impl Loop {
                     let mut transaction = Transaction::new(self.fence.clone());
                     transaction.writes = writes;
                     let store = Arc::clone(&self.store);
-                    self.writing =
-                        Some((id, async move { store.transact(transaction).await }.boxed()));
+                    self.writing = Some(Writing {
+                        id,
+                        begun: Instant::now(),
+                        write: async move { store.transact(transaction).await }.boxed(),
+                    });
                 }
                 Action::Reply { request, reply } => self.answer(request, reply),
                 Action::Event { stream_id, event } => {

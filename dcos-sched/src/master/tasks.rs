@@ -199,6 +199,9 @@ impl Master {
         }
         if let Some(resources) = freed {
             self.counters.count_end(&status);
+            if let Some(known) = self.framework_mut(framework) {
+                known.tally.ended.count(state);
+            }
             self.discharge(framework, &agent, &resources);
         }
     }

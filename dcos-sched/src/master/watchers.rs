@@ -121,4 +121,9 @@ impl Watchers {
         };
         self.feed.publish(published, size);
     }
+
+    /// How many readers there are.
+    pub(crate) fn count(&self) -> usize {
+        self.feed.readers()
+    }
 }

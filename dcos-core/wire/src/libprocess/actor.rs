@@ -50,6 +50,11 @@ impl Actor {
         self.inbox.try_recv().ok()
     }
 
+    /// How many events wait.
+    pub fn waiting(&self) -> usize {
+        self.inbox.len()
+    }
+
     /// To send as this actor from elsewhere.
     pub fn handle(&self) -> ActorHandle {
         self.handle.clone()

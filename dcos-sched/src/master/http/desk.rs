@@ -15,6 +15,7 @@ use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use super::documents::{Document, Writer};
 use super::pieces::Pieces;
 use super::sight::Sight;
+use crate::master::gauges::Gauges;
 use crate::master::shell::MasterHandle;
 use crate::master::{Config, Snapshot};
 
@@ -34,18 +35,20 @@ struct Shared {
     /// For each document the round that has not begun.
     next: Mutex<HashMap<(Document, bool), Arc<Round>>>,
     pieces: Mutex<(Pieces, Instant)>,
+    gauges: Arc<Gauges>,
 }
 
 /// One writing of a document.
 type Round = OnceCell<Rope>;
 
 impl Desk {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(gauges: Arc<Gauges>) -> Self {
         Self(Arc::new(Shared {
             pen: Semaphore::new(1),
             small: Semaphore::new(2),
             next: Mutex::default(),
             pieces: Mutex::new((Pieces::default(), Instant::now())),
+            gauges,
         }))
     }
 
@@ -61,6 +64,8 @@ impl Desk {
         let key = (document, gzip);
         let round = if sight.is_whole() {
             let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let shared = usize::from(next.contains_key(&key));
+            self.0.gauges.shared_documents.add(shared);
             Arc::clone(next.entry(key).or_default())
         } else {
             Arc::default()

@@ -2,26 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::Uri;
-use axum::response::{IntoResponse as _, Response};
-use dcos_core::resources::Resources;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
+use dcos_core::resources::{ResourceExt as _, Resources, Scalar};
 use dcos_proto::json::JsonEnum as _;
 use dcos_proto::mesos::TaskState;
 use dcos_security::{Action, Caller, Object};
+use dcos_wire::Refusal;
 use serde_json::{Map, Value};
 
 use super::{Api, reads};
-use crate::master::{Link, Snapshot};
+use crate::master::gauges::Gauges;
+use crate::master::tasks::is_terminal;
+use crate::master::{Framework, Link, Snapshot};
 
 pub(super) async fn snapshot(State(api): State<Api>, caller: Caller, uri: Uri) -> Response {
     let path = Object::value("/metrics/snapshot");
     if let Err(refusal) = api.allow(&caller, Action::GetEndpointWithPath, &path) {
         return refusal.into_response();
     }
-    reads::read(&api, &uri, |snapshot, _, _| {
-        let object: Map<String, Value> = all(snapshot)
+    if let Some(text) = reads::parameter(uri.query(), "timeout")
+        && let Err(error) = dcos_core::units::parse_duration(&text)
+    {
+        let text = format!("Invalid timeout '{text}': {error}.\n");
+        return Refusal::bad_request(text).into_response();
+    }
+    let gauges = Arc::clone(&api.gauges);
+    reads::read(&api, &uri, move |snapshot, _, _| {
+        let object: Map<String, Value> = all(snapshot, &gauges)
             .into_iter()
             .map(|(name, value)| (name, value.into()))
             .collect();
@@ -30,12 +41,70 @@ pub(super) async fn snapshot(State(api): State<Api>, caller: Caller, uri: Uri) -
     .await
 }
 
+/// The same for Prometheus: `mesos_`, and the name with underscores; frameworks and roles are
+/// labels.
+pub(super) async fn prometheus(State(api): State<Api>, caller: Caller) -> Response {
+    let path = Object::value("/metrics");
+    if let Err(refusal) = api.allow(&caller, Action::GetEndpointWithPath, &path) {
+        return refusal.into_response();
+    }
+    let snapshot = match api.snapshot().await {
+        Ok(snapshot) => snapshot,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let text = exposition(&all(&snapshot, &api.gauges));
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, text).into_response()
+}
+
+fn exposition(metrics: &BTreeMap<String, f64>) -> String {
+    let mut lines = Vec::new();
+    for (name, value) in metrics {
+        let parts: Vec<&str> = name.split('/').collect();
+        let (name, labels) = match &parts[..] {
+            ["master", "frameworks", name, id, rest @ ..] => (
+                format!("master/framework/{}", rest.join("/")),
+                format!("{{name=\"{name}\",id=\"{id}\"}}"),
+            ),
+            [
+                "allocator",
+                "mesos",
+                "roles",
+                role @ ..,
+                "shares",
+                "dominant",
+            ] => (
+                "allocator/mesos/role/shares/dominant".to_owned(),
+                format!("{{role=\"{}\"}}", role.join("/")),
+            ),
+            _ => (name.clone(), String::new()),
+        };
+        let plain = |letter: char| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '_'
+            }
+        };
+        let name: String = name.chars().map(plain).collect();
+        lines.push(format!("mesos_{name}{labels} {value}\n"));
+    }
+    // Lines of one name have to stand together.
+    lines.sort();
+    lines.concat()
+}
+
 #[expect(
     clippy::cast_precision_loss,
     reason = "metrics are doubles, as in Mesos"
 )]
-pub(super) fn all(snapshot: &Snapshot) -> BTreeMap<String, f64> {
+pub(super) fn all(snapshot: &Snapshot, gauges: &Gauges) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
+    measured(&mut metrics, gauges);
+    always(&mut metrics);
+    for framework in snapshot.frameworks.values() {
+        of_framework(&mut metrics, framework);
+    }
     let mut put = |name: &str, value: f64| {
         metrics.insert(name.to_owned(), value);
     };
@@ -121,9 +190,6 @@ pub(super) fn all(snapshot: &Snapshot) -> BTreeMap<String, f64> {
     ] {
         put(&format!("master/tasks_{state}"), 0.0);
     }
-    put("master/event_queue_messages", 0.0);
-    put("master/event_queue_dispatches", 0.0);
-    put("master/event_queue_http_requests", 0.0);
     for (name, count) in snapshot.counters.named() {
         put(name, count as f64);
     }
@@ -136,32 +202,235 @@ pub(super) fn all(snapshot: &Snapshot) -> BTreeMap<String, f64> {
     {
         put(name, *count as f64);
     }
-    let mut total = Resources::default();
-    let mut used = Resources::default();
-    for agent in agents() {
-        total += &agent.total;
-        used += &agent.used_total();
+    shares(&mut metrics, snapshot);
+    metrics.extend(
+        host()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value)),
+    );
+    metrics
+}
+
+/// What all agents have, what of it is used, and what the allocator holds as given out.
+fn shares(metrics: &mut BTreeMap<String, f64>, snapshot: &Snapshot) {
+    // Sums of scalars; adding up ports of 40,000 agents would take most of the time, for nothing.
+    let mut sums = [[[Scalar::ZERO; 2]; 2]; NAMES.len()];
+    let mut add = |resources: &Resources, which: usize| {
+        for resource in resources.iter() {
+            let name = NAMES.iter().position(|name| *name == resource.name);
+            if let (Some(name), Some(scalar)) = (name, resource.scalar_value()) {
+                let revocable = usize::from(resource.revocable.is_some());
+                sums[name][revocable][which] += scalar;
+            }
+        }
+    };
+    for agent in snapshot.agents.values() {
+        add(&agent.total, 0);
+        for used in agent.used.values() {
+            add(used, 1);
+        }
     }
-    for name in ["cpus", "gpus", "mem", "disk"] {
-        for (suffix, revocable) in [("", false), ("_revocable", true)] {
-            let amount = |resources: &Resources| {
-                let part = resources.filter(|resource| resource.revocable.is_some() == revocable);
-                part.scalar_quantities().get(name).as_f64()
+    let mut offered = Resources::default();
+    for offer in snapshot.offers.values() {
+        let scalars = offer.resources.iter();
+        let scalars = scalars.filter(|resource| resource.scalar.is_some());
+        offered += &Resources::from_messages(scalars);
+    }
+    let offered = offered.scalar_quantities();
+    for (name, sums) in NAMES.iter().zip(sums) {
+        for (suffix, [total, used]) in [("", sums[0]), ("_revocable", sums[1])] {
+            let (total, used) = (total.as_f64(), used.as_f64());
+            let mut put = |what: &str, value: f64| {
+                metrics.insert(format!("master/{name}{suffix}_{what}"), value);
             };
-            let (total, used) = (amount(&total), amount(&used));
-            put(&format!("master/{name}{suffix}_total"), total);
-            put(&format!("master/{name}{suffix}_used"), used);
+            put("total", total);
+            put("used", used);
+            put("percent", if total > 0.0 { used / total } else { 0.0 });
+        }
+        if *name != "gpus" || sums[0][0] > Scalar::ZERO {
+            let (total, used) = (sums[0][0] + sums[1][0], sums[0][1] + sums[1][1]);
+            let held = used.as_f64() + offered.get(name).as_f64();
+            let key = format!("allocator/mesos/resources/{name}");
+            metrics.insert(format!("{key}/total"), total.as_f64());
+            metrics.insert(format!("{key}/offered_or_allocated"), held);
+        }
+    }
+}
+
+/// The scalars that have metrics.
+const NAMES: [&str; 4] = ["cpus", "gpus", "mem", "disk"];
+
+/// What the shell measures.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "metrics are doubles, as in Mesos"
+)]
+fn measured(metrics: &mut BTreeMap<String, f64>, gauges: &Gauges) {
+    for (name, gauge) in [
+        ("master/event_queue_messages", &gauges.messages),
+        // Calls and reads come from requests; the core has no other queue.
+        ("master/event_queue_http_requests", &gauges.commands),
+        (
+            "master/operator_event_stream_subscribers",
+            &gauges.subscribers,
+        ),
+        ("master/http_cache_hits", &gauges.shared_documents),
+        ("registrar/queued_operations", &gauges.queued_writes),
+        ("registrar/registry_size_bytes", &gauges.registry_bytes),
+    ] {
+        metrics.insert(name.to_owned(), gauge.get() as f64);
+    }
+    metrics.extend(gauges.store.metrics("registrar/state_store_ms"));
+    let fetch = gauges.fetch.metrics("registrar/state_fetch_ms");
+    metrics.extend(fetch.into_iter().take(1));
+    let runs = gauges
+        .allocation
+        .metrics("allocator/mesos/allocation_run_ms");
+    metrics.extend(runs);
+    // It decides in the turn in which it is due: there is no queue to wait in.
+    let mut none = gauges
+        .allocation
+        .metrics("allocator/mesos/allocation_run_latency_ms");
+    for (name, value) in &mut none {
+        if !name.ends_with("/count") {
+            *value = 0.0;
+        }
+    }
+    metrics.extend(none);
+}
+
+/// Names that are there from the beginning, and stay at nothing where this master has nothing to
+/// count under them.
+fn always(metrics: &mut BTreeMap<String, f64>) {
+    const KINDS: [&str; 9] = [
+        "",
+        "create/",
+        "create_disk/",
+        "destroy/",
+        "destroy_disk/",
+        "grow_volume/",
+        "reserve/",
+        "shrink_volume/",
+        "unreserve/",
+    ];
+    const STATES: [&str; 9] = [
+        "dropped",
+        "error",
+        "failed",
+        "finished",
+        "gone_by_operator",
+        "pending",
+        "recovering",
+        "total",
+        "unreachable",
+    ];
+    for kind in KINDS {
+        for state in STATES {
+            metrics.insert(format!("master/operations/{kind}{state}"), 0.0);
+        }
+    }
+    for name in [
+        "allocator/event_queue_dispatches",
+        "allocator/mesos/event_queue_dispatches",
+        "master/event_queue_dispatches",
+        "master/invalid_operation_status_update_acknowledgements",
+        "master/invalid_operation_status_updates",
+        "master/messages_authenticate",
+        "master/messages_operation_status_update",
+        "master/messages_operation_status_update_acknowledgement",
+        "master/messages_unregister_framework",
+        "master/slave_shutdowns_canceled",
+        "master/slave_shutdowns_completed",
+        "master/slave_shutdowns_scheduled",
+        "master/slave_unreachable_canceled",
+        "master/slave_unreachable_scheduled",
+        "master/valid_operation_status_update_acknowledgements",
+        "master/valid_operation_status_updates",
+    ] {
+        metrics.insert(name.to_owned(), 0.0);
+    }
+}
+
+/// What is counted of one framework (Mesos 1.11 `src/master/metrics.cpp`, `FrameworkMetrics`).
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "metrics are doubles, as in Mesos"
+)]
+fn of_framework(metrics: &mut BTreeMap<String, f64>, framework: &Framework) {
+    let id = framework.id().value;
+    let prefix = format!("master/frameworks/{}/{id}", escaped(&framework.info.name));
+    let mut put = |name: &str, value: f64| {
+        metrics.insert(format!("{prefix}/{name}"), value);
+    };
+    put(
+        "subscribed",
+        f64::from(u8::from(framework.link.is_connected())),
+    );
+    let total = |counts: &BTreeMap<&'static str, u64>| counts.values().sum::<u64>() as f64;
+    put("calls", total(&framework.calls));
+    for (kind, count) in &framework.calls {
+        put(&format!("calls/{}", kind.to_lowercase()), *count as f64);
+    }
+    let tally = &framework.tally;
+    put("events", total(&tally.events));
+    for (kind, count) in &tally.events {
+        put(&format!("events/{}", kind.to_lowercase()), *count as f64);
+    }
+    put("offers/sent", tally.offers_sent as f64);
+    put("offers/accepted", tally.offers_accepted as f64);
+    put("offers/declined", tally.offers_declined as f64);
+    put("offers/rescinded", tally.offers_rescinded as f64);
+    put("operations", 0.0);
+    for state in ALL_STATES {
+        let name = state.name().to_lowercase();
+        if is_terminal(state) {
             put(
-                &format!("master/{name}{suffix}_percent"),
-                if total > 0.0 { used / total } else { 0.0 },
+                &format!("tasks/terminal/{name}"),
+                f64::from(tally.ended.of(state)),
+            );
+        } else if state != TaskState::TaskUnknown {
+            put(
+                &format!("tasks/active/{name}"),
+                f64::from(framework.counts.of(state)),
             );
         }
     }
-    for (name, value) in host() {
-        put(name, value);
+    for role in framework.roles() {
+        let suppressed = framework.suppressed.contains(&role);
+        let name = format!("roles/{role}/suppressed");
+        put(&name, f64::from(u8::from(suppressed)));
     }
-    metrics
 }
+
+/// A framework's name as it stands in a path (`process::http::encode`).
+fn escaped(name: &str) -> String {
+    let mut text = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+const ALL_STATES: [TaskState; 14] = [
+    TaskState::TaskStaging,
+    TaskState::TaskStarting,
+    TaskState::TaskRunning,
+    TaskState::TaskKilling,
+    TaskState::TaskFinished,
+    TaskState::TaskFailed,
+    TaskState::TaskKilled,
+    TaskState::TaskError,
+    TaskState::TaskLost,
+    TaskState::TaskDropped,
+    TaskState::TaskUnreachable,
+    TaskState::TaskGone,
+    TaskState::TaskGoneByOperator,
+    TaskState::TaskUnknown,
+];
 
 fn metric(state: TaskState) -> String {
     format!(
@@ -198,4 +467,60 @@ pub(super) fn host() -> Vec<(&'static str, f64)> {
         values.extend(kilobytes.map(|kilobytes| (name, kilobytes * 1024.0)));
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dcos_core::seed::Seed;
+    use dcos_core::time::Time;
+    use dcos_proto::mesos::{FrameworkInfo, MasterInfo};
+
+    use super::*;
+    use crate::allocator::{self, HierarchicalDrf};
+    use crate::master::{Master, Settings};
+
+    /// What `/metrics/snapshot` of an original master and its parts shows right after its start.
+    const ORIGINAL: &str = include_str!("metrics-1.11.txt");
+
+    fn metrics() -> BTreeMap<String, f64> {
+        let seed = Seed::new(1);
+        let allocator = HierarchicalDrf::new(allocator::Config::default(), &seed);
+        let settings = Settings::new(MasterInfo::default());
+        let mut master = Master::new(settings, Box::new(allocator), &seed, Time::from_secs(1));
+        let info = FrameworkInfo {
+            id: Some("f-1".into()),
+            name: "a b/c".to_owned(),
+            ..FrameworkInfo::default()
+        };
+        let framework = Framework::new(info, Time::from_secs(1));
+        master
+            .frameworks
+            .insert(framework.id(), Arc::new(framework));
+        let gauges = Gauges::default();
+        for timings in [&gauges.store, &gauges.fetch, &gauges.allocation] {
+            timings.record(Duration::from_millis(3));
+        }
+        all(&Snapshot::of(&master), &gauges)
+    }
+
+    #[test]
+    fn no_name_of_the_original_is_missing() {
+        let ours = metrics();
+        let missing: Vec<&str> = ORIGINAL
+            .lines()
+            .filter(|name| !ours.contains_key(*name))
+            .collect();
+        assert_eq!(missing, [""; 0]);
+    }
+
+    #[test]
+    fn prometheus_gets_names_it_can_read() {
+        let text = exposition(&metrics());
+        assert!(text.contains("mesos_master_elected 1\n"), "{text}");
+        let line =
+            "mesos_master_framework_tasks_active_task_running{name=\"a%20b%2Fc\",id=\"f-1\"} 0\n";
+        assert!(text.contains(line), "{text}");
+    }
 }

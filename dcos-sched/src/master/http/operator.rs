@@ -54,6 +54,24 @@ async fn perform(
             let stream = api.master.watch(media, api.sight(caller)).await?;
             Ok(reply::message(media, stream))
         }
+        Type::GetMetrics => {
+            let snapshot = api.snapshot().await?;
+            let metrics = metrics::all(&snapshot, &api.gauges).into_iter();
+            let metrics = metrics.map(|(name, value)| Metric {
+                name,
+                value: Some(value),
+            });
+            let get_metrics = response::GetMetrics {
+                metrics: metrics.collect(),
+            };
+            Ok(message(
+                media,
+                &Answer {
+                    get_metrics: Some(get_metrics),
+                    ..typed(response::Type::GetMetrics)
+                },
+            ))
+        }
         Type::GetState => whole(api, caller, headers, media, Part::State).await,
         Type::GetTasks => whole(api, caller, headers, media, Part::Tasks).await,
         Type::GetAgents => whole(api, caller, headers, media, Part::Agents).await,
@@ -175,18 +193,6 @@ fn answer_read(
                 version_info: views::version(),
             }),
             ..typed(Kind::GetVersion)
-        },
-        Type::GetMetrics => Answer {
-            get_metrics: Some(response::GetMetrics {
-                metrics: metrics::all(snapshot)
-                    .into_iter()
-                    .map(|(name, value)| Metric {
-                        name,
-                        value: Some(value),
-                    })
-                    .collect(),
-            }),
-            ..typed(Kind::GetMetrics)
         },
         Type::GetLoggingLevel => Answer {
             get_logging_level: Some(response::GetLoggingLevel { level: 0 }),
