@@ -326,7 +326,11 @@ impl Master {
             self.rescind(offer);
         }
         for task in strangers {
-            self.return_task(task, true);
+            let resources = Resources::from(&task.resources);
+            if let Some(place) = self.agent_mut(&id) {
+                place.charge(&task.framework_id, &resources);
+            }
+            self.return_task(task, &resources, true);
         }
         self.allocator
             .handle(self.now, Allocation::RemoveAgent(id.clone()));

@@ -471,12 +471,8 @@ impl Loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-<<<<<<< HEAD
                 () = self.lease.lost() => return Err(RunError::Deposed),
-                (id, result) = written => {
-=======
                 (id, begun, result) = written => {
->>>>>>> 5fcb982 (master: every metric's name of Mesos 1.11, and the same for Prometheus)
                     self.writing = None;
                     self.gauges.store.record(begun.elapsed());
                     self.feed(Input::Stored { id, revision: result? });

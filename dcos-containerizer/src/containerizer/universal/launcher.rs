@@ -73,8 +73,9 @@ impl Launcher {
             Ok(connecting.adopt(client, &telling))
         });
         let receiver = receiver.await.map_err(io::Error::other)?;
-        let receiver = receiver
-            .map_err(|error: Error| io::Error::other(dcos_core::error::chain(&error).to_string()))?;
+        let receiver = receiver.map_err(|error: Error| {
+            io::Error::other(dcos_core::error::chain(&error).to_string())
+        })?;
         let listening = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("launcher".into())
