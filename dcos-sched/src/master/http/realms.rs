@@ -28,6 +28,7 @@ fn realm_of(path: &str) -> Option<&'static str> {
         | "/state-summary"
         | "/tasks"
         | "/maintenance/status"
+        | "/metrics"
         | "/metrics/snapshot"
         | "/allocator/explain" => Some(READONLY),
         path if path.starts_with("/files/") => Some(READONLY),
