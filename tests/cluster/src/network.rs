@@ -53,7 +53,7 @@ pub fn missing() -> Option<&'static str> {
         return Some("Debian's packages iproute2 and util-linux are not installed");
     }
     let made = Command::new("unshare")
-        .args(["--net", "ip", "link", "add", "b", "type", "bridge"])
+        .args(["--net", "ip", "link", "add", "name", "br0", "type", "bridge"])
         .output();
     if !made.is_ok_and(|made| made.status.success()) {
         return Some("this kernel has no network namespaces, or no bridges");
@@ -76,16 +76,16 @@ impl Network {
         std::fs::create_dir_all("/run/netns")?;
         run("mount -t tmpfs tmpfs /run/netns")?;
         run("ip link set lo up")?;
-        run("ip link add bridge type bridge forward_delay 0")?;
-        run("ip addr add 10.99.0.254/24 dev bridge")?;
-        run("ip link set bridge up")?;
+        run("ip link add name br0 type bridge forward_delay 0")?;
+        run("ip addr add 10.99.0.254/24 dev br0")?;
+        run("ip link set br0 up")?;
         let mut network = Self { hosts: Vec::new() };
         for (name, number) in hosts {
             run(&format!("ip netns add {name}"))?;
             run(&format!(
-                "ip link add to-{name} type veth peer name eth0 netns {name}"
+                "ip link add name to-{name} type veth peer name eth0 netns {name}"
             ))?;
-            run(&format!("ip link set to-{name} master bridge up"))?;
+            run(&format!("ip link set to-{name} master br0 up"))?;
             run(&format!("ip -n {name} link set lo up"))?;
             run(&format!(
                 "ip -n {name} addr add 10.99.0.{number}/24 dev eth0"
