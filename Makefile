@@ -10,12 +10,14 @@ export PYO3_PYTHON := $(abspath $(PY))
 
 # What the cluster uses from Debian. gcc compiles the C inside the TLS library.
 DEBIAN := gcc libc6-dev iproute2 nftables curl xz-utils bzip2 unzip
+# What several masters meet in; their tests say why they are skipped where it is absent.
+DEBIAN_CLUSTER := util-linux zookeeper default-jre-headless etcd-server
 # What the tests need beyond that: clients, and what builds a client's C.
-DEBIAN_TEST := $(DEBIAN) python3-venv python3-dev bind9-dnsutils procps
+DEBIAN_TEST := $(DEBIAN) python3-venv python3-dev bind9-dnsutils procps $(DEBIAN_CLUSTER)
 
 say = @printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help up down status test check fmt bench fuzz sim-nightly setup debian debian-test venv python clean
+.PHONY: help up down status test cluster-test debian-cluster check fmt bench fuzz sim-nightly setup debian debian-test venv python clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +26,8 @@ setup: venv
 
 debian: PACKAGES = $(DEBIAN)
 debian-test: PACKAGES = $(DEBIAN_TEST)
-debian debian-test:
+debian-cluster: PACKAGES = $(DEBIAN) $(DEBIAN_CLUSTER)
+debian debian-test debian-cluster:
 	@missing=(); for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing+=($$p); done; \
 	if (( $${#missing[@]} )); then \
 	  if (( $$(id -u) == 0 )); then \
@@ -79,6 +82,11 @@ test: setup ## Every test: Rust, Python, conformance with unmodified clients, re
 	@if command -v node >/dev/null; then $(VENV)/bin/pyright -p bindings/python; else echo 'skipped: pyright needs node'; fi
 	$(call say,Python tests and conformance of unmodified clients)
 	@$(PY) -m pytest -q bindings/python/tests tests/conformance
+
+cluster-test: debian-cluster ## Three masters, four agents: leaders are killed, frozen and cut off, on ZooKeeper and on etcd (root).
+	$(call say,Building the programs)
+	@$(CARGO) build -p dcos-master -p dcos-agent -p cluster-tests
+	@$(CARGO) run -q -p cluster-tests --bin cluster-drill
 
 check: venv ## Format, lints, documentation links, dependencies and licences.
 	$(call say,Format)

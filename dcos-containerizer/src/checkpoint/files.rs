@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Batch {
     /// Written beside their place, and to be renamed.
     fresh: Vec<(File, PathBuf, PathBuf)>,
+    /// The places of those.
+    replaced: BTreeSet<PathBuf>,
     appended: Vec<File>,
     /// Whose entries changed.
     directories: BTreeSet<PathBuf>,
@@ -23,6 +25,10 @@ impl Batch {
         let beside = path.with_added_extension("new");
         let mut file = File::create(&beside)?;
         file.write_all(contents)?;
+        if !self.replaced.insert(path.to_owned()) {
+            // What stood beside is overwritten, and can be renamed only once.
+            self.fresh.retain(|(_, _, earlier)| earlier != path);
+        }
         self.fresh.push((file, beside, path.to_owned()));
         Ok(())
     }
@@ -124,4 +130,22 @@ fn side_by_side<T: Sync>(items: &[T], act: impl Fn(&T) -> io::Result<()> + Sync)
                 .unwrap_or_else(|_| Err(io::Error::other("a sync panicked")))
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_replacements_in_a_batch_the_later_one_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/file");
+        let mut batch = Batch::default();
+        batch.replace(&path, b"first and longer").unwrap();
+        batch.replace(&folder.path().join("other"), b"other").unwrap();
+        batch.replace(&path, b"second").unwrap();
+        batch.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
 }

@@ -53,7 +53,9 @@ pub fn missing() -> Option<&'static str> {
         return Some("Debian's packages iproute2 and util-linux are not installed");
     }
     let made = Command::new("unshare")
-        .args(["--net", "ip", "link", "add", "name", "br0", "type", "bridge"])
+        .args([
+            "--net", "ip", "link", "add", "name", "br0", "type", "bridge",
+        ])
         .output();
     if !made.is_ok_and(|made| made.status.success()) {
         return Some("this kernel has no network namespaces, or no bridges");

@@ -317,11 +317,17 @@ pub(super) async fn flags(State(api): State<Api>, caller: Caller, uri: Uri) -> R
     if let Err(refusal) = api.allow(&caller, Action::ViewFlags, &Object::ANY) {
         return refusal.into_response();
     }
-    read(&api, &uri, |_, config, _| json!({ "flags": config.flags })).await
+    known(&uri, &json!({ "flags": api.config.flags }))
 }
 
-pub(super) async fn version(State(api): State<Api>, uri: Uri) -> Response {
-    read(&api, &uri, |_, _, _| Value::from(version_object())).await
+pub(super) async fn version(uri: Uri) -> Response {
+    known(&uri, &Value::from(version_object()))
+}
+
+/// What does not depend on the state, so that a master that does not lead can say it, too.
+fn known(uri: &Uri, document: &Value) -> Response {
+    let written = reply::jsonp(uri.query(), document.to_string());
+    written.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Why frameworks are not offered what agents have; ours, not Mesos's.

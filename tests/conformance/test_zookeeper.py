@@ -1,0 +1,164 @@
+"""Masters that elect their leader in ZooKeeper, as clients of the original see them: the znodes, the redirects, and
+an unmodified pymesos scheduler (its detector is kazoo's) that follows the leader."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import urllib.parse
+from pathlib import Path
+
+import pytest
+from cluster import Program, eventually, free_port
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+from pymesos import MesosSchedulerDriver
+from test_pymesos import Tasks
+
+JAR = Path("/usr/share/java/zookeeper.jar")
+
+
+class Ensemble:
+    """One ZooKeeper server, two masters, an agent."""
+
+    def __init__(self) -> None:
+        self.temporary = tempfile.TemporaryDirectory(prefix="dcos-zookeeper-")
+        folder = Path(self.temporary.name)
+        self.port = free_port()
+        (folder / "zoo.cfg").write_text(
+            f"tickTime=500\ndataDir={folder}/data\nclientPort={self.port}\nclientPortAddress=127.0.0.1\n"
+            "admin.enableServer=false\n"
+        )
+        with (folder / "zookeeper.log").open("wb") as log:
+            self.server = subprocess.Popen(
+                ["java", "-Xmx128m", "-cp", f"{JAR}:/etc/zookeeper/conf",
+                 "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(folder / "zoo.cfg")],
+                stdout=log, stderr=log,
+            )
+        self.servers = f"127.0.0.1:{self.port}"
+        self.url = f"zk://user:secret@{self.servers}/mesos"
+        env = {"RUST_LOG": os.environ.get("RUST_LOG", "info")}
+        self.ports = [free_port(), free_port()]
+        self.masters = [
+            Program("dcos-master", {
+                "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": port, "only": "master", "zk": self.url,
+                "quorum": 1, "zk_session_timeout": "2secs", "work_dir": folder / f"master-{port}",
+            }, folder / f"master-{port}.log", env)
+            for port in self.ports
+        ]
+        self.agent = Program("dcos-agent", {
+            "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": free_port(), "master": self.url,
+            "work_dir": folder / "agent", "runtime_dir": folder / "run",
+            "launcher": "posix", "isolation": "posix/cpu,posix/mem",
+            "resources": "cpus:4;mem:1024;disk:1000;ports:[31000-31100]",
+        }, folder / "agent.log", env)
+
+    def __enter__(self) -> "Ensemble":
+        for program in (*self.masters, self.agent):
+            program.start()
+        self.zookeeper = KazooClient(self.servers)
+        self.zookeeper.start(timeout=30)
+        return self
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        self.agent.stop(signal.SIGUSR1)
+        for master in self.masters:
+            master.stop()
+        self.zookeeper.stop()
+        self.server.kill()
+        self.server.wait()
+        if failed:
+            for program in (*self.masters, self.agent):
+                print(f"--- {program.log}", program.log.read_text(errors="replace")[-6000:])
+        self.temporary.cleanup()
+
+    def candidates(self) -> list[str]:
+        children = self.zookeeper.get_children("/mesos")
+        return sorted(child for child in children if child.startswith("json.info_"))
+
+    def leader(self) -> dict:
+        try:
+            return json.loads(self.zookeeper.get(f"/mesos/{self.candidates()[0]}")[0])
+        except (IndexError, NoNodeError):
+            # Between two leaders.
+            return {"port": None}
+
+
+def head(port: int, path: str) -> tuple[int, str | None]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    response.read()
+    return response.status, response.getheader("Location")
+
+
+@pytest.fixture(scope="module")
+def ensemble():
+    if not JAR.exists():
+        pytest.skip("Debian's package zookeeper is not installed")
+    with Ensemble() as ensemble:
+        yield ensemble
+
+
+def test_the_leader_is_announced_as_the_original_does(ensemble):
+    eventually("two candidates", lambda: len(ensemble.candidates()) == 2)
+    # What is not a candidate must be what clients ignore.
+    others = set(ensemble.zookeeper.get_children("/mesos")) - set(ensemble.candidates())
+    assert others <= {"log_replicas"}
+    info = ensemble.leader()
+    assert info["port"] in ensemble.ports and info["pid"] == f"master@127.0.0.1:{info['port']}"
+    assert info["ip"] == 16777343 and info["hostname"] == "127.0.0.1" and info["version"] == "1.11.0"
+    assert info["address"] == {"hostname": "127.0.0.1", "ip": "127.0.0.1", "port": info["port"]}
+    acls = ensemble.zookeeper.get_acls(f"/mesos/{ensemble.candidates()[0]}")[0]
+    assert {(acl.id.scheme, acl.perms) for acl in acls} == {("world", 1), ("digest", 31)}
+
+
+def test_a_standby_redirects_what_the_original_redirects(ensemble):
+    leader = eventually("a leader", lambda: ensemble.leader()["port"])
+    standby = next(port for port in ensemble.ports if port != leader)
+    eventually("the leader serves", lambda: head(leader, "/state")[0] == 200)
+    for path in ("/state", "/master/state?jsonp=f", "/slaves", "/api/v1", "/api/v1/scheduler", "/master/frameworks"):
+        assert head(standby, path) == (307, f"//127.0.0.1:{leader}{path}")
+    for path in ("/redirect", "/master/redirect"):
+        assert head(standby, path) == (307, f"//127.0.0.1:{leader}")
+    for path in ("/health", "/flags", "/version", "/metrics/snapshot"):
+        assert head(standby, path)[0] == 200
+    assert urllib.parse.urlsplit(head(leader, "/redirect")[1]).netloc == f"127.0.0.1:{leader}"
+
+
+class Long(Tasks):
+    """Tasks that go on; what is told of them is kept."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, "sleep 1000")
+        self.registrations: list[str] = []
+
+    def registered(self, driver, framework_id, master_info):
+        super().registered(driver, framework_id, master_info)
+        self.registrations.append(framework_id["value"])
+
+
+def test_pymesos_follows_the_leader(ensemble):
+    scheduler = Long(2)
+    framework = {"user": "root", "name": "follower", "checkpoint": True, "failover_timeout": 3600}
+    driver = MesosSchedulerDriver(
+        scheduler, framework, f"zk://{ensemble.servers}/mesos", implicit_acknowledgements=False
+    )
+    driver.start()
+    try:
+        running = lambda: [task for task, states in scheduler.updates.items() if states[-1] == "TASK_RUNNING"]  # noqa: E731
+        eventually("two tasks run", lambda: len(running()) == 2, 60)
+        leader = ensemble.leader()["port"]
+        ensemble.masters[ensemble.ports.index(leader)].kill()
+        eventually("the other one leads", lambda: ensemble.leader()["port"] not in (None, leader), 30)
+        eventually("pymesos is subscribed again", lambda: len(scheduler.registrations) >= 2, 60)
+        assert len(set(scheduler.registrations)) == 1
+        scheduler.waiting.append("after")
+        driver.reviveOffers()
+        eventually("a task of the new leader runs", lambda: "after" in running(), 60)
+        assert not scheduler.terminal and not scheduler.errors
+    finally:
+        driver.stop()
+        driver.join()
