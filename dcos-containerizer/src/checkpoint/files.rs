@@ -142,7 +142,9 @@ mod tests {
         let path = folder.path().join("deep/file");
         let mut batch = Batch::default();
         batch.replace(&path, b"first and longer").unwrap();
-        batch.replace(&folder.path().join("other"), b"other").unwrap();
+        batch
+            .replace(&folder.path().join("other"), b"other")
+            .unwrap();
         batch.replace(&path, b"second").unwrap();
         batch.commit().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
