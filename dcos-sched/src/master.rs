@@ -25,6 +25,7 @@
 //! | `recent.rs` | the last of many |
 //! | `snapshot.rs`, `metrics.rs`, `gauges.rs` | what readers see |
 //! | `config.rs`, `security.rs`, `shell.rs` | flags; the task that owns the core |
+//! | `verbosity.rs` | how much is logged, for how long |
 //! | `standby.rs` | waiting for election; what a master does while another leads |
 //! | `http.rs`, `watchers.rs`, `inprocess.rs` | API v1, v0 endpoints, event streams, frameworks in this process |
 //!
@@ -75,6 +76,7 @@ mod subscriptions;
 mod tasks;
 mod throttle;
 mod validation;
+mod verbosity;
 mod watchers;
 mod weights;
 
@@ -91,6 +93,7 @@ pub use shell::{MasterHandle, MasterStopped, Node, RunError, run};
 pub use snapshot::Snapshot;
 pub use standby::Stance;
 pub use standing::{MachineKey, Standing};
+pub use verbosity::Verbosity;
 
 /// The version of Mesos whose protocols this master speaks, and which it says it is: clients
 /// decide by it what they may use.

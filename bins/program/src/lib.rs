@@ -19,6 +19,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use dcos_core::config::{Loaded, Schema, Sources, Spec, Values};
@@ -91,16 +92,41 @@ fn say(text: &str) -> ExitCode {
 }
 
 fn start_logging(values: &Values) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = from_environment();
     let logging = tracing_subscriber::fmt()
-        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     if values.text("log_format") == "json" {
-        logging.json().init()
+        let logging = logging.json().with_env_filter(filter);
+        let logging = logging.with_filter_reloading();
+        let handle = logging.reload_handle();
+        let _ = FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
+        logging.init();
     } else {
-        logging.init()
+        let logging = logging.with_env_filter(filter).with_filter_reloading();
+        let handle = logging.reload_handle();
+        let _ = FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
+        logging.init();
     }
+}
+
+/// What makes the log follow another filter.
+static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
+
+/// Logs more: 0 is what the program was started with, 1 adds what developers look for, 2 all.
+pub fn set_verbosity(level: u32) {
+    let filter = match level {
+        0 => from_environment(),
+        1 => EnvFilter::new("debug"),
+        _ => EnvFilter::new("trace"),
+    };
+    if let Some(reload) = FILTER.get() {
+        reload(filter);
+    }
+}
+
+fn from_environment() -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 fn start<F>(

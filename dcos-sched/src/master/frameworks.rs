@@ -166,7 +166,7 @@ impl Master {
         update: scheduler::call::UpdateFramework,
     ) -> Reply {
         let info = update.framework_info;
-        if let Err(error) = self.check_framework(&info, &[]) {
+        if let Err(error) = self.check_framework(&info, &update.suppressed_roles) {
             let text = format!("Supplied FrameworkInfo is not valid: {error}");
             return Reply::refused(400, text);
         }
@@ -178,12 +178,9 @@ impl Master {
                 return Reply::refused(400, text);
             }
         }
-        let rest = validation::framework::suppressed_roles(&info, &update.suppressed_roles)
-            .and_then(|()| {
-                validation::framework::offer_constraints(&info, update.offer_constraints.as_ref())
-            });
-        if let Err(error) = rest {
-            let text = format!("'UpdateFramework' call is not valid: {error}");
+        let constraints = update.offer_constraints.as_ref();
+        if let Err(error) = validation::framework::offer_constraints(&info, constraints) {
+            let text = format!("'UpdateFramework.offer_constraints' are not valid: {error}");
             return Reply::refused(400, text);
         }
         if let Err(error) = self.authorize_framework(&info) {

@@ -245,7 +245,7 @@ impl Master {
     fn checked_request(&self, request: QuotaRequest) -> Result<QuotaConfig, String> {
         const WHAT: &str = "Failed to validate set quota request";
         let mut info = QuotaInfo {
-            role: request.role,
+            role: Some(request.role.unwrap_or_default()),
             principal: None,
             guarantee: request.guarantee,
         };
@@ -262,6 +262,8 @@ impl Master {
                 "{WHAT}: Cannot set quota for role '{role}' which already has quota"
             ));
         }
+        self.check_parent(&info)
+            .map_err(|error| format!("{WHAT}: {error}"))?;
         check::flat(&role)
             .map_err(|_| format!("Setting quota on nested role '{role}' is not supported yet"))?;
         let amounts: BTreeMap<String, value::Scalar> = info
@@ -274,6 +276,29 @@ impl Master {
             guarantees: amounts.clone(),
             limits: amounts,
         })
+    }
+
+    /// A role's guarantees have to be within those of the one above it.
+    fn check_parent(&self, info: &QuotaInfo) -> Result<(), String> {
+        let Some(parent) = dcos_core::roles::ancestors(info.role()).next() else {
+            return Ok(());
+        };
+        let has = self
+            .standing
+            .quotas
+            .get(parent)
+            .cloned()
+            .unwrap_or_default();
+        let wanted = Quantities::from_scalars(&info.guarantee);
+        if has.guarantees.contains(&wanted) {
+            return Ok(());
+        }
+        let name = parent.rsplit('/').next().unwrap_or(parent);
+        Err(format!(
+            "Invalid quota configuration. Parent role '{name}' with guarantees ({}) does not contain the sum of its children's guarantees ({})",
+            show(&has.guarantees),
+            show(&wanted)
+        ))
     }
 
     /// Takes back offers, agent by agent, until they hold what is guaranteed and as many agents

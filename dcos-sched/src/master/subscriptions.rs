@@ -45,6 +45,7 @@ impl Master {
             .and_then(|()| {
                 let constraints = subscribe.offer_constraints.as_ref();
                 validation::framework::offer_constraints(&info, constraints)
+                    .map_err(|error| format!("Offer constraints are not valid: {error}"))
             });
         if let Err(error) = checked {
             return self.refuse(&link, error);
@@ -178,6 +179,9 @@ impl Master {
             return;
         };
         let changed = framework.info != *info;
+        let shown = changed
+            || framework.suppressed != suppressed
+            || framework.offer_constraints != offer_constraints;
         let roles = roles_of(info);
         framework.info = info.clone();
         framework.suppressed = suppressed;
@@ -196,7 +200,7 @@ impl Master {
             self.allocator
                 .handle(self.now, Allocation::UpdateFramework(spec));
         }
-        if changed {
+        if shown {
             self.publish_framework(id);
         }
     }

@@ -1,6 +1,7 @@
 //! `POST /api/v1`: the operator API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -77,6 +78,14 @@ async fn perform(
         Type::GetAgents => whole(api, caller, headers, media, Part::Agents).await,
         Type::GetFrameworks => whole(api, caller, headers, media, Part::Frameworks).await,
         Type::GetExecutors => whole(api, caller, headers, media, Part::Executors).await,
+        Type::SetLoggingLevel => {
+            api.allow(caller, Action::SetLogLevel, &Object::ANY)?;
+            let set = call.set_logging_level.unwrap_or_default();
+            let time = u64::try_from(set.duration.nanoseconds).unwrap_or_default();
+            let verbosity = &api.config.verbosity;
+            verbosity.set(set.level, Duration::from_nanos(time));
+            Ok(reply::empty(StatusCode::OK))
+        }
         kind if is_order(kind) => {
             let principal = caller.name().map(ToOwned::to_owned);
             Ok(answer(api.master.order(principal, call).await?))
@@ -195,7 +204,9 @@ fn answer_read(
             ..typed(Kind::GetVersion)
         },
         Type::GetLoggingLevel => Answer {
-            get_logging_level: Some(response::GetLoggingLevel { level: 0 }),
+            get_logging_level: Some(response::GetLoggingLevel {
+                level: config.verbosity.level(),
+            }),
             ..typed(Kind::GetLoggingLevel)
         },
         Type::GetOperations => Answer {
@@ -207,7 +218,8 @@ fn answer_read(
             ..typed(Kind::GetRoles)
         },
         Type::GetWeights => Answer {
-            get_weights: Some(views::seen_weights(snapshot, sight)),
+            get_weights: Some(views::seen_weights(snapshot, sight))
+                .filter(|weights| !weights.weight_infos.is_empty()),
             ..typed(Kind::GetWeights)
         },
         Type::GetMaster => Answer {

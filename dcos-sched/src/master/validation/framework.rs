@@ -7,6 +7,7 @@ use dcos_proto::mesos::FrameworkInfo;
 use dcos_proto::mesos::framework_info::capability::Type as Capability;
 use dcos_proto::scheduler::OfferConstraints;
 
+use super::quota::scalar;
 use crate::allocator::Constraints;
 use crate::master::framework::{has_capability, roles_of};
 
@@ -18,20 +19,31 @@ pub(crate) fn info(info: &FrameworkInfo) -> Result<(), String> {
     if let Some(id) = info.id.as_ref().filter(|id| !id.value.is_empty()) {
         ids::validate(&id.value).map_err(|error| error.to_string())?;
     }
-    let own = roles_of(info);
-    for role in info.offer_filters.keys() {
-        if !own.contains(role) {
-            return Err(format!(
-                "Offer filters contain the role '{role}' the framework is not subscribed to"
-            ));
-        }
-    }
+    offer_filters(info)?;
     let timeout = info.failover_timeout.unwrap_or(0.0);
     // Mesos accepts negative timeouts within the range of its durations and gives up at once.
     if timeout.is_nan() || timeout.abs() > LONGEST {
         return Err(format!(
             "The framework failover_timeout ({timeout}) is invalid"
         ));
+    }
+    Ok(())
+}
+
+/// Filters of roles the framework does not have count for nothing, as in the original.
+fn offer_filters(info: &FrameworkInfo) -> Result<(), String> {
+    let minimums = info
+        .offer_filters
+        .values()
+        .filter_map(|filters| filters.min_allocatable_resources.as_ref());
+    for quantities in minimums.flat_map(|minimum| &minimum.quantities) {
+        if quantities.quantities.is_empty() {
+            return Err("Resource quantities must contain at least one quantity".to_owned());
+        }
+        for (name, amount) in &quantities.quantities {
+            scalar(amount.value)
+                .map_err(|error| format!("Invalid resource quantity for '{name}': {error}"))?;
+        }
     }
     Ok(())
 }
@@ -74,38 +86,31 @@ fn check_roles(info: &FrameworkInfo) -> Result<(), String> {
 
 pub(crate) fn suppressed_roles(info: &FrameworkInfo, suppressed: &[String]) -> Result<(), String> {
     let own = roles_of(info);
-    let foreign: BTreeSet<&str> = suppressed
-        .iter()
-        .filter(|role| !own.contains(role))
-        .map(String::as_str)
-        .collect();
-    if foreign.is_empty() {
-        return Ok(());
+    match suppressed.iter().find(|role| !own.contains(role)) {
+        Some(role) => Err(format!(
+            "Suppressed role '{role}' is not contained in the list of roles"
+        )),
+        None => Ok(()),
     }
-    let foreign: Vec<&str> = foreign.into_iter().collect();
-    Err(format!(
-        "Suppressed roles {{ {} }} are not contained in the set of roles",
-        foreign.join(", ")
-    ))
 }
 
 pub(crate) fn offer_constraints(
     info: &FrameworkInfo,
     constraints: Option<&OfferConstraints>,
 ) -> Result<(), String> {
+    constraints
+        .map(Constraints::compile)
+        .transpose()
+        .map_err(|error| error.to_string())?;
     let own = roles_of(info);
     let mut named = constraints
         .into_iter()
         .flat_map(|constraints| constraints.role_constraints.keys());
-    if let Some(role) = named.find(|role| !own.contains(role)) {
-        return Err(format!(
-            "Offer constraints specify `role_constraints` for a role '{role}'not contained in the set of roles"
-        ));
-    }
-    let compiled = constraints.map(Constraints::compile).transpose();
-    match compiled {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("Offer constraints are not valid: {error}")),
+    match named.find(|role| !own.contains(role)) {
+        Some(role) => Err(format!(
+            "`role_constraints` for a role '{role}' not contained in the set of roles"
+        )),
+        None => Ok(()),
     }
 }
 

@@ -77,7 +77,8 @@ fn not_too_large(amounts: &BTreeMap<String, Scalar>) -> Result<(), String> {
     Ok(())
 }
 
-fn scalar(value: f64) -> Result<(), &'static str> {
+/// What no amount may be.
+pub(crate) fn scalar(value: f64) -> Result<(), &'static str> {
     if value.is_infinite() {
         Err("Infinite values not supported")
     } else if value.is_nan() {
