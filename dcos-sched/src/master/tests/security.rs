@@ -192,37 +192,39 @@ fn agents_may_be_kept_out_by_rules() {
     assert_eq!(register(&mut world), 0);
 }
 
+const RULES: &str = r#"{"permissive": true,
+    "register_frameworks": [{"principals": {"type": "ANY"}, "roles": {"values": ["*", "web"]}},
+        {"principals": {"type": "NONE"}, "roles": {"type": "ANY"}}],
+    "run_tasks": [{"principals": {"values": ["web"]}, "users": {"values": ["root"]}},
+        {"principals": {"type": "NONE"}, "users": {"values": ["root"]}}]}"#;
+
 #[test]
-fn roles_and_users_are_asked_about() {
-    let mut world = with_acls(
-        r#"{"permissive": true,
-        "register_frameworks": [{"principals": {"type": "ANY"}, "roles": {"values": ["*", "web"]}},
-            {"principals": {"type": "NONE"}, "roles": {"type": "ANY"}}],
-        "run_tasks": [{"principals": {"values": ["web"]}, "users": {"values": ["root"]}},
-            {"principals": {"type": "NONE"}, "users": {"values": ["root"]}}]}"#,
-    );
+fn roles_are_asked_about() {
+    let mut world = with_acls(RULES);
     let mut info = framework("f");
     info.role = Some("db".to_owned());
-    let stream = world.try_subscribe(info.clone());
+    let stream = world.try_subscribe(info);
     let error = world.events[&stream][0].error.clone().unwrap().message;
-    assert_eq!(
-        error,
-        "Not authorized to register framework  with roles { db }"
-    );
-    info.role = Some("web".to_owned());
-    info.user = "root".to_owned();
-    let refused = world.subscribe(info.clone());
-    world.agent(AGENT, ALL);
-    world.launch(&refused, &[("t", "cpus:1;mem:64")]);
-    let events = world.take(&refused);
-    let update = events.iter().find_map(|event| event.update.as_ref());
-    let status = &update.unwrap().status;
-    assert_eq!(status.state(), TaskState::TaskError);
-    assert_eq!(status.reason(), Reason::TaskUnauthorized);
-    info.principal = Some("web".to_owned());
-    let allowed = world.subscribe(info);
-    world.launch(&allowed, &[("t", "cpus:1;mem:64")]);
-    assert!(world.seen(&allowed).is_empty(), "it is on its way");
+    let expected = "Not authorized to register framework  with roles { db }";
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn users_are_asked_about() {
+    for (principal, allowed) in [(None, false), (Some("web"), true)] {
+        let mut world = with_acls(RULES);
+        let mut info = framework("f");
+        info.user = "root".to_owned();
+        info.principal = principal.map(ToOwned::to_owned);
+        let one = world.subscribe(info);
+        world.agent(AGENT, ALL);
+        world.launch(&one, &[("t", "cpus:1;mem:64")]);
+        let events = world.take(&one);
+        let update = events.iter().find_map(|event| event.update.as_ref());
+        let status = update.map(|update| (update.status.state(), update.status.reason()));
+        let refused = Some((TaskState::TaskError, Reason::TaskUnauthorized));
+        assert_eq!(status, if allowed { None } else { refused });
+    }
 }
 
 #[test]
