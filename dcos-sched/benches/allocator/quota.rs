@@ -57,11 +57,11 @@ pub(crate) fn run(report: &mut Report, _: bool) {
             add_agents(&mut cluster, agents);
             cluster.tell(Event::Quotas(quotas));
             let (grants, first) = cluster.cycle();
-            let cpus: f64 = grants.iter().filter_map(|grant| grant.resources.cpus()).sum();
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "there are not that many roles"
-            )]
+            let cpus: f64 = grants
+                .iter()
+                .filter_map(|grant| grant.resources.cpus())
+                .sum();
+            #[expect(clippy::cast_precision_loss, reason = "there are not that many roles")]
             let promised = (small + large * 4) as f64;
             assert!((cpus - promised).abs() < 1e-6, "every quota is met");
             times[0].push(first);
