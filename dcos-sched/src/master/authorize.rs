@@ -20,7 +20,7 @@ impl Master {
         authorizer.authorized(subject.as_ref(), action, object)
     }
 
-    /// SUBSCRIBE and UPDATE_FRAMEWORK: the roles a framework takes offers for.
+    /// SUBSCRIBE and `UPDATE_FRAMEWORK`: the roles a framework takes offers for.
     pub(crate) fn authorize_framework(&self, info: &FrameworkInfo) -> Result<(), String> {
         let object = Object::framework(info);
         if self.may(
@@ -135,7 +135,7 @@ impl Master {
                 let gone = call
                     .drain_agent
                     .as_ref()
-                    .is_some_and(|drain| drain.mark_gone());
+                    .is_some_and(dcos_proto::master::call::DrainAgent::mark_gone);
                 any(Action::DrainAgent) && (!gone || any(Action::MarkAgentGone))
             }
             Order::DeactivateAgent => any(Action::DeactivateAgent),
@@ -305,7 +305,7 @@ fn role_of(resource: &Resource) -> &str {
 }
 
 /// The first of those that are the same in one respect.
-fn distinct<'a>(resources: &'a [Resource], by: fn(&Resource) -> &str) -> Vec<&'a Resource> {
+fn distinct(resources: &[Resource], by: fn(&Resource) -> &str) -> Vec<&Resource> {
     let mut seen = std::collections::BTreeSet::new();
     let fresh = resources
         .iter()
