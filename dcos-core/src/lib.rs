@@ -27,6 +27,7 @@ pub mod seed;
 pub mod time;
 pub mod tree;
 pub mod units;
+pub mod verbosity;
 
 /// The examples of the crate's page, kept compiling.
 #[cfg(doctest)]

@@ -90,7 +90,11 @@ def comparable(answer: http.client.HTTPResponse, text: bytes, ids: dict[str, str
         body = {"json": shape(json.loads(text))} if text else ""
         if text.startswith(b'{"/'):
             body = {"json": "paths"}
+        elif text.startswith(b'[{"events"'):
+            body = {"json": "processes"}
     except ValueError:
+        if text.startswith(b"<"):
+            body = "a page"
         for name, value in ids.items():
             body = body.replace(value, f"<{name}>")
         body = UUID.sub("<uuid>", re.sub(r"127\.0\.0\.1:\d+", "<address>", body))
@@ -161,6 +165,27 @@ def scheduler_calls(ids: dict[str, str]) -> list[tuple[str, Any, dict[str, str]]
         ("message", call("MESSAGE", message={
             "agent_id": agent, "executor_id": {"value": "x"}, "data": "YQ=="}), live),
         ("request", call("REQUEST", request={"requests": []}), live),
+        *((f"{kind.lower()} without its part", call(kind), live) for kind in (
+            "ACCEPT_INVERSE_OFFERS", "DECLINE_INVERSE_OFFERS", "ACKNOWLEDGE_OPERATION_STATUS",
+            "RECONCILE_OPERATIONS", "UPDATE_FRAMEWORK")),
+        ("accept of an unknown inverse offer", call("ACCEPT_INVERSE_OFFERS", accept_inverse_offers={
+            "inverse_offer_ids": [{"value": "x"}]}), live),
+        ("decline of an unknown inverse offer", call("DECLINE_INVERSE_OFFERS", decline_inverse_offers={
+            "inverse_offer_ids": [{"value": "x"}]}), live),
+        ("acknowledge of no operation", call("ACKNOWLEDGE_OPERATION_STATUS", acknowledge_operation_status={
+            "agent_id": agent, "operation_id": {"value": "x"}, "uuid": "AAAAAAAAQACAAAAAAAAAAA=="}), live),
+        ("acknowledge of an operation with a bad uuid", call(
+            "ACKNOWLEDGE_OPERATION_STATUS", acknowledge_operation_status={
+                "agent_id": agent, "operation_id": {"value": "x"}, "uuid": "AAAA"}), live),
+        ("reconcile operations", call("RECONCILE_OPERATIONS", reconcile_operations={"operations": []}), live),
+        ("update of another framework", call("UPDATE_FRAMEWORK", update_framework={
+            "framework_info": {**FRAMEWORK, "id": {"value": "other"}}}), live),
+        ("update of a framework without an id", call("UPDATE_FRAMEWORK", update_framework={
+            "framework_info": FRAMEWORK}), live),
+        ("update of a framework's user", call("UPDATE_FRAMEWORK", update_framework={
+            "framework_info": {**FRAMEWORK, "id": framework, "user": "nobody"}}), live),
+        ("update of a framework", call("UPDATE_FRAMEWORK", update_framework={
+            "framework_info": {**FRAMEWORK, "id": framework}}), live),
         ("unknown fields", call("SUPPRESS", later={"a": 1}), live),
         ("numbers in strings", call("DECLINE", decline={
             "offer_ids": [{"value": "x"}], "filters": {"refuse_seconds": "7.5"}}), live),
@@ -173,6 +198,112 @@ READS = [
     "/master/no-such-route", "/files/browse", "/files/browse?path=/no/such", "/files/read",
     "/files/read?path=/no/such", "/files/download", "/files/download?path=/no/such", "/files/debug",
     "/weights", "/slaves?slave_id=none", "/frameworks?framework_id=none", "/version?jsonp=call",
+]
+# What every libprocess process serves.
+SHARED_READS = [
+    "/logging/toggle", "/logging/toggle?level=1", "/logging/toggle?duration=1secs",
+    "/logging/toggle?level=-1&duration=1secs", "/logging/toggle?level=x&duration=1secs",
+    "/logging/toggle?level=0&duration=1secs", "/system/stats.json", "/system/stats",
+    "/metrics/snapshot?timeout=x", "/help", "/__processes__", "/profiler/start", "/profiler/stop",
+    "/memory-profiler/state", "/",
+]
+MORE_READS = [
+    "/maintenance/schedule", "/maintenance/status", "/quota", "/machine/down", "/machine/up", "/reserve",
+    "/unreserve", "/create-volumes", "/destroy-volumes", "/master/quota",
+    "/hierarchical-allocator(1)/offer_constraints_debug", "/registrar(1)/registry",
+]
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+MACHINE = {"hostname": "no-such-machine", "ip": "127.0.0.9"}
+WRITES = [
+    ("POST /quota, not JSON", "POST", "/quota", "{", JSON),
+    ("POST /quota, no role", "POST", "/quota", {"guarantee": []}, JSON),
+    ("DELETE /quota of none", "DELETE", "/quota/none", None, {}),
+    ("PUT /weights, not JSON", "PUT", "/weights", "{", JSON),
+    ("PUT /weights, bad role", "PUT", "/weights", [{"role": "/x", "weight": 2.0}], JSON),
+    ("PUT /weights, negative", "PUT", "/weights", [{"role": "x", "weight": -2.0}], JSON),
+    ("PUT /weights", "PUT", "/weights", [{"role": "x", "weight": 2.0}], JSON),
+    *((f"POST {path}, {what}", "POST", path, body, FORM)
+      for path in ("/reserve", "/unreserve", "/create-volumes", "/destroy-volumes")
+      for what, body in (("no form", ""), ("no resources", "slaveId=x"),
+                         ("not JSON", "slaveId=x&resources={&volumes={"),
+                         ("unknown agent", "slaveId=x&resources=[]&volumes=[]"))),
+    ("POST /maintenance/schedule, not JSON", "POST", "/maintenance/schedule", "{", JSON),
+    ("POST /maintenance/schedule, empty window", "POST", "/maintenance/schedule", {
+        "windows": [{"machine_ids": [], "unavailability": {"start": {"nanoseconds": 1}}}]}, JSON),
+    ("POST /maintenance/schedule, twice a machine", "POST", "/maintenance/schedule", {
+        "windows": [{"machine_ids": [MACHINE, MACHINE], "unavailability": {"start": {"nanoseconds": 1}}}]}, JSON),
+    ("POST /maintenance/schedule", "POST", "/maintenance/schedule", {
+        "windows": [{"machine_ids": [MACHINE], "unavailability": {"start": {"nanoseconds": 4102444800000000000}}}]}, JSON),
+    ("GET /maintenance/schedule with a window", "GET", "/maintenance/schedule", None, {}),
+    ("GET /maintenance/status with a window", "GET", "/maintenance/status", None, {}),
+    ("POST /machine/down, not JSON", "POST", "/machine/down", "{", JSON),
+    ("POST /machine/down, none", "POST", "/machine/down", [], JSON),
+    ("POST /machine/down, not scheduled", "POST", "/machine/down", [{"hostname": "other", "ip": "127.0.0.8"}], JSON),
+    ("POST /machine/down", "POST", "/machine/down", [MACHINE], JSON),
+    ("POST /machine/down again", "POST", "/machine/down", [MACHINE], JSON),
+    ("GET /maintenance/status of a machine that is down", "GET", "/maintenance/status", None, {}),
+    ("POST /machine/up, not down", "POST", "/machine/up", [{"hostname": "other", "ip": "127.0.0.8"}], JSON),
+    ("POST /machine/up", "POST", "/machine/up", [MACHINE], JSON),
+    ("GET /maintenance/schedule afterwards", "GET", "/maintenance/schedule", None, {}),
+]
+# Each of them without the part that says what it is about. Not asked, since the original dies of it:
+# REMOVE_QUOTA of a role that has none.
+OPERATOR_PARTS = [
+    "GET_METRICS", "SET_LOGGING_LEVEL", "LIST_FILES", "READ_FILE", "UPDATE_MAINTENANCE_SCHEDULE",
+    "START_MAINTENANCE", "STOP_MAINTENANCE", "SET_QUOTA", "UPDATE_QUOTA", "REMOVE_QUOTA", "UPDATE_WEIGHTS",
+    "RESERVE_RESOURCES", "UNRESERVE_RESOURCES", "CREATE_VOLUMES", "DESTROY_VOLUMES", "GROW_VOLUME",
+    "SHRINK_VOLUME", "MARK_AGENT_GONE", "DRAIN_AGENT", "DEACTIVATE_AGENT", "REACTIVATE_AGENT", "TEARDOWN",
+]
+UNKNOWN_AGENT = {"agent_id": {"value": "no-such-agent"}}
+OPERATOR_BODIES = [
+    {"type": "GET_METRICS", "get_metrics": {"timeout": {"nanoseconds": 1000000000}}},
+    {"type": "SET_LOGGING_LEVEL", "set_logging_level": {"level": 0, "duration": {"nanoseconds": 1000000}}},
+    {"type": "GET_QUOTA"}, {"type": "GET_MAINTENANCE_STATUS"}, {"type": "GET_MAINTENANCE_SCHEDULE"},
+    {"type": "UPDATE_QUOTA", "update_quota": {"quota_configs": []}},
+    {"type": "UPDATE_QUOTA", "update_quota": {"quota_configs": [{"role": "/x"}]}},
+    {"type": "UPDATE_QUOTA", "update_quota": {"quota_configs": [
+        {"role": "x", "guarantees": {"cpus": {"value": 2}}, "limits": {"cpus": {"value": 1}}}]}},
+    {"type": "UPDATE_QUOTA", "update_quota": {"quota_configs": [
+        {"role": "x", "limits": {"cpus": {"value": 1}}}]}},
+    {"type": "UPDATE_WEIGHTS", "update_weights": {"weight_infos": [{"role": "x", "weight": 0.0}]}},
+    {"type": "RESERVE_RESOURCES", "reserve_resources": {**UNKNOWN_AGENT, "resources": []}},
+    {"type": "UNRESERVE_RESOURCES", "unreserve_resources": {**UNKNOWN_AGENT, "resources": []}},
+    {"type": "CREATE_VOLUMES", "create_volumes": {**UNKNOWN_AGENT, "volumes": []}},
+    {"type": "DESTROY_VOLUMES", "destroy_volumes": {**UNKNOWN_AGENT, "volumes": []}},
+    {"type": "MARK_AGENT_GONE", "mark_agent_gone": UNKNOWN_AGENT},
+    {"type": "DRAIN_AGENT", "drain_agent": UNKNOWN_AGENT},
+    {"type": "DEACTIVATE_AGENT", "deactivate_agent": UNKNOWN_AGENT},
+    {"type": "REACTIVATE_AGENT", "reactivate_agent": UNKNOWN_AGENT},
+    {"type": "START_MAINTENANCE", "start_maintenance": {"machines": []}},
+    {"type": "STOP_MAINTENANCE", "stop_maintenance": {"machines": []}},
+]
+AGENT_PARTS = [
+    "GET_METRICS", "SET_LOGGING_LEVEL", "LIST_FILES", "READ_FILE", "LAUNCH_NESTED_CONTAINER",
+    "WAIT_NESTED_CONTAINER", "KILL_NESTED_CONTAINER", "REMOVE_NESTED_CONTAINER",
+    "LAUNCH_NESTED_CONTAINER_SESSION", "ATTACH_CONTAINER_INPUT", "ATTACH_CONTAINER_OUTPUT", "LAUNCH_CONTAINER",
+    "WAIT_CONTAINER", "KILL_CONTAINER", "REMOVE_CONTAINER", "ADD_RESOURCE_PROVIDER_CONFIG",
+    "UPDATE_RESOURCE_PROVIDER_CONFIG", "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE",
+]
+# Not asked, since the original dies of it: REMOVE_CONTAINER of none, and `/containerizer/debug`.
+NESTED = {"container_id": {"value": "x", "parent": {"value": "y"}}}
+AGENT_BODIES = [
+    {"type": "GET_METRICS", "get_metrics": {"timeout": {"nanoseconds": 1000000000}}},
+    {"type": "SET_LOGGING_LEVEL", "set_logging_level": {"level": 0, "duration": {"nanoseconds": 1000000}}},
+    {"type": "LIST_FILES", "list_files": {"path": "/no/such"}},
+    {"type": "READ_FILE", "read_file": {"path": "/no/such", "offset": 0}},
+    {"type": "GET_CONTAINERS"},
+    {"type": "GET_CONTAINERS", "get_containers": {"show_nested": True, "show_standalone": True}},
+    {"type": "GET_RESOURCE_PROVIDERS"}, {"type": "PRUNE_IMAGES"},
+    {"type": "WAIT_NESTED_CONTAINER", "wait_nested_container": {"container_id": {"value": "x"}}},
+    {"type": "WAIT_NESTED_CONTAINER", "wait_nested_container": NESTED},
+    {"type": "KILL_NESTED_CONTAINER", "kill_nested_container": {"container_id": {"value": "x"}}},
+    {"type": "KILL_NESTED_CONTAINER", "kill_nested_container": NESTED},
+    {"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container": {"container_id": {"value": "x"}}},
+    {"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container": {**NESTED, "command": {"value": "true"}}},
+    {"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "x y"}}},
+    {"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "a.b"}}},
+    {"type": "ATTACH_CONTAINER_OUTPUT", "attach_container_output": {"container_id": {"value": "x"}}},
+    {"type": "UNKNOWN"},
 ]
 OPERATOR = ["GET_HEALTH", "GET_FLAGS", "GET_VERSION", "GET_METRICS", "GET_LOGGING_LEVEL", "GET_STATE",
             "GET_AGENTS", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_TASKS", "GET_ROLES", "GET_WEIGHTS",
@@ -238,6 +369,19 @@ def with_a_task(records: dict[str, dict], master: Master, stream: Stream, offer:
             call("KILL", kill={"task_id": task["task_id"]})
             records["updates of a task that is killed"] = {"last": updates("TASK_KILLED")[-1]}
             time.sleep(1)
+    for kind in AGENT_PARTS:
+        answer, text = node.ask("POST", "/slave(1)/api/v1", {"type": kind}, JSON)
+        records[f"agent operator {kind} without its part"] = comparable(answer, text, ids)
+    for number, body in enumerate(AGENT_BODIES):
+        answer, text = node.ask("POST", "/slave(1)/api/v1", body, JSON)
+        records[f"agent operator {body['type']} #{number}"] = comparable(answer, text, ids)
+    for path in SHARED_READS:
+        answer, text = node.ask("GET", path)
+        records[f"agent GET {path}"] = comparable(answer, text, ids)
+    for path in ("/slave(1)/state?jsonp=f", "/slave(1)/api/v1", "/slave(1)/api/v1/resource_provider",
+                 "/slave(1)/monitor/statistics.json", "/slave(1)/containers?container_id=x"):
+        answer, text = node.ask("GET", path)
+        records[f"agent GET {path}"] = comparable(answer, text, ids)
     for name, method, path, body, headers in [
         ("executor: GET", "GET", "/slave(1)/api/v1/executor", None, {}),
         ("executor: not JSON", "POST", "/slave(1)/api/v1/executor", "{", JSON),
@@ -278,6 +422,15 @@ def answers(address: str) -> dict[str, dict]:
     note("teardown: GET", "GET", "/teardown")
     note("teardown: no form", "POST", "/teardown", "")
     note("teardown: unknown", "POST", "/teardown", "frameworkId=x")
+
+    for path in (*SHARED_READS, *MORE_READS):
+        note(f"GET {path}", "GET", path)
+    for name, method, path, body, headers in WRITES:
+        note(name, method, path, body, headers)
+    for kind in OPERATOR_PARTS:
+        note(f"operator {kind} without its part", "POST", "/api/v1", {"type": kind}, JSON)
+    for number, body in enumerate(OPERATOR_BODIES):
+        note(f"operator {body['type']} #{number}", "POST", "/api/v1", body, JSON)
 
     for kind in OPERATOR:
         note(f"operator {kind}", "POST", "/api/v1", {"type": kind}, JSON)

@@ -4,11 +4,13 @@
 //! as a process of its own and which outlives it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use dcos_containerizer::agent::{self, Config};
+use dcos_containerizer::checkpoint::takeover::Takeover;
 use dcos_containerizer::containerizer::{Containerizer, Universal};
 use dcos_core::config::{Schema, Values};
 use dcos_store::{Ensemble, LeadingMaster, masters};
@@ -57,6 +59,9 @@ fn tls_of_executors() -> impl Iterator<Item = (String, String)> {
 
 async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let mut config = Config::from_values(&values)?;
+    if values.switch("check_takeover") {
+        return check_takeover(&config.work_dir);
+    }
     config.leading = leading(&config.master)?;
     config.tls = Ssl::from_env()?;
     config.executor_environment.extend(tls_of_executors());
@@ -93,4 +98,20 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         containerizer.stop().await;
     }
     Ok(ended?)
+}
+
+/// Says what a start on this work directory would do.
+fn check_takeover(work_dir: &Path) -> anyhow::Result<()> {
+    match Takeover::find(work_dir)? {
+        None => info!(?work_dir, "no original Mesos agent lived here last"),
+        Some(found) if found.obstacles.is_empty() => {
+            info!(?work_dir, executors = found.live(), "it can be taken over");
+        }
+        Some(found) => bail!(
+            "{} cannot be taken over: {}; drain the original agent first",
+            work_dir.display(),
+            found.obstacles.join("; ")
+        ),
+    }
+    Ok(())
 }

@@ -23,6 +23,7 @@ use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use dcos_core::config::{Loaded, Schema, Sources, Spec, Values};
+use dcos_core::verbosity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -108,6 +109,8 @@ fn start_logging(values: &Values) {
         let _ = FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
         logging.init();
     }
+    // Endpoints of the agent ask for levels there.
+    verbosity::on_change(set_verbosity);
 }
 
 /// What makes the log follow another filter.

@@ -52,6 +52,12 @@ pub const OPTIONS: &[Spec] = &[
     Spec::duration("executor_reregistration_timeout")
         .default("2secs")
         .help("how long a restarted agent waits for its custom executors; at most 15secs"),
+    Spec::duration("executor_reregistration_retry_interval").help(
+        "how often executors on the libmesos driver are called again meanwhile; absent, once",
+    ),
+    Spec::switch("strict")
+        .default("true")
+        .help("damaged checkpoints stop the agent; false is refused: they would be lost unseen"),
     Spec::duration("executor_shutdown_grace_period")
         .default("5secs")
         .help("how long an executor may take to end"),
@@ -99,6 +105,9 @@ pub const OPTIONS: &[Spec] = &[
     Spec::duration("qos_correction_interval_min")
         .default("0secs")
         .help("the least pause between two corrections"),
+    Spec::switch("check_takeover")
+        .default("false")
+        .help("say whether this agent can go on in place of the original Mesos agent that left the work directory, and stop (ours)"),
     Spec::choice("recover", &["reconnect", "cleanup"])
         .default("reconnect")
         .help("keep what an earlier agent left running, or end it and stop"),
@@ -131,6 +140,8 @@ pub struct Config {
     pub executor_registration_timeout: Duration,
     /// See [`Settings`](super::Settings).
     pub executor_reregistration_timeout: Duration,
+    /// See [`Settings`](super::Settings).
+    pub executor_reregistration_retry_interval: Option<Duration>,
     /// See [`Settings`](super::Settings).
     pub executor_shutdown_grace_period: Duration,
     /// See [`Settings`](super::Settings).
@@ -195,6 +206,7 @@ impl Config {
             registration_backoff_factor: Duration::from_secs(1),
             executor_registration_timeout: Duration::from_mins(1),
             executor_reregistration_timeout: Duration::from_secs(2),
+            executor_reregistration_retry_interval: None,
             executor_shutdown_grace_period: Duration::from_secs(5),
             recovery_timeout: Duration::from_mins(15),
             executor_environment: BTreeMap::new(),
@@ -253,6 +265,12 @@ impl Config {
         if !(0.0..=1.0).contains(&headroom) {
             return Err(wrong("gc_disk_headroom", &"it has to be from 0 to 1"));
         }
+        if !values.switch("strict") {
+            return Err(wrong(
+                "strict",
+                &"there is no lax mode: damage is told, never passed over",
+            ));
+        }
         let reregistration = values.duration("executor_reregistration_timeout");
         if reregistration > Duration::from_secs(15) {
             let problem = "it may be at most 15secs";
@@ -268,6 +286,8 @@ impl Config {
             registration_backoff_factor: values.duration("registration_backoff_factor"),
             executor_registration_timeout: values.duration("executor_registration_timeout"),
             executor_reregistration_timeout: reregistration,
+            executor_reregistration_retry_interval: values
+                .opt_duration("executor_reregistration_retry_interval"),
             executor_shutdown_grace_period: values.duration("executor_shutdown_grace_period"),
             recovery_timeout: values.duration("recovery_timeout"),
             executor_environment: variables

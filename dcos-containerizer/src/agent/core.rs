@@ -44,6 +44,8 @@ pub struct Agent {
     pub(super) authentication: Authentication,
     /// While custom executors of an earlier agent may still come back.
     pub(super) reconnecting_until: Option<Time>,
+    /// When executors that have not come back are called once more.
+    pub(super) call_again: Option<Time>,
     pub(super) terminating: Option<String>,
     pub(super) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(super) completed: VecDeque<Framework>,
@@ -119,6 +121,7 @@ impl Agent {
         let own = [
             self.registration.next_deadline(),
             self.reconnecting_until,
+            self.call_again,
             self.updates.next_deadline(),
             self.operations.next_deadline(),
             self.gc.next_deadline(),

@@ -8,8 +8,10 @@ mod executors;
 mod metrics;
 mod nested;
 mod operator;
+mod process;
 pub(super) mod realms;
 mod state;
+mod validation;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,6 +100,11 @@ pub(super) fn router(context: Context) -> Router {
         .route("/state", get(state::state))
         .route("/containers", get(containers::containers))
         .route("/monitor/statistics", get(containers::statistics))
+        .route("/containerizer/debug", get(process::debug))
+        .route(
+            "/api/v1/resource_provider",
+            post(no_providers).fallback(only_post),
+        )
         .route("/health", get(health))
         .route("/flags", get(flags));
     let own = format!("/{ACTOR}");
@@ -106,9 +113,11 @@ pub(super) fn router(context: Context) -> Router {
         .merge(routes)
         .route("/version", get(shown_version))
         .route("/metrics/snapshot", get(metrics::snapshot))
+        .route("/system/stats.json", get(process::statistics))
         .fallback(async || reply::text(http::StatusCode::NOT_FOUND, "404 Not Found."))
         .with_state(context)
         .merge(files)
+        .merge(dcos_wire::logging::router())
         .layer(gate)
 }
 
@@ -137,6 +146,10 @@ fn version() -> VersionInfo {
 /// These take POST only.
 async fn only_post(method: Method) -> Response {
     reply::method_not_allowed(&[Method::POST], &method)
+}
+
+async fn no_providers() -> Refusal {
+    Refusal::not_implemented("Resource providers are not offered by this agent")
 }
 
 async fn flags(State(context): State<Context>, caller: Caller) -> Result<Response, Refusal> {

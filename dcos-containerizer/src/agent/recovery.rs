@@ -3,6 +3,7 @@
 //! Source: Mesos 1.11 `Slave::recover`, `Framework::recoverExecutor`, `reregisterExecutorTimeout`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
@@ -69,6 +70,7 @@ impl Agent {
             drain: state.drain.map(|config| (config, now)),
             registration: Registration::NoMaster,
             reconnecting_until: None,
+            call_again: None,
             terminating: None,
             frameworks: BTreeMap::new(),
             completed: VecDeque::new(),
@@ -257,12 +259,15 @@ impl Agent {
         if waiting {
             let patience = self.settings.executor_reregistration_timeout;
             self.reconnecting_until = Some(now + patience);
+            let interval = self.settings.executor_reregistration_retry_interval;
+            self.call_again = interval.map(|interval| now + interval);
         }
     }
 
     pub(super) fn stop_waiting_if_all_are_back(&mut self, now: Time) {
         if self.reconnecting_until.is_some() && !self.executors().any(Executor::is_awaited) {
             self.reconnecting_until = None;
+            self.call_again = None;
             self.resume_drain(now);
         }
     }
@@ -270,9 +275,10 @@ impl Agent {
     /// Ends the custom executors that did not come back.
     pub(super) fn reconnection_due(&mut self, now: Time) {
         if !self.reconnecting_until.is_some_and(|at| at.is_due(now)) {
-            return;
+            return self.call_awaited_again(now);
         }
         self.reconnecting_until = None;
+        self.call_again = None;
         let patience = format_duration(self.settings.executor_reregistration_timeout);
         let missing: Vec<_> = self
             .executors()
@@ -284,6 +290,23 @@ impl Agent {
             self.give_up(&key, Reason::ExecutorReregistrationTimeout, message);
         }
         self.resume_drain(now);
+    }
+
+    /// A call may be lost: the driver's process may have been busy.
+    fn call_awaited_again(&mut self, now: Time) {
+        let interval = self.settings.executor_reregistration_retry_interval;
+        if !self.call_again.is_some_and(|at| at.is_due(now)) {
+            return;
+        }
+        self.call_again = interval.map(|interval| now + interval.max(Duration::from_millis(1)));
+        let missing: Vec<_> = self
+            .executors()
+            .filter(|executor| executor.is_awaited())
+            .map(Executor::key)
+            .collect();
+        for key in &missing {
+            self.reconnect(key);
+        }
     }
 
     fn schedule_deletion(&mut self, ended: Time, executor: &Executor) {

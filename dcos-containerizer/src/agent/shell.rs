@@ -460,6 +460,7 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         registration_backoff_factor: config.registration_backoff_factor,
         executor_registration_timeout: config.executor_registration_timeout,
         executor_reregistration_timeout: config.executor_reregistration_timeout,
+        executor_reregistration_retry_interval: config.executor_reregistration_retry_interval,
         executor_shutdown_grace_period: config.executor_shutdown_grace_period,
         recovery_timeout: config.recovery_timeout,
         gc_delay: config.gc_delay,

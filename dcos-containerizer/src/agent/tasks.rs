@@ -373,6 +373,11 @@ impl Agent {
         task: &TaskId,
         policy: Option<&KillPolicy>,
     ) {
+        let known = self.frameworks.get(framework);
+        if known.is_some_and(|framework| framework.terminating) {
+            // Its end is under way, and nobody is left to hear of it.
+            return;
+        }
         let Some(key) = self.executor_of(framework, task) else {
             let info = self
                 .frameworks

@@ -18,6 +18,8 @@ use crate::checkpoint::{Store, Write};
 use crate::containerizer::{ContainerTermination, Recovered};
 use crate::states::is_terminal;
 
+mod oversubscription;
+
 const MASTER: &str = "master@10.0.0.1:5050";
 
 fn settings(work_dir: PathBuf) -> Settings {
@@ -29,6 +31,7 @@ fn settings(work_dir: PathBuf) -> Settings {
         registration_backoff_factor: Duration::from_secs(1),
         executor_registration_timeout: Duration::from_mins(1),
         executor_reregistration_timeout: Duration::from_secs(2),
+        executor_reregistration_retry_interval: None,
         executor_shutdown_grace_period: Duration::from_secs(5),
         recovery_timeout: Duration::from_mins(15),
         gc_delay: Duration::from_hours(7 * 24),

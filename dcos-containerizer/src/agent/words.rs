@@ -50,6 +50,8 @@ pub struct Settings {
     pub executor_registration_timeout: Duration,
     /// How long a restarted agent waits for its custom executors.
     pub executor_reregistration_timeout: Duration,
+    /// How often drivers that do not come back are called again meanwhile; never, if absent.
+    pub executor_reregistration_retry_interval: Option<Duration>,
     /// How long an executor may take to end after SHUTDOWN.
     pub executor_shutdown_grace_period: Duration,
     /// How long an executor may outlive the agent.

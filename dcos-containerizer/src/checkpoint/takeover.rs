@@ -5,6 +5,9 @@
 //! in `meta.mesos`. Killed at any instant, the next agent finds either an original's work directory
 //! or one of its own. `docs/takeover.md` is the operator's page.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -10,6 +10,7 @@
 //! | stream events, and cut a reader that does not keep up | [`records`] |
 //! | answer many with the same large document | [`Rope`] |
 //! | send and receive libprocess messages | [`libprocess`] |
+//! | log more for a while, on demand | [`logging`] |
 //! | certificates and keys for either side | [`tls`] |
 //!
 //! What it does not hold: any endpoint, and any rule of master or agent. Messages come in and go
@@ -38,6 +39,7 @@ mod client;
 mod gzip;
 mod io;
 pub mod libprocess;
+pub mod logging;
 mod negotiate;
 pub mod records;
 mod refusal;

@@ -85,7 +85,7 @@ pub fn jsonp(query: Option<&str>, document: impl Into<Bytes>) -> Result<Response
             "Expecting 'jsonp' to be the name of a function",
         ));
     }
-    let wrapped = [function.as_bytes(), b"(", &document, b");"].concat();
+    let wrapped = [function.as_bytes(), b"(", &document, b")"].concat();
     let mut response = Response::new(Body::from(wrapped));
     let script = HeaderValue::from_static("text/javascript");
     response.headers_mut().insert(CONTENT_TYPE, script);

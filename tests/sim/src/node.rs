@@ -418,6 +418,7 @@ fn settings() -> Settings {
         registration_backoff_factor: Duration::from_secs(1),
         executor_registration_timeout: Duration::from_mins(1),
         executor_reregistration_timeout: Duration::from_secs(2),
+        executor_reregistration_retry_interval: None,
         executor_shutdown_grace_period: Duration::from_secs(5),
         recovery_timeout: Duration::from_mins(15),
         gc_delay: Duration::from_hours(168),

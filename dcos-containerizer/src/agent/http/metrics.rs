@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use dcos_core::resources::{Resources, Scalar};
+use dcos_core::units::parse_duration;
 use dcos_proto::mesos::{Task, TaskState};
 use dcos_security::Caller;
 use dcos_wire::{Refusal, reply};
@@ -19,6 +20,13 @@ pub(super) async fn snapshot(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     context.allow_path(&caller, "/metrics/snapshot")?;
+    let parameters = query.iter().flat_map(|query| query.split('&'));
+    for timeout in parameters.filter_map(|parameter| parameter.strip_prefix("timeout=")) {
+        if let Err(error) = parse_duration(timeout) {
+            let text = format!("Invalid timeout '{timeout}': {error}.\n");
+            return Err(Refusal::bad_request(text));
+        }
+    }
     let metrics = all(&context).await?;
     let text = serde_json::to_string(&metrics).unwrap_or_default();
     reply::jsonp(query.as_deref(), text)

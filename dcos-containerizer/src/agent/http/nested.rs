@@ -88,6 +88,23 @@ pub(super) async fn answer(
                 .ok_or_else(|| missing("remove_container"))?;
             forget(context, &remove.container_id).await
         }
+        call::Type::LaunchNestedContainerSession
+        | call::Type::AttachContainerInput
+        | call::Type::AttachContainerOutput => Err(Refusal::not_implemented(format!(
+            "{} is not offered by this agent: sessions and attaching belong to the container work \
+             that is still to come",
+            call.r#type().as_str_name()
+        ))),
+        call::Type::PruneImages => Err(Refusal::not_implemented(
+            "PRUNE_IMAGES is not offered by this agent: it has no image store yet",
+        )),
+        call::Type::AddResourceProviderConfig
+        | call::Type::UpdateResourceProviderConfig
+        | call::Type::RemoveResourceProviderConfig
+        | call::Type::MarkResourceProviderGone => Err(Refusal::not_implemented(format!(
+            "{} is not offered by this agent: it has no resource providers",
+            call.r#type().as_str_name()
+        ))),
         other => Err(Refusal::not_implemented(format!(
             "{} is not offered by this agent",
             other.as_str_name()
@@ -113,10 +130,7 @@ async fn launch_nested(
         .await
         .flatten();
     let found = found.ok_or_else(|| {
-        Refusal::bad_request(format!(
-            "Unable to locate executor for container {}",
-            shown(&root)
-        ))
+        Refusal::bad_request(format!("Parent container {} does not exist", shown(&root)))
     })?;
     let (sandbox, mut environment, user) = found;
     if let Some(command) = &launch.command {

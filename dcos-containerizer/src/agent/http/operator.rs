@@ -2,19 +2,22 @@
 //!
 //! Source: Mesos 1.11 `Http::api` (`src/slave/http.cpp`), `src/slave/validation.cpp`.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use dcos_core::verbosity;
 use dcos_proto::agent::response::{self, get_executors, get_frameworks};
 use dcos_proto::agent::{Call, Response as Answer, call};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{ContainerId, Flag, Metric};
 use dcos_security::Caller;
-use dcos_wire::{MediaType, Refusal, reply};
+use dcos_wire::{MediaType, Refusal, logging, reply};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use super::{Context, access, containers, metrics, nested, version};
+use super::{Context, access, containers, metrics, nested, validation, version};
 use crate::agent::view::{ExecutorView, FrameworkView, View};
 use crate::files::{FilesError, Piece};
 
@@ -37,12 +40,13 @@ async fn answer(
 ) -> Result<Response, Refusal> {
     let call: Call = MediaType::of_content(headers)?.decode(body)?;
     let media = MediaType::of_answer(headers)?;
+    validation::check(&call)?;
     let kind = call.r#type();
     access::allow_call(context, caller, &call).await?;
     let mut answer = Answer::default();
     match kind {
         call::Type::Unknown => {
-            return Err(invalid("Expecting 'type' to be present"));
+            return Err(Refusal::not_implemented("501 Not Implemented."));
         }
         call::Type::GetHealth => {
             answer.set_type(response::Type::GetHealth);
@@ -75,7 +79,16 @@ async fn answer(
         }
         call::Type::GetLoggingLevel => {
             answer.set_type(response::Type::GetLoggingLevel);
-            answer.get_logging_level = Some(response::GetLoggingLevel { level: 0 });
+            let level = verbosity::level();
+            answer.get_logging_level = Some(response::GetLoggingLevel { level });
+        }
+        call::Type::SetLoggingLevel => {
+            let wanted = call.set_logging_level;
+            let wanted = wanted.ok_or_else(|| missing("set_logging_level"))?;
+            let nanoseconds = wanted.duration.nanoseconds;
+            let duration = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
+            logging::raise(wanted.level, duration);
+            return Ok(reply::empty(StatusCode::OK));
         }
         call::Type::GetState => {
             answer.set_type(response::Type::GetState);
@@ -196,7 +209,7 @@ async fn blocking<T: Send + 'static>(
     let looked = tokio::task::spawn_blocking(look).await;
     let looked = looked.map_err(|error| Refusal::unavailable(error.to_string()))?;
     looked.map_err(|error| match error {
-        FilesError::NotFound(_) => Refusal::not_found(error.to_string()),
+        FilesError::NotFound(_) => Refusal::not_found(""),
         FilesError::NotAFile(_) => Refusal::bad_request(error.to_string()),
         _ => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     })
