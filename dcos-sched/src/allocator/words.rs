@@ -28,7 +28,8 @@ pub enum Event {
     /// active.
     AddFramework(FrameworkSpec),
     /// A framework changed its roles, suppressed roles, capabilities, minimums or constraints
-    /// (`UPDATE_FRAMEWORK`, or it subscribed again with others). What it refused stays refused.
+    /// (`UPDATE_FRAMEWORK`, or it subscribed again with others). What it refused stays refused,
+    /// but for roles it wants offers for again or leaves.
     UpdateFramework(FrameworkSpec),
     /// A framework is connected again.
     ActivateFramework(FrameworkId),

@@ -19,7 +19,7 @@ pub(super) struct Agent {
     /// What frameworks hold, by framework.
     pub(super) used: BTreeMap<usize, Resources>,
     /// How much of it is in offers nobody has answered, by leaf.
-    pub(super) unanswered: BTreeMap<usize, Amounts>,
+    pub(super) unanswered: Vec<(usize, Amounts)>,
     /// What nobody holds.
     pub(super) pool: Pool,
     /// The round in which shared volumes were granted last; once a round is enough.
@@ -46,7 +46,7 @@ impl Agent {
             spec,
             active: true,
             used: BTreeMap::new(),
-            unanswered: BTreeMap::new(),
+            unanswered: Vec::new(),
             pool: Pool::default(),
             shared_in: 0,
             refusals: HashMap::new(),
@@ -63,6 +63,27 @@ impl Agent {
         self.pool = Pool::default();
         self.pool.add(names, &free);
         self.pool.change_shared(&free, true);
+    }
+
+    /// How much a leaf holds in offers it has not answered.
+    pub(super) fn unanswered(&self, leaf: usize) -> Option<&Amounts> {
+        let found = self.unanswered.iter().find(|(other, _)| *other == leaf);
+        found.map(|(_, amounts)| amounts)
+    }
+
+    pub(super) fn take_unanswered(&mut self, leaf: usize) -> Option<Amounts> {
+        let at = self
+            .unanswered
+            .iter()
+            .position(|(other, _)| *other == leaf)?;
+        Some(self.unanswered.swap_remove(at).1)
+    }
+
+    pub(super) fn add_unanswered(&mut self, leaf: usize, amounts: &Amounts) {
+        match self.unanswered.iter_mut().find(|(other, _)| *other == leaf) {
+            Some((_, unanswered)) => unanswered.add(amounts),
+            None => self.unanswered.push((leaf, amounts.clone())),
+        }
     }
 
     /// Until when a refusal by `leaf` hides `offer`.

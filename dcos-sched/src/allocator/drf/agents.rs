@@ -32,6 +32,10 @@ impl HierarchicalDrf {
             return;
         };
         let agent = &mut self.agents[at];
+        // Whoever refused it may have done so for what it was.
+        if agent.spec.attributes != spec.attributes {
+            agent.refusals.clear();
+        }
         agent.traits = Traits::of(&spec);
         let (before, after) = (agent.spec.total.clone(), spec.total.clone());
         agent.spec = spec;

@@ -65,9 +65,17 @@ impl HierarchicalDrf {
         let before = &self.frameworks[at].spec;
         let capable = before.capabilities != spec.capabilities || before.minimums != spec.minimums;
         let had_constraints = !before.constraints.is_empty();
+        // Who wants offers for a role again, or leaves it, does not remember what it refused.
+        let forgotten: Vec<String> = before
+            .suppressed
+            .difference(&spec.suppressed)
+            .chain(before.roles.difference(&spec.roles))
+            .cloned()
+            .collect();
         for role in &spec.roles {
             self.leaf(at, role);
         }
+        self.forget_refusals(at, |role| forgotten.iter().any(|other| other == role));
         self.frameworks[at].spec = spec;
         self.settle_framework(at);
         // Constraints cannot be compared; a framework that sends them again is looked at again.

@@ -61,22 +61,24 @@ impl HierarchicalDrf {
             self.discharge(framework, &held);
             let leaves = self.frameworks[framework].leaves.values();
             for leaf in leaves {
-                if let Some(unanswered) = self.agents[on].unanswered.remove(leaf) {
+                if let Some(unanswered) = self.agents[on].take_unanswered(*leaf) {
                     let seat = &mut self.seats[*leaf];
                     seat.unanswered = seat.unanswered.beyond(&unanswered);
                 }
             }
-            self.put_back(on, &held.unallocated());
+            self.put_back(on, &held);
         }
     }
 
-    /// Lets nobody hold some resources of an agent any more.
-    fn put_back(&mut self, on: usize, resources: &Resources) {
+    /// Lets nobody hold some allocated resources of an agent any more; shows them as they are now,
+    /// if that is known.
+    fn put_back(&mut self, on: usize, resources: &Resources) -> Option<Resources> {
         let agent = &mut self.agents[on];
         let before = agent.pool.scalars().clone();
-        agent.pool.add(&mut self.names, resources);
+        let plain = agent.pool.put_back(&mut self.names, resources).cloned();
         self.quotas.change_free(agent.pool.scalars(), &before);
         self.queue(on);
+        plain
     }
 
     fn find(&self, framework: &FrameworkId, agent: &AgentId) -> Option<(usize, usize)> {
@@ -108,14 +110,14 @@ impl HierarchicalDrf {
     fn close(&mut self, now: Time, on: usize, leaf: usize, amounts: &Amounts) {
         let seat = &mut self.seats[leaf];
         seat.note_use(now, self.config.hoarding, self.tree.allocated(leaf));
-        let Some(open) = self.agents[on].unanswered.get_mut(&leaf) else {
+        let Some(mut open) = self.agents[on].take_unanswered(leaf) else {
             return;
         };
         let mut closed = amounts.clone();
-        closed.lower_to(open);
+        closed.lower_to(&open);
         open.remove(&closed);
-        if !open.has_positive() {
-            self.agents[on].unanswered.remove(&leaf);
+        if open.has_positive() {
+            self.agents[on].add_unanswered(leaf, &open);
         }
         seat.close(now, &closed);
         if std::mem::take(&mut seat.is_held_up) {
@@ -137,10 +139,13 @@ impl HierarchicalDrf {
         let Some(held) = self.agents[on].used.get(&at) else {
             return;
         };
-        if !held.contains(resources) {
+        let after = if held.len() == resources.len() && held == resources {
+            Resources::new()
+        } else if held.contains(resources) {
+            held - resources
+        } else {
             return;
-        }
-        let after = held - resources;
+        };
         for (role, part) in resources.allocations() {
             let leaf = self.leaf(at, &role);
             let seat = &mut self.seats[leaf];
@@ -152,7 +157,7 @@ impl HierarchicalDrf {
                 seat.holdings = seat.holdings.saturating_sub(1);
             }
             // Whoever forgets to say that an offer was answered still gets it right in the end.
-            if let Some(unanswered) = self.agents[on].unanswered.get(&leaf) {
+            if let Some(unanswered) = self.agents[on].unanswered(leaf) {
                 let closed = unanswered.beyond(&self.names.scalars(&left));
                 self.close(now, on, leaf, &closed);
             }
@@ -162,9 +167,9 @@ impl HierarchicalDrf {
         } else {
             self.agents[on].used.insert(at, after);
         }
-        self.put_back(on, &resources.unallocated());
+        let plain = self.put_back(on, resources);
         if let Some(refuse) = refuse {
-            self.refuse(now, at, on, resources, refuse);
+            self.refuse(now, at, on, resources, plain, refuse);
         }
         self.drop_idle_leaves(at);
     }
@@ -180,7 +185,17 @@ impl HierarchicalDrf {
         }
     }
 
-    fn refuse(&mut self, now: Time, at: usize, on: usize, resources: &Resources, refuse: Duration) {
+    /// Hides resources from who refused them; `plain` are the same without their allocation, if
+    /// they are at hand.
+    fn refuse(
+        &mut self,
+        now: Time,
+        at: usize,
+        on: usize,
+        resources: &Resources,
+        plain: Option<Resources>,
+        refuse: Duration,
+    ) {
         let until = now + refuse.max(self.config.interval);
         for (role, part) in resources.allocations() {
             let Some(&leaf) = self.frameworks[at].leaves.get(&role) else {
@@ -190,7 +205,8 @@ impl HierarchicalDrf {
             self.agents[on].prune(now, leaf, Some(epoch));
             let refusal = Refusal {
                 epoch,
-                resources: part.unallocated(),
+                // What was granted at once has one role.
+                resources: plain.clone().unwrap_or_else(|| part.unallocated()),
                 until,
             };
             self.agents[on]

@@ -1,6 +1,7 @@
 //! What nobody holds of an agent, apart by whom it is kept for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dcos_core::resources::{ResourceExt, Resources};
 use dcos_core::roles;
@@ -19,6 +20,19 @@ pub(super) struct Pool {
     /// How much there is of `open`, members of ranges and sets counted.
     counts: Amounts,
     has_revocable: bool,
+    /// The last grant that was all of `open`. Mostly it comes back as it went, and goes again to
+    /// the same role; then no message is copied.
+    dressed: Option<Dressed>,
+    /// Whether `open` is what is dressed.
+    is_dressed: bool,
+}
+
+/// All that was kept for nobody, as it is and as it was granted.
+#[derive(Debug)]
+struct Dressed {
+    role: Arc<str>,
+    plain: Resources,
+    allocated: Resources,
 }
 
 impl Pool {
@@ -61,10 +75,55 @@ impl Pool {
 
     /// Takes out all that is kept for nobody.
     pub(super) fn empty_open(&mut self) {
+        if !std::mem::take(&mut self.is_dressed) {
+            self.dressed = None;
+        }
         self.open = Resources::new();
         self.scalars = Amounts::default();
         self.counts = Amounts::default();
         self.has_revocable = false;
+    }
+
+    /// Allocates what was taken out by [`Pool::empty_open`] to a role.
+    pub(super) fn dress(&mut self, role: &Arc<str>, plain: &Resources) -> Resources {
+        if let Some(dressed) = self
+            .dressed
+            .as_ref()
+            .filter(|dressed| dressed.role == *role)
+        {
+            return dressed.allocated.clone();
+        }
+        let allocated = plain.allocated_to(role);
+        self.dressed = Some(Dressed {
+            role: role.clone(),
+            plain: plain.clone(),
+            allocated: allocated.clone(),
+        });
+        allocated
+    }
+
+    /// Puts back what was granted. If it is what was taken out last, it is returned as it is now.
+    pub(super) fn put_back(
+        &mut self,
+        names: &mut Names,
+        allocated: &Resources,
+    ) -> Option<&Resources> {
+        let is_same = |dressed: &&Dressed| {
+            dressed.allocated.len() == allocated.len() && dressed.allocated == *allocated
+        };
+        let known = self
+            .dressed
+            .as_ref()
+            .filter(|_| self.open.is_empty())
+            .filter(is_same);
+        let Some(plain) = known.map(|dressed| dressed.plain.clone()) else {
+            self.add(names, &allocated.unallocated());
+            return None;
+        };
+        self.open = plain;
+        self.review(names);
+        self.is_dressed = true;
+        Some(&self.open)
     }
 
     /// Puts in and takes out shared volumes, which holding does not.
@@ -84,6 +143,7 @@ impl Pool {
     }
 
     fn review(&mut self, names: &mut Names) {
+        self.is_dressed = false;
         self.has_revocable = self.open.iter().any(ResourceExt::is_revocable);
         self.scalars = names.open_scalars(&self.open);
         self.counts = names.counts(&self.open);

@@ -315,7 +315,11 @@ impl HierarchicalDrf {
         granted: &mut Granted,
     ) {
         let role = self.tree.role(leaf).clone();
-        let resources = portion.resources.allocated_to(&role);
+        let resources = if portion.is_all_open {
+            self.agents[at].pool.dress(&role, &portion.resources)
+        } else {
+            portion.resources.allocated_to(&role)
+        };
         let amounts = if portion.is_all_open {
             portion.open.clone()
         } else {
@@ -334,13 +338,17 @@ impl HierarchicalDrf {
             self.tree.set_lane(&account.role, account.lane);
         }
         let agent = &mut self.agents[at];
-        agent.unanswered.entry(leaf).or_default().add(&amounts);
+        agent.add_unanswered(leaf, &amounts);
         let held = agent.used.entry(seat.framework).or_default();
         let is_new = held
             .iter()
             .all(|other| other.allocation_role() != Some(&role));
         seat.holdings += usize::from(is_new);
-        *held += &resources;
+        if held.is_empty() {
+            held.clone_from(&resources);
+        } else {
+            *held += &resources;
+        }
         self.maintenance.look_at(at);
         if let Some(earlier) = granted.promised.get(&(at, leaf)) {
             granted.grants[*earlier].resources += &resources;
