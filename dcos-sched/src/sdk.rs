@@ -28,6 +28,7 @@ mod executor_transport;
 mod handle;
 mod http;
 mod masters;
+pub mod operations;
 mod scheduler;
 mod transport;
 mod unacknowledged;

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+import urllib.parse
 from typing import Any
 
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -404,6 +405,192 @@ def with_a_task(records: dict[str, dict], master: Master, stream: Stream, offer:
         records[name] = comparable(answer, text, ids)
 
 
+def reserved(name: str, value: float, role: str = "differential", **more: Any) -> dict:
+    return {"name": name, "type": "SCALAR", "scalar": {"value": value},
+            "reservations": [{"type": "DYNAMIC", "role": role}], **more}
+
+
+def on_disk(value: float, volume: str = "v", **more: Any) -> dict:
+    return reserved("disk", value, disk={
+        "persistence": {"id": volume}, "volume": {"container_path": "data", "mode": "RW"}}, **more)
+
+
+def operator_reservations(records: dict[str, dict], master: Master) -> None:
+    """Reservations and volumes by operators, good and bad, while nobody is subscribed."""
+    (slave,) = json.loads(master.ask("GET", "/slaves")[1])["slaves"]
+    ids = {"agent": slave["id"], "pid": slave["pid"]}
+    agent = {"value": slave["id"]}
+
+    def note(name: str, *request: Any) -> None:
+        answer, text = master.ask(*request)
+        records[f"reservations: {name}"] = comparable(answer, text, ids)
+
+    def call(name: str, kind: str, **fields: Any) -> None:
+        note(name, "POST", "/api/v1", {"type": kind, kind.lower(): {"agent_id": agent, **fields}}, JSON)
+
+    def form(name: str, path: str, **fields: Any) -> None:
+        encoded = {key: json.dumps(value) if isinstance(value, list) else value for key, value in fields.items()}
+        note(f"{path} {name}", "POST", path, urllib.parse.urlencode(encoded))
+
+    plain = {key: value for key, value in reserved("cpus", 1.0).items() if key != "reservations"}
+    other = {"value": "x"}
+    for kind, field in (("RESERVE_RESOURCES", "resources"), ("UNRESERVE_RESOURCES", "resources"),
+                        ("CREATE_VOLUMES", "volumes"), ("DESTROY_VOLUMES", "volumes")):
+        note(f"{kind} without fields", "POST", "/api/v1", {"type": kind}, JSON)
+        call(f"{kind} of an unknown agent", kind, agent_id=other, **{field: [on_disk(1.0)]})
+        call(f"{kind} of nothing", kind, **{field: []})
+        call(f"{kind} of what is not reserved", kind, **{field: [plain]})
+        call(f"{kind} of a negative amount", kind, **{field: [reserved("cpus", -1.0)]})
+    for kind in ("GROW_VOLUME", "SHRINK_VOLUME"):
+        note(f"{kind} without fields", "POST", "/api/v1", {"type": kind}, JSON)
+    static = reserved("cpus", 1.0)
+    static["reservations"] = [{"type": "STATIC", "role": "differential"}]
+    call("RESERVE_RESOURCES that is static", "RESERVE_RESOURCES", resources=[static])
+    call("RESERVE_RESOURCES for *", "RESERVE_RESOURCES", resources=[reserved("cpus", 1.0, "*")])
+    allocated = reserved("cpus", 1.0, allocation_info={"role": "differential"})
+    call("RESERVE_RESOURCES of allocated ones", "RESERVE_RESOURCES", resources=[allocated])
+    old = {**plain, "role": "differential", "reservation": {}}
+    call("RESERVE_RESOURCES in the old format", "RESERVE_RESOURCES", resources=[old])
+    call("UNRESERVE_RESOURCES in the old format", "UNRESERVE_RESOURCES", resources=[old])
+    refined = reserved("cpus", 1.0)
+    refined["reservations"].append({"type": "DYNAMIC", "role": "differential/a"})
+    call("RESERVE_RESOURCES", "RESERVE_RESOURCES", resources=[reserved("cpus", 1.0), reserved("disk", 64.0)])
+    call("RESERVE_RESOURCES, refined", "RESERVE_RESOURCES", resources=[refined])
+    call("RESERVE_RESOURCES, refined by a stranger", "RESERVE_RESOURCES", resources=[
+        {**refined, "reservations": [refined["reservations"][0], {"type": "DYNAMIC", "role": "b"}]}])
+    call("UNRESERVE_RESOURCES, refined", "UNRESERVE_RESOURCES", resources=[refined])
+    moved = reserved("cpus", 1.0, "other")
+    call("RESERVE_RESOURCES from a source", "RESERVE_RESOURCES", source=[reserved("cpus", 1.0)], resources=[moved])
+    call("RESERVE_RESOURCES from another amount", "RESERVE_RESOURCES", source=[moved], resources=[reserved("cpus", 2.0)])
+    call("RESERVE_RESOURCES back to the source", "RESERVE_RESOURCES", source=[moved], resources=[reserved("cpus", 1.0)])
+    call("CREATE_VOLUMES", "CREATE_VOLUMES", volumes=[on_disk(32.0)])
+    call("CREATE_VOLUMES with the same id", "CREATE_VOLUMES", volumes=[on_disk(8.0)])
+    call("CREATE_VOLUMES of a bad id", "CREATE_VOLUMES", volumes=[on_disk(8.0, "a/b")])
+    call("CREATE_VOLUMES of a plain disk", "CREATE_VOLUMES", volumes=[reserved("disk", 8.0)])
+    read_only = on_disk(8.0, "w")
+    read_only["disk"]["volume"]["mode"] = "RO"
+    call("CREATE_VOLUMES, read-only", "CREATE_VOLUMES", volumes=[read_only])
+    call("UNRESERVE_RESOURCES of a volume", "UNRESERVE_RESOURCES", resources=[on_disk(32.0)])
+    call("DESTROY_VOLUMES of an unknown volume", "DESTROY_VOLUMES", volumes=[on_disk(1.0, "w")])
+    call("GROW_VOLUME", "GROW_VOLUME", volume=on_disk(32.0), addition=reserved("disk", 8.0))
+    call("GROW_VOLUME by nothing", "GROW_VOLUME", volume=on_disk(40.0), addition=reserved("disk", 0.0))
+    call("GROW_VOLUME by cpus", "GROW_VOLUME", volume=on_disk(40.0), addition=reserved("cpus", 1.0))
+    call("SHRINK_VOLUME by all", "SHRINK_VOLUME", volume=on_disk(40.0), subtract={"value": 40.0})
+    call("SHRINK_VOLUME by nothing", "SHRINK_VOLUME", volume=on_disk(40.0), subtract={"value": 0})
+    call("SHRINK_VOLUME", "SHRINK_VOLUME", volume=on_disk(40.0), subtract={"value": 8.0})
+    note("GROW_VOLUME without an agent", "POST", "/api/v1", {"type": "GROW_VOLUME", "grow_volume": {
+        "volume": on_disk(32.0), "addition": reserved("disk", 8.0)}}, JSON)
+    time.sleep(1)
+    for path in ("/state", "/slaves", "/roles", "/state-summary"):
+        note(f"GET {path} with a volume", "GET", path)
+    for kind in ("GET_AGENTS", "GET_ROLES", "GET_OPERATIONS"):
+        note(f"{kind} with a volume", "POST", "/api/v1", {"type": kind}, JSON)
+    node = Master(slave["pid"].split("@")[1])
+    answer, text = node.ask("GET", "/slave(1)/state")
+    records["reservations: agent GET state with a volume"] = comparable(answer, text, ids)
+    for path, field in (("/reserve", "resources"), ("/unreserve", "resources"),
+                        ("/create-volumes", "volumes"), ("/destroy-volumes", "volumes")):
+        note(f"GET {path}", "GET", path)
+        note(f"{path} without a form", "POST", path, "")
+        form("without resources", path, slaveId=slave["id"])
+        form("of an unknown agent", path, slaveId="x", **{field: [on_disk(1.0)]})
+        form("of nothing", path, slaveId=slave["id"], **{field: []})
+    form("of a volume", "/destroy-volumes", slaveId=slave["id"], volumes=[on_disk(32.0)])
+    form("of all", "/unreserve", slaveId=slave["id"], resources=[reserved("cpus", 1.0), reserved("disk", 64.0)])
+    time.sleep(1)
+    # Which resources it lacks depends on the node.
+    answer, _ = master.ask("POST", "/api/v1", {"type": "RESERVE_RESOURCES", "reserve_resources": {
+        "agent_id": agent, "resources": [reserved("cpus", 100000.0)]}}, JSON)
+    records["reservations: RESERVE_RESOURCES of more than there is"] = {"status": answer.status}
+    note("GET /slaves without volumes again", "GET", "/slaves")
+
+
+def framework_operations(records: dict[str, dict], master: Master) -> None:
+    """Operations with an id in ACCEPT: what the framework hears of good and bad ones."""
+    info = {**FRAMEWORK, "name": "operations", "principal": "ops", "capabilities": [
+        {"type": "MULTI_ROLE"}, {"type": "RESERVATION_REFINEMENT"}]}
+    stream = Stream(master, "/api/v1/scheduler", {"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}, JSON)
+    framework = stream.until("SUBSCRIBED")["subscribed"]["framework_id"]
+    offer = stream.until("OFFERS")["offers"]["offers"][0]
+    (slave,) = json.loads(master.ask("GET", "/slaves")[1])["slaves"]
+    headers = {**JSON, "Mesos-Stream-Id": stream.stream_id}
+
+    def call(kind: str, **fields: Any) -> None:
+        answer, text = master.ask(
+            "POST", "/api/v1/scheduler", {"type": kind, "framework_id": framework, kind.lower(): fields}, headers)
+        assert answer.status == 202, text
+
+    def own(resource: dict) -> dict:
+        (reservation,) = resource["reservations"]
+        resource = {**resource, "reservations": [{**reservation, "principal": "ops"}],
+                    "allocation_info": {"role": "differential"}}
+        if "disk" in resource:
+            resource["disk"] = {**resource["disk"], "persistence": {
+                **resource["disk"]["persistence"], "principal": "ops"}}
+        return resource
+
+    cpus, disk, volume = own(reserved("cpus", 1.0)), own(reserved("disk", 8.0)), own(on_disk(8.0))
+    raw = {"name": "disk", "type": "SCALAR", "scalar": {"value": 1.0}, "disk": {"source": {"type": "RAW"}}}
+    operations = [
+        ("RESERVE", {"resources": [cpus, disk]}),
+        ("CREATE", {"volumes": [volume]}),
+        ("GROW_VOLUME", {"volume": volume, "addition": own(reserved("disk", 4.0))}),
+        ("DESTROY", {"volumes": [volume]}),
+        ("UNRESERVE", {"resources": [cpus, disk]}),
+    ]
+    bad = [
+        ("RESERVE", {"resources": [reserved("cpus", 1.0)]}),
+        ("RESERVE", {"resources": [own(reserved("cpus", 1.0, "other"))]}),
+        ("RESERVE", {"resources": [{**cpus, "reservations": []}]}),
+        ("RESERVE", {"resources": []}),
+        ("RESERVE", {"resources": [cpus], "source": [cpus]}),
+        ("RESERVE", {}),
+        ("UNRESERVE", {"resources": [volume]}),
+        ("CREATE", {"volumes": [on_disk(8.0)]}),
+        ("CREATE", {"volumes": [{**volume, "shared": {}}]}),
+        ("DESTROY", {"volumes": [volume]}),
+        ("SHRINK_VOLUME", {"volume": volume, "subtract": {"value": 100.0}}),
+        ("CREATE_DISK", {"source": raw, "target_type": "MOUNT"}),
+        ("DESTROY_DISK", {"source": raw}),
+    ]
+
+    def named(prefix: str, kind: str, fields: dict) -> dict:
+        return {"type": kind, "id": {"value": prefix}, **({kind.lower(): fields} if fields else {})}
+
+    wanted = [named(f"good {at}", *one) for at, one in enumerate(operations)]
+    wanted += [named(f"bad {at}", *one) for at, one in enumerate(bad)]
+    call("ACCEPT", offer_ids=[offer["id"]], operations=wanted, filters={"refuse_seconds": 0.1})
+    told: dict[str, dict] = {}
+    while len(told) < len(wanted):
+        status = stream.until("UPDATE_OPERATION_STATUS")["update_operation_status"]["status"]
+        name = status["operation_id"]["value"]
+        if name not in told:
+            message = status.get("message", "").replace(slave["id"], "<agent>")
+            if "does not contain" in message:
+                message = "... does not contain ..."
+            message = re.sub(r"127\.0\.0\.1:\d+", "<address>", UUID.sub("<uuid>", message))
+            told[name] = {"body": shape({key: value for key, value in status.items() if key != "message"}),
+                          "state": status["state"], "message": message}
+        if "uuid" in status:
+            call("ACKNOWLEDGE_OPERATION_STATUS", agent_id=status["agent_id"], uuid=status["uuid"]["value"],
+                 operation_id=status["operation_id"])
+    for name, status in told.items():
+        records[f"operations: {name}"] = status
+    agent = {"value": slave["id"]}
+    asked = [("unknown operation", agent), ("unknown agent", {"value": "x"}), ("no agent", None)]
+    call("RECONCILE_OPERATIONS", operations=[
+        {"operation_id": {"value": name}, **({"agent_id": where} if where else {})} for name, where in asked])
+    for name, _ in asked:
+        status = stream.until("UPDATE_OPERATION_STATUS")["update_operation_status"]["status"]
+        records[f"operations: reconciliation of {name}"] = {
+            "state": status["state"], "message": status["message"], "body": shape(status)}
+    answer, text = master.ask("POST", "/api/v1", {"type": "GET_OPERATIONS"}, JSON)
+    records["operations: GET_OPERATIONS when all are acknowledged"] = comparable(answer, text, {})
+    answer, _ = master.ask("POST", "/teardown", f"frameworkId={framework['value']}")
+    assert answer.status == 200
+    stream.close()
+
+
 def answers(address: str) -> dict[str, dict]:
     """What the master at `address` answers to everything."""
     master = Master(address)
@@ -515,6 +702,8 @@ def answers(address: str) -> dict[str, dict]:
     refused = Stream(master, "/api/v1/scheduler", bad, JSON)
     records["event of a bad role"] = refused.event()
     refused.close()
+    operator_reservations(records, master)
+    framework_operations(records, master)
     return records
 
 

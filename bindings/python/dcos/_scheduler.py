@@ -33,6 +33,9 @@ class Scheduler:
     def update(self, driver: SchedulerDriver, status: Message) -> Any:
         """A task changed its state."""
 
+    def operation_update(self, driver: SchedulerDriver, status: Message) -> Any:
+        """An operation with an id changed its state; `driver.acknowledge_operation(status)` ends it."""
+
     def rescinded(self, driver: SchedulerDriver, offer_id: str) -> Any:
         """An offer is no longer valid."""
 
@@ -168,6 +171,8 @@ class SchedulerDriver:
                 return scheduler.offers(self, event.get("offers", []))
             case "UPDATE":
                 return scheduler.update(self, event["status"])
+            case "UPDATE_OPERATION_STATUS":
+                return scheduler.operation_update(self, event["status"])
             case "RESCIND":
                 return scheduler.rescinded(self, event["offer_id"]["value"])
             case "MESSAGE":
@@ -220,6 +225,12 @@ class SchedulerDriver:
         """Says that `status` has been noted, if it asks for that."""
         if "uuid" in status:
             self.call("ACKNOWLEDGE", {key: status[key] for key in ("agent_id", "task_id", "uuid")})
+
+    def acknowledge_operation(self, status: Message) -> None:
+        """Says that the `status` of an operation has been noted, if it asks for that."""
+        if "uuid" in status:
+            body = {key: status[key] for key in ("agent_id", "operation_id")}
+            self.call("ACKNOWLEDGE_OPERATION_STATUS", {**body, "uuid": status["uuid"]["value"]})
 
     def reconcile(self, tasks: Iterable[str] = ()) -> None:
         """Asks for the state of `tasks` or, if there are none, of all that have not ended."""

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use dcos_proto::json::{self, Dialect, Json};
 use dcos_proto::mesos::{
-    AgentId, ExecutorId, FrameworkId, FrameworkInfo, MasterInfo, Offer, OfferId, TaskStatus,
+    AgentId, ExecutorId, FrameworkId, FrameworkInfo, MasterInfo, Offer, OfferId, OperationStatus,
+    TaskStatus,
 };
 use dcos_proto::scheduler::{Call, event};
 use dcos_sched::sdk::{
@@ -173,6 +174,11 @@ impl Scheduler for PythonScheduler {
 
     async fn update(&mut self, _: &Handle, status: TaskStatus) {
         self.tell_message("UPDATE", event::Update { status }).await;
+    }
+
+    async fn operation_update(&mut self, _: &Handle, status: OperationStatus) {
+        let event = event::UpdateOperationStatus { status };
+        self.tell_message("UPDATE_OPERATION_STATUS", event).await;
     }
 
     async fn rescinded(&mut self, _: &Handle, offer_id: OfferId) {

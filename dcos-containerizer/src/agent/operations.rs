@@ -466,3 +466,6 @@ fn update_of(operation: &Operation) -> UpdateOperationStatusMessage {
         operation_uuid: Some(operation.uuid.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ mod oversubscription;
 
 const MASTER: &str = "master@10.0.0.1:5050";
 
-fn settings(work_dir: PathBuf) -> Settings {
+pub(super) fn settings(work_dir: PathBuf) -> Settings {
     Settings {
         version: "1.11.0".to_owned(),
         pid: "slave(1)@10.0.0.2:5051".to_owned(),

@@ -186,3 +186,20 @@ fn nothing_is_kept_for_nobody() {
     let refused = store.apply(&[Write::Sentinel(run())]);
     assert!(matches!(refused, Err(CheckpointError::NoAgent)));
 }
+
+#[test]
+fn the_last_of_several_facts_in_a_batch_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    store.read("boot").unwrap();
+    let resource = |name: &str| dcos_core::resources::scalar_resource(name, 1.0);
+    store
+        .apply(&[
+            Write::Agent(agent()),
+            Write::Resources(vec![resource("one")], Vec::new()),
+            Write::Resources(vec![resource("two")], Vec::new()),
+        ])
+        .unwrap();
+    let state = Store::open(dir.path()).unwrap().read("boot").unwrap();
+    assert_eq!(state.resources, [resource("two")]);
+}

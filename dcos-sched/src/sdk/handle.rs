@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use dcos_proto::mesos::offer::{Operation, operation};
 use dcos_proto::mesos::{
-    AgentId, ExecutorId, Filters, FrameworkId, KillPolicy, OfferId, TaskId, TaskInfo, TaskStatus,
+    AgentId, ExecutorId, Filters, FrameworkId, KillPolicy, OfferId, OperationId, OperationStatus,
+    TaskId, TaskInfo, TaskStatus,
 };
 use dcos_proto::scheduler::{Call, call};
 use tokio::sync::watch;
@@ -184,6 +185,54 @@ impl Handle {
             .collect();
         self.send(call::Type::Reconcile, |call| {
             call.reconcile = Some(call::Reconcile { tasks })
+        })
+        .await
+    }
+
+    /// Says that the status of an operation has been noted, so that the agent forgets it. Does
+    /// nothing for one that asks for no acknowledgement.
+    ///
+    /// # Errors
+    /// [`TransportError`]
+    pub async fn acknowledge_operation(
+        &self,
+        status: &OperationStatus,
+    ) -> Result<(), TransportError> {
+        let (Some(uuid), Some(operation)) = (&status.uuid, &status.operation_id) else {
+            return Ok(());
+        };
+        let acknowledge = call::AcknowledgeOperationStatus {
+            agent_id: status.agent_id.clone(),
+            resource_provider_id: status.resource_provider_id.clone(),
+            uuid: uuid.value.clone(),
+            operation_id: operation.clone(),
+        };
+        self.send(call::Type::AcknowledgeOperationStatus, |call| {
+            call.acknowledge_operation_status = Some(acknowledge);
+        })
+        .await
+    }
+
+    /// Asks for the state of operations, or, if empty, of all that are known.
+    ///
+    /// # Errors
+    /// [`TransportError`]
+    pub async fn reconcile_operations(
+        &self,
+        operations: Vec<(OperationId, Option<AgentId>)>,
+    ) -> Result<(), TransportError> {
+        let operations = operations
+            .into_iter()
+            .map(
+                |(operation_id, agent_id)| call::reconcile_operations::Operation {
+                    operation_id,
+                    agent_id,
+                    resource_provider_id: None,
+                },
+            )
+            .collect();
+        self.send(call::Type::ReconcileOperations, |call| {
+            call.reconcile_operations = Some(call::ReconcileOperations { operations });
         })
         .await
     }

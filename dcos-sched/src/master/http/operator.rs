@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use dcos_core::resources::validate_all;
 use dcos_proto::master::call::Type;
 use dcos_proto::master::{Call, Response as Answer, response};
 use dcos_proto::mesos::{Flag, Metric};
@@ -283,6 +284,17 @@ fn check(call: &Call) -> Result<Type, String> {
         Type::ShrinkVolume => call.shrink_volume.is_some(),
         _ => true,
     };
+    let listed = match kind {
+        Type::ReserveResources => call.reserve_resources.as_ref().map(|call| &call.resources),
+        Type::UnreserveResources => call
+            .unreserve_resources
+            .as_ref()
+            .map(|call| &call.resources),
+        _ => None,
+    };
+    if let Some(resources) = listed {
+        validate_all(resources).map_err(|error| error.to_string())?;
+    }
     let placed = match kind {
         Type::GrowVolume => call
             .grow_volume
