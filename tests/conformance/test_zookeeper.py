@@ -75,7 +75,10 @@ class Ensemble:
         self.temporary.cleanup()
 
     def candidates(self) -> list[str]:
-        children = self.zookeeper.get_children("/mesos")
+        try:
+            children = self.zookeeper.get_children("/mesos")
+        except NoNodeError:
+            return []
         return sorted(child for child in children if child.startswith("json.info_"))
 
     def leader(self) -> dict:
@@ -138,6 +141,9 @@ class Long(Tasks):
     def registered(self, driver, framework_id, master_info):
         super().registered(driver, framework_id, master_info)
         self.registrations.append(framework_id["value"])
+
+    def reregistered(self, driver, master_info):
+        self.registrations.append(self.registered_as)
 
 
 def test_pymesos_follows_the_leader(ensemble):

@@ -40,6 +40,13 @@ pub struct Lease {
     lost: CancellationToken,
 }
 
+#[cfg_attr(
+    not(feature = "ensemble"),
+    expect(
+        dead_code,
+        reason = "only the elections of an ensemble end by the clock"
+    )
+)]
 impl Lease {
     /// Holds until `lost`: the leader would learn of its end before another could begin.
     pub fn endless(lost: CancellationToken) -> Self {
