@@ -183,7 +183,7 @@ mod tests {
             let waits = authentication.standing(now, 1.0);
             assert!(matches!(waits, Standing::Wait(until) if until == now + time));
             times.push(time.as_secs());
-            now = now + time;
+            now += time;
         }
         assert_eq!(times, [7, 9, 13, 20, 20, 20]);
         authentication.reset();

@@ -106,14 +106,12 @@ impl Credentials {
 
     /// Whether `secret` is that of `principal`. Takes as long for a principal that is not there.
     pub fn check(&self, principal: &str, secret: &[u8]) -> bool {
-        match self.0.get(principal) {
-            Some(own) => own.matches(secret),
-            None => {
-                // The same work, so that names cannot be told by time.
-                let _ = Secret::from(secret.to_vec()).matches(secret);
-                false
-            }
-        }
+        let Some(own) = self.0.get(principal) else {
+            // The same work, so that names cannot be told by time.
+            let _ = Secret::from(secret.to_vec()).matches(secret);
+            return false;
+        };
+        own.matches(secret)
     }
 }
 

@@ -158,7 +158,7 @@ mod tests {
                 }
             };
             for (number, gap) in gaps.into_iter().enumerate() {
-                now = now + Duration::from_millis(gap);
+                now += Duration::from_millis(gap);
                 drain(&mut throttle, now, &mut passed);
                 match throttle.admit(now, Some("p"), number) {
                     Admission::Now(item) => { kept.push(item); passed.push((now, item)); }

@@ -1,6 +1,5 @@
 //! A store in an engine keeps its promises as long as the engine keeps its own, also while connections and
 //! answers are lost.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
 

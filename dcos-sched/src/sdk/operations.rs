@@ -174,7 +174,7 @@ mod tests {
     fn they_are_what_the_master_understands() {
         let disk = reserved_for(scalar_resource("disk", 8.0), "db", Some("me"));
         let data = volume(disk.clone(), "v", Some("me"), "data");
-        let steps = [
+        let steps = Box::new([
             reserve(vec![disk.clone()]),
             create(vec![data.clone()]),
             shrink(data.clone(), 3.0),
@@ -185,7 +185,7 @@ mod tests {
                 "data",
             )]),
             unreserve(vec![disk]),
-        ];
+        ]);
         let start = Resources::parse("disk:10").unwrap();
         let end = steps.iter().fold(start.clone(), |held, step| {
             held.convert_all(&conversions(step).unwrap()).unwrap()

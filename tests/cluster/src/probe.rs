@@ -28,6 +28,9 @@ pub struct Claim {
 }
 
 /// Asks `address` until it is killed, and prints what it claims.
+///
+/// # Errors
+/// If it cannot print any more.
 pub async fn ask_for_ever(address: &str) -> anyhow::Result<()> {
     let client = Client::with_config(ClientConfig {
         connect_timeout: Duration::from_millis(500),

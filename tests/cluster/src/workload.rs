@@ -60,8 +60,17 @@ impl Task {
         use TaskState as S;
         matches!(
             self.state,
-            Some(S::TaskFinished | S::TaskFailed | S::TaskKilled | S::TaskError | S::TaskLost)
-                | Some(S::TaskDropped | S::TaskGone | S::TaskGoneByOperator | S::TaskUnknown)
+            Some(
+                S::TaskFinished
+                    | S::TaskFailed
+                    | S::TaskKilled
+                    | S::TaskError
+                    | S::TaskLost
+                    | S::TaskDropped
+                    | S::TaskGone
+                    | S::TaskGoneByOperator
+                    | S::TaskUnknown
+            )
         )
     }
 }

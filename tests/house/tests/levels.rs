@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // Level 2
     ("dcos-wire", &["dcos-proto", "dcos-core"]),
     ("dcos-store", &["bench", "dcos-proto", "dcos-core"]),
-    ("dcos-image", &[]),
+    ("dcos-image", &["bench"]),
     ("dcos-net", &["dcos-proto", "dcos-core"]),
     // Between wire and what serves with it
     ("dcos-security", &["dcos-proto", "dcos-core", "dcos-wire"]),

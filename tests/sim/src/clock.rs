@@ -51,7 +51,7 @@ impl Clock {
 
     /// What it shows at a time of the world.
     pub(crate) fn show(&self, now: Time) -> Time {
-        let passed = i128::from(now.since(self.since).as_nanos() as u64);
+        let passed = passed(now.since(self.since));
         let passed = passed + passed * i128::from(self.drift) / 1_000_000;
         self.shown + nanos(passed)
     }
@@ -61,7 +61,7 @@ impl Clock {
         if shown == Time::MAX {
             return Time::MAX;
         }
-        let wanted = i128::from(shown.since(self.shown).as_nanos() as u64);
+        let wanted = passed(shown.since(self.shown));
         let passed = wanted * 1_000_000 / (1_000_000 + i128::from(self.drift));
         let mut when = self.since + nanos(passed);
         while self.show(when) < shown {
@@ -103,4 +103,9 @@ mod tests {
             assert!(clock.show(when - Duration::from_nanos(2)) < deadline);
         }
     }
+}
+
+/// Nanoseconds that can be counted backwards too.
+fn passed(time: Duration) -> i128 {
+    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX)
 }

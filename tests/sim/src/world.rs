@@ -178,10 +178,10 @@ impl World {
                 }
             }
             let Some(next) = self.next_time() else {
-                return Err(self.fail("nothing will ever happen again"));
+                return Err(self.fail("nothing will ever happen again").into());
             };
             if next > end {
-                return Err(self.fail("the cluster did not come to rest"));
+                return Err(self.fail("the cluster did not come to rest").into());
             }
             self.steps_now = if next > self.now {
                 0
@@ -192,14 +192,14 @@ impl World {
             self.step(next);
             self.steps += 1;
             if self.steps_now > STEPS_AT_ONCE + 100 * self.plan.nodes as u64 {
-                return Err(self.fail("something spins"));
+                return Err(self.fail("something spins").into());
             }
             if let Some(wrong) = self.what_must_never_be() {
-                return Err(self.fail(&wrong));
+                return Err(self.fail(&wrong).into());
             }
         }
         if let Some(wrong) = self.what_is_missing() {
-            return Err(self.fail(&wrong));
+            return Err(self.fail(&wrong).into());
         }
         Ok(Verdict {
             steps: self.steps,

@@ -185,21 +185,17 @@ async fn allow_container(
 ) -> Result<(), Refusal> {
     let root = id.root_id().clone();
     let owner = context.handle.ask(move |agent| agent.owner_of(&root)).await;
-    match owner.flatten() {
-        Some((executor, framework)) => {
-            let object = Object::executor(&executor, &framework).in_container(id);
-            context.allow(caller, nested, &object.running(command))
-        }
-        None => {
-            let action = if id.parent.is_some() {
-                nested
-            } else {
-                standalone
-            };
-            let object = Object::ANY.in_container(id).running(command);
-            context.allow(caller, action, &object)
-        }
+    if let Some((executor, framework)) = owner.flatten() {
+        let object = Object::executor(&executor, &framework).in_container(id);
+        return context.allow(caller, nested, &object.running(command));
     }
+    let action = if id.parent.is_some() {
+        nested
+    } else {
+        standalone
+    };
+    let object = Object::ANY.in_container(id).running(command);
+    context.allow(caller, action, &object)
 }
 
 /// Goes on only if an executor that shows a token shows its own.

@@ -169,7 +169,7 @@ impl HierarchicalDrf {
         }
         let plain = self.put_back(on, resources);
         if let Some(refuse) = refuse {
-            self.refuse(now, at, on, resources, plain, refuse);
+            self.refuse(now, at, on, resources, plain.as_ref(), refuse);
         }
         self.drop_idle_leaves(at);
     }
@@ -193,7 +193,7 @@ impl HierarchicalDrf {
         at: usize,
         on: usize,
         resources: &Resources,
-        plain: Option<Resources>,
+        plain: Option<&Resources>,
         refuse: Duration,
     ) {
         let until = now + refuse.max(self.config.interval);
@@ -206,7 +206,7 @@ impl HierarchicalDrf {
             let refusal = Refusal {
                 epoch,
                 // What was granted at once has one role.
-                resources: plain.clone().unwrap_or_else(|| part.unallocated()),
+                resources: plain.cloned().unwrap_or_else(|| part.unallocated()),
                 until,
             };
             self.agents[on]

@@ -140,14 +140,14 @@ impl World {
         self.hosts[at].term == self.election.term()
     }
 
-    pub(super) fn fail(&mut self, wrong: &str) -> Box<Failure> {
-        Box::new(Failure {
+    pub(super) fn fail(&mut self, wrong: &str) -> Failure {
+        Failure {
             wrong: wrong.to_owned(),
             time: self.now - BEGIN,
             steps: self.steps,
             state: self.state(),
             trace: self.trace.take(),
-        })
+        }
     }
 
     fn state(&self) -> String {
