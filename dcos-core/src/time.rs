@@ -1,11 +1,12 @@
 //! Time as cores know it: a number that the shell hands in.
 //!
-//! A core never reads a clock. Its shell calls [`Time::from_system`] once per input; a simulation
-//! makes up its own times. Nanoseconds since the Unix epoch fit a `u64` until the year 2554.
+//! A core never reads a clock. Its shell calls [`steady`] once per input; a simulation makes up
+//! its own times. Nanoseconds since the Unix epoch fit a `u64` until the year 2554.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A point in time: nanoseconds since the Unix epoch.
 ///
@@ -112,6 +113,18 @@ impl Time {
     }
 }
 
+/// What time it is by a clock that never jumps, for shells: the system's time when it was first asked,
+/// and as much more as has passed since.
+///
+/// When an operator or NTP sets the system's clock, deadlines do not come early, nor late: no agent
+/// is given up, no framework's tasks end, because of it. A restarted process reads the new time.
+pub fn steady() -> Time {
+    static BEGIN: OnceLock<(Instant, Time)> = OnceLock::new();
+    let begin = || (Instant::now(), Time::from_system(SystemTime::now()));
+    let (instant, time) = *BEGIN.get_or_init(begin);
+    time + instant.elapsed()
+}
+
 /// The earlier of two deadlines, where `None` means "never".
 pub fn earliest(one: Option<Time>, other: Option<Time>) -> Option<Time> {
     match (one, other) {
@@ -175,6 +188,13 @@ mod tests {
         assert_eq!(Time::EPOCH - Duration::from_secs(1), Time::EPOCH);
         assert_eq!(Time::EPOCH - Time::MAX, Duration::ZERO);
         assert_eq!(Time::EPOCH + Duration::MAX, Time::MAX);
+    }
+
+    #[test]
+    fn the_steady_clock_goes_on_from_the_systems() {
+        let (first, second) = (steady(), steady());
+        assert!(first <= second);
+        assert!(Time::from_system(SystemTime::now()) - first < Duration::from_secs(60));
     }
 
     #[test]

@@ -3,3 +3,4 @@
 pub mod allocator;
 pub mod master;
 pub mod sdk;
+pub mod why;

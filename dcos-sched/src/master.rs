@@ -24,6 +24,7 @@
 //! | `registry.rs` | what survives a restart |
 //! | `recent.rs` | the last of many |
 //! | `snapshot.rs`, `metrics.rs`, `gauges.rs` | what readers see |
+//! | `why.rs` | why something is not offered |
 //! | `config.rs`, `security.rs`, `shell.rs` | flags; the task that owns the core |
 //! | `verbosity.rs` | how much is logged, for how long |
 //! | `standby.rs` | waiting for election; what a master does while another leads |
@@ -79,6 +80,7 @@ mod validation;
 mod verbosity;
 mod watchers;
 mod weights;
+mod why;
 
 pub use agent::{Agent, PendingOperation};
 pub use config::{Config, ConfigError, OPTIONS};

@@ -10,7 +10,7 @@ are for frameworks of one's own. `LocalCluster` is a cluster on this machine for
 block lasts. Each call that waits has a twin that ends in `_async`.
 """
 
-from dcos._cluster import Agent, App, Cluster, Task, connect
+from dcos._cluster import Agent, App, Cluster, Explanation, Reason, Task, connect
 from dcos._errors import ApiError, DcosError, DeploymentError, NotFoundError, RefusedError, UnreachableError
 from dcos._local import LocalCluster
 from dcos._native import __version__
@@ -23,8 +23,10 @@ __all__ = [
     "Cluster",
     "DcosError",
     "DeploymentError",
+    "Explanation",
     "LocalCluster",
     "NotFoundError",
+    "Reason",
     "RefusedError",
     "Scheduler",
     "SchedulerDriver",

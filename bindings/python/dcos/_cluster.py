@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -165,6 +165,46 @@ class App:
         return None
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why some agents are not offered."""
+
+    count: int
+    kind: str
+    text: str
+    agents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one role of one framework is not offered more; as text it is one sentence."""
+
+    framework_id: str
+    framework_name: str
+    role: str
+    reasons: tuple[Reason, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(f"{reason.count} agents: {reason.text}" for reason in self.reasons)
+
+
+def _wish(resources: Mapping[str, float] | None, conditions: Iterable[str]) -> dict[str, str]:
+    wish: dict[str, str] = {}
+    if resources:
+        wish["resources"] = ";".join(f"{name}:{amount}" for name, amount in resources.items())
+    if joined := ",".join(conditions):
+        wish["conditions"] = joined
+    return wish
+
+
+def _explanation(said: Mapping[str, Any]) -> Explanation:
+    reasons = tuple(
+        Reason(group["count"], group["kind"], group["reason"], tuple(group["agents"]))
+        for group in said["summary"]
+    )
+    return Explanation(said["framework_id"], said["framework_name"], said["role"], reasons)
+
+
 class Cluster:
     """A cluster: its apps, tasks and agents. Made by `connect`."""
 
@@ -210,6 +250,41 @@ class Cluster:
             Agent(a["id"], a["hostname"], a["active"], a["resources"]["cpus"], a["resources"]["mem"], a["attributes"])
             for a in self._master.json("GET", "/slaves")["slaves"]
         ]
+
+    def why(
+        self,
+        framework: str | None = None,
+        *,
+        role: str | None = None,
+        resources: Mapping[str, float] | None = None,
+        conditions: Iterable[str] = (),
+    ) -> list[Explanation]:
+        """Why a framework (its id or name; all if `None`) is offered nothing or, with `resources` and
+        `conditions` such as `rack=a` or `@hostname!=b`, not enough."""
+        query: dict[str, str] = {}
+        if framework is not None:
+            known = self._master.json("GET", "/frameworks")["frameworks"]
+            ids = [f["id"] for f in known if framework in (f["id"], f["name"])]
+            if not ids:
+                raise NotFoundError(404, f"there is no framework {framework!r}")
+            query["framework_id"] = ids[0]
+        if role is not None:
+            query["role"] = role
+        query.update(_wish(resources, conditions))
+        answer = self._master.json("GET", "/allocator/explain?" + urlencode(query))
+        return [_explanation(explanation) for explanation in answer["explanations"]]
+
+    async def why_async(
+        self,
+        framework: str | None = None,
+        *,
+        role: str | None = None,
+        resources: Mapping[str, float] | None = None,
+        conditions: Iterable[str] = (),
+    ) -> list[Explanation]:
+        return await asyncio.to_thread(
+            self.why, framework, role=role, resources=resources, conditions=conditions
+        )
 
     async def deploy_async(self, app: Mapping[str, Any], *, force: bool = False) -> App:
         return await asyncio.to_thread(self.deploy, app, force=force)

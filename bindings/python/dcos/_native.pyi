@@ -42,5 +42,8 @@ class SchedulerDriver:
     def call(self, call: str) -> None:
         """Sends a Call; its `framework_id` is filled in."""
 
+    def why(self, role: str | None, resources: str | None, conditions: str | None) -> str:
+        """Why the framework is not offered more, as JSON."""
+
     def stop(self) -> None: ...
     def teardown(self) -> None: ...

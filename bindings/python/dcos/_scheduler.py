@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from dcos import _native
+from dcos._cluster import Explanation, _explanation, _wish
 from dcos._errors import DcosError, RefusedError, UnreachableError
 
 Message = dict[str, Any]
@@ -266,6 +267,24 @@ class SchedulerDriver:
             raise RefusedError(str(error)) from None
         except ConnectionError as error:
             raise UnreachableError(str(error)) from None
+
+    def why(
+        self,
+        role: str | None = None,
+        *,
+        resources: Mapping[str, float] | None = None,
+        conditions: Iterable[str] = (),
+    ) -> list[Explanation]:
+        """Why the framework is offered nothing or, with `resources` and `conditions` such as `rack=a`,
+        not enough. Only masters of this project answer; others raise `RefusedError`."""
+        wish = _wish(resources, conditions)
+        try:
+            said = self._native.why(role, wish.get("resources"), wish.get("conditions"))
+        except ConnectionRefusedError as error:
+            raise RefusedError(str(error)) from None
+        except ConnectionError as error:
+            raise UnreachableError(str(error)) from None
+        return [_explanation(explanation) for explanation in json.loads(said)]
 
     def stop(self) -> None:
         """Stops, and leaves the framework registered for its failover timeout; its tasks run on."""

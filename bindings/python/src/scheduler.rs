@@ -13,6 +13,7 @@ use dcos_sched::sdk::{
     Acknowledge, DriverConfig, DriverError, Handle, HttpTransport, Scheduler, SchedulerTransport,
     Stopped, TransportError,
 };
+use dcos_sched::why::Wish;
 use dcos_wire::MediaType;
 use pyo3::exceptions::{PyConnectionError, PyConnectionRefusedError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -102,6 +103,27 @@ impl SchedulerDriver {
         python
             .detach(|| runtime.handle().block_on(handle.call(call)))
             .map_err(|error| refusal(&error))
+    }
+
+    #[pyo3(signature = (role, resources, conditions))]
+    fn why(
+        &self,
+        python: Python<'_>,
+        role: Option<&str>,
+        resources: Option<&str>,
+        conditions: Option<&str>,
+    ) -> PyResult<String> {
+        let wish = (resources.is_some() || conditions.is_some())
+            .then(|| Wish::parse(resources.unwrap_or_default(), conditions.unwrap_or_default()))
+            .transpose()
+            .map_err(|error| PyValueError::new_err(dcos_core::error::chain(&error).to_string()))?;
+        let runtime = crate::runtime()?;
+        let handle = self.handle.clone();
+        let explanations = python
+            .detach(|| runtime.handle().block_on(handle.why(role, wish)))
+            .map_err(|error| refusal(&error))?;
+        serde_json::to_string(&explanations)
+            .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     fn stop(&self) {

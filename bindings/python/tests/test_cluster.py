@@ -46,6 +46,14 @@ def test_agents(cluster):
     assert agent.active and agent.cpus > 0 and agent.mem > 0
 
 
+def test_why_says_what_keeps_offers_away(cluster):
+    (told,) = cluster.why("marathon", resources={"cpus": 100000})
+    assert told.framework_name == "marathon"
+    assert sum(reason.count for reason in told.reasons) == len(cluster.agents())
+    with pytest.raises(dcos.NotFoundError):
+        cluster.why("nobody")
+
+
 def test_errors_say_what_is_wrong(cluster):
     with pytest.raises(dcos.ApiError) as refusal:
         cluster.deploy({"id": "/Bad_Name", "cmd": "true"})

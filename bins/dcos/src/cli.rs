@@ -236,8 +236,29 @@ pub(crate) struct QuotaAmounts {
     pub(crate) force: bool,
 }
 
+/// A question about offers.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Why {
+    /// The framework's name or id; all of them by default.
+    pub(crate) framework: Option<String>,
+    /// Only this role of it.
+    #[arg(long)]
+    pub(crate) role: Option<String>,
+    /// What it would launch, such as `cpus:1;mem:1024`.
+    #[arg(long)]
+    pub(crate) resources: Option<String>,
+    /// Where: `rack=a`, `rack!=a`, `rack`, `!rack`; `@hostname`, `@region` and `@zone` too.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) conditions: Vec<String>,
+    /// A line for each agent instead of one for each reason.
+    #[arg(long)]
+    pub(crate) agents: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Service {
+    /// Why a framework is offered nothing, or not enough.
+    Why(Why),
     /// The frameworks.
     List {
         /// Those that are gone, too.

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use dcos_core::error::chain;
 use dcos_core::resources::{ParseError, Resources};
@@ -143,7 +143,7 @@ pub async fn run(
         return Ok(());
     }
     let recovered = state.agent.clone();
-    let now = Time::from_system(SystemTime::now());
+    let now = dcos_core::time::steady();
     let settings = settings(&config, address);
     let mut agent = Agent::recover(now, settings, &Seed::from_os(), info, state, containers);
     if let (Some(before), Some(_)) = (&recovered, agent.id()) {
@@ -407,7 +407,7 @@ impl Shell {
 }
 
 pub(super) fn now() -> Time {
-    Time::from_system(SystemTime::now())
+    dcos_core::time::steady()
 }
 
 /// If an original Mesos agent lived in `work_dir` last, makes what it left this agent's.

@@ -16,7 +16,7 @@ mod mailbox;
 mod probes;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dcos_core::seed::Seed;
@@ -132,7 +132,7 @@ async fn recover(config: &Arc<Config>, store: &dyn StateStore) -> Result<Core, R
 
 /// The clock.
 pub(crate) fn now() -> Time {
-    Time::from_system(SystemTime::now())
+    dcos_core::time::steady()
 }
 
 /// Holds the core and makes durable what it decides.

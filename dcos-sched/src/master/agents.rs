@@ -48,6 +48,7 @@ impl Master {
             return;
         }
         let mut info = message.agent;
+        self.replace_recovered(&info);
         upgrade_all(&mut info.resources);
         let id = self.new_agent_id();
         info.id = Some(id.clone());
@@ -83,6 +84,25 @@ impl Master {
         let placed = info.domain.is_some();
         let misplaced = placed && self.settings.info.domain.is_none();
         !misplaced && (placed || !self.settings.require_agent_domain)
+    }
+
+    /// A former master knew an agent at this address, which will not come back: a new one is
+    /// there. Without this its tasks would be unreachable for ever.
+    fn replace_recovered(&mut self, info: &AgentInfo) {
+        let replaced = self
+            .recovered_agents
+            .iter()
+            .find(|(_, old)| {
+                let is_there = old.hostname == info.hostname && old.port == info.port;
+                info.port.is_some() && is_there
+            })
+            .map(|(id, _)| id.clone());
+        if let Some(id) = replaced {
+            self.recovered_agents.remove(&id);
+            self.persist(vec![registry::delete_agent(&id)]);
+            self.counters.slave_removals += 1;
+            self.counters.removals_registered += 1;
+        }
     }
 
     fn registered_message(&self, id: &AgentId) -> SlaveRegisteredMessage {

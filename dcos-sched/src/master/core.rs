@@ -234,7 +234,13 @@ impl Master {
                 request,
                 framework_id,
                 role,
-            } => self.explain(request, framework_id.as_ref(), role.as_deref()),
+                wish,
+            } => self.explain(
+                request,
+                framework_id.as_ref(),
+                role.as_deref(),
+                wish.as_ref(),
+            ),
             Input::Stored { id, .. } => {
                 if self.awaiting == Some(id) {
                     self.awaiting = None;

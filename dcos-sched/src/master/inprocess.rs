@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::Reply;
 use super::shell::{Command, MasterHandle, MasterStopped, Sink};
 use crate::sdk::{SchedulerTransport, Subscription, TransportError};
+use crate::why::{Explanations, Question};
 
 /// Events that wait for a framework in this process. One that falls further behind is treated as
 /// disconnected, like a client over HTTP, and subscribes again.
@@ -39,6 +40,27 @@ impl SchedulerTransport for MasterHandle {
             Reply::Accepted | Reply::Done | Reply::Subscribed { .. } => Ok(()),
         }
     }
+
+    async fn why(&self, question: &Question) -> Result<Explanations, TransportError> {
+        let Question {
+            framework_id,
+            role,
+            wish,
+        } = question.clone();
+        let asked = self.ask(|answer| Command::Explain(framework_id, role, wish, answer));
+        let answer = asked.await.map_err(unreachable)?;
+        serde_json::from_value(answer).map_err(|error| TransportError::Refused {
+            status: 500,
+            reason: error.to_string(),
+        })
+    }
+}
+
+fn unreachable(stopped: MasterStopped) -> TransportError {
+    TransportError::Unreachable {
+        target: "the master in this process".to_owned(),
+        source: Box::new(stopped),
+    }
 }
 
 impl MasterHandle {
@@ -55,11 +77,6 @@ impl MasterHandle {
             sink,
             answer,
         });
-        asked
-            .await
-            .map_err(|stopped: MasterStopped| TransportError::Unreachable {
-                target: "the master in this process".to_owned(),
-                source: Box::new(stopped),
-            })
+        asked.await.map_err(unreachable)
     }
 }

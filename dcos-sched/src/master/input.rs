@@ -9,6 +9,7 @@ use dcos_proto::scheduler::{Call, Event};
 use dcos_store::{Revision, Snapshot as StoreSnapshot, Write};
 
 use super::Snapshot;
+use crate::why::Wish;
 
 /// Names a request until it is answered; chosen by whoever asks.
 pub type RequestId = u64;
@@ -70,6 +71,8 @@ pub enum Input {
         framework_id: Option<FrameworkId>,
         /// Only this role.
         role: Option<String>,
+        /// What the framework would want to be offered.
+        wish: Option<Wish>,
     },
     /// The writes of [`Action::Persist`] are durable.
     Stored {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use bytes::Bytes;
 use dcos_core::seed::Seed;
@@ -33,6 +33,7 @@ use super::registry::PREFIX;
 use super::watchers::Watchers;
 use super::{Action, Config, Input, Master, Packet, Reply, RequestId, Snapshot, Stance, standby};
 use crate::allocator::{Allocator, HierarchicalDrf};
+use crate::why::Wish;
 
 /// Requests that wait for the core. It takes microseconds for each, so that a full queue means
 /// some 10 ms of work; those who come then wait in their connections.
@@ -119,6 +120,7 @@ pub(crate) enum Command {
     Explain(
         Option<FrameworkId>,
         Option<String>,
+        Option<Wish>,
         oneshot::Sender<serde_json::Value>,
     ),
     Watch(MediaType, Sight, oneshot::Sender<Body>),
@@ -386,7 +388,7 @@ pub async fn run(
 }
 
 fn now() -> Time {
-    Time::from_system(SystemTime::now())
+    dcos_core::time::steady()
 }
 
 /// Whoever waits for the answer to a request.
@@ -567,12 +569,13 @@ impl Loop {
                 },
             ),
             Command::Read(answer) => (Waiting::Snapshot(answer), Input::Read { request }),
-            Command::Explain(framework_id, role, answer) => (
+            Command::Explain(framework_id, role, wish, answer) => (
                 Waiting::Explained(answer),
                 Input::Explain {
                     request,
                     framework_id,
                     role,
+                    wish,
                 },
             ),
             Command::Watch(media, sight, answer) => (

@@ -13,8 +13,7 @@ use dcos_proto::mesos::{
 
 use super::core::{Settings, time_info};
 use super::metrics::Counters;
-use super::{Action, Agent, Framework, Link, Master, RequestId, Standing};
-use crate::allocator::NonOffer;
+use super::{Agent, Framework, Link, Master, Standing};
 
 /// The state of the master at one moment. What it holds is immutable; taking one costs some
 /// pointers, however large the cluster is, and the core copies a part only when it changes it.
@@ -197,40 +196,4 @@ impl Master {
             ..operator::Event::default()
         });
     }
-
-    /// Why frameworks are not offered what agents have.
-    pub(crate) fn explain(
-        &mut self,
-        request: RequestId,
-        framework: Option<&FrameworkId>,
-        role: Option<&str>,
-    ) {
-        let mut answers = Vec::new();
-        for (id, known) in &self.frameworks {
-            if framework.is_some_and(|wanted| wanted != id) {
-                continue;
-            }
-            for own in known.roles() {
-                if role.is_some_and(|wanted| wanted != own) {
-                    continue;
-                }
-                let reasons = self.allocator.explain(self.now, id, &own);
-                let reasons: Vec<serde_json::Value> = reasons.iter().map(reason).collect();
-                answers.push(serde_json::json!({
-                    "framework_id": id.value,
-                    "role": own,
-                    "not_offered": reasons,
-                }));
-            }
-        }
-        let answer = serde_json::json!({ "explanations": answers });
-        self.push(Action::Explained { request, answer });
-    }
-}
-
-fn reason(not: &NonOffer) -> serde_json::Value {
-    serde_json::json!({
-        "agent_id": not.agent.value,
-        "reason": not.reason.to_string(),
-    })
 }

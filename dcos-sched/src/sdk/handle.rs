@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{SchedulerTransport, Stopped, TransportError};
+use crate::why::{Explanation, Question, Wish};
 
 /// The open stream, if there is one.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +92,23 @@ impl Handle {
         };
         self.send(call::Type::Decline, |call| call.decline = Some(decline))
             .await
+    }
+
+    /// Why `role` is offered nothing, or not enough for `wish`.
+    ///
+    /// # Errors
+    /// [`TransportError`]; [`TransportError::Refused`] if the master has no answer, as an original.
+    pub async fn why(
+        &self,
+        role: Option<&str>,
+        wish: Option<Wish>,
+    ) -> Result<Vec<Explanation>, TransportError> {
+        let question = Question {
+            framework_id: Some(self.framework_id().ok_or(TransportError::NotSubscribed)?),
+            role: role.map(ToOwned::to_owned),
+            wish,
+        };
+        Ok(self.transport.why(&question).await?.explanations)
     }
 
     /// Asks for offers again for `roles` (all of them if empty), whatever was declined before.

@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::masters::{LeadingMaster, Masters, Term};
 use super::{SchedulerTransport, Subscription, TransportError};
+use crate::why::{Explanations, Question};
 
 /// Events on their way from the connection to the scheduler. A full queue stops reading from the
 /// connection, so that a slow scheduler holds the master back instead of filling memory.
@@ -181,6 +182,30 @@ impl SchedulerTransport for HttpTransport {
             answer = self.post(&leader, Some(stream_id), &call) => answer.map(drop),
             () = term.over() => Err(replaced()),
         }
+    }
+
+    async fn why(&self, question: &Question) -> Result<Explanations, TransportError> {
+        let leader = self.leader().ok_or(TransportError::NotSubscribed)?;
+        let unreachable =
+            |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Unreachable {
+                target: leader.clone(),
+                source,
+            };
+        let request = Request::get(format!("{leader}{}", question.path()))
+            .body(bytes::Bytes::new())
+            .map_err(|error| unreachable(Box::new(error)))?;
+        let answer = self.client.send(request).await;
+        let answer = answer.map_err(|error| unreachable(Box::new(error)))?;
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        let refused = |reason| TransportError::Refused {
+            status: status.as_u16(),
+            reason,
+        };
+        if !status.is_success() {
+            return Err(refused(text));
+        }
+        serde_json::from_str(&text).map_err(|error| refused(error.to_string()))
     }
 }
 

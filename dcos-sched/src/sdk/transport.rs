@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use dcos_proto::scheduler::{Call, Event};
 use tokio::sync::mpsc;
 
+use crate::why::{Explanations, Question};
+
 /// Carries a framework's calls to the leading master and its events back.
 ///
 /// # Contract
@@ -34,6 +36,18 @@ pub trait SchedulerTransport: fmt::Debug + Send + Sync + 'static {
     /// [`TransportError`]. After [`TransportError::Unreachable`] the master may have taken the call
     /// nevertheless.
     async fn call(&self, stream_id: &str, call: Call) -> Result<(), TransportError>;
+
+    /// Asks why something is not offered. Only masters of this project answer.
+    ///
+    /// # Errors
+    /// [`TransportError`]; [`TransportError::Refused`] if the master has no answer.
+    async fn why(&self, question: &Question) -> Result<Explanations, TransportError> {
+        let _ = question;
+        Err(TransportError::Refused {
+            status: 501,
+            reason: "this transport cannot ask why".to_owned(),
+        })
+    }
 }
 
 /// An open stream of events.

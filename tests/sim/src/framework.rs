@@ -25,6 +25,8 @@ const RECONCILE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 /// How long it waits for a task to end before it asks again.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a task may be out of reach before it is given up: its agent may be gone for good.
+const GIVE_UP: Duration = Duration::from_mins(20);
 /// The roles frameworks have, in turn.
 const ROLES: [&str; 4] = ["sim", "eng", "eng/dev", "ops"];
 
@@ -37,6 +39,8 @@ struct Known {
     forever: bool,
     /// When it is killed (again), if it is to be.
     kill: Option<Time>,
+    /// Since when it is out of reach.
+    lost: Option<Time>,
     /// How the agent said it ended.
     ended: Option<TaskState>,
 }
@@ -167,6 +171,18 @@ impl Framework {
             task.kill = Some(now + Duration::from_secs(5).mul_f64(self.seed.unit()));
         }
         let (was, is) = (is_over(task.state), is_over(state));
+        if state == TaskState::TaskUnreachable {
+            // Given up stays given up, until it comes back.
+            let lost = *task.lost.get_or_insert(now);
+            if was || now.since(lost) < GIVE_UP {
+                return;
+            }
+            self.open.remove(id);
+            task.state = TaskState::TaskUnknown;
+            self.wanted += 1;
+            return;
+        }
+        task.lost = None;
         task.state = state;
         if !was && is {
             self.open.remove(id);

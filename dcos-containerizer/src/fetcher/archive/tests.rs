@@ -135,6 +135,19 @@ fn programs_of_the_host_unpack_the_rest() {
 }
 
 #[test]
+fn mesos_9393_archives_may_hold_names_that_are_not_ascii() {
+    let (dir, sandbox) = sandbox();
+    let bytes = tarball(&[
+        (tar::EntryType::Directory, "grüße/", ""),
+        (tar::EntryType::Regular, "grüße/日本.txt", "text"),
+    ]);
+    let kind = Kind::Tar(Packing::Plain);
+    extract(kind, file(&bytes), "ä.tar", &sandbox, LIMITS).unwrap();
+    let text = std::fs::read_to_string(dir.path().join("grüße/日本.txt")).unwrap();
+    assert_eq!(text, "text");
+}
+
+#[test]
 fn zip_archives_are_unpacked() {
     let (dir, sandbox) = sandbox();
     let mut writer = zip::ZipWriter::new(io::Cursor::new(Vec::new()));

@@ -20,6 +20,7 @@ use super::{Api, json, only, text, views};
 use crate::master::breakdown::Held;
 use crate::master::shell::Command;
 use crate::master::{Config, Snapshot};
+use crate::why::Wish;
 
 /// The parameters of a query or a form.
 pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
@@ -330,16 +331,32 @@ fn known(uri: &Uri, document: &Value) -> Response {
     written.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Why frameworks are not offered what agents have; ours, not Mesos's.
+/// Why frameworks are not offered what agents have, or not enough for a wish; ours, not Mesos's.
+/// `docs/why.md` has the parameters and the answer.
 pub(super) async fn explain(State(api): State<Api>, method: Method, uri: Uri) -> Response {
     if let Err(refused) = only(&Method::GET, &method) {
         return *refused;
     }
     let framework = parameter(uri.query(), "framework_id").map(FrameworkId::from);
     let role = parameter(uri.query(), "role");
+    let resources = parameter(uri.query(), "resources");
+    let conditions = parameter(uri.query(), "conditions");
+    let wish = (resources.is_some() || conditions.is_some()).then(|| {
+        Wish::parse(
+            &resources.unwrap_or_default(),
+            &conditions.unwrap_or_default(),
+        )
+    });
+    let wish = match wish.transpose() {
+        Ok(wish) => wish,
+        Err(error) => {
+            let text = dcos_core::error::chain(&error).to_string();
+            return Refusal::bad_request(text).into_response();
+        }
+    };
     match api
         .master
-        .ask(|answer| Command::Explain(framework, role, answer))
+        .ask(|answer| Command::Explain(framework, role, wish, answer))
         .await
     {
         Ok(document) => reply::json(document.to_string()),

@@ -162,6 +162,7 @@ impl Framework {
             state: TaskState::TaskStaging,
             forever,
             kill: None,
+            lost: None,
             ended: None,
         };
         self.tasks.insert(id.clone(), known);
