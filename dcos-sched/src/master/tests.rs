@@ -11,8 +11,10 @@ mod operations;
 mod preemption;
 mod properties;
 mod quotas;
+mod regressions;
 mod restarts;
 mod security;
+mod why;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
