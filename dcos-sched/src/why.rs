@@ -258,7 +258,7 @@ mod tests {
     fn a_wish_is_read_or_says_what_is_wrong() {
         let wish = Wish::parse("cpus:1;mem:64", "rack=a, !gpu,@hostname!=b").unwrap();
         assert_eq!(wish.conditions, ["rack=a", "!gpu", "@hostname!=b"]);
-        assert_eq!(wish.amounts()["mem"], 64.0);
+        assert!((wish.amounts()["mem"] - 64.0).abs() < 1e-9);
         assert!(Wish::parse("cpus", "").is_err());
         assert!(Wish::parse("", "").unwrap().resources.is_empty());
     }

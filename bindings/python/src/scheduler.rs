@@ -114,7 +114,12 @@ impl SchedulerDriver {
         conditions: Option<&str>,
     ) -> PyResult<String> {
         let wish = (resources.is_some() || conditions.is_some())
-            .then(|| Wish::parse(resources.unwrap_or_default(), conditions.unwrap_or_default()))
+            .then(|| {
+                Wish::parse(
+                    resources.unwrap_or_default(),
+                    conditions.unwrap_or_default(),
+                )
+            })
             .transpose()
             .map_err(|error| PyValueError::new_err(dcos_core::error::chain(&error).to_string()))?;
         let runtime = crate::runtime()?;

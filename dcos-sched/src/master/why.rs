@@ -15,6 +15,9 @@ const NAMED: usize = 10;
 /// Amounts that differ by less are the same: Mesos keeps three decimals.
 const TINY: f64 = 0.0005;
 
+/// Agents by reason and what it speaks of.
+type Groups<'a> = BTreeMap<(&'static str, Vec<String>), (Why, Vec<&'a AgentId>)>;
+
 impl Master {
     /// Why frameworks are not offered what agents have, or why that is not enough for a wish.
     pub(crate) fn explain(
@@ -48,8 +51,7 @@ impl Master {
     ) -> Explanation {
         let wanted = Wanted::new(wish, role);
         let reasons = self.allocator.explain(self.now, id, role);
-        let mut groups: BTreeMap<(&'static str, Vec<String>), (Why, Vec<&AgentId>)> =
-            BTreeMap::new();
+        let mut groups: Groups<'_> = BTreeMap::new();
         let mut not_offered = Vec::new();
         for NonOffer { agent, reason } in &reasons {
             let Some(known) = self.agents.get(agent) else {

@@ -174,22 +174,19 @@ mod tests {
     fn they_are_what_the_master_understands() {
         let disk = reserved_for(scalar_resource("disk", 8.0), "db", Some("me"));
         let data = volume(disk.clone(), "v", Some("me"), "data");
-        let steps = Box::new([
-            reserve(vec![disk.clone()]),
-            create(vec![data.clone()]),
-            shrink(data.clone(), 3.0),
-            destroy(vec![volume(
-                reserved_for(scalar_resource("disk", 5.0), "db", Some("me")),
-                "v",
-                Some("me"),
-                "data",
-            )]),
-            unreserve(vec![disk]),
-        ]);
         let start = Resources::parse("disk:10").unwrap();
-        let end = steps.iter().fold(start.clone(), |held, step| {
-            held.convert_all(&conversions(step).unwrap()).unwrap()
-        });
+        let step = |held: Resources, operation: Operation| {
+            held.convert_all(&conversions(&operation).unwrap()).unwrap()
+        };
+        let held = step(start.clone(), reserve(vec![disk.clone()]));
+        let held = step(held, create(vec![data.clone()]));
+        let held = step(held, shrink(data.clone(), 3.0));
+        let smaller = reserved_for(scalar_resource("disk", 5.0), "db", Some("me"));
+        let held = step(
+            held,
+            destroy(vec![volume(smaller, "v", Some("me"), "data")]),
+        );
+        let end = step(held, unreserve(vec![disk]));
         assert_eq!(end, start);
         assert!(shared(data).is_shared());
     }

@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<ExitCode> {
             _ => anyhow::bail!("what is {argument:?}?"),
         }
     }
-    let report = run(&kinds, plan, keep)?;
+    let report = run(&kinds, plan, keep.as_deref())?;
     println!("{} passed, {} failed", report.passed, report.failed);
     Ok(if report.failed == 0 {
         ExitCode::SUCCESS
@@ -118,7 +118,7 @@ fn counts(line: &str) -> Option<(u32, u32)> {
     Some((passed.parse().ok()?, failed.parse().ok()?))
 }
 
-fn run(kinds: &[Kind], plan: Plan, keep: Option<PathBuf>) -> anyhow::Result<Report> {
+fn run(kinds: &[Kind], plan: Plan, keep: Option<&Path>) -> anyhow::Result<Report> {
     let programs = std::env::current_exe()?;
     let programs = programs.parent().context("programs are in a folder")?;
     let mut report = Report::default();
@@ -128,7 +128,7 @@ fn run(kinds: &[Kind], plan: Plan, keep: Option<PathBuf>) -> anyhow::Result<Repo
             continue;
         }
         let temporary = tempfile::tempdir()?;
-        let directory = match &keep {
+        let directory = match keep {
             Some(folder) => folder.join(kind.scheme()),
             None => temporary.path().to_owned(),
         };

@@ -153,7 +153,11 @@ impl World {
 
     pub(super) fn settle_master(&mut self, at: usize) {
         let mut offered = false;
-        while let Some(action) = self.hosts[at].master.as_mut().and_then(Master::poll) {
+        while let Some(action) = self.hosts[at]
+            .master
+            .as_mut()
+            .and_then(dcos_sched::master::Master::poll)
+        {
             match action {
                 Action::Persist { id, writes } => self.begin_write(at, id, writes),
                 Action::Reply { request, reply } => self.reply(at, request, reply),
