@@ -82,6 +82,11 @@ fn nanos(number: i128) -> Duration {
     Duration::from_nanos(u64::try_from(number).unwrap_or(0))
 }
 
+/// Nanoseconds that can be counted backwards too.
+fn passed(time: Duration) -> i128 {
+    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,9 +108,4 @@ mod tests {
             assert!(clock.show(when - Duration::from_nanos(2)) < deadline);
         }
     }
-}
-
-/// Nanoseconds that can be counted backwards too.
-fn passed(time: Duration) -> i128 {
-    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX)
 }
