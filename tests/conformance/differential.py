@@ -569,6 +569,8 @@ def framework_operations(records: dict[str, dict], master: Master) -> None:
             if "does not contain" in message:
                 message = "... does not contain ..."
             message = re.sub(r"127\.0\.0\.1:\d+", "<address>", UUID.sub("<uuid>", message))
+            # How many frameworks there were before this one.
+            message = re.sub(r"<uuid>-\d{4}", "<uuid>-0000", message)
             told[name] = {"body": shape({key: value for key, value in status.items() if key != "message"}),
                           "state": status["state"], "message": message}
         if "uuid" in status:
