@@ -191,7 +191,7 @@ async fn bad_requests_are_refused_and_the_master_goes_on() {
             r#"{"type":"DRAIN_AGENT"}"#,
         )
         .await;
-    assert_eq!(answer.status(), 501);
+    assert_eq!(answer.status(), 400);
     let answer = master.send(Method::GET, "/tasks?limit=many", &[], "").await;
     assert_eq!(answer.status(), 400);
     assert_eq!(master.get("/state").await["frameworks"], json!([]));

@@ -1,6 +1,6 @@
 //! A node: an agent's core that may be killed, the disk it leaves, the containers that live on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -385,12 +385,14 @@ impl Node {
             .all(|container| container.ended.is_some())
     }
 
-    /// Whether what runs fits the node, ports included.
-    pub(crate) fn fits(&self) -> bool {
+    /// Whether what runs fits the node, ports included. What `ended` frameworks ran is free as soon
+    /// as they end, as in Mesos, and killed a little later.
+    pub(crate) fn fits(&self, ended: &BTreeSet<FrameworkId>) -> bool {
         let mut rest = self.total.clone();
         self.containers
             .iter()
             .filter(|(id, container)| container.ended.is_none() && id.parent.is_none())
+            .filter(|(_, container)| !ended.contains(&container.framework))
             .all(|(_, container)| {
                 let fits = rest.contains(&container.resources);
                 rest -= &container.resources;

@@ -60,6 +60,11 @@ impl Watch {
         self.launches.values().map(|count| *count as usize).sum()
     }
 
+    /// The frameworks that are no more.
+    pub(crate) fn ended(&self) -> &BTreeSet<FrameworkId> {
+        &self.ended
+    }
+
     /// A container was launched: once for each executor, ever.
     pub(crate) fn launched(&mut self, executor: &str) {
         let count = self.launches.entry(executor.to_owned()).or_default();

@@ -145,7 +145,7 @@ impl World {
             Wish::Launched { executor } => {
                 self.watch.launched(&executor);
                 let node = &self.nodes[node];
-                if !node.fits() {
+                if !node.fits(self.watch.ended()) {
                     let (address, used) = (&node.address, node.in_use());
                     self.watch
                         .complain(format!("resources of {address} are given twice: {used}"));
