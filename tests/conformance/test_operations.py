@@ -86,9 +86,14 @@ def test_operators_reserve_make_and_resize_volumes(bare):
     assert call(bare, "SHRINK_VOLUME", agent_id=agent_id, volume=grown, subtract={"value": 8.0}) == (202, "")
     status, text = call(bare, "UNRESERVE_RESOURCES", agent_id=agent_id, resources=[disk])
     assert status == 409 and "does not contain" in text
+    (before,) = bare.agents()
     bare.agent_program.kill()
     bare.agent_program.start()
-    eventually("the agent's return", lambda: active(bare), 60)
+
+    def is_back():
+        return [one for one in active(bare) if one.get("reregistered_time") != before.get("reregistered_time")]
+
+    eventually("the agent's return", is_back, 60)
     assert reserved(bare)["disk"] == 32.0
     assert (path / "file").read_text() == "kept"
     assert call(bare, "DESTROY_VOLUMES", agent_id=agent_id, volumes=[volume]) == (202, "")

@@ -91,11 +91,12 @@ impl Agent {
         for (id, framework) in state.frameworks {
             live.extend(agent.recover_framework(now, &id, framework, &containers));
         }
+        // Before it is seen what ended meanwhile: a drain may have ended it.
+        agent.resume_drain(now);
         for key in live {
             agent.take_up(now, &key, &mut containers);
         }
         agent.wait_for_custom_executors(now);
-        agent.resume_drain(now);
         agent
     }
 
