@@ -1,6 +1,6 @@
 //! Going on in place of an original Mesos agent, on its work directory.
 //!
-//! Its checkpoints are read ([`original`](super::original)), checked for what cannot be taken over,
+//! Its checkpoints are read (`original`), checked for what cannot be taken over,
 //! written anew in this agent's format beside them, and the two are exchanged: the original's stay
 //! in `meta.mesos`. Killed at any instant, the next agent finds either an original's work directory
 //! or one of its own. `docs/takeover.md` is the operator's page.

@@ -21,7 +21,7 @@ pub struct FrameworkSpec {
     /// What it can deal with.
     pub capabilities: Capabilities,
     /// The least it wants to be offered, by role: any one of the alternatives suffices. Roles
-    /// without an entry follow [`Config::minimum`].
+    /// without an entry follow [`Config::minimum`](crate::allocator::Config::minimum).
     pub minimums: BTreeMap<String, Vec<Quantities>>,
     /// What it wants of an agent.
     pub constraints: Constraints,
