@@ -97,6 +97,18 @@ impl Gate {
         self
     }
 
+    /// Protects each realm that has somebody to guard it; the others stay open.
+    #[must_use]
+    pub fn protect_all(
+        self,
+        realms: impl IntoIterator<Item = (&'static str, Option<Arc<dyn Authenticator>>)>,
+    ) -> Self {
+        let guarded = realms
+            .into_iter()
+            .filter_map(|(realm, guard)| Some((realm, guard?)));
+        guarded.fold(self, |gate, (realm, guard)| gate.protect(realm, guard))
+    }
+
     /// Who guards the realm of a path.
     fn guard(&self, path: &str) -> Option<&Arc<dyn Authenticator>> {
         self.realms.get((self.realm_of)(path)?)

@@ -33,17 +33,11 @@ fn realm_of(path: &str) -> Option<&'static str> {
 
 /// The gate in front of all routes.
 pub(super) fn gate(security: &Security) -> Gate {
-    let guards = [
-        (READONLY, &security.readonly),
-        (READWRITE, &security.readwrite),
-        (EXECUTOR, &security.executor),
-    ];
-    let protected = guards
-        .into_iter()
-        .filter_map(|(realm, guard)| Some((realm, guard.clone()?)));
-    protected.fold(Gate::new(realm_of), |gate, (realm, guard)| {
-        gate.protect(realm, guard)
-    })
+    Gate::new(realm_of).protect_all([
+        (READONLY, security.readonly.clone()),
+        (READWRITE, security.readwrite.clone()),
+        (EXECUTOR, security.executor.clone()),
+    ])
 }
 
 #[cfg(test)]
