@@ -30,6 +30,8 @@
 //! # }).unwrap();
 //! ```
 
+#[cfg(feature = "ensemble")]
+mod campaign;
 mod election;
 mod embedded;
 #[cfg(feature = "ensemble")]

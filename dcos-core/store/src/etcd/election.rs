@@ -8,7 +8,7 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 use tonic::{Code, Status};
 
@@ -17,15 +17,11 @@ use super::{
     words::{Compare, KeyValue, PutRequest, RequestOp, TxnRequest},
 };
 use crate::{
-    Election, ElectionError, Ensemble, Fence, Leader, Leadership, Lease, Term, follow::Seen,
+    Election, ElectionError, Ensemble, Fence, Leader, Leadership, Lease, Term,
+    campaign::{RETRY, REVIEW, Resign},
+    follow::Seen,
     lease::Moment,
 };
-
-/// Between two tries to reach the servers.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// How often the order of candidates is read even if nothing was told.
-const REVIEW: Duration = Duration::from_secs(5);
 
 /// Elects among the candidates at a path of etcd. A term is the revision at which the leader's key was created.
 ///
@@ -189,10 +185,7 @@ impl Inner {
             Arc::clone(&self.seen),
             leader,
         ));
-        let resign = Resign {
-            lost: lost.clone(),
-            _resigned: resigned.drop_guard(),
-        };
+        let resign = Resign::new(&lost, resigned);
         Leadership::new(fence, lost, resign).with_lease(lease)
     }
 }
@@ -284,19 +277,6 @@ async fn run(
         () = resigned.cancelled() => {}
     }
     seen.gone(&leader);
-}
-
-/// Ends the leadership when it is dropped: the keeper then gives its lease back.
-#[derive(Debug)]
-struct Resign {
-    lost: CancellationToken,
-    _resigned: DropGuard,
-}
-
-impl Drop for Resign {
-    fn drop(&mut self) {
-        self.lost.cancel();
-    }
 }
 
 /// Tells who leads.

@@ -8,20 +8,16 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use zookeeper_client::{Client, CreateMode, Error};
 
 use super::session::{Rights, connect, is_transient, make_folder, within};
 use crate::{
-    Election, ElectionError, Ensemble, Fence, Leader, Leadership, Lease, Term, follow::Seen,
+    Election, ElectionError, Ensemble, Fence, Leader, Leadership, Lease, Term,
+    campaign::{RETRY, REVIEW, Resign},
+    follow::Seen,
     lease::Moment,
 };
-
-/// Between two tries to reach the servers.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// How often the order of candidates is read even if nothing was told.
-const REVIEW: Duration = Duration::from_secs(5);
 
 /// Elects among the candidates at a path of `ZooKeeper`. A term is one more than the number of the leader's node.
 ///
@@ -184,10 +180,7 @@ impl Inner {
         };
         tokio::spawn(keeper.run());
         let fence = Fence::new(Arc::clone(&self.office), term);
-        let resign = Resign {
-            lost: lost.clone(),
-            _resigned: resigned.drop_guard(),
-        };
+        let resign = Resign::new(&lost, resigned);
         Ok(Leadership::new(fence, lost, resign).with_lease(lease))
     }
 }
@@ -256,19 +249,6 @@ impl Keeper {
                 },
             }
         }
-    }
-}
-
-/// Ends the leadership when it is dropped: the keeper then gives up its session.
-#[derive(Debug)]
-struct Resign {
-    lost: CancellationToken,
-    _resigned: DropGuard,
-}
-
-impl Drop for Resign {
-    fn drop(&mut self) {
-        self.lost.cancel();
     }
 }
 
