@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use dcos_containerizer::agent::{self, Config};
+use dcos_containerizer::agent::{self, AgentError, Config};
 use dcos_containerizer::checkpoint::takeover::Takeover;
 use dcos_containerizer::containerizer::{Containerizer, Universal};
 use dcos_core::config::{Schema, Values};
@@ -94,7 +94,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let signed_off = config.sign_off.clone();
     let ended = Box::pin(agent::run(config, containers, listener, stop)).await;
     signals.abort();
-    if signed_off.is_cancelled() {
+    if signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. })) {
         containerizer.stop().await;
     }
     Ok(ended?)

@@ -84,6 +84,12 @@ pub enum AgentError {
         /// Why.
         reason: String,
     },
+    /// The master sent it away: all it ran has ended, and it will never be that agent again.
+    #[error("{reason}")]
+    Gone {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Runs an agent until `cancel`, or until it cannot go on.
@@ -224,7 +230,9 @@ impl Shell {
         let mut disk = tokio::time::interval(self.disk.1.max(Duration::from_millis(1)));
         loop {
             match self.carry_out().await {
-                Err(AgentError::Stopped { .. }) if signing_off => return Ok(()),
+                Err(AgentError::Stopped { .. } | AgentError::Gone { .. }) if signing_off => {
+                    return Ok(());
+                }
                 done => done?,
             }
             let deadline = self.agent.next_deadline();
@@ -399,10 +407,13 @@ impl Shell {
     }
 
     fn stop(&mut self, reason: String, fresh: bool) -> Result<(), AgentError> {
-        if fresh && let Some(store) = &mut self.store {
+        if !fresh {
+            return Err(AgentError::Stopped { reason });
+        }
+        if let Some(store) = &mut self.store {
             store.forget()?;
         }
-        Err(AgentError::Stopped { reason })
+        Err(AgentError::Gone { reason })
     }
 }
 
