@@ -148,6 +148,7 @@ impl Master {
         }
         let reserve = operation.reserve.as_ref();
         if reserve.is_some_and(|reserve| !reserve.source.is_empty()) {
+            // Mesos's own words, and what its schedulers look for.
             let text = "Operation attempted with invalid resources: Reservation updates are not yet implemented for the scheduler API.";
             return Some(Objection::Told(text.to_owned()));
         }

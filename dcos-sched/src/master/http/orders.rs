@@ -20,7 +20,7 @@ use super::reads::{parameter, read};
 use super::{Api, answer, name_of, one_of, only, views};
 
 /// Carries out an order and says how that went.
-async fn order(api: &Api, caller: &Caller, kind: Type, call: Call) -> Response {
+pub(super) async fn order(api: &Api, caller: &Caller, kind: Type, call: Call) -> Response {
     let principal = match name_of(caller) {
         Ok(principal) => principal.map(ToOwned::to_owned),
         Err(refusal) => return refusal.into_response(),
@@ -40,7 +40,7 @@ fn refused(text: impl Into<String>) -> Response {
 }
 
 /// The messages of a JSON array.
-fn list<M: Message + json::Json>(content: &[u8]) -> Result<Vec<M>, String> {
+pub(super) fn list<M: Message + json::Json>(content: &[u8]) -> Result<Vec<M>, String> {
     let values: Vec<Value> = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     let messages = values
         .iter()

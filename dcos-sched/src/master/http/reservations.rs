@@ -5,16 +5,15 @@ use axum::extract::State;
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use dcos_proto::json::{Dialect, from_value};
 use dcos_proto::master::Call;
 use dcos_proto::master::call::{self, Type};
 use dcos_proto::mesos::{AgentId, Resource};
 use dcos_security::Caller;
 use dcos_wire::Refusal;
-use serde_json::Value;
 
+use super::orders::{list, order};
 use super::reads::parameter;
-use super::{Api, answer, name_of, only};
+use super::{Api, only};
 
 pub(super) async fn reserve(
     State(api): State<Api>,
@@ -28,14 +27,15 @@ pub(super) async fn reserve(
             Some(_) => form.resources("source", "Error parsing")?,
             None => Vec::new(),
         };
-        Ok(Call {
+        let call = Call {
             reserve_resources: Some(call::ReserveResources {
                 agent_id,
                 source,
                 resources,
             }),
-            ..of(Type::ReserveResources)
-        })
+            ..Call::default()
+        };
+        Ok((Type::ReserveResources, call))
     };
     handle(&api, &caller, &method, &form, read).await
 }
@@ -48,13 +48,14 @@ pub(super) async fn unreserve(
 ) -> Response {
     let read = |agent_id, form: &Form| {
         let resources = form.resources("resources", "Error in parsing")?;
-        Ok(Call {
+        let call = Call {
             unreserve_resources: Some(call::UnreserveResources {
                 agent_id,
                 resources,
             }),
-            ..of(Type::UnreserveResources)
-        })
+            ..Call::default()
+        };
+        Ok((Type::UnreserveResources, call))
     };
     handle(&api, &caller, &method, &form, read).await
 }
@@ -67,10 +68,11 @@ pub(super) async fn create_volumes(
 ) -> Response {
     let read = |agent_id, form: &Form| {
         let volumes = form.resources("volumes", "Error in parsing")?;
-        Ok(Call {
+        let call = Call {
             create_volumes: Some(call::CreateVolumes { agent_id, volumes }),
-            ..of(Type::CreateVolumes)
-        })
+            ..Call::default()
+        };
+        Ok((Type::CreateVolumes, call))
     };
     handle(&api, &caller, &method, &form, read).await
 }
@@ -83,19 +85,13 @@ pub(super) async fn destroy_volumes(
 ) -> Response {
     let read = |agent_id, form: &Form| {
         let volumes = form.resources("volumes", "Error in parsing")?;
-        Ok(Call {
+        let call = Call {
             destroy_volumes: Some(call::DestroyVolumes { agent_id, volumes }),
-            ..of(Type::DestroyVolumes)
-        })
+            ..Call::default()
+        };
+        Ok((Type::DestroyVolumes, call))
     };
     handle(&api, &caller, &method, &form, read).await
-}
-
-fn of(kind: Type) -> Call {
-    Call {
-        r#type: Some(kind.into()),
-        ..Call::default()
-    }
 }
 
 /// The body of a request: a form.
@@ -121,12 +117,7 @@ impl Form {
                 "{failed} '{name}' query parameter in the request body: {error}"
             ))
         };
-        let items: Vec<Value> = serde_json::from_str(&self.required(name)?)
-            .map_err(|error| wrong(error.to_string()))?;
-        items
-            .iter()
-            .map(|item| from_value(item, Dialect::V0).map_err(|error| wrong(error.to_string())))
-            .collect()
+        list(self.required(name)?.as_bytes()).map_err(wrong)
     }
 }
 
@@ -135,24 +126,17 @@ async fn handle(
     caller: &Caller,
     method: &Method,
     body: &Bytes,
-    read: impl FnOnce(AgentId, &Form) -> Result<Call, Refusal>,
+    read: impl FnOnce(AgentId, &Form) -> Result<(Type, Call), Refusal>,
 ) -> Response {
     if let Err(refused) = only(&Method::POST, method) {
         return *refused;
     }
-    let principal = match name_of(caller) {
-        Ok(principal) => principal.map(ToOwned::to_owned),
-        Err(refusal) => return refusal.into_response(),
-    };
     let form = Form(String::from_utf8_lossy(body).into_owned());
     let call = form
         .required("slaveId")
         .and_then(|agent| read(agent.into(), &form));
     match call {
-        Ok(call) => match api.master.order(principal, call).await {
-            Ok(reply) => answer(reply),
-            Err(stopped) => Refusal::from(stopped).into_response(),
-        },
+        Ok((kind, call)) => Box::pin(order(api, caller, kind, call)).await,
         Err(refusal) => refusal.into_response(),
     }
 }
