@@ -109,7 +109,7 @@ fn start_logging(values: &Values) {
         let _ = FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
         logging.init();
     }
-    // Endpoints of the agent ask for levels there.
+    // Endpoints ask for levels there.
     verbosity::on_change(set_verbosity);
 }
 
@@ -117,7 +117,7 @@ fn start_logging(values: &Values) {
 static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// Logs more: 0 is what the program was started with, 1 adds what developers look for, 2 all.
-pub fn set_verbosity(level: u32) {
+fn set_verbosity(level: u32) {
     let filter = match level {
         0 => from_environment(),
         1 => EnvFilter::new("debug"),
