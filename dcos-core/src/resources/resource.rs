@@ -255,7 +255,7 @@ pub(crate) fn same_kind(left: &Resource, right: &Resource) -> bool {
             .iter()
             .zip(&right.reservations)
             .all(|(l, r)| same_reservation(l, r))
-        && both(left.disk.as_ref(), right.disk.as_ref(), same_disk)
+        && both(left.disk.as_deref(), right.disk.as_deref(), same_disk)
         && left.revocable.is_some() == right.revocable.is_some()
         && left.provider_id == right.provider_id
 }

@@ -14,13 +14,13 @@ fn parse(text: &str) -> Resources {
 fn volume(id: &str, role: &str, amount: f64) -> Resource {
     let mut disk = scalar_resource("disk", amount);
     disk.reservations.push(dynamic_reservation(role, None));
-    disk.disk = Some(DiskInfo {
+    disk.disk = Some(Box::new(DiskInfo {
         persistence: Some(Persistence {
             id: id.into(),
             principal: None,
         }),
         ..DiskInfo::default()
-    });
+    }));
     disk
 }
 
@@ -28,10 +28,10 @@ fn disk_of(kind: source::Type, amount: f64) -> Resource {
     let mut disk = scalar_resource("disk", amount);
     let mut source = Source::default();
     source.set_type(kind);
-    disk.disk = Some(DiskInfo {
+    disk.disk = Some(Box::new(DiskInfo {
         source: Some(source),
         ..DiskInfo::default()
-    });
+    }));
     disk
 }
 
@@ -288,7 +288,7 @@ fn rules_have_mesos_words() {
         "Invalid scalar resource: value <= 0",
     );
     check(
-        |r| r.disk = Some(DiskInfo::default()),
+        |r| r.disk = Some(Box::new(DiskInfo::default())),
         "DiskInfo should not be set for cpus resource",
     );
     check(

@@ -29,8 +29,8 @@ use dcos_proto::mesos::offer::Operation;
 use dcos_proto::mesos::offer::operation::{
     self, Create, Destroy, GrowVolume, Launch, Reserve, ShrinkVolume, Type, Unreserve,
 };
+use dcos_proto::mesos::resource::SharedInfo;
 use dcos_proto::mesos::resource::disk_info::Persistence;
-use dcos_proto::mesos::resource::{DiskInfo, SharedInfo};
 use dcos_proto::mesos::{
     ExecutorInfo, OperationId, Resource, TaskGroupInfo, TaskInfo, Volume, value, volume as mounted,
 };
@@ -56,7 +56,7 @@ pub fn volume(
     principal: Option<&str>,
     container_path: &str,
 ) -> Resource {
-    let info = disk.disk.get_or_insert_with(DiskInfo::default);
+    let info = disk.disk.get_or_insert_default();
     info.persistence = Some(Persistence {
         id: id.to_owned(),
         principal: principal.map(ToOwned::to_owned),

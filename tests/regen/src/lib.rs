@@ -32,6 +32,8 @@ pub fn generate(schema: &Path, output: &Path) -> anyhow::Result<()> {
     for id in names::ID_MESSAGES {
         config.type_attribute(id, "#[derive(PartialOrd, Ord)]");
     }
+    // Hardly any resource is a disk, and there are no messages of which there are more.
+    config.boxed(".mesos.v1.Resource.disk");
     // Recursive, so prost can't tell that it could be hashed.
     config.type_attribute(".mesos.v1.ContainerID", "#[derive(Eq, Hash)]");
     config

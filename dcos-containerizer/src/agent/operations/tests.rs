@@ -211,7 +211,7 @@ fn reserved(name: &str, amount: f64) -> Resource {
 
 fn on_disk(amount: f64) -> Resource {
     let mut disk = reserved("disk", amount);
-    disk.disk = Some(DiskInfo {
+    disk.disk = Some(Box::new(DiskInfo {
         persistence: Some(Persistence {
             id: format!("v{amount}"),
             principal: None,
@@ -222,7 +222,7 @@ fn on_disk(amount: f64) -> Resource {
             ..Volume::default()
         }),
         source: None,
-    });
+    }));
     disk
 }
 

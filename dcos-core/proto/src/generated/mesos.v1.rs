@@ -2709,8 +2709,8 @@ pub struct Resource {
     pub set: ::core::option::Option<value::Set>,
     #[prost(string, optional, tag = "6", default = "*")]
     pub role: ::core::option::Option<::prost::alloc::string::String>,
-    #[prost(message, optional, tag = "7")]
-    pub disk: ::core::option::Option<resource::DiskInfo>,
+    #[prost(message, optional, boxed, tag = "7")]
+    pub disk: ::core::option::Option<::prost::alloc::boxed::Box<resource::DiskInfo>>,
     #[prost(message, optional, tag = "8")]
     pub reservation: ::core::option::Option<resource::ReservationInfo>,
     #[prost(message, optional, tag = "9")]

@@ -20,7 +20,7 @@ fn reserved(mut resource: Resource, role: &str) -> Resource {
 }
 
 fn as_volume(mut disk: Resource, id: &str) -> Resource {
-    let info = disk.disk.get_or_insert_with(DiskInfo::default);
+    let info = disk.disk.get_or_insert_default();
     info.persistence = Some(Persistence {
         id: id.to_owned(),
         principal: None,
@@ -35,7 +35,7 @@ fn as_volume(mut disk: Resource, id: &str) -> Resource {
 
 fn mount(megabytes: f64) -> Resource {
     let mut disk = amount("disk", megabytes);
-    disk.disk = Some(DiskInfo {
+    disk.disk = Some(Box::new(DiskInfo {
         source: Some(Source {
             r#type: source::Type::Mount.into(),
             mount: Some(source::Mount {
@@ -44,7 +44,7 @@ fn mount(megabytes: f64) -> Resource {
             ..Source::default()
         }),
         ..DiskInfo::default()
-    });
+    }));
     disk
 }
 

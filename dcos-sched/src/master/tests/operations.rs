@@ -84,7 +84,7 @@ fn reserved(name: &str, amount: f64) -> Resource {
 
 fn on_disk(amount: f64, id: &str) -> Resource {
     let mut disk = reserved("disk", amount);
-    disk.disk = Some(DiskInfo {
+    disk.disk = Some(Box::new(DiskInfo {
         persistence: Some(Persistence {
             id: id.to_owned(),
             principal: Some("ops".to_owned()),
@@ -95,7 +95,7 @@ fn on_disk(amount: f64, id: &str) -> Resource {
             ..Volume::default()
         }),
         source: None,
-    });
+    }));
     disk
 }
 
