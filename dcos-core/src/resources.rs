@@ -47,10 +47,12 @@ pub use resource::{ResourceExt, contains, same, same_reservation, shrink};
 pub use validate::{Invalid, validate, validate_all};
 pub use value::{Ranges, Scalar, ValueError};
 
-/// A bag of resources, combined where they are of one kind. Cloning is cheap.
+/// A bag of resources, combined where they are of one kind. A clone shares its memory with the
+/// original until one of them changes, and comparing the two takes no time.
 #[derive(Debug, Clone, Default)]
 pub struct Resources {
-    entries: Vec<Arc<Entry>>,
+    /// None if there is nothing.
+    entries: Option<Arc<Vec<Arc<Entry>>>>,
 }
 
 /// One resource, and how often it is there if it is shared.
@@ -67,7 +69,9 @@ impl Entry {
     }
 
     fn contains(&self, other: &Self) -> bool {
-        if self.resource.is_shared() {
+        if std::ptr::eq(self, other) {
+            true
+        } else if self.resource.is_shared() {
             self.count >= other.count && same(&self.resource, &other.resource)
         } else {
             contains(&self.resource, &other.resource)
@@ -100,8 +104,12 @@ pub fn ranges_resource(name: &str, ranges: &Ranges) -> Resource {
 impl Resources {
     /// Nothing.
     pub const fn new() -> Self {
+        Self { entries: None }
+    }
+
+    fn from_entries(entries: Vec<Arc<Entry>>) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: (!entries.is_empty()).then(|| Arc::new(entries)),
         }
     }
 
@@ -130,27 +138,40 @@ impl Resources {
 
     /// Each combined resource once, however often it is shared.
     pub fn iter(&self) -> impl Iterator<Item = &Resource> {
-        self.entries.iter().map(|entry| &entry.resource)
+        self.entries().iter().map(|entry| &entry.resource)
     }
 
     pub(crate) fn entries(&self) -> &[Arc<Entry>] {
-        &self.entries
+        self.entries.as_ref().map_or(&[], |entries| entries)
+    }
+
+    fn entries_mut(&mut self) -> &mut Vec<Arc<Entry>> {
+        Arc::make_mut(self.entries.get_or_insert_default())
+    }
+
+    /// Whether both are one piece of memory, which means that they are equal.
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.entries, &other.entries) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// How many kinds of resources there are.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries().len()
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries().is_empty()
     }
 
     /// How often `resource` is there, in exactly this amount: 0 or 1, or a shared one's count.
     pub fn count(&self, resource: &Resource) -> i64 {
         let found = self
-            .entries
+            .entries()
             .iter()
             .find(|entry| same(&entry.resource, resource));
         found.map_or(0, |entry| entry.count)
@@ -158,10 +179,13 @@ impl Resources {
 
     /// Whether all of `other` is here.
     pub fn contains(&self, other: &Self) -> bool {
+        if self.is_same(other) {
+            return true;
+        }
         let mut remaining = None;
-        for entry in &other.entries {
+        for entry in other.entries() {
             let here = remaining.as_ref().unwrap_or(self);
-            if !here.entries.iter().any(|mine| mine.contains(entry)) {
+            if !here.entries().iter().any(|mine| mine.contains(entry)) {
                 return false;
             }
             // Only volumes can be there twice with the same content.
@@ -178,7 +202,7 @@ impl Resources {
             let mut resource = message.clone();
             convert::upgrade(&mut resource);
             let wanted = Entry { resource, count: 1 };
-            self.entries.iter().any(|entry| entry.contains(&wanted))
+            self.entries().iter().any(|entry| entry.contains(&wanted))
         }
     }
 
@@ -204,7 +228,7 @@ impl Resources {
                 1 => resource.is_unreserved(),
                 _ => true,
             };
-            for entry in total.filter(fits).entries {
+            for entry in total.filter(fits).entries() {
                 let mut single = Self::new();
                 single.add_entry(entry.clone());
                 let unreserved = single.to_unreserved();
@@ -219,8 +243,8 @@ impl Resources {
                     return Some(found);
                 }
                 if remaining.contains(&unreserved) {
-                    total.take(&entry);
-                    found.add_entry(entry);
+                    total.take(entry);
+                    found.add_entry(entry.clone());
                     remaining -= &unreserved;
                     // Mesos takes at most one partial match from each choice.
                     break;
@@ -232,7 +256,10 @@ impl Resources {
 
     /// Marks everything as allocated to `role`.
     pub fn allocate(&mut self, role: &str) {
-        for entry in &mut self.entries {
+        if self.is_empty() {
+            return;
+        }
+        for entry in self.entries_mut() {
             Arc::make_mut(entry).resource.allocation_info = Some(AllocationInfo {
                 role: Some(role.to_owned()),
             });
@@ -270,14 +297,21 @@ impl Resources {
     }
 
     fn group_by(&self, key: impl Fn(&Resource) -> Option<&str>) -> BTreeMap<String, Self> {
+        let mut keys = self.iter().map(&key);
+        let Some(first) = keys.next() else {
+            return BTreeMap::new();
+        };
+        if keys.all(|key| key == first) {
+            return first
+                .map(|key| (key.to_owned(), self.clone()))
+                .into_iter()
+                .collect();
+        }
         let mut groups: BTreeMap<String, Self> = BTreeMap::new();
-        for entry in &self.entries {
+        for entry in self.entries() {
             if let Some(key) = key(&entry.resource) {
-                groups
-                    .entry(key.to_owned())
-                    .or_default()
-                    .entries
-                    .push(entry.clone());
+                let group = groups.entry(key.to_owned()).or_default();
+                group.entries_mut().push(entry.clone());
             }
         }
         groups
@@ -286,13 +320,14 @@ impl Resources {
     /// What fulfils a condition.
     #[must_use]
     pub fn filter(&self, condition: impl Fn(&Resource) -> bool) -> Self {
+        if self.iter().all(&condition) {
+            return self.clone();
+        }
         let entries = self
-            .entries
+            .entries()
             .iter()
             .filter(|entry| condition(&entry.resource));
-        Self {
-            entries: entries.cloned().collect(),
-        }
+        Self::from_entries(entries.cloned().collect())
     }
 
     /// What is kept for `role`.
@@ -337,7 +372,7 @@ impl Resources {
     /// [`Invalid`] if the reservation does not refine what is there.
     pub fn push_reservation(&self, reservation: &ReservationInfo) -> Result<Self, Invalid> {
         let mut result = Self::new();
-        for entry in &self.entries {
+        for entry in self.entries() {
             let mut resource = entry.resource.clone();
             resource.reservations.push(reservation.clone());
             validate(&resource)?;
@@ -354,7 +389,7 @@ impl Resources {
 
     fn map(&self, change: impl Fn(&mut Resource)) -> Self {
         let mut result = Self::new();
-        for entry in &self.entries {
+        for entry in self.entries() {
             let mut resource = entry.resource.clone();
             change(&mut resource);
             result.insert(resource, entry.count);
@@ -423,19 +458,20 @@ impl Resources {
             return;
         }
         let found = self
-            .entries
-            .iter_mut()
-            .find(|mine| resource::addable(&mine.resource, &entry.resource));
+            .entries()
+            .iter()
+            .position(|mine| resource::addable(&mine.resource, &entry.resource));
+        let entries = self.entries_mut();
         match found {
-            Some(mine) => {
-                let mine = Arc::make_mut(mine);
+            Some(at) => {
+                let mine = Arc::make_mut(&mut entries[at]);
                 if mine.resource.is_shared() {
                     mine.count += entry.count;
                 } else {
                     resource::add(&mut mine.resource, &entry.resource);
                 }
             }
-            None => self.entries.push(entry),
+            None => entries.push(entry),
         }
     }
 
@@ -444,11 +480,19 @@ impl Resources {
             return;
         }
         let found = self
-            .entries
+            .entries()
             .iter()
             .position(|mine| resource::subtractable(&mine.resource, &entry.resource));
         let Some(at) = found else { return };
-        let mine = Arc::make_mut(&mut self.entries[at]);
+        // What comes to nothing goes whole: there is no need to copy it first.
+        let is_all = !entry.resource.is_shared()
+            && resource::contains(&entry.resource, &self.entries()[at].resource);
+        let entries = self.entries_mut();
+        if is_all {
+            entries.swap_remove(at);
+            return;
+        }
+        let mine = Arc::make_mut(&mut entries[at]);
         if mine.resource.is_shared() {
             mine.count -= entry.count;
         } else {
@@ -460,39 +504,49 @@ impl Resources {
                 .scalar_value()
                 .is_some_and(|amount| amount < Scalar::ZERO);
         if negative || mine.is_nothing() {
-            self.entries.swap_remove(at);
+            entries.swap_remove(at);
         }
     }
 }
 
 impl PartialEq for Resources {
     fn eq(&self, other: &Self) -> bool {
-        self.contains(other) && other.contains(self)
+        self.is_same(other) || self.contains(other) && other.contains(self)
     }
 }
 
 impl AddAssign<&Resources> for Resources {
     fn add_assign(&mut self, other: &Resources) {
-        other
-            .entries
-            .iter()
-            .for_each(|entry| self.add_entry(entry.clone()));
+        if self.is_empty() {
+            self.clone_from(other);
+            return;
+        }
+        for entry in other.entries() {
+            self.add_entry(entry.clone());
+        }
     }
 }
 
 impl AddAssign for Resources {
     fn add_assign(&mut self, other: Resources) {
-        other
-            .entries
-            .into_iter()
-            .for_each(|entry| self.add_entry(entry));
+        if self.is_empty() {
+            *self = other;
+        } else {
+            *self += &other;
+        }
     }
 }
 
 impl SubAssign<&Resources> for Resources {
     /// What is not here is passed over, as in Mesos: check [`Resources::contains`] first.
     fn sub_assign(&mut self, other: &Resources) {
-        other.entries.iter().for_each(|entry| self.take(entry));
+        if self.is_same(other) {
+            *self = Resources::new();
+            return;
+        }
+        for entry in other.entries() {
+            self.take(entry);
+        }
     }
 }
 
