@@ -1,6 +1,6 @@
 //! How long the allocator takes, beside the least it could take and beside Mesos.
 //!
-//! `cargo bench -p dcos-sched --bench allocator -- [A1 A2 ...] [--all] [--json]`
+//! `cargo bench -p dcos-sched --bench allocator -- [A1 A2 ...] [10000 ...] [--all] [--json]`
 //!
 //! | workload | what happens |
 //! |---|---|
@@ -14,7 +14,8 @@
 //! Workloads and sizes are those of Mesos's own benchmarks, so that its published figures stand
 //! beside ours: the 1.8 release blog (r: read off a graph), commits 86653356d (1.7.1), 73033130d
 //! (1.9) and 3f753e77a (1.10). *limit* is a program that does nothing but decide: a heap of
-//! shares, one pass over the agents. `--all` runs A1 at every size Mesos has.
+//! shares, one pass over the agents. Numbers choose sizes of A1 and A5 by their agents; `--all` runs
+//! A1 at every size Mesos has.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
@@ -45,8 +46,15 @@ fn main() {
         is_json: has("--json"),
         workload: "",
     };
+    let sizes = decline::sizes(
+        has("--all"),
+        &arguments
+            .iter()
+            .filter_map(|argument| argument.parse().ok())
+            .collect::<Vec<usize>>(),
+    );
     for (name, run) in [
-        ("A1", decline::run as fn(&mut Report, bool)),
+        ("A1", decline::run as fn(&mut Report, &[Size])),
         ("A2", quota::run),
         ("A3", quota::compare),
         ("A4", mixed::run),
@@ -55,10 +63,13 @@ fn main() {
     ] {
         if chosen(name) {
             report.begin(name);
-            run(&mut report, has("--all"));
+            run(&mut report, &sizes);
         }
     }
 }
+
+/// Agents, frameworks, and what Mesos took for a cycle.
+type Size = (usize, usize, &'static str);
 
 /// Prints measurements, as a table a workload or as a line of JSON each.
 pub(crate) struct Report {

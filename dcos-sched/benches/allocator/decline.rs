@@ -6,7 +6,7 @@ use dcos_core::resources::Resources;
 use dcos_sched::allocator::{Event, Grant};
 
 use super::cluster::{Cluster, FOR_EVER, agent, framework, framework_id, resources, timed};
-use super::{Report, SAMPLES, limit};
+use super::{Report, SAMPLES, Size, limit};
 
 const TOTAL: &str = "cpus:24;mem:4096;disk:4096;ports:[31000-32000]";
 const CYCLES: usize = 10;
@@ -23,7 +23,7 @@ fn in_use() -> Resources {
 }
 
 /// Sizes, and what Mesos took for a cycle.
-const SIZES: [(usize, usize, &str); 5] = [
+const SIZES: [Size; 5] = [
     (1_000, 100, "~50 ms (1.8, r)"),
     (5_000, 500, "~400 ms (1.8, r)"),
     (10_000, 1_000, "1,060 ms (1.7.1)"),
@@ -90,8 +90,9 @@ fn decline_all(cluster: &mut Cluster, grants: &[Grant]) -> f64 {
     .1
 }
 
-pub(crate) fn run(report: &mut Report, is_all: bool) {
-    let mut sizes: Vec<(usize, usize, &str)> = SIZES.to_vec();
+/// The sizes to be run: the usual ones or all, those with so many `agents` if there are any.
+pub(crate) fn sizes(is_all: bool, agents: &[usize]) -> Vec<Size> {
+    let mut sizes: Vec<Size> = SIZES.to_vec();
     if is_all {
         for agents in [1_000, 5_000, 10_000, 20_000, 30_000, 50_000] {
             for frameworks in [1, 50, 100, 200, 500, 1_000, 3_000, 6_000] {
@@ -104,8 +105,13 @@ pub(crate) fn run(report: &mut Report, is_all: bool) {
             }
         }
     }
+    sizes.retain(|(size, ..)| agents.is_empty() || agents.contains(size));
+    sizes
+}
+
+pub(crate) fn run(report: &mut Report, sizes: &[Size]) {
     for (agents, frameworks, mesos) in sizes {
-        decline(report, agents, frameworks, mesos);
+        decline(report, *agents, *frameworks, mesos);
     }
 }
 
@@ -163,8 +169,8 @@ fn decline(report: &Report, agents: usize, frameworks: usize, mesos: &str) {
 }
 
 /// A5, and what small changes cost.
-pub(crate) fn suppressed(report: &mut Report, _: bool) {
-    for (agents, frameworks, _) in SIZES {
+pub(crate) fn suppressed(report: &mut Report, sizes: &[Size]) {
+    for (agents, frameworks, _) in sizes.iter().copied() {
         let size = format!("{agents} x {frameworks}");
         for percent in [0, 90, 99] {
             let mut times: [Vec<f64>; 3] = Default::default();

@@ -5,7 +5,7 @@ use dcos_proto::mesos::FrameworkId;
 use dcos_sched::allocator::Event;
 
 use super::cluster::{Cluster, agent, framework, resources, timed};
-use super::{Report, SAMPLES};
+use super::{Report, SAMPLES, Size};
 
 /// A kind of framework: name, how many, tasks each, the size of one, how many of an offer.
 type Kind = (&'static str, usize, usize, &'static str, usize);
@@ -22,7 +22,7 @@ struct Work {
     left: usize,
 }
 
-pub(crate) fn run(report: &mut Report, _: bool) {
+pub(crate) fn run(report: &mut Report, _: &[Size]) {
     let mut times: [Vec<f64>; 3] = Default::default();
     for _ in 0..SAMPLES {
         let ((cycles, cycle_ms), all_ms) = timed(place_all);

@@ -6,7 +6,7 @@ use dcos_core::resources::Quantities;
 use dcos_sched::allocator::{Event, Quota};
 
 use super::cluster::{Cluster, agent, framework, framework_id, resources};
-use super::{Report, SAMPLES, limit};
+use super::{Report, SAMPLES, Size, limit};
 
 const TOTAL: &str = "cpus:2;mem:2048;disk:2048";
 
@@ -29,7 +29,7 @@ fn add_agents(cluster: &mut Cluster, count: usize) {
     }
 }
 
-pub(crate) fn run(report: &mut Report, _: bool) {
+pub(crate) fn run(report: &mut Report, _: &[Size]) {
     for (small, large, mesos) in [
         (25, 5, ["", ""]),
         (250, 50, ["", ""]),
@@ -81,7 +81,7 @@ pub(crate) fn run(report: &mut Report, _: bool) {
 }
 
 /// A3: whole agents either way.
-pub(crate) fn compare(report: &mut Report, _: bool) {
+pub(crate) fn compare(report: &mut Report, _: &[Size]) {
     for roles in [10, 100, 1000] {
         let size = format!("{} / {roles} / {}", roles * 2, roles * 2);
         let mut times: [Vec<f64>; 2] = Default::default();

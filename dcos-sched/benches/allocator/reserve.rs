@@ -8,7 +8,7 @@ use dcos_proto::mesos::{Label, Labels};
 use dcos_sched::allocator::Event;
 
 use super::cluster::{Cluster, agent, framework, framework_id, timed};
-use super::{Report, SAMPLES};
+use super::{Report, SAMPLES, Size};
 
 /// How often something is reserved and unreserved.
 const OPERATIONS: usize = 20;
@@ -34,7 +34,7 @@ fn reservation(at: usize) -> Resources {
     Resources::from_messages([resource])
 }
 
-pub(crate) fn run(report: &mut Report, _: bool) {
+pub(crate) fn run(report: &mut Report, _: &[Size]) {
     for (reservations, frameworks, mesos) in [
         (200, 50, ""),
         (400, 100, ""),
