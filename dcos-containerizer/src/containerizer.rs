@@ -12,6 +12,7 @@
 mod adopted;
 mod error;
 mod processes;
+pub(crate) mod runtime;
 mod termination;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

@@ -22,6 +22,7 @@ mod draft;
 pub mod filesystem;
 pub mod linux;
 pub mod namespaces;
+pub mod network;
 mod options;
 pub(crate) mod persistent;
 mod plan;
@@ -33,7 +34,7 @@ pub mod testkit;
 pub(crate) mod users;
 pub mod volume;
 
-pub use config::IsolationConfig;
+pub use config::{IsolationConfig, NETWORK_ROOT};
 pub use draft::Draft;
 pub use options::OPTIONS;
 pub use persistent::PersistentVolume;

@@ -9,6 +9,7 @@ pub mod fetcher;
 pub mod files;
 pub mod isolator;
 pub mod logger;
+mod netns;
 pub mod oversubscription;
 pub mod provisioner;
 mod states;

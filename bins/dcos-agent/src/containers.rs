@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use dcos_containerizer::containerizer::{LauncherProgram, UniversalConfig};
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
-use dcos_containerizer::isolator::{IsolationConfig, Isolators};
+use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::provisioner::{Collection, ImageProvisioner, Provisioner};
 use dcos_core::config::{Spec, Values};
@@ -44,7 +44,17 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option
         root || !linux,
         "--launcher=linux takes root; use --launcher=posix"
     );
-    let isolation = IsolationConfig::from_values(values, linux)?;
+    let runtime_dir = values.opt_path("runtime_dir").unwrap_or_else(|| {
+        if root {
+            PathBuf::from("/var/run/mesos")
+        } else {
+            work_dir.join("run")
+        }
+    });
+    let mut isolation = IsolationConfig::from_values(values, linux)?;
+    let persists = values.switch("network_cni_root_dir_persist");
+    let root_of_networks = if persists { &work_dir } else { &runtime_dir };
+    isolation.network_root = root_of_networks.join(NETWORK_ROOT);
     let cache = values
         .opt_path("fetcher_cache_dir")
         .unwrap_or_else(|| work_dir.join("fetch"));
@@ -61,13 +71,6 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option
         Some(provisioner) => Collection::from_values(values, provisioner)?,
         None => None,
     };
-    let runtime_dir = values.opt_path("runtime_dir").unwrap_or_else(|| {
-        if root {
-            PathBuf::from("/var/run/mesos")
-        } else {
-            work_dir.join("run")
-        }
-    });
     let config = UniversalConfig {
         runtime_dir,
         launcher: LauncherProgram {

@@ -1,16 +1,14 @@
 //! Connections made inside a container's network namespace.
 //!
-//! A socket stays in the namespace it was made in. So a short-lived thread enters the container's
-//! namespace, makes the connection, and hands it out; no process is started for it.
+//! No process is started for it.
 
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use crate::netns;
 
 /// Connects to a port of the loopback address that the process `pid` sees.
 pub(super) async fn connect(
@@ -27,26 +25,13 @@ pub(super) async fn connect(
     let Some(namespace) = pid.and_then(foreign_namespace) else {
         return timed(timeout, tokio::net::TcpStream::connect(address)).await;
     };
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    // A thread of its own: it is in the wrong namespace afterwards, and ends.
-    std::thread::Builder::new()
-        .name("check-netns".into())
-        .spawn(move || {
-            let connect = || {
-                let kind = Some(LinkNameSpaceType::Network);
-                move_into_link_name_space(namespace.as_fd(), kind)?;
-                // `connect_timeout` takes no more than the kernel's own limit, of some minutes.
-                let stream = TcpStream::connect_timeout(&address, timeout.min(LONGEST))?;
-                stream.set_nonblocking(true)?;
-                Ok(stream)
-            };
-            // Nobody waits any more if the timeout came first.
-            sender.send(connect()).ok();
-        })?;
-    let stream = timed(timeout, async {
-        receiver.await.map_err(|_| io::ErrorKind::Interrupted)?
-    })
-    .await?;
+    let connected = netns::within(namespace, move || {
+        // `connect_timeout` takes no more than the kernel's own limit, of some minutes.
+        let stream = TcpStream::connect_timeout(&address, timeout.min(LONGEST))?;
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    });
+    let stream = timed(timeout, connected).await?;
     tokio::net::TcpStream::from_std(stream)
 }
 

@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, watch};
 use self::launcher::{Launcher, News};
 use self::store::{Record, Store};
 use super::processes::is_below;
+use super::runtime::parse_id;
 use super::{ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Recovered};
 use crate::fetcher::Fetcher;
 use crate::isolator::{Isolators, Limitation};
@@ -231,7 +232,7 @@ impl Inner {
     }
 
     fn named(&self, name: &str) -> Option<Arc<Container>> {
-        self.lock().get(&store::parse(name)).cloned()
+        self.lock().get(&parse_id(name)).cloned()
     }
 
     async fn signal(&self, container: &Container, signal: i32, scope: Scope) {

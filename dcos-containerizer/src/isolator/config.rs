@@ -1,6 +1,6 @@
 //! Which isolators a node has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dcos_proto::mesos::CapabilityInfo;
@@ -11,6 +11,7 @@ use super::cgroup::{
 use super::filesystem::{LinuxFilesystemIsolator, PosixFilesystemIsolator};
 use super::linux::{CapabilitiesIsolator, NoNewPrivilegesIsolator, SeccompIsolator};
 use super::namespaces::{IpcNamespaceIsolator, PidNamespaceIsolator};
+use super::network::{ContainerNetwork, DefaultDns, NetworkIsolator, NoNetworks};
 use super::posix::{PosixCpuIsolator, PosixMemIsolator, RlimitsIsolator};
 use super::volume::{HostPathIsolator, SandboxPathIsolator};
 use super::{Isolator, IsolatorError, Isolators};
@@ -51,6 +52,15 @@ pub struct IsolationConfig {
     pub sandbox_directory: PathBuf,
     /// `--host_path_volume_force_creation`, as a list.
     pub host_path_volume_force_creation: Vec<PathBuf>,
+    /// Networks that containers may name.
+    pub networks: Arc<dyn ContainerNetwork>,
+    /// Where is kept what containers are attached to: below `--runtime_dir`, or below
+    /// `--work_dir` with `--network_cni_root_dir_persist`.
+    pub network_root: PathBuf,
+    /// `--network_cni_metrics`.
+    pub network_cni_metrics: bool,
+    /// `--default_container_dns`.
+    pub default_container_dns: DefaultDns,
 }
 
 impl Default for IsolationConfig {
@@ -71,13 +81,20 @@ impl Default for IsolationConfig {
             default_container_shm_size: None,
             sandbox_directory: "/mnt/mesos/sandbox".into(),
             host_path_volume_force_creation: Vec::new(),
+            networks: Arc::new(NoNetworks),
+            network_root: Path::new("/var/run/mesos").join(NETWORK_ROOT),
+            network_cni_metrics: true,
+            default_container_dns: DefaultDns::default(),
         }
     }
 }
 
+/// Where Mesos keeps what containers are attached to, below its runtime directory.
+pub const NETWORK_ROOT: &str = "isolators/network/cni";
+
 /// All isolators in the order in which they prepare, whatever order they are named in: cgroups
 /// first, then the file system, then what goes into it, and last what looks at all of it.
-pub(super) const ORDER: [&str; 16] = [
+pub(super) const ORDER: [&str; 17] = [
     "posix/cpu",
     "posix/mem",
     "posix/rlimits",
@@ -89,6 +106,7 @@ pub(super) const ORDER: [&str; 16] = [
     "filesystem/linux",
     "namespaces/pid",
     "namespaces/ipc",
+    "network/cni",
     "volume/host_path",
     "volume/sandbox_path",
     "linux/capabilities",
@@ -134,7 +152,7 @@ impl IsolationConfig {
         if !linux {
             wanted.push("filesystem/posix");
         }
-        wanted.extend(["volume/host_path", "volume/sandbox_path"]);
+        wanted.extend(["network/cni", "volume/host_path", "volume/sandbox_path"]);
         Ok(ORDER
             .into_iter()
             .filter(|name| wanted.contains(name))
@@ -185,6 +203,12 @@ fn build(
             !config.disallow_sharing_agent_ipc_namespace,
             config.default_container_shm_size,
         )),
+        "network/cni" => Arc::new(NetworkIsolator::new(
+            config.network_root.clone(),
+            Arc::clone(&config.networks),
+            config.default_container_dns.clone(),
+            config.network_cni_metrics,
+        )),
         "volume/host_path" => {
             let force = config.host_path_volume_force_creation.clone();
             Arc::new(HostPathIsolator::new(sandbox, force))
@@ -226,11 +250,11 @@ mod tests {
     fn names_are_ordered_and_completed() {
         assert_eq!(
             names("linux/nnp, cgroups,filesystem/linux").unwrap(),
-            "cgroups/cpu,cgroups/mem,filesystem/linux,volume/host_path,volume/sandbox_path,linux/nnp"
+            "cgroups/cpu,cgroups/mem,filesystem/linux,network/cni,volume/host_path,volume/sandbox_path,linux/nnp"
         );
         assert_eq!(
             names("process").unwrap(),
-            "posix/cpu,posix/mem,filesystem/posix,volume/host_path,volume/sandbox_path"
+            "posix/cpu,posix/mem,filesystem/posix,network/cni,volume/host_path,volume/sandbox_path"
         );
         assert_eq!(
             names("cgroups/nonsense").unwrap_err(),

@@ -1,12 +1,14 @@
 //! The isolators' settings as an operator writes them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dcos_core::config::{Spec, Values};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::CapabilityInfo;
 
 use super::cgroup::{Cgroups, DeviceRule};
+use super::network::{CniNetworks, ContainerNetwork, DefaultDns, NoNetworks};
 use super::{IsolationConfig, IsolatorError};
 
 /// The options of isolation, under Mesos's names; `pids_limit` is ours.
@@ -37,6 +39,15 @@ pub const OPTIONS: &[Spec] = &[
         .help("where tasks with an image see their sandbox"),
     Spec::text("host_path_volume_force_creation")
         .help("folders, separated by colons, below which missing host paths are made"),
+    Spec::path("network_cni_config_dir").help("folder of CNI network configurations"),
+    Spec::text("network_cni_plugins_dir").help("folders of CNI plugins, separated by colons"),
+    Spec::switch("network_cni_root_dir_persist")
+        .help("keep what containers are attached to over a restart of the host, to clean up then"),
+    Spec::switch("network_cni_metrics")
+        .default("true")
+        .help("count the traffic of containers on networks of their own"),
+    Spec::json("default_container_dns")
+        .help("name servers for networks that name none, as Mesos's ContainerDNSInfo"),
 ];
 
 /// What containers are confined with by an agent that is root, unless it is told otherwise.
@@ -95,7 +106,30 @@ impl IsolationConfig {
                 .filter(|folder| !folder.is_empty())
                 .map(PathBuf::from)
                 .collect(),
+            networks: networks(values)?,
+            network_cni_metrics: values.switch("network_cni_metrics"),
+            default_container_dns: match values.opt_json("default_container_dns") {
+                None => DefaultDns::default(),
+                Some(json) => serde_json::from_value(json).map_err(|error| {
+                    IsolatorError::refused(format!("default_container_dns: {error}"))
+                })?,
+            },
+            ..Self::default()
         })
+    }
+}
+
+fn networks(values: &Values) -> Result<Arc<dyn ContainerNetwork>, IsolatorError> {
+    let configurations = values.opt_path("network_cni_config_dir");
+    let plugins = values.opt_text("network_cni_plugins_dir");
+    match (configurations, plugins) {
+        (Some(configurations), Some(plugins)) => {
+            Ok(Arc::new(CniNetworks::new(configurations, &plugins)))
+        }
+        (None, None) => Ok(Arc::new(NoNetworks)),
+        _ => Err(IsolatorError::refused(
+            "network_cni_config_dir and network_cni_plugins_dir: either both or none",
+        )),
     }
 }
 

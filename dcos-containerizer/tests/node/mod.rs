@@ -11,7 +11,8 @@ use dcos_containerizer::containerizer::{
     ContainerConfig, Containerizer, LauncherProgram, Universal, UniversalConfig,
 };
 use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
-use dcos_containerizer::isolator::{IsolationConfig, Isolators};
+use dcos_containerizer::isolator::network::{ContainerNetwork, NoNetworks};
+use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::provisioner::{
     Backend, ImageProvisioner, ImageProvisionerConfig, Provisioner,
@@ -35,6 +36,8 @@ pub(crate) struct Node {
     /// `--isolation`.
     pub(crate) isolation: &'static str,
     pub(crate) images: Option<PathBuf>,
+    /// What containers may name.
+    pub(crate) networks: Arc<dyn ContainerNetwork>,
     universals: Mutex<Vec<Universal>>,
 }
 
@@ -45,6 +48,7 @@ impl Node {
             dir: tempfile::tempdir().unwrap(),
             isolation,
             images: None,
+            networks: Arc::new(NoNetworks),
             universals: Mutex::default(),
         }
     }
@@ -57,6 +61,8 @@ impl Node {
                 isolation: self.isolation.to_owned(),
                 cgroups_root: self.cgroups(),
                 cgroups_enable_cfs: true,
+                networks: Arc::clone(&self.networks),
+                network_root: self.dir.path().join("run").join(NETWORK_ROOT),
                 ..IsolationConfig::default()
             };
             Isolators::from_config(&config).unwrap()

@@ -18,6 +18,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::super::{ContainerClass, ContainerTermination};
+use crate::containerizer::runtime::replace;
 
 /// What must be known of a running container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,13 +69,13 @@ impl Store {
     pub(super) fn save(&self, id: &ContainerId, record: &Record) -> io::Result<()> {
         let folder = self.folder(id);
         fs::create_dir_all(&folder)?;
-        write(&folder.join("record"), &serde_json::to_vec(record)?)
+        replace(&folder.join("record"), &serde_json::to_vec(record)?)
     }
 
     pub(super) fn end(&self, id: &ContainerId, end: &ContainerTermination) -> io::Result<()> {
         let folder = self.folder(id);
         fs::create_dir_all(&folder)?;
-        write(
+        replace(
             &folder.join("termination"),
             &end.to_message().encode_to_vec(),
         )
@@ -134,24 +135,10 @@ fn load(folder: &Path, parent: Option<&ContainerId>, found: &mut Vec<Found>) -> 
     Ok(())
 }
 
-/// Writes a file that is there whole or not at all.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    // Not synced: this has to outlive us, not the host.
-    fs::write(&new, bytes)?;
-    fs::rename(new, path)
-}
-
-/// The id that [`ContainerId`]'s `Display` wrote.
-pub(super) fn parse(name: &str) -> ContainerId {
-    let mut values = name.split('.');
-    let root = ContainerId::root(values.next().unwrap_or_default());
-    values.fold(root, |parent, value| parent.child(value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containerizer::runtime::parse_id;
 
     #[test]
     fn finds_what_was_saved_and_nothing_half() {
@@ -190,6 +177,6 @@ mod tests {
     #[test]
     fn names_lead_back_to_ids() {
         let id = ContainerId::root("a").child("b").child("c");
-        assert_eq!(parse(&id.to_string()), id);
+        assert_eq!(parse_id(&id.to_string()), id);
     }
 }
