@@ -132,6 +132,21 @@ async fn a_scheduler_that_takes_over_ends_the_older_stream() {
     assert_eq!(accepted, (202, String::new()));
 }
 
+/// The server and the core are told at the same time, and end in either order.
+#[tokio::test]
+async fn a_master_that_is_told_to_stop_does() {
+    for _ in 0..32 {
+        let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let (stop, store) = (CancellationToken::new(), Arc::new(MemoryStore::new()));
+        let fence = Fence::new("test", Term(1));
+        let node = Node::new(Config::default());
+        let running = tokio::spawn(node.run(store, fence, listener, stop.clone()));
+        tokio::task::yield_now().await;
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_reader_that_leaves_is_noticed() {
     let master = start().await;

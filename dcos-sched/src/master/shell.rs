@@ -359,13 +359,21 @@ impl Node {
             }
         };
         let (mut serving, mut deciding) = (pin!(serving), pin!(deciding));
+        // Told to stop, both end; which first is chance.
+        let mut stopped = None;
         let result = tokio::select! {
             result = &mut deciding => result,
-            _ = &mut serving => deciding.await,
+            server = &mut serving => {
+                stopped = Some(server);
+                deciding.await
+            }
         };
         if result.is_ok() {
             halt.cancel();
-            let Stopped { aborted } = serving.await;
+            let Stopped { aborted } = match stopped {
+                Some(stopped) => stopped,
+                None => serving.await,
+            };
             tracing::info!(aborted, "the master has stopped");
         }
         // Whoever may not lead any more cuts its connections by dropping the server.
