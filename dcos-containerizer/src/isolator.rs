@@ -18,6 +18,7 @@ use dcos_proto::mesos::{
 
 pub mod cgroup;
 mod config;
+pub mod disk;
 mod draft;
 pub mod filesystem;
 pub mod linux;
@@ -189,7 +190,7 @@ pub(crate) fn owns(config: &ContainerConfig) -> bool {
 }
 
 /// How much a container may take.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Limits {
     /// Share of CPU time that is kept for it, in cores.
     pub cpus: Option<f64>,
@@ -200,6 +201,8 @@ pub struct Limits {
     pub mem: Option<u64>,
     /// Memory it may take at most, bytes; `u64::MAX` is unlimited. Absent: as `mem`.
     pub mem_limit: Option<u64>,
+    /// Disk that is kept for it: of its sandbox, and of its persistent volumes.
+    pub disks: Vec<Resource>,
 }
 
 impl Limits {

@@ -52,9 +52,10 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option
         }
     });
     let mut isolation = IsolationConfig::from_values(values, linux)?;
-    let persists = values.switch("network_cni_root_dir_persist");
-    let root_of_networks = if persists { &work_dir } else { &runtime_dir };
-    isolation.network_root = root_of_networks.join(NETWORK_ROOT);
+    isolation.runtime_dir.clone_from(&runtime_dir);
+    isolation.network_root = values
+        .switch("network_cni_root_dir_persist")
+        .then(|| work_dir.join(NETWORK_ROOT));
     let cache = values
         .opt_path("fetcher_cache_dir")
         .unwrap_or_else(|| work_dir.join("fetch"));

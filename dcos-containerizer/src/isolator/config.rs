@@ -1,13 +1,15 @@
 //! Which isolators a node has.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dcos_proto::mesos::CapabilityInfo;
 
 use super::cgroup::{
     Cgroups, CpuIsolator, DeviceRule, DevicesIsolator, MemoryIsolator, PidsIsolator,
 };
+use super::disk::DiskUsageIsolator;
 use super::filesystem::{LinuxFilesystemIsolator, PosixFilesystemIsolator};
 use super::linux::{CapabilitiesIsolator, NoNewPrivilegesIsolator, SeccompIsolator};
 use super::namespaces::{IpcNamespaceIsolator, PidNamespaceIsolator};
@@ -54,13 +56,19 @@ pub struct IsolationConfig {
     pub host_path_volume_force_creation: Vec<PathBuf>,
     /// Networks that containers may name.
     pub networks: Arc<dyn ContainerNetwork>,
-    /// Where is kept what containers are attached to: below `--runtime_dir`, or below
-    /// `--work_dir` with `--network_cni_root_dir_persist`.
-    pub network_root: PathBuf,
+    /// Where isolators keep what is lost with the host. `--runtime_dir`
+    pub runtime_dir: PathBuf,
+    /// Where is kept what containers are attached to, if not in `runtime_dir`: below `--work_dir`
+    /// with `--network_cni_root_dir_persist`.
+    pub network_root: Option<PathBuf>,
     /// `--network_cni_metrics`.
     pub network_cni_metrics: bool,
     /// `--default_container_dns`.
     pub default_container_dns: DefaultDns,
+    /// `--container_disk_watch_interval`.
+    pub container_disk_watch_interval: Duration,
+    /// `--enforce_container_disk_quota`.
+    pub enforce_container_disk_quota: bool,
 }
 
 impl Default for IsolationConfig {
@@ -82,9 +90,12 @@ impl Default for IsolationConfig {
             sandbox_directory: "/mnt/mesos/sandbox".into(),
             host_path_volume_force_creation: Vec::new(),
             networks: Arc::new(NoNetworks),
-            network_root: Path::new("/var/run/mesos").join(NETWORK_ROOT),
+            runtime_dir: "/var/run/mesos".into(),
+            network_root: None,
             network_cni_metrics: true,
             default_container_dns: DefaultDns::default(),
+            container_disk_watch_interval: Duration::from_secs(15),
+            enforce_container_disk_quota: false,
         }
     }
 }
@@ -94,7 +105,7 @@ pub const NETWORK_ROOT: &str = "isolators/network/cni";
 
 /// All isolators in the order in which they prepare, whatever order they are named in: cgroups
 /// first, then the file system, then what goes into it, and last what looks at all of it.
-pub(super) const ORDER: [&str; 17] = [
+pub(super) const ORDER: [&str; 18] = [
     "posix/cpu",
     "posix/mem",
     "posix/rlimits",
@@ -109,6 +120,7 @@ pub(super) const ORDER: [&str; 17] = [
     "network/cni",
     "volume/host_path",
     "volume/sandbox_path",
+    "disk/du",
     "linux/capabilities",
     "linux/nnp",
     "linux/seccomp",
@@ -128,6 +140,7 @@ impl IsolationConfig {
             .filter(|name| !name.is_empty())
         {
             match name {
+                "posix/disk" => wanted.push("disk/du"),
                 "process" => wanted.extend(["posix/cpu", "posix/mem"]),
                 "cgroups" => wanted.extend(["cgroups/cpu", "cgroups/mem"]),
                 "cgroups/all" => {
@@ -204,7 +217,10 @@ fn build(
             config.default_container_shm_size,
         )),
         "network/cni" => Arc::new(NetworkIsolator::new(
-            config.network_root.clone(),
+            match &config.network_root {
+                Some(root) => root.clone(),
+                None => config.runtime_dir.join(NETWORK_ROOT),
+            },
             Arc::clone(&config.networks),
             config.default_container_dns.clone(),
             config.network_cni_metrics,
@@ -214,6 +230,11 @@ fn build(
             Arc::new(HostPathIsolator::new(sandbox, force))
         }
         "volume/sandbox_path" => Arc::new(SandboxPathIsolator::new(sandbox)),
+        "disk/du" => Arc::new(DiskUsageIsolator::new(
+            &config.runtime_dir,
+            config.container_disk_watch_interval,
+            config.enforce_container_disk_quota,
+        )),
         "linux/capabilities" => Arc::new(CapabilitiesIsolator::new(
             config.effective_capabilities.as_ref(),
             config.bounding_capabilities.as_ref(),

@@ -46,6 +46,11 @@ pub const OPTIONS: &[Spec] = &[
     Spec::switch("network_cni_metrics")
         .default("true")
         .help("count the traffic of containers on networks of their own"),
+    Spec::duration("container_disk_watch_interval")
+        .default("15secs")
+        .help("how often `disk/du` measures sandboxes and volumes"),
+    Spec::switch("enforce_container_disk_quota")
+        .help("end containers that take more disk than they were given"),
     Spec::json("default_container_dns")
         .help("name servers for networks that name none, as Mesos's ContainerDNSInfo"),
 ];
@@ -53,7 +58,7 @@ pub const OPTIONS: &[Spec] = &[
 /// What containers are confined with by an agent that is root, unless it is told otherwise.
 /// Mesos defaults to `posix/cpu,posix/mem`; this is safe by default.
 const LINUX: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,filesystem/linux,\
-namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,posix/rlimits";
+namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,posix/rlimits,disk/du";
 
 /// As much of it as the host can do.
 fn default_for(cgroups: &Cgroups) -> String {
@@ -107,6 +112,8 @@ impl IsolationConfig {
                 .map(PathBuf::from)
                 .collect(),
             networks: networks(values)?,
+            container_disk_watch_interval: values.duration("container_disk_watch_interval"),
+            enforce_container_disk_quota: values.switch("enforce_container_disk_quota"),
             network_cni_metrics: values.switch("network_cni_metrics"),
             default_container_dns: match values.opt_json("default_container_dns") {
                 None => DefaultDns::default(),

@@ -139,7 +139,7 @@ pub async fn updates_may_be_repeated(make: Make<'_>) {
         ..Limits::default()
     };
     let mut outcomes = Vec::new();
-    for limits in [more, more, limits()] {
+    for limits in [more.clone(), more, limits()] {
         outcomes.push(isolator.update(&config.id, &limits).await);
     }
     clean(&*isolator, &config.id).await;
@@ -197,6 +197,7 @@ mod tests {
     async fn the_builtin_isolators_pass() {
         let root = std::path::PathBuf::from(format!("mesos-testkit-{}", std::process::id()));
         let cgroups = Cgroups::discover(&root).unwrap();
+        let state = tempfile::tempdir().unwrap();
         let is_root = rustix::process::geteuid().is_root();
         for name in crate::isolator::config::ORDER {
             let controller = name
@@ -212,6 +213,7 @@ mod tests {
                 let config = IsolationConfig {
                     isolation: name.to_owned(),
                     cgroups_root: root.clone(),
+                    runtime_dir: state.path().to_owned(),
                     ..IsolationConfig::default()
                 };
                 let all = Isolators::from_config(&config).unwrap();

@@ -12,7 +12,7 @@ use dcos_containerizer::containerizer::{
 };
 use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
 use dcos_containerizer::isolator::network::{ContainerNetwork, NoNetworks};
-use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
+use dcos_containerizer::isolator::{IsolationConfig, Isolators};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::provisioner::{
     Backend, ImageProvisioner, ImageProvisionerConfig, Provisioner,
@@ -62,7 +62,7 @@ impl Node {
                 cgroups_root: self.cgroups(),
                 cgroups_enable_cfs: true,
                 networks: Arc::clone(&self.networks),
-                network_root: self.dir.path().join("run").join(NETWORK_ROOT),
+                runtime_dir: self.dir.path().join("run"),
                 ..IsolationConfig::default()
             };
             Isolators::from_config(&config).unwrap()

@@ -28,6 +28,11 @@ pub(super) fn limits(resources: &[Resource], limits: &BTreeMap<String, Scalar>) 
         cpus_limit: limit("cpus"),
         mem: sum("mem").map(bytes),
         mem_limit: limit("mem").map(bytes),
+        disks: resources
+            .iter()
+            .filter(|resource| resource.name == "disk")
+            .cloned()
+            .collect(),
     }
 }
 

@@ -19,7 +19,7 @@ impl Known {
     }
 
     fn find(&self, id: &ContainerId) -> (Option<u32>, Limits) {
-        self.lock().get(id).copied().unwrap_or_default()
+        self.lock().get(id).cloned().unwrap_or_default()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ContainerId, (Option<u32>, Limits)>> {
@@ -54,7 +54,7 @@ macro_rules! usage_isolator {
                 config: &ContainerConfig,
                 _: &mut Draft,
             ) -> Result<(), IsolatorError> {
-                self.known.change(&config.id, |known| known.1 = config.limits);
+                self.known.change(&config.id, |known| known.1 = config.limits.clone());
                 Ok(())
             }
 
@@ -64,7 +64,7 @@ macro_rules! usage_isolator {
             }
 
             async fn update(&self, id: &ContainerId, limits: &Limits) -> Result<(), IsolatorError> {
-                self.known.change(id, |known| known.1 = *limits);
+                self.known.change(id, |known| known.1 = limits.clone());
                 Ok(())
             }
 

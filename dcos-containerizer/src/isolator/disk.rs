@@ -1,0 +1,488 @@
+//! `disk/du`: how much a container keeps on disk, and its end if that is too much.
+//!
+//! Sandboxes and persistent volumes are measured by walking through them, one after the other,
+//! at an interval. What is measured is written down below the runtime directory, so that an agent
+//! that is started again goes on.
+//!
+//! # Source
+//! Mesos 1.11 `disk/du` (`isolators/posix/disk.cpp`), which runs du(1). As there, nested
+//! containers count for their root.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dcos_core::units::format_bytes;
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::mesos::resource::disk_info::source;
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{ContainerId, DiskStatistics, Resource, ResourceStatistics};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
+use crate::containerizer::runtime::{parse_id, replace};
+
+/// Where it keeps what it measures, below the runtime directory.
+const FOLDER: &str = "isolators/disk/du";
+
+/// Measures disks, and enforces what was given of them.
+#[derive(Debug)]
+pub struct DiskUsageIsolator(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    interval: Duration,
+    enforce: bool,
+    watched: Mutex<BTreeMap<ContainerId, Watched>>,
+    /// Whether somebody measures; changed under the lock of `watched`.
+    measuring: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Watched {
+    record: Record,
+    /// As long as the places of the record, in bytes; absent before the first measurement.
+    used: Vec<Option<u64>>,
+    limitation: watch::Sender<Option<Limitation>>,
+}
+
+/// What is on disk of a container.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Record {
+    sandbox: PathBuf,
+    /// Persistent volumes: where the container has them, and where they are.
+    volumes: Vec<(String, PathBuf)>,
+    /// The disk that was given, as JSON of API v1.
+    resources: Vec<serde_json::Value>,
+}
+
+/// A folder and what was given for it.
+struct Place {
+    path: PathBuf,
+    given: Vec<Resource>,
+    is_sandbox: bool,
+}
+
+impl DiskUsageIsolator {
+    /// Measures every `interval` (`--container_disk_watch_interval`); ends containers that take
+    /// too much if `enforce` (`--enforce_container_disk_quota`); keeps notes in `runtime_dir`.
+    pub fn new(runtime_dir: &Path, interval: Duration, enforce: bool) -> Self {
+        Self(Arc::new(Inner {
+            folder: runtime_dir.join(FOLDER),
+            interval,
+            enforce,
+            watched: Mutex::default(),
+            measuring: AtomicBool::new(false),
+        }))
+    }
+
+    fn watch_over(&self, id: &ContainerId, record: Record) {
+        let mut all = self.0.lock();
+        if !self.0.measuring.swap(true, Ordering::Relaxed) {
+            tokio::spawn(measure(Arc::downgrade(&self.0)));
+        }
+        let watched = Watched {
+            used: vec![None; record.places().len()],
+            record,
+            limitation: watch::Sender::new(None),
+        };
+        all.insert(id.clone(), watched);
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn file(&self, id: &ContainerId) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+
+    fn save(&self, id: &ContainerId, record: &Record) -> Result<(), IsolatorError> {
+        let file = self.file(id);
+        let text = serde_json::to_vec(record).expect("it has text keys only");
+        fs::create_dir_all(&self.folder)
+            .and_then(|()| replace(&file, &text))
+            .map_err(IsolatorError::file("writing", file))
+    }
+
+    /// Takes in what was measured of a container.
+    fn found(&self, id: &ContainerId, places: &[Place], used: Vec<u64>) {
+        let mut all = self.lock();
+        // It may have ended, or been given other disks, meanwhile.
+        let Some(watched) = all.get_mut(id).filter(|one| one.used.len() == used.len()) else {
+            return;
+        };
+        if self.enforce && watched.limitation.borrow().is_none() {
+            let mut both = places.iter().zip(&used);
+            let over = both.find_map(|(place, used)| place.limitation(*used));
+            if over.is_some() {
+                watched.limitation.send_replace(over);
+            }
+        }
+        watched.used = used.into_iter().map(Some).collect();
+    }
+}
+
+impl Record {
+    fn given(&self) -> impl Iterator<Item = Resource> {
+        let read = |value| json::from_value(value, Dialect::V1).ok();
+        self.resources.iter().filter_map(read)
+    }
+
+    fn set_given(&mut self, limits: &Limits) {
+        let disks = limits.disks.iter();
+        self.resources = disks
+            .map(|disk| json::to_value(disk, Dialect::V1))
+            .collect();
+    }
+
+    /// What is measured: each volume, and the sandbox if something was given for it.
+    fn places(&self) -> Vec<Place> {
+        let mut places: Vec<Place> = Vec::new();
+        for resource in self.given() {
+            let volume = resource.disk.as_ref().and_then(|disk| disk.volume.as_ref());
+            let path = match volume {
+                None => self.sandbox.clone(),
+                Some(volume) => {
+                    let of = |(path, _): &&(String, PathBuf)| *path == volume.container_path;
+                    let known = self.volumes.iter().find(of);
+                    known.map_or_else(
+                        || self.sandbox.join(&volume.container_path),
+                        |known| known.1.clone(),
+                    )
+                }
+            };
+            match places.iter_mut().find(|place| place.path == path) {
+                Some(place) => place.given.push(resource),
+                None => places.push(Place {
+                    is_sandbox: volume.is_none(),
+                    path,
+                    given: vec![resource],
+                }),
+            }
+        }
+        places
+    }
+}
+
+impl Place {
+    /// What was given, in bytes.
+    fn limit(&self) -> u64 {
+        let megabytes = self.given.iter().filter_map(|disk| disk.scalar);
+        let megabytes: f64 = megabytes.map(|scalar| scalar.value).sum();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates; resources are not negative"
+        )]
+        let bytes = (megabytes * 1_048_576.0).round() as u64;
+        bytes
+    }
+
+    fn limitation(&self, used: u64) -> Option<Limitation> {
+        // What is a file system of its own bounds itself.
+        let is_mount = self.given.iter().any(|resource| {
+            let source = resource.disk.as_ref().and_then(|disk| disk.source.as_ref());
+            source.is_some_and(|source| source.r#type() == source::Type::Mount)
+        });
+        (!is_mount && used > self.limit()).then(|| Limitation {
+            resources: self.given.clone(),
+            reason: Reason::ContainerLimitationDisk.into(),
+            message: format!(
+                "Disk usage ({}) exceeds quota ({})",
+                format_bytes(used),
+                format_bytes(self.limit())
+            ),
+        })
+    }
+
+    fn statistics(&self, used: Option<u64>) -> DiskStatistics {
+        let disk = self
+            .given
+            .first()
+            .and_then(|resource| resource.disk.as_ref());
+        DiskStatistics {
+            source: disk.and_then(|disk| disk.source.clone()),
+            persistence: disk.and_then(|disk| disk.persistence.clone()),
+            limit_bytes: Some(self.limit()),
+            used_bytes: used,
+        }
+    }
+}
+
+/// Measures all containers, again and again, while there are any.
+async fn measure(inner: Weak<Inner>) {
+    loop {
+        let Some(strong) = inner.upgrade() else {
+            return;
+        };
+        let all: Vec<_> = strong
+            .lock()
+            .iter()
+            .map(|(id, watched)| (id.clone(), watched.record.places()))
+            .collect();
+        for (id, places) in all {
+            let walk = tokio::task::spawn_blocking(move || {
+                let used = places.iter().map(|place| used(&place.path)).collect();
+                (places, used)
+            });
+            if let Ok((places, used)) = walk.await {
+                strong.found(&id, &places, used);
+            }
+        }
+        let interval = strong.interval;
+        drop(strong);
+        tokio::time::sleep(interval).await;
+        let Some(strong) = inner.upgrade() else {
+            return;
+        };
+        let all = strong.lock();
+        if all.is_empty() {
+            strong.measuring.store(false, Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
+/// Bytes that a folder and all in it take on disk. Links are not followed, a file with several
+/// names counts once, and what vanishes meanwhile counts nothing.
+fn used(folder: &Path) -> u64 {
+    let mut names = HashSet::new();
+    let mut folders = vec![folder.to_owned()];
+    let mut blocks = 0;
+    while let Some(folder) = folders.pop() {
+        blocks += fs::metadata(&folder).map_or(0, |metadata| metadata.blocks());
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else {
+                continue;
+            };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else if metadata.nlink() < 2 || names.insert((metadata.dev(), metadata.ino())) {
+                blocks += metadata.blocks();
+            }
+        }
+    }
+    blocks * 512
+}
+
+#[async_trait]
+impl Isolator for DiskUsageIsolator {
+    fn name(&self) -> &'static str {
+        "disk/du"
+    }
+
+    fn supports_nesting(&self) -> bool {
+        false
+    }
+
+    async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
+        let folder = &self.0.folder;
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(IsolatorError::file("listing", folder))?,
+        };
+        for entry in entries.flatten() {
+            let id = parse_id(&entry.file_name().to_string_lossy());
+            let record = fs::read(entry.path()).ok();
+            let record = record.and_then(|text| serde_json::from_slice(&text).ok());
+            match record {
+                Some(record) if containers.contains(&id) => self.watch_over(&id, record),
+                _ => self.cleanup(&id).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepare(&self, config: &ContainerConfig, _: &mut Draft) -> Result<(), IsolatorError> {
+        let volumes = config.volumes.iter();
+        let mut record = Record {
+            sandbox: config.sandbox.clone(),
+            volumes: volumes
+                .map(|volume| (volume.container_path.clone(), volume.source.clone()))
+                .collect(),
+            resources: Vec::new(),
+        };
+        record.set_given(&config.limits);
+        self.0.save(&config.id, &record)?;
+        self.watch_over(&config.id, record);
+        Ok(())
+    }
+
+    async fn watch(&self, id: &ContainerId) -> Limitation {
+        let limitation = self
+            .0
+            .lock()
+            .get(id)
+            .map(|watched| watched.limitation.subscribe());
+        if let Some(mut limitation) = limitation
+            && let Ok(found) = limitation.wait_for(Option::is_some).await
+            && let Some(found) = &*found
+        {
+            return found.clone();
+        }
+        std::future::pending().await
+    }
+
+    async fn update(&self, id: &ContainerId, limits: &Limits) -> Result<(), IsolatorError> {
+        let mut all = self.0.lock();
+        let Some(watched) = all.get_mut(id) else {
+            return Ok(());
+        };
+        let mut record = watched.record.clone();
+        record.set_given(limits);
+        if record != watched.record {
+            self.0.save(id, &record)?;
+            watched.used = vec![None; record.places().len()];
+            watched.record = record;
+        }
+        Ok(())
+    }
+
+    async fn usage(
+        &self,
+        id: &ContainerId,
+        statistics: &mut ResourceStatistics,
+    ) -> Result<(), IsolatorError> {
+        let all = self.0.lock();
+        let Some(watched) = all.get(id) else {
+            return Ok(());
+        };
+        for (place, used) in watched.record.places().iter().zip(&watched.used) {
+            if place.is_sandbox {
+                statistics.disk_limit_bytes = Some(place.limit());
+                statistics.disk_used_bytes = *used;
+            }
+            statistics.disk_statistics.push(place.statistics(*used));
+        }
+        Ok(())
+    }
+
+    async fn cleanup(&self, id: &ContainerId) -> Result<(), IsolatorError> {
+        self.0.lock().remove(id);
+        let file = self.0.file(id);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(IsolatorError::file("removing", file)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dcos_proto::mesos::value::{self, Scalar};
+
+    fn disk(megabytes: f64) -> Resource {
+        Resource {
+            name: "disk".into(),
+            r#type: value::Type::Scalar.into(),
+            scalar: Some(Scalar { value: megabytes }),
+            ..Resource::default()
+        }
+    }
+
+    fn config(sandbox: &Path, megabytes: f64) -> ContainerConfig {
+        ContainerConfig {
+            sandbox: sandbox.to_owned(),
+            limits: Limits {
+                disks: vec![disk(megabytes)],
+                ..Limits::default()
+            },
+            ..super::super::testkit::config("disk")
+        }
+    }
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn files_with_two_names_count_once_and_links_are_not_followed() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("large"), vec![1; 1 << 20]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("file"), vec![1; 100_000]).unwrap();
+        fs::hard_link(inner.join("file"), folder.path().join("again")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), inner.join("link")).unwrap();
+        let du = std::process::Command::new("du")
+            .args(["-s", "-B1"])
+            .arg(folder.path())
+            .output()
+            .unwrap();
+        let du = String::from_utf8(du.stdout).unwrap();
+        assert_eq!(
+            used(folder.path()).to_string(),
+            du.split('\t').next().unwrap()
+        );
+    }
+
+    #[tokio::test]
+    async fn too_much_is_told_and_survives_the_agent() {
+        let (state, sandbox) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let make = || DiskUsageIsolator::new(state.path(), SOON, true);
+        let config = config(sandbox.path(), 1.0);
+        let isolator = make();
+        let mut draft = Draft::new(&config).unwrap();
+        isolator.prepare(&config, &mut draft).await.unwrap();
+        drop(isolator);
+
+        let isolator = make();
+        isolator
+            .recover(std::slice::from_ref(&config.id))
+            .await
+            .unwrap();
+        fs::write(sandbox.path().join("file"), vec![1; 2 << 20]).unwrap();
+        let limitation = isolator.watch(&config.id).await;
+        assert_eq!(
+            limitation.reason,
+            i32::from(Reason::ContainerLimitationDisk)
+        );
+        assert!(
+            limitation.message.starts_with("Disk usage (2"),
+            "{limitation:?}"
+        );
+        assert_eq!(limitation.resources, [disk(1.0)]);
+        let mut statistics = ResourceStatistics::default();
+        isolator.usage(&config.id, &mut statistics).await.unwrap();
+        assert_eq!(statistics.disk_limit_bytes, Some(1 << 20));
+        assert!(statistics.disk_used_bytes >= Some(2 << 20));
+        isolator.cleanup(&config.id).await.unwrap();
+        assert_eq!(fs::read_dir(state.path().join(FOLDER)).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn less_may_be_given_later() {
+        let (state, sandbox) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(sandbox.path().join("file"), vec![1; 2 << 20]).unwrap();
+        let isolator = DiskUsageIsolator::new(state.path(), SOON, true);
+        let config = config(sandbox.path(), 4.0);
+        let mut draft = Draft::new(&config).unwrap();
+        isolator.prepare(&config, &mut draft).await.unwrap();
+        tokio::time::timeout(SOON * 5, isolator.watch(&config.id))
+            .await
+            .unwrap_err();
+        let less = Limits {
+            disks: vec![disk(0.5), disk(0.5)],
+            ..Limits::default()
+        };
+        isolator.update(&config.id, &less).await.unwrap();
+        let limitation = isolator.watch(&config.id).await;
+        assert!(
+            limitation.message.ends_with("exceeds quota (1MB)"),
+            "{limitation:?}"
+        );
+    }
+}
