@@ -29,6 +29,7 @@ pub(crate) mod persistent;
 mod plan;
 pub mod posix;
 pub mod seccomp;
+pub mod secret;
 mod set;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -146,7 +147,7 @@ pub trait Isolator: Send + Sync + fmt::Debug {
 pub struct ContainerConfig {
     /// Its id; nested if it has a parent.
     pub id: ContainerId,
-    /// What it runs. `uris` are fetched by then; `environment` is not looked at, see below.
+    /// What it runs. `uris` are fetched by then; of its `environment` only the secrets are looked at, see below.
     pub command: CommandInfo,
     /// What Mesos was told about it.
     pub container: Option<ContainerInfo>,

@@ -12,4 +12,5 @@ pub mod logger;
 mod netns;
 pub mod oversubscription;
 pub mod provisioner;
+pub mod secret;
 mod states;

@@ -15,8 +15,10 @@ use super::linux::{CapabilitiesIsolator, NoNewPrivilegesIsolator, SeccompIsolato
 use super::namespaces::{IpcNamespaceIsolator, PidNamespaceIsolator};
 use super::network::{ContainerNetwork, DefaultDns, NetworkIsolator, NoNetworks};
 use super::posix::{PosixCpuIsolator, PosixMemIsolator, RlimitsIsolator};
+use super::secret::{EnvironmentSecretIsolator, SecretVolumeIsolator};
 use super::volume::{HostPathIsolator, SandboxPathIsolator};
 use super::{Isolator, IsolatorError, Isolators};
+use crate::secret::{SecretResolver, ValuesOnly};
 
 /// The agent's settings that isolators read; the names are those of Mesos's flags.
 #[derive(Debug, Clone)]
@@ -65,6 +67,8 @@ pub struct IsolationConfig {
     pub network_cni_metrics: bool,
     /// `--default_container_dns`.
     pub default_container_dns: DefaultDns,
+    /// Where the values of secrets come from.
+    pub secrets: Arc<dyn SecretResolver>,
     /// `--container_disk_watch_interval`.
     pub container_disk_watch_interval: Duration,
     /// `--enforce_container_disk_quota`.
@@ -94,18 +98,29 @@ impl Default for IsolationConfig {
             network_root: None,
             network_cni_metrics: true,
             default_container_dns: DefaultDns::default(),
+            secrets: Arc::new(ValuesOnly),
             container_disk_watch_interval: Duration::from_secs(15),
             enforce_container_disk_quota: false,
         }
     }
 }
 
+/// What a container might ask for, and must not miss without a word.
+const IMPLIED: [&str; 5] = [
+    "environment_secret",
+    "network/cni",
+    "volume/host_path",
+    "volume/sandbox_path",
+    "volume/secret",
+];
+
 /// Where Mesos keeps what containers are attached to, below its runtime directory.
 pub const NETWORK_ROOT: &str = "isolators/network/cni";
 
 /// All isolators in the order in which they prepare, whatever order they are named in: cgroups
 /// first, then the file system, then what goes into it, and last what looks at all of it.
-pub(super) const ORDER: [&str; 18] = [
+pub(super) const ORDER: [&str; 20] = [
+    "environment_secret",
     "posix/cpu",
     "posix/mem",
     "posix/rlimits",
@@ -120,6 +135,7 @@ pub(super) const ORDER: [&str; 18] = [
     "network/cni",
     "volume/host_path",
     "volume/sandbox_path",
+    "volume/secret",
     "disk/du",
     "linux/capabilities",
     "linux/nnp",
@@ -146,8 +162,6 @@ impl IsolationConfig {
                 "cgroups/all" => {
                     wanted.extend(ORDER.iter().filter(|name| name.starts_with("cgroups/")));
                 }
-                // Secrets are put into the environment by who makes it.
-                "environment_secret" => {}
                 name => wanted.push(name),
             }
         }
@@ -165,7 +179,7 @@ impl IsolationConfig {
         if !linux {
             wanted.push("filesystem/posix");
         }
-        wanted.extend(["network/cni", "volume/host_path", "volume/sandbox_path"]);
+        wanted.extend(IMPLIED);
         Ok(ORDER
             .into_iter()
             .filter(|name| wanted.contains(name))
@@ -230,6 +244,14 @@ fn build(
             Arc::new(HostPathIsolator::new(sandbox, force))
         }
         "volume/sandbox_path" => Arc::new(SandboxPathIsolator::new(sandbox)),
+        "environment_secret" => {
+            Arc::new(EnvironmentSecretIsolator::new(Arc::clone(&config.secrets)))
+        }
+        "volume/secret" => Arc::new(SecretVolumeIsolator::new(
+            &config.runtime_dir,
+            sandbox,
+            Arc::clone(&config.secrets),
+        )),
         "disk/du" => Arc::new(DiskUsageIsolator::new(
             &config.runtime_dir,
             config.container_disk_watch_interval,
@@ -271,11 +293,11 @@ mod tests {
     fn names_are_ordered_and_completed() {
         assert_eq!(
             names("linux/nnp, cgroups,filesystem/linux").unwrap(),
-            "cgroups/cpu,cgroups/mem,filesystem/linux,network/cni,volume/host_path,volume/sandbox_path,linux/nnp"
+            "environment_secret,cgroups/cpu,cgroups/mem,filesystem/linux,network/cni,volume/host_path,volume/sandbox_path,volume/secret,linux/nnp"
         );
         assert_eq!(
             names("process").unwrap(),
-            "posix/cpu,posix/mem,filesystem/posix,network/cni,volume/host_path,volume/sandbox_path"
+            "environment_secret,posix/cpu,posix/mem,filesystem/posix,network/cni,volume/host_path,volume/sandbox_path,volume/secret"
         );
         assert_eq!(
             names("cgroups/nonsense").unwrap_err(),

@@ -90,6 +90,7 @@ impl Isolator for HostPathIsolator {
         draft: &mut Draft,
     ) -> Result<(), IsolatorError> {
         for volume in volumes(config) {
+            refuse_unknown(volume)?;
             let Some(wanted) = host_path(volume) else {
                 continue;
             };
@@ -109,6 +110,26 @@ impl Isolator for HostPathIsolator {
 
     async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
         Ok(())
+    }
+}
+
+/// A volume that nobody here can make is an error, not a folder that is missing.
+fn refuse_unknown(volume: &Volume) -> Result<(), IsolatorError> {
+    let path = &volume.container_path;
+    let refused = |kind: &str| {
+        Err(IsolatorError::refused(format!(
+            "volume {path}: this agent cannot mount volumes of type {kind}"
+        )))
+    };
+    let Some(source) = &volume.source else {
+        return match &volume.image {
+            Some(_) => refused("image"),
+            None => Ok(()),
+        };
+    };
+    match source.r#type() {
+        SourceType::HostPath | SourceType::SandboxPath | SourceType::Secret => Ok(()),
+        other => refused(other.as_str_name()),
     }
 }
 
@@ -188,7 +209,7 @@ fn sandbox_path(volume: &Volume) -> Option<&SandboxPath> {
         .then_some(source.sandbox_path.as_ref())?
 }
 
-fn volumes(config: &ContainerConfig) -> impl Iterator<Item = &Volume> {
+pub(super) fn volumes(config: &ContainerConfig) -> impl Iterator<Item = &Volume> {
     let all = config
         .container
         .iter()
@@ -197,7 +218,7 @@ fn volumes(config: &ContainerConfig) -> impl Iterator<Item = &Volume> {
 }
 
 /// Puts `source` where the volume wants it.
-fn attach(
+pub(super) fn attach(
     source: &Path,
     volume: &Volume,
     both_ways: bool,

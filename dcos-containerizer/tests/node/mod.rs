@@ -17,6 +17,7 @@ use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::provisioner::{
     Backend, ImageProvisioner, ImageProvisionerConfig, Provisioner,
 };
+use dcos_containerizer::secret::{SecretResolver, ValuesOnly};
 use dcos_proto::mesos::{CommandInfo, ContainerId};
 
 /// Fetches nothing.
@@ -38,6 +39,8 @@ pub(crate) struct Node {
     pub(crate) images: Option<PathBuf>,
     /// What containers may name.
     pub(crate) networks: Arc<dyn ContainerNetwork>,
+    /// Where secrets come from.
+    pub(crate) secrets: Arc<dyn SecretResolver>,
     universals: Mutex<Vec<Universal>>,
 }
 
@@ -49,6 +52,7 @@ impl Node {
             isolation,
             images: None,
             networks: Arc::new(NoNetworks),
+            secrets: Arc::new(ValuesOnly),
             universals: Mutex::default(),
         }
     }
@@ -62,6 +66,7 @@ impl Node {
                 cgroups_root: self.cgroups(),
                 cgroups_enable_cfs: true,
                 networks: Arc::clone(&self.networks),
+                secrets: Arc::clone(&self.secrets),
                 runtime_dir: self.dir.path().join("run"),
                 ..IsolationConfig::default()
             };

@@ -185,7 +185,6 @@ async fn prepare(
             .map_err(|why| failed("command")(why.to_owned()))?,
         (None, false) => return Err(failed("command")("there is none".to_owned())),
     };
-    command.environment = None;
     if !command.uris.is_empty() {
         let request = FetchRequest {
             container: id.clone(),
