@@ -2,7 +2,8 @@
 //!
 //! A [`Write`] is one fact; [`Store::apply`] returns when a batch of them is on stable storage;
 //! [`Store::read`] gives back all facts as a [`State`]. Facts that change are files, replaced as
-//! a whole; updates of a task are a log that grows. Each carries a version and a checksum, and
+//! a whole; updates of a task are a log that grows, and come there through a journal that all tasks
+//! share, so that one sync does for many. Each carries a version and a checksum, and
 //! holds JSON as API v1 spells it, so that an operator can read and check it with ordinary tools:
 //!
 //! ```sh
@@ -15,9 +16,11 @@
 
 mod files;
 mod format;
+mod journal;
 mod original;
 pub mod paths;
 mod read;
+mod settle;
 mod store;
 pub mod takeover;
 

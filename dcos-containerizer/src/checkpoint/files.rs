@@ -1,7 +1,7 @@
 //! Batches of changes to files that are durable when they return.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,6 @@ pub(super) struct Batch {
     fresh: Vec<(File, PathBuf, PathBuf)>,
     /// The places of those.
     replaced: BTreeSet<PathBuf>,
-    appended: Vec<File>,
     /// Whose entries changed.
     directories: BTreeSet<PathBuf>,
 }
@@ -30,19 +29,6 @@ impl Batch {
             self.fresh.retain(|(_, _, earlier)| earlier != path);
         }
         self.fresh.push((file, beside, path.to_owned()));
-        Ok(())
-    }
-
-    /// Appends to a file, which begins with `head` if it is new.
-    pub(super) fn append(&mut self, path: &Path, head: &[u8], line: &[u8]) -> io::Result<()> {
-        self.make_parent(path)?;
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        if file.metadata()?.len() == 0 {
-            file.write_all(head)?;
-            self.changed(path);
-        }
-        file.write_all(line)?;
-        self.appended.push(file);
         Ok(())
     }
 
@@ -89,9 +75,7 @@ impl Batch {
 
     /// Returns when everything is on stable storage.
     pub(super) fn commit(mut self) -> io::Result<()> {
-        let fresh = self.fresh.iter().map(|(file, _, _)| file);
-        let files: Vec<_> = self.appended.iter().chain(fresh).collect();
-        side_by_side(&files, |file| file.sync_all())?;
+        side_by_side(&self.fresh, |(file, _, _)| file.sync_all())?;
         for (_, beside, path) in std::mem::take(&mut self.fresh) {
             fs::rename(&beside, &path)?;
             self.changed(&path);
@@ -115,7 +99,10 @@ const LANES: usize = 8;
 
 /// Does all of `items`, some at a time: a journal commits what comes together in one go, where
 /// one after the other would each wait for a commit of its own.
-fn side_by_side<T: Sync>(items: &[T], act: impl Fn(&T) -> io::Result<()> + Sync) -> io::Result<()> {
+pub(super) fn side_by_side<T: Sync>(
+    items: &[T],
+    act: impl Fn(&T) -> io::Result<()> + Sync,
+) -> io::Result<()> {
     if items.len() < 2 {
         return items.iter().try_for_each(act);
     }

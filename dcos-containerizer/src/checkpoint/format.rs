@@ -1,4 +1,4 @@
-//! The two formats: a file that holds one fact, and a log that grows by lines.
+//! The two formats that are read: a file that holds one fact, and a log that grows by lines.
 //!
 //! ```text
 //! dcos-checkpoint 1 <sha256 of the rest, 64 hex digits>     dcos-checkpoint-log 1
@@ -53,7 +53,14 @@ pub(super) fn log_head() -> &'static [u8] {
 
 /// One more line of a log.
 pub(super) fn log_line(body: &str) -> Vec<u8> {
-    format!("{} {body}\n", &hex(body)[..SHORT]).into_bytes()
+    format!("{} {body}\n", short(body)).into_bytes()
+}
+
+/// The checksum of a line, and of a batch of the journal.
+pub(super) fn short(body: &str) -> String {
+    let mut sum = hex(body);
+    sum.truncate(SHORT);
+    sum
 }
 
 /// What a log holds.

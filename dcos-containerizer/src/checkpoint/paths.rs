@@ -52,8 +52,15 @@ pub fn run(work_dir: &Path, agent: &AgentId, run: &Run) -> PathBuf {
 }
 
 /// What is kept of a task.
-pub fn task(work_dir: &Path, agent: &AgentId, of: &Run, task: &TaskId) -> PathBuf {
-    run(work_dir, agent, of).join("tasks").join(task.as_str())
+pub fn task(work_dir: &Path, id: &AgentId, of: &Run, task: &TaskId) -> PathBuf {
+    agent(work_dir, id).join(task_below(of, task))
+}
+
+/// The same, below what is kept of its agent.
+pub(super) fn task_below(of: &Run, task: &TaskId) -> PathBuf {
+    let [framework, executor] = [of.framework.as_str(), of.executor.as_str()];
+    let (container, task) = (&of.container.value, task.as_str());
+    format!("frameworks/{framework}/executors/{executor}/runs/{container}/tasks/{task}").into()
 }
 
 /// The sandboxes of an executor's launches.

@@ -15,7 +15,7 @@ use super::format::{self, FormatError};
 use super::store::hosted_name;
 use super::{
     Adopted, CheckpointError, ExecutorCheckpoint, FrameworkCheckpoint, RunCheckpoint, State,
-    TaskCheckpoint, TaskHistory, paths,
+    TaskCheckpoint, TaskHistory, journal, paths,
 };
 use crate::executor::HostedKind;
 
@@ -37,6 +37,7 @@ pub(super) fn state(work_dir: &Path) -> Result<State, CheckpointError> {
         return Ok(state);
     };
     state.agent = Some(message::<AgentInfo>(&info, &contents)?);
+    journal::settle(&agent)?;
     let drain = agent.join("drain.config");
     if let Some(contents) = file(&drain)? {
         state.drain = Some(message(&drain, &contents)?);

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::files::Batch;
 use super::format::{self, FormatError};
+use super::journal::{Journal, Lines};
 use super::{Run, State, Write, paths, read};
 use crate::executor::HostedKind;
 
@@ -60,6 +61,8 @@ pub enum CheckpointError {
 pub struct Store {
     work_dir: PathBuf,
     agent: Option<AgentId>,
+    /// Of that agent, once something was written to it.
+    journal: Option<Journal>,
 }
 
 impl Store {
@@ -73,6 +76,7 @@ impl Store {
             Ok(()) => Ok(Self {
                 work_dir,
                 agent: None,
+                journal: None,
             }),
             Err(source) => Err(CheckpointError::Write { work_dir, source }),
         }
@@ -105,16 +109,37 @@ impl Store {
     /// # Errors
     /// [`CheckpointError::Write`]: some of them may be, in order.
     pub fn apply(&mut self, writes: &[Write]) -> Result<(), CheckpointError> {
-        let mut batch = Batch::default();
+        let (mut batch, mut lines) = (Batch::default(), Lines::default());
         for write in writes {
             if let Write::Agent(info) = write {
                 self.agent.clone_from(&info.id);
             }
-            let agent = self.agent.clone().ok_or(CheckpointError::NoAgent)?;
-            let noted = self.note(&mut batch, &agent, write);
+            let agent = self.agent.as_ref().ok_or(CheckpointError::NoAgent)?;
+            if let Write::Update(run, task, record) = write {
+                let task = paths::task_below(run, task);
+                lines.push(&task, &json::to_string(&**record, Dialect::V1));
+                continue;
+            }
+            let noted = self.note(&mut batch, agent, write);
             self.written(noted)?;
         }
+        // Updates come first: that an executor has ended says that the last ones are there.
+        let appended = self.journal().map(|journal| journal.append(&lines));
+        self.written(appended.unwrap_or(Ok(())))?;
         self.written(batch.commit())
+    }
+
+    /// The journal of the agent, if there is one.
+    fn journal(&mut self) -> Option<&mut Journal> {
+        let agent = paths::agent(&self.work_dir, self.agent.as_ref()?);
+        if self
+            .journal
+            .as_ref()
+            .is_none_or(|journal| journal.agent() != agent)
+        {
+            self.journal = Some(Journal::new(agent));
+        }
+        self.journal.as_mut()
     }
 
     /// Makes the next agent here start without a past.
@@ -203,11 +228,7 @@ impl Store {
                 });
                 batch.replace(&path, &format::file(&contents))
             }
-            Write::Update(run, task, record) => {
-                let path = paths::task(root, agent, run, task).join("task.updates");
-                let line = format::log_line(&json::to_string(&**record, Dialect::V1));
-                batch.append(&path, format::log_head(), &line)
-            }
+            Write::Update(..) => Ok(()),
             Write::Sentinel(run) => {
                 batch.replace(&paths::run(root, agent, run).join("executor.sentinel"), b"")
             }

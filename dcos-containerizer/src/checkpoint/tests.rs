@@ -120,6 +120,7 @@ fn a_torn_update_is_cut_off_and_the_log_goes_on() {
     let work_dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(work_dir.path()).unwrap();
     store.apply(&everything()).unwrap();
+    read(work_dir.path()).unwrap();
     let log = updates_log(work_dir.path());
     let whole = fs::read(&log).unwrap();
     fs::write(&log, &whole[..whole.len() - 5]).unwrap();
@@ -137,6 +138,118 @@ fn a_torn_update_is_cut_off_and_the_log_goes_on() {
         updates(read(work_dir.path()).unwrap()),
         [update(1), update(3)]
     );
+}
+
+fn journal_files(work_dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(paths::agent(work_dir, &"a1".into())).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.to_string_lossy().contains("updates.journal."))
+        .collect()
+}
+
+fn updates_of(state: &State) -> Vec<StatusUpdateRecord> {
+    let runs = &state.frameworks[&"f".into()].executors[0].runs;
+    runs[0].tasks[0].updates.clone()
+}
+
+fn append(store: &mut Store, number: u8) {
+    let write = Write::Update(run(), "t".into(), Box::new(update(number)));
+    store.apply(&[write]).unwrap();
+}
+
+#[test]
+fn a_journal_that_was_cut_anywhere_holds_a_prefix() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    for number in 3..6 {
+        append(&mut store, number);
+    }
+    let journal = journal_files(work_dir.path()).remove(0);
+    let whole = fs::read(&journal).unwrap();
+    let all: Vec<_> = (1..6).map(update).collect();
+    for length in (0..=whole.len()).rev().step_by(7) {
+        fs::write(&journal, &whole[..length]).unwrap();
+        fs::remove_file(updates_log(work_dir.path())).ok();
+        let found = updates_of(&read(work_dir.path()).unwrap());
+        assert_eq!(found, all[..found.len()], "cut at {length}");
+        assert!(length < whole.len() || found.len() == all.len());
+        assert_eq!(journal_files(work_dir.path()).len(), 0);
+    }
+}
+
+#[test]
+fn moving_updates_to_their_logs_may_break_off_anywhere() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    append(&mut store, 3);
+    let journal = journal_files(work_dir.path()).remove(0);
+    let kept = fs::read(&journal).unwrap();
+    let all: Vec<_> = (1..4).map(update).collect();
+    assert_eq!(updates_of(&read(work_dir.path()).unwrap()), all);
+    let log = updates_log(work_dir.path());
+    let whole = fs::read(&log).unwrap();
+    for length in (0..=whole.len()).step_by(5) {
+        // The log was written this far, and the journal is still there.
+        fs::write(&log, &whole[..length]).unwrap();
+        fs::write(&journal, &kept).unwrap();
+        assert_eq!(updates_of(&read(work_dir.path()).unwrap()), all);
+        assert_eq!(fs::read(&log).unwrap(), whole, "cut at {length}");
+    }
+}
+
+#[test]
+fn logs_of_earlier_agents_go_on_in_the_journal() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    for number in 3..6 {
+        let mut next = Store::open(work_dir.path()).unwrap();
+        let before: Vec<_> = (1..number).map(update).collect();
+        assert_eq!(updates_of(&next.read("boot").unwrap()), before);
+        append(&mut next, number);
+    }
+}
+
+#[test]
+fn a_full_journal_is_settled_beside_the_work() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    let mut large = update(0);
+    if let Some(update) = &mut large.update {
+        update.status.message = Some("x".repeat(6 << 10));
+    }
+    for number in 3..40 {
+        if let Some(update) = &mut large.update {
+            update.uuid = Some(vec![number; 16]);
+        }
+        let write = Write::Update(run(), "t".into(), Box::new(large.clone()));
+        store.apply(&[write]).unwrap();
+    }
+    // Waits for what goes on beside.
+    drop(store);
+    assert!(journal_files(work_dir.path()).len() < 2);
+    let found = updates_of(&read(work_dir.path()).unwrap());
+    let uuids = found.iter().map(|record| {
+        let update = record.update.as_ref().unwrap();
+        update.uuid.as_ref().unwrap()[0]
+    });
+    assert_eq!(uuids.collect::<Vec<_>>(), (1..40).collect::<Vec<u8>>());
+}
+
+#[test]
+fn updates_of_a_deleted_task_are_dropped() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    let deleted = paths::run(work_dir.path(), &"a1".into(), &run());
+    fs::remove_dir_all(&deleted).unwrap();
+    let state = read(work_dir.path()).unwrap();
+    assert!(state.frameworks[&"f".into()].executors[0].runs.is_empty());
+    assert!(!deleted.exists());
 }
 
 #[test]
@@ -163,7 +276,7 @@ fn a_forgotten_agent_leaves_its_files() {
     store.apply(&everything()).unwrap();
     store.forget().unwrap();
     assert!(read(work_dir.path()).unwrap().agent.is_none());
-    assert!(updates_log(work_dir.path()).exists());
+    assert_eq!(journal_files(work_dir.path()).len(), 1);
 }
 
 #[test]
