@@ -13,7 +13,7 @@ mod read;
 mod write;
 
 pub use read::{JsonError, Object, Place, ReadJson, from_slice, from_value};
-pub use write::{WriteJson, Writer, append, to_string, to_value, to_vec};
+pub use write::{WriteJson, Writer, append, append_text, to_string, to_value, to_vec};
 
 /// Whose names are written and understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -13,6 +13,9 @@ use super::value::{Ranges, Scalar, set_plus};
 /// The scalars that are always there, in the order of the object's keys.
 const ALWAYS: [&str; 4] = ["cpus", "disk", "gpus", "mem"];
 
+/// What stands before each of them.
+const HEADS: [&str; 4] = ["{\"cpus\":", ",\"disk\":", ",\"gpus\":", ",\"mem\":"];
+
 /// Appends the object of [`Resources::to_endpoint_json`] for messages that were checked before,
 /// without making a bag of them if they are as plain as those of most tasks: this is what takes
 /// the time when a cluster's state is written.
@@ -26,13 +29,14 @@ pub fn append_endpoint_json(resources: &[Resource], document: &mut Vec<u8>) {
 fn append_plain<'a>(resources: impl Iterator<Item = &'a Resource>, document: &mut Vec<u8>) -> bool {
     let found = plain(resources);
     if let Some((scalars, ports)) = &found {
-        let totals = ALWAYS.iter().zip(scalars);
-        let mut before = b'{';
-        for (name, total) in totals {
-            document.push(before);
-            before = b',';
-            let number: Json = total.map_or(Json::from(0), |total| total.as_f64().into());
-            write(document, format_args!("\"{name}\":{number}"));
+        let totals = HEADS.iter().zip(scalars);
+        for (head, total) in totals {
+            document.extend_from_slice(head.as_bytes());
+            match total {
+                Some(total) => serde_json::to_writer(&mut *document, &total.as_f64())
+                    .expect("writing to memory does not fail"),
+                None => document.push(b'0'),
+            }
         }
         if let Some(ports) = ports {
             write(document, format_args!(",\"ports\":\"{ports}\""));

@@ -1,7 +1,6 @@
 //! Writing: straight into a byte buffer, without a tree in between.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -28,6 +27,19 @@ pub fn append<M: Json>(document: &mut Vec<u8>, message: &M, dialect: Dialect) {
     };
     message.write_json(&mut writer);
     *document = writer.out;
+}
+
+/// Appends a text with its quotes, as serde writes it: most need no escapes, and are copied whole.
+pub fn append_text(document: &mut Vec<u8>, text: &str) {
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+    if text.as_bytes().iter().all(is_plain) {
+        document.reserve(text.len() + 2);
+        document.push(b'"');
+        document.extend_from_slice(text.as_bytes());
+        document.push(b'"');
+    } else {
+        serde_json::to_writer(document, text).expect("writing to memory does not fail");
+    }
 }
 
 /// `message` as compact JSON text.
@@ -134,11 +146,7 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str) {
-        serde_json::to_writer(&mut self.out, text).expect("writing to memory does not fail");
-    }
-
-    fn display(&mut self, value: impl std::fmt::Display) {
-        write!(self.out, "{value}").expect("writing to memory does not fail");
+        append_text(&mut self.out, text);
     }
 }
 
@@ -182,17 +190,17 @@ impl WriteJson for Vec<u8> {
     }
 }
 
-macro_rules! displayed {
+macro_rules! plain {
     ($($kind:ty),*) => {$(
         impl WriteJson for $kind {
             fn write_json(&self, w: &mut Writer) {
-                w.display(self);
+                serde_json::to_writer(&mut w.out, self).expect("writing to memory does not fail");
             }
         }
     )*};
 }
 
-displayed!(bool, i32, i64, u32, u64);
+plain!(bool, i32, i64, u32, u64);
 
 impl WriteJson for f64 {
     /// JSON has no infinity; Mesos spells it in a string.
@@ -210,5 +218,27 @@ impl WriteJson for f64 {
 impl WriteJson for f32 {
     fn write_json(&self, w: &mut Writer) {
         f64::from(*self).write_json(w);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::append_text;
+
+    #[test]
+    fn texts_are_as_serde_writes_them() {
+        for text in [
+            "",
+            "plain",
+            "a\"b",
+            "a\\b",
+            "line\nbreak",
+            "\u{7f}é\u{2028}",
+            "tab\t\u{1}",
+        ] {
+            let mut document = Vec::new();
+            append_text(&mut document, text);
+            assert_eq!(document, serde_json::to_vec(text).unwrap());
+        }
     }
 }

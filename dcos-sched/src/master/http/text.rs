@@ -1,7 +1,7 @@
 //! Writing JSON straight into bytes, key by key: a cluster's state is hundreds of megabytes, and
 //! a tree of it in between would take several times that.
 
-use dcos_proto::json::{Dialect, Json, append};
+use dcos_proto::json::{Dialect, Json, append, append_text};
 use serde::Serialize;
 
 /// An object that is being written.
@@ -60,7 +60,7 @@ impl Object<'_> {
             self.out.push(b',');
         }
         self.empty = false;
-        value(self.out, key);
+        append_text(self.out, key);
         self.out.push(b':');
         self.out
     }
