@@ -51,7 +51,7 @@ pub use value::{Ranges, Scalar, ValueError};
 /// original until one of them changes, and comparing the two takes no time.
 #[derive(Debug, Clone, Default)]
 pub struct Resources {
-    /// None if there is nothing.
+    /// `None` if, and only if, there is nothing.
     entries: Option<Arc<Vec<Arc<Entry>>>>,
 }
 
@@ -149,8 +149,9 @@ impl Resources {
         Arc::make_mut(self.entries.get_or_insert_default())
     }
 
-    /// Whether both are one piece of memory, which means that they are equal.
-    fn is_same(&self, other: &Self) -> bool {
+    /// Whether one is a clone of the other and neither has changed since: then they are equal, but
+    /// equal ones need not be clones. It takes no time to find out.
+    pub fn is_clone_of(&self, other: &Self) -> bool {
         match (&self.entries, &other.entries) {
             (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
             (None, None) => true,
@@ -165,7 +166,7 @@ impl Resources {
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.entries().is_empty()
+        self.entries.is_none()
     }
 
     /// How often `resource` is there, in exactly this amount: 0 or 1, or a shared one's count.
@@ -179,7 +180,7 @@ impl Resources {
 
     /// Whether all of `other` is here.
     pub fn contains(&self, other: &Self) -> bool {
-        if self.is_same(other) {
+        if self.is_clone_of(other) {
             return true;
         }
         let mut remaining = None;
@@ -476,42 +477,40 @@ impl Resources {
     }
 
     fn take(&mut self, entry: &Entry) {
-        if entry.is_nothing() {
-            return;
-        }
         let found = self
             .entries()
             .iter()
             .position(|mine| resource::subtractable(&mine.resource, &entry.resource));
-        let Some(at) = found else { return };
-        // What comes to nothing goes whole: there is no need to copy it first.
-        let is_all = !entry.resource.is_shared()
-            && resource::contains(&entry.resource, &self.entries()[at].resource);
-        let entries = self.entries_mut();
-        if is_all {
-            entries.swap_remove(at);
+        let Some(at) = found.filter(|_| !entry.is_nothing()) else {
             return;
-        }
-        let mine = Arc::make_mut(&mut entries[at]);
-        if mine.resource.is_shared() {
-            mine.count -= entry.count;
-        } else {
-            resource::subtract(&mut mine.resource, &entry.resource);
-        }
-        let negative = mine.count < 0
-            || mine
-                .resource
-                .scalar_value()
-                .is_some_and(|amount| amount < Scalar::ZERO);
-        if negative || mine.is_nothing() {
+        };
+        let entries = self.entries_mut();
+        // What goes whole need not be copied first.
+        let is_whole = !entry.resource.is_shared()
+            && resource::contains(&entry.resource, &entries[at].resource);
+        if is_whole || !leaves_something(Arc::make_mut(&mut entries[at]), entry) {
             entries.swap_remove(at);
+            if entries.is_empty() {
+                self.entries = None;
+            }
         }
     }
 }
 
+/// Takes `entry` out of `mine`; whether anything is left.
+fn leaves_something(mine: &mut Entry, entry: &Entry) -> bool {
+    if mine.resource.is_shared() {
+        mine.count -= entry.count;
+    } else {
+        resource::subtract(&mut mine.resource, &entry.resource);
+    }
+    let amount = mine.resource.scalar_value();
+    mine.count >= 0 && amount.is_none_or(|amount| amount >= Scalar::ZERO) && !mine.is_nothing()
+}
+
 impl PartialEq for Resources {
     fn eq(&self, other: &Self) -> bool {
-        self.is_same(other) || self.contains(other) && other.contains(self)
+        self.is_clone_of(other) || self.contains(other) && other.contains(self)
     }
 }
 
@@ -540,7 +539,7 @@ impl AddAssign for Resources {
 impl SubAssign<&Resources> for Resources {
     /// What is not here is passed over, as in Mesos: check [`Resources::contains`] first.
     fn sub_assign(&mut self, other: &Resources) {
-        if self.is_same(other) {
+        if self.is_clone_of(other) {
             *self = Resources::new();
             return;
         }

@@ -1,8 +1,13 @@
 //! A4: frameworks of three kinds place their tasks.
+//!
+//! In Mesos's benchmark nobody refuses anything, and who has launched everything goes on asking. By
+//! shares those stay ahead of the others, and not all tasks find a place. So these frameworks do
+//! what frameworks do: they refuse what is left of an offer for the usual time, and suppress offers
+//! when they are done.
 
 use dcos_core::resources::Resources;
 use dcos_proto::mesos::FrameworkId;
-use dcos_sched::allocator::Event;
+use dcos_sched::allocator::{Config, Event};
 
 use super::cluster::{Cluster, agent, framework, resources, timed};
 use super::{Report, SAMPLES, Size};
@@ -70,7 +75,7 @@ fn place_all() -> (f64, f64) {
     let (mut cycles, mut in_cycles) = (0.0, 0.0);
     while left > 0 {
         let (grants, time) = cluster.cycle();
-        assert!(!grants.is_empty(), "{left} tasks wait for ever");
+        assert!(cycles < 1000.0, "{left} tasks wait for ever");
         cycles += 1.0;
         in_cycles += time;
         for grant in grants {
@@ -85,11 +90,17 @@ fn place_all() -> (f64, f64) {
             left -= launched;
             cluster.answer(&grant);
             cluster.tell(Event::Recover {
-                framework: grant.framework,
+                framework: grant.framework.clone(),
                 agent: grant.agent,
                 resources: rest,
-                refuse: None,
+                refuse: Some(Config::refuse(None)),
             });
+            if work.left == 0 {
+                cluster.tell(Event::Suppress {
+                    framework: grant.framework,
+                    roles: Vec::new(),
+                });
+            }
         }
     }
     (cycles, in_cycles)

@@ -1,6 +1,6 @@
 //! One agent as the allocator sees it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use dcos_core::resources::{ResourceExt, Resources};
 use dcos_core::time::Time;
@@ -25,7 +25,7 @@ pub(super) struct Agent {
     /// The round in which shared volumes were granted last; once a round is enough.
     pub(super) shared_in: u64,
     /// What was refused, by leaf of the tree.
-    pub(super) refusals: HashMap<usize, Vec<Refusal>>,
+    pub(super) refusals: BTreeMap<usize, Vec<Refusal>>,
     /// Whether it is among the agents that meet everyone in the next round.
     pub(super) is_queued: bool,
 }
@@ -49,7 +49,7 @@ impl Agent {
             unanswered: Vec::new(),
             pool: Pool::default(),
             shared_in: 0,
-            refusals: HashMap::new(),
+            refusals: BTreeMap::new(),
             is_queued: false,
         }
     }

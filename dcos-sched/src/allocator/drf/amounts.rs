@@ -13,7 +13,7 @@ pub(super) struct Names {
 }
 
 /// What nearly every agent has; their numbers are found without a search.
-const USUAL: [&str; 4] = ["cpus", "mem", "disk", "gpus"];
+const USUAL: [&str; 5] = ["cpus", "mem", "disk", "gpus", "ports"];
 
 impl Default for Names {
     fn default() -> Self {

@@ -11,28 +11,33 @@ use super::amounts::{Amounts, Names};
 /// What nobody holds. Shared volumes are always here.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    /// What is kept for nobody.
-    open: Resources,
+    open: Open,
     /// What is kept, by role.
     kept: BTreeMap<String, Resources>,
-    /// The scalars of `open` that are not revocable: those quotas speak of.
+    /// The last grant that was all of `open`. Mostly it comes back as it went, and goes again to
+    /// the same role; then nothing is copied or counted.
+    last: Option<Whole>,
+}
+
+/// What is kept for nobody.
+#[derive(Debug, Clone, Default)]
+struct Open {
+    resources: Resources,
+    /// The scalars that are not revocable: those quotas speak of.
     scalars: Amounts,
-    /// How much there is of `open`, members of ranges and sets counted.
+    /// How much there is, members of ranges and sets counted.
     counts: Amounts,
     has_revocable: bool,
-    /// The last grant that was all of `open`. Mostly it comes back as it went, and goes again to
-    /// the same role; then no message is copied.
-    dressed: Option<Dressed>,
-    /// Whether `open` is what is dressed.
-    is_dressed: bool,
 }
 
 /// All that was kept for nobody, as it is and as it was granted.
 #[derive(Debug)]
-struct Dressed {
-    role: Arc<str>,
-    plain: Resources,
-    allocated: Resources,
+struct Whole {
+    /// Here while somebody holds it, and in the pool otherwise.
+    open: Open,
+    is_away: bool,
+    /// To which role, and as what.
+    dressed: Option<(Arc<str>, Resources)>,
 }
 
 impl Pool {
@@ -55,7 +60,7 @@ impl Pool {
             }
         };
         if resources.iter().all(ResourceExt::is_unreserved) {
-            apply(&mut self.open, resources);
+            apply(&mut self.open.resources, resources);
             return self.review(names);
         }
         let open = resources.unreserved();
@@ -68,38 +73,39 @@ impl Pool {
             }
         }
         if !open.is_empty() {
-            apply(&mut self.open, &open);
+            apply(&mut self.open.resources, &open);
             self.review(names);
         }
     }
 
     /// Takes out all that is kept for nobody.
     pub(super) fn empty_open(&mut self) {
-        if !std::mem::take(&mut self.is_dressed) {
-            self.dressed = None;
+        let open = std::mem::take(&mut self.open);
+        match self.last.as_mut().filter(|last| !last.is_away) {
+            Some(last) => (last.open, last.is_away) = (open, true),
+            None => {
+                self.last = Some(Whole {
+                    open,
+                    is_away: true,
+                    dressed: None,
+                });
+            }
         }
-        self.open = Resources::new();
-        self.scalars = Amounts::default();
-        self.counts = Amounts::default();
-        self.has_revocable = false;
     }
 
-    /// Allocates what was taken out by [`Pool::empty_open`] to a role.
-    pub(super) fn dress(&mut self, role: &Arc<str>, plain: &Resources) -> Resources {
-        if let Some(dressed) = self
-            .dressed
-            .as_ref()
-            .filter(|dressed| dressed.role == *role)
-        {
-            return dressed.allocated.clone();
+    /// What was taken out by [`Pool::empty_open`], allocated to a role, and its scalars; `None` if
+    /// nothing was.
+    pub(super) fn dress(&mut self, role: &Arc<str>) -> Option<(Resources, Amounts)> {
+        let last = self.last.as_mut().filter(|last| last.is_away)?;
+        let known = last.dressed.as_ref().filter(|(other, _)| other == role);
+        let allocated = known.map_or_else(
+            || last.open.resources.allocated_to(role),
+            |(_, allocated)| allocated.clone(),
+        );
+        if known.is_none() {
+            last.dressed = Some((role.clone(), allocated.clone()));
         }
-        let allocated = plain.allocated_to(role);
-        self.dressed = Some(Dressed {
-            role: role.clone(),
-            plain: plain.clone(),
-            allocated: allocated.clone(),
-        });
-        allocated
+        Some((allocated, last.open.scalars.clone()))
     }
 
     /// Puts back what was granted. If it is what was taken out last, it is returned as it is now.
@@ -108,22 +114,21 @@ impl Pool {
         names: &mut Names,
         allocated: &Resources,
     ) -> Option<&Resources> {
-        let is_same = |dressed: &&Dressed| {
-            dressed.allocated.len() == allocated.len() && dressed.allocated == *allocated
+        let is_same = |(_, dressed): &(Arc<str>, Resources)| {
+            dressed.len() == allocated.len() && dressed == allocated
         };
-        let known = self
-            .dressed
-            .as_ref()
-            .filter(|_| self.open.is_empty())
-            .filter(is_same);
-        let Some(plain) = known.map(|dressed| dressed.plain.clone()) else {
-            self.add(names, &allocated.unallocated());
-            return None;
-        };
-        self.open = plain;
-        self.review(names);
-        self.is_dressed = true;
-        Some(&self.open)
+        let last = self.last.as_mut().filter(|last| last.is_away);
+        match last.filter(|last| last.dressed.as_ref().is_some_and(is_same)) {
+            Some(last) if self.open.resources.is_empty() => {
+                self.open = std::mem::take(&mut last.open);
+                last.is_away = false;
+                Some(&self.open.resources)
+            }
+            _ => {
+                self.add(names, &allocated.unallocated());
+                None
+            }
+        }
     }
 
     /// Puts in and takes out shared volumes, which holding does not.
@@ -143,14 +148,15 @@ impl Pool {
     }
 
     fn review(&mut self, names: &mut Names) {
-        self.is_dressed = false;
-        self.has_revocable = self.open.iter().any(ResourceExt::is_revocable);
-        self.scalars = names.open_scalars(&self.open);
-        self.counts = names.counts(&self.open);
+        self.last.take_if(|last| !last.is_away);
+        let open = &mut self.open;
+        open.has_revocable = open.resources.iter().any(ResourceExt::is_revocable);
+        open.scalars = names.open_scalars(&open.resources);
+        open.counts = names.counts(&open.resources);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.kept.is_empty()
+        self.open.resources.is_empty() && self.kept.is_empty()
     }
 
     pub(super) fn contains(&self, resources: &Resources) -> bool {
@@ -159,31 +165,31 @@ impl Pool {
                 .get(&role)
                 .is_some_and(|kept| kept.contains(&part))
         };
-        self.open.contains(&resources.unreserved())
+        self.open.resources.contains(&resources.unreserved())
             && resources.reservations().into_iter().all(kept)
     }
 
     pub(super) fn open(&self) -> &Resources {
-        &self.open
+        &self.open.resources
     }
 
     pub(super) fn scalars(&self) -> &Amounts {
-        &self.scalars
+        &self.open.scalars
     }
 
     pub(super) fn counts(&self) -> &Amounts {
-        &self.counts
+        &self.open.counts
     }
 
     /// Whether all there is is unreserved and not revocable: whoever may have any of it may have
     /// all.
     pub(super) fn is_plain(&self) -> bool {
-        self.kept.is_empty() && !self.has_revocable
+        self.kept.is_empty() && !self.open.has_revocable
     }
 
     /// Whether this is so for `role`.
     pub(super) fn is_plain_for(&self, role: &str) -> bool {
-        !self.has_revocable && (self.kept.is_empty() || self.kept_for(role).next().is_none())
+        !self.open.has_revocable && (self.kept.is_empty() || self.kept_for(role).next().is_none())
     }
 
     /// What is kept for `role` or for one above it.
@@ -195,7 +201,7 @@ impl Pool {
 
     /// All that `role` may have.
     pub(super) fn suitable(&self, role: &str) -> Resources {
-        let mut suitable = self.open.clone();
+        let mut suitable = self.open.resources.clone();
         self.kept_for(role).for_each(|kept| suitable += kept);
         suitable
     }

@@ -40,12 +40,18 @@ pub(super) struct Judge<'a> {
 
 /// What may be granted.
 #[derive(Debug)]
-pub(super) struct Portion {
+pub(super) enum Portion {
+    /// All that is kept for nobody, and nothing else.
+    AllOpen,
+    Part(Part),
+}
+
+/// Some resources of an agent.
+#[derive(Debug)]
+pub(super) struct Part {
     pub(super) resources: Resources,
     /// The scalars in it that quotas speak of.
     pub(super) open: Amounts,
-    /// Whether it is all that is kept for nobody, and nothing else.
-    pub(super) is_all_open: bool,
 }
 
 /// Why nothing may be.
@@ -160,27 +166,19 @@ impl Judge<'_> {
                 });
             }
         }
-        let portion = match room {
-            None => Portion {
-                resources: pool.open().clone(),
-                open: pool.scalars().clone(),
-                is_all_open: true,
-            },
-            Some(room) => self.cut(pool.open(), &room.amounts),
+        let is_worth_it = |resources: &Resources| {
+            let minimum = seat.minimum.as_ref();
+            minimum.is_none_or(|minimum| rules::is_worth_it(resources, minimum))
         };
-        if let Some(minimum) = &seat.minimum
-            && !rules::is_worth_it(&portion.resources, minimum)
-        {
-            return Err(if room.is_some() {
-                No::Cut
-            } else {
-                No::TooLittle
-            });
-        }
-        if room.is_none() {
-            Ok(portion)
+        let Some(room) = room else {
+            let is_enough = is_worth_it(pool.open());
+            return is_enough.then_some(Portion::AllOpen).ok_or(No::TooLittle);
+        };
+        let part = self.cut(pool.open(), &room.amounts);
+        if is_worth_it(&part.resources) {
+            self.fresh(agent, leaf, part)
         } else {
-            self.fresh(agent, leaf, portion)
+            Err(No::Cut)
         }
     }
 
@@ -202,38 +200,37 @@ impl Judge<'_> {
         if suitable.is_empty() {
             return Err(No::Nothing);
         }
-        let portion = match room {
-            None => Portion {
+        let part = match room {
+            None => Part {
                 open: agent.pool.scalars().clone(),
                 resources: suitable,
-                is_all_open: false,
             },
             Some(room) => self.cut(&suitable, &room.amounts),
         };
         let minimum = seat.minimum.as_ref().unwrap_or(&self.config.minimum);
-        if !rules::is_worth_it(&portion.resources, minimum) {
+        if !rules::is_worth_it(&part.resources, minimum) {
             return Err(if room.is_some() {
                 No::Cut
             } else {
                 No::TooLittle
             });
         }
-        self.fresh(agent, leaf, portion)
+        self.fresh(agent, leaf, part)
     }
 
-    /// The portion, unless it was refused before.
-    fn fresh(&self, agent: &Agent, leaf: usize, portion: Portion) -> Result<Portion, No> {
+    /// The part, unless it was refused before.
+    fn fresh(&self, agent: &Agent, leaf: usize, part: Part) -> Result<Portion, No> {
         let epoch = self.seats[leaf].epoch;
-        match agent.hidden_until(self.now, leaf, epoch, &portion.resources) {
+        match agent.hidden_until(self.now, leaf, epoch, &part.resources) {
             Some(until) => Err(No::Refused(until)),
-            None => Ok(portion),
+            None => Ok(Portion::Part(part)),
         }
     }
 
     /// Cuts the unreserved, non-revocable scalars of `resources` down to `room`. Disks that cannot
     /// be divided are left out if they are too large.
-    fn cut(&self, resources: &Resources, room: &Amounts) -> Portion {
-        let mut portion =
+    fn cut(&self, resources: &Resources, room: &Amounts) -> Part {
+        let mut part =
             resources.filter(|resource| !is_open(resource) || resource.scalar_value().is_none());
         let mut left = room.clone();
         let mut open = Amounts::default();
@@ -250,12 +247,11 @@ impl Judge<'_> {
             }
             *left.slot(number) -= target;
             *open.slot(number) += target;
-            portion.add_message(&piece);
+            part.add_message(&piece);
         }
-        Portion {
-            resources: portion,
+        Part {
+            resources: part,
             open,
-            is_all_open: false,
         }
     }
 }

@@ -58,6 +58,7 @@ impl HierarchicalDrf {
             }
         }
         self.seed.shuffle(&mut meetings);
+        granted.grants.reserve(meetings.len());
         for meeting in &meetings {
             self.meet(now, meeting, &guests, Stage::Fair, &mut granted);
         }
@@ -290,16 +291,20 @@ impl HierarchicalDrf {
                 }
             };
             let before = agent.pool.scalars().clone();
-            if portion.is_all_open {
-                agent.pool.empty_open();
-            } else {
-                agent.pool.remove(names, &portion.resources);
-                if portion.resources.iter().any(ResourceExt::is_shared) {
-                    agent.shared_in = self.rounds;
+            match &portion {
+                Portion::AllOpen => {
+                    agent.pool.empty_open();
+                    quotas.consume(seat.account, &before);
+                }
+                Portion::Part(part) => {
+                    agent.pool.remove(names, &part.resources);
+                    if part.resources.iter().any(ResourceExt::is_shared) {
+                        agent.shared_in = self.rounds;
+                    }
+                    quotas.consume(seat.account, &part.open);
                 }
             }
             quotas.change_free(agent.pool.scalars(), &before);
-            quotas.consume(seat.account, &portion.open);
             takers.push((leaf, portion));
         }
         takers
@@ -315,15 +320,13 @@ impl HierarchicalDrf {
         granted: &mut Granted,
     ) {
         let role = self.tree.role(leaf).clone();
-        let resources = if portion.is_all_open {
-            self.agents[at].pool.dress(&role, &portion.resources)
-        } else {
-            portion.resources.allocated_to(&role)
-        };
-        let amounts = if portion.is_all_open {
-            portion.open.clone()
-        } else {
-            self.names.scalars(&portion.resources)
+        let agent = &mut self.agents[at];
+        let (resources, amounts) = match portion {
+            Portion::AllOpen => agent.pool.dress(&role).expect("it was taken out just now"),
+            Portion::Part(part) => (
+                part.resources.allocated_to(&role),
+                self.names.scalars(&part.resources),
+            ),
         };
         let seat = &mut self.seats[leaf];
         seat.note_use(
@@ -337,7 +340,6 @@ impl HierarchicalDrf {
             let account = self.quotas.get(seat.account);
             self.tree.set_lane(&account.role, account.lane);
         }
-        let agent = &mut self.agents[at];
         agent.add_unanswered(leaf, &amounts);
         let held = agent.used.entry(seat.framework).or_default();
         let is_new = held

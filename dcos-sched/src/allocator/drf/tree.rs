@@ -28,6 +28,9 @@ use super::slab::Slab;
 /// How far totals may be from those that shares were computed from: one part in this many.
 const DRIFT: i64 = 64;
 
+/// How deep most trees are: a role below a role, its `.`, a framework.
+const DEPTH: usize = 4;
+
 /// The place of a node among its siblings: by priority, then by rank, then by how often it was
 /// granted something, then by name.
 type Place = (i64, u64, u64, Arc<str>, usize);
@@ -397,10 +400,9 @@ impl Tree {
 
     /// The active leaves, first come first; of top-level roles those in `lanes`.
     pub(super) fn walk(&self, lanes: &[Lane]) -> Walk<'_> {
-        Walk {
-            tree: self,
-            below: vec![self.ordered(self.root, lanes)],
-        }
+        let mut below = Vec::with_capacity(DEPTH);
+        below.push(self.ordered(self.root, lanes));
+        Walk { tree: self, below }
     }
 
     fn ordered(&self, at: usize, lanes: &[Lane]) -> Ordered<'_> {
