@@ -21,7 +21,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use dcos_containerizer::containerizer::{
-    ContainerConfig, Containerizer, LauncherProgram, Universal, UniversalConfig,
+    ContainerConfig, Containerizer, LauncherProgram, SwitchboardProgram, Universal, UniversalConfig,
 };
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::{
@@ -74,9 +74,16 @@ impl Isolator for NiceIsolator {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|word| word == "launcher") {
-        // This program again, as the parent of its containers; see `containerizer` below.
-        return dcos_launcher::main(arguments);
+    // This program again, as the parent of its containers or beside one of them; see
+    // `containerizer` below.
+    match arguments
+        .next()
+        .as_deref()
+        .and_then(std::ffi::OsStr::to_str)
+    {
+        Some("launcher") => return dcos_launcher::main(arguments),
+        Some("switchboard") => return dcos_containerizer::switchboard::main(arguments),
+        _ => {}
     }
     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
     match runtime.block_on(run()) {
@@ -128,6 +135,10 @@ async fn containerizer(folder: &Path) -> anyhow::Result<Universal> {
         launcher: LauncherProgram {
             program: std::env::current_exe()?,
             arguments: vec!["launcher".to_owned()],
+        },
+        switchboard: SwitchboardProgram {
+            program: std::env::current_exe()?,
+            arguments: vec!["switchboard".to_owned()],
         },
         isolators,
         provisioner: None,

@@ -31,11 +31,12 @@ use dcos_proto::mesos::{
 };
 
 pub use crate::isolator::PersistentVolume;
+use crate::switchboard::Switchboard;
 pub use adopted::WithAdopted;
 pub use error::ContainerizerError;
 pub use processes::Processes;
 pub use termination::ContainerTermination;
-pub use universal::{LauncherProgram, Universal, UniversalConfig};
+pub use universal::{LauncherProgram, SwitchboardProgram, Universal, UniversalConfig};
 
 /// Runs containers: one tree of processes each, confined, fetched for, logged.
 ///
@@ -153,6 +154,16 @@ pub trait Containerizer: fmt::Debug + Send + Sync + 'static {
     /// [`Running`](ContainerizerError::Running).
     async fn remove(&self, id: &ContainerId) -> Result<(), ContainerizerError>;
 
+    /// How to reach the standard streams of a container that was launched with a terminal or as
+    /// a session. An implementation that has no such containers leaves it as it is.
+    ///
+    /// # Errors
+    /// [`Unknown`](ContainerizerError::Unknown);
+    /// [`NotAttachable`](ContainerizerError::NotAttachable) for any other container.
+    async fn switchboard(&self, id: &ContainerId) -> Result<Switchboard, ContainerizerError> {
+        Err(ContainerizerError::NotAttachable(id.clone()))
+    }
+
     /// Each container that is known: being launched, running, or ended and not yet removed.
     async fn containers(&self) -> BTreeSet<ContainerId>;
 }
@@ -193,8 +204,13 @@ pub struct ContainerConfig {
     pub working_directory: Option<PathBuf>,
     /// Persistent volumes it finds in its sandbox.
     pub volumes: Vec<PersistentVolume>,
-    /// Where the three standard streams lead.
+    /// Where the three standard streams lead, unless it has a terminal or is a session.
     pub stdio: Stdio,
+    /// Its streams are kept for whoever attaches, from the first byte on: it waits for the first
+    /// to listen. What it says is kept nowhere else.
+    pub session: bool,
+    /// It belongs to nobody the agent knows, and is not ended by [`Containerizer::recover`].
+    pub standalone: bool,
 }
 
 /// What a container is for.

@@ -14,3 +14,4 @@ pub mod oversubscription;
 pub mod provisioner;
 pub mod secret;
 mod states;
+pub mod switchboard;

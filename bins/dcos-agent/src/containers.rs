@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use dcos_containerizer::containerizer::{LauncherProgram, UniversalConfig};
+use dcos_containerizer::containerizer::{LauncherProgram, SwitchboardProgram, UniversalConfig};
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
@@ -13,6 +13,8 @@ use dcos_core::config::{Spec, Values};
 
 /// The word that makes this program the launcher.
 pub(crate) const LAUNCHER: &str = "launcher";
+/// The word that makes this program a switchboard.
+pub(crate) const SWITCHBOARD: &str = "switchboard";
 
 /// Options under Mesos's names (`src/slave/flags.cpp`), but for those said to be ours.
 pub(crate) const OPTIONS: &[Spec] = &[
@@ -72,11 +74,16 @@ pub(crate) fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option
         Some(provisioner) => Collection::from_values(values, provisioner)?,
         None => None,
     };
+    let program = std::env::current_exe().context("finding this program")?;
     let config = UniversalConfig {
         runtime_dir,
         launcher: LauncherProgram {
-            program: std::env::current_exe().context("finding this program")?,
+            program: program.clone(),
             arguments: vec![LAUNCHER.to_owned()],
+        },
+        switchboard: SwitchboardProgram {
+            program,
+            arguments: vec![SWITCHBOARD.to_owned()],
         },
         isolators: Isolators::from_config(&isolation)?,
         provisioner: provisioner.map(|one| Arc::new(one) as Arc<dyn Provisioner>),

@@ -1,7 +1,8 @@
 //! `dcos-agent`: runs tasks on this node for a Mesos master.
 //!
 //! `dcos-agent launcher …` is the launcher: the parent of all containers, which this program starts
-//! as a process of its own and which outlives it.
+//! as a process of its own and which outlives it. `dcos-agent switchboard …` stands beside a
+//! container that others may attach to, and outlives it as well.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,11 +25,14 @@ mod containers;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments
+    match arguments
         .next()
-        .is_some_and(|first| first == containers::LAUNCHER)
+        .as_deref()
+        .and_then(std::ffi::OsStr::to_str)
     {
-        return dcos_launcher::main(arguments);
+        Some(containers::LAUNCHER) => return dcos_launcher::main(arguments),
+        Some(containers::SWITCHBOARD) => return dcos_containerizer::switchboard::main(arguments),
+        _ => {}
     }
     let schema = Schema::new("dcos-agent", "Runs tasks on this node for a Mesos master.")
         .with(agent::OPTIONS)

@@ -314,6 +314,47 @@ pub(crate) enum Task {
         #[arg(long)]
         completed: bool,
     },
+    /// Run a command inside a task's container.
+    Exec {
+        /// Send standard input to it.
+        #[arg(long, short)]
+        interactive: bool,
+        /// Give it a terminal.
+        #[arg(long, short)]
+        tty: bool,
+        /// Who it runs as; the task's user unless given.
+        #[arg(long, short)]
+        user: Option<String>,
+        /// The task's id, or a part of it that no other has.
+        task: String,
+        /// The program.
+        cmd: String,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Connect with a task that was launched with a terminal; Ctrl-P Ctrl-Q leaves it.
+    Attach {
+        /// Only listen.
+        #[arg(long)]
+        no_stdin: bool,
+        /// The task's id, or a part of it that no other has.
+        task: String,
+    },
+    /// Copy files from a task's sandbox.
+    Download {
+        /// The task's id, or a part of it that no other has.
+        task: String,
+        /// A file or folder in the sandbox; all of it unless given.
+        #[arg(default_value = ".")]
+        path: String,
+        /// Where to; here unless given.
+        #[arg(long, value_name = "DIR")]
+        target_dir: Option<std::path::PathBuf>,
+    },
+    /// What a task uses.
+    #[command(subcommand)]
+    Metrics(TaskMetrics),
     /// The files in a task's sandbox.
     Ls {
         /// The task's id, or a part of it that no other has.
@@ -327,6 +368,20 @@ pub(crate) enum Task {
         /// Also look among the tasks that have ended.
         #[arg(long)]
         completed: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskMetrics {
+    /// Every figure.
+    Details {
+        /// The task's id, or a part of it that no other has.
+        task: String,
+    },
+    /// Processor, memory and disk.
+    Summary {
+        /// The task's id, or a part of it that no other has.
+        task: String,
     },
 }
 

@@ -1,14 +1,15 @@
 //! Requests to a server of the cluster, refusals as errors that say what to do.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use dcos_security::Credential;
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig, ClientError};
+use dcos_wire::{Answer, Body, Client, ClientConfig, ClientError};
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Request};
+use http::{HeaderValue, Request, StatusCode};
 use serde_json::Value;
 
 /// One server: the master, Marathon or an agent.
@@ -25,6 +26,15 @@ impl Server {
     /// What `DCOS_CREDENTIAL` names is a file with the principal and secret to show; TLS is spoken as
     /// `LIBPROCESS_SSL_*` says.
     pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
+        Self::with_patience(url, ClientConfig::default().answer_timeout)
+    }
+
+    /// The same, for requests that are answered when somebody has finished typing.
+    pub(crate) fn for_conversations(url: &str) -> anyhow::Result<Self> {
+        Self::with_patience(url, Duration::from_hours(24 * 365))
+    }
+
+    fn with_patience(url: &str, answer_timeout: Duration) -> anyhow::Result<Self> {
         let url = url.trim_end_matches('/');
         let url = if url.contains("://") {
             url.to_owned()
@@ -36,6 +46,7 @@ impl Server {
         let config = ClientConfig {
             tls: Ssl::from_env()?.map(|ssl| ssl.client),
             authorization: credential.map(|credential| credential.basic()),
+            answer_timeout,
             ..ClientConfig::default()
         };
         let client = Client::with_config(config)?;
@@ -67,6 +78,38 @@ impl Server {
         }
         serde_json::from_str(&text)
             .with_context(|| format!("{}{path} did not answer with JSON", self.url))
+    }
+
+    /// Sends a body of protobuf to the operator API, and gives the answer as it comes.
+    pub(crate) async fn open(
+        &self,
+        content: Form,
+        accept: Form,
+        body: Body,
+    ) -> anyhow::Result<Answer> {
+        let url = format!("{}/api/v1", self.url);
+        let mut request = Request::builder()
+            .method("POST")
+            .uri(&url)
+            .header(CONTENT_TYPE, content.media())
+            .header(ACCEPT, accept.media());
+        if content == Form::Records {
+            request = request.header("message-content-type", PROTOBUF);
+        }
+        if accept == Form::Records {
+            request = request.header("message-accept", PROTOBUF);
+        }
+        let request = request
+            .body(body)
+            .with_context(|| format!("{url} is no URL"))?;
+        let answer = self.client.send_streaming(request).await?;
+        let status = answer.status();
+        if status == StatusCode::OK {
+            return Ok(answer);
+        }
+        let text = answer.text().await.unwrap_or_default();
+        let text = refusal(status, &url, &text);
+        Err(Refused { status, text }.into())
     }
 
     /// The text of an answer.
@@ -113,6 +156,48 @@ impl Server {
         Ok(text)
     }
 }
+
+/// How a call or its answer goes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One message.
+    Call,
+    /// Records, each a message.
+    Records,
+}
+
+const PROTOBUF: &str = "application/x-protobuf";
+
+impl Form {
+    fn media(self) -> &'static str {
+        match self {
+            Self::Call => PROTOBUF,
+            Self::Records => "application/recordio",
+        }
+    }
+}
+
+/// A refusal whose status matters.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    status: StatusCode,
+    text: String,
+}
+
+impl Refused {
+    /// An agent says so of a container that has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.status == StatusCode::INTERNAL_SERVER_ERROR
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// What a server said when it refused: the message of an error document with its details, or the
 /// text as it is.

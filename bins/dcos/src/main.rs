@@ -22,22 +22,24 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.into()),
     };
     match runtime.block_on(run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(&error),
     }
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let context = command::Context::new(&cli)?;
-    match cli.command {
+    let done = match cli.command {
         Command::Cluster(command) => command::cluster::run(&context, command).await,
         Command::Local(command) => command::local::run(&context, command).await,
         Command::Marathon(command) => command::marathon::run(&context, command).await,
         Command::Node(command) => command::node::run(&context, command).await,
         Command::Quota(command) => command::quota::run(&context, command).await,
         Command::Service(command) => command::service::run(&context, command).await,
-        Command::Task(command) => command::task::run(&context, command).await,
-    }
+        // These may end as a command in a container did.
+        Command::Task(command) => return command::task::run(&context, command).await,
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// The one place where an error is printed.

@@ -105,6 +105,9 @@ pub const OPTIONS: &[Spec] = &[
     Spec::duration("qos_correction_interval_min")
         .default("0secs")
         .help("the least pause between two corrections"),
+    Spec::duration("http_heartbeat_interval")
+        .default("30secs")
+        .help("how often who listens to a container hears that the connection stands"),
     Spec::switch("check_takeover")
         .default("false")
         .help("say whether this agent can go on in place of the original Mesos agent that left the work directory, and stop (ours)"),
@@ -170,6 +173,8 @@ pub struct Config {
     pub qos_controller: Arc<dyn QosController>,
     /// The least pause between two of its corrections.
     pub qos_correction_interval_min: Duration,
+    /// How often who listens to a container hears that the connection stands.
+    pub http_heartbeat_interval: Duration,
     /// Every option as text, for `/flags`.
     pub flags: BTreeMap<String, String>,
     /// Who it is to the master, whom it lets in, what they may do.
@@ -221,6 +226,7 @@ impl Config {
             oversubscribed_resources_interval: Duration::from_secs(15),
             qos_controller: Arc::new(NoQosController),
             qos_correction_interval_min: Duration::ZERO,
+            http_heartbeat_interval: Duration::from_secs(30),
             flags: BTreeMap::new(),
             security: Security::default(),
             tls: None,
@@ -309,6 +315,9 @@ impl Config {
             oversubscribed_resources_interval: values.duration("oversubscribed_resources_interval"),
             qos_controller: qos_controller(values)?,
             qos_correction_interval_min: values.duration("qos_correction_interval_min"),
+            http_heartbeat_interval: values
+                .duration("http_heartbeat_interval")
+                .max(Duration::from_millis(1)),
             flags: values.flags(),
             security: Security::from_values(values)?,
             tls: None,

@@ -21,6 +21,9 @@ use crate::executor::HostedKind;
 /// Where programs are looked for when nobody says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What containers inherit from the root they are nested in: sandbox, environment, user.
+pub(super) type Home = (PathBuf, BTreeMap<String, String>, Option<String>);
+
 impl Agent {
     /// Where an executor's run finds its files.
     pub(super) fn sandbox(&self, key: &ExecutorKey, container: &ContainerId) -> PathBuf {
@@ -54,6 +57,13 @@ impl Agent {
             volumes: self.executor_volumes(executor),
             ..ContainerConfig::default()
         }
+    }
+
+    /// What containers nested in one that belongs to no executor inherit, and what that has.
+    pub(super) fn home_of_standalone(&self, root: &ContainerId) -> Home {
+        let sandbox = paths::standalone(&self.settings.work_dir, root);
+        let path = PATH.to_owned();
+        (sandbox, BTreeMap::from([("PATH".to_owned(), path)]), None)
     }
 
     /// The container of one task of a default executor.

@@ -1,7 +1,6 @@
 //! The outer shape of the agent's state machine.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
@@ -13,6 +12,7 @@ use dcos_proto::mesos::{
 };
 
 use super::authentication::Authentication;
+use super::containers::Home;
 use super::gc::Gc;
 use super::operations::Operations;
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework};
@@ -164,11 +164,8 @@ impl Agent {
         ))
     }
 
-    /// What a container nested in an executor's inherits: sandbox, environment, user.
-    pub(super) fn host_of(
-        &self,
-        root: &ContainerId,
-    ) -> Option<(PathBuf, BTreeMap<String, String>, Option<String>)> {
+    /// What a container nested in an executor's inherits.
+    pub(super) fn host_of(&self, root: &ContainerId) -> Option<Home> {
         let executor = self.executor(self.by_container.get(&root.value)?)?;
         let config = self.executor_container(executor);
         Some((executor.directory.clone(), config.environment, config.user))

@@ -5,11 +5,13 @@
 mod access;
 mod containers;
 mod executors;
+mod media;
 mod metrics;
 mod nested;
 mod operator;
 mod process;
 pub(super) mod realms;
+mod sessions;
 mod state;
 mod validation;
 
@@ -50,8 +52,10 @@ pub(super) struct Shared {
     pub(super) files: Files,
     pub(super) security: Security,
     pub(super) started: Time,
-    /// Who watches the event streams of executors.
+    /// Who watches the event streams of executors, and ends sessions.
     pub(super) streams: TaskTracker,
+    /// How often who listens to a container hears that the connection stands.
+    pub(super) heartbeat: std::time::Duration,
 }
 
 impl std::ops::Deref for Context {
@@ -77,6 +81,7 @@ impl Context {
             security: config.security.clone(),
             started: now(),
             streams: TaskTracker::new(),
+            heartbeat: config.http_heartbeat_interval,
         }))
     }
 

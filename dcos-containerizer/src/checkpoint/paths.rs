@@ -93,6 +93,11 @@ pub fn nested_sandbox(root: &Path, container: &ContainerId) -> PathBuf {
     }
 }
 
+/// The sandbox of a container that belongs to no executor.
+pub fn standalone(work_dir: &Path, container: &ContainerId) -> PathBuf {
+    work_dir.join("containers").join(&container.value)
+}
+
 /// The root of a disk that has one, as the operator wrote it: relative ones are below the work
 /// directory.
 pub fn disk_root(disk: &Resource) -> Option<&str> {

@@ -16,6 +16,7 @@ use dcos_proto::mesos::{ContainerId, ContainerStatus, Resource, ResourceStatisti
 use tokio::sync::watch;
 
 use super::{ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Recovered};
+use crate::switchboard::Switchboard;
 use process::Process;
 
 /// The containers of `inner`, and those that an original agent left.
@@ -208,6 +209,13 @@ impl Containerizer for WithAdopted {
         }
         self.lock().remove(id);
         Ok(())
+    }
+
+    async fn switchboard(&self, id: &ContainerId) -> Result<Switchboard, ContainerizerError> {
+        match self.find(id) {
+            Some(_) => Err(ContainerizerError::NotAttachable(id.clone())),
+            None => self.inner.switchboard(id).await,
+        }
     }
 
     async fn containers(&self) -> BTreeSet<ContainerId> {

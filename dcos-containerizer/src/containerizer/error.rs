@@ -21,6 +21,9 @@ pub enum ContainerizerError {
     /// It runs, and what was asked needs it to have ended.
     #[error("container {0} is running")]
     Running(ContainerId),
+    /// It has neither a terminal nor a session: its streams cannot be attached to.
+    #[error("container {0} was launched without a terminal, so nobody can attach to it")]
+    NotAttachable(ContainerId),
     /// It was destroyed while it was being launched.
     #[error("container {0} was destroyed while it was being launched")]
     Destroyed(ContainerId),

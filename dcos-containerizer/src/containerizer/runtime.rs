@@ -1,7 +1,8 @@
 //! State that is lost with the host: files below `--runtime_dir`.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use dcos_proto::mesos::ContainerId;
@@ -10,7 +11,14 @@ use dcos_proto::mesos::ContainerId;
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_added_extension("new");
     // Not synced: this has to outlive us, not the host.
-    fs::write(&new, bytes)?;
+    // Nobody else reads it: an environment may hold secrets.
+    let mut file = fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(bytes)?;
     fs::rename(new, path)
 }
 

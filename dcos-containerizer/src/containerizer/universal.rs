@@ -14,6 +14,7 @@ mod launcher;
 mod lifecycle;
 mod recovery;
 mod store;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -36,6 +37,7 @@ use crate::fetcher::Fetcher;
 use crate::isolator::{Isolators, Limitation};
 use crate::logger::ContainerLogger;
 use crate::provisioner::Provisioner;
+use crate::switchboard::Switchboard;
 
 /// How a [`Universal`] containerizer is put together.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct UniversalConfig {
     pub runtime_dir: PathBuf,
     /// What is executed if no launcher runs.
     pub launcher: LauncherProgram,
+    /// What is executed beside a container that others may attach to.
+    pub switchboard: SwitchboardProgram,
     /// What confines containers.
     pub isolators: Isolators,
     /// Where images come from, if they do.
@@ -64,6 +68,15 @@ pub struct LauncherProgram {
     /// The program.
     pub program: PathBuf,
     /// Arguments before those that [`dcos_launcher::Client::connect_or_start`] adds.
+    pub arguments: Vec<String>,
+}
+
+/// What calls [`switchboard::main`](crate::switchboard::main).
+#[derive(Debug, Clone)]
+pub struct SwitchboardProgram {
+    /// The program.
+    pub program: PathBuf,
+    /// Arguments before those that the containerizer adds.
     pub arguments: Vec<String>,
 }
 
@@ -210,8 +223,11 @@ impl Inner {
     }
 
     /// Takes in what the launcher says.
-    fn hear(&self, news: News) {
+    fn hear(self: &Arc<Self>, news: News) {
         match news {
+            News::Exited { name, status } if streams::is_board(&name) => {
+                streams::ended(self, &name, status);
+            }
             News::Exited { name, status } => {
                 let container = self.named(&name);
                 match container {
@@ -408,6 +424,12 @@ impl Containerizer for Universal {
             .lock()
             .retain(|other, _| other != id && !is_below(other, id));
         Ok(())
+    }
+
+    async fn switchboard(&self, id: &ContainerId) -> Result<Switchboard, ContainerizerError> {
+        let board = self.0.find(id)?.record().switchboard;
+        let board = board.ok_or_else(|| ContainerizerError::NotAttachable(id.clone()))?;
+        Ok(board.into())
     }
 
     async fn containers(&self) -> BTreeSet<ContainerId> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use dcos_containerizer::containerizer::{
-    ContainerConfig, Containerizer, LauncherProgram, Universal, UniversalConfig,
+    ContainerConfig, Containerizer, LauncherProgram, SwitchboardProgram, Universal, UniversalConfig,
 };
 use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
 use dcos_containerizer::isolator::network::{ContainerNetwork, NoNetworks};
@@ -88,6 +88,7 @@ impl Node {
                 program: launcher(),
                 arguments: Vec::new(),
             },
+            switchboard: Self::switchboard(),
             isolators,
             provisioner,
             fetcher: Arc::new(NoFetcher),
@@ -105,6 +106,14 @@ impl Node {
     fn cgroups(&self) -> PathBuf {
         let name = self.dir.path().file_name().unwrap();
         format!("mesos-test{}", name.display()).into()
+    }
+
+    /// A test program that can be one says so in its arguments.
+    fn switchboard() -> SwitchboardProgram {
+        SwitchboardProgram {
+            program: std::env::current_exe().unwrap(),
+            arguments: vec!["switchboard".into()],
+        }
     }
 
     /// What a dying agent does.

@@ -51,7 +51,9 @@ pub mod tls;
 pub use axum::body::Body;
 pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
 pub use io::{Io, Stream};
-pub use negotiate::{MediaType, accepts_gzip};
+pub use negotiate::{MediaType, accepts, accepts_gzip};
 pub use refusal::Refusal;
 pub use rope::{Piece, Rope};
-pub use server::{BodyError, Listener, Peer, PeerAddress, Pipe, Server, ServerConfig, Stopped};
+pub use server::{
+    BodyError, Listener, Peer, PeerAddress, Pipe, Server, ServerConfig, Stopped, Unhurried,
+};

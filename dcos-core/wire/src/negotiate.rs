@@ -102,7 +102,7 @@ impl MediaType {
     pub fn of_answer(headers: &HeaderMap) -> Result<Self, Refusal> {
         Self::ALL
             .into_iter()
-            .find(|media| accepts(headers, media.as_str()))
+            .find(|media| accepts(headers, &ACCEPT, media.as_str()))
             .ok_or_else(|| {
                 Refusal::new(
                     StatusCode::NOT_ACCEPTABLE,
@@ -127,12 +127,13 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     .is_some_and(|quality| quality > 0.0)
 }
 
-fn accepts(headers: &HeaderMap, media: &str) -> bool {
-    if !headers.contains_key(ACCEPT) {
+/// Whether a header such as `Accept` allows `media`; one that is not there allows anything.
+pub fn accepts(headers: &HeaderMap, header: &HeaderName, media: &str) -> bool {
+    if !headers.contains_key(header) {
         return true;
     }
     let kind = media.split('/').next().unwrap_or(media);
-    best(headers, &ACCEPT, |offered| {
+    best(headers, header, |offered| {
         if offered.eq_ignore_ascii_case(media) {
             Some(2)
         } else if offered.strip_suffix("/*") == Some(kind) {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-pub use body::BodyError;
+pub use body::{BodyError, Unhurried};
 pub use listener::{Listener, Pipe};
 pub use peer::{Peer, PeerAddress};
 

@@ -1,24 +1,65 @@
-//! `dcos task`: tasks, their files and logs.
+//! `dcos task`: tasks, their files and logs, and commands inside their containers.
 
+mod download;
+mod input;
+mod metrics;
+mod session;
+mod terminal;
+
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dcos_proto::mesos::ContainerId;
 use serde_json::{Value, json};
 
 use super::{Context, items, text};
 use crate::cli::Task;
 use crate::http::Server;
 use crate::output;
+use session::{Exec, Place};
 
 /// How often a followed file is asked for more.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 /// How many bytes are asked for at a time; the server may give fewer.
 const PIECE: u64 = 64 << 10;
 
-pub(crate) async fn run(context: &Context, command: Task) -> anyhow::Result<()> {
-    match command {
+pub(crate) async fn run(context: &Context, command: Task) -> anyhow::Result<ExitCode> {
+    let done = match command {
+        Task::Exec {
+            interactive,
+            tty,
+            user,
+            task,
+            cmd,
+            args,
+        } => {
+            let place = found(context, &task, false).await?.place()?;
+            let exec = Exec {
+                program: cmd,
+                arguments: args,
+                user,
+                interactive,
+                tty,
+            };
+            return session::exec(place, exec).await;
+        }
+        Task::Attach { no_stdin, task } => {
+            let place = found(context, &task, false).await?.place()?;
+            return session::attach(place, !no_stdin).await;
+        }
+        Task::Download {
+            task,
+            path,
+            target_dir,
+        } => {
+            let sandbox = Sandbox::find(context, &task, true).await?;
+            let target = target_dir.unwrap_or_else(|| ".".into());
+            sandbox.download(&path, &target).await
+        }
+        Task::Metrics(command) => metrics::run(context, command).await,
         Task::List {
             filter,
             all,
@@ -53,7 +94,8 @@ pub(crate) async fn run(context: &Context, command: Task) -> anyhow::Result<()> 
             let sandbox = Sandbox::find(context, &task, completed).await?;
             sandbox.list(context, &path, long).await
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// Which tasks to look at.
@@ -135,6 +177,83 @@ async fn list(
     Ok(())
 }
 
+/// A task, and where it is.
+struct Found {
+    /// Its framework's id.
+    framework: String,
+    task: Value,
+    /// The address of its agent.
+    agent: String,
+}
+
+/// The one task that `name` names.
+async fn found(context: &Context, name: &str, completed: bool) -> anyhow::Result<Found> {
+    let state = context.master()?.get("/state").await?;
+    let wanted = Wanted {
+        running: true,
+        ended: completed,
+    };
+    let mut found = tasks(&state, wanted);
+    let exact = |known: &&(&Value, &Value)| text(known.1, "id") == name;
+    if found.iter().any(|known| exact(&known)) {
+        found.retain(|known| exact(&known));
+    } else {
+        found.retain(|(_, known)| text(known, "id").contains(name));
+    }
+    let (framework, task) = match found.as_slice() {
+        [only] => *only,
+        [] => bail!("no task matches {name:?}; see `dcos task list`, or add --completed"),
+        several => {
+            let ids: Vec<_> = several.iter().map(|(_, task)| text(task, "id")).collect();
+            bail!("several tasks match {name:?}: {}", ids.join(", "));
+        }
+    };
+    let id = text(task, "slave_id");
+    let agents = items(&state, "slaves");
+    let agent = agents
+        .iter()
+        .find(|agent| text(agent, "id") == id)
+        .with_context(|| format!("the task's agent {id} is not registered"))?;
+    let pid = text(agent, "pid");
+    let (_, address) = pid
+        .split_once('@')
+        .with_context(|| format!("bad agent pid {pid}"))?;
+    Ok(Found {
+        framework: text(framework, "id"),
+        task: task.clone(),
+        agent: address.to_owned(),
+    })
+}
+
+impl Found {
+    /// Its container, as its last status that knows one tells.
+    fn container(&self) -> anyhow::Result<ContainerId> {
+        let statuses = items(&self.task, "statuses").iter().rev();
+        let mut known = statuses.map(|status| &status["container_status"]["container_id"]);
+        let id = known.find(|id| id.is_object());
+        let id = id.with_context(|| {
+            let (id, state) = (text(&self.task, "id"), text(&self.task, "state"));
+            format!("{id} has no container yet ({state})")
+        })?;
+        Ok(container_id(id))
+    }
+
+    fn place(&self) -> anyhow::Result<Place> {
+        Ok(Place {
+            agent: Server::for_conversations(&self.agent)?,
+            container: self.container()?,
+        })
+    }
+}
+
+fn container_id(id: &Value) -> ContainerId {
+    let value = text(id, "value");
+    match &id["parent"] {
+        parent @ Value::Object(_) => container_id(parent).child(value),
+        _ => ContainerId::root(value),
+    }
+}
+
 /// A task's directory on its agent.
 struct Sandbox {
     agent: Server,
@@ -143,50 +262,12 @@ struct Sandbox {
 
 impl Sandbox {
     async fn find(context: &Context, task: &str, completed: bool) -> anyhow::Result<Self> {
-        let master = context.master()?;
-        let state = master.get("/state").await?;
-        let found = tasks(
-            &state,
-            Wanted {
-                running: true,
-                ended: completed,
-            },
-        );
-        let exact: Vec<_> = found
-            .iter()
-            .filter(|(_, known)| text(known, "id") == task)
-            .copied()
-            .collect();
-        let found: Vec<_> = if exact.is_empty() {
-            found
-                .into_iter()
-                .filter(|(_, known)| text(known, "id").contains(task))
-                .collect()
-        } else {
-            exact
-        };
-        let (framework, task) = match found.as_slice() {
-            [only] => *only,
-            [] => bail!("no task matches {task:?}; see `dcos task list`, or add --completed"),
-            several => {
-                let ids: Vec<_> = several.iter().map(|(_, task)| text(task, "id")).collect();
-                bail!("several tasks match {task:?}: {}", ids.join(", "));
-            }
-        };
-        let id = text(task, "slave_id");
-        let agents = items(&state, "slaves");
-        let agent = agents
-            .iter()
-            .find(|agent| text(agent, "id") == id)
-            .with_context(|| format!("the task's agent {id} is not registered"))?;
-        let pid = text(agent, "pid");
-        let (_, address) = pid
-            .split_once('@')
-            .with_context(|| format!("bad agent pid {pid}"))?;
-        let agent = Server::new(address)?;
+        let found = found(context, task, completed).await?;
+        let agent = Server::new(&found.agent)?;
         let state = agent.get("/state").await?;
-        let directory = directory(&state, &text(framework, "id"), &text(task, "id"))
-            .with_context(|| format!("the sandbox of {} is gone", text(task, "id")))?;
+        let id = text(&found.task, "id");
+        let directory = directory(&state, &found.framework, &id)
+            .with_context(|| format!("the sandbox of {id} is gone"))?;
         Ok(Self { agent, directory })
     }
 

@@ -1,5 +1,7 @@
 //! `/containers` and `/monitor/statistics`: what runs, and what it uses.
 
+use std::collections::BTreeSet;
+
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use dcos_core::resources::Resources;
@@ -29,7 +31,7 @@ pub(super) async fn containers(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     context.allow_path(&caller, "/containers")?;
-    let found = found(&context, &caller, false).await?;
+    let found = found(&context, &caller, false, false).await?;
     let wanted = |found: &&Found| matches(found, query.as_deref());
     let all: Vec<_> = found.iter().filter(wanted).map(full).collect();
     reply::jsonp(query.as_deref(), Value::from(all).to_string())
@@ -41,7 +43,7 @@ pub(super) async fn statistics(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     context.allow_path(&caller, "/monitor/statistics")?;
-    let all: Vec<_> = found(&context, &caller, false)
+    let all: Vec<_> = found(&context, &caller, false, false)
         .await?
         .iter()
         .map(short)
@@ -54,6 +56,7 @@ pub(super) async fn found(
     context: &Context,
     caller: &Caller,
     nested: bool,
+    standalone: bool,
 ) -> Result<Vec<Found>, Refusal> {
     let mut view = context.view().await?;
     for framework in &mut view.frameworks {
@@ -67,9 +70,13 @@ pub(super) async fn found(
             )
         });
     }
+    let all = context.containerizer.containers().await;
     let mut ids = executors(&view);
+    if standalone {
+        ids.extend(alone(context, caller, &all).await?);
+    }
     if nested {
-        for id in context.containerizer.containers().await {
+        for id in all {
             let root = ids
                 .iter()
                 .find(|(other, ..)| other == id.root_id())
@@ -94,6 +101,39 @@ pub(super) async fn found(
             Found { container, source }
         });
     Ok(join_all(measured).await)
+}
+
+/// The containers among `all` that belong to no executor.
+async fn alone(
+    context: &Context,
+    caller: &Caller,
+    all: &BTreeSet<ContainerId>,
+) -> Result<Vec<Known>, Refusal> {
+    let roots: Vec<_> = all
+        .iter()
+        .filter(|id| id.parent.is_none())
+        .cloned()
+        .collect();
+    let asked = context.handle.ask(move |agent| {
+        let mut roots = roots;
+        roots.retain(|id| !agent.has_container(id));
+        roots
+    });
+    let mut roots = asked
+        .await
+        .ok_or_else(|| Refusal::unavailable("The agent is stopping"))?;
+    roots.retain(|id| {
+        let object = Object::ANY.in_container(id);
+        context.may(caller, Action::ViewStandaloneContainer, &object)
+    });
+    let known = |id: ContainerId| {
+        let container = Container {
+            container_id: id.clone(),
+            ..Container::default()
+        };
+        (id, container, String::new(), Resources::default())
+    };
+    Ok(roots.into_iter().map(known).collect())
 }
 
 fn executors(view: &View) -> Vec<Known> {

@@ -1,16 +1,19 @@
 //! Operator calls about single containers: launch, wait, kill, remove.
 //!
-//! Nested containers live in the container of an executor. Their sandbox is below the executor's,
-//! and they end with it.
+//! Nested containers live in the container of an executor, or in a standalone one. Their sandbox
+//! is below its, and they end with it. Standalone containers belong to nobody: who launched one
+//! has to remove it, and the agent takes them up again after a restart.
 
 use axum::response::Response;
 use dcos_proto::agent::{Call, Response as Answer, call, response};
 use dcos_proto::mesos::ContainerId;
 use dcos_wire::{MediaType, Refusal, reply};
+use futures::FutureExt;
 use http::StatusCode;
 
 use super::Context;
 use super::operator::{missing, respond, shown};
+use crate::agent::containers::Home;
 use crate::agent::tasks::environment_of;
 use crate::checkpoint::paths;
 use crate::containerizer::{ContainerConfig, ContainerTermination, ContainerizerError};
@@ -88,13 +91,6 @@ pub(super) async fn answer(
                 .ok_or_else(|| missing("remove_container"))?;
             forget(context, &remove.container_id).await
         }
-        call::Type::LaunchNestedContainerSession
-        | call::Type::AttachContainerInput
-        | call::Type::AttachContainerOutput => Err(Refusal::not_implemented(format!(
-            "{} is not offered by this agent: sessions and attaching belong to the container work \
-             that is still to come",
-            call.r#type().as_str_name()
-        ))),
         call::Type::PruneImages => Err(Refusal::not_implemented(
             "PRUNE_IMAGES is not offered by this agent: it has no image store yet",
         )),
@@ -117,22 +113,13 @@ async fn launch_nested(
     launch: call::LaunchContainer,
 ) -> Result<Response, Refusal> {
     let id = launch.container_id;
-    if id.parent.is_none() {
-        return Err(Refusal::not_implemented(
-            "Standalone containers are not offered by this agent",
-        ));
+    let (standalone, home) = home_of(context, id.root_id()).await?;
+    if standalone && id.parent.is_some() && !is_known(context, id.root_id()).await {
+        let root = shown(id.root_id());
+        let text = format!("Parent container {root} does not exist");
+        return Err(Refusal::bad_request(text));
     }
-    let root = id.root_id().clone();
-    let asked = root.clone();
-    let found = context
-        .handle
-        .ask(move |agent| agent.host_of(&asked))
-        .await
-        .flatten();
-    let found = found.ok_or_else(|| {
-        Refusal::bad_request(format!("Parent container {} does not exist", shown(&root)))
-    })?;
-    let (sandbox, mut environment, user) = found;
+    let (sandbox, mut environment, user) = home;
     if let Some(command) = &launch.command {
         environment.extend(environment_of(command));
     }
@@ -148,6 +135,7 @@ async fn launch_nested(
         environment,
         directory: paths::nested_sandbox(&sandbox, &id),
         user: own_user.or(user),
+        standalone: standalone && id.parent.is_none(),
         ..ContainerConfig::default()
     };
     match context.containerizer.launch(&id, config).await {
@@ -155,6 +143,38 @@ async fn launch_nested(
         Err(ContainerizerError::Exists(_)) => Ok(reply::accepted()),
         Err(error) => Err(Refusal::bad_request(error.to_string())),
     }
+}
+
+/// Where a root container and what is nested in it live, and whether it belongs to no executor.
+async fn home_of(context: &Context, root: &ContainerId) -> Result<(bool, Home), Refusal> {
+    let asked = root.clone();
+    let found = context
+        .handle
+        .ask(move |agent| match agent.host_of(&asked) {
+            Some(home) => (false, home),
+            None => (true, agent.home_of_standalone(&asked)),
+        });
+    let found = found.await;
+    found.ok_or_else(|| Refusal::unavailable("The agent is stopping"))
+}
+
+/// As in Mesos, the sandbox goes with the container that somebody removes.
+async fn remove_sandbox(context: &Context, id: &ContainerId) {
+    let Ok((_, (sandbox, ..))) = home_of(context, id.root_id()).await else {
+        return;
+    };
+    let sandbox = paths::nested_sandbox(&sandbox, id);
+    match tokio::fs::remove_dir_all(&sandbox).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(?sandbox, %error, "could not remove a sandbox");
+        }
+        _ => {}
+    }
+}
+
+/// Whether the containerizer knows a container, ended or not.
+async fn is_known(context: &Context, id: &ContainerId) -> bool {
+    context.containerizer.containers().await.contains(id)
 }
 
 async fn wait_for(context: &Context, id: &ContainerId) -> Result<ContainerTermination, Refusal> {
@@ -167,10 +187,13 @@ async fn signal(
     id: &ContainerId,
     signal: Option<i32>,
 ) -> Result<Response, Refusal> {
-    let killed = context
-        .containerizer
-        .kill(id, signal.unwrap_or(libc::SIGKILL))
-        .await;
+    // One that has a termination, or was never there, is waited for in no time.
+    let killed = if context.containerizer.wait(id).now_or_never().is_some() {
+        Err(ContainerizerError::Unknown(id.clone()))
+    } else {
+        let signal = signal.unwrap_or(libc::SIGKILL);
+        context.containerizer.kill(id, signal).await
+    };
     match killed {
         Ok(()) => Ok(reply::empty(StatusCode::OK)),
         Err(ContainerizerError::Unknown(_)) => Err(Refusal::not_found(format!(
@@ -187,20 +210,23 @@ async fn signal(
 async fn forget(context: &Context, id: &ContainerId) -> Result<Response, Refusal> {
     let tasks = id.clone();
     let owned = context.handle.ask(move |agent| agent.owns(&tasks)).await;
-    if id.parent.is_none() || owned != Some(false) {
+    if owned != Some(false) {
         return Err(Refusal::bad_request(format!(
             "Container {} belongs to an executor or task",
             shown(id)
         )));
     }
-    if !context.containerizer.containers().await.contains(id) {
+    if !is_known(context, id).await {
         return Err(Refusal::not_found(format!(
             "Container {} cannot be found",
             shown(id)
         )));
     }
     match context.containerizer.remove(id).await {
-        Ok(()) => Ok(reply::empty(StatusCode::OK)),
+        Ok(()) => {
+            remove_sandbox(context, id).await;
+            Ok(reply::empty(StatusCode::OK))
+        }
         Err(error) => Err(Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             error.to_string(),

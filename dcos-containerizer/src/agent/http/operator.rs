@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use dcos_core::verbosity;
 use dcos_proto::agent::response::{self, get_executors, get_frameworks};
@@ -13,38 +12,60 @@ use dcos_proto::agent::{Call, Response as Answer, call};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{ContainerId, Flag, Metric};
 use dcos_security::Caller;
-use dcos_wire::{MediaType, Refusal, logging, reply};
-use http::{HeaderMap, StatusCode};
+use dcos_wire::{MediaType, Refusal, Unhurried, logging, reply};
+use http::StatusCode;
 use serde_json::Value;
 
-use super::{Context, access, containers, metrics, nested, validation, version};
+use super::media::{Accepted, Content};
+use super::{Context, access, containers, metrics, nested, sessions, validation, version};
 use crate::agent::view::{ExecutorView, FrameworkView, View};
 use crate::files::{FilesError, Piece};
 
 pub(super) async fn api(
     State(context): State<Context>,
     caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
 ) -> Response {
-    answer(&context, &caller, &headers, &body)
+    Box::pin(serve(&context, &caller, request))
         .await
         .unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn serve(context: &Context, caller: &Caller, request: Request) -> Result<Response, Refusal> {
+    let (head, body) = request.into_parts();
+    let (content, accepted) = (Content::of(&head.headers)?, Accepted::of(&head.headers)?);
+    let media = match content {
+        Content::Whole(media) => media,
+        Content::Records(media) => {
+            let unhurried = head.extensions.get::<Unhurried>();
+            return sessions::attach_input(context, caller, unhurried, media, body).await;
+        }
+    };
+    let body = axum::body::to_bytes(body, usize::MAX).await;
+    let body = body.map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let call: Call = media.decode(&body)?;
+    validation::check(&call)?;
+    accepted.suits(&call)?;
+    access::allow_call(context, caller, &call).await?;
+    if matches!(
+        call.r#type(),
+        call::Type::AttachContainerOutput | call::Type::LaunchNestedContainerSession
+    ) && let Some(unhurried) = head.extensions.get::<Unhurried>()
+    {
+        unhurried.allow();
+    }
+    Box::pin(answer(context, caller, call, accepted)).await
 }
 
 async fn answer(
     context: &Context,
     caller: &Caller,
-    headers: &HeaderMap,
-    body: &[u8],
+    call: Call,
+    accepted: Accepted,
 ) -> Result<Response, Refusal> {
-    let call: Call = MediaType::of_content(headers)?.decode(body)?;
-    let media = MediaType::of_answer(headers)?;
-    validation::check(&call)?;
-    let kind = call.r#type();
-    access::allow_call(context, caller, &call).await?;
+    let media = accepted.media();
     let mut answer = Answer::default();
-    match kind {
+    match call.r#type() {
         call::Type::Unknown => {
             return Err(Refusal::not_implemented("501 Not Implemented."));
         }
@@ -122,10 +143,9 @@ async fn answer(
         }
         call::Type::GetContainers => {
             answer.set_type(response::Type::GetContainers);
-            let nested = call
-                .get_containers
-                .is_some_and(|wanted| wanted.show_nested());
-            let found = containers::found(context, caller, nested).await?;
+            let wanted = call.get_containers.unwrap_or_default();
+            let (nested, standalone) = (wanted.show_nested(), wanted.show_standalone());
+            let found = containers::found(context, caller, nested, standalone).await?;
             let containers: Vec<_> = found.into_iter().map(|found| found.container).collect();
             if !containers.is_empty() {
                 answer.get_containers = Some(response::GetContainers { containers });
@@ -154,6 +174,16 @@ async fn answer(
         call::Type::GetResourceProviders => {
             answer.set_type(response::Type::GetResourceProviders);
             answer.get_resource_providers = Some(response::GetResourceProviders::default());
+        }
+        call::Type::LaunchNestedContainerSession => {
+            let launch = call.launch_nested_container_session;
+            let launch = launch.ok_or_else(|| missing("launch_nested_container_session"))?;
+            return sessions::launch(context, launch, accepted).await;
+        }
+        call::Type::AttachContainerOutput => {
+            let attach = call.attach_container_output;
+            let attach = attach.ok_or_else(|| missing("attach_container_output"))?;
+            return sessions::attach_output(context, &attach.container_id, accepted).await;
         }
         _ => return nested::answer(context, call, media).await,
     }

@@ -78,7 +78,7 @@ pub(super) fn environment(
     given: &BTreeMap<String, String>,
     image: &ImageConfig,
     sandbox: &Path,
-) -> Vec<(String, String)> {
+) -> BTreeMap<String, String> {
     let mut environment: BTreeMap<String, String> = image
         .environment
         .iter()
@@ -88,7 +88,7 @@ pub(super) fn environment(
     environment.extend(given.clone());
     let sandbox = sandbox.to_string_lossy().into_owned();
     environment.insert("MESOS_SANDBOX".into(), sandbox);
-    environment.into_iter().collect()
+    environment
 }
 
 #[cfg(test)]

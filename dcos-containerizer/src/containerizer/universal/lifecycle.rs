@@ -10,14 +10,14 @@ use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{CommandInfo, ContainerId};
 
 use super::store::Record;
-use super::{Container, Exit, Inner, Phase, command, launcher};
+use super::{Container, Exit, Inner, Phase, command, launcher, streams};
 use crate::containerizer::{
-    ContainerClass, ContainerConfig, ContainerTermination, ContainerizerError, Stream,
+    ContainerClass, ContainerConfig, ContainerTermination, ContainerizerError,
 };
 use crate::fetcher::FetchRequest;
 use crate::isolator::users::User;
 use crate::isolator::{self, Limitation};
-use crate::logger::{LogRequest, Logs};
+use crate::logger::LogRequest;
 use crate::provisioner::Provisioned;
 
 /// Launches a container; goes on to the end even if the caller does not wait for it.
@@ -54,6 +54,7 @@ pub(super) async fn launch(
             }
             Err(error) => {
                 tracing::info!(container = %container.id, %error, "launch failed");
+                streams::abandon(&inner, &container).await;
                 clean_up(&inner, &container).await.ok();
                 inner.store.remove(&container.id).ok();
                 inner.lock().remove(&container.id);
@@ -88,6 +89,7 @@ fn admit(
         ..Record::default()
     };
     record.user = record.user.or_else(|| config.user.clone());
+    record.standalone = config.standalone;
     if !inner.config.switch_user {
         record.user = None;
     }
@@ -99,10 +101,13 @@ fn admit(
         if *parent.doomed.borrow() || parent.exit.borrow().is_some() {
             return Err(ContainerizerError::NoParent(id.clone()));
         }
+        let parent = parent.record();
+        record.user = record.user.or(parent.user);
         if record.debug {
-            let parent = parent.record();
             record.directory = parent.directory;
             record.rootfs = parent.rootfs;
+            record.environment = parent.environment;
+            record.working_directory = parent.working_directory;
         }
     } else if record.debug {
         return Err(ContainerizerError::NoParent(id.clone()));
@@ -200,10 +205,6 @@ async fn prepare(
             .await
             .map_err(|error| failed("fetch")(error.to_string()))?;
     }
-    let streams = streams(inner, container, &record, config)
-        .await
-        .map_err(failed("open the standard streams"))?;
-
     let inside = if record.rootfs.is_some() {
         inner.config.sandbox_directory.clone()
     } else {
@@ -214,9 +215,12 @@ async fn prepare(
         .as_deref()
         .map(|parent| inner.find(parent))
         .transpose()?;
+    let given = record.environment.clone().into_iter();
+    let given = given.chain(config.environment.clone()).collect();
+    record.environment = command::environment(&given, &provisioned.image, &inside);
     let shape = isolator::ContainerConfig {
         id: id.clone(),
-        environment: command::environment(&config.environment, &provisioned.image, &inside),
+        environment: record.environment.clone().into_iter().collect(),
         command,
         container: config.container.clone(),
         limits: command::limits(&config.resources, &config.limits),
@@ -232,13 +236,27 @@ async fn prepare(
     let draft = inner.config.isolators.prepare(&shape).await;
     let mut draft = draft.map_err(|error| failed("isolate")(text(&error)))?;
     let directory = config.working_directory.clone();
+    let directory = directory.or_else(|| record.working_directory.clone());
     let directory = directory.or_else(|| {
         let directory = provisioned.image.working_directory.clone();
         directory.filter(|directory| directory.is_absolute())
     });
-    if let Some(directory) = directory {
-        draft.directory(inside.join(directory));
+    record.working_directory = directory.map(|directory| inside.join(directory));
+    if let Some(directory) = &record.working_directory {
+        draft.directory(directory.clone());
     }
+    let streams = streams::open(inner, container, &mut record, config)
+        .await
+        .map_err(failed("open the standard streams"))?;
+    let terminal = record.switchboard.as_ref().is_some_and(|it| it.terminal);
+    if let Some(process) = draft.spec.process_mut() {
+        process.set_terminal(Some(terminal));
+    }
+    container.set_record(record.clone());
+    inner
+        .store
+        .save(id, &record)
+        .map_err(|error| failed("checkpoint")(error.to_string()))?;
     Ok(Made { draft, streams })
 }
 
@@ -316,6 +334,7 @@ pub(super) async fn finish(inner: &Inner, container: &Container, exit: Exit) {
         termination.limited = limitation.resources;
         termination.message = Some(limitation.message);
     }
+    streams::container_ended(container).await;
     if let Err(error) = clean_up(inner, container).await {
         // What is left is found again by the next recovery.
         tracing::error!(container = %id, %error, "could not clean up");
@@ -357,7 +376,7 @@ async fn gone(container: &Container) -> Exit {
     }
 }
 
-fn note(container: &Container, limitation: Limitation) {
+pub(super) fn note(container: &Container, limitation: Limitation) {
     container
         .limitation
         .lock()
@@ -389,40 +408,6 @@ fn make_sandbox(directory: &Path, owner: Option<(u32, u32)>) -> std::io::Result<
     }
 }
 
-async fn streams(
-    inner: &Inner,
-    container: &Container,
-    record: &Record,
-    config: &ContainerConfig,
-) -> Result<[File; 3], String> {
-    let null = || File::options().read(true).write(true).open("/dev/null");
-    let stdio = &config.stdio;
-    let logged = matches!(stdio.output, Stream::Logger) || matches!(stdio.error, Stream::Logger);
-    let logs = if logged && config.class == ContainerClass::Task {
-        let request = log_request(&container.id, record);
-        let logs = inner.config.logger.prepare(&request).await;
-        logs.map_err(|error| text(&error))?
-    } else {
-        let null = || null().map_err(|error| error.to_string());
-        Logs {
-            stdout: null()?,
-            stderr: null()?,
-        }
-    };
-    let stream = |stream: &Stream, log: Option<&File>| match (stream, log) {
-        (Stream::File(file), _) => file.try_clone(),
-        (Stream::Logger, Some(log)) => log.try_clone(),
-        _ => null(),
-    };
-    let streams = [
-        stream(&stdio.input, None),
-        stream(&stdio.output, Some(&logs.stdout)),
-        stream(&stdio.error, Some(&logs.stderr)),
-    ];
-    let [input, output, error] = streams.map(|one| one.map_err(|error| error.to_string()));
-    Ok([input?, output?, error?])
-}
-
 pub(super) fn log_request(id: &ContainerId, record: &Record) -> LogRequest {
     LogRequest {
         id: id.clone(),
@@ -432,6 +417,6 @@ pub(super) fn log_request(id: &ContainerId, record: &Record) -> LogRequest {
     }
 }
 
-fn text(error: &dyn std::error::Error) -> String {
+pub(super) fn text(error: &dyn std::error::Error) -> String {
     dcos_core::error::chain(error).to_string()
 }

@@ -8,7 +8,7 @@ use dcos_proto::mesos::ContainerId;
 
 use super::lifecycle::{doom, finish, log_request, watch_over};
 use super::store::Found;
-use super::{Container, Exit, Inner, Phase};
+use super::{Container, Exit, Inner, Phase, streams};
 use crate::containerizer::{ContainerTermination, ContainerizerError, Recovered};
 
 pub(super) async fn recover(
@@ -40,8 +40,12 @@ pub(super) async fn recover(
             .insert(container.id.clone(), Arc::clone(&container));
         taken.push(container);
     }
+    let (boards, launched): (Vec<_>, Vec<_>) = launched
+        .into_values()
+        .partition(|known| streams::is_board(&known.id));
     // What the launcher runs and nobody has a record of.
-    for (name, container) in launched {
+    for container in launched {
+        let name = container.id;
         if container.exit.is_some() {
             inner.launcher.forget(&name);
         } else {
@@ -70,11 +74,13 @@ pub(super) async fn recover(
     for container in &taken {
         resume(inner, container).await;
     }
+    streams::recover(inner, boards).await;
     inner.listen();
 
     let orphans: Vec<_> = taken
         .iter()
         .filter(|container| !known.contains(container.id.root_id()))
+        .filter(|container| !container.record().standalone)
         .collect();
     for orphan in orphans
         .into_iter()
@@ -117,6 +123,9 @@ fn take_up(
                 container.exited(Exit::Status(exit.status));
             } else if !readable {
                 tracing::error!(container = %container.id, "its record is damaged: ending it");
+                container.doomed.send_replace(true);
+            } else if container.record().debug {
+                // Whoever launched it (a check, the connection of a session) is gone.
                 container.doomed.send_replace(true);
             }
         }

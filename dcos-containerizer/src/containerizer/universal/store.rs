@@ -8,6 +8,7 @@
 //!
 //! Both files appear whole or not at all. They need not survive the host: its containers do not.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,26 @@ pub(super) struct Record {
     /// Whether it enters its parent.
     pub(super) debug: bool,
     /// Settings of the container logger that the task asked for.
-    pub(super) logger: std::collections::BTreeMap<String, String>,
+    pub(super) logger: BTreeMap<String, String>,
+    /// What debug containers in it find in their environment.
+    #[serde(default)]
+    pub(super) environment: BTreeMap<String, String>,
+    /// Where it starts, as seen from inside.
+    #[serde(default)]
+    pub(super) working_directory: Option<PathBuf>,
+    /// Where its streams are to be reached.
+    #[serde(default)]
+    pub(super) switchboard: Option<Board>,
+    /// It belongs to nobody the agent knows.
+    #[serde(default)]
+    pub(super) standalone: bool,
+}
+
+/// The switchboard of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Board {
+    pub(super) socket: PathBuf,
+    pub(super) terminal: bool,
 }
 
 impl Record {

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
+
+use super::timed::Activity;
 
 /// Why a request's body could not be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,37 @@ impl Fate {
     }
 }
 
+/// Takes the limits off a request that is a conversation: neither the length of its body nor a
+/// pause in it, nor a client that reads its answer slowly, ends it any more.
+///
+/// It is among the extensions of each request; a handler calls [`Unhurried::allow`] once it knows
+/// whom it talks to.
+#[derive(Debug, Clone)]
+pub struct Unhurried {
+    body: Arc<AtomicBool>,
+    activity: Arc<Activity>,
+}
+
+impl Unhurried {
+    pub(super) fn new(activity: &Arc<Activity>) -> Self {
+        Self {
+            body: Arc::default(),
+            activity: Arc::clone(activity),
+        }
+    }
+
+    /// Takes the limits off, for the rest of the request; a slow reader is borne on this
+    /// connection from now on.
+    pub fn allow(&self) {
+        self.body.store(true, Ordering::Release);
+        self.activity.bear_slow_readers();
+    }
+
+    fn is_allowed(&self) -> bool {
+        self.body.load(Ordering::Acquire)
+    }
+}
+
 pub(super) struct RequestBody {
     inner: Incoming,
     left: u64,
@@ -70,10 +103,17 @@ pub(super) struct RequestBody {
     timeout: Duration,
     pause: Option<Pin<Box<Sleep>>>,
     fate: Fate,
+    unhurried: Unhurried,
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, limit: u64, timeout: Duration, fate: Fate) -> Self {
+    pub(super) fn new(
+        inner: Incoming,
+        limit: u64,
+        timeout: Duration,
+        fate: Fate,
+        unhurried: Unhurried,
+    ) -> Self {
         Self {
             inner,
             left: limit,
@@ -81,6 +121,7 @@ impl RequestBody {
             timeout,
             pause: None,
             fate,
+            unhurried,
         }
     }
 
@@ -99,6 +140,10 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+            if self.unhurried.is_allowed() {
+                self.pause = None;
+                return Poll::Pending;
+            }
             let timeout = self.timeout;
             let pause = self
                 .pause
@@ -110,6 +155,7 @@ impl Body for RequestBody {
         };
         self.pause = None;
         match frame {
+            Some(Ok(frame)) if self.unhurried.is_allowed() => Poll::Ready(Some(Ok(frame))),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 let Some(left) = self.left.checked_sub(length) else {

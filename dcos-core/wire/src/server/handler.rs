@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use tower::{Service, ServiceExt};
 
 use super::ServerConfig;
-use super::body::{BodyError, Fate, RequestBody};
+use super::body::{BodyError, Fate, RequestBody, Unhurried};
 use super::peer::Peer;
 use super::timed::{Activity, Busy};
 use crate::{Refusal, accepts_gzip, gzip, libprocess};
@@ -84,8 +84,11 @@ where
 impl<S> Handler<S> {
     fn limited(&self, request: Request<Incoming>, limit: u64, fate: Fate) -> Request<Body> {
         let timeout = self.config.body_timeout;
+        let unhurried = Unhurried::new(&self.activity);
+        let given = unhurried.clone();
         let mut request =
-            request.map(|body| Body::new(RequestBody::new(body, limit, timeout, fate)));
+            request.map(|body| Body::new(RequestBody::new(body, limit, timeout, fate, given)));
+        request.extensions_mut().insert(unhurried);
         // The limit above holds for every body; axum's own of 2 MB would hide it.
         DefaultBodyLimit::disable().apply(&mut request);
         if let Some(address) = self.peer.socket_address() {

@@ -27,6 +27,8 @@ pub(super) struct Activity {
     head_read: AtomicBool,
     /// Silence between requests is fine.
     patient: AtomicBool,
+    /// A client that does not read is fine.
+    slow_readers: AtomicBool,
     /// Who reads, to be told when an answer is finished and the clock starts again.
     reader: AtomicWaker,
 }
@@ -42,6 +44,11 @@ impl Activity {
     /// Lets the connection stay silent for ever from now on.
     pub(super) fn be_patient(&self) {
         self.patient.store(true, Ordering::Release);
+    }
+
+    /// Lets writes take as long as the client likes from now on.
+    pub(super) fn bear_slow_readers(&self) {
+        self.slow_readers.store(true, Ordering::Release);
     }
 }
 
@@ -151,7 +158,7 @@ impl Timed {
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
+        if written.is_ready() || self.activity.slow_readers.load(Ordering::Acquire) {
             self.stall = None;
             return written;
         }

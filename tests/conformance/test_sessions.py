@@ -1,0 +1,191 @@
+"""Commands inside containers: sessions, terminals, attaching, through the operator API of Mesos 1.11.
+
+What each answer has to be was compared with an original agent where one could answer.
+"""
+
+import hashlib
+import os
+import time
+
+import pytest
+from cluster import Cluster, eventually
+from session import Agent, Input, container_of, deploy, in_background, leftovers
+
+LINUX = {"launcher": "linux",
+         "isolation": "cgroups/cpu,cgroups/mem,filesystem/linux,namespaces/pid"}
+POSIX = {"launcher": "posix", "isolation": "posix/cpu,posix/mem"}
+
+
+@pytest.fixture(scope="module", params=["posix", "linux"])
+def node(request):
+    if request.param == "linux" and os.geteuid() != 0:
+        pytest.skip("containers of Linux take root")
+    with Cluster(LINUX if request.param == "linux" else POSIX) as cluster:
+        task = deploy(cluster, "host", env={"GREETING": "hello from the task"})
+        cluster.agent = Agent(cluster.agent_port)
+        cluster.parent = container_of(task)
+        yield cluster
+        eventually("no switchboard is left", lambda: not leftovers(cluster.folder / "run"), 20)
+
+
+def test_a_session_tells_output_and_exit_code(node):
+    session = node.agent.shell(node.parent, "echo out; echo err >&2; exit 7")
+    assert session.status == 200
+    assert session.answer.headers["Content-Type"] == "application/recordio"
+    assert session.answer.headers["Message-Content-Type"] == "application/json"
+    assert session.rest() == {"STDOUT": b"out\n", "STDERR": b"err\n"}
+    assert node.agent.wait(session.container_id) == 7 << 8
+
+
+def test_a_session_is_inside_of_its_parent(node):
+    session = node.agent.shell(node.parent, "echo $GREETING; pwd; echo $MESOS_SANDBOX")
+    greeting, folder, sandbox = session.rest()["STDOUT"].decode().split("\n")[:3]
+    assert greeting == "hello from the task"
+    assert folder == sandbox
+    assert os.path.isfile(f"{sandbox}/stdout")
+
+
+def test_input_is_binary_safe_and_ends(node):
+    data = os.urandom(3_000_000)
+    session = node.agent.shell(node.parent, "sha256sum; cat <&0 | wc -c")
+    sent = Input(node.agent, session.container_id)
+
+    def send():
+        for start in range(0, len(data), 50_000):
+            sent.data(data[start:start + 50_000])
+        sent.data(b"")
+
+    sender = in_background(send)
+    said = session.rest()["STDOUT"].split()
+    sender.join(30)
+    assert said == [hashlib.sha256(data).hexdigest().encode(), b"-", b"0"]
+    assert sent.end() == 200
+    assert node.agent.wait(session.container_id) == 0
+
+
+def test_a_terminal_has_a_size_and_takes_signals(node):
+    session = node.agent.shell(
+        node.parent, "trap 'echo caught; exit 5' INT; tty -s && echo terminal; stty size; "
+                     "while read line; do stty size; done",
+        tty={"window_size": {"rows": 11, "columns": 33}})
+    assert session.until(lambda said: b"11 33" in said).split() == [b"terminal", b"11", b"33"]
+    typed = Input(node.agent, session.container_id)
+    typed.size(50, 132)
+    typed.data(b"\n")
+    session.until(lambda said: b"50 132" in said)
+    # Ctrl-C is a character, which the terminal makes a signal of.
+    typed.data(b"\x03")
+    assert b"caught" in session.rest()["STDOUT"]
+    assert node.agent.wait(session.container_id) == 5 << 8
+    assert typed.answer() == 200
+
+
+def test_a_terminal_ends_by_its_character(node):
+    session = node.agent.session(node.parent, ["/bin/cat"], tty={})
+    typed = Input(node.agent, session.container_id)
+    typed.data(b"one\n")
+    session.until(lambda said: said.count(b"one") == 2)
+    # No bytes mean nothing to a terminal.
+    typed.data(b"")
+    typed.data(b"two\n")
+    session.until(lambda said: said.count(b"two") == 2)
+    typed.data(b"\x04")
+    session.rest()
+    assert node.agent.wait(session.container_id) == 0
+    assert typed.answer() == 200
+
+
+def test_much_output_to_a_slow_reader_piles_up_nowhere(node):
+    session = node.agent.shell(node.parent, "head -c 100000000 /dev/zero")
+    time.sleep(2)
+    resident = node.agent_program_memory() if hasattr(node, "agent_program_memory") else memory(node)
+    assert resident < 250 << 20, resident
+    total = sum(len(data) for _, data in session.pieces())
+    assert total == 100_000_000
+    assert memory(node) < 300 << 20
+    assert node.agent.wait(session.container_id) == 0
+
+
+def memory(node) -> int:
+    with open(f"/proc/{node.agent_program.process.pid}/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_session_ends_with_its_connection(node):
+    session = node.agent.shell(node.parent, "echo $$; exec sleep 1000")
+    session.until(lambda said: b"\n" in said)
+    session.close()
+    began = time.monotonic()
+    assert node.agent.wait(session.container_id) == 9
+    assert time.monotonic() - began < 10
+
+
+def test_one_input_many_outputs(node):
+    session = node.agent.session(node.parent, ["/bin/cat"])
+    other = node.agent.attach(session.container_id)
+    assert other.status == 200
+    first = Input(node.agent, session.container_id)
+    first.data(b"heard\n")
+    for output in (session, other):
+        output.until(lambda said: b"heard\n" in said)
+    second = Input(node.agent, session.container_id)
+    assert second.answer() == 409
+    assert second.text == "Multiple input connections are not allowed"
+    # Another may take its place, and standard input goes on.
+    assert first.end() == 200
+    third = Input(node.agent, session.container_id)
+    third.data(b"again\n")
+    session.until(lambda said: b"again\n" in said)
+    third.data(b"")
+    session.rest()
+    assert node.agent.wait(session.container_id) == 0
+
+
+def test_signals_reach_a_session(node):
+    session = node.agent.shell(node.parent, "trap 'exit 9' USR1; echo ready; while :; do sleep 0.05; done")
+    session.until(lambda said: b"ready" in said)
+    status, _ = node.agent.call("KILL_CONTAINER", container_id=session.container_id, signal=10)
+    assert status == 200
+    session.rest()
+    assert node.agent.wait(session.container_id) == 9 << 8
+
+
+def test_what_cannot_be_attached_to_is_refused(node):
+    plain = node.agent.attach(node.parent)
+    assert plain.status == 500, plain.error
+    unknown = node.agent.attach({"value": "nobody"})
+    assert (unknown.status, unknown.error) == (404, "Container nobody cannot be found")
+    typed = Input(node.agent, node.parent)
+    assert typed.answer() == 500
+    typed = Input(node.agent, {"value": "nobody"})
+    assert typed.answer() == 404
+    session = node.agent.session(node.parent, ["/bin/cat"])
+    typed = Input(node.agent, session.container_id)
+    typed.size(1, 1)
+    assert typed.answer() == 400
+    session.close()
+    missing = node.agent.session(node.parent, ["/no/such/program"])
+    assert missing.status == 400
+    orphan = node.agent.session({"value": "nobody"}, ["/bin/true"])
+    assert orphan.status == 400
+
+
+def test_headers_are_negotiated_as_in_the_original(node):
+    def status(headers: dict[str, str], body: str = "{}") -> tuple[int, str]:
+        connection = node.agent.connect()
+        connection.request("POST", "/api/v1", body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    json_type, records = "application/json", "application/recordio"
+    health = '{"type":"GET_HEALTH"}'
+    assert status({"Content-Type": records})[0] == 400
+    assert status({"Content-Type": records, "Message-Content-Type": "text/plain"})[0] == 415
+    assert status({"Content-Type": json_type, "Message-Content-Type": json_type}, health)[0] == 415
+    assert status({"Content-Type": json_type, "Accept": records}, health)[0] == 406
+    assert status({"Content-Type": json_type, "Accept": json_type, "Message-Accept": json_type},
+                  health)[0] == 406
+    framed = f"{len(health)}\n{health}"
+    assert status({"Content-Type": records, "Message-Content-Type": json_type}, framed)[0] == 415
+    input_call = '{"type":"ATTACH_CONTAINER_INPUT","attach_container_input":{"type":"CONTAINER_ID"}}'
+    assert status({"Content-Type": json_type}, input_call)[0] == 415
