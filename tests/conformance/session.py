@@ -29,6 +29,21 @@ def deploy(cluster, name: str, **app: Any) -> dict:
     return eventually(f"{name} runs", running, 60)
 
 
+def destroy(cluster, name: str) -> None:
+    """Ends an app and waits until its task is gone."""
+    from cluster import eventually
+
+    request = http.client.HTTPConnection("127.0.0.1", cluster.marathon_port, timeout=30)
+    request.request("DELETE", f"/v2/apps//{name}?force=true")
+    assert request.getresponse().status == 200
+
+    def gone():
+        tasks = [task for framework in cluster.state()["frameworks"] for task in framework["tasks"]]
+        return all(task["name"] != name for task in tasks)
+
+    eventually(f"{name} is gone", gone, 60)
+
+
 def container_of(task: dict) -> dict:
     return task["statuses"][-1]["container_status"]["container_id"]
 
@@ -171,15 +186,26 @@ def in_background(work: Callable[[], Any]) -> threading.Thread:
     return thread
 
 
-def leftovers(runtime: os.PathLike) -> list[str]:
-    """What sessions must not leave behind: switchboards and their sockets."""
-    found = [str(socket) for socket in os.listdir(os.path.join(runtime, "io"))]
+def switchboards(folder: os.PathLike) -> list[int]:
+    """The switchboards of the node in `folder`: children of its launcher."""
+    def words(pid: str) -> list[bytes]:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().split(b"\0")
+
+    found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read().split(b"\0")
+            if b"switchboard" not in words(pid):
+                continue
+            with open(f"/proc/{pid}/stat") as file:
+                parent = file.read().rsplit(")", 1)[1].split()[1]
+            if any(word.startswith(os.fsencode(folder)) for word in words(parent)):
+                found.append(int(pid))
         except OSError:
             continue
-        if b"switchboard" in words:
-            found.append(f"process {pid}: {words}")
     return found
+
+
+def leftovers(folder: os.PathLike) -> list:
+    """What sessions must not leave behind: switchboards and their sockets."""
+    return [*switchboards(folder), *os.listdir(os.path.join(folder, "run", "io"))]

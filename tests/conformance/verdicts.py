@@ -52,7 +52,6 @@ MISSING: dict[str, str] = {
     "GET /hierarchical-allocator": "here: `/allocator/explain` says more",
     "GET /registrar": "here: the registry is in a store with tools of its own",
     "agent operator PRUNE_IMAGES": "here: 501; `--image_gc_config` removes images",
-    "agent operator ATTACH_CONTAINER_OUTPUT #": "here: 501, sessions and attaching are still to come",
 }
 
 
