@@ -48,19 +48,20 @@ impl HierarchicalDrf {
         self.use_surplus();
         self.tree.refresh();
         let agenda = std::mem::take(&mut self.agenda);
-        let guests = agenda.leaves.clone();
+        let mut guests = agenda.leaves.clone();
         let mut meetings = self.meetings(agenda);
         let mut granted = Granted::default();
         if self.quotas.are_waiting() {
             self.seed.shuffle(&mut meetings);
             for meeting in &meetings {
-                self.meet(now, meeting, &guests, Stage::Promised, &mut granted);
+                self.meet(now, meeting, &mut guests, Stage::Promised, &mut granted);
             }
         }
         self.seed.shuffle(&mut meetings);
         granted.grants.reserve(meetings.len());
+        guests.retain(|leaf| self.tree.is_active(*leaf) && !self.stands_back(now, *leaf));
         for meeting in &meetings {
-            self.meet(now, meeting, &guests, Stage::Fair, &mut granted);
+            self.meet(now, meeting, &mut guests, Stage::Fair, &mut granted);
         }
         self.last_surplus = self.quotas.surplus();
         Decisions {
@@ -176,11 +177,14 @@ impl HierarchicalDrf {
         &mut self,
         now: Time,
         (at, meets): &Meeting,
-        guests: &BTreeSet<usize>,
+        guests: &mut BTreeSet<usize>,
         stage: Stage,
         granted: &mut Granted,
     ) {
         let at = *at;
+        if matches!(meets, Meets::Guests) && guests.is_empty() {
+            return;
+        }
         if self.agents[at].pool.is_empty() || stage == Stage::Fair && !self.has_surplus(at) {
             return;
         }
@@ -192,7 +196,7 @@ impl HierarchicalDrf {
         };
         let chosen = match meets {
             Meets::Everyone => None,
-            Meets::Guests => Some(guests),
+            Meets::Guests => Some(&*guests),
             Meets::These(leaves) => Some(leaves),
         };
         let takers = match chosen {
@@ -207,7 +211,23 @@ impl HierarchicalDrf {
         };
         for (leaf, portion) in takers {
             self.grant(at, leaf, &portion, stage, granted);
+            // Who has to answer first need not be shown to all the other agents.
+            if stage == Stage::Fair && guests.contains(&leaf) && self.stands_back(now, leaf) {
+                guests.remove(&leaf);
+            }
         }
+    }
+
+    /// Whether a leaf gets nothing more before it has answered offers; then that is noted.
+    fn stands_back(&mut self, now: Time, leaf: usize) -> bool {
+        let Some(hoarding) = self.config.hoarding.filter(|_| self.wanting > 1) else {
+            return false;
+        };
+        let (allocated, totals) = (self.tree.allocated(leaf), self.tree.totals());
+        let seat = &mut self.seats[leaf];
+        let stands_back = seat.is_hoarding(now, hoarding, allocated, totals);
+        seat.is_held_up |= stands_back;
+        stands_back
     }
 
     /// Whether a plain agent has anything that need not stay free for guarantees.
