@@ -536,9 +536,7 @@ impl Master {
     /// A framework that is known only through an agent, until it comes back itself.
     pub(crate) fn recover_framework(&mut self, info: &FrameworkInfo) {
         let id = info.id.clone().unwrap_or_default();
-        let known = id.value.is_empty()
-            || self.frameworks.contains_key(&id)
-            || self.completed.iter().any(|gone| gone.id() == id);
+        let known = id.value.is_empty() || self.frameworks.contains_key(&id) || self.is_ended(&id);
         if !known {
             let mut framework = Framework::new(info.clone(), self.now);
             framework.link = Link::Recovered;

@@ -116,6 +116,8 @@ pub struct Master {
     pub(crate) allocator: Box<dyn Allocator>,
     pub(crate) frameworks: Tree<FrameworkId, Arc<Framework>>,
     pub(crate) completed: VecDeque<Arc<Framework>>,
+    /// Frameworks that have ended, and when; also those that a former master knew.
+    pub(crate) ended: Tree<FrameworkId, TimeInfo>,
     pub(crate) streams: BTreeMap<String, FrameworkId>,
     pub(crate) pids: BTreeMap<String, FrameworkId>,
     pub(crate) agents: Tree<AgentId, Arc<Agent>>,
@@ -171,6 +173,7 @@ impl Master {
             allocator,
             frameworks: Tree::new(),
             completed: VecDeque::new(),
+            ended: Tree::new(),
             streams: BTreeMap::new(),
             pids: BTreeMap::new(),
             agents: Tree::new(),

@@ -115,7 +115,7 @@ impl Master {
             },
         );
         self.note_status(&agent, &uuid.value, &status);
-        let listener = owner.filter(|owner| asked && !self.is_completed(owner));
+        let listener = owner.filter(|owner| asked && !self.is_ended(owner));
         let ended = is_final(status.state());
         match listener {
             Some(framework) if self.frameworks.contains_key(&framework) => {
@@ -153,14 +153,10 @@ impl Master {
                 self.tell(&framework, operation_event(update.status));
             }
             Some(framework)
-                if asked && !self.is_completed(&framework) && self.may_be_adopted(agent) => {}
+                if asked && !self.is_ended(&framework) && self.may_be_adopted(agent) => {}
             // Nobody else will ever acknowledge it.
             _ => self.acknowledge_for_nobody(agent, uuid, status_uuid),
         }
-    }
-
-    fn is_completed(&self, framework: &FrameworkId) -> bool {
-        self.completed.iter().any(|gone| gone.id() == *framework)
     }
 
     fn may_be_adopted(&self, agent: &AgentId) -> bool {

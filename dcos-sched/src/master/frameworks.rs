@@ -12,7 +12,7 @@ use dcos_proto::{master as operator, scheduler};
 
 use super::core::Timer;
 use super::tasks::Status;
-use super::{Action, Framework, Link, Master, Reply, registry, validation};
+use super::{Action, Framework, Link, Master, Reply, validation};
 use crate::allocator::Event as Allocation;
 
 impl Master {
@@ -70,6 +70,8 @@ impl Master {
         let Some(framework) = self.frameworks.get(id).cloned() else {
             return;
         };
+        // Before anybody acts on it: who comes back under the next master must find that it has ended.
+        self.bury(id);
         self.deactivate_framework(id);
         for agent in Self::agents_of(&framework) {
             if let Some(pid) = self.agents.get(&agent).map(|agent| agent.pid.clone()) {
@@ -92,7 +94,6 @@ impl Master {
                 self.remove_executor(id, agent, executor);
             }
         }
-        self.persist(vec![registry::delete_framework(id)]);
         self.forget_link(&framework.link);
         self.refuse_nothing_more(&framework.link);
         self.allocator

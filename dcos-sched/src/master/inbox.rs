@@ -6,7 +6,7 @@ use dcos_proto::scheduler::{Call, call};
 use dcos_proto::{Message, decode};
 
 use super::subscriptions::Subscriber;
-use super::{Master, Packet, validation};
+use super::{Master, Packet, old_call, validation};
 use call::Type;
 
 impl Master {
@@ -69,7 +69,7 @@ impl Master {
 
     /// Messages of a v0 scheduler driver: the calls of today's libmesos, and what older ones send.
     fn driver_message(&mut self, from: &str, packet: &Packet) -> bool {
-        if let Some(call) = read::<Call>(packet) {
+        if let Some(call) = old_call::read(packet) {
             self.driver_call(from, call);
         } else if let Some(message) = read::<messages::DeactivateFrameworkMessage>(packet) {
             self.counters.messages_deactivate_framework += 1;
@@ -86,7 +86,7 @@ impl Master {
             self.driver_subscribe(from, info);
         } else if let Some(message) = read::<messages::ReregisterFrameworkMessage>(packet) {
             self.driver_subscribe(from, message.framework);
-        } else if let Some(call) = old_call(packet) {
+        } else if let Some(call) = older_call(packet) {
             self.driver_call(from, call);
         } else {
             return false;
@@ -134,7 +134,7 @@ fn read<M: Message>(packet: &Packet) -> Option<M> {
 }
 
 /// What drivers before 0.24 send, as the call that replaced it.
-fn old_call(packet: &Packet) -> Option<Call> {
+fn older_call(packet: &Packet) -> Option<Call> {
     let call = |framework_id, kind: Type| Call {
         framework_id: Some(framework_id),
         r#type: Some(kind.into()),

@@ -130,13 +130,13 @@ const MAX_AGE: Duration = Duration::from_hours(14 * 24);
 const MAX_ENTRIES: usize = 100 * 1024;
 
 /// The entries that are too old, or too many.
-fn stale(entries: &Tree<AgentId, TimeInfo>, now: Time) -> Vec<AgentId> {
-    let mut by_age: Vec<(u64, &AgentId)> = entries
+pub(crate) fn stale<K: Ord + Clone>(entries: &Tree<K, TimeInfo>, now: Time, most: usize) -> Vec<K> {
+    let mut by_age: Vec<(u64, &K)> = entries
         .iter()
         .map(|(id, since)| (since.nanoseconds.unsigned_abs(), id))
         .collect();
     by_age.sort_unstable();
-    let surplus = by_age.len().saturating_sub(MAX_ENTRIES);
+    let surplus = by_age.len().saturating_sub(most);
     let old = |since: u64| now.since(Time::from_nanos(since)) > MAX_AGE;
     let entries = by_age.into_iter().enumerate();
     entries
@@ -152,7 +152,7 @@ impl Master {
         self.recovered = true;
         self.at(GC_INTERVAL, Timer::RegistryGc);
         for entry in &snapshot.entries {
-            if self.recover_order(entry) {
+            if self.recover_order(entry) || self.recover_ended(entry) {
                 continue;
             }
             if entry.key.starts_with(AGENTS) {
@@ -249,8 +249,8 @@ impl Master {
     /// Forgets agents that have been unreachable or gone for long, and the oldest of too many.
     pub(crate) fn collect_garbage(&mut self) {
         self.at(GC_INTERVAL, Timer::RegistryGc);
-        let unreachable = stale(&self.unreachable, self.now);
-        let gone = stale(&self.gone, self.now);
+        let unreachable = stale(&self.unreachable, self.now, MAX_ENTRIES);
+        let gone = stale(&self.gone, self.now, MAX_ENTRIES);
         for id in &unreachable {
             self.unreachable.remove(id);
             if self.standing.deactivated.contains(id) {
@@ -262,6 +262,7 @@ impl Master {
         }
         let mut writes: Vec<Write> = unreachable.iter().map(delete_unreachable).collect();
         writes.extend(gone.iter().map(delete_gone));
+        writes.extend(self.forget_ended());
         if !writes.is_empty() {
             self.persist(writes);
         }

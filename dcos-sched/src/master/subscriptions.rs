@@ -102,7 +102,7 @@ impl Master {
             );
         }
         if let Some(id) = &info.id
-            && self.completed.iter().any(|gone| gone.id() == *id)
+            && self.is_ended(id)
         {
             return Err("Framework has been removed".to_owned());
         }
