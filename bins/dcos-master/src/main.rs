@@ -14,9 +14,9 @@ use dcos_program::BeginAnew;
 use dcos_sched::master::{self, MasterHandle, Node, RunError, Stance};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
 use dcos_security::{Credential, Secret};
-use dcos_store::{Ensemble, Leadership, StateStore, masters};
+use dcos_store::{ElectionError, Ensemble, Leadership, StateStore, masters};
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig, Listener, MediaType};
+use dcos_wire::{Client, ClientConfig, Listener, MediaType, Server};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -96,7 +96,9 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     info!(?components, "running");
     while let Some(ended) = parts.running.join_next().await {
         let ended = ended.context("a component panicked")?;
-        if let (Err(reason), Some(_)) = (&ended, parts.house.ensemble()) {
+        if let (Err(reason), Some(_)) = (&ended, parts.house.ensemble())
+            && !is_refused(reason)
+        {
             // Another one may lead by now: nothing of this process may act any more, not even to stop in order.
             error!("{reason:#}: standing for election anew");
             return Err(BeginAnew.into());
@@ -152,7 +154,18 @@ impl Components {
         let config = self.marathon_config(&listener);
         let election = self.house.election("marathon");
         let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
+        let own = format!("{}:{}", config.hostname, config.http_port);
+        let elected = CancellationToken::new();
+        let mut standing_by = JoinSet::new();
+        if self.house.ensemble().is_some() {
+            let leaders = election.observe();
+            let standby = dcos_marathon::standby::router(&own, leaders, elected.clone());
+            let serving = Server::new(standby).serve(listener.try_clone()?, elected.clone());
+            standing_by.spawn(serving);
+        }
         self.running.spawn(async move {
+            // Ends with this task: whoever was asked while standing by is still answered.
+            let _standing_by = standing_by;
             // It follows the master of its process, so that it speaks to it without a detour.
             let mut stance = local.map(|local| local.stance);
             let leadership = async {
@@ -160,13 +173,14 @@ impl Components {
                     let led = stance.wait_for(|stance| *stance == Stance::Leading);
                     led.await.context("the master ended")?;
                 }
-                let campaign = election.campaign("".into()).await;
+                let campaign = election.campaign(own.into()).await;
                 campaign.context("leading as marathon")
             };
             let leadership: Leadership = tokio::select! {
                 leadership = leadership => leadership?,
                 () = stop.cancelled() => return Ok(()),
             };
+            elected.cancel();
             let fence = leadership.fence();
             let marathon = dcos_marathon::run(config, store, fence, transport, listener, stop);
             tokio::select! {
@@ -244,6 +258,14 @@ impl Components {
             ..dcos_marathon::Config::default()
         }
     }
+}
+
+/// Whether the ensemble wants nothing of this process, such as for a wrong password: trying again cannot help.
+fn is_refused(reason: &anyhow::Error) -> bool {
+    reason.chain().any(|cause| {
+        let cause = cause.downcast_ref::<ElectionError>();
+        matches!(cause, Some(ElectionError::Refused { .. }))
+    })
 }
 
 /// The way to the masters that `named` names: a list, or the URL of the ensemble in which they elect their leader.

@@ -7,7 +7,7 @@
 //! Reading order: [`model`] (what users say), [`normalize`] and the rules in `validate` (what that
 //! means), [`deployment`] (the way from one tree of apps to another), [`matching`] and [`queue`] (from
 //! offers to instances), [`core`] (the state machine that ties them together, pure and without a clock),
-//! [`shell`] (store, master, timers), [`api`] (HTTP).
+//! [`shell`] (store, master, timers), [`api`] (HTTP), [`standby`] (while another one leads).
 //!
 //! [`run`] is the whole service. The core alone, as simulations drive it:
 //!
@@ -52,6 +52,7 @@ mod path;
 pub mod queue;
 mod schema;
 pub mod shell;
+pub mod standby;
 pub mod task;
 mod timestamp;
 mod validate;

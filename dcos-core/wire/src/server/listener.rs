@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -93,6 +94,19 @@ impl Listener {
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self(Kind::Tcp(TcpListener::from_std(listener)?)))
+    }
+
+    /// Another listener on the same TCP socket: each connection is taken by one of the two. What is served may so change
+    /// while nobody who connects is turned away.
+    ///
+    /// # Errors
+    /// It is no TCP socket, or the process has too many open files.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let Kind::Tcp(listener) = &self.0 else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let socket = listener.as_fd().try_clone_to_owned()?;
+        Self::from_std(socket.into())
     }
 
     /// Binds a Unix socket at `path`, taking the place of a socket nobody listens on any more. The

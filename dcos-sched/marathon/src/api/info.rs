@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::core::View;
 use crate::instance::Condition;
 use crate::shell::Mailbox;
+use crate::standby;
 
 /// The Marathon whose API this is.
 const VERSION: &str = "1.11.24";
@@ -181,8 +182,8 @@ fn marathon_config(config: &Config, master: Option<&str>) -> Value {
         "hostname": config.hostname,
         "launch_token": null,
         "launch_token_refresh_interval": null,
-        "leader_proxy_connection_timeout_ms": null,
-        "leader_proxy_read_timeout_ms": null,
+        "leader_proxy_connection_timeout_ms": millis(standby::CONNECT_TIMEOUT),
+        "leader_proxy_read_timeout_ms": millis(standby::READ_TIMEOUT),
         "local_port_max": config.local_port_max,
         "local_port_min": config.local_port_min,
         "maintenance_mode": false,

@@ -1,0 +1,145 @@
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use axum::extract::Request;
+use dcos_store::Term;
+use dcos_wire::{Answer, Listener, Server};
+use tokio::task::JoinSet;
+
+use super::*;
+
+/// A leader that says what it was asked, a standby in front of it, and who is known to lead.
+struct Front {
+    leading: watch::Sender<Option<Leader>>,
+    leader: String,
+    standby: String,
+    elected: CancellationToken,
+    client: Client,
+    _servers: JoinSet<()>,
+}
+
+async fn serve(servers: &mut JoinSet<()>, router: Router, listener: Listener) {
+    servers.spawn(async move {
+        Server::new(router)
+            .serve(listener, CancellationToken::new())
+            .await;
+    });
+}
+
+async fn front() -> Front {
+    let mut servers = JoinSet::new();
+    let bind = || Listener::tcp(([127, 0, 0, 1], 0).into());
+    let (listener, other) = (bind().await.unwrap(), bind().await.unwrap());
+    let leader = listener.address().unwrap().to_string();
+    let standby = other.address().unwrap().to_string();
+    let echo = |request: Request| async move {
+        let (parts, body) = request.into_parts();
+        let header = |name: &str| {
+            let value = parts.headers.get(name).cloned();
+            value.map_or("-".to_owned(), |value| value.to_str().unwrap().to_owned())
+        };
+        let (via, hops) = (header("x-marathon-via"), header("x-forwarded-for"));
+        let (host, length) = (header("host"), axum::body::to_bytes(body, 1 << 20).await);
+        let length = length.unwrap().len();
+        let text = format!(
+            "{} {} {host} {via} {hops} {length}",
+            parts.method, parts.uri
+        );
+        (StatusCode::CREATED, [("x-marathon-leader", "me")], text)
+    };
+    serve(&mut servers, Router::new().fallback(echo), listener).await;
+    let leading = watch::Sender::new(None);
+    let elected = CancellationToken::new();
+    let router = router(&standby, leading.subscribe(), elected.clone());
+    serve(&mut servers, router, other).await;
+    let client = Client::with_config(ClientConfig {
+        max_redirects: 0,
+        ..ClientConfig::default()
+    });
+    Front {
+        leading,
+        leader,
+        standby,
+        elected,
+        client: client.unwrap(),
+        _servers: servers,
+    }
+}
+
+impl Front {
+    fn lead(&self, address: &str) {
+        self.leading.send_replace(Some(Leader {
+            term: Term(1),
+            candidate: address.to_owned().into(),
+        }));
+    }
+
+    async fn put(&self, path: &str, body: &'static str, via: Option<&str>) -> Answer {
+        let mut request = http::Request::builder()
+            .method("PUT")
+            .uri(format!("http://{}{path}", self.standby))
+            .header("x-forwarded-for", "192.0.2.1");
+        if let Some(via) = via {
+            request = request.header("x-marathon-via", via);
+        }
+        let request = request.body(Body::from(body)).unwrap();
+        self.client.send_streaming(request).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_standby_says_what_the_leader_says() {
+    let front = front().await;
+    front.lead(&front.leader);
+    let answer = front.put("/v2/apps//a?force=true", "12345", None).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    assert_eq!(answer.headers()["x-marathon-leader"], "me");
+    let mark = format!("1.1 {}", front.standby);
+    assert_eq!(answer.headers()["x-marathon-via"], *mark);
+    assert_eq!(
+        answer.text().await.unwrap(),
+        format!(
+            "PUT /v2/apps//a?force=true {} {mark} 192.0.2.1,127.0.0.1 5",
+            front.leader
+        )
+    );
+}
+
+#[tokio::test]
+async fn event_streams_are_redirected_and_loops_found() {
+    let front = front().await;
+    front.lead(&front.leader);
+    let answer = front.put("/v2/events?event_type=x", "", None).await;
+    assert_eq!(answer.status(), StatusCode::FOUND);
+    let there = format!("http://{}/v2/events?event_type=x", front.leader);
+    assert_eq!(answer.headers()["location"], *there);
+    let mark = format!("1.1 {}", front.standby);
+    let answer = front.put("/v2/apps", "", Some(&mark)).await;
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.text().await.unwrap(), "Detected proxying loop.");
+}
+
+#[tokio::test]
+async fn without_a_leader_requests_wait_a_little() {
+    let front = front().await;
+    let (answer, ()) = tokio::join!(front.put("/ping", "", None), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        front.lead(&front.leader);
+    });
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    // Elected itself, but not serving yet: nobody to ask.
+    front.lead(&front.standby);
+    let answer = front.put("/ping", "", None).await;
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    // It serves: those who still waited are sent there. Here that is the standby again.
+    front.elected.cancel();
+    let answer = front.put("/ping", "", None).await;
+    assert_eq!(answer.text().await.unwrap(), "Detected proxying loop.");
+    // A leader that is gone.
+    front.lead("127.0.0.1:1");
+    let answer = front.put("/ping", "", None).await;
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(
+        answer.text().await.unwrap(),
+        "Connection to leader refused."
+    );
+}
