@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "dcos", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// The cluster's master, such as `http://10.0.0.1:5050`, instead of the attached cluster.
+    /// The cluster's master, such as `http://10.0.0.1:5050`, or where masters elect their leader, such as
+    /// `zk://10.0.0.1:2181/mesos`, instead of the attached cluster.
     #[arg(long, global = true, env = "DCOS_MASTER_URL", value_name = "URL")]
     pub(crate) master: Option<String>,
 
@@ -58,7 +59,8 @@ pub(crate) enum Command {
 pub(crate) enum Cluster {
     /// Remember a cluster and attach to it.
     Setup {
-        /// The master, such as `http://10.0.0.1:5050`.
+        /// The master, such as `http://10.0.0.1:5050`, or where masters elect their leader, such as
+        /// `zk://10.0.0.1:2181/mesos`.
         url: String,
         /// A name for it; the cluster's own by default.
         #[arg(long)]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::cli::Cli;
 use crate::cluster as clusters;
 use crate::http::Server;
+use crate::leader;
 
 pub(crate) mod cluster;
 pub(crate) mod deployment;
@@ -41,15 +42,16 @@ impl Context {
     }
 
     /// The master of the chosen cluster: `--master`, or the attached one.
-    pub(crate) fn master(&self) -> anyhow::Result<Server> {
-        if let Some(url) = &self.master {
-            return Server::new(url);
+    pub(crate) async fn master(&self) -> anyhow::Result<Server> {
+        if let Some(address) = &self.master {
+            return Server::new(&leader::resolve(address).await?);
         }
-        Server::new(&self.attached()?.config.core.mesos_master_url)
+        let attached = self.attached()?.config.core.mesos_master_url;
+        Server::new(&leader::resolve(&attached).await?)
     }
 
     /// Marathon of the chosen cluster: `--marathon`, what was set up, or port 8080 of the master.
-    pub(crate) fn marathon(&self) -> anyhow::Result<Server> {
+    pub(crate) async fn marathon(&self) -> anyhow::Result<Server> {
         if let Some(url) = &self.marathon {
             return Server::new(url);
         }
@@ -58,7 +60,7 @@ impl Context {
         {
             return Server::new(&marathon.url);
         }
-        let master = self.master()?;
+        let master = self.master().await?;
         let uri: http::Uri = master.url.parse().with_context(|| master.url.clone())?;
         let host = uri
             .host()

@@ -8,6 +8,7 @@ mod cli;
 mod cluster;
 mod command;
 mod http;
+mod leader;
 mod output;
 
 use cli::{Cli, Command};

@@ -1,11 +1,13 @@
 //! `dcos cluster`: which cluster the other commands speak to.
 
+use dcos_store::Ensemble;
 use serde_json::json;
 
 use super::{Context, text};
 use crate::cli::Cluster;
 use crate::cluster::{self, Config};
 use crate::http::Server;
+use crate::leader;
 use crate::output;
 
 pub(crate) async fn run(context: &Context, command: Cluster) -> anyhow::Result<()> {
@@ -18,10 +20,13 @@ pub(crate) async fn run(context: &Context, command: Cluster) -> anyhow::Result<(
 }
 
 async fn setup(context: &Context, url: &str, name: Option<String>) -> anyhow::Result<()> {
-    let master = Server::new(url)?;
+    let master = Server::new(&leader::resolve(url).await?)?;
     let state = master.get("/state-summary").await?;
     let mut config = Config::default();
-    config.core.mesos_master_url.clone_from(&master.url);
+    // Where masters are elected is kept as it is: the leader may be another one the next time.
+    let followed = Ensemble::is_named_by(url);
+    let kept = if followed { url } else { &master.url };
+    kept.clone_into(&mut config.core.mesos_master_url);
     config.cluster.name = name
         .or_else(|| state["cluster"].as_str().map(str::to_owned))
         .unwrap_or_else(|| text(&state, "hostname"));

@@ -11,7 +11,7 @@ use crate::http::Server;
 use crate::output;
 
 pub(crate) async fn run(context: &Context, command: Maintenance) -> anyhow::Result<()> {
-    let master = context.master()?;
+    let master = context.master().await?;
     match command {
         Maintenance::Schedule => show_schedule(context, &master).await,
         Maintenance::Status => show_status(context, &master).await,

@@ -13,7 +13,7 @@ use crate::http::{Server, escape};
 use crate::output;
 
 pub(crate) async fn run(context: &Context, command: Marathon) -> anyhow::Result<()> {
-    let marathon = context.marathon()?;
+    let marathon = context.marathon().await?;
     match command {
         Marathon::About => output::json(&marathon.get("/v2/info").await?),
         Marathon::Ping => {

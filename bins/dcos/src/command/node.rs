@@ -35,7 +35,7 @@ pub(crate) async fn run(context: &Context, command: Node) -> anyhow::Result<()> 
 /// An order that needs to know nothing but the agent.
 async fn order(context: &Context, kind: &str, id: &str) -> anyhow::Result<()> {
     let call = json!({"type": kind, kind.to_lowercase(): {"agent_id": {"value": id}}});
-    let master = context.master()?;
+    let master = context.master().await?;
     master.send("POST", "/api/v1", Some(&call)).await?;
     Ok(())
 }
@@ -51,7 +51,7 @@ async fn drain(
         drain["max_grace_period"] = json!({"seconds": duration(grace)?.as_secs()});
     }
     let call = json!({"type": "DRAIN_AGENT", "drain_agent": drain});
-    let master = context.master()?;
+    let master = context.master().await?;
     master.send("POST", "/api/v1", Some(&call)).await?;
     Ok(())
 }
@@ -59,7 +59,7 @@ async fn drain(
 /// Looks twice a second until the agent is drained, or gone.
 async fn wait_until_empty(context: &Context, id: &str, most: Duration) -> anyhow::Result<()> {
     const PAUSE: Duration = Duration::from_millis(500);
-    let master = context.master()?;
+    let master = context.master().await?;
     let mut progress = output::Progress::new(context.quiet);
     let wait = async {
         loop {
@@ -82,7 +82,7 @@ async fn wait_until_empty(context: &Context, id: &str, most: Duration) -> anyhow
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
-    let slaves = context.master()?.get("/slaves").await?;
+    let slaves = context.master().await?.get("/slaves").await?;
     if context.json {
         output::json(&slaves["slaves"]);
         return Ok(());

@@ -36,14 +36,14 @@ pub(crate) async fn run(context: &Context, command: Quota) -> anyhow::Result<()>
 async fn change(context: &Context, config: &Value, force: bool) -> anyhow::Result<()> {
     let update = json!({"force": force, "quota_configs": [config]});
     let call = json!({"type": "UPDATE_QUOTA", "update_quota": update});
-    let master = context.master()?;
+    let master = context.master().await?;
     master.send("POST", "/api/v1", Some(&call)).await?;
     Ok(())
 }
 
 /// The quotas of all roles that have one, as `/roles` shows them.
 async fn quotas(context: &Context) -> anyhow::Result<Vec<Value>> {
-    let roles = context.master()?.get("/roles").await?;
+    let roles = context.master().await?.get("/roles").await?;
     let quotas = items(&roles, "roles").iter().map(|role| &role["quota"]);
     let is_set = |key: &str, quota: &Value| {
         let amounts = quota[key].as_object();

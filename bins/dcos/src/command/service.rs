@@ -22,7 +22,7 @@ pub(crate) async fn run(context: &Context, command: Service) -> anyhow::Result<(
 }
 
 async fn list(context: &Context, completed: bool, inactive: bool) -> anyhow::Result<()> {
-    let state = context.master()?.get("/frameworks").await?;
+    let state = context.master().await?.get("/frameworks").await?;
     let known = items(&state, "frameworks").iter();
     let mut frameworks: Vec<&Value> = known
         .filter(|framework| inactive || framework["active"] == Value::Bool(true))
@@ -59,7 +59,7 @@ fn row(framework: &Value) -> Vec<String> {
 
 /// Why frameworks are offered nothing, or not enough: a row for each reason, or each agent.
 pub(crate) async fn why(context: &Context, question: Why) -> anyhow::Result<()> {
-    let master = context.master()?;
+    let master = context.master().await?;
     let mut query = Vec::new();
     if let Some(framework) = &question.framework {
         let id = find(&master.get("/frameworks").await?, framework)?;
@@ -132,7 +132,8 @@ async fn shutdown(context: &Context, id: &str, yes: bool) -> anyhow::Result<()> 
     }
     let call = json!({"type": "TEARDOWN", "teardown": {"framework_id": {"value": id}}});
     context
-        .master()?
+        .master()
+        .await?
         .send("POST", "/api/v1", Some(&call))
         .await?;
     Ok(())

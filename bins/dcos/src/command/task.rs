@@ -132,7 +132,7 @@ async fn list(
     wanted: Wanted,
     agent: Option<&str>,
 ) -> anyhow::Result<()> {
-    let state = context.master()?.get("/state").await?;
+    let state = context.master().await?.get("/state").await?;
     let mut found = tasks(&state, wanted);
     found.retain(|(_, task)| {
         let named =
@@ -188,7 +188,7 @@ struct Found {
 
 /// The one task that `name` names.
 async fn found(context: &Context, name: &str, completed: bool) -> anyhow::Result<Found> {
-    let state = context.master()?.get("/state").await?;
+    let state = context.master().await?.get("/state").await?;
     let wanted = Wanted {
         running: true,
         ended: completed,
