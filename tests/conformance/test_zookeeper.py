@@ -21,9 +21,9 @@ JAR = Path("/usr/share/java/zookeeper.jar")
 
 
 class Ensemble:
-    """One ZooKeeper server, two masters, an agent."""
+    """One ZooKeeper server, two masters, an agent or none."""
 
-    def __init__(self) -> None:
+    def __init__(self, agents: int = 1, components: str = "master") -> None:
         self.temporary = tempfile.TemporaryDirectory(prefix="dcos-zookeeper-")
         folder = Path(self.temporary.name)
         self.port = free_port()
@@ -41,36 +41,39 @@ class Ensemble:
         self.url = f"zk://user:secret@{self.servers}/mesos"
         env = {"RUST_LOG": os.environ.get("RUST_LOG", "info")}
         self.ports = [free_port(), free_port()]
+        self.marathons = {port: free_port() for port in self.ports}
         self.masters = [
             Program("dcos-master", {
-                "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": port, "only": "master", "zk": self.url,
+                "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": port, "only": components, "zk": self.url,
+                "marathon_port": self.marathons[port],
                 "quorum": 1, "zk_session_timeout": "2secs", "work_dir": folder / f"master-{port}",
             }, folder / f"master-{port}.log", env)
             for port in self.ports
         ]
-        self.agent = Program("dcos-agent", {
+        self.agents = [Program("dcos-agent", {
             "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": free_port(), "master": self.url,
             "work_dir": folder / "agent", "runtime_dir": folder / "run",
             "launcher": "posix", "isolation": "posix/cpu,posix/mem",
             "resources": "cpus:4;mem:1024;disk:1000;ports:[31000-31100]",
-        }, folder / "agent.log", env)
+        }, folder / "agent.log", env)][:agents]
 
     def __enter__(self) -> "Ensemble":
-        for program in (*self.masters, self.agent):
+        for program in (*self.masters, *self.agents):
             program.start()
         self.zookeeper = KazooClient(self.servers)
         self.zookeeper.start(timeout=30)
         return self
 
     def __exit__(self, failed: object, *_: object) -> None:
-        self.agent.stop(signal.SIGUSR1)
+        for agent in self.agents:
+            agent.stop(signal.SIGUSR1)
         for master in self.masters:
             master.stop()
         self.zookeeper.stop()
         self.server.kill()
         self.server.wait()
         if failed:
-            for program in (*self.masters, self.agent):
+            for program in (*self.masters, *self.agents):
                 print(f"--- {program.log}", program.log.read_text(errors="replace")[-6000:])
         self.temporary.cleanup()
 

@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use dcos_store::{Ensemble, LeadingMaster, masters};
+use dcos_wire::{Client, ClientConfig, MediaType};
+use serde_json::{Value, json};
 
 use crate::{
     network::Network,
@@ -16,7 +18,7 @@ use crate::{
 };
 
 /// Where masters listen.
-const MASTER: u16 = 5050;
+pub const MASTER: u16 = 5050;
 
 /// How long anything that has to happen may take: many times what it does.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,9 +30,12 @@ pub struct Cluster {
     pub network: Network,
     /// Who leads, as clients see it.
     pub leading: LeadingMaster,
-    url: String,
+    /// Where masters meet.
+    pub url: String,
+    client: Client,
+    /// Where all of its files are.
+    pub directory: PathBuf,
     programs: PathBuf,
-    directory: PathBuf,
     session_timeout: Duration,
     masters: Vec<Node>,
     /// The agents.
@@ -73,6 +78,10 @@ impl Cluster {
             network,
             leading: masters(&ensemble),
             url,
+            client: Client::with_config(ClientConfig {
+                answer_timeout: Duration::from_secs(5),
+                ..ClientConfig::default()
+            })?,
             programs: programs.to_owned(),
             directory: directory.to_owned(),
             session_timeout,
@@ -165,6 +174,74 @@ impl Cluster {
         ))
     }
 
+    /// Sends a call of the operator API to the leader, and again until a leader answers.
+    ///
+    /// # Errors
+    /// It is refused, or nobody answers for long.
+    pub async fn call(&mut self, call: &Value) -> anyhow::Result<Value> {
+        let begin = Instant::now();
+        loop {
+            let (number, _) = self.leader(None).await?;
+            let url = format!("http://{}:{MASTER}/api/v1", self.masters[number].place.ip);
+            let said = match self.client.post_json(&url, call).await {
+                Ok(answer) if answer.status().is_success() => {
+                    let text = answer.text().await?;
+                    if text.is_empty() {
+                        return Ok(Value::Null);
+                    }
+                    return Ok(serde_json::from_str(&text)?);
+                }
+                Ok(answer) if answer.status().is_client_error() => {
+                    bail!("{call}: {}", answer.text().await?);
+                }
+                Ok(answer) => answer.status().to_string(),
+                Err(error) => error.to_string(),
+            };
+            ensure!(begin.elapsed() < PATIENCE, "{call} got no answer: {said}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A call that asks for something.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub async fn get(&mut self, what: &str) -> anyhow::Result<Value> {
+        self.call(&json!({"type": what})).await
+    }
+
+    /// Subscribes a framework, goes away at once, and returns its id.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn subscribe_once(&mut self, name: &str, timeout: f64) -> anyhow::Result<String> {
+        let (number, _) = self.leader(None).await?;
+        let place = &self.masters[number].place;
+        let url = format!("http://{}:{MASTER}/api/v1/scheduler", place.ip);
+        let info = json!({"user": "root", "name": name, "failover_timeout": timeout});
+        let call = json!({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}});
+        let media = MediaType::Json.header();
+        let answer = self.client.post(&url, media, call.to_string()).await?;
+        let mut events = answer.success().await?.records(1 << 20);
+        let first = events.next().await?.context("an event")?;
+        let first: Value = serde_json::from_slice(&first)?;
+        let id = first["subscribed"]["framework_id"]["value"].as_str();
+        Ok(id.context("SUBSCRIBED has the id")?.to_owned())
+    }
+
+    /// Kills the leader and waits for the next one; the old one is started again.
+    ///
+    /// # Errors
+    /// Nobody is elected, or the old one does not stand by.
+    pub async fn replace_leader(&mut self) -> anyhow::Result<()> {
+        let (number, id) = self.leader(None).await?;
+        self.kill_master(number);
+        let next = self.leader(Some(&id)).await;
+        self.restart_master(number)?;
+        next.context("electing the next leader")?;
+        self.redirects(number).await
+    }
+
     /// A master by its number.
     pub fn master(&mut self, number: usize) -> &mut Node {
         &mut self.masters[number]
@@ -192,10 +269,10 @@ impl Cluster {
     pub async fn redirects(&mut self, number: usize) -> anyhow::Result<()> {
         let address = format!("{}:{MASTER}", self.masters[number].place.ip);
         let begin = Instant::now();
-        let client = dcos_wire::Client::with_config(dcos_wire::ClientConfig {
+        let client = Client::with_config(ClientConfig {
             answer_timeout: Duration::from_secs(2),
             max_redirects: 0,
-            ..dcos_wire::ClientConfig::default()
+            ..ClientConfig::default()
         })?;
         loop {
             let answer = client.get(&format!("http://{address}/state")).await;

@@ -9,10 +9,13 @@ use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
 
 use crate::{
-    cluster::{Cluster, PATIENCE},
+    cluster::{Cluster, MASTER, PATIENCE},
+    departures,
+    fencing::{Fencing, Late},
+    orders::Orders,
     probe,
     servers::Kind,
-    workload::Workload,
+    workload::{Wants, Workload},
 };
 
 /// What befalls a leader.
@@ -37,7 +40,7 @@ pub struct Plan {
     pub failovers: usize,
     /// Agents.
     pub agents: u8,
-    /// Whether agents are cut off, too.
+    /// Whether agents are cut off and drained, and a framework is torn down, too.
     pub agents_too: bool,
     /// How long a leader may be silent.
     pub session_timeout: Duration,
@@ -94,7 +97,12 @@ pub async fn run(
     let mut cluster = cluster.await?;
     let tasks = directory.join("tasks");
     std::fs::create_dir_all(&tasks)?;
-    let workload = Workload::start(cluster.leading.clone(), 2, &tasks);
+    let wants = Wants {
+        name: "drill",
+        long: 2,
+        short: 4,
+    };
+    let workload = Workload::start(cluster.leading.clone(), wants, &tasks);
     let long = usize::from(plan.agents) * 2;
     let up = until(PATIENCE, || workload.long_running() == long).await;
     ensure!(
@@ -109,6 +117,8 @@ pub async fn run(
         "{long} tasks run after {:.1} s",
         begin.elapsed().as_secs_f64()
     ));
+    let orders = Orders::give(&mut cluster).await.context("giving orders")?;
+    let mut fencing = Fencing::new(&cluster.url)?;
 
     for number in 0..plan.failovers {
         let fault = Fault::ALL[number % 3];
@@ -117,7 +127,7 @@ pub async fn run(
             number + 1,
             plan.failovers
         );
-        let outcome = fail_over(&mut cluster, &workload, fault).await;
+        let outcome = fail_over(&mut cluster, &workload, &mut fencing, fault).await;
         let outcome = outcome.map(|(elected, offered)| {
             report.times.push((fault, offered));
             let (elected, offered) = (elected.as_secs_f64(), offered.as_secs_f64());
@@ -128,7 +138,20 @@ pub async fn run(
             "    every task that was to run still runs",
             healthy(&workload, long).await,
         );
+        let held = orders.hold(&mut cluster).await;
+        report.check(
+            "    quota, weight, maintenance, reservation and failover timeout are as they were set",
+            told(held),
+        );
     }
+    let fenced = fencing.holds().await;
+    report.check(
+        "deposed leaders wrote nothing",
+        match fenced {
+            Ok(orders) => Ok(format!(" of the {orders} things they were told to")),
+            Err(error) => Err(format!("{error:#}")),
+        },
+    );
     if plan.agents_too {
         for (name, pause) in [("for 2 s", 2), ("until it counts as unreachable", 12)] {
             let what = format!("an agent is cut off {name}");
@@ -139,6 +162,22 @@ pub async fn run(
                 healthy(&workload, long).await,
             );
         }
+        let ended = departures::teardown(&mut cluster, "agent1", &directory.join("doomed")).await;
+        report.check(
+            "a framework is torn down while an agent is away and the leader is killed: its tasks end",
+            told(ended),
+        );
+        report.check(
+            "    every task that was to run still runs",
+            healthy(&workload, long).await,
+        );
+        let last = format!("agent{}", plan.agents);
+        let drained = departures::drain(&mut cluster, &workload, &last).await;
+        report.check("an agent is drained across two failovers", told(drained));
+        report.check(
+            "    every task that was to run still runs, and new ones on the agent",
+            healthy(&workload, long).await,
+        );
     }
     let settled = workload.settle(PATIENCE).await;
     let short = workload
@@ -180,10 +219,15 @@ pub async fn run(
     Ok(())
 }
 
+fn told(outcome: anyhow::Result<()>) -> Result<String, String> {
+    outcome.map_or_else(|error| Err(format!("{error:#}")), |()| Ok(String::new()))
+}
+
 /// Lets the leader fail, and returns how long election and the next offer took.
 async fn fail_over(
     cluster: &mut Cluster,
     workload: &Workload,
+    fencing: &mut Fencing,
     fault: Fault,
 ) -> anyhow::Result<(Duration, Duration)> {
     let (number, id) = cluster.leader(None).await?;
@@ -192,9 +236,19 @@ async fn fail_over(
     let begin = Instant::now();
     match fault {
         Fault::Killed => cluster.kill_master(number),
-        Fault::Frozen => cluster.master(number).process.signal(Signal::STOP),
+        Fault::Frozen => cluster.master(number).process.freeze().await?,
         Fault::CutOff => cluster.network.cut(&host)?,
     }
+    // It is told to write by somebody who does not know either.
+    let place = cluster.master(number).place.clone();
+    let _late: Option<Late> = match fault {
+        Fault::Killed => None,
+        Fault::Frozen => Some(fencing.tell_frozen(&place, MASTER).await?),
+        Fault::CutOff => {
+            let directory = cluster.directory.clone();
+            Some(fencing.tell_cut_off(&place, MASTER, &directory)?)
+        }
+    };
     let next = cluster.leader(Some(&id)).await;
     let elected = begin.elapsed();
     let returned = workload.sees(PATIENCE, |seen| {
@@ -210,6 +264,7 @@ async fn fail_over(
     next.context("electing the next leader")?;
     ensure!(returned, "the framework got no offer from the next leader");
     cluster.redirects(number).await.context("the old leader")?;
+    fencing.holds().await?;
     Ok((elected, offered))
 }
 
@@ -232,7 +287,8 @@ async fn healthy(workload: &Workload, long: usize) -> Result<String, String> {
     Err(format!("{:?} {states:?}", seen.wrong))
 }
 
-async fn until(patience: Duration, what: impl Fn() -> bool) -> bool {
+/// Waits until `what` holds; `false` if it does not for `patience`.
+pub async fn until(patience: Duration, what: impl Fn() -> bool) -> bool {
     let begin = Instant::now();
     while !what() {
         if begin.elapsed() > patience {

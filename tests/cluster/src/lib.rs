@@ -9,13 +9,19 @@
 //! | `cluster.rs` | masters and agents on those hosts |
 //! | `workload.rs` | a framework that counts what it is told, and what it is not |
 //! | `probe.rs` | who says that it leads, several times a second |
+//! | `orders.rs` | quota, weight, maintenance, reservation, failover timeout: what every leader must know |
+//! | `fencing.rs` | orders to deposed leaders, and the registry's content |
+//! | `departures.rs` | drains and TEARDOWN across failovers |
 //! | `drill.rs` | the faults, and what must hold after each |
 //!
 //! `make cluster-test` runs the drill at length; `tests/drill.rs` runs a slice of it.
 
 pub mod cluster;
+pub mod departures;
 pub mod drill;
+pub mod fencing;
 pub mod network;
+pub mod orders;
 pub mod probe;
 pub mod process;
 pub mod servers;

@@ -1,6 +1,6 @@
 //! [`Network`]: hosts with addresses of their own, made of network namespaces on a bridge.
 //!
-//! Everything is inside the namespaces of the process that calls ([`inside`] starts one), so nothing is left
+//! Everything is inside the namespaces of the process that calls ([`inside`] is how to start one), so nothing is left
 //! behind, however it ends.
 
 use std::{
@@ -13,34 +13,34 @@ use anyhow::{Context as _, ensure};
 
 use crate::servers::Place;
 
-/// Set for a process that [`inside`] started.
+/// Set for a process that [`inside`] makes.
 const INSIDE: &str = "DRILL_INSIDE";
 
-/// Runs this program again with a network, mounts and process numbers of its own, and returns how that ended; or
-/// nothing if this already is that process. When it ends, the kernel ends all that it started.
+/// Whether this process has namespaces of its own already.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// A command that runs this program with a network, mounts and process numbers of its own. When it ends, or whoever
+/// waits for it, the kernel ends all that it started; so it has to be spawned by a thread that stays.
 ///
 /// # Errors
-/// Namespaces cannot be made.
-pub fn inside() -> anyhow::Result<Option<i32>> {
-    if std::env::var_os(INSIDE).is_some() {
-        return Ok(None);
-    }
-    let mut arguments = std::env::args_os().skip(1);
-    let status = Command::new("unshare")
+/// This program has no path.
+pub fn inside() -> anyhow::Result<Command> {
+    let mut command = Command::new("setpriv");
+    command
         .args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
             "--net",
             "--mount",
             "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
         ])
+        .args(["--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe()?)
-        .args(&mut arguments)
-        .env(INSIDE, "1")
-        .status()
-        .context("starting unshare")?;
-    Ok(Some(status.code().unwrap_or(1)))
+        .env(INSIDE, "1");
+    Ok(command)
 }
 
 /// Why there can be no network here, if there can't.
@@ -49,7 +49,10 @@ pub fn missing() -> Option<&'static str> {
         return Some("hosts are network namespaces, which take root");
     }
     let there = |path: &str| Path::new(path).exists();
-    if !(there("/usr/bin/nsenter") && (there("/usr/sbin/ip") || there("/sbin/ip"))) {
+    if !(there("/usr/bin/nsenter")
+        && there("/usr/bin/setpriv")
+        && (there("/usr/sbin/ip") || there("/sbin/ip")))
+    {
         return Some("Debian's packages iproute2 and util-linux are not installed");
     }
     let made = Command::new("unshare")

@@ -51,6 +51,29 @@ impl Process {
         }
     }
 
+    /// Stops it, and waits until none of its threads runs: on a busy machine the others go on until the one that is to
+    /// take the signal has had its turn.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub async fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP);
+        let folder = format!("/proc/{}/task", self.child.id());
+        loop {
+            let mut stopped = true;
+            for thread in std::fs::read_dir(&folder).with_context(|| folder.clone())? {
+                let stat = std::fs::read_to_string(thread?.path().join("stat"));
+                let state = stat.unwrap_or_default();
+                let state = state.rsplit_once(") ").map_or("", |(_, rest)| rest);
+                stopped &= state.is_empty() || state.starts_with('T');
+            }
+            if stopped {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

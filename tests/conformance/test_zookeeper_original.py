@@ -1,0 +1,115 @@
+"""Originals and ours that know nothing of each other but a path of ZooKeeper: the scheduler driver of libmesos 1.11,
+which finds our leader and follows a failover, and our agent, which finds an original's master."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from cluster import Program, eventually, free_port, get
+from original import PROGRAMS, Original, needed, remove
+from test_zookeeper import JAR, Ensemble
+
+pytestmark = [needed, pytest.mark.skipif(not JAR.exists(), reason="Debian's package zookeeper is not installed")]
+
+PYTHON2 = os.environ.get("PYTHON2")
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="module")
+def ensemble():
+    """Two of our masters without an agent of ours."""
+    with Ensemble(agents=0) as ensemble:
+        yield ensemble
+
+
+@pytest.fixture
+def folder(tmp_path):
+    yield tmp_path
+    remove(tmp_path)
+
+
+def fail_over(ensemble: Ensemble) -> int:
+    """Kills the leader, and starts it again once the other one leads; returns the new leader's port."""
+    old = eventually("a leader", lambda: ensemble.leader()["port"])
+    master = ensemble.masters[ensemble.ports.index(old)]
+    master.kill()
+    new = eventually(
+        "another leader", lambda: (port := ensemble.leader()["port"]) not in (None, old) and port, 30
+    )
+    master.start()
+    return new
+
+
+def our_agent(folder: Path, master: str) -> Program:
+    agent = Program("dcos-agent", {
+        "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": free_port(), "master": master,
+        "work_dir": folder / "agent", "runtime_dir": folder / "run", "launcher": "posix",
+        "isolation": "posix/cpu,posix/mem", "resources": "cpus:4;mem:1024;disk:1000;ports:[31000-31100]",
+    }, folder / "agent.log", {})
+    agent.start()
+    return agent
+
+
+def agents(port: int) -> list[dict]:
+    return [agent for agent in get(f"http://127.0.0.1:{port}/slaves")["slaves"] if agent["active"]]
+
+
+@pytest.mark.skipif(PYTHON2 is None, reason="skipped: PYTHON2 names no Python 2.7 with mesos.interface, for libmesos' driver")
+def test_a_libmesos_driver_finds_our_leader_and_the_next_one(ensemble, folder):
+    agent = our_agent(folder, ensemble.url)
+    driver = subprocess.Popen(
+        [PYTHON2, str(HERE / "libmesos_driver.py"), f"zk://{ensemble.servers}/mesos"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
+        env={**os.environ, "LD_LIBRARY_PATH": str(PROGRAMS), "LIBPROCESS_IP": "127.0.0.1",
+             "MESOS_REF_MODULE": f"{PROGRAMS}/_scheduler.so", "GLOG_minloglevel": "1"},
+    )
+    told: list[str] = []
+    reader = threading.Thread(target=lambda: [told.append(line.strip()) for line in driver.stdout], daemon=True)
+    reader.start()
+
+    def hears(wanted: str) -> None:
+        eventually(f"the driver is told {wanted!r}, not {told}", lambda: wanted in told, 60)
+
+    try:
+        hears("registered")
+        hears("one TASK_RUNNING")
+        fail_over(ensemble)
+        hears("disconnected")
+        # As a new master of the original does, ours says that it is registered, and not that it still is.
+        registered = ("registered", "reregistered")
+        eventually("it is registered again", lambda: sum(line in registered for line in told) == 2, 60)
+        driver.stdin.write("launch two\n")
+        hears("two TASK_RUNNING")
+        assert not [line for line in told if line.startswith("one ") and line != "one TASK_RUNNING"], told
+    finally:
+        driver.kill()
+        driver.wait()
+        print("the driver was told", told)
+        agent.stop(signal.SIGUSR1)
+
+
+def test_our_agent_finds_an_original_master_in_zookeeper(ensemble, folder):
+    # The original that can be had here does not stand for election itself, so its candidate's node, which is what an
+    # agent reads, is made for it.
+    master = Original(folder / "master", free_port()).start()
+    state = get(f"http://{master.address}/state")
+    info = {
+        "id": state["id"], "ip": 16777343, "port": master.port, "pid": f"master@{master.address}",
+        "hostname": "127.0.0.1", "version": "1.11.0",
+        "address": {"hostname": "127.0.0.1", "ip": "127.0.0.1", "port": master.port},
+    }
+    ensemble.zookeeper.create(
+        "/original/json.info_", json.dumps(info).encode(), ephemeral=True, sequence=True, makepath=True
+    )
+    agent = our_agent(folder, f"zk://{ensemble.servers}/original")
+    try:
+        eventually("our agent registered with the original", lambda: agents(master.port), 60)
+    finally:
+        agent.stop(signal.SIGUSR1)
+        master.kill()
+        print((folder / "agent.log").read_text(errors="replace")[-3000:], file=sys.stderr)
