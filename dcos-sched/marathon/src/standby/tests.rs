@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use axum::extract::Request;
 use dcos_store::Term;
 use dcos_wire::{Answer, Listener, Server};
@@ -17,7 +15,7 @@ struct Front {
     _servers: JoinSet<()>,
 }
 
-async fn serve(servers: &mut JoinSet<()>, router: Router, listener: Listener) {
+fn serve(servers: &mut JoinSet<()>, router: Router, listener: Listener) {
     servers.spawn(async move {
         Server::new(router)
             .serve(listener, CancellationToken::new())
@@ -46,11 +44,11 @@ async fn front() -> Front {
         );
         (StatusCode::CREATED, [("x-marathon-leader", "me")], text)
     };
-    serve(&mut servers, Router::new().fallback(echo), listener).await;
+    serve(&mut servers, Router::new().fallback(echo), listener);
     let leading = watch::Sender::new(None);
     let elected = CancellationToken::new();
     let router = router(&standby, leading.subscribe(), elected.clone());
-    serve(&mut servers, router, other).await;
+    serve(&mut servers, router, other);
     let client = Client::with_config(ClientConfig {
         max_redirects: 0,
         ..ClientConfig::default()
