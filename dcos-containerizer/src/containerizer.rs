@@ -6,13 +6,16 @@
 //! | implementation | runs containers as | survives the agent |
 //! |---|---|---|
 //! | [`Universal`] | isolators shape them, the launcher makes them; the default | yes |
+//! | [`Composing`] | the first of several that takes it | if all of them do |
 //! | [`WithAdopted`] | another one's, and those an original Mesos agent left | yes |
 //! | [`Processes`] | plain children of the calling process; a double for tests | no |
 
 mod adopted;
+mod composing;
 mod error;
 mod processes;
 pub(crate) mod runtime;
+pub mod sandbox;
 mod termination;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
@@ -28,11 +31,13 @@ use async_trait::async_trait;
 use dcos_proto::mesos::value::Scalar;
 use dcos_proto::mesos::{
     CommandInfo, ContainerId, ContainerInfo, ContainerStatus, Resource, ResourceStatistics,
+    container_info,
 };
 
 pub use crate::isolator::PersistentVolume;
 use crate::switchboard::Switchboard;
 pub use adopted::WithAdopted;
+pub use composing::Composing;
 pub use error::ContainerizerError;
 pub use processes::Processes;
 pub use termination::ContainerTermination;
@@ -95,6 +100,7 @@ pub trait Containerizer: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`Exists`](ContainerizerError::Exists) if the id is known already,
     /// [`NoParent`](ContainerizerError::NoParent) if it is nested and its parent does not run,
+    /// [`Unsupported`](ContainerizerError::Unsupported) if another containerizer has to do it,
     /// [`Launch`](ContainerizerError::Launch) naming the step that failed.
     async fn launch(
         &self,
@@ -177,6 +183,9 @@ pub enum Recovered {
     Ended(ContainerTermination),
 }
 
+/// Where programs are looked for when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What to launch.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerConfig {
@@ -223,6 +232,18 @@ pub enum ContainerClass {
     Holder,
     /// Enters its parent, sees what the parent sees, has its limits: checks, `exec` sessions.
     Debug,
+}
+
+impl ContainerConfig {
+    /// Whether it asks for a Docker Engine.
+    pub fn is_docker(&self) -> bool {
+        self.container.as_ref().is_some_and(is_docker)
+    }
+}
+
+/// Whether a container is to be run by a Docker Engine.
+pub(crate) fn is_docker(container: &ContainerInfo) -> bool {
+    container.r#type() == container_info::Type::Docker
 }
 
 /// Where the standard streams of a container lead.

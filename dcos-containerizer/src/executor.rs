@@ -18,6 +18,7 @@ mod runner;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use dcos_core::time::{Time, earliest};
 use dcos_proto::mesos::task_status::Reason;
@@ -86,10 +87,15 @@ pub enum HostedKind {
     Default,
 }
 
+/// How long a task may take to end after SIGTERM, unless somebody says otherwise.
+const KILL_GRACE: Duration = Duration::from_secs(3);
+
 /// A built-in executor.
 #[derive(Debug)]
 pub struct Hosted {
     kind: HostedKind,
+    /// How long tasks may take to end after SIGTERM, unless their kill policy says otherwise.
+    grace: Duration,
     /// Whether the framework wants to hear of `TASK_KILLING`.
     killing_state: bool,
     runners: BTreeMap<TaskId, Runner>,
@@ -105,6 +111,7 @@ impl Hosted {
     pub fn new(kind: HostedKind, killing_state: bool) -> Self {
         Self {
             kind,
+            grace: KILL_GRACE,
             killing_state,
             runners: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -112,6 +119,14 @@ impl Hosted {
             exited: false,
             actions: VecDeque::new(),
         }
+    }
+
+    /// Gives tasks this long to end after SIGTERM, where their kill policy does not say; 3 seconds
+    /// otherwise.
+    #[must_use]
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
     }
 
     /// Takes up a task of an earlier agent, with the `last` that was told of it, before the first
@@ -126,7 +141,7 @@ impl Hosted {
     ) {
         let id = task.task_id.clone();
         self.groups.insert(id.clone(), group);
-        let runner = Runner::recover(now, task, container, last);
+        let runner = Runner::recover(now, task, container, self.grace, last);
         self.runners.insert(id, runner);
     }
 
@@ -205,7 +220,7 @@ impl Hosted {
                 continue;
             }
             self.groups.insert(id.clone(), group);
-            let runner = Runner::launch(task, container, &mut self.actions);
+            let runner = Runner::launch(task, container, self.grace, &mut self.actions);
             self.runners.insert(id, runner);
         }
     }

@@ -23,7 +23,8 @@ pub use rotation::{Rotation, RotationError};
 /// # Contract
 /// 1. [`prepare`](Self::prepare) comes before a container's launch,
 ///    [`cleanup`](Self::cleanup) after its end. After a restart of the agent,
-///    [`recover`](Self::recover) comes once for each container that still runs.
+///    [`recover`](Self::recover) comes once for each container that still runs; where the agent
+///    itself writes what containers print (those of a Docker Engine), `prepare` comes again.
 /// 2. What `prepare` hands out goes on working while no agent runs: a task never blocks, fails
 ///    or gets `SIGPIPE` because of it.
 /// 3. `cleanup` loses nothing that was printed; of an unknown container it does nothing.

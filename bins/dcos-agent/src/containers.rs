@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
-use dcos_containerizer::containerizer::{LauncherProgram, SwitchboardProgram, UniversalConfig};
+use anyhow::{Context as _, bail, ensure};
+use dcos_containerizer::containerizer::{
+    Composing, Containerizer, LauncherProgram, SwitchboardProgram, Universal, UniversalConfig,
+};
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::provisioner::{Collection, ImageProvisioner, Provisioner};
 use dcos_core::config::{Spec, Values};
+use dcos_docker::{Docker, DockerConfig};
+use tokio_util::sync::CancellationToken;
 
 /// The word that makes this program the launcher.
 pub(crate) const LAUNCHER: &str = "launcher";
@@ -18,6 +22,9 @@ pub(crate) const SWITCHBOARD: &str = "switchboard";
 
 /// Options under Mesos's names (`src/slave/flags.cpp`), but for those said to be ours.
 pub(crate) const OPTIONS: &[Spec] = &[
+    Spec::text("containerizers")
+        .default("mesos")
+        .help("what runs containers, separated by commas: `mesos`, `docker`; the first that can does."),
     Spec::path("runtime_dir").help(
         "State that is lost with the host; /var/run/mesos as root, else `run` in the work directory.",
     ),
@@ -35,8 +42,55 @@ pub(crate) const OPTIONS: &[Spec] = &[
         .help("How many rotated files are kept of each (ours)."),
 ];
 
+/// Everything that runs containers here.
+pub(crate) struct Containers {
+    /// As one.
+    pub(crate) all: Arc<dyn Containerizer>,
+    /// The one with a launcher, which ends only when it is told.
+    pub(crate) universal: Option<Universal>,
+}
+
+impl Containers {
+    /// What `--containerizers` names, in its order; what removes images runs until `stop`.
+    pub(crate) async fn new(values: &Values, stop: &CancellationToken) -> anyhow::Result<Self> {
+        let (config, collection) = config(values)?;
+        let (fetcher, logger) = (Arc::clone(&config.fetcher), Arc::clone(&config.logger));
+        let mut universal = None;
+        let mut parts: Vec<Arc<dyn Containerizer>> = Vec::new();
+        let mut config = Some(config);
+        for name in values.text("containerizers").split(',').map(str::trim) {
+            match name {
+                "mesos" => {
+                    let config = config.take().context("--containerizers: `mesos` twice")?;
+                    let made = Universal::new(config).await?;
+                    universal = Some(made.clone());
+                    parts.push(Arc::new(made));
+                }
+                "docker" => {
+                    let (fetcher, logger) = (Arc::clone(&fetcher), Arc::clone(&logger));
+                    let config = DockerConfig::from_values(values, fetcher, logger)?;
+                    let docker = Docker::new(config).await?;
+                    if let Some(collector) = docker.collector() {
+                        tokio::spawn(collector.run(stop.clone()));
+                    }
+                    parts.push(Arc::new(docker));
+                }
+                other => bail!("--containerizers: there is no `{other}`, but `mesos` and `docker`"),
+            }
+        }
+        if let Some(collection) = collection.filter(|_| universal.is_some()) {
+            tokio::spawn(collection.run(stop.clone()));
+        }
+        let all = match <[_; 1]>::try_from(parts) {
+            Ok([one]) => one,
+            Err(parts) => Arc::new(Composing::new(parts)),
+        };
+        Ok(Self { all, universal })
+    }
+}
+
 /// The containerizer's parts, and what removes images for it.
-pub(crate) fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection>)> {
+fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection>)> {
     let root = rustix::process::geteuid().is_root();
     let work_dir = values.path("work_dir");
     let linux = values

@@ -7,12 +7,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use dcos_containerizer::agent::{self, AgentError, Config};
 use dcos_containerizer::checkpoint::takeover::Takeover;
-use dcos_containerizer::containerizer::{Containerizer, Universal};
 use dcos_core::config::{Schema, Values};
 use dcos_store::{Ensemble, LeadingMaster, masters};
 use dcos_wire::Listener;
@@ -22,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 mod containers;
+
+use containers::Containers;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         .with(agent::SECURITY_OPTIONS)
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
+        .with(dcos_docker::OPTIONS)
         .with(dcos_containerizer::provisioner::OPTIONS);
     dcos_program::main(schema, run)
 }
@@ -80,11 +81,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {address}"))?;
 
-    let (containers, collection) = containers::config(&values)?;
-    let containerizer = Universal::new(containers).await?;
-    if let Some(collection) = collection {
-        tokio::spawn(collection.run(stop.clone()));
-    }
+    let Containers { all, universal } = Containers::new(&values, &stop).await?;
     let sign_off = config.sign_off.clone();
     let signals = tokio::spawn(async move {
         // As in Mesos: kill all tasks, unregister, end.
@@ -94,12 +91,12 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         sign_off.cancel();
         Ok::<_, std::io::Error>(())
     });
-    let containers: Arc<dyn Containerizer> = Arc::new(containerizer.clone());
     let signed_off = config.sign_off.clone();
-    let ended = Box::pin(agent::run(config, containers, listener, stop)).await;
+    let ended = Box::pin(agent::run(config, all, listener, stop)).await;
     signals.abort();
-    if signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. })) {
-        containerizer.stop().await;
+    let over = signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. }));
+    if let Some(universal) = universal.filter(|_| over) {
+        universal.stop().await;
     }
     Ok(ended?)
 }

@@ -61,6 +61,9 @@ pub const OPTIONS: &[Spec] = &[
     Spec::duration("executor_shutdown_grace_period")
         .default("5secs")
         .help("how long an executor may take to end"),
+    Spec::duration("docker_stop_timeout")
+        .default("0ns")
+        .help("the same for tasks of Docker Engine without a kill policy; 0ns for as long as that"),
     Spec::duration("recovery_timeout")
         .default("15mins")
         .help("how long executors outlive the agent"),
@@ -148,6 +151,8 @@ pub struct Config {
     /// See [`Settings`](super::Settings).
     pub executor_shutdown_grace_period: Duration,
     /// See [`Settings`](super::Settings).
+    pub docker_stop_timeout: Option<Duration>,
+    /// See [`Settings`](super::Settings).
     pub recovery_timeout: Duration,
     /// See [`Settings`](super::Settings).
     pub executor_environment: BTreeMap<String, String>,
@@ -213,6 +218,7 @@ impl Config {
             executor_reregistration_timeout: Duration::from_secs(2),
             executor_reregistration_retry_interval: None,
             executor_shutdown_grace_period: Duration::from_secs(5),
+            docker_stop_timeout: None,
             recovery_timeout: Duration::from_mins(15),
             executor_environment: BTreeMap::new(),
             switch_user: true,
@@ -295,6 +301,9 @@ impl Config {
             executor_reregistration_retry_interval: values
                 .opt_duration("executor_reregistration_retry_interval"),
             executor_shutdown_grace_period: values.duration("executor_shutdown_grace_period"),
+            docker_stop_timeout: values
+                .opt_duration("docker_stop_timeout")
+                .filter(|timeout| !timeout.is_zero()),
             recovery_timeout: values.duration("recovery_timeout"),
             executor_environment: variables
                 .transpose()

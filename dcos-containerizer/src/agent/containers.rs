@@ -15,11 +15,8 @@ use super::records::{Executor, ExecutorKey};
 use super::tasks::environment_of;
 use super::words::Action;
 use crate::checkpoint::paths;
-use crate::containerizer::{ContainerClass, ContainerConfig};
-use crate::executor::HostedKind;
-
-/// Where programs are looked for when nobody says otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::containerizer::{ContainerClass, ContainerConfig, DEFAULT_PATH, is_docker};
+use crate::executor::{Hosted, HostedKind};
 
 /// What containers inherit from the root they are nested in: sandbox, environment, user.
 pub(super) type Home = (PathBuf, BTreeMap<String, String>, Option<String>);
@@ -62,7 +59,7 @@ impl Agent {
     /// What containers nested in one that belongs to no executor inherit, and what that has.
     pub(super) fn home_of_standalone(&self, root: &ContainerId) -> Home {
         let sandbox = paths::standalone(&self.settings.work_dir, root);
-        let path = PATH.to_owned();
+        let path = DEFAULT_PATH.to_owned();
         (sandbox, BTreeMap::from([("PATH".to_owned(), path)]), None)
     }
 
@@ -126,7 +123,7 @@ impl Agent {
     fn environment(&self, executor: &Executor) -> BTreeMap<String, String> {
         let key = executor.key();
         let settings = &self.settings;
-        let mut all = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
+        let mut all = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
         all.extend(settings.executor_environment.clone());
         let mut set = |name: &str, value: String| {
             all.insert(name.to_owned(), value);
@@ -184,6 +181,21 @@ impl Agent {
             ("cid", &executor.container.value),
         ];
         Some(jwt::sign(&claims, key))
+    }
+
+    /// A built-in executor for `executor`. What a Docker Engine runs is given longer to end.
+    pub(super) fn hosted_executor(
+        &self,
+        executor: &Executor,
+        kind: HostedKind,
+        killing_state: bool,
+    ) -> Hosted {
+        let hosted = Hosted::new(kind, killing_state);
+        if !executor.info.container.as_ref().is_some_and(is_docker) {
+            return hosted;
+        }
+        let timeout = self.settings.docker_stop_timeout;
+        hosted.with_grace(timeout.unwrap_or_else(|| self.shutdown_grace(executor)))
     }
 
     /// How long an executor may take to end after SHUTDOWN.

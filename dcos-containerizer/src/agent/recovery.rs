@@ -26,7 +26,6 @@ use crate::checkpoint::{
     ExecutorCheckpoint, FrameworkCheckpoint, RunCheckpoint, State, Write, paths,
 };
 use crate::containerizer::{ContainerTermination, Recovered};
-use crate::executor::Hosted;
 
 impl Agent {
     /// The agent that goes on from `state`, which is empty on a new node.
@@ -163,7 +162,8 @@ impl Agent {
         executor.pid = run.pid;
         executor.generated = run.adopted.is_some_and(|adopted| adopted.generated);
         let killing = framework.can(capability::Type::TaskKillingState);
-        executor.hosted = checkpoint.hosted.map(|kind| Hosted::new(kind, killing));
+        let hosted = checkpoint.hosted;
+        executor.hosted = hosted.map(|kind| self.hosted_executor(&executor, kind, killing));
         if run.ended.is_some() {
             executor.state = ExecutorState::Terminated;
         } else if executor.hosted.is_some() {

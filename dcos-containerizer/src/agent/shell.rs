@@ -473,6 +473,7 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         executor_reregistration_timeout: config.executor_reregistration_timeout,
         executor_reregistration_retry_interval: config.executor_reregistration_retry_interval,
         executor_shutdown_grace_period: config.executor_shutdown_grace_period,
+        docker_stop_timeout: config.docker_stop_timeout,
         recovery_timeout: config.recovery_timeout,
         gc_delay: config.gc_delay,
         gc_disk_headroom: config.gc_disk_headroom,

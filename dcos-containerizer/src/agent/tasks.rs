@@ -26,7 +26,7 @@ use super::core::{Agent, event};
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework, TaskRecord, dropped_state};
 use super::status::Told;
 use crate::checkpoint::{TaskCheckpoint, Write};
-use crate::executor::{Hosted, HostedInput, HostedKind};
+use crate::executor::{HostedInput, HostedKind};
 
 /// What the master wants run: one task, or a group that ends together.
 struct Order {
@@ -265,7 +265,9 @@ impl Agent {
         executor.checkpoint = order.framework.checkpoint();
         let framework = self.frameworks.get(&key.framework);
         let killing = framework.is_some_and(|f| f.can(capability::Type::TaskKillingState));
-        executor.hosted = order.kind.map(|kind| Hosted::new(kind, killing));
+        executor.hosted = order
+            .kind
+            .map(|kind| self.hosted_executor(&executor, kind, killing));
         if order.kind.is_none() {
             executor.deadline = Some(now + self.settings.executor_registration_timeout);
         }

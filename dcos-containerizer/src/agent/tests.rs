@@ -33,6 +33,7 @@ pub(super) fn settings(work_dir: PathBuf) -> Settings {
         executor_reregistration_timeout: Duration::from_secs(2),
         executor_reregistration_retry_interval: None,
         executor_shutdown_grace_period: Duration::from_secs(5),
+        docker_stop_timeout: None,
         recovery_timeout: Duration::from_mins(15),
         gc_delay: Duration::from_hours(7 * 24),
         gc_disk_headroom: 0.1,

@@ -54,6 +54,8 @@ pub struct Settings {
     pub executor_reregistration_retry_interval: Option<Duration>,
     /// How long an executor may take to end after SHUTDOWN.
     pub executor_shutdown_grace_period: Duration,
+    /// The same for a task that a Docker Engine runs, after SIGTERM; absent, as long as that.
+    pub docker_stop_timeout: Option<Duration>,
     /// How long an executor may outlive the agent.
     pub recovery_timeout: Duration,
     /// How long sandboxes are kept on an empty disk.

@@ -27,6 +27,16 @@ pub enum ContainerizerError {
     /// It was destroyed while it was being launched.
     #[error("container {0} was destroyed while it was being launched")]
     Destroyed(ContainerId),
+    /// It is none of ours: nothing was done.
+    #[error(
+        "none of the enabled containerizers ({names}) could create a container for what the task asks"
+    )]
+    Unsupported {
+        /// Which.
+        id: ContainerId,
+        /// Who was asked, as in `--containerizers`.
+        names: String,
+    },
     /// A launch failed; nothing is left of it.
     #[error("failed to launch container {id}: {step}: {reason}")]
     Launch {
@@ -69,6 +79,14 @@ impl ContainerizerError {
         match self {
             Self::Update { .. } => Reason::ContainerUpdateFailed,
             _ => Reason::ContainerLaunchFailed,
+        }
+    }
+
+    /// `name` leaves the launch of `id` to others.
+    pub fn unsupported(id: &ContainerId, name: &str) -> Self {
+        Self::Unsupported {
+            id: id.clone(),
+            names: name.to_owned(),
         }
     }
 

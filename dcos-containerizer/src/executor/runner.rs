@@ -11,16 +11,15 @@ use dcos_proto::mesos::{
 };
 
 use super::HostedAction;
-use crate::containerizer::ContainerTermination;
+use crate::containerizer::{ContainerTermination, is_docker};
 use crate::states::is_terminal;
-
-/// How long a task may take to end after SIGTERM, unless a kill policy says otherwise.
-const KILL_GRACE: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) struct Runner {
     task: TaskInfo,
     container: ContainerId,
+    /// How long it may take to end after SIGTERM, unless a kill policy says otherwise.
+    grace: Duration,
     state: State,
     /// Why it is being killed, once it is.
     killing: Option<Killing>,
@@ -59,10 +58,15 @@ type Actions = VecDeque<HostedAction>;
 
 impl Runner {
     /// Starts a task.
-    pub(super) fn launch(task: TaskInfo, container: ContainerId, actions: &mut Actions) -> Self {
+    pub(super) fn launch(
+        task: TaskInfo,
+        container: ContainerId,
+        grace: Duration,
+        actions: &mut Actions,
+    ) -> Self {
         let launch = HostedAction::Launch(Box::new(task.clone()), container.clone());
         actions.push_back(launch);
-        Self::new(task, container, State::Launching)
+        Self::new(task, container, grace, State::Launching)
     }
 
     /// Takes up a task whose container an earlier agent launched.
@@ -70,6 +74,7 @@ impl Runner {
         now: Time,
         task: TaskInfo,
         container: ContainerId,
+        grace: Duration,
         last: Option<&TaskStatus>,
     ) -> Self {
         let state = last.map_or(TaskState::TaskStaging, TaskStatus::state);
@@ -78,7 +83,7 @@ impl Runner {
             ended if is_terminal(ended) => State::Ended(ended),
             _ => State::Running,
         };
-        let mut runner = Self::new(task, container, running);
+        let mut runner = Self::new(task, container, grace, running);
         if let Some(last) = last {
             runner.healthy = last.healthy;
             runner.check = last.check_status;
@@ -94,10 +99,11 @@ impl Runner {
         runner
     }
 
-    fn new(task: TaskInfo, container: ContainerId, state: State) -> Self {
+    fn new(task: TaskInfo, container: ContainerId, grace: Duration, state: State) -> Self {
         Self {
             task,
             container,
+            grace,
             state,
             killing: None,
             completion: None,
@@ -236,12 +242,14 @@ impl Runner {
         let limitation = (!termination.limited.is_empty()).then(|| TaskResourceLimitation {
             resources: termination.limited.clone(),
         });
+        let docker = self.task.container.as_ref().is_some_and(is_docker);
+        let what = if docker { "Container" } else { "Command" };
         let message = match (&termination.message, termination.status) {
             (Some(message), _) if termination.reason.is_some() || termination.status.is_none() => {
                 message.clone()
             }
-            (_, None) => "Failed to get exit status for Command".to_owned(),
-            _ => format!("Command {}", termination.describe()),
+            (_, None) => format!("Failed to get exit status for {what}"),
+            _ => format!("{what} {}", termination.describe()),
         };
         if cause == Some(Cause::Unhealthy) {
             self.healthy = Some(false);
@@ -301,7 +309,7 @@ impl Runner {
         let grace = policy
             .and_then(grace_of)
             .or_else(|| self.task.kill_policy.as_ref().and_then(grace_of))
-            .unwrap_or(KILL_GRACE);
+            .unwrap_or(self.grace);
         let running = self.state == State::Running;
         self.killing = Some(Killing {
             since: running.then_some(now),

@@ -49,6 +49,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     // Level 4
     (
+        "dcos-docker",
+        &[
+            "dcos-proto",
+            "dcos-core",
+            "dcos-image",
+            "dcos-containerizer",
+        ],
+    ),
+    (
         "dcos-marathon",
         &[
             "dcos-proto",

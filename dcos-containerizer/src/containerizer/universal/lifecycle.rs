@@ -1,8 +1,7 @@
 //! What a container goes through: launch, life, end.
 
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use dcos_launcher::Scope;
@@ -12,7 +11,7 @@ use dcos_proto::mesos::{CommandInfo, ContainerId};
 use super::store::Record;
 use super::{Container, Exit, Inner, Phase, command, launcher, streams};
 use crate::containerizer::{
-    ContainerClass, ContainerConfig, ContainerTermination, ContainerizerError,
+    ContainerClass, ContainerConfig, ContainerTermination, ContainerizerError, sandbox,
 };
 use crate::fetcher::FetchRequest;
 use crate::isolator::users::User;
@@ -74,6 +73,10 @@ fn admit(
     id: &ContainerId,
     config: &ContainerConfig,
 ) -> Result<Arc<Container>, ContainerizerError> {
+    if config.is_docker() {
+        // Its image would be passed over, and the command run on the host's own files.
+        return Err(ContainerizerError::unsupported(id, "mesos"));
+    }
     let mut containers = inner.lock();
     if containers.contains_key(id) {
         return Err(ContainerizerError::Exists(id.clone()));
@@ -167,7 +170,7 @@ async fn prepare(
     }
     record.owner = owner(&record).map_err(failed("find user"))?;
     if !record.debug {
-        make_sandbox(&record.directory, record.owner)
+        sandbox::make(&record.directory, record.owner)
             .map_err(|error| failed("make the sandbox")(error.to_string()))?;
     }
     let prefix = "CONTAINER_LOGGER_";
@@ -386,26 +389,7 @@ pub(super) fn note(container: &Container, limitation: Limitation) {
 
 /// User and group of the files in the sandbox: names are those of the host.
 fn owner(record: &Record) -> Result<Option<(u32, u32)>, String> {
-    let Some(name) = &record.user else {
-        return Ok(None);
-    };
-    let user = User::of_container(name, record.rootfs.as_deref())
-        .ok_or_else(|| format!("there is no user `{name}`"))?;
-    Ok(Some((user.uid, user.gid)))
-}
-
-fn make_sandbox(directory: &Path, owner: Option<(u32, u32)>) -> std::io::Result<()> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = directory.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::DirBuilder::new().mode(0o750).create(directory)?;
-    match owner {
-        Some((uid, gid)) => chown(directory, Some(uid), Some(gid)),
-        None => Ok(()),
-    }
+    sandbox::owner(record.user.as_deref(), record.rootfs.as_deref())
 }
 
 pub(super) fn log_request(id: &ContainerId, record: &Record) -> LogRequest {

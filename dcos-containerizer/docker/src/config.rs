@@ -1,0 +1,139 @@
+//! What an operator may set, under the original's names.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcos_containerizer::fetcher::Fetcher;
+use dcos_containerizer::logger::ContainerLogger;
+use dcos_core::config::{Spec, Values};
+use dcos_core::error::chain;
+use dcos_image::credentials::Credentials;
+use serde::Deserialize;
+
+use crate::collect::CollectConfig;
+use crate::shape::DefaultDns;
+
+/// The options of this containerizer; `docker_stop_timeout` is the agent's, `docker_config` that
+/// of images.
+pub const OPTIONS: &[Spec] = &[
+    Spec::path("docker_socket")
+        .default("/var/run/docker.sock")
+        .help("where Docker Engine listens"),
+    Spec::duration("docker_remove_delay")
+        .default("6hrs")
+        .help("how long containers that ended stay known to Docker"),
+    Spec::switch("docker_kill_orphans")
+        .default("true")
+        .help("end containers of this agent that nobody waits for"),
+    Spec::json("default_container_dns")
+        .help("name servers of containers on bridge and user networks, by network"),
+    Spec::json("docker_gc").help(
+        "when images and containers are removed from Docker, such as {\"max_age\": \"1weeks\"}; never by default (ours)",
+    ),
+];
+
+/// How a [`Docker`](crate::Docker) is put together.
+#[derive(Debug)]
+pub struct DockerConfig {
+    /// Where the engine listens.
+    pub socket: PathBuf,
+    /// What is kept of containers; has to survive the host's restart.
+    pub state: PathBuf,
+    /// What brings files.
+    pub fetcher: Arc<dyn Fetcher>,
+    /// What keeps output.
+    pub logger: Arc<dyn ContainerLogger>,
+    /// Who we are to registries.
+    pub credentials: Credentials,
+    /// Where containers see their sandbox.
+    pub sandbox_directory: PathBuf,
+    /// Give sandboxes to the task's user; otherwise they are ours.
+    pub switch_user: bool,
+    /// Cap CPU time at what was given, not only share it.
+    pub cfs: bool,
+    /// How long containers that ended stay known to the engine.
+    pub remove_delay: Duration,
+    /// End containers that nobody waits for.
+    pub kill_orphans: bool,
+    /// Name servers by network.
+    pub(crate) dns: Vec<DefaultDns>,
+    /// When images are removed.
+    pub collect: Option<CollectConfig>,
+}
+
+/// A value that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("--{option}: {problem}")]
+pub struct OptionError {
+    /// The option.
+    pub option: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+#[derive(Deserialize)]
+struct DnsWire {
+    #[serde(default)]
+    docker: Vec<DefaultDns>,
+}
+
+impl DockerConfig {
+    /// The defaults.
+    pub fn new(
+        socket: impl Into<PathBuf>,
+        state: impl Into<PathBuf>,
+        fetcher: Arc<dyn Fetcher>,
+        logger: Arc<dyn ContainerLogger>,
+    ) -> Self {
+        Self {
+            socket: socket.into(),
+            state: state.into(),
+            fetcher,
+            logger,
+            credentials: Credentials::default(),
+            sandbox_directory: "/mnt/mesos/sandbox".into(),
+            switch_user: true,
+            cfs: false,
+            remove_delay: Duration::from_hours(6),
+            kill_orphans: true,
+            dns: Vec::new(),
+            collect: None,
+        }
+    }
+
+    /// From values of [`OPTIONS`] and those the agent has anyway.
+    ///
+    /// # Errors
+    /// The first value that makes no sense.
+    pub fn from_values(
+        values: &Values,
+        fetcher: Arc<dyn Fetcher>,
+        logger: Arc<dyn ContainerLogger>,
+    ) -> Result<Self, OptionError> {
+        let state = values.path("work_dir").join("docker");
+        let wrong = |option, problem: String| OptionError { option, problem };
+        let credentials = match values.opt_text("docker_config") {
+            None => Credentials::default(),
+            Some(text) => Credentials::parse(text.as_bytes())
+                .map_err(|error| wrong("docker_config", chain(&error).to_string()))?,
+        };
+        let dns = values.opt_json("default_container_dns");
+        let dns = dns.map(serde_json::from_value::<DnsWire>).transpose();
+        let dns = dns.map_err(|error| wrong("default_container_dns", error.to_string()))?;
+        let collect = values.opt_json("docker_gc");
+        let collect = collect
+            .map(|value| CollectConfig::from_json(&value))
+            .transpose();
+        Ok(Self {
+            credentials,
+            sandbox_directory: values.path("sandbox_directory"),
+            cfs: values.switch("cgroups_enable_cfs"),
+            remove_delay: values.duration("docker_remove_delay"),
+            kill_orphans: values.switch("docker_kill_orphans"),
+            dns: dns.map(|dns| dns.docker).unwrap_or_default(),
+            collect: collect.map_err(|problem| wrong("docker_gc", problem))?,
+            ..Self::new(values.path("docker_socket"), state, fetcher, logger)
+        })
+    }
+}
