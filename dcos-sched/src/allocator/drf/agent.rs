@@ -22,6 +22,8 @@ pub(super) struct Agent {
     pub(super) unanswered: Vec<(usize, Amounts)>,
     /// What nobody holds.
     pub(super) pool: Pool,
+    /// Whether frameworks hold what is no longer in the total: it does not come back.
+    pub(super) is_overdrawn: bool,
     /// The round in which shared volumes were granted last; once a round is enough.
     pub(super) shared_in: u64,
     /// What was refused, by leaf of the tree.
@@ -48,6 +50,7 @@ impl Agent {
             used: BTreeMap::new(),
             unanswered: Vec::new(),
             pool: Pool::default(),
+            is_overdrawn: false,
             shared_in: 0,
             refusals: BTreeMap::new(),
             is_queued: false,
@@ -57,8 +60,11 @@ impl Agent {
     /// Works out from scratch what nobody holds.
     pub(super) fn recount(&mut self, names: &mut Names) {
         let mut free = self.spec.total.clone();
+        self.is_overdrawn = false;
         for used in self.used.values() {
-            free -= &exclusive(&used.unallocated());
+            let used = exclusive(&used.unallocated());
+            self.is_overdrawn |= !free.contains(&used);
+            free -= &used;
         }
         self.pool = Pool::default();
         self.pool.add(names, &free);

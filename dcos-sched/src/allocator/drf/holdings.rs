@@ -73,6 +73,11 @@ impl HierarchicalDrf {
     /// Lets nobody hold some allocated resources of an agent any more; shows them as they are now,
     /// if that is known.
     fn put_back(&mut self, on: usize, resources: &Resources) -> Option<Resources> {
+        if self.agents[on].is_overdrawn {
+            self.recount(on);
+            self.queue(on);
+            return None;
+        }
         let agent = &mut self.agents[on];
         let before = agent.pool.scalars().clone();
         let plain = agent.pool.put_back(&mut self.names, resources).cloned();

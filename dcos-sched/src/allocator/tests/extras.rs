@@ -346,3 +346,21 @@ fn figures_are_kept() {
     assert_eq!(metrics.roles["a"].consumed.to_string(), "cpus:1");
     assert!(metrics.held.is_empty());
 }
+
+#[test]
+fn what_is_no_longer_there_does_not_come_back() {
+    let mut allocator = drf(Config::default());
+    let kept = "cpus(a):1;cpus:3;mem:64";
+    agents(&mut *allocator, 1, kept);
+    allocator.handle(at(1), Event::AddFramework(framework("f", &["a"])));
+    let grants = allocator.poll(at(1)).grants;
+    assert_eq!(grants.len(), 1);
+    // The agent restarted without the reservation: tasks that were to use it never came there.
+    answer(&mut *allocator, at(2), &grants[0], None);
+    let bare = Event::UpdateAgent(agent("agent-00", "cpus:4;mem:64"));
+    allocator.handle(at(3), bare);
+    answer(&mut *allocator, at(4), &grants[0], Some(Duration::ZERO));
+    let grants = allocator.poll(at(20)).grants;
+    let granted: Vec<Resources> = grants.iter().map(|it| it.resources.unallocated()).collect();
+    assert_eq!(granted, [Resources::parse("cpus:4;mem:64").unwrap()]);
+}
