@@ -249,11 +249,14 @@ impl Master {
         let Some(agent) = self.agents.get_mut(id).map(Arc::make_mut) else {
             return;
         };
+        let has_restarted = !is_same_life(agent, &message);
         self.agent_pids.remove(&agent.pid);
         self.agent_pids.insert(from.to_owned(), id.clone());
         from.clone_into(&mut agent.pid);
         agent.total = total;
-        agent.forget_bookings();
+        if has_restarted {
+            agent.forget_bookings();
+        }
         agent.info = message.agent;
         agent.version = message.version.unwrap_or_default();
         agent.capabilities = message.agent_capabilities;
@@ -308,14 +311,19 @@ impl Master {
         }
     }
 
-    /// What a known agent has: if it knows operations, what it says it has kept; if it does not,
-    /// what was booked for it, since it is told all of it again.
+    /// What a known agent has. If it knows operations and has started anew, what it says it has
+    /// kept. If it has not, what was booked for it: it may have asked again before the first answer
+    /// and what followed it, and operations that got lost are asked about. If it knows none, what
+    /// was booked for it too, since it is told all of it again.
     fn returning_total(
         &self,
         id: &AgentId,
         message: &ReregisterSlaveMessage,
     ) -> Result<Resources, Incompatible> {
         let known = self.agents.get(id);
+        if let Some(known) = known.filter(|known| is_same_life(known, message)) {
+            return Ok(known.total.clone());
+        }
         match known.filter(|known| !known.has(AgentCapability::ResourceProvider)) {
             Some(known) => Resources::from(&message.agent.resources)
                 .with_checkpointed(&known.total.checkpointed()),
@@ -618,6 +626,12 @@ impl Master {
         }
         self.agent_operations(&message.agent_id, message.operations);
     }
+}
+
+/// Whether the agent's process is the one that registered before: each start draws a version.
+fn is_same_life(known: &Agent, message: &ReregisterSlaveMessage) -> bool {
+    let version = known.own_resource_version();
+    version.is_some() && version == message.resource_version_uuid.as_ref()
 }
 
 fn new_agent(info: AgentInfo, pid: &str, now: dcos_core::time::Time) -> Agent {

@@ -278,6 +278,21 @@ impl Master {
         self.agents.get(id).map(Arc::as_ref)
     }
 
+    /// All admitted agents, in order of their ids.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.values().map(Arc::as_ref)
+    }
+
+    /// What operators have set.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Whether an operator has declared an agent gone.
+    pub fn is_gone(&self, id: &AgentId) -> bool {
+        self.gone.contains_key(id)
+    }
+
     /// An offer nobody has answered.
     pub fn open_offer(&self, id: &OfferId) -> Option<&Offer> {
         self.offers.get(id).map(Arc::as_ref)

@@ -778,3 +778,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_late_copy_of_a_registration_undoes_nothing() {
+    let mut world = World::new();
+    let agent = agent(&mut world);
+    operate(&mut world, &agent, reserve(vec![reserved("cpus", 1.0)]));
+    let again = |version: u8| messages::ReregisterSlaveMessage {
+        agent: dcos_proto::mesos::AgentInfo {
+            id: Some(agent.clone()),
+            ..super::agent_info(ALL)
+        },
+        version: Some("1.11.0".to_owned()),
+        agent_capabilities: world.master.agents[&agent].capabilities.clone(),
+        resource_version_uuid: Some(uuid(version)),
+        ..messages::ReregisterSlaveMessage::default()
+    };
+    let (late, anew) = (again(7), again(8));
+    // It was sent before the reservation came there, and says nothing of it.
+    world.send(PID, &late);
+    assert!(total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
+    // An agent that started anew knows better.
+    world.send(PID, &anew);
+    assert!(!total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
+}
