@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dcos_core::seed::Seed;
 
+use crate::order::Order;
 use crate::registry::Ailment;
 
 /// Something that goes wrong. Whom it strikes is drawn as a number, and counted off when it
@@ -96,6 +97,8 @@ pub enum Fault {
         /// Whether forward.
         forward: bool,
     },
+    /// An operator gives an order. That is no fault, but comes in the middle of them.
+    Order(Order),
     /// The masters' store is slow, or fails.
     Store {
         /// What is wrong.
@@ -136,6 +139,21 @@ pub(crate) fn draw(seed: &mut Seed, trouble: Duration, pause: Duration) -> Vec<(
         time += pause.mul_f64(2.0 * seed.unit()) + Duration::from_millis(50);
     }
     faults
+}
+
+/// Draws orders for a while.
+pub(crate) fn draw_orders(
+    seed: &mut Seed,
+    trouble: Duration,
+    pause: Duration,
+) -> Vec<(Duration, Fault)> {
+    let mut orders = Vec::new();
+    let mut time = Duration::from_secs(2);
+    while time < trouble {
+        orders.push((time, Fault::Order(Order::draw(seed))));
+        time += pause.mul_f64(2.0 * seed.unit()) + Duration::from_millis(50);
+    }
+    orders
 }
 
 fn one(seed: &mut Seed) -> Fault {

@@ -4,6 +4,7 @@
 //! they have ended. What it is told, it judges: see [`Framework::judge`].
 
 mod calls;
+mod keeping;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use dcos_proto::scheduler::{Call, Event, event};
 
 use crate::party::Party;
 use crate::plan::Plan;
+use calls::launch;
+use keeping::Asked;
+pub(crate) use keeping::{keep, volume_on};
 
 /// How often it asks what became of its tasks.
 const RECONCILE: Duration = Duration::from_secs(30);
@@ -28,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a task may be out of reach before it is given up: its agent may be gone for good.
 const GIVE_UP: Duration = Duration::from_mins(20);
 /// The roles frameworks have, in turn.
-const ROLES: [&str; 4] = ["sim", "eng", "eng/dev", "ops"];
+pub(crate) const ROLES: [&str; 4] = ["sim", "eng", "eng/dev", "ops"];
 
 /// What the framework knows of one task.
 #[derive(Debug, Clone)]
@@ -63,6 +67,15 @@ pub(crate) struct Framework {
     quits: bool,
     has_quit: bool,
     role: &'static str,
+    /// Whether it has a second role at the moment.
+    extra: bool,
+    /// How often it keeps something for itself.
+    keep: f64,
+    /// Whether the time of faults is over: it keeps nothing more.
+    is_calm: bool,
+    /// The operations it named, and those whose end it does not know.
+    asked: BTreeMap<String, Asked>,
+    pending: BTreeSet<String>,
     refusals: [f64; 3],
     /// How many tasks are still to be launched.
     wanted: usize,
@@ -96,12 +109,17 @@ impl Framework {
             quits: number > 0 && seed.chance(0.3),
             has_quit: false,
             role,
+            extra: false,
+            keep: plan.keep,
+            is_calm: false,
+            asked: BTreeMap::new(),
+            pending: BTreeSet::new(),
             refusals: plan.refusals,
             wanted: plan.tasks,
             tasks: BTreeMap::new(),
             open: BTreeSet::new(),
             idle_offers: BTreeMap::new(),
-            need: need.allocated_to(role),
+            need,
             complaint: None,
             next: 0,
             name: format!("script-{number}"),
@@ -110,11 +128,12 @@ impl Framework {
     }
 
     fn has_all(&self) -> bool {
-        self.has_quit || (self.wanted == 0 && self.open.is_empty())
+        let is_done = self.wanted == 0 && self.open.is_empty() && self.pending.is_empty();
+        self.has_quit || is_done
     }
 
     /// Launches what fits, or declines.
-    fn answer(&mut self, offer: &Offer) -> Call {
+    fn answer(&mut self, now: Time, offer: &Offer) -> Call {
         let refuse = self.refusals[self.seed.index(3)];
         let mut left = Resources::from_messages(&offer.resources);
         if self.has_all() {
@@ -123,17 +142,24 @@ impl Framework {
         } else if !self.idle_offers.is_empty() {
             self.idle_offers.clear();
         }
+        let mut operations = Vec::new();
+        self.keep_house(now, offer, &mut left, &mut operations);
+        let role = offer.allocation_info.clone().unwrap_or_default();
+        let need = self.need.allocated_to(role.role());
         let most = self.seed.index(4);
         let mut tasks = Vec::new();
-        while tasks.len() < most && self.wanted > 0 && left.contains(&self.need) {
-            left -= &self.need;
+        while tasks.len() < most && self.wanted > 0 && left.contains(&need) {
+            left -= &need;
             self.wanted -= 1;
-            tasks.push(self.new_task(&offer.agent_id));
+            tasks.push(self.new_task(&offer.agent_id, &need));
         }
-        if tasks.is_empty() {
+        if !tasks.is_empty() {
+            operations.push(launch(tasks));
+        }
+        if operations.is_empty() {
             self.decline(offer, refuse)
         } else {
-            self.accept(offer, tasks, refuse)
+            self.accept(offer, operations, refuse)
         }
     }
 
@@ -298,6 +324,7 @@ impl Party for Framework {
     }
 
     fn tick(&mut self, now: Time, is_calm: bool) -> Vec<Call> {
+        self.is_calm = is_calm;
         if self.retry.is_some_and(|retry| retry.is_due(now)) {
             if self.has_quit {
                 self.retry = None;
@@ -315,8 +342,16 @@ impl Party for Framework {
             self.reconcile = now + RECONCILE;
             if is_calm && self.quits {
                 calls.push(self.tear_down());
-            } else if !self.open.is_empty() {
+                return calls;
+            }
+            if !self.open.is_empty() {
                 calls.push(self.reconcile_call());
+            }
+            if !self.pending.is_empty() {
+                calls.push(self.reconcile_operations());
+            }
+            if !is_calm && self.stream.is_some() && self.seed.chance(0.3) {
+                calls.push(self.change_itself());
             }
         }
         calls
@@ -358,13 +393,27 @@ impl Party for Framework {
             }
             event::Type::Offers => {
                 for offer in event.offers.iter().flat_map(|offers| &offers.offers) {
-                    calls.push(self.answer(offer));
+                    calls.push(self.answer(now, offer));
                 }
             }
             event::Type::Update => {
                 if let Some(update) = &event.update {
                     self.update(now, &update.status);
                     calls.extend(self.acknowledge(&update.status));
+                }
+            }
+            event::Type::InverseOffers => {
+                let offers = event
+                    .inverse_offers
+                    .iter()
+                    .flat_map(|it| &it.inverse_offers);
+                for offer in offers {
+                    calls.push(self.answer_inverse(offer));
+                }
+            }
+            event::Type::UpdateOperationStatus => {
+                if let Some(update) = &event.update_operation_status {
+                    calls.extend(self.operation_status(now, &update.status));
                 }
             }
             event::Type::Error => self.heard_error(event),
@@ -401,12 +450,13 @@ impl Party for Framework {
             })
             .collect();
         format!(
-            "{} {}: {} to launch, {} open: [{}]",
+            "{} {}: {} to launch, {} open: [{}]; operations {:?}",
             self.name,
             self.id.as_ref().map_or("?", |id| &id.value),
             self.wanted,
             self.open.len(),
-            open.join(", ")
+            open.join(", "),
+            self.pending
         )
     }
 }

@@ -9,6 +9,7 @@ use dcos_sched::allocator::{Allocator, Config, HierarchicalDrf};
 use dcos_sched::master::{Input, Master, Settings};
 use dcos_store::Snapshot;
 
+use crate::auditor::{Auditor, Complaint};
 use crate::clock::Clock;
 use crate::sabotage::{Crooked, Sabotage};
 use crate::world::Plan;
@@ -29,6 +30,8 @@ pub(crate) struct Host {
     settings: Settings,
     seed: Seed,
     sabotage: Option<Sabotage>,
+    /// What was wrong with what its allocator granted.
+    pub(crate) complaint: Complaint,
 }
 
 impl Host {
@@ -55,6 +58,7 @@ impl Host {
             },
             seed: seed.stream(&format!("master {number}")),
             sabotage: plan.sabotage,
+            complaint: Complaint::default(),
         }
     }
 
@@ -83,6 +87,7 @@ impl Host {
         if let Some(sabotage) = self.sabotage {
             allocator = Box::new(Crooked::new(allocator, sabotage));
         }
+        allocator = Box::new(Auditor::new(allocator, self.complaint.clone()));
         let now = self.clock.show(now);
         let mut master = Master::new(settings, allocator, &seed, now);
         master.handle(now, Input::Recovered(registry));

@@ -30,10 +30,20 @@
 //! 6. An agent forgets an update only after its framework acknowledged it.
 //! 7. Nothing a deposed leader writes is accepted after the next one has read.
 //! 8. Frameworks hear only of states they know.
+//! 9. No grant brings a role above a limit of its quota, reservations included; none is of an agent
+//!    that is deactivated, gone, or on a machine that is down (`auditor.rs`, `world/standing.rs`).
+//! 10. A reservation or volume on an agent's disk stays until somebody asks to undo it, and a
+//!     volume's content with it; what is told to be done is on a disk (`watch/holdings.rs`).
+//! 11. An operation ends once, and its end is told until its framework acknowledges it.
+//! 12. An agent that is draining launches nothing, one that is written down as drained runs
+//!     nothing, one that is gone does not come back.
+//! 13. What an operator was promised, every later leader knows.
 //!
 //! In the end:
-//! 9. Every kill has ended its task, every update was told, every node is offered whole, every
-//!    deployment has come to its end.
+//! 14. Every kill has ended its task, every update was told, every node is offered whole, every
+//!     deployment has come to its end; leader and agents agree on what is kept where.
+//!
+//! The README has the list of who does what, and who judges.
 //!
 //! # Faults
 //! They are those of TCP, disks, clocks and processes as they are ([`Fault`]). Bytes on one
@@ -49,6 +59,7 @@
 //!
 //! A failing seed is shrunk ([`shrink()`]) and can be repeated: `SIM_SEED=17 cargo test -p sim`.
 
+mod auditor;
 mod clock;
 mod disk;
 mod election;
@@ -57,6 +68,7 @@ mod framework;
 mod host;
 mod network;
 mod node;
+mod order;
 mod party;
 mod plan;
 mod queue;
@@ -68,6 +80,7 @@ mod watch;
 mod world;
 
 pub use fault::{Fault, Kind, Way};
+pub use order::Order;
 pub use registry::Ailment;
 pub use sabotage::Sabotage;
 pub use shrink::{Shrunk, run, shrink};

@@ -50,8 +50,9 @@ impl Options {
 
     fn plan(&self, seed: u64) -> Plan {
         match &*self.size {
-            "full" => Plan::full(),
-            "medium" => Plan::medium(),
+            "full" => Plan::full().varied(seed),
+            "medium" => Plan::medium().varied(seed),
+            "small" => Plan::small(seed),
             "default" => Plan::default(),
             _ => Plan::of(seed),
         }
@@ -114,6 +115,10 @@ fn main() -> ExitCode {
                         Err(failure) => {
                             failed.fetch_add(1, Ordering::Relaxed);
                             println!("seed {seed} fails: {}", failure.wrong);
+                            println!(
+                                "replay with: cargo run -p sim --profile sim -- --from {seed} --seeds 1 --size {} --tries 0 --lines 500",
+                                options.size
+                            );
                             let tries = if plan.nodes > 500 { 10 } else { options.tries };
                             println!(
                                 "{}",

@@ -1,11 +1,11 @@
 //! A node: an agent's core that may be killed, the disk it leaves, the containers that live on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dcos_containerizer::agent::{Action, Agent, Input, Patience, Settings, ToMaster};
-use dcos_containerizer::checkpoint::Write;
+use dcos_containerizer::agent::{Action, Agent, Input, Patience, Settings, ToMaster, VolumeWork};
+use dcos_containerizer::checkpoint::{Write, paths};
 use dcos_containerizer::containerizer::{ContainerConfig, ContainerTermination, Recovered};
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
@@ -16,6 +16,7 @@ use dcos_proto::mesos::{AgentInfo, ContainerId, ContainerStatus, FrameworkId};
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::sabotage::Sabotage;
+use crate::watch::holdings::{Content, plain};
 use crate::world::Plan;
 
 /// The command that does not end by itself; all others end after some seconds.
@@ -40,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) fuse: Option<u32>,
     disk: Disk,
     containers: BTreeMap<ContainerId, Container>,
+    /// The directories of persistent volumes, and who wrote into them.
+    volumes: BTreeMap<PathBuf, Vec<String>>,
     seed: Seed,
     sabotage: Option<Sabotage>,
 }
@@ -84,6 +87,12 @@ pub(crate) enum Wish {
     },
     /// An acknowledgement is on disk.
     Acknowledged { uuid: Vec<u8>, what: String },
+    /// Its disk holds these reservations, volumes and operations.
+    Holds(Content),
+    /// A volume could not be made.
+    VolumeFailed { volume: String },
+    /// A volume's content is deleted.
+    VolumeDeleted { volume: String },
     /// Something left the agent before it was on disk.
     Rash(String),
     /// The agent ended itself.
@@ -109,6 +118,7 @@ impl Node {
             fuse: None,
             disk: Disk::default(),
             containers: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             seed: seed.stream(&format!("node {number}")),
             sabotage: plan.sabotage,
         }
@@ -221,8 +231,10 @@ impl Node {
             Action::Remove(id) => _ = self.containers.remove(&id),
             Action::Stop { fresh, .. } => wishes.push(Wish::Stopped { fresh }),
             Action::Volumes(work) => {
+                let outcome = self.change_volumes(&work, wishes);
+                let now = self.clock.show(now);
                 if let Some(agent) = &mut self.agent {
-                    agent.handle(now, Input::Volumes(work.operation, Ok(())));
+                    agent.handle(now, Input::Volumes(work.operation, outcome));
                 }
             }
             // What has no place here: custom executors' streams, checks, files, readers.
@@ -248,10 +260,34 @@ impl Node {
                 }),
             }
         }
+        if let Write::Resources(resources, operations) = &write {
+            wishes.push(Wish::Holds(Content::of(resources, operations)));
+        }
         let is_lost = self.sabotage == Some(Sabotage::Disk) && self.seed.chance(0.2);
         if !is_lost {
             self.disk.apply(self.clock.show(now), write);
         }
+    }
+
+    /// Makes and deletes directories; now and then the disk refuses.
+    fn change_volumes(&mut self, work: &VolumeWork, wishes: &mut Vec<Wish>) -> Result<(), String> {
+        let name = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        };
+        if work.operation.is_some() && self.seed.chance(0.05) {
+            let failed = work.make.iter().map(name);
+            wishes.extend(failed.map(|volume| Wish::VolumeFailed { volume }));
+            return Err("no space left on device".to_owned());
+        }
+        for path in &work.make {
+            self.volumes.entry(path.clone()).or_default();
+        }
+        for path in work.delete.iter().chain(&work.empty) {
+            self.volumes.remove(path);
+            wishes.push(Wish::VolumeDeleted { volume: name(path) });
+        }
+        Ok(())
     }
 
     /// An update may leave only once it is on disk.
@@ -311,7 +347,24 @@ impl Node {
                 )));
             }
         }
-        let resources = Resources::from_messages(&config.resources).unallocated();
+        if id.parent.is_none() && self.disk.state.drain.is_some() {
+            wishes.push(Wish::Rash(format!(
+                "{executor} is launched on a draining agent"
+            )));
+        }
+        for volume in &config.resources {
+            let Some(path) = paths::volume(Path::new("/work"), volume) else {
+                continue;
+            };
+            match self.volumes.get_mut(&path) {
+                Some(content) => content.push(executor.clone()),
+                None => wishes.push(Wish::Rash(format!(
+                    "{executor} is launched without its volume {}",
+                    path.display()
+                ))),
+            }
+        }
+        let resources = plain(&Resources::from_messages(&config.resources));
         self.containers.insert(
             id.clone(),
             Container {
@@ -365,6 +418,18 @@ impl Node {
     /// Forgets who it was, as `Action::Stop { fresh: true }` asks.
     pub(crate) fn forget(&mut self) {
         self.disk = Disk::default();
+        self.volumes.clear();
+    }
+
+    /// Somebody deletes all the agent knew, and with it all it ran.
+    pub(crate) fn wipe(&mut self) {
+        self.forget();
+        self.containers.clear();
+    }
+
+    /// The machine gets more of everything.
+    pub(crate) fn grow(&mut self) {
+        self.total += &Resources::parse("cpus:1;mem:128").expect("it is well formed");
     }
 
     /// What the containers that run have, all in all.
@@ -402,7 +467,7 @@ impl Node {
 }
 
 /// The address of a node's machine: one of `10.1.0.0/8`.
-fn host(number: usize) -> String {
+pub(crate) fn host(number: usize) -> String {
     let (high, last) = (number / 250, number % 250);
     format!("10.{}.{}.{last}", 1 + high / 256, high % 256)
 }

@@ -32,6 +32,10 @@ pub struct Plan {
     pub trouble: Duration,
     /// The pause between two faults is up to twice this long.
     pub pause: Duration,
+    /// The pause between two orders of an operator is up to twice this long, if there is one.
+    pub orders: Option<Duration>,
+    /// How much frameworks keep for themselves: the chance at each offer.
+    pub keep: f64,
     /// These faults at these times, instead of those the seed decides.
     pub faults: Option<Vec<(Duration, Fault)>>,
     /// How long after the trouble everything has to be at rest.
@@ -52,6 +56,8 @@ impl Default for Plan {
             sabotage: None,
             trouble: Duration::from_mins(2),
             pause: Duration::from_secs(6),
+            orders: None,
+            keep: 0.0,
             faults: None,
             patience: Duration::from_hours(3),
         }
@@ -69,6 +75,7 @@ impl Plan {
             reregister: Duration::from_secs(90),
             trouble: Duration::from_mins(3),
             pause: Duration::from_millis(900),
+            orders: Some(Duration::from_secs(1)),
             ..Self::default()
         }
     }
@@ -82,6 +89,7 @@ impl Plan {
             refusals: [1.0, 5.0, 20.0],
             reregister: Duration::from_mins(2),
             pause: Duration::from_secs(2),
+            orders: Some(Duration::from_secs(2)),
             ..Self::default()
         }
     }
@@ -89,20 +97,39 @@ impl Plan {
     /// The world that belongs to a seed: one in a thousand is full, one in fifty medium, the
     /// others are small, where rare coincidences are common.
     pub fn of(number: u64) -> Self {
-        let mut seed = Seed::new(number).stream("plan");
-        let whole = match number {
-            _ if number % 1000 == 999 => Self::full(),
-            _ if number % 50 == 49 => Self::medium(),
-            _ => Self {
-                nodes: 1 + seed.index(6),
-                frameworks: 1 + seed.index(4),
-                tasks: 5 + seed.index(15),
-                marathon: seed.chance(0.5),
-                ..Self::default()
-            },
+        match number {
+            _ if number % 1000 == 999 => Self::full().varied(number),
+            _ if number % 50 == 49 => Self::medium().varied(number),
+            _ => Self::small(number),
+        }
+    }
+
+    /// One of the small worlds.
+    pub fn small(number: u64) -> Self {
+        let mut seed = Seed::new(number).stream("size");
+        let plan = Self {
+            nodes: 1 + seed.index(6),
+            frameworks: 1 + seed.index(4),
+            tasks: 5 + seed.index(15),
+            marathon: seed.chance(0.5),
+            orders: Some(Duration::from_secs(6)),
+            ..Self::default()
         };
+        plan.varied(number)
+    }
+
+    /// What else differs from seed to seed.
+    #[must_use]
+    pub fn varied(self, number: u64) -> Self {
+        let mut seed = Seed::new(number).stream("plan");
+        let whole = self;
         Self {
             masters: if seed.chance(0.3) { 1 } else { 3 },
+            // Half of the small worlds have no operator, so that their faults meet calmer books.
+            orders: whole
+                .orders
+                .filter(|_| whole.nodes > 50 || seed.chance(0.6)),
+            keep: [0.0, 0.2, 0.5][seed.index(3)],
             reregister: Duration::from_secs([80, 200, 600][seed.index(3)]).min(whole.reregister),
             ..whole
         }
@@ -114,6 +141,12 @@ impl Plan {
             return faults.clone();
         }
         let mut seed = Seed::new(number).stream("faults");
-        fault::draw(&mut seed, self.trouble, self.pause)
+        let mut faults = fault::draw(&mut seed, self.trouble, self.pause);
+        if let Some(pause) = self.orders {
+            let mut seed = Seed::new(number).stream("orders");
+            faults.extend(fault::draw_orders(&mut seed, self.trouble, pause));
+            faults.sort_by_key(|(time, _)| *time);
+        }
+        faults
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
+use dcos_proto::Message;
 use dcos_sched::master::PREFIX;
 use dcos_store::{
     Fence, MemoryStore, Revision, Snapshot, StateStore, StoreError, Term, Transaction, Write,
@@ -110,6 +111,12 @@ impl Registry {
     /// Whether there is something at a key.
     pub(crate) fn has(&self, key: &str) -> bool {
         matches!(now_or_never(self.store.get(key)), Ok(Some(_)))
+    }
+
+    /// What is at a key.
+    pub(crate) fn get<M: Message>(&self, key: &str) -> Option<M> {
+        let entry = now_or_never(self.store.get(key)).ok()??;
+        dcos_proto::decode(&entry.value).ok()
     }
 
     fn fence(&self, term: u64, master: usize) -> Fence {

@@ -4,10 +4,13 @@
 //! Zeller's delta debugging; then the world is made smaller as long as it still fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
 use crate::world::{Failure, Plan, World};
+
+/// For how long a failing world is made smaller.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A world that fails, made as small as the budget allowed.
 #[derive(Debug, Clone)]
@@ -56,6 +59,7 @@ pub fn shrink(seed: u64, plan: &Plan, failure: &Failure, most: usize) -> Shrunk 
             ..plan.clone()
         },
         left: most,
+        until: Instant::now() + PATIENCE,
     };
     search.drop_faults();
     search.make_smaller();
@@ -77,12 +81,13 @@ struct Search {
     kind: String,
     plan: Plan,
     left: usize,
+    until: Instant,
 }
 
 impl Search {
     /// Takes a plan over if it fails in the same way.
     fn try_plan(&mut self, plan: Plan) -> bool {
-        if self.left == 0 {
+        if self.left == 0 || Instant::now() > self.until {
             return false;
         }
         self.left -= 1;
@@ -97,7 +102,7 @@ impl Search {
         let mut parts = 2;
         loop {
             let faults = self.plan.faults.clone().unwrap_or_default();
-            if faults.is_empty() || self.left == 0 {
+            if faults.is_empty() || self.left == 0 || Instant::now() > self.until {
                 return;
             }
             let size = faults.len().div_ceil(parts);
@@ -126,7 +131,8 @@ impl Search {
     }
 
     fn make_smaller(&mut self) {
-        let changes: [fn(&mut Plan); 7] = [
+        let changes: [fn(&mut Plan); 8] = [
+            |plan| plan.keep = 0.0,
             |plan| plan.marathon = false,
             |plan| plan.masters = 1,
             |plan| plan.nodes = plan.nodes.div_ceil(2),

@@ -1,11 +1,14 @@
 //! What is kept beside the cores to judge them: what was asked for, told, launched, killed.
 
 pub(crate) mod books;
+pub(crate) mod holdings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dcos_proto::mesos::{AgentId, FrameworkId, Offer};
+use dcos_proto::mesos::{AgentId, FrameworkId, Offer, OperationState, offer};
 use dcos_proto::scheduler::{Call, Event};
+
+use holdings::{Content, Holdings};
 
 /// The uuid of an update.
 type Uuid = Vec<u8>;
@@ -29,6 +32,7 @@ pub(crate) struct Watch {
     acknowledged: BTreeSet<Uuid>,
     /// Agents of which something was just offered.
     touched: BTreeSet<AgentId>,
+    holdings: Holdings,
     complaint: Option<String>,
 }
 
@@ -43,6 +47,7 @@ impl Watch {
             seen: BTreeSet::new(),
             acknowledged: BTreeSet::new(),
             touched: BTreeSet::new(),
+            holdings: Holdings::default(),
             complaint: None,
         }
     }
@@ -82,6 +87,12 @@ impl Watch {
         if let Some(acknowledge) = &call.acknowledge {
             self.acknowledged.insert(acknowledge.uuid.clone());
         }
+        if let Some(acknowledge) = &call.acknowledge_operation_status {
+            self.acknowledged.insert(acknowledge.uuid.clone());
+        }
+        for operation in call.accept.iter().flat_map(|it| &it.operations) {
+            self.holdings.asked(operation);
+        }
         if call.r#type() == dcos_proto::scheduler::call::Type::Teardown {
             self.ended.extend(call.framework_id.clone());
         }
@@ -92,6 +103,13 @@ impl Watch {
         if let Some(uuid) = event.update.as_ref().and_then(|it| it.status.uuid.as_ref()) {
             self.untold.remove(uuid);
             self.seen.insert(uuid.clone());
+        }
+        if let Some(update) = &event.update_operation_status
+            && update.status.state() == OperationState::OperationFinished
+            && let Some(id) = &update.status.operation_id
+            && let Err(wrong) = self.holdings.finished(&id.value)
+        {
+            self.complain(wrong);
         }
     }
 
@@ -136,6 +154,33 @@ impl Watch {
     /// A node forgot everything, because it was told to.
     pub(crate) fn forgot(&mut self, node: usize) {
         self.untold.retain(|_, (at, _, _)| *at != node);
+        self.holdings.forgot(node);
+    }
+
+    /// Somebody asks for an operation on resources.
+    pub(crate) fn operates(&mut self, operation: &offer::Operation) {
+        self.holdings.asked(operation);
+    }
+
+    /// A node's disk holds this now.
+    pub(crate) fn holds(&mut self, node: usize, content: Content) {
+        let (ended, acknowledged) = (&self.ended, &self.acknowledged);
+        let is_acknowledged = |framework: &FrameworkId, uuid: &[u8]| {
+            ended.contains(framework) || acknowledged.contains(uuid)
+        };
+        if let Err(wrong) = self.holdings.wrote(node, content, is_acknowledged) {
+            self.complain(wrong);
+        }
+    }
+
+    pub(crate) fn volume_failed(&mut self, volume: &str) {
+        self.holdings.failed(volume);
+    }
+
+    pub(crate) fn volume_deleted(&mut self, volume: &str) {
+        if let Err(wrong) = self.holdings.deleted(volume) {
+            self.complain(wrong);
+        }
     }
 
     /// What was written down and never told.

@@ -4,8 +4,10 @@ mod agents;
 mod faults;
 mod happening;
 mod masters;
+mod operator;
 mod parties;
 mod rest;
+mod standing;
 mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,6 +88,7 @@ pub struct World {
     frozen: BTreeMap<End, Time>,
     network: Network,
     election: Election,
+    operator: operator::Operator,
     /// Counts what detectors were told.
     changes: u64,
     registry: Registry,
@@ -123,6 +126,7 @@ impl World {
             frozen: BTreeMap::new(),
             network: Network::new(&root),
             election: Election::new(),
+            operator: operator::Operator::new(),
             changes: 0,
             registry: Registry::new(&root, plan.sabotage),
             hosts: (0..plan.masters)
@@ -158,6 +162,8 @@ impl World {
         for (time, fault) in world.plan.faults(number) {
             world.queue.at(BEGIN + time, Happening::Fault(fault));
         }
+        let calm = BEGIN + world.plan.trouble;
+        world.queue.at(calm, Happening::Tidy);
         for at in 0..world.seats.len() {
             world.arm(End::Party(at));
         }
@@ -398,6 +404,8 @@ impl World {
                 change,
                 leader,
             } => self.party_hears(party, change, leader),
+            Happening::Order { at, life, call } => self.reach_operator_api(at, life, call),
+            Happening::Tidy => self.tidy(),
             Happening::Fault(fault) => self.strike(fault),
         }
     }

@@ -1,28 +1,42 @@
 //! What a scripted framework says.
 
+use dcos_core::resources::Resources;
 use dcos_proto::mesos::framework_info::{Capability, capability};
 use dcos_proto::mesos::{
-    AgentId, CommandInfo, Filters, FrameworkInfo, Offer, TaskId, TaskInfo, TaskState, TaskStatus,
-    offer,
+    AgentId, CommandInfo, Filters, FrameworkInfo, InverseOffer, Offer, TaskId, TaskInfo, TaskState,
+    TaskStatus, offer,
 };
 use dcos_proto::scheduler::{Call, Event, call};
 
 use super::{Framework, Known};
 use crate::node::FOREVER;
 
+/// The role frameworks have besides their own, now and then.
+const EXTRA: &str = "extra";
+
 impl Framework {
-    pub(super) fn subscribe(&mut self) -> Call {
-        let mut capabilities = vec![capability::Type::MultiRole];
+    /// The roles it has now.
+    fn roles(&self) -> Vec<String> {
+        let extra = self.extra.then_some(EXTRA);
+        let roles = [self.role].into_iter().chain(extra);
+        roles.map(ToOwned::to_owned).collect()
+    }
+
+    fn info(&self) -> FrameworkInfo {
+        let mut capabilities = vec![
+            capability::Type::MultiRole,
+            capability::Type::ReservationRefinement,
+        ];
         if self.partition_aware {
             capabilities.push(capability::Type::PartitionAware);
         }
-        let info = FrameworkInfo {
+        FrameworkInfo {
             user: "nobody".to_owned(),
             name: self.name.clone(),
             id: self.id.clone(),
             failover_timeout: Some(604_800.0),
             checkpoint: Some(true),
-            roles: vec![self.role.to_owned()],
+            roles: self.roles(),
             capabilities: capabilities
                 .into_iter()
                 .map(|kind| Capability {
@@ -30,21 +44,67 @@ impl Framework {
                 })
                 .collect(),
             ..FrameworkInfo::default()
-        };
-        let suppressed = self.suppressed.then(|| self.role.to_owned());
+        }
+    }
+
+    /// The roles it wants no offers for.
+    fn suppressed_roles(&self) -> Vec<String> {
+        if self.suppressed {
+            self.roles()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Takes up another role, or gives it up.
+    pub(super) fn change_itself(&mut self) -> Call {
+        self.extra = !self.extra;
+        Call {
+            update_framework: Some(call::UpdateFramework {
+                framework_info: self.info(),
+                suppressed_roles: self.suppressed_roles(),
+                ..call::UpdateFramework::default()
+            }),
+            ..self.call(call::Type::UpdateFramework)
+        }
+    }
+
+    /// Says whether it will leave an agent: that is up to it.
+    pub(super) fn answer_inverse(&mut self, offer: &InverseOffer) -> Call {
+        let inverse_offer_ids = vec![offer.id.clone()];
+        if self.seed.chance(0.5) {
+            Call {
+                accept_inverse_offers: Some(call::AcceptInverseOffers {
+                    inverse_offer_ids,
+                    filters: None,
+                }),
+                ..self.call(call::Type::AcceptInverseOffers)
+            }
+        } else {
+            Call {
+                decline_inverse_offers: Some(call::DeclineInverseOffers {
+                    inverse_offer_ids,
+                    filters: None,
+                }),
+                ..self.call(call::Type::DeclineInverseOffers)
+            }
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> Call {
         Call {
             framework_id: self.id.clone(),
             r#type: Some(call::Type::Subscribe.into()),
             subscribe: Some(call::Subscribe {
-                framework_info: info,
-                suppressed_roles: suppressed.into_iter().collect(),
+                framework_info: self.info(),
+                suppressed_roles: self.suppressed_roles(),
                 ..call::Subscribe::default()
             }),
             ..Call::default()
         }
     }
 
-    fn call(&self, kind: call::Type) -> Call {
+    pub(super) fn call(&self, kind: call::Type) -> Call {
         Call {
             framework_id: self.id.clone(),
             r#type: Some(kind.into()),
@@ -53,7 +113,7 @@ impl Framework {
     }
 
     pub(super) fn suppress(&self) -> Call {
-        let roles = vec![self.role.to_owned()];
+        let roles = self.roles();
         Call {
             suppress: Some(call::Suppress { roles }),
             ..self.call(call::Type::Suppress)
@@ -61,7 +121,7 @@ impl Framework {
     }
 
     pub(super) fn revive(&self) -> Call {
-        let roles = vec![self.role.to_owned()];
+        let roles = self.roles();
         Call {
             revive: Some(call::Revive { roles }),
             ..self.call(call::Type::Revive)
@@ -136,15 +196,15 @@ impl Framework {
         }
     }
 
-    pub(super) fn accept(&self, offer: &Offer, tasks: Vec<TaskInfo>, refuse: f64) -> Call {
-        let launch = offer::Operation {
-            r#type: Some(offer::operation::Type::Launch.into()),
-            launch: Some(offer::operation::Launch { task_infos: tasks }),
-            ..offer::Operation::default()
-        };
+    pub(super) fn accept(
+        &self,
+        offer: &Offer,
+        operations: Vec<offer::Operation>,
+        refuse: f64,
+    ) -> Call {
         let accept = call::Accept {
             offer_ids: vec![offer.id.clone()],
-            operations: vec![launch],
+            operations,
             filters: Some(filters(refuse)),
         };
         Call {
@@ -153,7 +213,7 @@ impl Framework {
         }
     }
 
-    pub(super) fn new_task(&mut self, agent: &AgentId) -> TaskInfo {
+    pub(super) fn new_task(&mut self, agent: &AgentId, resources: &Resources) -> TaskInfo {
         self.next += 1;
         let id = format!("{}-task-{}", self.name, self.next);
         let forever = self.seed.chance(0.2);
@@ -172,13 +232,21 @@ impl Framework {
             name: id.clone(),
             task_id: TaskId::from(id),
             agent_id: agent.clone(),
-            resources: self.need.to_messages(),
+            resources: resources.to_messages(),
             command: Some(CommandInfo {
                 value: Some(command.to_owned()),
                 ..CommandInfo::default()
             }),
             ..TaskInfo::default()
         }
+    }
+}
+
+pub(super) fn launch(task_infos: Vec<TaskInfo>) -> offer::Operation {
+    offer::Operation {
+        r#type: Some(offer::operation::Type::Launch.into()),
+        launch: Some(offer::operation::Launch { task_infos }),
+        ..offer::Operation::default()
     }
 }
 

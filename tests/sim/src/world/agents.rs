@@ -61,6 +61,9 @@ impl World {
         if packet.name == internal::ShutdownMessage::V0_NAME {
             self.watch.expect_end_at(node);
         }
+        if packet.name == internal::DrainSlaveMessage::V0_NAME {
+            self.watch.expect_end_at(node);
+        }
         if let Some(Ok(message)) = FromMaster::decode(&packet.name, &packet.body) {
             let from = self.hosts[at].address.clone();
             self.tell_agent(node, life, AgentInput::Message { from, message });
@@ -144,6 +147,7 @@ impl World {
             } => self.watch.killed(node, &framework, &executor),
             Wish::Launched { executor } => {
                 self.watch.launched(&executor);
+                self.check_launched(node, &executor);
                 let node = &self.nodes[node];
                 if !node.fits(self.watch.ended()) {
                     let (address, used) = (&node.address, node.in_use());
@@ -157,6 +161,9 @@ impl World {
                 what,
             } => self.watch.wrote(node, framework, &uuid, what),
             Wish::Acknowledged { uuid, what } => self.watch.dropped(&uuid, &what),
+            Wish::Holds(content) => self.watch.holds(node, content),
+            Wish::VolumeFailed { volume } => self.watch.volume_failed(&volume),
+            Wish::VolumeDeleted { volume } => self.watch.volume_deleted(&volume),
             Wish::Rash(wrong) => self.watch.complain(wrong),
             Wish::Stopped { fresh } => {
                 self.nodes[node].crash();

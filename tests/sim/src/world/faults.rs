@@ -79,6 +79,10 @@ impl World {
                 by,
                 forward,
             } => self.jump(self.whom(whose, who), by, forward),
+            Fault::Order(order) => {
+                self.faults -= 1;
+                self.order(order);
+            }
             Fault::Store { ailment, time } => self.registry.ail(ailment, self.now + time),
         }
     }
@@ -158,6 +162,6 @@ impl World {
     }
 }
 
-fn pick(who: u64, count: usize) -> usize {
+pub(super) fn pick(who: u64, count: usize) -> usize {
     usize::try_from(who % (count as u64).max(1)).unwrap_or(0)
 }

@@ -120,6 +120,14 @@ pub(super) enum Happening {
         change: u64,
         leader: Option<usize>,
     },
+    /// An operator's call arrives.
+    Order {
+        at: usize,
+        life: u64,
+        call: Box<dcos_proto::master::Call>,
+    },
+    /// The operator looks whether something is left to be put right.
+    Tidy,
     Fault(Fault),
 }
 
@@ -135,6 +143,7 @@ impl Happening {
             | Self::SessionEnds { .. }
             | Self::Commit { .. }
             | Self::End { .. }
+            | Self::Tidy
             | Self::Fault(_) => None,
             Self::Elected { at, .. }
             | Self::Deposed { at, .. }
@@ -142,6 +151,7 @@ impl Happening {
             | Self::ToMaster { at, .. }
             | Self::MasterLosesNode { at, .. }
             | Self::MasterLosesStream { at, .. }
+            | Self::Order { at, .. }
             | Self::Call { at, .. } => Some(End::Master(*at)),
             Self::ToNode { node, .. }
             | Self::NodeLosesMaster { node, .. }
@@ -181,6 +191,8 @@ impl Happening {
             Self::SessionEnds { at, .. } => (18, number(at), &[]),
             Self::Commit { id, .. } => (19, *id, &[]),
             Self::PartyHears { party, .. } => (20, number(party), &[]),
+            Self::Order { at, .. } => (21, number(at), &[]),
+            Self::Tidy => (22, 0, &[]),
         }
     }
 }

@@ -74,6 +74,7 @@ impl World {
         match self.registry.read(term, at) {
             Ok(snapshot) => {
                 self.hosts[at].lead(self.now, term, snapshot);
+                self.check_promises(at);
                 self.settle_master(at);
             }
             // Somebody leads a later term already.
@@ -224,6 +225,7 @@ impl World {
     }
 
     pub(super) fn commit(&mut self, at: usize, life: u64, term: u64, id: u64, writes: Vec<Write>) {
+        self.check_drained(&writes);
         let done = self.registry.write(self.now, term, at, writes);
         if self.plan.sabotage == Some(Sabotage::Hasty) {
             return;
@@ -243,7 +245,7 @@ impl World {
 
     fn reply(&mut self, at: usize, request: u64, reply: Reply) {
         let Some((_, party)) = self.requests.remove(&request) else {
-            return;
+            return self.operator.hear(request, reply == Reply::Done);
         };
         if let Reply::Subscribed { stream_id } = &reply {
             self.streams.insert(stream_id.clone(), (at, party));
@@ -264,7 +266,7 @@ impl World {
         let Some(node) = Node::number_of(to).filter(|node| *node < self.nodes.len()) else {
             return;
         };
-        self.check_sent(at, &packet);
+        self.check_sent(at, node, &packet);
         if packet.name == ShutdownFrameworkMessage::V0_NAME
             && let Ok(message) = decode::<ShutdownFrameworkMessage>(&packet.body)
         {

@@ -60,6 +60,7 @@ impl World {
         self.watch
             .take_complaint()
             .or_else(|| self.registry.complaint.take())
+            .or_else(|| self.hosts.iter().find_map(|host| host.complaint.take()))
     }
 
     /// Whether all that was wanted is done, nothing is left over, and every node has been offered
@@ -71,6 +72,7 @@ impl World {
                 seat.party.is_content(now)
             })
             && self.nodes.iter().all(|node| self.is_idle(node))
+            && self.books_agree()
     }
 
     fn is_idle(&self, node: &Node) -> bool {
@@ -103,6 +105,7 @@ impl World {
     pub(super) fn check_said(&mut self, at: usize, event: &Event) {
         if let Some(offers) = &event.offers {
             self.watch.touch(&offers.offers);
+            self.check_offered(at, &offers.offers);
         }
         if let Some(subscribed) = &event.subscribed
             && self.is_newest(at)
@@ -116,7 +119,7 @@ impl World {
     }
 
     /// What an agent is told must be durable.
-    pub(super) fn check_sent(&mut self, at: usize, packet: &Packet) {
+    pub(super) fn check_sent(&mut self, at: usize, node: usize, packet: &Packet) {
         let id: Option<AgentId> = if packet.name == SlaveRegisteredMessage::V0_NAME {
             let message = decode::<SlaveRegisteredMessage>(&packet.body).ok();
             message.map(|message| message.agent_id)
@@ -126,17 +129,13 @@ impl World {
         } else {
             None
         };
-        if let Some(id) = id
-            && self.is_newest(at)
-            && !self.registry.has(&format!("mesos/agents/{id}"))
-        {
-            self.watch
-                .complain(format!("{id} is admitted before that was stored"));
+        if let Some(id) = id {
+            self.check_admitted(at, node, &id);
         }
     }
 
     /// Whether nobody has led after this one: a deposed leader may believe what is past.
-    fn is_newest(&self, at: usize) -> bool {
+    pub(super) fn is_newest(&self, at: usize) -> bool {
         self.hosts[at].term == self.election.term()
     }
 

@@ -93,7 +93,8 @@ fn tell(happening: &Happening) -> Option<String> {
         Happening::Stored {
             revision: Some(_), ..
         }
-        | Happening::Agent { .. } => return None,
+        | Happening::Agent { .. }
+        | Happening::Tidy => return None,
         Happening::Stored { at, .. } => format!("master {at} cannot write"),
         Happening::ToMaster {
             at, node, packet, ..
@@ -140,6 +141,9 @@ fn tell(happening: &Happening) -> Option<String> {
         Happening::PartyHears { party, leader, .. } => {
             format!("framework {party} hears that {leader:?} leads")
         }
+        Happening::Order { at, call, .. } => {
+            format!("operator → master {at}: {}", tell_order(call))
+        }
         Happening::Fault(fault) => format!("*** {fault}"),
     })
 }
@@ -161,6 +165,11 @@ fn tell_packet(packet: &Packet) -> Option<String> {
     }
 }
 
+fn tell_order(call: &dcos_proto::master::Call) -> String {
+    let text = dcos_proto::json::to_string(call, dcos_proto::json::Dialect::V1);
+    text.chars().take(400).collect()
+}
+
 fn tell_call(call: &Call) -> Option<String> {
     let name = call.r#type().as_str_name();
     if let Some(accept) = &call.accept {
@@ -169,7 +178,14 @@ fn tell_call(call: &Call) -> Option<String> {
             .flat_map(|launch| &launch.task_infos)
             .map(|task| task.task_id.as_str())
             .collect();
-        return Some(format!("{name} {tasks:?}"));
+        let others = accept.operations.iter().filter(|it| it.launch.is_none());
+        let others: Vec<String> = others
+            .map(|it| {
+                let id = it.id.as_ref().map_or("-", |id| &id.value);
+                format!("{} {id}", it.r#type().as_str_name())
+            })
+            .collect();
+        return Some(format!("{name} {tasks:?} {others:?}"));
     }
     if let Some(kill) = &call.kill {
         return Some(format!("{name} {}", kill.task_id));
@@ -190,6 +206,12 @@ fn tell_event(event: &Event) -> Option<String> {
             "{name} {state} {id} {}",
             reason.unwrap_or_default()
         ));
+    }
+    if let Some(update) = &event.update_operation_status {
+        let status = &update.status;
+        let id = status.operation_id.as_ref().map_or("-", |id| &id.value);
+        let (state, text) = (status.state().as_str_name(), status.message());
+        return Some(format!("{name} {state} {id} {text}"));
     }
     if let Some(offers) = &event.offers {
         return Some(format!("{} {name}", offers.offers.len()));
