@@ -1,7 +1,6 @@
 //! An etcd server that wants user and password, where Debian's `etcd-server` is installed.
 #![cfg(feature = "etcd")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
-#![expect(clippy::print_stdout, reason = "a skipped test says why")]
 
 use std::{
     io::{Read as _, Write as _},
