@@ -6,7 +6,6 @@ pub mod checkpoint;
 pub mod containerizer;
 pub mod executor;
 pub mod fetcher;
-pub mod files;
 pub mod isolator;
 pub mod logger;
 mod netns;

@@ -40,6 +40,7 @@ impl Fixture {
             store: self.path("store"),
             roots: self.path("roots"),
             backend: self.backend,
+            kept: Vec::new(),
         });
         provisioner.recover(alive).await.unwrap();
         provisioner

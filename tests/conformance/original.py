@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from cluster import eventually, get
 HERE = Path(__file__).resolve().parent
 PROGRAMS = Path(os.environ["MESOS_REFERENCE"]) if "MESOS_REFERENCE" in os.environ else None
 
+AVAILABLE = PROGRAMS is not None and (PROGRAMS / "mesos-local").exists() and os.geteuid() == 0
+
 needed = pytest.mark.skipif(
-    PROGRAMS is None or not (PROGRAMS / "mesos-local").exists() or os.geteuid() != 0,
+    not AVAILABLE,
     reason="skipped: MESOS_REFERENCE names no directory with an original's mesos-local, or not root",
 )
 
@@ -72,9 +75,16 @@ class Original:
                 cwd=self.folder, env=self.environment, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )
-        where = "/slave(1)/state" if self.of else "/state"
-        eventually("the original's start", lambda: get(f"http://{self.address}{where}")["id"], 60)
+        eventually("the original's start", self.answers, 60)
         return self
+
+    def answers(self) -> bool:
+        """Whether it has registered, or leads; if it wants credentials, whether it says so."""
+        where = "/slave(1)/state" if self.of else "/state"
+        try:
+            return bool(get(f"http://{self.address}{where}")["id"])
+        except urllib.error.HTTPError as error:
+            return error.code == 401
 
     def kill(self) -> None:
         """As a crash would, and as an upgrade does: what it launched goes on."""

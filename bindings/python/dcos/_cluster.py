@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,9 +23,14 @@ def connect(master: str = "http://127.0.0.1:5050", *, marathon: str | None = Non
 
     `marathon` is Marathon's URL: the master's host at port 8080 unless said otherwise. `timeout` is in
     seconds, for each request. Nothing is sent yet.
+
+    A principal and its secret may stand in the URL (`https://principal:secret@host:5050`); they are shown
+    to agents as well. TLS is spoken as `LIBPROCESS_SSL_*` says, else with those the system trusts.
     """
-    master = master if "://" in master else f"http://{master}"
-    return Cluster(master, marathon or f"http://{urlsplit(master).hostname}:8080", timeout=timeout)
+    encrypted = os.environ.get("LIBPROCESS_SSL_ENABLED") in ("true", "1")
+    master = master if "://" in master else f"{'https' if encrypted else 'http'}://{master}"
+    url = urlsplit(master)
+    return Cluster(master, marathon or f"{url.scheme}://{url.hostname}:8080", timeout=timeout)
 
 
 @dataclass(frozen=True)
@@ -312,7 +318,9 @@ class Cluster:
             raise NotFoundError(404, f"the agent {task.agent_id} of task {task.id} is not registered")
         name, address = slaves[0]["pid"].split("@", 1)
         # Below its own name, since a master may listen at the same address.
-        agent = _Server(f"http://{address}/{name}", self._timeout)
+        url = urlsplit(self.master)
+        who, at, _ = url.netloc.rpartition("@")
+        agent = _Server(f"{url.scheme}://{who}{at}{address}/{name}", self._timeout)
         folder = _sandbox(agent.json("GET", "/state"), task)
         read = b""
         while length is None or len(read) < length:

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ::http::header::{ACCEPT, CONTENT_TYPE};
 use ::http::{HeaderValue, Request};
 use bytes::Bytes;
+use dcos_wire::tls::Ssl;
 use dcos_wire::{Client, ClientConfig, ClientError};
 use pyo3::exceptions::{PyConnectionError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
@@ -18,18 +19,24 @@ pub(crate) struct HttpClient {
 
 #[pymethods]
 impl HttpClient {
+    /// TLS is spoken as `LIBPROCESS_SSL_*` says; without that, servers need a certificate the system trusts.
     #[new]
     #[pyo3(signature = (base, *, timeout = 30.0))]
     fn new(base: &str, timeout: f64) -> PyResult<Self> {
+        let wrong = |error: &dyn std::error::Error| {
+            PyValueError::new_err(dcos_core::error::chain(error).to_string())
+        };
         let timeout = Duration::try_from_secs_f64(timeout)
             .map_err(|_| PyValueError::new_err("timeout is a positive number of seconds"))?;
         let config = ClientConfig {
             answer_timeout: timeout,
             read_timeout: timeout,
+            tls: Ssl::from_env()
+                .map_err(|error| wrong(&error))?
+                .map(|ssl| ssl.client),
             ..ClientConfig::default()
         };
-        let client = Client::with_config(config)
-            .map_err(|error| PyValueError::new_err(dcos_core::error::chain(&error).to_string()))?;
+        let client = Client::with_config(config).map_err(|error| wrong(&error))?;
         Ok(Self {
             base: base.trim_end_matches('/').to_owned(),
             client,

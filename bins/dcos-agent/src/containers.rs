@@ -48,6 +48,8 @@ pub(crate) struct Containers {
     pub(crate) all: Arc<dyn Containerizer>,
     /// The one with a launcher, which ends only when it is told.
     pub(crate) universal: Option<Universal>,
+    /// Whose images can be removed.
+    pub(crate) images: Option<Arc<dyn Provisioner>>,
 }
 
 impl Containers {
@@ -55,6 +57,7 @@ impl Containers {
     pub(crate) async fn new(values: &Values, stop: &CancellationToken) -> anyhow::Result<Self> {
         let (config, collection) = config(values)?;
         let (fetcher, logger) = (Arc::clone(&config.fetcher), Arc::clone(&config.logger));
+        let images = config.provisioner.clone();
         let mut universal = None;
         let mut parts: Vec<Arc<dyn Containerizer>> = Vec::new();
         let mut config = Some(config);
@@ -85,7 +88,11 @@ impl Containers {
             Ok([one]) => one,
             Err(parts) => Arc::new(Composing::new(parts)),
         };
-        Ok(Self { all, universal })
+        Ok(Self {
+            all,
+            universal,
+            images,
+        })
     }
 }
 

@@ -146,12 +146,15 @@ impl Components {
         }
         let remote = self.values.opt_text("master");
         let transport: Arc<dyn SchedulerTransport> = match (&local, remote) {
-            (_, Some(named)) => Arc::new(transport(&named, self.marathon_client()?)?),
+            (_, Some(named)) => Arc::new(transport(&named, self.client_of_masters()?)?),
             (Some(local), None) => Arc::new(local.handle.clone()),
             (None, None) => anyhow::bail!("Marathon without a master here needs --master"),
         };
         let listener = self.listen("marathon_port").await?;
-        let config = self.marathon_config(&listener);
+        let config = dcos_marathon::Config {
+            tls: Ssl::from_env()?,
+            ..self.marathon_config(&listener)
+        };
         let election = self.house.election("marathon");
         let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
         let own = format!("{}:{}", config.hostname, config.http_port);
@@ -191,8 +194,8 @@ impl Components {
         Ok(())
     }
 
-    /// The client of a Marathon whose master is elsewhere.
-    fn marathon_client(&self) -> anyhow::Result<Client> {
+    /// A client of a master that is elsewhere.
+    fn client_of_masters(&self) -> anyhow::Result<Client> {
         let principal = self
             .values
             .opt_text("marathon_mesos_authentication_principal");
@@ -217,9 +220,9 @@ impl Components {
         let server = dcos_dns::Server::bind(config)
             .await
             .context("serving names")?;
-        let stop = self.stop.clone();
+        let (client, stop) = (self.client_of_masters()?, self.stop.clone());
         self.running.spawn(async move {
-            names::serve(server, master, own, stop).await;
+            names::serve(server, master, own, client, stop).await;
             Ok(())
         });
         Ok(())

@@ -11,6 +11,7 @@ use dcos_proto::master::{Call, Response, call, response};
 use dcos_proto::mesos::MasterInfo;
 use dcos_sched::master::{self, Stance};
 use dcos_wire::libprocess::Upid;
+use dcos_wire::tls::Ssl;
 use dcos_wire::{Client, MediaType};
 use prost::Message as _;
 use tokio::sync::watch;
@@ -53,11 +54,12 @@ pub(crate) async fn serve(
     server: dcos_dns::Server,
     master: Local,
     own: SocketAddr,
+    client: Client,
     stop: CancellationToken,
 ) {
     let (publish, published) = watch::channel(Arc::new(Snapshot::default()));
     let feed = async {
-        follow(&publish, master.stance, own).await;
+        follow(&publish, master.stance, own, &client).await;
         let mut changes = master.handle.changes();
         while let Ok(state) = master.handle.snapshot().await {
             publish.send_replace(Arc::new(names(&state, own)));
@@ -77,8 +79,8 @@ async fn follow(
     publish: &watch::Sender<Arc<Snapshot>>,
     mut stance: watch::Receiver<Stance>,
     own: SocketAddr,
+    client: &Client,
 ) {
-    let client = Client::new();
     loop {
         let now = stance.borrow_and_update().clone();
         let leader = match now {
@@ -87,7 +89,7 @@ async fn follow(
             Stance::Recovering => None,
         };
         if let Some(leader) = leader {
-            match ask(&client, leader).await {
+            match ask(client, leader).await {
                 Ok(state) => {
                     publish.send_replace(Arc::new(remote_names(&state, leader, own)));
                 }
@@ -112,7 +114,8 @@ async fn ask(client: &Client, leader: SocketAddr) -> anyhow::Result<response::Ge
         r#type: Some(call::Type::GetState.into()),
         ..Call::default()
     };
-    let (url, media) = (format!("http://{leader}/api/v1"), MediaType::Protobuf);
+    let url = format!("{}://{leader}/api/v1", Ssl::scheme());
+    let media = MediaType::Protobuf;
     let answer = client.post(&url, media.header(), call.encode_to_vec());
     let answer = answer.await?.success().await?.bytes().await?;
     let answer: Response = dcos_proto::decode(answer.as_ref())?;

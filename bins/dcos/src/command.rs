@@ -65,7 +65,8 @@ impl Context {
         let host = uri
             .host()
             .with_context(|| format!("{} names no host", master.url))?;
-        Server::new(&format!("http://{host}:8080"))
+        let scheme = uri.scheme_str().unwrap_or("http");
+        Server::new(&format!("{scheme}://{host}:8080"))
     }
 
     fn attached(&self) -> anyhow::Result<clusters::Cluster> {

@@ -21,6 +21,7 @@ use crate::oversubscription::{
     FixedEstimator, LoadQosController, NoEstimator, NoQosController, QosController,
     ResourceEstimator,
 };
+use crate::provisioner::Provisioner;
 
 /// The options of the agent itself; containerizer and isolators have their own.
 pub const OPTIONS: &[Spec] = &[
@@ -111,6 +112,8 @@ pub const OPTIONS: &[Spec] = &[
     Spec::duration("http_heartbeat_interval")
         .default("30secs")
         .help("how often who listens to a container hears that the connection stands"),
+    Spec::path("external_log_file")
+        .help("where this agent's log is, to be read through its API"),
     Spec::switch("check_takeover")
         .default("false")
         .help("say whether this agent can go on in place of the original Mesos agent that left the work directory, and stop (ours)"),
@@ -180,6 +183,10 @@ pub struct Config {
     pub qos_correction_interval_min: Duration,
     /// How often who listens to a container hears that the connection stands.
     pub http_heartbeat_interval: Duration,
+    /// A file with this agent's log, shown to those who may read it.
+    pub log_file: Option<PathBuf>,
+    /// Whose images `PRUNE_IMAGES` removes.
+    pub images: Option<Arc<dyn Provisioner>>,
     /// Every option as text, for `/flags`.
     pub flags: BTreeMap<String, String>,
     /// Who it is to the master, whom it lets in, what they may do.
@@ -233,6 +240,8 @@ impl Config {
             qos_controller: Arc::new(NoQosController),
             qos_correction_interval_min: Duration::ZERO,
             http_heartbeat_interval: Duration::from_secs(30),
+            log_file: None,
+            images: None,
             flags: BTreeMap::new(),
             security: Security::default(),
             tls: None,
@@ -327,6 +336,7 @@ impl Config {
             http_heartbeat_interval: values
                 .duration("http_heartbeat_interval")
                 .max(Duration::from_millis(1)),
+            log_file: values.opt_path("external_log_file"),
             flags: values.flags(),
             security: Security::from_values(values)?,
             tls: None,

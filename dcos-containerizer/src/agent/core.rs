@@ -206,8 +206,15 @@ impl Agent {
     fn message(&mut self, now: Time, from: String, message: FromMaster) {
         let is_order = !matches!(
             message,
-            // Pings come from another part of the master, messages to executors from drivers too.
-            FromMaster::Ping(_) | FromMaster::ToExecutor(_)
+            // Pings come from another part of the master, messages to executors from drivers too;
+            // an original has a process of its own for each authentication.
+            FromMaster::Ping(_)
+                | FromMaster::ToExecutor(_)
+                | FromMaster::Mechanisms(_)
+                | FromMaster::Step(_)
+                | FromMaster::Completed(_)
+                | FromMaster::Failed(_)
+                | FromMaster::Error(_)
         );
         if is_order && self.registration.master() != Some(&*from) {
             return;

@@ -27,6 +27,7 @@ use dcos_core::time::Time;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::VersionInfo;
 use dcos_security::{Action, Caller, Object};
+use dcos_wire::files::{self, Files};
 use dcos_wire::{Refusal, reply};
 use http::Method;
 use serde_json::json;
@@ -38,7 +39,7 @@ use super::security::Security;
 use super::shell::{ACTOR, VERSION, now};
 use super::view::View;
 use crate::containerizer::Containerizer;
-use crate::files::{self, Files};
+use crate::provisioner::Provisioner;
 
 /// What handlers share.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) flags: BTreeMap<String, String>,
     pub(super) containerizer: Arc<dyn Containerizer>,
     pub(super) files: Files,
+    /// Whose images can be removed.
+    pub(super) images: Option<Arc<dyn Provisioner>>,
     pub(super) security: Security,
     pub(super) started: Time,
     /// Who watches the event streams of executors, and ends sessions.
@@ -78,6 +81,7 @@ impl Context {
             flags: config.flags.clone(),
             containerizer,
             files,
+            images: config.images.clone(),
             security: config.security.clone(),
             started: now(),
             streams: TaskTracker::new(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dcos_core::error::chain;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{AgentId, ContainerId, ContainerStatus};
+use dcos_wire::files::Files;
 use dcos_wire::libprocess::{Actor, Upid};
 use tokio_util::task::TaskTracker;
 
@@ -17,7 +18,6 @@ use super::streams::EventStreams;
 use super::words::{Action, Input};
 use crate::checkpoint::Store;
 use crate::containerizer::{ContainerConfig, Containerizer, ContainerizerError};
-use crate::files::Files;
 use crate::isolator::persistent::link;
 
 /// Pauses before a container that resists is destroyed again.

@@ -8,8 +8,9 @@
 
 use std::path::{Path, PathBuf};
 
+use dcos_wire::files::Files;
+
 use super::records::ExecutorKey;
-use crate::files::Files;
 
 /// A directory to show.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::DecodeError;
 use dcos_proto::mesos::{AgentInfo, Resource};
+use dcos_wire::files::Files;
 use dcos_wire::libprocess::{Actor, Event, Messenger, MessengerConfig, NameTaken, Upid};
 use dcos_wire::{Listener, Server};
 use tokio::sync::mpsc;
@@ -36,7 +37,6 @@ use super::{detect, http, volumes};
 use crate::checkpoint::takeover::{self, Takeover};
 use crate::checkpoint::{CheckpointError, Store, Write};
 use crate::containerizer::{Containerizer, ContainerizerError, WithAdopted};
-use crate::files::Files;
 
 /// The Mesos release whose agent this one stands in for.
 pub(super) const VERSION: &str = "1.11.0";
@@ -167,6 +167,9 @@ pub async fn run(
     let handle = Handle::new(inbox);
     let stop = cancel.child_token();
     let files = Files::default();
+    if let Some(log) = &config.log_file {
+        files.attach("/slave/log", log);
+    }
     let routes = http::router(http::Context::new(
         handle.clone(),
         &config,

@@ -26,6 +26,8 @@ pub struct ImageProvisionerConfig {
     pub roots: PathBuf,
     /// How layers become a root. `--image_provisioner_backend`
     pub backend: Backend,
+    /// Names of images that are never removed. `--image_gc_config`
+    pub kept: Vec<String>,
 }
 
 /// How layers become a root.
@@ -188,7 +190,7 @@ impl Provisioner for ImageProvisioner {
             image::Type::Docker => Some(image.docker.as_ref()?.name.clone()),
             image::Type::Appc => Some(image.appc.as_ref()?.name.clone()),
         });
-        let names: Vec<String> = names.collect();
+        let names: Vec<String> = names.chain(self.config.kept.iter().cloned()).collect();
         self.prune_named(&names, None).await.map(drop)
     }
 }

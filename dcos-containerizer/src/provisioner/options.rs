@@ -67,6 +67,10 @@ impl ImageProvisioner {
         }
         let work_dir = values.path("work_dir");
         let store = values.opt_path("docker_store_dir");
+        let collection = values.opt_text("image_gc_config");
+        let collection = collection
+            .map(|text| CollectionConfig::parse(&text))
+            .transpose()?;
         Ok(Some(Self::new(ImageProvisionerConfig {
             docker,
             appc,
@@ -77,6 +81,7 @@ impl ImageProvisioner {
                 "copy" => Backend::Copy,
                 _ => Backend::Auto,
             },
+            kept: collection.map(|config| config.kept).unwrap_or_default(),
         })))
     }
 }

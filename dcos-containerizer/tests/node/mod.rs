@@ -79,6 +79,7 @@ impl Node {
                 store: self.dir.path().join("store"),
                 roots: self.dir.path().join("provisioner"),
                 backend: Backend::Auto,
+                kept: Vec::new(),
             };
             Arc::new(ImageProvisioner::new(config)) as Arc<dyn Provisioner>
         });

@@ -10,10 +10,11 @@
 //! | stream events, and cut a reader that does not keep up | [`records`] |
 //! | answer many with the same large document | [`Rope`] |
 //! | send and receive libprocess messages | [`libprocess`] |
+//! | show sandboxes and logs: `/files/*` | [`files`] |
 //! | log more for a while, on demand | [`logging`] |
 //! | certificates and keys for either side | [`tls`] |
 //!
-//! What it does not hold: any endpoint, and any rule of master or agent. Messages come in and go
+//! What it does not hold: any rule of master or agent, and of endpoints only those that both have. Messages come in and go
 //! out as a name and bytes; what they mean is decided above.
 //!
 //! ```
@@ -36,6 +37,7 @@
 //! ```
 
 mod client;
+pub mod files;
 mod gzip;
 mod io;
 pub mod libprocess;

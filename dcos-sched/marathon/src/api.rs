@@ -75,8 +75,7 @@ async fn serve(State(api): State<Api>, request: HttpRequest) -> Response {
             HeaderValue::from_static(value),
         );
     }
-    let leader = format!("http://{}", leader(mailbox));
-    if let Ok(leader) = HeaderValue::from_str(&leader) {
+    if let Ok(leader) = HeaderValue::from_str(&mailbox.config().url()) {
         headers.insert(HeaderName::from_static("x-marathon-leader"), leader);
     }
     response

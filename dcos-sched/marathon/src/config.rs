@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use dcos_wire::tls::Ssl;
+
 /// The settings of a Marathon, with Marathon's names where it has them.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -64,6 +66,16 @@ pub struct Config {
     pub max_versions: usize,
     /// How many events a slow listener may lag behind before it loses some.
     pub event_stream_max_outstanding_messages: usize,
+    /// How it speaks TLS; `None` speaks plainly.
+    pub tls: Option<Ssl>,
+}
+
+impl Config {
+    /// Where clients reach this Marathon.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}:{}", self.hostname, self.http_port)
+    }
 }
 
 impl Default for Config {
@@ -98,6 +110,7 @@ impl Default for Config {
             kill_retry_timeout: Duration::from_secs(30),
             max_versions: 50,
             event_stream_max_outstanding_messages: 1024,
+            tls: None,
         }
     }
 }

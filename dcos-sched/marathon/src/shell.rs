@@ -94,7 +94,8 @@ pub async fn run(
     };
 
     // The server ends first, so that what it accepted is still answered; then the rest is dropped.
-    let server = Server::new(api::router(mailbox.clone(), cancel.clone())).serve(listener, cancel);
+    let server = Server::new(api::router(mailbox.clone(), cancel.clone()));
+    let server = server.ssl(config.tls.as_ref()).serve(listener, cancel);
     let mut server = std::pin::pin!(server);
     loop {
         let life = CancellationToken::new();

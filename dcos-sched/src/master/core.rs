@@ -56,6 +56,8 @@ pub struct Settings {
     pub max_unreachable_tasks: usize,
     /// Who may do what.
     pub security: Security,
+    /// Whether agents are reached by `https`: TLS is on for all of a cluster, or for nobody.
+    pub https: bool,
 }
 
 impl Settings {
@@ -77,6 +79,7 @@ impl Settings {
             max_completed_tasks: MAX_TASKS,
             max_unreachable_tasks: MAX_TASKS,
             security: Security::default(),
+            https: false,
         }
     }
 }

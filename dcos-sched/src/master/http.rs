@@ -30,6 +30,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use dcos_security::{Action, Authorizer, Caller, Object};
+use dcos_wire::files::Files;
 use dcos_wire::{Refusal, reply};
 use tokio::sync::watch;
 
@@ -37,6 +38,7 @@ use super::gauges::Gauges;
 use super::shell::{MasterHandle, MasterStopped};
 use super::{Config, Reply, Snapshot, Stance};
 use desk::Desk;
+pub(crate) use files::shown;
 use sight::Sight;
 
 /// What every handler needs.
@@ -47,6 +49,7 @@ pub(crate) struct Api {
     pub(crate) desk: Desk,
     pub(crate) stance: watch::Receiver<Stance>,
     pub(crate) gauges: Arc<Gauges>,
+    pub(crate) files: Files,
 }
 
 impl Api {
@@ -111,10 +114,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/version", any(reads::version))
         .route("/metrics", any(metrics::prometheus))
         .route("/metrics/snapshot", any(metrics::snapshot))
-        .route("/files/browse", any(files::browse))
-        .route("/files/read", any(files::read))
-        .route("/files/download", any(files::download))
-        .route("/files/debug", any(files::debug))
+        .merge(files::routes(&api))
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(api.clone(), standby::guard))
         // The server limits bodies for all.

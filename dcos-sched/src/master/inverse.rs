@@ -49,9 +49,10 @@ impl Master {
 
     fn make_inverse_offer(&mut self, grant: &InverseGrant) -> Option<InverseOffer> {
         let id = self.new_offer_id();
+        let https = self.settings.https;
         let agent = self.agent_mut(&grant.agent)?;
         agent.inverse_offers.insert(id.clone());
-        let url = agent_url(agent);
+        let url = agent_url(agent, https);
         let framework = self.framework_mut(&grant.framework)?;
         framework.inverse_offers.insert(id.clone());
         let offer = InverseOffer {

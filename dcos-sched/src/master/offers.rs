@@ -54,9 +54,10 @@ impl Master {
     /// Records an offer and returns it as the framework sees it.
     fn make_offer(&mut self, grant: &Grant) -> Option<Offer> {
         let id = self.new_offer_id();
+        let https = self.settings.https;
         let agent = self.agent_mut(&grant.agent)?;
         agent.offers.insert(id.clone());
-        let (info, url) = (agent.info.clone(), agent_url(agent));
+        let (info, url) = (agent.info.clone(), agent_url(agent, https));
         let unavailability = agent.unavailability;
         let framework = self.framework_mut(&grant.framework)?;
         framework.offers.insert(id.clone());
@@ -364,11 +365,11 @@ pub(crate) fn launched(operation: &offer::Operation) -> Vec<&TaskInfo> {
 }
 
 /// Where an agent's API is.
-pub(crate) fn agent_url(agent: &Agent) -> Option<Url> {
+pub(crate) fn agent_url(agent: &Agent, https: bool) -> Option<Url> {
     let (process, address) = agent.pid.split_once('@')?;
     let (ip, port) = address.rsplit_once(':')?;
     Some(Url {
-        scheme: "http".to_owned(),
+        scheme: if https { "https" } else { "http" }.to_owned(),
         address: Address {
             hostname: Some(agent.info.hostname.clone()),
             ip: Some(ip.to_owned()),

@@ -304,6 +304,7 @@ impl Node {
         let mut actor = messenger.actor("master")?;
         let mut settings = self.config.settings.clone();
         settings.info = self.config.master_info(address, &self.seed);
+        settings.https = self.config.tls.is_some();
         tracing::info!(id = settings.info.id, %address, "the master is starting");
         let stance = self.stance.subscribe();
         let gauges = Arc::new(Gauges::default());
@@ -315,6 +316,7 @@ impl Node {
             desk: desk.clone(),
             stance,
             gauges: Arc::clone(&gauges),
+            files: http::shown(&config),
         });
         let service = messenger.wrap(api);
         let halt = stop.child_token();

@@ -7,6 +7,7 @@ use dcos_proto::agent::{Call, call};
 use dcos_proto::mesos::{CommandInfo, ContainerId, ExecutorInfo, FrameworkInfo};
 use dcos_security::{Action, Caller, Object};
 use dcos_wire::Refusal;
+use dcos_wire::files::asked_for;
 
 use super::Context;
 use crate::agent::records::ExecutorKey;
@@ -244,8 +245,7 @@ pub(super) async fn guard_files(
     let allowed = if request.uri().path() == "/files/debug" {
         context.allow_path(&caller, "/files/debug")
     } else {
-        let query = query.unwrap_or_default();
-        match path_of(&query) {
+        match asked_for(&query.unwrap_or_default()) {
             Some(path) => allow_file(&context, &caller, &path).await,
             None => Ok(()),
         }
@@ -254,14 +254,6 @@ pub(super) async fn guard_files(
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }
-}
-
-/// The path that is asked for, read just as the handlers read it.
-fn path_of(query: &str) -> Option<String> {
-    let uri = http::Uri::try_from(format!("/?{query}")).ok()?;
-    let parameters =
-        axum::extract::Query::<std::collections::BTreeMap<String, String>>::try_from_uri(&uri);
-    parameters.ok()?.0.remove("path")
 }
 
 /// Goes on only if `caller` may look at what is shown at `path`.

@@ -12,6 +12,7 @@ use dcos_proto::agent::{Call, Response as Answer, call};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{ContainerId, Flag, Metric};
 use dcos_security::Caller;
+use dcos_wire::files::Piece;
 use dcos_wire::{MediaType, Refusal, Unhurried, logging, reply};
 use http::StatusCode;
 use serde_json::Value;
@@ -19,7 +20,6 @@ use serde_json::Value;
 use super::media::{Accepted, Content};
 use super::{Context, access, containers, metrics, nested, sessions, validation, version};
 use crate::agent::view::{ExecutorView, FrameworkView, View};
-use crate::files::{FilesError, Piece};
 
 pub(super) async fn api(
     State(context): State<Context>,
@@ -154,16 +154,14 @@ async fn answer(
         call::Type::ListFiles => {
             answer.set_type(response::Type::ListFiles);
             let list = call.list_files.ok_or_else(|| missing("list_files"))?;
-            let files = context.files.clone();
-            let file_infos = blocking(move || files.list(&list.path)).await?;
+            let file_infos = context.files.listed(list.path).await?;
             answer.list_files = Some(response::ListFiles { file_infos });
         }
         call::Type::ReadFile => {
             answer.set_type(response::Type::ReadFile);
             let read = call.read_file.ok_or_else(|| missing("read_file"))?;
-            let files = context.files.clone();
-            let piece = blocking(move || files.read(&read.path, read.offset, read.length)).await?;
-            let Piece { size, data } = piece;
+            let piece = context.files.piece(read.path, read.offset, read.length);
+            let Piece { size, data } = piece.await?;
             answer.read_file = Some(response::ReadFile { size, data });
         }
         call::Type::GetOperations => {
@@ -184,6 +182,16 @@ async fn answer(
             let attach = call.attach_container_output;
             let attach = attach.ok_or_else(|| missing("attach_container_output"))?;
             return sessions::attach_output(context, &attach.container_id, accepted).await;
+        }
+        call::Type::PruneImages => {
+            let kept = call.prune_images.unwrap_or_default().excluded_images;
+            if let Some(images) = &context.images {
+                let pruned = images.prune(&kept).await;
+                pruned.map_err(|error| {
+                    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+                })?;
+            }
+            return Ok(reply::empty(StatusCode::OK));
         }
         _ => return nested::answer(context, call, media).await,
     }
@@ -230,19 +238,6 @@ fn show_empty_lists(answer: &mut Value) {
             }
         }
     }
-}
-
-/// Looks at the disk without holding up others.
-async fn blocking<T: Send + 'static>(
-    look: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
-) -> Result<T, Refusal> {
-    let looked = tokio::task::spawn_blocking(look).await;
-    let looked = looked.map_err(|error| Refusal::unavailable(error.to_string()))?;
-    looked.map_err(|error| match error {
-        FilesError::NotFound(_) => Refusal::not_found(""),
-        FilesError::NotAFile(_) => Refusal::bad_request(error.to_string()),
-        _ => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-    })
 }
 
 /// A call without what it is about.

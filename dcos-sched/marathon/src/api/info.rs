@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use dcos_wire::tls::Ssl;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -162,7 +163,10 @@ pub(super) fn info(mailbox: &Mailbox) -> Response {
             "zk_session_timeout": null,
             "zk_timeout": null,
         },
-        "http_config": {"http_port": config.http_port, "https_port": null},
+        "http_config": {
+            "http_port": config.http_port,
+            "https_port": config.tls.is_some().then_some(config.http_port),
+        },
     }))
 }
 
@@ -192,7 +196,7 @@ fn marathon_config(config: &Config, master: Option<&str>) -> Value {
         "mesos_bridge_name": config.mesos_bridge_name,
         "mesos_heartbeat_failure_threshold": 5,
         "mesos_heartbeat_interval": 15000,
-        "mesos_leader_ui_url": master.map(|master| format!("http://{master}/")),
+        "mesos_leader_ui_url": master.map(|master| format!("{}://{master}/", Ssl::scheme())),
         "mesos_role": config.mesos_role,
         "mesos_user": config.mesos_user,
         "min_revive_offers_interval": millis(config.min_revive_offers_interval),

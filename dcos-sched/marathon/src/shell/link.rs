@@ -46,12 +46,7 @@ pub fn framework_info(
         checkpoint: Some(config.checkpoint),
         hostname: Some(config.hostname.clone()),
         principal: config.principal.clone(),
-        webui_url: Some(
-            config
-                .webui_url
-                .clone()
-                .unwrap_or_else(|| format!("http://{}:{}", config.hostname, config.http_port)),
-        ),
+        webui_url: Some(config.webui_url.clone().unwrap_or_else(|| config.url())),
         capabilities: abilities.into_iter().map(capability).collect(),
         roles: roles.into_iter().collect(),
         ..FrameworkInfo::default()

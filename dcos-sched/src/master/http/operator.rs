@@ -12,6 +12,7 @@ use dcos_proto::master::call::Type;
 use dcos_proto::master::{Call, Response as Answer, response};
 use dcos_proto::mesos::{Flag, Metric};
 use dcos_security::{Action, Caller, Object};
+use dcos_wire::files::Piece;
 use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
 
 use super::documents::{Document, Part};
@@ -93,8 +94,8 @@ async fn perform(
         }
         Type::ListFiles => {
             let path = call.list_files.map(|list| list.path).unwrap_or_default();
-            api.allow(caller, Action::AccessMesosLog, &Object::ANY)?;
-            let file_infos = files::list(&api.config, &path)?;
+            files::allow(api, caller, &path)?;
+            let file_infos = api.files.listed(path).await?;
             let list = response::ListFiles { file_infos };
             Ok(message(
                 media,
@@ -106,9 +107,9 @@ async fn perform(
         }
         Type::ReadFile => {
             let read = call.read_file.unwrap_or_default();
-            api.allow(caller, Action::AccessMesosLog, &Object::ANY)?;
-            let length = read.length.and_then(|length| usize::try_from(length).ok());
-            let (size, data) = files::piece(&api.config, &read.path, read.offset, length).await?;
+            files::allow(api, caller, &read.path)?;
+            let piece = api.files.piece(read.path, read.offset, read.length);
+            let Piece { size, data } = piece.await?;
             let read = response::ReadFile { size, data };
             Ok(message(
                 media,

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use dcos_wire::tls::Ssl;
 use serde::{Deserialize, Serialize};
 
 use super::process::{Program, Running};
@@ -107,9 +108,11 @@ impl Plan {
             dns,
             mesos_dns,
         } = self.ports;
+        // The programs inherit this environment.
+        let scheme = Ssl::scheme();
         Notes {
-            master: format!("http://127.0.0.1:{master}"),
-            marathon: format!("http://127.0.0.1:{marathon}"),
+            master: format!("{scheme}://127.0.0.1:{master}"),
+            marathon: format!("{scheme}://127.0.0.1:{marathon}"),
             dns: format!("127.0.0.1:{dns}"),
             mesos_dns: format!("http://127.0.0.1:{mesos_dns}"),
             cgroups_root: format!("dcos-local-{master}"),

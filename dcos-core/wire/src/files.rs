@@ -5,8 +5,8 @@
 //! to a link or a `..` inside a sandbox, the attached folder is the whole world, even while a
 //! task changes links under our hands.
 
-mod http;
 mod names;
+mod routes;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,13 +15,17 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use dcos_core::error::chain;
 use dcos_proto::mesos::{FileInfo, TimeInfo};
+use http::StatusCode;
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat,
 };
 use rustix::io::Errno;
 
-pub use self::http::router;
+use crate::Refusal;
+
+pub use self::routes::{asked_for, router};
 
 /// The most that one request reads: 16 pages, as in Mesos.
 pub const MAX_READ: u64 = 16 * 4096;
@@ -33,7 +37,7 @@ pub const MAX_READ: u64 = 16 * 4096;
 /// folder, where the original follows them anywhere.
 ///
 /// ```
-/// use dcos_containerizer::files::Files;
+/// use dcos_wire::files::Files;
 ///
 /// let dir = std::env::temp_dir().join(format!("files-{}", std::process::id()));
 /// std::fs::create_dir_all(&dir)?;
@@ -153,6 +157,44 @@ impl Files {
         }
         infos.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(infos)
+    }
+
+    /// [`list`](Self::list) for the operator API, without holding up others.
+    ///
+    /// # Errors
+    /// 404 if there is no such folder.
+    pub async fn listed(&self, path: String) -> Result<Vec<FileInfo>, Refusal> {
+        self.ask(move |files| files.list(&path)).await
+    }
+
+    /// [`read`](Self::read) for the operator API, without holding up others.
+    ///
+    /// # Errors
+    /// 404 if there is no such file, 400 if it is none.
+    pub async fn piece(
+        &self,
+        path: String,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<Piece, Refusal> {
+        self.ask(move |files| files.read(&path, offset, length))
+            .await
+    }
+
+    /// Looks at the disk on a thread that may wait for it.
+    async fn ask<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(Self) -> Result<T, FilesError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let files = self.clone();
+        let broken = |text: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text);
+        let looked = tokio::task::spawn_blocking(move || look(files)).await;
+        let looked = looked.map_err(|error| broken(error.to_string()))?;
+        looked.map_err(|error| match error {
+            FilesError::NotFound(_) => Refusal::not_found(""),
+            FilesError::NotAFile(_) => Refusal::bad_request("Cannot read a directory.\n"),
+            FilesError::Read { .. } => broken(chain(&error).to_string()),
+        })
     }
 
     /// At most `length` bytes from `offset` on, and never more than [`MAX_READ`].

@@ -9,7 +9,6 @@ use axum::extract::{Query, RawQuery, State};
 use axum::response::Response;
 use axum::routing::any;
 use dcos_proto::mesos::FileInfo;
-use dcos_wire::{Refusal, reply};
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use rustix::fs::FileType;
@@ -17,11 +16,12 @@ use serde_json::json;
 use tokio_util::io::ReaderStream;
 
 use super::{Files, FilesError};
+use crate::{Refusal, reply};
 
 type Parameters = Query<BTreeMap<String, String>>;
 
 /// The routes, to be merged into those of a master or an agent.
-pub fn router(files: Files) -> Router {
+pub fn router<S: Clone + Send + Sync + 'static>(files: Files) -> Router<S> {
     Router::new()
         .route("/files/browse", any(browse))
         .route("/files/read", any(read))
@@ -36,7 +36,7 @@ async fn browse(
     Query(parameters): Parameters,
 ) -> Result<Response, Refusal> {
     let path = path(&parameters)?;
-    let infos = blocking(move || files.list(&path)).await?;
+    let infos = files.listed(path).await?;
     let infos: Vec<_> = infos.iter().map(listed).collect();
     reply::jsonp(query.as_deref(), json!(infos).to_string())
 }
@@ -64,7 +64,9 @@ async fn read(
     }
     let length = length.and_then(|length| u64::try_from(length).ok());
     let offset = offset.and_then(|offset| u64::try_from(offset).ok());
-    let piece = blocking(move || files.read(&path, offset.unwrap_or(u64::MAX), length)).await?;
+    let piece = files
+        .piece(path, offset.unwrap_or(u64::MAX), length)
+        .await?;
     let document = json!({
         "data": text(&piece.data),
         "offset": offset.unwrap_or(piece.size),
@@ -79,16 +81,17 @@ async fn download(
     let path = path(&parameters)?;
     let name = Path::new(&path).file_name().unwrap_or_default();
     let name = name.to_string_lossy().replace(['"', '\\', '\r', '\n'], "_");
-    let (file, size) = blocking(move || match files.file(&path) {
-        Err(FilesError::NotAFile(path)) => Ok(Err(path)),
-        other => other.map(Ok),
-    })
-    .await
-    .map_err(|refusal| match refusal.status {
-        StatusCode::NOT_FOUND => Refusal::not_found("404 Not Found."),
-        _ => refusal,
-    })?
-    .map_err(|_| Refusal::bad_request("Cannot download a directory.\n"))?;
+    let (file, size) = files
+        .ask(move |files| match files.file(&path) {
+            Err(FilesError::NotAFile(path)) => Ok(Err(path)),
+            other => other.map(Ok),
+        })
+        .await
+        .map_err(|refusal| match refusal.status {
+            StatusCode::NOT_FOUND => Refusal::not_found("404 Not Found."),
+            _ => refusal,
+        })?
+        .map_err(|_| Refusal::bad_request("Cannot download a directory.\n"))?;
     // As long as it is now: a log goes on growing while it is sent.
     let file = tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file), size);
     let mut response = Response::new(Body::from_stream(ReaderStream::new(file)));
@@ -112,17 +115,11 @@ fn path(parameters: &BTreeMap<String, String>) -> Result<String, Refusal> {
     path.cloned().ok_or_else(missing)
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
-) -> Result<T, Refusal> {
-    let done = tokio::task::spawn_blocking(work).await;
-    let broken = |text: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text);
-    done.map_err(|error| broken(error.to_string()))?
-        .map_err(|error| match error {
-            FilesError::NotFound(_) => Refusal::not_found(""),
-            FilesError::NotAFile(_) => Refusal::bad_request("Cannot read a directory.\n"),
-            error @ FilesError::Read { .. } => broken(dcos_core::error::chain(&error).to_string()),
-        })
+/// The path that a query asks for, read just as the handlers read it: for whoever decides beforehand who may.
+pub fn asked_for(query: &str) -> Option<String> {
+    let uri = http::Uri::try_from(format!("/?{query}")).ok()?;
+    let mut parameters = Parameters::try_from_uri(&uri).ok()?;
+    parameters.0.remove("path")
 }
 
 /// An entry of a listing, as v0 writes it.
