@@ -29,6 +29,7 @@ mod checks;
 mod config;
 mod containers;
 mod core;
+mod counters;
 pub mod detect;
 mod drain;
 mod drivers;
@@ -59,8 +60,9 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError, OPTIONS};
+pub use config::{Config, ConfigError, Meter, OPTIONS};
 pub use core::Agent;
+pub use counters::Counters;
 pub use gc::Age;
 pub use operations::VolumeWork;
 pub use reconfiguration::Reconfiguration;

@@ -26,7 +26,6 @@
 //! | `snapshot.rs`, `metrics.rs`, `gauges.rs` | what readers see |
 //! | `why.rs` | why something is not offered |
 //! | `config.rs`, `security.rs`, `shell.rs` | flags; the task that owns the core |
-//! | `verbosity.rs` | how much is logged, for how long |
 //! | `standby.rs` | waiting for election; what a master does while another leads |
 //! | `http.rs`, `watchers.rs`, `inprocess.rs` | API v1, v0 endpoints, event streams, frameworks in this process |
 //!
@@ -79,7 +78,6 @@ mod subscriptions;
 mod tasks;
 mod throttle;
 mod validation;
-mod verbosity;
 mod watchers;
 mod weights;
 mod why;
@@ -97,7 +95,6 @@ pub use shell::{MasterHandle, MasterStopped, Node, RunError, run};
 pub use snapshot::Snapshot;
 pub use standby::Stance;
 pub use standing::{MachineKey, Standing};
-pub use verbosity::Verbosity;
 
 /// The version of Mesos whose protocols this master speaks, and which it says it is: clients
 /// decide by it what they may use.

@@ -40,8 +40,6 @@ INTENDED = {
 
 # The start of a call's name -> what is not there yet, or never will be.
 MISSING: dict[str, str] = {
-    "GET /logging/toggle": "here: the call SET_LOGGING_LEVEL does the same",
-    "GET /system/stats.json": "here: `/metrics/snapshot` of the master holds the same",
     "GET /metrics/snapshot?timeout": "here: the master takes no timeout, since it waits for nothing",
     "GET /help": "here: pages of help about endpoints; the documentation is elsewhere",
     "agent GET /help": "here: pages of help about endpoints; the documentation is elsewhere",
@@ -51,7 +49,6 @@ MISSING: dict[str, str] = {
     "agent GET /profiler": "here: gperftools, which the original is not built with either",
     "GET /hierarchical-allocator": "here: `/allocator/explain` says more",
     "GET /registrar": "here: the registry is in a store with tools of its own",
-    "agent operator PRUNE_IMAGES": "here: 501; `--image_gc_config` removes images",
 }
 
 

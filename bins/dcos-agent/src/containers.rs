@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
+use dcos_containerizer::agent::Meter;
 use dcos_containerizer::containerizer::{
     Composing, Containerizer, LauncherProgram, SwitchboardProgram, Universal, UniversalConfig,
 };
@@ -50,12 +51,14 @@ pub(crate) struct Containers {
     pub(crate) universal: Option<Universal>,
     /// Whose images can be removed.
     pub(crate) images: Option<Arc<dyn Provisioner>>,
+    /// What the fetcher counts.
+    pub(crate) fetched: Meter,
 }
 
 impl Containers {
     /// What `--containerizers` names, in its order; what removes images runs until `stop`.
     pub(crate) async fn new(values: &Values, stop: &CancellationToken) -> anyhow::Result<Self> {
-        let (config, collection) = config(values)?;
+        let (config, collection, fetched) = config(values)?;
         let (fetcher, logger) = (Arc::clone(&config.fetcher), Arc::clone(&config.logger));
         let images = config.provisioner.clone();
         let mut universal = None;
@@ -92,12 +95,13 @@ impl Containers {
             all,
             universal,
             images,
+            fetched,
         })
     }
 }
 
-/// The containerizer's parts, and what removes images for it.
-fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection>)> {
+/// The containerizer's parts, what removes images when the disk fills up, and what the fetcher counts.
+fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection>, Meter)> {
     let root = rustix::process::geteuid().is_root();
     let work_dir = values.path("work_dir");
     let linux = values
@@ -136,6 +140,8 @@ fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection
         None => None,
     };
     let program = std::env::current_exe().context("finding this program")?;
+    let fetcher = Arc::new(UriFetcher::new(fetcher).context("opening the fetcher's cache")?);
+    let counted = Arc::clone(&fetcher);
     let config = UniversalConfig {
         runtime_dir,
         launcher: LauncherProgram {
@@ -148,10 +154,10 @@ fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection
         },
         isolators: Isolators::from_config(&isolation)?,
         provisioner: provisioner.map(|one| Arc::new(one) as Arc<dyn Provisioner>),
-        fetcher: Arc::new(UriFetcher::new(fetcher).context("opening the fetcher's cache")?),
+        fetcher,
         logger: Arc::new(RotatingFiles::new(rotation)),
         switch_user: root && values.switch("switch_user"),
         sandbox_directory: isolation.sandbox_directory,
     };
-    Ok((config, collection))
+    Ok((config, collection, Meter::new(move || counted.metrics())))
 }

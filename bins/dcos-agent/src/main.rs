@@ -81,8 +81,14 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {address}"))?;
 
-    let Containers { all, universal, images } = Containers::new(&values, &stop).await?;
+    let Containers {
+        all,
+        universal,
+        images,
+        fetched,
+    } = Containers::new(&values, &stop).await?;
     config.images = images;
+    config.meters.push(fetched);
     let sign_off = config.sign_off.clone();
     let signals = tokio::spawn(async move {
         // As in Mesos: kill all tasks, unregister, end.

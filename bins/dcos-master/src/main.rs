@@ -114,7 +114,6 @@ impl Components {
     async fn master(&mut self) -> anyhow::Result<Local> {
         let mut config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
         config.tls = Ssl::from_env()?;
-        config.verbosity = master::Verbosity::new(dcos_core::verbosity::set);
         let listener = self.listen("port").await?;
         let node = Node::new(config);
         let local = Local {

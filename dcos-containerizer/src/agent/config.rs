@@ -1,6 +1,7 @@
 //! What an operator may set, under the original's names.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -187,6 +188,8 @@ pub struct Config {
     pub log_file: Option<PathBuf>,
     /// Whose images `PRUNE_IMAGES` removes.
     pub images: Option<Arc<dyn Provisioner>>,
+    /// What parts of the agent count by themselves.
+    pub meters: Vec<Meter>,
     /// Every option as text, for `/flags`.
     pub flags: BTreeMap<String, String>,
     /// Who it is to the master, whom it lets in, what they may do.
@@ -195,6 +198,28 @@ pub struct Config {
     pub tls: Option<Ssl>,
     /// Cancelled, the agent ends every task, unregisters and stops: what `SIGUSR1` asks of it.
     pub sign_off: CancellationToken,
+}
+
+/// Metrics that somebody else counts, by name.
+#[derive(Clone)]
+pub struct Meter(Arc<dyn Fn() -> Vec<(String, f64)> + Send + Sync>);
+
+impl Meter {
+    /// Asked for metrics, `read` is called; it does not wait.
+    pub fn new(read: impl Fn() -> Vec<(String, f64)> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// What it says now.
+    pub fn read(&self) -> Vec<(String, f64)> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meter")
+    }
 }
 
 /// A value that its kind allows and the agent does not.
@@ -242,6 +267,7 @@ impl Config {
             http_heartbeat_interval: Duration::from_secs(30),
             log_file: None,
             images: None,
+            meters: Vec::new(),
             flags: BTreeMap::new(),
             security: Security::default(),
             tls: None,

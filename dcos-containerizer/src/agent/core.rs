@@ -13,6 +13,7 @@ use dcos_proto::mesos::{
 
 use super::authentication::Authentication;
 use super::containers::Home;
+use super::counters::Counters;
 use super::gc::Gc;
 use super::operations::Operations;
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework};
@@ -54,8 +55,7 @@ pub struct Agent {
     pub(super) gc: Gc,
     /// What can be lent as revocable, lent already or not, as the estimator last said.
     pub(super) oversubscribed: Option<Resources>,
-    /// How many executors were ended for the sake of others.
-    pub(super) preempted: u64,
+    pub(super) counters: Counters,
     pub(super) actions: VecDeque<Action>,
 }
 
@@ -91,6 +91,11 @@ impl Agent {
                 self.volumes_changed(now, operation.as_deref(), outcome);
             }
             Input::DiskUsage(usage) => self.gc.disk_usage(usage),
+            Input::Deleted { done, failed } => {
+                self.counters.removals_succeeded += done;
+                self.counters.removals_failed += failed;
+            }
+            Input::DestroyFailed => self.counters.container_destroy_errors += 1,
             Input::Oversubscribable(more) => self.oversubscribable(&more),
             Input::Correct(correction) => self.correct(correction),
             Input::Unregister => self.unregister(now),

@@ -173,6 +173,7 @@ impl Agent {
         reason: Reason,
         message: String,
     ) {
+        self.counters.container_launch_errors += 1;
         let Some(key) = self.by_container.get(&container.root_id().value).cloned() else {
             return;
         };
@@ -253,6 +254,7 @@ impl Agent {
         let hosted = executor.hosted.is_some();
         let run = executor.run();
         let (checkpoint, directory) = (executor.checkpoint, executor.directory.clone());
+        self.counters.executors_terminated += 1;
         if !abandoned {
             let told = last_words(verdict.as_ref(), termination);
             for task in &live {

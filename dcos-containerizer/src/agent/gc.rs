@@ -52,6 +52,16 @@ impl Gc {
         self.allowed = self.age.at(usage);
     }
 
+    /// How old a directory may become now.
+    pub(crate) fn allowed(&self) -> Duration {
+        self.allowed
+    }
+
+    /// How many directories wait for their time.
+    pub(crate) fn pending(&self) -> usize {
+        self.ended.values().map(Vec::len).sum()
+    }
+
     pub(crate) fn poll(&mut self, now: Time) -> Option<Vec<PathBuf>> {
         let due = self.next_deadline()?.is_due(now);
         if !due {

@@ -17,6 +17,7 @@ mod validation;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -33,7 +34,7 @@ use http::Method;
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
-use super::config::Config;
+use super::config::{Config, Meter};
 use super::handle::Handle;
 use super::security::Security;
 use super::shell::{ACTOR, VERSION, now};
@@ -55,6 +56,10 @@ pub(super) struct Shared {
     pub(super) images: Option<Arc<dyn Provisioner>>,
     pub(super) security: Security,
     pub(super) started: Time,
+    /// How long it took to take up what an earlier agent left.
+    pub(super) recovery: Duration,
+    /// What others count.
+    pub(super) meters: Vec<Meter>,
     /// Who watches the event streams of executors, and ends sessions.
     pub(super) streams: TaskTracker,
     /// How often who listens to a container hears that the connection stands.
@@ -75,6 +80,7 @@ impl Context {
         config: &Config,
         containerizer: Arc<dyn Containerizer>,
         files: Files,
+        begun: Time,
     ) -> Self {
         Self(Arc::new(Shared {
             handle,
@@ -83,7 +89,9 @@ impl Context {
             files,
             images: config.images.clone(),
             security: config.security.clone(),
-            started: now(),
+            started: begun,
+            recovery: begun.until(now()),
+            meters: config.meters.clone(),
             streams: TaskTracker::new(),
             heartbeat: config.http_heartbeat_interval,
         }))
@@ -117,16 +125,17 @@ pub(super) fn router(context: Context) -> Router {
         .route("/health", get(health))
         .route("/flags", get(flags));
     let own = format!("/{ACTOR}");
+    let toggle = middleware::from_fn_with_state(context.clone(), access::guard_toggle);
     Router::new()
         .nest(&own, routes.clone())
         .merge(routes)
         .route("/version", get(shown_version))
         .route("/metrics/snapshot", get(metrics::snapshot))
-        .route("/system/stats.json", get(process::statistics))
         .fallback(async || reply::text(http::StatusCode::NOT_FOUND, "404 Not Found."))
         .with_state(context)
         .merge(files)
-        .merge(dcos_wire::logging::router())
+        .merge(dcos_wire::logging::router().layer(toggle))
+        .merge(dcos_wire::host::router())
         .layer(gate)
 }
 

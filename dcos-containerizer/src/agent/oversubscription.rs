@@ -73,7 +73,7 @@ impl Agent {
         } else {
             TaskState::TaskLost
         };
-        self.preempted += 1;
+        self.counters.executors_preempted += 1;
         self.sentence(
             &key,
             Verdict {

@@ -15,6 +15,7 @@ use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{AgentInfo, ContainerId, FrameworkId, Uuid};
 
 use super::authentication::Authentication;
+use super::counters::Counters;
 use super::core::Agent;
 use super::gc::{Age, Gc};
 use super::operations::Operations;
@@ -77,7 +78,7 @@ impl Agent {
             updates: Updates::default(),
             gc: Gc::new(age),
             oversubscribed: None,
-            preempted: 0,
+            counters: Counters::default(),
             actions: VecDeque::new(),
         };
         agent.updates.pause();

@@ -102,7 +102,7 @@ impl Runner {
             }
             Action::Destroy(id) => {
                 tracing::info!(container = %id, "destroying");
-                self.tasks.spawn(destroy(containerizer, id));
+                self.tasks.spawn(destroy(containerizer, handle, id));
             }
             Action::Remove(id) => {
                 self.tasks.spawn(async move {
@@ -133,19 +133,33 @@ impl Runner {
         for path in &paths {
             sandboxes::detach(&self.files, path);
         }
-        let work_dir = self.work_dir.clone();
-        self.tasks.spawn_blocking(move || {
-            let store = Store::open(work_dir);
-            for path in paths {
-                tracing::info!(?path, "deleting");
-                if let Ok(store) = &store
-                    && let Err(error) = store.delete(&path)
-                {
-                    tracing::warn!(?path, %error, "deleting");
-                }
+        let (work_dir, handle) = (self.work_dir.clone(), self.handle.clone());
+        self.tasks.spawn(async move {
+            let deleting = tokio::task::spawn_blocking(move || delete(work_dir, &paths));
+            if let Ok((done, failed)) = deleting.await {
+                handle.input(Input::Deleted { done, failed }).await;
             }
         });
     }
+}
+
+/// How many of these are gone, and how many are not.
+fn delete(work_dir: PathBuf, paths: &[PathBuf]) -> (u64, u64) {
+    let store = Store::open(work_dir);
+    let (mut done, mut failed) = (0, 0);
+    for path in paths {
+        tracing::info!(?path, "deleting");
+        let deleted = store.as_ref().map(|store| store.delete(path));
+        match deleted {
+            Ok(Ok(())) => done += 1,
+            Ok(Err(error)) => {
+                tracing::warn!(?path, %error, "deleting");
+                failed += 1;
+            }
+            Err(_) => failed += 1,
+        }
+    }
+    (done, failed)
 }
 
 async fn launch(
@@ -194,11 +208,14 @@ async fn watch(containerizer: Arc<dyn Containerizer>, handle: Handle, id: Contai
     }
 }
 
-async fn destroy(containerizer: Arc<dyn Containerizer>, id: ContainerId) {
+async fn destroy(containerizer: Arc<dyn Containerizer>, handle: Handle, id: ContainerId) {
     for pause in DESTROY_RETRIES {
         match containerizer.destroy(&id).await {
             Ok(_) | Err(ContainerizerError::Unknown(_)) => return,
-            failed @ Err(_) => tell_failure(&id, "destroying", failed.map(|_| ())),
+            failed @ Err(_) => {
+                tell_failure(&id, "destroying", failed.map(|_| ()));
+                handle.input(Input::DestroyFailed).await;
+            }
         }
         tokio::time::sleep(pause).await;
     }

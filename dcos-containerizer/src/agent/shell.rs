@@ -105,6 +105,7 @@ pub async fn run(
     listener: Listener,
     cancel: CancellationToken,
 ) -> Result<(), AgentError> {
+    let begun = self::now();
     let bound = listener.address().ok_or(AgentError::Listener)?;
     let mut leader = Leader::of(&config).await?;
     let ip = match config.advertise.0 {
@@ -175,6 +176,7 @@ pub async fn run(
         &config,
         Arc::clone(&containerizer),
         files.clone(),
+        begun,
     ));
     let service = messenger.wrap(routes);
     let server = Server::new(service).ssl(config.tls.as_ref());

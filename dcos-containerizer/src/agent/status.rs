@@ -18,7 +18,7 @@ use dcos_proto::mesos::{
 };
 
 use super::core::{Agent, event};
-use super::records::{ExecutorKey, dropped_state};
+use super::records::{ExecutorKey, TaskRecord, dropped_state};
 use super::updates::{Acknowledged, Receipt, ack_record, update_record};
 use crate::checkpoint::Write;
 
@@ -125,15 +125,17 @@ impl Agent {
             latest_state: Some(status.state),
             status: status.clone(),
         };
-        let Some(executor) = self.executor_mut(key) else {
-            return;
-        };
-        let Some(task) = executor.tasks.get_mut(&status.task_id) else {
-            return;
-        };
-        if task.is_terminal() {
+        let task = self
+            .executor(key)
+            .and_then(|executor| executor.tasks.get(&status.task_id));
+        if task.is_none_or(TaskRecord::is_terminal) {
+            self.counters.invalid_status_updates += 1;
             return;
         }
+        self.counters.valid_status_updates += 1;
+        let Some(executor) = self.executor(key) else {
+            return;
+        };
         let run = executor.checkpoint.then(|| executor.run());
         if self.updates.receive(now, update.clone()) == Receipt::Duplicate {
             return;
@@ -143,8 +145,11 @@ impl Agent {
         if let Some(executor) = self.executor_mut(key)
             && let Some(record) = executor.tasks.get_mut(&task)
         {
-            record.note(status);
+            record.note(status.clone());
             ended = record.is_terminal();
+        }
+        if ended {
+            self.counters.end(&status);
         }
         if let Some(run) = run {
             self.write(Write::Update(run, task, Box::new(update_record(update))));
@@ -259,6 +264,7 @@ impl Agent {
         let Some(id) = self.info.id.clone() else {
             return;
         };
+        self.counters.valid_framework_messages += 1;
         self.send_master(ExecutorToFrameworkMessage {
             agent_id: id,
             framework_id: key.framework,

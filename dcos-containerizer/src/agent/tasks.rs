@@ -445,6 +445,9 @@ impl Agent {
             let mut forwarded = event(event::Type::Message);
             forwarded.message = Some(event::Message { data: message.data });
             self.event(&key, forwarded);
+            self.counters.valid_framework_messages += 1;
+        } else {
+            self.counters.invalid_framework_messages += 1;
         }
     }
 

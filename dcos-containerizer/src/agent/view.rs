@@ -1,5 +1,7 @@
 //! What readers see of the agent: a copy, taken in the loop and serialised outside of it.
 
+use std::time::Duration;
+
 use dcos_core::resources::Resources;
 use dcos_proto::mesos::{
     AgentInfo, ContainerId, DrainConfig, ExecutorInfo, FrameworkInfo, Operation, Resource, Task,
@@ -7,7 +9,8 @@ use dcos_proto::mesos::{
 };
 
 use super::core::Agent;
-use super::records::{Executor, Framework};
+use super::counters::Counters;
+use super::records::{Executor, ExecutorState, Framework};
 use super::registration::CAPABILITIES;
 
 /// The agent at one moment.
@@ -27,6 +30,12 @@ pub struct View {
     pub total: Resources,
     /// Operations the master has not acknowledged.
     pub operations: Vec<Operation>,
+    /// What can be lent as revocable.
+    pub oversubscribed: Resources,
+    /// What happened since the agent started.
+    pub counters: Counters,
+    /// How many directories wait to be deleted, and how old they may become.
+    pub removals: (usize, Duration),
     /// Frameworks with executors.
     pub frameworks: Vec<FrameworkView>,
     /// Frameworks whose last executor ended.
@@ -57,6 +66,8 @@ pub struct ExecutorView {
     pub resources: Vec<Resource>,
     /// Whether it was made for one command task.
     pub command: bool,
+    /// Where it is in its life.
+    pub state: ExecutorState,
     /// Whether its container ended.
     pub over: bool,
     /// Tasks that wait for it.
@@ -86,6 +97,9 @@ impl Agent {
             drain,
             total: self.total().clone(),
             operations: self.operations(),
+            oversubscribed: self.oversubscribed.clone().unwrap_or_default(),
+            counters: self.counters.clone(),
+            removals: (self.gc.pending(), self.gc.allowed()),
             frameworks: self.frameworks.values().map(framework_view).collect(),
             completed_frameworks: self.completed.iter().map(framework_view).collect(),
         }
@@ -107,6 +121,7 @@ fn executor_view(executor: &Executor) -> ExecutorView {
         directory: executor.directory.display().to_string(),
         resources: executor.resources(),
         command: executor.is_for_command(),
+        state: executor.state,
         over: executor.state.is_over(),
         queued: Vec::new(),
         launched: Vec::new(),

@@ -127,6 +127,15 @@ pub enum Input {
     Volumes(Option<Vec<u8>>, Result<(), String>),
     /// This share of the disk is in use.
     DiskUsage(f64),
+    /// So many directories were deleted, and so many could not be.
+    Deleted {
+        /// Gone.
+        done: u64,
+        /// Still there.
+        failed: u64,
+    },
+    /// A container resisted its destruction, which is tried again.
+    DestroyFailed,
     /// The estimator found that this can be lent beside what is lent as revocable already.
     Oversubscribable(Vec<Resource>),
     /// An executor is to end for the sake of others.

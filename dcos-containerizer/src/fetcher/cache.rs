@@ -83,6 +83,11 @@ impl Cache {
     }
 
     /// A path in the cache's directory that nothing has.
+    /// How many bytes are kept.
+    pub(super) fn used(&self) -> u64 {
+        self.lock().size()
+    }
+
     pub(super) fn fresh_path(&self) -> PathBuf {
         self.config.directory.join(uuid::Uuid::new_v4().to_string())
     }

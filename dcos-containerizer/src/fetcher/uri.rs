@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,6 +57,8 @@ pub struct UriFetcher {
     config: FetcherConfig,
     client: Client,
     cache: Cache,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl UriFetcher {
@@ -76,7 +79,24 @@ impl UriFetcher {
             config,
             client,
             cache,
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
         })
+    }
+
+    /// What it has counted, under the original's names.
+    pub fn metrics(&self) -> Vec<(String, f64)> {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (used, total) = (self.cache.used(), self.config.cache.size);
+        let all = [
+            ("task_fetches_succeeded", count(&self.succeeded)),
+            ("task_fetches_failed", count(&self.failed)),
+            ("cache_size_total_bytes", total),
+            ("cache_size_used_bytes", used),
+        ];
+        #[expect(clippy::cast_precision_loss, reason = "metrics are numbers of JSON")]
+        let named = all.map(|(name, value)| (format!("containerizer/fetcher/{name}"), value as f64));
+        named.into()
     }
 
     async fn fetch_one(&self, request: &FetchRequest, uri: &Uri) -> Result<(), String> {
@@ -220,9 +240,13 @@ impl Fetcher for UriFetcher {
                 if let Ok(sandbox) = Sandbox::open(&request.directory, request.owner) {
                     sandbox.append("stderr", &format!("{error}\n"));
                 }
+                self.failed.fetch_add(1, Ordering::Relaxed);
                 return Err(error);
             }
             tracing::debug!(container = %request.container, uri = uri.value, "fetched");
+        }
+        if !request.uris.is_empty() {
+            self.succeeded.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 //! | send and receive libprocess messages | [`libprocess`] |
 //! | show sandboxes and logs: `/files/*` | [`files`] |
 //! | log more for a while, on demand | [`logging`] |
+//! | tell the host's load and memory | [`host`] |
 //! | certificates and keys for either side | [`tls`] |
 //!
 //! What it does not hold: any rule of master or agent, and of endpoints only those that both have. Messages come in and go
@@ -39,6 +40,7 @@
 mod client;
 pub mod files;
 mod gzip;
+pub mod host;
 mod io;
 pub mod libprocess;
 pub mod logging;

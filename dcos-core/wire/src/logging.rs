@@ -40,7 +40,7 @@ pub fn raise(level: u32, duration: Duration) {
 }
 
 /// The route, for any server.
-pub fn router() -> Router {
+pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/logging/toggle", any(toggle))
 }
 

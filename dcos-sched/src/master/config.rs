@@ -11,7 +11,7 @@ use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
 use dcos_wire::tls::Ssl;
 
 use super::security::{HttpSecurity, Security};
-use super::{Settings, Verbosity};
+use super::Settings;
 use crate::allocator;
 
 /// The flags, under the names of Mesos 1.11 (`src/master/flags.cpp`). Where a master listens and
@@ -71,8 +71,6 @@ pub struct Config {
     pub tls: Option<Ssl>,
     /// How resources are shared.
     pub allocator: allocator::Config,
-    /// How much is logged.
-    pub verbosity: Verbosity,
     /// Timeouts and limits; its `info` is filled in when the master starts.
     pub settings: Settings,
 }
@@ -90,7 +88,6 @@ impl Default for Config {
             http: HttpSecurity::default(),
             tls: None,
             allocator: allocator::Config::default(),
-            verbosity: Verbosity::default(),
             settings: Settings::new(MasterInfo::default()),
         }
     }
@@ -211,7 +208,6 @@ impl Config {
                 recovery_timeout: values.duration("allocator_recovery_timeout"),
                 ..allocator::Config::default()
             },
-            verbosity: Verbosity::default(),
             settings,
         })
     }

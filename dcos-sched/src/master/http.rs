@@ -24,9 +24,9 @@ mod views;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, StatusCode};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use dcos_security::{Action, Authorizer, Caller, Object};
@@ -83,6 +83,7 @@ impl From<MasterStopped> for Refusal {
 /// All routes. Those of the master's actor also answer under `/master`.
 pub(crate) fn router(api: Api) -> Router {
     let gate = realms::gate(&api.config.http);
+    let toggle = middleware::from_fn_with_state(api.clone(), guard_toggle);
     let own = Router::new()
         .route("/api/v1/scheduler", any(scheduler::call))
         .route("/api/v1", any(operator::call))
@@ -115,12 +116,28 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/metrics", any(metrics::prometheus))
         .route("/metrics/snapshot", any(metrics::snapshot))
         .merge(files::routes(&api))
+        .merge(dcos_wire::logging::router().layer(toggle))
+        .merge(dcos_wire::host::router())
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(api.clone(), standby::guard))
         // The server limits bodies for all.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)
         .layer(gate)
+}
+
+/// Lets those through who may change how much is logged.
+async fn guard_toggle(
+    State(api): State<Api>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Response {
+    let path = Object::value("/logging/toggle");
+    match api.allow(&caller, Action::GetEndpointWithPath, &path) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 async fn health() -> Response {

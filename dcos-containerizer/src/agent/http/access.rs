@@ -256,6 +256,19 @@ pub(super) async fn guard_files(
     }
 }
 
+/// The same for `/logging/toggle`.
+pub(super) async fn guard_toggle(
+    State(context): State<Context>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Response {
+    match context.allow_path(&caller, "/logging/toggle") {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
 /// Goes on only if `caller` may look at what is shown at `path`.
 async fn allow_file(context: &Context, caller: &Caller, path: &str) -> Result<(), Refusal> {
     let Some(shown) = context.files.attachment(path) else {

@@ -6,11 +6,14 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use dcos_core::resources::{Resources, Scalar};
 use dcos_core::units::parse_duration;
-use dcos_proto::mesos::{Task, TaskState};
+use dcos_proto::mesos::{Resource, Task, TaskState};
 use dcos_security::Caller;
 use dcos_wire::{Refusal, reply};
 
 use super::Context;
+use crate::agent::ExecutorState;
+use crate::agent::config::Meter;
+use crate::agent::counters;
 use crate::agent::shell::now;
 use crate::agent::view::View;
 
@@ -43,19 +46,18 @@ pub(super) async fn all(context: &Context) -> Result<BTreeMap<String, f64>, Refu
     set("uptime_secs", uptime.as_secs_f64());
     set("registered", f64::from(u8::from(view.master.is_some())));
     set("frameworks_active", count(view.frameworks.len()));
-    let executors = || {
-        view.frameworks
-            .iter()
-            .flat_map(|framework| &framework.executors)
-    };
-    set(
-        "executors_running",
-        count(executors().filter(|executor| !executor.over).count()),
-    );
-    set("executors_terminating", 0.0);
-    for (state, name) in STATES {
+    for (state, name) in EXECUTORS {
+        let known = counters::executors(&view, state);
+        set(&format!("executors_{name}"), count(known));
+    }
+    for (state, name) in LIVE {
         let known = tasks(&view).filter(|task| task.state() == state).count();
         set(&format!("tasks_{name}"), count(known));
+    }
+    let counted = &view.counters;
+    for (state, name) in ENDED {
+        let ended = counted.ended.get(&state).copied().unwrap_or_default();
+        set(&format!("tasks_{name}"), number(ended));
     }
     for (name, total, used) in shares(&view) {
         set(&format!("{name}_total"), total);
@@ -63,48 +65,84 @@ pub(super) async fn all(context: &Context) -> Result<BTreeMap<String, f64>, Refu
         let share = if total > 0.0 { used / total } else { 0.0 };
         set(&format!("{name}_percent"), share);
     }
+    set("recovery_time_secs", context.recovery.as_secs_f64());
+    // Damage ends an agent: one that runs has found none.
+    set("recovery_errors", 0.0);
+    let (pending, age) = view.removals;
+    set("executor_directory_max_allowed_age_secs", age.as_secs_f64());
+    for (name, value) in [
+        ("executors_terminated", counted.executors_terminated),
+        ("executors_preempted", counted.executors_preempted),
+        ("valid_status_updates", counted.valid_status_updates),
+        ("invalid_status_updates", counted.invalid_status_updates),
+        ("valid_framework_messages", counted.valid_framework_messages),
+        ("invalid_framework_messages", counted.invalid_framework_messages),
+        ("container_launch_errors", counted.container_launch_errors),
+    ] {
+        set(name, number(value));
+    }
+    for (name, value) in [
+        ("gc/path_removals_pending", count(pending)),
+        ("gc/path_removals_succeeded", number(counted.removals_succeeded)),
+        ("gc/path_removals_failed", number(counted.removals_failed)),
+        ("containerizer/mesos/container_destroy_errors", number(counted.container_destroy_errors)),
+    ] {
+        metrics.insert(name.to_owned(), value);
+    }
+    metrics.extend(context.meters.iter().flat_map(Meter::read));
     system(&mut metrics);
     Ok(metrics)
 }
 
-const STATES: [(TaskState, &str); 8] = [
+const EXECUTORS: [(ExecutorState, &str); 3] = [
+    (ExecutorState::Registering, "registering"),
+    (ExecutorState::Running, "running"),
+    (ExecutorState::Terminating, "terminating"),
+];
+
+const LIVE: [(TaskState, &str); 4] = [
     (TaskState::TaskStaging, "staging"),
     (TaskState::TaskStarting, "starting"),
     (TaskState::TaskRunning, "running"),
     (TaskState::TaskKilling, "killing"),
+];
+
+const ENDED: [(TaskState, &str); 5] = [
     (TaskState::TaskFinished, "finished"),
     (TaskState::TaskFailed, "failed"),
     (TaskState::TaskKilled, "killed"),
     (TaskState::TaskLost, "lost"),
+    (TaskState::TaskGone, "gone"),
 ];
 
-/// Every task that is remembered, ended ones included.
+/// Every task that has not ended.
 fn tasks(view: &View) -> impl Iterator<Item = &Task> {
-    let frameworks = view.frameworks.iter().chain(&view.completed_frameworks);
-    let executors = frameworks.flat_map(|framework| {
-        framework
-            .executors
-            .iter()
-            .chain(&framework.completed_executors)
-    });
-    executors.flat_map(|executor| {
-        let live = executor.queued.iter().chain(&executor.launched);
-        live.chain(&executor.terminated).chain(&executor.completed)
-    })
+    let frameworks = view.frameworks.iter();
+    let executors = frameworks.flat_map(|framework| &framework.executors);
+    executors.flat_map(|executor| executor.queued.iter().chain(&executor.launched))
 }
 
-fn shares(view: &View) -> [(&'static str, f64, f64); 4] {
-    let total = Resources::from(&view.info.resources);
+/// What there is of each resource, and what executors have of it; what may be taken back by itself.
+fn shares(view: &View) -> Vec<(String, f64, f64)> {
     let executors = view
         .frameworks
         .iter()
         .flat_map(|framework| &framework.executors);
     let used = executors.filter(|executor| !executor.over);
-    let used: Resources = used.flat_map(|executor| &executor.resources).collect();
-    ["cpus", "gpus", "mem", "disk"].map(|name| {
-        let amount = |resources: &Resources| resources.scalar(name).map_or(0.0, Scalar::as_f64);
-        (name, amount(&total), amount(&used))
-    })
+    let (lent_out, used): (Vec<&Resource>, Vec<&Resource>) = used
+        .flat_map(|executor| &executor.resources)
+        .partition(|resource| resource.revocable.is_some());
+    let amount =
+        |resources: &Resources, name| resources.scalar(name).map_or(0.0, Scalar::as_f64);
+    let own = (Resources::from(&view.info.resources), used.into_iter().collect());
+    let lent = (view.oversubscribed.clone(), lent_out.into_iter().collect());
+    let mut shares = Vec::new();
+    for ((total, used), end) in [(own, ""), (lent, "_revocable")] {
+        for name in ["cpus", "gpus", "mem", "disk"] {
+            shares.push((format!("{name}{end}"), amount(&total, name), amount(&used, name)));
+        }
+    }
+    shares
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are numbers of JSON")]
@@ -126,6 +164,11 @@ fn system(metrics: &mut BTreeMap<String, f64>) {
     }
     set("mem_total_bytes", (info.totalram * unit) as f64);
     set("mem_free_bytes", (info.freeram * unit) as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "metrics are numbers of JSON")]
+fn number(number: u64) -> f64 {
+    number as f64
 }
 
 fn count(number: usize) -> f64 {

@@ -25,7 +25,8 @@ fn realm_of(path: &str) -> Option<&'static str> {
         | "/containers"
         | "/containerizer/debug"
         | "/monitor/statistics"
-        | "/metrics/snapshot" => Some(READONLY),
+        | "/metrics/snapshot"
+        | "/system/stats.json" => Some(READONLY),
         path if path.starts_with("/files/") => Some(READONLY),
         _ => Some(READWRITE),
     }

@@ -8,12 +8,13 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dcos_core::resources::validate_all;
+use dcos_core::verbosity;
 use dcos_proto::master::call::Type;
 use dcos_proto::master::{Call, Response as Answer, response};
 use dcos_proto::mesos::{Flag, Metric};
 use dcos_security::{Action, Caller, Object};
 use dcos_wire::files::Piece;
-use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
+use dcos_wire::{MediaType, Refusal, accepts_gzip, logging, reply};
 
 use super::documents::{Document, Part};
 use super::sight::Sight;
@@ -84,8 +85,7 @@ async fn perform(
             api.allow(caller, Action::SetLogLevel, &Object::ANY)?;
             let set = call.set_logging_level.unwrap_or_default();
             let time = u64::try_from(set.duration.nanoseconds).unwrap_or_default();
-            let verbosity = &api.config.verbosity;
-            verbosity.set(set.level, Duration::from_nanos(time));
+            logging::raise(set.level, Duration::from_nanos(time));
             Ok(reply::empty(StatusCode::OK))
         }
         kind if is_order(kind) => {
@@ -207,7 +207,7 @@ fn answer_read(
         },
         Type::GetLoggingLevel => Answer {
             get_logging_level: Some(response::GetLoggingLevel {
-                level: config.verbosity.level(),
+                level: verbosity::level(),
             }),
             ..typed(Kind::GetLoggingLevel)
         },

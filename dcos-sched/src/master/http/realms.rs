@@ -30,6 +30,7 @@ fn realm_of(path: &str) -> Option<&'static str> {
         | "/maintenance/status"
         | "/metrics"
         | "/metrics/snapshot"
+        | "/system/stats.json"
         | "/allocator/explain" => Some(READONLY),
         path if path.starts_with("/files/") => Some(READONLY),
         _ => Some(READWRITE),
