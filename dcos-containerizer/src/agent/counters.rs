@@ -45,7 +45,5 @@ impl Counters {
 pub(super) fn executors(view: &View, state: ExecutorState) -> usize {
     let live = view.frameworks.iter();
     let executors = live.flat_map(|framework| &framework.executors);
-    executors
-        .filter(|executor| executor.state == state)
-        .count()
+    executors.filter(|executor| executor.state == state).count()
 }

@@ -15,8 +15,8 @@ use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{AgentInfo, ContainerId, FrameworkId, Uuid};
 
 use super::authentication::Authentication;
-use super::counters::Counters;
 use super::core::Agent;
+use super::counters::Counters;
 use super::gc::{Age, Gc};
 use super::operations::Operations;
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework, TaskRecord};

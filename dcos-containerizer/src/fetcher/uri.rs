@@ -95,7 +95,8 @@ impl UriFetcher {
             ("cache_size_used_bytes", used),
         ];
         #[expect(clippy::cast_precision_loss, reason = "metrics are numbers of JSON")]
-        let named = all.map(|(name, value)| (format!("containerizer/fetcher/{name}"), value as f64));
+        let named =
+            all.map(|(name, value)| (format!("containerizer/fetcher/{name}"), value as f64));
         named.into()
     }
 

@@ -10,8 +10,8 @@ use dcos_core::seed::Seed;
 use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
 use dcos_wire::tls::Ssl;
 
-use super::security::{HttpSecurity, Security};
 use super::Settings;
+use super::security::{HttpSecurity, Security};
 use crate::allocator;
 
 /// The flags, under the names of Mesos 1.11 (`src/master/flags.cpp`). Where a master listens and

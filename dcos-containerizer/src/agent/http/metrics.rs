@@ -76,16 +76,25 @@ pub(super) async fn all(context: &Context) -> Result<BTreeMap<String, f64>, Refu
         ("valid_status_updates", counted.valid_status_updates),
         ("invalid_status_updates", counted.invalid_status_updates),
         ("valid_framework_messages", counted.valid_framework_messages),
-        ("invalid_framework_messages", counted.invalid_framework_messages),
+        (
+            "invalid_framework_messages",
+            counted.invalid_framework_messages,
+        ),
         ("container_launch_errors", counted.container_launch_errors),
     ] {
         set(name, number(value));
     }
     for (name, value) in [
         ("gc/path_removals_pending", count(pending)),
-        ("gc/path_removals_succeeded", number(counted.removals_succeeded)),
+        (
+            "gc/path_removals_succeeded",
+            number(counted.removals_succeeded),
+        ),
         ("gc/path_removals_failed", number(counted.removals_failed)),
-        ("containerizer/mesos/container_destroy_errors", number(counted.container_destroy_errors)),
+        (
+            "containerizer/mesos/container_destroy_errors",
+            number(counted.container_destroy_errors),
+        ),
     ] {
         metrics.insert(name.to_owned(), value);
     }
@@ -132,14 +141,20 @@ fn shares(view: &View) -> Vec<(String, f64, f64)> {
     let (lent_out, used): (Vec<&Resource>, Vec<&Resource>) = used
         .flat_map(|executor| &executor.resources)
         .partition(|resource| resource.revocable.is_some());
-    let amount =
-        |resources: &Resources, name| resources.scalar(name).map_or(0.0, Scalar::as_f64);
-    let own = (Resources::from(&view.info.resources), used.into_iter().collect());
+    let amount = |resources: &Resources, name| resources.scalar(name).map_or(0.0, Scalar::as_f64);
+    let own = (
+        Resources::from(&view.info.resources),
+        used.into_iter().collect(),
+    );
     let lent = (view.oversubscribed.clone(), lent_out.into_iter().collect());
     let mut shares = Vec::new();
     for ((total, used), end) in [(own, ""), (lent, "_revocable")] {
         for name in ["cpus", "gpus", "mem", "disk"] {
-            shares.push((format!("{name}{end}"), amount(&total, name), amount(&used, name)));
+            shares.push((
+                format!("{name}{end}"),
+                amount(&total, name),
+                amount(&used, name),
+            ));
         }
     }
     shares

@@ -18,8 +18,10 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     let stance = api.stance.borrow().clone();
     let path = request.uri().path();
     let route = path.strip_prefix("/master").unwrap_or(path);
-    let own = matches!(route, "/health" | "/flags" | "/version" | "/logging/toggle" | "/system/stats.json")
-        || route.starts_with("/files/");
+    let own = matches!(
+        route,
+        "/health" | "/flags" | "/version" | "/logging/toggle" | "/system/stats.json"
+    ) || route.starts_with("/files/");
     match stance {
         Stance::Leading => next.run(request).await,
         _ if own => next.run(request).await,
