@@ -15,7 +15,7 @@ use crate::collect::CollectConfig;
 use crate::shape::DefaultDns;
 
 /// The options of this containerizer; `docker_stop_timeout` is the agent's, `docker_config` that
-/// of images.
+/// of images, `default_container_dns` that of isolation.
 pub const OPTIONS: &[Spec] = &[
     Spec::path("docker_socket")
         .default("/var/run/docker.sock")
@@ -26,8 +26,6 @@ pub const OPTIONS: &[Spec] = &[
     Spec::switch("docker_kill_orphans")
         .default("true")
         .help("end containers of this agent that nobody waits for"),
-    Spec::json("default_container_dns")
-        .help("name servers of containers on bridge and user networks, by network"),
     Spec::json("docker_gc").help(
         "when images and containers are removed from Docker, such as {\"max_age\": \"1weeks\"}; never by default (ours)",
     ),
