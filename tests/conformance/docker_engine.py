@@ -66,8 +66,12 @@ class Engine:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         assert self.process
+        number = self.folder / "exec/containerd/containerd.pid"
+        containerd = number.read_text() if number.exists() else "none"
         self.process.send_signal(how)
         self.process.wait(60)
+        # Its containerd dies with it, a little later: the next one would take it for its own.
+        eventually("containerd's end", lambda: not Path("/proc", containerd).exists())
 
     def __enter__(self) -> Engine:
         self.start()
