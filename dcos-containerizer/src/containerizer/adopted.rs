@@ -237,12 +237,22 @@ mod tests {
     fn launched(id: &ContainerId, runtime: &std::path::Path, script: &str) -> Child {
         let directory = runtime.join("containers").join(&id.value);
         std::fs::create_dir_all(&directory).unwrap();
-        Command::new("sh")
+        let child = Command::new("sh")
             .args(["-c", script])
             .env("MESOS_CONTAINERIZER_RUNTIME_DIRECTORY", directory)
             .process_group(0)
             .spawn()
-            .unwrap()
+            .unwrap();
+        shows_its_environment(child.id());
+        child
+    }
+
+    /// `spawn` returns when the program is found; its environment is in place a moment later.
+    fn shows_its_environment(pid: u32) {
+        let path = format!("/proc/{pid}/environ");
+        while std::fs::read(&path).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
     }
 
     fn reaped(mut child: Child) {
@@ -295,6 +305,7 @@ mod tests {
             .spawn()
             .unwrap();
         let (pid, input) = (child.id(), child.stdin.take());
+        shows_its_environment(pid);
         let all = WithAdopted::new(
             Arc::new(Processes::default()),
             BTreeMap::from([(id.clone(), pid)]),
