@@ -66,6 +66,14 @@ def call(cluster, kind, **fields):
     return answer.status, text.decode()
 
 
+def pending(cluster):
+    """Operations that the agent has not made durable yet: 202 only promises that it was asked."""
+    answer, text = differential.Master(cluster.master).ask(
+        "POST", "/api/v1", {"type": "GET_OPERATIONS"}, differential.JSON)
+    assert answer.status == 200
+    return json.loads(text)["get_operations"].get("operations", [])
+
+
 def without_allocation(resource):
     return {key: value for key, value in resource.items() if key != "allocation_info"}
 
@@ -86,6 +94,7 @@ def test_operators_reserve_make_and_resize_volumes(bare):
     assert call(bare, "SHRINK_VOLUME", agent_id=agent_id, volume=grown, subtract={"value": 8.0}) == (202, "")
     status, text = call(bare, "UNRESERVE_RESOURCES", agent_id=agent_id, resources=[disk])
     assert status == 409 and "does not contain" in text
+    eventually("the agent's word on all of it", lambda: not pending(bare))
     (before,) = bare.agents()
     bare.agent_program.kill()
     bare.agent_program.start()

@@ -1,5 +1,4 @@
 //! The program's parts fit together: each option is declared once.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::process::Command;
 
