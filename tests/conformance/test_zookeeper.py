@@ -125,6 +125,8 @@ def test_a_standby_redirects_what_the_original_redirects(ensemble):
     leader = eventually("a leader", lambda: ensemble.leader()["port"])
     standby = next(port for port in ensemble.ports if port != leader)
     eventually("the leader serves", lambda: head(leader, "/state")[0] == 200)
+    # Until it has read who leads, a standby answers 503, as the original does.
+    eventually("the standby knows the leader", lambda: head(standby, "/state")[0] != 503)
     for path in ("/state", "/master/state?jsonp=f", "/slaves", "/api/v1", "/api/v1/scheduler", "/master/frameworks"):
         assert head(standby, path) == (307, f"//127.0.0.1:{leader}{path}")
     for path in ("/redirect", "/master/redirect"):
