@@ -152,6 +152,11 @@ class Long(Tasks):
 
 
 def test_pymesos_follows_the_leader(ensemble):
+    follow_the_leader(ensemble)
+
+
+def follow_the_leader(ensemble: Ensemble) -> None:
+    """A pymesos framework has two tasks; the leader is killed; they go on, and the next leader launches a third."""
     scheduler = Long(2)
     framework = {"user": "root", "name": "follower", "checkpoint": True, "failover_timeout": 3600}
     driver = MesosSchedulerDriver(

@@ -1,5 +1,5 @@
-"""Originals and ours that know nothing of each other but a path of ZooKeeper: the scheduler driver of libmesos 1.11,
-which finds our leader and follows a failover, and our agent, which finds an original's master."""
+"""Originals and ours that know nothing of each other but a path of ZooKeeper: the scheduler driver and the agent of
+Mesos 1.11, which find our leader and follow a failover, and our agent, which finds an original's master."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cluster import Program, eventually, free_port, get
 from original import PROGRAMS, Original, needed, remove
-from test_zookeeper import JAR, Ensemble
+from test_zookeeper import JAR, Ensemble, follow_the_leader
 
 pytestmark = [needed, pytest.mark.skipif(not JAR.exists(), reason="Debian's package zookeeper is not installed")]
 
@@ -92,6 +92,21 @@ def test_a_libmesos_driver_finds_our_leader_and_the_next_one(ensemble, folder):
         driver.wait()
         print("the driver was told", told)
         agent.stop(signal.SIGUSR1)
+
+
+@pytest.mark.skipif(
+    PROGRAMS is None or b"zk://" not in (PROGRAMS / "mesos-local").read_bytes(),
+    reason="skipped: the mesos-local in MESOS_REFERENCE takes no zk:// for MESOS_REF_MASTER",
+)
+def test_an_original_agent_follows_our_leaders(ensemble, folder):
+    agent = Original(folder / "agent", free_port(), of=f"zk://{ensemble.servers}/mesos").start()
+    try:
+        leader = eventually("a leader", lambda: ensemble.leader()["port"])
+        eventually("the original's agent registered with it", lambda: agents(leader), 60)
+        follow_the_leader(ensemble)
+    finally:
+        agent.kill()
+        print(agent.log.read_text(errors="replace")[-3000:], file=sys.stderr)
 
 
 def test_our_agent_finds_an_original_master_in_zookeeper(ensemble, folder):
