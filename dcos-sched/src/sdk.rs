@@ -42,6 +42,6 @@ pub use executor_handle::ExecutorHandle;
 pub use executor_transport::{ExecutorTransport, HttpExecutorTransport};
 pub use handle::Handle;
 pub use http::HttpTransport;
-pub use masters::LeadingMaster;
+pub use masters::{LeadingMaster, master_url};
 pub use scheduler::Scheduler;
 pub use transport::{SchedulerTransport, Subscription, TransportError};

@@ -72,6 +72,9 @@ class Program:
                 env={**os.environ, "RUST_BACKTRACE": "1", **self.env}, start_new_session=True,
             )
 
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def kill(self) -> None:
         """As a crash would: SIGKILL."""
         assert self.process
@@ -79,7 +82,7 @@ class Program:
         self.process.wait()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if not self.process or self.process.poll() is not None:
+        if not self.process or not self.running():
             return
         self.process.send_signal(how)
         try:

@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import urllib.parse
 from pathlib import Path
 
+import dcos
 import pytest
 from cluster import Program, eventually, free_port
 from kazoo.client import KazooClient
@@ -178,3 +180,33 @@ def follow_the_leader(ensemble: Ensemble) -> None:
     finally:
         driver.stop()
         driver.join()
+
+
+class Watcher(dcos.Scheduler):
+    """Counts how often it was subscribed, and as whom."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def subscribed(self, driver, framework_id):
+        self.ids.append(framework_id)
+
+
+def test_our_python_follows_the_leader(ensemble):
+    for master in ensemble.masters:
+        if not master.running():
+            master.start()
+    eventually("two candidates", lambda: len(ensemble.candidates()) == 2, 30)
+    cluster = dcos.connect(ensemble.url)
+    assert "secret" not in repr(cluster)
+    watcher = Watcher()
+    with dcos.SchedulerDriver(watcher, ensemble.url, name="watcher", failover_timeout=3600) as driver:
+        threading.Thread(target=driver.run, daemon=True).start()
+        eventually("it is subscribed", lambda: len(watcher.ids) == 1, 30)
+        leader = ensemble.leader()["port"]
+        assert cluster.agents()
+        ensemble.masters[ensemble.ports.index(leader)].kill()
+        eventually("the other one leads", lambda: ensemble.leader()["port"] not in (None, leader), 30)
+        eventually("it is subscribed again", lambda: len(watcher.ids) == 2, 60)
+        assert len(set(watcher.ids)) == 1
+        eventually("the agent registered again", cluster.agents, 30)

@@ -17,6 +17,9 @@ from dcos._errors import ApiError, DeploymentError, NotFoundError, UnreachableEr
 
 POLL_SECONDS = 0.1
 
+ELECTED = ("zk", "etcd")
+"""URLs that name where masters elect their leader."""
+
 
 def connect(master: str = "http://127.0.0.1:5050", *, marathon: str | None = None, timeout: float = 30.0) -> Cluster:
     """A handle on the cluster whose master is at `master`.
@@ -24,13 +27,17 @@ def connect(master: str = "http://127.0.0.1:5050", *, marathon: str | None = Non
     `marathon` is Marathon's URL: the master's host at port 8080 unless said otherwise. `timeout` is in
     seconds, for each request. Nothing is sent yet.
 
+    Where several masters elect their leader, `master` may be `zk://host1,host2,host3/mesos` or
+    `etcd://…`: each request goes to who leads then.
+
     A principal and its secret may stand in the URL (`https://principal:secret@host:5050`); they are shown
     to agents as well. TLS is spoken as `LIBPROCESS_SSL_*` says, else with those the system trusts.
     """
-    encrypted = os.environ.get("LIBPROCESS_SSL_ENABLED") in ("true", "1")
-    master = master if "://" in master else f"{'https' if encrypted else 'http'}://{master}"
+    master = _url(master)
     url = urlsplit(master)
-    return Cluster(master, marathon or f"{url.scheme}://{url.hostname}:8080", timeout=timeout)
+    if url.scheme not in ELECTED:
+        marathon = marathon or f"{url.scheme}://{url.hostname}:8080"
+    return Cluster(master, marathon or master, timeout=timeout)
 
 
 @dataclass(frozen=True)
@@ -219,10 +226,10 @@ class Cluster:
         self.marathon = marathon
         self._timeout = timeout
         self._master = _Server(master, timeout)
-        self._marathon = _Server(marathon, timeout)
+        self._marathon = _Server(marathon, timeout, port=8080)
 
     def __repr__(self) -> str:
-        return f"Cluster(master={self.master!r})"
+        return f"Cluster(master={_shown(self.master)!r})"
 
     def deploy(self, app: Mapping[str, Any], *, force: bool = False) -> App:
         """Creates an app, or changes it if it is there. `wait` on the result for it to run."""
@@ -320,6 +327,8 @@ class Cluster:
         # Below its own name, since a master may listen at the same address.
         url = urlsplit(self.master)
         who, at, _ = url.netloc.rpartition("@")
+        if url.scheme in ELECTED:
+            url, who, at = urlsplit(_url(address)), "", ""
         agent = _Server(f"{url.scheme}://{who}{at}{address}/{name}", self._timeout)
         folder = _sandbox(agent.json("GET", "/state"), task)
         read = b""
@@ -350,12 +359,25 @@ def _sandbox(state: Mapping[str, Any], task: Task) -> str:
     raise NotFoundError(404, f"the sandbox of task {task.id} is gone")
 
 
+def _url(address: str) -> str:
+    """`address` with a scheme: that of the cluster's own ports, if it has none."""
+    encrypted = os.environ.get("LIBPROCESS_SSL_ENABLED") in ("true", "1")
+    return address if "://" in address else f"{'https' if encrypted else 'http'}://{address}"
+
+
+def _shown(url: str) -> str:
+    """`url` without what is secret."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
 class _Server:
     """Requests for JSON, errors as exceptions."""
 
-    def __init__(self, base: str, timeout: float) -> None:
-        self._base = base
-        self._client = _native.HttpClient(base, timeout=timeout)
+    def __init__(self, base: str, timeout: float, *, port: int | None = None) -> None:
+        """`port` is where it listens on the machine of the leading master, if that is what `base` names."""
+        self._client = _native.HttpClient(base, port=port, timeout=timeout)
+        self._base = _shown(base)
 
     def bytes(self, method: str, path: str, body: Any = None) -> bytes:
         try:

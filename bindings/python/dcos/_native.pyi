@@ -7,8 +7,11 @@ __version__: str
 class HttpClient:
     """Requests to one server, through the Rust client: leader redirects, gzip, timeouts."""
 
-    def __init__(self, base: str, *, timeout: float = 30.0) -> None:
-        """`base` is a URL such as `http://127.0.0.1:5050`, `timeout` in seconds."""
+    def __init__(self, base: str, *, port: int | None = None, timeout: float = 30.0) -> None:
+        """`base` is a URL such as `http://127.0.0.1:5050`, `timeout` in seconds.
+
+        If it is `zk://…` or `etcd://…`, requests go to who leads there, at `port` instead of the master's own.
+        """
 
     def request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         """The status code and body of the answer.

@@ -58,7 +58,8 @@ class Scheduler:
 class SchedulerDriver:
     """Keeps a framework subscribed to the leading master and calls its `Scheduler`.
 
-    `master` is `host:port`, several of them separated by commas. With `acknowledge="explicit"` the
+    `master` is `host:port`, several of them separated by commas, or where they elect their leader
+    (`zk://…`, `etcd://…`). With `acknowledge="explicit"` the
     scheduler calls `acknowledge` itself; otherwise updates are acknowledged after `update` returned.
     Used in a `with` block, it is stopped at the end of it.
     """

@@ -10,10 +10,12 @@ use dcos_wire::{Client, ClientConfig, ClientError};
 use pyo3::exceptions::{PyConnectionError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::leader::{self, Server};
+
 /// Requests to one server, through the Rust client: leader redirects, gzip, timeouts.
 #[pyclass(frozen)]
 pub(crate) struct HttpClient {
-    base: String,
+    server: Server,
     client: Client,
 }
 
@@ -21,8 +23,8 @@ pub(crate) struct HttpClient {
 impl HttpClient {
     /// TLS is spoken as `LIBPROCESS_SSL_*` says; without that, servers need a certificate the system trusts.
     #[new]
-    #[pyo3(signature = (base, *, timeout = 30.0))]
-    fn new(base: &str, timeout: f64) -> PyResult<Self> {
+    #[pyo3(signature = (base, *, port = None, timeout = 30.0))]
+    fn new(base: &str, port: Option<u16>, timeout: f64) -> PyResult<Self> {
         let wrong = |error: &dyn std::error::Error| {
             PyValueError::new_err(dcos_core::error::chain(error).to_string())
         };
@@ -37,10 +39,11 @@ impl HttpClient {
             ..ClientConfig::default()
         };
         let client = Client::with_config(config).map_err(|error| wrong(&error))?;
-        Ok(Self {
-            base: base.trim_end_matches('/').to_owned(),
-            client,
-        })
+        let server = match leader::followed(base)? {
+            Some(leading) => Server::OfLeader(leading, port),
+            None => Server::At(base.trim_end_matches('/').to_owned()),
+        };
+        Ok(Self { server, client })
     }
 
     #[pyo3(signature = (method, path, body = None))]
@@ -51,7 +54,9 @@ impl HttpClient {
         path: &str,
         body: Option<String>,
     ) -> PyResult<(u16, Vec<u8>)> {
-        let url = format!("{}{path}", self.base);
+        let runtime = crate::runtime()?;
+        let url = python.detach(|| runtime.block_on(self.server.url()))?;
+        let url = format!("{url}{path}");
         let mut request = Request::builder().method(method).uri(&url);
         request = request.header(
             ACCEPT,
@@ -64,7 +69,6 @@ impl HttpClient {
         let request = request
             .body(body)
             .map_err(|error| PyValueError::new_err(format!("{method} {url}: {error}")))?;
-        let runtime = crate::runtime()?;
         let client = self.client.clone();
         python.detach(|| {
             runtime.block_on(async move {
@@ -77,10 +81,6 @@ impl HttpClient {
                 Ok((status, body.to_vec()))
             })
         })
-    }
-
-    fn __repr__(&self) -> String {
-        format!("HttpClient({:?})", self.base)
     }
 }
 

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use tokio::runtime::Runtime;
 
 mod http;
+mod leader;
 mod scheduler;
 
 /// The runtime below all blocking calls of this module.

@@ -14,7 +14,7 @@ use dcos_sched::sdk::{
     Stopped, TransportError,
 };
 use dcos_sched::why::Wish;
-use dcos_wire::MediaType;
+use dcos_wire::{Client, MediaType};
 use pyo3::exceptions::{PyConnectionError, PyConnectionRefusedError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -47,8 +47,15 @@ impl SchedulerDriver {
         } else {
             MediaType::Json
         };
-        let masters = master.split(',').map(str::trim);
-        let transport: Arc<dyn SchedulerTransport> = Arc::new(HttpTransport::new(masters, media));
+        let transport: Arc<dyn SchedulerTransport> = match crate::leader::followed(master)? {
+            Some(leading) => {
+                let client = Client::from_env().map_err(|error| {
+                    PyValueError::new_err(dcos_core::error::chain(&error).to_string())
+                })?;
+                Arc::new(HttpTransport::following(leading, media, client))
+            }
+            None => Arc::new(HttpTransport::new(master.split(',').map(str::trim), media)),
+        };
         let acknowledge = if explicit_acknowledgement {
             Acknowledge::Explicit
         } else {

@@ -46,10 +46,11 @@ impl Masters {
             }
             Self::Followed(leading) => {
                 let mut leading = leading.clone();
-                let elected = leading.wait_for(|leader| leader.as_deref().and_then(url).is_some());
+                let elected =
+                    leading.wait_for(|leader| leader.as_deref().and_then(master_url).is_some());
                 let elected = tokio::time::timeout(PATIENCE, elected).await;
                 let elected = elected.ok().and_then(Result::ok);
-                let elected = elected.and_then(|leader| leader.as_deref().and_then(url));
+                let elected = elected.and_then(|leader| leader.as_deref().and_then(master_url));
                 elected.ok_or_else(|| TransportError::NotReady {
                     reason: "no master has been elected".to_owned(),
                 })
@@ -96,8 +97,8 @@ impl Term {
     }
 }
 
-/// Where a master's API is.
-fn url(info: &MasterInfo) -> Option<String> {
+/// Where a master's API is, from what it says of itself; `None` if it names no address.
+pub fn master_url(info: &MasterInfo) -> Option<String> {
     let address = info.address.as_ref();
     let host = address.and_then(|address| address.ip.as_ref().or(address.hostname.as_ref()));
     let host = host.or(info.hostname.as_ref())?;
