@@ -26,6 +26,7 @@ pub mod namespaces;
 pub mod network;
 mod options;
 pub(crate) mod persistent;
+pub(crate) mod place;
 mod plan;
 pub mod posix;
 pub mod seccomp;

@@ -322,6 +322,7 @@ fn plan(folder: &Path, id: &str, cgroups: Vec<Cgroup>) -> Plan {
         flags: *flags,
         propagation: 0,
         data: (*data).to_owned(),
+        no_links: false,
     };
     let device = |(path, major, minor): &(&str, u32, u32)| Device {
         path: path.into(),

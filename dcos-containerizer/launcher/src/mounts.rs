@@ -6,11 +6,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, makedev, mknodat,
+    openat2,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
@@ -28,14 +31,27 @@ const REMOUNTED: u64 =
 
 /// Makes the file system of `plan` in this, new, mount namespace.
 pub(crate) fn make(plan: &Plan) -> Result<(), Failure> {
-    // Nothing done here may reach the host; what the host mounts later may still come in.
+    // What is shared with the host both ways has to be opened while it still is.
+    let shared = plan
+        .mounts
+        .iter()
+        .map(|wanted| match wanted.propagation & libc::MS_SHARED {
+            0 => Ok(None),
+            _ => open_source(wanted),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    // Nothing else done here may reach the host; what the host mounts later may still come in.
     let host = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", host).at(Step::Root, "/")?;
 
     let sources = plan
         .mounts
         .iter()
-        .map(open_source)
+        .zip(shared)
+        .map(|(wanted, shared)| match shared {
+            None => open_source(wanted),
+            shared => Ok(shared),
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let devices = plan
         .devices
@@ -47,7 +63,8 @@ pub(crate) fn make(plan: &Plan) -> Result<(), Failure> {
         change_root(&root.path).at(Step::Pivot, root.path.display())?;
     }
     for (wanted, source) in plan.mounts.iter().zip(sources) {
-        attach(wanted, source).at(Step::Mount, wanted.target.display())?;
+        let strict = wanted.no_links && plan.root.is_none();
+        attach(wanted, source.as_ref(), strict).at(Step::Mount, wanted.target.display())?;
     }
     for (device, host) in plan.devices.iter().zip(devices) {
         make_device(device, host).at(Step::Devices, device.path.display())?;
@@ -97,6 +114,27 @@ impl Source {
         })
     }
 
+    /// Opens what no link leads to.
+    fn reach(path: &Path, recursive: bool) -> io::Result<Self> {
+        let place = reach(path)?;
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+        Ok(Self {
+            is_folder: FileType::from_raw_mode(fstat(&place)?.st_mode).is_dir(),
+            tree: open_tree(&place, "", flags)?,
+        })
+    }
+
+    /// Attaches it where no link leads to; the path is never looked up again, since somebody may
+    /// change it meanwhile.
+    fn attach_at(&self, place: &OwnedFd) -> io::Result<()> {
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        Ok(move_mount(self.tree.as_fd(), "", place, "", flags)?)
+    }
+
     fn attach(&self, target: &Path) -> io::Result<()> {
         ensure(target, self.is_folder)?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
@@ -110,9 +148,25 @@ fn open_source(wanted: &Mount) -> Result<Option<Source>, Failure> {
     if !wanted.kind.is_empty() {
         return Ok(None);
     }
-    Source::open(&wanted.source, wanted.flags & libc::MS_REC != 0)
-        .map(Some)
-        .at(Step::Mount, wanted.source.display())
+    let recursive = wanted.flags & libc::MS_REC != 0;
+    let opened = if wanted.no_links {
+        Source::reach(&wanted.source, recursive)
+    } else {
+        Source::open(&wanted.source, recursive)
+    };
+    opened.map(Some).at(Step::Mount, wanted.source.display())
+}
+
+/// What lies at an absolute path on which there is no link.
+fn reach(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(openat2(
+        CWD,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS,
+    )?)
 }
 
 fn open_device(plan: &Plan, device: &Device) -> Option<Source> {
@@ -134,10 +188,17 @@ fn change_root(root: &Path) -> io::Result<()> {
     Ok(chdir("/")?)
 }
 
-fn attach(wanted: &Mount, source: Option<Source>) -> io::Result<()> {
-    let target = &wanted.target;
+fn attach(wanted: &Mount, source: Option<&Source>, strict: bool) -> io::Result<()> {
+    let mut target = &wanted.target;
+    let mounted;
     if let Some(source) = source {
-        source.attach(target)?;
+        if strict {
+            source.attach_at(&reach(target)?)?;
+            mounted = format!("/proc/self/fd/{}", source.tree.as_raw_fd()).into();
+            target = &mounted;
+        } else {
+            source.attach(target)?;
+        }
         let flags = wanted.flags & REMOUNTED;
         if flags != 0 {
             remount(target, flags_of(flags))?;

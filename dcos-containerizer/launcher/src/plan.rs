@@ -13,7 +13,7 @@ use crate::codec::{DecodeError, Input, Wire};
 /// Agent and launcher come from one release, but a running launcher may be older than the agent
 /// that connects to it: then it refuses the plan and the agent upgrades it
 /// ([`Client::upgrade`](crate::Client::upgrade)) before trying again.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Bytes an encoded plan may have at most; Linux takes 2 MiB of arguments and environment.
 pub const MAX_PLAN: usize = 4 << 20;
@@ -190,6 +190,9 @@ pub struct Mount {
     pub propagation: u64,
     /// Options of the file system, separated by commas.
     pub data: String,
+    /// A bind between places that others can write to: no symbolic link may be on the way to the
+    /// source, nor to the target, which has to exist, unless a root of its own confines it.
+    pub no_links: bool,
 }}
 
 record! {

@@ -448,6 +448,43 @@ fn a_root_file_system_is_the_whole_world() {
 }
 
 #[test]
+fn no_link_leads_to_a_bind_that_allows_none() {
+    if !is_root() {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    let folder = fixture.folder.path().canonicalize().unwrap();
+    for name in ["source", "target", "outside"] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+    }
+    std::fs::write(folder.join("source/file"), "x").unwrap();
+    std::os::unix::fs::symlink("outside", folder.join("link")).unwrap();
+    let bind = |source: &str, target: &str| Mount {
+        source: folder.join(source),
+        target: folder.join(target),
+        flags: libc::MS_BIND | libc::MS_REC | libc::MS_RDONLY,
+        no_links: true,
+        ..Mount::default()
+    };
+    let script = format!("cd {}/target; ls; touch y || echo kept", folder.display());
+    let mut plan = shell("a", &script);
+    plan.new.mount = true;
+    plan.mounts = vec![bind("source", "target")];
+    let (text, _) = fixture.run(&plan);
+    assert!(
+        text.starts_with("file\n") && text.ends_with("kept\n"),
+        "{text}"
+    );
+    for (source, target) in [("link", "target"), ("source", "link"), ("source", "link/x")] {
+        plan.mounts = vec![bind(source, target)];
+        let Err(Error::Failed(failure)) = fixture.client.launch(&plan, &[]) else {
+            panic!("launched: {source} at {target}");
+        };
+        assert_eq!((failure.step, failure.errno), (Step::Mount, libc::ELOOP));
+    }
+}
+
+#[test]
 fn a_user_namespace_makes_root_nobody_outside() {
     if !is_root() {
         return;

@@ -20,6 +20,9 @@ pub struct Draft {
     pub cgroups: Vec<Cgroup>,
     /// Seccomp filters compiled from the profile in `spec`, in the order of installation.
     pub seccomp: Vec<Filter>,
+    /// Mounts, by their destinations, between places that tasks can write to: no symbolic link may
+    /// lead to either end.
+    pub no_links: Vec<PathBuf>,
     /// Put a small init before the command: reaps orphans, passes signals on.
     pub init: bool,
 }
@@ -77,6 +80,7 @@ impl Draft {
             spec,
             cgroups: Vec::new(),
             seccomp: Vec::new(),
+            no_links: Vec::new(),
             init: false,
         })
     }

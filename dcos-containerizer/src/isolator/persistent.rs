@@ -6,13 +6,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::filesystem::bind;
-use super::{ContainerConfig, Draft, IsolatorError};
+use super::{ContainerConfig, Draft, IsolatorError, place};
 
 /// A persistent volume as a container is to have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,16 +53,18 @@ pub(super) fn attach(
         let target = if path.is_absolute() {
             path.to_owned()
         } else {
-            let inside = inside(path).map_err(IsolatorError::file("mounting at", path))?;
-            let point = config.sandbox.join(inside);
-            fs::create_dir_all(&point).map_err(IsolatorError::file("making", &point))?;
+            let point = inside(path).and_then(|path| place::make_folders(&config.sandbox, path));
+            let (point, _) = point.map_err(IsolatorError::file("mounting at", path))?;
             if config.has_rootfs() {
-                sandbox_directory.join(inside)
+                sandbox_directory.join(path)
             } else {
+                draft.no_links.push(point.clone());
                 point
             }
         };
-        draft.mount(bind(&volume.source, &target, volume.readonly));
+        let source = volume.source.canonicalize();
+        let source = source.map_err(IsolatorError::file("finding", &volume.source))?;
+        draft.mount(bind(&source, &target, volume.readonly));
     }
     Ok(())
 }
@@ -82,19 +84,11 @@ fn own(volume: &PersistentVolume, sandbox: &Path) -> io::Result<()> {
 /// # Errors
 /// If the path leads out of the sandbox or something else is there.
 pub(crate) fn link(sandbox: &Path, volume: &PersistentVolume) -> io::Result<()> {
-    let link = sandbox.join(inside(Path::new(&volume.container_path))?);
-    if let Some(above) = link.parent() {
-        fs::create_dir_all(above)?;
-    }
-    match symlink(&volume.source, &link) {
-        Err(error)
-            if error.kind() == io::ErrorKind::AlreadyExists
-                && fs::read_link(&link).is_ok_and(|there| there == volume.source) =>
-        {
-            Ok(())
-        }
-        done => done,
-    }
+    place::link(
+        sandbox,
+        inside(Path::new(&volume.container_path))?,
+        &volume.source,
+    )
 }
 
 /// A relative path that stays inside what it is relative to, and is not that itself.

@@ -38,7 +38,9 @@ impl Draft {
             });
         }
         for mount in self.spec.mounts().iter().flatten() {
-            plan.mounts.push(translate_mount(mount)?);
+            let mut mount = translate_mount(mount)?;
+            mount.no_links = self.no_links.contains(&mount.target);
+            plan.mounts.push(mount);
         }
         if let Some(linux) = self.spec.linux() {
             translate_linux(linux, &mut plan)?;

@@ -18,7 +18,7 @@ use dcos_proto::mesos::{ContainerId, Secret, Volume, volume};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::volume::{attach, volumes};
+use super::volume::{Source, attach, volumes};
 use super::{ContainerConfig, Draft, Isolator, IsolatorError};
 use crate::containerizer::runtime::parse_id;
 use crate::secret::{SecretError, SecretResolver};
@@ -185,11 +185,6 @@ impl Isolator for SecretVolumeIsolator {
             if !draft.has_namespace(LinuxNamespaceType::Mount) {
                 return Err(wrong("it needs the isolator `filesystem/linux`"));
             }
-            if path.starts_with('/') && !config.has_rootfs() && !Path::new(path).exists() {
-                return Err(wrong(
-                    "there is no such file on this node, and no image to make it in",
-                ));
-            }
             let secret = secret.ok_or_else(|| wrong("there is no secret"))?;
             let value = self.resolver.resolve(secret).await;
             let value = value.map_err(|SecretError(why)| wrong(&why))?;
@@ -208,7 +203,13 @@ impl Isolator for SecretVolumeIsolator {
                 .map(|user| (user.uid(), user.gid()))
                 .unwrap_or_default();
             write(&file, &value, owner).map_err(IsolatorError::file("writing", &file))?;
-            attach(&file, volume, false, &self.sandbox_directory, config, draft)?;
+            attach(
+                &Source::at(&file),
+                volume,
+                &self.sandbox_directory,
+                config,
+                draft,
+            )?;
         }
         Ok(())
     }

@@ -1,214 +1,27 @@
-//! `volume/host_path` and `volume/sandbox_path`: folders from elsewhere in a container.
+//! Volumes: what a container finds at a path that is not its own.
+//!
+//! Each kind is an isolator of its own, below; what they share is how a source gets into a
+//! container. Persistent volumes are the file system isolators' business, secrets those of
+//! [`secret`](super::secret). Every kind is described in `docs/volumes.md`.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Component, Path, PathBuf};
+mod host_path;
+mod sandbox_path;
 
-use async_trait::async_trait;
+use std::path::{Path, PathBuf};
+
+use dcos_proto::mesos::Volume;
 use dcos_proto::mesos::volume::Mode;
-use dcos_proto::mesos::volume::source::sandbox_path::Type as SandboxType;
-use dcos_proto::mesos::volume::source::{HostPath, SandboxPath, Type as SourceType};
-use dcos_proto::mesos::{ContainerId, MountPropagation, Volume, mount_propagation};
+use dcos_proto::mesos::volume::source::Type as SourceType;
 use oci_spec::runtime::LinuxNamespaceType;
 
+pub use host_path::HostPathIsolator;
+pub use sandbox_path::SandboxPathIsolator;
+
 use super::filesystem::bind;
-use super::{ContainerConfig, Draft, Isolator, IsolatorError};
+use super::place::{self, inside};
+use super::{ContainerConfig, Draft, IsolatorError};
 
-/// Mounts folders of the node.
-#[derive(Debug)]
-pub struct HostPathIsolator {
-    sandbox_directory: PathBuf,
-    force_creation: Vec<PathBuf>,
-}
-
-impl HostPathIsolator {
-    /// Missing host folders are made below any of `force_creation`
-    /// (`--host_path_volume_force_creation`), and are an error elsewhere.
-    pub fn new(sandbox_directory: PathBuf, force_creation: Vec<PathBuf>) -> Self {
-        Self {
-            sandbox_directory,
-            force_creation,
-        }
-    }
-
-    fn source(&self, config: &ContainerConfig, path: &str) -> Result<PathBuf, IsolatorError> {
-        let path = Path::new(path);
-        if path.is_relative() {
-            let path = config.sandbox.join(inside(path)?);
-            make_folder(&path)?;
-            return Ok(path);
-        }
-        if !path.exists() {
-            if !self
-                .force_creation
-                .iter()
-                .any(|folder| path.starts_with(folder))
-            {
-                let reason = format!("host path {} of a volume does not exist", path.display());
-                return Err(IsolatorError::refused(reason));
-            }
-            make_folder(path)?;
-        }
-        Ok(path.to_owned())
-    }
-}
-
-/// The host path a volume names, in the old form or the new, and how mounts spread.
-fn host_path(volume: &Volume) -> Option<HostPath> {
-    if let Some(source) = &volume.source {
-        return (source.r#type == Some(SourceType::HostPath.into()))
-            .then(|| source.host_path.clone())?;
-    }
-    // With an image `host_path` is where the image's volume goes: another isolator's business.
-    let path = volume
-        .host_path
-        .clone()
-        .filter(|_| volume.image.is_none())?;
-    Some(HostPath {
-        path,
-        mount_propagation: None,
-    })
-}
-
-#[async_trait]
-impl Isolator for HostPathIsolator {
-    fn name(&self) -> &'static str {
-        "volume/host_path"
-    }
-
-    fn supports_nesting(&self) -> bool {
-        true
-    }
-
-    async fn recover(&self, _: &[ContainerId]) -> Result<(), IsolatorError> {
-        Ok(())
-    }
-
-    async fn prepare(
-        &self,
-        config: &ContainerConfig,
-        draft: &mut Draft,
-    ) -> Result<(), IsolatorError> {
-        for volume in volumes(config) {
-            refuse_unknown(volume)?;
-            let Some(wanted) = host_path(volume) else {
-                continue;
-            };
-            let source = self.source(config, &wanted.path)?;
-            let both_ways = wanted.mount_propagation.is_some_and(is_bidirectional);
-            attach(
-                &source,
-                volume,
-                both_ways,
-                &self.sandbox_directory,
-                config,
-                draft,
-            )?;
-        }
-        Ok(())
-    }
-
-    async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
-        Ok(())
-    }
-}
-
-/// A volume that nobody here can make is an error, not a folder that is missing.
-fn refuse_unknown(volume: &Volume) -> Result<(), IsolatorError> {
-    let path = &volume.container_path;
-    let refused = |kind: &str| {
-        Err(IsolatorError::refused(format!(
-            "volume {path}: this agent cannot mount volumes of type {kind}"
-        )))
-    };
-    let Some(source) = &volume.source else {
-        return match &volume.image {
-            Some(_) => refused("image"),
-            None => Ok(()),
-        };
-    };
-    match source.r#type() {
-        SourceType::HostPath | SourceType::SandboxPath | SourceType::Secret => Ok(()),
-        other => refused(other.as_str_name()),
-    }
-}
-
-fn is_bidirectional(propagation: MountPropagation) -> bool {
-    propagation.mode == Some(mount_propagation::Mode::Bidirectional.into())
-}
-
-/// Mounts folders of the container's own sandbox or of its parent's: what the members of a pod
-/// share.
-#[derive(Debug)]
-pub struct SandboxPathIsolator {
-    sandbox_directory: PathBuf,
-}
-
-impl SandboxPathIsolator {
-    /// Inside images the sandbox is at `sandbox_directory`.
-    pub fn new(sandbox_directory: PathBuf) -> Self {
-        Self { sandbox_directory }
-    }
-}
-
-#[async_trait]
-impl Isolator for SandboxPathIsolator {
-    fn name(&self) -> &'static str {
-        "volume/sandbox_path"
-    }
-
-    fn supports_nesting(&self) -> bool {
-        true
-    }
-
-    async fn recover(&self, _: &[ContainerId]) -> Result<(), IsolatorError> {
-        Ok(())
-    }
-
-    async fn prepare(
-        &self,
-        config: &ContainerConfig,
-        draft: &mut Draft,
-    ) -> Result<(), IsolatorError> {
-        for volume in volumes(config) {
-            let Some(wanted) = sandbox_path(volume) else {
-                continue;
-            };
-            let base = match wanted
-                .r#type
-                .and_then(|kind| SandboxType::try_from(kind).ok())
-            {
-                Some(SandboxType::Self_) => &config.sandbox,
-                Some(SandboxType::Parent) => config.parent_sandbox.as_ref().ok_or_else(|| {
-                    IsolatorError::refused("a volume from the parent's sandbox has no parent")
-                })?,
-                _ => return Err(IsolatorError::refused("a sandbox volume of unknown type")),
-            };
-            let source = base.join(inside(Path::new(&wanted.path))?);
-            make_folder(&source)?;
-            attach(
-                &source,
-                volume,
-                false,
-                &self.sandbox_directory,
-                config,
-                draft,
-            )?;
-        }
-        Ok(())
-    }
-
-    async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
-        Ok(())
-    }
-}
-
-fn sandbox_path(volume: &Volume) -> Option<&SandboxPath> {
-    let source = volume.source.as_ref()?;
-    (source.r#type == Some(SourceType::SandboxPath.into()))
-        .then_some(source.sandbox_path.as_ref())?
-}
-
+/// The volumes that a container asks for.
 pub(super) fn volumes(config: &ContainerConfig) -> impl Iterator<Item = &Volume> {
     let all = config
         .container
@@ -217,72 +30,127 @@ pub(super) fn volumes(config: &ContainerConfig) -> impl Iterator<Item = &Volume>
     all.filter(|_| !config.debug)
 }
 
-/// Puts `source` where the volume wants it.
+/// A volume that no isolator of this agent makes is an error, not a folder that is missing.
+/// Asked by an isolator that every agent has; `others` are those that not every agent has.
+pub(super) fn refuse_unknown(volume: &Volume, others: Others) -> Result<(), IsolatorError> {
+    let refused = |kind: &str| {
+        let path = &volume.container_path;
+        let why = format!("volume {path}: this agent cannot mount volumes of type {kind}");
+        Err(IsolatorError::refused(why))
+    };
+    let Some(source) = &volume.source else {
+        let possible = volume.image.is_none() || others.image;
+        return if possible { Ok(()) } else { refused("image") };
+    };
+    let possible = match source.r#type() {
+        SourceType::HostPath | SourceType::SandboxPath | SourceType::Secret => true,
+        SourceType::DockerVolume => others.docker,
+        SourceType::CsiVolume => others.csi,
+        SourceType::Unknown => false,
+    };
+    if possible {
+        Ok(())
+    } else {
+        refused(source.r#type().as_str_name())
+    }
+}
+
+/// Which kinds of volumes there are beside those of every agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Others {
+    /// `docker/volume`.
+    pub docker: bool,
+    /// `volume/csi`.
+    pub csi: bool,
+    /// `volume/image`.
+    pub image: bool,
+}
+
+/// What is to be put into a container.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Where it is on the host.
+    pub(super) path: PathBuf,
+    /// Whether tasks can change what is on the way to it.
+    pub(super) writable_way: bool,
+    /// Whether what is mounted in it, on either side, is seen on the other.
+    pub(super) both_ways: bool,
+}
+
+impl Source {
+    /// A place that only the agent and the operator can change the way to.
+    pub(super) fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            writable_way: false,
+            both_ways: false,
+        }
+    }
+}
+
+/// Puts `source` where the volume wants it; inside images the sandbox is at `sandbox_directory`.
 pub(super) fn attach(
-    source: &Path,
+    source: &Source,
     volume: &Volume,
-    both_ways: bool,
     sandbox_directory: &Path,
     config: &ContainerConfig,
     draft: &mut Draft,
 ) -> Result<(), IsolatorError> {
     let readonly = volume.mode == i32::from(Mode::Ro);
-    let target = Path::new(&volume.container_path);
+    let path = Path::new(&volume.container_path);
+    let refused = |why: &str| {
+        let path = &volume.container_path;
+        IsolatorError::refused(format!("volume {path}: {why}"))
+    };
+    let failed = |doing| IsolatorError::file(doing, config.sandbox.join(path));
     if !draft.has_namespace(LinuxNamespaceType::Mount) {
         // Without mounts a link in the sandbox has to do, as with `filesystem/posix` in Mesos.
-        if target.is_absolute() || readonly {
-            return Err(IsolatorError::refused(format!(
-                "volume {} needs the isolator `filesystem/linux`",
-                volume.container_path
-            )));
+        if path.is_absolute() || readonly || source.both_ways {
+            return Err(refused("it needs the isolator `filesystem/linux`"));
         }
-        let link = config.sandbox.join(inside(target)?);
-        if let Some(folder) = link.parent() {
-            make_folder(folder)?;
-        }
-        return match symlink(source, &link) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            other => other.map_err(IsolatorError::file("linking", link)),
-        };
+        return place::link(
+            &config.sandbox,
+            inside(path).map_err(failed("linking"))?,
+            &source.path,
+        )
+        .map_err(failed("linking"));
     }
-    let target = if target.is_absolute() {
-        target.to_owned()
-    } else {
-        let target = inside(target)?;
-        // The mount point is made now, as long as it is known to be in the sandbox.
-        if source.is_dir() {
-            make_folder(&config.sandbox.join(target))?;
+    let (target, no_links) = if path.is_absolute() {
+        // Nothing is made on the node outside of sandboxes.
+        if !config.has_rootfs() && !path.exists() {
+            return Err(refused(
+                "there is no such path on this node, and no image to make it in",
+            ));
         }
-        let sandbox = if config.has_rootfs() {
-            sandbox_directory
+        let real = path.canonicalize().ok().filter(|_| !config.has_rootfs());
+        (real.unwrap_or_else(|| path.to_owned()), source.writable_way)
+    } else {
+        let point = if source.path.is_dir() {
+            place::make_folders(&config.sandbox, path).map(|(point, _)| point)
         } else {
-            &config.sandbox
+            place::make_file(&config.sandbox, path)
         };
-        sandbox.join(target)
+        let point = point.map_err(failed("making"))?;
+        if config.has_rootfs() {
+            (sandbox_directory.join(path), source.writable_way)
+        } else {
+            (point, true)
+        }
     };
-    let mut mount = bind(source, &target, readonly);
-    if both_ways && let Some(options) = mount.options_mut() {
+    // The way to the source is as good as the links the operator made; a task's are refused.
+    let path = if no_links && !source.writable_way {
+        let real = source.path.canonicalize();
+        real.map_err(IsolatorError::file("finding", &source.path))?
+    } else {
+        source.path.clone()
+    };
+    let mut mount = bind(&path, &target, readonly);
+    if let Some(options) = mount.options_mut().as_mut().filter(|_| source.both_ways) {
         options.push("rshared".to_owned());
+    }
+    if no_links {
+        draft.no_links.push(target);
     }
     draft.mount(mount);
     Ok(())
-}
-
-/// A relative path that stays inside what it is relative to.
-fn inside(path: &Path) -> Result<&Path, IsolatorError> {
-    let stays = path
-        .components()
-        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    if stays && path.is_relative() {
-        return Ok(path);
-    }
-    let reason = format!(
-        "path {} of a volume leads out of the sandbox",
-        path.display()
-    );
-    Err(IsolatorError::refused(reason))
-}
-
-fn make_folder(path: &Path) -> Result<(), IsolatorError> {
-    fs::create_dir_all(path).map_err(IsolatorError::file("making", path))
 }
