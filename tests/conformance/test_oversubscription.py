@@ -35,7 +35,9 @@ class Borrower(Scheduler):
             with self.lock:
                 self.offered.append(sum(r["scalar"]["value"] for r in lent))
                 tasks = []
-                if lent and not self.launched:
+                # What is lent may come alone while the rest of the agent is still being declined.
+                memory = any(r["name"] == "mem" for r in offer["resources"])
+                if lent and memory and not self.launched:
                     self.launched = True
                     tasks = [{"task_id": {"value": "borrowed"}, "agent_id": offer["agent_id"], "name": "borrowed",
                               "command": {"value": "sleep 600"}, "resources": [
