@@ -28,6 +28,7 @@ use dcos_containerizer::isolator::{
     self, Draft, IsolationConfig, Isolator, IsolatorError, Isolators,
 };
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
+use dcos_containerizer::oci::Runtimes;
 use dcos_proto::mesos::{CommandInfo, ContainerId};
 
 /// Starts commands through `nice`, where the environment says `POLITE=1`.
@@ -140,6 +141,7 @@ async fn containerizer(folder: &Path) -> anyhow::Result<Universal> {
             program: std::env::current_exe()?,
             arguments: vec!["switchboard".to_owned()],
         },
+        runtimes: Runtimes::default(),
         isolators,
         provisioner: None,
         fetcher: Arc::new(UriFetcher::new(FetcherConfig::new(folder.join("fetch")))?),

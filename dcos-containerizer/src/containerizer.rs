@@ -218,6 +218,9 @@ pub struct ContainerConfig {
     /// Its streams are kept for whoever attaches, from the first byte on: it waits for the first
     /// to listen. What it says is kept nowhere else.
     pub session: bool,
+    /// Who is to make it, by a name the agent gave ([`oci::LABEL`](crate::oci::LABEL)); absent,
+    /// whoever makes containers here.
+    pub runtime: Option<String>,
     /// It belongs to nobody the agent knows, and is not ended by [`Containerizer::recover`].
     pub standalone: bool,
 }

@@ -11,6 +11,7 @@ use dcos_containerizer::containerizer::{
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
+use dcos_containerizer::oci::{MonitorProgram, Runtimes};
 use dcos_containerizer::provisioner::{Collection, ImageProvisioner, Provisioner};
 use dcos_core::config::{Spec, Values};
 use dcos_docker::{Docker, DockerConfig};
@@ -20,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const LAUNCHER: &str = "launcher";
 /// The word that makes this program a switchboard.
 pub(crate) const SWITCHBOARD: &str = "switchboard";
+/// The word that makes this program a monitor.
+pub(crate) const MONITOR: &str = "monitor";
 
 /// Options under Mesos's names (`src/slave/flags.cpp`), but for those said to be ours.
 pub(crate) const OPTIONS: &[Spec] = &[
@@ -118,6 +121,10 @@ fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection
             work_dir.join("run")
         }
     });
+    ensure!(
+        root || values.opt_text("oci_runtimes").is_none(),
+        "--oci_runtimes takes root"
+    );
     let mut isolation = IsolationConfig::from_values(values, linux)?;
     isolation.runtime_dir.clone_from(&runtime_dir);
     isolation.network_root = values
@@ -140,6 +147,10 @@ fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection
         None => None,
     };
     let program = std::env::current_exe().context("finding this program")?;
+    let monitor = MonitorProgram {
+        program: program.clone(),
+        arguments: vec![MONITOR.to_owned()],
+    };
     let fetcher = Arc::new(UriFetcher::new(fetcher).context("opening the fetcher's cache")?);
     let counted = Arc::clone(&fetcher);
     let config = UniversalConfig {
@@ -152,6 +163,7 @@ fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection
             program,
             arguments: vec![SWITCHBOARD.to_owned()],
         },
+        runtimes: Runtimes::from_values(values, monitor)?,
         isolators: Isolators::from_config(&isolation)?,
         provisioner: provisioner.map(|one| Arc::new(one) as Arc<dyn Provisioner>),
         fetcher,

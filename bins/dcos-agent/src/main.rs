@@ -2,7 +2,8 @@
 //!
 //! `dcos-agent launcher …` is the launcher: the parent of all containers, which this program starts
 //! as a process of its own and which outlives it. `dcos-agent switchboard …` stands beside a
-//! container that others may attach to, and outlives it as well.
+//! container that others may attach to, and outlives it as well; `dcos-agent monitor …` beside one
+//! that a foreign runtime makes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         .and_then(std::ffi::OsStr::to_str)
     {
         Some(containers::LAUNCHER) => return dcos_launcher::main(arguments),
+        Some(containers::MONITOR) => return dcos_containerizer::oci::main(arguments),
         Some(containers::SWITCHBOARD) => return dcos_containerizer::switchboard::main(arguments),
         _ => {}
     }
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         .with(agent::SECURITY_OPTIONS)
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
+        .with(dcos_containerizer::oci::OPTIONS)
         .with(dcos_docker::OPTIONS)
         .with(dcos_containerizer::provisioner::OPTIONS);
     dcos_program::main(schema, run)

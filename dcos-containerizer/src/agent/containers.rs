@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dcos_core::units::format_duration;
-use dcos_proto::mesos::{ContainerId, DurationInfo, TaskInfo};
+use dcos_proto::mesos::{ContainerId, DurationInfo, Labels, TaskInfo};
 use dcos_security::jwt;
 
 use super::core::Agent;
@@ -17,6 +17,7 @@ use super::words::Action;
 use crate::checkpoint::paths;
 use crate::containerizer::{ContainerClass, ContainerConfig, DEFAULT_PATH, is_docker};
 use crate::executor::{Hosted, HostedKind};
+use crate::oci::LABEL;
 
 /// What containers inherit from the root they are nested in: sandbox, environment, user.
 pub(super) type Home = (PathBuf, BTreeMap<String, String>, Option<String>);
@@ -52,6 +53,7 @@ impl Agent {
             environment,
             directory: executor.directory.clone(),
             volumes: self.executor_volumes(executor),
+            runtime: runtime_of(executor.info.labels.as_ref()),
             ..ContainerConfig::default()
         }
     }
@@ -94,6 +96,8 @@ impl Agent {
             environment,
             directory,
             volumes: self.volumes_of((&executor.key(), Some(&task.task_id)), &task.resources),
+            runtime: runtime_of(task.labels.as_ref())
+                .or_else(|| runtime_of(executor.info.labels.as_ref())),
             ..ContainerConfig::default()
         }
     }
@@ -203,6 +207,12 @@ impl Agent {
         let own = executor.info.shutdown_grace_period.map(duration_of);
         own.unwrap_or(self.settings.executor_shutdown_grace_period)
     }
+}
+
+/// The runtime that a task or an executor asks for.
+fn runtime_of(labels: Option<&Labels>) -> Option<String> {
+    let mut labels = labels?.labels.iter();
+    labels.find(|label| label.key == LABEL)?.value.clone()
 }
 
 fn allocation_role(executor: &Executor) -> Option<String> {

@@ -10,6 +10,7 @@
 //! containers up again is in [`store`]; what a container goes through is in [`lifecycle`].
 
 mod command;
+mod foreign;
 mod launcher;
 mod lifecycle;
 mod recovery;
@@ -36,6 +37,7 @@ use super::{ContainerConfig, ContainerTermination, Containerizer, ContainerizerE
 use crate::fetcher::Fetcher;
 use crate::isolator::{Isolators, Limitation};
 use crate::logger::ContainerLogger;
+use crate::oci::Runtimes;
 use crate::provisioner::Provisioner;
 use crate::switchboard::Switchboard;
 
@@ -48,6 +50,8 @@ pub struct UniversalConfig {
     pub launcher: LauncherProgram,
     /// What is executed beside a container that others may attach to.
     pub switchboard: SwitchboardProgram,
+    /// Who else may make containers.
+    pub runtimes: Runtimes,
     /// What confines containers.
     pub isolators: Isolators,
     /// Where images come from, if they do.

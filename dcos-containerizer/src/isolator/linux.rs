@@ -269,6 +269,9 @@ impl Isolator for SeccompIsolator {
         let process = draft.spec.process().as_ref();
         let capabilities = process.and_then(|p| p.capabilities().as_ref()?.bounding().clone());
         draft.seccomp = profile.compile(capabilities.as_ref())?;
+        let profile = profile.to_oci(capabilities.as_ref())?;
+        let linux = draft.spec.linux_mut().get_or_insert_default();
+        linux.set_seccomp(Some(profile));
         Ok(())
     }
 

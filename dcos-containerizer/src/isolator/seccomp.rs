@@ -9,6 +9,7 @@
 //! one architecture a filter.
 
 mod calls;
+mod oci;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -192,20 +193,16 @@ impl Profile {
         }
     }
 
-    /// Filters for a container with these capabilities in its bounding set, in the order of
-    /// installation; `None` is a container without any that was named.
-    ///
-    /// # Errors
-    /// [`IsolatorError::Seccomp`] if the profile cannot be expressed.
-    pub fn compile(
-        &self,
-        capabilities: Option<&HashSet<Capability>>,
-    ) -> Result<Vec<Filter>, IsolatorError> {
-        let has = |name: &String| {
+    /// What of the profile holds for a container with these capabilities in its bounding set.
+    fn entries<'a>(
+        &'a self,
+        capabilities: Option<&'a HashSet<Capability>>,
+    ) -> impl Iterator<Item = &'a Calls> {
+        let has = move |name: &String| {
             capabilities.is_some_and(|set| set.iter().any(|one| one.to_string() == short(name)))
         };
         let here = |name: &String| name == ARCHITECTURE || name == DOCKER_ARCHITECTURE;
-        let holds = |calls: &&Calls| {
+        let holds = move |calls: &&Calls| {
             let includes = calls.includes.as_ref().is_none_or(|wanted| {
                 (wanted.caps.is_empty() || wanted.caps.iter().all(has))
                     && (wanted.arches.is_empty() || wanted.arches.iter().any(here))
@@ -215,10 +212,22 @@ impl Profile {
             });
             includes && excludes
         };
+        self.syscalls.iter().filter(holds)
+    }
+
+    /// Filters for a container with these capabilities in its bounding set, in the order of
+    /// installation; `None` is a container without any that was named.
+    ///
+    /// # Errors
+    /// [`IsolatorError::Seccomp`] if the profile cannot be expressed.
+    pub fn compile(
+        &self,
+        capabilities: Option<&HashSet<Capability>>,
+    ) -> Result<Vec<Filter>, IsolatorError> {
         let default = action(self.default_action, self.default_errno_ret);
         // Actions in order of appearance, each with what it applies to.
         let mut groups: Vec<(SeccompAction, BTreeMap<i64, Vec<SeccompRule>>)> = Vec::new();
-        for calls in self.syscalls.iter().filter(holds) {
+        for calls in self.entries(capabilities) {
             let wanted = action(calls.action, calls.errno_ret);
             if wanted == default {
                 continue;

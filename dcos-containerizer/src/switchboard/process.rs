@@ -1,22 +1,18 @@
 //! The program around the loop, and the launcher's plan for it.
 
 use std::ffi::OsString;
-use std::io::{self, IoSlice, IoSliceMut, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use dcos_launcher::{Namespaces, Plan};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
 use rustix::thread::{
     Gid, Uid, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::server::Server;
+use crate::descriptors;
 
 /// Who the switchboard is, where it may choose: nobody.
 const NOBODY: u32 = 65534;
@@ -40,44 +36,24 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// How many there are.
-    const COUNT: usize = 6;
-
     /// Puts them into a socket; the other end of it becomes the standard input of a switchboard.
     pub(crate) fn send(&self) -> io::Result<UnixStream> {
         let (near, far) = UnixStream::pair()?;
-        let fds: [BorrowedFd<'_>; Self::COUNT] = [
+        let fds = [
             &self.listener,
             &self.stdout_log,
             &self.stderr_log,
             &self.stdin,
             &self.stdout,
             &self.stderr,
-        ]
-        .map(AsFd::as_fd);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(Descriptors::COUNT))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(&fds));
-        let byte = [IoSlice::new(b"d")];
-        sendmsg(&near, &byte, &mut control, SendFlags::NOSIGNAL)?;
+        ];
+        descriptors::send(&near, &fds.map(AsFd::as_fd))?;
         Ok(far)
     }
 
     fn receive(socket: impl AsFd) -> io::Result<Self> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(Descriptors::COUNT))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0];
-        let into = &mut [IoSliceMut::new(&mut byte)];
-        recvmsg(socket, into, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-        let mut fds = Vec::new();
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                fds.extend(rights);
-            }
-        }
-        let fds = <[OwnedFd; Self::COUNT]>::try_from(fds);
-        let fds = fds.map_err(|_| io::Error::other("its descriptors are missing"))?;
-        let [listener, stdout_log, stderr_log, stdin, stdout, stderr] = fds;
+        let [listener, stdout_log, stderr_log, stdin, stdout, stderr] =
+            descriptors::receive(socket)?;
         Ok(Self {
             listener,
             stdout_log,

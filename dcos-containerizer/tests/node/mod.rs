@@ -14,6 +14,7 @@ use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
 use dcos_containerizer::isolator::network::{ContainerNetwork, NoNetworks};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
+use dcos_containerizer::oci::Runtimes;
 use dcos_containerizer::provisioner::{
     Backend, ImageProvisioner, ImageProvisionerConfig, Provisioner,
 };
@@ -90,6 +91,7 @@ impl Node {
                 arguments: Vec::new(),
             },
             switchboard: Self::switchboard(),
+            runtimes: Runtimes::default(),
             isolators,
             provisioner,
             fetcher: Arc::new(NoFetcher),

@@ -9,7 +9,7 @@ use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{CommandInfo, ContainerId};
 
 use super::store::Record;
-use super::{Container, Exit, Inner, Phase, command, launcher, streams};
+use super::{Container, Exit, Inner, Phase, command, foreign, launcher, streams};
 use crate::containerizer::{
     ContainerClass, ContainerConfig, ContainerTermination, ContainerizerError, sandbox,
 };
@@ -17,6 +17,7 @@ use crate::fetcher::FetchRequest;
 use crate::isolator::users::User;
 use crate::isolator::{self, Limitation};
 use crate::logger::LogRequest;
+use crate::oci::{LABEL, NATIVE, Runtime};
 use crate::provisioner::Provisioned;
 
 /// Launches a container; goes on to the end even if the caller does not wait for it.
@@ -121,9 +122,9 @@ fn admit(
 }
 
 /// A container of which only the process is missing.
-struct Made {
-    draft: isolator::Draft,
-    streams: [File; 3],
+pub(super) struct Made {
+    pub(super) draft: isolator::Draft,
+    pub(super) streams: [File; 3],
 }
 
 async fn prepare(
@@ -136,6 +137,7 @@ async fn prepare(
         |step: &'static str| move |reason: String| ContainerizerError::launch(id, step, reason);
     let mut record = container.record();
     let holder = config.class == ContainerClass::Holder;
+    record.runtime = runtime(inner, config).map_err(failed("choose a runtime"))?;
     inner
         .store
         .save(id, &record)
@@ -263,6 +265,25 @@ async fn prepare(
     Ok(Made { draft, streams })
 }
 
+/// Who makes a container, if it is not the launcher. What only enters or holds namespaces is
+/// always the launcher's.
+fn runtime(inner: &Inner, config: &ContainerConfig) -> Result<Option<Runtime>, String> {
+    if config.class != ContainerClass::Task {
+        return Ok(None);
+    }
+    let chosen = inner.config.runtimes.choose(config.runtime.as_deref());
+    let chosen = chosen.map_err(|error| error.to_string())?;
+    let terminal = config.container.as_ref();
+    let terminal = terminal.is_some_and(|container| container.tty_info.is_some());
+    match &chosen {
+        Some(runtime) if terminal => Err(format!(
+            "`{}` runs no container with a terminal; give the task the label `{LABEL}` with `{NATIVE}`",
+            runtime.name
+        )),
+        _ => Ok(chosen),
+    }
+}
+
 /// From here on there is a process, and a destroyed launch is a killed one.
 async fn start(
     inner: &Inner,
@@ -270,6 +291,9 @@ async fn start(
     made: Made,
 ) -> Result<u32, ContainerizerError> {
     let id = &container.id;
+    if let Some(runtime) = container.record().runtime {
+        return Box::pin(foreign::start(inner, container, made, &runtime)).await;
+    }
     let plan = made.draft.to_plan(&container.name());
     let plan = plan.map_err(|error| ContainerizerError::launch(id, "plan", text(&error)))?;
     let fds = launcher::borrow(&made.streams);
@@ -323,7 +347,7 @@ pub(super) async fn finish(inner: &Inner, container: &Container, exit: Exit) {
         Box::pin(doom(inner, &nested)).await;
         nested.end().await;
     }
-    let mut termination = match exit {
+    let mut termination = match foreign::exit(inner, container, exit) {
         Exit::Status(status) => ContainerTermination::exited(status),
         Exit::Lost(why) => ContainerTermination::lost(why),
     };
@@ -360,6 +384,8 @@ pub(super) async fn doom(inner: &Inner, container: &Container) {
 
 async fn clean_up(inner: &Inner, container: &Container) -> Result<(), String> {
     let id = &container.id;
+    // First, since it may hold mounts and cgroups that the others remove.
+    let foreign = foreign::clean_up(inner, container).await;
     let isolators = inner.config.isolators.cleanup(id).await;
     inner.config.logger.cleanup(id).await;
     if let Some(provisioner) = &inner.config.provisioner {
@@ -368,10 +394,10 @@ async fn clean_up(inner: &Inner, container: &Container) -> Result<(), String> {
             .await
             .map_err(|error| error.to_string())?;
     }
-    isolators.map_err(|error| text(&error))
+    isolators.map_err(|error| text(&error)).and(foreign)
 }
 
-async fn gone(container: &Container) -> Exit {
+pub(super) async fn gone(container: &Container) -> Exit {
     let mut exit = container.exit.subscribe();
     match exit.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(exit)) => exit.clone(),

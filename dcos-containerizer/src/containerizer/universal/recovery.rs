@@ -8,7 +8,7 @@ use dcos_proto::mesos::ContainerId;
 
 use super::lifecycle::{doom, finish, log_request, watch_over};
 use super::store::Found;
-use super::{Container, Exit, Inner, Phase, streams};
+use super::{Container, Exit, Inner, Phase, foreign, streams};
 use crate::containerizer::{ContainerTermination, ContainerizerError, Recovered};
 
 pub(super) async fn recover(
@@ -72,6 +72,7 @@ pub(super) async fn recover(
         broken("recovering isolators", reason)
     })?;
     for container in &taken {
+        take_up_foreign(inner, container).await;
         resume(inner, container).await;
     }
     streams::recover(inner, boards).await;
@@ -132,6 +133,20 @@ fn take_up(
         None => container.exited(Exit::Lost("nothing is known of its end".into())),
     }
     container
+}
+
+/// The process of a container that a foreign runtime made; the launcher knows its monitor.
+async fn take_up_foreign(inner: &Inner, container: &Container) {
+    if container.pid().is_none() || container.exit.borrow().is_some() {
+        return;
+    }
+    if let Some(pid) = foreign::pid(inner, container) {
+        container.phase.send_replace(Phase::Running { pid });
+    }
+    if !foreign::runs(inner, container).await {
+        tracing::info!(container = %container.id, "its launch was not over: ending it");
+        container.doomed.send_replace(true);
+    }
 }
 
 /// Goes on with what an earlier process was doing for a container.

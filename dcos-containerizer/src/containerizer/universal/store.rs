@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{ContainerClass, ContainerTermination};
 use crate::containerizer::runtime::replace;
+use crate::oci::Runtime;
 
 /// What must be known of a running container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub(super) struct Record {
     /// It belongs to nobody the agent knows.
     #[serde(default)]
     pub(super) standalone: bool,
+    /// Who makes it, if the launcher does not.
+    #[serde(default)]
+    pub(super) runtime: Option<Runtime>,
 }
 
 /// The switchboard of a container.
