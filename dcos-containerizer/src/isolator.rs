@@ -259,6 +259,9 @@ pub enum IsolatorError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A volume is not available, or still is.
+    #[error(transparent)]
+    Volume(#[from] dcos_volume::VolumeError),
     /// A seccomp profile cannot be compiled.
     #[error("compiling the seccomp profile: {reason}")]
     Seccomp {

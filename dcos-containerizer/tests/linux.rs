@@ -14,7 +14,7 @@ use dcos_containerizer::containerizer::{
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::value::{self, Scalar};
 use dcos_proto::mesos::{
-    CommandInfo, ContainerId, ContainerInfo, Image, Resource, container_info, image,
+    CommandInfo, ContainerId, ContainerInfo, Image, Resource, Volume, container_info, image, volume,
 };
 use node::{Node, shell};
 
@@ -228,6 +228,74 @@ async fn containers_of_an_image_have_its_files_and_survive_the_agent() {
     universal.launch(&id, config).await.unwrap();
     universal.wait(&id).await.unwrap();
     assert!(node.read(&id, "stdout").contains("hello"));
+}
+
+#[tokio::test]
+async fn an_image_can_be_a_volume() {
+    if !able() {
+        return;
+    }
+    let mut node = Node::new("filesystem/linux,namespaces/pid,volume/image");
+    let images = node.dir.path().join("images");
+    make_image(&images);
+    node.images = Some(images);
+    let universal = node.recovered(&[]).await;
+    let volume = |path: &str, mode: volume::Mode| Volume {
+        mode: mode.into(),
+        container_path: path.into(),
+        image: Some(Image {
+            r#type: image::Type::Docker.into(),
+            docker: Some(image::Docker {
+                name: "test/sh:1".into(),
+                ..image::Docker::default()
+            }),
+            ..Image::default()
+        }),
+        ..Volume::default()
+    };
+    let with = |id: &ContainerId, command: &str| ContainerConfig {
+        container: Some(ContainerInfo {
+            r#type: container_info::Type::Mesos.into(),
+            volumes: vec![
+                volume("data/ro", volume::Mode::Ro),
+                volume("rw", volume::Mode::Rw),
+            ],
+            ..ContainerInfo::default()
+        }),
+        ..node.task(id, command)
+    };
+    let id = ContainerId::root("first");
+    let script = "cat data/ro/hello; { echo x > data/ro/hello; } 2>/dev/null || echo kept
+        echo mine > rw/hello; touch ready; while [ ! -e go ]; do sleep 0.02; done; cat rw/hello";
+    universal.launch(&id, with(&id, script)).await.unwrap();
+    let sandbox = node.dir.path().join("sandbox/first");
+    while !sandbox.join("ready").exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    // They are those of who is known, over a restart, and no others.
+    let roots = || std::fs::read_dir(node.dir.path().join("provisioner-volumes")).unwrap();
+    let universal = {
+        drop(universal);
+        node.recovered(&[&id]).await
+    };
+    assert_eq!(roots().count(), 2);
+    std::fs::write(sandbox.join("go"), "").unwrap();
+    let end = universal.wait(&id).await.unwrap();
+    assert_eq!(end.exit_code(), Some(0), "{}", node.read(&id, "stderr"));
+    assert_eq!(node.read(&id, "stdout"), "hello\nkept\nmine\n");
+    assert_eq!(roots().count(), 0);
+    let id = ContainerId::root("second");
+    universal
+        .launch(&id, with(&id, "cat rw/hello; sleep 1000"))
+        .await
+        .unwrap();
+    while node.read(&id, "stdout") != "hello\n" {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    // Nobody knows it after this restart.
+    drop(universal);
+    node.recovered(&[]).await;
+    assert_eq!(roots().count(), 0);
 }
 
 /// Writes what `docker save test/sh:1` would: this host's shell and what it needs, and a second

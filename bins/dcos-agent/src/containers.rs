@@ -142,6 +142,9 @@ fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection
         keep: u32::try_from(values.count("container_log_keep")).unwrap_or(u32::MAX),
     };
     let provisioner = ImageProvisioner::from_values(values)?;
+    let volume_images = provisioner.as_ref().map(ImageProvisioner::for_volumes);
+    isolation.volume_images = volume_images.map(|one| Arc::new(one) as Arc<dyn Provisioner>);
+    isolation.csi_work_dir = work_dir.join("csi");
     let collection = match &provisioner {
         Some(provisioner) => Collection::from_values(values, provisioner)?,
         None => None,

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_proto::mesos::CapabilityInfo;
+use dcos_volume::csi::CsiFolder;
+use dcos_volume::docker::PluginFolders;
+use dcos_volume::loopback::LoopVolumes;
 
 use super::cgroup::{
     Cgroups, CpuIsolator, DeviceRule, DevicesIsolator, MemoryIsolator, PidsIsolator,
@@ -16,8 +19,12 @@ use super::namespaces::{IpcNamespaceIsolator, PidNamespaceIsolator};
 use super::network::{ContainerNetwork, DefaultDns, NetworkIsolator, NoNetworks};
 use super::posix::{PosixCpuIsolator, PosixMemIsolator, RlimitsIsolator};
 use super::secret::{EnvironmentSecretIsolator, SecretVolumeIsolator};
-use super::volume::{HostPathIsolator, SandboxPathIsolator};
+use super::volume::{
+    CsiVolumeIsolator, DockerVolumeIsolator, HostPathIsolator, ImageVolumeIsolator, Others,
+    SandboxPathIsolator,
+};
 use super::{Isolator, IsolatorError, Isolators};
+use crate::provisioner::Provisioner;
 use crate::secret::{SecretResolver, ValuesOnly};
 
 /// The agent's settings that isolators read; the names are those of Mesos's flags.
@@ -56,6 +63,22 @@ pub struct IsolationConfig {
     pub sandbox_directory: PathBuf,
     /// `--host_path_volume_force_creation`, as a list.
     pub host_path_volume_force_creation: Vec<PathBuf>,
+    /// Folders in which Docker's volume plugins are found (`--docker_volume_plugin_dirs`, ours).
+    pub docker_volume_plugin_dirs: Vec<PathBuf>,
+    /// `--docker_volume_checkpoint_dir`, if not in `runtime_dir`.
+    pub docker_volume_checkpoint_dir: Option<PathBuf>,
+    /// `--docker_volume_chown`.
+    pub docker_volume_chown: bool,
+    /// Where volumes of the driver `loop` are; absent, there is no such driver
+    /// (`--loop_volumes_dir`, ours).
+    pub loop_volumes_dir: Option<PathBuf>,
+    /// `--csi_plugin_config_dir`.
+    pub csi_plugin_config_dir: Option<PathBuf>,
+    /// Where is kept what is known of volumes of CSI plugins, and where they are published:
+    /// `<work_dir>/csi`.
+    pub csi_work_dir: PathBuf,
+    /// What makes images into volumes; nothing else may be made by it.
+    pub volume_images: Option<Arc<dyn Provisioner>>,
     /// Networks that containers may name.
     pub networks: Arc<dyn ContainerNetwork>,
     /// Where isolators keep what is lost with the host. `--runtime_dir`
@@ -93,6 +116,13 @@ impl Default for IsolationConfig {
             default_container_shm_size: None,
             sandbox_directory: "/mnt/mesos/sandbox".into(),
             host_path_volume_force_creation: Vec::new(),
+            docker_volume_plugin_dirs: Vec::new(),
+            docker_volume_checkpoint_dir: None,
+            docker_volume_chown: false,
+            loop_volumes_dir: None,
+            csi_plugin_config_dir: None,
+            csi_work_dir: "/var/lib/mesos/csi".into(),
+            volume_images: None,
             networks: Arc::new(NoNetworks),
             runtime_dir: "/var/run/mesos".into(),
             network_root: None,
@@ -119,7 +149,7 @@ pub const NETWORK_ROOT: &str = "isolators/network/cni";
 
 /// All isolators in the order in which they prepare, whatever order they are named in: cgroups
 /// first, then the file system, then what goes into it, and last what looks at all of it.
-pub(super) const ORDER: [&str; 20] = [
+pub(super) const ORDER: [&str; 23] = [
     "environment_secret",
     "posix/cpu",
     "posix/mem",
@@ -136,6 +166,9 @@ pub(super) const ORDER: [&str; 20] = [
     "volume/host_path",
     "volume/sandbox_path",
     "volume/secret",
+    "volume/image",
+    "docker/volume",
+    "volume/csi",
     "disk/du",
     "linux/capabilities",
     "linux/nnp",
@@ -241,9 +274,43 @@ fn build(
         )),
         "volume/host_path" => {
             let force = config.host_path_volume_force_creation.clone();
-            Arc::new(HostPathIsolator::new(sandbox, force))
+            let names = config.names()?;
+            Arc::new(HostPathIsolator::new(sandbox, force).beside(Others {
+                docker: names.contains(&"docker/volume"),
+                csi: names.contains(&"volume/csi"),
+                image: names.contains(&"volume/image"),
+            }))
         }
         "volume/sandbox_path" => Arc::new(SandboxPathIsolator::new(sandbox)),
+        "volume/image" => Arc::new(ImageVolumeIsolator::new(
+            &config.runtime_dir,
+            sandbox,
+            config.volume_images.clone(),
+        )),
+        "docker/volume" => {
+            let mut plugins = PluginFolders::new(config.docker_volume_plugin_dirs.clone());
+            if let Some(folder) = &config.loop_volumes_dir {
+                plugins = plugins.with(Arc::new(LoopVolumes::new(folder.clone())));
+            }
+            let checkpoints = config.docker_volume_checkpoint_dir.clone();
+            Arc::new(DockerVolumeIsolator::new(
+                checkpoints.unwrap_or_else(|| config.runtime_dir.join("isolators/docker/volume")),
+                Arc::new(plugins),
+                sandbox,
+                config.docker_volume_chown,
+            ))
+        }
+        "volume/csi" => {
+            let plugins = config.csi_plugin_config_dir.clone().ok_or_else(|| {
+                IsolatorError::refused("the isolator `volume/csi` needs `--csi_plugin_config_dir`")
+            })?;
+            Arc::new(CsiVolumeIsolator::new(
+                &config.runtime_dir,
+                Arc::new(CsiFolder::new(plugins, config.csi_work_dir.clone())),
+                sandbox,
+                Arc::clone(&config.secrets),
+            ))
+        }
         "environment_secret" => {
             Arc::new(EnvironmentSecretIsolator::new(Arc::clone(&config.secrets)))
         }

@@ -39,6 +39,17 @@ pub const OPTIONS: &[Spec] = &[
         .help("where tasks with an image see their sandbox"),
     Spec::text("host_path_volume_force_creation")
         .help("folders, separated by colons, below which missing host paths are made"),
+    Spec::text("docker_volume_plugin_dirs")
+        .default("/run/docker/plugins:/etc/docker/plugins:/usr/lib/docker/plugins")
+        .help("folders, separated by colons, in which Docker's volume plugins are found (ours)"),
+    Spec::path("docker_volume_checkpoint_dir")
+        .help("where `docker/volume` keeps who uses what; in the runtime directory by default"),
+    Spec::switch("docker_volume_chown")
+        .help("give volumes of Docker's plugins to their tasks' users"),
+    Spec::path("loop_volumes_dir")
+        .help("folder of volumes of the driver `loop`; absent, there is no such driver (ours)"),
+    Spec::path("csi_plugin_config_dir")
+        .help("folder of descriptions of CSI plugins, for `volume/csi`"),
     Spec::path("network_cni_config_dir").help("folder of CNI network configurations"),
     Spec::text("network_cni_plugins_dir").help("folders of CNI plugins, separated by colons"),
     Spec::switch("network_cni_root_dir_persist")
@@ -58,7 +69,8 @@ pub const OPTIONS: &[Spec] = &[
 /// What containers are confined with by an agent that is root, unless it is told otherwise.
 /// Mesos defaults to `posix/cpu,posix/mem`; this is safe by default.
 const LINUX: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,filesystem/linux,\
-namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,posix/rlimits,disk/du";
+namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,posix/rlimits,disk/du,\
+docker/volume,volume/image";
 
 /// As much of it as the host can do.
 fn default_for(cgroups: &Cgroups) -> String {
@@ -88,7 +100,13 @@ impl IsolationConfig {
         Ok(Self {
             isolation: match values.opt_text("isolation") {
                 Some(isolation) => isolation,
-                None if linux => default_for(&Cgroups::discover(&cgroups_root)?),
+                None if linux => {
+                    let default = default_for(&Cgroups::discover(&cgroups_root)?);
+                    match values.opt_path("csi_plugin_config_dir") {
+                        None => default,
+                        Some(_) => default + ",volume/csi",
+                    }
+                }
                 None => "posix/cpu,posix/mem".to_owned(),
             },
             cgroups_root,
@@ -111,6 +129,16 @@ impl IsolationConfig {
                 .filter(|folder| !folder.is_empty())
                 .map(PathBuf::from)
                 .collect(),
+            docker_volume_plugin_dirs: values
+                .text("docker_volume_plugin_dirs")
+                .split(':')
+                .filter(|folder| !folder.is_empty())
+                .map(PathBuf::from)
+                .collect(),
+            docker_volume_checkpoint_dir: values.opt_path("docker_volume_checkpoint_dir"),
+            docker_volume_chown: values.switch("docker_volume_chown"),
+            loop_volumes_dir: values.opt_path("loop_volumes_dir"),
+            csi_plugin_config_dir: values.opt_path("csi_plugin_config_dir"),
             networks: networks(values)?,
             container_disk_watch_interval: values.duration("container_disk_watch_interval"),
             enforce_container_disk_quota: values.switch("enforce_container_disk_quota"),

@@ -4,7 +4,9 @@
 //! container. Persistent volumes are the file system isolators' business, secrets those of
 //! [`secret`](super::secret). Every kind is described in `docs/volumes.md`.
 
+mod external;
 mod host_path;
+mod image;
 mod sandbox_path;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +16,9 @@ use dcos_proto::mesos::volume::Mode;
 use dcos_proto::mesos::volume::source::Type as SourceType;
 use oci_spec::runtime::LinuxNamespaceType;
 
+pub use external::{CsiVolumeIsolator, DockerVolumeIsolator};
 pub use host_path::HostPathIsolator;
+pub use image::ImageVolumeIsolator;
 pub use sandbox_path::SandboxPathIsolator;
 
 use super::filesystem::bind;

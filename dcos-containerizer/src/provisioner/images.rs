@@ -42,6 +42,9 @@ pub enum Backend {
     Copy,
 }
 
+/// Where roots that are volumes are, beside the others.
+const VOLUMES: &str = "provisioner-volumes";
+
 /// What of a container's folder names the layers it needs, one a line.
 const LAYERS: &str = "layers";
 
@@ -49,6 +52,7 @@ const LAYERS: &str = "layers";
 #[derive(Debug, Clone)]
 pub struct ImageProvisioner {
     config: Arc<ImageProvisionerConfig>,
+    roots: PathBuf,
     docker: Option<ImageStore>,
     appc: Option<ImageStore>,
 }
@@ -62,7 +66,17 @@ impl ImageProvisioner {
         Self {
             docker: docker.map(|source| store(config.store.clone(), source)),
             appc: appc.map(|source| store(config.store.join("appc"), source)),
+            roots: config.roots.clone(),
             config: Arc::new(config),
+        }
+    }
+
+    /// As this one, for volumes: what it makes is beside the containers' roots, and is removed by
+    /// its own [`recover`](Provisioner::recover) only.
+    pub fn for_volumes(&self) -> Self {
+        Self {
+            roots: self.roots.with_file_name(VOLUMES),
+            ..self.clone()
         }
     }
 
@@ -76,7 +90,7 @@ impl ImageProvisioner {
     }
 
     fn folder(&self, id: &ContainerId) -> PathBuf {
-        self.config.roots.join(id.to_string())
+        self.roots.join(id.to_string())
     }
 
     /// The store an image is looked for in, and what to look for.
@@ -111,7 +125,13 @@ impl ImageProvisioner {
         let mut sum = Pruned::default();
         for store in self.stores() {
             let roots = self.config.roots.clone();
-            let in_use = blocking(move || in_use(&roots)).await?;
+            let volumes = roots.with_file_name(VOLUMES);
+            let used = blocking(move || {
+                let mut layers = in_use(&roots)?;
+                layers.append(&mut in_use(&volumes)?);
+                Ok(layers)
+            });
+            let in_use = used.await?;
             let pruned = store
                 .prune(in_use, kept, idle)
                 .await
@@ -139,7 +159,7 @@ impl Provisioner for ImageProvisioner {
             store.recover().await.map_err(|error| told(&error))?;
         }
         let alive: Vec<PathBuf> = alive.iter().map(|id| self.folder(id)).collect();
-        let roots = self.config.roots.clone();
+        let roots = self.roots.clone();
         blocking(move || {
             std::fs::create_dir_all(&roots)?;
             for entry in std::fs::read_dir(&roots)? {
@@ -221,7 +241,11 @@ fn told(error: &ImageError) -> ProvisionError {
 /// The layers that containers need.
 fn in_use(roots: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let mut layers = BTreeSet::new();
-    for entry in std::fs::read_dir(roots)? {
+    let entries = match std::fs::read_dir(roots) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(layers),
+        entries => entries?,
+    };
+    for entry in entries {
         match std::fs::read_to_string(entry?.path().join(LAYERS)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             text => layers.extend(text?.lines().map(PathBuf::from)),

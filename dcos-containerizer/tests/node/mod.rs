@@ -58,7 +58,21 @@ impl Node {
         }
     }
 
+    /// What makes images into roots.
+    fn provisioner(&self) -> Option<ImageProvisioner> {
+        let images = self.images.clone()?;
+        Some(ImageProvisioner::new(ImageProvisionerConfig {
+            docker: Some(dcos_image::Source::Directory(images)),
+            appc: None,
+            store: self.dir.path().join("store"),
+            roots: self.dir.path().join("provisioner"),
+            backend: Backend::Auto,
+            kept: Vec::new(),
+        }))
+    }
+
     pub(crate) async fn containerizer(&self) -> Universal {
+        let provisioner = self.provisioner();
         let isolators = if self.isolation.is_empty() {
             Isolators::default()
         } else {
@@ -69,21 +83,17 @@ impl Node {
                 networks: Arc::clone(&self.networks),
                 secrets: Arc::clone(&self.secrets),
                 runtime_dir: self.dir.path().join("run"),
+                docker_volume_plugin_dirs: vec![self.dir.path().join("plugins")],
+                loop_volumes_dir: Some(self.dir.path().join("loop")),
+                volume_images: provisioner.as_ref().map(|images| {
+                    let images: Arc<dyn Provisioner> = Arc::new(images.for_volumes());
+                    images
+                }),
                 ..IsolationConfig::default()
             };
             Isolators::from_config(&config).unwrap()
         };
-        let provisioner = self.images.as_ref().map(|images| {
-            let config = ImageProvisionerConfig {
-                docker: Some(dcos_image::Source::Directory(images.clone())),
-                appc: None,
-                store: self.dir.path().join("store"),
-                roots: self.dir.path().join("provisioner"),
-                backend: Backend::Auto,
-                kept: Vec::new(),
-            };
-            Arc::new(ImageProvisioner::new(config)) as Arc<dyn Provisioner>
-        });
+        let provisioner = provisioner.map(|images| Arc::new(images) as Arc<dyn Provisioner>);
         let config = UniversalConfig {
             runtime_dir: self.dir.path().join("run"),
             launcher: LauncherProgram {

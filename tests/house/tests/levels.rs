@@ -17,6 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("dcos-wire", &["dcos-proto", "dcos-core"]),
     ("dcos-store", &["bench", "dcos-proto", "dcos-core"]),
     ("dcos-image", &["bench"]),
+    ("dcos-volume", &[]),
     ("dcos-net", &["dcos-proto", "dcos-core"]),
     // Between wire and what serves with it
     ("dcos-security", &["dcos-proto", "dcos-core", "dcos-wire"]),
@@ -41,6 +42,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "dcos-image",
             "dcos-launcher",
             "dcos-security",
+            "dcos-volume",
         ],
     ),
     (
