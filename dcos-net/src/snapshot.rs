@@ -242,7 +242,7 @@ fn read_task(task: &mesos::Task, framework: &str) -> Task {
             .filter(|resource| resource.name == "ports")
             .flat_map(ports)
             .collect(),
-        discovery: task.discovery.as_ref().and_then(read_discovery),
+        discovery: task.discovery.as_deref().and_then(read_discovery),
         ..Task::new(
             &*task.task_id.value,
             &*task.name,

@@ -34,6 +34,7 @@
 
 mod agent;
 mod agents;
+mod alike;
 mod authentication;
 mod authorize;
 mod breakdown;
@@ -58,6 +59,7 @@ mod inverse;
 mod launch;
 mod maintenance;
 mod metrics;
+mod news;
 mod offers;
 mod old_call;
 mod operations;
@@ -88,6 +90,7 @@ pub use core::{Master, Settings};
 pub use framework::{Framework, Link, StateCounts, Tally};
 pub use input::{Action, Input, Packet, Reply, RequestId};
 pub use metrics::Counters;
+pub use news::News;
 pub use recent::Recent;
 pub use registry::PREFIX;
 pub use security::{HttpSecurity, SECURITY_OPTIONS, Security};

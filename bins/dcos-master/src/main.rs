@@ -28,6 +28,10 @@ mod options;
 
 use house::House;
 
+/// A master's memory is millions of small pieces; see `dcos-sched/docs/scale.md`.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What can run in this process.
 const COMPONENTS: [&str; 3] = ["master", "marathon", "dns"];
 

@@ -307,10 +307,10 @@ impl TaskRecord {
             status_update_state: self.sent.as_ref().map(|(state, _)| *state),
             status_update_uuid: self.sent.as_ref().map(|(_, uuid)| uuid.clone()),
             labels: info.labels.clone(),
-            discovery: info.discovery.clone(),
-            container: info.container.clone(),
+            discovery: info.discovery.clone().map(Box::new),
+            container: info.container.clone().map(Box::new),
             user: user_of(info, executor),
-            health_check: info.health_check.clone(),
+            health_check: info.health_check.clone().map(Box::new),
             kill_policy: info.kill_policy,
             limits: info.limits.clone(),
         }

@@ -194,10 +194,10 @@ fn task(directory: &Path, group: u64) -> Result<Option<TaskHistory>, CheckpointE
         task_id: task.task_id,
         agent_id: task.agent_id,
         resources: task.resources,
-        health_check: task.health_check,
-        container: task.container,
+        health_check: task.health_check.map(|boxed| *boxed),
+        container: task.container.map(|boxed| *boxed),
         labels: task.labels,
-        discovery: task.discovery,
+        discovery: task.discovery.map(|boxed| *boxed),
         kill_policy: task.kill_policy,
         limits: task.limits,
         ..TaskInfo::default()

@@ -55,6 +55,17 @@ pub(crate) fn run(size: Size, samples: usize) {
     table.print();
 }
 
+/// The core alone, to look closer at it.
+pub(crate) fn run_core(size: Size, samples: usize) {
+    let topic = format!("failover, {} agents x {} tasks", size.agents, size.tasks);
+    let mut table = Table::new(topic, "s");
+    let measured: Vec<_> = (0..samples).map(|_| alone(size, 0)).collect();
+    let (limits, cores) = measured.into_iter().unzip();
+    table.limit("limit: decoding the messages", limits);
+    table.row("core alone, decoding included", cores);
+    table.print();
+}
+
 /// A core of its own after a failover, nobody back yet.
 pub(crate) fn core(registry: &Snapshot) -> Master {
     let seed = Seed::new(1);

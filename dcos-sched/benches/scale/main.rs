@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo bench -p dcos-sched --bench scale -- [--agents 40000] [--tasks 10] [--samples 3]
-//!     [--only failover|reads|pollers|subscribers|memory] [--json]
+//!     [--only failover|core|reads|pollers|subscribers|memory] [--json]
 //! ```
 //!
 //! | topic | what is measured | beside what |
@@ -19,6 +19,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 #![expect(clippy::cast_precision_loss, reason = "figures need no more")]
+
+/// What the master's program has.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod cluster;
 mod failover;
@@ -48,6 +52,9 @@ fn main() {
     let wanted = |topic: &str| only.as_ref().is_none_or(|only| only == topic);
     if wanted("failover") {
         failover::run(size, samples);
+    }
+    if only.as_deref() == Some("core") {
+        failover::run_core(size, samples);
     }
     if wanted("reads") {
         reads::run(size, samples);

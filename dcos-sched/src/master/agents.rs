@@ -22,7 +22,7 @@ use dcos_proto::mesos::{
 use super::agent::total_of;
 use super::core::Timer;
 use super::tasks::{Status, is_terminal, update_event};
-use super::{Action, Agent, Framework, Link, MachineKey, Master, registry};
+use super::{Action, Agent, Framework, Link, MachineKey, Master, Packet, registry};
 use crate::allocator::{AgentSpec, Event as Allocation};
 
 impl Master {
@@ -358,7 +358,10 @@ impl Master {
             if let Some(place) = self.agent_mut(&id) {
                 place.charge(&task.framework_id, &resources);
             }
-            self.return_task(task, &resources, true);
+            if let Some(known) = self.framework_mut(&task.framework_id) {
+                known.charge(&id, &resources);
+            }
+            self.return_task(task, true);
         }
         self.allocator
             .handle(self.now, Allocation::RemoveAgent(id.clone()));
@@ -455,7 +458,8 @@ impl Master {
             self.recover_framework(info);
         }
         let mut agent = new_agent(message.agent, from, self.now);
-        match total_of(&agent.info, &message.checkpointed_resources) {
+        let total = self.alike.resources(&agent.info.resources);
+        match total.with_checkpointed(&Resources::from(&message.checkpointed_resources)) {
             Ok(total) => agent.total = total,
             Err(error) => return self.shut_down(from, &error.to_string()),
         }
@@ -474,26 +478,36 @@ impl Master {
             if self.frameworks.contains_key(&framework) {
                 let resources = Resources::from(&executor.resources);
                 agent.charge(&framework, &resources);
-                executors.push((framework, executor, resources));
+                executors.push((framework, executor));
             }
         }
-        let mut tasks = Vec::new();
+        let mut tasks = Vec::with_capacity(message.tasks.len());
         for task in message.tasks {
             if self.frameworks.contains_key(&task.framework_id) {
-                let resources = Resources::from(&task.resources);
                 if !is_terminal(task.state()) {
+                    let resources = self.alike.resources(&task.resources);
                     agent.charge(&task.framework_id, &resources);
                 }
-                tasks.push((task, resources));
+                let key = (task.framework_id.clone(), task.task_id.clone());
+                agent.tasks.insert(key);
+                tasks.push(task);
             }
         }
         // The allocator and readers are told of an agent with all that is used on it.
-        self.admit_agent(agent);
-        for (framework, executor, resources) in executors {
-            self.book_executor(&framework, id, executor, &resources);
+        for (framework, used) in &mut agent.used {
+            *used = self.alike.shared(std::mem::take(used));
+            if let Some(known) = self.framework_mut(framework) {
+                known.charge(id, used);
+            }
         }
-        for (task, resources) in tasks {
-            self.return_task(task, &resources, announce);
+        self.admit_agent(agent);
+        for (framework, executor) in executors {
+            if let Some(known) = self.framework_mut(&framework) {
+                known.add_executor(id, executor);
+            }
+        }
+        for task in tasks {
+            self.return_task(task, announce);
         }
         let answer = SlaveReregisteredMessage {
             agent_id: id.clone(),
@@ -505,21 +519,19 @@ impl Master {
         self.tell_agent_of_frameworks(id, from, message.frameworks);
     }
 
-    /// A task that was thought lost or is new to this master.
-    fn return_task(&mut self, mut task: Task, resources: &Resources, announce: bool) {
+    /// A task that was thought lost or is new to this master; what it uses is charged already.
+    fn return_task(&mut self, mut task: Task, announce: bool) {
         let framework = task.framework_id.clone();
         if let Some(known) = self.framework_mut(&framework) {
-            for remembered in [&mut known.unreachable_tasks, &mut known.completed_tasks] {
-                if !remembered.is_empty() {
-                    remembered.retain(|lost| lost.task_id != task.task_id);
-                }
-            }
+            known.unreachable_tasks.remove(&task.task_id);
+            known.completed_tasks.remove(&task.task_id);
         }
         if task.status_update_state.is_none() {
             task.status_update_state = Some(task.state);
         }
+        shrink(&mut task);
         let task = Arc::new(task);
-        self.book_task(&task, resources);
+        self.book_task(&task);
         if announce {
             let status = Status::master(
                 task.state(),
@@ -561,18 +573,33 @@ impl Master {
             ids.extend(agent.used.keys().cloned());
         }
         for id in ids {
-            if let Some(framework) = self.frameworks.get(&id) {
-                let message = UpdateFrameworkMessage {
-                    framework_id: id,
-                    pid: framework.pid.clone(),
-                    framework_info: Some(framework.info.clone()),
-                };
-                self.send(pid, &message);
+            if let Some(message) = self.introduction(&id) {
+                let to = pid.to_owned();
+                self.push(Action::Send { to, message });
             } else {
                 let message = ShutdownFrameworkMessage { framework_id: id };
                 self.send(pid, &message);
             }
         }
+    }
+
+    /// What agents are told of a framework, written once for all of them.
+    fn introduction(&mut self, id: &FrameworkId) -> Option<Packet> {
+        let framework = self.frameworks.get(id)?;
+        let written = framework.introduction.as_ref().filter(|(said, _)| {
+            said.pid == framework.pid && said.framework_info.as_ref() == Some(&framework.info)
+        });
+        if let Some((_, packet)) = written {
+            return Some(packet.clone());
+        }
+        let message = UpdateFrameworkMessage {
+            framework_id: id.clone(),
+            pid: framework.pid.clone(),
+            framework_info: Some(framework.info.clone()),
+        };
+        let packet = Packet::of(&message);
+        self.framework_mut(id)?.introduction = Some((message, packet.clone()));
+        Some(packet)
     }
 
     /// The agent's resources changed: oversubscription, providers, or their versions.
@@ -625,6 +652,15 @@ impl Master {
                 .handle(self.now, Allocation::UpdateAgent(spec));
         }
         self.agent_operations(&message.agent_id, message.operations);
+    }
+}
+
+/// Gives back the room that decoding left behind lists: a master has half a million tasks.
+fn shrink(task: &mut Task) {
+    task.statuses.shrink_to_fit();
+    task.resources.shrink_to_fit();
+    if let Some(labels) = &mut task.labels {
+        labels.labels.shrink_to_fit();
     }
 }
 

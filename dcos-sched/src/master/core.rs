@@ -7,7 +7,6 @@ use std::time::Duration;
 use dcos_core::seed::Seed;
 use dcos_core::time::{Time, earliest};
 use dcos_core::tree::Tree;
-use dcos_proto::master as operator;
 use dcos_proto::mesos::{
     AgentId, AgentInfo, FrameworkId, InverseOffer, MasterInfo, Offer, OfferId, TaskId, TimeInfo,
 };
@@ -15,12 +14,15 @@ use dcos_proto::scheduler::Event;
 use dcos_security::{RateLimits, Throttle};
 use dcos_store::Write;
 
+use super::alike::Alike;
 use super::authentication::Authentication;
 use super::framework::MAX_TASKS;
 use super::metrics::Counters;
 use super::removals::Removals;
 use super::security::Security;
-use super::{Action, Agent, Framework, Input, Link, Packet, Reply, RequestId, Snapshot, Standing};
+use super::{
+    Action, Agent, Framework, Input, Link, News, Packet, Reply, RequestId, Snapshot, Standing,
+};
 use crate::allocator::Allocator;
 
 /// What the core must know beside its inputs.
@@ -142,6 +144,8 @@ pub struct Master {
     pub(crate) authentication: Authentication,
     /// What frameworks said too fast; `None` if nobody is limited.
     pub(crate) throttle: Option<Throttle<Input>>,
+    /// Resources that were read lately.
+    pub(crate) alike: Alike,
     next_framework: u64,
     next_agent: u64,
     next_offer: u64,
@@ -193,6 +197,7 @@ impl Master {
             counters: Counters::default(),
             authentication: Authentication::new(seed),
             throttle,
+            alike: Alike::default(),
             next_framework: 0,
             next_agent: 0,
             next_offer: 0,
@@ -388,8 +393,8 @@ impl Master {
         });
     }
 
-    pub(crate) fn publish(&mut self, event: operator::Event) {
-        self.push(Action::Publish(Arc::new(event)));
+    pub(crate) fn publish(&mut self, news: impl Into<News>) {
+        self.push(Action::Publish(news.into()));
     }
 
     /// Delivers an event to a framework, in the protocol it speaks; dropped if it isn't connected.

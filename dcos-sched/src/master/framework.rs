@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dcos_core::resources::Resources;
 use dcos_core::time::Time;
 use dcos_core::tree::Tree;
+use dcos_proto::internal::UpdateFrameworkMessage;
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::task_status::Source;
 use dcos_proto::mesos::{
@@ -14,8 +15,8 @@ use dcos_proto::mesos::{
 };
 use dcos_proto::scheduler::OfferConstraints;
 
+use super::Packet;
 use super::recent::Recent;
-use super::tasks::is_terminal;
 
 /// How many finished and how many unreachable tasks of a framework are remembered by default.
 pub(crate) const MAX_TASKS: usize = 1000;
@@ -68,9 +69,9 @@ pub struct Framework {
     /// How many of them are in each state.
     pub counts: StateCounts,
     /// Tasks on agents that are unreachable, oldest first.
-    pub unreachable_tasks: Recent<Arc<Task>>,
+    pub unreachable_tasks: Recent,
     /// Tasks that ended, oldest first.
-    pub completed_tasks: Recent<Arc<Task>>,
+    pub completed_tasks: Recent,
     /// Executors by agent.
     pub executors: Tree<AgentId, BTreeMap<ExecutorId, Arc<ExecutorInfo>>>,
     /// What it was offered and has not answered.
@@ -88,21 +89,22 @@ pub struct Framework {
     pub calls: BTreeMap<&'static str, u64>,
     /// What else is counted of it.
     pub tally: Tally,
+    /// What agents were last told of it.
+    pub(crate) introduction: Option<(UpdateFrameworkMessage, Packet)>,
 }
 
 impl Framework {
     /// Whether a task with this id was launched, as far as is remembered.
     pub(crate) fn has_seen(&self, task: &TaskId) -> bool {
-        let ended = self.unreachable_tasks.iter().chain(&self.completed_tasks);
-        self.tasks.contains_key(task) || ended.into_iter().any(|ended| ended.task_id == *task)
+        let ended = || [&self.unreachable_tasks, &self.completed_tasks];
+        self.tasks.contains_key(task) || ended().iter().any(|ended| ended.get(task).is_some())
     }
 
     /// Whether its agent said that this task has ended, as far as is remembered.
     pub(crate) fn has_ended(&self, task: &TaskId) -> bool {
-        let mut ended = self.completed_tasks.iter();
-        ended.any(|ended| {
+        self.completed_tasks.get(task).is_some_and(|ended| {
             let last = ended.statuses.last();
-            ended.task_id == *task && last.is_none_or(|last| last.source() != Source::Master)
+            last.is_none_or(|last| last.source() != Source::Master)
         })
     }
 
@@ -131,6 +133,7 @@ impl Framework {
             operations: BTreeMap::new(),
             calls: BTreeMap::new(),
             tally: Tally::default(),
+            introduction: None,
         }
     }
 
@@ -178,10 +181,12 @@ impl Framework {
         }
     }
 
-    pub(crate) fn add_task(&mut self, task: Arc<Task>, resources: &Resources) {
-        if !is_terminal(task.state()) {
-            self.charge(&task.agent_id, resources);
-        }
+    pub(crate) fn add_executor(&mut self, agent: &AgentId, executor: ExecutorInfo) {
+        let executors = self.executors.get_or_insert_with(agent, BTreeMap::new);
+        executors.insert(executor.executor_id.clone(), Arc::new(executor));
+    }
+
+    pub(crate) fn add_task(&mut self, task: Arc<Task>) {
         self.counts.count(task.state());
         if let Some(before) = self.tasks.insert(task.task_id.clone(), task) {
             self.counts.uncount(before.state());

@@ -8,7 +8,7 @@ use dcos_proto::mesos::FrameworkId;
 use dcos_proto::scheduler::{Call, Event};
 use dcos_store::{Revision, Snapshot as StoreSnapshot, Write};
 
-use super::Snapshot;
+use super::{News, Snapshot};
 use crate::why::Wish;
 
 /// Names a request until it is answered; chosen by whoever asks.
@@ -141,7 +141,7 @@ pub enum Action {
         answer: serde_json::Value,
     },
     /// Tell the subscribers of the operator API.
-    Publish(Arc<dcos_proto::master::Event>),
+    Publish(News),
 }
 
 /// How a request was received.

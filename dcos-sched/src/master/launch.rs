@@ -1,12 +1,10 @@
 //! Carrying out the operations of an ACCEPT.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dcos_core::resources::Resources;
 use dcos_core::resources::convert::downgrade_all;
 use dcos_proto::internal::{RunTaskGroupMessage, RunTaskMessage};
-use dcos_proto::master as operator;
 use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
 use dcos_proto::mesos::offer::operation::Type;
 use dcos_proto::mesos::task_status::Reason;
@@ -17,7 +15,7 @@ use dcos_proto::mesos::{
 
 use super::offers::launched;
 use super::operations::{Holdings, more_copies};
-use super::{Master, validation};
+use super::{Master, News, validation};
 
 impl Master {
     /// Carries out one operation with what is left of the offers.
@@ -250,8 +248,7 @@ impl Master {
         resources: &Resources,
     ) {
         if let Some(known) = self.framework_mut(framework) {
-            let executors = known.executors.get_or_insert_with(agent, BTreeMap::new);
-            executors.insert(executor.executor_id.clone(), Arc::new(executor));
+            known.add_executor(agent, executor);
             known.charge(agent, resources);
         }
     }
@@ -268,31 +265,31 @@ impl Master {
 
     /// Charges framework and agent for a task, and tells readers of it.
     pub(crate) fn add_task(&mut self, record: &Arc<Task>) {
-        let resources = Resources::from(&record.resources);
-        if let Some(place) = self.agent_mut(&record.agent_id)
-            && !super::tasks::is_terminal(record.state())
-        {
-            place.charge(&record.framework_id, &resources);
+        if !super::tasks::is_terminal(record.state()) {
+            let resources = self.alike.resources(&record.resources);
+            if let Some(place) = self.agent_mut(&record.agent_id) {
+                place.charge(&record.framework_id, &resources);
+            }
+            if let Some(known) = self.framework_mut(&record.framework_id) {
+                known.charge(&record.agent_id, &resources);
+            }
         }
-        self.book_task(record, &resources);
+        self.book_task(record);
     }
 
-    /// Charges the framework for a task whose agent is charged already, and tells readers of it.
-    pub(crate) fn book_task(&mut self, record: &Arc<Task>, resources: &Resources) {
+    /// Makes a task known for which framework and agent are charged, and tells readers of it.
+    pub(crate) fn book_task(&mut self, record: &Arc<Task>) {
         let key = (record.framework_id.clone(), record.task_id.clone());
         if let Some(known) = self.framework_mut(&key.0) {
-            known.add_task(Arc::clone(record), resources);
+            known.add_task(Arc::clone(record));
         }
-        if let Some(place) = self.agent_mut(&record.agent_id) {
+        let place = self.agents.get(&record.agent_id);
+        if place.is_some_and(|place| !place.tasks.contains(&key))
+            && let Some(place) = self.agent_mut(&record.agent_id)
+        {
             place.tasks.insert(key);
         }
-        self.publish(operator::Event {
-            r#type: Some(operator::event::Type::TaskAdded.into()),
-            task_added: Some(operator::event::TaskAdded {
-                task: Task::clone(record),
-            }),
-            ..operator::Event::default()
-        });
+        self.publish(News::TaskAdded(Arc::clone(record)));
     }
 }
 
@@ -316,10 +313,10 @@ fn staging(task: &TaskInfo, framework: &FrameworkId, default_user: Option<&str>)
         status_update_state: None,
         status_update_uuid: None,
         labels: task.labels.clone(),
-        discovery: task.discovery.clone(),
-        container: task.container.clone(),
+        discovery: task.discovery.clone().map(Box::new),
+        container: task.container.clone().map(Box::new),
         user,
-        health_check: task.health_check.clone(),
+        health_check: task.health_check.clone().map(Box::new),
         kill_policy: task.kill_policy,
         limits: task.limits.clone(),
     }

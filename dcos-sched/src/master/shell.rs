@@ -650,8 +650,8 @@ impl Loop {
                         drop(waiting.send(answer));
                     }
                 }
-                Action::Publish(event) => {
-                    self.watchers.publish(event);
+                Action::Publish(news) => {
+                    self.watchers.publish(news);
                     self.changed.send_modify(|changes| *changes += 1);
                 }
             }

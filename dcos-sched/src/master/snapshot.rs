@@ -13,7 +13,7 @@ use dcos_proto::mesos::{
 
 use super::core::{Settings, time_info};
 use super::metrics::Counters;
-use super::{Agent, Framework, Link, Master, Standing};
+use super::{Agent, Framework, Link, Master, News, Standing};
 
 /// The state of the master at one moment. What it holds is immutable; taking one costs some
 /// pointers, however large the cluster is, and the core copies a part only when it changes it.
@@ -93,6 +93,11 @@ fn offered<'a>(
     total
 }
 
+/// An agent as it is when it comes: nothing of it is offered.
+pub(crate) fn agent_added(agent: &Agent) -> get_agents::Agent {
+    agent_view(agent, &Tree::new())
+}
+
 fn agent_view(agent: &Agent, offers: &Tree<OfferId, Arc<Offer>>) -> get_agents::Agent {
     let mut info = agent.info.clone();
     info.resources = endpoint(info.resources);
@@ -165,12 +170,8 @@ impl Master {
         let Some(agent) = self.agents.get(id) else {
             return;
         };
-        let agent = agent_view(agent, &self.offers);
-        self.publish(operator::Event {
-            r#type: Some(event::Type::AgentAdded.into()),
-            agent_added: Some(event::AgentAdded { agent }),
-            ..operator::Event::default()
-        });
+        let news = News::AgentAdded(Arc::clone(agent));
+        self.publish(news);
     }
 
     pub(crate) fn publish_framework_added(&mut self, id: &FrameworkId) {

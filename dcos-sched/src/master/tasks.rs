@@ -252,11 +252,9 @@ impl Master {
         let Some(known) = self.framework_mut(framework) else {
             return;
         };
-        let mut lost = known.unreachable_tasks.iter();
-        let Some(mut record) = lost.find(|lost| lost.task_id == *task).cloned() else {
+        let Some(mut record) = known.unreachable_tasks.remove(task) else {
             return;
         };
-        known.unreachable_tasks.retain(|lost| lost.task_id != *task);
         let executor = record.executor_id.clone();
         let message = status.of(task, Some(&record.agent_id), executor.as_ref(), now);
         let ended = Arc::make_mut(&mut record);

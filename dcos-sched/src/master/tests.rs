@@ -145,7 +145,7 @@ impl World {
                 }
                 Action::Close { stream_id } => self.closed.push(stream_id),
                 Action::Send { to, message } => self.sent.push((to, message)),
-                Action::Publish(event) => self.published.push((*event).clone()),
+                Action::Publish(news) => self.published.push(news.into_event()),
                 Action::Link { .. } | Action::Snapshot { .. } | Action::Explained { .. } => {}
             }
         }

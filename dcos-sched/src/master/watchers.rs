@@ -19,7 +19,7 @@ use super::http::desk::Desk;
 use super::http::documents::Document;
 use super::http::sight::{Shown, Sight};
 use super::shell::encode;
-use super::{Config, Snapshot};
+use super::{Config, News, Snapshot};
 
 /// How often a reader hears from the master.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -48,7 +48,7 @@ pub(crate) struct Watchers {
 /// An event with its written forms, once a reader asked for them.
 #[derive(Debug)]
 struct Published {
-    event: Arc<Event>,
+    event: Event,
     json: OnceLock<Bytes>,
     protobuf: OnceLock<Bytes>,
 }
@@ -60,7 +60,7 @@ impl Published {
             MediaType::Protobuf => &self.protobuf,
         };
         record
-            .get_or_init(|| frame(&encode(&*self.event, media)))
+            .get_or_init(|| frame(&encode(&self.event, media)))
             .clone()
     }
 }
@@ -109,10 +109,11 @@ impl Watchers {
     }
 
     /// Tells all readers.
-    pub(crate) fn publish(&self, event: Arc<Event>) {
+    pub(crate) fn publish(&self, news: News) {
         if self.feed.readers() == 0 {
             return;
         }
+        let event = news.into_event();
         let size = event.encoded_len() * EXPANSION + size_of::<Event>();
         let published = Published {
             event,

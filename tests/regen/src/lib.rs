@@ -34,6 +34,10 @@ pub fn generate(schema: &Path, output: &Path) -> anyhow::Result<()> {
     }
     // Hardly any resource is a disk, and there are no messages of which there are more.
     config.boxed(".mesos.v1.Resource.disk");
+    // Of tasks a master has half a million, and most have none of these.
+    for rare in ["container", "discovery", "health_check"] {
+        config.boxed(format!(".mesos.v1.Task.{rare}"));
+    }
     // Recursive, so prost can't tell that it could be hashed.
     config.type_attribute(".mesos.v1.ContainerID", "#[derive(Eq, Hash)]");
     config

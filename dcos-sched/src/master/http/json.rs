@@ -220,9 +220,9 @@ pub(super) fn task(out: &mut Vec<u8>, task: &Task) {
         o.list("statuses", &task.statuses, status);
         o.put_some("user", task.user.as_ref());
         labels(o, task.labels.as_ref());
-        o.message("discovery", task.discovery.as_ref());
-        o.message("container", task.container.as_ref());
-        o.message("health_check", task.health_check.as_ref());
+        o.message("discovery", task.discovery.as_deref());
+        o.message("container", task.container.as_deref());
+        o.message("health_check", task.health_check.as_deref());
     });
 }
 

@@ -165,11 +165,7 @@ fn itself(task: &TaskInfo, framework: &Framework, agent: &Agent) -> Check {
     if framework.tasks.contains_key(id) {
         return Err(format!("Task has duplicate ID: {id}"));
     }
-    if framework
-        .unreachable_tasks
-        .iter()
-        .any(|lost| lost.task_id == *id)
-    {
+    if framework.unreachable_tasks.get(id).is_some() {
         return Err(format!("Task reuses the ID of an unreachable task: {id}"));
     }
     if task.agent_id != agent.id() {

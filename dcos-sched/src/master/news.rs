@@ -1,0 +1,52 @@
+//! What the subscribers of the operator API are told.
+//!
+//! A master whose agents all come back has half a million things to tell and mostly nobody who
+//! listens, so the larger ones are written out only for those who do.
+
+use std::sync::Arc;
+
+use dcos_proto::master::{Event, event};
+use dcos_proto::mesos::Task;
+
+use super::{Agent, snapshot};
+
+/// Something that happened, as it was at that moment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum News {
+    /// Anything, as it is told.
+    Event(Box<Event>),
+    /// An agent was admitted; nothing of it is offered yet.
+    AgentAdded(Arc<Agent>),
+    /// A task is known from now on.
+    TaskAdded(Arc<Task>),
+}
+
+impl News {
+    /// As it is told.
+    pub fn into_event(self) -> Event {
+        match self {
+            Self::Event(event) => *event,
+            Self::AgentAdded(agent) => Event {
+                r#type: Some(event::Type::AgentAdded.into()),
+                agent_added: Some(event::AgentAdded {
+                    agent: snapshot::agent_added(&agent),
+                }),
+                ..Event::default()
+            },
+            Self::TaskAdded(task) => Event {
+                r#type: Some(event::Type::TaskAdded.into()),
+                task_added: Some(event::TaskAdded {
+                    task: Arc::unwrap_or_clone(task),
+                }),
+                ..Event::default()
+            },
+        }
+    }
+}
+
+impl From<Event> for News {
+    fn from(event: Event) -> Self {
+        Self::Event(Box::new(event))
+    }
+}
