@@ -224,6 +224,16 @@ impl Agent {
         if is_order && self.registration.master() != Some(&*from) {
             return;
         }
+        // The answer that names it was lost, and what followed was not: nothing of it could be
+        // reported. The master asks what is here as soon as it sees that the answer was lost.
+        let is_nameless = self.info.id.is_none();
+        let concerns_anybody = matches!(
+            message,
+            FromMaster::Registered(_) | FromMaster::Reregistered(_) | FromMaster::Shutdown(_)
+        );
+        if is_order && is_nameless && !concerns_anybody {
+            return;
+        }
         match message {
             FromMaster::Mechanisms(message) => {
                 self.authentication_mechanisms(from, &message.mechanisms);

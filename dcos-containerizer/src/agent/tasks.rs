@@ -114,6 +114,11 @@ impl Agent {
         let Some(framework) = order.framework.id.clone() else {
             return;
         };
+        let is_ours = |task: &TaskInfo| Some(&task.agent_id) == self.info.id.as_ref();
+        if !order.tasks.iter().all(is_ours) {
+            // It was meant for one that was here before.
+            return;
+        }
         order.executor.framework_id = Some(framework.clone());
         let key = ExecutorKey {
             framework,

@@ -398,6 +398,31 @@ fn another_identity_stops_it() {
     assert!(node.stopped.is_some());
 }
 
+/// The answer that gives it an id got lost: what came behind could not be told of.
+#[test]
+fn without_an_id_it_runs_nothing() {
+    let mut node = Node::new();
+    node.join();
+    node.told(run_task(task("t")));
+    assert!(node.launched.is_empty() && node.agent.tasks().next().is_none());
+    node.told(SlaveRegisteredMessage {
+        agent_id: "a1".into(),
+        connection: None,
+    });
+    node.told(run_task(task("u")));
+    assert_eq!(node.launched.len(), 1);
+}
+
+#[test]
+fn tasks_of_an_agent_that_was_here_before_do_not_run() {
+    let mut node = Node::registered();
+    node.told(run_task(TaskInfo {
+        agent_id: "a0".into(),
+        ..task("t")
+    }));
+    assert!(node.launched.is_empty() && node.agent.tasks().next().is_none());
+}
+
 #[test]
 fn a_command_task_goes_its_way() {
     let mut node = Node::registered();

@@ -9,9 +9,10 @@ use dcos_core::resources::Resources;
 use dcos_core::resources::convert::upgrade_all;
 use dcos_core::resources::operation::Incompatible;
 use dcos_proto::internal::{
-    KillTaskMessage, MasterSlaveConnection, ReconcileTasksMessage, RegisterSlaveMessage,
-    ReregisterSlaveMessage, ResourceVersionUuid, ShutdownFrameworkMessage, ShutdownMessage,
-    SlaveRegisteredMessage, SlaveReregisteredMessage, UpdateFrameworkMessage, UpdateSlaveMessage,
+    KillTaskMessage, MasterSlaveConnection, PingSlaveMessage, ReconcileTasksMessage,
+    RegisterSlaveMessage, ReregisterSlaveMessage, ResourceVersionUuid, ShutdownFrameworkMessage,
+    ShutdownMessage, SlaveRegisteredMessage, SlaveReregisteredMessage, UpdateFrameworkMessage,
+    UpdateSlaveMessage,
 };
 use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
 use dcos_proto::mesos::task_status::Reason;
@@ -38,8 +39,17 @@ impl Master {
             };
             if agent.connected {
                 // The answer was lost, or the agent asked twice while it was written.
+                let version = message.resource_version_uuid.as_ref();
+                let is_same_life = agent.own_resource_version() == version;
+                let is_idle = agent.used.is_empty() && !agent.is_busy();
                 let answer = self.registered_message(&known);
-                return self.send(from, &answer);
+                self.send(from, &answer);
+                if !is_same_life || !is_idle {
+                    // What was sent after a lost answer is lost too, and another life of the agent
+                    // does not have what is in the books. It is to come back with what it has.
+                    self.send(from, &PingSlaveMessage { connected: false });
+                }
+                return;
             }
             self.counters.removals_registered += 1;
             self.remove_agent(&known, "a new agent registered at the same address");

@@ -137,6 +137,8 @@ pub struct Master {
     pub(crate) standing: Arc<Standing>,
     /// Agents that are drained and may have become empty.
     pub(crate) emptied: BTreeSet<AgentId>,
+    /// Agents on which something became free that a booking may be waiting for to be taken back.
+    pub(crate) freed: BTreeSet<AgentId>,
     pub(crate) removals: Removals,
     /// Tasks that were killed to make room, and for which role.
     pub(crate) preempted: BTreeMap<(FrameworkId, TaskId), String>,
@@ -192,6 +194,7 @@ impl Master {
             inverse_offers: Tree::new(),
             standing: Arc::default(),
             emptied: BTreeSet::new(),
+            freed: BTreeSet::new(),
             removals: Removals::default(),
             preempted: BTreeMap::new(),
             counters: Counters::default(),
@@ -216,6 +219,7 @@ impl Master {
         if let Some(input) = self.admit(input) {
             self.take_in(input);
         }
+        self.settle_bookings();
         self.conclude_drains();
         self.allocate();
     }
@@ -457,6 +461,9 @@ impl Master {
         }
         if let Some(known) = self.agent_mut(agent) {
             known.discharge(framework, resources);
+            if !known.undone.is_empty() {
+                self.freed.insert(agent.clone());
+            }
         }
         self.recover_resources(framework, agent, resources, None);
     }

@@ -314,9 +314,13 @@ impl Master {
         {
             place.total = after;
         }
+        let is_owing = !place.undone.is_empty();
         let pid = place.pid.clone();
         let version = place.own_resource_version().cloned();
         let version = version.filter(|_| place.has(AgentCapability::ResourceProvider));
+        if is_owing {
+            self.freed.insert(agent.clone());
+        }
         let Some(version) = version else {
             return self.send_checkpointed(agent);
         };
@@ -416,7 +420,14 @@ impl Master {
             return;
         };
         place.undone.push(back);
-        while self.undo_one(agent) {}
+        self.freed.insert(agent.clone());
+    }
+
+    /// Takes back what had to wait until nobody used what it made.
+    pub(crate) fn settle_bookings(&mut self) {
+        while let Some(agent) = self.freed.pop_first() {
+            while self.undo_one(&agent) {}
+        }
     }
 
     fn undo_one(&mut self, agent: &AgentId) -> bool {

@@ -243,3 +243,26 @@ fn tasks_of_a_framework_that_is_gone_are_shut_down() {
     assert_eq!(told[0].framework_id, one.id);
     assert!(world.master.frameworks.is_empty());
 }
+
+/// The first answer got lost, and a task that was sent after it: the agent is asked what it has.
+#[test]
+fn an_agent_that_registers_again_is_asked_what_it_has() {
+    let mut world = World::new();
+    let one = world.subscribe(framework("one"));
+    let agent = world.agent(PID, ALL);
+    assert_eq!(world.agent(PID, ALL), agent);
+    let asked: Vec<PingSlaveMessage> = world.received(PID);
+    assert!(asked.is_empty(), "there is nothing to ask for");
+
+    world.launch(&one, &[("t", "cpus:1;mem:64")]);
+    assert_eq!(world.agent(PID, ALL), agent);
+    let asked: Vec<PingSlaveMessage> = world.received(PID);
+    assert_eq!(asked.len(), 1);
+    assert!(!asked[0].connected);
+
+    world.reregister(PID, &agent, ALL, Vec::new(), Vec::new());
+    let answers: Vec<SlaveReregisteredMessage> = world.received(PID);
+    let missed = &answers[0].reconciliations[0].statuses;
+    assert_eq!(missed[0].task_id, "t".into());
+    world.check();
+}

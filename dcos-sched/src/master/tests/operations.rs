@@ -478,6 +478,45 @@ fn bookings_the_agent_did_not_carry_out_are_taken_back() {
     assert_eq!(offered(&world), before);
 }
 
+/// A task uses what an operation was to set free: the booking is taken back when the task ends.
+#[test]
+fn bookings_that_are_used_are_taken_back_later() {
+    let mut world = World::new();
+    let agent = agent(&mut world);
+    let framework = world.subscribe(owner());
+    operate(&mut world, &agent, reserve(vec![reserved("cpus", 4.0)]));
+    let before = total(&world, &agent);
+    let kept = applied(&mut world).remove(0);
+    tell(
+        &mut world,
+        &agent,
+        &kept,
+        OperationState::OperationFinished,
+        1,
+    );
+    world.pass(Duration::from_secs(6));
+    let offers = world.offers(&framework);
+    let offers: Vec<&Offer> = offers.iter().collect();
+    accept(
+        &mut world,
+        &framework,
+        &offers,
+        vec![
+            unreserve(vec![reserved("cpus", 4.0)]),
+            launch("t", &agent, vec![scalar_resource("cpus", 1.0)]),
+        ],
+    );
+    let sent = applied(&mut world).remove(0);
+    let failed = OperationState::OperationFailed;
+    tell(&mut world, &agent, &sent, failed, 2);
+    assert_ne!(total(&world, &agent), before, "the task runs");
+    let uuid = world.update(PID, &agent, &framework, "t", TaskState::TaskFinished);
+    world.acknowledge(&framework, &agent, "t", uuid);
+    assert_eq!(total(&world, &agent), before);
+    world.pass(Duration::from_secs(6));
+    assert_eq!(offered(&world), before);
+}
+
 #[test]
 fn operations_that_never_arrived_are_asked_for_and_dropped() {
     let mut world = World::new();

@@ -188,6 +188,6 @@ impl World {
                 node.in_use()
             );
         }
-        text
+        text + &self.disagreements()
     }
 }

@@ -3,10 +3,11 @@
 use dcos_proto::internal::registry::Slave;
 use dcos_proto::mesos::machine_info::Mode;
 use dcos_proto::mesos::{AgentId, DrainState, MachineInfo, Offer};
+use dcos_sched::master::Master;
 use dcos_store::Write;
 
 use super::World;
-use crate::node::host;
+use crate::node::{Node, host};
 
 impl World {
     /// What is offered and not yet taken back is of agents that may be offered.
@@ -110,16 +111,42 @@ impl World {
         let Some(master) = leader.and_then(|at| self.hosts[at].master.as_ref()) else {
             return false;
         };
-        self.nodes.iter().all(|node| {
-            let Some(agent) = &node.agent else {
-                return false;
-            };
-            let known = agent.id().and_then(|id| master.agent(id));
-            known.is_some_and(|known| {
-                known.total == *agent.total()
-                    && known.operations.is_empty()
-                    && agent.operations().is_empty()
-            })
-        })
+        self.nodes.iter().all(|node| agrees(master, node))
     }
+
+    /// Where they do not.
+    pub(super) fn disagreements(&self) -> String {
+        let leader = self.election.leader();
+        let Some(master) = leader.and_then(|at| self.hosts[at].master.as_ref()) else {
+            return "\n  nobody leads".to_owned();
+        };
+        let nodes = self.nodes.iter().filter(|node| !agrees(master, node));
+        let tell = |node: &Node| {
+            let agent = node.agent.as_ref();
+            let id = agent.and_then(|agent| agent.id());
+            let known = id.and_then(|id| master.agent(id));
+            format!(
+                "\n  {} has {:?} and {:?} under way; by the books it has {:?} and {:?}",
+                node.address,
+                agent.map(|agent| agent.total().to_string()),
+                agent.map(dcos_containerizer::agent::Agent::operations),
+                known.map(|known| known.total.to_string()),
+                known.map(|known| &known.operations)
+            )
+        };
+        nodes.take(3).map(tell).collect()
+    }
+}
+
+/// Whether the leader's books and the agent say the same, and nothing is under way.
+fn agrees(master: &Master, node: &Node) -> bool {
+    let Some(agent) = &node.agent else {
+        return false;
+    };
+    let known = agent.id().and_then(|id| master.agent(id));
+    known.is_some_and(|known| {
+        known.total == *agent.total()
+            && known.operations.is_empty()
+            && agent.operations().is_empty()
+    })
 }

@@ -213,8 +213,5 @@ fn tell_event(event: &Event) -> Option<String> {
         let (state, text) = (status.state().as_str_name(), status.message());
         return Some(format!("{name} {state} {id} {text}"));
     }
-    if let Some(offers) = &event.offers {
-        return Some(format!("{} {name}", offers.offers.len()));
-    }
-    (name != "HEARTBEAT").then(|| name.to_owned())
+    (!matches!(name, "HEARTBEAT" | "OFFERS")).then(|| name.to_owned())
 }
