@@ -86,6 +86,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "dcos-proto",
             "dcos-core",
             "dcos-wire",
+            "dcos-store",
             "dcos-sched",
             "dcos-marathon",
         ],
