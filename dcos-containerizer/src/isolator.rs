@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -18,10 +19,13 @@ use dcos_proto::mesos::{
 
 pub mod cgroup;
 mod config;
+pub mod devices;
 pub mod disk;
 mod draft;
 pub mod filesystem;
+pub mod gpu;
 pub mod linux;
+pub mod listening;
 pub mod namespaces;
 pub mod network;
 mod options;
@@ -196,6 +200,8 @@ pub(crate) fn owns(config: &ContainerConfig) -> bool {
 pub struct Limits {
     /// Share of CPU time that is kept for it, in cores.
     pub cpus: Option<f64>,
+    /// Some of `cpus` can be taken away from it: it comes after all others.
+    pub revocable_cpus: bool,
     /// CPU time it may take at most, in cores; infinite if it may take all. Absent: as `cpus`
     /// where the agent enforces quotas.
     pub cpus_limit: Option<f64>,
@@ -205,6 +211,10 @@ pub struct Limits {
     pub mem_limit: Option<u64>,
     /// Disk that is kept for it: of its sandbox, and of its persistent volumes.
     pub disks: Vec<Resource>,
+    /// GPUs it has; whole ones.
+    pub gpus: f64,
+    /// Ports of the node it may listen on.
+    pub ports: Vec<RangeInclusive<u16>>,
 }
 
 impl Limits {

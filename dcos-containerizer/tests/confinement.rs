@@ -1,95 +1,29 @@
 //! What a container cannot do: real processes, made by the real launcher, as root.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test's helpers may, too"
-)]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
+mod confined;
+
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use confined::{Fixture, PATIENCE, Test, linux_info, runs};
 use dcos_containerizer::isolator::cgroup::Cgroups;
-use dcos_containerizer::isolator::{
-    ContainerConfig, IsolationConfig, Isolators, Limitation, Limits,
-};
-use dcos_launcher::{Client, Scope};
+use dcos_containerizer::isolator::{IsolationConfig, Limits};
+use dcos_launcher::Scope;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::volume::Mode;
 use dcos_proto::mesos::{
-    CapabilityInfo, CommandInfo, ContainerId, ContainerInfo, LinuxInfo, ResourceStatistics,
-    SeccompInfo, Volume, capability_info,
+    CapabilityInfo, ContainerInfo, ResourceStatistics, SeccompInfo, Volume, capability_info,
 };
 
-/// Longer than anything here takes on a loaded machine.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Runs the tests one after the other: with names as arguments those only, with `--list` none.
-///
-/// Not the usual harness, since this program is also the launcher of its tests, and that must
-/// have one thread only.
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if arguments.first().is_some_and(|word| word == "launcher") {
-        return dcos_launcher::main(arguments.into_iter().skip(1));
-    }
-    let arguments: Vec<_> = arguments
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect();
-    let has = |flag: &str| arguments.iter().any(|word| word == flag);
-    if has("--list") {
-        // None is ignored.
-        let tests = if has("--ignored") { &[] } else { TESTS };
-        for (name, _) in tests {
-            println!("{name}: test");
-        }
-        return ExitCode::SUCCESS;
-    }
-    let wanted: Vec<_> = arguments
-        .iter()
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let chosen = |name: &str| {
-        let matches = |word: &str| {
-            if has("--exact") {
-                name == word
-            } else {
-                name.contains(word)
-            }
-        };
-        wanted.is_empty() || wanted.iter().any(|word| matches(word))
-    };
-    let mut failed = 0;
-    for (name, test) in TESTS.iter().filter(|(name, _)| chosen(name)) {
-        let passed = std::panic::catch_unwind(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            runtime.unwrap().block_on(test());
-        });
-        failed += u8::from(passed.is_err());
-        println!(
-            "test {name} ... {}",
-            if passed.is_ok() { "ok" } else { "FAILED" }
-        );
-    }
-    ExitCode::from(failed)
+    confined::main(TESTS)
 }
 
-type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
-
-macro_rules! tests {
-    ($($name:ident)*) => { &[$((stringify!($name), || Box::pin($name()))),*] };
-}
-
-const TESTS: &[(&str, Test)] = tests! {
+const TESTS: &[(&str, Test)] = confined::tests! {
     memory_beyond_the_limit_ends_the_container_and_says_so
     memory_is_watched_while_the_container_goes_on
     cpu_time_stays_below_the_quota
@@ -102,160 +36,6 @@ const TESTS: &[(&str, Test)] = tests! {
     daemons_die_with_their_container
     an_image_is_all_a_container_sees
 };
-
-struct Fixture {
-    folder: tempfile::TempDir,
-    launcher: Option<Client>,
-    isolators: Isolators,
-    cgroups_root: PathBuf,
-}
-
-/// What became of a container.
-struct Outcome {
-    output: String,
-    status: i32,
-    limitation: Option<Limitation>,
-    usage: ResourceStatistics,
-}
-
-impl Fixture {
-    /// None, and a word why, where these tests cannot run.
-    fn new(isolation: &str, change: impl FnOnce(&mut IsolationConfig)) -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: needs root");
-            return None;
-        }
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let root = format!("mesos-test-{}-{number}", std::process::id());
-        let mut config = IsolationConfig {
-            isolation: isolation.to_owned(),
-            cgroups_root: root.clone().into(),
-            ..IsolationConfig::default()
-        };
-        change(&mut config);
-        let isolators = match Isolators::from_config(&config) {
-            Ok(isolators) => isolators,
-            Err(error) => {
-                println!("skipped: {error}");
-                return None;
-            }
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let program = std::env::current_exe().unwrap();
-        let socket = folder.path().join("launcher.sock");
-        let launcher = Client::connect_or_start(&socket, &program, &["launcher"]).unwrap();
-        Some(Self {
-            folder,
-            launcher: Some(launcher),
-            isolators,
-            cgroups_root: root.into(),
-        })
-    }
-
-    fn config(&self, script: &str) -> ContainerConfig {
-        let sandbox = self.folder.path().join("sandbox");
-        std::fs::create_dir_all(&sandbox).unwrap();
-        ContainerConfig {
-            id: ContainerId::root("c"),
-            command: CommandInfo {
-                value: Some(script.to_owned()),
-                ..Default::default()
-            },
-            environment: vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())],
-            sandbox,
-            ..ContainerConfig::default()
-        }
-    }
-
-    /// Runs a container to its end, or kills it when `enough` says so.
-    async fn run(
-        &mut self,
-        config: &ContainerConfig,
-        enough: impl Fn(&ResourceStatistics) -> bool,
-    ) -> Outcome {
-        let id = &config.id;
-        let launcher = self.launcher.as_mut().unwrap();
-        let draft = self.isolators.prepare(config).await.unwrap();
-        let plan = draft.to_plan(&id.value).unwrap();
-        let (mut output, writer) = std::io::pipe().unwrap();
-        let null = File::open("/dev/null").unwrap();
-        let pid = launcher
-            .launch(&plan, &[null.as_fd(), writer.as_fd(), writer.as_fd()])
-            .unwrap_or_else(|error| panic!("{error:?}"));
-        drop(writer);
-        self.isolators.isolate(id, pid).await.unwrap();
-
-        let mut usage = ResourceStatistics::default();
-        let begin = Instant::now();
-        let exit = loop {
-            if let Some(exit) = launcher
-                .next_event(Some(Duration::from_millis(20)))
-                .unwrap()
-            {
-                break exit;
-            }
-            usage = self.isolators.usage(id).await;
-            if enough(&usage) || begin.elapsed() > PATIENCE {
-                launcher.kill(&id.value, libc::SIGKILL, Scope::All).unwrap();
-            }
-        };
-        launcher.acknowledge(&exit.id).unwrap();
-        let limitation = self.isolators.limitation(id);
-        self.isolators.cleanup(id).await.unwrap();
-        let mut text = Vec::new();
-        output.read_to_end(&mut text).unwrap();
-        let output = String::from_utf8_lossy(&text).into_owned();
-        Outcome {
-            output,
-            status: exit.status,
-            limitation,
-            usage,
-        }
-    }
-
-    async fn output(&mut self, config: &ContainerConfig) -> String {
-        self.run(config, |_| false).await.output
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        if let Some(launcher) = self.launcher.take() {
-            launcher.stop().unwrap();
-        }
-        // Nothing may be left in any hierarchy.
-        let roots = ["", "unified", "cpu", "cpuacct", "memory", "pids", "devices"];
-        for folder in roots.map(|name| Path::new("/sys/fs/cgroup").join(name)) {
-            let root = folder.join(&self.cgroups_root);
-            if root.exists() {
-                let empty = std::fs::remove_dir(&root);
-                assert!(
-                    std::thread::panicking() || empty.is_ok(),
-                    "{} is left",
-                    root.display()
-                );
-            }
-        }
-    }
-}
-
-/// Whether a process with this command line lives.
-fn runs(words: &[&str]) -> bool {
-    let wanted = words.join("\0") + "\0";
-    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted.as_bytes())
-    })
-}
-
-fn linux_info(change: impl FnOnce(&mut LinuxInfo)) -> ContainerInfo {
-    let mut linux = LinuxInfo::default();
-    change(&mut linux);
-    ContainerInfo {
-        linux_info: Some(linux),
-        ..ContainerInfo::default()
-    }
-}
 
 async fn memory_beyond_the_limit_ends_the_container_and_says_so() {
     let isolation = "cgroups/mem,namespaces/pid,filesystem/linux";

@@ -9,11 +9,13 @@ use dcos_containerizer::containerizer::{
     Composing, Containerizer, LauncherProgram, SwitchboardProgram, Universal, UniversalConfig,
 };
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
+use dcos_containerizer::isolator::listening::{Ports, parse_ports};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::oci::{MonitorProgram, Runtimes};
 use dcos_containerizer::provisioner::{Collection, ImageProvisioner, Provisioner};
 use dcos_core::config::{Spec, Values};
+use dcos_core::resources::Resources;
 use dcos_docker::{Docker, DockerConfig};
 use tokio_util::sync::CancellationToken;
 
@@ -56,12 +58,17 @@ pub(crate) struct Containers {
     pub(crate) images: Option<Arc<dyn Provisioner>>,
     /// What the fetcher counts.
     pub(crate) fetched: Meter,
+    /// How many GPUs containers can get.
+    pub(crate) gpus: u32,
 }
 
 impl Containers {
     /// What `--containerizers` names, in its order; what removes images runs until `stop`.
     pub(crate) async fn new(values: &Values, stop: &CancellationToken) -> anyhow::Result<Self> {
-        let (config, collection, fetched) = config(values)?;
+        let mut isolation = isolation(values)?;
+        isolation.container_ports_isolated_range = isolated_ports(values, &isolation)?;
+        let gpus = isolation.gpu_count()?;
+        let (config, collection, fetched) = config(values, isolation)?;
         let (fetcher, logger) = (Arc::clone(&config.fetcher), Arc::clone(&config.logger));
         let images = config.provisioner.clone();
         let mut universal = None;
@@ -99,12 +106,13 @@ impl Containers {
             universal,
             images,
             fetched,
+            gpus,
         })
     }
 }
 
-/// The containerizer's parts, what removes images when the disk fills up, and what the fetcher counts.
-fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection>, Meter)> {
+/// What confines containers.
+fn isolation(values: &Values) -> anyhow::Result<IsolationConfig> {
     let root = rustix::process::geteuid().is_root();
     let work_dir = values.path("work_dir");
     let linux = values
@@ -126,10 +134,31 @@ fn config(values: &Values) -> anyhow::Result<(UniversalConfig, Option<Collection
         "--oci_runtimes takes root"
     );
     let mut isolation = IsolationConfig::from_values(values, linux)?;
-    isolation.runtime_dir.clone_from(&runtime_dir);
+    isolation.runtime_dir = runtime_dir;
     isolation.network_root = values
         .switch("network_cni_root_dir_persist")
         .then(|| work_dir.join(NETWORK_ROOT));
+    Ok(isolation)
+}
+
+/// The ports that `network/ports` looks at: with `--check_agent_port_range_only` the agent's own.
+fn isolated_ports(values: &Values, isolation: &IsolationConfig) -> anyhow::Result<Option<Ports>> {
+    let named = values.opt_text("resources").unwrap_or_default();
+    if !values.switch("check_agent_port_range_only") || !named.contains("ports") {
+        return Ok(isolation.container_ports_isolated_range.clone());
+    }
+    let resources = Resources::parse_for(&named, &values.text("default_role"))?;
+    Ok(Some(parse_ports(&resources.ports().to_string())?))
+}
+
+/// The containerizer's parts, what removes images when the disk fills up, and what the fetcher counts.
+fn config(
+    values: &Values,
+    isolation: IsolationConfig,
+) -> anyhow::Result<(UniversalConfig, Option<Collection>, Meter)> {
+    let root = rustix::process::geteuid().is_root();
+    let work_dir = values.path("work_dir");
+    let runtime_dir = isolation.runtime_dir.clone();
     let cache = values
         .opt_path("fetcher_cache_dir")
         .unwrap_or_else(|| work_dir.join("fetch"));

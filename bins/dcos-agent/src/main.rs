@@ -89,8 +89,10 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         universal,
         images,
         fetched,
+        gpus,
     } = Containers::new(&values, &stop).await?;
     config.images = images;
+    config.gpus = gpus;
     config.meters.push(fetched);
     let sign_off = config.sign_off.clone();
     let signals = tokio::spawn(async move {

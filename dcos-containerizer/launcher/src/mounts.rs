@@ -24,6 +24,7 @@ use rustix::process::{chdir, pivot_root};
 use crate::message::{Failure, Step};
 use crate::plan::{Device, Mount, Plan};
 use crate::report::At;
+use crate::sys;
 
 /// Flags of a mount that a bind can only take in a second step.
 const REMOUNTED: u64 =
@@ -296,15 +297,19 @@ fn make_device(device: &Device, host: Option<Source>) -> io::Result<()> {
     Ok(())
 }
 
+/// Nothing below `path` can be written, executed or opened as a device, whatever is mounted there.
 fn make_readonly(path: &Path) -> io::Result<()> {
-    match Source::open(path, true) {
+    let source = match Source::open(path, true) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?.attach(path)?,
-    }
-    remount(
-        path,
-        MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
-    )
+        other => other?,
+    };
+    let attributes = libc::MOUNT_ATTR_RDONLY
+        | libc::MOUNT_ATTR_NOSUID
+        | libc::MOUNT_ATTR_NODEV
+        | libc::MOUNT_ATTR_NOEXEC;
+    // While it is nowhere yet: there is no moment at which it can be written.
+    sys::set_mount_attributes(source.tree.as_fd(), attributes)?;
+    source.attach(path)
 }
 
 /// The host's `/dev/null`, to be put over files; the container may not have one.

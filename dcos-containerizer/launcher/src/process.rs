@@ -98,6 +98,21 @@ pub(crate) fn children(parent: i32) -> Vec<i32> {
         .collect()
 }
 
+/// Whether a process descends from this one, as all processes of containers do.
+///
+/// One that cannot be looked at does: it may have been one of them.
+pub(crate) fn is_ours(pid: Pid) -> bool {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let mut pid = pid.as_raw_nonzero().get();
+    while pid > 1 && pid != own {
+        match Stat::read(pid) {
+            Some(stat) => pid = stat.parent,
+            None => return true,
+        }
+    }
+    pid == own
+}
+
 fn is_alive(pid: i32) -> bool {
     Stat::read(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }

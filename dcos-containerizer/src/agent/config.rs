@@ -138,6 +138,8 @@ pub struct Config {
     pub hostname: Option<String>,
     /// What the node has, as text or JSON; what is missing is detected.
     pub resources: String,
+    /// GPUs that containers can get, unless `resources` says how many.
+    pub gpus: u32,
     /// Whose resources are those without a role.
     pub default_role: String,
     /// What describes the node.
@@ -242,6 +244,7 @@ impl Config {
             advertise: (None, None),
             hostname: None,
             resources: String::new(),
+            gpus: 0,
             default_role: "*".to_owned(),
             attributes: Vec::new(),
             domain: None,

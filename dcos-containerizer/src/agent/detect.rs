@@ -20,6 +20,8 @@ pub struct Capacity {
     pub memory: u64,
     /// The file system of the work directory.
     pub disk: u64,
+    /// GPUs that containers can get; not detected here, but by what isolates them.
+    pub gpus: u32,
 }
 
 impl Capacity {
@@ -35,6 +37,7 @@ impl Capacity {
             cpus: f64::from(u32::try_from(cpus).unwrap_or(u32::MAX)),
             memory: info.totalram * u64::from(info.mem_unit),
             disk: disk.f_blocks * disk.f_frsize,
+            gpus: 0,
         })
     }
 
@@ -57,7 +60,8 @@ impl Capacity {
             scalar_resource("disk", disk as f64),
             ranges_resource("ports", &ports),
         ];
-        all.iter().collect()
+        let gpus = (self.gpus > 0).then(|| scalar_resource("gpus", f64::from(self.gpus)));
+        all.iter().chain(&gpus).collect()
     }
 }
 
@@ -119,6 +123,7 @@ mod tests {
                 cpus: 2.0,
                 memory,
                 disk,
+                gpus: 0,
             }
             .to_resources()
             .to_string()
@@ -143,12 +148,13 @@ mod tests {
             cpus: 8.0,
             memory: 4 * GB,
             disk: 20 * GB,
+            gpus: 2,
         }
         .to_resources();
         let all = complete(&given, &detected);
         assert_eq!(
-            (all.cpus(), all.mem(), all.disk()),
-            (Some(1.0), Some(100.0), Some(15360.0))
+            (all.cpus(), all.mem(), all.disk(), all.gpus()),
+            (Some(1.0), Some(100.0), Some(15360.0), Some(2.0))
         );
     }
 }

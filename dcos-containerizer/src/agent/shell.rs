@@ -441,7 +441,9 @@ fn take_over(work_dir: &Path) -> Result<(), CheckpointError> {
 /// The agent as it presents itself.
 fn describe(config: &Config, address: SocketAddr) -> Result<AgentInfo, AgentError> {
     let given = Resources::parse_for(&config.resources, &config.default_role)?;
-    let detected = detect::Capacity::of_this_node(&config.work_dir).map_err(AgentError::Detect)?;
+    let mut detected =
+        detect::Capacity::of_this_node(&config.work_dir).map_err(AgentError::Detect)?;
+    detected.gpus = config.gpus;
     let resources = detect::complete(&given, &detected.to_resources());
     volumes::check_disks(&config.work_dir, &resources).map_err(|reason| AgentError::Stopped {
         reason: format!("reading the agent's resources: {reason}"),

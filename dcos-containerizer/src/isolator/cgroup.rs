@@ -12,9 +12,12 @@
 //! The layouts are Mesos's. A library was tried (`cgroups-rs`) and left: its calls cost more than
 //! the kernel's, and its `kill` fails on version 1.
 
+mod blkio;
 mod cpu;
 mod devices;
+mod membership;
 mod memory;
+mod net_cls;
 mod pids;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,12 +28,16 @@ use std::time::Duration;
 
 use dcos_launcher::{Cgroup, CgroupVersion};
 use dcos_proto::mesos::ContainerId;
+use oci_spec::runtime::LinuxNamespaceType;
 
 use super::{Draft, IsolatorError};
 
+pub use blkio::{BlkioIsolator, IoLimit};
 pub use cpu::CpuIsolator;
 pub use devices::{DeviceRule, DevicesIsolator};
+pub use membership::MembershipIsolator;
 pub use memory::MemoryIsolator;
+pub use net_cls::{NetClsHandles, NetClsIsolator};
 pub use pids::PidsIsolator;
 
 /// Where the cgroup hierarchies of this host are mounted, and our place in them.
@@ -68,8 +75,9 @@ impl Cgroups {
             let path = v2.join("cgroup.controllers");
             let text = fs::read_to_string(&path).map_err(IsolatorError::file("reading", path))?;
             found.v2_controllers = text.split_whitespace().map(str::to_owned).collect();
-            // Devices are no controller there: they are confined by a program, which needs none.
-            found.v2_controllers.insert("devices".to_owned());
+            // No controllers there: devices are confined by a program, and events are counted for
+            // any cgroup.
+            found.v2_controllers.extend(ALWAYS.map(str::to_owned));
         }
         Ok(found)
     }
@@ -107,6 +115,16 @@ impl Cgroups {
     /// Whether a controller can be used, in either version.
     pub fn has(&self, controller: &str) -> bool {
         self.v1.contains_key(controller) || self.v2_controllers.contains(controller)
+    }
+
+    /// Whether what the isolator `name`, such as `cgroups/mem`, needs can be used.
+    pub(crate) fn can(&self, name: &str) -> bool {
+        match name.strip_prefix("cgroups/") {
+            Some("mem") => self.has("memory"),
+            Some("blkio") => self.has("blkio") || self.has("io"),
+            Some(controller) => self.has(controller),
+            None => false,
+        }
     }
 
     /// Says why not, if a controller cannot be used.
@@ -154,6 +172,8 @@ impl Cgroups {
         id: &ContainerId,
         draft: &mut Draft,
     ) -> Result<Folder, IsolatorError> {
+        // It sees its own cgroups as the top, and learns nothing of where they are.
+        draft.namespace(LinuxNamespaceType::Cgroup, None);
         let isolator_needs = "the controller was required when the isolator was made";
         let folder = self.folder(controller, id).expect(isolator_needs);
         if folder.version == CgroupVersion::V1 {
@@ -165,7 +185,7 @@ impl Cgroups {
             let leaf = place.join("leaf");
             make(&leaf)?;
             if folder.version == CgroupVersion::V2 {
-                self.delegate(v2, &place)?;
+                self.delegate(v2, &place, controller)?;
             }
             add(draft, &leaf, CgroupVersion::V2);
         }
@@ -207,7 +227,7 @@ impl Cgroups {
             for entry in entries.flatten() {
                 let is_known = known
                     .iter()
-                    .any(|id| *entry.file_name() == *id.root_value());
+                    .any(|id| *entry.file_name() == *id.root_id().value);
                 if !is_known && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     remove_tree(&entry.path()).await?;
                 }
@@ -228,10 +248,12 @@ impl Cgroups {
     }
 
     /// Lets the controllers act in each folder from the hierarchy's top down to `place`.
-    fn delegate(&self, v2: &Path, place: &Path) -> Result<(), IsolatorError> {
-        let wanted: Vec<_> = ["cpu", "memory", "pids"]
-            .iter()
-            .filter(|name| self.v2_controllers.contains(**name))
+    fn delegate(&self, v2: &Path, place: &Path, controller: &str) -> Result<(), IsolatorError> {
+        let others = ["cpu", "memory", "pids"]
+            .into_iter()
+            .filter(|name| *name != controller && self.v2_controllers.contains(*name));
+        let wanted: Vec<_> = others
+            .chain(Some(controller).filter(|name| !ALWAYS.contains(name)))
             .map(|name| format!("+{name}"))
             .collect();
         let mut folders: Vec<_> = place.ancestors().take_while(|path| *path != v2).collect();
@@ -244,21 +266,23 @@ impl Cgroups {
 }
 
 /// Controllers of version 1 that are looked for among mount options.
-const KNOWN: [&str; 9] = [
-    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "pids",
+const KNOWN: [&str; 12] = [
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
 ];
 
-trait RootValue {
-    fn root_value(&self) -> &str;
-}
-
-impl RootValue for ContainerId {
-    fn root_value(&self) -> &str {
-        self.parent
-            .as_ref()
-            .map_or(&self.value, |parent| parent.root_value())
-    }
-}
+/// What each cgroup of version 2 has without being asked.
+const ALWAYS: [&str; 2] = ["devices", "perf_event"];
 
 fn make(path: &Path) -> Result<(), IsolatorError> {
     fs::create_dir_all(path).map_err(IsolatorError::file("making cgroup", path))

@@ -10,11 +10,15 @@ use dcos_volume::docker::PluginFolders;
 use dcos_volume::loopback::LoopVolumes;
 
 use super::cgroup::{
-    Cgroups, CpuIsolator, DeviceRule, DevicesIsolator, MemoryIsolator, PidsIsolator,
+    BlkioIsolator, Cgroups, CpuIsolator, DeviceRule, DevicesIsolator, IoLimit, MembershipIsolator,
+    MemoryIsolator, NetClsHandles, NetClsIsolator, PidsIsolator,
 };
+use super::devices::{HostDevice, LinuxDevicesIsolator};
 use super::disk::DiskUsageIsolator;
 use super::filesystem::{LinuxFilesystemIsolator, PosixFilesystemIsolator};
+use super::gpu::{DeviceNodes, GpuDiscovery, NvidiaGpuIsolator};
 use super::linux::{CapabilitiesIsolator, NoNewPrivilegesIsolator, SeccompIsolator};
+use super::listening::{NetworkPortsIsolator, Ports, PortsSettings};
 use super::namespaces::{IpcNamespaceIsolator, PidNamespaceIsolator};
 use super::network::{ContainerNetwork, DefaultDns, NetworkIsolator, NoNetworks};
 use super::posix::{PosixCpuIsolator, PosixMemIsolator, RlimitsIsolator};
@@ -43,8 +47,26 @@ pub struct IsolationConfig {
     /// Processes and threads a container may have (ours; Mesos has no limit). 32,768 by default:
     /// more than honest programs use, less than a node has.
     pub pids_limit: Option<u64>,
-    /// `--allowed_devices`, beside the default ones.
-    pub allowed_devices: Vec<DeviceRule>,
+    /// `--revocable_cpu_low_priority`: revocable CPU time is what others leave.
+    pub revocable_cpu_low_priority: bool,
+    /// `--allowed_devices`, beside the default ones; `linux/devices` makes their nodes.
+    pub allowed_devices: Vec<HostDevice>,
+    /// More devices for `cgroups/devices`, of any number (ours; no node is made of them).
+    pub device_rules: Vec<DeviceRule>,
+    /// How fast containers may read and write with `cgroups/blkio` (ours).
+    pub io_limits: Vec<IoLimit>,
+    /// What finds the GPUs of `gpu/nvidia`.
+    pub gpus: Arc<dyn GpuDiscovery>,
+    /// `--nvidia_gpu_devices`: of the GPUs those that are given to containers; absent, all.
+    pub nvidia_gpu_devices: Option<Vec<u32>>,
+    /// `--cgroups_net_cls_primary_handle`, `--cgroups_net_cls_secondary_handles`.
+    pub net_cls_handles: Option<NetClsHandles>,
+    /// `--container_ports_watch_interval`.
+    pub container_ports_watch_interval: Duration,
+    /// `--enforce_container_ports`.
+    pub enforce_container_ports: bool,
+    /// `--container_ports_isolated_range`, or the agent's with `--check_agent_port_range_only`.
+    pub container_ports_isolated_range: Option<Ports>,
     /// `--effective_capabilities`.
     pub effective_capabilities: Option<CapabilityInfo>,
     /// `--bounding_capabilities`.
@@ -106,7 +128,16 @@ impl Default for IsolationConfig {
             cgroups_enable_cfs: false,
             cgroups_limit_swap: false,
             pids_limit: Some(32_768),
+            revocable_cpu_low_priority: true,
             allowed_devices: Vec::new(),
+            device_rules: Vec::new(),
+            io_limits: Vec::new(),
+            gpus: Arc::new(DeviceNodes::default()),
+            nvidia_gpu_devices: None,
+            net_cls_handles: None,
+            container_ports_watch_interval: Duration::from_secs(30),
+            enforce_container_ports: false,
+            container_ports_isolated_range: None,
             effective_capabilities: None,
             bounding_capabilities: None,
             seccomp_config_dir: None,
@@ -149,7 +180,7 @@ pub const NETWORK_ROOT: &str = "isolators/network/cni";
 
 /// All isolators in the order in which they prepare, whatever order they are named in: cgroups
 /// first, then the file system, then what goes into it, and last what looks at all of it.
-pub(super) const ORDER: [&str; 23] = [
+pub(super) const ORDER: &[&str] = &[
     "environment_secret",
     "posix/cpu",
     "posix/mem",
@@ -157,12 +188,21 @@ pub(super) const ORDER: [&str; 23] = [
     "cgroups/cpu",
     "cgroups/mem",
     "cgroups/pids",
+    "cgroups/blkio",
+    "cgroups/cpuset",
+    "cgroups/hugetlb",
+    "cgroups/net_cls",
+    "cgroups/net_prio",
+    "cgroups/perf_event",
+    "gpu/nvidia",
+    "linux/devices",
     "cgroups/devices",
     "filesystem/posix",
     "filesystem/linux",
     "namespaces/pid",
     "namespaces/ipc",
     "network/cni",
+    "network/ports",
     "volume/host_path",
     "volume/sandbox_path",
     "volume/secret",
@@ -175,12 +215,27 @@ pub(super) const ORDER: [&str; 23] = [
     "linux/seccomp",
 ];
 
+/// Isolators of Mesos that are parts of something else here, and always in force.
+const BUILT_IN: [&str; 1] = ["docker/runtime"];
+
+/// Isolators of Mesos that are not there, and why.
+const ABSENT: [(&str, &str); 4] = [
+    ("appc/runtime", "the image format has died"),
+    ("disk/xfs", "`disk/du` measures, on any file system"),
+    ("filesystem/shared", "Mesos had given it up for volumes"),
+    (
+        "network/port_mapping",
+        "`network/cni` gives addresses and ports",
+    ),
+];
+
 impl IsolationConfig {
     /// The isolators' names, implied ones included, in the order in which they prepare.
     ///
     /// # Errors
-    /// [`IsolatorError::UnknownIsolator`]; [`IsolatorError::Refused`] for two file systems.
-    pub fn names(&self) -> Result<Vec<&'static str>, IsolatorError> {
+    /// [`IsolatorError::UnknownIsolator`]; [`IsolatorError::Refused`] for two file systems, and
+    /// for those of Mesos that are not there.
+    pub fn names(&self, cgroups: &Cgroups) -> Result<Vec<&'static str>, IsolatorError> {
         let mut wanted: Vec<&str> = Vec::new();
         for name in self
             .isolation
@@ -192,11 +247,15 @@ impl IsolationConfig {
                 "posix/disk" => wanted.push("disk/du"),
                 "process" => wanted.extend(["posix/cpu", "posix/mem"]),
                 "cgroups" => wanted.extend(["cgroups/cpu", "cgroups/mem"]),
-                "cgroups/all" => {
-                    wanted.extend(ORDER.iter().filter(|name| name.starts_with("cgroups/")));
-                }
+                "cgroups/all" => wanted.extend(ORDER.iter().filter(|name| cgroups.can(name))),
+                name if BUILT_IN.contains(&name) => {}
                 name => wanted.push(name),
             }
+        }
+        if let Some((name, why)) = ABSENT.iter().find(|(name, _)| wanted.contains(name)) {
+            return Err(IsolatorError::refused(format!(
+                "isolator `{name}` of Mesos is not there: {why}"
+            )));
         }
         if let Some(name) = wanted.iter().find(|name| !ORDER.contains(name)) {
             return Err(IsolatorError::UnknownIsolator {
@@ -214,9 +273,31 @@ impl IsolationConfig {
         }
         wanted.extend(IMPLIED);
         Ok(ORDER
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|name| wanted.contains(name))
             .collect())
+    }
+}
+
+impl IsolationConfig {
+    /// How many GPUs containers can get.
+    ///
+    /// # Errors
+    /// What finds them says so.
+    pub fn gpu_count(&self) -> Result<u32, IsolatorError> {
+        if !self
+            .isolation
+            .split(',')
+            .any(|name| name.trim() == "gpu/nvidia")
+        {
+            return Ok(0);
+        }
+        let found = self
+            .gpus
+            .find()?
+            .chosen(self.nvidia_gpu_devices.as_deref())?;
+        Ok(u32::try_from(found.gpus.len()).unwrap_or(u32::MAX))
     }
 }
 
@@ -227,7 +308,7 @@ impl Isolators {
     /// As [`IsolationConfig::names`], and what the isolators say of this host.
     pub fn from_config(config: &IsolationConfig) -> Result<Self, IsolatorError> {
         let cgroups = Cgroups::discover(&config.cgroups_root)?;
-        let names = config.names()?;
+        let names = config.names(&cgroups)?;
         names
             .into_iter()
             .map(|name| build(name, config, &cgroups))
@@ -247,13 +328,34 @@ fn build(
         "posix/cpu" => Arc::new(PosixCpuIsolator::default()),
         "posix/mem" => Arc::new(PosixMemIsolator::default()),
         "posix/rlimits" => Arc::new(RlimitsIsolator),
-        "cgroups/cpu" => Arc::new(CpuIsolator::new(cgroups, config.cgroups_enable_cfs)?),
+        "cgroups/cpu" => Arc::new(CpuIsolator::new(
+            cgroups,
+            config.cgroups_enable_cfs,
+            config.revocable_cpu_low_priority,
+        )?),
         "cgroups/mem" => Arc::new(MemoryIsolator::new(cgroups, config.cgroups_limit_swap)?),
         "cgroups/pids" => Arc::new(PidsIsolator::new(cgroups, config.pids_limit)?),
-        "cgroups/devices" => Arc::new(DevicesIsolator::new(
+        "cgroups/blkio" => Arc::new(BlkioIsolator::new(cgroups, config.io_limits.clone())?),
+        "cgroups/cpuset" => Arc::new(MembershipIsolator::cpuset(cgroups)?),
+        "cgroups/hugetlb" => Arc::new(MembershipIsolator::hugetlb(cgroups)?),
+        "cgroups/net_cls" => {
+            let handles = config.net_cls_handles.clone();
+            Arc::new(NetClsIsolator::new(cgroups, handles)?)
+        }
+        "cgroups/net_prio" => Arc::new(MembershipIsolator::net_prio(cgroups)?),
+        "cgroups/perf_event" => Arc::new(MembershipIsolator::perf_event(cgroups)?),
+        "gpu/nvidia" => Arc::new(NvidiaGpuIsolator::discover(
             cgroups,
-            config.allowed_devices.clone(),
+            &config.gpus,
+            config.nvidia_gpu_devices.as_deref(),
+            &config.runtime_dir,
         )?),
+        "linux/devices" => Arc::new(LinuxDevicesIsolator::new(config.allowed_devices.clone())),
+        "cgroups/devices" => {
+            let named = config.allowed_devices.iter().map(|device| &device.rule);
+            let more = named.chain(&config.device_rules).cloned().collect();
+            Arc::new(DevicesIsolator::new(cgroups, more)?)
+        }
         "filesystem/posix" => Arc::new(PosixFilesystemIsolator),
         "filesystem/linux" => Arc::new(LinuxFilesystemIsolator::new(sandbox)),
         "namespaces/pid" => Arc::new(PidNamespaceIsolator::new(
@@ -272,9 +374,18 @@ fn build(
             config.default_container_dns.clone(),
             config.network_cni_metrics,
         )),
+        "network/ports" => {
+            let settings = PortsSettings {
+                interval: config.container_ports_watch_interval,
+                enforce: config.enforce_container_ports,
+                isolated: config.container_ports_isolated_range.clone(),
+            };
+            let isolator = NetworkPortsIsolator::new(cgroups, settings, &config.runtime_dir)?;
+            Arc::new(isolator)
+        }
         "volume/host_path" => {
             let force = config.host_path_volume_force_creation.clone();
-            let names = config.names()?;
+            let names = config.names(&cgroups)?;
             Arc::new(HostPathIsolator::new(sandbox, force).beside(Others {
                 docker: names.contains(&"docker/volume"),
                 csi: names.contains(&"volume/csi"),
@@ -351,7 +462,7 @@ mod tests {
             ..Default::default()
         };
         config
-            .names()
+            .names(&Cgroups::default())
             .map(|names| names.join(","))
             .map_err(|error| error.to_string())
     }
@@ -371,5 +482,15 @@ mod tests {
             "unknown isolator `cgroups/nonsense`"
         );
         assert!(names("filesystem/linux,filesystem/posix").is_err());
+        assert_eq!(
+            names("docker/runtime,cgroups/all").unwrap(),
+            names("").unwrap(),
+            "the one is always there, and this host has no controllers"
+        );
+        let absent = names("disk/xfs").unwrap_err();
+        assert!(
+            absent.starts_with("isolator `disk/xfs` of Mesos is not there"),
+            "{absent}"
+        );
     }
 }

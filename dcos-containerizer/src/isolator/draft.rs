@@ -8,6 +8,8 @@ use oci_spec::runtime::{
     RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
+use super::cgroup::DeviceRule;
+use super::devices::HostDevice;
 use super::{ContainerConfig, IsolatorError};
 use crate::isolator::users::User;
 
@@ -18,6 +20,8 @@ pub struct Draft {
     pub spec: Spec,
     /// Cgroups that were made for it.
     pub cgroups: Vec<Cgroup>,
+    /// Devices it may use beside those that every container may.
+    pub devices: Vec<DeviceRule>,
     /// Seccomp filters compiled from the profile in `spec`, in the order of installation.
     pub seccomp: Vec<Filter>,
     /// Mounts, by their destinations, between places that tasks can write to: no symbolic link may
@@ -79,6 +83,7 @@ impl Draft {
         Ok(Self {
             spec,
             cgroups: Vec::new(),
+            devices: Vec::new(),
             seccomp: Vec::new(),
             no_links: Vec::new(),
             init: false,
@@ -112,6 +117,14 @@ impl Draft {
     /// Adds a mount after those that are there.
     pub fn mount(&mut self, mount: Mount) {
         self.spec.mounts_mut().get_or_insert_default().push(mount);
+    }
+
+    /// Adds the node of a device to a container with a file system of its own.
+    pub fn node(&mut self, device: &HostDevice) {
+        let linux = self.spec.linux_mut().get_or_insert_default();
+        let nodes = linux.devices_mut().get_or_insert_default();
+        nodes.retain(|node| *node.path() != device.path);
+        nodes.push(device.node());
     }
 
     /// Sets the root of the container.

@@ -74,11 +74,9 @@ impl LinuxFilesystemIsolator {
         mounts.push(bind(&config.sandbox, &self.sandbox_directory, false));
         draft.spec.set_mounts(Some(mounts));
 
-        let paths = |all: &[&str]| Some(all.iter().map(ToString::to_string).collect());
         let linux = draft.spec.linux_mut().get_or_insert_default();
-        linux.set_devices(Some(devices()));
-        linux.set_masked_paths(paths(&MASKED));
-        linux.set_readonly_paths(paths(&READONLY));
+        let nodes = linux.devices_mut().get_or_insert_default();
+        nodes.splice(..0, devices());
         draft.directory(self.sandbox_directory.clone());
         if let Some(environment) = draft
             .spec
@@ -122,6 +120,7 @@ impl Isolator for LinuxFilesystemIsolator {
             return Ok(());
         }
         draft.namespace(LinuxNamespaceType::Mount, None);
+        protect(draft, config.has_rootfs());
         if let Some(rootfs) = &config.rootfs {
             self.with_image(config, rootfs, draft);
         }
@@ -132,6 +131,17 @@ impl Isolator for LinuxFilesystemIsolator {
         // The kernel takes the mounts down with their namespace.
         Ok(())
     }
+}
+
+/// Hides what tells about the node as a whole, and makes read-only what changes it.
+fn protect(draft: &mut Draft, own_sys: bool) {
+    let paths = |all: &mut dyn Iterator<Item = &&str>| Some(all.map(ToString::to_string).collect());
+    let linux = draft.spec.linux_mut().get_or_insert_default();
+    linux.set_masked_paths(paths(&mut MASKED.iter()));
+    // The node's own comes with its cgroups: who writes there leaves its limits behind.
+    let sys = ["/sys"];
+    let sys = sys.iter().filter(|_| !own_sys);
+    linux.set_readonly_paths(paths(&mut READONLY.iter().chain(sys)));
 }
 
 /// A bind of a host path to a path inside.

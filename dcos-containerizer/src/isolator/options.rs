@@ -1,13 +1,16 @@
 //! The isolators' settings as an operator writes them.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use dcos_core::config::{Spec, Values};
 use dcos_proto::json::{self, Dialect};
-use dcos_proto::mesos::CapabilityInfo;
+use dcos_proto::mesos::{CapabilityInfo, DeviceWhitelist};
 
-use super::cgroup::{Cgroups, DeviceRule};
+use super::cgroup::{Cgroups, DeviceRule, NetClsHandles};
+use super::devices::HostDevice;
+use super::listening::{Ports, parse_ports};
 use super::network::{CniNetworks, ContainerNetwork, DefaultDns, NoNetworks};
 use super::{IsolationConfig, IsolatorError};
 
@@ -23,8 +26,34 @@ pub const OPTIONS: &[Spec] = &[
     Spec::integer("pids_limit", 0, 4_194_304)
         .default("32768")
         .help("processes and threads of a container with `cgroups/pids`; 0 for no limit"),
-    Spec::json("allowed_devices")
-        .help("more devices for `cgroups/devices`, as `[\"c 10:229 rwm\"]`"),
+    Spec::switch("revocable_cpu_low_priority")
+        .default("true")
+        .help("revocable CPU time is what others leave"),
+    Spec::json("allowed_devices").help(
+        "more devices for tasks, as Mesos's DeviceWhitelist; `linux/devices` makes their nodes",
+    ),
+    Spec::json("device_rules")
+        .help("more devices for `cgroups/devices`, as `[\"c 10:229 rwm\"]` (ours)"),
+    Spec::json("container_io_limits").help(
+        "how fast each task may use a disk with `cgroups/blkio`, as \
+         `[{\"device\": \"/dev/sda\", \"wbps\": 10000000}]`, also rbps, riops, wiops (ours)",
+    ),
+    Spec::text("nvidia_gpu_devices")
+        .help("GPUs that tasks get, such as `0,2`; absent, all that are found"),
+    Spec::text("cgroups_net_cls_primary_handle")
+        .help("upper half of the class ids of `cgroups/net_cls`, such as `0x10`"),
+    Spec::text("cgroups_net_cls_secondary_handles")
+        .help("first and last of the lower halves, such as `0x1,0xffff`"),
+    Spec::text("perf_events").help("refused: nothing samples the events of `cgroups/perf_event`"),
+    Spec::duration("container_ports_watch_interval")
+        .default("30secs")
+        .help("how often `network/ports` looks"),
+    Spec::switch("enforce_container_ports")
+        .help("end containers that listen on ports they were not given"),
+    Spec::switch("check_agent_port_range_only")
+        .help("`network/ports` looks at the ports of `--resources` only"),
+    Spec::text("container_ports_isolated_range")
+        .help("`network/ports` looks at these ports only, such as `[31000-32000]`"),
     Spec::json("effective_capabilities").help("what tasks can do if they ask for nothing"),
     Spec::json("bounding_capabilities").help("what tasks may ask for at most"),
     Spec::path("seccomp_config_dir").help("folder of seccomp profiles in Docker's format"),
@@ -66,6 +95,9 @@ pub const OPTIONS: &[Spec] = &[
         .help("name servers for networks that name none, as Mesos's ContainerDNSInfo"),
 ];
 
+/// Ports that an agent offers when nobody says otherwise.
+const DEFAULT_PORTS: RangeInclusive<u16> = 31_000..=32_000;
+
 /// What containers are confined with by an agent that is root, unless it is told otherwise.
 /// Mesos defaults to `posix/cpu,posix/mem`; this is safe by default.
 const LINUX: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,filesystem/linux,\
@@ -74,11 +106,7 @@ docker/volume,volume/image";
 
 /// As much of it as the host can do.
 fn default_for(cgroups: &Cgroups) -> String {
-    let possible = |name: &&str| match name.strip_prefix("cgroups/") {
-        Some("mem") => cgroups.has("memory"),
-        Some(controller) => cgroups.has(controller),
-        None => true,
-    };
+    let possible = |name: &&str| !name.starts_with("cgroups/") || cgroups.can(name);
     LINUX
         .split(',')
         .filter(possible)
@@ -87,6 +115,18 @@ fn default_for(cgroups: &Cgroups) -> String {
 }
 
 impl IsolationConfig {
+    /// What an agent that is root confines containers with, unless it is told otherwise.
+    ///
+    /// # Errors
+    /// [`IsolatorError::File`] if the kernel does not tell what it has.
+    pub fn of_root() -> Result<Self, IsolatorError> {
+        let config = Self::default();
+        Ok(Self {
+            isolation: default_for(&Cgroups::discover(&config.cgroups_root)?),
+            ..config
+        })
+    }
+
     /// From values of [`OPTIONS`]; `linux` says what is the default of `isolation`.
     ///
     /// # Errors
@@ -113,7 +153,20 @@ impl IsolationConfig {
             cgroups_enable_cfs: values.switch("cgroups_enable_cfs"),
             cgroups_limit_swap: values.switch("cgroups_limit_swap"),
             pids_limit: (pids > 0).then_some(pids),
-            allowed_devices: devices(values)?,
+            revocable_cpu_low_priority: values.switch("revocable_cpu_low_priority"),
+            allowed_devices: allowed_devices(values)?,
+            device_rules: device_rules(values)?,
+            io_limits: match values.opt_json("container_io_limits") {
+                None => Vec::new(),
+                Some(json) => serde_json::from_value(json).map_err(|error| {
+                    IsolatorError::refused(format!("container_io_limits: {error}"))
+                })?,
+            },
+            nvidia_gpu_devices: gpu_numbers(values)?,
+            net_cls_handles: net_cls_handles(values)?,
+            container_ports_watch_interval: values.duration("container_ports_watch_interval"),
+            enforce_container_ports: values.switch("enforce_container_ports"),
+            container_ports_isolated_range: isolated_ports(values)?,
             effective_capabilities: capabilities(values, "effective_capabilities")?,
             bounding_capabilities: capabilities(values, "bounding_capabilities")?,
             seccomp_config_dir: values.opt_path("seccomp_config_dir"),
@@ -174,16 +227,66 @@ fn capabilities(values: &Values, name: &str) -> Result<Option<CapabilityInfo>, I
     read.map_err(|error| IsolatorError::refused(format!("{name}: {error}")))
 }
 
-fn devices(values: &Values) -> Result<Vec<DeviceRule>, IsolatorError> {
+fn allowed_devices(values: &Values) -> Result<Vec<HostDevice>, IsolatorError> {
     let Some(list) = values.opt_json("allowed_devices") else {
         return Ok(Vec::new());
     };
-    let wrong = || {
-        IsolatorError::refused("allowed_devices: a list of texts such as `c 10:229 rwm` is wanted")
+    let list: DeviceWhitelist = json::from_value(&list, Dialect::V1)
+        .map_err(|error| IsolatorError::refused(format!("allowed_devices: {error}")))?;
+    HostDevice::of_whitelist(&list)
+}
+
+fn device_rules(values: &Values) -> Result<Vec<DeviceRule>, IsolatorError> {
+    let Some(list) = values.opt_json("device_rules") else {
+        return Ok(Vec::new());
     };
+    let wrong =
+        || IsolatorError::refused("device_rules: a list of texts such as `c 10:229 rwm` is wanted");
     let texts: Vec<String> = serde_json::from_value(list).map_err(|_| wrong())?;
     texts
         .iter()
         .map(|text| text.parse().map_err(|()| wrong()))
         .collect()
+}
+
+fn gpu_numbers(values: &Values) -> Result<Option<Vec<u32>>, IsolatorError> {
+    let Some(text) = values.opt_text("nvidia_gpu_devices") else {
+        return Ok(None);
+    };
+    let wrong = || IsolatorError::refused("nvidia_gpu_devices: numbers, each once, are wanted");
+    let numbers = text.split(',').map(|number| number.trim().parse());
+    let mut numbers: Vec<u32> = numbers.collect::<Result<_, _>>().map_err(|_| wrong())?;
+    let count = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    if numbers.len() < count {
+        return Err(wrong());
+    }
+    Ok(Some(numbers))
+}
+
+fn net_cls_handles(values: &Values) -> Result<Option<NetClsHandles>, IsolatorError> {
+    if values.opt_text("perf_events").is_some() {
+        let reason = "perf_events: `cgroups/perf_event` gives containers a cgroup; nothing samples";
+        return Err(IsolatorError::refused(reason));
+    }
+    let secondary = values.opt_text("cgroups_net_cls_secondary_handles");
+    values
+        .opt_text("cgroups_net_cls_primary_handle")
+        .map(|primary| NetClsHandles::parse(&primary, secondary.as_deref()))
+        .transpose()
+}
+
+fn isolated_ports(values: &Values) -> Result<Option<Ports>, IsolatorError> {
+    let range = values.opt_text("container_ports_isolated_range");
+    let range = range.as_deref().map(parse_ports).transpose()?;
+    if !values.switch("check_agent_port_range_only") {
+        return Ok(range);
+    }
+    if range.is_some() {
+        return Err(IsolatorError::refused(
+            "check_agent_port_range_only and container_ports_isolated_range: one of the two",
+        ));
+    }
+    Ok(Some(vec![DEFAULT_PORTS]))
 }

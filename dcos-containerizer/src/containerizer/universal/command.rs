@@ -1,6 +1,7 @@
 //! What a container runs, from its command, its image and its resources.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use dcos_proto::mesos::value::Scalar;
@@ -25,6 +26,9 @@ pub(super) fn limits(resources: &[Resource], limits: &BTreeMap<String, Scalar>) 
     let limit = |name| limits.get(name).map(|scalar| scalar.value);
     Limits {
         cpus: sum("cpus"),
+        revocable_cpus: resources
+            .iter()
+            .any(|resource| resource.name == "cpus" && resource.revocable.is_some()),
         cpus_limit: limit("cpus"),
         mem: sum("mem").map(bytes),
         mem_limit: limit("mem").map(bytes),
@@ -33,7 +37,20 @@ pub(super) fn limits(resources: &[Resource], limits: &BTreeMap<String, Scalar>) 
             .filter(|resource| resource.name == "disk")
             .cloned()
             .collect(),
+        gpus: sum("gpus").unwrap_or_default(),
+        ports: ports(resources),
     }
+}
+
+/// The ranges of the resources named `ports`, as far as they are ports.
+fn ports(resources: &[Resource]) -> Vec<RangeInclusive<u16>> {
+    let named = resources.iter().filter(|resource| resource.name == "ports");
+    let ranges = named.filter_map(|resource| resource.ranges.as_ref());
+    let port = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+    ranges
+        .flat_map(|ranges| &ranges.range)
+        .map(|range| port(range.begin)..=port(range.end))
+        .collect()
 }
 
 #[expect(

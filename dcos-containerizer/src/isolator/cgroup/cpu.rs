@@ -4,12 +4,14 @@ use async_trait::async_trait;
 use dcos_launcher::CgroupVersion;
 use dcos_proto::mesos::{ContainerId, ResourceStatistics};
 
-use super::{Cgroups, Folder, number_in, read, read_number, write};
+use super::{Cgroups, Folder, number_in, read, write};
 use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError, Limits, owns};
 
 const NAME: &str = "cgroups/cpu";
 /// Shares of a whole core; the kernel's default, and Mesos's.
 const SHARES_PER_CPU: f64 = 1024.0;
+/// The same where the CPU time can be taken away.
+const SHARES_PER_REVOCABLE_CPU: f64 = 10.0;
 const MIN_SHARES: u64 = 2;
 /// Length of the window in which a quota holds.
 const PERIOD_US: u64 = 100_000;
@@ -20,21 +22,37 @@ const MIN_QUOTA_US: u64 = 1_000;
 pub struct CpuIsolator {
     cgroups: Cgroups,
     quotas: bool,
+    revocable_yields: bool,
 }
 
 impl CpuIsolator {
-    /// With `quotas` a container never gets more than its `cpus` (`--cgroups_enable_cfs`).
+    /// With `quotas` a container never gets more than its `cpus` (`--cgroups_enable_cfs`); with
+    /// `revocable_yields` one with revocable CPU time gets what others leave
+    /// (`--revocable_cpu_low_priority`).
     ///
     /// # Errors
     /// [`IsolatorError::Unsupported`] without the `cpu` controller.
-    pub fn new(cgroups: Cgroups, quotas: bool) -> Result<Self, IsolatorError> {
+    pub fn new(
+        cgroups: Cgroups,
+        quotas: bool,
+        revocable_yields: bool,
+    ) -> Result<Self, IsolatorError> {
         cgroups.require("cpu", NAME)?;
-        Ok(Self { cgroups, quotas })
+        Ok(Self {
+            cgroups,
+            quotas,
+            revocable_yields,
+        })
     }
 
     fn apply(&self, folder: &Folder, limits: &Limits) -> Result<(), IsolatorError> {
         if let Some(cpus) = limits.cpus {
-            let shares = shares(cpus);
+            let a_cpu = if self.revocable_yields && limits.revocable_cpus {
+                SHARES_PER_REVOCABLE_CPU
+            } else {
+                SHARES_PER_CPU
+            };
+            let shares = shares(cpus, a_cpu);
             match folder.version {
                 CgroupVersion::V1 => write(&folder.path.join("cpu.shares"), &shares.to_string())?,
                 CgroupVersion::V2 => {
@@ -72,13 +90,29 @@ impl CpuIsolator {
     clippy::cast_sign_loss,
     reason = "saturates"
 )]
-fn shares(cpus: f64) -> u64 {
-    ((cpus * SHARES_PER_CPU) as u64).max(MIN_SHARES)
+fn shares(cpus: f64, a_cpu: f64) -> u64 {
+    ((cpus * a_cpu) as u64).max(MIN_SHARES)
 }
 
 /// Version 2's weight (1 to 10,000) for shares (2 to 262,144), as systemd and runc convert it.
 fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(MIN_SHARES, 262_144) - 2) * 9_999 / 262_142
+}
+
+/// Cores that a container may take at most; none if all.
+fn limit(folder: &Folder) -> Option<f64> {
+    let text = |name| read(&folder.path.join(name)).ok();
+    let (quota, period) = match folder.version {
+        CgroupVersion::V1 => (text("cpu.cfs_quota_us")?, text("cpu.cfs_period_us")?),
+        CgroupVersion::V2 => {
+            let both = text("cpu.max")?;
+            let (quota, period) = both.split_once(' ')?;
+            (quota.to_owned(), period.to_owned())
+        }
+    };
+    // Neither -1 nor `max` is such a number.
+    let quota = quota.trim().parse::<u32>().ok()?;
+    Some(f64::from(quota) / f64::from(period.trim().parse::<u32>().ok()?))
 }
 
 /// Microseconds of CPU time in a period; none if unlimited.
@@ -141,14 +175,14 @@ impl Isolator for CpuIsolator {
         };
         let stat = read(&folder.path.join("cpu.stat"))?;
         let count = |key| number_in(&stat, key).and_then(|count| u32::try_from(count).ok());
+        // Only where there is a quota; what is kept for it the agent knows.
+        statistics.cpus_limit = limit(&folder);
         statistics.cpus_nr_periods = count("nr_periods");
         statistics.cpus_nr_throttled = count("nr_throttled");
         match folder.version {
             CgroupVersion::V1 => {
                 let throttled = number_in(&stat, "throttled_time");
                 statistics.cpus_throttled_time_secs = throttled.map(|time| seconds(time, 1e9));
-                let shares = read_number(&folder.path.join("cpu.shares"))?;
-                statistics.cpus_limit = Some(seconds(shares, SHARES_PER_CPU));
                 let Some(folder) = self.cgroups.folder("cpuacct", id) else {
                     return Ok(());
                 };
@@ -188,7 +222,9 @@ mod tests {
 
     #[test]
     fn cores_become_shares_weights_and_quotas() {
+        let shares = |cpus| shares(cpus, SHARES_PER_CPU);
         assert_eq!([shares(0.0), shares(0.1), shares(2.0)], [2, 102, 2048]);
+        assert_eq!(super::shares(2.0, SHARES_PER_REVOCABLE_CPU), 20);
         assert_eq!(
             [weight(2), weight(1024), weight(262_144), weight(u64::MAX)],
             [1, 39, 10_000, 10_000]

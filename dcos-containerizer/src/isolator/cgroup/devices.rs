@@ -129,12 +129,13 @@ impl Isolator for DevicesIsolator {
         if config.id.parent.is_some() {
             return Ok(());
         }
+        let allowed: Vec<_> = self.allowed.iter().chain(&draft.devices).cloned().collect();
         if folder.version == CgroupVersion::V2 {
             let failed = IsolatorError::file("attaching a device program to", &folder.path);
-            return bpf::attach(&folder.path, &self.allowed).map_err(failed);
+            return bpf::attach(&folder.path, &allowed).map_err(failed);
         }
         write(&folder.path.join("devices.deny"), "a")?;
-        for rule in &self.allowed {
+        for rule in &allowed {
             write(&folder.path.join("devices.allow"), &rule.to_string())?;
         }
         Ok(())

@@ -1,5 +1,8 @@
 //! `cgroups/mem`: memory limits, and what to say when one is hit.
 
+mod pressure;
+mod statistics;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,6 +20,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::{Cgroups, Folder, number_in, read, read_number, write};
 use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits, owns};
+use pressure::Pressure;
 
 const NAME: &str = "cgroups/mem";
 /// Less than this a container does not get: it could not even start. Mesos's value.
@@ -29,6 +33,7 @@ const POLL: Duration = Duration::from_millis(200);
 pub struct MemoryIsolator {
     cgroups: Cgroups,
     limit_swap: bool,
+    pressure: Pressure,
 }
 
 impl MemoryIsolator {
@@ -41,6 +46,7 @@ impl MemoryIsolator {
         Ok(Self {
             cgroups,
             limit_swap,
+            pressure: Pressure::default(),
         })
     }
 
@@ -62,19 +68,22 @@ impl MemoryIsolator {
         if !new && hard < read_number(&path)? && used(folder)? > hard {
             return Ok(());
         }
-        write(&path, &text(hard, folder))?;
-        if self.limit_swap {
-            match folder.version {
-                CgroupVersion::V1 => {
-                    write(
-                        &folder.path.join("memory.memsw.limit_in_bytes"),
-                        &text(hard, folder),
-                    )?;
-                }
-                CgroupVersion::V2 => write(&folder.path.join("memory.swap.max"), "0")?,
-            }
+        let swap = match folder.version {
+            _ if !self.limit_swap => None,
+            CgroupVersion::V1 => Some(("memory.memsw.limit_in_bytes", text(hard, folder))),
+            CgroupVersion::V2 => Some(("memory.swap.max", "0".to_owned())),
+        };
+        let swap = swap.map(|(file, value)| (folder.path.join(file), value));
+        // Version 1 refuses a limit of memory above that of memory and swap, even for a moment.
+        let raised = !new && hard > read_number(&path)?;
+        if let Some((file, value)) = swap.as_ref().filter(|_| raised) {
+            write(file, value)?;
         }
-        Ok(())
+        write(&path, &text(hard, folder))?;
+        match swap.filter(|_| !raised) {
+            Some((file, value)) => write(&file, &value),
+            None => Ok(()),
+        }
     }
 }
 
@@ -214,6 +223,11 @@ impl Isolator for MemoryIsolator {
     }
 
     async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
+        for id in containers {
+            if let Some(folder) = self.cgroups.folder("memory", id) {
+                self.pressure.count(id, &folder);
+            }
+        }
         self.cgroups.remove_unknown("memory", containers).await
     }
 
@@ -228,6 +242,13 @@ impl Isolator for MemoryIsolator {
         } else {
             Ok(())
         }
+    }
+
+    async fn isolate(&self, id: &ContainerId, _: u32) -> Result<(), IsolatorError> {
+        if let Some(folder) = self.cgroups.folder("memory", id) {
+            self.pressure.count(id, &folder);
+        }
+        Ok(())
     }
 
     async fn watch(&self, id: &ContainerId) -> Limitation {
@@ -266,27 +287,18 @@ impl Isolator for MemoryIsolator {
         let Some(folder) = self.cgroups.folder("memory", id) else {
             return Ok(());
         };
-        statistics.mem_total_bytes = Some(used(&folder)?);
         let limit = read_number(&folder.path.join(files(&folder).1))?;
         // Unlimited is told as a huge number by version 1, as a word by version 2.
         if limit < 1 << 62 {
             statistics.mem_limit_bytes = Some(limit);
         }
-        let stat = read(&folder.path.join("memory.stat"))?;
-        let number = |v1, v2| match folder.version {
-            CgroupVersion::V1 => number_in(&stat, v1),
-            CgroupVersion::V2 => number_in(&stat, v2),
-        };
-        statistics.mem_rss_bytes = number("total_rss", "anon");
-        statistics.mem_anon_bytes = number("total_rss", "anon");
-        statistics.mem_file_bytes = number("total_cache", "file");
-        statistics.mem_cache_bytes = number("total_cache", "file");
-        statistics.mem_mapped_file_bytes = number("total_mapped_file", "file_mapped");
-        statistics.mem_unevictable_bytes = number("total_unevictable", "unevictable");
+        statistics::add(&folder, statistics)?;
+        self.pressure.tell(id, statistics);
         Ok(())
     }
 
     async fn cleanup(&self, id: &ContainerId) -> Result<(), IsolatorError> {
+        self.pressure.forget(id);
         self.cgroups.remove("memory", id).await
     }
 }

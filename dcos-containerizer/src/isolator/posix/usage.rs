@@ -104,7 +104,7 @@ fn cpu(processes: &[Process], limits: &Limits, statistics: &mut ResourceStatisti
     #[expect(clippy::cast_precision_loss, reason = "exact for 2,800 years")]
     // Ticks of USER_HZ, which is 100 on every architecture we run on.
     let seconds = |ticks: u64| ticks as f64 / 100.0;
-    statistics.cpus_limit = limits.cpus;
+    statistics.cpus_limit = limits.cpus_limit.filter(|cpus| cpus.is_finite());
     statistics.cpus_user_time_secs = Some(seconds(processes.iter().map(|p| p.user).sum()));
     statistics.cpus_system_time_secs = Some(seconds(processes.iter().map(|p| p.system).sum()));
     statistics.processes = u32::try_from(processes.len()).ok();

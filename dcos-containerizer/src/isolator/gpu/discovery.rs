@@ -1,0 +1,102 @@
+//! Which GPUs a node has.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::isolator::IsolatorError;
+use crate::isolator::devices::HostDevice;
+
+/// Finds the GPUs of a node, once, when the agent starts.
+///
+/// # Contract
+/// 1. GPUs are numbered as `--nvidia_gpu_devices` numbers them, and keep their numbers as long as
+///    the node runs.
+/// 2. A node without GPUs has an empty answer; an error is for one whose driver is broken.
+pub trait GpuDiscovery: fmt::Debug + Send + Sync + 'static {
+    /// Looks.
+    ///
+    /// # Errors
+    /// [`IsolatorError`] if there are GPUs, and they cannot be used.
+    fn find(&self) -> Result<Gpus, IsolatorError>;
+}
+
+/// The GPUs of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gpus {
+    /// Devices that every user of a GPU needs.
+    pub control: Vec<HostDevice>,
+    /// The GPUs by number.
+    pub gpus: BTreeMap<u32, HostDevice>,
+}
+
+impl Gpus {
+    /// Of these the ones named; all if none are.
+    ///
+    /// # Errors
+    /// [`IsolatorError::Refused`] if one is not there.
+    pub fn chosen(mut self, numbers: Option<&[u32]>) -> Result<Self, IsolatorError> {
+        if let Some(numbers) = numbers {
+            if let Some(absent) = numbers.iter().find(|gpu| !self.gpus.contains_key(gpu)) {
+                return Err(IsolatorError::refused(format!(
+                    "nvidia_gpu_devices: this node has no GPU {absent}"
+                )));
+            }
+            self.gpus.retain(|gpu, _| numbers.contains(gpu));
+        }
+        Ok(self)
+    }
+}
+
+/// Finds GPUs by the nodes that the driver makes: `nvidia0`, `nvidia1`, `nvidiactl`, `nvidia-uvm`.
+#[derive(Debug, Clone)]
+pub struct DeviceNodes {
+    folder: PathBuf,
+}
+
+impl DeviceNodes {
+    /// Looks into `folder`, which is `/dev` but in tests.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+        }
+    }
+}
+
+impl Default for DeviceNodes {
+    fn default() -> Self {
+        Self::new("/dev")
+    }
+}
+
+impl GpuDiscovery for DeviceNodes {
+    fn find(&self) -> Result<Gpus, IsolatorError> {
+        let mut found = Gpus::default();
+        let entries = fs::read_dir(&self.folder)
+            .map_err(IsolatorError::file("looking for GPUs in", &self.folder))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("nvidia"));
+            if let Some(Ok(number)) = number.map(str::parse) {
+                let device = HostDevice::open(&entry.path(), "rwm")?;
+                found.gpus.insert(number, device);
+            }
+        }
+        if found.gpus.is_empty() {
+            return Ok(found);
+        }
+        // The last is for debuggers, and not on every node.
+        for (name, needed) in [
+            ("nvidiactl", true),
+            ("nvidia-uvm", true),
+            ("nvidia-uvm-tools", false),
+        ] {
+            let path = self.folder.join(name);
+            if needed || path.exists() {
+                found.control.push(HostDevice::open(&path, "rwm")?);
+            }
+        }
+        Ok(found)
+    }
+}

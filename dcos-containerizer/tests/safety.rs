@@ -1,0 +1,306 @@
+//! Processes that try to leave a default container, or to reach what is not theirs.
+//!
+//! Each is root inside and runs under what an agent isolates when nobody says otherwise. What the
+//! default is, and why, is in `docs/safety.md`; each of its rows names a test here.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod confined;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use confined::{Fixture, Test, linux_info};
+use dcos_containerizer::isolator::IsolationConfig;
+use dcos_launcher::Client;
+use dcos_proto::mesos::volume::Mode;
+use dcos_proto::mesos::{CapabilityInfo, ContainerInfo, SeccompInfo, Volume, capability_info};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|word| word == "order") {
+        return order(Path::new(&arguments.next().unwrap()));
+    }
+    confined::main(TESTS)
+}
+
+/// What gives the launcher an order from inside a container.
+fn order(socket: &Path) -> ExitCode {
+    let asked = Client::connect(socket).and_then(|mut launcher| launcher.list());
+    println!("{}", if asked.is_ok() { "obeyed" } else { "refused" });
+    ExitCode::SUCCESS
+}
+
+const TESTS: &[(&str, Test)] = confined::tests! {
+    the_defaults_are_in_force
+    the_launcher_behind_process_1_cannot_be_touched
+    the_launcher_takes_no_orders_from_containers
+    nothing_is_mounted_and_no_namespace_made
+    mounts_of_an_administrator_stay_inside
+    links_in_images_lead_nowhere
+    no_descriptor_is_left_open
+    cgroups_cannot_be_left_nor_release_agents_set
+    devices_are_neither_made_nor_opened
+    the_kernel_is_neither_asked_nor_changed
+};
+
+/// A node that isolates what an agent isolates by default.
+fn default_node() -> Option<Fixture> {
+    let isolation = IsolationConfig::of_root().unwrap().isolation;
+    Fixture::new(&isolation, |_| ())
+}
+
+/// Runs `script` with and without an image; both have to say the same.
+async fn tries(fixture: &mut Fixture, script: &str) -> String {
+    let plain = fixture.config(script);
+    let output = fixture.output(&plain).await;
+    let mut with_image = plain.clone();
+    fixture.image(&mut with_image);
+    assert_eq!(fixture.output(&with_image).await, output, "with an image");
+    output
+}
+
+async fn the_defaults_are_in_force() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let script = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status | tr -s '\\t\\n' ' '; echo; \
+                  cut -d: -f3 /proc/self/cgroup | sort -u | grep -v '^/$' | wc -l; \
+                  ls -d /proc/[0-9]* | wc -l";
+    let output = tries(&mut fixture, script).await;
+    let lines: Vec<_> = output.lines().collect();
+    // chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service,
+    // sys_chroot, setfcap; nothing can be passed on to others.
+    let (none, given) = ("0000000000000000", "00000000800405fb");
+    let expected = format!(
+        "CapInh: {none} CapPrm: {given} CapEff: {given} CapBnd: {given} CapAmb: {none} \
+         NoNewPrivs: 1 Seccomp: 2 "
+    );
+    assert_eq!(lines[0], expected);
+    // Hierarchies that no isolator uses, such as systemd's, show where the agent is.
+    let unused: u32 = lines[1].parse().unwrap();
+    assert!(unused <= 1, "{unused} cgroups are not the container's");
+    assert!(
+        lines[2].parse::<u32>().unwrap() <= 6,
+        "it sees others: {output}"
+    );
+
+    // The limit of processes is the kernel's.
+    let config = fixture.config("true");
+    let draft = fixture.isolators.prepare(&config).await.unwrap();
+    let pids = draft
+        .cgroups
+        .iter()
+        .map(|cgroup| cgroup.path.join("pids.max"));
+    let limits: Vec<_> = pids
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .collect();
+    fixture.isolators.cleanup(&config.id).await.unwrap();
+    assert!(limits.contains(&"32768\n".to_owned()), "{limits:?}");
+}
+
+/// Process 1 is a copy of the launcher, with all its privileges and its program.
+async fn the_launcher_behind_process_1_cannot_be_touched() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let program = std::env::current_exe().unwrap();
+    let before = std::fs::metadata(&program).unwrap();
+    let script = "for file in exe environ maps mem cwd root syscall; do \
+                    (: < /proc/1/$file) 2>/dev/null && echo read $file; \
+                    (: >> /proc/1/$file) 2>/dev/null && echo wrote $file; \
+                    readlink /proc/1/$file; \
+                  done; ls /proc/1/fd 2>/dev/null; \
+                  strace -p 1 -o /dev/null true 2>/dev/null && echo traced; \
+                  kill -STOP 1; kill -KILL 1; echo alive";
+    assert_eq!(tries(&mut fixture, script).await, "alive\n");
+    let after = std::fs::metadata(&program).unwrap();
+    assert_eq!(before.len(), after.len());
+    assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+}
+
+async fn the_launcher_takes_no_orders_from_containers() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let program = std::env::current_exe().unwrap();
+    let socket = fixture.folder.path().join("launcher.sock");
+    // It is root, and sees the socket.
+    let script = format!(
+        "test -S {0} && {1} order {0}",
+        socket.display(),
+        program.display()
+    );
+    let config = fixture.config(&script);
+    assert_eq!(fixture.output(&config).await, "refused\n");
+    // What is no container is obeyed.
+    let said = std::process::Command::new(program)
+        .arg("order")
+        .arg(&socket)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "obeyed\n");
+}
+
+async fn nothing_is_mounted_and_no_namespace_made() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let script = "mkdir m; tried() { \"$@\" >/dev/null 2>&1 && echo done: \"$*\"; }; \
+                  tried mount -t tmpfs x m; tried mount -t proc x m; tried mount --bind /proc m; \
+                  tried mount -o remount,rw /sys; tried mount -o bind,remount,rw /proc/sys; \
+                  tried mount --make-rshared /; tried umount /proc/sys; tried umount -l /proc/kcore; \
+                  for kind in -m -p -n -u -i -C -U; do tried unshare $kind true; done; \
+                  tried unshare -Ur mount -t tmpfs x m; tried nsenter -t 1 -m true; \
+                  tried chroot / mount -t tmpfs x m; echo tried";
+    assert_eq!(tries(&mut fixture, script).await, "tried\n");
+}
+
+fn mounted(name: &str) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.contains(name)
+}
+
+/// One that was given CAP_SYS_ADMIN mounts, but not on the node.
+async fn mounts_of_an_administrator_stay_inside() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let name = format!("evil-{}", std::process::id());
+    let script = format!(
+        "mkdir -p {name}; mount --make-rshared / 2>/dev/null; mount -t tmpfs x {name} && \
+         grep -c {name} /proc/self/mountinfo; while [ ! -e go ]; do sleep 0.02; done"
+    );
+    let mut config = fixture.config(&script);
+    config.container = Some(linux_info(|linux| {
+        linux.effective_capabilities = Some(CapabilityInfo {
+            capabilities: vec![capability_info::Capability::SysAdmin.into()],
+        });
+        linux.seccomp = Some(SeccompInfo {
+            unconfined: Some(true),
+            ..SeccompInfo::default()
+        });
+    }));
+    let go = config.sandbox.join("go");
+    let looked = std::sync::atomic::AtomicBool::new(false);
+    let folder = config.sandbox.join(&name);
+    let outcome = fixture.run(&config, |_| {
+        if folder.exists() && !looked.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            assert!(!mounted(&name), "it is mounted on the node");
+            std::fs::write(&go, "").unwrap();
+        }
+        false
+    });
+    assert_eq!(outcome.await.output, "1\n");
+    assert!(!mounted(&name), "it is mounted on the node");
+}
+
+/// An image whose folders are links to the node's, where the agent mounts and makes things.
+async fn links_in_images_lead_nowhere() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let outside = fixture.folder.path().join("outside");
+    std::fs::create_dir_all(&outside).unwrap();
+    let script = "echo x > /data/file; cat /data/file; cd \"$MESOS_SANDBOX\" && echo x > made; \
+                  ls /dev/null; test -e /proc/self && echo proc";
+    let mut config = fixture.config(script);
+    let volume = |container_path: &str| Volume {
+        container_path: container_path.to_owned(),
+        host_path: Some("kept".into()),
+        mode: Mode::Rw.into(),
+        ..Volume::default()
+    };
+    config.container = Some(ContainerInfo {
+        volumes: vec![volume("/data"), volume("/etc/deep/er")],
+        ..ContainerInfo::default()
+    });
+    config
+        .environment
+        .push(("MESOS_SANDBOX".into(), "wrong".into()));
+    let rootfs = fixture.image(&mut config);
+    std::fs::remove_dir(rootfs.join("etc")).unwrap();
+    for name in ["data", "mnt", "etc", "sys", "proc"] {
+        std::os::unix::fs::symlink(&outside, rootfs.join(name)).unwrap();
+    }
+    let up = "../".repeat(20) + outside.to_str().unwrap();
+    std::os::unix::fs::symlink(up, rootfs.join("dev")).unwrap();
+    let outcome = fixture.isolators.prepare(&config).await;
+    if outcome.is_ok() {
+        fixture.isolators.cleanup(&config.id).await.unwrap();
+        // Inside, the links lead to a folder of the image.
+        std::fs::create_dir_all(rootfs.join(outside.strip_prefix("/").unwrap())).unwrap();
+        let output = fixture.output(&config).await;
+        assert!(output.starts_with("x\n"), "{output}");
+    }
+    let made: Vec<_> = std::fs::read_dir(&outside).unwrap().flatten().collect();
+    assert!(made.is_empty(), "something was made outside: {made:?}");
+}
+
+async fn no_descriptor_is_left_open() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    // What this test has open without the flag to close it reaches the launcher, and no further.
+    let leaked = std::fs::File::open("/etc/passwd").unwrap();
+    rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+    let output = tries(&mut fixture, "cd /proc/self/fd; echo *").await;
+    assert_eq!(output, "0 1 2\n");
+}
+
+async fn cgroups_cannot_be_left_nor_release_agents_set() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let script = "for folder in /sys/fs/cgroup /sys/fs/cgroup/*; do \
+                    for file in release_agent notify_on_release tasks cgroup.procs \
+                        memory.limit_in_bytes pids.max devices.allow; do \
+                      (echo 1 > $folder/$file) 2>/dev/null && echo wrote $folder/$file; \
+                    done; \
+                    mkdir $folder/evil 2>/dev/null && echo made $folder/evil; \
+                  done; mkdir c; mount -t cgroup -o memory x c 2>/dev/null && echo mounted; \
+                  mount -t cgroup2 x c 2>/dev/null && echo mounted; echo tried";
+    assert_eq!(tries(&mut fixture, script).await, "tried\n");
+}
+
+async fn devices_are_neither_made_nor_opened() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let script = "mknod disk b 254 0 2>/dev/null && echo made; mknod log c 1 11 2>/dev/null && echo made; \
+                  for device in /dev/*; do test -b $device -o -c $device || continue; \
+                    (: < $device) 2>/dev/null && case $device in \
+                      */null|*/zero|*/full|*/random|*/urandom|*/tty|*/ptmx|*/console|*/tty0|*/tty1) ;; \
+                      *) echo opened $device;; esac; done; echo tried";
+    assert_eq!(tries(&mut fixture, script).await, "tried\n");
+
+    // Nodes that somebody else has made do not help.
+    let config = fixture.config("(: < left) 2>/dev/null && echo opened; echo tried");
+    let left = config.sandbox.join("left");
+    let copied = std::process::Command::new("cp")
+        .args(["-a", "/dev/kmsg"])
+        .arg(left)
+        .status();
+    if copied.is_ok_and(|copied| copied.success()) {
+        assert_eq!(fixture.output(&config).await, "tried\n");
+    }
+}
+
+async fn the_kernel_is_neither_asked_nor_changed() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let script = "for file in /proc/sys/kernel/core_pattern /proc/sys/kernel/panic \
+                      /proc/sys/vm/drop_caches /proc/sysrq-trigger /proc/irq/default_smp_affinity \
+                      /sys/kernel/uevent_helper /sys/power/state /sys/module/*/parameters/*; do \
+                    test -e $file && (echo 0 > $file) 2>/dev/null && echo wrote $file; \
+                  done; \
+                  for file in kcore keys timer_list sched_debug latency_stats; do \
+                    test \"$(head -c 1 /proc/$file 2>/dev/null | wc -c)\" = 0 || echo read $file; \
+                  done; ls /sys/firmware /proc/acpi /proc/scsi 2>/dev/null | grep -v ':$' | grep .; \
+                  dmesg >/dev/null 2>&1 && echo dmesg; hostname evil 2>/dev/null && echo named; \
+                  date -s 2000-01-01 >/dev/null 2>&1 && echo dated; \
+                  keyctl show >/dev/null 2>&1 && echo keys; \
+                  swapoff -a >/dev/null 2>&1 && grep -q . /proc/swaps && echo swapoff; echo tried";
+    assert_eq!(tries(&mut fixture, script).await, "tried\n");
+}
