@@ -106,12 +106,14 @@ async fn the_launcher_behind_process_1_cannot_be_touched() {
     };
     let program = std::env::current_exe().unwrap();
     let before = std::fs::metadata(&program).unwrap();
-    let script = "for file in exe environ maps mem cwd root syscall; do \
-                    (: < /proc/1/$file) 2>/dev/null && echo read $file; \
-                    (: >> /proc/1/$file) 2>/dev/null && echo wrote $file; \
-                    readlink /proc/1/$file; \
-                  done; ls /proc/1/fd 2>/dev/null; \
-                  strace -p 1 -o /dev/null true 2>/dev/null && echo traced; \
+    let script = "for file in exe environ maps mem syscall stack; do \
+                    test \"$(head -c 1 /proc/1/$file 2>/dev/null | wc -c)\" = 0 || echo read $file; \
+                  done; \
+                  (: >> /proc/1/exe) 2>/dev/null && echo wrote; \
+                  ls -A /proc/1/root/ /proc/1/cwd/ 2>/dev/null; \
+                  readlink /proc/1/exe /proc/1/fd/*; (: < /proc/1/fd/3) 2>/dev/null && echo opened; \
+                  command -v strace >/dev/null && \
+                    ! timeout 5 strace -p 1 2>&1 | grep -q 'not permitted' && echo traced; \
                   kill -STOP 1; kill -KILL 1; echo alive";
     assert_eq!(tries(&mut fixture, script).await, "alive\n");
     let after = std::fs::metadata(&program).unwrap();
@@ -146,7 +148,7 @@ async fn nothing_is_mounted_and_no_namespace_made() {
     let Some(mut fixture) = default_node() else {
         return;
     };
-    let script = "mkdir m; tried() { \"$@\" >/dev/null 2>&1 && echo done: \"$*\"; }; \
+    let script = "mkdir -p m; tried() { \"$@\" >/dev/null 2>&1 && echo done: \"$*\"; }; \
                   tried mount -t tmpfs x m; tried mount -t proc x m; tried mount --bind /proc m; \
                   tried mount -o remount,rw /sys; tried mount -o bind,remount,rw /proc/sys; \
                   tried mount --make-rshared /; tried umount /proc/sys; tried umount -l /proc/kcore; \
@@ -244,8 +246,8 @@ async fn no_descriptor_is_left_open() {
     // What this test has open without the flag to close it reaches the launcher, and no further.
     let leaked = std::fs::File::open("/etc/passwd").unwrap();
     rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
-    let output = tries(&mut fixture, "cd /proc/self/fd; echo *").await;
-    assert_eq!(output, "0 1 2\n");
+    let output = tries(&mut fixture, "readlink /proc/$$/fd/[3-9]*; echo none").await;
+    assert_eq!(output, "none\n");
 }
 
 async fn cgroups_cannot_be_left_nor_release_agents_set() {
@@ -258,7 +260,7 @@ async fn cgroups_cannot_be_left_nor_release_agents_set() {
                       (echo 1 > $folder/$file) 2>/dev/null && echo wrote $folder/$file; \
                     done; \
                     mkdir $folder/evil 2>/dev/null && echo made $folder/evil; \
-                  done; mkdir c; mount -t cgroup -o memory x c 2>/dev/null && echo mounted; \
+                  done; mkdir -p c; mount -t cgroup -o memory x c 2>/dev/null && echo mounted; \
                   mount -t cgroup2 x c 2>/dev/null && echo mounted; echo tried";
     assert_eq!(tries(&mut fixture, script).await, "tried\n");
 }
@@ -268,7 +270,8 @@ async fn devices_are_neither_made_nor_opened() {
         return;
     };
     let script = "mknod disk b 254 0 2>/dev/null && echo made; mknod log c 1 11 2>/dev/null && echo made; \
-                  for device in /dev/*; do test -b $device -o -c $device || continue; \
+                  for device in /dev/*; do test -L $device && continue; \
+                    test -b $device -o -c $device || continue; \
                     (: < $device) 2>/dev/null && case $device in \
                       */null|*/zero|*/full|*/random|*/urandom|*/tty|*/ptmx|*/console|*/tty0|*/tty1) ;; \
                       *) echo opened $device;; esac; done; echo tried";
@@ -293,14 +296,14 @@ async fn the_kernel_is_neither_asked_nor_changed() {
     let script = "for file in /proc/sys/kernel/core_pattern /proc/sys/kernel/panic \
                       /proc/sys/vm/drop_caches /proc/sysrq-trigger /proc/irq/default_smp_affinity \
                       /sys/kernel/uevent_helper /sys/power/state /sys/module/*/parameters/*; do \
-                    test -e $file && (echo 0 > $file) 2>/dev/null && echo wrote $file; \
+                    test -e $file && (: >> $file) 2>/dev/null && echo opened $file; \
                   done; \
                   for file in kcore keys timer_list sched_debug latency_stats; do \
                     test \"$(head -c 1 /proc/$file 2>/dev/null | wc -c)\" = 0 || echo read $file; \
                   done; ls /sys/firmware /proc/acpi /proc/scsi 2>/dev/null | grep -v ':$' | grep .; \
                   dmesg >/dev/null 2>&1 && echo dmesg; hostname evil 2>/dev/null && echo named; \
-                  date -s 2000-01-01 >/dev/null 2>&1 && echo dated; \
+                  date -s \"$(date)\" >/dev/null 2>&1 && echo dated; \
                   keyctl show >/dev/null 2>&1 && echo keys; \
-                  swapoff -a >/dev/null 2>&1 && grep -q . /proc/swaps && echo swapoff; echo tried";
+                  echo tried";
     assert_eq!(tries(&mut fixture, script).await, "tried\n");
 }
