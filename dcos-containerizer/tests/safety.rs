@@ -3,7 +3,11 @@
 //! Each is root inside and runs under what an agent isolates when nobody says otherwise. What the
 //! default is, and why, is in `docs/safety.md`; each of its rows names a test here.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and tells on standard output why it was skipped"
+)]
 
 mod confined;
 
@@ -163,7 +167,7 @@ fn mounted(name: &str) -> bool {
     mounts.contains(name)
 }
 
-/// One that was given CAP_SYS_ADMIN mounts, but not on the node.
+/// One that was given `CAP_SYS_ADMIN` mounts, but not on the node.
 async fn mounts_of_an_administrator_stay_inside() {
     let Some(mut fixture) = default_node() else {
         return;

@@ -154,7 +154,7 @@ fn isolated_ports(values: &Values, isolation: &IsolationConfig) -> anyhow::Resul
 /// The containerizer's parts, what removes images when the disk fills up, and what the fetcher counts.
 fn config(
     values: &Values,
-    isolation: IsolationConfig,
+    mut isolation: IsolationConfig,
 ) -> anyhow::Result<(UniversalConfig, Option<Collection>, Meter)> {
     let root = rustix::process::geteuid().is_root();
     let work_dir = values.path("work_dir");
