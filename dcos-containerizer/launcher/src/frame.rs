@@ -157,4 +157,34 @@ mod tests {
             "a descriptor was promised and did not come"
         );
     }
+
+    proptest::proptest! {
+        /// Whatever a peer sends, in whatever pieces: messages, or an end; never a panic.
+        #[test]
+        fn bytes_of_strangers_are_read_or_refused(
+            pieces in proptest::collection::vec(
+                proptest::collection::vec(proptest::num::u8::ANY, 0..40), 0..8),
+            framed in proptest::num::u8::ANY,
+        ) {
+            use crate::codec::{Input, Wire};
+            use crate::message::{Message, Request};
+
+            let mut incoming = Incoming::default();
+            for piece in pieces {
+                // Half of them are frames, so that what is inside is looked at as well.
+                let bytes = if framed % 2 == 0 { piece } else { encode(&piece, 0).unwrap() };
+                incoming.bytes.extend(bytes);
+                while let Ok(Some((body, _))) = incoming.next() {
+                    let mut input = Input::new(&body);
+                    if let Ok(request) = Request::take(&mut input) {
+                        let again = Request::from_bytes(&request.to_bytes());
+                        proptest::prop_assert_eq!(again, Ok(request));
+                    }
+                    if let Ok(message) = Message::from_bytes(&body) {
+                        proptest::prop_assert_eq!(message.to_bytes(), body);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -212,6 +212,7 @@ mod tests {
                     isolation: name.to_owned(),
                     cgroups_root: root.clone(),
                     runtime_dir: state.path().to_owned(),
+                    csi_plugin_config_dir: Some(state.path().to_owned()),
                     ..IsolationConfig::default()
                 };
                 let all = Isolators::from_config(&config).unwrap();
