@@ -6,12 +6,12 @@
 
 use dcos_core::resources::{Resources, append_endpoint_json, convert};
 use dcos_core::time::Time;
-use dcos_proto::json::JsonEnum as _;
+use dcos_proto::json::{JsonEnum as _, append_text};
 use dcos_proto::mesos::framework_info::capability::Type as FrameworkCapability;
 use dcos_proto::mesos::{AgentInfo, ExecutorInfo, Labels, Offer, Resource, Task, TaskStatus};
 
 use super::sight::Sight;
-use super::text::{Object, items_of, object, v0, value};
+use super::text::{Object, items_of, object, v0};
 use crate::master::{Agent, Framework, Link, Snapshot};
 
 pub(super) fn resources(o: &mut Object<'_>, key: &str, resources: &Resources) {
@@ -45,7 +45,7 @@ pub(super) fn agent(
     let offered = snapshot.offered(&agent.offers);
     let used = agent.used_total();
     let unreserved = agent.total.unreserved();
-    o.put("pid", &agent.pid);
+    o.text("pid", &agent.pid);
     o.put("registered_time", agent.registered.as_secs_f64());
     o.put_some(
         "reregistered_time",
@@ -70,9 +70,9 @@ pub(super) fn agent(
             agent.drain_started.map(Time::as_secs_f64),
         );
     }
-    o.put("version", &agent.version);
+    o.text("version", &agent.version);
     o.list("capabilities", &agent.capabilities, |out, capability| {
-        value(out, capability.r#type().name());
+        append_text(out, capability.r#type().name());
     });
     if whole {
         o.object("reserved_resources_full", |o| {
@@ -90,7 +90,7 @@ pub(super) fn agent(
 /// What an agent said about itself.
 pub(super) fn agent_info(o: &mut Object<'_>, info: &AgentInfo) {
     o.put("id", info.id.as_ref().map_or("", |id| &id.value));
-    o.put("hostname", &info.hostname);
+    o.text("hostname", &info.hostname);
     o.put("port", info.port.unwrap_or(5051));
     let attributes = dcos_core::attributes::to_endpoint_json(&info.attributes);
     o.put("attributes", attributes);
@@ -107,7 +107,7 @@ pub(super) fn framework_head(o: &mut Object<'_>, snapshot: &Snapshot, framework:
     let offered = snapshot.offered(&framework.offers);
     resources(o, "offered_resources", &offered);
     o.list("capabilities", &info.capabilities, |out, capability| {
-        value(out, capability.r#type().name());
+        append_text(out, capability.r#type().name());
     });
     o.put("hostname", info.hostname.as_deref().unwrap_or_default());
     o.put("webui_url", info.webui_url.as_deref().unwrap_or_default());
@@ -197,13 +197,13 @@ fn command(o: &mut Object<'_>, command: &dcos_proto::mesos::CommandInfo) {
 
 pub(super) fn task(out: &mut Vec<u8>, task: &Task) {
     object(out, |o| {
-        o.put("id", &task.task_id.value);
-        o.put("name", &task.name);
-        o.put("framework_id", &task.framework_id.value);
+        o.text("id", &task.task_id.value);
+        o.text("name", &task.name);
+        o.text("framework_id", &task.framework_id.value);
         let executor = task.executor_id.as_ref();
-        o.put("executor_id", executor.map_or("", |id| &id.value));
-        o.put("slave_id", &task.agent_id.value);
-        o.put("state", task.state().name());
+        o.text("executor_id", executor.map_or("", |id| &id.value));
+        o.text("slave_id", &task.agent_id.value);
+        o.text("state", task.state().name());
         append_endpoint_json(&task.resources, o.key("resources"));
         if !task.limits.is_empty() {
             o.object("limits", |o| {
@@ -216,9 +216,11 @@ pub(super) fn task(out: &mut Vec<u8>, task: &Task) {
                 }
             });
         }
-        o.put("role", role(&task.resources).unwrap_or("*"));
+        o.text("role", role(&task.resources).unwrap_or("*"));
         o.list("statuses", &task.statuses, status);
-        o.put_some("user", task.user.as_ref());
+        if let Some(user) = &task.user {
+            o.text("user", user);
+        }
         labels(o, task.labels.as_ref());
         o.message("discovery", task.discovery.as_deref());
         o.message("container", task.container.as_deref());
@@ -228,7 +230,7 @@ pub(super) fn task(out: &mut Vec<u8>, task: &Task) {
 
 fn status(out: &mut Vec<u8>, status: &TaskStatus) {
     object(out, |o| {
-        o.put("state", status.state().name());
+        o.text("state", status.state().name());
         o.put("timestamp", status.timestamp.unwrap_or_default());
         labels(o, status.labels.as_ref());
         o.message("container_status", status.container_status.as_ref());

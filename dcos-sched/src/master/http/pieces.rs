@@ -8,6 +8,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use dcos_core::tree::Page;
 use dcos_wire::{Piece, Rope};
 
@@ -38,6 +39,9 @@ impl Form {
 pub(crate) struct Pieces {
     known: HashMap<Key, Known>,
     round: u64,
+    /// Where the text of a page is written before its size is known: memory that was never used
+    /// costs more than the copy.
+    draft: Vec<u8>,
 }
 
 /// Which page, in which form, and whether its first record is the first of its list: the others
@@ -67,6 +71,7 @@ impl Pieces {
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.known = HashMap::new();
+        self.draft = Vec::new();
     }
 
     fn text_of<K, V>(
@@ -74,7 +79,7 @@ impl Pieces {
         page: &Page<K, V>,
         form: Form,
         first: bool,
-        write: impl FnOnce() -> Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
     ) -> Arc<Piece>
     where
         K: Send + Sync + 'static,
@@ -84,11 +89,11 @@ impl Pieces {
         let round = self.round;
         let known = self.known.entry(key).or_insert_with(|| {
             let page: Weak<Vec<(K, V)>> = Arc::downgrade(page);
-            let mut text = write();
-            text.shrink_to_fit();
+            self.draft.clear();
+            write(&mut self.draft);
             Known {
                 page,
-                piece: Piece::new(text),
+                piece: Piece::new(Bytes::copy_from_slice(&self.draft)),
                 used: round,
             }
         });
@@ -163,24 +168,23 @@ impl<'a> Composer<'a> {
     {
         for page in pages.filter(|page| !page.is_empty()) {
             let first = self.first;
-            let make = || {
-                let mut out = Vec::new();
+            let make = |out: &mut Vec<u8>| {
                 let mut items = Items {
-                    out: &mut out,
+                    out,
                     commas: form.has_commas(),
                     first,
                 };
                 for (key, value) in page.iter() {
                     write(&mut items, key, value);
                 }
-                out
             };
             if let Some(pieces) = &mut self.pieces {
                 let piece = pieces.text_of(page, form, first && form.has_commas(), make);
                 self.first = first && piece.bytes().is_empty();
                 self.rope.push(piece);
             } else {
-                let text = make();
+                let mut text = Vec::new();
+                make(&mut text);
                 self.first = first && text.is_empty();
                 self.rope.text(text);
             }
