@@ -18,8 +18,10 @@
 //! Mesos 1.11 `mesos-io-switchboard` (`src/slave/containerizer/mesos/io/switchboard.cpp`), which
 //! speaks HTTP on its socket. What differs on purpose is in `docs/sessions.md`.
 
+mod ends;
 mod frame;
 mod line;
+mod local;
 mod process;
 mod server;
 
@@ -28,6 +30,7 @@ use std::path::PathBuf;
 pub use line::{InputLine, LineError, OutputLine, Piece, Source};
 pub use process::main;
 
+pub(crate) use ends::{Streams, listen, open_pipes, open_terminal};
 pub(crate) use process::{Descriptors, plan};
 
 /// How to reach the switchboard of a container.

@@ -71,6 +71,7 @@ impl Containers {
         let (config, collection, fetched) = config(values, isolation)?;
         let (fetcher, logger) = (Arc::clone(&config.fetcher), Arc::clone(&config.logger));
         let images = config.provisioner.clone();
+        let sockets = config.runtime_dir.join("docker");
         let mut universal = None;
         let mut parts: Vec<Arc<dyn Containerizer>> = Vec::new();
         let mut config = Some(config);
@@ -84,7 +85,8 @@ impl Containers {
                 }
                 "docker" => {
                     let (fetcher, logger) = (Arc::clone(&fetcher), Arc::clone(&logger));
-                    let config = DockerConfig::from_values(values, fetcher, logger)?;
+                    let mut config = DockerConfig::from_values(values, fetcher, logger)?;
+                    config.sockets.clone_from(&sockets);
                     let docker = Docker::new(config).await?;
                     if let Some(collector) = docker.collector() {
                         tokio::spawn(collector.run(stop.clone()));

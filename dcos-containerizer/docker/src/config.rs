@@ -23,6 +23,9 @@ pub const OPTIONS: &[Spec] = &[
     Spec::duration("docker_remove_delay")
         .default("6hrs")
         .help("how long containers that ended stay known to Docker"),
+    Spec::duration("docker_timeout")
+        .default("2mins")
+        .help("how long Docker may take to begin an answer before it is said to hang (ours)"),
     Spec::switch("docker_kill_orphans")
         .default("true")
         .help("end containers of this agent that nobody waits for"),
@@ -38,6 +41,8 @@ pub struct DockerConfig {
     pub socket: PathBuf,
     /// What is kept of containers; has to survive the host's restart.
     pub state: PathBuf,
+    /// Where the sockets of sessions are; a short path, and a folder of its own.
+    pub sockets: PathBuf,
     /// What brings files.
     pub fetcher: Arc<dyn Fetcher>,
     /// What keeps output.
@@ -50,6 +55,9 @@ pub struct DockerConfig {
     pub switch_user: bool,
     /// Cap CPU time at what was given, not only share it.
     pub cfs: bool,
+    /// How long the engine may take to begin an answer. Starting a container with a volume of a
+    /// remote driver is the longest of what it is asked; pulls and logs only have to begin.
+    pub timeout: Duration,
     /// How long containers that ended stay known to the engine.
     pub remove_delay: Duration,
     /// End containers that nobody waits for.
@@ -84,15 +92,18 @@ impl DockerConfig {
         fetcher: Arc<dyn Fetcher>,
         logger: Arc<dyn ContainerLogger>,
     ) -> Self {
+        let state: PathBuf = state.into();
         Self {
             socket: socket.into(),
-            state: state.into(),
+            sockets: state.join("io"),
+            state,
             fetcher,
             logger,
             credentials: Credentials::default(),
             sandbox_directory: "/mnt/mesos/sandbox".into(),
             switch_user: true,
             cfs: false,
+            timeout: Duration::from_mins(2),
             remove_delay: Duration::from_hours(6),
             kill_orphans: true,
             dns: Vec::new(),
@@ -127,6 +138,7 @@ impl DockerConfig {
             credentials,
             sandbox_directory: values.path("sandbox_directory"),
             cfs: values.switch("cgroups_enable_cfs"),
+            timeout: values.duration("docker_timeout"),
             remove_delay: values.duration("docker_remove_delay"),
             kill_orphans: values.switch("docker_kill_orphans"),
             dns: dns.map(|dns| dns.docker).unwrap_or_default(),

@@ -11,13 +11,14 @@ use dcos_containerizer::containerizer::{
     ContainerClass, ContainerConfig, ContainerTermination, Containerizer, ContainerizerError,
     Recovered,
 };
+use dcos_containerizer::switchboard::Switchboard;
 use dcos_core::time::Time;
 use dcos_proto::mesos::value::Scalar;
 use dcos_proto::mesos::{ContainerId, ContainerStatus, Resource, ResourceStatistics};
 use tokio::sync::watch;
 
 use crate::config::DockerConfig;
-use crate::engine::{Engine, is_status};
+use crate::engine::{Engine, is_status, quickly};
 use crate::exec::Exec;
 use crate::resources::Amounts;
 use crate::shape::Settings;
@@ -75,12 +76,14 @@ impl Docker {
     /// # Errors
     /// [`ContainerizerError::Broken`] if there is no engine, or the state cannot be written.
     pub async fn new(config: DockerConfig) -> Result<Self, ContainerizerError> {
-        let engine = Engine::connect(&config.socket).await?;
+        let engine = Engine::connect(&config.socket, config.timeout).await?;
         let broken = |error: std::io::Error| ContainerizerError::Broken {
             doing: format!("opening the state in {}", config.state.display()),
             reason: error.to_string(),
         };
         let store = Store::open(config.state.clone()).map_err(broken)?;
+        // Those of an earlier agent lead nowhere.
+        std::fs::remove_dir_all(&config.sockets).ok();
         let node = store.node().map_err(broken)?;
         let info = engine.api().info().await;
         let info = info.map_err(|error| ContainerizerError::Broken {
@@ -240,10 +243,6 @@ impl Containerizer for Docker {
                 let why = "Nested containers are not supported";
                 return Err(ContainerizerError::launch(id, "nest", why));
             }
-            if config.session {
-                let why = "a container of Docker Engine has no sessions that others attach to";
-                return Err(ContainerizerError::launch(id, "attach", why));
-            }
             return lifecycle::exec(&self.0, id, config).await;
         }
         if !config.is_docker() || config.class != ContainerClass::Task {
@@ -283,9 +282,12 @@ impl Containerizer for Docker {
             return Err(unknown());
         }
         let name = name(id.root_id());
-        let inspected = self.0.engine.inspect(&name).await.ok().flatten();
+        let asked = async {
+            let inspected = self.0.engine.inspect(&name).await?;
+            Ok((inspected, usage::stats(&self.0.engine, &name).await))
+        };
+        let (inspected, stats) = quickly(asked).await.map_err(|_| unknown())?;
         let host = inspected.and_then(|one| one.host_config);
-        let stats = usage::stats(&self.0.engine, &name).await;
         let stats = stats.ok_or_else(unknown)?;
         let host = host.unwrap_or_else(HostConfig::default);
         let mut usage = usage::statistics(&stats, &host);
@@ -302,11 +304,11 @@ impl Containerizer for Docker {
         if let Some(exec) = container.exec() {
             return Ok(ContainerStatus {
                 container_id: Some(id.clone()),
-                executor_pid: exec.pid().await,
+                executor_pid: quickly(async { Ok(exec.pid().await) }).await.ok().flatten(),
                 ..ContainerStatus::default()
             });
         }
-        let inspected = self.0.engine.inspect(&name(id)).await;
+        let inspected = quickly(self.0.engine.inspect(&name(id))).await;
         let inspected = inspected.ok().flatten().ok_or_else(unknown)?;
         Ok(usage::status(id, &container.record(), &inspected))
     }
@@ -362,6 +364,12 @@ impl Containerizer for Docker {
             .lock()
             .retain(|other, _| other != id && !below(other));
         Ok(())
+    }
+
+    async fn switchboard(&self, id: &ContainerId) -> Result<Switchboard, ContainerizerError> {
+        let exec = self.0.find(id)?.exec();
+        let board = exec.and_then(|exec| exec.switchboard);
+        board.ok_or_else(|| ContainerizerError::NotAttachable(id.clone()))
     }
 
     async fn containers(&self) -> BTreeSet<ContainerId> {

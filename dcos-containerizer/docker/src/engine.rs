@@ -9,9 +9,9 @@ use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateSt
 use bollard::query_parameters::InspectContainerOptions;
 use dcos_containerizer::containerizer::ContainerizerError;
 
-/// How long the engine may take to begin an answer. Starting a container with a volume of a remote
-/// driver is the longest of what we ask; pulls and logs only have to begin.
-const TIMEOUT: Duration = Duration::from_mins(2);
+/// How long the engine may take over a question that it answers from memory: what waits for these
+/// answers is a client of the agent, or a status update.
+const QUICK: Duration = Duration::from_secs(5);
 
 /// How long we wait for an engine that does not answer at the start: both may have been started by
 /// the same boot.
@@ -25,8 +25,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Finds the engine at `socket` and agrees on a version of its API.
-    pub(crate) async fn connect(socket: &Path) -> Result<Self, ContainerizerError> {
+    /// Finds the engine at `socket`, which may take so long to begin an answer, and agrees on a
+    /// version of its API.
+    pub(crate) async fn connect(
+        socket: &Path,
+        timeout: Duration,
+    ) -> Result<Self, ContainerizerError> {
         let broken = |reason: String| ContainerizerError::Broken {
             doing: "connecting to Docker Engine".to_owned(),
             reason,
@@ -34,9 +38,9 @@ impl Engine {
         let name = socket
             .to_str()
             .ok_or_else(|| broken(format!("{} is no text", socket.display())))?;
-        let client =
-            Client::connect_with_unix(name, TIMEOUT.as_secs(), bollard::API_DEFAULT_VERSION)
-                .map_err(|error| broken(error.to_string()))?;
+        let seconds = timeout.as_secs().max(1);
+        let client = Client::connect_with_unix(name, seconds, bollard::API_DEFAULT_VERSION)
+            .map_err(|error| broken(error.to_string()))?;
         let mut engine = Self {
             client,
             socket: socket.to_owned(),
@@ -44,7 +48,8 @@ impl Engine {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut told = false;
         loop {
-            match engine.client.clone().negotiate_version().await {
+            let found = quickly(engine.client.clone().negotiate_version()).await;
+            match found {
                 Ok(client) => {
                     engine.client = client;
                     return Ok(engine);
@@ -97,6 +102,12 @@ impl Engine {
             other => other.map(Some),
         }
     }
+}
+
+/// What the engine answers at once, unless it hangs.
+pub(crate) async fn quickly<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let answered = tokio::time::timeout(QUICK, answer).await;
+    answered.unwrap_or(Err(Error::RequestTimeoutError))
 }
 
 /// Whether the engine answered with this status.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use dcos_containerizer::containerizer::{ContainerConfig, ContainerTermination, Stdio, Stream};
+use dcos_containerizer::switchboard::Switchboard;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,6 +37,8 @@ pub(crate) struct Exec {
     engine: Engine,
     /// What the engine calls it.
     pub(crate) name: String,
+    /// Where others attach to it, if it is a session.
+    pub(crate) switchboard: Option<Switchboard>,
     terminal: bool,
 }
 
@@ -63,9 +66,10 @@ impl Exec {
             .as_ref()
             .is_some_and(|container| container.tty_info.is_some());
         let terminal = asked || is_terminal(&config.stdio);
+        let typed = config.session || matches!(config.stdio.input, Stream::File(_));
         let directory = config.working_directory.as_ref();
         let options = CreateExecOptions {
-            attach_stdin: Some(matches!(config.stdio.input, Stream::File(_))),
+            attach_stdin: Some(typed),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             tty: Some(terminal),
@@ -80,14 +84,23 @@ impl Exec {
         Ok(Self {
             engine,
             name: created.id,
+            switchboard: None,
             terminal,
         })
+    }
+
+    /// The same, which others attach to there.
+    pub(crate) fn with_switchboard(self, switchboard: Option<Switchboard>) -> Self {
+        Self {
+            switchboard,
+            ..self
+        }
     }
 
     /// Starts it. What comes out is the work of moving its streams, which ends with it.
     pub(crate) async fn start(
         &self,
-        stdio: &Stdio,
+        stdio: Stdio,
     ) -> Result<BoxFuture<'static, ContainerTermination>, String> {
         let options = StartExecOptions {
             tty: self.terminal,
@@ -102,8 +115,7 @@ impl Exec {
         let StartExecResults::Attached { output, input } = started else {
             return Err("the engine did not attach to the command".to_owned());
         };
-        let (exec, stdio) = (self.clone(), stdio.clone());
-        Ok(Box::pin(exec.relay(stdio, output, input)))
+        Ok(Box::pin(self.clone().relay(stdio, output, input)))
     }
 
     async fn relay(
@@ -187,6 +199,7 @@ impl Exec {
         Self {
             engine,
             name,
+            switchboard: None,
             terminal: false,
         }
     }

@@ -8,6 +8,7 @@
 mod collect;
 mod config;
 mod containerizer;
+mod credentials;
 mod engine;
 mod exec;
 mod lifecycle;

@@ -12,10 +12,11 @@ use bollard::query_parameters::{
     WaitContainerOptions,
 };
 use dcos_containerizer::containerizer::{
-    ContainerConfig, ContainerTermination, ContainerizerError, sandbox,
+    ContainerConfig, ContainerTermination, ContainerizerError, Stdio, sandbox,
 };
 use dcos_containerizer::fetcher::FetchRequest;
 use dcos_containerizer::logger::LogRequest;
+use dcos_containerizer::switchboard::Switchboard;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::value::{self, Scalar};
 use dcos_proto::mesos::{ContainerId, Resource};
@@ -23,6 +24,7 @@ use futures::StreamExt as _;
 use tokio::sync::watch;
 
 use crate::containerizer::{Container, Inner, Phase, name};
+use crate::credentials;
 use crate::engine::{is_alive, is_status};
 use crate::exec::Exec;
 use crate::logs::Tap;
@@ -162,12 +164,14 @@ async fn make(
         let fetched = inner.config.fetcher.fetch(&request).await;
         fetched.map_err(|error| failed("fetch")(error.to_string()))?;
     }
+    // The task's own come before the node's, as in the original.
+    let own = credentials::of_sandbox(&record.directory).map_err(failed("read credentials"))?;
     pull::ensure(
         &inner.engine,
         &shape.image,
         &shape.platform,
         shape.pull,
-        &inner.config.credentials,
+        own.as_ref().unwrap_or(&inner.config.credentials),
     )
     .await
     .map_err(failed("provision image"))?;
@@ -468,11 +472,26 @@ pub(crate) fn log_request(id: &ContainerId, record: &Record) -> LogRequest {
     }
 }
 
+/// The streams of a command, and the switchboard of a session.
+fn streams(
+    inner: &Inner,
+    config: &mut ContainerConfig,
+) -> Result<(Option<Switchboard>, Stdio), String> {
+    if !config.session {
+        return Ok((None, std::mem::take(&mut config.stdio)));
+    }
+    let terminal = config.container.as_ref();
+    let terminal = terminal.and_then(|container| container.tty_info.as_ref());
+    let made = Switchboard::local(&inner.config.sockets, terminal);
+    let (board, stdio) = made.map_err(|error| format!("opening its streams: {error}"))?;
+    Ok((Some(board), stdio))
+}
+
 /// Runs a command in a container.
 pub(crate) async fn exec(
     inner: &Arc<Inner>,
     id: &ContainerId,
-    config: ContainerConfig,
+    mut config: ContainerConfig,
 ) -> Result<(), ContainerizerError> {
     let no_parent = || ContainerizerError::NoParent(id.clone());
     let parent = id.parent.as_deref().ok_or_else(no_parent)?;
@@ -485,14 +504,16 @@ pub(crate) async fn exec(
     let launch = tokio::spawn(async move {
         let id = &container.id;
         let started = async {
+            let (board, stdio) = streams(&inner, &mut config)?;
             let exec = Exec::create(inner.engine.clone(), &name(&parent.id), &config).await?;
             inner.store.save_exec(&parent.id, &exec.name).ok();
-            let relay = exec.start(&config.stdio).await?;
-            Ok::<_, String>((exec, relay))
+            let relay = exec.start(stdio).await?;
+            Ok::<_, String>((exec.with_switchboard(board), relay))
         };
         match started.await {
             Ok((exec, relay)) => {
                 let name = exec.name.clone();
+                let board = exec.switchboard.clone();
                 *container
                     .exec
                     .lock()
@@ -505,6 +526,9 @@ pub(crate) async fn exec(
                     let end = relay.await;
                     inner.store.remove_exec(&parent.id, &name);
                     container.phase.send_replace(Phase::Ended(end));
+                    if let Some(board) = board {
+                        board.end().await;
+                    }
                 });
                 Ok(())
             }

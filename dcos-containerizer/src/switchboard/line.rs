@@ -64,7 +64,7 @@ impl Switchboard {
     }
 
     /// Tells the switchboard that its container has ended; one that is gone is fine.
-    pub(crate) async fn end(&self) {
+    pub async fn end(&self) {
         self.call(Greeting::Ended).await.ok();
     }
 

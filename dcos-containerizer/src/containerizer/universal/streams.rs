@@ -5,20 +5,13 @@
 //! by itself once its container has no more to say; if it dies before, its container ends, since
 //! nobody could hear it any more.
 
-use std::fs::{self, File, Permissions};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{PermissionsExt, fchown};
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use dcos_launcher::Scope;
 use dcos_proto::mesos::TtyInfo;
 use dcos_proto::mesos::task_status::Reason;
-use rustix::fs::{Mode, OFlags};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::lifecycle::{log_request, note, text};
 use super::store::{Board, Record};
@@ -27,10 +20,9 @@ use crate::containerizer::runtime::parse_id;
 use crate::containerizer::{ContainerClass, ContainerConfig, Stream};
 use crate::isolator::Limitation;
 use crate::logger::Logs;
-use crate::switchboard::{self, Descriptors, Switchboard};
-
-/// Descriptors 0, 1 and 2 of a container.
-type Streams = [File; 3];
+use crate::switchboard::{
+    self, Descriptors, Streams, Switchboard, listen, open_pipes, open_terminal,
+};
 
 /// Behind the name of a container, the name of its switchboard; no id holds a slash.
 const SUFFIX: &str = "/io";
@@ -118,65 +110,6 @@ async fn switch(
     let started = inner.launcher.launch(&plan, &[socket.as_fd()]).await;
     started.map_err(|error| format!("starting the switchboard: {}", text(&error)))?;
     Ok(streams)
-}
-
-/// The container's streams, and their other ends.
-type Ends = (Streams, [OwnedFd; 3]);
-
-fn open_terminal(info: &TtyInfo, owner: Option<(u32, u32)>) -> std::io::Result<Ends> {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    grantpt(&master)?;
-    unlockpt(&master)?;
-    let path = ptsname(&master, Vec::new())?;
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let terminal = File::from(rustix::fs::open(path.as_c_str(), flags, Mode::empty())?);
-    if let Some((uid, _)) = owner {
-        // Its group stays that of all terminals.
-        fchown(&terminal, Some(uid), None)?;
-    }
-    if let Some(size) = &info.window_size {
-        tcsetwinsize(&master, window(size.rows, size.columns))?;
-    }
-    let streams = [terminal.try_clone()?, terminal.try_clone()?, terminal];
-    Ok((streams, [master.try_clone()?, master.try_clone()?, master]))
-}
-
-fn window(rows: u32, columns: u32) -> Winsize {
-    let cut = |number| u16::try_from(number).unwrap_or(u16::MAX);
-    Winsize {
-        ws_row: cut(rows),
-        ws_col: cut(columns),
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    }
-}
-
-fn open_pipes(owner: Option<(u32, u32)>) -> std::io::Result<Ends> {
-    let pipe = || pipe_with(PipeFlags::CLOEXEC);
-    let ((stdin, stdin_end), (stdout_end, stdout), (stderr_end, stderr)) =
-        (pipe()?, pipe()?, pipe()?);
-    let streams = [stdin, stdout, stderr].map(File::from);
-    if let Some((uid, gid)) = owner {
-        // Programs open `/dev/stdout` again, which the kernel checks like any file.
-        for stream in &streams {
-            fchown(stream, Some(uid), Some(gid))?;
-        }
-    }
-    Ok((streams, [stdin_end, stdout_end, stderr_end]))
-}
-
-/// A new socket. Its name is short because the path of a socket has to be.
-fn listen(folder: &Path) -> std::io::Result<(UnixListener, PathBuf)> {
-    fs::create_dir_all(folder)?;
-    fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-    loop {
-        let random = uuid::Uuid::new_v4().simple().to_string();
-        let socket = folder.join(&random[..8]);
-        match UnixListener::bind(&socket) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
-            bound => return Ok((bound?, socket)),
-        }
-    }
 }
 
 /// What the launcher calls a container's switchboard.

@@ -1,0 +1,77 @@
+//! Both ends of a container's streams, and the socket where lines arrive.
+
+use std::fs::{self, File, Permissions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, fchown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use dcos_proto::mesos::TtyInfo;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+/// Descriptors 0, 1 and 2 of a container.
+pub(crate) type Streams = [File; 3];
+
+/// The container's streams, and their other ends.
+pub(crate) type Ends = (Streams, [OwnedFd; 3]);
+
+/// A terminal, and its side three times.
+pub(crate) fn open_terminal(info: &TtyInfo, owner: Option<(u32, u32)>) -> std::io::Result<Ends> {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let path = ptsname(&master, Vec::new())?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let terminal = File::from(rustix::fs::open(path.as_c_str(), flags, Mode::empty())?);
+    if let Some((uid, _)) = owner {
+        // Its group stays that of all terminals.
+        fchown(&terminal, Some(uid), None)?;
+    }
+    if let Some(size) = &info.window_size {
+        tcsetwinsize(&master, window(size.rows, size.columns))?;
+    }
+    let streams = [terminal.try_clone()?, terminal.try_clone()?, terminal];
+    Ok((streams, [master.try_clone()?, master.try_clone()?, master]))
+}
+
+fn window(rows: u32, columns: u32) -> Winsize {
+    let cut = |number| u16::try_from(number).unwrap_or(u16::MAX);
+    Winsize {
+        ws_row: cut(rows),
+        ws_col: cut(columns),
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
+}
+
+/// Three pipes.
+pub(crate) fn open_pipes(owner: Option<(u32, u32)>) -> std::io::Result<Ends> {
+    let pipe = || pipe_with(PipeFlags::CLOEXEC);
+    let ((stdin, stdin_end), (stdout_end, stdout), (stderr_end, stderr)) =
+        (pipe()?, pipe()?, pipe()?);
+    let streams = [stdin, stdout, stderr].map(File::from);
+    if let Some((uid, gid)) = owner {
+        // Programs open `/dev/stdout` again, which the kernel checks like any file.
+        for stream in &streams {
+            fchown(stream, Some(uid), Some(gid))?;
+        }
+    }
+    Ok((streams, [stdin_end, stdout_end, stderr_end]))
+}
+
+/// A new socket. Its name is short because the path of a socket has to be.
+pub(crate) fn listen(folder: &Path) -> std::io::Result<(UnixListener, PathBuf)> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+    loop {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        let socket = folder.join(&random[..8]);
+        match UnixListener::bind(&socket) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            bound => return Ok((bound?, socket)),
+        }
+    }
+}
