@@ -1,6 +1,7 @@
 import collections
 import collections.abc
 
+import docker_engine
 import pytest
 from cluster import Cluster
 
@@ -12,3 +13,11 @@ collections.Iterable = collections.abc.Iterable  # type: ignore[attr-defined]
 def cluster():
     with Cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def engine():
+    if reason := docker_engine.why_not():
+        pytest.skip(reason)
+    with docker_engine.Engine() as engine:
+        yield engine

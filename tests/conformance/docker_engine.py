@@ -19,6 +19,14 @@ from typing import Any
 from cluster import eventually
 
 IMAGE = "house/tools:1"
+# Debian's own Perl, which is small.
+PERL = "/usr/lib/x86_64-linux-gnu/perl-base"
+# Answers each HTTP request on the port that is its argument.
+SERVER = (
+    "exec perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalPort => shift, Listen => 9,"
+    " ReuseAddr => 1) or die $@; while (my $c = $s->accept) { while (<$c>) { last if /^\\r?$/ }"
+    " print $c \"HTTP/1.0 200 OK\\r\\n\\r\\nhello\"; close $c }' "
+)
 
 
 def why_not() -> str | None:
@@ -82,6 +90,8 @@ class Engine:
     def __exit__(self, failed: object, *_: object) -> None:
         for one in self.containers():
             self.ask("DELETE", f"/containers/{one['Id']}?force=true&v=true")
+        # A bridge would stay, and the next engine's network have two ways.
+        self.ask("POST", "/networks/prune")
         self.stop()
         if failed:
             print((self.folder / "log").read_text(errors="replace")[-4000:])
@@ -91,8 +101,10 @@ class Engine:
             subprocess.run(["umount", "-l", mount], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def ask(self, method: str, path: str, body: bytes | None = None,
+    def ask(self, method: str, path: str, body: bytes | dict[str, Any] | None = None,
             headers: dict[str, str] | None = None) -> Any:
+        if isinstance(body, dict):
+            body, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
         connection = Connection(self.socket)
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
@@ -110,13 +122,18 @@ class Engine:
 
 def rootfs() -> bytes:
     """A few of this machine's programs and their libraries, as a tar file."""
-    names = ["sh", "cat", "sleep", "echo", "printf", "env", "head", "kill", "id"]
+    names = ["sh", "cat", "sleep", "echo", "printf", "env", "head", "kill", "id", "stty", "perl"]
     # Wherever they are found: `/bin` may be a link to `/usr/bin`, which the image has not.
     programs = {Path("/bin") / name for name in names if shutil.which(name)}
     files = set(programs)
     for program in programs:
         listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
         files |= {Path(found) for found in re.findall(r"(/\S+) \(", listed)}
+    # A program that can listen, and what it is made of.
+    names = subprocess.run(["/usr/bin/perl", "-MIO::Socket::INET", "-e", "print join qq(\n), values %INC"],
+                           capture_output=True, text=True, check=True).stdout
+    files |= {Path(name) for name in names.splitlines()}
+    files |= {found for name in ("IO", "Socket") for found in Path(PERL, "auto", name).glob("*.so")}
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for file in sorted(files):

@@ -1,73 +1,21 @@
 """Tasks that a Docker Engine runs: Marathon and pymesos, master, agent and an engine of our own."""
 
-import json
 import signal
 import time
-import urllib.request
 
 import docker_engine
 import pytest
 from cluster import Cluster, eventually, get
-from docker_engine import IMAGE, Engine
-from test_pymesos import Tasks, run
+from docker_tasks import App, Docker, flags, last
 
 reason = docker_engine.why_not()
 pytestmark = pytest.mark.skipif(reason is not None, reason=str(reason))
 
 
 @pytest.fixture(scope="module")
-def engine():
-    with Engine() as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
 def cluster(engine):
-    flags = {
-        "launcher": "posix", "isolation": "posix/cpu,posix/mem", "containerizers": "docker,mesos",
-        "docker_socket": engine.socket,
-    }
-    with Cluster(agent_flags=flags) as cluster:
+    with Cluster(agent_flags=flags(engine)) as cluster:
         yield cluster
-
-
-def post(url, body=None, method="POST"):
-    data = json.dumps(body).encode() if body is not None else None
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.loads(answer.read() or b"null")
-
-
-class App:
-    """A Marathon app of one Docker container, gone afterwards."""
-
-    def __init__(self, cluster, name, cmd, network="HOST", docker=None, **more):
-        self.cluster, self.url = cluster, f"{cluster.marathon}/v2/apps/{name}"
-        self.body = {
-            "id": f"/{name}", "cmd": cmd, "cpus": 0.1, "mem": 64, "instances": 1,
-            "container": {"type": "DOCKER", "docker": {"image": IMAGE, "network": network, **(docker or {})}},
-            **more,
-        }
-
-    def __enter__(self):
-        post(f"{self.cluster.marathon}/v2/apps", self.body)
-        return self
-
-    def __exit__(self, *_):
-        post(f"{self.url}?force=true", method="DELETE")
-
-    def running(self):
-        tasks = get(self.url)["app"]["tasks"]
-        return next((task for task in tasks if task["state"] == "TASK_RUNNING"), None)
-
-    def sandbox(self):
-        root = self.cluster.folder / "agent"
-        name = self.body["id"].strip("/")
-        return next(iter(sorted(root.glob(f"slaves/*/frameworks/*/executors/{name}*/runs/latest"))), None)
-
-    def log(self, name="stdout"):
-        sandbox = self.sandbox()
-        return (sandbox / name).read_bytes() if sandbox and (sandbox / name).exists() else b""
 
 
 def test_an_app_runs_in_a_container_and_is_killed(cluster, engine):
@@ -90,26 +38,6 @@ def test_an_app_runs_in_a_container_and_is_killed(cluster, engine):
     eventually("its end", lambda: not engine.containers(running=True))
     (gone,) = engine.containers()
     assert gone["State"] == "exited", "it stays known for a while"
-
-
-class Docker(Tasks):
-    """Tasks that a Docker Engine runs."""
-
-    def __init__(self, count, command, docker=None, **more):
-        super().__init__(count, command)
-        self.docker, self.more = docker or {}, more
-
-    def task(self, task_id, agent_id):
-        task = super().task(task_id, agent_id)
-        task["container"] = {"type": "DOCKER", "docker": {"image": IMAGE, **self.docker}}
-        return {**task, **self.more}
-
-
-def last(cluster, tasks):
-    """How the only task ended."""
-    run(cluster, tasks, 60)
-    ((update,),) = tasks.terminal.values()
-    return update
 
 
 def test_ends_are_told_as_the_original_tells_them(cluster):
