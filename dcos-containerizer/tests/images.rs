@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,7 @@ impl Fixture {
             roots: self.path("roots"),
             backend: self.backend,
             kept: Vec::new(),
+            max_layer: 100 << 20,
         });
         provisioner.recover(alive).await.unwrap();
         provisioner
@@ -344,5 +345,154 @@ async fn names_that_lead_out_are_refused() {
     for name in ["../images/plain", "/etc", "a/../../b", "", "a//b"] {
         let error = fixture.provision(name).await.unwrap_err().to_string();
         assert!(error.contains("no name of an image"), "{name}: {error}");
+    }
+}
+
+/// A layer written by GNU tar from a folder that `script` fills.
+fn written_by_tar(fixture: &Fixture, script: &str, options: &[&str]) -> Vec<u8> {
+    let folder = fixture.path("made");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut shell = std::process::Command::new("sh");
+    let made = shell.args(["-ec", script]).current_dir(&folder).status();
+    assert!(made.unwrap().success(), "{script}");
+    let mut tar = std::process::Command::new("tar");
+    let tar = tar
+        .args(options)
+        .args(["--xattrs", "--xattrs-include=*", "-cf", "-", "."]);
+    let output = tar.current_dir(&folder).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = vec![0; 256];
+    let length = rustix::fs::lgetxattr(path, name, &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
+}
+
+#[tokio::test]
+async fn files_keep_what_makes_them_special_whatever_the_backend() {
+    for backend in [Backend::Overlay, Backend::Copy] {
+        let Some(fixture) = Fixture::new(backend) else {
+            return;
+        };
+        let script = "
+            mkdir -p folder && echo data > folder/one && ln folder/one two && ln -s one folder/link
+            truncate -s 64M holes && echo end >> holes && mkfifo pipe && chmod 1777 folder
+            cp /bin/true tool && chown 7:8 tool
+            touch -h -d @1000 folder/one folder/link && touch -d @2000 folder";
+        let folder = fixture.path("made");
+        std::fs::create_dir_all(&folder).unwrap();
+        let bytes = {
+            written_by_tar(&fixture, script, &[]);
+            // `cap_net_raw+ep`, as `setcap` writes it (version 2).
+            let capability = [
+                1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            ];
+            let none = rustix::fs::XattrFlags::empty();
+            for (file, name, value) in [
+                ("tool", "security.capability", &capability[..]),
+                ("tool", "user.note", b"kept"),
+                ("folder", "user.note", b"kept"),
+                ("tool", "trusted.overlay.redirect", b"/etc"),
+            ] {
+                rustix::fs::setxattr(folder.join(file), name, value, none).unwrap();
+            }
+            written_by_tar(
+                &fixture,
+                "true",
+                &["--format=pax", "--sparse", "--sparse-version=1.0"],
+            )
+        };
+        fixture.write("special.tar", &bytes);
+        let provisioned = match (fixture.provision("special").await, backend) {
+            (Err(error), Backend::Overlay) => {
+                eprintln!("skipped: no overlay here: {error}");
+                continue;
+            }
+            (provisioned, _) => provisioned.unwrap(),
+        };
+        let at = |name: &str| provisioned.rootfs.join(name);
+        let status = |name: &str| at(name).symlink_metadata().unwrap();
+        assert_eq!(
+            status("folder/one").ino(),
+            status("two").ino(),
+            "hard links"
+        );
+        assert_eq!(status("folder/one").nlink(), 2);
+        assert_eq!((status("tool").uid(), status("tool").gid()), (7, 8));
+        let capability = attribute(&at("tool"), "security.capability");
+        assert_eq!(
+            capability.map(|it| it[5]),
+            Some(0x20),
+            "{backend:?}: file capabilities"
+        );
+        assert_eq!(
+            attribute(&at("tool"), "user.note").as_deref(),
+            Some(&b"kept"[..])
+        );
+        assert_eq!(
+            attribute(&at("folder"), "user.note").as_deref(),
+            Some(&b"kept"[..])
+        );
+        assert_eq!(attribute(&at("tool"), "trusted.overlay.redirect"), None);
+        assert_eq!(status("holes").len(), (64 << 20) + 4);
+        assert!(
+            status("holes").blocks() * 512 < 1 << 20,
+            "the holes are filled"
+        );
+        assert!(std::fs::read(at("holes")).unwrap().ends_with(b"\0end\n"));
+        assert_eq!(status("folder").permissions().mode() & 0o7777, 0o1777);
+        let times = ["folder", "folder/one", "folder/link"].map(|name| status(name).mtime());
+        assert_eq!(times, [2000, 1000, 1000], "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn sparse_files_of_the_old_format_stay_sparse() {
+    let Some(fixture) = Fixture::new(Backend::Auto) else {
+        return;
+    };
+    let script = "truncate -s 64M holes && echo end >> holes";
+    let bytes = written_by_tar(&fixture, script, &["--format=gnu", "--sparse"]);
+    assert!(bytes.len() < 1 << 20);
+    fixture.write("old.tar", &bytes);
+    let holes = fixture.provision("old").await.unwrap().rootfs.join("holes");
+    let status = holes.metadata().unwrap();
+    assert_eq!(status.len(), (64 << 20) + 4);
+    assert!(status.blocks() * 512 < 1 << 20);
+}
+
+#[tokio::test]
+async fn layers_that_explode_are_refused_and_leave_nothing() {
+    let Some(fixture) = Fixture::new(Backend::Auto) else {
+        return;
+    };
+    // Each is small as it comes, and 200 MiB, twice what may be, when it is unpacked.
+    let zeros = std::io::repeat(0).take(200 << 20);
+    let packed = |before: &[u8], mut zeros: std::io::Take<std::io::Repeat>| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(before).unwrap();
+        std::io::copy(&mut zeros, &mut packer).unwrap();
+        packer.finish().unwrap()
+    };
+    let mut header = tar::Header::new_gnu();
+    header.set_path("bomb").unwrap();
+    header.set_mode(0o644);
+    header.set_size(200 << 20);
+    header.set_cksum();
+    let bomb = packed(header.as_bytes(), zeros);
+    assert!(bomb.len() < 4 << 20);
+    fixture.write("bomb.tar.gz", &bomb);
+    let error = fixture.provision("bomb").await.unwrap_err().to_string();
+    assert!(error.contains("larger than a layer may be"), "{error}");
+    for folder in ["store/layers", "store/unpacking", "roots"] {
+        let left = std::fs::read_dir(fixture.path(folder)).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "{folder}");
     }
 }

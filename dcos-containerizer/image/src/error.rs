@@ -53,6 +53,17 @@ pub enum ImageError {
         /// What does not fit.
         why: String,
     },
+    /// There is no room for it.
+    #[error(
+        "image '{name}': the disk of the image store is full; make room, or have images removed that \
+         nobody uses (`--image_gc_config`)"
+    )]
+    Full {
+        /// Its name.
+        name: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// Credentials that cannot be read.
     #[error("Docker's configuration: {0}")]
     Credentials(String),
@@ -77,6 +88,10 @@ impl ImageError {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Corrupt {
                 name: name.clone(),
                 why: error.to_string(),
+            },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full {
+                name: name.clone(),
+                source: error,
             },
             _ => Self::Disk {
                 name: name.clone(),

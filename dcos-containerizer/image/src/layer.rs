@@ -5,19 +5,25 @@
 //! understands: a character device 0:0, or an opaque folder.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
     chownat, fchmod, fchown, fsetxattr, futimens, linkat, makedev, mkdirat, mknodat, openat2,
-    symlinkat, unlinkat,
+    symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use crate::archive::normal;
 use crate::error::odd;
+use crate::sparse::{self, Sparse};
+
+/// Entries a layer may have: more than any distribution has files.
+const MAX_ENTRIES: u64 = 8_000_000;
+/// What a tar file may hold beside its files, bytes: headers and padding.
+const OVERHEAD: u64 = 8 << 30;
 
 /// Prefix of a deleted name.
 const WHITEOUT: &str = ".wh.";
@@ -30,23 +36,46 @@ pub(crate) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<(
     let layer = Layer {
         root: rustix::fs::open(root, flags, Mode::empty())?,
     };
-    let mut left = limit;
+    let too_large = || odd("the layer is larger than a layer may be");
+    let (mut left, mut entries) = (limit, 0);
+    let mut folders = Vec::new();
+    let source = source.take(limit.saturating_add(OVERHEAD));
     let mut archive = tar::Archive::new(source);
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let path = normal(&entry.path()?);
-        let size = entry.header().entry_size().unwrap_or(0);
-        left = left
-            .checked_sub(size)
-            .ok_or_else(|| odd("the layer is larger than a layer may be"))?;
-        layer.put(&path, &mut entry).map_err(|error| {
+        entries += 1;
+        let sparse = Sparse::find(&mut entry)?;
+        let path = match &sparse {
+            Some(sparse) => normal(&sparse.name),
+            None => normal(&entry.path()?),
+        };
+        left = left.checked_sub(entry.size()).ok_or_else(too_large)?;
+        if entries > MAX_ENTRIES {
+            return Err(odd("the layer has more files than a layer may have"));
+        }
+        layer.put(&path, &mut entry, sparse).map_err(|error| {
             let what = format!("unpacking '{}': {error}", path.display());
             io::Error::new(error.kind(), what)
         })?;
+        if entry.header().entry_type().is_dir() {
+            folders.push((path, time(entry.header())));
+        }
     }
     // What follows the archive belongs to its digest.
-    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+    let mut rest = archive.into_inner();
+    io::copy(&mut rest, &mut io::sink())?;
+    if rest.limit() == 0 {
+        return Err(too_large());
+    }
+    // Last, since files put into a folder change its time.
+    for (path, time) in folders.into_iter().rev() {
+        layer.touch(&path, time)?;
+    }
     Ok(())
+}
+
+fn time(header: &tar::Header) -> i64 {
+    i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0)
 }
 
 struct Layer {
@@ -54,7 +83,26 @@ struct Layer {
 }
 
 impl Layer {
-    fn put<R: Read>(&self, path: &Path, entry: &mut tar::Entry<'_, R>) -> io::Result<()> {
+    /// Gives a folder its time; one that an entry has replaced since is left alone.
+    fn touch(&self, path: &Path, time: i64) -> io::Result<()> {
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        match openat2(&self.root, path, FOLDER, Mode::empty(), INSIDE) {
+            Ok(folder) => Ok(futimens(folder, &times(time))?),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn put<R: Read>(
+        &self,
+        path: &Path,
+        entry: &mut tar::Entry<'_, R>,
+        sparse: Option<Sparse>,
+    ) -> io::Result<()> {
         let header = entry.header();
         let mode = Mode::from(header.mode()? & 0o7777);
         // Some writers leave out what is zero.
@@ -62,11 +110,11 @@ impl Layer {
             id(header.uid().unwrap_or(0))?,
             id(header.gid().unwrap_or(0))?,
         );
-        let time = i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0);
+        let time = time(header);
         let kind = header.entry_type();
         let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
             // The root itself.
-            return meta(&self.root, mode, owner, time);
+            return own(&self.root, mode, owner);
         };
         if matches!(
             kind,
@@ -105,16 +153,24 @@ impl Layer {
                     Err(error) => return Err(error.into()),
                 }
                 let made = openat2(&folder, name, FOLDER, Mode::empty(), HERE)?;
-                return meta(&made, mode, owner, time);
+                own(&made, mode, owner)?;
+                attributes(entry, &made);
+                return Ok(());
             }
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
                 remove(&folder, name)?;
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 let file = openat2(&folder, name, flags, Mode::from(0o600), HERE)?;
                 let mut file = File::from(file);
-                io::copy(entry, &mut file)?;
+                match sparse {
+                    Some(sparse) => sparse.unpack(&mut BufReader::new(&mut *entry), &file)?,
+                    None if kind == tar::EntryType::GNUSparse => sparse::copy(entry, &file)?,
+                    None => drop(io::copy(entry, &mut file)?),
+                }
+                own(&file, mode, owner)?;
+                // After the owner, whose change takes a file's capabilities away.
                 attributes(entry, &file);
-                return meta(&file, mode, owner, time);
+                return Ok(futimens(&file, &times(time))?);
             }
             tar::EntryType::Symlink => {
                 let target = link(entry)?;
@@ -159,6 +215,11 @@ impl Layer {
             Some(gid),
             AtFlags::SYMLINK_NOFOLLOW,
         )?;
+        if !kind.is_symlink() {
+            let mode = rustix::fs::Mode::from_bits_truncate(mode.bits());
+            rustix::fs::chmodat(&folder, name, mode, AtFlags::empty())?;
+        }
+        utimensat(&folder, name, &times(time), AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(())
     }
 
@@ -191,31 +252,46 @@ const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICL
 /// Links are not followed.
 const HERE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
-fn meta(file: impl AsFd, mode: Mode, (uid, gid): (Uid, Gid), time: i64) -> io::Result<()> {
+fn own(file: impl AsFd, mode: Mode, (uid, gid): (Uid, Gid)) -> io::Result<()> {
     let file = file.as_fd();
     fchown(file, Some(uid), Some(gid))?;
     // After the owner, whose change clears the set-id bits.
-    fchmod(file, mode)?;
+    Ok(fchmod(file, mode)?)
+}
+
+fn times(seconds: i64) -> Timestamps {
     let time = Timespec {
-        tv_sec: time,
+        tv_sec: seconds,
         tv_nsec: 0,
     };
-    let times = Timestamps {
+    Timestamps {
         last_access: time,
         last_modification: time,
-    };
-    Ok(futimens(file, &times)?)
+    }
+}
+
+/// What an image may say of its files beyond mode and owner. Not `trusted.`: those names are how
+/// overlayfs keeps its own books.
+fn is_allowed(attribute: &str) -> bool {
+    attribute.starts_with("user.")
+        || [
+            "security.capability",
+            "system.posix_acl_access",
+            "system.posix_acl_default",
+        ]
+        .contains(&attribute)
 }
 
 /// File capabilities and the like, as far as this file system takes them.
-fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, file: &File) {
+fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, file: impl AsFd) {
     let Ok(Some(extensions)) = entry.pax_extensions() else {
         return;
     };
     for extension in extensions.flatten() {
         let name = extension.key().ok();
-        if let Some(name) = name.and_then(|key| key.strip_prefix("SCHILY.xattr.")) {
-            let set = fsetxattr(file, name, extension.value_bytes(), XattrFlags::empty());
+        let name = name.and_then(|key| key.strip_prefix("SCHILY.xattr."));
+        if let Some(name) = name.filter(|name| is_allowed(name)) {
+            let set = fsetxattr(&file, name, extension.value_bytes(), XattrFlags::empty());
             if let Err(error) = set {
                 tracing::debug!(name, %error, "could not set an attribute of an image's file");
             }

@@ -36,6 +36,7 @@ mod local;
 mod name;
 pub mod registry;
 pub mod root;
+mod sparse;
 mod store;
 
 pub use config::ImageConfig;

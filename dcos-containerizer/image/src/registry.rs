@@ -19,7 +19,7 @@ use crate::error::odd;
 use crate::{ImageConfig, ImageError, ImageName};
 
 pub(crate) use blob::download;
-use failure::{is_passing, told};
+use failure::{is_full, is_passing, told};
 
 /// Documents larger than this are not an image's.
 const MAX_DOCUMENT: i64 = 8 << 20;

@@ -199,14 +199,14 @@ impl ImageStore {
     }
 
     /// Removes images, and then layers, that nobody needs: neither an image in `kept`, by name, nor
-    /// a container, whose layers are `in_use`. With `idle`, only images not used for that long.
+    /// a container, whose layers `in_use` tells when no image is being got. With `idle`, only images not used for that long.
     /// Waits until pulls under way have ended.
     ///
     /// # Errors
     /// [`ImageError::Io`]
     pub async fn prune(
         &self,
-        in_use: BTreeSet<PathBuf>,
+        in_use: impl FnOnce() -> io::Result<BTreeSet<PathBuf>> + Send + 'static,
         kept: &[String],
         idle: Option<Duration>,
     ) -> Result<Pruned, ImageError> {
@@ -219,7 +219,8 @@ impl ImageStore {
         let inner = Arc::clone(&self.0);
         blocking(move || {
             let _alone = alone;
-            inner.prune(&in_use, &names, idle)
+            // Not before: a root may have been made while pulls were waited for.
+            inner.prune(&in_use()?, &names, idle)
         })
         .await
     }

@@ -201,7 +201,9 @@ async fn images_of_a_real_registry_are_pulled_once_and_pruned() {
 
     let in_use: BTreeSet<PathBuf> = three.layers.iter().cloned().collect();
     drop((one, two, three, kept, moved));
-    let pruned = store.prune(in_use, &["team/app:1".to_owned()], None).await;
+    let pruned = store
+        .prune(|| Ok(in_use), &["team/app:1".to_owned()], None)
+        .await;
     let pruned = pruned.unwrap();
     assert_eq!(
         (pruned.images, pruned.layers),
@@ -209,9 +211,15 @@ async fn images_of_a_real_registry_are_pulled_once_and_pruned() {
         "the layer nobody has any more"
     );
     let idle = Some(Duration::from_secs(3600));
-    let pruned = store.prune(BTreeSet::new(), &[], idle).await.unwrap();
+    let pruned = store
+        .prune(|| Ok(BTreeSet::new()), &[], idle)
+        .await
+        .unwrap();
     assert_eq!(pruned, Pruned::default(), "all were used lately");
-    let pruned = store.prune(BTreeSet::new(), &[], None).await.unwrap();
+    let pruned = store
+        .prune(|| Ok(BTreeSet::new()), &[], None)
+        .await
+        .unwrap();
     assert_eq!((pruned.images, pruned.layers), (2, 3));
     assert!(pruned.bytes > 0);
     assert_eq!(fixture.names("layers").len(), 0);

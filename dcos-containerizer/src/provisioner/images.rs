@@ -26,6 +26,8 @@ pub struct ImageProvisionerConfig {
     pub roots: PathBuf,
     /// How layers become a root. `--image_provisioner_backend`
     pub backend: Backend,
+    /// Bytes the files of a layer may add up to. `--image_max_layer_size`
+    pub max_layer: u64,
     /// Names of images that are never removed. `--image_gc_config`
     pub kept: Vec<String>,
 }
@@ -60,7 +62,13 @@ pub struct ImageProvisioner {
 impl ImageProvisioner {
     /// A provisioner; makes its folders at [`recover`](Provisioner::recover).
     pub fn new(config: ImageProvisionerConfig) -> Self {
-        let store = |directory, source| ImageStore::new(StoreConfig::new(directory, source));
+        let store = |directory, source| {
+            let store = StoreConfig {
+                max_layer: config.max_layer,
+                ..StoreConfig::new(directory, source)
+            };
+            ImageStore::new(store)
+        };
         let docker = config.docker.clone();
         let appc = config.appc.clone().map(Source::Directory);
         Self {
@@ -125,15 +133,13 @@ impl ImageProvisioner {
         let mut sum = Pruned::default();
         for store in self.stores() {
             let roots = self.config.roots.clone();
-            let volumes = roots.with_file_name(VOLUMES);
-            let used = blocking(move || {
+            let used = move || {
                 let mut layers = in_use(&roots)?;
-                layers.append(&mut in_use(&volumes)?);
+                layers.append(&mut in_use(&roots.with_file_name(VOLUMES))?);
                 Ok(layers)
-            });
-            let in_use = used.await?;
+            };
             let pruned = store
-                .prune(in_use, kept, idle)
+                .prune(used, kept, idle)
                 .await
                 .map_err(|error| told(&error))?;
             sum.images += pruned.images;

@@ -32,6 +32,9 @@ pub const OPTIONS: &[Spec] = &[
     Spec::choice("image_provisioner_backend", &["auto", "overlay", "copy"])
         .default("auto")
         .help("How layers become a root file system."),
+    Spec::bytes("image_max_layer_size")
+        .default("64GB")
+        .help("What the files of one layer may add up to; larger ones are refused (ours)."),
     Spec::text("image_gc_config").help("When images are removed, as JSON; never by default."),
 ];
 
@@ -81,6 +84,7 @@ impl ImageProvisioner {
                 "copy" => Backend::Copy,
                 _ => Backend::Auto,
             },
+            max_layer: values.bytes("image_max_layer_size"),
             kept: collection.map(|config| config.kept).unwrap_or_default(),
         })))
     }

@@ -68,6 +68,7 @@ impl Node {
             roots: self.dir.path().join("provisioner"),
             backend: Backend::Auto,
             kept: Vec::new(),
+            max_layer: 1 << 30,
         }))
     }
 

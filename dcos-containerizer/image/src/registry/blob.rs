@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use oci_client::client::BlobResponse;
@@ -12,11 +12,13 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
-use super::{ATTEMPTS, Remote, is_passing, told};
+use super::{ATTEMPTS, Remote, is_full, is_passing, told};
 use crate::error::odd;
 use crate::layers::hex;
 use crate::{ImageError, name};
 
+/// How often a download that takes long is spoken of.
+const PROGRESS: Duration = Duration::from_secs(5);
 /// What is written to the file at once.
 const BUFFER: usize = 1 << 20;
 
@@ -57,6 +59,11 @@ pub(crate) async fn download(
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
+            Err(Failure::IoError(error)) if is_full(&error) => {
+                // Kept for a later attempt, it would leave no room for any other image.
+                tokio::fs::remove_file(file).await.ok();
+                return Err(corrupt(error));
+            }
             Err(error) => return Err(told(&remote.reference, &remote.registry.host, &error)),
         }
         attempt += 1;
@@ -89,6 +96,7 @@ async fn fetch(
     let mut output = BufWriter::with_capacity(BUFFER, output);
     tokio::io::AsyncSeekExt::seek(&mut output, io::SeekFrom::Start(from)).await?;
     let mut length = from;
+    let mut told = Instant::now();
     let copied = async {
         while let Some(bytes) = stream.try_next().await? {
             length += bytes.len() as u64;
@@ -97,6 +105,11 @@ async fn fetch(
                 return Err(io::Error::other(what));
             }
             output.write_all(&bytes).await?;
+            if told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                let (image, digest) = (&remote.reference, &layer.digest);
+                tracing::info!(%image, digest, bytes = length, of = size, "still pulling");
+            }
         }
         if length < size {
             let what = format!("it ended after {length} of {size} bytes");

@@ -1,5 +1,7 @@
 //! What a registry's refusal means.
 
+use std::io;
+
 use oci_client::Reference;
 use oci_client::errors::{OciDistributionError as Failure, OciErrorCode as Code};
 
@@ -9,7 +11,7 @@ use crate::ImageError;
 pub(super) fn is_passing(failure: &Failure) -> bool {
     match failure {
         Failure::RequestError(error) => !error.is_builder(),
-        Failure::IoError(_) => true,
+        Failure::IoError(error) => !is_full(error),
         Failure::ServerError { code, .. } => *code == 429 || *code >= 500,
         Failure::RegistryError { envelope, .. } => {
             let codes = envelope.errors.iter().map(|error| &error.code);
@@ -17,6 +19,14 @@ pub(super) fn is_passing(failure: &Failure) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a disk has no room left.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// The failure in words that tell what to do.
