@@ -43,6 +43,10 @@ pub(crate) const OPTIONS: &[Spec] = &[
     Spec::bytes("container_log_size")
         .default("10MB")
         .help("At which size `stdout` and `stderr` are rotated (ours)."),
+    Spec::duration("container_log_age")
+        .help("How old what is in `stdout` or `stderr` may become before it is rotated; any age by default (ours)."),
+    Spec::switch("container_log_compress")
+        .help("Pack rotated files by gzip, as `stdout.1.gz` (ours)."),
     Spec::integer("container_log_keep", 0, 1000)
         .default("9")
         .help("How many rotated files are kept of each (ours)."),
@@ -170,6 +174,8 @@ fn config(
     fetcher.cache.size = values.bytes("fetcher_cache_size");
     let rotation = Rotation {
         max_size: values.bytes("container_log_size").max(4096),
+        max_age: values.opt_duration("container_log_age"),
+        compress: values.switch("container_log_compress"),
         keep: u32::try_from(values.count("container_log_keep")).unwrap_or(u32::MAX),
     };
     let provisioner = ImageProvisioner::from_values(values)?;

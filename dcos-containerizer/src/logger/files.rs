@@ -14,10 +14,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use dcos_proto::mesos::ContainerId;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rustix::fs::{AtFlags, Mode, OFlags, open, openat, renameat, unlinkat};
 
 use super::{ContainerLogger, LogRequest, LoggerError, Logs, Rotation};
@@ -42,6 +44,8 @@ struct Log {
     name: &'static str,
     rotation: Rotation,
     owner: Option<(u32, u32)>,
+    /// When what is in the file began to be written.
+    since: Mutex<SystemTime>,
 }
 
 impl RotatingFiles {
@@ -73,6 +77,7 @@ impl RotatingFiles {
                     fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
                 }
                 Ok(Log {
+                    since: Mutex::new(began(&directory, name, &file)),
                     file,
                     directory,
                     name,
@@ -135,7 +140,7 @@ async fn look_after(watched: Weak<Mutex<Watched>>) {
         let due = lock(&watched)
             .values()
             .flatten()
-            .any(|log| size(&log.file) > log.rotation.max_size);
+            .any(|log| log.is_due(SystemTime::now()));
         if due {
             // Copying may take a while.
             let rotation = tokio::task::spawn_blocking(move || rotate_all(&lock(&watched)));
@@ -149,7 +154,7 @@ async fn look_after(watched: Weak<Mutex<Watched>>) {
 fn rotate_all(watched: &Watched) {
     for (id, logs) in watched {
         for log in logs {
-            if size(&log.file) <= log.rotation.max_size {
+            if !log.is_due(SystemTime::now()) {
                 continue;
             }
             if let Err(error) = log.rotate() {
@@ -181,41 +186,91 @@ fn open_log(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> 
     Ok(file)
 }
 
+/// When the content of a log found after a restart began: when the youngest old one was written,
+/// else when the file was made.
+fn began(directory: &OwnedFd, name: &str, file: &File) -> SystemTime {
+    let written = |suffix: &str| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let old = openat(directory, format!("{name}.1{suffix}"), flags, Mode::empty()).ok()?;
+        File::from(old).metadata().ok()?.modified().ok()
+    };
+    let made = || file.metadata().ok()?.created().ok();
+    let known = written("").or_else(|| written(PACKED)).or_else(made);
+    known.unwrap_or_else(SystemTime::now)
+}
+
+/// What names of packed files end in.
+const PACKED: &str = ".gz";
+
 impl Log {
+    fn is_due(&self, now: SystemTime) -> bool {
+        let size = size(&self.file);
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back makes nothing old.
+        let age = now.duration_since(since).unwrap_or_default();
+        size > self.rotation.max_size
+            || (size > 0 && self.rotation.max_age.is_some_and(|most| age >= most))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        match renameat(&self.directory, from, &self.directory, to) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn rotate(&self) -> io::Result<()> {
-        let old = |number: u32| format!("{}.{number}", self.name);
+        let old = |number: u32, suffix: &str| format!("{}.{number}{suffix}", self.name);
         let keep = self.rotation.keep;
         if keep > 0 {
-            // The oldest goes, and with it what a lower count left behind.
-            for number in (1..keep).rev() {
-                match renameat(
-                    &self.directory,
-                    old(number),
-                    &self.directory,
-                    old(number + 1),
-                ) {
-                    Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-                    Err(error) => return Err(error.into()),
+            // The oldest goes, and with it what a lower count left behind. A task may have been
+            // launched with another mind about packing, so that there may be both kinds.
+            for suffix in ["", PACKED] {
+                self.remove(&old(keep, suffix))?;
+                for number in (1..keep).rev() {
+                    self.rename(&old(number, suffix), &old(number + 1, suffix))?;
                 }
+                self.remove(&old(1, suffix))?;
             }
-            match unlinkat(&self.directory, old(1), AtFlags::empty()) {
-                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
-            }
+            let suffix = if self.rotation.compress { PACKED } else { "" };
             let flags =
                 OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let copy = openat(&self.directory, old(1), flags, Mode::from(0o644))?;
+            let copy = openat(&self.directory, old(1, suffix), flags, Mode::from(0o644))?;
             let mut copy = File::from(copy);
             if let Some((uid, gid)) = self.owner {
                 fchown(&copy, Some(uid), Some(gid))?;
             }
             let mut reader = &self.file;
             reader.seek(SeekFrom::Start(0))?;
-            copy_all(&mut reader, &mut copy)?;
+            if self.rotation.compress {
+                let mut packer = GzEncoder::new(&mut copy, Compression::fast());
+                copy_all(&mut reader, &mut packer)?;
+                packer.finish()?;
+                // What was printed meanwhile becomes a member of its own: no packing delays the
+                // truncation below.
+                let rest = GzEncoder::new(&mut copy, Compression::none());
+                copy_rest(&mut reader, rest)?;
+            } else {
+                copy_all(&mut reader, &mut copy)?;
+            }
         }
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
         // What the task prints between the last read and here is lost: some microseconds' worth.
         self.file.set_len(0)
     }
+}
+
+/// Appends what a file has beyond what was read; nothing if that is nothing.
+fn copy_rest(from: &mut impl Read, mut to: GzEncoder<&mut File>) -> io::Result<()> {
+    copy_all(from, &mut to)?;
+    to.finish().map(drop)
 }
 
 /// Copies until the end is reached, wherever it has moved to meanwhile.
@@ -254,6 +309,7 @@ mod tests {
         let rotation = Rotation {
             max_size: 4,
             keep: 2,
+            ..Rotation::default()
         };
         let logger = RotatingFiles::new(rotation);
         let mut logs = logger.prepare(&request(dir.path())).await.unwrap();
@@ -276,6 +332,7 @@ mod tests {
         let rotation = Rotation {
             max_size: 4,
             keep: 1,
+            ..Rotation::default()
         };
         let logger = RotatingFiles::new(rotation);
         let mut logs = logger.prepare(&request(&sandbox)).await.unwrap();
@@ -291,5 +348,68 @@ mod tests {
         std::fs::remove_file(sandbox.join("stdout")).unwrap();
         std::fs::hard_link(&victim, sandbox.join("stdout")).unwrap();
         assert!(logger.recover(&request(&sandbox)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn old_files_are_packed_and_hold_every_byte() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation {
+            max_size: 4,
+            keep: 2,
+            compress: true,
+            ..Rotation::default()
+        };
+        let logger = RotatingFiles::new(rotation);
+        std::fs::write(dir.path().join("stdout.1"), "of a time without packing").unwrap();
+        let mut logs = logger.prepare(&request(dir.path())).await.unwrap();
+        for text in ["first", "second", "third", "4"] {
+            logs.stdout.write_all(text.as_bytes()).unwrap();
+            rotate_all(&lock(&logger.watched));
+        }
+        let unpacked = |name: &str| {
+            let file = File::open(dir.path().join(name)).unwrap();
+            let mut text = String::new();
+            flate2::read::MultiGzDecoder::new(file)
+                .read_to_string(&mut text)
+                .unwrap();
+            text
+        };
+        assert_eq!(
+            ["stdout.1.gz", "stdout.2.gz"].map(unpacked),
+            ["third", "second"]
+        );
+        let found = ["stdout", "stdout.1", "stdout.2", "stdout.3.gz"];
+        assert_eq!(
+            found.map(|name| read(dir.path(), name)),
+            ["4", "-", "-", "-"]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_old_is_rotated_though_it_is_small() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation {
+            max_age: Some(Duration::from_hours(1)),
+            ..Rotation::default()
+        };
+        let logger = RotatingFiles::new(rotation);
+        let mut logs = logger.prepare(&request(dir.path())).await.unwrap();
+        let due = |hours| {
+            let now = SystemTime::now() + Duration::from_hours(hours);
+            lock(&logger.watched)
+                .values()
+                .flatten()
+                .any(|log| log.is_due(now))
+        };
+        assert!(!due(2), "an empty file stays");
+        logs.stdout.write_all(b"x").unwrap();
+        assert!(due(2));
+        assert!(!due(0));
+        // After a restart the youngest old file tells.
+        let old = File::create(dir.path().join("stdout.1")).unwrap();
+        old.set_modified(SystemTime::now() - Duration::from_hours(2))
+            .unwrap();
+        logger.recover(&request(dir.path())).await.unwrap();
+        assert!(due(0));
     }
 }

@@ -1,6 +1,7 @@
 //! When a log file is rotated, and how many old ones are kept.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dcos_core::units::parse_bytes;
 
@@ -9,8 +10,12 @@ use dcos_core::units::parse_bytes;
 pub struct Rotation {
     /// Bytes a file may grow to.
     pub max_size: u64,
+    /// How long a file that is not empty is written to; absent, until it is too large.
+    pub max_age: Option<Duration>,
     /// Old files that are kept, as `stdout.1` (the youngest) and so on.
     pub keep: u32,
+    /// Pack old files by gzip: `stdout.1.gz`.
+    pub compress: bool,
 }
 
 impl Default for Rotation {
@@ -18,7 +23,9 @@ impl Default for Rotation {
     fn default() -> Self {
         Self {
             max_size: 10 << 20,
+            max_age: None,
             keep: 9,
+            compress: false,
         }
     }
 }
@@ -38,7 +45,8 @@ pub struct RotationError {
 impl Rotation {
     /// The settings for `stream` (`STDOUT` or `STDERR`), where the task's environment may say
     /// otherwise: `CONTAINER_LOGGER_MAX_STDOUT_SIZE` (such as `5MB`) and
-    /// `CONTAINER_LOGGER_LOGROTATE_STDOUT_OPTIONS`, of whose lines `rotate COUNT` is understood.
+    /// `CONTAINER_LOGGER_LOGROTATE_STDOUT_OPTIONS`, of whose lines `rotate COUNT`, `compress`,
+    /// `nocompress`, `hourly`, `daily`, `weekly` and `monthly` are understood.
     ///
     /// # Errors
     /// [`RotationError`] if a value cannot be understood.
@@ -65,6 +73,16 @@ impl Rotation {
         let variable = format!("CONTAINER_LOGGER_LOGROTATE_{stream}_OPTIONS");
         if let Some(value) = environment.get(&variable) {
             for line in value.lines() {
+                let days = |days: u64| Some(Duration::from_hours(24 * days));
+                match line.trim() {
+                    "compress" => rotation.compress = true,
+                    "nocompress" => rotation.compress = false,
+                    "hourly" => rotation.max_age = Some(Duration::from_hours(1)),
+                    "daily" => rotation.max_age = days(1),
+                    "weekly" => rotation.max_age = days(7),
+                    "monthly" => rotation.max_age = days(30),
+                    _ => {}
+                }
                 let Some(count) = line.trim().strip_prefix("rotate ") else {
                     continue;
                 };
@@ -89,12 +107,14 @@ mod tests {
             ("CONTAINER_LOGGER_MAX_STDOUT_SIZE".to_owned(), "1MB".into()),
             (
                 "CONTAINER_LOGGER_LOGROTATE_STDOUT_OPTIONS".to_owned(),
-                "compress\nrotate 3\n".into(),
+                "compress\nrotate 3\ndaily\n".into(),
             ),
         ]);
         let rotation = Rotation::default();
         let stdout = rotation.for_task("STDOUT", &environment).unwrap();
         assert_eq!((stdout.max_size, stdout.keep), (1 << 20, 3));
+        assert!(stdout.compress);
+        assert_eq!(stdout.max_age, Some(Duration::from_hours(24)));
         assert_eq!(rotation.for_task("STDERR", &environment), Ok(rotation));
     }
 
