@@ -52,6 +52,8 @@ pub struct Agent {
     pub(super) completed: VecDeque<Framework>,
     pub(super) by_container: BTreeMap<String, ExecutorKey>,
     pub(super) updates: Updates,
+    /// Tasks that were told not to be here, and when: a launch that comes late is for nobody.
+    pub(super) missed: BTreeMap<(FrameworkId, TaskId), Time>,
     pub(super) gc: Gc,
     /// What can be lent as revocable, lent already or not, as the estimator last said.
     pub(super) oversubscribed: Option<Resources>,

@@ -15,6 +15,7 @@
 //! while the agent is not registered is dropped, since the master has just been told what there
 //! is without it.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ use crate::checkpoint::{Write, paths};
 
 const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_mins(10);
+/// More operations than this do not wait in connections of before.
+const MISSED: usize = 1000;
 
 /// What the agent has, and what was done to it that the master has not acknowledged.
 #[derive(Debug, Default)]
@@ -47,6 +50,8 @@ pub(crate) struct Operations {
     pub(super) version: Uuid,
     /// In the order they came.
     list: Vec<Pending>,
+    /// The last that were told to have never come: a copy that comes late is not carried out.
+    missed: VecDeque<Uuid>,
     paused: bool,
 }
 
@@ -87,6 +92,7 @@ impl Operations {
             total,
             version,
             list: operations.into_iter().map(pending).collect(),
+            missed: VecDeque::new(),
             paused: true,
         }
     }
@@ -130,6 +136,13 @@ impl Operations {
         })
     }
 
+    fn miss(&mut self, uuid: Option<&Uuid>) {
+        self.missed.extend(uuid.cloned());
+        if self.missed.len() > MISSED {
+            self.missed.pop_front();
+        }
+    }
+
     fn find(&mut self, uuid: &[u8]) -> Option<&mut Pending> {
         let mut list = self.list.iter_mut();
         list.find(|pending| pending.operation.uuid.value == uuid)
@@ -139,6 +152,9 @@ impl Operations {
 impl Agent {
     pub(super) fn apply_operation(&mut self, now: Time, message: ApplyOperationMessage) {
         if self.master().is_none() {
+            return;
+        }
+        if self.operations.missed.contains(&message.operation_uuid) {
             return;
         }
         let uuid = message.operation_uuid.value.clone();
@@ -330,6 +346,9 @@ impl Agent {
                     answer
                 }
                 (None, framework) => {
+                    if framework.is_none() {
+                        self.operations.miss(asked.operation_uuid.as_ref());
+                    }
                     let (state, text) = match framework {
                         None => (OperationState::OperationDropped, None),
                         Some(_) => (

@@ -76,6 +76,7 @@ impl Agent {
             completed: VecDeque::new(),
             by_container: BTreeMap::new(),
             updates: Updates::default(),
+            missed: BTreeMap::new(),
             gc: Gc::new(age),
             oversubscribed: None,
             counters: Counters::default(),

@@ -256,6 +256,8 @@ impl Agent {
                 let text = "Reconciliation: task unknown to the agent".to_owned();
                 let told = Told::by_agent(dropped_state(&info), Reason::Reconciliation, text);
                 self.tell_of_unknown_task(now, &info, &status.task_id, told);
+                let key = (message.framework_id.clone(), status.task_id.clone());
+                self.missed.insert(key, now);
             }
         }
     }

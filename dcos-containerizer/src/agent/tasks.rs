@@ -4,6 +4,7 @@
 //! spreads over five asynchronous steps happens at once here: there is no pending task.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dcos_core::ids;
 use dcos_core::resources::display::Shown;
@@ -27,6 +28,9 @@ use super::records::{Executor, ExecutorKey, ExecutorState, Framework, TaskRecord
 use super::status::Told;
 use crate::checkpoint::{TaskCheckpoint, Write};
 use crate::executor::{HostedInput, HostedKind};
+
+/// After this long no launch is under way any more that was sent on a connection of before.
+const LATE_LAUNCHES: Duration = Duration::from_mins(1);
 
 /// What the master wants run: one task, or a group that ends together.
 struct Order {
@@ -124,6 +128,8 @@ impl Agent {
             framework,
             executor: order.executor.executor_id.clone(),
         };
+        self.missed
+            .retain(|_, since| now.since(*since) < LATE_LAUNCHES);
         if let Some((state, reason, message)) = self.refusal(&key, &order) {
             self.refuse(now, &order, state, reason, &message);
             return;
@@ -174,6 +180,14 @@ impl Agent {
             .find_map(|id| ids::validate(id).err())
         {
             return Some((TaskState::TaskError, Reason::TaskInvalid, error.to_string()));
+        }
+        let missed = |task: &TaskInfo| {
+            let key = (key.framework.clone(), task.task_id.clone());
+            self.missed.contains_key(&key)
+        };
+        if order.tasks.iter().any(missed) {
+            let message = "Task came after it was told to be lost".to_owned();
+            return Some((dropped, Reason::Reconciliation, message));
         }
         if order.outdated {
             let message = "Task assumes outdated resource state".to_owned();

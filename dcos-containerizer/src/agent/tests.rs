@@ -423,6 +423,38 @@ fn tasks_of_an_agent_that_was_here_before_do_not_run() {
     assert!(node.launched.is_empty() && node.agent.tasks().next().is_none());
 }
 
+/// The launch waited in a connection of before; meanwhile the framework was told that it is lost.
+#[test]
+fn a_launch_that_comes_after_its_task_was_given_up_is_refused() {
+    let mut node = Node::registered();
+    node.told(SlaveReregisteredMessage {
+        agent_id: "a1".into(),
+        reconciliations: vec![ReconcileTasksMessage {
+            framework_id: "f".into(),
+            framework: Some(framework(true)),
+            statuses: vec![TaskStatus {
+                task_id: "t".into(),
+                ..TaskStatus::default()
+            }],
+        }],
+        connection: None,
+    });
+    assert_eq!(
+        node.acknowledge_all(),
+        [("t".to_owned(), TaskState::TaskLost)]
+    );
+    node.told(run_task(task("t")));
+    assert!(node.launched.is_empty());
+    assert_eq!(
+        node.acknowledge_all(),
+        [("t".to_owned(), TaskState::TaskLost)]
+    );
+    // A framework that uses names again may do so a little later.
+    node.pass(Duration::from_mins(1));
+    node.told(run_task(task("t")));
+    assert_eq!(node.launched.len(), 1);
+}
+
 #[test]
 fn a_command_task_goes_its_way() {
     let mut node = Node::registered();

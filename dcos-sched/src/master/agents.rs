@@ -37,14 +37,16 @@ impl Master {
             let Some(agent) = self.agents.get(&known) else {
                 return;
             };
-            if agent.connected {
+            let version = message.resource_version_uuid.as_ref();
+            let is_same = agent.own_resource_version() == version;
+            let is_same_life = is_same && version.is_some();
+            if agent.connected || is_same_life {
                 // The answer was lost, or the agent asked twice while it was written.
-                let version = message.resource_version_uuid.as_ref();
-                let is_same_life = agent.own_resource_version() == version;
                 let is_idle = agent.used.is_empty() && !agent.is_busy();
+                let is_known = agent.connected && is_same && is_idle;
                 let answer = self.registered_message(&known);
                 self.send(from, &answer);
-                if !is_same_life || !is_idle {
+                if !is_known {
                     // What was sent after a lost answer is lost too, and another life of the agent
                     // does not have what is in the books. It is to come back with what it has.
                     self.send(from, &PingSlaveMessage { connected: false });

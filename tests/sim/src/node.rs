@@ -450,6 +450,13 @@ impl Node {
             .all(|container| container.ended.is_some())
     }
 
+    /// Whether nothing runs but what `ended` frameworks left, which is being killed.
+    pub(crate) fn is_left_empty(&self, ended: &BTreeSet<FrameworkId>) -> bool {
+        self.containers
+            .values()
+            .all(|container| container.ended.is_some() || ended.contains(&container.framework))
+    }
+
     /// Whether what runs fits the node, ports included. What `ended` frameworks ran is free as soon
     /// as they end, as in Mesos, and killed a little later.
     pub(crate) fn fits(&self, ended: &BTreeSet<FrameworkId>) -> bool {

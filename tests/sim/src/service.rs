@@ -20,6 +20,8 @@ use serde_json::json;
 use crate::node::FOREVER;
 use crate::party::Party;
 
+/// How long its user waits for room.
+const GIVE_UP: Duration = Duration::from_mins(20);
 const APPS: [&str; 3] = ["/web", "/db", "/group/worker"];
 
 /// A Marathon: its core, which may be killed, and its rows, which stay.
@@ -45,8 +47,8 @@ pub(crate) struct Service {
 enum Phase {
     /// The user changes his mind now and then.
     Restless,
-    /// Deployments have to end.
-    Waiting,
+    /// Deployments have to end, or to say what they wait for.
+    Waiting(Time),
     /// Everything was deleted, and has to go.
     Leaving,
 }
@@ -177,10 +179,12 @@ impl Party for Service {
         if self.whim.is_due(now) {
             self.whim = now + Duration::from_millis(self.seed.range(2000..20_000));
             match self.phase {
-                Phase::Restless if is_calm => self.phase = Phase::Waiting,
+                Phase::Restless if is_calm => self.phase = Phase::Waiting(now),
                 Phase::Restless => self.change_of_mind(now),
-                Phase::Waiting => {
-                    if is_settled(&self.core.view(now)) {
+                Phase::Waiting(since) => {
+                    let view = self.core.view(now);
+                    let is_hopeless = now.since(since) > GIVE_UP && lacks_room(&view);
+                    if is_settled(&view) || is_hopeless {
                         self.delete_everything(now);
                         self.phase = Phase::Leaving;
                     }
@@ -271,6 +275,13 @@ fn recover(config: &Arc<Config>, rows: &BTreeMap<String, Vec<u8>>, seed: &Seed, 
     let rows = rows.iter().map(|(key, value)| (&**key, &**value));
     Core::recover(Arc::clone(config), seed.clone(), now, rows)
         .expect("what a Marathon wrote, a Marathon reads")
+}
+
+/// Whether what is still to be launched was refused room: a full cluster has none for the new
+/// instances of an app whose old ones have to stay until those run.
+fn lacks_room(view: &View) -> bool {
+    let mut waiting = view.queue.iter();
+    !view.queue.is_empty() && waiting.all(|item| item.summary.last_unused.is_some())
 }
 
 /// Whether no deployment is under way and every app runs as often as it should.

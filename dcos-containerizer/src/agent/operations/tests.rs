@@ -351,6 +351,10 @@ fn the_master_learns_what_never_arrived() {
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].operation_uuid, Some(uuid(1)));
     assert_eq!(told[0].status.state(), OperationState::OperationDropped);
+    // It waited in a connection of before: what was told stays true.
+    node.apply(1, operation(0, 1.0));
+    assert!(node.statuses().is_empty());
+    assert_eq!(node.agent.total().reserved("db").disk(), Some(1.0));
 }
 
 #[test]

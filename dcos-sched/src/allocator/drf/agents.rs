@@ -158,7 +158,12 @@ impl HierarchicalDrf {
         self.quotas.change_free(agent.pool.scalars(), &before);
         agent.spec.total -= &consumed;
         agent.spec.total += &converted;
+        let is_overdrawn = agent.is_overdrawn;
         self.count_total(&converted, &consumed);
+        if is_overdrawn {
+            // What became of it may be what somebody uses beyond what is there.
+            self.recount(at);
+        }
         self.queue(at);
         Ok(())
     }

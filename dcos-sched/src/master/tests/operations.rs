@@ -841,3 +841,68 @@ fn a_late_copy_of_a_registration_undoes_nothing() {
     world.send(PID, &anew);
     assert!(!total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
 }
+
+/// A copy of a registration comes when the connection has broken: the agent is no other one.
+#[test]
+fn a_late_copy_of_the_first_registration_replaces_nobody() {
+    let mut world = World::new();
+    let first = agent(&mut world);
+    let framework = world.subscribe(owner());
+    let offer = world.offers(&framework).remove(0);
+    let resources = vec![scalar_resource("cpus", 1.0)];
+    accept(
+        &mut world,
+        &framework,
+        &[&offer],
+        vec![launch("t", &first, resources)],
+    );
+    world.handle(Input::Exited { pid: PID.into() });
+    assert_eq!(agent(&mut world), first);
+    assert_eq!(world.master.agents[&first].tasks.len(), 1);
+    let asked: Vec<messages::PingSlaveMessage> = world.received(PID);
+    assert!(asked.iter().any(|ping| !ping.connected));
+}
+
+/// An operation got lost, and a task that stands on it did not: what the task uses is not there.
+#[test]
+fn what_is_used_beyond_what_is_there_is_not_offered_when_it_is_set_free() {
+    let mut world = World::new();
+    let agent = agent(&mut world);
+    let framework = world.subscribe(owner());
+    operate(&mut world, &agent, reserve(vec![reserved("cpus", 4.0)]));
+    world.pass(Duration::from_secs(6));
+    let offers = world.offers(&framework);
+    let offers: Vec<&Offer> = offers.iter().collect();
+    accept(
+        &mut world,
+        &framework,
+        &offers,
+        vec![
+            unreserve(vec![reserved("cpus", 4.0)]),
+            launch("t", &agent, vec![scalar_resource("cpus", 1.0)]),
+        ],
+    );
+    world.handle(Input::Exited { pid: PID.into() });
+    let anew = messages::ReregisterSlaveMessage {
+        agent: dcos_proto::mesos::AgentInfo {
+            id: Some(agent.clone()),
+            ..super::agent_info(ALL)
+        },
+        version: Some("1.11.0".to_owned()),
+        tasks: world.master.frameworks[&framework.id]
+            .tasks
+            .values()
+            .map(|task| dcos_proto::mesos::Task::clone(task))
+            .collect(),
+        checkpointed_resources: vec![reserved("cpus", 4.0)],
+        agent_capabilities: world.master.agents[&agent].capabilities.clone(),
+        resource_version_uuid: Some(uuid(8)),
+        ..messages::ReregisterSlaveMessage::default()
+    };
+    world.send(PID, &anew);
+    operate(&mut world, &agent, unreserve(vec![reserved("cpus", 1.0)]));
+    world.pass(Duration::from_secs(6));
+    let free = offered(&world);
+    assert_eq!(free.cpus(), Some(3.0), "{free}");
+    assert_eq!(free.reserved("db").cpus(), Some(3.0));
+}

@@ -66,7 +66,9 @@ impl World {
         }
     }
 
-    /// An agent that is written down as drained runs nothing.
+    /// An agent that is written down as drained runs nothing. What frameworks left that have ended
+    /// is in nobody's books: an agent that comes back with it is told to kill it, and as in Mesos
+    /// says no more of it.
     pub(super) fn check_drained(&mut self, writes: &[Write]) {
         for write in writes {
             let Write::Put(key, bytes) = write else {
@@ -84,7 +86,7 @@ impl World {
                 let agent = node.agent.as_ref().and_then(|agent| agent.id());
                 agent.is_some_and(|own| own.value == *id)
             });
-            if node.is_some_and(|node| !node.is_empty()) {
+            if node.is_some_and(|node| !node.is_left_empty(self.watch.ended())) {
                 self.watch
                     .complain(format!("{id} is drained, and runs something"));
             }
