@@ -145,10 +145,10 @@ def test_parameters_reach_the_engine(cluster, engine):
 
 def test_sessions_run_inside(cluster):
     with App(cluster, "inside", "echo here > /tmp/mark; exec sleep 600") as app:
-        eventually("a running task", app.running)
+        eventually("a running task", app.running, 90)
         tasks = [task for one in cluster.state()["frameworks"] for task in one["tasks"] if task["name"] == "inside"]
         parent, agent = container_of(tasks[0]), Agent(cluster.agent_port)
-        eventually("its mark", lambda: agent.shell(parent, "cat /tmp/mark").rest()["STDOUT"] == b"here\n")
+        eventually("its mark", lambda: agent.shell(parent, "cat /tmp/mark").rest()["STDOUT"] == b"here\n", 90)
         session = agent.shell(parent, "cat; echo err >&2; exit 7")
         assert session.status == 200, session.error
         typed = Input(agent, session.container_id)
@@ -166,16 +166,16 @@ def test_sessions_run_inside(cluster):
             typed.data(b"\n")
             return size in terminal.until(lambda said: said.count(b"\n") >= 2)
 
-        eventually("its size", lambda: says(b"11 33"))
+        eventually("its size", lambda: says(b"11 33"), 90)
         typed.size(50, 132)
-        eventually("the new size", lambda: says(b"50 132"))
+        eventually("the new size", lambda: says(b"50 132"), 90)
         typed.data(b"\x04")
         terminal.rest()
 
         left = agent.shell(parent, "echo $$; exec sleep 600")
         left.until(lambda said: b"\n" in said)
         left.close()
-        assert agent.wait(left.container_id) == 9 or agent.wait(left.container_id) == 137 << 8
+        assert agent.wait(left.container_id) in (9, 137 << 8)
         assert app.running(), "the task runs on"
         missing = agent.session(parent, ["/no/such/program"])
         assert missing.status == 400 or agent.wait(missing.container_id) != 0
