@@ -13,7 +13,7 @@ mod groups;
 mod info;
 mod queue;
 mod render;
-mod request;
+pub mod request;
 mod selector;
 mod tasks;
 
@@ -137,13 +137,15 @@ fn json_of(document: &impl Serialize) -> Response {
     json_with(StatusCode::OK, document)
 }
 
-fn json_with(status: StatusCode, document: &impl Serialize) -> Response {
+/// An answer that is a JSON document.
+pub fn json_with(status: StatusCode, document: &impl Serialize) -> Response {
     // Documents have string keys and finite numbers only, so that writing them cannot fail.
     let body = serde_json::to_vec(document).unwrap_or_default();
     typed(status, "application/json", body)
 }
 
-fn typed(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
+/// An answer of some type.
+pub fn typed(status: StatusCode, kind: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response

@@ -10,16 +10,15 @@
 
 mod change;
 mod counters;
-mod deadlines;
 mod health;
 mod history;
 mod kill;
 mod offers;
 mod recover;
+mod registration;
 mod rows;
 mod settle;
 mod status;
-mod subscription;
 mod versions;
 mod view;
 
@@ -28,14 +27,14 @@ use std::sync::Arc;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
-use dcos_proto::mesos::{AgentId, FrameworkId, TaskId};
-use dcos_proto::scheduler::{Call, call, event};
+use dcos_proto::mesos::FrameworkId;
+use dcos_proto::scheduler::{Call, event};
 
 use crate::config::Config;
 use crate::deployment::Plan;
+use crate::engine::{Deadlines, Kills, Machine, Subscription, calls};
 use crate::event::Event;
 use crate::instance::{Instance, InstanceId};
-use crate::matching::Site;
 use crate::model::RootGroup;
 use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
@@ -111,13 +110,11 @@ pub struct Core {
     instances: BTreeMap<PathId, Arc<Instances>>,
     queue: LaunchQueue,
     failures: BTreeMap<PathId, Arc<TaskFailure>>,
-    /// Kills under way and when each was last sent.
-    kills: BTreeMap<InstanceId, Option<Timestamp>>,
+    /// Kills under way.
+    kills: Kills,
     /// When launches and agents out of reach are given up.
-    deadlines: deadlines::Deadlines,
-    subscription: subscription::Subscription,
-    /// Apps that wait for their delay to pass before they may launch.
-    held: BTreeSet<PathId>,
+    deadlines: Deadlines<InstanceId>,
+    subscription: Subscription,
     /// Instances that failed a check too often and are to be killed.
     unhealthy: BTreeSet<InstanceId>,
     /// Apps something happened to.
@@ -185,7 +182,9 @@ impl Core {
             self.end_unhealthy(now, &id);
         }
         self.resend_kills(now);
-        self.reconcile_if_due(now);
+        if self.subscription.reconciliation_is_due(now, &self.config) {
+            self.reconcile(now);
+        }
     }
 
     fn event(&mut self, now: Timestamp, event: dcos_proto::scheduler::Event) {
@@ -263,28 +262,36 @@ impl Core {
         self.dirty.insert(app);
     }
 
-    fn call(&mut self, kind: call::Type, fill: impl FnOnce(&mut Call)) {
-        let mut call = Call {
-            framework_id: self.framework_id.clone(),
-            r#type: Some(kind as i32),
-            ..Call::default()
-        };
-        fill(&mut call);
-        self.batch.calls.push(call);
+    fn send(&mut self, call: Call) {
+        let framework_id = self.framework_id.clone();
+        self.batch.calls.push(Call {
+            framework_id,
+            ..call
+        });
     }
 
     fn kill_call(&mut self, instance: &Instance) {
-        let kill = call::Kill {
-            task_id: TaskId::from(instance.task_id.as_str()),
-            agent_id: Some(AgentId::from(instance.agent.id.as_str())),
-            ..call::Kill::default()
-        };
-        self.call(call::Type::Kill, |call| call.kill = Some(kill));
+        self.send(calls::kill_instance(instance));
+    }
+}
+
+impl Machine for Core {
+    type View = View;
+
+    fn handle(&mut self, now: Time, input: Input) {
+        Self::handle(self, now, input);
     }
 
-    fn site(&self, offer: &dcos_proto::mesos::Offer, now: Timestamp) -> Site {
-        let nanos = now.millis().saturating_mul(1_000_000);
-        Site::of(offer, self.subscription.home_region.clone(), nanos)
+    fn take(&mut self, now: Time) -> Batch {
+        Self::take(self, now)
+    }
+
+    fn next_deadline(&self, now: Time) -> Option<Time> {
+        Self::next_deadline(self, now)
+    }
+
+    fn view(&self, now: Time) -> View {
+        Self::view(self, now)
     }
 }
 

@@ -41,6 +41,7 @@ pub mod api;
 pub mod config;
 pub mod core;
 pub mod deployment;
+pub mod engine;
 mod error;
 pub mod event;
 pub mod health;

@@ -9,7 +9,7 @@ mod check;
 mod constraint;
 mod container;
 mod group;
-mod number;
+pub mod number;
 pub(crate) mod shape;
 mod strategy;
 

@@ -32,13 +32,14 @@ use tracing::{info, warn};
 
 use crate::api;
 use crate::config::Config;
-use crate::core::{Batch, Core, Input, PREFIX, RecoverError, View};
+use crate::core::{Batch, Core, Input, PREFIX, RecoverError};
+use crate::engine::{Machine, Service};
 
 pub use link::framework_info;
 pub(crate) use mailbox::Letter;
-pub use mailbox::Mailbox;
+pub use mailbox::{Gone, Mailbox};
 
-/// Why a Marathon ended without being asked to.
+/// Why a service ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The store failed; nothing unacknowledged is lost, nothing acknowledged is.
@@ -55,11 +56,8 @@ pub enum RunError {
 /// Runs a Marathon until `cancel` fires: takes up what `store` holds, stays subscribed through
 /// `transport`, and serves the API on `listener`.
 ///
-/// Every write to `store` carries `fence`. A client that asks this Marathon to abdicate gets what a
-/// change of leaders amounts to: everything is read anew from the store. Ending leaves tasks running and the framework registered.
-///
 /// # Errors
-/// [`RunError`]: the caller starts over, with a new fence if it lost its leadership.
+/// Those of [`serve`].
 pub async fn run(
     config: Config,
     store: Arc<dyn StateStore>,
@@ -68,8 +66,60 @@ pub async fn run(
     listener: Listener,
     cancel: CancellationToken,
 ) -> Result<(), RunError> {
-    let config = Arc::new(config);
-    let core = recover(&config, store.as_ref()).await?;
+    let marathon = Marathon(Arc::new(config));
+    Box::pin(serve(marathon, store, fence, transport, listener, cancel)).await
+}
+
+/// The service this crate is.
+#[derive(Debug)]
+struct Marathon(Arc<Config>);
+
+impl Service for Marathon {
+    type Machine = Core;
+
+    fn name(&self) -> &'static str {
+        "marathon"
+    }
+
+    fn prefix(&self) -> &'static str {
+        PREFIX
+    }
+
+    fn config(&self) -> &Arc<Config> {
+        &self.0
+    }
+
+    fn recover(&self, seed: Seed, now: Time, rows: &[(&str, &[u8])]) -> Result<Core, RecoverError> {
+        Core::recover(Arc::clone(&self.0), seed, now, rows.iter().copied())
+    }
+
+    fn router(&self, mailbox: Mailbox, ending: CancellationToken) -> axum::Router {
+        api::router(mailbox, ending)
+    }
+
+    async fn beside(&self, mailbox: Mailbox, ending: CancellationToken) {
+        probes::run(mailbox, ending).await;
+    }
+}
+
+/// Runs a service until `cancel` fires: takes up what `store` holds, stays subscribed through
+/// `transport`, and serves clients on `listener`.
+///
+/// Every write to `store` carries `fence`. A client that asks the service to abdicate gets what a
+/// change of leaders amounts to: everything is read anew from the store. Ending leaves tasks running and the framework registered.
+///
+/// # Errors
+/// [`RunError`]: the caller starts over, with a new fence if it lost its leadership.
+pub async fn serve<S: Service>(
+    service: S,
+    store: Arc<dyn StateStore>,
+    fence: Fence,
+    transport: Arc<dyn SchedulerTransport>,
+    listener: Listener,
+    cancel: CancellationToken,
+) -> Result<(), RunError> {
+    let config = Arc::clone(service.config());
+    let core = recover(&service, store.as_ref()).await?;
     let (letters, inbox) = mpsc::channel(1024);
     let (events, _) = broadcast::channel(config.event_stream_max_outstanding_messages.max(1));
     let (view, viewer) = watch::channel(Arc::new(core.view(now())));
@@ -94,7 +144,7 @@ pub async fn run(
     };
 
     // The server ends first, so that what it accepted is still answered; then the rest is dropped.
-    let server = Server::new(api::router(mailbox.clone(), cancel.clone()));
+    let server = Server::new(service.router(mailbox.clone(), cancel.clone()));
     let server = server.ssl(config.tls.as_ref()).serve(listener, cancel);
     let mut server = std::pin::pin!(server);
     loop {
@@ -108,27 +158,25 @@ pub async fn run(
             ended = link::run(mailbox.clone(), Arc::clone(&transport), outgoing, &life) => {
                 return Ok(ended?);
             }
-            () = probes::run(mailbox.clone(), life.clone()) => break,
+            () = service.beside(mailbox.clone(), life.clone()) => break,
             () = abdication.notified() => {}
         }
         // Nobody else can lead under this fence, so the next life is ours as well.
         info!("leadership abdicated, beginning anew");
-        keeper.core = recover(&config, keeper.store.as_ref()).await?;
+        keeper.core = recover(&service, keeper.store.as_ref()).await?;
     }
-    info!("marathon ended");
+    info!(name = service.name(), "ended");
     Ok(())
 }
 
-async fn recover(config: &Arc<Config>, store: &dyn StateStore) -> Result<Core, RunError> {
-    let rows = store.scan(PREFIX).await?.entries;
-    info!(rows = rows.len(), "state read");
-    let rows = rows.iter().map(|entry| (&*entry.key, &*entry.value));
-    Ok(Core::recover(
-        Arc::clone(config),
-        Seed::from_os(),
-        now(),
-        rows,
-    )?)
+async fn recover<S: Service>(service: &S, store: &dyn StateStore) -> Result<S::Machine, RunError> {
+    let rows = store.scan(service.prefix()).await?.entries;
+    info!(name = service.name(), rows = rows.len(), "state read");
+    let rows: Vec<(&str, &[u8])> = rows
+        .iter()
+        .map(|entry| (&*entry.key, &*entry.value))
+        .collect();
+    Ok(service.recover(Seed::from_os(), now(), &rows)?)
 }
 
 /// The clock.
@@ -137,14 +185,14 @@ pub(crate) fn now() -> Time {
 }
 
 /// Holds the core and makes durable what it decides.
-struct Keeper {
-    core: Core,
+struct Keeper<M: Machine> {
+    core: M,
     store: Arc<dyn StateStore>,
     fence: Fence,
-    inbox: mpsc::Receiver<Letter>,
+    inbox: mpsc::Receiver<Letter<M>>,
     calls: mpsc::Sender<Call>,
     events: broadcast::Sender<crate::event::Event>,
-    view: watch::Sender<Arc<View>>,
+    view: watch::Sender<Arc<M::View>>,
 }
 
 /// How many calls may wait for the master: all that ten thousand instances can give rise to, in
@@ -154,7 +202,7 @@ const MOST_CALLS: usize = 64 * 1024;
 /// How many letters one transaction may carry.
 const MOST_LETTERS: usize = 256;
 
-impl Keeper {
+impl<M: Machine> Keeper<M> {
     async fn run(&mut self) -> Result<(), RunError> {
         self.settle(Vec::new()).await?;
         loop {
@@ -178,7 +226,7 @@ impl Keeper {
     }
 
     /// Takes letters in, makes what follows durable, and only then lets anybody know.
-    async fn settle(&mut self, letters: Vec<Letter>) -> Result<(), RunError> {
+    async fn settle(&mut self, letters: Vec<Letter<M>>) -> Result<(), RunError> {
         let mut answers = Vec::new();
         for letter in letters {
             match letter {

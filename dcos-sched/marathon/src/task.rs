@@ -81,6 +81,7 @@ fn command(app: &App, instance: &Instance, surroundings: &Surroundings) -> Comma
             value: Some(value),
             ..environment::Variable::default()
         });
+    let variables = variables.chain(env::secrets(app));
     let uris = app.fetch.iter().map(|fetch| command_info::Uri {
         value: fetch.uri.clone(),
         executable: Some(fetch.executable),

@@ -16,21 +16,28 @@ const LARGEST_BODY: usize = 10 * 1024 * 1024;
 
 /// A request, read to its end.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) method: Method,
+pub struct Request {
+    /// What is to be done.
+    pub method: Method,
     /// The path cut at slashes, without empty pieces.
-    pub(super) path: Vec<String>,
+    pub path: Vec<String>,
     /// The path as it was sent.
-    pub(super) uri: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub uri: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
     /// Who sent it.
-    pub(super) client: String,
+    pub client: String,
     query: Vec<(String, String)>,
 }
 
 impl Request {
-    pub(super) async fn read(request: HttpRequest) -> Result<Self, Response> {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// The answer to one that cannot be read.
+    pub async fn read(request: HttpRequest) -> Result<Self, Response> {
         let (parts, body) = request.into_parts();
         let client = parts.extensions.get::<Peer>().and_then(Peer::ip);
         let client = client.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
@@ -74,7 +81,7 @@ impl Request {
     }
 
     /// A parameter that may be there once.
-    pub(super) fn param(&self, name: &str) -> Option<&str> {
+    pub fn param(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
             .find(|(known, _)| known == name)
@@ -82,7 +89,7 @@ impl Request {
     }
 
     /// A parameter that may be there several times.
-    pub(super) fn params<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn params<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.query
             .iter()
             .filter(move |(known, _)| known == name)
@@ -90,7 +97,7 @@ impl Request {
     }
 
     /// A yes-or-no parameter; clients write `True`, too.
-    pub(super) fn flag(&self, name: &str, default: bool) -> bool {
+    pub fn flag(&self, name: &str, default: bool) -> bool {
         self.param(name)
             .map_or(default, |value| value.eq_ignore_ascii_case("true"))
     }
@@ -106,7 +113,7 @@ impl Request {
     }
 
     /// Whether the client asks for this type first or at all.
-    pub(super) fn accepts(&self, kind: &str) -> bool {
+    pub fn accepts(&self, kind: &str) -> bool {
         let accept = self.headers.get_all(http::header::ACCEPT);
         accept
             .iter()

@@ -103,48 +103,26 @@ impl Core {
             self.remove_instance(&instance.id);
             return;
         }
-        self.kills.entry(instance.id.clone()).or_insert(None);
+        self.kills.add(&instance.id);
         self.resend_kills(now);
     }
 
     /// Sends kills that were not yet sent or not confirmed, as many as may be under way.
     pub(super) fn resend_kills(&mut self, now: Timestamp) {
-        if !self.subscription.connected {
+        if !self.subscription.is_connected() {
             return;
         }
-        let retry = self.config.kill_retry_timeout;
-        let mut under_way = self.kills.values().flatten().count();
-        let due: Vec<InstanceId> = self
-            .kills
-            .iter()
-            .filter(|(_, sent)| sent.is_none_or(|sent| sent + retry <= now))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in due {
-            let Some(instance) = self.instance(&id).cloned() else {
-                self.kills.remove(&id);
-                continue;
-            };
-            let first = self.kills.get(&id).is_some_and(Option::is_none);
-            if first && under_way >= self.config.kill_chunk_size {
-                continue;
+        for id in self.kills.take_due(now, &self.config) {
+            match self.instance(&id).cloned() {
+                Some(instance) => self.kill_call(&instance),
+                None => self.kills.remove(&id),
             }
-            under_way += usize::from(first);
-            self.kill_call(&instance);
-            self.kills.insert(id, Some(now));
         }
     }
 
     pub(super) fn next_kill(&self) -> Option<Timestamp> {
-        if !self.subscription.connected {
-            return None;
-        }
-        let retry = self.config.kill_retry_timeout;
-        self.kills
-            .values()
-            .flatten()
-            .map(|sent| *sent + retry)
-            .min()
+        let connected = self.subscription.is_connected();
+        connected.then(|| self.kills.next(&self.config)).flatten()
     }
 
     /// Instances whose time is up: launches nobody confirms, and agents out of reach for too long.
@@ -167,7 +145,7 @@ impl Core {
                 }
                 Condition::Provisioned => {
                     // The launch may be on its way still, so the task is killed as well.
-                    if self.subscription.connected {
+                    if self.subscription.is_connected() {
                         self.kill_call(&instance);
                     }
                     self.remove_instance(&instance.id);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dcos_proto::mesos::{Filters, Offer, OfferId, offer};
-use dcos_proto::scheduler::call;
+use dcos_proto::mesos::{Offer, TaskInfo};
 
 use super::Core;
 use crate::PathId;
 use crate::Timestamp;
+use crate::engine::{Launcher, answer};
 use crate::event::Event;
 use crate::instance::{Condition, Goal, Instance, InstanceId};
 use crate::matching::{Match, Site, Supply, matches};
@@ -20,109 +20,23 @@ impl Core {
         // What else arrived before may have changed what is to be launched.
         self.settle(now);
         self.counters.offers_incoming += offers.len() as u64;
-        let mut declined: Vec<OfferId> = Vec::new();
-        for offer in offers {
-            let offer = Arc::new(offer);
-            let tasks = self.fill(now, &offer);
-            if tasks.is_empty() {
-                self.counters.offers_declined += 1;
-                declined.push(offer.id.clone());
-                continue;
-            }
-            self.counters.offers_used += 1;
-            self.counters.tasks_launched += tasks.len() as u64;
-            let launch = offer::Operation {
-                r#type: Some(offer::operation::Type::Launch as i32),
-                launch: Some(offer::operation::Launch { task_infos: tasks }),
-                ..offer::Operation::default()
-            };
-            // What is left comes back at once while there is still something to launch.
-            let more = !self.queue.due(now).is_empty();
-            let refuse = if more {
-                0.0
-            } else {
-                self.config.decline_offer_duration.as_secs_f64()
-            };
-            let accept = call::Accept {
-                offer_ids: vec![offer.id.clone()],
-                operations: vec![launch],
-                filters: Some(Filters {
-                    refuse_seconds: Some(refuse),
-                }),
-            };
-            self.call(call::Type::Accept, |call| call.accept = Some(accept));
-        }
-        if !declined.is_empty() {
-            let refuse = self.config.decline_offer_duration.as_secs_f64();
-            let decline = call::Decline {
-                offer_ids: declined,
-                filters: Some(Filters {
-                    refuse_seconds: Some(refuse),
-                }),
-            };
-            self.call(call::Type::Decline, |call| call.decline = Some(decline));
+        let config = Arc::clone(&self.config);
+        let answered = answer(self, now, offers, &config);
+        self.counters.offers_declined += answered.declined;
+        self.counters.offers_used += answered.used;
+        self.counters.tasks_launched += answered.launched;
+        for call in answered.calls {
+            self.send(call);
         }
     }
 
-    /// Launches as many instances as one offer holds: in turn one of each app that waits.
-    fn fill(&mut self, now: Timestamp, offer: &Arc<Offer>) -> Vec<dcos_proto::mesos::TaskInfo> {
-        let site = self.site(offer, now);
-        let mut supply = Supply::new(&offer.resources);
-        let mut tasks = Vec::new();
-        let mut waiting = self.queue.due(now);
-        while !waiting.is_empty() && tasks.len() < self.config.max_instances_per_offer {
-            waiting.retain(|app| {
-                if tasks.len() >= self.config.max_instances_per_offer {
-                    return false;
-                }
-                let task = self.launch_one(now, app, &site, &mut supply, offer);
-                let launched = task.is_some();
-                tasks.extend(task);
-                launched && self.queue.entry(app).is_some()
-            });
-        }
-        tasks
-    }
-
-    fn launch_one(
-        &mut self,
-        now: Timestamp,
-        id: &PathId,
-        site: &Site,
-        supply: &mut Supply,
-        offer: &Arc<Offer>,
-    ) -> Option<dcos_proto::mesos::TaskInfo> {
-        let spec = Arc::clone(&self.queue.entry(id)?.spec);
-        // Only constraints look at other instances.
-        let placed: Vec<Arc<Instance>> = self
-            .instances_of(id)
-            .filter(|instance| {
-                !spec.constraints.is_empty()
-                    && instance.is_active()
-                    && instance.config_version >= spec.config_version()
-            })
-            .cloned()
-            .collect();
-        let placed: Vec<&Instance> = placed.iter().map(AsRef::as_ref).collect();
-        match matches(&spec, site, supply, &placed, &mut self.seed) {
-            Err(reasons) => {
-                self.queue.refused(now, id, site, offer, reasons);
-                None
-            }
-            Ok(found) => {
-                supply.take(&found.resources);
-                Some(self.launch(now, &spec, site, found))
-            }
-        }
-    }
-
-    fn launch(
+    fn launch_matched(
         &mut self,
         now: Timestamp,
         spec: &Arc<App>,
         site: &Site,
         found: Match,
-    ) -> dcos_proto::mesos::TaskInfo {
+    ) -> TaskInfo {
         let id = InstanceId::new(&spec.id, &self.seed.uuid());
         let instance = Instance {
             task_id: id.task(1),
@@ -173,5 +87,51 @@ impl Core {
             .entries()
             .map(|entry| (entry.spec.id.clone(), entry.count))
             .collect()
+    }
+}
+
+impl Launcher for Core {
+    fn due(&self, now: Timestamp) -> Vec<PathId> {
+        self.queue.due(now)
+    }
+
+    fn waits(&self, spec: &PathId) -> bool {
+        self.queue.entry(spec).is_some()
+    }
+
+    fn home_region(&self) -> Option<String> {
+        self.subscription.home_region().cloned()
+    }
+
+    fn launch(
+        &mut self,
+        now: Timestamp,
+        id: &PathId,
+        site: &Site,
+        supply: &mut Supply,
+        offer: &Arc<Offer>,
+    ) -> Option<TaskInfo> {
+        let spec = Arc::clone(&self.queue.entry(id)?.spec);
+        // Only constraints look at other instances.
+        let placed: Vec<Arc<Instance>> = self
+            .instances_of(id)
+            .filter(|instance| {
+                !spec.constraints.is_empty()
+                    && instance.is_active()
+                    && instance.config_version >= spec.config_version()
+            })
+            .cloned()
+            .collect();
+        let placed: Vec<&Instance> = placed.iter().map(AsRef::as_ref).collect();
+        match matches(&spec, site, supply, &placed, &mut self.seed) {
+            Err(reasons) => {
+                self.queue.refused(now, id, site, offer, reasons);
+                None
+            }
+            Ok(found) => {
+                supply.take(&found.resources);
+                Some(self.launch_matched(now, &spec, site, found))
+            }
+        }
     }
 }

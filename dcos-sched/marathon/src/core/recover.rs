@@ -13,6 +13,7 @@ use super::history::TreeChange;
 use super::{Core, History, Kill, PREFIX, Running, TaskFailure};
 use crate::config::Config;
 use crate::deployment::Plan;
+use crate::engine::{Deadlines, Kills, Subscription};
 use crate::health::Health;
 use crate::instance::Instance;
 use crate::model::{App, Group, RootGroup};
@@ -114,10 +115,9 @@ impl Core {
             instances: BTreeMap::new(),
             queue: LaunchQueue::default(),
             failures: sorted.failures,
-            kills: BTreeMap::new(),
-            deadlines: super::deadlines::Deadlines::default(),
-            subscription: super::subscription::Subscription::default(),
-            held: std::collections::BTreeSet::new(),
+            kills: Kills::default(),
+            deadlines: Deadlines::default(),
+            subscription: Subscription::default(),
             unhealthy: std::collections::BTreeSet::new(),
             dirty: std::collections::BTreeSet::new(),
             batch: super::Batch::default(),
@@ -126,7 +126,7 @@ impl Core {
         let at = Timestamp::from(now);
         for instance in sorted.instances {
             if instance.is_leaving() {
-                core.kills.insert(instance.id.clone(), None);
+                core.kills.add(&instance.id);
             }
             core.put_instance(core.with_known_health(instance, at), false);
         }

@@ -34,7 +34,8 @@ pub struct Row {
 }
 
 impl Row {
-    pub(super) fn put(key: String, value: &impl Serialize) -> Self {
+    /// Sets a row.
+    pub fn put(key: String, value: &impl Serialize) -> Self {
         // The types written here have string keys and finite numbers only, so that this cannot fail;
         // an empty value would be refused loudly at recovery.
         Self {
@@ -43,7 +44,8 @@ impl Row {
         }
     }
 
-    pub(super) fn delete(key: String) -> Self {
+    /// Removes a row.
+    pub fn delete(key: String) -> Self {
         Self { key, value: None }
     }
 }

@@ -188,7 +188,7 @@ impl Core {
         if let Some(spec) = spec
             && self.queue.want(now, spec, decision.launch)
         {
-            self.subscription.wanted = true;
+            self.subscription.want_offers();
         }
         decision.done
     }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use dcos_proto::mesos::{TaskStatus, task_status};
-use dcos_proto::scheduler::call;
 use serde_json::json;
 
 use super::{Core, TaskFailure, rows};
 use crate::Timestamp;
+use crate::engine::calls;
 use crate::event::Event;
 use crate::health::Health;
 use crate::instance::{Condition, Instance, task_instance};
@@ -30,7 +30,7 @@ impl Core {
         // A launch on its way is unknown to a master that is asked about it too early. A kill follows
         // its launch on the same way, so what is unknown to it then never got there.
         let asked_early =
-            instance.condition == Condition::Provisioned && !self.kills.contains_key(&instance.id);
+            instance.condition == Condition::Provisioned && !self.kills.contains(&instance.id);
         if condition == Condition::Unknown && asked_early {
             return;
         }
@@ -145,27 +145,14 @@ impl Core {
             return;
         }
         if !condition.is_unreachable() {
-            let kill = call::Kill {
-                task_id: status.task_id.clone(),
-                agent_id: status.agent_id.clone(),
-                ..call::Kill::default()
-            };
-            self.call(call::Type::Kill, |call| call.kill = Some(kill));
+            self.send(calls::kill(status.task_id.clone(), status.agent_id.clone()));
         }
     }
 
     fn acknowledge(&mut self, status: &TaskStatus) {
-        let (Some(uuid), Some(agent_id)) = (&status.uuid, &status.agent_id) else {
-            return;
-        };
-        let acknowledge = call::Acknowledge {
-            agent_id: agent_id.clone(),
-            task_id: status.task_id.clone(),
-            uuid: uuid.clone(),
-        };
-        self.call(call::Type::Acknowledge, |call| {
-            call.acknowledge = Some(acknowledge)
-        });
+        if let Some(call) = calls::acknowledge(status) {
+            self.send(call);
+        }
     }
 
     /// The executor's word on the health check it performs.

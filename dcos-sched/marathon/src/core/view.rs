@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Core, Counters, History, Instances};
 use crate::deployment::Plan;
+use crate::engine::Registration;
 use crate::instance::Instance;
 use crate::model::{App, RootGroup};
 use crate::queue::Summary;
@@ -87,6 +88,16 @@ pub struct TaskFailure {
     pub slave_id: Option<String>,
 }
 
+impl Registration for View {
+    fn framework_id(&self) -> Option<&str> {
+        self.framework_id.as_deref()
+    }
+
+    fn roles(&self) -> &BTreeSet<String> {
+        &self.roles
+    }
+}
+
 impl View {
     /// The instances of an app.
     pub fn instances_of(&self, app: &PathId) -> impl Iterator<Item = &Arc<Instance>> {
@@ -139,8 +150,8 @@ impl Core {
             framework_id: self.framework_id.as_ref().map(|id| id.value.clone()),
             roles: self.roles(),
             counters: self.counters,
-            connected: self.subscription.connected,
-            master: self.subscription.master.clone(),
+            connected: self.subscription.is_connected(),
+            master: self.subscription.master().cloned(),
         }
     }
 

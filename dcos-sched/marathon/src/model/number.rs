@@ -2,15 +2,15 @@
 
 use serde::Serializer;
 
+/// Writes a number, whole if it is.
+///
+/// # Errors
+/// Those of the serializer.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "only whole numbers within i64 get here"
 )]
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature serde asks for"
-)]
-pub(super) fn write<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn write<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if number.fract() == 0.0 && number.abs() < 9.0e15 {
         serializer.serialize_i64(*number as i64)
     } else {

@@ -18,8 +18,9 @@ use tracing::{debug, info, warn};
 use super::Mailbox;
 use crate::config::Config;
 use crate::core::Input;
+use crate::engine::{Machine, Registration};
 
-/// Who this Marathon is to the master.
+/// Who this framework is to the master.
 pub fn framework_info(
     config: &Config,
     id: Option<FrameworkId>,
@@ -55,16 +56,16 @@ pub fn framework_info(
 
 /// Stays subscribed, sends what comes through `calls`, and subscribes anew whenever there are other
 /// roles than before. Ends with `ending`, or when the master wants nothing of this framework.
-pub(super) async fn run(
-    mailbox: Mailbox,
+pub(super) async fn run<M: Machine>(
+    mailbox: Mailbox<M>,
     transport: Arc<dyn SchedulerTransport>,
     mut calls: mpsc::Receiver<Call>,
     ending: &CancellationToken,
 ) -> Result<(), DriverError> {
     loop {
         let view = mailbox.view();
-        let roles = view.roles.clone();
-        let id = view.framework_id.clone().map(FrameworkId::from);
+        let roles = view.roles().clone();
+        let id = view.framework_id().map(FrameworkId::from);
         info!(?roles, "subscribing");
         let driver = driver(mailbox.config(), id, roles.clone(), Arc::clone(&transport));
         let handle = driver.handle();
@@ -95,8 +96,8 @@ fn driver(
 }
 
 /// Returns once a role is needed that `known` lacks; one too many does no harm until then.
-async fn other_roles(mut mailbox: Mailbox, known: &BTreeSet<String>) {
-    while mailbox.view().roles.is_subset(known) {
+async fn other_roles<M: Machine>(mut mailbox: Mailbox<M>, known: &BTreeSet<String>) {
+    while mailbox.view().roles().is_subset(known) {
         if !mailbox.changed().await {
             // No core, no roles: something else ends this Marathon.
             std::future::pending::<()>().await;
@@ -122,11 +123,11 @@ async fn send(handle: &Handle, calls: &mut mpsc::Receiver<Call>) {
 }
 
 /// Puts what the master says into the mailbox.
-struct Inbound {
-    mailbox: Mailbox,
+struct Inbound<M: Machine> {
+    mailbox: Mailbox<M>,
 }
 
-impl Inbound {
+impl<M: Machine> Inbound<M> {
     async fn tell(&self, kind: event::Type, fill: impl FnOnce(&mut Event)) {
         let mut event = Event {
             r#type: Some(kind as i32),
@@ -138,7 +139,7 @@ impl Inbound {
 }
 
 #[async_trait]
-impl Scheduler for Inbound {
+impl<M: Machine> Scheduler for Inbound<M> {
     async fn subscribed(
         &mut self,
         _: &Handle,

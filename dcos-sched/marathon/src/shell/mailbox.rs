@@ -6,7 +6,8 @@ use dcos_core::time::Time;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::config::Config;
-use crate::core::{Core, Input, View};
+use crate::core::{Core, Input};
+use crate::engine::Machine;
 use crate::event::Event;
 use crate::{Error, Timestamp};
 
@@ -14,32 +15,49 @@ use crate::{Error, Timestamp};
 pub(crate) type Answer = Box<dyn FnOnce() + Send>;
 
 /// Something done with the core; what it returns is called once all is durable.
-pub(crate) type Request = Box<dyn FnOnce(&mut Core, Time) -> Answer + Send>;
+pub(crate) type Request<M> = Box<dyn FnOnce(&mut M, Time) -> Answer + Send>;
 
 /// What arrives in the mailbox.
-pub(crate) enum Letter {
+pub(crate) enum Letter<M> {
     /// Something happened.
     Input(Input),
     /// Somebody wants something.
-    Request(Request),
+    Request(Request<M>),
     /// An event that concerns listeners only.
     Publish(Event),
 }
 
+/// The core is not there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the service is shutting down")]
+pub struct Gone;
+
 /// The way to a running core. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Mailbox {
-    letters: mpsc::Sender<Letter>,
-    view: watch::Receiver<Arc<View>>,
+#[derive(Debug)]
+pub struct Mailbox<M: Machine = Core> {
+    letters: mpsc::Sender<Letter<M>>,
+    view: watch::Receiver<Arc<M::View>>,
     events: broadcast::Sender<Event>,
     config: Arc<Config>,
     abdication: Arc<Notify>,
 }
 
-impl Mailbox {
+impl<M: Machine> Clone for Mailbox<M> {
+    fn clone(&self) -> Self {
+        Self {
+            letters: self.letters.clone(),
+            view: self.view.clone(),
+            events: self.events.clone(),
+            config: Arc::clone(&self.config),
+            abdication: Arc::clone(&self.abdication),
+        }
+    }
+}
+
+impl<M: Machine> Mailbox<M> {
     pub(crate) fn new(
-        letters: mpsc::Sender<Letter>,
-        view: watch::Receiver<Arc<View>>,
+        letters: mpsc::Sender<Letter<M>>,
+        view: watch::Receiver<Arc<M::View>>,
         events: broadcast::Sender<Event>,
         config: Arc<Config>,
         abdication: Arc<Notify>,
@@ -54,7 +72,7 @@ impl Mailbox {
     }
 
     /// The latest picture of what is durable.
-    pub fn view(&self) -> Arc<View> {
+    pub fn view(&self) -> Arc<M::View> {
         Arc::clone(&self.view.borrow())
     }
 
@@ -91,13 +109,15 @@ impl Mailbox {
     }
 
     /// Does something with the core; the answer comes once everything that follows is durable.
-    pub(crate) async fn ask<T: Send + 'static>(
+    ///
+    /// # Errors
+    /// [`Gone`]: whether it was done is not known.
+    pub async fn request<T: Send + 'static>(
         &self,
-        request: impl FnOnce(&mut Core, Time) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let gone = || Error::Unavailable("Marathon is shutting down".to_owned());
+        request: impl FnOnce(&mut M, Time) -> T + Send + 'static,
+    ) -> Result<T, Gone> {
         let (sender, receiver) = oneshot::channel();
-        let request: Request = Box::new(move |core, now| {
+        let request: Request<M> = Box::new(move |core, now| {
             let answer = request(core, now);
             Box::new(move || {
                 // Who does not wait any more needs no answer.
@@ -107,7 +127,18 @@ impl Mailbox {
         self.letters
             .send(Letter::Request(request))
             .await
-            .map_err(|_| gone())?;
-        receiver.await.map_err(|_| gone())?
+            .map_err(|_| Gone)?;
+        receiver.await.map_err(|_| Gone)
+    }
+}
+
+impl Mailbox {
+    /// The same, for what may be refused.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut Core, Time) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let gone = |_| Error::Unavailable("Marathon is shutting down".to_owned());
+        self.request(request).await.map_err(gone)?
     }
 }

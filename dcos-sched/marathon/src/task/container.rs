@@ -5,6 +5,7 @@ use dcos_proto::mesos::{
     container_info, image, network_info, volume,
 };
 
+use super::env::reference;
 use crate::instance::Instance;
 use crate::model::{
     App, Container, DockerContainer, EngineType, Network, NetworkMode, PortMapping, Volume,
@@ -24,7 +25,11 @@ pub(super) fn build(app: &App, instance: &Instance, bridge: &str) -> Option<Cont
         .filter_map(|(mapping, port)| Some((mapping, u32::from((*port)?))))
         .collect();
     let mut info = ContainerInfo {
-        volumes: container.volumes.iter().filter_map(mount).collect(),
+        volumes: container
+            .volumes
+            .iter()
+            .filter_map(|volume| mount(volume, app))
+            .collect(),
         tty_info: (app.tty == Some(true)).then(TtyInfo::default),
         ..ContainerInfo::default()
     };
@@ -156,7 +161,20 @@ fn join(network: &Network, ports: Vec<network_info::PortMapping>, bridge: &str) 
     }
 }
 
-fn mount(mount: &Volume) -> Option<MesosVolume> {
+fn mount(mount: &Volume, app: &App) -> Option<MesosVolume> {
+    if let Some(secret) = &mount.secret {
+        let secret = app.secrets.get(secret)?;
+        return Some(MesosVolume {
+            container_path: mount.container_path.clone(),
+            mode: volume::Mode::Ro as i32,
+            source: Some(volume::Source {
+                r#type: Some(volume::source::Type::Secret as i32),
+                secret: Some(reference(&secret.source)),
+                ..volume::Source::default()
+            }),
+            ..MesosVolume::default()
+        });
+    }
     let mode = match mount.mode {
         Some(VolumeMode::Ro) => volume::Mode::Ro,
         Some(VolumeMode::Rw) | None => volume::Mode::Rw,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use dcos_proto::mesos::{Secret, environment, secret};
+
 use super::Surroundings;
 use crate::instance::Instance;
 use crate::model::{App, EnvValue};
@@ -29,6 +31,32 @@ pub(super) fn variables(
         EnvValue::Secret { .. } => None,
     }));
     all
+}
+
+/// The variables whose values the agent takes from secrets.
+pub(super) fn secrets(app: &App) -> impl Iterator<Item = environment::Variable> {
+    let variables = app.env.iter().filter_map(|(name, value)| match value {
+        EnvValue::Text(_) => None,
+        EnvValue::Secret { secret } => Some((name, app.secrets.get(secret)?)),
+    });
+    variables.map(|(name, secret)| environment::Variable {
+        name: name.clone(),
+        r#type: Some(environment::variable::Type::Secret as i32),
+        secret: Some(reference(&secret.source)),
+        ..environment::Variable::default()
+    })
+}
+
+/// A secret by its path in the store of secrets.
+pub(super) fn reference(source: &str) -> Secret {
+    Secret {
+        r#type: Some(secret::Type::Reference as i32),
+        reference: Some(secret::Reference {
+            name: source.to_owned(),
+            key: None,
+        }),
+        value: None,
+    }
 }
 
 fn context(app: &App, instance: &Instance, enforce_role: bool) -> BTreeMap<String, String> {

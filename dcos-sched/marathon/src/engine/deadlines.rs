@@ -1,20 +1,28 @@
-//! When something about an instance is due, without looking at all of them.
+//! When something about a thing is due, without looking at all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Timestamp;
-use crate::instance::InstanceId;
 
-/// At most one moment for each instance, in the order of moments.
-#[derive(Debug, Default)]
-pub(super) struct Deadlines {
-    moments: BTreeMap<InstanceId, Timestamp>,
-    order: BTreeSet<(Timestamp, InstanceId)>,
+/// At most one moment for each thing, in the order of moments; costs grow with the logarithm of their number.
+#[derive(Debug)]
+pub struct Deadlines<K> {
+    moments: BTreeMap<K, Timestamp>,
+    order: BTreeSet<(Timestamp, K)>,
 }
 
-impl Deadlines {
-    /// Sets or clears the moment of an instance.
-    pub(super) fn set(&mut self, id: &InstanceId, at: Option<Timestamp>) {
+impl<K> Default for Deadlines<K> {
+    fn default() -> Self {
+        Self {
+            moments: BTreeMap::new(),
+            order: BTreeSet::new(),
+        }
+    }
+}
+
+impl<K: Clone + Ord> Deadlines<K> {
+    /// Sets or clears the moment of a thing.
+    pub fn set(&mut self, id: &K, at: Option<Timestamp>) {
         if self.moments.get(id).copied() == at {
             return;
         }
@@ -28,12 +36,17 @@ impl Deadlines {
     }
 
     /// The earliest moment.
-    pub(super) fn next(&self) -> Option<Timestamp> {
+    pub fn next(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// Takes out an instance whose moment has come.
-    pub(super) fn pop(&mut self, now: Timestamp) -> Option<InstanceId> {
+    /// The moment of a thing.
+    pub fn of(&self, id: &K) -> Option<Timestamp> {
+        self.moments.get(id).copied()
+    }
+
+    /// Takes out a thing whose moment has come.
+    pub fn pop(&mut self, now: Timestamp) -> Option<K> {
         let (_, id) = self.order.first().filter(|(at, _)| *at <= now)?.clone();
         self.set(&id, None);
         Some(id)
@@ -44,6 +57,7 @@ impl Deadlines {
 mod tests {
     use super::*;
     use crate::PathId;
+    use crate::instance::InstanceId;
 
     #[test]
     fn the_earliest_comes_first_and_once() {

@@ -1,0 +1,55 @@
+//! Who we are to the master, and comparing all tasks with it.
+
+use dcos_proto::mesos::FrameworkId;
+use dcos_proto::scheduler::{call, event};
+
+use super::{Core, rows};
+use crate::Timestamp;
+use crate::event::Event;
+
+impl Core {
+    pub(super) fn subscribed(&mut self, now: Timestamp, subscribed: &event::Subscribed) {
+        let waits = self.queue.entries().next().is_some();
+        self.subscription.begin(subscribed, waits);
+        let address = self.subscription.master().cloned().unwrap_or_default();
+        let id: &FrameworkId = &subscribed.framework_id;
+        if self.framework_id.as_ref() == Some(id) {
+            self.batch.events.push(Event::reregistered(now, &address));
+        } else {
+            self.batch.rows.push(rows::framework(&id.value));
+            self.framework_id = Some(id.clone());
+            self.batch
+                .events
+                .push(Event::registered(now, &id.value, &address));
+        }
+        self.kills.forget_sent();
+        self.reconcile(now);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Timestamp) {
+        if self.subscription.end() {
+            self.batch.events.push(Event::disconnected(now));
+        }
+    }
+
+    pub(super) fn reconcile(&mut self, now: Timestamp) {
+        let instances = self.instances.values().flat_map(|of_app| of_app.values());
+        let calls = self
+            .subscription
+            .reconcile(now, instances.map(AsRef::as_ref));
+        for call in calls {
+            self.send(call);
+        }
+    }
+
+    pub(super) fn ask_for_offers(&mut self, now: Timestamp) {
+        let Some(call) = self.subscription.ask(now, &self.queue, &self.config) else {
+            return;
+        };
+        match call.r#type() {
+            call::Type::Revive => self.counters.revives += 1,
+            _ => self.counters.suppresses += 1,
+        }
+        self.send(call);
+    }
+}

@@ -1,0 +1,19 @@
+//! What every orchestrator on the scheduler SDK needs, whatever it orchestrates.
+//!
+//! Marathon keeps services running and Metronome runs jobs; both wait for offers, launch, kill, compare
+//! notes with the master and give up what nobody confirms. Those parts stand here, each pure and without
+//! a clock, beside [`crate::queue`], [`crate::matching`], [`crate::instance`] and [`crate::task`]; the
+//! [`crate::shell`] drives any [`Machine`] made of them.
+
+pub mod calls;
+mod deadlines;
+mod kills;
+mod machine;
+mod offers;
+mod subscription;
+
+pub use deadlines::Deadlines;
+pub use kills::Kills;
+pub use machine::{Machine, Registration, Service};
+pub use offers::{Answered, Launcher, answer};
+pub use subscription::Subscription;

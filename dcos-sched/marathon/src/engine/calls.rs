@@ -1,0 +1,100 @@
+//! Calls to the master; who sends one adds the framework's id.
+
+use dcos_proto::mesos::{AgentId, Filters, OfferId, TaskId, TaskInfo, TaskStatus, offer};
+use dcos_proto::scheduler::{Call, call};
+
+use crate::instance::Instance;
+
+fn call(kind: call::Type, fill: impl FnOnce(&mut Call)) -> Call {
+    let mut call = Call {
+        r#type: Some(kind as i32),
+        ..Call::default()
+    };
+    fill(&mut call);
+    call
+}
+
+fn filters(refuse_seconds: f64) -> Filters {
+    Filters {
+        refuse_seconds: Some(refuse_seconds),
+    }
+}
+
+/// Launches `tasks` with an offer; what is left of it is refused for a while.
+pub fn accept(offer: OfferId, tasks: Vec<TaskInfo>, refuse_seconds: f64) -> Call {
+    let launch = offer::Operation {
+        r#type: Some(offer::operation::Type::Launch as i32),
+        launch: Some(offer::operation::Launch { task_infos: tasks }),
+        ..offer::Operation::default()
+    };
+    let accept = call::Accept {
+        offer_ids: vec![offer],
+        operations: vec![launch],
+        filters: Some(filters(refuse_seconds)),
+    };
+    call(call::Type::Accept, |call| call.accept = Some(accept))
+}
+
+/// Has no use for offers, nor for their like for a while.
+pub fn decline(offers: Vec<OfferId>, refuse_seconds: f64) -> Call {
+    let decline = call::Decline {
+        offer_ids: offers,
+        filters: Some(filters(refuse_seconds)),
+    };
+    call(call::Type::Decline, |call| call.decline = Some(decline))
+}
+
+/// Kills a task.
+pub fn kill(task: TaskId, agent: Option<AgentId>) -> Call {
+    let kill = call::Kill {
+        task_id: task,
+        agent_id: agent,
+        ..call::Kill::default()
+    };
+    call(call::Type::Kill, |call| call.kill = Some(kill))
+}
+
+/// Kills the task of an instance.
+pub fn kill_instance(instance: &Instance) -> Call {
+    let agent = AgentId::from(instance.agent.id.as_str());
+    kill(TaskId::from(instance.task_id.as_str()), Some(agent))
+}
+
+/// Confirms a status update; `None` if it wants no confirmation.
+pub fn acknowledge(status: &TaskStatus) -> Option<Call> {
+    let acknowledge = call::Acknowledge {
+        agent_id: status.agent_id.clone()?,
+        task_id: status.task_id.clone(),
+        uuid: status.uuid.clone()?,
+    };
+    Some(call(call::Type::Acknowledge, |call| {
+        call.acknowledge = Some(acknowledge);
+    }))
+}
+
+/// Asks how the tasks of `instances` are; without any, how all tasks are that the master knows.
+pub fn reconcile<'a>(instances: impl Iterator<Item = &'a Instance>) -> Call {
+    let tasks = instances
+        .map(|instance| call::reconcile::Task {
+            task_id: TaskId::from(instance.task_id.as_str()),
+            agent_id: Some(AgentId::from(instance.agent.id.as_str())),
+        })
+        .collect();
+    call(call::Type::Reconcile, |call| {
+        call.reconcile = Some(call::Reconcile { tasks });
+    })
+}
+
+/// Asks for offers, refused ones included.
+pub fn revive() -> Call {
+    call(call::Type::Revive, |call| {
+        call.revive = Some(call::Revive::default());
+    })
+}
+
+/// Asks for no more offers.
+pub fn suppress() -> Call {
+    call(call::Type::Suppress, |call| {
+        call.suppress = Some(call::Suppress::default());
+    })
+}

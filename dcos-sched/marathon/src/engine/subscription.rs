@@ -1,0 +1,150 @@
+//! The connection to the master: whether there is one, whether we want offers, when to compare notes.
+
+use std::collections::BTreeSet;
+
+use dcos_proto::scheduler::{Call, event};
+
+use super::calls;
+use crate::config::Config;
+use crate::instance::Instance;
+use crate::queue::LaunchQueue;
+use crate::{PathId, Timestamp};
+
+/// How the connection to the master stands.
+#[derive(Debug, Default)]
+pub struct Subscription {
+    connected: bool,
+    home_region: Option<String>,
+    master: Option<String>,
+    /// There is more to launch than when offers were last asked for.
+    wanted: bool,
+    /// Offers do not come any more at our own wish.
+    suppressed: bool,
+    last_revive: Option<Timestamp>,
+    last_reconciliation: Option<Timestamp>,
+    /// Specs that wait for their delay to pass before they may launch.
+    held: BTreeSet<PathId>,
+}
+
+impl Subscription {
+    /// A new connection; `wanted` says whether there is something to launch.
+    pub fn begin(&mut self, subscribed: &event::Subscribed, wanted: bool) {
+        let master = subscribed.master_info.as_ref();
+        let address = master.map(|master| {
+            let address = master.address.as_ref();
+            let host = address
+                .and_then(|address| address.hostname.clone().or_else(|| address.ip.clone()))
+                .or_else(|| master.hostname.clone())
+                .unwrap_or_default();
+            let port = address.map_or(5050, |address| address.port);
+            format!("{host}:{port}")
+        });
+        let region = master
+            .and_then(|master| master.domain.as_ref())
+            .and_then(|domain| domain.fault_domain.as_ref())
+            .map(|domain| domain.region.name.clone());
+        *self = Self {
+            connected: true,
+            home_region: region,
+            master: Some(address.unwrap_or_default()),
+            wanted,
+            held: std::mem::take(&mut self.held),
+            ..Self::default()
+        };
+    }
+
+    /// The connection is gone; false if it was before.
+    pub fn end(&mut self) -> bool {
+        std::mem::take(&mut self.connected)
+    }
+
+    /// Whether a master is connected.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// The region the master is in.
+    pub fn home_region(&self) -> Option<&String> {
+        self.home_region.as_ref()
+    }
+
+    /// The master's address.
+    pub fn master(&self) -> Option<&String> {
+        self.master.as_ref()
+    }
+
+    /// There is more to launch than before.
+    pub fn want_offers(&mut self) {
+        self.wanted = true;
+    }
+
+    /// When something is due here.
+    pub fn next_deadline(&self, config: &Config) -> Option<Timestamp> {
+        if !self.connected {
+            return None;
+        }
+        let reconcile = self
+            .last_reconciliation
+            .map(|at| at + config.reconciliation_interval);
+        let revive = self
+            .last_revive
+            .filter(|_| self.wanted)
+            .map(|at| at + config.min_revive_offers_interval);
+        reconcile.into_iter().chain(revive).min()
+    }
+
+    /// Whether it is time to compare all tasks with the master again.
+    pub fn reconciliation_is_due(&self, now: Timestamp, config: &Config) -> bool {
+        let interval = config.reconciliation_interval;
+        self.connected
+            && self
+                .last_reconciliation
+                .is_some_and(|last| last + interval <= now)
+    }
+
+    /// Asks the master about each task we know, then about all it knows.
+    pub fn reconcile<'a>(
+        &mut self,
+        now: Timestamp,
+        instances: impl Iterator<Item = &'a Instance>,
+    ) -> Vec<Call> {
+        self.last_reconciliation = Some(now);
+        let mut instances = instances.peekable();
+        let known = instances.peek().is_some();
+        let known = known.then(|| calls::reconcile(instances));
+        let all = calls::reconcile(std::iter::empty());
+        known.into_iter().chain([all]).collect()
+    }
+
+    /// Asks for offers when there is something new to launch, and for none when there is nothing.
+    pub fn ask(&mut self, now: Timestamp, queue: &LaunchQueue, config: &Config) -> Option<Call> {
+        if !self.connected {
+            return None;
+        }
+        let due: BTreeSet<PathId> = queue.due(now).into_iter().collect();
+        let held_back = self.held.iter().any(|spec| due.contains(spec));
+        self.held = queue
+            .entries()
+            .map(|entry| &entry.spec.id)
+            .filter(|spec| !due.contains(spec))
+            .cloned()
+            .collect();
+        self.wanted |= held_back;
+        if due.is_empty() {
+            self.wanted = false;
+            let idle = queue.entries().next().is_none();
+            let first = idle && !std::mem::replace(&mut self.suppressed, true);
+            return first.then(calls::suppress);
+        }
+        let rested = self
+            .last_revive
+            .is_none_or(|last| last + config.min_revive_offers_interval <= now);
+        if !self.wanted || !rested {
+            return None;
+        }
+        self.wanted = false;
+        self.suppressed = false;
+        self.last_revive = Some(now);
+        Some(calls::revive())
+    }
+}
