@@ -69,6 +69,19 @@ const EDGES: &[(&str, &[&str])] = &[
             "dcos-sched",
         ],
     ),
+    // Jobs run on the engine that keeps services running.
+    (
+        "dcos-metronome",
+        &[
+            "bench",
+            "dcos-proto",
+            "dcos-core",
+            "dcos-wire",
+            "dcos-store",
+            "dcos-sched",
+            "dcos-marathon",
+        ],
+    ),
     // Level 5
     (
         "dcos-pkg",

@@ -1,0 +1,73 @@
+//! Who this is, how it is, and what waits: `/info`, `/leader`, `/v1/metrics`, `/v1/queue`.
+
+use std::collections::BTreeMap;
+
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use super::{Mailbox, ok};
+
+/// The Metronome whose API this is, and the Marathon it is made of.
+const VERSION: &str = "0.6.70";
+const LIB_VERSION: &str = "1.11.24";
+
+pub(super) fn info(mailbox: &Mailbox) -> Response {
+    let config = mailbox.config();
+    // Values are rendered as HOCON, so that texts have their quotes.
+    let quoted = |text: &str| Value::from(format!("{text:?}"));
+    let view = mailbox.view();
+    ok(&json!({
+        "version": VERSION,
+        "libVersion": LIB_VERSION,
+        "config": {
+            "metronome.framework.name": quoted(&config.framework_name),
+            "metronome.leader.election.hostname": quoted(&config.hostname),
+            "metronome.mesos.role": quoted(&config.mesos_role),
+            "metronome.mesos.user": quoted(&config.mesos_user),
+            "metronome.mesos.master.url": quoted(view.master.as_deref().unwrap_or(&config.master)),
+            "metronome.mesos.failover.timeout": config.failover_timeout.as_secs().to_string(),
+            "play.server.http.port": config.http_port.to_string(),
+        },
+    }))
+}
+
+pub(super) fn leader(mailbox: &Mailbox) -> Response {
+    let config = mailbox.config();
+    let leader = format!("{}:{}", config.hostname, config.http_port);
+    ok(&json!({"leader": leader}))
+}
+
+pub(super) fn metrics(mailbox: &Mailbox) -> Response {
+    let view = mailbox.view();
+    let gauges = [
+        ("metronome.jobs.active.gauge", view.active),
+        ("metronome.jobs.waiting.gauge", view.waiting.len()),
+        ("metronome.jobs.known.gauge", view.jobs.len()),
+    ];
+    let gauges = gauges.map(|(name, value)| (name.to_owned(), json!({"value": value})));
+    let counters = view.counters.named();
+    let counters = counters.map(|(name, count)| (name.to_owned(), json!({"count": count})));
+    ok(&json!({
+        "version": "4.0.0",
+        "counters": Map::from_iter(counters),
+        "gauges": Map::from_iter(gauges),
+        "histograms": {},
+        "meters": {},
+        "timers": {},
+    }))
+}
+
+/// The runs that wait to be launched, by job.
+pub(super) fn queue(mailbox: &Mailbox) -> Response {
+    let view = mailbox.view();
+    let mut jobs: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+    for (key, ()) in view.waiting.iter() {
+        let runs = jobs.entry(key.job.as_str()).or_default();
+        runs.push(json!({"runId": key.run}));
+    }
+    let jobs: Value = jobs
+        .into_iter()
+        .map(|(job, runs)| json!({"jobId": job, "runs": runs}))
+        .collect();
+    ok(&jobs)
+}

@@ -1,0 +1,26 @@
+//! What an operator decides.
+
+use std::sync::Arc;
+
+/// The settings of a Metronome.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The settings of the engine: who the framework is, where it listens, how it treats offers and launches.
+    pub engine: Arc<dcos_marathon::Config>,
+    /// How many successful and how many failed runs of each job are remembered.
+    pub history_count: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let engine = dcos_marathon::Config {
+            framework_name: "metronome".to_owned(),
+            http_port: 9000,
+            ..dcos_marathon::Config::default()
+        };
+        Self {
+            engine: Arc::new(engine),
+            history_count: 1000,
+        }
+    }
+}

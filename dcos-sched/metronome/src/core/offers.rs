@@ -1,0 +1,100 @@
+//! Answering offers: launching what waits.
+
+use std::sync::Arc;
+
+use dcos_marathon::engine::{Launcher, answer};
+use dcos_marathon::instance::{Condition, Goal, Instance, InstanceId};
+use dcos_marathon::matching::{Site, Supply, matches};
+use dcos_marathon::task::{Surroundings, build};
+use dcos_marathon::{PathId, Timestamp};
+use dcos_proto::mesos::{Offer, TaskInfo};
+
+use super::JobScheduler;
+use crate::model::{Run, RunKey};
+
+impl JobScheduler {
+    pub(super) fn offers(&mut self, now: Timestamp, offers: Vec<Offer>) {
+        // What is due by now may use them.
+        self.trigger_due(now);
+        self.expire(now);
+        self.counters.offers_incoming += offers.len() as u64;
+        let config = Arc::clone(&self.config);
+        let answered = answer(self, now, offers, &config.engine);
+        self.counters.offers_declined += answered.declined;
+        self.counters.offers_used += answered.used;
+        self.counters.launched += answered.launched;
+        for call in answered.calls {
+            self.send(call);
+        }
+    }
+}
+
+impl Launcher for JobScheduler {
+    fn due(&self, now: Timestamp) -> Vec<PathId> {
+        self.queue.due(now)
+    }
+
+    fn waits(&self, spec: &PathId) -> bool {
+        self.queue.entry(spec).is_some()
+    }
+
+    fn home_region(&self) -> Option<String> {
+        self.subscription.home_region().cloned()
+    }
+
+    fn launch(
+        &mut self,
+        now: Timestamp,
+        spec: &PathId,
+        site: &Site,
+        supply: &mut Supply,
+        offer: &Arc<Offer>,
+    ) -> Option<TaskInfo> {
+        let app = Arc::clone(&self.queue.entry(spec)?.spec);
+        let key = RunKey::of(spec)?;
+        let run = self.run(&key).cloned()?;
+        let found = match matches(&app, site, supply, &[], &mut self.seed) {
+            Ok(found) => found,
+            Err(reasons) => {
+                self.queue.refused(now, spec, site, offer, reasons);
+                return None;
+            }
+        };
+        supply.take(&found.resources);
+        let id = InstanceId::new(&app.id, &self.seed.uuid());
+        let instance = Instance {
+            task_id: id.task(1),
+            id,
+            app: app.id.clone(),
+            version: app.version,
+            config_version: app.config_version(),
+            role: app.role.clone(),
+            goal: Goal::Running,
+            agent: site.agent.clone(),
+            condition: Condition::Provisioned,
+            since: now,
+            staged_at: now,
+            started_at: None,
+            ports: found.ports,
+            addresses: Vec::new(),
+            healthy: None,
+            unreachable_strategy: app.unreachable_strategy,
+            health: Vec::new(),
+            ready: None,
+            check_result: None,
+        };
+        let surroundings = Surroundings {
+            env_vars_prefix: self.config.engine.env_vars_prefix.clone(),
+            enforce_role: false,
+            mesos_bridge_name: self.config.engine.mesos_bridge_name.clone(),
+        };
+        let task = build(&app, &instance, found.resources, &surroundings);
+        self.queue.launched(now, spec);
+        self.waiting.remove(&key);
+        self.put_run(Run {
+            instance: Some(instance),
+            ..(*run).clone()
+        });
+        Some(task)
+    }
+}

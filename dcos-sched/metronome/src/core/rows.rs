@@ -1,0 +1,100 @@
+//! The rows of the store: what must survive, one row for each thing that changes on its own.
+//!
+//! | key | value |
+//! |---|---|
+//! | `metronome/framework` | the framework's id |
+//! | `metronome/job/<job>` | what users want |
+//! | `metronome/progress/<job>` | counts, the newest run, the moment last triggered |
+//! | `metronome/run/<job>/<run>` | a run that goes on |
+//! | `metronome/success/<job>/<run>` | a run that ended well |
+//! | `metronome/failure/<job>/<run>` | a run that did not |
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dcos_marathon::Timestamp;
+use dcos_marathon::core::Row;
+use dcos_marathon::instance::Instance;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{JobId, JobSpec, Progress, Run, RunId, RunInfo, RunKey, RunStatus, RunTask};
+
+/// What all keys begin with.
+pub const PREFIX: &str = "metronome/";
+
+/// A run in the store: whole, since its job may change meanwhile.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RunRow<Spec> {
+    id: RunId,
+    job: Spec,
+    status: RunStatus,
+    created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    starts_until: Option<Timestamp>,
+    #[serde(default)]
+    tasks: BTreeMap<String, RunTask>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instance: Option<Instance>,
+}
+
+impl From<RunRow<JobSpec>> for Run {
+    fn from(row: RunRow<JobSpec>) -> Self {
+        Self {
+            id: row.id,
+            job: Arc::new(row.job),
+            status: row.status,
+            created_at: row.created_at,
+            completed_at: None,
+            starts_until: row.starts_until,
+            tasks: row.tasks,
+            instance: row.instance,
+        }
+    }
+}
+
+pub(super) fn framework(id: &str) -> Row {
+    Row::put(format!("{PREFIX}framework"), &id)
+}
+
+pub(super) fn job(spec: &JobSpec) -> Row {
+    Row::put(job_key(&spec.id), spec)
+}
+
+pub(super) fn job_key(id: &JobId) -> String {
+    format!("{PREFIX}job/{id}")
+}
+
+pub(super) fn progress(id: &JobId, progress: &Progress) -> Row {
+    Row::put(progress_key(id), progress)
+}
+
+pub(super) fn progress_key(id: &JobId) -> String {
+    format!("{PREFIX}progress/{id}")
+}
+
+pub(super) fn run(run: &Run) -> Row {
+    let row = RunRow {
+        id: run.id.clone(),
+        job: &*run.job,
+        status: run.status,
+        created_at: run.created_at,
+        starts_until: run.starts_until,
+        tasks: run.tasks.clone(),
+        instance: run.instance.clone(),
+    };
+    Row::put(run_key(&run.key()), &row)
+}
+
+pub(super) fn run_key(key: &RunKey) -> String {
+    format!("{PREFIX}run/{}/{}", key.job, key.run)
+}
+
+pub(super) fn ended(job: &JobId, info: &RunInfo, well: bool) -> Row {
+    Row::put(ended_key(job, &info.id, well), info)
+}
+
+pub(super) fn ended_key(job: &JobId, run: &RunId, well: bool) -> String {
+    let kind = if well { "success" } else { "failure" };
+    format!("{PREFIX}{kind}/{job}/{run}")
+}

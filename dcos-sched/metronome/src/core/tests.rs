@@ -1,0 +1,693 @@
+//! The scheduler with a store that is a map and a Mesos that is a list of tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dcos_marathon::core::Input;
+use dcos_proto::mesos::{
+    AgentId, FrameworkId, Offer, OfferId, Resource, TaskId, TaskState, TaskStatus, resource, value,
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::{Run, RunStatus};
+use crate::read;
+
+/// A core, its rows, and what runs.
+struct Harness {
+    core: JobScheduler,
+    config: Arc<Config>,
+    rows: BTreeMap<String, Vec<u8>>,
+    now: Time,
+    /// Tasks that were launched and have not ended.
+    tasks: BTreeSet<String>,
+    launched: usize,
+    killed: Vec<String>,
+}
+
+impl Harness {
+    fn new() -> Self {
+        Self::with(Config {
+            history_count: 3,
+            ..Config::default()
+        })
+    }
+
+    fn with(config: Config) -> Self {
+        let (config, now) = (Arc::new(config), Time::from_secs(1_000_000_000));
+        let core = JobScheduler::recover(Arc::clone(&config), Seed::new(7), now, []).unwrap();
+        let mut harness = Self {
+            core,
+            config,
+            rows: BTreeMap::new(),
+            now,
+            tasks: BTreeSet::new(),
+            launched: 0,
+            killed: Vec::new(),
+        };
+        harness.subscribe();
+        harness
+    }
+
+    fn subscribe(&mut self) {
+        let subscribed = event::Subscribed {
+            framework_id: FrameworkId::from("f"),
+            ..event::Subscribed::default()
+        };
+        self.tell(event::Type::Subscribed, |event| {
+            event.subscribed = Some(subscribed);
+        });
+    }
+
+    /// Everything but the rows is lost.
+    fn crash(&mut self, away: u64) {
+        self.now = Time::from_secs(self.now.as_secs() + away);
+        let rows = self
+            .rows
+            .iter()
+            .map(|(key, row)| (key.as_str(), row.as_slice()));
+        self.core =
+            JobScheduler::recover(Arc::clone(&self.config), Seed::new(8), self.now, rows).unwrap();
+        self.subscribe();
+    }
+
+    fn tell(&mut self, kind: event::Type, fill: impl FnOnce(&mut Event)) {
+        let mut event = Event {
+            r#type: Some(kind as i32),
+            ..Event::default()
+        };
+        fill(&mut event);
+        self.core.handle(self.now, Input::Event(Box::new(event)));
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let batch = self.core.take(self.now);
+        for row in batch.rows {
+            match row.value {
+                Some(value) => self.rows.insert(row.key, value),
+                None => self.rows.remove(&row.key),
+            };
+        }
+        for call in batch.calls {
+            for operation in call.accept.iter().flat_map(|accept| &accept.operations) {
+                for task in operation
+                    .launch
+                    .iter()
+                    .flat_map(|launch| &launch.task_infos)
+                {
+                    self.tasks.insert(task.task_id.value.clone());
+                    self.launched += 1;
+                }
+            }
+            self.killed.extend(call.kill.map(|kill| kill.task_id.value));
+        }
+        self.consistent();
+    }
+
+    /// What the rows tell is what is known.
+    fn consistent(&self) {
+        let rows = self
+            .rows
+            .iter()
+            .map(|(key, row)| (key.as_str(), row.as_slice()));
+        let other =
+            JobScheduler::recover(Arc::clone(&self.config), Seed::new(8), self.now, rows).unwrap();
+        assert_eq!(self.core.job_count(), other.job_count());
+        assert_eq!(self.core.active, other.active);
+        for (mine, its) in self.core.jobs.values().zip(other.jobs.values()) {
+            assert_eq!(mine.spec, its.spec);
+            assert_eq!(mine.runs, its.runs);
+            assert_eq!(mine.progress, its.progress);
+            assert_eq!(mine.history, its.history);
+        }
+        assert!(self.core.waiting.iter().eq(other.waiting.iter()));
+        assert_eq!(self.core.deadlines.next(), other.deadlines.next());
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        let end = Time::from_secs(self.now.as_secs() + seconds);
+        while let Some(next) = self
+            .core
+            .next_deadline(self.now)
+            .filter(|next| *next <= end)
+        {
+            self.now = next.max(Time::from_nanos(self.now.as_nanos() + 1_000_000));
+            self.settle();
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    fn offer(&mut self) {
+        let scalar = |name: &str, value| Resource {
+            name: name.into(),
+            r#type: value::Type::Scalar as i32,
+            scalar: Some(value::Scalar { value }),
+            allocation_info: Some(resource::AllocationInfo {
+                role: Some("*".into()),
+            }),
+            ..Resource::default()
+        };
+        let offer = Offer {
+            id: OfferId::from("o"),
+            framework_id: FrameworkId::from("f"),
+            agent_id: AgentId::from("a"),
+            hostname: "host".into(),
+            resources: vec![scalar("cpus", 100.0), scalar("mem", 100_000.0)],
+            ..Offer::default()
+        };
+        self.tell(event::Type::Offers, |event| {
+            event.offers = Some(event::Offers {
+                offers: vec![offer],
+            });
+        });
+    }
+
+    fn status(&mut self, task: &str, state: TaskState) {
+        let status = TaskStatus {
+            task_id: TaskId::from(task),
+            agent_id: Some(AgentId::from("a")),
+            state: state as i32,
+            uuid: Some(vec![1]),
+            ..TaskStatus::default()
+        };
+        if !matches!(
+            state,
+            TaskState::TaskRunning | TaskState::TaskStarting | TaskState::TaskUnreachable
+        ) {
+            self.tasks.remove(task);
+        }
+        self.tell(event::Type::Update, |event| {
+            event.update = Some(event::Update { status });
+        });
+    }
+
+    /// The next task ends like that.
+    fn end(&mut self, state: TaskState) {
+        let task = self.tasks.first().unwrap().clone();
+        self.status(&task, TaskState::TaskRunning);
+        self.status(&task, state);
+    }
+
+    fn job(&mut self, id: &str, fields: &Value) {
+        let mut document =
+            json!({"id": id, "run": {"cmd": "true", "cpus": 0.1, "mem": 32, "disk": 0}});
+        for (key, value) in fields.as_object().unwrap() {
+            match key.strip_prefix("run.") {
+                Some(key) => document["run"][key] = value.clone(),
+                None => document[key] = value.clone(),
+            }
+        }
+        self.core
+            .create(self.now, read::job(document, None).unwrap())
+            .unwrap();
+        self.settle();
+    }
+
+    fn start(&mut self, id: &str) -> Arc<Run> {
+        let run = self.core.start(self.now, &id.into()).unwrap();
+        self.settle();
+        run
+    }
+
+    fn runs(&self, id: &str) -> Vec<RunStatus> {
+        self.core
+            .job(&id.into())
+            .unwrap()
+            .runs
+            .values()
+            .map(|run| run.status)
+            .collect()
+    }
+
+    /// Runs that ended well, and those that did not.
+    fn ended(&self, id: &str) -> (u64, u64) {
+        let progress = &self.core.job(&id.into()).unwrap().progress;
+        (progress.success_count, progress.failure_count)
+    }
+}
+
+fn every_minute(more: &Value) -> Value {
+    let mut schedule = json!({"id": "s", "cron": "* * * * *"});
+    schedule
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    json!({"schedules": [schedule]})
+}
+
+#[test]
+fn a_run_from_beginning_to_end() {
+    let mut h = Harness::new();
+    h.job("a.b", &json!({}));
+    let run = h.start("a.b");
+    assert_eq!(run.status, RunStatus::Initial, "as it was made");
+    assert_eq!(h.runs("a.b"), [RunStatus::Starting]);
+    h.offer();
+    let task = h.tasks.first().unwrap().clone();
+    assert!(
+        task.starts_with(&format!("a_b_{}.instance-", run.id)),
+        "{task}"
+    );
+    h.status(&task, TaskState::TaskRunning);
+    assert_eq!(h.runs("a.b"), [RunStatus::Active]);
+    h.status(&task, TaskState::TaskFinished);
+    assert_eq!((h.runs("a.b"), h.ended("a.b")), (vec![], (1, 0)));
+    let job = h.core.job(&"a.b".into()).unwrap();
+    assert_eq!(job.history.successful[0].tasks, [task]);
+}
+
+#[test]
+fn restarts() {
+    let mut h = Harness::new();
+    h.job("never", &json!({}));
+    h.start("never");
+    h.offer();
+    h.end(TaskState::TaskFailed);
+    assert_eq!(h.ended("never"), (0, 1));
+
+    h.job(
+        "again",
+        &json!({"run.restart": {"policy": "ON_FAILURE", "activeDeadlineSeconds": 100}}),
+    );
+    h.start("again");
+    for state in [
+        TaskState::TaskFailed,
+        TaskState::TaskKilled,
+        TaskState::TaskGone,
+    ] {
+        h.offer();
+        h.end(state);
+        assert_eq!(h.runs("again"), [RunStatus::Active], "{state:?}");
+    }
+    h.offer();
+    h.pass(100);
+    h.end(TaskState::TaskFailed);
+    assert_eq!(
+        (h.runs("again"), h.ended("again")),
+        (vec![], (0, 1)),
+        "the time is over"
+    );
+    let job = h.core.job(&"again".into()).unwrap();
+    assert_eq!(job.history.failed[0].tasks.len(), 4);
+}
+
+#[test]
+fn what_never_reached_an_agent_is_launched_again() {
+    let mut h = Harness::new();
+    h.job("j", &json!({}));
+    h.start("j");
+    h.offer();
+    let task = h.tasks.first().unwrap().clone();
+    h.status(&task, TaskState::TaskUnknown);
+    assert_eq!(h.runs("j"), [RunStatus::Starting], "asked too early");
+    h.status(&task, TaskState::TaskDropped);
+    h.offer();
+    assert_eq!(h.launched, 2);
+    h.end(TaskState::TaskFinished);
+    assert_eq!(h.ended("j"), (1, 0));
+}
+
+#[test]
+fn agents_out_of_reach_end_their_tasks() {
+    let mut h = Harness::new();
+    h.job("j", &json!({}));
+    h.start("j");
+    h.offer();
+    let task = h.tasks.first().unwrap().clone();
+    h.status(&task, TaskState::TaskRunning);
+    h.status(&task, TaskState::TaskUnreachable);
+    assert_eq!(h.ended("j"), (0, 1));
+    h.status(&task, TaskState::TaskRunning);
+    assert_eq!(h.killed, [task], "it came back, and nobody waits for it");
+}
+
+#[test]
+fn triggers_come_once_and_on_time() {
+    let mut h = Harness::new();
+    h.job("j", &every_minute(&json!({})));
+    h.pass(179);
+    // 1,000,000,000 s lie 40 s after a full minute.
+    assert_eq!(h.runs("j").len(), 3);
+    let ids = |h: &Harness| -> Vec<i64> {
+        let runs = h.core.job(&"j".into()).unwrap().runs.values();
+        runs.map(|run| run.created_at.millis() - 1_000_000_000_000)
+            .collect()
+    };
+    assert_eq!(ids(&h), [20_000, 80_000, 140_000]);
+    h.crash(0);
+    assert_eq!(h.runs("j").len(), 3, "none is repeated");
+    h.crash(600);
+    h.pass(30);
+    assert_eq!(h.runs("j").len(), 4, "what was missed is missed");
+}
+
+#[test]
+fn missed_triggers_are_made_up_where_asked_for() {
+    for (missed, count) in [("LATEST", 1), ("ALL", 10)] {
+        let mut h = Harness::new();
+        h.job("j", &every_minute(&json!({"missedTriggers": missed})));
+        h.crash(600);
+        assert_eq!(h.runs("j").len(), count, "{missed}");
+        h.crash(0);
+        assert_eq!(h.runs("j").len(), count, "made up once");
+    }
+}
+
+#[test]
+fn forbidden_runs_do_not_overlap() {
+    let mut h = Harness::new();
+    h.job("j", &every_minute(&json!({"concurrencyPolicy": "FORBID"})));
+    h.pass(300);
+    assert_eq!(h.runs("j").len(), 1);
+    h.start("j");
+    assert_eq!(h.runs("j").len(), 2, "users may");
+    assert_eq!(h.core.counters.skipped, 4);
+}
+
+#[test]
+fn a_disabled_schedule_does_nothing() {
+    let mut h = Harness::new();
+    h.job("j", &every_minute(&json!({"enabled": false})));
+    h.pass(300);
+    assert!(h.runs("j").is_empty());
+    h.start("j");
+    assert_eq!(h.runs("j").len(), 1);
+}
+
+#[test]
+fn who_does_not_start_in_time_has_failed() {
+    let mut h = Harness::new();
+    h.job(
+        "j",
+        &every_minute(&json!({"startingDeadlineSeconds": 90, "concurrencyPolicy": "FORBID"})),
+    );
+    h.pass(100);
+    assert_eq!(h.runs("j").len(), 1);
+    h.pass(15);
+    assert_eq!(h.ended("j"), (0, 1));
+    // One that a user started has all the time there is.
+    h.job("k", &json!({}));
+    h.start("k");
+    h.pass(100_000);
+    assert_eq!(h.runs("k"), [RunStatus::Starting]);
+}
+
+#[test]
+fn stopping_kills_until_it_is_gone() {
+    let mut h = Harness::new();
+    h.job("j", &json!({}));
+    let run = h.start("j");
+    h.offer();
+    let task = h.tasks.first().unwrap().clone();
+    h.status(&task, TaskState::TaskRunning);
+    let stopped = h.core.stop(h.now, &"j".into(), &run.id).unwrap();
+    h.settle();
+    assert_eq!((stopped.status, h.ended("j")), (RunStatus::Failed, (0, 1)));
+    h.pass(31);
+    assert_eq!(h.killed.len(), 2, "asked again");
+    h.status(&task, TaskState::TaskKilled);
+    h.pass(100);
+    assert_eq!(h.killed.len(), 2);
+    assert!(h.core.stop(h.now, &"j".into(), &run.id).is_err());
+    // Over a crash what is left is killed when the master tells of it.
+    let run = h.start("j");
+    h.offer();
+    let task = h.tasks.first().unwrap().clone();
+    h.core.stop(h.now, &"j".into(), &run.id).unwrap();
+    h.settle();
+    h.killed.clear();
+    h.crash(1);
+    h.status(&task, TaskState::TaskRunning);
+    assert_eq!(h.killed, [task]);
+}
+
+#[test]
+fn history_is_bounded_and_goes_with_the_job() {
+    let mut h = Harness::new();
+    h.job("j", &json!({}));
+    for _ in 0..5 {
+        h.start("j");
+        h.offer();
+        h.end(TaskState::TaskFinished);
+        h.pass(1);
+    }
+    assert_eq!(h.ended("j"), (5, 0));
+    assert_eq!(h.core.job(&"j".into()).unwrap().history.successful.len(), 3);
+    assert_eq!(
+        h.rows
+            .keys()
+            .filter(|key| key.contains("/success/"))
+            .count(),
+        3
+    );
+    h.start("j");
+    let refused = h.core.delete(h.now, &"j".into(), false);
+    assert!(matches!(refused, Err(crate::Error::Conflict(_))));
+    h.core.delete(h.now, &"j".into(), true).unwrap();
+    h.settle();
+    assert_eq!(h.rows.keys().collect::<Vec<_>>(), ["metronome/framework"]);
+}
+
+#[test]
+fn a_write_costs_its_own_rows() {
+    let mut h = Harness::new();
+    for at in 0..50 {
+        h.job(&format!("j{at}"), &every_minute(&json!({})));
+    }
+    h.core.start(h.now, &"j7".into()).unwrap();
+    let keys: Vec<String> = h
+        .core
+        .take(h.now)
+        .rows
+        .into_iter()
+        .map(|row| row.key)
+        .collect();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert!(keys.iter().all(|key| key.contains("/j7")), "{keys:?}");
+}
+
+#[test]
+fn children_follow_their_parents() {
+    let mut h = Harness::new();
+    h.job("a", &json!({}));
+    h.job("b", &json!({}));
+    h.job("c", &json!({"dependencies": [{"id": "a"}, {"id": "b"}]}));
+    let run = |h: &mut Harness, id: &str, state| {
+        h.pass(1);
+        h.start(id);
+        h.offer();
+        h.pass(1);
+        let task = h
+            .tasks
+            .iter()
+            .find(|task| task.starts_with(id))
+            .unwrap()
+            .clone();
+        h.status(&task, state);
+        h.offer();
+    };
+    run(&mut h, "a", TaskState::TaskFinished);
+    assert_eq!(h.runs("c").len(), 0);
+    h.crash(1);
+    run(&mut h, "b", TaskState::TaskFailed);
+    assert_eq!(h.runs("c").len(), 0);
+    run(&mut h, "b", TaskState::TaskFinished);
+    assert_eq!(h.runs("c").len(), 1, "all succeeded, whatever was between");
+    // Not twice at once, and only when all of them went on.
+    run(&mut h, "a", TaskState::TaskFinished);
+    run(&mut h, "b", TaskState::TaskFinished);
+    assert_eq!(h.runs("c").len(), 1);
+    let task = h
+        .tasks
+        .iter()
+        .find(|task| task.starts_with('c'))
+        .unwrap()
+        .clone();
+    h.pass(1);
+    h.status(&task, TaskState::TaskFinished);
+    assert_eq!(
+        (h.runs("c").len(), h.ended("c")),
+        (0, (1, 0)),
+        "they succeeded before it did"
+    );
+    run(&mut h, "a", TaskState::TaskFinished);
+    assert_eq!(h.runs("c").len(), 0);
+    run(&mut h, "b", TaskState::TaskFinished);
+    assert_eq!(h.runs("c").len(), 1);
+    // A failed child gets another chance with the next round.
+    let task = h
+        .tasks
+        .iter()
+        .find(|task| task.starts_with('c'))
+        .unwrap()
+        .clone();
+    h.status(&task, TaskState::TaskFailed);
+    assert_eq!(h.runs("c").len(), 0);
+    run(&mut h, "a", TaskState::TaskFinished);
+    run(&mut h, "b", TaskState::TaskFinished);
+    assert_eq!(h.runs("c").len(), 1);
+}
+
+#[test]
+fn dependencies_make_no_circle() {
+    let mut h = Harness::new();
+    h.job("a", &json!({}));
+    h.job("b", &json!({"dependencies": [{"id": "a"}]}));
+    h.job("c", &json!({"dependencies": [{"id": "b"}]}));
+    let update = |h: &mut Harness, id: &str, parents: &[&str]| {
+        let parents = parents
+            .iter()
+            .map(|id| crate::model::Dependency { id: (*id).into() });
+        let parents: Vec<_> = parents.collect();
+        let done = h.core.update(h.now, &id.into(), |spec| {
+            Ok(crate::model::JobSpec {
+                dependencies: parents,
+                ..spec.clone()
+            })
+        });
+        h.settle();
+        done.map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        update(&mut h, "a", &["c"]),
+        Err("Dependencies have a cycle.".into())
+    );
+    assert_eq!(
+        update(&mut h, "a", &["a"]),
+        Err("Dependencies have a cycle.".into())
+    );
+    let unknown = "Dependencies contain unknown jobs. unknown=[x, y]";
+    assert_eq!(update(&mut h, "a", &["x", "b", "y"]), Err(unknown.into()));
+    let held = h
+        .core
+        .delete(h.now, &"b".into(), true)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(held, "There are jobs with a dependency on b. children=[c]");
+    assert_eq!(update(&mut h, "c", &["a"]), Ok(()));
+    h.core.delete(h.now, &"b".into(), true).unwrap();
+    assert_eq!(
+        update(&mut h, "a", &["c"]),
+        Err("Dependencies have a cycle.".into())
+    );
+}
+
+mod chaos {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Start(usize),
+        Stop(usize),
+        Offer,
+        End(usize, TaskState),
+        Pass(u64),
+        Crash(u64),
+        Delete(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let states = vec![
+            TaskState::TaskRunning,
+            TaskState::TaskFinished,
+            TaskState::TaskFailed,
+            TaskState::TaskKilled,
+            TaskState::TaskDropped,
+            TaskState::TaskUnreachable,
+        ];
+        prop_oneof![
+            3 => (0usize..4).prop_map(Step::Start),
+            1 => (0usize..4).prop_map(Step::Stop),
+            4 => Just(Step::Offer),
+            6 => (any::<usize>(), prop::sample::select(states)).prop_map(|(at, state)| Step::End(at, state)),
+            3 => (0u64..200).prop_map(Step::Pass),
+            1 => (0u64..200).prop_map(Step::Crash),
+            1 => (0usize..4).prop_map(Step::Delete),
+        ]
+    }
+
+    const JOBS: [&str; 4] = ["plain", "often", "again", "child"];
+
+    fn create(h: &mut Harness, id: &str) {
+        if h.core.job(&id.into()).is_some() {
+            return;
+        }
+        let fields = match id {
+            "often" => {
+                every_minute(&json!({"concurrencyPolicy": "FORBID", "missedTriggers": "LATEST"}))
+            }
+            "again" => {
+                json!({"run.restart": {"policy": "ON_FAILURE", "activeDeadlineSeconds": 300}})
+            }
+            "child" => json!({"dependencies": [{"id": "plain"}]}),
+            _ => json!({}),
+        };
+        h.job(id, &fields);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn rows_always_tell_the_truth_and_nothing_runs_twice(steps in prop::collection::vec(step(), 1..60)) {
+            // `Harness::settle` compares what is known with what the rows tell after each step.
+            let mut h = Harness::new();
+            for id in JOBS {
+                create(&mut h, id);
+            }
+            for step in steps {
+                match step {
+                    Step::Start(at) => {
+                        h.start(JOBS[at]);
+                    }
+                    Step::Stop(at) => {
+                        let job = JobId::from(JOBS[at]);
+                        if let Some(run) = h.core.job(&job).and_then(|job| job.runs.keys().next().cloned()) {
+                            h.core.stop(h.now, &job, &run).unwrap();
+                            h.settle();
+                        }
+                    }
+                    Step::Offer => h.offer(),
+                    Step::End(at, state) => {
+                        if let Some(task) = h.tasks.iter().nth(at % h.tasks.len().max(1)).cloned() {
+                            h.status(&task, state);
+                        }
+                    }
+                    Step::Pass(seconds) => h.pass(seconds),
+                    Step::Crash(seconds) => h.crash(seconds),
+                    Step::Delete(at) => {
+                        let _ = h.core.delete(h.now, &JOBS[at].into(), true);
+                        h.settle();
+                        create(&mut h, JOBS[at]);
+                    }
+                }
+                // A run has at most one task that goes on.
+                for job in h.core.jobs.values() {
+                    for run in job.runs.values() {
+                        let prefix = format!("{}_{}.", job.id().as_str().replace('.', "_"), run.id);
+                        let own = run.instance.as_ref().map(|instance| instance.task_id.clone());
+                        let others = h.tasks.iter().filter(|task| task.starts_with(&prefix) && Some(*task) != own.as_ref());
+                        for other in others {
+                            let left = h.core.leftovers.values().any(|left| left.task_id == *other);
+                            prop_assert!(left || h.killed.contains(other) || unreachable(&h, other), "{other}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a task is one of an agent nobody could reach: its run went on without it.
+    fn unreachable(h: &Harness, task: &str) -> bool {
+        h.core.jobs.values().any(|job| {
+            job.runs.values().any(|run| {
+                run.tasks
+                    .get(task)
+                    .is_some_and(|task| task.status == crate::model::TaskState::Failed)
+            })
+        })
+    }
+}

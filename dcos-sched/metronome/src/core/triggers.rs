@@ -1,0 +1,55 @@
+//! Jobs that run by themselves because it is time.
+
+use std::sync::Arc;
+
+use dcos_marathon::Timestamp;
+
+use super::{JobScheduler, rows};
+use crate::model::{ConcurrencyPolicy, JobId, JobSpec, ScheduleSpec};
+
+/// The schedule that is in force.
+fn schedule(spec: &JobSpec) -> Option<&ScheduleSpec> {
+    spec.schedules.first().filter(|schedule| schedule.enabled)
+}
+
+impl JobScheduler {
+    /// Sets when a job runs next; `last` is the moment it was triggered at, or the schedule is from.
+    pub(super) fn schedule(&mut self, now: Timestamp, id: &JobId, last: Timestamp) {
+        let spec = self.jobs.get(id).map(|job| &job.spec);
+        let schedule = spec.and_then(|spec| schedule(spec));
+        let next = schedule.and_then(|schedule| schedule.next_trigger(last, now));
+        self.triggers.set(id, next);
+    }
+
+    /// Starts what is due.
+    pub(super) fn trigger_due(&mut self, now: Timestamp) {
+        while let Some(planned) = self.triggers.next().filter(|planned| *planned <= now) {
+            let Some(id) = self.triggers.pop(now) else {
+                return;
+            };
+            self.trigger(now, &id, planned);
+            self.schedule(now, &id, planned);
+        }
+    }
+
+    /// Deals with one moment of a schedule, once and for all.
+    fn trigger(&mut self, now: Timestamp, id: &JobId, planned: Timestamp) {
+        let Some(job) = self.jobs.get(id).cloned() else {
+            return;
+        };
+        let Some(schedule) = schedule(&job.spec) else {
+            return;
+        };
+        let mut next = (*job).clone();
+        Arc::make_mut(&mut next.progress).triggered = Some(planned);
+        let forbidden = schedule.concurrency_policy == ConcurrencyPolicy::Forbid;
+        if forbidden && !job.runs.is_empty() {
+            self.counters.skipped += 1;
+            self.batch.rows.push(rows::progress(id, &next.progress));
+            self.put_job(next);
+            return;
+        }
+        let within = std::time::Duration::from_secs(schedule.starting_deadline_seconds);
+        self.begin(now, next, Some(now + within));
+    }
+}
