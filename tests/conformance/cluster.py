@@ -100,14 +100,18 @@ class Cluster:
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="dcos-conformance-"))
         self.master_port, self.marathon_port = free_port(), free_port()
+        self.metronome_port = free_port()
         self.dns_port, self.mesos_dns_port = free_port(), free_port()
         self.agent_port = free_port()
         self.master = f"127.0.0.1:{self.master_port}"
         self.marathon = f"http://127.0.0.1:{self.marathon_port}"
+        self.metronome = f"http://127.0.0.1:{self.metronome_port}"
         env = {"RUST_LOG": os.environ.get("RUST_LOG", "info")}
         self.master_program = Program("dcos-master", {
             "ip": "127.0.0.1", "port": self.master_port, "work_dir": self.folder / "master",
             "hostname": "127.0.0.1", "marathon_port": self.marathon_port,
+            # Most tests count frameworks; those of jobs ask for it.
+            "metronome_port": self.metronome_port, "without": "metronome",
             "dns_port": self.dns_port, "mesos_dns_port": self.mesos_dns_port, **(master_flags or {}),
         }, self.folder / "master.log", env)
         self.agent_program = Program("dcos-agent", {

@@ -217,7 +217,7 @@ def test_a_cluster_of_originals_is_replaced_while_it_works(folder):
         master.kill()
         ours = Program("dcos-master", {
             "ip": "127.0.0.1", "port": master.port, "hostname": "127.0.0.1",
-            "work_dir": folder / "ours-master", "without": "marathon,dns",
+            "work_dir": folder / "ours-master", "without": "marathon,metronome,dns",
         }, folder / "master.log", {"RUST_LOG": "info"})
         programs.append(ours)
         ours.start()

@@ -42,7 +42,7 @@ class Encrypted:
     """A master with Marathon and an agent, each in an environment of its own."""
 
     def __init__(self, folder: Path, master: dict[str, str], agent: dict[str, str]) -> None:
-        ports = {name: free_port() for name in ("port", "marathon_port", "dns_port", "mesos_dns_port")}
+        ports = {name: free_port() for name in ("port", "marathon_port", "metronome_port", "dns_port", "mesos_dns_port")}
         self.master_port, self.marathon_port, self.agent_port = ports["port"], ports["marathon_port"], free_port()
         # By its name: what answers there has to show a certificate for it.
         self.master = f"https://127.0.0.1:{self.master_port}"

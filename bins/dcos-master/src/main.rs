@@ -1,4 +1,4 @@
-//! `dcos-master`: a Mesos master, Marathon and the cluster's names in one process.
+//! `dcos-master`: a Mesos master, Marathon, Metronome and the cluster's names in one process.
 //!
 //! Each component is a call into its crate; what is said here is only which of them run, where they
 //! listen and how they find each other. One that ends takes the process with it, so that whatever
@@ -14,7 +14,7 @@ use dcos_program::BeginAnew;
 use dcos_sched::master::{self, MasterHandle, Node, RunError, Stance};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
 use dcos_security::{Credential, Secret};
-use dcos_store::{ElectionError, Ensemble, Leadership, StateStore, masters};
+use dcos_store::{ElectionError, Ensemble, Fence, Leadership, StateStore, masters};
 use dcos_wire::tls::Ssl;
 use dcos_wire::{Client, ClientConfig, Listener, MediaType, Server};
 use tokio::sync::watch;
@@ -33,7 +33,7 @@ use house::House;
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What can run in this process.
-const COMPONENTS: [&str; 3] = ["master", "marathon", "dns"];
+const COMPONENTS: [&str; 4] = ["master", "marathon", "metronome", "dns"];
 
 /// What of Marathon can be switched on.
 const FEATURES: [&str; 2] = ["gpu_resources", "vips"];
@@ -44,7 +44,8 @@ fn main() -> ExitCode {
         .with(master::OPTIONS)
         .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
-        .section("marathon", options::MARATHON);
+        .section("marathon", options::MARATHON)
+        .section("metronome", options::METRONOME);
     dcos_program::main(schema, run)
 }
 
@@ -93,6 +94,9 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     }
     if components.contains(&"marathon") {
         parts.marathon(local.clone()).await?;
+    }
+    if components.contains(&"metronome") {
+        parts.metronome(local.clone()).await?;
     }
     if components.contains(&"dns") {
         parts.dns(local).await?;
@@ -147,20 +151,69 @@ impl Components {
                 FEATURES.join(" and ")
             );
         }
-        let remote = self.values.opt_text("master");
-        let transport: Arc<dyn SchedulerTransport> = match (&local, remote) {
-            (_, Some(named)) => Arc::new(transport(&named, self.client_of_masters()?)?),
-            (Some(local), None) => Arc::new(local.handle.clone()),
-            (None, None) => anyhow::bail!("Marathon without a master here needs --master"),
-        };
+        let transport = self.transport("marathon", local.as_ref())?;
         let listener = self.listen("marathon_port").await?;
         let config = dcos_marathon::Config {
             tls: Ssl::from_env()?,
             ..self.marathon_config(&listener)
         };
-        let election = self.house.election("marathon");
-        let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
         let own = format!("{}:{}", config.hostname, config.http_port);
+        let run = move |store, fence, listener, stop| {
+            Box::pin(dcos_marathon::run(
+                config, store, fence, transport, listener, stop,
+            ))
+        };
+        self.framework("marathon", own, listener, local, run)
+    }
+
+    /// Metronome, in the same way.
+    async fn metronome(&mut self, local: Option<Local>) -> anyhow::Result<()> {
+        let transport = self.transport("metronome", local.as_ref())?;
+        let listener = self.listen("metronome_port").await?;
+        let config = dcos_metronome::Config {
+            engine: Arc::new(dcos_marathon::Config {
+                tls: Ssl::from_env()?,
+                ..self.metronome_config(&listener)
+            }),
+            history_count: usize::try_from(self.values.integer("metronome_history_count"))
+                .context("--metronome_history_count")?,
+        };
+        let own = format!("{}:{}", config.engine.hostname, config.engine.http_port);
+        let run = move |store, fence, listener, stop| {
+            Box::pin(dcos_metronome::run(
+                config, store, fence, transport, listener, stop,
+            ))
+        };
+        self.framework("metronome", own, listener, local, run)
+    }
+
+    /// The way of a framework to its master.
+    fn transport(
+        &self,
+        name: &str,
+        local: Option<&Local>,
+    ) -> anyhow::Result<Arc<dyn SchedulerTransport>> {
+        Ok(match (local, self.values.opt_text("master")) {
+            (_, Some(named)) => Arc::new(transport(&named, self.client_of_masters(name)?)?),
+            (Some(local), None) => Arc::new(local.handle.clone()),
+            (None, None) => anyhow::bail!("{name} without a master here needs --master"),
+        })
+    }
+
+    /// Runs a framework whenever it is elected; answers with what its leader says until then.
+    fn framework<R>(
+        &mut self,
+        office: &'static str,
+        own: String,
+        listener: Listener,
+        local: Option<Local>,
+        run: impl FnOnce(Arc<dyn StateStore>, Fence, Listener, CancellationToken) -> R + Send + 'static,
+    ) -> anyhow::Result<()>
+    where
+        R: Future<Output = Result<(), dcos_marathon::RunError>> + Send,
+    {
+        let election = self.house.election(office);
+        let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
         let elected = CancellationToken::new();
         let mut standing_by = JoinSet::new();
         if self.house.ensemble().is_some() {
@@ -180,31 +233,27 @@ impl Components {
                     led.await.context("the master ended")?;
                 }
                 let campaign = election.campaign(own.into()).await;
-                campaign.context("leading as marathon")
+                campaign.with_context(|| format!("leading as {office}"))
             };
             let leadership: Leadership = tokio::select! {
                 leadership = leadership => leadership?,
                 () = stop.cancelled() => return Ok(()),
             };
             elected.cancel();
-            let fence = leadership.fence();
-            let marathon = dcos_marathon::run(config, store, fence, transport, listener, stop);
+            let running = run(store, leadership.fence(), listener, stop);
             tokio::select! {
-                ended = Box::pin(marathon) => ended.context("Marathon"),
-                () = leadership.lost() => Err(RunError::Deposed).context("Marathon"),
+                ended = running => ended.context(office),
+                () = leadership.lost() => Err(RunError::Deposed).context(office),
             }
         });
         Ok(())
     }
 
     /// A client of a master that is elsewhere.
-    fn client_of_masters(&self) -> anyhow::Result<Client> {
-        let principal = self
-            .values
-            .opt_text("marathon_mesos_authentication_principal");
-        let secret = self
-            .values
-            .opt_path("marathon_mesos_authentication_secret_file");
+    fn client_of_masters(&self, of: &str) -> anyhow::Result<Client> {
+        let option = |name: &str| format!("{of}_mesos_authentication_{name}");
+        let principal = self.values.opt_text(&option("principal"));
+        let secret = self.values.opt_path(&option("secret_file"));
         let secret = secret.map(|path| Secret::read(&path)).transpose()?;
         let authorization = principal
             .zip(secret)
@@ -223,7 +272,7 @@ impl Components {
         let server = dcos_dns::Server::bind(config)
             .await
             .context("serving names")?;
-        let (client, stop) = (self.client_of_masters()?, self.stop.clone());
+        let (client, stop) = (self.client_of_masters("marathon")?, self.stop.clone());
         self.running.spawn(async move {
             names::serve(server, master, own, client, stop).await;
             Ok(())
@@ -260,6 +309,31 @@ impl Components {
                 .opt_text("master")
                 .unwrap_or_else(|| format!("{}:{}", self.hostname, values.port("port"))),
             failover_timeout: values.duration("marathon_failover_timeout"),
+            features: features.into_iter().collect(),
+            ..dcos_marathon::Config::default()
+        }
+    }
+
+    fn metronome_config(&self, listener: &Listener) -> dcos_marathon::Config {
+        let values = &self.values;
+        let defaults = dcos_marathon::Config::default();
+        let user = values
+            .opt_text("metronome_mesos_user")
+            .or_else(|| std::env::var("USER").ok());
+        let features = values
+            .opt_list("metronome_features_enable")
+            .unwrap_or_default();
+        dcos_marathon::Config {
+            framework_name: values.text("metronome_framework_name"),
+            mesos_user: user.unwrap_or(defaults.mesos_user),
+            mesos_role: values.text("metronome_mesos_role"),
+            principal: values.opt_text("metronome_mesos_authentication_principal"),
+            hostname: self.hostname.clone(),
+            http_port: listener.address().map_or(9000, |address| address.port()),
+            master: values
+                .opt_text("master")
+                .unwrap_or_else(|| format!("{}:{}", self.hostname, values.port("port"))),
+            failover_timeout: values.duration("metronome_failover_timeout"),
             features: features.into_iter().collect(),
             ..dcos_marathon::Config::default()
         }

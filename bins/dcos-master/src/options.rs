@@ -9,10 +9,10 @@ pub(crate) const PROGRAM: &[Spec] = &[
     Spec::text("ip").default("127.0.0.1").help("The address to listen on."),
     Spec::text("hostname").help("The name this machine is reached at; the address by default."),
     Spec::list("only")
-        .help("Run only these components in this process: master, marathon, dns."),
+        .help("Run only these components in this process: master, marathon, metronome, dns."),
     Spec::list("without").help("Run all components but these in this process."),
     Spec::text("master").help(
-        "Masters (host:port, separated by commas; zk:// or etcd:// URL) for a Marathon that runs without a master in its process.",
+        "Masters (host:port, separated by commas; zk:// or etcd:// URL) for a Marathon or Metronome that runs without a master in its process.",
     ),
     Spec::text("zk").help(
         "One master of several: ZooKeeper, as zk://[user:password@]host1:port1,host2:port2/path, or a file:// that holds it. State is kept there, too.",
@@ -60,4 +60,30 @@ pub(crate) const MARATHON: &[Spec] = &[
     Spec::duration("failover_timeout")
         .default("1weeks")
         .help("How long the master keeps its tasks while it is away."),
+];
+
+/// The options of Metronome, all beginning with `metronome_`; the names after that are Metronome's, as far as it has them.
+pub(crate) const METRONOME: &[Spec] = &[
+    Spec::port("port")
+        .default("9000")
+        .help("Where Metronome's REST API listens."),
+    Spec::text("framework_name")
+        .default("metronome")
+        .help("The name it registers under."),
+    Spec::text("mesos_role")
+        .default("*")
+        .help("The role of jobs."),
+    Spec::text("mesos_user")
+        .help("The user of tasks that name none; the user of this process by default."),
+    Spec::text("mesos_authentication_principal")
+        .help("The principal it registers with, and shows to a master that asks."),
+    Spec::path("mesos_authentication_secret_file")
+        .help("A file with the secret of that principal, for a master outside of this process."),
+    Spec::list("features_enable").help("Abilities to switch on: gpu_resources."),
+    Spec::duration("failover_timeout")
+        .default("1weeks")
+        .help("How long the master keeps its tasks while it is away."),
+    Spec::integer("history_count", 1, 100_000)
+        .default("1000")
+        .help("How many successful and how many failed runs of each job are remembered."),
 ];

@@ -1,9 +1,13 @@
 //! The words of the command line: those of the DC/OS CLI where it had them
 //! (dcos-core-cli 2.2), `local` beside them.
 
+mod job;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub(crate) use job::{Job, Schedule};
 
 /// Look into a cluster, change what runs in it, or start one on this machine.
 #[derive(Debug, Parser)]
@@ -17,6 +21,10 @@ pub(crate) struct Cli {
     /// Marathon, if it is not at port 8080 of the master's host.
     #[arg(long, global = true, env = "DCOS_MARATHON_URL", value_name = "URL")]
     pub(crate) marathon: Option<String>,
+
+    /// Metronome, if it is not at port 9000 of the master's host.
+    #[arg(long, global = true, env = "DCOS_METRONOME_URL", value_name = "URL")]
+    pub(crate) metronome: Option<String>,
 
     /// Print JSON instead of tables.
     #[arg(long, global = true)]
@@ -35,6 +43,9 @@ pub(crate) enum Command {
     /// Which cluster the other commands speak to.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Jobs: what runs at times, after other jobs, or when it is told to.
+    #[command(subcommand)]
+    Job(Job),
     /// A development cluster on this machine.
     #[command(subcommand)]
     Local(Local),

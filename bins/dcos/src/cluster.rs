@@ -22,7 +22,9 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) cluster: Named,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) marathon: Option<Marathon>,
+    pub(crate) marathon: Option<Service>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metronome: Option<Service>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ pub(crate) struct Named {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Marathon {
+pub(crate) struct Service {
     pub(crate) url: String,
 }
 

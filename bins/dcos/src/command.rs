@@ -12,6 +12,7 @@ use crate::leader;
 
 pub(crate) mod cluster;
 pub(crate) mod deployment;
+pub(crate) mod job;
 pub(crate) mod local;
 pub(crate) mod maintenance;
 pub(crate) mod marathon;
@@ -28,6 +29,7 @@ pub(crate) struct Context {
     pub(crate) quiet: bool,
     master: Option<String>,
     marathon: Option<String>,
+    metronome: Option<String>,
 }
 
 impl Context {
@@ -38,6 +40,7 @@ impl Context {
             quiet: cli.quiet,
             master: cli.master.clone(),
             marathon: cli.marathon.clone(),
+            metronome: cli.metronome.clone(),
         })
     }
 
@@ -60,13 +63,30 @@ impl Context {
         {
             return Server::new(&marathon.url);
         }
+        self.beside_the_master(8080).await
+    }
+
+    /// Metronome of the chosen cluster: `--metronome`, what was set up, or port 9000 of the master.
+    pub(crate) async fn metronome(&self) -> anyhow::Result<Server> {
+        if let Some(url) = &self.metronome {
+            return Server::new(url);
+        }
+        if self.master.is_none()
+            && let Some(metronome) = self.attached()?.config.metronome
+        {
+            return Server::new(&metronome.url);
+        }
+        self.beside_the_master(9000).await
+    }
+
+    async fn beside_the_master(&self, port: u16) -> anyhow::Result<Server> {
         let master = self.master().await?;
         let uri: http::Uri = master.url.parse().with_context(|| master.url.clone())?;
         let host = uri
             .host()
             .with_context(|| format!("{} names no host", master.url))?;
         let scheme = uri.scheme_str().unwrap_or("http");
-        Server::new(&format!("{scheme}://{host}:8080"))
+        Server::new(&format!("{scheme}://{host}:{port}"))
     }
 
     fn attached(&self) -> anyhow::Result<clusters::Cluster> {

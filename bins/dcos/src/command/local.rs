@@ -94,8 +94,11 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
     let mut config = cluster::Config::default();
     config.core.mesos_master_url.clone_from(&notes.master);
     "local".clone_into(&mut config.cluster.name);
-    config.marathon = Some(cluster::Marathon {
+    config.marathon = Some(cluster::Service {
         url: notes.marathon.clone(),
+    });
+    config.metronome = Some(cluster::Service {
+        url: notes.metronome.clone(),
     });
     if up.dir.dir.is_none() {
         cluster::setup(&context.home, "local", &config)?;
@@ -197,7 +200,7 @@ fn explain(dir: &Path, notes: &Notes) -> String {
 fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, took: Duration) {
     if context.json {
         output::json(&json!({
-            "master": notes.master, "marathon": notes.marathon, "dns": notes.dns,
+            "master": notes.master, "marathon": notes.marathon, "metronome": notes.metronome, "dns": notes.dns,
             "mesos_dns": notes.mesos_dns, "directory": dir, "sample": sample,
             "seconds": took.as_secs_f64(),
         }));
@@ -206,6 +209,7 @@ fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, to
     let Notes {
         master,
         marathon,
+        metronome,
         dns,
         ..
     } = notes;
@@ -216,6 +220,7 @@ fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, to
     ));
     output::line(format!("  master     {master}/state"));
     output::line(format!("  Marathon   {marathon}/v2/apps"));
+    output::line(format!("  Metronome  {metronome}/v1/jobs"));
     output::line(format!(
         "  DNS        dig -p {dns_port} @127.0.0.1 leader.mesos"
     ));

@@ -447,7 +447,7 @@ async fn absolute(marathon: &Server, id: &str, version: &str) -> anyhow::Result<
 }
 
 /// A definition from a file, a URL or standard input.
-async fn definition(source: Option<&str>) -> anyhow::Result<Value> {
+pub(super) async fn definition(source: Option<&str>) -> anyhow::Result<Value> {
     let text = match source {
         Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
             Server::of_strangers(url).text("GET", "").await?

@@ -15,6 +15,7 @@ use crate::cli::LocalUp;
 pub(super) struct Notes {
     pub(super) master: String,
     pub(super) marathon: String,
+    pub(super) metronome: String,
     /// `host:port` of the DNS server.
     pub(super) dns: String,
     pub(super) mesos_dns: String,
@@ -50,6 +51,7 @@ impl Notes {
 struct Ports {
     master: u16,
     marathon: u16,
+    metronome: u16,
     dns: u16,
     mesos_dns: u16,
 }
@@ -87,6 +89,7 @@ impl Plan {
         let ports = Ports {
             master: port(5050)?,
             marathon: port(8080)?,
+            metronome: port(9000)?,
             dns: port(5353)?,
             mesos_dns: port(8123)?,
         };
@@ -105,6 +108,7 @@ impl Plan {
         let Ports {
             master,
             marathon,
+            metronome,
             dns,
             mesos_dns,
         } = self.ports;
@@ -113,6 +117,7 @@ impl Plan {
         Notes {
             master: format!("{scheme}://127.0.0.1:{master}"),
             marathon: format!("{scheme}://127.0.0.1:{marathon}"),
+            metronome: format!("{scheme}://127.0.0.1:{metronome}"),
             dns: format!("127.0.0.1:{dns}"),
             mesos_dns: format!("http://127.0.0.1:{mesos_dns}"),
             cgroups_root: format!("dcos-local-{master}"),
@@ -133,6 +138,7 @@ impl Plan {
         let Ports {
             master,
             marathon,
+            metronome,
             dns,
             mesos_dns,
         } = self.ports;
@@ -142,6 +148,7 @@ impl Plan {
             "--cluster=local".to_owned(),
             format!("--port={master}"),
             format!("--marathon_port={marathon}"),
+            format!("--metronome_port={metronome}"),
             format!("--dns_port={dns}"),
             format!("--mesos_dns_port={mesos_dns}"),
             format!("--work_dir={}", self.dir.join("master").display()),
