@@ -124,7 +124,7 @@ impl JobScheduler {
 
     fn subscribed(&mut self, now: Timestamp, subscribed: &event::Subscribed) {
         let waits = self.queue.entries().next().is_some();
-        self.subscription.begin(subscribed, waits);
+        self.subscription.begin(now, subscribed, waits);
         if self.framework_id.as_ref() != Some(&subscribed.framework_id) {
             let id = subscribed.framework_id.clone();
             self.batch.rows.push(rows::framework(&id.value));

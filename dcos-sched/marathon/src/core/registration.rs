@@ -10,7 +10,7 @@ use crate::event::Event;
 impl Core {
     pub(super) fn subscribed(&mut self, now: Timestamp, subscribed: &event::Subscribed) {
         let waits = self.queue.entries().next().is_some();
-        self.subscription.begin(subscribed, waits);
+        self.subscription.begin(now, subscribed, waits);
         let address = self.subscription.master().cloned().unwrap_or_default();
         let id: &FrameworkId = &subscribed.framework_id;
         if self.framework_id.as_ref() == Some(id) {

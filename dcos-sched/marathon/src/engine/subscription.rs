@@ -1,14 +1,18 @@
 //! The connection to the master: whether there is one, whether we want offers, when to compare notes.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use dcos_proto::scheduler::{Call, event};
 
 use super::calls;
 use crate::config::Config;
-use crate::instance::Instance;
+use crate::instance::{Condition, Instance};
 use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
+
+/// How soon the master is asked again about launches in doubt; each time twice as late.
+const FIRST_DOUBT: Duration = Duration::from_secs(1);
 
 /// How the connection to the master stands.
 #[derive(Debug, Default)]
@@ -22,13 +26,17 @@ pub struct Subscription {
     suppressed: bool,
     last_revive: Option<Timestamp>,
     last_reconciliation: Option<Timestamp>,
+    /// Since when there is this connection.
+    since: Timestamp,
+    /// How soon to ask again, while launches of earlier connections are in doubt.
+    doubt: Option<Duration>,
     /// Specs that wait for their delay to pass before they may launch.
     held: BTreeSet<PathId>,
 }
 
 impl Subscription {
     /// A new connection; `wanted` says whether there is something to launch.
-    pub fn begin(&mut self, subscribed: &event::Subscribed, wanted: bool) {
+    pub fn begin(&mut self, now: Timestamp, subscribed: &event::Subscribed, wanted: bool) {
         let master = subscribed.master_info.as_ref();
         let address = master.map(|master| {
             let address = master.address.as_ref();
@@ -48,6 +56,7 @@ impl Subscription {
             home_region: region,
             master: Some(address.unwrap_or_default()),
             wanted,
+            since: now,
             held: std::mem::take(&mut self.held),
             ..Self::default()
         };
@@ -85,7 +94,7 @@ impl Subscription {
         }
         let reconcile = self
             .last_reconciliation
-            .map(|at| at + config.reconciliation_interval);
+            .map(|at| at + self.interval(config));
         let revive = self
             .last_revive
             .filter(|_| self.wanted)
@@ -93,9 +102,14 @@ impl Subscription {
         reconcile.into_iter().chain(revive).min()
     }
 
+    fn interval(&self, config: &Config) -> Duration {
+        let most = config.reconciliation_interval;
+        self.doubt.map_or(most, |doubt| doubt.min(most))
+    }
+
     /// Whether it is time to compare all tasks with the master again.
     pub fn reconciliation_is_due(&self, now: Timestamp, config: &Config) -> bool {
-        let interval = config.reconciliation_interval;
+        let interval = self.interval(config);
         self.connected
             && self
                 .last_reconciliation
@@ -109,9 +123,18 @@ impl Subscription {
         instances: impl Iterator<Item = &'a Instance>,
     ) -> Vec<Call> {
         self.last_reconciliation = Some(now);
-        let mut instances = instances.peekable();
+        // A master that has just begun to lead says nothing of agents that are not back yet. What was launched through an
+        // earlier connection may be lost with it, so it is asked about until somebody knows.
+        let mut doubt = false;
+        let mut instances = instances
+            .inspect(|known| {
+                doubt |= known.condition == Condition::Provisioned && known.since <= self.since;
+            })
+            .peekable();
         let known = instances.peek().is_some();
         let known = known.then(|| calls::reconcile(instances));
+        let longer = self.doubt.map_or(FIRST_DOUBT, |before| before * 2);
+        self.doubt = doubt.then_some(longer);
         let all = calls::reconcile(std::iter::empty());
         known.into_iter().chain([all]).collect()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dcos_marathon::Timestamp;
 use dcos_marathon::engine::calls;
 use dcos_marathon::instance::{Condition, Instance, InstanceId, task_instance};
-use dcos_proto::mesos::TaskStatus;
+use dcos_proto::mesos::{TaskStatus, task_status};
 
 use super::JobScheduler;
 use crate::model::{RestartPolicy, Run, RunKey, RunStatus, RunTask};
@@ -40,6 +40,13 @@ impl JobScheduler {
             // A launch on its way is unknown to a master that is asked about it too early.
             Condition::Unknown if was == Condition::Provisioned => {}
             Condition::Dropped if was == Condition::Provisioned => self.again(now, run),
+            // Its agent never heard of it: the launch was lost with an earlier master.
+            Condition::Gone
+                if was == Condition::Provisioned
+                    && status.reason() == task_status::Reason::Reconciliation =>
+            {
+                self.again(now, run);
+            }
             Condition::Finished => {
                 let mut run = run.clone();
                 note(&mut run, now, &instance.task_id, condition);
