@@ -13,7 +13,7 @@ DEBIAN := gcc libc6-dev iproute2 nftables curl xz-utils bzip2 unzip
 # What several masters meet in; their tests say why they are skipped where it is absent.
 DEBIAN_CLUSTER := util-linux zookeeper default-jre-headless etcd-server
 # What the tests need beyond that: clients, and what builds a client's C.
-DEBIAN_TEST := $(DEBIAN) python3-venv python3-dev bind9-dnsutils procps containernetworking-plugins $(DEBIAN_CLUSTER)
+DEBIAN_TEST := $(DEBIAN) python3-venv python3-dev bind9-dnsutils procps containernetworking-plugins crun e2fsprogs $(DEBIAN_CLUSTER)
 
 say = @printf '\033[1m== %s\033[0m\n' "$(1)"
 
