@@ -50,7 +50,7 @@ class Encrypted:
         self.agent = f"https://127.0.0.1:{self.agent_port}"
         self.programs = [
             Program("dcos-master", {"ip": "127.0.0.1", "hostname": "127.0.0.1", "work_dir": folder / "master",
-                                    **ports}, folder / "master.log", master),
+                                    "without": "metronome", **ports}, folder / "master.log", master),
             Program("dcos-agent", {
                 "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": self.agent_port, "launcher": "posix",
                 "master": f"127.0.0.1:{self.master_port}", "work_dir": folder / "agent",
