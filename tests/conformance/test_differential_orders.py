@@ -38,7 +38,7 @@ INTENDED = {
 @pytest.fixture(scope="module")
 def ours():
     with Cluster(
-        {"launcher": "posix", "isolation": "posix/cpu,posix/mem", "hostname": "node"}, {"without": "marathon"},
+        {"launcher": "posix", "isolation": "posix/cpu,posix/mem", "hostname": "node"}, {"without": "marathon,metronome"},
     ) as cluster:
         return differential_orders.answers(cluster.master)
 

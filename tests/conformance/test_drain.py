@@ -35,7 +35,7 @@ class Sleepers(Tasks):
 
 @pytest.fixture
 def cluster():
-    with Cluster(dict(POSIX), {"without": "marathon"}) as cluster:
+    with Cluster(dict(POSIX), {"without": "marathon,metronome"}) as cluster:
         yield cluster
 
 

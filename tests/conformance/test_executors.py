@@ -98,7 +98,7 @@ class Framework(Scheduler):
 @pytest.fixture(scope="module")
 def cluster():
     with Cluster({"launcher": "posix", "isolation": "posix/cpu,posix/mem",
-                  "executor_reregistration_timeout": "10secs"}, {"without": "marathon"}) as cluster:
+                  "executor_reregistration_timeout": "10secs"}, {"without": "marathon,metronome"}) as cluster:
         yield cluster
 
 

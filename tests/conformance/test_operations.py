@@ -31,7 +31,7 @@ def test_a_volume_outlives_its_tasks_and_the_agent(isolation):
         if os.geteuid() != 0:
             pytest.skip("mounts need root")
         flags = {"isolation": isolation}
-    with Cluster(agent_flags=flags, master_flags={"without": "marathon"}) as cluster:
+    with Cluster(agent_flags=flags, master_flags={"without": "marathon,metronome"}) as cluster:
         def restart():
             cluster.agent_program.kill()
             cluster.agent_program.start()
@@ -55,7 +55,7 @@ def test_a_volume_outlives_its_tasks_and_the_agent(isolation):
 
 @pytest.fixture(scope="module")
 def bare():
-    with Cluster(master_flags={"without": "marathon"}) as cluster:
+    with Cluster(master_flags={"without": "marathon,metronome"}) as cluster:
         yield cluster
 
 

@@ -8,7 +8,7 @@ from pymesos import MesosSchedulerDriver, Scheduler
 
 AGENT = {"launcher": "posix", "isolation": "posix/cpu,posix/mem", "resource_estimator": "fixed",
          "oversubscribed_resources": "cpus:4", "oversubscribed_resources_interval": "200ms"}
-MASTER = {"without": "marathon"}
+MASTER = {"without": "marathon,metronome"}
 
 
 class Borrower(Scheduler):

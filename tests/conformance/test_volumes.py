@@ -42,7 +42,7 @@ def plugin(request, tmp_path):
 def test_tasks_share_a_volume_and_an_agents_death(plugin):
     isolation = ISOLATION + (",volume/csi" if isinstance(plugin, CsiPlugin) else "")
     flags = {"isolation": isolation, **plugin.flags()}
-    with Cluster(agent_flags=flags, master_flags={"without": "marathon"}) as cluster:
+    with Cluster(agent_flags=flags, master_flags={"without": "marathon,metronome"}) as cluster:
         scheduler = Stateful()
         driver = MesosSchedulerDriver(scheduler, FRAMEWORK, cluster.master)
         driver.start()
@@ -59,7 +59,7 @@ def test_a_loop_volume_is_full_when_it_is_and_stays(tmp_path):
     options = {"parameter": [{"key": "size", "value": "8MB"}]}
     source = {"type": "DOCKER_VOLUME", "docker_volume": {"driver": "loop", "name": "v", "driver_options": options}}
     fill = "head -c 20000000 /dev/zero > data/fat && exit 1; rm data/fat; echo kept > data/file"
-    with Cluster(agent_flags=flags, master_flags={"without": "marathon"}) as cluster:
+    with Cluster(agent_flags=flags, master_flags={"without": "marathon,metronome"}) as cluster:
         scheduler = Stateful()
         driver = MesosSchedulerDriver(scheduler, FRAMEWORK, cluster.master)
         driver.start()

@@ -132,5 +132,5 @@ if __name__ == "__main__":
     import differential
     from cluster import Cluster
 
-    with Cluster(master_flags={"without": "marathon"}) as cluster:
+    with Cluster(master_flags={"without": "marathon,metronome"}) as cluster:
         print("\n".join(table(differential.answers(cluster.master))))

@@ -195,9 +195,9 @@ impl Agent {
         }
         let own = &order.executor.resources;
         let all = order.tasks.iter().flat_map(|task| &task.resources);
-        if let Some(volume) = self.unknown_volume(own.iter().chain(all)) {
-            let message = format!("There is no persistent volume {}", Shown(volume));
-            return Some((dropped, Reason::InvalidOffers, message));
+        if let Some(resource) = self.unknown_resource(own.iter().chain(all)) {
+            let message = format!("This agent does not have {}", Shown(resource));
+            return Some((dropped, Reason::ResourcesUnknown, message));
         }
         let executor = self.executor(key);
         let message = match (

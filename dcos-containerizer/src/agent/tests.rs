@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dcos_core::resources::convert::dynamic_reservation;
+use dcos_core::resources::scalar_resource;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::executor::call::Subscribe;
@@ -739,6 +741,20 @@ fn draining_kills_and_says_why() {
     let update = node.updates().remove(0);
     assert_eq!(update.status.state(), TaskState::TaskKilled);
     assert_eq!(update.status.reason(), Reason::AgentDraining);
+}
+
+#[test]
+fn what_uses_a_reservation_that_never_arrived_is_dropped() {
+    let mut node = Node::registered();
+    let mut reserved = scalar_resource("cpus", 1.0);
+    reserved.reservations.push(dynamic_reservation("db", None));
+    let mut wanting = task("wanting");
+    wanting.resources.push(reserved);
+    node.told(run_task(wanting));
+    let update = node.updates().remove(0);
+    assert_eq!(update.status.state(), TaskState::TaskLost);
+    assert_eq!(update.status.reason(), Reason::ResourcesUnknown);
+    assert!(node.launched.is_empty());
 }
 
 /// What chance may do to a node.

@@ -9,7 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dcos_core::resources::{ResourceExt, Resources};
+use dcos_core::resources::{ResourceExt, Resources, operation};
 use dcos_proto::mesos::resource::disk_info::source::Type as Disk;
 use dcos_proto::mesos::{AgentInfo, Resource, TaskId, volume};
 
@@ -212,13 +212,15 @@ impl Agent {
         }
     }
 
-    /// A volume that tasks or their executor name, and this agent does not have.
-    pub(super) fn unknown_volume<'a>(
+    /// A reservation or volume that tasks or their executor use, and this agent does not have.
+    ///
+    /// Source: Mesos 1.11 `Slave::__run`. What made it may have been lost on its way, in front of the launch.
+    pub(super) fn unknown_resource<'a>(
         &self,
         mut resources: impl Iterator<Item = &'a Resource>,
     ) -> Option<&'a Resource> {
         resources.find(|resource| {
-            resource.is_persistent_volume() && resource.provider_id.is_none() && {
+            operation::is_checkpointed(resource) && {
                 let mut plain = (*resource).clone();
                 plain.allocation_info = None;
                 !self.total().contains_message(&plain)
