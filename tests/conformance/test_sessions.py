@@ -99,6 +99,12 @@ def test_a_terminal_ends_by_its_character(node):
     assert typed.answer() == 200
 
 
+def test_who_closes_its_terminal_may_still_exit(node):
+    session = node.agent.shell(node.parent, "echo done; exec <&- >&- 2>&-; sleep 0.5; exit 4", tty={})
+    assert session.rest()["STDOUT"] == b"done\r\n"
+    assert node.agent.wait(session.container_id) == 4 << 8
+
+
 def test_much_output_to_a_slow_reader_piles_up_nowhere(node):
     session = node.agent.shell(node.parent, "head -c 100000000 /dev/zero")
     time.sleep(2)

@@ -65,6 +65,9 @@ pub(super) struct Server {
     heard: Instant,
     /// When the container's end was told.
     ended: Option<Instant>,
+    /// The terminal that nobody has open any more, and since when. Closing it would send SIGHUP to
+    /// a process that closed its streams and is about to exit, whose status would be lost.
+    hung_up: Option<(Instant, OwnedFd)>,
 }
 
 /// Whether output waits for somebody to hear it.
@@ -127,6 +130,7 @@ impl Server {
             input_ends: false,
             heard: Instant::now(),
             ended: None,
+            hung_up: None,
         })
     }
 
@@ -135,7 +139,10 @@ impl Server {
         loop {
             let silent = self.sources.iter().all(|source| source.fd.is_none());
             if silent && self.readers.iter().all(Reader::is_done) {
-                return Ok(());
+                if !self.awaits_the_end() {
+                    return Ok(());
+                }
+                self.readers.clear();
             }
             for who in self.wait()? {
                 match who {
@@ -150,6 +157,12 @@ impl Server {
             self.newcomers.retain(Option::is_some);
             self.look_at_the_clock();
         }
+    }
+
+    /// Whether a process may be exiting behind the terminal it closed.
+    fn awaits_the_end(&self) -> bool {
+        let closed = self.hung_up.as_ref();
+        self.ended.is_none() && closed.is_some_and(|(since, _)| since.elapsed() < AFTERMATH)
     }
 
     /// Sleeps until there is something to do; what is ready.
@@ -186,7 +199,8 @@ impl Server {
         }
         // Deadlines are coarse: to look once a second is enough, and only while there are any.
         let behind = self.readers.iter().any(|reader| !reader.is_done());
-        let timeout = (behind || self.ended.is_some()).then_some(Timespec {
+        let waiting = behind || self.ended.is_some() || self.hung_up.is_some();
+        let timeout = waiting.then_some(Timespec {
             tv_sec: 1,
             tv_nsec: 0,
         });
@@ -301,7 +315,10 @@ impl Server {
         match rustix::io::read(fd, &mut self.piece[..]) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // A terminal that nobody has open any more fails instead of ending.
-            Ok(0) | Err(_) => source.fd = None,
+            Ok(0) | Err(_) => {
+                let closed = source.fd.take().filter(|_| self.terminal);
+                self.hung_up = closed.map(|fd| (Instant::now(), fd));
+            }
             Ok(count) => {
                 self.heard = Instant::now();
                 let piece = &self.piece[..count];
