@@ -92,8 +92,10 @@ impl Standby {
             }
         };
         tokio::select! {
-            leader = another => leader,
+            // Once elected, what was known of others is of the past.
+            biased;
             () = self.elected.cancelled() => Some(self.own.to_string()),
+            leader = another => leader,
             () = tokio::time::sleep(INTERREGNUM) => None,
         }
     }

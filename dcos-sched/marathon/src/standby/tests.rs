@@ -132,7 +132,15 @@ async fn without_a_leader_requests_wait_a_little() {
     front.elected.cancel();
     let answer = front.put("/ping", "", None).await;
     assert_eq!(answer.text().await.unwrap(), "Detected proxying loop.");
-    // A leader that is gone.
+    // Even if somebody else was the last one known to lead.
+    front.lead(&front.leader);
+    let answer = front.put("/ping", "", None).await;
+    assert_eq!(answer.text().await.unwrap(), "Detected proxying loop.");
+}
+
+#[tokio::test]
+async fn a_leader_that_is_gone() {
+    let front = front().await;
     front.lead("127.0.0.1:1");
     let answer = front.put("/ping", "", None).await;
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
