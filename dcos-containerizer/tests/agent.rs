@@ -21,7 +21,7 @@ use dcos_proto::mesos::{
 };
 use dcos_proto::{Message, decode};
 use dcos_wire::libprocess::{Actor, Event, Messenger, Upid};
-use dcos_wire::{Client, Listener, Server};
+use dcos_wire::{Client, Listener};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -38,8 +38,8 @@ impl Peer {
         let messenger = Messenger::new(listener.address().unwrap());
         let actor = messenger.actor(name).unwrap();
         let stop = CancellationToken::new();
-        let service = messenger.wrap(axum::Router::new());
-        tokio::spawn(Server::new(service).serve(listener, stop.clone()));
+        let server = messenger.server(axum::Router::new());
+        tokio::spawn(server.serve(listener, stop.clone()));
         Self {
             actor,
             _stop: stop.drop_guard(),

@@ -35,7 +35,7 @@ use dcos_sched::master::{Action, Config, Input, Master, Node, Packet, Settings};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
 use dcos_store::{Fence, MemoryStore, Revision, Snapshot, Term};
 use dcos_wire::libprocess::{Event as Heard, Messenger, Upid};
-use dcos_wire::{Listener, MediaType, Server};
+use dcos_wire::{Listener, MediaType};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -294,8 +294,8 @@ async fn together(name: &str) -> Duration {
     let master = Upid::new("master", address);
     let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
     let messenger = Messenger::new(listener.address().unwrap());
-    let service = messenger.wrap(axum::Router::new());
-    tokio::spawn(Server::new(service).serve(listener, stop.clone()));
+    let server = messenger.server(axum::Router::new());
+    tokio::spawn(server.serve(listener, stop.clone()));
     let mut agents = JoinSet::new();
     for agent in 0..AGENTS {
         agents.spawn(serve_agent(messenger.clone(), agent, master.clone()));

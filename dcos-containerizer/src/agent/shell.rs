@@ -19,7 +19,7 @@ use dcos_proto::DecodeError;
 use dcos_proto::mesos::{AgentInfo, Resource};
 use dcos_wire::files::Files;
 use dcos_wire::libprocess::{Actor, Event, Messenger, MessengerConfig, NameTaken, Upid};
-use dcos_wire::{Listener, Server};
+use dcos_wire::Listener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -178,8 +178,7 @@ pub async fn run(
         files.clone(),
         begun,
     ));
-    let service = messenger.wrap(routes);
-    let server = Server::new(service).ssl(config.tls.as_ref());
+    let server = messenger.server(routes).ssl(config.tls.as_ref());
     let server = tokio::spawn(server.serve(listener, stop.clone()));
     let measured = Measured {
         handle: handle.clone(),

@@ -1,7 +1,7 @@
 //! The actor messages of libprocess: how Mesos's master, agents and drivers talk to each other.
 //!
 //! A message is a `POST /<actor>/<full.message.Name>` with the sender's [`Upid`] in a header, on the
-//! same port as everything else; [`Messenger::wrap`] recognises them in front of a router. Each side
+//! same port as everything else; [`Messenger::server`] tells them from other requests. Each side
 //! opens its own connection to the address in the other's UPID, so that a connection carries
 //! messages one way only; answers say whether the actor exists, and senders ignore them. Messages
 //! from one process to another arrive in order or not at all: nothing is repeated.
@@ -15,16 +15,15 @@
 //!
 //! ```
 //! use dcos_wire::libprocess::{Event, Messenger};
-//! use dcos_wire::{Listener, Server};
+//! use dcos_wire::Listener;
 //! use tokio_util::sync::CancellationToken;
 //!
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await?;
 //! let messenger = Messenger::new(listener.address().expect("bound to TCP"));
 //! let mut master = messenger.actor("master")?;
-//! let service = messenger.wrap(axum::Router::new());
 //! let stop = CancellationToken::new();
-//! tokio::spawn(Server::new(service).serve(listener, stop.clone()));
+//! tokio::spawn(messenger.server(axum::Router::new()).serve(listener, stop.clone()));
 //!
 //! let other = Messenger::new("127.0.0.1:1".parse()?);
 //! let agent = other.actor("slave(1)")?;
@@ -38,23 +37,31 @@
 //! ```
 
 mod actor;
+mod frame;
+pub(crate) mod intake;
 mod message;
 mod peer;
 mod pool;
 mod service;
 mod upid;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
+use http::Request;
+use tower::Service;
 
 pub use actor::{Actor, ActorHandle, Event, NameTaken};
 pub use message::{Message, is_message};
 pub use service::MessageService;
 pub use upid::{Upid, UpidError};
 
+use crate::Server;
 use crate::tls::Ssl;
 use actor::Directory;
 use pool::Pool;
@@ -148,7 +155,17 @@ impl Messenger {
         Ok(Actor::new(handle, inbox))
     }
 
-    /// Puts the actors in front of `service`, which gets every request that is no message.
+    /// A server for the actors and for `service`, which gets every request that is no message.
+    /// Connections that bring nothing but messages never see HTTP.
+    pub fn server<S>(&self, service: S) -> Server<MessageService<S>>
+    where
+        S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        Server::new(self.wrap(service)).messages(self.clone())
+    }
+
+    /// Puts the actors in front of `service`, for a server that knows nothing of messages.
     pub fn wrap<S>(&self, service: S) -> MessageService<S> {
         MessageService::new(self.clone(), service)
     }

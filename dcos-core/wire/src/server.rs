@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use crate::libprocess::Messenger;
+
 pub use body::{BodyError, Unhurried};
 pub use listener::{Listener, Pipe};
 pub use peer::{Peer, PeerAddress};
@@ -91,6 +93,7 @@ pub struct Server<S> {
     config: Arc<ServerConfig>,
     tls: Option<Arc<rustls::ServerConfig>>,
     downgrade: bool,
+    messages: Option<Messenger>,
 }
 
 impl<S> Server<S>
@@ -105,7 +108,15 @@ where
             config: Arc::default(),
             tls: None,
             downgrade: false,
+            messages: None,
         }
+    }
+
+    /// Takes in the messages of connections that bring nothing else; see [`Messenger::server`].
+    #[must_use]
+    pub(crate) fn messages(mut self, messenger: Messenger) -> Self {
+        self.messages = Some(messenger);
+        self
     }
 
     /// Sets the limits.
@@ -166,6 +177,7 @@ where
                         config: Arc::clone(&self.config),
                         acceptor: acceptor.clone(),
                         downgrade: self.downgrade,
+                        messages: self.messages.clone(),
                         shutdown: shutdown.clone(),
                         abort: abort.clone(),
                     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use dcos_wire::libprocess::{Actor, Event, Messenger, MessengerConfig, Upid};
-use dcos_wire::{Client, Listener, Server};
+use dcos_wire::{Client, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -23,7 +23,7 @@ async fn process(config: MessengerConfig) -> Process {
     let messenger = Messenger::with_config(listener.address().unwrap(), config);
     let router = Router::new().route("/health", get(async || "fine"));
     let stop = CancellationToken::new();
-    let server = Server::new(messenger.wrap(router)).serve(listener, stop.clone());
+    let server = messenger.server(router).serve(listener, stop.clone());
     tokio::spawn(server);
     Process {
         messenger,
@@ -192,4 +192,55 @@ async fn a_link_to_an_unroutable_address_ends() {
     let nowhere: SocketAddr = "192.0.2.1:5051".parse().unwrap();
     master.link(&Upid::new("slave(1)", nowhere));
     assert_eq!(text(&next(&mut master).await), "slave(1) exited");
+}
+
+/// The start of a message with a body of `length` bytes.
+fn head(actor: &str, length: usize) -> String {
+    format!(
+        "POST /{actor}/test.Hello HTTP/1.1\r\nLibprocess-From: a@127.0.0.1:1\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn other_requests_follow_messages_on_one_connection() {
+    let one = process(MessengerConfig::default()).await;
+    let mut master = one.messenger.actor("master").unwrap();
+    let mut stream = TcpStream::connect(one.messenger.address()).await.unwrap();
+    // Of the first message and of the last request, a part has to be waited for.
+    let first = head("master", 5) + "he";
+    stream.write_all(first.as_bytes()).await.unwrap();
+    let rest = format!("llo{}GET /hea", head("nobody", 0));
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    assert_eq!(text(&next(&mut master).await), "a test.Hello hello");
+    let rest = b"lth HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(rest).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    let statuses: Vec<&str> = answers
+        .split("HTTP/1.1 ")
+        .skip(1)
+        .map(|answer| &answer[..3])
+        .collect();
+    assert_eq!(statuses, ["202", "404", "200"]);
+    assert!(answers.ends_with("fine"), "{answers:?}");
+}
+
+#[tokio::test]
+async fn whoever_reads_answers_has_them_at_once_and_libprocess_soon() {
+    let one = process(MessengerConfig::default()).await;
+    let _master = one.messenger.actor("master").unwrap();
+    let agent = "Content-Length: 0\r\nUser-Agent: libprocess/a@127.0.0.1:1\r\n\r\n";
+    let libprocess = head("master", 0).replace("Content-Length: 0\r\n\r\n", agent);
+    for request in [head("master", 0), libprocess] {
+        let mut stream = TcpStream::connect(one.messenger.address()).await.unwrap();
+        for _ in 0..2 {
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut status = [0; 44];
+            let read = stream.read_exact(&mut status);
+            let read = tokio::time::timeout(Duration::from_secs(10), read).await;
+            read.expect("an answer").unwrap();
+            assert!(status.starts_with(b"HTTP/1.1 202 Accepted\r\n"));
+        }
+    }
 }

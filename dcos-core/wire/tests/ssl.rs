@@ -9,7 +9,7 @@ use axum::Router;
 use axum::routing::get;
 use dcos_wire::libprocess::{Actor, Event, Messenger, MessengerConfig};
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig, Listener, Server};
+use dcos_wire::{Client, ClientConfig, Listener};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 fn ssl(more: &[(&str, &str)]) -> Ssl {
@@ -54,7 +54,7 @@ async fn process_at(ip: [u8; 4], ssl: Option<Ssl>) -> Process {
     let messenger = Messenger::with_config(address, config);
     let router = Router::new().route("/health", get(async || "fine"));
     let stop = CancellationToken::new();
-    let server = Server::new(messenger.wrap(router)).ssl(ssl.as_ref());
+    let server = messenger.server(router).ssl(ssl.as_ref());
     tokio::spawn(server.serve(listener, stop.clone()));
     Process {
         messenger,

@@ -17,8 +17,8 @@ use dcos_proto::mesos::{
 use dcos_proto::{Message, decode};
 use dcos_sched::master::{Config, MasterHandle, Node};
 use dcos_store::{Fence, MemoryStore, Snapshot, StateStore, Term, Transaction};
+use dcos_wire::Listener;
 use dcos_wire::libprocess::{ActorHandle, Event, Messenger, Upid};
-use dcos_wire::{Listener, Server};
 use prost::Message as _;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -199,8 +199,8 @@ impl Cluster {
         for _ in 0..HOSTS {
             let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
             let messenger = Messenger::new(listener.address().unwrap());
-            let service = messenger.wrap(axum::Router::new());
-            let serving = Server::new(service).serve(listener, stop.clone());
+            let server = messenger.server(axum::Router::new());
+            let serving = server.serve(listener, stop.clone());
             tasks.spawn(async move {
                 let _stopped = serving.await;
             });

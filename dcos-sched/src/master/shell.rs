@@ -17,7 +17,7 @@ use dcos_store::{
 };
 use dcos_wire::libprocess::{Actor, Event as Heard, Messenger, MessengerConfig, Upid};
 use dcos_wire::records::RecordSender;
-use dcos_wire::{Body, Listener, MediaType, Server, ServerConfig, Stopped};
+use dcos_wire::{Body, Listener, MediaType, Stopped};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -318,11 +318,8 @@ impl Node {
             gauges: Arc::clone(&gauges),
             files: http::shown(&config),
         });
-        let service = messenger.wrap(api);
         let halt = stop.child_token();
-        let server = Server::new(service)
-            .config(ServerConfig::default())
-            .ssl(config.tls.as_ref());
+        let server = messenger.server(api).ssl(config.tls.as_ref());
         let serving = server.serve(listener, halt.clone());
         let deciding = async {
             let (fence, lease, _leadership) = match office {

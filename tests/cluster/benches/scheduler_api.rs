@@ -29,7 +29,7 @@ use dcos_proto::mesos::{
 use dcos_proto::{Message, internal};
 use dcos_sched::sdk::{DriverConfig, Handle, HttpTransport, Scheduler, SchedulerDriver};
 use dcos_wire::libprocess::{Actor, Event, Messenger, Upid};
-use dcos_wire::{Client, Listener, MediaType, Server};
+use dcos_wire::{Client, Listener, MediaType};
 use tokio_util::sync::CancellationToken;
 
 const AGENTS: usize = 10;
@@ -262,8 +262,8 @@ async fn agent(master: SocketAddr, index: usize) -> anyhow::Result<()> {
     let address = listener.address().context("no address")?;
     let messenger = Messenger::new(address);
     let actor = messenger.actor("slave(1)")?;
-    let service = messenger.wrap(axum::Router::new());
-    tokio::spawn(Server::new(service).serve(listener, CancellationToken::new()));
+    let server = messenger.server(axum::Router::new());
+    tokio::spawn(server.serve(listener, CancellationToken::new()));
     let master: Upid = format!("master@{master}").parse()?;
     let mut agent = FakeAgent {
         actor,

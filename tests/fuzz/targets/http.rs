@@ -11,7 +11,7 @@ use axum::routing::{any, post};
 use bytes::Bytes;
 use dcos_proto::scheduler::Call;
 use dcos_wire::libprocess::Messenger;
-use dcos_wire::{Listener, MediaType, Pipe, Refusal, Server, ServerConfig, reply};
+use dcos_wire::{Listener, MediaType, Pipe, Refusal, ServerConfig, reply};
 use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,7 +42,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let router = Router::new()
         .route("/api/v1/scheduler", post(call))
         .fallback(any(async |body: Bytes| body));
-    let server = Server::new(messenger.wrap(router)).config(config);
+    let server = messenger.server(router).config(config);
     runtime.spawn(server.serve(listener, CancellationToken::new()));
     runtime.spawn(async move {
         let mut master = master;

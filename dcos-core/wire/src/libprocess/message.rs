@@ -7,9 +7,9 @@ use http::{HeaderMap, Method};
 use super::Upid;
 
 /// The header with the sender's UPID.
-const LIBPROCESS_FROM: &str = "libprocess-from";
+pub(super) const LIBPROCESS_FROM: &str = "libprocess-from";
 /// What stands before the sender's UPID in `User-Agent`.
-const AGENT_PREFIX: &str = "libprocess/";
+pub(super) const AGENT_PREFIX: &str = "libprocess/";
 
 /// What one actor tells another.
 #[derive(Debug, Clone, PartialEq, Eq)]

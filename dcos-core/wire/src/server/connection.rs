@@ -19,6 +19,7 @@ use super::handler::Handler;
 use super::peer::Peer;
 use super::timed::{Activity, Timed};
 use crate::io::Stream;
+use crate::libprocess::{Messenger, intake};
 
 pub(super) struct Connection<S> {
     pub(super) peer: Peer,
@@ -26,6 +27,7 @@ pub(super) struct Connection<S> {
     pub(super) config: Arc<ServerConfig>,
     pub(super) acceptor: Option<TlsAcceptor>,
     pub(super) downgrade: bool,
+    pub(super) messages: Option<Messenger>,
     pub(super) shutdown: CancellationToken,
     pub(super) abort: CancellationToken,
 }
@@ -84,7 +86,16 @@ where
                 Err(_) => return,
             }
         }
-        self.answer(stream).await;
+        let foreign = match &self.messages {
+            Some(messenger) => {
+                let (peer, config) = (&self.peer, &self.config);
+                intake::run(messenger, peer, config, stream, &self.shutdown).await
+            }
+            None => Some(stream),
+        };
+        if let Some(stream) = foreign {
+            self.answer(stream).await;
+        }
     }
 
     async fn answer(self, stream: Stream) {

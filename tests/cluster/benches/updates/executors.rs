@@ -7,7 +7,7 @@ use dcos_proto::internal as messages;
 use dcos_proto::mesos::{FrameworkId, TaskState, TaskStatus, task_status};
 use dcos_proto::{Message, decode};
 use dcos_wire::libprocess::{Actor, Event, Messenger, Upid};
-use dcos_wire::{Listener, Server};
+use dcos_wire::Listener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +22,8 @@ pub(crate) async fn run(
     let _stop = stop.clone().drop_guard();
     let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
     let messenger = Messenger::new(listener.address().unwrap());
-    let service = messenger.wrap(axum::Router::new());
-    tokio::spawn(Server::new(service).serve(listener, stop));
+    let server = messenger.server(axum::Router::new());
+    tokio::spawn(server.serve(listener, stop));
     let agent: Upid = environment["MESOS_SLAVE_PID"].parse().unwrap();
     let register = messages::RegisterExecutorMessage {
         framework_id: environment["MESOS_FRAMEWORK_ID"].as_str().into(),
