@@ -72,10 +72,10 @@ pub(crate) enum Sink {
 
 impl Sink {
     /// Delivers an event; `false` if the reader is gone or does not keep up.
-    fn send(&self, event: &Event) -> bool {
+    fn send(&self, event: Arc<Event>) -> bool {
         match self {
-            Self::Http(sender, media) => sender.send(encode(event, *media)).is_ok(),
-            Self::Channel(sender) => sender.try_send(event.clone()).is_ok(),
+            Self::Http(sender, media) => sender.send(encode(&*event, *media)).is_ok(),
+            Self::Channel(sender) => sender.try_send(Arc::unwrap_or_clone(event)).is_ok(),
         }
     }
 
@@ -612,7 +612,7 @@ impl Loop {
                     let lost = self
                         .sinks
                         .get(&stream_id)
-                        .is_some_and(|stream| !stream.sink.send(&event));
+                        .is_some_and(|stream| !stream.sink.send(event));
                     if lost {
                         tracing::info!(
                             stream_id,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dcos_core::resources::Resources;
 use dcos_core::time::Time;
 use dcos_proto::internal::{
-    KillTaskMessage, StatusUpdate, StatusUpdateAcknowledgementMessage, StatusUpdateMessage,
+    KillTaskMessage, StatusUpdateAcknowledgementMessage, StatusUpdateMessage,
 };
 use dcos_proto::master as operator;
 use dcos_proto::mesos::task_status::{Reason, Source};
@@ -100,38 +100,28 @@ impl Master {
             self.counters.invalid_status_updates += 1;
             return;
         }
-        let mut status = update.status.clone();
-        status.uuid.clone_from(&update.uuid);
-        if status.uuid.as_ref().is_some_and(Vec::is_empty) {
-            status.uuid = None;
-        }
-        if status.agent_id.is_none() {
-            status.agent_id.clone_from(&update.agent_id);
-        }
-        if status.executor_id.is_none() {
-            status.executor_id.clone_from(&update.executor_id);
-        }
-        if status.timestamp.is_none() {
-            status.timestamp = Some(update.timestamp);
-        }
-        self.explain_preemption(&update.framework_id, &mut status);
-        self.tell(&update.framework_id, update_event(status.clone()));
-        if self
-            .task(&update.framework_id, &update.status.task_id)
-            .is_none()
-        {
+        let (framework, mut status) = (update.framework_id, update.status);
+        status.uuid = update.uuid.filter(|uuid| !uuid.is_empty());
+        status.agent_id = status.agent_id.or(update.agent_id);
+        status.executor_id = status.executor_id.or(update.executor_id);
+        status.timestamp = status.timestamp.or(Some(update.timestamp));
+        self.explain_preemption(&framework, &mut status);
+        if self.task(&framework, &status.task_id).is_none() {
+            self.tell(&framework, update_event(status));
             self.counters.invalid_status_updates += 1;
             return;
         }
+        self.tell(&framework, update_event(status.clone()));
         self.counters.valid_status_updates += 1;
         let latest = update
             .latest_state
             .and_then(|state| TaskState::try_from(state).ok());
-        self.update_task(&update, status, latest);
         // Nobody will acknowledge an end that carries no uuid.
-        let ended = is_terminal(update.status.state());
-        if ended && update.uuid.as_ref().is_none_or(Vec::is_empty) {
-            self.remove_task(&update.framework_id, &update.status.task_id, false);
+        let over = is_terminal(status.state()) && status.uuid.is_none();
+        let over = over.then(|| status.task_id.clone());
+        self.update_task(&framework, status, latest);
+        if let Some(task) = over {
+            self.remove_task(&framework, &task, false);
         }
     }
 
@@ -148,12 +138,11 @@ impl Master {
     /// if the update is an older one that had to wait for acknowledgements.
     fn update_task(
         &mut self,
-        update: &StatusUpdate,
+        framework: &FrameworkId,
         mut status: TaskStatus,
         latest: Option<TaskState>,
     ) {
-        let framework = &update.framework_id;
-        let Some(task) = self.task_mut(framework, &update.status.task_id) else {
+        let Some(task) = self.task_mut(framework, &status.task_id) else {
             return;
         };
         let before = task.state();
@@ -176,28 +165,32 @@ impl Master {
         } else {
             tell_readers = true;
         }
-        task.statuses.push(status.clone());
-        let (state, agent) = (task.state(), task.agent_id.clone());
+        let state = task.state();
         let ends = !is_at_rest(before) && is_at_rest(state);
-        let freed = ends.then(|| Resources::from(&task.resources));
+        let ended = ends.then(|| {
+            let resources = Resources::from(&task.resources);
+            (status.clone(), task.agent_id.clone(), resources)
+        });
+        let told = tell_readers.then(|| status.clone());
+        task.statuses.push(status);
         if state != before
             && let Some(known) = self.framework_mut(framework)
         {
             known.counts.uncount(before);
             known.counts.count(state);
         }
-        if tell_readers {
+        if let Some(status) = told {
             self.publish(operator::Event {
                 r#type: Some(operator::event::Type::TaskUpdated.into()),
                 task_updated: Some(operator::event::TaskUpdated {
                     framework_id: framework.clone(),
-                    status: status.clone(),
+                    status,
                     state: state.into(),
                 }),
                 ..operator::Event::default()
             });
         }
-        if let Some(resources) = freed {
+        if let Some((status, agent, resources)) = ended {
             self.counters.count_end(&status);
             if let Some(known) = self.framework_mut(framework) {
                 known.tally.ended.count(state);
@@ -291,16 +284,7 @@ impl Master {
             record.executor_id.as_ref(),
             self.now,
         );
-        let update = StatusUpdate {
-            framework_id: framework.clone(),
-            executor_id: record.executor_id.clone(),
-            agent_id: Some(record.agent_id.clone()),
-            status: message.clone(),
-            timestamp: self.now.as_secs_f64(),
-            uuid: None,
-            latest_state: None,
-        };
-        self.update_task(&update, message.clone(), None);
+        self.update_task(framework, message.clone(), None);
         let unreachable = status.unreachable_time.is_some();
         self.remove_task(framework, task, unreachable);
         self.tell(framework, update_event(message));
