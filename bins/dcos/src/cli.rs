@@ -407,6 +407,9 @@ pub(crate) enum Marathon {
     /// Single services.
     #[command(subcommand)]
     App(App),
+    /// Groups of containers that run together.
+    #[command(subcommand)]
+    Pod(Pod),
     /// Trees of services.
     #[command(subcommand)]
     Group(Group),
@@ -425,6 +428,9 @@ pub(crate) enum Marathon {
     /// Which Marathon leads.
     #[command(subcommand)]
     Leader(Leader),
+    /// What Marathon is extended by.
+    #[command(subcommand)]
+    Plugin(Plugin),
 }
 
 #[derive(Debug, Args)]
@@ -520,13 +526,21 @@ pub(crate) enum Group {
     Add {
         /// A file or URL with its definition; standard input if absent.
         file: Option<String>,
+        /// Its id, instead of the definition's.
+        #[arg(long)]
+        id: Option<String>,
         #[command(flatten)]
         force: Force,
     },
     /// All groups.
     List,
     /// A group's definition.
-    Show { id: String },
+    Show {
+        id: String,
+        /// An older version, by its time stamp.
+        #[arg(long, value_name = "VERSION")]
+        group_version: Option<String>,
+    },
     /// Change a group.
     Update {
         id: String,
@@ -570,6 +584,52 @@ pub(crate) enum Debug {
     List,
     /// Why an app's instances wait: how many offers failed for which reason.
     Summary { id: String },
+    /// What of each agent's last offer would have done.
+    Details { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pod {
+    /// Create a pod.
+    Add {
+        /// A file or URL with its definition; standard input if absent.
+        file: Option<String>,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// All pods, and how they are.
+    List,
+    /// A pod's definition and how its instances are.
+    Show { id: String },
+    /// Replace a pod's definition.
+    Update {
+        id: String,
+        /// A file or URL with the new definition; standard input if absent.
+        file: Option<String>,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Remove a pod and its instances.
+    Remove {
+        id: String,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Kill instances of a pod; Marathon starts new ones.
+    Kill {
+        id: String,
+        #[arg(required = true)]
+        instances: Vec<String>,
+    },
+    /// A pod's versions.
+    #[command(subcommand)]
+    Version(PodVersion),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PodVersion {
+    /// The newest first.
+    List { id: String },
 }
 
 #[derive(Debug, Subcommand)]
@@ -581,6 +641,13 @@ pub(crate) enum MarathonTask {
     },
     /// One task.
     Show { id: String },
+    /// Kill one task; Marathon starts a new one.
+    Stop {
+        id: String,
+        /// Give back what is reserved for it, and destroy its volumes.
+        #[arg(long)]
+        wipe: bool,
+    },
     /// Kill tasks; Marathon starts new ones.
     Kill {
         #[arg(required = true)]
@@ -588,6 +655,9 @@ pub(crate) enum MarathonTask {
         /// Start no new ones.
         #[arg(long)]
         scale: bool,
+        /// Give back what is reserved for them, and destroy their volumes.
+        #[arg(long)]
+        wipe: bool,
     },
 }
 
@@ -601,4 +671,12 @@ pub(crate) enum Delay {
 pub(crate) enum Leader {
     /// The leading Marathon's address.
     Show,
+    /// Make the leading Marathon step down.
+    Delete,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// All plugins.
+    List,
 }

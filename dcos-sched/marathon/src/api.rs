@@ -11,6 +11,7 @@ mod deployments;
 mod events;
 mod groups;
 mod info;
+mod pods;
 mod queue;
 mod render;
 pub mod request;
@@ -102,8 +103,7 @@ async fn dispatch(api: &Api, request: &Request) -> Reply {
         (_, ["v2", "leader"]) if get => Ok(info::leader_of(mailbox)),
         (&Method::DELETE, ["v2", "leader"]) => Ok(info::abdicate(mailbox)),
         (_, ["v2", "plugins"]) if get => Ok(json_of(&json!({"plugins": []}))),
-        // Without pods the list of them is empty; clients ask for it beside that of apps.
-        (_, ["v2", "pods"] | ["v2", "pods", "::status"]) if get => Ok(json_of(&json!([]))),
+        (_, ["v2", "pods", rest @ ..]) => pods::dispatch(mailbox, request, rest).await,
         (_, ["v2", "events"]) if get => Ok(events::stream(api, request).await),
         (_, ["v2", "queue"]) if get => Ok(queue::list(mailbox, request)),
         (&Method::DELETE, ["v2", "queue", id @ .., "delay"]) => {

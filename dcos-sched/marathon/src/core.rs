@@ -271,7 +271,9 @@ impl Core {
     }
 
     fn kill_call(&mut self, instance: &Instance) {
-        self.send(calls::kill_instance(instance));
+        for call in calls::kill_instance(instance) {
+            self.send(call);
+        }
     }
 }
 

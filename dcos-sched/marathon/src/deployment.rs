@@ -25,6 +25,30 @@ pub struct Action {
     pub app: PathId,
     /// What happens to it.
     pub kind: ActionKind,
+    /// Whether it is a pod.
+    pub pod: bool,
+}
+
+impl Action {
+    /// The name in documents.
+    pub fn name(&self) -> &'static str {
+        match (&self.kind, self.pod) {
+            (ActionKind::Start, false) => "StartApplication",
+            (ActionKind::Stop, false) => "StopApplication",
+            (ActionKind::Scale { .. }, false) => "ScaleApplication",
+            (ActionKind::Restart, false) => "RestartApplication",
+            (ActionKind::Start, true) => "StartPod",
+            (ActionKind::Stop, true) => "StopPod",
+            (ActionKind::Scale { .. }, true) => "ScalePod",
+            (ActionKind::Restart, true) => "RestartPod",
+        }
+    }
+
+    /// The form in documents.
+    pub fn to_json(&self) -> Value {
+        let what = if self.pod { "pod" } else { "app" };
+        json!({"action": self.name(), what: self.app})
+    }
 }
 
 /// What happens to an app in a step.
@@ -43,18 +67,6 @@ pub enum ActionKind {
     },
     /// Instances of other configurations are replaced, within the app's upgrade strategy.
     Restart,
-}
-
-impl ActionKind {
-    /// The name in documents.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Start => "StartApplication",
-            Self::Stop => "StopApplication",
-            Self::Scale { .. } => "ScaleApplication",
-            Self::Restart => "RestartApplication",
-        }
-    }
 }
 
 /// Actions that happen side by side.
@@ -102,6 +114,18 @@ impl Plan {
             .collect()
     }
 
+    /// The apps it changes and the pods it changes, apart.
+    pub fn affected_by_kind(&self) -> (BTreeSet<&PathId>, BTreeSet<&PathId>) {
+        let of = |pod| {
+            let actions = self.steps.iter().flatten();
+            actions
+                .filter(move |action| action.pod == pod)
+                .map(|action| &action.app)
+                .collect()
+        };
+        (of(false), of(true))
+    }
+
     /// The definition an action is about: the target's, or the original's if the app goes.
     pub fn spec(&self, app: &PathId) -> Option<&Arc<App>> {
         self.target.app(app).or_else(|| self.original.app(app))
@@ -116,10 +140,7 @@ impl Plan {
 
 /// The form of a step in documents.
 pub fn step_to_json(step: &[Action]) -> Value {
-    let actions: Vec<_> = step
-        .iter()
-        .map(|action| json!({"action": action.kind.name(), "app": action.app}))
-        .collect();
+    let actions: Vec<_> = step.iter().map(Action::to_json).collect();
     json!({"actions": actions})
 }
 
@@ -131,23 +152,21 @@ fn steps(
 ) -> Vec<Step> {
     let gone = original
         .apps
-        .keys()
-        .filter(|id| !target.apps.contains_key(*id));
+        .values()
+        .filter(|app| !target.apps.contains_key(&app.id));
     let new = target
         .apps
-        .keys()
-        .filter(|id| !original.apps.contains_key(*id));
+        .values()
+        .filter(|app| !original.apps.contains_key(&app.id));
+    let action = |app: &Arc<App>, kind| Action {
+        app: app.id.clone(),
+        kind,
+        pod: app.is_pod(),
+    };
     let mut steps = vec![
-        gone.map(|id| Action {
-            app: id.clone(),
-            kind: ActionKind::Stop,
-        })
-        .collect(),
-        new.map(|id| Action {
-            app: id.clone(),
-            kind: ActionKind::Start,
-        })
-        .collect::<Step>(),
+        gone.map(|app| action(app, ActionKind::Stop)).collect(),
+        new.map(|app| action(app, ActionKind::Start))
+            .collect::<Step>(),
     ];
     let changed: BTreeMap<&PathId, ActionKind> = target
         .apps
@@ -161,6 +180,7 @@ fn steps(
         by_layer.entry(layer).or_default().push(Action {
             app: id.clone(),
             kind,
+            pod: target.app(id).is_some_and(|app| app.is_pod()),
         });
     }
     steps.extend(by_layer.into_values());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dcos_proto::mesos::TaskStatus;
 use serde_json::{Value, json};
 
 use crate::PathId;
@@ -35,9 +36,15 @@ impl Event {
         Self::new("api_post_event", now, document)
     }
 
+    /// `kind` says what became of a pod, such as `pod_created_event`.
+    pub(crate) fn pod(kind: &'static str, now: Timestamp, client: &str, uri: &str) -> Self {
+        Self::new(kind, now, json!({"clientIp": client, "uri": uri}))
+    }
+
     pub(crate) fn status_update(
         now: Timestamp,
         instance: &Instance,
+        status: &TaskStatus,
         state: &str,
         message: &str,
     ) -> Self {
@@ -48,7 +55,7 @@ impl Event {
             .collect();
         let document = json!({
             "slaveId": instance.agent.id,
-            "taskId": instance.task_id,
+            "taskId": status.task_id.value,
             "taskStatus": state,
             "message": message,
             "appId": instance.app,

@@ -2,17 +2,21 @@
 
 mod condition;
 mod id;
+mod pod;
+mod reservation;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
-use crate::model::UnreachableStrategy;
+use crate::model::{App, UnreachableStrategy};
 use crate::{PathId, Timestamp};
 
 pub use condition::Condition;
 pub use id::{InstanceId, task_instance};
+pub use pod::{Joined, PodTask};
+pub use reservation::{LocalVolume, Reservation};
 
 /// One running copy of an app; the row of the store, and what readers see.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +68,12 @@ pub struct Instance {
     /// What the task's own check reported last, as shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check_result: Option<serde_json::Value>,
+    /// How each container is, if it is one of a pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<PodTask>,
+    /// What is kept for it on its agent, whether it runs or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<Reservation>,
 }
 
 /// What shall become of an instance.
@@ -117,6 +127,58 @@ pub struct ReadinessResult {
 }
 
 impl Instance {
+    /// A copy of `app` that is launched now, at `agent`.
+    pub fn launched(
+        id: InstanceId,
+        app: &App,
+        agent: Agent,
+        ports: Vec<Option<u16>>,
+        now: Timestamp,
+    ) -> Self {
+        let tasks = pod::tasks(&id, app, now);
+        Self {
+            task_id: tasks
+                .first()
+                .map_or_else(|| id.task(1), |task| task.id.clone()),
+            id,
+            app: app.id.clone(),
+            version: app.version,
+            config_version: app.config_version(),
+            role: app.role.clone(),
+            goal: Goal::Running,
+            agent,
+            condition: Condition::Provisioned,
+            since: now,
+            staged_at: now,
+            started_at: None,
+            ports,
+            addresses: Vec::new(),
+            healthy: None,
+            unreachable_strategy: app.unreachable_strategy,
+            health: Vec::new(),
+            ready: None,
+            check_result: None,
+            tasks,
+            reservation: None,
+        }
+    }
+
+    /// The names of its tasks that are not over.
+    pub fn live_tasks(&self) -> impl Iterator<Item = &str> {
+        let alone = (self.tasks.is_empty() && self.condition != Condition::Reserved)
+            .then_some(self.task_id.as_str());
+        let of_pod = self
+            .tasks
+            .iter()
+            .filter(|task| !task.condition.is_terminal());
+        alone.into_iter().chain(of_pod.map(|task| task.id.as_str()))
+    }
+
+    /// Whether `task` is, or was last, a task of this instance.
+    pub fn has_task(&self, task: &str) -> bool {
+        self.task_id == task || self.tasks.iter().any(|known| known.id == task)
+    }
+
     /// Whether it counts as one of the app's instances.
     pub fn is_active(&self) -> bool {
         self.condition.is_active()

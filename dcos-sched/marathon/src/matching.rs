@@ -4,6 +4,7 @@
 //! user can ask why an app is waiting.
 
 mod constraints;
+mod portions;
 mod ports;
 mod supply;
 
@@ -15,6 +16,7 @@ use dcos_proto::mesos::{Attribute, Offer, Resource, value};
 use crate::instance::{Agent, Instance};
 use crate::model::App;
 
+pub use portions::Portions;
 pub use supply::Supply;
 
 /// Why an offer does not suit an app, in the order in which it is found out.

@@ -10,6 +10,8 @@ mod constraint;
 mod container;
 mod group;
 pub mod number;
+mod pod;
+pub(crate) mod pod_shape;
 pub(crate) mod shape;
 mod strategy;
 
@@ -20,11 +22,16 @@ pub use check::{
 };
 pub use constraint::{Constraint, Operator};
 pub use container::{
-    Container, DockerContainer, DockerNetwork, DockerParameter, EngineType, IpAddress, IpDiscovery,
-    IpDiscoveryPort, LinuxInfo, Network, NetworkMode, PortDefinition, PortMapping, PullConfig,
-    Volume, VolumeMode,
+    Container, DiskType, DockerContainer, DockerNetwork, DockerParameter, EngineType, IpAddress,
+    IpDiscovery, IpDiscoveryPort, LinuxInfo, Network, NetworkMode, PersistentVolume,
+    PortDefinition, PortMapping, PullConfig, Volume, VolumeMode,
 };
 pub use group::{Group, GroupUpdate, RootGroup};
+pub use pod::{
+    Endpoint, EndpointCheck, Exec, Lifecycle, Placement, Pod, PodBackoff, PodConstraint,
+    PodContainer, PodHealthCheck, PodImage, PodResources, PodVolume, Scaling, Scheduling,
+    VolumeMount,
+};
 pub use strategy::{
     ExecutorResources, KillSelection, ResourceLimit, ResourceLimits, Unreachable,
     UnreachableStrategy, UpgradeStrategy,

@@ -4,6 +4,8 @@
 //! The order is Marathon 1.11's, because it decides which message a wrong document gets: rules for
 //! deprecated fields, translation, rules for canonical fields, defaults that depend on other fields.
 
+mod pod;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -15,6 +17,8 @@ use crate::model::{
     IpDiscoveryPort, Network, NetworkMode, PortDefinition, PortMapping, Protocol, UpgradeStrategy,
 };
 use crate::{PathId, Timestamp, schema, validate};
+
+pub use pod::{pod, read_pod};
 
 /// What validity depends on beside the document itself.
 #[derive(Clone, Debug)]

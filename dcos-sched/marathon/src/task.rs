@@ -2,16 +2,19 @@
 
 mod container;
 mod env;
+mod pod;
 mod probe;
 
 use dcos_proto::mesos::{
     AgentId, CommandInfo, DiscoveryInfo, DurationInfo, Environment, ExecutorId, ExecutorInfo,
-    KillPolicy, Label, Labels, Port, Ports, Resource, TaskId, TaskInfo, command_info,
-    discovery_info, environment, value,
+    KillPolicy, Label, Labels, LinuxInfo, Port, Ports, Resource, SeccompInfo, TaskId, TaskInfo,
+    command_info, discovery_info, environment, linux_info, value,
 };
 
 use crate::instance::Instance;
-use crate::model::{App, Network, NetworkMode};
+use crate::model::{App, Network, NetworkMode, ResourceLimits};
+
+pub use pod::build_pod;
 
 /// What a task depends on beside the app and its match.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +25,8 @@ pub struct Surroundings {
     pub enforce_role: bool,
     /// The network that stands for bridge mode.
     pub mesos_bridge_name: String,
+    /// The framework's id, which executors of pods belong to.
+    pub framework: Option<String>,
 }
 
 /// The task that makes `instance` run.
@@ -47,7 +52,7 @@ pub fn build(
             }),
         health_check: probe::health_check(app, instance),
         check: probe::check(app, instance),
-        limits: limits(app),
+        limits: limits(app.resource_limits.as_ref()),
         ..TaskInfo::default()
     };
     let command = command(app, instance, surroundings);
@@ -184,8 +189,8 @@ fn scopes(
         .collect()
 }
 
-fn limits(app: &App) -> std::collections::BTreeMap<String, value::Scalar> {
-    let Some(limits) = &app.resource_limits else {
+fn limits(given: Option<&ResourceLimits>) -> std::collections::BTreeMap<String, value::Scalar> {
+    let Some(limits) = given else {
         return std::collections::BTreeMap::new();
     };
     [("cpus", &limits.cpus), ("mem", &limits.mem)]
@@ -221,6 +226,27 @@ fn executor_resources(app: &App) -> Vec<Resource> {
         ..Resource::default()
     })
     .collect()
+}
+
+/// Security settings in Mesos's words.
+fn linux(info: &crate::model::LinuxInfo) -> LinuxInfo {
+    let mut linux = LinuxInfo::default();
+    if let Some(seccomp) = &info.seccomp {
+        linux.seccomp = Some(SeccompInfo {
+            profile_name: seccomp["profileName"].as_str().map(str::to_owned),
+            unconfined: seccomp["unconfined"].as_bool(),
+        });
+    }
+    if let Some(ipc) = &info.ipc_info {
+        let mode = match ipc["mode"].as_str() {
+            Some("SHARE_PARENT") => linux_info::IpcMode::ShareParent,
+            _ => linux_info::IpcMode::Private,
+        };
+        linux.ipc_mode = Some(mode as i32);
+        let size = ipc["shmSize"].as_u64();
+        linux.shm_size = size.and_then(|size| u32::try_from(size).ok());
+    }
+    linux
 }
 
 fn labels<'a>(pairs: impl IntoIterator<Item = (&'a String, &'a String)>) -> Labels {

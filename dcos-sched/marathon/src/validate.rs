@@ -6,10 +6,11 @@
 pub(crate) mod group;
 mod health;
 mod network;
+pub(crate) mod pod;
 mod rules;
 
 use crate::error::{Error, Violation};
-use crate::model::{App, AppUpdate, EngineType, Operator};
+use crate::model::{App, AppUpdate, EngineType, Operator, ResourceLimit, ResourceLimits};
 use crate::normalize::Rules;
 
 pub(crate) use rules::{id, uri};
@@ -287,29 +288,32 @@ fn resources(app: &App, context: &Rules, out: &mut Violations) {
         }
         rules::feature("gpu_resources", "/", context, out);
     }
-    let Some(limits) = &app.resource_limits else {
+    let given = app.resource_limits.as_ref();
+    limits(given, app.cpus, app.mem, "/resourceLimits", out);
+}
+
+/// Limits are not below what is requested.
+fn limits(given: Option<&ResourceLimits>, cpus: f64, mem: f64, path: &str, out: &mut Violations) {
+    let Some(limits) = given else {
         return;
     };
-    for (limit, request, field) in [
-        (&limits.cpus, app.cpus, "cpus"),
-        (&limits.mem, app.mem, "mem"),
-    ] {
+    for (limit, request, field) in [(&limits.cpus, cpus, "cpus"), (&limits.mem, mem, "mem")] {
         let text = match limit {
-            Some(crate::model::ResourceLimit::Text(text)) if text != "unlimited" => {
+            Some(ResourceLimit::Text(text)) if text != "unlimited" => {
                 format!("'{text}' is an invalid resource limit. It must be 'unlimited' or a number")
             }
-            Some(crate::model::ResourceLimit::Number(number)) if *number < request => {
+            Some(ResourceLimit::Number(number)) if *number < request => {
                 format!(
                     "resource limit must be greater than or equal to requested resource ({request:?})"
                 )
             }
             _ => continue,
         };
-        fail(out, format!("/resourceLimits/{field}"), text);
+        fail(out, format!("{path}/{field}"), text);
     }
 }
 
-fn roles(app: &App, context: &Rules, out: &mut Violations) {
+pub(crate) fn roles(app: &App, context: &Rules, out: &mut Violations) {
     if !context.valid_roles.contains(&app.role) {
         let known: Vec<_> = context.valid_roles.iter().map(String::as_str).collect();
         let text = format!("got {}, expected one of: {}", app.role, known.join(", "));

@@ -149,7 +149,7 @@ impl JobScheduler {
         if self.subscription.is_connected() {
             for id in self.kills.take_due(now, &self.config.engine) {
                 match self.leftovers.get(&id).map(calls::kill_instance) {
-                    Some(call) => self.send(call),
+                    Some(calls) => calls.into_iter().for_each(|call| self.send(call)),
                     None => self.kills.remove(&id),
                 }
             }

@@ -59,6 +59,7 @@ pub(crate) fn app(run: &Run, config: &dcos_marathon::Config) -> App {
         unreachable_strategy: UnreachableStrategy::default(),
         tty: None,
         role: config.mesos_role.clone(),
+        pod: None,
     }
 }
 

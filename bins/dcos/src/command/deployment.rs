@@ -36,7 +36,14 @@ pub(crate) async fn wait(context: &Context, marathon: &Server, id: &str) -> anyh
 pub(crate) fn describe(deployment: &Value) -> String {
     let actions: Vec<_> = items(deployment, "currentActions")
         .iter()
-        .map(|action| format!("{} {}", text(action, "action"), text(action, "app")))
+        .map(|action| {
+            let what = if action["pod"].is_string() {
+                "pod"
+            } else {
+                "app"
+            };
+            format!("{} {}", text(action, "action"), text(action, what))
+        })
         .collect();
     let (step, steps) = (
         text(deployment, "currentStep"),
@@ -53,21 +60,37 @@ pub(crate) async fn last_failure(marathon: &Server, app: &Value) -> anyhow::Resu
     Ok(message.map(str::to_owned))
 }
 
+/// What the container of `pod` that failed last said.
+async fn last_end(marathon: &Server, pod: &Value) -> anyhow::Result<Option<String>> {
+    let path = format!("/v2/pods/{}::status", pod.as_str().unwrap_or_default());
+    let answer = marathon.get(&path).await?;
+    let ends = items(&answer, "terminationHistory");
+    Ok(ends.first().map(|end| text(end, "message")))
+}
+
 /// Why instances of the deployment's apps are not running yet: failures, or offers that did not
 /// fit.
 async fn waiting(marathon: &Server, deployment: &Value) -> anyhow::Result<Option<String>> {
     let queue = marathon.get("/v2/queue").await?;
-    let apps = items(deployment, "affectedApps");
+    let affected = |id| {
+        let among = |kind| items(deployment, kind).contains(id);
+        among("affectedApps") || among("affectedPods")
+    };
     for entry in items(&queue, "queue") {
-        let id = &entry["app"]["id"];
-        if !apps.contains(id) {
+        let pod = entry["pod"].is_object();
+        let id = &entry[if pod { "pod" } else { "app" }]["id"];
+        if !affected(id) {
             continue;
         }
         if let Some(seconds) = entry["delay"]["timeLeftSeconds"]
             .as_u64()
             .filter(|left| *left > 0)
         {
-            let failure = last_failure(marathon, id).await?;
+            let failure = if pod {
+                last_end(marathon, id).await?
+            } else {
+                last_failure(marathon, id).await?
+            };
             let failure = failure.map(|message| format!(": {message}"));
             let failure = failure.unwrap_or_default();
             return Ok(Some(format!("failed, tries again in {seconds} s{failure}")));

@@ -5,9 +5,12 @@ use std::io::Read as _;
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 
+pub(crate) mod debug;
+mod pod;
+
 use super::{Context, deployment, items, number, text};
 use crate::cli::{
-    App, AppVersion, Debug, Delay, Deployment, Force, Group, Leader, Marathon, MarathonTask,
+    App, AppVersion, Delay, Deployment, Force, Group, Leader, Marathon, MarathonTask, Plugin,
 };
 use crate::http::{Server, escape};
 use crate::output;
@@ -23,7 +26,8 @@ pub(crate) async fn run(context: &Context, command: Marathon) -> anyhow::Result<
         Marathon::App(command) => app(context, &marathon, command).await?,
         Marathon::Group(command) => group(context, &marathon, command).await?,
         Marathon::Deployment(command) => deployments(context, &marathon, command).await?,
-        Marathon::Debug(command) => debug(context, &marathon, command).await?,
+        Marathon::Pod(command) => pod::run(context, &marathon, command).await?,
+        Marathon::Debug(command) => debug::run(context, &marathon, command).await?,
         Marathon::Task(command) => task(context, &marathon, command).await?,
         Marathon::Delay(Delay::Reset { id }) => {
             marathon
@@ -31,6 +35,12 @@ pub(crate) async fn run(context: &Context, command: Marathon) -> anyhow::Result<
                 .await?;
         }
         Marathon::Leader(Leader::Show) => output::json(&marathon.get("/v2/leader").await?),
+        Marathon::Leader(Leader::Delete) => {
+            output::json(&marathon.send("DELETE", "/v2/leader", None).await?);
+        }
+        Marathon::Plugin(Plugin::List) => {
+            output::json(&marathon.get("/v2/plugins").await?["plugins"]);
+        }
     }
     Ok(())
 }
@@ -185,8 +195,11 @@ async fn app_list(context: &Context, marathon: &Server) -> anyhow::Result<()> {
 
 async fn group(context: &Context, marathon: &Server, command: Group) -> anyhow::Result<()> {
     match command {
-        Group::Add { file, force } => {
-            let definition = definition(file.as_deref()).await?;
+        Group::Add { file, id, force } => {
+            let mut definition = definition(file.as_deref()).await?;
+            if let Some(id) = id {
+                definition["id"] = json!(id);
+            }
             let answer = marathon
                 .send("POST", "/v2/groups", Some(&definition))
                 .await?;
@@ -204,8 +217,11 @@ async fn group(context: &Context, marathon: &Server, command: Group) -> anyhow::
             }
             Ok(())
         }
-        Group::Show { id } => {
-            output::json(&marathon.get(&format!("/v2/groups/{}", path(&id))).await?);
+        Group::Show { id, group_version } => {
+            let version = group_version.map(|version| format!("/versions/{version}"));
+            let version = version.unwrap_or_default();
+            let url = format!("/v2/groups/{}{version}", path(&id));
+            output::json(&marathon.get(&url).await?);
             Ok(())
         }
         Group::Update {
@@ -265,13 +281,19 @@ async fn deployments(
             let mut list = all.as_array().cloned().unwrap_or_default();
             if let Some(app) = app {
                 let id = json!(format!("/{}", app.trim_start_matches('/')));
-                list.retain(|deployment| items(deployment, "affectedApps").contains(&id));
+                list.retain(|deployment| {
+                    let among = |kind| items(deployment, kind).contains(&id);
+                    among("affectedApps") || among("affectedPods")
+                });
             }
             if context.json {
                 output::json(&json!(list));
+            } else if context.quiet {
+                output::lines(list.iter().map(|deployment| text(deployment, "id")));
             } else {
                 let row = |deployment: &Value| {
                     let apps = items(deployment, "affectedApps").iter();
+                    let apps = apps.chain(items(deployment, "affectedPods"));
                     let apps: Vec<_> = apps.filter_map(Value::as_str).collect();
                     vec![
                         apps.join(" "),
@@ -298,48 +320,6 @@ async fn deployments(
         }
         Deployment::Watch { id } => deployment::wait(context, marathon, &id).await,
     }
-}
-
-async fn debug(context: &Context, marathon: &Server, command: Debug) -> anyhow::Result<()> {
-    let queue = marathon.get("/v2/queue").await?;
-    match command {
-        Debug::List if context.json => output::json(&queue["queue"]),
-        Debug::List => {
-            let row = |entry: &Value| {
-                let offers = &entry["processedOffersSummary"];
-                vec![
-                    text(&entry["app"], "id"),
-                    text(entry, "since"),
-                    text(entry, "count"),
-                    text(&entry["delay"], "timeLeftSeconds"),
-                    text(offers, "processedOffersCount"),
-                    text(offers, "unusedOffersCount"),
-                ]
-            };
-            let headings = ["ID", "SINCE", "INSTANCES", "DELAY", "OFFERS", "UNUSED"];
-            output::table(&headings, items(&queue, "queue").iter().map(row));
-        }
-        Debug::Summary { id } => {
-            let id = format!("/{}", id.trim_start_matches('/'));
-            let entry = items(&queue, "queue")
-                .iter()
-                .find(|entry| entry["app"]["id"] == *id);
-            let Some(entry) = entry else {
-                bail!("no instance of {id} waits")
-            };
-            let reasons = items(&entry["processedOffersSummary"], "rejectSummaryLastOffers");
-            if context.json {
-                output::json(&json!(reasons));
-            } else {
-                let row = |reason: &Value| {
-                    let counts = ["declined", "processed"].map(|key| text(reason, key));
-                    vec![text(reason, "reason"), counts.join(" of ")]
-                };
-                output::table(&["REASON", "OFFERS"], reasons.iter().map(row));
-            }
-        }
-    }
-    Ok(())
 }
 
 async fn task(context: &Context, marathon: &Server, command: MarathonTask) -> anyhow::Result<()> {
@@ -371,8 +351,18 @@ async fn task(context: &Context, marathon: &Server, command: MarathonTask) -> an
                 .find(|task| text(task, "id") == id);
             output::json(found.with_context(|| format!("no task {id:?} of Marathon"))?);
         }
-        MarathonTask::Kill { ids, scale } => {
-            let url = format!("/v2/tasks/delete?scale={scale}");
+        MarathonTask::Stop { id, wipe } => {
+            let tasks = marathon.get("/v2/tasks").await?;
+            let found = items(&tasks, "tasks")
+                .iter()
+                .find(|task| text(task, "id") == id);
+            let found = found.with_context(|| format!("no task {id:?} of Marathon"))?;
+            let app = path(&text(found, "appId"));
+            let url = format!("/v2/apps/{app}/tasks/{}?wipe={wipe}", escape(&id));
+            output::json(&marathon.send("DELETE", &url, None).await?);
+        }
+        MarathonTask::Kill { ids, scale, wipe } => {
+            let url = format!("/v2/tasks/delete?scale={scale}&wipe={wipe}");
             output::json(
                 &marathon
                     .send("POST", &url, Some(&json!({"ids": ids})))

@@ -24,7 +24,7 @@ pub(super) async fn all(mailbox: &Mailbox, request: &Request, path: &[&str]) -> 
 
 fn list(mailbox: &Mailbox, id: &PathId) -> Reply {
     let view = mailbox.view();
-    if view.root.app(id).is_none() {
+    if view.root.plain_app(id).is_none() {
         return Err(Error::unknown_app(id));
     }
     let tasks: Vec<Value> = view
@@ -39,7 +39,7 @@ fn list_group(mailbox: &Mailbox, group: &PathId) -> Reply {
     if !view.root.groups.contains_key(group) {
         return Err(Error::unknown_group(group));
     }
-    let apps = view.root.apps_below(group);
+    let apps = view.root.apps_below(group).filter(|app| !app.is_pod());
     let tasks: Vec<Value> = apps
         .flat_map(|app| view.instances_of(&app.id))
         .map(|instance| render::task(&view, instance))
@@ -50,7 +50,7 @@ fn list_group(mailbox: &Mailbox, group: &PathId) -> Reply {
 async fn kill(mailbox: &Mailbox, request: &Request, id: PathId) -> Reply {
     let (scale, force) = (request.scale()?, request.flag("force", false));
     let view = mailbox.view();
-    if view.root.app(&id).is_none() {
+    if view.root.plain_app(&id).is_none() {
         return Err(Error::unknown_app(&id));
     }
     let host = request.param("host");
@@ -78,7 +78,7 @@ pub(super) async fn kill_one(
 ) -> Reply {
     let (scale, force) = (request.scale()?, request.flag("force", false));
     let view = mailbox.view();
-    if view.root.app(id).is_none() {
+    if view.root.plain_app(id).is_none() {
         return Err(Error::unknown_app(id));
     }
     let instance = task_instance(task)

@@ -11,7 +11,7 @@ use super::render::{self, Embed};
 use super::request::Request;
 use super::selector::Selector;
 use super::{
-    Reply, app_tasks, created, deployed, extend, json_of, method_not_allowed, with_deployment,
+    Reply, app_tasks, created, deployed, extend, json_of, method_not_allowed, pods, with_deployment,
 };
 use crate::core::{Change, Kill, RESTART};
 use crate::deployment::Plan;
@@ -68,7 +68,7 @@ fn list(mailbox: &Mailbox, request: &Request) -> Reply {
                 .as_ref()
                 .is_none_or(|label| label.matches(&app.labels))
     };
-    let apps = view.root.apps.values().filter(|app| wanted(app));
+    let apps = view.root.plain_apps().filter(|app| wanted(app));
     let apps: Vec<Value> = apps.map(|app| render::app(&view, app, embed)).collect();
     Ok(json_of(&json!({"apps": apps})))
 }
@@ -85,7 +85,8 @@ fn full(request: &Request) -> Embed {
 
 fn show(mailbox: &Mailbox, request: &Request, id: &PathId) -> Reply {
     let view = mailbox.view();
-    let app = view.root.app(id).ok_or_else(|| Error::unknown_app(id))?;
+    let app = view.root.plain_app(id);
+    let app = app.ok_or_else(|| Error::unknown_app(id))?;
     Ok(json_of(
         &json!({"app": render::app(&view, app, full(request))}),
     ))
@@ -100,6 +101,7 @@ fn list_group(mailbox: &Mailbox, request: &Request, group: &PathId) -> Reply {
     let apps = view
         .root
         .apps_below(group)
+        .filter(|app| !app.is_pod())
         .map(|app| render::app(&view, app, embed));
     Ok(json_of(&json!({"*": apps.collect::<Vec<_>>()})))
 }
@@ -107,7 +109,7 @@ fn list_group(mailbox: &Mailbox, request: &Request, group: &PathId) -> Reply {
 fn versions(mailbox: &Mailbox, id: &PathId) -> Reply {
     let view = mailbox.view();
     let versions = view.history.versions(id);
-    if view.root.app(id).is_none() || versions.is_empty() {
+    if view.root.plain_app(id).is_none() || versions.is_empty() {
         return Err(Error::unknown_app(id));
     }
     Ok(json_of(&json!({"versions": versions})))
@@ -119,6 +121,7 @@ fn version_of(mailbox: &Mailbox, id: &PathId, version: &str) -> Reply {
         .map_err(|error: crate::TimestampError| Error::Unprocessable(error.to_string()))?;
     let view = mailbox.view();
     let app = view.history.spec(id, version);
+    let app = app.filter(|app| !app.is_pod());
     // Not wrapped, as in the original.
     app.map(|app| json_of(&**app))
         .ok_or_else(|| Error::unknown_version(id, version))
@@ -129,6 +132,7 @@ async fn create(mailbox: &Mailbox, request: &Request) -> Reply {
     let id = PathId::absolute(update.id.as_deref().unwrap_or_default());
     let app_id = id.clone();
     let plan = apply(mailbox, request, move |change| {
+        pods::taken(change.root, &app_id, false)?;
         if change.root.app(&app_id).is_some() {
             let text = format!("An app with id [{app_id}] already exists.");
             return Err(Error::Conflict(text));
@@ -212,6 +216,7 @@ fn put(
     partial: bool,
     create: bool,
 ) -> Result<(), Error> {
+    pods::taken(root, id, false)?;
     let rules = change.rules(id);
     let known = root.app(id).cloned();
     if known.is_none() && !create {
@@ -250,6 +255,7 @@ async fn restart(mailbox: &Mailbox, request: &Request, id: PathId) -> Reply {
         let app = root
             .apps
             .get_mut(&id)
+            .filter(|app| !app.is_pod())
             .ok_or_else(|| Error::unknown_app(&id))?;
         let app = Arc::make_mut(app);
         (app.version, app.version_info) = (RESTART, None);
@@ -264,9 +270,8 @@ async fn delete(mailbox: &Mailbox, request: &Request, id: PathId) -> Reply {
     let force = request.flag("force", true);
     let change = move |change: &Change<'_>| {
         let mut root = change.copy();
-        root.apps
-            .remove(&id)
-            .ok_or_else(|| Error::unknown_app(&id))?;
+        root.plain_app(&id).ok_or_else(|| Error::unknown_app(&id))?;
+        root.apps.remove(&id);
         Ok(root)
     };
     let plan = mailbox

@@ -33,19 +33,18 @@ fn deployment(view: &View, deployment: &DeploymentView) -> Value {
         .map(|action| {
             let instances = view.instances_of(&action.app);
             let results: Vec<_> = instances.filter_map(|i| render::readiness(i)).collect();
-            json!({
-                "action": action.kind.name(),
-                "app": action.app,
-                "readinessCheckResults": results,
-            })
+            let mut document = action.to_json();
+            document["readinessCheckResults"] = json!(results);
+            document
         })
         .collect();
     let steps: Vec<Value> = plan.steps.iter().map(|step| step_to_json(step)).collect();
+    let (apps, pods) = plan.affected_by_kind();
     json!({
         "id": plan.id,
         "version": plan.version,
-        "affectedApps": plan.affected(),
-        "affectedPods": [],
+        "affectedApps": apps,
+        "affectedPods": pods,
         "steps": steps,
         "currentActions": actions,
         "currentStep": deployment.step + 1,

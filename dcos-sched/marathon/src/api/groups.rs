@@ -56,6 +56,7 @@ fn apps_of(mailbox: &Mailbox, request: &Request, id: &PathId) -> Response {
     let apps = view
         .root
         .apps_below(id)
+        .filter(|app| !app.is_pod())
         .map(|app| render::app(&view, app, embed));
     json_of(&apps.collect::<Vec<Value>>())
 }

@@ -28,7 +28,7 @@ pub(super) fn home() -> Response {
 
 pub(super) fn page(mailbox: &Mailbox) -> Response {
     let view = mailbox.view();
-    let (apps, tasks) = (view.root.apps.len(), view.all_instances().count());
+    let (apps, tasks) = (view.root.plain_apps().count(), view.all_instances().count());
     let page = format!(
         "<!doctype html><title>Marathon</title><h1>Marathon</h1>\
          <p>{apps} <a href=\"/v2/apps\">apps</a>, {tasks} <a href=\"/v2/tasks\">tasks</a>, \
@@ -128,8 +128,11 @@ fn gauges(view: &View) -> [(&'static str, usize); 7] {
         .filter(|item| item.held_until.is_none())
         .count();
     [
-        ("marathon.apps.active.gauge", view.root.apps.len()),
-        ("marathon.pods.active.gauge", 0),
+        ("marathon.apps.active.gauge", view.root.plain_apps().count()),
+        (
+            "marathon.pods.active.gauge",
+            super::pods::pods(&view.root).count(),
+        ),
         ("marathon.groups.active.gauge", view.root.groups.len()),
         ("marathon.deployments.active.gauge", view.deployments.len()),
         (

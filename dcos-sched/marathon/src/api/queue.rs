@@ -38,8 +38,11 @@ fn item(item: &QueueItem, now: Timestamp, unused: bool) -> Value {
         "delay": {"timeLeftSeconds": left, "overdue": item.held_until.is_none_or(|at| at <= now)},
         "since": item.since,
         "processedOffersSummary": summary(&item.summary),
-        "app": *item.spec,
     });
+    match item.spec.pod_document() {
+        Some(pod) => document["pod"] = json!(pod),
+        None => document["app"] = json!(*item.spec),
+    }
     if unused {
         let offers: Vec<_> = item.summary.last_refusals().map(refusal).collect();
         document["lastUnusedOffers"] = json!(offers);

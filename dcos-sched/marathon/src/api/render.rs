@@ -86,7 +86,10 @@ pub(super) fn app(view: &View, app: &App, embed: Embed) -> Value {
     if embed.last_task_failure
         && let Some(failure) = view.failures.get(&app.id)
     {
-        document["lastTaskFailure"] = json!(**failure);
+        document["lastTaskFailure"] = json!(crate::core::TaskFailure {
+            started_at: None,
+            ..(**failure).clone()
+        });
     }
     if embed.task_stats {
         document["tasksStats"] = stats(view, app, &instances);
@@ -144,7 +147,7 @@ pub(super) fn task(view: &View, instance: &Instance) -> Value {
         "state": instance.condition.state(),
         "stagedAt": instance.staged_at,
         "version": instance.version,
-        "localVolumes": [],
+        "localVolumes": local_volumes(instance),
         "role": instance.role,
     });
     if let Some(started) = instance.started_at {
@@ -165,6 +168,21 @@ pub(super) fn task(view: &View, instance: &Instance) -> Value {
         document["servicePorts"] = json!(app.service_ports());
     }
     document
+}
+
+/// The volumes kept for an instance.
+pub(super) fn local_volumes(instance: &Instance) -> Vec<Value> {
+    let volumes = instance.reservation.iter().flat_map(|kept| &kept.volumes);
+    volumes
+        .map(|volume| {
+            json!({
+                "runSpecId": instance.app,
+                "containerPath": volume.container_path,
+                "uuid": volume.uuid,
+                "persistenceId": volume.persistence_id,
+            })
+        })
+        .collect()
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -290,12 +308,14 @@ pub(super) fn group(view: &View, id: &PathId, known: &Group, embed: GroupEmbed) 
     if let Some(embed) = embed.apps {
         let apps: Vec<_> = root
             .apps_in(id)
+            .filter(|each| !each.is_pod())
             .map(|each| app(view, each, embed))
             .collect();
         document["apps"] = json!(apps);
     }
     if embed.pods {
-        document["pods"] = json!([]);
+        let pods = root.apps_in(id).filter_map(|each| each.pod_document());
+        document["pods"] = json!(pods.collect::<Vec<_>>());
     }
     if embed.groups {
         let groups: Vec<_> = root

@@ -32,7 +32,7 @@ pub(super) fn list(mailbox: &Mailbox, request: &Request) -> Response {
     let filters = wanted.contains("running") || wanted.contains("staging");
     let tasks: Vec<Value> = view
         .all_instances()
-        .filter(|instance| view.root.app(&instance.app).is_some())
+        .filter(|instance| view.root.plain_app(&instance.app).is_some())
         .filter(|instance| !filters || matches(instance))
         .map(|instance| render::task(&view, instance))
         .collect();
@@ -43,7 +43,7 @@ pub(super) fn list(mailbox: &Mailbox, request: &Request) -> Response {
 /// original with 1.10, kept here for load balancers that still read it.
 fn endpoints(view: &View) -> String {
     let mut lines = Vec::new();
-    for app in view.root.apps.values() {
+    for app in view.root.plain_apps() {
         let running: Vec<&Instance> = view
             .instances_of(&app.id)
             .filter(|instance| instance.condition == Condition::Running)

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dcos_proto::mesos::{Offer, TaskInfo};
+use dcos_proto::mesos::Offer;
+use dcos_proto::mesos::offer::Operation;
+use dcos_sched::sdk::operations;
 
 use super::Core;
 use crate::PathId;
 use crate::Timestamp;
-use crate::engine::{Launcher, answer};
+use crate::engine::{Launcher, answer, calls};
 use crate::event::Event;
-use crate::instance::{Condition, Goal, Instance, InstanceId};
+use crate::instance::{Instance, InstanceId};
 use crate::matching::{Match, Site, Supply, matches};
 use crate::model::App;
-use crate::task::{Surroundings, build};
+use crate::task::{Surroundings, build, build_pod};
 
 impl Core {
     pub(super) fn offers(&mut self, now: Timestamp, offers: Vec<Offer>) {
@@ -36,37 +38,30 @@ impl Core {
         spec: &Arc<App>,
         site: &Site,
         found: Match,
-    ) -> TaskInfo {
+    ) -> Vec<Operation> {
         let id = InstanceId::new(&spec.id, &self.seed.uuid());
-        let instance = Instance {
-            task_id: id.task(1),
-            id,
-            app: spec.id.clone(),
-            version: spec.version,
-            config_version: spec.config_version(),
-            role: spec.role.clone(),
-            goal: Goal::Running,
-            agent: site.agent.clone(),
-            condition: Condition::Provisioned,
-            since: now,
-            staged_at: now,
-            started_at: None,
-            ports: found.ports,
-            addresses: Vec::new(),
-            healthy: None,
-            unreachable_strategy: spec.unreachable_strategy,
-            health: Vec::new(),
-            ready: None,
-            check_result: None,
+        let instance = Instance::launched(id, spec, site.agent.clone(), found.ports, now);
+        let surroundings = self.surroundings(spec);
+        let launch = match spec.pod.as_deref() {
+            None => calls::launch(build(spec, &instance, found.resources, &surroundings)),
+            Some(pod) => {
+                let (executor, tasks) =
+                    build_pod(spec, pod, &instance, found.resources, &surroundings);
+                operations::launch_group(executor, tasks)
+            }
         };
-        let task = build(spec, &instance, found.resources, &self.surroundings(spec));
+        self.launched(now, spec, instance);
+        vec![launch]
+    }
+
+    /// Notes a launch that is about to be sent.
+    fn launched(&mut self, now: Timestamp, spec: &App, instance: Instance) {
         self.queue.launched(now, &spec.id);
         self.queue.backoff().advance(now, spec);
         self.batch
             .events
             .push(Event::instance_changed(now, &instance));
         self.put_instance(instance, true);
-        task
     }
 
     fn surroundings(&self, spec: &App) -> Surroundings {
@@ -78,6 +73,7 @@ impl Core {
             env_vars_prefix: self.config.env_vars_prefix.clone(),
             enforce_role: group.is_some_and(|group| group.enforce_role == Some(true)),
             mesos_bridge_name: self.config.mesos_bridge_name.clone(),
+            framework: self.framework_id.as_ref().map(|id| id.value.clone()),
         }
     }
 
@@ -110,7 +106,7 @@ impl Launcher for Core {
         site: &Site,
         supply: &mut Supply,
         offer: &Arc<Offer>,
-    ) -> Option<TaskInfo> {
+    ) -> Option<Vec<Operation>> {
         let spec = Arc::clone(&self.queue.entry(id)?.spec);
         // Only constraints look at other instances.
         let placed: Vec<Arc<Instance>> = self

@@ -233,6 +233,9 @@ impl Core {
         }
         let spec = self.history.spec(&instance.app, instance.version);
         spec.is_none_or(|spec| {
+            if let Some(pod) = spec.pod.as_deref() {
+                return instance.pod_health(pod) == Some(true);
+            }
             let healthy =
                 spec.health_checks.is_empty() || verdict(spec, &instance.health) == Some(true);
             let admitted = spec.readiness_checks.is_empty()
@@ -250,7 +253,10 @@ impl Core {
 
     fn member(&self, instance: &Instance) -> Member {
         let spec = self.history.spec(&instance.app, instance.version);
-        let verdict = spec.and_then(|spec| verdict(spec, &instance.health));
+        let verdict = spec.and_then(|spec| match spec.pod.as_deref() {
+            Some(pod) => instance.pod_health(pod),
+            None => verdict(spec, &instance.health),
+        });
         let constraints = spec.into_iter().flat_map(|spec| &spec.constraints);
         let fields = constraints.filter_map(|constraint| {
             let value = instance.agent.field(&constraint.field)?;

@@ -17,7 +17,7 @@ impl Core {
         let id = task_instance(&status.task_id.value);
         let known = id.as_ref().and_then(|id| self.instance(id)).cloned();
         match known {
-            Some(instance) if instance.task_id == status.task_id.value => {
+            Some(instance) if instance.has_task(&status.task_id.value) => {
                 self.known_status(now, &instance, status);
             }
             _ => self.unknown_status(now, id.as_ref(), status),
@@ -41,6 +41,11 @@ impl Core {
         }
         let mut next = (**instance).clone();
         let was = instance.condition;
+        let condition = if next.tasks.is_empty() {
+            condition
+        } else {
+            self.note_container(now, &mut next, status, condition)
+        };
         let same_loss = condition == Condition::Unreachable && was.is_unreachable();
         if condition != was && !same_loss {
             (next.condition, next.since) = (condition, now);
@@ -66,13 +71,16 @@ impl Core {
         let message = status.message.as_deref().unwrap_or_default();
         self.batch
             .events
-            .push(Event::status_update(now, &next, state, message));
+            .push(Event::status_update(now, &next, status, state, message));
         if next.condition != was {
             self.batch.events.push(Event::instance_changed(now, &next));
         }
         let spec = self.history.spec(&next.app, next.version).cloned();
         if condition.is_terminal() {
-            self.terminated(now, &next, status);
+            if next.tasks.is_empty() {
+                self.terminated(now, &next, status);
+            }
+            self.remove_instance(&next.id);
             if let Some(spec) = spec {
                 if status.reason() == task_status::Reason::AgentDraining {
                     self.queue.backoff().reset(&spec.id);
@@ -100,7 +108,38 @@ impl Core {
             let message = status.message.clone().unwrap_or_default();
             self.fail(now, instance, status.state().as_str_name(), message);
         }
-        self.remove_instance(&instance.id);
+    }
+
+    /// Takes in how a container of a pod is; the first that failed is what the pod failed of.
+    fn note_container(
+        &mut self,
+        now: Timestamp,
+        next: &mut Instance,
+        status: &TaskStatus,
+        condition: Condition,
+    ) -> Condition {
+        let spec = self.history.spec(&next.app, next.version).cloned();
+        let pod = spec.as_ref().and_then(|spec| spec.pod.as_deref());
+        let before = pod.and_then(|pod| next.pod_health(pod));
+        let news = condition.is_failure()
+            && !next.is_leaving()
+            && next.live_tasks().any(|task| task == status.task_id.value);
+        let together = next.note_task(now, status, condition);
+        if news {
+            let failed = Instance {
+                task_id: status.task_id.value.clone(),
+                ..next.clone()
+            };
+            let message = status.message.clone().unwrap_or_default();
+            self.fail(now, &failed, status.state().as_str_name(), message);
+        }
+        let after = pod.and_then(|pod| next.pod_health(pod));
+        if after.is_some() && before != after && !together.is_terminal() {
+            self.batch
+                .events
+                .push(Event::instance_health(now, next, after));
+        }
+        together
     }
 
     /// Remembers an app's last failure.
@@ -118,6 +157,7 @@ impl Core {
             state: state.to_owned(),
             task_id: instance.task_id.clone(),
             timestamp: now,
+            started_at: instance.started_at,
             version: instance.version,
             slave_id: Some(instance.agent.id.clone()),
         };
@@ -157,7 +197,7 @@ impl Core {
 
     /// The executor's word on the health check it performs.
     fn note_health(&mut self, now: Timestamp, next: &mut Instance, status: &TaskStatus) {
-        let Some(healthy) = status.healthy else {
+        let Some(healthy) = status.healthy.filter(|_| next.tasks.is_empty()) else {
             return;
         };
         let was = next.healthy.replace(healthy);

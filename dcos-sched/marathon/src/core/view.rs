@@ -81,6 +81,9 @@ pub struct TaskFailure {
     pub task_id: String,
     /// When.
     pub timestamp: Timestamp,
+    /// When the instance began to run; not shown of apps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
     /// The version of the app.
     pub version: Timestamp,
     /// The agent.

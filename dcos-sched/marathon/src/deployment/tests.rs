@@ -29,7 +29,7 @@ fn plan(original: &Arc<RootGroup>, target: &Arc<RootGroup>) -> Vec<String> {
         .map(|step| {
             let actions: Vec<_> = step
                 .iter()
-                .map(|action| format!("{}{}", action.kind.name(), action.app))
+                .map(|action| format!("{}{}", action.name(), action.app))
                 .collect();
             actions.join(" ")
         })

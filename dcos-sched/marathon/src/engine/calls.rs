@@ -1,7 +1,9 @@
 //! Calls to the master; who sends one adds the framework's id.
 
-use dcos_proto::mesos::{AgentId, Filters, OfferId, TaskId, TaskInfo, TaskStatus, offer};
+use dcos_proto::mesos::offer::Operation;
+use dcos_proto::mesos::{AgentId, Filters, OfferId, TaskId, TaskInfo, TaskStatus};
 use dcos_proto::scheduler::{Call, call};
+use dcos_sched::sdk::operations;
 
 use crate::instance::Instance;
 
@@ -20,16 +22,27 @@ fn filters(refuse_seconds: f64) -> Filters {
     }
 }
 
-/// Launches `tasks` with an offer; what is left of it is refused for a while.
-pub fn accept(offer: OfferId, tasks: Vec<TaskInfo>, refuse_seconds: f64) -> Call {
-    let launch = offer::Operation {
-        r#type: Some(offer::operation::Type::Launch as i32),
-        launch: Some(offer::operation::Launch { task_infos: tasks }),
-        ..offer::Operation::default()
-    };
+/// Launches a task.
+pub fn launch(task: TaskInfo) -> Operation {
+    operations::launch(vec![task])
+}
+
+/// Does all of `operations` with an offer, in their order; what is left of it is refused for a while.
+pub fn accept(offer: OfferId, operations: Vec<Operation>, refuse_seconds: f64) -> Call {
+    let mut together: Vec<Operation> = Vec::with_capacity(operations.len());
+    for operation in operations {
+        // Launches that follow each other are one.
+        match (
+            together.last_mut().and_then(|last| last.launch.as_mut()),
+            &operation.launch,
+        ) {
+            (Some(last), Some(next)) => last.task_infos.extend(next.task_infos.iter().cloned()),
+            _ => together.push(operation),
+        }
+    }
     let accept = call::Accept {
         offer_ids: vec![offer],
-        operations: vec![launch],
+        operations: together,
         filters: Some(filters(refuse_seconds)),
     };
     call(call::Type::Accept, |call| call.accept = Some(accept))
@@ -54,10 +67,13 @@ pub fn kill(task: TaskId, agent: Option<AgentId>) -> Call {
     call(call::Type::Kill, |call| call.kill = Some(kill))
 }
 
-/// Kills the task of an instance.
-pub fn kill_instance(instance: &Instance) -> Call {
+/// Kills whatever runs of an instance.
+pub fn kill_instance(instance: &Instance) -> Vec<Call> {
     let agent = AgentId::from(instance.agent.id.as_str());
-    kill(TaskId::from(instance.task_id.as_str()), Some(agent))
+    let tasks = instance.live_tasks();
+    tasks
+        .map(|task| kill(TaskId::from(task), Some(agent.clone())))
+        .collect()
 }
 
 /// Confirms a status update; `None` if it wants no confirmation.
@@ -75,9 +91,11 @@ pub fn acknowledge(status: &TaskStatus) -> Option<Call> {
 /// Asks how the tasks of `instances` are; without any, how all tasks are that the master knows.
 pub fn reconcile<'a>(instances: impl Iterator<Item = &'a Instance>) -> Call {
     let tasks = instances
-        .map(|instance| call::reconcile::Task {
-            task_id: TaskId::from(instance.task_id.as_str()),
-            agent_id: Some(AgentId::from(instance.agent.id.as_str())),
+        .flat_map(|instance| {
+            instance.live_tasks().map(|task| call::reconcile::Task {
+                task_id: TaskId::from(task),
+                agent_id: Some(AgentId::from(instance.agent.id.as_str())),
+            })
         })
         .collect();
     call(call::Type::Reconcile, |call| {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use dcos_proto::mesos::{Offer, TaskInfo};
+use dcos_proto::mesos::Offer;
+use dcos_proto::mesos::offer::Operation;
 use dcos_proto::scheduler::Call;
 
 use super::calls;
@@ -30,7 +31,12 @@ pub trait Launcher {
         site: &Site,
         supply: &mut Supply,
         offer: &Arc<Offer>,
-    ) -> Option<TaskInfo>;
+    ) -> Option<Vec<Operation>>;
+
+    /// What is to be done with an offer beside launching: giving back what is not needed any more.
+    fn release(&mut self, _offer: &Offer) -> Vec<Operation> {
+        Vec::new()
+    }
 }
 
 /// The answer to some offers.
@@ -58,18 +64,25 @@ pub fn answer(
     let refuse = config.decline_offer_duration.as_secs_f64();
     for offer in offers {
         let offer = Arc::new(offer);
-        let tasks = fill(launcher, now, &offer, config.max_instances_per_offer);
-        if tasks.is_empty() {
+        let mut operations = launcher.release(&offer);
+        let launched = fill(
+            launcher,
+            now,
+            &offer,
+            config.max_instances_per_offer,
+            &mut operations,
+        );
+        if operations.is_empty() {
             answered.declined += 1;
             declined.push(offer.id.clone());
             continue;
         }
         answered.used += 1;
-        answered.launched += tasks.len() as u64;
+        answered.launched += launched as u64;
         // What is left comes back at once while there is still something to launch.
         let more = !launcher.due(now).is_empty();
         let refuse = if more { 0.0 } else { refuse };
-        let call = calls::accept(offer.id.clone(), tasks, refuse);
+        let call = calls::accept(offer.id.clone(), operations, refuse);
         answered.calls.push(call);
     }
     if !declined.is_empty() {
@@ -78,27 +91,31 @@ pub fn answer(
     answered
 }
 
+/// Adds to `operations` what launches as many instances as the offer holds; returns their number.
 fn fill(
     launcher: &mut impl Launcher,
     now: Timestamp,
     offer: &Arc<Offer>,
     most: usize,
-) -> Vec<TaskInfo> {
+    operations: &mut Vec<Operation>,
+) -> usize {
     let nanos = now.millis().saturating_mul(1_000_000);
     let site = Site::of(offer, launcher.home_region(), nanos);
     let mut supply = Supply::new(&offer.resources);
-    let mut tasks = Vec::new();
+    let mut count = 0;
     let mut waiting = launcher.due(now);
-    while !waiting.is_empty() && tasks.len() < most {
+    while !waiting.is_empty() && count < most {
         waiting.retain(|spec| {
-            if tasks.len() >= most {
+            if count >= most {
                 return false;
             }
-            let task = launcher.launch(now, spec, &site, &mut supply, offer);
-            let launched = task.is_some();
-            tasks.extend(task);
-            launched && launcher.waits(spec)
+            let Some(launch) = launcher.launch(now, spec, &site, &mut supply, offer) else {
+                return false;
+            };
+            operations.extend(launch);
+            count += 1;
+            launcher.waits(spec)
         });
     }
-    tasks
+    count
 }

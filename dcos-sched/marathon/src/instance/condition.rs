@@ -36,12 +36,14 @@ pub enum Condition {
     Dropped,
     /// The master does not know it.
     Unknown,
+    /// It has no task now; what is reserved for it waits for the next one.
+    Reserved,
 }
 
 impl Condition {
     /// Whether an instance like that counts as one of its app's.
     pub fn is_active(self) -> bool {
-        !self.is_terminal() && self != Self::UnreachableInactive
+        !self.is_terminal() && !matches!(self, Self::UnreachableInactive | Self::Reserved)
     }
 
     /// Whether it is over.
@@ -109,6 +111,8 @@ impl Condition {
             Self::Gone => "TASK_GONE",
             Self::Dropped => "TASK_DROPPED",
             Self::Unknown => "TASK_UNKNOWN",
+            // What Marathon 1.11 shows of an instance whose last task ended at its own wish.
+            Self::Reserved => "TASK_FINISHED",
         }
     }
 }

@@ -23,6 +23,18 @@ impl InstanceId {
         format!("{}._app.{incarnation}", self.0)
     }
 
+    /// The name of the task of one of its containers, if it is one of a pod.
+    pub fn container_task(&self, container: &str, incarnation: u32) -> String {
+        format!("{}.{container}.{incarnation}", self.0)
+    }
+
+    /// The name of its executor, if it is one of a pod.
+    pub fn executor(&self) -> String {
+        let (app, rest) = self.0.rsplit_once('.').unwrap_or((&self.0, ""));
+        let (prefix, uuid) = rest.split_once('-').unwrap_or(("instance", rest));
+        format!("{prefix}-{app}.{uuid}")
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -78,6 +90,12 @@ mod tests {
         );
         assert_eq!(task_instance(&task), Some(id.clone()));
         assert_eq!(id.app(), app);
+        let of_pod = id.container_task("side-car", 1);
+        assert_eq!(task_instance(&of_pod), Some(id.clone()));
+        assert_eq!(
+            id.executor(),
+            "instance-prod_db.two.0f0e0d0c-0000-4000-8000-000000000000"
+        );
         assert_eq!(task_instance("something else"), None);
     }
 }

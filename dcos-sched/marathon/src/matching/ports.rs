@@ -6,7 +6,7 @@ use dcos_core::seed::Seed;
 use dcos_proto::mesos::{Resource, value};
 
 use super::Supply;
-use crate::model::App;
+use crate::model::{App, Endpoint};
 
 /// The port of each port of the app, and the resources they are of.
 pub(super) fn assign(
@@ -69,6 +69,10 @@ fn wishes(app: &App) -> Vec<Wish> {
             Wish::This(port)
         }
     };
+    if let Some(pod) = &app.pod {
+        let wish = |endpoint: &Endpoint| endpoint.host_port.map_or(Wish::Nothing, number);
+        return pod.endpoints().map(wish).collect();
+    }
     if app.is_host_networked() {
         let wish = |port: u16| {
             if app.require_ports {

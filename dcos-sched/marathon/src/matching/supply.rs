@@ -49,6 +49,36 @@ impl Supply {
         (missing <= 0).then_some(taken)
     }
 
+    /// Takes parts of `resources` that make up `amount` of a scalar, or as much as there is.
+    pub(super) fn divide(resources: &mut Vec<Resource>, name: &str, amount: f64) -> Vec<Resource> {
+        let mut missing = thousandths(amount);
+        let mut taken = Vec::new();
+        for resource in resources
+            .iter_mut()
+            .filter(|resource| resource.name == name)
+        {
+            let Some(free) = &mut resource.scalar else {
+                continue;
+            };
+            let part = thousandths(free.value).min(missing);
+            if part > 0 {
+                missing -= part;
+                *free = scalar(thousandths(free.value) - part);
+                taken.push(Resource {
+                    scalar: Some(scalar(part)),
+                    ..resource.clone()
+                });
+            }
+        }
+        resources.retain(|resource| {
+            resource
+                .scalar
+                .as_ref()
+                .is_none_or(|left| thousandths(left.value) > 0)
+        });
+        taken
+    }
+
     fn scalars<'a>(
         &'a self,
         name: &'a str,

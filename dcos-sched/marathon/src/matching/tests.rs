@@ -83,6 +83,8 @@ fn instance(site: &Site) -> Instance {
         health: Vec::new(),
         ready: None,
         check_result: None,
+        tasks: Vec::new(),
+        reservation: None,
     }
 }
 

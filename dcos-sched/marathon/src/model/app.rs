@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AppCheck, Constraint, Container, ExecutorResources, HealthCheck, IpAddress, KillSelection,
-    Network, PortDefinition, PortMapping, ReadinessCheck, ResourceLimits, UnreachableStrategy,
+    Network, Pod, PortDefinition, PortMapping, ReadinessCheck, ResourceLimits, UnreachableStrategy,
     UpgradeStrategy, number,
 };
 use crate::{PathId, Timestamp};
@@ -125,6 +125,9 @@ pub struct App {
     /// The role whose resources are used.
     #[serde(default)]
     pub role: String,
+    /// What to run, if this is not an app but a pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Box<Pod>>,
 }
 
 /// The two ways in which a definition changes, and when each last did.
@@ -178,6 +181,50 @@ pub struct Fetch {
 }
 
 impl App {
+    /// A run spec with every default.
+    pub fn new(id: PathId) -> Self {
+        Self {
+            id,
+            accepted_resource_roles: None,
+            args: Vec::new(),
+            backoff_factor: default::backoff_factor(),
+            backoff_seconds: default::backoff_seconds(),
+            cmd: None,
+            constraints: Vec::new(),
+            container: None,
+            cpus: default::cpus(),
+            dependencies: Vec::new(),
+            disk: 0.0,
+            env: BTreeMap::new(),
+            executor: String::new(),
+            executor_resources: None,
+            fetch: Vec::new(),
+            health_checks: Vec::new(),
+            check: None,
+            instances: default::instances(),
+            labels: BTreeMap::new(),
+            max_launch_delay_seconds: default::max_launch_delay_seconds(),
+            mem: default::mem(),
+            gpus: 0,
+            networks: Vec::new(),
+            port_definitions: None,
+            readiness_checks: Vec::new(),
+            resource_limits: None,
+            require_ports: false,
+            secrets: BTreeMap::new(),
+            task_kill_grace_period_seconds: None,
+            upgrade_strategy: UpgradeStrategy::default(),
+            user: None,
+            version: Timestamp::default(),
+            version_info: None,
+            kill_selection: KillSelection::default(),
+            unreachable_strategy: UnreachableStrategy::default(),
+            tty: None,
+            role: String::new(),
+            pod: None,
+        }
+    }
+
     /// The version that decides whether an instance is outdated.
     pub fn config_version(&self) -> Timestamp {
         self.version_info

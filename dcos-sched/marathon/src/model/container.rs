@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Constraint;
+
 /// The container an instance runs in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -132,7 +134,7 @@ pub struct Volume {
     pub host_path: Option<String>,
     /// A reserved disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub persistent: Option<Value>,
+    pub persistent: Option<PersistentVolume>,
     /// A volume of a driver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<Value>,
@@ -142,6 +144,39 @@ pub struct Volume {
     /// Read-only or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<VolumeMode>,
+}
+
+/// A disk that is reserved for an instance and outlives its tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PersistentVolume {
+    /// What it is made of.
+    #[serde(rename = "type", default)]
+    pub disk: DiskType,
+    /// Its size in MB; at least, for a whole disk.
+    pub size: u64,
+    /// The largest whole disk that will do, in MB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<u64>,
+    /// The profile of the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile_name: Option<String>,
+    /// Rules about the disk's path.
+    #[serde(default)]
+    pub constraints: Vec<Constraint>,
+}
+
+/// What a persistent volume is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskType {
+    /// A directory of the agent's own disk.
+    #[default]
+    Root,
+    /// A directory of another disk.
+    Path,
+    /// A disk as a whole.
+    Mount,
 }
 
 /// Read-only or not.

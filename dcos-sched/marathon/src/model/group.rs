@@ -34,7 +34,7 @@ pub struct RootGroup {
     pub version: Timestamp,
     /// All groups, the root included.
     pub groups: BTreeMap<PathId, Group>,
-    /// All apps.
+    /// All apps and pods.
     pub apps: BTreeMap<PathId, Arc<App>>,
 }
 
@@ -49,17 +49,27 @@ impl Default for RootGroup {
 }
 
 impl RootGroup {
-    /// The app with this id.
+    /// The app or pod with this id.
     pub fn app(&self, id: &PathId) -> Option<&Arc<App>> {
         self.apps.get(id)
     }
 
-    /// All apps in `group` and the groups below it.
+    /// The app with this id, if it is not a pod.
+    pub fn plain_app(&self, id: &PathId) -> Option<&Arc<App>> {
+        self.app(id).filter(|app| !app.is_pod())
+    }
+
+    /// All apps that are not pods.
+    pub fn plain_apps(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.apps.values().filter(|app| !app.is_pod())
+    }
+
+    /// All apps and pods in `group` and the groups below it.
     pub fn apps_below<'a>(&'a self, group: &'a PathId) -> impl Iterator<Item = &'a Arc<App>> {
         below(&self.apps, group).map(|(_, app)| app)
     }
 
-    /// The apps directly in `group`.
+    /// The apps and pods directly in `group`.
     pub fn apps_in<'a>(&'a self, group: &'a PathId) -> impl Iterator<Item = &'a Arc<App>> {
         self.apps_below(group)
             .filter(move |app| app.id.parent() == *group)

@@ -2,14 +2,14 @@
 
 use crate::schema::{Field, Shape, may, must};
 
-const I32: i64 = i32::MAX as i64;
-const INF: f64 = f64::INFINITY;
-const TEXT: Shape = Shape::Text(0);
-const NAME: Shape = Shape::Text(1);
-const COUNT: Shape = Shape::Int(0, I32);
-const TEXTS: Shape = Shape::List(&TEXT);
-const LABELS: Shape = Shape::Map(&TEXT);
-const SCHEME: Shape = Shape::OneOf(&["HTTP", "HTTPS"]);
+pub(super) const I32: i64 = i32::MAX as i64;
+pub(super) const INF: f64 = f64::INFINITY;
+pub(super) const TEXT: Shape = Shape::Text(0);
+pub(super) const NAME: Shape = Shape::Text(1);
+pub(super) const COUNT: Shape = Shape::Int(0, I32);
+pub(super) const TEXTS: Shape = Shape::List(&TEXT);
+pub(super) const LABELS: Shape = Shape::Map(&TEXT);
+pub(super) const SCHEME: Shape = Shape::OneOf(&["HTTP", "HTTPS"]);
 const PORT_PROTOCOL: Shape = Shape::OneOf(&["tcp", "udp", "udp,tcp"]);
 
 /// A new app.
@@ -89,27 +89,27 @@ const fn app_fields(new: bool) -> [Field; 39] {
     ]
 }
 
-const ENV_VALUE: Shape = Shape::TextOr(&[must("secret", NAME)]);
-const SECRET: Shape = Shape::Object(&[must("source", NAME)]);
-const LIMITS: Shape = Shape::Object(&[may("cpus", Shape::Any), may("mem", Shape::Any)]);
+pub(super) const ENV_VALUE: Shape = Shape::TextOr(&[must("secret", NAME)]);
+pub(super) const SECRET: Shape = Shape::Object(&[must("source", NAME)]);
+pub(super) const LIMITS: Shape = Shape::Object(&[may("cpus", Shape::Any), may("mem", Shape::Any)]);
 
-const UPGRADE: Shape = Shape::Object(&[
+pub(super) const UPGRADE: Shape = Shape::Object(&[
     must("maximumOverCapacity", Shape::Number(0.0, 1.0)),
     must("minimumHealthCapacity", Shape::Number(0.0, 1.0)),
 ]);
 
-const UNREACHABLE: Shape = Shape::TextOr(&[
+pub(super) const UNREACHABLE: Shape = Shape::TextOr(&[
     may("inactiveAfterSeconds", Shape::Int(0, i64::MAX)),
     may("expungeAfterSeconds", Shape::Int(0, i64::MAX)),
 ]);
 
-const EXECUTOR_RESOURCES: Shape = Shape::Object(&[
+pub(super) const EXECUTOR_RESOURCES: Shape = Shape::Object(&[
     may("cpus", Shape::Number(0.1, INF)),
     may("mem", Shape::Number(32.0, INF)),
     may("disk", Shape::Number(10.0, INF)),
 ]);
 
-const FETCH: Shape = Shape::Object(&[
+pub(super) const FETCH: Shape = Shape::Object(&[
     must("uri", TEXT),
     may("extract", Shape::Bool),
     may("executable", Shape::Bool),
@@ -183,7 +183,7 @@ const READINESS: Shape = Shape::Object(&[
     may("preserveLastResponse", Shape::Bool),
 ]);
 
-const NETWORK: Shape = Shape::Object(&[
+pub(super) const NETWORK: Shape = Shape::Object(&[
     may("name", NAME),
     may(
         "mode",
@@ -254,11 +254,19 @@ const CONTAINER: Shape = Shape::Object(&[
         Shape::List(&Shape::Object(&[
             must("containerPath", NAME),
             may("hostPath", NAME),
-            may("persistent", Shape::Object(&[])),
+            may("persistent", PERSISTENT),
             may("external", Shape::Object(&[])),
             may("secret", NAME),
             may("mode", Shape::OneOf(&["RO", "RW"])),
         ])),
     ),
     may("portMappings", Shape::List(&PORT_MAPPING)),
+]);
+
+pub(super) const PERSISTENT: Shape = Shape::Object(&[
+    may("type", Shape::OneOf(&["root", "path", "mount"])),
+    must("size", Shape::Int(0, I32)),
+    may("maxSize", Shape::Int(0, I32)),
+    may("profileName", NAME),
+    may("constraints", Shape::List(&TEXTS)),
 ]);

@@ -16,6 +16,14 @@ pub struct UpgradeStrategy {
     pub minimum_health_capacity: f64,
 }
 
+impl UpgradeStrategy {
+    /// The default of what has persistent volumes: nothing is launched beside them.
+    pub const RESIDENT: Self = Self {
+        maximum_over_capacity: 0.0,
+        minimum_health_capacity: 0.5,
+    };
+}
+
 impl Default for UpgradeStrategy {
     fn default() -> Self {
         Self {
@@ -64,6 +72,11 @@ pub struct Unreachable {
     /// After this long it is killed should it return.
     #[serde(default)]
     pub expunge_after_seconds: u64,
+}
+
+impl UnreachableStrategy {
+    /// Instances out of reach are waited for, for ever.
+    pub const NEVER: Self = Self::Disabled(Disabled::Disabled);
 }
 
 impl Default for UnreachableStrategy {
@@ -115,6 +128,16 @@ pub struct ExecutorResources {
     /// Disk in MB.
     #[serde(default = "ten", serialize_with = "number::write")]
     pub disk: f64,
+}
+
+impl Default for ExecutorResources {
+    fn default() -> Self {
+        Self {
+            cpus: tenth(),
+            mem: thirty_two(),
+            disk: ten(),
+        }
+    }
 }
 
 fn tenth() -> f64 {

@@ -31,6 +31,7 @@ pub(super) fn build(app: &App, instance: &Instance, bridge: &str) -> Option<Cont
             .filter_map(|volume| mount(volume, app))
             .collect(),
         tty_info: (app.tty == Some(true)).then(TtyInfo::default),
+        linux_info: container.linux_info.as_ref().map(super::linux),
         ..ContainerInfo::default()
     };
     match (container.engine, &container.docker) {
@@ -51,6 +52,11 @@ pub(super) fn build(app: &App, instance: &Instance, bridge: &str) -> Option<Cont
                 r#type: image::Type::Docker as i32,
                 docker: Some(image::Docker {
                     name: docker.image.clone(),
+                    config: docker
+                        .pull_config
+                        .as_ref()
+                        .and_then(|pull| app.secrets.get(&pull.secret))
+                        .map(|secret| reference(&secret.source)),
                     ..image::Docker::default()
                 }),
                 cached: Some(!docker.force_pull_image),
@@ -141,7 +147,11 @@ fn inside(mapping: &PortMapping, host_port: u32) -> u32 {
     }
 }
 
-fn join(network: &Network, ports: Vec<network_info::PortMapping>, bridge: &str) -> NetworkInfo {
+pub(super) fn join(
+    network: &Network,
+    ports: Vec<network_info::PortMapping>,
+    bridge: &str,
+) -> NetworkInfo {
     let name = match network.mode {
         NetworkMode::Bridge => Some(bridge.to_owned()),
         _ => network.name.clone(),

@@ -81,28 +81,27 @@ fn context(app: &App, instance: &Instance, enforce_role: bool) -> BTreeMap<Strin
         "MARATHON_APP_ENFORCE_GROUP_ROLE",
         enforce_role.to_string().to_uppercase(),
     );
-    let short: BTreeMap<String, &String> = app
-        .labels
+    all.extend(labels(&app.labels));
+    all
+}
+
+/// Labels as variables, with a list of their names.
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let short: BTreeMap<String, &String> = labels
         .iter()
         .filter(|(key, value)| key.len() < LONGEST_LABEL && value.len() < LONGEST_LABEL)
         .map(|(key, value)| (escape(key), value))
         .collect();
-    set(
-        "MARATHON_APP_LABELS",
-        short
-            .keys()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(" "),
-    );
-    for (key, value) in short {
-        set(&format!("MARATHON_APP_LABEL_{key}"), value.clone());
-    }
-    all
+    let names: Vec<&str> = short.keys().map(String::as_str).collect();
+    let list = ("MARATHON_APP_LABELS".to_owned(), names.join(" "));
+    let each = short
+        .iter()
+        .map(|(key, value)| (format!("MARATHON_APP_LABEL_{key}"), (*value).clone()));
+    std::iter::once(list).chain(each).collect()
 }
 
 /// Upper case, and one `_` for whatever cannot stand in a variable's name.
-fn escape(name: &str) -> String {
+pub(super) fn escape(name: &str) -> String {
     let mut escaped = String::with_capacity(name.len());
     for c in name.chars() {
         if c.is_ascii_alphanumeric() || c == '_' {

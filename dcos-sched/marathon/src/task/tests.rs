@@ -35,6 +35,8 @@ fn task(document: Value, ports: &[Option<u16>]) -> TaskInfo {
         health: Vec::new(),
         ready: None,
         check_result: None,
+        tasks: Vec::new(),
+        reservation: None,
     };
     build(&app, &instance, Vec::new(), &Surroundings::default())
 }

@@ -2,7 +2,7 @@
 
 use super::rules::{feature, unique};
 use super::{Violations, fail};
-use crate::model::{App, Container, EngineType, NetworkMode, PortMapping};
+use crate::model::{App, Container, EngineType, Network, NetworkMode, PortMapping};
 use crate::normalize::Rules;
 
 pub(super) fn container(container: &Container, app: &App, context: &Rules, out: &mut Violations) {
@@ -126,8 +126,26 @@ pub(super) fn ports(app: &App, out: &mut Violations) {
 }
 
 pub(super) fn networks(app: &App, context: &Rules, out: &mut Violations) {
+    combination(&app.networks, context, out);
+    let docker = app
+        .container
+        .as_ref()
+        .is_some_and(|c| c.engine == EngineType::Docker);
+    let containers = app
+        .networks
+        .iter()
+        .filter(|network| network.mode == NetworkMode::Container);
+    if docker && containers.count() > 1 {
+        let text =
+            "may only specify a single container network when using the Docker container engine";
+        fail(out, "/", text);
+    }
+}
+
+/// Rules for the networks of an app or a pod together.
+pub(super) fn combination(networks: &[Network], context: &Rules, out: &mut Violations) {
     let count = |mode| {
-        app.networks
+        networks
             .iter()
             .filter(|network| network.mode == mode)
             .count()
@@ -137,11 +155,7 @@ pub(super) fn networks(app: &App, context: &Rules, out: &mut Violations) {
         count(NetworkMode::Bridge),
         count(NetworkMode::Container),
     );
-    let of = |mode| {
-        app.networks
-            .iter()
-            .filter(move |network| network.mode == mode)
-    };
+    let of = |mode| networks.iter().filter(move |network| network.mode == mode);
     if of(NetworkMode::Host).any(|network| network.name.is_some() || !network.labels.is_empty()) {
         fail(
             out,
@@ -157,7 +171,7 @@ pub(super) fn networks(app: &App, context: &Rules, out: &mut Violations) {
         .count();
     if unnamed > 1
         || !unique(
-            app.networks
+            networks
                 .iter()
                 .filter_map(|network| network.name.as_deref()),
         )
@@ -179,14 +193,5 @@ pub(super) fn networks(app: &App, context: &Rules, out: &mut Violations) {
     if unnamed > 0 && context.default_network_name.is_none() {
         let text = "Network name must be specified when container network is selected.";
         fail(out, "/networks", text);
-    }
-    let docker = app
-        .container
-        .as_ref()
-        .is_some_and(|c| c.engine == EngineType::Docker);
-    if docker && containers > 1 {
-        let text =
-            "may only specify a single container network when using the Docker container engine";
-        fail(out, "/", text);
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use dcos_marathon::engine::{Launcher, answer};
-use dcos_marathon::instance::{Condition, Goal, Instance, InstanceId};
+use dcos_marathon::engine::{Launcher, answer, calls};
+use dcos_marathon::instance::{Instance, InstanceId};
 use dcos_marathon::matching::{Site, Supply, matches};
 use dcos_marathon::task::{Surroundings, build};
 use dcos_marathon::{PathId, Timestamp};
-use dcos_proto::mesos::{Offer, TaskInfo};
+use dcos_proto::mesos::Offer;
+use dcos_proto::mesos::offer::Operation;
 
 use super::JobScheduler;
 use crate::model::{Run, RunKey};
@@ -49,7 +50,7 @@ impl Launcher for JobScheduler {
         site: &Site,
         supply: &mut Supply,
         offer: &Arc<Offer>,
-    ) -> Option<TaskInfo> {
+    ) -> Option<Vec<Operation>> {
         let app = Arc::clone(&self.queue.entry(spec)?.spec);
         let key = RunKey::of(spec)?;
         let run = self.run(&key).cloned()?;
@@ -62,31 +63,12 @@ impl Launcher for JobScheduler {
         };
         supply.take(&found.resources);
         let id = InstanceId::new(&app.id, &self.seed.uuid());
-        let instance = Instance {
-            task_id: id.task(1),
-            id,
-            app: app.id.clone(),
-            version: app.version,
-            config_version: app.config_version(),
-            role: app.role.clone(),
-            goal: Goal::Running,
-            agent: site.agent.clone(),
-            condition: Condition::Provisioned,
-            since: now,
-            staged_at: now,
-            started_at: None,
-            ports: found.ports,
-            addresses: Vec::new(),
-            healthy: None,
-            unreachable_strategy: app.unreachable_strategy,
-            health: Vec::new(),
-            ready: None,
-            check_result: None,
-        };
+        let instance = Instance::launched(id, &app, site.agent.clone(), found.ports, now);
         let surroundings = Surroundings {
             env_vars_prefix: self.config.engine.env_vars_prefix.clone(),
             enforce_role: false,
             mesos_bridge_name: self.config.engine.mesos_bridge_name.clone(),
+            framework: None,
         };
         let task = build(&app, &instance, found.resources, &surroundings);
         self.queue.launched(now, spec);
@@ -95,6 +77,6 @@ impl Launcher for JobScheduler {
             instance: Some(instance),
             ..(*run).clone()
         });
-        Some(task)
+        Some(vec![calls::launch(task)])
     }
 }

@@ -79,7 +79,8 @@ impl JobScheduler {
             | Condition::Killed
             | Condition::Gone
             | Condition::Dropped
-            | Condition::Unknown => self.failed(now, run, condition),
+            | Condition::Unknown
+            | Condition::Reserved => self.failed(now, run, condition),
         }
     }
 

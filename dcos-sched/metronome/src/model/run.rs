@@ -115,7 +115,8 @@ impl From<Condition> for TaskState {
             | Condition::Dropped
             | Condition::Unknown
             | Condition::Unreachable
-            | Condition::UnreachableInactive => Self::Failed,
+            | Condition::UnreachableInactive
+            | Condition::Reserved => Self::Failed,
         }
     }
 }

@@ -80,10 +80,16 @@ fn put(
         }
     }
     if let Some(apps) = update.apps {
-        let before: Vec<PathId> = root.apps_in(group).map(|app| app.id.clone()).collect();
+        // Pods are no part of such a document, so they stay.
+        let before: Vec<PathId> = root
+            .apps_in(group)
+            .filter(|app| !app.is_pod())
+            .map(|app| app.id.clone())
+            .collect();
         let mut kept = Vec::new();
         for app in apps {
             let id = group.resolve(app.id.as_deref().unwrap_or_default());
+            crate::api::pods::taken(root, &id, false)?;
             let rules = change.rules(&id);
             let app = normalize::create(app, group, &rules, change.version)?;
             root.put_app(app, root.version, enforce);

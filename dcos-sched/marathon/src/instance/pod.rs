@@ -1,0 +1,186 @@
+//! The containers of a pod's instance, and how the instance is if they are so.
+
+use dcos_proto::mesos::TaskStatus;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Instance, InstanceId};
+use crate::Timestamp;
+use crate::model::{App, Pod};
+
+/// How one container of a pod is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodTask {
+    /// The container's name.
+    pub name: String,
+    /// The name of its task.
+    pub id: String,
+    /// How it is.
+    pub condition: Condition,
+    /// Since when it is like that.
+    pub since: Timestamp,
+    /// When it began to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// Whether it passes its check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    /// The networks it is on, and its addresses there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Joined>,
+    /// How it ended, in the executor's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A network a container is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Its name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The container's addresses there.
+    pub addresses: Vec<String>,
+}
+
+/// The tasks of a new instance; none if `app` is not a pod.
+pub(super) fn tasks(id: &InstanceId, app: &App, now: Timestamp) -> Vec<PodTask> {
+    let containers = app.pod.iter().flat_map(|pod| &pod.containers);
+    containers
+        .map(|container| PodTask {
+            name: container.name.clone(),
+            id: id.container_task(&container.name, 1),
+            condition: Condition::Provisioned,
+            since: now,
+            started_at: None,
+            healthy: None,
+            networks: Vec::new(),
+            message: None,
+        })
+        .collect()
+}
+
+impl Instance {
+    /// Takes in what is said of one container; the condition of the whole instance follows.
+    pub(crate) fn note_task(
+        &mut self,
+        now: Timestamp,
+        status: &TaskStatus,
+        condition: Condition,
+    ) -> Condition {
+        let id = &status.task_id.value;
+        if let Some(task) = self.tasks.iter_mut().find(|task| task.id == *id) {
+            if task.condition != condition {
+                (task.condition, task.since) = (condition, now);
+            }
+            if condition == Condition::Running {
+                task.started_at.get_or_insert(now);
+            }
+            if let Some(networks) = networks(status) {
+                task.networks = networks;
+            }
+            task.healthy = status.healthy.or(task.healthy);
+            if condition.is_terminal() {
+                task.message.clone_from(&status.message);
+            }
+        }
+        together(self.tasks.iter().map(|task| task.condition))
+    }
+
+    /// Whether all containers with a check pass it; unknown until each was heard of.
+    pub fn pod_health(&self, pod: &Pod) -> Option<bool> {
+        let checked = self.tasks.iter().filter(|task| {
+            let container = pod.container(&task.name);
+            container.is_some_and(|container| container.health_check.is_some())
+        });
+        let mut all = Some(true);
+        for task in checked {
+            match task.healthy {
+                Some(false) => return Some(false),
+                None => all = None,
+                Some(true) => {}
+            }
+        }
+        all
+    }
+}
+
+/// How an instance is whose containers are so. It is over once all are; while some still are, those that failed mean
+/// that the others are being ended.
+fn together(conditions: impl Iterator<Item = Condition> + Clone) -> Condition {
+    const OVER: [Condition; 7] = [
+        Condition::Error,
+        Condition::Failed,
+        Condition::Gone,
+        Condition::Dropped,
+        Condition::Unknown,
+        Condition::Finished,
+        Condition::Killed,
+    ];
+    const ALIVE: [Condition; 6] = [
+        Condition::Unreachable,
+        Condition::Killing,
+        Condition::Provisioned,
+        Condition::Staging,
+        Condition::Starting,
+        Condition::Running,
+    ];
+    let first = |order: &[Condition]| {
+        order
+            .iter()
+            .copied()
+            .find(|condition| conditions.clone().any(|each| each == *condition))
+    };
+    let Some(alive) = first(&ALIVE) else {
+        return first(&OVER).unwrap_or(Condition::Unknown);
+    };
+    let ending = conditions
+        .clone()
+        .any(|each| each.is_terminal() && each != Condition::Finished);
+    if ending && alive != Condition::Unreachable {
+        Condition::Killing
+    } else {
+        alive
+    }
+}
+
+fn networks(status: &TaskStatus) -> Option<Vec<Joined>> {
+    let networks = &status.container_status.as_ref()?.network_infos;
+    let joined = networks.iter().map(|network| Joined {
+        name: network.name.clone(),
+        addresses: network
+            .ip_addresses
+            .iter()
+            .filter_map(|address| address.ip_address.clone())
+            .collect(),
+    });
+    Some(joined.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_far_container_speaks_for_all() {
+        use Condition::*;
+        let cases: [(&[Condition], Condition); 9] = [
+            (&[Running, Running], Running),
+            (&[Running, Staging], Staging),
+            (&[Starting, Running], Starting),
+            (&[Running, Finished], Running),
+            (&[Running, Failed], Killing),
+            (&[Killed, Failed], Failed),
+            (&[Finished, Killed], Finished),
+            (&[Finished, Finished], Finished),
+            (&[Unreachable, Failed], Unreachable),
+        ];
+        for (conditions, expected) in cases {
+            assert_eq!(
+                together(conditions.iter().copied()),
+                expected,
+                "{conditions:?}"
+            );
+        }
+    }
+}
