@@ -123,9 +123,29 @@ def test_a_container_that_fails_takes_the_others_along(api):
     assert history["containers"][0]["lastKnownState"] == "TASK_FAILED"
     [waiting] = [item for item in api("GET", "/v2/queue")["queue"] if item.get("pod", {}).get("id") == "/broken"]
     assert waiting["delay"]["overdue"] is False
+
+
+def test_a_pod_that_fits_nowhere(api):
+    huge = {"id": "/huge", "containers": [{"name": "one", "resources": {"cpus": 1000, "mem": 32}}]}
+    api("POST", "/v2/pods", huge)
     [deployment] = api("GET", "/v2/deployments")
-    assert deployment["affectedPods"] == ["/broken"] and deployment["affectedApps"] == []
-    assert deployment["currentActions"][0]["action"] == "ScalePod"
+    assert deployment["affectedPods"] == ["/huge"] and deployment["affectedApps"] == []
+    [action] = deployment["currentActions"]
+    assert (action["action"], action["pod"]) == ("ScalePod", "/huge")
+
+    def refused():
+        [item] = api("GET", "/v2/queue?embed=lastUnusedOffers")["queue"]
+        assert item["pod"]["id"] == "/huge" and "app" not in item
+        return [offer["reason"] for offer in item["lastUnusedOffers"]] == [["InsufficientCpus"]]
+
+    eventually("a refusal", refused)
+    with pytest.raises(urllib.error.HTTPError) as locked:
+        api("PUT", "/v2/pods/huge", huge)
+    assert locked.value.code == 409
+    with pytest.raises(urllib.error.HTTPError) as taken:
+        api("POST", "/v2/apps", {"id": "/huge", "cmd": "sleep 1000"})
+    assert taken.value.code == 422
+    api("DELETE", "/v2/pods/huge?force=true")
 
 
 def test_a_crash_of_the_master_keeps_pods(api, cluster):

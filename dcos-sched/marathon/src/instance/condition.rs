@@ -106,13 +106,12 @@ impl Condition {
             Self::Unreachable | Self::UnreachableInactive => "TASK_UNREACHABLE",
             Self::Error => "TASK_ERROR",
             Self::Failed => "TASK_FAILED",
-            Self::Finished => "TASK_FINISHED",
+            // What Marathon 1.11 shows of an instance whose last task ended at its own wish.
+            Self::Finished | Self::Reserved => "TASK_FINISHED",
             Self::Killed => "TASK_KILLED",
             Self::Gone => "TASK_GONE",
             Self::Dropped => "TASK_DROPPED",
             Self::Unknown => "TASK_UNKNOWN",
-            // What Marathon 1.11 shows of an instance whose last task ended at its own wish.
-            Self::Reserved => "TASK_FINISHED",
         }
     }
 }

@@ -84,7 +84,7 @@ impl Instance {
                 task.message.clone_from(&status.message);
             }
         }
-        together(self.tasks.iter().map(|task| task.condition))
+        together(&self.tasks.iter().map(|task| task.condition))
     }
 
     /// Whether all containers with a check pass it; unknown until each was heard of.
@@ -107,7 +107,7 @@ impl Instance {
 
 /// How an instance is whose containers are so. It is over once all are; while some still are, those that failed mean
 /// that the others are being ended.
-fn together(conditions: impl Iterator<Item = Condition> + Clone) -> Condition {
+fn together(conditions: &(impl Iterator<Item = Condition> + Clone)) -> Condition {
     const OVER: [Condition; 7] = [
         Condition::Error,
         Condition::Failed,
@@ -177,7 +177,7 @@ mod tests {
         ];
         for (conditions, expected) in cases {
             assert_eq!(
-                together(conditions.iter().copied()),
+                together(&conditions.iter().copied()),
                 expected,
                 "{conditions:?}"
             );

@@ -1,7 +1,7 @@
 //! The shape of a pod's document.
 
 use super::shape::{
-    COUNT, ENV_VALUE, EXECUTOR_RESOURCES, FETCH, I32, INF, LABELS, LIMITS, NAME, NETWORK, SCHEME,
+    COUNT, ENV_VALUE, EXECUTOR_RESOURCES, FETCH, INF, LABELS, LIMITS, NAME, NETWORK, SCHEME,
     SECRET, TEXT, TEXTS, UNREACHABLE, UPGRADE,
 };
 use crate::schema::{Shape, may, must};
@@ -126,7 +126,7 @@ const SCHEDULING: Shape = Shape::Object(&[
         Shape::Object(&[
             may("backoff", Shape::Number(0.0, INF)),
             may("backoffFactor", Shape::Number(1.0, INF)),
-            may("maxLaunchDelay", Shape::Number(0.0, I32 as f64)),
+            may("maxLaunchDelay", Shape::Number(0.0, 2_147_483_647.0)),
         ]),
     ),
     may("upgrade", UPGRADE),

@@ -2,7 +2,7 @@
 
 use crate::schema::{Field, Shape, may, must};
 
-pub(super) const I32: i64 = i32::MAX as i64;
+const I32: i64 = i32::MAX as i64;
 pub(super) const INF: f64 = f64::INFINITY;
 pub(super) const TEXT: Shape = Shape::Text(0);
 pub(super) const NAME: Shape = Shape::Text(1);

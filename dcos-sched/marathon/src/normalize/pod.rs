@@ -27,7 +27,7 @@ pub fn pod(mut pod: Pod, rules: &Rules, version: Timestamp) -> Result<App, Error
         .take()
         .unwrap_or_else(|| rules.default_role.clone());
     complete(&mut pod, rules, &role);
-    let spec = run_spec(pod, role, version);
+    let spec = run_spec(&pod, role, version);
     validate::roles(&spec, rules, &mut violations);
     if violations.is_empty() {
         Ok(spec)
@@ -84,7 +84,7 @@ fn complete(pod: &mut Pod, rules: &Rules, role: &str) {
     clippy::cast_sign_loss,
     reason = "the cast saturates, and delays are not negative"
 )]
-fn run_spec(pod: Pod, role: String, version: Timestamp) -> App {
+fn run_spec(pod: &Pod, role: String, version: Timestamp) -> App {
     let (total, scheduling) = (pod.total(), &pod.scheduling);
     let placement = scheduling.placement.clone().unwrap_or_default();
     let words = placement.constraints.into_iter().map(|constraint| {

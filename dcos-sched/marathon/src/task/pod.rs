@@ -255,8 +255,7 @@ fn discovery(app: &App, pod: &Pod, endpoints: &[(&Endpoint, Option<u16>)]) -> Di
     let mut ports = Vec::new();
     for (endpoint, port) in endpoints {
         let scopes: Vec<(u16, Vec<(String, String)>)> = match (host, port) {
-            (true, Some(port)) => vec![(*port, vec![scope("host")])],
-            (false, Some(port)) => vec![(*port, vec![scope("host")])],
+            (_, Some(port)) => vec![(*port, vec![scope("host")])],
             (true, None) => Vec::new(),
             (false, None) => {
                 let on = |name: String| vec![scope("container"), ("network-name".to_owned(), name)];
