@@ -218,9 +218,11 @@ impl Components {
         let mut standing_by = JoinSet::new();
         if self.house.ensemble().is_some() {
             let leaders = election.observe();
-            let standby = dcos_marathon::standby::router(&own, leaders, elected.clone());
-            let serving = Server::new(standby).serve(listener.try_clone()?, elected.clone());
-            standing_by.spawn(serving);
+            let tls = Ssl::from_env()?;
+            let standby =
+                dcos_marathon::standby::router(&own, leaders, elected.clone(), tls.as_ref())?;
+            let server = Server::new(standby).ssl(tls.as_ref());
+            standing_by.spawn(server.serve(listener.try_clone()?, elected.clone()));
         }
         self.running.spawn(async move {
             // Ends with this task: whoever was asked while standing by is still answered.

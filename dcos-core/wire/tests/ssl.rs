@@ -149,3 +149,25 @@ async fn an_address_is_a_name_only_if_asked_for() {
         );
     }
 }
+
+/// As in Mesos, where `REQUIRE_CERT` implies `VERIFY_CERT`.
+#[tokio::test]
+async fn who_asks_clients_for_certificates_checks_servers_too() {
+    let server = process(Some(ssl(&[]))).await;
+    // It trusts nobody who is there.
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
+    let other = folder.join("server.pem").display().to_string();
+    for (variable, expected) in [
+        ("SUPPORT_DOWNGRADE", true),
+        ("REQUIRE_CERT", false),
+        ("REQUIRE_CLIENT_CERT", false),
+    ] {
+        let config = ClientConfig {
+            tls: Some(ssl(&[(variable, "true"), ("CA_FILE", &other)]).client),
+            ..ClientConfig::default()
+        };
+        let client = Client::with_config(config).unwrap();
+        let url = format!("https://localhost:{}/health", server.port);
+        assert_eq!(client.get(&url).await.is_ok(), expected, "{variable}");
+    }
+}

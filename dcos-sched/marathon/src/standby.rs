@@ -13,6 +13,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use dcos_store::Leader;
+use dcos_wire::tls::{Ssl, TlsError};
 use dcos_wire::{Client, ClientConfig, ClientError, Peer};
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
@@ -48,26 +49,34 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Answers for the Marathon that is reached at `own` (`host:port`) until `elected` is cancelled: that one leads then, and
 /// whoever still waits here is forwarded to its API.
 ///
-/// What candidates say of themselves has to be their `host:port`.
+/// What candidates say of themselves has to be their `host:port`. With TLS the leader is expected to speak it, and is
+/// asked without only if `LIBPROCESS_SSL_SUPPORT_DOWNGRADE` allows that and it does not.
+///
+/// # Errors
+/// If no client can be made of `tls`.
 pub fn router(
     own: &str,
     leaders: watch::Receiver<Option<Leader>>,
     elected: CancellationToken,
-) -> Router {
+    tls: Option<&Ssl>,
+) -> Result<Router, TlsError> {
     let client = Client::with_config(ClientConfig {
+        tls: tls.map(|ssl| Arc::clone(&ssl.client)),
         connect_timeout: CONNECT_TIMEOUT,
         answer_timeout: READ_TIMEOUT,
         max_redirects: 0,
         ..ClientConfig::default()
-    });
+    })?;
     let standby = Standby {
         own: own.into(),
         leaders,
         elected,
-        client: client.unwrap_or_default(),
+        client,
+        tls: tls.is_some(),
+        downgrade: tls.is_some_and(|ssl| ssl.downgrade),
         permits: Arc::new(Semaphore::new(MOST_FORWARDED)),
     };
-    Router::new().fallback(answer).with_state(standby)
+    Ok(Router::new().fallback(answer).with_state(standby))
 }
 
 #[derive(Clone, Debug)]
@@ -76,6 +85,8 @@ struct Standby {
     leaders: watch::Receiver<Option<Leader>>,
     elected: CancellationToken,
     client: Client,
+    tls: bool,
+    downgrade: bool,
     permits: Arc<Semaphore>,
 }
 
@@ -106,6 +117,20 @@ impl Standby {
         (!address.is_empty() && address != *self.own).then_some(address)
     }
 
+    /// How the leader is spoken to. While a cluster is moved to TLS, its nodes speak it one after the other.
+    async fn scheme(&self, leader: &str) -> &'static str {
+        if !self.tls {
+            return "http";
+        }
+        let unspoken = self.downgrade
+            && self
+                .client
+                .get(&format!("https://{leader}/ping"))
+                .await
+                .is_err();
+        if unspoken { "http" } else { "https" }
+    }
+
     /// How this Marathon marks what it forwards.
     fn mark(&self) -> String {
         format!("1.1 {}", self.own)
@@ -126,7 +151,8 @@ async fn answer(State(standby): State<Standby>, peer: Peer, request: Request) ->
         .uri()
         .path_and_query()
         .map_or("/", |path| path.as_str());
-    let Ok(url) = format!("http://{leader}{path}").parse::<Uri>() else {
+    let scheme = standby.scheme(&leader).await;
+    let Ok(url) = format!("{scheme}://{leader}{path}").parse::<Uri>() else {
         return refuse(StatusCode::BAD_GATEWAY, "The leader has no address.");
     };
     if path.starts_with("/v2/events") {

@@ -114,8 +114,12 @@ impl Ssl {
         let key = variables.path("KEY_FILE")?;
         let roots = variables.roots()?;
         let identity = (chain.as_path(), key.as_path());
+        let require = variables.switch("REQUIRE_CLIENT_CERT", false)?
+            || variables.switch("REQUIRE_CERT", false)?;
+        // Whoever asks others for a signed certificate wants one of those it speaks to as well.
         let verify = variables.switch("VERIFY_SERVER_CERT", false)?
-            || variables.switch("VERIFY_CERT", false)?;
+            || variables.switch("VERIFY_CERT", false)?
+            || require;
         let check = if verify {
             Check::Signed {
                 roots: roots.clone(),
@@ -124,8 +128,6 @@ impl Ssl {
         } else {
             Check::Nothing
         };
-        let require = variables.switch("REQUIRE_CLIENT_CERT", false)?
-            || variables.switch("REQUIRE_CERT", false)?;
         let clients = require.then_some(roots);
         Ok(Some(Self {
             server: server(identity, clients, &provider, &versions)?,

@@ -3,6 +3,8 @@ use dcos_store::Term;
 use dcos_wire::{Answer, Listener, Server};
 use tokio::task::JoinSet;
 
+mod tls;
+
 use super::*;
 
 /// A leader that says what it was asked, a standby in front of it, and who is known to lead.
@@ -47,7 +49,7 @@ async fn front() -> Front {
     serve(&mut servers, Router::new().fallback(echo), listener);
     let leading = watch::Sender::new(None);
     let elected = CancellationToken::new();
-    let router = router(&standby, leading.subscribe(), elected.clone());
+    let router = router(&standby, leading.subscribe(), elected.clone(), None).unwrap();
     serve(&mut servers, router, other);
     let client = Client::with_config(ClientConfig {
         max_redirects: 0,
