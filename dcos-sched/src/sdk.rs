@@ -45,3 +45,8 @@ pub use http::HttpTransport;
 pub use masters::{LeadingMaster, master_url};
 pub use scheduler::Scheduler;
 pub use transport::{SchedulerTransport, Subscription, TransportError};
+
+/// What our master says in an `ERROR` event, before it cuts the stream of a scheduler that does not keep up. Unlike other
+/// errors it is no reason to end: the driver subscribes anew.
+pub const TOO_SLOW: &str =
+    "The scheduler does not keep up with its events: its stream is cut, and it may subscribe again";

@@ -10,7 +10,7 @@ use dcos_proto::mesos::{FrameworkId, FrameworkInfo, MasterInfo, Offer, TaskState
 use dcos_proto::scheduler::{Call, Event, call, event};
 use dcos_sched::sdk::{
     Acknowledge, DriverConfig, DriverError, Handle, Scheduler, SchedulerDriver, SchedulerTransport,
-    Stopped, Subscription, TransportError,
+    Stopped, Subscription, TOO_SLOW, TransportError,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -306,5 +306,36 @@ async fn a_refusal_or_an_error_event_ends_the_driver() {
     assert_eq!(
         recorder.seen,
         ["subscribed f", "error Framework failed over"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_cut_for_slowness_is_opened_again() {
+    let told = Event {
+        r#type: Some(event::Type::Error.into()),
+        error: Some(event::Error {
+            message: TOO_SLOW.to_owned(),
+        }),
+        ..Event::default()
+    };
+    let answer = |events| Answer::Events {
+        events,
+        close: false,
+    };
+    let master = master(vec![
+        answer(vec![subscribed("f"), told]),
+        answer(vec![subscribed("f"), finished("t")]),
+    ]);
+    let mut recorder = Recorder::default();
+    let end = run(&master, &mut recorder, Acknowledge::Explicit).await;
+    assert_eq!(end.unwrap(), Stopped::MayReturn);
+    assert_eq!(
+        recorder.seen,
+        [
+            "subscribed f",
+            "disconnected",
+            "subscribed f",
+            "t TaskFinished"
+        ]
     );
 }

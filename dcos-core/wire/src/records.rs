@@ -69,6 +69,12 @@ pub enum SendError {
 /// # Ok::<(), records::SendError>(()) }).unwrap();
 /// ```
 pub fn stream(limits: Limits) -> (RecordSender, Body) {
+    stream_with_farewell(limits, None)
+}
+
+/// The same with a record that a reader is sent last if it is cut, so that it knows why. What it did not take yet is
+/// dropped.
+pub fn stream_with_farewell(limits: Limits, farewell: Option<Bytes>) -> (RecordSender, Body) {
     let (sender, receiver) = mpsc::channel(limits.records.max(1));
     let shared = Arc::new(Shared {
         waiting: AtomicUsize::new(0),
@@ -78,6 +84,7 @@ pub fn stream(limits: Limits) -> (RecordSender, Body) {
     let body = Body::new(RecordBody {
         receiver,
         shared: Arc::clone(&shared),
+        farewell,
     });
     let sender = RecordSender {
         sender,
@@ -149,6 +156,8 @@ impl RecordSender {
 struct RecordBody {
     receiver: mpsc::Receiver<Bytes>,
     shared: Arc<Shared>,
+    /// What a reader that is cut is sent last.
+    farewell: Option<Bytes>,
 }
 
 /// As many small records as fit are sent as one piece.
@@ -164,7 +173,9 @@ impl http_body::Body for RecordBody {
     ) -> Poll<Option<Result<Frame<Bytes>, SendError>>> {
         self.shared.reader.register(cx.waker());
         if self.shared.cut.load(Ordering::Acquire) {
-            return Poll::Ready(Some(Err(SendError::Slow)));
+            let last = self.farewell.take();
+            let last = last.map(|record| Frame::data(recordio::encode(&record)));
+            return Poll::Ready(Some(last.ok_or(SendError::Slow)));
         }
         let Some(first) = std::task::ready!(self.receiver.poll_recv(cx)) else {
             return Poll::Ready(None);
@@ -214,6 +225,25 @@ mod tests {
             sender.send("x".into()).unwrap();
         }
         assert_eq!(sender.send("x".into()), Err(SendError::Slow));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_cut_is_told_why() {
+        let limits = Limits {
+            records: 2,
+            bytes: 100,
+        };
+        let (sender, mut body) = stream_with_farewell(limits, Some("slow".into()));
+        for _ in 0..2 {
+            sender.send("x".into()).unwrap();
+        }
+        assert_eq!(sender.send("x".into()), Err(SendError::Slow));
+        let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(last, "4\nslow");
+        assert!(
+            body.frame().await.unwrap().is_err(),
+            "and the stream breaks"
+        );
     }
 
     #[tokio::test]

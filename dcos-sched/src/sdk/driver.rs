@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::handle::Session;
-use super::{Backoff, Handle, Scheduler, SchedulerTransport, TransportError};
+use super::{Backoff, Handle, Scheduler, SchedulerTransport, TOO_SLOW, TransportError};
 
 /// Who acknowledges status updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -242,6 +242,12 @@ impl SchedulerDriver {
                 }
             }
             if let (event::Type::Error, Some(error)) = (event.r#type(), &event.error) {
+                if error.message == TOO_SLOW {
+                    warn!(
+                        "events came faster than they were dealt with: the master cut the stream"
+                    );
+                    break;
+                }
                 return Ok(End::Error(error.message.clone()));
             }
             self.dispatch(scheduler, event, &mut acknowledgements).await;

@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use dcos_proto::scheduler::Call;
 use dcos_proto::scheduler::call::Type;
+use dcos_proto::scheduler::{Call, Event, event};
 use dcos_security::Caller;
 use dcos_wire::records::{self, Limits};
 use dcos_wire::reply::MESOS_STREAM_ID;
@@ -13,8 +13,9 @@ use dcos_wire::{Refusal, reply};
 
 use super::{Api, answer, body, name_of, only};
 use crate::master::Reply;
-use crate::master::shell::{Command, Sink};
+use crate::master::shell::{Command, Sink, encode};
 use crate::master::validation;
+use crate::sdk::TOO_SLOW;
 
 /// The longest stream id that is compared; ours have 36 characters.
 const MAX_STREAM_ID: usize = 128;
@@ -68,7 +69,8 @@ async fn perform(
         return Ok(answer(send(api, principal, stream_id, call, None).await?));
     }
     let media = body::wanted(headers)?;
-    let (sender, stream) = records::stream(Limits::default());
+    let farewell = encode(&too_slow(), media);
+    let (sender, stream) = records::stream_with_farewell(Limits::default(), Some(farewell));
     let sink = Some(Sink::Http(sender, media));
     match send(api, principal, stream_id, call, sink).await? {
         Reply::Subscribed { stream_id } => {
@@ -79,6 +81,17 @@ async fn perform(
             Ok(response)
         }
         other => Ok(answer(other)),
+    }
+}
+
+/// The last event of a scheduler that does not keep up.
+fn too_slow() -> Event {
+    Event {
+        r#type: Some(event::Type::Error.into()),
+        error: Some(event::Error {
+            message: TOO_SLOW.to_owned(),
+        }),
+        ..Event::default()
     }
 }
 
