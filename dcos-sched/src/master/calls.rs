@@ -53,7 +53,8 @@ impl Master {
         self.reply(request, reply);
     }
 
-    fn check_stream(
+    /// Whether a call comes from the framework it names.
+    pub(crate) fn check_stream(
         &self,
         id: &FrameworkId,
         stream_id: Option<&str>,

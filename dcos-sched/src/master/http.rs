@@ -19,6 +19,7 @@ pub(crate) mod sight;
 mod standby;
 mod summary;
 mod text;
+mod turns;
 mod views;
 
 use std::sync::Arc;
@@ -83,6 +84,7 @@ impl From<MasterStopped> for Refusal {
 /// All routes. Those of the master's actor also answer under `/master`.
 pub(crate) fn router(api: Api) -> Router {
     let gate = realms::gate(&api.config.http);
+    let turns = turns::Turns::new(&api.config.settings.security.rate_limits);
     let toggle = middleware::from_fn_with_state(api.clone(), guard_toggle);
     let own = Router::new()
         .route("/api/v1/scheduler", any(scheduler::call))
@@ -123,6 +125,7 @@ pub(crate) fn router(api: Api) -> Router {
         // The server limits bodies for all.
         .layer(DefaultBodyLimit::disable())
         .with_state(api)
+        .layer(middleware::from_fn_with_state(turns, turns::take))
         .layer(gate)
 }
 

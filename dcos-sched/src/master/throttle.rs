@@ -1,12 +1,17 @@
 //! Frameworks that speak too often wait: `--rate_limits`.
 //!
 //! Source: Mesos 1.11 `Master::consume`. Departure: calls of API v1 are limited too; one too many
-//! is answered with 429.
+//! is answered with 429. Only what proves to come from a framework counts against it: whoever
+//! merely knows its id is refused at once. What is not of a framework is limited in `http::turns`.
 
 use dcos_proto::internal::FrameworkErrorMessage;
+use dcos_proto::scheduler::call::Type;
 use dcos_security::Admission;
 
 use super::{Input, Master, Reply};
+
+/// Whose capacity something takes: that of a principal, or of all who have none.
+struct Speaker(Option<String>);
 
 impl Master {
     /// The input, unless it has to wait or came too often.
@@ -14,15 +19,10 @@ impl Master {
         if self.throttle.is_none() || !self.recovered {
             return Some(input);
         }
-        let framework = match &input {
-            Input::Message { from: pid, .. } | Input::Exited { pid } => self.pids.get(pid),
-            Input::Call { call, .. } => call.framework_id.as_ref(),
-            _ => None,
-        };
-        let Some(known) = framework.and_then(|id| self.frameworks.get(id)) else {
+        let Some(Speaker(principal)) = self.speaker(&input) else {
             return Some(input);
         };
-        let principal = known.info.principal.as_deref();
+        let principal = principal.as_deref();
         let throttle = self.throttle.as_mut()?;
         let admission = match &input {
             // That a framework is gone has to be learnt, and not before what it said last.
@@ -36,6 +36,34 @@ impl Master {
                 self.exceeded(item, capacity);
                 None
             }
+        }
+    }
+
+    /// Whose capacity an input takes; `None` if nobody's.
+    fn speaker(&self, input: &Input) -> Option<Speaker> {
+        let of = |id| {
+            let known = self.frameworks.get(id)?;
+            Some(Speaker(known.info.principal.clone()))
+        };
+        match input {
+            Input::Message { from: pid, .. } | Input::Exited { pid } => of(self.pids.get(pid)?),
+            // It belongs to no stream yet: whoever authenticated speaks for itself.
+            Input::Call {
+                principal, call, ..
+            } if call.r#type() == Type::Subscribe => {
+                principal.clone().map(|name| Speaker(Some(name)))
+            }
+            Input::Call {
+                stream_id,
+                principal,
+                call,
+                ..
+            } => {
+                let id = call.framework_id.as_ref()?;
+                let own = self.check_stream(id, stream_id.as_deref(), principal.as_deref());
+                own.ok().and_then(|()| of(id))
+            }
+            _ => None,
         }
     }
 

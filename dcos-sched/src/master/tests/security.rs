@@ -272,3 +272,65 @@ fn calls_of_http_are_limited_as_well() {
     let second = world.call_on(Some(&one.stream), suppress);
     assert!(matches!(second, Reply::Refused { status: 429, .. }));
 }
+
+#[test]
+fn who_merely_knows_a_framework_takes_none_of_its_capacity() {
+    let limits: RateLimits = r#"{"limits": [{"principal": "p", "qps": 1, "capacity": 0}]}"#
+        .parse()
+        .unwrap();
+    let mut world = world(|settings| settings.security.rate_limits = limits);
+    let mut info = framework("f");
+    info.principal = Some("p".to_owned());
+    let one = world.subscribe(info);
+    let suppress = Call {
+        framework_id: Some(one.id.clone()),
+        r#type: Some(call::Type::Suppress.into()),
+        ..Call::default()
+    };
+    for _ in 0..3 {
+        let stranger = world.call_on(Some("guessed"), suppress.clone());
+        assert!(
+            matches!(stranger, Reply::Refused { status: 400, .. }),
+            "{stranger:?}"
+        );
+    }
+    let own = world.call_on(Some(&one.stream), suppress.clone());
+    assert_eq!(own, Reply::Accepted);
+    let second = world.call_on(Some(&one.stream), suppress);
+    assert!(matches!(second, Reply::Refused { status: 429, .. }));
+}
+
+#[test]
+fn whoever_authenticated_may_subscribe_only_so_often() {
+    let limits: RateLimits = r#"{"limits": [{"principal": "p", "qps": 1, "capacity": 0}]}"#
+        .parse()
+        .unwrap();
+    let mut world = world(|settings| settings.security.rate_limits = limits);
+    let mut try_as = |principal: Option<&str>| {
+        let subscribe = Call {
+            r#type: Some(call::Type::Subscribe.into()),
+            subscribe: Some(call::Subscribe {
+                framework_info: framework("f"),
+                ..call::Subscribe::default()
+            }),
+            ..Call::default()
+        };
+        world.handle(Input::Call {
+            request: 1,
+            stream_id: None,
+            principal: principal.map(ToOwned::to_owned),
+            call: Box::new(subscribe),
+        });
+        world.replies.remove(&1).unwrap()
+    };
+    for (principal, expected) in [
+        (Some("p"), true),
+        (Some("p"), false),
+        (Some("q"), true),
+        (None, true),
+    ] {
+        let reply = try_as(principal);
+        let subscribed = matches!(reply, Reply::Subscribed { .. });
+        assert_eq!(subscribed, expected, "{principal:?}: {reply:?}");
+    }
+}
