@@ -88,7 +88,7 @@ pub use agent::{Agent, PendingOperation};
 pub use config::{Config, ConfigError, OPTIONS};
 pub use core::{Master, Settings};
 pub use framework::{Framework, Link, StateCounts, Tally};
-pub use input::{Action, Input, Packet, Reply, RequestId};
+pub use input::{Action, Input, Packet, Reader, Reply, RequestId};
 pub use metrics::Counters;
 pub use news::News;
 pub use recent::Recent;

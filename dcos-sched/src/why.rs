@@ -183,6 +183,15 @@ fn condition(text: &str) -> AttributeConstraint {
 pub struct Explanations {
     /// One a framework and role that was asked about.
     pub explanations: Vec<Explanation>,
+    /// How many frameworks and roles were asked about that have none: one question is answered for a bounded number of
+    /// agents.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub left_out: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Why one role of one framework is not offered more.

@@ -489,5 +489,6 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         credential: config.security.credential.clone(),
         patience: config.security.patience,
         executor_key: config.security.executor_key.clone(),
+        authorizer: Some(Arc::clone(&config.security.authorizer)),
     }
 }

@@ -22,6 +22,7 @@ use dcos_proto::mesos::{
     ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, Resource, TaskGroupInfo, TaskId,
     TaskInfo, TaskState,
 };
+use dcos_security::{Action, Object, Principal};
 
 use super::core::{Agent, event};
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework, TaskRecord, dropped_state};
@@ -43,6 +44,8 @@ struct Order {
     launch_executor: Option<bool>,
     /// Whether the master decided it for what an earlier agent had.
     outdated: bool,
+    /// Whether the tasks are a group.
+    group: bool,
 }
 
 impl Agent {
@@ -78,6 +81,7 @@ impl Agent {
                 tasks,
                 launch_executor,
                 outdated,
+                group: false,
             },
         );
     }
@@ -110,6 +114,7 @@ impl Agent {
                 tasks,
                 launch_executor,
                 outdated,
+                group: true,
             },
         );
     }
@@ -181,6 +186,14 @@ impl Agent {
         {
             return Some((TaskState::TaskError, Reason::TaskInvalid, error.to_string()));
         }
+        if let Some(message) = self.forbidden(order) {
+            let reason = if order.group {
+                Reason::TaskGroupUnauthorized
+            } else {
+                Reason::TaskUnauthorized
+            };
+            return Some((TaskState::TaskError, reason, message));
+        }
         let missed = |task: &TaskInfo| {
             let key = (key.framework.clone(), task.task_id.clone());
             self.missed.contains_key(&key)
@@ -212,6 +225,26 @@ impl Agent {
             _ => return None,
         };
         Some((dropped, Reason::ExecutorTerminated, message.to_owned()))
+    }
+
+    /// Which task the framework may not run as the user it names: the master asked the same, but an agent may have
+    /// rules of its own. One that is forbidden forbids its group.
+    fn forbidden(&self, order: &Order) -> Option<String> {
+        let principal = order.framework.principal.as_deref();
+        let subject = principal.map(Principal::new);
+        let authorizer = self.settings.authorizer.as_ref()?;
+        let approver = authorizer.approver(subject.as_ref(), Action::RunTask);
+        if approver.approves_all() {
+            return None;
+        }
+        let mut objects = order
+            .tasks
+            .iter()
+            .map(|task| Object::launch(task, &order.framework));
+        let object = objects.find(|object| !approver.approved(object))?;
+        let what = object.describe(Action::RunTask);
+        let who = principal.unwrap_or_default();
+        Some(format!("Principal '{who}' not authorized to {what}"))
     }
 
     fn refuse(

@@ -20,6 +20,7 @@ use crate::checkpoint::{Store, Write};
 use crate::containerizer::{ContainerTermination, Recovered};
 use crate::states::is_terminal;
 
+mod authorization;
 mod oversubscription;
 
 const MASTER: &str = "master@10.0.0.1:5050";
@@ -45,6 +46,7 @@ pub(super) fn settings(work_dir: PathBuf) -> Settings {
         credential: None,
         patience: Patience::default(),
         executor_key: None,
+        authorizer: None,
     }
 }
 

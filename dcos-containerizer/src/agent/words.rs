@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_proto::internal::{
@@ -22,7 +23,7 @@ use dcos_proto::mesos::{
     CheckStatusInfo, ContainerId, ContainerStatus, Resource, TaskId, TaskInfo,
 };
 use dcos_proto::{DecodeError, Message, decode, executor};
-use dcos_security::{Credential, Secret};
+use dcos_security::{Authorizer, Credential, Secret};
 
 use super::operations::VolumeWork;
 use super::records::ExecutorKey;
@@ -74,6 +75,8 @@ pub struct Settings {
     pub patience: Patience,
     /// What the tokens of executors are signed with.
     pub executor_key: Option<Secret>,
+    /// Decides as whom tasks may run; absent, as anybody.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
 }
 
 /// Something happened.

@@ -46,6 +46,7 @@ mod secret;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod throttle;
+mod visible;
 
 pub use acls::{Acls, AclsError};
 pub use action::{Action, Category};
@@ -60,3 +61,4 @@ pub use object::Object;
 pub use principal::Principal;
 pub use secret::Secret;
 pub use throttle::{Admission, Throttle};
+pub use visible::{sees_operation, sees_resource};

@@ -24,6 +24,7 @@ use super::{
     Action, Agent, Framework, Input, Link, News, Packet, Reply, RequestId, Snapshot, Standing,
 };
 use crate::allocator::Allocator;
+use crate::why::Question;
 
 /// What the core must know beside its inputs.
 #[derive(Debug, Clone)]
@@ -250,12 +251,15 @@ impl Master {
                 framework_id,
                 role,
                 wish,
-            } => self.explain(
-                request,
-                framework_id.as_ref(),
-                role.as_deref(),
-                wish.as_ref(),
-            ),
+                reader,
+            } => {
+                let question = Question {
+                    framework_id,
+                    role,
+                    wish,
+                };
+                self.explain(request, &question, &reader);
+            }
             Input::Stored { id, .. } => {
                 if self.awaiting == Some(id) {
                     self.awaiting = None;

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use dcos_proto::scheduler::Call;
 use tokio::sync::mpsc;
 
-use super::Reply;
 use super::shell::{Command, MasterHandle, MasterStopped, Sink};
+use super::{Reader, Reply};
 use crate::sdk::{SchedulerTransport, Subscription, TransportError};
 use crate::why::{Explanations, Question};
 
@@ -47,7 +47,8 @@ impl SchedulerTransport for MasterHandle {
             role,
             wish,
         } = question.clone();
-        let asked = self.ask(|answer| Command::Explain(framework_id, role, wish, answer));
+        let asked =
+            self.ask(|answer| Command::Explain(framework_id, role, wish, Reader::Inside, answer));
         let answer = asked.await.map_err(unreachable)?;
         serde_json::from_value(answer).map_err(|error| TransportError::Refused {
             status: 500,

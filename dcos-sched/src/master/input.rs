@@ -10,9 +10,19 @@ use dcos_store::{Revision, Snapshot as StoreSnapshot, Write};
 
 use super::{News, Snapshot};
 use crate::why::Wish;
+use dcos_security::Principal;
 
 /// Names a request until it is answered; chosen by whoever asks.
 pub type RequestId = u64;
+
+/// Who wants to know something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reader {
+    /// A part of this process: it may know everything.
+    Inside,
+    /// A caller, by its principal if it authenticated: it hears what the authorizer lets it see.
+    Caller(Option<Principal>),
+}
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -73,6 +83,8 @@ pub enum Input {
         role: Option<String>,
         /// What the framework would want to be offered.
         wish: Option<Wish>,
+        /// Who asks.
+        reader: Reader,
     },
     /// The writes of [`Action::Persist`] are durable.
     Stored {

@@ -20,13 +20,23 @@ pub enum News {
     AgentAdded(Arc<Agent>),
     /// A task is known from now on.
     TaskAdded(Arc<Task>),
+    /// What became of a task: the event names it, and the task says who may hear of it.
+    TaskUpdated(Box<Event>, Arc<Task>),
 }
 
 impl News {
+    /// The task an event is about without showing it.
+    pub(crate) fn task(&self) -> Option<Arc<Task>> {
+        match self {
+            Self::TaskUpdated(_, task) => Some(Arc::clone(task)),
+            _ => None,
+        }
+    }
+
     /// As it is told.
     pub fn into_event(self) -> Event {
         match self {
-            Self::Event(event) => *event,
+            Self::Event(event) | Self::TaskUpdated(event, _) => *event,
             Self::AgentAdded(agent) => Event {
                 r#type: Some(event::Type::AgentAdded.into()),
                 agent_added: Some(event::AgentAdded {

@@ -31,7 +31,9 @@ use super::http::desk::Desk;
 use super::http::sight::Sight;
 use super::registry::PREFIX;
 use super::watchers::Watchers;
-use super::{Action, Config, Input, Master, Packet, Reply, RequestId, Snapshot, Stance, standby};
+use super::{
+    Action, Config, Input, Master, Packet, Reader, Reply, RequestId, Snapshot, Stance, standby,
+};
 use crate::allocator::{Allocator, HierarchicalDrf};
 use crate::why::Wish;
 
@@ -121,6 +123,7 @@ pub(crate) enum Command {
         Option<FrameworkId>,
         Option<String>,
         Option<Wish>,
+        Reader,
         oneshot::Sender<serde_json::Value>,
     ),
     Watch(MediaType, Sight, oneshot::Sender<Body>),
@@ -576,13 +579,14 @@ impl Loop {
                 },
             ),
             Command::Read(answer) => (Waiting::Snapshot(answer), Input::Read { request }),
-            Command::Explain(framework_id, role, wish, answer) => (
+            Command::Explain(framework_id, role, wish, reader, answer) => (
                 Waiting::Explained(answer),
                 Input::Explain {
                     request,
                     framework_id,
                     role,
                     wish,
+                    reader,
                 },
             ),
             Command::Watch(media, sight, answer) => (

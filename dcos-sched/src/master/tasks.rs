@@ -14,7 +14,7 @@ use dcos_proto::mesos::{
 };
 use dcos_proto::scheduler::{Event, call, event};
 
-use super::Master;
+use super::{Master, News};
 
 /// Whether a task in this state will never run again, for all the master knows.
 pub(crate) fn is_terminal(state: TaskState) -> bool {
@@ -34,6 +34,20 @@ pub(crate) fn is_terminal(state: TaskState) -> bool {
 /// Whether a task in this state holds no resources.
 fn is_at_rest(state: TaskState) -> bool {
     is_terminal(state) || state == TaskState::TaskUnreachable
+}
+
+/// What readers are told of a task.
+fn updated(task: &Arc<Task>, framework: &FrameworkId, status: TaskStatus) -> News {
+    let event = operator::Event {
+        r#type: Some(operator::event::Type::TaskUpdated.into()),
+        task_updated: Some(operator::event::TaskUpdated {
+            framework_id: framework.clone(),
+            status,
+            state: task.state,
+        }),
+        ..operator::Event::default()
+    };
+    News::TaskUpdated(Box::new(event), Arc::clone(task))
 }
 
 /// What the master itself says about a task.
@@ -179,16 +193,11 @@ impl Master {
             known.counts.uncount(before);
             known.counts.count(state);
         }
-        if let Some(status) = told {
-            self.publish(operator::Event {
-                r#type: Some(operator::event::Type::TaskUpdated.into()),
-                task_updated: Some(operator::event::TaskUpdated {
-                    framework_id: framework.clone(),
-                    status,
-                    state: state.into(),
-                }),
-                ..operator::Event::default()
-            });
+        if let Some(status) = told
+            && let Some(task) = self.task(framework, &status.task_id)
+        {
+            let news = updated(task, framework, status);
+            self.publish(news);
         }
         if let Some((status, agent, resources)) = ended {
             self.counters.count_end(&status);
@@ -253,17 +262,10 @@ impl Master {
         let ended = Arc::make_mut(&mut record);
         ended.state = message.state;
         ended.statuses.push(message.clone());
+        let news = updated(&record, framework, message.clone());
         known.remember_completed(record);
         self.counters.count_end(&message);
-        self.publish(operator::Event {
-            r#type: Some(operator::event::Type::TaskUpdated.into()),
-            task_updated: Some(operator::event::TaskUpdated {
-                framework_id: framework.clone(),
-                state: message.state,
-                status: message.clone(),
-            }),
-            ..operator::Event::default()
-        });
+        self.publish(news);
         self.tell(framework, update_event(message));
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use dcos_proto::master::{Event, event};
+use dcos_proto::mesos::Task;
 use dcos_wire::records::{Feed, Limits, Subscription, frame};
 use dcos_wire::{Body, MediaType};
 use futures::FutureExt;
@@ -41,6 +42,8 @@ pub(crate) struct Watchers {
     feed: Feed<Published>,
     desk: Desk,
     config: Arc<Config>,
+    /// Held once for every reader who may not see everything.
+    limited: Arc<()>,
     /// Wakes readers.
     _pump: JoinSet<()>,
 }
@@ -49,6 +52,8 @@ pub(crate) struct Watchers {
 #[derive(Debug)]
 struct Published {
     event: Event,
+    /// Whom it is about, for readers who may not see everyone.
+    task: Option<Arc<Task>>,
     json: OnceLock<Bytes>,
     protobuf: OnceLock<Bytes>,
 }
@@ -76,6 +81,7 @@ impl Watchers {
             feed,
             desk,
             config,
+            limited: Arc::default(),
             _pump: pump,
         }
     }
@@ -85,6 +91,7 @@ impl Watchers {
     pub(crate) fn add(&self, media: MediaType, sight: Sight, snapshot: Arc<Snapshot>) -> Body {
         let (desk, config) = (self.desk.clone(), Arc::clone(&self.config));
         sight.hear_of(&snapshot);
+        let limited = (!sight.is_whole()).then(|| Arc::clone(&self.limited));
         let seen = sight.clone();
         let opening = async move {
             let document = Document::Subscribed(media);
@@ -96,13 +103,14 @@ impl Watchers {
         };
         let subscription = Subscription {
             opening: opening.boxed(),
-            view: Box::new(
-                move |published: &Published| match sight.event(&published.event) {
+            view: Box::new(move |published: &Published| {
+                let task = limited.as_ref().and(published.task.as_deref());
+                match sight.event(&published.event, task) {
                     Shown::Whole => Some(published.record(media)),
                     Shown::Part(event) => Some(frame(&encode(&*event, media))),
                     Shown::Hidden => None,
-                },
-            ),
+                }
+            }),
             heartbeat: (frame(&encode(&heartbeat, media)), HEARTBEAT),
         };
         self.feed.subscribe(self.most, subscription)
@@ -113,10 +121,15 @@ impl Watchers {
         if self.feed.readers() == 0 {
             return;
         }
+        // Kept for those only who need it: the master writes its own copy as long as another is held.
+        let task = (Arc::strong_count(&self.limited) > 1).then(|| news.task());
+        let task = task.flatten();
         let event = news.into_event();
-        let size = event.encoded_len() * EXPANSION + size_of::<Event>();
+        let held = event.encoded_len() + task.as_ref().map_or(0, |task| task.encoded_len());
+        let size = held * EXPANSION + size_of::<Event>();
         let published = Published {
             event,
+            task,
             json: OnceLock::new(),
             protobuf: OnceLock::new(),
         };

@@ -6,12 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use dcos_core::resources::Resources;
 use dcos_proto::mesos::{AgentId, FrameworkId};
 
-use super::{Action, Agent, Framework, Master, RequestId};
+use super::http::sight::{HIDDEN, Sight};
+use super::{Action, Agent, Framework, Master, Reader, RequestId};
 use crate::allocator::{Constraints, NonOffer, Reason};
-use crate::why::{Answer, Explanation, Explanations, Group, Wish, amounts};
+use crate::why::{Answer, Explanation, Explanations, Group, Question, Wish, amounts};
 
 /// How many agents a group names.
 const NAMED: usize = 10;
+/// How many agents are listed one by one; groups count all.
+const MOST_LISTED: usize = 1_000;
+/// How often one question is put to an agent, but for the first framework and role: nothing is decided meanwhile.
+const MOST_JUDGED: usize = 20_000;
 /// Amounts that differ by less are the same: Mesos keeps three decimals.
 const TINY: f64 = 0.0005;
 
@@ -20,25 +25,43 @@ type Groups<'a> = BTreeMap<(&'static str, Vec<String>), (Why, Vec<&'a AgentId>)>
 
 impl Master {
     /// Why frameworks are not offered what agents have, or why that is not enough for a wish.
-    pub(crate) fn explain(
-        &mut self,
-        request: RequestId,
-        framework: Option<&FrameworkId>,
-        role: Option<&str>,
-        wish: Option<&Wish>,
-    ) {
-        let mut explanations = Vec::new();
-        for (id, known) in &self.frameworks {
-            if framework.is_some_and(|wanted| wanted != id) {
+    ///
+    /// A reader hears of frameworks and roles it may see. One question is answered for a bounded number of agents:
+    /// nothing is decided meanwhile.
+    pub(crate) fn explain(&mut self, request: RequestId, question: &Question, reader: &Reader) {
+        let sight = match reader {
+            Reader::Inside => Sight::all(),
+            Reader::Caller(principal) => {
+                Sight::of(&self.settings.security.authorizer, principal.as_ref())
+            }
+        };
+        let most = (MOST_JUDGED / self.agents.len().max(1)).max(1);
+        let mut explained = Explanations::default();
+        let one = question.framework_id.as_ref();
+        let one = one.map(|id| (id, self.frameworks.get(id)));
+        let asked: Vec<_> = match one {
+            Some((id, known)) => known.map(|known| (id, known)).into_iter().collect(),
+            None => self.frameworks.iter().collect(),
+        };
+        for (id, known) in asked {
+            if !sight.framework(&known.info) {
                 continue;
             }
             for own in known.roles() {
-                if role.is_none_or(|wanted| wanted == own) {
-                    explanations.push(self.explain_role(id, known, &own, wish));
+                let wanted = question.role.as_ref().is_none_or(|role| *role == own);
+                if !wanted || !sight.role(&own) {
+                    continue;
                 }
+                if explained.explanations.len() == most {
+                    explained.left_out += 1;
+                    continue;
+                }
+                let explanation =
+                    self.explain_role(id, known, &own, question.wish.as_ref(), &sight);
+                explained.explanations.push(explanation);
             }
         }
-        let answer = serde_json::to_value(Explanations { explanations }).unwrap_or_default();
+        let answer = serde_json::to_value(explained).unwrap_or_default();
         self.push(Action::Explained { request, answer });
     }
 
@@ -48,8 +71,9 @@ impl Master {
         framework: &Framework,
         role: &str,
         wish: Option<&Wish>,
+        sight: &Sight,
     ) -> Explanation {
-        let wanted = Wanted::new(wish, role);
+        let wanted = Wanted::new(wish, role, sight);
         let reasons = self.allocator.explain(self.now, id, role);
         let mut groups: Groups<'_> = BTreeMap::new();
         let mut not_offered = Vec::new();
@@ -58,12 +82,14 @@ impl Master {
                 continue;
             };
             let why = self.judge(id, role, &wanted, known, reason);
-            not_offered.push(Answer {
-                agent_id: agent.value.clone(),
-                hostname: known.info.hostname.clone(),
-                kind: why.kind.to_owned(),
-                reason: why.to_string(),
-            });
+            if not_offered.len() < MOST_LISTED {
+                not_offered.push(Answer {
+                    agent_id: agent.value.clone(),
+                    hostname: known.info.hostname.clone(),
+                    kind: why.kind.to_owned(),
+                    reason: why.to_string(),
+                });
+            }
             let group = groups
                 .entry(why.key())
                 .or_insert_with(|| (why.clone(), Vec::new()));
@@ -99,14 +125,14 @@ impl Master {
         &self,
         framework: &FrameworkId,
         role: &str,
-        wanted: &Wanted,
+        wanted: &Wanted<'_>,
         agent: &Agent,
         reason: &Reason,
     ) -> Why {
         if wanted.constraints.exclude(role, &self.agent_spec(agent)) {
             return Why::plain("excluded", "the wish's conditions exclude it".to_owned());
         }
-        let why = self.say(reason);
+        let why = self.say(reason, wanted.sight);
         if wanted.amounts.is_empty() || is_bar(reason) {
             return why;
         }
@@ -120,7 +146,10 @@ impl Master {
         if !lacks.is_empty() {
             let roles = agent.total.reservations().into_keys();
             return Why {
-                names: roles.filter(|other| other != role).collect(),
+                names: roles
+                    .filter(|other| other != role)
+                    .map(|other| wanted.sight.named(other))
+                    .collect(),
                 ..Why::lacking("reserved", lacks)
             };
         }
@@ -133,12 +162,12 @@ impl Master {
                 offered += &resources;
             } else {
                 free -= &resources;
-                holders.insert(self.name_of(&offer.framework_id));
+                holders.insert(self.name_of(&offer.framework_id, wanted.sight));
             }
         }
         for (holder, used) in &agent.used {
             free -= &used.unallocated();
-            holders.insert(self.name_of(holder));
+            holders.insert(self.name_of(holder, wanted.sight));
         }
         if wanted.lacks(&amounts(&offered)).is_empty() {
             let text = "it is offered to the framework, which has not answered".to_owned();
@@ -154,13 +183,17 @@ impl Master {
         }
     }
 
-    fn name_of(&self, framework: &FrameworkId) -> String {
-        let known = self.frameworks.get(framework);
-        known.map_or_else(|| framework.value.clone(), |it| it.info.name.clone())
+    fn name_of(&self, framework: &FrameworkId, sight: &Sight) -> String {
+        match self.frameworks.get(framework) {
+            Some(known) if sight.framework(&known.info) => known.info.name.clone(),
+            None if sight.is_whole() => framework.value.clone(),
+            _ => HIDDEN.to_owned(),
+        }
     }
 
     /// The allocator's reason, in words that read well for one agent and for many.
-    fn say(&self, reason: &Reason) -> Why {
+    fn say(&self, reason: &Reason, sight: &Sight) -> Why {
+        let named = |roles: &[String]| roles.iter().map(|role| sight.named(role.clone())).collect();
         match reason {
             Reason::Filtered { until } => Why {
                 kind: "filtered",
@@ -169,33 +202,55 @@ impl Master {
             },
             Reason::Held { by } => Why {
                 kind: "held",
-                names: by.iter().map(|id| self.name_of(id)).collect(),
+                names: by.iter().map(|id| self.name_of(id, sight)).collect(),
                 ..Why::default()
             },
             Reason::Reserved { roles } => Why {
                 kind: "reserved",
-                names: roles.iter().cloned().collect(),
+                names: roles.iter().map(|role| sight.named(role.clone())).collect(),
                 ..Why::default()
             },
+            Reason::QuotaReached { role, names } => {
+                let told = Reason::QuotaReached {
+                    role: sight.named(role.clone()),
+                    names: names.clone(),
+                };
+                Why::plain(kind(reason), told.to_string())
+            }
+            Reason::Headroom { roles } => {
+                let told = Reason::Headroom {
+                    roles: named(roles),
+                };
+                Why::plain(kind(reason), told.to_string())
+            }
+            Reason::Outranked { roles } => {
+                let told = Reason::Outranked {
+                    roles: named(roles),
+                };
+                Why::plain(kind(reason), told.to_string())
+            }
             reason => Why::plain(kind(reason), reason.to_string()),
         }
     }
 }
 
 /// A wish, ready to be compared.
-struct Wanted {
+struct Wanted<'a> {
     amounts: BTreeMap<String, f64>,
     constraints: Constraints,
+    /// Which names may be told.
+    sight: &'a Sight,
 }
 
-impl Wanted {
-    fn new(wish: Option<&Wish>, role: &str) -> Self {
+impl<'a> Wanted<'a> {
+    fn new(wish: Option<&Wish>, role: &str, sight: &'a Sight) -> Self {
         Self {
             amounts: wish.map(Wish::amounts).unwrap_or_default(),
             // They were read before the question was asked.
             constraints: wish
                 .and_then(|wish| wish.constraints(role).ok())
                 .unwrap_or_default(),
+            sight,
         }
     }
 

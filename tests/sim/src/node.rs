@@ -504,6 +504,7 @@ fn settings() -> Settings {
         credential: None,
         patience: Patience::default(),
         executor_key: None,
+        authorizer: None,
     }
 }
 

@@ -103,6 +103,13 @@ pub(crate) async fn why(context: &Context, question: Why) -> anyhow::Result<()> 
         return Ok(());
     }
     output::table(&headings, rows);
+    if let Some(others) = answer["left_out"].as_u64()
+        && !context.quiet
+    {
+        output::line(format!(
+            "{others} more are not explained at once: name a framework."
+        ));
+    }
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! What callers may do: each question to the authorizer that the agent's endpoints ask.
 
+use std::sync::Arc;
+
 use axum::extract::{RawQuery, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use dcos_proto::agent::{Call, call};
 use dcos_proto::mesos::{CommandInfo, ContainerId, ExecutorInfo, FrameworkInfo};
-use dcos_security::{Action, Caller, Object};
+use dcos_security::{Action, Caller, Object, ObjectApprover};
 use dcos_wire::Refusal;
 use dcos_wire::files::asked_for;
 
@@ -36,6 +38,12 @@ impl Context {
     /// Goes on only if `caller` may read an endpoint for debugging.
     pub(super) fn allow_path(&self, caller: &Caller, path: &str) -> Result<(), Refusal> {
         self.allow(caller, Action::GetEndpointWithPath, &Object::value(path))
+    }
+
+    /// Which roles `caller` may see, and what is reserved for them.
+    pub(super) fn roles(&self, caller: &Caller) -> Arc<dyn ObjectApprover> {
+        let authorizer = &self.security.authorizer;
+        authorizer.approver(caller.principal(), Action::ViewRole)
     }
 
     /// The agent as `caller` may see it.

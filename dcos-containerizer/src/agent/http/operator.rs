@@ -10,8 +10,8 @@ use dcos_core::verbosity;
 use dcos_proto::agent::response::{self, get_executors, get_frameworks};
 use dcos_proto::agent::{Call, Response as Answer, call};
 use dcos_proto::json::{self, Dialect};
-use dcos_proto::mesos::{ContainerId, Flag, Metric};
-use dcos_security::Caller;
+use dcos_proto::mesos::{ContainerId, Flag, Metric, Resource};
+use dcos_security::{Caller, sees_operation, sees_resource};
 use dcos_wire::files::Piece;
 use dcos_wire::{MediaType, Refusal, Unhurried, logging, reply};
 use http::StatusCode;
@@ -134,7 +134,10 @@ async fn answer(
         }
         call::Type::GetAgent => {
             answer.set_type(response::Type::GetAgent);
-            let view = context.view().await?;
+            let mut view = context.view().await?;
+            let roles = context.roles(caller);
+            let seen = |resource: &Resource| sees_resource(&*roles, resource);
+            view.info.resources.retain(seen);
             answer.get_agent = Some(response::GetAgent {
                 agent_info: Some(view.info),
                 drain_config: view.drain.map(|(config, _)| config),
@@ -166,7 +169,9 @@ async fn answer(
         }
         call::Type::GetOperations => {
             answer.set_type(response::Type::GetOperations);
-            let operations = context.view().await?.operations;
+            let mut operations = context.view().await?.operations;
+            let roles = context.roles(caller);
+            operations.retain(|operation| sees_operation(&*roles, &operation.info));
             answer.get_operations = Some(response::GetOperations { operations });
         }
         call::Type::GetResourceProviders => {

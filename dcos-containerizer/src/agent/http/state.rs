@@ -9,7 +9,7 @@ use dcos_core::attributes;
 use dcos_core::resources::Resources;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Labels, Resource, Task, TaskStatus, executor_info};
-use dcos_security::{Action, Caller, Object};
+use dcos_security::{Action, Caller, Object, ObjectApprover};
 use dcos_wire::{Refusal, reply};
 use serde_json::{Map, Value, json};
 
@@ -22,7 +22,8 @@ pub(super) async fn state(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
     let view = context.seen_by(&caller).await?;
-    let mut document = document(&context, &view);
+    let roles = context.roles(&caller);
+    let mut document = document(&context, &view, &*roles);
     if !context.may(&caller, Action::ViewFlags, &Object::ANY)
         && let Some(object) = document.as_object_mut()
     {
@@ -31,7 +32,7 @@ pub(super) async fn state(
     reply::jsonp(query.as_deref(), document.to_string())
 }
 
-fn document(context: &Context, view: &View) -> Value {
+fn document(context: &Context, view: &View, roles: &dyn ObjectApprover) -> Value {
     let total = &view.total;
     let used = view
         .frameworks
@@ -42,6 +43,11 @@ fn document(context: &Context, view: &View) -> Value {
         .flat_map(|executor| &executor.resources);
     let used: Resources = used.collect();
     let flat = |resources: &Resources| Value::Object(resources.to_endpoint_json());
+    // By role, without those that are hidden.
+    let seen = |mut by_role: Map<String, Value>| {
+        by_role.retain(|role, _| roles.approved(&Object::value(role)));
+        by_role
+    };
     let mut document = json::to_value(&version(), Dialect::V0);
     let own = json!({
         "start_time": context.started.as_secs_f64(),
@@ -50,11 +56,11 @@ fn document(context: &Context, view: &View) -> Value {
         "hostname": view.info.hostname,
         "capabilities": view.capabilities,
         "resources": flat(total),
-        "reserved_resources": total.reservations_to_endpoint_json(),
+        "reserved_resources": seen(total.reservations_to_endpoint_json()),
         "unreserved_resources": flat(&total.unreserved()),
-        "reserved_resources_full": full_reservations(total),
+        "reserved_resources_full": seen(full_reservations(total)),
         "unreserved_resources_full": full(&total.unreserved()),
-        "reserved_resources_allocated": used.reservations_to_endpoint_json(),
+        "reserved_resources_allocated": seen(used.reservations_to_endpoint_json()),
         "unreserved_resources_allocated": flat(&used.unreserved()),
         "resource_providers": [],
         "attributes": attributes::to_endpoint_json(&view.info.attributes),

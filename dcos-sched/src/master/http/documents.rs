@@ -360,7 +360,7 @@ impl Writer<'_> {
     fn recovered_views(&self, to: &mut Composer<'_>, form: Form) {
         let pages = self.snapshot.recovered_agents.pages();
         to.items(pages, form, |items, _, info| {
-            form.message(2, items.next(), info);
+            form.message(2, items.next(), &*self.sight.recovered(info));
         });
     }
 }

@@ -19,8 +19,9 @@ pub(super) fn resources(o: &mut Object<'_>, key: &str, resources: &Resources) {
 }
 
 /// Resources as whole messages, with both forms of reservations.
-fn full(out: &mut Vec<u8>, resources: &Resources) {
+fn full(out: &mut Vec<u8>, sight: &Sight, resources: &Resources) {
     let mut messages: Vec<Resource> = resources.to_messages();
+    sight.resources(&mut messages);
     messages.iter_mut().for_each(convert::to_endpoint);
     out.push(b'[');
     items_of(out, &messages, v0);
@@ -78,12 +79,12 @@ pub(super) fn agent(
         o.object("reserved_resources_full", |o| {
             let reservations = agent.total.reservations().into_iter();
             for (role, reserved) in reservations.filter(|(role, _)| sight.role(role)) {
-                full(o.key(&role), &reserved);
+                full(o.key(&role), sight, &reserved);
             }
         });
-        full(o.key("unreserved_resources_full"), &unreserved);
-        full(o.key("used_resources_full"), &used);
-        full(o.key("offered_resources_full"), &offered);
+        full(o.key("unreserved_resources_full"), sight, &unreserved);
+        full(o.key("used_resources_full"), sight, &used);
+        full(o.key("offered_resources_full"), sight, &offered);
     }
 }
 

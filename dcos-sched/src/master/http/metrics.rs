@@ -44,7 +44,8 @@ pub(super) async fn snapshot(State(api): State<Api>, caller: Caller, uri: Uri) -
 /// The same for Prometheus: `mesos_`, and the name with underscores; frameworks and roles are
 /// labels.
 pub(super) async fn prometheus(State(api): State<Api>, caller: Caller) -> Response {
-    let path = Object::value("/metrics");
+    // The same as there, and no path that rules could name.
+    let path = Object::value("/metrics/snapshot");
     if let Err(refusal) = api.allow(&caller, Action::GetEndpointWithPath, &path) {
         return refusal.into_response();
     }

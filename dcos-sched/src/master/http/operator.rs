@@ -212,7 +212,7 @@ fn answer_read(
             ..typed(Kind::GetLoggingLevel)
         },
         Type::GetOperations => Answer {
-            get_operations: Some(views::operations(snapshot)),
+            get_operations: Some(views::operations(snapshot, sight)),
             ..typed(Kind::GetOperations)
         },
         Type::GetRoles => Answer {

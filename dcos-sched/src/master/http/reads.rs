@@ -19,7 +19,7 @@ use super::pieces::Pieces;
 use super::{Api, json, only, text, views};
 use crate::master::breakdown::Held;
 use crate::master::shell::Command;
-use crate::master::{Config, Snapshot};
+use crate::master::{Config, Reader, Snapshot};
 use crate::why::Wish;
 
 /// The parameters of a query or a form.
@@ -333,7 +333,12 @@ fn known(uri: &Uri, document: &Value) -> Response {
 
 /// Why frameworks are not offered what agents have, or not enough for a wish; ours, not Mesos's.
 /// `docs/why.md` has the parameters and the answer.
-pub(super) async fn explain(State(api): State<Api>, method: Method, uri: Uri) -> Response {
+pub(super) async fn explain(
+    State(api): State<Api>,
+    caller: Caller,
+    method: Method,
+    uri: Uri,
+) -> Response {
     if let Err(refused) = only(&Method::GET, &method) {
         return *refused;
     }
@@ -354,9 +359,10 @@ pub(super) async fn explain(State(api): State<Api>, method: Method, uri: Uri) ->
             return Refusal::bad_request(text).into_response();
         }
     };
+    let reader = Reader::Caller(caller.principal().cloned());
     match api
         .master
-        .ask(|answer| Command::Explain(framework, role, wish, answer))
+        .ask(|answer| Command::Explain(framework, role, wish, reader, answer))
         .await
     {
         Ok(document) => reply::json(document.to_string()),

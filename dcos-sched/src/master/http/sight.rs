@@ -1,18 +1,24 @@
 //! What a reader may see of the state.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dcos_proto::maintenance::{ClusterStatus, Schedule};
 use dcos_proto::master::response::get_agents;
 use dcos_proto::master::{Event, event};
 use dcos_proto::mesos::{
-    ExecutorInfo, FrameworkId, FrameworkInfo, MachineId, Resource, Task, TaskId,
+    AgentInfo, ExecutorInfo, FrameworkId, FrameworkInfo, MachineId, Resource, Task, offer,
 };
 use dcos_proto::quota::QuotaStatus;
-use dcos_security::{Action, Authorizer, Object, ObjectApprover, Principal};
+use dcos_security::{
+    Action, AllowAll, Authorizer, Object, ObjectApprover, Principal, sees_operation, sees_resource,
+};
 
 use crate::master::Snapshot;
+
+/// What stands for a name a reader may not see.
+pub(crate) const HIDDEN: &str = "(hidden)";
 
 /// What a reader may see: everything, or what an authorizer approves of.
 #[derive(Debug, Clone)]
@@ -41,15 +47,8 @@ struct Limited {
     executors: Arc<dyn ObjectApprover>,
     roles: Arc<dyn ObjectApprover>,
     flags: bool,
-    /// What a reader of events has heard of.
-    heard: Mutex<Heard>,
-}
-
-/// Whose tasks there are: an update of a task names its framework only.
-#[derive(Debug, Default)]
-struct Heard {
-    frameworks: BTreeMap<FrameworkId, FrameworkInfo>,
-    hidden: BTreeSet<(FrameworkId, TaskId)>,
+    /// The frameworks a reader of events has heard of: what is told of tasks names them only.
+    heard: Mutex<BTreeMap<FrameworkId, FrameworkInfo>>,
 }
 
 impl Sight {
@@ -75,6 +74,21 @@ impl Sight {
             limited: (!whole).then(|| Arc::new(limited)),
             authorizer: Arc::clone(authorizer),
             reader: reader.cloned(),
+        }
+    }
+
+    /// Of the process itself, which sees everything.
+    pub(crate) fn all() -> Self {
+        let everybody: Arc<dyn Authorizer> = Arc::new(AllowAll);
+        Self::of(&everybody, None)
+    }
+
+    /// A role's name, if it may be told.
+    pub(crate) fn named(&self, role: String) -> String {
+        if self.role(&role) {
+            role
+        } else {
+            HIDDEN.to_owned()
         }
     }
 
@@ -115,15 +129,26 @@ impl Sight {
         self.all_or(|limited| limited.flags)
     }
 
-    /// Leaves out what is reserved for hidden roles.
-    fn resources(&self, resources: &mut Vec<Resource>) {
-        resources.retain(|resource| {
-            let role = match resource.reservations.last() {
-                Some(last) => last.role.as_deref(),
-                None => resource.role.as_deref(),
-            };
-            self.role(role.unwrap_or("*"))
-        });
+    /// Leaves out what is reserved for hidden roles or allocated to them.
+    pub(crate) fn resources(&self, resources: &mut Vec<Resource>) {
+        if let Some(limited) = &self.limited {
+            resources.retain(|resource| sees_resource(&*limited.roles, resource));
+        }
+    }
+
+    /// Whether an operation is shown, for what it uses up.
+    pub(crate) fn operation(&self, operation: &offer::Operation) -> bool {
+        self.all_or(|limited| sees_operation(&*limited.roles, operation))
+    }
+
+    /// An agent that has not come back, as far as it is shown.
+    pub(crate) fn recovered<'a>(&self, info: &'a AgentInfo) -> Cow<'a, AgentInfo> {
+        if self.is_whole() {
+            return Cow::Borrowed(info);
+        }
+        let mut shown = info.clone();
+        self.resources(&mut shown.resources);
+        Cow::Owned(shown)
     }
 
     /// The same of an agent.
@@ -180,20 +205,17 @@ impl Sight {
         if let Some(limited) = &self.limited {
             let mut heard = limited.heard();
             for (id, framework) in &snapshot.frameworks {
-                heard.frameworks.insert(id.clone(), framework.info.clone());
-                for task in framework.tasks.values() {
-                    limited.learn(&mut heard, task);
-                }
+                heard.insert(id.clone(), framework.info.clone());
             }
         }
     }
 
-    /// What of an event is told. Events are asked about in their order.
-    pub(crate) fn event(&self, event: &Event) -> Shown {
+    /// What of an event is told, and of the `task` it is about. Events are asked about in their order.
+    pub(crate) fn event(&self, event: &Event, task: Option<&Task>) -> Shown {
         let Some(limited) = &self.limited else {
             return Shown::Whole;
         };
-        if !limited.shows(event).unwrap_or(true) {
+        if !limited.shows(event, task).unwrap_or(true) {
             return Shown::Hidden;
         }
         let mut part = event.clone();
@@ -214,7 +236,7 @@ impl Sight {
 }
 
 impl Limited {
-    fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
+    fn heard(&self) -> MutexGuard<'_, BTreeMap<FrameworkId, FrameworkInfo>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -226,45 +248,35 @@ impl Limited {
         self.tasks.approved(&Object::task(task, framework))
     }
 
-    fn learn(&self, heard: &mut Heard, task: &Task) -> bool {
-        let info = heard.frameworks.get(&task.framework_id);
-        let shown = info.is_some_and(|info| self.framework(info) && self.task(task, info));
-        if !shown {
-            let key = (task.framework_id.clone(), task.task_id.clone());
-            heard.hidden.insert(key);
-        }
-        shown
-    }
-
     /// Whether an event is told; `None` for one about nothing that could be hidden.
-    fn shows(&self, event: &Event) -> Option<bool> {
+    fn shows(&self, event: &Event, task: Option<&Task>) -> Option<bool> {
         let mut heard = self.heard();
+        let owned = |task: &Task, heard: &BTreeMap<_, _>| {
+            let info = heard.get(&task.framework_id);
+            info.is_some_and(|info| self.framework(info) && self.task(task, info))
+        };
         match event.r#type() {
             event::Type::FrameworkAdded | event::Type::FrameworkUpdated => {
                 let added = event.framework_added.as_ref().map(|added| &added.framework);
                 let updated = event.framework_updated.as_ref();
                 let framework = added.or(updated.map(|updated| &updated.framework))?;
                 let info = &framework.framework_info;
-                heard.frameworks.insert(info.id.clone()?, info.clone());
+                heard.insert(info.id.clone()?, info.clone());
                 Some(self.framework(info))
             }
             event::Type::FrameworkRemoved => {
                 let info = &event.framework_removed.as_ref()?.framework_info;
                 let id = info.id.as_ref()?;
-                heard.frameworks.remove(id);
-                heard.hidden.retain(|(framework, _)| framework != id);
+                heard.remove(id);
                 Some(self.framework(info))
             }
-            event::Type::TaskAdded => {
-                Some(self.learn(&mut heard, &event.task_added.as_ref()?.task))
-            }
-            event::Type::TaskUpdated => {
-                let updated = event.task_updated.as_ref()?;
-                let task = updated.status.task_id.clone();
-                let key = (updated.framework_id.clone(), task);
-                Some(!heard.hidden.contains(&key))
-            }
+            event::Type::TaskAdded => Some(owned(&event.task_added.as_ref()?.task, &heard)),
+            // Of a task nobody knows, nothing is told.
+            event::Type::TaskUpdated => Some(task.is_some_and(|task| owned(task, &heard))),
             _ => None,
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

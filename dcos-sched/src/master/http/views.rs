@@ -30,14 +30,18 @@ pub(super) fn executor(info: &ExecutorInfo, agent: &AgentId) -> response::get_ex
     }
 }
 
-/// Operations nobody has acknowledged yet.
-pub(crate) fn operations(snapshot: &Snapshot) -> response::GetOperations {
+/// Operations nobody has acknowledged yet, as far as a reader may see them.
+pub(crate) fn operations(snapshot: &Snapshot, sight: &Sight) -> response::GetOperations {
     let pending = snapshot
         .agents
         .values()
         .flat_map(|agent| agent.operations.values());
     response::GetOperations {
-        operations: pending.map(|pending| pending.operation.clone()).collect(),
+        operations: pending
+            .map(|pending| &pending.operation)
+            .filter(|operation| sight.operation(&operation.info))
+            .cloned()
+            .collect(),
     }
 }
 
