@@ -191,7 +191,7 @@ fn finished(
     let agent_id = Some(run.task.agent_id);
     messages::StatusUpdateMessage {
         update: messages::StatusUpdate {
-            framework_id: run.framework_id.unwrap(),
+            framework_id: run.framework.id.unwrap(),
             agent_id: agent_id.clone(),
             status: TaskStatus {
                 task_id: run.task.task_id,

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use dcos_core::resources::convert::downgrade;
 use dcos_core::time::Time;
 use dcos_proto::internal::{
     MasterSlaveConnection, PongSlaveMessage, RegisterSlaveMessage, ReregisterSlaveMessage,
     SlaveRegisteredMessage, SlaveReregisteredMessage, archive,
 };
 use dcos_proto::mesos::agent_info::{Capability, capability};
-use dcos_proto::mesos::{AgentId, Task};
+use dcos_proto::mesos::{AgentId, Resource, Task};
 
 use super::authentication::Standing;
 use super::core::Agent;
@@ -80,6 +81,13 @@ pub(super) const CAPABILITIES: [capability::Type; 8] = [
     capability::Type::AgentDraining,
     capability::Type::TaskResourceLimits,
 ];
+
+/// Masters from before refined reservations know no other form; what it cannot tell stays as it is.
+fn in_old_form(resources: &mut [Resource]) {
+    for resource in resources {
+        let _ = downgrade(resource);
+    }
+}
 
 /// [`CAPABILITIES`] as messages carry them.
 pub(super) fn capabilities() -> Vec<Capability> {
@@ -172,13 +180,15 @@ impl Agent {
             let message = self.reregistration();
             self.send(master, message);
         } else {
-            let message = RegisterSlaveMessage {
+            let mut message = RegisterSlaveMessage {
                 agent: self.info.clone(),
                 version: Some(self.settings.version.clone()),
                 checkpointed_resources: self.total().checkpointed().to_messages(),
                 agent_capabilities: capabilities(),
                 resource_version_uuid: Some(self.operations.version.clone()),
             };
+            in_old_form(&mut message.agent.resources);
+            in_old_form(&mut message.checkpointed_resources);
             self.send(master, message);
         }
     }
@@ -190,7 +200,7 @@ impl Agent {
                 .filter(|executor| !executor.state.is_over())
         };
         let listed = executors().filter(|executor| !executor.is_for_command());
-        ReregisterSlaveMessage {
+        let mut message = ReregisterSlaveMessage {
             agent: self.info.clone(),
             tasks: self.tasks().collect(),
             executor_infos: listed.map(|executor| executor.info.clone()).collect(),
@@ -200,7 +210,16 @@ impl Agent {
             frameworks: self.frameworks.values().map(|f| f.info.clone()).collect(),
             agent_capabilities: capabilities(),
             resource_version_uuid: Some(self.operations.version.clone()),
+        };
+        in_old_form(&mut message.agent.resources);
+        in_old_form(&mut message.checkpointed_resources);
+        for task in &mut message.tasks {
+            in_old_form(&mut task.resources);
         }
+        for executor in &mut message.executor_infos {
+            in_old_form(&mut executor.resources);
+        }
+        message
     }
 
     pub(super) fn registered(&mut self, now: Time, from: &str, message: SlaveRegisteredMessage) {

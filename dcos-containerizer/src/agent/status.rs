@@ -170,13 +170,10 @@ impl Agent {
                 .rsplit_once(':')
                 .map_or("", |(ip, _)| ip);
             let ip = ip.trim_matches(['[', ']']);
-            let protocol = if ip.contains(':') {
-                Protocol::IPv6
-            } else {
-                Protocol::IPv4
-            };
+            // Version 4 goes without saying.
+            let protocol = ip.contains(':').then_some(Protocol::IPv6.into());
             let address = IpAddress {
-                protocol: Some(protocol.into()),
+                protocol,
                 ip_address: Some(ip.to_owned()),
             };
             container.network_infos.push(NetworkInfo {

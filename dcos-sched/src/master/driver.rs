@@ -93,8 +93,8 @@ impl Master {
 
     /// The driver lets its scheduler acknowledge only what has a uuid and comes with the UPID of
     /// an agent.
-    fn update_for_driver(&self, id: &FrameworkId, mut status: TaskStatus) -> StatusUpdateMessage {
-        let uuid = status.uuid.take();
+    fn update_for_driver(&self, id: &FrameworkId, status: TaskStatus) -> StatusUpdateMessage {
+        let uuid = status.uuid.clone();
         let from_agent = uuid.is_some();
         let agent_id = status.agent_id.clone();
         let pid = agent_id

@@ -119,7 +119,8 @@ impl Master {
         };
         self.admit_task(framework, &task, holdings);
         let mut message = RunTaskMessage {
-            framework_id: Some(framework.clone()),
+            // Of times before the original's 0.24; it stands in `framework`.
+            framework_id: None,
             framework: info,
             pid,
             task,
