@@ -37,7 +37,9 @@ ACLS = {
     **{name: [{"principals": GUEST, what: NONE}] for name, what in FORBIDDEN.items()},
     "get_endpoints": [{"principals": GUEST, "paths": {"values": ["/containers"]}},
                       {"principals": GUEST, "paths": NONE}],
+    "view_roles": [{"principals": GUEST, "roles": NONE}],
 }
+RESOURCES = "cpus(closed):1;cpus:8;mem:4096;disk:1000;ports:[31000-31100]"
 
 
 def flags(folder: Path) -> dict[str, str]:
@@ -130,6 +132,8 @@ def answers(agent: Agent) -> dict[str, object]:
     for who in (None, "stranger", "guest", "admin"):
         note(f"{who}: /state", agent.ask(who, "/state"), lambda found: {
             "flags": "flags" in found,
+            "reserved": [sorted(found[key]) for key in ("reserved_resources", "reserved_resources_full",
+                                                        "reserved_resources_allocated")],
             "frameworks": [(one["name"], len(one["executors"]), sum(len(e["tasks"]) for e in one["executors"]))
                            for one in sorted(found["frameworks"], key=lambda one: one["name"])]})
         note(f"{who}: /containers", agent.ask(who, "/containers"),
@@ -144,7 +148,9 @@ def answers(agent: Agent) -> dict[str, object]:
              lambda found: of_state(found["get_frameworks"])["frameworks"])
         note(f"{who}: GET_CONTAINERS", agent.api(who, "GET_CONTAINERS"),
              lambda found: users(found.get("get_containers", {}), "containers", by_framework))
-        for kind in ("GET_HEALTH", "GET_VERSION", "GET_FLAGS", "GET_LOGGING_LEVEL", "GET_METRICS", "GET_AGENT",
+        note(f"{who}: GET_AGENT", agent.api(who, "GET_AGENT"),
+             lambda found: '"closed"' in json.dumps(found["get_agent"]["agent_info"]["resources"]))
+        for kind in ("GET_HEALTH", "GET_VERSION", "GET_FLAGS", "GET_LOGGING_LEVEL", "GET_METRICS",
                      "GET_OPERATIONS", "GET_RESOURCE_PROVIDERS"):
             note(f"{who}: {kind}", agent.api(who, kind))
         note(f"{who}: SET_LOGGING_LEVEL",
@@ -179,7 +185,7 @@ def found():
         Program("dcos-agent", {
             "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": port, "master": master, "launcher": "posix",
             "work_dir": folder / "agent", "runtime_dir": folder / "run", "isolation": "posix/cpu,posix/mem",
-            "resources": "cpus:8;mem:4096;disk:1000;ports:[31000-31100]", **flags(folder)},
+            "resources": RESOURCES, **flags(folder)},
             folder / "agent.log", {}),
     ]
     original, sleepers = None, []
@@ -189,7 +195,7 @@ def found():
         agents = {"ours": Agent(f"http://127.0.0.1:{port}")}
         if AVAILABLE:
             original = Original(folder / "original", free_port(), master, credentials=folder / "credentials",
-                                **flags(folder))
+                                resources=RESOURCES, **flags(folder))
             original.start()
             agents["original"] = Agent(f"http://{original.address}/slave(1)")
         eventually("the agents' registration", lambda: len(get(f"http://{master}/slaves")["slaves"]) == len(agents))
@@ -230,7 +236,11 @@ def test_a_guest_sees_what_it_may(found):
         assert ours[f"guest: {what}"] == {"status": 200, "shown": expected}, what
         assert ours[f"admin: {what}"] == {"status": 200, "shown": ["nobody", "root"]}, what
         assert ours[f"None: {what}"]["status"] == ours[f"stranger: {what}"]["status"] == 401, what
-    assert ours["guest: /state"]["shown"] == {"flags": False, "frameworks": [("nobody", 1, 1)]}
+    nothing: list[str] = []
+    assert ours["guest: /state"]["shown"] == {
+        "flags": False, "reserved": [nothing, nothing, nothing], "frameworks": [("nobody", 1, 1)]}
+    assert ours["admin: /state"]["shown"]["reserved"] == [["closed"], ["closed"], nothing]
+    assert (ours["guest: GET_AGENT"]["shown"], ours["admin: GET_AGENT"]["shown"]) == (False, True)
     assert ours["guest: READ_FILE of root"]["status"] == ours["guest: LIST_FILES of root"]["status"] == 403
     assert ours["guest: READ_FILE of nobody"] == {"status": 200, "shown": True}
     assert ours["None: /health"]["status"] == 200
@@ -240,6 +250,8 @@ def test_a_guest_sees_what_it_may(found):
 def test_just_as_with_an_original(found):
     differing = {what: (answer, found["original"][what])
                  for what, answer in found["ours"].items() if answer != found["original"][what]}
+    # MESOS-9006: the original shows everybody what is reserved for whom.
+    assert [answer["shown"] for answer in differing.pop("guest: GET_AGENT")] == [False, True]
     # There are no resource providers here, and that is what is said.
     assert differing.pop("admin: MARK_RESOURCE_PROVIDER_GONE")[0]["status"] == 501
     assert not differing, json.dumps(differing, indent=1)

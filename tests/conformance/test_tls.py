@@ -192,6 +192,30 @@ def test_one_command_starts_it(tmp_path):
         dcos(tmp_path, "local", "down", *local)
 
 
+def test_those_that_stand_by_speak_it_too(tmp_path):
+    """Two masters on ZooKeeper: whichever Marathon and Metronome is asked, nothing is said in clear."""
+    pytest.importorskip("kazoo", reason="skipped: kazoo is not installed")
+    from test_zookeeper import JAR, Ensemble
+    if not JAR.exists():
+        pytest.skip("Debian's package zookeeper is not installed")
+    with Ensemble(agents=0, components="master,marathon,metronome", more=STRICT) as ensemble:
+        for ports, path in ((ensemble.marathons, "/v2/apps"), (ensemble.metronomes, "/v1/jobs")):
+            for port in ports.values():
+                answers = lambda port=port, path=path: ask(f"https://127.0.0.1:{port}{path}") is not None  # noqa: E731
+                eventually("an answer, own or the leader's", answers, 60)
+                with pytest.raises((OSError, http.client.HTTPException)):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).read()
+                with pytest.raises(OSError):
+                    ask(f"https://127.0.0.1:{port}{path}", certificate=False)
+        leaders = [ask(f"https://127.0.0.1:{port}/v2/leader")["leader"] for port in ensemble.marathons.values()]
+        assert len(leaders) == 2 and len(set(leaders)) == 1, leaders
+        standby = next(port for port in ensemble.marathons.values() if not leaders[0].endswith(f":{port}"))
+        stream = http.client.HTTPSConnection("127.0.0.1", standby, timeout=10, context=context())
+        stream.request("GET", "/v2/events")
+        answer = stream.getresponse()
+        assert (answer.status, answer.getheader("Location")) == (302, f"https://{leaders[0]}/v2/events")
+
+
 def test_both_versions_are_spoken(cluster):
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         chosen = context()

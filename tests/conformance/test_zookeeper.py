@@ -25,7 +25,7 @@ JAR = Path("/usr/share/java/zookeeper.jar")
 class Ensemble:
     """One ZooKeeper server, two masters, an agent or none."""
 
-    def __init__(self, agents: int = 1, components: str = "master") -> None:
+    def __init__(self, agents: int = 1, components: str = "master", more: dict[str, str] | None = None) -> None:
         self.temporary = tempfile.TemporaryDirectory(prefix="dcos-zookeeper-")
         folder = Path(self.temporary.name)
         self.port = free_port()
@@ -41,13 +41,14 @@ class Ensemble:
             )
         self.servers = f"127.0.0.1:{self.port}"
         self.url = f"zk://user:secret@{self.servers}/mesos"
-        env = {"RUST_LOG": os.environ.get("RUST_LOG", "info")}
+        env = {"RUST_LOG": os.environ.get("RUST_LOG", "info"), **(more or {})}
         self.ports = [free_port(), free_port()]
         self.marathons = {port: free_port() for port in self.ports}
+        self.metronomes = {port: free_port() for port in self.ports}
         self.masters = [
             Program("dcos-master", {
                 "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": port, "only": components, "zk": self.url,
-                "marathon_port": self.marathons[port],
+                "marathon_port": self.marathons[port], "metronome_port": self.metronomes[port],
                 "quorum": 1, "zk_session_timeout": "2secs", "work_dir": folder / f"master-{port}",
             }, folder / f"master-{port}.log", env)
             for port in self.ports
