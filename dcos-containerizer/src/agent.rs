@@ -16,6 +16,7 @@
 //! | `updates` | which update is sent when |
 //! | `drain` | ending all tasks at an operator's wish |
 //! | `reconfiguration` | what may change without becoming another agent |
+//! | `free` | what nobody uses, and may be given |
 //! | `operations`, `volumes` | reservations and persistent volumes |
 //! | `recovery` | taking up what an earlier agent left |
 //! | `gc` | when sandboxes are deleted |
@@ -35,6 +36,7 @@ mod drain;
 mod drivers;
 mod estimates;
 mod executors;
+mod free;
 mod gc;
 mod handle;
 mod http;

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dcos_core::resources::convert::{upgrade, upgrade_all};
-use dcos_core::resources::operation::{self, Conversion};
+use dcos_core::resources::operation::{self, Conversion, Inapplicable};
 use dcos_core::resources::{ResourceExt, Resources};
 use dcos_core::time::{Time, earliest};
 use dcos_proto::internal::{
@@ -190,11 +190,12 @@ impl Agent {
         }
         let conversions = operation::conversions(plain)
             .map_err(|error| (OperationState::OperationError, error.to_string()))?;
-        self.operations.total = self
-            .operations
-            .total
-            .convert_all(&conversions)
-            .map_err(|error| (OperationState::OperationFailed, error.to_string()))?;
+        // What a task has looks like what is free, if the master goes by an operation that failed.
+        let failed = |error: Inapplicable| (OperationState::OperationFailed, error.to_string());
+        let free = self.convertible();
+        free.convert_all(&conversions).map_err(failed)?;
+        let total = self.operations.total.convert_all(&conversions);
+        self.operations.total = total.map_err(failed)?;
         Ok(())
     }
 

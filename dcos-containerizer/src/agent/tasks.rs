@@ -213,6 +213,13 @@ impl Agent {
             return Some((dropped, Reason::ResourcesUnknown, message));
         }
         let executor = self.executor(key);
+        let is_charged = executor.is_none() && order.kind != Some(HostedKind::Command);
+        let own: &[Resource] = if is_charged { own } else { &[] };
+        let all = order.tasks.iter().flat_map(|task| &task.resources);
+        if let Some(shortage) = self.shortage(own.iter().chain(all)) {
+            let message = format!("What is free on this agent lacks {shortage}");
+            return Some((dropped, Reason::InvalidOffers, message));
+        }
         let message = match (
             executor.map(|executor| executor.state),
             order.launch_executor,

@@ -239,7 +239,7 @@ impl Cluster {
         let next = self.leader(Some(&id)).await;
         self.restart_master(number)?;
         next.context("electing the next leader")?;
-        self.redirects(number).await
+        self.stands_back(number, &id).await
     }
 
     /// A master by its number.
@@ -262,11 +262,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until a master redirects to another one.
+    /// Waits until a master knows that it is the leader `id` no more: it redirects to another one, or leads under a new
+    /// id, because that one has lost its office, too.
     ///
     /// # Errors
     /// It does not for long.
-    pub async fn redirects(&mut self, number: usize) -> anyhow::Result<()> {
+    pub async fn stands_back(&mut self, number: usize, id: &str) -> anyhow::Result<()> {
         let address = format!("{}:{MASTER}", self.masters[number].place.ip);
         let begin = Instant::now();
         let client = Client::with_config(ClientConfig {
@@ -281,6 +282,13 @@ impl Cluster {
                     if url.authority().is_some_and(|to| *to != address.as_str()) =>
                 {
                     return Ok(());
+                }
+                Ok(answer) if answer.status().is_success() => {
+                    let state = answer.text().await.unwrap_or_default();
+                    let state: Value = serde_json::from_str(&state).unwrap_or_default();
+                    if state["id"].as_str().is_some_and(|now| now != id) {
+                        return Ok(());
+                    }
                 }
                 _ => {}
             }

@@ -263,7 +263,8 @@ async fn fail_over(
     }
     next.context("electing the next leader")?;
     ensure!(returned, "the framework got no offer from the next leader");
-    cluster.redirects(number).await.context("the old leader")?;
+    let back = cluster.stands_back(number, &id).await;
+    back.context("the old leader")?;
     fencing.holds().await?;
     Ok((elected, offered))
 }

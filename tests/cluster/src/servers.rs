@@ -198,6 +198,8 @@ impl Servers {
         etcd.arg("--initial-advertise-peer-urls").arg(url(own.peer));
         etcd.arg("--initial-cluster").arg(cluster.join(","));
         etcd.args(["--heartbeat-interval=100", "--election-timeout=1000"]);
+        // One that comes back from behind a broken cable does not call for an election.
+        etcd.arg("--pre-vote");
         etcd.env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH);
         etcd
     }

@@ -443,6 +443,22 @@ impl Node {
         sum
     }
 
+    /// What runs, and what each has.
+    pub(crate) fn running(&self) -> String {
+        let mut text = String::new();
+        for (id, container) in &self.containers {
+            if container.ended.is_none() && id.parent.is_none() {
+                let Container {
+                    executor,
+                    resources,
+                    ..
+                } = container;
+                text += &format!("\n    {executor} in {id} has {resources}");
+            }
+        }
+        text
+    }
+
     /// Whether nothing runs.
     pub(crate) fn is_empty(&self) -> bool {
         self.containers

@@ -7,18 +7,23 @@ use dcos_core::resources::convert::dynamic_reservation;
 use dcos_core::resources::scalar_resource;
 use dcos_core::seed::Seed;
 use dcos_proto::internal::{
-    ReregisterSlaveMessage, ResourceVersionUuid, SlaveRegisteredMessage, SlaveReregisteredMessage,
+    ReregisterSlaveMessage, ResourceVersionUuid, RunTaskMessage, SlaveRegisteredMessage,
+    SlaveReregisteredMessage,
 };
 use dcos_proto::mesos::offer::operation as kinds;
 use dcos_proto::mesos::resource::DiskInfo;
 use dcos_proto::mesos::resource::disk_info::Persistence;
-use dcos_proto::mesos::{AgentInfo, Volume, volume};
+use dcos_proto::mesos::task_status::Reason;
+use dcos_proto::mesos::{
+    AgentInfo, CommandInfo, FrameworkInfo, TaskInfo, TaskState, Volume, volume,
+};
 use proptest::prelude::*;
 
 use super::super::tests::settings;
 use super::super::{FromMaster, Input, ToMaster, volumes};
 use super::*;
 use crate::checkpoint::Store;
+use crate::containerizer::ContainerTermination;
 
 const MASTER: &str = "master@10.0.0.1:5050";
 
@@ -147,6 +152,24 @@ impl Node {
                 resource_provider_id: None,
                 uuid: self.agent.operations.version.clone(),
             },
+        });
+    }
+
+    /// The master launches a command.
+    fn run(&mut self, task: &str, resources: &str) {
+        self.hear(RunTaskMessage {
+            framework: FrameworkInfo {
+                id: Some("f".into()),
+                ..FrameworkInfo::default()
+            },
+            task: TaskInfo {
+                task_id: task.into(),
+                agent_id: "a1".into(),
+                command: Some(CommandInfo::default()),
+                resources: Resources::parse(resources).unwrap().to_messages(),
+                ..TaskInfo::default()
+            },
+            ..RunTaskMessage::default()
         });
     }
 
@@ -373,6 +396,44 @@ fn a_master_that_says_all_there_is_has_its_way() {
         *node.agent.total(),
         Resources::parse("cpus:9;disk:90").unwrap()
     );
+}
+
+/// The master booked what an operation was to make, and goes on from there, while the operation failed.
+#[test]
+fn what_a_task_has_is_nobody_elses() {
+    let mut node = Node::new();
+    node.run("one", "cpus:9;disk:80");
+    node.statuses();
+    let before = node.agent.total().clone();
+    node.apply(1, operation(0, 20.0));
+    let told = node.statuses();
+    assert_eq!(told[0].status.state(), OperationState::OperationFailed);
+    assert_eq!(*node.agent.total(), before);
+    node.apply(2, operation(0, 10.0));
+    let told = node.statuses();
+    assert_eq!(told[0].status.state(), OperationState::OperationFinished);
+
+    node.told.clear();
+    node.run("two", "cpus:0.1");
+    let ToMaster::Update(update) = &node.told[0] else {
+        panic!("{:?}", node.told);
+    };
+    let status = &update.update.status;
+    assert_eq!(status.task_id, "two".into());
+    assert_eq!(status.state(), TaskState::TaskLost);
+    assert_eq!(status.reason(), Reason::InvalidOffers);
+    assert_eq!(node.agent.tasks().count(), 1);
+
+    // One that ends leaves all of it.
+    let container = node.agent.executors().next().unwrap().container.clone();
+    let ended = ContainerTermination::exited(0);
+    node.handle(Input::Ended(container, ended));
+    node.run("three", "cpus:9;disk:80");
+    node.apply(3, operation(1, 10.0));
+    let told = node.statuses();
+    assert_eq!(told[0].status.state(), OperationState::OperationFinished);
+    let is_there = |id: &str| node.agent.tasks().any(|task| task.task_id == id.into());
+    assert!(is_there("three") && !is_there("two"));
 }
 
 proptest! {

@@ -150,9 +150,9 @@ impl World {
                 self.check_launched(node, &executor);
                 let node = &self.nodes[node];
                 if !node.fits(self.watch.ended()) {
-                    let (address, used) = (&node.address, node.in_use());
+                    let (address, running) = (&node.address, node.running());
                     self.watch
-                        .complain(format!("resources of {address} are given twice: {used}"));
+                        .complain(format!("resources of {address} are given twice:{running}"));
                 }
             }
             Wish::Wrote {

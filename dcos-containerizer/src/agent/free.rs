@@ -1,0 +1,61 @@
+//! What nobody uses: nothing is given to two, whatever the master believes.
+//!
+//! A master books the outcome of an operation before the agent has said a word, and goes on from there: it launches on
+//! it, and converts it again. If the operation fails, or was lost with a connection, what follows may find other
+//! resources that look alike, and that a task has: four processors of which two were to be reserved look like four of
+//! which none was to be. So whatever is launched or converted here comes out of what is free.
+//!
+//! Departure: Mesos 1.11 exits where an operation fails (`Slave::applyOperation`), and looks for what is
+//! reserved or a volume only (`Slave::__run`).
+
+use dcos_core::resources::{ResourceExt, Resources};
+use dcos_proto::mesos::Resource;
+
+use super::core::Agent;
+use super::records::Executor;
+
+impl Agent {
+    /// What tasks and executors have, counted as the master does: tasks until they end, executors until they exit,
+    /// and nothing for what the agent itself runs a command in, or for a framework that was torn down.
+    fn in_use(&self) -> Resources {
+        let frameworks = self.frameworks.values().filter(|known| !known.terminating);
+        let executors = frameworks.flat_map(|known| known.executors.values());
+        let mut used = Resources::new();
+        for executor in executors.filter(|executor| !executor.state.is_over()) {
+            used += &held_by(executor);
+        }
+        used
+    }
+
+    /// What may be converted into something else.
+    pub(super) fn convertible(&self) -> Resources {
+        self.total() - &self.in_use()
+    }
+
+    /// What is wanted and not free. Shared volumes are always, lent resources never looked for.
+    pub(super) fn shortage<'a>(
+        &self,
+        wanted: impl Iterator<Item = &'a Resource>,
+    ) -> Option<Resources> {
+        let own = wanted.filter(|resource| {
+            !resource.is_shared() && !resource.is_revocable() && resource.provider_id.is_none()
+        });
+        let wanted = Resources::from_messages(own).unallocated();
+        if wanted.is_empty() {
+            return None;
+        }
+        let free = self.convertible();
+        (!free.contains(&wanted)).then(|| &wanted - &free)
+    }
+}
+
+fn held_by(executor: &Executor) -> Resources {
+    let own: &[Resource] = if executor.is_for_command() {
+        &[]
+    } else {
+        &executor.info.resources
+    };
+    let live = executor.tasks.values().filter(|task| !task.is_terminal());
+    let tasks = live.flat_map(|task| &task.info.resources);
+    Resources::from_messages(tasks.chain(own)).unallocated()
+}
