@@ -8,11 +8,13 @@ use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
+use dcos_proto::mesos::MasterInfo;
 use dcos_proto::scheduler::{Call, Event, call, event};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport, Subscription, TransportError};
 use dcos_wire::records::{self, RecordSender};
-use dcos_wire::{Listener, MediaType, Refusal, Server, reply};
+use dcos_wire::{Client, Listener, MediaType, Refusal, Server, reply};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Serves a router until dropped; returns its address.
@@ -122,6 +124,59 @@ async fn the_leader_is_found_and_calls_go_straight_there() {
             "the master ended the stream"
         );
     }
+}
+
+/// A frozen leader answers nothing, and closes nothing.
+#[tokio::test]
+async fn calls_to_a_leader_of_before_are_given_up() {
+    let leader = Leader::default();
+    let subscribed = leader.clone();
+    let answer = async move |headers: HeaderMap, body: Bytes| {
+        let answer = subscribed.answer(&headers, &body);
+        if !subscribed.calls.lock().unwrap().is_empty() {
+            std::future::pending::<()>().await;
+        }
+        answer
+    };
+    let router = Router::new().route("/api/v1/scheduler", post(answer));
+    let (address, _running) = serve(router).await;
+    let elected = |id: &str, port: u32| {
+        Some(Arc::new(MasterInfo {
+            id: id.to_owned(),
+            port,
+            hostname: Some("127.0.0.1".to_owned()),
+            ..MasterInfo::default()
+        }))
+    };
+    let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let (election, leading) = watch::channel(elected("one", port));
+    let transport = HttpTransport::following(leading, MediaType::Protobuf, Client::new());
+    let subscription = transport.subscribe(call(call::Type::Subscribe)).await;
+    let mut subscription = subscription.unwrap();
+    assert_eq!(next(&mut subscription).await, Some(heartbeat()));
+
+    let calls = async {
+        let revive = || transport.call("stream-1", call(call::Type::Revive));
+        // The first waits as the next one is elected; the second begins before anybody subscribed there.
+        [revive().await, revive().await]
+    };
+    let elect = async {
+        while leader.calls.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        election.send_replace(elected("two", 1));
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::join!(calls, elect).0
+    });
+    let ended = ended.await.expect("nobody waits for the former leader");
+    for told in ended {
+        assert!(
+            matches!(told, Err(TransportError::NotReady { .. })),
+            "{told:?}"
+        );
+    }
+    assert_eq!(next(&mut subscription).await, None);
 }
 
 #[tokio::test]

@@ -54,6 +54,8 @@ pub struct Agent {
     pub(super) updates: Updates,
     /// Tasks that were told not to be here, and when: a launch that comes late is for nobody.
     pub(super) missed: BTreeMap<(FrameworkId, TaskId), Time>,
+    /// What is in use, unless something ended since it was counted.
+    pub(super) used: Option<Resources>,
     pub(super) gc: Gc,
     /// What can be lent as revocable, lent already or not, as the estimator last said.
     pub(super) oversubscribed: Option<Resources>,

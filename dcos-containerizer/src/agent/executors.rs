@@ -237,6 +237,7 @@ impl Agent {
             .frameworks
             .get(&key.framework)
             .is_some_and(|f| f.terminating);
+        self.used = None;
         let Some(executor) = self.executor_mut(key) else {
             return;
         };
@@ -329,6 +330,7 @@ impl Agent {
             return self.updates.forget_framework(id);
         };
         framework.terminating = true;
+        self.used = None;
         let executors = framework.executors.values();
         let keys: Vec<_> = executors.map(super::records::Executor::key).collect();
         for key in &keys {

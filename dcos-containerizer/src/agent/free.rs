@@ -15,9 +15,20 @@ use super::core::Agent;
 use super::records::Executor;
 
 impl Agent {
+    /// Counts what is in use, so that the next orders find it counted.
+    pub(super) fn count_used(&mut self) {
+        let used = self.in_use();
+        debug_assert_eq!(used, self.counted(), "what was added and what is there");
+        self.used = Some(used);
+    }
+
+    fn in_use(&self) -> Resources {
+        self.used.clone().unwrap_or_else(|| self.counted())
+    }
+
     /// What tasks and executors have, counted as the master does: tasks until they end, executors until they exit,
     /// and nothing for what the agent itself runs a command in, or for a framework that was torn down.
-    fn in_use(&self) -> Resources {
+    fn counted(&self) -> Resources {
         let frameworks = self.frameworks.values().filter(|known| !known.terminating);
         let executors = frameworks.flat_map(|known| known.executors.values());
         let mut used = Resources::new();
@@ -32,15 +43,11 @@ impl Agent {
         self.total() - &self.in_use()
     }
 
-    /// What is wanted and not free. Shared volumes are always, lent resources never looked for.
-    pub(super) fn shortage<'a>(
-        &self,
-        wanted: impl Iterator<Item = &'a Resource>,
-    ) -> Option<Resources> {
-        let own = wanted.filter(|resource| {
+    /// What is wanted and not free. Shared volumes always are, lent resources are not looked for.
+    pub(super) fn shortage(&self, wanted: &Resources) -> Option<Resources> {
+        let wanted = wanted.filter(|resource| {
             !resource.is_shared() && !resource.is_revocable() && resource.provider_id.is_none()
         });
-        let wanted = Resources::from_messages(own).unallocated();
         if wanted.is_empty() {
             return None;
         }

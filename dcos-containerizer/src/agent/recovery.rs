@@ -77,6 +77,7 @@ impl Agent {
             by_container: BTreeMap::new(),
             updates: Updates::default(),
             missed: BTreeMap::new(),
+            used: None,
             gc: Gc::new(age),
             oversubscribed: None,
             counters: Counters::default(),

@@ -149,6 +149,7 @@ impl Agent {
             ended = record.is_terminal();
         }
         if ended {
+            self.used = None;
             self.counters.end(&status);
         }
         if let Some(run) = run {

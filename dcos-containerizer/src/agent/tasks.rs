@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dcos_core::ids;
 use dcos_core::resources::display::Shown;
-use dcos_core::resources::scalar_resource;
+use dcos_core::resources::{Resources, scalar_resource};
 use dcos_core::time::Time;
 use dcos_proto::executor::event;
 use dcos_proto::internal::{
@@ -135,12 +135,22 @@ impl Agent {
         };
         self.missed
             .retain(|_, since| now.since(*since) < LATE_LAUNCHES);
+        self.count_used();
         if let Some((state, reason, message)) = self.refusal(&key, &order) {
             self.refuse(now, &order, state, reason, &message);
             return;
         }
         self.learn_framework(&order);
-        let is_new = self.executor(&key).is_none();
+        let executor = self.executor(&key);
+        let is_new = executor.is_none();
+        let is_again = executor.is_some_and(|executor| {
+            let mut tasks = order.tasks.iter();
+            tasks.any(|task| executor.tasks.contains_key(&task.task_id))
+        });
+        self.used = self.used.take().filter(|_| !is_again).map(|mut used| {
+            used += &charged(&order, is_new);
+            used
+        });
         if is_new {
             self.add_executor(now, &key, &order);
         }
@@ -213,10 +223,8 @@ impl Agent {
             return Some((dropped, Reason::ResourcesUnknown, message));
         }
         let executor = self.executor(key);
-        let is_charged = executor.is_none() && order.kind != Some(HostedKind::Command);
-        let own: &[Resource] = if is_charged { own } else { &[] };
-        let all = order.tasks.iter().flat_map(|task| &task.resources);
-        if let Some(shortage) = self.shortage(own.iter().chain(all)) {
+        let wanted = charged(order, executor.is_none());
+        if let Some(shortage) = self.shortage(&wanted) {
             let message = format!("What is free on this agent lacks {shortage}");
             return Some((dropped, Reason::InvalidOffers, message));
         }
@@ -520,6 +528,14 @@ impl Agent {
         framework.pid = message.pid.filter(|pid| !pid.is_empty());
         self.checkpoint_framework(&message.framework_id);
     }
+}
+
+/// What an order takes, as the master counts it.
+fn charged(order: &Order, is_new: bool) -> Resources {
+    let counts = is_new && order.kind != Some(HostedKind::Command);
+    let own = order.executor.resources.iter().filter(|_| counts);
+    let tasks = order.tasks.iter().flat_map(|task| &task.resources);
+    Resources::from_messages(tasks.chain(own)).unallocated()
 }
 
 fn hosted_kind(executor: &ExecutorInfo) -> Option<HostedKind> {

@@ -30,8 +30,8 @@ const QUEUED_EVENTS: usize = 256;
 pub struct HttpTransport {
     masters: Masters,
     media: MediaType,
-    /// The leader, learnt from the subscription: later calls go straight there.
-    leader: Mutex<Option<String>>,
+    /// The leader, learnt from the subscription: later calls go straight there, while its term lasts.
+    leader: Mutex<Option<(String, Term)>>,
     client: Client,
 }
 
@@ -73,14 +73,13 @@ impl HttpTransport {
         }
     }
 
-    fn leader(&self) -> Option<String> {
-        self.leader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn leader(&self) -> Result<(String, Term), TransportError> {
+        let leader = self.leader.lock();
+        let leader = leader.unwrap_or_else(PoisonError::into_inner).clone();
+        leader.ok_or(TransportError::NotSubscribed)
     }
 
-    fn set_leader(&self, leader: Option<String>) {
+    fn set_leader(&self, leader: Option<(String, Term)>) {
         *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = leader;
     }
 
@@ -142,8 +141,7 @@ impl HttpTransport {
 impl SchedulerTransport for HttpTransport {
     async fn subscribe(&self, call: Call) -> Result<Subscription, TransportError> {
         self.set_leader(None);
-        let master = self.masters.ask().await?;
-        let mut term = self.masters.term();
+        let (master, mut term) = self.masters.ask().await?;
         let answer = tokio::select! {
             answer = self.post(&master, None, &call) => answer,
             () = term.over() => Err(replaced()),
@@ -154,7 +152,7 @@ impl SchedulerTransport for HttpTransport {
             .url()
             .authority()
             .map(|authority| format!("{scheme}://{authority}"));
-        self.set_leader(authority);
+        self.set_leader(authority.map(|authority| (authority, term.clone())));
         let header = answer
             .headers()
             .get(MESOS_STREAM_ID)
@@ -176,8 +174,8 @@ impl SchedulerTransport for HttpTransport {
     }
 
     async fn call(&self, stream_id: &str, call: Call) -> Result<(), TransportError> {
-        let leader = self.leader().ok_or(TransportError::NotSubscribed)?;
-        let mut term = self.masters.term();
+        // Its term, not that of who leads now: that one may be elected already, and not subscribed to yet.
+        let (leader, mut term) = self.leader()?;
         tokio::select! {
             answer = self.post(&leader, Some(stream_id), &call) => answer.map(drop),
             () = term.over() => Err(replaced()),
@@ -185,7 +183,7 @@ impl SchedulerTransport for HttpTransport {
     }
 
     async fn why(&self, question: &Question) -> Result<Explanations, TransportError> {
-        let leader = self.leader().ok_or(TransportError::NotSubscribed)?;
+        let (leader, mut term) = self.leader()?;
         let unreachable =
             |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Unreachable {
                 target: leader.clone(),
@@ -194,7 +192,10 @@ impl SchedulerTransport for HttpTransport {
         let request = Request::get(format!("{leader}{}", question.path()))
             .body(bytes::Bytes::new())
             .map_err(|error| unreachable(Box::new(error)))?;
-        let answer = self.client.send(request).await;
+        let answer = tokio::select! {
+            answer = self.client.send(request) => answer,
+            () = term.over() => return Err(replaced()),
+        };
         let answer = answer.map_err(|error| unreachable(Box::new(error)))?;
         let status = answer.status();
         let text = answer.text().await.unwrap_or_default();

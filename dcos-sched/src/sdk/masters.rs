@@ -37,23 +37,27 @@ impl Masters {
         Self::Listed(urls.collect(), AtomicUsize::new(0))
     }
 
-    /// Whom to ask now, as a URL.
-    pub(super) async fn ask(&self) -> Result<String, TransportError> {
+    /// Whom to ask now, as a URL, and for how long that one leads.
+    pub(super) async fn ask(&self) -> Result<(String, Term), TransportError> {
         match self {
             Self::Listed(urls, current) => {
                 let index = current.load(Ordering::Relaxed) % urls.len().max(1);
-                Ok(urls.get(index).cloned().unwrap_or_default())
+                let url = urls.get(index).cloned().unwrap_or_default();
+                Ok((url, Term(None)))
             }
             Self::Followed(leading) => {
-                let mut leading = leading.clone();
+                let mut waiting = leading.clone();
                 let elected =
-                    leading.wait_for(|leader| leader.as_deref().and_then(master_url).is_some());
+                    waiting.wait_for(|leader| leader.as_deref().and_then(master_url).is_some());
                 let elected = tokio::time::timeout(PATIENCE, elected).await;
                 let elected = elected.ok().and_then(Result::ok);
-                let elected = elected.and_then(|leader| leader.as_deref().and_then(master_url));
-                elected.ok_or_else(|| TransportError::NotReady {
-                    reason: "no master has been elected".to_owned(),
-                })
+                let elected = elected.and_then(|leader| leader.clone());
+                let url = elected.as_deref().and_then(master_url);
+                let Some((leader, url)) = elected.zip(url) else {
+                    let reason = "no master has been elected".to_owned();
+                    return Err(TransportError::NotReady { reason });
+                };
+                Ok((url, Term(Some((leading.clone(), leader.id.clone())))))
             }
         }
     }
@@ -64,22 +68,11 @@ impl Masters {
             current.fetch_add(1, Ordering::Relaxed);
         }
     }
-
-    /// The leader of this moment, to be compared with who leads later.
-    pub(super) fn term(&self) -> Term {
-        match self {
-            Self::Listed(..) => Term(None),
-            Self::Followed(leading) => {
-                let leader = leading.borrow().as_ref().map(|leader| leader.id.clone());
-                Term(Some((leading.clone(), leader)))
-            }
-        }
-    }
 }
 
 /// The time of one leader, for links that would otherwise wait for one who is cut off.
-#[derive(Debug)]
-pub(super) struct Term(Option<(LeadingMaster, Option<String>)>);
+#[derive(Debug, Clone)]
+pub(super) struct Term(Option<(LeadingMaster, String)>);
 
 impl Term {
     /// Waits until somebody else leads; for ever where nobody tells.
@@ -87,10 +80,8 @@ impl Term {
         let Some((leading, leader)) = &mut self.0 else {
             return std::future::pending().await;
         };
-        let other = |now: &Option<Arc<MasterInfo>>| {
-            now.as_ref()
-                .is_some_and(|now| Some(&now.id) != leader.as_ref())
-        };
+        let other =
+            |now: &Option<Arc<MasterInfo>>| now.as_ref().is_some_and(|now| now.id != *leader);
         if leading.wait_for(other).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -137,32 +128,27 @@ mod tests {
             Err(TransportError::NotReady { .. })
         ));
         election.send_replace(Some(master("a", "10.0.0.1")));
-        assert_eq!(
-            masters.ask().await.ok().as_deref(),
-            Some("http://10.0.0.1:5050")
-        );
-        let mut term = masters.term();
+        let (url, mut term) = masters.ask().await.unwrap();
+        assert_eq!(url, "http://10.0.0.1:5050");
         // That nobody is known to lead does not mean that the leader is gone.
         election.send_replace(None);
         let still = tokio::time::timeout(Duration::from_secs(60), term.over()).await;
         assert!(still.is_err());
         election.send_replace(Some(master("b", "::1")));
         term.over().await;
-        assert_eq!(
-            masters.ask().await.ok().as_deref(),
-            Some("http://[::1]:5050")
-        );
+        assert_eq!(masters.ask().await.unwrap().0, "http://[::1]:5050");
+        // Whoever asks later knows of the next one's term, and those of the former one still see its end.
+        term.over().await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn listed_masters_are_asked_in_turn() {
         let masters = Masters::listed(["a:1", "https://b:2/"]);
-        assert_eq!(masters.ask().await.ok().as_deref(), Some("http://a:1"));
+        assert_eq!(masters.ask().await.unwrap().0, "http://a:1");
         masters.next();
-        assert_eq!(masters.ask().await.ok().as_deref(), Some("https://b:2"));
-        let over = tokio::time::timeout(Duration::from_secs(60), async {
-            masters.term().over().await;
-        });
+        let (url, mut term) = masters.ask().await.unwrap();
+        assert_eq!(url, "https://b:2");
+        let over = tokio::time::timeout(Duration::from_secs(60), term.over());
         assert!(over.await.is_err());
     }
 }
