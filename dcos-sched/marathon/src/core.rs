@@ -16,6 +16,7 @@ mod kill;
 mod offers;
 mod recover;
 mod registration;
+mod resident;
 mod rows;
 mod settle;
 mod status;
@@ -117,6 +118,8 @@ pub struct Core {
     subscription: Subscription,
     /// Instances that failed a check too often and are to be killed.
     unhealthy: BTreeSet<InstanceId>,
+    /// Instances that are gone and of which something is still kept on an agent; if that is in doubt, on which.
+    releasing: BTreeMap<InstanceId, Option<String>>,
     /// Apps something happened to.
     dirty: BTreeSet<PathId>,
     batch: Batch,

@@ -81,6 +81,8 @@ pub struct Instance {
 pub enum Goal {
     /// It runs.
     Running,
+    /// It has no task, but keeps what is reserved for it.
+    Stopped,
     /// It goes.
     Decommissioned,
 }
@@ -184,9 +186,9 @@ impl Instance {
         self.condition.is_active()
     }
 
-    /// Whether it is meant to go.
+    /// Whether its task is meant to go.
     pub fn is_leaving(&self) -> bool {
-        self.goal == Goal::Decommissioned
+        self.goal != Goal::Running
     }
 
     /// The ports of the host it occupies.

@@ -6,6 +6,7 @@
 mod constraints;
 mod portions;
 mod ports;
+pub mod resident;
 mod supply;
 
 use std::collections::BTreeSet;
@@ -153,20 +154,8 @@ pub fn matches(
         reasons.insert(Reason::DeclinedScarceResources);
     }
     let roles = accepted_roles(app);
-    let mut resources = Vec::new();
-    for (name, amount, reason) in [
-        ("cpus", app.cpus, Reason::InsufficientCpus),
-        ("mem", app.mem, Reason::InsufficientMemory),
-        ("disk", app.disk, Reason::InsufficientDisk),
-        ("gpus", f64::from(app.gpus), Reason::InsufficientGpus),
-    ] {
-        match supply.scalar(name, amount, &roles) {
-            Some(taken) => resources.extend(taken),
-            None => {
-                reasons.insert(reason);
-            }
-        }
-    }
+    let (mut resources, missing) = amounts(app, supply, &roles);
+    reasons.extend(missing);
     let ports = ports::assign(app, supply, &roles, seed);
     if ports.is_none() {
         reasons.insert(Reason::InsufficientPorts);
@@ -180,8 +169,31 @@ pub fn matches(
     }
 }
 
+/// Cores, memory, disk and GPUs of an instance, and which of them are missing.
+fn amounts(app: &App, supply: &Supply, roles: &[&str]) -> (Vec<Resource>, BTreeSet<Reason>) {
+    let (mut resources, mut missing) = (Vec::new(), BTreeSet::new());
+    for (name, amount, reason) in [
+        ("cpus", app.cpus, Reason::InsufficientCpus),
+        ("mem", app.mem, Reason::InsufficientMemory),
+        ("disk", app.disk, Reason::InsufficientDisk),
+        ("gpus", f64::from(app.gpus), Reason::InsufficientGpus),
+    ] {
+        match supply.scalar(name, amount, roles) {
+            Some(taken) => resources.extend(taken),
+            None => {
+                missing.insert(reason);
+            }
+        }
+    }
+    (resources, missing)
+}
+
 /// Roles whose resources an app may use, its own first.
 fn accepted_roles(app: &App) -> Vec<&str> {
+    // What is to be reserved must not be reserved yet.
+    if app.is_resident() {
+        return vec!["*"];
+    }
     let accepts = |role: &str| match &app.accepted_resource_roles {
         None => true,
         Some(roles) => roles.iter().any(|accepted| accepted == role),

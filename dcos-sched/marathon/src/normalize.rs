@@ -14,7 +14,8 @@ use crate::error::Error;
 use crate::model::shape;
 use crate::model::{
     App, AppUpdate, Container, DockerNetwork, EngineType, Fetch, GroupUpdate, HealthCheck,
-    IpDiscoveryPort, Network, NetworkMode, PortDefinition, PortMapping, Protocol, UpgradeStrategy,
+    IpDiscoveryPort, Network, NetworkMode, PortDefinition, PortMapping, Protocol,
+    UnreachableStrategy, UpgradeStrategy,
 };
 use crate::{PathId, Timestamp, schema, validate};
 
@@ -129,12 +130,18 @@ fn finish(
         update.constraints = None;
     }
     let explicit_strategy = update.upgrade_strategy.is_some();
+    let explicit_unreachable = update.unreachable_strategy.is_some();
     let mut app: App = from_value(to_value(update)?)?;
     if !explicit_strategy && app.is_single_instance() {
         app.upgrade_strategy = UpgradeStrategy {
             maximum_over_capacity: 0.0,
             minimum_health_capacity: 0.0,
         };
+    } else if !explicit_strategy && app.is_resident() {
+        app.upgrade_strategy = UpgradeStrategy::RESIDENT;
+    }
+    if !explicit_unreachable && app.is_resident() {
+        app.unreachable_strategy = UnreachableStrategy::NEVER;
     }
     validate::app(&app, rules, &mut violations);
     if !violations.is_empty() {

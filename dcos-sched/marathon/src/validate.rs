@@ -7,6 +7,7 @@ pub(crate) mod group;
 mod health;
 mod network;
 pub(crate) mod pod;
+pub(crate) mod resident;
 mod rules;
 
 use crate::error::{Error, Violation};
@@ -199,6 +200,7 @@ pub(crate) fn app(app: &App, context: &Rules, out: &mut Violations) {
     if let Some(container) = &app.container {
         network::container(container, app, context, out);
     }
+    resident::app(app, out);
     network::ports(app, out);
     network::networks(app, context, out);
     health::checks(app, out);

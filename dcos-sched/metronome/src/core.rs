@@ -160,7 +160,10 @@ impl JobScheduler {
         {
             self.reconcile(now);
         }
-        if let Some(call) = self.subscription.ask(now, &self.queue, &self.config.engine) {
+        if let Some(call) = self
+            .subscription
+            .ask(now, &self.queue, &self.config.engine, false)
+        {
             match call.r#type() {
                 call::Type::Revive => self.counters.revives += 1,
                 _ => self.counters.suppresses += 1,

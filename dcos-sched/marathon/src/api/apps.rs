@@ -123,7 +123,7 @@ fn version_of(mailbox: &Mailbox, id: &PathId, version: &str) -> Reply {
     let app = view.history.spec(id, version);
     let app = app.filter(|app| !app.is_pod());
     // Not wrapped, as in the original.
-    app.map(|app| json_of(&**app))
+    app.map(|app| json_of(&render::definition(app)))
         .ok_or_else(|| Error::unknown_version(id, version))
 }
 
@@ -149,7 +149,7 @@ async fn create(mailbox: &Mailbox, request: &Request) -> Reply {
         .target
         .app(&id)
         .ok_or_else(|| Error::unknown_app(&id))?;
-    let mut document = json!(App {
+    let mut document = render::definition(&App {
         version_info: None,
         ..(**app).clone()
     });

@@ -54,8 +54,18 @@ impl Embed {
     }
 }
 
-pub(super) fn app(view: &View, app: &App, embed: Embed) -> Value {
+/// An app's definition.
+pub(super) fn definition(app: &App) -> Value {
     let mut document = json!(app);
+    if app.is_resident() {
+        document["residency"] =
+            json!({"relaunchEscalationTimeoutSeconds": 3600, "taskLostBehavior": "WAIT_FOREVER"});
+    }
+    document
+}
+
+pub(super) fn app(view: &View, app: &App, embed: Embed) -> Value {
+    let mut document = definition(app);
     let instances: Vec<&Instance> = view.instances_of(&app.id).map(AsRef::as_ref).collect();
     if embed.counts {
         let counts = Counts::of(view, &instances);

@@ -188,6 +188,7 @@ impl Core {
         self.give_service_ports(&mut target)?;
         self.set_versions(&mut target);
         validate::group::root(&target)?;
+        validate::resident::changes(&self.root, &target)?;
         if let Some(most) = self.config.max_apps
             && target.apps.len() > most
             && target.apps.len() > self.root.apps.len()

@@ -25,7 +25,8 @@ impl Core {
         found
     }
 
-    /// Kills instances at a user's wish and forgets them at once, whatever becomes of their tasks.
+    /// Kills instances at a user's wish and forgets them at once, whatever becomes of their tasks; what was reserved for
+    /// them is given back, and volumes destroyed.
     pub fn wipe(&mut self, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
         let found: Vec<_> = ids
             .iter()
@@ -34,6 +35,9 @@ impl Core {
             .collect();
         for instance in &found {
             self.kill_call(instance);
+            if instance.reservation.is_some() {
+                self.release_later(&instance.id, None);
+            }
             self.remove_instance(&instance.id);
         }
         found
@@ -80,9 +84,16 @@ impl Core {
         let Some(instance) = self.instance(id).cloned() else {
             return;
         };
-        if !instance.is_leaving() {
+        // What is kept for an instance goes with its app only.
+        let stays = instance.reservation.is_some() && self.root.app(&instance.app).is_some();
+        let goal = if stays {
+            Goal::Stopped
+        } else {
+            Goal::Decommissioned
+        };
+        if instance.goal != goal {
             let leaving = Instance {
-                goal: Goal::Decommissioned,
+                goal,
                 ..(*instance).clone()
             };
             self.put_instance(leaving, true);
@@ -98,6 +109,14 @@ impl Core {
     }
 
     fn end_instance(&mut self, now: Timestamp, instance: &Arc<Instance>) {
+        if instance.condition == Condition::Reserved {
+            return;
+        }
+        if instance.condition.is_unreachable() && instance.reservation.is_some() {
+            // It is waited for, and killed when it is back.
+            self.kills.add(&instance.id);
+            return;
+        }
         if instance.condition.is_unreachable() {
             // Nobody there to ask; should it come back it is unknown, and killed for that.
             self.remove_instance(&instance.id);
@@ -148,7 +167,9 @@ impl Core {
                     if self.subscription.is_connected() {
                         self.kill_call(&instance);
                     }
-                    self.remove_instance(&instance.id);
+                    if !self.park(now, &instance, false) {
+                        self.remove_instance(&instance.id);
+                    }
                 }
                 _ => self.end_instance(now, &instance),
             }

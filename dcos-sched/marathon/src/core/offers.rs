@@ -55,7 +55,7 @@ impl Core {
     }
 
     /// Notes a launch that is about to be sent.
-    fn launched(&mut self, now: Timestamp, spec: &App, instance: Instance) {
+    pub(super) fn launched(&mut self, now: Timestamp, spec: &App, instance: Instance) {
         self.queue.launched(now, &spec.id);
         self.queue.backoff().advance(now, spec);
         self.batch
@@ -64,7 +64,7 @@ impl Core {
         self.put_instance(instance, true);
     }
 
-    fn surroundings(&self, spec: &App) -> Surroundings {
+    pub(super) fn surroundings(&self, spec: &App) -> Surroundings {
         let group = spec
             .id
             .top_level()
@@ -108,6 +108,9 @@ impl Launcher for Core {
         offer: &Arc<Offer>,
     ) -> Option<Vec<Operation>> {
         let spec = Arc::clone(&self.queue.entry(id)?.spec);
+        if spec.is_resident() && site.role == spec.role {
+            return self.launch_resident(now, &spec, site, supply, offer);
+        }
         // Only constraints look at other instances.
         let placed: Vec<Arc<Instance>> = self
             .instances_of(id)
@@ -129,5 +132,9 @@ impl Launcher for Core {
                 Some(self.launch_matched(now, &spec, site, found))
             }
         }
+    }
+
+    fn release(&mut self, offer: &Offer) -> Vec<Operation> {
+        self.give_back(offer)
     }
 }

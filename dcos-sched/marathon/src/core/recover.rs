@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::deployment::Plan;
 use crate::engine::{Deadlines, Kills, Subscription};
 use crate::health::Health;
-use crate::instance::Instance;
+use crate::instance::{Instance, InstanceId};
 use crate::model::{App, Group, RootGroup};
 use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
@@ -60,6 +60,7 @@ struct Rows {
     deployments: Vec<DeploymentRow>,
     instances: Vec<Instance>,
     failures: BTreeMap<PathId, Arc<TaskFailure>>,
+    releasing: BTreeMap<InstanceId, Option<String>>,
 }
 
 impl Core {
@@ -119,13 +120,14 @@ impl Core {
             deadlines: Deadlines::default(),
             subscription: Subscription::default(),
             unhealthy: std::collections::BTreeSet::new(),
+            releasing: sorted.releasing,
             dirty: std::collections::BTreeSet::new(),
             batch: super::Batch::default(),
             counters: super::Counters::default(),
         };
         let at = Timestamp::from(now);
         for instance in sorted.instances {
-            if instance.is_leaving() {
+            if instance.is_leaving() && instance.live_tasks().next().is_some() {
                 core.kills.add(&instance.id);
             }
             core.put_instance(core.with_known_health(instance, at), false);
@@ -183,6 +185,10 @@ impl Rows {
             }
             "deployment" => self.deployments.push(read(key, value)?),
             "instance" => self.instances.push(read(key, value)?),
+            "release" => {
+                self.releasing
+                    .insert(InstanceId::from(name.to_owned()), read(key, value)?);
+            }
             "failure" => {
                 self.failures
                     .insert(PathId::absolute(name), Arc::new(read(key, value)?));

@@ -9,7 +9,7 @@ use crate::event::Event;
 
 impl Core {
     pub(super) fn subscribed(&mut self, now: Timestamp, subscribed: &event::Subscribed) {
-        let waits = self.queue.entries().next().is_some();
+        let waits = self.queue.entries().next().is_some() || !self.releasing.is_empty();
         self.subscription.begin(now, subscribed, waits);
         let address = self.subscription.master().cloned().unwrap_or_default();
         let id: &FrameworkId = &subscribed.framework_id;
@@ -43,7 +43,10 @@ impl Core {
     }
 
     pub(super) fn ask_for_offers(&mut self, now: Timestamp) {
-        let Some(call) = self.subscription.ask(now, &self.queue, &self.config) else {
+        let Some(call) =
+            self.subscription
+                .ask(now, &self.queue, &self.config, !self.releasing.is_empty())
+        else {
             return;
         };
         match call.r#type() {

@@ -10,6 +10,7 @@
 //! | `marathon/change/<version>` | what one change of the tree changed |
 //! | `marathon/deployment/<id>` | a deployment under way |
 //! | `marathon/instance/<id>` | an instance |
+//! | `marathon/release/<id>` | an instance that is gone and left something reserved |
 //! | `marathon/failure/<path>` | an app's last failure |
 
 use serde::Serialize;
@@ -114,4 +115,12 @@ pub(super) fn failure(failure: &TaskFailure) -> Row {
 
 pub(super) fn failure_key(path: &PathId) -> String {
     format!("{PREFIX}failure{path}")
+}
+
+pub(super) fn release(id: &InstanceId, agent: Option<&String>) -> Row {
+    Row::put(release_key(id), &agent)
+}
+
+pub(super) fn release_key(id: &InstanceId) -> String {
+    format!("{PREFIX}release/{id}")
 }

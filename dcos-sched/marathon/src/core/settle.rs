@@ -144,8 +144,15 @@ impl Core {
             .map(|instance| instance.id.clone())
             .collect();
         for instance in lost {
+            let kept = self
+                .instance(&instance)
+                .is_some_and(|one| one.reservation.is_some());
+            if kept {
+                self.release_later(&instance, None);
+            }
             self.remove_instance(&instance);
         }
+        self.release_all(id);
         self.drive(now, id, Drive::Stop, None)
     }
 

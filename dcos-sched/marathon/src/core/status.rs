@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dcos_proto::mesos::{TaskStatus, task_status};
+use dcos_proto::mesos::{TaskState, TaskStatus, task_status};
 use serde_json::json;
 
 use super::{Core, TaskFailure, rows};
@@ -35,12 +35,20 @@ impl Core {
             return;
         }
         // Nobody is left to confirm a kill on an agent out of reach.
-        if condition == Condition::Unreachable && instance.is_leaving() {
+        if condition == Condition::Unreachable
+            && instance.is_leaving()
+            && instance.reservation.is_none()
+        {
             self.remove_instance(&instance.id);
+            return;
+        }
+        // What is said of a task that is over is old news.
+        if instance.condition == Condition::Reserved {
             return;
         }
         let mut next = (**instance).clone();
         let was = instance.condition;
+        Self::confirm(&mut next, status);
         let condition = if next.tasks.is_empty() {
             condition
         } else {
@@ -80,7 +88,10 @@ impl Core {
             if next.tasks.is_empty() {
                 self.terminated(now, &next, status);
             }
-            self.remove_instance(&next.id);
+            let gone = status.state() == TaskState::TaskGoneByOperator;
+            if !self.park(now, &next, gone) {
+                self.remove_instance(&next.id);
+            }
             if let Some(spec) = spec {
                 if status.reason() == task_status::Reason::AgentDraining {
                     self.queue.backoff().reset(&spec.id);

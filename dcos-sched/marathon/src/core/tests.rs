@@ -1,7 +1,9 @@
 //! The core against a small Mesos that does what it is told, in memory and without time.
 
 mod chaos;
+mod disks;
 mod harness;
+mod resident;
 
 use harness::{Harness, app};
 use serde_json::json;

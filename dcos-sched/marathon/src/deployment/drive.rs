@@ -100,9 +100,17 @@ fn scale(spec: &App, to: u32, named: &BTreeSet<InstanceId>, members: &[Member]) 
 
 fn restart(spec: &App, members: &[Member]) -> Decision {
     let wanted = spec.instances as usize;
-    let min_healthy = spec.min_healthy() as usize;
-    // With no room above and none below nothing could ever move, so one more is allowed.
-    let capacity = (spec.max_capacity() as usize).max(min_healthy + 1);
+    let (mut min_healthy, mut capacity) =
+        (spec.min_healthy() as usize, spec.max_capacity() as usize);
+    // With no room above and none below nothing could ever move, so one more is allowed; or, where that one could not
+    // have the volumes of those there are, one less is needed.
+    if capacity <= min_healthy {
+        if spec.is_resident() {
+            min_healthy = capacity.saturating_sub(1);
+        } else {
+            capacity = min_healthy + 1;
+        }
+    }
     let staying = || members.iter().filter(|member| !member.leaving);
     let (new, old): (Vec<&Member>, Vec<&Member>) =
         staying().partition(|member| member.config == spec.config_version());

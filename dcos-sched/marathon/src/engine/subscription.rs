@@ -139,8 +139,15 @@ impl Subscription {
         known.into_iter().chain([all]).collect()
     }
 
-    /// Asks for offers when there is something new to launch, and for none when there is nothing.
-    pub fn ask(&mut self, now: Timestamp, queue: &LaunchQueue, config: &Config) -> Option<Call> {
+    /// Asks for offers when there is something new to launch or, with `release`, to give back, and for none when there
+    /// is nothing.
+    pub fn ask(
+        &mut self,
+        now: Timestamp,
+        queue: &LaunchQueue,
+        config: &Config,
+        release: bool,
+    ) -> Option<Call> {
         if !self.connected {
             return None;
         }
@@ -153,7 +160,7 @@ impl Subscription {
             .cloned()
             .collect();
         self.wanted |= held_back;
-        if due.is_empty() {
+        if due.is_empty() && !release {
             self.wanted = false;
             let idle = queue.entries().next().is_none();
             let first = idle && !std::mem::replace(&mut self.suppressed, true);

@@ -73,6 +73,14 @@ impl Condition {
         self.is_terminal() && !matches!(self, Self::Finished | Self::Killed)
     }
 
+    /// Whether it says that nobody knows of it.
+    pub fn is_lost(self) -> bool {
+        matches!(
+            self,
+            Self::Gone | Self::Dropped | Self::Unknown | Self::Unreachable
+        )
+    }
+
     /// Whether its agent is out of reach.
     pub fn is_unreachable(self) -> bool {
         matches!(self, Self::Unreachable | Self::UnreachableInactive)

@@ -58,7 +58,7 @@ fn holds(constraint: &Constraint, app: &App, site: &Site, instances: &[&Instance
     }
 }
 
-fn full_match(pattern: &str, text: &str) -> bool {
+pub(super) fn full_match(pattern: &str, text: &str) -> bool {
     Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|regex| regex.is_match(text))
 }
 

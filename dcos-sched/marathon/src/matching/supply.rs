@@ -1,5 +1,6 @@
 //! What is left of an offer while instances are taken out of it.
 
+use dcos_proto::mesos::resource::disk_info::Source;
 use dcos_proto::mesos::{Resource, value};
 
 /// The resources of an offer that are still free.
@@ -10,7 +11,7 @@ pub struct Supply {
 
 impl Supply {
     /// Everything of `resources` an instance could take: no volumes, no labelled reservations, nothing
-    /// that can be revoked.
+    /// that can be revoked. Disks beside the agent's own serve for volumes only.
     pub fn new(resources: &[Resource]) -> Self {
         let usable = |resource: &&Resource| {
             let labelled = resource
@@ -19,13 +20,33 @@ impl Supply {
                 .chain(&resource.reservation)
                 .any(|reservation| reservation.labels.is_some());
             let disk = resource.disk.as_ref();
-            let special = disk.is_some_and(|disk| {
-                disk.persistence.is_some() || disk.volume.is_some() || disk.source.is_some()
-            });
+            let special =
+                disk.is_some_and(|disk| disk.persistence.is_some() || disk.volume.is_some());
             !labelled && !special && resource.revocable.is_none()
         };
         Self {
             resources: resources.iter().filter(usable).cloned().collect(),
+        }
+    }
+
+    /// All of `resources`, which are reserved for the one that looks for some.
+    pub(super) fn kept(resources: Vec<Resource>) -> Self {
+        Self { resources }
+    }
+
+    /// Disks beside the agent's own.
+    pub(super) fn disks(&self) -> impl Iterator<Item = &Resource> {
+        self.resources
+            .iter()
+            .filter(|resource| source_of(resource).is_some())
+            .filter(|resource| role_of(resource) == "*")
+    }
+
+    /// A part of `resource`.
+    pub(super) fn part(resource: &Resource, amount: f64) -> Resource {
+        Resource {
+            scalar: Some(scalar(thousandths(amount))),
+            ..resource.clone()
         }
     }
 
@@ -88,6 +109,7 @@ impl Supply {
             self.resources
                 .iter()
                 .filter(move |resource| resource.name == name && role_of(resource) == *role)
+                .filter(|resource| source_of(resource).is_none())
                 .filter_map(|resource| {
                     Some((resource, thousandths(resource.scalar.as_ref()?.value)))
                 })
@@ -125,6 +147,7 @@ impl Supply {
                     && resource.role == part.role
                     && resource.reservations == part.reservations
                     && resource.reservation == part.reservation
+                    && source_of(resource) == source_of(part)
             };
             for resource in self.resources.iter_mut().filter(like) {
                 if let (Some(free), Some(used)) = (&mut resource.scalar, &part.scalar) {
@@ -152,6 +175,11 @@ fn role_of(resource: &Resource) -> &str {
         .and_then(|reservation| reservation.role.as_deref())
         .or(resource.role.as_deref())
         .unwrap_or("*")
+}
+
+/// What a disk is a part of, unless it is the agent's own.
+fn source_of(resource: &Resource) -> Option<&Source> {
+    resource.disk.as_ref()?.source.as_ref()
 }
 
 fn cut(ranges: &mut Vec<value::Range>, used: &value::Range) {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AppCheck, Constraint, Container, ExecutorResources, HealthCheck, IpAddress, KillSelection,
-    Network, Pod, PortDefinition, PortMapping, ReadinessCheck, ResourceLimits, UnreachableStrategy,
-    UpgradeStrategy, number,
+    Network, PersistentVolume, Pod, PortDefinition, PortMapping, ReadinessCheck, ResourceLimits,
+    UnreachableStrategy, UpgradeStrategy, number,
 };
 use crate::{PathId, Timestamp};
 
@@ -284,6 +284,23 @@ impl App {
         }
     }
 
+    /// The persistent volumes, with the paths they appear at.
+    pub fn persistent_volumes(&self) -> impl Iterator<Item = (&str, &PersistentVolume)> {
+        let volumes = self
+            .container
+            .iter()
+            .flat_map(|container| &container.volumes);
+        volumes.filter_map(|volume| {
+            let persistent = volume.persistent.as_ref()?;
+            Some((volume.container_path.as_str(), persistent))
+        })
+    }
+
+    /// Whether instances keep resources and volumes that outlive their tasks.
+    pub fn is_resident(&self) -> bool {
+        self.persistent_volumes().next().is_some()
+    }
+
     /// Whether more than one instance would be a mistake.
     pub fn is_single_instance(&self) -> bool {
         self.labels
@@ -390,6 +407,9 @@ pub struct AppUpdate {
     pub tty: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// Without effect: what is shown of apps with persistent volumes comes back with them.
+    #[serde(skip_serializing)]
+    pub residency: Option<serde_json::Value>,
     /// Deprecated: [`AppUpdate::port_definitions`] by number only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<Vec<u16>>,

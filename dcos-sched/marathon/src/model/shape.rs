@@ -38,7 +38,7 @@ pub(crate) const GROUP_PATCH: Shape = Shape::Object(&[may("enforceRole", Shape::
 /// Tasks to kill.
 pub(crate) const TASK_IDS: Shape = Shape::Object(&[must("ids", TEXTS)]);
 
-const fn app_fields(new: bool) -> [Field; 39] {
+const fn app_fields(new: bool) -> [Field; 40] {
     [
         Field {
             name: "id",
@@ -73,6 +73,7 @@ const fn app_fields(new: bool) -> [Field; 39] {
         may("readinessChecks", Shape::List(&READINESS)),
         may("resourceLimits", LIMITS),
         may("requirePorts", Shape::Bool),
+        may("residency", RESIDENCY),
         may("secrets", Shape::Map(&SECRET)),
         may("taskKillGracePeriodSeconds", COUNT),
         may("upgradeStrategy", UPGRADE),
@@ -88,6 +89,14 @@ const fn app_fields(new: bool) -> [Field; 39] {
         may("role", NAME),
     ]
 }
+
+const RESIDENCY: Shape = Shape::Object(&[
+    may("relaunchEscalationTimeoutSeconds", Shape::Int(0, i64::MAX)),
+    may(
+        "taskLostBehavior",
+        Shape::OneOf(&["WAIT_FOREVER", "RELAUNCH_AFTER_TIMEOUT"]),
+    ),
+]);
 
 pub(super) const ENV_VALUE: Shape = Shape::TextOr(&[must("secret", NAME)]);
 pub(super) const SECRET: Shape = Shape::Object(&[must("source", NAME)]);

@@ -87,8 +87,8 @@ fn volumes(container: &Container, app: &App, context: &Rules, out: &mut Violatio
                 fail(out, &path, "volume.secret must refer to an existing secret");
             }
         }
-        if volume.persistent.is_some() {
-            feature("persistent_volumes", &path, context, out);
+        if let Some(persistent) = &volume.persistent {
+            super::resident::volume(volume, persistent, &path, out);
         }
         if volume.external.is_some() {
             feature("external_volumes", &path, context, out);

@@ -6,9 +6,11 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::*;
-use super::harness::{Harness, app};
+use super::harness::{Harness, app, pod};
 
 const APPS: [&str; 4] = ["/a", "/b", "/g/c", "/g/d"];
+/// The one of them that is a pod of two tasks.
+const POD: usize = 3;
 
 #[derive(Clone, Debug)]
 enum Move {
@@ -67,7 +69,17 @@ fn put(
         "upgradeStrategy": {"minimumHealthCapacity": min, "maximumOverCapacity": over},
         "unreachableStrategy": {"inactiveAfterSeconds": 60, "expungeAfterSeconds": 120},
     });
-    let app = app(APPS[which], &fields);
+    let app = if which == POD {
+        let labels = json!({"command": format!("run {command}")});
+        pod(
+            APPS[which],
+            &json!({"labels": labels, "scaling": {"instances": instances},
+            "scheduling": {"upgrade": fields["upgradeStrategy"],
+                "unreachableStrategy": fields["unreachableStrategy"]}}),
+        )
+    } else {
+        app(APPS[which], &fields)
+    };
     // Cycles cannot be, and other deployments must give way.
     h.try_change(true, |root| root.put_app(app, root.version, false))
         .unwrap();
@@ -156,7 +168,7 @@ proptest! {
         for id in APPS {
             let instances = h.core.root.app(&id.into()).map_or(0, |app| app.instances);
             prop_assert_eq!(h.running(id), instances as usize, "{}", id);
-            wanted += instances as usize;
+            wanted += instances as usize * if id == APPS[POD] { 2 } else { 1 };
         }
         prop_assert_eq!(h.mesos_tasks(), wanted, "no task is forgotten");
         // What is durable is what is known.

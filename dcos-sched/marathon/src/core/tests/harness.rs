@@ -13,6 +13,7 @@ use dcos_proto::scheduler::{Call, Event, call, event};
 use serde_json::{Value, json};
 
 use super::super::*;
+use super::disks::Disks;
 use crate::instance::Condition;
 use crate::model::App;
 use crate::{Error, normalize};
@@ -24,15 +25,31 @@ pub(crate) fn app(id: &str, fields: &Value) -> App {
         .as_object_mut()
         .unwrap()
         .extend(fields.as_object().unwrap().clone());
-    let rules = normalize::Rules {
+    let update = serde_json::from_value(document).unwrap();
+    normalize::create(update, &PathId::root(), &rules(), Timestamp::default()).unwrap()
+}
+
+/// A pod of two containers with small wishes.
+pub(crate) fn pod(id: &str, fields: &Value) -> App {
+    let mut document = json!({"id": id, "executorResources": {"cpus": 0.1, "mem": 32, "disk": 10},
+        "containers": [{"name": "one", "resources": {"cpus": 0.05, "mem": 1}},
+            {"name": "two", "resources": {"cpus": 0.05, "mem": 1}}]});
+    document
+        .as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
+    let pod = normalize::read_pod(document.to_string().as_bytes()).unwrap();
+    normalize::pod(pod, &rules(), Timestamp::default()).unwrap()
+}
+
+fn rules() -> normalize::Rules {
+    normalize::Rules {
         features: BTreeSet::new(),
         default_network_name: None,
         mesos_bridge_name: String::new(),
         default_role: "*".into(),
-        valid_roles: BTreeSet::from(["*".into()]),
-    };
-    let update = serde_json::from_value(document).unwrap();
-    normalize::create(update, &PathId::root(), &rules, Timestamp::default()).unwrap()
+        valid_roles: BTreeSet::from(["*".into(), "dev".into()]),
+    }
 }
 
 pub(crate) struct Harness {
@@ -48,6 +65,10 @@ pub(crate) struct Harness {
     wants_offers: bool,
     /// Agents do not hear of kills.
     pub(crate) deaf: bool,
+    /// The role offers are made to.
+    pub(crate) role: String,
+    /// What agents keep reserved.
+    pub(crate) disks: Disks,
 }
 
 impl Harness {
@@ -63,6 +84,8 @@ impl Harness {
             statuses: VecDeque::new(),
             wants_offers: true,
             deaf: false,
+            role: "*".into(),
+            disks: Disks::default(),
         };
         harness.subscribe();
         harness
@@ -128,10 +151,19 @@ impl Harness {
         match call.r#type() {
             call::Type::Accept => {
                 let operations = call.accept.unwrap().operations;
-                for task in operations
-                    .into_iter()
-                    .flat_map(|o| o.launch.unwrap().task_infos)
-                {
+                let mut tasks = Vec::new();
+                for operation in operations {
+                    self.disks.apply(&operation);
+                    tasks.extend(operation.launch.into_iter().flat_map(|l| l.task_infos));
+                    tasks.extend(
+                        operation
+                            .launch_group
+                            .into_iter()
+                            .flat_map(|l| l.task_group.tasks),
+                    );
+                }
+                for task in tasks {
+                    self.disks.use_for(&task, &self.tasks);
                     *self.launched.entry(task.name.clone()).or_default() += 1;
                     let id = task.task_id.value;
                     assert!(!self.tasks.contains_key(&id), "launched twice: {id}");
@@ -196,9 +228,17 @@ impl Harness {
             id: OfferId::from("offer"),
             agent_id: AgentId::from("agent"),
             hostname: "host".into(),
-            resources: vec![scalar("cpus", 0.4), scalar("mem", 100.0), ports],
+            resources: [
+                scalar("cpus", 0.4),
+                scalar("mem", 100.0),
+                scalar("disk", 500.0),
+                ports,
+            ]
+            .into_iter()
+            .chain(self.disks.free(&self.tasks))
+            .collect(),
             allocation_info: Some(resource::AllocationInfo {
-                role: Some("*".into()),
+                role: Some(self.role.clone()),
             }),
             ..Offer::default()
         };
@@ -243,7 +283,8 @@ impl Harness {
             self.core.handle(self.now, Input::Tick);
             self.flush();
         }
-        if self.wants_offers && !self.core.queue.due(Timestamp::from(self.now)).is_empty() {
+        let due = !self.core.queue.due(Timestamp::from(self.now)).is_empty();
+        if self.wants_offers && (due || !self.core.releasing.is_empty()) {
             self.offer();
             return true;
         }

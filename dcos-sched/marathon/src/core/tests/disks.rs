@@ -1,0 +1,97 @@
+//! What agents keep reserved: reservations and volumes, and which task uses them.
+
+use std::collections::BTreeMap;
+
+use dcos_proto::mesos::offer::Operation;
+use dcos_proto::mesos::{Resource, TaskInfo, TaskState};
+
+use crate::matching::resident::{is_volume, owner, without_volume};
+
+const FRAMEWORK: &str = "framework";
+
+/// Reserved resources by the instance they are for.
+#[derive(Debug, Default)]
+pub(crate) struct Disks {
+    kept: BTreeMap<String, Vec<Resource>>,
+    used: BTreeMap<String, String>,
+}
+
+fn of(resource: &Resource) -> String {
+    owner(resource, FRAMEWORK).unwrap().to_string()
+}
+
+impl Disks {
+    pub(crate) fn apply(&mut self, operation: &Operation) {
+        for resource in operation.reserve.iter().flat_map(|r| &r.resources) {
+            self.kept
+                .entry(of(resource))
+                .or_default()
+                .push(resource.clone());
+        }
+        for volume in operation.create.iter().flat_map(|c| &c.volumes) {
+            self.exchange(&without_volume(volume), Some(volume.clone()));
+        }
+        for volume in operation.destroy.iter().flat_map(|d| &d.volumes) {
+            self.exchange(volume, Some(without_volume(volume)));
+        }
+        for resource in operation.unreserve.iter().flat_map(|u| &u.resources) {
+            self.exchange(resource, None);
+        }
+        self.kept.retain(|_, resources| !resources.is_empty());
+    }
+
+    fn exchange(&mut self, old: &Resource, new: Option<Resource>) {
+        let kept = self.kept.get_mut(&of(old)).expect("it is reserved");
+        let at = kept.iter().position(|each| each == old);
+        kept.remove(at.unwrap_or_else(|| panic!("{old:?} is not among {kept:?}")));
+        kept.extend(new);
+    }
+
+    /// A task uses what is reserved for its instance, and nobody else does.
+    pub(crate) fn use_for(&mut self, task: &TaskInfo, tasks: &BTreeMap<String, TaskState>) {
+        self.used.retain(|task, _| tasks.contains_key(task));
+        for resource in &task.resources {
+            let Some(owner) = owner(resource, FRAMEWORK) else {
+                continue;
+            };
+            let kept = &self.kept[owner.as_str()];
+            assert!(
+                !is_volume(resource) || kept.contains(resource),
+                "a volume that is not there"
+            );
+            let user = self.used.iter().find(|(_, used)| **used == *owner.as_str());
+            assert!(
+                user.is_none_or(|(user, _)| *user == task.task_id.value),
+                "two tasks on one reservation: {user:?}"
+            );
+            self.used
+                .insert(task.task_id.value.clone(), owner.to_string());
+        }
+    }
+
+    /// What no task uses.
+    pub(crate) fn free(&mut self, tasks: &BTreeMap<String, TaskState>) -> Vec<Resource> {
+        self.used.retain(|task, _| tasks.contains_key(task));
+        let unused = self
+            .kept
+            .iter()
+            .filter(|(owner, _)| !self.used.values().any(|used| used == *owner));
+        unused
+            .flat_map(|(_, resources)| resources.clone())
+            .collect()
+    }
+
+    /// The names of all volumes.
+    pub(crate) fn volumes(&self) -> Vec<String> {
+        let all = self.kept.values().flatten().filter_map(|resource| {
+            let persistence = resource.disk.as_ref()?.persistence.as_ref()?;
+            Some(persistence.id.clone())
+        });
+        all.collect()
+    }
+
+    /// For how many instances something is kept.
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len()
+    }
+}

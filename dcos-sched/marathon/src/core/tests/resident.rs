@@ -1,0 +1,233 @@
+//! Instances with persistent volumes.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::*;
+use super::harness::{Harness, app};
+use crate::model::App;
+
+fn resident(instances: u32, command: &str) -> App {
+    let fields: Value = json!({
+        "role": "dev", "instances": instances, "cmd": command, "backoffSeconds": 1,
+        "container": {"type": "MESOS", "volumes": [
+            {"containerPath": "data", "mode": "RW", "persistent": {"size": 10}},
+            {"containerPath": "log", "mode": "RW", "persistent": {"size": 5}}]},
+    });
+    app("/db", &fields)
+}
+
+fn world() -> Harness {
+    let mut h = Harness::new();
+    h.role = "dev".into();
+    h
+}
+
+fn quiet(h: &mut Harness) {
+    for _ in 0..6 {
+        h.find_all();
+        h.run();
+        h.pass(400);
+        h.run();
+    }
+}
+
+fn goes_on(h: &mut Harness, running: usize) {
+    quiet(h);
+    assert!(h.idle(), "{:?}", h.deployments());
+    assert_eq!(h.running("/db"), running);
+}
+
+#[test]
+fn volumes_outlive_tasks_upgrades_and_scaling() {
+    let mut h = world();
+    h.put(resident(2, "run 1"));
+    goes_on(&mut h, 2);
+    let volumes = h.disks.volumes();
+    assert_eq!((h.disks.len(), volumes.len()), (2, 4));
+    h.fail_all();
+    goes_on(&mut h, 2);
+    assert!(h.tasks("/db").iter().all(|task| task.ends_with("._app.2")));
+    h.put(resident(2, "run 2"));
+    goes_on(&mut h, 2);
+    assert!(h.tasks("/db").iter().all(|task| task.ends_with("._app.3")));
+    h.scale("/db", 1);
+    goes_on(&mut h, 1);
+    assert_eq!(h.disks.len(), 2, "what is scaled down is kept");
+    h.crash();
+    h.scale("/db", 3);
+    goes_on(&mut h, 3);
+    assert_eq!(h.disks.len(), 3);
+    let now = h.disks.volumes();
+    assert!(volumes.iter().all(|volume| now.contains(volume)));
+}
+
+#[test]
+fn what_is_kept_goes_with_the_app() {
+    let mut h = world();
+    h.put(resident(2, "run"));
+    goes_on(&mut h, 2);
+    h.scale("/db", 1);
+    goes_on(&mut h, 1);
+    h.delete("/db");
+    quiet(&mut h);
+    assert!(h.idle());
+    assert_eq!((h.disks.len(), h.mesos_tasks()), (0, 0));
+    assert!(!h.rows.keys().any(|key| key.contains("/release/")));
+}
+
+#[test]
+fn wiping_destroys_and_replaces() {
+    let mut h = world();
+    h.put(resident(1, "run"));
+    goes_on(&mut h, 1);
+    let before = h.disks.volumes();
+    let ids = h.core.all_instances().map(|one| one.id.clone()).collect();
+    h.core.wipe(&ids);
+    h.flush();
+    goes_on(&mut h, 1);
+    let after = h.disks.volumes();
+    assert_eq!(after.len(), 2);
+    assert!(!before.iter().any(|volume| after.contains(volume)));
+}
+
+#[test]
+fn an_agent_out_of_reach_is_waited_for() {
+    let mut h = world();
+    h.put(resident(1, "run"));
+    goes_on(&mut h, 1);
+    let before = h.tasks("/db");
+    h.lose_all();
+    h.pass(300);
+    h.run();
+    assert_eq!((h.running("/db"), h.disks.len()), (0, 1));
+    h.find_all();
+    h.run();
+    assert_eq!(h.tasks("/db"), before);
+}
+
+#[test]
+fn what_is_reserved_cannot_be_changed() {
+    let mut h = world();
+    h.put(resident(1, "run"));
+    goes_on(&mut h, 1);
+    let larger = App {
+        cpus: 0.2,
+        version_info: None,
+        ..resident(1, "run")
+    };
+    let refused = h.try_change(false, |root| root.put_app(larger, root.version, false));
+    assert!(
+        matches!(refused, Err(crate::Error::Invalid(_))),
+        "{refused:?}"
+    );
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Put(u32, u8),
+    Delete,
+    Restart,
+    KillOne,
+    WipeOne,
+    Fail,
+    Lose,
+    Find,
+    Crash,
+    Go(usize),
+    Wait(u64),
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        4 => (0..4_u32, 0..2_u8).prop_map(|(n, command)| Move::Put(n, command)),
+        1 => Just(Move::Delete),
+        1 => Just(Move::Restart),
+        1 => Just(Move::KillOne),
+        1 => Just(Move::WipeOne),
+        1 => Just(Move::Fail),
+        1 => Just(Move::Lose),
+        1 => Just(Move::Find),
+        2 => Just(Move::Crash),
+        6 => (1..12_usize).prop_map(Move::Go),
+        1 => (1..400_u64).prop_map(Move::Wait),
+    ]
+}
+
+fn make(h: &mut Harness, step: &Move) {
+    let one = |h: &Harness| {
+        h.core
+            .all_instances()
+            .map(|i| i.id.clone())
+            .take(1)
+            .collect()
+    };
+    let id = PathId::from("/db");
+    match *step {
+        Move::Put(n, command) => {
+            let app = resident(n, &format!("run {command}"));
+            h.try_change(true, |root| root.put_app(app, root.version, false))
+                .unwrap();
+        }
+        Move::Delete => {
+            h.try_change(true, |root| {
+                root.apps.remove(&id);
+            })
+            .unwrap();
+        }
+        Move::Restart => {
+            h.try_change(true, |root| {
+                if let Some(app) = root.apps.get_mut(&id).map(Arc::make_mut) {
+                    (app.version, app.version_info) = (RESTART, None);
+                }
+            })
+            .unwrap();
+        }
+        Move::KillOne => {
+            let ids = one(h);
+            h.core.kill(h.now, &ids);
+            h.flush();
+        }
+        Move::WipeOne => {
+            let ids = one(h);
+            h.core.wipe(&ids);
+            h.flush();
+        }
+        Move::Fail => h.fail_all(),
+        Move::Lose => h.lose_all(),
+        Move::Find => h.find_all(),
+        Move::Crash => h.crash(),
+        Move::Go(count) => {
+            h.run_for(count);
+        }
+        Move::Wait(seconds) => h.pass(seconds),
+    }
+    h.now += Duration::from_millis(1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// Whatever happens, in the end as many instances run as are wanted, each on its own volumes; everything reserved
+    /// is of an instance there is; and when the app goes, nothing stays.
+    #[test]
+    fn reservations_are_neither_lost_nor_left_behind(moves in prop::collection::vec(moves(), 1..40)) {
+        let mut h = world();
+        for step in &moves {
+            make(&mut h, step);
+        }
+        quiet(&mut h);
+        prop_assert!(h.idle(), "a deployment did not end: {:?}", h.deployments());
+        let wanted = h.core.root.app(&"/db".into()).map_or(0, |app| app.instances as usize);
+        prop_assert_eq!(h.running("/db"), wanted);
+        prop_assert_eq!(h.mesos_tasks(), wanted);
+        prop_assert_eq!(h.disks.len(), h.core.all_instances().count(), "kept for instances there are");
+        prop_assert!(!h.rows.keys().any(|key| key.contains("/release/")));
+        h.try_change(true, |root| { root.apps.remove(&PathId::from("/db")); }).unwrap();
+        quiet(&mut h);
+        prop_assert_eq!(h.disks.len(), 0);
+        prop_assert_eq!(h.core.all_instances().count(), 0);
+    }
+}

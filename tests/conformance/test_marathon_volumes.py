@@ -1,0 +1,115 @@
+"""Apps that keep their data: reservations and volumes on a whole cluster, over failures, upgrades and crashes."""
+
+import urllib.error
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, eventually
+from test_marathon_api import Api
+
+DB = {
+    "id": "/team/db", "role": "team", "cpus": 0.1, "mem": 32, "instances": 1, "backoffSeconds": 1,
+    "cmd": "echo $MESOS_TASK_ID >> data/tasks && exec sleep 1000",
+    "container": {"type": "MESOS", "volumes": [
+        {"containerPath": "data", "mode": "RW", "persistent": {"size": 16}}]},
+}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    flags = {"launcher": "posix", "isolation": "posix/cpu,posix/mem,filesystem/posix"}
+    with Cluster(agent_flags=flags) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def api(cluster):
+    api = Api(cluster)
+    eventually("Marathon's answer", lambda: api("GET", "/v2/apps"))
+    yield api
+    api("DELETE", "/v2/groups?force=true")
+    api.idle()
+    eventually("nothing stays reserved", lambda: not reserved(cluster), 60)
+
+
+def reserved(cluster):
+    return [role for agent in cluster.agents() for role in agent["reserved_resources_full"]]
+
+
+def volumes(cluster):
+    """The folders of all volumes on the agent."""
+    return sorted(Path(cluster.folder, "agent", "volumes").glob("roles/*/*"))
+
+
+def running(api, app_id="/team/db", count=1):
+    def ready():
+        app = api.app(app_id)
+        return app if app["tasksRunning"] == count and not app["deployments"] else None
+    return eventually(f"{count} running", ready, 60)
+
+
+def test_data_outlives_tasks_and_upgrades(api, cluster):
+    created = api("POST", "/v2/apps", DB)
+    assert created["residency"]["taskLostBehavior"] == "WAIT_FOREVER"
+    assert created["upgradeStrategy"] == {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0}
+    assert created["unreachableStrategy"] == "disabled"
+    [first] = running(api)["tasks"]
+    [volume] = first["localVolumes"]
+    assert volume["containerPath"] == "data" and volume["runSpecId"] == "/team/db"
+    [folder] = volumes(cluster)
+    assert folder.name == volume["persistenceId"]
+
+    api("DELETE", f"/v2/apps/team/db/tasks/{first['id']}")
+    def again():
+        tasks = [task for task in running(api)["tasks"] if task["id"] != first["id"]]
+        return tasks and tasks[0]
+    second = eventually("the next task", again, 60)
+    assert second["id"].endswith("._app.2") and second["localVolumes"] == [volume]
+
+    api("PUT", "/v2/apps/team/db", {"env": {"VERSION": "2"}})
+    api.idle()
+    [third] = running(api)["tasks"]
+    assert third["localVolumes"] == [volume]
+    wrote = (folder / "tasks").read_text().split()
+    assert wrote == [first["id"], second["id"], third["id"]], "all three wrote to the same volume"
+
+    cluster.master_program.kill()
+    cluster.master_program.start()
+    eventually("the same task", lambda: [t["id"] for t in api.app("/team/db")["tasks"]] == [third["id"]], 60)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        api("PUT", "/v2/apps/team/db", {"cpus": 0.2})
+    assert refused.value.code == 422
+
+
+def test_scaling_down_keeps_and_wiping_destroys(api, cluster):
+    api("POST", "/v2/apps", {**DB, "instances": 2})
+    running(api, count=2)
+    before = volumes(cluster)
+    assert len(before) == 2
+    api("PUT", "/v2/apps/team/db", {"instances": 1})
+    api.idle()
+    running(api, count=1)
+    assert volumes(cluster) == before
+    api("PUT", "/v2/apps/team/db", {"instances": 2})
+    api.idle()
+    tasks = running(api, count=2)["tasks"]
+    assert volumes(cluster) == before, "it comes back to what was kept"
+
+    victim = tasks[0]
+    [gone] = victim["localVolumes"]
+    api("DELETE", f"/v2/apps/team/db/tasks/{victim['id']}?wipe=true")
+    def replaced():
+        names = [folder.name for folder in volumes(cluster)]
+        return len(names) == 2 and gone["persistenceId"] not in names
+    eventually("a new volume in place of the old one", replaced, 60)
+    running(api, count=2)
+
+
+def test_what_cannot_be(api):
+    def refused(change):
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            api("POST", "/v2/apps", {**DB, **change})
+        return refusal.value.code
+    assert refused({"role": "*"}) == 422
+    assert refused({"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 1}}) == 422
+    assert refused({"unreachableStrategy": {"inactiveAfterSeconds": 1, "expungeAfterSeconds": 2}}) == 422
