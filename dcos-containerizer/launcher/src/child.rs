@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
-use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
 use rustix::thread::{
@@ -313,13 +313,19 @@ fn enter_directory(plan: &Plan) -> Result<(), Failure> {
         None if plan.root.is_some() => Path::new("/"),
         None => return Ok(()),
     };
-    match rustix::process::chdir(directory) {
-        Err(rustix::io::Errno::NOENT) => {
-            fs::create_dir_all(directory).at(Step::Directory, directory.display())?;
-            rustix::process::chdir(directory).at(Step::Directory, directory.display())
+    let at_home = plan.root.is_none() && plan.join.iter().all(|j| j.kind != NamespaceKind::Mount);
+    let entered = if at_home {
+        // On the node a link could lead anywhere, with our rights.
+        mounts::reach(directory).and_then(|place| Ok(rustix::process::fchdir(place)?))
+    } else {
+        match rustix::process::chdir(directory) {
+            Err(Errno::NOENT) => {
+                fs::create_dir_all(directory).and_then(|()| Ok(rustix::process::chdir(directory)?))
+            }
+            other => other.map_err(io::Error::from),
         }
-        other => other.at(Step::Directory, directory.display()),
-    }
+    };
+    entered.at(Step::Directory, directory.display())
 }
 
 fn become_credentials(plan: &Plan) -> Result<(), Failure> {

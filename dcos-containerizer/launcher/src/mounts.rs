@@ -159,7 +159,7 @@ fn open_source(wanted: &Mount) -> Result<Option<Source>, Failure> {
 }
 
 /// What lies at an absolute path on which there is no link.
-fn reach(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn reach(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     Ok(openat2(
         CWD,

@@ -68,7 +68,8 @@ pub struct Plan {
     pub no_new_privileges: bool,
     /// Compiled seccomp filters (`struct sock_filter[]`), installed in this order.
     pub seccomp: Vec<Filter>,
-    /// Working directory inside the root; made if it is missing.
+    /// Working directory. Inside a root of its own it is made if it is missing; on the node it has to
+    /// exist, and no symbolic link may lead to it.
     pub directory: Option<PathBuf>,
     /// What becomes process 1 of the container.
     pub first: First,

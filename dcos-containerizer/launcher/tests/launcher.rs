@@ -151,7 +151,8 @@ fn status_and_output_arrive() {
 #[test]
 fn environment_directory_and_limits_are_as_planned() {
     let mut fixture = Fixture::new();
-    let folder = fixture.folder.path().join("made/for it");
+    let folder = fixture.folder.path().canonicalize().unwrap().join("for it");
+    std::fs::create_dir(&folder).unwrap();
     let mut plan = shell(
         "a",
         // Not a pipeline, whose pipes the shell holds while it starts its parts, and not the last
@@ -192,6 +193,11 @@ fn failures_name_the_step() {
     );
 
     let mut plan = shell("a", "");
+    plan.directory = Some("/proc/self/cwd".into());
+    let Err(Error::Failed(failure)) = fixture.client.launch(&plan, &[]) else {
+        panic!("a link was followed");
+    };
+    assert_eq!(failure.errno, libc::ELOOP);
     plan.directory = Some("/dev/null/x".into());
     let Err(Error::Failed(failure)) = fixture.client.launch(&plan, &[]) else {
         panic!("launched");

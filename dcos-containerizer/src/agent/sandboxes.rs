@@ -41,7 +41,14 @@ impl Sandbox {
         for name in names {
             files.attach(&name, &self.directory);
             for (task, directory) in &self.tasks {
-                files.attach(&format!("{name}/tasks/{task}"), directory);
+                let name = format!("{name}/tasks/{task}");
+                // The way to it is the executor's to change.
+                match directory.strip_prefix(&self.directory) {
+                    Ok(below) => {
+                        files.attach_below(&name, &self.directory, &below.to_string_lossy())
+                    }
+                    Err(_) => files.attach(&name, directory),
+                }
             }
         }
     }

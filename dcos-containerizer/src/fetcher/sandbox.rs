@@ -15,6 +15,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::containerizer::sandbox;
+
 /// A sandbox, opened.
 #[derive(Debug)]
 pub(super) struct Sandbox {
@@ -24,8 +26,7 @@ pub(super) struct Sandbox {
 
 impl Sandbox {
     pub(super) fn open(path: &Path, owner: Option<(u32, u32)>) -> Result<Self, String> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(path, flags, Mode::empty())
+        let (_, directory) = sandbox::open(path)
             .map_err(|error| format!("opening the sandbox {}: {error}", path.display()))?;
         Ok(Self { directory, owner })
     }

@@ -72,6 +72,7 @@ impl LinuxFilesystemIsolator {
         mounts.extend(others);
         mounts.extend(node_files());
         mounts.push(bind(&config.sandbox, &self.sandbox_directory, false));
+        draft.no_links.push(self.sandbox_directory.clone());
         draft.spec.set_mounts(Some(mounts));
 
         let linux = draft.spec.linux_mut().get_or_insert_default();

@@ -4,15 +4,16 @@
 //! are not passed over but work or refuse the container, so that no task runs without the volume
 //! it asked for.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
+use rustix::fs::fstat;
 
 use super::filesystem::bind;
 use super::{ContainerConfig, Draft, IsolatorError, place};
+use crate::containerizer::sandbox;
 
 /// A persistent volume as a container is to have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,12 +71,12 @@ pub(super) fn attach(
 }
 
 /// A volume belongs to whoever the sandbox belongs to; root needs no permission.
-fn own(volume: &PersistentVolume, sandbox: &Path) -> io::Result<()> {
-    let owner = fs::metadata(sandbox)?;
-    if owner.uid() == 0 || volume.keep_owner {
+fn own(volume: &PersistentVolume, directory: &Path) -> io::Result<()> {
+    let owner = fstat(sandbox::open(directory)?.1)?;
+    if owner.st_uid == 0 || volume.keep_owner {
         return Ok(());
     }
-    chown(&volume.source, Some(owner.uid()), Some(owner.gid()))
+    chown(&volume.source, Some(owner.st_uid), Some(owner.st_gid))
 }
 
 /// Lets a sandbox lead to a volume. What is linked already stays. Whether it may be written to
@@ -105,6 +106,8 @@ fn inside(path: &Path) -> io::Result<&Path> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

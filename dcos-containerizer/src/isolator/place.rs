@@ -9,10 +9,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, open,
-    openat, openat2, readlinkat, statat, symlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, openat,
+    openat2, readlinkat, statat, symlinkat,
 };
 use rustix::io::Errno;
+
+use crate::containerizer::sandbox;
 
 /// A relative path that stays inside what it is relative to; `.` is that itself.
 ///
@@ -33,7 +35,7 @@ pub(crate) fn inside(path: &Path) -> io::Result<&Path> {
 /// # Errors
 /// If a link is on the way, or a file.
 pub(crate) fn make_folders(base: &Path, path: &Path) -> io::Result<(PathBuf, bool)> {
-    let (whole, folder) = real(base)?;
+    let (whole, folder) = sandbox::open(base)?;
     let mut folder = folder;
     let mut parts = names(inside(path)?).peekable();
     while let Some(name) = parts.next() {
@@ -104,14 +106,6 @@ fn above(base: &Path, path: &Path) -> io::Result<(PathBuf, OwnedFd, PathBuf)> {
         folder.map_err(|error| linked(error, path))?,
         name.into(),
     ))
-}
-
-/// Where `base` really is; links that lead to it are the operator's.
-fn real(base: &Path) -> io::Result<(PathBuf, OwnedFd)> {
-    let whole = base.canonicalize()?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = open(&whole, flags, Mode::empty())?;
-    Ok((whole, folder))
 }
 
 fn names(path: &Path) -> impl Iterator<Item = &OsStr> {

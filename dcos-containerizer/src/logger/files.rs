@@ -20,7 +20,9 @@ use async_trait::async_trait;
 use dcos_proto::mesos::ContainerId;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rustix::fs::{AtFlags, Mode, OFlags, open, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+
+use crate::containerizer::sandbox;
 
 use super::{ContainerLogger, LogRequest, LoggerError, Logs, Rotation};
 
@@ -59,10 +61,6 @@ impl RotatingFiles {
     }
 
     fn open(&self, request: &LogRequest, flags: OFlags) -> Result<Vec<Log>, LoggerError> {
-        let directory = || {
-            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            open(&request.directory, flags, Mode::empty())
-        };
         [("stdout", "STDOUT"), ("stderr", "STDERR")]
             .into_iter()
             .map(|(name, stream)| {
@@ -71,7 +69,7 @@ impl RotatingFiles {
                     source,
                 };
                 let rotation = self.rotation.for_task(stream, &request.environment)?;
-                let directory = directory().map_err(|error| failed(error.into()))?;
+                let (_, directory) = sandbox::open(&request.directory).map_err(failed)?;
                 let file = open_log(&directory, name, flags).map_err(failed)?;
                 if let Some((uid, gid)) = request.owner {
                     fchown(&file, Some(uid), Some(gid)).map_err(failed)?;

@@ -52,7 +52,15 @@ pub const MAX_READ: u64 = 16 * 4096;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Files(Arc<RwLock<BTreeMap<String, PathBuf>>>);
+pub struct Files(Arc<RwLock<BTreeMap<String, Shown>>>);
+
+/// What is shown: a path of ours, and below it, where others may have put links, what is meant.
+#[derive(Debug, Clone)]
+struct Shown {
+    root: PathBuf,
+    /// Empty, or a path with a slash in front.
+    inside: String,
+}
 
 /// A piece of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,8 +94,18 @@ pub enum FilesError {
 impl Files {
     /// Shows the file or folder `real` at the virtual path `path`, replacing what was there.
     pub fn attach(&self, path: &str, real: impl Into<PathBuf>) {
+        self.attach_below(path, real, "");
+    }
+
+    /// Shows what is at `inside` of the folder `root`, which others can write to: links on the way
+    /// lead nowhere out of `root`.
+    pub fn attach_below(&self, path: &str, root: impl Into<PathBuf>, inside: &str) {
+        let shown = Shown {
+            root: root.into(),
+            inside: normal(inside),
+        };
         let mut attached = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        attached.insert(normal(path), real.into());
+        attached.insert(normal(path), shown);
     }
 
     /// Shows nothing at `path` any more.
@@ -98,10 +116,14 @@ impl Files {
 
     /// All that is attached.
     pub fn attached(&self) -> BTreeMap<String, PathBuf> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let attached = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let real = |shown: &Shown| match shown.inside.strip_prefix('/') {
+            Some(inside) => shown.root.join(inside),
+            None => shown.root.clone(),
+        };
+        let each = attached.iter();
+        each.map(|(path, shown)| (path.clone(), real(shown)))
+            .collect()
     }
 
     /// Under which name what leads to `path` is shown: the longest attached path it begins with.
@@ -234,7 +256,8 @@ impl Files {
     /// Opens what `path` leads to, and tells the attached folder it is in.
     fn open(&self, path: &str, flags: OFlags) -> Result<(OwnedFd, Below), FilesError> {
         let not_found = || FilesError::NotFound(path.to_owned());
-        let (real, inside) = self.resolve(path).ok_or_else(not_found)?;
+        let (shown, below) = self.resolve(path).ok_or_else(not_found)?;
+        let (real, inside) = (shown.root, shown.inside + &below);
         let at = OFlags::PATH | OFlags::CLOEXEC;
         // The attached path itself is ours, links included (`runs/latest`).
         let root = rustix::fs::open(&real, at, Mode::empty()).map_err(|_| not_found())?;
@@ -255,14 +278,14 @@ impl Files {
         }
     }
 
-    /// The longest attached path that leads to `path`, as it is on the host, and what is below it.
-    fn resolve(&self, path: &str) -> Option<(PathBuf, String)> {
+    /// What the longest attached path that leads to `path` shows, and what is below it.
+    fn resolve(&self, path: &str) -> Option<(Shown, String)> {
         let path = normal(path);
         let attached = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut prefix = path.as_str();
         loop {
-            if let Some(real) = attached.get(prefix) {
-                return Some((real.clone(), path[prefix.len()..].to_owned()));
+            if let Some(shown) = attached.get(prefix) {
+                return Some((shown.clone(), path[prefix.len()..].to_owned()));
             }
             prefix = &prefix[..prefix.rfind('/')?];
         }

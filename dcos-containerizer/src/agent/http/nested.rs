@@ -16,7 +16,7 @@ use super::operator::{missing, respond, shown};
 use crate::agent::containers::Home;
 use crate::agent::tasks::environment_of;
 use crate::checkpoint::paths;
-use crate::containerizer::{ContainerConfig, ContainerTermination, ContainerizerError};
+use crate::containerizer::{ContainerConfig, ContainerTermination, ContainerizerError, sandbox};
 
 pub(super) async fn answer(
     context: &Context,
@@ -160,12 +160,11 @@ async fn remove_sandbox(context: &Context, id: &ContainerId) {
     let Ok((_, (sandbox, ..))) = home_of(context, id.root_id()).await else {
         return;
     };
-    let sandbox = paths::nested_sandbox(&sandbox, id);
-    match tokio::fs::remove_dir_all(&sandbox).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(?sandbox, %error, "could not remove a sandbox");
-        }
-        _ => {}
+    let directory = paths::nested_sandbox(&sandbox, id);
+    let path = directory.clone();
+    let removed = tokio::task::spawn_blocking(move || sandbox::remove(&path)).await;
+    if let Err(error) = removed.unwrap_or_else(|error| Err(error.into())) {
+        tracing::warn!(?directory, %error, "could not remove a sandbox");
     }
 }
 

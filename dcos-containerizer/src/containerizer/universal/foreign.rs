@@ -1,17 +1,19 @@
 //! Containers that a foreign runtime makes: its monitor is what the launcher knows of them.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::time::Duration;
 
 use dcos_launcher::{Cgroup, Mount, Namespaces, Plan, Scope, Variable};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::lifecycle::{Made, gone, text};
 use super::{Container, Exit, Inner};
 use crate::containerizer::{ContainerizerError, DEFAULT_PATH};
 use crate::descriptors;
+use crate::isolator::Draft;
 use crate::oci::{Bundle, Command, Runtime, Said, Status, arguments};
 
 /// How long a runtime may take to tell about or remove a container.
@@ -21,11 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) async fn start(
     inner: &Inner,
     container: &Container,
-    made: Made,
+    mut made: Made,
     runtime: &Runtime,
 ) -> Result<u32, ContainerizerError> {
     let id = &container.id;
     let step = format!("start by {}", runtime.name);
+    // Until it has started.
+    let _held = hold(&mut made.draft).map_err(|error| {
+        ContainerizerError::launch(id, "open what is mounted", error.to_string())
+    })?;
     let cgroups = made.draft.cgroups.clone();
     let mut monitor = monitor(inner, container, made, runtime)
         .await
@@ -65,6 +71,25 @@ pub(super) async fn start(
     } else {
         ContainerizerError::launch(id, step, reason)
     })
+}
+
+/// Opens what is mounted from places that tasks can write to, and names it by its descriptor:
+/// runtimes follow links, even those that come up after anybody has looked.
+fn hold(draft: &mut Draft) -> std::io::Result<Vec<OwnedFd>> {
+    let mut held = Vec::new();
+    for mount in draft.spec.mounts_mut().iter_mut().flatten() {
+        let source = mount.source().clone();
+        let Some(source) = source.filter(|_| draft.no_links.contains(mount.destination())) else {
+            continue;
+        };
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS;
+        let opened = openat2(CWD, &source, flags, Mode::empty(), resolve)?;
+        let place = format!("/proc/{}/fd/{}", process::id(), opened.as_raw_fd());
+        mount.set_source(Some(place.into()));
+        held.push(opened);
+    }
+    Ok(held)
 }
 
 /// Puts a container that waits into its cgroups; runtimes know those of one version only.

@@ -172,7 +172,7 @@ async fn prepare(
     }
     record.owner = owner(&record).map_err(failed("find user"))?;
     if !record.debug {
-        sandbox::make(&record.directory, record.owner)
+        record.directory = sandbox::make(&record.directory, record.owner)
             .map_err(|error| failed("make the sandbox")(error.to_string()))?;
     }
     let prefix = "CONTAINER_LOGGER_";

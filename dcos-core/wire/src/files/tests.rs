@@ -82,6 +82,31 @@ fn nothing_outside_can_be_seen() {
 }
 
 #[test]
+fn what_others_may_replace_is_looked_for_inside() {
+    let fixture = Fixture::new();
+    let (root, name) = (fixture.sandbox(""), "/frameworks/f/runs/latest/tasks/t");
+    fixture.files.attach_below(name, &root, "containers/c");
+    std::fs::create_dir_all(root.join("containers/c")).unwrap();
+    std::fs::write(root.join("containers/c/stdout"), "its own").unwrap();
+    assert_eq!(fixture.read("/tasks/t/stdout").as_deref(), Some("its own"));
+    let listed = fixture.files.list(name).unwrap();
+    assert_eq!(listed[0].path, format!("{name}/stdout"));
+    assert_eq!(fixture.files.attachment(name).as_deref(), Some(name));
+    assert_eq!(fixture.files.attached()[name], root.join("containers/c"));
+
+    std::fs::remove_dir_all(root.join("containers")).unwrap();
+    let outside = fixture.dir.path().join("outside/c");
+    std::fs::create_dir_all(&outside).unwrap();
+    std::fs::write(outside.join("stdout"), "secret").unwrap();
+    for target in [outside.parent().unwrap(), "../outside".as_ref()] {
+        symlink(target, root.join("containers")).unwrap();
+        assert_eq!(fixture.read("/tasks/t/stdout"), None);
+        assert!(fixture.files.list(name).is_err());
+        std::fs::remove_file(root.join("containers")).unwrap();
+    }
+}
+
+#[test]
 fn pipes_and_folders_are_not_read() {
     let fixture = Fixture::new();
     let pipe = fixture.sandbox("pipe");
