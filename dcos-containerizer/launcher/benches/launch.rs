@@ -345,7 +345,6 @@ fn plan(folder: &Path, id: &str, cgroups: Vec<Cgroup>) -> Plan {
         },
         cgroups,
         hostname: Some("bench".to_owned()),
-        loopback: true,
         root: Some(Root {
             path: folder.join("bundle/rootfs"),
             readonly: false,

@@ -10,27 +10,26 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{Signal, set_parent_process_death_signal, setsid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid, move_into_link_name_space,
-    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, Gid, Uid, move_into_link_name_space, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 use crate::init;
 use crate::message::{Failure, Step};
 use crate::mounts;
-use crate::plan::{Cgroup, CgroupVersion, First, NamespaceKind, Plan};
+use crate::plan::{Cgroup, CgroupVersion, First, NamespaceKind, Plan, Variable};
 use crate::report::{At, Report};
 use crate::sys::{self, Cloned};
 
 /// What a plan names and the launcher has opened before it clones.
 pub(crate) struct Opened {
     /// Namespaces to enter; process ids are the launcher's business.
-    joins: Vec<(NamespaceKind, File, PathBuf)>,
+    joins: Vec<(File, PathBuf)>,
     /// `tasks` files of cgroups v1.
     tasks: Vec<(File, PathBuf)>,
     /// Folder of the cgroup v2 to be cloned into.
@@ -64,7 +63,7 @@ impl Opened {
             .filter(|join| join.kind != NamespaceKind::Pid)
         {
             let file = File::open(&join.path).at(Step::Open, join.path.display())?;
-            opened.joins.push((join.kind, file, join.path.clone()));
+            opened.joins.push((file, join.path.clone()));
         }
         for Cgroup { path, version } in &plan.cgroups {
             match version {
@@ -105,16 +104,8 @@ pub(crate) fn run(plan: &Plan, opened: Opened) -> ! {
 enum Never {}
 
 fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure> {
-    let Opened {
-        joins,
-        tasks,
-        cgroup,
-        stdio,
-        report: first_report,
-        go,
-    } = opened;
-    drop((first_report, cgroup));
-    if let Some(go) = go {
+    drop((opened.report, opened.cgroup));
+    if let Some(go) = opened.go {
         // Without id maps this process is nobody and may do nothing.
         let count = rustix::io::read(&go, &mut [0; 1]).at(Step::IdMaps, "")?;
         (count == 1)
@@ -123,15 +114,12 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
             .at(Step::IdMaps, "")?;
         become_user(0, 0, None).at(Step::IdMaps, "")?;
     }
-    join_cgroups(tasks)?;
-    set_oom_score(plan)?;
-    enter_namespaces(plan, &joins)?;
+    join_cgroups(opened.tasks)?;
+    enter_namespaces(plan, &opened.joins)?;
     let _ = setsid();
     name_host(plan)?;
     if plan.new.mount {
         mounts::make(plan)?;
-    } else if !plan.sysctls.is_empty() {
-        mounts::write_sysctls(plan)?;
     }
 
     if is_supervised(plan) {
@@ -140,13 +128,13 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
         let command = if pause {
             None
         } else {
-            Some(clone_command(plan, &stdio, report)?)
+            Some(clone_command(plan, &opened.stdio, report)?)
         };
-        let report = isolate_init(stdio, report).at(Step::Session, "")?;
+        let report = isolate_init(opened.stdio, report).at(Step::Session, "")?;
         Report::Started.send(&report);
         init::serve(command, &report);
     }
-    become_command(plan, &stdio)
+    become_command(plan, &opened.stdio)
 }
 
 /// Clones the command from its init; its process id once its program runs.
@@ -182,26 +170,9 @@ fn join_cgroups(tasks: Vec<(File, PathBuf)>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn set_oom_score(plan: &Plan) -> Result<(), Failure> {
-    let Some(score) = plan.oom_score_adj else {
-        return Ok(());
-    };
-    let path = "/proc/self/oom_score_adj";
-    fs::write(path, score.to_string()).at(Step::Rlimits, path)
-}
-
-fn enter_namespaces(plan: &Plan, joins: &[(NamespaceKind, File, PathBuf)]) -> Result<(), Failure> {
-    for (kind, file, path) in joins {
-        let kind = match kind {
-            NamespaceKind::Pid => continue,
-            NamespaceKind::Mount => LinkNameSpaceType::Mount,
-            NamespaceKind::Ipc => LinkNameSpaceType::InterProcessCommunication,
-            NamespaceKind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
-            NamespaceKind::Network => LinkNameSpaceType::Network,
-            NamespaceKind::User => LinkNameSpaceType::User,
-            NamespaceKind::Cgroup => LinkNameSpaceType::ControlGroup,
-        };
-        move_into_link_name_space(file.as_fd(), Some(kind)).at(Step::Namespaces, path.display())?;
+fn enter_namespaces(plan: &Plan, joins: &[(File, PathBuf)]) -> Result<(), Failure> {
+    for (file, path) in joins {
+        move_into_link_name_space(file.as_fd(), None).at(Step::Namespaces, path.display())?;
     }
     if plan.new.cgroup {
         // Not at the clone: the new namespace is to begin at the cgroups just joined.
@@ -214,7 +185,7 @@ fn name_host(plan: &Plan) -> Result<(), Failure> {
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).at(Step::Hostname, name)?;
     }
-    if plan.loopback {
+    if plan.new.network {
         use rustix::net::{AddressFamily, SocketType, socket};
         let socket = socket(AddressFamily::INET, SocketType::DGRAM, None).at(Step::Loopback, "")?;
         sys::loopback_up(socket.as_fd()).at(Step::Loopback, "")?;
@@ -270,27 +241,13 @@ fn become_command(plan: &Plan, stdio: &[OwnedFd]) -> Result<Never, Failure> {
         install_filters(plan)?;
     }
     become_credentials(plan)?;
-    if let Some(mask) = plan.umask {
-        umask(Mode::from_bits_truncate(mask));
-    }
     if plan.no_new_privileges {
         set_no_new_privs(true).at(Step::Seccomp, "no_new_privs")?;
     }
-    let programs = programs(plan)?;
-    let strings = |texts: Vec<String>| -> Result<Vec<CString>, Failure> {
-        texts
-            .into_iter()
-            .map(|text| CString::new(text).map_err(io::Error::from))
-            .collect::<Result<_, _>>()
-            .at(Step::Execute, "")
-    };
-    let arguments = strings(plan.arguments.clone())?;
-    let environment = strings(
-        plan.environment
-            .iter()
-            .map(|v| format!("{}={}", v.name, v.value))
-            .collect(),
-    )?;
+    let programs = programs(plan);
+    let arguments: Vec<_> = plan.arguments.iter().cloned().map(text).collect();
+    let variable = |v: &Variable| text(format!("{}={}", v.name, v.value));
+    let environment: Vec<_> = plan.environment.iter().map(variable).collect();
     sys::reset_signals();
     // Late, since a change of credentials clears it, and before filters may forbid it.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
@@ -364,26 +321,22 @@ fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> rustix::io::Result
     set_thread_res_uid(uid, uid, uid)
 }
 
+fn text(text: String) -> CString {
+    CString::new(text).expect("no text of a plan holds NUL")
+}
+
 /// The files to try, in order: the program itself, or each of that name in `PATH`.
-fn programs(plan: &Plan) -> Result<Vec<CString>, Failure> {
+fn programs(plan: &Plan) -> Vec<CString> {
     let name = &plan.arguments[0];
-    let candidates = if name.contains('/') {
-        vec![name.clone()]
-    } else {
-        let path = plan
-            .environment
-            .iter()
-            .find(|variable| variable.name == "PATH");
-        let path = path.map_or("/usr/local/bin:/usr/bin:/bin", |variable| &variable.value);
-        path.split(':')
-            .map(|folder| if folder.is_empty() { "." } else { folder })
-            .map(|folder| format!("{folder}/{name}"))
-            .collect()
-    };
-    let strings = candidates
-        .into_iter()
-        .map(|path| CString::new(path).map_err(io::Error::from));
-    strings.collect::<Result<_, _>>().at(Step::Execute, name)
+    if name.contains('/') {
+        return vec![text(name.clone())];
+    }
+    let path = plan.environment.iter().find(|v| v.name == "PATH");
+    let path = path.map_or("/usr/local/bin:/usr/bin:/bin", |variable| &variable.value);
+    path.split(':')
+        .map(|folder| if folder.is_empty() { "." } else { folder })
+        .map(|folder| text(format!("{folder}/{name}")))
+        .collect()
 }
 
 fn execute(

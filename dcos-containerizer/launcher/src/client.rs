@@ -5,16 +5,19 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
 use crate::codec::{DecodeError, Wire};
-use crate::frame::{self, Incoming};
-use crate::message::{Answer, Container, Exit, Failure, Message, Request, Scope};
+use crate::frame::{self, Incoming, MAX_FDS};
+use crate::message::{Answer, Container, Exit, Failure, Message, Request, Scope, Step};
 use crate::plan::Plan;
 
 /// Why the launcher did not do what it was asked to.
@@ -62,6 +65,55 @@ impl std::error::Error for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Connection(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let doing = match self.step {
+            Step::Open => "opening",
+            Step::Clone => "cloning the first process",
+            Step::IdMaps => "writing id maps",
+            Step::Cgroups => "joining cgroup",
+            Step::Namespaces => "entering namespace",
+            Step::Hostname => "setting the host name",
+            Step::Loopback => "bringing loopback up",
+            Step::Root => "preparing the root",
+            Step::Mount => "mounting",
+            Step::Devices => "making",
+            Step::Pivot => "changing the root to",
+            Step::Mask => "masking",
+            Step::Rlimits => "setting limit",
+            Step::Session => "setting up the session",
+            Step::Credentials => "changing user",
+            Step::Capabilities => "dropping capabilities",
+            Step::Directory => "entering directory",
+            Step::Seccomp => "installing the seccomp filter",
+            Step::Execute => "executing",
+        };
+        let error = std::io::Error::from_raw_os_error(self.errno);
+        if self.detail.is_empty() {
+            write!(f, "{doing}: {error}")
+        } else {
+            write!(f, "{doing} {}: {error}", self.detail)
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Request {
+    /// A launch request for `plan`.
+    pub fn launch(plan: &Plan) -> Self {
+        Self::Launch {
+            plan: plan.encode(),
+        }
+    }
+
+    fn frame(&self, sequence: u64) -> Vec<u8> {
+        let mut out = sequence.to_bytes();
+        self.put(&mut out);
+        out
     }
 }
 
@@ -296,7 +348,7 @@ impl Sender {
     /// If the launcher is gone, or the request is too large.
     pub fn send(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<u64> {
         self.sequence += 1;
-        frame::send(&self.stream, &request.frame(self.sequence), fds)?;
+        send(&self.stream, &request.frame(self.sequence), fds)?;
         Ok(self.sequence)
     }
 
@@ -305,6 +357,30 @@ impl Sender {
         // Fails only if the launcher has closed it before.
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
+}
+
+/// Sends a whole frame on a blocking socket.
+pub(crate) fn send(socket: impl AsFd, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = frame::encode(body, fds.len())?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    let mut sent = 0;
+    while sent < bytes.len() {
+        // The descriptors travel with the first bytes.
+        let slices = [IoSlice::new(&bytes[sent..])];
+        match sendmsg(&socket, &slices, &mut control, SendFlags::NOSIGNAL) {
+            Ok(count) => {
+                sent += count;
+                control.clear();
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The listening half of a connection.

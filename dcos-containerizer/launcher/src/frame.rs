@@ -1,14 +1,11 @@
 //! Frames over a Unix stream socket, file descriptors included.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::plan::MAX_PLAN;
 
@@ -33,30 +30,6 @@ pub(crate) fn encode(body: &[u8], fds: usize) -> io::Result<Vec<u8>> {
     out.push(count);
     out.extend_from_slice(body);
     Ok(out)
-}
-
-/// Sends a whole frame on a blocking socket.
-pub(crate) fn send(socket: impl AsFd, body: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let frame = encode(body, fds.len())?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(fds));
-    }
-    let mut sent = 0;
-    while sent < frame.len() {
-        // The descriptors travel with the first bytes.
-        let slices = [IoSlice::new(&frame[sent..])];
-        match sendmsg(&socket, &slices, &mut control, SendFlags::NOSIGNAL) {
-            Ok(count) => {
-                sent += count;
-                control.clear();
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// What arrived on a socket and was not taken yet.
@@ -117,6 +90,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::client::send;
 
     #[test]
     fn frames_arrive_whole_and_with_their_descriptors() {

@@ -29,9 +29,9 @@ pub(crate) fn serve(command: Option<i32>, report: &OwnedFd) -> ! {
     loop {
         match sys::take_signal(None) {
             Some(libc::SIGCHLD) => {
-                while let Some(reaped) = sys::reap() {
-                    if Some(reaped.pid) == command {
-                        status = Some(reaped.status);
+                while let Some((pid, ended)) = sys::reap() {
+                    if Some(pid) == command {
+                        status = Some(ended);
                     }
                 }
                 if let Some(status) = status {

@@ -26,7 +26,7 @@ mod upgrade;
 
 pub use client::{Client, Error, Receiver, Sender};
 pub use codec::DecodeError;
-pub use message::{Answer, Container, Exit, Failure, Message, Request, Scope, Step, Usage};
+pub use message::{Answer, Container, Exit, Failure, Message, Request, Scope, Step};
 pub use plan::{
     Capabilities, Cgroup, CgroupVersion, Credentials, Device, Filter, First, IdMap, Join, Link,
     MAX_PLAN, Mount, NamespaceKind, Namespaces, Plan, Rlimit, Root, VERSION, Variable,

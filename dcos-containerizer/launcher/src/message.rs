@@ -4,11 +4,6 @@
 //! the message. Every request gets one answer with its sequence number; exits are told to
 //! every client, and again to each new one, until somebody acknowledges them.
 
-use std::fmt;
-
-use crate::codec::Wire;
-use crate::plan::Plan;
-
 choice! {
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,24 +116,8 @@ record! {
 pub struct Exit {
     /// Which one.
     pub id: String,
-    /// Its first process, by now gone.
-    pub pid: u32,
     /// The command's status as `wait(2)` gives it.
     pub status: i32,
-    /// What its processes used, as far as they were waited for.
-    pub usage: Usage,
-}}
-
-record! {
-/// Resources that ended processes used, see `getrusage(2)`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// CPU time in user mode, microseconds.
-    pub user_us: u64,
-    /// CPU time in the kernel, microseconds.
-    pub system_us: u64,
-    /// Largest resident set of one process, bytes.
-    pub max_rss: u64,
 }}
 
 choice! {
@@ -165,8 +144,6 @@ pub enum Step {
     Mount = 9,
     /// Making device nodes and links.
     Devices = 10,
-    /// Writing kernel settings.
-    Sysctl = 11,
     /// Changing the root.
     Pivot = 12,
     /// Masking paths and making them read-only.
@@ -198,53 +175,3 @@ pub struct Failure {
     /// What it was about: a path, a name.
     pub detail: String,
 }}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let doing = match self.step {
-            Step::Open => "opening",
-            Step::Clone => "cloning the first process",
-            Step::IdMaps => "writing id maps",
-            Step::Cgroups => "joining cgroup",
-            Step::Namespaces => "entering namespace",
-            Step::Hostname => "setting the host name",
-            Step::Loopback => "bringing loopback up",
-            Step::Root => "preparing the root",
-            Step::Mount => "mounting",
-            Step::Devices => "making",
-            Step::Sysctl => "setting",
-            Step::Pivot => "changing the root to",
-            Step::Mask => "masking",
-            Step::Rlimits => "setting limit",
-            Step::Session => "setting up the session",
-            Step::Credentials => "changing user",
-            Step::Capabilities => "dropping capabilities",
-            Step::Directory => "entering directory",
-            Step::Seccomp => "installing the seccomp filter",
-            Step::Execute => "executing",
-        };
-        let error = std::io::Error::from_raw_os_error(self.errno);
-        if self.detail.is_empty() {
-            write!(f, "{doing}: {error}")
-        } else {
-            write!(f, "{doing} {}: {error}", self.detail)
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
-impl Request {
-    /// A launch request for `plan`.
-    pub fn launch(plan: &Plan) -> Self {
-        Self::Launch {
-            plan: plan.encode(),
-        }
-    }
-
-    pub(crate) fn frame(&self, sequence: u64) -> Vec<u8> {
-        let mut out = sequence.to_bytes();
-        self.put(&mut out);
-        out
-    }
-}

@@ -76,7 +76,6 @@ pub(crate) fn make(plan: &Plan) -> Result<(), Failure> {
             other => other.at(Step::Devices, link.path.display())?,
         }
     }
-    write_sysctls(plan)?;
     for path in &plan.readonly_paths {
         make_readonly(path).at(Step::Mask, path.display())?;
     }
@@ -85,15 +84,6 @@ pub(crate) fn make(plan: &Plan) -> Result<(), Failure> {
     }
     if plan.root.as_ref().is_some_and(|root| root.readonly) {
         remount("/", MountFlags::RDONLY).at(Step::Root, "/")?;
-    }
-    Ok(())
-}
-
-/// Writes the plan's kernel settings.
-pub(crate) fn write_sysctls(plan: &Plan) -> Result<(), Failure> {
-    for setting in &plan.sysctls {
-        let path = Path::new("/proc/sys").join(setting.name.replace('.', "/"));
-        fs::write(&path, &setting.value).at(Step::Sysctl, &setting.name)?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::codec::{DecodeError, Input, Wire};
 /// Agent and launcher come from one release, but a running launcher may be older than the agent
 /// that connects to it: then it refuses the plan and the agent upgrades it
 /// ([`Client::upgrade`](crate::Client::upgrade)) before trying again.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Bytes an encoded plan may have at most; Linux takes 2 MiB of arguments and environment.
 pub const MAX_PLAN: usize = 4 << 20;
@@ -38,10 +38,6 @@ pub struct Plan {
     pub cgroups: Vec<Cgroup>,
     /// Host name in a new UTS namespace.
     pub hostname: Option<String>,
-    /// Brings the loopback device of a new network namespace up.
-    pub loopback: bool,
-    /// Kernel settings (`net.ipv4.ip_forward` and the like) written below `/proc/sys`.
-    pub sysctls: Vec<Variable>,
     /// What `/` becomes; absent, it stays what the launcher sees.
     pub root: Option<Root>,
     /// Mounts, in order; needs a new mount namespace.
@@ -56,12 +52,8 @@ pub struct Plan {
     pub readonly_paths: Vec<PathBuf>,
     /// Limits of the process, see `setrlimit(2)`.
     pub rlimits: Vec<Rlimit>,
-    /// Value of `/proc/self/oom_score_adj`, -1000 to 1000.
-    pub oom_score_adj: Option<i32>,
     /// Who the process is; absent, whoever the launcher is.
     pub credentials: Option<Credentials>,
-    /// Mask of permissions that new files do not get (`0o022`).
-    pub umask: Option<u32>,
     /// Capabilities; absent, they follow from the credentials as `execve(2)` says.
     pub capabilities: Option<Capabilities>,
     /// Never gain privileges through `execve(2)` again.
@@ -94,7 +86,7 @@ pub struct Namespaces {
     pub ipc: bool,
     /// Host name.
     pub uts: bool,
-    /// Network devices, addresses, ports.
+    /// Network devices, addresses, ports; the loopback device of the new one is brought up.
     pub network: bool,
     /// User ids and capabilities.
     pub user: bool,
@@ -329,14 +321,6 @@ impl Plan {
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), DecodeError> {
-        let rule = |holds: bool, rule| {
-            if holds {
-                Ok(())
-            } else {
-                Err(DecodeError::Rule(rule))
-            }
-        };
-        let inside = |path: &PathBuf| path.is_absolute();
         let joins = |kind| self.join.iter().any(|join| join.kind == kind);
         let changes_files = self.root.is_some()
             || !self.mounts.is_empty()
@@ -344,68 +328,56 @@ impl Plan {
             || !self.links.is_empty()
             || !self.masked_paths.is_empty()
             || !self.readonly_paths.is_empty();
-
-        rule(
-            !self.id.is_empty() && self.id.len() <= 1024,
-            "an id has 1 to 1024 bytes",
-        )?;
-        rule(
-            !changes_files || self.new.mount,
-            "changing files needs a new mount namespace",
-        )?;
-        rule(
-            self.hostname.is_none() || self.new.uts,
-            "a host name needs a new UTS namespace",
-        )?;
-        rule(
-            !self.loopback || self.new.network,
-            "loopback needs a new network namespace",
-        )?;
-        rule(
-            self.new.user || (self.uid_maps.is_empty() && self.gid_maps.is_empty()),
-            "id maps need a new user namespace",
-        )?;
-        rule(
-            !(self.new.pid && joins(NamespaceKind::Pid)
-                || self.new.user && joins(NamespaceKind::User)),
-            "a namespace is made or joined, not both",
-        )?;
-        rule(
-            self.cgroups
-                .iter()
-                .filter(|cgroup| cgroup.version == CgroupVersion::V2)
-                .count()
-                <= 1,
-            "there is one cgroup v2 hierarchy",
-        )?;
-        rule(
-            self.mounts.iter().map(|mount| &mount.target).all(inside)
-                && self.devices.iter().map(|device| &device.path).all(inside)
-                && self.links.iter().map(|link| &link.path).all(inside)
-                && self
-                    .masked_paths
-                    .iter()
-                    .chain(&self.readonly_paths)
-                    .all(inside),
-            "paths inside the root are absolute",
-        )?;
-        rule(
-            self.environment
-                .iter()
-                .all(|v| !v.name.is_empty() && !v.name.contains('=')),
-            "a variable has a name without `=`",
-        )?;
-        rule(
-            self.sysctls
-                .iter()
-                .all(|v| !v.name.contains('/') && !v.name.contains("..")),
-            "a kernel setting is named by words and dots",
-        )?;
-        rule(
-            self.seccomp
-                .iter()
-                .all(|filter| (1..=4096).contains(&filter.instructions.len())),
-            "a filter has 1 to 4096 instructions",
-        )
+        let is_v2 = |cgroup: &&Cgroup| cgroup.version == CgroupVersion::V2;
+        let mut inside = (self.mounts.iter().map(|mount| &mount.target))
+            .chain(self.devices.iter().map(|device| &device.path))
+            .chain(self.links.iter().map(|link| &link.path))
+            .chain(&self.masked_paths)
+            .chain(&self.readonly_paths);
+        let is_name = |v: &Variable| !v.name.is_empty() && !v.name.contains('=');
+        let is_filter = |filter: &Filter| (1..=4096).contains(&filter.instructions.len());
+        let rules = [
+            (
+                (1..=1024).contains(&self.id.len()),
+                "an id has 1 to 1024 bytes",
+            ),
+            (
+                !changes_files || self.new.mount,
+                "changing files needs a new mount namespace",
+            ),
+            (
+                self.hostname.is_none() || self.new.uts,
+                "a host name needs a new UTS namespace",
+            ),
+            (
+                self.new.user || (self.uid_maps.is_empty() && self.gid_maps.is_empty()),
+                "id maps need a new user namespace",
+            ),
+            (
+                !(self.new.pid && joins(NamespaceKind::Pid)
+                    || self.new.user && joins(NamespaceKind::User)),
+                "a namespace is made or joined, not both",
+            ),
+            (
+                self.cgroups.iter().filter(is_v2).count() <= 1,
+                "there is one cgroup v2 hierarchy",
+            ),
+            (
+                inside.all(|path| path.is_absolute()),
+                "paths inside the root are absolute",
+            ),
+            (
+                self.environment.iter().all(is_name),
+                "a variable has a name without `=`",
+            ),
+            (
+                self.seccomp.iter().all(is_filter),
+                "a filter has 1 to 4096 instructions",
+            ),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            None => Ok(()),
+            Some((_, rule)) => Err(DecodeError::Rule(rule)),
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Server {
         // Children may have ended before their signal could be blocked.
         self.reap();
         loop {
-            if self.stopping && self.table.living().next().is_none() {
+            if self.stopping && self.table.is_empty() {
                 self.clients.retain_mut(Connection::flush);
                 return Ok(());
             }
@@ -113,7 +113,7 @@ impl Server {
                 self.accept();
             }
             self.clients.retain_mut(Connection::flush);
-            if self.upgrade.is_some() && !self.table.living().any(|(_, e)| e.is_starting()) {
+            if self.upgrade.is_some() && self.table.is_settled() {
                 self.upgrade();
             }
         }
@@ -133,12 +133,7 @@ impl Server {
             };
             fds.push(PollFd::new(&client.stream, wanted));
         }
-        let starting: Vec<_> = self
-            .table
-            .living()
-            .filter(|(_, entry)| entry.is_starting())
-            .filter_map(|(id, entry)| Some((id, entry.report.as_ref()?)))
-            .collect();
+        let starting: Vec<_> = self.table.starting().collect();
         fds.extend(
             starting
                 .iter()
@@ -174,15 +169,15 @@ impl Server {
     }
 
     fn reap(&mut self) {
-        while let Some(reaped) = sys::reap() {
-            let news = self.table.reaped(&reaped);
+        while let Some((pid, status)) = sys::reap() {
+            let news = self.table.reaped(pid, status);
             self.tell(news);
         }
     }
 
     fn stop(&mut self) {
         self.stopping = true;
-        for (_, entry) in self.table.living() {
+        for entry in self.table.living() {
             entry.signal(libc::SIGKILL, Scope::All);
         }
     }
@@ -218,36 +213,24 @@ impl Server {
         }
     }
 
+    /// Takes in what a client sends; one that closes or talks nonsense goes.
     fn listen_to(&mut self, number: u64) {
-        let Some(place) = self
-            .clients
-            .iter()
-            .position(|client| client.number == number)
-        else {
-            return;
-        };
-        let client = &mut self.clients[place];
-        match client.incoming.fill(&client.stream) {
-            Ok(count) if count > 0 => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            _ => {
-                self.clients.remove(place);
-                return;
-            }
-        }
-        loop {
-            let next = self
-                .clients
-                .iter_mut()
-                .find(|client| client.number == number);
-            match next.map(|client| client.incoming.next()) {
-                Some(Ok(Some((body, fds)))) => {
-                    if self.handle(number, &body, fds).is_none() {
-                        self.clients.retain(|client| client.number != number);
-                    }
+        let mut talking = true;
+        while let Some(client) = self.clients.iter_mut().find(|it| it.number == number) {
+            if std::mem::take(&mut talking) {
+                match client.incoming.fill(&client.stream) {
+                    Ok(count) if count > 0 => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    _ => return self.clients.retain(|client| client.number != number),
                 }
-                Some(Ok(None)) | None => return,
-                Some(Err(_)) => self.clients.retain(|client| client.number != number),
+            }
+            let handled = match client.incoming.next() {
+                Ok(None) => return,
+                Ok(Some((body, fds))) => self.handle(number, &body, fds),
+                Err(_) => None,
+            };
+            if handled.is_none() {
+                self.clients.retain(|client| client.number != number);
             }
         }
     }
@@ -262,10 +245,8 @@ impl Server {
             Ok(request)
         });
         let answer = match request {
-            Err(error) => Some(Answer::Invalid {
-                reason: error.to_string(),
-            }),
-            Ok(Request::Launch { plan }) => self.launch(&plan, fds, asker),
+            Err(error) => Some(invalid(&error)),
+            Ok(Request::Launch { plan }) => self.launch(&plan, fds, asker).err(),
             Ok(Request::Kill { id, signal, scope }) => {
                 Some(known(self.table.kill(&id, signal, scope)))
             }
@@ -288,25 +269,17 @@ impl Server {
         Some(())
     }
 
-    fn launch(&mut self, plan: &[u8], fds: Vec<OwnedFd>, asker: Asker) -> Option<Answer> {
-        let plan = match Plan::decode(plan) {
-            Ok(plan) => plan,
-            Err(error) => {
-                return Some(Answer::Invalid {
-                    reason: error.to_string(),
-                });
-            }
-        };
-        if self.table.0.contains_key(&plan.id) {
-            return Some(Answer::Exists);
+    /// Starts a container, whose first process will tell more; or the answer why not.
+    fn launch(&mut self, plan: &[u8], fds: Vec<OwnedFd>, asker: Asker) -> Result<(), Answer> {
+        let plan = Plan::decode(plan).map_err(|error| invalid(&error))?;
+        if self.table.entries.contains_key(&plan.id) {
+            return Err(Answer::Exists);
         }
         if self.stopping {
-            return Some(Answer::Invalid {
-                reason: "the launcher is stopping".to_owned(),
-            });
+            return Err(invalid(&"the launcher is stopping"));
         }
-        let failure = self.table.launch(&plan, fds, asker).err()?;
-        Some(Answer::Failed { failure })
+        let launched = self.table.launch(&plan, fds, asker);
+        launched.map_err(|failure| Answer::Failed { failure })
     }
 
     fn upgrade(&mut self) {
@@ -314,12 +287,7 @@ impl Server {
             return;
         };
         let error = upgrade::execute(Path::new(&program), self);
-        self.answer(
-            asker,
-            Answer::Invalid {
-                reason: error.to_string(),
-            },
-        );
+        self.answer(asker, invalid(&error));
     }
 
     fn answer(&mut self, asker: Asker, answer: Answer) {
@@ -338,15 +306,7 @@ impl Server {
     fn tell(&mut self, news: Vec<News>) {
         for news in news {
             match news {
-                News::Started { asker, pid } => {
-                    self.answer(
-                        asker,
-                        Answer::Launched {
-                            pid: pid.cast_unsigned(),
-                        },
-                    );
-                }
-                News::Failed { asker, failure } => self.answer(asker, Answer::Failed { failure }),
+                News::Answer(asker, answer) => self.answer(asker, answer),
                 News::Exited(exit) => {
                     let message = Message::Exited { exit };
                     self.clients
@@ -360,4 +320,10 @@ impl Server {
 
 fn known(found: bool) -> Answer {
     if found { Answer::Done } else { Answer::Unknown }
+}
+
+fn invalid(reason: &dyn std::fmt::Display) -> Answer {
+    Answer::Invalid {
+        reason: reason.to_string(),
+    }
 }

@@ -11,8 +11,6 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-use crate::message::Usage;
-
 /// Which of the two processes a [`clone`] returned in.
 pub(crate) enum Cloned {
     Parent(i32),
@@ -68,40 +66,12 @@ pub(crate) fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// A child that ended.
-pub(crate) struct Reaped {
-    pub(crate) pid: i32,
-    pub(crate) status: i32,
-    pub(crate) usage: Usage,
-}
-
-/// Collects a child that has ended; `None` if none has, or there are none.
-pub(crate) fn reap() -> Option<Reaped> {
+/// Collects a child that has ended, its id and wait status; `None` if none has, or there are none.
+pub(crate) fn reap() -> Option<(i32, i32)> {
     let mut status = 0;
-    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    let flags = libc::WNOHANG | libc::__WALL;
-    // SAFETY: both pointers are valid for writes during the call.
-    let pid = unsafe { libc::wait4(-1, &raw mut status, flags, usage.as_mut_ptr()) };
-    if pid <= 0 {
-        return None;
-    }
-    // SAFETY: all zeroes is a valid rusage, and the call can only have filled it in.
-    let usage = unsafe { usage.assume_init() };
-    let micros = |time: libc::timeval| {
-        let total = time
-            .tv_sec
-            .saturating_mul(1_000_000)
-            .saturating_add(time.tv_usec);
-        u64::try_from(total).unwrap_or(0)
-    };
-    let usage = Usage {
-        user_us: micros(usage.ru_utime),
-        system_us: micros(usage.ru_stime),
-        max_rss: u64::try_from(usage.ru_maxrss)
-            .unwrap_or(0)
-            .saturating_mul(1024),
-    };
-    Some(Reaped { pid, status, usage })
+    // SAFETY: the pointer is valid for writes during the call.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    (pid > 0).then_some((pid, status))
 }
 
 /// Replaces the program of this process; returns only if that failed.

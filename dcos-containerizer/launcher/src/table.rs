@@ -1,45 +1,62 @@
 //! The containers a launcher answers for: made, signalled, ended, acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::child::{self, Opened, is_supervised};
-use crate::message::{Container, Exit, Failure, Scope, Step};
+use crate::message::{Answer, Container, Exit, Failure, Scope, Step};
 use crate::plan::{Cgroup, IdMap, NamespaceKind, Namespaces, Plan};
 use crate::process;
 use crate::report::{At, Report};
-use crate::sys::{self, Cloned, Reaped};
+use crate::sys::{self, Cloned};
 
-/// All containers that are not acknowledged, by id.
+/// All containers that are not acknowledged.
 #[derive(Default)]
-pub(crate) struct Table(pub(crate) BTreeMap<String, Entry>);
+pub(crate) struct Table {
+    pub(crate) entries: BTreeMap<String, Entry>,
+    /// The ids of those that live, by first process: however many live, one is found at once.
+    living: BTreeMap<i32, String>,
+    /// Those of which it is not known yet whether they run.
+    starting: BTreeSet<String>,
+    launches: u64,
+}
+
+record! {
+/// What is known of a container, and told to the next program at an upgrade.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub id: String,
+    /// Counts launches, for a list in their order.
+    pub order: u64,
+    pub pid: i32,
+    pub cgroups: Vec<Cgroup>,
+    /// It has a pid namespace of its own, which dies with its first process.
+    pub owns_pids: bool,
+    /// Its first process is an init.
+    pub supervised: bool,
+    /// At an upgrade, the number of its report.
+    pub report: Option<i32>,
+    /// How the init says that its command ended.
+    pub status: Option<i32>,
+    /// How it ended.
+    pub exit: Option<Exit>,
+}}
 
 /// A container as the launcher remembers it.
 pub(crate) struct Entry {
-    /// Counts launches, for a list in their order.
-    pub(crate) order: u64,
-    pub(crate) pid: i32,
-    pub(crate) cgroups: Vec<Cgroup>,
-    /// It has a pid namespace of its own, which dies with its first process.
-    pub(crate) owns_pids: bool,
-    /// Its first process is an init.
-    pub(crate) supervised: bool,
+    pub(crate) known: Known,
     /// What the first process reports; kept while more may come.
     pub(crate) report: Option<OwnedFd>,
     /// Who waits for it to start.
-    pub(crate) asker: Option<Asker>,
+    asker: Option<Asker>,
     /// The step that failed, to be told when the first process is collected: only then is
     /// nothing left of it.
-    pub(crate) failure: Option<Failure>,
-    /// How the init says that its command ended.
-    pub(crate) status: Option<i32>,
-    /// How it ended.
-    pub(crate) exit: Option<Exit>,
+    failure: Option<Failure>,
 }
 
 /// The request that a launch came from.
@@ -51,12 +68,21 @@ pub(crate) struct Asker {
 
 /// What is to be told.
 pub(crate) enum News {
-    Started { asker: Asker, pid: i32 },
-    Failed { asker: Asker, failure: Failure },
+    Answer(Asker, Answer),
     Exited(Exit),
 }
 
 impl Entry {
+    /// One that runs or has ended.
+    pub(crate) fn new(known: Known, report: Option<OwnedFd>) -> Self {
+        Self {
+            known,
+            report,
+            asker: None,
+            failure: None,
+        }
+    }
+
     pub(crate) fn is_starting(&self) -> bool {
         self.asker.is_some()
     }
@@ -68,7 +94,7 @@ impl Entry {
         for report in reports {
             match report {
                 Report::Started => started = true,
-                Report::Ended { status } => self.status = Some(status),
+                Report::Ended { status } => self.known.status = Some(status),
                 Report::Failed { failure } => self.failure = Some(failure),
             }
         }
@@ -78,27 +104,25 @@ impl Entry {
         if !started || self.failure.is_some() {
             return None;
         }
-        let asker = self.asker.take()?;
-        Some(News::Started {
-            asker,
-            pid: self.pid,
-        })
+        let pid = self.known.pid.cast_unsigned();
+        Some(News::Answer(self.asker.take()?, Answer::Launched { pid }))
     }
 
     pub(crate) fn signal(&self, number: i32, scope: Scope) {
+        let Known { pid, cgroups, .. } = &self.known;
         let everything = scope == Scope::All;
         let fatal = number == libc::SIGKILL;
-        if self.owns_pids && fatal {
-            process::signal(self.pid, number);
-        } else if everything && !self.cgroups.is_empty() {
-            process::signal_cgroups(&self.cgroups, number);
-        } else if self.supervised && (everything || fatal) {
+        if self.known.owns_pids && fatal {
+            process::signal(*pid, number);
+        } else if everything && !cgroups.is_empty() {
+            process::signal_cgroups(cgroups, number);
+        } else if self.known.supervised && (everything || fatal) {
             // The init must live to tell how its command ended; it ends by itself then.
-            if process::signal_descendants(self.pid, number) == 0 {
-                process::signal(self.pid, number);
+            if process::signal_descendants(*pid, number) == 0 {
+                process::signal(*pid, number);
             }
         } else {
-            process::signal(self.pid, number);
+            process::signal(*pid, number);
         }
     }
 }
@@ -129,16 +153,15 @@ impl Table {
             }
         };
         drop(opened);
-        let order = 1 + self.0.values().map(|entry| entry.order).max().unwrap_or(0);
-        let mut entry = Entry {
-            order,
+        self.launches += 1;
+        let known = Known {
+            id: plan.id.clone(),
+            order: self.launches,
             pid,
             cgroups: plan.cgroups.clone(),
             owns_pids: plan.new.pid,
             supervised: is_supervised(plan),
-            report: Some(receiving),
-            asker: Some(asker),
-            failure: None,
+            report: None,
             status: None,
             exit: None,
         };
@@ -150,47 +173,57 @@ impl Table {
         if mapped.is_err() {
             // It is collected like any other; nobody hears of it.
             process::signal(pid, libc::SIGKILL);
-            entry.asker = None;
             return mapped;
         }
-        self.0.insert(plan.id.clone(), entry);
+        let mut entry = Entry::new(known, Some(receiving));
+        entry.asker = Some(asker);
+        self.insert(entry);
         Ok(())
+    }
+
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        let id = entry.known.id.clone();
+        self.launches = self.launches.max(entry.known.order);
+        if entry.known.exit.is_none() {
+            self.living.insert(entry.known.pid, id.clone());
+        }
+        if entry.is_starting() {
+            self.starting.insert(id.clone());
+        }
+        self.entries.insert(id, entry);
     }
 
     /// Takes in what the first process of `id` has reported.
     pub(crate) fn hear(&mut self, id: &str) -> Option<News> {
-        self.0.get_mut(id)?.read_report()
+        let news = self.entries.get_mut(id)?.read_report()?;
+        self.starting.remove(id);
+        Some(news)
     }
 
     /// A child of this process was collected.
-    pub(crate) fn reaped(&mut self, reaped: &Reaped) -> Vec<News> {
-        let found = self
-            .0
-            .iter_mut()
-            .find(|(_, e)| e.pid == reaped.pid && e.exit.is_none());
-        let Some((id, entry)) = found else {
+    pub(crate) fn reaped(&mut self, pid: i32, status: i32) -> Vec<News> {
+        let Some(id) = self.living.remove(&pid) else {
             return Vec::new();
         };
-        let id = id.clone();
-        let mut news: Vec<_> = entry.read_report().into_iter().collect();
+        let mut news: Vec<_> = self.hear(&id).into_iter().collect();
+        self.starting.remove(&id);
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return news;
+        };
         entry.report = None;
-        if !entry.owns_pids {
-            process::signal_cgroups(&entry.cgroups, libc::SIGKILL);
+        if !entry.known.owns_pids {
+            process::signal_cgroups(&entry.known.cgroups, libc::SIGKILL);
         }
         if let (Some(asker), Some(failure)) = (entry.asker, entry.failure.take()) {
-            self.0.remove(&id);
-            return vec![News::Failed { asker, failure }];
+            self.entries.remove(&id);
+            return vec![News::Answer(asker, Answer::Failed { failure })];
         }
-        let killed = entry.supervised && entry.status.is_none();
-        let status = entry.status.unwrap_or(reaped.status);
-        let pid = reaped.pid.cast_unsigned();
-        let exit = Exit {
-            id,
-            pid,
-            status,
-            usage: reaped.usage,
-        };
-        entry.exit = Some(exit.clone());
+        // What an init leaves behind comes here, unless its namespace or cgroup died with it.
+        let confined = entry.known.owns_pids || !entry.known.cgroups.is_empty();
+        let killed = entry.known.supervised && !confined && entry.known.status.is_none();
+        let status = entry.known.status.unwrap_or(status);
+        let exit = Exit { id, status };
+        entry.known.exit = Some(exit.clone());
         news.push(News::Exited(exit));
         if killed {
             self.kill_orphans();
@@ -199,10 +232,10 @@ impl Table {
     }
 
     pub(crate) fn kill(&self, id: &str, signal: i32, scope: Scope) -> bool {
-        let Some(entry) = self.0.get(id) else {
+        let Some(entry) = self.entries.get(id) else {
             return false;
         };
-        if entry.exit.is_none() {
+        if entry.known.exit.is_none() {
             entry.signal(signal, scope);
         }
         true
@@ -210,42 +243,55 @@ impl Table {
 
     /// Forgets a container that ended; whether there was one.
     pub(crate) fn acknowledge(&mut self, id: &str) -> bool {
-        let ended = self.0.get(id).is_some_and(|entry| entry.exit.is_some());
-        ended && self.0.remove(id).is_some()
+        let ended = self
+            .entries
+            .get(id)
+            .is_some_and(|entry| entry.known.exit.is_some());
+        ended && self.entries.remove(id).is_some()
     }
 
     pub(crate) fn list(&self) -> Vec<Container> {
-        let mut entries: Vec<_> = self
-            .0
-            .iter()
-            .filter(|(_, entry)| !entry.is_starting())
-            .collect();
-        entries.sort_by_key(|(_, entry)| entry.order);
-        let container = |(id, entry): (&String, &Entry)| Container {
-            id: id.clone(),
-            pid: entry.pid.cast_unsigned(),
-            exit: entry.exit.clone(),
+        let started = self.entries.values().filter(|entry| !entry.is_starting());
+        let mut known: Vec<_> = started.map(|entry| &entry.known).collect();
+        known.sort_by_key(|known| known.order);
+        let container = |known: &Known| Container {
+            id: known.id.clone(),
+            pid: known.pid.cast_unsigned(),
+            exit: known.exit.clone(),
         };
-        entries.into_iter().map(container).collect()
+        known.into_iter().map(container).collect()
     }
 
-    pub(crate) fn living(&self) -> impl Iterator<Item = (&String, &Entry)> {
-        self.0.iter().filter(|(_, entry)| entry.exit.is_none())
+    pub(crate) fn living(&self) -> impl Iterator<Item = &Entry> {
+        self.living.values().filter_map(|id| self.entries.get(id))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.living.is_empty()
+    }
+
+    /// Whether none is starting.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.starting.is_empty()
+    }
+
+    /// The report pipes of those that are starting.
+    pub(crate) fn starting(&self) -> impl Iterator<Item = (&String, &OwnedFd)> {
+        let report = |id| Some((id, self.entries.get(id)?.report.as_ref()?));
+        self.starting.iter().filter_map(report)
     }
 
     /// Kills children of this process that belong to no container.
-    ///
-    /// What an init leaves behind when it is killed itself comes here.
     fn kill_orphans(&self) {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let mut orphans = process::children(own);
-        orphans.retain(|pid| self.living().all(|(_, entry)| entry.pid != *pid));
+        orphans.retain(|pid| !self.living.contains_key(pid));
         if orphans.is_empty() {
             return;
         }
         let mut confined = Vec::new();
-        for (_, entry) in self.living() {
-            for cgroup in entry.cgroups.iter().take(1) {
+        for entry in self.living() {
+            for cgroup in entry.known.cgroups.iter().take(1) {
                 confined.extend(process::members(&cgroup.path));
             }
         }
@@ -297,13 +343,8 @@ fn clone_flags(new: Namespaces) -> i32 {
 }
 
 fn write_id_maps(plan: &Plan, pid: i32) -> Result<(), Failure> {
-    let text = |maps: &[IdMap]| {
-        let line = |m: &IdMap| format!("{} {} {}", m.inside, m.outside, m.count);
-        maps.iter().map(line).collect::<Vec<_>>().join(
-            "
-",
-        )
-    };
+    let line = |m: &IdMap| format!("{} {} {}\n", m.inside, m.outside, m.count);
+    let text = |maps: &[IdMap]| maps.iter().map(line).collect::<String>();
     let write = |name: &str, text: &str| {
         let path = format!("/proc/{pid}/{name}");
         fs::write(&path, text).at(Step::IdMaps, &path)
@@ -314,9 +355,4 @@ fn write_id_maps(plan: &Plan, pid: i32) -> Result<(), Failure> {
     }
     write("uid_map", &text(&plan.uid_maps))?;
     write("gid_map", &text(&plan.gid_maps))
-}
-
-/// Number of an entry's report pipe, for the next program after an upgrade.
-pub(crate) fn report_number(entry: &Entry) -> Option<RawFd> {
-    entry.report.as_ref().map(AsRawFd::as_raw_fd)
 }

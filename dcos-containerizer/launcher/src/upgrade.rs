@@ -15,14 +15,12 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::codec::Wire;
-use crate::message::Exit;
-use crate::plan::Cgroup;
 use crate::server::Server;
 use crate::sys;
-use crate::table::{Entry, Table, report_number};
+use crate::table::{Entry, Known, Table};
 
-/// Raised when [`Saved`] changes; a program reads what its predecessors wrote, or refuses.
-const VERSION: u8 = 1;
+/// Raised when [`Known`] changes; a program reads what its predecessors wrote, or refuses.
+const VERSION: u8 = 2;
 
 record! {
 /// What one program tells the next.
@@ -31,22 +29,7 @@ pub(crate) struct State {
     pub version: u8,
     pub listener: i32,
     pub lock: i32,
-    pub containers: Vec<Saved>,
-}}
-
-record! {
-/// A [`Table`] entry that is not starting.
-#[derive(Debug)]
-pub(crate) struct Saved {
-    pub id: String,
-    pub order: u64,
-    pub pid: i32,
-    pub cgroups: Vec<Cgroup>,
-    pub owns_pids: bool,
-    pub supervised: bool,
-    pub report: Option<i32>,
-    pub status: Option<i32>,
-    pub exit: Option<Exit>,
+    pub containers: Vec<Known>,
 }}
 
 /// Becomes `program`, which must be a launcher; returns only if that failed.
@@ -54,7 +37,7 @@ pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
     let kept = || {
         let reports = server
             .table
-            .0
+            .entries
             .values()
             .filter_map(|entry| entry.report.as_ref());
         [server.listener.as_fd(), server.lock.as_fd()]
@@ -104,22 +87,15 @@ fn keep<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>, flags: FdFlags) -> io::Re
 }
 
 fn save(server: &Server) -> io::Result<File> {
-    let saved = |(id, entry): (&String, &Entry)| Saved {
-        id: id.clone(),
-        order: entry.order,
-        pid: entry.pid,
-        cgroups: entry.cgroups.clone(),
-        owns_pids: entry.owns_pids,
-        supervised: entry.supervised,
-        report: report_number(entry),
-        status: entry.status,
-        exit: entry.exit.clone(),
+    let known = |entry: &Entry| Known {
+        report: entry.report.as_ref().map(AsRawFd::as_raw_fd),
+        ..entry.known.clone()
     };
     let state = State {
         version: VERSION,
         listener: server.listener.as_raw_fd(),
         lock: server.lock.as_raw_fd(),
-        containers: server.table.0.iter().map(saved).collect(),
+        containers: server.table.entries.values().map(known).collect(),
     };
     let mut file = File::from(memfd_create(c"launcher", MemfdFlags::CLOEXEC)?);
     file.write_all(&state.to_bytes())?;
@@ -138,24 +114,16 @@ pub(crate) fn resume(number: RawFd) -> io::Result<Server> {
         return Err(invalid("the state is of another version"));
     }
     let mut table = Table::default();
-    for saved in state.containers {
-        let entry = Entry {
-            order: saved.order,
-            pid: saved.pid,
-            cgroups: saved.cgroups,
-            owns_pids: saved.owns_pids,
-            supervised: saved.supervised,
-            report: saved.report.map(sys::inherited).transpose()?,
-            asker: None,
-            failure: None,
-            status: saved.status,
-            exit: saved.exit,
-        };
-        table.0.insert(saved.id, entry);
+    for known in state.containers {
+        let report = known.report.map(sys::inherited).transpose()?;
+        table.insert(Entry::new(known, report));
     }
     let listener = sys::inherited(state.listener)?;
     let lock = sys::inherited(state.lock)?;
-    let reports = table.0.values().filter_map(|entry| entry.report.as_ref());
+    let reports = table
+        .entries
+        .values()
+        .filter_map(|entry| entry.report.as_ref());
     let kept = [listener.as_fd(), lock.as_fd()]
         .into_iter()
         .chain(reports.map(AsFd::as_fd));

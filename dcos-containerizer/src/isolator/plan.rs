@@ -70,16 +70,11 @@ fn translate_linux(linux: &Linux, plan: &mut Plan) -> Result<(), IsolatorError> 
             None => add(&mut plan.new, kind),
         }
     }
-    plan.loopback = plan.new.network;
     plan.uid_maps = id_maps(linux.uid_mappings().as_deref());
     plan.gid_maps = id_maps(linux.gid_mappings().as_deref());
-    for (name, value) in linux.sysctl().iter().flatten() {
-        plan.sysctls.push(Variable {
-            name: name.clone(),
-            value: value.clone(),
-        });
+    if linux.sysctl().iter().flatten().next().is_some() {
+        return Err(IsolatorError::refused("kernel settings are not supported"));
     }
-    plan.sysctls.sort_by(|a, b| a.name.cmp(&b.name));
     for device in linux.devices().iter().flatten() {
         let number = |value: i64| u32::try_from(value).unwrap_or(0);
         plan.devices.push(launcher::Device {
@@ -109,7 +104,6 @@ fn translate_process(process: &Process, plan: &mut Plan) {
     if !rustix::process::geteuid().is_root() {
         plan.credentials = None;
     }
-    plan.umask = user.umask();
     plan.arguments = process.args().clone().unwrap_or_default();
     plan.environment = process
         .env()
@@ -125,7 +119,6 @@ fn translate_process(process: &Process, plan: &mut Plan) {
     plan.directory = Some(process.cwd().clone());
     plan.terminal = process.terminal().unwrap_or(false);
     plan.no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    plan.oom_score_adj = process.oom_score_adj();
     plan.capabilities = process.capabilities().as_ref().map(capabilities);
     for limit in process.rlimits().iter().flatten() {
         plan.rlimits.push(launcher::Rlimit {
