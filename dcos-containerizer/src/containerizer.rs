@@ -221,6 +221,10 @@ pub struct ContainerConfig {
     /// Who is to make it, by a name the agent gave ([`oci::LABEL`](crate::oci::LABEL)); absent,
     /// whoever makes containers here.
     pub runtime: Option<String>,
+    /// Nothing in the root of its image can be changed ([`isolator::READONLY_ROOTFS`]).
+    ///
+    /// [`isolator::READONLY_ROOTFS`]: crate::isolator::READONLY_ROOTFS
+    pub readonly_rootfs: bool,
     /// It belongs to nobody the agent knows, and is not ended by [`Containerizer::recover`].
     pub standalone: bool,
 }

@@ -24,6 +24,7 @@ pub mod disk;
 mod draft;
 pub mod filesystem;
 pub mod gpu;
+pub mod landlock;
 pub mod linux;
 pub mod listening;
 pub mod namespaces;
@@ -41,7 +42,7 @@ pub mod testkit;
 pub(crate) mod users;
 pub mod volume;
 
-pub use config::{IsolationConfig, NETWORK_ROOT};
+pub use config::{IsolationConfig, NETWORK_ROOT, READONLY_ROOTFS};
 pub use draft::Draft;
 pub use options::OPTIONS;
 pub use persistent::PersistentVolume;
@@ -174,6 +175,8 @@ pub struct ContainerConfig {
     pub debug: bool,
     /// Runs nothing: holds namespaces and cgroups for what is nested in it.
     pub holder: bool,
+    /// Nothing in the root of its image can be changed.
+    pub readonly_rootfs: bool,
     /// Persistent volumes it finds in its sandbox.
     pub volumes: Vec<PersistentVolume>,
 }

@@ -72,6 +72,8 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     ports_that_were_not_given_end_a_container
     memory_is_told_key_for_key
     limits_of_a_running_container_change
+    roots_that_cannot_be_changed
+    files_of_the_node_that_cannot_be_changed
 };
 
 async fn containers_have_a_cgroup_of_each_controller() {
@@ -405,4 +407,70 @@ async fn limits_of_a_running_container_change() {
     launcher.kill("c", libc::SIGKILL, Scope::All).unwrap();
     launcher.next_event(Some(PATIENCE)).unwrap().unwrap();
     isolators.cleanup(&config.id).await.unwrap();
+}
+
+async fn roots_that_cannot_be_changed() {
+    let isolation = "filesystem/linux,namespaces/pid";
+    let Some(mut fixture) = Fixture::new(isolation, |_| ()) else {
+        return;
+    };
+    let script = "touch /etc/new 2>/dev/null && echo root; mkdir /new 2>/dev/null && echo root; \
+                  mount -o remount,rw / 2>/dev/null; \
+                  echo x > $MESOS_SANDBOX/file && echo sandbox; echo x > /dev/shm/file && echo memory; \
+                  echo x > /dev/null && echo null";
+    let mut config = fixture.config(script);
+    let rootfs = fixture.image(&mut config);
+    let output = fixture.output(&config).await;
+    assert_eq!(output, "root\nroot\nsandbox\nmemory\nnull\n");
+    std::fs::remove_file(rootfs.join("etc/new")).unwrap();
+    std::fs::remove_dir(rootfs.join("new")).unwrap();
+
+    config.readonly_rootfs = true;
+    let output = fixture.output(&config).await;
+    assert_eq!(output, "sandbox\nmemory\nnull\n", "by the task");
+    assert!(!rootfs.join("new").exists());
+
+    config.readonly_rootfs = false;
+    let Some(mut fixture) = Fixture::new(isolation, |config| config.readonly_rootfs = true) else {
+        return;
+    };
+    let output = fixture.output(&config).await;
+    assert_eq!(output, "sandbox\nmemory\nnull\n", "by the agent");
+}
+
+async fn files_of_the_node_that_cannot_be_changed() {
+    let folder = tempfile::tempdir_in("/var").unwrap();
+    let shared = folder.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let change = |config: &mut IsolationConfig| config.landlock_writable = vec![shared.clone()];
+    let isolation = "filesystem/linux,linux/capabilities,linux/nnp,linux/seccomp,linux/landlock";
+    let Some(mut fixture) = Fixture::new(isolation, change) else {
+        return;
+    };
+    let at = folder.path().display();
+    std::fs::write(folder.path().join("kept"), "kept\n").unwrap();
+    let script = format!(
+        "cat {at}/kept; cd {at}; exec 2>/dev/null
+         ( echo x > kept ) && echo written; ( echo x >> kept ) && echo added; rm kept && echo removed
+         mkdir new && echo made; mv kept other && echo moved; ln -s a b && echo linked
+         truncate -s 0 kept && echo cut; sh -c 'echo x > new' && echo child
+         echo x > shared/file && echo shared; echo x > $MESOS_SANDBOX/file && echo sandbox
+         mv shared/file $MESOS_SANDBOX/moved && echo across
+         ln -s {at}/kept $MESOS_SANDBOX/link; ( echo x > $MESOS_SANDBOX/link ) && echo followed
+         echo x > /dev/null && echo null"
+    );
+    let mut config = fixture.config(&script);
+    let sandbox = config.sandbox.display().to_string();
+    config.environment.push(("MESOS_SANDBOX".into(), sandbox));
+    let output = fixture.output(&config).await;
+    assert_eq!(output, "kept\nshared\nsandbox\nacross\nnull\n");
+    assert_eq!(
+        std::fs::read(folder.path().join("kept")).unwrap(),
+        b"kept\n"
+    );
+
+    // An image's root is its own.
+    let mut config = fixture.config("echo x > /etc/new && echo own");
+    fixture.image(&mut config);
+    assert_eq!(fixture.output(&config).await, "own\n");
 }

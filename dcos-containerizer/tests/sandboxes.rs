@@ -5,7 +5,7 @@
 mod node;
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -108,8 +108,9 @@ async fn a_link_in_the_place_of_the_folder_of_containers_is_refused() {
         }
         fs::remove_file(&containers).unwrap();
     }
-    // The sandbox itself as a link.
+    // The sandbox itself as a link, in a folder that its owner has made before the agent could.
     fs::create_dir(&containers).unwrap();
+    chown(&containers, Some(65534), Some(65534)).unwrap();
     symlink(pod.victim.join("0"), containers.join("link")).unwrap();
     assert!(pod.nested("link").await.is_err());
     pod.assert_untouched();

@@ -10,6 +10,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use landlock::{
+    ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus,
+    path_beneath_rules,
+};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid};
@@ -236,6 +240,9 @@ fn become_command(plan: &Plan, stdio: &[OwnedFd]) -> Result<Never, Failure> {
         sys::set_limit(limit.resource, limit.soft, limit.hard).at(Step::Rlimits, limit.resource)?;
     }
     enter_directory(plan)?;
+    if let Some(writable) = &plan.writable {
+        confine_files(writable, plan.no_new_privileges).at(Step::Landlock, "")?;
+    }
     if !plan.no_new_privileges {
         // Needs a capability that may be gone afterwards.
         install_filters(plan)?;
@@ -255,6 +262,22 @@ fn become_command(plan: &Plan, stdio: &[OwnedFd]) -> Result<Never, Failure> {
         install_filters(plan)?;
     }
     execute(&programs, &arguments, &environment)
+}
+
+/// Lets this process and its descendants change files below `writable` only.
+fn confine_files(writable: &[PathBuf], no_new_privileges: bool) -> io::Result<()> {
+    // What an older kernel does not know it cannot refuse; one without Landlock is an error.
+    let changes = AccessFs::from_write(ABI::V5);
+    let rules = path_beneath_rules(writable, changes);
+    let confined = Ruleset::default()
+        .handle_access(changes)
+        .and_then(Ruleset::create)
+        .and_then(|ruleset| ruleset.no_new_privs(no_new_privileges).add_rules(rules))
+        .and_then(RulesetCreated::restrict_self);
+    match confined.map_err(io::Error::other)?.ruleset {
+        RulesetStatus::NotEnforced => Err(Errno::NOSYS.into()),
+        _ => Ok(()),
+    }
 }
 
 fn install_filters(plan: &Plan) -> Result<(), Failure> {

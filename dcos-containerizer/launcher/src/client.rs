@@ -88,6 +88,7 @@ impl fmt::Display for Failure {
             Step::Credentials => "changing user",
             Step::Capabilities => "dropping capabilities",
             Step::Directory => "entering directory",
+            Step::Landlock => "confining files with Landlock",
             Step::Seccomp => "installing the seccomp filter",
             Step::Execute => "executing",
         };

@@ -158,6 +158,8 @@ pub enum Step {
     Capabilities = 17,
     /// Entering the working directory.
     Directory = 18,
+    /// Confining what files can be changed.
+    Landlock = 11,
     /// Installing seccomp filters.
     Seccomp = 19,
     /// Executing the program.

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rustix::fs::{
     CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, makedev, mknodat,
-    openat2,
+    open, openat2,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -96,25 +96,18 @@ struct Source {
 
 impl Source {
     fn open(path: &Path, recursive: bool) -> io::Result<Self> {
-        let is_folder = fs::metadata(path)?.is_dir();
-        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-        Ok(Self {
-            tree: open_tree(CWD, path, flags)?,
-            is_folder,
-        })
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Self::of(&open(path, flags, Mode::empty())?, recursive)
     }
 
-    /// Opens what no link leads to.
-    fn reach(path: &Path, recursive: bool) -> io::Result<Self> {
-        let place = reach(path)?;
+    fn of(place: &OwnedFd, recursive: bool) -> io::Result<Self> {
         let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH;
         flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
         Ok(Self {
-            is_folder: FileType::from_raw_mode(fstat(&place)?.st_mode).is_dir(),
-            tree: open_tree(&place, "", flags)?,
+            is_folder: FileType::from_raw_mode(fstat(place)?.st_mode).is_dir(),
+            tree: open_tree(place, "", flags)?,
         })
     }
 
@@ -141,7 +134,7 @@ fn open_source(wanted: &Mount) -> Result<Option<Source>, Failure> {
     }
     let recursive = wanted.flags & libc::MS_REC != 0;
     let opened = if wanted.no_links {
-        Source::reach(&wanted.source, recursive)
+        reach(&wanted.source).and_then(|place| Source::of(&place, recursive))
     } else {
         Source::open(&wanted.source, recursive)
     };

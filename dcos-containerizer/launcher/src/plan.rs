@@ -58,6 +58,9 @@ pub struct Plan {
     pub capabilities: Option<Capabilities>,
     /// Never gain privileges through `execve(2)` again.
     pub no_new_privileges: bool,
+    /// Files and folders, seen from inside, below which files can be changed; nothing else can be,
+    /// whoever the process is. Absent, nothing is confined by Landlock.
+    pub writable: Option<Vec<PathBuf>>,
     /// Compiled seccomp filters (`struct sock_filter[]`), installed in this order.
     pub seccomp: Vec<Filter>,
     /// Working directory. Inside a root of its own it is made if it is missing; on the node it has to

@@ -17,6 +17,7 @@ use super::words::Action;
 use crate::checkpoint::paths;
 use crate::containerizer::{ContainerClass, ContainerConfig, DEFAULT_PATH, is_docker};
 use crate::executor::{Hosted, HostedKind};
+use crate::isolator::READONLY_ROOTFS;
 use crate::oci::LABEL;
 
 /// What containers inherit from the root they are nested in: sandbox, environment, user.
@@ -54,6 +55,7 @@ impl Agent {
             directory: executor.directory.clone(),
             volumes: self.executor_volumes(executor),
             runtime: runtime_of(executor.info.labels.as_ref()),
+            readonly_rootfs: is_readonly(executor.info.labels.as_ref()),
             ..ContainerConfig::default()
         }
     }
@@ -98,6 +100,8 @@ impl Agent {
             volumes: self.volumes_of((&executor.key(), Some(&task.task_id)), &task.resources),
             runtime: runtime_of(task.labels.as_ref())
                 .or_else(|| runtime_of(executor.info.labels.as_ref())),
+            readonly_rootfs: is_readonly(task.labels.as_ref())
+                || is_readonly(executor.info.labels.as_ref()),
             ..ContainerConfig::default()
         }
     }
@@ -211,8 +215,17 @@ impl Agent {
 
 /// The runtime that a task or an executor asks for.
 fn runtime_of(labels: Option<&Labels>) -> Option<String> {
+    label(labels, LABEL)
+}
+
+/// Whether a task or an executor asks for a root that cannot be changed.
+fn is_readonly(labels: Option<&Labels>) -> bool {
+    label(labels, READONLY_ROOTFS).is_some_and(|value| value == "true")
+}
+
+fn label(labels: Option<&Labels>, key: &str) -> Option<String> {
     let mut labels = labels?.labels.iter();
-    labels.find(|label| label.key == LABEL)?.value.clone()
+    labels.find(|label| label.key == key)?.value.clone()
 }
 
 fn allocation_role(executor: &Executor) -> Option<String> {

@@ -17,6 +17,7 @@ use super::devices::{HostDevice, LinuxDevicesIsolator};
 use super::disk::DiskUsageIsolator;
 use super::filesystem::{LinuxFilesystemIsolator, PosixFilesystemIsolator};
 use super::gpu::{DeviceNodes, GpuDiscovery, NvidiaGpuIsolator};
+use super::landlock::LandlockIsolator;
 use super::linux::{CapabilitiesIsolator, NoNewPrivilegesIsolator, SeccompIsolator};
 use super::listening::{NetworkPortsIsolator, Ports, PortsSettings};
 use super::namespaces::{IpcNamespaceIsolator, PidNamespaceIsolator};
@@ -75,6 +76,10 @@ pub struct IsolationConfig {
     pub seccomp_config_dir: Option<PathBuf>,
     /// `--seccomp_profile_name`; the built-in profile if absent.
     pub seccomp_profile_name: Option<String>,
+    /// What `linux/landlock` lets every container change. `--landlock_writable`
+    pub landlock_writable: Vec<PathBuf>,
+    /// Nothing in the roots of images can be changed. `--readonly_rootfs`
+    pub readonly_rootfs: bool,
     /// `--disallow_sharing_agent_pid_namespace`.
     pub disallow_sharing_agent_pid_namespace: bool,
     /// `--disallow_sharing_agent_ipc_namespace`.
@@ -142,6 +147,8 @@ impl Default for IsolationConfig {
             bounding_capabilities: None,
             seccomp_config_dir: None,
             seccomp_profile_name: None,
+            landlock_writable: vec!["/tmp".into(), "/var/tmp".into()],
+            readonly_rootfs: false,
             disallow_sharing_agent_pid_namespace: false,
             disallow_sharing_agent_ipc_namespace: false,
             default_container_shm_size: None,
@@ -165,6 +172,9 @@ impl Default for IsolationConfig {
         }
     }
 }
+
+/// The label by which a task or an executor asks for a root that cannot be changed: `true`.
+pub const READONLY_ROOTFS: &str = "readonly_rootfs";
 
 /// What a container might ask for, and must not miss without a word.
 const IMPLIED: [&str; 5] = [
@@ -213,6 +223,7 @@ pub(super) const ORDER: &[&str] = &[
     "linux/capabilities",
     "linux/nnp",
     "linux/seccomp",
+    "linux/landlock",
 ];
 
 /// Isolators of Mesos that are parts of something else here, and always in force.
@@ -357,7 +368,10 @@ fn build(
             Arc::new(DevicesIsolator::new(cgroups, more)?)
         }
         "filesystem/posix" => Arc::new(PosixFilesystemIsolator),
-        "filesystem/linux" => Arc::new(LinuxFilesystemIsolator::new(sandbox)),
+        "filesystem/linux" => {
+            let readonly = config.readonly_rootfs;
+            Arc::new(LinuxFilesystemIsolator::new(sandbox).readonly(readonly))
+        }
         "namespaces/pid" => Arc::new(PidNamespaceIsolator::new(
             !config.disallow_sharing_agent_pid_namespace,
         )),
@@ -440,6 +454,7 @@ fn build(
             config.bounding_capabilities.as_ref(),
         )?),
         "linux/nnp" => Arc::new(NoNewPrivilegesIsolator),
+        "linux/landlock" => Arc::new(LandlockIsolator::new(config.landlock_writable.clone())),
         "linux/seccomp" => Arc::new(SeccompIsolator::new(
             config.seccomp_config_dir.clone(),
             config.seccomp_profile_name.as_deref(),

@@ -27,6 +27,8 @@ pub struct Draft {
     /// Mounts, by their destinations, between places that tasks can write to: no symbolic link may
     /// lead to either end.
     pub no_links: Vec<PathBuf>,
+    /// What can be changed, as seen from inside, if not everything; no OCI runtime knows of it.
+    pub writable: Option<Vec<PathBuf>>,
     /// Put a small init before the command: reaps orphans, passes signals on.
     pub init: bool,
 }
@@ -86,6 +88,7 @@ impl Draft {
             devices: Vec::new(),
             seccomp: Vec::new(),
             no_links: Vec::new(),
+            writable: None,
             init: false,
         })
     }

@@ -51,16 +51,27 @@ impl Isolator for PosixFilesystemIsolator {
 #[derive(Debug)]
 pub struct LinuxFilesystemIsolator {
     sandbox_directory: PathBuf,
+    readonly: bool,
 }
 
 impl LinuxFilesystemIsolator {
     /// Inside images the sandbox is at `sandbox_directory` (`/mnt/mesos/sandbox`).
     pub fn new(sandbox_directory: PathBuf) -> Self {
-        Self { sandbox_directory }
+        Self {
+            sandbox_directory,
+            readonly: false,
+        }
+    }
+
+    /// With `readonly` nothing in the roots of images can be changed (`--readonly_rootfs`); what
+    /// is mounted in them (sandbox, volumes, `/dev/shm`) can.
+    pub fn readonly(mut self, readonly: bool) -> Self {
+        self.readonly = readonly;
+        self
     }
 
     fn with_image(&self, config: &ContainerConfig, rootfs: &Path, draft: &mut Draft) {
-        draft.root(rootfs.to_owned(), false);
+        draft.root(rootfs.to_owned(), self.readonly || config.readonly_rootfs);
         // Before those that other isolators have added: `/dev` has to be there for `/dev/shm`.
         let others = draft.spec.mounts_mut().take().unwrap_or_default();
         let mut mounts = system_mounts();

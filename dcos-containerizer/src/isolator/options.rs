@@ -12,7 +12,7 @@ use super::cgroup::{Cgroups, DeviceRule, NetClsHandles};
 use super::devices::HostDevice;
 use super::listening::{Ports, parse_ports};
 use super::network::{CniNetworks, ContainerNetwork, DefaultDns, NoNetworks};
-use super::{IsolationConfig, IsolatorError};
+use super::{IsolationConfig, IsolatorError, landlock};
 
 /// The options of isolation, under Mesos's names; `pids_limit` is ours.
 pub const OPTIONS: &[Spec] = &[
@@ -58,6 +58,13 @@ pub const OPTIONS: &[Spec] = &[
     Spec::json("bounding_capabilities").help("what tasks may ask for at most"),
     Spec::path("seccomp_config_dir").help("folder of seccomp profiles in Docker's format"),
     Spec::text("seccomp_profile_name").help("the default one among them; absent, a built-in one"),
+    Spec::text("landlock_writable")
+        .default("/tmp:/var/tmp")
+        .help("folders, separated by colons, that `linux/landlock` lets every task change (ours)"),
+    Spec::switch("readonly_rootfs").help(
+        "nothing in the roots of images can be changed; also by a task's label `readonly_rootfs` \
+         with `true` (ours)",
+    ),
     Spec::switch("disallow_sharing_agent_pid_namespace")
         .help("refuse tasks that want to see the node's processes"),
     Spec::switch("disallow_sharing_agent_ipc_namespace")
@@ -171,6 +178,8 @@ impl IsolationConfig {
             bounding_capabilities: capabilities(values, "bounding_capabilities")?,
             seccomp_config_dir: values.opt_path("seccomp_config_dir"),
             seccomp_profile_name: values.opt_text("seccomp_profile_name"),
+            landlock_writable: landlock::folders(&values.text("landlock_writable"))?,
+            readonly_rootfs: values.switch("readonly_rootfs"),
             disallow_sharing_agent_pid_namespace: values
                 .switch("disallow_sharing_agent_pid_namespace"),
             disallow_sharing_agent_ipc_namespace: values

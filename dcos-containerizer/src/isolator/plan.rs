@@ -22,6 +22,7 @@ impl Draft {
             id: id.to_owned(),
             cgroups: self.cgroups.clone(),
             seccomp: self.seccomp.clone(),
+            writable: self.writable.clone(),
             hostname: self.spec.hostname().clone(),
             first: if self.init {
                 First::Init

@@ -21,6 +21,11 @@ impl Draft {
     /// # Errors
     /// [`IsolatorError::Refused`] if it asks for what runtimes do not do.
     pub fn to_oci(&self, host: &Path) -> Result<Spec, IsolatorError> {
+        if self.writable.is_some() {
+            return Err(IsolatorError::refused(
+                "`linux/landlock` needs our launcher: no OCI runtime knows of it",
+            ));
+        }
         let mut draft = self.clone();
         if !draft.has_namespace(LinuxNamespaceType::Mount) {
             draft.namespace(LinuxNamespaceType::Mount, None);

@@ -236,6 +236,7 @@ async fn prepare(
         parent_sandbox: parent.as_ref().map(|parent| parent.record().directory),
         debug: record.debug,
         holder,
+        readonly_rootfs: config.readonly_rootfs,
         volumes: config.volumes.clone(),
     };
     let draft = inner.config.isolators.prepare(&shape).await;
