@@ -337,6 +337,82 @@ async fn writes_are_the_containers_own_and_go_with_it() {
     assert!(!one.rootfs.exists());
 }
 
+/// What is read or written of files below some folders from now on.
+struct Watch(std::os::fd::OwnedFd);
+
+impl Watch {
+    fn below(folders: &[PathBuf]) -> Self {
+        use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+        let notify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+        let mut folders = folders.to_vec();
+        while let Some(folder) = folders.pop() {
+            let flags = WatchFlags::OPEN | WatchFlags::ACCESS | WatchFlags::MODIFY;
+            add_watch(&notify, &folder, flags).unwrap();
+            let below = std::fs::read_dir(folder).unwrap().flatten();
+            let below = below.filter(|entry| entry.file_type().unwrap().is_dir());
+            folders.extend(below.map(|entry| entry.path()));
+        }
+        Self(notify)
+    }
+
+    /// The names of files that were touched since the last question.
+    fn touched(&self) -> std::collections::BTreeSet<String> {
+        use rustix::fs::inotify::{ReadFlags, Reader};
+        let mut buffer = vec![std::mem::MaybeUninit::uninit(); 1 << 16];
+        let mut reader = Reader::new(&self.0, &mut buffer);
+        let mut names = std::collections::BTreeSet::new();
+        while let Ok(event) = reader.next() {
+            if !event.events().contains(ReadFlags::ISDIR) {
+                let name = event.file_name().map(|name| name.to_string_lossy());
+                names.extend(name.map(std::borrow::Cow::into_owned));
+            }
+        }
+        names
+    }
+}
+
+#[tokio::test]
+async fn a_warm_start_touches_no_byte_of_a_layer() {
+    let Some(fixture) = Fixture::new(Backend::Overlay) else {
+        return;
+    };
+    let text = "x".repeat(100_000);
+    let low = tarball(&[(FOLDER, "bin/", ""), (FILE, "bin/tool", &text)]);
+    let top = tarball(&[(FILE, "data", &text)]);
+    oci(&fixture.path("images/app"), &[low, top]);
+    let mut provisioner = fixture.provisioner(&[]).await;
+    let cold = ContainerId::root("cold");
+    if let Err(error) = provisioner.provision(&cold, &docker("app")).await {
+        eprintln!("skipped: no overlay here: {error}");
+        return;
+    }
+    let layers = ["data", "tool"].map(str::to_owned);
+    let blobs: Vec<_> = std::fs::read_dir(fixture.path("images/app/blobs/sha256"))
+        .unwrap()
+        .map(|blob| blob.unwrap().file_name().into_string().unwrap())
+        .filter(|blob| {
+            std::fs::read(fixture.path("images/app/blobs/sha256").join(blob)).unwrap()[0] == 0x1f
+        })
+        .collect();
+    assert_eq!(blobs.len(), 2);
+    let watch = Watch::below(&[fixture.path("store"), fixture.path("images")]);
+    // By the same agent, and by one that was started again.
+    for name in ["warm", "again"] {
+        let warm = ContainerId::root(name);
+        let provisioned = provisioner.provision(&warm, &docker("app")).await.unwrap();
+        let touched = watch.touched();
+        let is_layer = |name: &&String| layers.contains(name) || blobs.contains(name);
+        let bytes: Vec<_> = touched.iter().filter(is_layer).collect();
+        assert!(bytes.is_empty(), "{name}: {bytes:?} of {touched:?}");
+        // The watch does see who reads.
+        std::fs::read(provisioned.rootfs.join("data")).unwrap();
+        std::fs::read(fixture.path("images/app/blobs/sha256").join(&blobs[0])).unwrap();
+        assert!(watch.touched().contains(&blobs[0]));
+        provisioner = fixture.provisioner(&[cold.clone(), warm]).await;
+        watch.touched();
+    }
+}
+
 #[tokio::test]
 async fn names_that_lead_out_are_refused() {
     let Some(fixture) = Fixture::new(Backend::Auto) else {

@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use confined::{Fixture, PATIENCE, Test};
-use dcos_containerizer::isolator::cgroup::{IoLimit, NetClsHandles};
+use dcos_containerizer::isolator::cgroup::{IoLimit, NetClsHandles, StallLimit, Stalled};
 use dcos_containerizer::isolator::devices::HostDevice;
 use dcos_containerizer::isolator::gpu::DeviceNodes;
 use dcos_containerizer::isolator::{ContainerConfig, IsolationConfig, Limits};
@@ -72,6 +72,7 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     ports_that_were_not_given_end_a_container
     memory_is_told_key_for_key
     limits_of_a_running_container_change
+    who_waits_for_too_long_is_ended
     roots_that_cannot_be_changed
     files_of_the_node_that_cannot_be_changed
 };
@@ -406,6 +407,39 @@ async fn limits_of_a_running_container_change() {
     assert_eq!((usage.cpus_limit, usage.mem_limit_bytes), (None, None));
     launcher.kill("c", libc::SIGKILL, Scope::All).unwrap();
     launcher.next_event(Some(PATIENCE)).unwrap().unwrap();
+    isolators.cleanup(&config.id).await.unwrap();
+}
+
+async fn who_waits_for_too_long_is_ended() {
+    // More processes than processors: at least one always waits.
+    let limit = StallLimit {
+        some: Some(0.2),
+        full: None,
+        window: 2.0,
+    };
+    let change = |config: &mut IsolationConfig| {
+        config.pressure_limits = [(Stalled::Cpu, limit)].into();
+    };
+    let Some(mut fixture) = Fixture::new("cgroups/pressure", change) else {
+        return;
+    };
+    let busy = std::thread::available_parallelism().unwrap().get() * 4;
+    let script = format!("for i in $(seq {busy}); do while :; do :; done & done; wait");
+    let config = fixture.config(&script);
+    let isolators = fixture.isolators.clone();
+    let draft = isolators.prepare(&config).await.unwrap();
+    let launcher = fixture.launcher.as_mut().unwrap();
+    launcher.launch(&draft.to_plan("c").unwrap(), &[]).unwrap();
+    let limitation = tokio::time::timeout(PATIENCE, isolators.watch(&config.id));
+    let limitation = limitation.await.unwrap();
+    assert_eq!(
+        limitation.message,
+        "Pressure limit exceeded: one process waited for cpu in 20 % of 2secs"
+    );
+    assert_eq!(limitation.reason, i32::from(Reason::ContainerLimitation));
+    launcher.kill("c", libc::SIGKILL, Scope::All).unwrap();
+    launcher.next_event(Some(PATIENCE)).unwrap().unwrap();
+    launcher.acknowledge("c").unwrap();
     isolators.cleanup(&config.id).await.unwrap();
 }
 

@@ -19,6 +19,7 @@ mod membership;
 mod memory;
 mod net_cls;
 mod pids;
+mod stall;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,6 +40,7 @@ pub use membership::MembershipIsolator;
 pub use memory::MemoryIsolator;
 pub use net_cls::{NetClsHandles, NetClsIsolator};
 pub use pids::PidsIsolator;
+pub use stall::{PressureIsolator, StallLimit, StallLimits, Stalled};
 
 /// Where the cgroup hierarchies of this host are mounted, and our place in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -180,16 +182,32 @@ impl Cgroups {
             make(&folder.path)?;
             add(draft, &folder.path, CgroupVersion::V1);
         }
-        if let Some(v2) = &self.v2 {
-            let place = v2.join(&self.root).join(self.place(id, CgroupVersion::V2));
-            let leaf = place.join("leaf");
-            make(&leaf)?;
-            if folder.version == CgroupVersion::V2 {
-                self.delegate(v2, &place, controller)?;
-            }
-            add(draft, &leaf, CgroupVersion::V2);
+        self.track(id, draft)?;
+        if let (Some(v2), CgroupVersion::V2) = (&self.v2, folder.version) {
+            self.delegate(v2, &folder.path, controller)?;
         }
         Ok(folder)
+    }
+
+    /// Makes the container's cgroup of version 2, if that is mounted, and lets it join.
+    ///
+    /// # Errors
+    /// [`IsolatorError::File`].
+    pub(crate) fn track(&self, id: &ContainerId, draft: &mut Draft) -> Result<(), IsolatorError> {
+        let Some(place) = self.tracked(id) else {
+            return Ok(());
+        };
+        draft.namespace(LinuxNamespaceType::Cgroup, None);
+        let leaf = place.join("leaf");
+        make(&leaf)?;
+        add(draft, &leaf, CgroupVersion::V2);
+        Ok(())
+    }
+
+    /// Where the container is in version 2, whatever that has controllers for.
+    pub(crate) fn tracked(&self, id: &ContainerId) -> Option<PathBuf> {
+        let v2 = self.v2.as_ref()?;
+        Some(v2.join(&self.root).join(self.place(id, CgroupVersion::V2)))
     }
 
     /// Removes the container's cgroup for `controller`, and the one that tracks it.
@@ -206,11 +224,10 @@ impl Cgroups {
         {
             remove_tree(&folder.path).await?;
         }
-        if let Some(v2) = &self.v2 {
-            let place = v2.join(&self.root).join(self.place(id, CgroupVersion::V2));
-            remove_tree(&place).await?;
+        match self.tracked(id) {
+            Some(place) => remove_tree(&place).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Removes the cgroups of root containers that are not `known`, and whatever is in them.

@@ -11,7 +11,7 @@ use dcos_volume::loopback::LoopVolumes;
 
 use super::cgroup::{
     BlkioIsolator, Cgroups, CpuIsolator, DeviceRule, DevicesIsolator, IoLimit, MembershipIsolator,
-    MemoryIsolator, NetClsHandles, NetClsIsolator, PidsIsolator,
+    MemoryIsolator, NetClsHandles, NetClsIsolator, PidsIsolator, PressureIsolator, StallLimits,
 };
 use super::devices::{HostDevice, LinuxDevicesIsolator};
 use super::disk::DiskUsageIsolator;
@@ -56,6 +56,8 @@ pub struct IsolationConfig {
     pub device_rules: Vec<DeviceRule>,
     /// How fast containers may read and write with `cgroups/blkio` (ours).
     pub io_limits: Vec<IoLimit>,
+    /// How long containers may wait, with `cgroups/pressure`. `--container_pressure_limits`
+    pub pressure_limits: StallLimits,
     /// What finds the GPUs of `gpu/nvidia`.
     pub gpus: Arc<dyn GpuDiscovery>,
     /// `--nvidia_gpu_devices`: of the GPUs those that are given to containers; absent, all.
@@ -137,6 +139,7 @@ impl Default for IsolationConfig {
             allowed_devices: Vec::new(),
             device_rules: Vec::new(),
             io_limits: Vec::new(),
+            pressure_limits: StallLimits::new(),
             gpus: Arc::new(DeviceNodes::default()),
             nvidia_gpu_devices: None,
             net_cls_handles: None,
@@ -204,6 +207,7 @@ pub(super) const ORDER: &[&str] = &[
     "cgroups/net_cls",
     "cgroups/net_prio",
     "cgroups/perf_event",
+    "cgroups/pressure",
     "gpu/nvidia",
     "linux/devices",
     "cgroups/devices",
@@ -355,6 +359,7 @@ fn build(
         }
         "cgroups/net_prio" => Arc::new(MembershipIsolator::net_prio(cgroups)?),
         "cgroups/perf_event" => Arc::new(MembershipIsolator::perf_event(cgroups)?),
+        "cgroups/pressure" => Arc::new(PressureIsolator::new(cgroups, &config.pressure_limits)?),
         "gpu/nvidia" => Arc::new(NvidiaGpuIsolator::discover(
             cgroups,
             &config.gpus,

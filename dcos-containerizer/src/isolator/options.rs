@@ -8,7 +8,7 @@ use dcos_core::config::{Spec, Values};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{CapabilityInfo, DeviceWhitelist};
 
-use super::cgroup::{Cgroups, DeviceRule, NetClsHandles};
+use super::cgroup::{Cgroups, DeviceRule, NetClsHandles, StallLimits};
 use super::devices::HostDevice;
 use super::listening::{Ports, parse_ports};
 use super::network::{CniNetworks, ContainerNetwork, DefaultDns, NoNetworks};
@@ -37,6 +37,10 @@ pub const OPTIONS: &[Spec] = &[
     Spec::json("container_io_limits").help(
         "how fast each task may use a disk with `cgroups/blkio`, as \
          `[{\"device\": \"/dev/sda\", \"wbps\": 10000000}]`, also rbps, riops, wiops (ours)",
+    ),
+    Spec::json("container_pressure_limits").help(
+        "with `cgroups/pressure` containers end that stand still for longer shares of time, as \
+         `{\"memory\": {\"full\": 0.4, \"window\": 10}}`, also some, cpu, io (ours)",
     ),
     Spec::text("nvidia_gpu_devices")
         .help("GPUs that tasks get, such as `0,2`; absent, all that are found"),
@@ -167,6 +171,12 @@ impl IsolationConfig {
                 None => Vec::new(),
                 Some(json) => serde_json::from_value(json).map_err(|error| {
                     IsolatorError::refused(format!("container_io_limits: {error}"))
+                })?,
+            },
+            pressure_limits: match values.opt_json("container_pressure_limits") {
+                None => StallLimits::new(),
+                Some(json) => serde_json::from_value(json).map_err(|error| {
+                    IsolatorError::refused(format!("container_pressure_limits: {error}"))
                 })?,
             },
             nvidia_gpu_devices: gpu_numbers(values)?,

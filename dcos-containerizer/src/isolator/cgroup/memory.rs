@@ -208,7 +208,7 @@ impl Alarm {
     deprecated,
     reason = "its successor is unsafe; an owned descriptor is what it asks for"
 )]
-fn asynchronous<T: AsRawFd>(owned: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+pub(super) fn asynchronous<T: AsRawFd>(owned: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(owned, interest)
 }
 
