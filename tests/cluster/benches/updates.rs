@@ -31,6 +31,10 @@ use std::time::Instant;
 
 use bench::Table;
 
+/// What `dcos-master` runs on; `dcos-agent`, which is a container's small helpers too, does not.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How much there is to tell.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {

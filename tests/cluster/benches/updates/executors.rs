@@ -6,8 +6,8 @@ use dcos_core::seed::Seed;
 use dcos_proto::internal as messages;
 use dcos_proto::mesos::{FrameworkId, TaskState, TaskStatus, task_status};
 use dcos_proto::{Message, decode};
-use dcos_wire::libprocess::{Actor, Event, Messenger, Upid};
 use dcos_wire::Listener;
+use dcos_wire::libprocess::{Actor, Event, Messenger, Upid};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
