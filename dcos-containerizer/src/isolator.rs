@@ -251,7 +251,7 @@ pub enum IsolatorError {
         reason: String,
     },
     /// There is no isolator of that name.
-    #[error("unknown isolator `{name}`")]
+    #[error("unknown isolator `{name}`: take it off --isolation; what modules bring is not loaded")]
     UnknownIsolator {
         /// The name.
         name: String,

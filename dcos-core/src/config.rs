@@ -28,16 +28,21 @@
 //! 4. The file is TOML, or JSON if its first character is `{`; `--config=<path>` names it. A
 //!    [section](Schema::section)'s options may stand in a table of its name.
 //! 5. A value `file:///path` stands for that file's content, except where a path is wanted.
+//!    A JSON document may also be given as the absolute path of a file that holds it, as in Mesos.
 //! 6. Unknown flags and file keys are refused, with the nearest known name.
+//! 7. [Former names](Former) of options mean the option; those of options there are no more are told
+//!    ([`Values::notices`]) or refused, wherever they are written, with what to do instead.
 //!
 //! Source: Mesos 1.11 stout `flags` (appendix A of the conformance inventory). `--help`,
 //! `--version` and `--check-config` exist everywhere; the last one and the file are ours.
 
+mod former;
 mod help;
 mod load;
 mod schema;
 mod values;
 
+pub use former::{Former, Notice};
 pub use load::{Loaded, Mistake, Mistakes, Sources};
 pub use schema::{Kind, Schema, Spec};
 pub use values::{Origin, Values};

@@ -47,6 +47,8 @@ MISSING: dict[str, str] = {
     "agent GET /__processes__": "here: there are no libprocess processes to list",
     "GET /profiler": "here: gperftools, which the original is not built with either",
     "agent GET /profiler": "here: gperftools, which the original is not built with either",
+    "GET /memory-profiler": "here: no profiler, which the original has with `--memory_profiling`; 501 and why",
+    "agent GET /memory-profiler": "here: no profiler, which the original has with `--memory_profiling`; 501 and why",
     "GET /hierarchical-allocator": "here: `/allocator/explain` says more",
     "GET /registrar": "here: the registry is in a store with tools of its own",
 }

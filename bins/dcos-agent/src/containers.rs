@@ -28,6 +28,9 @@ pub(crate) const MONITOR: &str = "monitor";
 
 /// Options under Mesos's names (`src/slave/flags.cpp`), but for those said to be ours.
 pub(crate) const OPTIONS: &[Spec] = &[
+    Spec::duration("zk_session_timeout")
+        .default("10secs")
+        .help("how long the ensemble in which masters elect their leader may be out of reach before the agent asks another member"),
     Spec::text("containerizers")
         .default("mesos")
         .help("what runs containers, separated by commas: `mesos`, `docker`; the first that can does."),

@@ -5,9 +5,10 @@
 //! container that others may attach to, and outlives it as well; `dcos-agent monitor …` beside one
 //! that a foreign runtime makes.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use dcos_containerizer::agent::{self, AgentError, Config};
@@ -38,17 +39,19 @@ fn main() -> ExitCode {
     }
     let schema = Schema::new("dcos-agent", "Runs tasks on this node for a Mesos master.")
         .with(agent::OPTIONS)
+        .with(dcos_program::ADDRESS_OPTIONS)
         .with(agent::SECURITY_OPTIONS)
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
         .with(dcos_containerizer::oci::OPTIONS)
         .with(dcos_docker::OPTIONS)
-        .with(dcos_containerizer::provisioner::OPTIONS);
+        .with(dcos_containerizer::provisioner::OPTIONS)
+        .former(agent::FORMER);
     dcos_program::main(schema, run)
 }
 
 /// The leading master, if `named` says where masters elect it, itself or in a file.
-fn leading(named: &str) -> anyhow::Result<Option<LeadingMaster>> {
+fn leading(named: &str, session: Duration) -> anyhow::Result<Option<LeadingMaster>> {
     let text = match named.strip_prefix("file://") {
         Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?,
         None => named.to_owned(),
@@ -57,7 +60,8 @@ fn leading(named: &str) -> anyhow::Result<Option<LeadingMaster>> {
     if !Ensemble::is_named_by(text) {
         return Ok(None);
     }
-    Ok(Some(masters(&Ensemble::parse(text)?)))
+    let ensemble = Ensemble::parse(text)?.session_timeout(session);
+    Ok(Some(masters(&ensemble)))
 }
 
 /// What executors of this agent must know to speak to it.
@@ -70,15 +74,11 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     if values.switch("check_takeover") {
         return check_takeover(&config.work_dir);
     }
-    config.leading = leading(&config.master)?;
+    config.leading = leading(&config.master, values.duration("zk_session_timeout"))?;
     config.tls = Ssl::from_env()?;
+    config.require_peer_match = dcos_program::require_peer_match()?;
     config.executor_environment.extend(tls_of_executors());
-    let ip = values
-        .opt_text("ip")
-        .unwrap_or_else(|| "0.0.0.0".to_owned());
-    let ip = ip
-        .parse()
-        .with_context(|| format!("--ip={ip} is no address"))?;
+    let ip = dcos_program::listening_ip(&values, Ipv4Addr::UNSPECIFIED.into())?;
     let address = SocketAddr::new(ip, values.port("port"));
     let listener = Listener::tcp(address)
         .await

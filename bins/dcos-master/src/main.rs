@@ -4,7 +4,7 @@
 //! listen and how they find each other. One that ends takes the process with it, so that whatever
 //! supervises it starts all of them anew from what is stored.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -41,11 +41,13 @@ const FEATURES: [&str; 2] = ["gpu_resources", "vips"];
 fn main() -> ExitCode {
     let schema = Schema::new("dcos-master", "The deciding node of a cluster.")
         .with(options::PROGRAM)
+        .with(dcos_program::ADDRESS_OPTIONS)
         .with(master::OPTIONS)
         .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
         .section("marathon", options::MARATHON)
-        .section("metronome", options::METRONOME);
+        .section("metronome", options::METRONOME)
+        .former(master::FORMER);
     dcos_program::main(schema, run)
 }
 
@@ -73,7 +75,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     std::fs::create_dir_all(&work_dir).with_context(|| work_dir.display().to_string())?;
     let house = House::of(&values)?;
     let store = house.store()?;
-    let ip: IpAddr = values.text("ip").parse().context("--ip is no address")?;
+    let ip = dcos_program::listening_ip(&values, Ipv4Addr::LOCALHOST.into())?;
     let hostname = values
         .opt_text("hostname")
         .unwrap_or_else(|| ip.to_string());
@@ -122,6 +124,7 @@ impl Components {
     async fn master(&mut self) -> anyhow::Result<Local> {
         let mut config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
         config.tls = Ssl::from_env()?;
+        config.require_peer_match = dcos_program::require_peer_match()?;
         let listener = self.listen("port").await?;
         let node = Node::new(config);
         let local = Local {
@@ -342,11 +345,17 @@ impl Components {
     }
 }
 
-/// Whether the ensemble wants nothing of this process, such as for a wrong password: trying again cannot help.
+/// Whether trying again cannot help: the ensemble wants nothing of this process, such as for a wrong password, or
+/// the master can't lead with what it finds.
 fn is_refused(reason: &anyhow::Error) -> bool {
     reason.chain().any(|cause| {
-        let cause = cause.downcast_ref::<ElectionError>();
-        matches!(cause, Some(ElectionError::Refused { .. }))
+        let election = cause.downcast_ref::<ElectionError>();
+        let master = cause.downcast_ref::<RunError>();
+        matches!(election, Some(ElectionError::Refused { .. }))
+            || matches!(
+                master,
+                Some(RunError::Outdated { .. } | RunError::Whitelist { .. })
+            )
     })
 }
 

@@ -22,17 +22,42 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
-use dcos_core::config::{Loaded, Schema, Sources, Spec, Values};
+use dcos_core::config::{Former, Loaded, Schema, Spec, Values};
 use dcos_core::verbosity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+mod address;
+
+pub use address::{ADDRESS_OPTIONS, listening_ip, require_peer_match};
+
 /// Options every program has, beside those of its parts.
-const OPTIONS: &[Spec] = &[Spec::choice("log_format", &["text", "json"])
-    .default("text")
-    .help("Log lines for people, or JSON objects for machines. RUST_LOG chooses what is logged.")];
+const OPTIONS: &[Spec] = &[
+    Spec::choice("log_format", &["text", "json"])
+        .default("text")
+        .help(
+            "Log lines for people, or JSON objects for machines. RUST_LOG chooses what is logged.",
+        ),
+    Spec::choice("logging_level", &["INFO", "WARNING", "ERROR"])
+        .default("INFO")
+        .help("What is logged if RUST_LOG does not say it."),
+];
+
+/// Flags of Mesos's logging that change nothing here.
+const FORMER: &[Former] = &[
+    Former::unneeded("log_dir", "the log goes to standard error"),
+    Former::unneeded("logbufsecs", "the log is not buffered"),
+    Former::unneeded(
+        "quiet",
+        "the log goes to standard error; RUST_LOG=off ends it",
+    ),
+    Former::unneeded(
+        "initialize_driver_logging",
+        "it is for libmesos in other programs",
+    ),
+];
 
 /// What a program returns that is to begin anew, in the same process and with nothing of what it knew: a master
 /// that lost its office stands for the next election this way.
@@ -53,11 +78,12 @@ pub fn main<F>(schema: Schema, program: impl FnOnce(Values, CancellationToken) -
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let schema = schema.with(OPTIONS);
-    let values = match schema.load(&Sources::process()) {
+    let schema = schema.with(OPTIONS).former(FORMER);
+    let values = match schema.load(&address::sources()) {
         Ok(Loaded::Run(values)) => values,
         Ok(Loaded::Help(text)) => return say(&text),
         Ok(Loaded::Version) => return say(env!("CARGO_PKG_VERSION")),
+        Ok(Loaded::Checked(values)) => return say(&checked(&values)),
         Ok(_) => return say("the configuration is in order"),
         Err(mistakes) => {
             let _ = writeln!(std::io::stderr(), "{mistakes}");
@@ -65,6 +91,9 @@ where
         }
     };
     start_logging(&values);
+    for notice in values.notices() {
+        warn!(option = notice.key, from = %notice.origin, "not used here: {}", notice.why);
+    }
     match start(values, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<BeginAnew>() => begin_anew(),
@@ -87,12 +116,28 @@ fn begin_anew() -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// What `--check-config` says of a configuration without mistakes.
+fn checked(values: &Values) -> String {
+    let mut text = "the configuration is in order".to_owned();
+    for notice in values.notices() {
+        let (key, origin, why) = (&notice.key, notice.origin, notice.why);
+        text.push_str(&format!("\n  {key} ({origin}) is not used here: {why}"));
+    }
+    text
+}
+
 fn say(text: &str) -> ExitCode {
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
     ExitCode::SUCCESS
 }
 
 fn start_logging(values: &Values) {
+    let level = match &*values.text("logging_level") {
+        "WARNING" => "warn",
+        "ERROR" => "error",
+        _ => "info",
+    };
+    let _ = LEVEL.set(level);
     let filter = from_environment();
     let logging = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -128,8 +173,12 @@ fn set_verbosity(level: u32) {
     }
 }
 
+/// What is logged if the environment does not say it.
+static LEVEL: OnceLock<&str> = OnceLock::new();
+
 fn from_environment() -> EnvFilter {
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"))
+    let level = LEVEL.get().copied().unwrap_or("info");
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level))
 }
 
 fn start<F>(

@@ -12,6 +12,7 @@ use dcos_core::config::{Spec, Values};
 use dcos_core::resources::{ParseError, Resources};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Attribute, DomainInfo, MasterInfo};
+use dcos_wire::Firewall;
 use dcos_wire::tls::Ssl;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,12 @@ pub const OPTIONS: &[Spec] = &[
     Spec::text("advertise_ip").help("the address to be known by, if it is another one"),
     Spec::text("advertise_port").help("the port to be known by, if it is another one"),
     Spec::text("hostname").help("the name to be known by; absent, the host's own"),
+    Spec::switch("hostname_lookup")
+        .default("true")
+        .help("false: absent a `hostname`, the agent is known by its address"),
+    Spec::json("firewall_rules").help(
+        "endpoints that are closed to everybody: {\"disabled_endpoints\": {\"paths\": [\"/files/browse\"]}}",
+    ),
     Spec::text("resources").help("such as `cpus:4;mem:2048`; what is missing is detected"),
     Spec::text("default_role")
         .default("*")
@@ -136,6 +143,12 @@ pub struct Config {
     pub advertise: (Option<IpAddr>, Option<u16>),
     /// The name to be known by; absent, the host's own.
     pub hostname: Option<String>,
+    /// Whether, absent one, it is the host's own name; if not, the address.
+    pub hostname_lookup: bool,
+    /// Endpoints that are closed.
+    pub firewall: Firewall,
+    /// Messages only from the address their sender names.
+    pub require_peer_match: bool,
     /// What the node has, as text or JSON; what is missing is detected.
     pub resources: String,
     /// GPUs that containers can get, unless `resources` says how many.
@@ -243,6 +256,9 @@ impl Config {
             work_dir: work_dir.into(),
             advertise: (None, None),
             hostname: None,
+            hostname_lookup: true,
+            firewall: Firewall::default(),
+            require_peer_match: false,
             resources: String::new(),
             gpus: 0,
             default_role: "*".to_owned(),
@@ -311,6 +327,8 @@ impl Config {
         let variables = values
             .opt_json("executor_environment_variables")
             .map(environment);
+        let rules = values.opt_json("firewall_rules");
+        let firewall = rules.map(|rules| Firewall::parse(&rules)).transpose();
         let headroom = values.number("gc_disk_headroom");
         if !(0.0..=1.0).contains(&headroom) {
             return Err(wrong("gc_disk_headroom", &"it has to be from 0 to 1"));
@@ -329,6 +347,10 @@ impl Config {
         Ok(Self {
             advertise: (advertise_ip, advertise_port),
             hostname: values.opt_text("hostname"),
+            hostname_lookup: values.switch("hostname_lookup"),
+            firewall: firewall
+                .map_err(|error| wrong("firewall_rules", &error))?
+                .unwrap_or_default(),
             resources: values.opt_text("resources").unwrap_or_default(),
             default_role: values.text("default_role"),
             attributes,

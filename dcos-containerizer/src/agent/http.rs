@@ -29,8 +29,8 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::VersionInfo;
 use dcos_security::{Action, Caller, Object};
 use dcos_wire::files::{self, Files};
-use dcos_wire::{Refusal, reply};
-use http::Method;
+use dcos_wire::{Refusal, absent, reply};
+use http::{Method, Uri};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
@@ -131,7 +131,7 @@ pub(super) fn router(context: Context) -> Router {
         .merge(routes)
         .route("/version", get(shown_version))
         .route("/metrics/snapshot", get(metrics::snapshot))
-        .fallback(async || reply::text(http::StatusCode::NOT_FOUND, "404 Not Found."))
+        .fallback(async |uri: Uri| absent::answer(uri.path(), &[]))
         .with_state(context)
         .merge(files)
         .merge(dcos_wire::logging::router().layer(toggle))

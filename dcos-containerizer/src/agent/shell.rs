@@ -120,6 +120,7 @@ pub async fn run(
     let address = SocketAddr::new(ip, config.advertise.1.unwrap_or(bound.port()));
     let messenger = MessengerConfig {
         tls: config.tls.clone(),
+        require_peer_match: config.require_peer_match,
         ..MessengerConfig::default()
     };
     let messenger = Messenger::with_config(address, messenger);
@@ -178,6 +179,7 @@ pub async fn run(
         files.clone(),
         begun,
     ));
+    let routes = config.firewall.protect(routes);
     let server = messenger.server(routes).ssl(config.tls.as_ref());
     let server = tokio::spawn(server.serve(listener, stop.clone()));
     let measured = Measured {
@@ -448,7 +450,11 @@ fn describe(config: &Config, address: SocketAddr) -> Result<AgentInfo, AgentErro
         reason: format!("reading the agent's resources: {reason}"),
     })?;
     Ok(AgentInfo {
-        hostname: config.hostname.clone().unwrap_or_else(detect::hostname),
+        hostname: match &config.hostname {
+            Some(hostname) => hostname.clone(),
+            None if config.hostname_lookup => detect::hostname(),
+            None => address.ip().to_string(),
+        },
         resources: resources.to_messages(),
         attributes: config.attributes.clone(),
         checkpoint: Some(true),

@@ -253,6 +253,27 @@ fn updates_of_a_deleted_task_are_dropped() {
 }
 
 #[test]
+fn mesos_9352_deleting_a_sandbox_spares_what_it_links_to() {
+    let (work_dir, volumes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let kept = volumes.path().join("kept");
+    fs::write(&kept, "data").unwrap();
+    let store = Store::open(work_dir.path()).unwrap();
+    let sandbox = paths::run(work_dir.path(), &"a1".into(), &run());
+    fs::create_dir_all(sandbox.join("below")).unwrap();
+    for link in ["volume", "below/volume"] {
+        std::os::unix::fs::symlink(volumes.path(), sandbox.join(link)).unwrap();
+    }
+    store.delete(&sandbox).unwrap();
+    assert!(!sandbox.exists());
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "data");
+    // Nor if the sandbox itself has become a link.
+    fs::create_dir_all(sandbox.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(volumes.path(), &sandbox).unwrap();
+    let _ = store.delete(&sandbox);
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "data");
+}
+
+#[test]
 fn damage_is_told_with_its_place() {
     let work_dir = tempfile::tempdir().unwrap();
     Store::open(work_dir.path())

@@ -499,7 +499,7 @@ mod tests {
         );
         assert_eq!(
             names("cgroups/nonsense").unwrap_err(),
-            "unknown isolator `cgroups/nonsense`"
+            "unknown isolator `cgroups/nonsense`: take it off --isolation; what modules bring is not loaded"
         );
         assert!(names("filesystem/linux,filesystem/posix").is_err());
         assert_eq!(

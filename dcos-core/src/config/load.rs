@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
+use super::former::{Notice, Verdict};
 use super::schema::{Declared, Kind, Schema};
 use super::values::{Entry, Origin, Values, parse};
 
@@ -117,6 +118,7 @@ impl Schema {
             declared: self.declared(),
             given: BTreeMap::new(),
             mistakes: Vec::new(),
+            notices: Vec::new(),
         };
         let command = loader.flags(&sources.args);
         if command.help {
@@ -152,6 +154,7 @@ struct Loader<'a> {
     declared: Vec<Declared>,
     given: BTreeMap<String, (String, Origin)>,
     mistakes: Vec<Mistake>,
+    notices: Vec<Notice>,
 }
 
 impl Loader<'_> {
@@ -177,7 +180,11 @@ impl Loader<'_> {
                 ("check_config", None) => command.check = true,
                 ("config", Some(path)) => command.file = Some(path),
                 ("config", None) => self.mistake("config", Some(Origin::Flag), "needs a path"),
-                (_, value) => self.flag(&name, value),
+                (name, value) => match self.former(name, value.as_deref(), Origin::Flag) {
+                    Some(Some(option)) => self.flag(option, value),
+                    Some(None) => {}
+                    None => self.flag(name, value),
+                },
             }
         }
         command
@@ -232,6 +239,55 @@ impl Loader<'_> {
                     .or_insert_with(|| (value.clone(), Origin::Environment));
             }
         }
+        let schema = self.schema;
+        for former in schema.formers() {
+            let upper = former.name.to_uppercase();
+            let value = env
+                .get(&format!("DCOS_{upper}"))
+                .or_else(|| env.get(&format!("MESOS_{upper}")));
+            // Units leave variables empty that they do not need.
+            let Some(value) = value.filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            if let Some(Some(option)) = self.former(former.name, Some(value), Origin::Environment) {
+                self.given
+                    .entry(option.to_owned())
+                    .or_insert_with(|| (value.clone(), Origin::Environment));
+            }
+        }
+    }
+
+    /// Judges a former name: the option it stands for, if there is one; `None` if it is no former name.
+    #[expect(
+        clippy::option_option,
+        reason = "no former name; one that stands for nothing; one that stands for an option"
+    )]
+    fn former(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        origin: Origin,
+    ) -> Option<Option<&'static str>> {
+        let find = |name: &str| self.schema.formers().find(|former| former.name == name);
+        let (former, value) = match find(name) {
+            Some(former) => (former, value.unwrap_or("true")),
+            // `--no-name`
+            None => {
+                let name = name.strip_prefix("no_").filter(|_| value.is_none())?;
+                (find(name)?, "false")
+            }
+        };
+        match former.judge(value) {
+            Verdict::Means(option) => return Some(Some(option)),
+            Verdict::Silent => {}
+            Verdict::Told(why) => self.notices.push(Notice {
+                key: name.to_owned(),
+                origin,
+                why,
+            }),
+            Verdict::Refused(problem) => self.mistake(name, Some(origin), &problem),
+        }
+        Some(None)
     }
 
     fn file(&mut self, path: &str) {
@@ -248,10 +304,16 @@ impl Loader<'_> {
 
     fn table(&mut self, section: Option<&str>, table: serde_json::Map<String, Json>) {
         for (key, value) in table {
-            let name = match section {
+            let mut name = match section {
                 Some(section) => format!("{section}_{key}"),
                 None => key.clone(),
             };
+            let text = file_text(Kind::Json, &value);
+            match self.former(&name, text.as_deref(), Origin::File) {
+                Some(Some(option)) => option.clone_into(&mut name),
+                Some(None) => continue,
+                None => {}
+            }
             match (self.kind(&name), value) {
                 (Some(kind), value) => match file_text(kind, &value) {
                     Some(text) => {
@@ -316,6 +378,7 @@ impl Loader<'_> {
             names,
             entries,
             rest,
+            notices: self.notices,
         })
     }
 
@@ -385,9 +448,10 @@ fn file_text(kind: Kind, value: &Json) -> Option<String> {
     }
 }
 
-/// Replaces `file:///path` by what that file says.
+/// Replaces `file:///path` by what that file says, and the path of a file with JSON by its content.
 fn resolve(kind: Kind, text: &str) -> Result<String, String> {
-    match text.strip_prefix("file://") {
+    let bare = || Some(text).filter(|text| kind == Kind::Json && text.starts_with('/'));
+    match text.strip_prefix("file://").or_else(bare) {
         Some(path) if kind != Kind::Path => {
             read_value(Path::new(path)).map_err(|error| format!("cannot read {path}: {error}"))
         }

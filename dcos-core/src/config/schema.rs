@@ -1,5 +1,7 @@
 //! The table of options: what there is, of which kind, with which default.
 
+use super::former::{Fate, Former};
+
 /// What an option's value looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -170,6 +172,7 @@ pub struct Schema {
     pub(crate) program: &'static str,
     pub(crate) about: &'static str,
     pub(crate) sections: Vec<Section>,
+    pub(crate) former: Vec<&'static [Former]>,
 }
 
 /// A table of options under a name; the first tables have none.
@@ -193,6 +196,7 @@ impl Schema {
             program,
             about,
             sections: Vec::new(),
+            former: Vec::new(),
         }
     }
 
@@ -213,10 +217,23 @@ impl Schema {
         self
     }
 
+    /// Adds names that are no options any more.
+    #[must_use]
+    pub fn former(mut self, names: &'static [Former]) -> Self {
+        self.former.push(names);
+        self
+    }
+
+    /// Every former name.
+    pub(crate) fn formers(&self) -> impl Iterator<Item = &'static Former> + '_ {
+        self.former.iter().copied().flatten()
+    }
+
     /// Every option, in the order of declaration.
     ///
     /// # Panics
-    /// If two options share a name: tables that cannot live in one program.
+    /// If two options share a name, or a former name is an option: tables that cannot live in one
+    /// program.
     pub(crate) fn declared(&self) -> Vec<Declared> {
         let mut all: Vec<Declared> = Vec::new();
         for section in &self.sections {
@@ -230,6 +247,17 @@ impl Schema {
                     "option `{name}` is declared twice"
                 );
                 all.push(Declared { name, spec: *spec });
+            }
+        }
+        for former in self.formers() {
+            let known = |name: &str| all.iter().any(|option| option.name == name);
+            assert!(
+                !known(former.name),
+                "`{}` is an option and a former name",
+                former.name
+            );
+            if let Fate::Renamed(now) = former.fate {
+                assert!(known(now), "`{}` stands for no option", former.name);
             }
         }
         all

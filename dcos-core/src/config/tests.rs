@@ -230,3 +230,59 @@ fn secrets_stay_out_of_sight() {
     assert!(!format!("{values:?}").contains("hush"));
     assert_eq!(values.rest(), ["x", "--y"]);
 }
+
+const FORMER: &[Former] = &[
+    Former::renamed("slave_port", "port"),
+    Former::unneeded("log_dir", "the log goes to standard error"),
+    Former::only("registry", &["replicated_log"], "there is no other"),
+    Former::refused("hooks", "take it out"),
+];
+
+#[test]
+fn former_names_work_or_are_told_or_refused() {
+    let schema = schema().former(FORMER);
+    let load = |sources: &Sources| match schema.load(sources)? {
+        Loaded::Run(values) => Ok::<_, Mistakes>(values),
+        other => panic!("{other:?}"),
+    };
+    let told = |values: &Values| {
+        let notices = values.notices().iter();
+        let told = notices.map(|notice| (notice.key.clone(), notice.origin));
+        told.collect::<Vec<_>>()
+    };
+    let unit = Sources::new(["--work_dir=/w"]).env([
+        ("MESOS_SLAVE_PORT", "7"),
+        ("MESOS_LOG_DIR", "/var/log"),
+        ("MESOS_REGISTRY", "replicated_log"),
+        ("MESOS_HOOKS", ""),
+    ]);
+    let values = load(&unit).unwrap();
+    assert_eq!(values.port("port"), 7);
+    assert_eq!(told(&values), [("log_dir".into(), Origin::Environment)]);
+
+    let flags = Sources::new(["--work_dir=/w", "--slave-port=8", "--log_dir=/l"]);
+    let values = load(&flags).unwrap();
+    assert_eq!(values.port("port"), 8);
+    assert_eq!(told(&values), [("log_dir".into(), Origin::Flag)]);
+    let newer = unit.clone().env([("MESOS_PORT", "9")]);
+    assert_eq!(load(&newer).unwrap().port("port"), 9, "the newer name wins");
+
+    let (_dir, path) = file("c.toml", "hooks = 'x'\n");
+    let wrong = Sources::new(["--work_dir=/w", &*format!("--config={path}")])
+        .env([("MESOS_REGISTRY", "in_memory")]);
+    let all = load(&wrong).unwrap_err().to_string();
+    let expected = "the configuration has mistakes:\n  \
+        registry (environment): can only be replicated_log, got `in_memory`: there is no other\n  \
+        hooks (file): is not there: take it out";
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn a_json_document_may_be_named_by_its_path() {
+    let (_dir, path) = file("value", "{\"rack\": \"r1\"}\n");
+    let values = run(&Sources::new([
+        "--work_dir=/w".to_owned(),
+        format!("--attributes_json={path}"),
+    ]));
+    assert_eq!(values.json("attributes_json")["rack"], "r1");
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
+use super::former::Notice;
 use super::schema::{Kind, Spec};
 use crate::units::{parse_bytes, parse_duration, parse_percent};
 
@@ -122,6 +123,7 @@ pub struct Values {
     pub(crate) names: Vec<String>,
     pub(crate) entries: BTreeMap<String, Entry>,
     pub(crate) rest: Vec<String>,
+    pub(crate) notices: Vec<Notice>,
 }
 
 macro_rules! getters {
@@ -212,6 +214,11 @@ impl Values {
             .iter()
             .map(|(name, entry)| (name.clone(), shown(entry)))
             .collect()
+    }
+
+    /// Former names that were given and change nothing, for the program to tell of.
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
     }
 
     /// What stood after `--` on the command line.

@@ -12,6 +12,8 @@
 //! | send and receive libprocess messages | [`libprocess`] |
 //! | show sandboxes and logs: `/files/*` | [`files`] |
 //! | log more for a while, on demand | [`logging`] |
+//! | say why an endpoint of the original is not there | [`absent`] |
+//! | close endpoints to everybody | [`Firewall`] |
 //! | tell the host's load and memory | [`host`] |
 //! | certificates and keys for either side | [`tls`] |
 //!
@@ -37,8 +39,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 
+pub mod absent;
 mod client;
 pub mod files;
+mod firewall;
 mod gzip;
 pub mod host;
 mod io;
@@ -54,6 +58,7 @@ pub mod tls;
 
 pub use axum::body::Body;
 pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
+pub use firewall::Firewall;
 pub use io::{Io, Stream};
 pub use negotiate::{MediaType, accepts, accepts_gzip};
 pub use refusal::Refusal;

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::get;
 use dcos_wire::tls::{self, Trust};
 use dcos_wire::{Client, ClientConfig, ClientError, Listener, Peer, Server, ServerConfig};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 fn file(name: &str) -> PathBuf {
@@ -76,6 +76,46 @@ async fn a_handshake_that_does_not_begin_is_given_up() {
     let closed = silent.read_to_end(&mut nothing);
     let closed = tokio::time::timeout(Duration::from_secs(10), closed).await;
     assert!(closed.is_ok());
+}
+
+/// MESOS-10186 and MESOS-5989: what is no handshake, half of one, or given up in its midst ends a connection only.
+#[tokio::test]
+async fn broken_handshakes_harm_nobody_else() {
+    let (port, _running) = serve(None).await;
+    // A record of a handshake, its length, a ClientHello of version 1.2 and what it says of itself.
+    let mut hello = vec![22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3];
+    hello.resize(205, 7);
+    let beginnings: [&[u8]; 8] = [
+        b"",
+        &[22],
+        &hello[..5],
+        &hello[..100],
+        &hello,
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0; 64],
+        &[0xff; 20_000],
+    ];
+    for begun in beginnings {
+        for polite in [true, false] {
+            let connection = tokio::net::TcpStream::connect(("127.0.0.1", port));
+            let mut connection = connection.await.unwrap();
+            // The server may be faster in closing it than we are in writing.
+            let _ = connection.write_all(begun).await;
+            if polite {
+                let _ = connection.shutdown().await;
+                let mut rest = Vec::new();
+                let end = connection.read_to_end(&mut rest);
+                let end = tokio::time::timeout(Duration::from_secs(30), end).await;
+                assert!(end.is_ok(), "{begun:?} keeps its connection");
+            } else {
+                // Unread, it ends by a reset.
+                connection.set_zero_linger().unwrap();
+            }
+        }
+        let trusting = client(Trust::File(file("ca.pem")));
+        let answer = trusting.get(&format!("https://localhost:{port}/")).await;
+        assert_eq!(answer.unwrap().text().await.unwrap(), "0 certificates");
+    }
 }
 
 #[test]

@@ -82,6 +82,11 @@ impl Breakdown {
         self.0.get(role).cloned().unwrap_or_default()
     }
 
+    /// Every role that holds anything, with what that is.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = (&str, &Held)> {
+        self.0.iter().map(|(role, held)| (&**role, held))
+    }
+
     fn add_by(
         &mut self,
         resources: &Resources,

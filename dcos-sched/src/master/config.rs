@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use dcos_core::config::{Spec, Values};
 use dcos_core::seed::Seed;
+use dcos_proto::mesos::master_info::capability::Type as Ability;
 use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
+use dcos_wire::Firewall;
 use dcos_wire::tls::Ssl;
 
 use super::Settings;
@@ -46,6 +48,19 @@ pub const OPTIONS: &[Spec] = &[
     Spec::path("external_log_file").help("Where the master's log is, to be read through its API."),
     Spec::json("domain").help("The fault domain of this master: region and zone."),
     Spec::switch("require_agent_domain").default("false").help("Ignore agents that name no fault domain."),
+    Spec::path("whitelist").help("A file with the hostnames of agents that may be offered, one a line, read anew every 5 seconds; all by default, or for `*`."),
+    Spec::json("firewall_rules").help("Endpoints that are closed to everybody: {\"disabled_endpoints\": {\"paths\": [\"/files/browse\"]}}."),
+    Spec::switch("publish_per_framework_metrics").default("true").help("Whether each framework has metrics of its own."),
+    Spec::duration("registry_gc_interval").default("15mins").help("How often the registry is searched for old entries."),
+    Spec::duration("registry_max_agent_age").default("2weeks").help("How long an agent that is unreachable or gone is remembered."),
+    Spec::integer("registry_max_agent_count", 0, 100_000_000).default("102400").help("How many unreachable and how many gone agents are remembered."),
+];
+
+/// What this master can do, as it says in its `MasterInfo` and demands of its successors.
+pub(crate) const CAPABILITIES: [Ability; 3] = [
+    Ability::AgentUpdate,
+    Ability::AgentDraining,
+    Ability::QuotaV2,
 ];
 
 /// How a master is set up.
@@ -69,6 +84,12 @@ pub struct Config {
     pub http: HttpSecurity,
     /// How it speaks TLS; `None` speaks plainly.
     pub tls: Option<Ssl>,
+    /// Messages only from the address their sender names.
+    pub require_peer_match: bool,
+    /// Endpoints that are closed.
+    pub firewall: Firewall,
+    /// A file with the hostnames of agents that may be offered; `None` for all.
+    pub whitelist: Option<PathBuf>,
     /// How resources are shared.
     pub allocator: allocator::Config,
     /// Timeouts and limits; its `info` is filled in when the master starts.
@@ -87,6 +108,9 @@ impl Default for Config {
             max_subscribers: 1000,
             http: HttpSecurity::default(),
             tls: None,
+            require_peer_match: false,
+            firewall: Firewall::default(),
+            whitelist: None,
             allocator: allocator::Config::default(),
             settings: Settings::new(MasterInfo::default()),
         }
@@ -154,6 +178,9 @@ impl Config {
             .map_err(|error| wrong("min_allocatable_resources")(error.to_string()))?;
         let set =
             |list: Option<Vec<String>>| list.map(|list| list.into_iter().collect::<BTreeSet<_>>());
+        let firewall = values
+            .opt_json("firewall_rules")
+            .map(|rules| Firewall::parse(&rules).map_err(wrong("firewall_rules")));
         let security = Security::from_values(values)?;
         let settings = Settings {
             agent_ping_timeout: values.duration("agent_ping_timeout"),
@@ -172,6 +199,12 @@ impl Config {
             root_submissions: values.switch("root_submissions"),
             max_completed_frameworks: values.count("max_completed_frameworks"),
             weights: weights.clone(),
+            registry_gc_interval: values
+                .duration("registry_gc_interval")
+                .max(Duration::from_secs(1)),
+            registry_max_agent_age: values.duration("registry_max_agent_age"),
+            registry_max_agent_count: values.count("registry_max_agent_count"),
+            framework_metrics: values.switch("publish_per_framework_metrics"),
             security,
             ..Settings::new(MasterInfo::default())
         };
@@ -185,6 +218,11 @@ impl Config {
             max_subscribers: values.count("max_operator_event_stream_subscribers"),
             http: HttpSecurity::from_values(values, settings.security.credentials.as_ref())?,
             tls: None,
+            require_peer_match: false,
+            firewall: firewall.transpose()?.unwrap_or_default(),
+            whitelist: values
+                .opt_path("whitelist")
+                .filter(|path| path.as_os_str() != "*"),
             allocator: allocator::Config {
                 interval: values
                     .duration("allocation_interval")
@@ -220,7 +258,6 @@ impl Config {
             IpAddr::V4(ip) => u32::from_le_bytes(ip.octets()),
             IpAddr::V6(_) => 0,
         };
-        let capabilities = [master_info::capability::Type::AgentUpdate];
         MasterInfo {
             id: seed.stream("master id").uuid(),
             ip,
@@ -234,7 +271,7 @@ impl Config {
                 port: address.port().into(),
             }),
             domain: self.domain.clone(),
-            capabilities: capabilities
+            capabilities: CAPABILITIES
                 .map(|kind| master_info::Capability {
                     r#type: Some(kind.into()),
                 })
@@ -252,3 +289,6 @@ fn rate(text: &str) -> Result<(u32, Duration), String> {
     });
     parsed.ok_or_else(|| format!("{text:?} is not such as 1/10mins"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,9 +21,10 @@ use super::metrics::Counters;
 use super::removals::Removals;
 use super::security::Security;
 use super::{
-    Action, Agent, Framework, Input, Link, News, Packet, Reply, RequestId, Snapshot, Standing,
+    Action, Agent, Framework, Input, Link, MasterHooks, News, Packet, Reply, RequestId, Snapshot,
+    Standing,
 };
-use crate::allocator::Allocator;
+use crate::allocator::{Allocator, Event as Allocation};
 use crate::why::Question;
 
 /// What the core must know beside its inputs.
@@ -57,6 +58,16 @@ pub struct Settings {
     pub max_completed_tasks: usize,
     /// How many unreachable tasks of a framework are remembered.
     pub max_unreachable_tasks: usize,
+    /// How often the registry is searched for agents that are unreachable or gone and too old.
+    pub registry_gc_interval: Duration,
+    /// How old such an entry may become.
+    pub registry_max_agent_age: Duration,
+    /// How many of either kind there may be.
+    pub registry_max_agent_count: usize,
+    /// Whether each framework has metrics of its own.
+    pub framework_metrics: bool,
+    /// What is asked when tasks are launched, and told when agents are lost.
+    pub hooks: Vec<Arc<dyn MasterHooks>>,
     /// Who may do what.
     pub security: Security,
     /// Whether agents are reached by `https`: TLS is on for all of a cluster, or for nobody.
@@ -81,6 +92,11 @@ impl Settings {
             agent_removal_rate: None,
             max_completed_tasks: MAX_TASKS,
             max_unreachable_tasks: MAX_TASKS,
+            registry_gc_interval: Duration::from_mins(15),
+            registry_max_agent_age: Duration::from_hours(14 * 24),
+            registry_max_agent_count: 100 * 1024,
+            framework_metrics: true,
+            hooks: Vec::new(),
             security: Security::default(),
             https: false,
         }
@@ -234,6 +250,9 @@ impl Master {
                 principal,
                 call,
             } => self.scheduler_call(request, stream_id.as_deref(), principal.as_deref(), *call),
+            Input::Whitelist(names) => self
+                .allocator
+                .handle(self.now, Allocation::Whitelist(names)),
             Input::StreamClosed { stream_id } => self.stream_closed(&stream_id),
             Input::Message { from, message } => self.message(&from, &message),
             Input::Exited { pid } => self.exited(&pid),
@@ -245,6 +264,10 @@ impl Master {
             Input::Read { request } => {
                 let snapshot = Arc::new(Snapshot::of(self));
                 self.push(Action::Snapshot { request, snapshot });
+            }
+            Input::Measure { request } => {
+                let metrics = self.allocator.metrics();
+                self.push(Action::Measured { request, metrics });
             }
             Input::Explain {
                 request,

@@ -244,5 +244,6 @@ impl Master {
                 self.tell(&framework, event);
             }
         }
+        self.tell_hooks_agent_lost(info);
     }
 }

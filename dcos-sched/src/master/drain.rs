@@ -9,6 +9,7 @@ use dcos_proto::internal::{DrainSlaveMessage, ShutdownMessage};
 use dcos_proto::master::call;
 use dcos_proto::mesos::agent_info::capability::Type as Capability;
 use dcos_proto::mesos::framework_info::capability::Type as FrameworkCapability;
+use dcos_proto::mesos::master_info::capability::Type as Ability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
     AgentId, DrainConfig, DrainInfo, DrainState, DurationInfo, FrameworkId, OperationState, TaskId,
@@ -131,7 +132,12 @@ impl Master {
         } else {
             return;
         };
-        self.persist(vec![write]);
+        let mut writes = vec![write];
+        let ordered = &self.standing;
+        if ordered.draining.contains_key(id) || ordered.deactivated.contains(id) {
+            writes.push(registry::put_needed(Ability::AgentDraining));
+        }
+        self.persist(writes);
     }
 
     /// Notes with the agent what is ordered for it, for its readers.

@@ -53,7 +53,7 @@ impl Master {
 
     /// Forgets those that ended long ago, and the oldest of too many.
     pub(crate) fn forget_ended(&mut self) -> Vec<Write> {
-        let stale = registry::stale(&self.ended, self.now, MAX_ENDED);
+        let stale = registry::stale(&self.ended, self.now, MAX_ENDED, registry::MAX_AGE);
         for id in &stale {
             self.ended.remove(id);
         }

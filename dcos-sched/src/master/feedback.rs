@@ -16,7 +16,7 @@ use dcos_proto::internal::{
 };
 use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
 use dcos_proto::mesos::{
-    AgentId, FrameworkId, Operation, OperationId, OperationState, OperationStatus, Uuid,
+    AgentId, FrameworkId, Operation, OperationId, OperationState, OperationStatus, Uuid, offer,
 };
 use dcos_proto::scheduler::call;
 
@@ -72,10 +72,10 @@ impl Master {
     }
 
     /// Counts an operation that has come to a state.
-    pub(crate) fn count_operation(&mut self, operation: &Operation, state: OperationState) {
-        let kind = operation.info.r#type().as_str_name().to_lowercase();
+    pub(crate) fn count_operation(&mut self, operation: &offer::Operation, state: OperationState) {
+        let kind = operation.r#type().as_str_name().to_lowercase();
         let state = state.as_str_name().trim_start_matches("OPERATION_");
-        let name = format!("master/operations/{kind}/{}", state.to_lowercase());
+        let name = format!("{kind}/{}", state.to_lowercase());
         *self.counters.operations.entry(name).or_default() += 1;
     }
 
@@ -199,7 +199,7 @@ impl Master {
         }
         let booked = std::mem::take(&mut pending.booked);
         let operation = pending.operation.clone();
-        self.count_operation(&operation, state);
+        self.count_operation(&operation.info, state);
         if state != OperationState::OperationFinished
             && booked
             && operation::is_speculative(operation.info.r#type())
@@ -424,6 +424,9 @@ impl Master {
     ) {
         for pending in agent.operations.values() {
             let operation = &pending.operation;
+            if let Some(state) = state.filter(|_| !is_final(operation.latest_status.state())) {
+                self.count_operation(&operation.info, state);
+            }
             let (Some(id), Some(framework)) = (&operation.info.id, &operation.framework_id) else {
                 continue;
             };

@@ -8,6 +8,7 @@ use dcos_core::time::Time;
 use dcos_core::tree::Tree;
 use dcos_proto::internal::UpdateFrameworkMessage;
 use dcos_proto::mesos::framework_info::capability;
+use dcos_proto::mesos::offer::operation::Type as Operation;
 use dcos_proto::mesos::task_status::Source;
 use dcos_proto::mesos::{
     AgentId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, OfferId, OperationId, Task,
@@ -229,6 +230,8 @@ pub struct Tally {
     pub offers_declined: u64,
     /// Offers taken back from it.
     pub offers_rescinded: u64,
+    /// Operations of each type that were carried out for it; a launch counts its tasks.
+    pub operations: BTreeMap<Operation, u64>,
 }
 
 /// How many tasks are in each state.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::http::Figures;
+
 /// What of the shell is shown by `/metrics/snapshot`. Written by the core's loop, read by anybody.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
@@ -26,6 +28,8 @@ pub(crate) struct Gauges {
     pub(crate) store: Timings,
     /// Turns of the core in which resources were offered.
     pub(crate) allocation: Timings,
+    /// What the allocator counts.
+    pub(crate) figures: Figures,
 }
 
 /// A number that goes up and down.

@@ -26,11 +26,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use dcos_security::{Action, Authorizer, Caller, Object};
+use dcos_wire::absent::{self, Absent};
 use dcos_wire::files::Files;
 use dcos_wire::{Refusal, reply};
 use tokio::sync::watch;
@@ -40,6 +41,7 @@ use super::shell::{MasterHandle, MasterStopped};
 use super::{Config, Reply, Snapshot, Stance};
 use desk::Desk;
 pub(crate) use files::shown;
+pub(crate) use metrics::Figures;
 use sight::Sight;
 
 /// What every handler needs.
@@ -83,6 +85,7 @@ impl From<MasterStopped> for Refusal {
 
 /// All routes. Those of the master's actor also answer under `/master`.
 pub(crate) fn router(api: Api) -> Router {
+    let firewall = api.config.firewall.clone();
     let gate = realms::gate(&api.config.http);
     let turns = turns::Turns::new(&api.config.settings.security.rate_limits);
     let toggle = middleware::from_fn_with_state(api.clone(), guard_toggle);
@@ -111,7 +114,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/create-volumes", any(reservations::create_volumes))
         .route("/destroy-volumes", any(reservations::destroy_volumes))
         .route("/allocator/explain", any(reads::explain));
-    Router::new()
+    let router = Router::new()
         .nest("/master", own.clone())
         .merge(own)
         .route("/version", any(reads::version))
@@ -126,7 +129,8 @@ pub(crate) fn router(api: Api) -> Router {
         .layer(DefaultBodyLimit::disable())
         .with_state(api)
         .layer(middleware::from_fn_with_state(turns, turns::take))
-        .layer(gate)
+        .layer(gate);
+    firewall.protect(router)
 }
 
 /// Lets those through who may change how much is logged.
@@ -160,8 +164,22 @@ async fn redirect(State(api): State<Api>) -> Result<Response, Refusal> {
     Ok(response)
 }
 
-async fn unknown() -> Response {
-    reply::text(StatusCode::NOT_FOUND, "404 Not Found.")
+/// What of an original master's endpoints is not there.
+const ABSENT: [Absent; 4] = [
+    (
+        "/registrar(1)",
+        "the registry is in the store, an entry a key; agents and orders are in /state and API v1",
+    ),
+    (
+        "/hierarchical-allocator(1)",
+        "/allocator/explain says why offers are as they are",
+    ),
+    ("/static", "there is no web UI yet"),
+    ("/app", "there is no web UI yet"),
+];
+
+async fn unknown(uri: Uri) -> Response {
+    absent::answer(uri.path(), &ABSENT)
 }
 
 /// The name of whoever authenticated, which calls of API v1 need.

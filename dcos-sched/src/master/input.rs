@@ -1,5 +1,6 @@
 //! What reaches the master's core and what leaves it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use dcos_proto::scheduler::{Call, Event};
 use dcos_store::{Revision, Snapshot as StoreSnapshot, Write};
 
 use super::{News, Snapshot};
+use crate::allocator::Metrics;
 use crate::why::Wish;
 use dcos_security::Principal;
 
@@ -41,6 +43,8 @@ pub enum Input {
         /// The call.
         call: Box<Call>,
     },
+    /// From now on only agents of these names are offered; `None` for all.
+    Whitelist(Option<BTreeSet<String>>),
     /// The reader of an event stream went away.
     StreamClosed {
         /// Which one.
@@ -70,6 +74,11 @@ pub enum Input {
     },
     /// Somebody wants to read. Answered by [`Action::Snapshot`].
     Read {
+        /// What the answer names.
+        request: RequestId,
+    },
+    /// Somebody asks what the allocator counts. Answered by [`Action::Measured`].
+    Measure {
         /// What the answer names.
         request: RequestId,
     },
@@ -144,6 +153,13 @@ pub enum Action {
         request: RequestId,
         /// Everything there is to read.
         snapshot: Arc<Snapshot>,
+    },
+    /// What [`Input::Measure`] asked for.
+    Measured {
+        /// Which request this answers.
+        request: RequestId,
+        /// The allocator's figures.
+        metrics: Metrics,
     },
     /// What [`Input::Explain`] asked for.
     Explained {

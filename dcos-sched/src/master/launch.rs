@@ -33,12 +33,15 @@ impl Master {
         match operation.r#type() {
             Type::Launch => {
                 let tasks = operation.launch.map(|launch| launch.task_infos);
-                for task in tasks.unwrap_or_default() {
+                let mut tasks = tasks.unwrap_or_default();
+                self.decorate_resources(agent, &mut tasks);
+                for task in tasks {
                     self.launch(framework, agent, task, holdings);
                 }
             }
             Type::LaunchGroup => {
-                if let Some(group) = operation.launch_group {
+                if let Some(mut group) = operation.launch_group {
+                    self.decorate_resources(agent, &mut group.task_group.tasks);
                     self.launch_group(framework, agent, group.executor, group.task_group, holdings);
                 }
             }
@@ -133,10 +136,12 @@ impl Master {
         message
             .resource_version_uuids
             .clone_from(&place.resource_versions);
+        self.decorate_labels(&mut message.task, &message.framework, &place.info);
         if !place.has(AgentCapability::ReservationRefinement) {
             downgrade_task(&mut message.task);
         }
         let to = place.pid.clone();
+        self.tally_operation(framework, Type::Launch);
         self.send(&to, &message);
     }
 
@@ -187,12 +192,23 @@ impl Master {
             resource_version_uuids: place.resource_versions.clone(),
             launch_executor: Some(launch_executor),
         };
+        for task in &mut message.task_group.tasks {
+            self.decorate_labels(task, &message.framework, &place.info);
+        }
         if !place.has(AgentCapability::ReservationRefinement) {
             let _ = downgrade_all(&mut message.executor.resources);
             message.task_group.tasks.iter_mut().for_each(downgrade_task);
         }
         let to = place.pid.clone();
+        self.tally_operation(framework, Type::LaunchGroup);
         self.send(&to, &message);
+    }
+
+    /// Counts what was carried out for a framework.
+    pub(crate) fn tally_operation(&mut self, framework: &FrameworkId, kind: Type) {
+        if let Some(known) = self.framework_mut(framework) {
+            *known.tally.operations.entry(kind).or_default() += 1;
+        }
     }
 
     /// Books an executor unless it runs already; says whether the agent must start it.

@@ -15,7 +15,7 @@ macro_rules! counters {
             pub ends: BTreeMap<String, u64>,
             /// Ends of tasks by state, source and reason, under their metric's name.
             pub ends_by_reason: BTreeMap<String, u64>,
-            /// Operations by type and the states they came to, under their metric's name.
+            /// Operations by type and the states they ended in, as `reserve/finished`.
             pub operations: BTreeMap<String, u64>,
         }
 
@@ -125,8 +125,6 @@ counters! {
     recovery_slave_removals => "master/recovery_slave_removals",
     /// Rounds in which the allocator decided.
     allocation_runs => "allocator/mesos/allocation_runs",
-    /// Operations that were not carried out.
-    dropped_operations => "master/operations/dropped",
     /// Offers made.
     offers_sent => "master/offers_sent",
     /// Offers accepted.

@@ -314,6 +314,12 @@ impl Master {
         {
             place.total = after;
         }
+        if let Some(framework) = framework {
+            self.tally_operation(framework, info.r#type());
+        }
+        let Some(place) = self.agents.get(agent) else {
+            return;
+        };
         let is_owing = !place.undone.is_empty();
         let pid = place.pid.clone();
         let version = place.own_resource_version().cloned();
@@ -339,7 +345,6 @@ impl Master {
             },
             info: info.clone(),
         };
-        self.count_operation(&operation, OperationState::OperationPending);
         self.add_operation(agent, PendingOperation::booked(operation));
         let message = ApplyOperationMessage {
             framework_id: framework.cloned(),
@@ -391,7 +396,7 @@ impl Master {
         state: OperationState,
         message: &str,
     ) {
-        self.counters.dropped_operations += 1;
+        self.count_operation(operation, state);
         let listens = self
             .frameworks
             .get(framework)

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use dcos_core::resources::convert::upgrade_all;
 use dcos_core::resources::{Quantities, Resources, Scalar, scalar_resource, validate_all};
+use dcos_proto::mesos::master_info::capability::Type as Ability;
 use dcos_proto::mesos::value;
 use dcos_proto::mesos::{Offer, OfferId};
 use dcos_proto::quota::{QuotaConfig, QuotaInfo, QuotaRequest};
@@ -172,6 +173,7 @@ impl Master {
             changed.insert(role.clone(), quota);
         }
         if !writes.is_empty() {
+            writes.push(registry::put_needed(Ability::QuotaV2));
             self.persist(writes);
             self.allocator.handle(self.now, Allocation::Quotas(changed));
         }

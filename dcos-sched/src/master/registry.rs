@@ -10,8 +10,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use dcos_core::time::Time;
 use dcos_core::tree::Tree;
-use dcos_proto::internal::registry::{GoneSlave, Machine, Slave, UnreachableSlave, Weight};
+use dcos_proto::internal::registry::{
+    GoneSlave, Machine, MinimumCapability, Slave, UnreachableSlave, Weight,
+};
+use dcos_proto::json::JsonEnum as _;
 use dcos_proto::maintenance::Schedule;
+use dcos_proto::mesos::master_info::capability::Type as Ability;
 use dcos_proto::mesos::{
     AgentId, AgentInfo, DrainInfo, FrameworkId, FrameworkInfo, MachineInfo, TimeInfo, WeightInfo,
 };
@@ -19,6 +23,7 @@ use dcos_proto::quota::QuotaConfig;
 use dcos_proto::{Message, decode};
 use dcos_store::{Entry, Snapshot, Write};
 
+use super::config::CAPABILITIES;
 use super::core::Timer;
 use super::frameworks::{expiry, failover_timeout};
 use super::{Framework, Link, MachineKey, Master, Standing};
@@ -34,6 +39,7 @@ const QUOTAS: &str = "mesos/quotas/";
 const WEIGHTS: &str = "mesos/weights/";
 const MACHINES: &str = "mesos/machines/";
 const SCHEDULE: &str = "mesos/schedule";
+const NEEDED: &str = "mesos/minimum_capabilities/";
 
 fn put<M: Message>(prefix: &str, id: &str, message: &M) -> Write {
     Write::Put(
@@ -116,28 +122,41 @@ pub(crate) fn put_schedule(schedule: &Schedule) -> Write {
     put(SCHEDULE, "", schedule)
 }
 
+/// From now on, no master may lead that lacks `ability`: it would not see what the registry says.
+pub(crate) fn put_needed(ability: Ability) -> Write {
+    let capability = ability.name().to_owned();
+    put(NEEDED, ability.name(), &MinimumCapability { capability })
+}
+
+/// What whoever wrote the registry demands of its successors, and this master cannot do.
+pub(crate) fn lacking(registry: &Snapshot) -> Vec<String> {
+    let needed = registry.entries.iter();
+    let needed = needed.filter_map(|entry| entry.key.strip_prefix(NEEDED));
+    let known = |name: &&str| CAPABILITIES.iter().any(|ability| ability.name() == *name);
+    needed.filter(|name| !known(name)).map(Into::into).collect()
+}
+
 fn delete_gone(id: &AgentId) -> Write {
     Write::Delete(format!("{GONE}{id}"))
 }
 
-/// How often old entries are looked for (`--registry_gc_interval`).
-const GC_INTERVAL: Duration = Duration::from_mins(15);
-
-/// How old an entry may become (`--registry_max_agent_age`).
-const MAX_AGE: Duration = Duration::from_hours(14 * 24);
-
-/// How many there may be (`--registry_max_agent_count`).
-const MAX_ENTRIES: usize = 100 * 1024;
+/// How old what was ended may become.
+pub(crate) const MAX_AGE: Duration = Duration::from_hours(14 * 24);
 
 /// The entries that are too old, or too many.
-pub(crate) fn stale<K: Ord + Clone>(entries: &Tree<K, TimeInfo>, now: Time, most: usize) -> Vec<K> {
+pub(crate) fn stale<K: Ord + Clone>(
+    entries: &Tree<K, TimeInfo>,
+    now: Time,
+    most: usize,
+    oldest: Duration,
+) -> Vec<K> {
     let mut by_age: Vec<(u64, &K)> = entries
         .iter()
         .map(|(id, since)| (since.nanoseconds.unsigned_abs(), id))
         .collect();
     by_age.sort_unstable();
     let surplus = by_age.len().saturating_sub(most);
-    let old = |since: u64| now.since(Time::from_nanos(since)) > MAX_AGE;
+    let old = |since: u64| now.since(Time::from_nanos(since)) > oldest;
     let entries = by_age.into_iter().enumerate();
     entries
         .filter(|(index, (since, _))| *index < surplus || old(*since))
@@ -150,7 +169,7 @@ impl Master {
     /// ignored: losing one agent's entry only means that it registers anew.
     pub(crate) fn recover(&mut self, snapshot: &Snapshot) {
         self.recovered = true;
-        self.at(GC_INTERVAL, Timer::RegistryGc);
+        self.at(self.settings.registry_gc_interval, Timer::RegistryGc);
         for entry in &snapshot.entries {
             if self.recover_order(entry) || self.recover_ended(entry) {
                 continue;
@@ -248,9 +267,11 @@ impl Master {
 
     /// Forgets agents that have been unreachable or gone for long, and the oldest of too many.
     pub(crate) fn collect_garbage(&mut self) {
-        self.at(GC_INTERVAL, Timer::RegistryGc);
-        let unreachable = stale(&self.unreachable, self.now, MAX_ENTRIES);
-        let gone = stale(&self.gone, self.now, MAX_ENTRIES);
+        self.at(self.settings.registry_gc_interval, Timer::RegistryGc);
+        let (now, most) = (self.now, self.settings.registry_max_agent_count);
+        let oldest = self.settings.registry_max_agent_age;
+        let unreachable = stale(&self.unreachable, now, most, oldest);
+        let gone = stale(&self.gone, now, most, oldest);
         for id in &unreachable {
             self.unreachable.remove(id);
             if self.standing.deactivated.contains(id) {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::io;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,12 +31,13 @@ use super::http;
 use super::http::Api;
 use super::http::desk::Desk;
 use super::http::sight::Sight;
-use super::registry::PREFIX;
+use super::registry::{self, PREFIX};
 use super::watchers::Watchers;
+use super::whitelist::Whitelist;
 use super::{
     Action, Config, Input, Master, Packet, Reader, Reply, RequestId, Snapshot, Stance, standby,
 };
-use crate::allocator::{Allocator, HierarchicalDrf};
+use crate::allocator::{Allocator, HierarchicalDrf, Metrics};
 use crate::why::Wish;
 
 /// Requests that wait for the core. It takes microseconds for each, so that a full queue means
@@ -57,6 +60,20 @@ pub enum RunError {
     /// The leadership is over, or could be: another master may lead now.
     #[error("the leadership is lost")]
     Deposed,
+    /// Which agents may be offered is not known.
+    #[error("reading the whitelist {}", path.display())]
+    Whitelist {
+        /// The file.
+        path: PathBuf,
+        /// Why it can't be read.
+        source: io::Error,
+    },
+    /// The registry was written by a newer master, and says what this one would not understand.
+    #[error("the registry needs a master with {lacking}: start the newer one again")]
+    Outdated {
+        /// The capabilities it demands.
+        lacking: String,
+    },
     /// There is a master in this process already.
     #[error("starting the master's actor")]
     Actor(#[from] dcos_wire::libprocess::NameTaken),
@@ -127,6 +144,7 @@ pub(crate) enum Command {
         oneshot::Sender<serde_json::Value>,
     ),
     Watch(MediaType, Sight, oneshot::Sender<Body>),
+    Measure(oneshot::Sender<Metrics>),
 }
 
 /// Speaks to a running master from within its process. Clones speak to the same.
@@ -301,6 +319,7 @@ impl Node {
         }
         let messenger = MessengerConfig {
             tls: self.config.tls.clone(),
+            require_peer_match: self.config.require_peer_match,
             ..MessengerConfig::default()
         };
         let messenger = Messenger::with_config(address, messenger);
@@ -338,6 +357,7 @@ impl Node {
                     (leadership.fence(), leadership.lease(), Some(leadership))
                 }
             };
+            let whitelist = config.whitelist.clone();
             let loop_ = Loop {
                 core: Master::new(settings, self.allocator, &self.seed, now()),
                 actor,
@@ -350,13 +370,14 @@ impl Node {
                 next_request: 0,
                 sinks: BTreeMap::new(),
                 closings: JoinSet::new(),
-                watchers: Watchers::new(desk.clone(), config),
+                whitelist: None,
+                watchers: Watchers::new(desk.clone(), Arc::clone(&config)),
                 changed: self.changed,
                 stance: self.stance,
                 gauges,
             };
             tokio::select! {
-                result = loop_.run(&stop) => result,
+                result = loop_.run(whitelist, &stop) => result,
                 () = desk.tidy() => Ok(()),
             }
         };
@@ -407,6 +428,7 @@ enum Waiting {
     Snapshot(oneshot::Sender<Arc<Snapshot>>),
     Explained(oneshot::Sender<serde_json::Value>),
     Watch(MediaType, Sight, oneshot::Sender<Body>),
+    Measured(oneshot::Sender<Metrics>),
 }
 
 /// An open stream. Whoever waits for its reader to go away holds a sender too, so that the stream
@@ -441,6 +463,7 @@ struct Loop {
     next_request: RequestId,
     sinks: BTreeMap<String, Stream>,
     closings: JoinSet<String>,
+    whitelist: Option<Whitelist>,
     watchers: Watchers,
     changed: watch::Sender<u64>,
     stance: watch::Sender<Stance>,
@@ -448,17 +471,32 @@ struct Loop {
 }
 
 impl Loop {
-    async fn run(mut self, stop: &CancellationToken) -> Result<(), RunError> {
+    async fn run(
+        mut self,
+        whitelist: Option<PathBuf>,
+        stop: &CancellationToken,
+    ) -> Result<(), RunError> {
         // An empty transaction closes the door behind a deposed leader before anything is read.
         self.store
             .transact(Transaction::new(self.fence.clone()))
             .await?;
         let begin = Instant::now();
-        let registry = self.store.scan(PREFIX).await?;
+        let entries = self.store.scan(PREFIX).await?;
         self.gauges.fetch.record(begin.elapsed());
-        let bytes = registry.entries.iter().map(|entry| entry.value.len());
+        let bytes = entries.entries.iter().map(|entry| entry.value.len());
         self.gauges.registry_bytes.set(bytes.sum());
-        self.feed(Input::Recovered(registry));
+        let lacking = registry::lacking(&entries);
+        if !lacking.is_empty() {
+            let lacking = lacking.join(", ");
+            return Err(RunError::Outdated { lacking });
+        }
+        if let Some(path) = whitelist {
+            let list = Whitelist::open(&path);
+            let list = list.map_err(|source| RunError::Whitelist { path, source })?;
+            self.feed(Input::Whitelist(Some(list.names())));
+            self.whitelist = Some(list);
+        }
+        self.feed(Input::Recovered(entries));
         self.stance.send_replace(Stance::Leading);
         loop {
             // Asked right before acting: a process that was frozen may not know what it missed.
@@ -480,6 +518,12 @@ impl Loop {
                     None => pending().await,
                 }
             };
+            let allowed = async {
+                match &mut self.whitelist {
+                    Some(list) => list.changed().await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
@@ -490,6 +534,7 @@ impl Loop {
                     self.feed(Input::Stored { id, revision: result? });
                 }
                 () = due => self.feed(Input::Tick),
+                names = allowed => self.feed(Input::Whitelist(Some(names))),
                 Some(stream_id) = self.closings.join_next() => {
                     if let Ok(stream_id) = stream_id {
                         self.sinks.remove(&stream_id);
@@ -578,6 +623,7 @@ impl Loop {
                     call,
                 },
             ),
+            Command::Measure(answer) => (Waiting::Measured(answer), Input::Measure { request }),
             Command::Read(answer) => (Waiting::Snapshot(answer), Input::Read { request }),
             Command::Explain(framework_id, role, wish, reader, answer) => (
                 Waiting::Explained(answer),
@@ -646,6 +692,11 @@ impl Loop {
                     }
                     _ => {}
                 },
+                Action::Measured { request, metrics } => {
+                    if let Some(Waiting::Measured(waiting)) = self.requests.remove(&request) {
+                        drop(waiting.send(metrics));
+                    }
+                }
                 Action::Explained { request, answer } => {
                     if let Some(Waiting::Explained(waiting)) = self.requests.remove(&request) {
                         drop(waiting.send(answer));

@@ -5,6 +5,7 @@ mod drains;
 mod drivers;
 mod frameworks;
 mod groups;
+mod hooks;
 mod launches;
 mod maintenance;
 mod operations;
@@ -146,7 +147,10 @@ impl World {
                 Action::Close { stream_id } => self.closed.push(stream_id),
                 Action::Send { to, message } => self.sent.push((to, message)),
                 Action::Publish(news) => self.published.push(news.into_event()),
-                Action::Link { .. } | Action::Snapshot { .. } | Action::Explained { .. } => {}
+                Action::Link { .. }
+                | Action::Snapshot { .. }
+                | Action::Measured { .. }
+                | Action::Explained { .. } => {}
             }
         }
     }

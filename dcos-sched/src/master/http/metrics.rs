@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -10,14 +11,22 @@ use axum::response::{IntoResponse, Response};
 use dcos_core::resources::{ResourceExt as _, Resources, Scalar};
 use dcos_proto::json::JsonEnum as _;
 use dcos_proto::mesos::TaskState;
+use dcos_proto::mesos::offer::operation;
+use dcos_proto::scheduler::{call, event};
 use dcos_security::{Action, Caller, Object};
 use dcos_wire::Refusal;
 use serde_json::{Map, Value};
 
 use super::{Api, reads};
+use crate::allocator::Metrics;
+use crate::master::feedback::is_final;
 use crate::master::gauges::Gauges;
 use crate::master::tasks::is_terminal;
 use crate::master::{Framework, Link, Snapshot};
+
+mod roles;
+
+pub(crate) use roles::Figures;
 
 pub(super) async fn snapshot(State(api): State<Api>, caller: Caller, uri: Uri) -> Response {
     let path = Object::value("/metrics/snapshot");
@@ -30,9 +39,13 @@ pub(super) async fn snapshot(State(api): State<Api>, caller: Caller, uri: Uri) -
         let text = format!("Invalid timeout '{text}': {error}.\n");
         return Refusal::bad_request(text).into_response();
     }
+    let allocator = match api.gauges.figures.of(&api.master).await {
+        Ok(figures) => figures,
+        Err(stopped) => return Refusal::from(stopped).into_response(),
+    };
     let gauges = Arc::clone(&api.gauges);
     reads::read(&api, &uri, move |snapshot, _, _| {
-        let object: Map<String, Value> = all(snapshot, &gauges)
+        let object: Map<String, Value> = all(snapshot, &gauges, &allocator)
             .into_iter()
             .map(|(name, value)| (name, value.into()))
             .collect();
@@ -49,13 +62,19 @@ pub(super) async fn prometheus(State(api): State<Api>, caller: Caller) -> Respon
     if let Err(refusal) = api.allow(&caller, Action::GetEndpointWithPath, &path) {
         return refusal.into_response();
     }
-    let snapshot = match api.snapshot().await {
-        Ok(snapshot) => snapshot,
+    let text = match now(&api).await {
+        Ok(metrics) => exposition(&metrics),
         Err(refusal) => return refusal.into_response(),
     };
-    let text = exposition(&all(&snapshot, &api.gauges));
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (kind, text).into_response()
+}
+
+/// All there are, as they are now.
+pub(super) async fn now(api: &Api) -> Result<BTreeMap<String, f64>, Refusal> {
+    let allocator = api.gauges.figures.of(&api.master).await?;
+    let snapshot = api.snapshot().await?;
+    Ok(all(&snapshot, &api.gauges, &allocator))
 }
 
 fn exposition(metrics: &BTreeMap<String, f64>) -> String {
@@ -78,6 +97,30 @@ fn exposition(metrics: &BTreeMap<String, f64>) -> String {
                 "allocator/mesos/role/shares/dominant".to_owned(),
                 format!("{{role=\"{}\"}}", role.join("/")),
             ),
+            [
+                "allocator",
+                "mesos",
+                "offer_filters",
+                "roles",
+                role @ ..,
+                "active",
+            ] => (
+                "allocator/mesos/role/offer_filters/active".to_owned(),
+                format!("{{role=\"{}\"}}", role.join("/")),
+            ),
+            [
+                "allocator",
+                "mesos",
+                "quota",
+                "roles",
+                role @ ..,
+                "resources",
+                resource,
+                what,
+            ] => (
+                format!("allocator/mesos/role/quota/{what}"),
+                format!("{{role=\"{}\",resource=\"{resource}\"}}", role.join("/")),
+            ),
             _ => (name.clone(), String::new()),
         };
         let plain = |letter: char| {
@@ -99,11 +142,16 @@ fn exposition(metrics: &BTreeMap<String, f64>) -> String {
     clippy::cast_precision_loss,
     reason = "metrics are doubles, as in Mesos"
 )]
-pub(super) fn all(snapshot: &Snapshot, gauges: &Gauges) -> BTreeMap<String, f64> {
+pub(super) fn all(
+    snapshot: &Snapshot,
+    gauges: &Gauges,
+    allocator: &Metrics,
+) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     measured(&mut metrics, gauges);
     always(&mut metrics);
-    for framework in snapshot.frameworks.values() {
+    let shown = snapshot.frameworks.values();
+    for framework in shown.filter(|_| snapshot.settings.framework_metrics) {
         of_framework(&mut metrics, framework);
     }
     let mut put = |name: &str, value: f64| {
@@ -199,17 +247,52 @@ pub(super) fn all(snapshot: &Snapshot, gauges: &Gauges) -> BTreeMap<String, f64>
         .ends
         .iter()
         .chain(&snapshot.counters.ends_by_reason)
-        .chain(&snapshot.counters.operations)
     {
         put(name, *count as f64);
     }
+    operations(&mut metrics, snapshot);
     shares(&mut metrics, snapshot);
+    roles::put(&mut metrics, snapshot, allocator);
     metrics.extend(
         host()
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value)),
     );
     metrics
+}
+
+/// What became of operations, those under way included: of each type, and of all.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "metrics are doubles, as in Mesos"
+)]
+fn operations(metrics: &mut BTreeMap<String, f64>, snapshot: &Snapshot) {
+    let mut add = |kind: &str, state: &str, count: u64| {
+        for name in [
+            format!("{kind}/{state}"),
+            format!("{kind}/total"),
+            state.to_owned(),
+            "total".to_owned(),
+        ] {
+            *metrics
+                .entry(format!("master/operations/{name}"))
+                .or_default() += count as f64;
+        }
+    };
+    for (name, count) in &snapshot.counters.operations {
+        if let Some((kind, state)) = name.split_once('/') {
+            add(kind, state, *count);
+        }
+    }
+    let booked = snapshot.agents.values();
+    for pending in booked.flat_map(|agent| agent.operations.values()) {
+        let state = pending.operation.latest_status.state();
+        if !is_final(state) {
+            let kind = pending.operation.info.r#type().as_str_name();
+            let state = state.as_str_name().trim_start_matches("OPERATION_");
+            add(&kind.to_lowercase(), &state.to_lowercase(), 1);
+        }
+    }
 }
 
 /// What all agents have, what of it is used, and what the allocator holds as given out.
@@ -352,6 +435,9 @@ fn always(metrics: &mut BTreeMap<String, f64>) {
     }
 }
 
+/// Where the types of calls, events and operations lie; 0 is for none.
+const NUMBERS: RangeInclusive<i32> = 1..=100;
+
 /// What is counted of one framework (Mesos 1.11 `src/master/metrics.cpp`, `FrameworkMetrics`).
 #[expect(
     clippy::cast_precision_loss,
@@ -369,19 +455,30 @@ fn of_framework(metrics: &mut BTreeMap<String, f64>, framework: &Framework) {
     );
     let total = |counts: &BTreeMap<&'static str, u64>| counts.values().sum::<u64>() as f64;
     put("calls", total(&framework.calls));
-    for (kind, count) in &framework.calls {
-        put(&format!("calls/{}", kind.to_lowercase()), *count as f64);
+    for kind in NUMBERS.filter_map(|number| call::Type::try_from(number).ok()) {
+        let kind = kind.as_str_name();
+        let count = framework.calls.get(kind).copied().unwrap_or_default();
+        put(&format!("calls/{}", kind.to_lowercase()), count as f64);
     }
     let tally = &framework.tally;
     put("events", total(&tally.events));
-    for (kind, count) in &tally.events {
-        put(&format!("events/{}", kind.to_lowercase()), *count as f64);
+    for kind in NUMBERS.filter_map(|number| event::Type::try_from(number).ok()) {
+        let kind = kind.as_str_name();
+        let count = tally.events.get(kind).copied().unwrap_or_default();
+        put(&format!("events/{}", kind.to_lowercase()), count as f64);
     }
     put("offers/sent", tally.offers_sent as f64);
     put("offers/accepted", tally.offers_accepted as f64);
     put("offers/declined", tally.offers_declined as f64);
     put("offers/rescinded", tally.offers_rescinded as f64);
-    put("operations", 0.0);
+    put("operations", tally.operations.values().sum::<u64>() as f64);
+    for kind in NUMBERS.filter_map(|number| operation::Type::try_from(number).ok()) {
+        let count = tally.operations.get(&kind).copied().unwrap_or_default();
+        put(
+            &format!("operations/{}", kind.name().to_lowercase()),
+            count as f64,
+        );
+    }
     for state in ALL_STATES {
         let name = state.name().to_lowercase();
         if is_terminal(state) {
@@ -389,7 +486,7 @@ fn of_framework(metrics: &mut BTreeMap<String, f64>, framework: &Framework) {
                 &format!("tasks/terminal/{name}"),
                 f64::from(tally.ended.of(state)),
             );
-        } else if state != TaskState::TaskUnknown {
+        } else {
             put(
                 &format!("tasks/active/{name}"),
                 f64::from(framework.counts.of(state)),
@@ -503,7 +600,7 @@ mod tests {
         for timings in [&gauges.store, &gauges.fetch, &gauges.allocation] {
             timings.record(Duration::from_millis(3));
         }
-        all(&Snapshot::of(&master), &gauges)
+        all(&Snapshot::of(&master), &gauges, &Metrics::default())
     }
 
     #[test]

@@ -59,8 +59,7 @@ async fn perform(
             Ok(reply::message(media, stream))
         }
         Type::GetMetrics => {
-            let snapshot = api.snapshot().await?;
-            let metrics = metrics::all(&snapshot, &api.gauges).into_iter();
+            let metrics = metrics::now(api).await?.into_iter();
             let metrics = metrics.map(|(name, value)| Metric {
                 name,
                 value: Some(value),

@@ -6,8 +6,9 @@ use dcos_proto::internal as messages;
 use dcos_proto::master::Call;
 use dcos_proto::master::call::{self, Type};
 use dcos_proto::mesos::{AgentId, DrainState, Task, TaskState};
+use dcos_store::{Entry, Revision, Snapshot};
 
-use super::super::Reply;
+use super::super::{Reply, registry};
 use super::{World, framework, partition_aware};
 
 const PID: &str = "slave(1)@10.0.0.1:5051";
@@ -259,4 +260,33 @@ fn agents_are_given_up_no_faster_than_is_allowed() {
     assert_eq!(world.master.unreachable.len(), 2);
     world.pass(Duration::from_secs(600));
     assert!(world.master.agents.is_empty());
+}
+
+#[test]
+fn what_an_order_needs_is_demanded_of_the_next_master() {
+    let mut world = World::new();
+    let agent = world.agent(PID, "cpus:1;mem:64");
+    let demands = |world: &World| {
+        let keys = world.store.keys();
+        let keys = keys.filter_map(|key| key.strip_prefix("mesos/minimum_capabilities/"));
+        keys.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(demands(&world), [""; 0]);
+    assert_eq!(world.order(deactivate(&agent)), Reply::Done);
+    assert_eq!(demands(&world), ["AGENT_DRAINING"]);
+    let snapshot = |keys: &[&str]| Snapshot {
+        revision: Revision(1),
+        entries: keys
+            .iter()
+            .map(|key| Entry {
+                key: format!("mesos/minimum_capabilities/{key}").as_str().into(),
+                value: bytes::Bytes::new(),
+                revision: Revision(1),
+            })
+            .collect(),
+    };
+    let known = snapshot(&["AGENT_DRAINING", "QUOTA_V2"]);
+    assert_eq!(registry::lacking(&known), [""; 0]);
+    let newer = snapshot(&["AGENT_DRAINING", "TIME_TRAVEL"]);
+    assert_eq!(registry::lacking(&newer), ["TIME_TRAVEL"]);
 }

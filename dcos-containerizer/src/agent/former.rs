@@ -1,0 +1,126 @@
+//! Flags of Mesos 1.11's agent that are no options here, and what becomes of a unit that sets them.
+//!
+//! Source: `src/slave/flags.cpp`, the names that are deprecated included. What would open something, or leave out
+//! what a container is promised, stops the start; the rest is told in the log.
+
+use dcos_core::config::Former;
+
+const MODULES: &str = "libraries of Mesos are not loaded: what they are named for in other flags is refused, what they do by themselves is not done";
+const PORT_MAPPING: &str = "only the isolator network/port_mapping needs it, which is not there";
+const XFS: &str = "only the isolator disk/xfs needs it, which is not there; disk/du measures";
+const PERF: &str = "nothing samples the events of cgroups/perf_event";
+const PROVIDERS: &str =
+    "there are no resource providers; volumes of CSI plugins: --csi_plugin_config_dir";
+const SYSTEMD: &str = "the launcher outlives the agent if the unit says KillMode=process";
+const SOCKETS: &str = "executors speak to the agent's port";
+const SANDBOXES: &str = "sandboxes of nested containers go with their executor's";
+const IPV6: &str = "the host's IPv6 address is not told to tasks";
+
+/// For the schema of a program that runs an agent.
+pub const FORMER: &[Former] = &[
+    Former::renamed("executor_secret_key", "jwt_secret_key"),
+    Former::renamed("allowed_capabilities", "effective_capabilities"),
+    Former::unneeded(
+        "agent_subsystems",
+        "the agent stays in the cgroups it was started in",
+    ),
+    Former::unneeded(
+        "slave_subsystems",
+        "the agent stays in the cgroups it was started in",
+    ),
+    Former::unneeded(
+        "launcher_dir",
+        "executors and their helpers are part of this program",
+    ),
+    Former::unneeded(
+        "http_command_executor",
+        "the executor of commands is part of the agent",
+    ),
+    Former::unneeded("http_executor_domain_sockets", SOCKETS),
+    Former::unneeded("domain_socket_location", SOCKETS),
+    Former::unneeded("agent_features", "what the agent can do is fixed"),
+    Former::unneeded("systemd_enable_support", SYSTEMD),
+    Former::unneeded("systemd_runtime_directory", SYSTEMD),
+    Former::unneeded(
+        "cgroups_hierarchy",
+        "hierarchies are found where they are mounted",
+    ),
+    Former::unneeded(
+        "cgroups_destroy_timeout",
+        "cgroups are removed as soon as they are empty",
+    ),
+    Former::unneeded(
+        "cgroups_cpu_enable_pids_and_tids_count",
+        "processes and threads are counted by cgroups/pids",
+    ),
+    Former::unneeded("perf_duration", PERF),
+    Former::unneeded("perf_interval", PERF),
+    Former::unneeded(
+        "container_logger",
+        "stdout and stderr are files that are rotated: --container_log_size, --container_log_keep",
+    ),
+    Former::unneeded("gc_non_executor_container_sandboxes", SANDBOXES),
+    Former::unneeded(
+        "docker",
+        "the engine is asked through its socket, without the client",
+    ),
+    Former::unneeded(
+        "docker_mesos_image",
+        "no executor runs beside Docker's containers",
+    ),
+    Former::only("docker_ignore_runtime", &["false"], "take it out"),
+    Former::unneeded("appc_store_dir", "images lie below --docker_store_dir"),
+    Former::unneeded("hadoop_home", "there is no fetcher for hdfs://"),
+    Former::refused(
+        "default_container_info",
+        "containers would lack the networks and volumes it gives them; say them with the tasks",
+    ),
+    Former::refused(
+        "volume_gid_range",
+        "volumes of tasks without root would belong to others; give them an owner by the volume's driver",
+    ),
+    Former::refused(
+        "secret_resolver",
+        "secrets by reference would be missing; give them by value",
+    ),
+    Former::refused("resource_provider_config_dir", PROVIDERS),
+    Former::refused("disk_profile_adaptor", PROVIDERS),
+    Former::unneeded("xfs_project_range", XFS),
+    Former::unneeded("xfs_kill_containers", XFS),
+    Former::unneeded("xfs_quota_headroom", XFS),
+    Former::unneeded("ip6", IPV6),
+    Former::unneeded("ip6_discovery_command", IPV6),
+    Former::unneeded("memory_profiling", "there is no /memory-profiler"),
+    Former::unneeded("modules", MODULES),
+    Former::unneeded("modules_dir", MODULES),
+    Former::refused(
+        "hooks",
+        "what a hook decided would be left out unseen; take the name out, and give the hook in Rust if it is needed",
+    ),
+    Former::refused("master_detector", "masters are named by --master"),
+    Former::unneeded("ephemeral_ports_per_container", PORT_MAPPING),
+    Former::unneeded("eth0_name", PORT_MAPPING),
+    Former::unneeded("lo_name", PORT_MAPPING),
+    Former::unneeded("egress_burst", PORT_MAPPING),
+    Former::unneeded("egress_ceil_limit", PORT_MAPPING),
+    Former::unneeded("egress_flow_classifier_parent", PORT_MAPPING),
+    Former::unneeded("egress_rate_limit_per_container", PORT_MAPPING),
+    Former::unneeded("egress_rate_per_cpu", PORT_MAPPING),
+    Former::unneeded("egress_unique_flow_per_container", PORT_MAPPING),
+    Former::unneeded("ingress_burst", PORT_MAPPING),
+    Former::unneeded("ingress_ceil_limit", PORT_MAPPING),
+    Former::unneeded("ingress_isolate_existing_containers", PORT_MAPPING),
+    Former::unneeded("ingress_rate_limit_per_container", PORT_MAPPING),
+    Former::unneeded("ingress_rate_per_cpu", PORT_MAPPING),
+    Former::unneeded("maximum_egress_rate_limit", PORT_MAPPING),
+    Former::unneeded("maximum_ingress_rate_limit", PORT_MAPPING),
+    Former::unneeded("minimum_egress_rate_limit", PORT_MAPPING),
+    Former::unneeded("minimum_ingress_rate_limit", PORT_MAPPING),
+    Former::unneeded("network_enable_rate_statistics", PORT_MAPPING),
+    Former::unneeded("network_enable_snmp_statistics", PORT_MAPPING),
+    Former::unneeded("network_enable_socket_statistics_details", PORT_MAPPING),
+    Former::unneeded("network_enable_socket_statistics_summary", PORT_MAPPING),
+    Former::unneeded("network_link_speed", PORT_MAPPING),
+    Former::unneeded("network_rate_statistics_interval", PORT_MAPPING),
+    Former::unneeded("network_rate_statistics_window", PORT_MAPPING),
+];
