@@ -132,6 +132,7 @@ pub const OPTIONS: &[Spec] = &[
 
 /// The agent's configuration.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "flags, each on its own")]
 pub struct Config {
     /// The master: `host:port`, `master@ip:port`, or `file:///path` to a file that holds it.
     pub master: String,

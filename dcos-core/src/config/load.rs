@@ -269,13 +269,12 @@ impl Loader<'_> {
         origin: Origin,
     ) -> Option<Option<&'static str>> {
         let find = |name: &str| self.schema.formers().find(|former| former.name == name);
-        let (former, value) = match find(name) {
-            Some(former) => (former, value.unwrap_or("true")),
+        let (former, value) = if let Some(former) = find(name) {
+            (former, value.unwrap_or("true"))
+        } else {
             // `--no-name`
-            None => {
-                let name = name.strip_prefix("no_").filter(|_| value.is_none())?;
-                (find(name)?, "false")
-            }
+            let name = name.strip_prefix("no_").filter(|_| value.is_none())?;
+            (find(name)?, "false")
         };
         match former.judge(value) {
             Verdict::Means(option) => return Some(Some(option)),

@@ -29,6 +29,7 @@ use crate::why::Question;
 
 /// What the core must know beside its inputs.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "flags, each on its own")]
 pub struct Settings {
     /// The master as others see it; its `id` prefixes the ids it assigns.
     pub info: MasterInfo,
