@@ -93,7 +93,7 @@ async fn broken_handshakes_harm_nobody_else() {
         &hello,
         b"GET / HTTP/1.1\r\n\r\n",
         &[0; 64],
-        &[0xff; 20_000],
+        &[0xff; 16_000],
     ];
     for begun in beginnings {
         for polite in [true, false] {
