@@ -10,7 +10,7 @@ choice! {
 pub enum Request {
     /// Make a container; answered once its program runs, or failed to.
     Launch {
-        /// What to make, as [`Plan::encode`] wrote it.
+        /// What to make, as [`Plan::encode`](crate::Plan::encode) wrote it.
         plan: Vec<u8>,
     } = 1,
     /// Signal a container.
