@@ -130,7 +130,7 @@ impl Replica {
                     self.serve(&mut batch).await;
                 }
                 () = news.notified() => {
-                    if let Err(error) = self.catch_up(None).await {
+                    if let Err(error) = self.catch_up(None, &mut Fate::NotWritten).await {
                         tracing::debug!(%error, "following the store");
                     }
                 }
@@ -309,25 +309,30 @@ impl Replica {
     }
 
     async fn catch_up_patiently(&mut self, stamp: Option<&str>) -> Result<Fate, MediumError> {
+        // What a try has applied, the next one does not see again.
+        let mut fate = Fate::NotWritten;
         loop {
-            match self.catch_up(stamp).await {
+            match self.catch_up(stamp, &mut fate).await {
                 Err(MediumError::Unreachable(reason)) => {
                     tracing::debug!(reason, "reading once more");
                     sleep(RETRY).await;
                 }
-                result => return result,
+                result => return result.map(|()| fate),
             }
         }
     }
 
-    /// Brings the state to where the register is, and says what became of the record with `stamp`.
-    async fn catch_up(&mut self, stamp: Option<&str>) -> Result<Fate, MediumError> {
-        let mut fate = Fate::NotWritten;
+    /// Brings the state to where the register is, and finds out what became of the record with `stamp`.
+    async fn catch_up(
+        &mut self,
+        stamp: Option<&str>,
+        fate: &mut Fate,
+    ) -> Result<(), MediumError> {
         let mut missing = None;
         loop {
             let (version, register) = self.medium.read().await?;
             if version == self.version {
-                return Ok(fate);
+                return Ok(());
             }
             let head = Head::read(&register)?;
             if head.last < self.last {
@@ -343,11 +348,13 @@ impl Replica {
                     self.last, head.last
                 )));
             }
-            if !self.replay(&head, stamp, &mut fate).await? {
+            if !self.replay(&head, stamp, fate).await? {
                 // The records are gone because the base stands for them.
                 missing = Some(version);
                 if let Some(base) = head.base.clone().filter(|base| base.number > self.last) {
-                    fate = Fate::Unknown;
+                    if *fate == Fate::NotWritten {
+                        *fate = Fate::Unknown;
+                    }
                     if self.reload(base).await? {
                         missing = None;
                     }
@@ -356,7 +363,7 @@ impl Replica {
             }
             self.version = version;
             self.head = head;
-            return Ok(fate);
+            return Ok(());
         }
     }
 
