@@ -323,11 +323,7 @@ impl Replica {
     }
 
     /// Brings the state to where the register is, and finds out what became of the record with `stamp`.
-    async fn catch_up(
-        &mut self,
-        stamp: Option<&str>,
-        fate: &mut Fate,
-    ) -> Result<(), MediumError> {
+    async fn catch_up(&mut self, stamp: Option<&str>, fate: &mut Fate) -> Result<(), MediumError> {
         let mut missing = None;
         loop {
             let (version, register) = self.medium.read().await?;
