@@ -56,11 +56,17 @@ def play(master: str) -> dict[str, float]:
         call("ACCEPT", accept={"offer_ids": [offers[0]["id"]], "filters": {"refuse_seconds": 600}, "operations": [
             {"type": "RESERVE", "reserve": {"resources": reserved}}]})
         name = f"master/frameworks/a%20b/{framework['value']}/operations"
-        eventually("the operation", lambda: get(f"{url}/metrics/snapshot").get(name) == 1)
-        eventually("its end", lambda: get(f"{url}/metrics/snapshot")["master/operations/reserve/finished"] == 1)
-        eventually("a filter", lambda: get(f"{url}/metrics/snapshot").get(
-            "allocator/mesos/offer_filters/roles/eng/active") == 1)
-        metrics = get(f"{url}/metrics/snapshot")
+
+        def settled() -> dict[str, float] | None:
+            metrics = get(f"{url}/metrics/snapshot")
+            awaited = {
+                name: 1, "master/operations/reserve/finished": 1, "allocator/mesos/offer_filters/roles/eng/active": 1,
+                # What is left of the agent, and what is reserved on it, is offered next.
+                "master/outstanding_offers": 1, "allocator/mesos/roles/eng/shares/dominant": 1,
+            }
+            return metrics if all(metrics.get(name) == value for name, value in awaited.items()) else None
+
+        metrics = eventually("the operation, the refusal and another offer", settled)
         call("TEARDOWN")
     return {re.sub(re.escape(framework["value"]), "FRAMEWORK", name): value for name, value in metrics.items()}
 
