@@ -1,6 +1,6 @@
 //! Containers that a foreign runtime makes: its monitor is what the launcher knows of them.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process;
 use std::time::Duration;
@@ -23,15 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) async fn start(
     inner: &Inner,
     container: &Container,
-    mut made: Made,
+    made: Made,
     runtime: &Runtime,
 ) -> Result<u32, ContainerizerError> {
     let id = &container.id;
     let step = format!("start by {}", runtime.name);
-    // Until it has started.
-    let _held = hold(&mut made.draft).map_err(|error| {
-        ContainerizerError::launch(id, "open what is mounted", error.to_string())
-    })?;
+    refuse_links(&made.draft)
+        .map_err(|reason| ContainerizerError::launch(id, "look at what is mounted", reason))?;
     let cgroups = made.draft.cgroups.clone();
     let mut monitor = monitor(inner, container, made, runtime)
         .await
@@ -73,23 +71,21 @@ pub(super) async fn start(
     })
 }
 
-/// Opens what is mounted from places that tasks can write to, and names it by its descriptor:
-/// runtimes follow links, even those that come up after anybody has looked.
-fn hold(draft: &mut Draft) -> std::io::Result<Vec<OwnedFd>> {
-    let mut held = Vec::new();
-    for mount in draft.spec.mounts_mut().iter_mut().flatten() {
-        let source = mount.source().clone();
+/// Refuses links on the way to what is mounted from places that tasks can write to.
+///
+/// Runtimes follow links, and mount nothing by a descriptor from outside of their mount namespace: one
+/// that comes up after this look is not noticed.
+fn refuse_links(draft: &Draft) -> Result<(), String> {
+    for mount in draft.spec.mounts().iter().flatten() {
+        let source = mount.source().as_ref();
         let Some(source) = source.filter(|_| draft.no_links.contains(mount.destination())) else {
             continue;
         };
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::NO_SYMLINKS;
-        let opened = openat2(CWD, &source, flags, Mode::empty(), resolve)?;
-        let place = format!("/proc/{}/fd/{}", process::id(), opened.as_raw_fd());
-        mount.set_source(Some(place.into()));
-        held.push(opened);
+        let (flags, resolve) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::NO_SYMLINKS);
+        openat2(CWD, source, flags, Mode::empty(), resolve)
+            .map_err(|error| format!("{}: {error}", source.display()))?;
     }
-    Ok(held)
+    Ok(())
 }
 
 /// Puts a container that waits into its cgroups; runtimes know those of one version only.
