@@ -101,8 +101,9 @@ def fields(data: bytes) -> list[tuple[int, Any]] | None:
                 if len(piece) < size:
                     return None
                 at += size
-                text = bool(re.fullmatch(rb"[\x20-\x7e]+", piece))
-                inner = None if text or not piece else fields(piece)
+                # Sixteen bytes are a uuid, which by chance may look like a message.
+                opaque = not piece or size == 16 or re.fullmatch(rb"[\x20-\x7e]+", piece)
+                inner = None if opaque else fields(piece)
                 found.append((number, piece if inner is None else inner))
             else:
                 return None
