@@ -95,7 +95,7 @@ pub const FORMER: &[Former] = &[
     Former::unneeded("modules_dir", MODULES),
     Former::refused(
         "hooks",
-        "what a hook decided would be left out unseen; take the name out, and give the hook in Rust if it is needed",
+        "what a hook decided would be left out unseen, and agents have no hooks yet; take the name out",
     ),
     Former::refused("master_detector", "masters are named by --master"),
     Former::unneeded("ephemeral_ports_per_container", PORT_MAPPING),

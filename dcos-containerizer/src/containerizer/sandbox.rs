@@ -184,7 +184,8 @@ fn last(path: &Path) -> io::Result<(&Path, &std::ffi::OsStr)> {
     parts.ok_or_else(nameless)
 }
 
-fn led_away(error: Errno, path: &Path) -> io::Error {
+/// What to say of a path that must not be followed.
+pub(crate) fn led_away(error: Errno, path: &Path) -> io::Error {
     match error {
         Errno::LOOP | Errno::NOTDIR => {
             let why = format!("a link or a file is on the way to {}", path.display());

@@ -14,7 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::containerizer::sandbox;
+use crate::containerizer::sandbox::{self, led_away};
 
 /// A relative path that stays inside what it is relative to; `.` is that itself.
 ///
@@ -44,7 +44,7 @@ pub(crate) fn make_folders(base: &Path, path: &Path) -> io::Result<(PathBuf, boo
             Err(Errno::NOTDIR) if parts.peek().is_none() && is_file(&folder, name)? => {
                 return Ok((whole.join(path), false));
             }
-            entered => entered.map_err(|error| linked(error, path))?,
+            entered => entered.map_err(|error| led_away(error, path))?,
         };
     }
     Ok((whole.join(path), true))
@@ -59,7 +59,7 @@ pub(crate) fn make_file(base: &Path, path: &Path) -> io::Result<PathBuf> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     match openat(&folder, &name, flags, Mode::from_raw_mode(0o644)) {
         Err(Errno::EXIST) if !is_link(&folder, &name)? => {}
-        Err(Errno::EXIST) => return Err(linked(Errno::LOOP, path)),
+        Err(Errno::EXIST) => return Err(led_away(Errno::LOOP, path)),
         made => {
             made?;
             give(&folder, &name)?;
@@ -103,7 +103,7 @@ fn above(base: &Path, path: &Path) -> io::Result<(PathBuf, OwnedFd, PathBuf)> {
     let folder = openat2(CWD, &whole, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
     Ok((
         whole.join(name),
-        folder.map_err(|error| linked(error, path))?,
+        folder.map_err(|error| led_away(error, path))?,
         name.into(),
     ))
 }
@@ -157,16 +157,6 @@ fn is_link(folder: &OwnedFd, name: impl rustix::path::Arg) -> io::Result<bool> {
 
 fn is_file(folder: &OwnedFd, name: impl rustix::path::Arg) -> io::Result<bool> {
     Ok(!is_link(folder, name)?)
-}
-
-fn linked(error: Errno, path: &Path) -> io::Error {
-    match error {
-        Errno::LOOP | Errno::NOTDIR => {
-            let why = format!("a link or a file is on the way to {}", path.display());
-            io::Error::new(io::ErrorKind::InvalidInput, why)
-        }
-        error => error.into(),
-    }
 }
 
 #[cfg(test)]
