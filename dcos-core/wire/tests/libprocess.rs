@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use dcos_wire::libprocess::{Actor, Event, Messenger, MessengerConfig, Upid};
-use dcos_wire::{Client, Listener};
+use dcos_wire::{Client, Listener, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,12 +19,16 @@ struct Process {
 }
 
 async fn process(config: MessengerConfig) -> Process {
+    serve(config, ServerConfig::default()).await
+}
+
+async fn serve(config: MessengerConfig, server: ServerConfig) -> Process {
     let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
     let messenger = Messenger::with_config(listener.address().unwrap(), config);
     let router = Router::new().route("/health", get(async || "fine"));
     let stop = CancellationToken::new();
-    let server = messenger.server(router).serve(listener, stop.clone());
-    tokio::spawn(server);
+    let server = messenger.server(router).config(server);
+    tokio::spawn(server.serve(listener, stop.clone()));
     Process {
         messenger,
         _running: stop.drop_guard(),
@@ -224,6 +228,38 @@ async fn other_requests_follow_messages_on_one_connection() {
         .collect();
     assert_eq!(statuses, ["202", "404", "200"]);
     assert!(answers.ends_with("fine"), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_has_one_patience_whatever_came_before() {
+    let patience = ServerConfig {
+        header_timeout: Duration::from_millis(200),
+        ..ServerConfig::default()
+    };
+    let one = serve(MessengerConfig::default(), patience).await;
+    let mut master = one.messenger.actor("master").unwrap();
+    let stream = TcpStream::connect(one.messenger.address()).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    writer
+        .write_all(head("master", 0).as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(text(&next(&mut master).await), "a test.Hello ");
+    let trickle = async {
+        // Each byte comes in time, all of them together do not.
+        for byte in head("master", 0).bytes() {
+            if writer.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut answers = Vec::new();
+    tokio::select! {
+        () = trickle => panic!("nobody ended it"),
+        // What was answered may be lost with the bytes nobody reads any more.
+        _ = reader.read_to_end(&mut answers) => {}
+    }
 }
 
 #[tokio::test]

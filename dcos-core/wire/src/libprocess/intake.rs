@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::actor::Event;
@@ -102,6 +102,8 @@ impl Intake<'_> {
             return Ok(End::Over);
         }
         let mut is_first = true;
+        // When the head began of which a part has come: all of it has one patience.
+        let mut begun: Option<Instant> = None;
         loop {
             let is_strict = self.messenger.inner.config.require_peer_match;
             let ip = self.peer.ip();
@@ -110,6 +112,7 @@ impl Intake<'_> {
                 Cut::Message(request) => {
                     self.take_in(request).await?;
                     is_first = false;
+                    begun = None;
                     continue;
                 }
                 Cut::Part { body, missing } => (body, missing),
@@ -123,7 +126,8 @@ impl Intake<'_> {
             } else if is_body {
                 Some(self.config.body_timeout)
             } else {
-                Some(self.config.header_timeout)
+                let begun = begun.get_or_insert_with(Instant::now);
+                Some(self.config.header_timeout.saturating_sub(begun.elapsed()))
             };
             match self.read(missing, patience).await {
                 // Half a request is for the HTTP server to complain of.
