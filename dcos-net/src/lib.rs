@@ -1,8 +1,9 @@
-//! One node's network. At present: the names of a cluster, as pure data.
+//! One node's network: the names of a cluster and its virtual addresses, as pure data.
 //!
 //! A [`Snapshot`] says what runs where; [`names::publish`] makes the DNS zones of Mesos-DNS and
-//! dcos-dns out of it. Nothing here waits, asks a clock or opens a socket: the server that answers
-//! queries is the crate `dcos-dns`.
+//! dcos-dns out of it, and [`vip`] says which tasks stand behind which virtual address. Nothing here
+//! waits, asks a clock or opens a socket: the server that answers queries is the crate `dcos-dns`,
+//! what balances connections the crate `dcos-l4lb`.
 //!
 //! ```
 //! use dcos_net::{Snapshot, Task, Agent, names};
@@ -19,6 +20,7 @@
 pub mod label;
 pub mod names;
 mod snapshot;
+pub mod vip;
 mod zone;
 
 pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};

@@ -4,6 +4,8 @@ mod directory;
 mod hash;
 mod mesos;
 
+use std::borrow::Cow;
+
 use crate::{Found, Snapshot, Zone, label};
 
 /// How names are made. The default is how DC/OS configures Mesos-DNS.
@@ -82,13 +84,33 @@ pub struct Published {
 
 impl Published {
     /// What is known of a name in lower case with a final dot; `None` if no zone of ours holds it.
+    ///
+    /// `thisdcos.global` is another word for `thisdcos.directory`, and `dclb` there for `l4lb`.
     pub fn find(&self, name: &str) -> Option<Found<'_>> {
-        self.zones().find_map(|zone| zone.find(name))
+        let name = preferred(name);
+        self.zones().find_map(|zone| zone.find(&name))
     }
 
     /// Every zone.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
         std::iter::once(&self.mesos).chain(&self.others)
+    }
+}
+
+/// The word of today for a name that has several (dcos-net `dcos_dns_router`).
+fn preferred(name: &str) -> Cow<'_, str> {
+    const ZONE: &str = "thisdcos.directory.";
+    let below = |name: &str, zone: &str| {
+        let above = name.strip_suffix(zone)?;
+        (above.is_empty() || above.ends_with('.')).then(|| above.to_owned())
+    };
+    let name = match below(name, "thisdcos.global.") {
+        Some(above) => Cow::Owned(above + ZONE),
+        None => Cow::Borrowed(name),
+    };
+    match below(&name, "dclb.thisdcos.directory.") {
+        Some(above) => Cow::Owned(above + "l4lb." + ZONE),
+        None => name,
     }
 }
 

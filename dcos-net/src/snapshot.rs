@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use dcos_proto::master::response;
 use dcos_proto::mesos;
 
+use crate::vip::{self, Claim, TaskKey};
+
 /// What runs where, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -19,6 +21,8 @@ pub struct Snapshot {
     pub frameworks: Vec<Framework>,
     /// The running tasks.
     pub tasks: Vec<Task>,
+    /// The virtual addresses tasks claim, by task.
+    pub claims: Vec<(TaskKey, Vec<Claim>)>,
 }
 
 /// A working node.
@@ -170,6 +174,11 @@ impl Snapshot {
         frameworks: impl IntoIterator<Item = &'a mesos::FrameworkInfo>,
         tasks: impl IntoIterator<Item = &'a mesos::Task>,
     ) -> Self {
+        let agents: Vec<Agent> = agents.into_iter().collect();
+        let places: BTreeMap<&str, IpAddr> = agents
+            .iter()
+            .map(|agent| (agent.id.as_str(), agent.ip))
+            .collect();
         let mut names = BTreeMap::new();
         let mut read = Vec::new();
         for info in frameworks {
@@ -183,20 +192,29 @@ impl Snapshot {
                 port: None,
             });
         }
-        let tasks = tasks
-            .into_iter()
-            .filter(|task| task.state() == mesos::TaskState::TaskRunning);
-        let tasks = tasks.filter_map(|task| {
-            names
-                .get(task.framework_id.value.as_str())
-                .map(|framework| read_task(task, framework))
-        });
+        let (mut running, mut claims) = (Vec::new(), Vec::new());
+        for task in tasks {
+            let Some(framework) = names.get(task.framework_id.value.as_str()) else {
+                continue;
+            };
+            if task.state() == mesos::TaskState::TaskRunning {
+                running.push(read_task(task, framework));
+            }
+            if let Some(agent) = places.get(task.agent_id.value.as_str())
+                && vip::declares(task)
+            {
+                let claimed = vip::claims(task, framework, *agent);
+                let id = (task.framework_id.value.clone(), task.task_id.value.clone());
+                claims.push((id, claimed));
+            }
+        }
         Self {
             leader,
             masters,
-            agents: agents.into_iter().collect(),
-            tasks: tasks.collect(),
+            tasks: running,
             frameworks: read,
+            claims,
+            agents,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The names of a small cluster, written out as Mesos-DNS and dcos-dns would have them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use dcos_net::names::{Config, IpSource, Published, publish};
+use dcos_net::vip::{Backend, Claim, Host, Key, Protocol, TaskKey};
 use dcos_net::{Agent, Discovery, Framework, Port, Snapshot, Task, Zone};
 
 fn ip(text: &str) -> IpAddr {
@@ -50,7 +51,64 @@ fn cluster() -> Snapshot {
             },
             Task::new("lost.1", "lost", "marathon", "unknown"),
         ],
+        claims: vec![
+            claim("web.marathon", "10.0.1.1:31000"),
+            claim("broker.kafka.dev", "[fd01::5]:9092"),
+        ],
     }
+}
+
+/// A task behind a virtual address, with the address as its id.
+fn claim(name: &str, backend: &str) -> (TaskKey, Vec<Claim>) {
+    let address: SocketAddr = backend.parse().expect("an address");
+    let claim = Claim {
+        key: Key {
+            protocol: Protocol::Tcp,
+            host: Host::Named(name.into()),
+            port: 80,
+        },
+        backend: Backend {
+            agent: address.ip(),
+            address,
+            inside: None,
+            open: true,
+        },
+    };
+    (("f".into(), backend.into()), vec![claim])
+}
+
+#[test]
+fn virtual_addresses_have_names_under_all_their_zones() {
+    let published = publish(&cluster(), &Config::default());
+    for zone in [
+        "l4lb.thisdcos.directory.",
+        "dclb.thisdcos.directory.",
+        "l4lb.thisdcos.global.",
+    ] {
+        let of = |name: &str| {
+            let found = published
+                .find(&format!("{name}.{zone}"))
+                .expect("a zone of ours");
+            found.records().cloned().unwrap_or_default()
+        };
+        let web = of("web.marathon");
+        assert_eq!(
+            web.a,
+            ["11.225.37.143".parse::<Ipv4Addr>().expect("an address")],
+            "{zone}"
+        );
+        assert!(web.aaaa.is_empty());
+        let broker = of("broker.kafka.dev");
+        assert!(broker.a.is_empty());
+        assert_eq!(broker.aaaa.len(), 1);
+        let elsewhere = published.find(&format!("no.marathon.{zone}"));
+        assert!(!elsewhere.expect("a zone of ours").exists());
+    }
+    assert!(
+        published
+            .find("web.marathon.l4lb.otherdcos.global.")
+            .is_none()
+    );
 }
 
 /// Every record of a zone, a line each.

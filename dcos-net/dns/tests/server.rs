@@ -48,6 +48,7 @@ fn cluster() -> Snapshot {
             port: None,
         }],
         tasks,
+        ..Snapshot::default()
     }
 }
 

@@ -1,11 +1,11 @@
 //! The zones dcos-dns keeps itself: `thisdcos.directory`, `spartan` and `zk`.
 //!
-//! Source: dcos-net `dcos_dns_mesos`, `dcos_dns_zk_record_server`. Names of load-balanced addresses
-//! (`l4lb`) belong to the load balancer.
+//! Source: dcos-net `dcos_dns_mesos`, `dcos_dns_zk_record_server`, `dcos_l4lb_lashup_vip_listener`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::vip::VipTable;
 use crate::{Snapshot, Soa, Task, Zone, label};
 
 /// Seconds for which these names may be remembered.
@@ -18,6 +18,7 @@ pub(super) fn publish(snapshot: &Snapshot, mesos: &Zone) -> Vec<Zone> {
     let mut directory = zone("thisdcos.directory.");
     masters(&mut directory, snapshot);
     tasks(&mut directory, snapshot);
+    vips(&mut directory, snapshot);
     directory.add_copy_of(mesos, "mesos.thisdcos.directory.");
 
     let mut spartan = zone("spartan.");
@@ -87,6 +88,21 @@ fn tasks(zone: &mut Zone, snapshot: &Snapshot) {
         add("agentip", &agent);
         add("containerip", own);
         add("autoip", if reached_at_agent(task) { &agent } else { own });
+    }
+}
+
+/// The names of virtual addresses.
+fn vips(zone: &mut Zone, snapshot: &Snapshot) {
+    let mut table = VipTable::new([]);
+    for (task, claims) in &snapshot.claims {
+        table.set(task.clone(), claims.clone());
+    }
+    for (name, addresses) in table.names() {
+        let name = format!("{name}.l4lb.thisdcos.directory.");
+        let ips = addresses.v4.map(IpAddr::from);
+        for ip in ips.into_iter().chain(addresses.v6.map(IpAddr::from)) {
+            zone.add_address(&name, ip);
+        }
     }
 }
 

@@ -1,0 +1,301 @@
+//! [`VipTable`]: all VIPs and who is behind them, as one node sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::{Addresses, Backend, Claim, Host, Key, Protocol, Service, TaskKey};
+
+/// What has become of a service: its backends that take new connections, in order and each once, or
+/// `None` if there is no such VIP any more. A VIP all of whose backends are closed has an empty list:
+/// who connects is refused at once.
+pub type Change = (Service, Option<Vec<SocketAddr>>);
+
+/// All VIPs.
+///
+/// [`set`](Self::set) says what a task claims now; [`take_changes`](Self::take_changes) what that
+/// changed since the last time it was asked. Costs grow with the change. The table itself, the
+/// addresses of names included, depends on the claims it holds and not on how it came to hold them,
+/// so that all nodes agree.
+#[derive(Clone, Debug)]
+pub struct VipTable {
+    /// The addresses of this node.
+    own: BTreeSet<IpAddr>,
+    tasks: BTreeMap<TaskKey, Vec<Claim>>,
+    keys: BTreeMap<Key, BTreeMap<(TaskKey, usize), Backend>>,
+    v4: Family,
+    v6: Family,
+    /// Which keys stand behind a service: one, unless somebody chose an address a name has.
+    owners: BTreeMap<Service, BTreeSet<Key>>,
+    services_of: BTreeMap<Key, BTreeSet<Service>>,
+    /// What was told last.
+    told: BTreeMap<Service, Vec<SocketAddr>>,
+    dirty: BTreeSet<Key>,
+}
+
+/// The names of one family, and how many backends each has there.
+#[derive(Clone, Debug)]
+struct Family {
+    addresses: Addresses,
+    backends: BTreeMap<String, usize>,
+}
+
+impl Family {
+    fn new(addresses: Addresses) -> Self {
+        Self {
+            addresses,
+            backends: BTreeMap::new(),
+        }
+    }
+
+    /// Counts one more backend; says which other names moved.
+    fn add(&mut self, name: &str) -> Vec<String> {
+        let backends = self.backends.entry(name.to_owned()).or_default();
+        *backends += 1;
+        if *backends > 1 {
+            return Vec::new();
+        }
+        self.addresses.insert(name)
+    }
+
+    /// Counts one less.
+    fn remove(&mut self, name: &str) -> Vec<String> {
+        match self.backends.get_mut(name) {
+            Some(backends) if *backends > 1 => {
+                *backends -= 1;
+                Vec::new()
+            }
+            Some(_) => {
+                self.backends.remove(name);
+                self.addresses.remove(name)
+            }
+            None => Vec::new(),
+        }
+    }
+}
+
+/// A VIP as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The name (`web.marathon`) or address.
+    pub host: Host,
+    /// Connections or datagrams.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+    /// Where packets go to: the addresses of a name, or the one address.
+    pub addresses: Vec<IpAddr>,
+    /// All backends, closed ones included.
+    pub backends: Vec<Backend>,
+}
+
+/// The addresses of a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NameAddresses {
+    /// If it has backends with IPv4 addresses.
+    pub v4: Option<Ipv4Addr>,
+    /// If it has backends with IPv6 addresses.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl VipTable {
+    /// A table without VIPs, for a node with these addresses.
+    pub fn new(own: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self::with_addresses(own, Addresses::v4(), Addresses::v6())
+    }
+
+    /// The same with other addresses for names.
+    pub fn with_addresses(
+        own: impl IntoIterator<Item = IpAddr>,
+        v4: Addresses,
+        v6: Addresses,
+    ) -> Self {
+        Self {
+            own: own.into_iter().collect(),
+            tasks: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            v4: Family::new(v4),
+            v6: Family::new(v6),
+            owners: BTreeMap::new(),
+            services_of: BTreeMap::new(),
+            told: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// What `task` claims now; nothing if it is gone.
+    pub fn set(&mut self, task: TaskKey, claims: Vec<Claim>) {
+        let before = self.tasks.remove(&task).unwrap_or_default();
+        if before == claims {
+            if !claims.is_empty() {
+                self.tasks.insert(task, claims);
+            }
+            return;
+        }
+        // New ones first, so that a name that stays keeps its address.
+        for claim in &claims {
+            self.count(claim, Family::add);
+        }
+        for (place, claim) in before.iter().enumerate() {
+            self.count(claim, Family::remove);
+            self.dirty.insert(claim.key.clone());
+            let Some(backends) = self.keys.get_mut(&claim.key) else {
+                continue;
+            };
+            backends.remove(&(task.clone(), place));
+            if backends.is_empty() {
+                self.keys.remove(&claim.key);
+            }
+        }
+        for (place, claim) in claims.iter().enumerate() {
+            self.dirty.insert(claim.key.clone());
+            let backends = self.keys.entry(claim.key.clone()).or_default();
+            backends.insert((task.clone(), place), claim.backend.clone());
+        }
+        if !claims.is_empty() {
+            self.tasks.insert(task, claims);
+        }
+    }
+
+    /// The tasks that claim anything.
+    pub fn tasks(&self) -> impl Iterator<Item = &TaskKey> {
+        self.tasks.keys()
+    }
+
+    /// What changed since this was called last.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let mut touched = BTreeSet::new();
+        for key in std::mem::take(&mut self.dirty) {
+            let now = self.services(&key);
+            let before = self.services_of.remove(&key).unwrap_or_default();
+            for service in before.difference(&now) {
+                if let Some(owners) = self.owners.get_mut(service) {
+                    owners.remove(&key);
+                    if owners.is_empty() {
+                        self.owners.remove(service);
+                    }
+                }
+            }
+            for service in &now {
+                self.owners.entry(*service).or_default().insert(key.clone());
+            }
+            touched.extend(before);
+            touched.extend(now.iter().copied());
+            if !now.is_empty() {
+                self.services_of.insert(key, now);
+            }
+        }
+        let change = |service: Service| {
+            let now = self.backends(service);
+            let before = self.told.get(&service);
+            if now.as_ref() == before {
+                return None;
+            }
+            match &now {
+                Some(now) => self.told.insert(service, now.clone()),
+                None => self.told.remove(&service),
+            };
+            Some((service, now))
+        };
+        touched.into_iter().filter_map(change).collect()
+    }
+
+    /// Every service with its open backends, as of the last [`take_changes`](Self::take_changes).
+    pub fn told(&self) -> &BTreeMap<Service, Vec<SocketAddr>> {
+        &self.told
+    }
+
+    /// The addresses of each name.
+    pub fn names(&self) -> BTreeMap<&str, NameAddresses> {
+        let mut names: BTreeMap<&str, NameAddresses> = BTreeMap::new();
+        for (name, ip) in self.v4.addresses.iter().chain(self.v6.addresses.iter()) {
+            let entry = names.entry(name).or_default();
+            match ip {
+                IpAddr::V4(ip) => entry.v4 = Some(ip),
+                IpAddr::V6(ip) => entry.v6 = Some(ip),
+            }
+        }
+        names
+    }
+
+    /// Every VIP, by protocol, then name or address, then port.
+    pub fn list(&self) -> impl Iterator<Item = Listed> {
+        self.keys.iter().map(|(key, backends)| {
+            let mut backends: Vec<Backend> = backends.values().cloned().collect();
+            backends.sort_unstable();
+            backends.dedup();
+            let services = self.services(key);
+            Listed {
+                host: key.host.clone(),
+                protocol: key.protocol,
+                port: key.port,
+                addresses: services
+                    .iter()
+                    .map(|service| service.address.ip())
+                    .collect(),
+                backends,
+            }
+        })
+    }
+
+    /// Counts a claim's backend to its name, and marks all whose addresses changed by that.
+    fn count(&mut self, claim: &Claim, how: impl Fn(&mut Family, &str) -> Vec<String>) {
+        let Host::Named(name) = &claim.key.host else {
+            return;
+        };
+        let family = if claim.backend.address.is_ipv4() {
+            &mut self.v4
+        } else {
+            &mut self.v6
+        };
+        let moved = how(family, name);
+        if moved.is_empty() {
+            return;
+        }
+        let moved: BTreeSet<String> = moved.into_iter().collect();
+        let concerned = self.keys.keys().filter(|key| match &key.host {
+            Host::Named(name) => moved.contains(name),
+            Host::Address(_) => false,
+        });
+        self.dirty.extend(concerned.cloned());
+    }
+
+    /// What packets are sent to for `key`: nothing if nobody claims it.
+    fn services(&self, key: &Key) -> BTreeSet<Service> {
+        let Some(backends) = self.keys.get(key) else {
+            return BTreeSet::new();
+        };
+        let has = |v4: bool| {
+            backends
+                .values()
+                .any(|backend| backend.address.is_ipv4() == v4)
+        };
+        let ips = match &key.host {
+            Host::Address(ip) => vec![Some(*ip)],
+            Host::Named(name) => {
+                let v4 = has(true).then(|| self.v4.addresses.get(name)).flatten();
+                let v6 = has(false).then(|| self.v6.addresses.get(name)).flatten();
+                vec![v4, v6]
+            }
+        };
+        let service = |ip| Service {
+            protocol: key.protocol,
+            address: SocketAddr::new(ip, key.port),
+        };
+        ips.into_iter().flatten().map(service).collect()
+    }
+
+    /// Who takes new connections to `service`; `None` if nobody claims it.
+    fn backends(&self, service: Service) -> Option<Vec<SocketAddr>> {
+        let owners = self.owners.get(&service)?;
+        let backends = owners.iter().filter_map(|key| self.keys.get(key));
+        let open = backends.flat_map(BTreeMap::values).filter(|backend| {
+            backend.open && backend.address.is_ipv4() == service.address.is_ipv4()
+        });
+        let place = |backend: &Backend| match backend.inside {
+            Some(inside) if self.own.contains(&backend.agent) => inside,
+            _ => backend.address,
+        };
+        let open: BTreeSet<SocketAddr> = open.map(place).collect();
+        Some(open.into_iter().collect())
+    }
+}

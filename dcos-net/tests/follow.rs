@@ -1,0 +1,170 @@
+//! What becomes of virtual addresses when a master tells of tasks, and when another one leads.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::time::Duration;
+
+use dcos_core::time::Time;
+use dcos_net::vip::{Follower, VipTable};
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::master::Event;
+
+struct Run {
+    follower: Follower,
+    table: VipTable,
+    now: Time,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self {
+            follower: Follower::new(),
+            table: VipTable::new([]),
+            now: Time::from_secs(1000),
+        }
+    }
+
+    fn told(&mut self, event: &str) -> Vec<String> {
+        let event: Event = json::from_slice(event.as_bytes(), Dialect::V1).unwrap();
+        self.follower.apply(self.now, &event, &mut self.table);
+        self.backends()
+    }
+
+    fn later(&mut self, seconds: u64) -> Vec<String> {
+        self.now += Duration::from_secs(seconds);
+        self.follower.poll(self.now, &mut self.table);
+        self.backends()
+    }
+
+    /// The backends of all VIPs.
+    fn backends(&mut self) -> Vec<String> {
+        self.table.take_changes();
+        let backends = self.table.told().values().flatten();
+        backends.map(ToString::to_string).collect()
+    }
+}
+
+const AGENT: &str = r#"{"agent_info": {"id": {"value": "S0"}, "hostname": "h"}, "active": true,
+    "version": "1.11.0", "pid": "slave(1)@10.0.0.7:5051"}"#;
+const FRAMEWORK: &str = r#"{"framework_info": {"id": {"value": "f"}, "user": "root", "name": "marathon"},
+    "active": true, "connected": true, "recovered": false}"#;
+
+fn task(id: &str, state: &str, port: u16) -> String {
+    format!(
+        r#"{{"name": "web", "task_id": {{"value": "{id}"}}, "framework_id": {{"value": "f"}},
+          "agent_id": {{"value": "S0"}}, "state": "{state}",
+          "discovery": {{"visibility": "CLUSTER", "ports": {{"ports": [{{"number": {port}, "protocol": "tcp",
+            "labels": {{"labels": [{{"key": "VIP_0", "value": "/web:80"}}]}}}}]}}}}}}"#
+    )
+}
+
+fn subscribed(agents: &str, recovered: &str, frameworks: &str, tasks: &str) -> String {
+    format!(
+        r#"{{"type": "SUBSCRIBED", "subscribed": {{"get_state": {{
+          "get_agents": {{"agents": [{agents}], "recovered_agents": [{recovered}]}},
+          "get_frameworks": {{"frameworks": [{frameworks}]}}, "get_tasks": {{"tasks": [{tasks}]}}}}}}}}"#
+    )
+}
+
+fn added(task: &str) -> String {
+    format!(r#"{{"type": "TASK_ADDED", "task_added": {{"task": {task}}}}}"#)
+}
+
+fn updated(id: &str, state: &str, healthy: &str) -> String {
+    format!(
+        r#"{{"type": "TASK_UPDATED", "task_updated": {{"framework_id": {{"value": "f"}}, "state": "{state}",
+          "status": {{"task_id": {{"value": "{id}"}}, "state": "{state}", "timestamp": 5.0 {healthy}}}}}}}"#
+    )
+}
+
+#[test]
+fn a_task_comes_runs_falls_ill_and_goes() {
+    let mut run = Run::new();
+    assert!(!run.follower.is_complete());
+    let state = subscribed(AGENT, "", FRAMEWORK, &task("a", "TASK_RUNNING", 31_000));
+    assert_eq!(run.told(&state), ["10.0.0.7:31000"]);
+    assert!(run.follower.is_complete());
+    let both = ["10.0.0.7:31000", "10.0.0.7:31001"];
+    assert_eq!(
+        run.told(&added(&task("b", "TASK_STAGING", 31_001))),
+        both[..1]
+    );
+    assert_eq!(run.told(&updated("b", "TASK_RUNNING", "")), both);
+    assert_eq!(
+        run.told(&updated("a", "TASK_RUNNING", r#", "healthy": false"#)),
+        both[1..]
+    );
+    assert_eq!(
+        run.told(&updated("a", "TASK_RUNNING", r#", "healthy": true"#)),
+        both
+    );
+    assert_eq!(run.told(&updated("b", "TASK_KILLING", "")), both[..1]);
+    assert_eq!(
+        run.table.list().next().unwrap().backends.len(),
+        2,
+        "it drains"
+    );
+    assert_eq!(run.told(&updated("b", "TASK_KILLED", "")), both[..1]);
+    assert_eq!(run.table.list().next().unwrap().backends.len(), 1);
+    let removed = r#"{"type": "AGENT_REMOVED", "agent_removed": {"agent_id": {"value": "S0"}}}"#;
+    assert!(run.told(removed).is_empty());
+    assert_eq!(run.table.list().count(), 0);
+}
+
+#[test]
+fn a_task_may_be_told_before_its_agent_and_framework() {
+    let mut run = Run::new();
+    run.told(&subscribed("", "", "", ""));
+    assert!(
+        run.told(&added(&task("a", "TASK_RUNNING", 31_000)))
+            .is_empty()
+    );
+    let agent = format!(r#"{{"type": "AGENT_ADDED", "agent_added": {{"agent": {AGENT}}}}}"#);
+    assert!(run.told(&agent).is_empty());
+    let framework = format!(
+        r#"{{"type": "FRAMEWORK_ADDED", "framework_added": {{"framework": {FRAMEWORK}}}}}"#
+    );
+    assert_eq!(run.told(&framework), ["10.0.0.7:31000"]);
+    let removed = r#"{"type": "FRAMEWORK_REMOVED", "framework_removed": {"framework_info":
+        {"id": {"value": "f"}, "user": "root", "name": "marathon"}}}"#;
+    assert!(run.told(removed).is_empty());
+}
+
+#[test]
+fn a_failover_empties_no_vip() {
+    let mut run = Run::new();
+    let tasks = [
+        task("a", "TASK_RUNNING", 31_000),
+        task("b", "TASK_RUNNING", 31_001),
+    ]
+    .join(",");
+    let both = ["10.0.0.7:31000", "10.0.0.7:31001"];
+    assert_eq!(run.told(&subscribed(AGENT, "", FRAMEWORK, &tasks)), both);
+    // The next leader has only read of the agent.
+    let recovered = r#"{"id": {"value": "S0"}, "hostname": "h"}"#;
+    assert_eq!(run.told(&subscribed("", recovered, "", "")), both);
+    assert!(!run.follower.is_complete());
+    assert_eq!(run.later(300), both);
+    let agent = format!(r#"{{"type": "AGENT_ADDED", "agent_added": {{"agent": {AGENT}}}}}"#);
+    assert_eq!(run.told(&agent), both);
+    assert_eq!(run.told(&added(&task("a", "TASK_RUNNING", 31_000))), both);
+    assert_eq!(run.later(9), both);
+    // The other one was not told of again: it is gone.
+    assert_eq!(run.later(2), both[..1]);
+    assert!(run.follower.is_complete());
+    assert_eq!(run.follower.next_deadline(), None);
+}
+
+#[test]
+fn an_agent_that_never_comes_back_is_given_up() {
+    let mut run = Run::new();
+    let state = subscribed(AGENT, "", FRAMEWORK, &task("a", "TASK_RUNNING", 31_000));
+    run.told(&state);
+    let recovered = r#"{"id": {"value": "S0"}, "hostname": "h"}"#;
+    run.told(&subscribed("", recovered, FRAMEWORK, ""));
+    assert_eq!(
+        run.follower.next_deadline(),
+        Some(run.now + Duration::from_secs(600))
+    );
+    assert_eq!(run.later(599), ["10.0.0.7:31000"]);
+    assert!(run.later(2).is_empty());
+}

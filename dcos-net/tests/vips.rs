@@ -1,0 +1,204 @@
+//! Properties of the table of virtual addresses, against a slow and obvious model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use dcos_net::vip::{Addresses, Backend, Claim, Host, Key, Protocol, Service, TaskKey, VipTable};
+use proptest::prelude::*;
+
+/// So few addresses that names stand in each other's way.
+fn narrow() -> (Addresses, Addresses) {
+    let v4 = |last| IpAddr::from(Ipv4Addr::new(11, 0, 0, last));
+    let v6 = |last| IpAddr::from(Ipv6Addr::new(0xfd01, 0xc, 0, 0, 0, 0, 0, last));
+    (
+        Addresses::between(v4(0), v4(9)),
+        Addresses::between(v6(0), v6(9)),
+    )
+}
+
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+fn table() -> VipTable {
+    let (v4, v6) = narrow();
+    VipTable::with_addresses([OWN.into()], v4, v6)
+}
+
+fn backend() -> impl Strategy<Value = Backend> {
+    (
+        1..4_u8,
+        1..4_u16,
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(agent, port, mapped, open, v6)| {
+            let agent = IpAddr::from(Ipv4Addr::new(10, 0, 0, agent));
+            let ip = if v6 {
+                Ipv6Addr::LOCALHOST.into()
+            } else {
+                agent
+            };
+            let inside = (mapped && !v6).then(|| ([172, 31, 254, 2], port).into());
+            Backend {
+                agent,
+                address: SocketAddr::new(ip, port),
+                inside,
+                open,
+            }
+        })
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let host = prop_oneof![
+        4 => (0..8_u8).prop_map(|name| Host::Named(format!("n{name}.marathon"))),
+        1 => (0..10_u8).prop_map(|last| Host::Address(Ipv4Addr::new(11, 0, 0, last).into())),
+    ];
+    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+    (host, protocol, 1..3_u16, backend())
+        .prop_filter("families differ", |(host, .., backend)| {
+            matches!(host, Host::Named(_)) || backend.address.is_ipv4()
+        })
+        .prop_map(|(host, protocol, port, backend)| Claim {
+            key: Key {
+                protocol,
+                host,
+                port,
+            },
+            backend,
+        })
+}
+
+/// A task, and what it claims from now on.
+fn step() -> impl Strategy<Value = (TaskKey, Vec<Claim>)> {
+    let task = (0..6_u8).prop_map(|task| ("f".to_owned(), format!("t{task}")));
+    (task, prop::collection::vec(claim(), 0..3))
+}
+
+/// What the table must say, put together from scratch.
+fn model(claims: &BTreeMap<TaskKey, Vec<Claim>>) -> BTreeMap<Service, Vec<SocketAddr>> {
+    let (mut v4, mut v6) = narrow();
+    let all = || claims.values().flatten();
+    for claim in all() {
+        if let Host::Named(name) = &claim.key.host {
+            let family = if claim.backend.address.is_ipv4() {
+                &mut v4
+            } else {
+                &mut v6
+            };
+            family.insert(name);
+        }
+    }
+    let mut services: BTreeMap<Service, BTreeSet<SocketAddr>> = BTreeMap::new();
+    for Claim { key, backend } in all() {
+        let ip = match &key.host {
+            Host::Address(ip) => Some(*ip),
+            Host::Named(name) if backend.address.is_ipv4() => v4.get(name),
+            Host::Named(name) => v6.get(name),
+        };
+        let Some(ip) = ip else { continue };
+        let service = Service {
+            protocol: key.protocol,
+            address: SocketAddr::new(ip, key.port),
+        };
+        let backends = services.entry(service).or_default();
+        if backend.open {
+            let inside = backend
+                .inside
+                .filter(|_| backend.agent == IpAddr::from(OWN));
+            backends.insert(inside.unwrap_or(backend.address));
+        }
+    }
+    services
+        .into_iter()
+        .map(|(service, backends)| (service, backends.into_iter().collect()))
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn changes_lead_where_the_model_is(steps in prop::collection::vec((step(), any::<bool>()), 0..40)) {
+        let (mut table, mut claims) = (table(), BTreeMap::new());
+        let mut followed: BTreeMap<Service, Vec<SocketAddr>> = BTreeMap::new();
+        let end = (("f".to_owned(), "t9".to_owned()), Vec::new());
+        for ((task, claimed), look) in steps.into_iter().chain([(end, true)]) {
+            table.set(task.clone(), claimed.clone());
+            claims.insert(task, claimed);
+            if !look {
+                continue;
+            }
+            for (service, backends) in table.take_changes() {
+                let before = match backends.clone() {
+                    Some(backends) => followed.insert(service, backends),
+                    None => followed.remove(&service),
+                };
+                prop_assert_ne!(before, backends, "what is told must be new: {}", service);
+            }
+            prop_assert_eq!(&followed, &model(&claims));
+            prop_assert_eq!(table.told(), &followed);
+        }
+        prop_assert!(table.take_changes().is_empty());
+    }
+
+    #[test]
+    fn addresses_depend_on_the_set_of_names_alone(
+        names in prop::collection::vec((0..12_u8, any::<bool>()), 0..40),
+    ) {
+        let (mut lived, mut set) = (narrow().0, BTreeSet::new());
+        for (name, there) in names {
+            let name = format!("n{name}");
+            let before: BTreeMap<String, IpAddr> = owned(&lived);
+            let moved = if there { lived.insert(&name) } else { lived.remove(&name) };
+            if there { set.insert(name.clone()); } else { set.remove(&name); }
+            let after = owned(&lived);
+            for (other, ip) in before {
+                let stays = after.get(&other) == Some(&ip);
+                prop_assert!(stays || other == name || moved.contains(&other));
+            }
+        }
+        let mut fresh = narrow().0;
+        for name in set.iter().rev() {
+            fresh.insert(name);
+        }
+        prop_assert_eq!(owned(&lived), owned(&fresh));
+        let distinct: BTreeSet<IpAddr> = fresh.iter().map(|(_, ip)| ip).collect();
+        prop_assert_eq!(distinct.len(), fresh.iter().count());
+        prop_assert_eq!(distinct.len(), set.len().min(10));
+    }
+}
+
+fn owned(addresses: &Addresses) -> BTreeMap<String, IpAddr> {
+    addresses
+        .iter()
+        .map(|(name, ip)| (name.to_owned(), ip))
+        .collect()
+}
+
+#[test]
+fn a_list_shows_closed_backends_as_well() {
+    let mut table = table();
+    let backend = |last, open| Backend {
+        agent: Ipv4Addr::new(10, 0, 0, last).into(),
+        address: ([10, 0, 0, last], 31_000).into(),
+        inside: None,
+        open,
+    };
+    for (task, open) in [(2, true), (3, false)] {
+        let claim = Claim {
+            key: Key {
+                protocol: Protocol::Tcp,
+                host: Host::Named("web.marathon".into()),
+                port: 80,
+            },
+            backend: backend(task, open),
+        };
+        table.set(("f".into(), task.to_string()), vec![claim]);
+    }
+    let listed: Vec<_> = table.list().collect();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].backends, [backend(2, true), backend(3, false)]);
+    let ip = table.names()["web.marathon"].v4.unwrap();
+    assert_eq!(listed[0].addresses, [IpAddr::from(ip)]);
+    table.take_changes();
+    let open: Vec<_> = table.told().values().flatten().collect();
+    assert_eq!(open, [&SocketAddr::from(([10, 0, 0, 2], 31_000))]);
+}
