@@ -25,7 +25,7 @@ use dcos_containerizer::containerizer::{
 };
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::{
-    self, Draft, IsolationConfig, Isolator, IsolatorError, Isolators,
+    self, Draft, IsolationConfig, Isolator, IsolatorError, Isolators, UserNamespaces,
 };
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::oci::Runtimes;
@@ -148,6 +148,7 @@ async fn containerizer(folder: &Path) -> anyhow::Result<Universal> {
         logger: Arc::new(RotatingFiles::new(Rotation::default())),
         switch_user: false,
         sandbox_directory: "/mnt/mesos/sandbox".into(),
+        user_namespaces: UserNamespaces::default(),
     };
     Ok(Universal::new(config).await?)
 }

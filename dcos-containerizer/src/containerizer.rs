@@ -188,6 +188,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// What to launch.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "wishes, each on its own")]
 pub struct ContainerConfig {
     /// What the container is for.
     pub class: ContainerClass,
@@ -225,6 +226,10 @@ pub struct ContainerConfig {
     ///
     /// [`isolator::READONLY_ROOTFS`]: crate::isolator::READONLY_ROOTFS
     pub readonly_rootfs: bool,
+    /// Root in it is to be nobody on the node ([`isolator::USER_NAMESPACE`]).
+    ///
+    /// [`isolator::USER_NAMESPACE`]: crate::isolator::USER_NAMESPACE
+    pub user_namespace: bool,
     /// It belongs to nobody the agent knows, and is not ended by [`Containerizer::recover`].
     pub standalone: bool,
 }
@@ -242,6 +247,11 @@ pub enum ContainerClass {
 }
 
 impl ContainerConfig {
+    /// Whether it enters its parent.
+    pub fn is_debug(&self) -> bool {
+        self.class == ContainerClass::Debug
+    }
+
     /// Whether it asks for a Docker Engine.
     pub fn is_docker(&self) -> bool {
         self.container.as_ref().is_some_and(is_docker)

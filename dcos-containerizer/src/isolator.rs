@@ -24,6 +24,7 @@ pub mod disk;
 mod draft;
 pub mod filesystem;
 pub mod gpu;
+mod ids;
 pub mod landlock;
 pub mod linux;
 pub mod listening;
@@ -44,6 +45,7 @@ pub mod volume;
 
 pub use config::{IsolationConfig, NETWORK_ROOT, READONLY_ROOTFS};
 pub use draft::Draft;
+pub use ids::{IdRange, Ids, USER_NAMESPACE, UserNamespaces};
 pub use options::OPTIONS;
 pub use persistent::PersistentVolume;
 pub use set::Isolators;
@@ -179,6 +181,8 @@ pub struct ContainerConfig {
     pub readonly_rootfs: bool,
     /// Persistent volumes it finds in its sandbox.
     pub volumes: Vec<PersistentVolume>,
+    /// Ids of its own, in a user namespace; absent, it has the node's.
+    pub ids: Option<Ids>,
 }
 
 impl ContainerConfig {

@@ -19,6 +19,8 @@ pub use dcos_image::ImageConfig;
 pub use images::{Backend, ImageProvisioner, ImageProvisionerConfig};
 pub use options::OPTIONS;
 
+use crate::isolator::Ids;
+
 /// Turns an image into the root file system of a container.
 ///
 /// # Contract
@@ -38,7 +40,8 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
     /// [`ProvisionError`] if the roots cannot be listed.
     async fn recover(&self, alive: &[ContainerId]) -> Result<(), ProvisionError>;
 
-    /// Makes a root for `id` from `image`.
+    /// Makes a root for `id` from `image`. With `ids` it belongs to those of them that the image names:
+    /// its root to the first.
     ///
     /// # Errors
     /// [`ProvisionError`]; nothing is left then.
@@ -46,6 +49,7 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
         &self,
         id: &ContainerId,
         image: &Image,
+        ids: Option<&Ids>,
     ) -> Result<Provisioned, ProvisionError>;
 
     /// Removes the root of a container that ended.

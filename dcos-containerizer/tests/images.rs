@@ -50,7 +50,7 @@ impl Fixture {
     async fn provision(&self, name: &str) -> Result<Provisioned, ProvisionError> {
         let provisioner = self.provisioner(&[]).await;
         provisioner
-            .provision(&ContainerId::root("c"), &docker(name))
+            .provision(&ContainerId::root("c"), &docker(name), None)
             .await
     }
 
@@ -319,8 +319,8 @@ async fn writes_are_the_containers_own_and_go_with_it() {
     };
     let (stays, goes) = (ContainerId::root("stays"), ContainerId::root("goes"));
     let provisioner = fixture.provisioner(&[]).await;
-    let one = provisioner.provision(&stays, &image).await.unwrap();
-    let two = provisioner.provision(&goes, &image).await.unwrap();
+    let one = provisioner.provision(&stays, &image, None).await.unwrap();
+    let two = provisioner.provision(&goes, &image, None).await.unwrap();
     assert_eq!(one.image.entrypoint, ["/run", "x"]);
     assert_eq!(one.image.environment, ["A=b"]);
     std::fs::write(one.rootfs.join("file"), "one").unwrap();
@@ -382,7 +382,7 @@ async fn a_warm_start_touches_no_byte_of_a_layer() {
     oci(&fixture.path("images/app"), &[low, top]);
     let mut provisioner = fixture.provisioner(&[]).await;
     let cold = ContainerId::root("cold");
-    if let Err(error) = provisioner.provision(&cold, &docker("app")).await {
+    if let Err(error) = provisioner.provision(&cold, &docker("app"), None).await {
         eprintln!("skipped: no overlay here: {error}");
         return;
     }
@@ -399,7 +399,10 @@ async fn a_warm_start_touches_no_byte_of_a_layer() {
     // By the same agent, and by one that was started again.
     for name in ["warm", "again"] {
         let warm = ContainerId::root(name);
-        let provisioned = provisioner.provision(&warm, &docker("app")).await.unwrap();
+        let provisioned = provisioner
+            .provision(&warm, &docker("app"), None)
+            .await
+            .unwrap();
         let touched = watch.touched();
         let is_layer = |name: &&String| layers.contains(name) || blobs.contains(name);
         let bytes: Vec<_> = touched.iter().filter(is_layer).collect();

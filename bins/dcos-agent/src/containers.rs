@@ -213,6 +213,7 @@ fn config(
         logger: Arc::new(RotatingFiles::new(rotation)),
         switch_user: root && values.switch("switch_user"),
         sandbox_directory: isolation.sandbox_directory,
+        user_namespaces: isolation.user_namespaces,
     };
     Ok((config, collection, Meter::new(move || counted.metrics())))
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 
@@ -22,9 +23,11 @@ pub fn overlay(layers: &[impl AsRef<Path>], folder: &Path, root: &Path) -> io::R
     for made in [&upper, &work, &root.to_owned()] {
         std::fs::create_dir_all(made)?;
     }
-    // The root's own permissions are those of the image's root.
+    // The root itself is as the image's root is, and whose that is.
     if let Some(top) = layers.last() {
-        std::fs::set_permissions(&upper, top.as_ref().metadata()?.permissions())?;
+        let top = top.as_ref().metadata()?;
+        chown(&upper, Some(top.uid()), Some(top.gid()))?;
+        std::fs::set_permissions(&upper, top.permissions())?;
     }
     match overlay_by_parts(layers, &upper, &work, root) {
         // Before Linux 6.5 a layer cannot be named alone.

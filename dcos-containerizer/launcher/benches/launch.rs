@@ -320,9 +320,8 @@ fn plan(folder: &Path, id: &str, cgroups: Vec<Cgroup>) -> Plan {
         source: kind.into(),
         kind: (*kind).to_owned(),
         flags: *flags,
-        propagation: 0,
         data: (*data).to_owned(),
-        no_links: false,
+        ..Mount::default()
     };
     let device = |(path, major, minor): &(&str, u32, u32)| Device {
         path: path.into(),

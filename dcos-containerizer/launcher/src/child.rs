@@ -18,21 +18,22 @@ use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, Uid, move_into_link_name_space, set_capabilities,
+    CapabilitySet, CapabilitySets, Gid, Uid, configure_capability_in_ambient_set,
+    move_into_link_name_space, remove_capability_from_bounding_set, set_capabilities,
     set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
     set_thread_res_uid,
 };
 
 use crate::init;
 use crate::message::{Failure, Step};
-use crate::mounts;
-use crate::plan::{Cgroup, CgroupVersion, First, NamespaceKind, Plan, Variable};
+use crate::mounts::{self, Outside};
+use crate::plan::{Cgroup, CgroupVersion, First, Join, NamespaceKind, Plan, Variable};
 use crate::report::{At, Report};
 use crate::sys::{self, Cloned};
 
 /// What a plan names and the launcher has opened before it clones.
 pub(crate) struct Opened {
-    /// Namespaces to enter; process ids are the launcher's business.
+    /// Namespaces to enter that the launcher has not entered before the clone.
     joins: Vec<(File, PathBuf)>,
     /// `tasks` files of cgroups v1.
     tasks: Vec<(File, PathBuf)>,
@@ -44,6 +45,8 @@ pub(crate) struct Opened {
     report: OwnedFd,
     /// Where the launcher says that the id maps are written.
     go: Option<OwnedFd>,
+    /// What a user namespace cannot open itself.
+    outside: Option<Outside>,
 }
 
 impl Opened {
@@ -60,11 +63,15 @@ impl Opened {
             stdio,
             report,
             go,
+            outside: None,
         };
+        if plan.new.user && plan.new.mount {
+            opened.outside = Some(Outside::open(plan)?);
+        }
         for join in plan
             .join
             .iter()
-            .filter(|join| join.kind != NamespaceKind::Pid)
+            .filter(|join| !is_entered_first(plan, join))
         {
             let file = File::open(&join.path).at(Step::Open, join.path.display())?;
             opened.joins.push((file, join.path.clone()));
@@ -85,6 +92,13 @@ impl Opened {
         }
         Ok(opened)
     }
+}
+
+/// Whether the launcher enters a namespace and clones from there: process ids are those of
+/// children only, and what is the node's is closed to a user namespace.
+pub(crate) fn is_entered_first(plan: &Plan, join: &Join) -> bool {
+    let inside = [NamespaceKind::Mount, NamespaceKind::User];
+    join.kind == NamespaceKind::Pid || plan.new.user && !inside.contains(&join.kind)
 }
 
 /// Whether an init goes between the launcher and the command.
@@ -123,7 +137,7 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
     let _ = setsid();
     name_host(plan)?;
     if plan.new.mount {
-        mounts::make(plan)?;
+        mounts::make(plan, opened.outside)?;
     }
 
     if is_supervised(plan) {
@@ -177,6 +191,13 @@ fn join_cgroups(tasks: Vec<(File, PathBuf)>) -> Result<(), Failure> {
 fn enter_namespaces(plan: &Plan, joins: &[(File, PathBuf)]) -> Result<(), Failure> {
     for (file, path) in joins {
         move_into_link_name_space(file.as_fd(), None).at(Step::Namespaces, path.display())?;
+    }
+    if plan
+        .join
+        .iter()
+        .any(|join| join.kind == NamespaceKind::User)
+    {
+        become_user(0, 0, None).at(Step::Namespaces, "user")?;
     }
     if plan.new.cgroup {
         // Not at the clone: the new namespace is to begin at the cgroups just joined.
@@ -309,9 +330,14 @@ fn enter_directory(plan: &Plan) -> Result<(), Failure> {
 }
 
 fn become_credentials(plan: &Plan) -> Result<(), Failure> {
+    let set = CapabilitySet::from_bits_retain;
     if let Some(capabilities) = &plan.capabilities {
-        for capability in (0..64).filter(|bit| capabilities.bounding & (1 << bit) == 0) {
-            sys::drop_bounding(capability).at(Step::Capabilities, capability)?;
+        for bit in (0..64).filter(|bit| capabilities.bounding & (1 << bit) == 0) {
+            match remove_capability_from_bounding_set(set(1 << bit)) {
+                // This kernel does not know it.
+                Err(Errno::INVAL) => {}
+                dropped => dropped.at(Step::Capabilities, bit)?,
+            }
         }
         set_keep_capabilities(true).at(Step::Capabilities, "")?;
     }
@@ -320,15 +346,14 @@ fn become_credentials(plan: &Plan) -> Result<(), Failure> {
     }
     if let Some(capabilities) = &plan.capabilities {
         set_keep_capabilities(false).at(Step::Capabilities, "")?;
-        let set = CapabilitySet::from_bits_retain;
         let sets = CapabilitySets {
             effective: set(capabilities.effective),
             permitted: set(capabilities.permitted),
             inheritable: set(capabilities.inheritable),
         };
         set_capabilities(None, sets).at(Step::Capabilities, "")?;
-        for capability in (0..64).filter(|bit| capabilities.ambient & (1 << bit) != 0) {
-            sys::raise_ambient(capability).at(Step::Capabilities, capability)?;
+        for bit in (0..64).filter(|bit| capabilities.ambient & (1 << bit) != 0) {
+            configure_capability_in_ambient_set(set(1 << bit), true).at(Step::Capabilities, bit)?;
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use crate::codec::{DecodeError, Wire};
 use crate::frame::{self, Incoming, MAX_FDS};
 use crate::message::{Answer, Container, Exit, Failure, Message, Request, Scope, Step};
 use crate::plan::Plan;
+use crate::sys;
 
 /// Why the launcher did not do what it was asked to.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl fmt::Display for Failure {
         let doing = match self.step {
             Step::Open => "opening",
             Step::Clone => "cloning the first process",
-            Step::IdMaps => "writing id maps",
+            Step::IdMaps => "mapping ids",
             Step::Cgroups => "joining cgroup",
             Step::Namespaces => "entering namespace",
             Step::Hostname => "setting the host name",
@@ -92,6 +93,10 @@ impl fmt::Display for Failure {
             Step::Seccomp => "installing the seccomp filter",
             Step::Execute => "executing",
         };
+        if self.step == Step::IdMaps && self.errno == libc::EINVAL && !self.detail.is_empty() {
+            let why = "its file system, or this kernel, knows no id-mapped mounts";
+            return write!(f, "{doing} of {}: {why}", self.detail);
+        }
         let error = std::io::Error::from_raw_os_error(self.errno);
         if self.detail.is_empty() {
             write!(f, "{doing}: {error}")
@@ -418,4 +423,13 @@ impl AsFd for Receiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+/// Maps the ids of a mount that is attached nowhere yet, as `namespace`, the file of a user namespace,
+/// does, and makes it read-only: who is 0 on its disk is who 0 of the namespace is outside of it.
+///
+/// # Errors
+/// `EINVAL` if its file system, or a kernel before 5.12, knows no id-mapped mounts.
+pub fn map_ids(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    sys::set_mount_attributes(mount, libc::MOUNT_ATTR_RDONLY, 0, Some(namespace))
 }

@@ -4,64 +4,94 @@
 //! then the rest happens inside. A link in the container's image can therefore lead nowhere but
 //! into the container.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, makedev, mknodat,
-    open, openat2,
+    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mknodat, open, openat2,
 };
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
     mount_bind_recursive, mount_change, mount_remount, move_mount, open_tree, unmount,
 };
-use rustix::process::{chdir, pivot_root};
+use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::message::{Failure, Step};
 use crate::plan::{Device, Mount, Plan};
 use crate::report::At;
 use crate::sys;
 
-/// Flags of a mount that a bind can only take in a second step.
-const REMOUNTED: u64 =
-    libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_NOATIME;
+/// Flags of a mount that a bind can only take in a second step, and the kernel's newer numbers.
+const ATTRIBUTES: [(u64, u64); 5] = [
+    (libc::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
+    (libc::MS_NOSUID, libc::MOUNT_ATTR_NOSUID),
+    (libc::MS_NODEV, libc::MOUNT_ATTR_NODEV),
+    (libc::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+    (libc::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+];
+
+/// What has to be opened outside of a user namespace: in it nobody is root of the node any more.
+pub(crate) struct Outside {
+    root: Option<Source>,
+    mounts: Vec<Option<Source>>,
+}
+
+impl Outside {
+    pub(crate) fn open(plan: &Plan) -> Result<Self, Failure> {
+        // Nothing that is mounted inside may come out.
+        let slave = |wanted: &Mount| match wanted.propagation {
+            0 => libc::MS_SLAVE,
+            propagation => propagation,
+        };
+        let mounts = plan.mounts.iter();
+        let mounts = mounts.map(|wanted| open_source(wanted, slave(wanted)));
+        let mut opened = Self {
+            root: None,
+            mounts: mounts.collect::<Result<_, _>>()?,
+        };
+        if let Some(root) = &plan.root {
+            let whole = Mount {
+                source: root.path.clone(),
+                flags: libc::MS_REC,
+                ..Mount::default()
+            };
+            opened.root = open_source(&whole, libc::MS_SLAVE)?;
+        }
+        Ok(opened)
+    }
+}
 
 /// Makes the file system of `plan` in this, new, mount namespace.
-pub(crate) fn make(plan: &Plan) -> Result<(), Failure> {
+pub(crate) fn make(plan: &Plan, outside: Option<Outside>) -> Result<(), Failure> {
     // What is shared with the host both ways has to be opened while it still is.
-    let shared = plan
-        .mounts
-        .iter()
-        .map(|wanted| match wanted.propagation & libc::MS_SHARED {
-            0 => Ok(None),
-            _ => open_source(wanted),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let shared = |wanted: &Mount| match wanted.propagation & libc::MS_SHARED {
+        0 => Ok(None),
+        _ => open_source(wanted, wanted.propagation),
+    };
+    let (root, mut sources) = match outside {
+        Some(Outside { root, mounts }) => (root, mounts),
+        None => (
+            None,
+            plan.mounts.iter().map(shared).collect::<Result<_, _>>()?,
+        ),
+    };
     // Nothing else done here may reach the host; what the host mounts later may still come in.
     let host = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", host).at(Step::Root, "/")?;
-
-    let sources = plan
-        .mounts
-        .iter()
-        .zip(shared)
-        .map(|(wanted, shared)| match shared {
-            None => open_source(wanted),
-            shared => Ok(shared),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let devices = plan
-        .devices
-        .iter()
-        .map(|device| open_device(plan, device))
-        .collect::<Vec<_>>();
+    for (wanted, source) in plan.mounts.iter().zip(&mut sources) {
+        if source.is_none() {
+            *source = open_source(wanted, wanted.propagation)?;
+        }
+    }
+    let open = |device| open_device(plan, device);
+    let devices: Vec<_> = plan.devices.iter().map(open).collect();
     let mut nothing = Nothing::open(plan).at(Step::Mask, "/dev/null")?;
-    if let Some(root) = &plan.root {
-        change_root(&root.path).at(Step::Pivot, root.path.display())?;
+    if let Some(wanted) = &plan.root {
+        change_root(&wanted.path, root.as_ref()).at(Step::Pivot, wanted.path.display())?;
     }
     for (wanted, source) in plan.mounts.iter().zip(sources) {
         let strict = wanted.no_links && plan.root.is_none();
@@ -83,7 +113,10 @@ pub(crate) fn make(plan: &Plan) -> Result<(), Failure> {
         hide(path, &mut nothing).at(Step::Mask, path.display())?;
     }
     if plan.root.as_ref().is_some_and(|root| root.readonly) {
-        remount("/", MountFlags::RDONLY).at(Step::Root, "/")?;
+        mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, "").at(Step::Root, "/")?;
+    }
+    if root.is_some() {
+        leave_old_root().at(Step::Pivot, "the old root")?;
     }
     Ok(())
 }
@@ -128,7 +161,8 @@ impl Source {
     }
 }
 
-fn open_source(wanted: &Mount) -> Result<Option<Source>, Failure> {
+/// Opens what is bound, and gives it all it is to have while nobody can reach it.
+fn open_source(wanted: &Mount, propagation: u64) -> Result<Option<Source>, Failure> {
     if !wanted.kind.is_empty() {
         return Ok(None);
     }
@@ -138,19 +172,28 @@ fn open_source(wanted: &Mount) -> Result<Option<Source>, Failure> {
     } else {
         Source::open(&wanted.source, recursive)
     };
-    opened.map(Some).at(Step::Mount, wanted.source.display())
+    let source = opened.at(Step::Mount, wanted.source.display())?;
+    let tree = source.tree.as_fd();
+    let known = ATTRIBUTES
+        .iter()
+        .filter(|(flag, _)| wanted.flags & flag != 0);
+    let attributes = known.fold(0, |all, (_, attribute)| all | attribute);
+    if attributes != 0 || propagation != 0 {
+        sys::set_mount_attributes(tree, attributes, propagation & !libc::MS_REC, None)
+            .at(Step::Mount, wanted.source.display())?;
+    }
+    if let Some(ids) = &wanted.ids {
+        File::open(ids)
+            .and_then(|ids| sys::set_mount_attributes(tree, 0, 0, Some(ids.as_fd())))
+            .at(Step::IdMaps, wanted.source.display())?;
+    }
+    Ok(Some(source))
 }
 
 /// What lies at an absolute path on which there is no link.
 pub(crate) fn reach(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(openat2(
-        CWD,
-        path,
-        flags,
-        Mode::empty(),
-        ResolveFlags::NO_SYMLINKS,
-    )?)
+    let (flags, mode) = (OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    Ok(openat2(CWD, path, flags, mode, ResolveFlags::NO_SYMLINKS)?)
 }
 
 fn open_device(plan: &Plan, device: &Device) -> Option<Source> {
@@ -162,48 +205,44 @@ fn open_device(plan: &Plan, device: &Device) -> Option<Source> {
     }
 }
 
-fn change_root(root: &Path) -> io::Result<()> {
-    // pivot_root wants a mount point; so does whoever remounts it read-only.
-    mount_bind_recursive(root, root)?;
-    chdir(root)?;
-    // The new root is put over the old one, and the old one is taken away from below.
+fn change_root(root: &Path, tree: Option<&Source>) -> io::Result<()> {
+    if let Some(tree) = tree {
+        let top = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        tree.attach_at(&top)?;
+        fchdir(&tree.tree)?;
+    } else {
+        // pivot_root wants a mount point; so does whoever remounts it read-only.
+        mount_bind_recursive(root, root)?;
+        chdir(root)?;
+    }
+    // The new root is put over the old one, and the old one is taken away from below. In a user
+    // namespace that has to wait: the kernel lets `/proc` be mounted only while one can be seen.
     pivot_root(".", ".")?;
+    match tree {
+        None => leave_old_root(),
+        Some(_) => Ok(()),
+    }
+}
+
+fn leave_old_root() -> io::Result<()> {
     unmount(".", UnmountFlags::DETACH)?;
     Ok(chdir("/")?)
 }
 
 fn attach(wanted: &Mount, source: Option<&Source>, strict: bool) -> io::Result<()> {
-    let mut target = &wanted.target;
-    let mounted;
-    if let Some(source) = source {
-        if strict {
-            source.attach_at(&reach(target)?)?;
-            mounted = format!("/proc/self/fd/{}", source.tree.as_raw_fd()).into();
-            target = &mounted;
-        } else {
-            source.attach(target)?;
-        }
-        let flags = wanted.flags & REMOUNTED;
-        if flags != 0 {
-            remount(target, flags_of(flags))?;
-        }
-    } else {
-        ensure(target, true)?;
-        let data = std::ffi::CString::new(wanted.data.as_bytes())?;
-        let data = (!wanted.data.is_empty()).then_some(data.as_c_str());
-        mount(
-            &wanted.source,
-            target,
-            wanted.kind.as_str(),
-            flags_of(wanted.flags),
-            data,
-        )?;
+    let target = &wanted.target;
+    match source {
+        Some(source) if strict => return source.attach_at(&reach(target)?),
+        Some(source) => return source.attach(target),
+        None => ensure(target, true)?,
     }
+    let data = std::ffi::CString::new(wanted.data.as_bytes())?;
+    let data = (!wanted.data.is_empty()).then_some(data.as_c_str());
+    let kind = wanted.kind.as_str();
+    mount(&wanted.source, target, kind, flags_of(wanted.flags), data)?;
     if wanted.propagation != 0 {
-        mount_change(
-            target,
-            MountPropagationFlags::from_bits_retain(low(wanted.propagation)),
-        )?;
+        let propagation = MountPropagationFlags::from_bits_retain(low(wanted.propagation));
+        mount_change(target, propagation)?;
     }
     Ok(())
 }
@@ -215,14 +254,6 @@ fn flags_of(flags: u64) -> MountFlags {
 /// `mount(2)` knows 32 flags.
 fn low(flags: u64) -> u32 {
     u32::try_from(flags & u64::from(u32::MAX)).expect("masked")
-}
-
-fn remount(target: impl AsRef<Path>, flags: MountFlags) -> io::Result<()> {
-    Ok(mount_remount(
-        target.as_ref(),
-        MountFlags::BIND | flags,
-        "",
-    )?)
 }
 
 /// Makes sure that there is something at `path` to mount onto.
@@ -253,31 +284,16 @@ fn make_device(device: &Device, host: Option<Source>) -> io::Result<()> {
         FileType::CharacterDevice
     };
     let mode = Mode::from_bits_truncate(device.mode);
-    match mknodat(
-        CWD,
-        &device.path,
-        kind,
-        mode,
-        makedev(device.major, device.minor),
-    ) {
+    let number = makedev(device.major, device.minor);
+    match mknodat(CWD, &device.path, kind, mode, number) {
         Ok(()) => {}
         // A root that brings its own nodes keeps them.
         Err(Errno::EXIST) => return Ok(()),
         Err(error) => return Err(error.into()),
     }
     // The mask of this process has been applied.
-    chmodat(CWD, &device.path, mode, rustix::fs::AtFlags::empty())?;
-    if device.uid != 0 || device.gid != 0 {
-        let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-        chownat(
-            CWD,
-            &device.path,
-            Some(uid),
-            Some(gid),
-            rustix::fs::AtFlags::empty(),
-        )?;
-    }
-    Ok(())
+    fs::set_permissions(&device.path, Permissions::from_mode(device.mode))?;
+    lchown(&device.path, Some(device.uid), Some(device.gid))
 }
 
 /// Nothing below `path` can be written, executed or opened as a device, whatever is mounted there.
@@ -291,7 +307,7 @@ fn make_readonly(path: &Path) -> io::Result<()> {
         | libc::MOUNT_ATTR_NODEV
         | libc::MOUNT_ATTR_NOEXEC;
     // While it is nowhere yet: there is no moment at which it can be written.
-    sys::set_mount_attributes(source.tree.as_fd(), attributes)?;
+    sys::set_mount_attributes(source.tree.as_fd(), attributes, 0, None)?;
     source.attach(path)
 }
 
@@ -317,13 +333,8 @@ fn hide<'a>(path: &'a Path, nothing: &mut Nothing<'a>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(metadata) if metadata.is_dir() => {
-            return Ok(mount(
-                "tmpfs",
-                path,
-                "tmpfs",
-                MountFlags::RDONLY,
-                c"size=0k",
-            )?);
+            let (empty, flags) = (c"size=0k", MountFlags::RDONLY);
+            return Ok(mount("tmpfs", path, "tmpfs", flags, empty)?);
         }
         Ok(_) => {}
     }

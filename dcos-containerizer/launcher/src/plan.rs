@@ -13,7 +13,7 @@ use crate::codec::{DecodeError, Input, Wire};
 /// Agent and launcher come from one release, but a running launcher may be older than the agent
 /// that connects to it: then it refuses the plan and the agent upgrades it
 /// ([`Client::upgrade`](crate::Client::upgrade)) before trying again.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// Bytes an encoded plan may have at most; Linux takes 2 MiB of arguments and environment.
 pub const MAX_PLAN: usize = 4 << 20;
@@ -189,6 +189,9 @@ pub struct Mount {
     /// A bind between places that others can write to: no symbolic link may be on the way to the
     /// source, nor to the target, which has to exist, unless a root of its own confines it.
     pub no_links: bool,
+    /// A bind whose files have, inside, the ids that this user namespace gives them: 0 on the disk
+    /// is 0 inside. The file system has to know id-mapped mounts. Needs a new user namespace.
+    pub ids: Option<PathBuf>,
 }}
 
 record! {
@@ -332,6 +335,7 @@ impl Plan {
             || !self.masked_paths.is_empty()
             || !self.readonly_paths.is_empty();
         let is_v2 = |cgroup: &&Cgroup| cgroup.version == CgroupVersion::V2;
+        let is_mapped = |mount: &Mount| mount.ids.is_some();
         let mut inside = (self.mounts.iter().map(|mount| &mount.target))
             .chain(self.devices.iter().map(|device| &device.path))
             .chain(self.links.iter().map(|link| &link.path))
@@ -339,48 +343,27 @@ impl Plan {
             .chain(&self.readonly_paths);
         let is_name = |v: &Variable| !v.name.is_empty() && !v.name.contains('=');
         let is_filter = |filter: &Filter| (1..=4096).contains(&filter.instructions.len());
-        let rules = [
-            (
-                (1..=1024).contains(&self.id.len()),
-                "an id has 1 to 1024 bytes",
-            ),
-            (
-                !changes_files || self.new.mount,
-                "changing files needs a new mount namespace",
-            ),
-            (
-                self.hostname.is_none() || self.new.uts,
-                "a host name needs a new UTS namespace",
-            ),
-            (
-                self.new.user || (self.uid_maps.is_empty() && self.gid_maps.is_empty()),
-                "id maps need a new user namespace",
-            ),
-            (
-                !(self.new.pid && joins(NamespaceKind::Pid)
-                    || self.new.user && joins(NamespaceKind::User)),
-                "a namespace is made or joined, not both",
-            ),
-            (
-                self.cgroups.iter().filter(is_v2).count() <= 1,
-                "there is one cgroup v2 hierarchy",
-            ),
-            (
-                inside.all(|path| path.is_absolute()),
-                "paths inside the root are absolute",
-            ),
-            (
-                self.environment.iter().all(is_name),
-                "a variable has a name without `=`",
-            ),
-            (
-                self.seccomp.iter().all(is_filter),
-                "a filter has 1 to 4096 instructions",
-            ),
-        ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            None => Ok(()),
-            Some((_, rule)) => Err(DecodeError::Rule(rule)),
-        }
+        let (pid, user) = (NamespaceKind::Pid, NamespaceKind::User);
+        let twice = self.new.pid && joins(pid) || self.new.user && joins(user);
+        let maps = !self.uid_maps.is_empty() || !self.gid_maps.is_empty();
+        let unmapped = !maps && !self.mounts.iter().any(is_mapped);
+        let user = self.new.user || unmapped;
+        let must = |holds: bool, rule| holds.then_some(()).ok_or(DecodeError::Rule(rule));
+        let files = "changing files needs a new mount namespace";
+        let host = "a host name needs a new UTS namespace";
+        let filters = self.seccomp.iter().all(is_filter);
+        let id = (1..=1024).contains(&self.id.len());
+        must(id, "an id has 1 to 1024 bytes")?;
+        must(!changes_files || self.new.mount, files)?;
+        must(self.hostname.is_none() || self.new.uts, host)?;
+        must(user, "id maps need a new user namespace")?;
+        must(!twice, "a namespace is made or joined, not both")?;
+        let v2 = self.cgroups.iter().filter(is_v2).count();
+        must(v2 <= 1, "there is one cgroup v2 hierarchy")?;
+        let absolute = inside.all(|path| path.is_absolute());
+        must(absolute, "paths inside the root are absolute")?;
+        let names = self.environment.iter().all(is_name);
+        must(names, "a variable has a name without `=`")?;
+        must(filters, "a filter has 1 to 4096 instructions")
     }
 }

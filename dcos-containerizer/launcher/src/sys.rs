@@ -185,12 +185,26 @@ struct MountAttr {
     userns: u64,
 }
 
-/// Sets attributes (`MOUNT_ATTR_*`) of a mount and of all that are mounted in it.
-pub(crate) fn set_mount_attributes(mount: BorrowedFd<'_>, set: u64) -> io::Result<()> {
-    let attributes = MountAttr {
+/// Sets attributes (`MOUNT_ATTR_*`) of a mount and of all that are mounted in it, its propagation
+/// unless that is 0, and the user namespace that maps its ids.
+pub(crate) fn set_mount_attributes(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    propagation: u64,
+    ids: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let mut attributes = MountAttr {
         set,
+        propagation,
         ..MountAttr::default()
     };
+    if set & libc::MOUNT_ATTR_NOATIME != 0 {
+        attributes.clear = libc::MOUNT_ATTR__ATIME;
+    }
+    if let Some(ids) = ids {
+        attributes.set |= libc::MOUNT_ATTR_IDMAP;
+        attributes.userns = u64::from(ids.as_raw_fd().cast_unsigned());
+    }
     // SAFETY: the path is empty and ends with NUL; `attributes` is of the size given and only read.
     let done = unsafe {
         libc::syscall(
@@ -233,29 +247,6 @@ pub(crate) fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
         )
     };
     check(i32::try_from(done).unwrap_or(-1))
-}
-
-/// Takes a capability out of the bounding set; succeeds if this kernel does not know it.
-pub(crate) fn drop_bounding(capability: u32) -> io::Result<()> {
-    // SAFETY: numbers only.
-    match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-        other => other,
-    }
-}
-
-/// Puts a capability into the ambient set.
-pub(crate) fn raise_ambient(capability: u32) -> io::Result<()> {
-    // SAFETY: numbers only.
-    check(unsafe {
-        libc::prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_RAISE,
-            capability,
-            0,
-            0,
-        )
-    })
 }
 
 /// Installs a seccomp program; an instruction is a `sock_filter` read as a little-endian number.

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::move_into_link_name_space;
 
-use crate::child::{self, Opened, is_supervised};
+use crate::child::{self, Opened, is_entered_first, is_supervised};
 use crate::message::{Answer, Container, Exit, Failure, Scope, Step};
 use crate::plan::{Cgroup, IdMap, NamespaceKind, Namespaces, Plan};
 use crate::process;
@@ -135,14 +135,10 @@ impl Table {
         fds: Vec<OwnedFd>,
         asker: Asker,
     ) -> Result<(), Failure> {
-        let (receiving, sending) = pipe_with(PipeFlags::CLOEXEC).at(Step::Open, "a pipe")?;
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).at(Step::Open, "a pipe");
+        let (receiving, sending) = pipe()?;
         rustix::fs::fcntl_setfl(&receiving, OFlags::NONBLOCK).at(Step::Open, "a pipe")?;
-        let go = if plan.new.user {
-            Some(pipe_with(PipeFlags::CLOEXEC).at(Step::Open, "a pipe")?)
-        } else {
-            None
-        };
-        let (go_receiving, go_sending) = go.unzip();
+        let (go_receiving, go_sending) = plan.new.user.then(pipe).transpose()?.unzip();
         let opened = Opened::new(plan, fds, sending, go_receiving)?;
         let pid = match clone_into(plan, opened.cgroup.as_ref())? {
             Cloned::Parent(pid) => pid,
@@ -302,29 +298,37 @@ impl Table {
     }
 }
 
-/// Clones the first process; in a joined pid namespace by entering that for a moment.
+/// Clones the first process; from within namespaces that have to be entered before, for a moment.
 fn clone_into(plan: &Plan, cgroup: Option<&File>) -> Result<Cloned, Failure> {
-    let cgroup = cgroup.map(AsFd::as_fd);
-    let flags = clone_flags(plan.new);
-    let Some(join) = plan
-        .join
-        .iter()
-        .find(|join| join.kind == NamespaceKind::Pid)
-    else {
-        return sys::clone(flags, cgroup).at(Step::Clone, "");
+    let enter = |file: &File| move_into_link_name_space(file.as_fd(), None);
+    let mut own = Vec::new();
+    let mut enter_all = || {
+        for join in plan.join.iter().filter(|join| is_entered_first(plan, join)) {
+            let (detail, home) = (join.path.display(), own_namespace(join.kind));
+            let wanted = File::open(&join.path).at(Step::Open, &detail)?;
+            own.push((File::open(&home).at(Step::Open, &home)?, home));
+            enter(&wanted).at(Step::Namespaces, &detail)?;
+        }
+        Ok(())
     };
-    let detail = join.path.display();
-    let wanted = File::open(&join.path).at(Step::Open, &detail)?;
-    let own = File::open("/proc/self/ns/pid").at(Step::Open, "/proc/self/ns/pid")?;
-    let enter =
-        |file: BorrowedFd<'_>| move_into_link_name_space(file, Some(LinkNameSpaceType::ProcessID));
-    enter(wanted.as_fd()).at(Step::Namespaces, &detail)?;
-    let cloned = sys::clone(flags, cgroup).at(Step::Clone, "");
+    let entered = enter_all();
+    let flags = clone_flags(plan.new);
+    let cloned =
+        entered.and_then(|()| sys::clone(flags, cgroup.map(AsFd::as_fd)).at(Step::Clone, ""));
     if !matches!(cloned, Ok(Cloned::Child)) {
-        // Entering one's own namespace again is always allowed.
-        enter(own.as_fd()).at(Step::Namespaces, "back")?;
+        for (file, home) in &own {
+            // Entering one's own namespace again is always allowed.
+            enter(file).at(Step::Namespaces, home)?;
+        }
     }
     cloned
+}
+
+/// The namespace that this process has.
+fn own_namespace(kind: NamespaceKind) -> String {
+    // In the order of the kinds.
+    const FILES: [&str; 7] = ["pid", "mnt", "ipc", "uts", "net", "user", "cgroup"];
+    format!("/proc/self/ns/{}", FILES[kind as usize])
 }
 
 fn clone_flags(new: Namespaces) -> i32 {

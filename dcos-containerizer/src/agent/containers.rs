@@ -17,7 +17,7 @@ use super::words::Action;
 use crate::checkpoint::paths;
 use crate::containerizer::{ContainerClass, ContainerConfig, DEFAULT_PATH, is_docker};
 use crate::executor::{Hosted, HostedKind};
-use crate::isolator::READONLY_ROOTFS;
+use crate::isolator::{READONLY_ROOTFS, USER_NAMESPACE};
 use crate::oci::LABEL;
 
 /// What containers inherit from the root they are nested in: sandbox, environment, user.
@@ -55,7 +55,8 @@ impl Agent {
             directory: executor.directory.clone(),
             volumes: self.executor_volumes(executor),
             runtime: runtime_of(executor.info.labels.as_ref()),
-            readonly_rootfs: is_readonly(executor.info.labels.as_ref()),
+            readonly_rootfs: is_set(executor.info.labels.as_ref(), READONLY_ROOTFS),
+            user_namespace: is_set(executor.info.labels.as_ref(), USER_NAMESPACE),
             ..ContainerConfig::default()
         }
     }
@@ -100,8 +101,10 @@ impl Agent {
             volumes: self.volumes_of((&executor.key(), Some(&task.task_id)), &task.resources),
             runtime: runtime_of(task.labels.as_ref())
                 .or_else(|| runtime_of(executor.info.labels.as_ref())),
-            readonly_rootfs: is_readonly(task.labels.as_ref())
-                || is_readonly(executor.info.labels.as_ref()),
+            readonly_rootfs: is_set(task.labels.as_ref(), READONLY_ROOTFS)
+                || is_set(executor.info.labels.as_ref(), READONLY_ROOTFS),
+            user_namespace: is_set(task.labels.as_ref(), USER_NAMESPACE)
+                || is_set(executor.info.labels.as_ref(), USER_NAMESPACE),
             ..ContainerConfig::default()
         }
     }
@@ -218,9 +221,9 @@ fn runtime_of(labels: Option<&Labels>) -> Option<String> {
     label(labels, LABEL)
 }
 
-/// Whether a task or an executor asks for a root that cannot be changed.
-fn is_readonly(labels: Option<&Labels>) -> bool {
-    label(labels, READONLY_ROOTFS).is_some_and(|value| value == "true")
+/// Whether a label of a task or an executor says `true`.
+fn is_set(labels: Option<&Labels>, key: &str) -> bool {
+    label(labels, key).is_some_and(|value| value == "true")
 }
 
 fn label(labels: Option<&Labels>, key: &str) -> Option<String> {

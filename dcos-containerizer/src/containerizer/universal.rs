@@ -11,6 +11,7 @@
 
 mod command;
 mod foreign;
+mod ids;
 mod launcher;
 mod lifecycle;
 mod recovery;
@@ -18,6 +19,7 @@ mod store;
 mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
@@ -27,7 +29,7 @@ use dcos_core::time::Time;
 use dcos_launcher::Scope;
 use dcos_proto::mesos::value::Scalar;
 use dcos_proto::mesos::{ContainerId, ContainerStatus, Resource, ResourceStatistics};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OnceCell, mpsc, watch};
 
 use self::launcher::{Launcher, News};
 use self::store::{Record, Store};
@@ -35,7 +37,7 @@ use super::processes::is_below;
 use super::runtime::parse_id;
 use super::{ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Recovered};
 use crate::fetcher::Fetcher;
-use crate::isolator::{Isolators, Limitation};
+use crate::isolator::{Isolators, Limitation, UserNamespaces};
 use crate::logger::ContainerLogger;
 use crate::oci::Runtimes;
 use crate::provisioner::Provisioner;
@@ -64,6 +66,8 @@ pub struct UniversalConfig {
     pub switch_user: bool,
     /// Where containers with an image see their sandbox. `--sandbox_directory`.
     pub sandbox_directory: PathBuf,
+    /// In which containers root is nobody on the node.
+    pub user_namespaces: UserNamespaces,
 }
 
 /// What calls [`dcos_launcher::main`].
@@ -99,6 +103,8 @@ struct Inner {
     /// What the launcher says, until recovery has found out whom it speaks of.
     news: Mutex<Option<mpsc::Receiver<News>>>,
     containers: Mutex<BTreeMap<ContainerId, Arc<Container>>>,
+    /// The user namespace that maps ids of mounts, once there is one.
+    namespace: OnceCell<File>,
 }
 
 /// One container, from before its launch to its removal.
@@ -158,6 +164,7 @@ impl Universal {
             launcher,
             news: Mutex::new(Some(news)),
             containers: Mutex::default(),
+            namespace: OnceCell::new(),
         });
         Ok(Self(inner))
     }

@@ -17,6 +17,7 @@ use super::devices::{HostDevice, LinuxDevicesIsolator};
 use super::disk::DiskUsageIsolator;
 use super::filesystem::{LinuxFilesystemIsolator, PosixFilesystemIsolator};
 use super::gpu::{DeviceNodes, GpuDiscovery, NvidiaGpuIsolator};
+use super::ids::UserNamespaces;
 use super::landlock::LandlockIsolator;
 use super::linux::{CapabilitiesIsolator, NoNewPrivilegesIsolator, SeccompIsolator};
 use super::listening::{NetworkPortsIsolator, Ports, PortsSettings};
@@ -82,6 +83,8 @@ pub struct IsolationConfig {
     pub landlock_writable: Vec<PathBuf>,
     /// Nothing in the roots of images can be changed. `--readonly_rootfs`
     pub readonly_rootfs: bool,
+    /// Who has a user namespace; for whoever shapes containers.
+    pub user_namespaces: UserNamespaces,
     /// `--disallow_sharing_agent_pid_namespace`.
     pub disallow_sharing_agent_pid_namespace: bool,
     /// `--disallow_sharing_agent_ipc_namespace`.
@@ -152,6 +155,7 @@ impl Default for IsolationConfig {
             seccomp_profile_name: None,
             landlock_writable: vec!["/tmp".into(), "/var/tmp".into()],
             readonly_rootfs: false,
+            user_namespaces: UserNamespaces::default(),
             disallow_sharing_agent_pid_namespace: false,
             disallow_sharing_agent_ipc_namespace: false,
             default_container_shm_size: None,

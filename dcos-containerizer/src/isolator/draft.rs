@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 
 use super::cgroup::DeviceRule;
 use super::devices::HostDevice;
-use super::{ContainerConfig, IsolatorError};
+use super::{ContainerConfig, Ids, IsolatorError};
 use crate::isolator::users::User;
 
 /// An OCI runtime spec, and beside it what that format cannot say.
@@ -29,6 +29,11 @@ pub struct Draft {
     pub no_links: Vec<PathBuf>,
     /// What can be changed, as seen from inside, if not everything; no OCI runtime knows of it.
     pub writable: Option<Vec<PathBuf>>,
+    /// Its ids, in a user namespace.
+    pub ids: Option<Ids>,
+    /// Mounts, by their destinations, whose files have inside the ids they have on the disk, if there are
+    /// ids to be mapped.
+    pub mapped: Vec<PathBuf>,
     /// Put a small init before the command: reaps orphans, passes signals on.
     pub init: bool,
 }
@@ -89,6 +94,8 @@ impl Draft {
             seccomp: Vec::new(),
             no_links: Vec::new(),
             writable: None,
+            ids: None,
+            mapped: Vec::new(),
             init: false,
         })
     }

@@ -12,7 +12,7 @@ use super::cgroup::{Cgroups, DeviceRule, NetClsHandles, StallLimits};
 use super::devices::HostDevice;
 use super::listening::{Ports, parse_ports};
 use super::network::{CniNetworks, ContainerNetwork, DefaultDns, NoNetworks};
-use super::{IsolationConfig, IsolatorError, landlock};
+use super::{IdRange, IsolationConfig, IsolatorError, UserNamespaces, landlock};
 
 /// The options of isolation, under Mesos's names; `pids_limit` is ours.
 pub const OPTIONS: &[Spec] = &[
@@ -69,6 +69,13 @@ pub const OPTIONS: &[Spec] = &[
         "nothing in the roots of images can be changed; also by a task's label `readonly_rootfs` \
          with `true` (ours)",
     ),
+    Spec::switch("user_namespaces").help(
+        "root in tasks is nobody on the node; also by a task's label `user_namespace` with `true` \
+         (ours)",
+    ),
+    Spec::text("user_namespace_ids")
+        .default("1000000000-1000065535")
+        .help("ids of the node, nobody else's, that tasks with user namespaces have (ours)"),
     Spec::switch("disallow_sharing_agent_pid_namespace")
         .help("refuse tasks that want to see the node's processes"),
     Spec::switch("disallow_sharing_agent_ipc_namespace")
@@ -190,6 +197,10 @@ impl IsolationConfig {
             seccomp_profile_name: values.opt_text("seccomp_profile_name"),
             landlock_writable: landlock::folders(&values.text("landlock_writable"))?,
             readonly_rootfs: values.switch("readonly_rootfs"),
+            user_namespaces: UserNamespaces {
+                always: values.switch("user_namespaces"),
+                range: IdRange::parse(&values.text("user_namespace_ids"))?,
+            },
             disallow_sharing_agent_pid_namespace: values
                 .switch("disallow_sharing_agent_pid_namespace"),
             disallow_sharing_agent_ipc_namespace: values

@@ -42,7 +42,7 @@ pub(super) fn attach(
                 "persistent volume {path} does not exist"
             )));
         }
-        own(volume, &config.sandbox).map_err(IsolatorError::file("giving away", &volume.source))?;
+        own(volume, config).map_err(IsolatorError::file("giving away", &volume.source))?;
         let mounts = draft.has_namespace(LinuxNamespaceType::Mount);
         // What a holder has is for those nested in it, which have mounts of their own.
         if !mounts || config.holder {
@@ -65,18 +65,23 @@ pub(super) fn attach(
         };
         let source = volume.source.canonicalize();
         let source = source.map_err(IsolatorError::file("finding", &volume.source))?;
+        draft.mapped.push(target.clone());
         draft.mount(bind(&source, &target, volume.readonly));
     }
     Ok(())
 }
 
-/// A volume belongs to whoever the sandbox belongs to; root needs no permission.
-fn own(volume: &PersistentVolume, directory: &Path) -> io::Result<()> {
-    let owner = fstat(sandbox::open(directory)?.1)?;
-    if owner.st_uid == 0 || volume.keep_owner {
+/// A volume belongs to whoever the sandbox belongs to; root needs no permission. Where ids are mapped
+/// that is who it is inside.
+fn own(volume: &PersistentVolume, config: &ContainerConfig) -> io::Result<()> {
+    let owner = fstat(sandbox::open(&config.sandbox)?.1)?;
+    let owner = (owner.st_uid, owner.st_gid);
+    let inside = config.ids.as_ref().and_then(|ids| ids.range.inside(owner));
+    let (user, group) = inside.unwrap_or(owner);
+    if user == 0 || volume.keep_owner {
         return Ok(());
     }
-    chown(&volume.source, Some(owner.st_uid), Some(owner.st_gid))
+    chown(&volume.source, Some(user), Some(group))
 }
 
 /// Lets a sandbox lead to a volume. What is linked already stays. Whether it may be written to

@@ -41,13 +41,16 @@ impl Draft {
         for mount in self.spec.mounts().iter().flatten() {
             let mut mount = translate_mount(mount)?;
             mount.no_links = self.no_links.contains(&mount.target);
+            let ids = self.ids.as_ref();
+            let ids = ids.filter(|_| self.mapped.contains(&mount.target));
+            mount.ids = ids.map(|ids| ids.namespace.clone());
             plan.mounts.push(mount);
         }
         if let Some(linux) = self.spec.linux() {
             translate_linux(linux, &mut plan)?;
         }
         if let Some(process) = self.spec.process() {
-            translate_process(process, &mut plan);
+            translate_process(process, &mut plan)?;
         }
         if plan.new.mount && plan.root.is_some() {
             plan.links = standard_links();
@@ -94,8 +97,16 @@ fn translate_linux(linux: &Linux, plan: &mut Plan) -> Result<(), IsolatorError> 
     Ok(())
 }
 
-fn translate_process(process: &Process, plan: &mut Plan) {
+fn translate_process(process: &Process, plan: &mut Plan) -> Result<(), IsolatorError> {
     let user = process.user();
+    if process.oom_score_adj().is_some() {
+        let reason = "`process.oom_score_adj` is not supported by the launcher";
+        return Err(IsolatorError::refused(reason));
+    }
+    if user.umask().is_some() {
+        let reason = "`process.user.umask` is not supported by the launcher";
+        return Err(IsolatorError::refused(reason));
+    }
     plan.credentials = Some(launcher::Credentials {
         uid: user.uid(),
         gid: user.gid(),
@@ -128,6 +139,7 @@ fn translate_process(process: &Process, plan: &mut Plan) {
             hard: limit.hard(),
         });
     }
+    Ok(())
 }
 
 fn capabilities(sets: &LinuxCapabilities) -> launcher::Capabilities {
@@ -368,6 +380,36 @@ mod tests {
             "",
         );
         check("none", &["bind", "ro"], libc::MS_BIND | libc::MS_RDONLY, "");
+    }
+
+    #[test]
+    fn what_the_launcher_does_not_do_is_refused() {
+        let config = crate::isolator::ContainerConfig {
+            holder: true,
+            ..Default::default()
+        };
+        let refusal = |change: fn(&mut Draft)| {
+            let mut draft = Draft::new(&config).unwrap();
+            draft.to_plan("c").unwrap();
+            change(&mut draft);
+            draft.to_plan("c").unwrap_err().to_string()
+        };
+        let score = refusal(|draft| {
+            let process = draft.spec.process_mut().as_mut().unwrap();
+            process.set_oom_score_adj(Some(500));
+        });
+        assert!(score.contains("oom_score_adj"), "{score}");
+        let mask = refusal(|draft| {
+            let process = draft.spec.process_mut().as_mut().unwrap();
+            process.user_mut().set_umask(Some(0o077));
+        });
+        assert!(mask.contains("umask"), "{mask}");
+        let setting = refusal(|draft| {
+            let linux = draft.spec.linux_mut().get_or_insert_default();
+            let one = ("net.ipv4.ip_forward".to_owned(), "1".to_owned());
+            linux.set_sysctl(Some([one].into()));
+        });
+        assert!(setting.contains("kernel settings"), "{setting}");
     }
 
     #[test]

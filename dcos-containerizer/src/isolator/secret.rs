@@ -18,6 +18,7 @@ use dcos_proto::mesos::{ContainerId, Secret, Volume, volume};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use super::ids::outside;
 use super::volume::{Source, attach, volumes};
 use super::{ContainerConfig, Draft, Isolator, IsolatorError};
 use crate::containerizer::runtime::parse_id;
@@ -202,6 +203,7 @@ impl Isolator for SecretVolumeIsolator {
             let owner = user
                 .map(|user| (user.uid(), user.gid()))
                 .unwrap_or_default();
+            let owner = outside(config, owner)?;
             write(&file, &value, owner).map_err(IsolatorError::file("writing", &file))?;
             attach(
                 &Source::at(&file),

@@ -79,6 +79,8 @@ pub(super) struct Source {
     pub(super) writable_way: bool,
     /// Whether what is mounted in it, on either side, is seen on the other.
     pub(super) both_ways: bool,
+    /// Whether the ids on its disk are those of containers.
+    pub(super) mapped: bool,
 }
 
 impl Source {
@@ -88,6 +90,7 @@ impl Source {
             path: path.into(),
             writable_way: false,
             both_ways: false,
+            mapped: false,
         }
     }
 }
@@ -151,6 +154,9 @@ pub(super) fn attach(
     let mut mount = bind(&path, &target, readonly);
     if let Some(options) = mount.options_mut().as_mut().filter(|_| source.both_ways) {
         options.push("rshared".to_owned());
+    }
+    if source.mapped {
+        draft.mapped.push(target.clone());
     }
     if no_links {
         draft.no_links.push(target);

@@ -1,7 +1,9 @@
 //! The default provisioner: images of registries and of this host.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,8 +12,11 @@ use dcos_core::error::chain;
 use dcos_image::credentials::Credentials;
 use dcos_image::{ImageError, ImageStore, Pruned, Request, Source, StoreConfig, root};
 use dcos_proto::mesos::{ContainerId, Image, image, secret};
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::{ProvisionError, Provisioned, Provisioner};
+use crate::isolator::Ids;
 
 /// How an [`ImageProvisioner`] works.
 #[derive(Debug, Clone)]
@@ -46,6 +51,9 @@ pub enum Backend {
 
 /// Where roots that are volumes are, beside the others.
 const VOLUMES: &str = "provisioner-volumes";
+
+/// Where in a container's folder its layers are while they are made into a root, their ids mapped.
+const MAPPED: &str = "mapped";
 
 /// What of a container's folder names the layers it needs, one a line.
 const LAYERS: &str = "layers";
@@ -183,6 +191,7 @@ impl Provisioner for ImageProvisioner {
         &self,
         id: &ContainerId,
         image: &Image,
+        ids: Option<&Ids>,
     ) -> Result<Provisioned, ProvisionError> {
         if !rustix::process::geteuid().is_root() {
             return Err(ProvisionError::new(
@@ -192,9 +201,17 @@ impl Provisioner for ImageProvisioner {
         let (store, request) = self.wanted(image)?;
         let image = store.get(&request).await.map_err(|error| told(&error))?;
         let (folder, backend) = (self.folder(id), self.config.backend);
+        let namespace = ids.map(|ids| ids.namespace.clone());
+        if namespace.is_some() && backend == Backend::Copy {
+            let why = "a user namespace needs `--image_provisioner_backend=overlay`";
+            return Err(ProvisionError::new(why));
+        }
         blocking(move || {
             let rootfs = folder.join("rootfs");
-            let made = make(&image.layers, &folder, &rootfs, backend);
+            let made = match &namespace {
+                None => make(&image.layers, &folder, &rootfs, backend),
+                Some(namespace) => make_mapped(&image.layers, &folder, &rootfs, namespace),
+            };
             if made.is_err() {
                 remove(&folder).ok();
             }
@@ -260,11 +277,64 @@ fn in_use(roots: &Path) -> io::Result<BTreeSet<PathBuf>> {
     Ok(layers)
 }
 
-fn make(layers: &[PathBuf], folder: &Path, rootfs: &Path, backend: Backend) -> io::Result<()> {
+/// As [`make`], with the ids of all layers mapped by the user namespace of a file.
+fn make_mapped(
+    layers: &[PathBuf],
+    folder: &Path,
+    rootfs: &Path,
+    namespace: &Path,
+) -> io::Result<()> {
+    prepare(layers, folder, rootfs)?;
+    let namespace = File::open(namespace)?;
+    let mut mapped = Vec::new();
+    for (number, layer) in layers.iter().enumerate() {
+        let place = folder.join(MAPPED).join(number.to_string());
+        std::fs::create_dir_all(&place)?;
+        map(layer, &place, &namespace).map_err(|error| {
+            let layer = layer.display();
+            let why = "a user namespace needs id-mapped mounts, which the layers' file system \
+                       or this kernel (Linux 5.19 and newer) does not know";
+            io::Error::new(error.kind(), format!("{why}: {layer}: {error}"))
+        })?;
+        mapped.push(place);
+    }
+    root::overlay(&mapped, folder, rootfs)?;
+    // The overlay has them; nobody needs to see them.
+    unmap(folder)
+}
+
+/// Mounts `layer` at `place`, read-only, its ids mapped.
+fn map(layer: &Path, place: &Path, namespace: &File) -> io::Result<()> {
+    let tree = open_tree(
+        CWD,
+        layer,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )?;
+    dcos_launcher::map_ids(tree.as_fd(), namespace.as_fd())?;
+    let empty = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(move_mount(tree.as_fd(), "", CWD, place, empty)?)
+}
+
+fn unmap(folder: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder.join(MAPPED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        root::undo(&entry?.path())?;
+    }
+    Ok(())
+}
+
+fn prepare(layers: &[PathBuf], folder: &Path, rootfs: &Path) -> io::Result<()> {
     remove(folder)?;
     std::fs::create_dir_all(rootfs)?;
     let names: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy()).collect();
-    std::fs::write(folder.join(LAYERS), names.join("\n"))?;
+    std::fs::write(folder.join(LAYERS), names.join("\n"))
+}
+
+fn make(layers: &[PathBuf], folder: &Path, rootfs: &Path, backend: Backend) -> io::Result<()> {
+    prepare(layers, folder, rootfs)?;
     match backend {
         Backend::Overlay => root::overlay(layers, folder, rootfs),
         Backend::Copy => root::copy(layers, rootfs),
@@ -277,6 +347,7 @@ fn make(layers: &[PathBuf], folder: &Path, rootfs: &Path, backend: Backend) -> i
 
 fn remove(folder: &Path) -> io::Result<()> {
     root::undo(&folder.join("rootfs"))?;
+    unmap(folder)?;
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -12,7 +12,7 @@ use dcos_containerizer::containerizer::{
 };
 use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
 use dcos_containerizer::isolator::network::{ContainerNetwork, NoNetworks};
-use dcos_containerizer::isolator::{IsolationConfig, Isolators};
+use dcos_containerizer::isolator::{IsolationConfig, Isolators, UserNamespaces};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::oci::Runtimes;
 use dcos_containerizer::provisioner::{
@@ -109,6 +109,7 @@ impl Node {
             logger: Arc::new(RotatingFiles::new(Rotation::default())),
             switch_user: true,
             sandbox_directory: "/mnt/mesos/sandbox".into(),
+            user_namespaces: UserNamespaces::default(),
         };
         self.detach();
         let universal = Universal::new(config).await.unwrap();

@@ -9,7 +9,7 @@ use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{CommandInfo, ContainerId};
 
 use super::store::Record;
-use super::{Container, Exit, Inner, Phase, command, foreign, launcher, streams};
+use super::{Container, Exit, Inner, Phase, command, foreign, ids, launcher, streams};
 use crate::containerizer::{
     ContainerClass, ContainerConfig, ContainerTermination, ContainerizerError, sandbox,
 };
@@ -97,6 +97,7 @@ fn admit(
     if !inner.config.switch_user {
         record.user = None;
     }
+    record.ids = ids::chosen(inner, config, None);
     if let Some(parent) = id.parent.as_deref() {
         let parent = containers.get(parent);
         let Some(parent) = parent.filter(|parent| parent.pid().is_some()) else {
@@ -106,6 +107,7 @@ fn admit(
             return Err(ContainerizerError::NoParent(id.clone()));
         }
         let parent = parent.record();
+        record.ids = ids::chosen(inner, config, Some(&parent));
         record.user = record.user.or(parent.user);
         if record.debug {
             record.directory = parent.directory;
@@ -143,6 +145,15 @@ async fn prepare(
         .save(id, &record)
         .map_err(|error| failed("checkpoint")(error.to_string()))?;
 
+    let ids = ids::of(inner, container).await;
+    let ids = ids.map_err(failed("make a user namespace"))?;
+    if let (Some(_), Some(runtime)) = (&ids, &record.runtime) {
+        let why = format!(
+            "`{}` makes no container with a user namespace here",
+            runtime.name
+        );
+        return Err(failed("choose a runtime")(why));
+    }
     let mut provisioned = Provisioned::default();
     let image = config
         .container
@@ -154,7 +165,7 @@ async fn prepare(
             return Err(failed("provision image")(reason));
         };
         provisioned = provisioner
-            .provision(id, image)
+            .provision(id, image, ids.as_ref())
             .await
             .map_err(|error| failed("provision image")(error.to_string()))?;
         record.rootfs = Some(provisioned.rootfs.clone());
@@ -238,9 +249,14 @@ async fn prepare(
         holder,
         readonly_rootfs: config.readonly_rootfs,
         volumes: config.volumes.clone(),
+        ids: ids.clone(),
     };
     let draft = inner.config.isolators.prepare(&shape).await;
     let mut draft = draft.map_err(|error| failed("isolate")(text(&error)))?;
+    if let Some(ids) = &ids {
+        let mapped = draft.map_ids(ids, &shape);
+        mapped.map_err(|error| failed("map ids")(text(&error)))?;
+    }
     let directory = config.working_directory.clone();
     let directory = directory.or_else(|| record.working_directory.clone());
     let directory = directory.or_else(|| {
@@ -416,7 +432,14 @@ pub(super) fn note(container: &Container, limitation: Limitation) {
 
 /// User and group of the files in the sandbox: names are those of the host.
 fn owner(record: &Record) -> Result<Option<(u32, u32)>, String> {
-    sandbox::owner(record.user.as_deref(), record.rootfs.as_deref())
+    let owner = sandbox::owner(record.user.as_deref(), record.rootfs.as_deref())?;
+    match record.ids {
+        None => Ok(owner),
+        Some(ids) => {
+            let outside = ids.outside(owner.unwrap_or_default());
+            outside.map(Some).map_err(|error| text(&error))
+        }
+    }
 }
 
 pub(super) fn log_request(id: &ContainerId, record: &Record) -> LogRequest {

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{ContainerClass, ContainerTermination};
 use crate::containerizer::runtime::replace;
+use crate::isolator::IdRange;
 use crate::oci::Runtime;
 
 /// What must be known of a running container.
@@ -51,6 +52,9 @@ pub(super) struct Record {
     /// It belongs to nobody the agent knows.
     #[serde(default)]
     pub(super) standalone: bool,
+    /// Whose its ids are on the node, if they are its own.
+    #[serde(default)]
+    pub(super) ids: Option<IdRange>,
     /// Who makes it, if the launcher does not.
     #[serde(default)]
     pub(super) runtime: Option<Runtime>,

@@ -59,7 +59,10 @@ impl External {
             .unzip();
         let places = self.mounts.attach(&config.id.to_string(), requests).await?;
         for (volume, place) in volumes.into_iter().zip(&places) {
-            let source = Source::at(place);
+            let source = Source {
+                mapped: true,
+                ..Source::at(place)
+            };
             attach(&source, volume, &self.sandbox_directory, config, draft)?;
         }
         Ok(places)

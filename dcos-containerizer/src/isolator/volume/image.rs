@@ -131,7 +131,9 @@ impl Isolator for ImageVolumeIsolator {
             let images = self.images.as_ref();
             let images = images
                 .ok_or_else(|| wrong("this agent provides no images (`--image_providers`)"))?;
-            let made = images.provision(&name(&config.id, number), image).await;
+            let made = images
+                .provision(&name(&config.id, number), image, config.ids.as_ref())
+                .await;
             let made = made.map_err(|error| wrong(&error.reason))?;
             let source = Source::at(made.rootfs);
             attach(&source, volume, &self.sandbox_directory, config, draft)?;

@@ -83,6 +83,7 @@ impl Isolator for SandboxPathIsolator {
                 path: made.map_err(failed)?.0,
                 writable_way: true,
                 both_ways: false,
+                mapped: false,
             };
             attach(&source, volume, &self.sandbox_directory, config, draft)?;
         }
