@@ -85,9 +85,9 @@ impl JobScheduler {
             return Err(Error::Conflict(text));
         }
         for run in job.runs.values() {
-            self.abort(Timestamp::from(now), run);
+            self.abandon(Timestamp::from(now), run);
         }
-        // Aborted runs are remembered by now.
+        // They are remembered by now.
         let job = self.jobs.remove(id).unwrap_or(job);
         self.set_parents(Some(&job.spec), None);
         self.triggers.set(id, None);

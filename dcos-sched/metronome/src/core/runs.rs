@@ -102,8 +102,15 @@ impl JobScheduler {
         }
     }
 
-    /// Ends a run, and remembers it.
+    /// Ends a run, and lets run what waited for that.
     pub(super) fn complete(&mut self, now: Timestamp, run: Run, well: bool) -> Arc<Run> {
+        let run = self.close(now, run, well);
+        self.consider_children(now, &run.job.id);
+        run
+    }
+
+    /// Ends a run, and remembers it.
+    fn close(&mut self, now: Timestamp, run: Run, well: bool) -> Arc<Run> {
         let key = run.key();
         let status = if well {
             RunStatus::Success
@@ -129,7 +136,6 @@ impl JobScheduler {
         Arc::make_mut(&mut job.runs).remove(&run.id);
         self.remember(now, &mut job, &run, well);
         self.put_job(job);
-        self.consider_children(now, &key.job);
         run
     }
 
@@ -178,10 +184,17 @@ impl JobScheduler {
 
     /// Ends a run before its time.
     pub(super) fn abort(&mut self, now: Timestamp, run: &Run) -> Arc<Run> {
+        let run = self.abandon(now, run);
+        self.consider_children(now, &run.job.id);
+        run
+    }
+
+    /// Ends a run before its time, because its job goes: nothing follows from that.
+    pub(super) fn abandon(&mut self, now: Timestamp, run: &Run) -> Arc<Run> {
         if let Some(instance) = &run.instance {
             self.leave(instance.clone());
         }
-        self.complete(now, run.clone(), false)
+        self.close(now, run.clone(), false)
     }
 
     /// Kills what belongs to no run any more, until it is gone.

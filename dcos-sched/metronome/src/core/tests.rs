@@ -530,6 +530,26 @@ fn children_follow_their_parents() {
 }
 
 #[test]
+fn nothing_follows_from_a_job_that_goes() {
+    let mut h = Harness::new();
+    h.job("a", &json!({}));
+    h.job("c", &json!({"dependencies": [{"id": "a"}]}));
+    h.start("c");
+    h.pass(1);
+    h.start("a");
+    h.offer();
+    h.pass(1);
+    let task = h.tasks.iter().find(|task| task.starts_with('a'));
+    let task = task.unwrap().clone();
+    h.status(&task, TaskState::TaskFinished);
+    // Were its run to end by itself, the next one would begin, since what it depends on went on meanwhile.
+    h.core.delete(h.now, &"c".into(), true).unwrap();
+    h.settle();
+    h.crash(1);
+    assert!(h.core.job(&"c".into()).is_none());
+}
+
+#[test]
 fn dependencies_make_no_circle() {
     let mut h = Harness::new();
     h.job("a", &json!({}));
