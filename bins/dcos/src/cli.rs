@@ -55,6 +55,11 @@ pub(crate) enum Command {
     /// The cluster's agents.
     #[command(subcommand)]
     Node(Node),
+    /// What adding or changing services would do, without doing it.
+    Plan {
+        /// The definition of an app, several apps, a pod or a group: a file or URL; standard input by default.
+        file: Option<String>,
+    },
     /// What roles are guaranteed, and what they may have at most.
     #[command(subcommand)]
     Quota(Quota),

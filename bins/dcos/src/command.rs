@@ -17,6 +17,7 @@ pub(crate) mod local;
 pub(crate) mod maintenance;
 pub(crate) mod marathon;
 pub(crate) mod node;
+pub(crate) mod plan;
 pub(crate) mod quota;
 pub(crate) mod service;
 pub(crate) mod task;

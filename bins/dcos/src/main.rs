@@ -36,6 +36,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Local(command) => command::local::run(&context, command).await,
         Command::Marathon(command) => command::marathon::run(&context, command).await,
         Command::Node(command) => command::node::run(&context, command).await,
+        Command::Plan { file } => command::plan::run(&context, file.as_deref()).await,
         Command::Quota(command) => command::quota::run(&context, command).await,
         Command::Service(command) => command::service::run(&context, command).await,
         // These may end as a command in a container did.

@@ -36,6 +36,7 @@ use crate::deployment::Plan;
 use crate::engine::{Deadlines, Kills, Machine, Subscription, calls};
 use crate::event::Event;
 use crate::instance::{Instance, InstanceId};
+use crate::matching::Placed;
 use crate::model::RootGroup;
 use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
@@ -116,6 +117,10 @@ pub struct Core {
     /// When launches and agents out of reach are given up.
     deadlines: Deadlines<InstanceId>,
     subscription: Subscription,
+    /// Where instances of apps with something to launch are, and since which configuration; only what is asked for often.
+    placed: BTreeMap<PathId, (Timestamp, Placed)>,
+    /// How many instances use resources of each role.
+    roles: BTreeMap<String, usize>,
     /// Instances that failed a check too often and are to be killed.
     unhealthy: BTreeSet<InstanceId>,
     /// Instances that are gone and of which something is still kept on an agent; if that is in doubt, on which.
@@ -134,12 +139,12 @@ impl Core {
 
     /// All roles of apps, and the default one.
     pub fn roles(&self) -> BTreeSet<String> {
-        let of_apps = self.root.apps.values().map(|app| app.role.clone());
-        let of_instances = self.all_instances().map(|instance| instance.role.clone());
-        of_apps
-            .chain(of_instances)
-            .chain([self.config.mesos_role.clone()])
-            .collect()
+        let of_apps = self.root.apps.values().map(|app| &app.role);
+        let all: BTreeSet<&String> = of_apps
+            .chain(self.roles.keys())
+            .chain([&self.config.mesos_role])
+            .collect();
+        all.into_iter().cloned().collect()
     }
 
     /// Takes in what happened. What follows from it comes with [`Core::take`].
@@ -230,6 +235,7 @@ impl Core {
         }
     }
 
+    #[cfg(test)]
     fn all_instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.instances
             .values()
@@ -247,6 +253,12 @@ impl Core {
         }
         self.dirty.insert(instance.app.clone());
         self.deadlines.set(&instance.id, self.expiry(&instance));
+        let before = self.instance(&instance.id).cloned();
+        self.note_place(&instance.app, before.as_ref(), Some(&instance));
+        if let Some(before) = before {
+            self.forget_role(&before.role);
+        }
+        *self.roles.entry(instance.role.clone()).or_default() += 1;
         let of_app = self.instances.entry(instance.app.clone()).or_default();
         Arc::make_mut(of_app).insert(instance.id.clone(), Arc::new(instance));
     }
@@ -257,12 +269,25 @@ impl Core {
         self.deadlines.set(id, None);
         self.batch.rows.push(Row::delete(rows::instance_key(id)));
         if let Some(of_app) = self.instances.get_mut(&app) {
-            Arc::make_mut(of_app).remove(id);
+            let gone = Arc::make_mut(of_app).remove(id);
             if of_app.is_empty() {
                 self.instances.remove(&app);
             }
+            if let Some(gone) = gone {
+                self.note_place(&app, Some(&gone), None);
+                self.forget_role(&gone.role);
+            }
         }
         self.dirty.insert(app);
+    }
+
+    fn forget_role(&mut self, role: &str) {
+        if let Some(count) = self.roles.get_mut(role) {
+            *count -= 1;
+            if *count == 0 {
+                self.roles.remove(role);
+            }
+        }
     }
 
     fn send(&mut self, call: Call) {

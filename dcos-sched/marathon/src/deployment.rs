@@ -85,6 +85,7 @@ pub struct Plan {
     pub target: Arc<RootGroup>,
     /// The way.
     pub steps: Vec<Step>,
+    affected: BTreeSet<PathId>,
 }
 
 impl Plan {
@@ -96,22 +97,20 @@ impl Plan {
         kill: &BTreeMap<PathId, BTreeSet<InstanceId>>,
     ) -> Self {
         let steps = steps(&original, &target, kill);
+        let affected = steps.iter().flatten().map(|action| action.app.clone());
         Self {
             id,
             version: target.version,
             original,
             target,
+            affected: affected.collect(),
             steps,
         }
     }
 
     /// The apps it changes.
-    pub fn affected(&self) -> BTreeSet<&PathId> {
-        self.steps
-            .iter()
-            .flatten()
-            .map(|action| &action.app)
-            .collect()
+    pub fn affected(&self) -> &BTreeSet<PathId> {
+        &self.affected
     }
 
     /// The apps it changes and the pods it changes, apart.

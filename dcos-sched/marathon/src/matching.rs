@@ -14,9 +14,10 @@ use std::collections::BTreeSet;
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::{Attribute, Offer, Resource, value};
 
-use crate::instance::{Agent, Instance};
+use crate::instance::Agent;
 use crate::model::App;
 
+pub use constraints::Placed;
 pub use portions::Portions;
 pub use supply::Supply;
 
@@ -129,7 +130,7 @@ impl Site {
 
 /// Matches `app` against what is left of an offer; takes nothing of it yet.
 ///
-/// `instances` are the app's active ones of the current configuration, for constraints.
+/// `placed` tells of the app's active instances of the current configuration, for constraints.
 ///
 /// # Errors
 /// Every reason against it.
@@ -137,14 +138,14 @@ pub fn matches(
     app: &App,
     site: &Site,
     supply: &Supply,
-    instances: &[&Instance],
+    placed: &Placed,
     seed: &mut Seed,
 ) -> Result<Match, BTreeSet<Reason>> {
     let mut reasons = BTreeSet::new();
     if site.role != app.role {
         return Err(BTreeSet::from([Reason::UnfulfilledRole]));
     }
-    if !constraints::hold(app, site, instances) {
+    if !constraints::hold(app, site, placed) {
         reasons.insert(Reason::UnfulfilledConstraint);
     }
     if site.maintenance {

@@ -22,7 +22,7 @@ use crate::{PathId, Timestamp, schema, validate};
 pub use pod::{pod, read_pod};
 
 /// What validity depends on beside the document itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// Optional abilities that are switched on, such as `secrets`.
     pub features: BTreeSet<String>,

@@ -30,7 +30,7 @@ pub struct Entry {
     /// Since when there have been some to launch.
     pub since: Timestamp,
     /// What became of the offers so far.
-    pub summary: Summary,
+    pub summary: Arc<Summary>,
 }
 
 impl LaunchQueue {
@@ -47,11 +47,11 @@ impl LaunchQueue {
                 spec: Arc::clone(spec),
                 count: 0,
                 since: now,
-                summary: Summary::default(),
+                summary: Arc::default(),
             });
         let mut more = count > entry.count;
         if entry.spec.config_version() != spec.config_version() {
-            (entry.since, entry.summary) = (now, Summary::default());
+            (entry.since, entry.summary) = (now, Arc::default());
             more = true;
         }
         entry.spec = Arc::clone(spec);
@@ -85,6 +85,22 @@ impl LaunchQueue {
         due.into_iter().map(|entry| entry.spec.id.clone()).collect()
     }
 
+    /// Whether `app` may launch now.
+    pub fn may_launch(&self, now: Timestamp, app: &PathId) -> bool {
+        self.entries
+            .get(app)
+            .is_some_and(|entry| self.is_due(entry, now))
+    }
+
+    /// The fewest cores, and the least memory in MB, any app asks for an instance; there may be none that asks for both.
+    pub fn least(&self) -> (f64, f64) {
+        let least = |of: fn(&App) -> f64| {
+            let all = self.entries.values().map(|entry| of(&entry.spec));
+            all.fold(f64::INFINITY, f64::min)
+        };
+        (least(|spec| spec.cpus), least(|spec| spec.mem))
+    }
+
     /// When the next entry that is held back may launch.
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         self.entries
@@ -105,7 +121,7 @@ impl LaunchQueue {
     /// Notes that an instance was launched.
     pub fn launched(&mut self, now: Timestamp, app: &PathId) {
         if let Some(entry) = self.entries.get_mut(app) {
-            entry.summary.used(now);
+            Arc::make_mut(&mut entry.summary).used(now);
             entry.count = entry.count.saturating_sub(1);
             if entry.count == 0 {
                 self.entries.remove(app);
@@ -123,7 +139,7 @@ impl LaunchQueue {
         reasons: BTreeSet<Reason>,
     ) {
         if let Some(entry) = self.entries.get_mut(app) {
-            entry.summary.refused(now, site, offer, reasons);
+            Arc::make_mut(&mut entry.summary).refused(now, site, offer, reasons);
         }
     }
 

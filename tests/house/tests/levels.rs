@@ -62,6 +62,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "dcos-marathon",
         &[
+            "bench",
             "dcos-proto",
             "dcos-core",
             "dcos-wire",

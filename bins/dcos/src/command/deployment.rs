@@ -95,20 +95,89 @@ async fn waiting(marathon: &Server, deployment: &Value) -> anyhow::Result<Option
             let failure = failure.unwrap_or_default();
             return Ok(Some(format!("failed, tries again in {seconds} s{failure}")));
         }
-        let reasons: Vec<_> = items(&entry["processedOffersSummary"], "rejectSummaryLastOffers")
-            .iter()
-            .filter(|reason| reason["declined"].as_u64() > Some(0))
-            .map(|reason| {
-                format!(
-                    "{} offers: {}",
-                    text(reason, "declined"),
-                    text(reason, "reason")
-                )
-            })
-            .collect();
-        if !reasons.is_empty() {
-            return Ok(Some(reasons.join(", ")));
+        if let Some(reasons) = refusals(entry) {
+            return Ok(Some(reasons));
         }
     }
     Ok(None)
+}
+
+/// Why the last offer of each agent was of no use to an entry of the queue; `None` if there was none.
+fn refusals(entry: &Value) -> Option<String> {
+    let summary = items(&entry["processedOffersSummary"], "rejectSummaryLastOffers");
+    let refused = summary.iter().filter_map(|each| {
+        let agents = each["declined"].as_u64().filter(|agents| *agents > 0)?;
+        let plural = if agents == 1 { "" } else { "s" };
+        let why = in_words(&text(each, "reason"), entry);
+        Some(format!("{agents} agent{plural}: {why}"))
+    });
+    let refused: Vec<_> = refused.collect();
+    (!refused.is_empty()).then(|| refused.join(", "))
+}
+
+/// A reason Marathon names, for people.
+fn in_words(reason: &str, entry: &Value) -> String {
+    let words = match reason {
+        "UnfulfilledRole" => "offered to another role",
+        "UnfulfilledConstraint" => return format!("constraint {}", constraints(entry)),
+        "NoCorrespondingReservationFound" => "its volumes are elsewhere",
+        "AgentMaintenance" => "under maintenance",
+        "InsufficientCpus" => "not enough cpus",
+        "InsufficientMemory" => "not enough memory",
+        "InsufficientDisk" => "not enough disk",
+        "InsufficientGpus" => "not enough gpus",
+        "InsufficientPorts" => "its ports are taken",
+        "DeclinedScarceResources" => "gpus kept for those who need them",
+        other => other,
+    };
+    words.to_owned()
+}
+
+/// The constraints of what waits, as `zone:GROUP_BY:3`.
+fn constraints(entry: &Value) -> String {
+    let words = |constraint: &Value| -> String {
+        let fields = constraint.as_array().map(Vec::as_slice);
+        let words: Vec<_> = fields
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        words.join(":")
+    };
+    let of_app = items(&entry["app"], "constraints").iter().map(words);
+    let placement = &entry["pod"]["scheduling"]["placement"];
+    let of_pod = items(placement, "constraints").iter().map(|each| {
+        let fields = ["fieldName", "operator", "value"].map(|key| text(each, key));
+        fields.join(":").trim_end_matches(':').to_owned()
+    });
+    of_app.chain(of_pod).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn refusals_are_told_in_words() {
+        let summary = json!({"rejectSummaryLastOffers": [
+            {"reason": "UnfulfilledRole", "declined": 0, "processed": 5},
+            {"reason": "UnfulfilledConstraint", "declined": 2, "processed": 5},
+            {"reason": "InsufficientMemory", "declined": 1, "processed": 3},
+        ]});
+        let app = json!({"app": {"constraints": [["zone", "GROUP_BY", "3"], ["hostname", "UNIQUE"]]},
+            "processedOffersSummary": summary});
+        assert_eq!(
+            refusals(&app).unwrap(),
+            "2 agents: constraint zone:GROUP_BY:3, hostname:UNIQUE, 1 agent: not enough memory"
+        );
+        let placement = json!({"constraints": [{"fieldName": "hostname", "operator": "UNIQUE"}]});
+        let pod = json!({"pod": {"scheduling": {"placement": placement}}, "processedOffersSummary": summary});
+        assert!(
+            refusals(&pod)
+                .unwrap()
+                .starts_with("2 agents: constraint hostname:UNIQUE, ")
+        );
+        assert_eq!(refusals(&json!({"app": {}})), None);
+    }
 }

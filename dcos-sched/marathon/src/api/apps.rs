@@ -7,6 +7,7 @@ use axum::response::Response;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::list::listed;
 use super::render::{self, Embed};
 use super::request::Request;
 use super::selector::Selector;
@@ -69,8 +70,9 @@ fn list(mailbox: &Mailbox, request: &Request) -> Reply {
                 .is_none_or(|label| label.matches(&app.labels))
     };
     let apps = view.root.plain_apps().filter(|app| wanted(app));
-    let apps: Vec<Value> = apps.map(|app| render::app(&view, app, embed)).collect();
-    Ok(json_of(&json!({"apps": apps})))
+    let apps: Vec<_> = apps.cloned().collect();
+    let answer = listed("apps", apps, move |app| render::app(&view, app, embed));
+    Ok(answer)
 }
 
 fn full(request: &Request) -> Embed {
@@ -98,12 +100,10 @@ fn list_group(mailbox: &Mailbox, request: &Request, group: &PathId) -> Reply {
         return Err(Error::unknown_group(group));
     }
     let embed = full(request);
-    let apps = view
-        .root
-        .apps_below(group)
-        .filter(|app| !app.is_pod())
-        .map(|app| render::app(&view, app, embed));
-    Ok(json_of(&json!({"*": apps.collect::<Vec<_>>()})))
+    let apps = view.root.apps_below(group);
+    let apps: Vec<_> = apps.filter(|app| !app.is_pod()).cloned().collect();
+    let answer = listed("*", apps, move |app| render::app(&view, app, embed));
+    Ok(answer)
 }
 
 fn versions(mailbox: &Mailbox, id: &PathId) -> Reply {
@@ -193,18 +193,26 @@ async fn change_many(mailbox: &Mailbox, request: &Request, create: bool) -> Repl
         shape::APPS
     };
     let updates: Vec<AppUpdate> = typed(parse(&request.body, shape)?)?;
-    let plan = apply(mailbox, request, move |change| {
-        let mut root = change.copy();
-        for update in updates {
-            let id = update.id.as_deref().map(PathId::absolute).ok_or_else(|| {
-                Error::Unprocessable("requirement failed: App Update must have app id set".into())
-            })?;
-            put(change, &mut root, &id, update, partial, create)?;
-        }
-        Ok(root)
-    })
-    .await?;
+    let change = move |change: &Change<'_>| put_all(change, updates, partial, create);
+    let plan = apply(mailbox, request, change).await?;
     Ok(deployed(&plan))
+}
+
+/// The tree with several apps created, changed or replaced.
+pub(super) fn put_all(
+    change: &Change<'_>,
+    updates: Vec<AppUpdate>,
+    partial: bool,
+    create: bool,
+) -> Result<RootGroup, Error> {
+    let mut root = change.copy();
+    for update in updates {
+        let id = update.id.as_deref().map(PathId::absolute).ok_or_else(|| {
+            Error::Unprocessable("requirement failed: App Update must have app id set".into())
+        })?;
+        put(change, &mut root, &id, update, partial, create)?;
+    }
+    Ok(root)
 }
 
 /// Creates, changes or replaces one app in `root`, or takes it back to an earlier version.

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::render::{self, Embed, GroupEmbed};
 use super::request::Request;
 use super::{Reply, apps, created, deployed, json_of, method_not_allowed};
-use crate::core::View;
+use crate::core::{Change, View};
 use crate::deployment::step_to_json;
-use crate::model::{Group, GroupUpdate, shape};
+use crate::model::{Group, GroupUpdate, RootGroup, shape};
 use crate::shell::Mailbox;
 use crate::{Error, PathId, Timestamp, normalize, schema, validate};
 
@@ -131,15 +131,7 @@ fn rollback_path(path: &PathId) -> Option<(PathId, Timestamp)> {
 }
 
 async fn put(mailbox: &Mailbox, request: &Request, base: PathId, update: GroupUpdate) -> Reply {
-    let target = update
-        .id
-        .as_deref()
-        .map_or_else(|| base.clone(), |id| base.resolve(id));
-    let apply = move |scope: &crate::core::Change<'_>| {
-        let modifies = validate::group::modifies_services(&update);
-        validate::group::update(&update, &target, scope.root, modifies)?;
-        change::apply(scope, &target, update)
-    };
+    let apply = move |scope: &Change<'_>| changed(scope, &base, update);
     if request.flag("dryRun", false) {
         let plan = mailbox
             .ask(move |core, now| core.dry_run(now, apply))
@@ -149,6 +141,19 @@ async fn put(mailbox: &Mailbox, request: &Request, base: PathId, update: GroupUp
     }
     let plan = apps::apply(mailbox, request, apply).await?;
     Ok(deployed(&plan))
+}
+
+/// The tree with a group, seen from `base`, as `update` says.
+pub(super) fn changed(
+    scope: &Change<'_>,
+    base: &PathId,
+    update: GroupUpdate,
+) -> Result<RootGroup, Error> {
+    let id = update.id.as_deref();
+    let target = id.map_or_else(|| base.clone(), |id| base.resolve(id));
+    let modifies = validate::group::modifies_services(&update);
+    validate::group::update(&update, &target, scope.root, modifies)?;
+    change::apply(scope, &target, update)
 }
 
 async fn patch(mailbox: &Mailbox, request: &Request, id: PathId) -> Reply {

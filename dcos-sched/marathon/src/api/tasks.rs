@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::{Value, json};
 
+use super::list::listed;
 use super::request::Request;
-use super::{Reply, apps, deployed, json_of, render, typed};
+use super::{Reply, apps, deployed, render, typed};
 use crate::core::{Kill, View};
 use crate::instance::{Condition, Instance, task_instance};
 use crate::model::shape;
@@ -30,13 +30,15 @@ pub(super) fn list(mailbox: &Mailbox, request: &Request) -> Response {
         _ => false,
     };
     let filters = wanted.contains("running") || wanted.contains("staging");
-    let tasks: Vec<Value> = view
+    let tasks: Vec<_> = view
         .all_instances()
         .filter(|instance| view.root.plain_app(&instance.app).is_some())
         .filter(|instance| !filters || matches(instance))
-        .map(|instance| render::task(&view, instance))
+        .cloned()
         .collect();
-    json_of(&json!({"tasks": tasks}))
+    listed("tasks", tasks, move |instance| {
+        render::task(&view, instance)
+    })
 }
 
 /// One line for each service port: app, port, and `host:port` of each running task. Gone from the

@@ -205,7 +205,7 @@ impl Core {
         let in_the_way: Vec<String> = self
             .deployments
             .iter()
-            .filter(|(_, running)| !running.plan.affected().is_disjoint(&affected))
+            .filter(|(_, running)| !running.plan.affected().is_disjoint(affected))
             .map(|(id, _)| id.clone())
             .collect();
         if !force && !in_the_way.is_empty() {
@@ -228,8 +228,7 @@ impl Core {
             self.batch
                 .events
                 .push(Event::deployment_failed(now, &running.plan, reason));
-            self.dirty
-                .extend(running.plan.affected().into_iter().cloned());
+            self.dirty.extend(running.plan.affected().iter().cloned());
         }
     }
 
@@ -332,7 +331,7 @@ impl Core {
                 .events
                 .push(Event::deployment_info(now, plan, step));
         }
-        self.dirty.extend(plan.affected().into_iter().cloned());
+        self.dirty.extend(plan.affected().iter().cloned());
         self.deployments.insert(plan.id.clone(), running);
     }
 }

@@ -10,11 +10,12 @@ use dcos_sched::sdk::operations;
 use super::Core;
 use crate::PathId;
 use crate::Timestamp;
-use crate::engine::{Launcher, answer, calls};
+use crate::engine::{Launcher, Subscription, answer, calls};
 use crate::event::Event;
 use crate::instance::{Instance, InstanceId};
-use crate::matching::{Match, Site, Supply, matches};
+use crate::matching::{Match, Placed, Site, Supply, matches};
 use crate::model::App;
+use crate::queue::LaunchQueue;
 use crate::task::{Surroundings, build, build_pod};
 
 impl Core {
@@ -29,6 +30,47 @@ impl Core {
         self.counters.tasks_launched += answered.launched;
         for call in answered.calls {
             self.send(call);
+        }
+    }
+
+    /// Sees to it that it is known where the instances of `spec` are, if its constraints ask for that.
+    fn know_places(&mut self, spec: &App) {
+        let version = spec.config_version();
+        let known = self.placed.get(&spec.id);
+        if spec.constraints.is_empty() || known.is_some_and(|(known, _)| *known == version) {
+            return;
+        }
+        let counted = self
+            .instances_of(&spec.id)
+            .filter(|instance| instance.is_active() && instance.config_version >= version);
+        let placed = Placed::of(spec, counted.map(|instance| &instance.agent));
+        self.placed.insert(spec.id.clone(), (version, placed));
+    }
+
+    /// Notes that an instance appears or goes, for [`Core::know_places`].
+    pub(super) fn note_place(
+        &mut self,
+        app: &PathId,
+        before: Option<&Arc<Instance>>,
+        after: Option<&Instance>,
+    ) {
+        let counts = |instance: &Instance| instance.is_active();
+        match (
+            before.is_some_and(|before| counts(before)),
+            after.filter(|after| counts(after)),
+        ) {
+            (false, Some(new)) => {
+                if let Some((version, placed)) = self.placed.get_mut(app)
+                    && new.config_version >= *version
+                {
+                    placed.add(&new.agent);
+                }
+            }
+            // What is taken away is counted anew when somebody asks.
+            (true, None) => {
+                self.placed.remove(app);
+            }
+            _ => {}
         }
     }
 
@@ -62,6 +104,9 @@ impl Core {
             .events
             .push(Event::instance_changed(now, &instance));
         self.put_instance(instance, true);
+        if self.queue.entry(&spec.id).is_none() {
+            self.placed.remove(&spec.id);
+        }
     }
 
     pub(super) fn surroundings(&self, spec: &App) -> Surroundings {
@@ -87,16 +132,12 @@ impl Core {
 }
 
 impl Launcher for Core {
-    fn due(&self, now: Timestamp) -> Vec<PathId> {
-        self.queue.due(now)
+    fn queue(&self) -> &LaunchQueue {
+        &self.queue
     }
 
-    fn waits(&self, spec: &PathId) -> bool {
-        self.queue.entry(spec).is_some()
-    }
-
-    fn home_region(&self) -> Option<String> {
-        self.subscription.home_region().cloned()
+    fn subscription(&self) -> &Subscription {
+        &self.subscription
     }
 
     fn launch(
@@ -111,18 +152,10 @@ impl Launcher for Core {
         if spec.is_resident() && site.role == spec.role {
             return self.launch_resident(now, &spec, site, supply, offer);
         }
-        // Only constraints look at other instances.
-        let placed: Vec<Arc<Instance>> = self
-            .instances_of(id)
-            .filter(|instance| {
-                !spec.constraints.is_empty()
-                    && instance.is_active()
-                    && instance.config_version >= spec.config_version()
-            })
-            .cloned()
-            .collect();
-        let placed: Vec<&Instance> = placed.iter().map(AsRef::as_ref).collect();
-        match matches(&spec, site, supply, &placed, &mut self.seed) {
+        self.know_places(&spec);
+        let nowhere = Placed::default();
+        let placed = self.placed.get(id).map_or(&nowhere, |(_, placed)| placed);
+        match matches(&spec, site, supply, placed, &mut self.seed) {
             Err(reasons) => {
                 self.queue.refused(now, id, site, offer, reasons);
                 None

@@ -119,6 +119,8 @@ impl Core {
             kills: Kills::default(),
             deadlines: Deadlines::default(),
             subscription: Subscription::default(),
+            placed: BTreeMap::new(),
+            roles: BTreeMap::new(),
             unhealthy: std::collections::BTreeSet::new(),
             releasing: sorted.releasing,
             dirty: std::collections::BTreeSet::new(),
@@ -134,8 +136,7 @@ impl Core {
         }
         core.dirty.extend(core.root.apps.keys().cloned());
         for running in core.deployments.values() {
-            core.dirty
-                .extend(running.plan.affected().into_iter().cloned());
+            core.dirty.extend(running.plan.affected().iter().cloned());
         }
         core.settle(at);
         Ok(core)

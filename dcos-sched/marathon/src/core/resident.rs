@@ -16,7 +16,7 @@ use super::{Core, Row, rows};
 use crate::engine::calls;
 use crate::instance::{Condition, Goal, Instance, InstanceId, LocalVolume, Reservation};
 use crate::matching::resident::{self, Owner, comes_back, disks, is_volume, owner, without_volume};
-use crate::matching::{Match, Reason, Site, Supply, matches};
+use crate::matching::{Match, Placed, Reason, Site, Supply, matches};
 use crate::model::App;
 use crate::task::build;
 use crate::{PathId, Timestamp};
@@ -82,8 +82,8 @@ impl Core {
         site: &Site,
         supply: &Supply,
     ) -> Result<(Match, Vec<Resource>), BTreeSet<Reason>> {
-        let placed: Vec<Arc<Instance>> = self.instances_of(&spec.id).cloned().collect();
-        let placed: Vec<&Instance> = placed.iter().map(AsRef::as_ref).collect();
+        let all = self.instances_of(&spec.id);
+        let placed = Placed::of(spec, all.map(|instance| &instance.agent));
         let found = matches(spec, site, supply, &placed, &mut self.seed)?;
         let mut left = supply.clone();
         left.take(&found.resources);

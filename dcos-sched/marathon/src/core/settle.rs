@@ -17,23 +17,16 @@ impl Core {
     pub(super) fn settle(&mut self, now: Timestamp) {
         while !self.dirty.is_empty() {
             let dirty = std::mem::take(&mut self.dirty);
-            let mut deployed = BTreeSet::new();
-            let ids: Vec<String> = self
-                .deployments
-                .iter()
-                .filter(|(_, running)| {
-                    running
-                        .plan
-                        .affected()
-                        .into_iter()
-                        .any(|id| dirty.contains(id))
-                })
-                .map(|(id, _)| id.clone())
-                .collect();
-            for running in self.deployments.values() {
-                deployed.extend(running.plan.affected().into_iter().cloned());
+            // What belongs to a deployment is seen to by it, even if it ends meanwhile.
+            let (mut touched, mut deployed) = (Vec::new(), BTreeSet::new());
+            for (id, running) in &self.deployments {
+                let before = deployed.len();
+                deployed.extend(dirty.intersection(running.plan.affected()).cloned());
+                if deployed.len() > before {
+                    touched.push(id.clone());
+                }
             }
-            for id in ids {
+            for id in touched {
                 self.advance(now, &id);
             }
             for app in dirty.difference(&deployed) {
@@ -85,7 +78,7 @@ impl Core {
             }
         }
         self.batch.events.push(Event::deployment_success(now, plan));
-        self.dirty.extend(plan.affected().into_iter().cloned());
+        self.dirty.extend(plan.affected().iter().cloned());
     }
 
     /// Apps of the plan that are not in the current step: those still to come keep what they had,

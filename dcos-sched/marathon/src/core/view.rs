@@ -62,7 +62,7 @@ pub struct QueueItem {
     /// Until when launches are held back.
     pub held_until: Option<Timestamp>,
     /// What became of offers.
-    pub summary: Summary,
+    pub summary: Arc<Summary>,
 }
 
 /// How an app failed last.
@@ -141,7 +141,7 @@ impl Core {
             count: entry.count,
             since: entry.since,
             held_until: self.queue.held_until(&entry.spec, now),
-            summary: entry.summary.clone(),
+            summary: Arc::clone(&entry.summary),
         });
         View {
             root: Arc::clone(&self.root),

@@ -1,26 +1,25 @@
 //! Answering offers: launching what suits, declining the rest.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use dcos_proto::mesos::Offer;
 use dcos_proto::mesos::offer::Operation;
 use dcos_proto::scheduler::Call;
 
-use super::calls;
+use super::{Subscription, calls};
 use crate::config::Config;
 use crate::matching::{Site, Supply};
+use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
 
 /// Who has something to launch.
 pub trait Launcher {
-    /// What waits and may be launched now, longest first.
-    fn due(&self, now: Timestamp) -> Vec<PathId>;
+    /// What waits to be launched.
+    fn queue(&self) -> &LaunchQueue;
 
-    /// Whether something of `spec` still waits.
-    fn waits(&self, spec: &PathId) -> bool;
-
-    /// The region the master is in.
-    fn home_region(&self) -> Option<String>;
+    /// The connection to the master.
+    fn subscription(&self) -> &Subscription;
 
     /// Launches one instance of `spec` with what is left of an offer, and takes that out of `supply`;
     /// `None` if the offer does not suit.
@@ -62,16 +61,12 @@ pub fn answer(
     let mut answered = Answered::default();
     let mut declined = Vec::new();
     let refuse = config.decline_offer_duration.as_secs_f64();
+    let mut waiting = Waiting::new(launcher.queue(), now);
     for offer in offers {
         let offer = Arc::new(offer);
         let mut operations = launcher.release(&offer);
-        let launched = fill(
-            launcher,
-            now,
-            &offer,
-            config.max_instances_per_offer,
-            &mut operations,
-        );
+        let most = config.max_instances_per_offer;
+        let launched = waiting.fill(launcher, now, &offer, most, &mut operations);
         if operations.is_empty() {
             answered.declined += 1;
             declined.push(offer.id.clone());
@@ -80,8 +75,11 @@ pub fn answer(
         answered.used += 1;
         answered.launched += launched as u64;
         // What is left comes back at once while there is still something to launch.
-        let more = !launcher.due(now).is_empty();
-        let refuse = if more { 0.0 } else { refuse };
+        let refuse = if waiting.specs.is_empty() {
+            refuse
+        } else {
+            0.0
+        };
         let call = calls::accept(offer.id.clone(), operations, refuse);
         answered.calls.push(call);
     }
@@ -91,31 +89,59 @@ pub fn answer(
     answered
 }
 
-/// Adds to `operations` what launches as many instances as the offer holds; returns their number.
-fn fill(
-    launcher: &mut impl Launcher,
-    now: Timestamp,
-    offer: &Arc<Offer>,
-    most: usize,
-    operations: &mut Vec<Operation>,
-) -> usize {
-    let nanos = now.millis().saturating_mul(1_000_000);
-    let site = Site::of(offer, launcher.home_region(), nanos);
-    let mut supply = Supply::new(&offer.resources);
-    let mut count = 0;
-    let mut waiting = launcher.due(now);
-    while !waiting.is_empty() && count < most {
-        waiting.retain(|spec| {
-            if count >= most {
-                return false;
-            }
-            let Some(launch) = launcher.launch(now, spec, &site, &mut supply, offer) else {
-                return false;
+/// What may be launched with the offers at hand.
+struct Waiting {
+    /// By turn, longest waiting first.
+    specs: BTreeMap<usize, PathId>,
+    /// The fewest cores and the least memory any of them needs.
+    least: (f64, f64),
+}
+
+impl Waiting {
+    fn new(queue: &LaunchQueue, now: Timestamp) -> Self {
+        Self {
+            specs: queue.due(now).into_iter().enumerate().collect(),
+            least: queue.least(),
+        }
+    }
+
+    /// Adds to `operations` what launches as many instances as the offer holds; returns their number.
+    fn fill(
+        &mut self,
+        launcher: &mut impl Launcher,
+        now: Timestamp,
+        offer: &Arc<Offer>,
+        most: usize,
+        operations: &mut Vec<Operation>,
+    ) -> usize {
+        let nanos = now.millis().saturating_mul(1_000_000);
+        let home = launcher.subscription().home_region().cloned();
+        let site = Site::of(offer, home, nanos);
+        let mut supply = Supply::new(&offer.resources);
+        let mut count = 0;
+        let (mut again, mut over) = (VecDeque::new(), Vec::new());
+        let mut fresh = self.specs.iter().map(|(turn, spec)| (*turn, spec.clone()));
+        // All look at a fresh offer, so that each learns why it is of no use; at what others left of it, only while
+        // somebody could use that.
+        let (cpus, mem) = self.least;
+        while count < most && (count == 0 || supply.holds(cpus, mem)) {
+            let Some((turn, spec)) = fresh.next().or_else(|| again.pop_front()) else {
+                break;
+            };
+            let Some(launch) = launcher.launch(now, &spec, &site, &mut supply, offer) else {
+                continue;
             };
             operations.extend(launch);
             count += 1;
-            launcher.waits(spec)
-        });
+            if launcher.queue().may_launch(now, &spec) {
+                again.push_back((turn, spec));
+            } else {
+                over.push(turn);
+            }
+        }
+        for turn in over {
+            self.specs.remove(&turn);
+        }
+        count
     }
-    count
 }

@@ -5,11 +5,93 @@ use std::collections::BTreeMap;
 use regex::Regex;
 
 use super::{Site, scalar_text};
-use crate::instance::Instance;
+use crate::instance::Agent;
 use crate::model::{App, Constraint, Operator};
 
+/// Where the instances of an app are, counted by what its constraints look at.
+///
+/// Looking whether one more may run somewhere then costs the same however many there are.
+#[derive(Clone, Debug, Default)]
+pub struct Placed {
+    count: usize,
+    groups: BTreeMap<String, Groups>,
+    patterns: BTreeMap<String, Option<Regex>>,
+}
+
+/// Instances by the value of one field.
+#[derive(Clone, Debug, Default)]
+struct Groups {
+    sizes: BTreeMap<String, usize>,
+    /// How many groups there are of each size.
+    of_size: BTreeMap<usize, usize>,
+}
+
+impl Placed {
+    /// For `app`, with no instance yet.
+    pub fn new(app: &App) -> Self {
+        let mut placed = Self::default();
+        for constraint in &app.constraints {
+            match constraint.operator {
+                Operator::Unique | Operator::Cluster | Operator::MaxPer | Operator::GroupBy => {
+                    placed.groups.entry(constraint.field.clone()).or_default();
+                }
+                Operator::Like | Operator::Unlike => {
+                    let pattern = constraint.value.clone().unwrap_or_default();
+                    let whole = Regex::new(&format!("^(?:{pattern})$")).ok();
+                    placed.patterns.insert(pattern, whole);
+                }
+                Operator::Is => {}
+            }
+        }
+        placed
+    }
+
+    /// One more instance, at `agent`.
+    pub fn add(&mut self, agent: &Agent) {
+        self.count += 1;
+        for (field, groups) in &mut self.groups {
+            if let Some(value) = agent.field(field) {
+                groups.add(value);
+            }
+        }
+    }
+
+    /// For `app`, with instances at `agents`.
+    pub fn of<'a>(app: &App, agents: impl IntoIterator<Item = &'a Agent>) -> Self {
+        let mut placed = Self::new(app);
+        agents.into_iter().for_each(|agent| placed.add(agent));
+        placed
+    }
+
+    fn matches(&self, pattern: &str, text: &str) -> bool {
+        let pattern = self.patterns.get(pattern).and_then(Option::as_ref);
+        pattern.is_some_and(|pattern| pattern.is_match(text))
+    }
+}
+
+impl Groups {
+    fn add(&mut self, value: &str) {
+        let size = match self.sizes.get_mut(value) {
+            Some(size) => size,
+            None => self.sizes.entry(value.to_owned()).or_default(),
+        };
+        if let Some(others) = self.of_size.get_mut(size) {
+            *others -= 1;
+            if *others == 0 {
+                self.of_size.remove(size);
+            }
+        }
+        *size += 1;
+        *self.of_size.entry(*size).or_default() += 1;
+    }
+
+    fn size(&self, value: &str) -> usize {
+        self.sizes.get(value).copied().unwrap_or_default()
+    }
+}
+
 /// Whether every constraint lets one more instance run at `site`.
-pub(super) fn hold(app: &App, site: &Site, instances: &[&Instance]) -> bool {
+pub(super) fn hold(app: &App, site: &Site, placed: &Placed) -> bool {
     let region_wanted = app
         .constraints
         .iter()
@@ -21,31 +103,27 @@ pub(super) fn hold(app: &App, site: &Site, instances: &[&Instance]) -> bool {
         && app
             .constraints
             .iter()
-            .all(|constraint| holds(constraint, app, site, instances))
+            .all(|constraint| holds(constraint, app, site, placed))
 }
 
-fn holds(constraint: &Constraint, app: &App, site: &Site, instances: &[&Instance]) -> bool {
+fn holds(constraint: &Constraint, app: &App, site: &Site, placed: &Placed) -> bool {
     let value = constraint.value.as_deref();
     let Some(offered) = site.agent.field(&constraint.field) else {
         return constraint.operator == Operator::Unlike;
     };
-    let taken = || {
-        instances
-            .iter()
-            .map(|instance| instance.agent.field(&constraint.field))
-    };
-    let same = || taken().filter(|taken| *taken == Some(offered)).count();
+    let groups = placed.groups.get(&constraint.field);
+    let same = groups.map_or(0, |groups| groups.size(offered));
     match constraint.operator {
-        Operator::Unique => same() == 0,
+        Operator::Unique => same == 0,
         Operator::Cluster => match value {
             Some(value) => value == offered,
-            None => taken().next().is_none_or(|first| first == Some(offered)),
+            None => same == placed.count,
         },
         Operator::MaxPer => value
             .and_then(|value| value.parse().ok())
-            .is_some_and(|most: usize| same() < most),
-        Operator::Like => value.is_some_and(|value| full_match(value, offered)),
-        Operator::Unlike => value.is_some_and(|value| !full_match(value, offered)),
+            .is_some_and(|most: usize| same < most),
+        Operator::Like => value.is_some_and(|value| placed.matches(value, offered)),
+        Operator::Unlike => value.is_some_and(|value| !placed.matches(value, offered)),
         Operator::Is => {
             let value = value.unwrap_or_default();
             let normal = value.parse().map_or_else(|_| value.to_owned(), scalar_text);
@@ -53,7 +131,7 @@ fn holds(constraint: &Constraint, app: &App, site: &Site, instances: &[&Instance
         }
         Operator::GroupBy => {
             let wanted = value.and_then(|value| value.parse().ok()).unwrap_or(0);
-            group_by(app.instances as usize, wanted, offered, taken().flatten())
+            groups.is_none_or(|groups| group_by(app.instances as usize, wanted, same, groups))
         }
     }
 }
@@ -63,29 +141,24 @@ pub(super) fn full_match(pattern: &str, text: &str) -> bool {
 }
 
 /// Even spreading: a group may hold `floor(instances / groups)`, and as many groups as the remainder
-/// one more. `wanted` is how many groups are expected; those in use are too.
-fn group_by<'a>(
-    instances: usize,
-    wanted: usize,
-    offered: &str,
-    taken: impl Iterator<Item = &'a str>,
-) -> bool {
-    let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
-    for value in taken {
-        *groups.entry(value).or_default() += 1;
-    }
-    let Some(own) = groups.get(offered).copied() else {
+/// one more. `wanted` is how many groups are expected; those in use are too. `own` is how many the group in question has.
+fn group_by(instances: usize, wanted: usize, own: usize, groups: &Groups) -> bool {
+    let used = groups.sizes.len();
+    if own == 0 {
         // A new group, unless as many as expected are in use already.
-        return wanted == 0 || groups.len() < wanted;
-    };
-    let count = wanted.max(groups.len()).max(1);
-    let share = instances / count;
-    let remainder = instances % count;
-    let above = groups.values().filter(|size| **size > share).count();
-    // Without an expected number, a group in use waits for the smallest to catch up.
-    let smallest = groups.values().min().copied().unwrap_or_default();
-    if wanted == 0 {
-        return own <= smallest;
+        return wanted == 0 || used < wanted;
     }
-    own < share || (own == share && above < remainder)
+    // Without an expected number, a group in use waits for the smallest to catch up.
+    if wanted == 0 {
+        let smallest = groups.of_size.first_key_value();
+        return smallest.is_none_or(|(smallest, _)| own <= *smallest);
+    }
+    let count = wanted.max(used);
+    let share = instances / count;
+    let above: usize = groups
+        .of_size
+        .range(share + 1..)
+        .map(|(_, groups)| groups)
+        .sum();
+    own < share || (own == share && above < instances % count)
 }

@@ -29,6 +29,19 @@ impl Supply {
         }
     }
 
+    /// Whether there is as much of cores and memory left, whatever it is reserved for.
+    pub fn holds(&self, cpus: f64, mem: f64) -> bool {
+        let free = |name| -> i64 {
+            let of_name = self
+                .resources
+                .iter()
+                .filter(|resource| resource.name == name);
+            let amounts = of_name.filter_map(|resource| resource.scalar.as_ref());
+            amounts.map(|free| thousandths(free.value)).sum()
+        };
+        free("cpus") >= thousandths(cpus) && free("mem") >= thousandths(mem)
+    }
+
     /// All of `resources`, which are reserved for the one that looks for some.
     pub(super) fn kept(resources: Vec<Resource>) -> Self {
         Self { resources }

@@ -3,8 +3,6 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::instance::{Condition, Goal, InstanceId};
-use crate::{PathId, Timestamp};
 
 fn app(document: &Value) -> App {
     let mut full = json!({"id": "/a", "cmd": "run", "role": "*", "networks": [{"mode": "host"}]});
@@ -61,42 +59,14 @@ fn site(host: &str, rack: Option<&str>) -> Site {
     }
 }
 
-fn instance(site: &Site) -> Instance {
-    let id = InstanceId::new(&PathId::from("/a"), &site.agent.host);
-    Instance {
-        task_id: id.task(1),
-        id,
-        app: PathId::from("/a"),
-        version: Timestamp::default(),
-        config_version: Timestamp::default(),
-        role: "*".into(),
-        goal: Goal::Running,
-        agent: site.agent.clone(),
-        condition: Condition::Running,
-        since: Timestamp::default(),
-        staged_at: Timestamp::default(),
-        started_at: None,
-        ports: Vec::new(),
-        addresses: Vec::new(),
-        healthy: None,
-        unreachable_strategy: crate::model::UnreachableStrategy::default(),
-        health: Vec::new(),
-        ready: None,
-        check_result: None,
-        tasks: Vec::new(),
-        reservation: None,
-    }
-}
-
 fn try_match(
     app: &App,
     site: &Site,
     supply: &Supply,
     taken: &[Site],
 ) -> Result<Match, Vec<Reason>> {
-    let instances: Vec<_> = taken.iter().map(instance).collect();
-    let instances: Vec<_> = instances.iter().collect();
-    matches(app, site, supply, &instances, &mut Seed::new(7))
+    let placed = Placed::of(app, taken.iter().map(|site| &site.agent));
+    matches(app, site, supply, &placed, &mut Seed::new(7))
         .map_err(|reasons| reasons.into_iter().collect())
 }
 

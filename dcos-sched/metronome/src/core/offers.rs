@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use dcos_marathon::engine::{Launcher, answer, calls};
+use dcos_marathon::engine::{Launcher, Subscription, answer, calls};
 use dcos_marathon::instance::{Instance, InstanceId};
-use dcos_marathon::matching::{Site, Supply, matches};
+use dcos_marathon::matching::{Placed, Site, Supply, matches};
+use dcos_marathon::queue::LaunchQueue;
 use dcos_marathon::task::{Surroundings, build};
 use dcos_marathon::{PathId, Timestamp};
 use dcos_proto::mesos::Offer;
@@ -31,16 +32,12 @@ impl JobScheduler {
 }
 
 impl Launcher for JobScheduler {
-    fn due(&self, now: Timestamp) -> Vec<PathId> {
-        self.queue.due(now)
+    fn queue(&self) -> &LaunchQueue {
+        &self.queue
     }
 
-    fn waits(&self, spec: &PathId) -> bool {
-        self.queue.entry(spec).is_some()
-    }
-
-    fn home_region(&self) -> Option<String> {
-        self.subscription.home_region().cloned()
+    fn subscription(&self) -> &Subscription {
+        &self.subscription
     }
 
     fn launch(
@@ -54,7 +51,9 @@ impl Launcher for JobScheduler {
         let app = Arc::clone(&self.queue.entry(spec)?.spec);
         let key = RunKey::of(spec)?;
         let run = self.run(&key).cloned()?;
-        let found = match matches(&app, site, supply, &[], &mut self.seed) {
+        // A run has one instance, which is not placed yet.
+        let nowhere = Placed::new(&app);
+        let found = match matches(&app, site, supply, &nowhere, &mut self.seed) {
             Ok(found) => found,
             Err(reasons) => {
                 self.queue.refused(now, spec, site, offer, reasons);

@@ -310,3 +310,50 @@ async fn lists_are_filtered() {
         .text;
     assert!(text.starts_with("prod_one\t10000\t127.0.0.1:31"), "{text}");
 }
+
+#[tokio::test]
+async fn a_plan_tells_and_changes_nothing() {
+    let marathon = Running::new().await;
+    marathon.create(app("/web")).await;
+    marathon.idle().await;
+    let plan = async |body: Value| {
+        let answer = marathon.send("POST", "/v2/plan", &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let same = plan(json!({"id": "/web", "instances": 1})).await;
+    assert_eq!(same, json!({"steps": [], "changes": []}));
+    let scaled = plan(json!({"id": "/web", "instances": 3})).await;
+    assert_eq!(
+        scaled["changes"],
+        json!([{"id": "/web", "pod": false, "change": "scale", "instances": {"from": 1, "to": 3},
+            "fields": [{"path": "/instances", "from": 1, "to": 3}]}])
+    );
+    let many = plan(json!([{"id": "/web", "env": {"A": "b"}}, {"id": "/new", "cmd": "run"}])).await;
+    assert_eq!(many["changes"][0]["change"], "create");
+    assert_eq!(many["changes"][1]["change"], "restart");
+    assert_eq!(
+        many["changes"][1]["fields"],
+        json!([{"path": "/env/A", "from": null, "to": "b"}])
+    );
+    assert_eq!(many["steps"][0]["actions"][0]["action"], "StartApplication");
+    // A group is what it says, and nothing else.
+    let gone = plan(json!({"id": "/", "apps": []})).await;
+    assert_eq!(gone["changes"][0]["change"], "remove");
+    let pod = plan(
+        json!({"id": "/pod", "containers": [{"name": "one", "resources": {"cpus": 0.1, "mem": 32},
+        "exec": {"command": {"shell": "run"}}}]}),
+    )
+    .await;
+    assert_eq!(pod["steps"][0]["actions"][0]["action"], "StartPod");
+    let bad = json!({"id": "/web", "instances": -1});
+    assert_eq!(marathon.send("POST", "/v2/plan", &bad).await.status, 422);
+    assert_eq!(
+        marathon.get("/v2/apps").await["apps"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(marathon.get("/v2/apps//web").await["app"]["instances"], 1);
+}

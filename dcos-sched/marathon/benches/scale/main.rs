@@ -1,0 +1,18 @@
+//! How much one Marathon bears: instances placed a second, and a service of many apps over HTTP.
+//!
+//! `cargo bench -p dcos-marathon --bench scale`; `-- --json` for machines, `-- --apps 1000` for a smaller service.
+
+#![expect(clippy::unwrap_used, reason = "a bench may panic")]
+#![expect(
+    clippy::print_stderr,
+    reason = "progress is for whoever waits for the table"
+)]
+
+mod cluster;
+mod placement;
+mod service;
+
+fn main() {
+    placement::measure();
+    service::measure(bench::argument("--apps").unwrap_or(10_000));
+}

@@ -1,0 +1,137 @@
+//! `POST /v2/plan`: what a change would do, before it is made. An addition; the original knows `dryRun` of groups only.
+//!
+//! The body is what is sent to make the change: an app, a list of apps, a pod, or a group with its apps. The answer has
+//! the `steps` of the deployment and the `changes`: for each app or pod what would become of it, and which fields of its
+//! definition change from what to what.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{Reply, apps, groups, json_of, pods};
+use crate::core::Change;
+use crate::deployment::{ActionKind, Plan, step_to_json};
+use crate::model::{App, AppUpdate, GroupUpdate, Pod, RootGroup, shape};
+use crate::shell::Mailbox;
+use crate::{Error, PathId, normalize};
+
+use super::request::Request;
+
+pub(super) async fn dry_run(mailbox: &Mailbox, request: &Request) -> Reply {
+    let wanted = Wanted::read(&request.body)?;
+    let plan = mailbox
+        .ask(move |core, now| core.dry_run(now, |change| wanted.apply(change)))
+        .await?;
+    let steps: Vec<Value> = plan.steps.iter().map(|step| step_to_json(step)).collect();
+    let changes: Vec<Value> = plan.affected().iter().map(|id| change(&plan, id)).collect();
+    Ok(json_of(&json!({"steps": steps, "changes": changes})))
+}
+
+/// What somebody thinks of changing.
+enum Wanted {
+    Apps(Vec<AppUpdate>),
+    Pod(Box<Pod>),
+    Group(Box<GroupUpdate>),
+}
+
+impl Wanted {
+    fn read(body: &[u8]) -> Result<Self, Error> {
+        // What is no JSON is told by who reads it as an app.
+        let document: Value = serde_json::from_slice(body).unwrap_or_default();
+        let has = |field| document.get(field).is_some();
+        if document.is_array() {
+            let updates = apps::parse(body, shape::APP_UPDATES)?;
+            return apps::typed(updates).map(Self::Apps);
+        }
+        if has("containers") {
+            return Ok(Self::Pod(Box::new(normalize::read_pod(body)?)));
+        }
+        if ["apps", "groups", "scaleBy"].into_iter().any(has) {
+            return Ok(Self::Group(Box::new(normalize::read_group(body)?)));
+        }
+        let update = apps::typed(apps::parse(body, shape::APP_UPDATE)?)?;
+        Ok(Self::Apps(vec![update]))
+    }
+
+    fn apply(self, change: &Change<'_>) -> Result<RootGroup, Error> {
+        match self {
+            Self::Apps(updates) => apps::put_all(change, updates, true, true),
+            Self::Pod(pod) => {
+                let id = PathId::absolute(pod.id.as_str());
+                pods::taken(change.root, &id, true)?;
+                let spec = normalize::pod(*pod, &change.rules(&id), change.version)?;
+                let mut root = change.copy();
+                root.put_app(spec, change.version, change.config.new_group_enforce_role);
+                Ok(root)
+            }
+            Self::Group(update) => groups::changed(change, &PathId::root(), *update),
+        }
+    }
+}
+
+/// What becomes of one app or pod.
+fn change(plan: &Plan, id: &PathId) -> Value {
+    let (before, after) = (plan.original.app(id), plan.target.app(id));
+    let actions = plan
+        .steps
+        .iter()
+        .flatten()
+        .filter(|action| action.app == *id);
+    let restarts = actions
+        .clone()
+        .any(|action| action.kind == ActionKind::Restart);
+    let what = match (before, after) {
+        (None, _) => "create",
+        (_, None) => "remove",
+        _ if restarts => "restart",
+        _ => "scale",
+    };
+    let mut fields = Vec::new();
+    if let (Some(before), Some(after)) = (before, after) {
+        differences("", &definition(before), &definition(after), &mut fields);
+    }
+    json!({
+        "id": id,
+        "pod": before.or(after).is_some_and(|app| app.is_pod()),
+        "change": what,
+        "instances": {
+            "from": before.map_or(0, |app| app.instances),
+            "to": after.map_or(0, |app| app.instances),
+        },
+        "fields": fields,
+    })
+}
+
+/// What users say of an app or pod.
+fn definition(app: &App) -> Value {
+    let mut document = match app.pod_document() {
+        Some(pod) => json!(pod),
+        None => json!(app),
+    };
+    if let Some(document) = document.as_object_mut() {
+        document.remove("version");
+        document.remove("versionInfo");
+    }
+    document
+}
+
+/// Each field that differs, by its path, as `from` and `to`; `null` where there is none.
+fn differences(path: &str, before: &Value, after: &Value, out: &mut Vec<Value>) {
+    let (old, new) = (before.as_object(), after.as_object());
+    // An object is told field by field, also one that comes or goes.
+    let apart = |other: &Value| other.is_object() || other.is_null();
+    if (old.is_none() && new.is_none()) || !apart(before) || !apart(after) {
+        if before != after {
+            out.push(json!({"path": path, "from": before, "to": after}));
+        }
+        return;
+    }
+    let fields = [old, new]
+        .into_iter()
+        .flatten()
+        .flat_map(|fields| fields.keys());
+    for key in fields.collect::<BTreeSet<_>>() {
+        let (before, after) = (&before[key], &after[key]);
+        differences(&format!("{path}/{key}"), before, after, out);
+    }
+}
