@@ -301,6 +301,9 @@ impl Components {
         let features = values
             .opt_list("marathon_enable_features")
             .unwrap_or_default();
+        let backups = values
+            .opt_path("marathon_backup_dir")
+            .unwrap_or_else(|| values.path("work_dir").join("marathon-backups"));
         dcos_marathon::Config {
             framework_name: values.text("marathon_framework_name"),
             mesos_user: user.unwrap_or(defaults.mesos_user),
@@ -314,6 +317,7 @@ impl Components {
                 .opt_text("master")
                 .unwrap_or_else(|| format!("{}:{}", self.hostname, values.port("port"))),
             failover_timeout: values.duration("marathon_failover_timeout"),
+            backup_dir: Some(backups),
             features: features.into_iter().collect(),
             ..dcos_marathon::Config::default()
         }

@@ -103,7 +103,7 @@ async fn dispatch(api: &Api, request: &Request) -> Reply {
         (_, ["metrics", "prometheus"]) if get => Ok(info::prometheus(mailbox)),
         (_, ["v2", "info"]) if get => Ok(info::info(mailbox)),
         (_, ["v2", "leader"]) if get => Ok(info::leader_of(mailbox)),
-        (&Method::DELETE, ["v2", "leader"]) => Ok(info::abdicate(mailbox)),
+        (&Method::DELETE, ["v2", "leader"]) => info::abdicate(mailbox, request),
         (_, ["v2", "plugins"]) if get => Ok(json_of(&json!({"plugins": []}))),
         (_, ["v2", "pods", rest @ ..]) => pods::dispatch(mailbox, request, rest).await,
         (_, ["v2", "events"]) if get => Ok(events::stream(api, request).await),

@@ -1,6 +1,7 @@
 //! What an operator decides.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dcos_wire::tls::Ssl;
@@ -66,6 +67,8 @@ pub struct Config {
     pub max_versions: usize,
     /// How many events a slow listener may lag behind before it loses some.
     pub event_stream_max_outstanding_messages: usize,
+    /// Where backups are written to and read from; `None` makes none.
+    pub backup_dir: Option<PathBuf>,
     /// How it speaks TLS; `None` speaks plainly.
     pub tls: Option<Ssl>,
 }
@@ -110,6 +113,7 @@ impl Default for Config {
             kill_retry_timeout: Duration::from_secs(30),
             max_versions: 50,
             event_stream_max_outstanding_messages: 1024,
+            backup_dir: None,
             tls: None,
         }
     }

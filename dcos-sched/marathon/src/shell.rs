@@ -11,6 +11,7 @@
 //! transaction carries many requests. If the store refuses, [`run`] ends with an error: what the core
 //! knows is then ahead of what is durable, and only starting over makes them one again.
 
+mod backup;
 mod link;
 mod mailbox;
 mod probes;
@@ -26,7 +27,7 @@ use dcos_sched::sdk::{DriverError, SchedulerTransport};
 use dcos_store::{Fence, StateStore, StoreError, Transaction};
 use dcos_wire::{Listener, Server};
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -35,6 +36,7 @@ use crate::config::Config;
 use crate::core::{Batch, Core, Input, PREFIX, RecoverError};
 use crate::engine::{Machine, Service};
 
+pub use backup::Between;
 pub use link::framework_info;
 pub(crate) use mailbox::Letter;
 pub use mailbox::{Gone, Mailbox};
@@ -123,13 +125,13 @@ pub async fn serve<S: Service>(
     let (letters, inbox) = mpsc::channel(1024);
     let (events, _) = broadcast::channel(config.event_stream_max_outstanding_messages.max(1));
     let (view, viewer) = watch::channel(Arc::new(core.view(now())));
-    let abdication = Arc::new(Notify::new());
+    let (abdication, mut abdications) = mpsc::channel(1);
     let mailbox = Mailbox::new(
         letters,
         viewer,
         events.clone(),
         Arc::clone(&config),
-        Arc::clone(&abdication),
+        abdication,
     );
     // Replaced at the beginning of each life.
     let (calls, _) = mpsc::channel(1);
@@ -152,21 +154,45 @@ pub async fn serve<S: Service>(
         let _end_with_me = life.clone().drop_guard();
         let (calls, outgoing) = mpsc::channel(MOST_CALLS);
         keeper.calls = calls;
-        tokio::select! {
+        let between = tokio::select! {
             _ = &mut server => break,
             ended = keeper.run() => return ended,
             ended = link::run(mailbox.clone(), Arc::clone(&transport), outgoing, &life) => {
                 return Ok(ended?);
             }
             () = service.beside(mailbox.clone(), life.clone()) => break,
-            () = abdication.notified() => {}
-        }
+            between = abdications.recv() => between.unwrap_or_default(),
+        };
         // Nobody else can lead under this fence, so the next life is ours as well.
         info!("leadership abdicated, beginning anew");
+        see_to(&service, &keeper, &between).await;
         keeper.core = recover(&service, keeper.store.as_ref()).await?;
     }
     info!(name = service.name(), "ended");
     Ok(())
+}
+
+/// Writes a backup, or takes one back, while nobody else writes. What fails is told, and leaves the state as it is.
+async fn see_to<S: Service>(service: &S, keeper: &Keeper<S::Machine>, between: &Between) {
+    let store = keeper.store.as_ref();
+    if let Some(path) = &between.backup {
+        match backup::save(store, service.prefix(), path).await {
+            Ok(rows) => info!(path = %path.display(), rows, "backup written"),
+            Err(error) => {
+                let error = dcos_core::error::chain(&error);
+                warn!(path = %path.display(), %error, "no backup was written");
+            }
+        }
+    }
+    if let Some(path) = &between.restore {
+        match backup::load(service, store, &keeper.fence, path).await {
+            Ok(rows) => info!(path = %path.display(), rows, "backup restored"),
+            Err(error) => {
+                let error = dcos_core::error::chain(&error);
+                warn!(path = %path.display(), %error, "no backup was restored; everything is as it was");
+            }
+        }
+    }
 }
 
 async fn recover<S: Service>(service: &S, store: &dyn StateStore) -> Result<S::Machine, RunError> {

@@ -1,5 +1,6 @@
 //! Who this is: `/ping`, `/metrics`, `/v2/info`, `/v2/leader`, and a page for people.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,12 +10,12 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::request::Request;
-use super::{json_of, leader, set, typed};
+use super::{Reply, json_of, leader, set, typed};
 use crate::config::Config;
 use crate::core::View;
 use crate::instance::Condition;
-use crate::shell::Mailbox;
-use crate::standby;
+use crate::shell::{Between, Mailbox};
+use crate::{Error, standby};
 
 /// The Marathon whose API this is.
 const VERSION: &str = "1.11.24";
@@ -59,14 +60,42 @@ pub(super) fn leader_of(mailbox: &Mailbox) -> Response {
     json_of(&json!({"leader": leader(mailbox)}))
 }
 
-/// Gives up the leadership, shortly after answering.
-pub(super) fn abdicate(mailbox: &Mailbox) -> Response {
+/// Gives up the leadership, shortly after answering; before the next one leads, state is written to `backup` and read
+/// from `restore`.
+pub(super) fn abdicate(mailbox: &Mailbox, request: &Request) -> Reply {
+    let file = |name| {
+        let uri = request.param(name);
+        uri.map(|uri| backup_file(mailbox.config(), uri))
+            .transpose()
+    };
+    let between = Between {
+        backup: file("backup")?,
+        restore: file("restore")?,
+    };
     let mailbox = mailbox.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        mailbox.abdicate();
+        mailbox.abdicate(between);
     });
-    json_of(&json!({"message": "Leadership abdicated"}))
+    Ok(json_of(&json!({"message": "Leadership abdicated"})))
+}
+
+/// The file a URI means. Whoever may speak to Marathon must not thereby reach any file of its host, so that all lie in
+/// one directory.
+fn backup_file(config: &Config, uri: &str) -> Result<PathBuf, Error> {
+    let refused = |why: String| Err(Error::Unprocessable(why));
+    let Some(directory) = &config.backup_dir else {
+        return refused("This Marathon has no directory for backups".to_owned());
+    };
+    let path = uri.strip_prefix("file://").map(Path::new);
+    let named = path.filter(|path| path.parent() == Some(directory) && path.file_name().is_some());
+    match named {
+        Some(path) => Ok(path.to_owned()),
+        None => refused(format!(
+            "'{uri}' is no file in the directory of backups, such as file://{}",
+            directory.join("name.json").display()
+        )),
+    }
 }
 
 pub(super) fn metrics(mailbox: &Mailbox) -> Response {

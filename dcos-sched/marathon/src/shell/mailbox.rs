@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use dcos_core::time::Time;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::Between;
 use crate::config::Config;
 use crate::core::{Core, Input};
 use crate::engine::Machine;
@@ -39,7 +40,7 @@ pub struct Mailbox<M: Machine = Core> {
     view: watch::Receiver<Arc<M::View>>,
     events: broadcast::Sender<Event>,
     config: Arc<Config>,
-    abdication: Arc<Notify>,
+    abdication: mpsc::Sender<Between>,
 }
 
 impl<M: Machine> Clone for Mailbox<M> {
@@ -49,7 +50,7 @@ impl<M: Machine> Clone for Mailbox<M> {
             view: self.view.clone(),
             events: self.events.clone(),
             config: Arc::clone(&self.config),
-            abdication: Arc::clone(&self.abdication),
+            abdication: self.abdication.clone(),
         }
     }
 }
@@ -60,7 +61,7 @@ impl<M: Machine> Mailbox<M> {
         view: watch::Receiver<Arc<M::View>>,
         events: broadcast::Sender<Event>,
         config: Arc<Config>,
-        abdication: Arc<Notify>,
+        abdication: mpsc::Sender<Between>,
     ) -> Self {
         Self {
             letters,
@@ -86,9 +87,10 @@ impl<M: Machine> Mailbox<M> {
         &self.config
     }
 
-    /// Ends this life of Marathon, so that the next one leads.
-    pub(crate) fn abdicate(&self) {
-        self.abdication.notify_one();
+    /// Ends this life of Marathon, so that the next one leads; what is to be done `between` them.
+    pub(crate) fn abdicate(&self, between: Between) {
+        // One that is asked to go already needs not be asked again.
+        let _ = self.abdication.try_send(between);
     }
 
     /// Listens to events from now on.

@@ -291,6 +291,54 @@ async fn after_abdication_everything_is_as_before() {
 }
 
 #[tokio::test]
+async fn a_backup_brings_back_what_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config {
+        backup_dir: Some(directory.path().join("backups")),
+        ..Config::default()
+    };
+    let marathon = Running::with(Arc::new(MemoryStore::new()), Mesos::new(), config).await;
+    let app = |id: &str| json!({"id": id, "cmd": "run", "cpus": 0.1, "mem": 1});
+    marathon.create(app("/kept")).await;
+    marathon.idle().await;
+    let uri = |name: &str| format!("file://{}", directory.path().join(name).display());
+    let abdicate = async |query: String| {
+        let path = format!("/v2/leader?{query}");
+        marathon.send("DELETE", &path, &Value::Null).await
+    };
+    for elsewhere in ["/etc/passwd", "backups/../x", "backups/deep/x", "backups"] {
+        let refused = abdicate(format!("backup={}", uri(elsewhere))).await;
+        assert_eq!(refused.status, 422, "{elsewhere}: {refused:?}");
+    }
+    assert_eq!(abdicate("restore=s3://bucket/key".into()).await.status, 422);
+    let saved = abdicate(format!("backup={}", uri("backups/one"))).await;
+    assert_eq!(saved.status, 200, "{saved:?}");
+    marathon.mesos.until_subscriptions(2).await;
+    marathon.create(app("/later")).await;
+    marathon.idle().await;
+    // Half a file changes nothing.
+    let file = directory.path().join("backups/one");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let half = &whole[..whole.rfind("{\"rows\"").unwrap()];
+    std::fs::write(directory.path().join("backups/half"), half).unwrap();
+    abdicate(format!("restore={}", uri("backups/half"))).await;
+    marathon.mesos.until_subscriptions(3).await;
+    let apps = marathon.get("/v2/apps").await["apps"].clone();
+    assert_eq!(apps.as_array().unwrap().len(), 2);
+    abdicate(format!("restore={}", uri("backups/one"))).await;
+    marathon.mesos.until_subscriptions(4).await;
+    let apps = marathon.get("/v2/apps").await["apps"].clone();
+    assert_eq!(apps.as_array().unwrap().len(), 1);
+    assert_eq!(apps[0]["id"], "/kept");
+    // Nobody wants the other's task any more.
+    marathon
+        .until("one task", "/v2/tasks", |_| {
+            marathon.mesos.tasks().len() == 1
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn marathons_own_health_checks_are_performed() {
     let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = server.local_addr().unwrap().port();
