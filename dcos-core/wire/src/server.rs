@@ -18,6 +18,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use http::Request;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -94,6 +95,14 @@ pub struct Server<S> {
     tls: Option<Arc<rustls::ServerConfig>>,
     downgrade: bool,
     messages: Option<Messenger>,
+    aside: Option<Aside>,
+}
+
+/// Where some connections are served; see [`Server::aside`].
+#[derive(Debug, Clone)]
+struct Aside {
+    runtime: Handle,
+    chosen: fn(&str) -> bool,
 }
 
 impl<S> Server<S>
@@ -109,7 +118,17 @@ where
             tls: None,
             downgrade: false,
             messages: None,
+            aside: None,
         }
+    }
+
+    /// Serves connections on `runtime` whose first request line is `chosen` (such as
+    /// `GET /state HTTP/1.1`), so that what takes long keeps nobody waiting here. A server that takes in no
+    /// messages ([`Messenger::server`]) looks at no line and serves everybody in one place.
+    #[must_use]
+    pub fn aside(mut self, runtime: Handle, chosen: fn(&str) -> bool) -> Self {
+        self.aside = Some(Aside { runtime, chosen });
+        self
     }
 
     /// Takes in the messages of connections that bring nothing else; see [`Messenger::server`].
@@ -178,6 +197,7 @@ where
                         acceptor: acceptor.clone(),
                         downgrade: self.downgrade,
                         messages: self.messages.clone(),
+                        aside: self.aside.clone(),
                         shutdown: shutdown.clone(),
                         abort: abort.clone(),
                     };

@@ -280,3 +280,35 @@ async fn whoever_reads_answers_has_them_at_once_and_libprocess_soon() {
         }
     }
 }
+
+#[tokio::test]
+async fn chosen_connections_are_served_elsewhere() {
+    let aside = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("aside")
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let address = listener.address().unwrap();
+    let messenger = Messenger::new(address);
+    let thread = async || std::thread::current().name().unwrap_or_default().to_owned();
+    let router = Router::new().route("/{*path}", get(thread));
+    let chosen = |line: &str| line == "GET /long HTTP/1.1\r";
+    let server = messenger
+        .server(router)
+        .aside(aside.handle().clone(), chosen);
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(server.serve(listener, stop.clone()));
+    let served = async |path: &str| {
+        let url = format!("http://{address}/{path}");
+        // A client of its own has a connection of its own.
+        let answer = Client::new().get(&url).await.unwrap();
+        answer.text().await.unwrap()
+    };
+    assert_eq!(served("long").await, "aside");
+    assert_ne!(served("short").await, "aside");
+    stop.cancel();
+    assert_eq!(serving.await.unwrap().aborted, 0);
+    aside.shutdown_background();
+}

@@ -38,15 +38,23 @@ const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 const LATE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
+/// A connection that brought something else than messages.
+pub(crate) struct Foreign {
+    /// With that in front.
+    pub(crate) stream: Stream,
+    /// The first line of that, if it has come.
+    pub(crate) line: Option<String>,
+}
+
 /// Takes in messages for as long as nothing else comes. Returns the connection if something else
-/// did, with that in front; `None` once it is over.
+/// did; `None` once it is over.
 pub(crate) async fn run(
     messenger: &Messenger,
     peer: &Peer,
     config: &ServerConfig,
     stream: Stream,
     shutdown: &CancellationToken,
-) -> Option<Stream> {
+) -> Option<Foreign> {
     let mut intake = Intake {
         messenger,
         peer,
@@ -201,10 +209,13 @@ impl Intake<'_> {
     }
 
     /// The connection as if nothing had been read of what was not taken in.
-    fn hand_over(self) -> Stream {
+    fn hand_over(self) -> Foreign {
+        let end = self.bytes.iter().position(|byte| *byte == b'\n');
+        let line = end.map(|end| String::from_utf8_lossy(&self.bytes[..end]).into_owned());
         let (reader, writer) = tokio::io::split(self.stream);
         let reader = io::Cursor::new(self.bytes).chain(reader);
-        Stream::new(tokio::io::join(reader, writer))
+        let stream = Stream::new(tokio::io::join(reader, writer));
+        Foreign { stream, line }
     }
 }
 

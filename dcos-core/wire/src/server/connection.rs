@@ -12,14 +12,16 @@ use hyper_util::server::conn::auto;
 use tokio::io::AsyncReadExt as _;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
 
-use super::ServerConfig;
 use super::handler::Handler;
 use super::peer::Peer;
 use super::timed::{Activity, Timed};
+use super::{Aside, ServerConfig};
 use crate::io::Stream;
-use crate::libprocess::{Messenger, intake};
+use crate::libprocess::Messenger;
+use crate::libprocess::intake::{self, Foreign};
 
 pub(super) struct Connection<S> {
     pub(super) peer: Peer,
@@ -28,6 +30,7 @@ pub(super) struct Connection<S> {
     pub(super) acceptor: Option<TlsAcceptor>,
     pub(super) downgrade: bool,
     pub(super) messages: Option<Messenger>,
+    pub(super) aside: Option<Aside>,
     pub(super) shutdown: CancellationToken,
     pub(super) abort: CancellationToken,
 }
@@ -91,10 +94,18 @@ where
                 let (peer, config) = (&self.peer, &self.config);
                 intake::run(messenger, peer, config, stream, &self.shutdown).await
             }
-            None => Some(stream),
+            None => Some(Foreign { stream, line: None }),
         };
-        if let Some(stream) = foreign {
-            self.answer(stream).await;
+        let Some(Foreign { stream, line }) = foreign else {
+            return;
+        };
+        match self.aside.take() {
+            Some(aside) if line.is_some_and(|line| (aside.chosen)(&line)) => {
+                let answering = aside.runtime.spawn(self.answer(stream));
+                // Whoever cuts this connection drops the handle.
+                let _ended = AbortOnDropHandle::new(answering).await;
+            }
+            _ => self.answer(stream).await,
         }
     }
 
