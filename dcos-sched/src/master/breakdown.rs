@@ -34,6 +34,13 @@ impl Held {
         consumed.add_all(&self.unused_reservations);
         consumed
     }
+
+    /// What is used up, and what would be if all offers were accepted.
+    pub(crate) fn promised(&self) -> Quantities {
+        let mut promised = self.consumed();
+        promised.add_all(&self.offered);
+        promised
+    }
 }
 
 /// Every role that holds anything.
@@ -77,6 +84,19 @@ impl Breakdown {
         breakdown
     }
 
+    /// An offer is no more.
+    pub(crate) fn take_back(&mut self, offered: &Resources) {
+        for resource in offered.iter() {
+            let amount = amount_of(resource);
+            let role = allocated_role(resource);
+            for role in role.into_iter().flat_map(lineage) {
+                if let Some(held) = self.0.get_mut(role) {
+                    held.offered.remove(&resource.name, amount);
+                }
+            }
+        }
+    }
+
     /// What a role holds.
     pub(crate) fn role(&self, role: &str) -> Held {
         self.0.get(role).cloned().unwrap_or_default()
@@ -98,12 +118,17 @@ impl Breakdown {
                 continue;
             };
             let amount = amount_of(resource);
-            for role in std::iter::once(role).chain(roles::ancestors(role)) {
+            for role in lineage(role) {
                 let held = self.0.entry(role.to_owned()).or_default();
                 place(held).add(&resource.name, amount);
             }
         }
     }
+}
+
+/// A role and all above it.
+fn lineage(role: &str) -> impl Iterator<Item = &str> {
+    std::iter::once(role).chain(roles::ancestors(role))
 }
 
 fn allocated_role(resource: &Resource) -> Option<&str> {

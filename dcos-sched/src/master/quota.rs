@@ -76,14 +76,15 @@ pub(crate) fn info_of(role: &str, quota: &Quota) -> QuotaInfo {
 }
 
 impl Master {
-    /// `UPDATE_QUOTA`: all roles named, or none of them.
+    /// `UPDATE_QUOTA`: all roles named, or none of them. Everything is looked through once, however many those are.
     pub(crate) fn update_quota(&mut self, configs: &[QuotaConfig], force: bool) -> Reply {
-        match self.check_quotas(configs, force) {
+        let mut held = self.breakdown();
+        match self.check_quotas(configs, force, &held) {
             Ok(()) => {
                 self.change_quotas(configs);
                 for config in configs {
-                    self.rescind_for_limits(config);
-                    self.rescind_for_guarantees(config);
+                    self.rescind_for_limits(config, &mut held);
+                    self.rescind_for_guarantees(config, &mut held);
                 }
                 Reply::Done
             }
@@ -91,7 +92,12 @@ impl Master {
         }
     }
 
-    fn check_quotas(&self, configs: &[QuotaConfig], force: bool) -> Result<(), String> {
+    fn check_quotas(
+        &self,
+        configs: &[QuotaConfig],
+        force: bool,
+        held: &Breakdown,
+    ) -> Result<(), String> {
         for config in configs {
             let role = &config.role;
             if !self.is_whitelisted(role) {
@@ -107,10 +113,9 @@ impl Master {
         if force {
             return Ok(());
         }
-        let breakdown = self.breakdown();
         for config in configs {
             let limits = Quota::from_config(config).limits;
-            let consumed = breakdown.role(&config.role).consumed();
+            let consumed = held.role(&config.role).consumed();
             if !within(&consumed, &limits) {
                 return Err(format!(
                     "Invalid QuotaConfig: Role '{}' is already consuming '{}'; this is more than the requested limits '{}' (use 'force' flag to bypass this check)",
@@ -129,7 +134,7 @@ impl Master {
         })
     }
 
-    pub(crate) fn breakdown(&self) -> Breakdown {
+    fn breakdown(&self) -> Breakdown {
         Breakdown::of(&self.frameworks, &self.agents, &self.offers)
     }
 
@@ -181,46 +186,55 @@ impl Master {
 
     /// Takes back offers to the role until what it has is within its limits. What is offered may
     /// be reserved and so be counted twice: too much is taken back rather than too little.
-    fn rescind_for_limits(&mut self, config: &QuotaConfig) {
+    fn rescind_for_limits(&mut self, config: &QuotaConfig, held: &mut Breakdown) {
         let limits = Quota::from_config(config).limits;
-        let held = self.breakdown().role(&config.role);
-        let mut has = held.consumed();
-        has.add_all(&held.offered);
-        for (id, offer) in self.offers_by_kinship(&config.role, true) {
+        let mut has = held.role(&config.role).promised();
+        if within(&has, &limits) {
+            return;
+        }
+        for id in self.offers_by_kinship(&config.role, true) {
+            has.remove_all(&self.take_back(&id, held));
             if within(&has, &limits) {
                 return;
             }
-            has.remove_all(&amounts(&offer));
-            self.rescind(&id);
         }
     }
 
     /// Takes back offers to others until the role's guarantees could be met from them.
-    fn rescind_for_guarantees(&mut self, config: &QuotaConfig) {
+    fn rescind_for_guarantees(&mut self, config: &QuotaConfig, held: &mut Breakdown) {
         let wanted = Quota::from_config(config).guarantees;
-        let held = self.breakdown().role(&config.role);
-        let mut has = held.consumed();
-        has.add_all(&held.offered);
-        for (id, offer) in self.offers_by_kinship(&config.role, false) {
+        let mut has = held.role(&config.role).promised();
+        if has.contains(&wanted) {
+            return;
+        }
+        for id in self.offers_by_kinship(&config.role, false) {
+            has.add_all(&self.take_back(&id, held));
             if has.contains(&wanted) {
                 return;
             }
-            has.add_all(&amounts(&offer));
-            self.rescind(&id);
         }
     }
 
+    /// Rescinds an offer; what was in it.
+    fn take_back(&mut self, id: &OfferId, held: &mut Breakdown) -> Quantities {
+        let Some(offer) = self.offers.get(id) else {
+            return Quantities::default();
+        };
+        let resources = Resources::from(&offer.resources);
+        held.take_back(&resources);
+        self.rescind(id);
+        amounts(&resources)
+    }
+
     /// Offers to the role and those below it, or all the others.
-    fn offers_by_kinship(&self, role: &str, kin: bool) -> Vec<(OfferId, Resources)> {
+    fn offers_by_kinship(&self, role: &str, kin: bool) -> Vec<OfferId> {
         let is_kin = |offer: &Offer| {
             let own = convert::role_of(offer);
             own == role || dcos_core::roles::is_strict_subrole(&own, role)
         };
-        self.offers
-            .iter()
-            .filter(|(_, offer)| is_kin(offer) == kin)
-            .map(|(id, offer)| (id.clone(), Resources::from(&offer.resources)))
-            .collect()
+        let offers = self.offers.iter();
+        let wanted = offers.filter(|(_, offer)| is_kin(offer) == kin);
+        wanted.map(|(id, _)| id.clone()).collect()
     }
 
     /// `SET_QUOTA`, `POST /quota`: the older way, in which a guarantee is a limit too.

@@ -166,6 +166,20 @@ fn a_guarantee_takes_offers_back_from_others() {
 }
 
 #[test]
+fn what_one_role_made_room_for_counts_for_the_next() {
+    let mut world = World::new();
+    world.agent(PID, ALL);
+    world.agent("slave(1)@10.0.0.2:5051", ALL);
+    let one = world.subscribe(framework("one"));
+    assert_eq!(world.offers(&one).len(), 2);
+    let configs = [("vip", "cpus:4", ""), ("*", "", "cpus:4")];
+    assert_eq!(world.order(update(&configs, false)), Reply::Done);
+    let seen = world.seen(&one);
+    let rescinded = seen.iter().filter(|event| **event == "RESCIND").count();
+    assert_eq!(rescinded, 1, "{seen:?}");
+}
+
+#[test]
 fn the_older_way_sets_a_guarantee_that_is_a_limit() {
     let mut world = World::new();
     world.agent(PID, ALL);
