@@ -25,7 +25,7 @@
 //! | `recent.rs` | the last of many |
 //! | `snapshot.rs`, `metrics.rs`, `gauges.rs` | what readers see |
 //! | `why.rs` | why something is not offered |
-//! | `config.rs`, `security.rs`, `shell.rs` | flags; the task that owns the core |
+//! | `config.rs`, `security.rs`, `shell.rs`, `threads.rs` | flags; the task that owns the core; where it and readers run |
 //! | `standby.rs` | waiting for election; what a master does while another leads |
 //! | `http.rs`, `watchers.rs`, `inprocess.rs` | API v1, v0 endpoints, event streams, frameworks in this process |
 //!
@@ -80,6 +80,7 @@ mod standby;
 mod standing;
 mod subscriptions;
 mod tasks;
+mod threads;
 mod throttle;
 mod validation;
 mod watchers;

@@ -83,6 +83,17 @@ impl From<MasterStopped> for Refusal {
     }
 }
 
+/// Whether this first line of a connection is of somebody who looks and does not act, as far as a line can say: it is
+/// served by threads of readers. Operators' calls go there too, since most of them read.
+pub(crate) fn only_reads(line: &str) -> bool {
+    let mut words = line.split(' ');
+    match (words.next(), words.next()) {
+        (Some("GET"), Some(_)) => true,
+        (Some("POST"), Some(path)) => matches!(path, "/api/v1" | "/master/api/v1"),
+        _ => false,
+    }
+}
+
 /// All routes. Those of the master's actor also answer under `/master`.
 pub(crate) fn router(api: Api) -> Router {
     let firewall = api.config.firewall.clone();

@@ -32,6 +32,7 @@ use super::http::Api;
 use super::http::desk::Desk;
 use super::http::sight::Sight;
 use super::registry::{self, PREFIX};
+use super::threads::{self, Readers};
 use super::watchers::Watchers;
 use super::whitelist::Whitelist;
 use super::{
@@ -77,6 +78,9 @@ pub enum RunError {
     /// There is a master in this process already.
     #[error("starting the master's actor")]
     Actor(#[from] dcos_wire::libprocess::NameTaken),
+    /// The system has no threads left for it.
+    #[error("starting the master's threads")]
+    Threads(#[source] io::Error),
     /// The listener is not one others could reach a master at.
     #[error("a master needs a TCP listener")]
     NoAddress,
@@ -331,6 +335,7 @@ impl Node {
         let stance = self.stance.subscribe();
         let gauges = Arc::new(Gauges::default());
         let desk = Desk::new(Arc::clone(&gauges));
+        let readers = Readers::start().map_err(RunError::Threads)?;
         let config = Arc::new(self.config);
         let api = http::router(Api {
             master: self.handle,
@@ -341,7 +346,10 @@ impl Node {
             files: http::shown(&config),
         });
         let halt = stop.child_token();
-        let server = messenger.server(api).ssl(config.tls.as_ref());
+        let mut server = messenger.server(api).ssl(config.tls.as_ref());
+        if let Some(runtime) = readers.handle() {
+            server = server.aside(runtime, http::only_reads);
+        }
         let serving = server.serve(listener, halt.clone());
         let deciding = async {
             let (fence, lease, _leadership) = match office {
@@ -376,8 +384,10 @@ impl Node {
                 stance: self.stance,
                 gauges,
             };
+            let stop = stop.clone();
+            let run = async move { loop_.run(whitelist, &stop).await };
             tokio::select! {
-                result = loop_.run(whitelist, &stop) => result,
+                result = threads::apart(run).map_err(RunError::Threads)? => result,
                 () = desk.tidy() => Ok(()),
             }
         };
