@@ -1,6 +1,6 @@
 //! How long the allocator takes, beside the least it could take and beside Mesos.
 //!
-//! `cargo bench -p dcos-sched --bench allocator -- [A1 A2 ...] [10000 ...] [--all] [--json]`
+//! `cargo bench -p dcos-sched --bench allocator -- [A1 A2 ... C1] [10000 ...] [--all] [--json]`
 //!
 //! | workload | what happens |
 //! |---|---|
@@ -10,11 +10,12 @@
 //! | A4 | four Marathons, 500 Jenkinses, 50 Sparks place 19,500 tasks on 80 agents |
 //! | A5 | A1 with most frameworks suppressed; and a change of one agent, a cycle with nothing to do |
 //! | A6 | reserving and unreserving on one agent with many reservations |
+//! | C1 | up to two million tasks placed on thousands of agents |
 //!
 //! Workloads and sizes are those of Mesos's own benchmarks, so that its published figures stand
 //! beside ours: the 1.8 release blog (r: read off a graph), commits 86653356d (1.7.1), 73033130d
 //! (1.9) and 3f753e77a (1.10). *limit* is a program that does nothing but decide: a heap of
-//! shares, one pass over the agents. Numbers choose sizes of A1 and A5 by their agents; `--all` runs
+//! shares, one pass over the agents; for C1, the fullest of eight agents that were drawn. Numbers choose sizes of A1 and A5 by their agents; `--all` runs
 //! A1 at every size Mesos has.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
@@ -27,6 +28,8 @@ mod decline;
 mod limit;
 #[path = "allocator/mixed.rs"]
 mod mixed;
+#[path = "allocator/placement.rs"]
+mod placement;
 #[path = "allocator/quota.rs"]
 mod quota;
 #[path = "allocator/reserve.rs"]
@@ -40,8 +43,12 @@ const SAMPLES: usize = 5;
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let chosen =
-        |name: &str| has(name) || !arguments.iter().any(|argument| argument.starts_with('A'));
+    let chosen = |name: &str| {
+        has(name)
+            || !arguments
+                .iter()
+                .any(|argument| argument.starts_with(['A', 'C']))
+    };
     let mut report = Report {
         is_json: has("--json"),
         workload: "",
@@ -60,6 +67,7 @@ fn main() {
         ("A4", mixed::run),
         ("A5", decline::suppressed),
         ("A6", reserve::run),
+        ("C1", placement::run),
     ] {
         if chosen(name) {
             report.begin(name);

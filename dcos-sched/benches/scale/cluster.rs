@@ -260,8 +260,13 @@ impl Cluster {
 
     /// A cluster of this size that runs.
     pub(crate) async fn running(size: Size) -> Self {
+        Self::with_ended(size, 0).await
+    }
+
+    /// The same; agents remember that many tasks that ended.
+    pub(crate) async fn with_ended(size: Size, ended: usize) -> Self {
         let cluster = Self::start(size.agents).await;
-        let messages = (0..size.agents).map(|agent| returning(agent, size.tasks, 0));
+        let messages = (0..size.agents).map(|agent| returning(agent, size.tasks, ended));
         cluster.come_back(messages.collect()).await;
         cluster
     }

@@ -55,6 +55,36 @@ pub(crate) fn run(size: Size, samples: usize) {
     table.print();
 }
 
+/// Workload M1: agents, tasks that run on each, tasks that ended on each, and Mesos 1.5's published seconds.
+const SIZES: [(usize, usize, usize, Option<f64>); 8] = [
+    (2_000, 50, 50, None),
+    (2_000, 100, 0, None),
+    (20_000, 5, 0, None),
+    (1_000, 10, 0, None),
+    (5_000, 10, 0, None),
+    (10_000, 10, 0, Some(4.2)),
+    (20_000, 10, 0, None),
+    (40_000, 10, 0, Some(19.0)),
+];
+
+/// The core at every size of M1.
+pub(crate) fn run_sizes(samples: usize) {
+    for (agents, tasks, ended, published) in SIZES {
+        let size = Size { agents, tasks };
+        let topic = format!("M1, failover, {agents} agents x {tasks} tasks and {ended} ended");
+        let mut table = Table::new(topic, "s");
+        let measured: Vec<_> = (0..samples).map(|_| alone(size, ended)).collect();
+        let (limits, cores): (Vec<f64>, Vec<f64>) = measured.into_iter().unzip();
+        table.limit("limit: decoding the messages", limits);
+        table.row("core alone, decoding included", cores.clone());
+        if let Some(published) = published {
+            table.published("Mesos 1.5 (published)", published);
+            table.row("core alone", cores);
+        }
+        table.print();
+    }
+}
+
 /// The core alone, to look closer at it.
 pub(crate) fn run_core(size: Size, samples: usize) {
     let topic = format!("failover, {} agents x {} tasks", size.agents, size.tasks);

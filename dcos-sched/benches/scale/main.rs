@@ -3,14 +3,16 @@
 //!
 //! ```text
 //! cargo bench -p dcos-sched --bench scale -- [--agents 40000] [--tasks 10] [--samples 3]
-//!     [--only failover|core|reads|pollers|subscribers|memory] [--json]
+//!     [--only failover|core|M1|reads|M2|pollers|subscribers|memory] [--json]
 //! ```
 //!
 //! | topic | what is measured | beside what |
 //! |---|---|---|
 //! | failover | all agents re-registered: the core alone, and over libprocess | decoding the same bytes; Mesos 1.5 |
+//! | M1 | failover of 1,000 to 40,000 agents, with few tasks and with many | Mesos 1.5 |
 //! | reads | `/state` and its kin, from request to last byte | the same bytes through a socket |
-//! | pollers | a call's way through the core while 50 clients poll `/state` | the same without them |
+//! | M2 | `/state` and `GET_STATE` of 1,000 to 40,000 agents | the same bytes through a socket |
+//! | pollers | a call's way through the core while up to 50 clients poll `/state` | the same without them |
 //! | subscribers | events of the operator API to 1000 readers | 10 of them in each send |
 //! | memory | resident memory for an agent and for a task | |
 //!
@@ -43,6 +45,9 @@ fn main() {
     if let Some(stage) = bench::argument::<String>("--memory-stage") {
         return memory::stage(&stage);
     }
+    if let Some(stage) = bench::argument::<String>("--poll-stage") {
+        return pollers::stage(&stage);
+    }
     let size = Size {
         agents: bench::argument("--agents").unwrap_or(40_000),
         tasks: bench::argument("--tasks").unwrap_or(10),
@@ -56,8 +61,14 @@ fn main() {
     if only.as_deref() == Some("core") {
         failover::run_core(size, samples);
     }
+    if wanted("M1") {
+        failover::run_sizes(samples);
+    }
     if wanted("reads") {
         reads::run(size, samples);
+    }
+    if wanted("M2") {
+        reads::run_sizes();
     }
     if wanted("pollers") {
         pollers::run();

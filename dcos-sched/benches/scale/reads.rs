@@ -97,6 +97,29 @@ pub(crate) fn run(size: Size, samples: usize) {
     drop(cluster);
 }
 
+/// Workload M2: whole documents at every size, for the first reader and for the next.
+pub(crate) fn run_sizes() {
+    for agents in [1_000, 10_000, 20_000, 40_000] {
+        let size = Size { agents, tasks: 10 };
+        let runtime = runtime();
+        let cluster = runtime.block_on(Cluster::with_ended(size, 10));
+        let topic = format!("M2, reading {agents} agents x 5 frameworks x (2 running + 2 done)");
+        let mut table = Table::new(topic, "ms");
+        for (name, request) in [
+            ("/state", path("/state")),
+            ("GET_STATE, JSON", call("GET_STATE", "application/json")),
+        ] {
+            let (length, first) = timed(|| get(cluster.address, &request));
+            let limits = (0..3).map(|_| transfer(length)).collect();
+            table.limit(format!("limit: {} MB over loopback", length >> 20), limits);
+            table.row(format!("{name}, first"), vec![first]);
+            let again = (0..3).map(|_| timed(|| get(cluster.address, &request)).1);
+            table.row(format!("{name}, again"), again.collect());
+        }
+        table.print();
+    }
+}
+
 /// Milliseconds for so many bytes through a socket.
 fn transfer(length: usize) -> f64 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
