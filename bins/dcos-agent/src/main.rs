@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 mod containers;
+mod network;
 
 use containers::Containers;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         .with(agent::SECURITY_OPTIONS)
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
+        .with(network::OPTIONS)
         .with(dcos_containerizer::oci::OPTIONS)
         .with(dcos_docker::OPTIONS)
         .with(dcos_containerizer::provisioner::OPTIONS)
@@ -104,7 +106,9 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         Ok::<_, std::io::Error>(())
     });
     let signed_off = config.sign_off.clone();
+    let network = network::start(&values, &config, ip, &stop).await?;
     let ended = Box::pin(agent::run(config, all, listener, stop)).await;
+    drop(network);
     signals.abort();
     let over = signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. }));
     if let Some(universal) = universal.filter(|_| over) {

@@ -48,6 +48,11 @@ impl Follower {
         Self::default()
     }
 
+    /// Whether there has been a snapshot.
+    pub fn is_begun(&self) -> bool {
+        self.begun
+    }
+
     /// Whether there has been a snapshot, and all agents it names had the time to tell their tasks.
     /// Until then a VIP nobody claims may only be unknown.
     pub fn is_complete(&self) -> bool {

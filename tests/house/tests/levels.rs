@@ -49,6 +49,10 @@ const EDGES: &[(&str, &[&str])] = &[
         "dcos-dns",
         &["dcos-proto", "dcos-core", "dcos-wire", "dcos-net"],
     ),
+    (
+        "dcos-l4lb",
+        &["dcos-proto", "dcos-core", "dcos-wire", "dcos-net"],
+    ),
     // Level 4
     (
         "dcos-docker",

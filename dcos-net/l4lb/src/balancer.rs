@@ -1,0 +1,252 @@
+//! [`Balancer`]: keeps a node's data path as the cluster's tasks want it.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dcos_core::time::{Time, steady};
+use dcos_net::vip::{Follower, Listed, VipTable};
+use dcos_proto::master::Event;
+use dcos_wire::Client;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::dataplane::{Connections, Dataplane, DataplaneError};
+use crate::masters::{self, Masters, chain};
+
+/// How often it is looked whether somebody else changed the data path (as often as the original).
+const REVIEW: Duration = Duration::from_secs(30);
+/// Events that are taken in before the data path follows: of a storm, not each has its own change.
+const BATCH: usize = 512;
+/// Events that wait: what a busy master tells in the time of one large change.
+const WAITING: usize = 4096;
+
+/// Whom a balancer follows, and as which node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The masters.
+    pub masters: Masters,
+    /// How to speak to them.
+    pub client: Client,
+    /// The addresses of this node.
+    pub own: Vec<IpAddr>,
+}
+
+/// What a balancer knows, for those who ask. Clones see the same.
+#[derive(Clone, Debug)]
+pub struct View {
+    table: Arc<Mutex<VipTable>>,
+    questions: mpsc::Sender<oneshot::Sender<Connections>>,
+}
+
+impl View {
+    /// Every VIP.
+    pub fn list(&self) -> Vec<Listed> {
+        self.table().list().collect()
+    }
+
+    /// How many connections each backend was given; nothing once the balancer ended.
+    pub async fn connections(&self) -> Connections {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.questions.send(answer).await;
+        match asked {
+            Ok(()) => answered.await.unwrap_or_default(),
+            Err(_) => Connections::new(),
+        }
+    }
+
+    /// Nobody panics while holding it; if somebody did, the table is whole all the same.
+    fn table(&self) -> std::sync::MutexGuard<'_, VipTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A balancer that does not balance yet.
+#[derive(Debug)]
+pub struct Balancer<D> {
+    config: Config,
+    node: Node<D>,
+    questions: mpsc::Receiver<oneshot::Sender<Connections>>,
+}
+
+impl<D: Dataplane> Balancer<D> {
+    /// One that will change this data path.
+    pub fn new(config: Config, dataplane: D) -> Self {
+        // Each question reads all counters; those who ask wait for each other.
+        let (ask, questions) = mpsc::channel(4);
+        let table = VipTable::new(config.own.iter().copied());
+        let view = View {
+            table: Arc::new(Mutex::new(table)),
+            questions: ask,
+        };
+        let node = Node {
+            follower: Follower::new(),
+            view,
+            dataplane: Some(dataplane),
+            state: State::Unknown,
+        };
+        Self {
+            config,
+            node,
+            questions,
+        }
+    }
+
+    /// What it knows, now and later.
+    pub fn view(&self) -> View {
+        self.node.view.clone()
+    }
+
+    /// Balances until `stop` is cancelled. VIPs go on working after that, as they were last.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self {
+            config,
+            mut node,
+            mut questions,
+        } = self;
+        let (sender, mut events) = mpsc::channel(WAITING);
+        let work = async {
+            let mut review = interval(REVIEW);
+            review.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut batch: Vec<Event> = Vec::with_capacity(BATCH);
+            loop {
+                let deadline = node.follower.next_deadline();
+                let due = async {
+                    match deadline {
+                        Some(deadline) => tokio::time::sleep(deadline - steady()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    read = events.recv_many(&mut batch, BATCH) => {
+                        if read == 0 {
+                            return;
+                        }
+                        node.take_in(batch.drain(..)).await;
+                    }
+                    () = due => node.take_in(std::iter::empty()).await,
+                    _ = review.tick() => node.review().await,
+                    Some(question) = questions.recv() => {
+                        let counted = node.with_dataplane(Dataplane::connections).await;
+                        let _ = question.send(counted.unwrap_or_default());
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = masters::follow(config.masters, config.client, sender) => {}
+            () = work => {}
+        }
+    }
+}
+
+/// How the data path stands to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nobody told of VIPs yet: those of an earlier process go on as they are.
+    Unknown,
+    /// They differ, or may.
+    Differs,
+    /// It has all that is in the table, and maybe more: not all is known yet.
+    Has,
+    /// They are the same.
+    Is,
+}
+
+#[derive(Debug)]
+struct Node<D> {
+    follower: Follower,
+    view: View,
+    /// Elsewhere while it works.
+    dataplane: Option<D>,
+    state: State,
+}
+
+impl<D: Dataplane> Node<D> {
+    async fn take_in(&mut self, events: impl Iterator<Item = Event>) {
+        let changes = {
+            let mut table = self
+                .view
+                .table
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let now: Time = steady();
+            for event in events {
+                self.follower.apply(now, &event, &mut table);
+            }
+            self.follower.poll(now, &mut table);
+            table.take_changes()
+        };
+        for (service, backends) in &changes {
+            let backends = backends.as_deref();
+            tracing::info!(%service, ?backends, "a virtual address changed");
+        }
+        if matches!(self.state, State::Has | State::Is) && !changes.is_empty() {
+            let applied = self
+                .with_dataplane(move |dataplane| dataplane.apply(&changes))
+                .await;
+            if applied.is_none() {
+                self.state = State::Differs;
+            }
+        }
+        let wanted = if self.follower.is_complete() {
+            State::Is
+        } else {
+            State::Has
+        };
+        let known = self.follower.is_begun();
+        if known && self.state != State::Is && self.state != wanted {
+            self.reconcile().await;
+        }
+    }
+
+    /// Puts right what somebody else changed, or what failed before.
+    async fn review(&mut self) {
+        if !self.follower.is_begun() {
+            return;
+        }
+        let untouched = self.with_dataplane(Dataplane::is_untouched).await;
+        if untouched != Some(true) || self.state == State::Differs {
+            self.reconcile().await;
+        }
+    }
+
+    async fn reconcile(&mut self) {
+        let strict = self.follower.is_complete();
+        let services = self.view.table().told().clone();
+        let repaired = self
+            .with_dataplane(move |dataplane| dataplane.reconcile(&services, strict))
+            .await;
+        self.state = match repaired {
+            Some(repairs) => {
+                if repairs != crate::Repairs::default() {
+                    let (services, strangers) = (repairs.services, repairs.strangers);
+                    tracing::info!(services, strangers, "virtual addresses put right");
+                }
+                if strict { State::Is } else { State::Has }
+            }
+            None => State::Differs,
+        };
+    }
+
+    /// Works with the data path where blocking is no harm; `None` if that failed.
+    async fn with_dataplane<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut D) -> Result<T, DataplaneError> + Send + 'static,
+    ) -> Option<T> {
+        let mut dataplane = self.dataplane.take()?;
+        let worked = tokio::task::spawn_blocking(move || {
+            let done = work(&mut dataplane);
+            (dataplane, done)
+        });
+        let Ok((dataplane, done)) = worked.await else {
+            tracing::error!("the data path of virtual addresses is lost: they stay as they are");
+            return None;
+        };
+        self.dataplane = Some(dataplane);
+        done.map_err(|error| tracing::warn!("virtual addresses: {}", chain(&error)))
+            .ok()
+    }
+}

@@ -1,0 +1,96 @@
+//! The part of dcos-net's REST API that a node can answer: VIPs and their metrics.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use dcos_net::vip::{self, Listed, Protocol};
+use dcos_wire::reply;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::View;
+use crate::dataplane::Connections;
+
+/// The routes, below `/v1`.
+pub fn router(view: View) -> Router {
+    let absent = || async { reply::empty(StatusCode::NOT_IMPLEMENTED) };
+    Router::new()
+        .route("/v1/vips", get(vips))
+        .route("/v1/version", get(version))
+        .route("/v1/metrics/l4lb", get(metrics))
+        .route("/v1/metrics/default", get(metrics))
+        // As in the original.
+        .route("/v1/config", get(absent))
+        .route("/v1/enumerate", get(absent))
+        .with_state(view)
+}
+
+async fn vips(State(view): State<View>) -> Response {
+    reply::json(vip::document(&view.list()))
+}
+
+async fn version() -> Response {
+    let version = json!({ "Service": "dcos-net", "Version": env!("CARGO_PKG_VERSION") });
+    reply::json(version.to_string())
+}
+
+async fn metrics(State(view): State<View>) -> Response {
+    let connections = view.connections().await;
+    let mut response = reply::text(StatusCode::OK, exposition(&view.list(), &connections));
+    let prometheus = HeaderValue::from_static("text/plain; version=0.0.4");
+    response.headers_mut().insert(CONTENT_TYPE, prometheus);
+    response
+}
+
+/// What Prometheus reads.
+fn exposition(listed: &[Listed], connections: &Connections) -> String {
+    let backends = listed.iter().flat_map(|vip| &vip.backends);
+    let (open, all) = (
+        backends.clone().filter(|backend| backend.open).count(),
+        backends.count(),
+    );
+    let mut text = String::new();
+    for (name, help, value) in [
+        ("vips", "The number of VIPs.", listed.len()),
+        ("backends", "The number of VIP backends.", all),
+        (
+            "open_backends",
+            "The number of VIP backends that take new connections.",
+            open,
+        ),
+    ] {
+        let _ = write!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
+        );
+    }
+    let names: BTreeMap<(Protocol, std::net::SocketAddr), String> = listed
+        .iter()
+        .flat_map(|vip| {
+            let place = |ip: &_| (vip.protocol, std::net::SocketAddr::new(*ip, vip.port));
+            vip.addresses
+                .iter()
+                .map(move |ip| (place(ip), vip.to_string()))
+        })
+        .collect();
+    text.push_str(
+        "# HELP connections_total Connections (flows of datagrams) given to a backend.\n\
+         # TYPE connections_total counter\n",
+    );
+    for ((service, backend), count) in connections {
+        let Some(name) = names.get(&(service.protocol, service.address)) else {
+            continue;
+        };
+        let protocol = service.protocol.as_str();
+        let _ = writeln!(
+            text,
+            "connections_total{{vip=\"{name}\",protocol=\"{protocol}\",backend=\"{backend}\"}} {count}"
+        );
+    }
+    text
+}

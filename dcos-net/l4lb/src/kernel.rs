@@ -1,0 +1,403 @@
+//! [`Kernel`]: the data path, in the nftables of the network namespace it was opened in.
+//!
+//! A packet that begins a connection is looked up twice: its address and port, which leads to a
+//! chain that draws lots among as many backends as there are, and address, port and lot, which is
+//! where it goes. Packets after that follow the connection tracking of the kernel, whatever becomes
+//! of the maps. See `docs/data-path.md`.
+
+mod conntrack;
+mod elements;
+mod netlink;
+mod skeleton;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use dcos_net::vip::{Change, Protocol};
+
+use crate::dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
+use elements::{Element, Map, Value, elements, place_of, service_of};
+use netlink::{CREATE, DUMP, Messages, Socket, UNSPEC, attribute, attributes, number};
+
+/// `NFNL_SUBSYS_NFTABLES`, in the upper half of a message's kind.
+const NFTABLES: u16 = 10;
+const NEW_ELEMENT: u16 = NFTABLES << 8 | 0xc;
+const GET_ELEMENT: u16 = NFTABLES << 8 | 0xd;
+const DELETE_ELEMENT: u16 = NFTABLES << 8 | 0xe;
+const GET_GENERATION: u16 = NFTABLES << 8 | 0x10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+/// `NFPROTO_INET`: IPv4 and IPv6.
+const INET: u8 = 1;
+/// `NFT_GOTO`
+const GOTO: i32 = -4;
+
+/// The name of the socket whoever changes the table holds, free again when its process ends.
+const LOCK: &[u8] = b"dcos-l4lb";
+
+/// A transaction is closed when it is as large as this, between two services.
+const TRANSACTION: usize = 1 << 20;
+/// So many bytes of elements stand in a message; its attributes hold 64 KiB.
+const MESSAGE: usize = 32 << 10;
+
+/// The data path of one node.
+#[derive(Debug)]
+pub struct Kernel {
+    /// One process a network namespace: two would undo each other's work.
+    _lock: UnixDatagram,
+    socket: Socket,
+    /// What the kernel's maps hold, as far as this was their only writer.
+    held: Services,
+    /// The generation of the kernel's tables after our last transaction.
+    generation: u32,
+}
+
+/// What is in a map: keys, and where they lead.
+type Found = HashMap<(Map, Vec<u8>), Value>;
+
+impl Kernel {
+    /// Opens the data path of the network namespace of this thread, and makes the table if it is not
+    /// there. VIPs an earlier process left go on working as they were.
+    ///
+    /// # Errors
+    /// Without root, the `nft` program, or a kernel that has what the table needs.
+    pub fn open() -> Result<Self, DataplaneError> {
+        let lock =
+            SocketAddr::from_abstract_name(LOCK).and_then(|name| UnixDatagram::bind_addr(&name));
+        let lock = lock.map_err(|source| DataplaneError::Taken { source })?;
+        let socket = Socket::open().map_err(|source| DataplaneError::Open { source })?;
+        skeleton::stand()?;
+        let mut kernel = Self {
+            _lock: lock,
+            socket,
+            held: Services::new(),
+            generation: 0,
+        };
+        kernel.generation = kernel.generation()?;
+        Ok(kernel)
+    }
+
+    /// Takes the table away: no VIP works any more, connections that stand go on.
+    ///
+    /// # Errors
+    /// If `nft` refuses.
+    pub fn remove(self) -> Result<(), DataplaneError> {
+        skeleton::fall()
+    }
+
+    fn generation(&mut self) -> Result<u32, DataplaneError> {
+        let mut request = Messages::new();
+        request.begin(GET_GENERATION, netlink::ACK, UNSPEC, 0).end();
+        let mut generation = 0;
+        let take = |body: &[u8]| {
+            generation = attribute(body, 1).and_then(number).unwrap_or_default();
+        };
+        let asked = self.socket.ask(&request, take);
+        asked.map_err(|source| DataplaneError::Read { source })?;
+        Ok(generation)
+    }
+
+    /// Gives each element of a map to `take`.
+    fn read(&mut self, map: Map, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut request = Messages::new();
+        let message = request.begin(GET_ELEMENT, DUMP, INET, 0);
+        message.text(1, skeleton::TABLE).text(2, map.name()).end();
+        self.socket.ask(&request, |body| {
+            let list = attribute(body, 3).unwrap_or_default();
+            attributes(list).for_each(|(_, element)| take(element));
+        })
+    }
+
+    fn read_all(&mut self) -> io::Result<Found> {
+        let mut found = Found::new();
+        for map in Map::ALL {
+            self.read(map, |element| {
+                if let Some((key, value)) = read_element(element) {
+                    found.insert((map, key), value);
+                }
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// Reads again what changed while it was read.
+    fn found(&mut self) -> Result<Found, DataplaneError> {
+        let mut attempts = 0..5;
+        loop {
+            match self.read_all() {
+                Ok(found) => return Ok(found),
+                Err(error)
+                    if error.kind() == io::ErrorKind::Interrupted && attempts.next().is_some() => {}
+                Err(source) => return Err(DataplaneError::Read { source }),
+            }
+        }
+    }
+
+    fn commit(&mut self, transaction: Transaction) -> Result<(), DataplaneError> {
+        let Some((messages, last)) = transaction.finish() else {
+            return Ok(());
+        };
+        let done = self.socket.transact(&messages, last);
+        done.map_err(|source| DataplaneError::Write { source })?;
+        self.generation = self.generation.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Datagrams follow the connection tracking as long as they come: those to a backend that takes
+    /// none any more are told to choose anew.
+    fn redirect_datagrams(&mut self, changes: &[Change]) {
+        let datagrams: HashMap<std::net::SocketAddr, &[std::net::SocketAddr]> = changes
+            .iter()
+            .filter(|(service, _)| service.protocol == Protocol::Udp)
+            .map(|(service, now)| (service.address, now.as_deref().unwrap_or_default()))
+            .collect();
+        if datagrams.is_empty() {
+            return;
+        }
+        match conntrack::forget_datagrams(&mut self.socket, &datagrams) {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::debug!(forgotten, "datagrams choose another backend"),
+            // The connection tracking forgets by itself once nothing comes any more.
+            Err(error) => {
+                tracing::warn!(%error, "datagrams may still go to backends that are gone")
+            }
+        }
+    }
+}
+
+impl Dataplane for Kernel {
+    fn reconcile(&mut self, services: &Services, strict: bool) -> Result<Repairs, DataplaneError> {
+        if self.generation()? != self.generation {
+            skeleton::stand()?;
+        }
+        let generation = self.generation()?;
+        let mut found = self.found()?;
+        self.generation = generation;
+        let mut repairs = Repairs::default();
+        let mut transaction = Transaction::new();
+        for (service, backends) in services {
+            let begun = (transaction.deleted.len(), transaction.added.len());
+            let wanted = elements(service, backends);
+            let lots = wanted.len() - 1;
+            for element in wanted {
+                let key = (element.map, element.key.clone());
+                let value = found.remove(&key);
+                if value.as_ref() == Some(&element.value) {
+                    continue;
+                }
+                if let Some(value) = value {
+                    transaction.deleted.push(Element {
+                        value,
+                        ..element.clone()
+                    });
+                }
+                transaction.added.push(element);
+            }
+            // Lots the service had and has no more.
+            for lot in lots.. {
+                let key = elements::lot_key(service, lot);
+                let Some(value) = found.remove(&key) else {
+                    break;
+                };
+                transaction.deleted.push(Element {
+                    map: key.0,
+                    key: key.1,
+                    value,
+                });
+            }
+            repairs.services +=
+                usize::from(begun != (transaction.deleted.len(), transaction.added.len()));
+            if transaction.size() > TRANSACTION {
+                self.commit(std::mem::replace(&mut transaction, Transaction::new()))?;
+            }
+        }
+        // What is left belongs to nobody we know of.
+        let mut unknown: Vec<Element> = found
+            .into_iter()
+            .map(|((map, key), value)| Element { map, key, value })
+            .filter(|element| {
+                let service = service_of(element.map, &element.key);
+                strict || service.is_none_or(|service| services.contains_key(&service))
+            })
+            .collect();
+        repairs.strangers = unknown.len();
+        // The way to backends goes before they do.
+        unknown.sort_by_key(|element| element.map);
+        for element in unknown {
+            transaction.deleted.push(element);
+            if transaction.size() > TRANSACTION {
+                self.commit(std::mem::replace(&mut transaction, Transaction::new()))?;
+            }
+        }
+        self.commit(transaction)?;
+        self.held.clone_from(services);
+        Ok(repairs)
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<(), DataplaneError> {
+        let mut transaction = Transaction::new();
+        for (service, now) in changes {
+            let before = self
+                .held
+                .get(service)
+                .map(|before| elements(service, before));
+            let after = now.as_ref().map(|now| elements(service, now));
+            transaction.change(before.unwrap_or_default(), after.unwrap_or_default());
+            if transaction.size() > TRANSACTION {
+                self.commit(std::mem::replace(&mut transaction, Transaction::new()))?;
+            }
+        }
+        self.commit(transaction)?;
+        for (service, now) in changes {
+            match now {
+                Some(now) => self.held.insert(*service, now.clone()),
+                None => self.held.remove(service),
+            };
+        }
+        self.redirect_datagrams(changes);
+        Ok(())
+    }
+
+    fn is_untouched(&mut self) -> Result<bool, DataplaneError> {
+        Ok(self.generation()? == self.generation)
+    }
+
+    fn connections(&mut self) -> Result<Connections, DataplaneError> {
+        let mut connections: Connections = BTreeMap::new();
+        for map in [Map::Backends4, Map::Backends6] {
+            let read = self.read(map, |element| {
+                let key = attribute(element, 1).and_then(|key| attribute(key, 1));
+                let place = attribute(element, 2).and_then(|place| attribute(place, 1));
+                let service = key.and_then(|key| service_of(map, key));
+                let place = place.and_then(|place| place_of(map, place));
+                if let Some(found) = service.zip(place) {
+                    *connections.entry(found).or_default() += counted(element).unwrap_or_default();
+                }
+            });
+            read.map_err(|source| DataplaneError::Read { source })?;
+        }
+        Ok(connections)
+    }
+}
+
+/// Key and value out of an element's attributes.
+fn read_element(element: &[u8]) -> Option<(Vec<u8>, Value)> {
+    let key = attribute(attribute(element, 1)?, 1)?.to_vec();
+    let data = attribute(element, 2)?;
+    if let Some(place) = attribute(data, 1) {
+        return Some((key, Value::Place(place.to_vec())));
+    }
+    let name = attribute(attribute(data, 2)?, 2)?;
+    let name = name.strip_suffix(b"\0").unwrap_or(name);
+    Some((
+        key,
+        Value::Chain(String::from_utf8_lossy(name).into_owned()),
+    ))
+}
+
+/// The packets an element's counter has seen: each the first of a connection.
+fn counted(element: &[u8]) -> Option<u64> {
+    // An expression by itself, or the first of a list.
+    let expression = attribute(element, 7).or_else(|| attribute(attribute(element, 11)?, 1))?;
+    let packets = attribute(attribute(expression, 2)?, 2)?;
+    Some(u64::from_be_bytes(packets.try_into().ok()?))
+}
+
+/// What happens at once, or not at all.
+struct Transaction {
+    deleted: Vec<Element>,
+    added: Vec<Element>,
+}
+
+impl Transaction {
+    fn new() -> Self {
+        Self {
+            deleted: Vec::new(),
+            added: Vec::new(),
+        }
+    }
+
+    /// Roughly, in bytes.
+    fn size(&self) -> usize {
+        (self.deleted.len() + self.added.len()) * 64
+    }
+
+    /// Leads from some elements of a service to others; both are ordered alike.
+    fn change(&mut self, before: Vec<Element>, after: Vec<Element>) {
+        let common = before.len().min(after.len());
+        let mut before = before.into_iter();
+        let mut after = after.into_iter();
+        for (old, new) in before
+            .by_ref()
+            .take(common)
+            .zip(after.by_ref().take(common))
+        {
+            if old != new {
+                self.deleted.push(old);
+                self.added.push(new);
+            }
+        }
+        self.deleted.extend(before);
+        self.added.extend(after);
+    }
+
+    /// Its messages and the number of the one that is acknowledged last; `None` if there is nothing
+    /// to do.
+    fn finish(self) -> Option<(Messages, u32)> {
+        if self.deleted.is_empty() && self.added.is_empty() {
+            return None;
+        }
+        let mut messages = Messages::new();
+        messages.begin(BATCH_BEGIN, 0, UNSPEC, NFTABLES).end();
+        for (kind, flags, mut elements) in [
+            (DELETE_ELEMENT, 0, self.deleted),
+            (NEW_ELEMENT, CREATE, self.added),
+        ] {
+            // Each map's elements in messages of their own; their order does not matter.
+            elements.sort_by_key(|element| element.map);
+            for of_map in elements.chunk_by(|one, other| one.map == other.map) {
+                let mut rest = of_map;
+                while !rest.is_empty() {
+                    let message = messages.begin(kind, flags, INET, 0);
+                    message.text(1, skeleton::TABLE).text(2, rest[0].map.name());
+                    let begin = message.len();
+                    message.open(3);
+                    while let Some((element, others)) = rest.split_first()
+                        && message.len() - begin < MESSAGE
+                    {
+                        write_element(message, element, kind == NEW_ELEMENT);
+                        rest = others;
+                    }
+                    message.close().end();
+                }
+            }
+        }
+        messages.acknowledge_last();
+        let last = messages.last();
+        messages.begin(BATCH_END, 0, UNSPEC, NFTABLES).end();
+        Some((messages, last))
+    }
+}
+
+fn write_element(message: &mut Messages, element: &Element, with_value: bool) {
+    message.open(1).open(1).put(1, &element.key).close();
+    if with_value {
+        message.open(2);
+        match &element.value {
+            Value::Place(place) => {
+                message.put(1, place);
+            }
+            Value::Chain(chain) => {
+                message
+                    .open(2)
+                    .put(1, &GOTO.to_be_bytes())
+                    .text(2, chain)
+                    .close();
+            }
+        }
+        message.close();
+    }
+    message.close();
+}

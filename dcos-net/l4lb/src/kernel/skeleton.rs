@@ -1,0 +1,128 @@
+//! What stands around the maps: made by the `nft` program, once a start.
+//!
+//! All of it is one transaction, and what is in the maps stays: run again, it repairs rules that
+//! somebody flushed, and nothing notices.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use super::DataplaneError;
+use super::elements::{EXACT, WIDE, chain};
+
+/// The table everything is in.
+pub(super) const TABLE: &str = "dcos-l4lb";
+
+/// Carried by the first packet of a balanced connection from one of our chains to another, and by no
+/// packet that leaves the node.
+const MARK: u32 = 0x0040_0000;
+
+/// Where packets meet the table: before chains that redirect ports (-100), since a virtual address
+/// is nobody else's, and for the way back before those that masquerade (100).
+const HOOKS: &str = "\
+chain output {
+  type nat hook output priority -110
+}
+chain prerouting {
+  type nat hook prerouting priority -110
+}
+chain postrouting {
+  type nat hook postrouting priority 90
+}
+";
+
+/// The text `nft` is given. Every brace ends a line: older versions of nft want it so.
+pub(super) fn text() -> String {
+    let (mut declared, mut flushed, mut ruled) = (HOOKS.to_owned(), String::new(), String::new());
+    let mut entry = String::new();
+    for (v4, ip, number) in [(true, "ip", '4'), (false, "ip6", '6')] {
+        let key = format!("meta l4proto . {ip} daddr . th dport");
+        let draw = |lots: usize| {
+            format!("  dnat {ip} to {key} . numgen random mod {lots} map @backends{number}\n")
+        };
+        let _ = write!(
+            declared,
+            "map vips{number} {{\n  typeof {key} : verdict\n}}\n\
+             map backends{number} {{\n  typeof {key} . numgen random mod 2 : {ip} daddr . tcp dport\n  counter\n}}\n"
+        );
+        let _ = writeln!(
+            entry,
+            "  meta l4proto {{ tcp, udp }} {key} vmap @vips{number}"
+        );
+        let refuse = "  meta l4proto tcp reject with tcp reset\n  reject\n".to_owned();
+        let drawing = (1..=EXACT).chain(WIDE).map(|lots| {
+            // A packet that comes while the number of backends changes may draw a lot that is no
+            // more; the first is there as long as the VIP has any backend.
+            let mark = format!("  meta mark set meta mark or {MARK:#x}\n");
+            (lots, [mark, draw(lots), draw(1)].concat())
+        });
+        for (lots, rules) in std::iter::once((0, refuse)).chain(drawing) {
+            let name = chain(v4, lots);
+            let _ = writeln!(declared, "chain {name} {{\n}}");
+            let _ = writeln!(flushed, "flush chain inet {TABLE} {name}");
+            let _ = writeln!(ruled, "chain {name} {{\n{rules}}}");
+        }
+    }
+    for hook in ["output", "prerouting"] {
+        let _ = writeln!(flushed, "flush chain inet {TABLE} {hook}");
+        let _ = writeln!(ruled, "chain {hook} {{\n{entry}}}");
+    }
+    // As the original: a backend sees the node, so that its answers come back here wherever it is,
+    // the client's own network and the client itself included. What stays on the node needs none.
+    let others = !MARK;
+    let _ = writeln!(flushed, "flush chain inet {TABLE} postrouting");
+    let _ = writeln!(
+        ruled,
+        "chain postrouting {{\n  meta mark and {MARK:#x} == 0 return\n  \
+         meta mark set meta mark and {others:#x}\n  oifname != lo masquerade\n}}"
+    );
+    format!("table inet {TABLE} {{\n{declared}}}\n{flushed}table inet {TABLE} {{\n{ruled}}}\n")
+}
+
+/// Makes or repairs the table.
+pub(super) fn stand() -> Result<(), DataplaneError> {
+    run(&text())
+}
+
+/// Takes the table away, with everything in it.
+pub(super) fn fall() -> Result<(), DataplaneError> {
+    // A table is made first, so that there is one to delete.
+    run(&format!(
+        "table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\n"
+    ))
+}
+
+fn run(text: &str) -> Result<(), DataplaneError> {
+    let failed = |source| DataplaneError::Program { source };
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let written = nft
+        .stdin
+        .take()
+        .map_or(Ok(()), |mut input| input.write_all(text.as_bytes()));
+    let output = nft.wait_with_output().map_err(failed)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(DataplaneError::Refused { said });
+    }
+    written.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_brace_ends_a_line() {
+        let text = super::text();
+        let sets = text.replace("{ tcp, udp }", "");
+        for line in sets.lines() {
+            assert!(!line.contains('{') || line.ends_with('{'), "{line}");
+            assert!(!line.contains('}') || line == "}", "{line}");
+        }
+        assert_eq!(text.matches("numgen random mod 7 ").count(), 2);
+    }
+}

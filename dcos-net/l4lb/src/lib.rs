@@ -1,0 +1,36 @@
+//! Balances connections and datagrams to virtual addresses (VIPs) in the kernel of one node.
+//!
+//! ```text
+//! a master's events ─► dcos_net::vip::{Follower, VipTable} ─► changes ─► Dataplane ─► the kernel's maps
+//! ```
+//!
+//! [`Balancer`] is the loop, [`Kernel`] the data path: nftables, its table made once by the `nft`
+//! program, its elements changed by netlink. Which VIPs there are and who is behind them is decided
+//! in `dcos_net::vip`, without I/O.
+//!
+//! ```no_run
+//! use dcos_l4lb::{Balancer, Config, Kernel, Masters};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # async fn run() -> Result<(), dcos_l4lb::DataplaneError> {
+//! let config = Config {
+//!     masters: Masters::Fixed("10.0.0.1:5050".to_owned()),
+//!     client: dcos_wire::Client::new(),
+//!     own: vec![[10, 0, 0, 7].into()],
+//! };
+//! let balancer = Balancer::new(config, Kernel::open()?);
+//! balancer.run(CancellationToken::new()).await;
+//! # Ok(()) }
+//! ```
+
+mod balancer;
+mod dataplane;
+mod http;
+mod kernel;
+mod masters;
+
+pub use balancer::{Balancer, Config, View};
+pub use dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
+pub use http::router;
+pub use kernel::Kernel;
+pub use masters::Masters;

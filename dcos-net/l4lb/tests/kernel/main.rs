@@ -1,0 +1,269 @@
+//! The data path in real network namespaces: who is reached, from where, and what the kernel holds.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod hosts;
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
+
+use dcos_l4lb::{Dataplane as _, Kernel, Services};
+use dcos_net::vip::{Protocol, Service};
+use hosts::{Hosts, Talk, ask, ask_by_datagram, ip, missing};
+
+/// The hosts, or why there are none.
+macro_rules! hosts {
+    () => {
+        match missing() {
+            Some(why) => {
+                eprintln!("skipped: {why}");
+                return;
+            }
+            None => Hosts::new(),
+        }
+    };
+}
+
+fn vip(v4: bool, protocol: Protocol, port: u16) -> Service {
+    let address = if v4 { "11.1.1.1" } else { "fd01:c::1" };
+    Service {
+        protocol,
+        address: SocketAddr::new(address.parse().unwrap(), port),
+    }
+}
+
+fn at(host: &str, v4: bool, port: u16) -> SocketAddr {
+    SocketAddr::new(ip(host, v4), port)
+}
+
+/// The names of those who answer 60 connections.
+fn answers(hosts: &Hosts, from: &str, to: SocketAddr) -> BTreeSet<String> {
+    hosts.on(from, || (0..60).map(|_| ask(to)).collect())
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn connections_from_everywhere_are_spread_over_all_backends() {
+    let hosts = hosts!();
+    hosts.serve("a", 8000, "A");
+    hosts.serve("b", 8000, "B");
+    hosts.serve("node", 8000, "N");
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    for v4 in [true, false] {
+        let service = vip(v4, Protocol::Tcp, 80);
+        let backends = ["a", "b", "node"].map(|host| at(host, v4, 8000)).to_vec();
+        kernel.apply(&[(service, Some(backends.clone()))]).unwrap();
+        // The node itself, a container, and one that is a backend as well: itself included.
+        for from in ["node", "a", "b"] {
+            let found = answers(&hosts, from, service.address);
+            assert_eq!(found, set(&["A", "B", "N"]), "from {from}, IPv4: {v4}");
+        }
+        let counted = kernel.connections().unwrap();
+        let of_vip: u64 = backends
+            .iter()
+            .map(|backend| counted[&(service, *backend)])
+            .sum();
+        assert_eq!(of_vip, 180);
+
+        kernel.apply(&[(service, Some(Vec::new()))]).unwrap();
+        for from in ["node", "a"] {
+            let refused = hosts.on(from, || ask(service.address));
+            assert_eq!(refused, "ConnectionRefused", "from {from}, IPv4: {v4}");
+        }
+    }
+    kernel.remove().unwrap();
+}
+
+#[test]
+fn connections_that_stand_do_not_notice_changes() {
+    let hosts = hosts!();
+    hosts.serve("a", 8000, "A");
+    hosts.serve("b", 8000, "B");
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let service = vip(true, Protocol::Tcp, 80);
+    let (a, b) = (at("a", true, 8000), at("b", true, 8000));
+    kernel.apply(&[(service, Some(vec![a]))]).unwrap();
+    let mut talks: Vec<(&str, Talk)> = ["node", "b"]
+        .into_iter()
+        .map(|from| {
+            (
+                from,
+                hosts.on(from, || Talk::open(service.address).unwrap()),
+            )
+        })
+        .collect();
+    for now in [Some(vec![a, b]), Some(vec![b]), Some(Vec::new()), None] {
+        kernel.apply(&[(service, now.clone())]).unwrap();
+        for (from, talk) in &mut talks {
+            assert_eq!(talk.ask().unwrap(), "A", "from {from}, with {now:?}");
+        }
+        if now == Some(vec![b]) {
+            assert_eq!(answers(&hosts, "node", service.address), set(&["B"]));
+        }
+    }
+}
+
+#[test]
+fn new_connections_work_at_every_moment_of_a_change() {
+    let hosts = hosts!();
+    hosts.serve("a", 8000, "A");
+    hosts.serve("b", 8000, "B");
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let service = vip(true, Protocol::Tcp, 80);
+    let (a, b) = (at("a", true, 8000), at("b", true, 8000));
+    let ways = [vec![a], vec![a, b], vec![b]];
+    kernel.apply(&[(service, Some(ways[0].clone()))]).unwrap();
+    let hosts = &hosts;
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(move || {
+            hosts.on("node", || {
+                let answer = || ask(service.address);
+                (0..300).map(|_| answer()).collect::<BTreeSet<String>>()
+            })
+        });
+        let mut changes = 0;
+        while !asking.is_finished() {
+            changes += 1;
+            let way = &ways[changes % ways.len()];
+            kernel.apply(&[(service, Some(way.clone()))]).unwrap();
+        }
+        let found = asking.join().unwrap();
+        assert!(
+            found.is_subset(&set(&["A", "B"])),
+            "{found:?} in {changes} changes"
+        );
+    });
+}
+
+#[test]
+fn datagrams_choose_anew_when_their_backend_goes() {
+    let hosts = hosts!();
+    hosts.serve("a", 8000, "A");
+    hosts.serve("b", 8000, "B");
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    for v4 in [true, false] {
+        let service = vip(v4, Protocol::Udp, 53);
+        let (a, b) = (at("a", v4, 8000), at("b", v4, 8000));
+        for from in ["node", "b"] {
+            kernel.apply(&[(service, Some(vec![a]))]).unwrap();
+            let own = SocketAddr::new(if v4 { [0; 4].into() } else { [0_u16; 8].into() }, 0);
+            let socket = hosts.on(from, || UdpSocket::bind(own).unwrap());
+            assert_eq!(ask_by_datagram(&socket, service.address), "A");
+            kernel.apply(&[(service, Some(vec![a, b]))]).unwrap();
+            assert_eq!(ask_by_datagram(&socket, service.address), "A", "it stays");
+            kernel.apply(&[(service, Some(vec![b]))]).unwrap();
+            assert_eq!(
+                ask_by_datagram(&socket, service.address),
+                "B",
+                "from {from}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_new_process_takes_over_what_the_last_one_left() {
+    let hosts = hosts!();
+    hosts.serve("a", 8000, "A");
+    let service = vip(true, Protocol::Tcp, 80);
+    let other = vip(true, Protocol::Tcp, 81);
+    let a = vec![at("a", true, 8000)];
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let services = Services::from([(service, a.clone()), (other, a.clone())]);
+    assert_eq!(kernel.reconcile(&services, true).unwrap().services, 2);
+    drop(kernel);
+    assert_eq!(hosts.on("node", || ask(service.address)), "A");
+
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    assert_eq!(hosts.on("node", || ask(service.address)), "A");
+    let known = Services::from([(service, a.clone())]);
+    // What it does not know yet stays while it may only not have been told.
+    let repairs = kernel.reconcile(&known, false).unwrap();
+    assert_eq!((repairs.services, repairs.strangers), (0, 0));
+    assert_eq!(hosts.on("node", || ask(other.address)), "A");
+    let repairs = kernel.reconcile(&known, true).unwrap();
+    assert_eq!((repairs.services, repairs.strangers), (0, 2));
+    assert_eq!(kernel.reconcile(&known, true).unwrap().strangers, 0);
+
+    // Somebody else's hand.
+    assert!(kernel.is_untouched().unwrap());
+    hosts.on("node", || {
+        let all = "flush ruleset".to_owned();
+        let done = std::process::Command::new("nft").arg(all).status().unwrap();
+        assert!(done.success());
+    });
+    assert!(!kernel.is_untouched().unwrap());
+    assert!(kernel.apply(&[(other, Some(a.clone()))]).is_err());
+    assert_eq!(
+        hosts
+            .on("node", || kernel.reconcile(&known, true))
+            .unwrap()
+            .services,
+        1
+    );
+    assert_eq!(hosts.on("node", || ask(service.address)), "A");
+    assert!(kernel.is_untouched().unwrap());
+}
+
+/// Numbers that look random and are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+#[test]
+fn after_any_changes_the_kernel_holds_what_it_should() {
+    let hosts = hosts!();
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let (mut dice, mut services) = (Dice(7), Services::new());
+    for _ in 0..20 {
+        let mut changes = Vec::new();
+        for port in 1..=8 {
+            let protocol = if dice.below(2) == 0 {
+                Protocol::Tcp
+            } else {
+                Protocol::Udp
+            };
+            let v4 = dice.below(2) == 0;
+            let service = vip(v4, protocol, port);
+            let count = match dice.below(16) {
+                0 => dice.below(400),
+                1 => 0,
+                _ => dice.below(6),
+            };
+            let backend = |dice: &mut Dice| {
+                let port = u16::try_from(dice.below(2000)).unwrap();
+                at("a", v4, port)
+            };
+            let backends: BTreeSet<SocketAddr> = (0..count).map(|_| backend(&mut dice)).collect();
+            let now = (dice.below(5) > 0).then(|| backends.into_iter().collect::<Vec<_>>());
+            match &now {
+                Some(now) => services.insert(service, now.clone()),
+                None => services.remove(&service),
+            };
+            changes.push((service, now));
+        }
+        kernel.apply(&changes).unwrap();
+        let repairs = kernel.reconcile(&services, true).unwrap();
+        assert_eq!((repairs.services, repairs.strangers), (0, 0));
+    }
+    // The same without having followed: whatever was there, it becomes what it should be.
+    for strict in [false, true] {
+        let mut fresh = Services::new();
+        for port in 1..=8 {
+            fresh.insert(vip(true, Protocol::Tcp, port), vec![at("b", true, port)]);
+        }
+        kernel.reconcile(&fresh, strict).unwrap();
+        let repairs = kernel.reconcile(&fresh, strict).unwrap();
+        assert_eq!((repairs.services, repairs.strangers), (0, 0));
+    }
+}

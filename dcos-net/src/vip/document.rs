@@ -1,0 +1,48 @@
+//! VIPs as dcos-net's REST API shows them (`dcos_rest_vips_handler`).
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Host, Listed};
+
+#[derive(Serialize)]
+struct Document {
+    vip: String,
+    protocol: &'static str,
+    backend: Vec<Place>,
+}
+
+#[derive(Serialize)]
+struct Place {
+    ip: String,
+    port: u16,
+}
+
+impl fmt::Display for Listed {
+    /// `web.marathon.l4lb.thisdcos.directory:80`, or the address and port.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Named(name) => write!(f, "{name}.l4lb.thisdcos.directory:{}", self.port),
+            Host::Address(ip) => write!(f, "{ip}:{}", self.port),
+        }
+    }
+}
+
+/// What `/v1/vips` answers, as JSON.
+pub fn document(listed: &[Listed]) -> Vec<u8> {
+    let vip = |listed: &Listed| Document {
+        vip: listed.to_string(),
+        protocol: listed.protocol.as_str(),
+        backend: listed
+            .backends
+            .iter()
+            .map(|backend| Place {
+                ip: backend.address.ip().to_string(),
+                port: backend.address.port(),
+            })
+            .collect(),
+    };
+    let vips: Vec<Document> = listed.iter().map(vip).collect();
+    serde_json::to_vec(&vips).expect("text and numbers have a JSON form")
+}
