@@ -6,6 +6,7 @@ mod mesos;
 
 use std::borrow::Cow;
 
+use crate::vip::{Listed, VipTable};
 use crate::{Found, Snapshot, Zone, label};
 
 /// How names are made. The default is how DC/OS configures Mesos-DNS.
@@ -80,6 +81,8 @@ pub struct Published {
     pub others: Vec<Zone>,
     /// The Mesos-DNS records of each task, by framework.
     pub enumeration: Vec<EnumeratedFramework>,
+    /// The virtual addresses.
+    pub vips: Vec<Listed>,
 }
 
 impl Published {
@@ -148,10 +151,15 @@ pub struct EnumeratedRecord {
 /// Makes the zones of a cluster.
 pub fn publish(snapshot: &Snapshot, config: &Config) -> Published {
     let (mesos, enumeration) = mesos::publish(snapshot, config);
-    let others = directory::publish(snapshot, &mesos);
+    let mut vips = VipTable::new([]);
+    for (task, claims) in &snapshot.claims {
+        vips.set(task.clone(), claims.clone());
+    }
+    let others = directory::publish(snapshot, &mesos, &vips);
     Published {
         mesos,
         others,
         enumeration,
+        vips: vips.list().collect(),
     }
 }

@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Services: apps, groups and their deployments.
     #[command(subcommand)]
     Marathon(Marathon),
+    /// The cluster's network.
+    #[command(subcommand)]
+    Net(Net),
     /// The cluster's agents.
     #[command(subcommand)]
     Node(Node),
@@ -129,6 +132,12 @@ pub(crate) struct LocalUp {
     /// Seconds to wait for the cluster to work.
     #[arg(long, default_value_t = 30)]
     pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Net {
+    /// Virtual addresses and the tasks behind them.
+    Vips,
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,8 +8,8 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
-use dcos_net::RecordSet;
 use dcos_net::names::IpSource;
+use dcos_net::{RecordSet, Zone, vip};
 use dcos_wire::reply;
 use http::StatusCode;
 use serde::Serialize;
@@ -31,11 +31,14 @@ pub(crate) fn router(config: Arc<Config>, served: watch::Receiver<Arc<Served>>) 
         .route("/v1/config", get(effective_config))
         .route("/v1/hosts/{host}", get(host))
         .route("/v1/hosts/{host}/ports", get(ports))
-        .route("/v1/services/{service}", get(service));
+        .route("/v1/services/{service}", get(service))
+        // Of dcos-net's API, which has `hosts` and `services` in common.
+        .route("/v1/vips", get(vips));
     if config.enumeration {
         router = router
             .route("/v1/enumerate", get(enumerate))
-            .route("/v1/axfr", get(axfr));
+            .route("/v1/axfr", get(axfr))
+            .route("/v1/records", get(all_records));
     }
     router.with_state(Api { config, served })
 }
@@ -196,6 +199,30 @@ async fn enumerate(State(api): State<Api>) -> Response {
         json!({ "tasks": tasks.collect::<Vec<_>>(), "name": framework.name })
     });
     answer(&json!({ "frameworks": frameworks.collect::<Vec<_>>() }))
+}
+
+async fn vips(State(api): State<Api>) -> Response {
+    reply::json(vip::document(&api.served().names.vips))
+}
+
+/// Every record of every zone, as dcos-net has it.
+async fn all_records(State(api): State<Api>) -> Response {
+    let served = api.served();
+    let mut all = Vec::new();
+    for (name, records) in served.names.zones().flat_map(Zone::names) {
+        let mut add = |rtype: &str, host: String| {
+            all.push(json!({ "name": name, "host": host, "rtype": rtype }));
+        };
+        records.a.iter().for_each(|ip| add("A", ip.to_string()));
+        records
+            .aaaa
+            .iter()
+            .for_each(|ip| add("AAAA", ip.to_string()));
+        for srv in &records.srv {
+            add("SRV", format!("{}:{}", srv.target, srv.port));
+        }
+    }
+    answer(&all)
 }
 
 async fn axfr(State(api): State<Api>) -> Response {

@@ -14,11 +14,11 @@ const TTL: u32 = 5;
 /// Where dcos-dns listens on every node of DC/OS.
 const SPARTAN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
-pub(super) fn publish(snapshot: &Snapshot, mesos: &Zone) -> Vec<Zone> {
+pub(super) fn publish(snapshot: &Snapshot, mesos: &Zone, table: &VipTable) -> Vec<Zone> {
     let mut directory = zone("thisdcos.directory.");
     masters(&mut directory, snapshot);
     tasks(&mut directory, snapshot);
-    vips(&mut directory, snapshot);
+    vips(&mut directory, table);
     directory.add_copy_of(mesos, "mesos.thisdcos.directory.");
 
     let mut spartan = zone("spartan.");
@@ -92,11 +92,7 @@ fn tasks(zone: &mut Zone, snapshot: &Snapshot) {
 }
 
 /// The names of virtual addresses.
-fn vips(zone: &mut Zone, snapshot: &Snapshot) {
-    let mut table = VipTable::new([]);
-    for (task, claims) in &snapshot.claims {
-        table.set(task.clone(), claims.clone());
-    }
+fn vips(zone: &mut Zone, table: &VipTable) {
     for (name, addresses) in table.names() {
         let name = format!("{name}.l4lb.thisdcos.directory.");
         let ips = addresses.v4.map(IpAddr::from);

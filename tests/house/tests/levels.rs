@@ -51,7 +51,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "dcos-l4lb",
-        &["dcos-proto", "dcos-core", "dcos-wire", "dcos-net"],
+        &["bench", "dcos-proto", "dcos-core", "dcos-wire", "dcos-net"],
     ),
     // Level 4
     (

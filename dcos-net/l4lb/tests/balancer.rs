@@ -1,0 +1,207 @@
+//! The loop around a data path that only remembers, and a master that tells what it is told to.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use dcos_l4lb::{
+    Balancer, Config, Connections, Dataplane, DataplaneError, Masters, Repairs, Services,
+};
+use dcos_net::vip::Change;
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::master::Event;
+use dcos_wire::records::{Limits, RecordSender, frame, stream};
+use dcos_wire::{Client, Listener, MediaType, Server};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// What a data path was told, and whether it fails at the next change.
+#[derive(Clone, Default)]
+struct Double(Arc<Mutex<Told>>);
+
+#[derive(Default)]
+struct Told {
+    services: Services,
+    strict: Vec<bool>,
+    fails: bool,
+    changes: usize,
+}
+
+impl Dataplane for Double {
+    fn reconcile(&mut self, services: &Services, strict: bool) -> Result<Repairs, DataplaneError> {
+        let mut told = self.0.lock().unwrap();
+        told.strict.push(strict);
+        if strict {
+            told.services.clone_from(services);
+        } else {
+            told.services.extend(services.clone());
+        }
+        Ok(Repairs::default())
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<(), DataplaneError> {
+        let mut told = self.0.lock().unwrap();
+        told.changes += 1;
+        if std::mem::take(&mut told.fails) {
+            let source = std::io::ErrorKind::NotFound.into();
+            return Err(DataplaneError::Write { source });
+        }
+        for (service, now) in changes {
+            match now {
+                Some(now) => told.services.insert(*service, now.clone()),
+                None => told.services.remove(service),
+            };
+        }
+        Ok(())
+    }
+
+    fn is_untouched(&mut self) -> Result<bool, DataplaneError> {
+        Ok(true)
+    }
+
+    fn connections(&mut self) -> Result<Connections, DataplaneError> {
+        Ok(Connections::new())
+    }
+}
+
+impl Double {
+    /// Waits until the backends of all services are `expected`.
+    async fn leads_to(&self, expected: &[&str]) {
+        let now = || {
+            let told = self.0.lock().unwrap();
+            let backends = told.services.values().flatten();
+            backends.map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let wait = async {
+            while now() != expected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = timeout(Duration::from_secs(60), wait).await;
+        assert!(waited.is_ok(), "{:?} instead of {expected:?}", now());
+    }
+}
+
+/// A master whose subscribers arrive at the other end.
+async fn master(stop: &CancellationToken) -> (String, mpsc::Receiver<RecordSender>) {
+    let (sender, subscribers) = mpsc::channel(4);
+    let subscribe = move || {
+        let sender = sender.clone();
+        async move {
+            let (records, body) = stream(Limits::default());
+            sender.send(records).await.unwrap();
+            let mut response: Response = body.into_response();
+            let media = MediaType::Protobuf.header();
+            response.headers_mut().insert("content-type", media);
+            response
+        }
+    };
+    let router = Router::new().route("/api/v1", post(subscribe));
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address().unwrap().to_string();
+    tokio::spawn(Server::new(router).serve(listener, stop.clone()));
+    (address, subscribers)
+}
+
+fn tell(records: &RecordSender, event: &str) {
+    let event: Event = json::from_slice(event.as_bytes(), Dialect::V1).unwrap();
+    records
+        .send(frame(&MediaType::Protobuf.encode(&event)))
+        .unwrap();
+}
+
+fn subscribed(agents: &str, recovered: &str, port: Option<u16>) -> String {
+    let task = |port: u16| {
+        format!(
+            r#"{{"name": "web", "task_id": {{"value": "t"}}, "framework_id": {{"value": "f"}},
+              "agent_id": {{"value": "S0"}}, "state": "TASK_RUNNING", "discovery": {{"visibility": "CLUSTER",
+              "ports": {{"ports": [{{"number": {port}, "protocol": "tcp",
+              "labels": {{"labels": [{{"key": "VIP_0", "value": "/web:80"}}]}}}}]}}}}}}"#
+        )
+    };
+    let tasks = port.map(task).unwrap_or_default();
+    format!(
+        r#"{{"type": "SUBSCRIBED", "subscribed": {{"get_state": {{
+          "get_agents": {{"agents": [{agents}], "recovered_agents": [{recovered}]}},
+          "get_frameworks": {{"frameworks": [{{"framework_info": {{"id": {{"value": "f"}}, "user": "root",
+            "name": "marathon"}}, "active": true, "connected": true, "recovered": false}}]}},
+          "get_tasks": {{"tasks": [{tasks}]}}}}}}}}"#
+    )
+}
+
+fn updated(healthy: bool) -> String {
+    format!(
+        r#"{{"type": "TASK_UPDATED", "task_updated": {{"framework_id": {{"value": "f"}}, "state": "TASK_RUNNING",
+          "status": {{"task_id": {{"value": "t"}}, "state": "TASK_RUNNING", "timestamp": 1.0,
+          "healthy": {healthy}}}}}}}"#
+    )
+}
+
+const AGENT: &str = r#"{"agent_info": {"id": {"value": "S0"}, "hostname": "h"}, "active": true,
+    "version": "1.11.0", "pid": "slave(1)@10.0.0.7:5051"}"#;
+
+#[tokio::test]
+async fn the_data_path_follows_the_master() {
+    let (stop, double) = (CancellationToken::new(), Double::default());
+    let (address, mut subscribers) = master(&stop).await;
+    let config = Config {
+        masters: Masters::Fixed(address),
+        client: Client::new(),
+        own: Vec::new(),
+    };
+    let balancer = Balancer::new(config, double.clone());
+    let view = balancer.view();
+    let running = tokio::spawn(balancer.run(stop.clone()));
+
+    let first = subscribers.recv().await.unwrap();
+    tell(&first, &subscribed(AGENT, "", Some(31_000)));
+    double.leads_to(&["10.0.0.7:31000"]).await;
+    assert_eq!(
+        double.0.lock().unwrap().strict,
+        [true],
+        "all was told at once"
+    );
+    tell(&first, &updated(false));
+    double.leads_to(&[]).await;
+    assert_eq!(view.list().len(), 1);
+
+    // A change that fails is made up for.
+    double.0.lock().unwrap().fails = true;
+    tell(&first, &updated(true));
+    double.leads_to(&["10.0.0.7:31000"]).await;
+    let changes = double.0.lock().unwrap().changes;
+    assert_eq!(changes, 2);
+
+    // Another leader, who has only read of the agent: what was told stays.
+    drop(first);
+    let second = subscribers.recv().await.unwrap();
+    tell(
+        &second,
+        &subscribed("", r#"{"id": {"value": "S0"}, "hostname": "h"}"#, None),
+    );
+    tell(
+        &second,
+        r#"{"type": "AGENT_ADDED", "agent_added": {"agent": AGENT}}"#
+            .replace("AGENT}", &format!("{AGENT}}}"))
+            .as_str(),
+    );
+    tell(&second, &updated(false));
+    double.leads_to(&[]).await;
+    drop(second);
+
+    // And one at which the task is gone.
+    let third = subscribers.recv().await.unwrap();
+    tell(&third, &subscribed(AGENT, "", None));
+    let wait = async {
+        while !view.list().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), wait).await.unwrap();
+    stop.cancel();
+    running.await.unwrap();
+}

@@ -1,0 +1,172 @@
+"""Apps behind virtual addresses: Marathon, master, agent, DNS, and the kernel's nftables. Needs root."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, eventually, free_port, get
+from own_network import ADDRESS, own_network
+
+PLUGINS = Path("/usr/lib/cni")
+SERVER = Path(__file__).with_name("vip_server.py")
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="nftables need root"),
+    pytest.mark.skipif(not shutil.which("nft") or not shutil.which("dig"), reason="there is no nft or no dig"),
+]
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A network of its own, and `mesos-bridge` in it as DC/OS has it on each agent."""
+    (tmp_path / "mesos-bridge.conf").write_text(json.dumps({
+        "name": "mesos-bridge", "type": "mesos-cni-port-mapper", "chain": "ucr", "excludeDevices": ["ucr-br0"],
+        "delegate": {
+            "type": "bridge", "bridge": "ucr-br0", "isGateway": True, "hairpinMode": True,
+            "ipam": {"type": "host-local", "subnet": "10.254.98.0/24", "routes": [{"dst": "0.0.0.0/0"}],
+                     "dataDir": str(tmp_path / "leases")},
+        },
+    }))
+    with own_network():
+        yield tmp_path
+
+
+def read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def send(method: str, url: str, body: object = None) -> None:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30).close()
+
+
+def look_up(cluster: Cluster, name: str) -> str:
+    command = ["dig", "+short", "+time=5", "-p", str(cluster.dns_port), "@127.0.0.1", name]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def answers(url: str, count: int = 40) -> set[str]:
+    """Who answers so many connections; all of them must be answered."""
+    return {read(url) for _ in range(count)}
+
+
+class Vips:
+    """A cluster whose agent makes virtual addresses work."""
+
+    def __init__(self, network: Path, **flags: object) -> None:
+        self.net = f"http://127.0.0.1:{(port := free_port())}"
+        self.cluster = Cluster(agent_flags={
+            "l4lb": "true", "net_port": port, "ip": ADDRESS, "hostname": ADDRESS, **flags,
+            "network_cni_config_dir": network, "network_cni_plugins_dir": PLUGINS,
+        })
+
+    def __enter__(self) -> "Vips":
+        self.cluster.__enter__()
+        eventually("Marathon's answer", lambda: get(f"{self.cluster.marathon}/v2/info"))
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self.cluster.__exit__(*failed)
+
+    def run(self, app: dict) -> None:
+        send("POST", f"{self.cluster.marathon}/v2/apps", app)
+        self.healthy(app["id"], app["instances"])
+
+    def tasks(self, app: str) -> list[dict]:
+        return get(f"{self.cluster.marathon}/v2/apps{app}/tasks")["tasks"]
+
+    def healthy(self, app: str, count: int) -> None:
+        def all_are() -> bool:
+            tasks = self.tasks(app)
+            results = [task.get("healthCheckResults") or [{"alive": False}] for task in tasks]
+            return len(tasks) == count and all(result["alive"] for of_task in results for result in of_task)
+
+        eventually(f"{count} healthy tasks of {app}", all_are, 60)
+
+    def ids(self, app: str) -> set[str]:
+        return {task["id"] for task in self.tasks(app)}
+
+    def backends(self, vip: str) -> list:
+        return next((found["backend"] for found in get(f"{self.net}/v1/vips") if found["vip"] == vip), [])
+
+
+def app(name: str, instances: int, port: str, **more: object) -> dict:
+    health = {"protocol": "MESOS_HTTP", "path": "/health", "portIndex": 0, "intervalSeconds": 1,
+              "gracePeriodSeconds": 60, "maxConsecutiveFailures": 1000}
+    return {"id": name, "cmd": f"exec {sys.executable} {SERVER} {port}", "cpus": 0.1, "mem": 64,
+            "instances": instances, "healthChecks": [health], **more}
+
+
+def test_apps_on_the_network_of_their_node(network):
+    posix = {"launcher": "posix", "isolation": "posix/cpu,posix/mem"}
+    with Vips(network, **posix) as vips:
+        labels = {"VIP_0": "/web:80", "VIP_1": "10.77.1.2:8080"}
+        vips.run(app("/web", 2, "$PORT0", portDefinitions=[{"port": 0, "name": "http", "labels": labels}]))
+        name = "web.marathon.l4lb.thisdcos.directory"
+        assert len(vips.backends(f"{name}:80")) == 2 and len(vips.backends("10.77.1.2:8080")) == 2
+        address = eventually("the name", lambda: look_up(vips.cluster, name))
+        # What the original makes of this name: 11.0.0.0 and erlang:phash2(<<"web.marathon">>, 16777214).
+        assert address == "11.225.37.143"
+        assert look_up(vips.cluster, "web.marathon.l4lb.thisdcos.global") == address
+        both = vips.ids("/web")
+        for url in (f"http://{address}/", "http://10.77.1.2:8080/"):
+            eventually(url, lambda url=url: answers(url) == both)
+        command = ["curl", "-s", "--fail", "--resolve", f"{name}:80:{address}", f"http://{name}/"]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout in both
+
+        # One falls ill: it keeps no place among those who answer.
+        ill = read(f"http://{address}/sicken")
+        eventually("only the other", lambda: answers(f"http://{address}/") == both - {ill}, 60)
+        assert len(vips.backends(f"{name}:80")) == 2
+
+        # The agent starts anew: VIPs work all the time, and go on following.
+        vips.cluster.agent_program.kill()
+        assert answers(f"http://{address}/") == both - {ill}
+        vips.cluster.agent_program.start()
+        eventually("the agent's return", lambda: [one for one in vips.cluster.agents() if one["active"]], 60)
+        assert answers(f"http://{address}/") == both - {ill}
+        eventually("what the agent tells", lambda: len(vips.backends(f"{name}:80")) == 2, 60)
+        metrics = read(f"{vips.net}/v1/metrics/l4lb")
+        assert f'connections_total{{vip="{name}:80",protocol="tcp"' in metrics
+
+        send("DELETE", f"{vips.cluster.marathon}/v2/apps/web?force=true")
+        eventually("no VIPs", lambda: get(f"{vips.net}/v1/vips") == [], 60)
+        assert look_up(vips.cluster, name) == ""
+
+
+@pytest.mark.skipif(not (PLUGINS / "bridge").exists(), reason="no Debian package containernetworking-plugins")
+def test_containers_reach_virtual_addresses_their_own_included(network):
+    with Vips(network) as vips:
+        mapping = {"containerPort": 80, "hostPort": 0, "labels": {"VIP_0": "/inner:80"}}
+        inner = app("/inner", 2, "80", networks=[{"mode": "container/bridge"}],
+                    container={"type": "MESOS", "portMappings": [mapping]})
+        vips.run(inner)
+        definition = {"port": 0, "labels": {"VIP_0": "/outer:80"}}
+        vips.run(app("/outer", 1, "$PORT0", portDefinitions=[definition]))
+        inner_ids, outer_ids = vips.ids("/inner"), vips.ids("/outer")
+        urls = {}
+        for name, ids in (("inner", inner_ids), ("outer", outer_ids)):
+            name = f"{name}.marathon.l4lb.thisdcos.directory"
+            urls[f"http://{eventually(name, lambda name=name: look_up(vips.cluster, name))}/"] = ids
+        for url, ids in urls.items():
+            # From the node.
+            eventually(url, lambda url=url, ids=ids: answers(url) == ids)
+        for task in vips.tasks("/inner"):
+            # From each container, which is behind one of them itself.
+            own = f"http://{task['ipAddresses'][0]['ipAddress']}:80/ask?"
+            for url, ids in urls.items():
+                assert answers(own + url) == ids, f"{task['id']} asks {url}"
+
+        # The last task gone, so is the address.
+        send("PUT", f"{vips.cluster.marathon}/v2/apps/inner?force=true", {"instances": 0})
+        eventually("no VIP", lambda: vips.backends("inner.marathon.l4lb.thisdcos.directory:80") == [], 60)
+        # The addresses of containers go back before their network does.
+        eventually("all addresses back", lambda: not list((network / "leases").glob("**/10.*")), 60)
