@@ -5,6 +5,8 @@ The original's answers are recorded in `recorded/mesos-1.11-security.json` (see 
 
 import json
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,10 @@ UNGUARDED = ("/metrics/snapshot", "/files/debug", "/files/browse")
 INTENDED = ("guest: START_MAINTENANCE", "guest: STOP_MAINTENANCE")
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory):
-    folder, port = tmp_path_factory.mktemp("security"), free_port()
+@contextmanager
+def guarded(folder: Path) -> Iterator[str]:
+    """A master that guards its endpoints; its address."""
+    port = free_port()
     master = Program("dcos-master", {
         "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": port, "work_dir": folder / "master",
         "only": "master", **security.flags(folder),
@@ -29,9 +32,15 @@ def ours(tmp_path_factory):
     try:
         health = f"http://127.0.0.1:{port}/health"
         eventually("an answer", lambda: urllib.request.urlopen(health, timeout=5).status == 200)
-        yield security.answers(f"127.0.0.1:{port}")
+        yield f"127.0.0.1:{port}"
     finally:
         master.stop()
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    with guarded(tmp_path_factory.mktemp("security")) as address:
+        yield security.answers(address)
 
 
 @pytest.mark.parametrize("name", RECORDED)
