@@ -22,7 +22,7 @@ use dcos_core::seed::Seed;
 ///
 /// # Implementing
 /// Hand yours to [`HierarchicalDrf::with_sorters`](super::HierarchicalDrf::with_sorters), and run
-/// `allocator::testkit::all` over the result; `docs/allocator.md` has an example.
+/// `allocator::testkit::sorter` over it; `docs/allocator.md` has an example.
 pub trait Sorter: fmt::Debug + Send + 'static {
     /// Where the client stands; smaller comes first.
     fn rank(&mut self, client: &Client<'_>) -> f64;

@@ -10,6 +10,7 @@
 
 mod bounds;
 mod ledger;
+mod order;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub use bounds::{
     reservations_count_towards_limits, what_is_free_can_be_converted,
 };
 pub use ledger::Ledger;
+pub use order::{MakeSorter, sorter, the_same_questions_have_the_same_answers};
 
 /// Makes an allocator to be tested.
 pub type Make<'a> = &'a dyn Fn(Config) -> Box<dyn Allocator>;

@@ -364,3 +364,30 @@ fn what_is_no_longer_there_does_not_come_back() {
     let granted: Vec<Resources> = grants.iter().map(|it| it.resources.unallocated()).collect();
     assert_eq!(granted, [Resources::parse("cpus:4;mem:64").unwrap()]);
 }
+
+#[test]
+fn sorters_keep_the_promises_and_the_kit_notices_who_does_not() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use crate::allocator::sorter::Random;
+    use crate::allocator::testkit;
+
+    /// Ranks by what others of its kind were asked.
+    #[derive(Debug)]
+    struct Moody(Arc<AtomicU32>);
+
+    impl Sorter for Moody {
+        fn rank(&mut self, _: &Client<'_>) -> f64 {
+            self.0.fetch_add(1, Ordering::Relaxed).into()
+        }
+    }
+
+    testkit::sorter(&|| Box::new(DominantShare));
+    testkit::sorter(&|| Box::new(Random::new(&Seed::new(3))));
+    let asked = Arc::new(AtomicU32::new(0));
+    let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        testkit::the_same_questions_have_the_same_answers(&|| Box::new(Moody(Arc::clone(&asked))));
+    }));
+    assert!(tried.is_err(), "the moody one passes");
+}
