@@ -21,6 +21,8 @@
 //! | `recovery` | taking up what an earlier agent left |
 //! | `gc` | when sandboxes are deleted |
 //! | `oversubscription`, `estimates` | lending twice what lies idle, and taking it back |
+//! | `hooks` | what an operator's own code adds |
+//! | `socket` | where executors come in without the network |
 //! | `shell`, `http`, ... | clocks, disks, sockets |
 //!
 //! Source: Mesos 1.11 `src/slave/slave.cpp`; departures are named where they are.
@@ -40,6 +42,7 @@ mod former;
 mod free;
 mod gc;
 mod handle;
+pub mod hooks;
 mod http;
 mod leader;
 mod operations;
@@ -52,6 +55,7 @@ mod runner;
 mod sandboxes;
 mod security;
 mod shell;
+mod socket;
 mod status;
 mod streams;
 mod tasks;
@@ -68,11 +72,13 @@ pub use core::Agent;
 pub use counters::Counters;
 pub use former::FORMER;
 pub use gc::Age;
+pub use hooks::{AgentHooks, Hooks, StatusChange};
 pub use operations::VolumeWork;
 pub use reconfiguration::Reconfiguration;
 pub use records::{ExecutorKey, ExecutorState};
 pub use sandboxes::Sandbox;
 pub use security::{Patience, SECURITY_OPTIONS, Security};
 pub use shell::{AgentError, run};
+pub use socket::{ExecutorSocket, SocketOrigin};
 pub use view::{ExecutorView, FrameworkView, View};
 pub use words::{Action, FromMaster, Input, Settings, ToMaster};

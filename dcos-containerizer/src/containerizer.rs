@@ -230,6 +230,8 @@ pub struct ContainerConfig {
     ///
     /// [`isolator::USER_NAMESPACE`]: crate::isolator::USER_NAMESPACE
     pub user_namespace: bool,
+    /// It is an executor with a root of its own, in which it has to find the agent's socket.
+    pub agent_socket: bool,
     /// It belongs to nobody the agent knows, and is not ended by [`Containerizer::recover`].
     pub standalone: bool,
 }

@@ -152,6 +152,7 @@ pub trait Isolator: Send + Sync + fmt::Debug {
 
 /// What a container is to be: the input of [`Isolator::prepare`].
 #[derive(Debug, Clone, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing")]
 pub struct ContainerConfig {
     /// Its id; nested if it has a parent.
     pub id: ContainerId,
@@ -179,6 +180,8 @@ pub struct ContainerConfig {
     pub holder: bool,
     /// Nothing in the root of its image can be changed.
     pub readonly_rootfs: bool,
+    /// It has to find the agent's socket in its root.
+    pub agent_socket: bool,
     /// Persistent volumes it finds in its sandbox.
     pub volumes: Vec<PersistentVolume>,
     /// Ids of its own, in a user namespace; absent, it has the node's.

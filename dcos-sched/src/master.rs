@@ -52,7 +52,7 @@ mod framework;
 mod frameworks;
 mod gauges;
 mod history;
-mod hooks;
+pub mod hooks;
 mod http;
 mod inbox;
 mod inprocess;

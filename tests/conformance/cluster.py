@@ -63,14 +63,30 @@ class Program:
     def __init__(self, name: str, flags: dict[str, Any], log: Path, env: dict[str, str]) -> None:
         self.name, self.flags, self.log, self.env = name, flags, log, env
         self.process: subprocess.Popen[bytes] | None = None
+        # The name and the path of a socket that the program is given as systemd does it.
+        self.passed: tuple[str, Path] | None = None
 
     def start(self) -> None:
         flags = [f"--{key}={value}" for key, value in self.flags.items()]
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, socket.socket(socket.AF_UNIX) as given:
             self.process = subprocess.Popen(
-                [binary(self.name), *flags], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                [*self.passing(given), binary(self.name), *flags], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 env={**os.environ, "RUST_BACKTRACE": "1", **self.env}, start_new_session=True,
+                pass_fds=[given.fileno()] if self.passed else [],
             )
+
+    def passing(self, given: socket.socket) -> list[str]:
+        """What a command begins with so that it finds `given` where systemd leaves sockets."""
+        if not self.passed:
+            return []
+        name, path = self.passed
+        path.unlink(missing_ok=True)
+        given.bind(str(path))
+        given.listen()
+        script = ("import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update("
+                  "LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES=sys.argv[2]); "
+                  "os.execv(sys.argv[3], sys.argv[3:])")
+        return [sys.executable, "-c", script, str(given.fileno()), name]
 
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None

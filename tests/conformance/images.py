@@ -17,7 +17,7 @@ def programs(tar: tarfile.TarFile, *names: str) -> None:
         found = os.path.realpath(str(shutil.which(name)))
         listed = subprocess.run(["ldd", found], capture_output=True, text=True, check=True).stdout
         libraries |= set(re.findall(r"(/\S+) \(", listed))
-        tar.add(found, arcname=f"bin/{name}")
+        tar.add(found, arcname=f"bin/{Path(name).name}")
     for library in sorted(libraries):
         tar.add(os.path.realpath(library), arcname=library)
     for name in ("tmp", "proc", "sys", "dev", "etc"):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Program, binary, eventually, free_port, get
+from test_executor_sockets import ask
 
 MASTER = {
     "MESOS_IP_DISCOVERY_COMMAND": "echo 127.0.0.1",
@@ -88,6 +89,7 @@ class Units:
             "MESOS_RUNTIME_DIR": str(self.folder / "run"), "MESOS_MASTER": f"127.0.0.1:{self.port}",
             "MESOS_ISOLATION": "posix/cpu,posix/mem", "MESOS_DOCKER_STORE_DIR": str(self.folder / "store"),
             "MESOS_EXTERNAL_LOG_FILE": str(self.folder / "agent.log"), **AGENT, **(agent or {})})
+        self.agent.passed = ("dcos-mesos-slave", self.folder / "executors.sock")
 
     def __enter__(self) -> "Units":
         self.master.start()
@@ -132,6 +134,10 @@ def test_units_of_dcos_start_and_say_what_they_do_not_use():
             log = program.log.read_text()
             for name in names:
                 assert any(name in line and "not used here" in line for line in log.splitlines()), (name, log)
+        # The socket that systemd passes is the one executors are told of.
+        assert "executors.sock" in units.agent.log.read_text()
+        health = ask(units.folder / "executors.sock", "POST", "/slave(1)/api/v1", '{"type": "GET_HEALTH"}')
+        assert health[0] == 200, health
 
 
 @pytest.mark.parametrize(("program", "name", "value", "said"), [
@@ -142,6 +148,7 @@ def test_units_of_dcos_start_and_say_what_they_do_not_use():
     ("dcos-master", "MESOS_IP", "127.0.0.1", "only one of --ip and --ip_discovery_command can be given"),
     ("dcos-master", "MESOS_IP_DISCOVERY_COMMAND", "echo nowhere; exit 1", "it ended with exit status: 1"),
     ("dcos-master", "MESOS_WHITELIST", "/no/such/file", "reading the whitelist /no/such/file"),
+    ("dcos-agent", "MESOS_DOMAIN_SOCKET_LOCATION", "systemd:another", "systemd passes none of that name"),
     ("dcos-agent", "MESOS_HOOKS", "com_mesosphere_dcos_RemoverHook", "hooks (environment): is not there: "),
     ("dcos-agent", "MESOS_SECRET_RESOLVER", "com_example_Secrets", "secret_resolver (environment): is not there: "),
     ("dcos-agent", "MESOS_ISOLATION", "posix/cpu,com_mesosphere_dcos_MetricsIsolatorModule", "unknown isolator"),

@@ -120,6 +120,17 @@ impl Containers {
     }
 }
 
+/// Where state is that is lost with the host.
+pub(crate) fn runtime_dir(values: &Values) -> PathBuf {
+    values.opt_path("runtime_dir").unwrap_or_else(|| {
+        if rustix::process::geteuid().is_root() {
+            PathBuf::from("/var/run/mesos")
+        } else {
+            values.path("work_dir").join("run")
+        }
+    })
+}
+
 /// What confines containers.
 fn isolation(values: &Values) -> anyhow::Result<IsolationConfig> {
     let root = rustix::process::geteuid().is_root();
@@ -131,19 +142,12 @@ fn isolation(values: &Values) -> anyhow::Result<IsolationConfig> {
         root || !linux,
         "--launcher=linux takes root; use --launcher=posix"
     );
-    let runtime_dir = values.opt_path("runtime_dir").unwrap_or_else(|| {
-        if root {
-            PathBuf::from("/var/run/mesos")
-        } else {
-            work_dir.join("run")
-        }
-    });
     ensure!(
         root || values.opt_text("oci_runtimes").is_none(),
         "--oci_runtimes takes root"
     );
     let mut isolation = IsolationConfig::from_values(values, linux)?;
-    isolation.runtime_dir = runtime_dir;
+    isolation.runtime_dir = runtime_dir(values);
     isolation.network_root = values
         .switch("network_cni_root_dir_persist")
         .then(|| work_dir.join(NETWORK_ROOT));

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use dcos_containerizer::agent::{self, AgentError, Config};
+use dcos_containerizer::agent::{self, AgentError, Config, ExecutorSocket};
 use dcos_containerizer::checkpoint::takeover::Takeover;
 use dcos_core::config::{Schema, Values};
 use dcos_store::{Ensemble, LeadingMaster, masters};
@@ -79,7 +79,10 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     config.leading = leading(&config.master, values.duration("zk_session_timeout"))?;
     config.tls = Ssl::from_env()?;
     config.require_peer_match = dcos_program::require_peer_match()?;
+    config.metrics_limit = dcos_program::metrics_limit()?;
     config.executor_environment.extend(tls_of_executors());
+    config.executor_socket =
+        ExecutorSocket::from_values(&values, &containers::runtime_dir(&values))?;
     let ip = dcos_program::listening_ip(&values, Ipv4Addr::UNSPECIFIED.into())?;
     let address = SocketAddr::new(ip, values.port("port"));
     let listener = Listener::tcp(address)

@@ -125,6 +125,7 @@ impl Components {
         let mut config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
         config.tls = Ssl::from_env()?;
         config.require_peer_match = dcos_program::require_peer_match()?;
+        config.metrics_limit = dcos_program::metrics_limit()?;
         let listener = self.listen("port").await?;
         let node = Node::new(config);
         let local = Local {
@@ -358,7 +359,11 @@ fn is_refused(reason: &anyhow::Error) -> bool {
         matches!(election, Some(ElectionError::Refused { .. }))
             || matches!(
                 master,
-                Some(RunError::Outdated { .. } | RunError::Whitelist { .. })
+                Some(
+                    RunError::Outdated { .. }
+                        | RunError::Whitelist { .. }
+                        | RunError::Stopped { .. }
+                )
             )
     })
 }

@@ -30,8 +30,10 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 mod address;
+mod metrics;
 
 pub use address::{ADDRESS_OPTIONS, listening_ip, require_peer_match};
+pub use metrics::metrics_limit;
 
 /// Options every program has, beside those of its parts.
 const OPTIONS: &[Spec] = &[

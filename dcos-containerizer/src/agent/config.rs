@@ -12,13 +12,16 @@ use dcos_core::config::{Spec, Values};
 use dcos_core::resources::{ParseError, Resources};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Attribute, DomainInfo, MasterInfo};
+use dcos_security::RateLimits;
 use dcos_wire::Firewall;
 use dcos_wire::tls::Ssl;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Reconfiguration;
+use super::hooks::Hooks;
 use super::security::Security;
+use super::socket::ExecutorSocket;
 use crate::oversubscription::{
     FixedEstimator, LoadQosController, NoEstimator, NoQosController, QosController,
     ResourceEstimator,
@@ -76,6 +79,12 @@ pub const OPTIONS: &[Spec] = &[
     Spec::duration("recovery_timeout")
         .default("15mins")
         .help("how long executors outlive the agent"),
+    Spec::switch("http_executor_domain_sockets")
+        .default("false")
+        .help("executors on the v1 API are told of a Unix socket of the agent, and need no network to reach it"),
+    Spec::text("domain_socket_location").help(
+        "where that socket is: a path of less than 108 characters, or `systemd:name` if systemd passes it; `agent.sock` in --runtime_dir by default",
+    ),
     Spec::json("executor_environment_variables")
         .help("an object: what executors find in their environment"),
     Spec::switch("switch_user")
@@ -176,6 +185,8 @@ pub struct Config {
     pub recovery_timeout: Duration,
     /// See [`Settings`](super::Settings).
     pub executor_environment: BTreeMap<String, String>,
+    /// Where executors reach it without the network; `None` serves its port only.
+    pub executor_socket: Option<ExecutorSocket>,
     /// See [`Settings`](super::Settings).
     pub switch_user: bool,
     /// How long sandboxes are kept at most.
@@ -210,6 +221,10 @@ pub struct Config {
     pub flags: BTreeMap<String, String>,
     /// Who it is to the master, whom it lets in, what they may do.
     pub security: Security,
+    /// How often `/metrics/snapshot` may be read; by default, as often as anybody likes.
+    pub metrics_limit: RateLimits,
+    /// What an operator's own code adds to tasks and to what is told of them.
+    pub hooks: Hooks,
     /// How it speaks TLS; `None` speaks plainly.
     pub tls: Option<Ssl>,
     /// Cancelled, the agent ends every task, unregisters and stops: what `SIGUSR1` asks of it.
@@ -273,6 +288,7 @@ impl Config {
             docker_stop_timeout: None,
             recovery_timeout: Duration::from_mins(15),
             executor_environment: BTreeMap::new(),
+            executor_socket: None,
             switch_user: true,
             gc_delay: Duration::from_hours(7 * 24),
             gc_disk_headroom: 0.1,
@@ -290,6 +306,8 @@ impl Config {
             meters: Vec::new(),
             flags: BTreeMap::new(),
             security: Security::default(),
+            metrics_limit: RateLimits::default(),
+            hooks: Hooks::default(),
             tls: None,
             sign_off: CancellationToken::new(),
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dcos_core::units::format_duration;
-use dcos_proto::mesos::{ContainerId, DurationInfo, Labels, TaskInfo};
+use dcos_proto::mesos::{ContainerId, ContainerInfo, DurationInfo, Labels, TaskInfo};
 use dcos_security::jwt;
 
 use super::core::Agent;
@@ -17,6 +17,7 @@ use super::words::Action;
 use crate::checkpoint::paths;
 use crate::containerizer::{ContainerClass, ContainerConfig, DEFAULT_PATH, is_docker};
 use crate::executor::{Hosted, HostedKind};
+use crate::isolator::filesystem::AGENT_SOCKET_VARIABLE;
 use crate::isolator::{READONLY_ROOTFS, USER_NAMESPACE};
 use crate::oci::LABEL;
 
@@ -41,6 +42,8 @@ impl Agent {
         if let Some(command) = &command {
             environment.extend(environment_of(command));
         }
+        let container = executor.info.container.as_ref();
+        let agent_socket = self.tell_of_socket(executor, container, &mut environment);
         ContainerConfig {
             class: match kind {
                 Some(HostedKind::Default) => ContainerClass::Holder,
@@ -57,6 +60,7 @@ impl Agent {
             runtime: runtime_of(executor.info.labels.as_ref()),
             readonly_rootfs: is_set(executor.info.labels.as_ref(), READONLY_ROOTFS),
             user_namespace: is_set(executor.info.labels.as_ref(), USER_NAMESPACE),
+            agent_socket,
             ..ContainerConfig::default()
         }
     }
@@ -84,6 +88,7 @@ impl Agent {
         if let Some(command) = &task.command {
             environment.extend(environment_of(command));
         }
+        self.tell_of_socket(executor, task.container.as_ref(), &mut environment);
         let directory = paths::nested_sandbox(&executor.directory, container);
         environment.insert(
             "MESOS_DIRECTORY".to_owned(),
@@ -175,7 +180,27 @@ impl Agent {
         if let Some(role) = allocation_role(executor) {
             set("MESOS_ALLOCATION_ROLE", role);
         }
+        all.extend(settings.hooks.environment(&executor.info));
         all
+    }
+
+    /// Tells what runs in `container` of the agent's socket, if it can be there: where the node's files are seen, and in
+    /// the roots of executors that are processes. True for the latter, into which it is to be mounted.
+    fn tell_of_socket(
+        &self,
+        executor: &Executor,
+        container: Option<&ContainerInfo>,
+        environment: &mut BTreeMap<String, String>,
+    ) -> bool {
+        let Some(path) = &self.settings.executor_socket else {
+            return false;
+        };
+        let own_root = has_own_root(container);
+        if container.is_some_and(is_docker) || (own_root && executor.hosted.is_some()) {
+            return false;
+        }
+        environment.insert(AGENT_SOCKET_VARIABLE.to_owned(), path.display().to_string());
+        own_root
     }
 
     /// What an executor shows this agent. Those the agent hosts need none, and their tasks must not
@@ -214,6 +239,12 @@ impl Agent {
         let own = executor.info.shutdown_grace_period.map(duration_of);
         own.unwrap_or(self.settings.executor_shutdown_grace_period)
     }
+}
+
+/// Whether a container sees the files of an image in place of the node's.
+pub(super) fn has_own_root(container: Option<&ContainerInfo>) -> bool {
+    let mesos = container.and_then(|container| container.mesos.as_ref());
+    mesos.is_some_and(|mesos| mesos.image.is_some())
 }
 
 /// The runtime that a task or an executor asks for.

@@ -306,6 +306,8 @@ impl Agent {
                 executor.complete(&task);
             }
             self.by_container.remove(&executor.container.value);
+            let hooks = &self.settings.hooks;
+            hooks.executor_removed(&framework.info, &executor.info);
             framework.completed.push_back(executor);
             if framework.completed.len() > limit {
                 framework.completed.pop_front();

@@ -12,7 +12,6 @@ const PERF: &str = "nothing samples the events of cgroups/perf_event";
 const PROVIDERS: &str =
     "there are no resource providers; volumes of CSI plugins: --csi_plugin_config_dir";
 const SYSTEMD: &str = "the launcher outlives the agent if the unit says KillMode=process";
-const SOCKETS: &str = "executors speak to the agent's port";
 const SANDBOXES: &str = "sandboxes of nested containers go with their executor's";
 const IPV6: &str = "the host's IPv6 address is not told to tasks";
 
@@ -36,8 +35,6 @@ pub const FORMER: &[Former] = &[
         "http_command_executor",
         "the executor of commands is part of the agent",
     ),
-    Former::unneeded("http_executor_domain_sockets", SOCKETS),
-    Former::unneeded("domain_socket_location", SOCKETS),
     Former::unneeded("agent_features", "what the agent can do is fixed"),
     Former::unneeded("systemd_enable_support", SYSTEMD),
     Former::unneeded("systemd_runtime_directory", SYSTEMD),
@@ -95,7 +92,7 @@ pub const FORMER: &[Former] = &[
     Former::unneeded("modules_dir", MODULES),
     Former::refused(
         "hooks",
-        "what a hook decided would be left out unseen, and agents have no hooks yet; take the name out",
+        "libraries of Mesos are not loaded, and what a hook decided would be left out unseen; take the name out",
     ),
     Former::refused("master_detector", "masters are named by --master"),
     Former::unneeded("ephemeral_ports_per_container", PORT_MAPPING),

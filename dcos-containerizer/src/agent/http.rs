@@ -27,7 +27,7 @@ use axum::routing::{get, post};
 use dcos_core::time::Time;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::VersionInfo;
-use dcos_security::{Action, Caller, Object};
+use dcos_security::{Action, Caller, Object, Turns};
 use dcos_wire::files::{self, Files};
 use dcos_wire::{Refusal, absent, reply};
 use http::{Method, Uri};
@@ -64,6 +64,8 @@ pub(super) struct Shared {
     pub(super) streams: TaskTracker,
     /// How often who listens to a container hears that the connection stands.
     pub(super) heartbeat: std::time::Duration,
+    /// How often metrics may be read.
+    pub(super) metrics: Turns,
 }
 
 impl std::ops::Deref for Context {
@@ -94,6 +96,7 @@ impl Context {
             meters: config.meters.clone(),
             streams: TaskTracker::new(),
             heartbeat: config.http_heartbeat_interval,
+            metrics: Turns::new(&config.metrics_limit),
         }))
     }
 

@@ -17,9 +17,9 @@ use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::DecodeError;
 use dcos_proto::mesos::{AgentInfo, Resource};
-use dcos_wire::Listener;
 use dcos_wire::files::Files;
 use dcos_wire::libprocess::{Actor, Event, Messenger, MessengerConfig, NameTaken, Upid};
+use dcos_wire::{Listener, Server};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ use super::handle::{Handle, Work};
 use super::leader::Leader;
 use super::operations::VolumeWork;
 use super::runner::Runner;
+use super::socket::{self, ExecutorSocket};
 use super::words::{Action, FromMaster, Input, Settings};
 use super::{detect, http, volumes};
 use crate::checkpoint::takeover::{self, Takeover};
@@ -72,6 +73,14 @@ pub enum AgentError {
     /// The containerizer cannot take up what an earlier one left.
     #[error("recovering containers")]
     Containers(#[from] ContainerizerError),
+    /// Executors can't be given the socket they are promised.
+    #[error("listening on the executors' socket {socket:?}")]
+    Socket {
+        /// Its path or its name.
+        socket: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The listener has no address to be known by.
     #[error("the agent needs a TCP listener")]
     Listener,
@@ -128,7 +137,13 @@ pub async fn run(
 
     take_over(&config.work_dir)?;
     let mut store = Store::open(&config.work_dir)?;
-    let info = describe(&config, address)?;
+    let mut info = describe(&config, address)?;
+    config.hooks.decorate_agent(&mut info);
+    volumes::check_disks(&config.work_dir, &Resources::from(&info.resources)).map_err(
+        |reason| AgentError::Stopped {
+            reason: format!("reading the agent's resources: {reason}"),
+        },
+    )?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let state = store.read(boot_id.trim())?;
     check_resources(&info, &state.resources)?;
@@ -152,7 +167,11 @@ pub async fn run(
     }
     let recovered = state.agent.clone();
     let now = dcos_core::time::steady();
-    let settings = settings(&config, address);
+    let opened = config.executor_socket.as_ref().map(ExecutorSocket::open);
+    let opened = opened.transpose();
+    let opened = opened.map_err(|(socket, source)| AgentError::Socket { socket, source })?;
+    let (path, sockets) = opened.map(|all| (all.path, all.listeners)).unzip();
+    let settings = settings(&config, address, path);
     let mut agent = Agent::recover(now, settings, &Seed::from_os(), info, state, containers);
     if let (Some(before), Some(_)) = (&recovered, agent.id()) {
         let compatible = config.reconfiguration.check(before, agent.info());
@@ -179,6 +198,11 @@ pub async fn run(
         files.clone(),
         begun,
     ));
+    let mut executors = JoinSet::new();
+    for socket in sockets.into_iter().flatten() {
+        let server = Server::new(socket::only_executors(routes.clone()));
+        executors.spawn(server.serve(socket, stop.clone()));
+    }
     let routes = config.firewall.protect(routes);
     let server = messenger.server(routes).ssl(config.tls.as_ref());
     let server = tokio::spawn(server.serve(listener, stop.clone()));
@@ -212,6 +236,7 @@ pub async fn run(
     oversubscription.shutdown().await;
     stop.cancel();
     let _ = server.await;
+    executors.join_all().await;
     result
 }
 
@@ -446,9 +471,6 @@ fn describe(config: &Config, address: SocketAddr) -> Result<AgentInfo, AgentErro
         detect::Capacity::of_this_node(&config.work_dir).map_err(AgentError::Detect)?;
     detected.gpus = config.gpus;
     let resources = detect::complete(&given, &detected.to_resources());
-    volumes::check_disks(&config.work_dir, &resources).map_err(|reason| AgentError::Stopped {
-        reason: format!("reading the agent's resources: {reason}"),
-    })?;
     Ok(AgentInfo {
         hostname: match &config.hostname {
             Some(hostname) => hostname.clone(),
@@ -474,7 +496,7 @@ fn check_resources(info: &AgentInfo, checkpointed: &[Resource]) -> Result<(), Ag
         })
 }
 
-fn settings(config: &Config, address: SocketAddr) -> Settings {
+fn settings(config: &Config, address: SocketAddr, socket: Option<PathBuf>) -> Settings {
     Settings {
         version: VERSION.to_owned(),
         pid: Upid::new(ACTOR, address).to_string(),
@@ -492,9 +514,11 @@ fn settings(config: &Config, address: SocketAddr) -> Settings {
         max_completed_executors_per_framework: config.max_completed_executors_per_framework,
         switch_user: config.switch_user,
         executor_environment: config.executor_environment.clone(),
+        executor_socket: socket,
         credential: config.security.credential.clone(),
         patience: config.security.patience,
         executor_key: config.security.executor_key.clone(),
         authorizer: Some(Arc::clone(&config.security.authorizer)),
+        hooks: config.hooks.clone(),
     }
 }

@@ -70,8 +70,11 @@ impl Agent {
         status.uuid = Some(self.uuids.uuid_bytes().to_vec());
         status.timestamp = Some(now.as_secs_f64());
         status.agent_id.clone_from(&self.info.id);
+        let framework_id = framework.id.clone().unwrap_or_default();
+        let hooks = &self.settings.hooks;
+        hooks.decorate_status(&framework_id, &mut status);
         let update = StatusUpdate {
-            framework_id: framework.id.clone().unwrap_or_default(),
+            framework_id,
             executor_id: None,
             agent_id: self.info.id.clone(),
             timestamp: now.as_secs_f64(),
@@ -115,6 +118,8 @@ impl Agent {
         status.agent_id.clone_from(&self.info.id);
         status.executor_id = Some(key.executor.clone());
         self.mark_drained(&key.framework, &mut status);
+        let hooks = &self.settings.hooks;
+        hooks.decorate_status(&key.framework, &mut status);
         self.add_address(&mut status);
         let update = StatusUpdate {
             framework_id: key.framework.clone(),

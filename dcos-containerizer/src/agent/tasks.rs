@@ -19,8 +19,8 @@ use dcos_proto::mesos::executor_info::Type;
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
-    ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, Resource, TaskGroupInfo, TaskId,
-    TaskInfo, TaskState,
+    Environment, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, Resource, TaskGroupInfo,
+    TaskId, TaskInfo, TaskState,
 };
 use dcos_security::{Action, Object, Principal};
 
@@ -141,6 +141,7 @@ impl Agent {
             return;
         }
         self.learn_framework(&order);
+        self.decorate(&mut order);
         let executor = self.executor(&key);
         let is_new = executor.is_none();
         let is_again = executor.is_some_and(|executor| {
@@ -162,6 +163,14 @@ impl Agent {
             self.resize(&key);
             self.link_volumes(&key);
             self.deliver(now, &key);
+        }
+    }
+
+    /// Gives tasks the labels that hooks want.
+    fn decorate(&self, order: &mut Order) {
+        for task in &mut order.tasks {
+            let hooks = &self.settings.hooks;
+            hooks.decorate_task(task, &order.executor, &order.framework, &self.info);
         }
     }
 
@@ -591,10 +600,12 @@ fn executor_resources(task: &TaskInfo) -> Vec<Resource> {
 
 /// What is known of each name in `variables`, later ones winning.
 pub(super) fn environment_of(command: &dcos_proto::mesos::CommandInfo) -> BTreeMap<String, String> {
-    let variables = command
-        .environment
-        .iter()
-        .flat_map(|environment| &environment.variables);
+    variables_of(command.environment.as_ref())
+}
+
+/// The same of an environment by itself.
+pub(super) fn variables_of(environment: Option<&Environment>) -> BTreeMap<String, String> {
+    let variables = environment.into_iter().flat_map(|all| &all.variables);
     variables
         .filter_map(|variable| {
             let secret = variable

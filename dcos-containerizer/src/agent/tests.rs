@@ -21,7 +21,9 @@ use crate::containerizer::{ContainerTermination, Recovered};
 use crate::states::is_terminal;
 
 mod authorization;
+mod hooks;
 mod oversubscription;
+mod regressions;
 
 const MASTER: &str = "master@10.0.0.1:5050";
 
@@ -43,10 +45,12 @@ pub(super) fn settings(work_dir: PathBuf) -> Settings {
         max_completed_executors_per_framework: 150,
         switch_user: true,
         executor_environment: BTreeMap::new(),
+        executor_socket: None,
         credential: None,
         patience: Patience::default(),
         executor_key: None,
         authorizer: None,
+        hooks: Hooks::default(),
     }
 }
 
@@ -186,6 +190,11 @@ impl Node {
 
     /// Dies without a word, and comes back.
     fn crash(&mut self) {
+        self.crash_with(|_| {});
+    }
+
+    /// The same with other settings.
+    fn crash_with(&mut self, change: impl FnOnce(&mut Settings)) {
         self.restarts += 1;
         let state = Store::open(self.work_dir.path())
             .unwrap()
@@ -206,7 +215,8 @@ impl Node {
             hostname: "node".to_owned(),
             ..AgentInfo::default()
         };
-        let settings = settings(self.work_dir.path().to_owned());
+        let mut settings = settings(self.work_dir.path().to_owned());
+        change(&mut settings);
         let seed = Seed::new(1).stream(&self.restarts.to_string());
         self.agent = Agent::recover(self.now, settings, &seed, info, state, containers);
         self.carry_out(None);

@@ -25,6 +25,7 @@ use dcos_proto::mesos::{
 use dcos_proto::{DecodeError, Message, decode, executor};
 use dcos_security::{Authorizer, Credential, Secret};
 
+use super::hooks::Hooks;
 use super::operations::VolumeWork;
 use super::records::ExecutorKey;
 use super::sandboxes::Sandbox;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub switch_user: bool,
     /// What each executor finds in its environment besides what Mesos promises.
     pub executor_environment: BTreeMap<String, String>,
+    /// The socket by which executors reach it without the network.
+    pub executor_socket: Option<PathBuf>,
     /// What it shows the master before it registers.
     pub credential: Option<Credential>,
     /// How long the master may take to look at it.
@@ -77,6 +80,8 @@ pub struct Settings {
     pub executor_key: Option<Secret>,
     /// Decides as whom tasks may run; absent, as anybody.
     pub authorizer: Option<Arc<dyn Authorizer>>,
+    /// What an operator's own code adds.
+    pub hooks: Hooks,
 }
 
 /// Something happened.

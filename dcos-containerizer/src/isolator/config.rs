@@ -15,7 +15,7 @@ use super::cgroup::{
 };
 use super::devices::{HostDevice, LinuxDevicesIsolator};
 use super::disk::DiskUsageIsolator;
-use super::filesystem::{LinuxFilesystemIsolator, PosixFilesystemIsolator};
+use super::filesystem::{AGENT_SOCKETS, LinuxFilesystemIsolator, PosixFilesystemIsolator};
 use super::gpu::{DeviceNodes, GpuDiscovery, NvidiaGpuIsolator};
 use super::ids::UserNamespaces;
 use super::landlock::LandlockIsolator;
@@ -379,7 +379,9 @@ fn build(
         "filesystem/posix" => Arc::new(PosixFilesystemIsolator),
         "filesystem/linux" => {
             let readonly = config.readonly_rootfs;
-            Arc::new(LinuxFilesystemIsolator::new(sandbox).readonly(readonly))
+            let sockets = config.runtime_dir.join(AGENT_SOCKETS);
+            let isolator = LinuxFilesystemIsolator::new(sandbox).readonly(readonly);
+            Arc::new(isolator.sockets(sockets))
         }
         "namespaces/pid" => Arc::new(PidNamespaceIsolator::new(
             !config.disallow_sharing_agent_pid_namespace,

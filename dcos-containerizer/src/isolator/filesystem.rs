@@ -10,6 +10,15 @@ use oci_spec::runtime::{
 
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, persistent};
 
+/// Where an executor's environment says the agent's socket is.
+pub const AGENT_SOCKET_VARIABLE: &str = "MESOS_DOMAIN_SOCKET";
+/// The folder of the agent's socket below `--runtime_dir`, with nothing else in it.
+pub const AGENT_SOCKETS: &str = "executors";
+/// The socket in it.
+pub const AGENT_SOCKET: &str = "agent.sock";
+/// Where that folder is in the roots of executors.
+const AGENT_SOCKETS_INSIDE: &str = "/mnt/mesos/agent";
+
 /// No file system of its own: the container sees the node's, and cannot have an image.
 #[derive(Debug)]
 pub struct PosixFilesystemIsolator;
@@ -51,6 +60,7 @@ impl Isolator for PosixFilesystemIsolator {
 #[derive(Debug)]
 pub struct LinuxFilesystemIsolator {
     sandbox_directory: PathBuf,
+    sockets: PathBuf,
     readonly: bool,
 }
 
@@ -59,6 +69,7 @@ impl LinuxFilesystemIsolator {
     pub fn new(sandbox_directory: PathBuf) -> Self {
         Self {
             sandbox_directory,
+            sockets: PathBuf::new(),
             readonly: false,
         }
     }
@@ -67,6 +78,12 @@ impl LinuxFilesystemIsolator {
     /// is mounted in them (sandbox, volumes, `/dev/shm`) can.
     pub fn readonly(mut self, readonly: bool) -> Self {
         self.readonly = readonly;
+        self
+    }
+
+    /// Executors with an image find the agent's socket, which is in the folder `sockets`.
+    pub fn sockets(mut self, sockets: PathBuf) -> Self {
+        self.sockets = sockets;
         self
     }
 
@@ -84,24 +101,31 @@ impl LinuxFilesystemIsolator {
         mounts.extend(node_files());
         mounts.push(bind(&config.sandbox, &self.sandbox_directory, false));
         draft.no_links.push(self.sandbox_directory.clone());
+        if config.agent_socket {
+            // The folder, not the socket: a restarted agent makes another one.
+            mounts.push(bind(&self.sockets, Path::new(AGENT_SOCKETS_INSIDE), true));
+        }
         draft.spec.set_mounts(Some(mounts));
 
         let linux = draft.spec.linux_mut().get_or_insert_default();
         let nodes = linux.devices_mut().get_or_insert_default();
         nodes.splice(..0, devices());
         draft.directory(self.sandbox_directory.clone());
-        if let Some(environment) = draft
-            .spec
-            .process_mut()
-            .as_mut()
-            .and_then(|p| p.env_mut().as_mut())
-        {
-            environment.retain(|variable| !variable.starts_with("MESOS_SANDBOX="));
-            environment.push(format!(
-                "MESOS_SANDBOX={}",
-                self.sandbox_directory.display()
-            ));
+        set(draft, "MESOS_SANDBOX", &self.sandbox_directory);
+        if config.agent_socket {
+            let socket = Path::new(AGENT_SOCKETS_INSIDE).join(AGENT_SOCKET);
+            set(draft, AGENT_SOCKET_VARIABLE, &socket);
         }
+    }
+}
+
+/// Sets a variable of the environment to a path.
+fn set(draft: &mut Draft, name: &str, value: &Path) {
+    let process = draft.spec.process_mut().as_mut();
+    if let Some(environment) = process.and_then(|process| process.env_mut().as_mut()) {
+        let is = |variable: &String| variable.split_once('=').is_some_and(|(key, _)| key == name);
+        environment.retain(|variable| !is(variable));
+        environment.push(format!("{name}={}", value.display()));
     }
 }
 

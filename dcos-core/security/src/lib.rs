@@ -46,6 +46,7 @@ mod secret;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod throttle;
+mod turns;
 mod visible;
 
 pub use acls::{Acls, AclsError};
@@ -61,4 +62,5 @@ pub use object::Object;
 pub use principal::Principal;
 pub use secret::Secret;
 pub use throttle::{Admission, Throttle};
+pub use turns::{TooMany, Turns};
 pub use visible::{sees_operation, sees_resource};

@@ -93,6 +93,23 @@ impl RateLimits {
         Ok(Self { listed, default })
     }
 
+    /// One limit that all share, whoever they are.
+    pub fn for_all(rate: Rate) -> Self {
+        Self {
+            listed: BTreeMap::new(),
+            default: Some(rate),
+        }
+    }
+
+    /// What holds for those of whom nobody knows who they are, apart from all others: as much as the default allows.
+    #[must_use]
+    pub fn of_strangers(&self) -> Self {
+        Self {
+            listed: BTreeMap::new(),
+            default: self.default,
+        }
+    }
+
     /// How often a framework with this principal may speak; `None` means as often as it likes.
     pub fn rate(&self, principal: Option<&str>) -> Option<Rate> {
         match principal.and_then(|principal| self.listed.get(principal)) {

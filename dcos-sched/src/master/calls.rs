@@ -41,7 +41,8 @@ impl Master {
                 // One that authenticated need not say its principal again.
                 let own = &mut subscribe.framework_info.principal;
                 *own = own.take().or_else(|| principal.map(ToOwned::to_owned));
-                self.subscribe(&Subscriber::Request(request), subscribe);
+                let proved = principal.is_some();
+                self.subscribe(&Subscriber::Request(request, proved), subscribe);
             }
             return;
         }

@@ -9,6 +9,7 @@ use dcos_core::config::{Spec, Values};
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::master_info::capability::Type as Ability;
 use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
+use dcos_security::RateLimits;
 use dcos_wire::Firewall;
 use dcos_wire::tls::Ssl;
 
@@ -26,6 +27,8 @@ pub const OPTIONS: &[Spec] = &[
     Spec::integer("max_agent_ping_timeouts", 1, 1_000_000).default("5").help("How many pings in a row may go unanswered before an agent is unreachable."),
     Spec::duration("agent_reregister_timeout").default("10mins").help("How long an agent may take to come back after it disconnected, or after the master restarted."),
     Spec::text("agent_removal_rate_limit").help("How many agents may be found unreachable in how much time, such as 1/10mins; any number by default."),
+    Spec::percent("recovery_agent_removal_limit").default("100%").help("Which part of the agents may stay away after a failover; if more do once --agent_reregister_timeout is over, the master ends, and gives none of them up."),
+    Spec::integer("max_unauthenticated_frameworks", 0, 10_000_000).default("10000").help("With how many frameworks a new one has to authenticate to be taken (ours)."),
     Spec::duration("offer_timeout").default("2mins").help("After how long an unanswered offer is taken back and made to others first; 0secs for never."),
     Spec::duration("allocation_interval").default("1secs").help("The least time for which a refused offer is not made again."),
     Spec::text("min_allocatable_resources").default("cpus:0.01|mem:32").help("What is worth an offer: any of the alternatives between bars."),
@@ -90,6 +93,8 @@ pub struct Config {
     pub firewall: Firewall,
     /// A file with the hostnames of agents that may be offered; `None` for all.
     pub whitelist: Option<PathBuf>,
+    /// How often `/metrics/snapshot` may be read; by default, as often as anybody likes.
+    pub metrics_limit: RateLimits,
     /// How resources are shared.
     pub allocator: allocator::Config,
     /// Timeouts and limits; its `info` is filled in when the master starts.
@@ -111,6 +116,7 @@ impl Default for Config {
             require_peer_match: false,
             firewall: Firewall::default(),
             whitelist: None,
+            metrics_limit: RateLimits::default(),
             allocator: allocator::Config::default(),
             settings: Settings::new(MasterInfo::default()),
         }
@@ -192,6 +198,8 @@ impl Config {
                 .opt_text("agent_removal_rate_limit")
                 .map(|text| rate(&text).map_err(wrong("agent_removal_rate_limit")))
                 .transpose()?,
+            recovery_removal_limit: values.number("recovery_agent_removal_limit"),
+            max_unproved_frameworks: values.count("max_unauthenticated_frameworks"),
             require_agent_domain: values.switch("require_agent_domain"),
             max_completed_tasks: values.count("max_completed_tasks_per_framework"),
             max_unreachable_tasks: values.count("max_unreachable_tasks_per_framework"),
@@ -223,6 +231,7 @@ impl Config {
             whitelist: values
                 .opt_path("whitelist")
                 .filter(|path| path.as_os_str() != "*"),
+            metrics_limit: RateLimits::default(),
             allocator: allocator::Config {
                 interval: values
                     .duration("allocation_interval")

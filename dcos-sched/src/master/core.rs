@@ -55,6 +55,10 @@ pub struct Settings {
     pub require_agent_domain: bool,
     /// How many agents may be found unreachable in how much time; `None` means any number.
     pub agent_removal_rate: Option<(u32, Duration)>,
+    /// Which part of the agents in the registry, from 0 to 1, may stay away after a failover.
+    pub recovery_removal_limit: f64,
+    /// With how many frameworks a new one has to authenticate to be taken.
+    pub max_unproved_frameworks: usize,
     /// How many ended tasks of a framework are remembered.
     pub max_completed_tasks: usize,
     /// How many unreachable tasks of a framework are remembered.
@@ -91,6 +95,8 @@ impl Settings {
             weights: BTreeMap::new(),
             require_agent_domain: false,
             agent_removal_rate: None,
+            recovery_removal_limit: 1.0,
+            max_unproved_frameworks: 10_000,
             max_completed_tasks: MAX_TASKS,
             max_unreachable_tasks: MAX_TASKS,
             registry_gc_interval: Duration::from_mins(15),
@@ -111,6 +117,8 @@ pub(crate) enum Timer {
     Heartbeat(String),
     FrameworkExpires(FrameworkId),
     AgentExpires(AgentId),
+    /// Before the agents it speaks of expire, which is at the same time.
+    RecoveryEnds,
     RecoveredAgentExpires(AgentId),
     Ping(AgentId),
     OfferExpires(OfferId),
@@ -147,6 +155,10 @@ pub struct Master {
     pub(crate) agent_pids: BTreeMap<String, AgentId>,
     /// Agents from the registry that have not come back since the master started.
     pub(crate) recovered_agents: Tree<AgentId, AgentInfo>,
+    /// How many there were.
+    pub(crate) known_before: usize,
+    /// It must not lead any more.
+    pub(crate) stopped: bool,
     pub(crate) unreachable: Tree<AgentId, TimeInfo>,
     pub(crate) gone: Tree<AgentId, TimeInfo>,
     pub(crate) offers: Tree<OfferId, Arc<Offer>>,
@@ -164,6 +176,8 @@ pub struct Master {
     pub(crate) authentication: Authentication,
     /// What frameworks said too fast; `None` if nobody is limited.
     pub(crate) throttle: Option<Throttle<Input>>,
+    /// What those said too fast of whom nobody knows who they are.
+    pub(crate) strangers: Option<Throttle<Input>>,
     /// Resources that were read lately.
     pub(crate) alike: Alike,
     next_framework: u64,
@@ -190,7 +204,10 @@ impl Master {
     /// A master that has read nothing yet; its first input is [`Input::Recovered`].
     pub fn new(settings: Settings, allocator: Box<dyn Allocator>, seed: &Seed, now: Time) -> Self {
         let limits = &settings.security.rate_limits;
-        let throttle = (*limits != RateLimits::default()).then(|| Throttle::new(limits.clone()));
+        let throttle_of =
+            |limits: RateLimits| (limits != RateLimits::default()).then(|| Throttle::new(limits));
+        let throttle = throttle_of(limits.clone());
+        let strangers = throttle_of(limits.of_strangers());
         Self {
             settings,
             now,
@@ -206,6 +223,8 @@ impl Master {
             agents: Tree::new(),
             agent_pids: BTreeMap::new(),
             recovered_agents: Tree::new(),
+            known_before: 0,
+            stopped: false,
             unreachable: Tree::new(),
             gone: Tree::new(),
             offers: Tree::new(),
@@ -218,6 +237,7 @@ impl Master {
             counters: Counters::default(),
             authentication: Authentication::new(seed),
             throttle,
+            strangers,
             alike: Alike::default(),
             next_framework: 0,
             next_agent: 0,
@@ -310,7 +330,9 @@ impl Master {
     pub fn next_deadline(&self) -> Option<Time> {
         let timer = self.timers.first().map(|(time, _)| *time);
         let throttled = self.throttle.as_ref().and_then(Throttle::next_deadline);
-        earliest(earliest(timer, throttled), self.allocator.next_deadline())
+        let strangers = self.strangers.as_ref().and_then(Throttle::next_deadline);
+        let waiting = earliest(throttled, strangers);
+        earliest(earliest(timer, waiting), self.allocator.next_deadline())
     }
 
     /// An admitted agent.
@@ -367,6 +389,7 @@ impl Master {
                 Timer::Heartbeat(stream_id) => self.heartbeat(&stream_id),
                 Timer::FrameworkExpires(id) => self.framework_expires(&id),
                 Timer::AgentExpires(id) => self.agent_expires(&id),
+                Timer::RecoveryEnds => self.recovery_ends(),
                 Timer::RecoveredAgentExpires(id) => self.recovered_agent_expires(&id),
                 Timer::Ping(id) => self.ping(&id),
                 Timer::OfferExpires(id) => self.offer_expires(&id),

@@ -126,7 +126,7 @@ impl Master {
 
     /// A registered agent of a former master did not come back in time.
     pub(crate) fn recovered_agent_expires(&mut self, id: &AgentId) {
-        if self.recovered_agents.contains_key(id) {
+        if self.recovered_agents.contains_key(id) && !self.stopped {
             self.schedule_removal(id, Removal::Recovered);
         }
     }

@@ -32,8 +32,10 @@ pub const FORMER: &[Former] = &[
     Former::unneeded("registry_fetch_timeout", NO_LOG),
     Former::unneeded("registry_store_timeout", NO_LOG),
     Former::unneeded("log_auto_initialize", NO_LOG),
-    Former::unneeded("recovery_agent_removal_limit", REMOVALS),
-    Former::unneeded("recovery_slave_removal_limit", REMOVALS),
+    Former::renamed(
+        "recovery_slave_removal_limit",
+        "recovery_agent_removal_limit",
+    ),
     Former::unneeded("offer_constraints_re2_max_mem", PATTERNS),
     Former::unneeded("offer_constraints_re2_max_program_size", PATTERNS),
     Former::unneeded("max_executors_per_agent", PORT_MAPPING),
@@ -51,7 +53,6 @@ pub const FORMER: &[Former] = &[
     ),
 ];
 
-const REMOVALS: &str = "agents that stay away after a failover are unreachable and may return, at the rate of --agent_removal_rate_limit";
 const PATTERNS: &str = "patterns of offer constraints have a fixed bound";
 const PORT_MAPPING: &str = "only the isolator network/port_mapping needs it, which is not there";
 const HOOKS: &str = "what a hook decided would be left out unseen; take the name out, and give the hook in Rust if it is needed";

@@ -3,6 +3,9 @@
 //! Mesos loads hooks as modules by `--hooks`; here they are values in [`Settings::hooks`](super::Settings::hooks), given by the
 //! program that puts a master together. `dcos-sched/docs/hooks.md` says how.
 
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+
 use std::fmt;
 
 use dcos_core::resources::Resources;
@@ -22,6 +25,9 @@ use super::Master;
 /// # Source
 /// Mesos 1.11 `Hook` (`include/mesos/hook.hpp`): `masterLaunchTaskResourceDecorator`, `masterLaunchTaskLabelDecorator`,
 /// `masterSlaveLostHook`. To leave all as it is, is truly right for each of them, so that none is required.
+///
+/// # Implementing
+/// Run `hooks::testkit::all` in your tests; start from `examples/custom_hooks.rs`.
 pub trait MasterHooks: fmt::Debug + Send + Sync + 'static {
     /// The resources of `task` on an agent that has `total`, in place of its own; `None` leaves them. Asked before
     /// the task is checked.

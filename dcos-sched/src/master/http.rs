@@ -30,7 +30,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use dcos_security::{Action, Authorizer, Caller, Object};
+use dcos_security::{Action, Authorizer, Caller, Object, Turns};
 use dcos_wire::absent::{self, Absent};
 use dcos_wire::files::Files;
 use dcos_wire::{Refusal, reply};
@@ -53,6 +53,8 @@ pub(crate) struct Api {
     pub(crate) stance: watch::Receiver<Stance>,
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) files: Files,
+    /// How often metrics may be read.
+    pub(crate) metrics: Turns,
 }
 
 impl Api {
@@ -98,7 +100,7 @@ pub(crate) fn only_reads(line: &str) -> bool {
 pub(crate) fn router(api: Api) -> Router {
     let firewall = api.config.firewall.clone();
     let gate = realms::gate(&api.config.http);
-    let turns = turns::Turns::new(&api.config.settings.security.rate_limits);
+    let turns = Turns::new(&api.config.settings.security.rate_limits);
     let toggle = middleware::from_fn_with_state(api.clone(), guard_toggle);
     let own = Router::new()
         .route("/api/v1/scheduler", any(scheduler::call))

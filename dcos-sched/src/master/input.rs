@@ -170,6 +170,11 @@ pub enum Action {
     },
     /// Tell the subscribers of the operator API.
     Publish(News),
+    /// End: this master must not lead, and somebody has to look why.
+    Stop {
+        /// For people.
+        reason: String,
+    },
 }
 
 /// How a request was received.

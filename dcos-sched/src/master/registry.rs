@@ -201,6 +201,8 @@ impl Master {
                 self.recovered_framework_expires(&id);
             }
         }
+        self.known_before = self.recovered_agents.len();
+        self.at(self.settings.agent_reregister_timeout, Timer::RecoveryEnds);
         self.recover_weights();
         self.recover_quotas();
     }

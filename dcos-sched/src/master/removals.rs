@@ -1,4 +1,5 @@
-//! How fast agents may be declared unreachable (`--agent_removal_rate_limit`).
+//! How fast agents may be declared unreachable (`--agent_removal_rate_limit`), and how many of them after a failover
+//! (`--recovery_agent_removal_limit`).
 //!
 //! A network that fails makes every agent silent at once. With a limit they are given up one by
 //! one, and those that answer meanwhile are not.
@@ -10,8 +11,8 @@ use dcos_core::time::Time;
 use dcos_core::units::format_duration;
 use dcos_proto::mesos::AgentId;
 
-use super::Master;
 use super::core::Timer;
+use super::{Action, Master};
 
 /// Why an agent is to be given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,25 @@ impl Removals {
 }
 
 impl Master {
+    /// Agents of a former master had their time to come back. If too many did not, something larger is wrong than
+    /// agents, and this master ends rather than giving them up (Mesos 1.11 `Master::recoveredSlavesTimeout`).
+    pub(crate) fn recovery_ends(&mut self) {
+        let (away, known) = (self.recovered_agents.len(), self.known_before);
+        let count = |number| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+        let limit = self.settings.recovery_removal_limit;
+        if known == 0 || count(away) / count(known) <= limit {
+            return;
+        }
+        self.stopped = true;
+        let timeout = format_duration(self.settings.agent_reregister_timeout);
+        let reason = format!(
+            "Post-recovery agent removal limit exceeded: {away} of {known} agents did not reregister within {timeout} \
+             after master failover, and --recovery_agent_removal_limit is {}%",
+            limit * 100.0
+        );
+        self.push(Action::Stop { reason });
+    }
+
     /// Gives an agent up, now or as soon as the limit allows.
     pub(crate) fn schedule_removal(&mut self, id: &AgentId, why: Removal) {
         if self.removals.waiting.contains_key(id) {

@@ -14,6 +14,7 @@ use dcos_core::time::Time;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::FrameworkId;
 use dcos_proto::scheduler::{Call, Event};
+use dcos_security::Turns;
 use dcos_store::{
     Election, ElectionError, Fence, Lease, Revision, StateStore, StoreError, Transaction,
 };
@@ -74,6 +75,12 @@ pub enum RunError {
     Outdated {
         /// The capabilities it demands.
         lacking: String,
+    },
+    /// The master itself says that it must not lead.
+    #[error("{reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
     },
     /// There is a master in this process already.
     #[error("starting the master's actor")]
@@ -344,6 +351,7 @@ impl Node {
             stance,
             gauges: Arc::clone(&gauges),
             files: http::shown(&config),
+            metrics: Turns::new(&config.metrics_limit),
         });
         let halt = stop.child_token();
         let mut server = messenger.server(api).ssl(config.tls.as_ref());
@@ -513,7 +521,7 @@ impl Loop {
             if !self.lease.holds() {
                 return Err(RunError::Deposed);
             }
-            self.carry_out();
+            self.carry_out()?;
             self.measure();
             let deadline = self.core.next_deadline();
             let due = async {
@@ -654,7 +662,7 @@ impl Loop {
         self.feed(input);
     }
 
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self) -> Result<(), RunError> {
         while let Some(action) = self.core.poll() {
             match action {
                 Action::Persist { id, writes } => {
@@ -716,8 +724,10 @@ impl Loop {
                     self.watchers.publish(news);
                     self.changed.send_modify(|changes| *changes += 1);
                 }
+                Action::Stop { reason } => return Err(RunError::Stopped { reason }),
             }
         }
+        Ok(())
     }
 
     fn answer(&mut self, request: RequestId, reply: Reply) {

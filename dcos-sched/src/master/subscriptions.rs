@@ -17,8 +17,8 @@ use crate::allocator::{Constraints, Event as Allocation, FrameworkSpec};
 /// Where a subscription came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Subscriber {
-    /// API v1: answered with a stream.
-    Request(RequestId),
+    /// API v1: answered with a stream; `true` if it has authenticated.
+    Request(RequestId, bool),
     /// A v0 driver with this UPID; `true` if it may take the place of another one.
     Driver(String),
 }
@@ -35,13 +35,14 @@ impl Master {
         }
         let link = self.open(subscriber);
         let proved = match subscriber {
-            Subscriber::Request(_) => Ok(()),
+            Subscriber::Request(..) => Ok(()),
             Subscriber::Driver(pid) => self.check_driver(pid, &mut info),
         };
         let checked = self
             .check_framework(&info, &subscribe.suppressed_roles)
             .and(proved)
             .and_then(|()| self.authorize_framework(&info))
+            .and_then(|()| self.has_room_for(subscriber, &info))
             .and_then(|()| {
                 let constraints = subscribe.offer_constraints.as_ref();
                 validation::framework::offer_constraints(&info, constraints)
@@ -109,9 +110,26 @@ impl Master {
         validation::framework::suppressed_roles(info, suppressed)
     }
 
+    /// Whoever can't be told from a stranger adds frameworks up to a bound only: each takes memory, and a place in the
+    /// registry, for as long as it says itself.
+    fn has_room_for(&self, subscriber: &Subscriber, info: &FrameworkInfo) -> Result<(), String> {
+        let proved = match subscriber {
+            Subscriber::Request(_, proved) => *proved,
+            Subscriber::Driver(pid) => self.authentication.principal(pid).is_some(),
+        };
+        let known = |id| self.frameworks.contains_key(id);
+        let (number, most) = (self.frameworks.len(), self.settings.max_unproved_frameworks);
+        if proved || number < most || info.id.as_ref().is_some_and(known) {
+            return Ok(());
+        }
+        Err(format!(
+            "There are {number} frameworks: further ones have to authenticate (--max_unauthenticated_frameworks={most})"
+        ))
+    }
+
     fn open(&mut self, subscriber: &Subscriber) -> Link {
         match subscriber {
-            Subscriber::Request(request) => {
+            Subscriber::Request(request, _) => {
                 let stream_id = self.uuids.uuid();
                 self.reply(
                     *request,

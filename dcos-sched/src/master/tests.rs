@@ -45,6 +45,7 @@ pub(super) struct World {
     pub(super) sent: Vec<(String, Packet)>,
     pub(super) closed: Vec<String>,
     pub(super) published: Vec<operator::Event>,
+    pub(super) stopped: Option<String>,
     replies: BTreeMap<u64, Reply>,
     request: u64,
 }
@@ -98,6 +99,7 @@ impl World {
             sent: Vec::new(),
             closed: Vec::new(),
             published: Vec::new(),
+            stopped: None,
             replies: BTreeMap::new(),
             request: 0,
         };
@@ -151,6 +153,7 @@ impl World {
                 | Action::Snapshot { .. }
                 | Action::Measured { .. }
                 | Action::Explained { .. } => {}
+                Action::Stop { reason } => self.stopped = Some(reason),
             }
         }
     }

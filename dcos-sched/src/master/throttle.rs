@@ -3,12 +3,26 @@
 //! Source: Mesos 1.11 `Master::consume`. Departure: calls of API v1 are limited too; one too many
 //! is answered with 429. Only what proves to come from a framework counts against it: whoever
 //! merely knows its id is refused at once. What is not of a framework is limited in `http::turns`.
+//!
+//! Of whom nobody knows who they are (who subscribe without having authenticated) wait apart from all others, as long as
+//! the default says: they take nothing of what frameworks may say. One too many is dropped, and tries again.
 
-use dcos_proto::internal::FrameworkErrorMessage;
+use dcos_proto::Message as _;
+use dcos_proto::internal::{
+    FrameworkErrorMessage, RegisterFrameworkMessage, ReregisterFrameworkMessage,
+};
+use dcos_proto::scheduler::Call;
 use dcos_proto::scheduler::call::Type;
-use dcos_security::Admission;
+use dcos_security::{Admission, Throttle};
 
 use super::{Input, Master, Reply};
+
+/// By what a driver becomes a framework.
+const SUBSCRIBING: [&str; 3] = [
+    Call::V0_NAME,
+    RegisterFrameworkMessage::V0_NAME,
+    ReregisterFrameworkMessage::V0_NAME,
+];
 
 /// Whose capacity something takes: that of a principal, or of all who have none.
 struct Speaker(Option<String>);
@@ -18,6 +32,9 @@ impl Master {
     pub(crate) fn admit(&mut self, input: Input) -> Option<Input> {
         if self.throttle.is_none() || !self.recovered {
             return Some(input);
+        }
+        if self.is_strange(&input) {
+            return self.admit_stranger(input);
         }
         let Some(Speaker(principal)) = self.speaker(&input) else {
             return Some(input);
@@ -37,6 +54,38 @@ impl Master {
                 None
             }
         }
+    }
+
+    /// Whether it wants to become a framework, and has not authenticated.
+    fn is_strange(&self, input: &Input) -> bool {
+        match input {
+            Input::Call {
+                principal, call, ..
+            } => principal.is_none() && call.r#type() == Type::Subscribe,
+            Input::Message { from, message } => {
+                let known =
+                    self.pids.contains_key(from) || self.authentication.principal(from).is_some();
+                !known && SUBSCRIBING.contains(&&*message.name)
+            }
+            _ => false,
+        }
+    }
+
+    fn admit_stranger(&mut self, input: Input) -> Option<Input> {
+        let now = self.now;
+        let Some(strangers) = &mut self.strangers else {
+            return Some(input);
+        };
+        match strangers.admit(now, None, input) {
+            Admission::Now(input) => return Some(input),
+            Admission::Later => {}
+            Admission::Exceeded { item, capacity } => match item {
+                Input::Call { .. } => self.exceeded(item, capacity),
+                // An answer would abort a driver, which comes back by itself.
+                _ => self.counters.dropped_messages += 1,
+            },
+        }
+        None
     }
 
     /// Whose capacity an input takes; `None` if nobody's.
@@ -88,11 +137,9 @@ impl Master {
 
     /// Takes in what has waited long enough.
     pub(crate) fn release(&mut self) {
-        while let Some(input) = self
-            .throttle
-            .as_mut()
-            .and_then(|throttle| throttle.poll(self.now))
-        {
+        let now = self.now;
+        let next = |throttle: &mut Option<Throttle<Input>>| throttle.as_mut()?.poll(now);
+        while let Some(input) = next(&mut self.throttle).or_else(|| next(&mut self.strangers)) {
             self.take_in(input);
         }
     }

@@ -12,9 +12,17 @@ use dcos_wire::libprocess::Upid;
 pub enum AgentEndpoint {
     /// `host:port`, or `host:port/slave(1)` where several agents share a port.
     Tcp(String),
-    /// The path of a Unix socket.
-    Unix(PathBuf),
+    /// A Unix socket.
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// The agent behind it, such as `slave(1)`: an original answers under its name only.
+        name: String,
+    },
 }
+
+/// How agents are called that do not say it.
+const AGENT: &str = "slave(1)";
 
 /// Who an executor is, and how it behaves. [`ExecutorConfig::from_env`] reads what an agent sets.
 #[derive(Debug, Clone)]
@@ -100,7 +108,10 @@ impl ExecutorConfig {
         };
         let pid = get("MESOS_SLAVE_PID").and_then(|pid| pid.parse::<Upid>().ok());
         let agent = match (get("MESOS_DOMAIN_SOCKET"), pid) {
-            (Some(path), _) => AgentEndpoint::Unix(path.into()),
+            (Some(path), pid) => AgentEndpoint::Unix {
+                path: path.into(),
+                name: pid.map_or_else(|| AGENT.to_owned(), |pid| pid.name().to_owned()),
+            },
             (None, Some(pid)) => AgentEndpoint::Tcp(format!("{}/{}", pid.address(), pid.name())),
             (None, None) => AgentEndpoint::Tcp(needed("MESOS_AGENT_ENDPOINT")?),
         };
@@ -136,6 +147,7 @@ mod tests {
         let config = read(&[
             ("MESOS_AGENT_ENDPOINT", "10.0.0.7:5051"),
             ("MESOS_DOMAIN_SOCKET", "/run/agent.sock"),
+            ("MESOS_SLAVE_PID", "slave(2)@10.0.0.7:5051"),
             ("MESOS_FRAMEWORK_ID", "f"),
             ("MESOS_EXECUTOR_ID", "e"),
             ("MESOS_CHECKPOINT", "1"),
@@ -143,7 +155,8 @@ mod tests {
             ("MESOS_SUBSCRIPTION_BACKOFF_MAX", "500ms"),
         ])
         .unwrap();
-        assert_eq!(config.agent, AgentEndpoint::Unix("/run/agent.sock".into()));
+        let (path, name) = ("/run/agent.sock".into(), "slave(2)".to_owned());
+        assert_eq!(config.agent, AgentEndpoint::Unix { path, name });
         assert!(config.checkpoint);
         assert_eq!(config.recovery_timeout, Duration::from_mins(10));
         assert_eq!(config.backoff_max, Duration::from_millis(500));

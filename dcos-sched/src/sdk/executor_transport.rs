@@ -65,13 +65,12 @@ const MAX_EVENT: usize = 64 << 20;
 impl HttpExecutorTransport {
     /// Speaks to the agent that `config` names.
     pub fn new(config: &ExecutorConfig, media: MediaType) -> Self {
-        let (client, host) = match &config.agent {
-            AgentEndpoint::Tcp(address) => (client(), address.as_str()),
-            AgentEndpoint::Unix(path) => (Client::unix(path), "agent"),
-        };
-        let scheme = match &config.agent {
-            AgentEndpoint::Tcp(_) => Ssl::scheme(),
-            AgentEndpoint::Unix(_) => "http",
+        let (client, agent) = match &config.agent {
+            AgentEndpoint::Tcp(address) => (client(), format!("{}://{address}", Ssl::scheme())),
+            // Nobody listens in between, so TLS is not spoken there.
+            AgentEndpoint::Unix { path, name } => {
+                (Client::unix(path), format!("http://agent/{name}"))
+            }
         };
         let bearer = |token: &String| {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
@@ -79,7 +78,7 @@ impl HttpExecutorTransport {
             Some(value)
         };
         Self {
-            url: format!("{scheme}://{host}/api/v1/executor"),
+            url: format!("{agent}/api/v1/executor"),
             media,
             client,
             authorization: config.token.as_ref().and_then(bearer),

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dcos_containerizer::agent::{Action, Agent, Input, Patience, Settings, ToMaster, VolumeWork};
+use dcos_containerizer::agent::{
+    Action, Agent, Hooks, Input, Patience, Settings, ToMaster, VolumeWork,
+};
 use dcos_containerizer::checkpoint::{Write, paths};
 use dcos_containerizer::containerizer::{ContainerConfig, ContainerTermination, Recovered};
 use dcos_core::resources::Resources;
@@ -517,10 +519,12 @@ fn settings() -> Settings {
         max_completed_executors_per_framework: 150,
         switch_user: false,
         executor_environment: BTreeMap::new(),
+        executor_socket: None,
         credential: None,
         patience: Patience::default(),
         executor_key: None,
         authorizer: None,
+        hooks: Hooks::default(),
     }
 }
 

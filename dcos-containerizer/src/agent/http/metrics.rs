@@ -9,6 +9,7 @@ use dcos_core::units::parse_duration;
 use dcos_proto::mesos::{Resource, Task, TaskState};
 use dcos_security::Caller;
 use dcos_wire::{Refusal, reply};
+use http::StatusCode;
 
 use super::Context;
 use crate::agent::ExecutorState;
@@ -30,6 +31,11 @@ pub(super) async fn snapshot(
             return Err(Refusal::bad_request(text));
         }
     }
+    let turn = context.metrics.come(None).await;
+    turn.map_err(|error| {
+        let text = format!("Request dropped: {error}");
+        Refusal::new(StatusCode::TOO_MANY_REQUESTS, text)
+    })?;
     let metrics = all(&context).await?;
     let text = serde_json::to_string(&metrics).unwrap_or_default();
     reply::jsonp(query.as_deref(), text)

@@ -13,10 +13,11 @@ use http::StatusCode;
 
 use super::Context;
 use super::operator::{missing, respond, shown};
-use crate::agent::containers::Home;
+use crate::agent::containers::{Home, has_own_root};
 use crate::agent::tasks::environment_of;
 use crate::checkpoint::paths;
 use crate::containerizer::{ContainerConfig, ContainerTermination, ContainerizerError, sandbox};
+use crate::isolator::filesystem::AGENT_SOCKET_VARIABLE;
 
 pub(super) async fn answer(
     context: &Context,
@@ -117,6 +118,9 @@ async fn launch_nested(
         return Err(Refusal::bad_request(text));
     }
     let (sandbox, mut environment, user) = home;
+    if has_own_root(launch.container.as_ref()) {
+        environment.remove(AGENT_SOCKET_VARIABLE);
+    }
     if let Some(command) = &launch.command {
         environment.extend(environment_of(command));
     }

@@ -248,6 +248,7 @@ async fn prepare(
         debug: record.debug,
         holder,
         readonly_rootfs: config.readonly_rootfs,
+        agent_socket: config.agent_socket,
         volumes: config.volumes.clone(),
         ids: ids.clone(),
     };

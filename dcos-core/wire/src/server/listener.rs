@@ -23,7 +23,8 @@ enum Kind {
     Tcp(TcpListener),
     Unix {
         socket: UnixListener,
-        _file: SocketFile,
+        /// Absent if somebody else made it.
+        _file: Option<SocketFile>,
     },
     Pipe(Mutex<mpsc::Receiver<Stream>>),
 }
@@ -125,7 +126,19 @@ impl Listener {
         };
         Ok(Self(Kind::Unix {
             socket: listener,
-            _file: SocketFile(path),
+            _file: Some(SocketFile(path)),
+        }))
+    }
+
+    /// Takes over a Unix socket that was bound elsewhere, such as by a service manager; its file stays.
+    ///
+    /// # Errors
+    /// The socket can't be used without blocking.
+    pub fn unix_from_std(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self(Kind::Unix {
+            socket: UnixListener::from_std(listener)?,
+            _file: None,
         }))
     }
 

@@ -17,6 +17,7 @@ use dcos_security::{Action, Caller, Object};
 use dcos_wire::Refusal;
 use serde_json::{Map, Value};
 
+use super::turns::too_many;
 use super::{Api, reads};
 use crate::allocator::Metrics;
 use crate::master::feedback::is_final;
@@ -38,6 +39,9 @@ pub(super) async fn snapshot(State(api): State<Api>, caller: Caller, uri: Uri) -
     {
         let text = format!("Invalid timeout '{text}': {error}.\n");
         return Refusal::bad_request(text).into_response();
+    }
+    if let Err(error) = api.metrics.come(None).await {
+        return too_many(error).into_response();
     }
     let allocator = match api.gauges.figures.of(&api.master).await {
         Ok(figures) => figures,
@@ -61,6 +65,9 @@ pub(super) async fn prometheus(State(api): State<Api>, caller: Caller) -> Respon
     let path = Object::value("/metrics/snapshot");
     if let Err(refusal) = api.allow(&caller, Action::GetEndpointWithPath, &path) {
         return refusal.into_response();
+    }
+    if let Err(error) = api.metrics.come(None).await {
+        return too_many(error).into_response();
     }
     let text = match now(&api).await {
         Ok(metrics) => exposition(&metrics),

@@ -1,6 +1,8 @@
 //! What hooks add to launches, and what they hear.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use dcos_proto::internal::RunTaskMessage;
 use dcos_proto::mesos::{AgentInfo, FrameworkInfo, Label, Labels, Resource, TaskInfo, TaskState};
 
 use super::super::MasterHooks;
+use super::super::hooks::testkit;
 use super::{World, framework};
 
 const PID: &str = "slave(1)@10.0.0.1:5051";
@@ -22,7 +25,7 @@ struct Curious {
 
 impl MasterHooks for Curious {
     fn task_resources(&self, task: &TaskInfo, total: &Resources) -> Option<Vec<Resource>> {
-        assert!(total.cpus().is_some());
+        let _ = total;
         let mut resources = task.resources.clone();
         for resource in resources
             .iter_mut()
@@ -53,6 +56,55 @@ impl MasterHooks for Curious {
         let mut lost = self.lost.lock().expect("no test panics with it");
         lost.push(agent.hostname.clone());
     }
+}
+
+/// Breaks one promise of hooks.
+#[derive(Debug)]
+enum Broken {
+    Fickle(AtomicU64),
+    Fragile,
+    Unallocated,
+}
+
+impl MasterHooks for Broken {
+    fn task_resources(&self, task: &TaskInfo, _: &Resources) -> Option<Vec<Resource>> {
+        let mut resources = task.resources.clone();
+        for resource in &mut resources {
+            resource.allocation_info = None;
+        }
+        matches!(self, Self::Unallocated).then_some(resources)
+    }
+
+    fn task_labels(&self, task: &TaskInfo, _: &FrameworkInfo, _: &AgentInfo) -> Option<Labels> {
+        match self {
+            Self::Fickle(asked) => {
+                let key = asked.fetch_add(1, Ordering::Relaxed).to_string();
+                let label = Label { key, value: None };
+                Some(Labels {
+                    labels: vec![label],
+                })
+            }
+            Self::Fragile => task
+                .labels
+                .clone()
+                .map(Some)
+                .expect("all tasks have labels"),
+            Self::Unallocated => None,
+        }
+    }
+}
+
+#[test]
+fn the_kit_rejects_whoever_breaks_a_promise() {
+    for broken in [
+        Broken::Fickle(AtomicU64::new(0)),
+        Broken::Fragile,
+        Broken::Unallocated,
+    ] {
+        let tried = catch_unwind(AssertUnwindSafe(|| testkit::all(&broken)));
+        assert!(tried.is_err(), "{broken:?} passes");
+    }
+    testkit::all(&Curious::default());
 }
 
 #[test]

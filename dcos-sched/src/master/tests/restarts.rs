@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dcos_proto::internal::ShutdownFrameworkMessage;
+use dcos_proto::internal::{PongSlaveMessage, ShutdownFrameworkMessage};
 use dcos_proto::mesos::{FrameworkInfo, Task, TaskState};
 use dcos_proto::scheduler::{Call, call};
 
@@ -131,4 +131,59 @@ fn endings_are_forgotten_after_a_while() {
     world.pass(Duration::from_hours(15 * 24));
     assert!(world.store.is_empty());
     assert!(world.master.ended.is_empty());
+}
+
+/// A master that knew four agents, of which `back` come back to the next, which may give up `limit` of them.
+fn back_of_four(back: usize, limit: f64) -> World {
+    let mut world = World::new();
+    let pids: Vec<String> = (1..=4)
+        .map(|host| format!("slave(1)@10.0.0.{host}:5051"))
+        .collect();
+    let agents: Vec<_> = pids.iter().map(|pid| world.agent(pid, ALL)).collect();
+    let mut world = World::with(world.store, 2, |settings| {
+        settings.recovery_removal_limit = limit;
+    });
+    for (pid, agent) in pids.iter().zip(&agents).take(back) {
+        world.reregister(pid, agent, ALL, Vec::new(), Vec::new());
+        world.send(pid, &PongSlaveMessage {});
+    }
+    for _ in 0..61 {
+        world.pass(Duration::from_secs(10));
+        for pid in pids.iter().take(back) {
+            world.send(pid, &PongSlaveMessage {});
+        }
+    }
+    world
+}
+
+#[test]
+fn a_master_that_misses_too_many_agents_ends_and_gives_none_up() {
+    for (back, limit, ends) in [
+        (4, 0.0, false),
+        (3, 0.0, true),
+        (2, 0.5, false),
+        (1, 0.5, true),
+        (0, 1.0, false),
+    ] {
+        let world = back_of_four(back, limit);
+        assert_eq!(world.stopped.is_some(), ends, "{back} of 4, {limit}");
+        let lost = if ends { 0 } else { 4 - back };
+        assert_eq!(world.master.unreachable.len(), lost, "{back} of 4, {limit}");
+        let written = world.store.keys().filter(|key| key.contains("/agents/"));
+        assert_eq!(written.count(), 4 - lost, "{back} of 4, {limit}");
+    }
+    let reason = back_of_four(1, 0.5).stopped.unwrap();
+    assert!(
+        reason.contains("3 of 4 agents") && reason.contains("limit is 50%"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_registry_without_agents_misses_none() {
+    let mut world = World::with(std::collections::BTreeMap::new(), 1, |settings| {
+        settings.recovery_removal_limit = 0.0;
+    });
+    world.pass(Duration::from_secs(700));
+    assert_eq!(world.stopped, None);
 }

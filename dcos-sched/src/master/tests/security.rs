@@ -334,3 +334,77 @@ fn whoever_authenticated_may_subscribe_only_so_often() {
         assert_eq!(subscribed, expected, "{principal:?}: {reply:?}");
     }
 }
+
+/// What a SUBSCRIBE of a new framework over HTTP is answered with.
+fn try_subscribe(world: &mut World, principal: Option<&str>) -> Option<Reply> {
+    let subscribe = Call {
+        r#type: Some(call::Type::Subscribe.into()),
+        subscribe: Some(call::Subscribe {
+            framework_info: framework("f"),
+            ..call::Subscribe::default()
+        }),
+        ..Call::default()
+    };
+    world.handle(Input::Call {
+        request: 1,
+        stream_id: None,
+        principal: principal.map(ToOwned::to_owned),
+        call: Box::new(subscribe),
+    });
+    world.replies.remove(&1)
+}
+
+#[test]
+fn strangers_subscribe_no_faster_than_the_default_and_take_nothing_of_it() {
+    let limits = r#"{"aggregate_default_qps": 1, "aggregate_default_capacity": 1}"#;
+    let limits: RateLimits = limits.parse().unwrap();
+    let mut world = world(|settings| settings.security.rate_limits = limits);
+    assert!(matches!(
+        try_subscribe(&mut world, None),
+        Some(Reply::Subscribed { .. })
+    ));
+    assert_eq!(try_subscribe(&mut world, None), None, "it waits");
+    assert!(matches!(
+        try_subscribe(&mut world, None),
+        Some(Reply::Refused { status: 429, .. })
+    ));
+    // A driver is not told, which would abort it: it tries again.
+    let dropped = world.master.counters.dropped_messages;
+    subscribe(&mut world, DRIVER, framework("v0"));
+    assert!(world.received::<FrameworkErrorMessage>(DRIVER).is_empty());
+    assert_eq!(world.master.counters.dropped_messages, dropped + 1);
+    // What the known and the default may say is still there.
+    assert!(matches!(
+        try_subscribe(&mut world, Some("ops")),
+        Some(Reply::Subscribed { .. })
+    ));
+    world.pass(Duration::from_secs(1));
+    assert!(world.replies.remove(&1).is_some(), "its turn came");
+    world.pass(Duration::from_secs(1));
+    subscribe(&mut world, DRIVER, framework("v0"));
+    assert_eq!(
+        world.received::<FrameworkRegisteredMessage>(DRIVER).len(),
+        1
+    );
+}
+
+#[test]
+fn strangers_add_frameworks_up_to_a_bound() {
+    let mut world = world(|settings| settings.max_unproved_frameworks = 2);
+    let first = world.subscribe(framework("first"));
+    subscribe(&mut world, DRIVER, framework("second"));
+    assert_eq!(world.master.frameworks.len(), 2);
+    let stream = world.try_subscribe(framework("third"));
+    let told = format!("{:?}", world.events[&stream]);
+    assert!(told.contains("further ones have to authenticate"), "{told}");
+    let other = "scheduler-2@10.0.0.9:1";
+    subscribe(&mut world, other, framework("fourth"));
+    let told: Vec<FrameworkErrorMessage> = world.received(other);
+    assert!(told[0].message.contains("have to authenticate"));
+    // Those that are known come back, those that authenticate are let in.
+    let mut again = framework("first");
+    again.id = Some(first.id);
+    world.subscribe(again);
+    assert!(try_subscribe(&mut world, Some("ops")).is_some());
+    assert_eq!(world.master.frameworks.len(), 3);
+}
