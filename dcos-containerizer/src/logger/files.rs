@@ -22,6 +22,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 
+use dcos_wire::files::rotated::{self, PACKED, Start};
+
 use crate::containerizer::sandbox;
 
 use super::{ContainerLogger, LogRequest, LoggerError, Logs, Rotation};
@@ -74,6 +76,7 @@ impl RotatingFiles {
                 if let Some((uid, gid)) = request.owner {
                     fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
                 }
+                settle(&file).map_err(failed)?;
                 Ok(Log {
                     since: Mutex::new(began(&directory, name, &file)),
                     file,
@@ -197,8 +200,17 @@ fn began(directory: &OwnedFd, name: &str, file: &File) -> SystemTime {
     known.unwrap_or_else(SystemTime::now)
 }
 
-/// What names of packed files end in.
-const PACKED: &str = ".gz";
+/// Tells where a log begins whose rotation broke off: one that is shorter than what was taken out of it
+/// has been emptied, one that is not still holds that.
+fn settle(file: &File) -> io::Result<()> {
+    match rotated::start(file) {
+        Some(Start::Moving(from, to)) if size(file) < to - from => {
+            rotated::note(file, Start::At(to))
+        }
+        Some(Start::Moving(from, _)) => rotated::note(file, Start::At(from)),
+        _ => Ok(()),
+    }
+}
 
 impl Log {
     fn is_due(&self, now: SystemTime) -> bool {
@@ -227,6 +239,11 @@ impl Log {
     fn rotate(&self) -> io::Result<()> {
         let old = |number: u32, suffix: &str| format!("{}.{number}{suffix}", self.name);
         let keep = self.rotation.keep;
+        let begins = match rotated::start(&self.file) {
+            Some(Start::At(begins)) => begins,
+            _ => 0,
+        };
+        let mut taken = size(&self.file);
         if keep > 0 {
             // The oldest goes, and with it what a lower count left behind. A task may have been
             // launched with another mind about packing, so that there may be both kinds.
@@ -245,39 +262,52 @@ impl Log {
             if let Some((uid, gid)) = self.owner {
                 fchown(&copy, Some(uid), Some(gid))?;
             }
+            // Where such notes cannot be kept, readers see the file alone.
+            let noted = rotated::note(&copy, Start::At(begins));
+            tracing::trace!(?noted, name = self.name, "rotating");
             let mut reader = &self.file;
             reader.seek(SeekFrom::Start(0))?;
             if self.rotation.compress {
                 let mut packer = GzEncoder::new(&mut copy, Compression::fast());
-                copy_all(&mut reader, &mut packer)?;
+                taken = copy_all(&mut reader, &mut packer)?;
                 packer.finish()?;
                 // What was printed meanwhile becomes a member of its own: no packing delays the
                 // truncation below.
                 let rest = GzEncoder::new(&mut copy, Compression::none());
-                copy_rest(&mut reader, rest)?;
+                taken += copy_rest(&mut reader, rest)?;
             } else {
-                copy_all(&mut reader, &mut copy)?;
+                taken = copy_all(&mut reader, &mut copy)?;
             }
         }
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
         // What the task prints between the last read and here is lost: some microseconds' worth.
-        self.file.set_len(0)
+        let ends = begins + taken;
+        let noted = rotated::note(&self.file, Start::Moving(begins, ends));
+        self.file.set_len(0)?;
+        match noted {
+            Ok(()) => rotated::note(&self.file, Start::At(ends)),
+            Err(_) => Ok(()),
+        }
     }
 }
 
 /// Appends what a file has beyond what was read; nothing if that is nothing.
-fn copy_rest(from: &mut impl Read, mut to: GzEncoder<&mut File>) -> io::Result<()> {
-    copy_all(from, &mut to)?;
-    to.finish().map(drop)
+fn copy_rest(from: &mut impl Read, mut to: GzEncoder<&mut File>) -> io::Result<u64> {
+    let copied = copy_all(from, &mut to)?;
+    to.finish().map(|_| copied)
 }
 
 /// Copies until the end is reached, wherever it has moved to meanwhile.
-fn copy_all(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+fn copy_all(from: &mut impl Read, to: &mut impl Write) -> io::Result<u64> {
     let mut buffer = vec![0; 256 << 10];
+    let mut copied = 0;
     loop {
         match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => to.write_all(&buffer[..read])?,
+            Ok(0) => return Ok(copied),
+            Ok(read) => {
+                to.write_all(&buffer[..read])?;
+                copied += read as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -287,6 +317,7 @@ fn copy_all(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dcos_wire::files::Files;
     use std::path::Path;
 
     fn request(directory: &Path) -> LogRequest {
@@ -381,6 +412,108 @@ mod tests {
             found.map(|name| read(dir.path(), name)),
             ["4", "-", "-", "-"]
         );
+    }
+
+    /// The rest of a log from a byte on, as somebody reads who follows it.
+    fn follow(files: &Files, from: u64) -> Vec<u8> {
+        let mut text = Vec::new();
+        loop {
+            let piece = files.read("/box/stdout", from + text.len() as u64, Some(3));
+            let data = piece.unwrap().data;
+            if data.is_empty() {
+                return text;
+            }
+            text.extend(data);
+        }
+    }
+
+    #[tokio::test]
+    async fn readers_find_every_byte_where_it_was() {
+        for compress in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let rotation = Rotation {
+                max_size: 4,
+                keep: 2,
+                compress,
+                ..Rotation::default()
+            };
+            let logger = RotatingFiles::new(rotation);
+            let mut logs = logger.prepare(&request(dir.path())).await.unwrap();
+            let files = Files::default();
+            files.attach("/box", dir.path());
+            let mut text = Vec::new();
+            for (word, kept) in [
+                ("first", [0, 0]),
+                ("second", [0, 0]),
+                ("third", [0, 5]),
+                ("fourth", [5, 11]),
+            ] {
+                logs.stdout.write_all(word.as_bytes()).unwrap();
+                text.extend(word.as_bytes());
+                for rotated in [false, true] {
+                    // The oldest goes with the rotation.
+                    let kept = kept[usize::from(rotated)];
+                    if rotated {
+                        rotate_all(&lock(&logger.watched));
+                    }
+                    for from in kept..=text.len() {
+                        let found = follow(&files, from as u64);
+                        let found = String::from_utf8_lossy(&found).into_owned();
+                        let wanted = String::from_utf8_lossy(&text[from..]);
+                        assert_eq!(found, wanted, "from {from}, {word}, {rotated}, {compress}");
+                    }
+                    let size = files.read("/box/stdout", 0, None).unwrap().size;
+                    assert_eq!(size, text.len() as u64);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_is_read_exactly_while_it_is_rotated() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation {
+            max_size: 40,
+            keep: 1000,
+            ..Rotation::default()
+        };
+        let logger = RotatingFiles::new(rotation);
+        let mut logs = logger.prepare(&request(dir.path())).await.unwrap();
+        let files = Files::default();
+        files.attach("/box", dir.path());
+        let lines: Vec<_> = (0..500).map(|number| format!("line {number}\n")).collect();
+        let wanted = lines.concat();
+        let length = wanted.len();
+        let reader = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            while text.len() < length {
+                let piece = files.read("/box/stdout", text.len() as u64, None);
+                text.extend(piece.unwrap().data);
+            }
+            String::from_utf8(text).unwrap()
+        });
+        for line in wanted.split_inclusive('\n') {
+            logs.stdout.write_all(line.as_bytes()).unwrap();
+            rotate_all(&lock(&logger.watched));
+        }
+        assert_eq!(reader.join().unwrap(), wanted);
+    }
+
+    #[tokio::test]
+    async fn a_rotation_that_broke_off_is_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let logger = RotatingFiles::new(Rotation::default());
+        drop(logger.prepare(&request(dir.path())).await.unwrap());
+        let log = File::options()
+            .write(true)
+            .open(dir.path().join("stdout"))
+            .unwrap();
+        for (text, expected) in [("four", 10), ("longer than five", 5)] {
+            std::fs::write(dir.path().join("stdout"), text).unwrap();
+            rotated::note(&log, Start::Moving(5, 10)).unwrap();
+            logger.recover(&request(dir.path())).await.unwrap();
+            assert_eq!(rotated::start(&log), Some(Start::At(expected)), "{text}");
+        }
     }
 
     #[tokio::test]

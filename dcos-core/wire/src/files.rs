@@ -6,11 +6,12 @@
 //! task changes links under our hands.
 
 mod names;
+pub mod rotated;
 mod routes;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -65,7 +66,7 @@ struct Shown {
 /// A piece of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// How long the whole file is.
+    /// How long the whole file is, with what was rotated out of it.
     pub size: u64,
     /// Its bytes from the offset on.
     pub data: Vec<u8>,
@@ -219,23 +220,13 @@ impl Files {
         })
     }
 
-    /// At most `length` bytes from `offset` on, and never more than [`MAX_READ`].
+    /// At most `length` bytes from `offset` on, and never more than [`MAX_READ`]. Of a log that is
+    /// [`rotated`], offsets count from its first byte ever, and what is no longer kept is empty.
     ///
     /// # Errors
     /// [`FilesError`] if there is no such file, or it cannot be read.
     pub fn read(&self, path: &str, offset: u64, length: Option<u64>) -> Result<Piece, FilesError> {
-        let (mut file, size) = self.file(path)?;
-        let failed = |source| FilesError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let mut data = Vec::new();
-        if offset < size {
-            file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-            let length = length.unwrap_or(MAX_READ).min(MAX_READ);
-            file.take(length).read_to_end(&mut data).map_err(failed)?;
-        }
-        Ok(Piece { size, data })
+        self.read_rotated(path, offset, length.unwrap_or(MAX_READ).min(MAX_READ))
     }
 
     /// A plain file, opened, and its size.
