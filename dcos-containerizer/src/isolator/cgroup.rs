@@ -199,8 +199,11 @@ impl Cgroups {
         };
         draft.namespace(LinuxNamespaceType::Cgroup, None);
         let leaf = place.join("leaf");
-        make(&leaf)?;
-        add(draft, &leaf, CgroupVersion::V2);
+        // Each controller's isolator asks for it.
+        if draft.cgroups.iter().all(|cgroup| cgroup.path != leaf) {
+            make(&leaf)?;
+            add(draft, &leaf, CgroupVersion::V2);
+        }
         Ok(())
     }
 
@@ -302,7 +305,13 @@ const KNOWN: [&str; 12] = [
 const ALWAYS: [&str; 2] = ["devices", "perf_event"];
 
 fn make(path: &Path) -> Result<(), IsolatorError> {
-    fs::create_dir_all(path).map_err(IsolatorError::file("making cgroup", path))
+    // Mostly all is there that it lies in.
+    let made = match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    };
+    made.map_err(IsolatorError::file("making cgroup", path))
 }
 
 fn add(draft: &mut Draft, path: &Path, version: CgroupVersion) {

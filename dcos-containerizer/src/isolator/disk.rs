@@ -9,9 +9,10 @@
 //! containers count for their root.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,11 +24,13 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::resource::disk_info::source;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{ContainerId, DiskStatistics, Resource, ResourceStatistics};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
 use crate::containerizer::runtime::{parse_id, replace};
+use crate::containerizer::sandbox;
 
 /// Where it keeps what it measures, below the runtime directory.
 const FOLDER: &str = "isolators/disk/du";
@@ -254,26 +257,39 @@ async fn measure(inner: Weak<Inner>) {
     }
 }
 
-/// Bytes that a folder and all in it take on disk. Links are not followed, a file with several
-/// names counts once, and what vanishes meanwhile counts nothing.
+/// Bytes that a folder and all in it take on disk. Links are not followed, whoever puts one there and
+/// when: everything is looked for from the folder's descriptor on. A file with several names counts
+/// once, and what vanishes meanwhile counts nothing.
 fn used(folder: &Path) -> u64 {
+    let Ok((_, top)) = sandbox::open(folder) else {
+        return 0;
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let mut names = HashSet::new();
-    let mut folders = vec![folder.to_owned()];
+    let mut folders = vec![PathBuf::from(".")];
     let mut blocks = 0;
-    while let Some(folder) = folders.pop() {
-        blocks += fs::metadata(&folder).map_or(0, |metadata| metadata.blocks());
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else {
+    while let Some(path) = folders.pop() {
+        let Ok(folder) = openat2(&top, &path, flags, Mode::empty(), inside) else {
+            continue;
+        };
+        blocks += fstat(&folder).map_or(0, |found| found.st_blocks);
+        for entry in Dir::read_from(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let Ok(found) = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
-            if metadata.is_dir() {
-                folders.push(entry.path());
-            } else if metadata.nlink() < 2 || names.insert((metadata.dev(), metadata.ino())) {
-                blocks += metadata.blocks();
+            if FileType::from_raw_mode(found.st_mode).is_dir() {
+                folders.push(path.join(OsStr::from_bytes(name.to_bytes())));
+            } else if found.st_nlink < 2 || names.insert((found.st_dev, found.st_ino)) {
+                blocks += found.st_blocks;
             }
         }
     }
-    blocks * 512
+    u64::try_from(blocks).unwrap_or_default() * 512
 }
 
 #[async_trait]
