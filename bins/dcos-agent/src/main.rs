@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 mod containers;
+mod door;
 mod network;
 
 use containers::Containers;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         .with(dcos_containerizer::oci::OPTIONS)
         .with(dcos_docker::OPTIONS)
         .with(dcos_containerizer::provisioner::OPTIONS)
+        .section("router", dcos_router::OPTIONS)
         .former(agent::FORMER);
     dcos_program::main(schema, run)
 }
@@ -89,6 +91,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {address}"))?;
 
+    let door = door::open(&values, ip, &stop).await?;
     let Containers {
         all,
         universal,
@@ -110,7 +113,15 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     });
     let signed_off = config.sign_off.clone();
     let network = network::start(&values, &config, ip, &stop).await?;
-    let ended = Box::pin(agent::run(config, all, listener, stop)).await;
+    let agent = Box::pin(agent::run(config, all, listener, stop));
+    let ended = match door {
+        // It ends with the agent, whichever way that ends.
+        Some((router, ports)) => tokio::select! {
+            ended = agent => ended,
+            never = forever(router.serve(ports)) => match never {},
+        },
+        None => agent.await,
+    };
     drop(network);
     signals.abort();
     let over = signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. }));
@@ -118,6 +129,12 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         universal.stop().await;
     }
     Ok(ended?)
+}
+
+/// Does something, and never ends.
+async fn forever(doing: impl Future<Output = ()>) -> std::convert::Infallible {
+    doing.await;
+    std::future::pending().await
 }
 
 /// Says what a start on this work directory would do.

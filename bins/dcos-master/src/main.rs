@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+mod door;
 mod house;
 mod names;
 mod options;
@@ -33,7 +34,7 @@ use house::House;
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What can run in this process.
-const COMPONENTS: [&str; 4] = ["master", "marathon", "metronome", "dns"];
+const COMPONENTS: [&str; 5] = ["master", "marathon", "metronome", "dns", "router"];
 
 /// What of Marathon can be switched on.
 const FEATURES: [&str; 2] = ["gpu_resources", "vips"];
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         .with(options::NAMES)
         .section("marathon", options::MARATHON)
         .section("metronome", options::METRONOME)
+        .section("router", dcos_router::OPTIONS)
         .former(master::FORMER);
     dcos_program::main(schema, run)
 }
@@ -102,6 +104,9 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     }
     if components.contains(&"dns") {
         parts.dns(local).await?;
+    }
+    if components.contains(&"router") {
+        parts.router(&components).await?;
     }
     info!(?components, "running");
     while let Some(ended) = parts.running.join_next().await {
@@ -281,6 +286,32 @@ impl Components {
         let (client, stop) = (self.client_of_masters("marathon")?, self.stop.clone());
         self.running.spawn(async move {
             names::serve(server, master, own, client, stop).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    /// The one door, if a port is given for it.
+    async fn router(&mut self, components: &[&'static str]) -> anyhow::Result<()> {
+        if !dcos_router::options::is_wanted(&self.values) {
+            ensure!(
+                components.len() > 1,
+                "a router needs --router_port or --router_https_port"
+            );
+            return Ok(());
+        }
+        let beside = door::Beside {
+            values: &self.values,
+            house: &self.house,
+            ip: self.ip,
+            hostname: &self.hostname,
+            components,
+            client: self.client_of_masters("marathon")?,
+        };
+        let opened = door::open(beside, self.stop.clone()).await;
+        let (router, ports) = opened.context("the router")?;
+        self.running.spawn(async move {
+            router.serve(ports).await;
             Ok(())
         });
         Ok(())

@@ -9,10 +9,10 @@ pub(crate) const PROGRAM: &[Spec] = &[
     Spec::text("ip").default("127.0.0.1").help("The address to listen on."),
     Spec::text("hostname").help("The name this machine is reached at; the address by default."),
     Spec::list("only")
-        .help("Run only these components in this process: master, marathon, metronome, dns."),
+        .help("Run only these components in this process: master, marathon, metronome, dns, router."),
     Spec::list("without").help("Run all components but these in this process."),
     Spec::text("master").help(
-        "Masters (host:port, separated by commas; zk:// or etcd:// URL) for a Marathon or Metronome that runs without a master in its process.",
+        "Masters (host:port, separated by commas; zk:// or etcd:// URL) for a Marathon, Metronome or router that runs without a master in its process.",
     ),
     Spec::text("zk").help(
         "One master of several: ZooKeeper, as zk://[user:password@]host1:port1,host2:port2/path, or a file:// that holds it. State is kept there, too.",

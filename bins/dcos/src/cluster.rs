@@ -32,6 +32,9 @@ pub(crate) struct Core {
     /// The master's URL: `core.mesos_master_url` of the DC/OS CLI.
     #[serde(default)]
     pub(crate) mesos_master_url: String,
+    /// The cluster's URL: where its router is, if the cluster is reached through that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dcos_url: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

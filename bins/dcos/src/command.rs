@@ -83,6 +83,14 @@ impl Context {
 
     async fn beside_the_master(&self, port: u16) -> anyhow::Result<Server> {
         let master = self.master().await?;
+        if let Some(door) = door(&master) {
+            let service = if port == 8080 {
+                "marathon"
+            } else {
+                "metronome"
+            };
+            return Server::new(&format!("{door}/service/{service}"));
+        }
         let uri: http::Uri = master.url.parse().with_context(|| master.url.clone())?;
         let host = uri
             .host()
@@ -102,6 +110,11 @@ impl Context {
             ),
         }
     }
+}
+
+/// The router's URL, if the master is asked through it.
+pub(crate) fn door(master: &Server) -> Option<&str> {
+    master.url.strip_suffix("/mesos")
 }
 
 /// A time such as `90s`, `10m`, `1h` or, as Mesos writes it, `10mins`.

@@ -55,6 +55,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     // Level 4
     (
+        "dcos-router",
+        &["bench", "dcos-proto", "dcos-core", "dcos-wire"],
+    ),
+    (
         "dcos-docker",
         &[
             "dcos-proto",

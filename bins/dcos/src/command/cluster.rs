@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Context, text};
 use crate::cli::Cluster;
-use crate::cluster::{self, Config};
+use crate::cluster::{self, Config, Service};
 use crate::http::Server;
 use crate::leader;
 use crate::output;
@@ -20,9 +20,20 @@ pub(crate) async fn run(context: &Context, command: Cluster) -> anyhow::Result<(
 }
 
 async fn setup(context: &Context, url: &str, name: Option<String>) -> anyhow::Result<()> {
-    let master = Server::new(&leader::resolve(url).await?)?;
-    let state = master.get("/state-summary").await?;
+    let mut master = Server::new(&leader::resolve(url).await?)?;
     let mut config = Config::default();
+    if is_router(&master).await {
+        let door = master.url;
+        master = Server::new(&format!("{door}/mesos"))?;
+        let service = |name: &str| {
+            let url = format!("{door}/service/{name}");
+            Some(Service { url })
+        };
+        config.marathon = service("marathon");
+        config.metronome = service("metronome");
+        config.core.dcos_url = Some(door);
+    }
+    let state = master.get("/state-summary").await?;
     // Where masters are elected is kept as it is: the leader may be another one the next time.
     let followed = Ensemble::is_named_by(url);
     let kept = if followed { url } else { &master.url };
@@ -37,6 +48,12 @@ async fn setup(context: &Context, url: &str, name: Option<String>) -> anyhow::Re
         config.cluster.name, master.url
     ));
     Ok(())
+}
+
+/// Whether a router answers there, and not a master.
+async fn is_router(server: &Server) -> bool {
+    let version = server.get("/dcos-metadata/dcos-version.json").await;
+    version.is_ok_and(|version| version["version"].is_string())
 }
 
 fn list(context: &Context) -> anyhow::Result<()> {

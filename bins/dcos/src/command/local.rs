@@ -201,7 +201,7 @@ fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, to
     if context.json {
         output::json(&json!({
             "master": notes.master, "marathon": notes.marathon, "metronome": notes.metronome, "dns": notes.dns,
-            "mesos_dns": notes.mesos_dns, "directory": dir, "sample": sample,
+            "mesos_dns": notes.mesos_dns, "router": notes.router, "directory": dir, "sample": sample,
             "seconds": took.as_secs_f64(),
         }));
         return;
@@ -211,6 +211,7 @@ fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, to
         marathon,
         metronome,
         dns,
+        router,
         ..
     } = notes;
     let dns_port = dns.rsplit(':').next().unwrap_or_default();
@@ -227,6 +228,9 @@ fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, to
     if let Some(url) = sample {
         output::line(format!("  /hello     {url}/"));
     }
+    output::line(format!(
+        "  one door   {router}/service/marathon/v2/apps, {router}/mesos/state"
+    ));
     output::line(format!("  logs       {}", dir.display()));
     output::line("\nFirst things to try:\n");
     output::line("  dcos task list");

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use dcos_proto::mesos::ContainerId;
 use serde_json::{Value, json};
 
-use super::{Context, items, text};
+use super::{Context, door, items, text};
 use crate::cli::Task;
 use crate::http::Server;
 use crate::output;
@@ -188,7 +188,8 @@ struct Found {
 
 /// The one task that `name` names.
 async fn found(context: &Context, name: &str, completed: bool) -> anyhow::Result<Found> {
-    let state = context.master().await?.get("/state").await?;
+    let master = context.master().await?;
+    let state = master.get("/state").await?;
     let wanted = Wanted {
         running: true,
         ended: completed,
@@ -221,7 +222,10 @@ async fn found(context: &Context, name: &str, completed: bool) -> anyhow::Result
     Ok(Found {
         framework: text(framework, "id"),
         task: task.clone(),
-        agent: address.to_owned(),
+        agent: match door(&master) {
+            Some(door) => format!("{door}/agent/{id}"),
+            None => address.to_owned(),
+        },
     })
 }
 

@@ -91,6 +91,12 @@ impl Unhurried {
         self.activity.bear_slow_readers();
     }
 
+    /// The connection leaves HTTP, such as for a WebSocket: nothing on it is timed any more.
+    pub fn hand_over(&self) {
+        self.allow();
+        self.activity.be_patient();
+    }
+
     fn is_allowed(&self) -> bool {
         self.body.load(Ordering::Acquire)
     }

@@ -19,6 +19,9 @@ pub(super) struct Notes {
     /// `host:port` of the DNS server.
     pub(super) dns: String,
     pub(super) mesos_dns: String,
+    /// The router: the cluster's URL for people.
+    #[serde(default)]
+    pub(super) router: String,
     /// The name of the agents' control groups, all below this one.
     pub(super) cgroups_root: String,
     pub(super) processes: Vec<Running>,
@@ -54,6 +57,7 @@ struct Ports {
     metronome: u16,
     dns: u16,
     mesos_dns: u16,
+    router: u16,
 }
 
 /// What is about to be started.
@@ -63,7 +67,8 @@ pub(super) struct Plan {
     /// Whether the Linux isolators can be used.
     pub(super) root: bool,
     ports: Ports,
-    agents: Vec<u16>,
+    /// The port of each agent, and of its router.
+    agents: Vec<(u16, u16)>,
 }
 
 /// Isolators of an agent that is root; without root there are only the posix ones.
@@ -92,10 +97,11 @@ impl Plan {
             metronome: port(9000)?,
             dns: port(5353)?,
             mesos_dns: port(8123)?,
+            router: port(8880)?,
         };
         let agents = (0..up.agents)
-            .map(|index| port(5051 + index))
-            .collect::<Result<_, _>>()?;
+            .map(|index| Ok((port(5051 + index)?, port(61001 + index)?)))
+            .collect::<anyhow::Result<_>>()?;
         Ok(Self {
             dir: dir.to_owned(),
             root: rustix::process::geteuid().is_root(),
@@ -111,6 +117,7 @@ impl Plan {
             metronome,
             dns,
             mesos_dns,
+            router,
         } = self.ports;
         // The programs inherit this environment.
         let scheme = Ssl::scheme();
@@ -120,6 +127,7 @@ impl Plan {
             metronome: format!("{scheme}://127.0.0.1:{metronome}"),
             dns: format!("127.0.0.1:{dns}"),
             mesos_dns: format!("http://127.0.0.1:{mesos_dns}"),
+            router: format!("http://127.0.0.1:{router}"),
             cgroups_root: format!("dcos-local-{master}"),
             processes: Vec::new(),
         }
@@ -128,8 +136,8 @@ impl Plan {
     /// The programs, in the order they are started.
     pub(super) fn programs(&self) -> anyhow::Result<Vec<Program>> {
         let mut programs = vec![self.master()?];
-        for (index, port) in self.agents.iter().enumerate() {
-            programs.push(self.agent(index, *port)?);
+        for (index, ports) in self.agents.iter().enumerate() {
+            programs.push(self.agent(index, *ports)?);
         }
         Ok(programs)
     }
@@ -141,6 +149,7 @@ impl Plan {
             metronome,
             dns,
             mesos_dns,
+            router,
         } = self.ports;
         let flags = vec![
             "--ip=127.0.0.1".to_owned(),
@@ -151,12 +160,21 @@ impl Plan {
             format!("--metronome_port={metronome}"),
             format!("--dns_port={dns}"),
             format!("--mesos_dns_port={mesos_dns}"),
+            format!("--router_port={router}"),
+            format!(
+                "--router_agent_port={}",
+                self.agents.first().map_or(61001, |ports| ports.1)
+            ),
+            format!(
+                "--router_access_log={}",
+                self.dir.join("access.log").display()
+            ),
             format!("--work_dir={}", self.dir.join("master").display()),
         ];
         Program::new("dcos-master", "master", flags, &self.dir)
     }
 
-    fn agent(&self, index: usize, port: u16) -> anyhow::Result<Program> {
+    fn agent(&self, index: usize, (port, router): (u16, u16)) -> anyhow::Result<Program> {
         let name = format!("agent-{index}");
         let root = self.dir.join(&name);
         let notes = self.notes();
@@ -166,6 +184,7 @@ impl Plan {
             "--ip=127.0.0.1".to_owned(),
             "--hostname=127.0.0.1".to_owned(),
             format!("--port={port}"),
+            format!("--router_port={router}"),
             format!("--master=127.0.0.1:{}", self.ports.master),
             format!("--work_dir={}", root.join("work").display()),
             format!("--runtime_dir={}", root.join("run").display()),

@@ -1,0 +1,141 @@
+//! `/service/<name>/…`: who is meant, and by which path.
+
+use super::{
+    Asked, Decision, Forward, Permission, Place, Records, Redirects, Rules, SERVICE_LIMIT, Step,
+    Target, decision, plain, with_query,
+};
+use crate::route::{Part, Ways};
+use crate::world::{AppService, Base, Named, World, segments};
+
+const PREFIX: &str = "/service";
+const NO_APPS: &str = "503 Service Unavailable: invalid Marathon svcapps cache";
+const NO_CLUSTER: &str = "503 Service Unavailable: invalid Mesos state cache";
+const NO_RECORDS: &str = "503 Service Unavailable: MesosDNS request has failed";
+
+/// A service that was found.
+struct Found {
+    base: Base,
+    rewrites: bool,
+    buffers: bool,
+}
+
+impl Rules {
+    pub(super) fn service(&self, asked: Asked<'_>, world: &World) -> Decision {
+        let behind = asked.path.strip_prefix(PREFIX).unwrap_or_default();
+        let name = behind.trim_start_matches('/');
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+        if !name.is_empty() && name.bytes().all(known) {
+            let path = with_query(&format!("{}/", asked.path), asked.query);
+            return decision(Permission::Open, "Redirect", Step::Redirect(301, path));
+        }
+        for named in segments(behind) {
+            match self.find(&named.name, asked, world) {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    let resource = format!("dcos:adminrouter:service:{}", named.path);
+                    let permission = Permission::Resource(resource.into());
+                    let step = Step::Forward(forward(found, &named, behind, asked));
+                    return decision(permission, "Service", step);
+                }
+                Err(step) => return decision(Permission::User, "Service", *step),
+            }
+        }
+        let text = "404 Not Found: service not found.".to_owned();
+        decision(Permission::User, "Service", Step::Answer(404, text))
+    }
+
+    /// The service of that name; an error if that can't be known.
+    fn find(
+        &self,
+        name: &str,
+        asked: Asked<'_>,
+        world: &World,
+    ) -> Result<Option<Found>, Box<Step>> {
+        // These two are never apps: whether Marathon answers does not matter for them.
+        let own = match name {
+            "marathon" => Some(Part::Marathon),
+            "metronome" => Some(Part::Metronome),
+            _ => None,
+        };
+        if own.is_none() {
+            let apps = world
+                .apps
+                .as_ref()
+                .ok_or(Box::new(Step::Unknown(NO_APPS)))?;
+            if let Some(app) = apps.by_name.get(name) {
+                return Ok(Some(of_app(app)));
+            }
+        }
+        let framework = match &world.cluster {
+            Some(cluster) => cluster.framework(name),
+            None => None,
+        };
+        let url = framework.and_then(|framework| framework.webui_url.as_deref());
+        if let Some(base) = url.and_then(|url| url.parse().ok()) {
+            return Ok(Some(of_framework(base)));
+        }
+        if let Some(Place::At(base)) = own.and_then(|part| self.parts.get(&part)) {
+            return Ok(Some(of_framework(base.clone())));
+        }
+        if world.cluster.is_none() {
+            return Err(Box::new(Step::Unknown(NO_CLUSTER)));
+        }
+        match url {
+            // It is there, and says nothing of where: its tasks may have names.
+            Some("") => {
+                let name = framework.map_or(name, |framework| framework.name.as_str());
+                match asked.records.get(name) {
+                    None => Err(Box::new(Step::LookUp(name.to_owned()))),
+                    Some(Records::First(base)) => Ok(Some(of_framework(base.clone()))),
+                    Some(Records::Absent) => Ok(None),
+                    Some(Records::Failed) => {
+                        Err(Box::new(Step::Answer(503, NO_RECORDS.to_owned())))
+                    }
+                }
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn of_app(app: &AppService) -> Found {
+    Found {
+        base: app.base.clone(),
+        rewrites: app.rewrites,
+        buffers: app.buffers,
+    }
+}
+
+fn of_framework(base: Base) -> Found {
+    Found {
+        base,
+        rewrites: true,
+        buffers: true,
+    }
+}
+
+fn forward(found: Found, named: &Named, behind: &str, asked: Asked<'_>) -> Forward {
+    let path = if found.rewrites {
+        let rest = &behind[named.length..];
+        let rest = if rest.is_empty() { "/" } else { rest };
+        format!("{}{rest}", found.base.path)
+    } else {
+        asked.path.to_owned()
+    };
+    let patience = if found.buffers {
+        Ways::PLAIN.patience
+    } else {
+        600
+    };
+    Forward {
+        path: with_query(&path, asked.query),
+        ways: Ways {
+            patience,
+            ..Ways::PLAIN
+        },
+        upgrades: true,
+        limit: SERVICE_LIMIT,
+        redirects: Redirects::Service(found.base.scheme, named.path.clone()),
+        ..plain(Target::Service(found.base))
+    }
+}

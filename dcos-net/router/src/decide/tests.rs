@@ -1,0 +1,407 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::route::{AGENT, MASTER};
+use crate::world::{AppService, Apps, Cluster};
+
+fn base(url: &str) -> Base {
+    url.parse().unwrap()
+}
+
+fn rules() -> Rules {
+    Rules {
+        routes: MASTER,
+        parts: BTreeMap::from([
+            (Part::MesosDns, Place::At(base("http://127.0.0.1:8123"))),
+            (Part::Net, Place::At(base("http://127.0.0.1:62080"))),
+            (Part::Exhibitor, Place::At(base("http://127.0.0.1:8181"))),
+            (Part::Iam, Place::At(base("http://127.0.0.1:8101"))),
+            (Part::Cosmos, Place::At(base("http://127.0.0.1:7070"))),
+            (Part::Logs, Place::Socket("/run/dcos/dcos-log.sock".into())),
+            (
+                Part::Checks,
+                Place::Socket("/run/dcos/dcos-checks-api.sock".into()),
+            ),
+            (Part::Diagnostics, Place::At(base("http://127.0.0.1:1050"))),
+        ]),
+        scheme: Scheme::Http,
+        master_port: 80,
+        agent_port: 61001,
+        own_hosts: BTreeSet::from(["127.0.0.1".to_owned()]),
+    }
+}
+
+fn app(url: &str, rewrites: bool) -> AppService {
+    AppService {
+        base: base(url),
+        rewrites,
+        buffers: true,
+    }
+}
+
+fn cluster(frameworks: &[(&str, &str, Option<&str>)]) -> Cluster {
+    let agents = [("a1-S1", "slave(1)@127.0.0.2:15001")];
+    crate::world::cluster_of(frameworks, &agents)
+}
+
+fn world() -> World {
+    let by_name = BTreeMap::from([
+        ("app".to_owned(), app("http://127.0.0.1:16000", true)),
+        ("app.nest1".to_owned(), app("http://127.0.0.1:17000", true)),
+        ("raw".to_owned(), app("https://127.0.0.1:16001", false)),
+    ]);
+    World {
+        apps: Some(Arc::new(Apps {
+            by_name,
+            ..Apps::default()
+        })),
+        cluster: Some(cluster(&[
+            ("f-1", "app", Some("http://127.0.0.9:1")),
+            ("f-2", "only", Some("http://127.0.0.1:18002/ui/")),
+            ("f-3", "silent", Some("")),
+            ("f-4", "nameless", None),
+            ("f-5", "marathon", Some("http://127.0.0.2:8080")),
+        ])),
+        mesos_leader: Some(base("http://127.0.0.2:5050")),
+        marathon_leader: Some(base("http://127.0.0.2:8080")),
+    }
+}
+
+fn decide(
+    method: &Method,
+    path: &str,
+    world: &World,
+    records: &BTreeMap<String, Records>,
+) -> Decision {
+    let (path, query) = match path.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path, None),
+    };
+    let path = crate::path::normalize(path).unwrap();
+    let asked = Asked {
+        method,
+        path: &path,
+        query,
+        forwarded: false,
+        records,
+    };
+    rules().decide(asked, world)
+}
+
+fn get(path: &str) -> Decision {
+    decide(&Method::GET, path, &world(), &BTreeMap::new())
+}
+
+fn forward(path: &str) -> Forward {
+    match get(path).step {
+        Step::Forward(forward) => forward,
+        step => panic!("{path}: {step:?}"),
+    }
+}
+
+fn sent(path: &str) -> String {
+    let forward = forward(path);
+    match &forward.to {
+        Target::Member(base) | Target::Service(base) => {
+            format!(
+                "{}://{}{}",
+                base.scheme.as_str(),
+                base.authority,
+                forward.path
+            )
+        }
+        Target::Socket(part) => format!("{}:{}", part.name(), forward.path),
+    }
+}
+
+#[test]
+fn parts_are_asked_by_the_paths_they_know() {
+    for (path, expected) in [
+        ("/mesos/reflect/me", "http://127.0.0.2:5050/reflect/me"),
+        ("/mesos/?a=b", "http://127.0.0.2:5050/?a=b"),
+        (
+            "/mesos_dns/v1/reflect/me",
+            "http://127.0.0.1:8123/v1/reflect/me",
+        ),
+        ("/net/v1/vips", "http://127.0.0.1:62080/v1/vips"),
+        ("/navstar/lashup/key", "http://127.0.0.1:62080/lashup/key"),
+        ("/exhibitor/foo/bar", "http://127.0.0.1:8181/foo/bar"),
+        (
+            "/exhibitor/exhibitor/v1/cluster/status",
+            "http://127.0.0.1:8181/exhibitor/v1/cluster/status",
+        ),
+        (
+            "/acs/api/v1/reflect/me",
+            "http://127.0.0.1:8101/acs/api/v1/reflect/me",
+        ),
+        (
+            "/acs/api/v1/auth/login",
+            "http://127.0.0.1:8101/acs/api/v1/auth/login",
+        ),
+        (
+            "/dcos-metadata/ui-config.json",
+            "http://127.0.0.1:8101/acs/api/v1/uiconfig/",
+        ),
+        ("/package/foo/bar", "http://127.0.0.1:7070/package/foo/bar"),
+        ("/capabilities", "http://127.0.0.1:7070/capabilities"),
+        ("/cosmos/service/foo", "http://127.0.0.1:7070/service/foo"),
+        ("/system/v1/logs/foo/bar?x", "logs:/foo/bar?x"),
+        ("/system/checks/v1/node/", "checks:/system/checks/v1/node/"),
+        (
+            "/system/health/v1",
+            "http://127.0.0.1:1050/system/health/v1",
+        ),
+        ("/agent/a1-S1/foo/bar", "http://127.0.0.2:15001/foo/bar"),
+        ("/slave/a1-S1", "http://127.0.0.2:15001/"),
+        (
+            "/system/v1/agent/a1-S1/logs/foo?key=value",
+            "http://127.0.0.2:61001/system/v1/logs/foo?key=value",
+        ),
+        (
+            "/system/v1/agent/a1-S1/metrics/v0",
+            "http://127.0.0.2:61001/system/v1/metrics/v0",
+        ),
+        (
+            "/system/v1/agent/a1-S1/nginx/metrics",
+            "http://127.0.0.2:61001/nginx/metrics",
+        ),
+        (
+            "/system/v1/agent/a1-S1/dcos-metadata/dcos-version.json",
+            "http://127.0.0.2:61001/dcos-metadata/dcos-version.json",
+        ),
+        (
+            "/system/v1/leader/mesos/foo?k",
+            "http://127.0.0.2:80/system/v1/foo?k",
+        ),
+        ("/system/v1/leader/mesos", "http://127.0.0.2:80/system/v1"),
+        (
+            "/system/v1/leader/marathon/",
+            "http://127.0.0.2:80/system/v1/",
+        ),
+    ] {
+        assert_eq!(sent(path), expected, "{path}");
+    }
+}
+
+#[test]
+fn services_are_found_by_label_then_framework() {
+    for (path, expected) in [
+        ("/service/app/foo/bar", "http://127.0.0.1:16000/foo/bar"),
+        ("/service/app/", "http://127.0.0.1:16000/"),
+        ("/service/nest1/only/x", "404"),
+        (
+            "/service////app///foo/bar",
+            "http://127.0.0.1:16000/foo/bar",
+        ),
+        (
+            "/service/app/foo/a%20%3F%23z/",
+            "http://127.0.0.1:16000/foo/a%20%3F%23z/",
+        ),
+        (
+            "/service/raw/x?y",
+            "https://127.0.0.1:16001/service/raw/x?y",
+        ),
+        ("/service/f-1/x", "http://127.0.0.9:1/x"),
+        ("/service/only/x", "http://127.0.0.1:18002/ui/x"),
+        ("/service/nest1/app/foo", "http://127.0.0.1:17000/foo"),
+        ("/service/nest1/app", "http://127.0.0.1:17000/"),
+        (
+            "/service////nest1////app///foo/bar",
+            "http://127.0.0.1:17000/foo/bar",
+        ),
+        ("/service/marathon/v2/apps", "http://127.0.0.2:8080/v2/apps"),
+        (
+            "/marathon/v2/apps?embed=x",
+            "http://127.0.0.2:8080/v2/apps?embed=x",
+        ),
+    ] {
+        if expected == "404" {
+            assert!(matches!(get(path).step, Step::Answer(404, _)), "{path}");
+        } else {
+            assert_eq!(sent(path), expected, "{path}");
+        }
+    }
+    let permission = get("/service/nest1/app/x").permission;
+    assert_eq!(
+        permission,
+        Permission::Resource("dcos:adminrouter:service:nest1/app".into())
+    );
+}
+
+#[test]
+fn who_can_not_be_found_is_said_to_those_who_may_know() {
+    for (path, status, text) in [
+        ("/service/none/x", 404, "404 Not Found: service not found."),
+        (
+            "/service/nameless/x",
+            404,
+            "404 Not Found: service not found.",
+        ),
+        ("/agent/none/x", 404, "404 Not Found: agent `none` unknown."),
+        ("/agent/a_b/x", 404, "404 Not Found"),
+        ("/system/v1/agent/a1-S1/pkgpanda/", 404, "404 Not Found"),
+    ] {
+        let decision = get(path);
+        assert_eq!(
+            decision.step,
+            Step::Answer(status, text.to_owned()),
+            "{path}"
+        );
+        assert_ne!(decision.permission, Permission::Open, "{path}");
+    }
+    let Step::Answer(404, text) = get("/secrets/v1/x").step else {
+        panic!("an absent part")
+    };
+    assert!(text.contains("no secrets"), "{text}");
+}
+
+#[test]
+fn what_is_not_known_yet_is_told_apart() {
+    let mut world = world();
+    world.apps = None;
+    let step = |path: &str, world: &World| decide(&Method::GET, path, world, &BTreeMap::new()).step;
+    assert_eq!(
+        step("/service/only/x", &world),
+        Step::Unknown("503 Service Unavailable: invalid Marathon svcapps cache")
+    );
+    assert!(matches!(
+        step("/service/marathon/x", &world),
+        Step::Forward(_)
+    ));
+    world = self::world();
+    world.cluster = None;
+    assert!(matches!(step("/service/app/x", &world), Step::Forward(_)));
+    assert_eq!(
+        step("/service/only/x", &world),
+        Step::Unknown("503 Service Unavailable: invalid Mesos state cache")
+    );
+    assert_eq!(
+        step("/agent/a1-S1/x", &world),
+        Step::Unknown("503 Service Unavailable: cache state is invalid")
+    );
+    world.mesos_leader = None;
+    assert!(matches!(step("/mesos/x", &world), Step::Unknown(_)));
+    assert!(matches!(
+        step("/system/v1/leader/mesos/x", &world),
+        Step::Unknown(_)
+    ));
+}
+
+#[test]
+fn silent_frameworks_are_looked_up() {
+    let world = world();
+    let path = "/service/silent/x";
+    let mut records = BTreeMap::new();
+    let step =
+        |records: &BTreeMap<String, Records>| decide(&Method::GET, path, &world, records).step;
+    assert_eq!(step(&records), Step::LookUp("silent".to_owned()));
+    records.insert("silent".to_owned(), Records::Failed);
+    assert!(matches!(step(&records), Step::Answer(503, _)));
+    records.insert("silent".to_owned(), Records::Absent);
+    assert!(matches!(step(&records), Step::Answer(404, _)));
+    records.insert(
+        "silent".to_owned(),
+        Records::First(base("http://127.0.0.15:16001")),
+    );
+    assert!(matches!(step(&records), Step::Forward(forward) if forward.path == "/x"));
+}
+
+#[test]
+fn redirects_name_no_host() {
+    for (path, status, to) in [
+        ("/mesos?x=1", 301, "/mesos/?x=1"),
+        ("/net", 301, "/net/"),
+        ("/service/app", 301, "/service/app/"),
+        ("/service/app?a", 301, "/service/app/?a"),
+        ("/marathon?a", 307, "/marathon/?a"),
+    ] {
+        assert_eq!(
+            get(path).step,
+            Step::Redirect(status, to.to_owned()),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn leaders_on_this_node_are_asked_here_and_loops_end() {
+    let mut world = world();
+    world.mesos_leader = Some(base("http://127.0.0.1:5050"));
+    let ask = |path: &str| decide(&Method::GET, path, &world, &BTreeMap::new());
+    let logs = ask("/system/v1/leader/mesos/logs/x");
+    assert!(matches!(logs.step, Step::Forward(forward) if forward.path == "/x"));
+    assert_eq!(
+        logs.permission,
+        Permission::Resource("dcos:adminrouter:ops:system-logs".into())
+    );
+    let twice = ask("/system/v1/leader/mesos/leader/mesos/logs/x");
+    assert!(matches!(twice.step, Step::Answer(404, _)));
+    let method = Method::GET;
+    let asked = Asked {
+        method: &method,
+        path: "/system/v1/leader/marathon/x",
+        query: None,
+        forwarded: true,
+        records: &BTreeMap::new(),
+    };
+    assert!(matches!(
+        rules().decide(asked, &world).step,
+        Step::Answer(503, _)
+    ));
+}
+
+#[test]
+fn special_ways_are_kept() {
+    assert!(forward("/mesos_dns/v1/x").ways.anonymous);
+    assert!(forward("/net/v1/x").ways.anonymous);
+    assert!(forward("/system/checks/v1/x").ways.anonymous);
+    assert!(!forward("/mesos/x").ways.anonymous);
+    assert!(forward("/acs/api/v1/x").ways.uncached);
+    assert!(forward("/system/v1/logs/x").ways.accel);
+    assert_eq!(forward("/package/x").ways.patience, 300);
+    assert!(forward("/agent/a1-S1/x").unpacked);
+    assert!(forward("/service/app/x").upgrades);
+    assert!(!forward("/mesos/x").upgrades);
+    assert!(forward("/system/v1/leader/mesos/x").marked);
+    assert_eq!(
+        forward("/exhibitor/x").redirects,
+        Redirects::Part("/exhibitor/")
+    );
+    assert!(matches!(get("/cache/master/state").step, Step::Cached(_)));
+    let post = decide(
+        &Method::POST,
+        "/cache/master/state",
+        &world(),
+        &BTreeMap::new(),
+    );
+    assert!(matches!(post.step, Step::Answer(405, _)));
+}
+
+#[test]
+fn components_of_an_agent_can_only_be_read() {
+    let rules = Rules {
+        routes: AGENT,
+        parts: BTreeMap::from([(Part::Pkgpanda, Place::Socket("/p".into()))]),
+        ..rules()
+    };
+    let step = |method: &Method, path: &str| {
+        let records = BTreeMap::new();
+        let asked = Asked {
+            method,
+            path,
+            query: None,
+            forwarded: false,
+            records: &records,
+        };
+        rules.decide(asked, &World::default()).step
+    };
+    assert!(matches!(
+        step(&Method::GET, "/pkgpanda/active/"),
+        Step::Forward(_)
+    ));
+    assert!(matches!(
+        step(&Method::PUT, "/pkgpanda/active/"),
+        Step::Answer(405, _)
+    ));
+    assert_eq!(step(&Method::GET, "/mesos/"), Step::Own(Own::Nothing));
+}

@@ -1,0 +1,254 @@
+//! Headers on their way: what is refused, what stays behind, what is added.
+//!
+//! Source: RFC 9110 sections 7.2, 7.6; RFC 9112 sections 3.2, 6.1, 6.3; dcos/dcos 2.2 `proxy-headers.conf`,
+//! `lib/util.lua` (`clear_dcos_cookies`).
+
+use std::net::IpAddr;
+
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT,
+    EXPIRES, HOST, HeaderName, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+
+use crate::decide::Forward;
+use crate::world::Scheme;
+
+/// A request that is not passed on: status and why.
+pub type Refused = (StatusCode, &'static str);
+
+/// Headers that speak of one connection only.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Which says that a router sent the request already.
+pub const FORWARDED: HeaderName = HeaderName::from_static("dcos-forwarded");
+
+/// The cookies of the router itself: nobody behind it may see them.
+const OWN_COOKIES: [&str; 2] = ["dcos-acs-auth-cookie", "dcos-acs-info-cookie"];
+
+/// So many proxies have seen a request at most; it runs in circles otherwise.
+const MOST_HOPS: usize = 30;
+
+/// The host a request is for; an error if it is one that two servers could read in two ways.
+///
+/// hyper has refused already what can't be read at all: broken chunks, lengths that differ, folded lines, a transfer
+/// coding that does not end in `chunked`.
+///
+/// # Errors
+/// Status and why.
+pub fn check(parts: &Parts) -> Result<Authority, Refused> {
+    let bad = |why| Err((StatusCode::BAD_REQUEST, why));
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        let why = "CONNECT and TRACE are not served here";
+        return Err((StatusCode::METHOD_NOT_ALLOWED, why));
+    }
+    let headers = &parts.headers;
+    if headers.contains_key(TRANSFER_ENCODING) {
+        if headers.contains_key(CONTENT_LENGTH) {
+            return bad("both Content-Length and Transfer-Encoding");
+        }
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        let chunked = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if !codings.next().is_some_and(chunked) || codings.next().is_some() {
+            return Err((
+                StatusCode::NOT_IMPLEMENTED,
+                "a transfer coding that is not just chunked",
+            ));
+        }
+    }
+    if headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
+        return bad("more than one Content-Length");
+    }
+    let hops = headers.get_all(FORWARDED_FOR).iter();
+    let hops = hops.map(|value| value.as_bytes().split(|byte| *byte == b',').count());
+    if hops.sum::<usize>() > MOST_HOPS {
+        return Err((
+            StatusCode::LOOP_DETECTED,
+            "the request was forwarded too often",
+        ));
+    }
+    host(parts).map_err(|why| (StatusCode::BAD_REQUEST, why))
+}
+
+fn host(parts: &Parts) -> Result<Authority, &'static str> {
+    let mut named = parts.headers.get_all(HOST).iter();
+    let first = named.next();
+    if named.next().is_some() {
+        return Err("more than one Host");
+    }
+    let authority = match (parts.uri.authority(), first) {
+        // It goes before the header (RFC 9112 section 3.2.2), and HTTP/2 has nothing else.
+        (Some(authority), _) => authority.clone(),
+        (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| "a bad Host")?,
+        (None, None) if parts.version == Version::HTTP_10 => Authority::from_static("localhost"),
+        (None, None) => return Err("no Host"),
+    };
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return Err("a bad Host");
+    }
+    Ok(authority)
+}
+
+/// What the client wants the connection to become, such as `websocket`, if it asks for that in a way that is passed on.
+pub fn upgrade(parts: &Parts) -> Option<HeaderValue> {
+    if parts.version != Version::HTTP_11 {
+        return None;
+    }
+    let wanted =
+        listed(&parts.headers, &CONNECTION).any(|word| word.eq_ignore_ascii_case("upgrade"));
+    let protocol = parts.headers.get(UPGRADE).filter(|_| wanted)?;
+    let name = protocol.to_str().ok()?;
+    // HTTP inside of HTTP would be read past every rule here.
+    let http = ["h2c", "h2", "http", "tls"];
+    let name = name.split('/').next().unwrap_or_default().trim();
+    let plain = !name.is_empty() && !name.contains(',');
+    (plain && !http.iter().any(|http| name.eq_ignore_ascii_case(http))).then(|| protocol.clone())
+}
+
+/// The words of a header that is a list.
+fn listed<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// Removes what speaks of one connection only, as it says itself and as everybody knows.
+fn end_to_end(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = listed(headers, &CONNECTION)
+            .filter_map(|word| word.parse().ok())
+            // A client can't have us forget what we say ourselves, or whom the request is for.
+            .filter(|name: &HeaderName| {
+                *name != HOST && *name != CONTENT_LENGTH && *name != AUTHORIZATION
+            })
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+}
+
+/// Makes a client's headers those that somebody behind the router gets.
+pub fn onward(
+    headers: &mut HeaderMap,
+    host: &Authority,
+    client: Option<IpAddr>,
+    scheme: Scheme,
+    forward: &Forward,
+) {
+    end_to_end(headers);
+    headers.remove(EXPECT);
+    if let Ok(host) = HeaderValue::from_str(host.as_str()) {
+        headers.insert(HOST, host);
+    }
+    if let Some(client) = client {
+        let client = client.to_string();
+        let mut hops = String::new();
+        for value in headers.get_all(FORWARDED_FOR) {
+            if let Ok(value) = value.to_str() {
+                hops.push_str(value);
+                hops.push_str(", ");
+            }
+        }
+        hops.push_str(&client);
+        if let (Ok(hops), Ok(client)) = (HeaderValue::try_from(hops), HeaderValue::try_from(client))
+        {
+            headers.insert(FORWARDED_FOR, hops);
+            headers.insert(REAL_IP, client);
+        }
+    } else {
+        headers.remove(REAL_IP);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
+    if forward.ways.anonymous {
+        headers.remove(AUTHORIZATION);
+    }
+    if forward.unpacked {
+        headers.remove(ACCEPT_ENCODING);
+    }
+    if forward.marked {
+        headers.insert(FORWARDED, HeaderValue::from_static("true"));
+    } else {
+        headers.remove(FORWARDED);
+    }
+    forget_cookies(headers);
+}
+
+/// Removes the router's own cookies; the others become one header.
+fn forget_cookies(headers: &mut HeaderMap) {
+    let own = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default().trim();
+        OWN_COOKIES.contains(&name)
+    };
+    let mut cookies = headers.get_all(COOKIE).iter();
+    let found = cookies.any(|value| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        text.split(';').any(own)
+    });
+    // HTTP/2 may have them in pieces, HTTP/1 may not (RFC 9113 section 8.2.3).
+    if !found && headers.get_all(COOKIE).iter().count() < 2 {
+        return;
+    }
+    let kept: Vec<String> = headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|value| {
+            let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            let pairs = text.split(';').filter(|pair| !own(pair));
+            pairs.map(|pair| pair.trim().to_owned()).collect::<Vec<_>>()
+        })
+        .filter(|pair| !pair.is_empty())
+        .collect();
+    headers.remove(COOKIE);
+    if let Ok(kept) = HeaderValue::try_from(kept.join("; "))
+        && !kept.is_empty()
+    {
+        headers.insert(COOKIE, kept);
+    }
+}
+
+/// Makes an answer's headers those that the client gets.
+pub fn back(headers: &mut HeaderMap, forward: &Forward) {
+    end_to_end(headers);
+    if !forward.ways.accel {
+        // Orders to the router, of which it takes none.
+        for name in [
+            "x-accel-buffering",
+            "x-accel-redirect",
+            "x-accel-expires",
+            "x-accel-limit-rate",
+        ] {
+            headers.remove(name);
+        }
+    }
+    if forward.ways.uncached {
+        let never = HeaderValue::from_static("no-cache, no-store, must-revalidate");
+        headers.insert(CACHE_CONTROL, never);
+        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+        headers.insert(EXPIRES, HeaderValue::from_static("0"));
+    }
+}
+
+#[cfg(test)]
+mod tests;
