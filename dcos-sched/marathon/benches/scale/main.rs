@@ -12,6 +12,10 @@ mod cluster;
 mod placement;
 mod service;
 
+/// What the programs use.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     placement::measure();
     service::measure(bench::argument("--apps").unwrap_or(10_000));
