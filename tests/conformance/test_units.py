@@ -148,7 +148,6 @@ def test_units_of_dcos_start_and_say_what_they_do_not_use():
     ("dcos-master", "MESOS_IP", "127.0.0.1", "only one of --ip and --ip_discovery_command can be given"),
     ("dcos-master", "MESOS_IP_DISCOVERY_COMMAND", "echo nowhere; exit 1", "it ended with exit status: 1"),
     ("dcos-master", "MESOS_WHITELIST", "/no/such/file", "reading the whitelist /no/such/file"),
-    ("dcos-agent", "MESOS_DOMAIN_SOCKET_LOCATION", "systemd:another", "systemd passes none of that name"),
     ("dcos-agent", "MESOS_HOOKS", "com_mesosphere_dcos_RemoverHook", "hooks (environment): is not there: "),
     ("dcos-agent", "MESOS_SECRET_RESOLVER", "com_example_Secrets", "secret_resolver (environment): is not there: "),
     ("dcos-agent", "MESOS_ISOLATION", "posix/cpu,com_mesosphere_dcos_MetricsIsolatorModule", "unknown isolator"),
