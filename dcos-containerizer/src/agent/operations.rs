@@ -13,7 +13,7 @@
 //! `OperationStatusUpdateManager`. Departures: where the original exits, because an operation does
 //! not fit or a volume cannot be made, this one tells `OPERATION_FAILED`; an operation that comes
 //! while the agent is not registered is dropped, since the master has just been told what there
-//! is without it.
+//! is without it; one that was decided for an earlier agent's resources is dropped and told to be, as launches are.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -163,6 +163,14 @@ impl Agent {
             pending.due = pending.due.map(|(_, wait)| (now, wait));
             return;
         }
+        let assumed = &message.resource_version_uuid;
+        if assumed.resource_provider_id.is_none() && assumed.uuid != self.operations.version {
+            // It goes by what an earlier agent had. The master has taken back its booking, or will when it hears
+            // what this agent has: carried out here, nobody would book it.
+            self.operations.miss(Some(&message.operation_uuid));
+            let text = "Operation assumes outdated resource state".to_owned();
+            return self.drop_operation(message.operation_uuid, Some(text));
+        }
         let mut info = message.operation_info;
         operation::change_resources(&mut info, upgrade);
         let plain = operation::unallocated(&info);
@@ -181,6 +189,23 @@ impl Agent {
             Ok(()) => self.work_on_volumes(now, &uuid, &plain),
             Err((state, text)) => self.finish_operation(now, &uuid, state, Some(text)),
         }
+    }
+
+    /// Tells that an operation was not and will not be carried out. Nobody acknowledges that.
+    fn drop_operation(&mut self, uuid: Uuid, message: Option<String>) {
+        let status = OperationStatus {
+            state: OperationState::OperationDropped.into(),
+            message,
+            agent_id: self.info.id.clone(),
+            ..OperationStatus::default()
+        };
+        self.send_master(UpdateOperationStatusMessage {
+            framework_id: None,
+            agent_id: self.info.id.clone(),
+            status,
+            latest_status: None,
+            operation_uuid: Some(uuid),
+        });
     }
 
     fn convert_total(&mut self, plain: &offer::Operation) -> Result<(), (OperationState, String)> {

@@ -14,7 +14,8 @@ use dcos_proto::internal::{
 use dcos_proto::mesos::network_info::{IpAddress, Protocol};
 use dcos_proto::mesos::task_status::{Reason, Source};
 use dcos_proto::mesos::{
-    ContainerStatus, FrameworkInfo, NetworkInfo, TaskId, TaskState, TaskStatus,
+    ContainerStatus, ExecutorId, FrameworkId, FrameworkInfo, NetworkInfo, TaskId, TaskState,
+    TaskStatus,
 };
 
 use super::core::{Agent, event};
@@ -83,6 +84,59 @@ impl Agent {
             status,
         };
         self.updates.receive(now, update);
+    }
+
+    /// Tells once more how a task ended whose end was acknowledged: a kill came late, or from a master that missed
+    /// the end. False if no such task is remembered.
+    pub(super) fn tell_end_again(
+        &mut self,
+        now: Time,
+        framework: &FrameworkId,
+        task: &TaskId,
+    ) -> bool {
+        let Some((executor, mut status)) = self.last_word_of(framework, task) else {
+            return false;
+        };
+        if self.updates.has_pending(framework, task) {
+            return true;
+        }
+        // It is the same update, under the uuid it has on disk.
+        let uuids = &mut self.uuids;
+        status
+            .uuid
+            .get_or_insert_with(|| uuids.uuid_bytes().to_vec());
+        let update = StatusUpdate {
+            framework_id: framework.clone(),
+            executor_id: Some(executor),
+            agent_id: self.info.id.clone(),
+            timestamp: status.timestamp.unwrap_or_else(|| now.as_secs_f64()),
+            uuid: status.uuid.clone(),
+            latest_state: Some(status.state),
+            status,
+        };
+        self.updates.receive(now, update);
+        true
+    }
+
+    /// How a task ended that is remembered among the completed ones; the newest of its name.
+    fn last_word_of(
+        &self,
+        framework: &FrameworkId,
+        task: &TaskId,
+    ) -> Option<(ExecutorId, TaskStatus)> {
+        let own = self.frameworks.get(framework);
+        let former = self.completed.iter().rev();
+        let frameworks = own
+            .into_iter()
+            .chain(former.filter(|it| it.id() == *framework));
+        let mut executors =
+            frameworks.flat_map(|it| it.executors.values().chain(it.completed.iter().rev()));
+        executors.find_map(|executor| {
+            let mut records = executor.completed.iter().rev();
+            let record = records.find(|record| record.info.task_id == *task)?;
+            let status = record.statuses.last().filter(|_| record.is_terminal())?;
+            Some((executor.info.executor_id.clone(), status.clone()))
+        })
     }
 
     /// A custom executor's update, checked by the API it came through.

@@ -457,10 +457,11 @@ impl Agent {
             return;
         }
         let Some(key) = self.executor_of(framework, task) else {
-            let info = self
-                .frameworks
-                .get(framework)
-                .map(|framework| framework.info.clone());
+            let former = || self.completed.iter().rev().find(|it| it.id() == *framework);
+            let info = known.or_else(former).map(|it| it.info.clone());
+            if self.tell_end_again(now, framework, task) {
+                return;
+            }
             let info = info.unwrap_or_else(|| FrameworkInfo {
                 id: Some(framework.clone()),
                 ..FrameworkInfo::default()

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::slice;
 use std::time::Duration;
 
 use dcos_core::resources::convert::dynamic_reservation;
@@ -682,6 +683,42 @@ fn unknown_and_refused_tasks_are_answered() {
         node.acknowledge_all(),
         [("../escape".to_owned(), TaskState::TaskError)]
     );
+}
+
+/// It waited in a connection of before, or a master that missed the end sent it: how the task ended stays true.
+#[test]
+fn a_kill_after_the_end_is_answered_with_the_end() {
+    let mut node = Node::registered();
+    let mut partition_aware = run_task(task("t"));
+    let capabilities = &mut partition_aware.framework.capabilities;
+    capabilities.push(framework_info::Capability {
+        r#type: Some(framework_info::capability::Type::PartitionAware.into()),
+    });
+    node.told(partition_aware);
+    let container = node.launched[0].clone();
+    node.runs(&container);
+    node.ends(&container, 0);
+    let first = node.acknowledge_all();
+    assert_eq!(first.last().unwrap().1, TaskState::TaskFinished);
+    assert_eq!(node.agent.tasks().count(), 0);
+    let kill = |id: &str| KillTaskMessage {
+        framework_id: "f".into(),
+        task_id: id.into(),
+        kill_policy: None,
+    };
+    node.told(kill("t"));
+    // Asked again before it was acknowledged: it is under way.
+    node.told(kill("t"));
+    let finished = ("t".to_owned(), TaskState::TaskFinished);
+    assert_eq!(node.acknowledge_all(), slice::from_ref(&finished));
+    // The framework has ended nothing since, and is remembered with what it knows.
+    node.told(kill("other"));
+    let dropped = ("other".to_owned(), TaskState::TaskDropped);
+    assert_eq!(node.acknowledge_all(), [dropped]);
+    node.crash();
+    node.reregister();
+    node.told(kill("t"));
+    assert_eq!(node.acknowledge_all(), [finished]);
 }
 
 #[test]

@@ -380,6 +380,32 @@ fn the_master_learns_what_never_arrived() {
     assert_eq!(node.agent.total().reserved("db").disk(), Some(1.0));
 }
 
+/// The master decided it when it still knew the agent of before: it will book what this one said it has.
+#[test]
+fn what_was_decided_for_an_earlier_agent_is_dropped() {
+    let mut node = Node::new();
+    let before = ResourceVersionUuid {
+        resource_provider_id: None,
+        uuid: node.agent.operations.version.clone(),
+    };
+    node.restart();
+    node.statuses();
+    let late = ApplyOperationMessage {
+        framework_id: Some("f".into()),
+        operation_info: operation(0, 1.0),
+        operation_uuid: uuid(1),
+        resource_version_uuid: before,
+    };
+    node.hear(late);
+    let told = node.statuses();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].operation_uuid, Some(uuid(1)));
+    assert_eq!(told[0].status.state(), OperationState::OperationDropped);
+    assert_eq!(told[0].status.uuid, None, "nobody need acknowledge it");
+    assert!(node.agent.operations().is_empty());
+    assert!(node.agent.total().reserved("db").is_empty());
+}
+
 #[test]
 fn a_master_that_says_all_there_is_has_its_way() {
     let mut node = Node::new();
