@@ -32,6 +32,7 @@
 //! It speaks the protocols of Mesos 1.11: API v1 and v0 over HTTP, `mesos.internal` messages over
 //! libprocess. What differs on purpose is listed in `docs/differences.md`.
 
+mod acknowledged;
 mod agent;
 mod agents;
 mod alike;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dcos_core::resources::Resources;
 use dcos_core::resources::convert::upgrade_all;
@@ -25,6 +26,9 @@ use super::core::Timer;
 use super::tasks::{Status, is_terminal, update_event};
 use super::{Action, Agent, Framework, Link, MachineKey, Master, Packet, registry};
 use crate::allocator::{AgentSpec, Event as Allocation};
+
+/// Messages of a connection of before do not come later than this.
+const LATE: Duration = Duration::from_mins(1);
 
 impl Master {
     /// A new agent asks to be admitted.
@@ -272,10 +276,13 @@ impl Master {
         agent.info = message.agent;
         agent.version = message.version.unwrap_or_default();
         agent.capabilities = message.agent_capabilities;
-        agent.reregistered = Some(now);
+        let before = agent.reregistered.replace(now).unwrap_or(agent.registered);
         agent.expires = None;
         agent.missed_pings = 0;
         let was_connected = std::mem::replace(&mut agent.connected, true);
+        // What an earlier life of the agent said may come behind what this one did. It is to say it again: only an
+        // agent that is alive does.
+        let is_doubtful = has_restarted && (was_connected || now.since(before) < LATE);
         let deactivated = self.standing.deactivated.contains(id);
         agent.active = !deactivated;
         if let Some(uuid) = message.resource_version_uuid {
@@ -317,6 +324,9 @@ impl Master {
         self.resend_kills(&agent, &running);
         self.repeat_orders(id);
         self.tell_agent_of_frameworks(id, from, message.frameworks);
+        if is_doubtful {
+            self.send(from, &PingSlaveMessage { connected: false });
+        }
         if !agent.has(AgentCapability::ResourceProvider) {
             // It may have missed what was booked for it; one that knows operations is asked.
             self.send_checkpointed(id);
@@ -617,6 +627,13 @@ impl Master {
     /// The agent's resources changed: oversubscription, providers, or their versions.
     pub(crate) fn update_agent(&mut self, message: UpdateSlaveMessage) {
         self.counters.messages_update_slave += 1;
+        let known = self.agents.get(&message.agent_id);
+        let version = known.and_then(|known| known.own_resource_version());
+        let said = message.resource_version_uuid.as_ref();
+        if version.is_some() && said.is_some() && version != said {
+            // An earlier life of the agent said it, or a later one that will say it again once it is admitted.
+            return;
+        }
         // Now it is known which operations are pending there.
         self.emptied.insert(message.agent_id.clone());
         let Some(agent) = self.agent_mut(&message.agent_id) else {

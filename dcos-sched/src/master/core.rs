@@ -14,6 +14,7 @@ use dcos_proto::scheduler::Event;
 use dcos_security::{RateLimits, Throttle};
 use dcos_store::Write;
 
+use super::acknowledged::Acknowledged;
 use super::alike::Alike;
 use super::authentication::Authentication;
 use super::framework::MAX_TASKS;
@@ -170,6 +171,8 @@ pub struct Master {
     /// Agents on which something became free that a booking may be waiting for to be taken back.
     pub(crate) freed: BTreeSet<AgentId>,
     pub(crate) removals: Removals,
+    /// Operations that ended and are out of the books.
+    pub(crate) acknowledged: Acknowledged,
     /// Tasks that were killed to make room, and for which role.
     pub(crate) preempted: BTreeMap<(FrameworkId, TaskId), String>,
     pub(crate) counters: Counters,
@@ -233,6 +236,7 @@ impl Master {
             emptied: BTreeSet::new(),
             freed: BTreeSet::new(),
             removals: Removals::default(),
+            acknowledged: Acknowledged::default(),
             preempted: BTreeMap::new(),
             counters: Counters::default(),
             authentication: Authentication::new(seed),

@@ -129,6 +129,9 @@ impl Master {
                     // Its framework may come back; the agent says it again.
                     return;
                 }
+                if let Some(last) = status.uuid.as_ref().filter(|_| ended) {
+                    self.acknowledged.note(self.now, &uuid.value, last);
+                }
                 self.acknowledge_for_nobody(&agent, &uuid, status.uuid);
                 if ended {
                     self.remove_operation(&agent, &uuid.value);
@@ -147,6 +150,10 @@ impl Master {
     ) {
         self.counters.invalid_operation_status_updates += 1;
         let status_uuid = update.status.uuid.clone();
+        if self.acknowledged.has(&uuid.value, status_uuid.as_ref()) {
+            // The agent cannot have heard of it, or this came late.
+            return self.acknowledge_for_nobody(agent, uuid, status_uuid);
+        }
         let asked = update.status.operation_id.is_some();
         match framework {
             Some(framework) if asked && self.frameworks.contains_key(&framework) => {
@@ -164,6 +171,7 @@ impl Master {
         returned.is_some_and(|returned| self.now.since(returned) < ADOPTION_DELAY)
     }
 
+    /// Tells the agent that it may forget a status: nobody will acknowledge it, or somebody has.
     fn acknowledge_for_nobody(&mut self, agent: &AgentId, operation: &Uuid, status: Option<Uuid>) {
         let Some(status_uuid) = status else { return };
         let Some(pid) = self.agents.get(agent).map(|known| known.pid.clone()) else {
@@ -219,13 +227,15 @@ impl Master {
         match self.acknowledged_operation(framework, &acknowledge) {
             Some((agent, pid, uuid, ended)) => {
                 self.counters.valid_operation_status_update_acknowledgements += 1;
+                let status_uuid = Uuid {
+                    value: acknowledge.uuid,
+                };
                 if ended {
+                    self.acknowledged.note(self.now, &uuid, &status_uuid);
                     self.remove_operation(&agent, &uuid);
                 }
                 let message = AcknowledgeOperationStatusMessage {
-                    status_uuid: Uuid {
-                        value: acknowledge.uuid,
-                    },
+                    status_uuid,
                     operation_uuid: Uuid { value: uuid },
                     resource_provider_id: acknowledge.resource_provider_id,
                 };
@@ -400,6 +410,11 @@ impl Master {
             .filter(|operation| !place.operations.contains_key(&operation.uuid.value))
             .collect();
         for mut operation in new {
+            let last = operation.latest_status.uuid.clone();
+            if self.acknowledged.has(&operation.uuid.value, last.as_ref()) {
+                self.acknowledge_for_nobody(agent, &operation.uuid, last);
+                continue;
+            }
             operation::change_resources(
                 &mut operation.info,
                 dcos_core::resources::convert::upgrade,

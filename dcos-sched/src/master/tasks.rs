@@ -159,6 +159,15 @@ impl Master {
         let Some(task) = self.task_mut(framework, &status.task_id) else {
             return;
         };
+        let has_told_end = task.status_update_state.is_some_and(|state| {
+            let state = TaskState::try_from(state);
+            state.is_ok_and(is_terminal)
+        });
+        if has_told_end && !is_terminal(status.state()) {
+            // A copy that came late: an agent tells an end after all that was before it is acknowledged. Noted, it
+            // would be in the way when the end is acknowledged, and the task would stay for ever.
+            return;
+        }
         let before = task.state();
         let mut tell_readers = matches!(
             status.reason(),

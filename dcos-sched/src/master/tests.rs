@@ -6,6 +6,7 @@ mod drivers;
 mod frameworks;
 mod groups;
 mod hooks;
+mod late;
 mod launches;
 mod maintenance;
 mod operations;

@@ -19,8 +19,8 @@ use proptest::prelude::*;
 use super::super::{Input, Reply};
 use super::{Subscribed, World, framework, task};
 
-const PID: &str = "slave(1)@10.0.0.1:5051";
-const ALL: &str = "cpus:4;mem:1024;disk:1000;ports:[1-9]";
+pub(super) const PID: &str = "slave(1)@10.0.0.1:5051";
+pub(super) const ALL: &str = "cpus:4;mem:1024;disk:1000;ports:[1-9]";
 
 fn capability(kind: agent_info::capability::Type) -> agent_info::Capability {
     agent_info::Capability {
@@ -29,7 +29,7 @@ fn capability(kind: agent_info::capability::Type) -> agent_info::Capability {
 }
 
 /// An agent that knows operations.
-fn agent(world: &mut World) -> AgentId {
+pub(super) fn agent(world: &mut World) -> AgentId {
     use agent_info::capability::Type;
     let all = [
         Type::MultiRole,
@@ -53,13 +53,13 @@ fn agent(world: &mut World) -> AgentId {
     answers[0].agent_id.clone()
 }
 
-fn uuid(number: u8) -> Uuid {
+pub(super) fn uuid(number: u8) -> Uuid {
     Uuid {
         value: vec![number; 16],
     }
 }
 
-fn owner() -> FrameworkInfo {
+pub(super) fn owner() -> FrameworkInfo {
     let mut info = framework("db");
     info.principal = Some("ops".to_owned());
     info.role = Some("db".to_owned());
@@ -75,7 +75,7 @@ fn owner() -> FrameworkInfo {
     info
 }
 
-fn reserved(name: &str, amount: f64) -> Resource {
+pub(super) fn reserved(name: &str, amount: f64) -> Resource {
     let mut resource = scalar_resource(name, amount);
     let reservation = dynamic_reservation("db", Some("ops".to_owned()));
     resource.reservations.push(reservation);
@@ -106,7 +106,7 @@ fn info(kind: kinds::Type) -> Info {
     }
 }
 
-fn reserve(resources: Vec<Resource>) -> Info {
+pub(super) fn reserve(resources: Vec<Resource>) -> Info {
     let source = Vec::new();
     Info {
         reserve: Some(kinds::Reserve { resources, source }),
@@ -135,7 +135,7 @@ fn destroy(volumes: Vec<Resource>) -> Info {
     }
 }
 
-fn launch(id: &str, agent: &AgentId, resources: Vec<Resource>) -> Info {
+pub(super) fn launch(id: &str, agent: &AgentId, resources: Vec<Resource>) -> Info {
     let task = TaskInfo {
         resources,
         ..task(id, agent, "cpus:1")
@@ -148,14 +148,19 @@ fn launch(id: &str, agent: &AgentId, resources: Vec<Resource>) -> Info {
     }
 }
 
-fn named(id: &str, operation: Info) -> Info {
+pub(super) fn named(id: &str, operation: Info) -> Info {
     Info {
         id: Some(id.into()),
         ..operation
     }
 }
 
-fn accept(world: &mut World, framework: &Subscribed, offers: &[&Offer], operations: Vec<Info>) {
+pub(super) fn accept(
+    world: &mut World,
+    framework: &Subscribed,
+    offers: &[&Offer],
+    operations: Vec<Info>,
+) {
     let call = Call {
         r#type: Some(call::Type::Accept.into()),
         accept: Some(call::Accept {
@@ -168,12 +173,12 @@ fn accept(world: &mut World, framework: &Subscribed, offers: &[&Offer], operatio
     world.call(framework, call);
 }
 
-fn applied(world: &mut World) -> Vec<messages::ApplyOperationMessage> {
+pub(super) fn applied(world: &mut World) -> Vec<messages::ApplyOperationMessage> {
     world.received(PID)
 }
 
 /// The agent says how an operation went.
-fn tell(
+pub(super) fn tell(
     world: &mut World,
     agent: &AgentId,
     message: &messages::ApplyOperationMessage,
@@ -198,7 +203,10 @@ fn tell(
     );
 }
 
-fn feedback(world: &mut World, framework: &Subscribed) -> Vec<(String, OperationState, String)> {
+pub(super) fn feedback(
+    world: &mut World,
+    framework: &Subscribed,
+) -> Vec<(String, OperationState, String)> {
     let events = world.take(framework);
     events
         .into_iter()
@@ -218,7 +226,7 @@ fn feedback(world: &mut World, framework: &Subscribed) -> Vec<(String, Operation
         .collect()
 }
 
-fn total(world: &World, agent: &AgentId) -> Resources {
+pub(super) fn total(world: &World, agent: &AgentId) -> Resources {
     world.master.agents[agent].total.clone()
 }
 
@@ -231,7 +239,7 @@ fn offered(world: &World) -> Resources {
     all
 }
 
-fn operate(world: &mut World, agent: &AgentId, operation: Info) -> Reply {
+pub(super) fn operate(world: &mut World, agent: &AgentId, operation: Info) -> Reply {
     let reply = world.master.operate_on(None, agent, operation);
     world.handle(Input::Tick);
     reply
@@ -816,51 +824,6 @@ proptest! {
             prop_assert_eq!(&held, &place.total);
         }
     }
-}
-
-#[test]
-fn a_late_copy_of_a_registration_undoes_nothing() {
-    let mut world = World::new();
-    let agent = agent(&mut world);
-    operate(&mut world, &agent, reserve(vec![reserved("cpus", 1.0)]));
-    let again = |version: u8| messages::ReregisterSlaveMessage {
-        agent: dcos_proto::mesos::AgentInfo {
-            id: Some(agent.clone()),
-            ..super::agent_info(ALL)
-        },
-        version: Some("1.11.0".to_owned()),
-        agent_capabilities: world.master.agents[&agent].capabilities.clone(),
-        resource_version_uuid: Some(uuid(version)),
-        ..messages::ReregisterSlaveMessage::default()
-    };
-    let (late, anew) = (again(7), again(8));
-    // It was sent before the reservation came there, and says nothing of it.
-    world.send(PID, &late);
-    assert!(total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
-    // An agent that started anew knows better.
-    world.send(PID, &anew);
-    assert!(!total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
-}
-
-/// A copy of a registration comes when the connection has broken: the agent is no other one.
-#[test]
-fn a_late_copy_of_the_first_registration_replaces_nobody() {
-    let mut world = World::new();
-    let first = agent(&mut world);
-    let framework = world.subscribe(owner());
-    let offer = world.offers(&framework).remove(0);
-    let resources = vec![scalar_resource("cpus", 1.0)];
-    accept(
-        &mut world,
-        &framework,
-        &[&offer],
-        vec![launch("t", &first, resources)],
-    );
-    world.handle(Input::Exited { pid: PID.into() });
-    assert_eq!(agent(&mut world), first);
-    assert_eq!(world.master.agents[&first].tasks.len(), 1);
-    let asked: Vec<messages::PingSlaveMessage> = world.received(PID);
-    assert!(asked.iter().any(|ping| !ping.connected));
 }
 
 /// An operation got lost, and a task that stands on it did not: what the task uses is not there.

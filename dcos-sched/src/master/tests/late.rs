@@ -1,0 +1,192 @@
+//! What waited in a connection of before, and comes behind what was said later.
+
+use dcos_core::resources::scalar_resource;
+use dcos_proto::internal as messages;
+use dcos_proto::mesos::{AgentId, Operation, OperationState, OperationStatus, TaskState};
+use dcos_proto::scheduler::{Call, call};
+
+use super::operations::{
+    ALL, PID, accept, agent, applied, feedback, launch, named, operate, owner, reserve, reserved,
+    tell, total, uuid,
+};
+use super::{Input, World, framework};
+
+/// An agent comes back, in the life that has this version, with nothing that was made on it.
+fn return_of(world: &World, agent: &AgentId, version: u8) -> messages::ReregisterSlaveMessage {
+    messages::ReregisterSlaveMessage {
+        agent: dcos_proto::mesos::AgentInfo {
+            id: Some(agent.clone()),
+            ..super::agent_info(ALL)
+        },
+        version: Some("1.11.0".to_owned()),
+        agent_capabilities: world.master.agents[agent].capabilities.clone(),
+        resource_version_uuid: Some(uuid(version)),
+        ..messages::ReregisterSlaveMessage::default()
+    }
+}
+
+/// What an agent says when it is admitted.
+fn update_of(
+    agent: &AgentId,
+    version: u8,
+    operations: Vec<Operation>,
+) -> messages::UpdateSlaveMessage {
+    messages::UpdateSlaveMessage {
+        agent_id: agent.clone(),
+        update_oversubscribed_resources: Some(false),
+        operations: Some(messages::update_slave_message::Operations { operations }),
+        resource_version_uuid: Some(uuid(version)),
+        ..messages::UpdateSlaveMessage::default()
+    }
+}
+
+/// Whether the agent was asked to come again.
+fn is_asked_again(world: &mut World) -> bool {
+    let pings: Vec<messages::PingSlaveMessage> = world.received(PID);
+    pings.iter().any(|ping| !ping.connected)
+}
+
+#[test]
+fn a_late_copy_of_a_registration_undoes_nothing() {
+    let mut world = World::new();
+    let agent = agent(&mut world);
+    operate(&mut world, &agent, reserve(vec![reserved("cpus", 1.0)]));
+    let (late, anew) = (return_of(&world, &agent, 7), return_of(&world, &agent, 8));
+    // It was sent before the reservation came there, and says nothing of it.
+    world.send(PID, &late);
+    assert!(total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
+    // An agent that started anew knows better.
+    world.send(PID, &anew);
+    assert!(!total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
+}
+
+/// A copy of a registration comes when the connection has broken: the agent is no other one.
+#[test]
+fn a_late_copy_of_the_first_registration_replaces_nobody() {
+    let mut world = World::new();
+    let first = agent(&mut world);
+    let framework = world.subscribe(owner());
+    let offer = world.offers(&framework).remove(0);
+    let resources = vec![scalar_resource("cpus", 1.0)];
+    accept(
+        &mut world,
+        &framework,
+        &[&offer],
+        vec![launch("t", &first, resources)],
+    );
+    world.handle(Input::Exited { pid: PID.into() });
+    assert_eq!(agent(&mut world), first);
+    assert_eq!(world.master.agents[&first].tasks.len(), 1);
+    let asked: Vec<messages::PingSlaveMessage> = world.received(PID);
+    assert!(asked.iter().any(|ping| !ping.connected));
+}
+
+/// Nobody can tell which of two lives is the later one, but only one of them answers.
+#[test]
+fn what_an_earlier_life_said_is_asked_for_again() {
+    let mut world = World::new();
+    let agent = agent(&mut world);
+    world.handle(Input::Exited { pid: PID.into() });
+    let earlier = return_of(&world, &agent, 8);
+    let anew = messages::ReregisterSlaveMessage {
+        checkpointed_resources: vec![reserved("cpus", 1.0)],
+        ..return_of(&world, &agent, 9)
+    };
+    world.send(PID, &anew);
+    is_asked_again(&mut world);
+    world.send(PID, &earlier);
+    assert!(is_asked_again(&mut world));
+    // What is said of that life meanwhile does not count.
+    let mut operation = Operation::default();
+    operation.uuid = uuid(1);
+    world.send(PID, &update_of(&agent, 9, vec![operation]));
+    assert!(world.master.agents[&agent].operations.is_empty());
+    world.send(PID, &anew);
+    assert!(total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
+    is_asked_again(&mut world);
+    world.send(PID, &anew);
+    assert!(!is_asked_again(&mut world), "it is the same life");
+    assert!(total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
+    world.check();
+}
+
+#[test]
+fn an_operation_that_was_acknowledged_does_not_come_back() {
+    let mut world = World::new();
+    let agent = agent(&mut world);
+    let framework = world.subscribe(owner());
+    let offer = world.offers(&framework).remove(0);
+    let operation = named("one", reserve(vec![reserved("cpus", 1.0)]));
+    accept(&mut world, &framework, &[&offer], vec![operation]);
+    let message = applied(&mut world).remove(0);
+    tell(
+        &mut world,
+        &agent,
+        &message,
+        OperationState::OperationFinished,
+        1,
+    );
+    let listed = Operation {
+        latest_status: OperationStatus {
+            state: OperationState::OperationFinished.into(),
+            uuid: Some(uuid(1)),
+            ..OperationStatus::default()
+        },
+        ..world.master.agents[&agent].operations[&message.operation_uuid.value]
+            .operation
+            .clone()
+    };
+    let acknowledge = call::AcknowledgeOperationStatus {
+        agent_id: Some(agent.clone()),
+        resource_provider_id: None,
+        uuid: vec![1; 16],
+        operation_id: "one".into(),
+    };
+    let acknowledge = Call {
+        r#type: Some(call::Type::AcknowledgeOperationStatus.into()),
+        acknowledge_operation_status: Some(acknowledge),
+        ..Call::default()
+    };
+    world.call(&framework, acknowledge);
+    let acknowledged = |world: &mut World| {
+        let all: Vec<messages::AcknowledgeOperationStatusMessage> = world.received(PID);
+        all.len()
+    };
+    assert_eq!(acknowledged(&mut world), 1);
+    feedback(&mut world, &framework);
+    // A list of before comes late; or the acknowledgement was lost, and the agent still lists and tells it.
+    world.send(PID, &update_of(&agent, 7, vec![listed]));
+    assert!(world.master.agents[&agent].operations.is_empty());
+    assert_eq!(acknowledged(&mut world), 1);
+    tell(
+        &mut world,
+        &agent,
+        &message,
+        OperationState::OperationFinished,
+        1,
+    );
+    assert_eq!(acknowledged(&mut world), 1);
+    assert!(feedback(&mut world, &framework).is_empty());
+}
+
+#[test]
+fn an_update_behind_the_end_does_not_keep_a_task() {
+    let mut world = World::new();
+    let one = world.subscribe(framework("one"));
+    let agent = world.agent(PID, ALL);
+    world.launch(&one, &[("t", "cpus:1;mem:64")]);
+    let starting = world.update(PID, &agent, &one, "t", TaskState::TaskStarting);
+    world.acknowledge(&one, &agent, "t", starting);
+    let killed = world.update(PID, &agent, &one, "t", TaskState::TaskKilled);
+    world.update(PID, &agent, &one, "t", TaskState::TaskStarting);
+    assert_eq!(
+        world
+            .reconcile(&one, &[("t", Some(&agent))])
+            .last()
+            .unwrap(),
+        "t:TASK_KILLED/REASON_RECONCILIATION"
+    );
+    world.acknowledge(&one, &agent, "t", killed);
+    assert!(world.master.frameworks[&one.id].tasks.is_empty());
+    world.check();
+}
