@@ -9,17 +9,31 @@ use dcos_core::resources::{Quantities, Resources, Scalar};
 use dcos_core::time::Time;
 use dcos_proto::mesos::{AgentId, FrameworkId};
 use dcos_sched::allocator::{
-    AgentSpec, Allocator, Decisions, Event, Grant, Metrics, NonOffer, NotFree, Quota,
+    AgentSpec, Allocator, Decisions, Event, Grant, Metrics, NonOffer, NotFree, Preemption, Quota,
 };
 
-/// The first thing that was wrong.
+/// The first thing that was wrong, and who was told to make room.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Complaint(Arc<Mutex<Option<String>>>);
+pub(crate) struct Complaint(
+    Arc<Mutex<Option<String>>>,
+    Arc<Mutex<BTreeSet<FrameworkId>>>,
+);
 
 impl Complaint {
     fn say(&self, wrong: String) {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         said.get_or_insert(wrong);
+    }
+
+    fn gives_way(&self, framework: FrameworkId) {
+        let mut all = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(framework);
+    }
+
+    /// Whether tasks of a framework were to make room for more important ones.
+    pub(crate) fn has_given_way(&self, framework: &FrameworkId) -> bool {
+        let all = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        all.contains(framework)
     }
 
     pub(crate) fn take(&self) -> Option<String> {
@@ -46,6 +60,8 @@ pub(crate) struct Auditor {
     reserved: BTreeMap<String, Quantities>,
     /// What each top-level role and those below hold of what is not reserved.
     held: BTreeMap<String, Quantities>,
+    /// Of top-level roles, if they have any.
+    priorities: BTreeMap<String, i32>,
     complaint: Complaint,
 }
 
@@ -55,7 +71,11 @@ fn top(role: &str) -> &str {
 }
 
 impl Auditor {
-    pub(crate) fn new(inner: Box<dyn Allocator>, complaint: Complaint) -> Self {
+    pub(crate) fn new(
+        inner: Box<dyn Allocator>,
+        priorities: BTreeMap<String, i32>,
+        complaint: Complaint,
+    ) -> Self {
         Self {
             inner,
             places: BTreeMap::new(),
@@ -63,8 +83,21 @@ impl Auditor {
             quotas: BTreeMap::new(),
             reserved: BTreeMap::new(),
             held: BTreeMap::new(),
+            priorities,
             complaint,
         }
+    }
+
+    /// Only the less important give way.
+    fn check_preemption(&mut self, preemption: &Preemption) {
+        let priority = |role: &str| self.priorities.get(top(role)).copied().unwrap_or(0);
+        let (role, to) = (&preemption.role, &preemption.to_role);
+        if priority(role) >= priority(to) {
+            self.complaint.say(format!(
+                "{role} has to make room for {to}, which is not above it"
+            ));
+        }
+        self.complaint.gives_way(preemption.framework.clone());
     }
 
     fn note(&mut self, event: &Event) {
@@ -241,6 +274,9 @@ impl Allocator for Auditor {
         let decisions = self.inner.poll(now);
         for grant in &decisions.grants {
             self.check(grant);
+        }
+        for preemption in &decisions.preemptions {
+            self.check_preemption(preemption);
         }
         decisions
     }

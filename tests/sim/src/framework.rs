@@ -17,6 +17,7 @@ use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{AgentId, FrameworkId, Offer, TaskState, TaskStatus};
 use dcos_proto::scheduler::{Call, Event, event};
 
+use crate::guard::GUEST;
 use crate::party::Party;
 use crate::plan::Plan;
 use calls::launch;
@@ -41,6 +42,8 @@ struct Known {
     state: TaskState,
     /// Whether it has to be killed to end.
     forever: bool,
+    /// Whether it is one that nobody may launch.
+    forbidden: bool,
     /// When it is killed (again), if it is to be.
     kill: Option<Time>,
     /// Since when it is out of reach.
@@ -59,6 +62,9 @@ pub(crate) struct Framework {
     /// When it subscribes again, if it is not.
     retry: Option<Time>,
     reconcile: Time,
+    /// Whether it asks for all its tasks next: one that was given up may have come back while nobody was there to be
+    /// told.
+    asks_for_all: bool,
     partition_aware: bool,
     /// Whether it asks for no offers while it wants none.
     quiet: bool,
@@ -67,6 +73,14 @@ pub(crate) struct Framework {
     quits: bool,
     has_quit: bool,
     role: &'static str,
+    /// Whether it may keep nothing and take up no other role.
+    is_guest: bool,
+    /// Whether it wants to run tasks now and then as a user that nobody may be.
+    is_bold: bool,
+    /// Whether it says what it still wants, so that room is made for it.
+    wishes: bool,
+    /// Whether it speaks the messages of a v0 driver.
+    is_driver: bool,
     /// Whether it has a second role at the moment.
     extra: bool,
     /// How often it keeps something for itself.
@@ -102,6 +116,7 @@ impl Framework {
             stream: None,
             retry: Some(Time::EPOCH),
             reconcile: Time::MAX,
+            asks_for_all: false,
             partition_aware: seed.chance(0.5),
             // The first stays to be offered everything in the end.
             quiet: number > 0 && (plan.nodes > 50 || seed.chance(0.5)),
@@ -109,6 +124,10 @@ impl Framework {
             quits: number > 0 && seed.chance(0.3),
             has_quit: false,
             role,
+            is_guest: plan.guarded && number % 2 == 1,
+            is_bold: plan.guarded,
+            wishes: plan.preempts,
+            is_driver: plan.drivers && number % 2 == 1,
             extra: false,
             keep: plan.keep,
             is_calm: false,
@@ -134,6 +153,7 @@ impl Framework {
 
     /// Launches what fits, or declines.
     fn answer(&mut self, now: Time, offer: &Offer) -> Call {
+        self.judge_offer(offer);
         let refuse = self.refusals[self.seed.index(3)];
         let mut left = Resources::from_messages(&offer.resources);
         if self.has_all() {
@@ -224,6 +244,21 @@ impl Framework {
         }
     }
 
+    /// What must never be offered: what a guest was refused.
+    fn judge_offer(&mut self, offer: &Offer) {
+        if !self.is_guest {
+            return;
+        }
+        let role = offer.allocation_info.clone().unwrap_or_default();
+        if role.role() != self.role {
+            let wrong = format!("a guest is offered something for {}", role.role());
+            self.complaint = Some(wrong);
+        }
+        if keeping::is_kept_by(&offer.resources, &self.name) {
+            self.complaint = Some(format!("a guest keeps something: {:?}", offer.resources));
+        }
+    }
+
     /// What must never be said of a task.
     fn judge(&self, status: &TaskStatus) -> Option<String> {
         let (state, id) = (status.state(), &status.task_id);
@@ -257,6 +292,9 @@ impl Framework {
             if is_told_by_agent || is_late_refusal {
                 return Some(format!("{id} ended twice: {was} and then {name}"));
             }
+        }
+        if task.forbidden && !is_over(state) && status.uuid.is_some() {
+            return Some(format!("{id} is {name}, though nobody may launch it"));
         }
         // What began was launched: no second copy of the call can undo that.
         let has_begun = matches!(
@@ -315,6 +353,14 @@ impl Party for Framework {
         self.stream.as_deref()
     }
 
+    fn is_driver(&self) -> bool {
+        self.is_driver
+    }
+
+    fn principal(&self) -> Option<&'static str> {
+        self.is_guest.then_some(GUEST)
+    }
+
     fn next_deadline(&self, _now: Time) -> Time {
         let retry = self.retry.unwrap_or(Time::MAX).min(self.reconcile);
         match self.next_kill() {
@@ -344,13 +390,21 @@ impl Party for Framework {
                 calls.push(self.tear_down());
                 return calls;
             }
+            if std::mem::take(&mut self.asks_for_all) {
+                calls.push(self.reconcile_all());
+            }
             if !self.open.is_empty() {
                 calls.push(self.reconcile_call());
             }
             if !self.pending.is_empty() {
                 calls.push(self.reconcile_operations());
             }
-            if !is_calm && self.stream.is_some() && self.seed.chance(0.3) {
+            if self.wishes && self.stream.is_some() {
+                calls.push(self.wish());
+            }
+            // A driver that is refused this is ended by its master.
+            let may_change = !(self.is_guest && self.is_driver);
+            if !is_calm && self.stream.is_some() && self.seed.chance(0.3) && may_change {
                 calls.push(self.change_itself());
             }
         }
@@ -361,6 +415,7 @@ impl Party for Framework {
         self.stream = Some(stream);
         self.retry = None;
         self.reconcile = now + RETRY;
+        self.asks_for_all = true;
         self.kill_again_soon(now);
     }
 

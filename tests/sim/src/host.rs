@@ -6,11 +6,12 @@ use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::mesos::MasterInfo;
 use dcos_sched::allocator::{Allocator, Config, HierarchicalDrf};
-use dcos_sched::master::{Input, Master, Settings};
+use dcos_sched::master::{Input, Master, Security, Settings};
 use dcos_store::Snapshot;
 
 use crate::auditor::{Auditor, Complaint};
 use crate::clock::Clock;
+use crate::guard;
 use crate::sabotage::{Crooked, Sabotage};
 use crate::world::Plan;
 
@@ -28,6 +29,7 @@ pub(crate) struct Host {
     pub(crate) life: u64,
     pub(crate) clock: Clock,
     settings: Settings,
+    sharing: Config,
     seed: Seed,
     sabotage: Option<Sabotage>,
     /// What was wrong with what its allocator granted.
@@ -52,10 +54,16 @@ impl Host {
             life: 0,
             clock: Clock::right(now),
             settings: Settings {
+                security: if plan.guarded {
+                    guard::security()
+                } else {
+                    Security::default()
+                },
                 offer_timeout: Some(Duration::from_secs(30)),
                 agent_reregister_timeout: plan.reregister,
                 ..Settings::new(info)
             },
+            sharing: sharing(plan),
             seed: seed.stream(&format!("master {number}")),
             sabotage: plan.sabotage,
             complaint: Complaint::default(),
@@ -82,12 +90,13 @@ impl Host {
         let mut seed = self.seed.stream(&format!("life {}", self.life));
         let mut settings = self.settings.clone();
         settings.info.id = seed.uuid();
-        let mut allocator: Box<dyn Allocator> =
-            Box::new(HierarchicalDrf::new(Config::default(), &seed));
+        let priorities = self.sharing.priorities.clone();
+        let sharing = self.sharing.clone();
+        let mut allocator: Box<dyn Allocator> = Box::new(HierarchicalDrf::new(sharing, &seed));
         if let Some(sabotage) = self.sabotage {
             allocator = Box::new(Crooked::new(allocator, sabotage));
         }
-        allocator = Box::new(Auditor::new(allocator, self.complaint.clone()));
+        allocator = Box::new(Auditor::new(allocator, priorities, self.complaint.clone()));
         let now = self.clock.show(now);
         let mut master = Master::new(settings, allocator, &seed, now);
         master.handle(now, Input::Recovered(registry));
@@ -99,5 +108,19 @@ impl Host {
         self.master = None;
         self.is_up = false;
         self.life += 1;
+    }
+}
+
+/// How resources are shared: with priorities, what is wished for is made room for after a while.
+fn sharing(plan: &Plan) -> Config {
+    if !plan.preempts {
+        return Config::default();
+    }
+    let priorities = [("eng", 1), ("ops", 2)];
+    let priorities = priorities.map(|(role, priority)| (role.to_owned(), priority));
+    Config {
+        priorities: priorities.into(),
+        preempt_after: Some(Duration::from_secs(10)),
+        ..Config::default()
     }
 }

@@ -65,6 +65,7 @@ mod disk;
 mod election;
 mod fault;
 mod framework;
+mod guard;
 mod host;
 mod network;
 mod node;

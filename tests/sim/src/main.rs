@@ -1,6 +1,6 @@
 //! Runs many worlds: `cargo run -p sim --release -- --seeds 10000`.
 //!
-//! `--from N` begins elsewhere; `--size small|medium|full|default` makes all worlds of one size
+//! `--from N` begins elsewhere; `--size small|medium|full|wide|default` makes all worlds of one size
 //! instead of the mixture; `--seconds N` ends after a while; `--tries N` bounds how long a failing
 //! world is shrunk, `--lines N` how much of its trace is shown. The exit status says whether every seed held.
 
@@ -53,6 +53,7 @@ impl Options {
             "full" => Plan::full().varied(seed),
             "medium" => Plan::medium().varied(seed),
             "small" => Plan::small(seed),
+            "wide" => Plan::wide(seed),
             "default" => Plan::default(),
             _ => Plan::of(seed),
         }

@@ -17,6 +17,7 @@ use dcos_proto::mesos::{AgentInfo, ContainerId, ContainerStatus, FrameworkId};
 
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::guard;
 use crate::sabotage::Sabotage;
 use crate::watch::holdings::{Content, plain};
 use crate::world::Plan;
@@ -46,6 +47,8 @@ pub(crate) struct Node {
     /// The directories of persistent volumes, and who wrote into them.
     volumes: BTreeMap<PathBuf, Vec<String>>,
     seed: Seed,
+    /// Whether it has to authenticate.
+    guarded: bool,
     sabotage: Option<Sabotage>,
 }
 
@@ -122,6 +125,7 @@ impl Node {
             containers: BTreeMap::new(),
             volumes: BTreeMap::new(),
             seed: seed.stream(&format!("node {number}")),
+            guarded: plan.guarded,
             sabotage: plan.sabotage,
         }
     }
@@ -148,6 +152,7 @@ impl Node {
             pid: self.address.clone(),
             endpoint: format!("{}:5051", host(self.number)),
             work_dir: PathBuf::from("/work"),
+            credential: self.guarded.then(guard::credential),
             ..settings()
         };
         let info = AgentInfo {

@@ -13,6 +13,16 @@ pub(crate) trait Party: fmt::Debug {
     /// Its stream, while it is subscribed.
     fn stream(&self) -> Option<&str>;
 
+    /// Whether it speaks the messages of a v0 driver instead of the scheduler API.
+    fn is_driver(&self) -> bool {
+        false
+    }
+
+    /// As whom it authenticates, if it does.
+    fn principal(&self) -> Option<&'static str> {
+        None
+    }
+
     /// When it wants to do something by itself.
     fn next_deadline(&self, now: Time) -> Time;
 

@@ -9,6 +9,7 @@ use crate::sabotage::Sabotage;
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is there or not")]
 pub struct Plan {
     /// How many machines are candidates to lead.
     pub masters: usize,
@@ -34,6 +35,12 @@ pub struct Plan {
     pub pause: Duration,
     /// The pause between two orders of an operator is up to twice this long, if there is one.
     pub orders: Option<Duration>,
+    /// Whether agents authenticate, and rules and limits say who may do what.
+    pub guarded: bool,
+    /// Whether roles have priorities, and tasks of one make room for those of another.
+    pub preempts: bool,
+    /// Whether some of the scripts speak the messages of v0 drivers (libmesos).
+    pub drivers: bool,
     /// How much frameworks keep for themselves: the chance at each offer.
     pub keep: f64,
     /// These faults at these times, instead of those the seed decides.
@@ -57,6 +64,9 @@ impl Default for Plan {
             trouble: Duration::from_mins(2),
             pause: Duration::from_secs(6),
             orders: None,
+            guarded: false,
+            preempts: false,
+            drivers: false,
             keep: 0.0,
             faults: None,
             patience: Duration::from_hours(3),
@@ -116,6 +126,26 @@ impl Plan {
             ..Self::default()
         };
         plan.varied(number)
+    }
+
+    /// A small world with something in it that is not in the mixture: guards, priorities, drivers.
+    pub fn wide(number: u64) -> Self {
+        let mut seed = Seed::new(number).stream("wide");
+        let small = Self::small(number);
+        let (guarded, preempts) = (seed.chance(0.5), seed.chance(0.5));
+        Self {
+            guarded,
+            preempts,
+            drivers: seed.chance(0.5) || !(guarded || preempts),
+            frameworks: small.frameworks.max(2),
+            // More than fits at once, so that somebody has to give way.
+            tasks: if preempts {
+                small.tasks * 2
+            } else {
+                small.tasks
+            },
+            ..small
+        }
     }
 
     /// What else differs from seed to seed.

@@ -5,7 +5,7 @@ pub(crate) mod holdings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dcos_proto::mesos::{AgentId, FrameworkId, Offer, OperationState, offer};
+use dcos_proto::mesos::{AgentId, FrameworkId, Offer, OperationState, TaskId, offer};
 use dcos_proto::scheduler::{Call, Event};
 
 use holdings::{Content, Holdings};
@@ -18,7 +18,7 @@ type Uuid = Vec<u8>;
 pub(crate) struct Watch {
     /// How often each executor was launched.
     launches: BTreeMap<String, u32>,
-    /// Tasks somebody asked to kill.
+    /// Tasks somebody asked to kill, or that make room for others.
     kills: BTreeSet<String>,
     /// Frameworks that ended themselves, or that a master ended.
     ended: BTreeSet<FrameworkId>,
@@ -96,6 +96,11 @@ impl Watch {
         if call.r#type() == dcos_proto::scheduler::call::Type::Teardown {
             self.ended.extend(call.framework_id.clone());
         }
+    }
+
+    /// A task is killed for one of a more important role.
+    pub(crate) fn makes_room(&mut self, task: &TaskId) {
+        self.kills.insert(task.value.clone());
     }
 
     /// A framework hears something.

@@ -1,6 +1,7 @@
 //! The loop: takes what is due next, feeds it to a core, carries out what the core decides.
 
 mod agents;
+mod drivers;
 mod faults;
 mod happening;
 mod masters;
@@ -72,6 +73,8 @@ struct Seat {
     master: Option<usize>,
     /// Whether its calls go over several connections.
     is_hasty: bool,
+    /// How often its process was started again.
+    lives: u64,
 }
 
 /// A cluster under a virtual clock.
@@ -350,9 +353,25 @@ impl World {
             }
             Happening::MasterLosesStream { at, life, stream } => {
                 if life == self.hosts[at].life {
-                    self.tell_master(at, Input::StreamClosed { stream_id: stream });
+                    let input = match drivers::number_of(&stream) {
+                        Some(_) => Input::Exited { pid: stream },
+                        None => Input::StreamClosed { stream_id: stream },
+                    };
+                    self.tell_master(at, input);
                 }
             }
+            Happening::ToMasterFromDriver {
+                at,
+                life,
+                pid,
+                packet,
+            } => self.reach_master_from_driver(at, life, pid, packet),
+            Happening::ToDriver {
+                party,
+                at,
+                pid,
+                event,
+            } => self.reach_driver(party, at, &pid, &event),
             Happening::ToNode {
                 node,
                 life,
@@ -425,6 +444,7 @@ fn seats(plan: &Plan, root: &Seed, seed: &mut Seed) -> Vec<Seat> {
         change: 0,
         master: None,
         is_hasty: seed.chance(0.3),
+        lives: 0,
     };
     parties.into_iter().map(seat).collect()
 }

@@ -69,8 +69,20 @@ fn check(seed: u64) -> Result<(), String> {
 /// What they found is mended, and told by tests of the cores.
 #[test]
 fn worlds_that_failed_once_hold() {
-    for seed in [870, 1077] {
+    for seed in [870, 1077, 2834, 5464, 6031, 7129, 8510, 8616, 8748] {
         check(seed).unwrap();
+    }
+}
+
+/// Worlds with rules, priorities and drivers, which the mixture does not have.
+#[test]
+fn wide_worlds_come_to_rest() {
+    for seed in 0..30 {
+        let plan = Plan::wide(seed);
+        if let Err(failure) = run(seed, &plan, false) {
+            let shrunk = shrink(seed, &plan, &failure, 100).report(80);
+            panic!("{failure}\n{shrunk}");
+        }
     }
 }
 

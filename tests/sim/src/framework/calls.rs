@@ -3,12 +3,13 @@
 use dcos_core::resources::Resources;
 use dcos_proto::mesos::framework_info::{Capability, capability};
 use dcos_proto::mesos::{
-    AgentId, CommandInfo, Filters, FrameworkInfo, InverseOffer, Offer, TaskId, TaskInfo, TaskState,
-    TaskStatus, offer,
+    AgentId, CommandInfo, Filters, FrameworkInfo, InverseOffer, Offer, Request, TaskId, TaskInfo,
+    TaskState, TaskStatus, offer,
 };
 use dcos_proto::scheduler::{Call, Event, call};
 
 use super::{Framework, Known};
+use crate::guard::{FORBIDDEN, GUEST};
 use crate::node::FOREVER;
 
 /// The role frameworks have besides their own, now and then.
@@ -34,6 +35,7 @@ impl Framework {
             user: "nobody".to_owned(),
             name: self.name.clone(),
             id: self.id.clone(),
+            principal: self.is_guest.then(|| GUEST.to_owned()),
             failover_timeout: Some(604_800.0),
             checkpoint: Some(true),
             roles: self.roles(),
@@ -59,9 +61,12 @@ impl Framework {
     /// Takes up another role, or gives it up.
     pub(super) fn change_itself(&mut self) -> Call {
         self.extra = !self.extra;
+        let framework_info = self.info();
+        // What a guest asks for in vain it does not ask for again when it comes back.
+        self.extra &= !self.is_guest;
         Call {
             update_framework: Some(call::UpdateFramework {
-                framework_info: self.info(),
+                framework_info,
                 suppressed_roles: self.suppressed_roles(),
                 ..call::UpdateFramework::default()
             }),
@@ -109,6 +114,24 @@ impl Framework {
             framework_id: self.id.clone(),
             r#type: Some(kind.into()),
             ..Call::default()
+        }
+    }
+
+    /// What it still wants: a piece for a task, or nothing.
+    pub(super) fn wish(&self) -> Call {
+        let resources = self.need.to_messages();
+        let piece = Request {
+            agent_id: None,
+            resources,
+        };
+        let requests = if self.wanted > 0 {
+            vec![piece]
+        } else {
+            Vec::new()
+        };
+        Call {
+            request: Some(call::Request { requests }),
+            ..self.call(call::Type::Request)
         }
     }
 
@@ -172,6 +195,14 @@ impl Framework {
         }
     }
 
+    /// Asks for whatever the master knows of its tasks.
+    pub(super) fn reconcile_all(&self) -> Call {
+        Call {
+            reconcile: Some(call::Reconcile { tasks: Vec::new() }),
+            ..self.call(call::Type::Reconcile)
+        }
+    }
+
     pub(super) fn acknowledge(&self, status: &TaskStatus) -> Option<Call> {
         let uuid = status.uuid.clone().filter(|uuid| !uuid.is_empty())?;
         let acknowledge = call::Acknowledge {
@@ -217,10 +248,12 @@ impl Framework {
         self.next += 1;
         let id = format!("{}-task-{}", self.name, self.next);
         let forever = self.seed.chance(0.2);
+        let forbidden = self.is_bold && self.seed.chance(0.1);
         let known = Known {
             agent: agent.clone(),
             state: TaskState::TaskStaging,
             forever,
+            forbidden,
             kill: None,
             lost: None,
             ended: None,
@@ -235,6 +268,7 @@ impl Framework {
             resources: resources.to_messages(),
             command: Some(CommandInfo {
                 value: Some(command.to_owned()),
+                user: forbidden.then(|| FORBIDDEN.to_owned()),
                 ..CommandInfo::default()
             }),
             ..TaskInfo::default()

@@ -16,6 +16,7 @@ use dcos_proto::mesos::{
 use dcos_proto::scheduler::{Call, call};
 
 use super::Framework;
+use crate::guard::GUEST;
 use crate::watch::holdings::{LABEL, volume_id};
 
 /// After this long no copy of a call is under way any more.
@@ -81,7 +82,8 @@ impl Framework {
         }
         let chunk = Resources::parse("cpus:1;mem:64;disk:64").expect("it is well formed");
         let label = self.new_name();
-        if let Some(kept) = keep(&chunk, &role, &label) {
+        let principal = self.is_guest.then_some(GUEST);
+        if let Some(kept) = keep(&chunk, &role, &label, principal) {
             let kept = kept.allocated_to(&role);
             let resources = kept.to_messages();
             let reserve = Operation {
@@ -174,7 +176,8 @@ impl Framework {
 
     /// Asks for an operation, if it fits what is left; mostly for one whose outcome is to be told.
     fn ask(&mut self, mut operation: Operation, answer: &mut Answer<'_>) -> bool {
-        let is_named = self.seed.chance(0.7);
+        // Feedback is not for drivers.
+        let is_named = self.seed.chance(0.7) && !self.is_driver;
         let id = format!("operation-{}", self.new_name());
         operation.id = is_named.then(|| OperationId::from(&*id));
         let fits = answer.add(operation);
@@ -298,6 +301,12 @@ fn label_of(resource: &Resource) -> Option<&str> {
     label.value.as_deref()
 }
 
+/// Whether some of it is reserved by the one of this name.
+pub(super) fn is_kept_by(offered: &[Resource], name: &str) -> bool {
+    let mut labels = offered.iter().filter_map(label_of);
+    labels.any(|label| label.starts_with(name) && label[name.len()..].starts_with('-'))
+}
+
 /// What is offered of each reservation.
 fn by_label(offered: &Resources) -> BTreeMap<String, Resources> {
     let mut all: BTreeMap<String, Resources> = BTreeMap::new();
@@ -312,7 +321,12 @@ fn by_label(offered: &Resources) -> BTreeMap<String, Resources> {
 }
 
 /// Resources as they are when they are kept for a role, by a reservation with this label.
-pub(crate) fn keep(what: &Resources, role: &str, label: &str) -> Option<Resources> {
+pub(crate) fn keep(
+    what: &Resources,
+    role: &str,
+    label: &str,
+    principal: Option<&str>,
+) -> Option<Resources> {
     let label = Label {
         key: LABEL.to_owned(),
         value: Some(label.to_owned()),
@@ -323,7 +337,7 @@ pub(crate) fn keep(what: &Resources, role: &str, label: &str) -> Option<Resource
         labels: Some(Labels {
             labels: vec![label],
         }),
-        principal: None,
+        principal: principal.map(ToOwned::to_owned),
     };
     what.push_reservation(&reservation).ok()
 }

@@ -44,6 +44,10 @@ impl World {
             Fault::PartyCrash { who, late } => self.crash_party(pick(who, self.seats.len()), late),
             Fault::StreamBreak { who, late } => {
                 let party = pick(who, self.seats.len());
+                if self.seats[party].party.is_driver() {
+                    // One does not notice; what breaks its connection for good is its end.
+                    return self.crash_party(party, late);
+                }
                 if let Some(stream) = self.seats[party].party.stream().map(ToOwned::to_owned) {
                     self.stream_breaks(party, &stream);
                     self.close_stream(&stream, late);

@@ -63,6 +63,20 @@ pub(super) enum Happening {
         life: u64,
         stream: String,
     },
+    /// A framework's driver says something.
+    ToMasterFromDriver {
+        at: usize,
+        life: u64,
+        pid: String,
+        packet: Packet,
+    },
+    /// A master says something to a framework's driver.
+    ToDriver {
+        party: usize,
+        at: usize,
+        pid: String,
+        event: Arc<Event>,
+    },
     ToNode {
         node: usize,
         life: u64,
@@ -149,6 +163,7 @@ impl Happening {
             | Self::Deposed { at, .. }
             | Self::Stored { at, .. }
             | Self::ToMaster { at, .. }
+            | Self::ToMasterFromDriver { at, .. }
             | Self::MasterLosesNode { at, .. }
             | Self::MasterLosesStream { at, .. }
             | Self::Order { at, .. }
@@ -159,6 +174,7 @@ impl Happening {
             | Self::Agent { node, .. } => Some(End::Node(*node)),
             Self::Reply { party, .. }
             | Self::Event { party, .. }
+            | Self::ToDriver { party, .. }
             | Self::StreamBreaks { party, .. }
             | Self::PartyHears { party, .. } => Some(End::Party(*party)),
         }
@@ -193,6 +209,8 @@ impl Happening {
             Self::PartyHears { party, .. } => (20, number(party), &[]),
             Self::Order { at, .. } => (21, number(at), &[]),
             Self::Tidy => (22, 0, &[]),
+            Self::ToMasterFromDriver { at, packet, .. } => (23, number(at), &packet.body),
+            Self::ToDriver { party, pid, .. } => (24, number(party), pid.as_bytes()),
         }
     }
 }

@@ -183,7 +183,10 @@ impl World {
                         self.push_to_party(at, party, Happening::StreamBreaks { party, stream });
                     }
                 }
-                Action::Send { to, message } => self.send_to_node(at, &to, message),
+                Action::Send { to, message } => match super::drivers::number_of(&to) {
+                    Some(party) => offered |= self.send_to_driver(at, party, to, &message),
+                    None => self.send_to_node(at, &to, message),
+                },
                 // Links are always watched, and nobody reads.
                 _ => {}
             }
@@ -271,6 +274,14 @@ impl World {
             && let Ok(message) = decode::<ShutdownFrameworkMessage>(&packet.body)
         {
             self.watch.expect_end_of(&message.framework_id);
+        }
+        if packet.name == KillTaskMessage::V0_NAME
+            && let Ok(message) = decode::<KillTaskMessage>(&packet.body)
+            && self.hosts[at]
+                .complaint
+                .has_given_way(&message.framework_id)
+        {
+            self.watch.makes_room(&message.task_id);
         }
         if self.plan.sabotage == Some(Sabotage::Deaf) && packet.name == KillTaskMessage::V0_NAME {
             return;

@@ -238,7 +238,12 @@ impl World {
                 self.operator.made += 1;
                 let label = format!("operator/{}", self.operator.made);
                 let what = Resources::parse("cpus:1;mem:64;disk:64").ok()?;
-                let what = keep(&what, ROLES[super::faults::pick(role, ROLES.len())], &label)?;
+                let what = keep(
+                    &what,
+                    ROLES[super::faults::pick(role, ROLES.len())],
+                    &label,
+                    None,
+                )?;
                 reserve(agent_id, what.to_messages())
             }
             Order::Unreserve { who } => {

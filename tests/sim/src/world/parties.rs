@@ -26,7 +26,7 @@ impl World {
     }
 
     /// Sends what a framework says, and looks at what it complains of.
-    fn settle_party(&mut self, party: usize, calls: Vec<Call>) {
+    pub(super) fn settle_party(&mut self, party: usize, calls: Vec<Call>) {
         for call in calls {
             self.send_call(party, call);
         }
@@ -74,6 +74,9 @@ impl World {
                 }
                 debug_assert_eq!(life, self.hosts[at].life);
             }
+        }
+        if self.seats[party].party.is_driver() {
+            return self.send_driver_call(party, at, &call);
         }
         let stream = self.seats[party].party.stream().filter(|_| !is_subscribe);
         let stream = stream.map(ToOwned::to_owned);
@@ -142,7 +145,7 @@ impl World {
             Input::Call {
                 request,
                 stream_id: stream,
-                principal: None,
+                principal: self.seats[party].party.principal().map(ToOwned::to_owned),
                 call,
             },
         );
@@ -200,7 +203,12 @@ impl World {
         {
             let now = seat.clock.show(self.now);
             seat.party.disconnected(now);
-            self.close_stream(&stream, Duration::ZERO);
+            if seat.party.is_driver() {
+                // It turns to another master, and its connection with the one before stays.
+                self.streams.remove(&stream);
+            } else {
+                self.close_stream(&stream, Duration::ZERO);
+            }
             self.settle_party(party, Vec::new());
         }
     }
@@ -221,6 +229,7 @@ impl World {
         if let Some(stream) = self.seats[party].party.stream().map(ToOwned::to_owned) {
             self.close_stream(&stream, late);
         }
+        self.seats[party].lives += 1;
         self.seats[party].clock = crate::clock::Clock::some(self.now, &mut self.seed);
         let seat = &mut self.seats[party];
         let now = seat.clock.show(self.now);

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use dcos_proto::decode;
 use dcos_proto::internal::{RunTaskMessage, StatusUpdateMessage};
 use dcos_proto::scheduler::{Call, Event};
+use dcos_proto::{Message, decode};
 use dcos_sched::master::Packet;
 
 use super::happening::Happening;
@@ -136,6 +136,18 @@ fn tell(happening: &Happening) -> Option<String> {
         },
         Happening::Event { party, event, .. } => {
             format!("framework {party} hears {}", tell_event(event)?)
+        }
+        Happening::ToMasterFromDriver {
+            at, pid, packet, ..
+        } => {
+            let text = match decode::<Call>(&packet.body) {
+                Ok(call) if packet.name == Call::V0_NAME => tell_call(&call)?,
+                _ => tell_packet(packet)?,
+            };
+            format!("{pid} → master {at}: {text}")
+        }
+        Happening::ToDriver { pid, event, .. } => {
+            format!("{pid} hears {}", tell_event(event)?)
         }
         Happening::StreamBreaks { party, .. } => format!("the stream of framework {party} breaks"),
         Happening::PartyHears { party, leader, .. } => {
