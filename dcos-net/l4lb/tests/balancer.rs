@@ -13,7 +13,7 @@ use dcos_l4lb::{
 use dcos_net::vip::Change;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
-use dcos_wire::records::{Limits, RecordSender, frame, stream};
+use dcos_wire::records::{Limits, RecordSender, stream};
 use dcos_wire::{Client, Listener, MediaType, Server};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -109,9 +109,7 @@ async fn master(stop: &CancellationToken) -> (String, mpsc::Receiver<RecordSende
 
 fn tell(records: &RecordSender, event: &str) {
     let event: Event = json::from_slice(event.as_bytes(), Dialect::V1).unwrap();
-    records
-        .send(frame(&MediaType::Protobuf.encode(&event)))
-        .unwrap();
+    records.send(MediaType::Protobuf.encode(&event)).unwrap();
 }
 
 fn subscribed(agents: &str, recovered: &str, port: Option<u16>) -> String {
