@@ -3,6 +3,7 @@
 //! The tree is not kept whole for each version. A version is what it changed, and an earlier tree is the
 //! present one with later changes undone; the cost of a change is that of what it changes.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -37,8 +38,7 @@ impl TreeChange {
             previous: before.version,
             ..Self::default()
         };
-        for id in before.apps.keys().chain(after.apps.keys()) {
-            let (old, new) = (before.app(id), after.app(id));
+        for (id, old, new) in side_by_side(&before.apps, &after.apps) {
             let same = match (old, new) {
                 (Some(old), Some(new)) => Arc::ptr_eq(old, new) || old.version == new.version,
                 _ => false,
@@ -48,8 +48,7 @@ impl TreeChange {
                 change.apps.insert(id.clone(), (version(old), version(new)));
             }
         }
-        for id in before.groups.keys().chain(after.groups.keys()) {
-            let (old, new) = (before.groups.get(id), after.groups.get(id));
+        for (id, old, new) in side_by_side(&before.groups, &after.groups) {
             if old != new {
                 change
                     .groups
@@ -58,6 +57,29 @@ impl TreeChange {
         }
         change
     }
+}
+
+/// Every key of two maps, in order, with what each has there.
+fn side_by_side<'a, K: Ord, V>(
+    before: &'a BTreeMap<K, V>,
+    after: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (before.peek(), after.peek()) {
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let old = before.next_if(|_| order.is_le());
+        let new = after.next_if(|_| order.is_ge());
+        let (key, _) = old.or(new)?;
+        Some((
+            key,
+            old.map(|(_, value)| value),
+            new.map(|(_, value)| value),
+        ))
+    })
 }
 
 impl History {

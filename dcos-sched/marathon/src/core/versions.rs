@@ -67,6 +67,12 @@ impl Core {
         let unassigned: Vec<PathId> = target
             .apps
             .values()
+            // An app that was there has its ports.
+            .filter(|app| {
+                self.root
+                    .app(&app.id)
+                    .is_none_or(|old| !Arc::ptr_eq(old, app))
+            })
             .filter(|app| app.service_ports().contains(&0))
             .map(|app| app.id.clone())
             .collect();

@@ -6,12 +6,14 @@ mod http;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Mailbox;
+use crate::PathId;
 use crate::core::{Input, Probe, View};
 use crate::instance::{Condition, Instance, InstanceId, ReadinessResult};
 use crate::model::{App, HealthCheck, Protocol, ReadinessCheck};
@@ -21,24 +23,41 @@ type Key = (InstanceId, Option<usize>);
 
 /// Keeps exactly the checks going that the view calls for, until `ending` fires.
 pub(super) async fn run(mut mailbox: Mailbox, ending: CancellationToken) {
-    let mut going: BTreeMap<Key, DropGuard> = BTreeMap::new();
+    let mut apps: BTreeMap<PathId, Checked> = BTreeMap::new();
     loop {
         let view = mailbox.view();
-        let wanted = wanted(&view);
-        going.retain(|key, _| wanted.contains_key(key));
-        for (key, work) in wanted {
-            let instance = key.0.clone();
-            going.entry(key).or_insert_with(|| {
-                let stop = ending.child_token();
-                tokio::spawn(perform(instance, work, mailbox.clone(), stop.clone()));
-                stop.drop_guard()
-            });
+        apps.retain(|app, _| view.instances.contains_key(app));
+        for (app, instances) in &view.instances {
+            let known = apps.get(app);
+            if known.is_some_and(|known| Arc::ptr_eq(&known.instances, instances)) {
+                continue;
+            }
+            let wanted = wanted(&view, instances);
+            let checked = apps.entry(app.clone()).or_default();
+            checked.instances = Arc::clone(instances);
+            checked.going.retain(|key, _| wanted.contains_key(key));
+            for (key, work) in wanted {
+                let instance = key.0.clone();
+                checked.going.entry(key).or_insert_with(|| {
+                    let stop = ending.child_token();
+                    tokio::spawn(perform(instance, work, mailbox.clone(), stop.clone()));
+                    stop.drop_guard()
+                });
+            }
         }
         tokio::select! {
             () = ending.cancelled() => return,
             more = mailbox.changed() => if !more { return },
         }
     }
+}
+
+/// The checks of one app that go on, and the instances they were made for: what these were launched with stays as it
+/// is, so that nothing else has to be looked at.
+#[derive(Default)]
+struct Checked {
+    instances: Arc<BTreeMap<InstanceId, Arc<Instance>>>,
+    going: BTreeMap<Key, DropGuard>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,10 +73,10 @@ enum Check {
     Readiness(ReadinessCheck),
 }
 
-fn wanted(view: &View) -> BTreeMap<Key, Work> {
+fn wanted(view: &View, instances: &BTreeMap<InstanceId, Arc<Instance>>) -> BTreeMap<Key, Work> {
     let mut all = BTreeMap::new();
-    let running = view
-        .all_instances()
+    let running = instances
+        .values()
         .filter(|i| i.condition == Condition::Running && !i.is_leaving());
     for instance in running {
         let Some(spec) = view.spec_of(instance) else {
