@@ -97,8 +97,10 @@ fn what_an_earlier_life_said_is_asked_for_again() {
     world.send(PID, &earlier);
     assert!(is_asked_again(&mut world));
     // What is said of that life meanwhile does not count.
-    let mut operation = Operation::default();
-    operation.uuid = uuid(1);
+    let operation = Operation {
+        uuid: uuid(1),
+        ..Operation::default()
+    };
     world.send(PID, &update_of(&agent, 9, vec![operation]));
     assert!(world.master.agents[&agent].operations.is_empty());
     world.send(PID, &anew);
