@@ -33,7 +33,7 @@ use super::tasks::variables_of;
 /// each of them, so that none is required.
 ///
 /// # Implementing
-/// Run [`testkit::all`] in your tests; start from `examples/custom_hooks.rs`.
+/// Run `testkit::all` (feature `testkit`) in your tests; start from `examples/custom_hooks.rs`.
 pub trait AgentHooks: fmt::Debug + Send + Sync + 'static {
     /// What the agent has, in place of what was configured and detected; `None` leaves it. Asked once, when it starts.
     ///
