@@ -147,7 +147,7 @@ impl Servers {
         use std::fmt::Write as _;
         let own = &self.members[index];
         let mut settings = format!(
-            "tickTime=500\ninitLimit=20\nsyncLimit=6\ndataDir={}\nadmin.enableServer=false\n\
+            "tickTime=500\nmaxSessionTimeout=60000\ninitLimit=20\nsyncLimit=6\ndataDir={}\nadmin.enableServer=false\n\
              clientPort={}\nclientPortAddress={}\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n",
             directory.display(),
             own.client,

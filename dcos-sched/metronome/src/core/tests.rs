@@ -22,6 +22,7 @@ struct Harness {
     tasks: BTreeSet<String>,
     launched: usize,
     killed: Vec<String>,
+    lives: u64,
 }
 
 impl Harness {
@@ -43,6 +44,7 @@ impl Harness {
             tasks: BTreeSet::new(),
             launched: 0,
             killed: Vec::new(),
+            lives: 0,
         };
         harness.subscribe();
         harness
@@ -65,8 +67,10 @@ impl Harness {
             .rows
             .iter()
             .map(|(key, row)| (key.as_str(), row.as_slice()));
-        self.core =
-            JobScheduler::recover(Arc::clone(&self.config), Seed::new(8), self.now, rows).unwrap();
+        // Another life draws other names, be it in the same second.
+        self.lives += 1;
+        let seed = Seed::new(100 + self.lives);
+        self.core = JobScheduler::recover(Arc::clone(&self.config), seed, self.now, rows).unwrap();
         self.subscribe();
     }
 
