@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use dcos_core::resources::Resources;
 use dcos_core::resources::convert::upgrade_all;
@@ -26,9 +25,6 @@ use super::core::Timer;
 use super::tasks::{Status, is_terminal, update_event};
 use super::{Action, Agent, Framework, Link, MachineKey, Master, Packet, registry};
 use crate::allocator::{AgentSpec, Event as Allocation};
-
-/// Messages of a connection of before do not come later than this.
-const LATE: Duration = Duration::from_mins(1);
 
 impl Master {
     /// A new agent asks to be admitted.
@@ -276,13 +272,10 @@ impl Master {
         agent.info = message.agent;
         agent.version = message.version.unwrap_or_default();
         agent.capabilities = message.agent_capabilities;
-        let before = agent.reregistered.replace(now).unwrap_or(agent.registered);
+        agent.reregistered = Some(now);
         agent.expires = None;
         agent.missed_pings = 0;
         let was_connected = std::mem::replace(&mut agent.connected, true);
-        // What an earlier life of the agent said may come behind what this one did. It is to say it again: only an
-        // agent that is alive does.
-        let is_doubtful = has_restarted && (was_connected || now.since(before) < LATE);
         let deactivated = self.standing.deactivated.contains(id);
         agent.active = !deactivated;
         if let Some(uuid) = message.resource_version_uuid {
@@ -324,9 +317,6 @@ impl Master {
         self.resend_kills(&agent, &running);
         self.repeat_orders(id);
         self.tell_agent_of_frameworks(id, from, message.frameworks);
-        if is_doubtful {
-            self.send(from, &PingSlaveMessage { connected: false });
-        }
         if !agent.has(AgentCapability::ResourceProvider) {
             // It may have missed what was booked for it; one that knows operations is asked.
             self.send_checkpointed(id);

@@ -40,12 +40,6 @@ fn update_of(
     }
 }
 
-/// Whether the agent was asked to come again.
-fn is_asked_again(world: &mut World) -> bool {
-    let pings: Vec<messages::PingSlaveMessage> = world.received(PID);
-    pings.iter().any(|ping| !ping.connected)
-}
-
 #[test]
 fn a_late_copy_of_a_registration_undoes_nothing() {
     let mut world = World::new();
@@ -79,37 +73,6 @@ fn a_late_copy_of_the_first_registration_replaces_nobody() {
     assert_eq!(world.master.agents[&first].tasks.len(), 1);
     let asked: Vec<messages::PingSlaveMessage> = world.received(PID);
     assert!(asked.iter().any(|ping| !ping.connected));
-}
-
-/// Nobody can tell which of two lives is the later one, but only one of them answers.
-#[test]
-fn what_an_earlier_life_said_is_asked_for_again() {
-    let mut world = World::new();
-    let agent = agent(&mut world);
-    world.handle(Input::Exited { pid: PID.into() });
-    let earlier = return_of(&world, &agent, 8);
-    let anew = messages::ReregisterSlaveMessage {
-        checkpointed_resources: vec![reserved("cpus", 1.0)],
-        ..return_of(&world, &agent, 9)
-    };
-    world.send(PID, &anew);
-    is_asked_again(&mut world);
-    world.send(PID, &earlier);
-    assert!(is_asked_again(&mut world));
-    // What is said of that life meanwhile does not count.
-    let operation = Operation {
-        uuid: uuid(1),
-        ..Operation::default()
-    };
-    world.send(PID, &update_of(&agent, 9, vec![operation]));
-    assert!(world.master.agents[&agent].operations.is_empty());
-    world.send(PID, &anew);
-    assert!(total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
-    is_asked_again(&mut world);
-    world.send(PID, &anew);
-    assert!(!is_asked_again(&mut world), "it is the same life");
-    assert!(total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
-    world.check();
 }
 
 #[test]
