@@ -75,6 +75,30 @@ fn a_late_copy_of_the_first_registration_replaces_nobody() {
     assert!(asked.iter().any(|ping| !ping.connected));
 }
 
+/// Sent away again, an agent that restarted would lose what it is ordered meanwhile. What its earlier life said does not count.
+#[test]
+fn an_agent_that_returns_in_another_life_stays() {
+    let mut world = World::new();
+    let agent = agent(&mut world);
+    world.handle(Input::Exited { pid: PID.into() });
+    let _: Vec<messages::PingSlaveMessage> = world.received(PID);
+    let anew = messages::ReregisterSlaveMessage {
+        checkpointed_resources: vec![reserved("cpus", 1.0)],
+        ..return_of(&world, &agent, 9)
+    };
+    world.send(PID, &anew);
+    let pings: Vec<messages::PingSlaveMessage> = world.received(PID);
+    assert!(pings.iter().all(|ping| ping.connected), "{pings:?}");
+    let operation = Operation {
+        uuid: uuid(1),
+        ..Operation::default()
+    };
+    world.send(PID, &update_of(&agent, 8, vec![operation]));
+    assert!(world.master.agents[&agent].operations.is_empty());
+    assert!(total(&world, &agent).contains_message(&reserved("cpus", 1.0)));
+    world.check();
+}
+
 #[test]
 fn an_operation_that_was_acknowledged_does_not_come_back() {
     let mut world = World::new();
