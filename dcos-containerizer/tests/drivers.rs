@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod node;
+mod until;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path as Called, State};
@@ -25,6 +25,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
+use until::until;
 
 const ISOLATION: &str = "filesystem/linux,namespaces/pid,docker/volume";
 
@@ -157,16 +158,6 @@ fn config(node: &Node, id: &ContainerId, volumes: &[Volume], command: &str) -> C
         }),
         ..node.task(id, command)
     }
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..3000 {
-        if condition() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what} did not happen");
 }
 
 async fn refusal(node: &Node, universal: &Universal, volumes: &[Volume]) -> String {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod node;
+mod until;
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,6 +21,7 @@ use dcos_proto::mesos::{
     container_info, image, mount_propagation, volume,
 };
 use node::Node;
+use until::until;
 
 const ISOLATION: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,filesystem/linux,\
     namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,volume/image";
@@ -159,9 +161,7 @@ async fn layers_of_images_are_mapped_and_volumes_of_the_node_are_not() {
     container.volumes = vec![host_path(&host, "/host", none)];
     universal.launch(&id, wanted).await.unwrap();
     let sandbox = node.dir.path().join("sandbox/image");
-    while !sandbox.join("ready").exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    until("what it does", || sandbox.join("ready").exists()).await;
     // What it wrote is nobody's on the node, and the layer is as it was.
     let upper = node.dir.path().join("provisioner/image/upper");
     for name in ["", "private", "new"] {
@@ -255,12 +255,13 @@ async fn what_is_nested_has_the_same_ids() {
     nested.user_namespace = false;
     universal.launch(&member, nested).await.unwrap();
     let expected = format!(" 0 {FIRST} 65536\n0\nprivate\ndcos-init\n0\n");
-    while node.read(&member, "stdout") != expected {
+    until("its report", || {
         assert_eq!(node.read(&member, "stderr"), "");
         let said = node.read(&member, "stdout");
         assert!(expected.starts_with(&said), "{said}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+        said == expected
+    })
+    .await;
     assert_eq!(
         owner(&node.dir.path().join("sandbox/pod.member/file")),
         (FIRST, FIRST)
