@@ -1,7 +1,8 @@
 //! Agents that run whatever is launched, as far as a framework can tell: what they offer, and what becomes of calls.
 
+use dcos_core::resources::Resources;
 use dcos_proto::mesos::{
-    AgentId, Attribute, Offer, OfferId, Resource, TaskState, TaskStatus, resource, value,
+    AgentId, Attribute, Offer, OfferId, TaskState, TaskStatus, resource, value,
 };
 use dcos_proto::scheduler::{Call, Event, call, event};
 
@@ -98,22 +99,10 @@ fn update(task: String, agent: AgentId) -> Event {
 }
 
 fn offer(number: u64, agent: usize, cpus: u32, mem: u32) -> Offer {
-    let scalar = |name: &str, value: f64| Resource {
-        name: name.into(),
-        scalar: Some(value::Scalar { value }),
-        ..Resource::default()
-    };
-    let ports = Resource {
-        name: "ports".into(),
-        r#type: value::Type::Ranges as i32,
-        ranges: Some(value::Ranges {
-            range: vec![value::Range {
-                begin: 31_000,
-                end: 32_000,
-            }],
-        }),
-        ..Resource::default()
-    };
+    let resources = format!(
+        "cpus:{};mem:{mem};ports:[31000-32000]",
+        f64::from(cpus) / 1_000.0
+    );
     let rack = Attribute {
         name: "rack".into(),
         r#type: value::Type::Text as i32,
@@ -126,11 +115,7 @@ fn offer(number: u64, agent: usize, cpus: u32, mem: u32) -> Offer {
         id: OfferId::from(format!("offer-{number}")),
         agent_id: AgentId::from(agent.to_string()),
         hostname: format!("host-{agent}.example"),
-        resources: vec![
-            scalar("cpus", f64::from(cpus) / 1_000.0),
-            scalar("mem", f64::from(mem)),
-            ports,
-        ],
+        resources: Resources::parse(&resources).unwrap().to_messages(),
         attributes: vec![rack],
         allocation_info: Some(resource::AllocationInfo {
             role: Some("*".into()),

@@ -9,7 +9,7 @@
 )]
 
 mod cluster;
-mod placement;
+mod matching;
 mod service;
 
 /// What the programs use.
@@ -17,6 +17,6 @@ mod service;
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    placement::measure();
+    matching::measure();
     service::measure(bench::argument("--apps").unwrap_or(10_000));
 }
