@@ -19,6 +19,8 @@ use dcos_core::resources::Resources;
 use dcos_docker::{Docker, DockerConfig};
 use tokio_util::sync::CancellationToken;
 
+use crate::overlay;
+
 /// The word that makes this program the launcher.
 pub(crate) const LAUNCHER: &str = "launcher";
 /// The word that makes this program a switchboard.
@@ -148,6 +150,9 @@ fn isolation(values: &Values) -> anyhow::Result<IsolationConfig> {
     );
     let mut isolation = IsolationConfig::from_values(values, linux)?;
     isolation.runtime_dir = runtime_dir(values);
+    if let Some(networks) = overlay::own_networks(values) {
+        isolation.networks = networks;
+    }
     isolation.network_root = values
         .switch("network_cni_root_dir_persist")
         .then(|| work_dir.join(NETWORK_ROOT));

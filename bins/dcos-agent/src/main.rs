@@ -24,6 +24,7 @@ use tracing::info;
 mod containers;
 mod door;
 mod network;
+mod overlay;
 
 use containers::Containers;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
         .with(network::OPTIONS)
+        .with(overlay::OPTIONS)
         .with(dcos_containerizer::oci::OPTIONS)
         .with(dcos_docker::OPTIONS)
         .with(dcos_containerizer::provisioner::OPTIONS)
@@ -113,6 +115,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     });
     let signed_off = config.sign_off.clone();
     let network = network::start(&values, &config, ip, &stop).await?;
+    let overlay = overlay::start(&values, &mut config, ip, &stop).await?;
     let agent = Box::pin(agent::run(config, all, listener, stop));
     let ended = match door {
         // It ends with the agent, whichever way that ends.
@@ -122,7 +125,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         },
         None => agent.await,
     };
-    drop(network);
+    drop((network, overlay));
     signals.abort();
     let over = signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. }));
     if let Some(universal) = universal.filter(|_| over) {

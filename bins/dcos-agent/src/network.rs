@@ -63,7 +63,7 @@ pub(crate) async fn start(
 }
 
 /// Where the agent itself looks for its master.
-fn masters(
+pub(crate) fn masters(
     leading: Option<&watch::Receiver<Option<Arc<MasterInfo>>>>,
     named: &str,
 ) -> anyhow::Result<Masters> {
@@ -80,7 +80,7 @@ fn masters(
 }
 
 /// As the agent itself speaks to the master.
-fn client(agent: &Config) -> anyhow::Result<Client> {
+pub(crate) fn client(agent: &Config) -> anyhow::Result<Client> {
     let credential = agent.security.credential.as_ref();
     Ok(Client::with_config(ClientConfig {
         tls: Ssl::from_env()?.map(|ssl| ssl.client),
@@ -90,7 +90,7 @@ fn client(agent: &Config) -> anyhow::Result<Client> {
 }
 
 /// The addresses by which the master knows this node: what is behind them is on this node.
-fn own_addresses(agent: &Config, ip: IpAddr) -> Vec<IpAddr> {
+pub(crate) fn own_addresses(agent: &Config, ip: IpAddr) -> Vec<IpAddr> {
     let mut own: Vec<IpAddr> = agent.advertise.0.into_iter().collect();
     if ip.is_unspecified() {
         // The one that leads out of the node; nothing is sent for that.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use dcos_core::config::{Schema, Values};
+use dcos_overlay::Desk;
 use dcos_program::BeginAnew;
 use dcos_sched::master::{self, MasterHandle, Node, RunError, Stance};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
@@ -26,6 +27,7 @@ mod door;
 mod house;
 mod names;
 mod options;
+mod overlay;
 
 use house::House;
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         .with(master::OPTIONS)
         .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
+        .with(options::OVERLAY)
         .section("marathon", options::MARATHON)
         .section("metronome", options::METRONOME)
         .section("router", dcos_router::OPTIONS)
@@ -131,6 +134,10 @@ impl Components {
         config.tls = Ssl::from_env()?;
         config.require_peer_match = dcos_program::require_peer_match()?;
         config.metrics_limit = dcos_program::metrics_limit()?;
+        let desk = overlay::desk(&self.values)?;
+        if let Some(desk) = &desk {
+            config.routes = desk.router();
+        }
         let listener = self.listen("port").await?;
         let node = Node::new(config);
         let local = Local {
@@ -143,7 +150,19 @@ impl Components {
             let master = node.stand(store, election, listener, stop);
             Box::pin(master).await.context("the master")
         });
+        if let Some(desk) = desk {
+            self.overlay(desk, &local);
+        }
         Ok(local)
+    }
+
+    /// Gives out overlays whenever the master of this process leads.
+    fn overlay(&mut self, desk: Desk, local: &Local) {
+        let election = self.house.election("overlay");
+        let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
+        let stance = local.stance.clone();
+        self.running
+            .spawn(overlay::serve(desk, stance, election, store, stop));
     }
 
     /// Marathon as a framework of the master in this process, or of the one `--master` names.

@@ -26,6 +26,16 @@ pub(crate) const PROGRAM: &[Spec] = &[
     ),
 ];
 
+/// The options of overlays.
+pub(crate) const OVERLAY: &[Spec] = &[
+    Spec::json("overlay").help(
+        "Give out overlay networks: JSON or a file, as the original's master.json or its `network`; {} for those of DC/OS (ours).",
+    ),
+    Spec::duration("overlay_agent_timeout").default("10mins").help(
+        "How long an agent may be silent before the others forget the way to its containers; its networks stay its own (ours).",
+    ),
+];
+
 /// The options of the cluster's names.
 pub(crate) const NAMES: &[Spec] = &[
     Spec::port("dns_port")

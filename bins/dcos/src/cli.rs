@@ -138,6 +138,10 @@ pub(crate) struct LocalUp {
 pub(crate) enum Net {
     /// Virtual addresses and the tasks behind them.
     Vips,
+    /// The overlay networks, and how much of them agents have.
+    Overlay,
+    /// The nodes in the overlay networks, with their tunnel ends and their parts.
+    Members,
 }
 
 #[derive(Debug, Subcommand)]

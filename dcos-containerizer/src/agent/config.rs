@@ -223,6 +223,8 @@ pub struct Config {
     pub security: Security,
     /// How often `/metrics/snapshot` may be read; by default, as often as anybody likes.
     pub metrics_limit: RateLimits,
+    /// What others answer at the agent's port, behind the same gate.
+    pub routes: axum::Router,
     /// What an operator's own code adds to tasks and to what is told of them.
     pub hooks: Hooks,
     /// How it speaks TLS; `None` speaks plainly.
@@ -307,6 +309,7 @@ impl Config {
             flags: BTreeMap::new(),
             security: Security::default(),
             metrics_limit: RateLimits::default(),
+            routes: axum::Router::new(),
             hooks: Hooks::default(),
             tls: None,
             sign_off: CancellationToken::new(),

@@ -107,7 +107,7 @@ impl Context {
     }
 }
 
-pub(super) fn router(context: Context) -> Router {
+pub(super) fn router(context: Context, others: Router) -> Router {
     let gate = realms::gate(&context.security);
     let guard = middleware::from_fn_with_state(context.clone(), access::guard_files);
     let files = files::router(context.files.clone()).layer(guard);
@@ -137,6 +137,7 @@ pub(super) fn router(context: Context) -> Router {
         .fallback(async |uri: Uri| absent::answer(uri.path(), &[]))
         .with_state(context)
         .merge(files)
+        .merge(others)
         .merge(dcos_wire::logging::router().layer(toggle))
         .merge(dcos_wire::host::router())
         .layer(gate)

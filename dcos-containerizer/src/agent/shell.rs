@@ -191,13 +191,14 @@ pub async fn run(
     if let Some(log) = &config.log_file {
         files.attach("/slave/log", log);
     }
-    let routes = http::router(http::Context::new(
+    let context = http::Context::new(
         handle.clone(),
         &config,
         Arc::clone(&containerizer),
         files.clone(),
         begun,
-    ));
+    );
+    let routes = http::router(context, config.routes.clone());
     let mut executors = JoinSet::new();
     for socket in sockets.into_iter().flatten() {
         let server = Server::new(socket::only_executors(routes.clone()));

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | serve a router on TCP or a Unix socket, with every limit set | [`Server`], [`Listener`] |
 //! | ask another process, follow redirects to the leader, read streams | [`Client`] |
+//! | know which of several masters leads | [`Masters`] |
 //! | choose between JSON and protobuf | [`MediaType`] |
 //! | answer with the right status, JSONP, a redirect | [`reply`], [`Refusal`] |
 //! | stream events, and cut a reader that does not keep up | [`records`] |
@@ -48,6 +49,7 @@ pub mod host;
 mod io;
 pub mod libprocess;
 pub mod logging;
+mod masters;
 mod negotiate;
 pub mod records;
 mod refusal;
@@ -60,6 +62,7 @@ pub use axum::body::Body;
 pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
 pub use firewall::Firewall;
 pub use io::{Io, Stream};
+pub use masters::Masters;
 pub use negotiate::{MediaType, accepts, accepts_gzip};
 pub use refusal::Refusal;
 pub use rope::{Piece, Rope};

@@ -7,13 +7,13 @@ use std::time::Duration;
 use dcos_core::time::{Time, steady};
 use dcos_net::vip::{Follower, Listed, VipTable};
 use dcos_proto::master::Event;
-use dcos_wire::Client;
+use dcos_wire::{Client, Masters};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError};
-use crate::masters::{self, Masters, chain};
+use crate::masters::{self, chain};
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
 const REVIEW: Duration = Duration::from_secs(30);

@@ -7,7 +7,6 @@
 
 mod conntrack;
 mod elements;
-mod netlink;
 mod skeleton;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,10 +15,12 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use dcos_net::vip::{Change, Protocol};
+use dcos_netlink::{
+    ACK, CREATE, DUMP, Messages, Protocol as Family, Socket, attribute, attributes, number,
+};
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
 use elements::{Element, Map, Value, elements, place_of, service_of};
-use netlink::{CREATE, DUMP, Messages, Socket, UNSPEC, attribute, attributes, number};
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper half of a message's kind.
 const NFTABLES: u16 = 10;
@@ -29,6 +30,8 @@ const DELETE_ELEMENT: u16 = NFTABLES << 8 | 0xe;
 const GET_GENERATION: u16 = NFTABLES << 8 | 0x10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
+/// Every family.
+const UNSPEC: u8 = 0;
 /// `NFPROTO_INET`: IPv4 and IPv6.
 const INET: u8 = 1;
 /// `NFT_GOTO`
@@ -54,6 +57,17 @@ pub struct Kernel {
     generation: u32,
 }
 
+/// The header of netfilter's messages; `resource` is zero but in batches.
+fn header(family: u8, resource: u16) -> [u8; 4] {
+    let [high, low] = resource.to_be_bytes();
+    [family, 0, high, low]
+}
+
+/// The attributes behind it.
+fn behind_header(body: &[u8]) -> &[u8] {
+    body.get(4..).unwrap_or_default()
+}
+
 /// What is in a map: keys, and where they lead.
 type Found = HashMap<(Map, Vec<u8>), Value>;
 
@@ -67,7 +81,8 @@ impl Kernel {
         let lock =
             SocketAddr::from_abstract_name(LOCK).and_then(|name| UnixDatagram::bind_addr(&name));
         let lock = lock.map_err(|source| DataplaneError::Taken { source })?;
-        let socket = Socket::open().map_err(|source| DataplaneError::Open { source })?;
+        let socket =
+            Socket::open(Family::Netfilter).map_err(|source| DataplaneError::Open { source })?;
         skeleton::stand()?;
         let mut kernel = Self {
             _lock: lock,
@@ -89,10 +104,12 @@ impl Kernel {
 
     fn generation(&mut self) -> Result<u32, DataplaneError> {
         let mut request = Messages::new();
-        request.begin(GET_GENERATION, netlink::ACK, UNSPEC, 0).end();
+        request.begin(GET_GENERATION, ACK, &header(UNSPEC, 0)).end();
         let mut generation = 0;
         let take = |body: &[u8]| {
-            generation = attribute(body, 1).and_then(number).unwrap_or_default();
+            generation = attribute(behind_header(body), 1)
+                .and_then(number)
+                .unwrap_or_default();
         };
         let asked = self.socket.ask(&request, take);
         asked.map_err(|source| DataplaneError::Read { source })?;
@@ -102,10 +119,10 @@ impl Kernel {
     /// Gives each element of a map to `take`.
     fn read(&mut self, map: Map, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         let mut request = Messages::new();
-        let message = request.begin(GET_ELEMENT, DUMP, INET, 0);
+        let message = request.begin(GET_ELEMENT, DUMP, &header(INET, 0));
         message.text(1, skeleton::TABLE).text(2, map.name()).end();
         self.socket.ask(&request, |body| {
-            let list = attribute(body, 3).unwrap_or_default();
+            let list = attribute(behind_header(body), 3).unwrap_or_default();
             attributes(list).for_each(|(_, element)| take(element));
         })
     }
@@ -140,6 +157,9 @@ impl Kernel {
             return Ok(());
         };
         let done = self.socket.transact(&messages, last);
+        // Of a transaction that fails nothing is done, and the first reason is the reason.
+        let done =
+            done.and_then(|failures| failures.first().map_or(Ok(()), |one| Err((*one).into())));
         done.map_err(|source| DataplaneError::Write { source })?;
         self.generation = self.generation.wrapping_add(1);
         Ok(())
@@ -350,7 +370,9 @@ impl Transaction {
             return None;
         }
         let mut messages = Messages::new();
-        messages.begin(BATCH_BEGIN, 0, UNSPEC, NFTABLES).end();
+        messages
+            .begin(BATCH_BEGIN, 0, &header(UNSPEC, NFTABLES))
+            .end();
         for (kind, flags, mut elements) in [
             (DELETE_ELEMENT, 0, self.deleted),
             (NEW_ELEMENT, CREATE, self.added),
@@ -360,7 +382,7 @@ impl Transaction {
             for of_map in elements.chunk_by(|one, other| one.map == other.map) {
                 let mut rest = of_map;
                 while !rest.is_empty() {
-                    let message = messages.begin(kind, flags, INET, 0);
+                    let message = messages.begin(kind, flags, &header(INET, 0));
                     message.text(1, skeleton::TABLE).text(2, rest[0].map.name());
                     let begin = message.len();
                     message.open(3);
@@ -376,7 +398,9 @@ impl Transaction {
         }
         messages.acknowledge_last();
         let last = messages.last();
-        messages.begin(BATCH_END, 0, UNSPEC, NFTABLES).end();
+        messages
+            .begin(BATCH_END, 0, &header(UNSPEC, NFTABLES))
+            .end();
         Some((messages, last))
     }
 }

@@ -31,6 +31,6 @@ mod masters;
 
 pub use balancer::{Balancer, Config, View};
 pub use dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
+pub use dcos_wire::Masters;
 pub use http::router;
 pub use kernel::Kernel;
-pub use masters::Masters;

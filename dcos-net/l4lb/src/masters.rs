@@ -1,17 +1,14 @@
-//! [`Masters`]: where the leading master is, and the stream of what it tells.
+//! The stream of what the leading master tells.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_proto::master::{Call, Event, call};
-use dcos_proto::mesos::MasterInfo;
-use dcos_wire::libprocess::Upid;
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientError, MediaType, Records};
+use dcos_wire::{Client, ClientError, Masters, MediaType, Records};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request};
 use prost::Message as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// A master's heartbeats are 15 s apart; three missed mean it is gone.
@@ -20,44 +17,6 @@ const SILENCE: Duration = Duration::from_secs(45);
 const LARGEST: usize = 1 << 30;
 /// How long a master that cannot be reached is left alone, at first and at last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-
-/// Where the leading master is found.
-#[derive(Clone, Debug)]
-pub enum Masters {
-    /// At `host:port`, or at wherever that one sends us.
-    Fixed(String),
-    /// Where an election shows it.
-    Led(watch::Receiver<Option<Arc<MasterInfo>>>),
-}
-
-impl Masters {
-    /// Its address; waits until somebody leads.
-    async fn leader(&mut self) -> String {
-        match self {
-            Self::Fixed(address) => address.clone(),
-            Self::Led(leading) => loop {
-                let led = leading.borrow_and_update().clone();
-                let pid = led.as_deref().and_then(|info| info.pid.as_deref());
-                if let Some(upid) = pid.and_then(|pid| pid.parse::<Upid>().ok()) {
-                    return upid.address().to_string();
-                }
-                if leading.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            },
-        }
-    }
-
-    /// Waits until another one leads, as far as anybody tells.
-    async fn changed(&mut self) {
-        if let Self::Led(leading) = self
-            && leading.changed().await.is_ok()
-        {
-            return;
-        }
-        std::future::pending().await
-    }
-}
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]

@@ -95,6 +95,8 @@ pub struct Config {
     pub whitelist: Option<PathBuf>,
     /// How often `/metrics/snapshot` may be read; by default, as often as anybody likes.
     pub metrics_limit: RateLimits,
+    /// What others answer at the master's port: behind the same gate, and only while it leads.
+    pub routes: axum::Router,
     /// How resources are shared.
     pub allocator: allocator::Config,
     /// Timeouts and limits; its `info` is filled in when the master starts.
@@ -117,6 +119,7 @@ impl Default for Config {
             firewall: Firewall::default(),
             whitelist: None,
             metrics_limit: RateLimits::default(),
+            routes: axum::Router::new(),
             allocator: allocator::Config::default(),
             settings: Settings::new(MasterInfo::default()),
         }
@@ -232,6 +235,7 @@ impl Config {
                 .opt_path("whitelist")
                 .filter(|path| path.as_os_str() != "*"),
             metrics_limit: RateLimits::default(),
+            routes: axum::Router::new(),
             allocator: allocator::Config {
                 interval: values
                     .duration("allocation_interval")

@@ -101,6 +101,7 @@ pub(crate) fn router(api: Api) -> Router {
     let firewall = api.config.firewall.clone();
     let gate = realms::gate(&api.config.http);
     let turns = Turns::new(&api.config.settings.security.rate_limits);
+    let others = api.config.routes.clone().with_state(());
     let toggle = middleware::from_fn_with_state(api.clone(), guard_toggle);
     let own = Router::new()
         .route("/api/v1/scheduler", any(scheduler::call))
@@ -134,6 +135,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/metrics", any(metrics::prometheus))
         .route("/metrics/snapshot", any(metrics::snapshot))
         .merge(files::routes(&api))
+        .merge(others)
         .merge(dcos_wire::logging::router().layer(toggle))
         .merge(dcos_wire::host::router())
         .fallback(unknown)

@@ -11,6 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("bench", &[]),
     ("dcos-proto", &[]),
     ("dcos-launcher", &[]),
+    ("dcos-netlink", &[]),
     // Level 1
     ("dcos-core", &["dcos-proto"]),
     // Level 2
@@ -51,7 +52,25 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "dcos-l4lb",
-        &["bench", "dcos-proto", "dcos-core", "dcos-wire", "dcos-net"],
+        &[
+            "bench",
+            "dcos-proto",
+            "dcos-core",
+            "dcos-wire",
+            "dcos-net",
+            "dcos-netlink",
+        ],
+    ),
+    (
+        "dcos-overlay",
+        &[
+            "bench",
+            "dcos-proto",
+            "dcos-core",
+            "dcos-wire",
+            "dcos-store",
+            "dcos-netlink",
+        ],
     ),
     // Level 4
     (

@@ -14,6 +14,8 @@ use crate::output;
 pub(crate) async fn run(context: &Context, command: Net) -> anyhow::Result<()> {
     match command {
         Net::Vips => vips(context).await,
+        Net::Overlay => overlay(context).await,
+        Net::Members => members(context).await,
     }
 }
 
@@ -41,6 +43,114 @@ async fn vips(context: &Context) -> anyhow::Result<()> {
             listed.iter().map(row),
         );
     }
+    Ok(())
+}
+
+/// What the master gave out.
+async fn overlay_state(context: &Context) -> anyhow::Result<Value> {
+    let master = context.master().await?;
+    let state = master.send("GET", "/overlay-master/state", None).await;
+    state.context("does the master give out overlays (--overlay)?")
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+async fn overlay(context: &Context) -> anyhow::Result<()> {
+    let state = overlay_state(context).await?;
+    let overlays = list(&state["network"], "overlays");
+    if context.quiet {
+        output::lines(overlays.iter().map(|overlay| text(&overlay["name"])));
+        return Ok(());
+    }
+    if context.json {
+        output::json(&state["network"]);
+        return Ok(());
+    }
+    let agents = |name: &Value| {
+        let parts = |agent: &Value| {
+            list(agent, "overlays")
+                .iter()
+                .any(|part| part["info"]["name"] == *name)
+        };
+        let agents = list(&state, "agents").iter().filter(|agent| parts(agent));
+        agents.count().to_string()
+    };
+    let rows = overlays.iter().map(|overlay| {
+        let pairs = [("subnet", "prefix"), ("subnet6", "prefix6")].into_iter();
+        let pairs = pairs.filter(|(subnet, _)| !overlay[*subnet].is_null());
+        let (subnets, prefixes): (Vec<_>, Vec<_>) = pairs
+            .map(|(subnet, prefix)| (text(&overlay[subnet]), format!("/{}", overlay[prefix])))
+            .unzip();
+        vec![
+            text(&overlay["name"]),
+            subnets.join("\n"),
+            prefixes.join("\n"),
+            agents(&overlay["name"]),
+        ]
+    });
+    output::table(&["NAME", "NETWORK", "PART OF AN AGENT", "AGENTS"], rows);
+    Ok(())
+}
+
+async fn members(context: &Context) -> anyhow::Result<()> {
+    let state = overlay_state(context).await?;
+    let agents = list(&state, "agents");
+    if context.quiet {
+        output::lines(agents.iter().map(|agent| text(&agent["ip"])));
+        return Ok(());
+    }
+    if context.json {
+        output::json(&state["agents"]);
+        return Ok(());
+    }
+    let rows = agents.iter().map(|agent| {
+        let overlays = list(agent, "overlays");
+        let vxlan = &agent["backend"]["vxlan"];
+        let parts = overlays.iter().map(|part| {
+            let subnets = [&part["subnet"], &part["subnet6"]].map(text);
+            let subnets = subnets.into_iter().filter(|subnet| !subnet.is_empty());
+            format!(
+                "{} {}",
+                text(&part["info"]["name"]),
+                subnets.collect::<Vec<_>>().join(" ")
+            )
+        });
+        let status = overlays.iter().map(|part| {
+            let status = text(&part["state"]["status"]);
+            let error = text(&part["state"]["error"]);
+            if error.is_empty() {
+                status
+            } else {
+                format!("{status}: {error}")
+            }
+        });
+        let ends = [&vxlan["vtep_ip"], &vxlan["vtep_ip6"]].map(text);
+        vec![
+            text(&agent["ip"]),
+            ends.into_iter()
+                .filter(|end| !end.is_empty())
+                .collect::<Vec<_>>()
+                .join("\n"),
+            text(&vxlan["vtep_mac"]),
+            parts.collect::<Vec<_>>().join("\n"),
+            status
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join("\n"),
+        ]
+    });
+    output::table(&["NODE", "TUNNEL END", "MAC", "PARTS", "STATUS"], rows);
     Ok(())
 }
 

@@ -26,7 +26,8 @@ fn realm_of(path: &str) -> Option<&'static str> {
         | "/containerizer/debug"
         | "/monitor/statistics"
         | "/metrics/snapshot"
-        | "/system/stats.json" => Some(READONLY),
+        | "/system/stats.json"
+        | "/overlay-agent/overlay" => Some(READONLY),
         path if path.starts_with("/files/") => Some(READONLY),
         _ => Some(READWRITE),
     }

@@ -6,8 +6,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use dcos_net::vip::Protocol;
+use dcos_netlink::{ACK, DUMP, Messages, Socket, attribute};
 
-use super::netlink::{ACK, DUMP, Messages, Socket, attribute};
+use super::{behind_header, header};
 
 /// `NFNL_SUBSYS_CTNETLINK`, in the upper half of a message's kind.
 const CONNTRACK: u16 = 1;
@@ -38,8 +39,9 @@ pub(super) fn forget_datagrams(
     ] {
         let family = u8::try_from(family.as_raw()).expect("families have small numbers");
         let mut request = Messages::new();
-        request.begin(GET, DUMP, family, 0).end();
+        request.begin(GET, DUMP, &header(family, 0)).end();
         let told = socket.ask(&request, |entry| {
+            let entry = behind_header(entry);
             let Some(original) = attribute(entry, ORIGINAL) else {
                 return;
             };
@@ -62,7 +64,7 @@ pub(super) fn forget_datagrams(
     let mut forgotten = 0;
     for (family, original) in &stale {
         let mut request = Messages::new();
-        let message = request.begin(DELETE, ACK, *family, 0);
+        let message = request.begin(DELETE, ACK, &header(*family, 0));
         message.put(ORIGINAL | 0x8000, original).end();
         match socket.ask(&request, |_| {}) {
             Ok(()) => forgotten += 1,

@@ -31,7 +31,8 @@ fn realm_of(path: &str) -> Option<&'static str> {
         | "/metrics"
         | "/metrics/snapshot"
         | "/system/stats.json"
-        | "/allocator/explain" => Some(READONLY),
+        | "/allocator/explain"
+        | "/overlay-master/state" => Some(READONLY),
         path if path.starts_with("/files/") => Some(READONLY),
         _ => Some(READWRITE),
     }

@@ -1,5 +1,19 @@
-//! Netlink, as far as it is needed: messages are put together and taken apart by hand, and a socket
-//! carries them. The layouts are those of `linux/netlink.h`, `nfnetlink.h` and `nf_tables.h`.
+//! Netlink, as far as a node's network needs it: messages are put together and taken apart by hand,
+//! and a socket carries them, many in one call where there are many.
+//!
+//! What kinds and attributes mean is known to those who use it: `dcos-l4lb` speaks to netfilter,
+//! `dcos-overlay` to routing. The layouts are those of `linux/netlink.h`.
+//!
+//! ```no_run
+//! use dcos_netlink::{DUMP, Messages, Protocol, Socket, attribute};
+//!
+//! /// Every link: `RTM_GETLINK`, the header `ifinfomsg`, the attribute `IFLA_IFNAME`.
+//! let mut request = Messages::new();
+//! request.begin(18, DUMP, &[0; 16]).end();
+//! let mut socket = Socket::open(Protocol::Route)?;
+//! socket.ask(&request, |link| println!("{:?}", attribute(&link[16..], 3)))?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,13 +25,17 @@ use rustix::net::{
 };
 
 /// The kernel is to do something.
-pub(super) const REQUEST: u16 = 1;
+pub const REQUEST: u16 = 1;
 /// It is to say that it did.
-pub(super) const ACK: u16 = 4;
+pub const ACK: u16 = 4;
 /// It is to tell everything there is.
-pub(super) const DUMP: u16 = 0x300;
+pub const DUMP: u16 = 0x300;
+/// What is there already is replaced.
+pub const REPLACE: u16 = 0x100;
+/// It is an error if it is there already.
+pub const EXCLUSIVE: u16 = 0x200;
 /// What is named may be made.
-pub(super) const CREATE: u16 = 0x400;
+pub const CREATE: u16 = 0x400;
 
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -26,15 +44,10 @@ const INTERRUPTED: u16 = 0x10;
 const NESTED: u16 = 0x8000;
 
 const HEADER: usize = 16;
-/// The header of netfilter's messages, behind that of netlink.
-const FAMILY_HEADER: usize = 4;
-
-/// Every family.
-pub(super) const UNSPEC: u8 = 0;
 
 /// Messages that are sent at once.
 #[derive(Debug, Default)]
-pub(super) struct Messages {
+pub struct Messages {
     bytes: Vec<u8>,
     /// Where the message being written begins.
     begin: usize,
@@ -44,17 +57,23 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    pub(super) fn new() -> Self {
+    /// None yet.
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// How many bytes there are.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Begins a message of a subsystem of netfilter; `resource` is zero but in batches.
-    pub(super) fn begin(&mut self, kind: u16, flags: u16, family: u8, resource: u16) -> &mut Self {
+    /// Whether there are no messages.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Begins a message of a kind, with the header that kind has.
+    pub fn begin(&mut self, kind: u16, flags: u16, header: &[u8]) -> &mut Self {
         self.begin = self.bytes.len();
         self.sequence += 1;
         self.bytes.extend([0; 4]);
@@ -62,13 +81,13 @@ impl Messages {
         self.bytes.extend((flags | REQUEST).to_ne_bytes());
         self.bytes.extend(self.sequence.to_ne_bytes());
         self.bytes.extend([0; 4]);
-        self.bytes.extend([family, 0]);
-        self.bytes.extend(resource.to_be_bytes());
+        self.bytes.extend(header);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         self
     }
 
     /// Adds an attribute.
-    pub(super) fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+    pub fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let at = self.bytes.len();
         self.bytes.extend([0; 2]);
         self.bytes.extend(kind.to_ne_bytes());
@@ -78,12 +97,12 @@ impl Messages {
     }
 
     /// Adds an attribute that is text.
-    pub(super) fn text(&mut self, kind: u16, value: &str) -> &mut Self {
+    pub fn text(&mut self, kind: u16, value: &str) -> &mut Self {
         self.put(kind, &[value.as_bytes(), b"\0"].concat())
     }
 
     /// Begins an attribute that consists of others.
-    pub(super) fn open(&mut self, kind: u16) -> &mut Self {
+    pub fn open(&mut self, kind: u16) -> &mut Self {
         self.open.push(self.bytes.len());
         self.bytes.extend([0; 2]);
         self.bytes.extend((kind | NESTED).to_ne_bytes());
@@ -91,7 +110,7 @@ impl Messages {
     }
 
     /// Ends it.
-    pub(super) fn close(&mut self) -> &mut Self {
+    pub fn close(&mut self) -> &mut Self {
         if let Some(at) = self.open.pop() {
             self.close_at(at);
         }
@@ -99,14 +118,14 @@ impl Messages {
     }
 
     /// Ends the message.
-    pub(super) fn end(&mut self) {
+    pub fn end(&mut self) {
         let length =
             u32::try_from(self.bytes.len() - self.begin).expect("messages are far below 4 GiB");
         self.bytes[self.begin..self.begin + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
     /// Has the kernel say of the message that was ended last that it did as told.
-    pub(super) fn acknowledge_last(&mut self) {
+    pub fn acknowledge_last(&mut self) {
         let flags = self.begin + 6;
         if let Some(low) = self.bytes.get_mut(flags..flags + 2) {
             let set = u16::from_ne_bytes([low[0], low[1]]) | ACK;
@@ -123,7 +142,7 @@ impl Messages {
 }
 
 /// The attributes in `bytes`, each with its kind; what is garbled ends them.
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let header = bytes.get(..4)?;
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
@@ -135,18 +154,42 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 }
 
 /// The attribute of a kind.
-pub(super) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find_map(|(found, value)| (found == kind).then_some(value))
 }
 
 /// A number in network order.
-pub(super) fn number(bytes: &[u8]) -> Option<u32> {
+pub fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
-/// A socket to netfilter, in the network namespace of the thread that opened it.
+/// Whom a socket speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Links, addresses, routes, neighbours.
+    Route,
+    /// nftables and connection tracking.
+    Netfilter,
+}
+
+/// What the kernel did not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The number of the message.
+    pub sequence: u32,
+    /// Why, as an `errno`.
+    pub code: i32,
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        Self::from_raw_os_error(failure.code)
+    }
+}
+
+/// A socket to the kernel, in the network namespace of the thread that opened it.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub struct Socket {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
@@ -155,12 +198,21 @@ pub(super) struct Socket {
 const SOCKET_BUFFER: usize = 16 << 20;
 
 impl Socket {
-    pub(super) fn open() -> io::Result<Self> {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// What the system said; without root, that it is not permitted.
+    pub fn open(protocol: Protocol) -> io::Result<Self> {
+        let protocol = match protocol {
+            // `NETLINK_ROUTE` is zero.
+            Protocol::Route => None,
+            Protocol::Netfilter => Some(NETFILTER),
+        };
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::CLOEXEC,
-            Some(NETFILTER),
+            protocol,
         )?;
         bind(&socket, &SocketAddrNetlink::new(0, 0))?;
         sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER)?;
@@ -171,18 +223,24 @@ impl Socket {
         })
     }
 
-    /// Sends messages and waits for the acknowledgement of the last. The first error counts: the
-    /// kernel has done nothing then, if they are a transaction.
-    pub(super) fn transact(&mut self, messages: &Messages, last: u32) -> io::Result<()> {
+    /// Sends messages, of which the one numbered `last` is acknowledged (and none of the others), and
+    /// waits until the kernel is through with them. Says which it did not do: of routing, all others
+    /// are done then; of a transaction of nftables, none.
+    ///
+    /// # Errors
+    /// What the system said, or that the kernel said nothing.
+    pub fn transact(&mut self, messages: &Messages, last: u32) -> io::Result<Vec<Failure>> {
         self.send(messages)?;
-        let mut failed = None;
+        let mut failures = Vec::new();
         loop {
             // Everything was done, and answered, before sending returned.
             let length = match self.receive(RecvFlags::DONTWAIT) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let silent = || io::Error::other("the kernel did not answer a transaction");
-                    return Err(failed.unwrap_or_else(silent));
+                    if failures.is_empty() {
+                        return Err(io::Error::other("the kernel did not answer a transaction"));
+                    }
+                    return Ok(failures);
                 }
                 Err(error) => return Err(error),
             };
@@ -191,26 +249,24 @@ impl Socket {
                 if message.kind != ERROR {
                     continue;
                 }
+                let sequence = message.sequence;
                 match message.error() {
-                    0 if message.sequence == last => done = true,
-                    0 => {}
-                    code => {
-                        failed.get_or_insert_with(|| io::Error::from_raw_os_error(code));
-                    }
+                    0 => done |= sequence == last,
+                    code => failures.push(Failure { sequence, code }),
                 }
             }
             if done {
-                return failed.map_or(Ok(()), Err);
+                return Ok(failures);
             }
         }
     }
 
-    /// Sends one request and gives each message of the answer (without its headers) to `take`.
-    pub(super) fn ask(
-        &mut self,
-        messages: &Messages,
-        mut take: impl FnMut(&[u8]),
-    ) -> io::Result<()> {
+    /// Sends one request and gives each message of the answer to `take`: the header of its kind, and
+    /// its attributes.
+    ///
+    /// # Errors
+    /// What the kernel said; [`io::ErrorKind::Interrupted`] if what it told changed meanwhile.
+    pub fn ask(&mut self, messages: &Messages, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         self.send(messages)?;
         let mut interrupted = false;
         loop {
@@ -222,7 +278,7 @@ impl Socket {
                     ERROR => return Err(io::Error::from_raw_os_error(message.error())),
                     DONE if interrupted => return Err(io::ErrorKind::Interrupted.into()),
                     DONE => return Ok(()),
-                    _ => take(message.body.get(FAMILY_HEADER..).unwrap_or_default()),
+                    _ => take(message.body),
                 }
             }
         }
@@ -278,7 +334,7 @@ fn parts(mut bytes: &[u8]) -> impl Iterator<Item = Part<'_>> {
 
 impl Messages {
     /// The number of the message written last.
-    pub(super) fn last(&self) -> u32 {
+    pub fn last(&self) -> u32 {
         self.sequence
     }
 }
@@ -290,7 +346,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let mut messages = Messages::new();
-        messages.begin(7, 0, 1, 0).text(1, "table");
+        messages.begin(7, 0, &[1, 0, 0, 0]).text(1, "table");
         messages
             .open(3)
             .put(1, &[1, 2, 3])
@@ -303,7 +359,7 @@ mod tests {
             (found[0].kind, found[0].flags, found[0].sequence),
             (7, REQUEST, 1)
         );
-        let body = &found[0].body[FAMILY_HEADER..];
+        let body = &found[0].body[4..];
         assert_eq!(attribute(body, 1), Some(&b"table\0"[..]));
         let inner: Vec<_> = attributes(attribute(body, 3).unwrap()).collect();
         assert_eq!(inner, [(1, &[1, 2, 3][..]), (2, &[][..])]);

@@ -1,0 +1,183 @@
+//! This node's part of the overlay networks, for containers of both containerizers.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use dcos_containerizer::agent::Config;
+use dcos_containerizer::isolator::network::{CniNetworks, ContainerNetwork as JoinedByCni};
+use dcos_core::config::{Spec, Values};
+use dcos_docker::{BridgeNetwork, BridgeNetworks};
+use dcos_overlay::{
+    CniConfigurations, ContainerNetwork, DataplaneError, Kernel, Networks, NetworksError, Node,
+    NodeConfig, Subnet, Wishes,
+};
+use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{containers, network};
+
+/// Options of our own: in DC/OS a module and another program have them.
+pub(crate) const OPTIONS: &[Spec] = &[
+    Spec::switch("overlay").help(
+        "Join the overlay networks that the masters give out; it takes root, `nft`, CNI plugins, and a node of one's own: of several agents on a node one does it (ours).",
+    ),
+    Spec::integer("overlay_mtu", 552, 9216).help(
+        "What a packet of a container in an overlay may have, in bytes; by default 80 less than in the network between the nodes: 1420 of 1500 (ours).",
+    ),
+];
+
+/// Where plugins are, unless `--network_cni_plugins_dir` says it.
+const PLUGINS: &str = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni";
+/// How long tasks of a new node wait for its overlays.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Where configurations are written, unless `--network_cni_config_dir` says it.
+fn configurations(values: &Values) -> PathBuf {
+    let own = || values.path("work_dir").join("overlay/cni");
+    values
+        .opt_path("network_cni_config_dir")
+        .unwrap_or_else(own)
+}
+
+/// What containers name, where an operator configured no networks beside the overlays.
+pub(crate) fn own_networks(values: &Values) -> Option<Arc<dyn JoinedByCni>> {
+    if !values.switch("overlay") || values.opt_path("network_cni_config_dir").is_some() {
+        return None;
+    }
+    Some(Arc::new(CniNetworks::new(configurations(values), PLUGINS)))
+}
+
+/// Starts what the options ask for; it ends with `stop`, or when the set is dropped.
+pub(crate) async fn start(
+    values: &Values,
+    agent: &mut Config,
+    ip: IpAddr,
+    stop: &CancellationToken,
+) -> anyhow::Result<JoinSet<()>> {
+    let mut running = JoinSet::new();
+    if !values.switch("overlay") {
+        return Ok(running);
+    }
+    let kernel = match Kernel::open() {
+        Ok(kernel) => kernel,
+        Err(error @ DataplaneError::Taken { .. }) => {
+            warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
+            return Ok(running);
+        }
+        Err(error) => return Err(error).context("--overlay"),
+    };
+    let own = network::own_addresses(agent, ip);
+    let own = own
+        .first()
+        .copied()
+        .context("--overlay: this node has no address; see --ip")?;
+    let containerizers = values.text("containerizers");
+    let runs = |name: &str| containerizers.split(',').any(|one| one.trim() == name);
+    let leases = containers::runtime_dir(values).join("cni/networks");
+    let cni = CniConfigurations::new(configurations(values), leases);
+    let mut networks: Vec<Arc<dyn Networks>> = vec![Arc::new(cni)];
+    if runs("docker") {
+        networks.push(Arc::new(DockerNetworks(BridgeNetworks::new(
+            values.path("docker_socket"),
+        ))));
+    }
+    let mtu = values.opt_integer("overlay_mtu");
+    let node = Node::new(
+        NodeConfig {
+            masters: network::masters(agent.leading.as_ref(), &agent.master)?,
+            client: network::client(agent)?,
+            ip: own,
+            wishes: Wishes {
+                subnets: true,
+                mesos_bridge: runs("mesos"),
+                docker_bridge: runs("docker"),
+            },
+            state: values.path("work_dir").join("overlay/given.json"),
+            container_mtu: mtu.and_then(|mtu| u32::try_from(mtu).ok()),
+            networks,
+        },
+        kernel,
+    );
+    agent.routes = node.view().router();
+    let mut ready = node.ready();
+    running.spawn(node.run(stop.clone()));
+    // The first tasks of a node would not find their network. One that had it before need not wait.
+    let waited = tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready)).await;
+    if waited.is_err() {
+        warn!("no master gave this node a part of the overlays yet; starting without");
+    }
+    Ok(running)
+}
+
+/// Docker's networks of the overlays' names, and the rules that let their packets pass.
+#[derive(Debug)]
+struct DockerNetworks(BridgeNetworks);
+
+#[async_trait]
+impl Networks for DockerNetworks {
+    async fn provide(&self, networks: &[ContainerNetwork]) -> Result<(), NetworksError> {
+        for network in networks {
+            let Some(bridge) = &network.docker_bridge else {
+                continue;
+            };
+            let subnets = bridge.ip.iter().chain(&bridge.ip6);
+            let wanted = BridgeNetwork {
+                name: network.name.clone(),
+                bridge: bridge.name.clone(),
+                subnets: subnets.map(ToString::to_string).collect(),
+                mtu: network.mtu,
+            };
+            let refused =
+                |source: Box<dyn std::error::Error + Send + Sync>| NetworksError::Refused {
+                    network: network.name.clone(),
+                    containers: "Docker",
+                    source,
+                };
+            self.0
+                .provide(&wanted)
+                .await
+                .map_err(|error| refused(error.into()))?;
+            for whole in network.whole.iter().filter(|whole| whole.is_v4()) {
+                let_pass(whole)
+                    .await
+                    .map_err(|error| refused(error.into()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Docker has the kernel drop what it forwards from and to bridges it did not make; it looks into
+/// this chain first.
+async fn let_pass(overlay: &Subnet) -> Result<(), anyhow::Error> {
+    let overlay = overlay.to_string();
+    for direction in ["-s", "-d"] {
+        let rule = ["DOCKER-USER", direction, &overlay, "-j", "ACCEPT"];
+        if iptables("-C", &rule).await.is_err() {
+            iptables("-I", &rule).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn iptables(what: &str, rule: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new("iptables")
+        .args(["-w", what])
+        .args(rule)
+        .output()
+        .await;
+    let output = output.context("running `iptables`")?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    anyhow::ensure!(
+        output.status.success(),
+        "`iptables {what} {}`: {said}",
+        rule.join(" ")
+    );
+    Ok(())
+}
