@@ -40,7 +40,9 @@ use std::sync::Arc;
 use dcos_proto::mesos::resource::{AllocationInfo, ReservationInfo};
 use dcos_proto::mesos::{Resource, value as proto};
 
-pub use endpoint::append_endpoint_json;
+pub use endpoint::{
+    append_endpoint_json, append_endpoint_json_of, append_endpoint_scalars, endpoint_scalar,
+};
 pub use parse::{ParseError, parse_list};
 pub use quantities::{Quantities, QuantityError};
 pub use resource::{ResourceExt, contains, same, same_reservation, shrink};

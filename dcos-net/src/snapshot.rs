@@ -1,5 +1,6 @@
 //! [`Snapshot`]: what names are made from, and how it is read from a master's state.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -172,7 +173,7 @@ impl Snapshot {
         masters: Vec<IpAddr>,
         agents: impl IntoIterator<Item = Agent>,
         frameworks: impl IntoIterator<Item = &'a mesos::FrameworkInfo>,
-        tasks: impl IntoIterator<Item = &'a mesos::Task>,
+        tasks: impl IntoIterator<Item: Borrow<mesos::Task>>,
     ) -> Self {
         let agents: Vec<Agent> = agents.into_iter().collect();
         let places: BTreeMap<&str, IpAddr> = agents
@@ -194,6 +195,7 @@ impl Snapshot {
         }
         let (mut running, mut claims) = (Vec::new(), Vec::new());
         for task in tasks {
+            let task: &mesos::Task = task.borrow();
             let Some(framework) = names.get(task.framework_id.value.as_str()) else {
                 continue;
             };

@@ -37,6 +37,10 @@ mod reserve;
 
 use std::env;
 
+/// What the master's program has.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How often everything is measured.
 const SAMPLES: usize = 5;
 

@@ -8,7 +8,7 @@
 //! | `calls.rs`, `inbox.rs` | which call or message reaches which part |
 //! | `subscriptions.rs`, `frameworks.rs` | how frameworks come and come back; change and end |
 //! | `agents.rs`, `departures.rs` | how agents come and come back; are watched and lost |
-//! | `history.rs` | what agents remember of ended tasks |
+//! | `returning.rs`, `history.rs` | reading what agents say that come back; what they remember of ended tasks |
 //! | `operator.rs`, `standing.rs` | what operators order; what of it lasts |
 //! | `quota.rs`, `weights.rs`, `breakdown.rs` | what roles are due, and what they hold |
 //! | `removals.rs` | how fast agents may be given up |
@@ -22,7 +22,7 @@
 //! | `convert.rs`, `driver.rs` | the same for frameworks with fewer capabilities, and v0 drivers |
 //! | `authentication.rs`, `authorize.rs`, `throttle.rs` | who speaks, what they may do, how often |
 //! | `registry.rs` | what survives a restart |
-//! | `recent.rs` | the last of many |
+//! | `record.rs`, `recent.rs` | tasks as they are kept; the last of many |
 //! | `snapshot.rs`, `metrics.rs`, `gauges.rs` | what readers see |
 //! | `why.rs` | why something is not offered |
 //! | `config.rs`, `security.rs`, `shell.rs`, `threads.rs` | flags; the task that owns the core; where it and readers run |
@@ -71,9 +71,11 @@ mod preemption;
 mod quota;
 mod recent;
 mod reconcile;
+mod record;
 mod registry;
 mod removals;
 mod reservations;
+mod returning;
 mod security;
 mod shell;
 mod snapshot;
@@ -99,7 +101,9 @@ pub use input::{Action, Input, Packet, Reader, Reply, RequestId};
 pub use metrics::Counters;
 pub use news::News;
 pub use recent::Recent;
+pub use record::TaskRecord;
 pub use registry::PREFIX;
+pub use returning::Returning;
 pub use security::{HttpSecurity, SECURITY_OPTIONS, Security};
 pub use shell::{MasterHandle, MasterStopped, Node, RunError, run};
 pub use snapshot::Snapshot;

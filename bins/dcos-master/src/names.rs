@@ -9,7 +9,7 @@ use dcos_core::config::Values;
 use dcos_net::Snapshot;
 use dcos_proto::master::{Call, Response, call, response};
 use dcos_proto::mesos::MasterInfo;
-use dcos_sched::master::{self, Stance};
+use dcos_sched::master::{self, Stance, TaskRecord};
 use dcos_wire::libprocess::Upid;
 use dcos_wire::tls::Ssl;
 use dcos_wire::{Client, MediaType};
@@ -166,6 +166,6 @@ fn names(state: &master::Snapshot, leader: SocketAddr) -> Snapshot {
         vec![leader.ip()],
         agents,
         frameworks,
-        tasks.map(AsRef::as_ref),
+        tasks.map(TaskRecord::read),
     )
 }

@@ -62,6 +62,8 @@ struct Node {
     now: Time,
     launched: Vec<ContainerId>,
     running: BTreeSet<ContainerId>,
+    /// Whose limits were set anew.
+    resized: Vec<ContainerId>,
     destroyed: BTreeSet<ContainerId>,
     ended: BTreeMap<ContainerId, ContainerTermination>,
     to_master: Vec<ToMaster>,
@@ -90,6 +92,7 @@ impl Node {
             now,
             launched: Vec::new(),
             running: BTreeSet::new(),
+            resized: Vec::new(),
             destroyed: BTreeSet::new(),
             ended: BTreeMap::new(),
             to_master: Vec::new(),
@@ -161,6 +164,7 @@ impl Node {
                     self.launched.push(id.clone());
                     self.running.insert(id);
                 }
+                Action::Resize(id, ..) => self.resized.push(id),
                 Action::Destroy(id) => {
                     self.destroyed.insert(id);
                 }

@@ -149,8 +149,23 @@ impl Messenger {
     /// # Errors
     /// This process has an actor of that name.
     pub fn actor(&self, name: &str) -> Result<Actor, NameTaken> {
+        self.reading_actor(name, |event| event)
+    }
+
+    /// Starts an actor called `name` that hears what `read` makes of each event. It is called where
+    /// the event comes from, on several threads at a time, so that what takes long there does not
+    /// keep the actor from its work. Events of one sender stay in their order.
+    ///
+    /// # Errors
+    /// This process has an actor of that name.
+    pub fn reading_actor<T: Send + 'static>(
+        &self,
+        name: &str,
+        read: impl Fn(Event) -> T + Send + Sync + 'static,
+    ) -> Result<Actor<T>, NameTaken> {
         let upid = Upid::new(name, self.inner.address);
-        let inbox = self.inner.directory.add(name, self.inner.config.inbox)?;
+        let capacity = self.inner.config.inbox;
+        let inbox = self.inner.directory.add(name, capacity, read)?;
         let handle = ActorHandle::new(upid, self.clone());
         Ok(Actor::new(handle, inbox))
     }

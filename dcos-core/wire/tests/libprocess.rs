@@ -85,6 +85,33 @@ async fn an_actor_of_the_same_process_is_reached_too() {
 }
 
 #[tokio::test]
+async fn what_is_made_of_events_stays_in_order_however_little_room_there_is() {
+    let config = MessengerConfig {
+        inbox: 2,
+        ..MessengerConfig::default()
+    };
+    let one = process(config).await;
+    let read = |event: Event| match event {
+        Event::Message(message) => String::from_utf8(message.body.to_vec()).unwrap(),
+        Event::Exited(upid) => format!("{upid} exited"),
+    };
+    let mut master = one.messenger.reading_actor("master", read).unwrap();
+    assert!(one.messenger.actor("master").is_err());
+    let two = process(MessengerConfig::default()).await;
+    for sender in [&one, &two] {
+        let agent = sender.messenger.actor("slave(1)").unwrap();
+        for n in 0..200 {
+            agent.send(master.upid(), "test.Count", n.to_string().into());
+        }
+        for n in 0..200 {
+            assert_eq!(master.recv().await.unwrap(), n.to_string());
+        }
+    }
+    drop(master);
+    assert!(one.messenger.actor("master").is_ok());
+}
+
+#[tokio::test]
 async fn a_linked_peer_that_goes_away_is_told_once() {
     let one = process(MessengerConfig::default()).await;
     let mut master = one.messenger.actor("master").unwrap();

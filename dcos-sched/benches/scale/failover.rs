@@ -10,7 +10,7 @@ use dcos_proto::internal::ReregisterSlaveMessage;
 use dcos_proto::mesos::MasterInfo;
 use dcos_proto::{Message as _, decode};
 use dcos_sched::allocator::{self, HierarchicalDrf};
-use dcos_sched::master::{Action, Input, Master, Packet, Settings};
+use dcos_sched::master::{Action, Input, Master, Packet, Returning, Settings};
 use dcos_store::{Revision, Snapshot};
 
 use super::cluster::{Cluster, recovered, returning};
@@ -29,14 +29,17 @@ pub(crate) fn run(size: Size, samples: usize) {
     );
     let mut table = Table::new(topic, "s");
     let (mut limits, mut cores, mut wire) = (Vec::new(), Vec::new(), Vec::new());
+    let mut taken_in = Vec::new();
     for _ in 0..samples {
         let (limit, core) = alone(size, 0);
         limits.push(limit);
         cores.push(core);
+        taken_in.push(read_before(size));
         wire.push(over_sockets(size));
     }
     table.limit("limit: decoding the messages", limits);
     table.row("core alone, decoding included", cores);
+    table.row("core alone, read before", taken_in);
     table.row(
         "master over libprocess, agents in one process",
         wire.clone(),
@@ -93,6 +96,8 @@ pub(crate) fn run_core(size: Size, samples: usize) {
     let (limits, cores) = measured.into_iter().unzip();
     table.limit("limit: decoding the messages", limits);
     table.row("core alone, decoding included", cores);
+    let taken_in = (0..samples).map(|_| read_before(size)).collect();
+    table.row("core alone, read before", taken_in);
     table.print();
 }
 
@@ -110,19 +115,35 @@ pub(crate) fn core(registry: &Snapshot) -> Master {
     master
 }
 
-/// Takes in one message and carries out what comes of it.
-pub(crate) fn feed(master: &mut Master, now: Time, agent: usize, body: Bytes) {
+/// The message of an agent, as it comes.
+pub(crate) fn message(agent: usize, body: Bytes) -> Input {
     let message = Packet {
         name: ReregisterSlaveMessage::V0_NAME.to_owned(),
         body,
     };
-    let from = format!(
+    let from = pid(agent);
+    Input::Message { from, message }
+}
+
+/// The same, read.
+fn read(agent: usize, body: &Bytes) -> Input {
+    let from = pid(agent);
+    let returning = Box::new(Returning::read(body).unwrap());
+    Input::Returning { from, returning }
+}
+
+fn pid(agent: usize) -> String {
+    format!(
         "slave(1)@10.{}.{}.{}:5051",
         agent >> 16,
         agent >> 8 & 255,
         agent & 255
-    );
-    master.handle(now, Input::Message { from, message });
+    )
+}
+
+/// Takes in one message and carries out what comes of it.
+pub(crate) fn feed(master: &mut Master, now: Time, input: Input) {
+    master.handle(now, input);
     while let Some(action) = master.poll() {
         if let Action::Persist { id, .. } = action {
             let revision = Revision(1);
@@ -133,6 +154,15 @@ pub(crate) fn feed(master: &mut Master, now: Time, agent: usize, body: Bytes) {
 
 /// Seconds for decoding alone, and for the core.
 fn alone(size: Size, ended: usize) -> (f64, f64) {
+    measure(size, ended, &mut message)
+}
+
+/// Seconds for the core if messages are read before they reach it.
+fn read_before(size: Size) -> f64 {
+    measure(size, 0, &mut |agent, body| read(agent, &body)).1
+}
+
+fn measure(size: Size, ended: usize, input: &mut dyn FnMut(usize, Bytes) -> Input) -> (f64, f64) {
     let registry = runtime().block_on(recovered(size.agents));
     let mut master = core(&registry);
     let (mut limit, mut spent) = (0.0, 0.0);
@@ -148,10 +178,12 @@ fn alone(size: Size, ended: usize) -> (f64, f64) {
             }
         })
         .1;
+        let inputs = messages.into_iter().enumerate();
+        let inputs: Vec<Input> = inputs.map(|(at, body)| input(first + at, body)).collect();
         spent += timed(|| {
-            for (at, message) in messages.into_iter().enumerate() {
+            for input in inputs {
                 now += Duration::from_micros(1);
-                feed(&mut master, now, first + at, message);
+                feed(&mut master, now, input);
             }
         })
         .1;

@@ -7,7 +7,7 @@ use bench::Table;
 use dcos_core::time::Time;
 
 use super::cluster::{recovered, returning};
-use super::failover::{core, feed};
+use super::failover::{core, feed, message};
 use super::{Size, runtime};
 
 /// Each stage is a process of its own: freed memory of one would hide what the next takes.
@@ -61,7 +61,8 @@ pub(crate) fn stage(size: &str) {
     let mut now = Time::from_secs(2);
     for agent in 0..agents {
         now += Duration::from_micros(1);
-        feed(&mut master, now, agent, returning(agent, tasks, 0));
+        let input = message(agent, returning(agent, tasks, 0));
+        feed(&mut master, now, input);
     }
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     let resident: f64 = pages.split(' ').nth(1).unwrap().parse().unwrap();

@@ -28,10 +28,11 @@
 //! | `drf/maintenance.rs` | inverse offers |
 //! | `drf/preemption.rs` | who makes room for whom |
 //! | `drf/explain.rs` | the reasons for what is not granted |
-//! | `drf/amounts.rs`, `drf/slab.rs` | compact numbers for the above |
+//! | `drf/amounts.rs`, `drf/slab.rs`, `drf/alike.rs` | compact numbers and messages for the above |
 
 mod agent;
 mod agents;
+mod alike;
 mod amounts;
 mod explain;
 mod frameworks;
@@ -58,6 +59,7 @@ use super::Allocator;
 use super::sorter::Sorter;
 use super::words::{Config, Decisions, Event, FrameworkSpec, Metrics, NonOffer, NotFree, Quota};
 use agent::Agent;
+use alike::Alike;
 use amounts::{Amounts, Names};
 use maintenance::Maintenance;
 use quotas::Quotas;
@@ -71,6 +73,7 @@ pub struct HierarchicalDrf {
     config: Config,
     seed: Seed,
     names: Names,
+    alike: Alike,
     tree: Tree,
     quotas: Quotas,
     seats: Seats,
@@ -175,6 +178,7 @@ impl HierarchicalDrf {
             config,
             seed: seed.stream("allocator"),
             names,
+            alike: Alike::default(),
             seats: Seats::default(),
             frameworks: Slab::default(),
             framework_ids: BTreeMap::new(),

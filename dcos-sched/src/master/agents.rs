@@ -17,13 +17,14 @@ use dcos_proto::internal::{
 use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{
-    AgentId, AgentInfo, ExecutorId, FrameworkId, FrameworkInfo, Task, TaskId, TaskStatus,
+    AgentId, AgentInfo, ExecutorId, FrameworkId, FrameworkInfo, TaskId, TaskStatus,
 };
 
 use super::agent::total_of;
 use super::core::Timer;
+use super::returning::Told;
 use super::tasks::{Status, is_terminal, update_event};
-use super::{Action, Agent, Framework, Link, MachineKey, Master, Packet, registry};
+use super::{Action, Agent, Framework, Link, MachineKey, Master, News, Packet, registry};
 use crate::allocator::{AgentSpec, Event as Allocation};
 
 impl Master {
@@ -170,8 +171,13 @@ impl Master {
         )
     }
 
-    /// An agent that has an id comes back with what runs on it.
-    pub(crate) fn reregister_agent(&mut self, from: &str, mut message: ReregisterSlaveMessage) {
+    /// An agent that has an id comes back with what runs on it; resources are refined already.
+    pub(crate) fn reregister_agent(
+        &mut self,
+        from: &str,
+        message: ReregisterSlaveMessage,
+        tasks: Vec<Told>,
+    ) {
         self.counters.messages_reregister_slave += 1;
         if !self.admits_agent(from, &message.agent) {
             return;
@@ -184,14 +190,6 @@ impl Master {
         }
         if !self.may_join(from, &message.agent) {
             return;
-        }
-        upgrade_all(&mut message.agent.resources);
-        upgrade_all(&mut message.checkpointed_resources);
-        for task in &mut message.tasks {
-            upgrade_all(&mut task.resources);
-        }
-        for executor in &mut message.executor_infos {
-            upgrade_all(&mut executor.resources);
         }
         // Somebody else's place: an agent that restarted with a new id and came back with the old.
         if let Some(other) = self
@@ -217,9 +215,9 @@ impl Master {
                 );
                 return self.shut_down(from, &text);
             }
-            self.return_known_agent(&id, from, message);
+            self.return_known_agent(&id, from, message, tasks);
         } else {
-            self.return_forgotten_agent(&id, from, message);
+            self.return_forgotten_agent(&id, from, message, tasks);
         }
     }
 
@@ -231,7 +229,13 @@ impl Master {
     }
 
     /// The agent was only disconnected, or restarted quickly.
-    fn return_known_agent(&mut self, id: &AgentId, from: &str, message: ReregisterSlaveMessage) {
+    fn return_known_agent(
+        &mut self,
+        id: &AgentId,
+        from: &str,
+        message: ReregisterSlaveMessage,
+        tasks: Vec<Told>,
+    ) {
         let changed = self
             .agents
             .get(id)
@@ -296,8 +300,7 @@ impl Master {
             self.allocator
                 .handle(self.now, Allocation::ActivateAgent(id.clone()));
         }
-        let running: BTreeSet<(FrameworkId, TaskId)> = message
-            .tasks
+        let running: BTreeSet<(FrameworkId, TaskId)> = tasks
             .iter()
             .map(|task| (task.framework_id.clone(), task.task_id.clone()))
             .collect();
@@ -307,7 +310,7 @@ impl Master {
             .filter_map(|info| Some((info.framework_id.clone()?, info.executor_id.clone())))
             .collect();
         self.forget_missing_executors(id, &executors);
-        self.return_strangers(&agent, message.tasks);
+        self.return_strangers(&agent, tasks);
         let answer = SlaveReregisteredMessage {
             agent_id: id.clone(),
             reconciliations: self.missing_tasks(&agent, &running),
@@ -346,13 +349,13 @@ impl Master {
     /// Tasks that run on a known agent and are not in the books: declared lost when it
     /// disconnected, or launched by a master that was deposed. A list that came late also names
     /// tasks that have ended since.
-    fn return_strangers(&mut self, agent: &Agent, tasks: Vec<Task>) {
-        let strangers: Vec<Task> = tasks
+    fn return_strangers(&mut self, agent: &Agent, tasks: Vec<Told>) {
+        let strangers: Vec<Told> = tasks
             .into_iter()
             .filter(|task| {
                 let key = (task.framework_id.clone(), task.task_id.clone());
                 let framework = self.frameworks.get(&task.framework_id);
-                !is_terminal(task.state())
+                !is_terminal(task.record.state())
                     && !agent.tasks.contains(&key)
                     && framework.is_some_and(|known| !known.has_ended(&task.task_id))
             })
@@ -366,9 +369,11 @@ impl Master {
             self.rescind(offer);
         }
         for task in strangers {
-            let resources = Resources::from(&task.resources);
+            let resources = Resources::from(&*task.resources);
             if let Some(place) = self.agent_mut(&id) {
                 place.charge(&task.framework_id, &resources);
+                let key = (task.framework_id.clone(), task.task_id.clone());
+                place.tasks.insert(key);
             }
             if let Some(known) = self.framework_mut(&task.framework_id) {
                 known.charge(&id, &resources);
@@ -462,6 +467,7 @@ impl Master {
         id: &AgentId,
         from: &str,
         message: ReregisterSlaveMessage,
+        mut tasks: Vec<Told>,
     ) {
         // A framework that heard its tasks were lost, or never had a master that knew them, is
         // told where they are; after a failover of the master it asks by itself.
@@ -493,18 +499,17 @@ impl Master {
                 executors.push((framework, executor));
             }
         }
-        let mut tasks = Vec::with_capacity(message.tasks.len());
-        for task in message.tasks {
-            if self.frameworks.contains_key(&task.framework_id) {
-                if !is_terminal(task.state()) {
-                    let resources = self.alike.resources(&task.resources);
-                    agent.charge(&task.framework_id, &resources);
-                }
-                let key = (task.framework_id.clone(), task.task_id.clone());
-                agent.tasks.insert(key);
-                tasks.push(task);
+        tasks.retain(|task| self.frameworks.contains_key(&task.framework_id));
+        let used = tasks.iter();
+        for task in used.filter(|task| !is_terminal(task.record.state())) {
+            let resources = self.alike.resources(&task.resources);
+            match agent.used.get_mut(&task.framework_id) {
+                Some(used) => *used = self.alike.sum(used, &resources),
+                None => _ = agent.used.insert(task.framework_id.clone(), resources),
             }
         }
+        let key = |task: &Told| (task.framework_id.clone(), task.task_id.clone());
+        agent.tasks = tasks.iter().map(key).collect();
         // The allocator and readers are told of an agent with all that is used on it.
         for (framework, used) in &mut agent.used {
             *used = self.alike.shared(std::mem::take(used));
@@ -531,20 +536,18 @@ impl Master {
         self.tell_agent_of_frameworks(id, from, message.frameworks);
     }
 
-    /// A task that was thought lost or is new to this master; what it uses is charged already.
-    fn return_task(&mut self, mut task: Task, announce: bool) {
-        let framework = task.framework_id.clone();
+    /// A task that was thought lost or is new to this master; what it uses is charged already, and
+    /// its agent has it.
+    fn return_task(&mut self, told: Told, announce: bool) {
+        let (framework, task) = (told.framework_id, told.record);
         if let Some(known) = self.framework_mut(&framework) {
-            known.unreachable_tasks.remove(&task.task_id);
-            known.completed_tasks.remove(&task.task_id);
+            known.unreachable_tasks.remove(&told.task_id);
+            known.completed_tasks.remove(&told.task_id);
+            known.add_task(told.task_id, task.clone());
         }
-        if task.status_update_state.is_none() {
-            task.status_update_state = Some(task.state);
-        }
-        shrink(&mut task);
-        let task = Arc::new(task);
-        self.book_task(&task);
+        self.publish(News::TaskAdded(task.clone()));
         if announce {
+            let task = task.read();
             let status = Status::master(
                 task.state(),
                 Reason::AgentReregistered,
@@ -671,15 +674,6 @@ impl Master {
                 .handle(self.now, Allocation::UpdateAgent(spec));
         }
         self.agent_operations(&message.agent_id, message.operations);
-    }
-}
-
-/// Gives back the room that decoding left behind lists: a master has half a million tasks.
-fn shrink(task: &mut Task) {
-    task.statuses.shrink_to_fit();
-    task.resources.shrink_to_fit();
-    if let Some(labels) = &mut task.labels {
-        labels.labels.shrink_to_fit();
     }
 }
 

@@ -63,6 +63,11 @@ impl Authentication {
         self.authenticated.get(pid).map(String::as_str)
     }
 
+    /// Whether somebody is authenticating from this UPID: other messages wait until that is over.
+    pub(crate) fn is_open(&self, pid: &str) -> bool {
+        self.sessions.contains_key(pid)
+    }
+
     /// Whoever comes back under this UPID has to authenticate again.
     pub(crate) fn forget(&mut self, pid: &str) {
         self.authenticated.remove(pid);

@@ -280,6 +280,7 @@ impl Master {
                 .handle(self.now, Allocation::Whitelist(names)),
             Input::StreamClosed { stream_id } => self.stream_closed(&stream_id),
             Input::Message { from, message } => self.message(&from, &message),
+            Input::Returning { from, returning } => self.returning_message(&from, *returning),
             Input::Exited { pid } => self.exited(&pid),
             Input::Operator {
                 request,

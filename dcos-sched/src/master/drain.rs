@@ -256,7 +256,7 @@ impl Master {
             .iter()
             .flat_map(|(framework, known)| {
                 let tasks = known.unreachable_tasks.iter();
-                let here = tasks.filter(|task| task.agent_id == *id);
+                let here = tasks.filter(|task| task.agent_id() == id);
                 here.map(|task| (framework.clone(), task.task_id.clone()))
             })
             .collect();

@@ -11,13 +11,13 @@ use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::offer::operation::Type as Operation;
 use dcos_proto::mesos::task_status::Source;
 use dcos_proto::mesos::{
-    AgentId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, OfferId, OperationId, Task,
-    TaskId, TaskState,
+    AgentId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, OfferId, OperationId, TaskId,
+    TaskState,
 };
 use dcos_proto::scheduler::OfferConstraints;
 
-use super::Packet;
 use super::recent::Recent;
+use super::{Packet, TaskRecord};
 
 /// How many finished and how many unreachable tasks of a framework are remembered by default.
 pub(crate) const MAX_TASKS: usize = 1000;
@@ -66,7 +66,7 @@ pub struct Framework {
     /// Which agents it wants offers from.
     pub offer_constraints: Option<OfferConstraints>,
     /// Tasks that are not forgotten yet.
-    pub tasks: Tree<TaskId, Arc<Task>>,
+    pub tasks: Tree<TaskId, TaskRecord>,
     /// How many of them are in each state.
     pub counts: StateCounts,
     /// Tasks on agents that are unreachable, oldest first.
@@ -187,24 +187,24 @@ impl Framework {
         executors.insert(executor.executor_id.clone(), Arc::new(executor));
     }
 
-    pub(crate) fn add_task(&mut self, task: Arc<Task>) {
+    pub(crate) fn add_task(&mut self, id: TaskId, task: TaskRecord) {
         self.counts.count(task.state());
-        if let Some(before) = self.tasks.insert(task.task_id.clone(), task) {
+        if let Some(before) = self.tasks.insert(id, task) {
             self.counts.uncount(before.state());
         }
     }
 
-    pub(crate) fn take_task(&mut self, id: &TaskId) -> Option<Arc<Task>> {
+    pub(crate) fn take_task(&mut self, id: &TaskId) -> Option<TaskRecord> {
         let task = self.tasks.remove(id)?;
         self.counts.uncount(task.state());
         Some(task)
     }
 
-    pub(crate) fn remember_completed(&mut self, task: Arc<Task>) {
+    pub(crate) fn remember_completed(&mut self, task: TaskRecord) {
         self.completed_tasks.push(task);
     }
 
-    pub(crate) fn remember_unreachable(&mut self, task: Arc<Task>) {
+    pub(crate) fn remember_unreachable(&mut self, task: TaskRecord) {
         self.unreachable_tasks.push(task);
     }
 

@@ -128,7 +128,7 @@ impl Master {
 
     /// The agents on which a framework has something.
     fn agents_of(framework: &Framework) -> BTreeSet<AgentId> {
-        let tasks = framework.tasks.values().map(|task| task.agent_id.clone());
+        let tasks = framework.tasks.values().map(|task| task.agent_id().clone());
         tasks.chain(framework.executors.keys().cloned()).collect()
     }
 

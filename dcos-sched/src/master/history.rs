@@ -9,8 +9,8 @@
 //! Departure: the first that come are kept, not the last.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
+use bytes::Bytes;
 use dcos_proto::decode;
 use dcos_proto::internal::archive;
 use dcos_proto::mesos::Task;
@@ -24,6 +24,23 @@ const COMPLETED_FRAMEWORKS: u32 = 5;
 
 /// `tasks` of `Archive.Framework`.
 const TASKS: u32 = 3;
+
+/// The messages in field `wanted` of a message; `None` if it is not well-formed.
+pub(crate) fn values(mut message: &[u8], wanted: u32) -> Option<Vec<&[u8]>> {
+    let mut values = Vec::new();
+    while !message.is_empty() {
+        let (field, kind) = decode_key(&mut message).ok()?;
+        if field == wanted && kind == WireType::LengthDelimited {
+            let length = usize::try_from(decode_varint(&mut message).ok()?).ok()?;
+            let (value, rest) = message.split_at_checked(length)?;
+            values.push(value);
+            message = rest;
+        } else {
+            skip_field(kind, field, &mut message, DecodeContext::default()).ok()?;
+        }
+    }
+    Some(values)
+}
 
 /// A message without a repeated field, and the values of that.
 struct Split<'a> {
@@ -65,7 +82,7 @@ pub(crate) fn apart(message: &[u8]) -> (Cow<'_, [u8]>, Vec<&[u8]>) {
 
 impl Master {
     /// Takes over ended tasks of frameworks that are known and have room for more.
-    pub(crate) fn remember_history(&mut self, history: &[&[u8]]) {
+    pub(crate) fn remember_history(&mut self, history: &[Bytes]) {
         for completed in history {
             let Some(Split { rest, values }) = split(completed, TASKS) else {
                 continue;
@@ -91,7 +108,7 @@ impl Master {
             };
             for task in values.into_iter().take(room) {
                 if let Ok(task) = decode::<Task>(task) {
-                    framework.remember_completed(Arc::new(task));
+                    framework.remember_completed(task.into());
                 }
             }
         }

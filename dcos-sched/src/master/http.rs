@@ -10,6 +10,7 @@ mod json;
 mod metrics;
 mod operator;
 mod orders;
+mod packed;
 mod pieces;
 mod reads;
 pub(crate) mod realms;

@@ -6,7 +6,7 @@ use dcos_proto::scheduler::{Call, call};
 use dcos_proto::{Message, decode};
 
 use super::subscriptions::Subscriber;
-use super::{Master, Packet, old_call, validation};
+use super::{Master, Packet, Returning, old_call, validation};
 use call::Type;
 
 impl Master {
@@ -24,20 +24,36 @@ impl Master {
         }
     }
 
+    /// Takes in what an agent that comes back says, which was read where it arrived.
+    pub(crate) fn returning_message(&mut self, from: &str, returning: Returning) {
+        if !self.recovered {
+            self.counters.dropped_messages += 1;
+        } else if self.authentication.is_open(from) {
+            // It waits for the end of that, as all messages do.
+            self.message(from, &returning.into_packet());
+        } else {
+            self.agent_returns(from, returning);
+        }
+    }
+
+    fn agent_returns(&mut self, from: &str, returning: Returning) {
+        let (message, tasks, history) = (returning.message, returning.tasks, returning.history);
+        let id = message.agent.id.clone().unwrap_or_default();
+        let known = self.agents.contains_key(&id);
+        self.reregister_agent(from, message, tasks);
+        if !known && !history.is_empty() && self.agents.contains_key(&id) {
+            self.remember_history(&history);
+        }
+    }
+
     fn agent_message(&mut self, from: &str, packet: &Packet) -> bool {
         if let Some(message) = read::<messages::RegisterSlaveMessage>(packet) {
             self.register_agent(from, message);
         } else if packet.name == messages::ReregisterSlaveMessage::V0_NAME {
-            let (rest, history) = super::history::apart(&packet.body);
-            let Ok(message) = decode::<messages::ReregisterSlaveMessage>(&rest) else {
+            let Some(returning) = Returning::read(&packet.body) else {
                 return false;
             };
-            let id = message.agent.id.clone().unwrap_or_default();
-            let known = self.agents.contains_key(&id);
-            self.reregister_agent(from, message);
-            if !known && self.agents.contains_key(&id) {
-                self.remember_history(&history);
-            }
+            self.agent_returns(from, returning);
         } else if let Some(message) = read::<messages::UnregisterSlaveMessage>(packet) {
             self.counters.messages_unregister_slave += 1;
             if self.is_agent(from, &message.agent_id) {

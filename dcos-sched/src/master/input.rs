@@ -9,7 +9,7 @@ use dcos_proto::mesos::FrameworkId;
 use dcos_proto::scheduler::{Call, Event};
 use dcos_store::{Revision, Snapshot as StoreSnapshot, Write};
 
-use super::{News, Snapshot};
+use super::{News, Returning, Snapshot};
 use crate::allocator::Metrics;
 use crate::why::Wish;
 use dcos_security::Principal;
@@ -56,6 +56,14 @@ pub enum Input {
         from: String,
         /// The message.
         message: Packet,
+    },
+    /// An agent that has an id comes back, and what it says has been read already. The same as
+    /// [`Input::Message`] with what it came as.
+    Returning {
+        /// The agent's UPID.
+        from: String,
+        /// What it says.
+        returning: Box<Returning>,
     },
     /// The connection to a linked UPID broke.
     Exited {

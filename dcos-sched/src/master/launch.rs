@@ -1,7 +1,5 @@
 //! Carrying out the operations of an ACCEPT.
 
-use std::sync::Arc;
-
 use dcos_core::resources::Resources;
 use dcos_core::resources::convert::downgrade_all;
 use dcos_proto::internal::{RunTaskGroupMessage, RunTaskMessage};
@@ -15,7 +13,7 @@ use dcos_proto::mesos::{
 
 use super::offers::launched;
 use super::operations::{Holdings, more_copies};
-use super::{Master, News, validation};
+use super::{Master, News, TaskRecord, validation};
 
 impl Master {
     /// Carries out one operation with what is left of the offers.
@@ -276,12 +274,12 @@ impl Master {
             .frameworks
             .get(framework)
             .map(|known| known.info.user.clone());
-        let record = Arc::new(staging(task, framework, user.as_deref()));
+        let record = TaskRecord::from(staging(task, framework, user.as_deref()));
         self.add_task(&record);
     }
 
     /// Charges framework and agent for a task, and tells readers of it.
-    pub(crate) fn add_task(&mut self, record: &Arc<Task>) {
+    pub(crate) fn add_task(&mut self, record: &TaskRecord) {
         if !super::tasks::is_terminal(record.state()) {
             let resources = self.alike.resources(&record.resources);
             if let Some(place) = self.agent_mut(&record.agent_id) {
@@ -295,10 +293,10 @@ impl Master {
     }
 
     /// Makes a task known for which framework and agent are charged, and tells readers of it.
-    pub(crate) fn book_task(&mut self, record: &Arc<Task>) {
+    pub(crate) fn book_task(&mut self, record: &TaskRecord) {
         let key = (record.framework_id.clone(), record.task_id.clone());
         if let Some(known) = self.framework_mut(&key.0) {
-            known.add_task(Arc::clone(record));
+            known.add_task(key.1.clone(), record.clone());
         }
         let place = self.agents.get(&record.agent_id);
         if place.is_some_and(|place| !place.tasks.contains(&key))
@@ -306,7 +304,7 @@ impl Master {
         {
             place.tasks.insert(key);
         }
-        self.publish(News::TaskAdded(Arc::clone(record)));
+        self.publish(News::TaskAdded(record.clone()));
     }
 }
 

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use dcos_proto::master::{Event, event};
-use dcos_proto::mesos::Task;
 
-use super::{Agent, snapshot};
+use super::{Agent, TaskRecord, snapshot};
 
 /// Something that happened, as it was at that moment.
 #[derive(Debug, Clone)]
@@ -19,16 +18,16 @@ pub enum News {
     /// An agent was admitted; nothing of it is offered yet.
     AgentAdded(Arc<Agent>),
     /// A task is known from now on.
-    TaskAdded(Arc<Task>),
+    TaskAdded(TaskRecord),
     /// What became of a task: the event names it, and the task says who may hear of it.
-    TaskUpdated(Box<Event>, Arc<Task>),
+    TaskUpdated(Box<Event>, TaskRecord),
 }
 
 impl News {
     /// The task an event is about without showing it.
-    pub(crate) fn task(&self) -> Option<Arc<Task>> {
+    pub(crate) fn task(&self) -> Option<TaskRecord> {
         match self {
-            Self::TaskUpdated(_, task) => Some(Arc::clone(task)),
+            Self::TaskUpdated(_, task) => Some(task.clone()),
             _ => None,
         }
     }
@@ -47,7 +46,7 @@ impl News {
             Self::TaskAdded(task) => Event {
                 r#type: Some(event::Type::TaskAdded.into()),
                 task_added: Some(event::TaskAdded {
-                    task: Arc::unwrap_or_clone(task),
+                    task: task.into_task(),
                 }),
                 ..Event::default()
             },

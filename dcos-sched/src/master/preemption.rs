@@ -6,7 +6,7 @@ use dcos_proto::mesos::{FrameworkId, OfferId, Task, TaskState, TaskStatus};
 use dcos_proto::scheduler::call;
 
 use super::tasks::is_terminal;
-use super::{Master, convert};
+use super::{Master, TaskRecord, convert};
 use crate::allocator::{Event as Allocation, Preemption};
 
 impl Master {
@@ -72,16 +72,17 @@ impl Master {
         let Some(framework) = self.frameworks.get(&preemption.framework) else {
             return Vec::new();
         };
-        let is_in_the_way = |task: &&Task| {
-            task.agent_id == preemption.agent
+        let is_in_the_way = |task: &&TaskRecord| {
+            *task.agent_id() == preemption.agent
                 && !is_terminal(task.state())
                 && task
+                    .read()
                     .resources
                     .iter()
                     .any(|resource| resource.allocation_role() == Some(&preemption.role))
         };
-        let tasks = framework.tasks.values().map(|task| &**task);
-        let mut tasks: Vec<Task> = tasks.filter(is_in_the_way).cloned().collect();
+        let tasks = framework.tasks.values().filter(is_in_the_way);
+        let mut tasks: Vec<Task> = tasks.map(|task| task.read().into_owned()).collect();
         let begin = |task: &Task| {
             let first = task.statuses.first();
             first

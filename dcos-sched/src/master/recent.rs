@@ -1,14 +1,14 @@
 //! [`Recent`]: the last tasks of many.
 
-use std::sync::Arc;
-
 use dcos_core::tree::{Pages, Tree, Values};
-use dcos_proto::mesos::{Task, TaskId};
+use dcos_proto::mesos::TaskId;
+
+use super::TaskRecord;
 
 /// Tasks that came last, up to a number, each id once; a copy costs some pointers.
 #[derive(Debug, Clone)]
 pub struct Recent {
-    kept: Tree<u64, Arc<Task>>,
+    kept: Tree<u64, TaskRecord>,
     /// Where each is: every task that is launched or comes back is looked for.
     places: Tree<TaskId, u64>,
     /// Numbers never repeat, so that what a page holds never changes its place.
@@ -28,8 +28,8 @@ impl Recent {
     }
 
     /// Adds one, in place of one with the same id; the oldest makes room.
-    pub fn push(&mut self, task: Arc<Task>) {
-        if let Some(before) = self.places.insert(task.task_id.clone(), self.next) {
+    pub fn push(&mut self, task: TaskRecord) {
+        if let Some(before) = self.places.insert(task.read().task_id.clone(), self.next) {
             self.kept.remove(&before);
         }
         self.kept.insert(self.next, task);
@@ -38,25 +38,25 @@ impl Recent {
             let Some((&number, oldest)) = self.kept.first() else {
                 break;
             };
-            let id = oldest.task_id.clone();
+            let id = oldest.read().task_id.clone();
             self.kept.remove(&number);
             self.places.remove(&id);
         }
     }
 
     /// The one with this id.
-    pub fn get(&self, id: &TaskId) -> Option<&Arc<Task>> {
+    pub fn get(&self, id: &TaskId) -> Option<&TaskRecord> {
         self.kept.get(self.places.get(id)?)
     }
 
     /// Forgets the one with this id; returns it.
-    pub fn remove(&mut self, id: &TaskId) -> Option<Arc<Task>> {
+    pub fn remove(&mut self, id: &TaskId) -> Option<TaskRecord> {
         let number = self.places.remove(id)?;
         self.kept.remove(&number)
     }
 
     /// Oldest first.
-    pub fn iter(&self) -> Values<'_, u64, Arc<Task>> {
+    pub fn iter(&self) -> Values<'_, u64, TaskRecord> {
         self.kept.values()
     }
 
@@ -77,14 +77,14 @@ impl Recent {
     }
 
     /// Them in pieces that copies share.
-    pub fn pages(&self) -> Pages<'_, u64, Arc<Task>> {
+    pub fn pages(&self) -> Pages<'_, u64, TaskRecord> {
         self.kept.pages()
     }
 }
 
 impl<'a> IntoIterator for &'a Recent {
-    type Item = &'a Arc<Task>;
-    type IntoIter = Values<'a, u64, Arc<Task>>;
+    type Item = &'a TaskRecord;
+    type IntoIter = Values<'a, u64, TaskRecord>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.kept.values()
@@ -93,10 +93,12 @@ impl<'a> IntoIterator for &'a Recent {
 
 #[cfg(test)]
 mod tests {
+    use dcos_proto::mesos::Task;
+
     use super::*;
 
-    fn task(id: u32) -> Arc<Task> {
-        Arc::new(Task {
+    fn task(id: u32) -> TaskRecord {
+        TaskRecord::from(Task {
             task_id: id.to_string().into(),
             ..Task::default()
         })

@@ -18,7 +18,7 @@ impl Master {
             known
                 .into_iter()
                 .flat_map(|known| known.tasks.values())
-                .map(|task| self.latest(task))
+                .map(|task| self.latest(&task.read()))
                 .collect()
         } else {
             tasks
@@ -52,7 +52,7 @@ impl Master {
     fn answer(&self, id: &FrameworkId, asked: &reconcile::Task) -> Option<TaskStatus> {
         let framework = self.frameworks.get(id)?;
         if let Some(task) = framework.tasks.get(&asked.task_id) {
-            return Some(self.latest(task));
+            return Some(self.latest(&task.read()));
         }
         let agent = asked.agent_id.as_ref();
         let awaited = match agent {

@@ -18,7 +18,7 @@ use dcos_security::Turns;
 use dcos_store::{
     Election, ElectionError, Fence, Lease, Revision, StateStore, StoreError, Transaction,
 };
-use dcos_wire::libprocess::{Actor, Event as Heard, Messenger, MessengerConfig, Upid};
+use dcos_wire::libprocess::{Actor, Messenger, MessengerConfig, Upid};
 use dcos_wire::records::RecordSender;
 use dcos_wire::{Body, Listener, MediaType, Stopped};
 use futures::FutureExt;
@@ -33,12 +33,11 @@ use super::http::Api;
 use super::http::desk::Desk;
 use super::http::sight::Sight;
 use super::registry::{self, PREFIX};
+use super::returning::ReadAhead;
 use super::threads::{self, Readers};
 use super::watchers::Watchers;
 use super::whitelist::Whitelist;
-use super::{
-    Action, Config, Input, Master, Packet, Reader, Reply, RequestId, Snapshot, Stance, standby,
-};
+use super::{Action, Config, Input, Master, Reader, Reply, RequestId, Snapshot, Stance, standby};
 use crate::allocator::{Allocator, HierarchicalDrf, Metrics};
 use crate::why::Wish;
 
@@ -334,7 +333,8 @@ impl Node {
             ..MessengerConfig::default()
         };
         let messenger = Messenger::with_config(address, messenger);
-        let mut actor = messenger.actor("master")?;
+        let reader = ReadAhead::default();
+        let mut actor = messenger.reading_actor("master", move |heard| reader.input(heard))?;
         let mut settings = self.config.settings.clone();
         settings.info = self.config.master_info(address, &self.seed);
         settings.https = self.config.tls.is_some();
@@ -471,7 +471,7 @@ struct Writing {
 
 struct Loop {
     core: Master,
-    actor: Actor,
+    actor: Actor<Input>,
     commands: mpsc::Receiver<Command>,
     store: Arc<dyn StateStore>,
     fence: Fence,
@@ -559,13 +559,13 @@ impl Loop {
                         self.feed(Input::StreamClosed { stream_id });
                     }
                 }
-                Some(heard) = self.actor.recv() => self.hear(heard),
+                Some(heard) = self.actor.recv() => self.feed(heard),
                 Some(command) = self.commands.recv() => self.obey(command),
             }
             // What came meanwhile is taken in first, so that one write serves many.
             for _ in 0..BATCH {
                 if let Some(heard) = self.actor.try_recv() {
-                    self.hear(heard);
+                    self.feed(heard);
                 } else if let Ok(command) = self.commands.try_recv() {
                     self.obey(command);
                 } else {
@@ -592,22 +592,6 @@ impl Loop {
         gauges.subscribers.set(self.watchers.count());
         let queued = self.core.queued_writes();
         gauges.queued_writes.set(queued);
-    }
-
-    fn hear(&mut self, heard: Heard) {
-        let input = match heard {
-            Heard::Message(message) => Input::Message {
-                from: message.from.to_string(),
-                message: Packet {
-                    name: message.name,
-                    body: message.body,
-                },
-            },
-            Heard::Exited(pid) => Input::Exited {
-                pid: pid.to_string(),
-            },
-        };
-        self.feed(input);
     }
 
     fn obey(&mut self, command: Command) {

@@ -13,7 +13,7 @@ use dcos_wire::libprocess::Actor;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::RunError;
+use super::{Input, RunError};
 
 /// What a master may do.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +30,7 @@ pub enum Stance {
 pub(super) async fn campaign(
     election: &dyn Election,
     info: &MasterInfo,
-    actor: &mut Actor,
+    actor: &mut Actor<Input>,
     stance: &watch::Sender<Stance>,
     stop: &CancellationToken,
 ) -> Result<Option<Leadership>, RunError> {

@@ -1,7 +1,5 @@
 //! What happens to tasks: updates, acknowledgements, kills, ends.
 
-use std::sync::Arc;
-
 use dcos_core::resources::Resources;
 use dcos_core::time::Time;
 use dcos_proto::internal::{
@@ -14,7 +12,7 @@ use dcos_proto::mesos::{
 };
 use dcos_proto::scheduler::{Event, call, event};
 
-use super::{Master, News};
+use super::{Master, News, TaskRecord};
 
 /// Whether a task in this state will never run again, for all the master knows.
 pub(crate) fn is_terminal(state: TaskState) -> bool {
@@ -37,17 +35,17 @@ fn is_at_rest(state: TaskState) -> bool {
 }
 
 /// What readers are told of a task.
-fn updated(task: &Arc<Task>, framework: &FrameworkId, status: TaskStatus) -> News {
+fn updated(task: &TaskRecord, framework: &FrameworkId, status: TaskStatus) -> News {
     let event = operator::Event {
         r#type: Some(operator::event::Type::TaskUpdated.into()),
         task_updated: Some(operator::event::TaskUpdated {
             framework_id: framework.clone(),
             status,
-            state: task.state,
+            state: task.state().into(),
         }),
         ..operator::Event::default()
     };
-    News::TaskUpdated(Box::new(event), Arc::clone(task))
+    News::TaskUpdated(Box::new(event), task.clone())
 }
 
 /// What the master itself says about a task.
@@ -139,13 +137,13 @@ impl Master {
         }
     }
 
-    pub(crate) fn task(&self, framework: &FrameworkId, task: &TaskId) -> Option<&Arc<Task>> {
+    pub(crate) fn task(&self, framework: &FrameworkId, task: &TaskId) -> Option<&TaskRecord> {
         self.frameworks.get(framework)?.tasks.get(task)
     }
 
     fn task_mut(&mut self, framework: &FrameworkId, task: &TaskId) -> Option<&mut Task> {
         let task = self.framework_mut(framework)?.tasks.get_mut(task)?;
-        Some(Arc::make_mut(task))
+        Some(task.to_mut())
     }
 
     /// Writes an update into the task's record. `latest` is where the agent has got to meanwhile,
@@ -268,7 +266,7 @@ impl Master {
         };
         let executor = record.executor_id.clone();
         let message = status.of(task, Some(&record.agent_id), executor.as_ref(), now);
-        let ended = Arc::make_mut(&mut record);
+        let ended = record.to_mut();
         ended.state = message.state;
         ended.statuses.push(message.clone());
         let news = updated(&record, framework, message.clone());

@@ -95,7 +95,9 @@ impl Master {
             Some(Speaker(known.info.principal.clone()))
         };
         match input {
-            Input::Message { from: pid, .. } | Input::Exited { pid } => of(self.pids.get(pid)?),
+            Input::Message { from: pid, .. }
+            | Input::Returning { from: pid, .. }
+            | Input::Exited { pid } => of(self.pids.get(pid)?),
             // It belongs to no stream yet: whoever authenticated speaks for itself.
             Input::Call {
                 principal, call, ..
@@ -118,6 +120,13 @@ impl Master {
 
     fn exceeded(&mut self, input: Input, capacity: u64) {
         self.counters.dropped_messages += 1;
+        let input = match input {
+            Input::Returning { from, returning } => Input::Message {
+                from,
+                message: returning.into_packet(),
+            },
+            input => input,
+        };
         match input {
             Input::Message { from, message } => {
                 // This aborts the driver.

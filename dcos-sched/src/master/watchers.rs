@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use dcos_proto::master::{Event, event};
-use dcos_proto::mesos::Task;
 use dcos_wire::records::{Feed, Limits, Subscription, frame};
 use dcos_wire::{Body, MediaType};
 use futures::FutureExt;
@@ -20,7 +19,7 @@ use super::http::desk::Desk;
 use super::http::documents::Document;
 use super::http::sight::{Shown, Sight};
 use super::shell::encode;
-use super::{Config, News, Snapshot};
+use super::{Config, News, Snapshot, TaskRecord};
 
 /// How often a reader hears from the master.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -53,7 +52,7 @@ pub(crate) struct Watchers {
 struct Published {
     event: Event,
     /// Whom it is about, for readers who may not see everyone.
-    task: Option<Arc<Task>>,
+    task: Option<TaskRecord>,
     json: OnceLock<Bytes>,
     protobuf: OnceLock<Bytes>,
 }

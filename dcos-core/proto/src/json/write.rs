@@ -31,11 +31,7 @@ pub fn append<M: Json>(document: &mut Vec<u8>, message: &M, dialect: Dialect) {
 
 /// Appends a text with its quotes, as serde writes it: most need no escapes, and are copied whole.
 pub fn append_text(document: &mut Vec<u8>, text: &str) {
-    // Looked at to its end, since many bytes at a time cost no more than one.
-    let special =
-        |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    let found = text.bytes().fold(0, |found, byte| found | special(byte));
-    if found > 0 {
+    if needs_escapes(text.as_bytes()) {
         serde_json::to_writer(document, text).expect("writing to memory does not fail");
     } else {
         document.reserve(text.len() + 2);
@@ -43,6 +39,31 @@ pub fn append_text(document: &mut Vec<u8>, text: &str) {
         document.extend_from_slice(text.as_bytes());
         document.push(b'"');
     }
+}
+
+/// Whether there is a quote, a backslash or a control character among the bytes. Looked at to their end, eight at a
+/// time, and the last eight of more together with some before them: most texts are no longer than that.
+fn needs_escapes(bytes: &[u8]) -> bool {
+    const LOW: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = LOW << 7;
+    // The high bit of each byte that is less than `limit`, and none if there is no such byte.
+    let below = |word: u64, limit: u64| word.wrapping_sub(LOW * limit) & !word & HIGH;
+    let special = |eight: [u8; 8]| {
+        let word = u64::from_ne_bytes(eight);
+        let quotes = below(word ^ (LOW * u64::from(b'"')), 1);
+        let backslashes = below(word ^ (LOW * u64::from(b'\\')), 1);
+        below(word, u64::from(b' ')) | quotes | backslashes
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let found = words.iter().fold(0, |found, eight| found | special(*eight));
+    let last = if let Some(last) = bytes.last_chunk::<8>() {
+        *last
+    } else {
+        let mut last = [b'a'; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        last
+    };
+    found | special(last) != 0
 }
 
 /// `message` as compact JSON text.
@@ -242,6 +263,21 @@ mod tests {
             let mut document = Vec::new();
             append_text(&mut document, text);
             assert_eq!(document, serde_json::to_vec(text).unwrap());
+        }
+    }
+
+    #[test]
+    fn each_byte_of_a_text_is_looked_at() {
+        for special in (0..=255_u8).map(char::from) {
+            for length in 0..40 {
+                for at in 0..=length {
+                    let plain = "x".repeat(length);
+                    let text = format!("{}{special}{}", &plain[..at], &plain[at..]);
+                    let mut document = Vec::new();
+                    append_text(&mut document, &text);
+                    assert_eq!(document, serde_json::to_vec(&text).unwrap());
+                }
+            }
         }
     }
 }

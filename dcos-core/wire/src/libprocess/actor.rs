@@ -1,10 +1,14 @@
 //! The actors of this process and their inboxes.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::{Message, Messenger, Upid};
 
@@ -26,27 +30,27 @@ pub struct NameTaken {
     pub name: String,
 }
 
-/// An actor of this process: hears [`Event`]s, sends messages. It ends when dropped, and messages
-/// to it are answered with 404 from then on.
+/// An actor of this process: hears [`Event`]s, or what is [made of them](Messenger::reading_actor),
+/// and sends messages. It ends when dropped, and messages to it are answered with 404 from then on.
 #[derive(Debug)]
-pub struct Actor {
+pub struct Actor<T = Event> {
     handle: ActorHandle,
-    inbox: mpsc::Receiver<Event>,
+    inbox: mpsc::Receiver<T>,
 }
 
-impl Actor {
-    pub(super) fn new(handle: ActorHandle, inbox: mpsc::Receiver<Event>) -> Self {
+impl<T> Actor<T> {
+    pub(super) fn new(handle: ActorHandle, inbox: mpsc::Receiver<T>) -> Self {
         Self { handle, inbox }
     }
 
     /// The next event. A future dropped half-way loses nothing. Never `None` in practice, since
     /// the directory holds a sender for as long as the actor lives.
-    pub async fn recv(&mut self) -> Option<Event> {
+    pub async fn recv(&mut self) -> Option<T> {
         self.inbox.recv().await
     }
 
     /// The next event, if there is one already.
-    pub fn try_recv(&mut self) -> Option<Event> {
+    pub fn try_recv(&mut self) -> Option<T> {
         self.inbox.try_recv().ok()
     }
 
@@ -81,7 +85,7 @@ impl Actor {
     }
 }
 
-impl Drop for Actor {
+impl<T> Drop for Actor<T> {
     fn drop(&mut self) {
         let inner = &self.handle.messenger.inner;
         inner.directory.remove(self.handle.upid.name());
@@ -126,23 +130,70 @@ impl ActorHandle {
     }
 }
 
+/// Where what an actor hears is put.
+trait Inbox: Send + Sync {
+    /// Puts an event in, as far as there is room.
+    fn put(&self, event: Event) -> Put;
+}
+
+/// What became of an event.
+enum Put {
+    Done,
+    /// The actor is gone.
+    Gone,
+    /// There is no room; it goes in when there is. `false` if the actor has gone by then.
+    Waiting(BoxFuture<'static, bool>),
+}
+
+/// Makes something of events on its way to the actor.
+struct Reading<T, F> {
+    sender: mpsc::Sender<T>,
+    read: F,
+}
+
+impl<T, F> Inbox for Reading<T, F>
+where
+    T: Send + 'static,
+    F: Fn(Event) -> T + Send + Sync,
+{
+    fn put(&self, event: Event) -> Put {
+        match self.sender.try_send((self.read)(event)) {
+            Ok(()) => Put::Done,
+            Err(TrySendError::Closed(_)) => Put::Gone,
+            Err(TrySendError::Full(read)) => {
+                let sender = self.sender.clone();
+                Put::Waiting(async move { sender.send(read).await.is_ok() }.boxed())
+            }
+        }
+    }
+}
+
 /// The actors of a process by name.
-#[derive(Debug, Default)]
-pub(super) struct Directory(Mutex<HashMap<String, mpsc::Sender<Event>>>);
+#[derive(Default)]
+pub(super) struct Directory(Mutex<HashMap<String, Arc<dyn Inbox>>>);
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let actors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        f.debug_set().entries(actors.keys()).finish()
+    }
+}
 
 impl Directory {
-    pub(super) fn add(
+    /// Opens an inbox; what is put in is read by `read`, where it comes from.
+    pub(super) fn add<T: Send + 'static>(
         &self,
         name: &str,
         capacity: usize,
-    ) -> Result<mpsc::Receiver<Event>, NameTaken> {
+        read: impl Fn(Event) -> T + Send + Sync + 'static,
+    ) -> Result<mpsc::Receiver<T>, NameTaken> {
         let mut actors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if actors.contains_key(name) {
             let name = name.to_owned();
             return Err(NameTaken { name });
         }
         let (sender, receiver) = mpsc::channel(capacity);
-        actors.insert(name.to_owned(), sender);
+        actors.insert(name.to_owned(), Arc::new(Reading { sender, read }));
         Ok(receiver)
     }
 
@@ -154,13 +205,14 @@ impl Directory {
     /// Hands an event to an actor, waiting for room in its inbox; `false` if there is no such
     /// actor.
     pub(super) async fn deliver(&self, name: &str, event: Event) -> bool {
-        let sender = {
+        let inbox = {
             let actors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             actors.get(name).cloned()
         };
-        match sender {
-            Some(sender) => sender.send(event).await.is_ok(),
-            None => false,
+        match inbox.map(|inbox| inbox.put(event)) {
+            Some(Put::Done) => true,
+            Some(Put::Waiting(room)) => room.await,
+            Some(Put::Gone) | None => false,
         }
     }
 }

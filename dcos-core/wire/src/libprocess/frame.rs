@@ -320,10 +320,15 @@ mod tests {
     fn messages_are_cut_one_after_the_other() {
         let mut bytes = BytesMut::new();
         let from: Upid = "slave(1)@1.2.3.4:5".parse().unwrap();
-        let to: Upid = "master@1.2.3.4:6".parse().unwrap();
+        let mut renderer = message::Renderer::new("1.2.3.4:6".parse().unwrap());
         let large = "x".repeat(SMALL + 1);
         for body in ["", "small", &large] {
-            bytes.extend_from_slice(&message::render(&from, &to, "test.A", body.as_bytes()));
+            let message = Message {
+                from: from.clone(),
+                name: "test.A".to_owned(),
+                body: body.to_owned().into(),
+            };
+            renderer.render(&mut bytes, "master", &message);
         }
         let mut cutter = Cutter::new(1024, 1 << 20);
         for body in ["", "small", &large] {

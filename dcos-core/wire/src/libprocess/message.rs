@@ -1,5 +1,7 @@
 //! One message, and how it stands in a request.
 
+use std::net::SocketAddr;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::USER_AGENT;
 use http::{HeaderMap, Method};
@@ -59,28 +61,58 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&plain).into_owned()
 }
 
-/// The bytes of the request that carries a message, chunked as libprocess sends it.
-pub(super) fn render(from: &Upid, to: &Upid, name: &str, body: &[u8]) -> Bytes {
-    let head = format!(
-        "POST /{actor}/{name} HTTP/1.1\r\n\
-         User-Agent: {AGENT_PREFIX}{from}\r\n\
-         Libprocess-From: {from}\r\n\
-         Connection: Keep-Alive\r\n\
-         Host: {host}\r\n\
-         Transfer-Encoding: chunked\r\n\r\n",
-        actor = to.name(),
-        host = to.address(),
-    );
-    let size = format!("{:x}\r\n", body.len());
-    let mut request = BytesMut::with_capacity(head.len() + size.len() + body.len() + 7);
-    request.put_slice(head.as_bytes());
-    if !body.is_empty() {
-        request.put_slice(size.as_bytes());
-        request.put_slice(body);
-        request.put_slice(b"\r\n");
+/// About as many bytes stand around a message in its request.
+pub(super) const HEAD: usize = 320;
+
+/// Writes the requests that carry messages to one process, chunked as libprocess sends them.
+#[derive(Debug)]
+pub(super) struct Renderer {
+    /// Where they go.
+    host: String,
+    /// Who sent the last one: mostly the next one, too.
+    from: Option<(Upid, String)>,
+}
+
+impl Renderer {
+    pub(super) fn new(host: SocketAddr) -> Self {
+        Self {
+            host: host.to_string(),
+            from: None,
+        }
     }
-    request.put_slice(b"0\r\n\r\n");
-    request.freeze()
+
+    /// Appends the request that carries `message` to `actor`.
+    pub(super) fn render(&mut self, out: &mut BytesMut, actor: &str, message: &Message) {
+        let (name, body) = (&message.name, &message.body);
+        let known = self.from.take().filter(|(from, _)| *from == message.from);
+        let (_, from) = self
+            .from
+            .insert(known.unwrap_or_else(|| (message.from.clone(), message.from.to_string())));
+        let parts = [
+            "POST /",
+            actor,
+            "/",
+            name,
+            " HTTP/1.1\r\nUser-Agent: ",
+            AGENT_PREFIX,
+            from,
+            "\r\nLibprocess-From: ",
+            from,
+            "\r\nConnection: Keep-Alive\r\nHost: ",
+            &self.host,
+            "\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ];
+        out.reserve(HEAD + body.len());
+        for part in parts {
+            out.put_slice(part.as_bytes());
+        }
+        if !body.is_empty() {
+            out.put_slice(format!("{:x}\r\n", body.len()).as_bytes());
+            out.put_slice(body);
+            out.put_slice(b"\r\n");
+        }
+        out.put_slice(b"0\r\n\r\n");
+    }
 }
 
 #[cfg(test)]
@@ -113,8 +145,8 @@ mod tests {
 
     #[test]
     fn the_request_reads_as_libprocess_writes_it() {
-        let from = "slave(1)@10.0.0.7:5051".parse().unwrap();
-        let to = "master@10.0.0.1:5050".parse().unwrap();
+        let from: Upid = "slave(1)@10.0.0.7:5051".parse().unwrap();
+        let to: Upid = "master@10.0.0.1:5050".parse().unwrap();
         let text = "POST /master/mesos.internal.PongSlaveMessage HTTP/1.1\r\n\
             User-Agent: libprocess/slave(1)@10.0.0.7:5051\r\n\
             Libprocess-From: slave(1)@10.0.0.7:5051\r\n\
@@ -122,9 +154,25 @@ mod tests {
             Host: 10.0.0.1:5050\r\n\
             Transfer-Encoding: chunked\r\n\r\n";
         let name = "mesos.internal.PongSlaveMessage";
-        let empty = render(&from, &to, name, b"");
+        let message = |from: &Upid, body: &'static str| Message {
+            from: from.clone(),
+            name: name.to_owned(),
+            body: body.into(),
+        };
+        let mut renderer = Renderer::new(to.address());
+        let mut rendered = |message: &Message| {
+            let mut out = BytesMut::new();
+            renderer.render(&mut out, to.name(), message);
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        let empty = rendered(&message(&from, ""));
         assert_eq!(empty, format!("{text}0\r\n\r\n"));
-        let filled = render(&from, &to, name, b"0123456789abcdef");
-        assert_eq!(filled, format!("{text}10\r\n0123456789abcdef\r\n0\r\n\r\n"));
+        let filled = rendered(&message(&from, "0123456789abcdef"));
+        let chunks = "10\r\n0123456789abcdef\r\n0\r\n\r\n";
+        assert_eq!(filled, format!("{text}{chunks}"));
+        let other = "slave(2)@10.0.0.7:5051".parse().unwrap();
+        let text = text.replace("slave(1)", "slave(2)");
+        let filled = rendered(&message(&other, "0123456789abcdef"));
+        assert_eq!(filled, format!("{text}{chunks}"));
     }
 }

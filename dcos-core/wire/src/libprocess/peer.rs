@@ -5,34 +5,32 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
-use super::Message;
 use super::actor::Event;
+use super::message::{self, Message, Renderer};
 use super::pool::{Peer, Shared};
 use crate::io::Stream;
 use crate::tls::Ssl;
 
-/// A message on its way.
+/// A message on its way. It becomes a request when its turn comes, so that whoever sends it has
+/// nothing to do with that.
 #[derive(Debug)]
-pub(super) enum Outgoing {
-    /// To an actor of this process.
-    Local(String, Message),
-    /// A whole request.
-    Remote(Bytes),
+pub(super) struct Outgoing {
+    /// To whom, in the process at the peer's address.
+    pub(super) actor: String,
+    pub(super) message: Message,
 }
 
 impl Outgoing {
+    /// About how many bytes it has as a request.
     pub(super) fn size(&self) -> usize {
-        match self {
-            Self::Local(_, message) => message.body.len(),
-            Self::Remote(request) => request.len(),
-        }
+        self.message.body.len() + message::HEAD
     }
 }
 
@@ -99,12 +97,8 @@ async fn deliver(
 ) -> io::Result<()> {
     while let Some(outgoing) = queue.recv().await {
         peer.waiting.fetch_sub(outgoing.size(), Ordering::AcqRel);
-        if let Outgoing::Local(actor, message) = outgoing {
-            shared
-                .directory
-                .deliver(&actor, Event::Message(message))
-                .await;
-        }
+        let event = Event::Message(outgoing.message);
+        shared.directory.deliver(&outgoing.actor, event).await;
     }
     Ok(())
 }
@@ -126,31 +120,39 @@ async fn write(
     mut writer: WriteHalf<Stream>,
 ) -> io::Result<()> {
     let config = &shared.config;
+    let mut renderer = Renderer::new(peer.address);
     loop {
         let next = tokio::time::timeout(config.idle_timeout, queue.recv()).await;
         let first = match next {
-            Ok(Some(Outgoing::Remote(request))) => request,
+            Ok(Some(outgoing)) => outgoing,
             Ok(None) => return Ok(()),
             Err(_) if shared.retire(peer, queue) => return Ok(()),
-            Ok(Some(Outgoing::Local(..))) | Err(_) => continue,
+            Err(_) => continue,
         };
-        let batch = gather(first, queue);
+        let (batch, size) = gather(&mut renderer, first, queue);
         let written = tokio::time::timeout(config.write_timeout, writer.write_all(&batch)).await;
         written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        peer.waiting.fetch_sub(batch.len(), Ordering::AcqRel);
+        peer.waiting.fetch_sub(size, Ordering::AcqRel);
     }
 }
 
-/// `first` and what else is queued, if it is small.
-fn gather(first: Bytes, queue: &mut mpsc::Receiver<Outgoing>) -> Bytes {
-    let mut batch = BytesMut::new();
-    while first.len() + batch.len() < BATCH
-        && let Ok(Outgoing::Remote(request)) = queue.try_recv()
-    {
-        batch.extend_from_slice(&request);
+/// The requests for `first` and what else is queued, if it is small; and what they counted in the
+/// outbox.
+fn gather(
+    renderer: &mut Renderer,
+    first: Outgoing,
+    queue: &mut mpsc::Receiver<Outgoing>,
+) -> (BytesMut, usize) {
+    let (mut batch, mut size) = (BytesMut::new(), 0);
+    let mut next = Some(first);
+    while let Some(outgoing) = next {
+        size += outgoing.size();
+        renderer.render(&mut batch, &outgoing.actor, &outgoing.message);
+        next = if batch.len() < BATCH {
+            queue.try_recv().ok()
+        } else {
+            None
+        };
     }
-    if batch.is_empty() {
-        return first;
-    }
-    [&first[..], &batch[..]].concat().into()
+    (batch, size)
 }

@@ -58,15 +58,13 @@ impl Pool {
 
     pub(super) fn send(&self, from: &Upid, to: &Upid, name: &str, body: Bytes) {
         let shared = &self.shared;
-        let outgoing = if to.address() == shared.own {
-            let message = Message {
+        let outgoing = Outgoing {
+            actor: to.name().to_owned(),
+            message: Message {
                 from: from.clone(),
                 name: name.to_owned(),
                 body,
-            };
-            Outgoing::Local(to.name().to_owned(), message)
-        } else {
-            Outgoing::Remote(super::message::render(from, to, name, &body))
+            },
         };
         let size = outgoing.size();
         let mut peers = shared.lock();

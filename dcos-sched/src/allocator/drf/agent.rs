@@ -7,6 +7,7 @@ use dcos_core::time::Time;
 
 use super::super::rules::Traits;
 use super::super::words::AgentSpec;
+use super::alike::Alike;
 use super::amounts::{Amounts, Names};
 use super::pool::Pool;
 
@@ -58,7 +59,7 @@ impl Agent {
     }
 
     /// Works out from scratch what nobody holds.
-    pub(super) fn recount(&mut self, names: &mut Names) {
+    pub(super) fn recount(&mut self, names: &mut Names, alike: &mut Alike) {
         let mut free = self.spec.total.clone();
         self.is_overdrawn = false;
         for used in self.used.values() {
@@ -69,6 +70,7 @@ impl Agent {
         self.pool = Pool::default();
         self.pool.add(names, &free);
         self.pool.change_shared(&free, true);
+        self.pool.share(alike);
     }
 
     /// How much a leaf holds in offers it has not answered.

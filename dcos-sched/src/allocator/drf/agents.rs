@@ -87,7 +87,7 @@ impl HierarchicalDrf {
     pub(super) fn recount(&mut self, at: usize) {
         let agent = &mut self.agents[at];
         let before = agent.pool.scalars().clone();
-        agent.recount(&mut self.names);
+        agent.recount(&mut self.names, &mut self.alike);
         self.quotas.change_free(agent.pool.scalars(), &before);
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dcos_core::resources::{ResourceExt, Resources};
 use dcos_core::roles;
 
+use super::alike::Alike;
 use super::amounts::{Amounts, Names};
 
 /// What nobody holds. Shared volumes are always here.
@@ -78,6 +79,12 @@ impl Pool {
         }
     }
 
+    /// Lets what is kept for nobody share its memory with what is equal on other agents.
+    pub(super) fn share(&mut self, alike: &mut Alike) {
+        let open = std::mem::take(&mut self.open.resources);
+        self.open.resources = alike.shared(open);
+    }
+
     /// Takes out all that is kept for nobody.
     pub(super) fn empty_open(&mut self) {
         let open = std::mem::take(&mut self.open);
@@ -95,11 +102,15 @@ impl Pool {
 
     /// What was taken out by [`Pool::empty_open`], allocated to a role, and its scalars; `None` if
     /// nothing was.
-    pub(super) fn dress(&mut self, role: &Arc<str>) -> Option<(Resources, Amounts)> {
+    pub(super) fn dress(
+        &mut self,
+        alike: &mut Alike,
+        role: &Arc<str>,
+    ) -> Option<(Resources, Amounts)> {
         let last = self.last.as_mut().filter(|last| last.is_away)?;
         let known = last.dressed.as_ref().filter(|(other, _)| other == role);
         let allocated = known.map_or_else(
-            || last.open.resources.allocated_to(role),
+            || alike.allocated(&last.open.resources, role),
             |(_, allocated)| allocated.clone(),
         );
         if known.is_none() {

@@ -342,7 +342,10 @@ impl HierarchicalDrf {
         let role = self.tree.role(leaf).clone();
         let agent = &mut self.agents[at];
         let (resources, amounts) = match portion {
-            Portion::AllOpen => agent.pool.dress(&role).expect("it was taken out just now"),
+            Portion::AllOpen => agent
+                .pool
+                .dress(&mut self.alike, &role)
+                .expect("it was taken out just now"),
             Portion::Part(part) => (
                 part.resources.allocated_to(&role),
                 self.names.scalars(&part.resources),

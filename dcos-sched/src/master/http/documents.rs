@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dcos_proto::json::{Dialect, JsonEnum as _, append};
-use dcos_proto::mesos::{AgentId, ExecutorId, ExecutorInfo, FrameworkId, Task};
+use dcos_proto::mesos::{AgentId, ExecutorId, ExecutorInfo, FrameworkId};
 use dcos_wire::{MediaType, Rope};
 
 use super::pieces::{Composer, Form, Pieces};
 use super::sight::Sight;
-use super::{json, text, views};
-use crate::master::{Agent, Config, Framework, Snapshot};
+use super::{json, packed, text, views};
+use crate::master::{Agent, Config, Framework, Snapshot, TaskRecord};
 
 /// A document that shows all there is of something, to whoever may see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -209,16 +209,16 @@ impl Writer<'_> {
         });
         let tasks = |to: &mut Composer<'_>, key: &str, pages: &mut dyn Iterator<Item = _>| {
             to.open(key);
-            to.items(pages, Form::V0, |items, _: &u64, task: &Arc<Task>| {
+            to.items(pages, Form::V0, |items, _: &u64, task: &TaskRecord| {
                 if self.sight.task(task, info) {
-                    json::task(items.next(), task);
+                    packed::task(items.next(), task);
                 }
             });
         };
         to.open(",\"tasks\":[");
         to.items(framework.tasks.pages(), Form::V0, |items, _, task| {
             if self.sight.task(task, info) {
-                json::task(items.next(), task);
+                packed::task(items.next(), task);
             }
         });
         tasks(

@@ -4,7 +4,7 @@
 //! What is shown of an agent, a task or an executor must follow from that record and from what it
 //! names: [`documents`](super::documents) keeps the text of records that did not change.
 
-use dcos_core::resources::{Resources, append_endpoint_json, convert};
+use dcos_core::resources::{Resources, append_endpoint_json, append_endpoint_json_of, convert};
 use dcos_core::time::Time;
 use dcos_proto::json::{JsonEnum as _, append_text};
 use dcos_proto::mesos::framework_info::capability::Type as FrameworkCapability;
@@ -30,7 +30,14 @@ fn full(out: &mut Vec<u8>, sight: &Sight, resources: &Resources) {
 
 fn labels(o: &mut Object<'_>, labels: Option<&Labels>) {
     if let Some(labels) = labels {
-        o.list("labels", &labels.labels, v0);
+        o.list("labels", &labels.labels, |out, label| {
+            object(out, |o| {
+                o.text("key", &label.key);
+                if let Some(value) = &label.value {
+                    o.text("value", value);
+                }
+            });
+        });
     }
 }
 
@@ -44,7 +51,6 @@ pub(super) fn agent(
 ) {
     agent_info(o, &agent.info);
     let offered = snapshot.offered(&agent.offers);
-    let used = agent.used_total();
     let unreserved = agent.total.unreserved();
     o.text("pid", &agent.pid);
     o.put("registered_time", agent.registered.as_secs_f64());
@@ -53,7 +59,7 @@ pub(super) fn agent(
         agent.reregistered.map(Time::as_secs_f64),
     );
     resources(o, "resources", &agent.total);
-    resources(o, "used_resources", &used);
+    append_endpoint_json_of(agent.used.values(), o.key("used_resources"));
     resources(o, "offered_resources", &offered);
     o.object("reserved_resources", |o| {
         let reservations = agent.total.reservations().into_iter();
@@ -83,7 +89,7 @@ pub(super) fn agent(
             }
         });
         full(o.key("unreserved_resources_full"), sight, &unreserved);
-        full(o.key("used_resources_full"), sight, &used);
+        full(o.key("used_resources_full"), sight, &agent.used_total());
         full(o.key("offered_resources_full"), sight, &offered);
     }
 }

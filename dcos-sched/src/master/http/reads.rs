@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dcos_core::resources::Quantities;
 use dcos_proto::json::{Dialect, to_value};
-use dcos_proto::mesos::{AgentId, FrameworkId, Task};
+use dcos_proto::mesos::{AgentId, FrameworkId};
 use dcos_security::{Action, Caller, Object};
 use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
 use serde_json::{Map, Value, json};
@@ -19,7 +19,7 @@ use super::pieces::Pieces;
 use super::{Api, json, only, text, views};
 use crate::master::breakdown::Held;
 use crate::master::shell::Command;
-use crate::master::{Config, Reader, Snapshot};
+use crate::master::{Config, Reader, Snapshot, TaskRecord};
 use crate::why::Wish;
 
 /// The parameters of a query or a form.
@@ -204,7 +204,7 @@ pub(super) async fn tasks(State(api): State<Api>, caller: Caller, uri: Uri) -> R
             |name: &str| parameter(query, name).and_then(|text| text.parse::<usize>().ok());
         let framework = parameter(query, "framework_id");
         let task = parameter(query, "task_id");
-        let mut listed: Vec<(f64, &Arc<Task>)> = snapshot
+        let mut listed: Vec<(f64, &TaskRecord)> = snapshot
             .frameworks
             .values()
             .chain(&snapshot.completed)
@@ -215,13 +215,12 @@ pub(super) async fn tasks(State(api): State<Api>, caller: Caller, uri: Uri) -> R
                 let tasks = known.tasks.values().chain(ended);
                 tasks.filter(|task| sight.task(task, &known.info))
             })
-            .filter(|known| task.as_ref().is_none_or(|id| *id == known.task_id.value))
-            // By when they were first heard of; those nobody has heard of yet stand last.
-            .map(|known| {
-                let first = known.statuses.first();
-                let since = first.and_then(|status| status.timestamp);
-                (since.unwrap_or(f64::MAX), known)
+            .filter(|known| {
+                task.as_ref()
+                    .is_none_or(|id| *id == known.read().task_id.value)
             })
+            // By when they were first heard of; those nobody has heard of yet stand last.
+            .map(|known| (known.since().unwrap_or(f64::MAX), known))
             .collect();
         let ascending = parameter(query, "order").as_deref() == Some("asc");
         let (skip, most) = (
@@ -231,7 +230,9 @@ pub(super) async fn tasks(State(api): State<Api>, caller: Caller, uri: Uri) -> R
         let page = page_of(&mut listed, ascending, skip, most);
         let mut out = Vec::new();
         text::object(&mut out, |o| {
-            o.list("tasks", page, |out, (_, task)| json::task(out, task));
+            o.list("tasks", page, |out, (_, task)| {
+                json::task(out, &task.read())
+            });
         });
         out
     })
@@ -240,12 +241,12 @@ pub(super) async fn tasks(State(api): State<Api>, caller: Caller, uri: Uri) -> R
 
 /// The page in the order of time, without putting in order what is not on it.
 fn page_of<'a, 'b>(
-    listed: &'b mut [(f64, &'a Arc<Task>)],
+    listed: &'b mut [(f64, &'a TaskRecord)],
     ascending: bool,
     skip: usize,
     most: usize,
-) -> &'b [(f64, &'a Arc<Task>)] {
-    let order = |one: &(f64, &Arc<Task>), other: &(f64, &Arc<Task>)| {
+) -> &'b [(f64, &'a TaskRecord)] {
+    let order = |one: &(f64, &TaskRecord), other: &(f64, &TaskRecord)| {
         let by_time = one.0.total_cmp(&other.0);
         if ascending {
             by_time

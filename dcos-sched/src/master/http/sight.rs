@@ -15,7 +15,7 @@ use dcos_security::{
     Action, AllowAll, Authorizer, Object, ObjectApprover, Principal, sees_operation, sees_resource,
 };
 
-use crate::master::Snapshot;
+use crate::master::{Snapshot, TaskRecord};
 
 /// What stands for a name a reader may not see.
 pub(crate) const HIDDEN: &str = "(hidden)";
@@ -109,8 +109,8 @@ impl Sight {
     }
 
     /// Whether a task of a framework that is shown is.
-    pub(crate) fn task(&self, task: &Task, framework: &FrameworkInfo) -> bool {
-        self.all_or(|limited| limited.task(task, framework))
+    pub(crate) fn task(&self, task: &TaskRecord, framework: &FrameworkInfo) -> bool {
+        self.all_or(|limited| limited.task(&task.read(), framework))
     }
 
     /// Whether an executor of a framework that is shown is.

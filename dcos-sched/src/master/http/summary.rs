@@ -6,13 +6,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 use dcos_proto::json::JsonEnum as _;
-use dcos_proto::mesos::{AgentId, FrameworkId, Task, TaskState};
+use dcos_proto::mesos::{AgentId, FrameworkId, TaskState};
 use dcos_security::Caller;
 
 use super::documents::{Document, Writer};
 use super::text::{self, Object, value};
 use super::{Api, json, reads};
-use crate::master::StateCounts;
+use crate::master::{StateCounts, TaskRecord};
 
 /// The states that are counted; the finer ones a partition-aware framework sees are not.
 const COUNTED: [TaskState; 10] = [
@@ -66,7 +66,7 @@ pub(super) fn summary(from: &Writer<'_>) -> Vec<u8> {
         let mut own = OfFramework::default();
         let ended = framework.completed_tasks.iter();
         let ended = ended.chain(&framework.unreachable_tasks);
-        let mut count = |task: &'_ Task, place: &mut OnAgent<'_>| {
+        let mut count = |task: &TaskRecord, place: &mut OnAgent<'_>| {
             place.counts.count(task.state());
             own.counts.count(task.state());
         };
@@ -75,10 +75,10 @@ pub(super) fn summary(from: &Writer<'_>) -> Vec<u8> {
             if !from.sight.task(task, &framework.info) {
                 continue;
             }
-            let place = by_agent.entry(&task.agent_id).or_default();
+            let place = by_agent.entry(task.agent_id()).or_default();
             count(task, place);
             if place.frameworks.insert(id) {
-                agents.insert(&task.agent_id);
+                agents.insert(task.agent_id());
             }
         }
         own.agents = agents;

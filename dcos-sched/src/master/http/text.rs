@@ -65,14 +65,28 @@ impl Object<'_> {
         self.out
     }
 
+    /// The same for a key that needs no escapes.
+    pub(crate) fn plain_key(&mut self, key: &'static str) -> &mut Vec<u8> {
+        debug_assert!(!key.contains(['"', '\\']), "{key}");
+        self.out.reserve(key.len() + 4);
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
     /// Writes a text, a number, a truth or a tree.
     pub(crate) fn put(&mut self, key: &str, content: impl Serialize) {
         value(self.key(key), content);
     }
 
     /// Writes a text: what [`put`](Self::put) does of one, in a quarter of the time.
-    pub(crate) fn text(&mut self, key: &str, text: &str) {
-        append_text(self.key(key), text);
+    pub(crate) fn text(&mut self, key: &'static str, text: &str) {
+        append_text(self.plain_key(key), text);
     }
 
     /// Writes a text, number or tree if there is one.
@@ -92,11 +106,11 @@ impl Object<'_> {
     /// Writes a list.
     pub(crate) fn list<T>(
         &mut self,
-        key: &str,
+        key: &'static str,
         items: impl IntoIterator<Item = T>,
         write: impl FnMut(&mut Vec<u8>, T),
     ) {
-        list(self.key(key), items, write);
+        list(self.plain_key(key), items, write);
     }
 
     /// Writes an object.
@@ -115,13 +129,15 @@ mod tests {
         object(&mut out, |o| {
             o.put("a\"b", "x\ny");
             o.text("t", "x\ny");
+            o.text("u", "plain");
             o.put("n", 1.0);
             o.put_some("none", None::<u8>);
             o.list("l", [1, 2], value);
             o.object("o", |o| o.put("t", true));
             o.list("e", std::iter::empty::<u8>(), value);
         });
-        let text = r#"{"a\"b":"x\ny","t":"x\ny","n":1.0,"l":[1,2],"o":{"t":true},"e":[]}"#;
+        let text =
+            r#"{"a\"b":"x\ny","t":"x\ny","u":"plain","n":1.0,"l":[1,2],"o":{"t":true},"e":[]}"#;
         assert_eq!(String::from_utf8_lossy(&out), text);
     }
 }

@@ -11,11 +11,11 @@ use super::sight::Sight;
 use crate::master::breakdown::{self, Breakdown};
 use crate::master::quota::{config_of, info_of};
 use crate::master::snapshot::endpoint;
-use crate::master::{Snapshot, VERSION};
+use crate::master::{Snapshot, TaskRecord, VERSION};
 
 /// A task with its resources as endpoints show them.
-pub(super) fn task(task: &Task) -> Task {
-    let mut task = Task::clone(task);
+pub(super) fn task(record: &TaskRecord) -> Task {
+    let mut task = record.read().into_owned();
     task.resources = endpoint(task.resources);
     task
 }

@@ -8,7 +8,7 @@ use dcos_proto::mesos::{AgentId, FrameworkInfo, Task, TaskState};
 use dcos_proto::scheduler::{Call, call};
 use proptest::prelude::*;
 
-use super::super::Input;
+use super::super::{Input, TaskRecord};
 use super::{Subscribed, World, framework, task};
 
 const ALL: &str = "cpus:4;mem:1024";
@@ -81,7 +81,7 @@ fn apply(world: &mut World, model: &mut Model, step: &Step) {
         Step::AgentExits(index) => world.handle(Input::Exited { pid: pid(*index) }),
         Step::AgentReturns(index) => {
             if let Some(id) = model.agents.get(index).cloned() {
-                let mine = |task: &&std::sync::Arc<Task>| task.agent_id == id;
+                let mine = |task: &&TaskRecord| task.agent_id == id;
                 let known = world.master.frameworks.values();
                 let tasks = known
                     .clone()
