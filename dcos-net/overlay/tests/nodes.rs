@@ -60,7 +60,9 @@ impl Dataplane for Double {
             return Err(DataplaneError::Write { what, source });
         }
         told.changes += steps.len();
-        steps.iter().for_each(|step| told.tunnels.take_in(*step));
+        for step in steps {
+            told.tunnels.take_in(*step);
+        }
         Ok(())
     }
 }
