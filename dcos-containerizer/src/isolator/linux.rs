@@ -1,10 +1,10 @@
 //! `linux/capabilities`, `linux/nnp`, `linux/seccomp`: what a container's processes may ask the
 //! kernel for.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use dcos_proto::mesos::{CapabilityInfo, ContainerId, LinuxInfo, capability_info};
@@ -12,7 +12,7 @@ use oci_spec::runtime::{Capability, LinuxCapabilitiesBuilder};
 
 use super::draft::refused;
 use super::plan::CAPABILITIES;
-use super::seccomp::Profile;
+use super::seccomp::{Compiler, Profile};
 use super::{ContainerConfig, Draft, Isolator, IsolatorError};
 
 fn linux_info(config: &ContainerConfig) -> Option<&LinuxInfo> {
@@ -204,8 +204,12 @@ impl Isolator for NoNewPrivilegesIsolator {
 #[derive(Debug)]
 pub struct SeccompIsolator {
     folder: Option<PathBuf>,
-    default: Arc<Profile>,
+    default: Arc<Compiler>,
+    /// Those that containers named, with the text that they were read from.
+    named: Mutex<BTreeMap<String, Named>>,
 }
+
+type Named = (Vec<u8>, Arc<Compiler>);
 
 impl SeccompIsolator {
     /// Containers get the profile of the file `name` in `folder` (`--seccomp_profile_name`,
@@ -216,15 +220,17 @@ impl SeccompIsolator {
     pub fn new(folder: Option<PathBuf>, name: Option<&str>) -> Result<Self, IsolatorError> {
         let mut isolator = Self {
             folder,
-            default: Arc::new(Profile::builtin()),
+            default: Arc::new(Compiler::new(Profile::builtin())),
+            named: Mutex::default(),
         };
         if let Some(name) = name {
-            isolator.default = Arc::new(isolator.load(name)?);
+            isolator.default = isolator.load(name)?;
         }
         Ok(isolator)
     }
 
-    fn load(&self, name: &str) -> Result<Profile, IsolatorError> {
+    /// The profile of a file; what an operator changes in it holds for the next container.
+    fn load(&self, name: &str) -> Result<Arc<Compiler>, IsolatorError> {
         let folder = self.folder.as_ref().ok_or_else(|| {
             IsolatorError::refused("a seccomp profile was named, but no folder of profiles is set")
         })?;
@@ -235,7 +241,13 @@ impl SeccompIsolator {
         }
         let path = folder.join(name);
         let text = fs::read(&path).map_err(IsolatorError::file("reading", path))?;
-        Profile::parse(&text)
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = named.get(name).filter(|(known, _)| *known == text) {
+            return Ok(Arc::clone(known));
+        }
+        let read = Arc::new(Compiler::new(Profile::parse(&text)?));
+        named.insert(name.to_owned(), (text, Arc::clone(&read)));
+        Ok(read)
     }
 }
 
@@ -263,15 +275,15 @@ impl Isolator for SeccompIsolator {
             return Ok(());
         }
         let profile = match asked.and_then(|seccomp| seccomp.profile_name.as_deref()) {
-            Some(name) => Arc::new(self.load(name)?),
-            None => self.default.clone(),
+            Some(name) => self.load(name)?,
+            None => Arc::clone(&self.default),
         };
         let process = draft.spec.process().as_ref();
-        let capabilities = process.and_then(|p| p.capabilities().as_ref()?.bounding().clone());
-        draft.seccomp = profile.compile(capabilities.as_ref())?;
-        let profile = profile.to_oci(capabilities.as_ref())?;
+        let capabilities = process.and_then(|p| p.capabilities().as_ref()?.bounding().as_ref());
+        let compiled = profile.compiled(capabilities)?;
+        draft.seccomp.clone_from(&compiled.filters);
         let linux = draft.spec.linux_mut().get_or_insert_default();
-        linux.set_seccomp(Some(profile));
+        linux.set_seccomp(Some(compiled.oci.clone()));
         Ok(())
     }
 

@@ -143,11 +143,7 @@ fn translate_process(process: &Process, plan: &mut Plan) -> Result<(), IsolatorE
 }
 
 fn capabilities(sets: &LinuxCapabilities) -> launcher::Capabilities {
-    let bits = |set: &Option<HashSet<Capability>>| {
-        set.iter()
-            .flatten()
-            .fold(0, |bits, capability| bits | 1 << number_of(*capability))
-    };
+    let bits = |set: &Option<HashSet<Capability>>| set.as_ref().map_or(0, bits_of);
     launcher::Capabilities {
         bounding: bits(sets.bounding()),
         effective: bits(sets.effective()),
@@ -155,6 +151,13 @@ fn capabilities(sets: &LinuxCapabilities) -> launcher::Capabilities {
         inheritable: bits(sets.inheritable()),
         ambient: bits(sets.ambient()),
     }
+}
+
+/// Capabilities as the kernel writes a set of them.
+pub(super) fn bits_of(set: &HashSet<Capability>) -> u64 {
+    let bit = |capability: &Capability| 1 << number_of(*capability);
+    set.iter()
+        .fold(0, |bits, capability| bits | bit(capability))
 }
 
 /// The capabilities of Linux by number.

@@ -9,19 +9,22 @@
 //! one architecture a filter.
 
 mod calls;
+mod compiled;
 mod oci;
+mod tree;
 
 use std::collections::{BTreeMap, HashSet};
 
 use dcos_launcher::Filter;
 use oci_spec::runtime::Capability;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule, TargetArch,
 };
 use serde::Deserialize;
 
 use super::IsolatorError;
+
+pub(super) use compiled::Compiler;
 
 /// A profile in Docker's format; unknown keys are left alone.
 #[derive(Debug, Clone, Deserialize)]
@@ -257,7 +260,7 @@ impl Profile {
             } else {
                 &mut exceptions
             };
-            list.push(assemble(rules, otherwise, matched)?);
+            list.push(tree::assemble(rules, otherwise, matched)?);
         }
         filters.append(&mut exceptions);
         Ok(filters)
@@ -338,26 +341,6 @@ fn add(
         None => drop(rules.insert(number, vec![rule])),
     }
     Ok(())
-}
-
-fn assemble(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
-) -> Result<Filter, IsolatorError> {
-    let filter = SeccompFilter::new(rules, otherwise, matched, TARGET);
-    let program: BpfProgram = filter
-        .and_then(TryInto::try_into)
-        .map_err(|error: seccompiler::BackendError| failed(&error))?;
-    let instruction = |one: &seccompiler::sock_filter| {
-        u64::from(one.code)
-            | u64::from(one.jt) << 16
-            | u64::from(one.jf) << 24
-            | u64::from(one.k) << 32
-    };
-    Ok(Filter {
-        instructions: program.iter().map(instruction).collect(),
-    })
 }
 
 fn failed(error: &dyn std::error::Error) -> IsolatorError {

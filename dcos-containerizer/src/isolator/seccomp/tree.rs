@@ -1,0 +1,283 @@
+//! Filters that find a system call as one finds a word in a dictionary.
+//!
+//! The compiler of conditions (`seccompiler`) compares a call with one number after the other: over a
+//! thousand instructions for an ordinary profile, which the kernel translates at each launch, and runs once for each
+//! number there is, to know which are always allowed. Here neighbours share a range, the range is
+//! found by halving, and that compiler is left with the few calls whose arguments matter:
+//!
+//! ```text
+//! architecture? ─► number ─► halving ─► matched | otherwise | its program, which looks at the arguments
+//! ```
+
+use std::collections::BTreeMap;
+
+use dcos_launcher::Filter;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
+
+use super::{TARGET, failed};
+use crate::isolator::IsolatorError;
+
+/// The architecture's number in the kernel's audit interface.
+#[cfg(target_arch = "x86_64")]
+const AUDIT: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const AUDIT: u32 = 0xc000_00b7;
+
+// Instructions of classic BPF, as the kernel numbers them (`linux/bpf_common.h`).
+const LOAD: u16 = 0x20;
+const JUMP: u16 = 0x05;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const JUMP_IF_NOT_LESS: u16 = 0x35;
+const RETURN: u16 = 0x06;
+
+// Where `struct seccomp_data` has them.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Instruction {
+    code: u16,
+    if_true: u8,
+    if_false: u8,
+    value: u32,
+}
+
+impl Instruction {
+    fn new(code: u16, value: u32) -> Self {
+        Self {
+            code,
+            if_true: 0,
+            if_false: 0,
+            value,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.code)
+            | u64::from(self.if_true) << 16
+            | u64::from(self.if_false) << 24
+            | u64::from(self.value) << 32
+    }
+}
+
+/// What becomes of the calls of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Matched,
+    Otherwise,
+    /// That depends on its arguments.
+    Depends,
+}
+
+/// A filter that answers `matched` to the calls of `rules`, if one of their rules holds or they have none, and
+/// `otherwise` to all others.
+pub(super) fn assemble(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+) -> Result<Filter, IsolatorError> {
+    let ranges = ranges(&rules);
+    let depends = |(_, rules): &(i64, Vec<SeccompRule>)| !rules.is_empty();
+    let rules: BTreeMap<_, _> = rules.into_iter().filter(depends).collect();
+    let answers = [u32::from(matched.clone()), u32::from(otherwise.clone())];
+    let mut program = vec![
+        Instruction::new(LOAD, ARCHITECTURE),
+        Instruction {
+            if_true: 1,
+            ..Instruction::new(JUMP_IF_EQUAL, AUDIT)
+        },
+        Instruction::new(RETURN, SeccompAction::KillProcess.into()),
+        Instruction::new(LOAD, NUMBER),
+    ];
+    program.extend(halve(&ranges, answers));
+    // Those that lead to the program behind know its place only now.
+    let end = program.len();
+    for (at, instruction) in program.iter_mut().enumerate() {
+        if instruction.code == JUMP && instruction.value == u32::MAX {
+            instruction.value = distance(end - at - 1);
+        }
+    }
+    let mut instructions: Vec<_> = program.into_iter().map(Instruction::pack).collect();
+    if !rules.is_empty() {
+        let filter = SeccompFilter::new(rules, otherwise, matched, TARGET);
+        let program: BpfProgram = filter
+            .and_then(TryInto::try_into)
+            .map_err(|error: seccompiler::BackendError| failed(&error))?;
+        let packed = program.iter().map(|one| {
+            let (code, value) = (one.code, one.k);
+            let (if_true, if_false) = (one.jt, one.jf);
+            Instruction {
+                code,
+                if_true,
+                if_false,
+                value,
+            }
+            .pack()
+        });
+        instructions.extend(packed);
+    }
+    Ok(Filter { instructions })
+}
+
+/// Where each range of numbers begins; the last has no end.
+fn ranges(rules: &BTreeMap<i64, Vec<SeccompRule>>) -> Vec<(u32, Fate)> {
+    let mut ranges = vec![(0, Fate::Otherwise)];
+    let mut begin = |at: u32, fate: Fate| {
+        if let Some(last) = ranges.last_mut().filter(|(begins, _)| *begins == at) {
+            last.1 = fate;
+        } else {
+            ranges.push((at, fate));
+        }
+    };
+    for (number, rules) in rules {
+        let Ok(number) = u32::try_from(*number) else {
+            continue;
+        };
+        let fate = if rules.is_empty() {
+            Fate::Matched
+        } else {
+            Fate::Depends
+        };
+        begin(number, fate);
+        if let Some(next) = number.checked_add(1) {
+            begin(next, Fate::Otherwise);
+        }
+    }
+    ranges.dedup_by_key(|(_, fate)| *fate);
+    ranges
+}
+
+fn halve(ranges: &[(u32, Fate)], answers: [u32; 2]) -> Vec<Instruction> {
+    if let [(_, fate)] = ranges {
+        return vec![match fate {
+            Fate::Matched => Instruction::new(RETURN, answers[0]),
+            Fate::Otherwise => Instruction::new(RETURN, answers[1]),
+            Fate::Depends => Instruction::new(JUMP, u32::MAX),
+        }];
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let border = Instruction::new(JUMP_IF_NOT_LESS, high[0].0);
+    let (low, high) = (halve(low, answers), halve(high, answers));
+    let mut program = match u8::try_from(low.len()) {
+        Ok(if_true) => vec![Instruction { if_true, ..border }],
+        // A condition reaches no further than 255 instructions.
+        Err(_) => vec![
+            Instruction {
+                if_false: 1,
+                ..border
+            },
+            Instruction::new(JUMP, distance(low.len())),
+        ],
+    };
+    program.extend(low);
+    program.extend(high);
+    program
+}
+
+fn distance(instructions: usize) -> u32 {
+    u32::try_from(instructions).expect("a filter has 4096 instructions at most")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition};
+
+    use super::*;
+
+    /// Runs a filter as the kernel would; what it answers, and in how many steps.
+    fn run(instructions: &[u64], architecture: u32, number: u32, argument: u64) -> (u32, usize) {
+        let field = |offset: u32| match offset {
+            NUMBER => number,
+            ARCHITECTURE => architecture,
+            16 => u32::try_from(argument & 0xffff_ffff).unwrap(),
+            20 => u32::try_from(argument >> 32).unwrap(),
+            other => panic!("offset {other}"),
+        };
+        let (mut accumulator, mut at, mut steps) = (0, 0, 0);
+        loop {
+            let one = instructions[at];
+            let code = u16::try_from(one & 0xffff).unwrap();
+            let [if_true, if_false] = [2, 3].map(|shift| usize::from(one.to_le_bytes()[shift]));
+            let value = u32::try_from(one >> 32).unwrap();
+            let branch = |holds: bool| if holds { if_true } else { if_false };
+            (at, steps) = (at + 1, steps + 1);
+            match code {
+                LOAD => accumulator = field(value),
+                // AND with a constant.
+                0x54 => accumulator &= value,
+                JUMP => at += value as usize,
+                JUMP_IF_EQUAL => at += branch(accumulator == value),
+                0x25 => at += branch(accumulator > value),
+                JUMP_IF_NOT_LESS => at += branch(accumulator >= value),
+                RETURN => return (value, steps),
+                other => panic!("code {other:#x}"),
+            }
+        }
+    }
+
+    fn equal(value: u64) -> SeccompRule {
+        let length = SeccompCmpArgLen::Qword;
+        let condition = SeccompCondition::new(0, length, SeccompCmpOp::Eq, value);
+        SeccompRule::new(vec![condition.unwrap()]).unwrap()
+    }
+
+    fn one_after_the_other(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Vec<u64> {
+        let (otherwise, matched) = (SeccompAction::Errno(1), SeccompAction::Allow);
+        let filter = SeccompFilter::new(rules, otherwise, matched, TARGET).unwrap();
+        let program: BpfProgram = filter.try_into().unwrap();
+        let pack = |one: &seccompiler::sock_filter| {
+            let instruction = Instruction {
+                code: one.code,
+                if_true: one.jt,
+                if_false: one.jf,
+                value: one.k,
+            };
+            instruction.pack()
+        };
+        program.iter().map(pack).collect()
+    }
+
+    proptest! {
+        /// It answers as a filter that compares with one number after the other.
+        #[test]
+        fn halving_answers_as_comparing_with_each_does(
+            rules in proptest::collection::btree_map(
+                0..700_i64,
+                proptest::collection::vec(0..3_u64, 0..3),
+                0..100,
+            ),
+            numbers in proptest::collection::vec(0..800_u32, 60),
+        ) {
+            let rules: BTreeMap<i64, Vec<SeccompRule>> = rules
+                .into_iter()
+                .map(|(number, values)| (number, values.into_iter().map(equal).collect()))
+                .collect();
+            let (otherwise, matched) = (SeccompAction::Errno(1), SeccompAction::Allow);
+            let filter = assemble(rules.clone(), otherwise, matched).unwrap().instructions;
+            let each = one_after_the_other(rules);
+            let far = [0x4000_0000, 0x4000_0001, u32::MAX];
+            for number in numbers.into_iter().chain(far) {
+                for argument in [0, 1, 2, 1 << 32, u64::MAX] {
+                    for architecture in [AUDIT, 0x4000_0003] {
+                        let ours = run(&filter, architecture, number, argument).0;
+                        let theirs = run(&each, architecture, number, argument).0;
+                        prop_assert_eq!(ours, theirs, "call {}, argument {}", number, argument);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_builtin_profile_is_short_and_quick() {
+        let filters = super::super::Profile::builtin().compile(None).unwrap();
+        let program = &filters[0].instructions;
+        assert!(program.len() < 400, "{}", program.len());
+        // `read`, and a number that nothing has.
+        for number in [0, 100_000] {
+            let (_, steps) = run(program, AUDIT, number, 0);
+            assert!(steps < 20, "{steps} for {number}");
+        }
+    }
+}
