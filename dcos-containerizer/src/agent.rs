@@ -19,6 +19,7 @@
 //! | `free` | what nobody uses, and may be given |
 //! | `operations`, `volumes` | reservations and persistent volumes |
 //! | `recovery` | taking up what an earlier agent left |
+//! | `deadlines` | which executor is due next |
 //! | `gc` | when sandboxes are deleted |
 //! | `oversubscription`, `estimates` | lending twice what lies idle, and taking it back |
 //! | `hooks` | what an operator's own code adds |
@@ -33,6 +34,7 @@ mod config;
 mod containers;
 mod core;
 mod counters;
+mod deadlines;
 pub mod detect;
 mod drain;
 mod drivers;
@@ -71,7 +73,7 @@ pub use config::{Config, ConfigError, Meter, OPTIONS};
 pub use core::Agent;
 pub use counters::Counters;
 pub use former::FORMER;
-pub use gc::Age;
+pub use gc::{Age, Remains};
 pub use hooks::{AgentHooks, Hooks, StatusChange};
 pub use operations::VolumeWork;
 pub use reconfiguration::Reconfiguration;

@@ -1,26 +1,31 @@
 //! What the agent keeps on disk, so that it may be killed at any instant.
 //!
 //! A [`Write`] is one fact; [`Store::apply`] returns when a batch of them is on stable storage;
-//! [`Store::read`] gives back all facts as a [`State`]. Facts that change are files, replaced as
-//! a whole; updates of a task are a log that grows, and come there through a journal that all tasks
-//! share, so that one sync does for many. Each carries a version and a checksum, and
+//! [`Store::read`] gives back all facts as a [`State`]. What is said of frameworks, executors and tasks goes to a
+//! journal that all share, so that one sync does for many; the few facts about the agent itself
+//! are files, replaced as a whole. Each carries a version and checksums, and
 //! holds JSON as API v1 spells it, so that an operator can read and check it with ordinary tools:
 //!
 //! ```sh
-//! tail -n +2 task.info | sha256sum     # what the first line says
-//! jq . <(tail -n +2 task.info)
+//! cd meta/slaves/latest
+//! tail -n +2 slave.info | sha256sum                        # what the first line says
+//! jq . <(tail -n +2 slave.info)
+//! grep -ah '^task ' journal.* | cut -d' ' -f2- | jq .      # every task that was launched
 //! ```
 //!
 //! The directories are those of Mesos 1.11 (`src/slave/paths.hpp`), the formats are not: its
 //! agent's checkpoints are converted by [`takeover`], or refused, never misread.
 
+mod batches;
 mod files;
 mod format;
+mod former;
 mod journal;
+mod lines;
 mod original;
 pub mod paths;
 mod read;
-mod settle;
+mod replay;
 mod store;
 pub mod takeover;
 
@@ -42,7 +47,7 @@ pub use format::FormatError;
 pub use store::{CheckpointError, Store};
 
 /// One launch of an executor.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// Whose.
     pub framework: FrameworkId,
@@ -79,6 +84,8 @@ pub enum Write {
     Update(Run, TaskId, Box<StatusUpdateRecord>),
     /// The executor's container ended, and all its tasks have terminal updates.
     Sentinel(Run),
+    /// Nothing of it is left but what was written down: that may be forgotten.
+    Deleted(Run),
 }
 
 /// How to find an executor that an original Mesos agent launched.

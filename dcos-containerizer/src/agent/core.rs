@@ -14,6 +14,7 @@ use dcos_proto::mesos::{
 use super::authentication::Authentication;
 use super::containers::Home;
 use super::counters::Counters;
+use super::deadlines::Deadlines;
 use super::gc::Gc;
 use super::operations::Operations;
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework};
@@ -51,10 +52,11 @@ pub struct Agent {
     pub(super) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(super) completed: VecDeque<Framework>,
     pub(super) by_container: BTreeMap<String, ExecutorKey>,
+    pub(super) deadlines: Deadlines,
     pub(super) updates: Updates,
     /// Tasks that were told not to be here, and when: a launch that comes late is for nobody.
     pub(super) missed: BTreeMap<(FrameworkId, TaskId), Time>,
-    /// What is in use, unless something ended since it was counted.
+    /// What is in use, once it was counted, and unless more changed than one executor.
     pub(super) used: Option<Resources>,
     pub(super) gc: Gc,
     /// What can be lent as revocable, lent already or not, as the estimator last said.
@@ -96,8 +98,11 @@ impl Agent {
             }
             Input::DiskUsage(usage) => self.gc.disk_usage(usage),
             Input::Deleted { done, failed } => {
-                self.counters.removals_succeeded += done;
+                self.counters.removals_succeeded += done.len() as u64;
                 self.counters.removals_failed += failed;
+                for run in done.into_iter().filter_map(|remains| remains.run) {
+                    self.write(Write::Deleted(run));
+                }
             }
             Input::DestroyFailed => self.counters.container_destroy_errors += 1,
             Input::Oversubscribable(more) => self.oversubscribable(&more),
@@ -122,12 +127,8 @@ impl Agent {
 
     /// When [`tick`](Self::tick) is due, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Time> {
-        let executors = self.executors().map(|executor| {
-            let hosted = executor.hosted.as_ref();
-            let hosted = hosted.and_then(crate::executor::Hosted::next_deadline);
-            earliest(executor.deadline, hosted)
-        });
-        let own = [
+        let all = [
+            self.next_executor_deadline(),
             self.registration.next_deadline(),
             self.reconnecting_until,
             self.call_again,
@@ -135,7 +136,7 @@ impl Agent {
             self.operations.next_deadline(),
             self.gc.next_deadline(),
         ];
-        own.into_iter().chain(executors).fold(None, earliest)
+        all.into_iter().fold(None, earliest)
     }
 
     /// Who it is: with an id once it has registered.
@@ -296,9 +297,10 @@ impl Agent {
         while let Some(update) = self.operations.poll(now) {
             self.send_master(update);
         }
-        if let Some(paths) = self.gc.poll(now) {
-            self.act(Action::Delete(paths));
+        if let Some(remains) = self.gc.poll(now) {
+            self.act(Action::Delete(remains));
         }
+        self.note_deadlines();
         if let Some(reason) = &self.terminating
             && self.executors().all(|executor| executor.state.is_over())
         {
@@ -374,7 +376,9 @@ impl Agent {
             .get(&key.executor)
     }
 
+    /// An executor to change.
     pub(super) fn executor_mut(&mut self, key: &ExecutorKey) -> Option<&mut Executor> {
+        self.deadlines.touch(key);
         self.frameworks
             .get_mut(&key.framework)?
             .executors
@@ -387,9 +391,11 @@ impl Agent {
         framework: &FrameworkId,
         task: &TaskId,
     ) -> Option<ExecutorKey> {
-        let framework = self.frameworks.get(framework)?;
-        let mut executors = framework.executors.values();
-        let executor = executors.find(|executor| executor.tasks.contains_key(task))?;
+        let executors = &self.frameworks.get(framework)?.executors;
+        let has_it = |executor: &&Executor| executor.tasks.contains_key(task);
+        // A command task's executor has its name.
+        let namesake = executors.get(&task.as_str().into()).filter(has_it);
+        let executor = namesake.or_else(|| executors.values().find(has_it))?;
         Some(executor.key())
     }
 

@@ -20,10 +20,11 @@ use dcos_proto::mesos::{
 };
 
 use super::core::{Agent, event};
+use super::gc::Remains;
 use super::records::{ExecutorKey, ExecutorState, Verdict, dropped_state};
 use super::status::Told;
 use super::words::Action;
-use crate::checkpoint::{Write, paths};
+use crate::checkpoint::Write;
 use crate::containerizer::{ContainerConfig, ContainerTermination};
 use crate::executor::{Hosted, HostedAction, HostedInput, HostedKind};
 
@@ -237,7 +238,7 @@ impl Agent {
             .frameworks
             .get(&key.framework)
             .is_some_and(|f| f.terminating);
-        self.used = None;
+        let held = self.held(key);
         let Some(executor) = self.executor_mut(key) else {
             return;
         };
@@ -255,6 +256,7 @@ impl Agent {
         let hosted = executor.hosted.is_some();
         let run = executor.run();
         let (checkpoint, directory) = (executor.checkpoint, executor.directory.clone());
+        self.recount(key, &held);
         self.counters.executors_terminated += 1;
         if !abandoned {
             let told = last_words(verdict.as_ref(), termination);
@@ -262,13 +264,14 @@ impl Agent {
                 self.tell(now, key, task, told.clone());
             }
         }
-        let mut old = vec![directory];
         if checkpoint {
-            let agent = self.info.id.clone().unwrap_or_default();
-            old.push(paths::run(&self.settings.work_dir, &agent, &run));
             self.write(Write::Sentinel(run.clone()));
         }
-        self.gc.schedule(now, old);
+        let remains = Remains {
+            sandbox: directory,
+            run: checkpoint.then(|| run.clone()),
+        };
+        self.gc.schedule(now, remains);
         self.act(Action::Remove(run.container));
         if !hosted {
             self.act(Action::Close(key.clone()));
@@ -300,6 +303,7 @@ impl Agent {
         if !done {
             return;
         }
+        self.deadlines.touch(key);
         if let Some(mut executor) = framework.executors.remove(&key.executor) {
             let left: Vec<_> = executor.tasks.keys().cloned().collect();
             for task in left {
@@ -466,11 +470,7 @@ impl Agent {
     }
 
     pub(super) fn executors_due(&mut self, now: Time) {
-        let keys: Vec<_> = self
-            .executors()
-            .map(super::records::Executor::key)
-            .collect();
-        for key in keys {
+        for key in self.due_executors(now) {
             self.with_hosted(now, &key, |hosted| {
                 if hosted.next_deadline().is_some_and(|at| at.is_due(now)) {
                     hosted.tick(now);

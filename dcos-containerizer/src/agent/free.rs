@@ -12,13 +12,32 @@ use dcos_core::resources::{ResourceExt, Resources};
 use dcos_proto::mesos::Resource;
 
 use super::core::Agent;
-use super::records::Executor;
+use super::records::{Executor, ExecutorKey};
 
 impl Agent {
     /// Counts what is in use, so that the next orders find it counted.
     pub(super) fn count_used(&mut self) {
         let used = self.in_use();
         debug_assert_eq!(used, self.counted(), "what was added and what is there");
+        self.used = Some(used);
+    }
+
+    /// What an executor holds is about to change: what it holds now, for [`recount`](Self::recount).
+    pub(super) fn held(&self, key: &ExecutorKey) -> Resources {
+        let framework = self.frameworks.get(&key.framework);
+        let framework = framework.filter(|known| !known.terminating);
+        let executor = framework.and_then(|known| known.executors.get(&key.executor));
+        let executor = executor.filter(|executor| !executor.state.is_over());
+        executor.map(held_by).unwrap_or_default()
+    }
+
+    /// Counts an executor again that held `before`, and no others, however many there are.
+    pub(super) fn recount(&mut self, key: &ExecutorKey, before: &Resources) {
+        let Some(mut used) = self.used.take() else {
+            return;
+        };
+        used -= before;
+        used += &self.held(key);
         self.used = Some(used);
     }
 

@@ -8,6 +8,17 @@ use std::time::Duration;
 
 use dcos_core::time::Time;
 
+use crate::checkpoint::Run;
+
+/// What an executor leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remains {
+    /// Its sandbox.
+    pub sandbox: PathBuf,
+    /// What is written down of it; nothing, if its framework wanted none of that.
+    pub run: Option<Run>,
+}
+
 /// How old a directory may become.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Age {
@@ -30,7 +41,7 @@ pub(crate) struct Gc {
     age: Age,
     allowed: Duration,
     /// By when they ended.
-    ended: BTreeMap<Time, Vec<PathBuf>>,
+    ended: BTreeMap<Time, Vec<Remains>>,
 }
 
 impl Gc {
@@ -44,8 +55,8 @@ impl Gc {
         }
     }
 
-    pub(crate) fn schedule(&mut self, ended: Time, paths: impl IntoIterator<Item = PathBuf>) {
-        self.ended.entry(ended).or_default().extend(paths);
+    pub(crate) fn schedule(&mut self, ended: Time, remains: Remains) {
+        self.ended.entry(ended).or_default().push(remains);
     }
 
     pub(crate) fn disk_usage(&mut self, usage: f64) {
@@ -62,7 +73,7 @@ impl Gc {
         self.ended.values().map(Vec::len).sum()
     }
 
-    pub(crate) fn poll(&mut self, now: Time) -> Option<Vec<PathBuf>> {
+    pub(crate) fn poll(&mut self, now: Time) -> Option<Vec<Remains>> {
         let due = self.next_deadline()?.is_due(now);
         if !due {
             return None;
@@ -98,13 +109,17 @@ mod tests {
 
         let start = Time::from_secs(1_000_000_000);
         let mut gc = Gc::new(age);
-        gc.schedule(start, ["/a".into()]);
-        gc.schedule(start + Duration::from_mins(1), ["/b".into()]);
+        let remains = |sandbox: &str| Remains {
+            sandbox: sandbox.into(),
+            run: None,
+        };
+        gc.schedule(start, remains("/a"));
+        gc.schedule(start + Duration::from_mins(1), remains("/b"));
         assert_eq!(gc.next_deadline(), Some(start + WEEK));
-        assert_eq!(gc.poll(start + WEEK), Some(vec!["/a".into()]));
+        assert_eq!(gc.poll(start + WEEK), Some(vec![remains("/a")]));
         assert_eq!(gc.poll(start + WEEK), None);
         gc.disk_usage(0.95);
-        assert_eq!(gc.poll(start + WEEK), Some(vec!["/b".into()]));
+        assert_eq!(gc.poll(start + WEEK), Some(vec![remains("/b")]));
         assert_eq!(gc.next_deadline(), None);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 
-use dcos_core::time::Time;
+use dcos_core::time::{Time, earliest};
 use dcos_proto::mesos::framework_info::capability;
 use dcos_proto::mesos::value::Scalar;
 use dcos_proto::mesos::{
@@ -191,6 +191,12 @@ impl Executor {
     /// Whether an agent made it for a command task, so that nobody else knows of it.
     pub(crate) fn is_for_command(&self) -> bool {
         self.generated || self.hosts(HostedKind::Command)
+    }
+
+    /// When it is to be looked at again.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let hosted = self.hosted.as_ref().and_then(Hosted::next_deadline);
+        earliest(self.deadline, hosted)
     }
 
     /// What it and its tasks that have not ended may use.

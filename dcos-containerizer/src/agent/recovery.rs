@@ -17,15 +17,14 @@ use dcos_proto::mesos::{AgentInfo, ContainerId, FrameworkId, Uuid};
 use super::authentication::Authentication;
 use super::core::Agent;
 use super::counters::Counters;
-use super::gc::{Age, Gc};
+use super::deadlines::Deadlines;
+use super::gc::{Age, Gc, Remains};
 use super::operations::Operations;
 use super::records::{Executor, ExecutorKey, ExecutorState, Framework, TaskRecord};
 use super::registration::Registration;
 use super::updates::Updates;
 use super::words::{Action, Settings};
-use crate::checkpoint::{
-    ExecutorCheckpoint, FrameworkCheckpoint, RunCheckpoint, State, Write, paths,
-};
+use crate::checkpoint::{ExecutorCheckpoint, FrameworkCheckpoint, RunCheckpoint, State, Write};
 use crate::containerizer::{ContainerTermination, Recovered};
 
 impl Agent {
@@ -75,6 +74,7 @@ impl Agent {
             frameworks: BTreeMap::new(),
             completed: VecDeque::new(),
             by_container: BTreeMap::new(),
+            deadlines: Deadlines::default(),
             updates: Updates::default(),
             missed: BTreeMap::new(),
             used: None,
@@ -99,6 +99,7 @@ impl Agent {
             agent.take_up(now, &key, &mut containers);
         }
         agent.wait_for_custom_executors(now);
+        agent.note_deadlines();
         agent
     }
 
@@ -127,6 +128,7 @@ impl Agent {
                 }
                 self.by_container
                     .insert(executor.container.value.clone(), key.clone());
+                self.deadlines.touch(&key);
                 if ended.is_none() {
                     live.push(key);
                 }
@@ -314,9 +316,11 @@ impl Agent {
     }
 
     fn schedule_deletion(&mut self, ended: Time, executor: &Executor) {
-        let agent = self.info.id.clone().unwrap_or_default();
-        let run = paths::run(&self.settings.work_dir, &agent, &executor.run());
-        self.gc.schedule(ended, [executor.directory.clone(), run]);
+        let remains = Remains {
+            sandbox: executor.directory.clone(),
+            run: Some(executor.run()),
+        };
+        self.gc.schedule(ended, remains);
     }
 }
 

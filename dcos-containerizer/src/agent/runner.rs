@@ -12,6 +12,7 @@ use dcos_wire::libprocess::{Actor, Upid};
 use tokio_util::task::TaskTracker;
 
 use super::checks;
+use super::gc::Remains;
 use super::handle::Handle;
 use super::sandboxes;
 use super::streams::EventStreams;
@@ -122,20 +123,19 @@ impl Runner {
                 }
             }
             Action::Show(sandbox) => sandbox.attach(&self.files),
-            Action::Delete(paths) => self.delete(paths),
+            Action::Delete(remains) => self.delete(remains),
             Action::Write(_) | Action::Volumes(_) | Action::Stop { .. } => {
                 unreachable!("the loop keeps these to itself")
             }
         }
     }
 
-    fn delete(&self, paths: Vec<PathBuf>) {
-        for path in &paths {
-            sandboxes::detach(&self.files, path);
-        }
+    fn delete(&self, remains: Vec<Remains>) {
+        let sandboxes = remains.iter().map(|left| left.sandbox.as_path());
+        sandboxes::detach(&self.files, &sandboxes.collect());
         let (work_dir, handle) = (self.work_dir.clone(), self.handle.clone());
         self.tasks.spawn(async move {
-            let deleting = tokio::task::spawn_blocking(move || delete(work_dir, &paths));
+            let deleting = tokio::task::spawn_blocking(move || delete(work_dir, remains));
             if let Ok((done, failed)) = deleting.await {
                 handle.input(Input::Deleted { done, failed }).await;
             }
@@ -143,22 +143,27 @@ impl Runner {
     }
 }
 
-/// How many of these are gone, and how many are not.
-fn delete(work_dir: PathBuf, paths: &[PathBuf]) -> (u64, u64) {
-    let store = Store::open(work_dir);
-    let (mut done, mut failed) = (0, 0);
-    for path in paths {
-        tracing::info!(?path, "deleting");
-        let deleted = store.as_ref().map(|store| store.delete(path));
-        match deleted {
-            Ok(Ok(())) => done += 1,
-            Ok(Err(error)) => {
-                tracing::warn!(?path, %error, "deleting");
-                failed += 1;
-            }
-            Err(_) => failed += 1,
+/// Those of these that are gone, and how many are not.
+fn delete(work_dir: PathBuf, remains: Vec<Remains>) -> (Vec<Remains>, u64) {
+    let all = remains.len();
+    let store = match Store::open(work_dir) {
+        Ok(store) => store,
+        Err(error) => {
+            tracing::warn!(%error, "deleting sandboxes");
+            return (Vec::new(), all as u64);
         }
-    }
+    };
+    let is_gone = |left: &Remains| {
+        let path = &left.sandbox;
+        tracing::info!(?path, "deleting");
+        let deleted = store.delete(path);
+        if let Err(error) = &deleted {
+            tracing::warn!(?path, %error, "deleting");
+        }
+        deleted.is_ok()
+    };
+    let done: Vec<_> = remains.into_iter().filter(is_gone).collect();
+    let failed = (all - done.len()) as u64;
     (done, failed)
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Source: Mesos 1.11 `paths::getExecutorVirtualPath`, `Slave::attachTaskVolumeDirectory`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use dcos_wire::files::Files;
@@ -54,10 +55,10 @@ impl Sandbox {
     }
 }
 
-/// Shows nothing below `directory` any more.
-pub(super) fn detach(files: &Files, directory: &Path) {
+/// Shows nothing below any of `directories` any more.
+pub(super) fn detach(files: &Files, directories: &BTreeSet<&Path>) {
     for (name, real) in files.attached() {
-        if real.starts_with(directory) {
+        if real.ancestors().any(|above| directories.contains(above)) {
             files.detach(&name);
         }
     }

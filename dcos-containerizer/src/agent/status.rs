@@ -22,6 +22,7 @@ use super::core::{Agent, event};
 use super::records::{ExecutorKey, TaskRecord, dropped_state};
 use super::updates::{Acknowledged, Receipt, ack_record, update_record};
 use crate::checkpoint::Write;
+use crate::states::is_terminal;
 
 /// A status before it gets its uuid.
 #[derive(Debug, Clone)]
@@ -200,6 +201,7 @@ impl Agent {
             return;
         }
         let task = status.task_id.clone();
+        let held = is_terminal(status.state()).then(|| self.held(key));
         let mut ended = false;
         if let Some(executor) = self.executor_mut(key)
             && let Some(record) = executor.tasks.get_mut(&task)
@@ -207,8 +209,10 @@ impl Agent {
             record.note(status.clone());
             ended = record.is_terminal();
         }
+        if let Some(held) = held {
+            self.recount(key, &held);
+        }
         if ended {
-            self.used = None;
             self.counters.end(&status);
         }
         if let Some(run) = run {

@@ -308,8 +308,11 @@ impl Agent {
     fn learn_framework(&mut self, order: &Order) {
         let id = order.framework.id.clone().unwrap_or_default();
         let known = self.frameworks.get(&id);
+        // What is written down of a framework lasts as long as an executor of it that lives, or is kept after its end.
         let same = known.is_some_and(|known| {
-            known.info == order.framework && (order.pid.is_none() || known.pid == order.pid)
+            known.info == order.framework
+                && (order.pid.is_none() || known.pid == order.pid)
+                && known.executors.values().any(|it| !it.state.is_over())
         });
         if same {
             return;
@@ -349,6 +352,7 @@ impl Agent {
         }
         let (run, checkpoint) = (executor.run(), executor.checkpoint);
         self.by_container.insert(container.value, key.clone());
+        self.deadlines.touch(key);
         if let Some(framework) = self.frameworks.get_mut(&key.framework) {
             framework.executors.insert(key.executor.clone(), executor);
         }

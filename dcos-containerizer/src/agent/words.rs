@@ -25,6 +25,7 @@ use dcos_proto::mesos::{
 use dcos_proto::{DecodeError, Message, decode, executor};
 use dcos_security::{Authorizer, Credential, Secret};
 
+use super::gc::Remains;
 use super::hooks::Hooks;
 use super::operations::VolumeWork;
 use super::records::ExecutorKey;
@@ -135,10 +136,10 @@ pub enum Input {
     Volumes(Option<Vec<u8>>, Result<(), String>),
     /// This share of the disk is in use.
     DiskUsage(f64),
-    /// So many directories were deleted, and so many could not be.
+    /// These were deleted, and so many could not be.
     Deleted {
         /// Gone.
-        done: u64,
+        done: Vec<Remains>,
         /// Still there.
         failed: u64,
     },
@@ -189,8 +190,8 @@ pub enum Action {
     LinkVolumes(PathBuf, Vec<PersistentVolume>),
     /// Let people look into a sandbox.
     Show(Sandbox),
-    /// Delete directories.
-    Delete(Vec<PathBuf>),
+    /// Delete what executors left, and tell [`Input::Deleted`].
+    Delete(Vec<Remains>),
     /// End the process; `fresh` forgets who this agent was.
     Stop {
         /// For the log.

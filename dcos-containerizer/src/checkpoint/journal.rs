@@ -1,81 +1,94 @@
-//! The updates of all tasks of an agent, in one file that grows: one sync makes many of them durable.
+//! All that an agent keeps of frameworks, executors and tasks, in one place that grows: one sync makes the
+//! facts of a whole round durable, of however many launches.
 //!
-//! ```text
-//! dcos-checkpoint-journal 1
-//! batch <bytes that follow> <sha256 of them, 16 digits>
-//! /frameworks/F/executors/E/runs/C/tasks/T         whose the lines below are
-//! { ... }                                          what its log is to hold
-//! ```
-//!
-//! A batch is what becomes durable together. The journal is a way-station: `settle` moves what it
-//! holds to the logs of the tasks (`task.updates`), which are what is read. That happens when an
-//! agent starts, and beside its work whenever a file of the journal is full. Repeating it changes
-//! nothing, so it may break off at any instant.
+//! `journal.N`, beside the agent's `slave.info`, with the lines of [`lines`](super::lines) in batches.
+//! When the last file is full, the next is begun; when much of what they hold is about launches that were deleted,
+//! all full ones are written anew as one, without that. Its first line says from which number on
+//! it stands for all before it, so that a crash at any instant leaves either the old files or the new one in force.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use super::format::{self, FormatError};
-use super::read::{bytes, damaged};
-use super::settle;
+use dcos_proto::mesos::FrameworkId;
+
+use super::batches::{Bodies, batch};
+use super::format::FormatError;
+use super::lines::{DELETED, EXECUTOR, FRAMEWORK, Lines, framework_at, lines};
+use super::read::{damaged, unreadable};
+use super::replay::Replay;
 use super::store::CheckpointError;
+use super::{FrameworkCheckpoint, former};
 
-const HEAD: &str = "dcos-checkpoint-journal 1\n";
-const BATCH: &str = "batch ";
+/// The first line; the number of the first file that this one stands for follows.
+const HEAD: &str = "dcos-checkpoint-journal 2 from ";
 /// What the names of its files begin with; a number follows.
-const NAME: &str = "updates.journal.";
+const NAME: &str = "journal.";
 
-/// A file is full at this size: what is settled in one go, and read at a start.
-const FULL: u64 = if cfg!(test) { 64 << 10 } else { 32 << 20 };
+/// A file is full at this size.
+const FULL: u64 = if cfg!(test) { 32 << 10 } else { 32 << 20 };
+/// A file is filled with zeros so far ahead: to sync what overwrites them costs the file system no entry in a
+/// journal of its own.
+const AHEAD: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
+
+type Files = BTreeMap<u64, PathBuf>;
 
 /// Appends to the journal of one agent.
 #[derive(Debug)]
 pub(super) struct Journal {
     agent: PathBuf,
     current: Option<Current>,
-    /// What moves full files to the logs of the tasks.
-    settling: Option<JoinHandle<()>>,
+    /// Bytes of what was left when the full files were last written anew.
+    kept: u64,
+    /// Bytes of those that became full since.
+    since: u64,
+    /// What writes them anew; the size of the outcome.
+    compacting: Option<JoinHandle<Option<u64>>>,
 }
 
 #[derive(Debug)]
 struct Current {
     file: File,
     length: u64,
+    /// Up to here the file has zeros.
+    ahead: u64,
 }
 
-/// Lines on their way to the journal.
-#[derive(Debug, Default)]
-pub(super) struct Lines {
-    body: String,
-    task: Option<String>,
-}
-
-impl Lines {
-    /// One more line for the log of the task whose directory, below the agent's, is `task`.
-    pub(super) fn push(&mut self, task: &Path, line: &str) {
-        let task = task.to_string_lossy();
-        if self.task.as_deref() != Some(&task) {
-            self.body.push('/');
-            self.body.push_str(&task);
-            self.body.push('\n');
-            self.task = Some(task.into_owned());
+impl Current {
+    /// Returns when `batch` is on stable storage.
+    fn append(&mut self, batch: &[u8]) -> io::Result<()> {
+        let end = self.length + batch.len() as u64;
+        while self.ahead < end {
+            let zeros = vec![0; usize::try_from(AHEAD).unwrap_or_default()];
+            self.file.write_all_at(&zeros, self.ahead)?;
+            self.ahead += AHEAD;
         }
-        self.body.push_str(line);
-        self.body.push('\n');
+        self.file.write_all_at(batch, self.length)?;
+        self.file.sync_data()?;
+        self.length = end;
+        Ok(())
     }
 }
 
 impl Journal {
     /// The journal of the agent whose checkpoints are in `agent`.
     pub(super) fn new(agent: PathBuf) -> Self {
+        let sizes: Vec<_> = files(&agent)
+            .into_iter()
+            .flat_map(Files::into_values)
+            .map(|path| fs::metadata(path).map_or(0, |data| data.len()))
+            .collect();
+        // The first is what those before it were written to, if they were.
+        let kept = sizes.first().copied().unwrap_or(0);
         Self {
             agent,
             current: None,
-            settling: None,
+            kept,
+            since: sizes.iter().sum::<u64>() - kept,
+            compacting: None,
         }
     }
 
@@ -86,23 +99,23 @@ impl Journal {
 
     /// Returns when `lines` are on stable storage.
     pub(super) fn append(&mut self, lines: &Lines) -> io::Result<()> {
-        if lines.body.is_empty() {
+        if lines.is_empty() {
             return Ok(());
         }
         // After a failure nobody knows what the file holds: the next batch begins another. So it
-        // does if the file was settled behind our back.
+        // does if somebody has taken the file away.
         let mut current = match self.current.take() {
             Some(current) if current.file.metadata()?.nlink() > 0 => current,
             _ => self.begin()?,
         };
-        let batch = batch(&lines.body);
-        current.file.write_all(batch.as_bytes())?;
-        current.file.sync_data()?;
-        current.length += batch.len() as u64;
-        if current.length < FULL || self.is_settling() {
+        current.append(batch(lines.as_str()).as_bytes())?;
+        if current.length < FULL || self.is_compacting() {
             self.current = Some(current);
         } else {
-            self.settle_full_files();
+            // Whether the zeros behind it go now or never does not matter.
+            current.file.set_len(current.length).ok();
+            self.since += current.length;
+            self.compact_if_worth_it();
         }
         Ok(())
     }
@@ -110,72 +123,230 @@ impl Journal {
     fn begin(&self) -> io::Result<Current> {
         let last = files(&self.agent)?.into_keys().next_back().unwrap_or(0);
         let path = self.agent.join(format!("{NAME}{}", last + 1));
-        let options = OpenOptions::new().create_new(true).append(true).open(path);
-        let mut file = options?;
-        file.write_all(HEAD.as_bytes())?;
+        let file = File::options().create_new(true).write(true).open(path)?;
+        let head = format!("{HEAD}{}\n", last + 1);
+        file.write_all_at(head.as_bytes(), 0)?;
         File::open(&self.agent)?.sync_all()?;
-        let length = HEAD.len() as u64;
-        Ok(Current { file, length })
+        let length = head.len() as u64;
+        Ok(Current {
+            file,
+            length,
+            ahead: length,
+        })
     }
 
-    fn is_settling(&self) -> bool {
-        let settling = self.settling.as_ref();
-        settling.is_some_and(|settling| !settling.is_finished())
+    fn is_compacting(&self) -> bool {
+        let compacting = self.compacting.as_ref();
+        compacting.is_some_and(|compacting| !compacting.is_finished())
     }
 
     /// Nobody writes to any file now: the next batch begins another.
-    fn settle_full_files(&mut self) {
+    fn compact_if_worth_it(&mut self) {
+        if let Some(Ok(Some(kept))) = self.compacting.take().map(JoinHandle::join) {
+            self.kept = kept;
+        }
+        if self.since < self.kept + FULL {
+            return;
+        }
+        let Ok(full) = files(&self.agent) else { return };
         let agent = self.agent.clone();
-        let full = files(&agent);
-        let settle = move || {
-            let settled =
-                full.and_then(|full| settle_files(&agent, &full).map_err(io::Error::other));
-            if let Err(error) = settled {
-                // They stay, and the next agent settles them.
-                tracing::warn!(?agent, %error, "moving updates to the logs of their tasks");
+        self.since = 0;
+        self.compacting = Some(std::thread::spawn(move || match compact(&agent, &full) {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                // They stay as they are.
+                tracing::warn!(?agent, %error, "writing the journal anew");
+                None
             }
-        };
-        self.settling = Some(std::thread::spawn(settle));
+        }));
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        if let Some(settling) = self.settling.take() {
-            let _ = settling.join();
+        if let Some(compacting) = self.compacting.take() {
+            let _ = compacting.join();
         }
     }
 }
 
-/// Moves everything in the journal to the logs of the tasks.
-pub(super) fn settle(agent: &Path) -> Result<(), CheckpointError> {
-    let files = files(agent).map_err(|source| super::read::unreadable(agent, source))?;
-    settle_files(agent, &files)
+/// What is known of an agent's frameworks. What an agent of an earlier version left, in a directory for each
+/// launch, is made a journal first.
+pub(super) fn recover(
+    agent: &Path,
+) -> Result<BTreeMap<FrameworkId, FrameworkCheckpoint>, CheckpointError> {
+    let files = files(agent).map_err(|source| unreadable(agent, source))?;
+    if files.is_empty() {
+        let found = former::frameworks(agent)?;
+        found_on(agent, &found)?;
+        former::remove(agent);
+        return Ok(found);
+    }
+    // It may have died between the two.
+    former::remove(agent);
+    let mut replay = Replay::default();
+    each(&files, |body| replay.take(body))?;
+    Ok(replay.finish())
 }
 
-fn settle_files(agent: &Path, files: &BTreeMap<u64, PathBuf>) -> Result<(), CheckpointError> {
-    let mut all = Vec::new();
-    for path in files.values() {
-        let contents = bytes(path)?.unwrap_or_default();
-        all.extend(batches(&contents).map_err(|source| damaged(path, source))?);
+/// Begins the journal of an agent with what is known.
+pub(super) fn found_on(
+    agent: &Path,
+    known: &BTreeMap<FrameworkId, FrameworkCheckpoint>,
+) -> Result<(), CheckpointError> {
+    if known.is_empty() {
+        return Ok(());
     }
-    settle::move_to_logs(agent, &all)?;
-    for path in files.values() {
-        fs::remove_file(path).map_err(|source| CheckpointError::Write {
-            work_dir: agent.to_owned(),
-            source,
-        })?;
+    let written = || {
+        let mut anew = Anew::begin(agent, 1, 1)?;
+        for framework in known.values() {
+            let mut lines = Lines::default();
+            lines.all(framework);
+            anew.append(lines.as_str())?;
+        }
+        anew.finish()
+    };
+    written().map(drop).map_err(|source| failed(agent, source))
+}
+
+/// Writes all of `files` anew as one, without what was deleted and what was replaced.
+fn compact(agent: &Path, files: &Files) -> Result<u64, CheckpointError> {
+    let (Some(first), Some(last)) = (files.keys().next(), files.keys().next_back()) else {
+        return Ok(0);
+    };
+    let mut launches = HashSet::new();
+    let mut deleted = HashSet::new();
+    // The number of its last line among all of its kind, which is the one that counts.
+    let (mut frameworks, mut count) = (HashMap::new(), 0);
+    each(files, |body| {
+        for (owner, word, _) in lines(body) {
+            match word {
+                FRAMEWORK => {
+                    count += 1;
+                    frameworks.insert(owner.to_owned(), count);
+                }
+                EXECUTOR => drop(launches.insert(owner.to_owned())),
+                DELETED => drop(deleted.insert(owner.to_owned())),
+                _ => {}
+            }
+        }
+        Ok(())
+    })?;
+    launches.retain(|launch| !deleted.contains(launch));
+    let used: BTreeSet<_> = launches.iter().filter_map(|it| framework_at(it)).collect();
+    frameworks.retain(|owner, _| framework_at(owner).is_some_and(|id| used.contains(&id)));
+    let mut anew = Anew::begin(agent, *first, *last).map_err(|source| failed(agent, source))?;
+    let (mut count, mut refused) = (0, None);
+    each(files, |body| {
+        let mut left = Lines::default();
+        for (owner, word, contents) in lines(body) {
+            let stays = if word == FRAMEWORK {
+                count += 1;
+                frameworks.get(owner) == Some(&count)
+            } else {
+                launches.contains(owner)
+            };
+            if stays {
+                left.push(owner, word, contents);
+            }
+        }
+        if refused.is_none() {
+            refused = anew.append(left.as_str()).err();
+        }
+        Ok(())
+    })?;
+    let finished = match refused {
+        None => anew.finish(),
+        Some(refused) => Err(refused),
+    };
+    let size = finished.map_err(|source| failed(agent, source))?;
+    let before = files.iter().filter(|(number, _)| *number < last);
+    for (_, path) in before {
+        fs::remove_file(path).map_err(|source| failed(agent, source))?;
+    }
+    Ok(size)
+}
+
+/// A file that takes the place of others once it is complete.
+struct Anew {
+    agent: PathBuf,
+    path: PathBuf,
+    file: BufWriter<File>,
+    size: u64,
+}
+
+impl Anew {
+    /// It stands for all from `first` to `last`.
+    fn begin(agent: &Path, first: u64, last: u64) -> io::Result<Self> {
+        let path = agent.join(format!("{NAME}{last}"));
+        let file = BufWriter::new(File::create(path.with_added_extension("new"))?);
+        let mut anew = Self {
+            agent: agent.to_owned(),
+            path,
+            file,
+            size: 0,
+        };
+        anew.write(&format!("{HEAD}{first}\n"))?;
+        Ok(anew)
+    }
+
+    fn append(&mut self, body: &str) -> io::Result<()> {
+        if body.is_empty() {
+            return Ok(());
+        }
+        self.write(&batch(body))
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.size += text.len() as u64;
+        self.file.write_all(text.as_bytes())
+    }
+
+    /// Its size.
+    fn finish(self) -> io::Result<u64> {
+        self.file.into_inner()?.sync_all()?;
+        fs::rename(self.path.with_added_extension("new"), &self.path)?;
+        File::open(self.agent)?.sync_all()?;
+        Ok(self.size)
+    }
+}
+
+/// Hands on the batches of all files that are in force, oldest first.
+fn each(
+    files: &Files,
+    mut take: impl FnMut(&str) -> Result<(), FormatError>,
+) -> Result<(), CheckpointError> {
+    let mut opened: Vec<(u64, &Path, Bodies<_>)> = Vec::new();
+    for (number, path) in files {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            file => file.map_err(|source| unreadable(path, source))?,
+        };
+        let bodies = Bodies::open(BufReader::new(file), HEAD);
+        let Some((first, bodies)) = bodies.map_err(|error| error.at(path))? else {
+            continue;
+        };
+        let first = first.parse::<u64>();
+        let first = first.map_err(|_| damaged(path, FormatError::Foreign(HEAD)))?;
+        // It stands for those.
+        opened.retain(|(before, ..)| *before < first);
+        opened.push((*number, path, bodies));
+    }
+    for (_, path, mut bodies) in opened {
+        while let Some(body) = bodies.next().map_err(|error| error.at(path))? {
+            take(&body).map_err(|source| damaged(path, source))?;
+        }
     }
     Ok(())
 }
 
 /// Its files by number.
-fn files(agent: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+fn files(agent: &Path) -> io::Result<Files> {
     let entries = match fs::read_dir(agent) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Files::new()),
         entries => entries?,
     };
-    let mut files = BTreeMap::new();
+    let mut files = Files::new();
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
@@ -187,97 +358,9 @@ fn files(agent: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
     Ok(files)
 }
 
-fn batch(body: &str) -> String {
-    format!("{BATCH}{} {}\n{body}", body.len(), format::short(body))
-}
-
-/// The bodies of all batches of a file. What a crash left of the last one does not count: nobody
-/// was told that it is durable. Damage that whole batches follow does.
-fn batches(bytes: &[u8]) -> Result<Vec<String>, FormatError> {
-    let Some(mut rest) = bytes.strip_prefix(HEAD.as_bytes()) else {
-        // Not even the first line was written in full; what was not may read as zeros.
-        let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
-        let is_torn = HEAD.as_bytes().starts_with(&bytes[..bytes.len() - zeros]);
-        return if is_torn {
-            Ok(Vec::new())
-        } else {
-            Err(FormatError::Foreign("dcos-checkpoint-journal 1"))
-        };
-    };
-    let mut bodies = Vec::new();
-    while !rest.is_empty() {
-        let Some((body, after)) = first(rest) else {
-            let marks = rest.windows(BATCH.len()).enumerate().skip(1);
-            let mut later = marks.filter(|(_, window)| *window == BATCH.as_bytes());
-            return if later.any(|(at, _)| first(&rest[at..]).is_some()) {
-                Err(FormatError::Checksum)
-            } else {
-                Ok(bodies)
-            };
-        };
-        bodies.push(body.to_owned());
-        rest = after;
-    }
-    Ok(bodies)
-}
-
-/// The body of the first batch and what follows it; `None` if it is not whole.
-fn first(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let rest = bytes.strip_prefix(BATCH.as_bytes())?;
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
-    let (length, sum) = std::str::from_utf8(&rest[..end]).ok()?.split_once(' ')?;
-    let (body, after) = rest[end + 1..].split_at_checked(length.parse().ok()?)?;
-    let body = std::str::from_utf8(body).ok()?;
-    (format::short(body) == sum).then_some((body, after))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// A journal that was cut anywhere, or whose last batch was torn, holds all batches before;
-        /// a flipped bit loses no batch but the last unseen.
-        #[test]
-        fn a_journal_survives_torn_tails(
-            count in 0..5_usize,
-            cut in 0..700_usize,
-            flip in 0..700_usize,
-        ) {
-            let bodies: Vec<String> = (0..count).map(|n| format!("/t{n}\n{{\"batch \": {n}}}\n")).collect();
-            let mut bytes = HEAD.as_bytes().to_vec();
-            for body in &bodies {
-                bytes.extend(batch(body).into_bytes());
-            }
-            let cut = cut.min(bytes.len());
-            let read = batches(&bytes[..cut]).unwrap();
-            prop_assert_eq!(&bodies[..read.len()], &read[..]);
-            if cut == bytes.len() {
-                prop_assert_eq!(read.len(), count);
-            }
-            // What the system had not written yet of a longer file reads as zeros.
-            let mut zeros = bytes[..cut].to_vec();
-            zeros.resize(bytes.len(), 0);
-            let read = batches(&zeros).unwrap();
-            prop_assert_eq!(&bodies[..read.len()], &read[..]);
-            if flip < bytes.len() {
-                bytes[flip] ^= 1;
-                if let Ok(read) = batches(&bytes) {
-                    prop_assert!(read.len() + 1 >= count);
-                    prop_assert_eq!(&bodies[..read.len()], &read[..]);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn lines_of_one_task_share_its_name() {
-        let mut lines = Lines::default();
-        lines.push(Path::new("a"), "1");
-        lines.push(Path::new("a"), "2");
-        lines.push(Path::new("b"), "3");
-        lines.push(Path::new("a"), "4");
-        assert_eq!(lines.body, "/a\n1\n2\n/b\n3\n/a\n4\n");
+fn failed(agent: &Path, source: io::Error) -> CheckpointError {
+    CheckpointError::Write {
+        work_dir: agent.to_owned(),
+        source,
     }
 }

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use dcos_core::resources::ResourceExt;
 use dcos_proto::mesos::resource::disk_info::source::Type as Disk;
-use dcos_proto::mesos::{AgentId, ContainerId, ExecutorId, FrameworkId, Resource, TaskId};
+use dcos_proto::mesos::{AgentId, ContainerId, Resource};
 
-use super::Run;
 use crate::agent::ExecutorKey;
 
 /// The name of the link to the newest of its kind.
@@ -23,44 +22,6 @@ pub fn agents(work_dir: &Path) -> PathBuf {
 /// What is kept of an agent.
 pub fn agent(work_dir: &Path, agent: &AgentId) -> PathBuf {
     agents(work_dir).join(agent.as_str())
-}
-
-/// What is kept of a framework.
-pub fn framework(work_dir: &Path, id: &AgentId, framework: &FrameworkId) -> PathBuf {
-    agent(work_dir, id)
-        .join("frameworks")
-        .join(framework.as_str())
-}
-
-/// What is kept of an executor.
-pub fn executor(
-    work_dir: &Path,
-    agent: &AgentId,
-    owner: &FrameworkId,
-    executor: &ExecutorId,
-) -> PathBuf {
-    framework(work_dir, agent, owner)
-        .join("executors")
-        .join(executor.as_str())
-}
-
-/// What is kept of one launch of an executor.
-pub fn run(work_dir: &Path, agent: &AgentId, run: &Run) -> PathBuf {
-    executor(work_dir, agent, &run.framework, &run.executor)
-        .join("runs")
-        .join(&run.container.value)
-}
-
-/// What is kept of a task.
-pub fn task(work_dir: &Path, id: &AgentId, of: &Run, task: &TaskId) -> PathBuf {
-    agent(work_dir, id).join(task_below(of, task))
-}
-
-/// The same, below what is kept of its agent.
-pub(super) fn task_below(of: &Run, task: &TaskId) -> PathBuf {
-    let [framework, executor] = [of.framework.as_str(), of.executor.as_str()];
-    let (container, task) = (&of.container.value, task.as_str());
-    format!("frameworks/{framework}/executors/{executor}/runs/{container}/tasks/{task}").into()
 }
 
 /// The sandboxes of an executor's launches.

@@ -1,17 +1,22 @@
 //! Checkpoints on disk.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use dcos_core::time::Time;
 use dcos_proto::json::{self, Dialect, Json as ToJson};
-use dcos_proto::mesos::AgentId;
+use dcos_proto::mesos::{AgentId, FrameworkId};
 use serde_json::{Value, json};
 
 use super::files::Batch;
 use super::format::{self, FormatError};
-use super::journal::{Journal, Lines};
-use super::{Run, State, Write, paths, read};
+use super::journal::{self, Journal};
+use super::lines::Lines;
+use super::{FrameworkCheckpoint, Run, State, Write, paths, read};
 use crate::executor::HostedKind;
 
 /// Why checkpoints cannot be written or read.
@@ -82,8 +87,8 @@ impl Store {
         }
     }
 
-    /// Everything that was kept; torn tails of logs are cut off on the way. `boot_id` tells one
-    /// boot of the host from another.
+    /// Everything that was kept, by this version or the one before, whose files are replaced on the way.
+    /// `boot_id` tells one boot of the host from another.
     ///
     /// # Errors
     /// [`CheckpointError::Damaged`] for a file that is not as it was written,
@@ -110,23 +115,36 @@ impl Store {
     /// [`CheckpointError::Write`]: some of them may be, in order.
     pub fn apply(&mut self, writes: &[Write]) -> Result<(), CheckpointError> {
         let (mut batch, mut lines) = (Batch::default(), Lines::default());
+        let now = Time::from_system(SystemTime::now());
         for write in writes {
             if let Write::Agent(info) = write {
                 self.agent.clone_from(&info.id);
             }
             let agent = self.agent.as_ref().ok_or(CheckpointError::NoAgent)?;
-            if let Write::Update(run, task, record) = write {
-                let task = paths::task_below(run, task);
-                lines.push(&task, &json::to_string(&**record, Dialect::V1));
-                continue;
+            if let Write::Executor(run, ..) = write {
+                self.written(self.point_to(agent, run))?;
             }
-            let noted = self.note(&mut batch, agent, write);
-            self.written(noted)?;
+            if !lines.write(write, now) {
+                let noted = self.note(&mut batch, agent, write);
+                self.written(noted)?;
+            }
         }
-        // Updates come first: that an executor has ended says that the last ones are there.
+        // What tasks use comes before the tasks.
+        self.written(batch.commit())?;
         let appended = self.journal().map(|journal| journal.append(&lines));
-        self.written(appended.unwrap_or(Ok(())))?;
-        self.written(batch.commit())
+        self.written(appended.unwrap_or(Ok(())))
+    }
+
+    /// Begins with what is known of the frameworks of the agent.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Write`].
+    pub(super) fn found_on(
+        &self,
+        known: &BTreeMap<FrameworkId, FrameworkCheckpoint>,
+    ) -> Result<(), CheckpointError> {
+        let agent = self.agent.as_ref().ok_or(CheckpointError::NoAgent)?;
+        journal::found_on(&paths::agent(&self.work_dir, agent), known)
     }
 
     /// The journal of the agent, if there is one.
@@ -152,7 +170,7 @@ impl Store {
         self.written(removed.and_then(|()| batch.commit()))
     }
 
-    /// Deletes a directory of a run, and those above that hold nothing else any more.
+    /// Deletes a sandbox, and the directories above that hold nothing else any more.
     ///
     /// # Errors
     /// What the system says; the rest may be deleted later.
@@ -187,62 +205,29 @@ impl Store {
                     None => batch.remove(&path),
                 }
             }
-            Write::Framework(info, pid) => {
-                let id = info.id.clone().unwrap_or_default();
-                let path = paths::framework(root, agent, &id).join("framework.info");
-                let contents = json!({"framework_info": value(info), "pid": pid});
-                batch.replace(&path, &format::file(&contents))
-            }
-            Write::Executor(run, info, hosted) => {
-                let executor = paths::executor(root, agent, &run.framework, &run.executor);
-                let contents = json!({
-                    "executor_info": value(info),
-                    "hosted": hosted.map(hosted_name),
-                });
-                batch.replace(&executor.join("executor.info"), &format::file(&contents))?;
-                batch.directory(&executor.join("runs").join(&run.container.value))?;
-                batch.link(
-                    &executor.join("runs").join(paths::LATEST),
-                    &run.container.value,
-                )?;
-                self.link_sandbox(batch, agent, run)
-            }
-            Write::Connected(run, None) => {
-                batch.replace(&paths::run(root, agent, run).join("http.marker"), b"")
-            }
-            Write::Connected(run, Some(pid)) => {
-                let path = paths::run(root, agent, run).join("libprocess.pid");
-                batch.replace(&path, &format::file(&json!({ "pid": pid })))
-            }
-            Write::Adopted(run, adopted) => {
-                let path = paths::run(root, agent, run).join("adopted");
-                let contents = json!({"pid": adopted.pid, "generated": adopted.generated});
-                batch.replace(&path, &format::file(&contents))
-            }
-            Write::Task(run, task) => {
-                let path = paths::task(root, agent, run, &task.task.task_id).join("task.info");
-                let contents = json!({
-                    "task_info": value(&task.task),
-                    "container_id": task.container.as_ref().map(value),
-                    "group": task.group,
-                });
-                batch.replace(&path, &format::file(&contents))
-            }
-            Write::Update(..) => Ok(()),
-            Write::Sentinel(run) => {
-                batch.replace(&paths::run(root, agent, run).join("executor.sentinel"), b"")
-            }
+            // These are lines of the journal.
+            _ => Ok(()),
         }
     }
 
-    /// People look for sandboxes under `latest`.
-    fn link_sandbox(&self, batch: &mut Batch, agent: &AgentId, run: &Run) -> io::Result<()> {
+    /// People look for sandboxes under `latest`. Nothing else does: it need not survive the host.
+    fn point_to(&self, agent: &AgentId, run: &Run) -> io::Result<()> {
         let key = crate::agent::ExecutorKey {
             framework: run.framework.clone(),
             executor: run.executor.clone(),
         };
         let sandboxes = paths::sandboxes(&self.work_dir, agent, &key);
-        batch.link(&sandboxes.join(paths::LATEST), &run.container.value)
+        fs::create_dir_all(&sandboxes)?;
+        let (latest, container) = (sandboxes.join(paths::LATEST), &run.container.value);
+        match symlink(container, &latest) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let beside = latest.with_added_extension("new");
+                fs::remove_file(&beside).ok();
+                symlink(container, &beside)?;
+                fs::rename(&beside, &latest)
+            }
+            made => made,
+        }
     }
 
     fn written(&self, result: io::Result<()>) -> Result<(), CheckpointError> {
@@ -251,8 +236,7 @@ impl Store {
     }
 }
 
-/// Removes what a deleted run leaves: a dangling link, files of an executor and a framework that
-/// have no run, empty directories.
+/// Removes what a deleted sandbox leaves: a dangling link, empty directories.
 fn prune(path: &Path, top: &Path) {
     for above in path.ancestors().skip(1).take_while(|above| *above != top) {
         let Ok(entries) = fs::read_dir(above) else {

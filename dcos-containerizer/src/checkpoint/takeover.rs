@@ -11,7 +11,6 @@ mod tests;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use dcos_proto::mesos::executor_info::Type;
 use dcos_proto::mesos::{ContainerInfo, container_info};
@@ -19,7 +18,7 @@ use dcos_proto::mesos::{ContainerInfo, container_info};
 use super::original::{self, Original, holds_something};
 use super::read::bytes;
 use super::store::{CheckpointError, Store};
-use super::{ExecutorCheckpoint, Run, RunCheckpoint, State, Write, paths};
+use super::{ExecutorCheckpoint, State, Write, paths};
 
 /// How the files of this agent begin.
 const OURS: &[u8] = b"dcos-checkpoint";
@@ -78,30 +77,13 @@ impl Takeover {
         remove(&staging).map_err(failed)?;
         let mut store = Store::open(&staging)?;
         store.apply(&writes(&self.state))?;
-        self.keep_times(&staging).map_err(failed)?;
+        store.found_on(&self.state.frameworks)?;
         let boot_id = work_dir.join("meta/boot_id");
         if boot_id.exists() {
             fs::copy(&boot_id, staging.join("meta/boot_id")).map_err(failed)?;
         }
         sync(&staging.join("meta")).map_err(failed)?;
         exchange(work_dir).map_err(failed)
-    }
-
-    /// When executors ended decides when their sandboxes are deleted.
-    fn keep_times(&self, staging: &Path) -> io::Result<()> {
-        let agent = self.state.agent.as_ref().and_then(|agent| agent.id.clone());
-        let agent = agent.unwrap_or_default();
-        for (run, checkpoint) in runs(&self.state) {
-            if let Some(ended) = checkpoint.ended {
-                let sentinel = paths::run(staging, &agent, &run).join("executor.sentinel");
-                let ended = SystemTime::UNIX_EPOCH + Duration::from_nanos(ended.as_nanos());
-                File::options()
-                    .write(true)
-                    .open(sentinel)?
-                    .set_modified(ended)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -212,7 +194,7 @@ fn is_locked(path: &Path) -> bool {
     rustix::fs::fcntl_lock(&file, lock).is_err()
 }
 
-/// `state` as facts to write.
+/// What `state` says of the agent itself, as facts to write.
 fn writes(state: &State) -> Vec<Write> {
     let mut all: Vec<_> = state.agent.iter().cloned().map(Write::Agent).collect();
     if !state.resources.is_empty() {
@@ -224,60 +206,7 @@ fn writes(state: &State) -> Vec<Write> {
     if state.drain.is_some() {
         all.push(Write::Drain(state.drain));
     }
-    for framework in state.frameworks.values() {
-        let (info, pid) = (framework.info.clone(), framework.pid.clone());
-        all.push(Write::Framework(info, pid));
-        for executor in &framework.executors {
-            // `latest` is the link to the run that is written last.
-            let mut runs: Vec<_> = executor.runs.iter().collect();
-            runs.sort_by_key(|run| (run.ended.is_none(), run.ended));
-            for checkpoint in runs {
-                let run = run_of(executor, checkpoint);
-                let begun = Write::Executor(run.clone(), executor.info.clone(), executor.hosted);
-                all.push(begun);
-                all.extend(writes_of_run(run, checkpoint));
-            }
-        }
-    }
     all
-}
-
-fn writes_of_run(run: Run, checkpoint: &RunCheckpoint) -> Vec<Write> {
-    let mut all = Vec::new();
-    if let Some(adopted) = checkpoint.adopted {
-        all.push(Write::Adopted(run.clone(), adopted));
-    }
-    if let Some(pid) = &checkpoint.pid {
-        all.push(Write::Connected(run.clone(), Some(pid.clone())));
-    }
-    for task in &checkpoint.tasks {
-        let id = &task.checkpoint.task.task_id;
-        let written = Box::new(task.checkpoint.clone());
-        all.push(Write::Task(run.clone(), written));
-        let updates = task.updates.iter().cloned().map(Box::new);
-        all.extend(updates.map(|update| Write::Update(run.clone(), id.clone(), update)));
-    }
-    if checkpoint.ended.is_some() {
-        all.push(Write::Sentinel(run));
-    }
-    all
-}
-
-fn runs(state: &State) -> impl Iterator<Item = (Run, &RunCheckpoint)> {
-    let frameworks = state.frameworks.values();
-    let executors = frameworks.flat_map(|framework| &framework.executors);
-    executors.flat_map(|executor| {
-        let runs = executor.runs.iter();
-        runs.map(move |run| (run_of(executor, run), run))
-    })
-}
-
-fn run_of(executor: &ExecutorCheckpoint, run: &RunCheckpoint) -> Run {
-    Run {
-        framework: executor.info.framework_id.clone().unwrap_or_default(),
-        executor: executor.info.executor_id.clone(),
-        container: run.container.clone(),
-    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {

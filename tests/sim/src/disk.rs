@@ -92,6 +92,12 @@ impl Disk {
                     run.ended = Some(now);
                 }
             }
+            Write::Deleted(gone) => {
+                let framework = self.state.frameworks.get_mut(&gone.framework);
+                for executor in framework.into_iter().flat_map(|it| &mut it.executors) {
+                    executor.runs.retain(|run| run.container != gone.container);
+                }
+            }
         }
     }
 

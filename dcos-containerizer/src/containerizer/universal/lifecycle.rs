@@ -195,10 +195,6 @@ async fn prepare(
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     container.set_record(record.clone());
-    inner
-        .store
-        .save(id, &record)
-        .map_err(|error| failed("checkpoint")(error.to_string()))?;
 
     let mut command = match (&config.command, holder) {
         (_, true) => CommandInfo::default(),
