@@ -470,6 +470,11 @@ pub(crate) enum App {
         #[command(flatten)]
         force: Force,
     },
+    /// Where the instances of a new or changed app would run, and why others would wait. Changes nothing.
+    Simulate {
+        /// A file or URL with its definition; standard input if absent.
+        file: Option<String>,
+    },
     /// All apps.
     List,
     /// An app's definition.

@@ -118,6 +118,7 @@ async fn dispatch(api: &Api, request: &Request) -> Reply {
         (_, ["v2", "tasks"]) if get => Ok(tasks::list(mailbox, request)),
         (&Method::POST, ["v2", "tasks", "delete"]) => tasks::kill(mailbox, request).await,
         (&Method::POST, ["v2", "plan"]) => plan::dry_run(mailbox, request).await,
+        (&Method::POST, ["v2", "simulate"]) => plan::simulate(mailbox, request).await,
         (_, ["v2", "apps", rest @ ..]) => apps::dispatch(mailbox, request, rest).await,
         (_, ["v2", "groups", rest @ ..]) => groups::dispatch(mailbox, request, rest).await,
         _ => Ok(no_such_uri()),

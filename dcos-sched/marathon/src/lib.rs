@@ -53,6 +53,7 @@ mod path;
 pub mod queue;
 mod schema;
 pub mod shell;
+pub mod simulate;
 pub mod standby;
 pub mod task;
 mod timestamp;

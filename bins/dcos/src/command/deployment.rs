@@ -95,16 +95,21 @@ async fn waiting(marathon: &Server, deployment: &Value) -> anyhow::Result<Option
             let failure = failure.unwrap_or_default();
             return Ok(Some(format!("failed, tries again in {seconds} s{failure}")));
         }
-        if let Some(reasons) = refusals(entry) {
+        if let Some(reasons) = refusals(entry, LAST_OFFERS) {
             return Ok(Some(reasons));
         }
     }
     Ok(None)
 }
 
-/// Why the last offer of each agent was of no use to an entry of the queue; `None` if there was none.
-fn refusals(entry: &Value) -> Option<String> {
-    let summary = items(&entry["processedOffersSummary"], "rejectSummaryLastOffers");
+/// The reasons of the last offer of each agent, of some agents.
+const LAST_OFFERS: &str = "rejectSummaryLastOffers";
+/// The reasons of all offers.
+pub(crate) const ALL_OFFERS: &str = "rejectSummaryLaunchAttempt";
+
+/// Why offers were of no use to an entry of the queue, by the summary of that name; `None` if there was none.
+pub(crate) fn refusals(entry: &Value, summary: &str) -> Option<String> {
+    let summary = items(&entry["processedOffersSummary"], summary);
     let refused = summary.iter().filter_map(|each| {
         let agents = each["declined"].as_u64().filter(|agents| *agents > 0)?;
         let plural = if agents == 1 { "" } else { "s" };
@@ -168,16 +173,16 @@ mod tests {
         let app = json!({"app": {"constraints": [["zone", "GROUP_BY", "3"], ["hostname", "UNIQUE"]]},
             "processedOffersSummary": summary});
         assert_eq!(
-            refusals(&app).unwrap(),
+            refusals(&app, LAST_OFFERS).unwrap(),
             "2 agents: constraint zone:GROUP_BY:3, hostname:UNIQUE, 1 agent: not enough memory"
         );
         let placement = json!({"constraints": [{"fieldName": "hostname", "operator": "UNIQUE"}]});
         let pod = json!({"pod": {"scheduling": {"placement": placement}}, "processedOffersSummary": summary});
         assert!(
-            refusals(&pod)
+            refusals(&pod, LAST_OFFERS)
                 .unwrap()
                 .starts_with("2 agents: constraint hostname:UNIQUE, ")
         );
-        assert_eq!(refusals(&json!({"app": {}})), None);
+        assert_eq!(refusals(&json!({"app": {}}), LAST_OFFERS), None);
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 pub(crate) mod debug;
 mod pod;
+mod simulate;
 
 use super::{Context, deployment, items, number, text};
 use crate::cli::{
@@ -55,6 +56,7 @@ async fn app(context: &Context, marathon: &Server, command: App) -> anyhow::Resu
                 .map(|first| text(first, "id"));
             finish(context, marathon, deployment, &force).await
         }
+        App::Simulate { file } => simulate::run(context, marathon, file.as_deref()).await,
         App::List => app_list(context, marathon).await,
         App::Show { id, app_version } => {
             let app = match app_version {

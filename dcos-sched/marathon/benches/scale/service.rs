@@ -199,6 +199,8 @@ struct Read {
 async fn read(client: &mut SendRequest<Full<Bytes>>, path: &str, times: usize) -> Vec<Read> {
     let mut reads = Vec::new();
     for _ in 0..times {
+        // The connection is free a moment after the last piece was read.
+        client.ready().await.unwrap();
         let begin = Instant::now();
         let request = http::Request::get(path).body(Full::default()).unwrap();
         let answer = client.send_request(request).await.unwrap();

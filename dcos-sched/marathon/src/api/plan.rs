@@ -3,17 +3,24 @@
 //! The body is what is sent to make the change: an app, a list of apps, a pod, or a group with its apps. The answer has
 //! the `steps` of the deployment and the `changes`: for each app or pod what would become of it, and which fields of its
 //! definition change from what to what.
+//!
+//! `POST /v2/simulate`: where the instances would run. The body has such a `change`, and `offers` in Mesos's JSON (v1), one
+//! of what is free on each agent. The answer has `placements` (`id`, `agentId`, `hostname`, `instances`) and what is
+//! `waiting` because no agent suits, as `/v2/queue` has it.
 
 use std::collections::BTreeSet;
 
+use dcos_core::seed::Seed;
+use dcos_proto::json::{Dialect, from_value};
+use dcos_proto::mesos::Offer;
 use serde_json::{Value, json};
 
-use super::{Reply, apps, groups, json_of, pods};
-use crate::core::Change;
+use super::{Reply, apps, groups, json_of, pods, queue};
+use crate::core::{Change, QueueItem};
 use crate::deployment::{ActionKind, Plan, step_to_json};
 use crate::model::{App, AppUpdate, GroupUpdate, Pod, RootGroup, shape};
 use crate::shell::Mailbox;
-use crate::{Error, PathId, normalize};
+use crate::{Error, PathId, Timestamp, normalize};
 
 use super::request::Request;
 
@@ -25,6 +32,50 @@ pub(super) async fn dry_run(mailbox: &Mailbox, request: &Request) -> Reply {
     let steps: Vec<Value> = plan.steps.iter().map(|step| step_to_json(step)).collect();
     let changes: Vec<Value> = plan.affected().iter().map(|id| change(&plan, id)).collect();
     Ok(json_of(&json!({"steps": steps, "changes": changes})))
+}
+
+pub(super) async fn simulate(mailbox: &Mailbox, request: &Request) -> Reply {
+    let mut document: Value =
+        serde_json::from_slice(&request.body).map_err(|error| Error::NotJson(error.to_string()))?;
+    let wanted = Wanted::read(document["change"].take().to_string().as_bytes())?;
+    let Value::Array(offers) = document["offers"].take() else {
+        let message = "offers: a list of what is free on each agent is needed";
+        return Err(Error::Unprocessable(message.to_owned()));
+    };
+    let offers: Result<Vec<Offer>, _> = offers
+        .iter()
+        .map(|offer| from_value(offer, Dialect::V1))
+        .collect();
+    let offers = offers.map_err(|error| Error::Unprocessable(format!("offers: {error}")))?;
+    let found = mailbox
+        .ask(move |core, now| {
+            let plan = core.dry_run(now, |change| wanted.apply(change))?;
+            core.simulate(Timestamp::from(now), &plan, offers, &mut Seed::from_os())
+        })
+        .await?;
+    let placements = found.placements.iter().map(|each| {
+        json!({
+            "id": each.app,
+            "agentId": each.agent.id,
+            "hostname": each.agent.host,
+            "instances": each.count,
+        })
+    });
+    let now = Timestamp::from(crate::shell::now());
+    let waiting = found.waiting.into_iter().map(|entry| {
+        let item = QueueItem {
+            spec: entry.spec,
+            count: entry.count,
+            since: entry.since,
+            held_until: None,
+            summary: entry.summary,
+        };
+        queue::item(&item, now, false)
+    });
+    let placements: Vec<Value> = placements.collect();
+    Ok(json_of(
+        &json!({"placements": placements, "waiting": waiting.collect::<Vec<_>>()}),
+    ))
 }
 
 /// What somebody thinks of changing.

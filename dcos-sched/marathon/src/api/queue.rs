@@ -28,7 +28,7 @@ pub(super) fn list(mailbox: &Mailbox, request: &Request) -> Response {
     json_of(&json!({"queue": items}))
 }
 
-fn item(item: &QueueItem, now: Timestamp, unused: bool) -> Value {
+pub(super) fn item(item: &QueueItem, now: Timestamp, unused: bool) -> Value {
     let left = item
         .held_until
         .map_or(0, |until| until.since(now).as_secs());

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use dcos_core::seed::Seed;
 use dcos_proto::mesos::Offer;
 use dcos_proto::mesos::offer::Operation;
 use dcos_sched::sdk::operations;
 
 use super::Core;
-use crate::PathId;
 use crate::Timestamp;
+use crate::deployment::Plan;
 use crate::engine::{Launcher, Subscription, answer, calls};
 use crate::event::Event;
 use crate::instance::{Instance, InstanceId};
 use crate::matching::{Match, Placed, Site, Supply, matches};
 use crate::model::App;
 use crate::queue::LaunchQueue;
+use crate::simulate::{Outcome, Wish, simulate};
 use crate::task::{Surroundings, build, build_pod};
+use crate::{Error, PathId};
 
 impl Core {
     pub(super) fn offers(&mut self, now: Timestamp, offers: Vec<Offer>) {
@@ -40,11 +43,46 @@ impl Core {
         if spec.constraints.is_empty() || known.is_some_and(|(known, _)| *known == version) {
             return;
         }
-        let counted = self
-            .instances_of(&spec.id)
-            .filter(|instance| instance.is_active() && instance.config_version >= version);
-        let placed = Placed::of(spec, counted.map(|instance| &instance.agent));
+        let placed = Placed::of(spec, self.current(spec).map(|instance| &instance.agent));
         self.placed.insert(spec.id.clone(), (version, placed));
+    }
+
+    /// The active instances of the configuration `spec` has.
+    fn current(&self, spec: &App) -> impl Iterator<Item = &Arc<Instance>> {
+        let version = spec.config_version();
+        self.instances_of(&spec.id)
+            .filter(move |instance| instance.is_active() && instance.config_version >= version)
+    }
+
+    /// Where the instances `plan` would launch would run, if `offers` were made; see [`simulate`].
+    ///
+    /// # Errors
+    /// [`Error::Unprocessable`]: an app has persistent volumes, which the offers do not tell of.
+    pub fn simulate(
+        &self,
+        now: Timestamp,
+        plan: &Plan,
+        mut offers: Vec<Offer>,
+        seed: &mut Seed,
+    ) -> Result<Outcome, Error> {
+        let mut wishes = Vec::new();
+        for spec in plan.affected().iter().filter_map(|id| plan.target.app(id)) {
+            if spec.is_resident() {
+                return Err(Error::Unprocessable(format!(
+                    "{} has persistent volumes: where it would run cannot be simulated",
+                    spec.id
+                )));
+            }
+            let running = u32::try_from(self.current(spec).count()).unwrap_or(u32::MAX);
+            wishes.push(Wish {
+                spec: Arc::clone(spec),
+                count: spec.instances.saturating_sub(running),
+                placed: Placed::of(spec, self.current(spec).map(|instance| &instance.agent)),
+            });
+        }
+        offers.sort_by(|one, other| one.hostname.cmp(&other.hostname));
+        let home = self.subscription.home_region();
+        Ok(simulate(now, wishes, offers, home, &self.config, seed))
     }
 
     /// Notes that an instance appears or goes, for [`Core::know_places`].

@@ -42,6 +42,11 @@ impl Supply {
         free("cpus") >= thousandths(cpus) && free("mem") >= thousandths(mem)
     }
 
+    /// What is left.
+    pub fn into_resources(self) -> Vec<Resource> {
+        self.resources
+    }
+
     /// All of `resources`, which are reserved for the one that looks for some.
     pub(super) fn kept(resources: Vec<Resource>) -> Self {
         Self { resources }

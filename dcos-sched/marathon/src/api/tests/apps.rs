@@ -357,3 +357,42 @@ async fn a_plan_tells_and_changes_nothing() {
     );
     assert_eq!(marathon.get("/v2/apps//web").await["app"]["instances"], 1);
 }
+
+#[tokio::test]
+async fn a_simulation_tells_where_instances_would_run() {
+    let marathon = Running::new().await;
+    marathon.create(app("/web")).await;
+    marathon.idle().await;
+    let offer = |host: &str, cpus: f64| {
+        json!({"id": {"value": "o"}, "framework_id": {"value": "f"}, "agent_id": {"value": host}, "hostname": host,
+            "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": cpus}},
+                {"name": "mem", "type": "SCALAR", "scalar": {"value": 1000.0}}]})
+    };
+    let offers = json!([offer("one", 0.25), offer("two", 0.15)]);
+    let change = json!({"id": "/web", "instances": 6, "portDefinitions": []});
+    let body = json!({"change": change, "offers": offers});
+    let answer = marathon.send("POST", "/v2/simulate", &body).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let found = answer.json();
+    let placed = |host: &str, instances| json!({"id": "/web", "agentId": host, "hostname": host, "instances": instances});
+    // Another definition replaces the instance that runs.
+    assert_eq!(
+        found["placements"],
+        json!([placed("one", 2), placed("two", 1)])
+    );
+    let waiting = &found["waiting"][0];
+    assert_eq!(
+        (&waiting["count"], &waiting["app"]["id"]),
+        (&json!(3), &json!("/web"))
+    );
+    let refused = &waiting["processedOffersSummary"]["rejectSummaryLaunchAttempt"][4];
+    assert_eq!(
+        refused,
+        &json!({"reason": "InsufficientCpus", "declined": 2, "processed": 2})
+    );
+    assert_eq!(marathon.get("/v2/apps//web").await["app"]["instances"], 1);
+
+    let unread = json!({"change": {"id": "/web"}, "offers": [{"hostname": 1}]});
+    let (code, why) = status(&marathon, "POST", "/v2/simulate", &unread).await;
+    assert!(code == 422 && why.starts_with("offers: "), "{code} {why}");
+}
