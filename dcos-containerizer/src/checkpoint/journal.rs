@@ -7,9 +7,9 @@
 //! it stands for all before it, so that a crash at any instant leaves either the old files or the new one in force.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -33,6 +33,9 @@ const FULL: u64 = if cfg!(test) { 32 << 10 } else { 32 << 20 };
 /// A file is filled with zeros so far ahead: to sync what overwrites them costs the file system no entry in a
 /// journal of its own.
 const AHEAD: u64 = if cfg!(test) { 4 << 10 } else { 1 << 20 };
+
+/// So many files are one too many: each life of an agent begins another.
+const MANY: usize = 16;
 
 type Files = BTreeMap<u64, PathBuf>;
 
@@ -63,8 +66,9 @@ impl Current {
         let end = self.length + batch.len() as u64;
         while self.ahead < end {
             let zeros = vec![0; usize::try_from(AHEAD).unwrap_or_default()];
-            self.file.write_all_at(&zeros, self.ahead)?;
-            self.ahead += AHEAD;
+            // Where there is no room for all of them there may be for the batch.
+            let filled = self.file.write_all_at(&zeros, self.ahead).is_ok();
+            self.ahead = if filled { self.ahead + AHEAD } else { end };
         }
         self.file.write_all_at(batch, self.length)?;
         self.file.sync_data()?;
@@ -106,7 +110,12 @@ impl Journal {
         // does if somebody has taken the file away.
         let mut current = match self.current.take() {
             Some(current) if current.file.metadata()?.nlink() > 0 => current,
-            _ => self.begin()?,
+            _ => {
+                if files(&self.agent)?.len() >= MANY && !self.is_compacting() {
+                    self.compact();
+                }
+                self.begin()?
+            }
         };
         current.append(batch(lines.as_str()).as_bytes())?;
         if current.length < FULL || self.is_compacting() {
@@ -115,7 +124,12 @@ impl Journal {
             // Whether the zeros behind it go now or never does not matter.
             current.file.set_len(current.length).ok();
             self.since += current.length;
-            self.compact_if_worth_it();
+            if let Some(Ok(Some(kept))) = self.compacting.take().map(JoinHandle::join) {
+                self.kept = kept;
+            }
+            if self.since >= self.kept + FULL {
+                self.compact();
+            }
         }
         Ok(())
     }
@@ -123,9 +137,11 @@ impl Journal {
     fn begin(&self) -> io::Result<Current> {
         let last = files(&self.agent)?.into_keys().next_back().unwrap_or(0);
         let path = self.agent.join(format!("{NAME}{}", last + 1));
-        let file = File::options().create_new(true).write(true).open(path)?;
+        let file = private().create_new(true).open(&path)?;
         let head = format!("{HEAD}{}\n", last + 1);
-        file.write_all_at(head.as_bytes(), 0)?;
+        let written = file.write_all_at(head.as_bytes(), 0);
+        // One without a head is as good as none, but it counts.
+        written.inspect_err(|_| drop(fs::remove_file(&path)))?;
         File::open(&self.agent)?.sync_all()?;
         let length = head.len() as u64;
         Ok(Current {
@@ -140,25 +156,23 @@ impl Journal {
         compacting.is_some_and(|compacting| !compacting.is_finished())
     }
 
-    /// Nobody writes to any file now: the next batch begins another.
-    fn compact_if_worth_it(&mut self) {
-        if let Some(Ok(Some(kept))) = self.compacting.take().map(JoinHandle::join) {
-            self.kept = kept;
-        }
-        if self.since < self.kept + FULL {
-            return;
-        }
+    /// Begins to write all files anew beside the work. Nobody writes to any of them now: the next batch begins another.
+    fn compact(&mut self) {
         let Ok(full) = files(&self.agent) else { return };
         let agent = self.agent.clone();
         self.since = 0;
-        self.compacting = Some(std::thread::spawn(move || match compact(&agent, &full) {
+        let compacting = std::thread::Builder::new().spawn(move || match compact(&agent, &full) {
             Ok(kept) => Some(kept),
             Err(error) => {
                 // They stay as they are.
                 tracing::warn!(?agent, %error, "writing the journal anew");
                 None
             }
-        }));
+        });
+        if let Err(error) = &compacting {
+            tracing::warn!(agent = ?self.agent, %error, "no thread to write the journal anew");
+        }
+        self.compacting = compacting.ok();
     }
 }
 
@@ -182,8 +196,11 @@ pub(super) fn recover(
         former::remove(agent);
         return Ok(found);
     }
-    // It may have died between the two.
+    // It may have died between the two, or while it wrote files anew.
     former::remove(agent);
+    for path in files.values() {
+        fs::remove_file(unfinished(path)).ok();
+    }
     let mut replay = Replay::default();
     each(&files, |body| replay.take(body))?;
     Ok(replay.finish())
@@ -259,12 +276,27 @@ fn compact(agent: &Path, files: &Files) -> Result<u64, CheckpointError> {
         None => anew.finish(),
         Some(refused) => Err(refused),
     };
-    let size = finished.map_err(|source| failed(agent, source))?;
+    let size = finished.map_err(|source| {
+        fs::remove_file(unfinished(&files[last])).ok();
+        failed(agent, source)
+    })?;
     let before = files.iter().filter(|(number, _)| *number < last);
     for (_, path) in before {
         fs::remove_file(path).map_err(|source| failed(agent, source))?;
     }
     Ok(size)
+}
+
+/// What a file is called until it is complete.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_added_extension("new")
+}
+
+/// For what may hold secrets: environments of tasks.
+fn private() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true).mode(0o600);
+    options
 }
 
 /// A file that takes the place of others once it is complete.
@@ -279,7 +311,11 @@ impl Anew {
     /// It stands for all from `first` to `last`.
     fn begin(agent: &Path, first: u64, last: u64) -> io::Result<Self> {
         let path = agent.join(format!("{NAME}{last}"));
-        let file = BufWriter::new(File::create(path.with_added_extension("new"))?);
+        let file = private()
+            .create(true)
+            .truncate(true)
+            .open(unfinished(&path))?;
+        let file = BufWriter::new(file);
         let mut anew = Self {
             agent: agent.to_owned(),
             path,
@@ -305,7 +341,7 @@ impl Anew {
     /// Its size.
     fn finish(self) -> io::Result<u64> {
         self.file.into_inner()?.sync_all()?;
-        fs::rename(self.path.with_added_extension("new"), &self.path)?;
+        fs::rename(unfinished(&self.path), &self.path)?;
         File::open(self.agent)?.sync_all()?;
         Ok(self.size)
     }
@@ -316,23 +352,29 @@ fn each(
     files: &Files,
     mut take: impl FnMut(&str) -> Result<(), FormatError>,
 ) -> Result<(), CheckpointError> {
-    let mut opened: Vec<(u64, &Path, Bodies<_>)> = Vec::new();
-    for (number, path) in files {
+    let open = |path| {
         let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(|source| unreadable(path, source))?,
         };
-        let bodies = Bodies::open(BufReader::new(file), HEAD);
-        let Some((first, bodies)) = bodies.map_err(|error| error.at(path))? else {
+        Bodies::open(BufReader::new(file), HEAD).map_err(|error| error.at(path))
+    };
+    let mut in_force: Vec<(u64, &Path)> = Vec::new();
+    for (number, path) in files {
+        let Some((first, _)) = open(path)? else {
             continue;
         };
         let first = first.parse::<u64>();
         let first = first.map_err(|_| damaged(path, FormatError::Foreign(HEAD)))?;
         // It stands for those.
-        opened.retain(|(before, ..)| *before < first);
-        opened.push((*number, path, bodies));
+        in_force.retain(|(before, _)| *before < first);
+        in_force.push((*number, path));
     }
-    for (_, path, mut bodies) in opened {
+    // One at a time: a process may have so many files open and no more.
+    for (_, path) in in_force {
+        let Some((_, mut bodies)) = open(path)? else {
+            continue;
+        };
         while let Some(body) = bodies.next().map_err(|error| error.at(path))? {
             take(&body).map_err(|source| damaged(path, source))?;
         }

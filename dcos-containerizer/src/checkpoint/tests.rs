@@ -1,6 +1,7 @@
 //! What is written is read back; what a crash leaves is mended or told.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use dcos_proto::internal::{StatusUpdate, StatusUpdateRecord, status_update_record};
@@ -331,6 +332,28 @@ fn a_journal_takes_as_much_room_as_what_is_left() {
     let size: u64 = sizes.map(|path| fs::metadata(path).unwrap().len()).sum();
     // 400 of them took 1.2 MB.
     assert!(size < 300 << 10, "{size}");
+}
+
+#[test]
+fn many_short_lives_leave_few_files() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    for number in 3..80 {
+        // As a life that is killed leaves it; what it wrote anew beside is waited for.
+        drop(store);
+        store = Store::open(work_dir.path()).unwrap();
+        store.read("boot").unwrap();
+        append(&mut store, number);
+    }
+    drop(store);
+    let files = journal_files(work_dir.path());
+    assert!(files.len() <= 17, "{files:?}");
+    let private =
+        |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777 == 0o600;
+    assert!(files.iter().all(private));
+    let found = updates_of(&read(work_dir.path()).unwrap());
+    assert_eq!(found, (1..80).map(update).collect::<Vec<_>>());
 }
 
 #[test]
