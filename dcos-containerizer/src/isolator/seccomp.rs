@@ -228,6 +228,9 @@ impl Profile {
         capabilities: Option<&HashSet<Capability>>,
     ) -> Result<Vec<Filter>, IsolatorError> {
         let default = action(self.default_action, self.default_errno_ret);
+        // What any entry is about is let through by the first filter, and nothing else; the ones behind it say what
+        // becomes of it instead. Of several answers the kernel takes the strictest.
+        let mut listed = BTreeMap::new();
         // Actions in order of appearance, each with what it applies to.
         let mut groups: Vec<(SeccompAction, BTreeMap<i64, Vec<SeccompRule>>)> = Vec::new();
         for calls in self.entries(capabilities) {
@@ -235,34 +238,29 @@ impl Profile {
             if wanted == default {
                 continue;
             }
+            let numbers = || calls.names.iter().filter_map(|name| calls::number(name));
+            for number in numbers() {
+                add(&mut listed, number, calls)?;
+            }
+            if wanted == SeccompAction::Allow {
+                continue;
+            }
             let place = groups.iter().position(|(action, _)| *action == wanted);
             let place = place.unwrap_or_else(|| {
                 groups.push((wanted, BTreeMap::new()));
                 groups.len() - 1
             });
-            for number in calls.names.iter().filter_map(|name| calls::number(name)) {
+            for number in numbers() {
                 add(&mut groups[place].1, number, calls)?;
             }
         }
-        let main = groups
-            .iter()
-            .position(|(action, _)| *action == SeccompAction::Allow);
-        let (mut filters, mut exceptions) = (Vec::new(), Vec::new());
-        for (place, (matched, rules)) in groups.into_iter().enumerate() {
-            let is_main = Some(place) == main;
-            let otherwise = if is_main {
-                default.clone()
-            } else {
-                SeccompAction::Allow
-            };
-            let list = if is_main {
-                &mut filters
-            } else {
-                &mut exceptions
-            };
-            list.push(tree::assemble(rules, otherwise, matched)?);
+        let mut filters = Vec::new();
+        if default != SeccompAction::Allow {
+            filters.push(tree::assemble(listed, default, SeccompAction::Allow)?);
         }
-        filters.append(&mut exceptions);
+        for (matched, rules) in groups {
+            filters.push(tree::assemble(rules, SeccompAction::Allow, matched)?);
+        }
         Ok(filters)
     }
 }

@@ -280,4 +280,69 @@ mod tests {
             assert!(steps < 20, "{steps} for {number}");
         }
     }
+
+    #[test]
+    fn far_branches_lead_where_near_ones_do() {
+        let rules: BTreeMap<i64, Vec<SeccompRule>> = (0..400)
+            .map(|number| {
+                (
+                    number * 2,
+                    if number % 7 == 0 {
+                        vec![equal(1)]
+                    } else {
+                        Vec::new()
+                    },
+                )
+            })
+            .collect();
+        let (otherwise, matched) = (SeccompAction::Errno(1), SeccompAction::Allow);
+        let filter = assemble(rules.clone(), otherwise, matched)
+            .unwrap()
+            .instructions;
+        let each = one_after_the_other(rules);
+        for number in 0..820 {
+            for argument in [0, 1] {
+                let [ours, theirs] =
+                    [&filter, &each].map(|one| run(one, AUDIT, number, argument).0);
+                assert_eq!(ours, theirs, "call {number}, argument {argument}");
+            }
+        }
+    }
+
+    /// What the kernel answers: the strictest of what the filters do.
+    fn answer(profile: &str, name: &str) -> u32 {
+        let filters = super::super::Profile::parse(profile.as_bytes()).unwrap();
+        let filters = filters.compile(None).unwrap();
+        let number = u32::try_from(super::super::calls::number(name).unwrap()).unwrap();
+        let answers = filters
+            .iter()
+            .map(|one| run(&one.instructions, AUDIT, number, 0).0);
+        // The smaller as a signed number, the stricter; of equals the one installed last.
+        let strictness = |answer: &u32| (answer & 0xffff_0000).cast_signed();
+        answers
+            .rev()
+            .min_by_key(strictness)
+            .unwrap_or(SeccompAction::Allow.into())
+    }
+
+    #[test]
+    fn what_no_entry_is_about_has_the_default_whatever_the_entries_are() {
+        let default = u32::from(SeccompAction::Errno(38));
+        let profile = |entries: &str| {
+            format!(
+                r#"{{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": [{entries}]}}"#
+            )
+        };
+        let log = profile(r#"{"names": ["mkdir"], "action": "SCMP_ACT_LOG"}"#);
+        assert_eq!(answer(&log, "mkdir"), u32::from(SeccompAction::Log));
+        assert_eq!(answer(&log, "mount"), default);
+        assert_eq!(answer(&profile(""), "read"), default);
+        // An answer of its own is not hidden by a stricter default.
+        let kill = r#"{"defaultAction": "SCMP_ACT_KILL", "syscalls": [
+            {"names": ["read"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#;
+        assert_eq!(answer(kill, "mkdir"), default);
+        assert_eq!(answer(kill, "read"), u32::from(SeccompAction::Allow));
+        assert_ne!(answer(kill, "mount"), default);
+    }
 }
