@@ -14,6 +14,9 @@ use crate::engine::{Engine, is_status};
 /// How long the engine may take to make a network.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The option that names a network's bridge.
+const BRIDGE: &str = "com.docker.network.bridge.name";
+
 /// A network on a bridge of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeNetwork {
@@ -41,12 +44,12 @@ impl BridgeNetworks {
         }
     }
 
-    /// Has the engine make `network`, without masquerading, unless it has it; one of that name with
-    /// other addresses is made anew, which the engine refuses while containers are in it. Says
+    /// Has the engine make `network`, without masquerading, unless it has it; one of that name and on that
+    /// bridge with other addresses is made anew, which the engine refuses while containers are in it. Says
     /// whether anything was done.
     ///
     /// # Errors
-    /// The engine does not answer, or refuses.
+    /// The engine does not answer, or refuses; or somebody else has a network of that name.
     pub async fn provide(&self, network: &BridgeNetwork) -> Result<bool, ContainerizerError> {
         let engine = Engine::connect(&self.socket, TIMEOUT).await?;
         let broken = |error: &Error| ContainerizerError::Broken {
@@ -56,6 +59,15 @@ impl BridgeNetworks {
         let options = None::<InspectNetworkOptions>;
         match engine.api().inspect_network(&network.name, options).await {
             Ok(found) if is_right(&found, network) => return Ok(false),
+            Ok(found) if !is_ours(&found, network) => {
+                return Err(ContainerizerError::Broken {
+                    doing: format!("making Docker's network {}", network.name),
+                    reason: format!(
+                        "Docker has another network that answers to this name, not on the bridge {}: remove or rename it",
+                        network.bridge
+                    ),
+                });
+            }
             Ok(_) => {
                 let removed = engine.api().remove_network(&network.name).await;
                 removed.map_err(|error| broken(&error))?;
@@ -69,12 +81,29 @@ impl BridgeNetworks {
     }
 }
 
+/// Whether it was made here: a name may also be the beginning of another one's id.
+fn is_ours(found: &NetworkInspect, wanted: &BridgeNetwork) -> bool {
+    let bridge = found
+        .options
+        .as_ref()
+        .and_then(|options| options.get(BRIDGE));
+    found.name.as_ref() == Some(&wanted.name) && bridge == Some(&wanted.bridge)
+}
+
 fn is_right(found: &NetworkInspect, wanted: &BridgeNetwork) -> bool {
     let ranges = found
         .ipam
         .iter()
         .flat_map(|ipam| ipam.config.iter().flatten());
-    let mut subnets: Vec<&String> = ranges.filter_map(|range| range.subnet.as_ref()).collect();
+    // The engine adds a range of IPv4 to a network that was asked for with IPv6 alone.
+    let of_interest = |subnet: &&String| {
+        let same = |wanted: &String| wanted.contains(':') == subnet.contains(':');
+        wanted.subnets.iter().any(same)
+    };
+    let mut subnets: Vec<&String> = ranges
+        .filter_map(|range| range.subnet.as_ref())
+        .filter(of_interest)
+        .collect();
     let mut expected: Vec<&String> = wanted.subnets.iter().collect();
     subnets.sort();
     expected.sort();
@@ -85,7 +114,7 @@ fn is_right(found: &NetworkInspect, wanted: &BridgeNetwork) -> bool {
 
 fn driver_options(network: &BridgeNetwork) -> [(&'static str, String); 3] {
     [
-        ("com.docker.network.bridge.name", network.bridge.clone()),
+        (BRIDGE, network.bridge.clone()),
         (
             "com.docker.network.bridge.enable_ip_masquerade",
             "false".to_owned(),

@@ -213,11 +213,17 @@ impl Allocation {
     }
 
     fn free_vtep(&self, config: &NetworkConfig, agent: IpAddr) -> Result<Vtep, Exhausted> {
-        let vteps = || self.agents.values().map(|agent| &agent.vtep);
+        let others = || self.agents.iter().filter(|(ip, _)| **ip != agent);
+        let vteps = || others().map(|(_, network)| &network.vtep);
+        // An end stands for its address alone, whatever the network had for a size when it was given.
+        let end_of = |whole: Subnet| move |end: Subnet| Subnet::new(end.ip(), whole.prefix());
         let whole = config.vtep_subnet;
-        let ip = free(whole, whole.hosts(), vteps().map(|vtep| vtep.ip), agent)?;
+        let taken = vteps().map(|vtep| vtep.ip).filter_map(end_of(whole));
+        let ip = free(whole, whole.hosts(), taken, agent)?;
         let ip6 = config.vtep_subnet6.map(|whole| {
-            let taken = vteps().filter_map(|vtep| vtep.ip6);
+            let taken = vteps()
+                .filter_map(|vtep| vtep.ip6)
+                .filter_map(end_of(whole));
             free(whole, whole.hosts(), taken, agent)
         });
         Ok(Vtep {

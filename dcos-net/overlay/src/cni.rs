@@ -96,6 +96,14 @@ impl CniConfigurations {
         }
     }
 
+    /// Whether a file is one of these configurations, not somebody else's of such a name.
+    fn wrote(&self, path: &Path) -> bool {
+        let text = std::fs::read(path).unwrap_or_default();
+        let found: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let leases = &found["delegate"]["ipam"]["dataDir"];
+        found["type"] == "mesos-cni-port-mapper" && *leases == json!(self.leases)
+    }
+
     fn configuration(&self, network: &ContainerNetwork, bridge: &Bridge) -> Value {
         let subnets: Vec<Subnet> = bridge.ip.into_iter().chain(bridge.ip6).collect();
         let ranges = subnets.iter().map(|subnet| json!([{ "subnet": subnet }]));
@@ -157,7 +165,7 @@ impl Networks for CniConfigurations {
                 .file_name()
                 .and_then(|name| name.to_str())
                 .unwrap_or_default();
-            if is_ours(name) && !kept.contains(&path) {
+            if is_ours(name) && !kept.contains(&path) && self.wrote(&path) {
                 std::fs::remove_file(&path).map_err(failed(&path))?;
             }
         }
@@ -195,7 +203,7 @@ mod tests {
         let own = allocation.register(&config, ip, Wishes::ALL, None).unwrap();
         let networks = ContainerNetwork::all(&config, own, 1420);
         let cni = CniConfigurations::new(folder.path(), "/leases");
-        let foreign = folder.path().join("other.conf");
+        let foreign = folder.path().join("overlay-other.conf");
         std::fs::write(&foreign, "{}").unwrap();
         cni.provide(&networks).await.unwrap();
         let path = folder.path().join("overlay-dcos.conf");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -32,6 +32,8 @@ const AGENTS: &str = "overlay/agents/";
 const BATCH: usize = 64;
 /// Questions that wait while something is stored; more than this wait in their connections.
 const WAITING: usize = 1024;
+/// What an agent says of itself is shorter, in bytes.
+const LARGEST: usize = 256 << 10;
 
 /// Why overlays are not given out any more.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +95,7 @@ impl Desk {
             .route("/overlay-master/agents/delete", post(delete))
             .route("/overlay-master/agents/register", post(register))
             .route("/overlay-master/agents/report", post(report))
+            .layer(DefaultBodyLimit::max(LARGEST))
             .with_state(self.clone())
     }
 
@@ -106,9 +109,9 @@ impl Desk {
         fence: Fence,
         stop: CancellationToken,
     ) -> Result<(), DeskError> {
-        let stored = recover(&*store).await?;
-        // Closes the door behind us: nobody of an earlier term writes from now on.
+        // Closes the door before anything is read: nobody of an earlier term writes from now on.
         store.transact(Transaction::new(fence.clone())).await?;
+        let stored = recover(&*store).await?;
         let waiting = self
             .waiting
             .lock()

@@ -360,24 +360,25 @@ impl<D: Dataplane> Work<D> {
         if changed {
             tracing::info!(vtep = %own.vtep.ip, "the tunnel end of this node was made right");
         }
+        if let Some(peers) = &self.peers {
+            let tunnels = Tunnels::to(peers, overlays);
+            let repaired = self
+                .with_dataplane(move |dataplane| dataplane.reconcile(&tunnels))
+                .await?;
+            if repaired > 0 {
+                tracing::info!(
+                    entries = repaired,
+                    "the ways to other nodes were made right"
+                );
+            }
+        }
+        // What is amiss with containers of one kind keeps neither those of another nor the ways to nodes.
         let networks = ContainerNetwork::all(&config, &own, mtu);
+        let mut outcome = Ok(());
         for provider in &self.config.networks {
-            provider.provide(&networks).await?;
+            outcome = outcome.and(provider.provide(&networks).await);
         }
-        let Some(peers) = &self.peers else {
-            return Ok(());
-        };
-        let tunnels = Tunnels::to(peers, overlays);
-        let repaired = self
-            .with_dataplane(move |dataplane| dataplane.reconcile(&tunnels))
-            .await?;
-        if repaired > 0 {
-            tracing::info!(
-                entries = repaired,
-                "the ways to other nodes were made right"
-            );
-        }
-        Ok(())
+        Ok(outcome?)
     }
 
     fn failed(&mut self, error: &WorkError) {

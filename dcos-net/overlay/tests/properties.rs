@@ -261,3 +261,21 @@ fn what_is_used_up_is_said() {
         .register(config, ip(99), Wishes::ALL, None)
         .unwrap();
 }
+
+#[test]
+fn a_network_of_tunnel_ends_may_change_its_size() {
+    let narrow = NetworkConfig::default();
+    let wide = NetworkConfig {
+        vtep_subnet: "44.128.0.0/16".parse().unwrap(),
+        ..NetworkConfig::default()
+    };
+    let mut allocation = Allocation::default();
+    let mut end = |config: &NetworkConfig, agent| {
+        let network = allocation.register(config, ip(agent), Wishes::ALL, None);
+        network.unwrap().vtep.ip.to_string()
+    };
+    assert_eq!(end(&narrow, 1), "44.128.0.1/20");
+    assert_eq!(end(&wide, 2), "44.128.0.2/16");
+    assert_eq!(end(&wide, 1), "44.128.0.1/16");
+    assert_eq!(end(&narrow, 3), "44.128.0.3/20");
+}

@@ -2,7 +2,7 @@
 //! kernel tells them. Layouts: `linux/neighbour.h`, `rtnetlink.h`, `fib_rules.h`.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use dcos_netlink::{CREATE, DUMP, EXCLUSIVE, Messages, REPLACE, Socket, attribute};
 
@@ -201,12 +201,14 @@ fn read_route(header: &[u8], attributes: &[u8], index: u32) -> Option<Entry> {
 }
 
 fn read_rule(header: &[u8], attributes: &[u8], _: u32) -> Option<Entry> {
-    let from = attribute(attributes, 2).map(ip_of);
-    let none = if header[0] == INET {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
-    } else {
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
-    };
-    let overlay = Subnet::new(from.unwrap_or(Some(none))?, header[2])?;
+    // Ours look at where a packet is from, and at nothing else: not at its destination, its links or its mark.
+    let others = [1, 3, 10, 17];
+    if others
+        .into_iter()
+        .any(|kind| attribute(attributes, kind).is_some())
+    {
+        return None;
+    }
+    let overlay = Subnet::new(attribute(attributes, 2).and_then(ip_of)?, header[2])?;
     (header[4] == TABLE && header[7] == TO_TABLE).then_some(Entry::Rule(overlay))
 }
