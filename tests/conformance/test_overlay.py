@@ -84,14 +84,17 @@ class Overlays:
         self.folder = folder
         self.hosts: list[Host] = []
         self.agents: dict[int, OnHost] = {}
+        self.watchers: list[subprocess.Popen] = []
         self.master_host = self.host(1)
         self.master = f"{MASTER}:5050"
         self.marathon = f"http://{MASTER}:8080"
         self.master_program = self.program("dcos-master", self.master_host, {
             "ip": MASTER, "hostname": MASTER, "work_dir": folder / "master", "without": "metronome,dns",
-            "overlay": "{}", "overlay_agent_timeout": "6secs", "agent_ping_timeout": "1secs",
+            "overlay": "{}", "overlay_agent_timeout": "20secs", "agent_ping_timeout": "1secs",
             "agent_reregister_timeout": "10mins",
         })
+
+    def begin(self) -> None:
         self.master_program.start()
 
     def host(self, number: int) -> Host:
@@ -173,6 +176,9 @@ class Overlays:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def end(self) -> None:
+        for watcher in self.watchers:
+            watcher.kill()
+            watcher.wait()
         for agent in self.agents.values():
             if agent.running():
                 agent.stop(signal.SIGUSR1)
@@ -193,6 +199,7 @@ def overlays() -> Iterator[Overlays]:
             run(command)
         all_of_it = Overlays(folder)
         try:
+            all_of_it.begin()
             eventually("Marathon's answer", lambda: get(f"{all_of_it.marathon}/v2/info"))
             yield all_of_it
         finally:
@@ -222,10 +229,12 @@ def test_containers_of_all_hosts_talk_and_nothing_flaps(overlays):
     watching = subprocess.Popen(
         ["ip", "-n", one.name, "monitor", "link", "address", "route", "neigh", "rule"],
         stdout=subprocess.PIPE, text=True)
+    overlays.watchers.append(watching)
     overlays.agents[2].kill()
     overlays.everybody_talks()
     overlays.agents[2].start()
     eventually("its return", lambda: get(f"http://{one.ip}:5051/overlay-agent/overlay") == overlays.member(one), 60)
+    eventually("their ways", lambda: (one.ways(), two.ways()) == ({two.ip}, {one.ip}), 60)
     overlays.everybody_talks()
     assert one.dump() == before
 

@@ -49,19 +49,27 @@ def test_both_halves_talk():
                  "docker_socket": engine.socket, "cgroups_root": f"dcos-overlay-{os.getpid()}"}
         with Cluster(agent_flags=flags, master_flags={"overlay": "{}"}) as cluster:
             eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
+            own = f"http://{ADDRESS}:{cluster.agent_port}/overlay-agent/overlay"
+
+            def fine() -> bool:
+                return {part["state"]["status"] for part in get(own)["overlays"]} == {"STATUS_OK"}
+
+            eventually("both overlays", fine, 60)
             network = engine.ask("GET", "/networks/dcos")
+            of_ipv6 = engine.ask("GET", "/networks/dcos6")
             assert network["IPAM"]["Config"][0]["Subnet"] == "9.0.0.128/25"
             assert network["Options"]["com.docker.network.bridge.name"] == "d-dcos"
             assert network["Options"]["com.docker.network.bridge.enable_ip_masquerade"] == "false"
             docker = run(cluster, "/docker", docker_engine.SERVER + "80",
                          {"type": "DOCKER", "docker": {"image": docker_engine.IMAGE}})
-            own = run(cluster, "/own", f"exec {sys.executable} {SERVER} 80", {"type": "MESOS"})
-            assert (docker, own) == ("9.0.0.130", "9.0.0.2")
+            mesos = run(cluster, "/own", f"exec {sys.executable} {SERVER} 80", {"type": "MESOS"})
+            assert (docker, mesos) == ("9.0.0.130", "9.0.0.2")
             eventually("the node is answered", lambda: read(f"http://{docker}:80/") == "hello", 60)
-            eventually("a container is answered", lambda: read(f"http://{own}:80/ask?http://{docker}:80/") == "hello", 60)
+            eventually("a container is answered", lambda: read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello", 60)
             # Reviewed, the network stays the same.
             cluster.agent_program.kill()
             cluster.agent_program.start()
-            eventually("the agent's return", lambda: [one for one in cluster.agents() if one["active"]], 60)
+            eventually("the agent's return", fine, 60)
             assert engine.ask("GET", "/networks/dcos")["Id"] == network["Id"]
-            assert read(f"http://{own}:80/ask?http://{docker}:80/") == "hello"
+            assert engine.ask("GET", "/networks/dcos6")["Id"] == of_ipv6["Id"]
+            assert read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello"
