@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,10 +32,21 @@ def binary(name: str) -> str:
     return str(Path(json.loads(metadata.stdout)["target_directory"]) / "debug" / name)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port nobody has, each once; below those the kernel gives to connections, so that none takes it meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 31_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def get(url: str, timeout: float = 10) -> Any:
