@@ -159,7 +159,9 @@ async fn checks_enter_what_they_check() {
         tokio::task::yield_now().await;
     }
     let check = task.child("check");
-    let script = "test -e started && grep -q sleep /proc/[0-9]*/comm && exit 6";
+    // The file is there a moment before the shell becomes the `sleep` that is looked for.
+    let script = "until grep -q sleep /proc/[0-9]*/comm; do sleep 0.01; done; \
+        test -e started && exit 6";
     let debug = ContainerConfig {
         class: ContainerClass::Debug,
         stdio: Stdio::null(),
