@@ -88,7 +88,7 @@ impl Agent {
     }
 
     /// Tells once more how a task ended whose end was acknowledged: a kill came late, or from a master that missed
-    /// the end. False if no such task is remembered.
+    /// the end, as one does that asks for it. False if no such task is remembered.
     pub(super) fn tell_end_again(
         &mut self,
         now: Time,
@@ -299,7 +299,8 @@ impl Agent {
         self.forget_if_done(now, &key);
     }
 
-    /// Tasks that the master has and this agent does not: they never began.
+    /// Tasks that the master has and this agent does not: they never began, or their end was acknowledged by way of
+    /// another master or connection.
     pub(super) fn reconcile(&mut self, now: Time, message: &ReconcileTasksMessage) {
         let info = message.framework.clone();
         let mut info = info
@@ -313,7 +314,7 @@ impl Agent {
                 || self
                     .updates
                     .has_pending(&message.framework_id, &status.task_id);
-            if !known {
+            if !known && !self.tell_end_again(now, &message.framework_id, &status.task_id) {
                 let text = "Reconciliation: task unknown to the agent".to_owned();
                 let told = Told::by_agent(dropped_state(&info), Reason::Reconciliation, text);
                 self.tell_of_unknown_task(now, &info, &status.task_id, told);

@@ -749,6 +749,32 @@ fn tasks_the_master_believes_in_are_reconciled() {
 }
 
 #[test]
+fn a_task_that_has_ended_is_reconciled_with_its_end() {
+    let mut node = Node::registered();
+    node.told(run_task(task("t")));
+    let container = node.launched[0].clone();
+    node.runs(&container);
+    node.ends(&container, 0);
+    let first = node.acknowledge_all();
+    assert_eq!(first.last().unwrap().1, TaskState::TaskFinished);
+    let status = TaskStatus {
+        task_id: "t".into(),
+        ..TaskStatus::default()
+    };
+    node.told(SlaveReregisteredMessage {
+        agent_id: "a1".into(),
+        reconciliations: vec![ReconcileTasksMessage {
+            framework_id: "f".into(),
+            statuses: vec![status],
+            framework: None,
+        }],
+        connection: None,
+    });
+    let finished = ("t".to_owned(), TaskState::TaskFinished);
+    assert_eq!(node.acknowledge_all(), [finished]);
+}
+
+#[test]
 fn tasks_without_checkpoints_do_not_come_back() {
     let mut node = Node::registered();
     let message = RunTaskMessage {

@@ -63,6 +63,8 @@ pub struct Task {
     pub long: bool,
     /// Whether an update said that it ran, or had run.
     pub reported: bool,
+    /// All that was told of it, for those who look into what went wrong.
+    pub told: Vec<String>,
 }
 
 impl Task {
@@ -233,11 +235,11 @@ impl Workload {
                     wrong.push(format!("{id} does not run any more: {:?}", task.state));
                 }
             } else if !begun.is_empty() && task.state != Some(TaskState::TaskFinished) {
-                wrong.push(format!("{id} ran, and its last state is {:?}", task.state));
+                wrong.push(format!("{id} ran, and was told to be {:?}", task.told));
             } else if begun.is_empty() && task.reported {
                 wrong.push(format!(
                     "{id} did not run, and was told to be {:?}",
-                    task.state
+                    task.told
                 ));
             }
         }
@@ -314,6 +316,7 @@ impl Drill {
                 state: None,
                 long,
                 reported: false,
+                told: Vec::new(),
             };
             seen.tasks.insert(id, task);
         }
@@ -363,6 +366,9 @@ impl Scheduler for Drill {
             return;
         };
         task.state = Some(state);
+        let (reason, message) = (status.reason(), status.message());
+        task.told
+            .push(format!("{state:?} ({reason:?}, {message:?})"));
         task.reported |= matches!(state, S::TaskRunning | S::TaskFinished | S::TaskFailed);
         let fine = matches!(state, S::TaskStaging | S::TaskStarting | S::TaskRunning);
         let away = state == S::TaskUnreachable;
