@@ -62,7 +62,7 @@ pub use axum::body::Body;
 pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
 pub use firewall::Firewall;
 pub use io::{Io, Stream};
-pub use masters::Masters;
+pub use masters::{Heard, Masters};
 pub use negotiate::{MediaType, accepts, accepts_gzip};
 pub use refusal::Refusal;
 pub use rope::{Piece, Rope};

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError};
-use crate::masters::{self, chain};
+use crate::masters;
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
 const REVIEW: Duration = Duration::from_secs(30);
@@ -246,7 +246,9 @@ impl<D: Dataplane> Node<D> {
             return None;
         };
         self.dataplane = Some(dataplane);
-        done.map_err(|error| tracing::warn!("virtual addresses: {}", chain(&error)))
-            .ok()
+        done.map_err(|error| {
+            tracing::warn!("virtual addresses: {}", dcos_core::error::chain(&error))
+        })
+        .ok()
     }
 }

@@ -69,17 +69,12 @@ pub enum DataplaneError {
         /// What the system said.
         source: io::Error,
     },
-    /// The program that makes the table cannot be run.
-    #[error("running `nft`")]
-    Program {
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The program was run, and refused.
-    #[error("`nft` refused the table: {said}")]
-    Refused {
-        /// Its own words.
-        said: String,
+    /// The program that makes rules did not.
+    #[error("making the table of virtual addresses")]
+    Rules {
+        /// Why.
+        #[from]
+        source: dcos_netlink::NftError,
     },
     /// The kernel's state cannot be read.
     #[error("reading the kernel's table of virtual addresses")]

@@ -11,12 +11,10 @@ mod skeleton;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use dcos_net::vip::{Change, Protocol};
 use dcos_netlink::{
-    ACK, CREATE, DUMP, Messages, Protocol as Family, Socket, attribute, attributes, number,
+    ACK, CREATE, DUMP, Lock, Messages, Protocol as Family, Socket, attribute, attributes, number,
 };
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
@@ -37,8 +35,8 @@ const INET: u8 = 1;
 /// `NFT_GOTO`
 const GOTO: i32 = -4;
 
-/// The name of the socket whoever changes the table holds, free again when its process ends.
-const LOCK: &[u8] = b"dcos-l4lb";
+/// What whoever changes the table has locked.
+const LOCK: &str = "dcos-l4lb";
 
 /// A transaction is closed when it is as large as this, between two services.
 const TRANSACTION: usize = 1 << 20;
@@ -49,7 +47,7 @@ const MESSAGE: usize = 32 << 10;
 #[derive(Debug)]
 pub struct Kernel {
     /// One process a network namespace: two would undo each other's work.
-    _lock: UnixDatagram,
+    _lock: Lock,
     socket: Socket,
     /// What the kernel's maps hold, as far as this was their only writer.
     held: Services,
@@ -78,9 +76,7 @@ impl Kernel {
     /// # Errors
     /// Without root, the `nft` program, or a kernel that has what the table needs.
     pub fn open() -> Result<Self, DataplaneError> {
-        let lock =
-            SocketAddr::from_abstract_name(LOCK).and_then(|name| UnixDatagram::bind_addr(&name));
-        let lock = lock.map_err(|source| DataplaneError::Taken { source })?;
+        let lock = Lock::take(LOCK).map_err(|source| DataplaneError::Taken { source })?;
         let socket =
             Socket::open(Family::Netfilter).map_err(|source| DataplaneError::Open { source })?;
         skeleton::stand()?;

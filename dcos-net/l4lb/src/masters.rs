@@ -1,10 +1,11 @@
 //! The stream of what the leading master tells.
 
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
 use dcos_proto::master::{Call, Event, call};
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientError, Masters, MediaType, Records};
+use dcos_wire::{Client, ClientError, Heard, Masters, MediaType, Records};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request};
 use prost::Message as _;
@@ -34,50 +35,38 @@ enum Ended {
 }
 
 /// Sends `events` what the leading master tells, for ever; ends when nobody listens.
-pub(crate) async fn follow(mut masters: Masters, client: Client, events: mpsc::Sender<Event>) {
-    let mut pause = BACKOFF.0;
-    loop {
-        let leader = masters.leader().await;
-        let ended = tokio::select! {
-            ended = listen(&client, &leader, &events, &mut pause) => ended,
-            () = masters.changed() => {
-                pause = BACKOFF.0;
-                continue;
-            }
-        };
-        let Some(ended) = ended else { return };
-        tracing::debug!(leader, reason = %chain(&ended), "not following the master");
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
-            () = masters.changed() => {}
-        }
-    }
+pub(crate) async fn follow(masters: Masters, client: Client, events: mpsc::Sender<Event>) {
+    let (client, events) = (&client, &events);
+    let listen = move |leader, heard| listen(client, leader, events, heard);
+    masters.follow(BACKOFF, listen).await;
 }
 
-/// Listens to one master; `None` when nobody listens to us.
+/// Listens to one master; breaks off when nobody listens to us.
 async fn listen(
     client: &Client,
-    leader: &str,
+    leader: String,
     events: &mpsc::Sender<Event>,
-    pause: &mut Duration,
-) -> Option<Ended> {
-    let mut records = match subscribe(client, leader).await {
+    heard: Heard,
+) -> ControlFlow<(), Ended> {
+    let mut records = match subscribe(client, &leader).await {
         Ok(records) => records,
-        Err(error) => return Some(Ended::Subscribe(error)),
+        Err(error) => return Continue(Ended::Subscribe(error)),
     };
     loop {
         let record = match timeout(SILENCE, records.next()).await {
             Ok(Ok(Some(record))) => record,
-            Ok(Ok(None)) => return Some(Ended::Over),
-            Ok(Err(error)) => return Some(Ended::Read(error)),
-            Err(_) => return Some(Ended::Silent),
+            Ok(Ok(None)) => return Continue(Ended::Over),
+            Ok(Err(error)) => return Continue(Ended::Read(error)),
+            Err(_) => return Continue(Ended::Silent),
         };
         let event = match dcos_proto::decode::<Event>(record.as_ref()) {
             Ok(event) => event,
-            Err(error) => return Some(Ended::Garbled(error)),
+            Err(error) => return Continue(Ended::Garbled(error)),
         };
-        *pause = BACKOFF.0;
-        events.send(event).await.ok()?;
+        heard.note();
+        if events.send(event).await.is_err() {
+            return Break(());
+        }
     }
 }
 
@@ -95,16 +84,4 @@ async fn subscribe(client: &Client, leader: &str) -> Result<Records, ClientError
     request.headers_mut().insert(ACCEPT, media);
     let answer = client.send(request).await?.success().await?;
     Ok(answer.records(LARGEST))
-}
-
-/// An error with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

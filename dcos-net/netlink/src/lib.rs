@@ -2,7 +2,8 @@
 //! and a socket carries them, many in one call where there are many.
 //!
 //! What kinds and attributes mean is known to those who use it: `dcos-l4lb` speaks to netfilter,
-//! `dcos-overlay` to routing. The layouts are those of `linux/netlink.h`.
+//! `dcos-overlay` to routing. The layouts are those of `linux/netlink.h`. What is made once a start is
+//! left to the program [`nft`].
 //!
 //! ```no_run
 //! use dcos_netlink::{DUMP, Messages, Protocol, Socket, attribute};
@@ -15,8 +16,14 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod nft;
+
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+pub use nft::{NftError, nft, without};
 
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
@@ -163,6 +170,25 @@ pub fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
+/// What one process of a network namespace has at a time; others have it when its process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _name: UnixDatagram,
+}
+
+impl Lock {
+    /// Takes what has a name, in the network namespace of this thread.
+    ///
+    /// # Errors
+    /// If another process has it: [`io::ErrorKind::AddrInUse`].
+    pub fn take(name: &str) -> io::Result<Self> {
+        let name = SocketAddr::from_abstract_name(name)?;
+        Ok(Self {
+            _name: UnixDatagram::bind_addr(&name)?,
+        })
+    }
+}
+
 /// Whom a socket speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -193,6 +219,9 @@ pub struct Socket {
     socket: OwnedFd,
     buffer: Vec<u8>,
 }
+
+/// How often a list is asked for that changes while it is told.
+const ATTEMPTS: usize = 6;
 
 /// The kernel reads a transaction from one message, and answers to every part of it that fails.
 const SOCKET_BUFFER: usize = 16 << 20;
@@ -274,12 +303,36 @@ impl Socket {
             for message in parts(&self.buffer[..length]) {
                 interrupted |= message.flags & INTERRUPTED != 0;
                 match message.kind {
-                    ERROR if message.error() == 0 => return Ok(()),
-                    ERROR => return Err(io::Error::from_raw_os_error(message.error())),
+                    // A list that cannot be told to its end says so there.
+                    ERROR | DONE if message.error() != 0 => {
+                        return Err(io::Error::from_raw_os_error(message.error()));
+                    }
                     DONE if interrupted => return Err(io::ErrorKind::Interrupted.into()),
-                    DONE => return Ok(()),
+                    ERROR | DONE => return Ok(()),
                     _ => take(message.body),
                 }
+            }
+        }
+    }
+
+    /// Sends a request for all there is, and gives back what `read` makes of each part of the answer. Asks again if
+    /// that changed while it was told.
+    ///
+    /// # Errors
+    /// What the kernel said; [`io::ErrorKind::Interrupted`] if it changes all the time.
+    pub fn list<T>(
+        &mut self,
+        messages: &Messages,
+        mut read: impl FnMut(&[u8]) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let mut attempts = 1..ATTEMPTS;
+        loop {
+            let mut found = Vec::new();
+            match self.ask(messages, |body| found.extend(read(body))) {
+                Ok(()) => return Ok(found),
+                Err(error)
+                    if error.kind() == io::ErrorKind::Interrupted && attempts.next().is_some() => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -305,7 +358,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// What an error message says: zero is an acknowledgement.
+    /// What an error message, or the end of a list, says: zero is an acknowledgement.
     fn error(&self) -> i32 {
         let code = self.body.get(..4).and_then(|code| code.try_into().ok());
         -i32::from_ne_bytes(code.unwrap_or_default())
@@ -363,6 +416,37 @@ mod tests {
         assert_eq!(attribute(body, 1), Some(&b"table\0"[..]));
         let inner: Vec<_> = attributes(attribute(body, 3).unwrap()).collect();
         assert_eq!(inner, [(1, &[1, 2, 3][..]), (2, &[][..])]);
+    }
+
+    #[test]
+    fn one_has_a_lock_at_a_time() {
+        let name = format!("dcos-netlink-test-{}", std::process::id());
+        let held = Lock::take(&name).unwrap();
+        let refused = Lock::take(&name).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        drop(held);
+        Lock::take(&name).unwrap();
+    }
+
+    #[test]
+    fn a_list_the_kernel_cannot_tell_is_an_error() {
+        let Ok(mut socket) = Socket::open(Protocol::Route) else {
+            eprintln!("skipped: netlink sockets with large buffers need root");
+            return;
+        };
+        // Links of a network namespace that nobody named: `IFLA_TARGET_NETNSID`.
+        let mut request = Messages::new();
+        request
+            .begin(18, DUMP, &[0; 16])
+            .put(46, &9i32.to_ne_bytes())
+            .end();
+        assert!(socket.list(&request, |_| Some(())).is_err());
+        let mut request = Messages::new();
+        request.begin(18, DUMP, &[0; 16]).end();
+        let names = socket.list(&request, |link| {
+            attribute(&link[16..], 3).map(<[u8]>::to_vec)
+        });
+        assert!(names.unwrap().contains(&b"lo\0".to_vec()));
     }
 
     #[test]

@@ -209,6 +209,10 @@ impl Allocation {
                     && fits(part.subnet6, overlay.subnet6, overlay.prefix6)
             })
         });
+        for part in network.overlays.values_mut() {
+            // Bridges are made anew from its part, for what it wishes today.
+            (part.mesos_bridge, part.docker_bridge) = (None, None);
+        }
         Some(network)
     }
 

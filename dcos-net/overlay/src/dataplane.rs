@@ -90,16 +90,11 @@ pub enum DataplaneError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The program that makes rules cannot be run.
-    #[error("running `nft`")]
-    Program {
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The program was run, and refused.
-    #[error("`nft` refused the rules: {said}")]
-    Refused {
-        /// Its own words.
-        said: String,
+    /// The program that makes rules did not.
+    #[error("making the rules that masquerade")]
+    Rules {
+        /// Why.
+        #[from]
+        source: dcos_netlink::NftError,
     },
 }

@@ -227,10 +227,9 @@ impl Office {
                     let _ = answer.send(self.roll.report(now, report));
                 }
                 Command::Delete(agents, answer) => {
-                    let open =
-                        |ip: &IpAddr| self.followers.get(ip).is_some_and(|one| !one.is_closed());
+                    let is_there = |ip: &IpAddr| self.roll.standing(*ip).is_some();
                     let (there, gone): (Vec<IpAddr>, Vec<IpAddr>) =
-                        agents.into_iter().partition(open);
+                        agents.into_iter().partition(is_there);
                     let deleted: Vec<IpAddr> = gone
                         .into_iter()
                         .filter(|ip| self.roll.remove(*ip))

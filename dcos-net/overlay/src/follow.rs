@@ -1,9 +1,10 @@
 //! The stream of what the leading master tells of the overlays, and the reports that answer it.
 
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientError, Masters, Records, Refusal};
+use dcos_wire::{Client, ClientError, Heard, Masters, Records, Refusal};
 use http::StatusCode;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -45,39 +46,19 @@ pub(crate) struct Follower<R> {
 
 impl<R: Fn() -> Registration> Follower<R> {
     /// Sends `news` what the leading master tells, for ever; ends when nobody listens.
-    pub(crate) async fn follow(mut self, news: mpsc::Sender<News>) {
-        let mut pause = BACKOFF.0;
-        loop {
-            let leader = self.masters.leader().await;
-            let mut masters = self.masters.clone();
-            let ended = tokio::select! {
-                ended = self.listen(&leader, &news, &mut pause) => ended,
-                () = masters.changed() => {
-                    pause = BACKOFF.0;
-                    continue;
-                }
-            };
-            let Some(ended) = ended else { return };
-            let reason = dcos_core::error::chain(&ended).to_string();
-            if is_refusal(&ended) {
-                tracing::warn!(leader, reason, "the master has no overlays for this agent");
-            } else {
-                tracing::debug!(leader, reason, "not following the master");
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(BACKOFF.1),
-                () = masters.changed() => {}
-            }
-        }
+    pub(crate) async fn follow(self, news: mpsc::Sender<News>) {
+        let (this, news) = (&self, &news);
+        let listen = move |leader, heard| this.listen(leader, news, heard);
+        self.masters.clone().follow(BACKOFF, listen).await;
     }
 
-    /// Listens to one master; `None` when nobody listens to us.
+    /// Listens to one master; breaks off when nobody listens to us.
     async fn listen(
         &self,
-        leader: &str,
+        leader: String,
         news: &mpsc::Sender<News>,
-        pause: &mut Duration,
-    ) -> Option<Ended> {
+        heard: Heard,
+    ) -> ControlFlow<(), Ended> {
         let base = format!("{}://{leader}/overlay-master/agents", Ssl::scheme());
         let (url, asked) = (format!("{base}/register"), (self.registration)());
         let answer = match self.client.post_json(&url, &asked).await {
@@ -86,13 +67,19 @@ impl<R: Fn() -> Registration> Follower<R> {
         };
         let records = match answer {
             Ok(answer) => answer.records(LARGEST),
-            Err(error) => return Some(Ended::Register(error)),
+            Err(error) => {
+                if is_refusal(&error) {
+                    let reason = dcos_core::error::chain(&error).to_string();
+                    tracing::warn!(leader, reason, "the master has no overlays for this agent");
+                }
+                return Continue(Ended::Register(error));
+            }
         };
         let every = watch::Sender::new(None);
         let reporting = self.report(base, every.subscribe());
         tokio::select! {
-            ended = read(records, news, &every, pause) => ended,
-            ended = reporting => Some(ended),
+            ended = read(records, news, &every, heard) => ended,
+            ended = reporting => Continue(ended),
         }
     }
 
@@ -126,8 +113,8 @@ impl<R: Fn() -> Registration> Follower<R> {
     }
 }
 
-fn is_refusal(ended: &Ended) -> bool {
-    let Ended::Register(ClientError::Refused { source, .. }) = ended else {
+fn is_refusal(error: &ClientError) -> bool {
+    let ClientError::Refused { source, .. } = error else {
         return false;
     };
     source.status != StatusCode::SERVICE_UNAVAILABLE
@@ -141,23 +128,25 @@ async fn read(
     mut records: Records,
     news: &mpsc::Sender<News>,
     every: &watch::Sender<Option<Duration>>,
-    pause: &mut Duration,
-) -> Option<Ended> {
+    heard: Heard,
+) -> ControlFlow<(), Ended> {
     loop {
         let record = match timeout(SILENCE, records.next()).await {
             Ok(Ok(Some(record))) => record,
-            Ok(Ok(None)) => return Some(Ended::Over),
-            Ok(Err(error)) => return Some(Ended::Read(error)),
-            Err(_) => return Some(Ended::Silent),
+            Ok(Ok(None)) => return Continue(Ended::Over),
+            Ok(Err(error)) => return Continue(Ended::Read(error)),
+            Err(_) => return Continue(Ended::Silent),
         };
         let told: News = match serde_json::from_slice(record.as_ref()) {
             Ok(told) => told,
-            Err(error) => return Some(Ended::Garbled(error)),
+            Err(error) => return Continue(Ended::Garbled(error)),
         };
-        *pause = BACKOFF.0;
+        heard.note();
         if let News::All { report_ms, .. } = &told {
             every.send_replace(Some(Duration::from_millis(*report_ms)));
         }
-        news.send(told).await.ok()?;
+        if news.send(told).await.is_err() {
+            return Break(());
+        }
     }
 }

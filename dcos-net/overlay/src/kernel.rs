@@ -10,15 +10,13 @@ mod masquerade;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use dcos_netlink::{Messages, Protocol, Socket};
+use dcos_netlink::{Lock, Messages, Protocol, Socket};
 
 use crate::{Dataplane, DataplaneError, Own, Step, Tunnels};
 
-/// The name of the socket whoever changes the tunnels holds, free again when its process ends.
-const LOCK: &[u8] = b"dcos-overlay";
+/// What whoever changes the tunnels has locked.
+const LOCK: &str = "dcos-overlay";
 /// So many messages are given to the kernel at once.
 const AT_ONCE: usize = 300;
 /// `AF_INET`, `AF_INET6`, `AF_BRIDGE`, in headers of messages.
@@ -30,7 +28,7 @@ const BRIDGE: u8 = 7;
 #[derive(Debug)]
 pub struct Kernel {
     /// One process a network namespace: two would undo each other's work.
-    _lock: UnixDatagram,
+    _lock: Lock,
     socket: Socket,
     /// The tunnel end, once it is established.
     link: Option<links::Place>,
@@ -45,9 +43,7 @@ impl Kernel {
     /// # Errors
     /// If another process has it, or without a way to the kernel.
     pub fn open() -> Result<Self, DataplaneError> {
-        let lock =
-            SocketAddr::from_abstract_name(LOCK).and_then(|name| UnixDatagram::bind_addr(&name));
-        let lock = lock.map_err(|source| DataplaneError::Taken { source })?;
+        let lock = Lock::take(LOCK).map_err(|source| DataplaneError::Taken { source })?;
         let socket = Socket::open(Protocol::Route);
         Ok(Self {
             _lock: lock,
@@ -63,7 +59,7 @@ impl Kernel {
     /// What the kernel said.
     pub fn found(&mut self) -> Result<Tunnels, DataplaneError> {
         match self.link {
-            Some(place) => entries::found(&mut self.socket, place.index),
+            Some(place) => entries::found(&mut self.socket, place),
             None => Ok(Tunnels::default()),
         }
     }

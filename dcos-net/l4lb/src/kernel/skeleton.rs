@@ -4,8 +4,8 @@
 //! somebody flushed, and nothing notices.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+
+use dcos_netlink::{nft, without};
 
 use super::DataplaneError;
 use super::elements::{EXACT, WIDE, chain};
@@ -81,36 +81,12 @@ pub(super) fn text() -> String {
 
 /// Makes or repairs the table.
 pub(super) fn stand() -> Result<(), DataplaneError> {
-    run(&text())
+    Ok(nft(&text())?)
 }
 
 /// Takes the table away, with everything in it.
 pub(super) fn fall() -> Result<(), DataplaneError> {
-    // A table is made first, so that there is one to delete.
-    run(&format!(
-        "table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\n"
-    ))
-}
-
-fn run(text: &str) -> Result<(), DataplaneError> {
-    let failed = |source| DataplaneError::Program { source };
-    let mut nft = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let written = nft
-        .stdin
-        .take()
-        .map_or(Ok(()), |mut input| input.write_all(text.as_bytes()));
-    let output = nft.wait_with_output().map_err(failed)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(DataplaneError::Refused { said });
-    }
-    written.map_err(failed)
+    Ok(nft(&without(TABLE))?)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use dcos_netlink::{CREATE, DUMP, EXCLUSIVE, Messages, REPLACE, Socket, attribute};
 
-use super::links::{bytes_of, ip_of, native};
+use super::links::{Place, bytes_of, ip_of, native};
 use super::{BRIDGE, INET, INET6};
 use crate::{DataplaneError, Entry, Mac, Step, Subnet, TABLE, Tunnels};
 
@@ -116,8 +116,8 @@ fn way(message: &mut Messages, to: IpAddr, via: IpAddr, index: u32) {
     message.put(4, &index.to_ne_bytes()).end();
 }
 
-/// What the kernel has on the link `index`, and rules.
-pub(super) fn found(socket: &mut Socket, index: u32) -> Result<Tunnels, DataplaneError> {
+/// What the kernel has on a link, and rules.
+pub(super) fn found(socket: &mut Socket, link: Place) -> Result<Tunnels, DataplaneError> {
     let mut entries = Vec::new();
     let dumps: [(&'static str, u16, &[u8], Read); 3] = [
         (
@@ -130,9 +130,10 @@ pub(super) fn found(socket: &mut Socket, index: u32) -> Result<Tunnels, Dataplan
         ("rules", GET_RULE, &[INET, INET6], read_rule),
     ];
     for (what, kind, families, read) in dumps {
-        for family in families {
+        // A kernel without IPv6 has nothing to tell of it, and says so by an error.
+        for family in families.iter().filter(|it| link.v6 || **it != INET6) {
             let dumped = dump(socket, kind, *family, |header, attributes| {
-                read(header, attributes, index)
+                read(header, attributes, link.index)
             });
             let dumped = dumped.map_err(|source| DataplaneError::Read { what, source })?;
             entries.extend(dumped);
@@ -143,7 +144,7 @@ pub(super) fn found(socket: &mut Socket, index: u32) -> Result<Tunnels, Dataplan
 
 type Read = fn(&[u8], &[u8], u32) -> Option<Entry>;
 
-/// Asks again if what was told changed meanwhile.
+/// What there is of a kind, in a family of addresses.
 fn dump(
     socket: &mut Socket,
     kind: u16,
@@ -154,20 +155,10 @@ fn dump(
     header[0] = family;
     let mut request = Messages::new();
     request.begin(kind, DUMP, &header).end();
-    let mut attempts = 0..5;
-    loop {
-        let mut entries = Vec::new();
-        let told = socket.ask(&request, |body| {
-            let parts = body.split_at_checked(HEADER);
-            entries.extend(parts.and_then(|(header, attributes)| read(header, attributes)));
-        });
-        match told {
-            Ok(()) => return Ok(entries),
-            Err(error)
-                if error.kind() == io::ErrorKind::Interrupted && attempts.next().is_some() => {}
-            Err(error) => return Err(error),
-        }
-    }
+    socket.list(&request, |body| {
+        let (header, attributes) = body.split_at_checked(HEADER)?;
+        read(header, attributes)
+    })
 }
 
 /// Only those that were put there: what the kernel learned is its own.

@@ -226,19 +226,14 @@ fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
 fn addresses(socket: &mut Socket) -> io::Result<Vec<(u32, Subnet)>> {
     let mut request = Messages::new();
     request.begin(GET_ADDRESS, DUMP, &[0; ADDRESS_HEADER]).end();
-    let mut found = Vec::new();
-    socket.ask(&request, |body| {
-        let Some((header, attributes)) = body.split_at_checked(ADDRESS_HEADER) else {
-            return;
-        };
+    socket.list(&request, |body| {
+        let (header, attributes) = body.split_at_checked(ADDRESS_HEADER)?;
         // The own end of a link between two, where there are two.
-        let ip = attribute(attributes, 2).or_else(|| attribute(attributes, 1));
-        let subnet = ip.and_then(ip_of).and_then(|ip| Subnet::new(ip, header[1]));
-        if header[3] != SCOPE_LINK {
-            found.extend(native(&header[4..]).zip(subnet));
-        }
-    })?;
-    Ok(found)
+        let ip = attribute(attributes, 2).or_else(|| attribute(attributes, 1))?;
+        let subnet = Subnet::new(ip_of(ip)?, header[1])?;
+        let is_own = header[3] == SCOPE_LINK;
+        (!is_own).then_some((native(&header[4..])?, subnet))
+    })
 }
 
 fn address(

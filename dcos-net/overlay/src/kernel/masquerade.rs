@@ -4,8 +4,9 @@
 //! table of nftables says the same, and is replaced whole if it has to be.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::{Command, Stdio};
+
+use dcos_netlink::{NftError, nft, without};
 
 use crate::{DataplaneError, Own, Subnet};
 
@@ -30,8 +31,9 @@ pub(super) fn text(own: &Own) -> String {
         }
     }
     format!(
-        "table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n chain postrouting {{\n  \
-         type nat hook postrouting priority srcnat; policy accept;\n{rules} }}\n}}\n"
+        "{}table inet {TABLE} {{\n chain postrouting {{\n  \
+         type nat hook postrouting priority srcnat; policy accept;\n{rules} }}\n}}\n",
+        without(TABLE)
     )
 }
 
@@ -43,38 +45,16 @@ pub(super) fn stands() -> Result<bool, DataplaneError> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    let listed = listed.map_err(|source| DataplaneError::Program { source })?;
+    let listed = listed.map_err(|source| NftError::Program { source })?;
     Ok(listed.success())
 }
 
 /// Makes it.
 pub(super) fn stand(text: &str) -> Result<(), DataplaneError> {
-    run(text)
+    Ok(nft(text)?)
 }
 
 /// Takes it away.
 pub(super) fn fall() -> Result<(), DataplaneError> {
-    // A table is made first, so that there is one to delete.
-    run(&format!(
-        "table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\n"
-    ))
-}
-
-fn run(text: &str) -> Result<(), DataplaneError> {
-    let failed = |source| DataplaneError::Program { source };
-    let mut nft = Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let input = nft.stdin.take();
-    let written = input.map_or(Ok(()), |mut input| input.write_all(text.as_bytes()));
-    let output = nft.wait_with_output().map_err(failed)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(DataplaneError::Refused { said });
-    }
-    written.map_err(failed)
+    Ok(nft(&without(TABLE))?)
 }

@@ -1,0 +1,50 @@
+//! The program `nft`, which makes what stands for long: tables, chains and rules.
+
+use std::io::{self, Write as _};
+use std::process::{Command, Stdio};
+
+/// Why `nft` did not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// It cannot be run.
+    #[error("running `nft`")]
+    Program {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It was run, and refused.
+    #[error("`nft` refused: {said}")]
+    Refused {
+        /// Its own words.
+        said: String,
+    },
+}
+
+/// Does what `text` says, commands of nft(8), in one transaction: all or nothing.
+///
+/// # Errors
+/// [`NftError`]
+pub fn nft(text: &str) -> Result<(), NftError> {
+    let failed = |source| NftError::Program { source };
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let input = nft.stdin.take();
+    let written = input.map_or(Ok(()), |mut input| input.write_all(text.as_bytes()));
+    let output = nft.wait_with_output().map_err(failed)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(NftError::Refused { said });
+    }
+    written.map_err(failed)
+}
+
+/// Commands that take a table of the family `inet` away with all in it, whether or not there is one.
+pub fn without(table: &str) -> String {
+    // One is made first, so that there is one to delete.
+    format!("table inet {table} {{\n}}\ndelete table inet {table}\n")
+}
