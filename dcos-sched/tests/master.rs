@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dcos_proto::mesos::FrameworkInfo;
+use dcos_proto::mesos::{FrameworkInfo, Label, Labels};
 use dcos_proto::scheduler::{Call, call, event};
 use dcos_sched::master::{Config, MasterHandle, Node};
 use dcos_sched::sdk::SchedulerTransport as _;
@@ -313,4 +313,51 @@ async fn metrics_and_files_answer_as_documented() {
         .send(Method::GET, "/version?jsonp=show", &[], "")
         .await;
     assert!(wrapped.text().await.unwrap().starts_with("show({"));
+}
+
+/// What does not fit into the first buffers goes out while it is written, to one reader or to many.
+#[tokio::test]
+async fn a_large_document_is_the_same_for_all() {
+    let master = start().await;
+    let long = "x".repeat(256 << 10);
+    let label = Label {
+        key: "long".to_owned(),
+        value: Some(long.clone()),
+    };
+    let framework_info = FrameworkInfo {
+        user: "nobody".to_owned(),
+        name: "large".to_owned(),
+        labels: Some(Labels {
+            labels: vec![label],
+        }),
+        ..FrameworkInfo::default()
+    };
+    let subscribe = Call {
+        r#type: Some(call::Type::Subscribe.into()),
+        subscribe: Some(call::Subscribe {
+            framework_info,
+            ..call::Subscribe::default()
+        }),
+        ..Call::default()
+    };
+    let mut subscriptions = Vec::new();
+    for _ in 0..12 {
+        let subscription = master.handle.subscribe(subscribe.clone()).await;
+        subscriptions.push(subscription.unwrap());
+    }
+    let read = async || {
+        let answer = master.send(Method::GET, "/state", &[("accept-encoding", "")], "");
+        let answer = answer.await;
+        assert_eq!(answer.status(), 200);
+        let length = answer.headers().get("content-length").cloned();
+        (length, answer.text().await.unwrap())
+    };
+    let (length, alone) = read().await;
+    assert_eq!(length, None, "it was sent before its length was known");
+    let state: Value = serde_json::from_str(&alone).unwrap();
+    assert_eq!(state["frameworks"][0]["labels"][0]["value"], *long);
+    let together = futures::future::join_all((0..8).map(|_| read())).await;
+    assert!(together.iter().all(|(_, text)| *text == alone));
+    let small = master.send(Method::GET, "/slaves", &[("accept-encoding", "")], "");
+    assert!(small.await.headers().contains_key("content-length"));
 }

@@ -10,6 +10,7 @@
 //! | answer with the right status, JSONP, a redirect | [`reply`], [`Refusal`] |
 //! | stream events, and cut a reader that does not keep up | [`records`] |
 //! | answer many with the same large document | [`Rope`] |
+//! | send a large document while it is being written | [`flow`] |
 //! | send and receive libprocess messages | [`libprocess`] |
 //! | show sandboxes and logs: `/files/*` | [`files`] |
 //! | log more for a while, on demand | [`logging`] |
@@ -44,6 +45,7 @@ pub mod absent;
 mod client;
 pub mod files;
 mod firewall;
+mod flow;
 mod gzip;
 pub mod host;
 mod io;
@@ -61,6 +63,7 @@ pub mod tls;
 pub use axum::body::Body;
 pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
 pub use firewall::Firewall;
+pub use flow::{Flow, FlowWriter, flow};
 pub use io::{Io, Stream};
 pub use masters::{Heard, Masters};
 pub use negotiate::{MediaType, accepts, accepts_gzip};

@@ -15,7 +15,7 @@ use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio::time::Duration;
 
-use super::http::desk::Desk;
+use super::http::desk::{Desk, Order};
 use super::http::documents::Document;
 use super::http::sight::{Shown, Sight};
 use super::shell::encode;
@@ -93,8 +93,13 @@ impl Watchers {
         let limited = (!sight.is_whole()).then(|| Arc::clone(&self.limited));
         let seen = sight.clone();
         let opening = async move {
-            let document = Document::Subscribed(media);
-            desk.document_of(document, snapshot, &config, &seen).await
+            let order = Order {
+                document: Document::Subscribed(media),
+                gzip: false,
+                config: &config,
+                sight: &seen,
+            };
+            desk.document_of(order, snapshot).await
         };
         let heartbeat = Event {
             r#type: Some(event::Type::Heartbeat.into()),

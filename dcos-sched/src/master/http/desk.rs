@@ -3,14 +3,16 @@
 //! A reader never waits for the core, and the core never for a reader. Whoever asks while a
 //! document is being written gets the next one, together with all others who asked meanwhile: it
 //! shows what was so after the last of them came. Fifty pollers cost what one does, and one core
-//! is always left for deciding.
+//! is always left for deciding. Whoever is alone is sent the document while it is being written.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use dcos_wire::{Refusal, Rope};
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use axum::response::Response;
+use bytes::Bytes;
+use dcos_wire::{Flow, MediaType, Refusal, Rope, flow, reply};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::documents::{Document, Writer};
 use super::pieces::Pieces;
@@ -22,6 +24,9 @@ use crate::master::{Config, Snapshot};
 /// After how long without readers the texts of the last document are dropped.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long one reader who is alone may keep the pen by reading slowly, in all.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// Clones are the same desk.
 #[derive(Debug, Clone)]
 pub(crate) struct Desk(Arc<Shared>);
@@ -29,7 +34,7 @@ pub(crate) struct Desk(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     /// Who may write a large document.
-    pen: Semaphore,
+    pen: Arc<Semaphore>,
     /// Who may write a small one.
     small: Semaphore,
     /// For each document the round that has not begun.
@@ -41,10 +46,64 @@ struct Shared {
 /// One writing of a document.
 type Round = OnceCell<Rope>;
 
+/// What a reader wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) document: Document,
+    /// Compressed.
+    pub(crate) gzip: bool,
+    pub(crate) config: &'a Arc<Config>,
+    pub(crate) sight: &'a Sight,
+}
+
+/// A document for a reader.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// It is there.
+    Whole(Rope),
+    /// It is being written.
+    Flowing(Flow),
+}
+
+impl Written {
+    /// As an answer; `gzipped` says that it is compressed.
+    pub(crate) fn into_response(self, media: MediaType, gzipped: bool) -> Response {
+        match self {
+            Self::Whole(rope) => reply::rope(media, rope, gzipped),
+            Self::Flowing(flow) => reply::message(media, flow.into_body()),
+        }
+    }
+
+    /// All of it.
+    pub(crate) async fn into_bytes(self) -> Result<Bytes, Refusal> {
+        match self {
+            Self::Whole(rope) => Ok(rope.to_bytes()),
+            Self::Flowing(flow) => flow.into_bytes().await.ok_or_else(unwritten),
+        }
+    }
+}
+
+fn unwritten() -> Refusal {
+    Refusal::unavailable("The answer could not be written")
+}
+
+/// Why a round has no document.
+enum Missing {
+    Refused(Refusal),
+    /// There is one reader only, who gets the pen.
+    Alone(OwnedSemaphorePermit),
+}
+
+impl From<Refusal> for Missing {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 impl Desk {
     pub(crate) fn new(gauges: Arc<Gauges>) -> Self {
         Self(Arc::new(Shared {
-            pen: Semaphore::new(1),
+            pen: Arc::new(Semaphore::new(1)),
             small: Semaphore::new(2),
             next: Mutex::default(),
             pieces: Mutex::new((Pieces::default(), Instant::now())),
@@ -52,76 +111,120 @@ impl Desk {
         }))
     }
 
-    /// The document as it is now, compressed if `gzip`.
+    /// The document as it is now.
     pub(crate) async fn document(
         &self,
-        document: Document,
-        gzip: bool,
+        order: Order<'_>,
         master: &MasterHandle,
-        config: &Arc<Config>,
-        sight: &Sight,
-    ) -> Result<Rope, Refusal> {
-        let key = (document, gzip);
-        let round = if sight.is_whole() {
-            let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
-            let shared = usize::from(next.contains_key(&key));
-            self.0.gauges.shared_documents.add(shared);
-            Arc::clone(next.entry(key).or_default())
-        } else {
-            Arc::default()
-        };
+    ) -> Result<Written, Refusal> {
+        let round = self.join(order);
         let write = || async {
-            let closed = |_| Refusal::unavailable("the master has stopped");
-            let _pen = self.0.pen.acquire().await.map_err(closed)?;
-            if sight.is_whole() {
-                // Who comes from now on might have seen what this round does not show.
-                let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
-                next.remove(&key);
+            let pen = Arc::clone(&self.0.pen).acquire_owned().await;
+            let pen = pen.map_err(|_| Refusal::unavailable("the master has stopped"))?;
+            let readers = self.close(order, &round);
+            if readers == 1 && order.document.can_flow() && !order.gzip {
+                return Err(Missing::Alone(pen));
             }
-            let snapshot = master.snapshot().await?;
-            let rope = self.written(document, snapshot, config, sight, gzip).await;
-            rope.ok_or_else(|| Refusal::unavailable("The answer could not be written"))
+            let snapshot = master.snapshot().await.map_err(Refusal::from)?;
+            let rope = self.written(order, snapshot).await;
+            rope.ok_or_else(|| unwritten().into())
         };
-        round.get_or_try_init(write).await.cloned()
+        match round.get_or_try_init(write).await {
+            Ok(rope) => Ok(Written::Whole(rope.clone())),
+            Err(Missing::Alone(pen)) => {
+                let snapshot = master.snapshot().await?;
+                let flow = self.flowing(order, snapshot, pen).await;
+                flow.map(Written::Flowing).ok_or_else(unwritten)
+            }
+            Err(Missing::Refused(refusal)) => Err(refusal),
+        }
+    }
+
+    /// The round that has not begun. A reader who may see only a part has one alone.
+    fn join(&self, order: Order<'_>) -> Arc<Round> {
+        if !order.sight.is_whole() {
+            return Arc::default();
+        }
+        let key = (order.document, order.gzip);
+        let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = usize::from(next.contains_key(&key));
+        self.0.gauges.shared_documents.add(shared);
+        Arc::clone(next.entry(key).or_default())
+    }
+
+    /// Nobody joins from now on, who might have seen what this round does not show. How many
+    /// readers it has.
+    fn close(&self, order: Order<'_>, round: &Arc<Round>) -> usize {
+        let key = (order.document, order.gzip);
+        let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
+        if next.get(&key).is_some_and(|open| Arc::ptr_eq(open, round)) {
+            next.remove(&key);
+        }
+        Arc::strong_count(round)
     }
 
     /// A document of a moment that was chosen by the caller; `None` if it can't be written.
     pub(crate) async fn document_of(
         &self,
-        document: Document,
+        order: Order<'_>,
         snapshot: Arc<Snapshot>,
-        config: &Arc<Config>,
-        sight: &Sight,
     ) -> Option<Rope> {
         let _pen = self.0.pen.acquire().await.ok()?;
-        self.written(document, snapshot, config, sight, false).await
+        self.written(order, snapshot).await
     }
 
-    async fn written(
+    async fn written(&self, order: Order<'_>, snapshot: Arc<Snapshot>) -> Option<Rope> {
+        let (document, gzip) = (order.document, order.gzip);
+        let write = self.with_pieces(order, snapshot, move |from, pieces| {
+            let rope = document.write(from, pieces);
+            if gzip { rope.gzip() } else { rope }
+        });
+        tokio::task::spawn_blocking(write).await.ok()
+    }
+
+    /// A document that is being written from now on; `None` if it can't be.
+    async fn flowing(
         &self,
-        document: Document,
+        order: Order<'_>,
         snapshot: Arc<Snapshot>,
-        config: &Arc<Config>,
-        sight: &Sight,
-        gzip: bool,
-    ) -> Option<Rope> {
-        let (shared, config, sight) = (Arc::clone(&self.0), Arc::clone(config), sight.clone());
-        let written = tokio::task::spawn_blocking(move || {
+        pen: OwnedSemaphorePermit,
+    ) -> Option<Flow> {
+        let document = order.document;
+        let (writer, flow) = flow(PATIENCE);
+        let write = self.with_pieces(order, snapshot, move |from, pieces| {
+            document.flow(writer, from, pieces);
+            drop(pen);
+        });
+        tokio::task::spawn_blocking(write);
+        flow.begun().await
+    }
+
+    /// What `write` makes of a moment, with the texts that are kept for readers of its kind.
+    fn with_pieces<T, F>(
+        &self,
+        order: Order<'_>,
+        snapshot: Arc<Snapshot>,
+        write: F,
+    ) -> impl FnOnce() -> T + use<T, F>
+    where
+        F: FnOnce(&Writer<'_>, &mut Pieces) -> T,
+    {
+        let (shared, config) = (Arc::clone(&self.0), Arc::clone(order.config));
+        let sight = order.sight.clone();
+        move || {
             let from = Writer {
                 snapshot: &snapshot,
                 config: &config,
                 sight: &sight,
             };
-            let rope = if sight.is_whole() {
+            if sight.is_whole() {
                 let mut kept = shared.pieces.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.1 = Instant::now();
-                document.write(&from, &mut kept.0)
+                write(&from, &mut kept.0)
             } else {
-                document.write(&from, &mut Pieces::default())
-            };
-            if gzip { rope.gzip() } else { rope }
-        });
-        written.await.ok()
+                write(&from, &mut Pieces::default())
+            }
+        }
     }
 
     /// Waits for a place among the few small documents that are written at a time.

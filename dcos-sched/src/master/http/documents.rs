@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use dcos_proto::json::{Dialect, JsonEnum as _, append};
 use dcos_proto::mesos::{AgentId, ExecutorId, ExecutorInfo, FrameworkId};
-use dcos_wire::{MediaType, Rope};
+use dcos_wire::{FlowWriter, MediaType, Rope};
 
-use super::pieces::{Composer, Form, Pieces};
+use super::pieces::{Composer, Form, Paper, Pieces};
 use super::sight::Sight;
 use super::{json, packed, text, views};
 use crate::master::{Agent, Config, Framework, Snapshot, TaskRecord};
@@ -52,14 +52,34 @@ pub(crate) struct Writer<'a> {
 impl Document {
     /// The whole document. `pieces` are those of readers who see everything.
     pub(crate) fn write(self, from: &Writer<'_>, pieces: &mut Pieces) -> Rope {
+        self.write_on(Paper::Whole(Rope::new()), from, pieces)
+    }
+
+    /// Whether it can be sent while it is written: what says in front how long it is can't.
+    pub(crate) fn can_flow(self) -> bool {
+        match self {
+            Self::State | Self::Summary | Self::Agents | Self::Frameworks => true,
+            Self::Answer(_, media) => media == MediaType::Json,
+            Self::Subscribed(_) => false,
+        }
+    }
+
+    /// The same document for one reader, who is sent it meanwhile. Only for those that
+    /// [can](Self::can_flow).
+    pub(crate) fn flow(self, to: FlowWriter, from: &Writer<'_>, pieces: &mut Pieces) {
+        debug_assert!(self.can_flow(), "{self:?}");
+        self.write_on(Paper::Flow(to), from, pieces);
+    }
+
+    fn write_on(self, paper: Paper, from: &Writer<'_>, pieces: &mut Pieces) -> Rope {
         let pieces = from.sight.is_whole().then(|| {
             pieces.tidy();
             pieces
         });
-        let mut to = Composer::new(pieces);
+        let mut to = Composer::new(pieces, paper);
         match self {
             Self::State => from.state(&mut to),
-            Self::Summary => return super::summary::summary(from).into(),
+            Self::Summary => super::summary::summary(from, &mut to),
             Self::Agents => {
                 to.text("{");
                 from.agents(&mut to, Form::V0Whole);
@@ -465,3 +485,6 @@ fn wrapped(field: u32, message: Rope) -> Rope {
     rope.append(message);
     rope
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use dcos_security::{Action, Caller, Object};
 use dcos_wire::files::Piece;
 use dcos_wire::{MediaType, Refusal, accepts_gzip, logging, reply};
 
+use super::desk::Order;
 use super::documents::{Document, Part};
 use super::sight::Sight;
 use super::{Api, answer, body, files, metrics, name_of, only, views};
@@ -153,12 +154,15 @@ async fn whole(
     part: Part,
 ) -> Result<Response, Refusal> {
     let gzip = accepts_gzip(headers);
-    let document = Document::Answer(part, media);
     let sight = api.sight(caller);
-    let rope = api
-        .desk
-        .document(document, gzip, &api.master, &api.config, &sight);
-    Ok(reply::rope(media, rope.await?, gzip))
+    let order = Order {
+        document: Document::Answer(part, media),
+        gzip,
+        config: &api.config,
+        sight: &sight,
+    };
+    let written = api.desk.document(order, &api.master).await?;
+    Ok(written.into_response(media, gzip))
 }
 
 fn message(media: MediaType, answer: &Answer) -> Response {

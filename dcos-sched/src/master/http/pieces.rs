@@ -3,6 +3,9 @@
 //! Cores publish their maps as trees whose pages never change ([`dcos_core::tree`]), so the text
 //! of a page is good for as long as the page is part of the state. A document of a large cluster is
 //! composed of such texts: after a change, only the pages that changed are written anew.
+//!
+//! Whoever is alone is sent a document while it is written, and its texts are kept only when they are written for
+//! the second time: most of what is read once is not read again before it changes.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -10,7 +13,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use dcos_core::tree::Page;
-use dcos_wire::{Piece, Rope};
+use dcos_wire::{FlowWriter, Piece, Rope};
 
 use super::text;
 
@@ -52,7 +55,8 @@ type Key = (usize, Form, bool);
 struct Known {
     /// While it is held, no other page has this address.
     page: Weak<dyn Any + Send + Sync>,
-    piece: Arc<Piece>,
+    /// None if it was written once, and was not kept.
+    piece: Option<Arc<Piece>>,
     used: u64,
 }
 
@@ -74,6 +78,7 @@ impl Pieces {
         self.draft = Vec::new();
     }
 
+    /// The text of a page; one that is not kept is written, and kept from now on.
     fn text_of<K, V>(
         &mut self,
         page: &Page<K, V>,
@@ -85,20 +90,50 @@ impl Pieces {
         K: Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
+        let draft = &mut self.draft;
+        let known = Self::known(&mut self.known, self.round, page, form, first).0;
+        let piece = known.piece.get_or_insert_with(|| {
+            draft.clear();
+            write(draft);
+            Piece::new(Bytes::copy_from_slice(draft))
+        });
+        Arc::clone(piece)
+    }
+
+    /// Whether the text of a page is asked for again. It is worth keeping then.
+    fn is_wanted_again<K, V>(&mut self, page: &Page<K, V>, form: Form, first: bool) -> bool
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        Self::known(&mut self.known, self.round, page, form, first).1
+    }
+
+    /// What is known of a page, and whether something was.
+    fn known<'a, K, V>(
+        known: &'a mut HashMap<Key, Known>,
+        round: u64,
+        page: &Page<K, V>,
+        form: Form,
+        first: bool,
+    ) -> (&'a mut Known, bool)
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
         let key = (Arc::as_ptr(page).addr(), form, first);
-        let round = self.round;
-        let known = self.known.entry(key).or_insert_with(|| {
+        let mut again = true;
+        let known = known.entry(key).or_insert_with(|| {
+            again = false;
             let page: Weak<Vec<(K, V)>> = Arc::downgrade(page);
-            self.draft.clear();
-            write(&mut self.draft);
             Known {
                 page,
-                piece: Piece::new(Bytes::copy_from_slice(&self.draft)),
+                piece: None,
                 used: round,
             }
         });
         known.used = round;
-        Arc::clone(&known.piece)
+        (known, again)
     }
 }
 
@@ -120,18 +155,67 @@ impl Items<'_> {
     }
 }
 
+/// Where a document is put together.
+#[derive(Debug)]
+pub(crate) enum Paper {
+    /// For many, and for as long as they read.
+    Whole(Rope),
+    /// For one, who is sent it meanwhile.
+    Flow(FlowWriter),
+}
+
+impl Paper {
+    fn text(&mut self, text: impl AsRef<[u8]>) {
+        match self {
+            Self::Whole(rope) => rope.text(text),
+            Self::Flow(flow) => flow.text(text),
+        }
+    }
+
+    /// Has `write` append something; whether it did.
+    fn draft(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        match self {
+            Self::Whole(rope) => {
+                let mut text = Vec::new();
+                write(&mut text);
+                rope.text(&text);
+                !text.is_empty()
+            }
+            Self::Flow(flow) => {
+                let buffer = flow.buffer();
+                let before = buffer.len();
+                write(buffer);
+                let written = buffer.len() > before;
+                flow.turn();
+                written
+            }
+        }
+    }
+
+    fn push(&mut self, piece: Arc<Piece>) {
+        match self {
+            Self::Whole(rope) => rope.push(piece),
+            Self::Flow(flow) => flow.push(&piece),
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Flow(flow) if flow.is_closed())
+    }
+}
+
 /// Puts a document together.
 pub(crate) struct Composer<'a> {
-    rope: Rope,
+    paper: Paper,
     /// None if the document shows only a part of the state: its texts are good for nobody else.
     pieces: Option<&'a mut Pieces>,
     first: bool,
 }
 
 impl<'a> Composer<'a> {
-    pub(crate) fn new(pieces: Option<&'a mut Pieces>) -> Self {
+    pub(crate) fn new(pieces: Option<&'a mut Pieces>, paper: Paper) -> Self {
         Self {
-            rope: Rope::new(),
+            paper,
             pieces,
             first: true,
         }
@@ -139,7 +223,7 @@ impl<'a> Composer<'a> {
 
     /// Appends text.
     pub(crate) fn text(&mut self, text: impl AsRef<[u8]>) {
-        self.rope.text(text);
+        self.paper.text(text);
     }
 
     /// Appends fields of an object that is open.
@@ -147,12 +231,12 @@ impl<'a> Composer<'a> {
         let mut written = Vec::new();
         text::object(&mut written, fill);
         // Without its braces.
-        self.rope.text(&written[1..written.len() - 1]);
+        self.paper.text(&written[1..written.len() - 1]);
     }
 
     /// Begins a list; what follows is its items.
     pub(crate) fn open(&mut self, text: &str) {
-        self.rope.text(text);
+        self.paper.text(text);
         self.first = true;
     }
 
@@ -167,6 +251,9 @@ impl<'a> Composer<'a> {
         V: Send + Sync + 'static,
     {
         for page in pages.filter(|page| !page.is_empty()) {
+            if self.paper.is_closed() {
+                return;
+            }
             let first = self.first;
             let make = |out: &mut Vec<u8>| {
                 let mut items = Items {
@@ -178,16 +265,19 @@ impl<'a> Composer<'a> {
                     write(&mut items, key, value);
                 }
             };
-            if let Some(pieces) = &mut self.pieces {
-                let piece = pieces.text_of(page, form, first && form.has_commas(), make);
-                self.first = first && piece.bytes().is_empty();
-                self.rope.push(piece);
+            let leads = first && form.has_commas();
+            let kept = self.pieces.as_mut().and_then(|pieces| {
+                let keep = self.paper.keeps(pieces, page, form, leads);
+                keep.then(|| pieces.text_of(page, form, leads, make))
+            });
+            let written = if let Some(piece) = kept {
+                let written = !piece.bytes().is_empty();
+                self.paper.push(piece);
+                written
             } else {
-                let mut text = Vec::new();
-                make(&mut text);
-                self.first = first && text.is_empty();
-                self.rope.text(text);
-            }
+                self.paper.draft(make)
+            };
+            self.first = first && !written;
         }
     }
 
@@ -196,28 +286,54 @@ impl<'a> Composer<'a> {
         &mut self,
         things: impl IntoIterator<Item = T>,
         form: Form,
-        write: impl Fn(&mut Vec<u8>, T),
+        mut write: impl FnMut(&mut Vec<u8>, T),
     ) {
-        let mut out = Vec::new();
-        let mut items = Items {
-            out: &mut out,
-            commas: form.has_commas(),
-            first: self.first,
-        };
         for thing in things {
-            write(items.next(), thing);
+            let mut first = self.first;
+            self.paper.draft(|out| {
+                let mut items = Items {
+                    out,
+                    commas: form.has_commas(),
+                    first,
+                };
+                write(items.next(), thing);
+                first = items.first;
+            });
+            self.first = first;
         }
-        self.first = items.first;
-        self.rope.text(out);
     }
 
-    /// Takes what was composed so far.
+    /// Takes what was composed so far of a whole document.
     pub(crate) fn take(&mut self) -> Rope {
-        std::mem::take(&mut self.rope)
+        match &mut self.paper {
+            Paper::Whole(rope) => std::mem::take(rope),
+            Paper::Flow(_) => unreachable!("what is sent already can't be taken back"),
+        }
     }
 
+    /// Ends the document; it is empty if it was sent already.
     pub(crate) fn finish(self) -> Rope {
-        self.rope
+        match self.paper {
+            Paper::Whole(rope) => rope,
+            Paper::Flow(flow) => {
+                flow.finish();
+                Rope::new()
+            }
+        }
+    }
+}
+
+impl Paper {
+    /// Whether the text of a page is to be kept.
+    fn keeps<K, V>(&self, pieces: &mut Pieces, page: &Page<K, V>, form: Form, leads: bool) -> bool
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        match self {
+            Self::Whole(_) => true,
+            Self::Flow(_) => pieces.is_wanted_again(page, form, leads),
+        }
     }
 }
 
@@ -230,7 +346,7 @@ mod tests {
     fn write(pieces: &mut Pieces, tree: &Tree<u32, u32>) -> (String, usize) {
         pieces.tidy();
         let written = std::cell::Cell::new(0);
-        let mut composer = Composer::new(Some(pieces));
+        let mut composer = Composer::new(Some(pieces), Paper::Whole(Rope::new()));
         composer.open("[");
         composer.items(tree.pages(), Form::Json, |items, key, value| {
             written.set(written.get() + 1);
@@ -265,5 +381,29 @@ mod tests {
         pieces.tidy();
         let pages = tree.pages().count();
         assert!(pieces.known.len() <= pages + 1, "{}", pieces.known.len());
+    }
+
+    #[test]
+    fn what_is_read_once_is_not_kept() {
+        let tree: Tree<u32, u32> = (0..1000).map(|key| (key, 1)).collect();
+        let mut pieces = Pieces::default();
+        let flow = |pieces: &mut Pieces| {
+            pieces.tidy();
+            let (writer, flow) = dcos_wire::flow(std::time::Duration::ZERO);
+            let mut composer = Composer::new(Some(pieces), Paper::Flow(writer));
+            composer.items(tree.pages(), Form::Json, |items, key, value| {
+                text::value(items.next(), key * value);
+            });
+            composer.finish();
+            drop(flow);
+        };
+        let kept = |pieces: &Pieces| {
+            let known = pieces.known.values();
+            known.filter(|known| known.piece.is_some()).count()
+        };
+        flow(&mut pieces);
+        assert_eq!(kept(&pieces), 0);
+        flow(&mut pieces);
+        assert_eq!(kept(&pieces), tree.pages().count());
     }
 }

@@ -14,6 +14,7 @@ use dcos_security::{Action, Caller, Object};
 use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
 use serde_json::{Map, Value, json};
 
+use super::desk::Order;
 use super::documents::{Document, Writer};
 use super::pieces::Pieces;
 use super::{Api, json, only, text, views};
@@ -105,14 +106,17 @@ pub(super) async fn whole(
     let gzip = !wrapped && accepts_gzip(headers);
     let result = async {
         let sight = api.sight(caller);
-        let rope = api
-            .desk
-            .document(document, gzip, &api.master, &api.config, &sight);
-        let rope = rope.await?;
+        let order = Order {
+            document,
+            gzip,
+            config: &api.config,
+            sight: &sight,
+        };
+        let written = api.desk.document(order, &api.master).await?;
         if wrapped {
-            return reply::jsonp(uri.query(), rope.to_bytes());
+            return reply::jsonp(uri.query(), written.into_bytes().await?);
         }
-        Ok(reply::rope(MediaType::Json, rope, gzip))
+        Ok(written.into_response(MediaType::Json, gzip))
     };
     result.await.unwrap_or_else(IntoResponse::into_response)
 }

@@ -10,6 +10,7 @@ use dcos_proto::mesos::{AgentId, FrameworkId, TaskState};
 use dcos_security::Caller;
 
 use super::documents::{Document, Writer};
+use super::pieces::{Composer, Form};
 use super::text::{self, Object, value};
 use super::{Api, json, reads};
 use crate::master::{StateCounts, TaskRecord};
@@ -57,8 +58,8 @@ struct OfFramework<'a> {
     agents: BTreeSet<&'a AgentId>,
 }
 
-/// The text of the document.
-pub(super) fn summary(from: &Writer<'_>) -> Vec<u8> {
+/// Writes the document.
+pub(super) fn summary(from: &Writer<'_>, to: &mut Composer<'_>) {
     let snapshot = from.snapshot;
     let mut by_agent: HashMap<&AgentId, OnAgent<'_>> = HashMap::new();
     let mut by_framework = Vec::new();
@@ -84,27 +85,29 @@ pub(super) fn summary(from: &Writer<'_>) -> Vec<u8> {
         own.agents = agents;
         by_framework.push((framework, own));
     }
-    let mut out = Vec::new();
-    text::object(&mut out, |o| {
+    to.text("{");
+    to.fields(|o| {
         o.put("hostname", &snapshot.settings.info.hostname);
         o.put_some("cluster", from.config.cluster.as_ref());
-        o.list("slaves", &snapshot.agents, |out, (id, agent)| {
-            let place = by_agent.remove(id).unwrap_or_default();
-            text::object(out, |o| {
-                json::agent(o, snapshot, from.sight, agent, false);
-                write_counts(o, &place.counts);
-                o.list("framework_ids", place.frameworks, |out, id| {
-                    value(out, &id.value);
-                });
-            });
-        });
-        o.list("frameworks", by_framework, |out, (framework, own)| {
-            text::object(out, |o| {
-                json::framework_head(o, snapshot, framework);
-                write_counts(o, &own.counts);
-                o.list("slave_ids", own.agents, |out, id| value(out, &id.value));
+    });
+    to.open(",\"slaves\":[");
+    to.each(&snapshot.agents, Form::V0, |out, (id, agent)| {
+        let place = by_agent.remove(id).unwrap_or_default();
+        text::object(out, |o| {
+            json::agent(o, snapshot, from.sight, agent, false);
+            write_counts(o, &place.counts);
+            o.list("framework_ids", place.frameworks, |out, id| {
+                value(out, &id.value);
             });
         });
     });
-    out
+    to.open("],\"frameworks\":[");
+    to.each(by_framework, Form::V0, |out, (framework, own)| {
+        text::object(out, |o| {
+            json::framework_head(o, snapshot, framework);
+            write_counts(o, &own.counts);
+            o.list("slave_ids", own.agents, |out, id| value(out, &id.value));
+        });
+    });
+    to.text("]}");
 }
