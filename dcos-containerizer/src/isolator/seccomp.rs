@@ -6,7 +6,7 @@
 //! that return an error the one installed last wins.
 //!
 //! Programs for another architecture than the node's (32-bit x86) are killed: the compiler knows
-//! one architecture a filter.
+//! one architecture a filter. The other numbering of x86-64 (x32) is absent, whatever a profile says of it.
 
 mod calls;
 mod compiled;
@@ -255,12 +255,27 @@ impl Profile {
             }
         }
         let mut filters = Vec::new();
+        let foreign = match &default {
+            SeccompAction::Allow | SeccompAction::Log => absent(),
+            refused => refused.clone(),
+        };
         if default != SeccompAction::Allow {
-            filters.push(tree::assemble(listed, default, SeccompAction::Allow)?);
+            let answers = tree::Answers {
+                matched: SeccompAction::Allow,
+                otherwise: default,
+                foreign: foreign.clone(),
+            };
+            filters.push(tree::assemble(listed, answers)?);
         }
         for (matched, rules) in groups {
-            filters.push(tree::assemble(rules, SeccompAction::Allow, matched)?);
+            let answers = tree::Answers {
+                matched,
+                otherwise: SeccompAction::Allow,
+                foreign: foreign.clone(),
+            };
+            filters.push(tree::assemble(rules, answers)?);
         }
+        tree::fit(&filters)?;
         Ok(filters)
     }
 }
@@ -291,6 +306,11 @@ fn entry(names: &[&str], action: Action) -> Calls {
 
 fn short(capability: &str) -> &str {
     capability.strip_prefix("CAP_").unwrap_or(capability)
+}
+
+/// As a kernel answers that does not know a call.
+fn absent() -> SeccompAction {
+    SeccompAction::Errno(libc::ENOSYS.cast_unsigned())
 }
 
 fn action(action: Action, errno: Option<u32>) -> SeccompAction {

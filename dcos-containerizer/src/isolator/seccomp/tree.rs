@@ -6,8 +6,11 @@
 //! found by halving, and that compiler is left with the few calls whose arguments matter:
 //!
 //! ```text
-//! architecture? ─► number ─► halving ─► matched | otherwise | its program, which looks at the arguments
+//! architecture? ─► number ─► halving ─► matched | otherwise | foreign | its program, which looks at the arguments
 //! ```
+//!
+//! *Foreign* are the numbers from 2^30 on: on x86-64 the kernel may take them for calls of programs with short
+//! pointers (x32), which do the same as those that rules name by other numbers.
 
 use std::collections::BTreeMap;
 
@@ -29,6 +32,15 @@ const JUMP: u16 = 0x05;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_NOT_LESS: u16 = 0x35;
 const RETURN: u16 = 0x06;
+
+/// The number of the first x32 call; no other call has so high a one.
+const FOREIGN: u32 = 0x4000_0000;
+
+/// Instructions that a program of the kernel's may have (`BPF_MAXINSNS`).
+const LONGEST: usize = 4096;
+/// Instructions that all filters of a process may have (`MAX_INSNS_PER_PATH`), and what each counts for besides.
+const LONGEST_IN_ALL: usize = 32_768;
+const EACH: usize = 4;
 
 // Where `struct seccomp_data` has them.
 const NUMBER: u32 = 0;
@@ -67,19 +79,39 @@ enum Fate {
     Otherwise,
     /// That depends on its arguments.
     Depends,
+    /// Another numbering of what rules name.
+    Foreign,
+}
+
+/// What becomes of calls.
+#[derive(Debug, Clone)]
+pub(super) struct Answers {
+    /// Of those of the rules.
+    pub(super) matched: SeccompAction,
+    /// Of all others.
+    pub(super) otherwise: SeccompAction,
+    /// Of those from [`FOREIGN`] on.
+    pub(super) foreign: SeccompAction,
 }
 
 /// A filter that answers `matched` to the calls of `rules`, if one of their rules holds or they have none, and
-/// `otherwise` to all others.
+/// `otherwise` to all others but foreign ones.
+///
+/// # Errors
+/// [`IsolatorError::Seccomp`] if it cannot be expressed, or the kernel would not take it for its length.
 pub(super) fn assemble(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
+    answers: Answers,
 ) -> Result<Filter, IsolatorError> {
     let ranges = ranges(&rules);
     let depends = |(_, rules): &(i64, Vec<SeccompRule>)| !rules.is_empty();
     let rules: BTreeMap<_, _> = rules.into_iter().filter(depends).collect();
-    let answers = [u32::from(matched.clone()), u32::from(otherwise.clone())];
+    let Answers {
+        matched,
+        otherwise,
+        foreign,
+    } = answers;
+    let answers = [&matched, &otherwise, &foreign].map(|action| u32::from(action.clone()));
     let mut program = vec![
         Instruction::new(LOAD, ARCHITECTURE),
         Instruction {
@@ -116,7 +148,33 @@ pub(super) fn assemble(
         });
         instructions.extend(packed);
     }
+    if instructions.len() > LONGEST {
+        return Err(too_long(instructions.len(), LONGEST));
+    }
     Ok(Filter { instructions })
+}
+
+/// Whether the kernel takes so many filters of this length for one process.
+///
+/// # Errors
+/// [`IsolatorError::Seccomp`] if not.
+pub(super) fn fit(filters: &[Filter]) -> Result<(), IsolatorError> {
+    let all = filters
+        .iter()
+        .map(|filter| filter.instructions.len() + EACH)
+        .sum();
+    if all > LONGEST_IN_ALL {
+        return Err(too_long(all, LONGEST_IN_ALL));
+    }
+    Ok(())
+}
+
+fn too_long(instructions: usize, most: usize) -> IsolatorError {
+    IsolatorError::Seccomp {
+        reason: format!(
+            "the profile takes {instructions} instructions and the kernel takes {most}: name fewer calls by their arguments"
+        ),
+    }
 }
 
 /// Where each range of numbers begins; the last has no end.
@@ -133,6 +191,9 @@ fn ranges(rules: &BTreeMap<i64, Vec<SeccompRule>>) -> Vec<(u32, Fate)> {
         let Ok(number) = u32::try_from(*number) else {
             continue;
         };
+        if number >= FOREIGN {
+            continue;
+        }
         let fate = if rules.is_empty() {
             Fate::Matched
         } else {
@@ -143,15 +204,17 @@ fn ranges(rules: &BTreeMap<i64, Vec<SeccompRule>>) -> Vec<(u32, Fate)> {
             begin(next, Fate::Otherwise);
         }
     }
+    begin(FOREIGN, Fate::Foreign);
     ranges.dedup_by_key(|(_, fate)| *fate);
     ranges
 }
 
-fn halve(ranges: &[(u32, Fate)], answers: [u32; 2]) -> Vec<Instruction> {
+fn halve(ranges: &[(u32, Fate)], answers: [u32; 3]) -> Vec<Instruction> {
     if let [(_, fate)] = ranges {
         return vec![match fate {
             Fate::Matched => Instruction::new(RETURN, answers[0]),
             Fate::Otherwise => Instruction::new(RETURN, answers[1]),
+            Fate::Foreign => Instruction::new(RETURN, answers[2]),
             Fate::Depends => Instruction::new(JUMP, u32::MAX),
         }];
     }
@@ -222,6 +285,15 @@ mod tests {
         SeccompRule::new(vec![condition.unwrap()]).unwrap()
     }
 
+    /// What rules are about is allowed, and nothing else.
+    fn allowed() -> Answers {
+        Answers {
+            matched: SeccompAction::Allow,
+            otherwise: SeccompAction::Errno(1),
+            foreign: SeccompAction::Errno(1),
+        }
+    }
+
     fn one_after_the_other(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Vec<u64> {
         let (otherwise, matched) = (SeccompAction::Errno(1), SeccompAction::Allow);
         let filter = SeccompFilter::new(rules, otherwise, matched, TARGET).unwrap();
@@ -253,8 +325,7 @@ mod tests {
                 .into_iter()
                 .map(|(number, values)| (number, values.into_iter().map(equal).collect()))
                 .collect();
-            let (otherwise, matched) = (SeccompAction::Errno(1), SeccompAction::Allow);
-            let filter = assemble(rules.clone(), otherwise, matched).unwrap().instructions;
+            let filter = assemble(rules.clone(), allowed()).unwrap().instructions;
             let each = one_after_the_other(rules);
             let far = [0x4000_0000, 0x4000_0001, u32::MAX];
             for number in numbers.into_iter().chain(far) {
@@ -295,10 +366,7 @@ mod tests {
                 )
             })
             .collect();
-        let (otherwise, matched) = (SeccompAction::Errno(1), SeccompAction::Allow);
-        let filter = assemble(rules.clone(), otherwise, matched)
-            .unwrap()
-            .instructions;
+        let filter = assemble(rules.clone(), allowed()).unwrap().instructions;
         let each = one_after_the_other(rules);
         for number in 0..820 {
             for argument in [0, 1] {
@@ -309,11 +377,16 @@ mod tests {
         }
     }
 
-    /// What the kernel answers: the strictest of what the filters do.
+    /// What the kernel answers to a call by name.
     fn answer(profile: &str, name: &str) -> u32 {
+        let number = super::super::calls::number(name).unwrap();
+        answer_to(profile, u32::try_from(number).unwrap())
+    }
+
+    /// What the kernel answers: the strictest of what the filters do.
+    fn answer_to(profile: &str, number: u32) -> u32 {
         let filters = super::super::Profile::parse(profile.as_bytes()).unwrap();
         let filters = filters.compile(None).unwrap();
-        let number = u32::try_from(super::super::calls::number(name).unwrap()).unwrap();
         let answers = filters
             .iter()
             .map(|one| run(&one.instructions, AUDIT, number, 0).0);
@@ -344,5 +417,51 @@ mod tests {
         assert_eq!(answer(kill, "mkdir"), default);
         assert_eq!(answer(kill, "read"), u32::from(SeccompAction::Allow));
         assert_ne!(answer(kill, "mount"), default);
+    }
+
+    #[test]
+    fn another_numbering_is_no_way_round_a_profile() {
+        let absent = u32::from(SeccompAction::Errno(libc::ENOSYS.cast_unsigned()));
+        let mkdir = u32::try_from(super::super::calls::number("mkdir").unwrap()).unwrap();
+        let x32 = FOREIGN | mkdir;
+        for default in ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG"] {
+            let profile = format!(
+                r#"{{"defaultAction": "{default}", "syscalls": [
+                    {{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}},
+                    {{"names": ["rmdir"], "action": "SCMP_ACT_KILL_PROCESS"}}]}}"#
+            );
+            assert_eq!(answer_to(&profile, x32), absent, "{default}");
+            assert_eq!(answer_to(&profile, u32::MAX), absent, "{default}");
+            let passes = answer(&profile, "read");
+            assert!(
+                [SeccompAction::Allow, SeccompAction::Log]
+                    .map(u32::from)
+                    .contains(&passes),
+                "{default}"
+            );
+        }
+        // A default that refuses goes on refusing as it does.
+        let kill = r#"{"defaultAction": "SCMP_ACT_KILL_PROCESS", "syscalls": [
+            {"names": ["mkdir"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["rmdir"], "action": "SCMP_ACT_ERRNO"}]}"#;
+        assert_eq!(answer_to(kill, x32), u32::from(SeccompAction::KillProcess));
+    }
+
+    #[test]
+    fn what_the_kernel_would_not_take_is_refused_before() {
+        let many = |calls: i64, values: u64| -> BTreeMap<i64, Vec<SeccompRule>> {
+            (0..calls)
+                .map(|number| (number, (0..values).map(equal).collect()))
+                .collect()
+        };
+        // Neither half is too long for itself.
+        let refused = assemble(many(330, 2), allowed()).unwrap_err().to_string();
+        assert!(refused.contains("4096"), "{refused}");
+        let filter = Filter {
+            instructions: vec![0; 4000],
+        };
+        assert!(fit(&vec![filter.clone(); 8]).is_ok());
+        let refused = fit(&vec![filter; 9]).unwrap_err().to_string();
+        assert!(refused.contains("32768"), "{refused}");
     }
 }
