@@ -47,6 +47,7 @@ mod handle;
 pub mod hooks;
 mod http;
 mod leader;
+mod occupancy;
 mod operations;
 mod oversubscription;
 mod reconfiguration;

@@ -30,6 +30,7 @@ use super::drivers::Said;
 use super::estimates::{self, Measured};
 use super::handle::{Handle, Work};
 use super::leader::Leader;
+use super::occupancy::occupy;
 use super::operations::VolumeWork;
 use super::runner::Runner;
 use super::socket::{self, ExecutorSocket};
@@ -73,6 +74,22 @@ pub enum AgentError {
     /// The containerizer cannot take up what an earlier one left.
     #[error("recovering containers")]
     Containers(#[from] ContainerizerError),
+    /// Another agent has the work directory.
+    #[error(
+        "another agent runs in {work_dir:?}; an agent of its own needs its own `--work_dir`, `--runtime_dir` and `--port`"
+    )]
+    Occupied {
+        /// Which.
+        work_dir: PathBuf,
+    },
+    /// The work directory cannot be used.
+    #[error("using the work directory {work_dir:?}")]
+    WorkDir {
+        /// Which.
+        work_dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Executors can't be given the socket they are promised.
     #[error("listening on the executors' socket {socket:?}")]
     Socket {
@@ -135,6 +152,7 @@ pub async fn run(
     let messenger = Messenger::with_config(address, messenger);
     let actor = messenger.actor(ACTOR)?;
 
+    let _occupied = occupy(&config.work_dir).await?;
     take_over(&config.work_dir)?;
     let mut store = Store::open(&config.work_dir)?;
     let mut info = describe(&config, address)?;

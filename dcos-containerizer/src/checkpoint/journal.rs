@@ -21,7 +21,7 @@ use super::lines::{DELETED, EXECUTOR, FRAMEWORK, Lines, framework_at, lines};
 use super::read::{damaged, unreadable};
 use super::replay::Replay;
 use super::store::CheckpointError;
-use super::{FrameworkCheckpoint, former};
+use super::{FrameworkCheckpoint, Run, RunCheckpoint, former};
 
 /// The first line; the number of the first file that this one stands for follows.
 const HEAD: &str = "dcos-checkpoint-journal 2 from ";
@@ -185,25 +185,92 @@ impl Drop for Journal {
 }
 
 /// What is known of an agent's frameworks. What an agent of an earlier version left, in a directory for each
-/// launch, is made a journal first.
+/// launch, is made a journal first; if there is one, that agent came back in between, and what it did is added.
 pub(super) fn recover(
     agent: &Path,
 ) -> Result<BTreeMap<FrameworkId, FrameworkCheckpoint>, CheckpointError> {
     let files = files(agent).map_err(|source| unreadable(agent, source))?;
+    let left = former::frameworks(agent)?;
     if files.is_empty() {
-        let found = former::frameworks(agent)?;
-        found_on(agent, &found)?;
+        found_on(agent, &left)?;
         former::remove(agent);
-        return Ok(found);
+        return Ok(left);
     }
-    // It may have died between the two, or while it wrote files anew.
-    former::remove(agent);
     for path in files.values() {
         fs::remove_file(unfinished(path)).ok();
     }
+    let known = replay(&files)?;
+    let lines = missed(left, &known);
+    if lines.is_empty() {
+        // It may have died before this was done, or there is nothing to do.
+        former::remove(agent);
+        return Ok(known);
+    }
+    let next = files.keys().next_back().map_or(1, |last| last + 1);
+    let written = Anew::begin(agent, next, next).and_then(|mut anew| {
+        anew.append(lines.as_str())?;
+        anew.finish()
+    });
+    written.map_err(|source| failed(agent, source))?;
+    former::remove(agent);
+    replay(&self::files(agent).map_err(|source| unreadable(agent, source))?)
+}
+
+fn replay(files: &Files) -> Result<BTreeMap<FrameworkId, FrameworkCheckpoint>, CheckpointError> {
     let mut replay = Replay::default();
-    each(&files, |body| replay.take(body))?;
+    each(files, |body| replay.take(body))?;
     Ok(replay.finish())
+}
+
+/// What an agent of the earlier version did after the journal was begun: launches that it does not have.
+///
+/// That agent knew of none of the journal's, ended what ran, and told the master so. An executor may have come
+/// back under its name; then the launch before is forgotten, since an executor runs once.
+fn missed(
+    left: BTreeMap<FrameworkId, FrameworkCheckpoint>,
+    known: &BTreeMap<FrameworkId, FrameworkCheckpoint>,
+) -> Lines {
+    let mut lines = Lines::default();
+    for (id, mut framework) in left {
+        let before: Vec<_> = known
+            .get(&id)
+            .into_iter()
+            .flat_map(|it| &it.executors)
+            .collect();
+        let is_known = |run: &RunCheckpoint| {
+            let mut runs = before.iter().flat_map(|executor| &executor.runs);
+            runs.any(|other| other.container == run.container)
+        };
+        for executor in &mut framework.executors {
+            executor.runs.retain(|run| !is_known(run));
+        }
+        framework
+            .executors
+            .retain(|executor| !executor.runs.is_empty());
+        if framework.executors.is_empty() {
+            continue;
+        }
+        for executor in &framework.executors {
+            let name = &executor.info.executor_id;
+            let same = before
+                .iter()
+                .filter(|other| other.info.executor_id == *name);
+            for run in same
+                .flat_map(|other| &other.runs)
+                .filter(|run| run.ended.is_none())
+            {
+                let container = &run.container;
+                tracing::warn!(%container, executor = %name, "forgotten: an agent of an earlier version launched it anew");
+                lines.forget(&Run {
+                    framework: id.clone(),
+                    executor: name.clone(),
+                    container: container.clone(),
+                });
+            }
+        }
+        lines.all(&framework);
+    }
+    lines
 }
 
 /// Begins the journal of an agent with what is known.

@@ -61,10 +61,15 @@ impl Lines {
             Write::Task(run, task) => self.task(run, task),
             Write::Update(run, task, record) => self.update(run, task, record),
             Write::Sentinel(run) => self.ended(run, now),
-            Write::Deleted(run) => self.push(&place(run), DELETED, format_args!("{{}}")),
+            Write::Deleted(run) => self.forget(run),
             Write::Agent(_) | Write::Resources(..) | Write::Drain(_) => return false,
         }
         true
+    }
+
+    /// Nothing is left of a launch.
+    pub(super) fn forget(&mut self, run: &Run) {
+        self.push(&place(run), DELETED, format_args!("{{}}"));
     }
 
     /// All that is known of a framework.

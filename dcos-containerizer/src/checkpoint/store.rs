@@ -211,28 +211,44 @@ impl Store {
     }
 
     /// People look for sandboxes under `latest`. Nothing else does: it need not survive the host.
-    fn point_to(&self, agent: &AgentId, run: &Run) -> io::Result<()> {
+    pub(super) fn point_to(&self, agent: &AgentId, run: &Run) -> io::Result<()> {
         let key = crate::agent::ExecutorKey {
             framework: run.framework.clone(),
             executor: run.executor.clone(),
         };
         let sandboxes = paths::sandboxes(&self.work_dir, agent, &key);
-        fs::create_dir_all(&sandboxes)?;
-        let (latest, container) = (sandboxes.join(paths::LATEST), &run.container.value);
-        match symlink(container, &latest) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let beside = latest.with_added_extension("new");
-                fs::remove_file(&beside).ok();
-                symlink(container, &beside)?;
-                fs::rename(&beside, &latest)
+        for _ in 0..PRUNED {
+            match point(&sandboxes, run) {
+                // Whoever deletes what was left of launches before found the directories empty, and took them away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => return done,
             }
-            made => made,
         }
+        point(&sandboxes, run)
     }
 
     fn written(&self, result: io::Result<()>) -> Result<(), CheckpointError> {
         let work_dir = self.work_dir.clone();
         result.map_err(|source| CheckpointError::Write { work_dir, source })
+    }
+}
+
+/// How often the directories of one launch may be taken away while they are made: each time something else was
+/// deleted there.
+const PRUNED: usize = 100;
+
+/// Lets `latest` in `sandboxes`, which is made, lead to the sandbox of `run`.
+fn point(sandboxes: &Path, run: &Run) -> io::Result<()> {
+    fs::create_dir_all(sandboxes)?;
+    let (latest, container) = (sandboxes.join(paths::LATEST), &run.container.value);
+    match symlink(container, &latest) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let beside = latest.with_added_extension("new");
+            fs::remove_file(&beside).ok();
+            symlink(container, &beside)?;
+            fs::rename(&beside, &latest)
+        }
+        made => made,
     }
 }
 
@@ -251,7 +267,14 @@ fn prune(path: &Path, top: &Path) {
         let is_agent = above
             .parent()
             .is_some_and(|parent| parent.ends_with("slaves"));
-        if !idle || is_agent || fs::remove_dir_all(above).is_err() {
+        if !idle || is_agent {
+            return;
+        }
+        // One by one, and never with what somebody may just have made there: that is used.
+        for entry in &left {
+            fs::remove_file(entry).ok();
+        }
+        if fs::remove_dir(above).is_err() {
             return;
         }
     }

@@ -491,6 +491,92 @@ fn what_the_version_before_left_is_taken_up() {
     assert!(!directory.join("frameworks").exists());
 }
 
+#[test]
+fn what_the_version_before_did_in_between_is_kept() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    // Two launches of this version, one of an executor that the version before launches again.
+    store.apply(&everything()).unwrap();
+    let other = Run {
+        executor: "other".into(),
+        container: ContainerId::root("c9"),
+        ..run()
+    };
+    let executor = ExecutorInfo {
+        executor_id: "other".into(),
+        ..ExecutorInfo::default()
+    };
+    let launched = Write::Executor(other, executor, None);
+    store.apply(&[launched]).unwrap();
+    of_the_version_before(work_dir.path());
+    let runs = agent_directory(work_dir.path()).join("frameworks/f/executors/e/runs");
+    fs::rename(runs.join("c1"), runs.join("c2")).unwrap();
+
+    for _ in 0..2 {
+        let state = read(work_dir.path()).unwrap();
+        let known: BTreeSet<_> = state.containers().iter().map(ToString::to_string).collect();
+        assert_eq!(known, BTreeSet::from(["c2", "c9"].map(str::to_owned)));
+        let executors = &state.frameworks[&"f".into()].executors;
+        let of = |name: &str| {
+            executors
+                .iter()
+                .find(|it| it.info.executor_id.as_str() == name)
+        };
+        let runs = &of("e").unwrap().runs;
+        let names: Vec<_> = runs
+            .iter()
+            .map(|run| run.container.value.as_str())
+            .collect();
+        assert_eq!(names, ["c0", "c2"]);
+        assert_eq!(runs[1].tasks[0].updates.len(), 2);
+        assert!(!agent_directory(work_dir.path()).join("frameworks").exists());
+    }
+    // The journal goes on behind it.
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.read("boot").unwrap();
+    let ended = Run {
+        container: ContainerId::root("c2"),
+        ..run()
+    };
+    store.apply(&[Write::Sentinel(ended)]).unwrap();
+    let state = read(work_dir.path()).unwrap();
+    assert_eq!(
+        state.containers(),
+        BTreeSet::from([ContainerId::root("c9")])
+    );
+}
+
+#[test]
+fn what_is_launched_beside_a_deletion_has_its_place() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let store = Store::open(work_dir.path()).unwrap();
+    let path = work_dir.path().to_owned();
+    let (tell, told) = std::sync::mpsc::channel::<PathBuf>();
+    let deleting = std::thread::spawn(move || {
+        let store = Store::open(path).unwrap();
+        for sandbox in told {
+            store.delete(&sandbox).unwrap();
+        }
+    });
+    for number in 0..500 {
+        let run = Run {
+            container: ContainerId::root(format!("c{number}")),
+            ..run()
+        };
+        let key = crate::agent::ExecutorKey {
+            framework: run.framework.clone(),
+            executor: run.executor.clone(),
+        };
+        let sandbox = paths::sandbox(work_dir.path(), &"a1".into(), &key, &run.container);
+        store.point_to(&"a1".into(), &run).unwrap();
+        let made = crate::containerizer::sandbox::make(&sandbox, None).unwrap();
+        assert!(made.is_dir(), "{number}");
+        tell.send(sandbox).unwrap();
+    }
+    drop(tell);
+    deleting.join().unwrap();
+}
+
 fn sandbox(work_dir: &Path) -> PathBuf {
     let run = run();
     let key = crate::agent::ExecutorKey {

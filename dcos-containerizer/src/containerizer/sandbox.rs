@@ -24,6 +24,9 @@ use crate::isolator::users::User;
 /// Links on one way, as many as the kernel follows.
 const MAX_LINKS: usize = 40;
 
+/// How often the way to one sandbox may be taken away while it is made.
+const PRUNED: usize = 100;
+
 /// The user and group that `name` means: on the host, and else in the container's root.
 ///
 /// # Errors
@@ -43,6 +46,17 @@ pub fn owner(name: Option<&str>, rootfs: Option<&Path>) -> Result<Option<(u32, u
 /// # Errors
 /// The system's reason; [`io::ErrorKind::InvalidInput`] if somebody's link is on the way.
 pub fn make(directory: &Path, owner: Option<(u32, u32)>) -> io::Result<PathBuf> {
+    for _ in 0..PRUNED {
+        match try_make(directory, owner) {
+            // Whoever deletes what earlier containers left takes away directories that are empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+    }
+    try_make(directory, owner)
+}
+
+fn try_make(directory: &Path, owner: Option<(u32, u32)>) -> io::Result<PathBuf> {
     match open(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         found => return found.map(|(real, _)| real),
