@@ -1,6 +1,6 @@
 //! The containerizer this program puts together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
@@ -207,10 +207,7 @@ fn config(
     let counted = Arc::clone(&fetcher);
     let config = UniversalConfig {
         runtime_dir,
-        launcher: LauncherProgram {
-            program: program.clone(),
-            arguments: vec![LAUNCHER.to_owned()],
-        },
+        launcher: launcher(&program),
         switchboard: SwitchboardProgram {
             program,
             arguments: vec![SWITCHBOARD.to_owned()],
@@ -225,4 +222,18 @@ fn config(
         user_namespaces: isolation.user_namespaces,
     };
     Ok((config, collection, Meter::new(move || counted.metrics())))
+}
+
+/// The small launcher beside this program, else this program.
+fn launcher(own: &Path) -> LauncherProgram {
+    match dcos_launcher::beside(own) {
+        Some(program) => LauncherProgram {
+            program,
+            arguments: Vec::new(),
+        },
+        None => LauncherProgram {
+            program: own.to_owned(),
+            arguments: vec![LAUNCHER.to_owned()],
+        },
+    }
 }

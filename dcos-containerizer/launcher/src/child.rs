@@ -15,8 +15,9 @@ use landlock::{
     path_beneath_rules,
 };
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, set_parent_process_death_signal, setsid};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, configure_capability_in_ambient_set,
     move_into_link_name_space, remove_capability_from_bounding_set, set_capabilities,
@@ -29,7 +30,7 @@ use crate::message::{Failure, Step};
 use crate::mounts::{self, Outside};
 use crate::plan::{Cgroup, CgroupVersion, First, Join, NamespaceKind, Plan, Variable};
 use crate::report::{At, Report};
-use crate::sys::{self, Cloned};
+use crate::sys;
 
 /// What a plan names and the launcher has opened before it clones.
 pub(crate) struct Opened {
@@ -146,7 +147,7 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
         let command = if pause {
             None
         } else {
-            Some(clone_command(plan, &opened.stdio, report)?)
+            Some(clone_command(plan, &opened.stdio)?)
         };
         let report = isolate_init(opened.stdio, report).at(Step::Session, "")?;
         Report::Started.send(&report);
@@ -156,25 +157,21 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
 }
 
 /// Clones the command from its init; its process id once its program runs.
-fn clone_command(plan: &Plan, stdio: &[OwnedFd], report: &OwnedFd) -> Result<i32, Failure> {
-    let (receiving, sending) = pipe_with(PipeFlags::CLOEXEC).at(Step::Open, "a pipe")?;
-    match sys::clone(0, None).at(Step::Clone, "the command")? {
-        Cloned::Child => {
-            let sending = fcntl_dupfd_cloexec(&sending, 64).at(Step::Open, "a pipe")?;
-            let Err(failure) = become_command(plan, stdio);
-            Report::Failed { failure }.send(sending);
-            sys::exit(127)
-        }
-        Cloned::Parent(pid) => {
-            drop(sending);
-            let (failures, _) = Report::receive(&receiving);
-            if let Some(failure) = failures.into_iter().next() {
-                failure.send(report);
-                sys::exit(127);
-            }
-            Ok(pid)
-        }
+///
+/// It borrows the init's memory until then, which is quicker than a copy that its program would replace at once.
+fn clone_command(plan: &Plan, stdio: &[OwnedFd]) -> Result<i32, Failure> {
+    // Its user might be somebody's who already runs here, and could look into it, and so into the init, until
+    // the program has its own memory. Without root there is nothing to be had from it.
+    if rustix::process::geteuid().is_root() {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Clone, "the command")?;
     }
+    let mut failed = None;
+    let cloned = sys::clone_borrowing(&mut || {
+        let Err(failure) = become_command(plan, stdio);
+        failed = Some(failure);
+    });
+    let pid = cloned.at(Step::Clone, "the command")?;
+    failed.map_or(Ok(pid), Err)
 }
 
 /// Writes "0" to each `tasks` file.

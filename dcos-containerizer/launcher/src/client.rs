@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -387,6 +387,26 @@ pub(crate) fn send(socket: impl AsFd, body: &[u8], fds: &[BorrowedFd<'_>]) -> io
         }
     }
     Ok(())
+}
+
+/// Asks a program which launcher it is.
+pub(crate) const IDENTIFY: &str = "--identify";
+/// The sources of this one.
+pub(crate) const SOURCES: &str = env!("DCOS_LAUNCHER_SOURCES");
+
+/// The program `dcos-launcher` in the folder of `program`, if it is this very launcher.
+///
+/// A container begins as a copy of its launcher: the smaller that is, the less there is to copy, and
+/// to hold for as long as the container runs. One of other sources might not understand what it is told.
+#[must_use]
+pub fn beside(program: &Path) -> Option<PathBuf> {
+    let found = program.with_file_name("dcos-launcher");
+    let said = Command::new(&found)
+        .arg(IDENTIFY)
+        .stdin(Stdio::null())
+        .output();
+    let same = said.is_ok_and(|said| said.status.success() && said.stdout == SOURCES.as_bytes());
+    same.then_some(found)
 }
 
 /// The listening half of a connection.

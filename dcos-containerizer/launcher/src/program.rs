@@ -13,6 +13,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, set_child_subreaper, setsid};
 
 use crate::child;
+use crate::client::{IDENTIFY, SOURCES};
 use crate::server::Server;
 use crate::sys::{self, Cloned};
 use crate::table::Table;
@@ -30,6 +31,7 @@ const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon]";
 /// | `--socket PATH` | where to listen; the folder is made if it is missing |
 /// | `--daemon` | go to the background once listening, and exit 0 |
 /// | `--resume N` | take over after an upgrade, state in descriptor N |
+/// | `--identify` | say which sources this launcher is made of, for [`beside`], and end |
 ///
 /// Call it before anything starts a thread: the launcher clones without executing, and a clone
 /// has one thread only.
@@ -51,6 +53,7 @@ fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
         match argument.to_str() {
             Some("--socket") => socket = Some(PathBuf::from(args.next().ok_or_else(usage)?)),
             Some("--daemon") => daemon = true,
+            Some(IDENTIFY) => return io::stdout().write_all(SOURCES.as_bytes()),
             Some("--resume") => {
                 let number = args.next().and_then(|number| number.to_str()?.parse().ok());
                 resume = Some(number.ok_or_else(usage)?);

@@ -60,6 +60,40 @@ pub(crate) fn clone(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Resu
     }
 }
 
+/// Clones this process, without a copy of its memory: the clone uses that of this process, which waits until
+/// `child` has executed a program or ended the clone. Its id.
+///
+/// `child` is not to return. What it changes in memory stays; descriptors, directory and credentials are its own.
+pub(crate) fn clone_borrowing(mut child: &mut dyn FnMut()) -> io::Result<i32> {
+    extern "C" fn begin(child: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the argument given to `clone` below, whose owner waits meanwhile.
+        unsafe { (*child.cast::<&mut dyn FnMut()>())() };
+        exit(127)
+    }
+    /// Only what is used of it takes memory; what grows into its lowest part ends the clone.
+    const STACK: usize = 1 << 20;
+    const GUARD: usize = 1 << 16;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping wherever the kernel likes it.
+    let stack = unsafe { libc::mmap(ptr::null_mut(), STACK, libc::PROT_NONE, flags, -1, 0) };
+    if stack == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: the part of that mapping above the guard.
+    check(unsafe { libc::mprotect(stack.byte_add(GUARD), STACK - GUARD, access) })?;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let argument = ptr::from_mut(&mut child).cast();
+    // SAFETY: the stack grows down from the mapping's end, is the clone's alone and outlives it: CLONE_VFORK
+    // holds this process up until the clone has let go of the memory. Nothing else runs in this memory (one
+    // thread, checked by `main`), and an init has blocked all signals, so that no handler does either.
+    let pid = unsafe { libc::clone(begin, stack.byte_add(STACK), flags, argument) };
+    let cloned = check(pid);
+    // SAFETY: nobody uses that mapping any more.
+    unsafe { libc::munmap(stack, STACK) };
+    cloned.map(|()| pid)
+}
+
 /// Ends this process without running anything that its parent has registered.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
@@ -237,35 +271,15 @@ pub(crate) fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
         rlim_max: hard,
     };
     // SAFETY: `limit` is valid for reads; process 0 is this one; the old limit is not asked for.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            0,
-            resource,
-            &raw const limit,
-            ptr::null::<()>(),
-        )
-    };
-    check(i32::try_from(done).unwrap_or(-1))
+    check(unsafe { libc::prlimit64(0, resource, &raw const limit, ptr::null_mut()) })
 }
 
 /// Installs a seccomp program; an instruction is a `sock_filter` read as a little-endian number.
 pub(crate) fn install_filter(instructions: &[u64]) -> io::Result<()> {
-    let filter: Vec<libc::sock_filter> = instructions
-        .iter()
-        .map(|instruction| {
-            let [a, b, jt, jf, k @ ..] = instruction.to_le_bytes();
-            libc::sock_filter {
-                code: u16::from_le_bytes([a, b]),
-                jt,
-                jf,
-                k: u32::from_le_bytes(k),
-            }
-        })
-        .collect();
+    const { assert!(cfg!(target_endian = "little") && size_of::<libc::sock_filter>() == 8) };
     let program = libc::sock_fprog {
-        len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
-        filter: filter.as_ptr().cast_mut(),
+        len: u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: instructions.as_ptr().cast_mut().cast(),
     };
     // SAFETY: `program` points at `len` instructions that outlive the call and are only read.
     check(unsafe {

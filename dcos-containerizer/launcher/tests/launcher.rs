@@ -599,3 +599,27 @@ fn many_at_once_are_all_reported_once() {
         None
     );
 }
+
+#[test]
+fn a_launcher_beside_is_used_only_if_it_is_the_same() {
+    use std::os::unix::fs::PermissionsExt;
+    let own = Path::new(env!("CARGO_BIN_EXE_dcos-launcher"));
+    let agent = own.with_file_name("an-agent");
+    assert_eq!(dcos_launcher::beside(&agent).as_deref(), Some(own));
+    let folder = tempfile::tempdir().unwrap();
+    let agent = folder.path().join("an-agent");
+    assert_eq!(dcos_launcher::beside(&agent), None);
+    let other = folder.path().join("dcos-launcher");
+    for script in [
+        "#!/bin/sh\necho another\n",
+        "#!/bin/sh\nexit 1\n",
+        "no program",
+    ] {
+        // Written elsewhere and moved: a file that somebody has open for writing cannot be executed.
+        let written = folder.path().join("written");
+        std::fs::write(&written, script).unwrap();
+        std::fs::set_permissions(&written, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::rename(&written, &other).unwrap();
+        assert_eq!(dcos_launcher::beside(&agent), None, "{script:?}");
+    }
+}
