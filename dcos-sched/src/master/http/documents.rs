@@ -321,7 +321,7 @@ impl Writer<'_> {
         for framework in self.all() {
             to.items(framework.tasks.pages(), form, |items, _, task| {
                 if self.sight.task(task, &framework.info) {
-                    form.message(2, items.next(), &views::task(task));
+                    form.task(2, items.next(), task);
                 }
             });
         }
@@ -331,7 +331,7 @@ impl Writer<'_> {
         for framework in self.all() {
             to.items(framework.completed_tasks.pages(), form, |items, _, task| {
                 if self.sight.task(task, &framework.info) {
-                    form.message(3, items.next(), &views::task(task));
+                    form.task(3, items.next(), task);
                 }
             });
         }
@@ -344,7 +344,7 @@ impl Writer<'_> {
                 form,
                 |items, _, task| {
                     if self.sight.task(task, &framework.info) {
-                        form.message(5, items.next(), &views::task(task));
+                        form.task(5, items.next(), task);
                     }
                 },
             );
@@ -456,6 +456,15 @@ impl Writer<'_> {
 }
 
 impl Form {
+    /// Appends a task, in protobuf as the field of that number.
+    fn task(self, field: u32, out: &mut Vec<u8>, task: &TaskRecord) {
+        if self == Self::Protobuf {
+            self.message(field, out, &views::task(task));
+        } else {
+            packed::answer::task(out, task);
+        }
+    }
+
     /// Appends a message, in protobuf as the field of that number.
     fn message<M: dcos_proto::Message>(self, field: u32, out: &mut Vec<u8>, message: &M) {
         if self == Self::Protobuf {

@@ -1,9 +1,11 @@
-//! Packed tasks as v0 endpoints show them, written straight from their bytes.
+//! Packed tasks as v0 endpoints and [answers](answer) of v1 show them, written straight from their bytes.
 //!
 //! The first reader of `/state` after a failover is shown half a million tasks that nobody has looked at; making
 //! messages of them first would take longer than all the rest. What most tasks consist of is understood here. A
 //! task that has more is read, and written as all others are ([`json::task`](super::json::task)): that is what this has
 //! to be equal to, byte for byte.
+
+pub(super) mod answer;
 
 use dcos_core::resources::{Scalar, append_endpoint_scalars, endpoint_scalar};
 use dcos_proto::json::JsonEnum as _;

@@ -79,6 +79,11 @@ impl Object<'_> {
         self.out
     }
 
+    /// What was written so far, to be gone on with.
+    pub(crate) fn raw(&mut self) -> &mut Vec<u8> {
+        self.out
+    }
+
     /// Writes a text, a number, a truth or a tree.
     pub(crate) fn put(&mut self, key: &str, content: impl Serialize) {
         value(self.key(key), content);
@@ -111,6 +116,11 @@ impl Object<'_> {
         write: impl FnMut(&mut Vec<u8>, T),
     ) {
         list(self.plain_key(key), items, write);
+    }
+
+    /// Writes an object under a key that needs no escapes.
+    pub(crate) fn plain_object(&mut self, key: &'static str, fill: impl FnOnce(&mut Object<'_>)) {
+        object(self.plain_key(key), fill);
     }
 
     /// Writes an object.

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dcos_core::resources::Resources;
+use dcos_proto::json::{Dialect, append};
 use dcos_proto::mesos::{self, KillPolicy, Label, Labels, Resource, TaskStatus, resource};
 
+use super::super::views;
 use super::*;
 
 fn plain() -> mesos::Task {
@@ -61,6 +63,13 @@ fn check(task: &mesos::Task) -> bool {
     let (mut straight, mut read) = (b"before".to_vec(), b"before".to_vec());
     super::task(&mut straight, &record);
     json::task(&mut read, &record.read());
+    assert_eq!(
+        String::from_utf8(straight).unwrap(),
+        String::from_utf8(read).unwrap()
+    );
+    let (mut straight, mut read) = (b"before".to_vec(), b"before".to_vec());
+    answer::task(&mut straight, &record);
+    append(&mut read, &views::task(&record), Dialect::V1);
     assert_eq!(
         String::from_utf8(straight).unwrap(),
         String::from_utf8(read).unwrap()
@@ -121,4 +130,40 @@ fn what_else_a_task_may_have_is_written_too() {
     assert!(check(&nothing));
     nothing.resources = vec![Resource::default()];
     assert!(!check(&nothing));
+}
+
+#[test]
+fn an_answer_is_the_same_whatever_a_status_has() {
+    let changes: [fn(&mut mesos::Task); 9] = [
+        |task| task.status_update_state = Some(TaskState::TaskStarting.into()),
+        |task| task.status_update_uuid = None,
+        |task| task.labels = Some(Labels::default()),
+        |task| task.statuses[1].data = Some(b"data".to_vec()),
+        |task| task.statuses[1].message = Some("a\nmessage".to_owned()),
+        |task| task.statuses[0].timestamp = Some(f64::INFINITY),
+        |task| {
+            task.statuses[1].source = Some(1);
+            task.statuses[1].reason = Some(1);
+            task.statuses[1].agent_id = Some("a".into());
+            task.statuses[1].executor_id = Some("e".into());
+        },
+        |task| task.statuses[1].reason = Some(9999),
+        |task| task.statuses[1].limitation = Some(mesos::TaskResourceLimitation::default()),
+    ];
+    for change in changes {
+        let mut task = plain();
+        change(&mut task);
+        check(&task);
+    }
+}
+
+#[test]
+fn most_answers_are_written_from_bytes() {
+    let task = plain();
+    let bytes = task.encode_to_vec();
+    let record = TaskRecord::packed(&bytes, &task, Arc::new(task.agent_id.clone()));
+    assert!(answer::write(&mut Vec::new(), &bytes, &record).is_some());
+    // The state twice: what is merged is read first.
+    let merged = [&*bytes, &mesos::Task::default().encode_to_vec()].concat();
+    assert!(answer::write(&mut Vec::new(), &merged, &record).is_none());
 }
