@@ -5,7 +5,8 @@
 //! composed of such texts: after a change, only the pages that changed are written anew.
 //!
 //! Whoever is alone is sent a document while it is written, and its texts are kept only when they are written for
-//! the second time: most of what is read once is not read again before it changes.
+//! the second time: most of what is read once is not read again before it changes. Then, too, each document keeps
+//! only so much that its reader hardly waits for the memory; those who go on reading soon have everything kept.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -42,6 +43,8 @@ impl Form {
 pub(crate) struct Pieces {
     known: HashMap<Key, Known>,
     round: u64,
+    /// How many bytes were laid by in this round, for others than those who read now.
+    laid_by: usize,
     /// Where the text of a page is written before its size is known: memory that was never used
     /// costs more than the copy.
     draft: Vec<u8>,
@@ -60,6 +63,9 @@ struct Known {
     used: u64,
 }
 
+/// How many bytes of texts a document keeps for others while it is sent.
+const LAID_BY: usize = 64 << 20;
+
 /// After how many documents a text that was in none of them is dropped.
 const PATIENCE: u64 = 16;
 
@@ -67,6 +73,7 @@ impl Pieces {
     /// Forgets what belongs to no state any more, or was not asked for lately.
     pub(crate) fn tidy(&mut self) {
         self.round += 1;
+        self.laid_by = 0;
         let oldest = self.round.saturating_sub(PATIENCE);
         self.known
             .retain(|_, known| known.used >= oldest && known.page.strong_count() > 0);
@@ -100,13 +107,29 @@ impl Pieces {
         Arc::clone(piece)
     }
 
-    /// Whether the text of a page is asked for again. It is worth keeping then.
-    fn is_wanted_again<K, V>(&mut self, page: &Page<K, V>, form: Form, first: bool) -> bool
+    /// The same for a document that is read once: its texts are kept if they are asked for again, and only so
+    /// many of them.
+    fn wanted_again<K, V>(
+        &mut self,
+        page: &Page<K, V>,
+        form: Form,
+        first: bool,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<Arc<Piece>>
     where
         K: Send + Sync + 'static,
         V: Send + Sync + 'static,
     {
-        Self::known(&mut self.known, self.round, page, form, first).1
+        let (known, again) = Self::known(&mut self.known, self.round, page, form, first);
+        if let Some(piece) = &known.piece {
+            return Some(Arc::clone(piece));
+        }
+        if !again || self.laid_by >= LAID_BY {
+            return None;
+        }
+        let piece = self.text_of(page, form, first, write);
+        self.laid_by += piece.bytes().len();
+        Some(piece)
     }
 
     /// What is known of a page, and whether something was.
@@ -266,9 +289,9 @@ impl<'a> Composer<'a> {
                 }
             };
             let leads = first && form.has_commas();
-            let kept = self.pieces.as_mut().and_then(|pieces| {
-                let keep = self.paper.keeps(pieces, page, form, leads);
-                keep.then(|| pieces.text_of(page, form, leads, make))
+            let kept = self.pieces.as_mut().and_then(|pieces| match &self.paper {
+                Paper::Whole(_) => Some(pieces.text_of(page, form, leads, make)),
+                Paper::Flow(_) => pieces.wanted_again(page, form, leads, make),
             });
             let written = if let Some(piece) = kept {
                 let written = !piece.bytes().is_empty();
@@ -319,20 +342,6 @@ impl<'a> Composer<'a> {
                 flow.finish();
                 Rope::new()
             }
-        }
-    }
-}
-
-impl Paper {
-    /// Whether the text of a page is to be kept.
-    fn keeps<K, V>(&self, pieces: &mut Pieces, page: &Page<K, V>, form: Form, leads: bool) -> bool
-    where
-        K: Send + Sync + 'static,
-        V: Send + Sync + 'static,
-    {
-        match self {
-            Self::Whole(_) => true,
-            Self::Flow(_) => pieces.is_wanted_again(page, form, leads),
         }
     }
 }
