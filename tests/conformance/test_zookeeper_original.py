@@ -59,39 +59,82 @@ def agents(port: int) -> list[dict]:
     return [agent for agent in get(f"http://127.0.0.1:{port}/slaves")["slaves"] if agent["active"]]
 
 
-@pytest.mark.skipif(PYTHON2 is None, reason="skipped: PYTHON2 names no Python 2.7 with mesos.interface, for libmesos' driver")
+class Driver:
+    """`libmesos_driver.py` and what it was told."""
+
+    def __init__(self, ensemble: Ensemble):
+        self.process = subprocess.Popen(
+            [PYTHON2, str(HERE / "libmesos_driver.py"), f"zk://{ensemble.servers}/mesos"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
+            env={**os.environ, "LD_LIBRARY_PATH": str(PROGRAMS), "LIBPROCESS_IP": "127.0.0.1",
+                 "MESOS_REF_MODULE": f"{PROGRAMS}/_scheduler.so", "GLOG_minloglevel": "1"},
+        )
+        self.told: list[str] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in self.process.stdout:
+            self.told.append(line.strip())
+
+    def hears(self, wanted: str) -> None:
+        eventually(f"the driver is told {wanted!r}, not {self.told}", lambda: wanted in self.told, 60)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        print("the driver was told", self.told)
+
+
+libmesos = pytest.mark.skipif(
+    PYTHON2 is None, reason="skipped: PYTHON2 names no Python 2.7 with mesos.interface, for libmesos' driver"
+)
+
+
+@libmesos
 def test_a_libmesos_driver_finds_our_leader_and_the_next_one(ensemble, folder):
     agent = our_agent(folder, ensemble.url)
-    driver = subprocess.Popen(
-        [PYTHON2, str(HERE / "libmesos_driver.py"), f"zk://{ensemble.servers}/mesos"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
-        env={**os.environ, "LD_LIBRARY_PATH": str(PROGRAMS), "LIBPROCESS_IP": "127.0.0.1",
-             "MESOS_REF_MODULE": f"{PROGRAMS}/_scheduler.so", "GLOG_minloglevel": "1"},
-    )
-    told: list[str] = []
-    reader = threading.Thread(target=lambda: [told.append(line.strip()) for line in driver.stdout], daemon=True)
-    reader.start()
-
-    def hears(wanted: str) -> None:
-        eventually(f"the driver is told {wanted!r}, not {told}", lambda: wanted in told, 60)
-
     try:
-        hears("registered")
-        hears("one TASK_RUNNING")
-        fail_over(ensemble)
-        hears("disconnected")
-        # As a new master of the original does, ours says that it is registered, and not that it still is.
-        registered = ("registered", "reregistered")
-        eventually("it is registered again", lambda: sum(line in registered for line in told) == 2, 60)
-        driver.stdin.write("launch two\n")
-        hears("two TASK_RUNNING")
-        one = [line for line in told if line.startswith("one ")]
-        assert one == ["one TASK_STARTING", "one TASK_RUNNING"], told
+        with Driver(ensemble) as driver:
+            told = driver.told
+            driver.hears("registered")
+            driver.hears("one TASK_RUNNING")
+            fail_over(ensemble)
+            driver.hears("disconnected")
+            # As a new master of the original does, ours says that it is registered, and not that it still is.
+            registered = ("registered", "reregistered")
+            eventually("it is registered again", lambda: sum(line in registered for line in told) == 2, 60)
+            driver.process.stdin.write("launch two\n")
+            driver.hears("two TASK_RUNNING")
+            one = [line for line in told if line.startswith("one ")]
+            assert one == ["one TASK_STARTING", "one TASK_RUNNING"], told
     finally:
-        driver.kill()
-        driver.wait()
-        print("the driver was told", told)
         agent.stop(signal.SIGUSR1)
+
+
+@libmesos
+@pytest.mark.skipif(os.geteuid() != 0, reason="skipped: breaking a connection of others takes root")
+def test_a_libmesos_driver_is_told_that_its_connection_broke(ensemble):
+    """It would wait for offers for ever, until its tasks were killed."""
+    port = eventually("a leader", lambda: ensemble.leader()["port"])
+
+    def connected() -> list[str]:
+        frameworks = get(f"http://127.0.0.1:{port}/frameworks")["frameworks"]
+        return [one["pid"] for one in frameworks if one["name"] == "libmesos" and one["connected"]]
+
+    with Driver(ensemble) as driver:
+        driver.hears("registered")
+        at = connected()[0].rpartition(":")[2]
+        broken = subprocess.run(
+            ["ss", "-K", "-t", "state", "established", "dst", "127.0.0.1", "dport", "=", at],
+            capture_output=True, text=True, check=False,
+        )
+        if at not in broken.stdout:
+            pytest.skip(f"skipped: this kernel breaks no connections: {broken.stdout}{broken.stderr}")
+        driver.hears("error Framework disconnected")
+        eventually("the master waits for another one", lambda: not connected(), 30)
 
 
 @pytest.mark.skipif(

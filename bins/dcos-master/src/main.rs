@@ -132,6 +132,7 @@ impl Components {
     async fn master(&mut self) -> anyhow::Result<Local> {
         let mut config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
         config.tls = Ssl::from_env()?;
+        config.settings.process_start = Some(dcos_core::time::steady());
         config.require_peer_match = dcos_program::require_peer_match()?;
         config.metrics_limit = dcos_program::metrics_limit()?;
         let desk = overlay::desk(&self.values)?;

@@ -24,13 +24,18 @@ use super::agent::total_of;
 use super::core::Timer;
 use super::returning::Told;
 use super::tasks::{Status, is_terminal, update_event};
-use super::{Action, Agent, Framework, Link, MachineKey, Master, News, Packet, registry};
+use super::{
+    Action, Agent, Framework, Link, MachineKey, Master, News, Packet, registry, validation,
+};
 use crate::allocator::{AgentSpec, Event as Allocation};
 
 impl Master {
     /// A new agent asks to be admitted.
     pub(crate) fn register_agent(&mut self, from: &str, message: RegisterSlaveMessage) {
         self.counters.messages_register_slave += 1;
+        if validation::agent::registration(&message).is_err() {
+            return self.refuse_agent();
+        }
         if !self.admits_agent(from, &message.agent) {
             return;
         }
@@ -84,6 +89,11 @@ impl Master {
         self.admit_agent(agent);
         let answer = self.registered_message(&id);
         self.send(from, &answer);
+    }
+
+    /// An agent that makes no sense is not answered, as in Mesos.
+    pub(crate) fn refuse_agent(&mut self) {
+        self.counters.refused_agents += 1;
     }
 
     /// Whether an agent's machine is not down, and its fault domain fits the master's. Those that
@@ -275,7 +285,9 @@ impl Master {
         }
         agent.info = message.agent;
         agent.version = message.version.unwrap_or_default();
+        let knew_feedback = agent.has(AgentCapability::AgentOperationFeedback);
         agent.capabilities = message.agent_capabilities;
+        let is_older = knew_feedback && !agent.has(AgentCapability::AgentOperationFeedback);
         agent.reregistered = Some(now);
         agent.expires = None;
         agent.missed_pings = 0;
@@ -292,6 +304,9 @@ impl Master {
         self.push(Action::Link {
             pid: from.to_owned(),
         });
+        if is_older {
+            self.forget_ended_operations(id);
+        }
         let spec = self.agent_spec(&agent);
         self.allocator
             .handle(self.now, Allocation::UpdateAgent(spec));

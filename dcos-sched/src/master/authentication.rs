@@ -71,6 +71,11 @@ impl Authentication {
     /// Whoever comes back under this UPID has to authenticate again.
     pub(crate) fn forget(&mut self, pid: &str) {
         self.authenticated.remove(pid);
+        self.give_up(pid);
+    }
+
+    /// Ends what is under way with whom nobody reaches.
+    pub(crate) fn give_up(&mut self, pid: &str) {
         self.close(pid);
         if let Some(client) = self.speakers.get(pid).cloned() {
             self.close(&client);
@@ -250,7 +255,7 @@ impl Master {
         let unproved = proved.is_none() && self.settings.security.authenticate_agents;
         let admitted = !unproved && self.authorize_agent(proved, info).is_ok();
         if !admitted {
-            self.counters.refused_agents += 1;
+            self.refuse_agent();
         }
         admitted
     }

@@ -199,11 +199,13 @@ impl Master {
     /// An executor speaks to its framework.
     pub(crate) fn executor_message(&mut self, message: ExecutorToFrameworkMessage) {
         self.counters.messages_executor_to_framework += 1;
-        if self.frameworks.contains_key(&message.framework_id) {
-            self.counters.valid_executor_to_framework_messages += 1;
-        } else {
+        let listener = self.frameworks.get(&message.framework_id);
+        let listens = listener.is_some_and(|known| known.link.is_connected());
+        if !listens || !self.agents.contains_key(&message.agent_id) {
             self.counters.invalid_executor_to_framework_messages += 1;
+            return;
         }
+        self.counters.valid_executor_to_framework_messages += 1;
         let event = Event {
             r#type: Some(event::Type::Message.into()),
             message: Some(event::Message {
@@ -216,9 +218,15 @@ impl Master {
         self.tell(&message.framework_id, event);
     }
 
-    /// An executor ended; its tasks' updates come from the agent.
+    /// An executor ended; its tasks' updates come from the agent. Of one that is in no books nobody hears.
     pub(crate) fn executor_exited(&mut self, message: ExitedExecutorMessage) {
         self.counters.messages_exited_executor += 1;
+        let known = self.frameworks.get(&message.framework_id);
+        let is_known =
+            known.is_some_and(|known| known.has_executor(&message.agent_id, &message.executor_id));
+        if !is_known {
+            return;
+        }
         self.remove_executor(
             &message.framework_id,
             &message.agent_id,

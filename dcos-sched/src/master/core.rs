@@ -34,6 +34,8 @@ use crate::why::Question;
 pub struct Settings {
     /// The master as others see it; its `id` prefixes the ids it assigns.
     pub info: MasterInfo,
+    /// When the process started, if it stood by before it led.
+    pub process_start: Option<Time>,
     /// How often agents are pinged.
     pub agent_ping_timeout: Duration,
     /// How many pings may go unanswered before an agent is unreachable.
@@ -85,6 +87,7 @@ impl Settings {
     pub fn new(info: MasterInfo) -> Self {
         Self {
             info,
+            process_start: None,
             agent_ping_timeout: Duration::from_secs(15),
             max_agent_ping_timeouts: 5,
             agent_reregister_timeout: Duration::from_secs(600),

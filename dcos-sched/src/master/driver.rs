@@ -8,9 +8,72 @@ use dcos_proto::internal::{
     RescindResourceOfferMessage, ResourceOffersMessage, StatusUpdate, StatusUpdateMessage,
 };
 use dcos_proto::mesos::{AgentId, FrameworkId, TaskStatus};
-use dcos_proto::scheduler::{Event, event};
+use dcos_proto::scheduler::{Event, call, event};
 
-use super::Master;
+use super::subscriptions::Subscriber;
+use super::{Link, Master};
+
+/// How a driver subscribes; Mesos 1.11 `Master::_subscribe(const UPID&, ...)`, `Master::receive`, `Master::exited`.
+impl Master {
+    /// SUBSCRIBE of a driver. It says so again until it hears that it is registered, and is the same framework then.
+    pub(crate) fn subscribe_driver(
+        &mut self,
+        pid: &str,
+        force: bool,
+        mut subscribe: call::Subscribe,
+    ) {
+        let info = &mut subscribe.framework_info;
+        let own = info.id.clone().filter(|id| !id.value.is_empty());
+        let mut force = force;
+        match (own, self.pids.get(pid).cloned()) {
+            // It already speaks for another one.
+            (Some(own), Some(known)) if own != known => {
+                self.counters.dropped_messages += 1;
+                return;
+            }
+            (None, Some(known)) => {
+                self.counters.messages_register_framework += 1;
+                return self.announce_to_driver(&known, pid, false);
+            }
+            (None, None) => {
+                // One that was disconnected before it heard of its id.
+                let mut all = self.frameworks.iter();
+                let before = all.find(|(_, known)| known.pid.as_deref() == Some(pid));
+                if let Some((id, _)) = before {
+                    info.id = Some(id.clone());
+                    force = true;
+                }
+            }
+            (Some(_), _) => {}
+        }
+        self.subscribe(&Subscriber::Driver(pid.to_owned(), force), subscribe);
+    }
+
+    /// Whether another process took the framework over from this driver, which did not notice.
+    pub(crate) fn is_deposed(&self, subscriber: &Subscriber, id: &FrameworkId) -> bool {
+        let Subscriber::Driver(pid, false) = subscriber else {
+            return false;
+        };
+        let known = self.frameworks.get(id);
+        known.is_some_and(|known| {
+            known.link != Link::Recovered && known.pid.as_deref() != Some(&**pid)
+        })
+    }
+
+    /// Whether a framework that is disconnected was last at this UPID.
+    pub(crate) fn was_last_at(&self, pid: &str, id: &FrameworkId) -> bool {
+        let known = self.frameworks.get(id);
+        known.is_some_and(|known| {
+            known.link == Link::Disconnected && known.pid.as_deref() == Some(pid)
+        })
+    }
+
+    /// A driver has no other way to learn that its connection broke. It gives up, and its scheduler can start anew.
+    pub(crate) fn tell_disconnected(&mut self, pid: &str) {
+        let message = "Framework disconnected".to_owned();
+        self.send(pid, &FrameworkErrorMessage { message });
+    }
+}
 
 impl Master {
     pub(crate) fn announce_to_driver(&mut self, id: &FrameworkId, pid: &str, again: bool) {

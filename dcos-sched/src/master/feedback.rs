@@ -55,6 +55,22 @@ impl Master {
         }
     }
 
+    /// The agent came back as a program that knows no feedback: it will not ask for the acknowledgement of what ended.
+    pub(crate) fn forget_ended_operations(&mut self, agent: &AgentId) {
+        let known = self.agents.get(agent);
+        let operations = known.into_iter().flat_map(|known| &known.operations);
+        let ended: Vec<Vec<u8>> = operations
+            .filter(|(_, pending)| {
+                let operation = &pending.operation;
+                operation.info.id.is_some() && is_final(operation.latest_status.state())
+            })
+            .map(|(uuid, _)| uuid.clone())
+            .collect();
+        for uuid in ended {
+            self.remove_operation(agent, &uuid);
+        }
+    }
+
     fn remove_operation(&mut self, agent: &AgentId, uuid: &[u8]) {
         let removed = self
             .agent_mut(agent)

@@ -193,8 +193,11 @@ impl Master {
         Reply::Done
     }
 
-    /// SUPPRESS and REVIVE; roles the framework does not have are ignored, as in Mesos.
+    /// SUPPRESS and REVIVE; as in Mesos nothing happens if one of the roles is not the framework's.
     pub(crate) fn suppress(&mut self, id: &FrameworkId, roles: Vec<String>) {
+        if !self.has_roles(id, &roles) {
+            return;
+        }
         if let Some(framework) = self.framework_mut(id) {
             let own = framework.roles();
             let chosen = chosen_roles(&own, &roles);
@@ -206,6 +209,9 @@ impl Master {
     }
 
     pub(crate) fn revive(&mut self, id: &FrameworkId, roles: Vec<String>) {
+        if !self.has_roles(id, &roles) {
+            return;
+        }
         if let Some(framework) = self.framework_mut(id) {
             let own = framework.roles();
             for role in chosen_roles(&own, &roles) {
@@ -215,6 +221,11 @@ impl Master {
         let framework = id.clone();
         self.allocator
             .handle(self.now, Allocation::Revive { framework, roles });
+    }
+
+    fn has_roles(&self, id: &FrameworkId, roles: &[String]) -> bool {
+        let own = self.frameworks.get(id).map(|known| known.roles());
+        own.is_some_and(|own| roles.iter().all(|role| own.contains(role)))
     }
 }
 

@@ -1,11 +1,10 @@
 //! Which libprocess message reaches which part.
 
 use dcos_proto::internal as messages;
-use dcos_proto::mesos::AgentId;
+use dcos_proto::mesos::{AgentId, FrameworkInfo};
 use dcos_proto::scheduler::{Call, call};
 use dcos_proto::{Message, decode};
 
-use super::subscriptions::Subscriber;
 use super::{Master, Packet, Returning, old_call, validation};
 use call::Type;
 
@@ -37,6 +36,9 @@ impl Master {
     }
 
     fn agent_returns(&mut self, from: &str, returning: Returning) {
+        if returning.fault.is_some() {
+            return self.refuse_agent();
+        }
         let (message, tasks, history) = (returning.message, returning.tasks, returning.history);
         let id = message.agent.id.clone().unwrap_or_default();
         let known = self.agents.contains_key(&id);
@@ -85,8 +87,8 @@ impl Master {
 
     /// Messages of a v0 scheduler driver: the calls of today's libmesos, and what older ones send.
     fn driver_message(&mut self, from: &str, packet: &Packet) -> bool {
-        if let Some(call) = old_call::read(packet) {
-            self.driver_call(from, call);
+        if let Some((call, force)) = old_call::read(packet) {
+            self.driver_call(from, call, force);
         } else if let Some(message) = read::<messages::DeactivateFrameworkMessage>(packet) {
             self.counters.messages_deactivate_framework += 1;
             if self.pids.get(from) == Some(&message.framework_id) {
@@ -99,33 +101,33 @@ impl Master {
                 self.send(from, &messages::FrameworkErrorMessage { message });
                 return true;
             }
-            self.driver_subscribe(from, info);
+            self.driver_subscribe(from, info, false);
         } else if let Some(message) = read::<messages::ReregisterFrameworkMessage>(packet) {
-            self.driver_subscribe(from, message.framework);
+            self.driver_subscribe(from, message.framework, message.failover);
         } else if let Some(call) = older_call(packet) {
-            self.driver_call(from, call);
+            self.driver_call(from, call, false);
         } else {
             return false;
         }
         true
     }
 
-    fn driver_subscribe(&mut self, from: &str, framework_info: dcos_proto::mesos::FrameworkInfo) {
+    fn driver_subscribe(&mut self, from: &str, framework_info: FrameworkInfo, force: bool) {
         let subscribe = call::Subscribe {
             framework_info,
             ..call::Subscribe::default()
         };
-        self.subscribe(&Subscriber::Driver(from.to_owned()), subscribe);
+        self.subscribe_driver(from, force, subscribe);
     }
 
-    fn driver_call(&mut self, from: &str, call: Call) {
+    fn driver_call(&mut self, from: &str, call: Call, force: bool) {
         let Ok(kind) = validation::call::call(&call, None) else {
             self.counters.dropped_messages += 1;
             return;
         };
         if kind == Type::Subscribe {
             if let Some(subscribe) = call.subscribe {
-                self.subscribe(&Subscriber::Driver(from.to_owned()), subscribe);
+                self.subscribe_driver(from, force, subscribe);
             }
             return;
         }
@@ -135,6 +137,8 @@ impl Master {
             if let super::Reply::Refused { text, .. } = reply {
                 self.send(from, &messages::FrameworkErrorMessage { message: text });
             }
+        } else if self.was_last_at(from, &id) {
+            self.tell_disconnected(from);
         } else {
             self.counters.dropped_messages += 1;
         }

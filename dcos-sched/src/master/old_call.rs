@@ -34,17 +34,19 @@ struct OldSubscribe {
     offer_constraints: Option<OfferConstraints>,
 }
 
-/// The call in a driver's message, if it is one and can be read.
-pub(super) fn read(packet: &Packet) -> Option<Call> {
+/// The call in a driver's message, if it is one and can be read; for SUBSCRIBE, also whether it takes over from whoever
+/// spoke for the framework before.
+pub(super) fn read(packet: &Packet) -> Option<(Call, bool)> {
     if packet.name != Call::V0_NAME {
         return None;
     }
     let old = OldCall::decode(packet.body.as_ref()).ok()?;
     let Some(subscribe) = old.subscribe else {
-        return decode(&packet.body).ok();
+        return Some((decode(&packet.body).ok()?, false));
     };
+    let force = subscribe.force.unwrap_or(false);
     let framework_info: FrameworkInfo = decode(&subscribe.framework_info).ok()?;
-    Some(Call {
+    let call = Call {
         framework_id: old.framework_id,
         r#type: old.kind,
         subscribe: Some(call::Subscribe {
@@ -53,7 +55,8 @@ pub(super) fn read(packet: &Packet) -> Option<Call> {
             offer_constraints: subscribe.offer_constraints,
         }),
         ..Call::default()
-    })
+    };
+    Some((call, force))
 }
 
 #[cfg(test)]
@@ -74,7 +77,7 @@ mod tests {
             kind: Some(call::Type::Subscribe.into()),
             subscribe: Some(OldSubscribe {
                 framework_info: info.encode_to_vec().into(),
-                force: Some(false),
+                force: Some(true),
                 suppressed_roles: vec!["r".to_owned()],
                 offer_constraints: Some(OfferConstraints::default()),
             }),
@@ -83,7 +86,8 @@ mod tests {
             name: Call::V0_NAME.to_owned(),
             body: old.encode_to_vec().into(),
         };
-        let call = read(&packet).unwrap();
+        let (call, force) = read(&packet).unwrap();
+        assert!(force);
         assert_eq!(call.r#type(), call::Type::Subscribe);
         assert_eq!(call.framework_id, info.id);
         let subscribe = call.subscribe.unwrap();

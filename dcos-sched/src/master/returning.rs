@@ -14,7 +14,7 @@ use dcos_proto::mesos::{FrameworkId, Resource, TaskId};
 use dcos_proto::{Message as _, decode};
 use dcos_wire::libprocess::Event as Heard;
 
-use super::{Input, Packet, TaskRecord, history};
+use super::{Input, Packet, TaskRecord, history, validation};
 
 /// How many bytes of messages may have been read that the core has not taken in: once read they take about twice
 /// the room. What comes beyond that is read by the core, when it is its turn.
@@ -32,6 +32,8 @@ pub struct Returning {
     pub(crate) tasks: Vec<Told>,
     /// Frameworks with the tasks of theirs that have ended, as they came.
     pub(crate) history: Vec<Bytes>,
+    /// What is wrong with it.
+    pub(crate) fault: Option<String>,
     /// All of it as it came.
     body: Bytes,
     _place: Option<Arc<Place>>,
@@ -49,6 +51,7 @@ impl Returning {
         let history = history.into_iter().map(|part| body.slice_ref(part));
         let history = history.collect();
         let tasks = told(&mut message, &rest)?;
+        let fault = validation::agent::returning(&message, &tasks).err();
         upgrade_all(&mut message.agent.resources);
         upgrade_all(&mut message.checkpointed_resources);
         for executor in &mut message.executor_infos {
@@ -58,6 +61,7 @@ impl Returning {
             message,
             tasks,
             history,
+            fault,
             body: body.clone(),
             _place: place,
         })

@@ -21,7 +21,7 @@ use super::{Agent, Framework, Link, Master, News, Standing};
 pub struct Snapshot {
     /// When this was so.
     pub now: Time,
-    /// When the master started, and was elected.
+    /// When the master was elected, and began to lead.
     pub started: Time,
     /// Whether the registry has been read.
     pub recovered: bool,
@@ -64,6 +64,11 @@ impl Snapshot {
             standing: Arc::clone(&master.standing),
             counters: master.counters.clone(),
         }
+    }
+
+    /// When the master's process started: it may have stood by for long before it led.
+    pub fn process_start(&self) -> Time {
+        self.settings.process_start.unwrap_or(self.started)
     }
 
     /// What a set of offers holds.

@@ -19,9 +19,12 @@ use crate::allocator::{Constraints, Event as Allocation, FrameworkSpec};
 pub(crate) enum Subscriber {
     /// API v1: answered with a stream; `true` if it has authenticated.
     Request(RequestId, bool),
-    /// A v0 driver with this UPID; `true` if it may take the place of another one.
-    Driver(String),
+    /// A v0 driver with this UPID; `true` if it takes over from whoever spoke for the framework before.
+    Driver(String, bool),
 }
+
+/// What a scheduler hears in whose place there is another one.
+const FAILED_OVER: &str = "Framework failed over";
 
 impl Master {
     /// SUBSCRIBE: a new framework, one that comes back, or one that takes over from itself.
@@ -36,7 +39,7 @@ impl Master {
         let link = self.open(subscriber);
         let proved = match subscriber {
             Subscriber::Request(..) => Ok(()),
-            Subscriber::Driver(pid) => self.check_driver(pid, &mut info),
+            Subscriber::Driver(pid, _) => self.check_driver(pid, &mut info),
         };
         let checked = self
             .check_framework(&info, &subscribe.suppressed_roles)
@@ -63,8 +66,12 @@ impl Master {
             if let Err(error) = validation::framework::update(&known.info, &info) {
                 return self.refuse(&link, error);
             }
+            if self.is_deposed(subscriber, &id) {
+                return self.refuse(&link, FAILED_OVER.to_owned());
+            }
             self.change_framework(&id, &info, suppressed, subscribe.offer_constraints);
-            self.relink(&id, link);
+            let force = matches!(subscriber, Subscriber::Driver(_, true));
+            self.relink(&id, link, force);
         } else {
             let mut framework = Framework::new(info, self.now);
             framework.suppressed = suppressed;
@@ -115,7 +122,7 @@ impl Master {
     fn has_room_for(&self, subscriber: &Subscriber, info: &FrameworkInfo) -> Result<(), String> {
         let proved = match subscriber {
             Subscriber::Request(_, proved) => *proved,
-            Subscriber::Driver(pid) => self.authentication.principal(pid).is_some(),
+            Subscriber::Driver(pid, _) => self.authentication.principal(pid).is_some(),
         };
         let known = |id| self.frameworks.contains_key(id);
         let (number, most) = (self.frameworks.len(), self.settings.max_unproved_frameworks);
@@ -139,7 +146,7 @@ impl Master {
                 );
                 Link::Stream(stream_id)
             }
-            Subscriber::Driver(pid) => Link::Pid(pid.clone()),
+            Subscriber::Driver(pid, _) => Link::Pid(pid.clone()),
         }
     }
 
@@ -224,7 +231,7 @@ impl Master {
     }
 
     /// A known framework speaks on a new link; an older one is closed.
-    fn relink(&mut self, id: &FrameworkId, link: Link) {
+    fn relink(&mut self, id: &FrameworkId, link: Link, force: bool) {
         let Some(framework) = self.frameworks.get(id) else {
             return;
         };
@@ -232,14 +239,19 @@ impl Master {
         // A driver that asks again, maybe after its connection broke; any other process is a
         // scheduler that failed over.
         let same_driver = matches!(&link, Link::Pid(new) if framework.pid.as_ref() == Some(new));
+        let again = same_driver && !force;
         let old = framework.link.clone();
-        if same_driver {
+        if again {
             let offers = framework.offers.clone();
+            let inverse_offers = framework.inverse_offers.clone();
             for offer in offers {
                 self.rescind(&offer);
             }
-        } else {
-            self.refuse(&old, "Framework failed over".to_owned());
+            for offer in inverse_offers {
+                self.rescind_inverse_offer(&offer);
+            }
+        } else if !same_driver {
+            self.refuse(&old, FAILED_OVER.to_owned());
         }
         self.deactivate_framework(id);
         self.forget_link(&old);
@@ -251,7 +263,7 @@ impl Master {
                 framework.registered = now;
             }
         }
-        self.announce(id, same_driver);
+        self.announce(id, again);
         self.publish_framework(id);
         self.tell_agents_of(id);
     }

@@ -305,10 +305,17 @@ impl World {
         id: &AgentId,
         resources: &str,
         tasks: Vec<Task>,
-        frameworks: Vec<FrameworkInfo>,
+        mut frameworks: Vec<FrameworkInfo>,
     ) {
         let mut agent = agent_info(resources);
         agent.id = Some(id.clone());
+        // Agents list the frameworks of all they run.
+        for known in self.master.frameworks.values() {
+            let has = |task: &Task| task.framework_id == known.id();
+            if tasks.iter().any(has) && !frameworks.contains(&known.info) {
+                frameworks.push(known.info.clone());
+            }
+        }
         self.send(
             pid,
             &messages::ReregisterSlaveMessage {

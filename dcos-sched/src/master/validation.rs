@@ -1,6 +1,7 @@
 //! What the master refuses, in the words of Mesos 1.11 (`src/master/validation.cpp`,
 //! `src/common/validation.cpp`), because frameworks and their tests match on them.
 
+pub(crate) mod agent;
 pub(crate) mod call;
 mod executor;
 pub(crate) mod framework;

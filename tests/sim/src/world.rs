@@ -75,6 +75,8 @@ struct Seat {
     is_hasty: bool,
     /// How often its process was started again.
     lives: u64,
+    /// The last of its lives that was registered, if it is a driver.
+    registered: Option<u64>,
 }
 
 /// A cluster under a virtual clock.
@@ -445,6 +447,7 @@ fn seats(plan: &Plan, root: &Seed, seed: &mut Seed) -> Vec<Seat> {
         master: None,
         is_hasty: seed.chance(0.3),
         lives: 0,
+        registered: None,
     };
     parties.into_iter().map(seat).collect()
 }

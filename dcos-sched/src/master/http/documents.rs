@@ -149,7 +149,7 @@ impl Writer<'_> {
             for (key, content) in super::reads::version_object() {
                 o.put(&key, content);
             }
-            o.put("start_time", snapshot.started.as_secs_f64());
+            o.put("start_time", snapshot.process_start().as_secs_f64());
             o.put("elected_time", snapshot.started.as_secs_f64());
             o.put("id", &info.id);
             o.put("pid", &info.pid);

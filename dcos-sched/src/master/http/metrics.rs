@@ -167,7 +167,7 @@ pub(super) fn all(
     put("master/elected", 1.0);
     put(
         "master/uptime_secs",
-        (snapshot.now - snapshot.started).as_secs_f64(),
+        (snapshot.now - snapshot.process_start()).as_secs_f64(),
     );
     let agents = || snapshot.agents.values();
     put(

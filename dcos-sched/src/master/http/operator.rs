@@ -230,7 +230,7 @@ fn answer_read(
         Type::GetMaster => Answer {
             get_master: Some(response::GetMaster {
                 master_info: Some(snapshot.settings.info.clone()),
-                start_time: Some(snapshot.started.as_secs_f64()),
+                start_time: Some(snapshot.process_start().as_secs_f64()),
                 elected_time: Some(snapshot.started.as_secs_f64()),
             }),
             ..typed(Kind::GetMaster)

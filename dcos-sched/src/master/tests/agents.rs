@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use dcos_proto::internal::{
-    KillTaskMessage, PingSlaveMessage, PongSlaveMessage, ShutdownFrameworkMessage,
+    ExecutorToFrameworkMessage, ExitedExecutorMessage, KillTaskMessage, PingSlaveMessage,
+    PongSlaveMessage, RegisterSlaveMessage, ReregisterSlaveMessage, ShutdownFrameworkMessage,
     SlaveRegisteredMessage, SlaveReregisteredMessage, UnregisterSlaveMessage,
 };
-use dcos_proto::mesos::{Task, TaskState};
+use dcos_proto::mesos::{AgentInfo, ExecutorInfo, FrameworkInfo, Task, TaskState};
 use dcos_proto::scheduler::{Call, call};
 
 use super::super::Input;
@@ -32,6 +33,7 @@ fn an_agent_is_told_how_long_the_master_waits_for_it() {
         PID,
         &dcos_proto::internal::RegisterSlaveMessage {
             agent: super::agent_info(ALL),
+            version: Some("1.11.0".to_owned()),
             ..Default::default()
         },
     );
@@ -265,4 +267,110 @@ fn an_agent_that_registers_again_is_asked_what_it_has() {
     let missed = &answers[0].reconciliations[0].statuses;
     assert_eq!(missed[0].task_id, "t".into());
     world.check();
+}
+
+/// What an original master would not take in, either.
+#[test]
+fn agents_that_make_no_sense_are_not_heard() {
+    let mut world = World::new();
+    let agent = |id: Option<&str>, resources: &str| AgentInfo {
+        id: id.map(Into::into),
+        ..super::agent_info(resources)
+    };
+    let mut negative = agent(None, ALL);
+    for resource in &mut negative.resources {
+        resource.scalar = resource.scalar.map(|mut scalar| {
+            scalar.value = -scalar.value;
+            scalar
+        });
+    }
+    let new = |agent: AgentInfo, version: Option<&str>| RegisterSlaveMessage {
+        agent,
+        version: version.map(ToOwned::to_owned),
+        ..RegisterSlaveMessage::default()
+    };
+    for message in [
+        new(negative, Some("1.11.0")),
+        new(agent(Some("a/b"), ALL), Some("1.11.0")),
+        new(agent(None, ALL), Some("0.28.2")),
+        new(agent(None, ALL), Some("none")),
+        new(agent(None, ALL), None),
+    ] {
+        world.send(PID, &message);
+    }
+    let task = |framework: &str, agent: &str| Task {
+        name: "t".to_owned(),
+        task_id: "t".into(),
+        framework_id: framework.into(),
+        agent_id: agent.into(),
+        state: TaskState::TaskRunning.into(),
+        resources: super::agent_info("cpus:1").resources,
+        ..Task::default()
+    };
+    let info = FrameworkInfo {
+        id: Some("f".into()),
+        ..framework("f")
+    };
+    let executor = |framework: &str| ExecutorInfo {
+        executor_id: "e".into(),
+        framework_id: Some(framework.into()),
+        ..ExecutorInfo::default()
+    };
+    let back = || ReregisterSlaveMessage {
+        agent: agent(Some("a"), ALL),
+        version: Some("1.11.0".to_owned()),
+        frameworks: vec![info.clone()],
+        tasks: vec![task("f", "a")],
+        executor_infos: vec![executor("f")],
+        ..ReregisterSlaveMessage::default()
+    };
+    let bad: [fn(&mut ReregisterSlaveMessage); 8] = [
+        |message| message.agent.id = Some("a/../b".into()),
+        |message| message.version = Some("0.20.0".to_owned()),
+        |message| message.frameworks.clear(),
+        |message| message.frameworks.extend(message.frameworks.clone()),
+        |message| message.frameworks[0].failover_timeout = Some(f64::NAN),
+        |message| message.tasks[0].agent_id = "another".into(),
+        |message| message.tasks[0].resources[0].name.clear(),
+        |message| {
+            message
+                .executor_infos
+                .extend(message.executor_infos.clone())
+        },
+    ];
+    for (at, spoil) in bad.into_iter().enumerate() {
+        let mut message = back();
+        spoil(&mut message);
+        world.send(PID, &message);
+        assert!(world.master.agents.is_empty(), "{at}");
+    }
+    assert_eq!(world.master.counters.refused_agents, 5 + 8);
+    assert!(world.sent.is_empty() && world.store.is_empty());
+    world.send(PID, &back());
+    assert_eq!(world.master.agents.len(), 1);
+}
+
+#[test]
+fn nobody_hears_of_executors_that_are_in_no_books() {
+    let mut world = World::new();
+    let one = world.subscribe(framework("one"));
+    let agent = world.agent(PID, ALL);
+    world.seen(&one);
+    let exited = ExitedExecutorMessage {
+        agent_id: agent.clone(),
+        framework_id: one.id.clone(),
+        executor_id: "e".into(),
+        status: 9,
+    };
+    world.send(PID, &exited);
+    let says = |agent: &str| ExecutorToFrameworkMessage {
+        agent_id: agent.into(),
+        framework_id: one.id.clone(),
+        executor_id: "e".into(),
+        data: vec![1],
+    };
+    world.send(PID, &says("removed"));
+    assert!(world.seen(&one).is_empty());
+    world.send(PID, &says(&agent.value));
+    assert_eq!(world.seen(&one), ["MESSAGE"]);
 }

@@ -242,3 +242,33 @@ fn teardown_ends_the_stream() {
     assert!(world.closed.contains(&one.stream));
     assert!(world.master.frameworks.is_empty());
 }
+
+/// As in the original, nothing of the call is done.
+#[test]
+fn a_role_that_is_not_its_own_spoils_the_call() {
+    let mut world = World::new();
+    let one = world.subscribe(framework("one"));
+    let suppress = |roles: &[&str]| Call {
+        r#type: Some(call::Type::Suppress.into()),
+        suppress: Some(call::Suppress {
+            roles: roles.iter().map(ToString::to_string).collect(),
+        }),
+        ..Call::default()
+    };
+    let revive = |roles: &[&str]| Call {
+        r#type: Some(call::Type::Revive.into()),
+        revive: Some(call::Revive {
+            roles: roles.iter().map(ToString::to_string).collect(),
+        }),
+        ..Call::default()
+    };
+    let suppressed = |world: &World| world.master.frameworks[&one.id].suppressed.len();
+    world.call(&one, suppress(&["*", "another"]));
+    assert_eq!(suppressed(&world), 0);
+    world.call(&one, suppress(&["*"]));
+    assert_eq!(suppressed(&world), 1);
+    world.call(&one, revive(&["*", "/"]));
+    assert_eq!(suppressed(&world), 1);
+    world.call(&one, revive(&[]));
+    assert_eq!(suppressed(&world), 0);
+}

@@ -2,7 +2,9 @@
 
 use dcos_core::resources::scalar_resource;
 use dcos_proto::internal as messages;
-use dcos_proto::mesos::{AgentId, Operation, OperationState, OperationStatus, TaskState};
+use dcos_proto::mesos::{
+    AgentId, Operation, OperationState, OperationStatus, TaskState, agent_info,
+};
 use dcos_proto::scheduler::{Call, call};
 
 use super::operations::{
@@ -156,6 +158,41 @@ fn an_operation_that_was_acknowledged_does_not_come_back() {
     );
     assert_eq!(acknowledged(&mut world), 1);
     assert!(feedback(&mut world, &framework).is_empty());
+}
+
+/// An agent was replaced by an older program, which will not ask for the acknowledgement.
+#[test]
+fn what_ended_goes_with_the_program_that_told_it() {
+    let mut world = World::new();
+    let agent = agent(&mut world);
+    let framework = world.subscribe(owner());
+    for (id, state) in [
+        ("ended", OperationState::OperationFinished),
+        ("begun", OperationState::OperationPending),
+    ] {
+        let offer = world.offers(&framework).remove(0);
+        let operation = named(id, reserve(vec![reserved("cpus", 1.0)]));
+        accept(&mut world, &framework, &[&offer], vec![operation]);
+        let message = applied(&mut world).remove(0);
+        if state != OperationState::OperationPending {
+            tell(&mut world, &agent, &message, state, 1);
+        }
+    }
+    assert_eq!(world.master.agents[&agent].operations.len(), 2);
+    world.handle(Input::Exited { pid: PID.into() });
+    let mut older = return_of(&world, &agent, 9);
+    let feedback = agent_info::capability::Type::AgentOperationFeedback;
+    older
+        .agent_capabilities
+        .retain(|known| known.r#type() != feedback);
+    world.send(PID, &older);
+    let left = &world.master.agents[&agent].operations;
+    let left: Vec<_> = left
+        .values()
+        .map(|left| left.operation.info.id.clone())
+        .collect();
+    assert_eq!(left, [Some("begun".into())]);
+    assert_eq!(world.master.frameworks[&framework.id].operations.len(), 1);
 }
 
 #[test]

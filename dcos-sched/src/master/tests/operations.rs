@@ -858,6 +858,7 @@ fn what_is_used_beyond_what_is_there_is_not_offered_when_it_is_set_free() {
             .map(|task| dcos_proto::mesos::Task::clone(task))
             .collect(),
         checkpointed_resources: vec![reserved("cpus", 4.0)],
+        frameworks: vec![world.master.frameworks[&framework.id].info.clone()],
         agent_capabilities: world.master.agents[&agent].capabilities.clone(),
         resource_version_uuid: Some(uuid(8)),
         ..messages::ReregisterSlaveMessage::default()

@@ -1,12 +1,14 @@
 //! What a new master knows of what a former one did.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dcos_core::time::Time;
 use dcos_proto::internal::{PongSlaveMessage, ShutdownFrameworkMessage};
 use dcos_proto::mesos::{FrameworkInfo, Task, TaskState};
 use dcos_proto::scheduler::{Call, call};
 
-use super::super::{Input, Link};
+use super::super::{Input, Link, Settings, Snapshot};
 use super::{World, framework};
 
 const PID: &str = "slave(1)@10.0.0.1:5051";
@@ -186,4 +188,16 @@ fn a_registry_without_agents_misses_none() {
     });
     world.pass(Duration::from_secs(700));
     assert_eq!(world.stopped, None);
+}
+
+#[test]
+fn a_master_that_stood_by_says_since_when() {
+    let since = Time::from_secs(1);
+    let change = |settings: &mut Settings| settings.process_start = Some(since);
+    let world = World::with(BTreeMap::new(), 1, change);
+    let snapshot = Snapshot::of(&world.master);
+    assert_eq!(snapshot.process_start(), since);
+    assert_eq!(snapshot.started, world.now);
+    let at_once = Snapshot::of(&World::new().master);
+    assert_eq!(at_once.process_start(), at_once.started);
 }

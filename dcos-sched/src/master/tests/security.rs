@@ -158,10 +158,43 @@ fn nobody_speaks_for_another_address() {
 fn whoever_was_away_proves_itself_again() {
     let mut world = guarded();
     authenticate(&mut world, SPEAKER, DRIVER, "ops", "secret");
+    subscribe(&mut world, DRIVER, framework("v0"));
     let pid = DRIVER.to_owned();
     world.handle(Input::Exited { pid });
+    assert_eq!(error_of(&mut world), "Framework disconnected");
     subscribe(&mut world, DRIVER, framework("v0"));
     assert!(error_of(&mut world).ends_with("is not authenticated"));
+    authenticate(&mut world, AGENT, AGENT, "node", "n");
+    assert_eq!(register(&mut world), 1);
+    let pid = || AGENT.to_owned();
+    world.handle(Input::Exited { pid: pid() });
+    assert_eq!(register(&mut world), 0);
+    // It is away already: what it proves now holds.
+    authenticate(&mut world, AGENT, AGENT, "node", "n");
+    world.handle(Input::Exited { pid: pid() });
+    assert_eq!(register(&mut world), 1);
+}
+
+/// Its connection breaks between the proof and what it is for. It does not know, and would ask in vain for ever.
+#[test]
+fn whoever_has_yet_to_register_need_not_prove_itself_again() {
+    let mut world = guarded();
+    for speaker in [AGENT, SPEAKER] {
+        let (client, who, secret) = if speaker == AGENT {
+            (AGENT, "node", "n")
+        } else {
+            (DRIVER, "ops", "secret")
+        };
+        authenticate(&mut world, speaker, client, who, secret);
+        for pid in [client, speaker] {
+            let pid = pid.to_owned();
+            world.handle(Input::Exited { pid });
+        }
+    }
+    assert_eq!(register(&mut world), 1);
+    subscribe(&mut world, DRIVER, framework("v0"));
+    let registered: Vec<FrameworkRegisteredMessage> = world.received(DRIVER);
+    assert_eq!(registered.len(), 1);
 }
 
 fn register(world: &mut World) -> usize {

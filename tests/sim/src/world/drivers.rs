@@ -5,6 +5,7 @@
 //! registers with, acknowledges only what has a uuid and came from an agent, and hears nothing after TEARDOWN.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dcos_proto::internal::{
     FrameworkErrorMessage, FrameworkRegisteredMessage, FrameworkReregisteredMessage,
@@ -75,11 +76,13 @@ impl World {
             return;
         };
         let is_old = self.seed.chance(0.3);
+        let seat = &self.seats[party];
+        let force = seat.registered != Some(seat.lives);
         let happening = Happening::ToMasterFromDriver {
             at,
             life: self.hosts[at].life,
             pid: self.driver_of(party),
-            packet: packet_of(call, is_old),
+            packet: packet_of(call, is_old, force),
         };
         self.queue.at(arrival.time, happening);
         if call.r#type() == call::Type::Teardown
@@ -136,9 +139,14 @@ impl World {
         if !is_current {
             return;
         }
+        if gives_up(event) {
+            // The driver aborts; the scheduler's process ends with it, and is started again.
+            return self.crash_party(party, Duration::ZERO);
+        }
         let seat = &mut self.seats[party];
         let now = seat.clock.show(self.now);
         if event.subscribed.is_some() {
+            seat.registered = Some(seat.lives);
             seat.party.subscribed(now, pid.to_owned());
         } else if event.error.is_some() && seat.party.stream().is_none() {
             // A refusal to register.
@@ -149,23 +157,24 @@ impl World {
     }
 }
 
-/// A call as drivers send it: those of before Mesos 0.24 had a message for most.
-fn packet_of(call: &Call, is_old: bool) -> Packet {
+/// A call as drivers send it: those of before Mesos 0.24 had a message for most. With `force`, a new process takes the
+/// framework over from one before it.
+fn packet_of(call: &Call, is_old: bool, force: bool) -> Packet {
     if let Some(subscribe) = &call.subscribe {
-        return subscription(call, subscribe, is_old);
+        return subscription(call, subscribe, is_old, force);
     }
     let whose = call.framework_id.clone().unwrap_or_default();
     let old = is_old.then(|| old_packet(call, whose)).flatten();
     old.unwrap_or_else(|| Packet::of(call))
 }
 
-fn subscription(call: &Call, subscribe: &call::Subscribe, is_old: bool) -> Packet {
+fn subscription(call: &Call, subscribe: &call::Subscribe, is_old: bool, force: bool) -> Packet {
     let framework = subscribe.framework_info.clone();
     if is_old && subscribe.suppressed_roles.is_empty() {
         return if call.framework_id.is_some() {
             Packet::of(&ReregisterFrameworkMessage {
                 framework,
-                failover: false,
+                failover: force,
             })
         } else {
             Packet::of(&RegisterFrameworkMessage { framework })
@@ -176,7 +185,7 @@ fn subscription(call: &Call, subscribe: &call::Subscribe, is_old: bool) -> Packe
         kind: call.r#type,
         subscribe: Some(DriverSubscribe {
             framework_info: framework.encode_to_vec(),
-            force: Some(false),
+            force: call.framework_id.as_ref().map(|_| force),
             suppressed_roles: subscribe.suppressed_roles.clone(),
         }),
     };
@@ -219,6 +228,15 @@ fn old_packet(call: &Call, framework_id: FrameworkId) -> Option<Packet> {
         statuses: statuses.collect(),
         framework: None,
     }))
+}
+
+/// Whether the master says that this process does not speak for its framework any more.
+fn gives_up(event: &Event) -> bool {
+    let error = event.error.as_ref().map(|error| &*error.message);
+    matches!(
+        error,
+        Some("Framework disconnected" | "Framework failed over")
+    )
 }
 
 /// What the scheduler behind a driver hears, if it hears anything.
