@@ -78,6 +78,7 @@ pub use gc::{Age, Remains};
 pub use hooks::{AgentHooks, Hooks, StatusChange};
 pub use operations::VolumeWork;
 pub use reconfiguration::Reconfiguration;
+pub(crate) use records::MAX_COMPLETED_TASKS;
 pub use records::{ExecutorKey, ExecutorState};
 pub use sandboxes::Sandbox;
 pub use security::{Patience, SECURITY_OPTIONS, Security};

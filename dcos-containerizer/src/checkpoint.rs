@@ -23,6 +23,7 @@ mod former;
 mod journal;
 mod lines;
 mod original;
+mod over;
 pub mod paths;
 mod read;
 mod replay;

@@ -19,7 +19,7 @@ use crate::executor::{Hosted, HostedKind};
 use crate::states::is_terminal;
 
 /// How many ended tasks of an executor are remembered.
-const MAX_COMPLETED_TASKS: usize = 200;
+pub(crate) const MAX_COMPLETED_TASKS: usize = 200;
 
 /// An executor's name: its id is unique within its framework only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

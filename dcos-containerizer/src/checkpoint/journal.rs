@@ -2,8 +2,8 @@
 //! facts of a whole round durable, of however many launches.
 //!
 //! `journal.N`, beside the agent's `slave.info`, with the lines of [`lines`](super::lines) in batches.
-//! When the last file is full, the next is begun; when much of what they hold is about launches that were deleted,
-//! all full ones are written anew as one, without that. Its first line says from which number on
+//! When the last file is full, the next is begun; when much of what they hold may be about launches that were
+//! deleted, or [tasks that are over](super::over), all full ones are written anew as one, without that. Its first line says from which number on
 //! it stands for all before it, so that a crash at any instant leaves either the old files or the new one in force.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -18,6 +18,7 @@ use dcos_proto::mesos::FrameworkId;
 use super::batches::{Bodies, batch};
 use super::format::FormatError;
 use super::lines::{DELETED, EXECUTOR, FRAMEWORK, Lines, framework_at, lines};
+use super::over::Over;
 use super::read::{damaged, unreadable};
 use super::replay::Replay;
 use super::store::CheckpointError;
@@ -293,17 +294,19 @@ pub(super) fn found_on(
     written().map(drop).map_err(|source| failed(agent, source))
 }
 
-/// Writes all of `files` anew as one, without what was deleted and what was replaced.
+/// Writes all of `files` anew as one, without what was deleted, is over or was replaced.
 fn compact(agent: &Path, files: &Files) -> Result<u64, CheckpointError> {
     let (Some(first), Some(last)) = (files.keys().next(), files.keys().next_back()) else {
         return Ok(0);
     };
     let mut launches = HashSet::new();
     let mut deleted = HashSet::new();
+    let mut over = Over::default();
     // The number of its last line among all of its kind, which is the one that counts.
     let (mut frameworks, mut count) = (HashMap::new(), 0);
     each(files, |body| {
-        for (owner, word, _) in lines(body) {
+        for (owner, word, contents) in lines(body) {
+            over.take(owner, word, contents);
             match word {
                 FRAMEWORK => {
                     count += 1;
@@ -317,6 +320,7 @@ fn compact(agent: &Path, files: &Files) -> Result<u64, CheckpointError> {
         Ok(())
     })?;
     launches.retain(|launch| !deleted.contains(launch));
+    let forgotten = over.finish();
     let used: BTreeSet<_> = launches.iter().filter_map(|it| framework_at(it)).collect();
     frameworks.retain(|owner, _| framework_at(owner).is_some_and(|id| used.contains(&id)));
     let mut anew = Anew::begin(agent, *first, *last).map_err(|source| failed(agent, source))?;
@@ -328,7 +332,7 @@ fn compact(agent: &Path, files: &Files) -> Result<u64, CheckpointError> {
                 count += 1;
                 frameworks.get(owner) == Some(&count)
             } else {
-                launches.contains(owner)
+                launches.contains(owner) && !forgotten.holds(owner, word, contents)
             };
             if stays {
                 left.push(owner, word, contents);

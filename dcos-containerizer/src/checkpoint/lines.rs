@@ -31,6 +31,10 @@ use crate::executor::HostedKind;
 pub(super) const FRAMEWORK: &str = "framework";
 /// What the first line of a launch begins with.
 pub(super) const EXECUTOR: &str = "executor";
+/// What a line begins with that names a task of a launch.
+pub(super) const TASK: &str = "task";
+/// What the lines begin with that tell of a task.
+pub(super) const UPDATE: &str = "update";
 /// What the last line of a launch begins with.
 pub(super) const DELETED: &str = "deleted";
 
@@ -142,13 +146,13 @@ impl Lines {
         let group = task.group;
         let contents =
             format_args!("{{\"task_info\":{info},\"container_id\":{container},\"group\":{group}}}");
-        self.push(&place(run), "task", contents);
+        self.push(&place(run), TASK, contents);
     }
 
     fn update(&mut self, run: &Run, task: &TaskId, record: &StatusUpdateRecord) {
         let (task, record) = (Value::from(task.as_str()), text(record));
         let contents = format_args!("{{\"task_id\":{task},\"record\":{record}}}");
-        self.push(&place(run), "update", contents);
+        self.push(&place(run), UPDATE, contents);
     }
 
     fn ended(&mut self, run: &Run, at: Time) {

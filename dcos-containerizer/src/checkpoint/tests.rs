@@ -335,6 +335,78 @@ fn a_journal_takes_as_much_room_as_what_is_left() {
 }
 
 #[test]
+fn an_executor_that_goes_on_fills_no_disk() {
+    let work_dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(work_dir.path()).unwrap();
+    store.apply(&everything()).unwrap();
+    let task = |id: &str| {
+        let task = TaskInfo {
+            task_id: id.into(),
+            name: "x".repeat(1 << 10),
+            ..TaskInfo::default()
+        };
+        let task = TaskCheckpoint {
+            task,
+            container: None,
+            group: 0,
+        };
+        Write::Task(run(), Box::new(task))
+    };
+    let told = |id: &str, state: TaskState| {
+        let mut record = update(7);
+        let status = &mut record.update.as_mut().unwrap().status;
+        status.task_id = id.into();
+        status.state = state.into();
+        Write::Update(run(), id.into(), Box::new(record))
+    };
+    let acknowledged = |id: &str| {
+        let record = StatusUpdateRecord {
+            r#type: status_update_record::Type::Ack.into(),
+            update: None,
+            uuid: Some(vec![7; 16]),
+        };
+        Write::Update(run(), id.into(), Box::new(record))
+    };
+    let finished = TaskState::TaskFinished;
+    store
+        .apply(&[task("open"), told("open", TaskState::TaskRunning)])
+        .unwrap();
+    store
+        .apply(&[task("told"), told("told", finished)])
+        .unwrap();
+    for number in 0..2000 {
+        let id = &number.to_string();
+        let writes = [task(id), told(id, finished), acknowledged(id)];
+        store.apply(&writes).unwrap();
+    }
+    drop(store);
+    // What goes on, what nobody has acknowledged, and the newest of what is over are there.
+    let state = read(work_dir.path()).unwrap();
+    let tasks = &state.frameworks[&"f".into()].executors[0].runs[0].tasks;
+    let ids: BTreeSet<_> = tasks
+        .iter()
+        .map(|it| it.checkpoint.task.task_id.to_string())
+        .collect();
+    let expected = ["t", "open", "told"].map(str::to_owned).into_iter();
+    let expected: BTreeSet<_> = expected
+        .chain((1800..2000).map(|it| it.to_string()))
+        .collect();
+    assert!(
+        ids.is_superset(&expected),
+        "{:?}",
+        expected.difference(&ids)
+    );
+    let told = tasks
+        .iter()
+        .find(|it| it.checkpoint.task.task_id.as_str() == "told");
+    assert_eq!(told.unwrap().updates.len(), 1);
+    let sizes = journal_files(work_dir.path()).into_iter();
+    let size: u64 = sizes.map(|path| fs::metadata(path).unwrap().len()).sum();
+    // All of them took 3 MB; 200 are 300 KB.
+    assert!(size < 900 << 10, "{size}");
+}
+
+#[test]
 fn many_short_lives_leave_few_files() {
     let work_dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(work_dir.path()).unwrap();
