@@ -228,7 +228,11 @@ impl Cgroups {
             remove_tree(&folder.path).await?;
         }
         match self.tracked(id) {
-            Some(place) => remove_tree(&place).await,
+            Some(place) => {
+                // Mostly that is all there is below; what is not removed here is found by the next line.
+                fs::remove_dir(place.join("leaf")).ok();
+                remove_tree(&place).await
+            }
             None => Ok(()),
         }
     }
