@@ -38,6 +38,7 @@ mod agents;
 mod alike;
 mod authentication;
 mod authorize;
+mod bookings;
 mod breakdown;
 mod calls;
 mod config;

@@ -50,10 +50,16 @@ class Terminal:
             os.execv(binary("dcos"), ["dcos", "--master", f"http://{node.master}", "task", *words])
         self.pid = pid
 
-    def until(self, text: bytes, timeout: float = 30) -> None:
-        deadline = time.monotonic() + timeout
+    def until(self, text: bytes, timeout: float = 30, typing: bytes = b"") -> None:
+        """Reads until it said `text`; what is to be typed is typed again every two seconds."""
+        begin = typed = time.monotonic()
+        self.type(typing)
         while text not in self.said:
-            assert time.monotonic() < deadline, self.said
+            now = time.monotonic()
+            assert now < begin + timeout, self.said
+            if typing and now > typed + 2:
+                typed = now
+                self.type(typing)
             if select.select([self.master], [], [], 0.2)[0]:
                 try:
                     self.said += os.read(self.master, 65536)
@@ -85,31 +91,23 @@ def test_exec_in_a_terminal(node):
     terminal.until(b"19 71")
     terminal.until(b"ready")
     fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 99, 0, 0))
-    time.sleep(0.5)
-    terminal.type(b"stty size\n")
-    terminal.until(b"40 99")
-    terminal.type(b"sleep 1000; echo sl''ept $?\n")
-    time.sleep(1)
-    # Ctrl-C ends the program, not the session.
-    terminal.type(b"\x03")
-    time.sleep(0.5)
-    terminal.type(b"echo al''ive\n")
-    terminal.until(b"alive")
+    # The new size is on its way beside what is typed.
+    terminal.until(b"40 99", typing=b"stty size\n")
+    terminal.type(b"echo sle''eping; sleep 1000\n")
+    terminal.until(b"sleeping")
+    # Ctrl-C ends the program, not the session; it may come a moment before the program begins.
+    terminal.until(b"alive", typing=b"\x03echo al''ive\n")
     terminal.type(b"exit 6\n")
     assert terminal.end() == 6
 
 
 def test_attach_and_leave(node):
     terminal = Terminal(node, "attach", "shell")
-    time.sleep(1)
-    terminal.type(b"hello\n")
-    terminal.until(b"<hello>")
+    terminal.until(b"<hello>", typing=b"hello\n")
     terminal.type(b"\x10\x11")
     assert terminal.end() == 0
     again = Terminal(node, "attach", "shell")
-    time.sleep(1)
-    again.type(b"once more\n")
-    again.until(b"<once more>")
+    again.until(b"<once more>", typing=b"once more\n")
     again.type(b"\x10\x11")
     assert again.end() == 0
 

@@ -6,7 +6,7 @@
 //! of before Mesos 1.5 is sent all it has to keep instead, and tells nothing.
 //!
 //! Source: Mesos 1.11 `Master::_accept`, `Master::_apply` (`src/master/master.cpp`). Departure: if
-//! the agent cannot do what was booked, the booking is taken back.
+//! the agent cannot do what was booked, the booking is taken back ([`super::bookings`]).
 
 use dcos_core::resources::convert::downgrade_all;
 use dcos_core::resources::operation::{self, Conversion, Inapplicable};
@@ -411,53 +411,6 @@ impl Master {
             ..OperationStatus::default()
         };
         self.tell(framework, operation_event(status));
-    }
-
-    /// Takes back what was booked for an operation that the agent did not carry out, and for
-    /// others that waited for what this one sets free.
-    pub(crate) fn undo_operation(&mut self, agent: &AgentId, info: &Info) {
-        let plain = operation::unallocated(info);
-        let Ok(conversions) = operation::conversions(&plain) else {
-            return;
-        };
-        let back = conversions.iter().rev().map(Conversion::reversed).collect();
-        let Some(place) = self.agent_mut(agent) else {
-            return;
-        };
-        place.undone.push(back);
-        self.freed.insert(agent.clone());
-    }
-
-    /// Takes back what had to wait until nobody used what it made.
-    pub(crate) fn settle_bookings(&mut self) {
-        while let Some(agent) = self.freed.pop_first() {
-            while self.undo_one(&agent) {}
-        }
-    }
-
-    fn undo_one(&mut self, agent: &AgentId) -> bool {
-        let Some(place) = self.agents.get(agent) else {
-            return false;
-        };
-        let free = &place.total.unshared() - &place.used_total().unallocated().unshared();
-        let free = &free + &place.total.shared();
-        let found = place
-            .undone
-            .iter()
-            .position(|back| free.convert_all(back).is_ok());
-        let Some(at) = found else { return false };
-        for offer in self.offers_on(agent) {
-            self.rescind(&offer);
-        }
-        let Some(place) = self.agent_mut(agent) else {
-            return false;
-        };
-        let back = place.undone.remove(at);
-        if let Ok(after) = place.total.convert_all(&back) {
-            place.total = after;
-        }
-        self.tell_allocator_of_total(agent);
-        true
     }
 
     pub(crate) fn tell_allocator_of_total(&mut self, agent: &AgentId) {

@@ -396,6 +396,10 @@ impl Party for Framework {
             if !self.open.is_empty() {
                 calls.push(self.reconcile_call());
             }
+            if self.quiet && !self.suppressed && self.stream.is_some() {
+                // Its last SUPPRESS may have overtaken the REVIVE that followed.
+                calls.push(self.revive());
+            }
             if !self.pending.is_empty() {
                 calls.push(self.reconcile_operations());
             }

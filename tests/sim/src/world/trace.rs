@@ -2,7 +2,13 @@
 
 use std::collections::VecDeque;
 
-use dcos_proto::internal::{RunTaskMessage, StatusUpdateMessage};
+use dcos_core::resources::{Resources, operation};
+use dcos_proto::internal::{
+    AcknowledgeOperationStatusMessage, ApplyOperationMessage, ReconcileOperationsMessage,
+    ReregisterSlaveMessage, RunTaskMessage, StatusUpdateMessage, UpdateOperationStatusMessage,
+    UpdateSlaveMessage,
+};
+use dcos_proto::mesos::Uuid;
 use dcos_proto::scheduler::{Call, Event};
 use dcos_proto::{Message, decode};
 use dcos_sched::master::Packet;
@@ -173,13 +179,63 @@ fn tell_packet(packet: &Packet) -> Option<String> {
             let message = decode::<RunTaskMessage>(&packet.body).ok()?;
             Some(format!("{name} {}", message.task.task_id))
         }
+        "ApplyOperationMessage"
+        | "UpdateOperationStatusMessage"
+        | "AcknowledgeOperationStatusMessage"
+        | "ReconcileOperationsMessage"
+        | "UpdateSlaveMessage"
+        | "ReregisterSlaveMessage" => Some(format!("{name} {}", tell_operations(name, packet)?)),
         _ => Some(name.to_owned()),
     }
 }
 
+/// What a message says of operations and of what an agent keeps.
+fn tell_operations(name: &str, packet: &Packet) -> Option<String> {
+    let short = |uuid: &Uuid| {
+        let digits = uuid.value.iter().take(3);
+        digits.map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let body = &packet.body;
+    Some(match name {
+        "ApplyOperationMessage" => {
+            let message = decode::<ApplyOperationMessage>(body).ok()?;
+            let info = message.operation_info;
+            let kind = info.r#type().as_str_name();
+            let consumed = operation::consumed(&info).unwrap_or_default();
+            format!("{} {kind} of {consumed}", short(&message.operation_uuid))
+        }
+        "UpdateOperationStatusMessage" => {
+            let message = decode::<UpdateOperationStatusMessage>(body).ok()?;
+            let (state, text) = (message.status.state(), message.status.message());
+            let uuid = message.operation_uuid.unwrap_or_default();
+            format!("{} {} {text}", short(&uuid), state.as_str_name())
+        }
+        "AcknowledgeOperationStatusMessage" => {
+            let message = decode::<AcknowledgeOperationStatusMessage>(body).ok()?;
+            short(&message.operation_uuid)
+        }
+        "ReconcileOperationsMessage" => {
+            let message = decode::<ReconcileOperationsMessage>(body).ok()?;
+            let asked = message.operations.into_iter();
+            let asked = asked.map(|it| short(&it.operation_uuid.unwrap_or_default()));
+            format!("{:?}", asked.collect::<Vec<_>>())
+        }
+        "UpdateSlaveMessage" => {
+            let message = decode::<UpdateSlaveMessage>(body).ok()?;
+            let listed = message.operations.unwrap_or_default().operations;
+            let listed = listed.iter().map(|it| short(&it.uuid));
+            format!("{:?}", listed.collect::<Vec<_>>())
+        }
+        _ => {
+            let message = decode::<ReregisterSlaveMessage>(body).ok()?;
+            Resources::from(&message.checkpointed_resources).to_string()
+        }
+    })
+}
+
 fn tell_order(call: &dcos_proto::master::Call) -> String {
     let text = dcos_proto::json::to_string(call, dcos_proto::json::Dialect::V1);
-    text.chars().take(400).collect()
+    text.chars().take(2000).collect()
 }
 
 fn tell_call(call: &Call) -> Option<String> {
