@@ -73,7 +73,7 @@ fn revocable(
     if let Some(at) = alone {
         return Some((vec![at], undone[at].clone()));
     }
-    let sums: Vec<Conversion> = undone.iter().map(|back| sum(back)).collect();
+    let sums: Vec<Conversion> = undone.iter().map(sum).collect();
     let mut grouped = vec![false; sums.len()];
     for first in 0..sums.len() {
         if grouped[first] {

@@ -191,9 +191,9 @@ fn tell_packet(packet: &Packet) -> Option<String> {
 
 /// What a message says of operations and of what an agent keeps.
 fn tell_operations(name: &str, packet: &Packet) -> Option<String> {
-    let short = |uuid: &Uuid| {
-        let digits = uuid.value.iter().take(3);
-        digits.map(|byte| format!("{byte:02x}")).collect::<String>()
+    let short = |uuid: &Uuid| match *uuid.value {
+        [a, b, c, ..] => format!("{a:02x}{b:02x}{c:02x}"),
+        _ => "?".to_owned(),
     };
     let body = &packet.body;
     Some(match name {
