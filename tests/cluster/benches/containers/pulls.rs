@@ -1,6 +1,6 @@
 //! From an image that only a registry on this host has to a task that runs; and the same by Docker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -111,16 +111,19 @@ impl Images {
 /// A shell, `sleep` and what they need, and files that no other image has.
 fn layer(number: usize) -> Vec<u8> {
     let mut layer = tar::Builder::new(Vec::new());
+    // What both need comes once: Docker takes no layer with a file twice.
+    let mut paths = BTreeSet::new();
     for program in ["/bin/sh", "/bin/sleep"] {
         let needs = Command::new("ldd").arg(program).output().unwrap();
         let needs = String::from_utf8(needs.stdout).unwrap();
         let needs = needs
             .split_whitespace()
             .filter(|word| word.starts_with('/'));
-        for path in [program].into_iter().chain(needs) {
-            let real = Path::new(path).canonicalize().unwrap();
-            layer.append_path_with_name(real, &path[1..]).unwrap();
-        }
+        paths.extend([program].into_iter().chain(needs).map(str::to_owned));
+    }
+    for path in paths {
+        let real = Path::new(&path).canonicalize().unwrap();
+        layer.append_path_with_name(real, &path[1..]).unwrap();
     }
     // Half of each can be packed.
     let mut state = number as u64 + 1;
