@@ -64,6 +64,14 @@ impl Authentication {
         self.longest = first(self.patience);
     }
 
+    /// The connection broke before the agent was admitted: another process may be there by now, to which nothing was
+    /// proved, and which would not answer.
+    pub(super) fn doubt(&mut self) {
+        if matches!(self.stage, Stage::Done) {
+            self.stage = Stage::Needed;
+        }
+    }
+
     /// What is to be done at `now`; `chance` is a number from 0 to 1.
     pub(super) fn standing(&mut self, now: Time, chance: f64) -> Standing {
         let Some(credential) = &self.credential else {
@@ -189,6 +197,27 @@ mod tests {
         authentication.reset();
         let again = authentication.standing(now, 0.0);
         assert!(matches!(again, Standing::Ask(time) if time == patience.min));
+    }
+
+    #[test]
+    fn what_was_proved_to_a_process_that_is_gone_is_proved_again() {
+        let credential = Some(Credential::new("a", "s"));
+        let mut authentication = Authentication::new(credential, Patience::default());
+        let now = Time::default();
+        assert!(matches!(
+            authentication.standing(now, 0.5),
+            Standing::Ask(_)
+        ));
+        authentication.doubt();
+        let waits = authentication.standing(now, 0.5);
+        assert!(matches!(waits, Standing::Wait(_)), "it is under way");
+        authentication.stage = Stage::Done;
+        assert!(matches!(authentication.standing(now, 0.5), Standing::Ready));
+        authentication.doubt();
+        assert!(matches!(
+            authentication.standing(now, 0.5),
+            Standing::Ask(_)
+        ));
     }
 
     #[test]

@@ -127,6 +127,8 @@ impl Agent {
     pub(super) fn disconnected(&mut self, now: Time, peer: &str) {
         if self.registration.registered_with() == Some(peer) {
             self.join(now, peer.to_owned());
+        } else if self.registration.master() == Some(peer) {
+            self.authentication.doubt();
         }
     }
 
