@@ -31,7 +31,7 @@ const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon]";
 /// | `--socket PATH` | where to listen; the folder is made if it is missing |
 /// | `--daemon` | go to the background once listening, and exit 0 |
 /// | `--resume N` | take over after an upgrade, state in descriptor N |
-/// | `--identify` | say which sources this launcher is made of, for [`beside`], and end |
+/// | `--identify` | say which sources this launcher is made of, for [`beside`](crate::beside), and end |
 ///
 /// Call it before anything starts a thread: the launcher clones without executing, and a clone
 /// has one thread only.

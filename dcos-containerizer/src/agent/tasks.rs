@@ -133,6 +133,14 @@ impl Agent {
             framework,
             executor: order.executor.executor_id.clone(),
         };
+        let has = |executor: &Executor| {
+            let mut tasks = order.tasks.iter();
+            tasks.any(|task| executor.tasks.contains_key(&task.task_id))
+        };
+        if self.executor(&key).is_some_and(has) {
+            // A copy: what came first is carried out, and what it led to is told until it is acknowledged.
+            return;
+        }
         self.missed
             .retain(|_, since| now.since(*since) < LATE_LAUNCHES);
         self.count_used();
@@ -142,13 +150,8 @@ impl Agent {
         }
         self.learn_framework(&order);
         self.decorate(&mut order);
-        let executor = self.executor(&key);
-        let is_new = executor.is_none();
-        let is_again = executor.is_some_and(|executor| {
-            let mut tasks = order.tasks.iter();
-            tasks.any(|task| executor.tasks.contains_key(&task.task_id))
-        });
-        self.used = self.used.take().filter(|_| !is_again).map(|mut used| {
+        let is_new = self.executor(&key).is_none();
+        self.used = self.used.take().map(|mut used| {
             used += &charged(&order, is_new);
             used
         });

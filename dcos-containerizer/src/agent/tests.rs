@@ -82,6 +82,7 @@ impl Node {
         let settings = settings(work_dir.path().to_owned());
         let info = AgentInfo {
             hostname: "node".to_owned(),
+            resources: vec![scalar_resource("cpus", 4.0)],
             ..AgentInfo::default()
         };
         let seed = Seed::new(1);
@@ -746,6 +747,34 @@ fn tasks_the_master_believes_in_are_reconciled() {
     });
     let states = node.acknowledge_all();
     assert_eq!(states, [("never came".to_owned(), TaskState::TaskLost)]);
+}
+
+/// Also while the first is killed before it ran, and when all the agent has is in use.
+#[test]
+fn a_copy_of_an_order_changes_nothing() {
+    let mut node = Node::registered();
+    let mut order = run_task(task("t"));
+    order.task.resources = vec![scalar_resource("cpus", 4.0)];
+    node.told(order.clone());
+    let container = node.launched[0].clone();
+    node.told(order.clone());
+    node.runs(&container);
+    node.told(order.clone());
+    assert_eq!(node.launched.len(), 1);
+    let states = node.acknowledge_all();
+    let states: Vec<TaskState> = states.into_iter().map(|(_, state)| state).collect();
+    assert_eq!(states, [TaskState::TaskStarting, TaskState::TaskRunning]);
+    node.ends(&container, 0);
+    node.told(order);
+    let finished = ("t".to_owned(), TaskState::TaskFinished);
+    assert_eq!(node.acknowledge_all(), [finished]);
+    assert_eq!(node.launched.len(), 1);
+    assert_eq!(node.agent.tasks().count(), 0);
+    // All of it is free again.
+    let mut other = run_task(task("other"));
+    other.task.resources = vec![scalar_resource("cpus", 4.0)];
+    node.told(other);
+    assert_eq!(node.launched.len(), 2);
 }
 
 #[test]
