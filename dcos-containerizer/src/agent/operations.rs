@@ -280,7 +280,22 @@ impl Agent {
             Err(text) => {
                 self.take_back(uuid);
                 self.finish_operation(now, uuid, OperationState::OperationFailed, Some(text));
+                self.keep_volumes(uuid);
             }
+        }
+    }
+
+    /// What an operation did not destroy is still a volume. Some of it may be gone already: in an earlier attempt, or
+    /// before what failed.
+    fn keep_volumes(&mut self, uuid: &[u8]) {
+        let Some(pending) = self.operations.find(uuid) else {
+            return;
+        };
+        let plain = operation::unallocated(&pending.operation.info);
+        let kept = plain.destroy.unwrap_or_default().volumes;
+        let work = self.volume_work(&kept, &[]);
+        if !work.is_nothing() {
+            self.act(Action::Volumes(work));
         }
     }
 

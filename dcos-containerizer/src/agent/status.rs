@@ -288,13 +288,20 @@ impl Agent {
         let Some(executor) = self.executor_mut(&key) else {
             return;
         };
+        let mut was_live = false;
         if terminal {
+            let record = executor.tasks.get(task);
+            was_live = record.is_some_and(|record| !record.is_terminal());
             executor.complete(task);
         }
         if executor.checkpoint {
             let run = executor.run();
             let record = ack_record(message.uuid.clone());
             self.write(Write::Update(run, task.clone(), Box::new(record)));
+        }
+        if was_live {
+            // The end of another task of that name was acknowledged.
+            self.used = None;
         }
         self.forget_if_done(now, &key);
     }
@@ -318,8 +325,7 @@ impl Agent {
                 let text = "Reconciliation: task unknown to the agent".to_owned();
                 let told = Told::by_agent(dropped_state(&info), Reason::Reconciliation, text);
                 self.tell_of_unknown_task(now, &info, &status.task_id, told);
-                let key = (message.framework_id.clone(), status.task_id.clone());
-                self.missed.insert(key, now);
+                self.miss(now, &message.framework_id, &status.task_id);
             }
         }
     }

@@ -141,8 +141,7 @@ impl Agent {
             // A copy: what came first is carried out, and what it led to is told until it is acknowledged.
             return;
         }
-        self.missed
-            .retain(|_, since| now.since(*since) < LATE_LAUNCHES);
+        self.forget_missed(now);
         self.count_used();
         if let Some((state, reason, message)) = self.refusal(&key, &order) {
             self.refuse(now, &order, state, reason, &message);
@@ -167,6 +166,17 @@ impl Agent {
             self.link_volumes(&key);
             self.deliver(now, &key);
         }
+    }
+
+    /// A task was told not to be here: its launch, if that is still on its way, is for nobody.
+    pub(super) fn miss(&mut self, now: Time, framework: &FrameworkId, task: &TaskId) {
+        self.forget_missed(now);
+        self.missed.insert((framework.clone(), task.clone()), now);
+    }
+
+    fn forget_missed(&mut self, now: Time) {
+        self.missed
+            .retain(|_, since| now.since(*since) < LATE_LAUNCHES);
     }
 
     /// Gives tasks the labels that hooks want.
@@ -475,7 +485,8 @@ impl Agent {
             });
             let message = "Cannot find executor".to_owned();
             let told = Told::by_agent(dropped_state(&info), Reason::ExecutorTerminated, message);
-            return self.tell_of_unknown_task(now, &info, task, told);
+            self.tell_of_unknown_task(now, &info, task, told);
+            return self.miss(now, framework, task);
         };
         let queued = self
             .executor_mut(&key)

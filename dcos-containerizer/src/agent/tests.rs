@@ -749,7 +749,25 @@ fn tasks_the_master_believes_in_are_reconciled() {
     assert_eq!(states, [("never came".to_owned(), TaskState::TaskLost)]);
 }
 
-/// Also while the first is killed before it ran, and when all the agent has is in use.
+/// Connections broke: the kill came on a newer one than the launch.
+#[test]
+fn a_launch_behind_its_kill_is_for_nobody() {
+    let mut node = Node::registered();
+    node.told(KillTaskMessage {
+        framework_id: "f".into(),
+        task_id: "t".into(),
+        kill_policy: None,
+    });
+    node.told(run_task(task("t")));
+    assert!(node.launched.is_empty());
+    let lost = ("t".to_owned(), TaskState::TaskLost);
+    assert_eq!(node.acknowledge_all().first(), Some(&lost));
+    node.pass(Duration::from_mins(2));
+    node.told(run_task(task("t")));
+    assert_eq!(node.launched.len(), 1);
+}
+
+/// Also when all the agent has is in use.
 #[test]
 fn a_copy_of_an_order_changes_nothing() {
     let mut node = Node::registered();

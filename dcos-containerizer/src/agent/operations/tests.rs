@@ -342,6 +342,29 @@ fn what_does_not_fit_fails_and_changes_nothing() {
     assert!(node.volumes().is_empty());
 }
 
+/// One of two went before the other one could not.
+#[test]
+fn what_could_not_be_destroyed_stays_whole() {
+    let mut node = Node::new();
+    node.apply(1, operation(0, 3.0));
+    node.apply(2, operation(2, 1.0));
+    node.apply(3, operation(2, 2.0));
+    let both = ["v1".to_owned(), "v2".to_owned()].into();
+    assert_eq!(node.directories(), both);
+    let volumes = node.dir.path().join("volumes");
+    fs::remove_dir(volumes.join("roles/db/v1")).unwrap();
+    // Nothing can be put aside.
+    fs::write(volumes.join(".deleted"), "").unwrap();
+    node.statuses();
+    let mut two = operation(3, 1.0);
+    two.destroy.as_mut().unwrap().volumes.push(on_disk(2.0));
+    node.apply(4, two);
+    let told = node.statuses();
+    assert_eq!(told[0].status.state(), OperationState::OperationFailed);
+    assert_eq!(node.volumes(), both);
+    assert_eq!(node.directories(), both);
+}
+
 #[test]
 fn the_master_learns_what_never_arrived() {
     let mut node = Node::new();

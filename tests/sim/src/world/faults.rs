@@ -141,27 +141,30 @@ impl World {
             }
             if up || self.seed.chance(0.5) {
                 let life = self.nodes[node].life;
-                let notice = self.notice(until);
-                self.queue
-                    .at(notice, Happening::NodeLosesMaster { node, life, at });
+                for notice in self.notices(until) {
+                    self.queue
+                        .at(notice, Happening::NodeLosesMaster { node, life, at });
+                }
             }
             if down || self.seed.chance(0.5) {
                 let life = self.hosts[at].life;
-                let notice = self.notice(until);
-                self.queue
-                    .at(notice, Happening::MasterLosesNode { at, life, node });
+                for notice in self.notices(until) {
+                    self.queue
+                        .at(notice, Happening::MasterLosesNode { at, life, node });
+                }
             }
         }
     }
 
     /// When somebody notices that a connection does not work: before it works again, or when
-    /// what he sent is answered by a reset.
-    fn notice(&mut self, until: Time) -> Time {
+    /// what he sent is answered by a reset. In the first case he tries another one, which does not work either.
+    fn notices(&mut self, until: Time) -> Vec<Time> {
         let span = until.since(self.now);
         if self.seed.chance(0.5) {
-            self.now + span.mul_f64(self.seed.unit())
+            let first = self.now + span.mul_f64(self.seed.unit());
+            vec![first, until + until.since(first).mul_f64(0.1)]
         } else {
-            until + Duration::from_millis(self.seed.range(1..3000))
+            vec![until + Duration::from_millis(self.seed.range(1..3000))]
         }
     }
 }
