@@ -76,6 +76,7 @@ pub use counters::Counters;
 pub use former::FORMER;
 pub use gc::{Age, Remains};
 pub use hooks::{AgentHooks, Hooks, StatusChange};
+pub use occupancy::occupy;
 pub use operations::VolumeWork;
 pub use reconfiguration::Reconfiguration;
 pub(crate) use records::MAX_COMPLETED_TASKS;

@@ -247,7 +247,8 @@ def launchers(node: Node) -> list[int]:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"launcher" in words and str(node.folder / "run/launcher.sock").encode() in words:
+            # `dcos-launcher`, or the agent itself as one.
+            if b"--daemon" in words and str(node.folder / "run/launcher.sock").encode() in words:
                 parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
                 found[int(entry.name)] = parent
     # Inits of containers are clones of it.

@@ -8,6 +8,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -93,6 +94,8 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listening on {address}"))?;
 
+    // Before anything is changed there: another agent may be at work.
+    config.occupied = Some(Arc::new(agent::occupy(&config.work_dir).await?));
     let door = door::open(&values, ip, &stop).await?;
     let Containers {
         all,

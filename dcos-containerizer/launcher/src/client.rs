@@ -8,9 +8,9 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::{fs::MetadataExt as _, net::UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -401,12 +401,16 @@ pub(crate) const SOURCES: &str = env!("DCOS_LAUNCHER_SOURCES");
 #[must_use]
 pub fn beside(program: &Path) -> Option<PathBuf> {
     let found = program.with_file_name("dcos-launcher");
-    let said = Command::new(&found)
-        .arg(IDENTIFY)
-        .stdin(Stdio::null())
-        .output();
-    let same = said.is_ok_and(|said| said.status.success() && said.stdout == SOURCES.as_bytes());
-    same.then_some(found)
+    // It is run to be asked, so it must be nobody else's.
+    let file = std::fs::symlink_metadata(&found).ok()?;
+    let owners = [0, rustix::process::geteuid().as_raw()];
+    let is_ours = file.is_file() && owners.contains(&file.uid()) && file.mode() & 0o022 == 0;
+    let ask = || {
+        let mut program = Command::new(&found);
+        program.arg(IDENTIFY).stdin(Stdio::null()).output()
+    };
+    let same = |said: Output| said.status.success() && said.stdout == SOURCES.as_bytes();
+    (is_ours && ask().is_ok_and(same)).then_some(found)
 }
 
 /// The listening half of a connection.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -149,6 +150,8 @@ pub struct Config {
     pub leading: Option<watch::Receiver<Option<Arc<MasterInfo>>>>,
     /// Sandboxes and checkpoints.
     pub work_dir: PathBuf,
+    /// The lock on the work directory, if it was [taken](super::occupy) before: whoever prepares anything there does so.
+    pub occupied: Option<Arc<File>>,
     /// The address and port to be known by, where they differ from those listened on.
     pub advertise: (Option<IpAddr>, Option<u16>),
     /// The name to be known by; absent, the host's own.
@@ -313,6 +316,7 @@ impl Config {
             hooks: Hooks::default(),
             tls: None,
             sign_off: CancellationToken::new(),
+            occupied: None,
         }
     }
 
@@ -414,6 +418,7 @@ impl Config {
             security: Security::from_values(values)?,
             tls: None,
             sign_off: CancellationToken::new(),
+            occupied: None,
             ..Self::new(values.text("master"), values.path("work_dir"))
         })
     }

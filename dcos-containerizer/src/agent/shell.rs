@@ -152,7 +152,10 @@ pub async fn run(
     let messenger = Messenger::with_config(address, messenger);
     let actor = messenger.actor(ACTOR)?;
 
-    let _occupied = occupy(&config.work_dir).await?;
+    let _occupied = match config.occupied.clone() {
+        Some(file) => file,
+        None => Arc::new(occupy(&config.work_dir).await?),
+    };
     take_over(&config.work_dir)?;
     let mut store = Store::open(&config.work_dir)?;
     let mut info = describe(&config, address)?;

@@ -314,18 +314,19 @@ impl Agent {
             .or_else(|| Some(self.frameworks.get(&message.framework_id)?.info.clone()))
             .unwrap_or_default();
         info.id = Some(message.framework_id.clone());
+        let framework = &message.framework_id;
         for status in &message.statuses {
-            let known = self
-                .executor_of(&message.framework_id, &status.task_id)
-                .is_some()
-                || self
-                    .updates
-                    .has_pending(&message.framework_id, &status.task_id);
-            if !known && !self.tell_end_again(now, &message.framework_id, &status.task_id) {
+            let task = &status.task_id;
+            // Of one in staging the master has heard nothing: an end that is remembered is that of an earlier task.
+            let has_begun = status.state() != TaskState::TaskStaging;
+            let is_accounted_for = self.executor_of(framework, task).is_some()
+                || self.updates.has_pending(framework, task)
+                || has_begun && self.tell_end_again(now, framework, task);
+            if !is_accounted_for {
                 let text = "Reconciliation: task unknown to the agent".to_owned();
                 let told = Told::by_agent(dropped_state(&info), Reason::Reconciliation, text);
-                self.tell_of_unknown_task(now, &info, &status.task_id, told);
-                self.miss(now, &message.framework_id, &status.task_id);
+                self.tell_of_unknown_task(now, &info, task, told);
+                self.miss(now, framework, task);
             }
         }
     }

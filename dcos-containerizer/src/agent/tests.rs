@@ -804,21 +804,27 @@ fn a_task_that_has_ended_is_reconciled_with_its_end() {
     node.ends(&container, 0);
     let first = node.acknowledge_all();
     assert_eq!(first.last().unwrap().1, TaskState::TaskFinished);
-    let status = TaskStatus {
-        task_id: "t".into(),
-        ..TaskStatus::default()
-    };
-    node.told(SlaveReregisteredMessage {
-        agent_id: "a1".into(),
-        reconciliations: vec![ReconcileTasksMessage {
-            framework_id: "f".into(),
-            statuses: vec![status],
-            framework: None,
-        }],
-        connection: None,
-    });
-    let finished = ("t".to_owned(), TaskState::TaskFinished);
-    assert_eq!(node.acknowledge_all(), [finished]);
+    // The last is of a launch that never came, of a task that has the name of one before.
+    for (believed, told) in [
+        (TaskState::TaskRunning, TaskState::TaskFinished),
+        (TaskState::TaskStaging, TaskState::TaskLost),
+    ] {
+        let status = TaskStatus {
+            task_id: "t".into(),
+            state: believed.into(),
+            ..TaskStatus::default()
+        };
+        node.told(SlaveReregisteredMessage {
+            agent_id: "a1".into(),
+            reconciliations: vec![ReconcileTasksMessage {
+                framework_id: "f".into(),
+                statuses: vec![status],
+                framework: None,
+            }],
+            connection: None,
+        });
+        assert_eq!(node.acknowledge_all(), [("t".to_owned(), told)]);
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::format::FormatError;
 use super::lines::{DELETED, EXECUTOR, FRAMEWORK, Lines, framework_at, lines};
 use super::over::Over;
 use super::read::{damaged, unreadable};
-use super::replay::Replay;
+use super::replay::{Replay, is_over};
 use super::store::CheckpointError;
 use super::{FrameworkCheckpoint, Run, RunCheckpoint, former};
 
@@ -256,10 +256,9 @@ fn missed(
             let same = before
                 .iter()
                 .filter(|other| other.info.executor_id == *name);
-            for run in same
-                .flat_map(|other| &other.runs)
-                .filter(|run| run.ended.is_none())
-            {
+            for run in same.flat_map(|other| &other.runs).filter(|run| {
+                run.ended.is_none() || !run.tasks.iter().all(|it| is_over(&it.updates))
+            }) {
                 let container = &run.container;
                 tracing::warn!(%container, executor = %name, "forgotten: an agent of an earlier version launched it anew");
                 lines.forget(&Run {

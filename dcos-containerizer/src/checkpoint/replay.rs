@@ -195,7 +195,7 @@ impl Launch {
 }
 
 /// Whether a task has ended, and nobody waits for a word of it.
-fn is_over(updates: &[StatusUpdateRecord]) -> bool {
+pub(super) fn is_over(updates: &[StatusUpdateRecord]) -> bool {
     let acknowledged = updates
         .last()
         .is_some_and(|record| record.r#type() == status_update_record::Type::Ack);

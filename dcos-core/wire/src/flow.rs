@@ -219,6 +219,13 @@ impl Flow {
             match self.rest.recv().await? {
                 Part::Bytes(bytes) => {
                     self.length += bytes.len();
+                    // What waits here keeps its buffer: with many small ones the writer would run out of them.
+                    let is_small = bytes.len() < FULL;
+                    let bytes = if is_small {
+                        Bytes::copy_from_slice(&bytes)
+                    } else {
+                        bytes
+                    };
                     self.head.push_back(bytes);
                 }
                 Part::End => self.ended = true,
@@ -360,6 +367,25 @@ mod tests {
             assert_eq!(flow.into_bytes().await.unwrap(), expected(lines));
             thread.join().unwrap();
         }
+    }
+
+    /// Between shared pieces stands little text, which would take a buffer each.
+    #[tokio::test]
+    async fn what_waits_for_its_length_keeps_no_buffers() {
+        let (mut writer, flow) = flow(ENDLESS);
+        let thread = thread::spawn(move || {
+            for _ in 0..3 * BUFFERS {
+                writer.text("x");
+                writer.push(&Piece::new(vec![b'a'; WORTHWHILE]));
+            }
+            writer.finish();
+        });
+        let body = flow.begun().await.unwrap().into_body();
+        thread.join().unwrap();
+        assert_eq!(
+            body.size_hint().exact(),
+            Some(3 * BUFFERS as u64 * (1 + WORTHWHILE as u64))
+        );
     }
 
     #[tokio::test]

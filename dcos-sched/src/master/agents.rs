@@ -156,6 +156,7 @@ impl Master {
             ]);
         }
         self.agent_pids.insert(agent.pid.clone(), id.clone());
+        self.authentication.spend(&agent.pid);
         self.push(Action::Link {
             pid: agent.pid.clone(),
         });
@@ -301,6 +302,7 @@ impl Master {
             });
         }
         let agent = agent.clone();
+        self.authentication.spend(from);
         self.push(Action::Link {
             pid: from.to_owned(),
         });

@@ -34,8 +34,16 @@ pub(crate) struct Authentication {
     sessions: BTreeMap<String, Session>,
     /// Clients by the actors that speak for them in open sessions.
     speakers: BTreeMap<String, String>,
-    /// Principals by UPID.
-    authenticated: BTreeMap<String, String>,
+    /// What was proved, by UPID.
+    authenticated: BTreeMap<String, Proof>,
+}
+
+#[derive(Debug)]
+struct Proof {
+    principal: String,
+    /// Whether somebody was registered with it. Until then it outlasts its connection: whoever is about to register does
+    /// not prove itself again.
+    spent: bool,
 }
 
 #[derive(Debug)]
@@ -60,7 +68,7 @@ impl Authentication {
 
     /// Who speaks from a UPID, if that was proved.
     pub(crate) fn principal(&self, pid: &str) -> Option<&str> {
-        self.authenticated.get(pid).map(String::as_str)
+        self.authenticated.get(pid).map(|proof| &*proof.principal)
     }
 
     /// Whether somebody is authenticating from this UPID: other messages wait until that is over.
@@ -68,14 +76,18 @@ impl Authentication {
         self.sessions.contains_key(pid)
     }
 
-    /// Whoever comes back under this UPID has to authenticate again.
-    pub(crate) fn forget(&mut self, pid: &str) {
-        self.authenticated.remove(pid);
-        self.give_up(pid);
+    /// Somebody is registered under this UPID.
+    pub(crate) fn spend(&mut self, pid: &str) {
+        if let Some(proof) = self.authenticated.get_mut(pid) {
+            proof.spent = true;
+        }
     }
 
-    /// Ends what is under way with whom nobody reaches.
-    pub(crate) fn give_up(&mut self, pid: &str) {
+    /// The connection broke: whoever comes back under this UPID has to authenticate again, and what is under way ends.
+    pub(crate) fn exited(&mut self, pid: &str) {
+        if self.authenticated.get(pid).is_some_and(|proof| proof.spent) {
+            self.authenticated.remove(pid);
+        }
         self.close(pid);
         if let Some(client) = self.speakers.get(pid).cloned() {
             self.close(&client);
@@ -196,9 +208,13 @@ impl Master {
         };
         match session.server.step(answer, known) {
             Verdict::Completed(principal) => {
-                self.authentication
-                    .authenticated
-                    .insert(client.clone(), principal);
+                self.authentication.authenticated.insert(
+                    client.clone(),
+                    Proof {
+                        principal,
+                        spent: false,
+                    },
+                );
                 self.send(from, &AuthenticationCompletedMessage {});
             }
             Verdict::Failed => self.send(from, &AuthenticationFailedMessage {}),

@@ -13,6 +13,9 @@ use dcos_proto::mesos::offer::Operation as Info;
 
 use super::Master;
 
+/// Among more than so many nobody looks for those that have to go together: each is compared with each.
+const MOST: usize = 64;
+
 impl Master {
     /// Takes back what was booked for an operation that the agent did not carry out, and for
     /// others that waited for what this one sets free.
@@ -72,6 +75,9 @@ fn revocable(
         .position(|back| free.convert_all(back).is_ok());
     if let Some(at) = alone {
         return Some((vec![at], undone[at].clone()));
+    }
+    if undone.len() > MOST {
+        return None;
     }
     let sums: Vec<Conversion> = undone.iter().map(sum).collect();
     let mut grouped = vec![false; sums.len()];

@@ -51,13 +51,7 @@ impl Master {
 
     /// The connection to somebody broke.
     pub(crate) fn exited(&mut self, pid: &str) {
-        let agent = self.agent_pids.get(pid).and_then(|id| self.agents.get(id));
-        if self.pids.contains_key(pid) || agent.is_some_and(|agent| agent.connected) {
-            self.authentication.forget(pid);
-        } else {
-            // It may be about to register: it would not prove itself again.
-            self.authentication.give_up(pid);
-        }
+        self.authentication.exited(pid);
         if let Some(framework) = self.pids.get(pid).cloned() {
             self.tell_disconnected(pid);
             self.disconnect_framework(&framework);

@@ -306,6 +306,7 @@ impl Master {
             }
             Link::Pid(pid) => {
                 self.pids.insert(pid.clone(), id.clone());
+                self.authentication.spend(pid);
                 self.push(Action::Link { pid: pid.clone() });
             }
             Link::Recovered | Link::Disconnected => {}

@@ -190,7 +190,9 @@ impl Desk {
         pen: OwnedSemaphorePermit,
     ) -> Option<Flow> {
         let document = order.document;
-        let (writer, flow) = flow(PATIENCE);
+        // Readers who may see only a part are always alone: together they would keep the pen for long.
+        let is_shared = order.sight.is_whole();
+        let (writer, flow) = flow(if is_shared { PATIENCE } else { Duration::ZERO });
         let write = self.with_pieces(order, snapshot, move |from, pieces| {
             document.flow(writer, from, pieces);
             drop(pen);

@@ -7,7 +7,7 @@ use dcos_proto::internal::{
     AuthenticateMessage, AuthenticationCompletedMessage, AuthenticationErrorMessage,
     AuthenticationFailedMessage, AuthenticationMechanismsMessage, AuthenticationStartMessage,
     AuthenticationStepMessage, FrameworkErrorMessage, FrameworkRegisteredMessage,
-    RegisterSlaveMessage, SlaveRegisteredMessage,
+    RegisterSlaveMessage, SlaveRegisteredMessage, UnregisterFrameworkMessage,
 };
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{FrameworkInfo, TaskState};
@@ -92,6 +92,21 @@ fn a_driver_that_proves_itself_subscribes() {
     let registered: Vec<FrameworkRegisteredMessage> = world.received(DRIVER);
     let known = &world.master.frameworks[&registered[0].framework_id];
     assert_eq!(known.info.principal.as_deref(), Some("ops"));
+}
+
+/// Whoever gets its address next has proved nothing.
+#[test]
+fn what_a_driver_proved_ends_with_it() {
+    let mut world = guarded();
+    authenticate(&mut world, SPEAKER, DRIVER, "ops", "secret");
+    subscribe(&mut world, DRIVER, framework("v0"));
+    let registered: Vec<FrameworkRegisteredMessage> = world.received(DRIVER);
+    let framework_id = registered[0].framework_id.clone();
+    world.send(DRIVER, &UnregisterFrameworkMessage { framework_id });
+    world.handle(Input::Exited { pid: DRIVER.into() });
+    let _: Vec<FrameworkErrorMessage> = world.received(DRIVER);
+    subscribe(&mut world, DRIVER, framework("v0"));
+    assert!(error_of(&mut world).ends_with("is not authenticated"));
 }
 
 #[test]
