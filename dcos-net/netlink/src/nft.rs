@@ -1,7 +1,7 @@
 //! The program `nft`, which makes what stands for long: tables, chains and rules.
 
 use std::io::{self, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// Why `nft` did not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -25,22 +25,36 @@ pub enum NftError {
 /// # Errors
 /// [`NftError`]
 pub fn nft(text: &str) -> Result<(), NftError> {
+    let (output, written) = run(&["-f", "-"], text)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(NftError::Refused { said });
+    }
+    written.map_err(|source| NftError::Program { source })
+}
+
+/// Whether there is a table of the family `inet`; whoever flushes all rules of a node takes it away.
+///
+/// # Errors
+/// [`NftError::Program`]
+pub fn stands(table: &str) -> Result<bool, NftError> {
+    let (output, _) = run(&["list", "table", "inet", table], "")?;
+    Ok(output.status.success())
+}
+
+/// What `nft` said, and whether it took all of `input`.
+fn run(arguments: &[&str], input: &str) -> Result<(Output, io::Result<()>), NftError> {
     let failed = |source| NftError::Program { source };
     let mut nft = Command::new("nft")
-        .args(["-f", "-"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let input = nft.stdin.take();
-    let written = input.map_or(Ok(()), |mut input| input.write_all(text.as_bytes()));
-    let output = nft.wait_with_output().map_err(failed)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(NftError::Refused { said });
-    }
-    written.map_err(failed)
+    let stdin = nft.stdin.take();
+    let written = stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+    Ok((nft.wait_with_output().map_err(failed)?, written))
 }
 
 /// Commands that take a table of the family `inet` away with all in it, whether or not there is one.

@@ -4,9 +4,8 @@
 //! table of nftables says the same, and is replaced whole if it has to be.
 
 use std::fmt::Write as _;
-use std::process::{Command, Stdio};
 
-use dcos_netlink::{NftError, nft, without};
+use dcos_netlink::{nft, without};
 
 use crate::{DataplaneError, Own, Subnet};
 
@@ -37,16 +36,9 @@ pub(super) fn text(own: &Own) -> String {
     )
 }
 
-/// Whether there is a table; whoever flushes all rules of a node takes it away.
+/// Whether it is there.
 pub(super) fn stands() -> Result<bool, DataplaneError> {
-    let listed = Command::new("nft")
-        .args(["list", "table", "inet", TABLE])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    let listed = listed.map_err(|source| NftError::Program { source })?;
-    Ok(listed.success())
+    Ok(dcos_netlink::stands(TABLE)?)
 }
 
 /// Makes it.
