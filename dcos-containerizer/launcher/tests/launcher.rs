@@ -622,4 +622,25 @@ fn a_launcher_beside_is_used_only_if_it_is_the_same() {
         std::fs::rename(&written, &other).unwrap();
         assert_eq!(dcos_launcher::beside(&agent), None, "{script:?}");
     }
+    // The same, but not in the hands of those who may be trusted.
+    let same = folder.path().join("same");
+    std::fs::copy(own, &same).unwrap();
+    let set = |mode| std::fs::set_permissions(&other, std::fs::Permissions::from_mode(mode));
+    std::fs::rename(&same, &other).unwrap();
+    set(0o755).unwrap();
+    assert_eq!(dcos_launcher::beside(&agent), Some(other.clone()));
+    set(0o775).unwrap();
+    assert_eq!(
+        dcos_launcher::beside(&agent),
+        None,
+        "its group may write it"
+    );
+    set(0o755).unwrap();
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&other, Some(65534), None).unwrap();
+        assert_eq!(dcos_launcher::beside(&agent), None, "it is somebody else's");
+    }
+    std::fs::remove_file(&other).unwrap();
+    std::os::unix::fs::symlink(own, &other).unwrap();
+    assert_eq!(dcos_launcher::beside(&agent), None, "a link may change");
 }
