@@ -36,6 +36,7 @@ const HEAD: usize = 1 << 20;
 
 /// A body and its writer, who waits for a slow reader no longer than `patience` in all.
 pub fn flow(patience: Duration) -> (FlowWriter, Flow) {
+    // Without a bound of its own: what is under way is bounded by the buffers, and beyond `patience` by the document.
     let (sender, receiver) = mpsc::unbounded_channel();
     let writer = FlowWriter {
         buffer: Vec::new(),
