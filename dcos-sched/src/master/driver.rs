@@ -36,9 +36,12 @@ impl Master {
                 return self.announce_to_driver(&known, pid, false);
             }
             (None, None) => {
-                // One that was disconnected before it heard of its id.
+                // One that was disconnected before it heard of its id. Of another name it is another
+                // one, whose process got the address of one that is gone.
                 let mut all = self.frameworks.iter();
-                let before = all.find(|(_, known)| known.pid.as_deref() == Some(pid));
+                let before = all.find(|(_, known)| {
+                    known.pid.as_deref() == Some(pid) && known.info.name == info.name
+                });
                 if let Some((id, _)) = before {
                     info.id = Some(id.clone());
                     force = true;

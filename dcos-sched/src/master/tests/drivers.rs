@@ -221,7 +221,25 @@ fn a_driver_that_did_not_hear_of_its_id_gets_no_second_one() {
     assert_eq!(told[0].framework_id, one.id);
     assert!(world.master.frameworks[&one.id].active);
     assert_eq!(world.master.frameworks.len(), 1);
-    // It speaks for one framework only.
+    // A process of another name that got its address is another framework.
+    world.handle(Input::Exited {
+        pid: DRIVER.to_owned(),
+    });
+    let stranger = FrameworkInfo {
+        name: "stranger".to_owned(),
+        ..framework("v0")
+    };
+    subscribe(&mut world, DRIVER, stranger);
+    let told: Vec<FrameworkRegisteredMessage> = world.received(DRIVER);
+    assert_ne!(told[0].framework_id, one.id);
+    assert_eq!(world.master.frameworks.len(), 2);
+    assert!(!world.master.frameworks[&one.id].active);
+}
+
+#[test]
+fn a_driver_speaks_for_one_framework_only() {
+    let mut world = World::new();
+    driver(&mut world);
     let other = FrameworkInfo {
         id: Some("another".into()),
         ..framework("v0")
