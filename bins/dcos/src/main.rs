@@ -9,12 +9,13 @@ mod cluster;
 mod command;
 mod http;
 mod leader;
+mod mesos;
 mod output;
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let helper = mesos::Helper::called(std::env::args_os());
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -22,7 +23,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    match runtime.block_on(run(cli)) {
+    let done = match helper {
+        Some(helper) => runtime.block_on(helper.run()),
+        None => runtime.block_on(run(Cli::parse())),
+    };
+    match done {
         Ok(code) => code,
         Err(error) => fail(&error),
     }

@@ -59,6 +59,11 @@ pub(crate) fn error(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "{red}error:{plain} {error:#}");
 }
 
+/// Prints a line to standard error.
+pub(crate) fn notice(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+}
+
 /// Says what is going on, on standard error: a spinner on a terminal, lines elsewhere.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -94,7 +99,7 @@ impl Progress {
         }
         self.bar.set_message(text.clone());
         if !self.terminal {
-            let _ = writeln!(std::io::stderr(), "{text}");
+            notice(&text);
         }
         self.last = text;
     }
