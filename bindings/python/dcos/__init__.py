@@ -5,13 +5,22 @@
 >>> app = cluster.deploy({"id": "/hello", "cmd": "sleep 100", "cpus": 0.1, "mem": 32})  # doctest: +SKIP
 >>> app.wait(timeout=30)                                                # doctest: +SKIP
 
-`connect` gives a `Cluster`: apps, tasks and their logs, agents. `Scheduler` and `SchedulerDriver`
+`connect` gives a `Cluster`: apps, jobs, tasks and their logs, agents. `Scheduler` and `SchedulerDriver`
 are for frameworks of one's own. `LocalCluster` is a cluster on this machine for as long as a `with`
 block lasts. Each call that waits has a twin that ends in `_async`.
 """
 
 from dcos._cluster import Agent, App, Cluster, Explanation, Reason, Task, connect
-from dcos._errors import ApiError, DcosError, DeploymentError, NotFoundError, RefusedError, UnreachableError
+from dcos._errors import (
+    ApiError,
+    DcosError,
+    DeploymentError,
+    NotFoundError,
+    RefusedError,
+    RunTimeoutError,
+    UnreachableError,
+)
+from dcos._jobs import Job, JobHistory, JobRun, Schedule
 from dcos._local import LocalCluster
 from dcos._native import __version__
 from dcos._scheduler import Scheduler, SchedulerDriver
@@ -24,10 +33,15 @@ __all__ = [
     "DcosError",
     "DeploymentError",
     "Explanation",
+    "Job",
+    "JobHistory",
+    "JobRun",
     "LocalCluster",
     "NotFoundError",
     "Reason",
     "RefusedError",
+    "RunTimeoutError",
+    "Schedule",
     "Scheduler",
     "SchedulerDriver",
     "Task",

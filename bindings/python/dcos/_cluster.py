@@ -1,4 +1,4 @@
-"""A cluster seen from outside: apps, tasks, agents."""
+"""A cluster seen from outside: apps, jobs, tasks, agents."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from dcos import _native
 from dcos._errors import ApiError, DeploymentError, NotFoundError, UnreachableError
+from dcos._jobs import Job, Schedule
 
 POLL_SECONDS = 0.1
 
@@ -21,11 +22,17 @@ ELECTED = ("zk", "etcd")
 """URLs that name where masters elect their leader."""
 
 
-def connect(master: str = "http://127.0.0.1:5050", *, marathon: str | None = None, timeout: float = 30.0) -> Cluster:
+def connect(
+    master: str = "http://127.0.0.1:5050",
+    *,
+    marathon: str | None = None,
+    metronome: str | None = None,
+    timeout: float = 30.0,
+) -> Cluster:
     """A handle on the cluster whose master is at `master`.
 
-    `marathon` is Marathon's URL: the master's host at port 8080 unless said otherwise. `timeout` is in
-    seconds, for each request. Nothing is sent yet.
+    `marathon` and `metronome` are their URLs: the master's host at ports 8080 and 9000 unless said otherwise.
+    `timeout` is in seconds, for each request. Nothing is sent yet.
 
     Where several masters elect their leader, `master` may be `zk://host1,host2,host3/mesos` or
     `etcd://…`: each request goes to who leads then.
@@ -37,7 +44,8 @@ def connect(master: str = "http://127.0.0.1:5050", *, marathon: str | None = Non
     url = urlsplit(master)
     if url.scheme not in ELECTED:
         marathon = marathon or f"{url.scheme}://{url.hostname}:8080"
-    return Cluster(master, marathon or master, timeout=timeout)
+        metronome = metronome or f"{url.scheme}://{url.hostname}:9000"
+    return Cluster(master, marathon or master, metronome=metronome or master, timeout=timeout)
 
 
 @dataclass(frozen=True)
@@ -219,14 +227,16 @@ def _explanation(said: Mapping[str, Any]) -> Explanation:
 
 
 class Cluster:
-    """A cluster: its apps, tasks and agents. Made by `connect`."""
+    """A cluster: its apps, jobs, tasks and agents. Made by `connect`."""
 
-    def __init__(self, master: str, marathon: str, *, timeout: float = 30.0) -> None:
+    def __init__(self, master: str, marathon: str, *, metronome: str, timeout: float = 30.0) -> None:
         self.master = master
         self.marathon = marathon
+        self.metronome = metronome
         self._timeout = timeout
         self._master = _Server(master, timeout)
         self._marathon = _Server(marathon, timeout, port=8080)
+        self._metronome = _Server(metronome, timeout, port=9000)
 
     def __repr__(self) -> str:
         return f"Cluster(master={_shown(self.master)!r})"
@@ -244,6 +254,24 @@ class Cluster:
         app = App(self, "/" + app_id.lstrip("/"))
         app.definition()
         return app
+
+    def add_job(self, job: Mapping[str, Any], *, schedule: Schedule | None = None) -> Job:
+        """Creates a job; with a `schedule` it runs by itself. Refused with status 409 if it is there."""
+        self._metronome.json("POST", "/v1/jobs", dict(job))
+        made = Job(self, job["id"])
+        if schedule is not None:
+            made.schedule(schedule)
+        return made
+
+    def jobs(self) -> list[Job]:
+        """All jobs."""
+        return [Job(self, job["id"]) for job in self._metronome.json("GET", "/v1/jobs")]
+
+    def job(self, job_id: str) -> Job:
+        """The job named `job_id`. Raises `NotFoundError` if there is none."""
+        job = Job(self, job_id)
+        job.definition()
+        return job
 
     def tasks(self, *, completed: bool = False) -> list[Task]:
         """The tasks of all frameworks; those that have ended too if asked for."""
@@ -307,6 +335,15 @@ class Cluster:
 
     async def app_async(self, app_id: str) -> App:
         return await asyncio.to_thread(self.app, app_id)
+
+    async def add_job_async(self, job: Mapping[str, Any], *, schedule: Schedule | None = None) -> Job:
+        return await asyncio.to_thread(self.add_job, job, schedule=schedule)
+
+    async def jobs_async(self) -> list[Job]:
+        return await asyncio.to_thread(self.jobs)
+
+    async def job_async(self, job_id: str) -> Job:
+        return await asyncio.to_thread(self.job, job_id)
 
     async def tasks_async(self, *, completed: bool = False) -> list[Task]:
         return await asyncio.to_thread(self.tasks, completed=completed)

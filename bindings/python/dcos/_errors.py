@@ -33,3 +33,7 @@ class RefusedError(DcosError):
 
 class DeploymentError(DcosError, TimeoutError):
     """A deployment did not end in time; the message says what it waits for."""
+
+
+class RunTimeoutError(DcosError, TimeoutError):
+    """A run of a job did not end in time; the message says how it stands."""

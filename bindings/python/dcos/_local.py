@@ -32,7 +32,7 @@ class LocalCluster:
         self._directory = self._given or Path(tempfile.mkdtemp(prefix="dcos-local-"))
         try:
             told = self._dcos("up", "--free-ports")
-            return connect(told["master"], marathon=told["marathon"])
+            return connect(told["master"], marathon=told["marathon"], metronome=told["metronome"])
         except BaseException:
             self.__exit__()
             raise
