@@ -15,9 +15,10 @@ mod list;
 mod plan;
 mod pods;
 mod queue;
-mod render;
+pub(crate) mod render;
 pub mod request;
 mod selector;
+mod system;
 mod tasks;
 
 use axum::Router;
@@ -101,6 +102,11 @@ async fn dispatch(api: &Api, request: &Request) -> Reply {
         (_, ["ping"]) if get => Ok(info::ping(request)),
         (_, ["metrics"]) if get => Ok(info::metrics(mailbox)),
         (_, ["metrics", "prometheus"]) if get => Ok(info::prometheus(mailbox)),
+        (_, ["config"]) if get => Ok(system::config(mailbox)),
+        (_, ["logging"]) if get => Ok(system::loggers()),
+        (&Method::POST, ["logging"]) => system::change(request),
+        (_, ["config" | "logging"]) => Ok(method_not_allowed()),
+        (_, ["v2", "eventSubscriptions"]) => Err(Error::NotFound(NO_CALLBACKS.to_owned())),
         (_, ["v2", "info"]) if get => Ok(info::info(mailbox)),
         (_, ["v2", "leader"]) if get => Ok(info::leader_of(mailbox)),
         (&Method::DELETE, ["v2", "leader"]) => info::abdicate(mailbox, request),
@@ -124,6 +130,9 @@ async fn dispatch(api: &Api, request: &Request) -> Reply {
         _ => Ok(no_such_uri()),
     }
 }
+
+/// Marathon 1.11 knows `/v2/eventSubscriptions` no more; its clients are told what took its place.
+const NO_CALLBACKS: &str = "Callbacks (/v2/eventSubscriptions) are gone, as Marathon 1.4 announced: listen to /v2/events instead";
 
 /// The original answers routes it does not know with 500; a client error is a 404 here.
 fn no_such_uri() -> Response {

@@ -202,6 +202,11 @@ pub(super) fn info(mailbox: &Mailbox) -> Response {
     }))
 }
 
+/// The settings this Marathon runs with.
+pub(super) fn settings(mailbox: &Mailbox) -> Value {
+    marathon_config(mailbox.config(), mailbox.view().master.as_deref())
+}
+
 fn marathon_config(config: &Config, master: Option<&str>) -> Value {
     let millis = |duration: std::time::Duration| duration.as_millis();
     json!({

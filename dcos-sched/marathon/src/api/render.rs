@@ -55,7 +55,7 @@ impl Embed {
 }
 
 /// An app's definition.
-pub(super) fn definition(app: &App) -> Value {
+pub(crate) fn definition(app: &App) -> Value {
     let mut document = json!(app);
     if app.is_resident() {
         document["residency"] =

@@ -98,3 +98,46 @@ async fn who_this_is() {
             .contains("Marathon")
     );
 }
+
+#[tokio::test]
+async fn how_it_is_set_up_and_how_much_it_logs() {
+    let marathon = Running::new().await;
+    let config = marathon.get("/config").await;
+    assert_eq!(config["marathon"]["framework_name"], json!("marathon"));
+    let logging = async |change: Value| marathon.send("POST", "/logging", &change).await;
+    assert_eq!(marathon.get("/logging").await, json!({"ROOT": "INFO"}));
+    let change = json!({"level": "trace", "logger": "ROOT", "durationSeconds": 3600});
+    let answer = logging(change.clone()).await;
+    assert_eq!((answer.status, answer.json()), (200, change));
+    assert_eq!(marathon.get("/logging").await, json!({"ROOT": "TRACE"}));
+    for (change, path) in [
+        (
+            json!({"level": "trace", "logger": "mesosphere.marathon"}),
+            "/logger",
+        ),
+        (json!({"level": "error", "logger": "ROOT"}), "/level"),
+        (json!({"level": "loud", "logger": "ROOT"}), "/level"),
+    ] {
+        let answer = logging(change).await;
+        assert_eq!(
+            (answer.status, &answer.json()["details"][0]["path"]),
+            (422, &json!(path))
+        );
+    }
+    logging(json!({"level": "info", "logger": "root"})).await;
+    assert_eq!(marathon.get("/logging").await, json!({"ROOT": "INFO"}));
+    for method in ["GET", "POST", "DELETE"] {
+        let answer = marathon
+            .send(
+                method,
+                "/v2/eventSubscriptions?callbackUrl=http://x",
+                &Value::Null,
+            )
+            .await;
+        let message = answer.json()["message"].to_string();
+        assert!(
+            answer.status == 404 && message.contains("/v2/events"),
+            "{message}"
+        );
+    }
+}
