@@ -2,12 +2,14 @@
 //! (dcos-core-cli 2.2), `local` beside them.
 
 mod job;
+mod migrate;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use job::{Job, Schedule};
+pub(crate) use migrate::{Migrate, MigrateArgs};
 
 /// Look into a cluster, change what runs in it, or start one on this machine.
 #[derive(Debug, Parser)]
@@ -52,6 +54,9 @@ pub(crate) enum Command {
     /// Services: apps, groups and their deployments.
     #[command(subcommand)]
     Marathon(Marathon),
+    /// Take over the state of an original Marathon or Metronome.
+    #[command(subcommand)]
+    Migrate(Migrate),
     /// The cluster's network.
     #[command(subcommand)]
     Net(Net),

@@ -16,6 +16,7 @@ pub(crate) mod job;
 pub(crate) mod local;
 pub(crate) mod maintenance;
 pub(crate) mod marathon;
+pub(crate) mod migrate;
 pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod plan;

@@ -40,6 +40,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Job(command) => command::job::run(&context, command).await,
         Command::Local(command) => command::local::run(&context, command).await,
         Command::Marathon(command) => command::marathon::run(&context, command).await,
+        Command::Migrate(command) => command::migrate::run(&context, command).await,
         Command::Net(command) => command::net::run(&context, command).await,
         Command::Node(command) => command::node::run(&context, command).await,
         Command::Plan { file } => command::plan::run(&context, file.as_deref()).await,

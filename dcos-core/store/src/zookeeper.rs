@@ -12,6 +12,7 @@
 
 mod election;
 mod medium;
+mod nodes;
 mod session;
 
 pub use election::ZooKeeperElection;

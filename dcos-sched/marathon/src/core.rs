@@ -17,7 +17,7 @@ mod offers;
 mod recover;
 mod registration;
 mod resident;
-mod rows;
+pub(crate) mod rows;
 mod settle;
 mod status;
 mod versions;
@@ -45,6 +45,7 @@ pub use change::{Change, Kill};
 pub use counters::Counters;
 pub use health::Probe;
 pub use history::History;
+pub(crate) use history::TreeChange;
 pub use recover::RecoverError;
 pub use rows::{PREFIX, Row};
 pub(crate) use versions::RESTART;
@@ -88,12 +89,23 @@ impl Batch {
 
 /// A deployment under way.
 #[derive(Clone, Debug)]
-struct Running {
+pub(crate) struct Running {
     plan: Arc<Plan>,
     /// The step it is at; found anew after a crash.
     step: usize,
     /// The instances named to go, kept with the deployment.
-    kill: BTreeMap<PathId, BTreeSet<InstanceId>>,
+    kill: Kill,
+}
+
+impl Running {
+    /// One that begins; where it is, is found out by comparing.
+    pub(crate) fn begun(plan: Arc<Plan>, kill: Kill) -> Self {
+        Self {
+            plan,
+            step: 0,
+            kill,
+        }
+    }
 }
 
 /// The instances of one app.

@@ -7,7 +7,9 @@ mod reservation;
 
 use std::collections::BTreeMap;
 
+use dcos_proto::mesos::{CheckStatusInfo, TaskStatus};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::health::Health;
 use crate::model::{App, UnreachableStrategy};
@@ -67,7 +69,7 @@ pub struct Instance {
     pub ready: Option<ReadinessResult>,
     /// What the task's own check reported last, as shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub check_result: Option<serde_json::Value>,
+    pub check_result: Option<Value>,
     /// How each container is, if it is one of a pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<PodTask>,
@@ -165,6 +167,16 @@ impl Instance {
         }
     }
 
+    /// Takes in what a status tells beside how the task is: addresses, and what its own check found.
+    pub(crate) fn note_details(&mut self, status: &TaskStatus) {
+        if let Some(found) = addresses(status) {
+            self.addresses = found;
+        }
+        if let Some(check) = &status.check_status {
+            self.check_result = check_result(check);
+        }
+    }
+
     /// The names of its tasks that are not over.
     pub fn live_tasks(&self) -> impl Iterator<Item = &str> {
         let alone = (self.tasks.is_empty() && self.condition != Condition::Reserved)
@@ -195,4 +207,24 @@ impl Instance {
     pub fn host_ports(&self) -> Vec<u16> {
         self.ports.iter().copied().flatten().collect()
     }
+}
+
+fn addresses(status: &TaskStatus) -> Option<Vec<String>> {
+    let networks = &status.container_status.as_ref()?.network_infos;
+    let all = networks.iter().flat_map(|network| &network.ip_addresses);
+    Some(
+        all.filter_map(|address| address.ip_address.clone())
+            .collect(),
+    )
+}
+
+fn check_result(status: &CheckStatusInfo) -> Option<Value> {
+    if let Some(http) = &status.http {
+        return Some(json!({"http": {"statusCode": http.status_code}}));
+    }
+    if let Some(tcp) = &status.tcp {
+        return Some(json!({"tcp": {"succeeded": tcp.succeeded}}));
+    }
+    let command = status.command.as_ref()?;
+    Some(json!({"command": {"exitCode": command.exit_code}}))
 }

@@ -7,7 +7,8 @@
 //! Reading order: [`model`] (what users say), [`normalize`] and the rules in `validate` (what that
 //! means), [`deployment`] (the way from one tree of apps to another), [`matching`] and [`queue`] (from
 //! offers to instances), [`core`] (the state machine that ties them together, pure and without a clock),
-//! [`shell`] (store, master, timers), [`api`] (HTTP), [`standby`] (while another one leads).
+//! [`shell`] (store, master, timers), [`api`] (HTTP), [`standby`] (while another one leads), [`migrate`] (what an original
+//! left in `ZooKeeper`).
 //!
 //! [`run`] is the whole service. The core alone, as simulations drive it:
 //!
@@ -47,6 +48,7 @@ pub mod event;
 pub mod health;
 pub mod instance;
 pub mod matching;
+pub mod migrate;
 pub mod model;
 pub mod normalize;
 mod path;

@@ -208,7 +208,7 @@ fn accepted_roles(app: &App) -> Vec<&str> {
 }
 
 /// An attribute as constraints see it: Mesos's own notation.
-fn attribute_text(attribute: &Attribute) -> Option<String> {
+pub(crate) fn attribute_text(attribute: &Attribute) -> Option<String> {
     if let Some(text) = &attribute.text {
         return Some(text.value.clone());
     }

@@ -11,7 +11,7 @@ mod dependencies;
 mod jobs;
 mod offers;
 mod recover;
-mod rows;
+pub(crate) mod rows;
 mod runs;
 mod status;
 mod triggers;

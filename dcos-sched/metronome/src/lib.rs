@@ -42,6 +42,7 @@ pub mod config;
 pub mod core;
 pub mod cron;
 mod error;
+pub mod migrate;
 pub mod model;
 pub mod ordered;
 pub mod read;

@@ -320,11 +320,7 @@ impl Core {
             return;
         }
         self.counters.deployments += 1;
-        let running = Running {
-            plan: Arc::clone(plan),
-            step: 0,
-            kill,
-        };
+        let running = Running::begun(Arc::clone(plan), kill);
         self.batch.rows.push(rows::deployment(&running));
         if let Some(step) = plan.steps.first() {
             self.batch

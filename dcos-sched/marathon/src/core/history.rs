@@ -26,14 +26,14 @@ pub struct History {
 
 /// What one change of the tree changed: before and after of each app and group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct TreeChange {
+pub(crate) struct TreeChange {
     pub(super) previous: Timestamp,
     pub(super) apps: BTreeMap<PathId, (Option<Timestamp>, Option<Timestamp>)>,
     pub(super) groups: BTreeMap<PathId, (Option<Group>, Option<Group>)>,
 }
 
 impl TreeChange {
-    pub(super) fn between(before: &RootGroup, after: &RootGroup) -> Self {
+    pub(crate) fn between(before: &RootGroup, after: &RootGroup) -> Self {
         let mut change = Self {
             previous: before.version,
             ..Self::default()

@@ -9,8 +9,7 @@ use dcos_proto::mesos::FrameworkId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::history::TreeChange;
-use super::{Core, History, Kill, PREFIX, Running, TaskFailure};
+use super::{Core, History, Kill, PREFIX, Running, TaskFailure, TreeChange};
 use crate::config::Config;
 use crate::deployment::Plan;
 use crate::engine::{Deadlines, Kills, Subscription};
@@ -99,12 +98,7 @@ impl Core {
                 Arc::new(target),
                 &row.kill,
             );
-            let running = Running {
-                plan: Arc::new(plan),
-                step: 0,
-                kill: row.kill,
-            };
-            deployments.insert(row.id, running);
+            deployments.insert(row.id, Running::begun(Arc::new(plan), row.kill));
         }
         let mut core = Self {
             config,

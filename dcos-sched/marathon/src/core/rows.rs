@@ -16,8 +16,7 @@
 use serde::Serialize;
 use serde_json::json;
 
-use super::history::TreeChange;
-use super::{Running, TaskFailure};
+use super::{Running, TaskFailure, TreeChange};
 use crate::instance::{Instance, InstanceId};
 use crate::model::{App, Group};
 use crate::{PathId, Timestamp};
@@ -51,15 +50,15 @@ impl Row {
     }
 }
 
-pub(super) fn framework(id: &str) -> Row {
+pub(crate) fn framework(id: &str) -> Row {
     Row::put(format!("{PREFIX}framework"), &id)
 }
 
-pub(super) fn root(version: Timestamp) -> Row {
+pub(crate) fn root(version: Timestamp) -> Row {
     Row::put(format!("{PREFIX}root"), &version)
 }
 
-pub(super) fn group(path: &PathId, group: Option<&Group>) -> Row {
+pub(crate) fn group(path: &PathId, group: Option<&Group>) -> Row {
     let key = format!("{PREFIX}group{path}");
     group.map_or_else(
         || Row::delete(key.clone()),
@@ -67,7 +66,7 @@ pub(super) fn group(path: &PathId, group: Option<&Group>) -> Row {
     )
 }
 
-pub(super) fn wanted(path: &PathId, version: Option<Timestamp>) -> Row {
+pub(crate) fn wanted(path: &PathId, version: Option<Timestamp>) -> Row {
     let key = format!("{PREFIX}app{path}");
     version.map_or_else(
         || Row::delete(key.clone()),
@@ -75,52 +74,52 @@ pub(super) fn wanted(path: &PathId, version: Option<Timestamp>) -> Row {
     )
 }
 
-pub(super) fn spec(app: &App) -> Row {
+pub(crate) fn spec(app: &App) -> Row {
     Row::put(spec_key(&app.id, app.version), app)
 }
 
-pub(super) fn spec_key(path: &PathId, version: Timestamp) -> String {
+pub(crate) fn spec_key(path: &PathId, version: Timestamp) -> String {
     format!("{PREFIX}spec{path}@{version}")
 }
 
-pub(super) fn change(version: Timestamp, change: &TreeChange) -> Row {
+pub(crate) fn change(version: Timestamp, change: &TreeChange) -> Row {
     Row::put(change_key(version), change)
 }
 
-pub(super) fn change_key(version: Timestamp) -> String {
+pub(crate) fn change_key(version: Timestamp) -> String {
     format!("{PREFIX}change/{version}")
 }
 
-pub(super) fn deployment(running: &Running) -> Row {
+pub(crate) fn deployment(running: &Running) -> Row {
     let plan = &running.plan;
     let value = json!({"id": plan.id, "version": plan.version, "kill": running.kill});
     Row::put(deployment_key(&plan.id), &value)
 }
 
-pub(super) fn deployment_key(id: &str) -> String {
+pub(crate) fn deployment_key(id: &str) -> String {
     format!("{PREFIX}deployment/{id}")
 }
 
-pub(super) fn instance(instance: &Instance) -> Row {
+pub(crate) fn instance(instance: &Instance) -> Row {
     Row::put(instance_key(&instance.id), instance)
 }
 
-pub(super) fn instance_key(id: &InstanceId) -> String {
+pub(crate) fn instance_key(id: &InstanceId) -> String {
     format!("{PREFIX}instance/{id}")
 }
 
-pub(super) fn failure(failure: &TaskFailure) -> Row {
+pub(crate) fn failure(failure: &TaskFailure) -> Row {
     Row::put(failure_key(&failure.app_id), failure)
 }
 
-pub(super) fn failure_key(path: &PathId) -> String {
+pub(crate) fn failure_key(path: &PathId) -> String {
     format!("{PREFIX}failure{path}")
 }
 
-pub(super) fn release(id: &InstanceId, agent: Option<&String>) -> Row {
+pub(crate) fn release(id: &InstanceId, agent: Option<&String>) -> Row {
     Row::put(release_key(id), &agent)
 }
 
-pub(super) fn release_key(id: &InstanceId) -> String {
+pub(crate) fn release_key(id: &InstanceId) -> String {
     format!("{PREFIX}release/{id}")
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use dcos_proto::mesos::{TaskState, TaskStatus, task_status};
-use serde_json::json;
 
 use super::{Core, TaskFailure, rows};
 use crate::Timestamp;
@@ -68,13 +67,8 @@ impl Core {
         {
             next.agent.id.clone_from(&agent.value);
         }
-        if let Some(found) = addresses(status) {
-            next.addresses = found;
-        }
+        next.note_details(status);
         self.note_health(now, &mut next, status);
-        if let Some(check) = &status.check_status {
-            next.check_result = check_result(check);
-        }
         let state = status.state().as_str_name();
         let message = status.message.as_deref().unwrap_or_default();
         self.batch
@@ -243,24 +237,4 @@ impl Core {
                 .push(Event::instance_health(now, next, Some(healthy)));
         }
     }
-}
-
-fn addresses(status: &TaskStatus) -> Option<Vec<String>> {
-    let networks = &status.container_status.as_ref()?.network_infos;
-    let all = networks.iter().flat_map(|network| &network.ip_addresses);
-    Some(
-        all.filter_map(|address| address.ip_address.clone())
-            .collect(),
-    )
-}
-
-fn check_result(status: &dcos_proto::mesos::CheckStatusInfo) -> Option<serde_json::Value> {
-    if let Some(http) = &status.http {
-        return Some(json!({"http": {"statusCode": http.status_code}}));
-    }
-    if let Some(tcp) = &status.tcp {
-        return Some(json!({"tcp": {"succeeded": tcp.succeeded}}));
-    }
-    let command = status.command.as_ref()?;
-    Some(json!({"command": {"exitCode": command.exit_code}}))
 }

@@ -51,10 +51,32 @@ impl InstanceId {
 pub fn task_instance(task: &str) -> Option<InstanceId> {
     let mark = [".instance-", ".marathon-"]
         .into_iter()
-        .find_map(|mark| task.find(mark))?;
+        .find_map(|mark| task.find(mark));
+    let Some(mark) = mark else {
+        return before_instances(task);
+    };
     let rest = &task[mark + 1..];
     let end = rest.find('.').map_or(task.len(), |at| mark + 1 + at);
     Some(InstanceId(task[..end].into()))
+}
+
+/// The same for names from before there were instances (Marathon up to 1.3 for tasks, up to 1.7 for what is reserved):
+/// `prod_db.<uuid>` and, where something is reserved, `prod_db.<uuid>.2`. The original calls them `prod_db.marathon-<uuid>`.
+fn before_instances(task: &str) -> Option<InstanceId> {
+    let is_uuid = |text: &str| {
+        let dashes = text.bytes().enumerate().filter(|(_, byte)| *byte == b'-');
+        text.len() == 36
+            && text
+                .bytes()
+                .all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+            && dashes.map(|(at, _)| at).eq([8, 13, 18, 23])
+    };
+    let life = task
+        .rsplit_once('.')
+        .filter(|(_, life)| life.parse::<u64>().is_ok());
+    let name = life.map_or(task, |(name, _)| name);
+    let (app, uuid) = name.rsplit_once(['.', '_'])?;
+    is_uuid(uuid).then(|| InstanceId(format!("{app}.marathon-{uuid}").into()))
 }
 
 impl fmt::Display for InstanceId {
@@ -96,6 +118,18 @@ mod tests {
             id.executor(),
             "instance-prod_db.two.0f0e0d0c-0000-4000-8000-000000000000"
         );
+        for old in [
+            "prod_db.two.0f0e0d0c-0000-4000-8000-000000000000",
+            "prod_db.two_0f0e0d0c-0000-4000-8000-000000000000.12",
+        ] {
+            let found = task_instance(old).unwrap();
+            assert_eq!(
+                found.as_str(),
+                "prod_db.two.marathon-0f0e0d0c-0000-4000-8000-000000000000"
+            );
+            assert_eq!(found.app(), app);
+        }
         assert_eq!(task_instance("something else"), None);
+        assert_eq!(task_instance("ct:1579011660000:0:job:12"), None);
     }
 }

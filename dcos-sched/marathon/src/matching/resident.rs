@@ -12,7 +12,7 @@ use dcos_proto::mesos::{Label, Labels, Resource};
 
 use super::constraints::full_match;
 use super::{Match, Reason, Site, Supply, amounts, ports};
-use crate::instance::{InstanceId, LocalVolume};
+use crate::instance::{InstanceId, LocalVolume, task_instance};
 use crate::model::{App, DiskType, Operator, PersistentVolume};
 
 const FRAMEWORK: &str = "marathon_framework_id";
@@ -68,7 +68,8 @@ pub fn owner(resource: &Resource, framework: &str) -> Option<InstanceId> {
         label.value.clone()
     };
     (of(FRAMEWORK)? == framework).then_some(())?;
-    Some(InstanceId::from(of(INSTANCE)?))
+    let instance = of(INSTANCE)?;
+    Some(task_instance(&instance).unwrap_or_else(|| InstanceId::from(instance)))
 }
 
 /// The disks for the volumes of a new instance, taken out of `supply`; `None` if there are not enough.

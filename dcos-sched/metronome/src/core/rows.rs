@@ -53,27 +53,27 @@ impl From<RunRow<JobSpec>> for Run {
     }
 }
 
-pub(super) fn framework(id: &str) -> Row {
+pub(crate) fn framework(id: &str) -> Row {
     Row::put(format!("{PREFIX}framework"), &id)
 }
 
-pub(super) fn job(spec: &JobSpec) -> Row {
+pub(crate) fn job(spec: &JobSpec) -> Row {
     Row::put(job_key(&spec.id), spec)
 }
 
-pub(super) fn job_key(id: &JobId) -> String {
+pub(crate) fn job_key(id: &JobId) -> String {
     format!("{PREFIX}job/{id}")
 }
 
-pub(super) fn progress(id: &JobId, progress: &Progress) -> Row {
+pub(crate) fn progress(id: &JobId, progress: &Progress) -> Row {
     Row::put(progress_key(id), progress)
 }
 
-pub(super) fn progress_key(id: &JobId) -> String {
+pub(crate) fn progress_key(id: &JobId) -> String {
     format!("{PREFIX}progress/{id}")
 }
 
-pub(super) fn run(run: &Run) -> Row {
+pub(crate) fn run(run: &Run) -> Row {
     let row = RunRow {
         id: run.id.clone(),
         job: &*run.job,
@@ -86,15 +86,15 @@ pub(super) fn run(run: &Run) -> Row {
     Row::put(run_key(&run.key()), &row)
 }
 
-pub(super) fn run_key(key: &RunKey) -> String {
+pub(crate) fn run_key(key: &RunKey) -> String {
     format!("{PREFIX}run/{}/{}", key.job, key.run)
 }
 
-pub(super) fn ended(job: &JobId, info: &RunInfo, well: bool) -> Row {
+pub(crate) fn ended(job: &JobId, info: &RunInfo, well: bool) -> Row {
     Row::put(ended_key(job, &info.id, well), info)
 }
 
-pub(super) fn ended_key(job: &JobId, run: &RunId, well: bool) -> String {
+pub(crate) fn ended_key(job: &JobId, run: &RunId, well: bool) -> String {
     let kind = if well { "success" } else { "failure" };
     format!("{PREFIX}{kind}/{job}/{run}")
 }

@@ -1,0 +1,82 @@
+//! Putting rows of a service into a store, so that it starts with all of them or not at all.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use dcos_store::{Fence, StateStore, StoreError, Transaction};
+
+/// The most rows and bytes one transaction carries: engines bound both.
+const ROWS: usize = 500;
+const BYTES: usize = 256 << 10;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The rows were written.
+    All,
+    /// They were there already.
+    Nothing,
+}
+
+/// Why rows were not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// There is something else already.
+    #[error("the store holds the state of such a service already ({0} rows); nothing was written")]
+    Occupied(usize),
+    /// The store failed. What was written so far keeps the service from starting, until it is written again.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+}
+
+/// Makes `rows` all there is of a service whose keys begin with `prefix` (such as `marathon/`).
+///
+/// What is there already is replaced only if `overwrite`. A row no service knows is written first and removed last, so
+/// that none starts with half of it, and who writes again after a failure finds out that it is half.
+///
+/// # Errors
+/// [`WriteError`]
+pub async fn write(
+    store: &dyn StateStore,
+    fence: &Fence,
+    prefix: &str,
+    rows: &BTreeMap<String, Vec<u8>>,
+    overwrite: bool,
+) -> Result<Written, WriteError> {
+    let half = format!("{prefix}import-under-way");
+    let present = store.scan(prefix).await?.entries;
+    let broken_off = present.iter().any(|entry| *entry.key == half);
+    let same = present.len() == rows.len()
+        && present
+            .iter()
+            .all(|entry| rows.get(&*entry.key).is_some_and(|row| *row == entry.value));
+    if same {
+        return Ok(Written::Nothing);
+    }
+    if !present.is_empty() && !overwrite && !broken_off {
+        return Err(WriteError::Occupied(present.len()));
+    }
+    let begin = Transaction::new(fence.clone()).put(half.clone(), "\"\"");
+    store.transact(begin).await?;
+    let gone = present
+        .iter()
+        .filter(|entry| !rows.contains_key(&*entry.key));
+    let gone = gone.filter(|entry| *entry.key != half);
+    let deletions = gone.map(|entry| (entry.key.to_string(), None));
+    let puts = rows.iter().map(|(key, value)| (key.clone(), Some(value)));
+    let mut next = Transaction::new(fence.clone());
+    let mut bytes = 0;
+    for (key, value) in deletions.chain(puts) {
+        bytes += key.len() + value.map_or(0, Vec::len);
+        next = match value {
+            Some(value) => next.put(key, Bytes::copy_from_slice(value)),
+            None => next.delete(key),
+        };
+        if next.writes.len() >= ROWS || bytes >= BYTES {
+            store.transact(next).await?;
+            (next, bytes) = (Transaction::new(fence.clone()), 0);
+        }
+    }
+    store.transact(next.delete(half)).await?;
+    Ok(Written::All)
+}

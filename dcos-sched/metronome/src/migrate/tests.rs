@@ -1,0 +1,175 @@
+//! A tree as the original writes it, encoded with code generated from its own schema (`dcos-marathon`'s
+//! `src/migrate/testdata/make.py`).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use dcos_marathon::engine::Machine as _;
+use dcos_marathon::instance::Condition;
+
+use super::*;
+
+const TREE: &str = include_str!("testdata/metronome-0.6.tree");
+
+fn tree() -> Nodes {
+    let nodes = TREE.lines().map(|line| {
+        let (path, data) = line.split_once('\t').unwrap();
+        (path.to_owned(), Bytes::from(STANDARD.decode(data).unwrap()))
+    });
+    nodes.collect()
+}
+
+fn now() -> Time {
+    Time::from_secs(1_700_000_000)
+}
+
+fn imported(options: Options) -> (JobScheduler, Report) {
+    let import = import(&tree(), options, now()).unwrap();
+    let rows = import
+        .rows
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_slice()));
+    let core = JobScheduler::recover(Arc::new(Config::default()), Seed::new(1), now(), rows);
+    (core.unwrap(), import.report)
+}
+
+fn notes(report: &Report, fate: Fate) -> Vec<String> {
+    let notes = report.notes.iter().filter(|note| note.fate == fate);
+    notes
+        .map(|note| format!("{}: {}", note.what, note.why))
+        .collect()
+}
+
+#[test]
+fn jobs_are_shown_as_they_were() {
+    let (core, report) = imported(Options::default());
+    let view = core.view(now());
+    let job = view.jobs.get(&JobId::from("prod.backup")).unwrap();
+    let shown = serde_json::to_value(&*job.spec).unwrap();
+    let expected = serde_json::json!({
+        "id": "prod.backup",
+        "description": "every night",
+        "dependencies": [],
+        "labels": {"team": "db"},
+        "schedules": [{
+            "id": "nightly", "cron": "30 2 * * *", "timezone": "Europe/Berlin", "startingDeadlineSeconds": 900,
+            "concurrencyPolicy": "FORBID", "enabled": true,
+        }],
+        "run": {
+            "cpus": 0.1, "mem": 32, "disk": 0, "gpus": 0, "cmd": "true", "user": "nobody",
+            "env": {"A": "1", "PW": {"secret": "pw"}},
+            "secrets": {"pw": {"source": "/backup/pw"}},
+            "placement": {"constraints": [
+                {"attribute": "rack", "operator": "LIKE", "value": "a.*"},
+                {"attribute": "os", "operator": "IS", "value": "linux"},
+            ]},
+            "artifacts": [{"uri": "https://example.com/b.tgz", "extract": true, "executable": false, "cache": true}],
+            "maxLaunchDelay": 3600,
+            "ucr": {"image": {"id": "busybox", "kind": "docker", "forcePull": true}, "privileged": false},
+            "volumes": [
+                {"containerPath": "/mnt", "hostPath": "/srv", "mode": "RO"},
+                {"containerPath": "/pw", "secret": "pw"},
+            ],
+            "restart": {"policy": "ON_FAILURE", "activeDeadlineSeconds": 120},
+            "taskKillGracePeriodSeconds": 7,
+            "networks": [{"mode": "container", "name": "dcos"}],
+        },
+    });
+    assert_eq!(shown, expected);
+    let report_job = view.jobs.get(&JobId::from("report")).unwrap();
+    assert_eq!(
+        report_job.spec.dependencies[0].id,
+        JobId::from("prod.backup")
+    );
+
+    let progress = &job.progress;
+    assert_eq!((progress.success_count, progress.failure_count), (7, 2));
+    assert_eq!(
+        progress.last_success_at.unwrap().to_string(),
+        "2021-03-02T11:30:00.500Z"
+    );
+    assert_eq!(
+        (job.history.successful.len(), job.history.failed.len()),
+        (1, 1)
+    );
+    assert_eq!(
+        progress.newest.as_ref().unwrap().id,
+        RunId::from("20210303120000qWeRt")
+    );
+    let taken = BTreeMap::from([
+        ("ended runs", 2),
+        ("framework id", 1),
+        ("instances", 1),
+        ("jobs", 2),
+        ("runs under way", 2),
+    ]);
+    assert_eq!(report.taken, taken);
+}
+
+#[test]
+fn runs_go_on_and_those_that_wait_are_launched() {
+    let (core, report) = imported(Options::default());
+    let view = core.view(now());
+    let run = |job: &str| {
+        view.jobs
+            .get(&JobId::from(job))
+            .unwrap()
+            .runs
+            .values()
+            .next()
+            .cloned()
+            .unwrap()
+    };
+    let goes_on = run("prod.backup");
+    let instance = goes_on.instance.as_ref().unwrap();
+    assert_eq!(
+        (goes_on.status, instance.condition),
+        (RunStatus::Active, Condition::Running)
+    );
+    assert!(goes_on.tasks.contains_key(&instance.task_id));
+    assert_eq!(instance.app, goes_on.key().path());
+    let waits = run("report");
+    assert!(waits.waits() && waits.status == RunStatus::Starting);
+    assert_eq!(report.losses(), 0);
+}
+
+#[test]
+fn with_a_new_framework_no_run_is_repeated() {
+    let (core, report) = imported(Options {
+        new_framework: true,
+    });
+    let view = core.view(now());
+    assert!(
+        view.jobs
+            .get(&JobId::from("prod.backup"))
+            .unwrap()
+            .runs
+            .is_empty()
+    );
+    assert_eq!(view.jobs.get(&JobId::from("report")).unwrap().runs.len(), 1);
+    let left = notes(&report, Fate::Left);
+    assert!(
+        left.iter()
+            .any(|note| note.contains("a run is not repeated")),
+        "{left:#?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_told_and_stops_nothing_else() {
+    let (_, report) = imported(Options::default());
+    let left = notes(&report, Fate::Left);
+    for parts in [
+        ["job broken", "cron"],
+        ["history of job gone", "no such job"],
+    ] {
+        let found = left
+            .iter()
+            .any(|note| parts.iter().all(|part| note.contains(part)));
+        assert!(found, "{parts:?} in {left:#?}");
+    }
+    let mut nodes = tree();
+    nodes.retain(|path, _| !path.starts_with("state/job-specs"));
+    let error = super::import(&nodes, Options::default(), now()).unwrap_err();
+    assert!(matches!(error, MigrateError::NotThere(_)), "{error}");
+}
