@@ -74,8 +74,17 @@ fn step() -> impl Strategy<Value = (TaskKey, Vec<Claim>)> {
     (task, prop::collection::vec(claim(), 0..3))
 }
 
+/// The nodes that nobody reaches.
+fn nodes() -> impl Strategy<Value = BTreeSet<IpAddr>> {
+    let node = (1..4_u8).prop_map(|last| IpAddr::from(Ipv4Addr::new(10, 0, 0, last)));
+    prop::collection::btree_set(node, 0..3)
+}
+
 /// What the table must say, put together from scratch.
-fn model(claims: &BTreeMap<TaskKey, Vec<Claim>>) -> BTreeMap<Service, Vec<SocketAddr>> {
+fn model(
+    claims: &BTreeMap<TaskKey, Vec<Claim>>,
+    unreachable: &BTreeSet<IpAddr>,
+) -> BTreeMap<Service, Vec<SocketAddr>> {
     let (mut v4, mut v6) = narrow();
     let all = || claims.values().flatten();
     for claim in all() {
@@ -88,7 +97,7 @@ fn model(claims: &BTreeMap<TaskKey, Vec<Claim>>) -> BTreeMap<Service, Vec<Socket
             family.insert(name);
         }
     }
-    let mut services: BTreeMap<Service, BTreeSet<SocketAddr>> = BTreeMap::new();
+    let mut services: BTreeMap<Service, BTreeSet<(SocketAddr, bool)>> = BTreeMap::new();
     for Claim { key, backend } in all() {
         let ip = match &key.host {
             Host::Address(ip) => Some(*ip),
@@ -105,22 +114,36 @@ fn model(claims: &BTreeMap<TaskKey, Vec<Claim>>) -> BTreeMap<Service, Vec<Socket
             let inside = backend
                 .inside
                 .filter(|_| backend.agent == IpAddr::from(OWN));
-            backends.insert(inside.unwrap_or(backend.address));
+            let is_reached = !unreachable.contains(&backend.agent);
+            backends.insert((inside.unwrap_or(backend.address), is_reached));
         }
     }
     services
         .into_iter()
-        .map(|(service, backends)| (service, backends.into_iter().collect()))
+        .map(|(service, backends)| {
+            let some_are = backends.iter().any(|(_, is_reached)| *is_reached);
+            let given = backends.iter();
+            let given = given.filter(|(_, is_reached)| *is_reached || !some_are);
+            let given: BTreeSet<SocketAddr> = given.map(|(address, _)| *address).collect();
+            (service, given.into_iter().collect())
+        })
         .collect()
 }
 
 proptest! {
     #[test]
-    fn changes_lead_where_the_model_is(steps in prop::collection::vec((step(), any::<bool>()), 0..40)) {
+    fn changes_lead_where_the_model_is(
+        steps in prop::collection::vec((step(), prop::option::of(nodes()), any::<bool>()), 0..40),
+    ) {
         let (mut table, mut claims) = (table(), BTreeMap::new());
         let mut followed: BTreeMap<Service, Vec<SocketAddr>> = BTreeMap::new();
+        let mut unreachable = BTreeSet::new();
         let end = (("f".to_owned(), "t9".to_owned()), Vec::new());
-        for ((task, claimed), look) in steps.into_iter().chain([(end, true)]) {
+        for ((task, claimed), nodes, look) in steps.into_iter().chain([(end, None, true)]) {
+            if let Some(nodes) = nodes {
+                table.set_unreachable(nodes.clone());
+                unreachable = nodes;
+            }
             table.set(task.clone(), claimed.clone());
             claims.insert(task, claimed);
             if !look {
@@ -133,7 +156,7 @@ proptest! {
                 };
                 prop_assert_ne!(before, backends, "what is told must be new: {}", service);
             }
-            prop_assert_eq!(&followed, &model(&claims));
+            prop_assert_eq!(&followed, &model(&claims, &unreachable));
             prop_assert_eq!(table.told(), &followed);
         }
         prop_assert!(table.take_changes().is_empty());

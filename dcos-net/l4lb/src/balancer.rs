@@ -1,5 +1,6 @@
 //! [`Balancer`]: keeps a node's data path as the cluster's tasks want it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use dcos_core::time::{Time, steady};
 use dcos_net::vip::{Follower, Listed, VipTable};
 use dcos_proto::master::Event;
 use dcos_wire::{Client, Masters};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub client: Client,
     /// The addresses of this node.
     pub own: Vec<IpAddr>,
+    /// The nodes that nobody reaches, if anybody knows.
+    pub unreachable: Option<watch::Receiver<BTreeSet<IpAddr>>>,
 }
 
 /// What a balancer knows, for those who ask. Clones see the same.
@@ -44,6 +47,11 @@ impl View {
     /// Every VIP.
     pub fn list(&self) -> Vec<Listed> {
         self.table().list().collect()
+    }
+
+    /// The nodes that nobody reaches.
+    pub fn unreachable(&self) -> BTreeSet<IpAddr> {
+        self.table().unreachable().clone()
     }
 
     /// How many connections each backend was given; nothing once the balancer ended.
@@ -101,10 +109,15 @@ impl<D: Dataplane> Balancer<D> {
     /// Balances until `stop` is cancelled. VIPs go on working after that, as they were last.
     pub async fn run(self, stop: CancellationToken) {
         let Self {
-            config,
+            mut config,
             mut node,
             mut questions,
         } = self;
+        let mut unreachable = config.unreachable.take();
+        if let Some(nodes) = &mut unreachable {
+            // Those of now count, too.
+            nodes.mark_changed();
+        }
         let (sender, mut events) = mpsc::channel(WAITING);
         let work = async {
             let mut review = interval(REVIEW);
@@ -126,6 +139,10 @@ impl<D: Dataplane> Balancer<D> {
                         node.take_in(batch.drain(..)).await;
                     }
                     () = due => node.take_in(std::iter::empty()).await,
+                    nodes = change(&mut unreachable) => {
+                        node.view.table().set_unreachable(nodes);
+                        node.take_in(std::iter::empty()).await;
+                    }
                     _ = review.tick() => node.review().await,
                     Some(question) = questions.recv() => {
                         let counted = node.with_dataplane(Dataplane::connections).await;
@@ -140,6 +157,17 @@ impl<D: Dataplane> Balancer<D> {
             () = work => {}
         }
     }
+}
+
+/// The next nodes that nobody reaches; waits for ever if nobody will tell.
+async fn change(told: &mut Option<watch::Receiver<BTreeSet<IpAddr>>>) -> BTreeSet<IpAddr> {
+    if let Some(nodes) = told
+        && nodes.changed().await.is_ok()
+    {
+        return nodes.borrow_and_update().clone();
+    }
+    *told = None;
+    std::future::pending().await
 }
 
 /// How the data path stands to the table.

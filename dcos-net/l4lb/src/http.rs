@@ -1,7 +1,8 @@
 //! The part of dcos-net's REST API that a node can answer: VIPs and their metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use axum::Router;
 use axum::extract::State;
@@ -41,19 +42,25 @@ async fn version() -> Response {
 
 async fn metrics(State(view): State<View>) -> Response {
     let connections = view.connections().await;
-    let mut response = reply::text(StatusCode::OK, exposition(&view.list(), &connections));
+    let text = exposition(&view.list(), &view.unreachable(), &connections);
+    let mut response = reply::text(StatusCode::OK, text);
     let prometheus = HeaderValue::from_static("text/plain; version=0.0.4");
     response.headers_mut().insert(CONTENT_TYPE, prometheus);
     response
 }
 
 /// What Prometheus reads.
-fn exposition(listed: &[Listed], connections: &Connections) -> String {
+fn exposition(
+    listed: &[Listed],
+    unreachable: &BTreeSet<IpAddr>,
+    connections: &Connections,
+) -> String {
     let backends = listed.iter().flat_map(|vip| &vip.backends);
     let (open, all) = (
         backends.clone().filter(|backend| backend.open).count(),
-        backends.count(),
+        backends.clone().count(),
     );
+    let cut_off = backends.filter(|backend| unreachable.contains(&backend.agent));
     let mut text = String::new();
     for (name, help, value) in [
         ("vips", "The number of VIPs.", listed.len()),
@@ -62,6 +69,16 @@ fn exposition(listed: &[Listed], connections: &Connections) -> String {
             "open_backends",
             "The number of VIP backends that take new connections.",
             open,
+        ),
+        (
+            "unreachable_nodes",
+            "The number of nodes that gossip does not reach.",
+            unreachable.len(),
+        ),
+        (
+            "unreachable_backends",
+            "The number of VIP backends on such nodes.",
+            cut_off.count(),
         ),
     ] {
         let _ = write!(

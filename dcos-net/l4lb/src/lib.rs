@@ -17,6 +17,7 @@
 //!     masters: Masters::Fixed("10.0.0.1:5050".to_owned()),
 //!     client: dcos_wire::Client::new(),
 //!     own: vec![[10, 0, 0, 7].into()],
+//!     unreachable: None,
 //! };
 //! let balancer = Balancer::new(config, Kernel::open()?);
 //! balancer.run(CancellationToken::new()).await;

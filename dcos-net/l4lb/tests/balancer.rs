@@ -1,6 +1,7 @@
 //! The loop around a data path that only remembers, and a master that tells what it is told to.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 use dcos_wire::records::{Limits, RecordSender, stream};
 use dcos_wire::{Client, Listener, MediaType, Server};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -150,6 +151,7 @@ async fn the_data_path_follows_the_master() {
         masters: Masters::Fixed(address),
         client: Client::new(),
         own: Vec::new(),
+        unreachable: None,
     };
     let balancer = Balancer::new(config, double.clone());
     let view = balancer.view();
@@ -200,6 +202,46 @@ async fn the_data_path_follows_the_master() {
         }
     };
     timeout(Duration::from_secs(60), wait).await.unwrap();
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_node_is_left_out_while_no_master_answers() {
+    let (stop, double) = (CancellationToken::new(), Double::default());
+    let (address, mut subscribers) = master(&stop).await;
+    let (cut_off, unreachable) = watch::channel(BTreeSet::new());
+    let config = Config {
+        masters: Masters::Fixed(address),
+        client: Client::new(),
+        own: Vec::new(),
+        unreachable: Some(unreachable),
+    };
+    let running = tokio::spawn(Balancer::new(config, double.clone()).run(stop.clone()));
+    let records = subscribers.recv().await.unwrap();
+    // Two tasks, one on each of two agents.
+    let other = AGENT.replace("S0", "S1").replace("10.0.0.7", "10.0.0.8");
+    let one = subscribed(&format!("{AGENT}, {other}"), "", Some(31_000));
+    let (head, task) = one.split_once(r#""tasks": ["#).unwrap();
+    let task = task.strip_suffix("]}}}}").unwrap();
+    let second = task
+        .replace(r#""value": "t""#, r#""value": "u""#)
+        .replace("S0", "S1");
+    let both = format!(r#"{head}"tasks": [{task}, {second}]}}}}}}}}"#);
+    tell(&records, &both);
+    double.leads_to(&["10.0.0.7:31000", "10.0.0.8:31000"]).await;
+    // Whoever comes next tells nothing.
+    drop(records);
+    let nodes = |last: &[u8]| last.iter().map(|last| [10, 0, 0, *last].into()).collect();
+    cut_off.send_replace(nodes(&[7]));
+    double.leads_to(&["10.0.0.8:31000"]).await;
+    // Nobody left: better somebody who may be there than nobody.
+    cut_off.send_replace(nodes(&[7, 8]));
+    double.leads_to(&["10.0.0.7:31000", "10.0.0.8:31000"]).await;
+    cut_off.send_replace(nodes(&[8]));
+    double.leads_to(&["10.0.0.7:31000"]).await;
+    cut_off.send_replace(nodes(&[]));
+    double.leads_to(&["10.0.0.7:31000", "10.0.0.8:31000"]).await;
     stop.cancel();
     running.await.unwrap();
 }

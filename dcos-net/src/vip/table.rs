@@ -20,6 +20,8 @@ pub type Change = (Service, Option<Vec<SocketAddr>>);
 pub struct VipTable {
     /// The addresses of this node.
     own: BTreeSet<IpAddr>,
+    /// Nodes that nobody reaches.
+    unreachable: BTreeSet<IpAddr>,
     tasks: BTreeMap<TaskKey, Vec<Claim>>,
     keys: BTreeMap<Key, BTreeMap<(TaskKey, usize), Backend>>,
     v4: Family,
@@ -111,6 +113,7 @@ impl VipTable {
     ) -> Self {
         Self {
             own: own.into_iter().collect(),
+            unreachable: BTreeSet::new(),
             tasks: BTreeMap::new(),
             keys: BTreeMap::new(),
             v4: Family::new(v4),
@@ -154,6 +157,26 @@ impl VipTable {
         if !claims.is_empty() {
             self.tasks.insert(task, claims);
         }
+    }
+
+    /// The nodes that nobody reaches now: backends there are given no new connections, unless a VIP
+    /// would have none left (`dcos_l4lb_mgr` does the same with what gossip does not reach).
+    pub fn set_unreachable(&mut self, nodes: BTreeSet<IpAddr>) {
+        let changed: BTreeSet<IpAddr> = nodes
+            .symmetric_difference(&self.unreachable)
+            .copied()
+            .collect();
+        let concerned = self.keys.iter().filter(|(_, backends)| {
+            let mut agents = backends.values().map(|backend| backend.agent);
+            agents.any(|agent| changed.contains(&agent))
+        });
+        self.dirty.extend(concerned.map(|(key, _)| key.clone()));
+        self.unreachable = nodes;
+    }
+
+    /// The nodes that nobody reaches.
+    pub fn unreachable(&self) -> &BTreeSet<IpAddr> {
+        &self.unreachable
     }
 
     /// The tasks that claim anything.
@@ -288,14 +311,22 @@ impl VipTable {
     fn backends(&self, service: Service) -> Option<Vec<SocketAddr>> {
         let owners = self.owners.get(&service)?;
         let backends = owners.iter().filter_map(|key| self.keys.get(key));
-        let open = backends.flat_map(BTreeMap::values).filter(|backend| {
-            backend.open && backend.address.is_ipv4() == service.address.is_ipv4()
-        });
+        let open: Vec<&Backend> = backends
+            .flat_map(BTreeMap::values)
+            .filter(|backend| {
+                backend.open && backend.address.is_ipv4() == service.address.is_ipv4()
+            })
+            .collect();
+        let is_reached = |backend: &&&Backend| !self.unreachable.contains(&backend.agent);
+        let some_are = open.iter().any(|backend| is_reached(&backend));
+        let open = open
+            .iter()
+            .filter(|backend| !some_are || is_reached(backend));
         let place = |backend: &Backend| match backend.inside {
             Some(inside) if self.own.contains(&backend.agent) => inside,
             _ => backend.address,
         };
-        let open: BTreeSet<SocketAddr> = open.map(place).collect();
+        let open: BTreeSet<SocketAddr> = open.map(|backend| place(backend)).collect();
         Some(open.into_iter().collect())
     }
 }
