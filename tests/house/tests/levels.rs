@@ -51,6 +51,10 @@ const EDGES: &[(&str, &[&str])] = &[
         &["dcos-proto", "dcos-core", "dcos-wire", "dcos-net"],
     ),
     (
+        "dcos-gossip",
+        &["bench", "dcos-proto", "dcos-core", "dcos-wire"],
+    ),
+    (
         "dcos-l4lb",
         &[
             "bench",
