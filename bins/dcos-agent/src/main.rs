@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
         .with(network::OPTIONS)
+        .with(dcos_program::GOSSIP_OPTIONS)
         .with(overlay::OPTIONS)
         .with(dcos_containerizer::oci::OPTIONS)
         .with(dcos_docker::OPTIONS)
@@ -117,8 +118,10 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         Ok::<_, std::io::Error>(())
     });
     let signed_off = config.sign_off.clone();
-    let network = network::start(&values, &config, ip, &stop).await?;
+    let gossip = network::gossip(&values, &mut config, ip, &stop).await?;
+    let network = network::start(&values, &config, ip, gossip.as_ref(), &stop).await?;
     let overlay = overlay::start(&values, &mut config, ip, &stop).await?;
+    let ending = stop.clone();
     let agent = Box::pin(agent::run(config, all, listener, stop));
     let ended = match door {
         // It ends with the agent, whichever way that ends.
@@ -129,6 +132,10 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         None => agent.await,
     };
     drop((network, overlay));
+    if let Some(part) = gossip {
+        ending.cancel();
+        part.leave().await;
+    }
     signals.abort();
     let over = signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. }));
     if let Some(universal) = universal.filter(|_| over) {

@@ -1,12 +1,17 @@
-//! This node's part of the cluster's network: virtual addresses.
+//! This node's part of the cluster's network: who is there, and virtual addresses.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use dcos_containerizer::agent::Config;
+use axum::Router;
+use dcos_containerizer::agent::{Config, detect};
+use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
+use dcos_gossip::{ABOUT, About, Kind, Membership as _, View, unreachable};
 use dcos_l4lb::{Balancer, Kernel, Masters};
+use dcos_program::Part;
 use dcos_proto::mesos::MasterInfo;
 use dcos_wire::tls::Ssl;
 use dcos_wire::{Client, ClientConfig, Listener, Server};
@@ -22,25 +27,141 @@ pub(crate) const OPTIONS: &[Spec] = &[
     ),
     Spec::port("net_port")
         .default("62080")
-        .help("Where virtual addresses and their metrics are told, on loopback; with --l4lb (ours)."),
+        .help("Where virtual addresses, nodes and their metrics are told, on loopback; with --l4lb or --gossip_key (ours)."),
 ];
+
+/// Takes part in the nodes' gossip, if there is a key for it. The agent answers `/net/v1/nodes` then.
+pub(crate) async fn gossip(
+    values: &Values,
+    agent: &mut Config,
+    ip: IpAddr,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Part>> {
+    let own = own_addresses(agent, ip);
+    let Some(own) = own.first().copied() else {
+        return Ok(None);
+    };
+    let is_public = agent.default_role == "slave_public";
+    let kind = if is_public {
+        Kind::PublicAgent
+    } else {
+        Kind::Agent
+    };
+    let memory = agent.work_dir.join("gossip/members.json");
+    let about = About {
+        hostname: agent.hostname.clone().unwrap_or_else(detect::hostname),
+        attributes: attributes(agent),
+        ..About::new(kind, own)
+    };
+    let part = dcos_program::gossip(values, ip, about, memory, stop).await?;
+    let Some(part) = part else {
+        return Ok(None);
+    };
+    let routes = std::mem::take(&mut agent.routes);
+    agent.routes = routes.nest("/net", dcos_gossip::router(part.view()));
+    let mut masters = masters(agent.leading.as_ref(), &agent.master)?;
+    let (tell, stop) = (part.leaders(), stop.clone());
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        tell(&masters.leader().await);
+        let Masters::Led(mut leading) = masters.clone() else {
+            return;
+        };
+        while leading.changed().await.is_ok() {
+            tell(&masters.leader().await);
+        }
+    }));
+    Ok(Some(part))
+}
+
+/// What an operator says of the agent, as far as it fits into gossip's packets with all else.
+fn attributes(agent: &Config) -> BTreeMap<String, String> {
+    let mut room = ABOUT / 2;
+    let mut said = BTreeMap::new();
+    for attribute in &agent.attributes {
+        let (name, value) = (&attribute.name, attributes::value_text(attribute));
+        let Some(rest) = room.checked_sub(name.len() + value.len() + 6) else {
+            warn!(
+                name,
+                "an attribute is not gossiped: there is no room for more"
+            );
+            continue;
+        };
+        room = rest;
+        said.insert(name.clone(), value);
+    }
+    said
+}
 
 /// Starts what the options ask for; it ends with `stop`, or when the set is dropped.
 pub(crate) async fn start(
     values: &Values,
     agent: &Config,
     ip: IpAddr,
+    gossip: Option<&Part>,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<()>> {
     let mut running = JoinSet::new();
-    if !values.switch("l4lb") {
+    let mut routes = Router::new();
+    if let Some(part) = gossip {
+        routes = routes.merge(dcos_gossip::router(part.view()));
+    }
+    let balancer = balancer(values, agent, ip).await?;
+    if balancer.is_none() && gossip.is_none() {
         return Ok(running);
+    }
+    if let Some((mut config, kernel)) = balancer {
+        config.unreachable = gossip.map(|part| follow(&part.view(), &mut running));
+        let balancer = Balancer::new(config, kernel);
+        routes = routes.merge(dcos_l4lb::router(balancer.view()));
+        running.spawn(balancer.run(stop.clone()));
+    }
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), values.port("net_port"));
+    let listener = Listener::tcp(address)
+        .await
+        .with_context(|| format!("listening on {address} (--net_port)"))?;
+    let server = Server::new(routes).serve(listener, stop.clone());
+    running.spawn(async move {
+        server.await;
+    });
+    Ok(running)
+}
+
+/// The nodes that nobody reaches, for those who balance.
+fn follow(view: &View, running: &mut JoinSet<()>) -> watch::Receiver<BTreeSet<IpAddr>> {
+    let (told, nodes) = watch::channel(BTreeSet::new());
+    let mut members = view.watch();
+    running.spawn(async move {
+        loop {
+            let now = unreachable(&members.borrow_and_update());
+            told.send_if_modified(|before| {
+                let is_news = *before != now;
+                *before = now;
+                is_news
+            });
+            if members.changed().await.is_err() {
+                // What was known last stays.
+                told.closed().await;
+                return;
+            }
+        }
+    });
+    nodes
+}
+
+/// Whom to follow, and the data path, if this node is to balance.
+async fn balancer(
+    values: &Values,
+    agent: &Config,
+    ip: IpAddr,
+) -> anyhow::Result<Option<(dcos_l4lb::Config, Kernel)>> {
+    if !values.switch("l4lb") {
+        return Ok(None);
     }
     let kernel = match tokio::task::spawn_blocking(Kernel::open).await? {
         Ok(kernel) => kernel,
         Err(error @ dcos_l4lb::DataplaneError::Taken { .. }) => {
             warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
-            return Ok(running);
+            return Ok(None);
         }
         Err(error) => return Err(error).context("--l4lb"),
     };
@@ -48,18 +169,9 @@ pub(crate) async fn start(
         masters: masters(agent.leading.as_ref(), &agent.master)?,
         client: client(agent)?,
         own: own_addresses(agent, ip),
+        unreachable: None,
     };
-    let balancer = Balancer::new(config, kernel);
-    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), values.port("net_port"));
-    let listener = Listener::tcp(address)
-        .await
-        .with_context(|| format!("listening on {address} (--net_port)"))?;
-    let server = Server::new(dcos_l4lb::router(balancer.view())).serve(listener, stop.clone());
-    running.spawn(async move {
-        server.await;
-    });
-    running.spawn(balancer.run(stop.clone()));
-    Ok(running)
+    Ok(Some((config, kernel)))
 }
 
 /// Where the agent itself looks for its master.

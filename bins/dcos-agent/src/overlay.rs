@@ -104,7 +104,8 @@ pub(crate) async fn start(
         },
         kernel,
     );
-    agent.routes = node.view().router();
+    let routes = std::mem::take(&mut agent.routes);
+    agent.routes = routes.merge(node.view().router());
     let mut ready = node.ready();
     running.spawn(node.run(stop.clone()));
     // The first tasks of a node would not find their network. One that had it before need not wait.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use dcos_core::config::{Schema, Values};
 use dcos_overlay::Desk;
-use dcos_program::BeginAnew;
+use dcos_program::{BeginAnew, Part};
 use dcos_sched::master::{self, MasterHandle, Node, RunError, Stance};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
 use dcos_security::{Credential, Secret};
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 mod door;
+mod gossip;
 mod house;
 mod names;
 mod options;
@@ -49,6 +50,8 @@ fn main() -> ExitCode {
         .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
         .with(options::OVERLAY)
+        .with(options::NODES)
+        .with(dcos_program::GOSSIP_OPTIONS)
         .section("marathon", options::MARATHON)
         .section("metronome", options::METRONOME)
         .section("router", dcos_router::OPTIONS)
@@ -95,9 +98,10 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         running,
     };
 
+    let part = gossip::start(&mut parts).await?;
     let mut local = None;
     if components.contains(&"master") {
-        local = Some(parts.master().await?);
+        local = Some(parts.master(part.as_ref()).await?);
     }
     if components.contains(&"marathon") {
         parts.marathon(local.clone()).await?;
@@ -125,11 +129,14 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         parts.stop.cancel();
         ended?;
     }
+    if let Some(part) = part {
+        part.leave().await;
+    }
     Ok(())
 }
 
 impl Components {
-    async fn master(&mut self) -> anyhow::Result<Local> {
+    async fn master(&mut self, part: Option<&Part>) -> anyhow::Result<Local> {
         let mut config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
         config.tls = Ssl::from_env()?;
         config.settings.process_start = Some(dcos_core::time::steady());
@@ -138,6 +145,9 @@ impl Components {
         let desk = overlay::desk(&self.values)?;
         if let Some(desk) = &desk {
             config.routes = desk.router();
+        }
+        if let Some(part) = part {
+            config.routes = std::mem::take(&mut config.routes).merge(gossip::routes(part));
         }
         let listener = self.listen("port").await?;
         let node = Node::new(config);
@@ -153,6 +163,14 @@ impl Components {
         });
         if let Some(desk) = desk {
             self.overlay(desk, &local);
+        }
+        if let Some(part) = part {
+            let (tell, stance) = (part.leaders(), local.stance.clone());
+            let following = gossip::follow(tell, stance, self.stop.clone());
+            self.running.spawn(async {
+                following.await;
+                Ok(())
+            });
         }
         Ok(local)
     }

@@ -103,7 +103,8 @@ async fn follow(
     }
 }
 
-fn address(info: &MasterInfo) -> Option<SocketAddr> {
+/// Where a master is reached.
+pub(crate) fn address(info: &MasterInfo) -> Option<SocketAddr> {
     let upid: Upid = info.pid.as_deref()?.parse().ok()?;
     Some(upid.address())
 }

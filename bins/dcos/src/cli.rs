@@ -145,8 +145,12 @@ pub(crate) enum Net {
     Vips,
     /// The overlay networks, and how much of them agents have.
     Overlay,
-    /// The nodes in the overlay networks, with their tunnel ends and their parts.
-    Members,
+    /// The nodes: whether they are there, as gossip knows it, or else those in the overlay networks.
+    Members {
+        /// Ask this node, an agent or a master (host:port), in place of the leading master: it answers while no master does.
+        #[arg(long)]
+        node: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

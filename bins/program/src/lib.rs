@@ -30,9 +30,11 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 mod address;
+mod gossip;
 mod metrics;
 
 pub use address::{ADDRESS_OPTIONS, listening_ip, require_peer_match};
+pub use gossip::{GOSSIP_OPTIONS, Part, gossip};
 pub use metrics::metrics_limit;
 
 /// Options every program has, beside those of its parts.

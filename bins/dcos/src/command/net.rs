@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::cli::Net;
+use crate::http::Server;
 use crate::output;
 
 pub(crate) async fn run(context: &Context, command: Net) -> anyhow::Result<()> {
     match command {
         Net::Vips => vips(context).await,
         Net::Overlay => overlay(context).await,
-        Net::Members => members(context).await,
+        Net::Members { node } => members(context, node.as_deref()).await,
     }
 }
 
@@ -102,7 +103,60 @@ async fn overlay(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn members(context: &Context) -> anyhow::Result<()> {
+async fn members(context: &Context, node: Option<&str>) -> anyhow::Result<()> {
+    let asked = match node {
+        Some(node) => Server::new(node)?,
+        None => context.master().await?,
+    };
+    match asked.send("GET", "/net/v1/members", None).await {
+        Ok(members) => {
+            gossiped(context, &members);
+            Ok(())
+        }
+        Err(error) if node.is_some() => {
+            Err(error).context("does that node take part in gossip (--gossip_key)?")
+        }
+        // A master without gossip may give out overlays.
+        Err(_) => in_overlays(context).await,
+    }
+}
+
+/// Who is there, as gossip knows it.
+fn gossiped(context: &Context, members: &Value) {
+    let members = members.as_array().map(Vec::as_slice).unwrap_or_default();
+    if context.quiet {
+        output::lines(members.iter().map(|member| text(&member["private_ip"])));
+        return;
+    }
+    if context.json {
+        output::json(&Value::Array(members.to_vec()));
+        return;
+    }
+    let rows = members.iter().map(|member| {
+        let public = list(member, "public_ips").iter().map(text);
+        vec![
+            text(&member["private_ip"]),
+            text(&member["kind"]),
+            text(&member["presence"]),
+            text(&member["since"]),
+            text(&member["hostname"]),
+            public.collect::<Vec<_>>().join("\n"),
+            text(&member["address"]),
+        ]
+    });
+    let head = [
+        "NODE",
+        "KIND",
+        "PRESENCE",
+        "SINCE",
+        "HOSTNAME",
+        "PUBLIC ADDRESSES",
+        "MEMBER",
+    ];
+    output::table(&head, rows);
+}
+
+async fn in_overlays(context: &Context) -> anyhow::Result<()> {
     let state = overlay_state(context).await?;
     let agents = list(&state, "agents");
     if context.quiet {

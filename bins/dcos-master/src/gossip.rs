@@ -1,0 +1,68 @@
+//! A master's part in the nodes' gossip, and where it is told who is there.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Context as _;
+use axum::Router;
+use dcos_core::config::Values;
+use dcos_gossip::{About, Kind};
+use dcos_program::Part;
+use dcos_sched::master::Stance;
+use dcos_wire::{Listener, Server};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Components, names};
+
+/// Takes part, if there is a key for it.
+pub(crate) async fn start(parts: &mut Components) -> anyhow::Result<Option<Part>> {
+    let values = &parts.values;
+    let about = About {
+        hostname: parts.hostname.clone(),
+        ..About::new(Kind::Master, parts.ip)
+    };
+    let memory = values.path("work_dir").join("gossip/members.json");
+    let part = dcos_program::gossip(values, parts.ip, about, memory, &parts.stop).await?;
+    if let Some(part) = &part {
+        let (routes, listener) = (dcos_gossip::router(part.view()), local(values).await?);
+        let server = Server::new(routes).serve(listener, parts.stop.clone());
+        parts.running.spawn(async move {
+            server.await;
+            Ok(())
+        });
+    }
+    Ok(part)
+}
+
+async fn local(values: &Values) -> anyhow::Result<Listener> {
+    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), values.port("net_port"));
+    Listener::tcp(address)
+        .await
+        .with_context(|| format!("listening on {address} (--net_port)"))
+}
+
+/// What the master answers of it at its own port.
+pub(crate) fn routes(part: &Part) -> Router {
+    Router::new().nest("/net", dcos_gossip::router(part.view()))
+}
+
+/// Joins whoever leads.
+pub(crate) async fn follow(
+    tell: impl Fn(&str),
+    mut stance: watch::Receiver<Stance>,
+    stop: CancellationToken,
+) {
+    let following = async {
+        loop {
+            if let Stance::Standby(Some(leader)) = &*stance.borrow_and_update()
+                && let Some(address) = names::address(leader)
+            {
+                tell(&address.to_string());
+            }
+            if stance.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    stop.run_until_cancelled(following).await;
+}
