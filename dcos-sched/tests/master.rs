@@ -13,6 +13,8 @@ use dcos_store::{Fence, MemoryStore, Term};
 use dcos_wire::{Answer, Client, Listener, Records};
 use http::{Method, Request};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A master until it is dropped.
@@ -360,4 +362,17 @@ async fn a_large_document_is_the_same_for_all() {
     assert!(together.iter().all(|(_, text)| *text == alone));
     let small = master.send(Method::GET, "/slaves", &[("accept-encoding", "")], "");
     assert!(small.await.headers().contains_key("content-length"));
+    // HTTP/1.0 could not tell a broken connection from the end: it is told how much comes.
+    let mut old = TcpStream::connect(master.url.trim_start_matches("http://"))
+        .await
+        .unwrap();
+    old.write_all(b"GET /state HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut told = String::new();
+    old.read_to_string(&mut told).await.unwrap();
+    let (head, body) = told.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains(&format!("content-length: {}", alone.len())),
+        "{head}"
+    );
+    assert_eq!(body, alone);
 }

@@ -15,7 +15,7 @@ use prost::Message as _;
 use tokio::task::JoinSet;
 use tokio::time::Duration;
 
-use super::http::desk::{Desk, Order};
+use super::http::desk::{Desk, Order, Takes};
 use super::http::documents::Document;
 use super::http::sight::{Shown, Sight};
 use super::shell::encode;
@@ -95,7 +95,10 @@ impl Watchers {
         let opening = async move {
             let order = Order {
                 document: Document::Subscribed(media),
-                gzip: false,
+                takes: Takes {
+                    gzip: false,
+                    pieces: false,
+                },
                 config: &config,
                 sight: &seen,
             };

@@ -6,12 +6,16 @@
 //! is always left for deciding. Whoever is alone is sent the document while it is being written.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::extract::FromRequestParts;
+use axum::http::Version;
+use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
-use dcos_wire::{Flow, MediaType, Refusal, Rope, flow, reply};
+use dcos_wire::{Flow, MediaType, Refusal, Rope, accepts_gzip, flow, reply};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::documents::{Document, Writer};
@@ -46,12 +50,31 @@ struct Shared {
 /// One writing of a document.
 type Round = OnceCell<Rope>;
 
+/// In which form a reader takes a document.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Takes {
+    /// Compressed.
+    pub(crate) gzip: bool,
+    /// While it is being written. HTTP/1.0 has no way to tell an end from a connection that broke.
+    pub(crate) pieces: bool,
+}
+
+impl<S: Sync> FromRequestParts<S> for Takes {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self {
+            gzip: accepts_gzip(&parts.headers),
+            pieces: parts.version > Version::HTTP_10,
+        })
+    }
+}
+
 /// What a reader wants.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order<'a> {
     pub(crate) document: Document,
-    /// Compressed.
-    pub(crate) gzip: bool,
+    pub(crate) takes: Takes,
     pub(crate) config: &'a Arc<Config>,
     pub(crate) sight: &'a Sight,
 }
@@ -122,7 +145,8 @@ impl Desk {
             let pen = Arc::clone(&self.0.pen).acquire_owned().await;
             let pen = pen.map_err(|_| Refusal::unavailable("the master has stopped"))?;
             let readers = self.close(order, &round);
-            if readers == 1 && order.document.can_flow() && !order.gzip {
+            let flows = order.takes.pieces && !order.takes.gzip && order.document.can_flow();
+            if readers == 1 && flows {
                 return Err(Missing::Alone(pen));
             }
             let snapshot = master.snapshot().await.map_err(Refusal::from)?;
@@ -145,7 +169,7 @@ impl Desk {
         if !order.sight.is_whole() {
             return Arc::default();
         }
-        let key = (order.document, order.gzip);
+        let key = (order.document, order.takes.gzip);
         let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = usize::from(next.contains_key(&key));
         self.0.gauges.shared_documents.add(shared);
@@ -155,7 +179,7 @@ impl Desk {
     /// Nobody joins from now on, who might have seen what this round does not show. How many
     /// readers it has.
     fn close(&self, order: Order<'_>, round: &Arc<Round>) -> usize {
-        let key = (order.document, order.gzip);
+        let key = (order.document, order.takes.gzip);
         let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.get(&key).is_some_and(|open| Arc::ptr_eq(open, round)) {
             next.remove(&key);
@@ -174,7 +198,7 @@ impl Desk {
     }
 
     async fn written(&self, order: Order<'_>, snapshot: Arc<Snapshot>) -> Option<Rope> {
-        let (document, gzip) = (order.document, order.gzip);
+        let (document, gzip) = (order.document, order.takes.gzip);
         let write = self.with_pieces(order, snapshot, move |from, pieces| {
             let rope = document.write(from, pieces);
             if gzip { rope.gzip() } else { rope }

@@ -14,9 +14,9 @@ use dcos_proto::master::{Call, Response as Answer, response};
 use dcos_proto::mesos::{Flag, Metric};
 use dcos_security::{Action, Caller, Object};
 use dcos_wire::files::Piece;
-use dcos_wire::{MediaType, Refusal, accepts_gzip, logging, reply};
+use dcos_wire::{MediaType, Refusal, logging, reply};
 
-use super::desk::Order;
+use super::desk::{Order, Takes};
 use super::documents::{Document, Part};
 use super::sight::Sight;
 use super::{Api, answer, body, files, metrics, name_of, only, views};
@@ -28,6 +28,7 @@ pub(super) async fn call(
     State(api): State<Api>,
     caller: Caller,
     method: Method,
+    takes: Takes,
     headers: HeaderMap,
     content: Bytes,
 ) -> Response {
@@ -37,7 +38,7 @@ pub(super) async fn call(
     if let Err(refused) = only(&Method::POST, &method) {
         return *refused;
     }
-    match Box::pin(perform(&api, &caller, &headers, &content)).await {
+    match Box::pin(perform(&api, &caller, takes, &headers, &content)).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
@@ -46,6 +47,7 @@ pub(super) async fn call(
 async fn perform(
     api: &Api,
     caller: &Caller,
+    takes: Takes,
     headers: &HeaderMap,
     content: &Bytes,
 ) -> Result<Response, Refusal> {
@@ -76,11 +78,11 @@ async fn perform(
                 },
             ))
         }
-        Type::GetState => whole(api, caller, headers, media, Part::State).await,
-        Type::GetTasks => whole(api, caller, headers, media, Part::Tasks).await,
-        Type::GetAgents => whole(api, caller, headers, media, Part::Agents).await,
-        Type::GetFrameworks => whole(api, caller, headers, media, Part::Frameworks).await,
-        Type::GetExecutors => whole(api, caller, headers, media, Part::Executors).await,
+        Type::GetState => whole(api, caller, takes, media, Part::State).await,
+        Type::GetTasks => whole(api, caller, takes, media, Part::Tasks).await,
+        Type::GetAgents => whole(api, caller, takes, media, Part::Agents).await,
+        Type::GetFrameworks => whole(api, caller, takes, media, Part::Frameworks).await,
+        Type::GetExecutors => whole(api, caller, takes, media, Part::Executors).await,
         Type::SetLoggingLevel => {
             api.allow(caller, Action::SetLogLevel, &Object::ANY)?;
             let set = call.set_logging_level.unwrap_or_default();
@@ -149,20 +151,19 @@ async fn perform(
 async fn whole(
     api: &Api,
     caller: &Caller,
-    headers: &HeaderMap,
+    takes: Takes,
     media: MediaType,
     part: Part,
 ) -> Result<Response, Refusal> {
-    let gzip = accepts_gzip(headers);
     let sight = api.sight(caller);
     let order = Order {
         document: Document::Answer(part, media),
-        gzip,
+        takes,
         config: &api.config,
         sight: &sight,
     };
     let written = api.desk.document(order, &api.master).await?;
-    Ok(written.into_response(media, gzip))
+    Ok(written.into_response(media, takes.gzip))
 }
 
 fn message(media: MediaType, answer: &Answer) -> Response {

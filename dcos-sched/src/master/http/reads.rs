@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dcos_core::resources::Quantities;
 use dcos_proto::json::{Dialect, to_value};
 use dcos_proto::mesos::{AgentId, FrameworkId};
 use dcos_security::{Action, Caller, Object};
-use dcos_wire::{MediaType, Refusal, accepts_gzip, reply};
+use dcos_wire::{MediaType, Refusal, reply};
 use serde_json::{Map, Value, json};
 
-use super::desk::Order;
+use super::desk::{Order, Takes};
 use super::documents::{Document, Writer};
 use super::pieces::Pieces;
 use super::{Api, json, only, text, views};
@@ -98,17 +98,17 @@ where
 pub(super) async fn whole(
     api: &Api,
     caller: &Caller,
-    headers: &HeaderMap,
+    takes: Takes,
     uri: &Uri,
     document: Document,
 ) -> Response {
     let wrapped = parameter(uri.query(), "jsonp").is_some();
-    let gzip = !wrapped && accepts_gzip(headers);
+    let gzip = !wrapped && takes.gzip;
     let result = async {
         let sight = api.sight(caller);
         let order = Order {
             document,
-            gzip,
+            takes: Takes { gzip, ..takes },
             config: &api.config,
             sight: &sight,
         };
@@ -124,10 +124,10 @@ pub(super) async fn whole(
 pub(super) async fn state(
     State(api): State<Api>,
     caller: Caller,
-    headers: HeaderMap,
+    takes: Takes,
     uri: Uri,
 ) -> Response {
-    whole(&api, &caller, &headers, &uri, Document::State).await
+    whole(&api, &caller, takes, &uri, Document::State).await
 }
 
 pub(super) fn version_object() -> Map<String, Value> {
@@ -140,11 +140,11 @@ pub(super) fn version_object() -> Map<String, Value> {
 pub(super) async fn slaves(
     State(api): State<Api>,
     caller: Caller,
-    headers: HeaderMap,
+    takes: Takes,
     uri: Uri,
 ) -> Response {
     let Some(id) = parameter(uri.query(), "slave_id").map(AgentId::from) else {
-        return whole(&api, &caller, &headers, &uri, Document::Agents).await;
+        return whole(&api, &caller, takes, &uri, Document::Agents).await;
     };
     let sight = api.sight(&caller);
     read(&api, &uri, move |snapshot, _, _| {
@@ -167,11 +167,11 @@ pub(super) async fn slaves(
 pub(super) async fn frameworks(
     State(api): State<Api>,
     caller: Caller,
-    headers: HeaderMap,
+    takes: Takes,
     uri: Uri,
 ) -> Response {
     let Some(id) = parameter(uri.query(), "framework_id").map(FrameworkId::from) else {
-        return whole(&api, &caller, &headers, &uri, Document::Frameworks).await;
+        return whole(&api, &caller, takes, &uri, Document::Frameworks).await;
     };
     let sight = api.sight(&caller);
     read(&api, &uri, move |snapshot, config, _| {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
 use axum::response::Response;
 use dcos_proto::json::JsonEnum as _;
 use dcos_proto::mesos::{AgentId, FrameworkId, TaskState};
 use dcos_security::Caller;
 
+use super::desk::Takes;
 use super::documents::{Document, Writer};
 use super::pieces::{Composer, Form};
 use super::text::{self, Object, value};
@@ -38,10 +39,10 @@ fn write_counts(o: &mut Object<'_>, counts: &StateCounts) {
 pub(super) async fn state_summary(
     State(api): State<Api>,
     caller: Caller,
-    headers: HeaderMap,
+    takes: Takes,
     uri: Uri,
 ) -> Response {
-    reads::whole(&api, &caller, &headers, &uri, Document::Summary).await
+    reads::whole(&api, &caller, takes, &uri, Document::Summary).await
 }
 
 /// What runs on an agent: tasks by state, and whose.
