@@ -12,7 +12,7 @@ mod skeleton;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
-use dcos_net::vip::{Change, Protocol};
+use dcos_net::vip::Change;
 use dcos_netlink::{
     ACK, CREATE, DUMP, Lock, Messages, Protocol as Family, Socket, attribute, attributes, number,
 };
@@ -161,25 +161,31 @@ impl Kernel {
         Ok(())
     }
 
-    /// Datagrams follow the connection tracking as long as they come: those to a backend that takes
-    /// none any more are told to choose anew.
-    fn redirect_datagrams(&mut self, changes: &[Change]) {
-        let datagrams: HashMap<std::net::SocketAddr, &[std::net::SocketAddr]> = changes
+    /// What is tracked goes where it went: flows to backends that take none any more are told to choose anew.
+    fn redirect(&mut self, changes: &[Change]) {
+        let left: conntrack::Left<'_> = changes
             .iter()
-            .filter(|(service, _)| service.protocol == Protocol::Udp)
-            .map(|(service, now)| (service.address, now.as_deref().unwrap_or_default()))
+            .map(|(service, now)| {
+                let key = (service.protocol.number(), service.address);
+                (key, now.as_deref().unwrap_or_default())
+            })
             .collect();
-        if datagrams.is_empty() {
+        if left.is_empty() {
             return;
         }
-        match conntrack::forget_datagrams(&mut self.socket, &datagrams) {
+        match conntrack::forget(&mut self.socket, &left) {
             Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "datagrams choose another backend"),
+            Ok(forgotten) => tracing::debug!(forgotten, "flows choose another backend"),
             // The connection tracking forgets by itself once nothing comes any more.
-            Err(error) => {
-                tracing::warn!(%error, "datagrams may still go to backends that are gone")
-            }
+            Err(error) => tracing::warn!(%error, "flows may still go to backends that are gone"),
         }
+    }
+
+    /// Whether a change takes a backend away.
+    fn loses(&self, (service, now): &Change) -> bool {
+        let now = now.as_deref().unwrap_or_default();
+        let before = self.held.get(service);
+        before.is_some_and(|before| before.iter().any(|backend| !now.contains(backend)))
     }
 }
 
@@ -192,6 +198,7 @@ impl Dataplane for Kernel {
         let mut found = self.found()?;
         self.generation = generation;
         let mut repairs = Repairs::default();
+        let mut repaired: Vec<Change> = Vec::new();
         let mut transaction = Transaction::new();
         for (service, backends) in services {
             let begun = (transaction.deleted.len(), transaction.added.len());
@@ -223,6 +230,9 @@ impl Dataplane for Kernel {
                     value,
                 });
             }
+            if transaction.deleted.len() > begun.0 {
+                repaired.push((*service, Some(backends.clone())));
+            }
             repairs.services +=
                 usize::from(begun != (transaction.deleted.len(), transaction.added.len()));
             if transaction.size() > TRANSACTION {
@@ -249,6 +259,7 @@ impl Dataplane for Kernel {
         }
         self.commit(transaction)?;
         self.held.clone_from(services);
+        self.redirect(&repaired);
         Ok(repairs)
     }
 
@@ -266,13 +277,15 @@ impl Dataplane for Kernel {
             }
         }
         self.commit(transaction)?;
+        let losers = changes.iter().filter(|change| self.loses(change));
+        let losers: Vec<Change> = losers.cloned().collect();
         for (service, now) in changes {
             match now {
                 Some(now) => self.held.insert(*service, now.clone()),
                 None => self.held.remove(service),
             };
         }
-        self.redirect_datagrams(changes);
+        self.redirect(&losers);
         Ok(())
     }
 

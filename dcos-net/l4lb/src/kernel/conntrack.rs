@@ -1,4 +1,4 @@
-//! The kernel's connection tracking, as far as datagrams need to be told that a backend is gone.
+//! The kernel's connection tracking, as far as flows need to be told that a backend is gone.
 //! The layouts are those of `linux/netfilter/nfnetlink_conntrack.h`.
 
 use std::collections::HashMap;
@@ -17,8 +17,15 @@ const DELETE: u16 = CONNTRACK << 8 | 2;
 
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
+const STATUS: u16 = 3;
+const STATUS_MASK: u16 = 26;
+/// `IPS_SEEN_REPLY`: somebody has answered.
+const ANSWERED: u32 = 2;
 /// `ENOENT`: it went by itself.
 const GONE: i32 = 2;
+
+/// A virtual address and the backends it has now.
+pub(super) type Left<'a> = HashMap<(u8, SocketAddr), &'a [SocketAddr]>;
 
 /// One direction of what is tracked.
 struct Tuple {
@@ -27,11 +34,13 @@ struct Tuple {
     destination: SocketAddr,
 }
 
-/// Forgets the datagrams to any of `services` that go to none of its backends; says how many.
-pub(super) fn forget_datagrams(
-    socket: &mut Socket,
-    services: &HashMap<SocketAddr, &[SocketAddr]>,
-) -> io::Result<usize> {
+/// Forgets what goes to none of the backends that services have `left`; says how many flows that were. Of connections
+/// it is those that nobody has answered: who waits for a dead backend begins again at another, and so does the next one
+/// with the same port, which the kernel would take for the same. Those that stand are their backend's.
+pub(super) fn forget(socket: &mut Socket, left: &Left<'_>) -> io::Result<usize> {
+    let datagrams = left
+        .keys()
+        .any(|(protocol, _)| *protocol == Protocol::Udp.number());
     let mut stale: Vec<(u8, Vec<u8>)> = Vec::new();
     for family in [
         rustix::net::AddressFamily::INET,
@@ -39,7 +48,14 @@ pub(super) fn forget_datagrams(
     ] {
         let family = u8::try_from(family.as_raw()).expect("families have small numbers");
         let mut request = Messages::new();
-        request.begin(GET, DUMP, &header(family, 0)).end();
+        let message = request.begin(GET, DUMP, &header(family, 0));
+        if !datagrams {
+            // Kernels before 5.13 tell of the others, too.
+            message
+                .put(STATUS, &0_u32.to_be_bytes())
+                .put(STATUS_MASK, &ANSWERED.to_be_bytes());
+        }
+        message.end();
         let told = socket.ask(&request, |entry| {
             let entry = behind_header(entry);
             let Some(original) = attribute(entry, ORIGINAL) else {
@@ -49,9 +65,9 @@ pub(super) fn forget_datagrams(
             else {
                 return;
             };
-            let backends = services.get(&to.destination);
-            let udp = to.protocol == Protocol::Udp.number();
-            if udp && backends.is_some_and(|backends| !backends.contains(&from.source)) {
+            let stands = to.protocol != Protocol::Udp.number() && is_answered(entry);
+            let backends = left.get(&(to.protocol, to.destination));
+            if !stands && backends.is_some_and(|backends| !backends.contains(&from.source)) {
                 stale.push((family, original.to_vec()));
             }
         });
@@ -73,6 +89,11 @@ pub(super) fn forget_datagrams(
         }
     }
     Ok(forgotten)
+}
+
+fn is_answered(entry: &[u8]) -> bool {
+    let status = attribute(entry, STATUS).and_then(|status| status.try_into().ok());
+    status.is_some_and(|status| u32::from_be_bytes(status) & ANSWERED != 0)
 }
 
 fn read(tuple: &[u8]) -> Option<Tuple> {

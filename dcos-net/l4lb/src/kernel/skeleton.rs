@@ -29,6 +29,9 @@ chain prerouting {
 chain postrouting {
   type nat hook postrouting priority 90
 }
+chain input {
+  type nat hook input priority 90
+}
 ";
 
 /// The text `nft` is given. Every brace ends a line: older versions of nft want it so.
@@ -75,6 +78,15 @@ pub(super) fn text() -> String {
         ruled,
         "chain postrouting {{\n  meta mark and {MARK:#x} == 0 return\n  \
          meta mark set meta mark and {others:#x}\n  oifname != lo masquerade\n}}"
+    );
+    // A datagram that ends on this node comes from where it goes to: a server that listens on every address
+    // answers from the one that leads to the client, and nobody would know that answer.
+    let _ = writeln!(flushed, "flush chain inet {TABLE} input");
+    let _ = writeln!(
+        ruled,
+        "chain input {{\n  meta mark and {MARK:#x} == 0 return\n  meta mark set meta mark and {others:#x}\n  \
+         meta l4proto udp meta nfproto ipv4 snat ip to ip daddr\n  \
+         meta l4proto udp meta nfproto ipv6 snat ip6 to ip6 daddr\n}}"
     );
     format!("table inet {TABLE} {{\n{declared}}}\n{flushed}table inet {TABLE} {{\n{ruled}}}\n")
 }

@@ -138,6 +138,34 @@ fn new_connections_work_at_every_moment_of_a_change() {
 }
 
 #[test]
+fn connections_nobody_answered_begin_again_when_their_backend_goes() {
+    let hosts = hosts!();
+    hosts.serve("b", 8000, "B");
+    // A host that is gone says nothing.
+    hosts.on("a", || {
+        let rules = "table inet gone {\nchain silent {\ntype filter hook input priority 0\ntcp dport 8000 drop\n}\n}";
+        let done = std::process::Command::new("nft").arg(rules).status().unwrap();
+        assert!(done.success());
+    });
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let hosts = &hosts;
+    for v4 in [true, false] {
+        let service = vip(v4, Protocol::Tcp, 80);
+        let (gone, there) = (at("a", v4, 8000), at("b", v4, 8000));
+        kernel.apply(&[(service, Some(vec![gone]))]).unwrap();
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(move || hosts.on("node", || ask(service.address)));
+            while kernel.connections().unwrap()[&(service, gone)] == 0 {
+                std::thread::yield_now();
+            }
+            kernel.apply(&[(service, Some(vec![there]))]).unwrap();
+            assert_eq!(asking.join().unwrap(), "B", "IPv4: {v4}");
+        });
+    }
+    kernel.remove().unwrap();
+}
+
+#[test]
 fn datagrams_choose_anew_when_their_backend_goes() {
     let hosts = hosts!();
     hosts.serve("a", 8000, "A");
@@ -161,6 +189,33 @@ fn datagrams_choose_anew_when_their_backend_goes() {
             );
         }
     }
+}
+
+#[test]
+fn datagrams_find_back_from_a_server_on_every_address_of_the_node() {
+    let hosts = hosts!();
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    for v4 in [true, false] {
+        let any = |port| SocketAddr::new(if v4 { [0; 4].into() } else { [0_u16; 8].into() }, port);
+        let port = if v4 { 8004 } else { 8006 };
+        let server = hosts.on("node", || UdpSocket::bind(any(port)).unwrap());
+        std::thread::spawn(move || {
+            let mut question = [0; 16];
+            while let Ok((_, client)) = server.recv_from(&mut question) {
+                let _ = server.send_to(b"N", client);
+            }
+        });
+        let service = vip(v4, Protocol::Udp, 53);
+        let backend = at("node", v4, port);
+        kernel.apply(&[(service, Some(vec![backend]))]).unwrap();
+        // The backend's address is on the network of `a`; the node answers `b` from another one.
+        for from in ["node", "a", "b"] {
+            let socket = hosts.on(from, || UdpSocket::bind(any(0)).unwrap());
+            let answer = ask_by_datagram(&socket, service.address);
+            assert_eq!(answer, "N", "from {from}, IPv4: {v4}");
+        }
+    }
+    kernel.remove().unwrap();
 }
 
 #[test]
