@@ -66,7 +66,7 @@ pub(crate) async fn open(
         ..ClientConfig::default()
     })?;
     let sources = Sources {
-        masters: whereabouts(values, ip, components, &stop)?,
+        masters: whereabouts(values, house, ip, components, &stop)?,
         scheme,
         master_client: client,
         marathon,
@@ -115,27 +115,36 @@ fn own(
     Ok(parts)
 }
 
-/// Where masters may be asked, now and later.
+/// Where masters may be asked, now and later. Whoever leads is read in the ensemble where there is one: a leader whose
+/// host is gone ends no stream.
 fn whereabouts(
     values: &Values,
+    house: &House,
     ip: IpAddr,
     components: &[&'static str],
     stop: &CancellationToken,
 ) -> anyhow::Result<watch::Receiver<Vec<String>>> {
-    let Some(named) = values.opt_text("master") else {
-        if !components.contains(&"master") {
+    let ensemble = match values.opt_text("master") {
+        Some(named) => {
+            let named = house::named(&named)?;
+            if !Ensemble::is_named_by(&named) {
+                let named = named.split(',').map(|name| name.trim().to_owned());
+                return Ok(watch::channel(named.collect()).1);
+            }
+            Ensemble::parse(&named)?
+        }
+        None if !components.contains(&"master") => {
             bail!("a router without a master here needs --master");
         }
-        // While another one leads, the one here redirects to it.
-        let own = SocketAddr::new(ip, values.port("port")).to_string();
-        return Ok(watch::channel(vec![own]).1);
+        None => {
+            let Some(ensemble) = house.ensemble() else {
+                let own = SocketAddr::new(ip, values.port("port")).to_string();
+                return Ok(watch::channel(vec![own]).1);
+            };
+            ensemble.clone()
+        }
     };
-    let named = house::named(&named)?;
-    if !Ensemble::is_named_by(&named) {
-        let named = named.split(',').map(|name| name.trim().to_owned());
-        return Ok(watch::channel(named.collect()).1);
-    }
-    let mut leading = masters(&Ensemble::parse(&named)?);
+    let mut leading = masters(&ensemble);
     let (sender, receiver) = watch::channel(Vec::new());
     let stop = stop.clone();
     tokio::spawn(async move {

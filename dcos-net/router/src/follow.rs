@@ -42,10 +42,11 @@ pub(crate) async fn follow(sources: Sources, worlds: Worlds, stop: CancellationT
         marathon,
         marathon_client,
     } = sources;
+    let leading = masters.clone();
     let of_mesos = mesos::follow(masters, scheme, &master_client, &worlds);
     let of_marathon = async {
         match marathon {
-            Some(base) => marathon::follow(&base, &marathon_client, &worlds).await,
+            Some(base) => marathon::follow(&base, &marathon_client, &worlds, leading).await,
             // Nobody can label anything.
             None => change(&worlds, |world| world.apps = Some(Arc::default())),
         }
@@ -53,6 +54,14 @@ pub(crate) async fn follow(sources: Sources, worlds: Worlds, stop: CancellationT
     tokio::select! {
         () = stop.cancelled() => {}
         ((), ()) = async { futures::join!(of_mesos, of_marathon) } => stop.cancelled().await,
+    }
+}
+
+/// Waits until other masters are named.
+async fn named_anew(masters: &mut watch::Receiver<Vec<String>>) {
+    if masters.changed().await.is_err() {
+        // They stay as they are.
+        std::future::pending::<()>().await;
     }
 }
 

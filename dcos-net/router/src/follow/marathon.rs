@@ -12,15 +12,16 @@ use http::header::ACCEPT;
 use http::{HeaderValue, Method, Request};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::sse::{Decoder, SentEvent};
-use super::{Backoff, Worlds, change};
+use super::{Backoff, Worlds, change, named_anew};
 use crate::world::{Apps, Base, apps};
 
 /// A stream on which nothing comes is broken: Marathon sends something every ten seconds.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Looks without an event, in case one was lost.
@@ -30,10 +31,22 @@ const AFTERTHOUGHT: Duration = Duration::from_millis(500);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-pub(super) async fn follow(base: &Base, client: &Client, worlds: &Worlds) {
+/// Follows the Marathon at `base`, or whoever leads behind it. When other `masters` are named, it begins anew: the host
+/// of the last leader may be gone without a word, and Marathon's leader with it.
+pub(super) async fn follow(
+    base: &Base,
+    client: &Client,
+    worlds: &Worlds,
+    mut masters: watch::Receiver<Vec<String>>,
+) {
     let mut backoff = Backoff::new();
     loop {
-        if let Err(error) = listen(base, client, worlds, &mut backoff).await {
+        masters.mark_unchanged();
+        let ended = tokio::select! {
+            ended = listen(base, client, worlds, &mut backoff) => ended,
+            () = named_anew(&mut masters) => Err("another master leads".into()),
+        };
+        if let Err(error) = ended {
             debug!(error = format!("{error}"), "following Marathon");
         }
         backoff.wait().await;

@@ -11,13 +11,13 @@ use prost::Message as _;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
-use super::{Backoff, Worlds, change};
+use super::{Backoff, Worlds, change, named_anew};
 use crate::world::{Base, Cluster, Scheme};
 
 /// The first record is the state of the whole cluster.
 const LARGEST: usize = 1 << 30;
-/// A master is silent for 15 s at most; its stream is broken after this long.
-const SILENCE: Duration = Duration::from_secs(60);
+/// A master's heartbeats are 15 s apart; three missed mean it is gone.
+const SILENCE: Duration = Duration::from_secs(45);
 
 pub(super) async fn follow(
     mut masters: watch::Receiver<Vec<String>>,
@@ -31,15 +31,9 @@ pub(super) async fn follow(
         for candidate in &candidates {
             let url = format!("{}://{candidate}/api/v1", scheme.as_str());
             let listening = listen(&url, client, worlds, &mut backoff);
-            let others = async {
-                if masters.changed().await.is_err() {
-                    // They stay as they are.
-                    std::future::pending::<()>().await;
-                }
-            };
             let ended = tokio::select! {
                 ended = listening => ended,
-                () = others => break,
+                () = named_anew(&mut masters) => break,
             };
             if let Err(error) = ended {
                 debug!(url, error = format!("{error:#}"), "following the master");
