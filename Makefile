@@ -11,9 +11,9 @@ export PYO3_PYTHON := $(abspath $(PY))
 # What the cluster uses from Debian. gcc compiles the C inside the TLS library.
 DEBIAN := gcc libc6-dev iproute2 nftables curl xz-utils bzip2 unzip
 # What several masters meet in; their tests say why they are skipped where it is absent.
-DEBIAN_CLUSTER := util-linux zookeeper default-jre-headless etcd-server
+DEBIAN_CLUSTER := util-linux zookeeper default-jre-headless etcd-server containernetworking-plugins
 # What the tests need beyond that: clients, and what builds a client's C.
-DEBIAN_TEST := $(DEBIAN) python3-venv python3-dev bind9-dnsutils procps containernetworking-plugins crun e2fsprogs $(DEBIAN_CLUSTER)
+DEBIAN_TEST := $(DEBIAN) python3-venv python3-dev bind9-dnsutils procps crun e2fsprogs $(DEBIAN_CLUSTER)
 
 say = @printf '\033[1m== %s\033[0m\n' "$(1)"
 
@@ -83,7 +83,7 @@ test: setup ## Every test: Rust, Python, conformance with unmodified clients, re
 	$(call say,Python tests and conformance of unmodified clients)
 	@$(PY) -m pytest -q bindings/python/tests tests/conformance
 
-cluster-test: debian-cluster ## Three masters, four agents: leaders are killed, frozen and cut off, on ZooKeeper and on etcd (root).
+cluster-test: debian-cluster ## Three masters, four agents: leaders are killed, frozen and cut off, on ZooKeeper and on etcd; six hosts with all of the network (root).
 	$(call say,Building the programs)
 	@$(CARGO) build -p dcos-master -p dcos-agent -p cluster-tests
 	@$(CARGO) run -q -p cluster-tests --bin cluster-drill

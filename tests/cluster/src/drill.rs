@@ -58,7 +58,7 @@ pub struct Report {
 }
 
 impl Report {
-    fn check(&mut self, what: &str, outcome: Result<String, String>) {
+    pub(crate) fn check(&mut self, what: &str, outcome: Result<String, String>) {
         match outcome {
             Ok(more) => {
                 self.passed += 1;
@@ -73,7 +73,7 @@ impl Report {
 }
 
 #[expect(clippy::print_stdout, reason = "it shows its progress")]
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 
@@ -219,7 +219,8 @@ pub async fn run(
     Ok(())
 }
 
-fn told(outcome: anyhow::Result<()>) -> Result<String, String> {
+/// What came of something as [`Report::check`] wants it.
+pub(crate) fn told(outcome: anyhow::Result<()>) -> Result<String, String> {
     outcome.map_or_else(|error| Err(format!("{error:#}")), |()| Ok(String::new()))
 }
 

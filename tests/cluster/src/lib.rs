@@ -13,6 +13,10 @@
 //! | `fencing.rs` | orders to deposed leaders, and the registry's content |
 //! | `departures.rs` | drains and TEARDOWN across failovers |
 //! | `drill.rs` | the faults, and what must hold after each |
+//! | `machine.rs` | a host that loses its power and comes back |
+//! | `site.rs` | two masters, three agents and a public one with all of the network: overlay, VIPs, names, routers |
+//! | `talk.rs` | servers in containers, and clients that note how they fare |
+//! | `reach.rs` | the drill of the network |
 //!
 //! `make cluster-test` runs the drill at length; `tests/drill.rs` runs a slice of it.
 
@@ -20,9 +24,13 @@ pub mod cluster;
 pub mod departures;
 pub mod drill;
 pub mod fencing;
+pub mod machine;
 pub mod network;
 pub mod orders;
 pub mod probe;
 pub mod process;
+pub mod reach;
 pub mod servers;
+pub mod site;
+pub mod talk;
 pub mod workload;

@@ -1,10 +1,11 @@
 //! `cluster-drill`: see the library.
 //!
 //! ```text
-//! cluster-drill [--quick] [--failovers=N] [--session-timeout=SECONDS] [--keep=FOLDER] [zookeeper] [etcd]
+//! cluster-drill [--quick] [--failovers=N] [--session-timeout=SECONDS] [--keep=FOLDER] [zookeeper] [etcd] [network]
 //! ```
 //!
-//! The last line is `N passed, M failed`. An engine that is not installed is skipped, with the reason. However it ends,
+//! `network` is the drill of six hosts with all of the network; it runs once, on the last engine that is named and
+//! installed, and takes no faults of the others' plan. With no name at all everything runs. The last line is `N passed, M failed`. An engine that is not installed is skipped, with the reason. However it ends,
 //! nothing goes on and nothing is left: what it starts lives in namespaces that end with it.
 
 #![expect(clippy::print_stdout, reason = "this is its output")]
@@ -14,16 +15,19 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use cluster_tests::{
     drill::{self, Plan, Report},
-    network, probe,
+    network, probe, reach,
     servers::Kind,
+    talk,
 };
 
 mod runs;
 
+use runs::Run;
+
 /// What the command line says.
 struct Options {
     plan: Plan,
-    kinds: Vec<Kind>,
+    runs: Vec<Run>,
     /// Where files are kept after the drill.
     keep: Option<PathBuf>,
     /// Arguments that every run gets.
@@ -40,17 +44,24 @@ async fn main() -> anyhow::Result<ExitCode> {
             .await
             .map(|()| ExitCode::SUCCESS);
     }
+    if arguments
+        .peek()
+        .is_some_and(|first| talk::WORDS_OF_TALK.contains(&&**first))
+    {
+        let words: Vec<String> = arguments.collect();
+        return talk::run(&words).await.map(|()| ExitCode::SUCCESS);
+    }
     let options = parse(arguments)?;
     if network::is_inside() {
         let directory = options.keep.context("a run gets a folder")?;
-        let kind = *options.kinds.first().context("a run is of one engine")?;
-        return run(kind, options.plan, directory).await;
+        let one = *options.runs.first().context("a run is of one engine")?;
+        return run(one, options.plan, directory).await;
     }
     if let Some(why) = network::missing() {
         println!("skipped: {why}\n0 passed, 0 failed");
         return Ok(ExitCode::SUCCESS);
     }
-    runs::all(&options.kinds, &options.passed_on, options.keep.as_deref()).await
+    runs::all(&options.runs, &options.passed_on, options.keep.as_deref()).await
 }
 
 fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Options> {
@@ -60,7 +71,8 @@ fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Options> {
         agents_too: true,
         session_timeout: Duration::from_secs(5),
     };
-    let (mut kinds, mut keep, mut passed_on) = (Vec::new(), None, Vec::new());
+    let (mut kinds, mut network) = (Vec::new(), false);
+    let (mut keep, mut passed_on) = (None, Vec::new());
     for argument in arguments {
         match argument.split_once('=').unwrap_or((&argument, "")) {
             ("--quick", _) => {
@@ -87,27 +99,32 @@ fn parse(arguments: impl Iterator<Item = String>) -> anyhow::Result<Options> {
                 kinds.push(Kind::Etcd);
                 continue;
             }
+            ("network", _) => {
+                network = true;
+                continue;
+            }
             _ => anyhow::bail!("what is {argument:?}?"),
         }
         passed_on.push(argument);
     }
-    if kinds.is_empty() {
-        kinds = vec![Kind::ZooKeeper, Kind::Etcd];
-    }
     Ok(Options {
         plan,
-        kinds,
+        runs: Run::of(&kinds, network),
         keep,
         passed_on,
     })
 }
 
 /// The drill on one engine, inside namespaces of its own.
-async fn run(kind: Kind, plan: Plan, directory: PathBuf) -> anyhow::Result<ExitCode> {
+async fn run(one: Run, plan: Plan, directory: PathBuf) -> anyhow::Result<ExitCode> {
     let programs = std::env::current_exe()?;
     let programs = programs.parent().context("programs are in a folder")?;
     let mut report = Report::default();
-    if let Err(error) = drill::run(kind, plan, programs, &directory, &mut report).await {
+    let ended = match one {
+        Run::Failover(kind) => drill::run(kind, plan, programs, &directory, &mut report).await,
+        Run::Network(kind) => Box::pin(reach::run(kind, programs, &directory, &mut report)).await,
+    };
+    if let Err(error) = ended {
         report.failed += 1;
         println!("FAILED  {error:#}");
     }

@@ -7,12 +7,66 @@ use std::{
 };
 
 use anyhow::Context as _;
-use cluster_tests::{network, servers::Kind};
+use cluster_tests::{machine, network, servers::Kind};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
     signal::unix::{Signal, SignalKind, signal},
 };
+
+/// A drill on one engine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Run {
+    /// Leaders fail.
+    Failover(Kind),
+    /// Hosts fail, and those who talk go on.
+    Network(Kind),
+}
+
+impl Run {
+    /// What is to be run if these are named on the command line.
+    pub(crate) fn of(kinds: &[Kind], network: bool) -> Vec<Self> {
+        const ALL: [Kind; 2] = [Kind::ZooKeeper, Kind::Etcd];
+        let everything = kinds.is_empty() && !network;
+        let engines = if kinds.is_empty() { &ALL[..] } else { kinds };
+        let failovers = engines.iter().copied().map(Self::Failover);
+        let failovers = failovers.filter(|_| everything || !network);
+        let installed = engines.iter().rfind(|kind| kind.missing().is_none());
+        let engine = installed.or(engines.last()).copied().map(Self::Network);
+        failovers
+            .chain(engine.filter(|_| everything || network))
+            .collect()
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Failover(kind) | Self::Network(kind) => kind,
+        }
+    }
+
+    /// Why it cannot run here, if it cannot.
+    fn missing(self) -> Option<&'static str> {
+        let there = |path: &str| Path::new(path).exists();
+        let network = there("/usr/sbin/nft") && there("/usr/lib/cni/bridge");
+        let absent = "Debian's packages nftables and containernetworking-plugins are not installed";
+        let missing = matches!(self, Self::Network(_))
+            .then_some(absent)
+            .filter(|_| !network);
+        missing.or_else(|| self.kind().missing())
+    }
+
+    /// What it is called on the command line and on disk.
+    fn words(self) -> Vec<&'static str> {
+        let engine = match self.kind() {
+            Kind::ZooKeeper => "zookeeper",
+            Kind::Etcd => "etcd",
+        };
+        match self {
+            Self::Failover(_) => vec![engine],
+            Self::Network(_) => vec![engine, "network"],
+        }
+    }
+}
 
 /// How a run ended.
 enum Ended {
@@ -46,23 +100,25 @@ impl Signals {
 
 /// Runs the drill on each of `kinds` and prints what they say. Asked to end, it ends them and removes their files.
 pub(crate) async fn all(
-    kinds: &[Kind],
+    runs: &[Run],
     arguments: &[String],
     keep: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let mut total = (0, 0);
-    for kind in kinds {
-        if let Some(why) = kind.missing() {
+    for run in runs {
+        if let Some(why) = run.missing() {
             println!("skipped: {why}");
             continue;
         }
         let temporary = tempfile::tempdir()?;
         let directory = keep.map_or_else(|| temporary.path().to_owned(), Path::to_owned);
-        let directory = directory.join(kind.scheme());
+        let directory = directory.join(run.words().join("-"));
         std::fs::create_dir_all(&directory)?;
         let begin = Instant::now();
-        match one(*kind, arguments, &directory, &mut signals).await? {
+        let ended = one(*run, arguments, &directory, &mut signals).await;
+        machine::remove_cgroups(&machine::cgroup_of(&directory));
+        match ended? {
             Ended::Counted(passed, failed) => total = (total.0 + passed, total.1 + failed),
             Ended::Interrupted => {
                 println!("interrupted");
@@ -71,7 +127,7 @@ pub(crate) async fn all(
             }
         }
         let minutes = begin.elapsed().as_secs_f64() / 60.0;
-        println!("{kind:?} took {minutes:.1} min");
+        println!("{run:?} took {minutes:.1} min");
     }
     println!("{} passed, {} failed", total.0, total.1);
     Ok(if total.1 == 0 {
@@ -82,19 +138,15 @@ pub(crate) async fn all(
 }
 
 async fn one(
-    kind: Kind,
+    run: Run,
     arguments: &[String],
     directory: &Path,
     signals: &mut Signals,
 ) -> anyhow::Result<Ended> {
-    let engine = match kind {
-        Kind::ZooKeeper => "zookeeper",
-        Kind::Etcd => "etcd",
-    };
     let mut drill = Command::from(network::inside()?)
         .args(arguments)
         .arg(format!("--keep={}", directory.display()))
-        .arg(engine)
+        .args(run.words())
         .stdout(Stdio::piped())
         // A signal to the terminal is meant for us, who ends the run.
         .process_group(0)
