@@ -1,5 +1,6 @@
 """Apps that keep their data: reservations and volumes on a whole cluster, over failures, upgrades and crashes."""
 
+import os
 import urllib.error
 from pathlib import Path
 
@@ -113,3 +114,32 @@ def test_what_cannot_be(api):
     assert refused({"role": "*"}) == 422
     assert refused({"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 1}}) == 422
     assert refused({"unreachableStrategy": {"inactiveAfterSeconds": 1, "expungeAfterSeconds": 2}}) == 422
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+def test_a_volume_of_a_driver_goes_with_its_app(tmp_path):
+    external = {"name": "v", "provider": "dvdi", "options": {"dvdi/driver": "loop", "dvdi/size": "8MB"}}
+    app = {
+        "id": "/ledger", "cpus": 0.1, "mem": 32, "cmd": "echo one >> data/log; exec sleep 1000",
+        "container": {"type": "MESOS", "volumes": [{"containerPath": "data", "mode": "RW", "external": external}]},
+    }
+    # With the isolation that an agent has by default as root.
+    with Cluster(
+        agent_flags={"loop_volumes_dir": tmp_path / "volumes"},
+        master_flags={"marathon_enable_features": "external_volumes"},
+    ) as cluster:
+        api = Api(cluster)
+        eventually("Marathon's answer", lambda: api("GET", "/v2/apps"))
+        created = api("POST", "/v2/apps", app)
+        assert created["upgradeStrategy"] == {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0}
+        [first] = running(api, "/ledger")["tasks"]
+        # The first task is gone before the second one has the volume, and finds what it wrote.
+        api("PUT", "/v2/apps//ledger", {"cmd": "[ $(cat data/log) = one ] && exec sleep 1000"})
+        [second] = running(api, "/ledger")["tasks"]
+        assert second["id"] != first["id"]
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            api("PUT", "/v2/apps//ledger", {"instances": 2})
+        assert refusal.value.code == 422
+        api("DELETE", "/v2/apps//ledger")
+        api.idle()
+        eventually("the end of the mount", lambda: not list((tmp_path / "volumes/mounts").iterdir()))

@@ -40,7 +40,7 @@ static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const COMPONENTS: [&str; 5] = ["master", "marathon", "metronome", "dns", "router"];
 
 /// What of Marathon can be switched on.
-const FEATURES: [&str; 2] = ["gpu_resources", "vips"];
+const FEATURES: [&str; 3] = ["external_volumes", "gpu_resources", "vips"];
 
 fn main() -> ExitCode {
     let schema = Schema::new("dcos-master", "The deciding node of a cluster.")
@@ -195,7 +195,7 @@ impl Components {
             ensure!(
                 FEATURES.contains(&feature.as_str()),
                 "--marathon_enable_features={feature}: there are only {}",
-                FEATURES.join(" and ")
+                FEATURES.join(", ")
             );
         }
         let transport = self.transport("marathon", local.as_ref())?;

@@ -71,7 +71,7 @@ pub(crate) const MARATHON: &[Spec] = &[
     Spec::path("mesos_authentication_secret_file")
         .help("A file with the secret of that principal, for a master outside of this process."),
     Spec::list("enable_features")
-        .help("Abilities to switch on: gpu_resources, vips. (secrets and external_volumes are not there yet.)"),
+        .help("Abilities to switch on: external_volumes, gpu_resources, vips. (secrets are not there yet.)"),
     Spec::path("backup_dir")
         .help("Where `DELETE /v2/leader?backup=file:///…` may write and `restore=` may read; marathon-backups in the work directory by default."),
     Spec::duration("failover_timeout")

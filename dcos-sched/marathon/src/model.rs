@@ -22,9 +22,9 @@ pub use check::{
 };
 pub use constraint::{Constraint, Operator};
 pub use container::{
-    Container, DiskType, DockerContainer, DockerNetwork, DockerParameter, EngineType, IpAddress,
-    IpDiscovery, IpDiscoveryPort, LinuxInfo, Network, NetworkMode, PersistentVolume,
-    PortDefinition, PortMapping, PullConfig, Volume, VolumeMode,
+    Container, DRIVER_OPTION, DVDI, DiskType, DockerContainer, DockerNetwork, DockerParameter,
+    EngineType, ExternalVolume, IpAddress, IpDiscovery, IpDiscoveryPort, LinuxInfo, Network,
+    NetworkMode, PersistentVolume, PortDefinition, PortMapping, PullConfig, Volume, VolumeMode,
 };
 pub use group::{Group, GroupUpdate, RootGroup};
 pub use pod::{

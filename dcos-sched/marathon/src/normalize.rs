@@ -137,7 +137,7 @@ fn finish(
             maximum_over_capacity: 0.0,
             minimum_health_capacity: 0.0,
         };
-    } else if !explicit_strategy && app.is_resident() {
+    } else if !explicit_strategy && (app.is_resident() || app.external_volumes().next().is_some()) {
         app.upgrade_strategy = UpgradeStrategy::RESIDENT;
     }
     if !explicit_unreachable && app.is_resident() {

@@ -3,6 +3,7 @@
 //! Rules of shape (types, bounds, enumerations) are in [`crate::schema`]; rules that need the rest of
 //! the tree (names in use, cycles, roles) in [`group`].
 
+mod external;
 pub(crate) mod group;
 mod health;
 mod network;
@@ -201,6 +202,7 @@ pub(crate) fn app(app: &App, context: &Rules, out: &mut Violations) {
         network::container(container, app, context, out);
     }
     resident::app(app, out);
+    external::app(app, out);
     network::ports(app, out);
     network::networks(app, context, out);
     health::checks(app, out);

@@ -105,7 +105,7 @@ fn restart(spec: &App, members: &[Member]) -> Decision {
     // With no room above and none below nothing could ever move, so one more is allowed; or, where that one could not
     // have the volumes of those there are, one less is needed.
     if capacity <= min_healthy {
-        if spec.is_resident() {
+        if spec.is_exclusive() {
             min_healthy = capacity.saturating_sub(1);
         } else {
             capacity = min_healthy + 1;

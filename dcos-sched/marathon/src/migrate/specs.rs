@@ -13,7 +13,7 @@ use crate::normalize::{self, Rules};
 use crate::{Error, PathId, Timestamp};
 
 /// What our Marathon can be told to do beyond the ordinary; whether it is told is for its operator.
-const FEATURES: [&str; 3] = ["gpu_resources", "secrets", "vips"];
+const FEATURES: [&str; 4] = ["external_volumes", "gpu_resources", "secrets", "vips"];
 
 /// Every version of every app and pod.
 pub(super) struct Specs {

@@ -11,6 +11,10 @@ use crate::deployment::Plan;
 use crate::model::{Group, RootGroup};
 use crate::{PathId, Timestamp};
 
+/// What is to be known of services with secrets.
+const SECRETS: &str = "its secrets are references, which are left to the agents' secret resolver: what runs goes on, and new \
+                       tasks fail on agents without one";
+
 /// The tree in all its versions.
 pub(super) struct Trees {
     roots: BTreeMap<Timestamp, Arc<RootGroup>>,
@@ -76,6 +80,10 @@ impl Trees {
         for (id, app) in &root.apps {
             rows.push(rows::wanted(id, Some(app.version)));
             report.take(if app.is_pod() { "pods" } else { "apps" }, 1);
+            let secrets = app.pod.as_ref().map_or(&app.secrets, |pod| &pod.secrets);
+            if !secrets.is_empty() {
+                report.note(Fate::Changed, named(app.is_pod(), id), SECRETS);
+            }
             if let Some(fields) = specs.changed.get(&(id.clone(), app.version)) {
                 let why = format!("not as it stood: {}", fields.join(", "));
                 report.note(Fate::Changed, named(app.is_pod(), id), why);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AppCheck, Constraint, Container, ExecutorResources, HealthCheck, IpAddress, KillSelection,
-    Network, PersistentVolume, Pod, PortDefinition, PortMapping, ReadinessCheck, ResourceLimits,
-    UnreachableStrategy, UpgradeStrategy, number,
+    AppCheck, Constraint, Container, ExecutorResources, ExternalVolume, HealthCheck, IpAddress,
+    KillSelection, Network, PersistentVolume, Pod, PortDefinition, PortMapping, ReadinessCheck,
+    ResourceLimits, UnreachableStrategy, UpgradeStrategy, number,
 };
 use crate::{PathId, Timestamp};
 
@@ -296,9 +296,23 @@ impl App {
         })
     }
 
+    /// The volumes of drivers.
+    pub fn external_volumes(&self) -> impl Iterator<Item = &ExternalVolume> {
+        let volumes = self
+            .container
+            .iter()
+            .flat_map(|container| &container.volumes);
+        volumes.filter_map(|volume| volume.external.as_ref())
+    }
+
     /// Whether instances keep resources and volumes that outlive their tasks.
     pub fn is_resident(&self) -> bool {
         self.persistent_volumes().next().is_some()
+    }
+
+    /// Whether an instance has to be gone before another one takes its place: both would use the same volumes.
+    pub fn is_exclusive(&self) -> bool {
+        self.is_resident() || self.external_volumes().any(|external| !external.shared)
     }
 
     /// Whether more than one instance would be a mistake.

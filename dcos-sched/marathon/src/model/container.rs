@@ -137,13 +137,56 @@ pub struct Volume {
     pub persistent: Option<PersistentVolume>,
     /// A volume of a driver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external: Option<Value>,
+    pub external: Option<ExternalVolume>,
     /// A name among the app's secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
     /// Read-only or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<VolumeMode>,
+}
+
+/// The provider whose volumes are those of Docker volume plugins.
+pub const DVDI: &str = "dvdi";
+/// The option that names the plugin.
+pub const DRIVER_OPTION: &str = "dvdi/driver";
+
+/// A volume of a driver, which outlives whatever uses it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalVolume {
+    /// Its size in GiB, for drivers that make it when it is first used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Its name to the driver.
+    #[serde(default)]
+    pub name: String,
+    /// Who speaks to the driver: [`DVDI`].
+    #[serde(default)]
+    pub provider: String,
+    /// What the provider wants to know; texts for [`DVDI`].
+    #[serde(default)]
+    pub options: BTreeMap<String, Value>,
+    /// Whether several may use it at once.
+    #[serde(default)]
+    pub shared: bool,
+}
+
+impl ExternalVolume {
+    /// The driver's name.
+    pub fn driver(&self) -> Option<&str> {
+        self.options.get(DRIVER_OPTION)?.as_str()
+    }
+
+    /// What the driver is told, by its own names: what stands behind `dvdi/`, and the size.
+    pub fn driver_options(&self) -> BTreeMap<String, String> {
+        let told = self.options.iter().filter_map(|(name, value)| {
+            let own = name.strip_prefix(DVDI)?.strip_prefix('/')?;
+            let value = value.as_str()?.trim().to_owned();
+            (!name.eq_ignore_ascii_case(DRIVER_OPTION)).then(|| (own.to_owned(), value))
+        });
+        let size = self.size.map(|size| ("size".to_owned(), size.to_string()));
+        told.chain(size).collect()
+    }
 }
 
 /// A disk that is reserved for an instance and outlives its tasks.

@@ -264,12 +264,20 @@ const CONTAINER: Shape = Shape::Object(&[
             must("containerPath", NAME),
             may("hostPath", NAME),
             may("persistent", PERSISTENT),
-            may("external", Shape::Object(&[])),
+            may("external", EXTERNAL),
             may("secret", NAME),
             may("mode", Shape::OneOf(&["RO", "RW"])),
         ])),
     ),
     may("portMappings", Shape::List(&PORT_MAPPING)),
+]);
+
+const EXTERNAL: Shape = Shape::Object(&[
+    may("size", Shape::Int(0, I32)),
+    may("name", TEXT),
+    may("provider", TEXT),
+    may("options", Shape::Map(&Shape::Any)),
+    may("shared", Shape::Bool),
 ]);
 
 pub(super) const PERSISTENT: Shape = Shape::Object(&[

@@ -1,15 +1,15 @@
 //! The container of a task, in Mesos's words.
 
 use dcos_proto::mesos::{
-    ContainerInfo, Image, Label, Labels, NetworkInfo, Parameter, TtyInfo, Volume as MesosVolume,
-    container_info, image, network_info, volume,
+    ContainerInfo, Image, Label, Labels, NetworkInfo, Parameter, Parameters, TtyInfo,
+    Volume as MesosVolume, container_info, image, network_info, volume,
 };
 
 use super::env::reference;
 use crate::instance::Instance;
 use crate::model::{
-    App, Container, DockerContainer, EngineType, Network, NetworkMode, PortMapping, Volume,
-    VolumeMode,
+    App, Container, DockerContainer, EngineType, ExternalVolume, Network, NetworkMode, PortMapping,
+    Volume, VolumeMode,
 };
 
 pub(super) fn build(app: &App, instance: &Instance, bridge: &str) -> Option<ContainerInfo> {
@@ -189,10 +189,36 @@ fn mount(mount: &Volume, app: &App) -> Option<MesosVolume> {
         Some(VolumeMode::Ro) => volume::Mode::Ro,
         Some(VolumeMode::Rw) | None => volume::Mode::Rw,
     };
+    if let Some(external) = &mount.external {
+        return Some(MesosVolume {
+            container_path: mount.container_path.clone(),
+            mode: mode as i32,
+            source: Some(volume::Source {
+                r#type: Some(volume::source::Type::DockerVolume as i32),
+                docker_volume: Some(of_driver(external)),
+                ..volume::Source::default()
+            }),
+            ..MesosVolume::default()
+        });
+    }
     mount.host_path.as_ref().map(|host_path| MesosVolume {
         container_path: mount.container_path.clone(),
         host_path: Some(host_path.clone()),
         mode: mode as i32,
         ..MesosVolume::default()
     })
+}
+
+/// A volume of a Docker volume plugin. Without options there is no list of them, which some drivers tell from an empty one.
+fn of_driver(external: &ExternalVolume) -> volume::source::DockerVolume {
+    let options = external.driver_options();
+    let options = options
+        .into_iter()
+        .map(|(key, value)| Parameter { key, value });
+    let options: Vec<_> = options.collect();
+    volume::source::DockerVolume {
+        driver: external.driver().map(str::to_owned),
+        name: external.name.clone(),
+        driver_options: (!options.is_empty()).then_some(Parameters { parameter: options }),
+    }
 }

@@ -145,6 +145,37 @@ fn health_checks_the_executor_performs_go_with_the_task() {
 }
 
 #[test]
+fn volumes_of_drivers_are_named_with_their_options() {
+    let external = |options: serde_json::Value| {
+        json!({"id": "/a", "cmd": "run", "container": {"type": "MESOS", "volumes": [
+            {"containerPath": "/data", "mode": "RW", "external": {"size": 5, "name": "disk", "provider": "dvdi",
+                "options": options}}]}})
+    };
+    let document = external(
+        json!({"dvdi/driver": "rexray", "dvdi/size": "1", "dvdi/iops": " 9 ", "other": "x"}),
+    );
+    let task = task(document, &[]);
+    let volume = &task.container.unwrap().volumes[0];
+    let source = volume
+        .source
+        .as_ref()
+        .unwrap()
+        .docker_volume
+        .as_ref()
+        .unwrap();
+    assert_eq!(
+        (source.driver.as_deref(), source.name.as_str()),
+        (Some("rexray"), "disk")
+    );
+    let options = &source.driver_options.as_ref().unwrap().parameter;
+    let options: Vec<_> = options
+        .iter()
+        .map(|one| (one.key.as_str(), one.value.as_str()))
+        .collect();
+    assert_eq!(options, [("iops", "9"), ("size", "5")]);
+}
+
+#[test]
 fn ids_read_back() {
     assert_eq!(PathId::from_safe("prod_db"), PathId::from("/prod/db"));
 }

@@ -109,6 +109,7 @@ pub(crate) fn root(root: &RootGroup) -> Result<(), Error> {
         let text = "Groups and Applications may not have the same identifier.";
         fail(&mut out, "/", text);
     }
+    super::external::root(root, &mut out);
     if out.is_empty() {
         Ok(())
     } else {

@@ -90,8 +90,9 @@ fn volumes(container: &Container, app: &App, context: &Rules, out: &mut Violatio
         if let Some(persistent) = &volume.persistent {
             super::resident::volume(volume, persistent, &path, out);
         }
-        if volume.external.is_some() {
+        if let Some(external) = &volume.external {
             feature("external_volumes", &path, context, out);
+            super::external::volume(volume, external, container.engine, &path, out);
         }
     }
 }

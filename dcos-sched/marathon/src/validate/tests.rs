@@ -204,3 +204,100 @@ fn every_rule_names_its_place() {
         assert!(hit, "{document}: {found:?}");
     }
 }
+
+#[test]
+fn volumes_of_drivers_belong_to_one_task() {
+    let app = |id: &str, engine: &str, volume: Value| {
+        let mut document =
+            json!({"id": id, "cmd": "run", "container": {"type": engine, "volumes": [volume]}});
+        if engine == "DOCKER" {
+            document["container"]["docker"] = json!({"image": "busybox"});
+        }
+        document
+    };
+    let volume = |options: Value| {
+        json!({"containerPath": "/data", "mode": "RW",
+            "external": {"name": "disk", "provider": "dvdi", "options": options}})
+    };
+    let driver = json!({"dvdi/driver": "rexray"});
+    let rules = Rules {
+        features: BTreeSet::from(["external_volumes".to_owned()]),
+        ..rules()
+    };
+    let create = |document: Value| {
+        let update = normalize::read_app(document.to_string().as_bytes()).unwrap();
+        normalize::create(update, &PathId::root(), &rules, Timestamp::default())
+    };
+    let good = create(app("/a", "MESOS", volume(driver.clone()))).unwrap();
+    assert!(good.upgrade_strategy.maximum_over_capacity == 0.0 && good.is_exclusive());
+    let mut two = app("/a", "MESOS", volume(driver.clone()));
+    two["instances"] = json!(2);
+    let mut read_only = volume(driver.clone());
+    read_only["mode"] = json!("RO");
+    let mut csi = volume(driver.clone());
+    csi["external"]["provider"] = json!("csi");
+    let mut sized = volume(driver.clone());
+    sized["external"]["size"] = json!(1);
+    for (document, path, words) in [
+        (two, "/", "limited to 1"),
+        (
+            app("/a", "MESOS", read_only),
+            "/container/volumes(0)/mode",
+            "expected RW",
+        ),
+        (
+            app("/a", "MESOS", csi),
+            "/container/volumes(0)/external/provider",
+            "csi is not served",
+        ),
+        (
+            app("/a", "MESOS", volume(json!({}))),
+            "/container/volumes(0)/external/options(\"dvdi/driver\")",
+            "not defined",
+        ),
+        (
+            app("/a", "DOCKER", sized),
+            "/container/volumes(0)/external/size",
+            "undefined for Docker",
+        ),
+        (
+            app(
+                "/a",
+                "DOCKER",
+                volume(json!({"dvdi/driver": "rexray", "dvdi/iops": "1"})),
+            ),
+            "/container/volumes(0)/external/options",
+            "must only contain dvdi/driver",
+        ),
+    ] {
+        let Err(Error::Invalid(found)) = create(document.clone()) else {
+            panic!("{document}");
+        };
+        let named = found
+            .iter()
+            .any(|one| one.path == path && one.error.contains(words));
+        assert!(named, "{path} {words}: {found:?}");
+    }
+    // Without the feature it is refused, whatever it says.
+    let closed = refused(app("/a", "MESOS", volume(driver.clone())));
+    assert!(
+        closed[0]
+            .1
+            .contains("Feature external_volumes is not enabled"),
+        "{closed:?}"
+    );
+    let mut root = crate::model::RootGroup::default();
+    for id in ["/a", "/b"] {
+        let app = create(app(id, "MESOS", volume(driver.clone()))).unwrap();
+        root.put_app(app, Timestamp::default(), false);
+    }
+    let Err(Error::Invalid(found)) = super::group::root(&root) else {
+        panic!("two apps have one volume");
+    };
+    assert!(
+        found[0]
+            .error
+            .contains("Volume name 'disk' in /b conflicts"),
+        "{found:?}"
+    );
+}
