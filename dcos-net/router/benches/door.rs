@@ -146,7 +146,7 @@ impl Process {
         let address = free()?;
         let file = folder.join("haproxy.cfg");
         let config = format!(
-            "global\n  nbthread 1\n  maxconn 20000\ndefaults\n  mode http\n  option forwardfor\n  http-reuse always\n  timeout connect 5s\n  \
+            "global\n  nbthread 1\n  maxconn 20000\n  no strict-limits\ndefaults\n  mode http\n  option forwardfor\n  http-reuse always\n  timeout connect 5s\n  \
              timeout client 1h\n  timeout server 1h\nfrontend f\n  bind {address}\n  \
              http-request replace-path /service/app/(.*) /\\1\n  default_backend b\nbackend b\n  server s {backend}\n"
         );
