@@ -29,6 +29,14 @@ pub(crate) async fn resolve(address: &str) -> anyhow::Result<String> {
     Ok(format!("{}://{host}:{}", Ssl::scheme(), leader.port))
 }
 
+/// How `address` is shown to people: an ensemble without the credentials to it.
+pub(crate) fn shown(address: &str) -> String {
+    match Ensemble::parse(address) {
+        Ok(ensemble) => ensemble.to_string(),
+        Err(_) => address.to_owned(),
+    }
+}
+
 /// What the leader says of itself that is elected in the ensemble `address` names, after waiting for it no longer than
 /// `patience`; `None` if that is a master's address.
 pub(crate) async fn detect(

@@ -11,7 +11,9 @@ use dcos_core::config::{Schema, Values};
 use dcos_core::resources::Resources;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Filters, FrameworkId, MasterInfo, Offer, TaskId, TaskState, TaskStatus};
-use dcos_sched::sdk::{DriverConfig, Handle, HttpTransport, Scheduler, SchedulerDriver};
+use dcos_sched::sdk::{
+    DriverConfig, Handle, HttpTransport, Scheduler, SchedulerDriver, TransportError,
+};
 use dcos_security::Credential;
 use dcos_store::{Ensemble, masters};
 use dcos_wire::tls::Ssl;
@@ -19,7 +21,7 @@ use dcos_wire::{Client, ClientConfig, MediaType};
 use tokio_util::sync::CancellationToken;
 
 use super::order::{self, Order};
-use crate::output;
+use crate::{leader, output};
 
 /// After how long without a master that is told.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,7 +47,7 @@ pub(super) async fn run(arguments: Vec<String>) -> anyhow::Result<ExitCode> {
         refused: None,
     };
     let driver = SchedulerDriver::new(DriverConfig::new(framework), transport(&values)?);
-    let master = values.text("master");
+    let master = leader::shown(&values.text("master"));
     tokio::spawn(async move {
         let answered = subscribed.cancelled();
         if tokio::time::timeout(PATIENCE, answered).await.is_err() {
@@ -141,8 +143,14 @@ impl Scheduler for Execute {
             };
             match done {
                 Ok(()) => output::line(format!("Submitted {what} to agent '{}'", offer.agent_id)),
+                // Others are offered.
+                Err(error @ (TransportError::NotReady { .. } | TransportError::Refused { .. })) => {
+                    self.launched = false;
+                    output::notice(format!("Submitting {what}: {error}"));
+                    continue;
+                }
                 // Whether it arrived is told by an update, or by nobody.
-                Err(error) => output::line(format!("Submitting {what}: {error}")),
+                Err(error) => output::notice(format!("Submitting {what}: {error}")),
             }
             let _ = handle.suppress(Vec::new()).await;
         }
@@ -169,7 +177,10 @@ impl Scheduler for Execute {
         }
         if self.waiting.is_empty() {
             let _ = handle.acknowledge(&status).await;
-            let _ = handle.teardown().await;
+            if handle.teardown().await.is_err() {
+                // It has no failover timeout: the master removes it once the stream is closed.
+                handle.stop();
+            }
         }
     }
 

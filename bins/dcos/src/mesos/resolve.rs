@@ -27,7 +27,8 @@ pub(super) async fn run(arguments: Vec<String>) -> anyhow::Result<ExitCode> {
         bail!("There must be only one argument: <master>, an address, zk://… or etcd://…");
     };
     let leader = leader::detect(master, values.duration("timeout")).await;
-    let leader = leader.with_context(|| format!("Failed to detect master from '{master}'"))?;
+    let leader = leader
+        .with_context(|| format!("Failed to detect master from '{}'", leader::shown(master)))?;
     // What the original's election shows, and ours: `master@ip:port`.
     let pid = leader.as_ref().and_then(|leader| leader.pid.as_deref());
     let address = pid.unwrap_or(master);
