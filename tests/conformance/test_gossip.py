@@ -46,7 +46,11 @@ class Gossip:
         return self
 
     def __exit__(self, *failed: object) -> None:
-        self.second.stop()
+        # What was killed left its launcher behind: one that signs off ends it.
+        if not self.second.running():
+            self.second.start()
+            eventually("the second agent", lambda: get(f"http://127.0.0.2:{self.second_port}/state"))
+        self.second.stop(signal.SIGUSR1)
         self.cluster.__exit__(*failed)
 
     def members(self, name: str) -> dict[str, dict]:

@@ -59,17 +59,6 @@ pub(crate) async fn gossip(
     };
     let routes = std::mem::take(&mut agent.routes);
     agent.routes = routes.nest("/net", dcos_gossip::router(part.view()));
-    let mut masters = masters(agent.leading.as_ref(), &agent.master)?;
-    let (tell, stop) = (part.leaders(), stop.clone());
-    tokio::spawn(stop.run_until_cancelled_owned(async move {
-        tell(&masters.leader().await);
-        let Masters::Led(mut leading) = masters.clone() else {
-            return;
-        };
-        while leading.changed().await.is_ok() {
-            tell(&masters.leader().await);
-        }
-    }));
     Ok(Some(part))
 }
 
@@ -104,6 +93,8 @@ pub(crate) async fn start(
     let mut routes = Router::new();
     if let Some(part) = gossip {
         routes = routes.merge(dcos_gossip::router(part.view()));
+        let masters = masters(agent.leading.as_ref(), &agent.master)?;
+        running.spawn(join(masters, part.leaders()));
     }
     let balancer = balancer(values, agent, ip).await?;
     if balancer.is_none() && gossip.is_none() {
@@ -124,6 +115,19 @@ pub(crate) async fn start(
         server.await;
     });
     Ok(running)
+}
+
+/// Has gossip join whoever leads.
+async fn join(mut masters: Masters, tell: impl Fn(&str)) {
+    loop {
+        tell(&masters.leader().await);
+        let Masters::Led(leading) = &mut masters else {
+            return;
+        };
+        if leading.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The nodes that nobody reaches, for those who balance.

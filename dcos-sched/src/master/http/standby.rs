@@ -21,7 +21,9 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     let own = matches!(
         route,
         "/health" | "/flags" | "/version" | "/logging/toggle" | "/system/stats.json"
-    ) || route.starts_with("/files/");
+    ) || route.starts_with("/files/")
+        // What this node knows of others, whoever leads.
+        || path.starts_with("/net/");
     match stance {
         Stance::Leading => next.run(request).await,
         _ if own => next.run(request).await,
