@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use dcos_core::config::{Spec, Values};
-use dcos_gossip::{About, Gossip, Setup, View};
+use dcos_gossip::{About, Gossip, REVIEW, Setup, System, View};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,8 @@ pub async fn gossip(
         about,
         join: joins,
         memory: Some(memory),
+        resolver: Arc::new(System),
+        review: REVIEW,
     };
     let gossip = Gossip::bind(setup).await.context("--gossip_key")?;
     info!(address = %gossip.address(), "gossip");

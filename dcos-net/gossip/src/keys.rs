@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -160,6 +160,45 @@ impl Keyring {
     }
 }
 
+/// A file with keys, and what of it was read.
+#[derive(Debug)]
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    read: Option<Stamp>,
+}
+
+/// Which file it is, and when it changed last: seconds and nanoseconds. Its mode and owner count.
+type Stamp = (u64, i64, i64);
+
+impl KeyFile {
+    /// Reads it for the first time.
+    pub(crate) fn open(path: PathBuf) -> Result<(Keyring, Self), KeysError> {
+        // What changes after this look is read again.
+        let read = stamp(&path);
+        let keyring = Keyring::read(&path)?;
+        Ok((keyring, Self { path, read }))
+    }
+
+    /// Reads it again if it is another than the one whose keys were read.
+    ///
+    /// # Errors
+    /// What keeps it from being read; the next look tries again.
+    pub(crate) fn look(&mut self) -> Result<Option<Keyring>, KeysError> {
+        let now = stamp(&self.path);
+        if now.is_some() && now == self.read {
+            return Ok(None);
+        }
+        let keyring = Keyring::read(&self.path)?;
+        self.read = now;
+        Ok(Some(keyring))
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.ino(), file.ctime(), file.ctime_nsec()))
+}
+
 fn derived(key: &[u8]) -> Option<LessSafeKey> {
     if key.len() != KEY {
         return None;
@@ -218,6 +257,39 @@ mod tests {
             assert_eq!(before.open(&packet[..place]), None);
         }
         assert_eq!(format!("{before:?}"), "Keyring { keys: 1, .. }");
+    }
+
+    #[test]
+    fn a_file_that_is_mended_is_read_though_its_words_are_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let write = |key: u8, mode| {
+            // As `mv` does it.
+            let beside = folder.path().join(format!("{key}"));
+            std::fs::write(&beside, STANDARD.encode([key; KEY])).unwrap();
+            std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode)).unwrap();
+            std::fs::rename(&beside, &path).unwrap();
+        };
+        let opens = |ring: &Keyring, key: u8| {
+            let packet = Keyring::new([[key; KEY]]).unwrap().seal([7; NONCE], b"");
+            ring.open(&packet).is_some()
+        };
+        write(1, 0o600);
+        let (first, mut file) = KeyFile::open(path.clone()).unwrap();
+        assert!(opens(&first, 1));
+        assert!(file.look().unwrap().is_none());
+        write(2, 0o644);
+        for _ in 0..2 {
+            assert!(matches!(file.look(), Err(KeysError::Open { .. })));
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(opens(&file.look().unwrap().unwrap(), 2));
+        assert!(file.look().unwrap().is_none());
+        // Away, and back.
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(file.look(), Err(KeysError::Read { .. })));
+        write(3, 0o600);
+        assert!(opens(&file.look().unwrap().unwrap(), 3));
     }
 
     #[test]

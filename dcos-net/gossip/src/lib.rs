@@ -39,4 +39,4 @@ pub use membership::{
     About, Change, Changes, Fixed, Kind, Member, Members, Membership, Presence, unreachable,
 };
 pub use record::{ABOUT, TooLarge};
-pub use shell::{Gossip, GossipError, Setup, View};
+pub use shell::{Gossip, GossipError, LookUp, REVIEW, Resolver, Setup, System, View};

@@ -1,31 +1,34 @@
 //! [`Gossip`]: a member on a UDP socket.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use dcos_core::error::chain;
 use dcos_core::seed::Seed;
 use dcos_core::time::steady;
 use tokio::net::{UdpSocket, lookup_host};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::core::{Action, Config, Core, Counters, PACKET};
-use crate::keys::{Keyring, KeysError};
+use crate::keys::{KeyFile, KeysError};
 use crate::membership::{About, Change, Changes, Members, Membership, Presence};
 use crate::record::TooLarge;
 
-/// How often keys, names of seeds and what came from strangers are looked at.
-const REVIEW: Duration = Duration::from_secs(30);
+mod errands;
+
+use errands::{News, Remembering, keys, names, recall};
+
+/// How often to look again at keys, names of seeds and what came from strangers.
+pub const REVIEW: Duration = Duration::from_secs(30);
 /// Datagrams that are read before what is due is done.
 const BATCH: usize = 64;
-/// Members that are remembered for the next start.
-const REMEMBERED: usize = 64;
 
 /// How a member takes part.
 #[derive(Debug)]
@@ -42,6 +45,29 @@ pub struct Setup {
     pub join: watch::Receiver<Vec<String>>,
     /// Where members are remembered, for a start while nobody of `join` answers.
     pub memory: Option<PathBuf>,
+    /// Who looks up names; [`System`] asks what all programs ask.
+    pub resolver: Arc<dyn Resolver>,
+    /// How often to look again at keys and names; [`REVIEW`] suits clusters.
+    pub review: Duration,
+}
+
+/// The addresses of a name, some time later.
+pub type LookUp = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// Finds addresses of names. It may take as long as it wants: gossip does not wait for it.
+pub trait Resolver: fmt::Debug + Send + Sync {
+    /// Looks up a `host:port` that is no address.
+    fn look_up(&self, name: String) -> LookUp;
+}
+
+/// The system's resolver: `/etc/hosts`, DNS and whatever else it is set to.
+#[derive(Clone, Copy, Debug)]
+pub struct System;
+
+impl Resolver for System {
+    fn look_up(&self, name: String) -> LookUp {
+        Box::pin(async move { Ok(lookup_host(name).await?.collect()) })
+    }
 }
 
 /// Why a member cannot take part.
@@ -87,10 +113,16 @@ impl Membership for View {
 /// A member that listens, and says nothing yet.
 #[derive(Debug)]
 pub struct Gossip {
+    voice: Voice,
+    setup: Setup,
+    keys: KeyFile,
+}
+
+/// The core on its socket. It waits for nothing else: who answers late counts as dead.
+#[derive(Debug)]
+struct Voice {
     socket: UdpSocket,
     core: Core,
-    setup: Setup,
-    keys_changed: Option<SystemTime>,
     members: watch::Sender<Arc<Members>>,
     counters: watch::Sender<Counters>,
 }
@@ -101,8 +133,7 @@ impl Gossip {
     /// # Errors
     /// What keeps it from that; nothing was sent then.
     pub async fn bind(mut setup: Setup) -> Result<Self, GossipError> {
-        let keys_changed = changed(&setup.keys).await;
-        let keyring = Keyring::read(&setup.keys)?;
+        let (keyring, keys) = KeyFile::open(setup.keys.clone())?;
         let address = setup.listen;
         let failed = |source| GossipError::Listen { address, source };
         let socket = UdpSocket::bind(address).await.map_err(failed)?;
@@ -110,11 +141,11 @@ impl Gossip {
             let port = socket.local_addr().map_err(failed)?.port();
             setup.address.set_port(port);
         }
-        let seeds = resolve(&setup.join.borrow().clone()).await;
         let config = Config {
             address: setup.address,
             about: setup.about.clone(),
-            seeds,
+            // They are looked up while it runs.
+            seeds: Vec::new(),
             remembered: match &setup.memory {
                 Some(path) => recall(path).await,
                 None => Vec::new(),
@@ -122,30 +153,32 @@ impl Gossip {
         };
         let core = Core::new(config, keyring, &Seed::from_os(), steady())?;
         Ok(Self {
-            socket,
-            core,
+            voice: Voice {
+                socket,
+                core,
+                members: watch::Sender::default(),
+                counters: watch::Sender::default(),
+            },
             setup,
-            keys_changed,
-            members: watch::Sender::default(),
-            counters: watch::Sender::default(),
+            keys,
         })
     }
 
     /// Where others reach it.
     pub fn address(&self) -> SocketAddr {
-        self.core.address()
+        self.voice.core.address()
     }
 
     /// What it knows, now and later.
     pub fn view(&self) -> View {
         View {
-            members: self.members.subscribe(),
-            counters: self.counters.subscribe(),
+            members: self.voice.members.subscribe(),
+            counters: self.voice.counters.subscribe(),
         }
     }
 
     /// Takes part until `stop` is cancelled, and says that it leaves.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut changes = Changes::of(&self.view());
         let telling = async {
             let mut told = BTreeMap::new();
@@ -155,24 +188,47 @@ impl Gossip {
                 }
             }
         };
+        let Self {
+            mut voice,
+            setup,
+            keys: file,
+        } = self;
+        let memory = setup.memory.map(|path| Remembering {
+            path,
+            own: voice.core.address(),
+            members: voice.members.subscribe(),
+        });
+        let (outside, news) = mpsc::channel(1);
+        let errands = async {
+            tokio::join!(
+                names(setup.join, &*setup.resolver, setup.review, &outside),
+                keys(file, setup.review, &outside),
+                Remembering::keep(memory.as_ref(), setup.review),
+            )
+        };
         let working = async {
-            self.work(&stop).await;
-            self.core.leave(steady());
-            self.act().await;
-            self.remember().await;
+            voice.work(&stop, news).await;
+            voice.core.leave(steady());
+            voice.act().await;
+            if let Some(memory) = &memory {
+                memory.write().await;
+            }
         };
         tokio::select! {
             () = working => {}
             () = telling => {}
+            _ = errands => {}
         }
     }
+}
 
-    async fn work(&mut self, stop: &CancellationToken) {
+impl Voice {
+    async fn work(&mut self, stop: &CancellationToken, mut news: mpsc::Receiver<News>) {
         let mut review = interval(REVIEW);
         review.set_missed_tick_behavior(MissedTickBehavior::Delay);
         review.reset();
         let mut packet = vec![0; PACKET + 1];
-        let (mut strangers, mut is_told) = (0, true);
+        let mut strangers = 0;
         loop {
             self.act().await;
             let deadline = self.core.next_deadline();
@@ -190,12 +246,11 @@ impl Gossip {
                     Err(error) => tracing::debug!(%error, "receiving gossip"),
                 },
                 () = due => {}
-                joined = self.setup.join.changed(), if is_told => match joined {
-                    Ok(()) => self.look_up().await,
-                    // Nobody will say anything else any more.
-                    Err(_) => is_told = false,
+                Some(news) = news.recv() => match news {
+                    News::Seeds(seeds) => self.core.set_seeds(steady(), seeds),
+                    News::Keys(keyring) => self.core.set_keyring(keyring),
                 },
-                _ = review.tick() => self.review(&mut strangers).await,
+                _ = review.tick() => self.count(&mut strangers),
             }
             // What waits was sent before what is due now: answers count before they are missed.
             for _ in 0..BATCH {
@@ -224,21 +279,8 @@ impl Gossip {
         self.counters.send_replace(self.core.counters());
     }
 
-    async fn review(&mut self, strangers: &mut u64) {
-        self.look_up().await;
-        let now = changed(&self.setup.keys).await;
-        if now != self.keys_changed {
-            self.keys_changed = now;
-            match Keyring::read(&self.setup.keys) {
-                Ok(keyring) => {
-                    self.core.set_keyring(keyring);
-                    tracing::info!("gossip has new keys");
-                }
-                Err(error) => {
-                    tracing::warn!("{}; gossip goes on with the former keys", chain(&error));
-                }
-            }
-        }
+    /// Tells the log of strangers.
+    fn count(&self, strangers: &mut u64) {
         let counters = self.core.counters();
         if counters.strangers > *strangers {
             let packets = counters.strangers - *strangers;
@@ -247,36 +289,6 @@ impl Gossip {
                 "gossip of strangers: somebody has other keys, or is none of us"
             );
             *strangers = counters.strangers;
-        }
-        self.remember().await;
-    }
-
-    async fn look_up(&mut self) {
-        let names = self.setup.join.borrow_and_update().clone();
-        let seeds = resolve(&names).await;
-        self.core.set_seeds(steady(), seeds);
-    }
-
-    /// Writes down who is there, for the next start.
-    async fn remember(&mut self) {
-        let Some(path) = &self.setup.memory else {
-            return;
-        };
-        let members = self.members.borrow().clone();
-        let own = self.core.address();
-        let there = members
-            .values()
-            .filter(|member| member.presence != Presence::Dead && member.address != own);
-        let there: Vec<SocketAddr> = there
-            .map(|member| member.address)
-            .take(REMEMBERED)
-            .collect();
-        if there.is_empty() {
-            // Whoever was there before may be again.
-            return;
-        }
-        if let Err(error) = write(path, &there).await {
-            tracing::warn!(%error, ?path, "remembering the members");
         }
     }
 }
@@ -295,37 +307,4 @@ fn tell(told: &mut BTreeMap<SocketAddr, Presence>, change: &Change) {
             tracing::info!(%address, "a member is forgotten");
         }
     }
-}
-
-async fn changed(path: &Path) -> Option<SystemTime> {
-    tokio::fs::metadata(path).await.ok()?.modified().ok()
-}
-
-/// The addresses behind `host:port`s; names that nobody knows are left out, for now.
-async fn resolve(names: &[String]) -> Vec<SocketAddr> {
-    let mut addresses = Vec::new();
-    for name in names {
-        match lookup_host(name).await {
-            Ok(found) => addresses.extend(found),
-            Err(error) => tracing::debug!(name, %error, "looking up whom to join"),
-        }
-    }
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
-}
-
-async fn recall(path: &Path) -> Vec<SocketAddr> {
-    let text = tokio::fs::read(path).await.unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_default()
-}
-
-async fn write(path: &Path, members: &[SocketAddr]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        tokio::fs::create_dir_all(folder).await?;
-    }
-    let text = serde_json::to_vec(members)?;
-    let beside = path.with_extension("new");
-    tokio::fs::write(&beside, text).await?;
-    tokio::fs::rename(&beside, path).await
 }

@@ -4,10 +4,13 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dcos_gossip::{
-    About, Gossip, GossipError, KeysError, Kind, Membership as _, Presence, Setup, View,
+    About, Gossip, GossipError, KeysError, Kind, LookUp, Membership as _, Presence, REVIEW,
+    Resolver, Setup, System, View,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -33,6 +36,8 @@ fn setup(keys: PathBuf, join: &[SocketAddr], memory: Option<PathBuf>) -> Setup {
         about: About::new(Kind::Agent, local.ip()),
         join: watch::channel(join).1,
         memory,
+        resolver: Arc::new(System),
+        review: REVIEW,
     }
 }
 
@@ -137,4 +142,62 @@ async fn keys_that_others_can_read_are_refused() {
         GossipError::Keys(KeysError::Open { mode: 0o644, .. })
     );
     assert!(open, "{refused}");
+}
+
+/// One that knows a name once, and never answers again.
+#[derive(Debug)]
+struct Hangs {
+    knows: SocketAddr,
+    asked: AtomicUsize,
+}
+
+impl Resolver for Hangs {
+    fn look_up(&self, name: String) -> LookUp {
+        assert_eq!(name, "leader.example.com:62501");
+        if self.asked.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Box::pin(std::future::pending());
+        }
+        let found = vec![self.knows];
+        Box::pin(async move { Ok(found) })
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_name_still_answers_and_says_good_bye() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = key(folder.path(), "keys", KEY);
+    let one = Running::start(setup(keys.clone(), &[], None)).await;
+    let resolver = Arc::new(Hangs {
+        knows: one.address,
+        asked: AtomicUsize::new(0),
+    });
+    let name = "leader.example.com:62501".to_owned();
+    let two = Running::start(Setup {
+        join: watch::channel(vec![name]).1,
+        resolver: Arc::clone(&resolver) as Arc<dyn Resolver>,
+        review: Duration::from_millis(10),
+        ..setup(keys, &[], None)
+    })
+    .await;
+    two.sees(one.address, Presence::Alive).await;
+    let until = |done: &dyn Fn() -> bool| {
+        let done = done();
+        async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            done
+        }
+    };
+    let hangs = || resolver.asked.load(Ordering::Relaxed) > 1;
+    let before = async { while !until(&hangs).await {} };
+    timeout(PATIENCE, before).await.unwrap();
+    let heard = one.view.counters().received;
+    let more = || one.view.counters().received >= heard + 10;
+    timeout(PATIENCE, async { while !until(&more).await {} })
+        .await
+        .unwrap();
+    one.sees(two.address, Presence::Alive).await;
+    let gone = two.address;
+    two.stop().await;
+    one.sees(gone, Presence::Left).await;
+    one.stop().await;
 }
