@@ -137,6 +137,11 @@ impl Member {
         }
     }
 
+    fn is_master(&self) -> bool {
+        let said = self.about.as_ref();
+        said.is_some_and(|about| about.kind == Kind::Master)
+    }
+
     /// The address of its node: what it says, or else where its datagrams come from.
     pub fn ip(&self) -> IpAddr {
         let said = self.about.as_ref().map(|about| about.private_ip);
@@ -147,13 +152,15 @@ impl Member {
 /// The nodes that nobody reaches: those with a dead member and none that is there.
 ///
 /// Of a node with several members (a master and an agent) one that answers is enough: then it is a
-/// process that ended, not the node.
+/// process that ended, not the node. A dead master says nothing of its node: tasks run under an
+/// agent, and the one there may take no part in gossip.
 pub fn unreachable(members: &Members) -> BTreeSet<IpAddr> {
     let (dead, there): (Vec<&Member>, Vec<&Member>) = members
         .values()
         .partition(|member| member.presence == Presence::Dead);
     let there: BTreeSet<IpAddr> = there.into_iter().map(Member::ip).collect();
-    let dead = dead.into_iter().map(Member::ip);
+    let dead = dead.into_iter().filter(|member| !member.is_master());
+    let dead = dead.map(Member::ip);
     dead.filter(|ip| !there.contains(ip)).collect()
 }
 
@@ -281,7 +288,17 @@ mod tests {
             about: None,
             ..member(5, 1).dead()
         };
+        let master = |last: u8| {
+            let ip = [10, 0, 0, last];
+            Member::alive((ip, 9), About::new(Kind::Master, ip))
+        };
         let list = [
+            // Of an agent there nobody says anything.
+            master(6).dead(),
+            master(7).dead(),
+            member(7, 1).dead(),
+            master(8),
+            member(8, 1).dead(),
             member(1, 1),
             member(2, 1).dead(),
             member(3, 1).dead(),
@@ -294,6 +311,6 @@ mod tests {
             .iter()
             .map(ToString::to_string)
             .collect();
-        assert_eq!(dead, ["10.0.0.2", "10.0.0.5"]);
+        assert_eq!(dead, ["10.0.0.2", "10.0.0.5", "10.0.0.7"]);
     }
 }
