@@ -152,6 +152,8 @@ struct Entry {
     is_down: bool,
     presence: Presence,
     since: Time,
+    /// When it went down, if it is.
+    fell: Time,
     /// When it counts as dead, if it is down.
     dies: Time,
     /// When somebody suspected it last.
@@ -487,8 +489,13 @@ impl Core {
         self.records.insert(address, record);
         self.is_news = true;
         let entry = self.entries.get(&address);
-        if leaving && entry.is_some_and(|entry| entry.is_down && entry.presence == Presence::Alive)
-        {
+        // Who is new hears of a death first, and of the words before it a little later.
+        let returns = |entry: &Entry| match entry.presence {
+            Presence::Alive => entry.is_down,
+            Presence::Left => false,
+            Presence::Dead => !(entry.fell + RETURN).is_due(now),
+        };
+        if leaving && entry.is_some_and(returns) {
             self.fall(now, address);
         }
     }
@@ -500,14 +507,13 @@ impl Core {
             return;
         };
         let was_suspected = !(entry.suspected + SUSPICION).is_due(now);
-        let patience = match (leaves, was_suspected) {
-            (true, _) => RETURN,
-            (false, true) => Duration::ZERO,
-            (false, false) => GRACE,
+        entry.dies = match (leaves, was_suspected) {
+            (true, _) => (entry.fell + RETURN).max(now),
+            (false, true) => now,
+            (false, false) => now + GRACE,
         };
-        entry.dies = now + patience;
         let dies = entry.dies;
-        if leaves && entry.presence == Presence::Alive {
+        if leaves && entry.presence != Presence::Left {
             entry.presence = Presence::Left;
             entry.since = now;
             self.is_news = true;

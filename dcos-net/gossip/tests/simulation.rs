@@ -121,6 +121,33 @@ fn who_leaves_is_expected_back_for_a_while() {
 }
 
 #[test]
+fn who_starts_while_another_is_expected_back_expects_it_too() {
+    let mut world = World::settled(14, 12);
+    world.kill(5);
+    world.must(30 * SECOND, "a death", |world| {
+        world.all_see(5, Presence::Dead)
+    });
+    world.leave(4);
+    world.must(10 * SECOND, "a leave", |world| {
+        world.all_see(4, Presence::Left)
+    });
+    world.deaths.clear();
+    world.start(5);
+    world.must(20 * SECOND, "the leave to be known", |world| {
+        world.presence(5, 4) == Some(Presence::Left)
+    });
+    world.run(20 * SECOND);
+    assert!(world.all_see(4, Presence::Left));
+    assert_eq!(world.deaths, [], "nobody takes it for dead meanwhile");
+    // It has the rest of its minute, wherever one was when it left.
+    world.must(40 * SECOND, "a leave for good", |world| {
+        world.all_see(4, Presence::Dead)
+    });
+    world.start(4);
+    world.must(30 * SECOND, "a return", World::agrees);
+}
+
+#[test]
 fn what_a_member_says_reaches_all_and_who_was_cut_off_catches_up() {
     let mut world = World::settled(9, 30);
     world.split(|node| u32::from(node == 5));

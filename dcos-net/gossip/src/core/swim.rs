@@ -11,8 +11,8 @@ use foca::{Notification, PeriodicParams, Runtime, State};
 use rand::TryRng;
 
 use super::{
-    Codec, Core, Due, Entry, Foca, Heard, Id, Malformed, OwnedNotification, Presence, SWIM, Time,
-    Timer,
+    Codec, Core, Due, Entry, Foca, Heard, Id, Malformed, OwnedNotification, Presence, RETURN, SWIM,
+    Time, Timer,
 };
 use crate::letter::Kind;
 
@@ -156,7 +156,9 @@ impl Core {
                 self.resize();
             }
             OwnedNotification::MemberDown(id) => {
-                self.entry(now, id).is_down = true;
+                let entry = self.entry(now, id);
+                entry.is_down = true;
+                entry.fell = now;
                 self.fall(now, id.address);
                 self.resize();
             }
@@ -189,6 +191,7 @@ impl Core {
             is_down: false,
             presence: Presence::Alive,
             since: now,
+            fell: now,
             dies: Time::MAX,
             suspected: Time::EPOCH,
         });
@@ -216,19 +219,30 @@ impl Core {
         self.entries
             .retain(|address, _| known.contains_key(address));
         for (address, (life, is_down)) in known {
+            if self.entries.contains_key(&address) {
+                continue;
+            }
             let age = ages.get(&address).copied().unwrap_or_default();
-            self.entries.entry(address).or_insert(Entry {
+            let age = Duration::from_secs(age.into());
+            // Who went a moment ago may be expected back: its own words say so, and come next.
+            let is_dead = is_down && age >= RETURN;
+            let entry = Entry {
                 life,
                 is_down,
-                presence: if is_down {
+                presence: if is_dead {
                     Presence::Dead
                 } else {
                     Presence::Alive
                 },
-                since: now - Duration::from_secs(age.into()),
+                since: now - age,
+                fell: now - age,
                 dies: now,
                 suspected: Time::EPOCH,
-            });
+            };
+            self.entries.insert(address, entry);
+            if is_down && !is_dead {
+                self.fall(now, address);
+            }
         }
         self.is_news = true;
         // A later life at this very address is one of an earlier process.

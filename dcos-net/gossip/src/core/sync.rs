@@ -173,7 +173,7 @@ impl Core {
                 let address = member.id().address;
                 let entry = self.entries.get(&address)?;
                 let age = if entry.is_down {
-                    now - entry.since
+                    now - entry.fell
                 } else {
                     Duration::ZERO
                 };
