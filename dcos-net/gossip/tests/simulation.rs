@@ -321,13 +321,18 @@ proptest! {
         let mut world = World::new(seed, nodes);
         world.start(0);
         let runs = |world: &World, node: usize| world.running().contains(&node);
+        // No process begins within the milliseconds that the words of the one before it were given.
+        let start = |world: &mut World, node: usize| {
+            world.run(SECOND / 20);
+            world.start(node);
+        };
         for event in events {
             match event {
                 Event::Kill(node) => world.kill(node),
                 Event::Leave(node) if runs(&world, node) => world.leave(node),
                 Event::Start(node) => {
                     world.freeze(node, false);
-                    world.start(node);
+                    start(&mut world, node);
                 }
                 Event::Split(bits) => world.split(|node| bits >> node & 1),
                 Event::Heal => world.heal(),
@@ -350,7 +355,7 @@ proptest! {
             world.freeze(node, false);
             if node < 2 && !runs(&world, node) {
                 // Seeds: without them nobody would know where to look.
-                world.start(node);
+                start(&mut world, node);
             }
         }
         world.must(200 * SECOND, "all to agree", World::agrees);
