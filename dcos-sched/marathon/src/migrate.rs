@@ -1,7 +1,7 @@
 //! Taking over the state of an original Marathon 1.11.
 //!
 //! [`import`] makes rows of our store from the nodes of its `ZooKeeper`; it is pure, decides nothing about where either
-//! come from, and leaves out what it cannot take over, with a note that says why. [`write`] puts rows into a store.
+//! come from, and leaves out what it cannot take over, with a note that says why. [`write()`] puts rows into a store.
 //!
 //! What is taken over: the tree of groups with its versions, apps and pods in all their versions, deployments under way,
 //! the last failures, and (unless [`Options::new_framework`]) the framework's id with all instances, so that what runs
