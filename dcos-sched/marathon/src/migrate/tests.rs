@@ -408,3 +408,27 @@ async fn rows_are_written_once_and_over_nothing_else() {
         rows.len()
     );
 }
+
+#[tokio::test]
+async fn rows_no_store_takes_cost_nothing_that_is_there() {
+    let (store, election) = (MemoryStore::new(), MemoryElection::new());
+    let leadership = election.campaign(Bytes::new()).await.unwrap();
+    let fence = leadership.fence();
+    let mut rows = import(&tree(), Options::default(), now()).unwrap().rows;
+    let written = write(&store, &fence, "marathon/", &rows, false).await;
+    assert_eq!(written.unwrap(), Written::All);
+    let revision = store.scan("").await.unwrap().revision;
+    rows.retain(|key, _| !key.contains("docker"));
+    let (last, _) = rows.last_key_value().unwrap();
+    let large = vec![b' '; dcos_store::MAX_VALUE_BYTES];
+    let rows = |more: &[u8]| {
+        let mut rows = rows.clone();
+        rows.insert(format!("{last}~"), [&large, more].concat());
+        rows
+    };
+    let error = write(&store, &fence, "marathon/", &rows(b" "), true).await;
+    assert!(matches!(error, Err(WriteError::Unfit(_))), "{error:?}");
+    assert_eq!(store.scan("").await.unwrap().revision, revision);
+    let written = write(&store, &fence, "marathon/", &rows(b""), true).await;
+    assert_eq!(written.unwrap(), Written::All);
+}

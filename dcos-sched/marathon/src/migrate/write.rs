@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dcos_store::{Fence, StateStore, StoreError, Transaction};
 
-/// The most rows and bytes one transaction carries: engines bound both.
+/// The most rows and bytes one transaction carries, but for a row that is larger by itself: engines bound both.
 const ROWS: usize = 500;
 const BYTES: usize = 256 << 10;
 
@@ -24,6 +24,9 @@ pub enum WriteError {
     /// There is something else already.
     #[error("the store holds the state of such a service already ({0} rows); nothing was written")]
     Occupied(usize),
+    /// A store does not take one of the rows.
+    #[error("a row is more than a store takes; nothing was written")]
+    Unfit(#[source] StoreError),
     /// The store failed. What was written so far keeps the service from starting, until it is written again.
     #[error("the store failed")]
     Store(#[from] StoreError),
@@ -43,6 +46,11 @@ pub async fn write(
     rows: &BTreeMap<String, Vec<u8>>,
     overwrite: bool,
 ) -> Result<Written, WriteError> {
+    for (key, value) in rows {
+        let alone = Transaction::new(fence.clone());
+        let alone = alone.put(key.clone(), Bytes::copy_from_slice(value));
+        alone.validate().map_err(WriteError::Unfit)?;
+    }
     let half = format!("{prefix}import-under-way");
     let present = store.scan(prefix).await?.entries;
     let broken_off = present.iter().any(|entry| *entry.key == half);
@@ -67,15 +75,16 @@ pub async fn write(
     let mut next = Transaction::new(fence.clone());
     let mut bytes = 0;
     for (key, value) in deletions.chain(puts) {
-        bytes += key.len() + value.map_or(0, Vec::len);
+        let more = key.len() + value.map_or(0, Vec::len);
+        if !next.writes.is_empty() && (next.writes.len() >= ROWS || bytes + more > BYTES) {
+            store.transact(next).await?;
+            (next, bytes) = (Transaction::new(fence.clone()), 0);
+        }
+        bytes += more;
         next = match value {
             Some(value) => next.put(key, Bytes::copy_from_slice(value)),
             None => next.delete(key),
         };
-        if next.writes.len() >= ROWS || bytes >= BYTES {
-            store.transact(next).await?;
-            (next, bytes) = (Transaction::new(fence.clone()), 0);
-        }
     }
     store.transact(next.delete(half)).await?;
     Ok(Written::All)
