@@ -101,6 +101,17 @@ pub enum MigrateError {
         /// Why not.
         why: String,
     },
+    /// Something runs, and nobody can say for which framework: as another one everything would be launched twice.
+    #[error(
+        "{instances} instances are there, and the framework's id is not ({why}): to leave them to the old framework and \
+         launch everything anew, pass --new-framework"
+    )]
+    NoFramework {
+        /// How many.
+        instances: usize,
+        /// What is wrong with its node.
+        why: String,
+    },
     /// What was made of it would not be understood by our own service.
     #[error("what would be written makes no sense")]
     Recover(#[from] RecoverError),
@@ -131,38 +142,40 @@ pub fn import(nodes: &Nodes, options: Options, now: Time) -> Result<Import, Migr
     let mut rows = Vec::new();
     trees.write(&specs, &mut rows, &mut report);
     failures(nodes, &mut rows, &mut report);
-    let framework = framework_id(nodes, &mut report);
-    let keep = framework.as_ref().filter(|_| !options.new_framework);
+    let keep = framework_id(nodes, options, &mut report)?;
     let made = instances(nodes, keep.is_some(), &mut report, |id, stored| {
         specs.spec_of(&trees, &id.app(), stored)
     });
-    if let Some(id) = keep {
+    if let Some(id) = &keep {
         rows.push(rows::framework(id));
         report.take("framework id", 1);
     }
     rows.extend(made.iter().map(rows::instance));
-    let mut with_deployments = rows.clone();
-    let notes = report.notes.len();
-    trees.write_deployments(nodes, &mut with_deployments, &mut report);
-    let rows = match checked(with_deployments, now) {
-        Err(RecoverError::Dangling(row)) if row.contains("deployment") => {
-            report.notes.truncate(notes);
-            report.taken.remove("deployments");
-            let why =
-                "what was before it is not kept any more; what it wants is what is taken over";
-            report.note(Fate::Left, "deployments under way", why);
-            checked(rows, now)?
+    trees.write_deployments(nodes, &mut rows, &mut report);
+    let deployment = rows::deployment_key("");
+    let rows = loop {
+        // One that hangs in the air is left, and no other for it.
+        match checked(&rows, now) {
+            Err(RecoverError::Dangling(row)) if row.starts_with(&deployment) => {
+                rows.retain(|kept| kept.key != row);
+                tree::left(
+                    &row[deployment.len()..],
+                    "what was before it is not kept any more",
+                    &mut report,
+                );
+            }
+            checked => break checked?,
         }
-        checked => checked?,
     };
+    let deployments = rows.keys().filter(|key| key.starts_with(&deployment));
+    report.take("deployments", deployments.count());
     Ok(Import { rows, report })
 }
 
 /// The rows, if our Marathon starts with them.
-fn checked(rows: Vec<Row>, now: Time) -> Result<BTreeMap<String, Vec<u8>>, RecoverError> {
-    let rows = rows
-        .into_iter()
-        .filter_map(|row| Some((row.key, row.value?)));
+fn checked(rows: &[Row], now: Time) -> Result<BTreeMap<String, Vec<u8>>, RecoverError> {
+    let rows = rows.iter().cloned();
+    let rows = rows.filter_map(|row| Some((row.key, row.value?)));
     let rows: BTreeMap<String, Vec<u8>> = rows.collect();
     let all = rows
         .iter()
@@ -252,17 +265,46 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         .map_err(|error: crate::TimestampError| error.to_string())
 }
 
-/// The framework's id, if there is one.
-pub fn framework_id(nodes: &Nodes, report: &mut Report) -> Option<String> {
-    let found = category(nodes, "framework-id").next()?;
-    match decode::<words::FrameworkId>(found.data) {
-        Ok(id) if !id.value.is_empty() => Some(id.value),
-        Ok(_) => None,
-        Err(why) => {
-            report.note(Fate::Left, found.path, why);
-            None
-        }
+/// The id of the framework to go on as; none if a new one is wanted, or if it never had one.
+///
+/// # Errors
+/// [`MigrateError::NoFramework`]
+pub fn framework_id(
+    nodes: &Nodes,
+    options: Options,
+    report: &mut Report,
+) -> Result<Option<String>, MigrateError> {
+    if options.new_framework {
+        return Ok(None);
     }
+    let found = category(nodes, "framework-id").next();
+    let id = found
+        .as_ref()
+        .map(|found| decode::<words::FrameworkId>(found.data));
+    let why = match id {
+        Some(Ok(id)) if !id.value.is_empty() => return Ok(Some(id.value)),
+        Some(Ok(_)) => "it is empty".to_owned(),
+        Some(Err(why)) => why,
+        None => "there is none".to_owned(),
+    };
+    match somewhere(nodes).count() {
+        0 => {
+            if let Some(found) = found {
+                report.note(Fate::Left, found.path, why);
+            }
+            Ok(None)
+        }
+        instances => Err(MigrateError::NoFramework { instances, why }),
+    }
+}
+
+/// The instances of which something may be on an agent: those that say so, and those that cannot be read.
+pub fn somewhere(nodes: &Nodes) -> impl Iterator<Item = InstanceId> {
+    let there = category(nodes, "instance").filter(|found| {
+        let stored = Stored::read(found.data);
+        stored.map_or(true, |stored| stored.is_somewhere())
+    });
+    there.map(|found| InstanceId::from(found.id.to_owned()))
 }
 
 /// The instances that are somewhere, if they are to be `kept`; `spec` says what each was launched with.

@@ -18,21 +18,22 @@
 mod document;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_marathon::core::Row;
 use dcos_marathon::migrate::{
-    Fate, Import, MigrateError, Nodes, Options, Report, entry, framework_id, instances,
+    Fate, Import, MigrateError, Nodes, Options, Report, entry, framework_id, instances, somewhere,
 };
 use dcos_marathon::{PathId, Timestamp};
 use prost::Message;
 
 use crate::core::{JobScheduler, rows};
 use crate::model::{
-    JobId, JobSpec, Newest, Progress, Run, RunId, RunInfo, RunStatus, RunTask, TaskState,
+    JobId, JobSpec, Newest, Progress, RestartPolicy, Run, RunId, RunInfo, RunStatus, RunTask,
+    TaskState,
 };
 use crate::{Config, Error, read, spec};
 
@@ -50,8 +51,7 @@ pub fn import(nodes: &Nodes, options: Options, now: Time) -> Result<Import, Migr
     let mut progress: BTreeMap<JobId, Progress> = BTreeMap::new();
     let mut made = histories(nodes, &jobs, &mut progress, &mut report);
     let runs = runs(nodes, &jobs, &mut report);
-    let framework = framework_id(nodes, &mut report);
-    let keep = framework.as_ref().filter(|_| !options.new_framework);
+    let keep = framework_id(nodes, options, &mut report)?;
     let engine = Config::default().engine;
     let of_runs: BTreeMap<PathId, &Run> = runs.iter().map(|run| (run.key().path(), run)).collect();
     let found = instances(nodes, keep.is_some(), &mut report, |id, _| {
@@ -62,20 +62,18 @@ pub fn import(nodes: &Nodes, options: Options, now: Time) -> Result<Import, Migr
         .into_iter()
         .map(|one| (one.app.clone(), one))
         .collect();
-    if let Some(id) = keep {
+    if let Some(id) = &keep {
         made.push(rows::framework(id));
         report.take("framework id", 1);
     }
+    let alive: BTreeSet<PathId> = somewhere(nodes).map(|id| id.app()).collect();
     for mut run in runs {
-        run.instance = running.remove(&run.key().path());
-        let begun = run.status == RunStatus::Active || !run.tasks.is_empty();
-        if run.instance.is_none() && begun {
+        let path = run.key().path();
+        run.instance = running.remove(&path);
+        if run.instance.is_none()
+            && let Some(why) = not_launched(&run, alive.contains(&path), keep.is_some())
+        {
             let what = format!("run {} of job {}", run.id, run.job.id);
-            let why = if keep.is_some() {
-                "its task is not there any more"
-            } else {
-                "its task stays with the old framework, and a run is not repeated"
-            };
             report.note(Fate::Left, what, why);
             continue;
         }
@@ -109,6 +107,23 @@ pub fn import(nodes: &Nodes, options: Options, now: Time) -> Result<Import, Migr
         .map(|(key, value)| (key.as_str(), value.as_slice()));
     JobScheduler::recover(Arc::new(Config::default()), Seed::new(0), now, all)?;
     Ok(Import { rows, report })
+}
+
+/// Why a run without an instance is not launched; `None` if that is what it waits for. Of it a task may be `alive`, whether
+/// it is noted in the run (before the agent first speaks it is not) or not.
+fn not_launched(run: &Run, alive: bool, kept: bool) -> Option<&'static str> {
+    if alive && kept {
+        return Some("its task cannot be taken over, and a run is not repeated");
+    }
+    if alive {
+        return Some("its task stays with the old framework, and a run is not repeated");
+    }
+    let begun = run.status == RunStatus::Active || !run.tasks.is_empty();
+    let mut tasks = run.tasks.values();
+    // Between a task that failed and the next one, such a run has no instance on any agent.
+    let repeats = run.job.run.restart.policy == RestartPolicy::OnFailure
+        && tasks.all(|task| task.status != TaskState::Finished);
+    (begun && !repeats).then_some("its task is not there any more")
 }
 
 /// The nodes in a folder, at a depth below it, that hold an entry of `T`.

@@ -315,6 +315,31 @@ fn a_new_framework_starts_everything_anew_and_touches_nothing_that_runs() {
 }
 
 #[test]
+fn without_the_frameworks_id_nothing_that_runs_is_launched_twice_unasked() {
+    const NODE: &str = "state/framework-id/";
+    let path = tree().into_keys().find(|path| path.starts_with(NODE));
+    let path = path.unwrap();
+    let damaged = b"\x0a\xff\xff".as_slice();
+    for data in [None, Some(damaged), Some(b"".as_slice()), Some(b"\x0a\x00")] {
+        let mut nodes = tree();
+        nodes.remove(&path);
+        nodes.extend(data.map(|data| (path.clone(), Bytes::from_static(data))));
+        let error = import(&nodes, Options::default(), now()).unwrap_err();
+        // One of them cannot be read.
+        let five = matches!(error, MigrateError::NoFramework { instances: 5, .. });
+        assert!(five, "{data:?}: {error}");
+        let anew = Options {
+            new_framework: true,
+        };
+        assert_eq!(imported(&nodes, anew).0.view(now()).framework_id, None);
+        // Where nothing runs, a new framework is what there is.
+        nodes.retain(|path, _| !path.starts_with("state/instance/"));
+        let (core, _) = imported(&nodes, Options::default());
+        assert_eq!(core.view(now()).framework_id, None);
+    }
+}
+
+#[test]
 fn a_deployment_whose_beginning_is_gone_is_left() {
     let mut nodes = tree();
     nodes.retain(|path, _| !path.contains("group/2/root/"));
@@ -326,6 +351,39 @@ fn a_deployment_whose_beginning_is_gone_is_left() {
             .any(|note| note.starts_with("deployment 5ed4c0c5")),
         "{left:#?}"
     );
+}
+
+#[test]
+fn a_deployment_that_hangs_in_the_air_takes_no_other_along() {
+    let mut nodes = tree();
+    let (path, data) = nodes
+        .iter()
+        .find(|(path, _)| path.starts_with("state/deployment/"))
+        .map(|(path, data)| (path.clone(), data.clone()))
+        .unwrap();
+    let known = words::DeploymentPlan::decode(data.clone()).unwrap();
+    let first = "2021-03-01T10:00:00.000Z".to_owned();
+    let other = words::DeploymentPlan {
+        id: "other".to_owned(),
+        original: first.clone(),
+        target: first,
+    };
+    let folder = path.rsplit_once('/').unwrap().0;
+    nodes.insert(format!("{folder}/other"), other.encode_to_vec().into());
+    let (core, report) = imported(&nodes, Options::default());
+    let view = core.view(now());
+    let ids: Vec<_> = view
+        .deployments
+        .iter()
+        .map(|one| one.plan.id.as_str())
+        .collect();
+    assert_eq!(ids, [known.id.as_str()]);
+    assert_eq!(report.taken["deployments"], 1);
+    let left = notes(&report, Fate::Left);
+    let told = left
+        .iter()
+        .any(|note| note.starts_with("deployment other") && note.contains("restarted"));
+    assert!(told, "{left:#?}");
 }
 
 #[test]

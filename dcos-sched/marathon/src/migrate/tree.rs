@@ -140,15 +140,20 @@ impl Trees {
                     let kill = BTreeMap::new();
                     let plan = Plan::new(id, original, target, &kill);
                     rows.push(rows::deployment(&Running::begun(Arc::new(plan), kill)));
-                    report.take("deployments", 1);
                 }
-                Err(why) => {
-                    let why = format!("{why}; what it wants is what is taken over");
-                    report.note(Fate::Left, format!("deployment {}", found.id), why);
-                }
+                Err(why) => left(found.id, &why, report),
             }
         }
     }
+}
+
+/// Notes that a deployment is not taken over, and what that means.
+pub(super) fn left(deployment: &str, why: &str, report: &mut Report) {
+    let why = format!(
+        "{why}; what it wants is taken over, and as many instances as it wants will run, but those of an earlier version \
+         stay until their app is restarted"
+    );
+    report.note(Fate::Left, format!("deployment {deployment}"), why);
 }
 
 fn named(pod: bool, id: &PathId) -> String {

@@ -24,7 +24,11 @@ fn now() -> Time {
 }
 
 fn imported(options: Options) -> (JobScheduler, Report) {
-    let import = import(&tree(), options, now()).unwrap();
+    recovered(&tree(), options)
+}
+
+fn recovered(nodes: &Nodes, options: Options) -> (JobScheduler, Report) {
+    let import = import(nodes, options, now()).unwrap();
     let rows = import
         .rows
         .iter()
@@ -153,6 +157,103 @@ fn with_a_new_framework_no_run_is_repeated() {
             .any(|note| note.contains("a run is not repeated")),
         "{left:#?}"
     );
+}
+
+/// A node as the original writes it.
+#[derive(Clone, PartialEq, Message)]
+struct Entry {
+    #[prost(bytes = "vec", tag = "3")]
+    value: Vec<u8>,
+}
+
+/// Changes the run of `prod.backup` and the document of its instance.
+fn with_backup(
+    change: impl FnOnce(&mut words::JobRun),
+    document: impl FnOnce(&mut serde_json::Value),
+) -> Nodes {
+    let mut nodes = tree();
+    let (path, data) = nodes
+        .iter()
+        .find(|(path, _)| path.starts_with("state/job-runs/prod.backup/"))
+        .map(|(path, data)| (path.clone(), data.clone()))
+        .unwrap();
+    let mut run = words::JobRun::decode(entry(&data).unwrap().as_slice()).unwrap();
+    change(&mut run);
+    let value = run.encode_to_vec();
+    nodes.insert(path, Bytes::from(Entry { value }.encode_to_vec()));
+    let (_, data) = nodes
+        .iter_mut()
+        .find(|(path, _)| path.starts_with("state/instance/"))
+        .unwrap();
+    let mut instance = serde_json::from_slice(data).unwrap();
+    document(&mut instance);
+    *data = Bytes::from(instance.to_string());
+    nodes
+}
+
+fn backups(core: &JobScheduler) -> Vec<Arc<Run>> {
+    let view = core.view(now());
+    let job = view.jobs.get(&JobId::from("prod.backup")).unwrap();
+    job.runs.values().cloned().collect()
+}
+
+#[test]
+fn a_run_between_two_attempts_is_launched_again() {
+    let scheduled = |instance: &mut serde_json::Value| {
+        instance["state"]["condition"] = "Scheduled".into();
+        instance["tasksMap"] = serde_json::json!({});
+    };
+    // `JobRunTask.Status`: 6 has ended well, 7 has failed.
+    let noted = |status| move |run: &mut words::JobRun| run.tasks[0].status = status;
+    for new_framework in [false, true] {
+        let options = Options { new_framework };
+        let (core, report) = recovered(&with_backup(noted(7), scheduled), options);
+        let [run] = &backups(&core)[..] else {
+            panic!("{:#?}", report.notes)
+        };
+        assert!(run.waits());
+        let tasks: Vec<_> = run.tasks.values().map(|task| task.status).collect();
+        assert_eq!(tasks, [TaskState::Failed]);
+        let (core, _) = recovered(&with_backup(noted(6), scheduled), options);
+        assert_eq!(backups(&core), []);
+    }
+    let once = |run: &mut words::JobRun| {
+        noted(7)(run);
+        run.job = Some(words::JobSpec {
+            run: run.job.take().and_then(|job| job.run).map(|mut run| {
+                run.restart = None;
+                run
+            }),
+            id: "prod.backup".to_owned(),
+            ..words::JobSpec::default()
+        });
+    };
+    let (core, report) = recovered(&with_backup(once, scheduled), Options::default());
+    assert_eq!(backups(&core), []);
+    let left = notes(&report, Fate::Left);
+    let told = left.iter().any(|note| note.contains("not there any more"));
+    assert!(told, "{left:#?}");
+}
+
+#[test]
+fn with_a_new_framework_no_run_is_repeated_whose_task_was_not_heard_of_yet() {
+    let starting = |run: &mut words::JobRun| {
+        run.status = 2;
+        run.tasks.clear();
+    };
+    let provisioned =
+        |instance: &mut serde_json::Value| instance["state"]["condition"] = "Provisioned".into();
+    let nodes = with_backup(starting, provisioned);
+    let new_framework = true;
+    let (core, report) = recovered(&nodes, Options { new_framework });
+    assert_eq!(backups(&core), []);
+    let left = notes(&report, Fate::Left);
+    let told = left
+        .iter()
+        .any(|note| note.contains("prod.backup") && note.contains("a run is not repeated"));
+    assert!(told, "{left:#?}");
+    let (core, _) = recovered(&nodes, Options::default());
+    assert!(backups(&core)[0].instance.is_some());
 }
 
 #[test]
