@@ -18,7 +18,8 @@ pub(crate) enum Migrate {
 )]
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
-    /// Where the original keeps its state, as it was told by `--zk`: `zk://user:password@host:2181/marathon`.
+    /// Where the original keeps its state, as it was told by `--zk`: `zk://user:password@host:2181/marathon`, or
+    /// `file:///path` of a file with that in it, so that the password is in no list of processes.
     #[arg(long, value_name = "URL")]
     pub(crate) from: String,
 
@@ -26,7 +27,8 @@ pub(crate) struct MigrateArgs {
     #[arg(long, value_name = "DIR", required_unless_present_any = ["into", "dry_run"], conflicts_with = "into")]
     pub(crate) work_dir: Option<PathBuf>,
 
-    /// The masters' `--zk` or `--etcd`, if there are several; ours of that kind must not run meanwhile.
+    /// The masters' `--zk` or `--etcd`, if there are several, or `file:///path` likewise; ours of that kind must not run
+    /// meanwhile.
     #[arg(long, value_name = "URL")]
     pub(crate) into: Option<String>,
 
