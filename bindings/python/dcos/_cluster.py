@@ -14,9 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from dcos import _native
 from dcos._errors import ApiError, DeploymentError, NotFoundError, UnreachableError
-from dcos._jobs import Job, Schedule
-
-POLL_SECONDS = 0.1
+from dcos._jobs import POLL_SECONDS, Job, Schedule, deadline_in
 
 ELECTED = ("zk", "etcd")
 """URLs that name where masters elect their leader."""
@@ -154,15 +152,19 @@ class App:
 
         Raises `DeploymentError`, which is a `TimeoutError`, after `timeout` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_in(timeout)
         while step := self._pending():
-            if deadline is not None and time.monotonic() > deadline:
-                raise DeploymentError(f"{self.id}: {step}")
+            self._check(deadline, step)
             time.sleep(POLL_SECONDS)
         return self
 
     async def wait_async(self, *, timeout: float | None = None) -> App:
-        return await asyncio.to_thread(self.wait, timeout=timeout)
+        # No thread waits along, so that a cancelled wait has ended, and many of them are cheap.
+        deadline = deadline_in(timeout)
+        while step := await asyncio.to_thread(self._pending):
+            self._check(deadline, step)
+            await asyncio.sleep(POLL_SECONDS)
+        return self
 
     async def scale_async(self, instances: int, *, force: bool = False) -> App:
         return await asyncio.to_thread(self.scale, instances, force=force)
@@ -175,6 +177,10 @@ class App:
 
     async def remove_async(self, *, force: bool = False) -> App:
         return await asyncio.to_thread(self.remove, force=force)
+
+    def _check(self, deadline: float, step: str) -> None:
+        if time.monotonic() > deadline:
+            raise DeploymentError(f"{self.id}: {step}")
 
     def _pending(self) -> str | None:
         """What its deployments are doing, if there are any."""
@@ -257,11 +263,12 @@ class Cluster:
 
     def add_job(self, job: Mapping[str, Any], *, schedule: Schedule | None = None) -> Job:
         """Creates a job; with a `schedule` it runs by itself. Refused with status 409 if it is there."""
-        self._metronome.json("POST", "/v1/jobs", dict(job))
-        made = Job(self, job["id"])
-        if schedule is not None:
-            made.schedule(schedule)
-        return made
+        if schedule is None:
+            self._metronome.json("POST", "/v1/jobs", dict(job))
+        else:
+            # One request, so that a schedule that is refused leaves no job without one.
+            self._metronome.json("POST", "/v0/scheduled-jobs", {**job, "schedules": [schedule._document()]})
+        return Job(self, job["id"])
 
     def jobs(self) -> list[Job]:
         """All jobs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from dcos._cluster import Cluster
 
 POLL_SECONDS = 0.1
+
+
+def deadline_in(timeout: float | None) -> float:
+    """The moment of `time.monotonic` after `timeout` seconds; `None` is never."""
+    return math.inf if timeout is None else time.monotonic() + timeout
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -72,10 +78,9 @@ class JobRun:
 
         Raises `RunTimeoutError`, which is a `TimeoutError`, after `timeout` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_in(timeout)
         while not (run := self.refresh()).ended:
-            if deadline is not None and time.monotonic() > deadline:
-                raise RunTimeoutError(f"run {self.id} of job {self.job_id} is {run.status}")
+            run._check(deadline)
             time.sleep(POLL_SECONDS)
         return run
 
@@ -86,7 +91,16 @@ class JobRun:
         await asyncio.to_thread(self.stop)
 
     async def wait_async(self, *, timeout: float | None = None) -> JobRun:
-        return await asyncio.to_thread(self.wait, timeout=timeout)
+        # No thread waits along, so that a cancelled wait has ended, and many of them are cheap.
+        deadline = deadline_in(timeout)
+        while not (run := await self.refresh_async()).ended:
+            run._check(deadline)
+            await asyncio.sleep(POLL_SECONDS)
+        return run
+
+    def _check(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise RunTimeoutError(f"run {self.id} of job {self.job_id} is {self.status}")
 
     def _path(self) -> str:
         return f"/v1/jobs/{quote(self.job_id)}/runs/{quote(self.id)}"
