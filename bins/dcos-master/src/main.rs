@@ -104,7 +104,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         local = Some(parts.master(part.as_ref()).await?);
     }
     if components.contains(&"marathon") {
-        parts.marathon(local.clone()).await?;
+        parts.marathon(local.clone(), components.len() > 1).await?;
     }
     if components.contains(&"metronome") {
         parts.metronome(local.clone()).await?;
@@ -184,8 +184,9 @@ impl Components {
             .spawn(overlay::serve(desk, stance, election, store, stop));
     }
 
-    /// Marathon as a framework of the master in this process, or of the one `--master` names.
-    async fn marathon(&mut self, local: Option<Local>) -> anyhow::Result<()> {
+    /// Marathon as a framework of the master in this process, or of the one `--master` names; where its
+    /// `log_is_shared` with other components, its clients do not change how much is logged.
+    async fn marathon(&mut self, local: Option<Local>, log_is_shared: bool) -> anyhow::Result<()> {
         for feature in self
             .values
             .opt_list("marathon_enable_features")
@@ -202,6 +203,7 @@ impl Components {
         let listener = self.listen("marathon_port").await?;
         let config = dcos_marathon::Config {
             tls: Ssl::from_env()?,
+            log_is_shared,
             ..self.marathon_config(&listener)
         };
         let own = format!("{}:{}", config.hostname, config.http_port);

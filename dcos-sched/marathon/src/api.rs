@@ -104,7 +104,7 @@ async fn dispatch(api: &Api, request: &Request) -> Reply {
         (_, ["metrics", "prometheus"]) if get => Ok(info::prometheus(mailbox)),
         (_, ["config"]) if get => Ok(system::config(mailbox)),
         (_, ["logging"]) if get => Ok(system::loggers()),
-        (&Method::POST, ["logging"]) => system::change(request),
+        (&Method::POST, ["logging"]) => system::change(mailbox, request),
         (_, ["config" | "logging"]) => Ok(method_not_allowed()),
         (_, ["v2", "eventSubscriptions"]) => Err(Error::NotFound(NO_CALLBACKS.to_owned())),
         (_, ["v2", "info"]) if get => Ok(info::info(mailbox)),

@@ -71,6 +71,9 @@ pub struct Config {
     pub backup_dir: Option<PathBuf>,
     /// How it speaks TLS; `None` speaks plainly.
     pub tls: Option<Ssl>,
+    /// Whether others run in the same process (a master, say): how much it logs is then not for this Marathon's clients to
+    /// change, whom nobody asks who they are.
+    pub log_is_shared: bool,
 }
 
 impl Config {
@@ -115,6 +118,7 @@ impl Default for Config {
             event_stream_max_outstanding_messages: 1024,
             backup_dir: None,
             tls: None,
+            log_is_shared: false,
         }
     }
 }

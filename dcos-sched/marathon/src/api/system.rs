@@ -28,8 +28,13 @@ const CHANGE: Shape = Shape::Object(&[
     may("durationSeconds", Shape::Int(1, i32::MAX as i64)),
 ]);
 
-/// A change of level without a duration holds until the next one.
-const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 10);
+/// How long a change of level without a duration holds. The original's holds until the next one; a forgotten one fills the
+/// disk.
+const WITHOUT_DURATION: Duration = Duration::from_hours(1);
+
+/// What is said where the log is shared with others.
+const SHARED: &str = "This Marathon shares its process, and so its log, with others: tell the master, by a call of type \
+                      SET_LOGGING_LEVEL to /api/v1 or by /logging/toggle";
 
 pub(super) fn config(mailbox: &Mailbox) -> Response {
     json_of(&json!({"marathon": info::settings(mailbox)}))
@@ -42,7 +47,10 @@ pub(super) fn loggers() -> Response {
 }
 
 /// Logs more for a while.
-pub(super) fn change(request: &Request) -> Reply {
+pub(super) fn change(mailbox: &Mailbox, request: &Request) -> Reply {
+    if mailbox.config().log_is_shared {
+        return Err(Error::Unprocessable(SHARED.to_owned()));
+    }
     let change: Value = schema::parse(&request.body, CHANGE)?;
     let logger = change["logger"].as_str().unwrap_or_default();
     if !logger.eq_ignore_ascii_case("ROOT") {
@@ -58,6 +66,9 @@ pub(super) fn change(request: &Request) -> Reply {
         return Err(Error::invalid("/level", text));
     };
     let seconds = change["durationSeconds"].as_u64();
-    dcos_wire::logging::raise(*level, seconds.map_or(FOR_EVER, Duration::from_secs));
+    dcos_wire::logging::raise(
+        *level,
+        seconds.map_or(WITHOUT_DURATION, Duration::from_secs),
+    );
     Ok(json_of(&change))
 }

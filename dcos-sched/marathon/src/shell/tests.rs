@@ -53,12 +53,11 @@ async fn fence() -> Fence {
 
 impl Running {
     pub(crate) async fn new() -> Self {
-        Self::with(
-            Arc::new(MemoryStore::new()),
-            Mesos::new(),
-            Config::default(),
-        )
-        .await
+        Self::configured(Config::default()).await
+    }
+
+    pub(crate) async fn configured(config: Config) -> Self {
+        Self::with(Arc::new(MemoryStore::new()), Mesos::new(), config).await
     }
 
     pub(crate) async fn with(
@@ -297,7 +296,7 @@ async fn a_backup_brings_back_what_was() {
         backup_dir: Some(directory.path().join("backups")),
         ..Config::default()
     };
-    let marathon = Running::with(Arc::new(MemoryStore::new()), Mesos::new(), config).await;
+    let marathon = Running::configured(config).await;
     let app = |id: &str| json!({"id": id, "cmd": "run", "cpus": 0.1, "mem": 1});
     marathon.create(app("/kept")).await;
     marathon.idle().await;

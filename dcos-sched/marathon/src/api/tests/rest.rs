@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::app;
+use crate::Config;
 use crate::shell::tests::Running;
 
 #[tokio::test]
@@ -137,6 +138,24 @@ async fn how_it_is_set_up_and_how_much_it_logs() {
         let message = answer.json()["message"].to_string();
         assert!(
             answer.status == 404 && message.contains("/v2/events"),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_shared_with_a_master_is_not_changed() {
+    let config = Config {
+        log_is_shared: true,
+        ..Config::default()
+    };
+    let marathon = Running::configured(config).await;
+    for level in ["trace", "debug", "info"] {
+        let change = json!({"level": level, "logger": "ROOT", "durationSeconds": 1});
+        let answer = marathon.send("POST", "/logging", &change).await;
+        let message = answer.json()["message"].to_string();
+        assert!(
+            answer.status == 422 && message.contains("SET_LOGGING_LEVEL"),
             "{message}"
         );
     }
