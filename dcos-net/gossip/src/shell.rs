@@ -27,6 +27,8 @@ use errands::{News, Remembering, keys, names, recall};
 
 /// How often to look again at keys, names of seeds and what came from strangers.
 pub const REVIEW: Duration = Duration::from_secs(30);
+/// After how many reviews without an answer the log is told.
+const ALONE: u32 = 2;
 /// Datagrams that are read before what is due is done.
 const BATCH: usize = 64;
 
@@ -123,6 +125,8 @@ pub struct Gossip {
 struct Voice {
     socket: UdpSocket,
     core: Core,
+    /// There is somebody to join.
+    awaits: bool,
     members: watch::Sender<Arc<Members>>,
     counters: watch::Sender<Counters>,
 }
@@ -156,6 +160,7 @@ impl Gossip {
             voice: Voice {
                 socket,
                 core,
+                awaits: false,
                 members: watch::Sender::default(),
                 counters: watch::Sender::default(),
             },
@@ -228,7 +233,7 @@ impl Voice {
         review.set_missed_tick_behavior(MissedTickBehavior::Delay);
         review.reset();
         let mut packet = vec![0; PACKET + 1];
-        let mut strangers = 0;
+        let (mut strangers, mut alone) = (0, 0);
         loop {
             self.act().await;
             let deadline = self.core.next_deadline();
@@ -247,10 +252,14 @@ impl Voice {
                 },
                 () = due => {}
                 Some(news) = news.recv() => match news {
-                    News::Seeds(seeds) => self.core.set_seeds(steady(), seeds),
+                    News::Seeds(seeds) => {
+                        let own = self.core.address();
+                        self.awaits = seeds.iter().any(|seed| *seed != own);
+                        self.core.set_seeds(steady(), seeds);
+                    }
                     News::Keys(keyring) => self.core.set_keyring(keyring),
                 },
-                _ = review.tick() => self.count(&mut strangers),
+                _ = review.tick() => self.complain(&mut strangers, &mut alone),
             }
             // What waits was sent before what is due now: answers count before they are missed.
             for _ in 0..BATCH {
@@ -279,8 +288,16 @@ impl Voice {
         self.counters.send_replace(self.core.counters());
     }
 
-    /// Tells the log of strangers.
-    fn count(&self, strangers: &mut u64) {
+    /// Tells the log of strangers, and that nobody answers.
+    fn complain(&self, strangers: &mut u64, alone: &mut u32) {
+        let is_alone = self.awaits && self.members.borrow().len() < 2;
+        *alone = if is_alone { *alone + 1 } else { 0 };
+        if *alone == ALONE {
+            tracing::warn!(
+                own = %self.core.address(),
+                "nobody answers gossip: do those who are asked listen at that address and port, and say the same of themselves?"
+            );
+        }
         let counters = self.core.counters();
         if counters.strangers > *strangers {
             let packets = counters.strangers - *strangers;
