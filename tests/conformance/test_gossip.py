@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from cluster import Cluster, Program, binary, eventually, free_port, get
@@ -107,3 +108,16 @@ def test_who_is_there_is_known_with_and_without_a_master(gossip: Gossip) -> None
     gossip.cluster.master_program.start()
     gossip.sees("agent", master="alive", second="dead")
     gossip.sees("master", agent="alive", second="dead")
+
+
+def test_a_wildcard_is_refused_as_an_address_for_others(tmp_path: Path) -> None:
+    key = tmp_path / "gossip.key"
+    key.touch(mode=0o600)
+    key.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
+    ended = subprocess.run(
+        [binary("dcos-master"), "--ip=0.0.0.0", f"--port={free_port()}", f"--work_dir={tmp_path / 'work'}",
+         f"--gossip_key={key}"],
+        check=False, capture_output=True, text=True, timeout=60,
+    )
+    assert ended.returncode != 0
+    assert "--gossip_key" in ended.stderr and "--advertise_ip" in ended.stderr

@@ -119,9 +119,20 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     });
     let signed_off = config.sign_off.clone();
     let gossip = network::gossip(&values, &mut config, ip, &stop).await?;
-    let network = network::start(&values, &config, ip, gossip.as_ref(), &stop).await?;
-    let overlay = overlay::start(&values, &mut config, ip, &stop).await?;
-    let ending = stop.clone();
+    let ways = async {
+        let network = network::start(&values, &config, ip, gossip.as_ref(), &stop).await?;
+        let overlay = overlay::start(&values, &mut config, ip, &stop).await?;
+        anyhow::Ok((network, overlay))
+    };
+    let ways = match ways.await {
+        Ok(ways) => ways,
+        Err(error) => {
+            if let Some(part) = gossip {
+                part.leave().await;
+            }
+            return Err(error);
+        }
+    };
     let agent = Box::pin(agent::run(config, all, listener, stop));
     let ended = match door {
         // It ends with the agent, whichever way that ends.
@@ -131,9 +142,8 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         },
         None => agent.await,
     };
-    drop((network, overlay));
+    drop(ways);
     if let Some(part) = gossip {
-        ending.cancel();
         part.leave().await;
     }
     signals.abort();

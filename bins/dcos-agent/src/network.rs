@@ -18,7 +18,7 @@ use dcos_wire::{Client, ClientConfig, Listener, Server};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// Options of our own: in DC/OS another program has them.
 pub(crate) const OPTIONS: &[Spec] = &[
@@ -37,10 +37,7 @@ pub(crate) async fn gossip(
     ip: IpAddr,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Part>> {
-    let own = own_addresses(agent, ip);
-    let Some(own) = own.first().copied() else {
-        return Ok(None);
-    };
+    let own = agent.advertise.0.unwrap_or(ip);
     let is_public = agent.default_role == "slave_public";
     let kind = if is_public {
         Kind::PublicAgent
@@ -68,7 +65,9 @@ fn attributes(agent: &Config) -> BTreeMap<String, String> {
     let mut said = BTreeMap::new();
     for attribute in &agent.attributes {
         let (name, value) = (&attribute.name, attributes::value_text(attribute));
-        let Some(rest) = room.checked_sub(name.len() + value.len() + 6) else {
+        // As JSON has it: quotes and control characters take more.
+        let pair = serde_json::json!([name, value]).to_string();
+        let Some(rest) = room.checked_sub(pair.len()) else {
             warn!(
                 name,
                 "an attribute is not gossiped: there is no room for more"
@@ -101,7 +100,7 @@ pub(crate) async fn start(
         return Ok(running);
     }
     if let Some((mut config, kernel)) = balancer {
-        config.unreachable = gossip.map(|part| follow(&part.view(), &mut running));
+        config.unreachable = gossip.map(|part| follow(&part.view(), &mut running, stop.clone()));
         let balancer = Balancer::new(config, kernel);
         routes = routes.merge(dcos_l4lb::router(balancer.view()));
         running.spawn(balancer.run(stop.clone()));
@@ -131,7 +130,11 @@ async fn join(mut masters: Masters, tell: impl Fn(&str)) {
 }
 
 /// The nodes that nobody reaches, for those who balance.
-fn follow(view: &View, running: &mut JoinSet<()>) -> watch::Receiver<BTreeSet<IpAddr>> {
+fn follow(
+    view: &View,
+    running: &mut JoinSet<()>,
+    stop: CancellationToken,
+) -> watch::Receiver<BTreeSet<IpAddr>> {
     let (told, nodes) = watch::channel(BTreeSet::new());
     let mut members = view.watch();
     running.spawn(async move {
@@ -143,7 +146,11 @@ fn follow(view: &View, running: &mut JoinSet<()>) -> watch::Receiver<BTreeSet<Ip
                 is_news
             });
             if members.changed().await.is_err() {
-                // What was known last stays.
+                if !stop.is_cancelled() {
+                    // It can only have panicked. Who was dead then may be back, and nobody would say so.
+                    error!("gossip ended: all nodes count as reachable from now on");
+                    told.send_replace(BTreeSet::new());
+                }
                 told.closed().await;
                 return;
             }

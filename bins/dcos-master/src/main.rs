@@ -99,9 +99,22 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     };
 
     let part = gossip::start(&mut parts).await?;
+    let ended = serve(parts, &components, part.as_ref()).await;
+    if let Some(part) = part {
+        part.leave().await;
+    }
+    ended
+}
+
+/// Runs the components until one ends; nothing of them is left then.
+async fn serve(
+    mut parts: Components,
+    components: &[&'static str],
+    part: Option<&Part>,
+) -> anyhow::Result<()> {
     let mut local = None;
     if components.contains(&"master") {
-        local = Some(parts.master(part.as_ref()).await?);
+        local = Some(parts.master(part).await?);
     }
     if components.contains(&"marathon") {
         parts.marathon(local.clone(), components.len() > 1).await?;
@@ -113,7 +126,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         parts.dns(local).await?;
     }
     if components.contains(&"router") {
-        parts.router(&components).await?;
+        parts.router(components).await?;
     }
     info!(?components, "running");
     while let Some(ended) = parts.running.join_next().await {
@@ -128,9 +141,6 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         // The others stop in order before the reason is told.
         parts.stop.cancel();
         ended?;
-    }
-    if let Some(part) = part {
-        part.leave().await;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use dcos_core::config::{Spec, Values};
 use dcos_gossip::{About, Gossip, REVIEW, Setup, System, View};
 use tokio::sync::watch;
@@ -30,8 +30,10 @@ pub const GOSSIP_OPTIONS: &[Spec] = &[
 
 /// How long it may take to say that this node leaves.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Leaders that are remembered beside those an operator named.
-const LEADERS: usize = 8;
+/// Where leaders are joined that are remembered beside those an operator named.
+const LEADERS: usize = 16;
+/// Where masters speak gossip unless they are told otherwise.
+const PORT: u16 = 62501;
 
 /// This program as a member.
 #[derive(Debug)]
@@ -40,13 +42,14 @@ pub struct Part {
     join: watch::Sender<Vec<String>>,
     named: usize,
     port: u16,
+    stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-/// Takes part, if there is a key: listens on `ip`, is reached at `about`'s address.
+/// Takes part, if there is a key: listens on `ip`, is reached at `about`'s address, until `stop`.
 ///
 /// # Errors
-/// What keeps it from that.
+/// What keeps it from that; also if no other node could reach `about`'s address.
 pub async fn gossip(
     values: &Values,
     ip: IpAddr,
@@ -57,6 +60,10 @@ pub async fn gossip(
     let Some(keys) = values.opt_path("gossip_key") else {
         return Ok(None);
     };
+    ensure!(
+        !about.private_ip.is_unspecified(),
+        "--gossip_key: others must know where to reach this node, and all by the same address; say it by --ip or --advertise_ip"
+    );
     let port = values.port("gossip_port");
     for text in values.opt_list("gossip_public_ips").unwrap_or_default() {
         let ip = text
@@ -79,12 +86,14 @@ pub async fn gossip(
     };
     let gossip = Gossip::bind(setup).await.context("--gossip_key")?;
     info!(address = %gossip.address(), "gossip");
+    let stop = stop.child_token();
     Ok(Some(Part {
         view: gossip.view(),
         join,
         named: named.len(),
         port,
         task: tokio::spawn(gossip.run(stop.clone())),
+        stop,
     }))
 }
 
@@ -99,22 +108,27 @@ impl Part {
         let (join, named, port) = (self.join.clone(), self.named, self.port);
         move |address: &str| {
             let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-            let leader = with_port(host, port);
+            // An agent beside a master has another port than all.
+            let leader = [with_port(host, port), with_port(host, PORT)];
             join.send_if_modified(|join| {
-                let is_new = !join.contains(&leader);
-                if is_new {
-                    join.push(leader);
-                    if join.len() > named + LEADERS {
-                        join.remove(named);
+                let before = join.len();
+                for leader in &leader {
+                    if !join.contains(leader) {
+                        join.push(leader.clone());
                     }
+                }
+                let is_new = join.len() > before;
+                if join.len() > named + LEADERS {
+                    join.drain(named..join.len() - LEADERS);
                 }
                 is_new
             });
         }
     }
 
-    /// Waits until others were told that this node leaves, once it was asked to stop.
+    /// Ends its part, and waits until others were told that this node leaves.
     pub async fn leave(self) {
+        self.stop.cancel();
         let mut task = self.task;
         if tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
             task.abort();
