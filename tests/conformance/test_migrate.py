@@ -146,7 +146,7 @@ def running(ensemble: Ensemble, name: str) -> dict[str, dict]:
 
 def migrate(*words: str) -> tuple[int, dict]:
     done = subprocess.run([binary("dcos"), "--json", "migrate", *words], capture_output=True, text=True, timeout=120)
-    return done.returncode, json.loads(done.stdout) if done.stdout else {"error": done.stderr}
+    return done.returncode, {**json.loads(done.stdout or "{}"), "error": done.stderr}
 
 
 def test_what_runs_is_taken_over(ensemble, tmp_path):
