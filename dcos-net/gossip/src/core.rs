@@ -46,6 +46,9 @@ const JOIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 const REJOIN: Duration = Duration::from_secs(30);
 /// Who is called later than this was kept from working, and blames nobody for what was not answered.
 const STALL: Duration = Duration::from_secs(1);
+/// How often one address is told of a later life at most: old packets that are played again bring
+/// it no more than that.
+const CORRECTED: Duration = Duration::from_secs(1);
 /// Senders whose packets are told apart; more there are in no cluster.
 const SENDERS: usize = 65_536;
 
@@ -116,6 +119,8 @@ pub struct Core {
     scheduled: u64,
     sent: u64,
     windows: BTreeMap<SocketAddr, Window>,
+    /// Who was told of a later life, and when.
+    corrected: BTreeMap<SocketAddr, Time>,
     entries: BTreeMap<SocketAddr, Entry>,
     records: BTreeMap<SocketAddr, Record>,
     own: Record,
@@ -196,6 +201,7 @@ impl Core {
             scheduled: 0,
             sent: 0,
             windows: BTreeMap::new(),
+            corrected: BTreeMap::new(),
             entries: BTreeMap::new(),
             records: BTreeMap::new(),
             own,
@@ -230,7 +236,7 @@ impl Core {
             self.counters.malformed += 1;
             return;
         };
-        if !self.admit(&letter) {
+        if !self.admit(now, &letter) {
             return;
         }
         self.counters.received += 1;
@@ -315,7 +321,7 @@ impl Core {
     }
 
     /// Whether the sender and number of a packet are ones to hear.
-    fn admit(&mut self, letter: &Letter<'_>) -> bool {
+    fn admit(&mut self, now: Time, letter: &Letter<'_>) -> bool {
         let Id { address, life } = letter.from;
         if address == self.own.address {
             self.counters.impostors += 1;
@@ -326,9 +332,13 @@ impl Core {
         let known = window.max(entry);
         if life < known {
             self.counters.outdated += 1;
-            let mut body = Vec::new();
-            write_u48(known, &mut body);
-            self.tell(Kind::Outdated, letter.from, &body);
+            let last = self.corrected.get(&address);
+            if last.is_none_or(|last| (*last + CORRECTED).is_due(now)) {
+                self.corrected.insert(address, now);
+                let mut body = Vec::new();
+                write_u48(known, &mut body);
+                self.tell(Kind::Outdated, letter.from, &body);
+            }
             return false;
         }
         let is_full = self.windows.len() >= SENDERS;
@@ -390,6 +400,13 @@ impl Core {
             Due::Sync => {
                 self.records
                     .retain(|address, _| self.entries.contains_key(address));
+                self.corrected
+                    .retain(|_, last| !(*last + CORRECTED).is_due(now));
+                if self.windows.len() >= SENDERS {
+                    // Those whom SWIM forgot: an old packet of theirs is a question at most.
+                    self.windows
+                        .retain(|address, _| self.entries.contains_key(address));
+                }
                 self.greet(now);
                 let pause = self.about_every(SYNC);
                 self.schedule(now + pause, Due::Sync);

@@ -245,6 +245,20 @@ fn old_packets_change_nothing() {
         after.replayed + after.outdated - before.replayed - before.outdated,
         heard
     );
+    // Of a life that is over, all in one instant bring its address one answer.
+    world.start(3);
+    world.must(30 * SECOND, "a return", World::agrees);
+    let before = world.counters();
+    for (_, packet) in tapped.iter().filter(|(to, _)| *to == 1) {
+        world.inject(1, packet);
+    }
+    let after = world.counters();
+    assert!(after.outdated > before.outdated + 1);
+    assert_eq!(after.sent, before.sent + 1);
+    world.kill(3);
+    world.must(30 * SECOND, "a death", |world| {
+        world.all_see(3, Presence::Dead)
+    });
     // One that starts anew has not heard them before; they are not for its new life.
     world.kill(2);
     world.run(SECOND);
