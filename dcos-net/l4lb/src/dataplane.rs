@@ -14,8 +14,9 @@ pub type Connections = BTreeMap<(Service, SocketAddr), u64>;
 
 /// What balances connections on a node.
 ///
-/// Calls may block; they are made one at a time. A change is in effect when its call returns, and
-/// connections that stand are never disturbed by it. After an error the data path may be anywhere
+/// Calls may block; they are made one at a time. A change is in effect for new connections when its call returns, and
+/// connections that stand are never disturbed by it. Flows nobody answers at a backend that is gone may be told to choose
+/// anew after that. After an error the data path may be anywhere
 /// between before and after: whoever called reconciles.
 pub trait Dataplane: Send + 'static {
     /// Compares the data path with `services`, and makes it so. Without `strict`, services that are

@@ -7,18 +7,20 @@
 
 mod conntrack;
 mod elements;
+mod forgetter;
 mod skeleton;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
-use dcos_net::vip::Change;
+use dcos_net::vip::{Change, Service};
 use dcos_netlink::{
     ACK, CREATE, DUMP, Lock, Messages, Protocol as Family, Socket, attribute, attributes, number,
 };
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
 use elements::{Element, Map, Value, elements, place_of, service_of};
+use forgetter::Forgetter;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper half of a message's kind.
 const NFTABLES: u16 = 10;
@@ -46,11 +48,15 @@ const MESSAGE: usize = 32 << 10;
 /// The data path of one node.
 #[derive(Debug)]
 pub struct Kernel {
+    forgetter: Forgetter,
     /// One process a network namespace: two would undo each other's work.
     _lock: Lock,
     socket: Socket,
     /// What the kernel's maps hold, as far as this was their only writer.
     held: Services,
+    /// Whether flows may go to backends that an earlier process took away, or a change that failed half-way, and that
+    /// nobody has forgotten.
+    inherited: bool,
     /// The generation of the kernel's tables after our last transaction.
     generation: u32,
 }
@@ -80,10 +86,13 @@ impl Kernel {
         let socket =
             Socket::open(Family::Netfilter).map_err(|source| DataplaneError::Open { source })?;
         skeleton::stand()?;
+        let forgetter = Forgetter::start().map_err(|source| DataplaneError::Open { source })?;
         let mut kernel = Self {
+            forgetter,
             _lock: lock,
             socket,
             held: Services::new(),
+            inherited: true,
             generation: 0,
         };
         kernel.generation = kernel.generation()?;
@@ -156,29 +165,19 @@ impl Kernel {
         // Of a transaction that fails nothing is done, and the first reason is the reason.
         let done =
             done.and_then(|failures| failures.first().map_or(Ok(()), |one| Err((*one).into())));
-        done.map_err(|source| DataplaneError::Write { source })?;
+        done.map_err(|source| {
+            // Transactions before it may have taken backends away that nobody is told of.
+            self.inherited = true;
+            DataplaneError::Write { source }
+        })?;
         self.generation = self.generation.wrapping_add(1);
         Ok(())
     }
 
-    /// What is tracked goes where it went: flows to backends that take none any more are told to choose anew.
-    fn redirect(&mut self, changes: &[Change]) {
-        let left: conntrack::Left<'_> = changes
-            .iter()
-            .map(|(service, now)| {
-                let key = (service.protocol.number(), service.address);
-                (key, now.as_deref().unwrap_or_default())
-            })
-            .collect();
-        if left.is_empty() {
-            return;
-        }
-        match conntrack::forget(&mut self.socket, &left) {
-            Ok(0) => {}
-            Ok(forgotten) => tracing::debug!(forgotten, "flows choose another backend"),
-            // The connection tracking forgets by itself once nothing comes any more.
-            Err(error) => tracing::warn!(%error, "flows may still go to backends that are gone"),
-        }
+    /// Waits until the connection tracking has forgotten every flow to a backend that was taken away, which it does by
+    /// itself after each change.
+    pub fn wait_until_forgotten(&self) {
+        self.forgetter.wait();
     }
 
     /// Whether a change takes a backend away.
@@ -198,7 +197,10 @@ impl Dataplane for Kernel {
         let mut found = self.found()?;
         self.generation = generation;
         let mut repairs = Repairs::default();
-        let mut repaired: Vec<Change> = Vec::new();
+        let coming = services.iter();
+        self.forgetter
+            .expect(coming.map(|(service, now)| (service, now.as_slice())));
+        let mut losers: BTreeSet<Service> = BTreeSet::new();
         let mut transaction = Transaction::new();
         for (service, backends) in services {
             let begun = (transaction.deleted.len(), transaction.added.len());
@@ -230,8 +232,8 @@ impl Dataplane for Kernel {
                     value,
                 });
             }
-            if transaction.deleted.len() > begun.0 {
-                repaired.push((*service, Some(backends.clone())));
+            if self.inherited || transaction.deleted.len() > begun.0 {
+                losers.insert(*service);
             }
             repairs.services +=
                 usize::from(begun != (transaction.deleted.len(), transaction.added.len()));
@@ -252,6 +254,7 @@ impl Dataplane for Kernel {
         // The way to backends goes before they do.
         unknown.sort_by_key(|element| element.map);
         for element in unknown {
+            losers.extend(service_of(element.map, &element.key));
             transaction.deleted.push(element);
             if transaction.size() > TRANSACTION {
                 self.commit(std::mem::replace(&mut transaction, Transaction::new()))?;
@@ -259,11 +262,21 @@ impl Dataplane for Kernel {
         }
         self.commit(transaction)?;
         self.held.clone_from(services);
-        self.redirect(&repaired);
+        self.inherited &= !strict;
+        let gone = losers.iter().filter(|loser| !services.contains_key(loser));
+        let now = services.iter().map(|(service, now)| {
+            let loses = losers.contains(service);
+            (service, now.as_slice(), loses)
+        });
+        self.forgetter
+            .tell(now.chain(gone.map(|service| (service, [].as_slice(), true))));
         Ok(repairs)
     }
 
     fn apply(&mut self, changes: &[Change]) -> Result<(), DataplaneError> {
+        let coming = changes.iter();
+        self.forgetter
+            .expect(coming.map(|(service, now)| (service, now.as_deref().unwrap_or_default())));
         let mut transaction = Transaction::new();
         for (service, now) in changes {
             let before = self
@@ -277,15 +290,17 @@ impl Dataplane for Kernel {
             }
         }
         self.commit(transaction)?;
-        let losers = changes.iter().filter(|change| self.loses(change));
-        let losers: Vec<Change> = losers.cloned().collect();
+        let now = changes.iter().map(|change| {
+            let now = change.1.as_deref().unwrap_or_default();
+            (&change.0, now, self.loses(change))
+        });
+        self.forgetter.tell(now);
         for (service, now) in changes {
             match now {
                 Some(now) => self.held.insert(*service, now.clone()),
                 None => self.held.remove(service),
             };
         }
-        self.redirect(&losers);
         Ok(())
     }
 

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use dcos_net::vip::Protocol;
-use dcos_netlink::{ACK, DUMP, Messages, Socket, attribute};
+use dcos_net::vip::{Protocol, Service};
+use dcos_netlink::{DUMP, Messages, Socket, attribute};
+use rustix::net::AddressFamily;
 
-use super::{behind_header, header};
+use super::{UNSPEC, behind_header, header};
 
 /// `NFNL_SUBSYS_CTNETLINK`, in the upper half of a message's kind.
 const CONNTRACK: u16 = 1;
@@ -18,77 +19,155 @@ const DELETE: u16 = CONNTRACK << 8 | 2;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const STATUS: u16 = 3;
+const ID: u16 = 12;
+const FILTER: u16 = 25;
 const STATUS_MASK: u16 = 26;
 /// `IPS_SEEN_REPLY`: somebody has answered.
 const ANSWERED: u32 = 2;
+/// `CTA_FILTER_FLAG`: the original destination.
+const TO_ADDRESS: u32 = 1 << 1;
+/// The protocol, and the port it goes to.
+const TO_PORT: u32 = 1 << 3 | 1 << 5;
 /// `ENOENT`: it went by itself.
 const GONE: i32 = 2;
 
-/// A virtual address and the backends it has now.
-pub(super) type Left<'a> = HashMap<(u8, SocketAddr), &'a [SocketAddr]>;
+/// Services that lost backends, and those they have.
+pub(super) type Losers = HashMap<Service, Vec<SocketAddr>>;
+
+/// A flow to a backend that is none any more.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) service: Service,
+    pub(super) backend: SocketAddr,
+    family: u8,
+    original: Vec<u8>,
+    id: Vec<u8>,
+}
 
 /// One direction of what is tracked.
 struct Tuple {
-    protocol: u8,
+    protocol: Protocol,
     source: SocketAddr,
     destination: SocketAddr,
 }
 
-/// Forgets what goes to none of the backends that services have `left`; says how many flows that were. Of connections
-/// it is those that nobody has answered: who waits for a dead backend begins again at another, and so does the next one
-/// with the same port, which the kernel would take for the same. Those that stand are their backend's.
-pub(super) fn forget(socket: &mut Socket, left: &Left<'_>) -> io::Result<usize> {
-    let datagrams = left
-        .keys()
-        .any(|(protocol, _)| *protocol == Protocol::Udp.number());
-    let mut stale: Vec<(u8, Vec<u8>)> = Vec::new();
-    for family in [
-        rustix::net::AddressFamily::INET,
-        rustix::net::AddressFamily::INET6,
-    ] {
-        let family = u8::try_from(family.as_raw()).expect("families have small numbers");
-        let mut request = Messages::new();
-        let message = request.begin(GET, DUMP, &header(family, 0));
-        if !datagrams {
-            // Kernels before 5.13 tell of the others, too.
-            message
-                .put(STATUS, &0_u32.to_be_bytes())
-                .put(STATUS_MASK, &ANSWERED.to_be_bytes());
-        }
-        message.end();
-        let told = socket.ask(&request, |entry| {
-            let entry = behind_header(entry);
-            let Some(original) = attribute(entry, ORIGINAL) else {
-                return;
-            };
-            let Some((to, from)) = read(original).zip(attribute(entry, REPLY).and_then(read))
-            else {
-                return;
-            };
-            let stands = to.protocol != Protocol::Udp.number() && is_answered(entry);
-            let backends = left.get(&(to.protocol, to.destination));
-            if !stands && backends.is_some_and(|backends| !backends.contains(&from.source)) {
-                stale.push((family, original.to_vec()));
+/// The flows that go to none of the backends that services have. Of connections it is those that nobody has answered:
+/// who waits for a dead backend begins again at another, and so does the next one with the same port, which the kernel
+/// would take for the same. Those that stand are their backend's.
+pub(super) fn stale(socket: &mut Socket, losers: &Losers) -> io::Result<Vec<Flow>> {
+    let mut stale = Vec::new();
+    socket.ask(&question(losers), |entry| {
+        stale.extend(read_stale(entry, losers));
+    })?;
+    Ok(stale)
+}
+
+/// Asks for no more than concerns the services. Kernels before 5.8 tell of other services, too, and before 5.13 of
+/// connections that stand.
+fn question(losers: &Losers) -> Messages {
+    let all = |test: fn(&Service) -> bool| losers.keys().all(test);
+    let family = match losers.keys().next() {
+        Some(first) if all(|service| service.address.is_ipv4()) => family(first),
+        Some(first) if all(|service| service.address.is_ipv6()) => family(first),
+        // One way through the table for both.
+        _ => UNSPEC,
+    };
+    let mut request = Messages::new();
+    let message = request.begin(GET, DUMP, &header(family, 0));
+    if all(|service| service.protocol == Protocol::Tcp) {
+        message
+            .put(STATUS, &0_u32.to_be_bytes())
+            .put(STATUS_MASK, &ANSWERED.to_be_bytes());
+    }
+    if losers.len() == 1
+        && let Some(service) = losers.keys().next()
+    {
+        message.open(ORIGINAL);
+        let filter = match service.address.ip() {
+            IpAddr::V4(ip) => {
+                message.open(1).put(2, &ip.octets()).close();
+                TO_ADDRESS | TO_PORT
             }
-        });
-        match told {
-            // Changed while it was told, which it always does: what was missed ends by itself.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            told => told?,
-        }
+            // The kernel (seen with 6.18) then tells of all flows but those to the address.
+            IpAddr::V6(_) => TO_PORT,
+        };
+        message
+            .open(2)
+            .put(1, &[service.protocol.number()])
+            .put(3, &service.address.port().to_be_bytes())
+            .close()
+            .close()
+            .open(FILTER)
+            .put(1, &filter.to_ne_bytes())
+            .close();
     }
-    let mut forgotten = 0;
-    for (family, original) in &stale {
-        let mut request = Messages::new();
-        let message = request.begin(DELETE, ACK, &header(*family, 0));
-        message.put(ORIGINAL | 0x8000, original).end();
-        match socket.ask(&request, |_| {}) {
-            Ok(()) => forgotten += 1,
-            Err(error) if error.raw_os_error() == Some(GONE) => {}
-            Err(error) => return Err(error),
-        }
+    message.end();
+    request
+}
+
+fn family(service: &Service) -> u8 {
+    let family = match service.address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    u8::try_from(family.as_raw()).expect("families have small numbers")
+}
+
+/// What has the kernel forget flows; nothing if there are none.
+pub(super) fn deletion<'a>(flows: impl Iterator<Item = &'a Flow>) -> Messages {
+    let mut request = Messages::new();
+    for flow in flows {
+        let message = request.begin(DELETE, 0, &header(flow.family, 0));
+        // A later one between the same ports is another.
+        message
+            .put(ORIGINAL | 0x8000, &flow.original)
+            .put(ID, &flow.id)
+            .end();
     }
-    Ok(forgotten)
+    if !request.is_empty() {
+        request.acknowledge_last();
+    }
+    request
+}
+
+/// Sends it; says how many flows were there.
+pub(super) fn delete(socket: &mut Socket, deletion: &Messages) -> io::Result<usize> {
+    if deletion.is_empty() {
+        return Ok(0);
+    }
+    let asked = deletion.last();
+    let failures = socket.transact(deletion, asked)?;
+    if let Some(failure) = failures.iter().find(|failure| failure.code != GONE) {
+        return Err((*failure).into());
+    }
+    Ok(usize::try_from(asked).unwrap_or(usize::MAX) - failures.len())
+}
+
+/// A flow of theirs that has to go elsewhere.
+fn read_stale(entry: &[u8], losers: &Losers) -> Option<Flow> {
+    let family = *entry.first()?;
+    let entry = behind_header(entry);
+    let original = attribute(entry, ORIGINAL)?;
+    let to = read(original)?;
+    let service = Service {
+        protocol: to.protocol,
+        address: to.destination,
+    };
+    let left = losers.get(&service)?;
+    if to.protocol != Protocol::Udp && is_answered(entry) {
+        return None;
+    }
+    let backend = read(attribute(entry, REPLY)?)?.source;
+    if left.contains(&backend) {
+        return None;
+    }
+    Some(Flow {
+        service,
+        backend,
+        family,
+        original: original.to_vec(),
+        id: attribute(entry, ID)?.to_vec(),
+    })
 }
 
 fn is_answered(entry: &[u8]) -> bool {
@@ -110,7 +189,7 @@ fn read(tuple: &[u8]) -> Option<Tuple> {
     };
     let port = |kind| Some(u16::from_be_bytes(attribute(proto, kind)?.try_into().ok()?));
     Some(Tuple {
-        protocol: *attribute(proto, 1)?.first()?,
+        protocol: Protocol::from_number(*attribute(proto, 1)?.first()?)?,
         source: SocketAddr::new(v4(1).or_else(|| v6(3))?, port(2)?),
         destination: SocketAddr::new(v4(2).or_else(|| v6(4))?, port(3)?),
     })

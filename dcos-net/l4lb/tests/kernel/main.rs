@@ -182,6 +182,7 @@ fn datagrams_choose_anew_when_their_backend_goes() {
             kernel.apply(&[(service, Some(vec![a, b]))]).unwrap();
             assert_eq!(ask_by_datagram(&socket, service.address), "A", "it stays");
             kernel.apply(&[(service, Some(vec![b]))]).unwrap();
+            kernel.wait_until_forgotten();
             assert_eq!(
                 ask_by_datagram(&socket, service.address),
                 "B",
@@ -189,6 +190,112 @@ fn datagrams_choose_anew_when_their_backend_goes() {
             );
         }
     }
+}
+
+#[test]
+fn datagrams_leave_what_an_earlier_process_had_no_time_to_forget() {
+    let hosts = hosts!();
+    hosts.serve("a", 8000, "A");
+    hosts.serve("b", 8000, "B");
+    let service = vip(true, Protocol::Udp, 53);
+    let (a, b) = (at("a", true, 8000), at("b", true, 8000));
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    kernel.apply(&[(service, Some(vec![a]))]).unwrap();
+    let socket = hosts.on("node", || UdpSocket::bind("0.0.0.0:0").unwrap());
+    assert_eq!(ask_by_datagram(&socket, service.address), "A");
+    drop(kernel);
+    // What a process does that is killed right after a change: the maps lead elsewhere, the flows do not know.
+    let key = format!("udp . {} . 53 . 0", service.address.ip());
+    let place = |to: SocketAddr| format!("{} . {}", to.ip(), to.port());
+    let (old, new) = (place(a), place(b));
+    let text = format!(
+        "delete element inet dcos-l4lb backends4 {{ {key} : {old} }}\n\
+         add element inet dcos-l4lb backends4 {{ {key} : {new} }}\n"
+    );
+    hosts.on("node", || {
+        let done = std::process::Command::new("nft")
+            .arg(text)
+            .status()
+            .unwrap();
+        assert!(done.success());
+    });
+    assert_eq!(ask_by_datagram(&socket, service.address), "A");
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let services = Services::from([(service, vec![b])]);
+    let repairs = kernel.reconcile(&services, true).unwrap();
+    assert_eq!((repairs.services, repairs.strangers), (0, 0));
+    kernel.wait_until_forgotten();
+    assert_eq!(ask_by_datagram(&socket, service.address), "B");
+    kernel.remove().unwrap();
+}
+
+#[test]
+fn after_a_storm_of_changes_no_datagram_goes_to_a_backend_that_left() {
+    let hosts = hosts!();
+    let names = ["a", "b", "node"];
+    for (host, name) in names.into_iter().zip(["A", "B", "N"]) {
+        hosts.serve(host, 8000, name);
+    }
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut dice = Dice(11);
+    let services: Vec<(bool, Service)> = (0..8)
+        .map(|number| {
+            (
+                number % 2 == 0,
+                vip(number % 2 == 0, Protocol::Udp, 60 + number),
+            )
+        })
+        .collect();
+    let clients: Vec<(UdpSocket, usize)> = (0..32)
+        .map(|client| {
+            let number = client % services.len();
+            let own = SocketAddr::new(
+                if services[number].0 {
+                    [0; 4].into()
+                } else {
+                    [0_u16; 8].into()
+                },
+                0,
+            );
+            (hosts.on("node", || UdpSocket::bind(own).unwrap()), number)
+        })
+        .collect();
+    for _ in 0..5 {
+        let mut now = vec![BTreeSet::new(); services.len()];
+        for step in 0..40 {
+            // All of them first, so that each client has somebody to leave.
+            let number = if step < 8 {
+                step
+            } else {
+                usize::try_from(dice.below(8)).unwrap()
+            };
+            let (v4, service) = services[number];
+            let some = 1 + dice.below(7);
+            let chosen = names
+                .into_iter()
+                .enumerate()
+                .filter(|(place, _)| some >> place & 1 == 1);
+            let chosen: Vec<&str> = chosen.map(|(_, name)| name).collect();
+            let backends = chosen.iter().map(|host| at(host, v4, 8000)).collect();
+            kernel.apply(&[(service, Some(backends))]).unwrap();
+            now[number] = chosen.iter().map(|host| host[..1].to_uppercase()).collect();
+            let (socket, number) = &clients[usize::try_from(dice.below(32)).unwrap()];
+            if !now[*number].is_empty() {
+                // Whoever answers: a flow is there.
+                let _ = ask_by_datagram(socket, services[*number].1.address);
+            }
+        }
+        kernel.wait_until_forgotten();
+        for (socket, number) in &clients {
+            let answer = ask_by_datagram(socket, services[*number].1.address);
+            assert!(
+                now[*number].contains(&answer),
+                "{answer} is none of {:?}",
+                now[*number]
+            );
+        }
+    }
+    kernel.remove().unwrap();
 }
 
 #[test]

@@ -1,0 +1,178 @@
+//! [`Forgetter`]: has the connection tracking forget flows to backends that are gone, beside the changes and not within
+//! them. What is tracked is read as a whole, which takes as long as its table is large (tens of milliseconds); no change
+//! of the maps waits for that.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use dcos_net::vip::Service;
+use dcos_netlink::{Protocol as Family, Socket};
+
+use super::conntrack;
+
+/// After the first failure it is tried again so soon, and half as often after each that follows.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A thread that forgets, in the network namespace of the one that started it. Dropped, it does first what is left to do.
+#[derive(Debug)]
+pub(super) struct Forgetter {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Services that lost backends, as many as there are services at most.
+    losers: HashMap<Service, Loser>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Loser {
+    /// The backends it has.
+    left: Vec<SocketAddr>,
+    /// Whether it lost one that no pass knew of which has begun.
+    anew: bool,
+}
+
+impl Forgetter {
+    pub(super) fn start() -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let working = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("l4lb-forgetter".to_owned());
+        let thread = Some(thread.spawn(move || working.run())?);
+        Ok(Self { shared, thread })
+    }
+
+    /// A service is about to have backends: from now on flows to them stay.
+    pub(super) fn expect<'a>(&self, coming: impl Iterator<Item = (&'a Service, &'a [SocketAddr])>) {
+        let mut state = self.shared.lock();
+        if state.losers.is_empty() {
+            return;
+        }
+        for (service, backends) in coming {
+            if let Some(loser) = state.losers.get_mut(service) {
+                loser.left.extend(backends);
+            }
+        }
+    }
+
+    /// A service has these backends now, and lost some if it `loses`: flows to those are forgotten.
+    pub(super) fn tell<'a>(
+        &self,
+        now: impl Iterator<Item = (&'a Service, &'a [SocketAddr], bool)>,
+    ) {
+        let mut state = self.shared.lock();
+        for (service, backends, loses) in now {
+            if let Some(loser) = state.losers.get_mut(service) {
+                loser.left = backends.to_vec();
+                loser.anew |= loses;
+            } else if loses {
+                let (left, anew) = (backends.to_vec(), true);
+                state.losers.insert(*service, Loser { left, anew });
+            }
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Waits until nothing is left to forget.
+    pub(super) fn wait(&self) {
+        let forgotten = |state: &mut State| !state.losers.is_empty();
+        let waited = self
+            .shared
+            .changed
+            .wait_while(self.shared.lock(), forgotten);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Drop for Forgetter {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Each change of the state is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let idle = |state: &mut State| state.losers.is_empty() && !state.ended;
+            let state = self.changed.wait_while(self.lock(), idle);
+            let mut state = state.unwrap_or_else(PoisonError::into_inner);
+            if state.losers.is_empty() {
+                return;
+            }
+            for loser in state.losers.values_mut() {
+                loser.anew = false;
+            }
+            let losers = state.losers.iter();
+            let losers = losers.map(|(service, loser)| (*service, loser.left.clone()));
+            let losers: conntrack::Losers = losers.collect();
+            drop(state);
+            let begun = Instant::now();
+            let done = self.pass(&losers);
+            let mut state = self.lock();
+            let rest = match done {
+                Ok(forgotten) => {
+                    tracing::debug!(forgotten, "flows choose another backend");
+                    state.losers.retain(|_, loser| loser.anew);
+                    self.changed.notify_all();
+                    pause = FIRST_PAUSE;
+                    // Where backends go all the time, every second moment at most is spent with it.
+                    begun.elapsed()
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "flows may still go to backends that are gone");
+                    if state.ended {
+                        return;
+                    }
+                    let rest = pause;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    rest
+                }
+            };
+            let ended = |state: &mut State| !state.ended;
+            drop(self.changed.wait_timeout_while(state, rest, ended));
+        }
+    }
+
+    /// Forgets what goes to backends that services lost; says how many flows that were.
+    fn pass(&self, losers: &conntrack::Losers) -> std::io::Result<usize> {
+        // One of its own each time: nothing of a pass that failed is answered to the next.
+        let mut socket = Socket::open(Family::Netfilter)?;
+        let stale = conntrack::stale(&mut socket, losers)?;
+        let mut forgotten = 0;
+        for some in stale.chunks(256) {
+            // Some may have come back meanwhile, with new flows.
+            let state = self.lock();
+            let some = some.iter().filter(|flow| {
+                let loser = state.losers.get(&flow.service);
+                loser.is_none_or(|loser| !loser.left.contains(&flow.backend))
+            });
+            let request = conntrack::deletion(some);
+            drop(state);
+            forgotten += conntrack::delete(&mut socket, &request)?;
+        }
+        Ok(forgotten)
+    }
+}
