@@ -14,5 +14,4 @@ pub mod oci;
 pub mod oversubscription;
 pub mod provisioner;
 pub mod secret;
-mod states;
 pub mod switchboard;

@@ -11,6 +11,7 @@
 //! | [`units`] | durations (`10secs`), sizes (`2GB`), percentages, as Mesos writes them |
 //! | [`ids`], [`roles`] | what a legal id and a legal role are; the role hierarchy |
 //! | [`resources`], [`attributes`] | what an agent has, the algebra of it, and what describes it |
+//! | [`states`] | which task states are ends |
 //! | [`labels`] | reading and comparing key-value labels |
 //! | [`tree`] | an ordered map whose copies share what they have in common, for snapshots |
 //! | [`config`] | flags, environment and file, with one meaning |
@@ -24,6 +25,7 @@ pub mod labels;
 pub mod resources;
 pub mod roles;
 pub mod seed;
+pub mod states;
 pub mod time;
 pub mod tree;
 pub mod units;

@@ -16,7 +16,7 @@ use super::sandboxes::Sandbox;
 use crate::checkpoint::{Run, paths};
 use crate::containerizer::ContainerTermination;
 use crate::executor::{Hosted, HostedKind};
-use crate::states::is_terminal;
+use dcos_core::states::is_terminal;
 
 /// How many ended tasks of an executor are remembered.
 pub(crate) const MAX_COMPLETED_TASKS: usize = 200;

@@ -22,7 +22,7 @@ use super::core::{Agent, event};
 use super::records::{ExecutorKey, TaskRecord, dropped_state};
 use super::updates::{Acknowledged, Receipt, ack_record, update_record};
 use crate::checkpoint::Write;
-use crate::states::is_terminal;
+use dcos_core::states::is_terminal;
 
 /// A status before it gets its uuid.
 #[derive(Debug, Clone)]

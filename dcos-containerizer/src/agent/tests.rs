@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::checkpoint::{Store, Write};
 use crate::containerizer::{ContainerTermination, Recovered};
-use crate::states::is_terminal;
+use dcos_core::states::is_terminal;
 
 mod authorization;
 mod hooks;

@@ -13,7 +13,7 @@ use dcos_core::time::Time;
 use dcos_proto::internal::{StatusUpdate, StatusUpdateRecord, status_update_record};
 use dcos_proto::mesos::{ExecutorId, FrameworkId, TaskId};
 
-use crate::states::is_terminal;
+use dcos_core::states::is_terminal;
 
 const RETRY_MIN: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_mins(10);

@@ -33,7 +33,7 @@ use super::{
     Adopted, CheckpointError, ExecutorCheckpoint, FormatError, FrameworkCheckpoint, RunCheckpoint,
     State, TaskCheckpoint, TaskHistory, paths,
 };
-use crate::states::is_terminal;
+use dcos_core::states::is_terminal;
 
 /// What an original agent left.
 #[derive(Debug, Clone, Default)]

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::lines::{DELETED, TASK, UPDATE};
 use crate::agent::MAX_COMPLETED_TASKS;
-use crate::states::is_terminal;
+use dcos_core::states::is_terminal;
 
 /// What becomes of tasks, line by line.
 #[derive(Debug, Default)]

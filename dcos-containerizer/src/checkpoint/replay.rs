@@ -17,7 +17,7 @@ use super::{
     TaskHistory,
 };
 use crate::executor::HostedKind;
-use crate::states::is_terminal;
+use dcos_core::states::is_terminal;
 
 /// What the lines read so far say.
 #[derive(Debug, Default)]

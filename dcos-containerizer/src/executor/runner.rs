@@ -12,7 +12,7 @@ use dcos_proto::mesos::{
 
 use super::HostedAction;
 use crate::containerizer::{ContainerTermination, is_docker};
-use crate::states::is_terminal;
+use dcos_core::states::is_terminal;
 
 #[derive(Debug)]
 pub(super) struct Runner {

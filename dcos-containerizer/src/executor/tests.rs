@@ -7,7 +7,7 @@ use dcos_proto::mesos::{DurationInfo, Resource};
 use proptest::prelude::*;
 
 use super::*;
-use crate::states::is_terminal;
+use dcos_core::states::is_terminal;
 
 fn task(id: &str) -> TaskInfo {
     TaskInfo {

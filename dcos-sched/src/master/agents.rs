@@ -2,6 +2,7 @@
 //!
 //! Rules AG-1 to AG-10 of the conformance inventory; Mesos 1.11 `src/master/master.cpp`.
 
+use dcos_core::states::is_terminal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use dcos_proto::mesos::{
 use super::agent::total_of;
 use super::core::Timer;
 use super::returning::Told;
-use super::tasks::{Status, is_terminal, update_event};
+use super::tasks::{Status, update_event};
 use super::{
     Action, Agent, Framework, Link, MachineKey, Master, News, Packet, registry, validation,
 };

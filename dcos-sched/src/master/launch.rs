@@ -280,7 +280,7 @@ impl Master {
 
     /// Charges framework and agent for a task, and tells readers of it.
     pub(crate) fn add_task(&mut self, record: &TaskRecord) {
-        if !super::tasks::is_terminal(record.state()) {
+        if !dcos_core::states::is_terminal(record.state()) {
             let resources = self.alike.resources(&record.resources);
             if let Some(place) = self.agent_mut(&record.agent_id) {
                 place.charge(&record.framework_id, &resources);

@@ -1,11 +1,11 @@
 //! What frameworks wish for, and who makes room for it.
 
 use dcos_core::resources::{Quantities, ResourceExt, Resources};
+use dcos_core::states::is_terminal;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{FrameworkId, OfferId, Task, TaskState, TaskStatus};
 use dcos_proto::scheduler::call;
 
-use super::tasks::is_terminal;
 use super::{Master, TaskRecord, convert};
 use crate::allocator::{Event as Allocation, Preemption};
 

@@ -1,6 +1,7 @@
 //! What happens to tasks: updates, acknowledgements, kills, ends.
 
 use dcos_core::resources::Resources;
+use dcos_core::states::is_terminal;
 use dcos_core::time::Time;
 use dcos_proto::internal::{
     KillTaskMessage, StatusUpdateAcknowledgementMessage, StatusUpdateMessage,
@@ -13,21 +14,6 @@ use dcos_proto::mesos::{
 use dcos_proto::scheduler::{Event, call, event};
 
 use super::{Master, News, TaskRecord};
-
-/// Whether a task in this state will never run again, for all the master knows.
-pub(crate) fn is_terminal(state: TaskState) -> bool {
-    matches!(
-        state,
-        TaskState::TaskFinished
-            | TaskState::TaskFailed
-            | TaskState::TaskKilled
-            | TaskState::TaskLost
-            | TaskState::TaskError
-            | TaskState::TaskDropped
-            | TaskState::TaskGone
-            | TaskState::TaskGoneByOperator
-    )
-}
 
 /// Whether a task in this state holds no resources.
 fn is_at_rest(state: TaskState) -> bool {

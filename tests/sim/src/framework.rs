@@ -6,6 +6,7 @@
 mod calls;
 mod keeping;
 
+use dcos_core::states::is_terminal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -522,16 +523,5 @@ impl Party for Framework {
 
 /// Whether a framework that starts things over would do so now.
 fn is_over(state: TaskState) -> bool {
-    matches!(
-        state,
-        TaskState::TaskFinished
-            | TaskState::TaskFailed
-            | TaskState::TaskKilled
-            | TaskState::TaskError
-            | TaskState::TaskLost
-            | TaskState::TaskDropped
-            | TaskState::TaskGone
-            | TaskState::TaskGoneByOperator
-            | TaskState::TaskUnknown
-    )
+    is_terminal(state) || state == TaskState::TaskUnknown
 }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use dcos_core::config::{Schema, Values};
 use dcos_core::resources::Resources;
+use dcos_core::states::is_terminal;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Filters, FrameworkId, MasterInfo, Offer, TaskId, TaskState, TaskStatus};
 use dcos_sched::sdk::{
@@ -215,18 +216,4 @@ fn words(status: &TaskStatus) -> Vec<String> {
         words.push(format!("  resource limit violation: {resources}"));
     }
     words
-}
-
-fn is_terminal(state: TaskState) -> bool {
-    matches!(
-        state,
-        TaskState::TaskFinished
-            | TaskState::TaskFailed
-            | TaskState::TaskKilled
-            | TaskState::TaskError
-            | TaskState::TaskLost
-            | TaskState::TaskDropped
-            | TaskState::TaskGone
-            | TaskState::TaskGoneByOperator
-    )
 }

@@ -1,5 +1,6 @@
 //! `/metrics/snapshot` and `GET_METRICS`: the names of Mesos 1.11 (`docs/monitoring.md`).
 
+use dcos_core::states::is_terminal;
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::RangeInclusive;
@@ -22,7 +23,6 @@ use super::{Api, reads};
 use crate::allocator::Metrics;
 use crate::master::feedback::is_final;
 use crate::master::gauges::Gauges;
-use crate::master::tasks::is_terminal;
 use crate::master::{Framework, Link, Snapshot};
 
 mod roles;
