@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
 use dcos_security::Credential;
 use dcos_wire::tls::Ssl;
@@ -151,7 +151,8 @@ impl Server {
         let status = answer.status();
         let text = String::from_utf8_lossy(&answer.bytes().await?).into_owned();
         if !status.is_success() {
-            bail!("{}", refusal(status, &url, &text));
+            let text = refusal(status, &url, &text);
+            return Err(Refused { status, text }.into());
         }
         Ok(text)
     }
@@ -185,6 +186,11 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
+    /// There is nothing at that path.
+    pub(crate) fn is_not_there(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     /// An agent says so of a container that has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.status == StatusCode::INTERNAL_SERVER_ERROR

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::cli::Net;
-use crate::http::Server;
+use crate::http::{Refused, Server};
 use crate::output;
 
 pub(crate) async fn run(context: &Context, command: Net) -> anyhow::Result<()> {
@@ -117,7 +117,10 @@ async fn members(context: &Context, node: Option<&str>) -> anyhow::Result<()> {
             Err(error).context("does that node take part in gossip (--gossip_key)?")
         }
         // A master without gossip may give out overlays.
-        Err(_) => in_overlays(context).await,
+        Err(error) if error.downcast_ref().is_some_and(Refused::is_not_there) => {
+            in_overlays(context).await
+        }
+        Err(error) => Err(error),
     }
 }
 
