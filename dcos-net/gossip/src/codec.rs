@@ -14,7 +14,8 @@ pub(crate) struct Codec {
 }
 
 impl Codec {
-    /// One, and where the suspects it reads of come out: foca does not tell of them.
+    /// One, and where the suspects it reads of come out: foca does not tell of them. They are taken out after each
+    /// packet, so that no more wait than one has.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Id>) {
         let (suspects, told) = mpsc::channel();
         (Self { suspects }, told)

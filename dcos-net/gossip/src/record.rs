@@ -84,7 +84,7 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    /// One, and where what it hears comes out.
+    /// One, and where what it hears comes out; it is taken out after each packet.
     pub(crate) fn new() -> (Self, mpsc::Receiver<Record>) {
         let (news, heard) = mpsc::channel();
         let versions = BTreeMap::new();

@@ -49,7 +49,7 @@ pub struct Setup {
     pub memory: Option<PathBuf>,
     /// Who looks up names; [`System`] asks what all programs ask.
     pub resolver: Arc<dyn Resolver>,
-    /// How often to look again at keys and names; [`REVIEW`] suits clusters.
+    /// How often to look again at keys, names and what came from strangers; [`REVIEW`] suits clusters.
     pub review: Duration,
 }
 
@@ -212,7 +212,7 @@ impl Gossip {
             )
         };
         let working = async {
-            voice.work(&stop, news).await;
+            voice.work(&stop, news, setup.review).await;
             voice.core.leave(steady());
             voice.act().await;
             if let Some(memory) = &memory {
@@ -228,8 +228,13 @@ impl Gossip {
 }
 
 impl Voice {
-    async fn work(&mut self, stop: &CancellationToken, mut news: mpsc::Receiver<News>) {
-        let mut review = interval(REVIEW);
+    async fn work(
+        &mut self,
+        stop: &CancellationToken,
+        mut news: mpsc::Receiver<News>,
+        review: Duration,
+    ) {
+        let mut review = interval(review);
         review.set_missed_tick_behavior(MissedTickBehavior::Delay);
         review.reset();
         let mut packet = vec![0; PACKET + 1];
