@@ -62,6 +62,9 @@ pub use write::{WriteError, Written, write};
 /// The storage version Marathon 1.10 and 1.11 write.
 const VERSION: (u32, u32, u32) = (110, 100, 0);
 
+/// The most a compressed value may have, unpacked: far more than an original can keep in a node.
+const LARGEST: u64 = 64 << 20;
+
 /// Data of nodes, by their paths below that of `--zk`, without a leading slash.
 pub type Nodes = BTreeMap<String, Bytes>;
 
@@ -212,8 +215,12 @@ pub fn entry(data: &[u8]) -> Result<Vec<u8>, String> {
         return Ok(entry.value);
     }
     let mut plain = Vec::new();
-    let read = MultiGzDecoder::new(entry.value.as_slice()).read_to_end(&mut plain);
-    read.map_err(|error| error.to_string())?;
+    let mut unpacked = MultiGzDecoder::new(entry.value.as_slice()).take(LARGEST + 1);
+    let read = unpacked.read_to_end(&mut plain);
+    let length = read.map_err(|error| error.to_string())?;
+    if length as u64 > LARGEST {
+        return Err(format!("unpacked it has more than {LARGEST} bytes"));
+    }
     Ok(plain)
 }
 

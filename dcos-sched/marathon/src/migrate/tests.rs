@@ -11,6 +11,8 @@ use dcos_core::time::Time;
 use dcos_proto::mesos::{TaskState, TaskStatus};
 use dcos_proto::scheduler::{Event, call, event};
 use dcos_store::{Election, MemoryElection, MemoryStore, StateStore};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::*;
@@ -362,11 +364,10 @@ fn a_deployment_that_hangs_in_the_air_takes_no_other_along() {
         .map(|(path, data)| (path.clone(), data.clone()))
         .unwrap();
     let known = words::DeploymentPlan::decode(data.clone()).unwrap();
-    let first = "2021-03-01T10:00:00.000Z".to_owned();
+    // That of the first tree there was.
     let other = words::DeploymentPlan {
         id: "other".to_owned(),
-        original: first.clone(),
-        target: first,
+        target: "2021-03-01T10:00:00.000Z".to_owned(),
     };
     let folder = path.rsplit_once('/').unwrap().0;
     nodes.insert(format!("{folder}/other"), other.encode_to_vec().into());
@@ -384,6 +385,22 @@ fn a_deployment_that_hangs_in_the_air_takes_no_other_along() {
         .iter()
         .any(|note| note.starts_with("deployment other") && note.contains("restarted"));
     assert!(told, "{left:#?}");
+}
+
+#[test]
+fn a_value_that_explodes_is_refused() {
+    let packed = |length: u64| {
+        let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+        std::io::copy(&mut std::io::repeat(0).take(length), &mut packer).unwrap();
+        let entry = words::StoreEntry {
+            value: packer.finish().unwrap(),
+            compressed: true,
+        };
+        entry.encode_to_vec()
+    };
+    assert_eq!(entry(&packed(1 << 20)), Ok(vec![0; 1 << 20]));
+    let refused = entry(&packed(LARGEST + 1)).unwrap_err();
+    assert!(refused.contains("more than"), "{refused}");
 }
 
 #[test]

@@ -122,16 +122,15 @@ impl Trees {
         for found in category(nodes, "deployment") {
             let plan = decode::<words::DeploymentPlan>(found.data);
             let ends = plan.and_then(|plan| {
-                let ends = (moment(&plan.original)?, moment(&plan.target)?);
-                let gone =
-                    |end: Timestamp| format!("the tree of version {end} is not kept any more");
-                let original = self
-                    .roots
-                    .range(..ends.1)
-                    .next_back()
-                    .ok_or_else(|| gone(ends.0))?
-                    .1;
-                let target = self.roots.get(&ends.1).ok_or_else(|| gone(ends.1))?;
+                let version = moment(&plan.target)?;
+                let target = self.roots.get(&version);
+                // From the tree before it, as our rows of deployments mean it.
+                let original = self.roots.range(..version).next_back();
+                let (Some(target), Some((_, original))) = (target, original) else {
+                    return Err(format!(
+                        "the tree of version {version}, or that before it, is not kept any more"
+                    ));
+                };
                 Ok((plan.id, original, target))
             });
             match ends {

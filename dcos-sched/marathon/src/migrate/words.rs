@@ -426,8 +426,6 @@ pub(super) struct GroupDefinition {
 pub(super) struct DeploymentPlan {
     #[prost(string, tag = "1")]
     pub(super) id: String,
-    #[prost(string, tag = "6")]
-    pub(super) original: String,
     #[prost(string, tag = "7")]
     pub(super) target: String,
 }
