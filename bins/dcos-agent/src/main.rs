@@ -58,17 +58,12 @@ fn main() -> ExitCode {
     dcos_program::main(schema, run)
 }
 
-/// The leading master, if `named` says where masters elect it, itself or in a file.
+/// The leading master, if `named` says where masters elect it.
 fn leading(named: &str, session: Duration) -> anyhow::Result<Option<LeadingMaster>> {
-    let text = match named.strip_prefix("file://") {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?,
-        None => named.to_owned(),
-    };
-    let text = text.trim();
-    if !Ensemble::is_named_by(text) {
+    if !Ensemble::is_named_by(named) {
         return Ok(None);
     }
-    let ensemble = Ensemble::parse(text)?.session_timeout(session);
+    let ensemble = Ensemble::parse(named)?.session_timeout(session);
     Ok(Some(masters(&ensemble)))
 }
 

@@ -92,7 +92,7 @@ pub(crate) async fn start(
     let mut routes = Router::new();
     if let Some(part) = gossip {
         routes = routes.merge(dcos_gossip::router(part.view()));
-        let masters = masters(agent.leading.as_ref(), &agent.master)?;
+        let masters = masters(agent.leading.as_ref(), &agent.master);
         running.spawn(join(masters, part.leaders()));
     }
     let balancer = balancer(values, agent, ip).await?;
@@ -177,7 +177,7 @@ async fn balancer(
         Err(error) => return Err(error).context("--l4lb"),
     };
     let config = dcos_l4lb::Config {
-        masters: masters(agent.leading.as_ref(), &agent.master)?,
+        masters: masters(agent.leading.as_ref(), &agent.master),
         client: client(agent)?,
         own: own_addresses(agent, ip),
         unreachable: None,
@@ -189,17 +189,12 @@ async fn balancer(
 pub(crate) fn masters(
     leading: Option<&watch::Receiver<Option<Arc<MasterInfo>>>>,
     named: &str,
-) -> anyhow::Result<Masters> {
+) -> Masters {
     if let Some(leading) = leading {
-        return Ok(Masters::Led(leading.clone()));
+        return Masters::Led(leading.clone());
     }
-    let named = match named.strip_prefix("file://") {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?,
-        None => named.to_owned(),
-    };
-    let named = named.trim();
     let address = named.rsplit_once('@').map_or(named, |(_, address)| address);
-    Ok(Masters::Fixed(address.to_owned()))
+    Masters::Fixed(address.to_owned())
 }
 
 /// As the agent itself speaks to the master.

@@ -90,7 +90,7 @@ pub(crate) async fn start(
     let mtu = values.opt_integer("overlay_mtu");
     let node = Node::new(
         NodeConfig {
-            masters: network::masters(agent.leading.as_ref(), &agent.master)?,
+            masters: network::masters(agent.leading.as_ref(), &agent.master),
             client: network::client(agent)?,
             ip: own,
             wishes: Wishes {

@@ -126,7 +126,6 @@ fn whereabouts(
 ) -> anyhow::Result<watch::Receiver<Vec<String>>> {
     let ensemble = match values.opt_text("master") {
         Some(named) => {
-            let named = house::named(&named)?;
             if !Ensemble::is_named_by(&named) {
                 let named = named.split(',').map(|name| name.trim().to_owned());
                 return Ok(watch::channel(named.collect()).1);

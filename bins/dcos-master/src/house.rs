@@ -24,7 +24,7 @@ impl House {
             (None, None) => return Ok(Self::Single(values.path("work_dir"))),
             (Some(url), None) | (None, Some(url)) => url,
         };
-        let ensemble = Ensemble::parse(&named(&url)?)?;
+        let ensemble = Ensemble::parse(&url)?;
         Ok(Self::Several(
             ensemble.session_timeout(values.duration("zk_session_timeout")),
         ))
@@ -53,13 +53,4 @@ impl House {
             Self::Several(ensemble) => Some(ensemble),
         }
     }
-}
-
-/// What `text` says, or what the file says that it names.
-pub(crate) fn named(text: &str) -> anyhow::Result<String> {
-    let Some(path) = text.strip_prefix("file://") else {
-        return Ok(text.to_owned());
-    };
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-    Ok(text.trim().to_owned())
 }

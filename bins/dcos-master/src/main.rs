@@ -451,9 +451,9 @@ fn is_refused(reason: &anyhow::Error) -> bool {
 
 /// The way to the masters that `named` names: a list, or the URL of the ensemble in which they elect their leader.
 fn transport(named: &str, client: Client) -> anyhow::Result<HttpTransport> {
-    let (named, media) = (house::named(named)?, MediaType::Protobuf);
-    if Ensemble::is_named_by(&named) {
-        let leading = masters(&Ensemble::parse(&named)?);
+    let media = MediaType::Protobuf;
+    if Ensemble::is_named_by(named) {
+        let leading = masters(&Ensemble::parse(named)?);
         return Ok(HttpTransport::following(leading, media, client));
     }
     Ok(HttpTransport::with_client(named.split(','), media, client))

@@ -80,15 +80,10 @@ async fn find(text: &str) -> Result<SocketAddr, AgentError> {
         master: text.to_owned(),
         source,
     };
-    let named = match text.strip_prefix("file://") {
-        Some(path) => tokio::fs::read_to_string(path).await.map_err(failed)?,
-        None => text.to_owned(),
-    };
-    let named = named.trim();
-    if let Ok(upid) = named.parse::<Upid>() {
+    if let Ok(upid) = text.parse::<Upid>() {
         return Ok(upid.address());
     }
-    let mut found = tokio::net::lookup_host(named).await.map_err(failed)?;
+    let mut found = tokio::net::lookup_host(text).await.map_err(failed)?;
     let none = || {
         failed(io::Error::new(
             io::ErrorKind::NotFound,
