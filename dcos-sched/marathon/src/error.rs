@@ -16,6 +16,16 @@ pub struct Violation {
     pub error: String,
 }
 
+impl Violation {
+    /// Every broken rule in one line, for reports.
+    pub fn join(violations: &[Self]) -> String {
+        let lines = violations
+            .iter()
+            .map(|one| format!("{}: {}", one.path, one.error));
+        lines.collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -33,6 +33,7 @@ mod instance;
 mod report;
 mod specs;
 mod tree;
+mod unread;
 mod words;
 mod write;
 
@@ -57,6 +58,7 @@ use specs::Specs;
 use tree::Trees;
 
 pub use report::{Fate, Note, Report};
+pub use unread::unread;
 pub use write::{WriteError, Written, write};
 
 /// The storage version Marathon 1.10 and 1.11 write.

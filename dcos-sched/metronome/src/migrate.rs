@@ -27,7 +27,7 @@ use dcos_marathon::core::Row;
 use dcos_marathon::migrate::{
     Fate, Import, MigrateError, Nodes, Options, Report, entry, framework_id, instances, somewhere,
 };
-use dcos_marathon::{PathId, Timestamp};
+use dcos_marathon::{PathId, Timestamp, Violation};
 use prost::Message;
 
 use crate::core::{JobScheduler, rows};
@@ -164,12 +164,7 @@ fn jobs(nodes: &Nodes, report: &mut Report) -> BTreeMap<JobId, Arc<JobSpec>> {
 fn job(found: &words::JobSpec) -> Result<JobSpec, String> {
     let document = document::job(found)?;
     read::job(document, None).map_err(|error| match error {
-        Error::Invalid(violations) => {
-            let lines = violations
-                .iter()
-                .map(|one| format!("{}: {}", one.path, one.error));
-            lines.collect::<Vec<_>>().join("; ")
-        }
+        Error::Invalid(violations) => Violation::join(&violations),
         other => other.to_string(),
     })
 }

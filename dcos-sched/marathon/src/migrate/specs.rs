@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use prost::Message as _;
 use serde_json::Value;
 
 use super::report::{Fate, Report};
 use super::tree::Trees;
-use super::{Found, Nodes, app, category, decode, moment, words};
+use super::{Found, Nodes, app, category, decode, moment, unread, words};
 use crate::model::{App, VersionInfo};
 use crate::normalize::{self, Rules};
-use crate::{Error, PathId, Timestamp};
+use crate::{Error, PathId, Timestamp, Violation};
 
 /// What our Marathon can be told to do beyond the ordinary; whether it is told is for its operator.
 const FEATURES: [&str; 4] = ["external_volumes", "gpu_resources", "secrets", "vips"];
+
+/// Fields of an app nobody misses: what is said of residency, which had no effect, and kinds of which there is one.
+const NO_LOSS: [&str; 3] = ["26", "30.1", "19.4.4.1"];
 
 /// Every version of every app and pod.
 pub(super) struct Specs {
@@ -39,7 +43,9 @@ impl Specs {
             });
             match named {
                 Ok((id, version, definition)) => {
-                    specs.add(id, version, || from_definition(&definition, version));
+                    specs.add(id, version, || {
+                        from_definition(&definition, found.data, version)
+                    });
                 }
                 Err(why) => specs.unreadable(&found, why, report),
             }
@@ -173,6 +179,7 @@ fn rules(role: &str) -> Rules {
 
 fn from_definition(
     definition: &words::ServiceDefinition,
+    data: &[u8],
     version: Timestamp,
 ) -> Result<(App, Vec<String>), String> {
     let document = app::document(definition)?;
@@ -191,6 +198,13 @@ fn from_definition(
     let shown = serde_json::to_value(&app).unwrap_or_default();
     let mut changed = Vec::new();
     compare(&document, &shown, "", &mut changed);
+    let mut missing = unread(data, &definition.encode_to_vec());
+    missing.retain(|field| !NO_LOSS.contains(&field.as_str()));
+    changed.extend(
+        missing
+            .iter()
+            .map(|field| format!("field {field} of its message")),
+    );
     Ok((app, changed))
 }
 
@@ -206,15 +220,10 @@ fn from_pod(document: &Value, version: Timestamp) -> Result<(App, Vec<String>), 
     Ok((app, changed))
 }
 
-/// Every broken rule in one line.
+/// Why it is refused, in one line.
 fn in_words(error: &Error) -> String {
     match error {
-        Error::Shape(violations) | Error::Invalid(violations) => {
-            let lines = violations
-                .iter()
-                .map(|one| format!("{}: {}", one.path, one.error));
-            lines.collect::<Vec<_>>().join("; ")
-        }
+        Error::Shape(violations) | Error::Invalid(violations) => Violation::join(violations),
         Error::NotJson(why) => why.clone(),
         other => other.to_string(),
     }
