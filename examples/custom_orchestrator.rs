@@ -110,7 +110,7 @@ impl Launcher for Everywhere {
     ) -> Option<Vec<Operation>> {
         let app = Arc::clone(&self.service);
         let placed = Placed::of(&app, self.instances.values().map(|one| &one.agent));
-        let refused = |reasons| self.queue.refused(now, spec, site, offer, reasons);
+        let refused = |reasons| self.queue.refused(now, spec, offer, reasons);
         let found = matches(&app, site, supply, &placed, &mut self.seed)
             .map_err(refused)
             .ok()?;

@@ -20,10 +20,11 @@ mod resident;
 pub(crate) mod rows;
 mod settle;
 mod status;
+mod tally;
 mod versions;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dcos_core::seed::Seed;
@@ -40,6 +41,8 @@ use crate::matching::Placed;
 use crate::model::RootGroup;
 use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
+
+use tally::Tally;
 
 pub use change::{Change, Kill};
 pub use counters::Counters;
@@ -95,6 +98,8 @@ pub(crate) struct Running {
     step: usize,
     /// The instances named to go, kept with the deployment.
     kill: Kill,
+    /// Apps that are not yet where the step leads; `None` until all of them were looked at.
+    open: Option<BTreeSet<PathId>>,
 }
 
 impl Running {
@@ -104,6 +109,7 @@ impl Running {
             plan,
             step: 0,
             kill,
+            open: None,
         }
     }
 }
@@ -122,6 +128,8 @@ pub struct Core {
     history: Arc<History>,
     deployments: BTreeMap<String, Running>,
     instances: BTreeMap<PathId, Arc<Instances>>,
+    /// The same in numbers.
+    tallies: HashMap<PathId, Tally>,
     queue: LaunchQueue,
     failures: BTreeMap<PathId, Arc<TaskFailure>>,
     /// Kills under way.
@@ -129,8 +137,9 @@ pub struct Core {
     /// When launches and agents out of reach are given up.
     deadlines: Deadlines<InstanceId>,
     subscription: Subscription,
-    /// Where instances of apps with something to launch are, and since which configuration; only what is asked for often.
-    placed: BTreeMap<PathId, (Timestamp, Placed)>,
+    /// Where the instances of apps with constraints are, and since which configuration; from the first look at an offer to
+    /// the end of the app's next deployment or of its last instance.
+    placed: HashMap<PathId, (Timestamp, Placed)>,
     /// How many instances use resources of each role.
     roles: BTreeMap<String, usize>,
     /// Instances that failed a check too often and are to be killed.
@@ -267,6 +276,7 @@ impl Core {
         self.deadlines.set(&instance.id, self.expiry(&instance));
         let before = self.instance(&instance.id).cloned();
         self.note_place(&instance.app, before.as_ref(), Some(&instance));
+        self.count(before.as_deref(), Some(&instance));
         if let Some(before) = before {
             self.forget_role(&before.role);
         }
@@ -284,9 +294,11 @@ impl Core {
             let gone = Arc::make_mut(of_app).remove(id);
             if of_app.is_empty() {
                 self.instances.remove(&app);
+                self.placed.remove(&app);
             }
             if let Some(gone) = gone {
                 self.note_place(&app, Some(&gone), None);
+                self.count(Some(&gone), None);
                 self.forget_role(&gone.role);
             }
         }

@@ -108,6 +108,13 @@ impl Plan {
         }
     }
 
+    /// What `step` does to `app`. The actions of a step stand in the order of their apps, one each.
+    pub(crate) fn action(&self, step: usize, app: &PathId) -> Option<&Action> {
+        let step = self.steps.get(step)?;
+        let at = step.binary_search_by(|action| action.app.cmp(app)).ok()?;
+        Some(&step[at])
+    }
+
     /// The apps it changes.
     pub fn affected(&self) -> &BTreeSet<PathId> {
         &self.affected
@@ -149,28 +156,34 @@ fn steps(
     target: &RootGroup,
     kill: &BTreeMap<PathId, BTreeSet<InstanceId>>,
 ) -> Vec<Step> {
-    let gone = original
-        .apps
-        .values()
-        .filter(|app| !target.apps.contains_key(&app.id));
-    let new = target
-        .apps
-        .values()
-        .filter(|app| !original.apps.contains_key(&app.id));
+    let differences: Vec<_> = original.differences(target).collect();
+    let (mut gone, mut new) = (Vec::new(), Vec::new());
+    for (_, before, after) in &differences {
+        match (before, after) {
+            (Some(app), None) => gone.push(*app),
+            (None, Some(app)) => new.push(*app),
+            _ => {}
+        }
+    }
     let action = |app: &Arc<App>, kind| Action {
         app: app.id.clone(),
         kind,
         pod: app.is_pod(),
     };
     let mut steps = vec![
-        gone.map(|app| action(app, ActionKind::Stop)).collect(),
-        new.map(|app| action(app, ActionKind::Start))
+        gone.into_iter()
+            .map(|app| action(app, ActionKind::Stop))
+            .collect(),
+        new.into_iter()
+            .map(|app| action(app, ActionKind::Start))
             .collect::<Step>(),
     ];
-    let changed: BTreeMap<&PathId, ActionKind> = target
-        .apps
-        .iter()
-        .filter_map(|(id, app)| Some((id, change(original.app(id), app, kill.get(id))?)))
+    let touched = differences.iter().map(|(id, ..)| *id).chain(kill.keys());
+    let changed: BTreeMap<&PathId, ActionKind> = touched
+        .filter_map(|id| {
+            let new = target.app(id)?;
+            Some((id, change(original.app(id), new, kill.get(id))?))
+        })
         .collect();
     let layers = layers_of(target, changed.keys().copied()).unwrap_or_default();
     let mut by_layer: BTreeMap<usize, Step> = BTreeMap::new();

@@ -139,11 +139,23 @@ impl Instance {
         ports: Vec<Option<u16>>,
         now: Timestamp,
     ) -> Self {
-        let tasks = pod::tasks(&id, app, now);
+        Self::launched_again(id, 1, app, agent, ports, now)
+    }
+
+    /// The same for the `incarnation`th time, on what is kept for it.
+    pub(crate) fn launched_again(
+        id: InstanceId,
+        incarnation: u32,
+        app: &App,
+        agent: Agent,
+        ports: Vec<Option<u16>>,
+        now: Timestamp,
+    ) -> Self {
+        let tasks = pod::tasks(&id, incarnation, app, now);
         Self {
             task_id: tasks
                 .first()
-                .map_or_else(|| id.task(1), |task| task.id.clone()),
+                .map_or_else(|| id.task(incarnation), |task| task.id.clone()),
             id,
             app: app.id.clone(),
             version: app.version,

@@ -6,10 +6,9 @@
 mod constraints;
 mod portions;
 mod ports;
+mod reasons;
 pub mod resident;
 mod supply;
-
-use std::collections::BTreeSet;
 
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::{Attribute, Offer, Resource, value};
@@ -19,53 +18,8 @@ use crate::model::App;
 
 pub use constraints::Placed;
 pub use portions::Portions;
+pub use reasons::{Reason, Reasons};
 pub use supply::Supply;
-
-/// Why an offer does not suit an app, in the order in which it is found out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// The resources are for another role.
-    UnfulfilledRole,
-    /// A constraint does not hold.
-    UnfulfilledConstraint,
-    /// A reservation is needed that is not here.
-    NoCorrespondingReservationFound,
-    /// The agent is, or soon will be, under maintenance.
-    AgentMaintenance,
-    /// Too few cores.
-    InsufficientCpus,
-    /// Too little memory.
-    InsufficientMemory,
-    /// Too little disk.
-    InsufficientDisk,
-    /// Too few GPUs.
-    InsufficientGpus,
-    /// The ports are not there.
-    InsufficientPorts,
-    /// The agent's GPUs are kept for those who need them.
-    DeclinedScarceResources,
-}
-
-impl Reason {
-    /// All reasons, in the order in which they are found out.
-    pub const ALL: [Self; 10] = [
-        Self::UnfulfilledRole,
-        Self::UnfulfilledConstraint,
-        Self::NoCorrespondingReservationFound,
-        Self::AgentMaintenance,
-        Self::InsufficientCpus,
-        Self::InsufficientMemory,
-        Self::InsufficientDisk,
-        Self::InsufficientGpus,
-        Self::InsufficientPorts,
-        Self::DeclinedScarceResources,
-    ];
-
-    /// The name in documents.
-    pub fn name(self) -> String {
-        format!("{self:?}")
-    }
-}
 
 /// What an instance takes of an offer.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,11 +94,12 @@ pub fn matches(
     supply: &Supply,
     placed: &Placed,
     seed: &mut Seed,
-) -> Result<Match, BTreeSet<Reason>> {
-    let mut reasons = BTreeSet::new();
+) -> Result<Match, Reasons> {
     if site.role != app.role {
-        return Err(BTreeSet::from([Reason::UnfulfilledRole]));
+        return Err(Reason::UnfulfilledRole.into());
     }
+    let roles = accepted_roles(app);
+    let mut reasons = missing(app, supply, &roles);
     if !constraints::hold(app, site, placed) {
         reasons.insert(Reason::UnfulfilledConstraint);
     }
@@ -154,39 +109,48 @@ pub fn matches(
     if site.has_gpus && app.gpus == 0 {
         reasons.insert(Reason::DeclinedScarceResources);
     }
-    let roles = accepted_roles(app);
-    let (mut resources, missing) = amounts(app, supply, &roles);
-    reasons.extend(missing);
-    let ports = ports::assign(app, supply, &roles, seed);
-    if ports.is_none() {
-        reasons.insert(Reason::InsufficientPorts);
-    }
-    match ports {
-        Some((ports, taken)) if reasons.is_empty() => {
-            resources.extend(taken);
-            Ok(Match { resources, ports })
-        }
-        _ => Err(reasons),
-    }
+    chosen(app, supply, &roles, seed, reasons)
 }
 
-/// Cores, memory, disk and GPUs of an instance, and which of them are missing.
-fn amounts(app: &App, supply: &Supply, roles: &[&str]) -> (Vec<Resource>, BTreeSet<Reason>) {
-    let (mut resources, mut missing) = (Vec::new(), BTreeSet::new());
-    for (name, amount, reason) in [
+/// What an instance takes, unless there are `reasons` against it or its ports cannot be had.
+fn chosen(
+    app: &App,
+    supply: &Supply,
+    roles: &[&str],
+    seed: &mut Seed,
+    mut reasons: Reasons,
+) -> Result<Match, Reasons> {
+    // Most offers are looked at in vain: what is taken is put together only where something is.
+    if !reasons.is_empty() {
+        if !ports::suffice(app, supply, roles) {
+            reasons.insert(Reason::InsufficientPorts);
+        }
+        return Err(reasons);
+    }
+    let (ports, taken) =
+        ports::assign(app, supply, roles, seed).ok_or(Reason::InsufficientPorts)?;
+    let wanted = amounts(app).into_iter();
+    let parts = wanted.filter_map(|(name, amount, _)| supply.scalar(name, amount, roles));
+    let mut resources: Vec<Resource> = parts.flatten().collect();
+    resources.extend(taken);
+    Ok(Match { resources, ports })
+}
+
+/// Cores, memory, disk and GPUs of an instance, and what to say if they are missing.
+fn amounts(app: &App) -> [(&'static str, f64, Reason); 4] {
+    [
         ("cpus", app.cpus, Reason::InsufficientCpus),
         ("mem", app.mem, Reason::InsufficientMemory),
         ("disk", app.disk, Reason::InsufficientDisk),
         ("gpus", f64::from(app.gpus), Reason::InsufficientGpus),
-    ] {
-        match supply.scalar(name, amount, roles) {
-            Some(taken) => resources.extend(taken),
-            None => {
-                missing.insert(reason);
-            }
-        }
-    }
-    (resources, missing)
+    ]
+}
+
+/// What is not there of what an instance needs, its ports aside.
+fn missing(app: &App, supply: &Supply, roles: &[&str]) -> Reasons {
+    let wanted = amounts(app).into_iter();
+    let missing = wanted.filter(|(name, amount, _)| !supply.has(name, *amount, roles));
+    missing.map(|(_, _, reason)| reason).collect()
 }
 
 /// Roles whose resources an app may use, its own first.

@@ -3,10 +3,12 @@
 mod backoff;
 mod summary;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::matching::{Reason, Site};
+use dcos_proto::mesos::Offer;
+
+use crate::matching::Reasons;
 use crate::model::App;
 use crate::{PathId, Timestamp};
 
@@ -16,7 +18,10 @@ pub use summary::{Refusal, Summary};
 /// All apps with instances to launch.
 #[derive(Clone, Debug, Default)]
 pub struct LaunchQueue {
-    entries: BTreeMap<PathId, Entry>,
+    /// Each is asked for at every offer.
+    entries: HashMap<PathId, Entry>,
+    /// Their order.
+    apps: BTreeSet<PathId>,
     backoff: Backoff,
 }
 
@@ -33,22 +38,30 @@ pub struct Entry {
     pub summary: Arc<Summary>,
 }
 
+impl Entry {
+    /// Notes why an offer was of no use.
+    pub(crate) fn refused(&mut self, now: Timestamp, offer: &Arc<Offer>, reasons: Reasons) {
+        Arc::make_mut(&mut self.summary).refused(now, offer, reasons);
+    }
+}
+
 impl LaunchQueue {
     /// Sets how many instances of `spec` are to be launched; true if offers refused so far may suit.
     pub fn want(&mut self, now: Timestamp, spec: &Arc<App>, count: u32) -> bool {
         if count == 0 {
-            self.entries.remove(&spec.id);
+            self.drop_app(&spec.id);
             return false;
         }
-        let entry = self
-            .entries
-            .entry(spec.id.clone())
-            .or_insert_with(|| Entry {
+        let apps = &mut self.apps;
+        let entry = self.entries.entry(spec.id.clone()).or_insert_with(|| {
+            apps.insert(spec.id.clone());
+            Entry {
                 spec: Arc::clone(spec),
                 count: 0,
                 since: now,
                 summary: Arc::default(),
-            });
+            }
+        });
         let mut more = count > entry.count;
         if entry.spec.config_version() != spec.config_version() {
             (entry.since, entry.summary) = (now, Arc::default());
@@ -61,7 +74,9 @@ impl LaunchQueue {
 
     /// Nothing of `app` is to be launched.
     pub fn drop_app(&mut self, app: &PathId) {
-        self.entries.remove(app);
+        if self.entries.remove(app).is_some() {
+            self.apps.remove(app);
+        }
     }
 
     /// The entry of `app`.
@@ -69,20 +84,34 @@ impl LaunchQueue {
         self.entries.get(app)
     }
 
+    /// How many apps there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is to be launched.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// All entries, in the order of their apps.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.apps.iter().filter_map(|app| self.entries.get(app))
     }
 
     /// The apps that may launch now.
     pub fn due(&self, now: Timestamp) -> Vec<PathId> {
-        let mut due: Vec<&Entry> = self
-            .entries
-            .values()
-            .filter(|e| self.is_due(e, now))
-            .collect();
+        let mut due: Vec<&Entry> = self.entries().filter(|e| self.is_due(e, now)).collect();
         due.sort_by_key(|entry| entry.since);
         due.into_iter().map(|entry| entry.spec.id.clone()).collect()
+    }
+
+    /// The apps that wait for their delay to pass.
+    pub fn held(&self, now: Timestamp) -> impl Iterator<Item = &PathId> {
+        let all = (!self.backoff.is_empty()).then(|| self.entries());
+        let held = all.into_iter().flatten();
+        let held = held.filter(move |entry| !self.is_due(entry, now));
+        held.map(|entry| &entry.spec.id)
     }
 
     /// Whether `app` may launch now.
@@ -103,6 +132,9 @@ impl LaunchQueue {
 
     /// When the next entry that is held back may launch.
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.backoff.is_empty() {
+            return None;
+        }
         self.entries
             .values()
             .filter_map(|entry| self.backoff.until(&entry.spec, now))
@@ -124,23 +156,21 @@ impl LaunchQueue {
             Arc::make_mut(&mut entry.summary).used(now);
             entry.count = entry.count.saturating_sub(1);
             if entry.count == 0 {
-                self.entries.remove(app);
+                self.drop_app(app);
             }
         }
     }
 
     /// Notes why an offer was of no use.
-    pub fn refused(
-        &mut self,
-        now: Timestamp,
-        app: &PathId,
-        site: &Site,
-        offer: &Arc<dcos_proto::mesos::Offer>,
-        reasons: BTreeSet<Reason>,
-    ) {
+    pub fn refused(&mut self, now: Timestamp, app: &PathId, offer: &Arc<Offer>, reasons: Reasons) {
         if let Some(entry) = self.entries.get_mut(app) {
-            Arc::make_mut(&mut entry.summary).refused(now, site, offer, reasons);
+            entry.refused(now, offer, reasons);
         }
+    }
+
+    /// The entry of `app`, to note in it what becomes of an offer.
+    pub(crate) fn entry_mut(&mut self, app: &PathId) -> Option<&mut Entry> {
+        self.entries.get_mut(app)
     }
 
     /// The delays.

@@ -138,7 +138,7 @@ impl Launcher for Simulation<'_> {
         };
         match matches(&wish.spec, &site, supply, &wish.placed, self.seed) {
             Err(reasons) => {
-                self.queue.refused(now, id, &site, offer, reasons);
+                self.queue.refused(now, id, offer, reasons);
                 None
             }
             Ok(found) => {

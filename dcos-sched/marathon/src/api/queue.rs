@@ -73,7 +73,7 @@ fn summary(summary: &Summary) -> Value {
 }
 
 fn refusal(refusal: &Refusal) -> Value {
-    let reasons: Vec<_> = refusal.reasons.iter().map(|reason| reason.name()).collect();
+    let reasons: Vec<_> = refusal.reasons.iter().map(Reason::name).collect();
     json!({"offer": offer(&refusal.offer), "reason": reasons, "timestamp": refusal.at})
 }
 

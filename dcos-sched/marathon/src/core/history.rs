@@ -3,7 +3,6 @@
 //! The tree is not kept whole for each version. A version is what it changed, and an earlier tree is the
 //! present one with later changes undone; the cost of a change is that of what it changes.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Row;
 use super::rows;
-use crate::model::{App, Group, RootGroup};
+use crate::model::{App, Group, RootGroup, side_by_side};
 use crate::{PathId, Timestamp};
 
 /// How many versions of the tree are kept.
@@ -38,13 +37,9 @@ impl TreeChange {
             previous: before.version,
             ..Self::default()
         };
-        for (id, old, new) in side_by_side(&before.apps, &after.apps) {
-            let same = match (old, new) {
-                (Some(old), Some(new)) => Arc::ptr_eq(old, new) || old.version == new.version,
-                _ => false,
-            };
-            if !same {
-                let version = |app: Option<&Arc<App>>| app.map(|app| app.version);
+        for (id, old, new) in before.differences(after) {
+            let version = |app: Option<&Arc<App>>| app.map(|app| app.version);
+            if version(old) != version(new) {
                 change.apps.insert(id.clone(), (version(old), version(new)));
             }
         }
@@ -57,29 +52,6 @@ impl TreeChange {
         }
         change
     }
-}
-
-/// Every key of two maps, in order, with what each has there.
-fn side_by_side<'a, K: Ord, V>(
-    before: &'a BTreeMap<K, V>,
-    after: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
-    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
-    std::iter::from_fn(move || {
-        let order = match (before.peek(), after.peek()) {
-            (Some((old, _)), Some((new, _))) => old.cmp(new),
-            (Some(_), None) => Ordering::Less,
-            (None, _) => Ordering::Greater,
-        };
-        let old = before.next_if(|_| order.is_le());
-        let new = after.next_if(|_| order.is_ge());
-        let (key, _) = old.or(new)?;
-        Some((
-            key,
-            old.map(|(_, value)| value),
-            new.map(|(_, value)| value),
-        ))
-    })
 }
 
 impl History {

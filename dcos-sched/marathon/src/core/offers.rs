@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dcos_core::seed::Seed;
-use dcos_proto::mesos::Offer;
 use dcos_proto::mesos::offer::Operation;
+use dcos_proto::mesos::{Offer, Resource};
 use dcos_sched::sdk::operations;
 
-use super::Core;
+use super::{Core, Instances};
 use crate::Timestamp;
 use crate::deployment::Plan;
 use crate::engine::{Launcher, Subscription, answer, calls};
@@ -36,22 +36,9 @@ impl Core {
         }
     }
 
-    /// Sees to it that it is known where the instances of `spec` are, if its constraints ask for that.
-    fn know_places(&mut self, spec: &App) {
-        let version = spec.config_version();
-        let known = self.placed.get(&spec.id);
-        if spec.constraints.is_empty() || known.is_some_and(|(known, _)| *known == version) {
-            return;
-        }
-        let placed = Placed::of(spec, self.current(spec).map(|instance| &instance.agent));
-        self.placed.insert(spec.id.clone(), (version, placed));
-    }
-
     /// The active instances of the configuration `spec` has.
     fn current(&self, spec: &App) -> impl Iterator<Item = &Arc<Instance>> {
-        let version = spec.config_version();
-        self.instances_of(&spec.id)
-            .filter(move |instance| instance.is_active() && instance.config_version >= version)
+        current(self.instances.get(&spec.id), spec)
     }
 
     /// Where the instances `plan` would launch would run, if `offers` were made; see [`simulate`].
@@ -85,30 +72,27 @@ impl Core {
         Ok(simulate(now, wishes, offers, home, &self.config, seed))
     }
 
-    /// Notes that an instance appears or goes, for [`Core::know_places`].
+    /// Notes that an instance appears, goes or changes.
     pub(super) fn note_place(
         &mut self,
         app: &PathId,
         before: Option<&Arc<Instance>>,
         after: Option<&Instance>,
     ) {
-        let counts = |instance: &Instance| instance.is_active();
-        match (
-            before.is_some_and(|before| counts(before)),
-            after.filter(|after| counts(after)),
-        ) {
-            (false, Some(new)) => {
-                if let Some((version, placed)) = self.placed.get_mut(app)
-                    && new.config_version >= *version
-                {
-                    placed.add(&new.agent);
-                }
-            }
-            // What is taken away is counted anew when somebody asks.
-            (true, None) => {
-                self.placed.remove(app);
-            }
-            _ => {}
+        let Some((version, placed)) = self.placed.get_mut(app) else {
+            return;
+        };
+        let counts = |one: &&Instance| one.is_active() && one.config_version >= *version;
+        let before = before.map(AsRef::as_ref).filter(counts);
+        let after = after.filter(counts);
+        if before.map(|one| &one.agent) == after.map(|one| &one.agent) {
+            return;
+        }
+        if let Some(before) = before {
+            placed.remove(&before.agent);
+        }
+        if let Some(after) = after {
+            placed.add(&after.agent);
         }
     }
 
@@ -121,17 +105,26 @@ impl Core {
     ) -> Vec<Operation> {
         let id = InstanceId::new(&spec.id, &self.seed.uuid());
         let instance = Instance::launched(id, spec, site.agent.clone(), found.ports, now);
-        let surroundings = self.surroundings(spec);
-        let launch = match spec.pod.as_deref() {
-            None => calls::launch(build(spec, &instance, found.resources, &surroundings)),
-            Some(pod) => {
-                let (executor, tasks) =
-                    build_pod(spec, pod, &instance, found.resources, &surroundings);
-                operations::launch_group(executor, tasks)
-            }
-        };
+        let launch = self.launch_operation(spec, &instance, found.resources);
         self.launched(now, spec, instance);
         vec![launch]
+    }
+
+    /// Launches what `instance` consists of, with these resources.
+    pub(super) fn launch_operation(
+        &self,
+        spec: &App,
+        instance: &Instance,
+        resources: Vec<Resource>,
+    ) -> Operation {
+        let surroundings = self.surroundings(spec);
+        match spec.pod.as_deref() {
+            None => calls::launch(build(spec, instance, resources, &surroundings)),
+            Some(pod) => {
+                let (executor, tasks) = build_pod(spec, pod, instance, resources, &surroundings);
+                operations::launch_group(executor, tasks)
+            }
+        }
     }
 
     /// Notes a launch that is about to be sent.
@@ -142,12 +135,9 @@ impl Core {
             .events
             .push(Event::instance_changed(now, &instance));
         self.put_instance(instance, true);
-        if self.queue.entry(&spec.id).is_none() {
-            self.placed.remove(&spec.id);
-        }
     }
 
-    pub(super) fn surroundings(&self, spec: &App) -> Surroundings {
+    fn surroundings(&self, spec: &App) -> Surroundings {
         let group = spec
             .id
             .top_level()
@@ -169,6 +159,16 @@ impl Core {
     }
 }
 
+/// The active ones of the instances `of_app` that have the configuration of `spec`.
+fn current<'a>(
+    of_app: Option<&'a Arc<Instances>>,
+    spec: &App,
+) -> impl Iterator<Item = &'a Arc<Instance>> {
+    let version = spec.config_version();
+    let all = of_app.into_iter().flat_map(|of_app| of_app.values());
+    all.filter(move |instance| instance.is_active() && instance.config_version >= version)
+}
+
 impl Launcher for Core {
     fn queue(&self) -> &LaunchQueue {
         &self.queue
@@ -186,16 +186,29 @@ impl Launcher for Core {
         supply: &mut Supply,
         offer: &Arc<Offer>,
     ) -> Option<Vec<Operation>> {
-        let spec = Arc::clone(&self.queue.entry(id)?.spec);
+        let entry = self.queue.entry_mut(id)?;
+        let spec = Arc::clone(&entry.spec);
         if spec.is_resident() && site.role == spec.role {
             return self.launch_resident(now, &spec, site, supply, offer);
         }
-        self.know_places(&spec);
         let nowhere = Placed::default();
-        let placed = self.placed.get(id).map_or(&nowhere, |(_, placed)| placed);
+        let placed = if spec.constraints.is_empty() {
+            &nowhere
+        } else {
+            let of_app = self.instances.get(id);
+            let (known, placed) = self.placed.entry(id.clone()).or_insert_with(|| {
+                let placed = Placed::of(&spec, current(of_app, &spec).map(|one| &one.agent));
+                (spec.config_version(), placed)
+            });
+            if *known != spec.config_version() {
+                *known = spec.config_version();
+                *placed = Placed::of(&spec, current(of_app, &spec).map(|one| &one.agent));
+            }
+            &*placed
+        };
         match matches(&spec, site, supply, placed, &mut self.seed) {
             Err(reasons) => {
-                self.queue.refused(now, id, site, offer, reasons);
+                entry.refused(now, offer, reasons);
                 None
             }
             Ok(found) => {

@@ -1,6 +1,6 @@
 //! Taking up where an earlier life left off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use dcos_core::seed::Seed;
@@ -108,12 +108,13 @@ impl Core {
             history: Arc::new(sorted.history),
             deployments,
             instances: BTreeMap::new(),
+            tallies: HashMap::new(),
             queue: LaunchQueue::default(),
             failures: sorted.failures,
             kills: Kills::default(),
             deadlines: Deadlines::default(),
             subscription: Subscription::default(),
-            placed: BTreeMap::new(),
+            placed: HashMap::new(),
             roles: BTreeMap::new(),
             unhealthy: std::collections::BTreeSet::new(),
             releasing: sorted.releasing,

@@ -5,7 +5,7 @@
 //! an agent spoke of the task that was launched with it. What is labelled as ours and of no instance we know is given
 //! back whenever it is offered, which makes good whatever was lost on the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dcos_proto::mesos::offer::Operation;
@@ -13,12 +13,10 @@ use dcos_proto::mesos::{Offer, Resource, TaskStatus, task_status};
 use dcos_sched::sdk::operations;
 
 use super::{Core, Row, rows};
-use crate::engine::calls;
 use crate::instance::{Condition, Goal, Instance, InstanceId, LocalVolume, Reservation};
 use crate::matching::resident::{self, Owner, comes_back, disks, is_volume, owner, without_volume};
-use crate::matching::{Match, Placed, Reason, Site, Supply, matches};
+use crate::matching::{Match, Placed, Reason, Reasons, Site, Supply, matches};
 use crate::model::App;
-use crate::task::build;
 use crate::{PathId, Timestamp};
 
 impl Core {
@@ -39,7 +37,7 @@ impl Core {
             })
             .cloned()
             .collect();
-        let mut reasons = BTreeSet::from([Reason::NoCorrespondingReservationFound]);
+        let mut reasons = Reasons::from(Reason::NoCorrespondingReservationFound);
         let here = waiting.iter().filter(|one| one.agent.id == site.agent.id);
         for instance in here {
             let volumes = instance.reservation.as_ref().map(|kept| &kept.volumes);
@@ -72,7 +70,7 @@ impl Core {
                 Err(why) => reasons = why,
             }
         }
-        self.queue.refused(now, &spec.id, site, offer, reasons);
+        self.queue.refused(now, &spec.id, offer, reasons);
         None
     }
 
@@ -81,7 +79,7 @@ impl Core {
         spec: &Arc<App>,
         site: &Site,
         supply: &Supply,
-    ) -> Result<(Match, Vec<Resource>), BTreeSet<Reason>> {
+    ) -> Result<(Match, Vec<Resource>), Reasons> {
         let all = self.instances_of(&spec.id);
         let placed = Placed::of(spec, all.map(|instance| &instance.agent));
         let found = matches(spec, site, supply, &placed, &mut self.seed)?;
@@ -92,7 +90,7 @@ impl Core {
             .map(|(_, volume)| volume)
             .collect();
         let disks = disks(&wanted, &mut left);
-        let disks = disks.ok_or_else(|| BTreeSet::from([Reason::InsufficientDisk]))?;
+        let disks = disks.ok_or(Reason::InsufficientDisk)?;
         Ok((found, disks))
     }
 
@@ -141,12 +139,12 @@ impl Core {
             confirmed: false,
             volumes: local,
         });
-        let task = build(spec, &instance, resources, &self.surroundings(spec));
+        let launch = self.launch_operation(spec, &instance, resources);
         self.launched(now, spec, instance);
         vec![
             operations::reserve(reserved),
             operations::create(volumes),
-            calls::launch(task),
+            launch,
         ]
     }
 
@@ -162,15 +160,15 @@ impl Core {
         let kept = instance.reservation.clone().unwrap_or_default();
         let incarnation = kept.incarnation + 1;
         let id = instance.id.clone();
-        let mut next = Instance::launched(id, spec, site.agent.clone(), found.ports, now);
-        next.task_id = next.id.task(incarnation);
+        let agent = site.agent.clone();
+        let mut next = Instance::launched_again(id, incarnation, spec, agent, found.ports, now);
         next.reservation = Some(Reservation {
             incarnation,
             ..kept
         });
-        let task = build(spec, &next, found.resources, &self.surroundings(spec));
+        let launch = self.launch_operation(spec, &next, found.resources);
         self.launched(now, spec, next);
-        vec![calls::launch(task)]
+        vec![launch]
     }
 
     /// Keeps an instance whose task is over if something is kept for it; false if not. An agent that is `gone` for good

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Core, Row, Running, rows};
+use super::{Core, Row, rows};
 use crate::deployment::drive::{Decision, Drive, Member, Stage, decide};
 use crate::deployment::{Action, ActionKind, Plan};
 use crate::event::Event;
@@ -27,7 +27,7 @@ impl Core {
                 }
             }
             for id in touched {
-                self.advance(now, &id);
+                self.advance(now, &id, &dirty);
             }
             for app in dirty.difference(&deployed) {
                 self.hold(now, app, None);
@@ -36,32 +36,47 @@ impl Core {
         self.ask_for_offers(now);
     }
 
-    /// Takes a deployment as far as it gets.
-    fn advance(&mut self, now: Timestamp, id: &str) {
-        while let Some(running) = self.deployments.get(id).cloned() {
-            let Running { plan, step, .. } = &running;
-            let Some(actions) = plan.steps.get(*step) else {
-                self.finish(now, plan);
+    /// Takes a deployment as far as it gets. Something happened to the apps in `dirty`; the others of a step are as they
+    /// were when they were last looked at, so that a step costs what happens, however many apps it is for.
+    fn advance(&mut self, now: Timestamp, id: &str, dirty: &BTreeSet<PathId>) {
+        while let Some(running) = self.deployments.get_mut(id) {
+            let (plan, step) = (Arc::clone(&running.plan), running.step);
+            let known = running.open.take();
+            let Some(actions) = plan.steps.get(step) else {
+                self.finish(now, &plan);
                 return;
             };
-            let mut done = true;
-            for action in actions {
-                done &= self.carry_out(now, plan, action);
+            let afresh = known.is_none();
+            let mut open = known.unwrap_or_default();
+            let apps = if afresh { plan.affected() } else { dirty };
+            for app in apps {
+                let Some(action) = plan.action(step, app) else {
+                    continue;
+                };
+                if self.carry_out(now, &plan, action) {
+                    open.remove(app);
+                } else {
+                    open.insert(app.clone());
+                }
             }
-            self.hold_others(now, plan, *step);
+            for app in apps {
+                self.hold_other(now, &plan, step, app);
+            }
+            let done = open.is_empty();
+            if let Some(running) = self.deployments.get_mut(id) {
+                running.open = (!done).then_some(open);
+                running.step += usize::from(done);
+            }
             if !done {
                 return;
             }
             self.batch
                 .events
-                .push(Event::step_success(now, plan, actions));
+                .push(Event::step_success(now, &plan, actions));
             if let Some(next) = plan.steps.get(step + 1) {
                 self.batch
                     .events
-                    .push(Event::deployment_info(now, plan, next));
-            }
-            if let Some(running) = self.deployments.get_mut(id) {
-                running.step += 1;
+                    .push(Event::deployment_info(now, &plan, next));
             }
         }
     }
@@ -72,6 +87,7 @@ impl Core {
             .rows
             .push(Row::delete(rows::deployment_key(&plan.id)));
         for id in plan.affected() {
+            self.placed.remove(id);
             if plan.target.app(id).is_none() {
                 self.batch.events.push(Event::app_terminated(now, id));
                 self.queue.backoff().reset(id);
@@ -81,25 +97,19 @@ impl Core {
         self.dirty.extend(plan.affected().iter().cloned());
     }
 
-    /// Apps of the plan that are not in the current step: those still to come keep what they had,
-    /// those done keep what they got.
-    fn hold_others(&mut self, now: Timestamp, plan: &Plan, step: usize) {
-        let turn = |id: &PathId| {
-            plan.steps.iter().position(|actions| {
-                actions
-                    .iter()
-                    .any(|action| action.app == *id && action.kind != ActionKind::Start)
-            })
+    /// An app of the plan that is not in the current step: one still to come keeps what it had, one done keeps what it got.
+    fn hold_other(&mut self, now: Timestamp, plan: &Plan, step: usize, id: &PathId) {
+        let turn = (0..plan.steps.len()).find(|at| {
+            let action = plan.action(*at, id);
+            action.is_some_and(|action| action.kind != ActionKind::Start)
+        });
+        let keep = match turn {
+            Some(turn) if turn > step => plan.original.app(id),
+            Some(turn) if turn < step => plan.target.app(id),
+            _ => None,
         };
-        for id in plan.affected() {
-            let keep = match turn(id) {
-                Some(turn) if turn > step => plan.original.app(id),
-                Some(turn) if turn < step => plan.target.app(id),
-                _ => None,
-            };
-            if keep.is_some() {
-                self.hold(now, id, keep);
-            }
+        if keep.is_some() {
+            self.hold(now, id, keep);
         }
     }
 
@@ -202,32 +212,22 @@ impl Core {
 
     /// Whether scaling to `to` needs no victims.
     fn fits(&self, id: &PathId, to: u32) -> bool {
-        self.staying(id) <= to as usize
+        self.tally(id).staying <= to as usize
     }
 
-    fn staying(&self, id: &PathId) -> usize {
-        let all = self.instances_of(id);
-        all.filter(|instance| instance.is_active() && !instance.is_leaving())
-            .count()
-    }
-
-    /// What [`decide`] says when nobody has to go, without looking closely at each instance.
+    /// What [`decide`] says when nobody has to go, without looking at each instance.
     fn filled(&self, id: &PathId, to: u32) -> Decision {
-        let staying = u32::try_from(self.staying(id)).unwrap_or(u32::MAX);
-        let all_ready = || {
-            self.instances_of(id)
-                .filter(|instance| instance.is_active())
-                .all(|instance| !instance.is_leaving() && self.is_ready(instance))
-        };
+        let tally = self.tally(id);
+        let staying = u32::try_from(tally.staying).unwrap_or(u32::MAX);
         Decision {
             kill: Vec::new(),
             launch: to.saturating_sub(staying),
-            done: staying == to && all_ready(),
+            done: staying == to && tally.leaving == 0 && tally.unready.is_empty(),
         }
     }
 
     /// Running, passing all checks, and admitted by the readiness check if there is one.
-    fn is_ready(&self, instance: &Instance) -> bool {
+    pub(super) fn is_ready(&self, instance: &Instance) -> bool {
         if instance.condition != Condition::Running {
             return false;
         }

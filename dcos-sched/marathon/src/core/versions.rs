@@ -12,11 +12,14 @@ impl Core {
     pub(super) fn set_versions(&self, target: &mut RootGroup) {
         let version = target.version;
         let mut touched = BTreeSet::new();
-        for (id, app) in &mut target.apps {
+        let different = self.root.differences(target);
+        let different: Vec<PathId> = different.map(|(id, ..)| id.clone()).collect();
+        for id in &different {
             let old = self.root.app(id);
-            if old.is_some_and(|old| Arc::ptr_eq(old, app)) {
+            let Some(app) = target.apps.get_mut(id) else {
+                touched.insert(id.parent());
                 continue;
-            }
+            };
             // A definition that already has its versions is an earlier one that comes back.
             if app.version_info.is_none() {
                 let info = match old {
@@ -40,12 +43,6 @@ impl Core {
             }
             touched.insert(id.parent());
         }
-        let gone = self
-            .root
-            .apps
-            .keys()
-            .filter(|id| !target.apps.contains_key(*id));
-        touched.extend(gone.map(PathId::parent));
         let changed = target
             .groups
             .iter()
@@ -64,15 +61,10 @@ impl Core {
 
     /// Replaces service ports of 0: by the one the app had, else by one nobody has.
     pub(super) fn give_service_ports(&self, target: &mut RootGroup) -> Result<(), Error> {
-        let unassigned: Vec<PathId> = target
-            .apps
-            .values()
-            // An app that was there has its ports.
-            .filter(|app| {
-                self.root
-                    .app(&app.id)
-                    .is_none_or(|old| !Arc::ptr_eq(old, app))
-            })
+        // An app that was there has its ports.
+        let different = self.root.differences(target);
+        let unassigned: Vec<PathId> = different
+            .filter_map(|(_, _, new)| new)
             .filter(|app| app.service_ports().contains(&0))
             .map(|app| app.id.clone())
             .collect();

@@ -29,15 +29,21 @@ pub fn launch(task: TaskInfo) -> Operation {
 
 /// Does all of `operations` with an offer, in their order; what is left of it is refused for a while.
 pub fn accept(offer: OfferId, operations: Vec<Operation>, refuse_seconds: f64) -> Call {
-    let mut together: Vec<Operation> = Vec::with_capacity(operations.len());
-    for operation in operations {
+    let mut together: Vec<Operation> = Vec::new();
+    let mut left = operations.len();
+    for mut operation in operations {
+        left -= 1;
         // Launches that follow each other are one.
-        match (
-            together.last_mut().and_then(|last| last.launch.as_mut()),
-            &operation.launch,
-        ) {
-            (Some(last), Some(next)) => last.task_infos.extend(next.task_infos.iter().cloned()),
-            _ => together.push(operation),
+        let last = together.last_mut().and_then(|last| last.launch.as_mut());
+        match (last, operation.launch.take()) {
+            (Some(last), Some(next)) => last.task_infos.extend(next.task_infos),
+            (_, launch) => {
+                operation.launch = launch;
+                if let Some(first) = &mut operation.launch {
+                    first.task_infos.reserve(left);
+                }
+                together.push(operation);
+            }
         }
     }
     let accept = call::Accept {

@@ -151,18 +151,12 @@ impl Subscription {
         if !self.connected {
             return None;
         }
-        let due: BTreeSet<PathId> = queue.due(now).into_iter().collect();
-        let held_back = self.held.iter().any(|spec| due.contains(spec));
-        self.held = queue
-            .entries()
-            .map(|entry| &entry.spec.id)
-            .filter(|spec| !due.contains(spec))
-            .cloned()
-            .collect();
+        let held_back = self.held.iter().any(|spec| queue.may_launch(now, spec));
+        self.held = queue.held(now).cloned().collect();
         self.wanted |= held_back;
-        if due.is_empty() && !release {
+        if self.held.len() == queue.len() && !release {
             self.wanted = false;
-            let idle = queue.entries().next().is_none();
+            let idle = queue.is_empty();
             let first = idle && !std::mem::replace(&mut self.suppressed, true);
             return first.then(calls::suppress);
         }

@@ -44,12 +44,12 @@ pub struct Joined {
 }
 
 /// The tasks of a new instance; none if `app` is not a pod.
-pub(super) fn tasks(id: &InstanceId, app: &App, now: Timestamp) -> Vec<PodTask> {
+pub(super) fn tasks(id: &InstanceId, incarnation: u32, app: &App, now: Timestamp) -> Vec<PodTask> {
     let containers = app.pod.iter().flat_map(|pod| &pod.containers);
     containers
         .map(|container| PodTask {
             name: container.name.clone(),
-            id: id.container_task(&container.name, 1),
+            id: id.container_task(&container.name, incarnation),
             condition: Condition::Provisioned,
             since: now,
             started_at: None,

@@ -1,6 +1,6 @@
 //! Placement constraints: the seven operators of Marathon 1.11.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use regex::Regex;
 
@@ -19,9 +19,10 @@ pub struct Placed {
 }
 
 /// Instances by the value of one field.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Groups {
-    sizes: BTreeMap<String, usize>,
+    /// Only ever asked for one of them.
+    sizes: HashMap<String, usize>,
     /// How many groups there are of each size.
     of_size: BTreeMap<usize, usize>,
 }
@@ -56,6 +57,16 @@ impl Placed {
         }
     }
 
+    /// One instance less, of those at `agent`.
+    pub fn remove(&mut self, agent: &Agent) {
+        self.count = self.count.saturating_sub(1);
+        for (field, groups) in &mut self.groups {
+            if let Some(value) = agent.field(field) {
+                groups.remove(value);
+            }
+        }
+    }
+
     /// For `app`, with instances at `agents`.
     pub fn of<'a>(app: &App, agents: impl IntoIterator<Item = &'a Agent>) -> Self {
         let mut placed = Self::new(app);
@@ -75,14 +86,34 @@ impl Groups {
             Some(size) => size,
             None => self.sizes.entry(value.to_owned()).or_default(),
         };
-        if let Some(others) = self.of_size.get_mut(size) {
+        let before = *size;
+        *size += 1;
+        self.resized(before, before + 1);
+    }
+
+    fn remove(&mut self, value: &str) {
+        let Some(size) = self.sizes.get_mut(value) else {
+            return;
+        };
+        let before = *size;
+        *size -= 1;
+        if before == 1 {
+            self.sizes.remove(value);
+        }
+        self.resized(before, before - 1);
+    }
+
+    /// A group has `after` instances instead of `before`; one without any is none.
+    fn resized(&mut self, before: usize, after: usize) {
+        if let Some(others) = self.of_size.get_mut(&before) {
             *others -= 1;
             if *others == 0 {
-                self.of_size.remove(size);
+                self.of_size.remove(&before);
             }
         }
-        *size += 1;
-        *self.of_size.entry(*size).or_default() += 1;
+        if after > 0 {
+            *self.of_size.entry(after).or_default() += 1;
+        }
     }
 
     fn size(&self, value: &str) -> usize {
@@ -161,4 +192,45 @@ fn group_by(instances: usize, wanted: usize, own: usize, groups: &Groups) -> boo
         .map(|(_, groups)| groups)
         .sum();
     own < share || (own == share && above < instances % count)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn agent((host, rack): (u8, u8)) -> Agent {
+        let rack = (rack > 0).then(|| ("rack".to_owned(), rack.to_string()));
+        Agent {
+            host: format!("host{host}"),
+            attributes: rack.into_iter().collect(),
+            ..Agent::default()
+        }
+    }
+
+    proptest! {
+        /// Coming and going leaves what counting anew finds.
+        #[test]
+        fn counts_are_those_of_the_instances_there_are(
+            steps in prop::collection::vec((any::<bool>(), 0_u8..8, 0_u8..4), 0..200),
+        ) {
+            let app: App = serde_json::from_value(serde_json::json!({
+                "id": "/a", "constraints": [["hostname", "UNIQUE"], ["rack", "GROUP_BY"]],
+            })).unwrap();
+            let (mut placed, mut there) = (Placed::new(&app), Vec::new());
+            for (comes, host, rack) in steps {
+                if comes || there.is_empty() {
+                    there.push(agent((host, rack)));
+                    placed.add(&agent((host, rack)));
+                } else {
+                    let gone = there.swap_remove(usize::from(host) * 4 % there.len());
+                    placed.remove(&gone);
+                }
+                let anew = Placed::of(&app, &there);
+                prop_assert_eq!(placed.count, anew.count);
+                prop_assert_eq!(&placed.groups, &anew.groups);
+            }
+        }
+    }
 }

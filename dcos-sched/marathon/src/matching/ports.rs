@@ -47,6 +47,27 @@ pub(super) fn assign(
     Some((ports, resources(&given)))
 }
 
+/// Whether [`assign`] finds a port for each port of the app.
+pub(super) fn suffice(app: &App, supply: &Supply, roles: &[&str]) -> bool {
+    let wishes = wishes(app);
+    let mut fixed = BTreeSet::new();
+    let mut count = 0_usize;
+    for wish in &wishes {
+        let there = |port: u16| {
+            let mut ranges = supply.ports(roles);
+            ranges.any(|(_, begin, end)| begin <= port && port <= end)
+        };
+        match wish {
+            Wish::Nothing => {}
+            Wish::This(port) if !there(*port) || !fixed.insert(*port) => return false,
+            Wish::This(_) | Wish::Any => count += 1,
+        }
+    }
+    let free = supply.ports(roles);
+    let free = free.map(|(_, begin, end)| usize::from(end - begin) + 1);
+    count <= free.sum::<usize>()
+}
+
 #[derive(Clone, Copy)]
 struct Free<'a> {
     resource: &'a Resource,

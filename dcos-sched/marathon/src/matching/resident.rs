@@ -3,7 +3,7 @@
 //! A new instance takes unreserved resources only and has them reserved, labelled with its name; from then on it runs
 //! on exactly those. Labels and rules are Marathon 1.11's (`TaskLabels`, `PersistentVolumeMatcher`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::resource::disk_info::{Source, source};
@@ -11,7 +11,7 @@ use dcos_proto::mesos::resource::{self, ReservationInfo};
 use dcos_proto::mesos::{Label, Labels, Resource};
 
 use super::constraints::full_match;
-use super::{Match, Reason, Site, Supply, amounts, ports};
+use super::{Match, Reason, Reasons, Site, Supply, chosen, missing};
 use crate::instance::{InstanceId, LocalVolume, task_instance};
 use crate::model::{App, DiskType, Operator, PersistentVolume};
 
@@ -174,10 +174,9 @@ pub fn comes_back(
     instance: &InstanceId,
     volumes: &[LocalVolume],
     seed: &mut Seed,
-) -> Result<Match, BTreeSet<Reason>> {
-    let missing = || BTreeSet::from([Reason::NoCorrespondingReservationFound]);
+) -> Result<Match, Reasons> {
     if site.maintenance {
-        return Err(BTreeSet::from([Reason::AgentMaintenance]));
+        return Err(Reason::AgentMaintenance.into());
     }
     let own = |resource: &&Resource| owner(resource, framework).as_ref() == Some(instance);
     let kept: Vec<&Resource> = offered.iter().filter(own).collect();
@@ -188,27 +187,17 @@ pub fn comes_back(
     let mut all = Vec::new();
     for volume in volumes {
         let resource = found.get(volume.persistence_id.as_str());
-        all.push((*resource.ok_or_else(missing)?).clone());
+        all.push((*resource.ok_or(Reason::NoCorrespondingReservationFound)?).clone());
     }
     let plain = kept.iter().filter(|resource| !is_volume(resource));
     let supply = Supply::kept(plain.map(|resource| (*resource).clone()).collect());
     let roles = [app.role.as_str()];
-    let (resources, mut reasons) = amounts(app, &supply, &roles);
-    all.extend(resources);
-    let ports = ports::assign(app, &supply, &roles, seed);
-    if ports.is_none() {
-        reasons.insert(Reason::InsufficientPorts);
-    }
-    match ports {
-        Some((ports, taken)) if reasons.is_empty() => {
-            all.extend(taken);
-            Ok(Match {
-                resources: all,
-                ports,
-            })
-        }
-        _ => Err(reasons),
-    }
+    let found = chosen(app, &supply, &roles, seed, missing(app, &supply, &roles))?;
+    all.extend(found.resources);
+    Ok(Match {
+        resources: all,
+        ..found
+    })
 }
 
 #[cfg(test)]

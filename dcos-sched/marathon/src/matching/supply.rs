@@ -68,6 +68,13 @@ impl Supply {
         }
     }
 
+    /// Whether there is `amount` of a scalar for these roles.
+    pub(super) fn has(&self, name: &str, amount: f64, roles: &[&str]) -> bool {
+        let amount = thousandths(amount);
+        let free = self.scalars(name, roles).map(|(_, free)| free.max(0));
+        amount <= 0 || amount <= free.sum()
+    }
+
     /// The parts that make up `amount` of a scalar, of the earliest roles possible.
     pub(super) fn scalar(&self, name: &str, amount: f64, roles: &[&str]) -> Option<Vec<Resource>> {
         let mut missing = thousandths(amount);
@@ -147,11 +154,8 @@ impl Supply {
                     let ranges = resource.ranges.iter().flat_map(|ranges| &ranges.range);
                     ranges.filter_map(move |range| {
                         let begin = u16::try_from(range.begin).ok()?;
-                        Some((
-                            resource,
-                            begin,
-                            u16::try_from(range.end).unwrap_or(u16::MAX),
-                        ))
+                        let end = u16::try_from(range.end).unwrap_or(u16::MAX);
+                        (begin <= end).then_some((resource, begin, end))
                     })
                 })
         })

@@ -1,5 +1,8 @@
 //! Apps against offers.
 
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -67,7 +70,7 @@ fn try_match(
 ) -> Result<Match, Vec<Reason>> {
     let placed = Placed::of(app, taken.iter().map(|site| &site.agent));
     matches(app, site, supply, &placed, &mut Seed::new(7))
-        .map_err(|reasons| reasons.into_iter().collect())
+        .map_err(|reasons| reasons.iter().collect())
 }
 
 #[test]
@@ -252,6 +255,46 @@ fn groups_fill_evenly_whatever_order_offers_come_in() {
             let counts: Vec<_> = racks.iter().map(count).collect();
             let (most, least) = (counts.iter().max().unwrap(), counts.iter().min().unwrap());
             assert!(value.is_none() || most - least <= 1, "{value:?} {counts:?}");
+        }
+    }
+}
+
+proptest! {
+    /// What is found missing without taking anything is what cannot be taken.
+    #[test]
+    fn what_is_said_to_suffice_can_be_taken(
+        ranges in prop::collection::vec((0_u64..20, 0_u64..6), 0..4),
+        amounts in prop::collection::vec((0_u8..3, 0_u32..30), 0..4),
+        wishes in prop::collection::vec(0_u16..30, 0..6),
+        wanted in 0_u32..60,
+        number in any::<u64>(),
+    ) {
+        // Ranges do not overlap, as in offers.
+        let mut next = 0;
+        let ranges: Vec<_> = ranges.iter().map(|(gap, length)| {
+            let begin = next + gap;
+            next = begin + length + 1;
+            (begin, begin + length)
+        }).collect();
+        let half = ranges.len() / 2;
+        let mut reserved = ports(&ranges[half..]);
+        reserved.role = Some("web".into());
+        let cpus = amounts.iter().map(|(role, tenths)| {
+            let role = ["*", "web", "other"][usize::from(*role)];
+            let mut cpus = scalar("cpus", f64::from(*tenths) / 10.0);
+            cpus.role = Some(role.into());
+            cpus
+        });
+        let all: Vec<_> = cpus.chain([ports(&ranges[..half]), reserved]).collect();
+        let supply = Supply::new(&all);
+        let definitions: Vec<_> = wishes.iter().map(|port| json!({"port": port})).collect();
+        let app = app(&json!({"role": "web", "portDefinitions": definitions, "requirePorts": true}));
+        let wanted = f64::from(wanted) / 10.0;
+        for roles in [&["web", "*"][..], &["*"], &[]] {
+            let taken = ports::assign(&app, &supply, roles, &mut Seed::new(number));
+            prop_assert_eq!(ports::suffice(&app, &supply, roles), taken.is_some());
+            let taken = supply.scalar("cpus", wanted, roles);
+            prop_assert_eq!(supply.has("cpus", wanted, roles), taken.is_some());
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A tree of `Arc`s would have to be rebuilt along a path at every change; two ordered maps keyed by
 //! absolute path answer the same questions with range scans, and a changed copy shares all apps.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -52,6 +53,18 @@ impl RootGroup {
     /// The app or pod with this id.
     pub fn app(&self, id: &PathId) -> Option<&Arc<App>> {
         self.apps.get(id)
+    }
+
+    /// The apps and pods that are not the very same in `after`, in order, with what each is here and there. It costs one
+    /// look at each, however few differ.
+    pub fn differences<'a>(
+        &'a self,
+        after: &'a Self,
+    ) -> impl Iterator<Item = (&'a PathId, Option<&'a Arc<App>>, Option<&'a Arc<App>>)> {
+        side_by_side(&self.apps, &after.apps).filter(|(_, old, new)| match (old, new) {
+            (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
+            _ => true,
+        })
     }
 
     /// The app with this id, if it is not a pod.
@@ -109,6 +122,29 @@ impl RootGroup {
         self.apps.retain(|id, _| !inside(id));
         self.groups.retain(|id, _| id.is_root() || !inside(id));
     }
+}
+
+/// Every key of two maps, in order, with what each has there.
+pub(crate) fn side_by_side<'a, K: Ord, V>(
+    before: &'a BTreeMap<K, V>,
+    after: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (before.peek(), after.peek()) {
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let old = before.next_if(|_| order.is_le());
+        let new = after.next_if(|_| order.is_ge());
+        let (key, _) = old.or(new)?;
+        Some((
+            key,
+            old.map(|(_, value)| value),
+            new.map(|(_, value)| value),
+        ))
+    })
 }
 
 /// The entries strictly below `group`.

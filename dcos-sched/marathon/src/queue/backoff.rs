@@ -49,8 +49,16 @@ impl Backoff {
         self.delays.retain(|(id, _), _| id != app);
     }
 
+    /// Whether nothing is held back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.delays.is_empty()
+    }
+
     /// The moment until which launches are held back; `None` if they are not.
     pub fn until(&self, app: &App, now: Timestamp) -> Option<Timestamp> {
+        if self.is_empty() {
+            return None;
+        }
         let delay = self.delays.get(&key(app))?;
         Some(delay.reference + delay.length).filter(|until| *until > now)
     }

@@ -1,12 +1,13 @@
 //! What became of the offers an app looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use dcos_proto::mesos::Offer;
 
 use crate::Timestamp;
-use crate::matching::{Reason, Site};
+use crate::matching::{Reason, Reasons};
 
 /// How many of the refused offers are kept to be shown.
 const KEPT: usize = 20;
@@ -24,7 +25,8 @@ pub struct Summary {
     pub last_used: Option<Timestamp>,
     attempt: BTreeMap<Reason, u64>,
     attempted: u64,
-    last: BTreeMap<String, Refusal>,
+    /// Of an agent each, oldest first.
+    last: VecDeque<Refusal>,
 }
 
 /// An offer of no use, and why.
@@ -33,9 +35,11 @@ pub struct Refusal {
     /// The offer.
     pub offer: Arc<Offer>,
     /// Why.
-    pub reasons: BTreeSet<Reason>,
+    pub reasons: Reasons,
     /// When.
     pub at: Timestamp,
+    /// Tells most agents apart without looking at the offer.
+    agent: u64,
 }
 
 impl Summary {
@@ -44,40 +48,37 @@ impl Summary {
         self.last_used = Some(now);
     }
 
-    pub(super) fn refused(
-        &mut self,
-        now: Timestamp,
-        site: &Site,
-        offer: &Arc<Offer>,
-        reasons: BTreeSet<Reason>,
-    ) {
+    pub(super) fn refused(&mut self, now: Timestamp, offer: &Arc<Offer>, reasons: Reasons) {
         self.processed += 1;
         self.unused += 1;
         self.last_unused = Some(now);
         self.attempted += 1;
         if let Some(reason) = reasons.first() {
-            *self.attempt.entry(*reason).or_default() += 1;
+            *self.attempt.entry(reason).or_default() += 1;
         }
+        let mut agent = DefaultHasher::new();
+        offer.agent_id.value.hash(&mut agent);
         let refusal = Refusal {
             offer: Arc::clone(offer),
             reasons,
             at: now,
+            agent: agent.finish(),
         };
-        self.last.insert(site.agent.id.clone(), refusal);
-        if self.last.len() > KEPT
-            && let Some(oldest) = self
-                .last
-                .iter()
-                .min_by_key(|(_, refusal)| refusal.at)
-                .map(|(id, _)| id.clone())
-        {
-            self.last.remove(&oldest);
+        let same = |known: &Refusal| {
+            known.agent == refusal.agent && known.offer.agent_id == offer.agent_id
+        };
+        if let Some(before) = self.last.iter().position(same) {
+            self.last.remove(before);
+        }
+        self.last.push_back(refusal);
+        if self.last.len() > KEPT {
+            self.last.pop_front();
         }
     }
 
-    /// The last refusal of each agent.
+    /// The last refusal of each agent, oldest first.
     pub fn last_refusals(&self) -> impl Iterator<Item = &Refusal> {
-        self.last.values()
+        self.last.iter()
     }
 
     /// For each reason how many offers got that far and how many it stopped, over the whole attempt.
@@ -92,8 +93,8 @@ impl Summary {
         let first = |reason| {
             let stopped = self
                 .last
-                .values()
-                .filter(|r| r.reasons.first() == Some(&reason));
+                .iter()
+                .filter(|r| r.reasons.first() == Some(reason));
             stopped.count() as u64
         };
         funnel(self.last.len() as u64, first)

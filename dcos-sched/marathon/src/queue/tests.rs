@@ -1,10 +1,9 @@
 //! Waiting and its reasons.
 
-use dcos_proto::mesos::Offer;
 use serde_json::json;
 
 use super::*;
-use crate::instance::Agent;
+use crate::matching::Reason;
 
 fn app(config: i64) -> Arc<App> {
     let mut app: App = serde_json::from_value(json!({
@@ -59,7 +58,6 @@ fn entries_wait_for_their_delay() {
 fn each_offer_counts_at_its_first_reason() {
     let (spec, mut queue) = (app(1), LaunchQueue::default());
     queue.want(at(0), &spec, 1);
-    let offer = Arc::new(Offer::default());
     for (agent, reasons) in [
         (
             "a",
@@ -68,23 +66,11 @@ fn each_offer_counts_at_its_first_reason() {
         ("a", vec![Reason::InsufficientMemory]),
         ("b", vec![Reason::UnfulfilledRole]),
     ] {
-        let site = Site {
-            agent: Agent {
-                id: agent.into(),
-                ..Agent::default()
-            },
-            role: "*".into(),
-            maintenance: false,
-            has_gpus: false,
-            home_region: None,
-        };
-        queue.refused(
-            at(1),
-            &spec.id,
-            &site,
-            &offer,
-            reasons.into_iter().collect(),
-        );
+        let offer = Arc::new(Offer {
+            agent_id: agent.into(),
+            ..Offer::default()
+        });
+        queue.refused(at(1), &spec.id, &offer, reasons.into_iter().collect());
     }
     let summary = &queue.entry(&spec.id).unwrap().summary;
     let found = |steps: Vec<(Reason, u64, u64)>, reason| {

@@ -1,7 +1,6 @@
 //! Rules for apps with persistent volumes.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::{Violations, fail};
 use crate::error::Error;
@@ -93,11 +92,10 @@ pub(super) fn app(app: &App, out: &mut Violations) {
 /// What is reserved is fixed: it cannot be changed with the app.
 pub(crate) fn changes(before: &RootGroup, after: &RootGroup) -> Result<(), Error> {
     let mut out = Vec::new();
-    for (id, new) in &after.apps {
-        let Some(old) = before.app(id).filter(|old| !Arc::ptr_eq(old, new)) else {
-            continue;
-        };
-        if old.is_resident() || new.is_resident() {
+    for (_, old, new) in before.differences(after) {
+        if let (Some(old), Some(new)) = (old, new)
+            && (old.is_resident() || new.is_resident())
+        {
             change(old, new, &mut out);
         }
     }

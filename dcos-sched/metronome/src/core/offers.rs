@@ -56,7 +56,7 @@ impl Launcher for JobScheduler {
         let found = match matches(&app, site, supply, &nowhere, &mut self.seed) {
             Ok(found) => found,
             Err(reasons) => {
-                self.queue.refused(now, spec, site, offer, reasons);
+                self.queue.refused(now, spec, offer, reasons);
                 return None;
             }
         };
