@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -67,6 +68,26 @@ def eventually(what: str, condition: Callable[[], Any], timeout: float = 30) -> 
             last = error
         time.sleep(0.05)
     raise AssertionError(f"{what} did not happen within {timeout} s; last: {last!r}")
+
+
+def launchers(folder: Path) -> list[int]:
+    """Numbers of the launchers that listen below `folder`, and of the first processes of their containers."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        # One that ends meanwhile is not to be found.
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"--socket" in words and any(word.startswith(bytes(folder) + b"/") for word in words):
+                found.append(int(process.name))
+    return found
+
+
+def end_launchers(folder: Path) -> None:
+    """Ends launchers that agents left below `folder`, with all that runs there."""
+    for process in launchers(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+    eventually("the launchers' end", lambda: not launchers(folder))
 
 
 class Program:
@@ -160,8 +181,10 @@ class Cluster:
         return self
 
     def __exit__(self, failed: object, *_: object) -> None:
-        # Signed off, an agent ends its tasks and its launcher; on SIGTERM it leaves both running.
+        # Signed off, an agent ends its tasks and its launcher; on SIGTERM it leaves both running, and so it does if
+        # it was killed, or had no time to listen.
         self.agent_program.stop(signal.SIGUSR1)
+        end_launchers(self.folder)
         self.master_program.stop()
         if failed:
             for program in (self.master_program, self.agent_program):

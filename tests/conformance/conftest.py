@@ -1,5 +1,11 @@
 import collections
 import collections.abc
+import contextlib
+import os
+import signal
+import time
+import warnings
+from pathlib import Path
 
 import docker_engine
 import pytest
@@ -7,6 +13,38 @@ from cluster import Cluster
 
 # The client `marathon` 0.13.0 is older than Python 3.10, which took this name away.
 collections.Iterable = collections.abc.Iterable  # type: ignore[attr-defined]
+
+
+# What is started here has it in its environment, and so has what that starts: launchers go to the background.
+MARK = f"DCOS_CONFORMANCE={os.getpid()}"
+name, _, value = MARK.partition("=")
+os.environ[name] = value
+
+
+def programs():
+    """Those of our programs that this run of the tests has started and that run, by number."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        # One that ends meanwhile is not to be found, and others' cannot be read.
+        with contextlib.suppress(OSError):
+            if MARK.encode() in (process / "environ").read_bytes().split(b"\0"):
+                if (process / "comm").read_text().startswith("dcos-"):
+                    found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left():
+    """Whatever a module leaves running is ended, by its number, and told."""
+    yield
+    deadline = time.monotonic() + 20
+    while (left := programs()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    if left:
+        warnings.warn(f"programs were left running: {left}", stacklevel=1)
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,13 @@
 """Operators take agents out of service under an unmodified pymesos scheduler."""
 
-import contextlib
 import json
 import signal
 import subprocess
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import Cluster, binary, eventually, get
+from cluster import Cluster, binary, eventually, get, launchers
 from pymesos import MesosSchedulerDriver
 from test_pymesos import Tasks
 
@@ -88,16 +86,6 @@ def test_drained_and_back(cluster, victims):
         driver.stop()
 
 
-def launchers(cluster):
-    """Processes that speak on the socket of this cluster's launcher."""
-    socket = str(cluster.folder / "run" / "launcher.sock").encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            found += [process] if socket in process.read_bytes().split(b"\0") else []
-    return found
-
-
 def test_decommissioned(cluster):
     scheduler = Sleepers(3)
     driver = run(cluster, scheduler, "PARTITION_AWARE")
@@ -111,7 +99,7 @@ def test_decommissioned(cluster):
         eventually("the agent's end", lambda: not cluster.agents(), 60)
         # It is told to end, and once it is back it is another agent.
         eventually("the end of its process", lambda: cluster.agent_program.process.poll() is not None, 60)
-        assert not launchers(cluster), "nothing of it is left that a launcher would be needed for"
+        assert not launchers(cluster.folder), "nothing of it is left that a launcher would be needed for"
         cluster.agent_program.start()
         eventually("another agent", lambda: cluster.agents() and cluster.agents()[0]["id"] != agent, 60)
     finally:

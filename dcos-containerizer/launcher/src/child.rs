@@ -48,6 +48,8 @@ pub(crate) struct Opened {
     go: Option<OwnedFd>,
     /// What a user namespace cannot open itself.
     outside: Option<Outside>,
+    /// Who changes users can be looked into by the new one: `fs.suid_dumpable` is 1, or not to be known.
+    exposed: bool,
 }
 
 impl Opened {
@@ -65,6 +67,7 @@ impl Opened {
             report,
             go,
             outside: None,
+            exposed: !fs::read("/proc/sys/fs/suid_dumpable").is_ok_and(|it| it != b"1\n"),
         };
         if plan.new.user && plan.new.mount {
             opened.outside = Some(Outside::open(plan)?);
@@ -147,7 +150,7 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
         let command = if pause {
             None
         } else {
-            Some(clone_command(plan, &opened.stdio)?)
+            Some(clone_command(plan, &opened.stdio, opened.exposed, report)?)
         };
         let report = isolate_init(opened.stdio, report).at(Step::Session, "")?;
         Report::Started.send(&report);
@@ -156,22 +159,26 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
     become_command(plan, &opened.stdio)
 }
 
-/// Clones the command from its init; its process id once its program runs.
+/// Clones the command from its init; its process id once its program runs, or it has reported why not and ended.
 ///
 /// It borrows the init's memory until then, which is quicker than a copy that its program would replace at once.
-fn clone_command(plan: &Plan, stdio: &[OwnedFd]) -> Result<i32, Failure> {
+fn clone_command(
+    plan: &Plan,
+    stdio: &[OwnedFd],
+    exposed: bool,
+    report: &OwnedFd,
+) -> Result<i32, Failure> {
     // Its user might be somebody's who already runs here, and could look into it, and so into the init, until
     // the program has its own memory. Without root there is nothing to be had from it.
-    if rustix::process::geteuid().is_root() {
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
         set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Clone, "the command")?;
     }
-    let mut failed = None;
-    let cloned = sys::clone_borrowing(&mut || {
+    let cloned = sys::clone_waiting(!(is_root && exposed), &mut || {
         let Err(failure) = become_command(plan, stdio);
-        failed = Some(failure);
+        Report::Failed { failure }.send(report);
     });
-    let pid = cloned.at(Step::Clone, "the command")?;
-    failed.map_or(Ok(pid), Err)
+    cloned.at(Step::Clone, "the command")
 }
 
 /// Writes "0" to each `tasks` file.
@@ -236,9 +243,10 @@ pub(crate) fn connect(fds: &[OwnedFd]) -> io::Result<()> {
         .iter()
         .map(|fd| fcntl_dupfd_cloexec(fd, 64))
         .collect::<Result<Vec<_>, _>>()?;
-    while sources.len() < 3 {
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        sources.push(fcntl_dupfd_cloexec(&null, 64)?);
+    let null = || File::options().read(true).write(true).open("/dev/null");
+    let null = (sources.len() < 3).then(null).transpose()?;
+    while let Some(null) = null.as_ref().filter(|_| sources.len() < 3) {
+        sources.push(fcntl_dupfd_cloexec(null, 64)?);
     }
     for (number, source) in (0..).zip(&sources) {
         let target = sys::move_to(source.as_fd(), number)?;
@@ -331,8 +339,8 @@ fn become_credentials(plan: &Plan) -> Result<(), Failure> {
     if let Some(capabilities) = &plan.capabilities {
         for bit in (0..64).filter(|bit| capabilities.bounding & (1 << bit) == 0) {
             match remove_capability_from_bounding_set(set(1 << bit)) {
-                // This kernel does not know it.
-                Err(Errno::INVAL) => {}
+                // This kernel knows neither it nor those above.
+                Err(Errno::INVAL) => break,
                 dropped => dropped.at(Step::Capabilities, bit)?,
             }
         }

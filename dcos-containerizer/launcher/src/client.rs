@@ -19,6 +19,7 @@ use crate::codec::{DecodeError, Wire};
 use crate::frame::{self, Incoming, MAX_FDS};
 use crate::message::{Answer, Container, Exit, Failure, Message, Request, Scope, Step};
 use crate::plan::Plan;
+use crate::program::SERVED;
 use crate::sys;
 
 /// Why the launcher did not do what it was asked to.
@@ -139,6 +140,10 @@ impl Answer {
     }
 }
 
+/// How often and after what pause a launcher is started anew in the place of one that is ending: five seconds.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// A connection to a launcher, one question at a time.
 ///
 /// # Example
@@ -203,26 +208,34 @@ impl Client {
         program: &Path,
         arguments: &[&str],
     ) -> Result<Self, Error> {
-        if let Ok(client) = Self::connect(socket) {
-            return Ok(client);
-        }
-        let output = Command::new(program)
-            .args(arguments)
-            .arg("--daemon")
-            .arg("--socket")
-            .arg(socket)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .output()?;
-        // Whoever lost a race against another starter finds a launcher all the same.
-        Self::connect(socket).map_err(|error| {
-            let said = String::from_utf8_lossy(&output.stderr);
-            match said.trim() {
-                "" => error,
-                said => Error::Connection(io::Error::other(said.to_owned())),
+        let mut attempts = 0;
+        loop {
+            if let Ok(client) = Self::connect(socket) {
+                return Ok(client);
             }
-        })
+            let output = Command::new(program)
+                .args(arguments)
+                .arg("--daemon")
+                .arg("--socket")
+                .arg(socket)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .output()?;
+            // Whoever lost a race against another starter finds a launcher all the same.
+            let error = match Self::connect(socket) {
+                Ok(client) => return Ok(client),
+                Err(error) => error,
+            };
+            let said = String::from_utf8_lossy(&output.stderr);
+            attempts += 1;
+            match said.trim() {
+                // One that nobody needed is about to end.
+                said if said.contains(SERVED) && attempts < ATTEMPTS => std::thread::sleep(PAUSE),
+                "" => return Err(error),
+                said => return Err(Error::Connection(io::Error::other(said.to_owned()))),
+            }
+        }
     }
 
     /// Makes a container; its first process's id once the program runs.

@@ -311,40 +311,44 @@ fn make_readonly(path: &Path) -> io::Result<()> {
     source.attach(path)
 }
 
-/// The host's `/dev/null`, to be put over files; the container may not have one.
-enum Nothing<'a> {
-    Unneeded,
-    Fresh(Source),
-    /// It was put here first, and is copied from here.
-    At(&'a Path),
+/// What things are hidden by: files by the host's `/dev/null`, since the container may not have one, folders by an
+/// empty file system. It is put over the first of each kind, and copied from there.
+#[derive(Default)]
+struct Nothing<'a> {
+    null: Option<Source>,
+    file: Option<&'a Path>,
+    folder: Option<&'a Path>,
 }
 
 impl Nothing<'_> {
     fn open(plan: &Plan) -> io::Result<Self> {
-        if plan.masked_paths.is_empty() {
-            return Ok(Self::Unneeded);
+        let mut nothing = Self::default();
+        if !plan.masked_paths.is_empty() {
+            nothing.null = Some(Source::open(Path::new("/dev/null"), false)?);
         }
-        Source::open(Path::new("/dev/null"), false).map(Self::Fresh)
+        Ok(nothing)
     }
 }
 
 fn hide<'a>(path: &'a Path, nothing: &mut Nothing<'a>) -> io::Result<()> {
-    match fs::metadata(path) {
+    let is_folder = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(metadata) if metadata.is_dir() => {
+        metadata => metadata?.is_dir(),
+    };
+    let place = if is_folder {
+        &mut nothing.folder
+    } else {
+        &mut nothing.file
+    };
+    match place.replace(path) {
+        Some(first) => Source::open(first, false)?.attach(path),
+        None if is_folder => {
             let (empty, flags) = (c"size=0k", MountFlags::RDONLY);
-            return Ok(mount("tmpfs", path, "tmpfs", flags, empty)?);
+            Ok(mount("tmpfs", path, "tmpfs", flags, empty)?)
         }
-        Ok(_) => {}
-    }
-    match nothing {
-        Nothing::Unneeded => Ok(()),
-        Nothing::At(place) => Source::open(place, false)?.attach(path),
-        Nothing::Fresh(source) => {
-            source.attach(path)?;
-            *nothing = Nothing::At(path);
-            Ok(())
-        }
+        None => nothing
+            .null
+            .as_ref()
+            .map_or(Ok(()), |null| null.attach(path)),
     }
 }

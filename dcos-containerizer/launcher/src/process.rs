@@ -83,11 +83,9 @@ pub(crate) fn descendants(ancestor: i32) -> Vec<i32> {
         found.extend(children.remove(&pid).unwrap_or_default());
         next += 1;
     }
+    found.remove(0);
+    found.retain(|pid| is_alive(*pid));
     found
-        .split_off(1)
-        .into_iter()
-        .filter(|pid| is_alive(*pid))
-        .collect()
 }
 
 /// The children of `parent`.

@@ -19,6 +19,8 @@ use crate::sys::{self, Cloned};
 use crate::table::Table;
 use crate::upgrade;
 
+/// Why one does not start.
+pub(crate) const SERVED: &str = "another launcher serves this socket";
 const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon]";
 
 /// Runs the launcher until it is told to stop; what a program's `main` calls.
@@ -70,11 +72,12 @@ fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     }
     // Whoever loses its parent comes to the launcher, not to the host's init.
     set_child_subreaper(Pid::from_raw(1))?;
-    let server = match resume {
+    let mut server = match resume {
         Some(number) => upgrade::resume(number)?,
         None => start(&socket, daemon)?,
     };
     let outcome = server.serve();
+    // While the lock is held: later it might be another launcher's.
     let _ = fs::remove_file(&socket);
     outcome
 }
@@ -117,11 +120,7 @@ fn take_lock(socket: &Path) -> io::Result<OwnedFd> {
         .append(true)
         .mode(0o600)
         .open(&path)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another launcher serves this socket",
-        )
-    })?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| io::Error::new(io::ErrorKind::AddrInUse, SERVED))?;
     Ok(file.into())
 }

@@ -1,6 +1,7 @@
 //! The launcher's loop: connections, signals and reports of starting containers.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -89,13 +90,16 @@ impl Server {
         })
     }
 
-    /// Serves until told to stop and all containers are gone.
-    pub(crate) fn serve(mut self) -> io::Result<()> {
+    /// Serves until told to stop and all containers are gone, or nothing is remembered for an agent that has gone.
+    pub(crate) fn serve(&mut self) -> io::Result<()> {
         // Children may have ended before their signal could be blocked.
         self.reap();
         loop {
             if self.stopping && self.table.is_empty() {
                 self.clients.retain_mut(Connection::flush);
+                return Ok(());
+            }
+            if self.clients.is_empty() && self.next_client > 1 && self.leave() {
                 return Ok(());
             }
             let (signalled, knocked, talking, reporting) = self.wait()?;
@@ -117,6 +121,25 @@ impl Server {
                 self.upgrade();
             }
         }
+    }
+
+    /// Whether nobody misses it: there is nothing to be told, and nobody came while the door was closed.
+    fn leave(&mut self) -> bool {
+        let address = self.listener.local_addr().ok();
+        let socket = address.as_ref().and_then(|address| address.as_pathname());
+        let Some(socket) = socket.filter(|_| self.table.entries.is_empty()) else {
+            return false;
+        };
+        let aside = socket.with_added_extension("closed");
+        if fs::rename(socket, &aside).is_ok() {
+            self.accept();
+            let _ = if self.clients.is_empty() {
+                fs::remove_file(&aside)
+            } else {
+                fs::rename(&aside, socket)
+            };
+        }
+        self.clients.is_empty()
     }
 
     /// Sleeps until there is something to do: signals, a new client, requests, reports.

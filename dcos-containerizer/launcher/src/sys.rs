@@ -17,32 +17,14 @@ pub(crate) enum Cloned {
     Child,
 }
 
-/// The arguments of `clone3(2)` that are used here; the rest stays zero.
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Clones this process like `fork(2)`, with new namespaces and right into a cgroup.
 pub(crate) fn clone(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
-    let mut args = CloneArgs {
-        flags: u64::from(namespaces.cast_unsigned()),
-        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
-        ..CloneArgs::default()
-    };
+    // SAFETY: all zeroes is a valid clone_args, of nothing special.
+    let mut args: libc::clone_args = unsafe { mem::zeroed() };
+    args.flags = u64::from(namespaces.cast_unsigned());
+    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
@@ -60,11 +42,11 @@ pub(crate) fn clone(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Resu
     }
 }
 
-/// Clones this process, without a copy of its memory: the clone uses that of this process, which waits until
-/// `child` has executed a program or ended the clone. Its id.
+/// Clones this process, which waits until `child` has executed a program or ended the clone. Its id.
 ///
-/// `child` is not to return. What it changes in memory stays; descriptors, directory and credentials are its own.
-pub(crate) fn clone_borrowing(mut child: &mut dyn FnMut()) -> io::Result<i32> {
+/// A clone that is `borrowing` uses the memory of this process instead of a copy: what it changes there stays.
+/// Descriptors, directory and credentials are its own in any case. `child` is not to return.
+pub(crate) fn clone_waiting(borrowing: bool, mut child: &mut dyn FnMut()) -> io::Result<i32> {
     extern "C" fn begin(child: *mut libc::c_void) -> libc::c_int {
         // SAFETY: the argument given to `clone` below, whose owner waits meanwhile.
         unsafe { (*child.cast::<&mut dyn FnMut()>())() };
@@ -82,7 +64,8 @@ pub(crate) fn clone_borrowing(mut child: &mut dyn FnMut()) -> io::Result<i32> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: the part of that mapping above the guard.
     check(unsafe { libc::mprotect(stack.byte_add(GUARD), STACK - GUARD, access) })?;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let memory = if borrowing { libc::CLONE_VM } else { 0 };
+    let flags = memory | libc::CLONE_VFORK | libc::SIGCHLD;
     let argument = ptr::from_mut(&mut child).cast();
     // SAFETY: the stack grows down from the mapping's end, is the clone's alone and outlives it: CLONE_VFORK
     // holds this process up until the clone has let go of the memory. Nothing else runs in this memory (one
@@ -209,16 +192,6 @@ pub(crate) fn unshare_cgroup() -> io::Result<()> {
     check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })
 }
 
-/// The arguments of `mount_setattr(2)`.
-#[repr(C)]
-#[derive(Default)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns: u64,
-}
-
 /// Sets attributes (`MOUNT_ATTR_*`) of a mount and of all that are mounted in it, its propagation
 /// unless that is 0, and the user namespace that maps its ids.
 pub(crate) fn set_mount_attributes(
@@ -227,17 +200,18 @@ pub(crate) fn set_mount_attributes(
     propagation: u64,
     ids: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let mut attributes = MountAttr {
-        set,
+    let mut attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
         propagation,
-        ..MountAttr::default()
+        userns_fd: 0,
     };
     if set & libc::MOUNT_ATTR_NOATIME != 0 {
-        attributes.clear = libc::MOUNT_ATTR__ATIME;
+        attributes.attr_clr = libc::MOUNT_ATTR__ATIME;
     }
     if let Some(ids) = ids {
-        attributes.set |= libc::MOUNT_ATTR_IDMAP;
-        attributes.userns = u64::from(ids.as_raw_fd().cast_unsigned());
+        attributes.attr_set |= libc::MOUNT_ATTR_IDMAP;
+        attributes.userns_fd = u64::from(ids.as_raw_fd().cast_unsigned());
     }
     // SAFETY: the path is empty and ends with NUL; `attributes` is of the size given and only read.
     let done = unsafe {
@@ -247,7 +221,7 @@ pub(crate) fn set_mount_attributes(
             c"".as_ptr(),
             libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
             &raw const attributes,
-            size_of::<MountAttr>(),
+            size_of_val(&attributes),
         )
     };
     check(i32::try_from(done).unwrap_or(-1))

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -264,6 +264,12 @@ impl Table {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.living.is_empty()
+    }
+
+    /// All report pipes.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let reports = self.entries.values().map(|entry| entry.report.as_ref());
+        reports.flatten().map(AsFd::as_fd)
     }
 
     /// Whether none is starting.

@@ -35,14 +35,8 @@ pub(crate) struct State {
 /// Becomes `program`, which must be a launcher; returns only if that failed.
 pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
     let kept = || {
-        let reports = server
-            .table
-            .entries
-            .values()
-            .filter_map(|entry| entry.report.as_ref());
-        [server.listener.as_fd(), server.lock.as_fd()]
-            .into_iter()
-            .chain(reports.map(AsFd::as_fd))
+        let own = [server.listener.as_fd(), server.lock.as_fd()];
+        own.into_iter().chain(server.table.reports())
     };
     let attempt = || -> io::Result<io::Error> {
         let file = save(server)?;
@@ -120,13 +114,7 @@ pub(crate) fn resume(number: RawFd) -> io::Result<Server> {
     }
     let listener = sys::inherited(state.listener)?;
     let lock = sys::inherited(state.lock)?;
-    let reports = table
-        .entries
-        .values()
-        .filter_map(|entry| entry.report.as_ref());
-    let kept = [listener.as_fd(), lock.as_fd()]
-        .into_iter()
-        .chain(reports.map(AsFd::as_fd));
-    keep(kept, FdFlags::CLOEXEC)?;
+    let own = [listener.as_fd(), lock.as_fd()];
+    keep(own.into_iter().chain(table.reports()), FdFlags::CLOEXEC)?;
     Server::new(listener.into(), lock, table)
 }

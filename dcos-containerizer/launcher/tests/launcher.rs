@@ -344,6 +344,50 @@ fn an_upgrade_keeps_containers() {
 }
 
 #[test]
+fn a_launcher_that_nobody_needs_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_dcos-launcher"));
+    let socket = folder.path().join("launcher.sock");
+    let command = [program, "--daemon".as_ref(), "--socket".as_ref(), &socket];
+    let command = command.map(|word| word.to_str().unwrap());
+    let start = || Client::connect_or_start(&socket, program, &[]).unwrap();
+    // Its agent died before it ran anything.
+    drop(start());
+    wait_until("it has ended", || !runs(&command));
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "the lock is left"
+    );
+
+    // A container keeps it, and the end of one until somebody knows of it.
+    let mut client = start();
+    client.launch(&shell("a", "read line"), &[]).unwrap();
+    let (_, writer) = std::io::pipe().unwrap();
+    client
+        .launch(&shell("b", "sleep 60"), &[writer.as_fd()])
+        .unwrap();
+    client.next_event(PATIENCE).unwrap().unwrap();
+    drop(client);
+    let mut client = Client::connect(&socket).unwrap();
+    client.kill("b", libc::SIGKILL, Scope::All).unwrap();
+    drop(client);
+    let mut client = Client::connect(&socket).unwrap();
+    for _ in 0..2 {
+        let exit = client.next_event(PATIENCE).unwrap().unwrap();
+        client.acknowledge(&exit.id).unwrap();
+    }
+    drop(client);
+    wait_until("it has ended again", || !runs(&command));
+
+    // Whoever comes while it ends finds another, or the same.
+    for number in 0..50 {
+        assert!(start().list().unwrap().is_empty(), "{number}");
+    }
+    start().stop().unwrap();
+}
+
+#[test]
 fn a_second_launcher_does_not_take_the_socket() {
     let fixture = Fixture::new();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_dcos-launcher"))

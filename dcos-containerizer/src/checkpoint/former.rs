@@ -12,7 +12,8 @@
 //! It is read once, and lives on in the journal.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use dcos_core::time::Time;
@@ -30,6 +31,8 @@ use super::{
 
 /// What the names of the old journal's files begin with; a number follows.
 const UPDATES: &str = "updates.journal.";
+/// What the directory of frameworks is called once the journal has it; a number follows.
+const ASIDE: &str = "former.";
 
 /// The lines of the old journal, by the directory of the task whose they are.
 type Waiting = BTreeMap<PathBuf, Vec<String>>;
@@ -48,26 +51,38 @@ pub(super) fn frameworks(
     Ok(found)
 }
 
-/// Deletes it, now that the journal has it. What cannot be deleted is passed over by the next agent.
-pub(super) fn remove(agent: &Path) {
+/// Takes it out of the way, now that the journal has it: an agent that found it again when the journal has
+/// forgotten its launches would take them for new ones. Then it is deleted, as far as that is possible.
+///
+/// # Errors
+/// What the system says; all is as it was.
+pub(super) fn remove(agent: &Path) -> io::Result<()> {
     let frameworks = agent.join("frameworks");
-    if frameworks.exists()
-        && let Err(error) = fs::remove_dir_all(&frameworks)
-    {
-        tracing::warn!(?frameworks, %error, "deleting the checkpoints of an earlier version");
+    if frameworks.exists() {
+        let free = (0..).map(|number| agent.join(format!("{ASIDE}{number}")));
+        let aside = free.into_iter().find(|path| !path.exists());
+        fs::rename(&frameworks, aside.unwrap_or_default())?;
+        File::open(agent)?.sync_all()?;
     }
-    for path in journals(agent).into_values() {
+    for path in numbered(agent, ASIDE).into_values() {
+        if let Err(error) = fs::remove_dir_all(&path) {
+            tracing::warn!(?path, %error, "deleting the checkpoints of an earlier version");
+        }
+    }
+    for path in numbered(agent, UPDATES).into_values() {
         if let Err(error) = fs::remove_file(&path) {
             tracing::warn!(?path, %error, "deleting the journal of an earlier version");
         }
     }
+    Ok(())
 }
 
-fn journals(agent: &Path) -> BTreeMap<u64, PathBuf> {
+/// What lies there under `prefix` and a number.
+fn numbered(agent: &Path, prefix: &str) -> BTreeMap<u64, PathBuf> {
     let entries = fs::read_dir(agent).into_iter().flatten().flatten();
     let numbered = entries.filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
-        let number = name.strip_prefix(UPDATES)?.parse().ok()?;
+        let number = name.strip_prefix(prefix)?.parse().ok()?;
         Some((number, entry.path()))
     });
     numbered.collect()
@@ -75,7 +90,7 @@ fn journals(agent: &Path) -> BTreeMap<u64, PathBuf> {
 
 fn waiting(agent: &Path) -> Result<Waiting, CheckpointError> {
     let mut waiting = Waiting::new();
-    for path in journals(agent).into_values() {
+    for path in numbered(agent, UPDATES).into_values() {
         let contents = bytes(&path)?.unwrap_or_default();
         let opened = Bodies::open(&*contents, "dcos-checkpoint-journal 1")
             .map_err(|error| error.at(&path))?;

@@ -194,8 +194,7 @@ pub(super) fn recover(
     let left = former::frameworks(agent)?;
     if files.is_empty() {
         found_on(agent, &left)?;
-        former::remove(agent);
-        return Ok(left);
+        return aside(agent).map(|()| left);
     }
     for path in files.values() {
         fs::remove_file(unfinished(path)).ok();
@@ -204,8 +203,7 @@ pub(super) fn recover(
     let lines = missed(left, &known);
     if lines.is_empty() {
         // It may have died before this was done, or there is nothing to do.
-        former::remove(agent);
-        return Ok(known);
+        return aside(agent).map(|()| known);
     }
     let next = files.keys().next_back().map_or(1, |last| last + 1);
     let written = Anew::begin(agent, next, next).and_then(|mut anew| {
@@ -213,8 +211,13 @@ pub(super) fn recover(
         anew.finish()
     });
     written.map_err(|source| failed(agent, source))?;
-    former::remove(agent);
+    aside(agent)?;
     replay(&self::files(agent).map_err(|source| unreadable(agent, source))?)
+}
+
+/// What an earlier version left is in the journal.
+fn aside(agent: &Path) -> Result<(), CheckpointError> {
+    former::remove(agent).map_err(|source| failed(agent, source))
 }
 
 fn replay(files: &Files) -> Result<BTreeMap<FrameworkId, FrameworkCheckpoint>, CheckpointError> {

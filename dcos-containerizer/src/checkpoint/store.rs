@@ -121,8 +121,11 @@ impl Store {
                 self.agent.clone_from(&info.id);
             }
             let agent = self.agent.as_ref().ok_or(CheckpointError::NoAgent)?;
-            if let Write::Executor(run, ..) = write {
-                self.written(self.point_to(agent, run))?;
+            if let Write::Executor(run, ..) = write
+                && let Err(error) = self.point_to(agent, run)
+            {
+                // Nothing depends on it: no reason to keep a task from running.
+                tracing::warn!(container = %run.container, %error, "no link to the latest sandbox");
             }
             if !lines.write(write, now) {
                 let noted = self.note(&mut batch, agent, write);

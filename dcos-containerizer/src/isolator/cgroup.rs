@@ -201,6 +201,7 @@ impl Cgroups {
         let leaf = place.join("leaf");
         // Each controller's isolator asks for it.
         if draft.cgroups.iter().all(|cgroup| cgroup.path != leaf) {
+            make(&place)?;
             make(&leaf)?;
             add(draft, &leaf, CgroupVersion::V2);
         }

@@ -1,6 +1,7 @@
 //! A container while it is being shaped.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dcos_launcher::{Cgroup, Filter};
 use oci_spec::runtime::{
@@ -10,20 +11,24 @@ use oci_spec::runtime::{
 
 use super::cgroup::DeviceRule;
 use super::devices::HostDevice;
+use super::seccomp::Compiled;
 use super::{ContainerConfig, Ids, IsolatorError};
 use crate::isolator::users::User;
 
 /// An OCI runtime spec, and beside it what that format cannot say.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// The container as any OCI runtime would understand it.
+    /// The container as any OCI runtime would understand it, the seccomp profile aside: that is long, and only
+    /// runtimes that compile it themselves are given it.
     pub spec: Spec,
     /// Cgroups that were made for it.
     pub cgroups: Vec<Cgroup>,
     /// Devices it may use beside those that every container may.
     pub devices: Vec<DeviceRule>,
-    /// Seccomp filters compiled from the profile in `spec`, in the order of installation.
+    /// Seccomp filters, in the order of installation.
     pub seccomp: Vec<Filter>,
+    /// What they were compiled from.
+    pub(crate) profile: Option<Arc<Compiled>>,
     /// Mounts, by their destinations, between places that tasks can write to: no symbolic link may
     /// lead to either end.
     pub no_links: Vec<PathBuf>,
@@ -92,6 +97,7 @@ impl Draft {
             cgroups: Vec::new(),
             devices: Vec::new(),
             seccomp: Vec::new(),
+            profile: None,
             no_links: Vec::new(),
             writable: None,
             ids: None,

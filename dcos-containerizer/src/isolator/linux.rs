@@ -282,8 +282,7 @@ impl Isolator for SeccompIsolator {
         let capabilities = process.and_then(|p| p.capabilities().as_ref()?.bounding().as_ref());
         let compiled = profile.compiled(capabilities)?;
         draft.seccomp.clone_from(&compiled.filters);
-        let linux = draft.spec.linux_mut().get_or_insert_default();
-        linux.set_seccomp(Some(compiled.oci.clone()));
+        draft.profile = Some(compiled);
         Ok(())
     }
 

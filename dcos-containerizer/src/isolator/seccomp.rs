@@ -24,7 +24,7 @@ use serde::Deserialize;
 
 use super::IsolatorError;
 
-pub(super) use compiled::Compiler;
+pub(crate) use compiled::{Compiled, Compiler};
 
 /// A profile in Docker's format; unknown keys are left alone.
 #[derive(Debug, Clone, Deserialize)]

@@ -3,8 +3,42 @@
 //! The files are read, not the C library asked: a name means what it means inside the
 //! container's image, and the C library knows only the host's.
 
+use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// Users of the host that were found, as long as neither of its files changes.
+#[derive(Debug, Default)]
+struct Host {
+    marks: [Option<Mark>; 2],
+    users: HashMap<String, User>,
+}
+
+static HOST: LazyLock<Mutex<Host>> = LazyLock::new(Mutex::default);
+
+/// So many are remembered.
+const MANY: usize = 1024;
+
+/// Tells one state of a file from another.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    inode: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Mark {
+    fn of(path: &Path) -> Option<Self> {
+        let data = fs::metadata(path).ok()?;
+        Some(Self {
+            inode: (data.dev(), data.ino()),
+            size: data.size(),
+            changed: (data.ctime(), data.ctime_nsec()),
+        })
+    }
+}
 
 /// Who a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +59,29 @@ impl User {
     ///
     /// A number that no file knows is taken as it is, with group 0 as Docker does.
     pub(crate) fn find(name: &str, root: &Path) -> Option<Self> {
-        let read = |path| fs::read_to_string(root.join(path)).unwrap_or_default();
-        Self::lookup(name, &read("etc/passwd"), &read("etc/group"))
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+        let files = ["etc/passwd", "etc/group"].map(|path| root.join(path));
+        if root != Path::new("/") {
+            let [passwd, group] = files.map(read);
+            return Self::lookup(name, &passwd, &group);
+        }
+        // The host's are asked for at each launch, and hardly ever change.
+        let marks = files.each_ref().map(|path| Mark::of(path));
+        let mut known = HOST.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.marks != marks {
+            let users = HashMap::new();
+            *known = Host { marks, users };
+        }
+        if let Some(user) = known.users.get(name) {
+            return Some(user.clone());
+        }
+        let [passwd, group] = files.map(read);
+        let user = Self::lookup(name, &passwd, &group)?;
+        // Numbers that no file knows are many.
+        if known.users.len() < MANY {
+            known.users.insert(name.to_owned(), user.clone());
+        }
+        Some(user)
     }
 
     fn lookup(name: &str, passwd: &str, group: &str) -> Option<Self> {

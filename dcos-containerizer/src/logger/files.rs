@@ -190,6 +190,10 @@ fn open_log(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> 
 /// When the content of a log found after a restart began: when the youngest old one was written,
 /// else when the file was made.
 fn began(directory: &OwnedFd, name: &str, file: &File) -> SystemTime {
+    if size(file) == 0 {
+        // It has yet to begin.
+        return SystemTime::now();
+    }
     let written = |suffix: &str| {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let old = openat(directory, format!("{name}.1{suffix}"), flags, Mode::empty()).ok()?;

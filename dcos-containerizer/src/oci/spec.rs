@@ -44,6 +44,9 @@ impl Draft {
             process.set_terminal(Some(false));
         }
         let linux = draft.spec.linux_mut().get_or_insert_default();
+        if let Some(profile) = &draft.profile {
+            linux.set_seccomp(Some(profile.oci.clone()));
+        }
         linux.set_cgroups_path(cgroup_path(&self.cgroups));
         linux.set_resources(Some(resources(&self.cgroups)?));
         Ok(draft.spec)

@@ -95,18 +95,23 @@ impl Store {
     }
 
     pub(super) fn save(&self, id: &ContainerId, record: &Record) -> io::Result<()> {
-        let folder = self.folder(id);
-        fs::create_dir_all(&folder)?;
-        replace(&folder.join("record"), &serde_json::to_vec(record)?)
+        self.keep(id, "record", &serde_json::to_vec(record)?)
     }
 
     pub(super) fn end(&self, id: &ContainerId, end: &ContainerTermination) -> io::Result<()> {
+        self.keep(id, "termination", &end.to_message().encode_to_vec())
+    }
+
+    fn keep(&self, id: &ContainerId, name: &str, bytes: &[u8]) -> io::Result<()> {
         let folder = self.folder(id);
-        fs::create_dir_all(&folder)?;
-        replace(
-            &folder.join("termination"),
-            &end.to_message().encode_to_vec(),
-        )
+        let file = folder.join(name);
+        match replace(&file, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(&folder)?;
+                replace(&file, bytes)
+            }
+            done => done,
+        }
     }
 
     pub(super) fn remove(&self, id: &ContainerId) -> io::Result<()> {

@@ -94,14 +94,19 @@ fn used(folder: &Folder) -> Result<u64, IsolatorError> {
     }))
 }
 
-/// What to say, if the kernel has killed for want of memory.
-fn limitation(folder: &Folder) -> Option<Limitation> {
-    let events = match folder.version {
+/// Where the kernel counts what it has killed for want of memory; it can be read again and again.
+fn events(folder: &Folder) -> io::Result<File> {
+    File::open(folder.path.join(match folder.version {
         CgroupVersion::V1 => "memory.oom_control",
         CgroupVersion::V2 => "memory.events",
-    };
-    let events = read(&folder.path.join(events)).ok()?;
-    if number_in(&events, "oom_kill")? == 0 {
+    }))
+}
+
+/// What to say, if the kernel has killed for want of memory.
+fn limitation(folder: &Folder, events: &File) -> Option<Limitation> {
+    let mut text = [0; 1024];
+    let length = rustix::io::pread(events, &mut text, 0).ok()?;
+    if number_in(std::str::from_utf8(&text[..length]).ok()?, "oom_kill")? == 0 {
         return None;
     }
     let limit = read_number(&folder.path.join(files(folder).1)).ok()?;
@@ -150,11 +155,8 @@ fn text(bytes: u64, folder: &Folder) -> String {
 
 /// Wakes up when something happens that may be a kill.
 enum Alarm {
-    /// Readable when memory is short; the file it is registered for has to stay open.
-    V1(
-        AsyncFd<OwnedFd>,
-        #[expect(dead_code, reason = "kept open")] File,
-    ),
+    /// Readable when memory is short.
+    V1(AsyncFd<OwnedFd>),
     /// Urgent when a counter changes.
     V2(AsyncFd<File>),
     /// Look now and then.
@@ -162,27 +164,28 @@ enum Alarm {
 }
 
 impl Alarm {
-    fn new(folder: &Folder) -> Self {
+    /// For what is counted in `events`, which has to stay open.
+    fn new(folder: &Folder, events: &File) -> Self {
         let made = match folder.version {
-            CgroupVersion::V1 => Self::v1(&folder.path),
-            CgroupVersion::V2 => File::open(folder.path.join("memory.events"))
+            CgroupVersion::V1 => Self::v1(&folder.path, events),
+            CgroupVersion::V2 => events
+                .try_clone()
                 .and_then(|file| asynchronous(file, Interest::PRIORITY))
                 .map(Self::V2),
         };
         made.unwrap_or(Self::Poll)
     }
 
-    fn v1(folder: &Path) -> io::Result<Self> {
+    fn v1(folder: &Path, control: &File) -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let control = File::open(folder.join("memory.oom_control"))?;
         let registration = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
         std::fs::write(folder.join("cgroup.event_control"), registration)?;
-        Ok(Self::V1(asynchronous(event, Interest::READABLE)?, control))
+        Ok(Self::V1(asynchronous(event, Interest::READABLE)?))
     }
 
     async fn ring(&self) {
         let rang = match self {
-            Self::V1(event, _) => event.readable().await.map(|mut guard| {
+            Self::V1(event) => event.readable().await.map(|mut guard| {
                 let _ = rustix::io::read(guard.get_inner(), &mut [0; 8]);
                 guard.clear_ready();
             }),
@@ -255,20 +258,24 @@ impl Isolator for MemoryIsolator {
         let Some(folder) = self.cgroups.folder("memory", id) else {
             return std::future::pending().await;
         };
+        let Ok(events) = events(&folder) else {
+            return std::future::pending().await;
+        };
         // Looked at before anything is waited for, so that one poll after the container's end
-        // tells whether memory was the reason.
-        if let Some(limitation) = limitation(&folder) {
+        // tells whether memory was the reason; that poll needs no alarm.
+        if let Some(limitation) = limitation(&folder, &events) {
             return limitation;
         }
-        let alarm = Alarm::new(&folder);
+        tokio::task::yield_now().await;
+        let alarm = Alarm::new(&folder, &events);
         loop {
-            if let Some(limitation) = limitation(&folder) {
+            if let Some(limitation) = limitation(&folder, &events) {
                 return limitation;
             }
+            alarm.ring().await;
             if !folder.path.exists() {
                 return std::future::pending().await;
             }
-            alarm.ring().await;
         }
     }
 

@@ -10,12 +10,13 @@
 //! ```
 //!
 //! *Foreign* are the numbers from 2^30 on: on x86-64 the kernel may take them for calls of programs with short
-//! pointers (x32), which do the same as those that rules name by other numbers.
+//! pointers (x32), which do the same as those that rules name by other numbers. Not so the last one, -1: that is
+//! no call, but what a tracer makes of one that it wants skipped, and has the answer of all that no rule names.
 
 use std::collections::BTreeMap;
 
 use dcos_launcher::Filter;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
+use seccompiler::{BackendError, BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
 use super::{TARGET, failed};
 use crate::isolator::IsolatorError;
@@ -35,6 +36,8 @@ const RETURN: u16 = 0x06;
 
 /// The number of the first x32 call; no other call has so high a one.
 const FOREIGN: u32 = 0x4000_0000;
+/// What a tracer puts in the place of a call that is to be skipped.
+const SKIPPED: u32 = u32::MAX;
 
 /// Instructions that a program of the kernel's may have (`BPF_MAXINSNS`).
 const LONGEST: usize = 4096;
@@ -132,9 +135,12 @@ pub(super) fn assemble(
     let mut instructions: Vec<_> = program.into_iter().map(Instruction::pack).collect();
     if !rules.is_empty() {
         let filter = SeccompFilter::new(rules, otherwise, matched, TARGET);
-        let program: BpfProgram = filter
-            .and_then(TryInto::try_into)
-            .map_err(|error: seccompiler::BackendError| failed(&error))?;
+        let program: Result<BpfProgram, _> = filter.and_then(TryInto::try_into);
+        let program = program.map_err(|error| match error {
+            // It counts its own part only.
+            BackendError::FilterTooLarge(length) => too_long(instructions.len() + length, LONGEST),
+            other => failed(&other),
+        })?;
         let packed = program.iter().map(|one| {
             let (code, value) = (one.code, one.k);
             let (if_true, if_false) = (one.jt, one.jf);
@@ -205,6 +211,7 @@ fn ranges(rules: &BTreeMap<i64, Vec<SeccompRule>>) -> Vec<(u32, Fate)> {
         }
     }
     begin(FOREIGN, Fate::Foreign);
+    begin(SKIPPED, Fate::Otherwise);
     ranges.dedup_by_key(|(_, fate)| *fate);
     ranges
 }
@@ -431,7 +438,13 @@ mod tests {
                     {{"names": ["rmdir"], "action": "SCMP_ACT_KILL_PROCESS"}}]}}"#
             );
             assert_eq!(answer_to(&profile, x32), absent, "{default}");
-            assert_eq!(answer_to(&profile, u32::MAX), absent, "{default}");
+            assert_eq!(answer_to(&profile, SKIPPED - 1), absent, "{default}");
+            // A call that a tracer skips is none.
+            assert_eq!(
+                answer_to(&profile, SKIPPED),
+                answer(&profile, "read"),
+                "{default}"
+            );
             let passes = answer(&profile, "read");
             assert!(
                 [SeccompAction::Allow, SeccompAction::Log]
@@ -456,7 +469,10 @@ mod tests {
         };
         // Neither half is too long for itself.
         let refused = assemble(many(330, 2), allowed()).unwrap_err().to_string();
-        assert!(refused.contains("4096"), "{refused}");
+        assert!(refused.contains("takes 4096"), "{refused}");
+        // One half is.
+        let refused = assemble(many(1, 2000), allowed()).unwrap_err().to_string();
+        assert!(refused.contains("takes 4096"), "{refused}");
         let filter = Filter {
             instructions: vec![0; 4000],
         };

@@ -68,10 +68,13 @@ impl Pressure {
 impl Counters {
     fn first(folder: &Folder) -> io::Result<Self> {
         let level = File::open(folder.path.join("memory.pressure_level"))?;
+        let control = File::options()
+            .write(true)
+            .open(folder.path.join("cgroup.event_control"))?;
         let register = |name: &str| {
             let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
             let line = format!("{} {} {name}", event.as_raw_fd(), level.as_raw_fd());
-            std::fs::write(folder.path.join("cgroup.event_control"), line)?;
+            rustix::io::write(&control, line.as_bytes())?;
             Ok::<_, io::Error>((event, 0))
         };
         let events = [register("low")?, register("medium")?, register("critical")?];
