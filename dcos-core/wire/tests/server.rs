@@ -149,6 +149,60 @@ async fn an_idle_connection_is_closed_a_patient_one_is_not() {
     );
 }
 
+/// What a request to `/peer` is answered with over a pipe.
+async fn asked(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 1024];
+    let length = stream.read(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+/// Silence takes no time here.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_silent_for_long_goes_on_where_it_was() {
+    let router = Router::new().route("/peer", get(async || "known"));
+    let (pipe, listener) = Listener::pipe();
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(Server::new(router).serve(listener, stop.clone()));
+    let mut stream = pipe.connect().await.unwrap();
+    let request = "GET /peer HTTP/1.1\r\nHost: x\r\n\r\n";
+    for silent in [0, 2, 90, 1, 119] {
+        tokio::time::sleep(Duration::from_secs(silent)).await;
+        let answer = asked(&mut stream, request).await;
+        assert!(answer.ends_with("\r\n\r\nknown"), "{answer}");
+    }
+    // The beginning of the next request came with the last one, or alone.
+    for (begin, rest) in [request.split_at(9), request.split_at(request.len() - 2)] {
+        let answer = asked(&mut stream, &format!("{request}{begin}")).await;
+        assert!(answer.ends_with("known"), "{answer}");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let answer = asked(&mut stream, rest).await;
+        assert!(answer.ends_with("known"), "{answer}");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        stream.write_all(&begin.as_bytes()[..1]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let answer = asked(&mut stream, &request[1..]).await;
+        assert!(answer.ends_with("known"), "{answer}");
+    }
+    // A head that does not go on is given up, whatever was before; silence as well, at its own time.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut other = pipe.connect().await.unwrap();
+    assert!(asked(&mut other, request).await.ends_with("known"));
+    let begun = tokio::time::Instant::now();
+    let late = asked(&mut stream, "GET /pe").await;
+    assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
+    assert_eq!(begun.elapsed().as_secs(), 15);
+    assert_eq!(other.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(begun.elapsed().as_secs(), 120);
+    // Who is silent does not keep the server from stopping.
+    let mut last = pipe.connect().await.unwrap();
+    assert!(asked(&mut last, request).await.ends_with("known"));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    stop.cancel();
+    assert_eq!(server.await.unwrap(), Stopped { aborted: 0 });
+    assert_eq!(last.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn large_answers_are_compressed_and_unpacked() {
     let server = Running::start(ServerConfig::default()).await;
@@ -221,14 +275,16 @@ async fn streams_carry_records_and_end_with_their_reader() {
 
 #[tokio::test]
 async fn stopping_lets_a_request_finish_and_cuts_a_stream() {
-    let router = Router::new().route(
-        "/slow",
-        get(async || tokio::time::sleep(Duration::from_millis(300)).await),
-    );
+    let (began, mut begun) = tokio::sync::mpsc::channel(1);
+    let slow = async move || {
+        began.send(()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    let router = Router::new().route("/slow", get(slow));
     let server = Running::serve(router, ServerConfig::default()).await;
     let url = server.url("/slow");
     let request = tokio::spawn(async move { Client::new().get(&url).await.unwrap().status() });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    begun.recv().await.unwrap();
     server.stop.cancel();
     assert_eq!(request.await.unwrap(), StatusCode::OK);
     assert_eq!(server.task.await.unwrap(), Stopped { aborted: 0 });

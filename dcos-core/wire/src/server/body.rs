@@ -93,8 +93,8 @@ impl Unhurried {
 
     /// The connection leaves HTTP, such as for a WebSocket: nothing on it is timed any more.
     pub fn hand_over(&self) {
-        self.allow();
-        self.activity.be_patient();
+        self.body.store(true, Ordering::Release);
+        self.activity.leave();
     }
 
     fn is_allowed(&self) -> bool {

@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,7 +17,7 @@ use tower::Service;
 
 use super::handler::Handler;
 use super::peer::Peer;
-use super::timed::{Activity, Timed};
+use super::timed::{Activity, PARKED_AFTER, Parking, Timed};
 use super::{Aside, ServerConfig};
 use crate::io::Stream;
 use crate::libprocess::Messenger;
@@ -75,7 +75,8 @@ where
             }
         }
         if let Some(acceptor) = self.acceptor.take() {
-            let handshake = acceptor.accept(stream);
+            // Large, and over soon.
+            let handshake = Box::pin(acceptor.accept(stream));
             match tokio::time::timeout(self.config.header_timeout, handshake).await {
                 Ok(Ok(encrypted)) => {
                     let shown = encrypted.get_ref().1.peer_certificates();
@@ -92,7 +93,7 @@ where
         let foreign = match &self.messages {
             Some(messenger) => {
                 let (peer, config) = (&self.peer, &self.config);
-                intake::run(messenger, peer, config, stream, &self.shutdown).await
+                Box::pin(intake::run(messenger, peer, config, stream, &self.shutdown)).await
             }
             None => Some(Foreign { stream, line: None }),
         };
@@ -109,39 +110,78 @@ where
         }
     }
 
-    async fn answer(self, stream: Stream) {
+    /// Answers requests. Between them, what HTTP needs is given back after a while of silence: of thousands of
+    /// connections, most are silent.
+    async fn answer(self, mut stream: Stream) {
         let activity = Arc::new(Activity::default());
-        let io = Timed::new(stream, Arc::clone(&activity), Arc::clone(&self.config));
-        let address = self.peer.address;
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        // Without `pipeline_flush`: it holds the 400 for a broken request back for ever.
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(None)
-            .max_buf_size(self.config.head_limit.max(8192));
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .keep_alive_interval(self.config.idle_timeout);
-        let handler = Handler {
-            service: self.service,
-            peer: self.peer,
-            config: self.config,
-            activity,
-        };
-        let mut connection =
-            pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), handler));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let mut first = Vec::new();
+        loop {
+            let parking = Parking::default();
+            let (known, config) = (Arc::clone(&activity), Arc::clone(&self.config));
+            let io = Timed::new(stream, first, known, config, parking.clone());
+            let handler = Handler {
+                service: self.service.clone(),
+                peer: self.peer.clone(),
+                config: Arc::clone(&self.config),
+                activity: Arc::clone(&activity),
+            };
+            // Apart from what stays while the connection is parked.
+            let whole = Box::pin(speak(io, handler, self.shutdown.clone())).await;
+            stream = match parking.take() {
+                Some(stream) if whole => stream,
+                _ => return,
+            };
+            let mut bytes = [0; 16];
+            let patience = self.config.idle_timeout.saturating_sub(PARKED_AFTER);
+            let next = async {
+                if activity.is_patient() {
+                    return stream.read(&mut bytes).await.ok();
+                }
+                let next = tokio::time::timeout(patience, stream.read(&mut bytes));
+                next.await.ok()?.ok()
+            };
+            let read = tokio::select! {
+                read = next => read,
+                () = self.shutdown.cancelled() => None,
+            };
+            let length = read.unwrap_or_default();
+            if length == 0 {
+                let _ = stream.shutdown().await;
+                return;
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(peer = ?address, %error, "connection broke");
+            first = bytes[..length].to_vec();
         }
     }
+}
+
+/// HTTP on a stream, until it ends or is parked; says whether it ended between requests.
+async fn speak<S>(io: Timed, handler: Handler<S>, shutdown: CancellationToken) -> bool
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let (address, config) = (handler.peer.address, Arc::clone(&handler.config));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Without `pipeline_flush`: it holds the 400 for a broken request back for ever.
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(config.head_limit.max(8192));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(config.idle_timeout);
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), handler));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended
+        .inspect_err(|error| tracing::debug!(peer = ?address, %error, "connection broke"))
+        .is_ok()
 }

@@ -42,6 +42,7 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let busy = self.activity.begin();
+        let activity = Arc::clone(&self.activity);
         let is_message = libprocess::is_message(request.method(), request.headers());
         let limit = if is_message {
             self.activity.be_patient();
@@ -71,6 +72,9 @@ where
             {
                 let text = status.canonical_reason().unwrap_or_default();
                 response = closing(Refusal::new(status, text).into_response());
+            }
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                activity.leave();
             }
             if gzip && !old {
                 response = gzip::compress(response).await;

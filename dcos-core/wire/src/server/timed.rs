@@ -6,8 +6,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub(super) struct Activity {
     patient: AtomicBool,
     /// A client that does not read is fine.
     slow_readers: AtomicBool,
+    /// The connection speaks something else than HTTP.
+    elsewhere: AtomicBool,
     /// Who reads, to be told when an answer is finished and the clock starts again.
     reader: AtomicWaker,
 }
@@ -44,6 +46,18 @@ impl Activity {
     /// Lets the connection stay silent for ever from now on.
     pub(super) fn be_patient(&self) {
         self.patient.store(true, Ordering::Release);
+    }
+
+    /// The connection speaks something else from now on, in which silence and slow readers are fine.
+    pub(super) fn leave(&self) {
+        self.elsewhere.store(true, Ordering::Release);
+        self.be_patient();
+        self.bear_slow_readers();
+    }
+
+    /// Whether silence between requests is fine.
+    pub(super) fn is_patient(&self) -> bool {
+        self.patient.load(Ordering::Acquire)
     }
 
     /// Lets writes take as long as the client likes from now on.
@@ -75,25 +89,61 @@ enum Phase {
     Idle,
 }
 
+/// Silence between requests after which what HTTP needs for a connection (two buffers, tasks, tables) is given back until
+/// the next one comes. Long enough that a connection in use never pays for it.
+pub(super) const PARKED_AFTER: Duration = Duration::from_secs(1);
+
+/// Where a stream is left when its connection is parked.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Parking(Arc<Mutex<Option<Stream>>>);
+
+impl Parking {
+    /// The stream, if its connection was parked.
+    pub(super) fn take(&self) -> Option<Stream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 pub(super) struct Timed {
     io: Stream,
+    /// Bytes that came while it was parked.
+    first: Vec<u8>,
     activity: Arc<Activity>,
     config: Arc<ServerConfig>,
+    parking: Parking,
     phase: Phase,
     http2: bool,
-    silence: Option<Pin<Box<Sleep>>>,
+    /// What came last ended with the end of a head: nobody else has read the beginning of the next one.
+    whole: bool,
+    parked: bool,
+    /// When the silence of this phase is too long.
+    deadline: Option<Instant>,
+    /// Rings then at the latest: it is not set anew for each request.
+    alarm: Option<Pin<Box<Sleep>>>,
     stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timed {
-    pub(super) fn new(io: Stream, activity: Arc<Activity>, config: Arc<ServerConfig>) -> Self {
+    /// A stream whose `first` bytes were read already.
+    pub(super) fn new(
+        io: Stream,
+        first: Vec<u8>,
+        activity: Arc<Activity>,
+        config: Arc<ServerConfig>,
+        parking: Parking,
+    ) -> Self {
         Self {
             io,
+            first,
             activity,
             config,
+            parking,
             phase: Phase::Silent,
             http2: false,
-            silence: None,
+            whole: false,
+            parked: false,
+            deadline: None,
+            alarm: None,
             stall: None,
         }
     }
@@ -114,7 +164,7 @@ impl Timed {
     fn enter(&mut self, phase: Phase) {
         if self.phase != phase {
             self.phase = phase;
-            self.silence = None;
+            self.deadline = None;
         }
     }
 
@@ -124,15 +174,22 @@ impl Timed {
             Phase::Silent => Some(self.config.first_byte_timeout),
             Phase::Head => Some(self.config.header_timeout),
             Phase::Busy => None,
-            Phase::Idle if self.activity.patient.load(Ordering::Acquire) => None,
+            Phase::Idle if self.may_park() => Some(PARKED_AFTER),
+            Phase::Idle if self.activity.is_patient() => None,
             Phase::Idle => Some(self.config.idle_timeout),
         }
+    }
+
+    fn may_park(&self) -> bool {
+        let http1 = !self.http2 && !self.activity.elsewhere.load(Ordering::Acquire);
+        self.whole && http1 && self.config.idle_timeout > PARKED_AFTER
     }
 
     fn received(&mut self, data: &[u8]) {
         if self.phase == Phase::Silent && data.starts_with(b"PRI") {
             self.http2 = true;
         }
+        self.whole = data.ends_with(b"\r\n\r\n");
         match self.phase {
             // Frames of HTTP/2 come between requests too; its heads are short-lived anyway.
             Phase::Silent | Phase::Idle if self.http2 => self.enter(Phase::Idle),
@@ -141,10 +198,35 @@ impl Timed {
         }
     }
 
+    /// Waits until the silence of this phase is too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(patience) = self.patience() else {
+            self.deadline = None;
+            return Poll::Pending;
+        };
+        let deadline = *self
+            .deadline
+            .get_or_insert_with(|| Instant::now() + patience);
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if alarm.deadline() > deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if alarm.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(deadline);
+        }
+    }
+
     fn give_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         const LATE: &[u8] =
             b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         if self.phase != Phase::Head {
+            self.parked = self.phase == Phase::Idle && self.may_park();
             return Ok(());
         }
         // If not even these few bytes fit, the client does not listen either.
@@ -181,20 +263,27 @@ impl AsyncRead for Timed {
         this.activity.reader.register(cx.waker());
         this.update_phase();
         let before = buf.filled().len();
-        if let Poll::Ready(read) = Pin::new(&mut this.io).poll_read(cx, buf) {
+        let first = this.first.len().min(buf.remaining());
+        buf.put_slice(&this.first[..first]);
+        this.first.drain(..first);
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        if read.is_ready() || first > 0 {
             this.received(&buf.filled()[before..]);
-            return Poll::Ready(read);
+            return if first > 0 { Poll::Ready(Ok(())) } else { read };
         }
-        let Some(patience) = this.patience() else {
-            this.silence = None;
-            return Poll::Pending;
-        };
-        let silence = this
-            .silence
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + patience)));
-        ready!(silence.as_mut().poll(cx));
+        ready!(this.poll_silence(cx));
         // An empty read is the end of the stream: hyper closes without a word.
         Poll::Ready(this.give_up(cx))
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        if self.parked {
+            let stream = std::mem::replace(&mut self.io, Stream::new(tokio::io::empty()));
+            let place = self.parking.0.lock();
+            *place.unwrap_or_else(PoisonError::into_inner) = Some(stream);
+        }
     }
 }
 
@@ -214,6 +303,10 @@ impl AsyncWrite for Timed {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.parked {
+            // HTTP is through with it, we are not.
+            return Poll::Ready(Ok(()));
+        }
         let closed = Pin::new(&mut self.io).poll_shutdown(cx);
         self.watch_write(cx, closed)
     }
