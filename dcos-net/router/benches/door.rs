@@ -24,6 +24,10 @@ use tokio_util::sync::CancellationToken;
 /// Errors of a bench end it; they need no type.
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
+/// As in `dcos-master`.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 5;
 const IDLE: usize = 10_000;
 

@@ -145,14 +145,14 @@ impl Door {
             Step::Unknown(words) => text(StatusCode::SERVICE_UNAVAILABLE, words),
             Step::Redirect(status, to) => redirect(code(status), &to),
             Step::Own(own) => {
-                house
-                    .about
-                    .answer(own, &path, &method, &parts.headers, &house.counters)
-                    .await
+                let about = &house.about;
+                let (headers, counters) = (&parts.headers, &house.counters);
+                Box::pin(about.answer(own, &path, &method, headers, counters)).await
             }
             Step::Cached(forward) => {
                 let request = Request::from_parts(parts, body);
-                self.cached(request, &forward, &origin, passing).await
+                // Of its own: every request is as large as what it may become.
+                Box::pin(self.cached(request, &forward, &origin, passing)).await
             }
             Step::Forward(forward) => {
                 if let Some(note) = note {
@@ -204,7 +204,7 @@ impl Door {
             }
             admitted = true;
             if let Step::LookUp(name) = decision.step {
-                let found = house.asker.ask(&name).await;
+                let found = Box::pin(house.asker.ask(&name)).await;
                 records.insert(name, found);
                 continue;
             }

@@ -21,7 +21,7 @@ use crate::world::Scheme;
 pub type Refused = (StatusCode, &'static str);
 
 /// Headers that speak of one connection only.
-const HOP_BY_HOP: [HeaderName; 6] = [
+static HOP_BY_HOP: [HeaderName; 6] = [
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
     TE,
@@ -30,13 +30,21 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     UPGRADE,
 ];
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Which says that a router sent the request already.
 pub const FORWARDED: HeaderName = HeaderName::from_static("dcos-forwarded");
+
+/// What somebody behind the router may tell it to do.
+const ORDERS: [&str; 4] = [
+    "x-accel-buffering",
+    "x-accel-redirect",
+    "x-accel-expires",
+    "x-accel-limit-rate",
+];
 
 /// The cookies of the router itself: nobody behind it may see them.
 const OWN_COOKIES: [&str; 2] = ["dcos-acs-auth-cookie", "dcos-acs-info-cookie"];
@@ -127,8 +135,8 @@ fn listed<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Removes what speaks of one connection only, as it says itself and as everybody knows.
-fn end_to_end(headers: &mut HeaderMap) {
+/// Removes what speaks of one connection only, as it says itself and as everybody knows; and what is `unwanted` beside.
+fn end_to_end(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = listed(headers, &CONNECTION)
             .filter_map(|word| word.parse().ok())
@@ -142,11 +150,17 @@ fn end_to_end(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in HOP_BY_HOP {
+    // One look at each: most requests have none of them.
+    let of_a_hop = |name: &HeaderName| {
+        HOP_BY_HOP.contains(name) || *name == KEEP_ALIVE || *name == PROXY_CONNECTION
+    };
+    let found = headers
+        .keys()
+        .filter(|name| of_a_hop(name) || unwanted(name));
+    let found: Vec<HeaderName> = found.cloned().collect();
+    for name in found {
         headers.remove(name);
     }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
 }
 
 /// Makes a client's headers those that somebody behind the router gets.
@@ -157,9 +171,15 @@ pub fn onward(
     scheme: Scheme,
     forward: &Forward,
 ) {
-    end_to_end(headers);
-    headers.remove(EXPECT);
-    if let Ok(host) = HeaderValue::from_str(host.as_str()) {
+    end_to_end(headers, |name| {
+        *name == EXPECT
+            || (*name == FORWARDED && !forward.marked)
+            || (*name == AUTHORIZATION && forward.ways.anonymous)
+            || (*name == ACCEPT_ENCODING && forward.unpacked)
+    });
+    if headers.get(HOST).is_none_or(|named| named != host.as_str())
+        && let Ok(host) = HeaderValue::from_str(host.as_str())
+    {
         headers.insert(HOST, host);
     }
     if let Some(client) = client {
@@ -181,22 +201,17 @@ pub fn onward(
         headers.remove(REAL_IP);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
-    if forward.ways.anonymous {
-        headers.remove(AUTHORIZATION);
-    }
-    if forward.unpacked {
-        headers.remove(ACCEPT_ENCODING);
-    }
     if forward.marked {
         headers.insert(FORWARDED, HeaderValue::from_static("true"));
-    } else {
-        headers.remove(FORWARDED);
     }
     forget_cookies(headers);
 }
 
 /// Removes the router's own cookies; the others become one header.
 fn forget_cookies(headers: &mut HeaderMap) {
+    if !headers.contains_key(COOKIE) {
+        return;
+    }
     let own = |pair: &str| {
         let name = pair.split('=').next().unwrap_or_default().trim();
         OWN_COOKIES.contains(&name)
@@ -230,18 +245,10 @@ fn forget_cookies(headers: &mut HeaderMap) {
 
 /// Makes an answer's headers those that the client gets.
 pub fn back(headers: &mut HeaderMap, forward: &Forward) {
-    end_to_end(headers);
-    if !forward.ways.accel {
-        // Orders to the router, of which it takes none.
-        for name in [
-            "x-accel-buffering",
-            "x-accel-redirect",
-            "x-accel-expires",
-            "x-accel-limit-rate",
-        ] {
-            headers.remove(name);
-        }
-    }
+    // Orders to the router, of which it takes none.
+    end_to_end(headers, |name| {
+        !forward.ways.accel && ORDERS.contains(&name.as_str())
+    });
     if forward.ways.uncached {
         let never = HeaderValue::from_static("no-cache, no-store, must-revalidate");
         headers.insert(CACHE_CONTROL, never);

@@ -64,6 +64,7 @@ pub mod location;
 pub mod options;
 mod own;
 pub mod path;
+mod pool;
 mod proxy;
 mod records;
 pub mod route;

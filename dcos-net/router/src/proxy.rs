@@ -1,6 +1,6 @@
 //! A request on its way to somebody behind the router, and the answer back. Nothing is held: both stream.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::decide::{Forward, Target};
 use crate::headers;
 use crate::location::relocate;
 use crate::own::text;
+use crate::pool::Carried;
 use crate::upstream::{SendError, Upstreams};
 use crate::world::Scheme;
 
@@ -30,8 +31,8 @@ use crate::world::Scheme;
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) upstreams: Upstreams,
-    /// Connections that became something else; they are cut when the router ends.
-    pub(crate) tunnels: TaskTracker,
+    /// Connections that became something else, which are cut when the router ends, and those that send bodies.
+    pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
 
@@ -61,6 +62,7 @@ impl Proxy {
         let client = wanted
             .as_ref()
             .and_then(|_| parts.extensions.remove::<OnUpgrade>());
+        let upgrades = client.is_some();
         let unhurried = parts.extensions.remove::<Unhurried>();
         if let Some(unhurried) = unhurried
             .as_ref()
@@ -91,9 +93,9 @@ impl Proxy {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         let patience = Duration::from_secs(forward.ways.patience.into());
-        let sending =
-            self.upstreams
-                .send(Request::from_parts(parts, body), &forward.to, &forward.path);
+        let request = Request::from_parts(parts, body);
+        let to = &self.upstreams;
+        let sending = pin!(to.send(request, &forward.to, &forward.path, upgrades));
         let seen = (!empty).then_some(passing);
         let Some(answered) = in_time(sending, patience, seen).await else {
             return text(StatusCode::GATEWAY_TIMEOUT, "504 Gateway Time-out");
@@ -133,13 +135,13 @@ impl Proxy {
     fn tunnel(
         &self,
         client: OnUpgrade,
-        mut answer: http::Response<hyper::body::Incoming>,
+        mut answer: http::Response<Carried>,
         unhurried: &Unhurried,
     ) -> Response {
         unhurried.hand_over();
         let server = hyper::upgrade::on(&mut answer);
         let stop = self.stop.clone();
-        self.tunnels.spawn(async move {
+        self.tasks.spawn(async move {
             let both = async {
                 let (client, server) = futures::try_join!(client, server)?;
                 let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
@@ -169,11 +171,10 @@ impl Proxy {
 
 /// The answer, unless `patience` passes after the last piece of the request's body.
 async fn in_time<F: Future>(
-    answer: F,
+    mut answer: Pin<&mut F>,
     patience: Duration,
     passing: Option<&Arc<Passing>>,
 ) -> Option<F::Output> {
-    let mut answer = pin!(answer);
     let mut wait = patience;
     loop {
         if let Ok(answered) = tokio::time::timeout(wait, answer.as_mut()).await {

@@ -26,6 +26,9 @@ use crate::route::Part;
 use crate::upstream::Upstreams;
 use crate::world::{Scheme, World};
 
+/// How often it is looked for connections to those behind the router that nobody uses.
+const SWEEP: Duration = Duration::from_secs(10);
+
 /// How a router is set up.
 #[derive(Debug)]
 pub struct Config {
@@ -115,10 +118,11 @@ impl Router {
             Some(Place::At(base)) => Some(base.clone()),
             _ => None,
         };
+        let tasks = TaskTracker::new();
         let house = House {
             proxy: Proxy {
-                upstreams: Upstreams::new(config.tls, &config.rules.parts)?,
-                tunnels: TaskTracker::new(),
+                upstreams: Upstreams::new(config.tls, &config.rules.parts, &tasks)?,
+                tasks,
                 stop: stop.clone(),
             },
             asker: Asker {
@@ -173,10 +177,21 @@ impl Router {
         if let Some(sources) = self.sources {
             parts.spawn(follow(sources, self.worlds, self.stop.clone()));
         }
-        self.stop.cancelled().await;
+        let proxy = &self.house.proxy;
+        let sweep = async {
+            let mut often = tokio::time::interval(SWEEP);
+            loop {
+                often.tick().await;
+                proxy.upstreams.sweep();
+            }
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = sweep => {}
+        }
         while parts.join_next().await.is_some() {}
-        self.house.proxy.tunnels.close();
-        self.house.proxy.tunnels.wait().await;
+        proxy.tasks.close();
+        proxy.tasks.wait().await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Connections to those behind the router: over TCP, TLS and Unix sockets, kept for the next request.
+//! Whom requests are sent to: members of the cluster and services, over TCP, TLS and Unix sockets.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,26 +11,21 @@ use std::time::Duration;
 
 use axum::body::Body;
 use dcos_wire::tls::{self, TlsError, Trust};
-use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
+use http::uri::{Authority, PathAndQuery};
 use http::{Request, Response, Uri};
-use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
+use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::decide::{Place, Target};
+use crate::pool::{Carried, Pool};
 use crate::route::Part;
 use crate::world::Scheme;
 
-/// A connection is kept so long without use: shorter than the servers' own limits, so that a request seldom meets one
-/// that is being closed.
-const IDLE: Duration = Duration::from_secs(50);
-/// Connections kept for one host: as many as are asked at a time by a busy page or two.
-const MAX_IDLE: usize = 256;
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A silent peer is probed after this long, so that a dead host ends streams.
@@ -39,16 +34,17 @@ const PROBE: Duration = Duration::from_secs(30);
 /// Asks those behind the router.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstreams {
-    members: Client<HttpsConnector<Connector>, Body>,
-    services: Client<HttpsConnector<Connector>, Body>,
+    members: Pool,
+    services: Pool,
 }
 
 impl Upstreams {
     /// Members of the cluster are asked with `tls`, or as the system trusts; services whoever they are, as in the
-    /// original: nobody vouches for their certificates.
+    /// original: nobody vouches for their certificates. What has to go on by itself runs among `tasks`.
     pub(crate) fn new(
         tls: Option<Arc<rustls::ClientConfig>>,
         parts: &BTreeMap<Part, Place>,
+        tasks: &TaskTracker,
     ) -> Result<Self, TlsError> {
         let sockets = parts.iter().filter_map(|(part, place)| match place {
             Place::Socket(path) => Some((part.name(), path.clone())),
@@ -61,35 +57,40 @@ impl Upstreams {
         };
         let anybody = tls::client(&Trust::Anyone)?;
         Ok(Self {
-            members: client(connector, trusted),
+            members: Pool::new(with_tls(connector, trusted), tasks.clone()),
             // A framework may name any host as its own: none of them is a socket of this node.
-            services: client(Connector::new(BTreeMap::new()), anybody),
+            services: Pool::new(
+                with_tls(Connector::new(BTreeMap::new()), anybody),
+                tasks.clone(),
+            ),
         })
     }
 
-    /// Sends a request whose URI names path and query only.
+    /// Sends a request on to a path there. With `upgrades` its connection may become something else.
     pub(crate) async fn send(
         &self,
         mut request: Request<Body>,
         to: &Target,
         path: &str,
-    ) -> Result<Response<Incoming>, SendError> {
-        let (client, uri) = match to {
-            Target::Member(base) => (
-                &self.members,
-                uri(base.scheme, base.authority.clone(), path),
-            ),
-            Target::Service(base) => (
-                &self.services,
-                uri(base.scheme, base.authority.clone(), path),
-            ),
+        upgrades: bool,
+    ) -> Result<Response<Carried>, SendError> {
+        let (pool, host) = match to {
+            Target::Member(base) => (&self.members, (base.scheme, base.authority.clone())),
+            Target::Service(base) => (&self.services, (base.scheme, base.authority.clone())),
             Target::Socket(part) => {
                 let authority = Authority::from_static(part.name());
-                (&self.members, uri(Scheme::Http, authority, path))
+                (&self.members, (Scheme::Http, authority))
             }
         };
-        *request.uri_mut() = uri?;
-        Ok(client.request(request).await?)
+        let path = PathAndQuery::try_from(path).map_err(|_| SendError::Path)?;
+        *request.uri_mut() = Uri::from(path);
+        pool.ask(host, request, upgrades).await
+    }
+
+    /// Closes connections that nobody uses.
+    pub(crate) fn sweep(&self) {
+        self.members.sweep();
+        self.services.sweep();
     }
 }
 
@@ -98,41 +99,23 @@ impl Upstreams {
 pub(crate) enum SendError {
     #[error("the path is none")]
     Path,
+    #[error("connecting")]
+    Connecting(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("asking")]
-    Client(#[from] Error),
+    Asking(#[source] hyper::Error),
 }
 
-fn uri(scheme: Scheme, authority: Authority, path: &str) -> Result<Uri, SendError> {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(match scheme {
-        Scheme::Http => UriScheme::HTTP,
-        Scheme::Https => UriScheme::HTTPS,
-    });
-    parts.authority = Some(authority);
-    parts.path_and_query = Some(PathAndQuery::try_from(path).map_err(|_| SendError::Path)?);
-    Uri::from_parts(parts).map_err(|_| SendError::Path)
-}
-
-fn client(
-    connector: Connector,
-    tls: rustls::ClientConfig,
-) -> Client<HttpsConnector<Connector>, Body> {
-    let connector = HttpsConnectorBuilder::new()
+fn with_tls(connector: Connector, tls: rustls::ClientConfig) -> HttpsConnector<Connector> {
+    HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
-        .wrap_connector(connector);
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(MAX_IDLE)
-        .set_host(false)
-        .build(connector)
+        .wrap_connector(connector)
 }
 
 /// Opens connections: to the Unix socket a host is the name of, or over TCP.
 #[derive(Debug, Clone)]
-struct Connector {
+pub(crate) struct Connector {
     tcp: HttpConnector,
     sockets: Arc<BTreeMap<&'static str, PathBuf>>,
 }
@@ -175,7 +158,7 @@ impl Service<Uri> for Connector {
 }
 
 /// An open connection.
-enum Conn {
+pub(crate) enum Conn {
     Tcp(TokioIo<TcpStream>),
     Unix(TokioIo<UnixStream>),
 }

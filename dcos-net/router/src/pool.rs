@@ -1,0 +1,335 @@
+//! [`Pool`]: connections to those behind the router, kept for the next request.
+//!
+//! A connection has no task of its own: whoever waits for an answer drives it, and takes it along with the answer's body
+//! until that has ended. So nobody is woken to wake somebody else. Only where both directions may have to go on at once (a
+//! request with a body, a connection that becomes something else) does a task drive it meanwhile.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::uri::Authority;
+use http::{Request, Response, Uri};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use tokio::sync::oneshot;
+use tokio::task::coop::has_budget_remaining;
+use tokio_util::task::TaskTracker;
+use tower::Service as _;
+
+use crate::upstream::{Conn, Connector, SendError};
+use crate::world::Scheme;
+
+/// A connection is kept so long without use: shorter than the servers' own limits, so that a request seldom meets one
+/// that is being closed.
+const IDLE: Duration = Duration::from_secs(50);
+/// Connections kept for one host: as many as are asked at a time by a busy page or two.
+const MAX_IDLE: usize = 256;
+
+/// Whom a connection leads to.
+pub(crate) type Host = (Scheme, Authority);
+
+/// Connections to hosts.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    connector: HttpsConnector<Connector>,
+    idle: Arc<Mutex<HashMap<Host, Vec<Idle>>>>,
+    /// Those that are driven by themselves.
+    driven: TaskTracker,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+/// HTTP on a connection.
+type Spoken = Connection<MaybeHttpsStream<Conn>, Body>;
+
+/// One nobody uses.
+struct Idle {
+    line: Line,
+    since: Instant,
+}
+
+/// A connection that takes one request after another.
+struct Line {
+    sender: SendRequest<Body>,
+    /// Absent once it has ended.
+    connection: Option<Pin<Box<Spoken>>>,
+}
+
+impl Line {
+    /// Carries on what is under way; says whether the connection has ended.
+    fn drive(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(connection) = &mut self.connection
+            && connection.as_mut().poll(cx).is_ready()
+        {
+            // What was not sent comes back, and whoever waits is told.
+            self.connection = None;
+        }
+        self.connection.is_none()
+    }
+
+    /// Whether it would take a request now.
+    fn is_ready(&mut self) -> bool {
+        !self.drive(&mut Context::from_waker(Waker::noop())) && self.sender.is_ready()
+    }
+}
+
+/// Looks whether something is there that only driving a connection can bring, which whoever drives it does again
+/// anyway: nobody needs to be woken for it, unless this task has had its turn.
+fn look<T>(cx: &Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    let looked = poll(&mut Context::from_waker(Waker::noop()));
+    if looked.is_pending() && !has_budget_remaining() {
+        cx.waker().wake_by_ref();
+    }
+    looked
+}
+
+impl Pool {
+    pub(crate) fn new(connector: HttpsConnector<Connector>, driven: TaskTracker) -> Self {
+        let idle = Arc::default();
+        Self {
+            connector,
+            idle,
+            driven,
+        }
+    }
+
+    /// Sends a request whose URI is a path, and gives back the answer.
+    pub(crate) async fn ask(
+        &self,
+        host: Host,
+        mut request: Request<Body>,
+        upgrades: bool,
+    ) -> Result<Response<Carried>, SendError> {
+        loop {
+            let kept = self.take(&host);
+            let used = kept.is_some();
+            let mut line = match kept {
+                Some(line) => line,
+                None => Box::pin(self.connect(&host)).await?,
+            };
+            let together = !upgrades && request.body().is_end_stream();
+            let answering = line.sender.try_send_request(request);
+            let (answered, way) = if together {
+                let mut answering = pin!(answering);
+                let answered = poll_fn(|cx| {
+                    line.drive(cx);
+                    look(cx, |cx| answering.as_mut().poll(cx))
+                });
+                (answered.await, Way::Together(line))
+            } else if upgrades {
+                let Line { sender, connection } = line;
+                if let Some(connection) = connection {
+                    let connection = Pin::into_inner(connection);
+                    self.driven.spawn(connection.with_upgrades());
+                }
+                let answered = answering.await;
+                drop(sender);
+                (answered, Way::Once)
+            } else {
+                let (ended, told) = oneshot::channel();
+                self.driven
+                    .spawn(self.clone().carry(host.clone(), line, told));
+                (answering.await, Way::Apart(ended))
+            };
+            match answered {
+                Ok(answer) => {
+                    let pool = self.clone();
+                    return Ok(answer.map(|body| Carried::new(body, way, pool, host)));
+                }
+                Err(mut error) => match error.take_message() {
+                    // It was closed in the moment it was taken: nobody has seen the request.
+                    Some(unsent) if used => request = unsent,
+                    _ => return Err(SendError::Asking(error.into_error())),
+                },
+            }
+        }
+    }
+
+    /// A connection that is there.
+    fn take(&self, host: &Host) -> Option<Line> {
+        let mut idle = self.idle();
+        let kept = idle.get_mut(host)?;
+        while let Some(mut one) = kept.pop() {
+            if one.since.elapsed() < IDLE && one.line.is_ready() {
+                return Some(one.line);
+            }
+        }
+        None
+    }
+
+    async fn connect(&self, (scheme, authority): &Host) -> Result<Line, SendError> {
+        let uri = Uri::builder()
+            .scheme(scheme.as_str())
+            .authority(authority.clone())
+            .path_and_query("/");
+        let uri = uri.build().map_err(|_| SendError::Path)?;
+        let connecting = self.connector.clone().call(uri).await;
+        let stream = connecting.map_err(SendError::Connecting)?;
+        let made = Builder::new().handshake(stream).await;
+        let (sender, connection) = made.map_err(SendError::Asking)?;
+        let connection = Some(Box::pin(connection));
+        Ok(Line { sender, connection })
+    }
+
+    /// Keeps a connection for the next request, if it takes one.
+    fn put(&self, host: Host, mut line: Line) {
+        let ended = line.connection.is_none();
+        if ended || !(line.sender.is_ready() || line.is_ready()) {
+            return;
+        }
+        let mut idle = self.idle();
+        let kept = idle.entry(host).or_default();
+        if kept.len() < MAX_IDLE {
+            let since = Instant::now();
+            kept.push(Idle { line, since });
+        }
+    }
+
+    /// Drives a connection until its answer has ended, and the request too, which may take longer.
+    async fn carry(self, host: Host, mut line: Line, told: oneshot::Receiver<()>) {
+        let mut told = pin!(told);
+        let mut answered = false;
+        let whole = poll_fn(|cx| {
+            if line.drive(cx) {
+                return Poll::Ready(false);
+            }
+            if !answered {
+                match ready!(told.as_mut().poll(cx)) {
+                    Ok(()) => answered = true,
+                    // Nobody wants the rest.
+                    Err(_) => return Poll::Ready(false),
+                }
+            }
+            line.sender.poll_ready(cx).map(|taken| taken.is_ok())
+        });
+        if whole.await {
+            self.put(host, line);
+        }
+    }
+
+    /// Closes connections that nobody used for long, or that the other side has closed.
+    pub(crate) fn sweep(&self) {
+        self.idle().retain(|_, kept| {
+            kept.retain_mut(|one| one.since.elapsed() < IDLE && one.line.is_ready());
+            !kept.is_empty()
+        });
+    }
+
+    /// Each change is whole.
+    fn idle(&self) -> MutexGuard<'_, HashMap<Host, Vec<Idle>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the connection of an answer is driven.
+enum Way {
+    /// With the answer.
+    Together(Line),
+    /// By a task, which keeps it when it is told that the answer has ended.
+    Apart(oneshot::Sender<()>),
+    /// By a task, and it ends with the answer.
+    Once,
+}
+
+/// The body of an answer, with the connection it comes on. Dropped before its end, it closes that.
+pub(crate) struct Carried {
+    body: Incoming,
+    /// Absent once the answer has ended.
+    way: Option<Way>,
+    /// Why it broke off, which is told after what came before is sent: the server forgets that with the error.
+    broken: Option<hyper::Error>,
+    pool: Pool,
+    host: Host,
+}
+
+impl Carried {
+    fn new(body: Incoming, way: Way, pool: Pool, host: Host) -> Self {
+        let way = Some(way);
+        let mut carried = Self {
+            body,
+            way,
+            broken: None,
+            pool,
+            host,
+        };
+        if carried.body.is_end_stream() {
+            carried.give_back();
+        }
+        carried
+    }
+
+    /// The answer has ended: the connection may take the next request.
+    fn give_back(&mut self) {
+        match self.way.take() {
+            Some(Way::Together(line)) => self.pool.put(self.host.clone(), line),
+            // If nobody is there to hear it, the connection has ended.
+            Some(Way::Apart(ended)) => drop(ended.send(())),
+            Some(Way::Once) | None => {}
+        }
+    }
+}
+
+impl HttpBody for Carried {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let mut body = Pin::new(&mut this.body);
+        let frame = match &mut this.way {
+            Some(Way::Together(line)) => match look(cx, |cx| body.as_mut().poll_frame(cx)) {
+                Poll::Pending => {
+                    line.drive(cx);
+                    look(cx, |cx| body.poll_frame(cx))
+                }
+                there @ Poll::Ready(_) => there,
+            },
+            _ => body.poll_frame(cx),
+        };
+        match ready!(frame) {
+            Some(Ok(frame)) => {
+                if this.body.is_end_stream() {
+                    this.give_back();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                this.way = None;
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => {
+                this.give_back();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
