@@ -294,3 +294,96 @@ def test_containers_reach_what_is_outside_and_it_sees_their_node(overlays):
     finally:
         outside.kill()
         outside.wait()
+
+
+class Attached:
+    """A network namespace that others attach by the CNI plugin of an agent's program, on a host."""
+
+    def __init__(self, host: Host, folder: Path, number: int) -> None:
+        self.host, self.id = host, f"pod{number}"
+        self.name = f"{host.name}p{number}"
+        self.plugins = folder / f"{host.link}-plugins"
+        self.plugins.mkdir(exist_ok=True)
+        plugin = self.plugins / "dcos-overlay"
+        if not plugin.is_symlink():
+            plugin.symlink_to(binary("dcos-agent"))
+        self.network = {"cniVersion": "1.0.0", "name": "pods", "type": "dcos-overlay", "overlay": "dcos",
+                        "configurations": str(folder / host.link / "overlay" / "cni")}
+        self.result: dict = {}
+        run(f"ip netns add {self.name}")
+
+    def call(self, command: str, **more: object) -> tuple[int, dict]:
+        environment = {
+            **os.environ, "CNI_COMMAND": command, "CNI_CONTAINERID": self.id, "CNI_IFNAME": "eth0",
+            "CNI_NETNS": f"/var/run/netns/{self.name}", "CNI_PATH": f"{self.plugins}:{PLUGINS}",
+        }
+        words = ["nsenter", f"--net=/var/run/netns/{self.host.name}", self.plugins / "dcos-overlay"]
+        done = subprocess.run(words, input=json.dumps({**self.network, **more}), env=environment, capture_output=True,
+                              text=True, timeout=60, check=False)
+        return done.returncode, json.loads(done.stdout or "{}")
+
+    def add(self) -> str:
+        code, self.result = self.call("ADD")
+        assert code == 0, self.result
+        return self.result["ips"][0]["address"].split("/")[0]
+
+    def ask(self, url: str) -> str:
+        return said(f"nsenter --net=/var/run/netns/{self.name} curl -sS --fail --max-time 20 {url}")
+
+    def remove(self) -> None:
+        run(f"ip netns del {self.name}")
+
+
+def test_others_attach_their_containers_by_cni(overlays, tmp_path):
+    one, two = overlays.join(2), overlays.join(3)
+    eventually("ways", lambda: (one.ways(), two.ways()) == ({two.ip}, {one.ip}), 60)
+    overlays.run(2)
+    taken = overlays.addresses()
+    pods = [Attached(one, overlays.folder, number) for number in range(3)]
+    try:
+        code, told = pods[0].call("VERSION")
+        assert code == 0 and "1.0.0" in told["supportedVersions"]
+        code, told = pods[0].call("ADD", overlay="red")
+        assert (code, told["code"]) == (1, 11), "a network this node has not, or not yet"
+        addresses = [pod.add() for pod in pods]
+        # Of this node's part, and nobody's who is there.
+        assert all(address.startswith("9.0.0.") for address in addresses), addresses
+        assert len({*addresses, *taken.values()}) == 5
+        for pod in pods:
+            assert pod.call("CHECK", prevResult=pod.result) == (0, {})
+            # Containers of Marathon, on this host and on the other.
+            for task, address in taken.items():
+                assert pod.ask(f"http://{address}:80/") == task
+        # The other way round: who is attached is reached from the other host, by its own address.
+        script = f"import http.server as s; s.test(s.SimpleHTTPRequestHandler, port=80, bind='{addresses[1]}')"
+        server = subprocess.Popen(
+            ["nsenter", f"--net=/var/run/netns/{pods[1].name}", sys.executable, "-c", script], cwd=tmp_path,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        overlays.watchers.append(server)
+        (tmp_path / "word").write_text("from a pod")
+        ask = f"nsenter --net=/var/run/netns/{two.name} curl -sS --fail --max-time 20 http://{addresses[1]}/word"
+        eventually("an answer", lambda: subprocess.run(
+            ask.split(), capture_output=True, text=True, check=False).stdout == "from a pod")
+
+        # The agent is away: that keeps nobody waiting. What is given back is free for others.
+        overlays.agents[2].kill()
+        assert pods[0].call("DEL", prevResult=pods[0].result) == (0, {})
+        assert pods[0].call("DEL") == (0, {})
+        assert "eth0" not in said(f"ip -n {pods[0].name} -br link")
+        assert pods[0].call("CHECK", prevResult=pods[0].result)[1]["code"] == 3
+        again = pods[0].add()
+        assert again not in {*addresses[1:], *taken.values()}
+        overlays.agents[2].start()
+        eventually("its return", lambda: one.ip in overlays.active(), 60)
+        # Its own next containers take none of theirs.
+        overlays.run(2)
+        assert not {again, *addresses[1:]} & set(overlays.addresses().values())
+        assert pods[1].call("CHECK", prevResult=pods[1].result) == (0, {})
+        for pod in pods:
+            assert pod.call("DEL", prevResult=pod.result) == (0, {})
+        leases = overlays.folder / f"{one.link}-run" / "cni" / "networks" / "dcos"
+        assert {lease.name for lease in leases.glob("9.*")} == {address for address in overlays.addresses().values()
+                                                               if address.startswith("9.0.0.")}
+    finally:
+        for pod in pods:
+            pod.remove()

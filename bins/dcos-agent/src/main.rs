@@ -3,7 +3,8 @@
 //! `dcos-agent launcher …` is the launcher: the parent of all containers, which this program starts
 //! as a process of its own and which outlives it. `dcos-agent switchboard …` stands beside a
 //! container that others may attach to, and outlives it as well; `dcos-agent monitor …` beside one
-//! that a foreign runtime makes.
+//! that a foreign runtime makes. Called as `dcos-overlay` (`ln -s dcos-agent /opt/cni/bin/dcos-overlay`) it is a CNI
+//! plugin.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -30,7 +31,15 @@ mod overlay;
 use containers::Containers;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().unwrap_or_default();
+    if Path::new(&called)
+        .file_name()
+        .and_then(std::ffi::OsStr::to_str)
+        == Some(dcos_overlay::plugin::NAME)
+    {
+        return dcos_overlay::plugin::main();
+    }
     match arguments
         .next()
         .as_deref()

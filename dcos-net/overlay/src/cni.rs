@@ -138,6 +138,11 @@ impl CniConfigurations {
 /// By this an overlay's file is told from those of operators.
 const PREFIX: &str = "overlay-";
 
+/// The file of an overlay's configuration.
+pub(crate) fn file_name(overlay: &str) -> String {
+    format!("{PREFIX}{overlay}.conf")
+}
+
 #[async_trait]
 impl Networks for CniConfigurations {
     async fn provide(&self, networks: &[ContainerNetwork]) -> Result<(), NetworksError> {
@@ -151,7 +156,7 @@ impl Networks for CniConfigurations {
             let Some(bridge) = &network.mesos_bridge else {
                 continue;
             };
-            let path = self.folder.join(format!("{PREFIX}{}.conf", network.name));
+            let path = self.folder.join(file_name(&network.name));
             let text = format!("{:#}\n", self.configuration(network, bridge));
             if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
                 replace(&path, text.as_bytes()).map_err(failed(&path))?;

@@ -35,6 +35,7 @@ mod kernel;
 mod mac;
 mod news;
 mod node;
+pub mod plugin;
 mod roll;
 mod subnet;
 mod tunnels;
