@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import textwrap
 import urllib.error
@@ -16,9 +17,13 @@ from typing import Any
 
 import pytest
 import requests
-from cluster import Cluster, binary, eventually, free_port
+from cluster import ROOT, Cluster, binary, eventually, free_port
 
-# A service in the standard library: tells how it was asked, counts what is uploaded, and echoes on a WebSocket.
+# Made for `localhost` and `127.0.0.1`, signed by an authority of its own.
+KEYS = ROOT / "dcos-core" / "wire" / "tests" / "tls"
+
+# A service in the standard library: tells how it was asked, counts what is uploaded while it comes, and echoes on a
+# WebSocket.
 SERVICE = textwrap.dedent('''
     import base64, hashlib, json, os, sys
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,8 +38,19 @@ SERVICE = textwrap.dedent('''
             self.end_headers()
             self.wfile.write(body)
 
+        seen = 0
+
         def do_GET(self):
-            if self.path == "/redirect":
+            if self.path == "/seen":
+                self.tell(seen=Handler.seen)
+            elif self.path.startswith("/bytes?"):
+                size = int(self.path.split("?")[1])
+                self.send_response(200)
+                self.send_header("Content-Length", str(size))
+                self.end_headers()
+                for _ in range(size >> 16):
+                    self.wfile.write(bytes(range(256)) * 256)
+            elif self.path == "/redirect":
                 self.send_response(302)
                 self.send_header("Location", "/elsewhere")
                 self.send_header("Content-Length", "0")
@@ -53,14 +69,27 @@ SERVICE = textwrap.dedent('''
             else:
                 self.tell()
 
+        def pieces(self):
+            left = self.headers["Content-Length"]
+            if left is not None:
+                left = int(left)
+                while left:
+                    piece = self.rfile.read(min(left, 1 << 20))
+                    left -= len(piece)
+                    yield piece
+                return
+            while size := int(self.rfile.readline(), 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+
         def do_PUT(self):
-            digest, left = hashlib.sha256(), int(self.headers["Content-Length"])
-            total = left
-            while left:
-                piece = self.rfile.read(min(left, 1 << 20))
+            digest = hashlib.sha256()
+            Handler.seen = 0
+            for piece in self.pieces():
                 digest.update(piece)
-                left -= len(piece)
-            self.tell(bytes=total, sha256=digest.hexdigest())
+                Handler.seen += len(piece)
+            self.tell(bytes=Handler.seen, sha256=digest.hexdigest())
 
     ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT0"])), Handler).serve_forever()
 ''')
@@ -69,11 +98,13 @@ SERVICE = textwrap.dedent('''
 @pytest.fixture(scope="module")
 def door():
     """A cluster with routers; its URL is the master's one."""
-    port, agent = free_port(), free_port()
+    port, encrypted, agent = free_port(), free_port(), free_port()
     agent_flags = {"launcher": "posix", "isolation": "posix/cpu,posix/mem", "router_port": agent}
-    master_flags = {"router_port": port, "router_agent_port": agent, "without": "", "router_access_log": "-"}
+    master_flags = {"router_port": port, "router_agent_port": agent, "without": "", "router_access_log": "-",
+                    "router_https_port": encrypted, "router_certificate": KEYS / "server.pem",
+                    "router_key": KEYS / "server.key"}
     with Cluster(agent_flags=agent_flags, master_flags=master_flags) as cluster:
-        cluster.door = f"http://127.0.0.1:{port}"
+        cluster.door, cluster.encrypted = f"http://127.0.0.1:{port}", f"https://127.0.0.1:{encrypted}"
         eventually("Marathon", lambda: requests.get(f"{cluster.door}/service/marathon/v2/info", timeout=5).ok)
         yield cluster
 
@@ -155,9 +186,16 @@ def test_a_large_upload_passes(service, tmp_path):
     assert told.json()["bytes"] == size and told.json()["sha256"] == digest.hexdigest()
 
 
-def test_a_websocket_passes(door, service):
-    host, port = door.door.removeprefix("http://").split(":")
+@pytest.mark.parametrize("encrypted", [False, True], ids=["clear", "tls"])
+def test_a_websocket_passes(door, service, encrypted):
+    host, port = (door.encrypted if encrypted else door.door).split("://")[1].split(":")
     with socket.create_connection((host, int(port)), timeout=20) as stream:
+        if encrypted:
+            # HTTP/2 is offered as well, and has no such thing: this client takes HTTP/1.1.
+            context = ssl.create_default_context(cafile=KEYS / "ca.pem")
+            context.set_alpn_protocols(["http/1.1"])
+            stream = context.wrap_socket(stream, server_hostname=host)
+            assert stream.selected_alpn_protocol() == "http/1.1"
         stream.sendall(
             f"GET /service/web/ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
@@ -168,6 +206,86 @@ def test_a_websocket_passes(door, service):
         mask, text = b"\1\2\3\4", b"through the door"
         stream.sendall(bytes([0x81, 0x80 | len(text)]) + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(text)))
         assert file.read(2 + len(text))[2:] == text
+        stream.close()
+
+
+def curl(*words: str) -> list[str]:
+    """What curl was given, as it was told to write it."""
+    command = ["curl", "--silent", "--show-error", "--max-time", "120", "--cacert", KEYS / "ca.pem", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("offered, spoken", [("--http2", "2"), ("--http1.1", "1.1"), ("--no-alpn", "1.1")])
+def test_curl_and_the_router_agree_on_a_protocol(door, service, offered, spoken):
+    words, url = "%{http_code} %{http_version} %{ssl_verify_result}", f"{door.encrypted}/service/web"
+    (told,) = curl(offered, "--output", "/dev/null", "--write-out", words, f"{url}/x")
+    assert told.split() == ["200", spoken, "0"]
+    body = json.loads("".join(curl(offered, f"{url}/a%20b?x=%2F")))
+    headers = {name.lower(): value for name, value in body["headers"].items()}
+    assert body["path"] == "/a%20b?x=%2F"
+    # HTTP/2 has no Host: whoever is behind sees what stands for it.
+    assert headers["host"] == door.encrypted.removeprefix("https://") and headers["x-forwarded-proto"] == "https"
+
+
+def test_http2_in_the_clear_for_those_who_know(door, service):
+    (told,) = curl("--http2-prior-knowledge", "--output", "/dev/null", "--write-out", "%{http_code} %{http_version}",
+                   f"{door.door}/service/web/x")
+    assert told.split() == ["200", "2"]
+
+
+def test_one_connection_of_http2_carries_many_requests(door, service):
+    told = curl("--http2", "--parallel", "--parallel-max", "40", "--output", "/dev/null", "--write-out",
+                "%{http_code} %{http_version} %{num_connects}\n", f"{door.encrypted}/service/web/x?[1-200]")
+    assert [line.split()[:2] for line in told] == [["200", "2"]] * 200
+    assert sum(int(line.split()[2]) for line in told) < 20, "connections for 200 requests"
+
+
+@pytest.mark.parametrize("protocol", ["--http2", "--http1.1"])
+def test_an_upload_without_a_length_passes_while_it_is_made(door, service, protocol):
+    piece, digest = os.urandom(1 << 20), hashlib.sha256()
+    command = ["curl", "--silent", "--show-error", "--fail", protocol, "--cacert", KEYS / "ca.pem", "--upload-file", "-",
+               f"{door.encrypted}/service/web/upload"]
+    seen = lambda: requests.get(f"{service}/seen", timeout=10).json()["seen"]  # noqa: E731
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as upload:
+        for _ in range(2):
+            upload.stdin.write(piece)
+            digest.update(piece)
+        upload.stdin.flush()
+        # Behind the router already, before there is an end.
+        eventually("the first half behind the router", lambda: seen() >= 1 << 20)
+        for _ in range(30):
+            upload.stdin.write(piece)
+            digest.update(piece)
+        told, _ = upload.communicate(timeout=120)
+    assert upload.returncode == 0
+    told = json.loads(told)
+    assert (told["bytes"], told["sha256"]) == (32 << 20, digest.hexdigest())
+    assert "content-length" not in {name.lower() for name in told["headers"]}
+
+
+def test_a_large_answer_over_http2_is_whole(door, service, tmp_path):
+    # Larger than every window of HTTP/2 that is open at first.
+    curl("--http2", "--output", str(tmp_path / "bytes"), f"{door.encrypted}/service/web/bytes?{32 << 20}")
+    assert (tmp_path / "bytes").read_bytes() == bytes(range(256)) * (32 << 12)
+
+
+def test_events_come_over_http2_as_they_happen(door, service):
+    command = ["curl", "--silent", "--show-error", "--no-buffer", "--http2", "--cacert", KEYS / "ca.pem",
+               "--header", "Accept: text/event-stream", f"{door.encrypted}/service/marathon/v2/events"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stream:
+        try:
+            first = iter(stream.stdout.readline, "")
+            assert next(line for line in first if line.startswith("event:")) == "event: event_stream_attached\n"
+            body = {"id": "/told", "cpus": 0.1, "mem": 32, "instances": 0, "cmd": "true"}
+            made = curl("--http2", "--json", json.dumps(body), "--output", "/dev/null", "--write-out", "%{http_code}",
+                        f"{door.encrypted}/service/marathon/v2/apps")
+            assert made == ["201"]
+            told = (json.loads(line.removeprefix("data:")) for line in first if line.startswith("data:"))
+            assert next(event for event in told if event["eventType"] == "api_post_event")["appDefinition"]["id"] == "/told"
+        finally:
+            stream.kill()
 
 
 def test_a_service_is_gone_when_its_app_is(door):
