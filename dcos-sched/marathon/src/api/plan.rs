@@ -35,10 +35,15 @@ pub(super) async fn dry_run(mailbox: &Mailbox, request: &Request) -> Reply {
 }
 
 pub(super) async fn simulate(mailbox: &Mailbox, request: &Request) -> Reply {
-    let mut document: Value =
+    let document: Value =
         serde_json::from_slice(&request.body).map_err(|error| Error::NotJson(error.to_string()))?;
-    let wanted = Wanted::read(document["change"].take().to_string().as_bytes())?;
-    let Value::Array(offers) = document["offers"].take() else {
+    let Value::Object(mut document) = document else {
+        let message = "an object with `change` and `offers` is needed";
+        return Err(Error::Unprocessable(message.to_owned()));
+    };
+    let change = document.remove("change").unwrap_or_default();
+    let wanted = Wanted::read(change.to_string().as_bytes())?;
+    let Some(Value::Array(offers)) = document.remove("offers") else {
         let message = "offers: a list of what is free on each agent is needed";
         return Err(Error::Unprocessable(message.to_owned()));
     };

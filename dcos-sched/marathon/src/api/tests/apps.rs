@@ -392,6 +392,13 @@ async fn a_simulation_tells_where_instances_would_run() {
     );
     assert_eq!(marathon.get("/v2/apps//web").await["app"]["instances"], 1);
 
+    for other in [json!([]), json!("x"), json!(1), json!(true)] {
+        let (code, why) = status(&marathon, "POST", "/v2/simulate", &other).await;
+        assert!(
+            code == 422 && why.contains("change"),
+            "{other}: {code} {why}"
+        );
+    }
     let unread = json!({"change": {"id": "/web"}, "offers": [{"hostname": 1}]});
     let (code, why) = status(&marathon, "POST", "/v2/simulate", &unread).await;
     assert!(code == 422 && why.starts_with("offers: "), "{code} {why}");
