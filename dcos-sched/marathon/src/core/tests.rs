@@ -287,6 +287,32 @@ fn an_agent_out_of_reach_holds_no_deployment() {
 }
 
 #[test]
+fn taking_back_a_deployment_keeps_what_others_did_to_groups() {
+    let mut h = Harness::new();
+    h.put(app("/other/b", &json!({})));
+    h.put(app("/prod/a", &json!({})));
+    h.run();
+    h.put(app("/prod/a", &json!({"cmd": "run new"})));
+    let id = h.deployments()[0].clone();
+    let prod = PathId::from("/prod");
+    let patched = h.core.patch(h.now, |scope| {
+        let mut root = scope.copy();
+        let group = root.groups.get_mut(&prod).unwrap();
+        group.enforce_role = Some(true);
+        group.dependencies.insert(PathId::from("/other"));
+        Ok(root)
+    });
+    patched.unwrap();
+    h.core.cancel(h.now, &id, false).unwrap();
+    h.flush();
+    h.run();
+    assert_eq!(h.specs("/prod/a")[0].cmd.as_deref(), Some("run"));
+    let group = &h.core.root.groups[&prod];
+    assert_eq!(group.enforce_role, Some(true));
+    assert!(group.dependencies.contains(&PathId::from("/other")));
+}
+
+#[test]
 fn service_ports_are_given_once_and_kept() {
     let mut h = Harness::new();
     let ports = json!({"portDefinitions": [{"port": 0}, {"port": 0}]});
