@@ -16,7 +16,7 @@ use super::Mailbox;
 use crate::PathId;
 use crate::core::{Input, Probe, View};
 use crate::instance::{Condition, Instance, InstanceId, ReadinessResult};
-use crate::model::{App, HealthCheck, Protocol, ReadinessCheck};
+use crate::model::{App, HealthCheck, NetworkMode, Protocol, ReadinessCheck};
 
 /// Which check of which instance; readiness has no number.
 type Key = (InstanceId, Option<usize>);
@@ -111,8 +111,18 @@ fn wanted(view: &View, instances: &BTreeMap<InstanceId, Arc<Instance>>) -> BTree
     all
 }
 
+/// A port that is given counts where the container is reached: at its own address on a named network, else at the host
+/// (`NetworkInfo.effectiveIpAddress` of Marathon 1.11).
 fn health_target(spec: &App, instance: &Instance, check: &HealthCheck) -> Option<(String, u16)> {
     match check.port {
+        Some(port)
+            if spec
+                .networks
+                .iter()
+                .any(|n| n.mode == NetworkMode::Container) =>
+        {
+            Some((instance.addresses.first()?.clone(), port))
+        }
         Some(port) => Some((instance.agent.host.clone(), port)),
         None => target(spec, instance, usize::from(check.port_index.unwrap_or(0))),
     }

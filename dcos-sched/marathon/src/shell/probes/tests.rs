@@ -111,3 +111,33 @@ async fn readiness_keeps_the_answer_if_asked() {
     let result = readiness(&bad, &work).await;
     assert!(!result.ready && result.last_response.is_none());
 }
+
+#[test]
+fn a_fixed_port_is_looked_for_where_the_container_is() {
+    let asked = |mode: &str, addresses: &[&str]| {
+        let spec = serde_json::json!({
+            "id": "/a", "cmd": "run", "networks": [{"mode": mode, "name": "n"}],
+            "container": {"type": "MESOS"},
+            "healthChecks": [{"protocol": "HTTP", "port": 8080}],
+        });
+        let spec: App = serde_json::from_value(spec).unwrap();
+        let agent = crate::instance::Agent {
+            host: "agent".into(),
+            ..Default::default()
+        };
+        let id = InstanceId::new(&spec.id, "u");
+        let now = crate::Timestamp::default();
+        let mut instance = Instance::launched(id, &spec, agent, Vec::new(), now);
+        instance.addresses = addresses.iter().map(|one| (*one).to_owned()).collect();
+        health_target(&spec, &instance, &spec.health_checks[0])
+    };
+    let at = |host: &str| Some((host.to_owned(), 8080));
+    assert_eq!(asked("container", &["9.0.0.5"]), at("9.0.0.5"));
+    assert_eq!(
+        asked("container", &[]),
+        None,
+        "its address is not known yet"
+    );
+    assert_eq!(asked("container/bridge", &["172.17.0.2"]), at("agent"));
+    assert_eq!(asked("host", &["10.0.0.1"]), at("agent"));
+}
