@@ -3,7 +3,8 @@
 //! Pure and without memory: from what should be ([`Drive`]) and what is ([`Member`]s) follow kills,
 //! launches and whether the goal is reached ([`Decision`]). Being asked twice changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use crate::Timestamp;
 use crate::instance::InstanceId;
@@ -116,10 +117,13 @@ fn restart(spec: &App, members: &[Member]) -> Decision {
         staying().partition(|member| member.config == spec.config_version());
 
     let mut kill = victims(spec, &new, new.len().saturating_sub(wanted));
-    let new_ready = new
+    let surplus: BTreeSet<InstanceId> = kill.iter().cloned().collect();
+    let kept: Vec<&Member> = new
         .iter()
-        .filter(|member| member.ready && !kill.contains(&member.id))
-        .count();
+        .copied()
+        .filter(|member| !surplus.contains(&member.id))
+        .collect();
+    let new_ready = kept.iter().filter(|member| member.ready).count();
 
     // Old instances that serve nobody go at once, the others while enough are left.
     let (serving, idle): (Vec<&Member>, Vec<&Member>) =
@@ -131,23 +135,11 @@ fn restart(spec: &App, members: &[Member]) -> Decision {
     kill.extend(victims(spec, &serving, spare));
 
     // Above capacity (an upgrade was changed half-way), new ones that serve nobody yet make room.
-    let staying = staying()
-        .filter(|member| !kill.contains(&member.id))
-        .count();
-    let unready: Vec<&Member> = new
-        .iter()
-        .copied()
-        .filter(|m| !m.ready && !kill.contains(&m.id))
-        .collect();
-    kill.extend(victims(
-        spec,
-        &unready,
-        staying.saturating_sub(capacity).min(unready.len()),
-    ));
-    let new_staying = new
-        .iter()
-        .filter(|member| !kill.contains(&member.id))
-        .count();
+    let above = (staying().count() - kill.len()).saturating_sub(capacity);
+    let unready: Vec<&Member> = kept.iter().copied().filter(|m| !m.ready).collect();
+    let making_room = victims(spec, &unready, above.min(unready.len()));
+    let new_staying = kept.len() - making_room.len();
+    kill.extend(making_room);
 
     let occupied = members.len();
     let room = capacity.saturating_sub(occupied);
@@ -198,33 +190,48 @@ fn victims(spec: &App, members: &[&Member], count: usize) -> Vec<InstanceId> {
             .map(|member| member.id.clone())
             .collect();
     }
-    let mut chosen = Vec::new();
-    while chosen.len() < count && !left.is_empty() {
-        let at = from_largest_group(&left, &fields);
-        chosen.push(left.remove(at).id.clone());
-    }
-    chosen
+    from_largest_groups(&left, &fields, count)
 }
 
-/// The first member, in order, that lies in the largest group of each field it can.
-fn from_largest_group(members: &[&Member], fields: &[&str]) -> usize {
-    let mut candidates: Vec<usize> = (0..members.len()).collect();
-    for field in fields {
-        let value = |at: usize| members[at].fields.get(*field);
-        let size = |at: usize| {
-            members
-                .iter()
-                .filter(|m| m.fields.get(*field) == value(at))
-                .count()
-        };
-        let largest = candidates
-            .iter()
-            .map(|at| size(*at))
-            .max()
-            .unwrap_or_default();
-        candidates.retain(|at| size(*at) == largest);
+/// One after the other, the first member, in order, that lies in the largest group of each field it can.
+///
+/// Members of the same groups are one queue. Groups only shrink, so the queue that was last seen at the top of the heap
+/// is the right one unless its groups shrank since, and then it sinks to where it belongs.
+fn from_largest_groups(members: &[&Member], fields: &[&str], count: usize) -> Vec<InstanceId> {
+    let mut sizes: BTreeMap<(usize, Option<&str>), usize> = BTreeMap::new();
+    let mut queues: BTreeMap<Vec<(usize, Option<&str>)>, VecDeque<usize>> = BTreeMap::new();
+    for (at, member) in members.iter().enumerate() {
+        let value = |field: &&str| member.fields.get(*field).map(String::as_str);
+        let groups: Vec<_> = fields.iter().map(value).enumerate().collect();
+        for group in &groups {
+            *sizes.entry(*group).or_default() += 1;
+        }
+        queues.entry(groups).or_default().push_back(at);
     }
-    candidates.first().copied().unwrap_or_default()
+    let rank = |groups: &[_], queue: &VecDeque<usize>, sizes: &BTreeMap<_, usize>| {
+        let of: Vec<usize> = groups.iter().map(|group| sizes[group]).collect();
+        queue.front().map(|first| (of, Reverse(*first)))
+    };
+    let mut queues: Vec<_> = queues.into_iter().collect();
+    let ranked = queues.iter().enumerate();
+    let mut heap: BinaryHeap<_> = ranked
+        .filter_map(|(number, (groups, queue))| Some((rank(groups, queue, &sizes)?, number)))
+        .collect();
+    let mut chosen = Vec::new();
+    while chosen.len() < count
+        && let Some((seen, number)) = heap.pop()
+    {
+        let (groups, queue) = &mut queues[number];
+        let is_current = rank(groups, queue, &sizes).as_ref() == Some(&seen);
+        if is_current && let Some(at) = queue.pop_front() {
+            chosen.push(members[at].id.clone());
+            for group in &*groups {
+                sizes.entry(*group).and_modify(|size| *size -= 1);
+            }
+        }
+        heap.extend(rank(groups, queue, &sizes).map(|rank| (rank, number)));
+    }
+    chosen
 }
 
 #[cfg(test)]

@@ -261,3 +261,67 @@ fn groups_stay_even_when_scaling_down() {
         [3, 2, 1].map(|at: usize| members[at].id.clone())
     );
 }
+
+/// Apps whose instances are spread by rack and host.
+fn spread(fields: &[&str]) -> App {
+    let mut spec = app(2, 1.0, 1.0, 1);
+    let group_by = |field: &&str| vec![(*field).to_owned(), "GROUP_BY".to_owned()];
+    let all = fields.iter().map(group_by);
+    spec.constraints = all.map(|each| each.try_into().unwrap()).collect();
+    spec
+}
+
+fn placed(number: usize, rack: usize, host: usize) -> Member {
+    let mut member = member(number, 1, Stage::Running, true);
+    member.fields = [("rack", rack), ("hostname", host)]
+        .map(|(field, value)| (field.to_owned(), value.to_string()))
+        .into();
+    member
+}
+
+fn scaled_down(spec: &App, to: u32, members: &[Member]) -> Vec<InstanceId> {
+    let kill = &BTreeSet::new();
+    decide(Drive::Scale { spec, to, kill }, members).kill
+}
+
+proptest! {
+    /// One after the other, the youngest one in the largest group of each field.
+    #[test]
+    fn victims_are_as_counting_each_group_anew_finds_them(
+        places in prop::collection::vec((0..4_usize, 0..6_usize), 0..40),
+        to in 0..40_u32,
+        both in any::<bool>(),
+    ) {
+        let fields = if both { &["rack", "hostname"][..] } else { &["rack"] };
+        let places = places.into_iter().enumerate();
+        let members: Vec<_> = places.map(|(n, (rack, host))| placed(n, rack, host)).collect();
+        let mut left: Vec<&Member> = members.iter().rev().collect();
+        let mut expected = Vec::new();
+        while left.len() > to as usize {
+            let size = |member: &Member, field: &str| {
+                left.iter().filter(|each| each.fields[field] == member.fields[field]).count()
+            };
+            let mut candidates: Vec<usize> = (0..left.len()).collect();
+            for field in fields {
+                let largest = candidates.iter().map(|at| size(left[*at], field)).max().unwrap();
+                candidates.retain(|at| size(left[*at], field) == largest);
+            }
+            expected.push(left.remove(candidates[0]).id.clone());
+        }
+        prop_assert_eq!(scaled_down(&spread(fields), to, &members), expected);
+    }
+}
+
+/// Counting groups anew for each victim would take hours.
+#[test]
+fn ten_thousand_instances_are_halved() {
+    let spec = spread(&["rack", "hostname"]);
+    let members: Vec<_> = (0..10_000).map(|n| placed(n, n % 10, n % 100)).collect();
+    let kill = scaled_down(&spec, 5_000, &members);
+    assert_eq!(kill.len(), 5_000);
+    let mut racks = BTreeMap::new();
+    for member in members.iter().filter(|member| kill.contains(&member.id)) {
+        *racks.entry(&member.fields["rack"]).or_insert(0) += 1;
+    }
+    assert!(racks.values().all(|killed| *killed == 500), "{racks:?}");
+}
