@@ -208,9 +208,8 @@ impl Core {
     fn tick(&mut self, now: Timestamp) {
         self.expire_instances(now);
         for id in std::mem::take(&mut self.unhealthy) {
-            self.end_unhealthy(now, &id);
+            self.end_unhealthy(&id);
         }
-        self.resend_kills(now);
         if self.subscription.reconciliation_is_due(now, &self.config) {
             self.reconcile(now);
         }

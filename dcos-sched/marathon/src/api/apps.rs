@@ -336,11 +336,11 @@ pub(super) async fn end(
 ) -> Result<Vec<Arc<Instance>>, Error> {
     let wipe = request.flag("wipe", false);
     mailbox
-        .ask(move |core, now| {
+        .ask(move |core, _| {
             Ok(if wipe {
                 core.wipe(&ids)
             } else {
-                core.kill(now, &ids)
+                core.kill(&ids)
             })
         })
         .await

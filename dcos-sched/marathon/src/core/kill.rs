@@ -12,15 +12,14 @@ use crate::{PathId, Timestamp};
 
 impl Core {
     /// Kills instances at a user's wish; their app replaces them. Returns those there were.
-    pub fn kill(&mut self, now: Time, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
-        let now = Timestamp::from(now);
+    pub fn kill(&mut self, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
         let found: Vec<_> = ids
             .iter()
             .filter_map(|id| self.instance(id))
             .cloned()
             .collect();
         for instance in &found {
-            self.end_instance(now, instance);
+            self.end_instance(instance);
         }
         found
     }
@@ -80,7 +79,7 @@ impl Core {
     }
 
     /// Means an instance to go, for good.
-    pub(super) fn decommission(&mut self, now: Timestamp, id: &InstanceId) {
+    pub(super) fn decommission(&mut self, id: &InstanceId) {
         let Some(instance) = self.instance(id).cloned() else {
             return;
         };
@@ -98,17 +97,18 @@ impl Core {
             };
             self.put_instance(leaving, true);
         }
-        self.end_instance(now, &instance);
+        self.end_instance(&instance);
     }
 
     /// Kills an instance that failed a check too often; its app replaces it.
-    pub(super) fn end_unhealthy(&mut self, now: Timestamp, id: &InstanceId) {
+    pub(super) fn end_unhealthy(&mut self, id: &InstanceId) {
         if let Some(instance) = self.instance(id).cloned() {
-            self.end_instance(now, &instance);
+            self.end_instance(&instance);
         }
     }
 
-    fn end_instance(&mut self, now: Timestamp, instance: &Arc<Instance>) {
+    /// The kill is sent with the next batch, together with all others.
+    fn end_instance(&mut self, instance: &Instance) {
         if instance.condition == Condition::Reserved {
             return;
         }
@@ -123,7 +123,6 @@ impl Core {
             return;
         }
         self.kills.add(&instance.id);
-        self.resend_kills(now);
     }
 
     /// Sends kills that were not yet sent or not confirmed, as many as may be under way.
@@ -141,7 +140,7 @@ impl Core {
 
     pub(super) fn next_kill(&self) -> Option<Timestamp> {
         let connected = self.subscription.is_connected();
-        connected.then(|| self.kills.next(&self.config)).flatten()
+        connected.then(|| self.kills.next()).flatten()
     }
 
     /// Instances whose time is up: launches nobody confirms, and agents out of reach for too long.
@@ -171,7 +170,7 @@ impl Core {
                         self.remove_instance(&instance.id);
                     }
                 }
-                _ => self.end_instance(now, &instance),
+                _ => self.end_instance(&instance),
             }
         }
     }

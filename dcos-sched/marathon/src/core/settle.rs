@@ -33,6 +33,7 @@ impl Core {
                 self.hold(now, app, None);
             }
         }
+        self.resend_kills(now);
         self.ask_for_offers(now);
     }
 
@@ -193,7 +194,7 @@ impl Core {
             _ => decide(drive, &self.members(id)),
         };
         for instance in &decision.kill {
-            self.decommission(now, instance);
+            self.decommission(instance);
         }
         if let Some(spec) = spec
             && self.queue.want(now, spec, decision.launch)

@@ -176,7 +176,7 @@ fn killed_tasks_are_replaced_unless_scaled() {
         .unwrap()
         .id
         .clone();
-    h.core.kill(h.now, &[victim.clone()].into());
+    h.core.kill(&[victim.clone()].into());
     h.flush();
     h.run();
     assert_eq!(h.running("/a"), 3);

@@ -45,6 +45,21 @@ impl<K: Clone + Ord> Deadlines<K> {
         self.moments.get(id).copied()
     }
 
+    /// How many things have a moment.
+    pub fn len(&self) -> usize {
+        self.moments.len()
+    }
+
+    /// Whether no thing has a moment.
+    pub fn is_empty(&self) -> bool {
+        self.moments.is_empty()
+    }
+
+    /// The things that have a moment, in their own order.
+    pub fn into_things(self) -> impl Iterator<Item = K> {
+        self.moments.into_keys()
+    }
+
     /// Takes out a thing whose moment has come.
     pub fn pop(&mut self, now: Timestamp) -> Option<K> {
         let (_, id) = self.order.first().filter(|(at, _)| *at <= now)?.clone();

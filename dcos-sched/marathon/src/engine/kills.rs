@@ -1,62 +1,62 @@
 //! Kills under way: sent once the master listens, and again until they are confirmed.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use super::Deadlines;
 use crate::Timestamp;
 use crate::config::Config;
 use crate::instance::InstanceId;
 
-/// Instances that are being killed, and when each was last asked to go.
+/// Instances that are being killed, and when each is to be asked to go again.
 #[derive(Debug, Default)]
 pub struct Kills {
-    sent: BTreeMap<InstanceId, Option<Timestamp>>,
+    unsent: BTreeSet<InstanceId>,
+    again: Deadlines<InstanceId>,
 }
 
 impl Kills {
     /// Wants an instance killed.
     pub fn add(&mut self, id: &InstanceId) {
-        self.sent.entry(id.clone()).or_insert(None);
+        if self.again.of(id).is_none() {
+            self.unsent.insert(id.clone());
+        }
     }
 
     /// The instance is gone.
     pub fn remove(&mut self, id: &InstanceId) {
-        self.sent.remove(id);
+        self.unsent.remove(id);
+        self.again.set(id, None);
     }
 
     /// Whether an instance is being killed.
     pub fn contains(&self, id: &InstanceId) -> bool {
-        self.sent.contains_key(id)
+        self.unsent.contains(id) || self.again.of(id).is_some()
     }
 
     /// What was sent may be lost with the old connection.
     pub fn forget_sent(&mut self) {
-        for sent in self.sent.values_mut() {
-            *sent = None;
-        }
+        self.unsent
+            .extend(std::mem::take(&mut self.again).into_things());
     }
 
-    /// The instances to send kills for now: those not yet sent, as many as may be under way, and those not confirmed.
+    /// The instances to send kills for now: those not confirmed in time, and those not yet sent, as many as may be under
+    /// way. Costs grow with what is due, not with how many are being killed.
     pub fn take_due(&mut self, now: Timestamp, config: &Config) -> Vec<InstanceId> {
-        let retry = config.kill_retry_timeout;
-        let mut under_way = self.sent.values().flatten().count();
-        let mut due = Vec::new();
-        for (id, sent) in &mut self.sent {
-            match sent {
-                Some(sent) if *sent + retry > now => continue,
-                Some(_) => {}
-                None if under_way >= config.kill_chunk_size => continue,
-                None => under_way += 1,
-            }
-            *sent = Some(now);
-            due.push(id.clone());
+        let mut due: Vec<_> = std::iter::from_fn(|| self.again.pop(now)).collect();
+        while self.again.len() + due.len() < config.kill_chunk_size
+            && let Some(id) = self.unsent.pop_first()
+        {
+            due.push(id);
+        }
+        for id in &due {
+            self.again.set(id, Some(now + config.kill_retry_timeout));
         }
         due
     }
 
     /// When a kill has to be sent again.
-    pub fn next(&self, config: &Config) -> Option<Timestamp> {
-        let sent = self.sent.values().flatten().min()?;
-        Some(*sent + config.kill_retry_timeout)
+    pub fn next(&self) -> Option<Timestamp> {
+        self.again.next()
     }
 }
 
@@ -81,9 +81,29 @@ mod tests {
         assert_eq!(kills.take_due(at(1), &config), []);
         kills.remove(&id("x"));
         assert_eq!(kills.take_due(at(2), &config), [id("z")]);
-        assert_eq!(kills.next(&config), Some(at(30_000)));
+        assert_eq!(kills.next(), Some(at(30_000)));
         assert_eq!(kills.take_due(at(30_000), &config), [id("y")]);
         kills.forget_sent();
         assert_eq!(kills.take_due(at(30_001), &config), [id("y"), id("z")]);
+    }
+
+    /// Looking at all kills for each one confirmed would take hours.
+    #[test]
+    fn a_great_many_end_in_time() {
+        let config = Config::default();
+        let app = PathId::from("/a");
+        let mut kills = Kills::default();
+        for number in 0..100_000 {
+            kills.add(&InstanceId::new(&app, &format!("{number:06}")));
+        }
+        let mut killed = 0;
+        let at = Timestamp::default();
+        let mut due = kills.take_due(at, &config);
+        while let Some(id) = due.pop() {
+            killed += 1;
+            kills.remove(&id);
+            due.extend(kills.take_due(at, &config));
+        }
+        assert_eq!(killed, 100_000);
     }
 }

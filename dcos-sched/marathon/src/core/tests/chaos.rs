@@ -118,7 +118,7 @@ fn make(h: &mut Harness, step: &Move) {
                 .map(|i| i.id.clone())
                 .take(1)
                 .collect();
-            h.core.kill(h.now, &ids);
+            h.core.kill(&ids);
             h.flush();
         }
         Move::KillAndScale(which) => {

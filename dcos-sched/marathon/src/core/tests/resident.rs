@@ -187,7 +187,7 @@ fn make(h: &mut Harness, step: &Move) {
         }
         Move::KillOne => {
             let ids = one(h);
-            h.core.kill(h.now, &ids);
+            h.core.kill(&ids);
             h.flush();
         }
         Move::WipeOne => {
