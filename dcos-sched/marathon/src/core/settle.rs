@@ -121,6 +121,7 @@ impl Core {
             (ActionKind::Start, _) => true,
             (ActionKind::Scale { to, kill }, Some(spec)) => {
                 let spec = Arc::clone(spec);
+                self.drop_outdated(&spec);
                 self.drive(
                     now,
                     id,
@@ -134,9 +135,27 @@ impl Core {
             }
             (ActionKind::Restart, Some(spec)) => {
                 let spec = Arc::clone(spec);
+                self.drop_outdated(&spec);
                 self.drive(now, id, Drive::Restart { spec: &spec }, Some(&spec))
             }
             _ => self.stop(now, id),
+        }
+    }
+
+    /// Instances of another configuration that do not count, because their agents are out of reach, must not count again
+    /// when these return: what takes their place is there already.
+    fn drop_outdated(&mut self, spec: &App) {
+        let outdated: Vec<_> = self
+            .instances_of(&spec.id)
+            .filter(|instance| {
+                instance.condition == Condition::UnreachableInactive
+                    && !instance.is_leaving()
+                    && instance.config_version != spec.config_version()
+            })
+            .map(|instance| instance.id.clone())
+            .collect();
+        for instance in outdated {
+            self.decommission(&instance);
         }
     }
 

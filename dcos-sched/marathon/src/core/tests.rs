@@ -287,6 +287,36 @@ fn an_agent_out_of_reach_holds_no_deployment() {
 }
 
 #[test]
+fn an_upgrade_leaves_nothing_behind_on_a_lost_agent() {
+    for instances in [2, 0] {
+        let mut h = Harness::new();
+        let strategy = json!({"inactiveAfterSeconds": 60, "expungeAfterSeconds": 600});
+        let web = |command, instances| {
+            let fields =
+                json!({"cmd": command, "instances": instances, "unreachableStrategy": strategy});
+            app("/a", &fields)
+        };
+        h.put(web("run 1", 2));
+        h.run();
+        h.lose_one();
+        h.pass(61);
+        h.run();
+        assert_eq!(h.running("/a"), 2, "it is replaced");
+        h.put(web("run 2", instances));
+        h.run();
+        assert!(h.idle());
+        h.scale("/a", 2);
+        h.run();
+        let upgraded = h.tasks("/a");
+        h.find_all();
+        h.run();
+        assert_eq!((h.running("/a"), h.mesos_tasks()), (2, 2));
+        assert!(h.is_up_to_date("/a"), "{:?}", h.specs("/a"));
+        assert_eq!(h.tasks("/a"), upgraded, "and the new ones stay");
+    }
+}
+
+#[test]
 fn taking_back_a_deployment_keeps_what_others_did_to_groups() {
     let mut h = Harness::new();
     h.put(app("/other/b", &json!({})));

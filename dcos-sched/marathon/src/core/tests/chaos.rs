@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::super::*;
 use super::harness::{Harness, app, pod};
+use crate::deployment::ActionKind;
 
 const APPS: [&str; 4] = ["/a", "/b", "/g/c", "/g/d"];
 /// The one of them that is a pod of two tasks.
@@ -24,6 +25,7 @@ enum Move {
     KillAndScale(usize),
     Fail,
     Lose,
+    LoseOne,
     Find,
     Crash,
     /// So many things happen in the world.
@@ -43,9 +45,11 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => which.prop_map(Move::KillAndScale),
         1 => Just(Move::Fail),
         1 => Just(Move::Lose),
+        2 => Just(Move::LoseOne),
         1 => Just(Move::Find),
         2 => Just(Move::Crash),
         6 => (1..12_usize).prop_map(Move::Go),
+        3 => Just(Move::Go(300)),
         1 => (1..400_u64).prop_map(Move::Wait),
     ]
 }
@@ -67,7 +71,7 @@ fn put(
     let fields = json!({
         "instances": instances, "cmd": format!("run {command}"), "dependencies": dependencies,
         "upgradeStrategy": {"minimumHealthCapacity": min, "maximumOverCapacity": over},
-        "unreachableStrategy": {"inactiveAfterSeconds": 60, "expungeAfterSeconds": 120},
+        "unreachableStrategy": {"inactiveAfterSeconds": 60, "expungeAfterSeconds": 1000},
     });
     let app = if which == POD {
         let labels = json!({"command": format!("run {command}")});
@@ -138,6 +142,7 @@ fn make(h: &mut Harness, step: &Move) {
         }
         Move::Fail => h.fail_all(),
         Move::Lose => h.lose_all(),
+        Move::LoseOne => h.lose_one(),
         Move::Find => h.find_all(),
         Move::Crash => h.crash(),
         Move::Go(count) => {
@@ -147,14 +152,47 @@ fn make(h: &mut Harness, step: &Move) {
     }
 }
 
+type Plans = BTreeMap<String, Arc<Plan>>;
+
+fn plans(h: &Harness) -> Plans {
+    let all = h.core.deployments.iter();
+    all.map(|(id, running)| (id.clone(), Arc::clone(&running.plan)))
+        .collect()
+}
+
+/// Apps whose deployment users ended before its time may have instances of two versions, until the next upgrade.
+fn note_interrupted(half_way: &mut BTreeSet<PathId>, step: &Move, before: &Plans, after: &Plans) {
+    let by_users = matches!(
+        step,
+        Move::Put(..)
+            | Move::Delete(_)
+            | Move::Restart(_)
+            | Move::Cancel(..)
+            | Move::KillAndScale(_)
+    );
+    if by_users {
+        let ended = before.iter().filter(|(id, _)| !after.contains_key(*id));
+        half_way.extend(ended.flat_map(|(_, plan)| plan.affected().iter().cloned()));
+    }
+    let begun = after.iter().filter(|(id, _)| !before.contains_key(*id));
+    for action in begun.flat_map(|(_, plan)| plan.steps.iter().flatten()) {
+        if action.kind == ActionKind::Restart {
+            half_way.remove(&action.app);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn what_users_want_comes_true(moves in prop::collection::vec(moves(), 1..40)) {
         let mut h = Harness::new();
+        let mut half_way = BTreeSet::new();
         for step in &moves {
+            let before = plans(&h);
             make(&mut h, step);
+            note_interrupted(&mut half_way, step, &before, &plans(&h));
         }
         // Quiet: agents return, delays pass, nothing else goes wrong.
         for _ in 0..8 {
@@ -168,6 +206,8 @@ proptest! {
         for id in APPS {
             let instances = h.core.root.app(&id.into()).map_or(0, |app| app.instances);
             prop_assert_eq!(h.running(id), instances as usize, "{}", id);
+            let one_version = h.is_up_to_date(id) || half_way.contains(&PathId::from(id));
+            prop_assert!(one_version, "an old version of {} runs", id);
             wanted += instances as usize * if id == APPS[POD] { 2 } else { 1 };
         }
         prop_assert_eq!(h.mesos_tasks(), wanted, "no task is forgotten");

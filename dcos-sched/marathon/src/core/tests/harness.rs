@@ -362,6 +362,13 @@ impl Harness {
         }
     }
 
+    /// One of the agents is out of reach: the one the first task runs on.
+    pub(crate) fn lose_one(&mut self) {
+        if let Some(id) = self.tasks.keys().next().cloned() {
+            self.status(&id, TaskState::TaskUnreachable);
+        }
+    }
+
     pub(crate) fn find_all(&mut self) {
         for id in self.tasks.keys().cloned().collect::<Vec<_>>() {
             self.status(&id, TaskState::TaskRunning);
@@ -449,5 +456,13 @@ impl Harness {
 
     pub(crate) fn heard(&self, kind: &str) -> bool {
         self.events.contains(&kind)
+    }
+
+    /// Whether all instances were launched with the configuration that is wanted.
+    pub(crate) fn is_up_to_date(&self, id: &str) -> bool {
+        let id = PathId::from(id);
+        let wanted = self.core.root.app(&id).map(|app| app.config_version());
+        let mut all = self.core.instances_of(&id);
+        all.all(|instance| Some(instance.config_version) == wanted)
     }
 }
