@@ -189,6 +189,16 @@ impl Instance {
         }
     }
 
+    /// Whether it is not as it was `before`, as far as listeners to statuses are told (what Marathon 1.11's
+    /// `Task.updatedHealthOrState` compares, and addresses).
+    pub(crate) fn tells_more_than(&self, before: &Self) -> bool {
+        self.condition != before.condition
+            || self.healthy != before.healthy
+            || self.check_result != before.check_result
+            || self.addresses != before.addresses
+            || self.tasks != before.tasks
+    }
+
     /// The names of its tasks that are not over.
     pub fn live_tasks(&self) -> impl Iterator<Item = &str> {
         let alone = (self.tasks.is_empty() && self.condition != Condition::Reserved)

@@ -41,8 +41,13 @@ impl Core {
             self.remove_instance(&instance.id);
             return;
         }
-        // What is said of a task that is over is old news.
-        if instance.condition == Condition::Reserved {
+        // What is said of a task that is over is old news; unless it is not over, as when a launch was given up too early
+        // or the store is an older one (case 3 of Task.update in Marathon 1.11).
+        let task = &status.task_id.value;
+        let is_over = || !instance.live_tasks().any(|live| live == task);
+        if instance.condition == Condition::Reserved
+            && (!condition.is_under_way() || (!instance.tasks.is_empty() && is_over()))
+        {
             return;
         }
         let mut next = (**instance).clone();
@@ -68,12 +73,22 @@ impl Core {
             next.agent.id.clone_from(&agent.value);
         }
         next.note_details(status);
-        self.note_health(now, &mut next, status);
-        let state = status.state().as_str_name();
-        let message = status.message.as_deref().unwrap_or_default();
-        self.batch
-            .events
-            .push(Event::status_update(now, &next, status, state, message));
+        let same_failure = status.reason() == task_status::Reason::Reconciliation
+            && (status.healthy, instance.healthy) == (Some(false), Some(false));
+        if !same_failure {
+            self.note_health(now, &mut next, status);
+        }
+        // What a comparison of notes confirms is no news.
+        if next.tells_more_than(instance) {
+            let state = status.state().as_str_name();
+            let message = status.message.as_deref().unwrap_or_default();
+            self.batch
+                .events
+                .push(Event::status_update(now, &next, status, state, message));
+        }
+        if was == Condition::Reserved && next.is_leaving() {
+            self.kills.add(&next.id);
+        }
         if next.condition != was {
             self.batch.events.push(Event::instance_changed(now, &next));
         }

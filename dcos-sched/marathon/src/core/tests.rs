@@ -317,6 +317,22 @@ fn an_upgrade_leaves_nothing_behind_on_a_lost_agent() {
 }
 
 #[test]
+fn comparing_notes_is_no_news() {
+    let mut h = Harness::new();
+    h.put(app("/a", &json!({"instances": 3})));
+    h.put(harness::pod("/p", &json!({})));
+    h.run();
+    let before = h.times_heard("status_update_event");
+    for _ in 0..3 {
+        h.pass(601);
+        h.run();
+    }
+    assert_eq!(h.times_heard("status_update_event"), before);
+    h.report_health(false);
+    assert!(h.times_heard("status_update_event") > before);
+}
+
+#[test]
 fn taking_back_a_deployment_keeps_what_others_did_to_groups() {
     let mut h = Harness::new();
     h.put(app("/other/b", &json!({})));

@@ -46,6 +46,14 @@ impl Condition {
         !self.is_terminal() && !matches!(self, Self::UnreachableInactive | Self::Reserved)
     }
 
+    /// Whether an agent has its task, as far as anybody knows.
+    pub fn is_under_way(self) -> bool {
+        matches!(
+            self,
+            Self::Staging | Self::Starting | Self::Running | Self::Killing
+        )
+    }
+
     /// Whether it is over.
     pub fn is_terminal(self) -> bool {
         matches!(

@@ -369,6 +369,11 @@ impl Harness {
         }
     }
 
+    /// What was said of tasks does not arrive.
+    pub(crate) fn lose_statuses(&mut self) {
+        self.statuses.clear();
+    }
+
     pub(crate) fn find_all(&mut self) {
         for id in self.tasks.keys().cloned().collect::<Vec<_>>() {
             self.status(&id, TaskState::TaskRunning);
@@ -455,7 +460,11 @@ impl Harness {
     }
 
     pub(crate) fn heard(&self, kind: &str) -> bool {
-        self.events.contains(&kind)
+        self.times_heard(kind) > 0
+    }
+
+    pub(crate) fn times_heard(&self, kind: &str) -> usize {
+        self.events.iter().filter(|each| **each == kind).count()
     }
 
     /// Whether all instances were launched with the configuration that is wanted.

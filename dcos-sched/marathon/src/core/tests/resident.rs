@@ -109,6 +109,36 @@ fn an_agent_out_of_reach_is_waited_for() {
 }
 
 #[test]
+fn a_task_that_runs_after_all_is_taken_on() {
+    for wanted in [1, 0] {
+        let mut h = world();
+        h.put(resident(1, "run"));
+        goes_on(&mut h, 1);
+        h.fail_all();
+        h.pass(100);
+        h.offer();
+        let task = h.tasks("/db");
+        // Nobody hears that it came up, nor that it is to go.
+        h.lose_statuses();
+        h.deaf = true;
+        h.pass(301);
+        assert_eq!(
+            h.condition("/db"),
+            Some(crate::instance::Condition::Reserved)
+        );
+        if wanted == 0 {
+            h.scale("/db", 0);
+        }
+        h.deaf = false;
+        h.pass(601);
+        h.run();
+        goes_on(&mut h, wanted);
+        assert_eq!((h.mesos_tasks(), h.disks.len()), (wanted, 1));
+        assert_eq!(h.tasks("/db"), task);
+    }
+}
+
+#[test]
 fn what_is_reserved_cannot_be_changed() {
     let mut h = world();
     h.put(resident(1, "run"));
