@@ -48,11 +48,6 @@ impl Event {
         state: &str,
         message: &str,
     ) -> Self {
-        let addresses: Vec<_> = instance
-            .addresses
-            .iter()
-            .map(|address| json!({"ipAddress": address, "protocol": "IPv4"}))
-            .collect();
         let document = json!({
             "slaveId": instance.agent.id,
             "taskId": status.task_id.value,
@@ -60,7 +55,7 @@ impl Event {
             "message": message,
             "appId": instance.app,
             "host": instance.agent.host,
-            "ipAddresses": addresses,
+            "ipAddresses": instance.shown_addresses(),
             "ports": instance.host_ports(),
             "version": instance.version,
         });
@@ -220,5 +215,25 @@ impl Event {
             now,
             json!({"remoteAddress": remote}),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::Agent;
+
+    #[test]
+    fn a_status_names_the_protocol_of_each_address() {
+        let spec = json!({"id": "/a", "cmd": "run"});
+        let spec: App = serde_json::from_value(spec).unwrap();
+        let (now, id) = (Timestamp::default(), InstanceId::new(&spec.id, "u"));
+        let mut instance = Instance::launched(id, &spec, Agent::default(), Vec::new(), now);
+        instance.addresses = vec!["9.0.0.5".to_owned(), "fd01::5".to_owned()];
+        let event = Event::status_update(now, &instance, &TaskStatus::default(), "", "");
+        let document: Value = serde_json::from_str(&event.data).unwrap();
+        let expected = json!([{"ipAddress": "9.0.0.5", "protocol": "IPv4"},
+            {"ipAddress": "fd01::5", "protocol": "IPv6"}]);
+        assert_eq!(document["ipAddresses"], expected);
     }
 }

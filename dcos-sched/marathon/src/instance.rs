@@ -189,6 +189,19 @@ impl Instance {
         }
     }
 
+    /// Its addresses as tasks and events show them.
+    pub(crate) fn shown_addresses(&self) -> Vec<Value> {
+        let shown = |address: &String| {
+            let protocol = if address.contains(':') {
+                "IPv6"
+            } else {
+                "IPv4"
+            };
+            json!({"ipAddress": address, "protocol": protocol})
+        };
+        self.addresses.iter().map(shown).collect()
+    }
+
     /// Whether it is not as it was `before`, as far as listeners to statuses are told (what Marathon 1.11's
     /// `Task.updatedHealthOrState` compares, and addresses).
     pub(crate) fn tells_more_than(&self, before: &Self) -> bool {

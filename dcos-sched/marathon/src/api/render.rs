@@ -128,21 +128,7 @@ pub(super) fn readiness(instance: &Instance) -> Option<Value> {
 }
 
 pub(super) fn task(view: &View, instance: &Instance) -> Value {
-    let addresses: Vec<_> = if instance.addresses.is_empty() {
-        Vec::new()
-    } else {
-        let protocol = |address: &str| {
-            if address.contains(':') {
-                "IPv6"
-            } else {
-                "IPv4"
-            }
-        };
-        let addresses = instance.addresses.iter();
-        addresses
-            .map(|a| json!({"ipAddress": a, "protocol": protocol(a)}))
-            .collect()
-    };
+    let addresses = instance.shown_addresses();
     let known = instance.health.iter().filter(|health| health.is_known());
     let health: Vec<_> = known.map(|health| health.to_json(&instance.id)).collect();
     let mut document = json!({
