@@ -19,6 +19,7 @@
 //! | `free` | what nobody uses, and may be given |
 //! | `operations`, `volumes` | reservations and persistent volumes |
 //! | `recovery` | taking up what an earlier agent left |
+//! | `admission` | which drivers are heard |
 //! | `deadlines` | which executor is due next |
 //! | `gc` | when sandboxes are deleted |
 //! | `oversubscription`, `estimates` | lending twice what lies idle, and taking it back |
@@ -28,6 +29,7 @@
 //!
 //! Source: Mesos 1.11 `src/slave/slave.cpp`; departures are named where they are.
 
+mod admission;
 mod authentication;
 mod checks;
 mod config;
@@ -86,4 +88,4 @@ pub use security::{Patience, SECURITY_OPTIONS, Security};
 pub use shell::{AgentError, run};
 pub use socket::{ExecutorSocket, SocketOrigin};
 pub use view::{ExecutorView, FrameworkView, View};
-pub use words::{Action, FromMaster, Input, Settings, ToMaster};
+pub use words::{Action, FromDriver, FromMaster, Input, Settings, ToMaster};

@@ -270,6 +270,7 @@ async fn an_executor_on_the_old_driver_runs_tasks() {
         status: TaskStatus {
             task_id: "t".into(),
             state: TaskState::TaskRunning.into(),
+            agent_id: Some("a1".into()),
             ..TaskStatus::default()
         },
         uuid: Some(vec![1; 16]),

@@ -73,9 +73,7 @@ impl Agent {
             Input::Disconnected(peer) => self.disconnected(now, &peer),
             Input::Message { from, message } => self.message(now, from, message),
             Input::Subscribe(key, subscribe) => self.subscribe(now, &key, subscribe, None),
-            Input::Register(key, subscribe, pid) => {
-                self.subscribe(now, &key, subscribe, Some(pid));
-            }
+            Input::Driver { from, message } => self.driver(now, from, message),
             Input::Unsubscribed(key) => self.unsubscribed(&key),
             Input::Update(key, status) => self.executor_update(now, &key, status),
             Input::ExecutorMessage(key, data) => self.executor_message(key, data),

@@ -22,7 +22,7 @@ pub struct Counters {
     pub invalid_status_updates: u64,
     /// Messages between frameworks and executors that were passed on.
     pub valid_framework_messages: u64,
-    /// Messages to executors that are not there.
+    /// Messages to executors that are not there, and of those that are not, or have no framework.
     pub invalid_framework_messages: u64,
     /// Containers that could not be launched.
     pub container_launch_errors: u64,

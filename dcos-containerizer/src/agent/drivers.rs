@@ -1,22 +1,18 @@
 //! Executors on the libmesos driver, which speak API v0: the words of the v1 executor API, said in
-//! libprocess messages.
+//! libprocess messages. Whether a driver is heard is the core's to say (`admission.rs`).
 //!
-//! Source: Mesos 1.11 `src/exec/exec.cpp` (what a driver sends and understands), and the branches
+//! Source: Mesos 1.11 `src/exec/exec.cpp` (what a driver understands), and the branches
 //! for `executor->pid` in `src/slave/slave.cpp`.
 
-use dcos_proto::executor::{Event, call, event};
+use dcos_proto::executor::{Event, event};
 use dcos_proto::internal::{
-    ExecutorRegisteredMessage, ExecutorReregisteredMessage, ExecutorToFrameworkMessage,
-    FrameworkToExecutorMessage, KillTaskMessage, RegisterExecutorMessage,
-    ReregisterExecutorMessage, RunTaskMessage, ShutdownExecutorMessage,
-    StatusUpdateAcknowledgementMessage, StatusUpdateMessage,
+    ExecutorRegisteredMessage, ExecutorReregisteredMessage, FrameworkToExecutorMessage,
+    KillTaskMessage, RunTaskMessage, ShutdownExecutorMessage, StatusUpdateAcknowledgementMessage,
 };
-use dcos_proto::mesos::{AgentId, ExecutorId, FrameworkId, FrameworkInfo, TaskInfo};
-use dcos_proto::{DecodeError, Message, decode};
+use dcos_proto::mesos::{AgentId, FrameworkInfo, TaskInfo};
 use dcos_wire::libprocess::{Actor, Upid};
 
 use super::records::ExecutorKey;
-use super::words::Input;
 
 /// A driver that has registered.
 #[derive(Debug)]
@@ -27,82 +23,13 @@ pub(super) struct Driver {
     framework: FrameworkInfo,
 }
 
-/// What a driver says.
-pub(super) enum Said {
-    /// It is there: its first message, or the first to this agent.
-    Register(ExecutorKey, Box<Driver>, call::Subscribe),
-    /// Anything later.
-    Input(Box<Input>),
-}
-
-impl Said {
-    /// Reads the message called `name` that `from` sent; `None` if no driver says that.
-    pub(super) fn decode(
-        from: &Upid,
-        name: &str,
-        body: &[u8],
-    ) -> Option<Result<Self, DecodeError>> {
-        let said = if name == RegisterExecutorMessage::V0_NAME {
-            decode::<RegisterExecutorMessage>(body).map(|message| {
-                let key = key(message.framework_id, message.executor_id);
-                Self::Register(key, Driver::new(from, false), call::Subscribe::default())
-            })
-        } else if name == ReregisterExecutorMessage::V0_NAME {
-            decode::<ReregisterExecutorMessage>(body).map(|message| reregister(from, message))
-        } else if name == StatusUpdateMessage::V0_NAME {
-            decode::<StatusUpdateMessage>(body).map(|message| {
-                let mut update = message.update;
-                update.status.uuid = update.uuid.take().or(update.status.uuid);
-                let executor = update.executor_id.unwrap_or_default();
-                let key = key(update.framework_id, executor);
-                Self::Input(Box::new(Input::Update(key, update.status)))
-            })
-        } else if name == ExecutorToFrameworkMessage::V0_NAME {
-            decode::<ExecutorToFrameworkMessage>(body).map(|message| {
-                let key = key(message.framework_id, message.executor_id);
-                Self::Input(Box::new(Input::ExecutorMessage(key, message.data)))
-            })
-        } else {
-            return None;
-        };
-        Some(said)
-    }
-}
-
-fn reregister(from: &Upid, message: ReregisterExecutorMessage) -> Said {
-    let updates = message.updates.into_iter().map(|mut update| {
-        update.status.uuid = update.uuid.take().or(update.status.uuid);
-        call::Update {
-            status: update.status,
-        }
-    });
-    let subscribe = call::Subscribe {
-        unacknowledged_updates: updates.collect(),
-        unacknowledged_tasks: message.tasks,
-    };
-    let key = key(message.framework_id, message.executor_id);
-    Said::Register(key, Driver::new(from, true), subscribe)
-}
-
-fn key(framework: FrameworkId, executor: ExecutorId) -> ExecutorKey {
-    ExecutorKey {
-        framework,
-        executor,
-    }
-}
-
 impl Driver {
-    fn new(pid: &Upid, again: bool) -> Box<Self> {
+    pub(super) fn new(pid: Upid, again: bool) -> Box<Self> {
         Box::new(Self {
-            pid: pid.clone(),
+            pid,
             again,
             framework: FrameworkInfo::default(),
         })
-    }
-
-    /// Where it listens.
-    pub(super) fn pid(&self) -> &Upid {
-        &self.pid
     }
 
     /// Says `event` in the driver's words.
@@ -205,37 +132,5 @@ impl Driver {
             ..RunTaskMessage::default()
         };
         actor.send_message(&self.pid, &message);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use dcos_proto::internal::StatusUpdate;
-    use prost::Message as _;
-
-    #[test]
-    fn an_update_of_a_driver_carries_its_uuid() {
-        let from: Upid = "executor(1)@127.0.0.1:1234".parse().unwrap();
-        let message = StatusUpdateMessage {
-            update: StatusUpdate {
-                framework_id: "f".into(),
-                executor_id: Some("e".into()),
-                uuid: Some(vec![7; 16]),
-                ..StatusUpdate::default()
-            },
-            pid: None,
-        };
-        let name = "mesos.internal.StatusUpdateMessage";
-        let said = Said::decode(&from, name, &message.encode_to_vec());
-        let Some(Ok(Said::Input(input))) = said else {
-            panic!("not understood")
-        };
-        let Input::Update(key, status) = *input else {
-            panic!("no update")
-        };
-        assert_eq!(key.to_string(), "e of framework f");
-        assert_eq!(status.uuid, Some(vec![7; 16]));
-        assert!(Said::decode(&from, "mesos.internal.PingSlaveMessage", b"").is_none());
     }
 }

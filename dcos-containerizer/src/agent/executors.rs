@@ -411,6 +411,7 @@ impl Agent {
         }
         executor.connected = true;
         executor.deadline = None;
+        executor.pid.clone_from(&pid);
         let (info, container) = (executor.info.clone(), executor.container.clone());
         let run = executor.checkpoint.then(|| executor.run());
         if let Some(run) = run {

@@ -72,7 +72,7 @@ pub(crate) struct Executor {
     pub(crate) state: ExecutorState,
     /// The built-in executor that the agent hosts; none for a custom one.
     pub(crate) hosted: Option<Hosted>,
-    /// Where an executor on the libmesos driver listened to an earlier agent.
+    /// Where an executor on the libmesos driver listens, to this agent or an earlier one.
     pub(crate) pid: Option<String>,
     /// Whether an original Mesos agent, whose place this one took, made it for a command task.
     pub(crate) generated: bool,

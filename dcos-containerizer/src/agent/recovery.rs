@@ -326,7 +326,7 @@ impl Agent {
 
 impl Executor {
     /// Whether an earlier agent left it and it has not been heard of since.
-    fn is_awaited(&self) -> bool {
+    pub(super) fn is_awaited(&self) -> bool {
         self.hosted.is_none()
             && self.checkpoint
             && self.state == ExecutorState::Registering

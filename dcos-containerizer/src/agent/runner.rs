@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::error::chain;
+use dcos_proto::internal::ShutdownExecutorMessage;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{AgentId, ContainerId, ContainerStatus};
 use dcos_wire::files::Files;
@@ -12,6 +13,7 @@ use dcos_wire::libprocess::{Actor, Upid};
 use tokio_util::task::TaskTracker;
 
 use super::checks;
+use super::drivers::Driver;
 use super::gc::Remains;
 use super::handle::Handle;
 use super::sandboxes;
@@ -78,6 +80,29 @@ impl Runner {
             Action::Reconnect(pid, message) => {
                 if let Ok(pid) = pid.parse::<Upid>() {
                     actor.send_message(&pid, &message);
+                }
+            }
+            Action::Admit {
+                executor,
+                pid,
+                again,
+            } => {
+                if let Ok(pid) = pid.parse::<Upid>() {
+                    let driver = Driver::new(pid, again);
+                    self.streams.insert_driver(executor, driver);
+                }
+            }
+            Action::Refuse {
+                executor,
+                pid,
+                reason,
+                shutdown,
+            } => {
+                tracing::warn!(%executor, pid, reason, shutdown, "a driver is not heard");
+                if let Ok(pid) = pid.parse::<Upid>().as_ref()
+                    && shutdown
+                {
+                    actor.send_message(pid, &ShutdownExecutorMessage::default());
                 }
             }
             Action::Close(key) => self.streams.remove(&key),

@@ -26,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::core::Agent;
-use super::drivers::Said;
 use super::estimates::{self, Measured};
 use super::handle::{Handle, Work};
 use super::leader::Leader;
@@ -34,7 +33,7 @@ use super::occupancy::occupy;
 use super::operations::VolumeWork;
 use super::runner::Runner;
 use super::socket::{self, ExecutorSocket};
-use super::words::{Action, FromMaster, Input, Settings};
+use super::words::{Action, FromDriver, FromMaster, Input, Settings};
 use super::{detect, http, volumes};
 use crate::checkpoint::takeover::{self, Takeover};
 use crate::checkpoint::{CheckpointError, Store, Write};
@@ -324,10 +323,10 @@ impl Shell {
                 Input::Disconnected(peer.to_string())
             }
             Some(Event::Message(message)) => {
-                if let Some(said) = Said::decode(&message.from, &message.name, &message.body) {
-                    return self.driver(&message.from, said);
-                }
                 let from = message.from.to_string();
+                if let Some(said) = FromDriver::decode(&message.name, &message.body) {
+                    return self.driver(from, said);
+                }
                 match FromMaster::decode(&message.name, &message.body) {
                     Some(Ok(message)) => Input::Message { from, message },
                     Some(Err(error)) => {
@@ -348,16 +347,10 @@ impl Shell {
     }
 
     /// An executor on the libmesos driver said something.
-    fn driver(&mut self, from: &Upid, said: Result<Said, DecodeError>) {
+    fn driver(&mut self, from: String, said: Result<FromDriver, DecodeError>) {
         match said {
-            Ok(Said::Input(input)) => self.agent.handle(now(), *input),
-            Ok(Said::Register(key, driver, subscribe)) => {
-                let pid = driver.pid().to_string();
-                self.runner.streams.insert_driver(key.clone(), driver);
-                self.agent
-                    .handle(now(), Input::Register(key, subscribe, pid));
-            }
-            Err(error) => tracing::warn!(%from, error = %chain(&error), "bad message"),
+            Ok(message) => self.agent.handle(now(), Input::Driver { from, message }),
+            Err(error) => tracing::warn!(from, error = %chain(&error), "bad message"),
         }
     }
 
@@ -540,6 +533,7 @@ fn settings(config: &Config, address: SocketAddr, socket: Option<PathBuf>) -> Se
         credential: config.security.credential.clone(),
         patience: config.security.patience,
         executor_key: config.security.executor_key.clone(),
+        drivers: config.security.executor.is_none(),
         authorizer: Some(Arc::clone(&config.security.authorizer)),
         hooks: config.hooks.clone(),
     }

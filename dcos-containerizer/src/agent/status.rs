@@ -332,7 +332,14 @@ impl Agent {
     }
 
     pub(super) fn executor_message(&mut self, key: ExecutorKey, data: Vec<u8>) {
-        let Some(id) = self.info.id.clone() else {
+        let framework = self.frameworks.get(&key.framework);
+        let runs = framework.is_some_and(|framework| {
+            let executor = framework.executors.get(&key.executor);
+            !framework.terminating && executor.is_some_and(|executor| !executor.state.is_over())
+        });
+        let id = self.info.id.clone().filter(|_| runs);
+        let (Some(id), Some(_)) = (id, self.master()) else {
+            self.counters.invalid_framework_messages += 1;
             return;
         };
         self.counters.valid_framework_messages += 1;

@@ -22,6 +22,7 @@ use crate::containerizer::{ContainerTermination, Recovered};
 use dcos_core::states::is_terminal;
 
 mod authorization;
+mod drivers;
 mod hooks;
 mod oversubscription;
 mod regressions;
@@ -50,6 +51,7 @@ pub(super) fn settings(work_dir: PathBuf) -> Settings {
         credential: None,
         patience: Patience::default(),
         executor_key: None,
+        drivers: true,
         authorizer: None,
         hooks: Hooks::default(),
     }
@@ -68,6 +70,8 @@ struct Node {
     ended: BTreeMap<ContainerId, ContainerTermination>,
     to_master: Vec<ToMaster>,
     events: Vec<(ExecutorKey, dcos_proto::executor::Event)>,
+    /// Where drivers listen that are taken in, or told to end.
+    drivers: Vec<(String, bool)>,
     stopped: Option<String>,
     restarts: u64,
 }
@@ -98,6 +102,7 @@ impl Node {
             ended: BTreeMap::new(),
             to_master: Vec::new(),
             events: Vec::new(),
+            drivers: Vec::new(),
             stopped: None,
             restarts: 0,
         }
@@ -160,6 +165,8 @@ impl Node {
                 }
                 Action::Send(_, message) => self.to_master.push(*message),
                 Action::Event(key, event) => self.events.push((key, *event)),
+                Action::Admit { pid, .. } => self.drivers.push((pid, true)),
+                Action::Refuse { pid, shutdown, .. } if shutdown => self.drivers.push((pid, false)),
                 Action::Launch(id, _) => {
                     assert!(!self.launched.contains(&id), "{id} is launched twice");
                     self.launched.push(id.clone());

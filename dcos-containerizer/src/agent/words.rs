@@ -11,7 +11,8 @@ use dcos_proto::internal::{
     AuthenticationMechanismsMessage, AuthenticationStartMessage, AuthenticationStepMessage,
     CheckpointResourcesMessage, DrainSlaveMessage, ExecutorToFrameworkMessage,
     ExitedExecutorMessage, FrameworkToExecutorMessage, KillTaskMessage, PingSlaveMessage,
-    PongSlaveMessage, ReconcileOperationsMessage, ReconnectExecutorMessage, RegisterSlaveMessage,
+    PongSlaveMessage, ReconcileOperationsMessage, ReconnectExecutorMessage,
+    RegisterExecutorMessage, RegisterSlaveMessage, ReregisterExecutorMessage,
     ReregisterSlaveMessage, RunTaskGroupMessage, RunTaskMessage, ShutdownExecutorMessage,
     ShutdownFrameworkMessage, ShutdownMessage, SlaveRegisteredMessage, SlaveReregisteredMessage,
     StatusUpdateAcknowledgementMessage, StatusUpdateMessage, UnregisterSlaveMessage,
@@ -79,6 +80,8 @@ pub struct Settings {
     pub patience: Patience,
     /// What the tokens of executors are signed with.
     pub executor_key: Option<Secret>,
+    /// Whether executors on the libmesos driver are heard, which have no token to show.
+    pub drivers: bool,
     /// Decides as whom tasks may run; absent, as anybody.
     pub authorizer: Option<Arc<dyn Authorizer>>,
     /// What an operator's own code adds.
@@ -105,8 +108,13 @@ pub enum Input {
     },
     /// An executor opened its event stream.
     Subscribe(ExecutorKey, executor::call::Subscribe),
-    /// An executor on the libmesos driver is there, listening at a UPID.
-    Register(ExecutorKey, executor::call::Subscribe, String),
+    /// An executor on the libmesos driver, or whoever says so, sent a message.
+    Driver {
+        /// The sender's UPID.
+        from: String,
+        /// What it says.
+        message: FromDriver,
+    },
     /// An executor's event stream ended.
     Unsubscribed(ExecutorKey),
     /// An executor reports; the status was checked.
@@ -164,6 +172,26 @@ pub enum Action {
     Send(String, Box<ToMaster>),
     /// Ask the driver at a UPID, which an earlier agent knew, to register again.
     Reconnect(String, ReconnectExecutorMessage),
+    /// Reach an executor as a driver from now on.
+    Admit {
+        /// Whose.
+        executor: ExecutorKey,
+        /// Where it listens.
+        pid: String,
+        /// Whether it was registered with an earlier agent.
+        again: bool,
+    },
+    /// Tell the log why a driver is not heard.
+    Refuse {
+        /// Whose it says it is.
+        executor: ExecutorKey,
+        /// Where it listens.
+        pid: String,
+        /// For the log.
+        reason: &'static str,
+        /// Whether it is told to end.
+        shutdown: bool,
+    },
     /// Send to an executor over its stream.
     Event(ExecutorKey, Box<executor::Event>),
     /// End an executor's stream.
@@ -270,6 +298,20 @@ messages! {
         Acknowledge(StatusUpdateAcknowledgementMessage),
         Drain(DrainSlaveMessage),
         Shutdown(ShutdownMessage),
+    }
+}
+
+messages! {
+    /// What an executor on the libmesos driver tells the agent.
+    #[expect(
+        clippy::large_enum_variant,
+        reason = "short-lived, never stored in numbers"
+    )]
+    FromDriver {
+        Register(RegisterExecutorMessage),
+        Reregister(ReregisterExecutorMessage),
+        Update(StatusUpdateMessage),
+        ToFramework(ExecutorToFrameworkMessage),
     }
 }
 

@@ -528,6 +528,7 @@ fn settings() -> Settings {
         credential: None,
         patience: Patience::default(),
         executor_key: None,
+        drivers: true,
         authorizer: None,
         hooks: Hooks::default(),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dcos_core::seed::Seed;
 use dcos_proto::internal as messages;
-use dcos_proto::mesos::{FrameworkId, TaskState, TaskStatus, task_status};
+use dcos_proto::mesos::{AgentId, FrameworkId, TaskState, TaskStatus, task_status};
 use dcos_proto::{Message, decode};
 use dcos_wire::Listener;
 use dcos_wire::libprocess::{Actor, Event, Messenger, Upid};
@@ -32,6 +32,7 @@ pub(crate) async fn run(
     let mut executor = Executor {
         actor: messenger.actor("executor(1)").unwrap(),
         framework: register.framework_id.clone(),
+        id: environment["MESOS_SLAVE_ID"].as_str().into(),
         agent,
         uuids: Seed::from_os(),
         left: BTreeMap::new(),
@@ -53,6 +54,8 @@ pub(crate) async fn run(
 struct Executor {
     actor: Actor,
     framework: FrameworkId,
+    /// Of the agent.
+    id: AgentId,
     agent: Upid,
     uuids: Seed,
     /// How many updates each task has to tell.
@@ -99,6 +102,7 @@ impl Executor {
             healthy: Some(true),
             timestamp: Some(1_700_000_000.125),
             uuid: Some(uuid.clone()),
+            agent_id: Some(self.id.clone()),
             ..TaskStatus::default()
         };
         let update = messages::StatusUpdate {
@@ -107,6 +111,7 @@ impl Executor {
             status,
             timestamp: 1_700_000_000.125,
             uuid: Some(uuid),
+            agent_id: Some(self.id.clone()),
             ..messages::StatusUpdate::default()
         };
         let message = messages::StatusUpdateMessage { update, pid: None };
