@@ -34,8 +34,9 @@ type Key = (FrameworkId, TaskId);
 struct Stream {
     /// Not acknowledged, oldest first.
     pending: VecDeque<StatusUpdate>,
+    /// The uuids of all updates of this task's life. None of them may be forgotten before its end: an executor sends
+    /// again what it does not know to have arrived, after a restart of the agent too, and the log on disk has them all.
     received: BTreeSet<Vec<u8>>,
-    acknowledged: BTreeSet<Vec<u8>>,
     /// When the oldest is sent (again), and how long to wait after that.
     due: Option<(Time, Duration)>,
 }
@@ -228,7 +229,6 @@ impl Stream {
     /// Takes off the oldest update.
     fn acknowledge_front(&mut self, now: Time) -> Option<StatusUpdate> {
         let update = self.pending.pop_front()?;
-        self.acknowledged.extend(update.uuid.clone());
         self.due = (!self.pending.is_empty()).then_some((now, RETRY_MIN));
         Some(update)
     }
