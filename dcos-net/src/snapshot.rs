@@ -1,7 +1,7 @@
 //! [`Snapshot`]: what names are made from, and how it is read from a master's state.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use dcos_proto::master::response;
@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub tasks: Vec<Task>,
     /// The virtual addresses tasks claim, by task.
     pub claims: Vec<(TaskKey, Vec<Claim>)>,
+    /// The agents the leader has only read of, by id: they have not come back to it yet, and it has not given them
+    /// up. What runs there it can't tell; see [`Snapshot::after`].
+    pub awaited: BTreeSet<String>,
 }
 
 /// A working node.
@@ -165,6 +168,67 @@ impl Snapshot {
             frameworks.map(|framework| &framework.framework_info),
             tasks,
         )
+        .awaiting(state.get_agents.iter().flat_map(|agents| {
+            let recovered = agents.recovered_agents.iter();
+            recovered.filter_map(|info| Some(info.id.as_ref()?.value.clone()))
+        }))
+    }
+
+    /// The same, and these agents are [awaited](Self::awaited).
+    #[must_use]
+    pub fn awaiting(mut self, agents: impl IntoIterator<Item = String>) -> Self {
+        self.awaited.extend(agents);
+        self
+    }
+
+    /// The same with what `former`, published before, said of the agents that are awaited: after a failover names
+    /// stay until their agents are back or given up. A framework that is not back yet keeps its own name as long as
+    /// there is any such agent.
+    ///
+    /// No clock is asked: how long a leader awaits agents is its own affair (`--agent_reregister_timeout`).
+    #[must_use]
+    pub fn after(mut self, former: &Self) -> Self {
+        if self.awaited.is_empty() {
+            return self;
+        }
+        let there: BTreeSet<&str> = self.agents.iter().map(|agent| &*agent.id).collect();
+        let absent = |id: &str| self.awaited.contains(id) && !there.contains(id);
+        let agents: Vec<Agent> = former
+            .agents
+            .iter()
+            .filter(|agent| absent(&agent.id))
+            .cloned()
+            .collect();
+        let tasks: Vec<Task> = former
+            .tasks
+            .iter()
+            .filter(|task| absent(&task.agent_id))
+            .cloned()
+            .collect();
+        let named: BTreeSet<&str> = self
+            .frameworks
+            .iter()
+            .map(|framework| &*framework.name)
+            .collect();
+        let frameworks = former
+            .frameworks
+            .iter()
+            .filter(|framework| !named.contains(&*framework.name));
+        let frameworks: Vec<Framework> = frameworks.cloned().collect();
+        let ips: BTreeSet<IpAddr> = agents.iter().map(|agent| agent.ip).collect();
+        let told: BTreeSet<&TaskKey> = self.claims.iter().map(|(task, _)| task).collect();
+        let claims = former.claims.iter().filter(|(task, claims)| {
+            !told.contains(task)
+                && claims
+                    .iter()
+                    .any(|claim| ips.contains(&claim.backend.agent))
+        });
+        let claims: Vec<_> = claims.cloned().collect();
+        self.agents.extend(agents);
+        self.tasks.extend(tasks);
+        self.frameworks.extend(frameworks);
+        self.claims.extend(claims);
+        self
     }
 
     /// Puts together a snapshot from a master's own types.
@@ -217,6 +281,7 @@ impl Snapshot {
             frameworks: read,
             claims,
             agents,
+            awaited: BTreeSet::new(),
         }
     }
 }

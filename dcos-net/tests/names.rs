@@ -55,6 +55,7 @@ fn cluster() -> Snapshot {
             claim("web.marathon", "10.0.1.1:31000"),
             claim("broker.kafka.dev", "[fd01::5]:9092"),
         ],
+        ..Snapshot::default()
     }
 }
 
@@ -75,6 +76,86 @@ fn claim(name: &str, backend: &str) -> (TaskKey, Vec<Claim>) {
         },
     };
     (("f".into(), backend.into()), vec![claim])
+}
+
+/// A leader that has just read of both agents; `back` of them came back to it, with what they run.
+fn failed_over(back: &[&str]) -> Snapshot {
+    let former = cluster();
+    let is_back = |id: &str| back.contains(&id);
+    let all = former.agents.iter().map(|agent| agent.id.clone());
+    Snapshot {
+        leader: Some("10.0.0.1:5050".parse().expect("an address")),
+        masters: former.masters.clone(),
+        agents: former
+            .agents
+            .iter()
+            .filter(|agent| is_back(&agent.id))
+            .cloned()
+            .collect(),
+        ..Snapshot::default()
+    }
+    .awaiting(all.filter(|id| !is_back(id)))
+}
+
+fn addresses(published: &Published, name: &str) -> Vec<String> {
+    let records = published
+        .find(name)
+        .and_then(|found| found.records().cloned());
+    records
+        .unwrap_or_default()
+        .a
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn names_outlive_a_failover_until_their_agent_is_back_or_given_up() {
+    let (s0, s1) = ("20201120-000001-1-S0", "20201120-000001-1-S1");
+    let mut former = cluster();
+    former.claims.push(claim("db.marathon", "10.0.1.2:31001"));
+    let web = "web-prod.marathon.mesos.";
+    let broker = "broker-0.kafka.dev.mesos.";
+    let vips = [
+        "web.marathon.l4lb.thisdcos.directory.",
+        "db.marathon.l4lb.thisdcos.directory.",
+    ];
+    let found = |snapshot: &Snapshot| {
+        let published = publish(snapshot, &Config::default());
+        [
+            web,
+            broker,
+            "marathon.mesos.",
+            "leader.mesos.",
+            vips[0],
+            vips[1],
+        ]
+        .map(|name| addresses(&published, name).len() == 1)
+    };
+    let one = failed_over(&[]).after(&former);
+    assert_eq!(found(&one), [true; 6]);
+    assert_eq!(
+        addresses(&publish(&one, &Config::default()), "leader.mesos."),
+        ["10.0.0.1"]
+    );
+
+    // Again and again, also over a second failover.
+    let two = failed_over(&[]).after(&one);
+    assert_eq!(two, one);
+
+    // Back, and nothing runs there any more: it is the word of the agent that counts.
+    let three = failed_over(&[s0]).after(&two);
+    assert_eq!(found(&three), [false, true, true, true, false, true]);
+    let agents: Vec<_> = three.agents.iter().map(|agent| &*agent.id).collect();
+    assert_eq!(agents, [s0, s1]);
+
+    // Given up: neither back nor awaited.
+    let mut given_up = failed_over(&[s0]);
+    given_up.awaited.clear();
+    assert_eq!(
+        found(&given_up.after(&three)),
+        [false, false, false, true, false, false]
+    );
 }
 
 #[test]

@@ -62,7 +62,10 @@ pub(crate) async fn serve(
         follow(&publish, master.stance, own, &client).await;
         let mut changes = master.handle.changes();
         while let Ok(state) = master.handle.snapshot().await {
-            publish.send_replace(Arc::new(names(&state, own)));
+            // Before the registry is read this master knows of nobody.
+            if state.recovered {
+                tell(&publish, names(&state, own));
+            }
             if changes.changed().await.is_err() {
                 return;
             }
@@ -72,6 +75,11 @@ pub(crate) async fn serve(
         () = server.run(published, stop.clone()) => {}
         () = async { feed.await; stop.cancelled().await } => {}
     }
+}
+
+/// Publishes what is so now, and of agents that are still awaited what was.
+fn tell(publish: &watch::Sender<Arc<Snapshot>>, now: Snapshot) {
+    publish.send_modify(|told| *told = Arc::new(now.after(told)));
 }
 
 /// Publishes what the leader says until this master leads.
@@ -90,9 +98,10 @@ async fn follow(
         };
         if let Some(leader) = leader {
             match ask(client, leader).await {
-                Ok(state) => {
-                    publish.send_replace(Arc::new(remote_names(&state, leader, own)));
-                }
+                Ok(state) => tell(
+                    publish,
+                    Snapshot::read(&state, Some(leader), vec![leader.ip(), own.ip()]),
+                ),
                 Err(error) => debug!("asking the leader for its tasks: {error:#}"),
             }
         }
@@ -123,31 +132,6 @@ async fn ask(client: &Client, leader: SocketAddr) -> anyhow::Result<response::Ge
     answer.get_state.context("an answer without a state")
 }
 
-fn remote_names(state: &response::GetState, leader: SocketAddr, own: SocketAddr) -> Snapshot {
-    let agents = state.get_agents.iter().flat_map(|list| &list.agents);
-    let agents = agents.filter_map(|agent| {
-        let upid: Upid = agent.pid.as_deref()?.parse().ok()?;
-        let id = agent.agent_info.id.as_ref()?.value.as_str();
-        Some(dcos_net::Agent::new(
-            id,
-            upid.address().ip(),
-            upid.address().port(),
-        ))
-    });
-    let frameworks = state
-        .get_frameworks
-        .iter()
-        .flat_map(|list| &list.frameworks);
-    let tasks = state.get_tasks.iter().flat_map(|list| &list.tasks);
-    Snapshot::collect(
-        Some(leader),
-        vec![leader.ip(), own.ip()],
-        agents,
-        frameworks.map(|framework| &framework.framework_info),
-        tasks,
-    )
-}
-
 fn names(state: &master::Snapshot, leader: SocketAddr) -> Snapshot {
     let agents = state.agents.iter().filter_map(|(id, agent)| {
         let upid: Upid = agent.pid.parse().ok()?;
@@ -168,5 +152,11 @@ fn names(state: &master::Snapshot, leader: SocketAddr) -> Snapshot {
         agents,
         frameworks,
         tasks.map(TaskRecord::read),
+    )
+    .awaiting(
+        state
+            .recovered_agents
+            .keys()
+            .map(|id| id.as_str().to_owned()),
     )
 }
