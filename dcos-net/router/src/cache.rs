@@ -2,6 +2,7 @@
 //!
 //! Source: `location /cache/master/` of dcos/dcos 2.2, nginx `proxy_cache`: answers of 200 are kept, one request asks
 //! while the others wait, a `Cache-Control` in the request goes around it, and `X-Cache-Status` says what happened.
+//! There one answer was for all; here each set of credentials has its own (RFC 9111 3.5).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// How long an answer is kept.
@@ -67,13 +69,39 @@ pub(crate) fn is_keepable(response: &Response) -> bool {
 
 type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
 
-/// Answers that are kept, by path and whether they are packed.
+/// What an answer depends on: two requests that agree in it get the same one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    /// Path and query there.
+    path: String,
+    /// Whether the client takes it packed.
+    packed: bool,
+    /// Who asks, by the words the master is told: it shows to each what they may see.
+    credentials: Vec<HeaderValue>,
+}
+
+impl Key {
+    /// That of a request for `path` with these headers.
+    pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
+        let words = |name| headers.get_all(name).iter().cloned();
+        // An empty value between the two: what is a cookie is no credential.
+        let between = std::iter::once(HeaderValue::from_static(""));
+        let credentials = words(AUTHORIZATION).chain(between).chain(words(COOKIE));
+        Self {
+            path: path.to_owned(),
+            packed: dcos_wire::accepts_gzip(headers),
+            credentials: credentials.collect(),
+        }
+    }
+}
+
+/// Answers that are kept.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(Mutex<BTreeMap<(String, bool), Slot>>);
+pub(crate) struct Cache(Mutex<BTreeMap<Key, Slot>>);
 
 impl Cache {
     /// The place of an answer; who holds its lock asks for all. `None` if there are too many.
-    pub(crate) fn slot(&self, path: &str, packed: bool) -> Option<Slot> {
+    pub(crate) fn slot(&self, key: Key) -> Option<Slot> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MOST {
             slots.retain(|_, slot| {
@@ -84,9 +112,7 @@ impl Cache {
         if slots.len() >= MOST {
             return None;
         }
-        Some(Arc::clone(
-            slots.entry((path.to_owned(), packed)).or_default(),
-        ))
+        Some(Arc::clone(slots.entry(key).or_default()))
     }
 }
 
@@ -102,25 +128,25 @@ mod tests {
     #[test]
     fn slots_are_shared_and_limited() {
         let cache = Cache::default();
-        let first = cache.slot("/a", true).unwrap();
-        assert!(Arc::ptr_eq(&first, &cache.slot("/a", true).unwrap()));
-        assert!(!Arc::ptr_eq(&first, &cache.slot("/a", false).unwrap()));
+        let key = |path: &str, packed: bool| {
+            let mut headers = HeaderMap::new();
+            if packed {
+                headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
+            }
+            Key::of(path, &headers)
+        };
+        let slot = |path: &str, packed| cache.slot(key(path, packed));
+        let first = slot("/a", true).unwrap();
+        assert!(Arc::ptr_eq(&first, &slot("/a", true).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &slot("/a", false).unwrap()));
         let fresh = || Some(Kept::new(HeaderMap::new(), Bytes::new()));
         for index in 0..MOST - 2 {
-            *cache
-                .slot(&index.to_string(), true)
-                .unwrap()
-                .try_lock()
-                .unwrap() = fresh();
+            *slot(&index.to_string(), true).unwrap().try_lock().unwrap() = fresh();
         }
         *first.try_lock().unwrap() = fresh();
-        *cache
-            .slot("/a", false)
-            .unwrap_or_default()
-            .try_lock()
-            .unwrap() = fresh();
+        *slot("/a", false).unwrap_or_default().try_lock().unwrap() = fresh();
         let held: Vec<_> = (0..4)
-            .filter_map(|index| cache.slot(&format!("/{index}"), true))
+            .filter_map(|index| slot(&format!("/{index}"), true))
             .collect();
         assert!(
             held.len() < 4,

@@ -19,7 +19,7 @@ use tower::Service;
 
 use crate::auth::Authenticate;
 use crate::body::{AtEnd, Passing, counted};
-use crate::cache::{Cache, Kept, LARGEST, is_fresh, is_keepable, mark};
+use crate::cache::{Cache, Kept, Key, LARGEST, is_fresh, is_keepable, mark};
 use crate::counters::Counters;
 use crate::decide::{Asked, Decision, Forward, Permission, Rules, Step, Target};
 use crate::headers::{FORWARDED, check};
@@ -246,11 +246,11 @@ impl Door {
     ) -> Response {
         let house = &self.house;
         let around = request.headers().contains_key(http::header::CACHE_CONTROL);
-        let packed = dcos_wire::accepts_gzip(request.headers());
         let slot = if around {
             None
         } else {
-            house.cache.slot(&forward.path, packed)
+            let key = Key::of(&forward.path, request.headers());
+            house.cache.slot(key)
         };
         let Some(slot) = slot else {
             let mut answer = house.proxy.forward(request, forward, origin, passing).await;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod backend;
+mod cached;
 mod framing;
 mod http2;
 mod limits;

@@ -1,0 +1,54 @@
+//! `/cache/master/`: one answer of the master for all who may see the same.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::backend::backend;
+use crate::setup::{Answer, Served, Wishes, router};
+
+/// A router before a master at that address.
+async fn before_master(master: SocketAddr) -> Served {
+    let served = router(Wishes::default()).await;
+    served.worlds.send_modify(|world| {
+        let leader = format!("http://{master}").parse().unwrap();
+        Arc::make_mut(world).mesos_leader = Some(leader);
+    });
+    served
+}
+
+impl Served {
+    async fn cached(&self, headers: &str) -> Answer {
+        self.ask(format!(
+            "GET /cache/master/state HTTP/1.1\r\nHost: dcos\r\n{headers}\r\n"
+        ))
+        .await
+    }
+}
+
+fn status(answer: &Answer) -> &str {
+    answer.header("x-cache-status").unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_one_may_see_is_kept_for_nobody_else() {
+    let served = before_master(backend().await.reflect()).await;
+    let admin = "Authorization: Basic YWRtaW46YWRtaW4=\r\n";
+    for (who, expected) in [
+        (admin, "MISS"),
+        (admin, "HIT"),
+        ("", "MISS"),
+        ("", "HIT"),
+        ("Authorization: Basic b3BlcmF0b3I6\r\n", "MISS"),
+        ("Cookie: Basic YWRtaW46YWRtaW4=\r\n", "MISS"),
+        (admin, "HIT"),
+    ] {
+        let answer = served.cached(who).await;
+        assert_eq!((answer.status, status(&answer)), (200, expected), "{who}");
+        let seen = answer.text().to_lowercase();
+        assert_eq!(
+            seen.contains("authorization: basic ywrtaw46"),
+            who == admin,
+            "{who}: {seen}"
+        );
+    }
+}
