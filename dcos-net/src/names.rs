@@ -6,7 +6,7 @@ mod mesos;
 
 use std::borrow::Cow;
 
-use crate::vip::{Listed, VipTable};
+use crate::vip::Listed;
 use crate::{Found, Snapshot, Zone, label};
 
 /// How names are made. The default is how DC/OS configures Mesos-DNS.
@@ -151,10 +151,7 @@ pub struct EnumeratedRecord {
 /// Makes the zones of a cluster.
 pub fn publish(snapshot: &Snapshot, config: &Config) -> Published {
     let (mesos, enumeration) = mesos::publish(snapshot, config);
-    let mut vips = VipTable::new([]);
-    for (task, claims) in &snapshot.claims {
-        vips.set(task.clone(), claims.clone());
-    }
+    let vips = snapshot.vips();
     let others = directory::publish(snapshot, &mesos, &vips);
     Published {
         mesos,

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use dcos_proto::master::response;
 use dcos_proto::mesos;
 
-use crate::vip::{self, Claim, TaskKey};
+use crate::vip::{self, Claim, TaskKey, VipTable};
 
 /// What runs where, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -229,6 +229,19 @@ impl Snapshot {
         self.frameworks.extend(frameworks);
         self.claims.extend(claims);
         self
+    }
+
+    /// The virtual addresses, as every node has them. Addresses of nodes are reserved.
+    pub fn vips(&self) -> VipTable {
+        let leader = self.leader.iter().map(SocketAddr::ip);
+        let mut table = VipTable::new(leader.chain(self.masters.iter().copied()));
+        for agent in &self.agents {
+            table.reserve(agent.ip);
+        }
+        for (task, claims) in &self.claims {
+            table.set(task.clone(), claims.clone());
+        }
+        table
     }
 
     /// Puts together a snapshot from a master's own types.

@@ -18,6 +18,7 @@ mod document;
 mod follow;
 mod phash;
 mod ports;
+mod reserved;
 mod table;
 
 use std::fmt;

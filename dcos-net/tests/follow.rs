@@ -130,6 +130,30 @@ fn a_task_may_be_told_before_its_agent_and_framework() {
 }
 
 #[test]
+fn no_task_takes_the_place_of_an_agent() {
+    let mut run = Run::new();
+    let claim = task("a", "TASK_RUNNING", 31_000).replace("/web:80", "10.0.0.8:5051");
+    let state = subscribed(AGENT, "", FRAMEWORK, &claim);
+    assert_eq!(run.told(&state), ["10.0.0.7:31000"]);
+    let other = AGENT.replace("S0", "S1").replace("10.0.0.7", "10.0.0.8");
+    let added = format!(r#"{{"type": "AGENT_ADDED", "agent_added": {{"agent": {other}}}}}"#);
+    assert!(run.told(&added).is_empty());
+    // Told again by another leader, and by one that has only read of the agent.
+    let both = format!("{AGENT}, {other}");
+    assert!(
+        run.told(&subscribed(&both, "", FRAMEWORK, &claim))
+            .is_empty()
+    );
+    let recovered = r#"{"id": {"value": "S1"}, "hostname": "h"}"#;
+    assert!(
+        run.told(&subscribed(AGENT, recovered, FRAMEWORK, &claim))
+            .is_empty()
+    );
+    let removed = r#"{"type": "AGENT_REMOVED", "agent_removed": {"agent_id": {"value": "S1"}}}"#;
+    assert_eq!(run.told(removed), ["10.0.0.7:31000"]);
+}
+
+#[test]
 fn a_failover_empties_no_vip() {
     let mut run = Run::new();
     let tasks = [

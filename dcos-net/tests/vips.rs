@@ -225,3 +225,77 @@ fn a_list_shows_closed_backends_as_well() {
     let open: Vec<_> = table.told().values().flatten().collect();
     assert_eq!(open, [&SocketAddr::from(([10, 0, 0, 2], 31_000))]);
 }
+
+/// What `table` does with somebody behind `host`, and whether it refuses that one.
+fn claimed_at(table: &mut VipTable, host: &str) -> (usize, bool) {
+    let key = Key {
+        protocol: Protocol::Tcp,
+        host: Host::Address(host.parse().expect("an address")),
+        port: 5050,
+    };
+    let local: IpAddr = if host.contains(':') {
+        Ipv6Addr::LOCALHOST.into()
+    } else {
+        [10, 0, 0, 9].into()
+    };
+    let claim = Claim {
+        key: key.clone(),
+        backend: Backend {
+            agent: [10, 0, 0, 9].into(),
+            address: SocketAddr::new(local, 31_000),
+            inside: None,
+            open: true,
+        },
+    };
+    table.set(("f".into(), host.into()), vec![claim]);
+    (table.take_changes().len(), table.refused().contains(&key))
+}
+
+#[test]
+fn addresses_of_nodes_and_of_nobody_are_no_vips() {
+    let mut table = table();
+    for refused in [
+        "127.0.0.1",
+        "127.9.9.9",
+        "169.254.169.254",
+        "224.0.0.1",
+        "255.255.255.255",
+        "0.0.0.0",
+        "198.51.100.1",
+        "10.0.0.1",
+        "::1",
+        "::",
+        "fe80::1",
+        "ff02::1",
+        "fd01:d::1",
+        "::ffff:127.0.0.1",
+    ] {
+        assert_eq!(claimed_at(&mut table, refused), (0, true), "{refused}");
+    }
+    for had in ["10.1.2.3", "1.2.3.4", "192.168.7.7", "11.0.0.77", "fd00::7"] {
+        assert_eq!(claimed_at(&mut table, had), (1, false), "{had}");
+    }
+    let shown = table
+        .list()
+        .find(|vip| vip.host == Host::Address(OWN.into()));
+    assert_eq!(shown.map(|vip| vip.addresses), Some(Vec::new()));
+}
+
+#[test]
+fn a_vip_ends_where_a_node_comes_and_is_back_when_the_last_one_went() {
+    let (mut table, node) = (table(), IpAddr::from([10, 1, 2, 3]));
+    assert_eq!(claimed_at(&mut table, "10.1.2.3"), (1, false));
+    table.reserve(node);
+    let changes = table.take_changes();
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].1, None);
+    assert_eq!(table.refused().len(), 1);
+    // Two agents at one address.
+    table.reserve(node);
+    table.release(node);
+    assert_eq!(table.take_changes(), []);
+    table.release(node);
+    assert!(matches!(&table.take_changes()[..], [(_, Some(backends))] if backends.len() == 1));
+    assert!(table.refused().is_empty());
+    table.release(node);
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dcos_core::time::{Time, steady};
-use dcos_net::vip::{Follower, Listed, VipTable};
+use dcos_net::vip::{Follower, Key, Listed, VipTable};
 use dcos_proto::master::Event;
 use dcos_wire::{Client, Masters};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -64,6 +64,11 @@ impl View {
         }
     }
 
+    /// Notes where a master is.
+    pub(crate) fn reserve(&self, master: IpAddr) {
+        self.table().reserve(master);
+    }
+
     /// Nobody panics while holding it; if somebody did, the table is whole all the same.
     fn table(&self) -> std::sync::MutexGuard<'_, VipTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,6 +98,7 @@ impl<D: Dataplane> Balancer<D> {
             view,
             dataplane: Some(dataplane),
             state: State::Unknown,
+            refused: BTreeSet::new(),
         };
         Self {
             config,
@@ -118,6 +124,7 @@ impl<D: Dataplane> Balancer<D> {
             // Those of now count, too.
             nodes.mark_changed();
         }
+        let view = node.view.clone();
         let (sender, mut events) = mpsc::channel(WAITING);
         let work = async {
             let mut review = interval(REVIEW);
@@ -153,7 +160,7 @@ impl<D: Dataplane> Balancer<D> {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = masters::follow(config.masters, config.client, sender) => {}
+            () = masters::follow(config.masters, config.client, view, sender) => {}
             () = work => {}
         }
     }
@@ -190,11 +197,13 @@ struct Node<D> {
     /// Elsewhere while it works.
     dataplane: Option<D>,
     state: State,
+    /// Those whose refusal was told.
+    refused: BTreeSet<Key>,
 }
 
 impl<D: Dataplane> Node<D> {
     async fn take_in(&mut self, events: impl Iterator<Item = Event>) {
-        let changes = {
+        let (changes, refused) = {
             let mut table = self
                 .view
                 .table
@@ -205,8 +214,17 @@ impl<D: Dataplane> Node<D> {
                 self.follower.apply(now, &event, &mut table);
             }
             self.follower.poll(now, &mut table);
-            table.take_changes()
+            (table.take_changes(), table.refused().clone())
         };
+        for key in refused.difference(&self.refused) {
+            let (host, port) = (&key.host, key.port);
+            tracing::warn!(
+                ?host,
+                port,
+                "a task claims a virtual address that belongs to a node or to none: refused"
+            );
+        }
+        self.refused = refused;
         for (service, backends) in &changes {
             let backends = backends.as_deref();
             tracing::info!(%service, ?backends, "a virtual address changed");

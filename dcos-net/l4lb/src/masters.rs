@@ -1,5 +1,7 @@
 //! The stream of what the leading master tells.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use http::{Method, Request};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+
+use crate::balancer::View;
 
 /// A master's heartbeats are 15 s apart; three missed mean it is gone.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -35,10 +39,28 @@ enum Ended {
 }
 
 /// Sends `events` what the leading master tells, for ever; ends when nobody listens.
-pub(crate) async fn follow(masters: Masters, client: Client, events: mpsc::Sender<Event>) {
+pub(crate) async fn follow(
+    masters: Masters,
+    client: Client,
+    view: View,
+    events: mpsc::Sender<Event>,
+) {
     let (client, events) = (&client, &events);
-    let listen = move |leader, heard| listen(client, leader, events, heard);
+    let mut known = BTreeSet::new();
+    let listen = move |leader: String, heard| {
+        // One that led stays a master: it may lead again.
+        if let Some(ip) = address(&leader).filter(|ip| known.insert(*ip)) {
+            view.reserve(ip);
+        }
+        listen(client, leader, events, heard)
+    };
     masters.follow(BACKOFF, listen).await;
+}
+
+/// The address of a master that is not told by name.
+fn address(master: &str) -> Option<IpAddr> {
+    let address: Option<SocketAddr> = master.parse().ok();
+    address.map(|address| address.ip())
 }
 
 /// Listens to one master; breaks off when nobody listens to us.

@@ -22,7 +22,7 @@ const TASK_PATIENCE: Duration = Duration::from_secs(10);
 /// begin(SUBSCRIBED) ─► apply(event)* ─► begin(SUBSCRIBED of the next leader) ─► …
 /// ```
 ///
-/// Each call updates the [`VipTable`] it is given. A new leader knows agents only by name until they
+/// Each call updates the [`VipTable`] it is given, where the addresses of agents are reserved, too. A new leader knows agents only by name until they
 /// come back: their tasks are kept as they were meanwhile ([`poll`](Self::poll) ends that at
 /// [`next_deadline`](Self::next_deadline)), so that a failover empties no VIP.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +82,13 @@ impl Follower {
                 self.agents.insert(id.clone(), *ip);
             }
         }
+        // The new ones first: what stays is not given up in between.
+        for ip in self.agents.values() {
+            table.reserve(*ip);
+        }
+        for ip in before.values() {
+            table.release(*ip);
+        }
 
         let frameworks = state.get_frameworks.as_ref();
         let known = frameworks.into_iter().flat_map(|all| &all.frameworks);
@@ -131,7 +138,10 @@ impl Follower {
                     if let Some(patience) = self.awaited.get_mut(&id) {
                         *patience = now + TASK_PATIENCE;
                     }
-                    self.agents.insert(id.clone(), ip);
+                    table.reserve(ip);
+                    if let Some(before) = self.agents.insert(id.clone(), ip) {
+                        table.release(before);
+                    }
                     self.claim_where(table, |task| task.agent_id.value == id);
                 }
             }
@@ -139,7 +149,9 @@ impl Follower {
                 if let Some(removed) = &event.agent_removed {
                     let id = &removed.agent_id.value;
                     self.awaited.remove(id);
-                    self.agents.remove(id);
+                    if let Some(ip) = self.agents.remove(id) {
+                        table.release(ip);
+                    }
                     self.drop_where(table, |_, followed| followed.task.agent_id.value == *id);
                 }
             }

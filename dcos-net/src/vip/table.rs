@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::reserved::{Reserved, is_never_virtual};
 use super::{Addresses, Backend, Claim, Host, Key, Protocol, Service, TaskKey};
 
 /// What has become of a service: its backends that take new connections, in order and each once, or
@@ -20,6 +21,8 @@ pub type Change = (Service, Option<Vec<SocketAddr>>);
 pub struct VipTable {
     /// The addresses of this node.
     own: BTreeSet<IpAddr>,
+    /// The addresses of nodes: nothing else may answer there.
+    reserved: Reserved,
     /// Nodes that nobody reaches.
     unreachable: BTreeSet<IpAddr>,
     tasks: BTreeMap<TaskKey, Vec<Claim>>,
@@ -32,6 +35,8 @@ pub struct VipTable {
     /// What was told last.
     told: BTreeMap<Service, Vec<SocketAddr>>,
     dirty: BTreeSet<Key>,
+    /// Those that are claimed and can't be had, as of the last changes.
+    refused: BTreeSet<Key>,
 }
 
 /// The names of one family, and how many backends each has there.
@@ -84,7 +89,7 @@ pub struct Listed {
     pub protocol: Protocol,
     /// The port.
     pub port: u16,
-    /// Where packets go to: the addresses of a name, or the one address.
+    /// Where packets go to: the addresses of a name, or the one address; none if that is [refused](VipTable::refused).
     pub addresses: Vec<IpAddr>,
     /// All backends, closed ones included.
     pub backends: Vec<Backend>,
@@ -111,8 +116,10 @@ impl VipTable {
         v4: Addresses,
         v6: Addresses,
     ) -> Self {
+        let own: BTreeSet<IpAddr> = own.into_iter().collect();
         Self {
-            own: own.into_iter().collect(),
+            reserved: Reserved::of(&own),
+            own,
             unreachable: BTreeSet::new(),
             tasks: BTreeMap::new(),
             keys: BTreeMap::new(),
@@ -122,6 +129,47 @@ impl VipTable {
             services_of: BTreeMap::new(),
             told: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// There is a node at `ip` (once more): that address is nobody's VIP.
+    pub fn reserve(&mut self, ip: IpAddr) {
+        if self.reserved.add(ip) {
+            self.mark(ip);
+        }
+    }
+
+    /// There is one node less at `ip`.
+    pub fn release(&mut self, ip: IpAddr) {
+        if self.reserved.remove(ip) {
+            self.mark(ip);
+        }
+    }
+
+    /// What is claimed and can't be had, as of the last [`take_changes`](Self::take_changes): addresses that mean one
+    /// node or no node by their nature (loopback, link-local, multicast, those of name servers), and those of nodes.
+    pub fn refused(&self) -> &BTreeSet<Key> {
+        &self.refused
+    }
+
+    /// Whatever is claimed at `ip` is to be looked at anew.
+    fn mark(&mut self, ip: IpAddr) {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let at = |port| Key {
+                protocol,
+                host: Host::Address(ip),
+                port,
+            };
+            let claimed = self.keys.range(at(0)..=at(u16::MAX));
+            self.dirty.extend(claimed.map(|(key, _)| key.clone()));
+        }
+    }
+
+    fn is_refused(&self, key: &Key) -> bool {
+        match key.host {
+            Host::Address(ip) => is_never_virtual(ip) || self.reserved.contains(ip),
+            Host::Named(_) => false,
         }
     }
 
@@ -189,6 +237,11 @@ impl VipTable {
         let mut touched = BTreeSet::new();
         for key in std::mem::take(&mut self.dirty) {
             let now = self.services(&key);
+            if self.keys.contains_key(&key) && self.is_refused(&key) {
+                self.refused.insert(key.clone());
+            } else {
+                self.refused.remove(&key);
+            }
             let before = self.services_of.remove(&key).unwrap_or_default();
             for service in before.difference(&now) {
                 if let Some(owners) = self.owners.get_mut(service) {
@@ -282,11 +335,14 @@ impl VipTable {
         self.dirty.extend(concerned.cloned());
     }
 
-    /// What packets are sent to for `key`: nothing if nobody claims it.
+    /// What packets are sent to for `key`: nothing if nobody claims it, or nobody may.
     fn services(&self, key: &Key) -> BTreeSet<Service> {
         let Some(backends) = self.keys.get(key) else {
             return BTreeSet::new();
         };
+        if self.is_refused(key) {
+            return BTreeSet::new();
+        }
         let has = |v4: bool| {
             backends
                 .values()

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use dcos_net::Snapshot;
-use dcos_net::vip::{Backend, Listed, VipTable};
+use dcos_net::vip::{Backend, Listed};
 use dcos_proto::json::{Dialect, from_slice};
 use dcos_proto::master::Response;
 use serde_json::{Value, json};
@@ -29,11 +29,8 @@ async fn vips(context: &Context) -> anyhow::Result<()> {
     let state = state
         .get_state
         .context("the master answered without a state")?;
-    let mut table = VipTable::new([]);
-    for (task, claims) in Snapshot::read(&state, None, Vec::new()).claims {
-        table.set(task, claims);
-    }
-    let listed: Vec<Listed> = table.list().collect();
+    let vips = Snapshot::read(&state, None, Vec::new()).vips();
+    let listed: Vec<Listed> = vips.list().collect();
     if context.quiet {
         output::lines(listed.iter().map(ToString::to_string));
     } else if context.json {
