@@ -21,28 +21,25 @@ use tracing::debug;
 use crate::Local;
 
 /// Where names are served, out of the program's settings.
-pub(crate) fn config(values: &Values, ip: IpAddr) -> dcos_dns::Config {
-    let given: Vec<_> = values
-        .opt_list("dns_resolvers")
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|resolver| {
-            let address = resolver.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-            resolver.parse().or(address).ok()
-        })
-        .collect();
-    let resolvers = if given.is_empty() {
-        let system = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        dcos_dns::resolvers(&system)
-    } else {
-        given
+///
+/// # Errors
+/// A resolver that is named is no address: to ask others instead, in silence, is what nobody meant.
+pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Config> {
+    let resolvers = match values.opt_list("dns_resolvers") {
+        Some(named) if !named.is_empty() => {
+            dcos_dns::named_resolvers(named).context("--dns_resolvers")?
+        }
+        _ => {
+            let system = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            dcos_dns::resolvers(&system)
+        }
     };
-    dcos_dns::Config {
+    Ok(dcos_dns::Config {
         listen: vec![SocketAddr::new(ip, values.port("dns_port"))],
         http: Some(SocketAddr::new(ip, values.port("mesos_dns_port"))),
         resolvers,
         ..dcos_dns::Config::default()
-    }
+    })
 }
 
 /// How often a master that does not lead asks the leader.

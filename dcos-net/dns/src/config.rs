@@ -74,3 +74,30 @@ pub fn resolvers(resolv_conf: &str) -> Vec<SocketAddr> {
         .filter_map(|address| Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, PORT)))
         .collect()
 }
+
+/// What stands where an address should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no address of a resolver, such as 10.0.0.2, 10.0.0.2:5353 or [fd00::2]:53")]
+pub struct NoResolver(pub String);
+
+/// The resolvers an operator names, on port 53 unless they say otherwise.
+///
+/// ```
+/// let named = |list: &[&str]| dcos_dns::named_resolvers(list.iter().copied());
+/// assert_eq!(named(&["10.0.0.2", "[fd00::2]:5353"])?, ["10.0.0.2:53".parse()?, "[fd00::2]:5353".parse()?]);
+/// assert!(named(&["10.0.0.2", "dns.example"]).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// The first that is none.
+pub fn named_resolvers(
+    named: impl IntoIterator<Item: AsRef<str>>,
+) -> Result<Vec<SocketAddr>, NoResolver> {
+    let resolver = |text: &str| match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, PORT)),
+        Err(_) => text.parse().map_err(|_| NoResolver(text.to_owned())),
+    };
+    let named = named.into_iter();
+    named.map(|text| resolver(text.as_ref().trim())).collect()
+}

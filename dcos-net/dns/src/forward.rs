@@ -2,11 +2,13 @@
 //!
 //! Of up to two resolvers all are asked, of more the two that failed least; the first answer wins
 //! ("dual dispatch", dcos-net `dcos_dns_handler`). Packets pass through unread but for their id,
-//! which is drawn anew for each hop so that answers are hard to forge.
+//! which is drawn anew for each hop so that answers are hard to forge. A question that is on its way already waits
+//! for that answer ([`Flights`]).
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,12 +17,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
+use crate::flights::Flights;
+
 /// Knows whom to ask, and how they fared.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
     zones: BTreeMap<String, Vec<Resolver>>,
     others: Vec<Resolver>,
     timeout: Duration,
+    flights: Flights,
 }
 
 #[derive(Debug)]
@@ -48,6 +53,7 @@ impl Forwarder {
             zones: zones.iter().map(zone).collect(),
             others: resolvers(others),
             timeout,
+            flights: Flights::default(),
         }
     }
 
@@ -57,7 +63,23 @@ impl Forwarder {
     }
 
     /// The answer of the first resolver that has one, ready to be sent back.
-    pub(crate) async fn ask(&self, query: &[u8], name: &str, tcp: bool) -> Option<Vec<u8>> {
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        query: &[u8],
+        name: &str,
+        tcp: bool,
+    ) -> Option<Vec<u8>> {
+        let (id, question) = query.split_first_chunk::<2>()?;
+        let flight = self.flights.join((tcp, question.to_vec()), || {
+            let (forwarder, query, name) = (Arc::clone(self), query.to_vec(), name.to_owned());
+            async move { forwarder.fetch(&query, &name, tcp).await }
+        });
+        let mut answer = flight.await?.to_vec();
+        answer.first_chunk_mut::<2>()?.copy_from_slice(id);
+        Some(answer)
+    }
+
+    async fn fetch(&self, query: &[u8], name: &str, tcp: bool) -> Option<Vec<u8>> {
         let mut candidates: Vec<&Resolver> = self.resolvers(name).iter().collect();
         // The sort is stable, so the turn decides among those that failed equally often.
         let turn = usize::from(random_id()) % candidates.len().max(1);
@@ -93,7 +115,6 @@ impl Forwarder {
     async fn ask_one(&self, resolver: &Resolver, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
         let mut packet = query.to_vec();
         let id = packet.first_chunk_mut::<2>()?;
-        let asked = *id;
         *id = random_id().to_be_bytes();
         let exchange = async {
             if tcp {
@@ -103,10 +124,7 @@ impl Forwarder {
             }
         };
         let failure = match timeout(self.timeout, exchange).await {
-            Ok(Ok(mut answer)) => {
-                answer[..2].copy_from_slice(&asked);
-                return Some(answer);
-            }
+            Ok(Ok(answer)) => return Some(answer),
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };

@@ -28,11 +28,12 @@
 
 mod answer;
 mod config;
+mod flights;
 mod forward;
 mod http;
 mod served;
 mod server;
 mod sockets;
 
-pub use config::{Config, PORT, UNPRIVILEGED_PORT, resolvers};
+pub use config::{Config, NoResolver, PORT, UNPRIVILEGED_PORT, named_resolvers, resolvers};
 pub use server::{BindError, Server, run};

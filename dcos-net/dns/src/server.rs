@@ -92,9 +92,12 @@ impl Server {
             http,
         } = self;
         let (publisher, served) = watch::channel(Arc::new(Served::nothing(&config.names)));
-        // Asking ourselves would go round in circles.
         let mut resolvers = config.resolvers.clone();
-        resolvers.retain(|resolver| !addresses.contains(resolver));
+        leave_out_own(&mut resolvers, &addresses);
+        let mut zone_resolvers = config.zone_resolvers.clone();
+        for resolvers in zone_resolvers.values_mut() {
+            leave_out_own(resolvers, &addresses);
+        }
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             served: served.clone(),
@@ -102,7 +105,7 @@ impl Server {
                 external: config.external,
                 set_truncate_bit: config.set_truncate_bit,
             },
-            forwarder: Forwarder::new(&resolvers, &config.zone_resolvers, config.timeout),
+            forwarder: Arc::new(Forwarder::new(&resolvers, &zone_resolvers, config.timeout)),
             forwards: Arc::new(Semaphore::new(config.max_forwards)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             tasks: tasks.clone(),
@@ -123,6 +126,28 @@ impl Server {
         tasks.close();
         tasks.wait().await;
     }
+}
+
+/// Asking ourselves would go round in circles.
+fn leave_out_own(resolvers: &mut Vec<SocketAddr>, bound: &[SocketAddr]) {
+    resolvers.retain(|resolver| {
+        let own = is_own(*resolver, bound);
+        if own {
+            tracing::warn!(%resolver, "this is the name server itself: not asked about other names");
+        }
+        !own
+    });
+}
+
+/// Whether packets to `resolver` come to one of `bound`.
+fn is_own(resolver: SocketAddr, bound: &[SocketAddr]) -> bool {
+    // Only an address of this host can be bound.
+    let is_here = || std::net::UdpSocket::bind(SocketAddr::new(resolver.ip(), 0)).is_ok();
+    let comes_to = |bound: &SocketAddr| {
+        bound.port() == resolver.port()
+            && (bound.ip() == resolver.ip() || bound.ip().is_unspecified() && is_here())
+    };
+    bound.iter().any(comes_to)
 }
 
 /// [`Server::bind`] and [`Server::run`] in one.
@@ -150,6 +175,28 @@ async fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> 
             Ok(tcp) => return Ok((udp, tcp)),
             Err(error) if address.port() != 0 || tries == TRIES => return Err(error),
             Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_every_address_of_this_host() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (resolver, bound, own) in [
+            ("127.0.0.1:5353", "127.0.0.1:5353", true),
+            ("127.0.0.1:5353", "0.0.0.0:5353", true),
+            ("127.0.0.77:5353", "0.0.0.0:5353", true),
+            ("127.0.0.1:53", "0.0.0.0:5353", false),
+            ("127.0.0.53:5353", "127.0.0.1:5353", false),
+            // TEST-NET-1 is nobody's.
+            ("192.0.2.1:5353", "0.0.0.0:5353", false),
+        ] {
+            let found = is_own(address(resolver), &[address(bound)]);
+            assert_eq!(found, own, "{resolver} at {bound}");
         }
     }
 }

@@ -25,7 +25,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) struct Shared {
     pub(crate) served: watch::Receiver<Arc<Served>>,
     pub(crate) rules: Rules,
-    pub(crate) forwarder: Forwarder,
+    pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) forwards: Arc<Semaphore>,
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,

@@ -266,6 +266,81 @@ async fn other_names_are_asked_of_resolvers_even_if_some_are_silent() {
     assert!(found.contains("SERVFAIL"), "{found}");
 }
 
+/// A query for the addresses of `x.corp`, with this id.
+fn query(id: u16) -> Vec<u8> {
+    let head = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
+    [&head[..], b"\x01x\x04corp\x00\x00\x01\x00\x01"].concat()
+}
+
+/// A server that asks `resolver` about all other names, and gives up after that long.
+async fn asking(resolver: SocketAddr, timeout: Duration) -> Running {
+    let config = Config {
+        resolvers: vec![resolver],
+        timeout,
+        http: None,
+        ..Config::default()
+    };
+    start(cluster(), config).await
+}
+
+async fn received(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut packet = vec![0; 512];
+    let receiving = socket.recv_from(&mut packet);
+    let limit = Duration::from_secs(60);
+    let (length, from) = tokio::time::timeout(limit, receiving)
+        .await
+        .unwrap()
+        .unwrap();
+    packet.truncate(length);
+    (packet, from)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_what_is_asked_already_waits_for_that_answer() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let running = asking(upstream.local_addr().unwrap(), Duration::from_secs(60)).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.send_to(&query(1), running.dns).await.unwrap();
+    let (asked, from) = received(&upstream).await;
+    client.send_to(&query(2), running.dns).await.unwrap();
+    // In other letters it is another question: once it is here, the one before has been taken in.
+    let mut other = query(3);
+    other[13] = b'X';
+    client.send_to(&other, running.dns).await.unwrap();
+    let (next, _) = received(&upstream).await;
+    assert_eq!(next[13], b'X', "the same question was asked again");
+
+    let mut answer = asked;
+    answer[2] |= 0x80;
+    upstream.send_to(&answer, from).await.unwrap();
+    let mut ids = [received(&client).await.0[1], received(&client).await.0[1]];
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_goes_round_a_circle_of_servers_once() {
+    let tap = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (soon, late) = (Duration::from_secs(1), Duration::from_secs(60));
+    let one = asking(tap.local_addr().unwrap(), soon).await;
+    let other = asking(one.dns, late).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.send_to(&query(7), one.dns).await.unwrap();
+    let onward = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut rounds = 0;
+    let answer = loop {
+        tokio::select! {
+            (packet, _) = received(&tap) => {
+                rounds += 1;
+                assert_eq!(rounds, 1, "it goes round and round");
+                onward.send_to(&packet, other.dns).await.unwrap();
+            }
+            (answer, _) = received(&client) => break answer,
+        }
+    };
+    assert_eq!((answer[1], answer[3] & 0x0F), (7, 2), "SERVFAIL");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn names_follow_the_cluster_and_survive_its_leader() {
     if !has_dig() {
