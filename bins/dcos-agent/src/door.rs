@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dcos_core::config::Values;
-use dcos_router::decide::Rules;
+use dcos_router::decide::{RouterAt, Rules};
 use dcos_router::world::Scheme;
 use dcos_router::{Config, Port, Router, limits, options, route};
 use dcos_wire::tls::Ssl;
@@ -28,8 +28,8 @@ pub(crate) async fn open(
         routes: route::AGENT,
         parts: options::places(values, [])?,
         scheme: Scheme::Http,
-        master_port: 80,
-        agent_port: values.port("router_agent_port"),
+        masters: RouterAt::http(80),
+        agents: options::agents(values),
         own_hosts: BTreeSet::new(),
     };
     let config = Config {

@@ -60,6 +60,7 @@ pub(crate) async fn open(
         Some(Place::At(base)) => Some(base.clone()),
         _ => None,
     };
+    let sealed = ssl.is_some();
     let tls = ssl.map(|ssl| ssl.client);
     let marathon_client = Client::with_config(ClientConfig {
         tls: tls.clone(),
@@ -72,14 +73,17 @@ pub(crate) async fn open(
         marathon,
         marathon_client,
     };
-    let own_port = ports.iter().find_map(|port| port.listener.address());
     let rules = Rules {
         routes: route::MASTER,
         parts: places,
         scheme,
-        master_port: own_port.map_or(80, |address| address.port()),
-        agent_port: values.port("router_agent_port"),
-        own_hosts: BTreeSet::from([ip.to_string(), hostname.to_owned()]),
+        masters: options::masters(&ports, sealed),
+        agents: options::agents(values),
+        own_hosts: BTreeSet::from([
+            ip.to_string(),
+            hostname.to_owned(),
+            crate::options::known_at(values, ip)?.ip().to_string(),
+        ]),
     };
     let config = Config {
         rules,

@@ -328,7 +328,7 @@ impl Components {
 
     async fn dns(&mut self, local: Option<Local>) -> anyhow::Result<()> {
         let master = local.context("names are made of the state of a master in this process")?;
-        let own = SocketAddr::new(self.ip, self.values.port("port"));
+        let own = options::known_at(&self.values, self.ip)?;
         let config = names::config(&self.values, self.ip)?;
         let server = dcos_dns::Server::bind(config)
             .await

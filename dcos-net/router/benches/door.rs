@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use bench::Table;
-use dcos_router::decide::Rules;
+use dcos_router::decide::{RouterAt, Rules};
 use dcos_router::world::{AppService, Apps, Cluster, Scheme};
 use dcos_router::{About, Config, Port, Router, limits, route};
 use dcos_wire::Listener;
@@ -324,8 +324,8 @@ fn serve(backend: SocketAddr) -> Outcome {
                 routes: route::MASTER,
                 parts: BTreeMap::new(),
                 scheme: Scheme::Http,
-                master_port: 80,
-                agent_port: 61001,
+                masters: RouterAt::http(80),
+                agents: RouterAt::http(61001),
                 own_hosts: BTreeSet::new(),
             },
             about: About::default(),

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dcos_router::decide::{Place, Rules};
+use dcos_router::decide::{Place, RouterAt, Rules};
 use dcos_router::route::{self, Part};
 use dcos_router::world::{Base, Scheme};
 use dcos_router::{About, Config, Port, Router, Sources, limits};
@@ -38,8 +38,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         routes: route::MASTER,
         parts,
         scheme: Scheme::Http,
-        master_port: listen.port(),
-        agent_port,
+        masters: RouterAt::http(listen.port()),
+        agents: RouterAt::http(agent_port),
         own_hosts: BTreeSet::from([listen.ip().to_string()]),
     };
     let sources = Sources {

@@ -23,14 +23,39 @@ pub struct Rules {
     pub routes: &'static [Route],
     /// What serves the parts of the cluster; the others answer that they are not there.
     pub parts: BTreeMap<Part, Place>,
-    /// How masters, agents and other routers are spoken to.
+    /// How masters and agents are spoken to.
     pub scheme: Scheme,
-    /// The port of masters' routers.
-    pub master_port: u16,
-    /// The port of agents' routers.
-    pub agent_port: u16,
-    /// Names and addresses of this node: who leads there is not asked over the network.
+    /// Where masters' routers are.
+    pub masters: RouterAt,
+    /// Where agents' routers are.
+    pub agents: RouterAt,
+    /// Names and addresses of this node, the one others know it by among them; IPv6 ones without brackets. Who leads
+    /// there is not asked over the network.
     pub own_hosts: BTreeSet<String>,
+}
+
+/// Where the routers of other nodes are: what serves there need not speak as masters and agents do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouterAt {
+    /// How they are spoken to.
+    pub scheme: Scheme,
+    /// Their port.
+    pub port: u16,
+}
+
+impl RouterAt {
+    /// In the clear.
+    pub const fn http(port: u16) -> Self {
+        Self {
+            scheme: Scheme::Http,
+            port,
+        }
+    }
+
+    /// The router beside whoever is reached at `host`.
+    fn beside(self, host: &str) -> Option<Base> {
+        Base::at(self.scheme, &format!("{host}:{}", self.port)).ok()
+    }
 }
 
 /// Where a part is.

@@ -11,7 +11,7 @@
 //! ```
 //! use std::collections::{BTreeMap, BTreeSet};
 //! use std::time::Duration;
-//! use dcos_router::decide::Rules;
+//! use dcos_router::decide::{RouterAt, Rules};
 //! use dcos_router::world::Scheme;
 //! use dcos_router::{About, Config, Port, Router, limits, parts, route};
 //! use dcos_wire::{Client, Listener};
@@ -22,8 +22,8 @@
 //!     routes: route::MASTER,
 //!     parts: parts(&["cosmos=http://127.0.0.1:7070".to_owned()])?,
 //!     scheme: Scheme::Http,
-//!     master_port: 80,
-//!     agent_port: 61001,
+//!     masters: RouterAt::http(80),
+//!     agents: RouterAt::http(61001),
 //!     own_hosts: BTreeSet::new(),
 //! };
 //! let config = Config {

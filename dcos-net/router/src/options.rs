@@ -9,10 +9,11 @@ use dcos_wire::Listener;
 use dcos_wire::tls::{self, Ssl, TlsError};
 use http::HeaderValue;
 
-use crate::decide::Place;
+use crate::decide::{Place, RouterAt};
 use crate::own::About;
 use crate::route::Part;
 use crate::server::{Port, parts};
+use crate::world::Scheme;
 
 /// The options, for a section named `router`.
 pub const OPTIONS: &[Spec] = &[
@@ -40,6 +41,9 @@ pub const OPTIONS: &[Spec] = &[
     ),
     Spec::text("public_ip").help("The address this node is reached at from outside; the one it listens on by default."),
     Spec::port("agent_port").default("61001").help("The port of the routers on agents."),
+    Spec::choice("agent_scheme", &["http", "https"])
+        .default("http")
+        .help("How that port is spoken to; their ports with TLS are 61002 in DC/OS."),
     Spec::text("x_frame_options")
         .default("DENY")
         .help("What browsers are told of frames around the user interface."),
@@ -141,6 +145,41 @@ fn certificate(
     }
 }
 
+/// Where the routers of other masters are, if they are set up as this one, which serves `ports`. Members that have
+/// certificates of the cluster (`sealed`) speak TLS where it is served; others can't be expected to be believed.
+pub fn masters(ports: &[Port], sealed: bool) -> RouterAt {
+    let number = |port: &Port| port.listener.address().map(|address| address.port());
+    let clear = ports
+        .iter()
+        .find(|port| port.tls.is_none() && port.elsewhere.is_none());
+    let encrypted = ports.iter().find(|port| port.tls.is_some());
+    choose(clear.and_then(number), encrypted.and_then(number), sealed)
+}
+
+fn choose(clear: Option<u16>, encrypted: Option<u16>, sealed: bool) -> RouterAt {
+    let clear = clear.map(RouterAt::http);
+    let scheme = Scheme::Https;
+    let encrypted = encrypted.map(|port| RouterAt { scheme, port });
+    let chosen = if sealed {
+        encrypted.or(clear)
+    } else {
+        clear.or(encrypted)
+    };
+    chosen.unwrap_or(RouterAt::http(80))
+}
+
+/// Where the routers of agents are.
+pub fn agents(values: &Values) -> RouterAt {
+    let scheme = match values.text("router_agent_scheme").as_str() {
+        "https" => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    RouterAt {
+        scheme,
+        port: values.port("router_agent_port"),
+    }
+}
+
 /// What the router tells of this node.
 pub fn about(values: &Values, ip: IpAddr, cluster_id: PathBuf) -> About {
     let login = values.opt_text("router_login_url");
@@ -174,4 +213,27 @@ pub fn places(
     let mut all: std::collections::BTreeMap<_, _> = own.into_iter().collect();
     all.extend(named);
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_masters_are_asked_where_they_serve() {
+        let tls = |port| RouterAt {
+            scheme: Scheme::Https,
+            port,
+        };
+        for (clear, encrypted, sealed, expected) in [
+            (Some(80), None, false, RouterAt::http(80)),
+            (Some(80), Some(443), false, RouterAt::http(80)),
+            (Some(80), Some(443), true, tls(443)),
+            (Some(80), None, true, RouterAt::http(80)),
+            (None, Some(8443), false, tls(8443)),
+            (None, Some(8443), true, tls(8443)),
+        ] {
+            assert_eq!(choose(clear, encrypted, sealed), expected);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Addresses that are nobody's VIP: who claimed one would take the connections of the node itself, such as an agent's
 //! to its master with its credentials. dcos-net takes any address.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The addresses of nodes, and how many nodes say so: several may share one.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use dcos_router::decide::Rules;
+use dcos_router::decide::{RouterAt, Rules};
 use dcos_router::world::{AppService, Apps, Cluster, Scheme};
 use dcos_router::{About, Config, Port, Router, limits, path, route};
 use dcos_wire::{Listener, Pipe, ServerConfig};
@@ -33,8 +33,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             routes: route::MASTER,
             parts: BTreeMap::new(),
             scheme: Scheme::Http,
-            master_port: 80,
-            agent_port: 61001,
+            masters: RouterAt::http(80),
+            agents: RouterAt::http(61001),
             own_hosts: BTreeSet::new(),
         },
         about: About::default(),

@@ -12,7 +12,9 @@ impl Rules {
             return Step::Answer(404, "404 Not Found".to_owned());
         };
         let rest = if rest.is_empty() { "/" } else { rest };
-        self.to_agent(id, world, asked, rest, |agent| agent.port)
+        to_agent(id, world, asked, rest, |agent| {
+            Base::at(self.scheme, &format!("{}:{}", agent.host, agent.port)).ok()
+        })
     }
 
     /// The router beside the agent: some of its paths.
@@ -20,34 +22,32 @@ impl Rules {
         let path = split(asked.path, &["/system/v1/agent/"])
             .and_then(|(id, rest)| Some((id, path_at_router(rest)?)));
         match path {
-            Some((id, path)) => self.to_agent(id, world, asked, &path, |_| self.agent_port),
+            Some((id, path)) => to_agent(id, world, asked, &path, |agent| {
+                self.agents.beside(&agent.host)
+            }),
             None => Step::Answer(404, "404 Not Found".to_owned()),
         }
     }
+}
 
-    fn to_agent(
-        &self,
-        id: &str,
-        world: &World,
-        asked: Asked<'_>,
-        path: &str,
-        port: impl Fn(&AgentAddress) -> u16,
-    ) -> Step {
-        let Some(cluster) = &world.cluster else {
-            return Step::Unknown(UNKNOWN);
-        };
-        let base = cluster.agent(id).and_then(|agent| {
-            let authority = format!("{}:{}", agent.host, port(agent));
-            Base::at(self.scheme, &authority).ok()
-        });
-        match base {
-            Some(base) => Step::Forward(Forward {
-                path: with_query(path, asked.query),
-                unpacked: true,
-                ..plain(Target::Member(base))
-            }),
-            None => Step::Answer(404, format!("404 Not Found: agent `{id}` unknown.")),
-        }
+fn to_agent(
+    id: &str,
+    world: &World,
+    asked: Asked<'_>,
+    path: &str,
+    place: impl Fn(&AgentAddress) -> Option<Base>,
+) -> Step {
+    let Some(cluster) = &world.cluster else {
+        return Step::Unknown(UNKNOWN);
+    };
+    let base = cluster.agent(id).and_then(|agent| place(agent));
+    match base {
+        Some(base) => Step::Forward(Forward {
+            path: with_query(path, asked.query),
+            unpacked: true,
+            ..plain(Target::Member(base))
+        }),
+        None => Step::Answer(404, format!("404 Not Found: agent `{id}` unknown.")),
     }
 }
 

@@ -28,17 +28,14 @@ impl Rules {
             }),
             Some(base) if self.is_own(base) => return self.here(&path, asked, world),
             Some(_) if asked.forwarded => unknown(office),
-            Some(base) => {
-                let authority = format!("{}:{}", base.authority.host(), self.master_port);
-                match Base::at(self.scheme, &authority) {
-                    Ok(base) => Step::Forward(Forward {
-                        path: with_query(&path, asked.query),
-                        marked: true,
-                        ..plain(Target::Member(base))
-                    }),
-                    Err(_) => unknown(office),
-                }
-            }
+            Some(base) => match self.masters.beside(base.authority.host()) {
+                Some(base) => Step::Forward(Forward {
+                    path: with_query(&path, asked.query),
+                    marked: true,
+                    ..plain(Target::Member(base))
+                }),
+                None => unknown(office),
+            },
         };
         decision(permission, "Leader", step)
     }
@@ -55,7 +52,9 @@ impl Rules {
     }
 
     fn is_own(&self, base: &Base) -> bool {
-        self.own_hosts.contains(base.authority.host())
+        let host = base.authority.host();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        self.own_hosts.contains(bare)
     }
 }
 

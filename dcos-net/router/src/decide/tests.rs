@@ -25,8 +25,8 @@ fn rules() -> Rules {
             (Part::Diagnostics, Place::At(base("http://127.0.0.1:1050"))),
         ]),
         scheme: Scheme::Http,
-        master_port: 80,
-        agent_port: 61001,
+        masters: RouterAt::http(80),
+        agents: RouterAt::http(61001),
         own_hosts: BTreeSet::from(["127.0.0.1".to_owned()]),
     }
 }
@@ -348,6 +348,76 @@ fn leaders_on_this_node_are_asked_here_and_loops_end() {
         rules().decide(asked, &world).step,
         Step::Answer(503, _)
     ));
+}
+
+#[test]
+fn routers_of_other_nodes_are_spoken_to_as_they_serve() {
+    let tls = |port| RouterAt {
+        scheme: Scheme::Https,
+        port,
+    };
+    let (masters, agents) = (tls(443), tls(61002));
+    for (rules, scheme) in [
+        // The cluster speaks TLS and its routers don't, and the other way round.
+        (
+            Rules {
+                scheme: Scheme::Https,
+                ..rules()
+            },
+            "http",
+        ),
+        (
+            Rules {
+                masters,
+                agents,
+                ..rules()
+            },
+            "https",
+        ),
+    ] {
+        for path in [
+            "/system/v1/leader/mesos/foo",
+            "/system/v1/agent/a1-S1/logs/x",
+        ] {
+            let method = Method::GET;
+            let asked = Asked {
+                method: &method,
+                path,
+                query: None,
+                forwarded: false,
+                records: &BTreeMap::new(),
+            };
+            let step = rules.decide(asked, &world()).step;
+            let Step::Forward(Forward {
+                to: Target::Member(to),
+                ..
+            }) = step
+            else {
+                panic!("{path}: {step:?}");
+            };
+            assert_eq!(to.scheme.as_str(), scheme, "{path}");
+        }
+    }
+}
+
+#[test]
+fn this_node_is_known_by_its_ipv6_address_too() {
+    let mut world = world();
+    world.mesos_leader = Some(base("http://[fd00::7]:5050"));
+    let rules = Rules {
+        own_hosts: BTreeSet::from(["fd00::7".to_owned()]),
+        ..rules()
+    };
+    let method = Method::GET;
+    let asked = Asked {
+        method: &method,
+        path: "/system/v1/leader/mesos/logs/x",
+        query: None,
+        forwarded: true,
+        records: &BTreeMap::new(),
+    };
+    let step = rules.decide(asked, &world).step;
+    assert!(matches!(step, Step::Forward(forward) if forward.path == "/x"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dcos_router::decide::Rules;
+use dcos_router::decide::{RouterAt, Rules};
 use dcos_router::world::{AppService, Apps, Base, Scheme, World};
 use dcos_router::{About, Config, Port, Router, Sources, limits, parts, route};
 use dcos_wire::{Listener, ServerConfig};
@@ -41,8 +41,8 @@ pub(crate) async fn router(wishes: Wishes) -> Served {
         routes: route::MASTER,
         parts: parts(&wishes.parts).unwrap(),
         scheme: Scheme::Http,
-        master_port: 80,
-        agent_port: 61001,
+        masters: RouterAt::http(80),
+        agents: RouterAt::http(61001),
         own_hosts: BTreeSet::new(),
     };
     let config = Config {
