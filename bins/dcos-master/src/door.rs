@@ -17,7 +17,7 @@ use dcos_wire::{Client, ClientConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::house::{self, House};
+use crate::house::House;
 
 /// Where DC/OS keeps the id of a cluster.
 const CLUSTER_ID: &str = "/var/lib/dcos/cluster-id";
