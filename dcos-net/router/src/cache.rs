@@ -5,21 +5,27 @@
 //! There one answer was for all; here each set of credentials has its own (RFC 9111 3.5).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt as _;
 
 /// How long an answer is kept.
 const FRESH: Duration = Duration::from_secs(5);
 /// Answers kept; further ones are asked for each time.
 const MOST: usize = 64;
-/// The largest answer that is kept.
-pub(crate) const LARGEST: usize = 64 << 20;
+/// Bytes of all answers that are kept, gathered, or still being sent after that: the router shares the master's process.
+/// What finds no room is passed on as it comes.
+const ROOM: usize = 128 << 20;
+/// How long one who asks waits for another's answer before asking without keeping it (nginx `proxy_cache_lock_timeout`).
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An answer that is kept.
 #[derive(Debug, Clone)]
@@ -48,6 +54,94 @@ impl Kept {
     }
 }
 
+/// Bytes that may still be held.
+#[derive(Debug, Clone)]
+pub(crate) struct Room(Arc<AtomicUsize>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::of(ROOM)
+    }
+}
+
+impl Room {
+    fn of(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+}
+
+/// Bytes that are held; their room is free again when the last who has them lets go.
+#[derive(Debug)]
+struct Held {
+    bytes: Vec<u8>,
+    room: Room,
+    taken: usize,
+}
+
+impl Held {
+    fn new(room: &Room) -> Self {
+        Self {
+            bytes: Vec::new(),
+            room: room.clone(),
+            taken: 0,
+        }
+    }
+
+    /// Adds a piece if there is room.
+    fn take(&mut self, piece: &[u8]) -> bool {
+        let left = |left: usize| left.checked_sub(piece.len());
+        let order = Ordering::Relaxed;
+        let fits = self.room.0.fetch_update(order, order, left).is_ok();
+        if fits {
+            self.taken += piece.len();
+            self.bytes.extend_from_slice(piece);
+        }
+        fits
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.0.fetch_add(self.taken, Ordering::Relaxed);
+    }
+}
+
+/// A body as far as it could be gathered.
+pub(crate) enum Gathered {
+    /// All of it.
+    Whole(Bytes),
+    /// There was no room for all of it: what was read, and what comes.
+    Streamed(Body),
+    /// It broke off.
+    Broken,
+}
+
+/// Reads a body to its end while there is room.
+pub(crate) async fn gather(mut body: Body, room: &Room) -> Gathered {
+    let mut held = Held::new(room);
+    loop {
+        let piece = match body.frame().await {
+            None => return Gathered::Whole(Bytes::from_owner(held)),
+            Some(Err(_)) => return Gathered::Broken,
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(piece) => piece,
+                // Trailers are of this connection only.
+                Err(_) => continue,
+            },
+        };
+        if !held.take(&piece) {
+            let begun = stream::iter([Ok(Bytes::from_owner(held)), Ok(piece)]);
+            return Gathered::Streamed(Body::from_stream(begun.chain(body.into_data_stream())));
+        }
+    }
+}
+
 /// Says how an answer came about.
 pub(crate) fn mark(response: &mut Response, status: &'static str) {
     let status = HeaderValue::from_static(status);
@@ -67,7 +161,31 @@ pub(crate) fn is_keepable(response: &Response) -> bool {
     response.status() == StatusCode::OK && !private && !cookies
 }
 
-type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
+/// The place of an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) kept: Option<Kept>,
+    /// Whether there was an answer before.
+    pub(crate) stale: bool,
+}
+
+impl Place {
+    /// Keeps an answer, and lets go of it when it is too old, whether anybody asks again or not.
+    pub(crate) fn keep(&mut self, slot: &Slot, answer: Kept) {
+        let (slot, until) = (Arc::downgrade(slot), answer.until);
+        self.kept = Some(answer);
+        self.stale = true;
+        tokio::spawn(async move {
+            tokio::time::sleep_until(until.into()).await;
+            if let Some(slot) = slot.upgrade() {
+                let mut place = slot.lock().await;
+                place.kept.take_if(|kept| !is_fresh(kept));
+            }
+        });
+    }
+}
+
+pub(crate) type Slot = Arc<tokio::sync::Mutex<Place>>;
 
 /// What an answer depends on: two requests that agree in it get the same one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,16 +215,19 @@ impl Key {
 
 /// Answers that are kept.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(Mutex<BTreeMap<Key, Slot>>);
+pub(crate) struct Cache {
+    slots: Mutex<BTreeMap<Key, Slot>>,
+    pub(crate) room: Room,
+}
 
 impl Cache {
     /// The place of an answer; who holds its lock asks for all. `None` if there are too many.
     pub(crate) fn slot(&self, key: Key) -> Option<Slot> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MOST {
             slots.retain(|_, slot| {
                 slot.try_lock()
-                    .map_or(true, |kept| kept.as_ref().is_some_and(is_fresh))
+                    .map_or(true, |place| place.kept.as_ref().is_some_and(is_fresh))
             });
         }
         if slots.len() >= MOST {
@@ -140,11 +261,12 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &slot("/a", true).unwrap()));
         assert!(!Arc::ptr_eq(&first, &slot("/a", false).unwrap()));
         let fresh = || Some(Kept::new(HeaderMap::new(), Bytes::new()));
+        let keep = |slot: &Slot| slot.try_lock().unwrap().kept = fresh();
         for index in 0..MOST - 2 {
-            *slot(&index.to_string(), true).unwrap().try_lock().unwrap() = fresh();
+            keep(&slot(&index.to_string(), true).unwrap());
         }
-        *first.try_lock().unwrap() = fresh();
-        *slot("/a", false).unwrap_or_default().try_lock().unwrap() = fresh();
+        keep(&first);
+        keep(&slot("/a", false).unwrap_or_default());
         let held: Vec<_> = (0..4)
             .filter_map(|index| slot(&format!("/{index}"), true))
             .collect();
@@ -152,5 +274,51 @@ mod tests {
             held.len() < 4,
             "a cache full of fresh answers takes no more"
         );
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_streams_and_room_comes_back() {
+        let room = Room::of(10);
+        let left = || room.0.load(Ordering::Relaxed);
+        let body = |pieces: &[&'static str]| {
+            let pieces: Vec<_> = pieces
+                .iter()
+                .map(|piece| Ok::<_, axum::Error>(*piece))
+                .collect();
+            Body::from_stream(stream::iter(pieces))
+        };
+        let Gathered::Whole(first) = gather(body(&["abc", "def"]), &room).await else {
+            panic!("there was room");
+        };
+        assert_eq!((&first[..], left()), (&b"abcdef"[..], 4));
+        let copy = first.clone();
+        drop(first);
+        assert_eq!(left(), 4, "a client still reads it");
+
+        let Gathered::Streamed(rest) = gather(body(&["12", "34", "5678", "9"]), &room).await else {
+            panic!("there was no room");
+        };
+        assert_eq!(left(), 0);
+        let whole = rest.collect().await.unwrap().to_bytes();
+        assert_eq!((&whole[..], left()), (&b"123456789"[..], 4));
+        drop(copy);
+        assert_eq!(left(), 10);
+    }
+
+    #[tokio::test]
+    async fn nothing_outlives_its_time() {
+        let slot = Slot::default();
+        let room = Room::of(10);
+        let Gathered::Whole(body) = gather(Body::from("abc"), &room).await else {
+            panic!("there was room");
+        };
+        let mut answer = Kept::new(HeaderMap::new(), body);
+        answer.until = Instant::now();
+        slot.lock().await.keep(&slot, answer);
+        while slot.lock().await.kept.is_some() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(room.0.load(Ordering::Relaxed), 10);
+        assert!(slot.lock().await.stale);
     }
 }

@@ -13,13 +13,14 @@ use futures::future::BoxFuture;
 use http::header::USER_AGENT;
 use http::uri::Authority;
 use http::{Request, StatusCode};
-use http_body_util::BodyExt as _;
 use tokio::sync::watch;
 use tower::Service;
 
 use crate::auth::Authenticate;
 use crate::body::{AtEnd, Passing, counted};
-use crate::cache::{Cache, Kept, Key, LARGEST, is_fresh, is_keepable, mark};
+use crate::cache::{
+    Cache, Gathered, Kept, Key, LOCK_PATIENCE, gather, is_fresh, is_keepable, mark,
+};
 use crate::counters::Counters;
 use crate::decide::{Asked, Decision, Forward, Permission, Rules, Step, Target};
 use crate::headers::{FORWARDED, check};
@@ -257,24 +258,35 @@ impl Door {
             mark(&mut answer, "BYPASS");
             return answer;
         };
-        let mut kept = slot.lock().await;
-        if let Some(fresh) = kept.as_ref().filter(|kept| is_fresh(kept)) {
+        let waiting = tokio::time::timeout(LOCK_PATIENCE, slot.lock()).await;
+        let Ok(mut place) = waiting else {
+            let mut answer = house.proxy.forward(request, forward, origin, passing).await;
+            mark(&mut answer, "MISS");
+            return answer;
+        };
+        if let Some(fresh) = place.kept.as_ref().filter(|kept| is_fresh(kept)) {
             return fresh.clone().answer("HIT");
         }
-        let status = if kept.is_some() { "EXPIRED" } else { "MISS" };
+        place.kept = None;
+        let status = if place.stale { "EXPIRED" } else { "MISS" };
         let mut answer = house.proxy.forward(request, forward, origin, passing).await;
         if !is_keepable(&answer) {
             mark(&mut answer, status);
             return answer;
         }
         let (parts, body) = answer.into_parts();
-        match http_body_util::Limited::new(body, LARGEST).collect().await {
-            Ok(whole) => {
-                let answer = Kept::new(parts.headers, whole.to_bytes());
-                *kept = Some(answer.clone());
+        match gather(body, &house.cache.room).await {
+            Gathered::Whole(whole) => {
+                let answer = Kept::new(parts.headers, whole);
+                place.keep(&slot, answer.clone());
                 answer.answer(status)
             }
-            Err(_) => text(StatusCode::BAD_GATEWAY, "502 Bad Gateway"),
+            Gathered::Streamed(body) => {
+                let mut answer = Response::from_parts(parts, body);
+                mark(&mut answer, status);
+                answer
+            }
+            Gathered::Broken => text(StatusCode::BAD_GATEWAY, "502 Bad Gateway"),
         }
     }
 }
