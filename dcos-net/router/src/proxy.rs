@@ -64,10 +64,8 @@ impl Proxy {
             .and_then(|_| parts.extensions.remove::<OnUpgrade>());
         let upgrades = client.is_some();
         let unhurried = parts.extensions.remove::<Unhurried>();
-        if let Some(unhurried) = unhurried
-            .as_ref()
-            .filter(|_| is_conversation(&parts.headers))
-        {
+        let conversation = is_conversation(forward, &parts.headers);
+        if let Some(unhurried) = unhurried.as_ref().filter(|_| conversation) {
             unhurried.allow();
         }
         headers::onward(
@@ -124,6 +122,11 @@ impl Proxy {
             .and_then(|location| HeaderValue::try_from(location).ok());
         if let Some(location) = location {
             answer.headers_mut().insert(LOCATION, location);
+        }
+        if conversation {
+            // Limits are off for the rest of the connection: nothing else shall profit from that.
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
         }
         // What this connection speaks is for hyper to say.
         *answer.version_mut() = Version::HTTP_11;
@@ -194,8 +197,13 @@ fn announced(headers: &http::HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Whether the body goes on for as long as somebody types.
-fn is_conversation(headers: &http::HeaderMap) -> bool {
+/// Whether the body goes on for as long as somebody types: only the operator API of masters and agents has such
+/// (`ATTACH_CONTAINER_INPUT`, which is not answered before it ends).
+fn is_conversation(forward: &Forward, headers: &http::HeaderMap) -> bool {
+    let path = forward.path.split('?').next().unwrap_or_default();
+    if !matches!(forward.to, Target::Member(_)) || !path.ends_with("/api/v1") {
+        return false;
+    }
     let media = headers
         .get(CONTENT_TYPE)
         .and_then(|media| media.to_str().ok());

@@ -7,7 +7,7 @@ use dcos_wire::ServerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::backend::backend;
-use crate::setup::{Wishes, answer, before, router};
+use crate::setup::{Wishes, answer, before, chunk, head, router};
 
 #[tokio::test]
 async fn heads_have_a_size() {
@@ -86,4 +86,50 @@ async fn large_uploads_pass_whole() {
             .text()
             .ends_with(&format!("body={size}"))
     );
+}
+
+#[tokio::test]
+async fn only_operators_may_take_their_time() {
+    let limits = ServerConfig {
+        body_timeout: Duration::from_millis(100),
+        ..limits()
+    };
+    let served = router(Wishes {
+        limits: Some(limits),
+        ..Wishes::default()
+    })
+    .await;
+    let (master, service) = (backend().await, backend().await);
+    served.know(&[("app", &format!("http://{}", service.address))]);
+    served.worlds.send_modify(|world| {
+        let leader = format!("http://{}", master.address).parse().unwrap();
+        std::sync::Arc::make_mut(world).mesos_leader = Some(leader);
+    });
+    let begin = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/recordio\r\n\
+             Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n"
+        )
+    };
+    let mut typing = served.connect().await;
+    typing
+        .write_all(begin("/mesos/api/v1").as_bytes())
+        .await
+        .unwrap();
+    let mut behind = master.accept().await;
+    assert!(head(&mut behind).await.starts_with("POST /api/v1 "));
+    assert_eq!(chunk(&mut behind).await.unwrap(), b"one");
+    // Another one who says the same to a service, and then nothing, is given up ...
+    let said = served.ask(begin("/service/app/api/v1")).await;
+    assert_eq!(said.status, 408);
+    // ... in a time in which the first one was silent, too.
+    typing.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.unwrap();
+    assert_eq!(chunk(&mut behind).await.unwrap(), b"two");
+    behind
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .await
+        .unwrap();
+    let answer = answer(&mut typing).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
+    assert_eq!(typing.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
 }
