@@ -326,7 +326,7 @@ fn serve(backend: SocketAddr) -> Outcome {
                 scheme: Scheme::Http,
                 masters: RouterAt::http(80),
                 agents: RouterAt::http(61001),
-                own_hosts: BTreeSet::new(),
+                own_hosts: BTreeSet::from(["127.0.0.1".to_owned()]),
             },
             about: About::default(),
             sources: None,

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use http::Method;
 
 use crate::route::{Access, Action, AgentSide, Own, Part, Pattern, Proxy, Route, Ways, find};
-use crate::world::{Base, Scheme, World};
+use crate::world::{Base, Scheme, World, address};
 
 /// What of the configuration decides about requests.
 #[derive(Debug, Clone)]
@@ -239,6 +239,12 @@ impl Rules {
             }
             Action::Own(own) => decision(permission, "Own", Step::Own(own)),
         }
+    }
+
+    /// Whether the cluster is this host alone: others would not know it by an address of loopback.
+    pub(crate) fn is_alone(&self) -> bool {
+        let addresses = self.own_hosts.iter().filter_map(|host| address(host));
+        addresses.into_iter().any(|ip| ip.is_loopback())
     }
 
     fn part(&self, proxy: Proxy, pattern: Pattern, asked: Asked<'_>, world: &World) -> Step {

@@ -121,7 +121,12 @@ impl Router {
         let tasks = TaskTracker::new();
         let house = House {
             proxy: Proxy {
-                upstreams: Upstreams::new(config.tls, &config.rules.parts, &tasks)?,
+                upstreams: Upstreams::new(
+                    config.tls,
+                    &config.rules.parts,
+                    config.rules.is_alone(),
+                    &tasks,
+                )?,
                 tasks,
                 stop: stop.clone(),
             },

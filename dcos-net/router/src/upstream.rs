@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{Request, Response, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
@@ -24,7 +26,7 @@ use tower::Service;
 use crate::decide::{Place, Target};
 use crate::pool::{Carried, Pool};
 use crate::route::Part;
-use crate::world::Scheme;
+use crate::world::{Scheme, is_off_limits};
 
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,17 +42,19 @@ pub(crate) struct Upstreams {
 
 impl Upstreams {
     /// Members of the cluster are asked with `tls`, or as the system trusts; services whoever they are, as in the
-    /// original: nobody vouches for their certificates. What has to go on by itself runs among `tasks`.
+    /// original: nobody vouches for their certificates. Services are not looked for on this host, unless the cluster is
+    /// this host `alone`. What has to go on by itself runs among `tasks`.
     pub(crate) fn new(
         tls: Option<Arc<rustls::ClientConfig>>,
         parts: &BTreeMap<Part, Place>,
+        alone: bool,
         tasks: &TaskTracker,
     ) -> Result<Self, TlsError> {
         let sockets = parts.iter().filter_map(|(part, place)| match place {
             Place::Socket(path) => Some((part.name(), path.clone())),
             Place::At(_) => None,
         });
-        let connector = Connector::new(sockets.collect());
+        let connector = Connector::new(sockets.collect(), None);
         let trusted = match tls {
             Some(tls) => rustls::ClientConfig::clone(&tls),
             None => tls::client(&Trust::System)?,
@@ -60,7 +64,7 @@ impl Upstreams {
             members: Pool::new(with_tls(connector, trusted), tasks.clone()),
             // A framework may name any host as its own: none of them is a socket of this node.
             services: Pool::new(
-                with_tls(Connector::new(BTreeMap::new()), anybody),
+                with_tls(Connector::new(BTreeMap::new(), Some(alone)), anybody),
                 tasks.clone(),
             ),
         })
@@ -116,13 +120,14 @@ fn with_tls(connector: Connector, tls: rustls::ClientConfig) -> HttpsConnector<C
 /// Opens connections: to the Unix socket a host is the name of, or over TCP.
 #[derive(Debug, Clone)]
 pub(crate) struct Connector {
-    tcp: HttpConnector,
+    tcp: HttpConnector<Lookup>,
     sockets: Arc<BTreeMap<&'static str, PathBuf>>,
 }
 
 impl Connector {
-    fn new(sockets: BTreeMap<&'static str, PathBuf>) -> Self {
-        let mut tcp = HttpConnector::new();
+    fn new(sockets: BTreeMap<&'static str, PathBuf>, alone: Option<bool>) -> Self {
+        let system = GaiResolver::new();
+        let mut tcp = HttpConnector::new_with_resolver(Lookup { system, alone });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(PROBE));
@@ -153,6 +158,38 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let stream = connecting.await.map_err(io::Error::other)?;
             Ok(Conn::Tcp(stream))
+        })
+    }
+}
+
+/// Looks up names. Those of services must not lead where only this host may ask.
+#[derive(Debug, Clone)]
+struct Lookup {
+    system: GaiResolver,
+    /// For services: whether the cluster is this host alone.
+    alone: Option<bool>,
+}
+
+impl Service<Name> for Lookup {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let (looking_up, alone) = (self.system.call(name), self.alone);
+        Box::pin(async move {
+            let mut found: Vec<SocketAddr> = looking_up.await?.collect();
+            if let Some(alone) = alone {
+                found.retain(|address| !is_off_limits(address.ip(), alone));
+            }
+            if found.is_empty() {
+                return Err(io::ErrorKind::AddrNotAvailable.into());
+            }
+            Ok(found.into_iter())
         })
     }
 }

@@ -10,6 +10,7 @@ mod name;
 
 pub use apps::{AppService, Apps, AppsError, apps};
 pub use base::{BadUrl, Base, Scheme};
+pub(crate) use base::{address, is_off_limits};
 #[cfg(test)]
 pub(crate) use cluster::tests::cluster as cluster_of;
 pub use cluster::{AgentAddress, Cluster, Framework};

@@ -4,7 +4,7 @@ use super::{
     Asked, Decision, Forward, Permission, Rules, Step, Target, decision, plain, with_query,
 };
 use crate::route::{Action, Office, find};
-use crate::world::{Base, World};
+use crate::world::{Base, World, address};
 
 impl Rules {
     pub(super) fn leader(
@@ -53,8 +53,10 @@ impl Rules {
 
     fn is_own(&self, base: &Base) -> bool {
         let host = base.authority.host();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        self.own_hosts.contains(bare)
+        match address(host) {
+            Some(ip) => self.own_hosts.contains(&ip.to_string()),
+            None => self.own_hosts.contains(host),
+        }
     }
 }
 

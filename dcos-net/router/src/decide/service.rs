@@ -5,7 +5,7 @@ use super::{
     Target, decision, plain, with_query,
 };
 use crate::route::{Part, Ways};
-use crate::world::{AppService, Base, Named, World, segments};
+use crate::world::{AppService, Base, Named, World, address, is_off_limits, segments};
 
 const PREFIX: &str = "/service";
 const NO_APPS: &str = "503 Service Unavailable: invalid Marathon svcapps cache";
@@ -15,6 +15,8 @@ const NO_RECORDS: &str = "503 Service Unavailable: MesosDNS request has failed";
 /// A service that was found.
 struct Found {
     base: Base,
+    /// A part of the cluster.
+    own: bool,
     rewrites: bool,
     buffers: bool,
 }
@@ -63,7 +65,7 @@ impl Rules {
                 .as_ref()
                 .ok_or(Box::new(Step::Unknown(NO_APPS)))?;
             if let Some(app) = apps.by_name.get(name) {
-                return Ok(Some(of_app(app)));
+                return self.allowed(of_app(app));
             }
         }
         let framework = match &world.cluster {
@@ -71,11 +73,15 @@ impl Rules {
             None => None,
         };
         let url = framework.and_then(|framework| framework.webui_url.as_deref());
-        if let Some(base) = url.and_then(|url| url.parse().ok()) {
-            return Ok(Some(of_framework(base)));
+        let named: Option<Base> = url.and_then(|url| url.parse().ok());
+        if let Some(base) = named.as_ref().filter(|base| !self.is_refused(base)) {
+            return Ok(Some(of_framework(base.clone())));
         }
         if let Some(Place::At(base)) = own.and_then(|part| self.parts.get(&part)) {
-            return Ok(Some(of_framework(base.clone())));
+            return Ok(Some(of_own(base.clone())));
+        }
+        if let Some(base) = named {
+            return self.allowed(of_framework(base));
         }
         if world.cluster.is_none() {
             return Err(Box::new(Step::Unknown(NO_CLUSTER)));
@@ -86,7 +92,7 @@ impl Rules {
                 let name = framework.map_or(name, |framework| framework.name.as_str());
                 match asked.records.get(name) {
                     None => Err(Box::new(Step::LookUp(name.to_owned()))),
-                    Some(Records::First(base)) => Ok(Some(of_framework(base.clone()))),
+                    Some(Records::First(base)) => self.allowed(of_framework(base.clone())),
                     Some(Records::Absent) => Ok(None),
                     Some(Records::Failed) => {
                         Err(Box::new(Step::Answer(503, NO_RECORDS.to_owned())))
@@ -98,8 +104,35 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// A service, unless it says to be where only this host may ask.
+    fn allowed(&self, found: Found) -> Result<Option<Found>, Box<Step>> {
+        if self.is_refused(&found.base) {
+            let text = "403 Forbidden: the service says to be at an address that each host has for itself. \
+                        (A cluster that is one host needs a master known by loopback: --ip or --advertise_ip.)";
+            return Err(Box::new(Step::Answer(403, text.to_owned())));
+        }
+        Ok(Some(found))
+    }
+
+    /// Names are looked at when they are looked up.
+    fn is_refused(&self, base: &Base) -> bool {
+        let ip = address(base.authority.host());
+        ip.is_some_and(|ip| is_off_limits(ip, self.is_alone()))
+    }
+}
+
+/// A part of the cluster, where the program says it is: that may well be its own loopback.
+fn of_own(base: Base) -> Found {
+    Found {
+        own: true,
+        ..of_framework(base)
+    }
+}
+
 fn of_app(app: &AppService) -> Found {
     Found {
+        own: false,
         base: app.base.clone(),
         rewrites: app.rewrites,
         buffers: app.buffers,
@@ -108,6 +141,7 @@ fn of_app(app: &AppService) -> Found {
 
 fn of_framework(base: Base) -> Found {
     Found {
+        own: false,
         base,
         rewrites: true,
         buffers: true,
@@ -127,6 +161,12 @@ fn forward(found: Found, named: &Named, behind: &str, asked: Asked<'_>) -> Forwa
     } else {
         600
     };
+    let redirects = Redirects::Service(found.base.scheme, named.path.clone());
+    let to = if found.own {
+        Target::Member(found.base)
+    } else {
+        Target::Service(found.base)
+    };
     Forward {
         path: with_query(&path, asked.query),
         ways: Ways {
@@ -135,7 +175,7 @@ fn forward(found: Found, named: &Named, behind: &str, asked: Asked<'_>) -> Forwa
         },
         upgrades: true,
         limit: SERVICE_LIMIT,
-        redirects: Redirects::Service(found.base.scheme, named.path.clone()),
-        ..plain(Target::Service(found.base))
+        redirects,
+        ..plain(to)
     }
 }

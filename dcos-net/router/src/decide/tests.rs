@@ -351,6 +351,49 @@ fn leaders_on_this_node_are_asked_here_and_loops_end() {
 }
 
 #[test]
+fn a_framework_of_a_cluster_is_not_at_this_hosts_loopback() {
+    let world = World {
+        cluster: Some(cluster(&[
+            ("f-1", "local", Some("http://127.0.0.1:2379/")),
+            ("f-2", "cloud", Some("http://169.254.169.254/")),
+            ("f-3", "marathon", Some("http://127.0.0.1:8080/")),
+            ("f-4", "remote", Some("http://10.0.0.9:8080/")),
+        ])),
+        ..world()
+    };
+    let marathon = Place::At(base("http://127.0.0.1:18080"));
+    let mut rules = rules();
+    rules.own_hosts = BTreeSet::from(["10.0.0.1".to_owned(), "0.0.0.0".to_owned()]);
+    rules.parts.insert(Part::Marathon, marathon);
+    for (path, expected) in [
+        ("/service/local/", None),
+        ("/service/cloud/", None),
+        ("/service/app/", None),
+        ("/service/remote/", Some("10.0.0.9:8080")),
+        // The one the program knows is in its place.
+        ("/service/marathon/", Some("127.0.0.1:18080")),
+    ] {
+        let method = Method::GET;
+        let asked = Asked {
+            method: &method,
+            path,
+            query: None,
+            forwarded: false,
+            records: &BTreeMap::new(),
+        };
+        let found = match rules.decide(asked, &world).step {
+            Step::Forward(forward) => match forward.to {
+                Target::Member(base) | Target::Service(base) => Some(base.authority.to_string()),
+                Target::Socket(part) => panic!("{path}: {part:?}"),
+            },
+            Step::Answer(403, _) => None,
+            step => panic!("{path}: {step:?}"),
+        };
+        assert_eq!(found.as_deref(), expected, "{path}");
+    }
+}
+
+#[test]
 fn routers_of_other_nodes_are_spoken_to_as_they_serve() {
     let tls = |port| RouterAt {
         scheme: Scheme::Https,

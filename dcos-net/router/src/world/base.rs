@@ -1,5 +1,7 @@
 //! Where a service is: scheme, host and port, and the path in front of its own paths.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use http::uri::Authority;
 
 /// How a service is spoken to.
@@ -83,9 +85,50 @@ impl std::fmt::Display for Base {
     }
 }
 
+/// Where AWS tells a machine its credentials over IPv6.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// Whether a service can't be at `ip`: there is what only the host of the router may ask, such as the metadata of a
+/// cloud (link-local) or the ports of other programs (loopback, but where the cluster is this host `alone`).
+pub(crate) fn is_off_limits(ip: IpAddr, alone: bool) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) if ip.is_link_local() || ip.is_multicast() => true,
+        IpAddr::V6(ip) if ip.is_unicast_link_local() || ip.is_multicast() => true,
+        IpAddr::V6(METADATA_V6) => true,
+        ip => !alone && (ip.is_loopback() || ip.is_unspecified()),
+    }
+}
+
+/// The address a host is, if it is no name; IPv6 ones may stand in brackets.
+pub(crate) fn address(host: &str) -> Option<IpAddr> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_a_host_may_ask_is_off_limits() {
+        for (host, expected, alone) in [
+            ("10.0.0.1", false, false),
+            ("fd00::1", false, false),
+            ("127.0.0.1", true, false),
+            ("[::1]", true, false),
+            ("::ffff:127.0.0.1", true, false),
+            ("0.0.0.0", true, false),
+            ("169.254.169.254", true, true),
+            ("::ffff:169.254.169.254", true, true),
+            ("[fe80::1]", true, true),
+            ("fd00:ec2::254", true, true),
+            ("224.0.0.1", true, true),
+        ] {
+            let ip = address(host).unwrap();
+            assert_eq!(is_off_limits(ip, false), expected, "{host}");
+            assert_eq!(is_off_limits(ip, true), alone, "{host}");
+        }
+    }
 
     #[test]
     fn only_urls_of_services_are_taken() {

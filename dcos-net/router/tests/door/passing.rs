@@ -306,3 +306,28 @@ async fn the_log_and_the_counters_tell_of_each_request() {
         "{counters}"
     );
 }
+
+#[tokio::test]
+async fn no_service_leads_to_what_only_this_host_may_ask() {
+    let address = backend().await.reflect();
+    let own_hosts = Some(["10.0.0.1".to_owned()].into());
+    let wishes = Wishes {
+        own_hosts,
+        ..Wishes::default()
+    };
+    let served = router(wishes).await;
+    let port = address.port();
+    // Whatever the system's resolver takes for an address is a name to us.
+    for (host, status) in [
+        ("127.0.0.1", 403),
+        ("[::ffff:127.0.0.1]", 403),
+        ("0.0.0.0", 403),
+        ("169.254.169.254", 403),
+        ("localhost", 502),
+        ("127.1", 502),
+        ("2130706433", 502),
+    ] {
+        served.know(&[("app", &format!("http://{host}:{port}"))]);
+        assert_eq!(served.get("/service/app/").await.status, status, "{host}");
+    }
+}

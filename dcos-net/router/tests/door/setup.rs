@@ -34,6 +34,8 @@ pub(crate) struct Wishes {
     pub(crate) limits: Option<ServerConfig>,
     pub(crate) sources: Option<Sources>,
     pub(crate) access_log: Option<std::path::PathBuf>,
+    /// Names and addresses of the node; one on loopback by default, as those behind the router are.
+    pub(crate) own_hosts: Option<BTreeSet<String>>,
 }
 
 pub(crate) async fn router(wishes: Wishes) -> Served {
@@ -43,7 +45,9 @@ pub(crate) async fn router(wishes: Wishes) -> Served {
         scheme: Scheme::Http,
         masters: RouterAt::http(80),
         agents: RouterAt::http(61001),
-        own_hosts: BTreeSet::new(),
+        own_hosts: wishes
+            .own_hosts
+            .unwrap_or_else(|| BTreeSet::from(["127.0.0.1".to_owned()])),
     };
     let config = Config {
         rules,
