@@ -90,6 +90,27 @@ impl Pod {
 }
 
 #[tokio::test]
+async fn nobody_is_somebody_else_by_number() {
+    let Some(pod) = Pod::new().await else {
+        return;
+    };
+    for user in ["0", "00", "0:0", "nobody:0", "root:root", "65534", ""] {
+        let id = ContainerId::root("task");
+        let as_own = ContainerConfig {
+            user: Some(user.into()),
+            ..pod.node.task(&id, "id -u")
+        };
+        let mut as_commands = pod.node.task(&id, "id -u");
+        as_commands.command.as_mut().unwrap().user = Some(user.into());
+        for config in [as_own, as_commands] {
+            let error = pod.universal.launch(&id, config).await.unwrap_err();
+            assert!(error.to_string().contains("no user"), "{user}: {error}");
+        }
+    }
+    pod.universal.destroy(&pod.id).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_link_in_the_place_of_the_folder_of_containers_is_refused() {
     let Some(pod) = Pod::new().await else { return };
     let containers = pod.sandbox.join("containers");

@@ -305,9 +305,9 @@ async fn what_cannot_be_is_told() {
         share_pid_namespace: Some(true),
         ..LinuxInfo::default()
     });
-    let mut stranger = config(&node, &id, "true");
+    let mut stranger = with_image(config(&node, &id, "true"));
     stranger.command = Some(CommandInfo {
-        user: Some("70000".into()),
+        user: Some("stranger".into()),
         ..stranger.command.unwrap()
     });
     let mut mapped = config(&node, &id, "true");
@@ -360,6 +360,8 @@ fn make_image(folder: &Path) {
         }
     }
     append(&mut base, "private", "private\n", (0, 0));
+    let users = "stranger:x:70000:70000::/:/bin/sh\nadmin:x:0:0::/:/bin/sh\n";
+    append(&mut base, "etc/passwd", users, (0, 0));
     let base = base.into_inner().unwrap();
     let mut top = tar::Builder::new(Vec::new());
     append(&mut top, "theirs", "theirs\n", (1234, 1235));

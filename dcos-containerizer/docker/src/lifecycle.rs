@@ -43,7 +43,9 @@ pub(crate) async fn launch(
     id: &ContainerId,
     config: ContainerConfig,
 ) -> Result<(), ContainerizerError> {
-    let container = admit(inner, id, record_of(inner, &config))?;
+    let record = record_of(inner, &config)
+        .map_err(|why| ContainerizerError::launch(id, "find user", why))?;
+    let container = admit(inner, id, record)?;
     let inner = Arc::clone(inner);
     let launch = tokio::spawn(async move {
         let mut doomed = container.doomed.subscribe();
@@ -97,31 +99,26 @@ fn admit(
     Ok(container)
 }
 
-fn record_of(inner: &Inner, config: &ContainerConfig) -> Record {
-    let user = config
-        .command
-        .as_ref()
-        .and_then(|command| command.user.clone());
-    let user = user
-        .or_else(|| config.user.clone())
-        .filter(|_| inner.config.switch_user);
+fn record_of(inner: &Inner, config: &ContainerConfig) -> Result<Record, String> {
+    let user = sandbox::asked_user(config)?;
+    let user = user.filter(|_| inner.config.switch_user);
     let logger = config.environment.iter();
     let logger = logger.filter(|(name, _)| name.starts_with("CONTAINER_LOGGER_"));
     let network = config
         .container
         .as_ref()
         .and_then(|info| info.network_infos.first());
-    Record {
+    Ok(Record {
         version: Record::VERSION,
         directory: config.directory.clone(),
         // Whom it names on this host; a user of the image only owns no sandbox.
-        owner: sandbox::owner(user.as_deref(), None).ok().flatten(),
+        owner: sandbox::owner(user, None).ok().flatten(),
         logger: logger
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
         network: network.map(prost::Message::encode_to_vec),
         ..Record::default()
-    }
+    })
 }
 
 /// Everything up to the container that only has to be started.

@@ -19,6 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::containerizer::ContainerConfig;
 use crate::isolator::users::User;
 
 /// Links on one way, as many as the kernel follows.
@@ -26,6 +27,23 @@ const MAX_LINKS: usize = 40;
 
 /// How often the way to one sandbox may be taken away while it is made.
 const PRUNED: usize = 100;
+
+/// The user that a container asks for, its command's before its own.
+///
+/// Those who ask are authorized by that text, so it is a name: numbers and `user:group` would be
+/// other words for somebody else. Mesos, which asks `getpwnam(3)`, knows neither.
+///
+/// # Errors
+/// A text: it is no name.
+pub fn asked_user(config: &ContainerConfig) -> Result<Option<&str>, String> {
+    let command = config.command.as_ref();
+    let asked = command.and_then(|command| command.user.as_deref());
+    let asked = asked.or(config.user.as_deref());
+    match asked.filter(|name| !User::is_name(name)) {
+        Some(other) => Err(format!("there is no user `{other}`: users have names here")),
+        None => Ok(asked),
+    }
+}
 
 /// The user and group that `name` means: on the host, and else in the container's root.
 ///

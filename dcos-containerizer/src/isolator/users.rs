@@ -51,8 +51,13 @@ pub(crate) struct User {
 impl User {
     /// Finds `name` as a command's user: who it is on the host, as in Mesos, and else who it is in
     /// the container's root. A user that an image names is looked up in its root alone.
+    ///
+    /// What an image calls otherwise is not root: whoever asked was allowed to run as that name.
     pub(crate) fn of_container(name: &str, rootfs: Option<&Path>) -> Option<Self> {
-        Self::find(name, Path::new("/")).or_else(|| Self::find(name, rootfs?))
+        Self::find(name, Path::new("/")).or_else(|| {
+            let inside = Self::find(name, rootfs?);
+            inside.filter(|user| user.uid != 0 || name == "root")
+        })
     }
 
     /// Finds `name`, which is `user` or `user:group`, each a name or a number, below `root`.
@@ -82,6 +87,12 @@ impl User {
             known.users.insert(name.to_owned(), user.clone());
         }
         Some(user)
+    }
+
+    /// Whether `text` is a name, as those are that rights are given to: no number, and no
+    /// `user:group`, both of which [`find`](Self::find) takes.
+    pub(crate) fn is_name(text: &str) -> bool {
+        !text.is_empty() && !text.contains(':') && text.parse::<u32>().is_err()
     }
 
     fn lookup(name: &str, passwd: &str, group: &str) -> Option<Self> {
@@ -154,5 +165,37 @@ mod tests {
         check("7:8", Some((7, 8, &[])));
         check("carl", None);
         check("ann:nobody", None);
+    }
+
+    #[test]
+    fn what_stands_for_somebody_by_number_is_no_name() {
+        for name in ["root", "ann", "0x0", "-1", "www-data"] {
+            assert!(User::is_name(name), "{name}");
+        }
+        for other in [
+            "",
+            "0",
+            "00",
+            "+0",
+            "1000",
+            "0:0",
+            "root:root",
+            "ann:audio",
+            ":",
+        ] {
+            assert!(!User::is_name(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_image_makes_nobody_root() {
+        let image = tempfile::tempdir().unwrap();
+        fs::create_dir(image.path().join("etc")).unwrap();
+        let users = "no-root-here:x:0:0::/:/bin/sh\nno-such-user:x:1234:0::/:/bin/sh\n";
+        fs::write(image.path().join("etc/passwd"), users).unwrap();
+        let find = |name| User::of_container(name, Some(image.path())).map(|user| user.uid);
+        assert_eq!(find("no-such-user"), Some(1234));
+        assert_eq!(find("no-root-here"), None);
+        assert_eq!(find("root"), Some(0));
     }
 }

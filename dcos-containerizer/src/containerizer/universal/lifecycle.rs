@@ -78,6 +78,8 @@ fn admit(
         // Its image would be passed over, and the command run on the host's own files.
         return Err(ContainerizerError::unsupported(id, "mesos"));
     }
+    let user = sandbox::asked_user(config)
+        .map_err(|why| ContainerizerError::launch(id, "find user", why))?;
     let mut containers = inner.lock();
     if containers.contains_key(id) {
         return Err(ContainerizerError::Exists(id.clone()));
@@ -85,18 +87,11 @@ fn admit(
     let mut record = Record {
         version: Record::VERSION,
         directory: config.directory.clone(),
-        user: config
-            .command
-            .as_ref()
-            .and_then(|command| command.user.clone()),
+        user: user.filter(|_| inner.config.switch_user).map(str::to_owned),
         debug: Record::is_debug(config.class),
         ..Record::default()
     };
-    record.user = record.user.or_else(|| config.user.clone());
     record.standalone = config.standalone;
-    if !inner.config.switch_user {
-        record.user = None;
-    }
     record.ids = ids::chosen(inner, config, None);
     if let Some(parent) = id.parent.as_deref() {
         let parent = containers.get(parent);
