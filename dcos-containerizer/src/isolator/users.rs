@@ -4,10 +4,14 @@
 //! container's image, and the C library knows only the host's.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
 /// Users of the host that were found, as long as neither of its files changes.
 #[derive(Debug, Default)]
@@ -40,6 +44,28 @@ impl Mark {
     }
 }
 
+/// Files of users larger than this are none: text of a hundred thousand of them has its place.
+const MAX_FILE: u64 = 16 << 20;
+
+/// A file below a root that a stranger may have made: its links lead where they would inside, and
+/// what is no file, which could block or never end, is not even opened.
+fn read(root: &Path, path: &str) -> io::Result<String> {
+    let below = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, below, Mode::empty())?;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let place = openat2(&root, path, flags, Mode::empty(), inside)?;
+    let found = fstat(&place)?;
+    let size = u64::try_from(found.st_size).unwrap_or(u64::MAX);
+    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile || size > MAX_FILE {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
+    let mut text = String::new();
+    file.take(MAX_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Who a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
@@ -64,14 +90,14 @@ impl User {
     ///
     /// A number that no file knows is taken as it is, with group 0 as Docker does.
     pub(crate) fn find(name: &str, root: &Path) -> Option<Self> {
-        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
-        let files = ["etc/passwd", "etc/group"].map(|path| root.join(path));
+        let files = ["etc/passwd", "etc/group"];
+        let read = |path| read(root, path).unwrap_or_default();
         if root != Path::new("/") {
             let [passwd, group] = files.map(read);
             return Self::lookup(name, &passwd, &group);
         }
         // The host's are asked for at each launch, and hardly ever change.
-        let marks = files.each_ref().map(|path| Mark::of(path));
+        let marks = files.map(|path| Mark::of(&root.join(path)));
         let mut known = HOST.lock().unwrap_or_else(PoisonError::into_inner);
         if known.marks != marks {
             let users = HashMap::new();
@@ -142,6 +168,9 @@ impl User {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001::/home/ann:/bin/sh\n";
@@ -197,5 +226,39 @@ mod tests {
         assert_eq!(find("no-such-user"), Some(1234));
         assert_eq!(find("no-root-here"), None);
         assert_eq!(find("root"), Some(0));
+    }
+
+    #[test]
+    fn an_images_files_lead_nowhere_and_are_bounded() {
+        let image = tempfile::tempdir().unwrap();
+        let etc = image.path().join("etc");
+        fs::create_dir(&etc).unwrap();
+        let passwd = etc.join("passwd");
+        let find = |name| User::find(name, image.path()).map(|user| user.uid);
+        // What would give the host's ids, never end, or wait for a writer.
+        let host = tempfile::NamedTempFile::new().unwrap();
+        fs::write(host.path(), PASSWD).unwrap();
+        for target in [
+            host.path(),
+            Path::new("/dev/zero"),
+            Path::new("/proc/1/root/etc/passwd"),
+        ] {
+            symlink(target, &passwd).unwrap();
+            assert_eq!(find("ann"), None, "{}", target.display());
+            fs::remove_file(&passwd).unwrap();
+        }
+        let kind = FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &passwd, kind, Mode::from(0o644), 0).unwrap();
+        assert_eq!(find("ann"), None);
+        fs::remove_file(&passwd).unwrap();
+        let long = File::create(&passwd).unwrap();
+        long.set_len(1 << 40).unwrap();
+        assert_eq!(find("ann"), None);
+        fs::remove_file(&passwd).unwrap();
+        // A link that stays inside is fine, as systemd's images have it.
+        fs::create_dir_all(image.path().join("usr/lib")).unwrap();
+        fs::write(image.path().join("usr/lib/passwd"), PASSWD).unwrap();
+        symlink("/usr/lib/passwd", &passwd).unwrap();
+        assert_eq!(find("ann"), Some(1000));
     }
 }
