@@ -570,6 +570,20 @@ async fn layers_that_explode_are_refused_and_leave_nothing() {
     fixture.write("bomb.tar.gz", &bomb);
     let error = fixture.provision("bomb").await.unwrap_err().to_string();
     assert!(error.contains("larger than a layer may be"), "{error}");
+    // A name, or an attribute, would be held in memory.
+    for kind in [
+        tar::EntryType::GNULongName,
+        tar::EntryType::GNULongLink,
+        tar::EntryType::XHeader,
+    ] {
+        header.set_entry_type(kind);
+        header.set_size(2 << 20);
+        header.set_cksum();
+        let bomb = packed(header.as_bytes(), std::io::repeat(0).take(2 << 20));
+        fixture.write("bomb.tar.gz", &bomb);
+        let error = fixture.provision("bomb").await.unwrap_err().to_string();
+        assert!(error.contains("headers are larger"), "{kind:?}: {error}");
+    }
     for folder in ["store/layers", "store/unpacking", "roots"] {
         let left = std::fs::read_dir(fixture.path(folder)).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{folder}");

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::archive::normal;
 use crate::error::odd;
+use crate::metered::Metered;
 use crate::sparse::{self, Sparse};
 
 /// Entries a layer may have: more than any distribution has files.
@@ -40,10 +41,17 @@ pub(crate) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<(
     let (mut left, mut entries) = (limit, 0);
     let mut folders = Vec::new();
     let source = source.take(limit.saturating_add(OVERHEAD));
+    let (source, meter) = Metered::new(source);
     let mut archive = tar::Archive::new(source);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
+    let mut all = archive.entries()?;
+    let mut last = None;
+    while let Some(mut entry) = meter.next(&mut all, last.take())? {
         entries += 1;
+        let kind = entry.header().entry_type();
+        if kind.is_pax_global_extensions() || kind.is_pax_local_extensions() {
+            last = Some(entry);
+            continue;
+        }
         let sparse = Sparse::find(&mut entry)?;
         let path = match &sparse {
             Some(sparse) => normal(&sparse.name),
@@ -60,9 +68,10 @@ pub(crate) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<(
         if entry.header().entry_type().is_dir() {
             folders.push((path, time(entry.header())));
         }
+        last = Some(entry);
     }
     // What follows the archive belongs to its digest.
-    let mut rest = archive.into_inner();
+    let mut rest = archive.into_inner().into_inner();
     io::copy(&mut rest, &mut io::sink())?;
     if rest.limit() == 0 {
         return Err(too_large());
@@ -116,12 +125,6 @@ impl Layer {
             // The root itself.
             return own(&self.root, mode, owner);
         };
-        if matches!(
-            kind,
-            tar::EntryType::XGlobalHeader | tar::EntryType::XHeader
-        ) {
-            return Ok(());
-        }
         let folder = self.folder(parent)?;
         let name = Path::new(name);
         let text = name.to_string_lossy();

@@ -33,6 +33,7 @@ mod error;
 mod layer;
 mod layers;
 mod local;
+mod metered;
 mod name;
 pub mod registry;
 pub mod root;
@@ -41,5 +42,6 @@ mod store;
 
 pub use config::ImageConfig;
 pub use error::ImageError;
+pub use metered::{Meter, Metered};
 pub use name::ImageName;
 pub use store::{Image, ImageStore, Pruned, Request, Source, StoreConfig};

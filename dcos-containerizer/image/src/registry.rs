@@ -3,6 +3,9 @@
 mod blob;
 mod failure;
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use oci_client::client::{ClientConfig, ClientProtocol};
@@ -12,6 +15,7 @@ use oci_client::manifest::{
 };
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
+use tokio::io::AsyncWrite;
 
 use crate::config::Document;
 use crate::credentials::{Credential, Credentials};
@@ -22,7 +26,7 @@ pub(crate) use blob::download;
 use failure::{is_full, is_passing, told};
 
 /// Documents larger than this are not an image's.
-const MAX_DOCUMENT: i64 = 8 << 20;
+const MAX_DOCUMENT: usize = 8 << 20;
 /// What a layer may be when nothing says that it is one.
 const LAYERS: [&str; 6] = [
     IMAGE_LAYER_MEDIA_TYPE,
@@ -235,10 +239,11 @@ impl Remote {
             .pull_image_manifest(&self.reference, &self.auth)
             .await?;
         let mut document = Vec::new();
-        if (0..=MAX_DOCUMENT).contains(&manifest.config.size) {
+        if usize::try_from(manifest.config.size).is_ok_and(|size| size <= MAX_DOCUMENT) {
             let config = &manifest.config;
+            // Whatever it says, a server may send more.
             self.client
-                .pull_blob(&self.reference, config, &mut document)
+                .pull_blob(&self.reference, config, Bounded(&mut document))
                 .await?;
         }
         Ok((digest, document, manifest.layers))
@@ -272,6 +277,31 @@ impl Remote {
             config,
             layers: layers.into_iter().zip(digests).collect(),
         })
+    }
+}
+
+/// Takes as much as a document may have, and then fails.
+struct Bounded<'a>(&'a mut Vec<u8>);
+
+impl AsyncWrite for Bounded<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.0.len() + bytes.len() > MAX_DOCUMENT {
+            return Poll::Ready(Err(odd("a document larger than an image's may be")));
+        }
+        self.0.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -263,6 +263,7 @@ async fn faults_of_a_registry_are_told_and_leave_nothing_behind() {
         (Fault::NoManifest, "there is no image"),
         (Fault::Refuses, "refuses"),
         (Fault::Endless, "larger than the"),
+        (Fault::EndlessConfig, "larger than an image's may be"),
         (Fault::StrangeLayer, "is no file system"),
     ] {
         let server = Server::start(std::slice::from_ref(&layer), fault).await;

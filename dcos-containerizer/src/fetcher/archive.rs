@@ -8,6 +8,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use dcos_image::Metered;
 use flate2::read::MultiGzDecoder;
 
 use super::sandbox::Sandbox;
@@ -106,9 +107,11 @@ impl Budget {
 }
 
 fn untar(source: impl Read, sandbox: &Sandbox, budget: &mut Budget) -> io::Result<()> {
+    let (source, meter) = Metered::new(source);
     let mut archive = tar::Archive::new(source);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
+    let mut entries = archive.entries()?;
+    let mut last = None;
+    while let Some(mut entry) = meter.next(&mut entries, last.take())? {
         let relative = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_owned();
         let path = relative(&entry.path()?);
         let mode = entry.header().mode().unwrap_or(0o644);
@@ -138,6 +141,7 @@ fn untar(source: impl Read, sandbox: &Sandbox, budget: &mut Budget) -> io::Resul
                 return Err(odd(&what));
             }
         }
+        last = Some(entry);
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Refuses,
     /// A layer does not end.
     Endless,
+    /// The configuration does not end, and its size is not what the manifest says.
+    EndlessConfig,
     /// A layer of a type that is no file system.
     StrangeLayer,
     /// Only those with a token are served.
@@ -230,6 +232,7 @@ async fn blob(
     match content.fault {
         Fault::WrongBlob if is_layer => bytes.iter_mut().for_each(|byte| *byte ^= 1),
         Fault::Endless if is_layer => bytes.resize(bytes.len() + (8 << 20), 0),
+        Fault::EndlessConfig if !is_layer => bytes.resize(bytes.len() + (9 << 20), b' '),
         _ => {}
     }
     let range = headers

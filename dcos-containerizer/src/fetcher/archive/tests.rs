@@ -111,6 +111,14 @@ fn bombs_are_refused() {
     let kind = Kind::Tar(Packing::Plain);
     let error = extract(kind, file(&tarball(&many)), "m.tar", &sandbox, LIMITS).unwrap_err();
     assert!(error.contains("more files"), "{error}");
+    // A name that would be read into memory whole.
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(2 << 20);
+    header.set_cksum();
+    let name = [header.as_bytes().as_slice(), &vec![b'x'; 2 << 20]].concat();
+    let error = extract(kind, file(&name), "n.tar", &sandbox, LIMITS).unwrap_err();
+    assert!(error.contains("headers are larger"), "{error}");
 }
 
 #[test]
