@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use dcos_containerizer::provisioner::{
     Backend, ImageProvisioner, ImageProvisionerConfig, ProvisionError, Provisioned, Provisioner,
@@ -588,4 +589,30 @@ async fn layers_that_explode_are_refused_and_leave_nothing() {
         let left = std::fs::read_dir(fixture.path(folder)).map_or(0, Iterator::count);
         assert_eq!(left, 0, "{folder}");
     }
+}
+
+#[tokio::test]
+async fn only_root_reaches_layers_and_roots() {
+    let Some(fixture) = Fixture::new(Backend::Auto) else {
+        return;
+    };
+    fixture.write("app.tar", &tarball(&[(FILE, "sudo", "")]));
+    // Those that an earlier version made are closed, too.
+    std::fs::create_dir_all(fixture.path("store")).unwrap();
+    std::fs::create_dir_all(fixture.path("roots")).unwrap();
+    let provisioned = fixture.provision("app").await.unwrap();
+    let file = provisioned.rootfs.join("sudo");
+    assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o4755);
+    for folder in ["store", "roots"] {
+        let mode = std::fs::metadata(fixture.path(folder)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700, "{folder}");
+    }
+    // The whole way to them is open to others but for that.
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(fixture.path(""), open).unwrap();
+    let tries = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"])
+        .arg(file)
+        .output();
+    assert!(!tries.unwrap().status.success());
 }

@@ -1,8 +1,9 @@
 //! Layers on disk, each unpacked once, by the digest of its tar file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -53,6 +54,7 @@ impl Layers {
 
     /// Forgets what was half unpacked when an earlier process or the host died.
     pub(crate) fn recover(&self) -> io::Result<()> {
+        private_folder(&self.root)?;
         absent_is_fine(fs::remove_dir_all(self.root.join("unpacking")))?;
         fs::create_dir_all(self.folder())?;
         fs::create_dir_all(self.unsynced())?;
@@ -166,6 +168,18 @@ impl Layers {
         }
         Ok((count, bytes))
     }
+}
+
+/// Makes a folder that only its owner, root, reaches; one that is there is closed to all others.
+///
+/// What images bring has set-user-id programs with known holes, and device nodes, and containers
+/// write such themselves: none is for whoever else is on the host (CVE-2021-41091).
+///
+/// # Errors
+/// The system's reason.
+pub fn private_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
 /// A folder that is removed unless it was renamed.

@@ -42,6 +42,7 @@ mod store;
 
 pub use config::ImageConfig;
 pub use error::ImageError;
+pub use layers::private_folder;
 pub use metered::{Meter, Metered};
 pub use name::ImageName;
 pub use store::{Image, ImageStore, Pruned, Request, Source, StoreConfig};

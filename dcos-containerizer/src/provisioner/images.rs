@@ -175,7 +175,7 @@ impl Provisioner for ImageProvisioner {
         let alive: Vec<PathBuf> = alive.iter().map(|id| self.folder(id)).collect();
         let roots = self.roots.clone();
         blocking(move || {
-            std::fs::create_dir_all(&roots)?;
+            dcos_image::private_folder(&roots)?;
             for entry in std::fs::read_dir(&roots)? {
                 let folder = entry?.path();
                 if !alive.contains(&folder) {
