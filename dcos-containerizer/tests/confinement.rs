@@ -31,6 +31,7 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     other_processes_are_not_seen
     capabilities_not_given_cannot_be_used
     capabilities_that_nobody_named_are_few
+    nobody_gets_beyond_the_bounding_capabilities
     system_calls_are_filtered
     devices_not_allowed_cannot_be_opened
     daemons_die_with_their_container
@@ -203,6 +204,62 @@ async fn capabilities_that_nobody_named_are_few() {
         fixture.output(&config).await,
         format!("{none}\n{default}\n{none}\n")
     );
+}
+
+async fn nobody_gets_beyond_the_bounding_capabilities() {
+    use capability_info::Capability::{Chown, Kill, SysAdmin};
+    let set = |of: &[capability_info::Capability]| {
+        Some(CapabilityInfo {
+            capabilities: of.iter().map(|&one| one.into()).collect(),
+        })
+    };
+    let bounds = set(&[Chown, Kill]);
+    let change = |config: &mut IsolationConfig| config.bounding_capabilities = bounds;
+    let Some(mut fixture) = Fixture::new("linux/capabilities", change) else {
+        return;
+    };
+    let script = "grep -E 'Cap(Eff|Bnd|Amb)' /proc/self/status | cut -f2 | tr '\\n' ' '";
+    let plain = fixture.config(script);
+    let asking = |effective, bounding| {
+        let mut config = plain.clone();
+        config.container = Some(linux_info(|linux| {
+            (linux.effective_capabilities, linux.bounding_capabilities) = (effective, bounding);
+        }));
+        config
+    };
+    let (none, chown, both) = ("0000000000000000", "0000000000000001", "0000000000000021");
+
+    // The bounds alone give root what they allow, and others nothing.
+    let mut config = plain.clone();
+    let output = fixture.output(&config).await;
+    assert_eq!(output, format!("{both} {both} {none} "));
+    config.user = Some("65534".into());
+    let output = fixture.output(&config).await;
+    assert_eq!(output, format!("{none} {both} {none} "));
+
+    // Less can be asked for, and goes to whoever asks.
+    let mut config = asking(set(&[Chown]), None);
+    config.user = Some("65534".into());
+    let output = fixture.output(&config).await;
+    assert_eq!(output, format!("{chown} {chown} {chown} "));
+    let output = fixture.output(&asking(None, set(&[Chown]))).await;
+    assert_eq!(output, format!("{chown} {chown} {none} "));
+
+    // More cannot, in whatever words.
+    let mut old = plain.clone();
+    old.container = Some(linux_info(|linux| {
+        linux.capability_info = set(&[SysAdmin]);
+    }));
+    for config in [
+        old,
+        asking(set(&[SysAdmin]), None),
+        asking(None, set(&[SysAdmin])),
+        asking(set(&[SysAdmin]), set(&[SysAdmin])),
+        asking(set(&[Kill]), set(&[Chown])),
+    ] {
+        let refused = fixture.isolators.prepare(&config).await.unwrap_err();
+        assert!(refused.to_string().contains("beyond"), "{refused}");
+    }
 }
 
 async fn system_calls_are_filtered() {

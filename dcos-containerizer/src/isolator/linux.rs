@@ -47,18 +47,15 @@ impl CapabilitiesIsolator {
 }
 
 impl CapabilitiesIsolator {
-    /// Bounds a container, and gives whoever runs in it `given` at once: without any, only root
-    /// has what the bounds allow.
+    /// Bounds a container, and gives whoever runs in it `given` at once: without it only root has
+    /// what the bounds allow.
     fn set(
         draft: &mut Draft,
         bounding: HashSet<Capability>,
-        given: HashSet<Capability>,
+        given: Option<HashSet<Capability>>,
     ) -> Result<(), IsolatorError> {
-        let in_force = if given.is_empty() {
-            bounding.clone()
-        } else {
-            given.clone()
-        };
+        let in_force = given.clone().unwrap_or_else(|| bounding.clone());
+        let given = given.unwrap_or_default();
         let sets = LinuxCapabilitiesBuilder::default()
             .bounding(bounding)
             .permitted(in_force.clone())
@@ -113,9 +110,16 @@ fn check_bounds(
     bounding: Option<&HashSet<Capability>>,
 ) -> Result<(), IsolatorError> {
     match (effective, bounding) {
-        (Some(effective), Some(bounding)) if !effective.is_subset(bounding) => Err(
-            IsolatorError::refused("effective capabilities must be among the bounding ones"),
-        ),
+        (Some(effective), Some(bounding)) if !effective.is_subset(bounding) => {
+            let mut beyond: Vec<_> = effective
+                .difference(bounding)
+                .map(ToString::to_string)
+                .collect();
+            beyond.sort();
+            let beyond = beyond.join(", ");
+            let why = format!("capabilities beyond the bounding ones: {beyond}");
+            Err(IsolatorError::refused(why))
+        }
         _ => Ok(()),
     }
 }
@@ -141,28 +145,31 @@ impl Isolator for CapabilitiesIsolator {
     ) -> Result<(), IsolatorError> {
         let linux = linux_info(config);
         // `capability_info` is the old name of the effective ones.
-        let asked = linux.and_then(|l| {
-            l.effective_capabilities
-                .as_ref()
-                .or(l.capability_info.as_ref())
+        let (old, new) = linux.map_or((None, None), |linux| {
+            let new = linux.effective_capabilities.as_ref();
+            (linux.capability_info.as_ref(), new)
         });
+        if old.is_some() && new.is_some() {
+            return Err(IsolatorError::refused(
+                "only one of `capability_info` and `effective_capabilities` can be asked for",
+            ));
+        }
+        let asked = new.or(old).map(set_of).transpose()?;
         let asked_bounding = linux.and_then(|l| l.bounding_capabilities.as_ref());
-        let effective = asked
-            .map(set_of)
-            .transpose()?
-            .or_else(|| self.effective.clone());
-        let bounding = match asked_bounding.map(set_of).transpose()? {
-            Some(bounding) => Some(bounding),
+        let asked_bounding = asked_bounding.map(set_of).transpose()?;
+        // What the operator allows at most holds for whatever is asked.
+        for wanted in [&asked, &asked_bounding] {
+            check_bounds(wanted.as_ref(), self.bounding.as_ref())?;
+        }
+        let bounding = asked_bounding
             // Who names effective ones only is bounded by them.
-            None if asked.is_some() => effective.clone(),
-            None => self.bounding.clone().or_else(|| effective.clone()),
-        };
+            .or_else(|| asked.clone())
+            .or_else(|| self.bounding.clone())
+            .or_else(|| self.effective.clone());
+        let effective = asked.or_else(|| self.effective.clone());
         check_bounds(effective.as_ref(), bounding.as_ref())?;
-        let Some(bounding) = bounding else {
-            return Self::set(draft, default_set(), HashSet::new());
-        };
-        let effective = effective.unwrap_or_else(|| bounding.clone());
-        Self::set(draft, bounding, effective)
+        // The bounds alone give nobody anything: `effective` stays empty then.
+        Self::set(draft, bounding.unwrap_or_else(default_set), effective)
     }
 
     async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
