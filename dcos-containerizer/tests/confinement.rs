@@ -35,6 +35,7 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     system_calls_are_filtered
     devices_not_allowed_cannot_be_opened
     daemons_die_with_their_container
+    what_cannot_be_killed_yet_keeps_no_agent_from_starting
     an_image_is_all_a_container_sees
 };
 
@@ -305,6 +306,49 @@ async fn daemons_die_with_their_container() {
             !runs(&["sleep", "98821"]),
             "{isolation}: the daemon is left"
         );
+    }
+}
+
+/// A frozen process stands for one that waits for a disk: no signal ends it.
+async fn what_cannot_be_killed_yet_keeps_no_agent_from_starting() {
+    let Some(fixture) = Fixture::new("cgroups/mem", |_| ()) else {
+        return;
+    };
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let hierarchy = |controller: &str| {
+        let is_it = |line: &&str| {
+            let (_, kind) = line.split_once(" - ").unwrap();
+            kind.starts_with("cgroup ") && kind.split([',', ' ']).any(|word| word == controller)
+        };
+        let line = mounts.lines().find(is_it)?;
+        Some(Path::new(line.split(' ').nth(4)?).join(&fixture.cgroups_root))
+    };
+    let (Some(memory), Some(freezer)) = (hierarchy("memory"), hierarchy("freezer")) else {
+        eprintln!("skipped: needs the freezer of version 1");
+        return;
+    };
+    let orphan = memory.join("orphan");
+    std::fs::create_dir_all(&orphan).unwrap();
+    std::fs::create_dir_all(&freezer).unwrap();
+    let mut process = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let pid = process.id().to_string();
+    std::fs::write(orphan.join("cgroup.procs"), &pid).unwrap();
+    std::fs::write(freezer.join("cgroup.procs"), &pid).unwrap();
+    std::fs::write(freezer.join("freezer.state"), "FROZEN").unwrap();
+
+    let recovered = fixture.isolators.recover(&[]).await;
+    let is_left = orphan.exists();
+    std::fs::write(freezer.join("freezer.state"), "THAWED").unwrap();
+    recovered.unwrap();
+    assert!(is_left, "nothing held it");
+    process.wait().unwrap();
+    let begin = Instant::now();
+    while orphan.exists() {
+        assert!(begin.elapsed() < PATIENCE, "it is never removed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -239,6 +239,9 @@ impl Cgroups {
     }
 
     /// Removes the cgroups of root containers that are not `known`, and whatever is in them.
+    ///
+    /// What does not go soon, as a process that waits for a disk that died, is told in the log and tried again
+    /// until it goes: a node is good for others meanwhile.
     pub(crate) async fn remove_unknown(
         &self,
         controller: &str,
@@ -254,7 +257,12 @@ impl Cgroups {
                     .iter()
                     .any(|id| *entry.file_name() == *id.root_id().value);
                 if !is_known && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    remove_tree(&entry.path()).await?;
+                    let path = entry.path();
+                    if let Err(error) = remove_tree(&path).await {
+                        let error = dcos_core::error::chain(&error).to_string();
+                        tracing::error!(?path, error, "an orphan's cgroup cannot be removed yet");
+                        tokio::spawn(remove_later(path));
+                    }
                 }
             }
         }
@@ -343,6 +351,19 @@ async fn remove_tree(path: &Path) -> Result<(), IsolatorError> {
             }
             Err(error) => return Err(IsolatorError::file("removing cgroup", path)(error)),
         }
+    }
+}
+
+/// Tries again, less and less often, until an orphan's cgroup is gone.
+async fn remove_later(path: PathBuf) {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        tokio::time::sleep(pause).await;
+        if remove_tree(&path).await.is_ok() {
+            tracing::info!(?path, "an orphan's cgroup is removed");
+            return;
+        }
+        pause = (pause * 2).min(Duration::from_mins(1));
     }
 }
 
