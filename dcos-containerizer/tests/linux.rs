@@ -175,6 +175,54 @@ async fn checks_enter_what_they_check() {
     universal.remove(&pod).await.unwrap();
 }
 
+/// Until it runs its program, what enters a container is a copy of the launcher.
+#[tokio::test]
+async fn what_enters_a_container_cannot_be_looked_into() {
+    if !able() {
+        return;
+    }
+    let node = Node::new(LINUX_ISOLATION);
+    let universal = node.recovered(&[]).await;
+    let task = ContainerId::root("task");
+    let script = "touch started; \
+        until test -e stop; do \
+          for it in /proc/[0-9]*; do \
+            case \"$(readlink $it/exe 2>&1)\" in *launcher*) echo $it;; esac; \
+          done; \
+        done";
+    let watching = config(&node, &task, script);
+    universal.launch(&task, watching).await.unwrap();
+    let sandbox = node.dir.path().join("sandbox/task");
+    while !sandbox.join("started").exists() {
+        tokio::task::yield_now().await;
+    }
+    // It takes some time to find the program.
+    let path = "/none:".repeat(10_000) + "/usr/bin:/bin";
+    for number in 0..20 {
+        let check = task.child(format!("check-{number}"));
+        let mut debug = ContainerConfig {
+            class: ContainerClass::Debug,
+            stdio: Stdio::null(),
+            directory: PathBuf::new(),
+            environment: [("PATH".to_owned(), path.clone())].into_iter().collect(),
+            ..node.task(&check, "")
+        };
+        debug.command = Some(CommandInfo {
+            shell: Some(false),
+            value: Some("true".into()),
+            arguments: vec!["true".into()],
+            ..CommandInfo::default()
+        });
+        universal.launch(&check, debug).await.unwrap();
+        let end = universal.wait(&check).await.unwrap();
+        assert_eq!(end.exit_code(), Some(0), "{end:?}");
+        universal.remove(&check).await.unwrap();
+    }
+    std::fs::write(sandbox.join("stop"), "").unwrap();
+    universal.wait(&task).await.unwrap();
+    assert_eq!(node.read(&task, "stdout"), "", "copies of the launcher");
+}
+
 #[tokio::test]
 async fn containers_of_an_image_have_its_files_and_survive_the_agent() {
     if !able() {

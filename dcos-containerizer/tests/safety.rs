@@ -11,6 +11,7 @@
 
 mod confined;
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     nothing_is_mounted_and_no_namespace_made
     mounts_of_an_administrator_stay_inside
     links_in_images_lead_nowhere
+    working_directories_and_mounts_stay_inside
     no_descriptor_is_left_open
     cgroups_cannot_be_left_nor_release_agents_set
     devices_are_neither_made_nor_opened
@@ -241,6 +243,53 @@ async fn links_in_images_lead_nowhere() {
     }
     let made: Vec<_> = std::fs::read_dir(&outside).unwrap().flatten().collect();
     assert!(made.is_empty(), "something was made outside: {made:?}");
+}
+
+/// Where processes of the node are seen, such as process 1, their links in `/proc` lead to the node's root.
+async fn working_directories_and_mounts_stay_inside() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let mut config = fixture.config("pwd");
+    config.container = Some(linux_info(|linux| linux.share_pid_namespace = Some(true)));
+    let rootfs = fixture.image(&mut config);
+    let root = format!("/proc/{}/root", std::process::id());
+    std::os::unix::fs::symlink(&root, rootfs.join("w")).unwrap();
+    std::os::unix::fs::symlink("new/folder", rootfs.join("fine")).unwrap();
+    std::fs::create_dir_all(rootfs.join("new/folder")).unwrap();
+    let outside = fixture.folder.path().join("outside");
+    let below = format!("/w{}", outside.display());
+    for (directory, volume) in [
+        (root.as_str(), None),
+        ("/w", None),
+        (below.as_str(), None),
+        ("/", Some(format!("{below}/volume"))),
+        ("/fine", None),
+        ("/made/here", None),
+    ] {
+        let mut config = config.clone();
+        let volumes = &mut config.container.as_mut().unwrap().volumes;
+        volumes.extend(volume.clone().map(|path| Volume {
+            container_path: path,
+            host_path: Some("/usr".to_owned()),
+            mode: Mode::Ro.into(),
+            ..Volume::default()
+        }));
+        let mut draft = fixture.isolators.prepare(&config).await.unwrap();
+        draft.directory(directory.into());
+        let plan = draft.to_plan("c").unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let launcher = fixture.launcher.as_mut().unwrap();
+        let launched = launcher.launch(&plan, &[null.as_fd()]);
+        let is_inside = directory == "/fine" || directory == "/made/here";
+        assert_eq!(launched.is_ok(), is_inside, "{directory}: {launched:?}");
+        if is_inside {
+            let exit = launcher.next_event(Some(confined::PATIENCE)).unwrap();
+            launcher.acknowledge(&exit.unwrap().id).unwrap();
+        }
+        fixture.isolators.cleanup(&config.id).await.unwrap();
+        assert!(!outside.exists(), "{directory} was made on the node");
+    }
 }
 
 async fn no_descriptor_is_left_open() {

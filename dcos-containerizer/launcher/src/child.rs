@@ -114,6 +114,11 @@ pub(crate) fn is_supervised(plan: &Plan) -> bool {
 
 /// Carries out the plan in a process that was just cloned; never returns.
 pub(crate) fn run(plan: &Plan, opened: Opened) -> ! {
+    // Until it runs a program this is a copy of the launcher, and so not to be looked into by those whose
+    // namespaces it enters (CVE-2016-9962). Their root is ours, so that no change of credentials sees to it.
+    if rustix::process::geteuid().is_root() {
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
     let Ok(report) = fcntl_dupfd_cloexec(&opened.report, 64) else {
         sys::exit(127)
     };
@@ -320,17 +325,22 @@ fn enter_directory(plan: &Plan) -> Result<(), Failure> {
         None => return Ok(()),
     };
     let at_home = plan.root.is_none() && plan.join.iter().all(|j| j.kind != NamespaceKind::Mount);
-    let entered = if at_home {
+    let place = if at_home {
         // On the node a link could lead anywhere, with our rights.
-        mounts::reach(directory).and_then(|place| Ok(rustix::process::fchdir(place)?))
+        mounts::reach(directory)
     } else {
-        match rustix::process::chdir(directory) {
-            Err(Errno::NOENT) => {
-                fs::create_dir_all(directory).and_then(|()| Ok(rustix::process::chdir(directory)?))
-            }
-            other => other.map_err(io::Error::from),
-        }
+        mounts::folder(directory)
     };
+    let entered = place.and_then(|place| {
+        rustix::process::fchdir(place)?;
+        // The kernel says so of what is out of the root's reach (CVE-2024-21626).
+        let inside = rustix::process::getcwd(Vec::new())?
+            .as_bytes()
+            .starts_with(b"/");
+        inside
+            .then_some(())
+            .ok_or(io::ErrorKind::PermissionDenied.into())
+    });
     entered.at(Step::Directory, directory.display())
 }
 

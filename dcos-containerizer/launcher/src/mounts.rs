@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
 
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mknodat, open, openat2,
+    CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mkdirat, mknodat, open, openat2,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -153,11 +153,7 @@ impl Source {
     }
 
     fn attach(&self, target: &Path) -> io::Result<()> {
-        ensure(target, self.is_folder)?;
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
-            | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS
-            | MoveMountFlags::MOVE_MOUNT_T_AUTOMOUNTS;
-        Ok(move_mount(self.tree.as_fd(), "", CWD, target, flags)?)
+        self.attach_at(&ensure(target, self.is_folder)?)
     }
 }
 
@@ -234,7 +230,8 @@ fn attach(wanted: &Mount, source: Option<&Source>, strict: bool) -> io::Result<(
     match source {
         Some(source) if strict => return source.attach_at(&reach(target)?),
         Some(source) => return source.attach(target),
-        None => ensure(target, true)?,
+        // Nobody is inside yet who could change the way there.
+        None => drop(folder(target)?),
     }
     let data = std::ffi::CString::new(wanted.data.as_bytes())?;
     let data = (!wanted.data.is_empty()).then_some(data.as_c_str());
@@ -256,27 +253,64 @@ fn low(flags: u64) -> u32 {
     u32::try_from(flags & u64::from(u32::MAX)).expect("masked")
 }
 
-/// Makes sure that there is something at `path` to mount onto.
-fn ensure(path: &Path, folder: bool) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
+/// Makes sure that there is something at `path` to mount onto, and opens it.
+fn ensure(path: &Path, is_folder: bool) -> io::Result<OwnedFd> {
+    if is_folder {
+        return folder(path);
     }
-    if folder {
-        return fs::create_dir_all(path);
+    match inside(path) {
+        Err(Errno::NOENT) => {}
+        other => return Ok(other?),
     }
-    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-    match File::options().write(true).create_new(true).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL.into());
+    };
+    let above = folder(above)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    match openat2(&above, name, flags, Mode::from(0o644), HERE) {
+        Err(Errno::EXIST) => {}
+        made => drop(made?),
     }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(openat2(&above, name, flags, Mode::empty(), HERE)?)
+}
+
+/// Links are not followed.
+const HERE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+
+/// What lies at a path inside. Links of the container's lead on inside; those that the kernel has in `/proc` lead
+/// nowhere, since they would out of it: process 1 may be somebody else's.
+fn inside(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let top = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    openat2(&top, path, flags, Mode::empty(), resolve)
+}
+
+/// A folder inside, made with those above it if it is missing.
+pub(crate) fn folder(path: &Path) -> io::Result<OwnedFd> {
+    match inside(path) {
+        Err(Errno::NOENT) => {}
+        other => return Ok(other?),
+    }
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL.into());
+    };
+    let above = folder(above)?;
+    match mkdirat(&above, name, Mode::from(0o755)) {
+        Err(Errno::EXIST) => {}
+        made => made?,
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(openat2(&above, name, flags, Mode::empty(), HERE)?)
 }
 
 fn make_device(device: &Device, host: Option<Source>) -> io::Result<()> {
     if let Some(host) = host {
         return host.attach(&device.path);
     }
-    if let Some(folder) = device.path.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(above) = device.path.parent() {
+        folder(above)?;
     }
     let kind = if device.block {
         FileType::BlockDevice
