@@ -342,10 +342,10 @@ impl Loader<'_> {
                 }
                 continue;
             };
-            let checked = resolve(spec.kind, &text)
-                .and_then(|text| parse(spec.kind, &text).map(|parsed| (text, parsed)));
+            let checked =
+                resolve(spec.kind, &text).and_then(|resolved| parse(spec.kind, &resolved));
             match checked {
-                Ok((text, parsed)) => {
+                Ok(parsed) => {
                     entries.insert(
                         name,
                         Entry {

@@ -231,6 +231,31 @@ fn secrets_stay_out_of_sight() {
     assert_eq!(values.rest(), ["x", "--y"]);
 }
 
+#[test]
+fn passwords_in_urls_and_what_files_hold_stay_out_of_sight() {
+    let shown = |written: &str| {
+        let values = run(&Sources::new([format!("--work_dir={written}")]));
+        (values.text("work_dir"), values.flags()["work_dir"].clone())
+    };
+    for (written, expected) in [
+        (
+            "zk://me:hu@sh@a:2181,b/mesos",
+            "zk://me:******@a:2181,b/mesos",
+        ),
+        (
+            "http://u:p@a/x,etcd://v:q@b/y",
+            "http://u:******@a/x,etcd://v:******@b/y",
+        ),
+        ("http://host:80/a@b", "http://host:80/a@b"),
+        ("zk://user@host/mesos", "zk://user@host/mesos"),
+    ] {
+        assert_eq!(shown(written), (written.to_owned(), expected.to_owned()));
+    }
+    let (_dir, path) = file("zk", "zk://me:hush@a/mesos\n");
+    let named = format!("file://{path}");
+    assert_eq!(shown(&named), ("zk://me:hush@a/mesos".to_owned(), named));
+}
+
 const FORMER: &[Former] = &[
     Former::renamed("slave_port", "port"),
     Former::unneeded("log_dir", "the log goes to standard error"),

@@ -104,10 +104,34 @@ pub(crate) fn parse(kind: Kind, text: &str) -> Result<Parsed, String> {
     }
 }
 
+/// What is shown in place of a secret.
+const MASK: &str = "******";
+
+/// Masks `password` wherever there is `scheme://user:password@`.
+fn without_passwords(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((scheme, after)) = rest.split_once("://") {
+        shown.extend([scheme, "://"]);
+        let end = after.find(|c: char| c.is_whitespace() || "/?#".contains(c));
+        let authority = &after[..end.unwrap_or(after.len())];
+        rest = after;
+        if let Some((user_info, _)) = authority.rsplit_once('@')
+            && let Some((user, _)) = user_info.split_once(':')
+        {
+            shown.extend([user, ":", MASK]);
+            rest = &after[user_info.len()..];
+        }
+    }
+    shown.push_str(rest);
+    shown
+}
+
 /// One option of [`Values`].
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) spec: Spec,
+    /// As it was written: the name of a file, not what it holds.
     pub(crate) text: String,
     pub(crate) parsed: Parsed,
     pub(crate) origin: Origin,
@@ -200,15 +224,14 @@ impl Values {
         self.entry(option).map(|entry| entry.origin)
     }
 
-    /// Every option that has a value, as text; what `/flags` serves. Secrets are masked.
+    /// Every option that has a value, as text; what `/flags` serves. Secrets and the passwords in URLs
+    /// are masked, and of a value in a file the file's name is shown.
     pub fn flags(&self) -> BTreeMap<String, String> {
         let shown = |entry: &Entry| {
             if entry.spec.secret {
-                "******"
-            } else {
-                &*entry.text
+                return MASK.to_owned();
             }
-            .to_owned()
+            without_passwords(&entry.text)
         };
         self.entries
             .iter()

@@ -19,10 +19,10 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::words::{
-    ASCEND, AuthenticateRequest, AuthenticateResponse, BY_CREATION, DeleteRangeRequest, Done,
-    KeyValue, LeaseGrantRequest, LeaseRequest, LeaseResponse, PutRequest, RangeRequest,
-    RangeResponse, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
-    end_of,
+    ASCEND, AuthenticateRequest, AuthenticateResponse, BY_CREATION, CompactionRequest,
+    DeleteRangeRequest, Done, KeyValue, LeaseGrantRequest, LeaseRequest, LeaseResponse, PutRequest,
+    RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest,
+    WatchResponse, end_of,
 };
 use crate::{Ensemble, MediumError};
 
@@ -85,12 +85,26 @@ impl Etcd {
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Option<KeyValue>, Status> {
+        Ok(self.look(key).await?.kvs.into_iter().next())
+    }
+
+    /// What [`get`](Self::get) gets, and the revision at which it was so.
+    pub(super) async fn look(&self, key: &str) -> Result<RangeResponse, Status> {
         let range = RangeRequest {
             key: key.to_owned().into(),
             ..RangeRequest::default()
         };
-        let found: RangeResponse = self.unary("/etcdserverpb.KV/Range", range).await?;
-        Ok(found.kvs.into_iter().next())
+        self.unary("/etcdserverpb.KV/Range", range).await
+    }
+
+    /// Lets the servers forget what was before `revision`; that they have is no error.
+    pub(super) async fn compact(&self, revision: i64) -> Result<(), Status> {
+        let compaction = CompactionRequest { revision };
+        let done: Result<Done, Status> = self.unary("/etcdserverpb.KV/Compact", compaction).await;
+        match done {
+            Err(status) if status.code() == Code::OutOfRange => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     /// The keys that begin with `prefix`.
@@ -106,7 +120,7 @@ impl Etcd {
     }
 
     /// What begins with `prefix`, the oldest first; all, or as many as `limit`.
-    pub(super) async fn by_age(&self, prefix: &str, limit: i64) -> Result<Vec<KeyValue>, Status> {
+    pub(super) async fn by_age(&self, prefix: &str, limit: i64) -> Result<RangeResponse, Status> {
         let range = RangeRequest {
             key: prefix.to_owned().into(),
             range_end: end_of(prefix.as_bytes()),
@@ -115,8 +129,7 @@ impl Etcd {
             sort_target: BY_CREATION,
             ..RangeRequest::default()
         };
-        let found: RangeResponse = self.unary("/etcdserverpb.KV/Range", range).await?;
-        Ok(found.kvs)
+        self.unary("/etcdserverpb.KV/Range", range).await
     }
 
     pub(super) async fn put(&self, key: String, value: Bytes) -> Result<(), Status> {
@@ -174,7 +187,8 @@ impl Etcd {
             .unwrap_or_else(|_| Err(silent()))
     }
 
-    /// Changes of keys that begin with `prefix`, or of `prefix` alone, from the revision `from` on; 0 is now.
+    /// Changes of keys that begin with `prefix`, or of `prefix` alone, from the revision `from` on; 0 is now. One that the
+    /// servers have forgotten ends the watch at once, so it has to follow on what was just read.
     pub(super) async fn watch(
         &self,
         prefix: &str,

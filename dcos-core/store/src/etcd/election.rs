@@ -207,7 +207,8 @@ impl Keeper {
     async fn wait_for_turn(&self, folder: &str) -> Result<i64, Status> {
         loop {
             self.confirm().await?;
-            let candidates = self.etcd.by_age(folder, 0).await?;
+            let found = self.etcd.by_age(folder, 0).await?;
+            let (next, candidates) = (found.revision() + 1, found.kvs);
             let own = candidates
                 .iter()
                 .position(|kv| kv.key == self.key.as_bytes());
@@ -218,7 +219,7 @@ impl Keeper {
                 return Ok(candidates[own].create_revision);
             };
             let key = String::from_utf8_lossy(&before.key).into_owned();
-            let mut changes = self.etcd.watch(&key, true, before.mod_revision + 1).await?;
+            let mut changes = self.etcd.watch(&key, true, next).await?;
             tokio::select! {
                 _ = changes.next() => {}
                 () = sleep(REVIEW.min(self.granted.length / 4)) => {}
@@ -304,7 +305,8 @@ impl Observer {
                 return Ok(());
             };
             let begun = seen.begin();
-            let first: Option<KeyValue> = etcd.by_age(&self.folder, 1).await?.into_iter().next();
+            let first: Option<KeyValue> =
+                etcd.by_age(&self.folder, 1).await?.kvs.into_iter().next();
             let leader = first.map(|kv| Leader {
                 term: term(kv.create_revision),
                 candidate: kv.value,

@@ -1,5 +1,7 @@
 //! [`EtcdMedium`]: register and pages are keys, a swap is a transaction.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -14,6 +16,8 @@ use crate::{Ensemble, Medium, MediumError, Swapped, Version};
 pub(crate) struct EtcdMedium {
     etcd: Etcd,
     root: String,
+    /// The revision when history was last forgotten.
+    forgotten: AtomicI64,
 }
 
 impl EtcdMedium {
@@ -21,6 +25,7 @@ impl EtcdMedium {
         Self {
             etcd: Etcd::new(ensemble),
             root: format!("{}/registry", ensemble.path),
+            forgotten: AtomicI64::new(0),
         }
     }
 
@@ -69,7 +74,11 @@ impl Medium for EtcdMedium {
     }
 
     async fn changed(&self, seen: Version) -> Result<(), MediumError> {
-        let from = seen.unwrap_or_default() + 1;
+        let found = self.etcd.look(&self.register()).await?;
+        if found.kvs.first().map(|kv| kv.mod_revision) != seen {
+            return Ok(());
+        }
+        let from = found.revision() + 1;
         let mut changes = self.etcd.watch(&self.register(), true, from).await?;
         Ok(changes.next().await?)
     }
@@ -95,5 +104,15 @@ impl Medium for EtcdMedium {
 
     async fn remove(&self, name: &str) -> Result<(), MediumError> {
         Ok(self.etcd.delete(self.page_key(name)).await?)
+    }
+
+    async fn forget(&self) -> Result<(), MediumError> {
+        let present = self.etcd.look(&self.register()).await?.revision();
+        // What came since the last time stays, for watches that lag.
+        let before = self.forgotten.swap(present, Ordering::Relaxed);
+        if before > 0 {
+            self.etcd.compact(before).await?;
+        }
+        Ok(())
     }
 }

@@ -47,8 +47,17 @@ pub(super) const BY_CREATION: i32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct RangeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) header: Option<Header>,
     #[prost(message, repeated, tag = "2")]
     pub(super) kvs: Vec<KeyValue>,
+}
+
+impl RangeResponse {
+    /// The revision at which it was true: a change that is not in it has a later one.
+    pub(super) fn revision(&self) -> i64 {
+        self.header.as_ref().map_or(0, |header| header.revision)
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -70,6 +79,12 @@ pub(super) struct DeleteRangeRequest {
 /// An answer of which nothing is read.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Done {}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CompactionRequest {
+    #[prost(int64, tag = "1")]
+    pub(super) revision: i64,
+}
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TxnRequest {

@@ -108,5 +108,5 @@ pub(super) async fn sweep(medium: &dyn Medium, head: &Head) -> Result<(), Medium
             medium.remove(&name).await?;
         }
     }
-    Ok(())
+    medium.forget().await
 }

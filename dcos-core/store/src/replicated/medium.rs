@@ -44,6 +44,12 @@ pub trait Medium: fmt::Debug + Send + Sync + 'static {
 
     /// Removes a page; that it is not there is no error.
     async fn remove(&self, name: &str) -> Result<(), MediumError>;
+
+    /// Called by whoever has just shortened the log. An engine that keeps the history of register and pages, and would grow
+    /// with it for ever, forgets it.
+    async fn forget(&self) -> Result<(), MediumError> {
+        Ok(())
+    }
 }
 
 /// What became of a swap.

@@ -1,4 +1,4 @@
-//! An etcd server that wants user and password, where Debian's `etcd-server` is installed.
+//! What depends on how an etcd server is set up, where Debian's `etcd-server` is installed.
 #![cfg(feature = "etcd")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -97,15 +97,116 @@ impl Server {
         self.order("/v3/auth/enable", "{}");
     }
 
+    /// Lets it forget all that is not present any more, as an operator or another user of it may at any time.
+    fn forget_history(&self) {
+        let there = self.ask("POST", "/v3/kv/range", r#"{"key":"AA=="}"#);
+        let (_, revision) = there.split_once(r#""revision":""#).unwrap();
+        let revision = revision.split('"').next().unwrap();
+        self.order(
+            "/v3/kv/compaction",
+            &format!(r#"{{"revision":"{revision}"}}"#),
+        );
+    }
+
+    /// Something that is not ours changes.
+    fn change_another(&self) {
+        self.order("/v3/kv/put", r#"{"key":"b3RoZXI=","value":"eA=="}"#);
+    }
+
+    /// How often it was asked for the values of keys.
+    fn questions(&self) -> u32 {
+        let metrics = self.ask("GET", "/metrics", "");
+        let asked = metrics
+            .lines()
+            .filter(|line| line.starts_with("grpc_server_started_total") && line.contains("Range"));
+        asked
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u32>().ok())
+            .sum()
+    }
+
     fn ensemble(&self, user: &str, path: &str) -> Ensemble {
         Ensemble::parse(&format!("etcd://{user}{}{path}", self.address)).unwrap()
     }
 }
 
+fn is_there() -> bool {
+    let is_there = Path::new("/usr/bin/etcd").exists();
+    if !is_there {
+        println!("skipped: Debian's package etcd-server is not installed");
+    }
+    is_there
+}
+
+/// A store keeps what etcd has of its history for as long as it needs it, not for ever: etcd stops at 2 GB.
+#[tokio::test]
+async fn history_is_forgotten() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start();
+    let ours = server.ensemble("", "/mesos");
+    let leadership = ours.election("master").campaign("me".into()).await.unwrap();
+    let store = ours.store();
+    let forgotten = || {
+        let past = server.ask("POST", "/v3/kv/range", r#"{"key":"AA==","revision":"2"}"#);
+        past.contains("compacted")
+    };
+    let value = vec![b'v'; 500_000];
+    for _ in 0..400 {
+        let write = Transaction::new(leadership.fence()).put("a", value.clone());
+        store.transact(write).await.unwrap();
+        if forgotten() {
+            return;
+        }
+    }
+    panic!("it is all still there after 200 MB");
+}
+
+#[tokio::test]
+async fn what_etcd_has_forgotten_is_followed_all_the_same() {
+    if !is_there() {
+        return;
+    }
+    let server = Server::start();
+    let ours = server.ensemble("", "/mesos");
+    let leadership = ours.election("master").campaign("me".into()).await.unwrap();
+    let store = ours.store();
+    let put =
+        |value: &'static str| store.transact(Transaction::new(leadership.fence()).put("a", value));
+    put("one").await.unwrap();
+    // Register and candidates are older now than all that etcd knows of.
+    for _ in 0..5 {
+        server.change_another();
+    }
+    server.forget_history();
+
+    let second = ours.election("master");
+    let stands = tokio::spawn(async move { second.campaign("second".into()).await });
+    let follower = ours.store();
+    let seen = follower.scan("").await.unwrap();
+    let mut watch = follower.watch("a", seen.revision).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = server.questions();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = server.questions() - before;
+    assert!(
+        asked < 100,
+        "those who wait asked {asked} times in a second"
+    );
+
+    put("two").await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
+    told.expect("the follower hears of it").unwrap().unwrap();
+    assert_eq!(&*follower.get("a").await.unwrap().unwrap().value, b"two");
+
+    drop(leadership);
+    let elected = tokio::time::timeout(Duration::from_secs(30), stands).await;
+    elected.expect("the office is free").unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn user_and_password_open_what_they_may() {
-    if !Path::new("/usr/bin/etcd").exists() {
-        println!("skipped: Debian's package etcd-server is not installed");
+    if !is_there() {
         return;
     }
     let server = Server::start();
