@@ -134,7 +134,7 @@ def test_a_standby_redirects_what_the_original_redirects(ensemble):
         assert head(standby, path) == (307, f"//127.0.0.1:{leader}{path}")
     for path in ("/redirect", "/master/redirect"):
         assert head(standby, path) == (307, f"//127.0.0.1:{leader}")
-    for path in ("/health", "/flags", "/version", "/metrics/snapshot"):
+    for path in ("/health", "/flags", "/version", "/metrics/snapshot", "/metrics"):
         assert head(standby, path)[0] == 200
     assert urllib.parse.urlsplit(head(leader, "/redirect")[1]).netloc == f"127.0.0.1:{leader}"
 

@@ -406,6 +406,7 @@ impl Master {
         let mut spec = self.agent_spec(&agent);
         spec.used.clone_from(&agent.used);
         self.allocator.handle(self.now, Allocation::AddAgent(spec));
+        self.learn_unavailability(&id);
     }
 
     /// Executors that ended while the agent was away.

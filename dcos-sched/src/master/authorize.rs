@@ -110,7 +110,9 @@ impl Master {
                     .update_weights
                     .iter()
                     .flat_map(|update| &update.weight_infos);
-                let mut roles = weights.map(|weight| weight.role.as_deref().unwrap_or_default());
+                // As it is applied: without blanks around it.
+                let mut roles =
+                    weights.map(|weight| weight.role.as_deref().unwrap_or_default().trim());
                 roles.all(|role| may(Action::UpdateWeight, &Object::value(role)))
             }
             Order::UpdateMaintenanceSchedule => {

@@ -101,7 +101,10 @@ impl Master {
             *framework.calls.entry(kind.as_str_name()).or_default() += 1;
         }
         match kind {
-            Type::Teardown => self.remove_framework(id),
+            Type::Teardown => {
+                self.counters.messages_unregister_framework += 1;
+                self.remove_framework(id);
+            }
             Type::Accept => self.accept(id, call.accept.unwrap_or_default()),
             Type::Decline => self.decline(id, &call.decline.unwrap_or_default()),
             Type::Revive => {

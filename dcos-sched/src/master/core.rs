@@ -114,6 +114,9 @@ impl Settings {
     }
 }
 
+/// At so many timers it is worth a look which of them speak of nothing any more.
+const MANY_TIMERS: usize = 1024;
+
 /// What happens when its time has come. Timers are not cancelled; when one fires, what it speaks
 /// of is looked at again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,6 +194,8 @@ pub struct Master {
     next_offer: u64,
     next_write: u64,
     timers: BTreeSet<(Time, Timer)>,
+    /// At so many timers those of offers that were answered are thrown away.
+    many_timers: usize,
     outbox: VecDeque<Action>,
     /// The write whose confirmation the outbox waits for.
     awaiting: Option<u64>,
@@ -251,6 +256,7 @@ impl Master {
             next_offer: 0,
             next_write: 0,
             timers: BTreeSet::new(),
+            many_timers: MANY_TIMERS,
             outbox: VecDeque::new(),
             awaiting: None,
         }
@@ -432,7 +438,22 @@ impl Master {
     }
 
     pub(crate) fn at(&mut self, after: Duration, timer: Timer) {
+        if self.timers.len() >= self.many_timers {
+            self.timers.retain(|(_, timer)| match timer {
+                Timer::OfferExpires(id) => self.offers.contains_key(id),
+                Timer::InverseOfferExpires(id) => self.inverse_offers.contains_key(id),
+                _ => true,
+            });
+            // A walk for as many as came since the last one.
+            self.many_timers = (2 * self.timers.len()).max(MANY_TIMERS);
+        }
         self.timers.insert((self.now + after, timer));
+    }
+
+    /// How many timers are set.
+    #[cfg(test)]
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.len()
     }
 
     pub(crate) fn push(&mut self, action: Action) {

@@ -81,13 +81,16 @@ impl Master {
                 self.send(&pid, &message);
             }
         }
+        let removed = Status::master(
+            TaskState::TaskKilled,
+            Reason::FrameworkRemoved,
+            format!("Framework {id} removed"),
+        );
         for task in framework.tasks.keys() {
-            let status = Status::master(
-                TaskState::TaskKilled,
-                Reason::FrameworkRemoved,
-                format!("Framework {id} removed"),
-            );
-            self.end_task(id, task, &status);
+            self.end_task(id, task, &removed);
+        }
+        for task in framework.unreachable_tasks.iter() {
+            self.end_unreachable_task(id, &task.read().task_id, &removed);
         }
         for (agent, executors) in &framework.executors {
             for executor in executors.keys() {
@@ -104,7 +107,6 @@ impl Master {
         let record = Arc::make_mut(&mut removed);
         record.link = Link::Disconnected;
         record.unregistered = Some(self.now);
-        record.unreachable_tasks.clear();
         self.publish(operator::Event {
             r#type: Some(operator::event::Type::FrameworkRemoved.into()),
             framework_removed: Some(operator::event::FrameworkRemoved {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dcos_proto::json::JsonEnum as _;
+use dcos_proto::json::{Dialect, JsonEnum as _};
 use dcos_proto::mesos::{TaskState, TaskStatus};
 
 macro_rules! counters {
@@ -81,6 +81,8 @@ counters! {
     messages_reregister_slave => "master/messages_reregister_slave",
     /// Agents that left by themselves.
     messages_unregister_slave => "master/messages_unregister_slave",
+    /// TEARDOWN calls of frameworks.
+    messages_unregister_framework => "master/messages_unregister_framework",
     /// Changes of agents' resources.
     messages_update_slave => "master/messages_update_slave",
     /// Updates from agents.
@@ -147,8 +149,8 @@ impl Counters {
             .entry(format!("master/tasks_{state}"))
             .or_default() += 1;
         if status.reason.is_some() {
-            let source = status.source().name().to_lowercase();
-            let reason = status.reason().name().to_lowercase();
+            let source = status.source().name_in(Dialect::V0).to_lowercase();
+            let reason = status.reason().name_in(Dialect::V0).to_lowercase();
             let name = format!("master/task_{state}/{source}/{reason}");
             *self.ends_by_reason.entry(name).or_default() += 1;
         }

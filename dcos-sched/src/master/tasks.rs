@@ -110,7 +110,12 @@ impl Master {
             return;
         }
         self.tell(&framework, update_event(status.clone()));
-        self.counters.valid_status_updates += 1;
+        let known = self.frameworks.get(&framework);
+        if known.is_some_and(|known| known.link.is_connected()) {
+            self.counters.valid_status_updates += 1;
+        } else {
+            self.counters.invalid_status_updates += 1;
+        }
         let latest = update
             .latest_state
             .and_then(|state| TaskState::try_from(state).ok());

@@ -69,12 +69,16 @@ pub(super) async fn prometheus(State(api): State<Api>, caller: Caller) -> Respon
     if let Err(error) = api.metrics.come(None).await {
         return too_many(error).into_response();
     }
-    let text = match now(&api).await {
-        Ok(metrics) => exposition(&metrics),
-        Err(refusal) => return refusal.into_response(),
-    };
+    match now(&api).await {
+        Ok(metrics) => page(&metrics),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// As Prometheus reads them.
+pub(super) fn page(metrics: &BTreeMap<String, f64>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, text).into_response()
+    (kind, exposition(metrics)).into_response()
 }
 
 /// All there are, as they are now.
@@ -429,7 +433,6 @@ fn always(metrics: &mut BTreeMap<String, f64>) {
         "master/messages_authenticate",
         "master/messages_operation_status_update",
         "master/messages_operation_status_update_acknowledgement",
-        "master/messages_unregister_framework",
         "master/slave_shutdowns_canceled",
         "master/slave_shutdowns_completed",
         "master/slave_shutdowns_scheduled",

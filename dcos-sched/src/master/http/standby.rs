@@ -3,13 +3,15 @@
 //! Source: Mesos 1.11 `Master::Http::redirect` and the checks at the top of each handler. Departure: a path that is
 //! no route is redirected too, and refused by the leader.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 use dcos_proto::mesos::MasterInfo;
 use dcos_wire::reply;
-use serde_json::{Map, Value};
+use serde_json::json;
 
 use super::{Api, metrics};
 use crate::master::Stance;
@@ -27,7 +29,8 @@ pub(super) async fn guard(State(api): State<Api>, request: Request, next: Next) 
     match stance {
         Stance::Leading => next.run(request).await,
         _ if own => next.run(request).await,
-        _ if path == "/metrics/snapshot" => unelected(),
+        _ if path == "/metrics/snapshot" => reply::json(json!(unelected(&api)).to_string()),
+        _ if path == "/metrics" => metrics::page(&unelected(&api)),
         Stance::Recovering => reply::text(
             StatusCode::SERVICE_UNAVAILABLE,
             "Master has not finished recovery",
@@ -70,11 +73,15 @@ fn base(leader: Option<&str>) -> Response {
 }
 
 /// The metrics of a master that knows of no agent and no framework.
-fn unelected() -> Response {
-    let mut values: Map<String, Value> = metrics::host()
+fn unelected(api: &Api) -> BTreeMap<String, f64> {
+    let mut values: BTreeMap<String, f64> = metrics::host()
         .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.into()))
+        .map(|(name, value)| (name.to_owned(), value))
         .collect();
-    values.insert("master/elected".to_owned(), 0.0.into());
-    reply::json(Value::Object(values).to_string())
+    values.insert("master/elected".to_owned(), 0.0);
+    if let Some(start) = api.config.settings.process_start {
+        let uptime = dcos_core::time::steady() - start;
+        values.insert("master/uptime_secs".to_owned(), uptime.as_secs_f64());
+    }
+    values
 }

@@ -102,6 +102,12 @@ fn an_unreachable_agent_brings_its_tasks_back() {
             .seen(&one)
             .contains(&"t:TASK_LOST/REASON_AGENT_REMOVED".to_owned())
     );
+    // Under the names that dashboards of the original know.
+    let ends = &world.master.counters.ends_by_reason;
+    assert_eq!(
+        ends["master/task_lost/source_master/reason_slave_removed"],
+        1
+    );
     world.reregister(PID, &agent, ALL, vec![task], vec![info]);
     let back: Vec<SlaveReregisteredMessage> = world.received(PID);
     assert_eq!(back.len(), 1);

@@ -1,13 +1,14 @@
 //! Subscribing, failing over, leaving.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dcos_proto::internal::ShutdownFrameworkMessage;
-use dcos_proto::mesos::{FrameworkId, FrameworkInfo, TaskState};
+use dcos_proto::internal::{PongSlaveMessage, ShutdownFrameworkMessage};
+use dcos_proto::mesos::{Filters, FrameworkId, FrameworkInfo, TaskState};
 use dcos_proto::scheduler::{Call, call};
 
 use super::super::{Input, Reply};
-use super::{Subscribed, World, framework};
+use super::{Subscribed, World, framework, partition_aware};
 
 const PID: &str = "slave(1)@10.0.0.1:5051";
 
@@ -226,6 +227,66 @@ fn a_task_that_has_ended_does_not_end_again_with_its_framework() {
         TaskState::TaskFinished
     );
     world.check();
+}
+
+#[test]
+fn what_is_out_of_reach_ends_with_its_framework() {
+    let mut world = World::new();
+    let one = world.subscribe(partition_aware(framework("one")));
+    world.agent(PID, "cpus:4;mem:1024");
+    world.launch(&one, &[("t", "cpus:1;mem:64")]);
+    world.pass(Duration::from_secs(120));
+    assert_eq!(world.master.frameworks[&one.id].unreachable_tasks.len(), 1);
+    world.call(
+        &one,
+        Call {
+            r#type: Some(call::Type::Teardown.into()),
+            ..Call::default()
+        },
+    );
+    let completed = &world.master.completed[0];
+    assert!(completed.unreachable_tasks.is_empty());
+    let ended = completed.completed_tasks.iter().next().unwrap();
+    assert_eq!(ended.state(), TaskState::TaskKilled);
+    let counters = &world.master.counters;
+    assert_eq!(counters.ends["master/tasks_killed"], 1);
+    assert_eq!(counters.messages_unregister_framework, 1);
+    world.check();
+}
+
+/// Months of offers that nobody wants leave nothing behind.
+#[test]
+fn timers_of_offers_that_were_answered_are_thrown_away() {
+    let mut world = World::with(BTreeMap::new(), 1, |settings| {
+        settings.offer_timeout = Some(Duration::from_hours(1000));
+    });
+    let one = world.subscribe(framework("one"));
+    world.agent(PID, "cpus:4;mem:1024");
+    for _ in 0..5000 {
+        world.send(PID, &PongSlaveMessage {});
+        for offer in world.offers(&one) {
+            let decline = call::Decline {
+                offer_ids: vec![offer.id],
+                filters: Some(Filters {
+                    refuse_seconds: Some(0.0),
+                }),
+            };
+            world.call(
+                &one,
+                Call {
+                    r#type: Some(call::Type::Decline.into()),
+                    decline: Some(decline),
+                    ..Call::default()
+                },
+            );
+        }
+    }
+    assert!(
+        world.master.counters.offers_sent > 4000,
+        "{}",
+        world.master.counters.offers_sent
+    );
+    assert!(world.master.timers() < 2000, "{}", world.master.timers());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use dcos_proto::internal as messages;
 use dcos_proto::maintenance::{Schedule, Window};
 use dcos_proto::master as operator;
 use dcos_proto::master::call::Type;
-use dcos_proto::mesos::{DurationInfo, MachineId, OfferId, TimeInfo, Unavailability};
+use dcos_proto::mesos::{DurationInfo, MachineId, OfferId, Task, TimeInfo, Unavailability};
 use dcos_proto::scheduler::{Call, call};
 
 use super::super::{Reply, Snapshot};
@@ -193,6 +193,24 @@ fn frameworks_are_asked_and_their_answers_are_shown() {
     assert!(world.master.agents[&agent].inverse_answers.is_empty());
     assert_eq!(world.order(update(&[])), Reply::Done);
     assert!(world.master.inverse_offers.is_empty());
+}
+
+#[test]
+fn an_agent_that_returns_with_tasks_nobody_knew_is_maintained_all_the_same() {
+    let mut world = World::new();
+    let agent = world.agent(PID, ALL);
+    let one = world.subscribe(framework("one"));
+    world.launch(&one, &[("t", "cpus:1;mem:64")]);
+    let known = Task::clone(&world.master.frameworks[&one.id].tasks[&"t".into()]);
+    assert_eq!(world.order(update(&[(&["10.0.0.1"], 5)])), Reply::Done);
+    assert_eq!(inverse(&mut world, &one).len(), 1);
+    let stranger = Task {
+        task_id: "u".into(),
+        ..known.clone()
+    };
+    world.reregister(PID, &agent, ALL, vec![known, stranger], Vec::new());
+    assert_eq!(inverse(&mut world, &one).len(), 1);
+    world.check();
 }
 
 #[test]

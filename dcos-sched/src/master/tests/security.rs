@@ -9,8 +9,9 @@ use dcos_proto::internal::{
     AuthenticationStepMessage, FrameworkErrorMessage, FrameworkRegisteredMessage,
     RegisterSlaveMessage, SlaveRegisteredMessage, UnregisterFrameworkMessage,
 };
+use dcos_proto::master as operator;
 use dcos_proto::mesos::task_status::Reason;
-use dcos_proto::mesos::{FrameworkInfo, TaskState};
+use dcos_proto::mesos::{FrameworkInfo, TaskState, WeightInfo};
 use dcos_proto::scheduler::{Call, call};
 use dcos_security::cram_md5::{Client, Step};
 use dcos_security::{Acls, Credential, RateLimits};
@@ -255,6 +256,31 @@ fn roles_are_asked_about() {
     let error = world.events[&stream][0].error.clone().unwrap().message;
     let expected = "Not authorized to register framework  with roles { db }";
     assert_eq!(error, expected);
+}
+
+#[test]
+fn blanks_around_a_role_hide_it_from_no_rule() {
+    let mut world = with_acls(
+        r#"{"update_weights": [{"principals": {"type": "NONE"}, "roles": {"values": ["admin"]}}]}"#,
+    );
+    for (role, expected) in [("admin", 403), (" admin ", 403)] {
+        let info = WeightInfo {
+            role: Some(role.to_owned()),
+            weight: 9.0,
+        };
+        let reply = world.order(operator::Call {
+            r#type: Some(operator::call::Type::UpdateWeights.into()),
+            update_weights: Some(operator::call::UpdateWeights {
+                weight_infos: vec![info],
+            }),
+            ..operator::Call::default()
+        });
+        assert!(
+            matches!(reply, Reply::Refused { status, .. } if status == expected),
+            "{role:?}: {reply:?}"
+        );
+    }
+    assert!(world.master.standing.weights.is_empty());
 }
 
 #[test]
