@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Whatever waits in the mailbox is taken in before the store is asked, so that under load one
-//! transaction carries many requests. If the store refuses, [`run`] ends with an error: what the core
-//! knows is then ahead of what is durable, and only starting over makes them one again.
+//! transaction carries many requests. If the store refuses, what the core knows is ahead of what is durable, and
+//! only starting over makes them one again: [`run`] ends with an error, or begins anew itself where the store is
+//! well and the change is not.
 
 mod backup;
 mod link;
@@ -29,7 +30,7 @@ use dcos_wire::{Listener, Server};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::api;
 use crate::config::Config;
@@ -108,7 +109,9 @@ impl Service for Marathon {
 /// `transport`, and serves clients on `listener`.
 ///
 /// Every write to `store` carries `fence`. A client that asks the service to abdicate gets what a
-/// change of leaders amounts to: everything is read anew from the store. Ending leaves tasks running and the framework registered.
+/// change of leaders amounts to: everything is read anew from the store. So it is after a change that the store can't take (a
+/// document that is too large), whose requests are not answered well, and when somebody has ended the framework (TEARDOWN): it then
+/// registers as another one, whose tasks are launched anew. Ending leaves tasks running and the framework registered.
 ///
 /// # Errors
 /// [`RunError`]: the caller starts over, with a new fence if it lost its leadership.
@@ -154,23 +157,63 @@ pub async fn serve<S: Service>(
         let _end_with_me = life.clone().drop_guard();
         let (calls, outgoing) = mpsc::channel(MOST_CALLS);
         keeper.calls = calls;
-        let between = tokio::select! {
+        let end = tokio::select! {
             _ = &mut server => break,
-            ended = keeper.run() => return ended,
+            ended = keeper.run() => End::Itself(ended),
             ended = link::run(mailbox.clone(), Arc::clone(&transport), outgoing, &life) => {
-                return Ok(ended?);
+                End::Itself(ended.map_err(RunError::from))
             }
             () = service.beside(mailbox.clone(), life.clone()) => break,
-            between = abdications.recv() => between.unwrap_or_default(),
+            between = abdications.recv() => End::Abdicated(between.unwrap_or_default()),
         };
         // Nobody else can lead under this fence, so the next life is ours as well.
-        info!("leadership abdicated, beginning anew");
-        see_to(&service, &keeper, &between).await;
+        match end {
+            End::Abdicated(between) => {
+                info!("leadership abdicated, beginning anew");
+                see_to(&service, &keeper, &between).await;
+            }
+            End::Itself(Err(RunError::Store(error @ StoreError::Invalid { .. }))) => {
+                let error = dcos_core::error::chain(&error).to_string();
+                error!(
+                    error,
+                    "the store can't take a change: it is undone, beginning anew"
+                );
+                tokio::select! {
+                    _ = &mut server => break,
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+            }
+            End::Itself(Err(RunError::Master(DriverError::Ended { message })))
+                if message.contains(REMOVED) =>
+            {
+                error!(%message, "somebody ended this framework and its tasks: registering as another one");
+                let key = format!("{}framework", service.prefix());
+                // An id of nothing, not no id: instances without would be refused.
+                let forget = Transaction::new(keeper.fence.clone()).put(key, r#""""#);
+                keeper.store.transact(forget).await?;
+            }
+            End::Itself(ended) => return ended,
+        }
         keeper.core = recover(&service, keeper.store.as_ref()).await?;
+        keeper.view.send_replace(Arc::new(keeper.core.view(now())));
     }
     info!(name = service.name(), "ended");
     Ok(())
 }
+
+/// How a life of a service ended.
+enum End {
+    /// A client asked for another one.
+    Abdicated(Between),
+    /// By itself.
+    Itself(Result<(), RunError>),
+}
+
+/// What a master says to a framework that was ended, which it will not take back under its id.
+const REMOVED: &str = "Framework has been removed";
+
+/// Between two lives, where the second may end as the first did.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Writes a backup, or takes one back, while nobody else writes. What fails is told, and leaves the state as it is.
 async fn see_to<S: Service>(service: &S, keeper: &Keeper<S::Machine>, between: &Between) {

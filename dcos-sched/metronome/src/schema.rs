@@ -64,6 +64,9 @@ const fn must(name: &'static str, shape: Shape) -> Field {
 /// The pattern names of jobs and schedules match, as it is shown.
 const NAME: &str = r"^([a-z0-9]+(\-+[a-z0-9]+)*)(\.([a-z0-9]+(\-+[a-z0-9]+)*))*$";
 
+/// Names are parts of the keys in the store.
+const LONGEST_NAME: usize = 512;
+
 /// What is wrong with `value`; nothing if it is of that shape.
 pub(crate) fn check(value: &Value, shape: Shape) -> Vec<Violation> {
     let mut out = Vec::new();
@@ -87,6 +90,11 @@ fn visit(value: &Value, shape: Shape, path: &str, out: &mut Vec<Violation>) {
             }
         }
         (Shape::Name, Value::String(text)) => {
+            if text.len() > LONGEST_NAME {
+                fail(format!(
+                    "'{text}' exceeds maximum length of {LONGEST_NAME}."
+                ));
+            }
             if !is_name(text) {
                 fail(format!("'{text}' does not match pattern '{NAME}'."));
             }

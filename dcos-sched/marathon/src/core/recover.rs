@@ -103,7 +103,10 @@ impl Core {
         let mut core = Self {
             config,
             seed,
-            framework_id: sorted.framework.map(FrameworkId::from),
+            framework_id: sorted
+                .framework
+                .filter(|id| !id.is_empty())
+                .map(FrameworkId::from),
             root,
             history: Arc::new(sorted.history),
             deployments,

@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `marathon/framework` | the framework's id |
+//! | `marathon/framework` | the framework's id; empty once somebody ended it, so that the next one takes over what it had |
 //! | `marathon/root` | the version of the tree |
 //! | `marathon/group/<path>` | a group |
 //! | `marathon/app/<path>` | the version of the app that is wanted |

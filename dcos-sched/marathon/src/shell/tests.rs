@@ -290,6 +290,54 @@ async fn after_abdication_everything_is_as_before() {
 }
 
 #[tokio::test]
+async fn a_framework_that_somebody_ended_is_another_one_with_the_same_apps() {
+    let marathon = Running::new().await;
+    marathon
+        .create(json!({"id": "/a", "cmd": "run", "cpus": 0.1, "mem": 1, "instances": 3}))
+        .await;
+    marathon.idle().await;
+    let before = marathon.mesos.tasks();
+    marathon.mesos.tear_down();
+    marathon
+        .until("another framework", "/v2/info", |info| {
+            info["frameworkId"] == "framework-0002"
+        })
+        .await;
+    marathon
+        .until("the app", "/v2/apps/a", |app| {
+            app["app"]["tasksRunning"] == json!(3) && marathon.mesos.launches() == 6
+        })
+        .await;
+    assert!(before.is_disjoint(&marathon.mesos.tasks()));
+    // It is the same for whoever comes after it.
+    marathon.send("DELETE", "/v2/leader", &Value::Null).await;
+    marathon.mesos.until_subscriptions(4).await;
+    let info = marathon.get("/v2/info").await;
+    assert_eq!(info["frameworkId"], "framework-0002");
+}
+
+/// One document that is too large must not end the service for all, nor again at each start.
+#[tokio::test]
+async fn what_the_store_can_not_take_is_undone() {
+    let marathon = Running::new().await;
+    let app = |id: &str, label: &str| json!({"id": id, "cmd": "run", "cpus": 0.1, "mem": 1, "labels": {"x": label}});
+    marathon.create(app("/a", "small")).await;
+    marathon.idle().await;
+    let large = app("/b", &"y".repeat(1_200_000));
+    let refused = marathon.send("POST", "/v2/apps", &large).await;
+    assert!(refused.status >= 400, "{refused:?}");
+    let apps = marathon
+        .until("what was there", "/v2/apps", |apps| {
+            apps["apps"].as_array().is_some_and(|apps| apps.len() == 1)
+        })
+        .await;
+    assert_eq!(apps["apps"][0]["id"], "/a");
+    marathon.create(app("/c", "small")).await;
+    marathon.idle().await;
+    assert_eq!(marathon.mesos.tasks().len(), 2);
+}
+
+#[tokio::test]
 async fn a_backup_brings_back_what_was() {
     let directory = tempfile::tempdir().unwrap();
     let config = Config {

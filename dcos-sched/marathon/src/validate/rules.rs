@@ -7,6 +7,9 @@ use crate::PathId;
 use crate::normalize::Rules;
 
 const SEGMENT: &str = r"^(([a-z0-9]|[a-z0-9][a-z0-9\-]*[a-z0-9])\.)*([a-z0-9]|[a-z0-9][a-z0-9\-]*[a-z0-9])|(\.|\.\.)$";
+/// Ids are parts of the keys in the store, beside those of instances and versions.
+const LONGEST_ID: usize = 512;
+
 const RESERVED: [&str; 5] = ["restart", "tasks", "versions", ".", ".."];
 
 /// Rules for the id of an app or a group.
@@ -17,6 +20,10 @@ pub(crate) fn id(id: &PathId, path: &str, out: &mut Violations) {
             path,
             format!("must fully match regular expression '{SEGMENT}'"),
         );
+    }
+    if id.to_string().len() > LONGEST_ID {
+        let text = format!("must not be longer than {LONGEST_ID} characters");
+        fail(out, path, text);
     }
     if RESERVED.contains(&id.name()) {
         let text = format!(

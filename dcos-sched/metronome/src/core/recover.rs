@@ -47,7 +47,9 @@ impl JobScheduler {
         let mut core = Self {
             config,
             seed,
-            framework_id: framework_id.map(FrameworkId::from),
+            framework_id: framework_id
+                .filter(|id| !id.is_empty())
+                .map(FrameworkId::from),
             jobs: crate::ordered::Ordered::default(),
             children: BTreeMap::new(),
             triggers: super::Deadlines::default(),

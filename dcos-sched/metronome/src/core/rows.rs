@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `metronome/framework` | the framework's id |
+//! | `metronome/framework` | the framework's id; empty once somebody ended it, so that the next one takes over what it had |
 //! | `metronome/job/<job>` | what users want |
 //! | `metronome/progress/<job>` | counts, the newest run, the moment last triggered |
 //! | `metronome/run/<job>/<run>` | a run that goes on |

@@ -122,13 +122,24 @@ impl JobScheduler {
     }
 }
 
+/// How many tasks of a run are remembered: it is stored whole at each change, and one that fails and is restarted may go on so
+/// for weeks.
+const MOST_TASKS: usize = 100;
+
 /// Notes how a task of a run is.
-fn note(run: &mut Run, now: Timestamp, task: &str, condition: Condition) {
-    let task = run.tasks.entry(task.to_owned()).or_insert(RunTask {
+fn note(run: &mut Run, now: Timestamp, id: &str, condition: Condition) {
+    let task = run.tasks.entry(id.to_owned()).or_insert(RunTask {
         started_at: now,
         completed_at: None,
         status: condition.into(),
     });
     task.status = condition.into();
     task.completed_at = (condition == Condition::Finished).then_some(now);
+    if run.tasks.len() > MOST_TASKS {
+        let others = run.tasks.iter().filter(|(other, _)| *other != id);
+        let oldest = others.min_by_key(|(_, task)| task.started_at);
+        if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+            run.tasks.remove(&oldest);
+        }
+    }
 }

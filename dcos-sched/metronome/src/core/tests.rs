@@ -297,6 +297,24 @@ fn restarts() {
 }
 
 #[test]
+fn of_a_run_that_fails_for_ever_the_newest_tasks_are_remembered() {
+    let mut h = Harness::new();
+    h.job("again", &json!({"run.restart": {"policy": "ON_FAILURE"}}));
+    h.start("again");
+    let mut last = String::new();
+    for _ in 0..150 {
+        h.offer();
+        h.pass(1);
+        last.clone_from(h.tasks.first().unwrap());
+        h.end(TaskState::TaskFailed);
+    }
+    let job = h.core.job(&"again".into()).unwrap();
+    let run = job.runs.values().next().unwrap();
+    assert_eq!(run.tasks.len(), 100);
+    assert!(run.tasks.contains_key(&last));
+}
+
+#[test]
 fn what_never_reached_an_agent_is_launched_again() {
     let mut h = Harness::new();
     h.job("j", &json!({}));

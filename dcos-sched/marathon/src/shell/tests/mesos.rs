@@ -21,6 +21,8 @@ struct State {
     wanted: bool,
     roles: Vec<String>,
     subscriptions: usize,
+    /// How many frameworks were ended; the one there is has this number.
+    ended: usize,
 }
 
 /// The master; it outlives the frameworks' connections.
@@ -54,6 +56,14 @@ impl Mesos {
     /// While paused there are no offers.
     pub(crate) fn pause(&self, paused: bool) {
         self.state.lock().unwrap().paused = paused;
+    }
+
+    /// What an operator's TEARDOWN does: the framework ends with its tasks, and may not come back.
+    pub(crate) fn tear_down(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.ended += 1;
+        state.tasks.clear();
+        state.events = None;
     }
 
     /// Ends every task with this state.
@@ -201,9 +211,21 @@ impl SchedulerTransport for Transport {
         state.events = Some(sender);
         state.subscriptions += 1;
         state.wanted = true;
-        state.roles = call.subscribe.unwrap().framework_info.roles;
+        let info = call.subscribe.unwrap().framework_info;
+        state.roles = info.roles;
+        let own = FrameworkId::from(format!("framework-{:04}", state.ended + 1));
+        if info.id.is_some_and(|id| id != own) {
+            let message = "Framework has been removed".to_owned();
+            state.send(event::Type::Error, |event| {
+                event.error = Some(event::Error { message });
+            });
+            return Ok(Subscription {
+                stream_id: "stream".into(),
+                events: stream,
+            });
+        }
         let subscribed = event::Subscribed {
-            framework_id: FrameworkId::from("framework-0001"),
+            framework_id: own,
             heartbeat_interval_seconds: Some(15.0),
             ..event::Subscribed::default()
         };
