@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use dcos_core::config::{Schema, Values};
@@ -39,8 +40,11 @@ static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What can run in this process.
 const COMPONENTS: [&str; 5] = ["master", "marathon", "metronome", "dns", "router"];
 
+/// Before a framework that could not go on is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
 /// What of Marathon can be switched on.
-const FEATURES: [&str; 3] = ["external_volumes", "gpu_resources", "vips"];
+const FEATURES: [&str; 4] = ["external_volumes", "gpu_resources", "task_killing", "vips"];
 
 fn main() -> ExitCode {
     let schema = Schema::new("dcos-master", "The deciding node of a cluster.")
@@ -214,10 +218,17 @@ impl Components {
         let config = dcos_marathon::Config {
             tls: Ssl::from_env()?,
             log_is_shared,
-            ..self.marathon_config(&listener)
+            ..self.marathon_config(&listener)?
         };
+        ensure!(
+            config.local_port_min <= config.local_port_max,
+            "--marathon_local_port_min={} is above --marathon_local_port_max={}",
+            config.local_port_min,
+            config.local_port_max
+        );
         let own = format!("{}:{}", config.hostname, config.http_port);
         let run = move |store, fence, listener, stop| {
+            let (config, transport) = (config.clone(), Arc::clone(&transport));
             Box::pin(dcos_marathon::run(
                 config, store, fence, transport, listener, stop,
             ))
@@ -239,6 +250,7 @@ impl Components {
         };
         let own = format!("{}:{}", config.engine.hostname, config.engine.http_port);
         let run = move |store, fence, listener, stop| {
+            let (config, transport) = (config.clone(), Arc::clone(&transport));
             Box::pin(dcos_metronome::run(
                 config, store, fence, transport, listener, stop,
             ))
@@ -259,14 +271,18 @@ impl Components {
         })
     }
 
-    /// Runs a framework whenever it is elected; answers with what its leader says until then.
+    /// Runs a framework whenever it is elected; answers with what its leader says until then. What is wrong with it alone does
+    /// not end its neighbours: it is tried again.
     fn framework<R>(
         &mut self,
         office: &'static str,
         own: String,
         listener: Listener,
         local: Option<Local>,
-        run: impl FnOnce(Arc<dyn StateStore>, Fence, Listener, CancellationToken) -> R + Send + 'static,
+        run: impl Fn(Arc<dyn StateStore>, Fence, Listener, CancellationToken) -> R
+        + Send
+        + Sync
+        + 'static,
     ) -> anyhow::Result<()>
     where
         R: Future<Output = Result<(), dcos_marathon::RunError>> + Send,
@@ -301,10 +317,33 @@ impl Components {
                 () = stop.cancelled() => return Ok(()),
             };
             elected.cancel();
-            let running = run(store, leadership.fence(), listener, stop);
+            let lost = leadership.lost();
+            let lives = async {
+                loop {
+                    let (store, stop) = (Arc::clone(&store), stop.clone());
+                    let ended = run(
+                        store,
+                        leadership.fence(),
+                        listener.try_clone()?,
+                        stop.clone(),
+                    );
+                    let Err(reason) = ended.await else {
+                        return Ok(());
+                    };
+                    if let dcos_marathon::RunError::Store(_) = reason {
+                        return Err(reason).context(office);
+                    }
+                    let reason = dcos_core::error::chain(&reason).to_string();
+                    error!(office, reason, "it is down: trying again in {RETRY:?}");
+                    let wait = tokio::time::sleep(RETRY);
+                    if stop.run_until_cancelled(wait).await.is_none() {
+                        return Ok(());
+                    }
+                }
+            };
             tokio::select! {
-                ended = running => ended.context(office),
-                () = leadership.lost() => Err(RunError::Deposed).context(office),
+                ended = lives => ended,
+                () = lost => Err(RunError::Deposed).context(office),
             }
         });
         Ok(())
@@ -374,8 +413,9 @@ impl Components {
             .with_context(|| format!("listening on {address} (--{option})"))
     }
 
-    fn marathon_config(&self, listener: &Listener) -> dcos_marathon::Config {
+    fn marathon_config(&self, listener: &Listener) -> anyhow::Result<dcos_marathon::Config> {
         let values = &self.values;
+        let service_port = |option| u16::try_from(values.integer(option));
         let defaults = dcos_marathon::Config::default();
         let user = values
             .opt_text("marathon_mesos_user")
@@ -386,7 +426,7 @@ impl Components {
         let backups = values
             .opt_path("marathon_backup_dir")
             .unwrap_or_else(|| values.path("work_dir").join("marathon-backups"));
-        dcos_marathon::Config {
+        Ok(dcos_marathon::Config {
             framework_name: values.text("marathon_framework_name"),
             mesos_user: user.unwrap_or(defaults.mesos_user),
             mesos_role: values.text("marathon_mesos_role"),
@@ -401,8 +441,31 @@ impl Components {
             failover_timeout: values.duration("marathon_failover_timeout"),
             backup_dir: Some(backups),
             features: features.into_iter().collect(),
+            checkpoint: values.switch("marathon_checkpoint"),
+            task_launch_timeout: values.duration("marathon_task_launch_timeout"),
+            task_launch_confirm_timeout: values.duration("marathon_task_launch_confirm_timeout"),
+            default_network_name: values.opt_text("marathon_default_network_name"),
+            mesos_bridge_name: values.text("marathon_mesos_bridge_name"),
+            env_vars_prefix: values.opt_text("marathon_env_vars_prefix"),
+            local_port_min: service_port("marathon_local_port_min")?,
+            local_port_max: service_port("marathon_local_port_max")?,
+            new_group_enforce_role: values.text("marathon_new_group_enforce_role") == "top",
+            max_instances_per_offer: values.count("marathon_max_instances_per_offer"),
+            max_running_deployments: values.count("marathon_max_running_deployments"),
+            max_apps: values
+                .opt_integer("marathon_max_apps")
+                .map(usize::try_from)
+                .transpose()?,
+            decline_offer_duration: values.duration("marathon_decline_offer_duration"),
+            reconciliation_interval: values.duration("marathon_reconciliation_interval"),
+            kill_chunk_size: values.count("marathon_kill_chunk_size"),
+            kill_retry_timeout: values.duration("marathon_kill_retry_timeout"),
+            max_versions: values.count("marathon_zk_max_versions"),
+            event_stream_max_outstanding_messages: values
+                .count("marathon_event_stream_max_outstanding_messages"),
+            webui_url: values.opt_text("marathon_webui_url"),
             ..dcos_marathon::Config::default()
-        }
+        })
     }
 
     fn metronome_config(&self, listener: &Listener) -> dcos_marathon::Config {
@@ -425,6 +488,8 @@ impl Components {
                 .opt_text("master")
                 .unwrap_or_else(|| format!("{}:{}", self.hostname, values.port("port"))),
             failover_timeout: values.duration("metronome_failover_timeout"),
+            task_launch_timeout: values.duration("metronome_task_launch_timeout"),
+            task_launch_confirm_timeout: values.duration("metronome_task_launch_confirm_timeout"),
             features: features.into_iter().collect(),
             ..dcos_marathon::Config::default()
         }

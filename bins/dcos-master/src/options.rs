@@ -75,12 +75,62 @@ pub(crate) const MARATHON: &[Spec] = &[
     Spec::path("mesos_authentication_secret_file")
         .help("A file with the secret of that principal, for a master outside of this process."),
     Spec::list("enable_features")
-        .help("Abilities to switch on: external_volumes, gpu_resources, vips. (secrets are not there yet.)"),
+        .help("Abilities to switch on: external_volumes, gpu_resources, vips; task_killing is always on. (secrets are not there yet.)"),
     Spec::path("backup_dir")
         .help("Where `DELETE /v2/leader?backup=file:///…` may write and `restore=` may read; marathon-backups in the work directory by default."),
     Spec::duration("failover_timeout")
         .default("1weeks")
         .help("How long the master keeps its tasks while it is away."),
+    Spec::switch("checkpoint")
+        .default("true")
+        .help("Whether tasks go on while their agent restarts."),
+    Spec::duration("task_launch_timeout")
+        .default("1days")
+        .help("How long a task may take to start, its images included, before it is killed."),
+    Spec::duration("task_launch_confirm_timeout")
+        .default("30mins")
+        .help("How long nothing may be heard of a launch before it is given up."),
+    Spec::text("default_network_name")
+        .help("The network of services that want one for containers and name none."),
+    Spec::text("mesos_bridge_name")
+        .default("mesos-bridge")
+        .help("The network that stands for bridge mode."),
+    Spec::text("env_vars_prefix").help("Put before the names of variables with hosts and ports."),
+    Spec::integer("local_port_min", 1, 65_535)
+        .default("10000")
+        .help("The smallest service port that is given out."),
+    Spec::integer("local_port_max", 1, 65_535)
+        .default("20000")
+        .help("The largest service port that is given out."),
+    Spec::choice("new_group_enforce_role", &["off", "top"])
+        .default("off")
+        .help("Whether new top-level groups enforce their role."),
+    Spec::integer("max_instances_per_offer", 1, 1_000_000)
+        .default("100")
+        .help("How many instances one offer may start."),
+    Spec::integer("max_running_deployments", 1, 1_000_000)
+        .default("100")
+        .help("How many deployments may run at once."),
+    Spec::integer("max_apps", 1, 1_000_000).help("How many apps there may be."),
+    Spec::duration("decline_offer_duration")
+        .default("2mins")
+        .help("How long an offer nobody wants is declined for."),
+    Spec::duration("reconciliation_interval")
+        .default("10mins")
+        .help("The time between two comparisons of all tasks with the master."),
+    Spec::integer("kill_chunk_size", 1, 1_000_000)
+        .default("100")
+        .help("How many kills may be under way."),
+    Spec::duration("kill_retry_timeout")
+        .default("30secs")
+        .help("After so long a kill that nobody confirmed is sent again."),
+    Spec::integer("zk_max_versions", 1, 1_000_000)
+        .default("50")
+        .help("How many versions of an app are kept."),
+    Spec::integer("event_stream_max_outstanding_messages", 1, 1_000_000)
+        .default("1024")
+        .help("How many events a slow listener may lag behind before it loses some."),
+    Spec::text("webui_url").help("The address of a user interface, shown by the master."),
 ];
 
 /// The options of Metronome, all beginning with `metronome_`; the names after that are Metronome's, as far as it has them.
@@ -104,6 +154,12 @@ pub(crate) const METRONOME: &[Spec] = &[
     Spec::duration("failover_timeout")
         .default("1weeks")
         .help("How long the master keeps its tasks while it is away."),
+    Spec::duration("task_launch_timeout")
+        .default("1days")
+        .help("How long a task may take to start, its images included, before it is killed."),
+    Spec::duration("task_launch_confirm_timeout")
+        .default("30mins")
+        .help("How long nothing may be heard of a launch before it is given up."),
     Spec::integer("history_count", 1, 100_000)
         .default("1000")
         .help("How many successful and how many failed runs of each job are remembered."),
