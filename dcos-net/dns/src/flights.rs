@@ -15,7 +15,8 @@ use futures::future::{BoxFuture, Shared, WeakShared};
 type Key = (bool, Vec<u8>);
 
 /// An answer on its way, with the id of one of those who asked.
-type Flight = Shared<BoxFuture<'static, Option<Arc<[u8]>>>>;
+type Flight = Shared<Asking>;
+type Asking = BoxFuture<'static, Option<Arc<[u8]>>>;
 
 /// The questions that are in flight.
 #[derive(Default, Clone)]
@@ -25,7 +26,7 @@ pub(crate) struct Flights(Arc<Mutex<Board>>);
 struct Board {
     /// Tells a flight from a later one for the same question.
     numbers: u64,
-    flights: BTreeMap<Key, (u64, WeakShared<BoxFuture<'static, Option<Arc<[u8]>>>>)>,
+    flights: BTreeMap<Key, (u64, WeakShared<Asking>)>,
 }
 
 impl Flights {
