@@ -198,9 +198,7 @@ impl Machine for JobScheduler {
             self.deadlines.next(),
             self.queue.next_due(Timestamp::from(now)),
             self.subscription.next_deadline(&self.config.engine),
-            connected
-                .then(|| self.kills.next(&self.config.engine))
-                .flatten(),
+            connected.then(|| self.kills.next()).flatten(),
         ];
         let next = moments.into_iter().flatten().min()?;
         Some(Time::from_millis(
