@@ -129,8 +129,7 @@ struct Source {
 
 impl Source {
     fn open(path: &Path, recursive: bool) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        Self::of(&open(path, flags, Mode::empty())?, recursive)
+        Self::of(&open(path, HANDLE, Mode::empty())?, recursive)
     }
 
     fn of(place: &OwnedFd, recursive: bool) -> io::Result<Self> {
@@ -188,22 +187,19 @@ fn open_source(wanted: &Mount, propagation: u64) -> Result<Option<Source>, Failu
 
 /// What lies at an absolute path on which there is no link.
 pub(crate) fn reach(path: &Path) -> io::Result<OwnedFd> {
-    let (flags, mode) = (OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    Ok(openat2(CWD, path, flags, mode, ResolveFlags::NO_SYMLINKS)?)
+    let (mode, resolve) = (Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    Ok(openat2(CWD, path, HANDLE, mode, resolve)?)
 }
 
 fn open_device(plan: &Plan, device: &Device) -> Option<Source> {
     // Nodes cannot be made from within a user namespace; the host's are bound instead.
-    if plan.new.user {
-        Source::open(&device.path, false).ok()
-    } else {
-        None
-    }
+    let open = || Source::open(&device.path, false);
+    plan.new.user.then(open)?.ok()
 }
 
 fn change_root(root: &Path, tree: Option<&Source>) -> io::Result<()> {
     if let Some(tree) = tree {
-        let top = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let top = open("/", HANDLE, Mode::empty())?;
         tree.attach_at(&top)?;
         fchdir(&tree.tree)?;
     } else {
@@ -253,11 +249,8 @@ fn low(flags: u64) -> u32 {
     u32::try_from(flags & u64::from(u32::MAX)).expect("masked")
 }
 
-/// Makes sure that there is something at `path` to mount onto, and opens it.
+/// Opens what there is at `path` inside to mount onto; what is missing is made, with the folders above it.
 fn ensure(path: &Path, is_folder: bool) -> io::Result<OwnedFd> {
-    if is_folder {
-        return folder(path);
-    }
     match inside(path) {
         Err(Errno::NOENT) => {}
         other => return Ok(other?),
@@ -266,14 +259,23 @@ fn ensure(path: &Path, is_folder: bool) -> io::Result<OwnedFd> {
         return Err(Errno::INVAL.into());
     };
     let above = folder(above)?;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    match openat2(&above, name, flags, Mode::from(0o644), HERE) {
-        Err(Errno::EXIST) => {}
-        made => drop(made?),
-    }
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(openat2(&above, name, flags, Mode::empty(), HERE)?)
+    let made = if is_folder {
+        mkdirat(&above, name, Mode::from(0o755))
+    } else {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        openat2(&above, name, flags, Mode::from(0o644), HERE).map(drop)
+    };
+    made.or_else(|error| (error == Errno::EXIST).then_some(()).ok_or(error))?;
+    Ok(openat2(&above, name, HANDLE, Mode::empty(), HERE)?)
 }
+
+/// A folder inside, made with those above it if it is missing.
+pub(crate) fn folder(path: &Path) -> io::Result<OwnedFd> {
+    ensure(path, true)
+}
+
+/// Only to say where something is.
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// Links are not followed.
 const HERE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
@@ -281,28 +283,9 @@ const HERE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS
 /// What lies at a path inside. Links of the container's lead on inside; those that the kernel has in `/proc` lead
 /// nowhere, since they would out of it: process 1 may be somebody else's.
 fn inside(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let top = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let top = open("/", HANDLE, Mode::empty())?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    openat2(&top, path, flags, Mode::empty(), resolve)
-}
-
-/// A folder inside, made with those above it if it is missing.
-pub(crate) fn folder(path: &Path) -> io::Result<OwnedFd> {
-    match inside(path) {
-        Err(Errno::NOENT) => {}
-        other => return Ok(other?),
-    }
-    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Errno::INVAL.into());
-    };
-    let above = folder(above)?;
-    match mkdirat(&above, name, Mode::from(0o755)) {
-        Err(Errno::EXIST) => {}
-        made => made?,
-    }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(openat2(&above, name, flags, Mode::empty(), HERE)?)
+    openat2(&top, path, HANDLE, Mode::empty(), resolve)
 }
 
 fn make_device(device: &Device, host: Option<Source>) -> io::Result<()> {
@@ -374,15 +357,10 @@ fn hide<'a>(path: &'a Path, nothing: &mut Nothing<'a>) -> io::Result<()> {
     } else {
         &mut nothing.file
     };
+    let (flags, empty) = (MountFlags::RDONLY, c"size=0k");
     match place.replace(path) {
         Some(first) => Source::open(first, false)?.attach(path),
-        None if is_folder => {
-            let (empty, flags) = (c"size=0k", MountFlags::RDONLY);
-            Ok(mount("tmpfs", path, "tmpfs", flags, empty)?)
-        }
-        None => nothing
-            .null
-            .as_ref()
-            .map_or(Ok(()), |null| null.attach(path)),
+        None if is_folder => Ok(mount("tmpfs", path, "tmpfs", flags, empty)?),
+        None => nothing.null.iter().try_for_each(|null| null.attach(path)),
     }
 }

@@ -129,18 +129,14 @@ impl Server {
     }
 }
 
-fn is_there() -> bool {
-    let is_there = Path::new("/usr/bin/etcd").exists();
-    if !is_there {
-        println!("skipped: Debian's package etcd-server is not installed");
-    }
-    is_there
-}
+const PROGRAM: &str = "/usr/bin/etcd";
+const SKIPPED: &str = "skipped: Debian's package etcd-server is not installed";
 
 /// A store keeps what etcd has of its history for as long as it needs it, not for ever: etcd stops at 2 GB.
 #[tokio::test]
 async fn history_is_forgotten() {
-    if !is_there() {
+    if !Path::new(PROGRAM).exists() {
+        println!("{SKIPPED}");
         return;
     }
     let server = Server::start();
@@ -164,7 +160,8 @@ async fn history_is_forgotten() {
 
 #[tokio::test]
 async fn what_etcd_has_forgotten_is_followed_all_the_same() {
-    if !is_there() {
+    if !Path::new(PROGRAM).exists() {
+        println!("{SKIPPED}");
         return;
     }
     let server = Server::start();
@@ -206,7 +203,8 @@ async fn what_etcd_has_forgotten_is_followed_all_the_same() {
 
 #[tokio::test]
 async fn user_and_password_open_what_they_may() {
-    if !is_there() {
+    if !Path::new(PROGRAM).exists() {
+        println!("{SKIPPED}");
         return;
     }
     let server = Server::start();

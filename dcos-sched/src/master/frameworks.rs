@@ -89,7 +89,7 @@ impl Master {
         for task in framework.tasks.keys() {
             self.end_task(id, task, &removed);
         }
-        for task in framework.unreachable_tasks.iter() {
+        for task in &framework.unreachable_tasks {
             self.end_unreachable_task(id, &task.read().task_id, &removed);
         }
         for (agent, executors) in &framework.executors {
