@@ -232,16 +232,13 @@ fn attach(wanted: &Mount, source: Option<&Source>, strict: bool) -> io::Result<(
     let data = std::ffi::CString::new(wanted.data.as_bytes())?;
     let data = (!wanted.data.is_empty()).then_some(data.as_c_str());
     let kind = wanted.kind.as_str();
-    mount(&wanted.source, target, kind, flags_of(wanted.flags), data)?;
+    let flags = MountFlags::from_bits_retain(low(wanted.flags));
+    mount(&wanted.source, target, kind, flags, data)?;
     if wanted.propagation != 0 {
         let propagation = MountPropagationFlags::from_bits_retain(low(wanted.propagation));
         mount_change(target, propagation)?;
     }
     Ok(())
-}
-
-fn flags_of(flags: u64) -> MountFlags {
-    MountFlags::from_bits_retain(low(flags))
 }
 
 /// `mount(2)` knows 32 flags.
@@ -285,7 +282,10 @@ const HERE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS
 fn inside(path: &Path) -> rustix::io::Result<OwnedFd> {
     let top = open("/", HANDLE, Mode::empty())?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(&top, path, HANDLE, Mode::empty(), resolve)
+    // It has to be asked again if anything on the node was mounted or renamed while the way led over `..`.
+    let mut tries = (0..128).map(|_| openat2(&top, path, HANDLE, Mode::empty(), resolve));
+    let opened = tries.find(|opened| !matches!(opened, Err(Errno::AGAIN)));
+    opened.unwrap_or(Err(Errno::AGAIN))
 }
 
 fn make_device(device: &Device, host: Option<Source>) -> io::Result<()> {
@@ -339,11 +339,12 @@ struct Nothing<'a> {
 
 impl Nothing<'_> {
     fn open(plan: &Plan) -> io::Result<Self> {
-        let mut nothing = Self::default();
-        if !plan.masked_paths.is_empty() {
-            nothing.null = Some(Source::open(Path::new("/dev/null"), false)?);
-        }
-        Ok(nothing)
+        let null = || Source::open(Path::new("/dev/null"), false);
+        let null = (!plan.masked_paths.is_empty()).then(null).transpose()?;
+        Ok(Self {
+            null,
+            ..Self::default()
+        })
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Source: Mesos 1.11 `Slave::registerExecutor`, `reregisterExecutor`, `statusUpdate`. Departures:
 //! an executor comes back from the UPID it had (the original believes whoever is first), speaks
-//! for its own tasks only, and with `--authenticate_http_executors` no driver is heard, since it
+//! for its own tasks only, and with `--authenticate_http_executors` no new driver is heard, since it
 //! has no way to show a token.
 
 use dcos_core::time::Time;
@@ -106,10 +106,12 @@ impl Agent {
             reason,
             shutdown: !works,
         };
-        if !self.settings.drivers {
+        let executor = self.executor(key).filter(|it| it.hosted.is_none());
+        // One that began before proofs were asked for, or with an original agent, may come back to where it was.
+        let returns = |it: &Executor| again && it.is_awaited() && it.pid.as_deref() == Some(pid);
+        if !self.settings.drivers && !executor.is_some_and(returns) {
             return Err(shutdown(NO_TOKEN));
         }
-        let executor = self.executor(key).filter(|it| it.hosted.is_none());
         let Some(executor) = executor else {
             return Err(shutdown("there is no such executor"));
         };
@@ -143,9 +145,6 @@ impl Agent {
 
     /// Whether `pid` speaks for an executor.
     fn hears(&self, key: &ExecutorKey, pid: &str) -> Result<(), &'static str> {
-        if !self.settings.drivers {
-            return Err(NO_TOKEN);
-        }
         match self.executor(key) {
             None => Err("there is no such executor"),
             Some(Executor { pid: Some(at), .. }) if at == pid => Ok(()),

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
 
 /// Users of the host that were found, as long as neither of its files changes.
 #[derive(Debug, Default)]
@@ -54,7 +55,10 @@ fn read(root: &Path, path: &str) -> io::Result<String> {
     let root = rustix::fs::open(root, below, Mode::empty())?;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let place = openat2(&root, path, flags, Mode::empty(), inside)?;
+    // It has to be asked again if anything on the node was mounted or renamed while the way led over `..`.
+    let mut tries = (0..128).map(|_| openat2(&root, path, flags, Mode::empty(), inside));
+    let place = tries.find(|place| !matches!(place, Err(Errno::AGAIN)));
+    let place = place.unwrap_or(Err(Errno::AGAIN))?;
     let found = fstat(&place)?;
     let size = u64::try_from(found.st_size).unwrap_or(u64::MAX);
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile || size > MAX_FILE {

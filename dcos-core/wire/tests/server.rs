@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::io;
 use std::time::Duration;
 
 use axum::Router;
@@ -201,6 +202,44 @@ async fn a_connection_that_was_silent_for_long_goes_on_where_it_was() {
     stop.cancel();
     assert_eq!(server.await.unwrap(), Stopped { aborted: 0 });
     assert_eq!(last.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+/// Who takes time over an answer has not gone silent, however much of it the server has let go of.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_read_slowly_arrives_whole() {
+    const LENGTH: usize = 4_000_000;
+    let whole = get(async || vec![b'0'; LENGTH]);
+    let pieces = get(async || {
+        let pieces = (0..LENGTH / 50_000).map(|_| Ok::<_, io::Error>(vec![b'0'; 50_000]));
+        axum::body::Body::from_stream(futures::stream::iter(pieces))
+    });
+    let router = Router::new()
+        .route("/whole", whole)
+        .route("/pieces", pieces);
+    let (pipe, listener) = Listener::pipe();
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(Server::new(router).serve(listener, stop.clone()));
+    let mut stream = pipe.connect().await.unwrap();
+    for path in ["/whole", "/pieces"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let (mut zeros, mut buffer) = (0, vec![0; 1 << 20]);
+        while zeros < LENGTH {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            let length = stream.read(&mut buffer).await.unwrap();
+            assert_ne!(length, 0, "{path}: cut after {zeros}");
+            // Heads and lengths of pieces have some more.
+            zeros += String::from_utf8_lossy(&buffer[..length])
+                .matches('0')
+                .count();
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        // The end of the pieces.
+        let rest = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut buffer)).await;
+        assert!(!matches!(rest, Ok(Ok(0))), "{path}");
+    }
+    stop.cancel();
+    server.await.unwrap();
 }
 
 #[tokio::test]

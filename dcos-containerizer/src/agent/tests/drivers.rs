@@ -249,16 +249,20 @@ fn messages_of_executors_that_are_not_there_stay_here() {
 }
 
 #[test]
-fn where_executors_need_tokens_no_driver_is_heard() {
+fn where_executors_need_tokens_only_drivers_that_were_there_before_are_heard() {
     let mut node = Node::with_driver();
     node.crash_with(|settings| settings.drivers = false);
     node.heard();
-    node.hears(DRIVER, says(update(TaskState::TaskFinished, 1)));
-    node.hears(DRIVER, message());
+    node.hears(STRANGER, says(update(TaskState::TaskFinished, 1)));
+    node.hears(STRANGER, message());
     assert_eq!(node.invalid(), (1, 1));
-    node.hears(DRIVER, reregister(vec![update(TaskState::TaskFinished, 1)]));
-    assert_eq!(node.heard(), (vec![], vec![(DRIVER.to_owned(), false)]));
+    node.hears(STRANGER, reregister(Vec::new()));
+    assert_eq!(node.heard().1, [(STRANGER.to_owned(), false)]);
+    node.hears(DRIVER, reregister(vec![update(TaskState::TaskRunning, 1)]));
+    node.hears(DRIVER, message());
+    assert_eq!(node.heard().1, [(DRIVER.to_owned(), true)]);
+    assert_eq!(node.invalid(), (1, 1));
     node.told(custom_task("u"));
     node.hears(STRANGER, register());
-    assert_eq!(node.heard(), (vec![], vec![(STRANGER.to_owned(), false)]));
+    assert_eq!(node.heard().1, [(STRANGER.to_owned(), false)]);
 }

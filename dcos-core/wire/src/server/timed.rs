@@ -104,6 +104,7 @@ impl Parking {
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each on its own")]
 pub(super) struct Timed {
     io: Stream,
     /// Bytes that came while it was parked.
@@ -116,6 +117,10 @@ pub(super) struct Timed {
     /// What came last ended with the end of a head: nobody else has read the beginning of the next one.
     whole: bool,
     parked: bool,
+    /// Bytes were written that may not have left yet: hyper lets go of an answer once it has a copy of the rest.
+    unflushed: bool,
+    /// Somebody reads and waits for that.
+    held: bool,
     /// When the silence of this phase is too long.
     deadline: Option<Instant>,
     /// Rings then at the latest: it is not set anew for each request.
@@ -142,6 +147,8 @@ impl Timed {
             http2: false,
             whole: false,
             parked: false,
+            unflushed: false,
+            held: false,
             deadline: None,
             alarm: None,
             stall: None,
@@ -151,9 +158,11 @@ impl Timed {
     /// Takes in what the handler did since the last look.
     fn update_phase(&mut self) {
         let seen = self.activity.head_read.swap(false, Ordering::AcqRel);
-        let next = if self.activity.busy.load(Ordering::Acquire) > 0 {
+        let begun = seen || self.phase == Phase::Busy;
+        self.held = begun && self.unflushed;
+        let next = if self.held || self.activity.busy.load(Ordering::Acquire) > 0 {
             Phase::Busy
-        } else if self.phase == Phase::Busy || seen {
+        } else if begun {
             Phase::Idle
         } else {
             return;
@@ -293,12 +302,19 @@ impl AsyncWrite for Timed {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
         let written = Pin::new(&mut self.io).poll_write(cx, data);
         self.watch_write(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.unflushed = false;
+            if std::mem::take(&mut self.held) {
+                self.activity.reader.wake();
+            }
+        }
         self.watch_write(cx, flushed)
     }
 
@@ -316,6 +332,7 @@ impl AsyncWrite for Timed {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.unflushed = true;
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, data);
         self.watch_write(cx, written)
     }
