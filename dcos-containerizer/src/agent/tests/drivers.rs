@@ -259,7 +259,7 @@ fn where_executors_need_tokens_only_drivers_that_were_there_before_are_heard() {
     node.hears(STRANGER, reregister(Vec::new()));
     assert_eq!(node.heard().1, [(STRANGER.to_owned(), false)]);
     node.hears(DRIVER, reregister(vec![update(TaskState::TaskRunning, 1)]));
-    node.hears(DRIVER, message());
+    node.hears(DRIVER, says(update(TaskState::TaskRunning, 2)));
     assert_eq!(node.heard().1, [(DRIVER.to_owned(), true)]);
     assert_eq!(node.invalid(), (1, 1));
     node.told(custom_task("u"));
