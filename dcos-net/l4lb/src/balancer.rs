@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use dcos_core::time::{Time, steady};
 use dcos_net::vip::{Follower, Key, Listed, VipTable};
-use dcos_proto::master::Event;
 use dcos_wire::{Client, Masters};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError};
-use crate::masters;
+use crate::masters::{self, Letter};
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
 const REVIEW: Duration = Duration::from_secs(30);
@@ -64,11 +63,6 @@ impl View {
         }
     }
 
-    /// Notes where a master is.
-    pub(crate) fn reserve(&self, master: IpAddr) {
-        self.table().reserve(master);
-    }
-
     /// Nobody panics while holding it; if somebody did, the table is whole all the same.
     fn table(&self) -> std::sync::MutexGuard<'_, VipTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,6 +93,7 @@ impl<D: Dataplane> Balancer<D> {
             dataplane: Some(dataplane),
             state: State::Unknown,
             refused: BTreeSet::new(),
+            masters: BTreeSet::new(),
         };
         Self {
             config,
@@ -124,12 +119,11 @@ impl<D: Dataplane> Balancer<D> {
             // Those of now count, too.
             nodes.mark_changed();
         }
-        let view = node.view.clone();
-        let (sender, mut events) = mpsc::channel(WAITING);
+        let (sender, mut letters) = mpsc::channel(WAITING);
         let work = async {
             let mut review = interval(REVIEW);
             review.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut batch: Vec<Event> = Vec::with_capacity(BATCH);
+            let mut batch: Vec<Letter> = Vec::with_capacity(BATCH);
             loop {
                 let deadline = node.follower.next_deadline();
                 let due = async {
@@ -139,7 +133,7 @@ impl<D: Dataplane> Balancer<D> {
                     }
                 };
                 tokio::select! {
-                    read = events.recv_many(&mut batch, BATCH) => {
+                    read = letters.recv_many(&mut batch, BATCH) => {
                         if read == 0 {
                             return;
                         }
@@ -160,7 +154,7 @@ impl<D: Dataplane> Balancer<D> {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = masters::follow(config.masters, config.client, view, sender) => {}
+            () = masters::follow(config.masters, config.client, sender) => {}
             () = work => {}
         }
     }
@@ -199,10 +193,13 @@ struct Node<D> {
     state: State,
     /// Those whose refusal was told.
     refused: BTreeSet<Key>,
+    /// Where those are who led at some time. They stay masters: they may lead again.
+    masters: BTreeSet<IpAddr>,
 }
 
 impl<D: Dataplane> Node<D> {
-    async fn take_in(&mut self, events: impl Iterator<Item = Event>) {
+    async fn take_in(&mut self, letters: impl Iterator<Item = Letter>) {
+        let (mut found, mut heeded) = (Vec::new(), Vec::new());
         let (changes, refused) = {
             let mut table = self
                 .view
@@ -210,8 +207,15 @@ impl<D: Dataplane> Node<D> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             let now: Time = steady();
-            for event in events {
-                self.follower.apply(now, &event, &mut table);
+            for letter in letters {
+                match letter {
+                    Letter::Event(event) => self.follower.apply(now, &event, &mut table),
+                    Letter::Master(addresses, heed) => {
+                        let new = addresses.into_iter().filter(|ip| self.masters.insert(*ip));
+                        found.extend(new.inspect(|ip| table.reserve(*ip)));
+                        heeded.push(heed);
+                    }
+                }
             }
             self.follower.poll(now, &mut table);
             (table.take_changes(), table.refused().clone())
@@ -236,6 +240,14 @@ impl<D: Dataplane> Node<D> {
             if applied.is_none() {
                 self.state = State::Differs;
             }
+        }
+        if self.state != State::Is && !found.is_empty() {
+            // What an earlier process left there is in no table.
+            self.with_dataplane(move |dataplane| dataplane.withdraw(&found))
+                .await;
+        }
+        for heed in heeded {
+            let _ = heed.send(());
         }
         let wanted = if self.follower.is_complete() {
             State::Is

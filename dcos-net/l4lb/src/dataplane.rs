@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use dcos_net::vip::{Change, Service};
 
@@ -31,6 +31,13 @@ pub trait Dataplane: Send + 'static {
     /// # Errors
     /// What the system said.
     fn apply(&mut self, changes: &[Change]) -> Result<(), DataplaneError>;
+
+    /// Takes away every service at these addresses, those that an earlier process left included. What it was told of
+    /// services stays as it was.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn withdraw(&mut self, addresses: &[IpAddr]) -> Result<(), DataplaneError>;
 
     /// Whether nobody else can have changed the data path since it was last told anything.
     ///

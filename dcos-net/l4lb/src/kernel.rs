@@ -12,6 +12,7 @@ mod skeleton;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::net::IpAddr;
 
 use dcos_net::vip::{Change, Service};
 use dcos_netlink::{
@@ -174,6 +175,23 @@ impl Kernel {
         Ok(())
     }
 
+    /// Commits the transaction, and takes these elements away.
+    fn take_away(
+        &mut self,
+        mut transaction: Transaction,
+        mut elements: Vec<Element>,
+    ) -> Result<(), DataplaneError> {
+        // The way to backends goes before they do.
+        elements.sort_by_key(|element| element.map);
+        for element in elements {
+            transaction.deleted.push(element);
+            if transaction.size() > TRANSACTION {
+                self.commit(std::mem::replace(&mut transaction, Transaction::new()))?;
+            }
+        }
+        self.commit(transaction)
+    }
+
     /// Waits until the connection tracking has forgotten every flow to a backend that was taken away, which it does by
     /// itself after each change.
     pub fn wait_until_forgotten(&self) {
@@ -242,7 +260,7 @@ impl Dataplane for Kernel {
             }
         }
         // What is left belongs to nobody we know of.
-        let mut unknown: Vec<Element> = found
+        let unknown: Vec<Element> = found
             .into_iter()
             .map(|((map, key), value)| Element { map, key, value })
             .filter(|element| {
@@ -251,16 +269,10 @@ impl Dataplane for Kernel {
             })
             .collect();
         repairs.strangers = unknown.len();
-        // The way to backends goes before they do.
-        unknown.sort_by_key(|element| element.map);
-        for element in unknown {
+        for element in &unknown {
             losers.extend(service_of(element.map, &element.key));
-            transaction.deleted.push(element);
-            if transaction.size() > TRANSACTION {
-                self.commit(std::mem::replace(&mut transaction, Transaction::new()))?;
-            }
         }
-        self.commit(transaction)?;
+        self.take_away(transaction, unknown)?;
         self.held.clone_from(services);
         self.inherited &= !strict;
         let gone = losers.iter().filter(|loser| !services.contains_key(loser));
@@ -301,6 +313,26 @@ impl Dataplane for Kernel {
                 None => self.held.remove(service),
             };
         }
+        Ok(())
+    }
+
+    fn withdraw(&mut self, addresses: &[IpAddr]) -> Result<(), DataplaneError> {
+        let found = self.found()?;
+        let mut gone: BTreeSet<Service> = BTreeSet::new();
+        let elements = found
+            .into_iter()
+            .map(|((map, key), value)| Element { map, key, value })
+            .filter(|element| {
+                let service = service_of(element.map, &element.key)
+                    .filter(|service| addresses.contains(&service.address.ip()));
+                gone.extend(service);
+                service.is_some()
+            })
+            .collect();
+        self.take_away(Transaction::new(), elements)?;
+        self.held.retain(|service, _| !gone.contains(service));
+        let told = gone.iter().map(|service| (service, [].as_slice(), true));
+        self.forgetter.tell(told);
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! The stream of what the leading master tells.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
@@ -11,10 +10,8 @@ use dcos_wire::{Client, ClientError, Heard, Masters, MediaType, Records};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request};
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-
-use crate::balancer::View;
 
 /// A master's heartbeats are 15 s apart; three missed mean it is gone.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -22,6 +19,16 @@ const SILENCE: Duration = Duration::from_secs(45);
 const LARGEST: usize = 1 << 30;
 /// How long a master that cannot be reached is left alone, at first and at last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// What is told of masters.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// What the leading one tells.
+    Event(Box<Event>),
+    /// One that is about to be asked is at these addresses, which are nobody's VIPs from then on that this is dropped
+    /// or answered: else who claims the address would be asked.
+    Master(Vec<IpAddr>, oneshot::Sender<()>),
+}
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -38,38 +45,29 @@ enum Ended {
     Garbled(#[source] dcos_proto::DecodeError),
 }
 
-/// Sends `events` what the leading master tells, for ever; ends when nobody listens.
-pub(crate) async fn follow(
-    masters: Masters,
-    client: Client,
-    view: View,
-    events: mpsc::Sender<Event>,
-) {
-    let (client, events) = (&client, &events);
-    let mut known = BTreeSet::new();
-    let listen = move |leader: String, heard| {
-        // One that led stays a master: it may lead again.
-        if let Some(ip) = address(&leader).filter(|ip| known.insert(*ip)) {
-            view.reserve(ip);
-        }
-        listen(client, leader, events, heard)
-    };
+/// Sends `letters` what the leading master tells, for ever; ends when nobody listens.
+pub(crate) async fn follow(masters: Masters, client: Client, letters: mpsc::Sender<Letter>) {
+    let (client, letters) = (&client, &letters);
+    let listen = move |leader: String, heard| listen(client, leader, letters, heard);
     masters.follow(BACKOFF, listen).await;
-}
-
-/// The address of a master that is not told by name.
-fn address(master: &str) -> Option<IpAddr> {
-    let address: Option<SocketAddr> = master.parse().ok();
-    address.map(|address| address.ip())
 }
 
 /// Listens to one master; breaks off when nobody listens to us.
 async fn listen(
     client: &Client,
     leader: String,
-    events: &mpsc::Sender<Event>,
+    letters: &mpsc::Sender<Letter>,
     heard: Heard,
 ) -> ControlFlow<(), Ended> {
+    // A name that cannot be looked up cannot be asked either, which is told below.
+    let looked_up = tokio::net::lookup_host(&leader).await;
+    let addresses =
+        looked_up.map_or_else(|_| Vec::new(), |found| found.map(|at| at.ip()).collect());
+    let (heed, heeded) = oneshot::channel();
+    if letters.send(Letter::Master(addresses, heed)).await.is_err() {
+        return Break(());
+    }
+    let _ = heeded.await;
     let mut records = match subscribe(client, &leader).await {
         Ok(records) => records,
         Err(error) => return Continue(Ended::Subscribe(error)),
@@ -86,7 +84,7 @@ async fn listen(
             Err(error) => return Continue(Ended::Garbled(error)),
         };
         heard.note();
-        if events.send(event).await.is_err() {
+        if letters.send(Letter::Event(Box::new(event))).await.is_err() {
             return Break(());
         }
     }

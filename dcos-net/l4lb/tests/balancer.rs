@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ struct Told {
     strict: Vec<bool>,
     fails: bool,
     changes: usize,
+    withdrawn: Vec<IpAddr>,
 }
 
 impl Dataplane for Double {
@@ -57,6 +59,11 @@ impl Dataplane for Double {
                 None => told.services.remove(service),
             };
         }
+        Ok(())
+    }
+
+    fn withdraw(&mut self, addresses: &[IpAddr]) -> Result<(), DataplaneError> {
+        self.0.lock().unwrap().withdrawn.extend(addresses);
         Ok(())
     }
 
@@ -158,6 +165,9 @@ async fn the_data_path_follows_the_master() {
     let running = tokio::spawn(balancer.run(stop.clone()));
 
     let first = subscribers.recv().await.unwrap();
+    // What an earlier process led from there elsewhere would have been asked in place of the master.
+    let withdrawn = double.0.lock().unwrap().withdrawn.clone();
+    assert_eq!(withdrawn, [Ipv4Addr::LOCALHOST]);
     tell(&first, &subscribed(AGENT, "", Some(31_000)));
     double.leads_to(&["10.0.0.7:31000"]).await;
     assert_eq!(

@@ -138,6 +138,28 @@ fn new_connections_work_at_every_moment_of_a_change() {
 }
 
 #[test]
+fn what_an_earlier_process_left_at_a_masters_address_goes() {
+    let hosts = hosts!();
+    hosts.serve("a", 8000, "A");
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let (stays, goes) = (vip(true, Protocol::Tcp, 80), vip(false, Protocol::Tcp, 80));
+    let backends = |v4| Some(vec![at("a", v4, 8000)]);
+    let changes = [(stays, backends(true)), (goes, backends(false))];
+    kernel.apply(&changes).unwrap();
+    drop(kernel);
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    assert_eq!(hosts.on("node", || ask(goes.address)), "A");
+    kernel.withdraw(&[goes.address.ip()]).unwrap();
+    assert_ne!(hosts.on("node", || ask(goes.address)), "A");
+    assert_eq!(hosts.on("node", || ask(stays.address)), "A");
+    // Nothing is left that would have to be put right.
+    let services = Services::from([(stays, vec![at("a", true, 8000)])]);
+    let repairs = kernel.reconcile(&services, true).unwrap();
+    assert_eq!(repairs, dcos_l4lb::Repairs::default());
+    kernel.remove().unwrap();
+}
+
+#[test]
 fn connections_nobody_answered_begin_again_when_their_backend_goes() {
     let hosts = hosts!();
     hosts.serve("b", 8000, "B");
