@@ -1,7 +1,7 @@
 //! [`Server`]: binds everything, then runs until told to stop.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use dcos_net::Snapshot;
@@ -141,13 +141,24 @@ fn leave_out_own(resolvers: &mut Vec<SocketAddr>, bound: &[SocketAddr]) {
 
 /// Whether packets to `resolver` come to one of `bound`.
 fn is_own(resolver: SocketAddr, bound: &[SocketAddr]) -> bool {
-    // Only an address of this host can be bound.
-    let is_here = || std::net::UdpSocket::bind(SocketAddr::new(resolver.ip(), 0)).is_ok();
+    // Packets to an address of this host leave from it; that an address can be bound says less (`ip_nonlocal_bind`).
+    let is_here = || resolver.ip().is_loopback() || leaves_from(resolver) == Some(resolver.ip());
     let comes_to = |bound: &SocketAddr| {
         bound.port() == resolver.port()
             && (bound.ip() == resolver.ip() || bound.ip().is_unspecified() && is_here())
     };
     bound.iter().any(comes_to)
+}
+
+/// Where packets to `address` would leave from.
+fn leaves_from(address: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    socket.connect(address).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// [`Server::bind`] and [`Server::run`] in one.
