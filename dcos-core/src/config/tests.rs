@@ -246,6 +246,7 @@ fn passwords_in_urls_and_what_files_hold_stay_out_of_sight() {
             "http://u:p@a/x,etcd://v:q@b/y",
             "http://u:******@a/x,etcd://v:******@b/y",
         ),
+        ("zk://me:p#s s?@a/mesos", "zk://me:******@a/mesos"),
         ("http://host:80/a@b", "http://host:80/a@b"),
         ("zk://user@host/mesos", "zk://user@host/mesos"),
     ] {

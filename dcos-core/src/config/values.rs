@@ -107,13 +107,14 @@ pub(crate) fn parse(kind: Kind, text: &str) -> Result<Parsed, String> {
 /// What is shown in place of a secret.
 const MASK: &str = "******";
 
-/// Masks `password` wherever there is `scheme://user:password@`.
+/// Masks `password` wherever there is `scheme://user:password@`. A password may hold anything but `/`, as for those who
+/// read such an URL; what stands before a later `@` is masked with it.
 fn without_passwords(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((scheme, after)) = rest.split_once("://") {
         shown.extend([scheme, "://"]);
-        let end = after.find(|c: char| c.is_whitespace() || "/?#".contains(c));
+        let end = after.find('/');
         let authority = &after[..end.unwrap_or(after.len())];
         rest = after;
         if let Some((user_info, _)) = authority.rsplit_once('@')
