@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use dcos_core::config::{Schema, Values};
+use dcos_marathon::standby;
 use dcos_overlay::Desk;
 use dcos_program::{BeginAnew, Part};
 use dcos_sched::master::{self, MasterHandle, Node, RunError, Stance};
@@ -72,6 +73,8 @@ struct Components {
     store: Arc<dyn StateStore>,
     stop: CancellationToken,
     running: JoinSet<anyhow::Result<()>>,
+    /// Whether there is one component only.
+    is_alone: bool,
 }
 
 /// The master in this process.
@@ -100,6 +103,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         store,
         stop,
         running,
+        is_alone: components.len() == 1,
     };
 
     let part = gossip::start(&mut parts).await?;
@@ -121,7 +125,7 @@ async fn serve(
         local = Some(parts.master(part).await?);
     }
     if components.contains(&"marathon") {
-        parts.marathon(local.clone(), components.len() > 1).await?;
+        parts.marathon(local.clone()).await?;
     }
     if components.contains(&"metronome") {
         parts.metronome(local.clone()).await?;
@@ -198,9 +202,9 @@ impl Components {
             .spawn(overlay::serve(desk, stance, election, store, stop));
     }
 
-    /// Marathon as a framework of the master in this process, or of the one `--master` names; where its
-    /// `log_is_shared` with other components, its clients do not change how much is logged.
-    async fn marathon(&mut self, local: Option<Local>, log_is_shared: bool) -> anyhow::Result<()> {
+    /// Marathon as a framework of the master in this process, or of the one `--master` names; where the log is shared
+    /// with other components, its clients do not change how much is logged.
+    async fn marathon(&mut self, local: Option<Local>) -> anyhow::Result<()> {
         for feature in self
             .values
             .opt_list("marathon_enable_features")
@@ -217,7 +221,7 @@ impl Components {
         let listener = self.listen("marathon_port").await?;
         let config = dcos_marathon::Config {
             tls: Ssl::from_env()?,
-            log_is_shared,
+            log_is_shared: !self.is_alone,
             ..self.marathon_config(&listener)?
         };
         ensure!(
@@ -271,8 +275,9 @@ impl Components {
         })
     }
 
-    /// Runs a framework whenever it is elected; answers with what its leader says until then. What is wrong with it alone does
-    /// not end its neighbours: it is tried again.
+    /// Runs a framework whenever it is elected; answers with what its leader says until then. What is wrong with it
+    /// alone does not end its neighbours: another one may lead, and it stands for election again. Without neighbours
+    /// it ends the process with the reason.
     fn framework<R>(
         &mut self,
         office: &'static str,
@@ -289,61 +294,62 @@ impl Components {
     {
         let election = self.house.election(office);
         let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
-        let elected = CancellationToken::new();
-        let mut standing_by = JoinSet::new();
-        if self.house.ensemble().is_some() {
-            let leaders = election.observe();
-            let tls = Ssl::from_env()?;
-            let standby =
-                dcos_marathon::standby::router(&own, leaders, elected.clone(), tls.as_ref())?;
-            let server = Server::new(standby).ssl(tls.as_ref());
-            standing_by.spawn(server.serve(listener.try_clone()?, elected.clone()));
-        }
+        let (is_alone, has_rivals) = (self.is_alone, self.house.ensemble().is_some());
+        let tls = Ssl::from_env()?;
         self.running.spawn(async move {
-            // Ends with this task: whoever was asked while standing by is still answered.
-            let _standing_by = standing_by;
             // It follows the master of its process, so that it speaks to it without a detour.
             let mut stance = local.map(|local| local.stance);
-            let leadership = async {
-                if let Some(stance) = &mut stance {
-                    let led = stance.wait_for(|stance| *stance == Stance::Leading);
-                    led.await.context("the master ended")?;
+            loop {
+                let elected = CancellationToken::new();
+                // Ends with this life: whoever was asked while standing by is still answered.
+                let mut standing_by = JoinSet::new();
+                if has_rivals {
+                    let leaders = election.observe();
+                    let standby = standby::router(&own, leaders, elected.clone(), tls.as_ref())?;
+                    let server = Server::new(standby).ssl(tls.as_ref());
+                    standing_by.spawn(server.serve(listener.try_clone()?, elected.clone()));
                 }
-                let campaign = election.campaign(own.into()).await;
-                campaign.with_context(|| format!("leading as {office}"))
-            };
-            let leadership: Leadership = tokio::select! {
-                leadership = leadership => leadership?,
-                () = stop.cancelled() => return Ok(()),
-            };
-            elected.cancel();
-            let lost = leadership.lost();
-            let lives = async {
-                loop {
-                    let (store, stop) = (Arc::clone(&store), stop.clone());
-                    let ended = run(
-                        store,
-                        leadership.fence(),
-                        listener.try_clone()?,
-                        stop.clone(),
-                    );
-                    let Err(reason) = ended.await else {
-                        return Ok(());
-                    };
-                    if let dcos_marathon::RunError::Store(_) = reason {
-                        return Err(reason).context(office);
+                let leadership = async {
+                    if let Some(stance) = &mut stance {
+                        let led = stance.wait_for(|stance| *stance == Stance::Leading);
+                        led.await.context("the master ended")?;
                     }
-                    let reason = dcos_core::error::chain(&reason).to_string();
-                    error!(office, reason, "it is down: trying again in {RETRY:?}");
-                    let wait = tokio::time::sleep(RETRY);
-                    if stop.run_until_cancelled(wait).await.is_none() {
-                        return Ok(());
-                    }
+                    let campaign = election.campaign(own.clone().into()).await;
+                    campaign.with_context(|| format!("leading as {office}"))
+                };
+                let leadership: Leadership = tokio::select! {
+                    leadership = leadership => leadership?,
+                    () = stop.cancelled() => return Ok(()),
+                };
+                elected.cancel();
+                let life = run(
+                    Arc::clone(&store),
+                    leadership.fence(),
+                    listener.try_clone()?,
+                    stop.clone(),
+                );
+                let ended = tokio::select! {
+                    ended = life => ended,
+                    () = leadership.lost() => return Err(RunError::Deposed).context(office),
+                };
+                let Err(reason) = ended else {
+                    return Ok(());
+                };
+                if is_alone || matches!(reason, dcos_marathon::RunError::Store(_)) {
+                    return Err(reason).context(office);
                 }
-            };
-            tokio::select! {
-                ended = lives => ended,
-                () = lost => Err(RunError::Deposed).context(office),
+                let reason = dcos_core::error::chain(&reason).to_string();
+                error!(office, reason, "it is down: trying again in {RETRY:?}");
+                // Whatever is wrong may be so in this process only.
+                drop(leadership);
+                let pause = CancellationToken::new();
+                let server = Server::new(standby::down(office, RETRY)).ssl(tls.as_ref());
+                standing_by.spawn(server.serve(listener.try_clone()?, pause.clone()));
+                let _over = pause.drop_guard();
+                let wait = tokio::time::sleep(RETRY);
+                if stop.run_until_cancelled(wait).await.is_none() {
+                    return Ok(());
+                }
             }
         });
         Ok(())
@@ -413,6 +419,17 @@ impl Components {
             .with_context(|| format!("listening on {address} (--{option})"))
     }
 
+    /// How people are told where the master is: without a password.
+    fn shown_master(&self) -> String {
+        let Some(named) = self.values.opt_text("master") else {
+            return format!("{}:{}", self.hostname, self.values.port("port"));
+        };
+        match Ensemble::parse(&named) {
+            Ok(ensemble) if Ensemble::is_named_by(&named) => ensemble.to_string(),
+            _ => named,
+        }
+    }
+
     fn marathon_config(&self, listener: &Listener) -> anyhow::Result<dcos_marathon::Config> {
         let values = &self.values;
         let service_port = |option| u16::try_from(values.integer(option));
@@ -435,9 +452,7 @@ impl Components {
             http_port: listener
                 .address()
                 .map_or(defaults.http_port, |address| address.port()),
-            master: values
-                .opt_text("master")
-                .unwrap_or_else(|| format!("{}:{}", self.hostname, values.port("port"))),
+            master: self.shown_master(),
             failover_timeout: values.duration("marathon_failover_timeout"),
             backup_dir: Some(backups),
             features: features.into_iter().collect(),
@@ -484,9 +499,7 @@ impl Components {
             principal: values.opt_text("metronome_mesos_authentication_principal"),
             hostname: self.hostname.clone(),
             http_port: listener.address().map_or(9000, |address| address.port()),
-            master: values
-                .opt_text("master")
-                .unwrap_or_else(|| format!("{}:{}", self.hostname, values.port("port"))),
+            master: self.shown_master(),
             failover_timeout: values.duration("metronome_failover_timeout"),
             task_launch_timeout: values.duration("metronome_task_launch_timeout"),
             task_launch_confirm_timeout: values.duration("metronome_task_launch_confirm_timeout"),

@@ -17,7 +17,7 @@ use dcos_wire::tls::{Ssl, TlsError};
 use dcos_wire::{Client, ClientConfig, ClientError, Peer};
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{StatusCode, Uri};
 use tokio::sync::{Semaphore, watch};
@@ -77,6 +77,18 @@ pub fn router(
         permits: Arc::new(Semaphore::new(MOST_FORWARDED)),
     };
     Ok(Router::new().fallback(answer).with_state(standby))
+}
+
+/// Answers 503 with `Retry-After` while whoever would answer here, `name`, is down and is tried again in `retry`.
+pub fn down(name: &str, retry: Duration) -> Router {
+    let seconds = retry.as_secs();
+    let message = format!("{name} is down, and is tried again in {seconds} s: its log says why");
+    let answer = move || async move {
+        let after = [(RETRY_AFTER, HeaderValue::from(seconds))];
+        let body = axum::Json(serde_json::json!({ "message": message }));
+        (StatusCode::SERVICE_UNAVAILABLE, after, body)
+    };
+    Router::new().fallback(answer)
 }
 
 #[derive(Clone, Debug)]
