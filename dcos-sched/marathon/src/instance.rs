@@ -6,7 +6,9 @@ mod pod;
 mod reservation;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
+use dcos_proto::mesos::network_info::IpAddress;
 use dcos_proto::mesos::{CheckStatusInfo, TaskStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -246,11 +248,27 @@ impl Instance {
 
 fn addresses(status: &TaskStatus) -> Option<Vec<String>> {
     let networks = &status.container_status.as_ref()?.network_infos;
-    let all = networks.iter().flat_map(|network| &network.ip_addresses);
-    Some(
-        all.filter_map(|address| address.ip_address.clone())
-            .collect(),
-    )
+    Some(known_addresses(
+        networks.iter().flat_map(|network| &network.ip_addresses),
+    ))
+}
+
+/// What an executor says is bounded before it is stored: a row that the store can't take would end the service, and
+/// the same again when states are compared with the master's.
+const MOST_ADDRESSES: usize = 64;
+const LONGEST_TEXT: usize = 16 << 10;
+
+/// The addresses among what an executor calls so.
+pub(crate) fn known_addresses<'a>(told: impl Iterator<Item = &'a IpAddress>) -> Vec<String> {
+    told.filter_map(|address| address.ip_address.clone())
+        .filter(|address| address.parse::<IpAddr>().is_ok())
+        .take(MOST_ADDRESSES)
+        .collect()
+}
+
+/// As much of a text of an executor as is remembered.
+pub(crate) fn brief(text: &str) -> String {
+    text[..text.floor_char_boundary(LONGEST_TEXT)].to_owned()
 }
 
 fn check_result(status: &CheckStatusInfo) -> Option<Value> {

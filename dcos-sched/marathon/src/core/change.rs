@@ -112,8 +112,10 @@ impl Core {
         let (before, target) = (Arc::clone(&self.root), Arc::new(target));
         let plan = Plan::new(self.seed.uuid(), before, Arc::clone(&target), kill);
         let plan = Arc::new(plan);
+        let change = self.measure(&target)?;
+        rows::deployment(&Running::begun(Arc::clone(&plan), kill.clone())).check()?;
         self.make_way(now, &plan, force)?;
-        self.commit(&target);
+        self.commit(&target, change);
         self.start(now, &plan, kill.clone());
         Ok(plan)
     }
@@ -146,7 +148,8 @@ impl Core {
         change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error>,
     ) -> Result<(), Error> {
         let (_, target) = self.target(now, change)?;
-        self.commit(&Arc::new(target));
+        let change = self.measure(&target)?;
+        self.commit(&Arc::new(target), change);
         Ok(())
     }
 
@@ -232,15 +235,32 @@ impl Core {
         }
     }
 
-    /// Makes `target` the tree that is wanted.
-    fn commit(&mut self, target: &Arc<RootGroup>) {
+    /// What leads to `target`, with the rows that say so, if the store takes them.
+    fn measure(&self, target: &RootGroup) -> Result<(TreeChange, Vec<Row>), Error> {
         let change = TreeChange::between(&self.root, target);
+        let mut made = Vec::new();
         for (id, (_, version)) in &change.apps {
-            self.batch.rows.push(rows::wanted(id, *version));
+            made.push(rows::wanted(id, *version));
+            let spec = target.app(id);
+            let new = spec.filter(|app| self.history.spec(id, app.version).is_none());
+            made.extend(new.map(|app| rows::spec(app)));
+        }
+        for (id, (_, group)) in &change.groups {
+            made.push(rows::group(id, group.as_ref()));
+        }
+        made.push(rows::change(target.version, &change));
+        made.push(rows::root(target.version));
+        made.iter().try_for_each(Row::check)?;
+        Ok((change, made))
+    }
+
+    /// Makes `target` the tree that is wanted.
+    fn commit(&mut self, target: &Arc<RootGroup>, (change, made): (TreeChange, Vec<Row>)) {
+        self.batch.rows.extend(made);
+        for (id, (_, version)) in &change.apps {
             if let Some(app) = target.app(id)
                 && self.history.spec(id, app.version).is_none()
             {
-                self.batch.rows.push(rows::spec(app));
                 Arc::make_mut(&mut self.history).add_spec(Arc::clone(app));
             }
             if version.is_none() && self.failures.remove(id).is_some() {
@@ -248,11 +268,6 @@ impl Core {
             }
             self.dirty.insert(id.clone());
         }
-        for (id, (_, group)) in &change.groups {
-            self.batch.rows.push(rows::group(id, group.as_ref()));
-        }
-        self.batch.rows.push(rows::change(target.version, &change));
-        self.batch.rows.push(rows::root(target.version));
         Arc::make_mut(&mut self.history).add_change(target.version, change);
         self.root = Arc::clone(target);
         self.collect_history();

@@ -114,7 +114,7 @@ impl Core {
             .events
             .push(Event::unhealthy_kill(now, instance, cause));
         let message = format!("Task was killed since health check failed. Reason: {cause}");
-        self.fail(now, instance, "TASK_KILLED", message);
+        self.fail(now, instance, "TASK_KILLED", &message);
         self.counters.unhealthy_kills += 1;
         self.unhealthy.insert(instance.id.clone());
     }

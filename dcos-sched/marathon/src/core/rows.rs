@@ -13,13 +13,14 @@
 //! | `marathon/release/<id>` | an instance that is gone and left something reserved |
 //! | `marathon/failure/<path>` | an app's last failure |
 
+use dcos_store::MAX_VALUE_BYTES;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Running, TaskFailure, TreeChange};
 use crate::instance::{Instance, InstanceId};
 use crate::model::{App, Group};
-use crate::{PathId, Timestamp};
+use crate::{Error, PathId, Timestamp};
 
 /// What all keys begin with.
 pub const PREFIX: &str = "marathon/";
@@ -42,6 +43,21 @@ impl Row {
             key,
             value: Some(serde_json::to_vec(value).unwrap_or_default()),
         }
+    }
+
+    /// Whether the store takes it.
+    ///
+    /// # Errors
+    /// [`Error::Unprocessable`] with the row and its size, for whoever asked for what it says.
+    pub fn check(&self) -> Result<(), Error> {
+        let bytes = self.value.as_ref().map_or(0, Vec::len);
+        if bytes <= MAX_VALUE_BYTES {
+            return Ok(());
+        }
+        let name = &self.key;
+        Err(Error::Unprocessable(format!(
+            "{name} would take {bytes} bytes in the store, which takes at most {MAX_VALUE_BYTES} in one row: ask for less at once"
+        )))
     }
 
     /// Removes a row.

@@ -9,7 +9,7 @@ use crate::Timestamp;
 use crate::engine::calls;
 use crate::event::Event;
 use crate::health::Health;
-use crate::instance::{Condition, Instance, task_instance};
+use crate::instance::{Condition, Instance, brief, task_instance};
 
 impl Core {
     pub(super) fn status(&mut self, now: Timestamp, status: &TaskStatus) {
@@ -125,7 +125,7 @@ impl Core {
 
     fn terminated(&mut self, now: Timestamp, instance: &Instance, status: &TaskStatus) {
         if instance.condition.is_failure() && !instance.is_leaving() {
-            let message = status.message.clone().unwrap_or_default();
+            let message = status.message.as_deref().unwrap_or_default();
             self.fail(now, instance, status.state().as_str_name(), message);
         }
     }
@@ -150,7 +150,7 @@ impl Core {
                 task_id: status.task_id.value.clone(),
                 ..next.clone()
             };
-            let message = status.message.clone().unwrap_or_default();
+            let message = status.message.as_deref().unwrap_or_default();
             self.fail(now, &failed, status.state().as_str_name(), message);
         }
         let after = pod.and_then(|pod| next.pod_health(pod));
@@ -163,17 +163,11 @@ impl Core {
     }
 
     /// Remembers an app's last failure.
-    pub(super) fn fail(
-        &mut self,
-        now: Timestamp,
-        instance: &Instance,
-        state: &str,
-        message: String,
-    ) {
+    pub(super) fn fail(&mut self, now: Timestamp, instance: &Instance, state: &str, message: &str) {
         let failure = TaskFailure {
             app_id: instance.app.clone(),
             host: instance.agent.host.clone(),
-            message,
+            message: brief(message),
             state: state.to_owned(),
             task_id: instance.task_id.clone(),
             timestamp: now,

@@ -5,6 +5,8 @@ mod disks;
 mod harness;
 mod resident;
 
+use dcos_proto::mesos::network_info::IpAddress;
+use dcos_proto::mesos::{ContainerStatus, NetworkInfo, TaskId, TaskState, TaskStatus};
 use harness::{Harness, app};
 use serde_json::json;
 
@@ -38,6 +40,48 @@ fn an_apps_life() {
     assert_eq!(h.running("/web"), 0);
     assert!(h.idle(), "{:?}", h.core.deployments);
     assert!(h.core.root.apps.is_empty());
+}
+
+/// A row the store can't take would end the service, again and again while the task runs.
+#[test]
+fn what_executors_say_is_stored_within_bounds() {
+    let mut h = Harness::new();
+    h.put(app("/web", &json!({})));
+    h.run();
+    let id = h.tasks("/web").pop_first().unwrap();
+    let told = |addresses: &[String], state: TaskState| {
+        let address = |address: &String| IpAddress {
+            ip_address: Some(address.clone()),
+            ..IpAddress::default()
+        };
+        let network = NetworkInfo {
+            ip_addresses: addresses.iter().map(address).collect(),
+            ..NetworkInfo::default()
+        };
+        TaskStatus {
+            task_id: TaskId::from(id.as_str()),
+            state: state.into(),
+            message: Some("é".repeat(1_000_000)),
+            container_status: Some(ContainerStatus {
+                network_infos: vec![network],
+                ..ContainerStatus::default()
+            }),
+            ..TaskStatus::default()
+        }
+    };
+    let many: Vec<String> = (0..60_000).map(|n| format!("fd00::{n:x}")).collect();
+    let no_address = ["1".repeat(1_100_000), "10.0.0.1".to_owned()];
+    for addresses in [&many[..], &no_address] {
+        h.update(told(addresses, TaskState::TaskRunning));
+        let instance = h.core.instances_of(&"/web".into()).next();
+        let known = &instance.unwrap().addresses;
+        assert!((1..=64).contains(&known.len()), "{known:?}");
+        assert!(known.iter().all(|known| addresses.contains(known)));
+    }
+    h.update(told(&many, TaskState::TaskFailed));
+    assert!(h.rows.contains_key("marathon/failure/web"));
+    let longest = h.rows.values().map(Vec::len).max().unwrap();
+    assert!(longest < 100_000, "{longest} bytes in a row");
 }
 
 #[test]

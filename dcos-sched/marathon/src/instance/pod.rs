@@ -3,9 +3,12 @@
 use dcos_proto::mesos::TaskStatus;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Instance, InstanceId};
+use super::{Condition, Instance, InstanceId, brief, known_addresses};
 use crate::Timestamp;
 use crate::model::{App, Pod};
+
+/// As many networks of a container as are remembered.
+const MOST_NETWORKS: usize = 16;
 
 /// How one container of a pod is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,7 +84,7 @@ impl Instance {
             }
             task.healthy = status.healthy.or(task.healthy);
             if condition.is_terminal() {
-                task.message.clone_from(&status.message);
+                task.message = status.message.as_deref().map(brief);
             }
         }
         together(&self.tasks.iter().map(|task| task.condition))
@@ -146,13 +149,9 @@ fn together(conditions: &(impl Iterator<Item = Condition> + Clone)) -> Condition
 
 fn networks(status: &TaskStatus) -> Option<Vec<Joined>> {
     let networks = &status.container_status.as_ref()?.network_infos;
-    let joined = networks.iter().map(|network| Joined {
-        name: network.name.clone(),
-        addresses: network
-            .ip_addresses
-            .iter()
-            .filter_map(|address| address.ip_address.clone())
-            .collect(),
+    let joined = networks.iter().take(MOST_NETWORKS).map(|network| Joined {
+        name: network.name.as_deref().map(brief),
+        addresses: known_addresses(network.ip_addresses.iter()),
     });
     Some(joined.collect())
 }

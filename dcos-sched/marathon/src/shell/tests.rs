@@ -316,22 +316,31 @@ async fn a_framework_that_somebody_ended_is_another_one_with_the_same_apps() {
     assert_eq!(info["frameworkId"], "framework-0002");
 }
 
-/// One document that is too large must not end the service for all, nor again at each start.
+/// One document that is too large must not be in anybody else's way.
 #[tokio::test]
-async fn what_the_store_can_not_take_is_undone() {
+async fn what_the_store_can_not_take_is_refused() {
     let marathon = Running::new().await;
     let app = |id: &str, label: &str| json!({"id": id, "cmd": "run", "cpus": 0.1, "mem": 1, "labels": {"x": label}});
     marathon.create(app("/a", "small")).await;
     marathon.idle().await;
     let large = app("/b", &"y".repeat(1_200_000));
-    let refused = marathon.send("POST", "/v2/apps", &large).await;
-    assert!(refused.status >= 400, "{refused:?}");
-    let apps = marathon
-        .until("what was there", "/v2/apps", |apps| {
-            apps["apps"].as_array().is_some_and(|apps| apps.len() == 1)
-        })
-        .await;
-    assert_eq!(apps["apps"][0]["id"], "/a");
+    for (method, path, document) in [
+        ("POST", "/v2/apps", large.clone()),
+        ("PUT", "/v2/apps/b", large.clone()),
+        ("PUT", "/v2/groups", json!({"id": "/", "apps": [large]})),
+    ] {
+        let refused = marathon.send(method, path, &document).await;
+        assert_eq!(refused.status, 422, "{refused:?}");
+        let text = format!("{refused:?}");
+        assert!(
+            text.contains("marathon/spec/b@") && text.contains("at most 1000000"),
+            "{text}"
+        );
+    }
+    let apps = marathon.get("/v2/apps").await;
+    assert_eq!(apps["apps"].as_array().map(Vec::len), Some(1));
+    // Nobody began anew for it.
+    assert_eq!(marathon.mesos.subscriptions(), 1);
     marathon.create(app("/c", "small")).await;
     marathon.idle().await;
     assert_eq!(marathon.mesos.tasks().len(), 2);

@@ -26,7 +26,7 @@ impl JobScheduler {
             return Err(Error::Conflict(text.to_owned()));
         }
         self.check_dependencies(&spec)?;
-        Ok(self.accept(Timestamp::from(now), Job::new(spec.clone()), spec))
+        self.accept(Timestamp::from(now), Job::new(spec.clone()), spec)
     }
 
     /// Changes a job to what `change` makes of it; runs that go on stay as they are.
@@ -42,14 +42,22 @@ impl JobScheduler {
         let job = self.known(id)?;
         let spec = change(&job.spec)?;
         self.check_dependencies(&spec)?;
-        Ok(self.accept(Timestamp::from(now), (*job).clone(), spec))
+        self.accept(Timestamp::from(now), (*job).clone(), spec)
     }
 
-    fn accept(&mut self, now: Timestamp, mut job: Job, spec: JobSpec) -> Arc<JobSpec> {
+    fn accept(
+        &mut self,
+        now: Timestamp,
+        mut job: Job,
+        spec: JobSpec,
+    ) -> Result<Arc<JobSpec>, Error> {
+        let row = rows::job(&spec);
+        row.check()
+            .map_err(|error| Error::Unprocessable(error.to_string()))?;
         let id = spec.id.clone();
         let before = self.jobs.get(&id).map(|job| Arc::clone(&job.spec));
         self.set_parents(before.as_deref(), Some(&spec));
-        self.batch.rows.push(rows::job(&spec));
+        self.batch.rows.push(row);
         let other_schedule = before.is_none_or(|before| before.schedules != spec.schedules);
         if other_schedule && !spec.schedules.is_empty() {
             // What was missed before this schedule was there is not made up.
@@ -62,7 +70,7 @@ impl JobScheduler {
         let last = job.progress.triggered.unwrap_or(now);
         self.put_job(job);
         self.schedule(now, &id, last);
-        spec
+        Ok(spec)
     }
 
     /// Removes a job and what is remembered of it; `stop` ends the runs that go on.

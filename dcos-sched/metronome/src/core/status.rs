@@ -135,11 +135,12 @@ fn note(run: &mut Run, now: Timestamp, id: &str, condition: Condition) {
     });
     task.status = condition.into();
     task.completed_at = (condition == Condition::Finished).then_some(now);
-    if run.tasks.len() > MOST_TASKS {
+    while run.tasks.len() > MOST_TASKS {
         let others = run.tasks.iter().filter(|(other, _)| *other != id);
         let oldest = others.min_by_key(|(_, task)| task.started_at);
-        if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
-            run.tasks.remove(&oldest);
-        }
+        let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
+            return;
+        };
+        run.tasks.remove(&oldest);
     }
 }

@@ -265,6 +265,10 @@ impl Harness {
             uuid: Some(vec![1]),
             ..TaskStatus::default()
         };
+        self.update(status);
+    }
+
+    pub(crate) fn update(&mut self, status: TaskStatus) {
         self.feed(Event {
             r#type: Some(event::Type::Update as i32),
             update: Some(event::Update { status }),

@@ -47,8 +47,12 @@ impl Mesos {
     }
 
     /// Waits until a framework has subscribed so often.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.state.lock().unwrap().subscriptions
+    }
+
     pub(crate) async fn until_subscriptions(&self, count: usize) {
-        while self.state.lock().unwrap().subscriptions < count {
+        while self.subscriptions() < count {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
