@@ -225,3 +225,30 @@ def test_what_runs_is_taken_over(ensemble, tmp_path):
         assert code == 1 and "opening the store" in told["error"], told
     finally:
         after.stop()
+
+
+def test_nothing_is_written_beside_one_of_ours_that_leads(ensemble, tmp_path):
+    origin = Tree(ensemble.zookeeper, "/origin")
+    origin.save("apps", "prod_web", web(), VERSION)
+    prod = message((1, "prod"), (2, VERSION), (6, message((1, "prod_web"), (2, VERSION))), (9, 0))
+    origin.save("group", "root", message((1, ""), (2, VERSION), (4, prod)), VERSION)
+    place = f"zk://{ensemble.servers}/ours"
+    words = ("marathon", f"--from=zk://{ensemble.servers}/origin", f"--into={place}")
+    (tmp_path / "ours").mkdir()
+    ours = Program("dcos-master", {
+        "ip": "127.0.0.1", "hostname": "127.0.0.1", "only": "marathon", "master": ensemble.url, "zk": place,
+        "zk_session_timeout": "2secs", "marathon_port": free_port(), "work_dir": tmp_path / "ours" / "state",
+    }, tmp_path / "ours" / "log", {"RUST_LOG": os.environ.get("RUST_LOG", "info")})
+    ours.start()
+    try:
+        old = eventually("ours leads", lambda: ask(ours, "marathon_port", "/v2/info")["frameworkId"], 60)
+        code, told = migrate(*words, "--overwrite")
+        assert code == 1 and "a marathon of ours runs: stop it first" in told["error"], told
+    finally:
+        ours.stop()
+    code, told = migrate(*words)
+    assert code == 1 and "pass --overwrite" in told["error"], told
+    code, told = migrate(*words, "--overwrite")
+    assert (code, told["outcome"]) == (0, "written"), told
+    [replaced] = [note["why"] for note in told["notes"] if note["what"] == "what was there before"]
+    assert old in replaced, "it says whose tasks are nobody's now"

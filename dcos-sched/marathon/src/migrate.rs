@@ -59,7 +59,7 @@ use tree::Trees;
 
 pub use report::{Fate, Note, Report};
 pub use unread::unread;
-pub use write::{WriteError, Written, write};
+pub use write::{Replaced, WriteError, Written, write};
 
 /// The storage version Marathon 1.10 and 1.11 write.
 const VERSION: (u32, u32, u32) = (110, 100, 0);

@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, command: Migrate) -> anyhow::Result<(
     let options = Options {
         new_framework: args.new_framework,
     };
-    let import = read(&nodes, options, Time::from_system(SystemTime::now()))?;
+    let mut import = read(&nodes, options, Time::from_system(SystemTime::now()))?;
     let losses = import.report.losses();
     let outcome = if args.dry_run {
         Ok("nothing was written")
@@ -62,7 +62,15 @@ pub(crate) async fn run(context: &Context, command: Migrate) -> anyhow::Result<(
         })
         .await
         .map(|written| match written {
-            Written::All => "written",
+            Written::All(replaced) => {
+                if let Some(replaced) = replaced {
+                    let told = replaced.to_string();
+                    import
+                        .report
+                        .note(Fate::Left, "what was there before", told);
+                }
+                "written"
+            }
             Written::Nothing => "all of it was there already",
         })
     };

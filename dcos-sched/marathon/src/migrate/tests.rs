@@ -444,7 +444,7 @@ async fn rows_are_written_once_and_over_nothing_else() {
     let write = async |rows: &BTreeMap<_, _>, overwrite| {
         write(&store, &fence, "marathon/", rows, overwrite).await
     };
-    assert_eq!(write(&rows, false).await.unwrap(), Written::All);
+    assert_eq!(write(&rows, false).await.unwrap(), Written::All(None));
     let there = store.scan("marathon/").await.unwrap();
     let there: BTreeMap<_, _> = there
         .entries
@@ -464,7 +464,13 @@ async fn rows_are_written_once_and_over_nothing_else() {
         "{error}"
     );
     assert_eq!(store.scan("").await.unwrap().revision, revision);
-    assert_eq!(write(&other, true).await.unwrap(), Written::All);
+    let Written::All(Some(replaced)) = write(&other, true).await.unwrap() else {
+        panic!("something was there");
+    };
+    let before: usize = replaced.rows.values().sum();
+    assert_eq!((before, replaced.rows["framework"]), (rows.len(), 1));
+    let framework = replaced.framework.clone().unwrap();
+    assert!(replaced.to_string().contains(&framework), "{replaced}");
     assert_eq!(
         store.scan("marathon/").await.unwrap().entries.len(),
         other.len()
@@ -477,7 +483,7 @@ async fn rows_are_written_once_and_over_nothing_else() {
     let there = there.entries.iter().map(|row| (&*row.key, &*row.value));
     let refused = Core::recover(Arc::new(Config::default()), Seed::new(1), now(), there);
     assert!(matches!(refused, Err(RecoverError::Unknown(_))));
-    assert_eq!(write(&rows, false).await.unwrap(), Written::All);
+    assert_eq!(write(&rows, false).await.unwrap(), Written::All(None));
     assert_eq!(
         store.scan("marathon/").await.unwrap().entries.len(),
         rows.len()
@@ -491,7 +497,7 @@ async fn rows_no_store_takes_cost_nothing_that_is_there() {
     let fence = leadership.fence();
     let mut rows = import(&tree(), Options::default(), now()).unwrap().rows;
     let written = write(&store, &fence, "marathon/", &rows, false).await;
-    assert_eq!(written.unwrap(), Written::All);
+    assert_eq!(written.unwrap(), Written::All(None));
     let revision = store.scan("").await.unwrap().revision;
     rows.retain(|key, _| !key.contains("docker"));
     let (last, _) = rows.last_key_value().unwrap();
@@ -505,5 +511,5 @@ async fn rows_no_store_takes_cost_nothing_that_is_there() {
     assert!(matches!(error, Err(WriteError::Unfit(_))), "{error:?}");
     assert_eq!(store.scan("").await.unwrap().revision, revision);
     let written = write(&store, &fence, "marathon/", &rows(b""), true).await;
-    assert_eq!(written.unwrap(), Written::All);
+    assert!(matches!(written, Ok(Written::All(Some(_)))), "{written:?}");
 }

@@ -1,21 +1,64 @@
 //! Putting rows of a service into a store, so that it starts with all of them or not at all.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
-use dcos_store::{Fence, StateStore, StoreError, Transaction};
+use dcos_store::{Entry, Fence, StateStore, StoreError, Transaction};
 
 /// The most rows and bytes one transaction carries, but for a row that is larger by itself: engines bound both.
 const ROWS: usize = 500;
 const BYTES: usize = 256 << 10;
 
 /// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// The rows were written.
-    All,
+    /// The rows were written, in place of what was there.
+    All(Option<Replaced>),
     /// They were there already.
     Nothing,
+}
+
+/// What was there and is not any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// The id of its framework, if it had one.
+    pub framework: Option<String>,
+    /// How many rows of each kind.
+    pub rows: BTreeMap<String, usize>,
+}
+
+impl Replaced {
+    fn new(prefix: &str, present: &[Entry]) -> Self {
+        let mut replaced = Self::default();
+        for entry in present {
+            let name = entry.key.strip_prefix(prefix).unwrap_or(&entry.key);
+            let kind = name.split_once('/').map_or(name, |(kind, _)| kind);
+            *replaced.rows.entry(kind.to_owned()).or_default() += 1;
+            if name == "framework" {
+                replaced.framework = serde_json::from_slice(&entry.value).ok();
+            }
+        }
+        replaced
+    }
+}
+
+impl fmt::Display for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows.iter();
+        let rows: Vec<_> = rows
+            .map(|(kind, count)| format!("{count} of {kind}"))
+            .collect();
+        write!(f, "rows of a service are replaced: {}", rows.join(", "))?;
+        match &self.framework {
+            Some(id) => write!(
+                f,
+                "; what framework {id} runs is nobody's unless that is the one taken over: look for it among the frameworks \
+                 of the master, and tear it down"
+            ),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why rows were not written.
@@ -87,5 +130,6 @@ pub async fn write(
         };
     }
     store.transact(next.delete(half)).await?;
-    Ok(Written::All)
+    let replaced = (overwrite && !present.is_empty()).then(|| Replaced::new(prefix, &present));
+    Ok(Written::All(replaced))
 }
