@@ -2,6 +2,7 @@
 
 import os
 import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,23 @@ def test_scaling_down_keeps_and_wiping_destroys(api, cluster):
         return len(names) == 2 and gone["persistenceId"] not in names
     eventually("a new volume in place of the old one", replaced, 60)
     running(api, count=2)
+
+
+def test_a_framework_that_was_ended_comes_back_to_its_data(api, cluster):
+    api("POST", "/v2/apps", DB)
+    [first] = running(api)["tasks"]
+    [folder] = volumes(cluster)
+    before = api("GET", "/v2/info")["frameworkId"]
+    form = f"frameworkId={before}".encode()
+    with urllib.request.urlopen(f"http://{cluster.master}/teardown", form, timeout=30) as response:
+        assert response.status == 200
+    def another():
+        tasks = [task for task in running(api)["tasks"] if task["id"] != first["id"]]
+        return api("GET", "/v2/info")["frameworkId"] != before and tasks
+    [second] = eventually("the app under another framework", another, 60)
+    assert second["localVolumes"] == first["localVolumes"]
+    eventually("both wrote there", lambda: (folder / "tasks").read_text().split() == [first["id"], second["id"]])
+    assert volumes(cluster) == [folder]
 
 
 def test_what_cannot_be(api):

@@ -61,6 +61,8 @@ pub enum Input {
     Event(Box<dcos_proto::scheduler::Event>),
     /// The connection to the master is gone.
     Disconnected,
+    /// Somebody ended the framework with all its tasks: the next subscription makes it another one.
+    FrameworkEnded,
     /// A check of an instance came to an end.
     Probed(Probe),
     /// Nothing but that time passes.
@@ -123,6 +125,8 @@ pub struct Core {
     config: Arc<Config>,
     seed: Seed,
     framework_id: Option<FrameworkId>,
+    /// Ids it had before somebody ended it: what is reserved in their name is still ours.
+    former_ids: Vec<String>,
     /// The tree users want.
     root: Arc<RootGroup>,
     history: Arc<History>,
@@ -174,6 +178,7 @@ impl Core {
         match input {
             Input::Event(event) => self.event(now, *event),
             Input::Disconnected => self.disconnected(now),
+            Input::FrameworkEnded => self.framework_ended(),
             Input::Probed(probe) => self.probed(now, probe),
             Input::Tick => {}
         }

@@ -152,7 +152,7 @@ pub fn import(nodes: &Nodes, options: Options, now: Time) -> Result<Import, Migr
         specs.spec_of(&trees, &id.app(), stored)
     });
     if let Some(id) = &keep {
-        rows.push(rows::framework(id));
+        rows.push(rows::framework(id, &[]));
         report.take("framework id", 1);
     }
     rows.extend(made.iter().map(rows::instance));

@@ -111,7 +111,7 @@ impl Service for Marathon {
 /// Every write to `store` carries `fence`. A client that asks the service to abdicate gets what a
 /// change of leaders amounts to: everything is read anew from the store. So it is after a change that the store can't take (a
 /// document that is too large), whose requests are not answered well, and when somebody has ended the framework (TEARDOWN): it then
-/// registers as another one, whose tasks are launched anew. Ending leaves tasks running and the framework registered.
+/// registers as another one, whose tasks are launched anew, those with volumes on the volumes they had. Ending leaves tasks running and the framework registered.
 ///
 /// # Errors
 /// [`RunError`]: the caller starts over, with a new fence if it lost its leadership.
@@ -167,6 +167,7 @@ pub async fn serve<S: Service>(
             between = abdications.recv() => End::Abdicated(between.unwrap_or_default()),
         };
         // Nobody else can lead under this fence, so the next life is ours as well.
+        let mut removed = false;
         match end {
             End::Abdicated(between) => {
                 info!("leadership abdicated, beginning anew");
@@ -187,14 +188,16 @@ pub async fn serve<S: Service>(
                 if message.contains(REMOVED) =>
             {
                 error!(%message, "somebody ended this framework and its tasks: registering as another one");
-                let key = format!("{}framework", service.prefix());
-                // An id of nothing, not no id: instances without would be refused.
-                let forget = Transaction::new(keeper.fence.clone()).put(key, r#""""#);
-                keeper.store.transact(forget).await?;
+                removed = true;
             }
             End::Itself(ended) => return ended,
         }
         keeper.core = recover(&service, keeper.store.as_ref()).await?;
+        if removed {
+            // Durable before anybody subscribes.
+            keeper.core.handle(now(), Input::FrameworkEnded);
+            keeper.settle(Vec::new()).await?;
+        }
         keeper.view.send_replace(Arc::new(keeper.core.view(now())));
     }
     info!(name = service.name(), "ended");

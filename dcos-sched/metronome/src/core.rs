@@ -182,6 +182,11 @@ impl Machine for JobScheduler {
             Input::Disconnected => {
                 self.subscription.end();
             }
+            Input::FrameworkEnded => {
+                // An id of nothing, not no id: runs without would be refused.
+                self.framework_id = None;
+                self.batch.rows.push(rows::framework(""));
+            }
             Input::Probed(_) | Input::Tick => {}
         }
     }

@@ -9,6 +9,7 @@ use dcos_proto::mesos::FrameworkId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::rows::Framework;
 use super::{Core, History, Kill, PREFIX, Running, TaskFailure, TreeChange};
 use crate::config::Config;
 use crate::deployment::Plan;
@@ -51,7 +52,7 @@ struct DeploymentRow {
 /// Rows, sorted by kind.
 #[derive(Default)]
 struct Rows {
-    framework: Option<String>,
+    framework: Option<Framework>,
     version: Timestamp,
     groups: BTreeMap<PathId, Group>,
     wanted: BTreeMap<PathId, Timestamp>,
@@ -100,13 +101,15 @@ impl Core {
             );
             deployments.insert(row.id, Running::begun(Arc::new(plan), row.kill));
         }
+        let (id, former_ids) = sorted
+            .framework
+            .map(Framework::into_ids)
+            .unwrap_or_default();
         let mut core = Self {
             config,
             seed,
-            framework_id: sorted
-                .framework
-                .filter(|id| !id.is_empty())
-                .map(FrameworkId::from),
+            framework_id: id.map(FrameworkId::from),
+            former_ids,
             root,
             history: Arc::new(sorted.history),
             deployments,

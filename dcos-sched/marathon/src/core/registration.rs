@@ -16,14 +16,35 @@ impl Core {
         if self.framework_id.as_ref() == Some(id) {
             self.batch.events.push(Event::reregistered(now, &address));
         } else {
-            self.batch.rows.push(rows::framework(&id.value));
-            self.framework_id = Some(id.clone());
+            let before = self.framework_id.replace(id.clone());
+            self.former_ids.extend(before.map(|id| id.value));
+            self.put_framework();
             self.batch
                 .events
                 .push(Event::registered(now, &id.value, &address));
         }
         self.kills.forget_sent();
         self.reconcile(now);
+    }
+
+    /// Its id goes; what is reserved in its name stays.
+    pub(super) fn framework_ended(&mut self) {
+        if let Some(id) = self.framework_id.take() {
+            self.former_ids.push(id.value);
+            self.put_framework();
+        }
+    }
+
+    fn put_framework(&mut self) {
+        let id = self.framework_id.as_ref().map(|id| id.value.as_str());
+        let row = rows::framework(id.unwrap_or_default(), &self.former_ids);
+        self.batch.rows.push(row);
+    }
+
+    /// The framework's id, and those it had before.
+    pub(super) fn own_ids(&self) -> Vec<String> {
+        let id = self.framework_id.iter().map(|id| &id.value);
+        id.chain(&self.former_ids).cloned().collect()
     }
 
     pub(super) fn disconnected(&mut self, now: Timestamp) {

@@ -3,7 +3,8 @@
 //! A first launch reserves, creates volumes and launches in one go; the instance then stays, with a task or waiting
 //! for one, until it is wiped or its app goes. Nobody says whether a reservation was made, so it counts as made once
 //! an agent spoke of the task that was launched with it. What is labelled as ours and of no instance we know is given
-//! back whenever it is offered, which makes good whatever was lost on the way.
+//! back whenever it is offered, which makes good whatever was lost on the way. Reservations outlive a framework that
+//! somebody ended, so what its ids before name is ours as well.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ impl Core {
         offer: &Arc<Offer>,
     ) -> Option<Vec<Operation>> {
         let framework = self.framework_id.as_ref()?.value.clone();
+        let own_ids = self.own_ids();
         let waiting: Vec<Arc<Instance>> = self
             .instances_of(&spec.id)
             .filter(|instance| {
@@ -46,7 +48,7 @@ impl Core {
                 spec,
                 site,
                 &offer.resources,
-                &framework,
+                &own_ids,
                 &instance.id,
                 volumes,
                 &mut self.seed,
@@ -240,12 +242,10 @@ impl Core {
 
     /// Gives back what is labelled as ours and of no instance there is.
     pub(super) fn give_back(&mut self, offer: &Offer) -> Vec<Operation> {
-        let Some(framework) = self.framework_id.as_ref().map(|id| id.value.clone()) else {
-            return Vec::new();
-        };
+        let own_ids = self.own_ids();
         let mut ownerless: BTreeMap<InstanceId, Vec<&Resource>> = BTreeMap::new();
         for resource in &offer.resources {
-            if let Some(id) = owner(resource, &framework)
+            if let Some(id) = owner(resource, &own_ids)
                 && self
                     .instance(&id)
                     .is_none_or(|one| one.reservation.is_none())

@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `marathon/framework` | the framework's id; empty once somebody ended it, so that the next one takes over what it had |
+//! | `marathon/framework` | the framework's id, with those it had before somebody ended it: [`Framework`] |
 //! | `marathon/root` | the version of the tree |
 //! | `marathon/group/<path>` | a group |
 //! | `marathon/app/<path>` | the version of the app that is wanted |
@@ -14,7 +14,7 @@
 //! | `marathon/failure/<path>` | an app's last failure |
 
 use dcos_store::MAX_VALUE_BYTES;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Running, TaskFailure, TreeChange};
@@ -66,8 +66,36 @@ impl Row {
     }
 }
 
-pub(crate) fn framework(id: &str) -> Row {
-    Row::put(format!("{PREFIX}framework"), &id)
+/// Who the framework is, and was, to masters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Framework {
+    /// Its id; it never had another one.
+    Only(String),
+    /// Its id, which is empty from its end to the next subscription, and those before.
+    After { id: String, former: Vec<String> },
+}
+
+impl Framework {
+    /// The id there is, and those before it.
+    pub(crate) fn into_ids(self) -> (Option<String>, Vec<String>) {
+        let (id, former) = match self {
+            Self::Only(id) => (id, Vec::new()),
+            Self::After { id, former } => (id, former),
+        };
+        (Some(id).filter(|id| !id.is_empty()), former)
+    }
+}
+
+pub(crate) fn framework(id: &str, former: &[String]) -> Row {
+    let id = id.to_owned();
+    let framework = if former.is_empty() {
+        Framework::Only(id)
+    } else {
+        let former = former.to_vec();
+        Framework::After { id, former }
+    };
+    Row::put(format!("{PREFIX}framework"), &framework)
 }
 
 pub(crate) fn root(version: Timestamp) -> Row {

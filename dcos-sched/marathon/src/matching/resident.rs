@@ -56,8 +56,8 @@ impl Owner<'_> {
     }
 }
 
-/// The instance of `framework` that `resource` is reserved for.
-pub fn owner(resource: &Resource, framework: &str) -> Option<InstanceId> {
+/// The instance that `resource` is reserved for in the name of one of `frameworks`.
+pub fn owner(resource: &Resource, frameworks: &[String]) -> Option<InstanceId> {
     let reservation = resource
         .reservations
         .last()
@@ -67,7 +67,7 @@ pub fn owner(resource: &Resource, framework: &str) -> Option<InstanceId> {
         let label = labels.iter().find(|label| label.key == key)?;
         label.value.clone()
     };
-    (of(FRAMEWORK)? == framework).then_some(())?;
+    frameworks.contains(&of(FRAMEWORK)?).then_some(())?;
     let instance = of(INSTANCE)?;
     Some(task_instance(&instance).unwrap_or_else(|| InstanceId::from(instance)))
 }
@@ -161,8 +161,8 @@ fn persistence(resource: &Resource) -> Option<&str> {
     Some(&persistence.id)
 }
 
-/// Matches `app` against what is kept for one of its instances in an offer: all its volumes, and what it needs
-/// besides. The resources include the volumes.
+/// Matches `app` against what is kept for one of its instances in an offer, in the name of one of `frameworks`: all its
+/// volumes, and what it needs besides. The resources include the volumes.
 ///
 /// # Errors
 /// Every reason against it.
@@ -170,7 +170,7 @@ pub fn comes_back(
     app: &App,
     site: &Site,
     offered: &[Resource],
-    framework: &str,
+    frameworks: &[String],
     instance: &InstanceId,
     volumes: &[LocalVolume],
     seed: &mut Seed,
@@ -178,7 +178,7 @@ pub fn comes_back(
     if site.maintenance {
         return Err(Reason::AgentMaintenance.into());
     }
-    let own = |resource: &&Resource| owner(resource, framework).as_ref() == Some(instance);
+    let own = |resource: &&Resource| owner(resource, frameworks).as_ref() == Some(instance);
     let kept: Vec<&Resource> = offered.iter().filter(own).collect();
     let found: BTreeMap<&str, &Resource> = kept
         .iter()

@@ -113,15 +113,18 @@ fn labels_name_the_instance_and_survive_both_notations() {
         instance: &id,
     };
     let reserved = owner_of.reserve(&disk(1.0, None));
-    assert_eq!(owner(&reserved, "f"), Some(id.clone()));
-    assert_eq!(owner(&reserved, "another"), None);
-    assert_eq!(owner(&disk(1.0, None), "f"), None);
+    assert_eq!(
+        owner(&reserved, &["e".into(), "f".into()]),
+        Some(id.clone())
+    );
+    assert_eq!(owner(&reserved, &["another".into()]), None);
+    assert_eq!(owner(&disk(1.0, None), &["f".into()]), None);
     let refined = Resource {
         reservations: reserved.reservation.clone().into_iter().collect(),
         reservation: None,
         ..reserved.clone()
     };
-    assert_eq!(owner(&refined, "f"), Some(id));
+    assert_eq!(owner(&refined, &["f".into()]), Some(id));
     let made = volume(reserved, "v", "data", None);
     assert!(is_volume(&made) && !is_volume(&without_volume(&made)));
 }

@@ -6,6 +6,8 @@ use std::fmt;
 use bytes::Bytes;
 use dcos_store::{Entry, Fence, StateStore, StoreError, Transaction};
 
+use crate::core::rows::Framework;
+
 /// The most rows and bytes one transaction carries, but for a row that is larger by itself: engines bound both.
 const ROWS: usize = 500;
 const BYTES: usize = 256 << 10;
@@ -36,7 +38,8 @@ impl Replaced {
             let kind = name.split_once('/').map_or(name, |(kind, _)| kind);
             *replaced.rows.entry(kind.to_owned()).or_default() += 1;
             if name == "framework" {
-                replaced.framework = serde_json::from_slice(&entry.value).ok();
+                let row = serde_json::from_slice::<Framework>(&entry.value);
+                replaced.framework = row.ok().and_then(|row| row.into_ids().0);
             }
         }
         replaced

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use dcos_proto::mesos::offer::Operation;
 use dcos_proto::mesos::{Resource, TaskInfo, TaskState};
 
+use super::harness::framework_id;
+use crate::instance::InstanceId;
 use crate::matching::resident::{is_volume, owner, without_volume};
-
-const FRAMEWORK: &str = "framework";
 
 /// Reserved resources by the instance they are for.
 #[derive(Debug, Default)]
@@ -17,7 +17,13 @@ pub(crate) struct Disks {
 }
 
 fn of(resource: &Resource) -> String {
-    owner(resource, FRAMEWORK).unwrap().to_string()
+    ours(resource).unwrap().to_string()
+}
+
+/// The instance it is reserved for, whatever life of the framework did.
+fn ours(resource: &Resource) -> Option<InstanceId> {
+    let lives = (0..50).map(framework_id);
+    owner(resource, &lives.collect::<Vec<_>>())
 }
 
 impl Disks {
@@ -51,7 +57,7 @@ impl Disks {
     pub(crate) fn use_for(&mut self, task: &TaskInfo, tasks: &BTreeMap<String, TaskState>) {
         self.used.retain(|task, _| tasks.contains_key(task));
         for resource in &task.resources {
-            let Some(owner) = owner(resource, FRAMEWORK) else {
+            let Some(owner) = ours(resource) else {
                 continue;
             };
             let kept = &self.kept[owner.as_str()];

@@ -52,6 +52,11 @@ fn rules() -> normalize::Rules {
     }
 }
 
+/// The id a master gives to the framework in its `life`.
+pub(crate) fn framework_id(life: usize) -> String {
+    format!("framework-{life}")
+}
+
 pub(crate) struct Harness {
     pub(crate) core: Core,
     pub(crate) rows: BTreeMap<String, Vec<u8>>,
@@ -69,6 +74,8 @@ pub(crate) struct Harness {
     pub(crate) role: String,
     /// What agents keep reserved.
     pub(crate) disks: Disks,
+    /// How often the framework was ended.
+    life: usize,
 }
 
 impl Harness {
@@ -86,6 +93,7 @@ impl Harness {
             deaf: false,
             role: "*".into(),
             disks: Disks::default(),
+            life: 0,
         };
         harness.subscribe();
         harness
@@ -112,9 +120,25 @@ impl Harness {
         self.subscribe();
     }
 
+    /// Somebody ends the framework: its tasks go, what is reserved stays, and the next one has another id.
+    pub(crate) fn tear_down(&mut self) {
+        self.tasks.clear();
+        self.statuses.clear();
+        self.life += 1;
+        self.core = Self::recover(&self.rows, self.now);
+        self.core.handle(self.now, Input::FrameworkEnded);
+        self.flush();
+        assert_eq!(self.core.framework_id(), None);
+        self.crash();
+        assert_eq!(
+            self.core.framework_id().map(|id| id.value.clone()),
+            Some(framework_id(self.life))
+        );
+    }
+
     fn subscribe(&mut self) {
         let subscribed = event::Subscribed {
-            framework_id: FrameworkId::from("framework"),
+            framework_id: FrameworkId::from(framework_id(self.life)),
             ..event::Subscribed::default()
         };
         self.wants_offers = true;

@@ -94,6 +94,25 @@ fn wiping_destroys_and_replaces() {
 }
 
 #[test]
+fn a_framework_that_was_ended_takes_its_volumes_along() {
+    let mut h = world();
+    h.put(resident(2, "run"));
+    goes_on(&mut h, 2);
+    let volumes = h.disks.volumes();
+    for life in 2..4 {
+        h.tear_down();
+        goes_on(&mut h, 2);
+        assert_eq!(h.disks.volumes(), volumes, "in life {life}");
+    }
+    h.scale("/db", 3);
+    goes_on(&mut h, 3);
+    h.tear_down();
+    h.delete("/db");
+    quiet(&mut h);
+    assert_eq!((h.disks.len(), h.mesos_tasks()), (0, 0));
+}
+
+#[test]
 fn an_agent_out_of_reach_is_waited_for() {
     let mut h = world();
     h.put(resident(1, "run"));
@@ -166,6 +185,7 @@ enum Move {
     Lose,
     Find,
     Crash,
+    TearDown,
     Go(usize),
     Wait(u64),
 }
@@ -181,6 +201,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::Lose),
         1 => Just(Move::Find),
         2 => Just(Move::Crash),
+        1 => Just(Move::TearDown),
         6 => (1..12_usize).prop_map(Move::Go),
         1 => (1..400_u64).prop_map(Move::Wait),
     ]
@@ -229,6 +250,7 @@ fn make(h: &mut Harness, step: &Move) {
         Move::Lose => h.lose_all(),
         Move::Find => h.find_all(),
         Move::Crash => h.crash(),
+        Move::TearDown => h.tear_down(),
         Move::Go(count) => {
             h.run_for(count);
         }
