@@ -5,6 +5,7 @@
 //! something changes, so that a plan taken up after a crash goes on where the instances are.
 
 pub(crate) mod drive;
+mod graph;
 mod revert;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,9 @@ use crate::instance::InstanceId;
 use crate::model::{App, RootGroup};
 use crate::{PathId, Timestamp};
 
+pub use graph::layers;
+use graph::layers_of;
+pub(crate) use graph::makes_cycle;
 pub use revert::revert;
 
 /// What one step does to one app.
@@ -223,87 +227,6 @@ fn change(
     } else {
         Some(ActionKind::Restart)
     }
-}
-
-/// For each app the length of the longest chain of apps it waits for; `None` if there is a cycle.
-///
-/// An app waits for what it names and for what the groups around it name; naming a group means every
-/// app below it.
-pub fn layers(root: &RootGroup) -> Option<BTreeMap<PathId, usize>> {
-    layers_of(root, root.apps.keys())
-}
-
-/// The same for some apps only.
-fn layers_of<'a>(
-    root: &RootGroup,
-    apps: impl Iterator<Item = &'a PathId>,
-) -> Option<BTreeMap<PathId, usize>> {
-    if !has_dependencies(root) {
-        return Some(apps.map(|id| (id.clone(), 1)).collect());
-    }
-    let mut layers = BTreeMap::new();
-    let mut path = BTreeSet::new();
-    for id in apps {
-        layer(root, id, &mut layers, &mut path)?;
-    }
-    Some(layers)
-}
-
-/// Most trees have none, and most of the work is then not needed.
-fn has_dependencies(root: &RootGroup) -> bool {
-    root.apps.values().any(|app| !app.dependencies.is_empty())
-        || root
-            .groups
-            .values()
-            .any(|group| !group.dependencies.is_empty())
-}
-
-/// Whether an app waits, over whatever detours, for itself.
-pub(crate) fn has_cycle(root: &RootGroup) -> bool {
-    has_dependencies(root) && layers(root).is_none()
-}
-
-fn layer(
-    root: &RootGroup,
-    id: &PathId,
-    layers: &mut BTreeMap<PathId, usize>,
-    path: &mut BTreeSet<PathId>,
-) -> Option<usize> {
-    if let Some(layer) = layers.get(id) {
-        return Some(*layer);
-    }
-    if !path.insert(id.clone()) {
-        return None;
-    }
-    let mut own = 1;
-    for dependency in dependencies(root, id) {
-        own = own.max(1 + layer(root, &dependency, layers, path)?);
-    }
-    path.remove(id);
-    layers.insert(id.clone(), own);
-    Some(own)
-}
-
-fn dependencies(root: &RootGroup, id: &PathId) -> BTreeSet<PathId> {
-    let named = root
-        .app(id)
-        .map(|app| app.dependencies.as_slice())
-        .unwrap_or_default();
-    let inherited = id
-        .parent()
-        .ancestors()
-        .chain([PathId::root()])
-        .filter_map(|group| root.groups.get(&group))
-        .flat_map(|group| &group.dependencies);
-    let mut all = BTreeSet::new();
-    for dependency in named.iter().chain(inherited) {
-        if root.apps.contains_key(dependency) {
-            all.insert(dependency.clone());
-        } else {
-            all.extend(root.apps_below(dependency).map(|app| app.id.clone()));
-        }
-    }
-    all
 }
 
 #[cfg(test)]

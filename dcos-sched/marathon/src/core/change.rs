@@ -190,7 +190,7 @@ impl Core {
         target.version = version;
         self.give_service_ports(&mut target)?;
         self.set_versions(&mut target);
-        validate::group::root(&target)?;
+        validate::group::root(&self.root, &target)?;
         validate::resident::changes(&self.root, &target)?;
         if let Some(most) = self.config.max_apps
             && target.apps.len() > most

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::model::Group;
 
 fn root(apps: &[(&str, u32, i64, &[&str])]) -> Arc<RootGroup> {
     let mut root = RootGroup::default();
@@ -129,4 +130,108 @@ fn a_revert_leaves_what_others_did() {
         Timestamp::from_millis(1)
     );
     assert!(back.groups.contains_key(&PathId::from("/new")));
+}
+
+#[test]
+fn only_what_comes_to_wait_can_make_a_cycle() {
+    let before = root(&[
+        ("/g/a", 1, 1, &["/g/b"]),
+        ("/g/b", 1, 1, &[]),
+        ("/c", 1, 1, &["/h"]),
+    ]);
+    for (id, dependencies, expected) in [
+        ("/g/b", ["/g/a"].as_slice(), true),
+        ("/g/b", &["/g"], true),
+        ("/g/b", &["/c"], false),
+        ("/h/d", &[], false),
+        ("/h/d", &["/c"], true),
+        ("/g/a", &[], false),
+    ] {
+        let changed = root(&[(id, 1, 2, dependencies)]);
+        let mut after = (*before).clone();
+        after.apps.extend(changed.apps.clone());
+        after.groups.extend(changed.groups.clone());
+        assert_eq!(
+            makes_cycle(&before, &after),
+            expected,
+            "{id} {dependencies:?}"
+        );
+    }
+    // An app without names of its own waits for what is named around it.
+    let mut around = (*before).clone();
+    let group = Group {
+        dependencies: [PathId::from("/c")].into(),
+        ..Group::default()
+    };
+    around.groups.insert("/h".into(), group);
+    assert!(!makes_cycle(&before, &around), "nobody is in it yet");
+    let mut inside = around.clone();
+    inside
+        .apps
+        .extend(root(&[("/h/d", 1, 1, &[])]).apps.clone());
+    assert!(makes_cycle(&around, &inside));
+}
+
+/// On a stack that holds a few hundred calls.
+#[test]
+fn the_length_of_a_chain_does_not_matter() {
+    let apps = 15_000;
+    let chain = move || {
+        let mut tree = RootGroup::default();
+        for at in 0..apps {
+            let before: Vec<_> = (at > 0)
+                .then(|| format!("/app-{}", at - 1))
+                .into_iter()
+                .collect();
+            let app = json!({"id": format!("/app-{at}"), "cmd": "run", "dependencies": before});
+            let app = serde_json::from_value(app).unwrap();
+            tree.put_app(app, Timestamp::default(), false);
+        }
+        let last = PathId::from(format!("/app-{}", apps - 1).as_str());
+        assert_eq!(layers(&tree).unwrap()[&last], apps);
+        let first = tree
+            .apps
+            .get_mut(&PathId::from("/app-0"))
+            .map(Arc::make_mut);
+        first.unwrap().dependencies.push(last);
+        assert_eq!(layers(&tree), None);
+    };
+    let small = std::thread::Builder::new().stack_size(256 << 10);
+    small.spawn(chain).unwrap().join().unwrap();
+}
+
+#[test]
+fn groups_that_wait_for_groups_are_as_deep_as_their_apps() {
+    let mut tree = RootGroup::default();
+    for group in ["/a", "/a/in", "/b", "/c"] {
+        for at in 0..300 {
+            let app = json!({"id": format!("{group}/app-{at}"), "cmd": "run"});
+            tree.put_app(
+                serde_json::from_value(app).unwrap(),
+                Timestamp::default(),
+                false,
+            );
+        }
+    }
+    for (group, dependency) in [("/a", "/b"), ("/b", "/c"), ("/a/in", "/c")] {
+        let group = tree.groups.get_mut(&PathId::from(group)).unwrap();
+        group.dependencies.insert(dependency.into());
+    }
+    let layers_of_all = layers(&tree).unwrap();
+    let of = |id: &str| layers_of_all[&PathId::from(id)];
+    assert_eq!(
+        (
+            of("/a/app-1"),
+            of("/a/in/app-7"),
+            of("/b/app-0"),
+            of("/c/app-299")
+        ),
+        (3, 3, 2, 1)
+    );
+    tree.groups
+        .get_mut(&PathId::from("/c"))
+        .unwrap()
+        .dependencies
+        .insert("/a/in".into());
+    assert_eq!(layers(&tree), None);
 }

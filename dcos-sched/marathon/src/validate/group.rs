@@ -98,10 +98,10 @@ pub(crate) fn modifies_services(update: &GroupUpdate) -> bool {
         || update.groups.iter().flatten().any(modifies_services)
 }
 
-/// Rules for the tree as a whole.
-pub(crate) fn root(root: &RootGroup) -> Result<(), Error> {
+/// Rules for the tree as a whole, which was `before`.
+pub(crate) fn root(before: &RootGroup, root: &RootGroup) -> Result<(), Error> {
     let mut out = Vec::new();
-    if deployment::has_cycle(root) {
+    if deployment::makes_cycle(before, root) {
         fail(&mut out, "/", "Dependency graph has cyclic dependencies.");
     }
     // An app below an app is found too: there is a group around it, of the upper one's name.

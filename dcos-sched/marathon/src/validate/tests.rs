@@ -291,7 +291,8 @@ fn volumes_of_drivers_belong_to_one_task() {
         let app = create(app(id, "MESOS", volume(driver.clone()))).unwrap();
         root.put_app(app, Timestamp::default(), false);
     }
-    let Err(Error::Invalid(found)) = super::group::root(&root) else {
+    let Err(Error::Invalid(found)) = super::group::root(&crate::model::RootGroup::default(), &root)
+    else {
         panic!("two apps have one volume");
     };
     assert!(
