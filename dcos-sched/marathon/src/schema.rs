@@ -14,6 +14,10 @@ use crate::error::{Error, Violation};
 pub(crate) enum Shape {
     /// Text of at least this many bytes.
     Text(usize),
+    /// Text of at least one byte and at most so many.
+    Within(usize),
+    /// A name of at most so many bytes: lower-case letters and digits, and inside it dashes and these characters.
+    Name(usize, &'static str),
     /// A whole number within bounds.
     Int(i64, i64),
     /// A number within bounds.
@@ -88,6 +92,11 @@ fn visit(value: &mut Value, shape: Shape, path: &str, out: &mut Vec<Violation>) 
         (Shape::Text(min), Value::String(text)) => (text.len() < min)
             .then_some("error.minLength")
             .map(str::to_owned),
+        (Shape::Within(max), Value::String(text)) => out_of(text, max).map(str::to_owned),
+        (Shape::Name(max, inside), Value::String(text)) => {
+            let wrong = || (!is_name(text, inside)).then_some("error.pattern");
+            out_of(text, max).or_else(wrong).map(str::to_owned)
+        }
         (Shape::Int(min, max), Value::Number(number)) => match whole(number) {
             Some(n) if n < min => Some("error.min".to_owned()),
             Some(n) if n > max => Some("error.max".to_owned()),
@@ -159,6 +168,24 @@ fn visit(value: &mut Value, shape: Shape, path: &str, out: &mut Vec<Violation>) 
     }
 }
 
+fn out_of(text: &str, max: usize) -> Option<&'static str> {
+    match text.len() {
+        0 => Some("error.minLength"),
+        length if length > max => Some("error.maxLength"),
+        _ => None,
+    }
+}
+
+/// Whether `text` is `[a-z0-9]([-a-z0-9]*[a-z0-9])?`, with more characters `inside`.
+fn is_name(text: &str, inside: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.starts_with(plain)
+        && text.ends_with(plain)
+        && text
+            .chars()
+            .all(|c| plain(c) || c == '-' || inside.contains(c))
+}
+
 fn visit_object(
     fields: &mut Map<String, Value>,
     known: &[Field],
@@ -201,9 +228,13 @@ fn expected(shape: Shape) -> &'static str {
         Shape::Bool => "jsboolean",
         Shape::List(_) => "jsarray",
         Shape::Map(_) | Shape::Object(_) => "jsobject",
-        Shape::Text(_) | Shape::Time | Shape::OneOf(_) | Shape::TextOr(_) | Shape::Any => {
-            "jsstring"
-        }
+        Shape::Text(_)
+        | Shape::Within(_)
+        | Shape::Name(..)
+        | Shape::Time
+        | Shape::OneOf(_)
+        | Shape::TextOr(_)
+        | Shape::Any => "jsstring",
     }
 }
 
@@ -246,6 +277,47 @@ mod tests {
         assert_eq!(
             found,
             expected.map(|(path, error)| (path.to_owned(), error.to_owned()))
+        );
+    }
+
+    #[test]
+    fn names_of_ports_and_networks_have_rules() {
+        let wrong = |field: &str, value: Value| {
+            let mut app = json!({"id": "/a", field: [value]});
+            match check(&mut app, crate::model::shape::APP) {
+                Ok(()) => String::new(),
+                Err(Error::Shape(found)) => format!("{}: {}", found[0].path, found[0].error),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        let port = |name: &str| wrong("portDefinitions", json!({"name": name}));
+        let network = |name: &str| wrong("networks", json!({"mode": "container", "name": name}));
+        let long = "x".repeat(64);
+        for good in ["http", "h2-c", "0", &long] {
+            assert_eq!(port(good), "", "{good}");
+        }
+        for bad in [
+            "HTTP",
+            "http port",
+            "-http",
+            "http-",
+            "http_port",
+            "h\u{e4}",
+        ] {
+            assert_eq!(
+                port(bad),
+                "/portDefinitions(0)/name: error.pattern",
+                "{bad}"
+            );
+        }
+        assert_eq!(port(""), "/portDefinitions(0)/name: error.minLength");
+        assert_eq!(network("my_net-2"), "");
+        assert_eq!(network("_net"), "/networks(0)/name: error.pattern");
+        assert_eq!(network(&long), "/networks(0)/name: error.maxLength");
+        let long = "x".repeat(1025);
+        assert_eq!(
+            wrong("fetch", json!({"uri": long})),
+            "/fetch(0)/uri: error.maxLength"
         );
     }
 

@@ -6,6 +6,12 @@ const I32: i64 = i32::MAX as i64;
 pub(super) const INF: f64 = f64::INFINITY;
 pub(super) const TEXT: Shape = Shape::Text(0);
 pub(super) const NAME: Shape = Shape::Text(1);
+/// `LegacyName` of the original, for ports.
+const PORT_NAME: Shape = Shape::Name(usize::MAX, "");
+/// `NetworkName` of the original.
+const NETWORK_NAME: Shape = Shape::Name(63, "_");
+/// `Uri` and `Path` of the original.
+const PLACE: Shape = Shape::Within(1024);
 pub(super) const COUNT: Shape = Shape::Int(0, I32);
 pub(super) const TEXTS: Shape = Shape::List(&TEXT);
 pub(super) const LABELS: Shape = Shape::Map(&TEXT);
@@ -119,11 +125,11 @@ pub(super) const EXECUTOR_RESOURCES: Shape = Shape::Object(&[
 ]);
 
 pub(super) const FETCH: Shape = Shape::Object(&[
-    must("uri", TEXT),
+    must("uri", PLACE),
     may("extract", Shape::Bool),
     may("executable", Shape::Bool),
     may("cache", Shape::Bool),
-    may("destPath", TEXT),
+    may("destPath", PLACE),
 ]);
 
 const HEALTH_CHECK: Shape = Shape::Object(&[
@@ -182,7 +188,7 @@ const READINESS: Shape = Shape::Object(&[
     may("name", NAME),
     may("protocol", SCHEME),
     may("path", NAME),
-    may("portName", NAME),
+    may("portName", PORT_NAME),
     may("intervalSeconds", COUNT),
     may("timeoutSeconds", Shape::Int(1, I32)),
     may(
@@ -193,7 +199,7 @@ const READINESS: Shape = Shape::Object(&[
 ]);
 
 pub(super) const NETWORK: Shape = Shape::Object(&[
-    may("name", NAME),
+    may("name", NETWORK_NAME),
     may(
         "mode",
         Shape::OneOf(&["container", "container/bridge", "host"]),
@@ -204,7 +210,7 @@ pub(super) const NETWORK: Shape = Shape::Object(&[
 const PORT_DEFINITION: Shape = Shape::Object(&[
     may("port", Shape::Port),
     may("labels", LABELS),
-    may("name", TEXT),
+    may("name", PORT_NAME),
     may("protocol", PORT_PROTOCOL),
 ]);
 
@@ -212,7 +218,7 @@ const PORT_MAPPING: Shape = Shape::Object(&[
     may("containerPort", Shape::Port),
     may("hostPort", Shape::Port),
     may("labels", LABELS),
-    may("name", TEXT),
+    may("name", PORT_NAME),
     may("protocol", PORT_PROTOCOL),
     may("servicePort", Shape::Port),
     may("networkNames", TEXTS),
@@ -225,7 +231,7 @@ const IP_ADDRESS: Shape = Shape::Object(&[
             "ports",
             Shape::List(&Shape::Object(&[
                 may("number", Shape::Port),
-                must("name", TEXT),
+                must("name", PORT_NAME),
                 may("protocol", PORT_PROTOCOL),
                 may("labels", LABELS),
             ])),
