@@ -132,6 +132,18 @@ def test_children_run_after_their_parents(api):
     assert api.refused("DELETE", "/v1/jobs/parent")[0] == 409
 
 
+def test_a_long_list_comes_in_pieces_and_is_whole(api):
+    names = [f"many-{at:03}" for at in range(150)]
+    for name in names:
+        api.job(name)
+    with urllib.request.urlopen(f"{api.cluster.metronome}/v1/jobs?embed=historySummary", timeout=30) as response:
+        assert response.headers["Content-Type"] == "application/json"
+        assert response.headers["Content-Length"] is None
+        listed = json.load(response)
+    assert [job["id"] for job in listed] == names
+    assert all(job["historySummary"]["successCount"] == 0 for job in listed)
+
+
 def test_schedules(api):
     api.job("nightly")
     path = "/v1/jobs/nightly/schedules"

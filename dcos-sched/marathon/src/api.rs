@@ -11,7 +11,7 @@ mod deployments;
 mod events;
 mod groups;
 mod info;
-mod list;
+pub mod list;
 mod plan;
 mod pods;
 mod queue;

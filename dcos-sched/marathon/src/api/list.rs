@@ -18,10 +18,27 @@ where
     T: Send + 'static,
     F: Fn(&T) -> Value + Send + 'static,
 {
-    let begin = format!("{{\"{name}\":[").into_bytes();
+    between(format!("{{\"{name}\":["), items, "]}", render)
+}
+
+/// A list; a short one is sent whole, with its length.
+pub fn list<T, F>(items: Vec<T>, render: F) -> Response
+where
+    T: Send + 'static,
+    F: Fn(&T) -> Value + Send + 'static,
+{
+    between("[".to_owned(), items, "]", render)
+}
+
+fn between<T, F>(begin: String, items: Vec<T>, end: &'static str, render: F) -> Response
+where
+    T: Send + 'static,
+    F: Fn(&T) -> Value + Send + 'static,
+{
     let mut pieces = Pieces {
-        begin: Some(begin),
+        begin: Some(begin.into_bytes()),
         left: items.into_iter(),
+        end,
         render,
     };
     let body = if pieces.left.len() <= PIECE {
@@ -37,6 +54,8 @@ struct Pieces<T, F> {
     /// What stands before the first item, until it is written.
     begin: Option<Vec<u8>>,
     left: std::vec::IntoIter<T>,
+    /// What stands after the last one.
+    end: &'static str,
     render: F,
 }
 
@@ -57,7 +76,7 @@ impl<T, F: Fn(&T) -> Value> Iterator for Pieces<T, F> {
             let _ = serde_json::to_writer(&mut piece, &(self.render)(&item));
         }
         if self.left.len() == 0 {
-            piece.extend_from_slice(b"]}");
+            piece.extend_from_slice(self.end.as_bytes());
         }
         Some(piece.into())
     }
@@ -73,6 +92,7 @@ mod tests {
             let pieces = Pieces {
                 begin: Some(b"{\"all\":[".to_vec()),
                 left: (0..length).collect::<Vec<_>>().into_iter(),
+                end: "]}",
                 render: |item: &usize| Value::from(*item),
             };
             let pieces: Vec<_> = pieces.collect();

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use dcos_marathon::api::json_with;
+use dcos_marathon::api::list;
 use dcos_marathon::api::request::Request;
 use http::StatusCode;
-use serde_json::Value;
 
 use super::render::{self, Embeds};
 use super::{Mailbox, Reply, bad_request, document, now, ok};
@@ -42,9 +42,8 @@ pub(super) fn known(mailbox: &Mailbox, id: &JobId) -> Result<Arc<Job>, Error> {
 pub(super) fn list(mailbox: &Mailbox, request: &Request) -> Reply {
     let (embeds, now) = (embeds(request)?, now());
     let view = mailbox.view();
-    let jobs = view.jobs.values();
-    let jobs: Value = jobs.map(|job| render::job(job, embeds, now)).collect();
-    Ok(ok(&jobs))
+    let jobs: Vec<Arc<Job>> = view.jobs.values().cloned().collect();
+    Ok(list::list(jobs, move |job| render::job(job, embeds, now)))
 }
 
 pub(super) fn show(mailbox: &Mailbox, request: &Request, id: &JobId) -> Reply {
