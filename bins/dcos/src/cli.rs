@@ -461,6 +461,10 @@ pub(crate) enum Marathon {
 }
 
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are the names of the options"
+)]
 pub(crate) struct Force {
     /// Override a deployment that holds the app.
     #[arg(long)]
@@ -468,6 +472,29 @@ pub(crate) struct Force {
     /// Return at once instead of waiting for the deployment.
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// Give the deployment so many seconds; then it is stopped where it is.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) deadline: Option<u32>,
+    /// Take the change back when the deadline has passed.
+    #[arg(long, requires = "deadline")]
+    pub(crate) rollback: bool,
+}
+
+impl Force {
+    /// The same as parameters of a request.
+    pub(crate) fn query(&self) -> String {
+        let deadline = self.deadline.map(|seconds| format!("&deadline={seconds}"));
+        let rollback = if self.rollback {
+            "&onDeadline=rollback"
+        } else {
+            ""
+        };
+        format!(
+            "force={}{}{rollback}",
+            self.force,
+            deadline.unwrap_or_default()
+        )
+    }
 }
 
 #[derive(Debug, Subcommand)]

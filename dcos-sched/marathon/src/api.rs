@@ -117,7 +117,7 @@ async fn dispatch(api: &Api, request: &Request) -> Reply {
         (&Method::DELETE, ["v2", "queue", id @ .., "delay"]) => {
             queue::reset_delay(mailbox, &PathId::absolute(&id.join("/"))).await
         }
-        (_, ["v2", "deployments"]) if get => Ok(deployments::list(mailbox)),
+        (_, ["v2", "deployments"]) if get => Ok(deployments::list(mailbox, request)),
         (&Method::DELETE, ["v2", "deployments", id]) => {
             deployments::cancel(mailbox, request, id).await
         }

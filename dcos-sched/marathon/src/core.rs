@@ -13,6 +13,7 @@ mod counters;
 mod health;
 mod history;
 mod kill;
+mod limit;
 mod offers;
 mod recover;
 mod registration;
@@ -23,6 +24,7 @@ mod status;
 mod tally;
 mod versions;
 mod view;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -49,10 +51,12 @@ pub use counters::Counters;
 pub use health::Probe;
 pub use history::History;
 pub(crate) use history::TreeChange;
+pub use limit::{Limit, Overdue};
 pub use recover::RecoverError;
 pub use rows::{PREFIX, Row};
 pub(crate) use versions::RESTART;
 pub use view::{DeploymentView, QueueItem, TaskFailure, View};
+pub use waiting::{Obstacle, WaitingFor};
 
 /// What happens to the core.
 #[derive(Clone, Debug)]
@@ -100,6 +104,8 @@ pub(crate) struct Running {
     step: usize,
     /// The instances named to go, kept with the deployment.
     kill: Kill,
+    /// When it must have ended.
+    limit: Option<Limit>,
     /// Apps that are not yet where the step leads; `None` until all of them were looked at.
     open: Option<BTreeSet<PathId>>,
 }
@@ -111,6 +117,7 @@ impl Running {
             plan,
             step: 0,
             kill,
+            limit: None,
             open: None,
         }
     }
@@ -140,6 +147,8 @@ pub struct Core {
     kills: Kills,
     /// When launches and agents out of reach are given up.
     deadlines: Deadlines<InstanceId>,
+    /// When deployments must have ended.
+    limits: Deadlines<String>,
     subscription: Subscription,
     /// Where the instances of apps with constraints are, and since which configuration; from the first look at an offer to
     /// the end of the app's next deployment or of its last instance.
@@ -192,6 +201,9 @@ impl Core {
         let now = Timestamp::from(now);
         self.tick(now);
         self.settle(now);
+        if self.end_overdue(now) {
+            self.settle(now);
+        }
         std::mem::take(&mut self.batch)
     }
 
@@ -203,6 +215,7 @@ impl Core {
             self.queue.next_due(now),
             self.next_kill(),
             self.deadlines.next(),
+            self.limits.next(),
         ];
         let next = moments.into_iter().flatten().min()?;
         Some(Time::from_millis(

@@ -60,6 +60,9 @@ pub struct Instance {
     /// Its health as the executor reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
+    /// Whether users want its task killed, whatever takes its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kill: bool,
     /// How it is treated when its agent is out of reach.
     #[serde(default)]
     pub unreachable_strategy: UnreachableStrategy,
@@ -172,6 +175,7 @@ impl Instance {
             ports,
             addresses: Vec::new(),
             healthy: None,
+            kill: false,
             unreachable_strategy: app.unreachable_strategy,
             health: Vec::new(),
             ready: None,

@@ -1,39 +1,119 @@
 //! Waiting for a deployment, and telling what it waits for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use serde_json::Value;
 
 use super::{Context, items, text};
 use crate::http::Server;
 use crate::output::Progress;
 
+/// All deployments, with what they wait for.
+pub(crate) const ALL: &str = "/v2/deployments?embed=waitingFor";
+
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Waits until the deployment `id` has ended, and says meanwhile what it does.
+/// Waits until the deployment `id` has ended, and says meanwhile what it does and what it waits for.
+///
+/// # Errors
+/// That it had not ended by its deadline is one.
 pub(crate) async fn wait(context: &Context, marathon: &Server, id: &str) -> anyhow::Result<()> {
     let mut progress = Progress::new(context.quiet || context.json);
+    let mut overdue = None;
     loop {
-        let deployments = marathon.get("/v2/deployments").await?;
+        let deployments = marathon.get(ALL).await?;
         let list = deployments
             .as_array()
             .map(Vec::as_slice)
             .unwrap_or_default();
         let Some(deployment) = list.iter().find(|deployment| text(deployment, "id") == id) else {
             progress.done();
-            return Ok(());
+            // Its deadline by our clock, as of when it was last seen.
+            return match overdue {
+                Some((moment, what)) if Instant::now() >= moment => {
+                    bail!("its deadline has passed: {what}")
+                }
+                _ => Ok(()),
+            };
         };
-        let mut doing = describe(deployment);
-        if let Some(why) = waiting(marathon, deployment).await? {
-            doing = format!("{doing}; {why}");
+        let mut doing = described(deployment);
+        for action in items(deployment, "currentActions") {
+            let failed = |waiting: &Value| waiting["what"] == "backoff";
+            if items(action, "waitingFor").iter().any(failed)
+                && let Some(message) = last_message(marathon, action).await?
+            {
+                doing = format!("{doing}; {message}");
+                break;
+            }
         }
+        overdue = deployment["timeLeftSeconds"].as_f64().and_then(|left| {
+            let left = Duration::try_from_secs_f64(left).ok()?;
+            let rollback = deployment["onDeadline"] == "rollback";
+            let end = if rollback { "taken back" } else { "stopped" };
+            Some((Instant::now() + left, format!("it was {end} at {doing}")))
+        });
         progress.say(doing);
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
+/// Which step a deployment is at, what is done in it, and what that waits for.
+pub(crate) fn described(deployment: &Value) -> String {
+    let actions = items(deployment, "currentActions");
+    let waits = actions
+        .iter()
+        .flat_map(|action| items(action, "waitingFor"))
+        .filter_map(in_words);
+    let mut all = vec![describe(deployment)];
+    all.extend(waits.take(MOST_REASONS));
+    all.join("; ")
+}
+
+/// More would not be read.
+const MOST_REASONS: usize = 5;
+
+/// What is waited for, for people.
+fn in_words(waiting: &Value) -> Option<String> {
+    let count = waiting["count"].as_u64().unwrap_or_default();
+    let instances = format!("{count} instance{}", if count == 1 { "" } else { "s" });
+    let words = match waiting["what"].as_str()? {
+        "offers" => {
+            let refused = items(waiting, "refused").iter();
+            let refused =
+                refused.filter_map(|each| Some((text(each, "reason"), each["agents"].as_u64()?)));
+            let constraints = items(waiting, "constraints").iter().map(constraint);
+            let constraints = constraints.collect::<Vec<_>>().join(", ");
+            return Some(
+                refused_by(refused, &constraints)
+                    .unwrap_or_else(|| format!("{instances}: waits for offers")),
+            );
+        }
+        "backoff" => {
+            return Some(format!(
+                "failed, tries again in {} s",
+                text(waiting, "timeLeftSeconds")
+            ));
+        }
+        "master" => return Some("no master is connected".to_owned()),
+        "agents" => {
+            let hosts = items(waiting, "hosts").iter().filter_map(Value::as_str);
+            return Some(format!(
+                "{instances} out of reach, on {}",
+                hosts.collect::<Vec<_>>().join(", ")
+            ));
+        }
+        "kills" => "being ended",
+        "start" => "starting",
+        "health" => "not known to be healthy yet",
+        "readiness" => "not ready yet",
+        other => other,
+    };
+    Some(format!("{instances} {words}"))
+}
+
 /// Which step a deployment is at, and what is done in it.
-pub(crate) fn describe(deployment: &Value) -> String {
+fn describe(deployment: &Value) -> String {
     let actions: Vec<_> = items(deployment, "currentActions")
         .iter()
         .map(|action| {
@@ -60,71 +140,48 @@ pub(crate) async fn last_failure(marathon: &Server, app: &Value) -> anyhow::Resu
     Ok(message.map(str::to_owned))
 }
 
-/// What the container of `pod` that failed last said.
-async fn last_end(marathon: &Server, pod: &Value) -> anyhow::Result<Option<String>> {
-    let path = format!("/v2/pods/{}::status", pod.as_str().unwrap_or_default());
-    let answer = marathon.get(&path).await?;
+/// What the task or container that failed last of an action's app or pod said.
+async fn last_message(marathon: &Server, action: &Value) -> anyhow::Result<Option<String>> {
+    if action["app"].is_string() {
+        return last_failure(marathon, &action["app"]).await;
+    }
+    let pod = text(action, "pod");
+    let answer = marathon.get(&format!("/v2/pods/{pod}::status")).await?;
     let ends = items(&answer, "terminationHistory");
     Ok(ends.first().map(|end| text(end, "message")))
 }
 
-/// Why instances of the deployment's apps are not running yet: failures, or offers that did not
-/// fit.
-async fn waiting(marathon: &Server, deployment: &Value) -> anyhow::Result<Option<String>> {
-    let queue = marathon.get("/v2/queue").await?;
-    let affected = |id| {
-        let among = |kind| items(deployment, kind).contains(id);
-        among("affectedApps") || among("affectedPods")
-    };
-    for entry in items(&queue, "queue") {
-        let pod = entry["pod"].is_object();
-        let id = &entry[if pod { "pod" } else { "app" }]["id"];
-        if !affected(id) {
-            continue;
-        }
-        if let Some(seconds) = entry["delay"]["timeLeftSeconds"]
-            .as_u64()
-            .filter(|left| *left > 0)
-        {
-            let failure = if pod {
-                last_end(marathon, id).await?
-            } else {
-                last_failure(marathon, id).await?
-            };
-            let failure = failure.map(|message| format!(": {message}"));
-            let failure = failure.unwrap_or_default();
-            return Ok(Some(format!("failed, tries again in {seconds} s{failure}")));
-        }
-        if let Some(reasons) = refusals(entry, LAST_OFFERS) {
-            return Ok(Some(reasons));
-        }
-    }
-    Ok(None)
+/// Why all offers were of no use to an entry of the queue; `None` if there was none.
+pub(crate) fn refusals(entry: &Value) -> Option<String> {
+    let summary = items(
+        &entry["processedOffersSummary"],
+        "rejectSummaryLaunchAttempt",
+    );
+    let refused = summary.iter();
+    let refused =
+        refused.filter_map(|each| Some((text(each, "reason"), each["declined"].as_u64()?)));
+    refused_by(refused, &constraints(entry))
 }
 
-/// The reasons of the last offer of each agent, of some agents.
-const LAST_OFFERS: &str = "rejectSummaryLastOffers";
-/// The reasons of all offers.
-pub(crate) const ALL_OFFERS: &str = "rejectSummaryLaunchAttempt";
-
-/// Why offers were of no use to an entry of the queue, by the summary of that name; `None` if there was none.
-pub(crate) fn refusals(entry: &Value, summary: &str) -> Option<String> {
-    let summary = items(&entry["processedOffersSummary"], summary);
-    let refused = summary.iter().filter_map(|each| {
-        let agents = each["declined"].as_u64().filter(|agents| *agents > 0)?;
+/// How many agents were refused for which reasons, for people; `None` if there was none.
+fn refused_by(reasons: impl Iterator<Item = (String, u64)>, constraints: &str) -> Option<String> {
+    let refused = reasons.filter(|(_, agents)| *agents > 0);
+    let refused = refused.map(|(reason, agents)| {
         let plural = if agents == 1 { "" } else { "s" };
-        let why = in_words(&text(each, "reason"), entry);
-        Some(format!("{agents} agent{plural}: {why}"))
+        format!(
+            "{agents} agent{plural}: {}",
+            reason_in_words(&reason, constraints)
+        )
     });
     let refused: Vec<_> = refused.collect();
     (!refused.is_empty()).then(|| refused.join(", "))
 }
 
 /// A reason Marathon names, for people.
-fn in_words(reason: &str, entry: &Value) -> String {
+fn reason_in_words(reason: &str, constraints: &str) -> String {
     let words = match reason {
         "UnfulfilledRole" => "offered to another role",
-        "UnfulfilledConstraint" => return format!("constraint {}", constraints(entry)),
+        "UnfulfilledConstraint" => return format!("constraint {constraints}"),
         "NoCorrespondingReservationFound" => "its volumes are elsewhere",
         "AgentMaintenance" => "under maintenance",
         "InsufficientCpus" => "not enough cpus",
@@ -140,22 +197,24 @@ fn in_words(reason: &str, entry: &Value) -> String {
 
 /// The constraints of what waits, as `zone:GROUP_BY:3`.
 fn constraints(entry: &Value) -> String {
-    let words = |constraint: &Value| -> String {
-        let fields = constraint.as_array().map(Vec::as_slice);
-        let words: Vec<_> = fields
-            .unwrap_or_default()
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
-        words.join(":")
-    };
-    let of_app = items(&entry["app"], "constraints").iter().map(words);
+    let of_app = items(&entry["app"], "constraints").iter().map(constraint);
     let placement = &entry["pod"]["scheduling"]["placement"];
     let of_pod = items(placement, "constraints").iter().map(|each| {
         let fields = ["fieldName", "operator", "value"].map(|key| text(each, key));
         fields.join(":").trim_end_matches(':').to_owned()
     });
     of_app.chain(of_pod).collect::<Vec<_>>().join(", ")
+}
+
+/// A constraint as apps write it.
+fn constraint(words: &Value) -> String {
+    let fields = words.as_array().map(Vec::as_slice);
+    let words: Vec<_> = fields
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    words.join(":")
 }
 
 #[cfg(test)]
@@ -165,7 +224,7 @@ mod tests {
 
     #[test]
     fn refusals_are_told_in_words() {
-        let summary = json!({"rejectSummaryLastOffers": [
+        let summary = json!({"rejectSummaryLaunchAttempt": [
             {"reason": "UnfulfilledRole", "declined": 0, "processed": 5},
             {"reason": "UnfulfilledConstraint", "declined": 2, "processed": 5},
             {"reason": "InsufficientMemory", "declined": 1, "processed": 3},
@@ -173,16 +232,54 @@ mod tests {
         let app = json!({"app": {"constraints": [["zone", "GROUP_BY", "3"], ["hostname", "UNIQUE"]]},
             "processedOffersSummary": summary});
         assert_eq!(
-            refusals(&app, LAST_OFFERS).unwrap(),
+            refusals(&app).unwrap(),
             "2 agents: constraint zone:GROUP_BY:3, hostname:UNIQUE, 1 agent: not enough memory"
         );
         let placement = json!({"constraints": [{"fieldName": "hostname", "operator": "UNIQUE"}]});
         let pod = json!({"pod": {"scheduling": {"placement": placement}}, "processedOffersSummary": summary});
         assert!(
-            refusals(&pod, LAST_OFFERS)
+            refusals(&pod)
                 .unwrap()
                 .starts_with("2 agents: constraint hostname:UNIQUE, ")
         );
-        assert_eq!(refusals(&json!({"app": {}}), LAST_OFFERS), None);
+        assert_eq!(refusals(&json!({"app": {}})), None);
+    }
+    #[test]
+    fn what_a_deployment_waits_for_is_told_in_words() {
+        let deployment = |waiting: Value| {
+            json!({"currentStep": 1, "totalSteps": 2,
+                "currentActions": [{"action": "ScaleApplication", "app": "/a", "waitingFor": [waiting]}]})
+        };
+        for (waiting, words) in [
+            (
+                json!({"what": "offers", "count": 2, "refused": [{"reason": "InsufficientCpus", "agents": 3}]}),
+                "3 agents: not enough cpus",
+            ),
+            (
+                json!({"what": "offers", "count": 1, "constraints": [["zone", "IS", "a"]],
+                "refused": [{"reason": "UnfulfilledConstraint", "agents": 1}]}),
+                "1 agent: constraint zone:IS:a",
+            ),
+            (
+                json!({"what": "offers", "count": 2, "refused": []}),
+                "2 instances: waits for offers",
+            ),
+            (
+                json!({"what": "backoff", "count": 2, "timeLeftSeconds": 7}),
+                "failed, tries again in 7 s",
+            ),
+            (
+                json!({"what": "agents", "count": 1, "hosts": ["h"]}),
+                "1 instance out of reach, on h",
+            ),
+            (
+                json!({"what": "health", "count": 2}),
+                "2 instances not known to be healthy yet",
+            ),
+            (json!({"what": "stars", "count": 1}), "1 instance stars"),
+        ] {
+            let told = described(&deployment(waiting));
+            assert_eq!(told, format!("step 1 of 2: ScaleApplication /a; {words}"));
+        }
     }
 }

@@ -50,7 +50,8 @@ async fn app(context: &Context, marathon: &Server, command: App) -> anyhow::Resu
     match command {
         App::Add { file, force } => {
             let definition = definition(file.as_deref()).await?;
-            let answer = marathon.send("POST", "/v2/apps", Some(&definition)).await?;
+            let url = format!("/v2/apps?{}", force.query());
+            let answer = marathon.send("POST", &url, Some(&definition)).await?;
             let deployment = items(&answer, "deployments")
                 .first()
                 .map(|first| text(first, "id"));
@@ -119,12 +120,13 @@ async fn app(context: &Context, marathon: &Server, command: App) -> anyhow::Resu
             finish(context, marathon, deployment_id(&answer), &force).await
         }
         App::Restart { id, force } => {
-            let url = format!("/v2/apps/{}/restart?force={}", path(&id), force.force);
+            let url = format!("/v2/apps/{}/restart?{}", path(&id), force.query());
             let answer = marathon.send("POST", &url, None).await?;
             finish(context, marathon, deployment_id(&answer), &force).await
         }
         App::Kill { id, scale, host } => {
-            let host = host.map(|host| format!("&host={host}")).unwrap_or_default();
+            let host = host.map(|host| format!("&host={}", escape(&host)));
+            let host = host.unwrap_or_default();
             let url = format!("/v2/apps/{}/tasks?scale={scale}{host}", path(&id));
             output::json(&marathon.send("DELETE", &url, None).await?);
             Ok(())
@@ -202,9 +204,8 @@ async fn group(context: &Context, marathon: &Server, command: Group) -> anyhow::
             if let Some(id) = id {
                 definition["id"] = json!(id);
             }
-            let answer = marathon
-                .send("POST", "/v2/groups", Some(&definition))
-                .await?;
+            let url = format!("/v2/groups?{}", force.query());
+            let answer = marathon.send("POST", &url, Some(&definition)).await?;
             finish(context, marathon, deployment_id(&answer), &force).await
         }
         Group::List => {
@@ -279,7 +280,7 @@ async fn deployments(
 ) -> anyhow::Result<()> {
     match command {
         Deployment::List { app } => {
-            let all = marathon.get("/v2/deployments").await?;
+            let all = marathon.get(deployment::ALL).await?;
             let mut list = all.as_array().cloned().unwrap_or_default();
             if let Some(app) = app {
                 let id = json!(format!("/{}", app.trim_start_matches('/')));
@@ -299,7 +300,7 @@ async fn deployments(
                     let apps: Vec<_> = apps.filter_map(Value::as_str).collect();
                     vec![
                         apps.join(" "),
-                        deployment::describe(deployment),
+                        deployment::described(deployment),
                         text(deployment, "id"),
                     ]
                 };
@@ -414,7 +415,7 @@ fn deployment_id(answer: &Value) -> Option<String> {
 }
 
 fn forced(kind: &str, id: &str, force: &Force) -> String {
-    format!("/v2/{kind}/{}?force={}", path(id), force.force)
+    format!("/v2/{kind}/{}?{}", path(id), force.query())
 }
 
 fn path(id: &str) -> String {

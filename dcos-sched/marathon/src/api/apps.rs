@@ -14,7 +14,7 @@ use super::selector::Selector;
 use super::{
     Reply, app_tasks, created, deployed, extend, json_of, method_not_allowed, pods, with_deployment,
 };
-use crate::core::{Change, Kill, RESTART};
+use crate::core::{Change, Kill, Limit, RESTART};
 use crate::deployment::Plan;
 use crate::event::Event;
 use crate::instance::{Instance, InstanceId};
@@ -282,9 +282,7 @@ async fn delete(mailbox: &Mailbox, request: &Request, id: PathId) -> Reply {
         root.apps.remove(&id);
         Ok(root)
     };
-    let plan = mailbox
-        .ask(move |core, now| core.change(now, force, &Kill::new(), change))
-        .await?;
+    let plan = apply_with(mailbox, request, force, change).await?;
     Ok(deployed(&plan))
 }
 
@@ -294,9 +292,25 @@ pub(super) async fn apply(
     request: &Request,
     change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error> + Send + 'static,
 ) -> Result<Arc<Plan>, Error> {
-    let force = request.flag("force", false);
+    apply_with(mailbox, request, request.flag("force", false), change).await
+}
+
+async fn apply_with(
+    mailbox: &Mailbox,
+    request: &Request,
+    force: bool,
+    change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error> + Send + 'static,
+) -> Result<Arc<Plan>, Error> {
+    let time = request.time_for_deployment()?;
     mailbox
-        .ask(move |core, now| core.change(now, force, &Kill::new(), change))
+        .ask(move |core, now| {
+            let plan = core.change(now, force, &Kill::new(), change)?;
+            if let Some((time, then)) = time {
+                let at = Timestamp::from(now) + time;
+                core.limit(&plan.id, Limit { at, then });
+            }
+            Ok(plan)
+        })
         .await
 }
 

@@ -7,21 +7,27 @@ use serde_json::{Value, json};
 
 use super::request::Request;
 use super::{Reply, deployed, json_of, render};
+use crate::Timestamp;
 use crate::core::{DeploymentView, View};
 use crate::deployment::step_to_json;
 use crate::shell::Mailbox;
 
-pub(super) fn list(mailbox: &Mailbox) -> Response {
+pub(super) fn list(mailbox: &Mailbox, request: &Request) -> Response {
     let view = mailbox.view();
+    // An addition, for those who ask: clients there are know no other fields than Marathon 1.11's, and fail over them.
+    let mut embeds = request.params("embed");
+    let waiting = embeds
+        .any(|name| name == "waitingFor")
+        .then(|| Timestamp::from(crate::shell::now()));
     let all: Vec<Value> = view
         .deployments
         .iter()
-        .map(|each| deployment(&view, each))
+        .map(|each| deployment(&view, each, waiting))
         .collect();
     json_of(&all)
 }
 
-fn deployment(view: &View, deployment: &DeploymentView) -> Value {
+fn deployment(view: &View, deployment: &DeploymentView, waiting: Option<Timestamp>) -> Value {
     let plan = &deployment.plan;
     let current = plan
         .steps
@@ -35,12 +41,16 @@ fn deployment(view: &View, deployment: &DeploymentView) -> Value {
             let results: Vec<_> = instances.filter_map(|i| render::readiness(i)).collect();
             let mut document = action.to_json();
             document["readinessCheckResults"] = json!(results);
+            if let Some(now) = waiting {
+                let waiting = view.waiting_for(&action.app, now);
+                document["waitingFor"] = waiting.iter().map(|each| each.to_json(now)).collect();
+            }
             document
         })
         .collect();
     let steps: Vec<Value> = plan.steps.iter().map(|step| step_to_json(step)).collect();
     let (apps, pods) = plan.affected_by_kind();
-    json!({
+    let mut document = json!({
         "id": plan.id,
         "version": plan.version,
         "affectedApps": apps,
@@ -49,7 +59,13 @@ fn deployment(view: &View, deployment: &DeploymentView) -> Value {
         "currentActions": actions,
         "currentStep": deployment.step + 1,
         "totalSteps": plan.steps.len(),
-    })
+    });
+    if let (Some(limit), Some(now)) = (deployment.limit, waiting) {
+        document["deadline"] = json!(limit.at);
+        document["onDeadline"] = json!(limit.then);
+        document["timeLeftSeconds"] = json!(limit.at.since(now).as_secs_f64());
+    }
+    document
 }
 
 pub(super) async fn cancel(mailbox: &Mailbox, request: &Request, id: &str) -> Reply {

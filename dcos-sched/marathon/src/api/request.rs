@@ -1,5 +1,7 @@
 //! A request taken apart: pieces of the path, parameters, body.
 
+use std::time::Duration;
+
 use axum::body::to_bytes;
 use axum::extract::Request as HttpRequest;
 use axum::response::Response;
@@ -10,6 +12,7 @@ use serde_json::json;
 
 use super::json_with;
 use crate::Error;
+use crate::core::Overdue;
 
 /// Larger bodies are refused.
 const LARGEST_BODY: usize = 10 * 1024 * 1024;
@@ -110,6 +113,26 @@ impl Request {
             return Err(Error::BadRequest(text.to_owned()));
         }
         Ok(scale)
+    }
+
+    /// How long the deployment this starts may take, and what becomes of it then: `deadline` in seconds, and `onDeadline`.
+    pub(super) fn time_for_deployment(&self) -> Result<Option<(Duration, Overdue)>, Error> {
+        let bad = |text: &str| Err(Error::BadRequest(text.to_owned()));
+        let then = match self.param("onDeadline") {
+            None | Some("stop") => Overdue::Stop,
+            Some("rollback") => Overdue::Rollback,
+            Some(_) => return bad("onDeadline is stop or rollback"),
+        };
+        let Some(deadline) = self.param("deadline") else {
+            return match self.param("onDeadline") {
+                Some(_) => bad("onDeadline needs a deadline"),
+                None => Ok(None),
+            };
+        };
+        match deadline.parse::<u32>() {
+            Ok(seconds) if seconds > 0 => Ok(Some((Duration::from_secs(seconds.into()), then))),
+            _ => bad("deadline is a number of seconds, at least 1"),
+        }
     }
 
     /// Whether the client asks for this type first or at all.

@@ -224,8 +224,9 @@ impl Core {
         Ok(())
     }
 
-    fn end(&mut self, now: Timestamp, id: &str, reason: &str) {
+    pub(super) fn end(&mut self, now: Timestamp, id: &str, reason: &str) {
         if let Some(running) = self.deployments.remove(id) {
+            self.limits.set(&running.plan.id, None);
             self.counters.deployments_dismissed += 1;
             self.batch.rows.push(Row::delete(rows::deployment_key(id)));
             self.batch

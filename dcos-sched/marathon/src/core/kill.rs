@@ -11,7 +11,8 @@ use crate::model::UnreachableStrategy;
 use crate::{PathId, Timestamp};
 
 impl Core {
-    /// Kills instances at a user's wish; their app replaces them. Returns those there were.
+    /// Kills instances at a user's wish, even if this Marathon ends before it could; their app replaces them. Returns
+    /// those there were.
     pub fn kill(&mut self, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
         let found: Vec<_> = ids
             .iter()
@@ -19,6 +20,13 @@ impl Core {
             .cloned()
             .collect();
         for instance in &found {
+            if !instance.kill && instance.live_tasks().next().is_some() {
+                let marked = Instance {
+                    kill: true,
+                    ..(**instance).clone()
+                };
+                self.put_instance(marked, true);
+            }
             self.end_instance(instance);
         }
         found

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::rows::Framework;
-use super::{Core, History, Kill, PREFIX, Running, TaskFailure, TreeChange};
+use super::{Core, History, Kill, Limit, PREFIX, Running, TaskFailure, TreeChange};
 use crate::config::Config;
 use crate::deployment::Plan;
 use crate::engine::{Deadlines, Kills, Subscription};
@@ -47,6 +47,8 @@ struct DeploymentRow {
     id: String,
     version: Timestamp,
     kill: Kill,
+    #[serde(default)]
+    limit: Option<Limit>,
 }
 
 /// Rows, sorted by kind.
@@ -83,6 +85,7 @@ impl Core {
         }
         let root = Arc::new(sorted.root()?);
         let mut deployments = BTreeMap::new();
+        let mut limits = Deadlines::default();
         for row in sorted.deployments {
             let dangling = || RecoverError::Dangling(super::rows::deployment_key(&row.id));
             let original = sorted
@@ -99,7 +102,12 @@ impl Core {
                 Arc::new(target),
                 &row.kill,
             );
-            deployments.insert(row.id, Running::begun(Arc::new(plan), row.kill));
+            let running = Running {
+                limit: row.limit,
+                ..Running::begun(Arc::new(plan), row.kill)
+            };
+            limits.set(&row.id, row.limit.map(|limit| limit.at));
+            deployments.insert(row.id, running);
         }
         let (id, former_ids) = sorted
             .framework
@@ -119,6 +127,7 @@ impl Core {
             failures: sorted.failures,
             kills: Kills::default(),
             deadlines: Deadlines::default(),
+            limits,
             subscription: Subscription::default(),
             placed: HashMap::new(),
             roles: BTreeMap::new(),
@@ -130,7 +139,8 @@ impl Core {
         };
         let at = Timestamp::from(now);
         for instance in sorted.instances {
-            if instance.is_leaving() && instance.live_tasks().next().is_some() {
+            let goes = instance.is_leaving() || instance.kill;
+            if goes && instance.live_tasks().next().is_some() {
                 core.kills.add(&instance.id);
             }
             core.put_instance(core.with_known_health(instance, at), false);

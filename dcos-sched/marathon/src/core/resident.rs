@@ -196,6 +196,7 @@ impl Core {
             since: now,
             started_at: None,
             healthy: None,
+            kill: false,
             health: Vec::new(),
             ready: None,
             check_result: None,

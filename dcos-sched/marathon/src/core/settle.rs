@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::waiting::lack;
 use super::{Core, Row, rows};
 use crate::deployment::drive::{Decision, Drive, Member, Stage, decide};
 use crate::deployment::{Action, ActionKind, Plan};
@@ -84,6 +85,7 @@ impl Core {
 
     fn finish(&mut self, now: Timestamp, plan: &Arc<Plan>) {
         self.deployments.remove(&plan.id);
+        self.limits.set(&plan.id, None);
         self.batch
             .rows
             .push(Row::delete(rows::deployment_key(&plan.id)));
@@ -248,20 +250,7 @@ impl Core {
 
     /// Running, passing all checks, and admitted by the readiness check if there is one.
     pub(super) fn is_ready(&self, instance: &Instance) -> bool {
-        if instance.condition != Condition::Running {
-            return false;
-        }
-        let spec = self.history.spec(&instance.app, instance.version);
-        spec.is_none_or(|spec| {
-            if let Some(pod) = spec.pod.as_deref() {
-                return instance.pod_health(pod) == Some(true);
-            }
-            let healthy =
-                spec.health_checks.is_empty() || verdict(spec, &instance.health) == Some(true);
-            let admitted = spec.readiness_checks.is_empty()
-                || instance.ready.as_ref().is_some_and(|ready| ready.ready);
-            healthy && admitted
-        })
+        lack(&self.history, instance).is_none()
     }
 
     pub(super) fn instances_of(&self, id: &PathId) -> impl Iterator<Item = &Arc<Instance>> {

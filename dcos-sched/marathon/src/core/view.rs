@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dcos_core::time::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{Core, Counters, History, Instances};
+use super::{Core, Counters, History, Instances, Limit, Running};
 use crate::deployment::Plan;
 use crate::engine::Registration;
 use crate::instance::Instance;
@@ -48,6 +48,18 @@ pub struct DeploymentView {
     pub plan: Arc<Plan>,
     /// The step it is at, from 0.
     pub step: usize,
+    /// When it must have ended.
+    pub limit: Option<Limit>,
+}
+
+impl From<&Running> for DeploymentView {
+    fn from(running: &Running) -> Self {
+        Self {
+            plan: Arc::clone(&running.plan),
+            step: running.step,
+            limit: running.limit,
+        }
+    }
 }
 
 /// An app that waits to be launched.
@@ -130,10 +142,7 @@ impl Core {
         let mut deployments: Vec<_> = self
             .deployments
             .values()
-            .map(|running| DeploymentView {
-                plan: Arc::clone(&running.plan),
-                step: running.step,
-            })
+            .map(DeploymentView::from)
             .collect();
         deployments.sort_by_key(|deployment| deployment.plan.version);
         let queue = self.queue.entries().map(|entry| QueueItem {

@@ -31,6 +31,7 @@ fn task(document: Value, ports: &[Option<u16>]) -> TaskInfo {
         ports: ports.to_vec(),
         addresses: Vec::new(),
         healthy: None,
+        kill: false,
         unreachable_strategy: crate::model::UnreachableStrategy::default(),
         health: Vec::new(),
         ready: None,

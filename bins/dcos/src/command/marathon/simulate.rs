@@ -7,7 +7,7 @@ use dcos_proto::mesos::Offer;
 use serde_json::{Value, json};
 
 use super::definition;
-use crate::command::deployment::{ALL_OFFERS, refusals};
+use crate::command::deployment::refusals;
 use crate::command::marathon::debug::id_of;
 use crate::command::{Context, items, text};
 use crate::http::Server;
@@ -69,7 +69,7 @@ fn free(agent: &Agent) -> Offer {
 fn waits(entry: &Value) -> String {
     let count = text(entry, "count");
     let plural = if count == "1" { "" } else { "s" };
-    let why = refusals(entry, ALL_OFFERS).unwrap_or_else(|| "there are no agents".to_owned());
+    let why = refusals(entry).unwrap_or_else(|| "there are no agents".to_owned());
     format!(
         "{count} instance{plural} of {} would wait: {why}",
         id_of(entry)
@@ -82,8 +82,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_told_with_its_reason() {
-        let summary =
-            json!({ALL_OFFERS: [{"reason": "InsufficientCpus", "declined": 2, "processed": 2}]});
+        let summary = json!({"rejectSummaryLaunchAttempt": [{"reason": "InsufficientCpus", "declined": 2, "processed": 2}]});
         let entry = json!({"app": {"id": "/web"}, "count": 3, "processedOffersSummary": summary});
         assert_eq!(
             waits(&entry),

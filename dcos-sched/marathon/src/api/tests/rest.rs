@@ -160,3 +160,57 @@ async fn a_log_that_is_shared_with_a_master_is_not_changed() {
         );
     }
 }
+
+#[tokio::test]
+async fn deployments_say_more_to_those_who_ask() {
+    let marathon = Running::new().await;
+    let mut large = app("/large");
+    large["cpus"] = json!(1000);
+    let path = "/v2/apps?deadline=600&onDeadline=rollback";
+    assert_eq!(marathon.send("POST", path, &large).await.status, 201);
+    let keys = |value: &Value| {
+        let keys = value.as_object().unwrap().keys();
+        keys.cloned().collect::<Vec<_>>()
+    };
+    let plain = marathon.get("/v2/deployments").await;
+    let known = [
+        "affectedApps",
+        "affectedPods",
+        "currentActions",
+        "currentStep",
+        "id",
+        "steps",
+        "totalSteps",
+        "version",
+    ];
+    assert_eq!(keys(&plain[0]), known, "clients fail over other fields");
+    let action = &plain[0]["currentActions"][0];
+    assert_eq!(keys(action), ["action", "app", "readinessCheckResults"]);
+    let path = "/v2/deployments?embed=waitingFor";
+    let refused = |all: &Value| {
+        let waiting = &all[0]["currentActions"][0]["waitingFor"][0];
+        waiting["refused"] == json!([{"reason": "InsufficientCpus", "agents": 1}])
+    };
+    let asked = marathon.until("a refusal", path, refused).await;
+    assert_eq!(asked[0]["onDeadline"], "rollback");
+    let left = asked[0]["timeLeftSeconds"].as_f64().unwrap();
+    assert!(left > 0.0 && left <= 600.0, "{left}");
+    for wrong in [
+        "deadline=0",
+        "deadline=soon",
+        "onDeadline=rollback",
+        "deadline=1&onDeadline=x",
+    ] {
+        let answer = marathon
+            .send("POST", &format!("/v2/apps?{wrong}"), &app("/never"))
+            .await;
+        assert_eq!(answer.status, 400, "{wrong}: {answer:?}");
+    }
+    assert_eq!(
+        marathon.get("/v2/apps").await["apps"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}

@@ -21,6 +21,8 @@ enum Move {
     Restart(usize),
     /// Cancels the nth deployment, by force or not.
     Cancel(usize, bool),
+    /// Gives the nth deployment so many seconds, and takes it back then, or not.
+    Limit(usize, u64, bool),
     KillOne(usize),
     KillAndScale(usize),
     Fail,
@@ -40,7 +42,8 @@ fn moves() -> impl Strategy<Value = Move> {
             .prop_map(|(a, n, c, s, d)| Move::Put(a, n, c, s, d)),
         1 => which.clone().prop_map(Move::Delete),
         1 => which.clone().prop_map(Move::Restart),
-        1 => (0..4_usize, any::<bool>()).prop_map(|(n, force)| Move::Cancel(n, force)),
+        1 => (0..4_usize, any::<bool>())            .prop_map(|(n, force)| Move::Cancel(n, force)),
+        1 => (0..4_usize, 1..100_u64, any::<bool>()).prop_map(|(n, s, back)| Move::Limit(n, s, back)),
         1 => which.clone().prop_map(Move::KillOne),
         1 => which.prop_map(Move::KillAndScale),
         1 => Just(Move::Fail),
@@ -115,6 +118,18 @@ fn make(h: &mut Harness, step: &Move) {
                 h.flush();
             }
         }
+        Move::Limit(nth, seconds, back) => {
+            if let Some(id) = h.deployments().get(nth).cloned() {
+                let at = Timestamp::from(h.now) + Duration::from_secs(seconds);
+                let then = if back {
+                    Overdue::Rollback
+                } else {
+                    Overdue::Stop
+                };
+                assert!(h.core.limit(&id, Limit { at, then }));
+                h.flush();
+            }
+        }
         Move::KillOne(which) => {
             let ids = h
                 .core
@@ -152,15 +167,15 @@ fn make(h: &mut Harness, step: &Move) {
     }
 }
 
-type Plans = BTreeMap<String, Arc<Plan>>;
+type Plans = BTreeMap<String, (Arc<Plan>, Option<Limit>)>;
 
 fn plans(h: &Harness) -> Plans {
     let all = h.core.deployments.iter();
-    all.map(|(id, running)| (id.clone(), Arc::clone(&running.plan)))
+    all.map(|(id, running)| (id.clone(), (Arc::clone(&running.plan), running.limit)))
         .collect()
 }
 
-/// Apps whose deployment users ended before its time may have instances of two versions, until the next upgrade.
+/// Apps whose deployment users, or its deadline, ended before its time may have instances of two versions, until the next upgrade.
 fn note_interrupted(half_way: &mut BTreeSet<PathId>, step: &Move, before: &Plans, after: &Plans) {
     let by_users = matches!(
         step,
@@ -170,16 +185,30 @@ fn note_interrupted(half_way: &mut BTreeSet<PathId>, step: &Move, before: &Plans
             | Move::Cancel(..)
             | Move::KillAndScale(_)
     );
-    if by_users {
-        let ended = before.iter().filter(|(id, _)| !after.contains_key(*id));
-        half_way.extend(ended.flat_map(|(_, plan)| plan.affected().iter().cloned()));
+    let ended = before.iter().filter(|(id, _)| !after.contains_key(*id));
+    for (_, (plan, limit)) in ended {
+        if by_users || limit.is_some() {
+            half_way.extend(plan.affected().iter().cloned());
+        }
     }
     let begun = after.iter().filter(|(id, _)| !before.contains_key(*id));
-    for action in begun.flat_map(|(_, plan)| plan.steps.iter().flatten()) {
+    for action in begun.flat_map(|(_, (plan, _))| plan.steps.iter().flatten()) {
         if action.kind == ActionKind::Restart {
             half_way.remove(&action.app);
         }
     }
+}
+
+/// Each deployment ends or tells what it waits for: by then nothing follows from what is known any more.
+pub(crate) fn nameless(h: &Harness) -> Option<String> {
+    let view = h.core.view(h.now);
+    let now = Timestamp::from(h.now);
+    let mut all = view.deployments.iter();
+    let nameless = all.find(|deployment| {
+        let mut actions = deployment.plan.steps[deployment.step].iter();
+        actions.all(|action| view.waiting_for(&action.app, now).is_empty())
+    });
+    nameless.map(|deployment| format!("{deployment:?}"))
 }
 
 proptest! {
@@ -193,7 +222,10 @@ proptest! {
             let before = plans(&h);
             make(&mut h, step);
             note_interrupted(&mut half_way, step, &before, &plans(&h));
+            prop_assert_eq!(nameless(&h), None, "after {:?}", step);
         }
+        let limited = plans(&h).into_values().filter(|(_, limit)| limit.is_some());
+        half_way.extend(limited.flat_map(|(plan, _)| plan.affected().clone()));
         // Quiet: agents return, delays pass, nothing else goes wrong.
         for _ in 0..8 {
             h.find_all();

@@ -441,6 +441,28 @@ impl Harness {
         }
     }
 
+    /// The readiness check of each instance passes.
+    pub(crate) fn admit_all(&mut self) {
+        let ids: Vec<_> = self.core.all_instances().map(|i| i.id.clone()).collect();
+        for instance in ids {
+            let result = crate::instance::ReadinessResult {
+                name: "ready".into(),
+                ready: true,
+                last_response: None,
+            };
+            let probe = Probe::Readiness { instance, result };
+            self.core.handle(self.now, Input::Probed(probe));
+            self.flush();
+        }
+    }
+
+    pub(crate) fn delete_by_force(&mut self, id: &str) {
+        self.try_change(true, |root| {
+            root.apps.remove(&id.into());
+        })
+        .unwrap();
+    }
+
     pub(crate) fn idle(&self) -> bool {
         self.core.deployments.is_empty()
             && !self.rows.keys().any(|key| key.contains("/deployment/"))

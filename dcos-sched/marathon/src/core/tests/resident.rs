@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::*;
+use super::chaos::nameless;
 use super::harness::{Harness, app};
 use crate::model::App;
 
@@ -269,6 +270,7 @@ proptest! {
         let mut h = world();
         for step in &moves {
             make(&mut h, step);
+            prop_assert_eq!(nameless(&h), None, "after {:?}", step);
         }
         quiet(&mut h);
         prop_assert!(h.idle(), "a deployment did not end: {:?}", h.deployments());
