@@ -53,6 +53,7 @@ fn main() -> ExitCode {
     let schema = Schema::new("dcos-agent", "Runs tasks on this node for a Mesos master.")
         .with(agent::OPTIONS)
         .with(dcos_program::ADDRESS_OPTIONS)
+        .with(dcos_program::SERVER_OPTIONS)
         .with(agent::SECURITY_OPTIONS)
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
@@ -90,6 +91,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     config.tls = Ssl::from_env()?;
     config.require_peer_match = dcos_program::require_peer_match()?;
     config.metrics_limit = dcos_program::metrics_limit()?;
+    config.server = dcos_program::server_config(&values);
     config.executor_environment.extend(tls_of_executors());
     config.executor_socket =
         ExecutorSocket::from_values(&values, &containers::runtime_dir(&values))?;

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     let schema = Schema::new("dcos-master", "The deciding node of a cluster.")
         .with(options::PROGRAM)
         .with(dcos_program::ADDRESS_OPTIONS)
+        .with(dcos_program::SERVER_OPTIONS)
         .with(master::OPTIONS)
         .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
@@ -160,6 +161,7 @@ impl Components {
         config.settings.process_start = Some(dcos_core::time::steady());
         config.require_peer_match = dcos_program::require_peer_match()?;
         config.metrics_limit = dcos_program::metrics_limit()?;
+        config.server = dcos_program::server_config(&self.values);
         let desk = overlay::desk(&self.values)?;
         if let Some(desk) = &desk {
             config.routes = desk.router();

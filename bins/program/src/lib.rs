@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use anyhow::Context as _;
 use dcos_core::config::{Former, Loaded, Schema, Spec, Values};
 use dcos_core::verbosity;
+use dcos_wire::limits;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -32,10 +33,12 @@ use tracing_subscriber::EnvFilter;
 mod address;
 mod gossip;
 mod metrics;
+mod server;
 
 pub use address::{ADDRESS_OPTIONS, listening_ip, require_peer_match};
 pub use gossip::{GOSSIP_OPTIONS, Part, gossip};
 pub use metrics::metrics_limit;
+pub use server::{SERVER_OPTIONS, server_config};
 
 /// Options every program has, beside those of its parts.
 const OPTIONS: &[Spec] = &[
@@ -98,6 +101,11 @@ where
     for notice in values.notices() {
         warn!(option = notice.key, from = %notice.origin, "not used here: {}", notice.why);
     }
+    // A connection for each peer takes more than the 1024 open files that programs are given.
+    match limits::raise_open_files() {
+        Ok(files) => info!(open_files = files.soft, "as many files may be open"),
+        Err(error) => warn!(%error, "the limit of open files stays as it is"),
+    }
     match start(values, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<BeginAnew>() => begin_anew(),
@@ -114,6 +122,9 @@ fn begin_anew() -> ExitCode {
     let mut command = std::process::Command::new("/proc/self/exe");
     if let Some(name) = arguments.next() {
         command.arg0(name);
+    }
+    if let Err(error) = limits::restore_open_files() {
+        warn!(%error, "the limit of open files stays raised");
     }
     let error = command.args(arguments).exec();
     tracing::error!(%error, "beginning anew");

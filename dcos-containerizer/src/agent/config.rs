@@ -14,8 +14,8 @@ use dcos_core::resources::{ParseError, Resources};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Attribute, DomainInfo, MasterInfo};
 use dcos_security::RateLimits;
-use dcos_wire::Firewall;
 use dcos_wire::tls::Ssl;
+use dcos_wire::{Firewall, ServerConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -226,6 +226,8 @@ pub struct Config {
     pub security: Security,
     /// How often `/metrics/snapshot` may be read; by default, as often as anybody likes.
     pub metrics_limit: RateLimits,
+    /// What clients may cost.
+    pub server: ServerConfig,
     /// What others answer at the agent's port, behind the same gate.
     pub routes: axum::Router,
     /// What an operator's own code adds to tasks and to what is told of them.
@@ -312,6 +314,7 @@ impl Config {
             flags: BTreeMap::new(),
             security: Security::default(),
             metrics_limit: RateLimits::default(),
+            server: ServerConfig::default(),
             routes: axum::Router::new(),
             hooks: Hooks::default(),
             tls: None,

@@ -29,7 +29,7 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::VersionInfo;
 use dcos_security::{Action, Caller, Object, Turns};
 use dcos_wire::files::{self, Files};
-use dcos_wire::{Refusal, absent, reply};
+use dcos_wire::{Load, Refusal, absent, reply};
 use http::{Method, Uri};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
@@ -60,6 +60,8 @@ pub(super) struct Shared {
     pub(super) recovery: Duration,
     /// What others count.
     pub(super) meters: Vec<Meter>,
+    /// Connections to the agent's port.
+    pub(super) connections: Load,
     /// Who watches the event streams of executors, and ends sessions.
     pub(super) streams: TaskTracker,
     /// How often who listens to a container hears that the connection stands.
@@ -94,6 +96,7 @@ impl Context {
             started: begun,
             recovery: begun.until(now()),
             meters: config.meters.clone(),
+            connections: config.server.load.clone(),
             streams: TaskTracker::new(),
             heartbeat: config.http_heartbeat_interval,
             metrics: Turns::new(&config.metrics_limit),

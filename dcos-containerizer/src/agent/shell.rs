@@ -226,6 +226,7 @@ pub async fn run(
     }
     let routes = config.firewall.protect(routes);
     let server = messenger.server(routes).ssl(config.tls.as_ref());
+    let server = server.config(config.server.clone());
     let server = tokio::spawn(server.serve(listener, stop.clone()));
     let measured = Measured {
         handle: handle.clone(),

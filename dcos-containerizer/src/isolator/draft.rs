@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dcos_launcher::{Cgroup, Filter};
+use dcos_wire::limits::{self, OpenFiles};
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder, UserBuilder,
+    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 
 use super::cgroup::DeviceRule;
@@ -187,7 +189,18 @@ fn arguments(config: &ContainerConfig) -> Result<Vec<String>, IsolatorError> {
 /// The builder fills in what suits a container engine; a draft starts with nothing decided.
 fn without_defaults(mut process: oci_spec::runtime::Process) -> oci_spec::runtime::Process {
     process.set_capabilities(None);
-    process.set_rlimits(None);
+    process.set_rlimits(open_files(limits::former_open_files()));
     process.set_apparmor_profile(None);
     process
+}
+
+/// The limit of open files that a container begins with if its agent raised its own: programs that use
+/// `select(2)` cannot have more than 1024.
+fn open_files(former: Option<OpenFiles>) -> Option<Vec<PosixRlimit>> {
+    let OpenFiles { soft, hard } = former?;
+    let limit = PosixRlimitBuilder::default()
+        .typ(PosixRlimitType::RlimitNofile)
+        .soft(soft)
+        .hard(hard);
+    limit.build().ok().map(|limit| vec![limit])
 }

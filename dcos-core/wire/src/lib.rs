@@ -50,6 +50,7 @@ mod gzip;
 pub mod host;
 mod io;
 pub mod libprocess;
+pub mod limits;
 pub mod logging;
 mod masters;
 mod negotiate;
@@ -70,5 +71,5 @@ pub use negotiate::{MediaType, accepts, accepts_gzip};
 pub use refusal::Refusal;
 pub use rope::{Piece, Rope};
 pub use server::{
-    BodyError, Listener, Peer, PeerAddress, Pipe, Server, ServerConfig, Stopped, Unhurried,
+    BodyError, Listener, Load, Peer, PeerAddress, Pipe, Server, ServerConfig, Stopped, Unhurried,
 };

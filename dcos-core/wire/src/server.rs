@@ -9,6 +9,7 @@ mod connection;
 mod handler;
 mod listener;
 mod peer;
+mod places;
 mod timed;
 
 use std::convert::Infallible;
@@ -19,17 +20,18 @@ use axum::body::Body;
 use axum::response::Response;
 use http::Request;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::libprocess::Messenger;
+use places::Places;
 
 pub use body::{BodyError, Unhurried};
 pub use listener::{Listener, Pipe};
 pub use peer::{Peer, PeerAddress};
+pub use places::Load;
 
 /// What a client may cost.
 #[derive(Debug, Clone)]
@@ -52,8 +54,16 @@ pub struct ServerConfig {
     pub message_limit: u64,
     /// The largest request head in bytes. Answered with 431.
     pub head_limit: usize,
-    /// Connections at a time; further ones wait in the kernel's queue.
+    /// Connections at a time; further ones wait in the kernel's queue. Where messages are taken in, a
+    /// quarter of them is for peers that send nothing else; clients of HTTP that find the rest taken
+    /// are answered with 503. By default half of the open files that the process may have, since a
+    /// peer costs two: its connection and ours to it.
     pub max_connections: usize,
+    /// Connections of one host at a time (an address; of version 6, a /64); further ones are closed.
+    /// By default a quarter of all.
+    pub max_connections_per_host: usize,
+    /// What is counted of connections.
+    pub load: Load,
     /// Whether whole answers from 1024 bytes on are compressed for clients that take it.
     pub gzip: bool,
     /// How long requests may still run once the server is asked to stop.
@@ -62,6 +72,7 @@ pub struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
+        let max_connections = affordable();
         Self {
             first_byte_timeout: Duration::from_mins(1),
             header_timeout: Duration::from_secs(15),
@@ -71,11 +82,20 @@ impl Default for ServerConfig {
             body_limit: 32 << 20,
             message_limit: 256 << 20,
             head_limit: 64 << 10,
-            max_connections: 20_000,
+            max_connections,
+            max_connections_per_host: max_connections / 4,
+            load: Load::default(),
             gzip: true,
             grace: Duration::from_secs(5),
         }
     }
+}
+
+/// How many connections the process can afford.
+fn affordable() -> usize {
+    let files = crate::limits::open_files().soft;
+    // Without a limit there is one of memory, some tens of kilobytes each.
+    usize::try_from(files / 2).map_or(1 << 20, |half| half.clamp(64, 1 << 20))
 }
 
 /// How a server ended.
@@ -176,20 +196,23 @@ where
         let connections = TaskTracker::new();
         let abort = CancellationToken::new();
         let _cut_when_dropped = abort.clone().drop_guard();
-        let slots = Arc::new(Semaphore::new(self.config.max_connections));
+        let places = Places::new(Arc::clone(&self.config), self.messages.is_some());
         let acceptor = self.tls.map(TlsAcceptor::from);
         loop {
             let next = async {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                (slot, listener.accept().await)
+                let free = places.free().await;
+                (free, listener.accept().await)
             };
-            let (slot, accepted) = tokio::select! {
+            let (free, accepted) = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 next = next => next,
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    let Some(place) = free.and_then(|free| places.take(free, &peer)) else {
+                        continue;
+                    };
                     let connection = connection::Connection {
                         peer,
                         service: self.service.clone(),
@@ -198,12 +221,13 @@ where
                         downgrade: self.downgrade,
                         messages: self.messages.clone(),
                         aside: self.aside.clone(),
+                        places: places.clone(),
                         shutdown: shutdown.clone(),
                         abort: abort.clone(),
                     };
                     connections.spawn(async move {
                         connection.run(stream).await;
-                        drop(slot);
+                        drop(place);
                     });
                 }
                 Err(error) => {

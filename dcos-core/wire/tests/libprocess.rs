@@ -339,3 +339,41 @@ async fn chosen_connections_are_served_elsewhere() {
     assert_eq!(serving.await.unwrap().aborted, 0);
     aside.shutdown_background();
 }
+
+#[tokio::test]
+async fn clients_of_http_do_not_shut_out_those_who_send_messages() {
+    let config = ServerConfig {
+        max_connections: 4,
+        max_connections_per_host: 4,
+        ..ServerConfig::default()
+    };
+    let load = config.load.clone();
+    let one = serve(MessengerConfig::default(), config).await;
+    let mut master = one.messenger.actor("master").unwrap();
+    let address = one.messenger.address();
+    let request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+    let ask = async || {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(request).await.unwrap();
+        let mut status = [0; 12];
+        client.read_exact(&mut status).await.unwrap();
+        (client, String::from_utf8(status.to_vec()).unwrap())
+    };
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let (client, status) = ask().await;
+        assert_eq!(status, "HTTP/1.1 200");
+        clients.push(client);
+    }
+    let (mut refused, status) = ask().await;
+    assert_eq!((status.as_str(), load.refused()), ("HTTP/1.1 503", 1));
+    let mut rest = Vec::new();
+    refused.read_to_end(&mut rest).await.unwrap();
+
+    let two = process(MessengerConfig::default()).await;
+    let agent = two.messenger.actor("slave(1)").unwrap();
+    agent.send(master.upid(), "test.Hello", "hello".into());
+    assert_eq!(text(&next(&mut master).await), "slave(1) test.Hello hello");
+    assert_eq!(load.open(), 4);
+    drop(clients);
+}

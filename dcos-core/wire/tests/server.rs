@@ -383,6 +383,69 @@ async fn connections_beyond_the_limit_wait_their_turn() {
     drop(silent);
 }
 
+/// What the server says to a client at `from` that asks who it is; nothing if it is cut off.
+async fn asked_from(server: &str, from: [u8; 4]) -> String {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(server.parse().unwrap()).await.unwrap();
+    let request = b"GET /peer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut answer = String::new();
+    if stream.write_all(request).await.is_ok() {
+        let _ = stream.read_to_string(&mut answer).await;
+    }
+    answer
+}
+
+#[tokio::test]
+async fn one_host_does_not_shut_out_the_others() {
+    let config = ServerConfig {
+        max_connections: 5,
+        max_connections_per_host: 2,
+        ..ServerConfig::default()
+    };
+    let load = config.load.clone();
+    let server = Running::start(config).await;
+    let mut held = Vec::new();
+    for open in 1..=2 {
+        held.push(TcpStream::connect(&server.address).await.unwrap());
+        until(|| load.open() == open).await;
+    }
+    assert_eq!(asked_from(&server.address, [127, 0, 0, 1]).await, "");
+    assert_eq!((load.open(), load.refused()), (2, 1));
+    let other = asked_from(&server.address, [127, 0, 0, 2]).await;
+    assert!(other.starts_with("HTTP/1.1 200"), "{other}");
+    // Those that end make room.
+    held.pop();
+    until(|| load.open() == 1).await;
+    let own = asked_from(&server.address, [127, 0, 0, 1]).await;
+    assert!(own.starts_with("HTTP/1.1 200"), "{own}");
+}
+
+#[tokio::test]
+async fn a_full_server_says_so() {
+    let config = ServerConfig {
+        max_connections: 1,
+        ..impatient()
+    };
+    let load = config.load.clone();
+    let server = Running::start(config).await;
+    let silent = TcpStream::connect(&server.address).await.unwrap();
+    until(|| load.full() == 1).await;
+    server.still_serves().await;
+    drop(silent);
+}
+
+/// Waits until something is so.
+async fn until(is: impl Fn() -> bool) {
+    let waiting = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    waited.expect("it comes true");
+}
+
 #[tokio::test]
 async fn noise_costs_nothing_but_its_own_connection() {
     let server = Running::start(impatient()).await;

@@ -51,8 +51,10 @@ pub struct Config {
 }
 
 /// The limits of a router: bodies as large as packages are, and silence as long as browsers keep it.
+/// One address may have all connections: a balancer in front of the router shows just its own.
 pub fn limits() -> ServerConfig {
     ServerConfig {
+        max_connections_per_host: usize::MAX,
         body_limit: 32 << 30,
         body_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(65),

@@ -10,8 +10,8 @@ use dcos_core::seed::Seed;
 use dcos_proto::mesos::master_info::capability::Type as Ability;
 use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
 use dcos_security::RateLimits;
-use dcos_wire::Firewall;
 use dcos_wire::tls::Ssl;
+use dcos_wire::{Firewall, ServerConfig};
 
 use super::Settings;
 use super::security::{HttpSecurity, Security};
@@ -95,6 +95,8 @@ pub struct Config {
     pub whitelist: Option<PathBuf>,
     /// How often `/metrics/snapshot` may be read; by default, as often as anybody likes.
     pub metrics_limit: RateLimits,
+    /// What clients may cost.
+    pub server: ServerConfig,
     /// What others answer at the master's port: behind the same gate, and only while it leads.
     pub routes: axum::Router,
     /// How resources are shared.
@@ -119,6 +121,7 @@ impl Default for Config {
             firewall: Firewall::default(),
             whitelist: None,
             metrics_limit: RateLimits::default(),
+            server: ServerConfig::default(),
             routes: axum::Router::new(),
             allocator: allocator::Config::default(),
             settings: Settings::new(MasterInfo::default()),
@@ -235,6 +238,7 @@ impl Config {
                 .opt_path("whitelist")
                 .filter(|path| path.as_os_str() != "*"),
             metrics_limit: RateLimits::default(),
+            server: ServerConfig::default(),
             routes: axum::Router::new(),
             allocator: allocator::Config {
                 interval: values

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use dcos_wire::Load;
+
 use super::http::Figures;
 
 /// What of the shell is shown by `/metrics/snapshot`. Written by the core's loop, read by anybody.
@@ -18,6 +20,8 @@ pub(crate) struct Gauges {
     pub(crate) subscribers: Gauge,
     /// Writes that wait for the one that is under way.
     pub(crate) queued_writes: Gauge,
+    /// Connections to the master's port.
+    pub(crate) connections: Load,
     /// Bytes of the registry as it was last read or written.
     pub(crate) registry_bytes: Gauge,
     /// Documents that were shared with others who had asked for the same.

@@ -340,7 +340,10 @@ impl Node {
         settings.https = self.config.tls.is_some();
         tracing::info!(id = settings.info.id, %address, "the master is starting");
         let stance = self.stance.subscribe();
-        let gauges = Arc::new(Gauges::default());
+        let gauges = Arc::new(Gauges {
+            connections: self.config.server.load.clone(),
+            ..Gauges::default()
+        });
         let desk = Desk::new(Arc::clone(&gauges));
         let readers = Readers::start().map_err(RunError::Threads)?;
         let config = Arc::new(self.config);
@@ -354,7 +357,8 @@ impl Node {
             metrics: Turns::new(&config.metrics_limit),
         });
         let halt = stop.child_token();
-        let mut server = messenger.server(api).ssl(config.tls.as_ref());
+        let server = messenger.server(api).ssl(config.tls.as_ref());
+        let mut server = server.config(config.server.clone());
         if let Some(runtime) = readers.handle() {
             server = server.aside(runtime, http::only_reads);
         }

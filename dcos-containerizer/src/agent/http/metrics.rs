@@ -105,6 +105,8 @@ pub(super) async fn all(context: &Context) -> Result<BTreeMap<String, f64>, Refu
         metrics.insert(name.to_owned(), value);
     }
     metrics.extend(context.meters.iter().flat_map(Meter::read));
+    let connections = context.connections.metrics();
+    metrics.extend(connections.map(|(name, value)| (name.to_owned(), value)));
     system(&mut metrics);
     Ok(metrics)
 }

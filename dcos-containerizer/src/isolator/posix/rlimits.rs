@@ -37,12 +37,16 @@ impl Isolator for RlimitsIsolator {
             .as_ref()
             .and_then(|container| container.rlimit_info.as_ref());
         let Some(info) = info else { return Ok(()) };
-        let limits = info
+        let mut limits = info
             .rlimits
             .iter()
             .map(translate)
             .collect::<Result<Vec<_>, _>>()?;
         if let Some(process) = draft.spec.process_mut() {
+            // What is not asked for stays as it was drafted.
+            let mut drafted = process.rlimits().clone().unwrap_or_default();
+            drafted.retain(|limit| limits.iter().all(|asked| asked.typ() != limit.typ()));
+            limits.append(&mut drafted);
             process.set_rlimits(Some(limits));
         }
         Ok(())
@@ -94,4 +98,55 @@ fn translate(limit: &RLimit) -> Result<PosixRlimit, IsolatorError> {
         .hard(hard)
         .build()
         .map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use dcos_proto::mesos::{ContainerInfo, RLimitInfo};
+    use dcos_wire::limits::{open_files, raise_open_files};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::*;
+
+    async fn prepared(asked: &[(Type, u64)]) -> Vec<(PosixRlimitType, u64)> {
+        let rlimits = asked.iter().map(|(kind, limit)| RLimit {
+            r#type: Some((*kind).into()),
+            soft: Some(*limit),
+            hard: Some(*limit),
+        });
+        let info = RLimitInfo {
+            rlimits: rlimits.collect(),
+        };
+        let mut config = ContainerConfig {
+            container: Some(ContainerInfo {
+                rlimit_info: (!asked.is_empty()).then_some(info),
+                ..ContainerInfo::default()
+            }),
+            ..ContainerConfig::default()
+        };
+        config.command.value = Some("true".to_owned());
+        let mut draft = Draft::new(&config).unwrap();
+        RlimitsIsolator.prepare(&config, &mut draft).await.unwrap();
+        let process = draft.spec.process().as_ref().unwrap();
+        let limits = process.rlimits().iter().flatten();
+        limits.map(|limit| (limit.typ(), limit.soft())).collect()
+    }
+
+    #[tokio::test]
+    async fn containers_begin_with_the_open_files_that_their_agent_was_given() {
+        assert_eq!(prepared(&[]).await, []);
+        let soft = open_files().hard - 1;
+        let given = Rlimit {
+            current: Some(soft),
+            ..getrlimit(Resource::Nofile)
+        };
+        setrlimit(Resource::Nofile, given).unwrap();
+        raise_open_files().unwrap();
+        let given = (PosixRlimitType::RlimitNofile, soft);
+        assert_eq!(prepared(&[]).await, [given]);
+        let core = (PosixRlimitType::RlimitCore, 0);
+        assert_eq!(prepared(&[(Type::RlmtCore, 0)]).await, [core, given]);
+        let own = (PosixRlimitType::RlimitNofile, 17);
+        assert_eq!(prepared(&[(Type::RlmtNofile, 17)]).await, [own]);
+    }
 }

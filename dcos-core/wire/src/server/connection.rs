@@ -17,6 +17,7 @@ use tower::Service;
 
 use super::handler::Handler;
 use super::peer::Peer;
+use super::places::Places;
 use super::timed::{Activity, PARKED_AFTER, Parking, Timed};
 use super::{Aside, ServerConfig};
 use crate::io::Stream;
@@ -31,6 +32,7 @@ pub(super) struct Connection<S> {
     pub(super) downgrade: bool,
     pub(super) messages: Option<Messenger>,
     pub(super) aside: Option<Aside>,
+    pub(super) places: Places,
     pub(super) shutdown: CancellationToken,
     pub(super) abort: CancellationToken,
 }
@@ -114,6 +116,7 @@ where
     /// connections, most are silent.
     async fn answer(self, mut stream: Stream) {
         let activity = Arc::new(Activity::default());
+        let seat = self.places.seat();
         let mut first = Vec::new();
         loop {
             let parking = Parking::default();
@@ -124,6 +127,7 @@ where
                 peer: self.peer.clone(),
                 config: Arc::clone(&self.config),
                 activity: Arc::clone(&activity),
+                seat: seat.clone(),
             };
             // Apart from what stays while the connection is parked.
             let whole = Box::pin(speak(io, handler, self.shutdown.clone())).await;

@@ -21,6 +21,7 @@ use tower::{Service, ServiceExt};
 use super::ServerConfig;
 use super::body::{BodyError, Fate, RequestBody, Unhurried};
 use super::peer::Peer;
+use super::places::Seat;
 use super::timed::{Activity, Busy};
 use crate::{Refusal, accepts_gzip, gzip, libprocess};
 
@@ -29,6 +30,8 @@ pub(super) struct Handler<S> {
     pub(super) peer: Peer,
     pub(super) config: Arc<ServerConfig>,
     pub(super) activity: Arc<Activity>,
+    /// The client's; messages are taken in without one.
+    pub(super) seat: Seat,
 }
 
 impl<S> hyper::service::Service<Request<Incoming>> for Handler<S>
@@ -54,6 +57,10 @@ where
         let old = request.version() < Version::HTTP_11;
         let fate = Fate::default();
         let answer: BoxFuture<'static, Response> = match announced_length(&request) {
+            _ if !is_message && !self.seat.is_found() => {
+                let refusal = Refusal::unavailable("There are too many connections");
+                std::future::ready(closing(refusal.into_response())).boxed()
+            }
             Ok(length) if length <= limit => {
                 let request = self.limited(request, limit, fate.clone());
                 run(self.service.clone(), request).boxed()

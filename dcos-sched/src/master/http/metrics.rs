@@ -375,6 +375,8 @@ fn measured(metrics: &mut BTreeMap<String, f64>, gauges: &Gauges) {
     ] {
         metrics.insert(name.to_owned(), gauge.get() as f64);
     }
+    let connections = gauges.connections.metrics();
+    metrics.extend(connections.map(|(name, value)| (name.to_owned(), value)));
     metrics.extend(gauges.store.metrics("registrar/state_store_ms"));
     let fetch = gauges.fetch.metrics("registrar/state_fetch_ms");
     metrics.extend(fetch.into_iter().take(1));

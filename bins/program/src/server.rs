@@ -1,0 +1,56 @@
+//! How many connections a program's port takes.
+
+use dcos_core::config::{Spec, Values};
+use dcos_wire::ServerConfig;
+
+/// The options of ports that take messages and HTTP; in Mesos nothing bounds them but open files.
+pub const SERVER_OPTIONS: &[Spec] = &[
+    Spec::integer("max_connections", 4, 1 << 20).help(
+        "How many connections the port takes at a time; further ones wait. A quarter is kept for peers that send messages, agents among them; clients of HTTP that find the rest taken get 503. By default half of the hard limit of open files, LimitNOFILE= in units (ours).",
+    ),
+    Spec::integer("max_connections_per_host", 1, 1 << 20).help(
+        "How many of them one address may have (of IPv6, one /64); further ones are closed. By default a quarter of all (ours).",
+    ),
+];
+
+/// What [`SERVER_OPTIONS`] say.
+pub fn server_config(values: &Values) -> ServerConfig {
+    let count = |option| {
+        let number = values.opt_integer(option)?;
+        usize::try_from(number).ok()
+    };
+    let mut config = ServerConfig::default();
+    if let Some(all) = count("max_connections") {
+        config.max_connections = all;
+        config.max_connections_per_host = all / 4;
+    }
+    if let Some(of_one) = count("max_connections_per_host") {
+        config.max_connections_per_host = of_one;
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dcos_core::config::{Loaded, Schema, Sources};
+
+    fn said(arguments: &[&str]) -> (usize, usize) {
+        let schema = Schema::new("demo", "Waits.").with(SERVER_OPTIONS);
+        let sources = Sources::new(arguments.iter().copied());
+        let Ok(Loaded::Run(values)) = schema.load(&sources) else {
+            panic!("it is in order")
+        };
+        let config = server_config(&values);
+        (config.max_connections, config.max_connections_per_host)
+    }
+
+    #[test]
+    fn a_host_may_have_a_quarter_unless_said_otherwise() {
+        assert_eq!(said(&["--max_connections=4000"]), (4000, 1000));
+        let both = ["--max_connections=4000", "--max_connections_per_host=4000"];
+        assert_eq!(said(&both), (4000, 4000));
+        let (all, of_one) = said(&[]);
+        assert_eq!(of_one, all / 4);
+    }
+}
