@@ -9,12 +9,14 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import quote, urlencode, urlsplit
 
 from dcos import _native
-from dcos._errors import ApiError, DeploymentError, NotFoundError, UnreachableError
-from dcos._jobs import POLL_SECONDS, Job, Schedule, deadline_in
+from dcos import _services as services
+from dcos._errors import ApiError, NotFoundError, UnreachableError
+from dcos._jobs import POLL_SECONDS, Job, Schedule
+from dcos._services import App, Deployment, Group, How, Plan, Pod, QueueEntry, Simulation
 
 ELECTED = ("zk", "etcd")
 """URLs that name where masters elect their leader."""
@@ -110,88 +112,6 @@ class Task:
                 await asyncio.sleep(POLL_SECONDS)
 
 
-class App:
-    """A service that Marathon keeps running."""
-
-    def __init__(self, cluster: Cluster, app_id: str, deployment: str | None = None) -> None:
-        self._cluster = cluster
-        self.id = app_id
-        self._deployment = deployment
-
-    def __repr__(self) -> str:
-        return f"App(id={self.id!r})"
-
-    def definition(self) -> dict[str, Any]:
-        """What Marathon knows of it. Raises `NotFoundError` if it is gone."""
-        return self._cluster._marathon.json("GET", f"/v2/apps/{quote(self.id.lstrip('/'))}")["app"]
-
-    def tasks(self) -> list[dict[str, Any]]:
-        """Its tasks, as Marathon tells of them: `id`, `host`, `ports`, `state`, ..."""
-        return self._cluster._marathon.json("GET", f"/v2/apps/{quote(self.id.lstrip('/'))}/tasks")["tasks"]
-
-    def scale(self, instances: int, *, force: bool = False) -> App:
-        """Asks for so many instances; `wait` for them. `force` overrides a deployment that is stuck."""
-        return self._cluster._change("PUT", self.id, {"instances": instances}, force)
-
-    def update(self, changes: Mapping[str, Any], *, force: bool = False) -> App:
-        """Changes its definition: a rolling update."""
-        return self._cluster._change("PUT", self.id, dict(changes), force)
-
-    def restart(self, *, force: bool = False) -> App:
-        """Replaces every instance."""
-        path = f"/v2/apps/{quote(self.id.lstrip('/'))}/restart"
-        answer = self._cluster._marathon.json("POST", f"{path}?force={str(force).lower()}")
-        return App(self._cluster, self.id, answer.get("deploymentId"))
-
-    def remove(self, *, force: bool = False) -> App:
-        """Removes it; `wait` until its instances are gone."""
-        return self._cluster._change("DELETE", self.id, None, force)
-
-    def wait(self, *, timeout: float | None = None) -> App:
-        """Waits until its latest deployment has ended.
-
-        Raises `DeploymentError`, which is a `TimeoutError`, after `timeout` seconds.
-        """
-        deadline = deadline_in(timeout)
-        while step := self._pending():
-            self._check(deadline, step)
-            time.sleep(POLL_SECONDS)
-        return self
-
-    async def wait_async(self, *, timeout: float | None = None) -> App:
-        # No thread waits along, so that a cancelled wait has ended, and many of them are cheap.
-        deadline = deadline_in(timeout)
-        while step := await asyncio.to_thread(self._pending):
-            self._check(deadline, step)
-            await asyncio.sleep(POLL_SECONDS)
-        return self
-
-    async def scale_async(self, instances: int, *, force: bool = False) -> App:
-        return await asyncio.to_thread(self.scale, instances, force=force)
-
-    async def update_async(self, changes: Mapping[str, Any], *, force: bool = False) -> App:
-        return await asyncio.to_thread(self.update, changes, force=force)
-
-    async def restart_async(self, *, force: bool = False) -> App:
-        return await asyncio.to_thread(self.restart, force=force)
-
-    async def remove_async(self, *, force: bool = False) -> App:
-        return await asyncio.to_thread(self.remove, force=force)
-
-    def _check(self, deadline: float, step: str) -> None:
-        if time.monotonic() > deadline:
-            raise DeploymentError(f"{self.id}: {step}")
-
-    def _pending(self) -> str | None:
-        """What its deployments are doing, if there are any."""
-        for deployment in self._cluster._marathon.json("GET", "/v2/deployments"):
-            ours = deployment["id"] == self._deployment if self._deployment else self.id in deployment["affectedApps"]
-            if ours:
-                actions = ", ".join(f"{a['action']} {a['app']}" for a in deployment.get("currentActions", []))
-                return f"step {deployment['currentStep']} of {deployment['totalSteps']}: {actions}"
-        return None
-
-
 @dataclass(frozen=True)
 class Reason:
     """Why some agents are not offered."""
@@ -247,9 +167,9 @@ class Cluster:
     def __repr__(self) -> str:
         return f"Cluster(master={_shown(self.master)!r})"
 
-    def deploy(self, app: Mapping[str, Any], *, force: bool = False) -> App:
+    def deploy(self, app: Mapping[str, Any], **how: Unpack[How]) -> App:
         """Creates an app, or changes it if it is there. `wait` on the result for it to run."""
-        return self._change("PUT", app["id"], dict(app), force)
+        return self._change("PUT", app["id"], dict(app), how)
 
     def apps(self) -> list[App]:
         """All apps."""
@@ -260,6 +180,103 @@ class Cluster:
         app = App(self, "/" + app_id.lstrip("/"))
         app.definition()
         return app
+
+    def deploy_pod(self, pod: Mapping[str, Any], **how: Unpack[How]) -> Pod:
+        """Creates a pod, or changes it if it is there. `wait` on the result for it to run."""
+        made = Pod(self, "/" + pod["id"].lstrip("/"))
+        try:
+            return made.update(pod, **how)
+        except NotFoundError:
+            self._marathon.json("POST", f"/v2/pods?{services.query(how)}", dict(pod))
+            return made
+
+    def pods(self) -> list[Pod]:
+        """All pods."""
+        return [Pod(self, pod["id"]) for pod in self._marathon.json("GET", "/v2/pods")]
+
+    def pod(self, pod_id: str) -> Pod:
+        """The pod named `pod_id`. Raises `NotFoundError` if there is none."""
+        pod = Pod(self, "/" + pod_id.lstrip("/"))
+        pod.definition()
+        return pod
+
+    def deploy_group(self, group: Mapping[str, Any], **how: Unpack[How]) -> Group:
+        """Creates a group with its services, or changes it if it is there: services it does not name any more go."""
+        answer = self._marathon.json("PUT", f"/v2/groups?{services.query(how)}", dict(group))
+        return Group(self, "/" + group["id"].lstrip("/"), answer.get("deploymentId"))
+
+    def groups(self) -> list[Group]:
+        """All groups, the root first."""
+        root = Group(self, "/")
+        told, found = [root.definition()], []
+        while told:
+            one = told.pop(0)
+            found.append(Group(self, one["id"]))
+            told += one["groups"]
+        return found
+
+    def group(self, group_id: str = "/") -> Group:
+        """The group named `group_id`. Raises `NotFoundError` if there is none."""
+        group = Group(self, "/" + group_id.lstrip("/"))
+        group.definition()
+        return group
+
+    def deployments(self) -> list[Deployment]:
+        """The changes of services under way."""
+        told = self._marathon.json("GET", "/v2/deployments?embed=waitingFor")
+        return [services.deployment(self, one) for one in told]
+
+    def deployment(self, deployment_id: str) -> Deployment:
+        """The deployment of that id. Raises `NotFoundError` if it has ended."""
+        if found := services.of_id(self.deployments(), deployment_id):
+            return found
+        raise NotFoundError(404, f"no deployment {deployment_id!r} is under way")
+
+    def kill_tasks(self, task_ids: Iterable[str], *, scale: bool = False, wipe: bool = False) -> Deployment | None:
+        """Kills tasks of services; they are replaced unless `scale` wants as many fewer, by the deployment that is returned.
+
+        With `wipe` what is reserved for them goes too, volumes and all.
+        """
+        words = urlencode({"scale": str(scale).lower(), "wipe": str(wipe).lower()})
+        answer = self._marathon.json("POST", f"/v2/tasks/delete?{words}", {"ids": list(task_ids)})
+        return services.of_id(self.deployments(), answer.get("deploymentId"))
+
+    def queue(self) -> list[QueueEntry]:
+        """Services with instances to launch, and why they were not yet."""
+        told = self._marathon.json("GET", "/v2/queue?embed=lastUnusedOffers")["queue"]
+        return [services.queue_entry(one) for one in told]
+
+    def retry_now(self, service: str) -> None:
+        """Launches of a service wait no longer after failures. Raises `NotFoundError` if none waits."""
+        self._marathon.bytes("DELETE", f"/v2/queue/{quote(service.lstrip('/'))}/delay")
+
+    def plan(self, change: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Plan:
+        """What it would do to send an app, several, a pod, or a group with its apps; nothing is changed."""
+        return services.plan(self._marathon.json("POST", "/v2/plan", _plain(change)))
+
+    def simulate(self, change: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Simulation:
+        """Where the instances of such a change would run with what is free now; nothing is changed."""
+        told = self._master.json("POST", "/api/v1", {"type": "GET_AGENTS"})["get_agents"]
+        agents = [one for one in told.get("agents", ()) if one["active"] and not one.get("deactivated")]
+        wish = {"change": _plain(change), "offers": [services.free(agent) for agent in agents]}
+        return services.simulation(self._marathon.json("POST", "/v2/simulate", wish))
+
+    def about(self) -> dict[str, Any]:
+        """What Marathon says of itself: `version`, `frameworkId`, `leader`, `marathon_config`, ..."""
+        return self._marathon.json("GET", "/v2/info")
+
+    def leader(self) -> str:
+        """Host and port of the Marathon that leads."""
+        return self._marathon.json("GET", "/v2/leader")["leader"]
+
+    def abdicate(self) -> None:
+        """Lets another Marathon lead, or this one begin anew; what runs goes on."""
+        self._marathon.json("DELETE", "/v2/leader")
+
+    def job_queue(self) -> dict[str, list[str]]:
+        """The ids of runs that wait to be launched, by job."""
+        told = self._metronome.json("GET", "/v1/queue")
+        return {one["jobId"]: [run["runId"] for run in one["runs"]] for one in told}
 
     def add_job(self, job: Mapping[str, Any], *, schedule: Schedule | None = None) -> Job:
         """Creates a job; with a `schedule` it runs by itself. Refused with status 409 if it is there."""
@@ -334,8 +351,61 @@ class Cluster:
             self.why, framework, role=role, resources=resources, conditions=conditions
         )
 
-    async def deploy_async(self, app: Mapping[str, Any], *, force: bool = False) -> App:
-        return await asyncio.to_thread(self.deploy, app, force=force)
+    async def deploy_async(self, app: Mapping[str, Any], **how: Unpack[How]) -> App:
+        return await asyncio.to_thread(self.deploy, app, **how)
+
+    async def deploy_pod_async(self, pod: Mapping[str, Any], **how: Unpack[How]) -> Pod:
+        return await asyncio.to_thread(self.deploy_pod, pod, **how)
+
+    async def pods_async(self) -> list[Pod]:
+        return await asyncio.to_thread(self.pods)
+
+    async def pod_async(self, pod_id: str) -> Pod:
+        return await asyncio.to_thread(self.pod, pod_id)
+
+    async def deploy_group_async(self, group: Mapping[str, Any], **how: Unpack[How]) -> Group:
+        return await asyncio.to_thread(self.deploy_group, group, **how)
+
+    async def groups_async(self) -> list[Group]:
+        return await asyncio.to_thread(self.groups)
+
+    async def group_async(self, group_id: str = "/") -> Group:
+        return await asyncio.to_thread(self.group, group_id)
+
+    async def deployments_async(self) -> list[Deployment]:
+        return await asyncio.to_thread(self.deployments)
+
+    async def deployment_async(self, deployment_id: str) -> Deployment:
+        return await asyncio.to_thread(self.deployment, deployment_id)
+
+    async def kill_tasks_async(
+        self, task_ids: Iterable[str], *, scale: bool = False, wipe: bool = False
+    ) -> Deployment | None:
+        return await asyncio.to_thread(self.kill_tasks, task_ids, scale=scale, wipe=wipe)
+
+    async def queue_async(self) -> list[QueueEntry]:
+        return await asyncio.to_thread(self.queue)
+
+    async def retry_now_async(self, service: str) -> None:
+        await asyncio.to_thread(self.retry_now, service)
+
+    async def plan_async(self, change: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Plan:
+        return await asyncio.to_thread(self.plan, change)
+
+    async def simulate_async(self, change: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Simulation:
+        return await asyncio.to_thread(self.simulate, change)
+
+    async def about_async(self) -> dict[str, Any]:
+        return await asyncio.to_thread(self.about)
+
+    async def leader_async(self) -> str:
+        return await asyncio.to_thread(self.leader)
+
+    async def abdicate_async(self) -> None:
+        await asyncio.to_thread(self.abdicate)
+
+    async def job_queue_async(self) -> dict[str, list[str]]:
+        return await asyncio.to_thread(self.job_queue)
 
     async def apps_async(self) -> list[App]:
         return await asyncio.to_thread(self.apps)
@@ -358,8 +428,8 @@ class Cluster:
     async def agents_async(self) -> list[Agent]:
         return await asyncio.to_thread(self.agents)
 
-    def _change(self, method: str, app_id: str, body: Any, force: bool) -> App:
-        path = f"/v2/apps/{quote(app_id.lstrip('/'))}?force={str(force).lower()}"
+    def _change(self, method: str, app_id: str, body: Any, how: How) -> App:
+        path = f"/v2/apps/{quote(app_id.lstrip('/'))}?{services.query(how)}"
         answer = self._marathon.json(method, path, body)
         return App(self, "/" + app_id.lstrip("/"), answer.get("deploymentId"))
 
@@ -387,6 +457,11 @@ class Cluster:
                 break
             read += data
         return read
+
+
+def _plain(change: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Any:
+    """A definition, or a list of them."""
+    return dict(change) if isinstance(change, Mapping) else [dict(one) for one in change]
 
 
 def _sandbox(state: Mapping[str, Any], task: Task) -> str:
