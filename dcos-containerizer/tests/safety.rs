@@ -11,13 +11,15 @@
 
 mod confined;
 
+use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::ExitCode;
 
 use confined::{Fixture, Test, linux_info};
 use dcos_containerizer::isolator::IsolationConfig;
-use dcos_launcher::Client;
+use dcos_launcher::{Client, Error};
 use dcos_proto::mesos::volume::Mode;
 use dcos_proto::mesos::{CapabilityInfo, ContainerInfo, SeccompInfo, Volume, capability_info};
 
@@ -43,6 +45,7 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     nothing_is_mounted_and_no_namespace_made
     mounts_of_an_administrator_stay_inside
     links_in_images_lead_nowhere
+    no_link_moves_what_is_hidden_or_made
     working_directories_and_mounts_stay_inside
     no_descriptor_is_left_open
     cgroups_cannot_be_left_nor_release_agents_set
@@ -220,7 +223,7 @@ async fn links_in_images_lead_nowhere() {
         ..Volume::default()
     };
     config.container = Some(ContainerInfo {
-        volumes: vec![volume("/data"), volume("/etc/deep/er")],
+        volumes: vec![volume("/data"), volume("/up"), volume("/etc/deep/er")],
         ..ContainerInfo::default()
     });
     config
@@ -228,21 +231,83 @@ async fn links_in_images_lead_nowhere() {
         .push(("MESOS_SANDBOX".into(), "wrong".into()));
     let rootfs = fixture.image(&mut config);
     std::fs::remove_dir(rootfs.join("etc")).unwrap();
-    for name in ["data", "mnt", "etc", "sys", "proc"] {
-        std::os::unix::fs::symlink(&outside, rootfs.join(name)).unwrap();
+    for name in ["data", "mnt", "etc"] {
+        symlink(&outside, rootfs.join(name)).unwrap();
     }
     let up = "../".repeat(20) + outside.to_str().unwrap();
-    std::os::unix::fs::symlink(up, rootfs.join("dev")).unwrap();
-    let outcome = fixture.isolators.prepare(&config).await;
-    if outcome.is_ok() {
-        fixture.isolators.cleanup(&config.id).await.unwrap();
-        // Inside, the links lead to a folder of the image.
-        std::fs::create_dir_all(rootfs.join(outside.strip_prefix("/").unwrap())).unwrap();
-        let output = fixture.output(&config).await;
-        assert!(output.starts_with("x\n"), "{output}");
-    }
+    symlink(up, rootfs.join("up")).unwrap();
+    // Inside, the links lead to a folder of the image.
+    std::fs::create_dir_all(rootfs.join(outside.strip_prefix("/").unwrap())).unwrap();
+    let output = fixture.output(&config).await;
+    assert_eq!(output, "x\n/dev/null\nproc\n");
     let made: Vec<_> = std::fs::read_dir(&outside).unwrap().flatten().collect();
     assert!(made.is_empty(), "something was made outside: {made:?}");
+}
+
+/// Images whose links make something else of a path once there is a mount: what was mounted there before would
+/// be found at another place, and not be hidden.
+async fn no_link_moves_what_is_hidden_or_made() {
+    let Some(mut fixture) = default_node() else {
+        return;
+    };
+    let outcomes: &[(&[(&str, &str)], &str)] = &[
+        // `/proc` is at `/real`, until the sandbox is mounted.
+        (
+            &[
+                ("proc", "mnt/mesos/sandbox/p"),
+                ("mnt/mesos/sandbox/p", "/real"),
+            ],
+            "mounting /proc",
+        ),
+        (&[("proc", "real")], "mounting /proc"),
+        (&[("sys", "real")], "mounting /sys"),
+        (&[("dev", "/mnt/mesos/sandbox")], "mounting /dev"),
+        (&[("mnt/mesos/sandbox", "/")], "mounting /mnt/mesos/sandbox"),
+        (&[("mnt/mesos/sandbox", "/proc/sys")], "ran"),
+        // There is no `/dev/null` then: it may run or not.
+        (&[("mnt/mesos/sandbox", "/dev")], ""),
+    ];
+    let script = "for folder in /proc /real /sys /real/p; do \
+                    for file in sys/kernel/core_pattern sysrq-trigger power/state; do \
+                      test -e $folder/$file && (: >> $folder/$file) 2>/dev/null && \
+                        echo opened $folder/$file; \
+                    done; \
+                  done; echo ran";
+    for (number, (links, expected)) in outcomes.iter().enumerate() {
+        let mut config = fixture.config(script);
+        config.id.value = format!("c{number}");
+        let rootfs = fixture.image(&mut config);
+        std::fs::create_dir(rootfs.join("real")).unwrap();
+        for (path, target) in *links {
+            let path = rootfs.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(target, path).unwrap();
+        }
+        let draft = fixture.isolators.prepare(&config).await.unwrap();
+        let plan = draft.to_plan(&config.id.value).unwrap();
+        let (mut output, writer) = std::io::pipe().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let launcher = fixture.launcher.as_mut().unwrap();
+        let launched = launcher.launch(&plan, &[null.as_fd(), writer.as_fd(), writer.as_fd()]);
+        drop((writer, plan));
+        let mut said = String::new();
+        output.read_to_string(&mut said).unwrap();
+        match launched {
+            Ok(_) => {
+                let exit = launcher.next_event(Some(confined::PATIENCE)).unwrap();
+                launcher.acknowledge(&exit.unwrap().id).unwrap();
+            }
+            Err(Error::Failed(failure)) => said += &failure.to_string(),
+            Err(error) => panic!("{error:?}"),
+        }
+        fixture.isolators.cleanup(&config.id).await.unwrap();
+        assert!(said.starts_with(expected), "{links:?}: {said}");
+        // The task itself may have made files.
+        let left = std::fs::read_dir(&config.sandbox).unwrap().flatten();
+        let mut left = left.filter(|entry| !entry.file_type().unwrap().is_file());
+        assert!(left.next().is_none(), "{links:?}: made in the sandbox");
+        std::fs::remove_dir_all(rootfs).unwrap();
+    }
 }
 
 /// Where processes of the node are seen, such as process 1, their links in `/proc` lead to the node's root.
@@ -254,8 +319,8 @@ async fn working_directories_and_mounts_stay_inside() {
     config.container = Some(linux_info(|linux| linux.share_pid_namespace = Some(true)));
     let rootfs = fixture.image(&mut config);
     let root = format!("/proc/{}/root", std::process::id());
-    std::os::unix::fs::symlink(&root, rootfs.join("w")).unwrap();
-    std::os::unix::fs::symlink("new/folder", rootfs.join("fine")).unwrap();
+    symlink(&root, rootfs.join("w")).unwrap();
+    symlink("new/folder", rootfs.join("fine")).unwrap();
     std::fs::create_dir_all(rootfs.join("new/folder")).unwrap();
     let outside = fixture.folder.path().join("outside");
     let below = format!("/w{}", outside.display());

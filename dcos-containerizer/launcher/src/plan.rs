@@ -42,13 +42,13 @@ pub struct Plan {
     pub root: Option<Root>,
     /// Mounts, in order; needs a new mount namespace.
     pub mounts: Vec<Mount>,
-    /// Device nodes made inside the root.
+    /// Device nodes made inside the root, after the last mount that is no bind and before the binds that follow it.
     pub devices: Vec<Device>,
-    /// Symbolic links made inside the root; existing ones are left alone.
+    /// Symbolic links made inside the root when devices are; existing ones are left alone.
     pub links: Vec<Link>,
-    /// Paths inside the root that are hidden behind nothing.
+    /// Paths inside the root that are hidden behind nothing, if they are there; no link may lead there.
     pub masked_paths: Vec<PathBuf>,
-    /// Paths inside the root that become read-only.
+    /// Paths inside the root that become read-only, if they are there; no link may lead there.
     pub readonly_paths: Vec<PathBuf>,
     /// Limits of the process, see `setrlimit(2)`.
     pub rlimits: Vec<Rlimit>,
@@ -173,8 +173,9 @@ record! {
 /// A mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// Where it comes to lie, inside the root; made if it is missing. Links on the way are
-    /// followed inside the root only.
+    /// Where it comes to lie, inside the root; made if it is missing, and not the root itself. On the way
+    /// to a bind links are followed, inside the root only; what is no bind has none on its way, if there
+    /// is a root of its own.
     pub target: PathBuf,
     /// What is mounted: a host path for a bind, otherwise what the file system takes.
     pub source: PathBuf,

@@ -157,22 +157,16 @@ impl Server {
             fds.push(PollFd::new(&client.stream, wanted));
         }
         let starting: Vec<_> = self.table.starting().collect();
-        fds.extend(
-            starting
-                .iter()
-                .map(|(_, pipe)| PollFd::new(*pipe, PollFlags::IN)),
-        );
+        let pipes = starting.iter().map(|(_, pipe)| *pipe);
+        fds.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         match poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) | Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
         let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let (clients, reports) = ready[2..].split_at(self.clients.len());
-        let talking = self
-            .clients
-            .iter()
-            .zip(clients)
-            .filter(|(_, ready)| **ready);
+        let talking = self.clients.iter().zip(clients);
+        let talking = talking.filter(|(_, ready)| **ready);
         let reporting = starting.iter().zip(reports).filter(|(_, ready)| **ready);
         Ok((
             ready[0],
@@ -314,11 +308,8 @@ impl Server {
     }
 
     fn answer(&mut self, asker: Asker, answer: Answer) {
-        let client = self
-            .clients
-            .iter_mut()
-            .find(|client| client.number == asker.client);
-        if let Some(client) = client {
+        let mut clients = self.clients.iter_mut();
+        if let Some(client) = clients.find(|client| client.number == asker.client) {
             client.say(&Message::Answer {
                 sequence: asker.sequence,
                 answer,

@@ -451,9 +451,8 @@ fn a_root_file_system_is_the_whole_world() {
     binds.push(proc_mount());
     binds.push(Mount {
         target: "/evil/caught".into(),
-        source: "tmpfs".into(),
-        kind: "tmpfs".into(),
-        data: "size=64k".into(),
+        source: "/usr".into(),
+        flags: libc::MS_BIND,
         ..Mount::default()
     });
     let mut plan = shell(
@@ -486,6 +485,30 @@ fn a_root_file_system_is_the_whole_world() {
     assert!(text.contains("caught") && text.contains("evil"), "{text}");
     assert!(text.ends_with("read-only\nwritten\n0\n/\n"), "{text}");
     assert!(!Path::new("/caught").exists());
+
+    // What the kernel makes would be found elsewhere than it is hidden.
+    for link in ["proc", "evil/sub"] {
+        let mut moved = plan.clone();
+        let mount = moved.mounts.iter_mut().find(|mount| mount.kind == "proc");
+        mount.unwrap().target = Path::new("/evil").join(link);
+        let Err(Error::Failed(failure)) = fixture.client.launch(&moved, &[]) else {
+            panic!("procfs lies behind a link");
+        };
+        assert_eq!((failure.step, failure.errno), (Step::Mount, libc::ELOOP));
+    }
+    for masked in [true, false] {
+        let mut behind = plan.clone();
+        let paths = if masked {
+            &mut behind.masked_paths
+        } else {
+            &mut behind.readonly_paths
+        };
+        paths.push("/evil/proc/sys".into());
+        let Err(Error::Failed(failure)) = fixture.client.launch(&behind, &[]) else {
+            panic!("what a link leads to is hidden");
+        };
+        assert_eq!((failure.step, failure.errno), (Step::Mask, libc::ELOOP));
+    }
 
     plan.root = Some(Root {
         path: root,
@@ -551,6 +574,47 @@ fn a_user_namespace_makes_root_nobody_outside() {
     };
     (plan.uid_maps, plan.gid_maps) = (vec![map], vec![map]);
     assert_eq!(fixture.run(&plan).0, "0\n 0 100000 65536\nrefused\n");
+}
+
+#[test]
+fn no_link_leads_out_of_the_root_of_a_user_namespace() {
+    if !is_root() {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    let map = IdMap {
+        inside: 0,
+        outside: 100_000,
+        count: 65536,
+    };
+    let root = fixture.folder.path().join("root");
+    for folder in ["", "proc", "srv/kept", "var", "bin", "lib", "lib64"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+        std::os::unix::fs::chown(root.join(folder), Some(100_000), None).unwrap();
+    }
+    // As images have `/var/run`; the way leads over the root, where the node's was before.
+    std::os::unix::fs::symlink("../srv", root.join("var/srv")).unwrap();
+    let found = fixture.folder.path().join("found");
+    std::fs::create_dir_all(found.join("here")).unwrap();
+    let bind = |source: &Path, target: &str| Mount {
+        target: target.into(),
+        source: source.into(),
+        flags: libc::MS_BIND | libc::MS_REC | libc::MS_RDONLY,
+        ..Mount::default()
+    };
+    let mut plan = shell("a", "ls /srv/kept");
+    plan.new = Namespaces { user: true, ..ALL };
+    (plan.uid_maps, plan.gid_maps) = (vec![map], vec![map]);
+    plan.mounts = vec![proc_mount(), bind(&found, "/var/srv/kept")];
+    let folders = ["/bin", "/lib", "/lib64"].map(Path::new).into_iter();
+    let folders = folders.filter(|folder| folder.exists());
+    plan.mounts
+        .extend(folders.map(|folder| bind(folder, folder.to_str().unwrap())));
+    plan.root = Some(Root {
+        path: root,
+        readonly: false,
+    });
+    assert_eq!(fixture.run(&plan).0, "here\n");
 }
 
 #[test]

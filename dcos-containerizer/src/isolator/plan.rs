@@ -46,6 +46,11 @@ impl Draft {
             mount.ids = ids.map(|ids| ids.namespace.clone());
             plan.mounts.push(mount);
         }
+        if plan.root.is_some() {
+            // What the kernel makes comes first, so that devices are made before anything is bound: that may
+            // lie over the folders of an image, and others may change it.
+            plan.mounts.sort_by_key(|mount| mount.kind.is_empty());
+        }
         if let Some(linux) = self.spec.linux() {
             translate_linux(linux, &mut plan)?;
         }
