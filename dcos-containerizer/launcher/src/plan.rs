@@ -343,6 +343,10 @@ impl Plan {
             .chain(&self.masked_paths)
             .chain(&self.readonly_paths);
         let is_name = |v: &Variable| !v.name.is_empty() && !v.name.contains('=');
+        let mut ids =
+            (self.credentials.iter()).flat_map(|who| who.groups.iter().chain([&who.uid, &who.gid]));
+        // The kernel takes it for "as it is", which is root.
+        let somebody = ids.all(|id| *id != u32::MAX);
         let is_filter = |filter: &Filter| (1..=4096).contains(&filter.instructions.len());
         let (pid, user) = (NamespaceKind::Pid, NamespaceKind::User);
         let twice = self.new.pid && joins(pid) || self.new.user && joins(user);
@@ -364,6 +368,7 @@ impl Plan {
         let absolute = inside.all(|path| path.is_absolute());
         must(absolute, "paths inside the root are absolute")?;
         let names = self.environment.iter().all(is_name);
+        must(somebody, "nobody has the id 4294967295")?;
         must(names, "a variable has a name without `=`")?;
         must(filters, "a filter has 1 to 4096 instructions")
     }

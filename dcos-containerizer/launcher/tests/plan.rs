@@ -13,7 +13,7 @@ prop_compose! {
         arguments in vec("[^\0]{0,20}", 0..6),
         names in vec("[A-Z]{1,8}", 0..6),
         targets in vec("/[a-z/]{0,20}", 0..6),
-        groups in vec(any::<u32>(), 0..4),
+        groups in vec(0..u32::MAX, 0..4),
         instructions in vec(any::<u64>(), 1..20),
         limits in vec((any::<u32>(), any::<u64>()), 0..4),
         flags in any::<[bool; 4]>(),
@@ -125,6 +125,20 @@ fn plans_that_cannot_be_carried_out_are_refused() {
         },
         "mount namespace",
     );
+    for number in 0..3 {
+        let mut who = [1; 3];
+        who[number] = u32::MAX;
+        let plan = Plan {
+            id: "a".into(),
+            credentials: Some(Credentials {
+                uid: who[0],
+                gid: who[1],
+                groups: vec![4, who[2]],
+            }),
+            ..Plan::default()
+        };
+        assert!(matches!(plan.check(), Err(DecodeError::Rule(_))), "{who:?}");
+    }
     check(|plan| plan.hostname = Some("h".into()), "UTS");
     check(
         |plan| {

@@ -130,7 +130,7 @@ impl User {
             Some((name, group)) => (name, Some(group)),
             None => (name, None),
         };
-        let number = name.parse::<u32>().ok();
+        let number = id(name);
         let entry = passwd
             .lines()
             .map(|line| line.split(':').collect::<Vec<_>>())
@@ -139,7 +139,7 @@ impl User {
                     && (fields[0] == name || number.is_some_and(|uid| fields[2] == uid.to_string()))
             });
         let (login, uid, gid) = match &entry {
-            Some(fields) => (fields[0], fields[2].parse().ok()?, fields[3].parse().ok()?),
+            Some(fields) => (fields[0], id(fields[2])?, id(fields[3])?),
             None => ("", number?, 0),
         };
         let groups = || {
@@ -148,11 +148,8 @@ impl User {
                 .map(|line| line.split(':').collect::<Vec<_>>())
         };
         if let Some(wanted) = wanted_group {
-            let gid = wanted.parse().ok().or_else(|| {
-                groups().find(|fields| fields.len() >= 3 && fields[0] == wanted)?[2]
-                    .parse()
-                    .ok()
-            })?;
+            let named = |fields: &Vec<&str>| fields.len() >= 3 && fields[0] == wanted;
+            let gid = id(wanted).or_else(|| id(groups().find(named)?[2]))?;
             return Some(Self {
                 uid,
                 gid,
@@ -164,10 +161,15 @@ impl User {
         };
         let groups = groups()
             .filter(member)
-            .filter_map(|fields| fields[2].parse().ok())
+            .filter_map(|fields| id(fields[2]))
             .collect();
         Some(Self { uid, gid, groups })
     }
+}
+
+/// An id that somebody can have; -1 means "as it is" to the kernel, which for who asks it is root.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 #[cfg(test)]
@@ -177,8 +179,9 @@ mod tests {
 
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001::/home/ann:/bin/sh\n";
-    const GROUP: &str = "root:x:0:\nann:x:1001:\naudio:x:29:bob,ann\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001::/home/ann:/bin/sh\ndora:x:1002:1002:::\n";
+    const GROUP: &str = "root:x:0:\nann:x:1001:\naudio:x:29:bob,ann,dora\nnone:x:4294967295:dora\n";
 
     fn check(name: &str, expected: Option<(u32, u32, &[u32])>) {
         let found = User::lookup(name, PASSWD, GROUP);
@@ -198,6 +201,9 @@ mod tests {
         check("7:8", Some((7, 8, &[])));
         check("carl", None);
         check("ann:nobody", None);
+        check("4294967295", None);
+        check("ann:4294967295", None);
+        check("dora", Some((1002, 1002, &[29])));
     }
 
     #[test]
@@ -224,11 +230,15 @@ mod tests {
     fn an_image_makes_nobody_root() {
         let image = tempfile::tempdir().unwrap();
         fs::create_dir(image.path().join("etc")).unwrap();
-        let users = "no-root-here:x:0:0::/:/bin/sh\nno-such-user:x:1234:0::/:/bin/sh\n";
+        // The kernel takes -1 for "as it is".
+        let users = "no-root-here:x:0:0::/:/bin/sh\nno-such-user:x:1234:0::/:/bin/sh\n\
+            as-it-is:x:4294967295:1::/:/bin/sh\nas-its-group:x:1234:4294967295::/:/bin/sh\n";
         fs::write(image.path().join("etc/passwd"), users).unwrap();
         let find = |name| User::of_container(name, Some(image.path())).map(|user| user.uid);
         assert_eq!(find("no-such-user"), Some(1234));
         assert_eq!(find("no-root-here"), None);
+        assert_eq!(find("as-it-is"), None);
+        assert_eq!(find("as-its-group"), None);
         assert_eq!(find("root"), Some(0));
     }
 
