@@ -110,6 +110,24 @@ async fn nobody_is_somebody_else_by_number() {
     pod.universal.destroy(&pod.id).await.unwrap();
 }
 
+/// Who asks for a user is not heard, whatever was asked for.
+#[tokio::test]
+async fn nobody_is_somebody_else_where_users_are_not_switched() {
+    let mut node = Node::new("");
+    node.switch_user = false;
+    let universal = node.recovered(&[]).await;
+    let own = rustix::process::geteuid().as_raw();
+    for (number, user) in ["", "0", "1000", "nobody"].into_iter().enumerate() {
+        let id = ContainerId::root(format!("task{number}"));
+        let mut config = node.task(&id, "id -u");
+        config.command.as_mut().unwrap().user = Some(user.into());
+        universal.launch(&id, config).await.unwrap();
+        universal.wait(&id).await.unwrap();
+        universal.remove(&id).await.unwrap();
+        assert_eq!(node.read(&id, "stdout"), format!("{own}\n"), "{user}");
+    }
+}
+
 #[tokio::test]
 async fn a_link_in_the_place_of_the_folder_of_containers_is_refused() {
     let Some(pod) = Pod::new().await else { return };

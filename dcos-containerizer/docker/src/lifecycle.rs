@@ -100,8 +100,7 @@ fn admit(
 }
 
 fn record_of(inner: &Inner, config: &ContainerConfig) -> Result<Record, String> {
-    let user = sandbox::asked_user(config)?;
-    let user = user.filter(|_| inner.config.switch_user);
+    let user = sandbox::asked_user(config, inner.config.switch_user)?;
     let logger = config.environment.iter();
     let logger = logger.filter(|(name, _)| name.starts_with("CONTAINER_LOGGER_"));
     let network = config

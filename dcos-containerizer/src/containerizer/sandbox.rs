@@ -28,14 +28,18 @@ const MAX_LINKS: usize = 40;
 /// How often the way to one sandbox may be taken away while it is made.
 const PRUNED: usize = 100;
 
-/// The user that a container asks for, its command's before its own.
+/// The user that a container asks for, its command's before its own; nobody where users are not
+/// switched (`--switch_user=false`), whatever it asks for.
 ///
 /// Those who ask are authorized by that text, so it is a name: numbers and `user:group` would be
 /// other words for somebody else. Mesos, which asks `getpwnam(3)`, knows neither.
 ///
 /// # Errors
 /// A text: it is no name.
-pub fn asked_user(config: &ContainerConfig) -> Result<Option<&str>, String> {
+pub fn asked_user(config: &ContainerConfig, switch_user: bool) -> Result<Option<&str>, String> {
+    if !switch_user {
+        return Ok(None);
+    }
     let command = config.command.as_ref();
     let asked = command.and_then(|command| command.user.as_deref());
     let asked = asked.or(config.user.as_deref());

@@ -38,6 +38,8 @@ pub(crate) struct Node {
     /// `--isolation`.
     pub(crate) isolation: &'static str,
     pub(crate) images: Option<PathBuf>,
+    /// `--switch_user`.
+    pub(crate) switch_user: bool,
     /// What containers may name.
     pub(crate) networks: Arc<dyn ContainerNetwork>,
     /// Where secrets come from.
@@ -52,6 +54,7 @@ impl Node {
             dir: tempfile::tempdir().unwrap(),
             isolation,
             images: None,
+            switch_user: true,
             networks: Arc::new(NoNetworks),
             secrets: Arc::new(ValuesOnly),
             universals: Mutex::default(),
@@ -107,7 +110,7 @@ impl Node {
             provisioner,
             fetcher: Arc::new(NoFetcher),
             logger: Arc::new(RotatingFiles::new(Rotation::default())),
-            switch_user: true,
+            switch_user: self.switch_user,
             sandbox_directory: "/mnt/mesos/sandbox".into(),
             user_namespaces: UserNamespaces::default(),
         };

@@ -78,7 +78,7 @@ fn admit(
         // Its image would be passed over, and the command run on the host's own files.
         return Err(ContainerizerError::unsupported(id, "mesos"));
     }
-    let user = sandbox::asked_user(config)
+    let user = sandbox::asked_user(config, inner.config.switch_user)
         .map_err(|why| ContainerizerError::launch(id, "find user", why))?;
     let mut containers = inner.lock();
     if containers.contains_key(id) {
@@ -87,7 +87,7 @@ fn admit(
     let mut record = Record {
         version: Record::VERSION,
         directory: config.directory.clone(),
-        user: user.filter(|_| inner.config.switch_user).map(str::to_owned),
+        user: user.map(str::to_owned),
         debug: Record::is_debug(config.class),
         ..Record::default()
     };
