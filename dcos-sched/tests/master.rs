@@ -2,19 +2,23 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dcos_proto::mesos::{FrameworkInfo, Label, Labels};
 use dcos_proto::scheduler::{Call, call, event};
-use dcos_sched::master::{Config, MasterHandle, Node};
+use dcos_sched::master::{Config, MasterHandle, Node, RunError};
 use dcos_sched::sdk::SchedulerTransport as _;
-use dcos_store::{Fence, MemoryStore, Term};
+use dcos_store::{
+    Entry, Fence, MemoryStore, Revision, Snapshot, StateStore, StoreError, Term, Transaction, Watch,
+};
 use dcos_wire::{Answer, Client, Listener, Records};
 use http::{Method, Request};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A master until it is dropped.
@@ -375,4 +379,84 @@ async fn a_large_document_is_the_same_for_all() {
         "{head}"
     );
     assert_eq!(body, alone);
+}
+
+/// A store whose disk hangs from the moment on at which it is told so.
+#[derive(Debug, Default)]
+struct Hanging {
+    store: MemoryStore,
+    reads: AtomicBool,
+    writes: AtomicBool,
+}
+
+impl Hanging {
+    async fn hang_if(switch: &AtomicBool) {
+        if switch.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl StateStore for Hanging {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn scan(&self, prefix: &str) -> Result<Snapshot, StoreError> {
+        Self::hang_if(&self.reads).await;
+        self.store.scan(prefix).await
+    }
+
+    async fn transact(&self, transaction: Transaction) -> Result<Revision, StoreError> {
+        Self::hang_if(&self.writes).await;
+        self.store.transact(transaction).await
+    }
+
+    async fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError> {
+        self.store.watch(prefix, from).await
+    }
+}
+
+/// A master on that store which gives it half a second.
+async fn on(store: &Arc<Hanging>) -> (String, JoinHandle<Result<(), RunError>>) {
+    let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let url = format!("http://{}", listener.address().unwrap());
+    let limit = Duration::from_millis(500);
+    let node = Node::new(Config {
+        registry_store_timeout: limit,
+        registry_fetch_timeout: limit,
+        ..Config::default()
+    });
+    let (store, fence) = (Arc::clone(store), Fence::new("test", Term(1)));
+    let running = node.run(store, fence, listener, CancellationToken::new());
+    (url, tokio::spawn(running))
+}
+
+#[tokio::test]
+async fn a_registry_that_hangs_ends_the_master() {
+    let store = Arc::new(Hanging::default());
+    let (url, running) = on(&store).await;
+    let client = Client::new();
+    let set = |weight: f64| {
+        let body = json!([{"role": "dev", "weight": weight}]).to_string();
+        let request = Request::put(format!("{url}/weights"));
+        client.send(request.body(body.into()).unwrap())
+    };
+    assert_eq!(set(2.0).await.unwrap().status(), 200);
+    store.writes.store(true, Ordering::SeqCst);
+    let unanswered = set(3.0).await;
+    assert!(unanswered.is_err(), "nothing is told that is not durable");
+    let end = running.await.unwrap().unwrap_err();
+    assert!(end.to_string().contains("--registry_store_timeout"), "{end}");
+    assert!(client.get(&format!("{url}/health")).await.is_err(), "nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_registry_that_cannot_be_read_ends_the_master() {
+    let store = Arc::new(Hanging::default());
+    store.reads.store(true, Ordering::SeqCst);
+    let (_, running) = on(&store).await;
+    let end = running.await.unwrap().unwrap_err();
+    assert!(end.to_string().contains("--registry_fetch_timeout"), "{end}");
 }

@@ -24,10 +24,10 @@ impl House {
             (None, None) => return Ok(Self::Single(values.path("work_dir"))),
             (Some(url), None) | (None, Some(url)) => url,
         };
-        let ensemble = Ensemble::parse(&url)?;
-        Ok(Self::Several(
-            ensemble.session_timeout(values.duration("zk_session_timeout")),
-        ))
+        let ensemble = Ensemble::parse(&url)?
+            .session_timeout(values.duration("zk_session_timeout"))
+            .patience(values.duration("registry_store_timeout"));
+        Ok(Self::Several(ensemble))
     }
 
     pub(crate) fn store(&self) -> anyhow::Result<Arc<dyn StateStore>> {

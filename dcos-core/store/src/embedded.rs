@@ -6,7 +6,12 @@
 
 mod disk;
 
-use std::{path::Path, sync::Arc, thread};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, mpsc::{Receiver, RecvTimeoutError, Sender, channel}},
+    thread,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
@@ -25,9 +30,13 @@ const QUEUE: usize = 1024;
 /// enough for the first of them not to wait noticeably for the last.
 const BATCH: usize = 512;
 
+/// How long dropping a store waits for the last batch.
+const LAST_BATCH: Duration = Duration::from_secs(10);
+
 /// A [`StateStore`] in a file of its own, for one machine.
 ///
-/// The file is in use by one process at a time. Dropping the store waits until what was begun is durable.
+/// The file is in use by one process at a time. Dropping the store waits until what was begun is durable,
+/// 10 s at most: a disk that hangs keeps nobody from ending.
 ///
 /// # Damage
 /// After a crash the file is checked completely, and a commit that was being written is rolled back: it was
@@ -37,7 +46,7 @@ const BATCH: usize = 512;
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     queue: Option<mpsc::Sender<Request>>,
-    writer: Option<thread::JoinHandle<()>>,
+    writer: Thread,
 }
 
 impl EmbeddedStore {
@@ -56,17 +65,15 @@ impl EmbeddedStore {
             shared: shared.clone(),
             disk,
         };
-        let writer = thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer.run(requests))
-            .map_err(|source| StoreError::Open {
-                path: path.to_owned(),
-                source: Arc::new(source),
-            })?;
+        let writer = Thread::start(move || writer.run(requests));
+        let writer = writer.map_err(|source| StoreError::Open {
+            path: path.to_owned(),
+            source: Arc::new(source),
+        })?;
         Ok(Self {
             shared,
             queue: Some(queue),
-            writer: Some(writer),
+            writer,
         })
     }
 }
@@ -74,10 +81,37 @@ impl EmbeddedStore {
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
         drop(self.queue.take());
-        if let Some(writer) = self.writer.take() {
-            // A panic of the writer has been told to those who waited for it.
-            drop(writer.join());
+        if !self.writer.has_ended_within(LAST_BATCH) {
+            tracing::error!("the disk does not answer: what the store was writing may be lost");
         }
+    }
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+struct Thread {
+    /// Nothing is sent: it ends with the thread.
+    running: Mutex<Receiver<()>>,
+}
+
+impl Thread {
+    fn start(work: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+        let (ended, running): (Sender<()>, _) = channel();
+        let thread = thread::Builder::new().name("store-writer".to_owned());
+        thread.spawn(move || {
+            // Last, even if the work panics, which was told to those who waited for it.
+            let _ended = ended;
+            work();
+        })?;
+        Ok(Self {
+            running: Mutex::new(running),
+        })
+    }
+
+    fn has_ended_within(&mut self, patience: Duration) -> bool {
+        let running = self.running.get_mut();
+        let running = running.unwrap_or_else(PoisonError::into_inner);
+        running.recv_timeout(patience) == Err(RecvTimeoutError::Disconnected)
     }
 }
 
@@ -165,5 +199,21 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.change(|state| state.close());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_hangs_is_not_waited_for_for_ever() {
+        let (disk, hangs) = channel::<()>();
+        let mut writer = Thread::start(move || assert!(hangs.recv().is_err())).unwrap();
+        assert!(!writer.has_ended_within(Duration::from_millis(1)));
+        drop(disk);
+        assert!(writer.has_ended_within(Duration::from_secs(60)));
+        let mut panicking = Thread::start(|| panic!("on purpose")).unwrap();
+        assert!(panicking.has_ended_within(Duration::from_secs(60)));
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{Election, ReplicatedStore, StateStore};
+use crate::{Election, ReplicatedStore, StateStore, replicated::PATIENCE};
 
 /// How long a leader may be silent before another one is elected, if nothing else is said: the
 /// original's `--zk_session_timeout`.
@@ -40,6 +40,7 @@ pub struct Ensemble {
     pub(crate) path: String,
     pub(crate) user: Option<(String, String)>,
     pub(crate) session_timeout: Duration,
+    pub(crate) patience: Duration,
 }
 
 impl Ensemble {
@@ -109,6 +110,7 @@ impl Ensemble {
             path: format!("/{path}"),
             user,
             session_timeout: SESSION_TIMEOUT,
+            patience: PATIENCE,
         })
     }
 
@@ -122,6 +124,13 @@ impl Ensemble {
     #[must_use]
     pub fn session_timeout(mut self, timeout: Duration) -> Self {
         self.session_timeout = timeout;
+        self
+    }
+
+    /// Sets how long the servers may be out of reach before a request to the store is given up; 20 s otherwise.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -160,12 +169,12 @@ impl Ensemble {
             #[cfg(feature = "zookeeper")]
             Engine::ZooKeeper => {
                 let medium = crate::zookeeper::ZooKeeperMedium::new(self.clone());
-                Arc::new(ReplicatedStore::open(medium))
+                Arc::new(ReplicatedStore::with_patience(medium, self.patience))
             }
             #[cfg(feature = "etcd")]
             Engine::Etcd => {
                 let medium = crate::etcd::EtcdMedium::new(self);
-                Arc::new(ReplicatedStore::open(medium))
+                Arc::new(ReplicatedStore::with_patience(medium, self.patience))
             }
         }
     }

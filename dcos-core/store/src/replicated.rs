@@ -25,7 +25,7 @@ mod medium;
 mod memory;
 mod replica;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{
@@ -46,9 +46,12 @@ use replica::{Replica, Request};
 /// Requests that may wait: a caller that floods the store is held back.
 const QUEUE: usize = 1024;
 
+/// How long an engine may be out of reach if nothing else is said: the original's `--registry_store_timeout`.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A [`StateStore`] that several processes share through a [`Medium`].
 ///
-/// Opening connects nothing and cannot fail; what cannot be reached for 20 s is answered with
+/// Opening connects nothing and cannot fail; what cannot be reached in time is answered with
 /// [`StoreError::Unavailable`] or [`StoreError::Uncertain`]. Values of any size that
 /// [`StateStore`] allows fit, whatever the engine's own limit, and so do transactions of many.
 #[derive(Debug)]
@@ -59,11 +62,16 @@ pub struct ReplicatedStore {
 }
 
 impl ReplicatedStore {
-    /// The store in `medium`. Must be called within a tokio runtime.
+    /// The store in `medium`, which may be out of reach for 20 s. Must be called within a tokio runtime.
     pub fn open(medium: impl Medium) -> Self {
+        Self::with_patience(medium, PATIENCE)
+    }
+
+    /// The store in `medium`, which may be out of reach for so long. Must be called within a tokio runtime.
+    pub fn with_patience(medium: impl Medium, patience: Duration) -> Self {
         let shared = Shared::new(State::default());
         let (queue, requests) = mpsc::channel(QUEUE);
-        let replica = Replica::new(Arc::new(medium), Arc::clone(&shared));
+        let replica = Replica::new(Arc::new(medium), Arc::clone(&shared), patience);
         Self {
             shared,
             queue,

@@ -54,6 +54,8 @@ pub const OPTIONS: &[Spec] = &[
     Spec::path("whitelist").help("A file with the hostnames of agents that may be offered, one a line, read anew every 5 seconds; all by default, or for `*`."),
     Spec::json("firewall_rules").help("Endpoints that are closed to everybody: {\"disabled_endpoints\": {\"paths\": [\"/files/browse\"]}}."),
     Spec::switch("publish_per_framework_metrics").default("true").help("Whether each framework has metrics of its own."),
+    Spec::duration("registry_store_timeout").default("20secs").help("How long a write to the registry may take before the master ends, so that another one can lead."),
+    Spec::duration("registry_fetch_timeout").default("1mins").help("How long reading the registry may take before it does; an ensemble that cannot be reached is given up after --registry_store_timeout already."),
     Spec::duration("registry_gc_interval").default("15mins").help("How often the registry is searched for old entries."),
     Spec::duration("registry_max_agent_age").default("2weeks").help("How long an agent that is unreachable or gone is remembered."),
     Spec::integer("registry_max_agent_count", 0, 100_000_000).default("102400").help("How many unreachable and how many gone agents are remembered."),
@@ -93,6 +95,10 @@ pub struct Config {
     pub firewall: Firewall,
     /// A file with the hostnames of agents that may be offered; `None` for all.
     pub whitelist: Option<PathBuf>,
+    /// How long a write to the registry may take; then the master ends.
+    pub registry_store_timeout: Duration,
+    /// How long reading the registry may take; then the master ends.
+    pub registry_fetch_timeout: Duration,
     /// How often `/metrics/snapshot` may be read; by default, as often as anybody likes.
     pub metrics_limit: RateLimits,
     /// What clients may cost.
@@ -120,6 +126,8 @@ impl Default for Config {
             require_peer_match: false,
             firewall: Firewall::default(),
             whitelist: None,
+            registry_store_timeout: Duration::from_secs(20),
+            registry_fetch_timeout: Duration::from_secs(60),
             metrics_limit: RateLimits::default(),
             server: ServerConfig::default(),
             routes: axum::Router::new(),
@@ -237,6 +245,8 @@ impl Config {
             whitelist: values
                 .opt_path("whitelist")
                 .filter(|path| path.as_os_str() != "*"),
+            registry_store_timeout: values.duration("registry_store_timeout"),
+            registry_fetch_timeout: values.duration("registry_fetch_timeout"),
             metrics_limit: RateLimits::default(),
             server: ServerConfig::default(),
             routes: axum::Router::new(),

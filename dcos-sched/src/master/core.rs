@@ -197,8 +197,20 @@ pub struct Master {
     /// At so many timers those of offers that were answered are thrown away.
     many_timers: usize,
     outbox: VecDeque<Action>,
+    queued: Queued,
     /// The write whose confirmation the outbox waits for.
     awaiting: Option<u64>,
+}
+
+/// What the next [`Action::Persist`] will write. There is one in the outbox while there is anything:
+/// decided writes may happen earlier than the actions before them, so all that are decided until it
+/// is polled join it. One trip to the disk for all.
+#[derive(Debug, Default)]
+struct Queued {
+    /// The last write to each key.
+    writes: BTreeMap<String, Write>,
+    /// How many times something was decided.
+    decisions: usize,
 }
 
 impl std::fmt::Debug for Master {
@@ -258,6 +270,7 @@ impl Master {
             timers: BTreeSet::new(),
             many_timers: MANY_TIMERS,
             outbox: VecDeque::new(),
+            queued: Queued::default(),
             awaiting: None,
         }
     }
@@ -334,7 +347,8 @@ impl Master {
         }
         let mut action = self.outbox.pop_front()?;
         if let Action::Persist { id, writes } = &mut action {
-            self.join_later_writes(writes);
+            let queued = std::mem::take(&mut self.queued);
+            writes.extend(queued.writes.into_values());
             self.awaiting = Some(*id);
         }
         Some(action)
@@ -372,24 +386,6 @@ impl Master {
     /// An offer nobody has answered.
     pub fn open_offer(&self, id: &OfferId) -> Option<&Offer> {
         self.offers.get(id).map(Arc::as_ref)
-    }
-
-    /// Decided writes may happen earlier than the actions before them, so those behind a write
-    /// join it: one trip to the disk for all.
-    fn join_later_writes(&mut self, writes: &mut Vec<Write>) {
-        let key = |write: &Write| match write {
-            Write::Put(key, _) | Write::Delete(key) => key.clone(),
-        };
-        let mut last: BTreeMap<String, Write> =
-            writes.drain(..).map(|write| (key(&write), write)).collect();
-        self.outbox.retain_mut(|action| match action {
-            Action::Persist { writes, .. } => {
-                last.extend(writes.drain(..).map(|write| (key(&write), write)));
-                false
-            }
-            _ => true,
-        });
-        writes.extend(last.into_values());
     }
 
     fn fire_timers(&mut self) {
@@ -431,10 +427,7 @@ impl Master {
 
     /// How many writes wait for one that is under way.
     pub(crate) fn queued_writes(&self) -> usize {
-        let waiting = self.outbox.iter();
-        waiting
-            .filter(|action| matches!(action, Action::Persist { .. }))
-            .count()
+        self.queued.decisions
     }
 
     pub(crate) fn at(&mut self, after: Duration, timer: Timer) {
@@ -461,9 +454,17 @@ impl Master {
     }
 
     pub(crate) fn persist(&mut self, writes: Vec<Write>) {
-        self.next_write += 1;
-        let id = self.next_write;
-        self.push(Action::Persist { id, writes });
+        let key = |write: &Write| match write {
+            Write::Put(key, _) | Write::Delete(key) => key.clone(),
+        };
+        if self.queued.decisions == 0 {
+            self.next_write += 1;
+            let (id, writes) = (self.next_write, Vec::new());
+            self.push(Action::Persist { id, writes });
+        }
+        self.queued.decisions += 1;
+        let writes = writes.into_iter().map(|write| (key(&write), write));
+        self.queued.writes.extend(writes);
     }
 
     pub(crate) fn reply(&mut self, request: RequestId, reply: Reply) {

@@ -29,8 +29,6 @@ pub const FORMER: &[Former] = &[
         "give an empty --work_dir to begin with nothing",
     ),
     Former::only("registry_strict", &["false"], "Mesos refuses it as well"),
-    Former::unneeded("registry_fetch_timeout", NO_LOG),
-    Former::unneeded("registry_store_timeout", NO_LOG),
     Former::unneeded("log_auto_initialize", NO_LOG),
     Former::renamed(
         "recovery_slave_removal_limit",

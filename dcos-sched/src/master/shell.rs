@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dcos_core::seed::Seed;
@@ -16,7 +16,8 @@ use dcos_proto::mesos::FrameworkId;
 use dcos_proto::scheduler::{Call, Event};
 use dcos_security::Turns;
 use dcos_store::{
-    Election, ElectionError, Fence, Lease, Revision, StateStore, StoreError, Transaction,
+    Election, ElectionError, Fence, Lease, Revision, Snapshot as Stored, StateStore, StoreError,
+    Transaction,
 };
 use dcos_wire::libprocess::{Actor, Messenger, MessengerConfig, Upid};
 use dcos_wire::records::RecordSender;
@@ -25,6 +26,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::gauges::Gauges;
@@ -55,6 +57,17 @@ pub enum RunError {
     /// The registry could not be read or written; another master may lead now.
     #[error("keeping the registry")]
     Store(#[from] StoreError),
+    /// The registry does not answer. It may come to itself and have written what it was asked to;
+    /// another master may lead by then.
+    #[error("the registry did not {verb} within {limit:?} (--{flag}): its disk or its servers do not answer")]
+    Silent {
+        /// What it was asked for.
+        verb: &'static str,
+        /// How long it had.
+        limit: Duration,
+        /// The option that says so.
+        flag: &'static str,
+    },
     /// The election can't be held.
     #[error("standing for election")]
     Election(#[from] ElectionError),
@@ -382,7 +395,11 @@ impl Node {
                 core: Master::new(settings, self.allocator, &self.seed, now()),
                 actor,
                 commands: self.commands,
-                store,
+                registry: Registry {
+                    store,
+                    store_timeout: config.registry_store_timeout,
+                    fetch_timeout: config.registry_fetch_timeout,
+                },
                 fence,
                 lease,
                 writing: None,
@@ -470,14 +487,50 @@ impl Drop for Stream {
 struct Writing {
     id: u64,
     begun: Instant,
-    write: BoxFuture<'static, Result<Revision, StoreError>>,
+    write: BoxFuture<'static, Result<Revision, RunError>>,
+}
+
+/// The store, and how long it may take.
+#[derive(Clone)]
+struct Registry {
+    store: Arc<dyn StateStore>,
+    store_timeout: Duration,
+    fetch_timeout: Duration,
+}
+
+impl Registry {
+    async fn write(self, transaction: Transaction) -> Result<Revision, RunError> {
+        let (limit, flag) = (self.store_timeout, "registry_store_timeout");
+        within(limit, flag, "store", self.store.transact(transaction)).await
+    }
+
+    async fn read(&self) -> Result<Stored, RunError> {
+        let (limit, flag) = (self.fetch_timeout, "registry_fetch_timeout");
+        within(limit, flag, "fetch", self.store.scan(PREFIX)).await
+    }
+}
+
+/// What the registry answers, or [`RunError::Silent`].
+async fn within<T>(
+    limit: Duration,
+    flag: &'static str,
+    verb: &'static str,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, RunError> {
+    let Ok(answer) = timeout(limit, answer).await else {
+        let silent = RunError::Silent { verb, limit, flag };
+        // At once: whoever lets go of a disk that hangs may have to wait before the end is told.
+        tracing::error!("{silent}");
+        return Err(silent);
+    };
+    Ok(answer?)
 }
 
 struct Loop {
     core: Master,
     actor: Actor<Input>,
     commands: mpsc::Receiver<Command>,
-    store: Arc<dyn StateStore>,
+    registry: Registry,
     fence: Fence,
     lease: Lease,
     writing: Option<Writing>,
@@ -499,11 +552,10 @@ impl Loop {
         stop: &CancellationToken,
     ) -> Result<(), RunError> {
         // An empty transaction closes the door behind a deposed leader before anything is read.
-        self.store
-            .transact(Transaction::new(self.fence.clone()))
-            .await?;
+        let nothing = Transaction::new(self.fence.clone());
+        self.registry.clone().write(nothing).await?;
         let begin = Instant::now();
-        let entries = self.store.scan(PREFIX).await?;
+        let entries = self.registry.read().await?;
         self.gauges.fetch.record(begin.elapsed());
         let bytes = entries.entries.iter().map(|entry| entry.value.len());
         self.gauges.registry_bytes.set(bytes.sum());
@@ -656,11 +708,11 @@ impl Loop {
                 Action::Persist { id, writes } => {
                     let mut transaction = Transaction::new(self.fence.clone());
                     transaction.writes = writes;
-                    let store = Arc::clone(&self.store);
+                    let registry = self.registry.clone();
                     self.writing = Some(Writing {
                         id,
                         begun: Instant::now(),
-                        write: async move { store.transact(transaction).await }.boxed(),
+                        write: registry.write(transaction).boxed(),
                     });
                 }
                 Action::Reply { request, reply } => self.answer(request, reply),

@@ -29,10 +29,6 @@ use crate::{
     watch::Shared,
 };
 
-/// How long an engine may be out of reach before a request is given up: the original's
-/// `--registry_store_timeout`.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Between two tries to reach an engine.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -79,6 +75,8 @@ enum Done {
 pub(super) struct Replica {
     medium: Arc<dyn Medium>,
     shared: Arc<Shared>,
+    /// How long the medium may be out of reach before a request is given up.
+    patience: Duration,
     head: Head,
     version: Version,
     /// The record that was applied last.
@@ -93,10 +91,11 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub(super) fn new(medium: Arc<dyn Medium>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(medium: Arc<dyn Medium>, shared: Arc<Shared>, patience: Duration) -> Self {
         Self {
             medium,
             shared,
+            patience,
             head: Head {
                 format: format(),
                 ..Head::default()
@@ -158,7 +157,8 @@ impl Replica {
         }
         // Whether a write is on its way of which nothing is known.
         let mut open = false;
-        let settled = timeout(PATIENCE, self.settle(&transactions, &mut open)).await;
+        let patience = self.patience;
+        let settled = timeout(patience, self.settle(&transactions, &mut open)).await;
         let failure = match settled {
             Ok(Ok(verdicts)) => {
                 for (verdict, answer) in verdicts.into_iter().zip(answers) {
@@ -171,7 +171,7 @@ impl Replica {
                 return self.copy_if_long();
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {PATIENCE:?}"),
+            Err(_) => format!("no answer within {patience:?}"),
         };
         tracing::warn!(reason = failure, "the store was not reached");
         let unavailable = StoreError::Unavailable {
@@ -430,7 +430,7 @@ impl Replica {
             Done::Copied(Ok((base, bytes))) => {
                 self.copying = false;
                 self.base_bytes = bytes;
-                match timeout(PATIENCE, self.set_base(base)).await {
+                match timeout(self.patience, self.set_base(base)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::warn!(%error, "shortening the log of the store"),
                     Err(_) => tracing::warn!("shortening the log of the store: no answer"),
