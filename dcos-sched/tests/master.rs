@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dcos_proto::mesos::{FrameworkInfo, Label, Labels};
+use dcos_proto::json::Dialect;
+use dcos_proto::mesos::{DomainInfo, FrameworkInfo, Label, Labels, MasterInfo};
 use dcos_proto::scheduler::{Call, call, event};
-use dcos_sched::master::{Config, MasterHandle, Node, RunError};
+use dcos_sched::master::{Config, MasterHandle, Node, RunError, Stance};
 use dcos_sched::sdk::SchedulerTransport as _;
 use dcos_store::{
-    Entry, Fence, MemoryStore, Revision, Snapshot, StateStore, StoreError, Term, Transaction, Watch,
+    Election as _, Entry, Fence, MemoryElection, MemoryStore, Revision, Snapshot, StateStore,
+    StoreError, Term, Transaction, Watch,
 };
 use dcos_wire::{Answer, Client, Listener, Records};
 use http::{Method, Request};
@@ -445,11 +447,18 @@ async fn a_registry_that_hangs_ends_the_master() {
     };
     assert_eq!(set(2.0).await.unwrap().status(), 200);
     store.writes.store(true, Ordering::SeqCst);
-    let unanswered = set(3.0).await;
-    assert!(unanswered.is_err(), "nothing is told that is not durable");
+    // The connection ends, or its answer is that the master has.
+    let told = set(3.0).await.map(|answer| answer.status().as_u16());
+    assert!(told.is_err() || told.is_ok_and(|status| status == 503));
     let end = running.await.unwrap().unwrap_err();
-    assert!(end.to_string().contains("--registry_store_timeout"), "{end}");
-    assert!(client.get(&format!("{url}/health")).await.is_err(), "nobody listens any more");
+    assert!(
+        end.to_string().contains("--registry_store_timeout"),
+        "{end}"
+    );
+    assert!(
+        client.get(&format!("{url}/health")).await.is_err(),
+        "nobody listens any more"
+    );
 }
 
 #[tokio::test]
@@ -458,5 +467,53 @@ async fn a_registry_that_cannot_be_read_ends_the_master() {
     store.reads.store(true, Ordering::SeqCst);
     let (_, running) = on(&store).await;
     let end = running.await.unwrap().unwrap_err();
-    assert!(end.to_string().contains("--registry_fetch_timeout"), "{end}");
+    assert!(
+        end.to_string().contains("--registry_fetch_timeout"),
+        "{end}"
+    );
+}
+
+#[tokio::test]
+async fn a_master_of_another_region_does_not_stand() {
+    let domain = |region: &str| {
+        let name = |name: &str| json!({ "name": name });
+        let domain = json!({"fault_domain": {"region": name(region), "zone": name("z")}});
+        dcos_proto::json::from_value::<DomainInfo>(&domain, Dialect::V1).unwrap()
+    };
+    let election = MemoryElection::new();
+    let leader = MasterInfo {
+        id: "leader".to_owned(),
+        pid: Some("master@10.0.0.1:5050".to_owned()),
+        domain: Some(domain("here")),
+        ..MasterInfo::default()
+    };
+    let candidate = dcos_proto::json::to_vec(&leader, Dialect::V0);
+    let _leadership = election.campaign(candidate.into()).await.unwrap();
+    let stand = async |region: Option<&str>| {
+        let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let node = Node::new(Config {
+            domain: region.map(domain),
+            ..Config::default()
+        });
+        let mut stance = node.stance();
+        let store = Arc::new(MemoryStore::new());
+        let standing = node.stand(
+            store,
+            Arc::new(election.clone()),
+            listener,
+            CancellationToken::new(),
+        );
+        let follows = stance.wait_for(|stance| matches!(stance, Stance::Standby(Some(_))));
+        tokio::select! {
+            ended = standing => Err(ended.unwrap_err().to_string()),
+            _ = follows => Ok(()),
+        }
+    };
+    let refused = stand(Some("there")).await.unwrap_err();
+    assert!(
+        refused.contains("region \"here\", this one (--domain) in \"there\""),
+        "{refused}"
+    );
+    assert_eq!(stand(Some("here")).await, Ok(()));
+    assert_eq!(stand(None).await, Ok(()));
 }

@@ -522,6 +522,7 @@ fn is_refused(reason: &anyhow::Error) -> bool {
                 master,
                 Some(
                     RunError::Outdated { .. }
+                        | RunError::Region { .. }
                         | RunError::Whitelist { .. }
                         | RunError::Stopped { .. }
                 )

@@ -16,6 +16,7 @@ mod state;
 mod validation;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     pub(super) recovery: Duration,
     /// What others count.
     pub(super) meters: Vec<Meter>,
+    /// Where the agent's log is.
+    pub(super) log_file: Option<PathBuf>,
     /// Connections to the agent's port.
     pub(super) connections: Load,
     /// Who watches the event streams of executors, and ends sessions.
@@ -96,6 +99,7 @@ impl Context {
             started: begun,
             recovery: begun.until(now()),
             meters: config.meters.clone(),
+            log_file: config.log_file.clone(),
             connections: config.server.load.clone(),
             streams: TaskTracker::new(),
             heartbeat: config.http_heartbeat_interval,

@@ -8,7 +8,10 @@ mod disk;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError, mpsc::{Receiver, RecvTimeoutError, Sender, channel}},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread,
     time::Duration,
 };

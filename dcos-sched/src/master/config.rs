@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dcos_core::config::{Spec, Values};
 use dcos_core::seed::Seed;
+use dcos_core::units::format_duration;
 use dcos_proto::mesos::master_info::capability::Type as Ability;
 use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
 use dcos_security::RateLimits;
@@ -25,7 +26,7 @@ pub const OPTIONS: &[Spec] = &[
     Spec::text("cluster").help("The name of the cluster, shown to readers."),
     Spec::duration("agent_ping_timeout").default("15secs").help("How long an agent may take to answer a ping."),
     Spec::integer("max_agent_ping_timeouts", 1, 1_000_000).default("5").help("How many pings in a row may go unanswered before an agent is unreachable."),
-    Spec::duration("agent_reregister_timeout").default("10mins").help("How long an agent may take to come back after it disconnected, or after the master restarted."),
+    Spec::duration("agent_reregister_timeout").default("10mins").help("How long an agent may take to come back after it disconnected, or after the master restarted; 10mins at least."),
     Spec::text("agent_removal_rate_limit").help("How many agents may be found unreachable in how much time, such as 1/10mins; any number by default."),
     Spec::percent("recovery_agent_removal_limit").default("100%").help("Which part of the agents may stay away after a failover; if more do once --agent_reregister_timeout is over, the master ends, and gives none of them up."),
     Spec::integer("max_unauthenticated_frameworks", 0, 10_000_000).default("10000").help("With how many frameworks a new one has to authenticate to be taken (ours)."),
@@ -60,6 +61,9 @@ pub const OPTIONS: &[Spec] = &[
     Spec::duration("registry_max_agent_age").default("2weeks").help("How long an agent that is unreachable or gone is remembered."),
     Spec::integer("registry_max_agent_count", 0, 100_000_000).default("102400").help("How many unreachable and how many gone agents are remembered."),
 ];
+
+/// The least `--agent_reregister_timeout` (`MIN_AGENT_REREGISTER_TIMEOUT`).
+const LEAST_REREGISTER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What this master can do, as it says in its `MasterInfo` and demands of its successors.
 pub(crate) const CAPABILITIES: [Ability; 3] = [
@@ -201,12 +205,21 @@ impl Config {
         let firewall = values
             .opt_json("firewall_rules")
             .map(|rules| Firewall::parse(&rules).map_err(wrong("firewall_rules")));
+        // Agents rely on it when they choose how long they wait before they ask again.
+        let reregister = values.duration("agent_reregister_timeout");
+        if reregister < LEAST_REREGISTER_TIMEOUT {
+            let reason = format!(
+                "must be at least {}",
+                format_duration(LEAST_REREGISTER_TIMEOUT)
+            );
+            return Err(wrong("agent_reregister_timeout")(reason));
+        }
         let security = Security::from_values(values)?;
         let settings = Settings {
             agent_ping_timeout: values.duration("agent_ping_timeout"),
             max_agent_ping_timeouts: u32::try_from(values.count("max_agent_ping_timeouts"))
                 .unwrap_or(u32::MAX),
-            agent_reregister_timeout: values.duration("agent_reregister_timeout"),
+            agent_reregister_timeout: reregister,
             offer_timeout: Some(values.duration("offer_timeout")).filter(|time| !time.is_zero()),
             agent_removal_rate: values
                 .opt_text("agent_removal_rate_limit")

@@ -17,7 +17,6 @@ use dcos_proto::mesos::Task;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::Master;
-use super::framework::MAX_TASKS;
 
 /// `completed_frameworks` of `ReregisterSlaveMessage`.
 const COMPLETED_FRAMEWORKS: u32 = 5;
@@ -83,6 +82,7 @@ pub(crate) fn apart(message: &[u8]) -> (Cow<'_, [u8]>, Vec<&[u8]>) {
 impl Master {
     /// Takes over ended tasks of frameworks that are known and have room for more.
     pub(crate) fn remember_history(&mut self, history: &[Bytes]) {
+        let most = self.settings.max_completed_tasks;
         for completed in history {
             let Some(Split { rest, values }) = split(completed, TASKS) else {
                 continue;
@@ -97,7 +97,7 @@ impl Master {
                 .frameworks
                 .get(id)
                 .map(|known| known.completed_tasks.len());
-            let Some(room) = kept.and_then(|kept| MAX_TASKS.checked_sub(kept)) else {
+            let Some(room) = kept.and_then(|kept| most.checked_sub(kept)) else {
                 continue;
             };
             if room == 0 {
@@ -117,11 +117,18 @@ impl Master {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use dcos_core::seed::Seed;
+    use dcos_core::time::Time;
     use dcos_proto::internal::ReregisterSlaveMessage;
-    use dcos_proto::mesos::{AgentInfo, FrameworkInfo};
+    use dcos_proto::mesos::{AgentInfo, FrameworkInfo, MasterInfo};
     use prost::Message as _;
 
     use super::*;
+    use crate::allocator::{self, HierarchicalDrf};
+    use crate::master::recent::Recent;
+    use crate::master::{Framework, Settings};
 
     #[test]
     fn history_is_cut_out_and_the_rest_stays() {
@@ -155,5 +162,37 @@ mod tests {
         // What is cut off in the middle is left to the decoder to refuse.
         let (whole, none) = apart(&bytes[..bytes.len() - 1]);
         assert_eq!((&*whole, none.len()), (&bytes[..bytes.len() - 1], 0));
+    }
+
+    #[test]
+    fn as_much_is_taken_over_as_is_kept() {
+        for (most, kept) in [(1, 1), (2000, 1500)] {
+            let seed = Seed::new(1);
+            let allocator = HierarchicalDrf::new(allocator::Config::default(), &seed);
+            let settings = Settings {
+                max_completed_tasks: most,
+                ..Settings::new(MasterInfo::default())
+            };
+            let mut master = Master::new(settings, Box::new(allocator), &seed, Time::from_secs(1));
+            let info = FrameworkInfo {
+                id: Some("f".into()),
+                ..FrameworkInfo::default()
+            };
+            let mut framework = Framework::new(info.clone(), Time::from_secs(1));
+            framework.completed_tasks = Recent::new(most);
+            let id = framework.id();
+            master.frameworks.insert(id.clone(), Arc::new(framework));
+            let task = |number: u32| Task {
+                task_id: number.to_string().into(),
+                ..Task::default()
+            };
+            let archived = archive::Framework {
+                framework_info: info,
+                pid: None,
+                tasks: (0..1500).map(task).collect(),
+            };
+            master.remember_history(&[archived.encode_to_vec().into()]);
+            assert_eq!(master.frameworks[&id].completed_tasks.len(), kept);
+        }
     }
 }

@@ -95,21 +95,28 @@ impl Master {
                 self.deactivate_framework(&message.framework_id);
             }
         } else if let Some(message) = read::<messages::RegisterFrameworkMessage>(packet) {
-            let info = message.framework;
-            if info.id.as_ref().is_some_and(|id| !id.value.is_empty()) {
-                let message = "Registering with 'id' already set".to_owned();
-                self.send(from, &messages::FrameworkErrorMessage { message });
-                return true;
+            if has_id(&message.framework) {
+                self.refuse_driver(from, "Registering with 'id' already set");
+            } else {
+                self.driver_subscribe(from, message.framework, false);
             }
-            self.driver_subscribe(from, info, false);
         } else if let Some(message) = read::<messages::ReregisterFrameworkMessage>(packet) {
-            self.driver_subscribe(from, message.framework, message.failover);
+            if has_id(&message.framework) {
+                self.driver_subscribe(from, message.framework, message.failover);
+            } else {
+                self.refuse_driver(from, "Re-registering without an 'id'");
+            }
         } else if let Some(call) = older_call(packet) {
             self.driver_call(from, call, false);
         } else {
             return false;
         }
         true
+    }
+
+    fn refuse_driver(&mut self, from: &str, why: &str) {
+        let message = why.to_owned();
+        self.send(from, &messages::FrameworkErrorMessage { message });
     }
 
     fn driver_subscribe(&mut self, from: &str, framework_info: FrameworkInfo, force: bool) {
@@ -151,6 +158,10 @@ fn read<M: Message>(packet: &Packet) -> Option<M> {
         return None;
     }
     decode(&packet.body).ok()
+}
+
+fn has_id(info: &FrameworkInfo) -> bool {
+    info.id.as_ref().is_some_and(|id| !id.value.is_empty())
 }
 
 /// What drivers before 0.24 send, as the call that replaced it.

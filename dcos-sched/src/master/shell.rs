@@ -59,7 +59,9 @@ pub enum RunError {
     Store(#[from] StoreError),
     /// The registry does not answer. It may come to itself and have written what it was asked to;
     /// another master may lead by then.
-    #[error("the registry did not {verb} within {limit:?} (--{flag}): its disk or its servers do not answer")]
+    #[error(
+        "the registry did not {verb} within {limit:?} (--{flag}): its disk or its servers do not answer"
+    )]
     Silent {
         /// What it was asked for.
         verb: &'static str,
@@ -67,6 +69,17 @@ pub enum RunError {
         limit: Duration,
         /// The option that says so.
         flag: &'static str,
+    },
+    /// Masters of one cluster are all in one region: frameworks that do not know of regions are offered
+    /// the agents of the leader's.
+    #[error(
+        "the leading master is in region {theirs:?}, this one (--domain) in {own:?}: all masters of a cluster must be in the same"
+    )]
+    Region {
+        /// The leader's.
+        theirs: String,
+        /// This master's.
+        own: String,
     },
     /// The election can't be held.
     #[error("standing for election")]

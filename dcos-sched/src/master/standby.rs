@@ -40,6 +40,13 @@ pub(super) async fn campaign(
         let leader = leaders.borrow_and_update().as_ref().and_then(announced);
         if let Some(leader) = &leader {
             tracing::info!(pid = leader.pid, "another master leads");
+            let (theirs, own) = (region(leader), region(info));
+            if let (Some(theirs), Some(own)) = (theirs, own)
+                && theirs != own
+            {
+                let (theirs, own) = (theirs.to_owned(), own.to_owned());
+                return Err(RunError::Region { theirs, own });
+            }
         }
         stance.send_replace(Stance::Standby(leader));
         let mut observed = true;
@@ -57,6 +64,12 @@ pub(super) async fn campaign(
             }
         }
     }
+}
+
+/// The region of a master's fault domain, if it names one.
+fn region(info: &MasterInfo) -> Option<&str> {
+    let domain = info.domain.as_ref()?.fault_domain.as_ref()?;
+    Some(&domain.region.name)
 }
 
 /// The master a leader said it is.

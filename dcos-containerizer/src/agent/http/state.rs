@@ -78,6 +78,9 @@ fn document(context: &Context, view: &View, roles: &dyn ObjectApprover) -> Value
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
         document["master_hostname"] = host.into();
     }
+    if let Some(log) = &context.log_file {
+        document["external_log_file"] = log.display().to_string().into();
+    }
     if let Some(domain) = &view.info.domain {
         document["domain"] = json::to_value(domain, Dialect::V0);
     }

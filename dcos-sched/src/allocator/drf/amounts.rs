@@ -98,6 +98,15 @@ impl Names {
         amounts
     }
 
+    /// The same of what somebody asks for; `None` if some of it has never been anywhere. No name is kept.
+    pub(super) fn known_quantities(&self, quantities: &Quantities) -> Option<Amounts> {
+        let mut amounts = Amounts::default();
+        for (name, amount) in quantities.iter() {
+            *amounts.slot(self.known(name)?) += amount.as_millis();
+        }
+        Some(amounts)
+    }
+
     /// With their names again; what is not positive is left out.
     pub(super) fn to_quantities(&self, amounts: &Amounts) -> Quantities {
         amounts
@@ -238,6 +247,9 @@ mod tests {
         assert!(all.covers(&few) && !few.covers(&all));
         assert_eq!(all.get(0), 5000);
         assert_eq!(names.open_scalars(&many).get(0), 1000);
+        let asked = |text: &str| names.known_quantities(&text.parse().unwrap());
+        assert_eq!(asked("cpus:1").unwrap().get(0), 1000);
+        assert!(asked("cpus:1;unheard:1").is_none() && names.known("unheard").is_none());
         let ports = names.number("ports");
         assert_eq!(names.counts(&many).get(ports), 10_000);
         let mut rest = all.clone();

@@ -233,9 +233,10 @@ impl HierarchicalDrf {
         let Some(at) = self.known_framework(id) else {
             return;
         };
+        // What no agent ever had cannot be offered, and names are kept for good: frameworks make up none.
         let pieces: Vec<_> = pieces
             .iter()
-            .map(|piece| self.names.quantities(piece))
+            .filter_map(|piece| self.names.known_quantities(piece))
             .collect();
         for leaf in self.frameworks[at].leaves.values() {
             let seat = &mut self.seats[*leaf];

@@ -97,11 +97,7 @@ impl HierarchicalDrf {
             return None;
         }
         let suitable = agent.pool.suitable(role);
-        let mut free = Amounts::default();
-        for (name, amount) in suitable.scalar_quantities().iter() {
-            *free.slot(self.names.known(name)?) += amount.as_millis();
-        }
-        Some(free)
+        self.names.known_quantities(&suitable.scalar_quantities())
     }
 
     /// Those who hold something of an agent and are less important, the least important first.

@@ -314,6 +314,13 @@ fn refusals_and_losses_reach_drivers_in_their_messages() {
     world.send(DRIVER, &RegisterFrameworkMessage { framework: named });
     let errors: Vec<FrameworkErrorMessage> = world.received(DRIVER);
     assert_eq!(errors[0].message, "Registering with 'id' already set");
+    let unnamed = ReregisterFrameworkMessage {
+        framework: framework("v0"),
+        failover: false,
+    };
+    world.send(DRIVER, &unnamed);
+    let errors: Vec<FrameworkErrorMessage> = world.received(DRIVER);
+    assert_eq!(errors[0].message, "Re-registering without an 'id'");
     driver(&mut world);
     let agent = world.agent(PID, ALL);
     world.send(

@@ -5,8 +5,8 @@ use std::time::Duration;
 use dcos_core::resources::Resources;
 use dcos_proto::internal::{ExitedExecutorMessage, RunTaskGroupMessage, UpdateFrameworkMessage};
 use dcos_proto::mesos::{
-    AgentId, ExecutorInfo, FrameworkInfo, Offer, TaskGroupInfo, executor_info, framework_info,
-    offer,
+    AgentId, ContainerInfo, ExecutorInfo, FrameworkInfo, LinuxInfo, Offer, TaskGroupInfo, TaskInfo,
+    container_info, executor_info, framework_info, offer,
 };
 use dcos_proto::scheduler::{Call, call};
 
@@ -32,14 +32,22 @@ fn launch_group(
     executor: ExecutorInfo,
     tasks: &[(&str, &str)],
 ) {
-    let infos = tasks
+    let tasks = tasks
         .iter()
         .map(|(id, resources)| task(id, &offer.agent_id, resources));
+    launch(world, framework, offer, executor, tasks.collect());
+}
+
+fn launch(
+    world: &mut World,
+    framework: &Subscribed,
+    offer: &Offer,
+    executor: ExecutorInfo,
+    tasks: Vec<TaskInfo>,
+) {
     let group = offer::operation::LaunchGroup {
         executor,
-        task_group: TaskGroupInfo {
-            tasks: infos.collect(),
-        },
+        task_group: TaskGroupInfo { tasks },
     };
     let operation = offer::Operation {
         r#type: Some(offer::operation::Type::LaunchGroup.into()),
@@ -166,6 +174,56 @@ fn a_group_fails_as_one() {
         ..executor(good)
     };
     check(untyped, &[("a", "cpus:1;mem:64")]);
+}
+
+#[test]
+fn all_tasks_of_an_executor_share_its_cgroups_or_none_does() {
+    let mut world = World::new();
+    let one = world.subscribe(framework("one"));
+    let agent = world.agent(PID, ALL);
+    let member = |id: &str, shares: Option<bool>| {
+        let container = ContainerInfo {
+            r#type: container_info::Type::Mesos.into(),
+            linux_info: Some(LinuxInfo {
+                share_cgroups: shares,
+                ..LinuxInfo::default()
+            }),
+            ..ContainerInfo::default()
+        };
+        TaskInfo {
+            container: Some(container),
+            ..task(id, &agent, "cpus:0.1;mem:32")
+        }
+    };
+    let launch = |world: &mut World, name: &str, tasks: Vec<TaskInfo>| {
+        let offer = world.offers(&one).remove(0);
+        let executor = ExecutorInfo {
+            executor_id: name.into(),
+            ..executor("cpus:0.1;mem:32;disk:32")
+        };
+        launch(world, &one, &offer, executor, tasks);
+        let seen = world.seen(&one);
+        let is_refused = seen
+            .iter()
+            .any(|update| update.contains("TASK_GROUP_INVALID"));
+        let runs: Vec<RunTaskGroupMessage> = world.received(PID);
+        assert_eq!(runs.len(), usize::from(!is_refused), "{seen:?}");
+        is_refused
+    };
+    let mixed = vec![member("a", Some(false)), member("b", None)];
+    assert!(launch(&mut world, "e", mixed), "in one group");
+    assert!(!launch(&mut world, "e", vec![member("c", Some(false))]));
+    assert!(
+        launch(&mut world, "e", vec![member("d", Some(true))]),
+        "later"
+    );
+    assert!(
+        launch(&mut world, "e", vec![member("e", None)]),
+        "it is the default"
+    );
+    assert!(!launch(&mut world, "e", vec![member("f", Some(false))]));
+    assert!(!launch(&mut world, "other", vec![member("g", Some(true))]));
+    world.check();
 }
 
 #[test]

@@ -1,18 +1,20 @@
 //! Whether a task, or a group of them, can be launched.
 
+use std::borrow::Cow;
+
 use dcos_core::ids;
 use dcos_core::resources::Resources;
 use dcos_proto::mesos::agent_info::capability::Type as AgentCapability;
 use dcos_proto::mesos::executor_info::Type as ExecutorType;
 use dcos_proto::mesos::{
-    CheckInfo, ContainerInfo, ExecutorInfo, HealthCheck, Resource, TaskGroupInfo, TaskInfo,
+    CheckInfo, ContainerInfo, ExecutorInfo, HealthCheck, Resource, Task, TaskGroupInfo, TaskInfo,
     check_info, container_info, health_check,
 };
 
 use super::executor::{executor, least};
 use super::parts;
 use super::resources::{one_role, overlap, resources, unique_persistence, unmixed};
-use crate::master::{Agent, Framework};
+use crate::master::{Agent, Framework, TaskRecord};
 
 pub(super) type Check = Result<(), String>;
 
@@ -71,7 +73,6 @@ pub(crate) fn group(
     agent: &Agent,
     offered: &Resources,
 ) -> Check {
-    let shared = |task: &TaskInfo| share_cgroups(task.container.as_ref()).unwrap_or(true);
     for task in &group.tasks {
         let id = &task.task_id;
         member(task, framework, agent)
@@ -148,14 +149,41 @@ pub(crate) fn group(
             "The 'share_cgroups' field cannot be set to 'true' on executor containers".to_owned(),
         );
     }
-    if group
-        .tasks
-        .windows(2)
-        .any(|pair| shared(&pair[0]) != shared(&pair[1]))
-    {
+    let all_alike = match group.tasks.first() {
+        Some(first) => {
+            let shared = is_shared(first.container.as_ref());
+            let alike = |task: &TaskInfo| is_shared(task.container.as_ref()) == shared;
+            group.tasks.iter().all(alike)
+                && earlier(framework, agent, info)
+                    .all(|task| is_shared(task.container.as_deref()) == shared)
+        }
+        None => true,
+    };
+    if !all_alike {
         return Err("If set, the value of 'share_cgroups' must be the same for all tasks in each task group and under a single executor".to_owned());
     }
     Ok(())
+}
+
+/// Tasks that an executor has already; none if it is to be started.
+fn earlier<'a>(
+    framework: &'a Framework,
+    agent: &'a Agent,
+    info: &'a ExecutorInfo,
+) -> impl Iterator<Item = Cow<'a, Task>> {
+    let (of, at) = (framework.id(), agent.id());
+    let is_known = framework.has_executor(&at, &info.executor_id);
+    let own = agent
+        .tasks
+        .iter()
+        .filter(move |(framework, _)| *framework == of);
+    let known = own.filter_map(|(_, id)| framework.tasks.get(id));
+    let all = known
+        .chain(&framework.unreachable_tasks)
+        .filter(move |_| is_known);
+    all.map(TaskRecord::read).filter(move |task| {
+        task.agent_id == at && task.executor_id.as_ref() == Some(&info.executor_id)
+    })
 }
 
 /// What holds for any task, apart from its executor. The order decides which error is told.
@@ -277,6 +305,11 @@ fn limits(task: &TaskInfo, agent: &Agent) -> Check {
         }
     }
     Ok(())
+}
+
+/// Whether a member of a group is in the cgroups of its executor.
+fn is_shared(container: Option<&ContainerInfo>) -> bool {
+    share_cgroups(container).unwrap_or(true)
 }
 
 fn share_cgroups(container: Option<&ContainerInfo>) -> Option<bool> {
