@@ -202,6 +202,17 @@ async fn a_command_runs_and_its_output_can_be_read() {
     assert_eq!(read["data"], "a1\n");
     let state = node.get("/slave(1)/state").await;
     assert_eq!(state["id"], "a1");
+    let snapshot = node.get("/metrics/snapshot").await;
+    assert_eq!(snapshot["slave/tasks_failed"], 1.0);
+    let url = format!("http://{}/metrics", node.agent.address());
+    let scraped = Client::new().get(&url).await.unwrap();
+    assert_eq!(
+        scraped.headers()["content-type"],
+        "text/plain; version=0.0.4"
+    );
+    let text = scraped.text().await.unwrap();
+    assert!(text.contains("\nmesos_slave_tasks_failed 1\n"), "{text}");
+    assert_eq!(text.lines().count(), snapshot.as_object().unwrap().len());
     node.stop().await;
 }
 

@@ -141,6 +141,7 @@ pub(super) fn router(context: Context, others: Router) -> Router {
         .merge(routes)
         .route("/version", get(shown_version))
         .route("/metrics/snapshot", get(metrics::snapshot))
+        .route("/metrics", get(metrics::scraped))
         .fallback(async |uri: Uri| absent::answer(uri.path(), &[]))
         .with_state(context)
         .merge(files)

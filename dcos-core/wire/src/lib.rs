@@ -54,6 +54,7 @@ pub mod limits;
 pub mod logging;
 mod masters;
 mod negotiate;
+pub mod prometheus;
 pub mod records;
 mod refusal;
 pub mod reply;

@@ -133,7 +133,7 @@ pub(crate) fn router(api: Api) -> Router {
         .nest("/master", own.clone())
         .merge(own)
         .route("/version", any(reads::version))
-        .route("/metrics", any(metrics::prometheus))
+        .route("/metrics", any(metrics::scraped))
         .route("/metrics/snapshot", any(metrics::snapshot))
         .merge(files::routes(&api))
         .merge(others)

@@ -1,4 +1,4 @@
-//! `/metrics/snapshot`: what the agent counts, under the original's names.
+//! `/metrics/snapshot`: what the agent counts, under the original's names; `/metrics` for Prometheus.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use dcos_core::resources::{Resources, Scalar};
 use dcos_core::units::parse_duration;
 use dcos_proto::mesos::{Resource, Task, TaskState};
 use dcos_security::Caller;
+use dcos_wire::prometheus::{self, Sample};
 use dcos_wire::{Refusal, reply};
 use http::StatusCode;
 
@@ -31,14 +32,33 @@ pub(super) async fn snapshot(
             return Err(Refusal::bad_request(text));
         }
     }
+    let metrics = in_turn(&context).await?;
+    let text = serde_json::to_string(&metrics).unwrap_or_default();
+    reply::jsonp(query.as_deref(), text)
+}
+
+/// The same for Prometheus.
+pub(super) async fn scraped(
+    State(context): State<Context>,
+    caller: Caller,
+) -> Result<Response, Refusal> {
+    // The same as there, and no path that rules could name.
+    context.allow_path(&caller, "/metrics/snapshot")?;
+    let metrics = in_turn(&context).await?;
+    let samples = metrics.into_iter();
+    Ok(prometheus::page(
+        samples.map(|(name, value)| Sample::plain(name, value)),
+    ))
+}
+
+/// Every metric by name, not more often than may be asked.
+async fn in_turn(context: &Context) -> Result<BTreeMap<String, f64>, Refusal> {
     let turn = context.metrics.come(None).await;
     turn.map_err(|error| {
         let text = format!("Request dropped: {error}");
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, text)
     })?;
-    let metrics = all(&context).await?;
-    let text = serde_json::to_string(&metrics).unwrap_or_default();
-    reply::jsonp(query.as_deref(), text)
+    all(context).await
 }
 
 /// Every metric by name.

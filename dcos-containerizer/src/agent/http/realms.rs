@@ -25,6 +25,7 @@ fn realm_of(path: &str) -> Option<&'static str> {
         | "/containers"
         | "/containerizer/debug"
         | "/monitor/statistics"
+        | "/metrics"
         | "/metrics/snapshot"
         | "/system/stats.json"
         | "/overlay-agent/overlay" => Some(READONLY),
@@ -53,6 +54,7 @@ mod tests {
             ("/slave(1)/health", None),
             ("/slave(1)/state", Some(READONLY)),
             ("/files/read", Some(READONLY)),
+            ("/metrics", Some(READONLY)),
             ("/slave(1)/api/v1", Some(READWRITE)),
             ("/api/v1/executor", Some(EXECUTOR)),
             ("/slave(1)/api/v1/executor", Some(EXECUTOR)),

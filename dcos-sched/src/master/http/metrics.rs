@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{Uri, header};
+use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use dcos_core::resources::{ResourceExt as _, Resources, Scalar};
 use dcos_proto::json::JsonEnum as _;
@@ -16,6 +16,7 @@ use dcos_proto::mesos::offer::operation;
 use dcos_proto::scheduler::{call, event};
 use dcos_security::{Action, Caller, Object};
 use dcos_wire::Refusal;
+use dcos_wire::prometheus::{self, Sample};
 use serde_json::{Map, Value};
 
 use super::turns::too_many;
@@ -58,9 +59,8 @@ pub(super) async fn snapshot(State(api): State<Api>, caller: Caller, uri: Uri) -
     .await
 }
 
-/// The same for Prometheus: `mesos_`, and the name with underscores; frameworks and roles are
-/// labels.
-pub(super) async fn prometheus(State(api): State<Api>, caller: Caller) -> Response {
+/// The same for Prometheus.
+pub(super) async fn scraped(State(api): State<Api>, caller: Caller) -> Response {
     // The same as there, and no path that rules could name.
     let path = Object::value("/metrics/snapshot");
     if let Err(refusal) = api.allow(&caller, Action::GetEndpointWithPath, &path) {
@@ -77,8 +77,7 @@ pub(super) async fn prometheus(State(api): State<Api>, caller: Caller) -> Respon
 
 /// As Prometheus reads them.
 pub(super) fn page(metrics: &BTreeMap<String, f64>) -> Response {
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (kind, exposition(metrics)).into_response()
+    prometheus::page(samples(metrics))
 }
 
 /// All there are, as they are now.
@@ -88,14 +87,15 @@ pub(super) async fn now(api: &Api) -> Result<BTreeMap<String, f64>, Refusal> {
     Ok(all(&snapshot, &api.gauges, &allocator))
 }
 
-fn exposition(metrics: &BTreeMap<String, f64>) -> String {
-    let mut lines = Vec::new();
-    for (name, value) in metrics {
+/// Metrics whose frameworks and roles are labels.
+fn samples(metrics: &BTreeMap<String, f64>) -> impl Iterator<Item = Sample> {
+    metrics.iter().map(|(name, value)| {
         let parts: Vec<&str> = name.split('/').collect();
+        let of_role = |name: &str, role: &[&str]| (name.to_owned(), vec![("role", role.join("/"))]);
         let (name, labels) = match &parts[..] {
             ["master", "frameworks", name, id, rest @ ..] => (
                 format!("master/framework/{}", rest.join("/")),
-                format!("{{name=\"{name}\",id=\"{id}\"}}"),
+                vec![("name", (*name).to_owned()), ("id", (*id).to_owned())],
             ),
             [
                 "allocator",
@@ -104,10 +104,7 @@ fn exposition(metrics: &BTreeMap<String, f64>) -> String {
                 role @ ..,
                 "shares",
                 "dominant",
-            ] => (
-                "allocator/mesos/role/shares/dominant".to_owned(),
-                format!("{{role=\"{}\"}}", role.join("/")),
-            ),
+            ] => of_role("allocator/mesos/role/shares/dominant", role),
             [
                 "allocator",
                 "mesos",
@@ -115,10 +112,7 @@ fn exposition(metrics: &BTreeMap<String, f64>) -> String {
                 "roles",
                 role @ ..,
                 "active",
-            ] => (
-                "allocator/mesos/role/offer_filters/active".to_owned(),
-                format!("{{role=\"{}\"}}", role.join("/")),
-            ),
+            ] => of_role("allocator/mesos/role/offer_filters/active", role),
             [
                 "allocator",
                 "mesos",
@@ -128,25 +122,21 @@ fn exposition(metrics: &BTreeMap<String, f64>) -> String {
                 "resources",
                 resource,
                 what,
-            ] => (
-                format!("allocator/mesos/role/quota/{what}"),
-                format!("{{role=\"{}\",resource=\"{resource}\"}}", role.join("/")),
-            ),
-            _ => (name.clone(), String::new()),
-        };
-        let plain = |letter: char| {
-            if letter.is_ascii_alphanumeric() {
-                letter
-            } else {
-                '_'
+            ] => {
+                let (name, mut labels) =
+                    of_role(&format!("allocator/mesos/role/quota/{what}"), role);
+                labels.push(("resource", (*resource).to_owned()));
+                (name, labels)
             }
+            _ => (name.clone(), Vec::new()),
         };
-        let name: String = name.chars().map(plain).collect();
-        lines.push(format!("mesos_{name}{labels} {value}\n"));
-    }
-    // Lines of one name have to stand together.
-    lines.sort();
-    lines.concat()
+        let value = *value;
+        Sample {
+            name,
+            labels,
+            value,
+        }
+    })
 }
 
 #[expect(
@@ -627,7 +617,7 @@ mod tests {
 
     #[test]
     fn prometheus_gets_names_it_can_read() {
-        let text = exposition(&metrics());
+        let text = prometheus::text(samples(&metrics()));
         assert!(text.contains("mesos_master_elected 1\n"), "{text}");
         let line =
             "mesos_master_framework_tasks_active_task_running{name=\"a%20b%2Fc\",id=\"f-1\"} 0\n";
