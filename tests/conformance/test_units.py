@@ -126,10 +126,11 @@ def test_units_of_dcos_start_and_say_what_they_do_not_use():
         flags = get(f"{units.url}/flags")["flags"]
         assert flags["max_agent_ping_timeouts"] == "20"
         assert flags["agent_removal_rate_limit"] == "100/1mins"
+        assert flags["registry_store_timeout"] == "60secs"
         assert units.registered["hostname"] == "127.0.0.1", "hostname_lookup is off"
         assert units.registered["pid"] == f"slave(1)@127.0.0.1:{units.agent_port}"
         assert units.registered["attributes"] == {"public_ip": "true"}
-        for program, names in ((units.master, ("modules_dir", "memory_profiling", "log_auto_initialize")),
+        for program, names in ((units.master, ("modules_dir", "memory_profiling")),
                                (units.agent, ("modules_dir", "launcher_dir", "container_logger", "slave_subsystems"))):
             log = program.log.read_text()
             for name in names:
