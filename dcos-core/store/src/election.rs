@@ -38,6 +38,20 @@ pub trait Election: fmt::Debug + Send + Sync + 'static {
 
     /// The present leader, if any, and every later one (quick changes may be skipped over).
     fn observe(&self) -> watch::Receiver<Option<Leader>>;
+
+    /// What all who stand said of themselves, now and later: the leader first, then the others in the order in which they
+    /// would follow. An election whose candidates are unknown to each other tells of the leader only. One that is
+    /// withdrawn or dead is told for as long as it could still be elected.
+    fn candidates(&self) -> watch::Receiver<Vec<Bytes>>;
+}
+
+/// Tells what is news.
+pub(crate) fn tell<T: PartialEq>(listeners: &watch::Sender<T>, now: T) {
+    listeners.send_if_modified(|known| {
+        let news = *known != now;
+        *known = now;
+        news
+    });
 }
 
 /// The number of a leadership; a later leader has a higher one. The first is 1.

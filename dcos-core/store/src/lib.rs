@@ -71,7 +71,7 @@ pub use ensemble::{Engine, Ensemble, EnsembleError, SESSION_TIMEOUT};
 #[cfg(feature = "etcd")]
 pub use etcd::EtcdElection;
 #[cfg(feature = "ensemble")]
-pub use masters::{LeadingMaster, masters};
+pub use masters::{LeadingMaster, StandingMasters, electorate, masters};
 #[cfg(all(feature = "ensemble", any(test, feature = "testkit")))]
 pub use replicated::MemoryMedium;
 #[cfg(feature = "ensemble")]

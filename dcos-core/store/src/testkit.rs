@@ -587,6 +587,7 @@ pub async fn election(one: &impl Election, other: &impl Election) {
         "the leader is told"
     );
 
+    let mut candidates = other.candidates();
     let second = other.campaign("other".into());
     let second = timeout(Duration::from_millis(300), second).await;
     assert!(second.is_err(), "two lead at once: {second:?}");
@@ -619,4 +620,13 @@ pub async fn election(one: &impl Election, other: &impl Election) {
         .clone()
         .expect("the leader is seen");
     assert_eq!(&seen.candidate[..], b"other", "the new leader is told");
+    // Whoever lost may be told of for as long as it could be elected again.
+    let first = |all: &Vec<bytes::Bytes>| all.first().is_some_and(|one| &one[..] == b"other");
+    let told = timeout(PATIENCE, candidates.wait_for(first)).await;
+    let told = told.expect("the leader is the first candidate");
+    drop(told.expect("the election goes on"));
+    drop(second);
+    let nobody = timeout(PATIENCE, candidates.wait_for(Vec::is_empty)).await;
+    let nobody = nobody.expect("who resigned stands no more");
+    drop(nobody.expect("the election goes on"));
 }

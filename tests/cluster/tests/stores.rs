@@ -8,8 +8,9 @@ use std::{
 };
 
 use cluster_tests::servers::{Kind, Place, Servers};
+use dcos_proto::mesos::MasterInfo;
 use dcos_store::{
-    Election, Ensemble, Fence, StateStore, StoreError, Term, Transaction, masters, testkit,
+    Election, Ensemble, Fence, StateStore, StoreError, Term, Transaction, electorate, testkit,
 };
 
 /// A new path of the ensemble each time.
@@ -62,6 +63,10 @@ impl Election for Elected {
     fn observe(&self) -> tokio::sync::watch::Receiver<Option<dcos_store::Leader>> {
         self.0.observe()
     }
+
+    fn candidates(&self) -> tokio::sync::watch::Receiver<Vec<bytes::Bytes>> {
+        self.0.candidates()
+    }
 }
 
 async fn promises(kind: Kind) {
@@ -96,7 +101,7 @@ async fn leader_is_known_and_replaced(ensemble: &Ensemble) {
             format!(r#"{{"id":"{id}","ip":16777343,"port":5050,"pid":"master@127.0.0.1:5050"}}"#);
         bytes::Bytes::from(json)
     };
-    let mut seen = masters(ensemble);
+    let (mut seen, mut standing) = electorate(ensemble);
     let (one, other) = (ensemble.election("master"), ensemble.election("master"));
     let first = one.campaign(info("one")).await.unwrap();
     let second = tokio::spawn(async move { other.campaign(info("other")).await.unwrap() });
@@ -108,6 +113,11 @@ async fn leader_is_known_and_replaced(ensemble: &Ensemble) {
         .unwrap();
     assert_eq!((known.id.as_str(), known.port), ("one", 5050));
     assert!(first.lease().holds());
+    let ids = |all: &std::sync::Arc<Vec<MasterInfo>>| -> Vec<String> {
+        all.iter().map(|info| info.id.clone()).collect()
+    };
+    let both = standing.wait_for(|all| ids(all) == ["one", "other"]).await;
+    drop(both.unwrap());
     // Confirmed again and again, it holds for longer than a session.
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert!(first.lease().holds() && !second.is_finished());
@@ -127,6 +137,8 @@ async fn leader_is_known_and_replaced(ensemble: &Ensemble) {
         begin.elapsed()
     );
     assert!(second.lease().holds());
+    let left = standing.wait_for(|all| ids(all) == ["other"]).await;
+    drop(left.unwrap());
 }
 
 /// With one of three servers gone, writes go on, leaders stay, and nothing is lost.

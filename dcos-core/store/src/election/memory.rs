@@ -1,5 +1,6 @@
 //! [`MemoryElection`]: an election among the candidates of one process, for tests and simulations.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -17,12 +18,15 @@ pub struct MemoryElection {
     seat: Arc<Semaphore>,
     sitting: Arc<Mutex<Sitting>>,
     leader: watch::Sender<Option<Leader>>,
+    candidates: watch::Sender<Vec<Bytes>>,
 }
 
 #[derive(Debug, Default)]
 struct Sitting {
     term: Term,
     lost: CancellationToken,
+    /// Those who stand, by numbers that grow: the leader, then those who wait, in the order of their turns.
+    standing: BTreeMap<u64, Bytes>,
 }
 
 impl MemoryElection {
@@ -38,6 +42,7 @@ impl MemoryElection {
             seat: Arc::new(Semaphore::new(1)),
             sitting: Arc::default(),
             leader: watch::Sender::new(None),
+            candidates: watch::Sender::new(Vec::new()),
         }
     }
 
@@ -49,6 +54,27 @@ impl MemoryElection {
             sitting.lost.cancel();
             self.seat.add_permits(1);
         }
+    }
+
+    /// Stands until what is returned is dropped.
+    fn stand(&self, candidate: Bytes) -> Standing {
+        let number = self.change_standing(|standing| {
+            let number = standing.last_key_value().map_or(0, |(last, _)| last + 1);
+            standing.insert(number, candidate);
+            number
+        });
+        Standing {
+            election: self.clone(),
+            number,
+        }
+    }
+
+    fn change_standing<T>(&self, change: impl FnOnce(&mut BTreeMap<u64, Bytes>) -> T) -> T {
+        let mut sitting = self.sitting();
+        let changed = change(&mut sitting.standing);
+        let all = sitting.standing.values().cloned().collect();
+        self.candidates.send_replace(all);
+        changed
     }
 
     fn sitting(&self) -> std::sync::MutexGuard<'_, Sitting> {
@@ -65,6 +91,7 @@ impl Default for MemoryElection {
 #[async_trait]
 impl Election for MemoryElection {
     async fn campaign(&self, candidate: Bytes) -> Result<Leadership, ElectionError> {
+        let standing = self.stand(candidate.clone());
         let seat = self
             .seat
             .acquire()
@@ -74,10 +101,9 @@ impl Election for MemoryElection {
         seat.forget();
         let mut sitting = self.sitting();
         let (term, lost) = (Term(sitting.term.0 + 1), CancellationToken::new());
-        *sitting = Sitting {
-            term,
-            lost: lost.clone(),
-        };
+        sitting.term = term;
+        sitting.lost = lost.clone();
+        drop(sitting);
         self.leader.send_replace(Some(Leader { term, candidate }));
         Ok(Leadership::new(
             Fence::new(self.office.clone(), term),
@@ -85,12 +111,32 @@ impl Election for MemoryElection {
             Resign {
                 election: self.clone(),
                 term,
+                _standing: standing,
             },
         ))
     }
 
     fn observe(&self) -> watch::Receiver<Option<Leader>> {
         self.leader.subscribe()
+    }
+
+    fn candidates(&self) -> watch::Receiver<Vec<Bytes>> {
+        self.candidates.subscribe()
+    }
+}
+
+/// A candidacy, until it is dropped.
+#[derive(Debug)]
+struct Standing {
+    election: MemoryElection,
+    number: u64,
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let number = self.number;
+        self.election
+            .change_standing(|standing| standing.remove(&number));
     }
 }
 
@@ -99,6 +145,7 @@ impl Election for MemoryElection {
 struct Resign {
     election: MemoryElection,
     term: Term,
+    _standing: Standing,
 }
 
 impl Drop for Resign {

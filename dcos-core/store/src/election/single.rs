@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Election, Fence, Leader, Leadership, Term};
+use super::{Election, Fence, Leader, Leadership, Term, tell};
 use crate::ElectionError;
 
 /// How long a waiting candidate takes to notice that the leader has gone: file locks cannot be awaited.
@@ -33,6 +33,8 @@ pub struct SingleElection {
     directory: PathBuf,
     office: Arc<str>,
     leader: watch::Sender<Option<Leader>>,
+    /// Who waits is not known to the others: only the leader is told.
+    candidates: watch::Sender<Vec<Bytes>>,
 }
 
 impl SingleElection {
@@ -42,11 +44,18 @@ impl SingleElection {
             directory: directory.into(),
             office: office.into(),
             leader: watch::Sender::new(None),
+            candidates: watch::Sender::new(Vec::new()),
         }
     }
 
     fn path(&self, extension: &str) -> PathBuf {
         self.directory.join(format!("{}.{extension}", self.office))
+    }
+
+    fn say(&self, leader: Option<Leader>) {
+        let candidates = leader.iter().map(|leader| leader.candidate.clone());
+        tell(&self.candidates, candidates.collect());
+        tell(&self.leader, leader);
     }
 
     /// Tries once: the lock and the leader we now are, or nothing if another holds it.
@@ -67,11 +76,7 @@ impl SingleElection {
             Err(TryLockError::WouldBlock) => {
                 // The leader replaces this file whole, so what is read is one of its leaders.
                 let leader = read_leader(&term_path)?;
-                self.leader.send_if_modified(|seen| {
-                    let news = *seen != leader;
-                    *seen = leader;
-                    news
-                });
+                self.say(leader);
                 return Ok(None);
             }
             Err(TryLockError::Error(source)) => return Err(keep(source)),
@@ -105,9 +110,9 @@ impl Election for SingleElection {
                     CancellationToken::new(),
                     Fence::new(self.office.clone(), leader.term),
                 );
-                self.leader.send_replace(Some(leader));
+                self.say(Some(leader));
                 let resign = Resign {
-                    leader: self.leader.clone(),
+                    election: self.clone(),
                     lost: lost.clone(),
                     _lock: lock,
                 };
@@ -120,19 +125,23 @@ impl Election for SingleElection {
     fn observe(&self) -> watch::Receiver<Option<Leader>> {
         self.leader.subscribe()
     }
+
+    fn candidates(&self) -> watch::Receiver<Vec<Bytes>> {
+        self.candidates.subscribe()
+    }
 }
 
 /// Says that nobody leads; closing the lock file, which follows, unlocks it.
 #[derive(Debug)]
 struct Resign {
-    leader: watch::Sender<Option<Leader>>,
+    election: SingleElection,
     lost: CancellationToken,
     _lock: File,
 }
 
 impl Drop for Resign {
     fn drop(&mut self) {
-        self.leader.send_replace(None);
+        self.election.say(None);
         self.lost.cancel();
     }
 }

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::{
     client::{Etcd, REQUEST, is_transient},
-    words::{Compare, KeyValue, PutRequest, RequestOp, TxnRequest},
+    words::{Compare, PutRequest, RequestOp, TxnRequest},
 };
 use crate::{
     Election, ElectionError, Ensemble, Fence, Leader, Leadership, Lease, Term,
@@ -87,15 +87,11 @@ impl Election for EtcdElection {
     }
 
     fn observe(&self) -> watch::Receiver<Option<Leader>> {
-        let inner = &self.inner;
-        inner.seen.subscribe(|| {
-            let observer = Observer {
-                ensemble: inner.ensemble.clone(),
-                folder: inner.folder.clone(),
-                seen: Arc::downgrade(&inner.seen),
-            };
-            tokio::spawn(observer.run())
-        })
+        self.inner.seen().leader()
+    }
+
+    fn candidates(&self) -> watch::Receiver<Vec<Bytes>> {
+        self.inner.seen().candidates()
     }
 }
 
@@ -133,6 +129,18 @@ impl Drop for Granted {
 }
 
 impl Inner {
+    /// What somebody observes from now on.
+    fn seen(&self) -> &Seen {
+        self.seen.watch(|| {
+            let observer = Observer {
+                ensemble: self.ensemble.clone(),
+                folder: self.folder.clone(),
+                seen: Arc::downgrade(&self.seen),
+            };
+            tokio::spawn(observer.run())
+        })
+    }
+
     async fn stand(&self, candidate: &Bytes) -> Result<Leadership, Status> {
         let etcd = Arc::new(Etcd::new(&self.ensemble));
         let begin = Moment::now();
@@ -280,7 +288,7 @@ async fn run(
     seen.gone(&leader);
 }
 
-/// Tells who leads.
+/// Tells who stands and who leads.
 struct Observer {
     ensemble: Ensemble,
     folder: String,
@@ -305,13 +313,12 @@ impl Observer {
                 return Ok(());
             };
             let begun = seen.begin();
-            let first: Option<KeyValue> =
-                etcd.by_age(&self.folder, 1).await?.kvs.into_iter().next();
-            let leader = first.map(|kv| Leader {
+            let found = etcd.by_age(&self.folder, 0).await?.kvs;
+            let standing = found.into_iter().map(|kv| Leader {
                 term: term(kv.create_revision),
                 candidate: kv.value,
             });
-            if !seen.read(begun, leader) {
+            if !seen.read(begun, standing.collect()) {
                 continue;
             }
             drop(seen);

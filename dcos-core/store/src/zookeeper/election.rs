@@ -96,20 +96,28 @@ impl Election for ZooKeeperElection {
     }
 
     fn observe(&self) -> watch::Receiver<Option<Leader>> {
-        let inner = &self.inner;
-        inner.seen.subscribe(|| {
-            let observer = Observer {
-                ensemble: inner.ensemble.clone(),
-                folder: inner.folder.clone(),
-                label: inner.label,
-                seen: Arc::downgrade(&inner.seen),
-            };
-            tokio::spawn(observer.run())
-        })
+        self.inner.seen().leader()
+    }
+
+    fn candidates(&self) -> watch::Receiver<Vec<Bytes>> {
+        self.inner.seen().candidates()
     }
 }
 
 impl Inner {
+    /// What somebody observes from now on.
+    fn seen(&self) -> &Seen {
+        self.seen.watch(|| {
+            let observer = Observer {
+                ensemble: self.ensemble.clone(),
+                folder: self.folder.clone(),
+                label: self.label,
+                seen: Arc::downgrade(&self.seen),
+            };
+            tokio::spawn(observer.run())
+        })
+    }
+
     async fn stand(&self, candidate: &Bytes) -> Result<Leadership, Error> {
         let client = connect(&self.ensemble).await?;
         make_folder(&client, &self.folder, &self.rights).await?;
@@ -269,7 +277,7 @@ async fn candidates(
     Ok(candidates)
 }
 
-/// Tells who leads, with a session of its own.
+/// Tells who stands and who leads, with a session of its own.
 struct Observer {
     ensemble: Ensemble,
     folder: String,
@@ -295,8 +303,8 @@ impl Observer {
                 return Ok(());
             };
             let begun = seen.begin();
-            let (leader, watcher) = self.look(&client).await?;
-            if !seen.read(begun, leader) {
+            let (standing, watcher) = self.look(&client).await?;
+            if !seen.read(begun, standing) {
                 continue;
             }
             drop(seen);
@@ -310,12 +318,12 @@ impl Observer {
         }
     }
 
-    /// The leader, and what resolves once that may have changed.
+    /// Who stands, the leader first, and what resolves once that may have changed.
     async fn look<'a>(
         &self,
         client: &'a Client,
-    ) -> Result<(Option<Leader>, impl Future<Output = ()> + use<'a>), Error> {
-        loop {
+    ) -> Result<(Vec<Leader>, impl Future<Output = ()> + use<'a>), Error> {
+        'again: loop {
             let watcher = match within(client.list_and_watch_children(&self.folder)).await {
                 Ok((_, watcher)) => Some(watcher),
                 // Nobody ever stood: look again before long.
@@ -333,21 +341,19 @@ impl Observer {
                 Err(Error::NoNode) => Vec::new(),
                 Err(error) => return Err(error),
             };
-            let Some((number, name)) = candidates.into_iter().next() else {
-                return Ok((None, wait));
-            };
-            match within(client.get_data(&format!("{}/{name}", self.folder))).await {
-                Ok((data, _)) => {
-                    let leader = Leader {
+            let mut standing = Vec::with_capacity(candidates.len());
+            for (number, name) in candidates {
+                match within(client.get_data(&format!("{}/{name}", self.folder))).await {
+                    Ok((data, _)) => standing.push(Leader {
                         term: Term(u64::try_from(number).unwrap_or_default() + 1),
                         candidate: data.into(),
-                    };
-                    return Ok((Some(leader), wait));
+                    }),
+                    // It went between the two answers.
+                    Err(Error::NoNode) => continue 'again,
+                    Err(error) => return Err(error),
                 }
-                // It went between the two answers.
-                Err(Error::NoNode) => {}
-                Err(error) => return Err(error),
             }
+            return Ok((standing, wait));
         }
     }
 }
