@@ -150,7 +150,7 @@ fn isolation(values: &Values) -> anyhow::Result<IsolationConfig> {
     );
     let mut isolation = IsolationConfig::from_values(values, linux)?;
     isolation.runtime_dir = runtime_dir(values);
-    if let Some(networks) = overlay::own_networks(values) {
+    if let Some(networks) = overlay::own_networks(values, linux)? {
         isolation.networks = networks;
     }
     isolation.network_root = values

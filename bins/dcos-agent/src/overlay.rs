@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
 use dcos_containerizer::agent::Config;
 use dcos_containerizer::isolator::network::{CniNetworks, ContainerNetwork as JoinedByCni};
 use dcos_core::config::{Spec, Values};
 use dcos_docker::{BridgeNetwork, BridgeNetworks};
 use dcos_overlay::{
-    CniConfigurations, ContainerNetwork, DataplaneError, Kernel, Networks, NetworksError, Node,
-    NodeConfig, Subnet, Wishes,
+    CniConfigurations, ContainerNetwork, DataplaneError, DefaultBridge, Kernel, Networks,
+    NetworksError, Node, NodeConfig, Subnet, Wishes,
 };
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -27,6 +27,15 @@ pub(crate) const OPTIONS: &[Spec] = &[
     Spec::switch("overlay").help(
         "Join the overlay networks that the masters give out; it takes root, `nft`, CNI plugins, and a node of one's own: of several agents on a node one does it (ours).",
     ),
+    Spec::switch("ucr_default_bridge").default("true").help(
+        "Have the network that Marathon's container/bridge means, a bridge `ucr-br0` of this node, as DC/OS has it; it takes root, CNI plugins and `iptables`. With --network_cni_config_dir the networks there are all there are (ours).",
+    ),
+    Spec::text("ucr_default_bridge_network_name")
+        .default("mesos-bridge")
+        .help("What apps call it (ours)."),
+    Spec::text("ucr_default_bridge_subnet")
+        .default("172.31.254.0/24")
+        .help("The addresses of containers behind it, the same on each node (ours)."),
     Spec::integer("overlay_mtu", 552, 9216).help(
         "What a packet of a container in an overlay may have, in bytes; by default 80 less than in the network between the nodes: 1420 of 1500 (ours).",
     ),
@@ -45,12 +54,46 @@ fn configurations(values: &Values) -> PathBuf {
         .unwrap_or_else(own)
 }
 
-/// What containers name, where an operator configured no networks beside the overlays.
-pub(crate) fn own_networks(values: &Values) -> Option<Arc<dyn JoinedByCni>> {
-    if !values.switch("overlay") || values.opt_path("network_cni_config_dir").is_some() {
-        return None;
+/// What containers name, where an operator configured no networks beside the overlays and the default bridge, which
+/// is written for them.
+///
+/// # Errors
+/// Its configuration is wrong, or can't be written.
+pub(crate) fn own_networks(
+    values: &Values,
+    linux: bool,
+) -> anyhow::Result<Option<Arc<dyn JoinedByCni>>> {
+    if values.opt_path("network_cni_config_dir").is_some() {
+        return Ok(None);
     }
-    Some(Arc::new(CniNetworks::new(configurations(values), PLUGINS)))
+    let folder = configurations(values);
+    let bridge = if linux && values.switch("ucr_default_bridge") {
+        let subnet: Subnet = values
+            .text("ucr_default_bridge_subnet")
+            .parse()
+            .context("--ucr_default_bridge_subnet")?;
+        ensure!(
+            subnet.is_v4(),
+            "--ucr_default_bridge_subnet={subnet}: it has to be of IPv4"
+        );
+        Some(DefaultBridge {
+            name: values.text("ucr_default_bridge_network_name"),
+            subnet,
+            leases: leases(values),
+        })
+    } else {
+        None
+    };
+    DefaultBridge::provide(bridge.as_ref(), &folder).context("--ucr_default_bridge")?;
+    if bridge.is_none() && !values.switch("overlay") {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(CniNetworks::new(folder, PLUGINS))))
+}
+
+/// Where it is noted which addresses containers have.
+fn leases(values: &Values) -> PathBuf {
+    containers::runtime_dir(values).join("cni/networks")
 }
 
 /// Starts what the options ask for; it ends with `stop`, or when the set is dropped.
@@ -79,8 +122,7 @@ pub(crate) async fn start(
         .context("--overlay: this node has no address; see --ip")?;
     let containerizers = values.text("containerizers");
     let runs = |name: &str| containerizers.split(',').any(|one| one.trim() == name);
-    let leases = containers::runtime_dir(values).join("cni/networks");
-    let cni = CniConfigurations::new(configurations(values), leases);
+    let cni = CniConfigurations::new(configurations(values), leases(values));
     let mut networks: Vec<Arc<dyn Networks>> = vec![Arc::new(cni)];
     if runs("docker") {
         networks.push(Arc::new(DockerNetworks(BridgeNetworks::new(

@@ -146,11 +146,7 @@ pub(crate) fn file_name(overlay: &str) -> String {
 #[async_trait]
 impl Networks for CniConfigurations {
     async fn provide(&self, networks: &[ContainerNetwork]) -> Result<(), NetworksError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| NetworksError::Write { path, source }
-        };
-        std::fs::create_dir_all(&self.folder).map_err(failed(&self.folder))?;
+        std::fs::create_dir_all(&self.folder).map_err(write_failed(&self.folder))?;
         let mut kept = Vec::new();
         for network in networks {
             let Some(bridge) = &network.mesos_bridge else {
@@ -159,23 +155,29 @@ impl Networks for CniConfigurations {
             let path = self.folder.join(file_name(&network.name));
             let text = format!("{:#}\n", self.configuration(network, bridge));
             if std::fs::read_to_string(&path).ok().as_ref() != Some(&text) {
-                replace(&path, text.as_bytes()).map_err(failed(&path))?;
+                replace(&path, text.as_bytes()).map_err(write_failed(&path))?;
             }
             kept.push(path);
         }
         // Overlays that are no more: nobody can join them.
-        let entries = std::fs::read_dir(&self.folder).map_err(failed(&self.folder))?;
+        let entries = std::fs::read_dir(&self.folder).map_err(write_failed(&self.folder))?;
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path
                 .file_name()
                 .and_then(|name| name.to_str())
                 .unwrap_or_default();
             if is_ours(name) && !kept.contains(&path) && self.wrote(&path) {
-                std::fs::remove_file(&path).map_err(failed(&path))?;
+                std::fs::remove_file(&path).map_err(write_failed(&path))?;
             }
         }
         Ok(())
     }
+}
+
+/// What to say of a file that cannot be written.
+pub(crate) fn write_failed(path: &Path) -> impl FnOnce(io::Error) -> NetworksError {
+    let path = path.to_owned();
+    move |source| NetworksError::Write { path, source }
 }
 
 /// Whether a file of that name is an overlay's.

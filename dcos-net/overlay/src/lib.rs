@@ -25,6 +25,7 @@
 //! ```
 
 mod allocation;
+mod bridge;
 mod cni;
 mod config;
 mod dataplane;
@@ -43,6 +44,7 @@ mod tunnels;
 pub use allocation::{
     AgentNetwork, AgentOverlay, Allocation, Bridge, Exhausted, PORT, VNI, VTEP, Vtep, Wishes,
 };
+pub use bridge::DefaultBridge;
 pub use cni::{CniConfigurations, ContainerNetwork, Networks, NetworksError};
 pub use config::{ConfigError, Mistake, NetworkConfig, OverlayInfo};
 pub use dataplane::{Dataplane, DataplaneError, Own};
