@@ -17,11 +17,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod follow;
 pub mod label;
 pub mod names;
 mod snapshot;
 pub mod vip;
 mod zone;
 
+pub use follow::{Follower, Listener, Placed};
 pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};
 pub use zone::{Found, RecordSet, Service, Soa, Zone};

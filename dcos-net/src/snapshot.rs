@@ -58,8 +58,34 @@ pub struct Framework {
     pub name: String,
     /// The address of its scheduler, if known.
     pub ip: Option<IpAddr>,
-    /// The port of its driver; schedulers that speak HTTP have none.
+    /// The name of its host, if that has to be looked up to know the address.
+    pub host: Option<String>,
+    /// The port of its driver. Schedulers that speak HTTP have none; the port of their user interface counts, if it
+    /// says one.
     pub port: Option<u16>,
+}
+
+impl Framework {
+    /// What is known of a framework: what it says of itself, and where its driver is, if it has one.
+    pub fn new(info: &mesos::FrameworkInfo, driver: Option<SocketAddr>) -> Self {
+        let host = info.hostname.as_deref().filter(|host| !host.is_empty());
+        let named = host.and_then(|host| host.parse().ok());
+        let ip = driver.map(|driver| driver.ip()).or(named);
+        let interface = info.webui_url.as_deref().and_then(explicit_port);
+        Self {
+            name: info.name.clone(),
+            ip,
+            host: host.filter(|_| ip.is_none()).map(str::to_owned),
+            port: driver.map(|driver| driver.port()).or(interface),
+        }
+    }
+}
+
+/// The port that a URL names.
+fn explicit_port(url: &str) -> Option<u16> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    authority.rsplit_once(':')?.1.parse().ok()
 }
 
 /// A running task.
@@ -165,7 +191,7 @@ impl Snapshot {
                 let id = agent.agent_info.id.as_ref()?;
                 Some(Agent::new(&*id.value, address.ip(), address.port()))
             }),
-            frameworks.map(|framework| &framework.framework_info),
+            frameworks.map(|framework| (&framework.framework_info, None)),
             tasks,
         )
         .awaiting(state.get_agents.iter().flat_map(|agents| {
@@ -244,12 +270,13 @@ impl Snapshot {
         table
     }
 
-    /// Puts together a snapshot from a master's own types.
+    /// Puts together a snapshot from a master's own types. Beside a framework stands where its driver is, which the
+    /// operator API does not tell.
     pub fn collect<'a>(
         leader: Option<SocketAddr>,
         masters: Vec<IpAddr>,
         agents: impl IntoIterator<Item = Agent>,
-        frameworks: impl IntoIterator<Item = &'a mesos::FrameworkInfo>,
+        frameworks: impl IntoIterator<Item = (&'a mesos::FrameworkInfo, Option<SocketAddr>)>,
         tasks: impl IntoIterator<Item: Borrow<mesos::Task>>,
     ) -> Self {
         let agents: Vec<Agent> = agents.into_iter().collect();
@@ -259,16 +286,11 @@ impl Snapshot {
             .collect();
         let mut names = BTreeMap::new();
         let mut read = Vec::new();
-        for info in frameworks {
+        for (info, driver) in frameworks {
             if let Some(id) = &info.id {
                 names.insert(id.value.as_str(), info.name.as_str());
             }
-            let ip = info.hostname.as_deref().and_then(|host| host.parse().ok());
-            read.push(Framework {
-                name: info.name.clone(),
-                ip,
-                port: None,
-            });
+            read.push(Framework::new(info, driver));
         }
         let (mut running, mut claims) = (Vec::new(), Vec::new());
         for task in tasks {
@@ -444,11 +466,49 @@ mod tests {
                 frameworks: vec![Framework {
                     name: "marathon".into(),
                     ip,
+                    host: None,
                     port: None
                 }],
                 tasks: vec![task],
                 ..Snapshot::default()
             }
         );
+    }
+
+    #[test]
+    fn a_framework_is_where_its_driver_is_or_else_where_it_says() {
+        let driver = "10.0.0.9:15101".parse().ok();
+        for (hostname, webui, driver, found) in [
+            ("10.0.0.1", "", None, "10.0.0.1 - -"),
+            ("m1.example", "", None, "- m1.example -"),
+            (
+                "m1.example",
+                "http://m1.example:8080/ui",
+                driver,
+                "10.0.0.9 - 15101",
+            ),
+            (
+                "fd00::1",
+                "https://[fd00::1]:8443?a=b:1",
+                None,
+                "fd00::1 - 8443",
+            ),
+            ("", "http://m1.example/", None, "- - -"),
+        ] {
+            let info = mesos::FrameworkInfo {
+                hostname: Some(hostname.to_owned()),
+                webui_url: Some(webui.to_owned()),
+                ..mesos::FrameworkInfo::default()
+            };
+            let framework = Framework::new(&info, driver);
+            let or = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+            let (ip, port) = (framework.ip, framework.port);
+            let told = [
+                or(ip.map(|ip| ip.to_string())),
+                or(framework.host),
+                or(port.map(|port| port.to_string())),
+            ];
+            assert_eq!(told.join(" "), found, "{hostname} {webui}");
+        }
     }
 }

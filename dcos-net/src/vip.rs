@@ -15,7 +15,6 @@
 mod address;
 mod claim;
 mod document;
-mod follow;
 mod phash;
 mod ports;
 mod reserved;
@@ -27,7 +26,6 @@ use std::net::{IpAddr, SocketAddr};
 pub use address::{Addresses, NAMED_V4, NAMED_V6};
 pub use claim::{claims, declares};
 pub use document::document;
-pub use follow::Follower;
 pub use phash::phash2;
 pub use table::{Change, Listed, NameAddresses, VipTable};
 

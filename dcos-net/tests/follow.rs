@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use dcos_core::time::Time;
-use dcos_net::vip::{Follower, VipTable};
+use dcos_net::Follower;
+use dcos_net::vip::VipTable;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 
@@ -17,7 +18,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         Self {
-            follower: Follower::new(),
+            follower: Follower::of_vips(),
             table: VipTable::new([]),
             now: Time::from_secs(1000),
         }
@@ -191,4 +192,45 @@ fn an_agent_that_never_comes_back_is_given_up() {
     );
     assert_eq!(run.later(599), ["10.0.0.7:31000"]);
     assert!(run.later(2).is_empty());
+}
+
+#[test]
+fn all_tasks_are_known_with_and_without_virtual_addresses() {
+    let mut follower = Follower::of_all();
+    let now = Time::from_secs(1000);
+    let plain = r#"{"name": "db", "task_id": {"value": "db.1"}, "framework_id": {"value": "f"},
+        "agent_id": {"value": "S0"}, "state": "TASK_RUNNING",
+        "resources": [{"name": "mem", "type": "SCALAR", "scalar": {"value": 1.0}},
+          {"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31007, "end": 31007}]}}]}"#;
+    let tasks = format!("{plain}, {}", task("t", "TASK_RUNNING", 80));
+    let told = subscribed(AGENT, "", FRAMEWORK, &tasks);
+    let event: Event = json::from_slice(told.as_bytes(), Dialect::V1).unwrap();
+    follower.apply(now, &event, &mut ());
+    let leader = "10.0.0.1:5050".parse().unwrap();
+    let masters = vec!["10.0.0.1".parse().unwrap()];
+    let snapshot = follower.snapshot(Some(leader), masters.clone());
+    // The same as if it had been asked for.
+    let state = event
+        .subscribed
+        .as_ref()
+        .unwrap()
+        .get_state
+        .as_ref()
+        .unwrap();
+    let asked = dcos_net::Snapshot::read(state, Some(leader), masters.clone());
+    assert_eq!(snapshot, asked);
+    assert_eq!((snapshot.tasks.len(), snapshot.claims.len()), (2, 1));
+    assert_eq!(snapshot.tasks[0].ports, [31007]);
+
+    // Another process begins with what this one knew, and then hears of a leader that waits for the agent.
+    let mut later = Follower::of_all();
+    later.begin(now, &follower.state(), &mut ());
+    assert_eq!(later.snapshot(Some(leader), masters.clone()), snapshot);
+    let recovered = r#"{"id": {"value": "S0"}, "hostname": "h"}"#;
+    let told = subscribed("", recovered, FRAMEWORK, "");
+    let event: Event = json::from_slice(told.as_bytes(), Dialect::V1).unwrap();
+    later.apply(now, &event, &mut ());
+    assert_eq!(later.snapshot(Some(leader), masters.clone()), snapshot);
+    later.poll(now + Duration::from_secs(601), &mut ());
+    assert_eq!(later.snapshot(Some(leader), masters).tasks, []);
 }

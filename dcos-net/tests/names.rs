@@ -27,11 +27,13 @@ fn cluster() -> Snapshot {
             Framework {
                 name: "marathon".into(),
                 ip: Some(ip("10.0.0.1")),
+                host: None,
                 port: Some(40000),
             },
             Framework {
                 name: "kafka.dev".into(),
                 ip: None,
+                host: None,
                 port: None,
             },
         ],
@@ -232,6 +234,27 @@ fn check(zone: &Zone, expected: &str) {
 
 fn published() -> Published {
     publish(&cluster(), &Config::default())
+}
+
+#[test]
+fn no_framework_takes_the_names_of_nodes() {
+    let mut cluster = cluster();
+    for name in [
+        "leader", "Master", "master1", "slave", "ns1", "/", "masters", "x.leader",
+    ] {
+        cluster.frameworks.push(Framework {
+            name: name.to_owned(),
+            ip: Some(ip("10.6.6.6")),
+            host: None,
+            port: Some(1),
+        });
+    }
+    let mesos = publish(&cluster, &Config::default()).mesos;
+    let taken = mesos
+        .names()
+        .filter(|(_, records)| records.a.iter().any(|a| a.octets() == [10, 6, 6, 6]));
+    let taken: Vec<&str> = taken.map(|(name, _)| name).collect();
+    assert_eq!(taken, ["masters.mesos.", "x.leader.mesos."]);
 }
 
 #[test]

@@ -23,9 +23,10 @@ JAR = Path("/usr/share/java/zookeeper.jar")
 
 
 class Ensemble:
-    """One ZooKeeper server, two masters, an agent or none."""
+    """One ZooKeeper server, two masters or as many as have addresses, an agent or none."""
 
-    def __init__(self, agents: int = 1, components: str = "master", more: dict[str, str] | None = None) -> None:
+    def __init__(self, agents: int = 1, components: str = "master", more: dict[str, str] | None = None,
+                 ips: tuple[str, ...] = ("127.0.0.1", "127.0.0.1")) -> None:
         self.temporary = tempfile.TemporaryDirectory(prefix="dcos-zookeeper-")
         folder = Path(self.temporary.name)
         self.port = free_port()
@@ -42,16 +43,18 @@ class Ensemble:
         self.servers = f"127.0.0.1:{self.port}"
         self.url = f"zk://user:secret@{self.servers}/mesos"
         env = {"RUST_LOG": os.environ.get("RUST_LOG", "info"), **(more or {})}
-        self.ports = [free_port(), free_port()]
+        self.ports = [free_port() for _ in ips]
+        self.dns = {port: free_port() for port in self.ports}
         self.marathons = {port: free_port() for port in self.ports}
         self.metronomes = {port: free_port() for port in self.ports}
         self.masters = [
             Program("dcos-master", {
-                "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": port, "only": components, "zk": self.url,
+                "ip": ip, "hostname": ip, "port": port, "only": components, "zk": self.url,
+                "dns_port": self.dns[port], "mesos_dns_port": free_port(), "dns_resolvers": "127.0.0.1:9",
                 "marathon_port": self.marathons[port], "metronome_port": self.metronomes[port],
                 "quorum": 1, "zk_session_timeout": "2secs", "work_dir": folder / f"master-{port}",
             }, folder / f"master-{port}.log", env)
-            for port in self.ports
+            for ip, port in zip(ips, self.ports, strict=True)
         ]
         self.agents = [Program("dcos-agent", {
             "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": free_port(), "master": self.url,

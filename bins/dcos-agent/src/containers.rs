@@ -19,7 +19,7 @@ use dcos_core::resources::Resources;
 use dcos_docker::{Docker, DockerConfig};
 use tokio_util::sync::CancellationToken;
 
-use crate::overlay;
+use crate::{names, overlay};
 
 /// The word that makes this program the launcher.
 pub(crate) const LAUNCHER: &str = "launcher";
@@ -152,6 +152,9 @@ fn isolation(values: &Values) -> anyhow::Result<IsolationConfig> {
     isolation.runtime_dir = runtime_dir(values);
     if let Some(networks) = overlay::own_networks(values, linux)? {
         isolation.networks = networks;
+    }
+    if let Some(dns) = names::of_containers(values)? {
+        isolation.default_container_dns = dns;
     }
     isolation.network_root = values
         .switch("network_cni_root_dir_persist")

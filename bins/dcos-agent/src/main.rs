@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail};
 use dcos_containerizer::agent::{self, AgentError, Config, ExecutorSocket};
 use dcos_containerizer::checkpoint::takeover::Takeover;
 use dcos_core::config::{Schema, Values};
-use dcos_store::{Ensemble, LeadingMaster, masters};
+use dcos_store::{Ensemble, LeadingMaster, StandingMasters, electorate};
 use dcos_wire::Listener;
 use dcos_wire::tls::Ssl;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +25,7 @@ use tracing::info;
 
 mod containers;
 mod door;
+mod names;
 mod network;
 mod overlay;
 
@@ -58,6 +59,8 @@ fn main() -> ExitCode {
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
         .with(network::OPTIONS)
+        .with(names::OPTIONS)
+        .with(dcos_dns::OPTIONS)
         .with(dcos_program::GOSSIP_OPTIONS)
         .with(overlay::OPTIONS)
         .with(dcos_containerizer::oci::OPTIONS)
@@ -68,13 +71,17 @@ fn main() -> ExitCode {
     dcos_program::main(schema, run)
 }
 
-/// The leading master, if `named` says where masters elect it.
-fn leading(named: &str, session: Duration) -> anyhow::Result<Option<LeadingMaster>> {
+/// The leading master and all that stand, if `named` says where masters elect it.
+fn elected(
+    named: &str,
+    session: Duration,
+) -> anyhow::Result<(Option<LeadingMaster>, Option<StandingMasters>)> {
     if !Ensemble::is_named_by(named) {
-        return Ok(None);
+        return Ok((None, None));
     }
     let ensemble = Ensemble::parse(named)?.session_timeout(session);
-    Ok(Some(masters(&ensemble)))
+    let (leading, standing) = electorate(&ensemble);
+    Ok((Some(leading), Some(standing)))
 }
 
 /// What executors of this agent must know to speak to it.
@@ -87,7 +94,9 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     if values.switch("check_takeover") {
         return check_takeover(&config.work_dir);
     }
-    config.leading = leading(&config.master, values.duration("zk_session_timeout"))?;
+    let session = values.duration("zk_session_timeout");
+    let (leading, standing) = elected(&config.master, session)?;
+    config.leading = leading;
     config.tls = Ssl::from_env()?;
     config.require_peer_match = dcos_program::require_peer_match()?;
     config.metrics_limit = dcos_program::metrics_limit()?;
@@ -126,7 +135,8 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let signed_off = config.sign_off.clone();
     let gossip = network::gossip(&values, &mut config, ip, &stop).await?;
     let ways = async {
-        let network = network::start(&values, &config, ip, gossip.as_ref(), &stop).await?;
+        let network =
+            network::start(&values, &config, standing, ip, gossip.as_ref(), &stop).await?;
         let overlay = overlay::start(&values, &mut config, ip, &stop).await?;
         anyhow::Ok((network, overlay))
     };

@@ -10,15 +10,19 @@ use dcos_containerizer::agent::{Config, detect};
 use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
 use dcos_gossip::{ABOUT, About, Kind, Membership as _, View, unreachable};
-use dcos_l4lb::{Balancer, Kernel, Masters};
+use dcos_l4lb::{Balancer, Kernel, WAITING};
 use dcos_program::Part;
 use dcos_proto::mesos::MasterInfo;
+use dcos_store::StandingMasters;
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig, Listener, Server};
-use tokio::sync::watch;
+use dcos_wire::{Client, ClientConfig, Listener, Masters, Server};
+use tokio::sync::{mpsc, watch};
+
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
+
+use crate::names;
 
 /// Options of our own: in DC/OS another program has them.
 pub(crate) const OPTIONS: &[Spec] = &[
@@ -84,6 +88,7 @@ fn attributes(agent: &Config) -> BTreeMap<String, String> {
 pub(crate) async fn start(
     values: &Values,
     agent: &Config,
+    standing: Option<StandingMasters>,
     ip: IpAddr,
     gossip: Option<&Part>,
     stop: &CancellationToken,
@@ -95,15 +100,28 @@ pub(crate) async fn start(
         let masters = masters(agent.leading.as_ref(), &agent.master);
         running.spawn(join(masters, part.leaders()));
     }
-    let balancer = balancer(values, agent, ip).await?;
-    if balancer.is_none() && gossip.is_none() {
-        return Ok(running);
-    }
-    if let Some((mut config, kernel)) = balancer {
-        config.unreachable = gossip.map(|part| follow(&part.view(), &mut running, stop.clone()));
+    let names = names::start(values, agent, standing, &mut running, stop).await?;
+    let mut listeners: Vec<_> = names.into_iter().collect();
+    let kernel = kernel(values).await?;
+    let balances = kernel.is_some();
+    if let Some(kernel) = kernel {
+        let (sender, told) = mpsc::channel(WAITING);
+        listeners.push(sender);
+        let config = dcos_l4lb::Config {
+            told,
+            own: own_addresses(agent, ip),
+            unreachable: gossip.map(|part| follow(&part.view(), &mut running, stop.clone())),
+        };
         let balancer = Balancer::new(config, kernel);
         routes = routes.merge(dcos_l4lb::router(balancer.view()));
         running.spawn(balancer.run(stop.clone()));
+    }
+    if !listeners.is_empty() {
+        let masters = masters(agent.leading.as_ref(), &agent.master);
+        running.spawn(masters.tell(client(agent)?, listeners));
+    }
+    if !balances && gossip.is_none() {
+        return Ok(running);
     }
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), values.port("net_port"));
     let listener = Listener::tcp(address)
@@ -159,30 +177,19 @@ fn follow(
     nodes
 }
 
-/// Whom to follow, and the data path, if this node is to balance.
-async fn balancer(
-    values: &Values,
-    agent: &Config,
-    ip: IpAddr,
-) -> anyhow::Result<Option<(dcos_l4lb::Config, Kernel)>> {
+/// The data path of virtual addresses, if this node is to balance.
+async fn kernel(values: &Values) -> anyhow::Result<Option<Kernel>> {
     if !values.switch("l4lb") {
         return Ok(None);
     }
-    let kernel = match tokio::task::spawn_blocking(Kernel::open).await? {
-        Ok(kernel) => kernel,
+    match tokio::task::spawn_blocking(Kernel::open).await? {
+        Ok(kernel) => Ok(Some(kernel)),
         Err(error @ dcos_l4lb::DataplaneError::Taken { .. }) => {
             warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) => return Err(error).context("--l4lb"),
-    };
-    let config = dcos_l4lb::Config {
-        masters: masters(agent.leading.as_ref(), &agent.master),
-        client: client(agent)?,
-        own: own_addresses(agent, ip),
-        unreachable: None,
-    };
-    Ok(Some((config, kernel)))
+        Err(error) => Err(error).context("--l4lb"),
+    }
 }
 
 /// Where the agent itself looks for its master.

@@ -7,12 +7,14 @@ use axum::Router;
 use dcos_core::config::Values;
 use dcos_gossip::{About, Kind};
 use dcos_program::Part;
+use dcos_proto::mesos::MasterInfo;
 use dcos_sched::master::Stance;
+use dcos_wire::libprocess::Upid;
 use dcos_wire::{Listener, Server};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Components, names};
+use crate::Components;
 
 /// Takes part, if there is a key for it.
 pub(crate) async fn start(parts: &mut Components) -> anyhow::Result<Option<Part>> {
@@ -62,7 +64,7 @@ pub(crate) async fn follow(
     let following = async {
         loop {
             if let Stance::Standby(Some(leader)) = &*stance.borrow_and_update()
-                && let Some(address) = names::address(leader)
+                && let Some(address) = address(leader)
             {
                 tell(&address.to_string());
             }
@@ -72,4 +74,10 @@ pub(crate) async fn follow(
         }
     };
     stop.run_until_cancelled(following).await;
+}
+
+/// Where a master is reached.
+fn address(info: &MasterInfo) -> Option<SocketAddr> {
+    let upid: Upid = info.pid.as_deref()?.parse().ok()?;
+    Some(upid.address())
 }

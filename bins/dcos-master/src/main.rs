@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         .with(master::OPTIONS)
         .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
+        .with(dcos_dns::OPTIONS)
         .with(options::OVERLAY)
         .with(options::NODES)
         .with(dcos_program::GOSSIP_OPTIONS)
@@ -377,12 +378,13 @@ impl Components {
         let master = local.context("names are made of the state of a master in this process")?;
         let own = options::known_at(&self.values, self.ip)?;
         let config = names::config(&self.values, self.ip)?;
+        let source = names::Source::new(&self.values, &self.house, master, own)?;
         let server = dcos_dns::Server::bind(config)
             .await
             .context("serving names")?;
         let (client, stop) = (self.client_of_masters("marathon")?, self.stop.clone());
         self.running.spawn(async move {
-            names::serve(server, master, own, client, stop).await;
+            names::serve(server, source, client, stop).await;
             Ok(())
         });
         Ok(())

@@ -1,135 +1,142 @@
 //! The cluster's names, made of what the leading master knows: the one in this process, or another.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use dcos_core::config::Values;
+use dcos_dns::{Feed, MasterList};
 use dcos_net::Snapshot;
-use dcos_proto::master::{Call, Response, call, response};
-use dcos_proto::mesos::MasterInfo;
-use dcos_sched::master::{self, Stance, TaskRecord};
+use dcos_sched::master::{self, MasterHandle, Stance, TaskRecord};
+use dcos_store::electorate;
 use dcos_wire::libprocess::Upid;
-use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, MediaType};
-use prost::Message as _;
-use tokio::sync::watch;
+use dcos_wire::{Client, Masters};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::error;
 
 use crate::Local;
+use crate::house::House;
 
 /// Where names are served, out of the program's settings.
 ///
 /// # Errors
-/// A resolver that is named is no address: to ask others instead, in silence, is what nobody meant.
+/// A resolver that is named is no address.
 pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Config> {
-    let resolvers = match values.opt_list("dns_resolvers") {
-        Some(named) if !named.is_empty() => {
-            dcos_dns::named_resolvers(named).context("--dns_resolvers")?
-        }
-        _ => {
-            let system = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-            dcos_dns::resolvers(&system)
-        }
-    };
     Ok(dcos_dns::Config {
         listen: vec![SocketAddr::new(ip, values.port("dns_port"))],
         http: Some(SocketAddr::new(ip, values.port("mesos_dns_port"))),
-        resolvers,
+        resolvers: dcos_dns::upstream(values)?,
         ..dcos_dns::Config::default()
     })
 }
 
-/// How often a master that does not lead asks the leader.
-const REVIEW: Duration = Duration::from_secs(2);
+/// The least time between two looks at all tasks, of a leader whose state changes all the time.
+const PACE: Duration = Duration::from_millis(100);
+/// What of another leader's news may wait: what a busy one tells while all names are made anew.
+const WAITING: usize = 4096;
+
+/// What names are made of.
+pub(crate) struct Source {
+    master: Local,
+    /// Where this master is.
+    own: SocketAddr,
+    /// Whoever leads, if there are several.
+    leading: Option<Masters>,
+    masters: MasterList,
+}
+
+impl Source {
+    /// The master of this process, and those it meets in `house`.
+    ///
+    /// # Errors
+    /// `--dns_masters` has what is no address.
+    pub(crate) fn new(
+        values: &Values,
+        house: &House,
+        master: Local,
+        own: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let (leading, found) = match house.ensemble() {
+            Some(ensemble) => {
+                let (leading, standing) = electorate(ensemble);
+                (Some(Masters::Led(leading)), MasterList::Standing(standing))
+            }
+            None => (None, MasterList::Fixed(BTreeSet::from([own.ip()]))),
+        };
+        Ok(Self {
+            master,
+            own,
+            leading,
+            masters: dcos_dns::masters(values, || found)?,
+        })
+    }
+}
 
 /// Answers until `stop` is cancelled: each change of this master's state as soon as it is there, or, while another
-/// one leads, what that one says now and then.
+/// one leads, what that one tells.
 pub(crate) async fn serve(
     server: dcos_dns::Server,
-    master: Local,
-    own: SocketAddr,
+    source: Source,
     client: Client,
     stop: CancellationToken,
 ) {
-    let (publish, published) = watch::channel(Arc::new(Snapshot::default()));
-    let feed = async {
-        follow(&publish, master.stance, own, &client).await;
-        let mut changes = master.handle.changes();
-        while let Ok(state) = master.handle.snapshot().await {
-            // Before the registry is read this master knows of nobody.
-            if state.recovered {
-                tell(&publish, names(&state, own));
-            }
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
+    let (mut feed, published) = Feed::new(source.masters, None);
+    let Local { handle, stance } = source.master;
+    let tell = async {
+        follow(&mut feed, source.leading, stance, client).await;
+        lead(&mut feed, &handle, source.own).await;
+        stop.cancelled().await;
     };
     tokio::select! {
         () = server.run(published, stop.clone()) => {}
-        () = async { feed.await; stop.cancelled().await } => {}
+        () = tell => {}
     }
 }
 
-/// Publishes what is so now, and of agents that are still awaited what was.
-fn tell(publish: &watch::Sender<Arc<Snapshot>>, now: Snapshot) {
-    publish.send_modify(|told| *told = Arc::new(now.after(told)));
+/// Tells what the leader tells until this master leads.
+async fn follow(
+    feed: &mut Feed,
+    leading: Option<Masters>,
+    mut stance: watch::Receiver<Stance>,
+    client: Client,
+) {
+    let following = async {
+        if let Some(leading) = leading {
+            let (sender, mut news) = mpsc::channel(WAITING);
+            tokio::join!(leading.tell(client, vec![sender]), feed.follow(&mut news),);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = following => {}
+        // An end of the master ends this process, too.
+        _ = stance.wait_for(|stance| *stance == Stance::Leading) => {}
+    }
 }
 
-/// Publishes what the leader says until this master leads.
-async fn follow(
-    publish: &watch::Sender<Arc<Snapshot>>,
-    mut stance: watch::Receiver<Stance>,
-    own: SocketAddr,
-    client: &Client,
-) {
-    loop {
-        let now = stance.borrow_and_update().clone();
-        let leader = match now {
-            Stance::Leading => return,
-            Stance::Standby(leader) => leader.as_deref().and_then(address),
-            Stance::Recovering => None,
-        };
-        if let Some(leader) = leader {
-            match ask(client, leader).await {
-                Ok(state) => tell(
-                    publish,
-                    Snapshot::read(&state, Some(leader), vec![leader.ip(), own.ip()]),
-                ),
-                Err(error) => debug!("asking the leader for its tasks: {error:#}"),
+/// Tells what this master knows.
+async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
+    let mut changes = master.changes();
+    while let Ok(state) = master.snapshot().await {
+        // Before the registry is read this master knows of nobody.
+        if state.recovered {
+            let masters = feed.masters.now(own.ip());
+            // It reads every task: no work for a thread that serves requests.
+            match tokio::task::spawn_blocking(move || names(&state, own, masters)).await {
+                Ok(now) => feed.tell(now),
+                Err(error) => error!(%error, "names could not be read; keeping the last"),
             }
         }
-        let changed = tokio::time::timeout(REVIEW, stance.changed()).await;
-        if matches!(changed, Ok(Err(_))) {
-            return;
+        tokio::time::sleep(PACE).await;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = feed.masters.changed() => {}
         }
     }
 }
 
-/// Where a master is reached.
-pub(crate) fn address(info: &MasterInfo) -> Option<SocketAddr> {
-    let upid: Upid = info.pid.as_deref()?.parse().ok()?;
-    Some(upid.address())
-}
-
-/// `GET_STATE` of the leader.
-async fn ask(client: &Client, leader: SocketAddr) -> anyhow::Result<response::GetState> {
-    let call = Call {
-        r#type: Some(call::Type::GetState.into()),
-        ..Call::default()
-    };
-    let url = format!("{}://{leader}/api/v1", Ssl::scheme());
-    let media = MediaType::Protobuf;
-    let answer = client.post(&url, media.header(), call.encode_to_vec());
-    let answer = answer.await?.success().await?.bytes().await?;
-    let answer: Response = dcos_proto::decode(answer.as_ref())?;
-    answer.get_state.context("an answer without a state")
-}
-
-fn names(state: &master::Snapshot, leader: SocketAddr) -> Snapshot {
+fn names(state: &master::Snapshot, leader: SocketAddr, masters: Vec<IpAddr>) -> Snapshot {
     let agents = state.agents.iter().filter_map(|(id, agent)| {
         let upid: Upid = agent.pid.parse().ok()?;
         Some(dcos_net::Agent::new(
@@ -138,14 +145,17 @@ fn names(state: &master::Snapshot, leader: SocketAddr) -> Snapshot {
             upid.address().port(),
         ))
     });
-    let frameworks = state.frameworks.values().map(|framework| &framework.info);
+    let frameworks = state.frameworks.values().map(|framework| {
+        let driver: Option<Upid> = framework.pid.as_deref().and_then(|pid| pid.parse().ok());
+        (&framework.info, driver.map(|driver| driver.address()))
+    });
     let tasks = state
         .frameworks
         .values()
         .flat_map(|framework| framework.tasks.values());
     Snapshot::collect(
         Some(leader),
-        vec![leader.ip()],
+        masters,
         agents,
         frameworks,
         tasks.map(TaskRecord::read),

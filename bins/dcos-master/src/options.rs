@@ -53,8 +53,6 @@ pub(crate) const NAMES: &[Spec] = &[
     Spec::port("mesos_dns_port")
         .default("8123")
         .help("Where Mesos-DNS's HTTP API is served."),
-    Spec::list("dns_resolvers")
-        .help("Who is asked for other names: addresses; those of /etc/resolv.conf by default."),
 ];
 
 /// The options of Marathon, all beginning with `marathon_`; the names after that are Marathon's.

@@ -43,6 +43,7 @@
 
 pub mod absent;
 mod client;
+mod events;
 pub mod files;
 mod firewall;
 mod flow;
@@ -64,6 +65,7 @@ pub mod tls;
 
 pub use axum::body::Body;
 pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
+pub use events::Told;
 pub use firewall::Firewall;
 pub use flow::{Flow, FlowWriter, flow};
 pub use io::{Io, Stream};

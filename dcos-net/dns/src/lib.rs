@@ -28,12 +28,22 @@
 
 mod answer;
 mod config;
+mod feed;
 mod flights;
 mod forward;
+mod hosts;
 mod http;
+mod masters;
+mod memory;
+mod options;
 mod served;
 mod server;
 mod sockets;
+mod spartan;
 
 pub use config::{Config, NoResolver, PORT, UNPRIVILEGED_PORT, named_resolvers, resolvers};
+pub use feed::Feed;
+pub use masters::MasterList;
+pub use options::{OPTIONS, OptionError, masters, upstream};
 pub use server::{BindError, Server, run};
+pub use spartan::{SPARTAN, SPARTAN_V6, Spartan, SpartanError};

@@ -1,5 +1,7 @@
 //! [`Served`]: what the latest good snapshot says, and the loop that keeps it so.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,6 +9,8 @@ use dcos_net::Snapshot;
 use dcos_net::names::{self, Published};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::hosts::Hosts;
 
 /// The zones that are answered from.
 #[derive(Debug)]
@@ -41,13 +45,14 @@ pub(crate) async fn publish(
     stop: CancellationToken,
 ) {
     let config = Arc::new(config);
+    let mut hosts = Hosts::default();
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
         if snapshot.leader.is_some() {
-            let config = Arc::clone(&config);
-            let made =
-                tokio::task::spawn_blocking(move || names::publish(&snapshot, &config)).await;
-            match made {
+            hosts.want(&snapshot.frameworks);
+            let (config, hosts) = (Arc::clone(&config), hosts.addresses());
+            let make = move || names::publish(&found(snapshot, &hosts), &config);
+            match tokio::task::spawn_blocking(make).await {
                 Ok(names) => {
                     let serial = next_serial(served.borrow().serial);
                     tracing::debug!(serial, tasks = tasks(&names), "names published");
@@ -62,16 +67,34 @@ pub(crate) async fn publish(
         }
         let next = async {
             tokio::time::sleep(PACE).await;
-            snapshots.changed().await
+            tokio::select! {
+                changed = snapshots.changed() => changed.is_ok(),
+                () = hosts.changed() => true,
+            }
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = next => if changed.is_err() {
+            more = next => if !more {
                 // Whoever told us of the cluster has ended; what it last said goes on being served.
                 return stop.cancelled().await;
             },
         }
     }
+}
+
+/// The same with the addresses of hosts that are known.
+fn found(snapshot: Arc<Snapshot>, hosts: &BTreeMap<String, IpAddr>) -> Arc<Snapshot> {
+    if hosts.is_empty() {
+        return snapshot;
+    }
+    let mut snapshot = Arc::unwrap_or_clone(snapshot);
+    for framework in &mut snapshot.frameworks {
+        let host = framework.host.as_ref().filter(|_| framework.ip.is_none());
+        framework.ip = framework
+            .ip
+            .or(host.and_then(|host| hosts.get(host)).copied());
+    }
+    Arc::new(snapshot)
 }
 
 fn tasks(names: &Published) -> usize {

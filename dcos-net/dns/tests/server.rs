@@ -45,6 +45,7 @@ fn cluster() -> Snapshot {
         frameworks: vec![Framework {
             name: "marathon".into(),
             ip: None,
+            host: None,
             port: None,
         }],
         tasks,
@@ -383,6 +384,32 @@ async fn names_follow_the_cluster_and_survive_its_leader() {
             "the new leader is not named"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_of_frameworks_are_looked_up() {
+    if !has_dig() {
+        return;
+    }
+    let mut snapshot = cluster();
+    snapshot.frameworks[0].host = Some("localhost".to_owned());
+    snapshot.frameworks.push(Framework {
+        name: "lost".to_owned(),
+        ip: None,
+        host: Some("host.invalid".to_owned()),
+        port: None,
+    });
+    let running = start(snapshot, Config::default()).await;
+    assert!(
+        dig_ready(running.dns, "leader.mesos")
+            .await
+            .contains("10.0.0.1")
+    );
+    let begin = Instant::now();
+    while dig(running.dns, "marathon.mesos +short").await != "127.0.0.1\n" {
+        assert!(begin.elapsed() < Duration::from_secs(20), "it is not named");
+    }
+    assert_eq!(dig(running.dns, "lost.mesos +short").await, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,34 +1,32 @@
 //! [`Balancer`]: keeps a node's data path as the cluster's tasks want it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dcos_core::time::{Time, steady};
-use dcos_net::vip::{Follower, Key, Listed, VipTable};
-use dcos_wire::{Client, Masters};
+use dcos_net::Follower;
+use dcos_net::vip::{Key, Listed, VipTable};
+use dcos_wire::Told;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError};
-use crate::masters::{self, Letter};
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
 const REVIEW: Duration = Duration::from_secs(30);
 /// Events that are taken in before the data path follows: of a storm, not each has its own change.
 const BATCH: usize = 512;
-/// Events that wait: what a busy master tells in the time of one large change.
-const WAITING: usize = 4096;
+/// What may wait to be taken in: what a busy master tells in the time of one large change.
+pub const WAITING: usize = 4096;
 
 /// Whom a balancer follows, and as which node.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
-    /// The masters.
-    pub masters: Masters,
-    /// How to speak to them.
-    pub client: Client,
+    /// What the leading master tells; see [`WAITING`].
+    pub told: mpsc::Receiver<Told>,
     /// The addresses of this node.
     pub own: Vec<IpAddr>,
     /// The nodes that nobody reaches, if anybody knows.
@@ -88,7 +86,7 @@ impl<D: Dataplane> Balancer<D> {
             questions: ask,
         };
         let node = Node {
-            follower: Follower::new(),
+            follower: Follower::of_vips(),
             view,
             dataplane: Some(dataplane),
             state: State::Unknown,
@@ -119,11 +117,11 @@ impl<D: Dataplane> Balancer<D> {
             // Those of now count, too.
             nodes.mark_changed();
         }
-        let (sender, mut letters) = mpsc::channel(WAITING);
+        let mut told = config.told;
         let work = async {
             let mut review = interval(REVIEW);
             review.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut batch: Vec<Letter> = Vec::with_capacity(BATCH);
+            let mut batch: Vec<Told> = Vec::with_capacity(BATCH);
             loop {
                 let deadline = node.follower.next_deadline();
                 let due = async {
@@ -133,7 +131,7 @@ impl<D: Dataplane> Balancer<D> {
                     }
                 };
                 tokio::select! {
-                    read = letters.recv_many(&mut batch, BATCH) => {
+                    read = told.recv_many(&mut batch, BATCH) => {
                         if read == 0 {
                             return;
                         }
@@ -154,10 +152,15 @@ impl<D: Dataplane> Balancer<D> {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = masters::follow(config.masters, config.client, sender) => {}
             () = work => {}
         }
     }
+}
+
+/// The address of a master that is not told by name.
+fn address(master: &str) -> Option<IpAddr> {
+    let address: Option<SocketAddr> = master.parse().ok();
+    address.map(|address| address.ip())
 }
 
 /// The next nodes that nobody reaches; waits for ever if nobody will tell.
@@ -193,12 +196,12 @@ struct Node<D> {
     state: State,
     /// Those whose refusal was told.
     refused: BTreeSet<Key>,
-    /// Where those are who led at some time. They stay masters: they may lead again.
+    /// Where masters are: one that led stays a master, since it may lead again.
     masters: BTreeSet<IpAddr>,
 }
 
 impl<D: Dataplane> Node<D> {
-    async fn take_in(&mut self, letters: impl Iterator<Item = Letter>) {
+    async fn take_in(&mut self, told: impl Iterator<Item = Told>) {
         let (mut found, mut heeded) = (Vec::new(), Vec::new());
         let (changes, refused) = {
             let mut table = self
@@ -207,17 +210,22 @@ impl<D: Dataplane> Node<D> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             let now: Time = steady();
-            for letter in letters {
-                match letter {
-                    Letter::Event(event) => self.follower.apply(now, &event, &mut table),
-                    Letter::Master(addresses, heed) => {
-                        let new = addresses.into_iter().filter(|ip| self.masters.insert(*ip));
-                        found.extend(new.inspect(|ip| table.reserve(*ip)));
+            for told in told {
+                match told {
+                    Told::Asked(addresses, heed) => {
+                        let new = addresses.iter().filter(|ip| self.masters.insert(**ip));
+                        found.extend(new.inspect(|ip| table.reserve(**ip)).copied());
                         heeded.push(heed);
                     }
+                    Told::Leader(leader) => {
+                        if let Some(ip) = address(&leader).filter(|ip| self.masters.insert(*ip)) {
+                            table.reserve(ip);
+                        }
+                    }
+                    Told::Event(event) => self.follower.apply(now, &event, &mut *table),
                 }
             }
-            self.follower.poll(now, &mut table);
+            self.follower.poll(now, &mut *table);
             (table.take_changes(), table.refused().clone())
         };
         for key in refused.difference(&self.refused) {
@@ -246,9 +254,7 @@ impl<D: Dataplane> Node<D> {
             self.with_dataplane(move |dataplane| dataplane.withdraw(&found))
                 .await;
         }
-        for heed in heeded {
-            let _ = heed.send(());
-        }
+        drop(heeded);
         let wanted = if self.follower.is_complete() {
             State::Is
         } else {

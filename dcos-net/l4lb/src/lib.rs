@@ -9,13 +9,16 @@
 //! in `dcos_net::vip`, without I/O.
 //!
 //! ```no_run
-//! use dcos_l4lb::{Balancer, Config, Kernel, Masters};
+//! use dcos_l4lb::{Balancer, Config, Kernel, WAITING};
+//! use dcos_wire::{Client, Masters};
 //! use tokio_util::sync::CancellationToken;
 //!
 //! # async fn run() -> Result<(), dcos_l4lb::DataplaneError> {
+//! let (sender, told) = tokio::sync::mpsc::channel(WAITING);
+//! let masters = Masters::Fixed("10.0.0.1:5050".to_owned());
+//! tokio::spawn(masters.tell(Client::new(), vec![sender]));
 //! let config = Config {
-//!     masters: Masters::Fixed("10.0.0.1:5050".to_owned()),
-//!     client: dcos_wire::Client::new(),
+//!     told,
 //!     own: vec![[10, 0, 0, 7].into()],
 //!     unreachable: None,
 //! };
@@ -28,10 +31,8 @@ mod balancer;
 mod dataplane;
 mod http;
 mod kernel;
-mod masters;
 
-pub use balancer::{Balancer, Config, View};
+pub use balancer::{Balancer, Config, View, WAITING};
 pub use dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
-pub use dcos_wire::Masters;
 pub use http::router;
 pub use kernel::Kernel;

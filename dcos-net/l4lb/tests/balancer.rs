@@ -10,23 +10,23 @@ use axum::Router;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use dcos_l4lb::{
-    Balancer, Config, Connections, Dataplane, DataplaneError, Masters, Repairs, Services,
+    Balancer, Config, Connections, Dataplane, DataplaneError, Repairs, Services, WAITING,
 };
 use dcos_net::vip::Change;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 use dcos_wire::records::{Limits, RecordSender, stream};
-use dcos_wire::{Client, Listener, MediaType, Server};
+use dcos_wire::{Client, Listener, Masters, MediaType, Server, Told};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// What a data path was told, and whether it fails at the next change.
 #[derive(Clone, Default)]
-struct Double(Arc<Mutex<Told>>);
+struct Double(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
-struct Told {
+struct Kept {
     services: Services,
     strict: Vec<bool>,
     fails: bool,
@@ -115,6 +115,14 @@ async fn master(stop: &CancellationToken) -> (String, mpsc::Receiver<RecordSende
     (address, subscribers)
 }
 
+/// What the master there tells.
+fn follow(master: String) -> mpsc::Receiver<Told> {
+    let (sender, told) = mpsc::channel(WAITING);
+    let masters = Masters::Fixed(master);
+    tokio::spawn(masters.tell(Client::new(), vec![sender]));
+    told
+}
+
 fn tell(records: &RecordSender, event: &str) {
     let event: Event = json::from_slice(event.as_bytes(), Dialect::V1).unwrap();
     records.send(MediaType::Protobuf.encode(&event)).unwrap();
@@ -155,8 +163,7 @@ async fn the_data_path_follows_the_master() {
     let (stop, double) = (CancellationToken::new(), Double::default());
     let (address, mut subscribers) = master(&stop).await;
     let config = Config {
-        masters: Masters::Fixed(address),
-        client: Client::new(),
+        told: follow(address),
         own: Vec::new(),
         unreachable: None,
     };
@@ -222,8 +229,7 @@ async fn a_dead_node_is_left_out_while_no_master_answers() {
     let (address, mut subscribers) = master(&stop).await;
     let (cut_off, unreachable) = watch::channel(BTreeSet::new());
     let config = Config {
-        masters: Masters::Fixed(address),
-        client: Client::new(),
+        told: follow(address),
         own: Vec::new(),
         unreachable: Some(unreachable),
     };

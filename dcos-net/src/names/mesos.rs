@@ -1,7 +1,8 @@
 //! The zone of Mesos-DNS (`records/generator.go`), name for name.
 //!
 //! Departures: names between others exist (no NXDOMAIN above an existing name, RFC 8020), and the
-//! name server of the zone has the addresses of the masters instead of those of local interfaces.
+//! name server of the zone has the addresses of the masters instead of those of local interfaces; a framework takes no name
+//! of masters or agents; frameworks without a driver have an SRV record with the port of their user interface.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -46,11 +47,23 @@ struct Named<'a> {
     framework: &'a str,
 }
 
+/// Whether a name right below the domain tells of masters or agents: a framework that is called so gets none.
+fn is_reserved(name: &str) -> bool {
+    matches!(name, "leader" | "master" | "slave" | "ns1")
+        || name.strip_prefix("master").is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+}
+
 impl Maker<'_> {
     fn frameworks(&mut self, snapshot: &Snapshot) {
         for framework in &snapshot.frameworks {
             let Some(ip) = framework.ip else { continue };
-            let name = format!("{}.{}", self.config.fragment(&framework.name), self.origin);
+            let own = self.config.fragment(&framework.name);
+            if own.is_empty() || is_reserved(&own) {
+                continue;
+            }
+            let name = format!("{own}.{}", self.origin);
             self.zone.add_address(&name, ip);
             if let Some(port) = framework.port {
                 let service = Service {

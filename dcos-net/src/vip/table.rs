@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::reserved::{Reserved, is_never_virtual};
-use super::{Addresses, Backend, Claim, Host, Key, Protocol, Service, TaskKey};
+use super::{Addresses, Backend, Claim, Host, Key, Protocol, Service, TaskKey, claims};
+use crate::{Listener, Placed};
 
 /// What has become of a service: its backends that take new connections, in order and each once, or
 /// `None` if there is no such VIP any more. A VIP all of whose backends are closed has an empty list:
@@ -102,6 +103,22 @@ pub struct NameAddresses {
     pub v4: Option<Ipv4Addr>,
     /// If it has backends with IPv6 addresses.
     pub v6: Option<Ipv6Addr>,
+}
+
+/// A [`Follower`](crate::Follower)'s: tasks claim what they [declare](super::declares).
+impl Listener for VipTable {
+    fn reserve(&mut self, agent: IpAddr) {
+        Self::reserve(self, agent);
+    }
+
+    fn release(&mut self, agent: IpAddr) {
+        Self::release(self, agent);
+    }
+
+    fn set(&mut self, task: TaskKey, placed: Option<Placed<'_>>) {
+        let claims = placed.map(|(task, framework, agent)| claims(task, &framework.name, agent));
+        Self::set(self, task, claims.unwrap_or_default());
+    }
 }
 
 impl VipTable {

@@ -48,7 +48,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "dcos-dns",
-        &["dcos-proto", "dcos-core", "dcos-wire", "dcos-net"],
+        &[
+            "dcos-proto",
+            "dcos-core",
+            "dcos-wire",
+            "dcos-net",
+            "dcos-netlink",
+        ],
     ),
     (
         "dcos-gossip",

@@ -1,0 +1,108 @@
+//! This node's names: a name server at the addresses that DC/OS's containers and hosts ask, which goes on answering while
+//! no master does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use dcos_containerizer::agent::Config;
+use dcos_containerizer::isolator::network::DefaultDns;
+use dcos_core::config::{Spec, Values};
+use dcos_dns::{Feed, MasterList, SPARTAN, Server, Spartan, SpartanError};
+use dcos_store::StandingMasters;
+use dcos_wire::Told;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// Options of our own: in DC/OS another program has them.
+pub(crate) const OPTIONS: &[Spec] = &[Spec::switch("dns").help(
+    "Answer names on this node, at 198.51.100.1 to .3 on the link `spartan`, also while no master does; it takes root, and a node of one's own: of several agents on a node one does it. Containers with networks of their own ask there, unless --default_container_dns says otherwise (ours).",
+)];
+
+/// How often it is looked whether somebody took the link away.
+const REVIEW: Duration = Duration::from_secs(30);
+/// What of the master's news may wait: what a busy one tells while all names are made anew.
+const WAITING: usize = 4096;
+
+/// Starts answering, if it is asked for; what the leading master tells is to be sent to what is returned.
+pub(crate) async fn start(
+    values: &Values,
+    agent: &Config,
+    standing: Option<StandingMasters>,
+    running: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<mpsc::Sender<Told>>> {
+    if !values.switch("dns") {
+        return Ok(None);
+    }
+    let spartan = match tokio::task::spawn_blocking(Spartan::open).await? {
+        Ok(spartan) => spartan,
+        Err(error @ SpartanError::Taken { .. }) => {
+            warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
+            return Ok(None);
+        }
+        Err(error) => return Err(error).context("--dns"),
+    };
+    let config = dcos_dns::Config {
+        listen: spartan.listen(),
+        http: None,
+        resolvers: dcos_dns::upstream(values)?,
+        ..dcos_dns::Config::default()
+    };
+    let server = Server::bind(config).await.context("--dns")?;
+    let masters = dcos_dns::masters(values, || {
+        // Without an election only the leader is known.
+        let standing = standing.unwrap_or_else(|| watch::channel(Arc::default()).1);
+        MasterList::Standing(standing)
+    })?;
+    let memory = agent.work_dir.join("names/state");
+    let (mut feed, published) = Feed::new(masters, Some(memory));
+    let (sender, mut news) = mpsc::channel(WAITING);
+    running.spawn(server.run(published, stop.clone()));
+    let over = stop.clone();
+    running.spawn(async move {
+        tokio::select! {
+            () = feed.follow(&mut news) => {}
+            () = over.cancelled() => {}
+        }
+    });
+    running.spawn(keep(spartan, stop.clone()));
+    Ok(Some(sender))
+}
+
+/// Puts the link right now and then.
+async fn keep(mut spartan: Spartan, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(REVIEW))
+        .await
+        .is_some()
+    {
+        let stood = tokio::task::spawn_blocking(move || {
+            let stood = spartan.stand();
+            (spartan, stood)
+        });
+        let Ok((again, stood)) = stood.await else {
+            return;
+        };
+        spartan = again;
+        if let Err(error) = stood {
+            warn!("{:#}", anyhow::Error::new(error));
+        }
+    }
+}
+
+/// What containers ask that have networks of their own, if nobody says otherwise.
+///
+/// # Errors
+/// None that an operator can make.
+pub(crate) fn of_containers(values: &Values) -> anyhow::Result<Option<DefaultDns>> {
+    if !values.switch("dns") || values.opt_json("default_container_dns").is_some() {
+        return Ok(None);
+    }
+    let dns = json!({ "nameservers": SPARTAN });
+    let all = json!({ "mesos": [{ "network_mode": "CNI", "dns": dns }] });
+    Ok(Some(serde_json::from_value(all)?))
+}

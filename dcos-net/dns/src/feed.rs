@@ -1,0 +1,197 @@
+//! [`Feed`]: snapshots of the cluster for a name server, from what the leading master tells or from who leads itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcos_core::time::steady;
+use dcos_net::{Follower, Snapshot};
+use dcos_proto::master::event;
+use dcos_wire::Told;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::MasterList;
+use crate::memory::{Memory, Remembered};
+
+/// The least time between two looks at all tasks of a cluster that changes all the time; and a look takes at most the
+/// tenth part of it.
+const PACE: Duration = Duration::from_millis(100);
+const SHARE: u32 = 10;
+/// The least time between two times at which what is known is kept.
+const KEEP: Duration = Duration::from_secs(10);
+/// What is taken in at once.
+const BATCH: usize = 512;
+/// Where the snapshots come from that a [`Server`](crate::Server) answers from.
+#[derive(Debug)]
+pub struct Feed {
+    publish: watch::Sender<Arc<Snapshot>>,
+    /// Which masters there are.
+    pub masters: MasterList,
+    memory: Option<Memory>,
+}
+
+impl Feed {
+    /// A feed, and what it tells. What a feed before it kept in the file `memory` is told first, so that names are
+    /// answered while no master is.
+    pub fn new(
+        masters: MasterList,
+        memory: Option<PathBuf>,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let (publish, published) = watch::channel(Arc::default());
+        let feed = Self {
+            publish,
+            masters,
+            memory: memory.map(Memory::new),
+        };
+        (feed, published)
+    }
+
+    /// Tells what is so now, and of agents that are still awaited what was.
+    pub fn tell(&self, now: Snapshot) {
+        self.publish
+            .send_modify(|told| *told = Arc::new(now.after(told)));
+    }
+
+    /// Tells what the leading master tells, until nobody sends that any more.
+    pub async fn follow(&mut self, news: &mut mpsc::Receiver<Told>) {
+        let mut known = Known::default();
+        if let Some(memory) = self.memory.clone()
+            && let Ok(Some(remembered)) = tokio::task::spawn_blocking(move || memory.read()).await
+        {
+            known.remember(&remembered);
+            self.tell(known.snapshot(remembered.masters));
+        }
+        let mut batch = Vec::with_capacity(BATCH);
+        let (mut is_news, mut is_unkept) = (false, false);
+        let (mut next, mut keep) = (Instant::now(), Instant::now());
+        loop {
+            let deadline = known.follower.next_deadline();
+            let due = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep(deadline - steady()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                read = news.recv_many(&mut batch, BATCH) => {
+                    if read == 0 {
+                        return;
+                    }
+                    for told in batch.drain(..) {
+                        is_news |= known.take_in(told).await;
+                    }
+                }
+                () = due => {
+                    known.follower.poll(steady(), &mut ());
+                    is_news = true;
+                }
+                () = self.masters.changed() => is_news = true,
+                () = tokio::time::sleep_until(next), if is_news && known.is_whole() => {
+                    let begin = Instant::now();
+                    let masters = known.leader.map(|leader| self.masters.now(leader.ip()));
+                    let (told, snapshot) = aside(known, move |known| {
+                        known.snapshot(masters.unwrap_or_default())
+                    })
+                    .await;
+                    known = told;
+                    self.tell(snapshot);
+                    next = begin + PACE.max(begin.elapsed() * SHARE);
+                    (is_news, is_unkept) = (false, self.memory.is_some());
+                }
+                () = tokio::time::sleep_until(keep), if is_unkept => {
+                    let begin = Instant::now();
+                    if let (Some(memory), Some(leader)) = (self.memory.clone(), known.leader) {
+                        let masters = self.masters.now(leader.ip());
+                        let write = move |known: &Known| {
+                            memory.write(&Remembered { leader, masters, state: known.follower.state() });
+                        };
+                        (known, ()) = aside(known, write).await;
+                    }
+                    is_unkept = false;
+                    keep = begin + KEEP.max(begin.elapsed() * SHARE);
+                }
+            }
+        }
+    }
+}
+
+/// Does what takes long with what is known, where no other work waits for it.
+async fn aside<T: Send + 'static>(
+    known: Known,
+    work: impl FnOnce(&Known) -> T + Send + 'static,
+) -> (Known, T) {
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work(&known);
+        (known, done)
+    });
+    match done.await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// What a leading master told.
+#[derive(Debug)]
+struct Known {
+    follower: Follower,
+    leader: Option<SocketAddr>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            follower: Follower::of_all(),
+            leader: None,
+        }
+    }
+}
+
+impl Known {
+    fn remember(&mut self, remembered: &Remembered) {
+        self.leader = Some(remembered.leader);
+        self.follower.begin(steady(), &remembered.state, &mut ());
+    }
+
+    /// Whether there is enough to tell.
+    fn is_whole(&self) -> bool {
+        self.follower.is_begun() && self.leader.is_some()
+    }
+
+    fn snapshot(&self, masters: Vec<IpAddr>) -> Snapshot {
+        self.follower.snapshot(self.leader, masters)
+    }
+
+    /// Says whether names may have changed.
+    async fn take_in(&mut self, told: Told) -> bool {
+        match told {
+            Told::Asked(..) => false,
+            Told::Leader(leader) => {
+                // A name is looked up; who cannot be found has led before, or is not told of.
+                self.leader = address(&leader).await.or(self.leader);
+                false
+            }
+            Told::Event(event) => {
+                self.follower.apply(steady(), &event, &mut ());
+                event.r#type() != event::Type::Heartbeat
+            }
+        }
+    }
+}
+
+/// Where `host:port` is; of IPv4 if it has both.
+async fn address(leader: &str) -> Option<SocketAddr> {
+    match tokio::net::lookup_host(leader).await {
+        Ok(found) => found.min_by_key(SocketAddr::is_ipv6),
+        Err(error) => {
+            warn!(leader, %error, "the leading master has no address");
+            None
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! [`Memory`]: what a node knew of the cluster, in a file, for the time when it starts and no master answers.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use dcos_proto::master::response::GetState;
+use dcos_wire::MediaType;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+/// A file: a line of JSON about the masters, then a `GetState` of the operator API in protobuf. It is this node's
+/// own: one that cannot be read is as good as none.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory(PathBuf);
+
+/// What is in it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Remembered {
+    /// Who led last.
+    pub(crate) leader: SocketAddr,
+    /// All masters.
+    pub(crate) masters: Vec<IpAddr>,
+    /// What ran.
+    pub(crate) state: GetState,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    leader: SocketAddr,
+    masters: Vec<IpAddr>,
+}
+
+impl Memory {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// What was written last, if anything.
+    pub(crate) fn read(&self) -> Option<Remembered> {
+        let text = match std::fs::read(&self.0) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                warn!(path = ?self.0, %error, "what was known of names cannot be read");
+                return None;
+            }
+        };
+        let found = parse(&text);
+        if found.is_none() {
+            warn!(path = ?self.0, "what was known of names is damaged: beginning without");
+        }
+        found
+    }
+
+    /// Replaces what is there. A failure is told in the log: names are answered all the same.
+    pub(crate) fn write(&self, remembered: &Remembered) {
+        if let Err(error) = self.replace(remembered) {
+            warn!(path = ?self.0, %error, "what is known of names cannot be kept");
+        }
+    }
+
+    fn replace(&self, remembered: &Remembered) -> io::Result<()> {
+        if let Some(folder) = self.0.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let beside = self.0.with_extension("new");
+        let mut file = File::create(&beside)?;
+        let head = Head {
+            leader: remembered.leader,
+            masters: remembered.masters.clone(),
+        };
+        let mut text = serde_json::to_vec(&head)?;
+        text.push(b'\n');
+        text.extend(MediaType::Protobuf.encode(&remembered.state));
+        file.write_all(&text)?;
+        // A host that loses its power has the old file or the new one.
+        file.sync_all()?;
+        std::fs::rename(&beside, &self.0)
+    }
+}
+
+fn parse(text: &[u8]) -> Option<Remembered> {
+    let end = text.iter().position(|byte| *byte == b'\n')?;
+    let head: Head = serde_json::from_slice(&text[..end]).ok()?;
+    let state = dcos_proto::decode(&text[end + 1..]).ok()?;
+    Some(Remembered {
+        leader: head.leader,
+        masters: head.masters,
+        state,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_damaged_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("names/state");
+        let memory = Memory::new(path.clone());
+        assert_eq!(memory.read(), None);
+        let remembered = Remembered {
+            leader: "10.0.0.1:5050".parse().unwrap(),
+            masters: vec!["10.0.0.1".parse().unwrap(), "fd00::2".parse().unwrap()],
+            state: GetState {
+                get_tasks: Some(dcos_proto::master::response::GetTasks::default()),
+                ..GetState::default()
+            },
+        };
+        for _ in 0..2 {
+            memory.write(&remembered);
+            assert_eq!(memory.read(), Some(remembered.clone()));
+        }
+        for damaged in [&b""[..], b"{}\n", b"\n\xff\xff"] {
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(memory.read(), None);
+        }
+    }
+}

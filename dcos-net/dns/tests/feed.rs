@@ -1,0 +1,121 @@
+//! What a node tells its name server: what the leading master tells, or what it told last.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcos_dns::{Feed, MasterList};
+use dcos_net::Snapshot;
+use dcos_proto::json::{self, Dialect};
+use dcos_wire::Told;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+fn event(text: &str) -> Told {
+    Told::Event(Arc::new(
+        json::from_slice(text.as_bytes(), Dialect::V1).unwrap(),
+    ))
+}
+
+fn subscribed(tasks: &str) -> Told {
+    event(&format!(
+        r#"{{"type": "SUBSCRIBED", "subscribed": {{"get_state": {{
+          "get_agents": {{"agents": [{{"agent_info": {{"id": {{"value": "S0"}}, "hostname": "h"}}, "active": true,
+            "version": "1.11.0", "pid": "slave(1)@10.0.0.7:5051"}}]}},
+          "get_frameworks": {{"frameworks": [{{"framework_info": {{"id": {{"value": "f"}}, "user": "root",
+            "name": "marathon", "hostname": "10.0.0.1"}}, "active": true, "connected": true, "recovered": false}}]}},
+          "get_tasks": {{"tasks": [{tasks}]}}}}}}}}"#
+    ))
+}
+
+fn task(id: &str) -> String {
+    format!(
+        r#"{{"name": "{id}", "task_id": {{"value": "{id}"}}, "framework_id": {{"value": "f"}},
+          "agent_id": {{"value": "S0"}}, "state": "TASK_RUNNING"}}"#
+    )
+}
+
+fn added(id: &str) -> Told {
+    let task = task(id);
+    event(&format!(
+        r#"{{"type": "TASK_ADDED", "task_added": {{"task": {task}}}}}"#
+    ))
+}
+
+fn names(snapshot: &Snapshot) -> Vec<&str> {
+    snapshot.tasks.iter().map(|task| &*task.name).collect()
+}
+
+/// A feed with a memory, and what it is told by.
+fn feed(memory: &Path) -> (mpsc::Sender<Told>, watch::Receiver<Arc<Snapshot>>) {
+    let masters = MasterList::Fixed(
+        ["10.0.0.2", "10.0.0.1"]
+            .map(|ip| ip.parse().unwrap())
+            .into(),
+    );
+    let (mut feed, published) = Feed::new(masters, Some(memory.to_owned()));
+    let (sender, mut news) = mpsc::channel(16);
+    tokio::spawn(async move { feed.follow(&mut news).await });
+    (sender, published)
+}
+
+/// What is published once these tasks are.
+async fn until(published: &mut watch::Receiver<Arc<Snapshot>>, tasks: &[&str]) -> Snapshot {
+    let waited = published.wait_for(|snapshot| names(snapshot) == tasks);
+    let waited = timeout(Duration::from_secs(60), waited).await;
+    Snapshot::clone(&waited.unwrap().unwrap())
+}
+
+#[tokio::test]
+async fn what_a_master_told_is_told_without_it_and_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("state");
+    let (master, mut published) = feed(&memory);
+    let (heed, mut heeded) = mpsc::channel(1);
+    let asked = Told::Asked(["10.0.0.2".parse().unwrap()].into(), heed);
+    master.send(asked).await.unwrap();
+    assert_eq!(
+        timeout(Duration::from_secs(60), heeded.recv()).await,
+        Ok(None)
+    );
+    master
+        .send(Told::Leader("10.0.0.1:5050".into()))
+        .await
+        .unwrap();
+    master.send(subscribed(&task("db"))).await.unwrap();
+    let told = until(&mut published, &["db"]).await;
+    assert_eq!(told.leader, "10.0.0.1:5050".parse().ok());
+    assert_eq!(told.masters.len(), 2);
+    master.send(added("web")).await.unwrap();
+    let told = until(&mut published, &["db", "web"]).await;
+
+    // Nobody tells anything any more.
+    drop(master);
+    timeout(Duration::from_secs(60), async {
+        while published.changed().await.is_ok() {}
+    })
+    .await
+    .unwrap();
+    assert_eq!(**published.borrow(), told);
+
+    let (master, mut published) = feed(&memory);
+    // What is kept may be some seconds old, but is a whole.
+    let kept = published.wait_for(|snapshot| !snapshot.tasks.is_empty());
+    let kept = Snapshot::clone(
+        &timeout(Duration::from_secs(60), kept)
+            .await
+            .unwrap()
+            .unwrap(),
+    );
+    assert_eq!((kept.leader, &kept.masters), (told.leader, &told.masters));
+    assert_eq!(names(&kept)[0], "db");
+    // Another leader knows better.
+    master
+        .send(Told::Leader("10.0.0.2:5050".into()))
+        .await
+        .unwrap();
+    master.send(subscribed(&task("other"))).await.unwrap();
+    let told = until(&mut published, &["other"]).await;
+    assert_eq!(told.leader, "10.0.0.2:5050".parse().ok());
+}

@@ -1,0 +1,77 @@
+"""Names on an agent: answered at the addresses of DC/OS, also while no master is. Needs root and `dig`."""
+
+import json
+import os
+import shutil
+import subprocess
+import urllib.request
+
+import pytest
+from cluster import Cluster, eventually, get
+from own_network import ADDRESS, own_network, run
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="a link takes root"),
+    pytest.mark.skipif(not shutil.which("dig"), reason="there is no dig"),
+]
+
+SERVERS = ("198.51.100.1", "198.51.100.2", "198.51.100.3", "fd01:d::c633:6401")
+APP = {
+    "id": "/group/web", "cmd": "exec sleep 1000", "cpus": 0.1, "mem": 16, "instances": 1,
+    "portDefinitions": [{"port": 0, "name": "http", "labels": {"VIP_0": "/web:80"}}],
+}
+NAMES = ("web-group.marathon.mesos", "web.marathon.l4lb.thisdcos.directory", "master.mesos", "marathon.mesos",
+         "web-group.marathon.agentip.dcos.thisdcos.directory")
+
+
+def look_up(name: str, server: str = SERVERS[0], *more: str) -> list[str]:
+    command = ["dig", "+short", "+time=2", "+tries=1", *more, f"@{server}", name]
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    # What goes wrong is told in comments.
+    return sorted(line for line in lines if not line.startswith(";"))
+
+
+def send(method: str, url: str, body: object = None) -> None:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30).close()
+
+
+def test_names_are_answered_on_the_agent_while_every_master_is_dead():
+    flags = {"dns": "true", "dns_resolvers": "127.0.0.1:9", "ip": ADDRESS, "hostname": ADDRESS,
+             "launcher": "posix", "isolation": "posix/cpu,posix/mem"}
+    with own_network(), Cluster(agent_flags=flags) as cluster:
+        eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
+        send("POST", f"{cluster.marathon}/v2/apps", APP)
+        eventually("the name", lambda: look_up(NAMES[0]) == [ADDRESS])
+        names = {name: look_up(name) for name in NAMES}
+        assert names["master.mesos"] == names["marathon.mesos"] == ["127.0.0.1"], names
+        assert all(names.values()), names
+        # At all addresses, over UDP and TCP.
+        assert all(look_up(NAMES[0], server, *how) == [ADDRESS] for server in SERVERS for how in ((), ("+tcp",)))
+
+        def are_there() -> bool:
+            return {name: look_up(name) for name in NAMES} == names
+
+        # What is kept is as new as ten seconds, so it is looked at, not waited for.
+        memory = cluster.folder / "agent/names/state"
+        eventually("what is kept", lambda: memory.exists() and
+                   b"group_web" in memory.read_bytes())
+        cluster.master_program.kill()
+        assert are_there()
+        cluster.agent_program.kill()
+        assert not look_up(NAMES[0])
+        cluster.agent_program.start()
+        eventually("the names after a restart, without a master", are_there)
+        # Somebody takes an address away.
+        run("ip link del spartan")
+        assert not look_up(NAMES[0])
+        eventually("the addresses are back", are_there, 60)
+
+        cluster.master_program.start()
+        eventually("the agent's return", lambda: [agent for agent in cluster.agents() if agent["active"]], 60)
+        eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
+        assert are_there()
+        eventually("one task", lambda: len(get(f"{cluster.marathon}/v2/tasks")["tasks"]) == 1, 60)
+        send("DELETE", f"{cluster.marathon}/v2/apps/group/web?force=true")
+        eventually("the name's end", lambda: not look_up(NAMES[0]), 60)
