@@ -20,6 +20,7 @@ use dcos_store::{Ensemble, LeadingMaster, StandingMasters, electorate};
 use dcos_wire::Listener;
 use dcos_wire::tls::Ssl;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -134,40 +135,63 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     });
     let signed_off = config.sign_off.clone();
     let gossip = network::gossip(&values, &mut config, ip, &stop).await?;
-    let ways = async {
-        let network =
-            network::start(&values, &config, standing, ip, gossip.as_ref(), &stop).await?;
-        let overlay = overlay::start(&values, &mut config, ip, &stop).await?;
-        anyhow::Ok((network, overlay))
+    let mut ways = JoinSet::new();
+    let started = async {
+        network::start(
+            &values,
+            &config,
+            standing,
+            ip,
+            gossip.as_ref(),
+            &mut ways,
+            &stop,
+        )
+        .await?;
+        overlay::start(&values, &mut config, ip, &mut ways, &stop).await
     };
-    let ways = match ways.await {
-        Ok(ways) => ways,
-        Err(error) => {
-            if let Some(part) = gossip {
-                part.leave().await;
-            }
-            return Err(error);
+    if let Err(error) = started.await {
+        if let Some(part) = gossip {
+            part.leave().await;
+        }
+        return Err(error);
+    }
+    let agent = Box::pin(agent::run(config, all, listener, stop));
+    let agent = async {
+        match door {
+            // It ends with the agent, whichever way that ends.
+            Some((router, ports)) => tokio::select! {
+                ended = agent => ended,
+                never = forever(router.serve(ports)) => match never {},
+            },
+            None => agent.await,
         }
     };
-    let agent = Box::pin(agent::run(config, all, listener, stop));
-    let ended = match door {
-        // It ends with the agent, whichever way that ends.
-        Some((router, ports)) => tokio::select! {
-            ended = agent => ended,
-            never = forever(router.serve(ports)) => match never {},
-        },
-        None => agent.await,
+    let ended = tokio::select! {
+        ended = agent => Ok(ended),
+        panicked = panic_of(&mut ways) => Err(panicked),
     };
     drop(ways);
     if let Some(part) = gossip {
         part.leave().await;
     }
     signals.abort();
+    // Tasks run on, and whatever supervises the agent starts it anew.
+    let ended = ended.context("a part of this node's network panicked")?;
     let over = signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. }));
     if let Some(universal) = universal.filter(|_| over) {
         universal.stop().await;
     }
     Ok(ended?)
+}
+
+/// Waits until one of them panics: what it kept right would go wrong from then on. They may end in order.
+async fn panic_of(ways: &mut JoinSet<()>) -> JoinError {
+    while let Some(ended) = ways.join_next().await {
+        if let Err(error) = ended {
+            return error;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Does something, and never ends.

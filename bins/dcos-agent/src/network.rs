@@ -84,23 +84,23 @@ fn attributes(agent: &Config) -> BTreeMap<String, String> {
     said
 }
 
-/// Starts what the options ask for; it ends with `stop`, or when the set is dropped.
+/// Starts what the options ask for among what is `running`; it ends with `stop`, or when the set is dropped.
 pub(crate) async fn start(
     values: &Values,
     agent: &Config,
     standing: Option<StandingMasters>,
     ip: IpAddr,
     gossip: Option<&Part>,
+    running: &mut JoinSet<()>,
     stop: &CancellationToken,
-) -> anyhow::Result<JoinSet<()>> {
-    let mut running = JoinSet::new();
+) -> anyhow::Result<()> {
     let mut routes = Router::new();
     if let Some(part) = gossip {
         routes = routes.merge(dcos_gossip::router(part.view()));
         let masters = masters(agent.leading.as_ref(), &agent.master);
         running.spawn(join(masters, part.leaders()));
     }
-    let names = names::start(values, agent, standing, &mut running, stop).await?;
+    let names = names::start(values, agent, standing, running, stop).await?;
     let mut listeners: Vec<_> = names.into_iter().collect();
     let kernel = kernel(values).await?;
     let balances = kernel.is_some();
@@ -110,7 +110,7 @@ pub(crate) async fn start(
         let config = dcos_l4lb::Config {
             told,
             own: own_addresses(agent, ip),
-            unreachable: gossip.map(|part| follow(&part.view(), &mut running, stop.clone())),
+            unreachable: gossip.map(|part| follow(&part.view(), running, stop.clone())),
         };
         let balancer = Balancer::new(config, kernel);
         routes = routes.merge(dcos_l4lb::router(balancer.view()));
@@ -121,7 +121,7 @@ pub(crate) async fn start(
         running.spawn(masters.tell(client(agent)?, listeners));
     }
     if !balances && gossip.is_none() {
-        return Ok(running);
+        return Ok(());
     }
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), values.port("net_port"));
     let listener = Listener::tcp(address)
@@ -131,7 +131,7 @@ pub(crate) async fn start(
     running.spawn(async move {
         server.await;
     });
-    Ok(running)
+    Ok(())
 }
 
 /// Has gossip join whoever leads.

@@ -96,22 +96,22 @@ fn leases(values: &Values) -> PathBuf {
     containers::runtime_dir(values).join("cni/networks")
 }
 
-/// Starts what the options ask for; it ends with `stop`, or when the set is dropped.
+/// Starts what the options ask for among what is `running`; it ends with `stop`, or when the set is dropped.
 pub(crate) async fn start(
     values: &Values,
     agent: &mut Config,
     ip: IpAddr,
+    running: &mut JoinSet<()>,
     stop: &CancellationToken,
-) -> anyhow::Result<JoinSet<()>> {
-    let mut running = JoinSet::new();
+) -> anyhow::Result<()> {
     if !values.switch("overlay") {
-        return Ok(running);
+        return Ok(());
     }
     let kernel = match Kernel::open() {
         Ok(kernel) => kernel,
         Err(error @ DataplaneError::Taken { .. }) => {
             warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
-            return Ok(running);
+            return Ok(());
         }
         Err(error) => return Err(error).context("--overlay"),
     };
@@ -155,7 +155,7 @@ pub(crate) async fn start(
     if waited.is_err() {
         warn!("no master gave this node a part of the overlays yet; starting without");
     }
-    Ok(running)
+    Ok(())
 }
 
 /// Docker's networks of the overlays' names, and the rules that let their packets pass.

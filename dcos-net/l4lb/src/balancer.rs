@@ -305,9 +305,13 @@ impl<D: Dataplane> Node<D> {
             let done = work(&mut dataplane);
             (dataplane, done)
         });
-        let Ok((dataplane, done)) = worked.await else {
-            tracing::error!("the data path of virtual addresses is lost: they stay as they are");
-            return None;
+        let (dataplane, done) = match worked.await {
+            Ok(worked) => worked,
+            Err(error) => match error.try_into_panic() {
+                // Nobody would ever put right what is there: whoever waits for this task must know.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return None,
+            },
         };
         self.dataplane = Some(dataplane);
         done.map_err(|error| {

@@ -33,13 +33,15 @@ pub fn nft(text: &str) -> Result<(), NftError> {
     written.map_err(|source| NftError::Program { source })
 }
 
-/// Whether there is a table of the family `inet`; whoever flushes all rules of a node takes it away.
+/// What a table of the family `inet` consists of, in nft's words, if there is one: whoever flushes all rules of a node
+/// takes it away. The same table has the same words.
 ///
 /// # Errors
 /// [`NftError::Program`]
-pub fn stands(table: &str) -> Result<bool, NftError> {
+pub fn listing(table: &str) -> Result<Option<String>, NftError> {
     let (output, _) = run(&["list", "table", "inet", table], "")?;
-    Ok(output.status.success())
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(output.status.success().then_some(words))
 }
 
 /// What `nft` said, and whether it took all of `input`.
@@ -48,7 +50,7 @@ fn run(arguments: &[&str], input: &str) -> Result<(Output, io::Result<()>), NftE
     let mut nft = Command::new("nft")
         .args(arguments)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;

@@ -32,8 +32,8 @@ pub struct Kernel {
     socket: Socket,
     /// The tunnel end, once it is established.
     link: Option<links::Place>,
-    /// The rules that stand, as far as is known.
-    rules: Option<String>,
+    /// The rules that were made, and how the kernel tells them.
+    rules: Option<(String, Option<String>)>,
 }
 
 impl Kernel {
@@ -79,7 +79,9 @@ impl Kernel {
         masquerade::fall()
     }
 
+    /// Does all that can be done, and tells of the first that cannot: one peer the kernel refuses keeps nobody else away.
     fn carry_out(&mut self, place: links::Place, steps: &[Step]) -> Result<(), DataplaneError> {
+        let mut refused = Ok(());
         let steps: Vec<Step> = steps
             .iter()
             .filter(|step| place.v6 || !step.entry().is_v6())
@@ -106,10 +108,10 @@ impl Kernel {
                     || "entries".to_owned(),
                     |step| format!("{:?}", step.entry()),
                 );
-                return Err(write(what, failure.into()));
+                refused = refused.and_then(|()| Err(write(what, failure.into())));
             }
         }
-        Ok(())
+        refused
     }
 
     /// What an established tunnel end is there for.
@@ -155,10 +157,11 @@ impl Dataplane for Kernel {
         let (place, mut changed) = links::establish(&mut self.socket, own)?;
         self.link = Some(place);
         let rules = masquerade::text(own);
-        if self.rules.as_ref() != Some(&rules) || !masquerade::stands()? {
+        let stands = (rules, masquerade::listing()?);
+        if self.rules.as_ref() != Some(&stands) {
             changed |= self.rules.is_some();
-            masquerade::stand(&rules)?;
-            self.rules = Some(rules);
+            masquerade::stand(&stands.0)?;
+            self.rules = Some((stands.0, masquerade::listing()?));
         }
         Ok(changed)
     }

@@ -416,7 +416,11 @@ impl<D: Dataplane> Work<D> {
             let done = work(&mut dataplane);
             (dataplane, done)
         });
-        let (dataplane, done) = worked.await.map_err(|_| WorkError::Lost)?;
+        let (dataplane, done) = worked.await.map_err(|error| match error.try_into_panic() {
+            // Nobody would ever put right what is there: whoever waits for this task must know.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => WorkError::Lost,
+        })?;
         self.dataplane = Some(dataplane);
         Ok(done?)
     }

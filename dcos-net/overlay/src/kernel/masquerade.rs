@@ -36,9 +36,9 @@ pub(super) fn text(own: &Own) -> String {
     )
 }
 
-/// Whether it is there.
-pub(super) fn stands() -> Result<bool, DataplaneError> {
-    Ok(dcos_netlink::stands(TABLE)?)
+/// What is in it, if it is there: whoever changes it or takes something out makes another text of it.
+pub(super) fn listing() -> Result<Option<String>, DataplaneError> {
+    Ok(dcos_netlink::listing(TABLE)?)
 }
 
 /// Makes it.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use dcos_core::seed::Seed;
 use dcos_overlay::{
-    AgentNetwork, Allocation, Dataplane as _, Kernel, NetworkConfig, Own, Tunnels, Wishes,
+    AgentNetwork, Allocation, Dataplane as _, Entry, Kernel, NetworkConfig, Own, Step, Tunnels,
+    Wishes,
 };
 use hosts::{Hosts, inside, ip, missing, run};
 
@@ -327,6 +328,47 @@ fn whatever_others_did_is_put_right() {
     }
     let routes = run(&format!("ip -n {name} route show table main"));
     assert!(routes.contains("44.128.0.0/20 dev vtep1024"), "{routes}");
+}
+
+#[test]
+fn rules_that_others_took_away_are_made_again() {
+    let hosts = hosts!(1);
+    let (config, allocation) = allocated(2);
+    let mut kernel = joined(&hosts, &config, &allocation, 0);
+    let own = own(&config, &allocation.agents()[&ip(0)]);
+    let inside = format!("ip netns exec {} nft", hosts.name(0));
+    let list = || run(&format!("{inside} list table inet dcos-overlay"));
+    let before = list();
+    assert!(before.contains("masquerade"), "{before}");
+    for harm in [
+        "delete table inet dcos-overlay",
+        "flush table inet dcos-overlay",
+        "flush chain inet dcos-overlay postrouting",
+        "add rule inet dcos-overlay postrouting drop",
+    ] {
+        run(&format!("{inside} {harm}"));
+        assert!(hosts.on(0, || kernel.establish(&own).unwrap()), "{harm}");
+        assert_eq!(list(), before, "{harm}");
+        assert!(!hosts.on(0, || kernel.establish(&own).unwrap()), "{harm}");
+    }
+}
+
+#[test]
+fn a_peer_that_is_refused_keeps_no_other_away() {
+    let hosts = hosts!(1);
+    let (config, mut allocation) = allocated(2);
+    let mut kernel = joined(&hosts, &config, &allocation, 0);
+    // Nothing leads to its tunnel end.
+    let (part, nowhere) = ("9.200.0.0/24".parse().unwrap(), [203, 0, 113, 9].into());
+    let mut steps = vec![Step::Put(Entry::Route(part, nowhere))];
+    // More than are sent at once.
+    for host in 2..82 {
+        let network = allocation.register(&config, ip(host), Wishes::ALL, None);
+        steps.extend(Tunnels::change(ip(host), None, Some(network.unwrap())));
+    }
+    let refused = kernel.apply(&steps).unwrap_err().to_string();
+    assert!(refused.contains("9.200.0.0"), "{refused}");
+    assert_eq!(kernel.found().unwrap(), tunnels(&config, &allocation, 0));
 }
 
 #[test]
