@@ -4,6 +4,7 @@
 //! a container. What a layer deletes of those below it (`.wh.` names) becomes what overlayfs
 //! understands: a character device 0:0, or an opaque folder.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,6 +26,10 @@ use crate::sparse::{self, Sparse};
 const MAX_ENTRIES: u64 = 8_000_000;
 /// What a tar file may hold beside its files, bytes: headers and padding.
 const OVERHEAD: u64 = 8 << 30;
+/// Memory for the names of a layer's folders, bytes: two million names of a usual length.
+const FOLDERS: usize = 256 << 20;
+/// What remembering a folder costs beside its name, bytes.
+const EACH: usize = 64;
 
 /// Prefix of a deleted name.
 const WHITEOUT: &str = ".wh.";
@@ -39,7 +44,7 @@ pub(crate) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<(
     };
     let too_large = || odd("the layer is larger than a layer may be");
     let (mut left, mut entries) = (limit, 0);
-    let mut folders = Vec::new();
+    let mut folders = Folders::within(FOLDERS);
     let source = source.take(limit.saturating_add(OVERHEAD));
     let (source, meter) = Metered::new(source);
     let mut archive = tar::Archive::new(source);
@@ -66,7 +71,7 @@ pub(crate) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<(
             io::Error::new(error.kind(), what)
         })?;
         if entry.header().entry_type().is_dir() {
-            folders.push((path, time(entry.header())));
+            folders.insert(path, time(entry.header()))?;
         }
         last = Some(entry);
     }
@@ -76,8 +81,7 @@ pub(crate) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<(
     if rest.limit() == 0 {
         return Err(too_large());
     }
-    // Last, since files put into a folder change its time.
-    for (path, time) in folders.into_iter().rev() {
+    for (path, time) in folders.times {
         layer.touch(&path, time)?;
     }
     Ok(())
@@ -85,6 +89,31 @@ pub(crate) fn unpack(source: impl Read, root: &Path, limit: u64) -> io::Result<(
 
 fn time(header: &tar::Header) -> i64 {
     i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0)
+}
+
+/// The times of folders, which they get last, since files put into a folder change its time.
+struct Folders {
+    times: BTreeMap<Box<Path>, i64>,
+    left: usize,
+}
+
+impl Folders {
+    fn within(left: usize) -> Self {
+        let times = BTreeMap::new();
+        Self { times, left }
+    }
+
+    fn insert(&mut self, path: PathBuf, time: i64) -> io::Result<()> {
+        let path = path.into_boxed_path();
+        let needed = path.as_os_str().len() + EACH;
+        if self.times.insert(path, time).is_none() {
+            let too_many = "the names of the layer's folders do not fit into 256 MiB: \
+                build the image with fewer folders, or shorter names";
+            let left = self.left.checked_sub(needed);
+            self.left = left.ok_or_else(|| odd(too_many))?;
+        }
+        Ok(())
+    }
 }
 
 struct Layer {
@@ -228,22 +257,25 @@ impl Layer {
 
     /// A folder of the layer, made with those above it if it is missing.
     fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
-        if path.as_os_str().is_empty() {
-            return self.root.try_clone();
-        }
-        match openat2(&self.root, path, FOLDER, Mode::empty(), INSIDE) {
-            Ok(folder) => Ok(folder),
-            Err(Errno::NOENT) => {
-                let parent = self.folder(path.parent().unwrap_or(Path::new("")))?;
-                let name = path.file_name().unwrap_or_default();
-                match mkdirat(&parent, name, Mode::from(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                Ok(openat2(&parent, name, FOLDER, Mode::empty(), HERE)?)
+        let (mut known, mut missing) = (path, Vec::new());
+        let mut folder = loop {
+            let (Some(above), Some(name)) = (known.parent(), known.file_name()) else {
+                break self.root.try_clone()?;
+            };
+            match openat2(&self.root, known, FOLDER, Mode::empty(), INSIDE) {
+                Err(Errno::NOENT) => missing.push(name),
+                found => break found?,
             }
-            Err(error) => Err(error.into()),
+            known = above;
+        };
+        while let Some(name) = missing.pop() {
+            match mkdirat(&folder, name, Mode::from(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            folder = openat2(&folder, name, FOLDER, Mode::empty(), HERE)?;
         }
+        Ok(folder)
     }
 }
 
@@ -347,4 +379,48 @@ fn id<T: FromRaw>(number: u64) -> io::Result<T> {
         )
     })?;
     Ok(T::from_number(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_folders_is_bounded() {
+        let mut folders = Folders::within(2 * (EACH + 100));
+        let name = |letter: &str| PathBuf::from(letter.repeat(100));
+        // The same one costs once, and has the time it was given last.
+        for time in 0..1000 {
+            folders.insert(name("a"), time).unwrap();
+        }
+        assert_eq!(folders.times.values().collect::<Vec<_>>(), [&999]);
+        folders.insert(name("b"), 0).unwrap();
+        let error = folders.insert(name("c"), 0).unwrap_err().to_string();
+        assert!(error.contains("fewer folders"), "{error}");
+    }
+
+    /// On a stack that holds no 2,000 calls.
+    #[test]
+    fn deep_names_need_no_stack() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = "a/".repeat(2000) + "file";
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o644);
+        let mut layer = tar::Builder::new(Vec::new());
+        layer.append_data(&mut header, &deep, io::empty()).unwrap();
+        let layer = layer.into_inner().unwrap();
+        let folder = root.path().to_owned();
+        let thread = std::thread::Builder::new().stack_size(256 << 10);
+        let unpacked = thread.spawn(move || unpack(&*layer, &folder, 1 << 20));
+        unpacked.unwrap().join().unwrap().unwrap();
+        let found = rustix::fs::open(root.path(), FOLDER, Mode::empty()).unwrap();
+        openat2(found, deep, OFlags::PATH, Mode::empty(), INSIDE).unwrap();
+        // The standard library keeps a descriptor open for each level.
+        let removed = std::process::Command::new("rm")
+            .arg("-r")
+            .arg(root.keep())
+            .status();
+        assert!(removed.unwrap().success());
+    }
 }
