@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -142,7 +142,7 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
         become_user(0, 0, None).at(Step::IdMaps, "")?;
     }
     join_cgroups(opened.tasks)?;
-    enter_namespaces(plan, &opened.joins)?;
+    enter_namespaces(plan, opened.joins)?;
     let _ = setsid();
     name_host(plan)?;
     if plan.new.mount {
@@ -161,7 +161,10 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
         Report::Started.send(&report);
         init::serve(command, &report);
     }
-    become_command(plan, &opened.stdio)
+    let outcome = become_command(plan, &opened.stdio, report);
+    // It is closed already.
+    std::mem::forget(opened.stdio);
+    outcome
 }
 
 /// Clones the command from its init; its process id once its program runs, or it has reported why not and ended.
@@ -180,7 +183,7 @@ fn clone_command(
         set_dumpable_behavior(DumpableBehavior::NotDumpable).at(Step::Clone, "the command")?;
     }
     let cloned = sys::clone_waiting(!(is_root && exposed), &mut || {
-        let Err(failure) = become_command(plan, stdio);
+        let Err(failure) = become_command(plan, stdio, report);
         Report::Failed { failure }.send(report);
     });
     cloned.at(Step::Clone, "the command")
@@ -197,7 +200,7 @@ fn join_cgroups(tasks: Vec<(File, PathBuf)>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn enter_namespaces(plan: &Plan, joins: &[(File, PathBuf)]) -> Result<(), Failure> {
+fn enter_namespaces(plan: &Plan, joins: Vec<(File, PathBuf)>) -> Result<(), Failure> {
     for (file, path) in joins {
         move_into_link_name_space(file.as_fd(), None).at(Step::Namespaces, path.display())?;
     }
@@ -236,7 +239,7 @@ fn isolate_init(stdio: Vec<OwnedFd>, report: &OwnedFd) -> io::Result<OwnedFd> {
     // closing numbers that were closed before could hit somebody else's.
     std::mem::forget(stdio);
     let report = sys::move_to(report.as_fd(), 3)?;
-    sys::close_from(4);
+    sys::close_range(4, u32::MAX);
     let _ = rustix::process::chdir("/");
     Ok(report)
 }
@@ -261,9 +264,13 @@ pub(crate) fn connect(fds: &[OwnedFd]) -> io::Result<()> {
     Ok(())
 }
 
-fn become_command(plan: &Plan, stdio: &[OwnedFd]) -> Result<Never, Failure> {
+fn become_command(plan: &Plan, stdio: &[OwnedFd], report: &OwnedFd) -> Result<Never, Failure> {
     let _ = setsid();
     connect(stdio).at(Step::Session, "standard streams")?;
+    // Who may look into it as soon as it is another user finds nothing open of the launcher.
+    let kept = report.as_raw_fd().cast_unsigned();
+    sys::close_range(u32::try_from(stdio.len().max(3)).unwrap_or(3), kept - 1);
+    sys::close_range(kept + 1, u32::MAX);
     if plan.terminal {
         rustix::process::ioctl_tiocsctty(io::stdin()).at(Step::Session, "terminal")?;
     }

@@ -86,7 +86,7 @@ fn start(socket: &Path, daemon: bool) -> io::Result<Server> {
     if daemon {
         // What the starter leaves open by mistake must not reach containers; nothing of this
         // program is open yet.
-        sys::close_from(3);
+        sys::close_range(3, u32::MAX);
     }
     if let Some(folder) = socket.parent() {
         fs::create_dir_all(folder)?;

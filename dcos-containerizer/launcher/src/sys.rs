@@ -171,12 +171,12 @@ fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Closes all descriptors from `first` on, whoever thinks to own them.
+/// Closes all descriptors from `first` to `last`, whoever thinks to own them.
 ///
 /// Only for a process that uses none of them any more and never returns to code that might.
-pub(crate) fn close_from(first: u32) {
+pub(crate) fn close_range(first: u32, last: u32) {
     // SAFETY: numbers only; that nobody uses them is the caller's promise.
-    unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
 }
 
 /// Makes descriptor `number` the same as `fd`, whatever it was before.

@@ -10,11 +10,12 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dcos_launcher::{
-    Client, Device, Error, Exit, First, IdMap, Join, Mount, NamespaceKind, Namespaces, Plan,
-    Rlimit, Root, Scope, Step, Variable,
+    Client, Credentials, Device, Error, Exit, First, IdMap, Join, Mount, NamespaceKind, Namespaces,
+    Plan, Rlimit, Root, Scope, Step, Variable,
 };
 
 /// Longer than anything here takes on a loaded machine.
@@ -385,6 +386,70 @@ fn a_launcher_that_nobody_needs_ends() {
         assert!(start().list().unwrap().is_empty(), "{number}");
     }
     start().stop().unwrap();
+}
+
+/// Until its program runs a command is a copy of the launcher, which others of its user may look into where
+/// the kernel allows it.
+#[test]
+fn who_has_become_a_user_has_nothing_open_of_the_launcher() {
+    if !is_root() {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    let socket = fixture.socket().to_str().unwrap().to_owned();
+    let is_launcher = |pid: &str| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&socket)
+    };
+    let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let launcher = processes.find(|entry| is_launcher(&entry.file_name().to_string_lossy()));
+    let launcher = launcher.unwrap().file_name().into_string().unwrap();
+    let children = format!("/proc/{launcher}/task/{launcher}/children");
+    // It takes some time to find the program, and is looked for by the user.
+    let path = "/n:".repeat(40_000) + "/usr/bin:/bin";
+    let mut plan = shell("a", "");
+    plan.new.pid = true;
+    plan.arguments = vec!["true".into()];
+    plan.environment[0].value = path;
+    plan.credentials = Some(Credentials {
+        uid: 65534,
+        gid: 65534,
+        groups: Vec::new(),
+    });
+    let (launched, seen) = (AtomicBool::new(false), AtomicBool::new(false));
+    let look = || {
+        while !launched.load(Ordering::Relaxed) {
+            let pids = std::fs::read_to_string(&children).unwrap();
+            for pid in pids.split_whitespace().filter(|pid| is_launcher(pid)) {
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+                if !status.is_ok_and(|it| it.contains("\nUid:\t65534")) {
+                    continue;
+                }
+                let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
+                for number in open.into_iter().flatten().flatten() {
+                    seen.store(true, Ordering::Relaxed);
+                    let what = std::fs::read_link(number.path()).unwrap_or_default();
+                    let what = what.to_string_lossy();
+                    assert!(!what.starts_with("socket:"), "{what} is open");
+                    assert!(!what.ends_with(".lock"), "{what} is open");
+                }
+            }
+        }
+    };
+    for _ in 0..1000 {
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(look);
+            fixture.client.launch(&plan, &[]).unwrap();
+            launched.store(true, Ordering::Relaxed);
+            watcher.join().unwrap();
+        });
+        launched.store(false, Ordering::Relaxed);
+        assert_eq!(code(fixture.exit().status), 0);
+        if seen.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+    panic!("it was never seen");
 }
 
 #[test]
