@@ -56,7 +56,7 @@ pub use recover::RecoverError;
 pub use rows::{PREFIX, Row};
 pub(crate) use versions::RESTART;
 pub use view::{DeploymentView, QueueItem, TaskFailure, View};
-pub use waiting::{Obstacle, WaitingFor};
+pub use waiting::{Obstacle, WaitingFor, lack};
 
 /// What happens to the core.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 //! to some line: `drive::decide` compares the instances there are with the current step each time
 //! something changes, so that a plan taken up after a crash goes on where the instances are.
 
-pub(crate) mod drive;
+pub mod drive;
 mod graph;
 mod revert;
 

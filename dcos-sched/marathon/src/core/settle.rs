@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use super::waiting::lack;
 use super::{Core, Row, rows};
-use crate::deployment::drive::{Decision, Drive, Member, Stage, decide};
+use crate::deployment::drive::{Decision, Drive, Member, decide};
 use crate::deployment::{Action, ActionKind, Plan};
 use crate::event::Event;
-use crate::health::verdict;
 use crate::instance::{Condition, Instance};
 use crate::model::App;
 use crate::{PathId, Timestamp};
@@ -228,7 +227,7 @@ impl Core {
     fn members(&self, id: &PathId) -> Vec<Member> {
         self.instances_of(id)
             .filter(|instance| instance.is_active())
-            .map(|instance| self.member(instance))
+            .map(|instance| Member::of(instance, self.spec_of(instance)))
             .collect()
     }
 
@@ -250,7 +249,13 @@ impl Core {
 
     /// Running, passing all checks, and admitted by the readiness check if there is one.
     pub(super) fn is_ready(&self, instance: &Instance) -> bool {
-        lack(&self.history, instance).is_none()
+        lack(instance, self.spec_of(instance)).is_none()
+    }
+
+    /// The definition an instance was launched with.
+    fn spec_of(&self, instance: &Instance) -> Option<&App> {
+        let spec = self.history.spec(&instance.app, instance.version);
+        spec.map(AsRef::as_ref)
     }
 
     pub(super) fn instances_of(&self, id: &PathId) -> impl Iterator<Item = &Arc<Instance>> {
@@ -258,33 +263,5 @@ impl Core {
             .get(id)
             .into_iter()
             .flat_map(|instances| instances.values())
-    }
-
-    fn member(&self, instance: &Instance) -> Member {
-        let spec = self.history.spec(&instance.app, instance.version);
-        let verdict = spec.and_then(|spec| match spec.pod.as_deref() {
-            Some(pod) => instance.pod_health(pod),
-            None => verdict(spec, &instance.health),
-        });
-        let constraints = spec.into_iter().flat_map(|spec| &spec.constraints);
-        let fields = constraints.filter_map(|constraint| {
-            let value = instance.agent.field(&constraint.field)?;
-            Some((constraint.field.clone(), value.to_owned()))
-        });
-        Member {
-            id: instance.id.clone(),
-            config: instance.config_version,
-            leaving: instance.is_leaving(),
-            stage: match instance.condition {
-                Condition::Running | Condition::Killing => Stage::Running,
-                Condition::Starting => Stage::Starting,
-                Condition::Unreachable => Stage::Unreachable,
-                _ => Stage::Staging,
-            },
-            ready: self.is_ready(instance),
-            failing: verdict == Some(false) || instance.condition == Condition::Killing,
-            since: instance.started_at.unwrap_or(instance.staged_at),
-            fields: fields.collect(),
-        }
     }
 }

@@ -14,6 +14,7 @@ use super::{DeploymentView, History, View};
 use crate::health::verdict;
 use crate::instance::{Condition, Instance};
 use crate::matching::Reason;
+use crate::model::App;
 use crate::{PathId, Timestamp};
 
 /// How many instances are named of those that are waited for.
@@ -181,15 +182,21 @@ fn obstacle(history: &History, instance: &Instance) -> Option<Obstacle> {
     if instance.is_leaving() || instance.kill || instance.condition == Condition::Killing {
         return Some(Obstacle::Kills);
     }
-    lack(history, instance)
+    lack(
+        instance,
+        history
+            .spec(&instance.app, instance.version)
+            .map(AsRef::as_ref),
+    )
 }
 
-/// What an instance lacks to be ready: it runs, passes all checks, and is admitted by the readiness check if there is one.
-pub(super) fn lack(history: &History, instance: &Instance) -> Option<Obstacle> {
+/// What an instance, launched as `spec` says, lacks to be ready: it runs, passes all checks, and is admitted by the readiness
+/// check if there is one.
+pub fn lack(instance: &Instance, spec: Option<&App>) -> Option<Obstacle> {
     if instance.condition != Condition::Running {
         return Some(Obstacle::Start);
     }
-    let spec = history.spec(&instance.app, instance.version)?;
+    let spec = spec?;
     let healthy = match spec.pod.as_deref() {
         Some(pod) => instance.pod_health(pod) == Some(true),
         None => spec.health_checks.is_empty() || verdict(spec, &instance.health) == Some(true),

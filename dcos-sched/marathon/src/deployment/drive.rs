@@ -1,69 +1,116 @@
 //! What to do next with the instances of one app.
 //!
 //! Pure and without memory: from what should be ([`Drive`]) and what is ([`Member`]s) follow kills,
-//! launches and whether the goal is reached ([`Decision`]). Being asked twice changes nothing.
+//! launches and whether the goal is reached ([`Decision`]). Being asked twice changes nothing. Orchestrators of one's own
+//! ask it as well: see `examples/custom_orchestrator.rs`.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use crate::Timestamp;
-use crate::instance::InstanceId;
+use crate::core::lack;
+use crate::health::verdict;
+use crate::instance::{Condition, Instance, InstanceId};
 use crate::model::{App, KillSelection, Operator};
 
 /// What should be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Drive<'a> {
+pub enum Drive<'a> {
     /// No instance.
     Stop,
     /// So many instances, of whatever configuration.
     Scale {
+        /// Which to give up first, if there are too many.
         spec: &'a App,
+        /// How many there shall be.
         to: u32,
+        /// These are killed in any case.
         kill: &'a BTreeSet<InstanceId>,
     },
-    /// The wanted number of instances, all of this configuration.
-    Restart { spec: &'a App },
+    /// The wanted number of instances, all of this configuration, within its upgrade strategy.
+    Restart {
+        /// The configuration, with the number.
+        spec: &'a App,
+    },
 }
 
 /// An instance that occupies resources, or may.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
-    pub(crate) id: InstanceId,
+pub struct Member {
+    /// Its name.
+    pub id: InstanceId,
     /// The configuration it was launched with.
-    pub(crate) config: Timestamp,
+    pub config: Timestamp,
     /// It is already meant to go.
-    pub(crate) leaving: bool,
+    pub leaving: bool,
     /// How far it has come.
-    pub(crate) stage: Stage,
-    /// Running and passing all checks.
-    pub(crate) ready: bool,
+    pub stage: Stage,
+    /// Running, passing all checks, and admitted by the readiness check if there is one.
+    pub ready: bool,
     /// Running and failing a check.
-    pub(crate) failing: bool,
+    pub failing: bool,
     /// When it was launched or started.
-    pub(crate) since: Timestamp,
+    pub since: Timestamp,
     /// Properties of its agent, for spreading.
-    pub(crate) fields: BTreeMap<String, String>,
+    pub fields: BTreeMap<String, String>,
+}
+
+impl Member {
+    /// What counts of `instance`, which was launched as `spec` says.
+    pub fn of(instance: &Instance, spec: Option<&App>) -> Self {
+        let verdict = spec.and_then(|spec| match spec.pod.as_deref() {
+            Some(pod) => instance.pod_health(pod),
+            None => verdict(spec, &instance.health),
+        });
+        let constraints = spec.into_iter().flat_map(|spec| &spec.constraints);
+        let fields = constraints.filter_map(|constraint| {
+            let value = instance.agent.field(&constraint.field)?;
+            Some((constraint.field.clone(), value.to_owned()))
+        });
+        Self {
+            id: instance.id.clone(),
+            config: instance.config_version,
+            leaving: instance.is_leaving(),
+            stage: match instance.condition {
+                Condition::Running | Condition::Killing => Stage::Running,
+                Condition::Starting => Stage::Starting,
+                Condition::Unreachable => Stage::Unreachable,
+                _ => Stage::Staging,
+            },
+            ready: lack(instance, spec).is_none(),
+            failing: verdict == Some(false) || instance.condition == Condition::Killing,
+            since: instance.started_at.unwrap_or(instance.staged_at),
+            fields: fields.collect(),
+        }
+    }
 }
 
 /// How far an instance has come, in the order in which it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
+pub enum Stage {
+    /// Its agent is out of reach.
     Unreachable,
+    /// Launched, and not starting yet.
     Staging,
+    /// Its executor starts it.
     Starting,
+    /// It runs.
     Running,
 }
 
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Decision {
-    pub(crate) kill: Vec<InstanceId>,
-    pub(crate) launch: u32,
-    pub(crate) done: bool,
+pub struct Decision {
+    /// These have to go.
+    pub kill: Vec<InstanceId>,
+    /// So many are to be launched.
+    pub launch: u32,
+    /// All is as it should be.
+    pub done: bool,
 }
 
 /// Compares what is with what should be.
-pub(crate) fn decide(drive: Drive<'_>, members: &[Member]) -> Decision {
+pub fn decide(drive: Drive<'_>, members: &[Member]) -> Decision {
     match drive {
         Drive::Stop => Decision {
             kill: members
