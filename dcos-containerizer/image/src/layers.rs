@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::archive::unpacked;
 use crate::error::odd;
-use crate::{layer, name};
+use crate::{layer, name, tree};
 
 /// The folder of layers, and what keeps it whole.
 ///
@@ -54,15 +54,15 @@ impl Layers {
 
     /// Forgets what was half unpacked when an earlier process or the host died.
     pub(crate) fn recover(&self) -> io::Result<()> {
-        private_folder(&self.root)?;
-        absent_is_fine(fs::remove_dir_all(self.root.join("unpacking")))?;
-        fs::create_dir_all(self.folder())?;
+        // The folder above is the operator's, who may keep other things there.
+        absent_is_fine(tree::remove(&self.root.join("unpacking")))?;
+        private_folder(&self.folder())?;
         fs::create_dir_all(self.unsynced())?;
         for entry in fs::read_dir(self.unsynced())?.flatten() {
             let mark = entry.file_name().to_string_lossy().into_owned();
             let (layer, boot) = mark.rsplit_once('.').unwrap_or((&mark, ""));
             if boot != self.boot {
-                absent_is_fine(fs::remove_dir_all(self.path(layer)))?;
+                absent_is_fine(tree::remove(&self.path(layer)))?;
                 fs::remove_file(entry.path())?;
             }
         }
@@ -198,7 +198,7 @@ impl Unpacking {
 impl Drop for Unpacking {
     fn drop(&mut self) {
         // There no longer, if it was renamed.
-        fs::remove_dir_all(&self.0).ok();
+        tree::remove(&self.0).ok();
     }
 }
 

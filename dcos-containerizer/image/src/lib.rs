@@ -39,6 +39,7 @@ pub mod registry;
 pub mod root;
 mod sparse;
 mod store;
+pub mod tree;
 
 pub use config::ImageConfig;
 pub use error::ImageError;

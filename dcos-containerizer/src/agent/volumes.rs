@@ -81,11 +81,7 @@ fn empty(path: &Path) -> io::Result<()> {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    }
+    dcos_image::tree::remove(path)
 }
 
 /// Deletes what was put aside; what resists is found again by [`sweep`].

@@ -178,7 +178,7 @@ impl Store {
     /// # Errors
     /// What the system says; the rest may be deleted later.
     pub fn delete(&self, path: &Path) -> io::Result<()> {
-        match fs::remove_dir_all(path) {
+        match dcos_image::tree::remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

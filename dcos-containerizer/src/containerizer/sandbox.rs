@@ -8,9 +8,8 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::remove_dir_all;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
@@ -118,8 +117,7 @@ pub fn remove(directory: &Path) -> io::Result<()> {
     let (above, name) = last(directory)?;
     let removed = open(above).and_then(|(_, folder)| {
         // The descriptor stays where it is, whatever becomes of the way to it.
-        let place = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-        remove_dir_all(place.join(name))
+        dcos_image::tree::remove_in(folder.as_fd(), name.as_ref())
     });
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

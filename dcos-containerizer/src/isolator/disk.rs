@@ -9,10 +9,10 @@
 //! containers count for their root.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,9 +24,12 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::resource::disk_info::source;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{ContainerId, DiskStatistics, Resource, ResourceStatistics};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+use dcos_image::tree::{self, Visitor};
 
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
 use crate::containerizer::runtime::{parse_id, replace};
@@ -261,35 +264,52 @@ async fn measure(inner: Weak<Inner>) {
 /// when: everything is looked for from the folder's descriptor on. A file with several names counts
 /// once, and what vanishes meanwhile counts nothing.
 fn used(folder: &Path) -> u64 {
-    let Ok((_, top)) = sandbox::open(folder) else {
-        return 0;
-    };
+    let mut usage = Usage::default();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let mut names = HashSet::new();
-    let mut folders = vec![PathBuf::from(".")];
-    let mut blocks = 0;
-    while let Some(path) = folders.pop() {
-        let Ok(folder) = openat2(&top, &path, flags, Mode::empty(), inside) else {
-            continue;
-        };
-        blocks += fstat(&folder).map_or(0, |found| found.st_blocks);
-        for entry in Dir::read_from(&folder).into_iter().flatten().flatten() {
+    let opened = sandbox::open(folder)
+        .and_then(|(_, top)| Ok(openat(top, c".", flags, Mode::empty())?))
+        .and_then(|top| tree::walk(top.as_fd(), &mut usage));
+    if let Err(error) = opened {
+        tracing::debug!(?folder, %error, "measured in part");
+    }
+    u64::try_from(usage.blocks).unwrap_or_default() * 512
+}
+
+#[derive(Default)]
+struct Usage {
+    blocks: i64,
+    /// Files with several names.
+    names: HashSet<(u64, u64)>,
+}
+
+impl Visitor for Usage {
+    fn enter(&mut self, folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+        self.blocks += fstat(folder).map_or(0, |found| found.st_blocks);
+        let mut folders = Vec::new();
+        for entry in Dir::read_from(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let Ok(found) = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            let Ok(found) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 continue;
             };
             if FileType::from_raw_mode(found.st_mode).is_dir() {
-                folders.push(path.join(OsStr::from_bytes(name.to_bytes())));
-            } else if found.st_nlink < 2 || names.insert((found.st_dev, found.st_ino)) {
-                blocks += found.st_blocks;
+                folders.push(name.to_owned());
+            } else if found.st_nlink < 2 || self.names.insert((found.st_dev, found.st_ino)) {
+                self.blocks += found.st_blocks;
             }
         }
+        Ok(folders)
     }
-    u64::try_from(blocks).unwrap_or_default() * 512
+
+    fn leave(&mut self, _: BorrowedFd<'_>, _: &CStr) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn pass(&mut self, _: Errno) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -443,6 +463,27 @@ mod tests {
             used(folder.path()).to_string(),
             du.split('\t').next().unwrap()
         );
+    }
+
+    #[test]
+    fn nothing_is_too_deep_to_be_measured() {
+        // So many folders take a disk a while.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let folder = folder.unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut place = openat(rustix::fs::CWD, folder.path(), flags, Mode::empty()).unwrap();
+        for _ in 0..20_000 {
+            rustix::fs::mkdirat(&place, c"d", Mode::RWXU).unwrap();
+            place = openat(&place, c"d", flags, Mode::empty()).unwrap();
+        }
+        let create = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = openat(&place, c"large", create, Mode::RWXU).unwrap();
+        let before = used(folder.path());
+        rustix::io::write(&file, &vec![1; 1 << 20]).unwrap();
+        rustix::fs::fsync(&file).unwrap();
+        assert!(used(folder.path()) - before >= 1 << 20);
+        drop((file, place));
+        tree::remove(folder.path()).unwrap();
     }
 
     #[tokio::test]

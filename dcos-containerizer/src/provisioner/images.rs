@@ -348,7 +348,7 @@ fn make(layers: &[PathBuf], folder: &Path, rootfs: &Path, backend: Backend) -> i
 fn remove(folder: &Path) -> io::Result<()> {
     root::undo(&folder.join("rootfs"))?;
     unmap(folder)?;
-    match std::fs::remove_dir_all(folder) {
+    match dcos_image::tree::remove(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
