@@ -597,22 +597,36 @@ async fn only_root_reaches_layers_and_roots() {
         return;
     };
     fixture.write("app.tar", &tarball(&[(FILE, "sudo", "")]));
-    // Those that an earlier version made are closed, too.
-    std::fs::create_dir_all(fixture.path("store")).unwrap();
+    // Those that an earlier version made are closed, too; the one the operator named may hold other things.
+    std::fs::create_dir_all(fixture.path("store/layers")).unwrap();
+    let open = || std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(fixture.path("store"), open()).unwrap();
     std::fs::create_dir_all(fixture.path("roots")).unwrap();
     let provisioned = fixture.provision("app").await.unwrap();
     let file = provisioned.rootfs.join("sudo");
     assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o4755);
-    for folder in ["store", "roots"] {
-        let mode = std::fs::metadata(fixture.path(folder)).unwrap().mode();
-        assert_eq!(mode & 0o777, 0o700, "{folder}");
+    let mode = |folder| std::fs::metadata(fixture.path(folder)).unwrap().mode() & 0o777;
+    assert_eq!(mode("store"), 0o755);
+    for folder in [
+        "store/layers",
+        "store/unpacking",
+        "store/downloads",
+        "roots",
+    ] {
+        assert_eq!(mode(folder), 0o700, "{folder}");
     }
     // The whole way to them is open to others but for that.
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(fixture.path(""), open).unwrap();
-    let tries = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"])
-        .arg(file)
-        .output();
-    assert!(!tries.unwrap().status.success());
+    std::fs::set_permissions(fixture.path(""), open()).unwrap();
+    let layer = std::fs::read_dir(fixture.path("store/layers"))
+        .unwrap()
+        .next();
+    let layer = layer.unwrap().unwrap().path().join("sudo");
+    assert!(layer.exists());
+    for file in [file, layer] {
+        let tries = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"])
+            .arg(file)
+            .output();
+        assert!(!tries.unwrap().status.success());
+    }
 }

@@ -187,10 +187,10 @@ struct Unpacking(PathBuf);
 
 impl Unpacking {
     fn new(root: &Path) -> io::Result<Self> {
-        let folder = root
-            .join("unpacking")
-            .join(uuid::Uuid::new_v4().to_string());
-        fs::create_dir_all(&folder)?;
+        let unpacking = root.join("unpacking");
+        private_folder(&unpacking)?;
+        let folder = unpacking.join(uuid::Uuid::new_v4().to_string());
+        fs::create_dir(&folder)?;
         Ok(Self(folder))
     }
 }

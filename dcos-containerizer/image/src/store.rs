@@ -146,7 +146,7 @@ impl ImageStore {
         blocking(move || {
             inner.layers.recover()?;
             fs::create_dir_all(inner.images())?;
-            fs::create_dir_all(inner.downloads())
+            crate::private_folder(&inner.downloads())
         })
         .await
     }
