@@ -338,6 +338,37 @@ async fn writes_are_the_containers_own_and_go_with_it() {
     assert!(!one.rootfs.exists());
 }
 
+#[test]
+fn who_is_destroyed_while_its_root_is_made_leaves_nothing() {
+    let Some(fixture) = Fixture::new(Backend::Copy) else {
+        return;
+    };
+    let image = fixture.path("images/large");
+    std::fs::create_dir(&image).unwrap();
+    for number in 0..5_000 {
+        std::fs::write(image.join(number.to_string()), "").unwrap();
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let (id, wanted) = (ContainerId::root("c"), docker("large"));
+        let provisioner = fixture.provisioner(&[]).await;
+        let begun = async {
+            while !fixture.path("roots/c/rootfs/0").exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            made = provisioner.provision(&id, &wanted, None) => panic!("too early: {made:?}"),
+            () = begun => {}
+        }
+        provisioner.destroy(&id).await.unwrap();
+    });
+    // It waits for whoever is still at work.
+    drop(runtime);
+    let left = std::fs::read_dir(fixture.path("roots")).unwrap().count();
+    assert_eq!(left, 0);
+}
+
 /// What is read or written of files below some folders from now on.
 struct Watch(std::os::fd::OwnedFd);
 

@@ -1,11 +1,11 @@
 //! The default provisioner: images of registries and of this host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 
 use async_trait::async_trait;
 use dcos_core::error::chain;
@@ -14,6 +14,7 @@ use dcos_image::{ImageError, ImageStore, Pruned, Request, Source, StoreConfig, r
 use dcos_proto::mesos::{ContainerId, Image, image, secret};
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{ProvisionError, Provisioned, Provisioner};
 use crate::isolator::Ids;
@@ -65,6 +66,8 @@ pub struct ImageProvisioner {
     roots: PathBuf,
     docker: Option<ImageStore>,
     appc: Option<ImageStore>,
+    /// Held while somebody works in a container's folder: whoever no longer waits for that does not end it.
+    working: Arc<std::sync::Mutex<BTreeMap<PathBuf, Weak<Mutex<()>>>>>,
 }
 
 impl ImageProvisioner {
@@ -83,6 +86,7 @@ impl ImageProvisioner {
             docker: docker.map(|source| store(config.store.clone(), source)),
             appc: appc.map(|source| store(config.store.join("appc"), source)),
             roots: config.roots.clone(),
+            working: Arc::default(),
             config: Arc::new(config),
         }
     }
@@ -107,6 +111,21 @@ impl ImageProvisioner {
 
     fn folder(&self, id: &ContainerId) -> PathBuf {
         self.roots.join(id.to_string())
+    }
+
+    /// The right to work in a container's folder.
+    async fn enter(&self, folder: &Path) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+            working.retain(|_, lock| lock.strong_count() > 0);
+            let known = working.get(folder).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let lock = Arc::default();
+                working.insert(folder.to_owned(), Arc::downgrade(&lock));
+                lock
+            })
+        };
+        lock.lock_owned().await
     }
 
     /// The store an image is looked for in, and what to look for.
@@ -206,7 +225,9 @@ impl Provisioner for ImageProvisioner {
             let why = "a user namespace needs `--image_provisioner_backend=overlay`";
             return Err(ProvisionError::new(why));
         }
+        let guard = self.enter(&folder).await;
         blocking(move || {
+            let _guard = guard;
             let rootfs = folder.join("rootfs");
             let made = match &namespace {
                 None => make(&image.layers, &folder, &rootfs, backend),
@@ -225,7 +246,12 @@ impl Provisioner for ImageProvisioner {
 
     async fn destroy(&self, id: &ContainerId) -> Result<(), ProvisionError> {
         let folder = self.folder(id);
-        blocking(move || remove(&folder)).await
+        let guard = self.enter(&folder).await;
+        blocking(move || {
+            let _guard = guard;
+            remove(&folder)
+        })
+        .await
     }
 
     async fn prune(&self, kept: &[Image]) -> Result<(), ProvisionError> {
