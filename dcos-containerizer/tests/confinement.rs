@@ -25,6 +25,9 @@ fn main() -> ExitCode {
 
 const TESTS: &[(&str, Test)] = confined::tests! {
     memory_beyond_the_limit_ends_the_container_and_says_so
+    memory_of_a_pod_is_told_as_the_pods
+    memory_that_the_node_lacks_is_told_as_such
+    who_may_take_more_memory_than_is_kept_for_it_goes_first
     memory_is_watched_while_the_container_goes_on
     cpu_time_stays_below_the_quota
     a_fork_bomb_is_contained_and_ends_with_its_container
@@ -70,6 +73,105 @@ async fn memory_beyond_the_limit_ends_the_container_and_says_so() {
         .command;
     let outcome = fixture.run(&config, |_| false).await;
     assert_eq!((outcome.output.trim(), outcome.limitation), ("1", None));
+}
+
+fn memory(kept: u64, limit: Option<u64>) -> Limits {
+    Limits {
+        mem: Some(kept << 20),
+        mem_limit: limit.map(|limit| limit << 20),
+        ..Limits::default()
+    }
+}
+
+/// A member of a pod without a limit of its own: whose limit it hit.
+async fn memory_of_a_pod_is_told_as_the_pods() {
+    let Some(mut fixture) = Fixture::new("cgroups/mem", |_| ()) else {
+        return;
+    };
+    let mut pod = fixture.config("true");
+    pod.limits = memory(64, None);
+    fixture.isolators.prepare(&pod).await.unwrap();
+    let mut member = fixture.config("tail /dev/zero");
+    member.id = pod.id.child("n");
+    let outcome = fixture.run(&member, |_| false).await;
+    assert_ne!(outcome.status, 0);
+    let message = outcome.limitation.expect("the reason is known").message;
+    let begin = "Memory limit exceeded: Requested: 64MB Maximum Used: ";
+    assert!(message.starts_with(begin), "{message}");
+
+    // One with a limit of its own, and a pod that has more: that ends the member alone.
+    member.container = Some(linux_info(|linux| linux.share_cgroups = Some(false)));
+    member.limits = memory(40, None);
+    let outcome = fixture.run(&member, |_| false).await;
+    let message = outcome.limitation.expect("the reason is known").message;
+    let begin = "Memory limit exceeded: Requested: 40MB Maximum Used: ";
+    assert!(message.starts_with(begin), "{message}");
+    assert_eq!(fixture.isolators.limitation(&pod.id), None);
+    fixture.isolators.cleanup(&pod.id).await.unwrap();
+}
+
+/// A limit around all containers stands for the node's memory.
+async fn memory_that_the_node_lacks_is_told_as_such() {
+    let Some(mut fixture) = Fixture::new("cgroups/mem", |_| ()) else {
+        return;
+    };
+    let mut config = fixture.config("tail /dev/zero");
+    config.limits = memory(1024, None);
+    let cgroups = Cgroups::discover(&fixture.cgroups_root).unwrap();
+    fixture.isolators.prepare(&config).await.unwrap();
+    let folder = cgroups.folder("memory", &config.id).unwrap();
+    let around = folder.path.parent().unwrap();
+    let limit = ["memory.limit_in_bytes", "memory.max"].map(|file| around.join(file));
+    let limit = limit.iter().find(|file| file.exists()).unwrap();
+    std::fs::write(limit, (64_u64 << 20).to_string()).unwrap();
+    let outcome = fixture.run(&config, |_| false).await;
+    assert_ne!(outcome.status, 0);
+    let limitation = outcome.limitation.expect("the reason is known");
+    assert_eq!(limitation.reason, i32::from(Reason::ContainerLimitation));
+    let begin = "The node is out of memory";
+    let message = limitation.message;
+    assert!(message.starts_with(begin), "{message}");
+}
+
+async fn who_may_take_more_memory_than_is_kept_for_it_goes_first() {
+    let isolation = "cgroups/mem,namespaces/pid,filesystem/linux";
+    let Some(mut fixture) = Fixture::new(isolation, |_| ()) else {
+        return;
+    };
+    let mut config = fixture.config("cat /proc/self/oom_score_adj");
+    let mut score = async |limits| {
+        config.limits = limits;
+        let output = fixture.output(&config).await;
+        output.trim().parse::<i32>().unwrap()
+    };
+    assert_eq!(score(memory(64, None)).await, 0);
+    assert_eq!(score(memory(64, Some(64))).await, 0);
+    let (little, more) = (
+        score(memory(64, Some(2048))).await,
+        score(memory(1024, Some(2048))).await,
+    );
+    assert!(
+        0 < more && more < little && little < 1000,
+        "{little}, {more}"
+    );
+    // Whatever the launcher has, and so the agent that started it.
+    let launchers = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let socket = fixture.folder.path().join("launcher.sock");
+            String::from_utf8_lossy(&line).contains(&*socket.to_string_lossy())
+        });
+    for launcher in launchers {
+        let file = launcher.path().join("oom_score_adj");
+        if let Err(error) = std::fs::write(file, "-900") {
+            eprintln!("skipped: a launcher that is spared takes CAP_SYS_RESOURCE: {error}");
+            return;
+        }
+    }
+    config.limits = memory(64, None);
+    assert_eq!(fixture.output(&config).await, "0\n");
 }
 
 async fn memory_is_watched_while_the_container_goes_on() {

@@ -132,6 +132,9 @@ enum Never {}
 
 fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure> {
     drop((opened.report, opened.cgroup));
+    if !plan.new.user {
+        set_oom_score(plan, "self")?;
+    }
     if let Some(go) = opened.go {
         // Without id maps this process is nobody and may do nothing.
         let count = rustix::io::read(&go, &mut [0; 1]).at(Step::IdMaps, "")?;
@@ -187,6 +190,21 @@ fn clone_command(
         Report::Failed { failure }.send(report);
     });
     cloned.at(Step::Clone, "the command")
+}
+
+/// Tells the kernel how soon to end `process` for want of memory: a name below `/proc`.
+///
+/// Early, for everything begins with it, and the file belongs to root outside of user namespaces.
+pub(crate) fn set_oom_score(plan: &Plan, process: &str) -> Result<(), Failure> {
+    let Some(score) = plan.oom_score_adj else {
+        return Ok(());
+    };
+    let file = format!("/proc/{process}/oom_score_adj");
+    match fs::write(&file, score.to_string()) {
+        // Below what it was takes a privilege.
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => Ok(()),
+        written => written.at(Step::Rlimits, "oom_score_adj"),
+    }
 }
 
 /// Writes "0" to each `tasks` file.

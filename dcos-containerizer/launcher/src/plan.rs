@@ -13,7 +13,7 @@ use crate::codec::{DecodeError, Input, Wire};
 /// Agent and launcher come from one release, but a running launcher may be older than the agent
 /// that connects to it: then it refuses the plan and the agent upgrades it
 /// ([`Client::upgrade`](crate::Client::upgrade)) before trying again.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// Bytes an encoded plan may have at most; Linux takes 2 MiB of arguments and environment.
 pub const MAX_PLAN: usize = 4 << 20;
@@ -52,6 +52,9 @@ pub struct Plan {
     pub readonly_paths: Vec<PathBuf>,
     /// Limits of the process, see `setrlimit(2)`.
     pub rlimits: Vec<Rlimit>,
+    /// How soon the kernel ends it when the node is out of memory, -1000 to 1000; absent, as the launcher. Where it
+    /// would have to be lowered, and that takes a privilege the launcher lacks, it stays.
+    pub oom_score_adj: Option<i32>,
     /// Who the process is; absent, whoever the launcher is.
     pub credentials: Option<Credentials>,
     /// Capabilities; absent, they follow from the credentials as `execve(2)` says.

@@ -164,6 +164,7 @@ impl Table {
         let mapped = match go_sending {
             None => Ok(()),
             Some(go) => write_id_maps(plan, pid)
+                .and_then(|()| child::set_oom_score(plan, &pid.to_string()))
                 .and_then(|()| rustix::io::write(&go, b"g").map(drop).at(Step::IdMaps, "")),
         };
         if mapped.is_err() {

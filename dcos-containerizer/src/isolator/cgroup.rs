@@ -64,6 +64,16 @@ pub struct Folder {
     pub version: CgroupVersion,
 }
 
+impl Folder {
+    /// Where its own processes are; those nested in it have folders of theirs.
+    pub(crate) fn members(&self) -> PathBuf {
+        match self.version {
+            CgroupVersion::V1 => self.path.clone(),
+            CgroupVersion::V2 => self.path.join("leaf"),
+        }
+    }
+}
+
 impl Cgroups {
     /// Looks at what is mounted; our folder in each hierarchy is `root`.
     ///

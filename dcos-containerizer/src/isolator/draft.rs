@@ -78,7 +78,9 @@ impl Draft {
             .no_new_privileges(false)
             .build()
             .map_err(refused)?;
-        let process = without_defaults(process);
+        let mut process = without_defaults(process);
+        // Not the agent's own, which the kernel may be told to spare.
+        process.set_oom_score_adj(Some(0));
         let linux = LinuxBuilder::default()
             .namespaces(Vec::new())
             .masked_paths(Vec::new())

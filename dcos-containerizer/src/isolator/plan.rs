@@ -104,14 +104,11 @@ fn translate_linux(linux: &Linux, plan: &mut Plan) -> Result<(), IsolatorError> 
 
 fn translate_process(process: &Process, plan: &mut Plan) -> Result<(), IsolatorError> {
     let user = process.user();
-    if process.oom_score_adj().is_some() {
-        let reason = "`process.oom_score_adj` is not supported by the launcher";
-        return Err(IsolatorError::refused(reason));
-    }
     if user.umask().is_some() {
         let reason = "`process.user.umask` is not supported by the launcher";
         return Err(IsolatorError::refused(reason));
     }
+    plan.oom_score_adj = process.oom_score_adj();
     plan.credentials = Some(launcher::Credentials {
         uid: user.uid(),
         gid: user.gid(),
@@ -402,11 +399,6 @@ mod tests {
             change(&mut draft);
             draft.to_plan("c").unwrap_err().to_string()
         };
-        let score = refusal(|draft| {
-            let process = draft.spec.process_mut().as_mut().unwrap();
-            process.set_oom_score_adj(Some(500));
-        });
-        assert!(score.contains("oom_score_adj"), "{score}");
         let mask = refusal(|draft| {
             let process = draft.spec.process_mut().as_mut().unwrap();
             process.user_mut().set_umask(Some(0o077));

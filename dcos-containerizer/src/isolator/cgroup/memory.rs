@@ -50,6 +50,13 @@ impl MemoryIsolator {
         })
     }
 
+    /// The container's folder, and those it lies in.
+    fn folders(&self, id: &ContainerId) -> Vec<Folder> {
+        let ids = std::iter::successors(Some(id), |id| id.parent.as_deref());
+        ids.filter_map(|id| self.cgroups.folder("memory", id))
+            .collect()
+    }
+
     fn apply(&self, folder: &Folder, limits: &Limits, new: bool) -> Result<(), IsolatorError> {
         let (soft_file, hard_file) = files(folder);
         if let Some(soft) = limits.mem {
@@ -94,26 +101,82 @@ fn used(folder: &Folder) -> Result<u64, IsolatorError> {
     }))
 }
 
-/// Where the kernel counts what it has killed for want of memory; it can be read again and again.
+/// Where the kernel counts what it has killed for want of memory, of this container and not of those nested in
+/// it; it can be read again and again.
 fn events(folder: &Folder) -> io::Result<File> {
-    File::open(folder.path.join(match folder.version {
-        CgroupVersion::V1 => "memory.oom_control",
-        CgroupVersion::V2 => "memory.events",
-    }))
+    match folder.version {
+        CgroupVersion::V1 => File::open(folder.path.join("memory.oom_control")),
+        // Kernels before 5.2 only count what is below, too.
+        CgroupVersion::V2 => File::open(folder.members().join("memory.events.local"))
+            .or_else(|_| File::open(folder.path.join("memory.events"))),
+    }
 }
 
-/// What to say, if the kernel has killed for want of memory.
-fn limitation(folder: &Folder, events: &File) -> Option<Limitation> {
+/// Whether a limit was hit here, and not only further up.
+fn is_exceeded(folder: &Folder) -> bool {
+    let read = |file| read(&folder.path.join(file)).unwrap_or_default();
+    let failed = |file| read(file).trim().parse().unwrap_or(0_u64);
+    let times = match folder.version {
+        // Where swap is limited, too, that limit comes first.
+        CgroupVersion::V1 => Some(failed("memory.failcnt") + failed("memory.memsw.failcnt")),
+        CgroupVersion::V2 => number_in(&read("memory.events.local"), "oom")
+            .or_else(|| number_in(&read("memory.events"), "oom")),
+    };
+    // Version 1 knows no better; a container without a limit exceeds none.
+    times > Some(0) && limit(folder).is_some()
+}
+
+/// The limit, if there is one.
+fn limit(folder: &Folder) -> Option<u64> {
+    let limit = read_number(&folder.path.join(files(folder).1)).ok()?;
+    // Unlimited is told as a huge number by version 1, as a word by version 2.
+    (limit < 1 << 62).then_some(limit)
+}
+
+/// What to say, if the kernel has killed for want of memory: `folders` are the container's, and those it lies in.
+fn limitation(folders: &[Folder], events: &File) -> Option<Limitation> {
     let mut text = [0; 1024];
     let length = rustix::io::pread(events, &mut text, 0).ok()?;
     if number_in(std::str::from_utf8(&text[..length]).ok()?, "oom_kill")? == 0 {
         return None;
     }
-    let limit = read_number(&folder.path.join(files(folder).1)).ok()?;
-    let most = read_number(&folder.path.join(match folder.version {
+    match folders.iter().find(|folder| is_exceeded(folder)) {
+        Some(owner) => exceeded(owner),
+        None => outside(folders.first()?),
+    }
+}
+
+/// What to say of a container that ended since the node had no memory left. One that goes on does.
+fn outside(folder: &Folder) -> Option<Limitation> {
+    if !read(&folder.members().join("cgroup.procs"))
+        .ok()?
+        .trim()
+        .is_empty()
+    {
+        return None;
+    }
+    let most = match read_number(&folder.path.join(peak(folder))) {
+        Ok(most) => format!("; the container had at most {}MB", most >> 20),
+        Err(_) => String::new(),
+    };
+    Some(Limitation {
+        resources: Vec::new(),
+        reason: Reason::ContainerLimitation.into(),
+        message: format!("The node is out of memory, the container below its limit{most}"),
+    })
+}
+
+fn peak(folder: &Folder) -> &'static str {
+    match folder.version {
         CgroupVersion::V1 => "memory.max_usage_in_bytes",
         CgroupVersion::V2 => "memory.peak",
-    }));
+    }
+}
+
+/// What to say of a limit that was hit.
+fn exceeded(folder: &Folder) -> Option<Limitation> {
+    let limit = limit(folder)?;
+    let most = read_number(&folder.path.join(peak(folder)));
     let most = most.unwrap_or(limit).min(limit);
     let statistics = read(&folder.path.join("memory.stat")).unwrap_or_default();
     let message = format!(
@@ -135,6 +198,22 @@ fn limitation(folder: &Folder, events: &File) -> Option<Limitation> {
         reason,
         message,
     })
+}
+
+/// How soon the kernel ends a container when the node is out of memory: one that may take more than is kept for it
+/// the sooner the less that is, the others as any process.
+///
+/// # Source
+/// Mesos 1.11 `src/slave/containerizer/mesos/isolators/cgroups/subsystems/memory.cpp`.
+fn oom_score_adj(limits: &Limits, memory: &rustix::system::Sysinfo) -> i32 {
+    let total = memory.totalram.saturating_mul(memory.mem_unit.into());
+    match (limits.mem, limits.mem_limit) {
+        (Some(kept), Some(limit)) if kept < limit => {
+            let share = u128::from(kept) * 1000 / u128::from(total.max(1));
+            1000 - i32::try_from(share.min(1000)).unwrap_or(1000)
+        }
+        _ => 0,
+    }
 }
 
 /// Names of the soft and the hard limit.
@@ -240,11 +319,14 @@ impl Isolator for MemoryIsolator {
         draft: &mut Draft,
     ) -> Result<(), IsolatorError> {
         let folder = self.cgroups.join("memory", &config.id, draft)?;
-        if owns(config) {
-            self.apply(&folder, &config.limits, true)
-        } else {
-            Ok(())
+        if !owns(config) {
+            return Ok(());
         }
+        if let Some(process) = draft.spec.process_mut() {
+            let score = oom_score_adj(&config.limits, &rustix::system::sysinfo());
+            process.set_oom_score_adj(Some(score));
+        }
+        self.apply(&folder, &config.limits, true)
     }
 
     async fn isolate(&self, id: &ContainerId, _: u32) -> Result<(), IsolatorError> {
@@ -255,21 +337,22 @@ impl Isolator for MemoryIsolator {
     }
 
     async fn watch(&self, id: &ContainerId) -> Limitation {
-        let Some(folder) = self.cgroups.folder("memory", id) else {
-            return std::future::pending().await;
-        };
-        let Ok(events) = events(&folder) else {
+        let folders = self.folders(id);
+        let Some((folder, events)) = folders
+            .first()
+            .and_then(|folder| Some((folder, events(folder).ok()?)))
+        else {
             return std::future::pending().await;
         };
         // Looked at before anything is waited for, so that one poll after the container's end
         // tells whether memory was the reason; that poll needs no alarm.
-        if let Some(limitation) = limitation(&folder, &events) {
+        if let Some(limitation) = limitation(&folders, &events) {
             return limitation;
         }
         tokio::task::yield_now().await;
-        let alarm = Alarm::new(&folder, &events);
+        let alarm = Alarm::new(folder, &events);
         loop {
-            if let Some(limitation) = limitation(&folder, &events) {
+            if let Some(limitation) = limitation(&folders, &events) {
                 return limitation;
             }
             alarm.ring().await;
@@ -294,11 +377,7 @@ impl Isolator for MemoryIsolator {
         let Some(folder) = self.cgroups.folder("memory", id) else {
             return Ok(());
         };
-        let limit = read_number(&folder.path.join(files(&folder).1))?;
-        // Unlimited is told as a huge number by version 1, as a word by version 2.
-        if limit < 1 << 62 {
-            statistics.mem_limit_bytes = Some(limit);
-        }
+        statistics.mem_limit_bytes = limit(&folder);
         statistics::add(&folder, statistics)?;
         self.pressure.tell(id, statistics);
         Ok(())

@@ -64,7 +64,9 @@ impl Isolator for PidsIsolator {
         };
         let threads = read(&folder.path.join("pids.current"))?;
         statistics.threads = threads.trim().parse().ok();
-        let processes = read(&folder.path.join("cgroup.procs"))?.lines().count();
+        let processes = read(&folder.members().join("cgroup.procs"))?
+            .lines()
+            .count();
         statistics.processes = u32::try_from(processes).ok();
         Ok(())
     }
