@@ -31,6 +31,7 @@ pub mod listening;
 pub mod namespaces;
 pub mod network;
 mod options;
+mod patience;
 pub(crate) mod persistent;
 pub(crate) mod place;
 mod plan;

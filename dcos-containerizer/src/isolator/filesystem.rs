@@ -8,7 +8,7 @@ use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, LinuxNamespaceType, Mount, MountBuilder,
 };
 
-use super::{ContainerConfig, Draft, Isolator, IsolatorError, persistent};
+use super::{ContainerConfig, Draft, Isolator, IsolatorError, patience, persistent};
 
 /// Where an executor's environment says the agent's socket is.
 pub const AGENT_SOCKET_VARIABLE: &str = "MESOS_DOMAIN_SOCKET";
@@ -47,7 +47,7 @@ impl Isolator for PosixFilesystemIsolator {
                 "a container image needs the isolator `filesystem/linux`",
             ));
         }
-        persistent::attach(config, &config.sandbox, draft)
+        attach(config, &config.sandbox, draft).await
     }
 
     async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
@@ -119,6 +119,21 @@ impl LinuxFilesystemIsolator {
     }
 }
 
+/// Gives a container its persistent volumes, which may be on disks of their own.
+async fn attach(
+    config: &ContainerConfig,
+    sandbox_directory: &Path,
+    draft: &mut Draft,
+) -> Result<(), IsolatorError> {
+    if config.volumes.is_empty() {
+        return Ok(());
+    }
+    let (config, place, mut shaped) = (config.clone(), sandbox_directory.to_owned(), draft.clone());
+    let work = move || persistent::attach(&config, &place, &mut shaped).map(|()| shaped);
+    *draft = patience::wait(patience::PATIENCE, work).await?;
+    Ok(())
+}
+
 /// Sets a variable of the environment to a path.
 fn set(draft: &mut Draft, name: &str, value: &Path) {
     let process = draft.spec.process_mut().as_mut();
@@ -160,7 +175,7 @@ impl Isolator for LinuxFilesystemIsolator {
         if let Some(rootfs) = &config.rootfs {
             self.with_image(config, rootfs, draft);
         }
-        persistent::attach(config, &self.sandbox_directory, draft)
+        attach(config, &self.sandbox_directory, draft).await
     }
 
     async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {

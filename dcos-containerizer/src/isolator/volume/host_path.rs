@@ -5,21 +5,24 @@
 //! `--host_path_volume_force_creation` must not lead over a link or a `..`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dcos_proto::mesos::volume::source::{HostPath, Type as SourceType};
 use dcos_proto::mesos::{ContainerId, MountPropagation, Volume, mount_propagation};
 
 use super::{Others, Source, attach, refuse_unknown, volumes};
+use crate::isolator::patience::{self, PATIENCE};
 use crate::isolator::place;
 use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError};
 
 /// Mounts folders and files of the node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HostPathIsolator {
     sandbox_directory: PathBuf,
     force_creation: Vec<PathBuf>,
     others: Others,
+    patience: Duration,
 }
 
 impl HostPathIsolator {
@@ -30,6 +33,7 @@ impl HostPathIsolator {
             sandbox_directory,
             force_creation,
             others: Others::default(),
+            patience: PATIENCE,
         }
     }
 
@@ -150,11 +154,22 @@ impl Isolator for HostPathIsolator {
     ) -> Result<(), IsolatorError> {
         for volume in volumes(config) {
             refuse_unknown(volume, self.others)?;
-            if let Some(wanted) = host_path(volume) {
-                let source = self.source(&wanted)?;
-                attach(&source, volume, &self.sandbox_directory, config, draft)?;
-            }
         }
+        if !volumes(config).any(|volume| host_path(volume).is_some()) {
+            return Ok(());
+        }
+        let (isolator, config, mut shaped) = (self.clone(), config.clone(), draft.clone());
+        let work = move || {
+            for volume in volumes(&config) {
+                if let Some(wanted) = host_path(volume) {
+                    let source = isolator.source(&wanted)?;
+                    let place = &isolator.sandbox_directory;
+                    attach(&source, volume, place, &config, &mut shaped)?;
+                }
+            }
+            Ok(shaped)
+        };
+        *draft = patience::wait(self.patience, work).await?;
         Ok(())
     }
 
@@ -165,6 +180,8 @@ impl Isolator for HostPathIsolator {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
@@ -184,6 +201,50 @@ mod tests {
         ] {
             assert_eq!(shares(table, Path::new(path)), expected, "{path}");
         }
+    }
+
+    /// A file system in user space whose server never answers stands for one of a server that died.
+    #[tokio::test]
+    async fn a_folder_that_does_not_answer_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let fuse = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse");
+        let Ok(fuse) = fuse else {
+            eprintln!("skipped: needs /dev/fuse");
+            return;
+        };
+        let options = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0",
+            fuse.as_raw_fd()
+        );
+        let options = std::ffi::CString::new(options).unwrap();
+        let flags = rustix::mount::MountFlags::NODEV;
+        let mounted = rustix::mount::mount("silent", dir.path(), "fuse", flags, Some(&*options));
+        if let Err(error) = mounted {
+            eprintln!("skipped: mounting takes root: {error}");
+            return;
+        }
+        let mut isolator = HostPathIsolator::new("/sandbox".into(), Vec::new());
+        isolator.patience = Duration::from_millis(100);
+        let volume = Volume {
+            container_path: "data".into(),
+            host_path: Some(dir.path().join("data").to_str().unwrap().to_owned()),
+            ..Volume::default()
+        };
+        let mut config = crate::isolator::testkit::config("silent");
+        config.container = Some(dcos_proto::mesos::ContainerInfo {
+            volumes: vec![volume],
+            ..Default::default()
+        });
+        let mut draft = Draft::new(&config).unwrap();
+        let refused = isolator.prepare(&config, &mut draft).await;
+        // Without its server whoever waits for it is told so.
+        drop(fuse);
+        rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("does not answer"), "{refused}");
     }
 
     #[test]
