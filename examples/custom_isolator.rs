@@ -17,6 +17,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -149,6 +150,7 @@ async fn containerizer(folder: &Path) -> anyhow::Result<Universal> {
         switch_user: false,
         sandbox_directory: "/mnt/mesos/sandbox".into(),
         user_namespaces: UserNamespaces::default(),
+        destroy_timeout: Duration::from_mins(1),
     };
     Ok(Universal::new(config).await?)
 }

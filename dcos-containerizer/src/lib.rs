@@ -15,3 +15,4 @@ pub mod oversubscription;
 pub mod provisioner;
 pub mod secret;
 pub mod switchboard;
+pub mod systemd;

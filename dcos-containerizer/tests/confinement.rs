@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use confined::{Fixture, PATIENCE, Test, linux_info, runs};
-use dcos_containerizer::isolator::cgroup::Cgroups;
+use dcos_containerizer::isolator::cgroup::{Cgroups, Removals};
 use dcos_containerizer::isolator::{IsolationConfig, Limits};
 use dcos_launcher::Scope;
 use dcos_proto::mesos::task_status::Reason;
@@ -413,7 +413,9 @@ async fn daemons_die_with_their_container() {
 
 /// A frozen process stands for one that waits for a disk: no signal ends it.
 async fn what_cannot_be_killed_yet_keeps_no_agent_from_starting() {
-    let Some(fixture) = Fixture::new("cgroups/mem", |_| ()) else {
+    let removals = Removals::new(Duration::ZERO);
+    let change = |config: &mut IsolationConfig| config.removals = removals.clone();
+    let Some(fixture) = Fixture::new("cgroups/mem", change) else {
         return;
     };
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -443,8 +445,13 @@ async fn what_cannot_be_killed_yet_keeps_no_agent_from_starting() {
 
     let recovered = fixture.isolators.recover(&[]).await;
     let is_left = orphan.exists();
+    let begin = Instant::now();
+    while removals.failed() == 0 && begin.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     std::fs::write(freezer.join("freezer.state"), "THAWED").unwrap();
     recovered.unwrap();
+    assert_eq!(removals.failed(), 1, "one that takes too long counts once");
     assert!(is_left, "nothing held it");
     process.wait().unwrap();
     let begin = Instant::now();

@@ -14,6 +14,7 @@ use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_containerizer::oci::{MonitorProgram, Runtimes};
 use dcos_containerizer::provisioner::{Collection, ImageProvisioner, Provisioner};
+use dcos_containerizer::systemd::{SLICE, Slice};
 use dcos_core::config::{Spec, Values};
 use dcos_core::resources::Resources;
 use dcos_docker::{Docker, DockerConfig};
@@ -65,8 +66,8 @@ pub(crate) struct Containers {
     pub(crate) universal: Option<Universal>,
     /// Whose images can be removed.
     pub(crate) images: Option<Arc<dyn Provisioner>>,
-    /// What the fetcher counts.
-    pub(crate) fetched: Meter,
+    /// What the fetcher and the cgroups count.
+    pub(crate) counted: Meter,
     /// How many GPUs containers can get.
     pub(crate) gpus: u32,
 }
@@ -77,7 +78,14 @@ impl Containers {
         let mut isolation = isolation(values)?;
         isolation.container_ports_isolated_range = isolated_ports(values, &isolation)?;
         let gpus = isolation.gpu_count()?;
-        let (config, collection, fetched) = config(values, isolation)?;
+        let slice = Slice::from_values(values).await.context(
+            "containers would end with this agent's unit (`--systemd_enable_support=false` puts up with it)",
+        )?;
+        isolation.slice = slice.as_ref().map(|_| SLICE.into());
+        let (mut config, collection, counted) = config(values, isolation)?;
+        if let Some(slice) = slice {
+            config.launcher.arguments.extend(slice.arguments());
+        }
         let (fetcher, logger) = (Arc::clone(&config.fetcher), Arc::clone(&config.logger));
         let images = config.provisioner.clone();
         let sockets = config.runtime_dir.join("docker");
@@ -116,7 +124,7 @@ impl Containers {
             all,
             universal,
             images,
-            fetched,
+            counted,
             gpus,
         })
     }
@@ -172,7 +180,7 @@ fn isolated_ports(values: &Values, isolation: &IsolationConfig) -> anyhow::Resul
     Ok(Some(parse_ports(&resources.ports().to_string())?))
 }
 
-/// The containerizer's parts, what removes images when the disk fills up, and what the fetcher counts.
+/// The containerizer's parts, what removes images when the disk fills up, and what is counted.
 fn config(
     values: &Values,
     mut isolation: IsolationConfig,
@@ -207,7 +215,7 @@ fn config(
         arguments: vec![MONITOR.to_owned()],
     };
     let fetcher = Arc::new(UriFetcher::new(fetcher).context("opening the fetcher's cache")?);
-    let counted = Arc::clone(&fetcher);
+    let (counted, removals) = (Arc::clone(&fetcher), isolation.removals.clone());
     let config = UniversalConfig {
         runtime_dir,
         launcher: launcher(&program),
@@ -223,8 +231,15 @@ fn config(
         switch_user: root && values.switch("switch_user"),
         sandbox_directory: isolation.sandbox_directory,
         user_namespaces: isolation.user_namespaces,
+        destroy_timeout: isolation.removals.timeout(),
     };
-    Ok((config, collection, Meter::new(move || counted.metrics())))
+    let counted = Meter::new(move || {
+        let failed = u32::try_from(removals.failed()).unwrap_or(u32::MAX);
+        let mut all = counted.metrics();
+        all.push((Meter::DESTROY_ERRORS.to_owned(), failed.into()));
+        all
+    });
+    Ok((config, collection, counted))
 }
 
 /// The small launcher beside this program, else this program.

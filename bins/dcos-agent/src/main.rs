@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         .with(dcos_dns::OPTIONS)
         .with(dcos_program::GOSSIP_OPTIONS)
         .with(overlay::OPTIONS)
+        .with(dcos_containerizer::systemd::OPTIONS)
         .with(dcos_containerizer::oci::OPTIONS)
         .with(dcos_docker::OPTIONS)
         .with(dcos_containerizer::provisioner::OPTIONS)
@@ -118,12 +119,12 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         all,
         universal,
         images,
-        fetched,
+        counted,
         gpus,
     } = Containers::new(&values, &stop).await?;
     config.images = images;
     config.gpus = gpus;
-    config.meters.push(fetched);
+    config.meters.push(counted);
     let sign_off = config.sign_off.clone();
     let signals = tokio::spawn(async move {
         // As in Mesos: kill all tasks, unregister, end.

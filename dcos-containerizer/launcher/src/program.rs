@@ -21,7 +21,7 @@ use crate::upgrade;
 
 /// Why one does not start.
 pub(crate) const SERVED: &str = "another launcher serves this socket";
-const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon]";
+const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon] [--join CGROUP]...";
 
 /// Runs the launcher until it is told to stop; what a program's `main` calls.
 ///
@@ -32,6 +32,7 @@ const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon]";
 /// |---|---|
 /// | `--socket PATH` | where to listen; the folder is made if it is missing |
 /// | `--daemon` | go to the background once listening, and exit 0 |
+/// | `--join CGROUP` | begin in the cgroup of that folder, and with it all containers that are not told otherwise; any number |
 /// | `--resume N` | take over after an upgrade, state in descriptor N |
 /// | `--identify` | say which sources this launcher is made of, for [`beside`](crate::beside), and end |
 ///
@@ -50,11 +51,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     let usage = || io::Error::new(io::ErrorKind::InvalidInput, USAGE);
-    let (mut socket, mut daemon, mut resume) = (None, false, None);
+    let (mut socket, mut daemon, mut resume, mut cgroups) = (None, false, None, Vec::new());
     while let Some(argument) = args.next() {
         match argument.to_str() {
             Some("--socket") => socket = Some(PathBuf::from(args.next().ok_or_else(usage)?)),
             Some("--daemon") => daemon = true,
+            Some("--join") => cgroups.push(PathBuf::from(args.next().ok_or_else(usage)?)),
             Some(IDENTIFY) => return io::stdout().write_all(SOURCES.as_bytes()),
             Some("--resume") => {
                 let number = args.next().and_then(|number| number.to_str()?.parse().ok());
@@ -74,7 +76,7 @@ fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     set_child_subreaper(Pid::from_raw(1))?;
     let mut server = match resume {
         Some(number) => upgrade::resume(number)?,
-        None => start(&socket, daemon)?,
+        None => start(&socket, daemon, &cgroups)?,
     };
     let outcome = server.serve();
     // While the lock is held: later it might be another launcher's.
@@ -82,7 +84,18 @@ fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     outcome
 }
 
-fn start(socket: &Path, daemon: bool) -> io::Result<Server> {
+fn join(cgroups: &[PathBuf]) -> io::Result<()> {
+    for cgroup in cgroups {
+        let file = cgroup.join("cgroup.procs");
+        fs::write(&file, "0").map_err(|error| {
+            io::Error::new(error.kind(), format!("joining {}: {error}", file.display()))
+        })?;
+    }
+    Ok(())
+}
+
+fn start(socket: &Path, daemon: bool, cgroups: &[PathBuf]) -> io::Result<Server> {
+    join(cgroups)?;
     if daemon {
         // What the starter leaves open by mistake must not reach containers; nothing of this
         // program is open yet.

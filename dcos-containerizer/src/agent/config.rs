@@ -238,11 +238,14 @@ pub struct Config {
     pub sign_off: CancellationToken,
 }
 
-/// Metrics that somebody else counts, by name.
+/// Metrics that somebody else counts, by name; those of a name add up.
 #[derive(Clone)]
 pub struct Meter(Arc<dyn Fn() -> Vec<(String, f64)> + Send + Sync>);
 
 impl Meter {
+    /// Containers that do not end, and cgroups of them that cannot be removed.
+    pub const DESTROY_ERRORS: &'static str = "containerizer/mesos/container_destroy_errors";
+
     /// Asked for metrics, `read` is called; it does not wait.
     pub fn new(read: impl Fn() -> Vec<(String, f64)> + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))

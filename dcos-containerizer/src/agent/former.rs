@@ -11,7 +11,6 @@ const XFS: &str = "only the isolator disk/xfs needs it, which is not there; disk
 const PERF: &str = "nothing samples the events of cgroups/perf_event";
 const PROVIDERS: &str =
     "there are no resource providers; volumes of CSI plugins: --csi_plugin_config_dir";
-const SYSTEMD: &str = "the launcher outlives the agent if the unit says KillMode=process";
 const SANDBOXES: &str = "sandboxes of nested containers go with their executor's";
 const IPV6: &str = "the host's IPv6 address is not told to tasks";
 
@@ -36,15 +35,9 @@ pub const FORMER: &[Former] = &[
         "the executor of commands is part of the agent",
     ),
     Former::unneeded("agent_features", "what the agent can do is fixed"),
-    Former::unneeded("systemd_enable_support", SYSTEMD),
-    Former::unneeded("systemd_runtime_directory", SYSTEMD),
     Former::unneeded(
         "cgroups_hierarchy",
         "hierarchies are found where they are mounted",
-    ),
-    Former::unneeded(
-        "cgroups_destroy_timeout",
-        "cgroups are removed as soon as they are empty",
     ),
     Former::unneeded(
         "cgroups_cpu_enable_pids_and_tids_count",

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use dcos_core::time::Time;
@@ -68,6 +68,8 @@ pub struct UniversalConfig {
     pub sandbox_directory: PathBuf,
     /// In which containers root is nobody on the node.
     pub user_namespaces: UserNamespaces,
+    /// After what time it is an error that a container does not end. `--cgroups_destroy_timeout`
+    pub destroy_timeout: Duration,
 }
 
 /// What calls [`dcos_launcher::main`].
@@ -414,7 +416,15 @@ impl Containerizer for Universal {
     async fn destroy(&self, id: &ContainerId) -> Result<ContainerTermination, ContainerizerError> {
         let container = self.0.find(id)?;
         lifecycle::doom(&self.0, &container).await;
-        let end = container.end().await;
+        let timeout = self.0.config.destroy_timeout;
+        let end = tokio::time::timeout(timeout, container.end()).await;
+        let end = end.map_err(|_| ContainerizerError::Broken {
+            doing: format!("ending container {id}"),
+            reason: format!(
+                "killed {} s ago, it still runs; maybe it waits for a disk",
+                timeout.as_secs()
+            ),
+        })?;
         Ok(end
             .unwrap_or_else(|| ContainerTermination::lost("destroyed while it was being launched")))
     }

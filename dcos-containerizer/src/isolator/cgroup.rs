@@ -7,7 +7,7 @@
 //! | | folder of container `c`, of `n` nested in it |
 //! |---|---|
 //! | v1 | `<hierarchy>/mesos/c`, `<hierarchy>/mesos/c/mesos/n` |
-//! | v2 | `<hierarchy>/mesos/c`, `<hierarchy>/mesos/c/n`; processes in `leaf` below that |
+//! | v2 | `<hierarchy>/mesos/c`, `<hierarchy>/mesos/c/n`; processes in `leaf` below that; with systemd in its slice |
 //!
 //! The layouts are Mesos's. A library was tried (`cgroups-rs`) and left: its calls cost more than
 //! the kernel's, and its `kill` fails on version 1.
@@ -19,13 +19,13 @@ mod membership;
 mod memory;
 mod net_cls;
 mod pids;
+mod removals;
 mod stall;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use dcos_launcher::{Cgroup, CgroupVersion};
 use dcos_proto::mesos::ContainerId;
@@ -40,10 +40,11 @@ pub use membership::MembershipIsolator;
 pub use memory::MemoryIsolator;
 pub use net_cls::{NetClsHandles, NetClsIsolator};
 pub use pids::PidsIsolator;
+pub use removals::Removals;
 pub use stall::{PressureIsolator, StallLimit, StallLimits, Stalled};
 
 /// Where the cgroup hierarchies of this host are mounted, and our place in them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Cgroups {
     /// Version 1: a hierarchy for each controller.
     v1: BTreeMap<String, PathBuf>,
@@ -53,6 +54,11 @@ pub struct Cgroups {
     v2_controllers: BTreeSet<String>,
     /// The folder in each hierarchy that is ours, `mesos` in Mesos.
     root: PathBuf,
+    /// That of version 2, which may lie below a slice of systemd's.
+    v2_root: PathBuf,
+    /// Where systemd keeps its units in version 1.
+    systemd: Option<PathBuf>,
+    removals: Removals,
 }
 
 /// A container's cgroup in one hierarchy.
@@ -97,6 +103,7 @@ impl Cgroups {
     fn parse(mountinfo: &str, root: &Path) -> Self {
         let mut found = Self {
             root: root.to_owned(),
+            v2_root: root.to_owned(),
             ..Self::default()
         };
         for line in mountinfo.lines() {
@@ -110,6 +117,9 @@ impl Cgroups {
             let after: Vec<_> = after.split(' ').collect();
             match after[..] {
                 ["cgroup2", ..] => drop(found.v2.get_or_insert(place)),
+                ["cgroup", _, options] if options.split(',').any(|option| option == SYSTEMD) => {
+                    found.systemd.get_or_insert(place);
+                }
                 ["cgroup", _, options] => {
                     for option in options.split(',').filter(|option| KNOWN.contains(option)) {
                         found
@@ -122,6 +132,40 @@ impl Cgroups {
             }
         }
         found
+    }
+
+    /// With containers of version 2 below `slice`, a unit of systemd's: the rest of that hierarchy is systemd's own.
+    ///
+    /// Not before those have ended that were launched outside of it: they stay where they are.
+    #[must_use]
+    pub fn below(mut self, slice: &Path) -> Self {
+        let sliced = slice.join(&self.root);
+        let occupied = |root: &Path| {
+            let folder = self.v2.as_ref().map(|v2| v2.join(root));
+            let entries = folder.and_then(|folder| fs::read_dir(folder).ok());
+            let mut kinds = entries.into_iter().flatten().flatten();
+            kinds.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        };
+        if occupied(&sliced) || !occupied(&self.root) {
+            self.v2_root = sliced;
+        }
+        self
+    }
+
+    /// With what takes its time to be removed told to `removals`.
+    #[must_use]
+    pub fn removing(mut self, removals: Removals) -> Self {
+        self.removals = removals;
+        self
+    }
+
+    /// The folders in which a process belongs to `slice`, a unit of systemd's, and to nothing else.
+    pub(crate) fn of_unit(&self, slice: &Path) -> Vec<PathBuf> {
+        let first = self.systemd.as_ref().map(|place| place.join(slice));
+        // A cgroup of version 2 that has controllers holds none itself.
+        let second = self.v2.as_ref();
+        let second = second.map(|place| place.join(slice).join("launcher"));
+        first.into_iter().chain(second).collect()
     }
 
     /// Whether a controller can be used, in either version.
@@ -167,7 +211,9 @@ impl Cgroups {
             .v2
             .as_ref()
             .filter(|_| self.v2_controllers.contains(controller))?;
-        let path = v2.join(&self.root).join(self.place(id, CgroupVersion::V2));
+        let path = v2
+            .join(&self.v2_root)
+            .join(self.place(id, CgroupVersion::V2));
         Some(Folder {
             path,
             version: CgroupVersion::V2,
@@ -189,7 +235,7 @@ impl Cgroups {
         let isolator_needs = "the controller was required when the isolator was made";
         let folder = self.folder(controller, id).expect(isolator_needs);
         if folder.version == CgroupVersion::V1 {
-            make(&folder.path)?;
+            self.make(&folder.path)?;
             add(draft, &folder.path, CgroupVersion::V1);
         }
         self.track(id, draft)?;
@@ -211,8 +257,8 @@ impl Cgroups {
         let leaf = place.join("leaf");
         // Each controller's isolator asks for it.
         if draft.cgroups.iter().all(|cgroup| cgroup.path != leaf) {
-            make(&place)?;
-            make(&leaf)?;
+            self.make(&place)?;
+            self.make(&leaf)?;
             add(draft, &leaf, CgroupVersion::V2);
         }
         Ok(())
@@ -221,13 +267,14 @@ impl Cgroups {
     /// Where the container is in version 2, whatever that has controllers for.
     pub(crate) fn tracked(&self, id: &ContainerId) -> Option<PathBuf> {
         let v2 = self.v2.as_ref()?;
-        Some(v2.join(&self.root).join(self.place(id, CgroupVersion::V2)))
+        let place = self.place(id, CgroupVersion::V2);
+        Some(v2.join(&self.v2_root).join(place))
     }
 
     /// Removes the container's cgroup for `controller`, and the one that tracks it.
     ///
     /// # Errors
-    /// [`IsolatorError::File`] if processes stay in it.
+    /// [`IsolatorError::File`]; processes that stay in it for a while are none.
     pub(crate) async fn remove(
         &self,
         controller: &str,
@@ -236,13 +283,13 @@ impl Cgroups {
         if let Some(folder) = self.folder(controller, id)
             && folder.version == CgroupVersion::V1
         {
-            remove_tree(&folder.path).await?;
+            self.removals.remove(&folder.path).await?;
         }
         match self.tracked(id) {
             Some(place) => {
                 // Mostly that is all there is below; what is not removed here is found by the next line.
                 fs::remove_dir(place.join("leaf")).ok();
-                remove_tree(&place).await
+                self.removals.remove(&place).await
             }
             None => Ok(()),
         }
@@ -257,9 +304,10 @@ impl Cgroups {
         controller: &str,
         known: &[ContainerId],
     ) -> Result<(), IsolatorError> {
-        let hierarchies = self.v1.get(controller).into_iter().chain(&self.v2);
-        for hierarchy in hierarchies {
-            let Ok(entries) = fs::read_dir(hierarchy.join(&self.root)) else {
+        let first = self.v1.get(controller).map(|place| place.join(&self.root));
+        let second = self.v2.as_ref().map(|place| place.join(&self.v2_root));
+        for ours in first.into_iter().chain(second) {
+            let Ok(entries) = fs::read_dir(ours) else {
                 continue;
             };
             for entry in entries.flatten() {
@@ -268,15 +316,24 @@ impl Cgroups {
                     .any(|id| *entry.file_name() == *id.root_id().value);
                 if !is_known && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     let path = entry.path();
-                    if let Err(error) = remove_tree(&path).await {
-                        let error = dcos_core::error::chain(&error).to_string();
-                        tracing::error!(?path, error, "an orphan's cgroup cannot be removed yet");
-                        tokio::spawn(remove_later(path));
+                    if self.removals.remove(&path).await.is_err() {
+                        self.removals.remove_later(&path);
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    fn make(&self, path: &Path) -> Result<(), IsolatorError> {
+        self.removals.keep(path);
+        // Mostly all is there that it lies in.
+        let made = match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        };
+        made.map_err(IsolatorError::file("making cgroup", path))
     }
 
     /// Where a container is below our folder.
@@ -324,18 +381,11 @@ const KNOWN: [&str; 12] = [
     "pids",
 ];
 
+/// The hierarchy of version 1 by which systemd follows processes.
+const SYSTEMD: &str = "name=systemd";
+
 /// What each cgroup of version 2 has without being asked.
 const ALWAYS: [&str; 2] = ["devices", "perf_event"];
-
-fn make(path: &Path) -> Result<(), IsolatorError> {
-    // Mostly all is there that it lies in.
-    let made = match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(path),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    };
-    made.map_err(IsolatorError::file("making cgroup", path))
-}
 
 fn add(draft: &mut Draft, path: &Path, version: CgroupVersion) {
     let cgroup = Cgroup {
@@ -344,72 +394,6 @@ fn add(draft: &mut Draft, path: &Path, version: CgroupVersion) {
     };
     if !draft.cgroups.contains(&cgroup) {
         draft.cgroups.push(cgroup);
-    }
-}
-
-/// Kills what is in a cgroup and below it, and removes it.
-async fn remove_tree(path: &Path) -> Result<(), IsolatorError> {
-    let mut attempt = 0;
-    loop {
-        match remove_folders(path) {
-            Ok(()) => return Ok(()),
-            // The last processes are gone a moment after their kill.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < 200 => {
-                attempt += 1;
-                kill_members(path);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Err(error) => return Err(IsolatorError::file("removing cgroup", path)(error)),
-        }
-    }
-}
-
-/// Tries again, less and less often, until an orphan's cgroup is gone.
-async fn remove_later(path: PathBuf) {
-    let mut pause = Duration::from_secs(1);
-    loop {
-        tokio::time::sleep(pause).await;
-        if remove_tree(&path).await.is_ok() {
-            tracing::info!(?path, "an orphan's cgroup is removed");
-            return;
-        }
-        pause = (pause * 2).min(Duration::from_mins(1));
-    }
-}
-
-fn remove_folders(path: &Path) -> io::Result<()> {
-    let absent_is_fine = |outcome: io::Result<()>| match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    // Mostly there is nothing below.
-    if absent_is_fine(fs::remove_dir(path)).is_ok() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(path)?.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_folders(&entry.path())?;
-        }
-    }
-    absent_is_fine(fs::remove_dir(path))
-}
-
-fn kill_members(path: &Path) {
-    if fs::write(path.join("cgroup.kill"), "1").is_ok() {
-        return;
-    }
-    let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
-    for pid in text
-        .lines()
-        .filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?))
-    {
-        // It may have ended just now.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-    }
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            kill_members(&entry.path());
-        }
     }
 }
 
@@ -470,6 +454,14 @@ mod tests {
         );
         assert_eq!(path(cgroups.folder("pids", &root)), "none");
         assert_eq!(cgroups.v2, Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(
+            cgroups.of_unit("x.slice".as_ref()),
+            [
+                "/sys/fs/cgroup/systemd/x.slice",
+                "/sys/fs/cgroup/unified/x.slice/launcher"
+            ]
+            .map(PathBuf::from)
+        );
     }
 
     #[test]
@@ -482,6 +474,15 @@ mod tests {
         let nested = ContainerId::root("c").child("n");
         assert_eq!(path(cgroups.folder("cpu", &nested)), "/sys/fs/cgroup/m/c/n");
         assert_eq!(path(cgroups.folder("pids", &nested)), "none");
+        let sliced = cgroups.below("x.slice".as_ref());
+        assert_eq!(
+            path(sliced.folder("cpu", &nested)),
+            "/sys/fs/cgroup/x.slice/m/c/n"
+        );
+        assert_eq!(
+            sliced.of_unit("x.slice".as_ref()),
+            [PathBuf::from("/sys/fs/cgroup/x.slice/launcher")]
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ use dcos_volume::loopback::LoopVolumes;
 
 use super::cgroup::{
     BlkioIsolator, Cgroups, CpuIsolator, DeviceRule, DevicesIsolator, IoLimit, MembershipIsolator,
-    MemoryIsolator, NetClsHandles, NetClsIsolator, PidsIsolator, PressureIsolator, StallLimits,
+    MemoryIsolator, NetClsHandles, NetClsIsolator, PidsIsolator, PressureIsolator, Removals,
+    StallLimits,
 };
 use super::devices::{HostDevice, LinuxDevicesIsolator};
 use super::disk::DiskUsageIsolator;
@@ -42,6 +43,10 @@ pub struct IsolationConfig {
     pub isolation: String,
     /// `--cgroups_root`: our folder in each hierarchy.
     pub cgroups_root: PathBuf,
+    /// The slice of systemd's below which that folder lies in version 2.
+    pub slice: Option<PathBuf>,
+    /// Cgroups that take their time to be removed. `--cgroups_destroy_timeout`
+    pub removals: Removals,
     /// `--cgroups_enable_cfs`: cap CPU time at what was given, not only share it.
     pub cgroups_enable_cfs: bool,
     /// `--cgroups_limit_swap`: limit memory and swap together.
@@ -135,6 +140,8 @@ impl Default for IsolationConfig {
         Self {
             isolation: "posix/cpu,posix/mem".to_owned(),
             cgroups_root: "mesos".into(),
+            slice: None,
+            removals: Removals::default(),
             cgroups_enable_cfs: false,
             cgroups_limit_swap: false,
             pids_limit: Some(32_768),
@@ -327,6 +334,10 @@ impl Isolators {
     /// As [`IsolationConfig::names`], and what the isolators say of this host.
     pub fn from_config(config: &IsolationConfig) -> Result<Self, IsolatorError> {
         let cgroups = Cgroups::discover(&config.cgroups_root)?;
+        let mut cgroups = cgroups.removing(config.removals.clone());
+        if let Some(slice) = &config.slice {
+            cgroups = cgroups.below(slice);
+        }
         let names = config.names(&cgroups)?;
         names
             .into_iter()

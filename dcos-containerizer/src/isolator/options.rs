@@ -8,7 +8,7 @@ use dcos_core::config::{Spec, Values};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{CapabilityInfo, DeviceWhitelist};
 
-use super::cgroup::{Cgroups, DeviceRule, NetClsHandles, StallLimits};
+use super::cgroup::{Cgroups, DeviceRule, NetClsHandles, Removals, StallLimits};
 use super::devices::HostDevice;
 use super::listening::{Ports, parse_ports};
 use super::network::{CniNetworks, ContainerNetwork, DefaultDns, NoNetworks};
@@ -21,6 +21,9 @@ pub const OPTIONS: &[Spec] = &[
     Spec::path("cgroups_root")
         .default("mesos")
         .help("our folder in each cgroup hierarchy"),
+    Spec::duration("cgroups_destroy_timeout").default("1mins").help(
+        "after what time a container that does not end, or a cgroup that does not empty, counts as failed; it is tried on",
+    ),
     Spec::switch("cgroups_enable_cfs").help("cap CPU time at what was given, not only share it"),
     Spec::switch("cgroups_limit_swap").help("limit memory and swap together"),
     Spec::integer("pids_limit", 0, 4_194_304)
@@ -168,6 +171,7 @@ impl IsolationConfig {
                 None => "posix/cpu,posix/mem".to_owned(),
             },
             cgroups_root,
+            removals: Removals::new(values.duration("cgroups_destroy_timeout")),
             cgroups_enable_cfs: values.switch("cgroups_enable_cfs"),
             cgroups_limit_swap: values.switch("cgroups_limit_swap"),
             pids_limit: (pids > 0).then_some(pids),

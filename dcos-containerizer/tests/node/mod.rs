@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dcos_containerizer::containerizer::{
@@ -113,6 +114,7 @@ impl Node {
             switch_user: self.switch_user,
             sandbox_directory: "/mnt/mesos/sandbox".into(),
             user_namespaces: UserNamespaces::default(),
+            destroy_timeout: Duration::from_mins(1),
         };
         self.detach();
         let universal = Universal::new(config).await.unwrap();

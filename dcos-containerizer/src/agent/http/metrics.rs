@@ -118,13 +118,15 @@ pub(super) async fn all(context: &Context) -> Result<BTreeMap<String, f64>, Refu
         ),
         ("gc/path_removals_failed", number(counted.removals_failed)),
         (
-            "containerizer/mesos/container_destroy_errors",
+            Meter::DESTROY_ERRORS,
             number(counted.container_destroy_errors),
         ),
     ] {
         metrics.insert(name.to_owned(), value);
     }
-    metrics.extend(context.meters.iter().flat_map(Meter::read));
+    for (name, value) in context.meters.iter().flat_map(Meter::read) {
+        *metrics.entry(name).or_default() += value;
+    }
     let connections = context.connections.metrics();
     metrics.extend(connections.map(|(name, value)| (name.to_owned(), value)));
     system(&mut metrics);

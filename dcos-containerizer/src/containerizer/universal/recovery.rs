@@ -9,6 +9,7 @@ use dcos_proto::mesos::ContainerId;
 use super::lifecycle::{doom, finish, log_request, watch_over};
 use super::store::Found;
 use super::{Container, Exit, Inner, Phase, foreign, streams};
+use crate::containerizer::processes::is_below;
 use crate::containerizer::{ContainerTermination, ContainerizerError, Recovered};
 
 pub(super) async fn recover(
@@ -83,25 +84,45 @@ pub(super) async fn recover(
         .filter(|container| !known.contains(container.id.root_id()))
         .filter(|container| !container.record().standalone)
         .collect();
-    for orphan in orphans
-        .into_iter()
-        .filter(|orphan| orphan.id.parent.is_none())
-    {
+    let orphans = orphans.into_iter();
+    let orphans: Vec<_> = orphans.filter(|one| one.id.parent.is_none()).collect();
+    for orphan in &orphans {
         tracing::info!(container = %orphan.id, "ending what the agent does not know");
         doom(inner, orphan).await;
-        orphan.end().await;
-        let below: Vec<_> = inner
-            .below(&orphan.id)
-            .iter()
-            .map(|one| one.id.clone())
-            .collect();
-        inner
-            .lock()
-            .retain(|id, _| *id != orphan.id && !below.contains(id));
-        let removed = inner.store.remove(&orphan.id);
-        removed.map_err(|error| broken("removing the state of an orphan", error.to_string()))?;
     }
-    Ok(tell(inner, known))
+    let deadline = tokio::time::Instant::now() + inner.config.destroy_timeout;
+    let mut lingering = BTreeSet::new();
+    for orphan in orphans {
+        if tokio::time::timeout_at(deadline, orphan.end())
+            .await
+            .is_ok()
+        {
+            let removed = forget(inner, orphan);
+            removed.map_err(|error| broken("removing the state of an orphan", error))?;
+            continue;
+        }
+        tracing::error!(container = %orphan.id, "what the agent does not know does not end; the node goes on");
+        lingering.insert(orphan.id.clone());
+        let (inner, orphan) = (Arc::clone(inner), Arc::clone(orphan));
+        tokio::spawn(async move {
+            orphan.end().await;
+            if let Err(error) = forget(&inner, &orphan) {
+                tracing::error!(container = %orphan.id, error, "removing the state of an orphan");
+            }
+        });
+    }
+    let mut told = tell(inner, known);
+    told.retain(|id, _| !lingering.contains(id.root_id()));
+    Ok(told)
+}
+
+/// Forgets an orphan that ended, and what was nested in it.
+fn forget(inner: &Inner, orphan: &Container) -> Result<(), String> {
+    let id = &orphan.id;
+    inner
+        .lock()
+        .retain(|other, _| other != id && !is_below(other, id));
+    inner.store.remove(id).map_err(|error| error.to_string())
 }
 
 /// What became of a container, as record, launcher and termination say together.

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use dcos_launcher::CgroupVersion;
 use dcos_proto::mesos::ContainerId;
 
-use super::{Cgroups, Folder, make, read, write};
+use super::{Cgroups, Folder, read, write};
 use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError};
 
 /// Gives containers a cgroup of one controller.
@@ -116,7 +116,7 @@ impl Isolator for MembershipIsolator {
             }),
         ) = (self.controller, folder)
         {
-            make(&path)?;
+            self.cgroups.make(&path)?;
             fill(&self.cgroups.v1[self.controller], &path)?;
         }
         self.cgroups
