@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dcos_proto::mesos::MasterInfo;
 use dcos_sched::sdk::{LeadingMaster, master_url};
-use dcos_store::Ensemble;
+use dcos_store::{Ensemble, TlsFiles};
 use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::prelude::*;
 
@@ -18,6 +18,9 @@ pub(crate) fn followed(address: &str) -> PyResult<Option<LeadingMaster>> {
     }
     let ensemble = Ensemble::parse(address);
     let ensemble = ensemble.map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let ensemble = ensemble.with_tls(&TlsFiles::from_env());
+    let ensemble = ensemble
+        .map_err(|error| PyValueError::new_err(dcos_core::error::chain(&error).to_string()))?;
     let _inside = crate::runtime()?.enter();
     Ok(Some(dcos_store::masters(&ensemble)))
 }

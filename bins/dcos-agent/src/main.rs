@@ -10,7 +10,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use dcos_containerizer::agent::{self, AgentError, Config, ExecutorSocket};
@@ -56,6 +55,7 @@ fn main() -> ExitCode {
         .with(agent::OPTIONS)
         .with(dcos_program::ADDRESS_OPTIONS)
         .with(dcos_program::SERVER_OPTIONS)
+        .with(dcos_program::ENSEMBLE_OPTIONS)
         .with(agent::SECURITY_OPTIONS)
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
@@ -75,13 +75,14 @@ fn main() -> ExitCode {
 
 /// The leading master and all that stand, if `named` says where masters elect it.
 fn elected(
+    values: &Values,
     named: &str,
-    session: Duration,
 ) -> anyhow::Result<(Option<LeadingMaster>, Option<StandingMasters>)> {
     if !Ensemble::is_named_by(named) {
         return Ok((None, None));
     }
-    let ensemble = Ensemble::parse(named)?.session_timeout(session);
+    let session = values.duration("zk_session_timeout");
+    let ensemble = dcos_program::ensemble(values, named)?.session_timeout(session);
     let (leading, standing) = electorate(&ensemble);
     Ok((Some(leading), Some(standing)))
 }
@@ -96,8 +97,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     if values.switch("check_takeover") {
         return check_takeover(&config.work_dir);
     }
-    let session = values.duration("zk_session_timeout");
-    let (leading, standing) = elected(&config.master, session)?;
+    let (leading, standing) = elected(&values, &config.master)?;
     config.leading = leading;
     config.tls = Ssl::from_env()?;
     config.require_peer_match = dcos_program::require_peer_match()?;

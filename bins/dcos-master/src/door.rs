@@ -134,7 +134,7 @@ fn whereabouts(
                 let named = named.split(',').map(|name| name.trim().to_owned());
                 return Ok(watch::channel(named.collect()).1);
             }
-            Ensemble::parse(&named)?
+            dcos_program::ensemble(values, &named)?
         }
         None if !components.contains(&"master") => {
             bail!("a router without a master here needs --master");

@@ -24,7 +24,13 @@ impl House {
             (None, None) => return Ok(Self::Single(values.path("work_dir"))),
             (Some(url), None) | (None, Some(url)) => url,
         };
-        let ensemble = Ensemble::parse(&url)?
+        // etcd's own way to say it.
+        let url = match url.trim().split_once("://") {
+            Some(("https", rest)) => format!("etcds://{rest}"),
+            Some(("http", rest)) => format!("etcd://{rest}"),
+            _ => url,
+        };
+        let ensemble = dcos_program::ensemble(values, &url)?
             .session_timeout(values.duration("zk_session_timeout"))
             .patience(values.duration("registry_store_timeout"));
         Ok(Self::Several(ensemble))

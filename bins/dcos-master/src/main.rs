@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         .with(options::PROGRAM)
         .with(dcos_program::ADDRESS_OPTIONS)
         .with(dcos_program::SERVER_OPTIONS)
+        .with(dcos_program::ENSEMBLE_OPTIONS)
         .with(master::OPTIONS)
         .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
@@ -272,7 +273,7 @@ impl Components {
         local: Option<&Local>,
     ) -> anyhow::Result<Arc<dyn SchedulerTransport>> {
         Ok(match (local, self.values.opt_text("master")) {
-            (_, Some(named)) => Arc::new(transport(&named, self.client_of_masters(name)?)?),
+            (_, Some(named)) => Arc::new(self.transport_to(&named, self.client_of_masters(name)?)?),
             (Some(local), None) => Arc::new(local.handle.clone()),
             (None, None) => anyhow::bail!("{name} without a master here needs --master"),
         })
@@ -356,6 +357,16 @@ impl Components {
             }
         });
         Ok(())
+    }
+
+    /// The way to the masters that `named` names: a list, or the URL of the ensemble in which they elect their leader.
+    fn transport_to(&self, named: &str, client: Client) -> anyhow::Result<HttpTransport> {
+        let media = MediaType::Protobuf;
+        if Ensemble::is_named_by(named) {
+            let leading = masters(&dcos_program::ensemble(&self.values, named)?);
+            return Ok(HttpTransport::following(leading, media, client));
+        }
+        Ok(HttpTransport::with_client(named.split(','), media, client))
     }
 
     /// A client of a master that is elsewhere.
@@ -530,16 +541,6 @@ fn is_refused(reason: &anyhow::Error) -> bool {
                 )
             )
     })
-}
-
-/// The way to the masters that `named` names: a list, or the URL of the ensemble in which they elect their leader.
-fn transport(named: &str, client: Client) -> anyhow::Result<HttpTransport> {
-    let media = MediaType::Protobuf;
-    if Ensemble::is_named_by(named) {
-        let leading = masters(&Ensemble::parse(named)?);
-        return Ok(HttpTransport::following(leading, media, client));
-    }
-    Ok(HttpTransport::with_client(named.split(','), media, client))
 }
 
 /// The chosen components: all, or those of `--only`, less those of `--without`.

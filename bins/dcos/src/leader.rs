@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dcos_proto::mesos::MasterInfo;
-use dcos_store::{Ensemble, masters};
+use dcos_store::{Ensemble, TlsFiles, masters};
 use dcos_wire::tls::Ssl;
 
 /// How long a leader is waited for: as long as electing one takes after the last was killed.
@@ -46,7 +46,7 @@ pub(crate) async fn detect(
     if !Ensemble::is_named_by(address) {
         return Ok(None);
     }
-    let ensemble = Ensemble::parse(address)?;
+    let ensemble = Ensemble::parse(address)?.with_tls(&TlsFiles::from_env())?;
     let mut leading = masters(&ensemble);
     let known = tokio::time::timeout(patience, leading.wait_for(Option::is_some)).await;
     let none = || format!("no master leads at {ensemble}, or nobody answers there");

@@ -31,11 +31,13 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 mod address;
+mod ensemble;
 mod gossip;
 mod metrics;
 mod server;
 
 pub use address::{ADDRESS_OPTIONS, listening_ip, require_peer_match};
+pub use ensemble::{ENSEMBLE_OPTIONS, ensemble};
 pub use gossip::{GOSSIP_OPTIONS, Part, gossip};
 pub use metrics::metrics_limit;
 pub use server::{SERVER_OPTIONS, server_config};

@@ -1,11 +1,13 @@
 //! [`Ensemble`]: the servers and the path where several masters keep their state and elect a leader.
 //!
 //! The URL says which engine it is: `zk://user:password@h1:2181,h2:2181/mesos` or
-//! `etcd://user:password@h1:2379,h2:2379/mesos`, as the original's `--zk` does.
+//! `etcd://user:password@h1:2379,h2:2379/mesos`, as the original's `--zk` does; `etcds://` is etcd over TLS.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{Election, ReplicatedStore, StateStore, replicated::PATIENCE};
+use crate::{
+    Election, ReplicatedStore, StateStore, TlsError, TlsFiles, replicated::PATIENCE, tls::Tls,
+};
 
 /// How long a leader may be silent before another one is elected, if nothing else is said: the
 /// original's `--zk_session_timeout`.
@@ -41,6 +43,8 @@ pub struct Ensemble {
     pub(crate) user: Option<(String, String)>,
     pub(crate) session_timeout: Duration,
     pub(crate) patience: Duration,
+    /// How it is spoken to over TLS, if the URL says so.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 impl Ensemble {
@@ -61,14 +65,18 @@ impl Ensemble {
         };
         let url = url.trim();
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
-        let (engine, port) = match scheme {
+        let (engine, port, tls) = match scheme {
             #[cfg(feature = "zookeeper")]
-            "zk" => (Engine::ZooKeeper, 2181),
+            "zk" => (Engine::ZooKeeper, 2181, None),
             #[cfg(feature = "etcd")]
-            "etcd" => (Engine::Etcd, 2379),
+            "etcd" => (Engine::Etcd, 2379, None),
+            #[cfg(feature = "etcd")]
+            "etcds" => (Engine::Etcd, 2379, Some(Arc::default())),
             #[cfg(not(all(feature = "zookeeper", feature = "etcd")))]
-            "zk" | "etcd" => return Err(wrong("this program was built without that engine")),
-            _ => return Err(wrong("it begins with neither zk:// nor etcd://")),
+            "zk" | "etcd" | "etcds" => {
+                return Err(wrong("this program was built without that engine"));
+            }
+            _ => return Err(wrong("it begins with none of zk://, etcd:// and etcds://")),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim_matches('/');
@@ -111,12 +119,15 @@ impl Ensemble {
             user,
             session_timeout: SESSION_TIMEOUT,
             patience: PATIENCE,
+            tls,
         })
     }
 
     /// Whether `text` looks like the URL of an ensemble rather than like an address.
     pub fn is_named_by(text: &str) -> bool {
-        text.starts_with("zk://") || text.starts_with("etcd://")
+        ["zk://", "etcd://", "etcds://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
     }
 
     /// Sets how long a silent leader stays leader. Shorter: a dead leader is replaced sooner, and a
@@ -132,6 +143,25 @@ impl Ensemble {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// Sets whom to trust and what to show to the servers, where the URL asks for TLS. Without this call whoever the
+    /// system trusts is trusted, and nothing is shown.
+    ///
+    /// # Errors
+    /// [`TlsError`], if the files can't be used.
+    pub fn with_tls(mut self, files: &TlsFiles) -> Result<Self, TlsError> {
+        if self.is_over_tls() {
+            self.tls = Some(Arc::new(files.read()?));
+            #[cfg(feature = "etcd")]
+            crate::etcd::check_tls(&self)?;
+        }
+        Ok(self)
+    }
+
+    /// Whether its servers are spoken to over TLS.
+    pub fn is_over_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// The engine.
@@ -187,6 +217,8 @@ impl fmt::Display for Ensemble {
             #[cfg(feature = "zookeeper")]
             Engine::ZooKeeper => "zk",
             #[cfg(feature = "etcd")]
+            Engine::Etcd if self.is_over_tls() => "etcds",
+            #[cfg(feature = "etcd")]
             Engine::Etcd => "etcd",
         };
         write!(f, "{scheme}://{}{}", self.servers.join(","), self.path)
@@ -224,12 +256,15 @@ mod tests {
             (etcd.engine(), etcd.to_string()),
             (Engine::Etcd, "etcd://a:2379/m".into())
         );
+        let secured = Ensemble::parse("etcds://u:p@a/m").unwrap();
+        assert!(secured.is_over_tls() && Ensemble::is_named_by("etcds://a/m"));
+        assert_eq!(secured.to_string(), "etcds://a:2379/m");
     }
 
     #[test]
     fn what_is_no_url_is_refused_with_the_reason_and_without_the_password() {
         for (url, reason) in [
-            ("10.0.0.1:5050", "neither zk:// nor etcd://"),
+            ("10.0.0.1:5050", "none of zk://, etcd:// and etcds://"),
             ("zk://a", "a path has to follow"),
             ("zk://a/", "a path has to follow"),
             ("zk://a//b/../c", "`.` or `..`"),

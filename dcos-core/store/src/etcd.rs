@@ -11,5 +11,6 @@ mod election;
 mod medium;
 mod words;
 
+pub(crate) use client::check_tls;
 pub use election::EtcdElection;
 pub(crate) use medium::EtcdMedium;

@@ -51,6 +51,8 @@ mod state;
 mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[cfg(feature = "ensemble")]
+mod tls;
 mod watch;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;
@@ -76,5 +78,7 @@ pub use masters::{LeadingMaster, StandingMasters, electorate, masters};
 pub use replicated::MemoryMedium;
 #[cfg(feature = "ensemble")]
 pub use replicated::{Medium, MediumError, ReplicatedStore, Swapped, Version};
+#[cfg(feature = "ensemble")]
+pub use tls::{TlsError, TlsFiles};
 #[cfg(feature = "zookeeper")]
 pub use zookeeper::ZooKeeperElection;

@@ -5,16 +5,18 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use dcos_store::{ElectionError, Ensemble, StoreError, Transaction};
+use dcos_store::{ElectionError, Ensemble, StoreError, TlsError, TlsFiles, Transaction};
 
 struct Server {
     child: Child,
     address: String,
+    /// Where it tells how it is, without TLS.
+    health: String,
     _data: tempfile::TempDir,
 }
 
@@ -27,20 +29,46 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Self {
+        Self::start_with("http", &[])
+    }
+
+    /// One that wants certificates of its clients.
+    fn start_with_tls() -> Self {
+        let (ca, cert, key) = (
+            of_tests("ca.pem"),
+            of_tests("server.pem"),
+            of_tests("server.key"),
+        );
+        let files = [
+            ("--trusted-ca-file", ca),
+            ("--cert-file", cert),
+            ("--key-file", key),
+        ];
+        let files = files.map(|(option, file)| format!("{option}={}", file.display()));
+        Self::start_with(
+            "https",
+            &[&["--client-cert-auth".to_owned()], &files[..]].concat(),
+        )
+    }
+
+    fn start_with(scheme: &str, options: &[String]) -> Self {
         let free = || {
             TcpListener::bind("127.0.0.1:0")
                 .unwrap()
                 .local_addr()
                 .unwrap()
         };
-        let (client, peer) = (free(), free());
+        let (client, peer, health) = (free(), free(), free());
         let data = tempfile::tempdir().unwrap();
         let url = |address| format!("http://{address}");
+        let served = format!("{scheme}://{client}");
         let child = Command::new("etcd")
             .arg("--data-dir")
             .arg(data.path())
-            .args(["--listen-client-urls", &url(client)])
-            .args(["--advertise-client-urls", &url(client)])
+            .args(["--listen-client-urls", &served])
+            .args(["--advertise-client-urls", &served])
+            .args(["--listen-metrics-urls", &url(health)])
+            .args(options)
             .args(["--listen-peer-urls", &url(peer)])
             .args(["--initial-advertise-peer-urls", &url(peer)])
             .args(["--initial-cluster", &format!("default={}", url(peer))])
@@ -52,10 +80,11 @@ impl Server {
         let server = Self {
             child,
             address: client.to_string(),
+            health: health.to_string(),
             _data: data,
         };
         for _ in 0..600 {
-            if server.ask("GET", "/health", "").contains("\"true\"") {
+            if ask(&server.health, "GET", "/health", "").contains("\"true\"") {
                 return server;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -63,17 +92,9 @@ impl Server {
         panic!("etcd does not serve");
     }
 
-    /// Its gateway for JSON; empty if nobody answers.
+    /// Its gateway for JSON.
     fn ask(&self, method: &str, path: &str, body: &str) -> String {
-        let mut answer = String::new();
-        if let Ok(mut stream) = TcpStream::connect(&self.address) {
-            let length = body.len();
-            let request =
-                format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
-            stream.write_all(request.as_bytes()).unwrap();
-            let _ = stream.read_to_string(&mut answer);
-        }
-        answer
+        ask(&self.address, method, path, body)
     }
 
     fn order(&self, path: &str, body: &str) {
@@ -127,6 +148,24 @@ impl Server {
     fn ensemble(&self, user: &str, path: &str) -> Ensemble {
         Ensemble::parse(&format!("etcd://{user}{}{path}", self.address)).unwrap()
     }
+}
+
+/// What is answered at an address; nothing if nobody does.
+fn ask(address: &str, method: &str, path: &str, body: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address) {
+        let length = body.len();
+        let request = format!("{method} {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let _ = stream.read_to_string(&mut answer);
+    }
+    answer
+}
+
+/// Of the authority that signed a certificate for this machine, for either side of a connection.
+fn of_tests(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wire/tests/tls");
+    folder.join(name)
 }
 
 const PROGRAM: &str = "/usr/bin/etcd";
@@ -238,4 +277,83 @@ async fn user_and_password_open_what_they_may() {
         );
     }
     assert_eq!(&*store.get("a").await.unwrap().unwrap().value, b"b");
+}
+
+#[tokio::test]
+async fn over_tls_each_side_shows_who_it_is() {
+    if !Path::new(PROGRAM).exists() {
+        println!("{SKIPPED}");
+        return;
+    }
+    let server = Server::start_with_tls();
+    let reached = |scheme: &str, files: &TlsFiles| {
+        let url = format!("{scheme}://{}/mesos", server.address);
+        let ensemble = Ensemble::parse(&url).unwrap().with_tls(files).unwrap();
+        ensemble.patience(Duration::from_secs(1))
+    };
+    let all = TlsFiles {
+        ca: Some(of_tests("ca.pem")),
+        cert: Some(of_tests("server.pem")),
+        key: Some(of_tests("server.key")),
+    };
+    let ours = reached("etcds", &all).patience(Duration::from_secs(20));
+    let leadership = ours.election("master").campaign("me".into()).await.unwrap();
+    let store = ours.store();
+    let write = Transaction::new(leadership.fence()).put("a", "b");
+    store.transact(write).await.unwrap();
+    assert_eq!(&*store.get("a").await.unwrap().unwrap().value, b"b");
+
+    let (nobody, gullible) = (
+        TlsFiles {
+            cert: None,
+            key: None,
+            ..all.clone()
+        },
+        TlsFiles {
+            ca: None,
+            ..all.clone()
+        },
+    );
+    for (scheme, files, why) in [
+        // The server refuses it after our side has done its part: what is heard of that is chance.
+        ("etcds", &nobody, ""),
+        ("etcds", &gullible, "UnknownIssuer"),
+        ("etcd", &all, ""),
+    ] {
+        let refused = reached(scheme, files).store().get("a").await.unwrap_err();
+        assert!(
+            matches!(refused, StoreError::Unavailable { .. }) && refused.to_string().contains(why),
+            "{scheme} {files:?}: {refused}"
+        );
+    }
+    assert_eq!(&*store.get("a").await.unwrap().unwrap().value, b"b");
+}
+
+#[test]
+fn files_that_hold_no_certificates_are_refused() {
+    let ensemble = || Ensemble::parse("etcds://localhost/mesos").unwrap();
+    let files = |ca: &str, cert: &str, key: Option<&str>| TlsFiles {
+        ca: Some(of_tests(ca)),
+        cert: Some(of_tests(cert)),
+        key: key.map(of_tests),
+    };
+    for (files, why) in [
+        (
+            files("no-such-file", "server.pem", Some("server.key")),
+            "no-such-file",
+        ),
+        (
+            files("server.key", "server.pem", Some("server.key")),
+            "holds no certificate",
+        ),
+        (files("ca.pem", "server.pem", None), "needs its key"),
+        (files("ca.pem", "server.pem", Some("ca.pem")), "not usable"),
+        (files("ca.pem", "ca.pem", Some("server.key")), "not usable"),
+    ] {
+        let error: TlsError = ensemble().with_tls(&files).unwrap_err();
+        assert!(error.to_string().contains(why), "{files:?}: {error}");
+    }
+    // Where there is no TLS, what is there for others does not matter.
+    let plain = Ensemble::parse("etcd://localhost/mesos").unwrap();
+    assert!(plain.with_tls(&files("no-such-file", "", None)).is_ok());
 }

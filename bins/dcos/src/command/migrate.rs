@@ -11,7 +11,7 @@ use dcos_core::time::Time;
 use dcos_marathon::migrate::{
     self, Fate, Import, MigrateError, Nodes, Options, Report, WriteError, Written,
 };
-use dcos_store::{Election, EmbeddedStore, Ensemble, SingleElection, StateStore};
+use dcos_store::{Election, EmbeddedStore, Ensemble, SingleElection, StateStore, TlsFiles};
 use serde_json::json;
 
 use super::Context;
@@ -82,10 +82,11 @@ pub(crate) async fn run(context: &Context, command: Migrate) -> anyhow::Result<(
 /// Where an ensemble is: a URL, or the file that has it, as for the masters' `--zk`.
 fn ensemble(text: &str) -> anyhow::Result<Ensemble> {
     let Some(path) = text.strip_prefix("file://") else {
-        return Ok(Ensemble::parse(text)?);
+        return Ok(Ensemble::parse(text)?.with_tls(&TlsFiles::from_env())?);
     };
     let url = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-    Ensemble::parse(url.trim()).with_context(|| format!("in {path}"))
+    let ensemble = Ensemble::parse(url.trim()).with_context(|| format!("in {path}"))?;
+    Ok(ensemble.with_tls(&TlsFiles::from_env())?)
 }
 
 async fn nodes_at(from: &Ensemble) -> anyhow::Result<Nodes> {

@@ -16,7 +16,7 @@ use dcos_sched::sdk::{
     DriverConfig, Handle, HttpTransport, Scheduler, SchedulerDriver, TransportError,
 };
 use dcos_security::Credential;
-use dcos_store::{Ensemble, masters};
+use dcos_store::{Ensemble, TlsFiles, masters};
 use dcos_wire::tls::Ssl;
 use dcos_wire::{Client, ClientConfig, MediaType};
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,8 @@ fn transport(values: &Values) -> anyhow::Result<Arc<HttpTransport>> {
     };
     let master = values.text("master");
     Ok(Arc::new(if Ensemble::is_named_by(&master) {
-        HttpTransport::following(masters(&Ensemble::parse(&master)?), media, client)
+        let ensemble = Ensemble::parse(&master)?.with_tls(&TlsFiles::from_env())?;
+        HttpTransport::following(masters(&ensemble), media, client)
     } else {
         HttpTransport::with_client(master.split(','), media, client)
     }))

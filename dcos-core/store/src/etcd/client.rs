@@ -1,6 +1,6 @@
 //! [`Etcd`]: the calls that are needed, each bounded in time.
 
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -14,7 +14,7 @@ use tonic::{
     Code, Request, Status, Streaming,
     client::Grpc,
     metadata::AsciiMetadataValue,
-    transport::{Channel, Endpoint},
+    transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_prost::ProstCodec;
 
@@ -24,7 +24,7 @@ use super::words::{
     RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest,
     WatchResponse, end_of,
 };
-use crate::{Ensemble, MediumError};
+use crate::{Ensemble, MediumError, TlsError};
 
 /// How long a single request may take.
 pub(super) const REQUEST: Duration = Duration::from_secs(5);
@@ -43,12 +43,64 @@ pub(super) fn is_transient(status: &Status) -> bool {
 impl From<Status> for MediumError {
     fn from(status: Status) -> Self {
         let text = format!("etcd: {}: {}", status.code(), status.message());
+        let text = match status.source() {
+            Some(source) => format!("{text}: {}", whole(source)),
+            None => text,
+        };
         if is_transient(&status) {
             Self::Unreachable(text)
         } else {
             Self::Refused(text)
         }
     }
+}
+
+/// Whether certificates and key of an ensemble can be used.
+pub(crate) fn check_tls(ensemble: &Ensemble) -> Result<(), TlsError> {
+    for server in &ensemble.servers {
+        let unusable = |error| TlsError::Unusable {
+            reason: whole(&error),
+        };
+        endpoint(ensemble, server).map_err(unusable)?;
+    }
+    Ok(())
+}
+
+/// How one server is reached.
+fn endpoint(ensemble: &Ensemble, server: &str) -> Result<Endpoint, transport::Error> {
+    let scheme = if ensemble.is_over_tls() {
+        "https"
+    } else {
+        "http"
+    };
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))?
+        .connect_timeout(SILENCE)
+        .http2_keep_alive_interval(SILENCE)
+        .keep_alive_timeout(SILENCE)
+        .tcp_nodelay(true);
+    let Some(tls) = &ensemble.tls else {
+        return Ok(endpoint);
+    };
+    let config = ClientTlsConfig::new().timeout(SILENCE);
+    let config = match &tls.ca {
+        Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
+        None => config.with_native_roots(),
+    };
+    endpoint.tls_config(match &tls.identity {
+        Some((cert, key)) => config.identity(Identity::from_pem(cert, key)),
+        None => config,
+    })
+}
+
+/// An error and what is behind it.
+fn whole(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 /// A way to all servers of an ensemble: each request goes to one of those that answer.
@@ -68,14 +120,9 @@ impl Etcd {
     /// Connects at first use. Must be called within a tokio runtime.
     pub(super) fn new(ensemble: &Ensemble) -> Self {
         let endpoint = |server: &String| {
-            let endpoint = Endpoint::from_shared(format!("http://{server}")).ok()?;
-            Some(
-                endpoint
-                    .connect_timeout(SILENCE)
-                    .http2_keep_alive_interval(SILENCE)
-                    .keep_alive_timeout(SILENCE)
-                    .tcp_nodelay(true),
-            )
+            let endpoint = endpoint(ensemble, server);
+            let refused = |error| tracing::error!(server, %error, "this server is left out");
+            endpoint.map_err(refused).ok()
         };
         Self {
             channel: Channel::balance_list(ensemble.servers.iter().filter_map(endpoint)),

@@ -77,6 +77,8 @@ pub(super) struct Replica {
     shared: Arc<Shared>,
     /// How long the medium may be out of reach before a request is given up.
     patience: Duration,
+    /// Why it was not reached the last time, while a request waits for it.
+    heard: Option<String>,
     head: Head,
     version: Version,
     /// The record that was applied last.
@@ -96,6 +98,7 @@ impl Replica {
             medium,
             shared,
             patience,
+            heard: None,
             head: Head {
                 format: format(),
                 ..Head::default()
@@ -158,6 +161,7 @@ impl Replica {
         // Whether a write is on its way of which nothing is known.
         let mut open = false;
         let patience = self.patience;
+        self.heard = None;
         let settled = timeout(patience, self.settle(&transactions, &mut open)).await;
         let failure = match settled {
             Ok(Ok(verdicts)) => {
@@ -171,7 +175,10 @@ impl Replica {
                 return self.copy_if_long();
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {patience:?}"),
+            Err(_) => match self.heard.take() {
+                Some(heard) => format!("not reached within {patience:?}: {heard}"),
+                None => format!("no answer within {patience:?}"),
+            },
         };
         tracing::warn!(reason = failure, "the store was not reached");
         let unavailable = StoreError::Unavailable {
@@ -261,6 +268,7 @@ impl Replica {
                 // The same again: if it had happened, the register has moved, and we find our stamp.
                 Err(MediumError::Unreachable(reason)) => {
                     tracing::debug!(reason, "writing once more");
+                    self.heard = Some(reason);
                     sleep(RETRY).await;
                 }
                 Err(error) => {
@@ -315,6 +323,7 @@ impl Replica {
             match self.catch_up(stamp, &mut fate).await {
                 Err(MediumError::Unreachable(reason)) => {
                     tracing::debug!(reason, "reading once more");
+                    self.heard = Some(reason);
                     sleep(RETRY).await;
                 }
                 result => return result.map(|()| fate),
