@@ -45,6 +45,9 @@ impl Mark {
     }
 }
 
+/// Where users and groups are, below a root.
+const FILES: [&str; 2] = ["etc/passwd", "etc/group"];
+
 /// Files of users larger than this are none: text of a hundred thousand of them has its place.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -65,9 +68,10 @@ fn read(root: &Path, path: &str) -> io::Result<String> {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
-    let mut text = String::new();
-    file.take(MAX_FILE).read_to_string(&mut text)?;
-    Ok(text)
+    let mut text = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut text)?;
+    // Who a user is does not depend on how somebody else's full name is written.
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Who a process runs as.
@@ -82,41 +86,56 @@ impl User {
     /// Finds `name` as a command's user: who it is on the host, as in Mesos, and else who it is in
     /// the container's root. A user that an image names is looked up in its root alone.
     ///
-    /// What an image calls otherwise is not root: whoever asked was allowed to run as that name.
+    /// What an image calls otherwise is not root: whoever asked was allowed to run as that name. Nor is
+    /// anybody whom the image says while the host's users cannot be read.
     pub(crate) fn of_container(name: &str, rootfs: Option<&Path>) -> Option<Self> {
-        Self::find(name, Path::new("/")).or_else(|| {
-            let inside = Self::find(name, rootfs?);
-            inside.filter(|user| user.uid != 0 || name == "root")
-        })
+        Self::of(name, rootfs, Self::of_host(name))
     }
 
-    /// Finds `name`, which is `user` or `user:group`, each a name or a number, below `root`.
+    fn of(name: &str, rootfs: Option<&Path>, host: io::Result<Option<Self>>) -> Option<Self> {
+        match host {
+            Ok(None) => {
+                let inside = Self::find(name, rootfs?);
+                inside.filter(|user| user.uid != 0 || name == "root")
+            }
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, "could not read the users of this host");
+                None
+            }
+        }
+    }
+
+    /// Finds `name`, which is `user` or `user:group`, each a name or a number, below the root of an image.
     ///
     /// A number that no file knows is taken as it is, with group 0 as Docker does.
     pub(crate) fn find(name: &str, root: &Path) -> Option<Self> {
-        let files = ["etc/passwd", "etc/group"];
-        let read = |path| read(root, path).unwrap_or_default();
-        if root != Path::new("/") {
-            let [passwd, group] = files.map(read);
-            return Self::lookup(name, &passwd, &group);
-        }
-        // The host's are asked for at each launch, and hardly ever change.
-        let marks = files.map(|path| Mark::of(&root.join(path)));
+        let [passwd, group] = FILES.map(|path| read(root, path).unwrap_or_default());
+        Self::lookup(name, &passwd, &group)
+    }
+
+    /// The same on the host, whose users are asked for at each launch, and hardly ever change.
+    fn of_host(name: &str) -> io::Result<Option<Self>> {
+        let root = Path::new("/");
+        let read = |path| match read(root, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            other => other,
+        };
+        let marks = FILES.map(|path| Mark::of(&root.join(path)));
         let mut known = HOST.lock().unwrap_or_else(PoisonError::into_inner);
         if known.marks != marks {
             let users = HashMap::new();
             *known = Host { marks, users };
         }
         if let Some(user) = known.users.get(name) {
-            return Some(user.clone());
+            return Ok(Some(user.clone()));
         }
-        let [passwd, group] = files.map(read);
-        let user = Self::lookup(name, &passwd, &group)?;
+        let user = Self::lookup(name, &read(FILES[0])?, &read(FILES[1])?);
         // Numbers that no file knows are many.
-        if known.users.len() < MANY {
+        if let Some(user) = user.as_ref().filter(|_| known.users.len() < MANY) {
             known.users.insert(name.to_owned(), user.clone());
         }
-        Some(user)
+        Ok(user)
     }
 
     /// Whether `text` is a name, as those are that rights are given to: no number, and no
@@ -240,6 +259,21 @@ mod tests {
         assert_eq!(find("as-it-is"), None);
         assert_eq!(find("as-its-group"), None);
         assert_eq!(find("root"), Some(0));
+    }
+
+    /// A file of the host that cannot be read is no leave for the image to say who somebody is.
+    #[test]
+    fn an_image_stands_in_for_no_host_that_cannot_be_read() {
+        let image = tempfile::tempdir().unwrap();
+        fs::create_dir(image.path().join("etc")).unwrap();
+        // With a name that is no UTF-8.
+        let users = b"bob:x:2000:2000:J\xfcrgen::\nann:x:1234:5::/:/bin/sh\n";
+        fs::write(image.path().join("etc/passwd"), users).unwrap();
+        let of = |host| User::of("ann", Some(image.path()), host).map(|user| user.uid);
+        assert_eq!(of(Ok(None)), Some(1234));
+        assert_eq!(of(Err(io::ErrorKind::InvalidData.into())), None);
+        let host = User::lookup("ann", PASSWD, GROUP);
+        assert_eq!(of(Ok(host)), Some(1000));
     }
 
     #[test]

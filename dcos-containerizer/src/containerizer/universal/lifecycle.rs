@@ -422,7 +422,7 @@ pub(super) fn note(container: &Container, limitation: Limitation) {
         .get_or_insert(limitation);
 }
 
-/// User and group of the files in the sandbox: names are those of the host.
+/// User and group of the files in the sandbox: names are those of the host, and else of the image.
 fn owner(record: &Record) -> Result<Option<(u32, u32)>, String> {
     let owner = sandbox::owner(record.user.as_deref(), record.rootfs.as_deref())?;
     match record.ids {
