@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod node;
+mod until;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use dcos_proto::mesos::{
     CommandInfo, ContainerId, ContainerInfo, Image, Resource, Volume, container_info, image, volume,
 };
 use node::{Node, shell};
+use until::until;
 
 /// All that a root agent isolates by default.
 const LINUX_ISOLATION: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,\
@@ -155,9 +157,8 @@ async fn checks_enter_what_they_check() {
         .launch(&task, config(&node, &task, script))
         .await
         .unwrap();
-    while !node.dir.path().join("sandbox/pod.task/started").exists() {
-        tokio::task::yield_now().await;
-    }
+    let started = node.dir.path().join("sandbox/pod.task/started");
+    until("the start", || started.exists()).await;
     let check = task.child("check");
     // The file is there a moment before the shell becomes the `sleep` that is looked for.
     let script = "until grep -q sleep /proc/[0-9]*/comm; do sleep 0.01; done; \
@@ -193,9 +194,7 @@ async fn what_enters_a_container_cannot_be_looked_into() {
     let watching = config(&node, &task, script);
     universal.launch(&task, watching).await.unwrap();
     let sandbox = node.dir.path().join("sandbox/task");
-    while !sandbox.join("started").exists() {
-        tokio::task::yield_now().await;
-    }
+    until("the start", || sandbox.join("started").exists()).await;
     // It takes some time to find the program.
     let path = "/none:".repeat(10_000) + "/usr/bin:/bin";
     for number in 0..20 {
@@ -319,9 +318,7 @@ async fn an_image_can_be_a_volume() {
         echo mine > rw/hello; touch ready; while [ ! -e go ]; do sleep 0.02; done; cat rw/hello";
     universal.launch(&id, with(&id, script)).await.unwrap();
     let sandbox = node.dir.path().join("sandbox/first");
-    while !sandbox.join("ready").exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    until("what it does", || sandbox.join("ready").exists()).await;
     // They are those of who is known, over a restart, and no others.
     let roots = || std::fs::read_dir(node.dir.path().join("provisioner-volumes")).unwrap();
     let universal = {
