@@ -9,6 +9,9 @@
 //! for its own tasks only, and with `--authenticate_http_executors` no new driver is heard, since it
 //! has no way to show a token.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use dcos_core::time::Time;
 use dcos_proto::executor::call;
 use dcos_proto::internal::StatusUpdate;
@@ -21,9 +24,12 @@ use super::words::{Action, FromDriver};
 /// Why a driver is not taken in.
 struct Refused {
     reason: &'static str,
-    /// Whether it is told to end; one that works for an executor already is not.
+    /// Whether it is told to end; one that works for an executor already is not, nor is the master.
     shutdown: bool,
 }
+
+/// So many drivers a second are answered that they are not heard; beyond that they hear nothing.
+const REFUSALS: u32 = 10;
 
 const NO_TOKEN: &str = "executors must show a token (--authenticate_http_executors), and libmesos' driver cannot; \
      let the executor use the v1 HTTP API";
@@ -77,7 +83,15 @@ impl Agent {
     ) {
         let again = before.is_some();
         if let Err(Refused { reason, shutdown }) = self.may_register(&key, &pid, again) {
-            return self.turn_away(key, pid, reason, shutdown);
+            // Each answer may need a connection to wherever the message says it comes from.
+            if self.refusals.0 + Duration::from_secs(1) <= now {
+                self.refusals = (now, 0);
+            }
+            self.refusals.1 = self.refusals.1.saturating_add(1);
+            if self.refusals.1 <= REFUSALS {
+                self.turn_away(key, pid, reason, shutdown);
+            }
+            return;
         }
         let mut subscribe = call::Subscribe::default();
         let (updates, tasks) = before.unwrap_or_default();
@@ -100,8 +114,12 @@ impl Agent {
 
     fn may_register(&self, key: &ExecutorKey, pid: &str, again: bool) -> Result<(), Refused> {
         // Told to end, an executor would be lost to a copy of its message, or to a forged one.
-        let mut executors = self.executors();
-        let works = executors.any(|other| other.connected && other.pid.as_deref() == Some(pid));
+        let connected = self.executors().filter(|other| other.connected);
+        let known = connected.filter_map(|other| other.pid.as_deref());
+        let at = place(pid);
+        let works = known
+            .chain(self.registration.master())
+            .any(|other| place(other) == at);
         let shutdown = |reason| Refused {
             reason,
             shutdown: !works,
@@ -165,8 +183,13 @@ impl Agent {
         let Some(uuid) = update.uuid.filter(|uuid| uuid.len() == 16) else {
             return Err("the update has no uuid of 16 bytes");
         };
-        // Nobody would ever acknowledge it.
-        if update.agent_id != self.info.id || update.status.agent_id != self.info.id {
+        // Nobody would ever acknowledge it. Not all drivers say in both places whose it is.
+        let said = [&update.agent_id, &update.status.agent_id];
+        if said
+            .into_iter()
+            .flatten()
+            .any(|id| Some(id) != self.info.id.as_ref())
+        {
             return Err("the update is of another agent");
         }
         Ok(TaskStatus {
@@ -194,6 +217,13 @@ impl Agent {
             shutdown,
         });
     }
+}
+
+/// Where a UPID's process listens, however its address is written.
+fn place(pid: &str) -> Option<SocketAddr> {
+    let (_, address) = pid.rsplit_once('@')?;
+    let address: SocketAddr = address.parse().ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
 
 fn key(framework: FrameworkId, executor: ExecutorId) -> ExecutorKey {

@@ -56,6 +56,8 @@ pub struct Agent {
     pub(super) updates: Updates,
     /// Tasks that were told not to be here, and when: a launch that comes late is for nobody.
     pub(super) missed: BTreeMap<(FrameworkId, TaskId), Time>,
+    /// Since when drivers are counted that are not heard, and how many were.
+    pub(super) refusals: (Time, u32),
     /// What is in use, once it was counted, and unless more changed than one executor.
     pub(super) used: Option<Resources>,
     pub(super) gc: Gc,

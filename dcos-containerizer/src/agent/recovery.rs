@@ -77,6 +77,7 @@ impl Agent {
             deadlines: Deadlines::default(),
             updates: Updates::default(),
             missed: BTreeMap::new(),
+            refusals: (Time::EPOCH, 0),
             used: None,
             gc: Gc::new(age),
             oversubscribed: None,

@@ -181,7 +181,7 @@ pub enum Action {
         /// Whether it was registered with an earlier agent.
         again: bool,
     },
-    /// Tell the log why a driver is not heard.
+    /// Tell the log why a driver is not heard, and the driver to end if it is to.
     Refuse {
         /// Whose it says it is.
         executor: ExecutorKey,
