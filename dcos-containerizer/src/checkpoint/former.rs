@@ -55,7 +55,7 @@ pub(super) fn frameworks(
 /// forgotten its launches would take them for new ones. Then it is deleted, as far as that is possible.
 ///
 /// # Errors
-/// What the system says; all is as it was.
+/// What the system says; nothing is deleted.
 pub(super) fn remove(agent: &Path) -> io::Result<()> {
     let frameworks = agent.join("frameworks");
     if frameworks.exists() {
