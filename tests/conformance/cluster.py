@@ -183,14 +183,16 @@ class Cluster:
     def __exit__(self, failed: object, *_: object) -> None:
         # Signed off, an agent ends its tasks and its launcher; on SIGTERM it leaves both running, and so it does if
         # it was killed, or had no time to listen.
-        self.agent_program.stop(signal.SIGUSR1)
-        end_launchers(self.folder)
-        self.master_program.stop()
-        if failed:
-            for program in (self.master_program, self.agent_program):
-                tail = program.log.read_text(errors="replace").splitlines()[-60:]
-                print(f"--- {program.log}", *tail, sep="\n", file=sys.stderr)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self.agent_program.stop(signal.SIGUSR1)
+            end_launchers(self.folder)
+        finally:
+            self.master_program.stop()
+            if failed:
+                for program in (self.master_program, self.agent_program):
+                    tail = program.log.read_text(errors="replace").splitlines()[-60:]
+                    print(f"--- {program.log}", *tail, sep="\n", file=sys.stderr)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def state(self) -> Any:
         return get(f"http://{self.master}/state")

@@ -28,8 +28,8 @@ def programs():
         # One that ends meanwhile is not to be found, and others' cannot be read.
         with contextlib.suppress(OSError):
             if MARK.encode() in (process / "environ").read_bytes().split(b"\0"):
-                if (process / "comm").read_text().startswith("dcos-"):
-                    found[int(process.name)] = (process / "cmdline").read_text().replace("\0", " ")
+                if (process / "comm").read_text(errors="replace").startswith("dcos-"):
+                    found[int(process.name)] = (process / "cmdline").read_text(errors="replace").replace("\0", " ")
     return found
 
 

@@ -272,8 +272,8 @@ def test_a_large_answer_over_http2_is_whole(door, service, tmp_path):
 
 
 def test_events_come_over_http2_as_they_happen(door, service):
-    command = ["curl", "--silent", "--show-error", "--no-buffer", "--http2", "--cacert", KEYS / "ca.pem",
-               "--header", "Accept: text/event-stream", f"{door.encrypted}/service/marathon/v2/events"]
+    command = ["curl", "--silent", "--show-error", "--no-buffer", "--max-time", "120", "--http2",
+               "--cacert", KEYS / "ca.pem", "--header", "Accept: text/event-stream", f"{door.encrypted}/service/marathon/v2/events"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as stream:
         try:
             first = iter(stream.stdout.readline, "")

@@ -187,7 +187,7 @@ pub async fn serve<S: Service>(
             End::Itself(Err(RunError::Master(DriverError::Ended { message })))
                 if message.contains(REMOVED) =>
             {
-                error!(%message, "somebody ended this framework and its tasks: registering as another one");
+                error!(%message, "this framework was ended, by somebody or for having been away too long, and its tasks with it: registering as another one");
                 removed = true;
             }
             End::Itself(ended) => return ended,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::tally::is_lost;
 use super::waiting::lack;
 use super::{Core, Row, rows};
 use crate::deployment::drive::{Decision, Drive, Member, decide};
@@ -146,12 +147,13 @@ impl Core {
     /// Instances of another configuration that do not count, because their agents are out of reach, must not count again
     /// when these return: what takes their place is there already.
     fn drop_outdated(&mut self, spec: &App) {
+        if self.tally(&spec.id).lost == 0 {
+            return;
+        }
         let outdated: Vec<_> = self
             .instances_of(&spec.id)
             .filter(|instance| {
-                instance.condition == Condition::UnreachableInactive
-                    && !instance.is_leaving()
-                    && instance.config_version != spec.config_version()
+                is_lost(instance) && instance.config_version != spec.config_version()
             })
             .map(|instance| instance.id.clone())
             .collect();

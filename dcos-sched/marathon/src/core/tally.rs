@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::Core;
 use crate::PathId;
-use crate::instance::{Instance, InstanceId};
+use crate::instance::{Condition, Instance, InstanceId};
 
-/// The active instances of an app.
+/// The instances of an app: the active ones, and those out of reach.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Those not meant to go.
@@ -15,6 +15,8 @@ pub(super) struct Tally {
     pub(super) leaving: usize,
     /// Those of the staying ones that are not ready.
     pub(super) unready: BTreeSet<InstanceId>,
+    /// Those that do not count while their agents are out of reach, and are not meant to go.
+    pub(super) lost: usize,
 }
 
 impl Core {
@@ -24,6 +26,7 @@ impl Core {
             staying: 0,
             leaving: 0,
             unready: BTreeSet::new(),
+            lost: 0,
         };
         self.tallies.get(id).unwrap_or(&NONE)
     }
@@ -47,10 +50,17 @@ impl Core {
         if let Some(after) = after.filter(|one| one.is_active()) {
             *tally.of(after) += 1;
         }
-        if tally.staying + tally.leaving == 0 {
+        tally.lost -= usize::from(before.is_some_and(is_lost));
+        tally.lost += usize::from(after.is_some_and(is_lost));
+        if tally.staying + tally.leaving + tally.lost == 0 {
             self.tallies.remove(&one.app);
         }
     }
+}
+
+/// Whether it would count again once its agent returns.
+pub(super) fn is_lost(one: &Instance) -> bool {
+    one.condition == Condition::UnreachableInactive && !one.is_leaving()
 }
 
 impl Tally {

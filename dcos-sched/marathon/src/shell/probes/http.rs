@@ -1,6 +1,7 @@
 //! One GET, for checks: no redirects, no reuse, certificates not verified (as in the original, whose
 //! checks meet whatever certificate a task made for itself).
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -61,6 +62,14 @@ pub(super) async fn get(tls: bool, host: &str, port: u16, path: &str) -> Result<
     ask(stream, host, port, path).await
 }
 
+/// What `Host` says: an IPv6 address stands in brackets (RFC 9110, 7.2).
+fn authority(host: &str, port: u16) -> String {
+    match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]:{port}"),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
 async fn ask<S>(stream: S, host: &str, port: u16, path: &str) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -69,7 +78,7 @@ where
         .await
         .map_err(|error| error.to_string())?;
     let request = http::Request::get(format!("/{}", path.trim_start_matches('/')))
-        .header("host", format!("{host}:{port}"))
+        .header("host", authority(host, port))
         .header("user-agent", "marathon")
         .header("connection", "close")
         .body(Empty::<Bytes>::new())

@@ -75,6 +75,22 @@ async fn answers_decide() {
 }
 
 #[tokio::test]
+async fn the_host_is_named_as_urls_name_it() {
+    for (host, named) in [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")] {
+        let address = SocketAddr::new(host.parse().unwrap(), 0);
+        let listener = Listener::tcp(address).await.unwrap();
+        let port = listener.address().unwrap().port();
+        let answer = |headers: ::http::HeaderMap| async move {
+            headers["host"].to_str().unwrap().to_owned()
+        };
+        let router = axum::Router::new().route("/", axum::routing::get(answer));
+        tokio::spawn(Server::new(router).serve(listener, CancellationToken::new()));
+        let answer = http::get(false, host, port, "/").await.unwrap();
+        assert_eq!(answer.body, format!("{named}:{port}"));
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_is_a_failure() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = free.local_addr().unwrap().port();
