@@ -405,7 +405,7 @@ impl Shell {
         let (mut writes, mut actions) = (Vec::new(), VecDeque::new());
         while let Some(action) = self.agent.poll() {
             match action {
-                Action::Write(write) => writes.push(*write),
+                Action::Write(write) => writes.push(write),
                 action => actions.push_back(action),
             }
         }
@@ -434,7 +434,7 @@ impl Shell {
         (operation, outcome)
     }
 
-    async fn flush(&mut self, batch: Vec<Write>) -> Result<(), AgentError> {
+    async fn flush(&mut self, batch: Vec<Box<Write>>) -> Result<(), AgentError> {
         if batch.is_empty() {
             return Ok(());
         }

@@ -15,9 +15,15 @@ use super::store::CheckpointError;
 
 const BATCH: &str = "batch ";
 
+/// What stands before `body` in a batch.
+pub(super) fn head(body: &[u8]) -> String {
+    format!("{BATCH}{} {}\n", body.len(), format::short(body))
+}
+
 /// A batch that holds `body`.
+#[cfg(test)]
 pub(super) fn batch(body: &str) -> String {
-    format!("{BATCH}{} {}\n{body}", body.len(), format::short(body))
+    head(body.as_bytes()) + body
 }
 
 /// Why a file of batches cannot be read.
@@ -87,7 +93,9 @@ impl<R: BufRead> Bodies<R> {
             let mut body = Vec::new();
             (&mut self.0).take(length).read_to_end(&mut body)?;
             match String::from_utf8(body) {
-                Ok(body) if body.len() as u64 == length && format::short(&body) == sum => {
+                Ok(body)
+                    if body.len() as u64 == length && format::short(body.as_bytes()) == sum =>
+                {
                     return Ok(Some(body));
                 }
                 Ok(body) => seen.extend(body.into_bytes()),
@@ -117,7 +125,7 @@ fn is_whole(bytes: &[u8]) -> bool {
         let end = bytes.iter().position(|byte| *byte == b'\n')? + 1;
         let (length, sum) = announced(&bytes[..end])?;
         let body = bytes[end..].get(..usize::try_from(length).ok()?)?;
-        Some(format::short(std::str::from_utf8(body).ok()?) == sum)
+        Some(format::short(body) == sum)
     };
     whole().unwrap_or(false)
 }

@@ -31,7 +31,7 @@ pub enum FormatError {
 /// A file that holds `contents`.
 pub(super) fn file(contents: &Json) -> Vec<u8> {
     let body = format!("{contents:#}\n");
-    format!("{FILE}{}\n{body}", hex(&body)).into_bytes()
+    format!("{FILE}{}\n{body}", hex(body.as_bytes())).into_bytes()
 }
 
 pub(super) fn read_file(bytes: &[u8]) -> Result<Json, FormatError> {
@@ -40,7 +40,7 @@ pub(super) fn read_file(bytes: &[u8]) -> Result<Json, FormatError> {
         .strip_prefix(FILE)
         .ok_or(FormatError::Foreign("dcos-checkpoint 1"))?;
     let (sum, body) = rest.split_once('\n').ok_or(FormatError::Checksum)?;
-    if sum != hex(body) {
+    if sum != hex(body.as_bytes()) {
         return Err(FormatError::Checksum);
     }
     serde_json::from_str(body).map_err(|error| FormatError::Contents(error.to_string()))
@@ -54,11 +54,11 @@ pub(super) fn log_head() -> &'static [u8] {
 
 /// One more line of a log.
 pub(super) fn log_line(body: &str) -> Vec<u8> {
-    format!("{} {body}\n", short(body)).into_bytes()
+    format!("{} {body}\n", short(body.as_bytes())).into_bytes()
 }
 
 /// The checksum of a line, and of a batch of the journal.
-pub(super) fn short(body: &str) -> String {
+pub(super) fn short(body: &[u8]) -> String {
     let mut sum = hex(body);
     sum.truncate(SHORT);
     sum
@@ -112,16 +112,16 @@ pub(super) fn read_log(bytes: &[u8]) -> Result<Log, FormatError> {
 fn read_line(line: &[u8]) -> Result<Json, FormatError> {
     let line = std::str::from_utf8(line).map_err(|_| FormatError::Checksum)?;
     let (sum, body) = line.split_once(' ').ok_or(FormatError::Checksum)?;
-    if sum != &hex(body)[..SHORT] {
+    if sum != &hex(body.as_bytes())[..SHORT] {
         return Err(FormatError::Checksum);
     }
     serde_json::from_str(body).map_err(|error| FormatError::Contents(error.to_string()))
 }
 
-fn hex(text: &str) -> String {
+fn hex(text: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(text.as_bytes()) {
+    for byte in Sha256::digest(text) {
         let _ = write!(hex, "{byte:02x}");
     }
     hex

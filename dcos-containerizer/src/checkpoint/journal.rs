@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 
 use dcos_proto::mesos::FrameworkId;
 
-use super::batches::{Bodies, batch};
+use super::batches::{Bodies, head};
 use super::format::FormatError;
 use super::lines::{DELETED, EXECUTOR, FRAMEWORK, Lines, framework_at, lines};
 use super::over::Over;
@@ -62,16 +62,19 @@ struct Current {
 }
 
 impl Current {
-    /// Returns when `batch` is on stable storage.
-    fn append(&mut self, batch: &[u8]) -> io::Result<()> {
-        let end = self.length + batch.len() as u64;
+    /// Returns when a batch of `body` is on stable storage.
+    fn append(&mut self, body: &[u8]) -> io::Result<()> {
+        let head = head(body);
+        let begin = self.length + head.len() as u64;
+        let end = begin + body.len() as u64;
         while self.ahead < end {
             let zeros = vec![0; usize::try_from(AHEAD).unwrap_or_default()];
             // Where there is no room for all of them there may be for the batch.
             let filled = self.file.write_all_at(&zeros, self.ahead).is_ok();
             self.ahead = if filled { self.ahead + AHEAD } else { end };
         }
-        self.file.write_all_at(batch, self.length)?;
+        self.file.write_all_at(head.as_bytes(), self.length)?;
+        self.file.write_all_at(body, begin)?;
         self.file.sync_data()?;
         self.length = end;
         Ok(())
@@ -118,7 +121,7 @@ impl Journal {
                 self.begin()?
             }
         };
-        current.append(batch(lines.as_str()).as_bytes())?;
+        current.append(lines.as_bytes())?;
         if current.length < FULL || self.is_compacting() {
             self.current = Some(current);
         } else {
@@ -207,7 +210,7 @@ pub(super) fn recover(
     }
     let next = files.keys().next_back().map_or(1, |last| last + 1);
     let written = Anew::begin(agent, next, next).and_then(|mut anew| {
-        anew.append(lines.as_str())?;
+        anew.append(lines.as_bytes())?;
         anew.finish()
     });
     written.map_err(|source| failed(agent, source))?;
@@ -289,7 +292,7 @@ pub(super) fn found_on(
         for framework in known.values() {
             let mut lines = Lines::default();
             lines.all(framework);
-            anew.append(lines.as_str())?;
+            anew.append(lines.as_bytes())?;
         }
         anew.finish()
     };
@@ -341,7 +344,7 @@ fn compact(agent: &Path, files: &Files) -> Result<u64, CheckpointError> {
             }
         }
         if refused.is_none() {
-            refused = anew.append(left.as_str()).err();
+            refused = anew.append(left.as_bytes()).err();
         }
         Ok(())
     })?;
@@ -395,20 +398,21 @@ impl Anew {
             file,
             size: 0,
         };
-        anew.write(&format!("{HEAD}{first}\n"))?;
+        anew.write(format!("{HEAD}{first}\n").as_bytes())?;
         Ok(anew)
     }
 
-    fn append(&mut self, body: &str) -> io::Result<()> {
+    fn append(&mut self, body: &[u8]) -> io::Result<()> {
         if body.is_empty() {
             return Ok(());
         }
-        self.write(&batch(body))
+        self.write(head(body).as_bytes())?;
+        self.write(body)
     }
 
-    fn write(&mut self, text: &str) -> io::Result<()> {
-        self.size += text.len() as u64;
-        self.file.write_all(text.as_bytes())
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes)
     }
 
     /// Its size.

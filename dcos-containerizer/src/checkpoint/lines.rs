@@ -13,7 +13,7 @@
 //! deleted {}                                       nothing is left of it
 //! ```
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use dcos_core::time::Time;
 use dcos_proto::internal::StatusUpdateRecord;
@@ -41,9 +41,12 @@ pub(super) const DELETED: &str = "deleted";
 /// Lines on their way to the journal.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    body: String,
+    body: Vec<u8>,
     owner: String,
 }
+
+/// As much room is kept for the next batch.
+const ROOM: usize = 1 << 20;
 
 impl Lines {
     pub(super) fn is_empty(&self) -> bool {
@@ -51,8 +54,15 @@ impl Lines {
     }
 
     /// What a batch holds.
-    pub(super) fn as_str(&self) -> &str {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Takes all away, for the next batch.
+    pub(super) fn clear(&mut self) {
+        self.body.clear();
+        self.body.shrink_to(ROOM);
+        self.owner.clear();
     }
 
     /// Takes in a fact, if it is one for the journal; `now` is when it is told.
@@ -150,9 +160,14 @@ impl Lines {
     }
 
     fn update(&mut self, run: &Run, task: &TaskId, record: &StatusUpdateRecord) {
-        let (task, record) = (Value::from(task.as_str()), text(record));
-        let contents = format_args!("{{\"task_id\":{task},\"record\":{record}}}");
-        self.push(&place(run), UPDATE, contents);
+        // Most of what is written are these.
+        self.speak_of(&place(run));
+        self.body.extend_from_slice(UPDATE.as_bytes());
+        self.body.extend_from_slice(b" {\"task_id\":");
+        json::append_text(&mut self.body, task.as_str());
+        self.body.extend_from_slice(b",\"record\":");
+        json::append(&mut self.body, record, Dialect::V1);
+        self.body.extend_from_slice(b"}\n");
     }
 
     fn ended(&mut self, run: &Run, at: Time) {
@@ -162,13 +177,17 @@ impl Lines {
 
     /// One more line. Neighbours of one owner share its name.
     pub(super) fn push(&mut self, owner: &str, word: &str, contents: impl std::fmt::Display) {
+        self.speak_of(owner);
+        let written = writeln!(self.body, "{word} {contents}");
+        written.expect("memory takes whatever is written to it");
+    }
+
+    fn speak_of(&mut self, owner: &str) {
         if self.owner != owner {
-            self.body.push_str(owner);
-            self.body.push('\n');
+            self.body.extend_from_slice(owner.as_bytes());
+            self.body.push(b'\n');
             owner.clone_into(&mut self.owner);
         }
-        let written = writeln!(self.body, "{word} {contents}");
-        written.expect("a text takes whatever is written to it");
     }
 }
 
@@ -233,8 +252,9 @@ mod tests {
         for (owner, word) in [("/a", "x"), ("/a", "y"), ("/b", "x"), ("/a", "z")] {
             written.push(owner, word, "{}");
         }
-        assert_eq!(written.as_str(), "/a\nx {}\ny {}\n/b\nx {}\n/a\nz {}\n");
-        let read: Vec<_> = lines(written.as_str()).collect();
+        let text = str::from_utf8(written.as_bytes()).unwrap();
+        assert_eq!(text, "/a\nx {}\ny {}\n/b\nx {}\n/a\nz {}\n");
+        let read: Vec<_> = lines(text).collect();
         let expected = [("/a", "x"), ("/a", "y"), ("/b", "x"), ("/a", "z")];
         assert_eq!(read, expected.map(|(owner, word)| (owner, word, "{}")));
     }

@@ -1,5 +1,6 @@
 //! Checkpoints on disk.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -68,6 +69,8 @@ pub struct Store {
     agent: Option<AgentId>,
     /// Of that agent, once something was written to it.
     journal: Option<Journal>,
+    /// Room for those of the next batch.
+    lines: Lines,
 }
 
 impl Store {
@@ -82,6 +85,7 @@ impl Store {
                 work_dir,
                 agent: None,
                 journal: None,
+                lines: Lines::default(),
             }),
             Err(source) => Err(CheckpointError::Write { work_dir, source }),
         }
@@ -113,10 +117,12 @@ impl Store {
     ///
     /// # Errors
     /// [`CheckpointError::Write`]: some of them may be, in order.
-    pub fn apply(&mut self, writes: &[Write]) -> Result<(), CheckpointError> {
-        let (mut batch, mut lines) = (Batch::default(), Lines::default());
+    pub fn apply<W: Borrow<Write>>(&mut self, writes: &[W]) -> Result<(), CheckpointError> {
+        let mut batch = Batch::default();
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
         let now = Time::from_system(SystemTime::now());
-        for write in writes {
+        for write in writes.iter().map(Borrow::borrow) {
             if let Write::Agent(info) = write {
                 self.agent.clone_from(&info.id);
             }
@@ -135,6 +141,7 @@ impl Store {
         // What tasks use comes before the tasks.
         self.written(batch.commit())?;
         let appended = self.journal().map(|journal| journal.append(&lines));
+        self.lines = lines;
         self.written(appended.unwrap_or(Ok(())))
     }
 

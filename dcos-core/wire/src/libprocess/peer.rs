@@ -143,7 +143,10 @@ fn gather(
     first: Outgoing,
     queue: &mut mpsc::Receiver<Outgoing>,
 ) -> (BytesMut, usize) {
-    let (mut batch, mut size) = (BytesMut::new(), 0);
+    // Mostly those that wait are alike: room for all of them at once, within a batch.
+    let room = (queue.len() + 1) * first.size();
+    let room = room.min(BATCH + first.size());
+    let (mut batch, mut size) = (BytesMut::with_capacity(room), 0);
     let mut next = Some(first);
     while let Some(outgoing) = next {
         size += outgoing.size();
