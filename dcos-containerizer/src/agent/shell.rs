@@ -434,6 +434,10 @@ impl Shell {
         (operation, outcome)
     }
 
+    #[expect(
+        clippy::vec_box,
+        reason = "they come boxed, and copying them costs more"
+    )]
     async fn flush(&mut self, batch: Vec<Box<Write>>) -> Result<(), AgentError> {
         if batch.is_empty() {
             return Ok(());

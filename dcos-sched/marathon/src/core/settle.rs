@@ -9,7 +9,7 @@ use super::{Core, Row, rows};
 use crate::deployment::drive::{Decision, Drive, Member, decide};
 use crate::deployment::{Action, ActionKind, Plan};
 use crate::event::Event;
-use crate::instance::{Condition, Instance};
+use crate::instance::Instance;
 use crate::model::App;
 use crate::{PathId, Timestamp};
 
