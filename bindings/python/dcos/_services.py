@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
@@ -108,11 +108,16 @@ class Deployment:
         return of_id(self._cluster.deployments(), self.id)
 
     def wait(self, *, timeout: float | None = None) -> None:
-        """Waits until it has ended. Raises `DeploymentError`, which is a `TimeoutError`, after `timeout` seconds."""
-        deadline = deadline_in(timeout)
+        """Waits until it has ended.
+
+        Raises `DeploymentError`, which is a `TimeoutError`, after `timeout` seconds, or if it had not ended by its deadline.
+        """
+        deadline, last = deadline_in(timeout), None
         while now := self.refresh():
+            last = now
             _check(deadline, self.id, str(now))
             time.sleep(POLL_SECONDS)
+        _in_time(last)
 
     def stop(self) -> None:
         """Ends it where it is. Raises `NotFoundError` if it has ended."""
@@ -130,10 +135,12 @@ class Deployment:
         return await asyncio.to_thread(self.refresh)
 
     async def wait_async(self, *, timeout: float | None = None) -> None:
-        deadline = deadline_in(timeout)
+        deadline, last = deadline_in(timeout), None
         while now := await self.refresh_async():
+            last = now
             _check(deadline, self.id, str(now))
             await asyncio.sleep(POLL_SECONDS)
+        _in_time(last)
 
     async def stop_async(self) -> None:
         await asyncio.to_thread(self.stop)
@@ -156,31 +163,35 @@ class _Deployed:
     def wait(self, *, timeout: float | None = None) -> Self:
         """Waits until its latest deployment has ended.
 
-        Raises `DeploymentError`, which is a `TimeoutError`, after `timeout` seconds.
+        Raises `DeploymentError`, which is a `TimeoutError`, after `timeout` seconds, or if it had not ended by its deadline.
         """
-        deadline = deadline_in(timeout)
-        while step := self._pending():
-            _check(deadline, self.id, step)
+        deadline, last = deadline_in(timeout), None
+        while now := self._pending():
+            last = now
+            _check(deadline, self.id, str(now))
             time.sleep(POLL_SECONDS)
+        _in_time(last)
         return self
 
     async def wait_async(self, *, timeout: float | None = None) -> Self:
         # No thread waits along, so that a cancelled wait has ended, and many of them are cheap.
-        deadline = deadline_in(timeout)
-        while step := await asyncio.to_thread(self._pending):
-            _check(deadline, self.id, step)
+        deadline, last = deadline_in(timeout), None
+        while now := await asyncio.to_thread(self._pending):
+            last = now
+            _check(deadline, self.id, str(now))
             await asyncio.sleep(POLL_SECONDS)
+        _in_time(last)
         return self
 
     def _affected(self, deployment: Deployment) -> bool:
         """Whether a deployment changes it."""
         raise NotImplementedError
 
-    def _pending(self) -> str | None:
-        """What its deployments are doing, if there are any."""
+    def _pending(self) -> Deployment | None:
+        """The deployment that changes it, if there is one."""
         for one in self._cluster.deployments():
             if one.id == self._deployment if self._deployment else self._affected(one):
-                return str(one)
+                return one
         return None
 
     def _path(self, kind: str) -> str:
@@ -456,6 +467,12 @@ class Simulation:
 def _check(deadline: float, what: str, step: str) -> None:
     if time.monotonic() > deadline:
         raise DeploymentError(f"{what}: {step}")
+
+
+def _in_time(last: Deployment | None) -> None:
+    """Looks whether a deployment that was last seen so was stopped or taken back at its deadline."""
+    if last is not None and last.deadline is not None and datetime.now(timezone.utc) >= last.deadline:
+        raise DeploymentError(f"{last.id}: its deadline has passed: {last}")
 
 
 def _waiting(told: Mapping[str, Any]) -> Waiting:

@@ -66,7 +66,8 @@ def test_a_deployment_without_success_ends_at_its_deadline(cluster, rollback):
     app = cluster.deploy({**APP, "id": "/services/huge", "cpus": HUGE}, deadline=2, rollback=rollback)
     (deployment,) = cluster.deployments()
     assert deployment.deadline is not None
-    app.wait(timeout=60)
+    with pytest.raises(dcos.DeploymentError, match="its deadline has passed"):
+        app.wait(timeout=60)
     if rollback:
         until("its end", lambda: "/services/huge" not in [one.id for one in cluster.apps()])
     else:
