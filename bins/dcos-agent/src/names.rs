@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use dcos_containerizer::agent::Config;
 use dcos_containerizer::isolator::network::DefaultDns;
 use dcos_core::config::{Spec, Values};
@@ -46,10 +46,16 @@ pub(crate) async fn start(
         }
         Err(error) => return Err(error).context("--dns"),
     };
+    let (listen, resolvers) = (spartan.listen(), dcos_dns::upstream(values)?);
+    ensure!(
+        resolvers.is_empty() || !resolvers.iter().all(|resolver| listen.contains(resolver)),
+        "--dns: the node asks only this name server itself, which would answer nothing about other names: \
+         name those it is to ask with --dns_resolvers"
+    );
     let config = dcos_dns::Config {
-        listen: spartan.listen(),
+        listen,
         http: None,
-        resolvers: dcos_dns::upstream(values)?,
+        resolvers,
         ..dcos_dns::Config::default()
     };
     let server = Server::bind(config).await.context("--dns")?;

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 
 use dcos_proto::master::response::GetState;
 use dcos_wire::MediaType;
@@ -66,7 +67,7 @@ impl Memory {
             std::fs::create_dir_all(folder)?;
         }
         let beside = self.0.with_extension("new");
-        let mut file = File::create(&beside)?;
+        let mut file = private(&beside)?;
         let head = Head {
             leader: remembered.leader,
             masters: remembered.masters.clone(),
@@ -79,6 +80,17 @@ impl Memory {
         file.sync_all()?;
         std::fs::rename(&beside, &self.0)
     }
+}
+
+/// What is known of tasks may hold what only root is to see, such as what commands of checks are given.
+fn private(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600);
+    options.open(path)
 }
 
 fn parse(text: &[u8]) -> Option<Remembered> {
@@ -94,6 +106,8 @@ fn parse(text: &[u8]) -> Option<Remembered> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -113,6 +127,8 @@ mod tests {
         for _ in 0..2 {
             memory.write(&remembered);
             assert_eq!(memory.read(), Some(remembered.clone()));
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
         }
         for damaged in [&b""[..], b"{}\n", b"\n\xff\xff"] {
             std::fs::write(&path, damaged).unwrap();

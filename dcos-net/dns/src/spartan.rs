@@ -21,8 +21,8 @@ pub const SPARTAN: [Ipv4Addr; 3] = [
 /// The same over IPv6, where the host has it.
 pub const SPARTAN_V6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0xd, 0, 0, 0, 0, 0xc633, 0x6401);
 
-/// Whether this host has IPv6 switched off.
-const V6_OFF: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+/// Whether the link has IPv6 switched off.
+const V6_OFF: &str = "/proc/sys/net/ipv6/conf/spartan/disable_ipv6";
 
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
@@ -82,14 +82,17 @@ impl Spartan {
     pub fn open() -> Result<Self, SpartanError> {
         let lock = Lock::take(LOCK).map_err(|source| SpartanError::Taken { source })?;
         let socket = Socket::open(Protocol::Route);
-        let has_v6 = std::fs::read_to_string(V6_OFF).is_ok_and(|off| off.trim() == "0");
-        let v6 = has_v6.then_some(SPARTAN_V6.into());
         let mut spartan = Self {
             _lock: lock,
             socket: socket.map_err(|source| SpartanError::Open { source })?,
-            addresses: SPARTAN.into_iter().map(IpAddr::from).chain(v6).collect(),
+            addresses: SPARTAN.into_iter().map(IpAddr::from).collect(),
         };
         spartan.stand()?;
+        // Only the link itself says whether it may have such addresses.
+        if std::fs::read_to_string(V6_OFF).is_ok_and(|off| off.trim() == "0") {
+            spartan.addresses.push(SPARTAN_V6.into());
+            spartan.stand()?;
+        }
         Ok(spartan)
     }
 
