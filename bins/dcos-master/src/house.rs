@@ -32,7 +32,8 @@ impl House {
         };
         let ensemble = dcos_program::ensemble(values, &url)?
             .session_timeout(values.duration("zk_session_timeout"))
-            .patience(values.duration("registry_store_timeout"));
+            // It gives up first, and knows why.
+            .patience(values.duration("registry_store_timeout") * 3 / 4);
         Ok(Self::Several(ensemble))
     }
 

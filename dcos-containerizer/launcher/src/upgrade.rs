@@ -59,12 +59,13 @@ pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
     error
 }
 
-/// The arguments this program was started with, without an earlier upgrade's.
+/// The arguments this program was started with, without an earlier upgrade's and those that it has no use for: it is
+/// in its cgroups already, and the next program may not know how to join them.
 fn own_arguments() -> io::Result<Vec<CString>> {
     let mut arguments = Vec::new();
     let mut given = std::env::args_os();
     while let Some(argument) = given.next() {
-        if argument == "--resume" {
+        if argument == "--resume" || argument == "--join" {
             given.next();
         } else {
             arguments.push(CString::new(argument.as_bytes())?);
