@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
@@ -112,12 +112,7 @@ class Deployment:
 
         Raises `DeploymentError`, which is a `TimeoutError`, after `timeout` seconds, or if it had not ended by its deadline.
         """
-        deadline, last = deadline_in(timeout), None
-        while now := self.refresh():
-            last = now
-            _check(deadline, self.id, str(now))
-            time.sleep(POLL_SECONDS)
-        _in_time(last)
+        _wait(self.id, self.refresh, timeout)
 
     def stop(self) -> None:
         """Ends it where it is. Raises `NotFoundError` if it has ended."""
@@ -135,12 +130,7 @@ class Deployment:
         return await asyncio.to_thread(self.refresh)
 
     async def wait_async(self, *, timeout: float | None = None) -> None:
-        deadline, last = deadline_in(timeout), None
-        while now := await self.refresh_async():
-            last = now
-            _check(deadline, self.id, str(now))
-            await asyncio.sleep(POLL_SECONDS)
-        _in_time(last)
+        await _wait_async(self.id, self.refresh, timeout)
 
     async def stop_async(self) -> None:
         await asyncio.to_thread(self.stop)
@@ -165,22 +155,11 @@ class _Deployed:
 
         Raises `DeploymentError`, which is a `TimeoutError`, after `timeout` seconds, or if it had not ended by its deadline.
         """
-        deadline, last = deadline_in(timeout), None
-        while now := self._pending():
-            last = now
-            _check(deadline, self.id, str(now))
-            time.sleep(POLL_SECONDS)
-        _in_time(last)
+        _wait(self.id, self._pending, timeout)
         return self
 
     async def wait_async(self, *, timeout: float | None = None) -> Self:
-        # No thread waits along, so that a cancelled wait has ended, and many of them are cheap.
-        deadline, last = deadline_in(timeout), None
-        while now := await asyncio.to_thread(self._pending):
-            last = now
-            _check(deadline, self.id, str(now))
-            await asyncio.sleep(POLL_SECONDS)
-        _in_time(last)
+        await _wait_async(self.id, self._pending, timeout)
         return self
 
     def _affected(self, deployment: Deployment) -> bool:
@@ -464,9 +443,29 @@ class Simulation:
     """Those no agent has room for."""
 
 
-def _check(deadline: float, what: str, step: str) -> None:
+def _wait(name: str, look: Callable[[], Deployment | None], timeout: float | None) -> None:
+    """Waits until there is no deployment any more; `name` is what errors call it."""
+    deadline, last = deadline_in(timeout), None
+    while now := look():
+        last = now
+        _check(deadline, name, now)
+        time.sleep(POLL_SECONDS)
+    _in_time(last)
+
+
+async def _wait_async(name: str, look: Callable[[], Deployment | None], timeout: float | None) -> None:
+    # No thread waits along, so that a cancelled wait has ended, and many of them are cheap.
+    deadline, last = deadline_in(timeout), None
+    while now := await asyncio.to_thread(look):
+        last = now
+        _check(deadline, name, now)
+        await asyncio.sleep(POLL_SECONDS)
+    _in_time(last)
+
+
+def _check(deadline: float, name: str, now: Deployment) -> None:
     if time.monotonic() > deadline:
-        raise DeploymentError(f"{what}: {step}")
+        raise DeploymentError(f"{name}: {now}")
 
 
 def _in_time(last: Deployment | None) -> None:
