@@ -88,7 +88,8 @@ impl Follower {
         }
     }
 
-    /// All that is known, for names; `masters` are told by others.
+    /// All that is known, for names; `masters` are told by others. Agents that are awaited and were never heard of are
+    /// awaited there, too: what runs on them is not in it.
     pub fn snapshot(&self, leader: Option<SocketAddr>, masters: Vec<IpAddr>) -> Snapshot {
         let agents = self.agents.iter();
         Snapshot::collect(
@@ -98,6 +99,11 @@ impl Follower {
             self.frameworks.values().map(|info| (info, None)),
             self.tasks.values().map(|followed| &followed.task),
         )
+        .awaiting({
+            let awaited = self.awaited.keys();
+            let strange = awaited.filter(|id| !self.agents.contains_key(*id));
+            strange.cloned()
+        })
     }
 
     /// The same as a master would tell it, to [`begin`](Self::begin) with after a restart.

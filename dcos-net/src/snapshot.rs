@@ -257,6 +257,14 @@ impl Snapshot {
         self
     }
 
+    /// Whether what is not in here is not there: a master leads, and each agent it awaits has been heard of before.
+    /// Otherwise tasks may run that nobody has told of.
+    pub fn is_whole(&self) -> bool {
+        let there: BTreeSet<&str> = self.agents.iter().map(|agent| &*agent.id).collect();
+        let mut awaited = self.awaited.iter();
+        self.leader.is_some() && awaited.all(|id| there.contains(id.as_str()))
+    }
+
     /// The virtual addresses, as every node has them. Addresses of nodes are reserved.
     pub fn vips(&self) -> VipTable {
         let leader = self.leader.iter().map(SocketAddr::ip);

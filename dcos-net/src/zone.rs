@@ -14,6 +14,7 @@ pub struct Zone {
     names: BTreeMap<String, RecordSet>,
     /// Names without records above names with some: they exist, so they must not be denied.
     between: BTreeSet<String>,
+    partial: bool,
 }
 
 /// What a zone says of itself.
@@ -94,7 +95,20 @@ impl Zone {
             ttl,
             names: BTreeMap::new(),
             between,
+            partial: false,
         }
+    }
+
+    /// The same, of which not all names are known: what is not found may be there.
+    #[must_use]
+    pub fn partial(mut self, partial: bool) -> Self {
+        self.partial = partial;
+        self
+    }
+
+    /// Whether names may be missing, so that none may be denied.
+    pub fn is_partial(&self) -> bool {
+        self.partial
     }
 
     /// The name all others of the zone end with.

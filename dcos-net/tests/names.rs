@@ -160,6 +160,67 @@ fn names_outlive_a_failover_until_their_agent_is_back_or_given_up() {
     );
 }
 
+/// What is not found, and may be there all the same.
+fn undeniable(snapshot: &Snapshot) -> Vec<&'static str> {
+    let published = publish(snapshot, &Config::default());
+    let all = [
+        "no.mesos.",
+        "no.l4lb.thisdcos.directory.",
+        "no.zk.",
+        "no.spartan.",
+    ];
+    let is_open = |name: &&str| {
+        let found = published.find(name).expect("it is in a zone of ours");
+        assert!(!found.exists(), "{name}");
+        found.zone.is_partial()
+    };
+    all.into_iter().filter(is_open).collect()
+}
+
+#[test]
+fn nothing_is_denied_while_an_agent_is_awaited_of_which_nobody_knows_what_runs_there() {
+    let tasks = ["no.mesos.", "no.l4lb.thisdcos.directory."];
+    let former = cluster();
+    assert!(undeniable(&former).is_empty());
+    // Who was there before knows what ran; who has just been started does not.
+    assert!(undeniable(&failed_over(&[]).after(&former)).is_empty());
+    assert_eq!(
+        undeniable(&failed_over(&[]).after(&Snapshot::default())),
+        tasks
+    );
+    let s0 = "20201120-000001-1-S0";
+    let half = failed_over(&[s0]).after(&Snapshot::default());
+    assert_eq!(undeniable(&half), tasks);
+    assert_eq!(undeniable(&failed_over(&[]).after(&half)), tasks);
+    let mut given_up = failed_over(&[s0]);
+    given_up.awaited.clear();
+    assert!(undeniable(&given_up.after(&half)).is_empty());
+}
+
+#[test]
+fn masters_have_names_before_one_of_them_leads() {
+    let masters = Snapshot {
+        masters: vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()],
+        ..Snapshot::default()
+    };
+    let published = publish(&masters, &Config::default());
+    for (name, expected) in [
+        ("master.mesos.", &["10.0.0.1", "10.0.0.2"][..]),
+        ("master1.mesos.", &["10.0.0.2"]),
+        ("master.dcos.thisdcos.directory.", &["10.0.0.1", "10.0.0.2"]),
+        ("zk-3.zk.", &["10.0.0.1"]),
+        ("ready.spartan.", &["127.0.0.1"]),
+        ("leader.mesos.", &[]),
+    ] {
+        assert_eq!(addresses(&published, name), expected, "{name}");
+    }
+    assert_eq!(
+        undeniable(&masters),
+        ["no.mesos.", "no.l4lb.thisdcos.directory."]
+    );
+    assert_eq!(undeniable(&Snapshot::default()).len(), 3);
+}
+
 #[test]
 fn virtual_addresses_have_names_under_all_their_zones() {
     let published = publish(&cluster(), &Config::default());

@@ -46,7 +46,8 @@ pub(crate) async fn start(
         }
         Err(error) => return Err(error).context("--dns"),
     };
-    let (listen, resolvers) = (spartan.listen(), dcos_dns::upstream(values)?);
+    let (listen, upstream) = (spartan.listen(), dcos_dns::upstream(values)?);
+    let resolvers = upstream.now();
     ensure!(
         resolvers.is_empty() || !resolvers.iter().all(|resolver| listen.contains(resolver)),
         "--dns: the node asks only this name server itself, which would answer nothing about other names: \
@@ -55,7 +56,7 @@ pub(crate) async fn start(
     let config = dcos_dns::Config {
         listen,
         http: None,
-        resolvers,
+        upstream,
         ..dcos_dns::Config::default()
     };
     let server = Server::bind(config).await.context("--dns")?;

@@ -30,6 +30,7 @@ pub(crate) struct Beside<'a> {
     pub(crate) values: &'a Values,
     pub(crate) house: &'a House,
     pub(crate) ip: IpAddr,
+    pub(crate) known: IpAddr,
     pub(crate) hostname: &'a str,
     pub(crate) components: &'a [&'static str],
     /// A client of masters.
@@ -45,6 +46,7 @@ pub(crate) async fn open(
         values,
         house,
         ip,
+        known,
         hostname,
         components,
         client,
@@ -79,15 +81,11 @@ pub(crate) async fn open(
         scheme,
         masters: options::masters(&ports, sealed),
         agents: options::agents(values),
-        own_hosts: BTreeSet::from([
-            ip.to_string(),
-            hostname.to_owned(),
-            crate::options::known_at(values, ip)?.ip().to_string(),
-        ]),
+        own_hosts: BTreeSet::from([ip.to_string(), hostname.to_owned(), known.to_string()]),
     };
     let config = Config {
         rules,
-        about: options::about(values, ip, cluster_id(house)?),
+        about: options::about(values, known, cluster_id(house)?),
         sources: Some(sources),
         tls,
         authenticate: None,

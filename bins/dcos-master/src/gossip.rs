@@ -20,15 +20,9 @@ use crate::Components;
 pub(crate) async fn start(parts: &mut Components) -> anyhow::Result<Option<Part>> {
     let values = &parts.values;
     // Agents join the leading master where it says that it is.
-    let ip = match values.opt_text("advertise_ip") {
-        Some(text) => text
-            .parse()
-            .with_context(|| format!("--advertise_ip: {text}"))?,
-        None => parts.ip,
-    };
     let about = About {
         hostname: parts.hostname.clone(),
-        ..About::new(Kind::Master, ip)
+        ..About::new(Kind::Master, parts.known)
     };
     let memory = values.path("work_dir").join("gossip/members.json");
     let part = dcos_program::gossip(values, parts.ip, about, memory, &parts.stop).await?;

@@ -71,7 +71,10 @@ fn main() -> ExitCode {
 struct Components {
     values: Values,
     house: House,
+    /// Where this process listens.
     ip: IpAddr,
+    /// By which others know it.
+    known: IpAddr,
     hostname: String,
     store: Arc<dyn StateStore>,
     stop: CancellationToken,
@@ -94,14 +97,21 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let house = House::of(&values)?;
     let store = house.store()?;
     let ip = dcos_program::listening_ip(&values, Ipv4Addr::LOCALHOST.into())?;
+    let (asked, values) = tokio::task::spawn_blocking(move || {
+        let known = dcos_program::known_ip(&values, ip);
+        (known, values)
+    })
+    .await?;
+    let known = asked?;
     let hostname = values
         .opt_text("hostname")
-        .unwrap_or_else(|| ip.to_string());
+        .unwrap_or_else(|| known.to_string());
     let running = JoinSet::new();
     let mut parts = Components {
         values,
         house,
         ip,
+        known,
         hostname,
         store,
         stop,
@@ -158,7 +168,8 @@ async fn serve(
 
 impl Components {
     async fn master(&mut self, part: Option<&Part>) -> anyhow::Result<Local> {
-        let mut config = master::Config::from_values(&self.values, self.ip, self.hostname.clone())?;
+        let mut config =
+            master::Config::from_values(&self.values, self.known, self.hostname.clone())?;
         config.tls = Ssl::from_env()?;
         config.settings.process_start = Some(dcos_core::time::steady());
         config.require_peer_match = dcos_program::require_peer_match()?;
@@ -387,7 +398,11 @@ impl Components {
 
     async fn dns(&mut self, local: Option<Local>) -> anyhow::Result<()> {
         let master = local.context("names are made of the state of a master in this process")?;
-        let own = options::known_at(&self.values, self.ip)?;
+        let port = match self.values.port("advertise_port") {
+            0 => self.values.port("port"),
+            port => port,
+        };
+        let own = SocketAddr::new(self.known, port);
         let config = names::config(&self.values, self.ip)?;
         let source = names::Source::new(&self.values, &self.house, master, own)?;
         let server = dcos_dns::Server::bind(config)
@@ -414,6 +429,7 @@ impl Components {
             values: &self.values,
             house: &self.house,
             ip: self.ip,
+            known: self.known,
             hostname: &self.hostname,
             components,
             client: self.client_of_masters("marathon")?,

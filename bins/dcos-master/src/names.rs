@@ -26,7 +26,7 @@ pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Co
     Ok(dcos_dns::Config {
         listen: vec![SocketAddr::new(ip, values.port("dns_port"))],
         http: Some(SocketAddr::new(ip, values.port("mesos_dns_port"))),
-        resolvers: dcos_dns::upstream(values)?,
+        upstream: dcos_dns::upstream(values)?,
         ..dcos_dns::Config::default()
     })
 }
@@ -121,7 +121,7 @@ async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
     while let Ok(state) = master.snapshot().await {
         // Before the registry is read this master knows of nobody.
         if state.recovered {
-            let masters = feed.masters.now(own.ip());
+            let masters = feed.masters.now(Some(own.ip()));
             // It reads every task: no work for a thread that serves requests.
             match tokio::task::spawn_blocking(move || names(&state, own, masters)).await {
                 Ok(now) => feed.tell(now),

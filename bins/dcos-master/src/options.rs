@@ -1,10 +1,6 @@
 //! Which components run in this process, and where they listen.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-
-use anyhow::Context as _;
-use dcos_core::config::{Spec, Values};
-use tracing::warn;
+use dcos_core::config::Spec;
 
 /// The options of this program itself.
 pub(crate) const PROGRAM: &[Spec] = &[
@@ -164,68 +160,3 @@ pub(crate) const METRONOME: &[Spec] = &[
         .default("1000")
         .help("How many successful and how many failed runs of each job are remembered."),
 ];
-
-/// Where others reach the master of this process, which listens on `ip`: by the advertised address and port, else where
-/// it listens. One that listens on all addresses is known by the one its host's name has, as in libprocess.
-///
-/// # Errors
-/// `--advertise_ip` is no address.
-pub(crate) fn known_at(values: &Values, ip: IpAddr) -> anyhow::Result<SocketAddr> {
-    let ip = match values.opt_text("advertise_ip") {
-        Some(text) => text.parse().with_context(|| format!("--advertise_ip: {text}"))?,
-        None if ip.is_unspecified() => of_this_host(ip).unwrap_or_else(|| {
-            warn!("names and the router know this master as {ip}: say its address by --ip or --advertise_ip");
-            ip
-        }),
-        None => ip,
-    };
-    let port = match values.port("advertise_port") {
-        0 => values.port("port"),
-        port => port,
-    };
-    Ok(SocketAddr::new(ip, port))
-}
-
-/// The address that the name of this host has, of the same family as `any`.
-fn of_this_host(any: IpAddr) -> Option<IpAddr> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let found = (name.trim(), 0).to_socket_addrs().ok()?;
-    let mut ips = found.map(|address| address.ip());
-    ips.find(|ip| ip.is_ipv4() == any.is_ipv4() && !ip.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use dcos_core::config::{Loaded, Schema, Sources};
-
-    use super::*;
-
-    fn known(flags: &[&str], ip: &str) -> anyhow::Result<String> {
-        let schema = Schema::new("test", "")
-            .with(PROGRAM)
-            .with(dcos_sched::master::OPTIONS);
-        let flags = flags.iter().map(|flag| (*flag).to_owned());
-        let sources = Sources::new(flags.chain(["--work_dir=/".to_owned()]));
-        let Loaded::Run(values) = schema.load(&sources)? else {
-            anyhow::bail!("no values");
-        };
-        Ok(known_at(&values, ip.parse()?)?.to_string())
-    }
-
-    #[test]
-    fn a_master_is_known_where_it_says_that_it_is() {
-        for (flags, ip, expected) in [
-            (&[][..], "10.0.0.1", "10.0.0.1:5050"),
-            (&["--port=15050"], "10.0.0.1", "10.0.0.1:15050"),
-            (&["--advertise_ip=192.0.2.1"], "10.0.0.1", "192.0.2.1:5050"),
-            (
-                &["--advertise_ip=192.0.2.1", "--advertise_port=80"],
-                "0.0.0.0",
-                "192.0.2.1:80",
-            ),
-        ] {
-            assert_eq!(known(flags, ip).unwrap(), expected);
-        }
-        assert!(known(&["--advertise_ip=here"], "10.0.0.1").is_err());
-    }
-}

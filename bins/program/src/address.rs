@@ -3,11 +3,12 @@
 //! Source: Mesos 1.11 `src/master/main.cpp`, `src/slave/main.cpp`, libprocess `process.cpp` (`LIBPROCESS_*`).
 
 use std::env;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _, UdpSocket};
 use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 use dcos_core::config::{Origin, Sources, Spec, Values};
+use tracing::warn;
 
 /// The options besides `ip`, which each program declares with its own default.
 pub const ADDRESS_OPTIONS: &[Spec] = &[Spec::text("ip_discovery_command")
@@ -67,6 +68,53 @@ fn discover(command: &str) -> anyhow::Result<IpAddr> {
         .with_context(|| format!("it printed {address:?}, which is no address"))
 }
 
+/// The address by which others know a program that listens on `ip`: `--advertise_ip`, else the one it listens on. If that
+/// is every address, it is the one that its host's name has, as in libprocess, but no loopback (127.0.1.1 in Debian's
+/// `/etc/hosts`); else the one by which packets leave the host. It may wait for name servers.
+///
+/// # Errors
+/// `--advertise_ip` is no address.
+pub fn known_ip(values: &Values, ip: IpAddr) -> anyhow::Result<IpAddr> {
+    if let Some(text) = values.opt_text("advertise_ip") {
+        return text
+            .parse()
+            .with_context(|| format!("--advertise_ip: {text}"));
+    }
+    if !ip.is_unspecified() {
+        return Ok(ip);
+    }
+    let known = of_this_host(ip).or_else(|| leaving(ip));
+    Ok(known.unwrap_or_else(|| {
+        let loopback = match ip {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        warn!("others can't know this program by {ip}: say its address by --ip or --advertise_ip. Until then it is {loopback}");
+        loopback
+    }))
+}
+
+/// The address that the name of this host has, of the same family as `any`.
+fn of_this_host(any: IpAddr) -> Option<IpAddr> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let found = (name.trim(), 0).to_socket_addrs().ok()?;
+    let mut ips = found.map(|address| address.ip());
+    ips.find(|ip| ip.is_ipv4() == any.is_ipv4() && !ip.is_loopback())
+}
+
+/// Where packets for elsewhere leave from; nothing is sent for that.
+fn leaving(any: IpAddr) -> Option<IpAddr> {
+    // TEST-NET-1, and the same of IPv6.
+    let elsewhere: IpAddr = match any {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((elsewhere, 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
 /// Whether messages are taken only from the address their sender names (`LIBPROCESS_REQUIRE_PEER_ADDRESS_IP_MATCH`).
 ///
 /// # Errors
@@ -83,7 +131,35 @@ pub fn require_peer_match() -> anyhow::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use dcos_core::config::{Loaded, Schema};
+
     use super::*;
+
+    fn known(flags: &[&str], ip: &str) -> anyhow::Result<IpAddr> {
+        const OPTIONS: &[Spec] = &[Spec::text("advertise_ip").help("")];
+        let flags = flags.iter().map(|flag| (*flag).to_owned());
+        let schema = Schema::new("test", "").with(OPTIONS);
+        let Loaded::Run(values) = schema.load(&Sources::new(flags))? else {
+            bail!("no values");
+        };
+        known_ip(&values, ip.parse()?)
+    }
+
+    #[test]
+    fn a_program_is_known_by_one_address_that_others_can_reach() -> anyhow::Result<()> {
+        assert_eq!(known(&[], "10.0.0.1")?, IpAddr::from([10, 0, 0, 1]));
+        let said = IpAddr::from([192, 0, 2, 7]);
+        for ip in ["10.0.0.1", "0.0.0.0", "::"] {
+            assert_eq!(known(&["--advertise_ip=192.0.2.7"], ip)?, said);
+        }
+        for any in ["0.0.0.0", "::"] {
+            let found = known(&[], any)?;
+            assert!(!found.is_unspecified(), "{found}");
+            assert_eq!(found.is_ipv4(), any == "0.0.0.0");
+        }
+        assert!(known(&["--advertise_ip=here"], "10.0.0.1").is_err());
+        Ok(())
+    }
 
     #[test]
     fn a_command_tells_the_address_or_why_not() {

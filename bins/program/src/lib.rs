@@ -36,7 +36,7 @@ mod gossip;
 mod metrics;
 mod server;
 
-pub use address::{ADDRESS_OPTIONS, listening_ip, require_peer_match};
+pub use address::{ADDRESS_OPTIONS, known_ip, listening_ip, require_peer_match};
 pub use ensemble::{ENSEMBLE_OPTIONS, ensemble};
 pub use gossip::{GOSSIP_OPTIONS, Part, gossip};
 pub use metrics::metrics_limit;

@@ -77,7 +77,7 @@ pub(crate) fn judge(packet: &[u8], served: &Served, rules: Rules, tcp: bool) -> 
     if matches!(question.query_type, RecordType::AXFR | RecordType::IXFR) {
         return refuse(reply, ResponseCode::Refused);
     }
-    if !served.ready {
+    if !found.exists() && found.zone.is_partial() {
         return refuse(reply, ResponseCode::ServFail);
     }
     reply.metadata.authoritative = true;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dcos_net::names;
@@ -25,8 +26,8 @@ pub struct Config {
     pub names: names::Config,
     /// Whether names of other zones are asked of `resolvers`; otherwise they are refused.
     pub external: bool,
-    /// Who is asked for names that are not ours; see [`resolvers`].
-    pub resolvers: Vec<SocketAddr>,
+    /// Who is asked for names that are not ours.
+    pub upstream: Upstream,
     /// Zones (such as `corp.example`) that have resolvers of their own; the longest match counts.
     pub zone_resolvers: BTreeMap<String, Vec<SocketAddr>>,
     /// How long a resolver may take. A client that waits longer gets SERVFAIL.
@@ -49,7 +50,7 @@ impl Default for Config {
             http: Some(any(8123)),
             names: names::Config::default(),
             external: true,
-            resolvers: Vec::new(),
+            upstream: Upstream::default(),
             zone_resolvers: BTreeMap::new(),
             timeout: Duration::from_secs(5),
             set_truncate_bit: true,
@@ -57,6 +58,33 @@ impl Default for Config {
             max_forwards: 1024,
             max_connections: 1024,
         }
+    }
+}
+
+/// Who is asked for names that are not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// These.
+    Named(Vec<SocketAddr>),
+    /// Whom a file as `/etc/resolv.conf` names ([`resolvers`]). It is read again when it changes; while it can't be
+    /// read, those it named before are asked.
+    File(PathBuf),
+}
+
+impl Upstream {
+    /// Who is asked now.
+    pub fn now(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Named(named) => named.clone(),
+            Self::File(path) => resolvers(&std::fs::read_to_string(path).unwrap_or_default()),
+        }
+    }
+}
+
+/// Nobody.
+impl Default for Upstream {
+    fn default() -> Self {
+        Self::Named(Vec::new())
     }
 }
 

@@ -11,9 +11,9 @@ use dcos_proto::master::event;
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::warn;
 
 use crate::MasterList;
+use crate::leader::Seeker;
 use crate::memory::{Memory, Remembered};
 
 /// The least time between two looks at all tasks of a cluster that changes all the time; and a look takes at most the
@@ -24,6 +24,7 @@ const SHARE: u32 = 10;
 const KEEP: Duration = Duration::from_secs(10);
 /// What is taken in at once.
 const BATCH: usize = 512;
+
 /// Where the snapshots come from that a [`Server`](crate::Server) answers from.
 #[derive(Debug)]
 pub struct Feed {
@@ -34,13 +35,13 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// A feed, and what it tells. What a feed before it kept in the file `memory` is told first, so that names are
-    /// answered while no master is.
+    /// A feed, and what it tells: at once which masters there are, if that is known, for who must find them before any
+    /// leads. What a feed before it kept in the file `memory` is told next, so that names are answered while no master is.
     pub fn new(
         masters: MasterList,
         memory: Option<PathBuf>,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
-        let (publish, published) = watch::channel(Arc::default());
+        let (publish, published) = watch::channel(Arc::new(unled(&masters)));
         let feed = Self {
             publish,
             masters,
@@ -65,6 +66,7 @@ impl Feed {
             self.tell(known.snapshot(remembered.masters));
         }
         let mut batch = Vec::with_capacity(BATCH);
+        let mut seeker = Seeker::default();
         let (mut is_news, mut is_unkept) = (false, false);
         let (mut next, mut keep) = (Instant::now(), Instant::now());
         loop {
@@ -81,21 +83,27 @@ impl Feed {
                         return;
                     }
                     for told in batch.drain(..) {
-                        is_news |= known.take_in(told).await;
+                        is_news |= known.take_in(told, &mut seeker);
                     }
+                }
+                leader = seeker.found() => {
+                    known.leader = Some(leader);
+                    is_news = true;
                 }
                 () = due => {
                     known.follower.poll(steady(), &mut ());
                     is_news = true;
                 }
-                () = self.masters.changed() => is_news = true,
+                () = self.masters.changed() => {
+                    is_news = true;
+                    if !known.is_whole() {
+                        self.tell(unled(&self.masters));
+                    }
+                }
                 () = tokio::time::sleep_until(next), if is_news && known.is_whole() => {
                     let begin = Instant::now();
-                    let masters = known.leader.map(|leader| self.masters.now(leader.ip()));
-                    let (told, snapshot) = aside(known, move |known| {
-                        known.snapshot(masters.unwrap_or_default())
-                    })
-                    .await;
+                    let masters = self.masters.now(known.leader.map(|leader| leader.ip()));
+                    let (told, snapshot) = aside(known, |known| known.snapshot(masters)).await;
                     known = told;
                     self.tell(snapshot);
                     next = begin + PACE.max(begin.elapsed() * SHARE);
@@ -104,7 +112,7 @@ impl Feed {
                 () = tokio::time::sleep_until(keep), if is_unkept => {
                     let begin = Instant::now();
                     if let (Some(memory), Some(leader)) = (self.memory.clone(), known.leader) {
-                        let masters = self.masters.now(leader.ip());
+                        let masters = self.masters.now(Some(leader.ip()));
                         let write = move |known: &Known| {
                             memory.write(&Remembered { leader, masters, state: known.follower.state() });
                         };
@@ -169,12 +177,12 @@ impl Known {
     }
 
     /// Says whether names may have changed.
-    async fn take_in(&mut self, told: Told) -> bool {
+    fn take_in(&mut self, told: Told, seeker: &mut Seeker) -> bool {
         match told {
             Told::Asked(..) => false,
             Told::Leader(leader) => {
-                // A name is looked up; who cannot be found has led before, or is not told of.
-                self.leader = address(&leader).await.or(self.leader);
+                // A name is looked up beside; until it is found, whoever led before is told of.
+                self.leader = seeker.seek(leader).or(self.leader);
                 false
             }
             Told::Event(event) => {
@@ -185,13 +193,10 @@ impl Known {
     }
 }
 
-/// Where `host:port` is; of IPv4 if it has both.
-async fn address(leader: &str) -> Option<SocketAddr> {
-    match tokio::net::lookup_host(leader).await {
-        Ok(found) => found.min_by_key(SocketAddr::is_ipv6),
-        Err(error) => {
-            warn!(leader, %error, "the leading master has no address");
-            None
-        }
+/// What is so before anybody leads.
+fn unled(masters: &MasterList) -> Snapshot {
+    Snapshot {
+        masters: masters.now(None),
+        ..Snapshot::default()
     }
 }

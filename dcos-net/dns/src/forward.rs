@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::Message;
@@ -18,40 +17,30 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::flights::Flights;
+use crate::resolvers::{All, Resolver, Resolvers, all};
 
 /// Knows whom to ask, and how they fared.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
-    zones: BTreeMap<String, Vec<Resolver>>,
-    others: Vec<Resolver>,
+    zones: BTreeMap<String, All>,
+    others: Resolvers,
     timeout: Duration,
     flights: Flights,
 }
 
-#[derive(Debug)]
-struct Resolver {
-    address: SocketAddr,
-    failures: AtomicU64,
-}
-
 impl Forwarder {
     pub(crate) fn new(
-        others: &[SocketAddr],
+        others: Resolvers,
         zones: &BTreeMap<String, Vec<SocketAddr>>,
         timeout: Duration,
     ) -> Self {
-        let resolver = |address: &SocketAddr| Resolver {
-            address: *address,
-            failures: AtomicU64::new(0),
-        };
-        let resolvers = |addresses: &[SocketAddr]| addresses.iter().map(resolver).collect();
         let zone = |(zone, addresses): (&String, &Vec<SocketAddr>)| {
             let zone = format!("{}.", zone.trim_matches('.').to_ascii_lowercase());
-            (zone, resolvers(addresses))
+            (zone, all(addresses))
         };
         Self {
             zones: zones.iter().map(zone).collect(),
-            others: resolvers(others),
+            others,
             timeout,
             flights: Flights::default(),
         }
@@ -80,11 +69,12 @@ impl Forwarder {
     }
 
     async fn fetch(&self, query: &[u8], name: &str, tcp: bool) -> Option<Vec<u8>> {
-        let mut candidates: Vec<&Resolver> = self.resolvers(name).iter().collect();
+        let resolvers = self.resolvers(name);
+        let mut candidates: Vec<&Resolver> = resolvers.iter().collect();
         // The sort is stable, so the turn decides among those that failed equally often.
         let turn = usize::from(random_id()) % candidates.len().max(1);
         candidates.rotate_left(turn);
-        candidates.sort_by_key(|resolver| resolver.failures.load(Ordering::Relaxed));
+        candidates.sort_by_key(|resolver| resolver.failures());
         let mut candidates = candidates.into_iter();
         match (candidates.next(), candidates.next()) {
             (Some(one), Some(other)) => {
@@ -99,15 +89,15 @@ impl Forwarder {
         }
     }
 
-    fn resolvers(&self, name: &str) -> &[Resolver] {
+    fn resolvers(&self, name: &str) -> All {
         let mut suffix = name;
         loop {
             if let Some(resolvers) = self.zones.get(suffix) {
-                return resolvers;
+                return Arc::clone(resolvers);
             }
             match suffix.split_once('.') {
                 Some((_, parent)) if !parent.is_empty() => suffix = parent,
-                _ => return &self.others,
+                _ => return self.others.now(),
             }
         }
     }
@@ -128,7 +118,7 @@ impl Forwarder {
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
-        resolver.failures.fetch_add(1, Ordering::Relaxed);
+        resolver.failed();
         tracing::debug!(resolver = %resolver.address, error = %failure, "a resolver did not answer");
         None
     }

@@ -105,7 +105,7 @@ async fn effective_config(State(api): State<Api>) -> Response {
         "SOARname": soa.rname,
         "Masters": Value::Null,
         "ZoneResolvers": zones,
-        "Resolvers": addresses(&api.config.resolvers),
+        "Resolvers": addresses(&api.config.upstream.now()),
         "IPSources": sources,
         "Zk": "",
         "Domain": names.domain,

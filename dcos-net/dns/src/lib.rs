@@ -2,8 +2,8 @@
 //! Mesos-DNS.
 //!
 //! The program feeds [`Snapshot`](dcos_net::Snapshot)s of the cluster through a watch channel; what
-//! is asked is answered from the latest. A snapshot without a leader changes nothing, so that names
-//! survive a failover.
+//! is asked is answered from the latest. Before there is a leader, what is known (such as where masters are) is
+//! answered and nothing denied; after that a snapshot without one changes nothing, so that names survive a failover.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -33,15 +33,19 @@ mod flights;
 mod forward;
 mod hosts;
 mod http;
+mod leader;
 mod masters;
 mod memory;
 mod options;
+mod resolvers;
 mod served;
 mod server;
 mod sockets;
 mod spartan;
 
-pub use config::{Config, NoResolver, PORT, UNPRIVILEGED_PORT, named_resolvers, resolvers};
+pub use config::{
+    Config, NoResolver, PORT, UNPRIVILEGED_PORT, Upstream, named_resolvers, resolvers,
+};
 pub use feed::Feed;
 pub use masters::MasterList;
 pub use options::{OPTIONS, OptionError, masters, upstream};

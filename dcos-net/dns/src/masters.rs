@@ -23,13 +23,13 @@ pub enum MasterList {
 
 impl MasterList {
     /// The list of now. Where it follows an election that has not heard of `leader` yet, that one is on it all the same.
-    pub fn now(&self, leader: IpAddr) -> Vec<IpAddr> {
+    pub fn now(&self, leader: Option<IpAddr>) -> Vec<IpAddr> {
         match self {
             Self::Fixed(list) => list.iter().copied().collect(),
             Self::Standing(standing) => {
                 let standing = standing.borrow();
                 let known = standing.iter().filter_map(address);
-                let all: BTreeSet<IpAddr> = known.chain([leader]).collect();
+                let all: BTreeSet<IpAddr> = known.chain(leader).collect();
                 all.into_iter().collect()
             }
         }
@@ -64,7 +64,8 @@ mod tests {
         };
         let (election, standing) = watch::channel(Arc::default());
         let mut list = MasterList::Standing(standing);
-        assert_eq!(list.now(ip(2)), [ip(2)], "nobody was read yet");
+        assert!(list.now(None).is_empty());
+        assert_eq!(list.now(Some(ip(2))), [ip(2)], "nobody was read yet");
         election.send_replace(Arc::new(vec![
             info(10),
             info(2),
@@ -74,9 +75,9 @@ mod tests {
         ]));
         list.changed().await;
         for leader in [10, 2] {
-            assert_eq!(list.now(ip(leader)), [ip(2), ip(9), ip(10)]);
+            assert_eq!(list.now(Some(ip(leader))), [ip(2), ip(9), ip(10)]);
         }
         let fixed = MasterList::Fixed([ip(3), ip(1)].into());
-        assert_eq!(fixed.now(ip(7)), [ip(1), ip(3)]);
+        assert_eq!(fixed.now(Some(ip(7))), [ip(1), ip(3)]);
     }
 }

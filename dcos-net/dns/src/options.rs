@@ -1,17 +1,15 @@
 //! Options of every program that serves names, and what they say.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::path::Path;
 
 use dcos_core::config::{Spec, Values};
 
-use crate::{MasterList, NoResolver, named_resolvers, resolvers};
+use crate::{MasterList, NoResolver, Upstream, named_resolvers};
 
 /// The options.
 pub const OPTIONS: &[Spec] = &[
     Spec::list("dns_resolvers")
-        .help("Who is asked for other names: addresses; those of /etc/resolv.conf by default."),
+        .help("Who is asked for other names: addresses; by default those of /etc/resolv.conf, which is read again when it changes."),
     Spec::list("dns_masters")
         .help("The addresses of all masters, for names such as master.mesos and zk-1.zk; by default of those that stand for election."),
 ];
@@ -44,13 +42,10 @@ pub enum OptionError {
 ///
 /// # Errors
 /// A resolver that is named is no address.
-pub fn upstream(values: &Values) -> Result<Vec<SocketAddr>, OptionError> {
+pub fn upstream(values: &Values) -> Result<Upstream, OptionError> {
     match values.opt_list("dns_resolvers") {
-        Some(named) if !named.is_empty() => Ok(named_resolvers(named)?),
-        _ => {
-            let system = std::fs::read_to_string(Path::new(RESOLV_CONF)).unwrap_or_default();
-            Ok(resolvers(&system))
-        }
+        Some(named) if !named.is_empty() => Ok(Upstream::Named(named_resolvers(named)?)),
+        _ => Ok(Upstream::File(RESOLV_CONF.into())),
     }
 }
 

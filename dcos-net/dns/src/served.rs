@@ -18,8 +18,8 @@ pub(crate) struct Served {
     pub(crate) names: Published,
     /// Grows with each publication.
     pub(crate) serial: u32,
-    /// Whether there was a snapshot with a leader yet. Before, our names are neither there nor not.
-    pub(crate) ready: bool,
+    /// Whether there was a snapshot with a leader yet: from then on one without says nothing.
+    pub(crate) led: bool,
 }
 
 impl Served {
@@ -28,7 +28,7 @@ impl Served {
         Self {
             names,
             serial: 0,
-            ready: false,
+            led: false,
         }
     }
 }
@@ -48,7 +48,8 @@ pub(crate) async fn publish(
     let mut hosts = Hosts::default();
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
-        if snapshot.leader.is_some() {
+        let led = snapshot.leader.is_some();
+        if led || !served.borrow().led {
             hosts.want(&snapshot.frameworks);
             let (config, hosts) = (Arc::clone(&config), hosts.addresses());
             let make = move || names::publish(&found(snapshot, &hosts), &config);
@@ -56,11 +57,7 @@ pub(crate) async fn publish(
                 Ok(names) => {
                     let serial = next_serial(served.borrow().serial);
                     tracing::debug!(serial, tasks = tasks(&names), "names published");
-                    served.send_replace(Arc::new(Served {
-                        names,
-                        serial,
-                        ready: true,
-                    }));
+                    served.send_replace(Arc::new(Served { names, serial, led }));
                 }
                 Err(error) => tracing::error!(%error, "names could not be made; keeping the last"),
             }

@@ -1,7 +1,7 @@
 //! [`Server`]: binds everything, then runs until told to stop.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dcos_net::Snapshot;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::Rules;
 use crate::forward::Forwarder;
+use crate::resolvers::{Resolvers, leave_out_own};
 use crate::served::{self, Served};
 use crate::sockets::{self, Shared};
 use crate::{Config, http};
@@ -92,12 +93,12 @@ impl Server {
             http,
         } = self;
         let (publisher, served) = watch::channel(Arc::new(Served::nothing(&config.names)));
-        let mut resolvers = config.resolvers.clone();
-        leave_out_own(&mut resolvers, &addresses);
         let mut zone_resolvers = config.zone_resolvers.clone();
         for resolvers in zone_resolvers.values_mut() {
             leave_out_own(resolvers, &addresses);
         }
+        let upstream = config.upstream.clone();
+        let others = Resolvers::new(upstream, addresses.clone());
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             served: served.clone(),
@@ -105,7 +106,7 @@ impl Server {
                 external: config.external,
                 set_truncate_bit: config.set_truncate_bit,
             },
-            forwarder: Arc::new(Forwarder::new(&resolvers, &zone_resolvers, config.timeout)),
+            forwarder: Arc::new(Forwarder::new(others, &zone_resolvers, config.timeout)),
             forwards: Arc::new(Semaphore::new(config.max_forwards)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             tasks: tasks.clone(),
@@ -126,39 +127,6 @@ impl Server {
         tasks.close();
         tasks.wait().await;
     }
-}
-
-/// Asking ourselves would go round in circles.
-fn leave_out_own(resolvers: &mut Vec<SocketAddr>, bound: &[SocketAddr]) {
-    resolvers.retain(|resolver| {
-        let own = is_own(*resolver, bound);
-        if own {
-            tracing::warn!(%resolver, "this is the name server itself: not asked about other names");
-        }
-        !own
-    });
-}
-
-/// Whether packets to `resolver` come to one of `bound`.
-fn is_own(resolver: SocketAddr, bound: &[SocketAddr]) -> bool {
-    // Packets to an address of this host leave from it; that an address can be bound says less (`ip_nonlocal_bind`).
-    let is_here = || resolver.ip().is_loopback() || leaves_from(resolver) == Some(resolver.ip());
-    let comes_to = |bound: &SocketAddr| {
-        bound.port() == resolver.port()
-            && (bound.ip() == resolver.ip() || bound.ip().is_unspecified() && is_here())
-    };
-    bound.iter().any(comes_to)
-}
-
-/// Where packets to `address` would leave from.
-fn leaves_from(address: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = std::net::UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
-    socket.connect(address).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }
 
 /// [`Server::bind`] and [`Server::run`] in one.
@@ -186,28 +154,6 @@ async fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> 
             Ok(tcp) => return Ok((udp, tcp)),
             Err(error) if address.port() != 0 || tries == TRIES => return Err(error),
             Err(_) => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wildcard_is_every_address_of_this_host() {
-        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        for (resolver, bound, own) in [
-            ("127.0.0.1:5353", "127.0.0.1:5353", true),
-            ("127.0.0.1:5353", "0.0.0.0:5353", true),
-            ("127.0.0.77:5353", "0.0.0.0:5353", true),
-            ("127.0.0.1:53", "0.0.0.0:5353", false),
-            ("127.0.0.53:5353", "127.0.0.1:5353", false),
-            // TEST-NET-1 is nobody's.
-            ("192.0.2.1:5353", "0.0.0.0:5353", false),
-        ] {
-            let found = is_own(address(resolver), &[address(bound)]);
-            assert_eq!(found, own, "{resolver} at {bound}");
         }
     }
 }

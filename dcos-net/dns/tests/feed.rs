@@ -72,6 +72,11 @@ async fn what_a_master_told_is_told_without_it_and_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let memory = folder.path().join("state");
     let (master, mut published) = feed(&memory);
+    // Before anybody leads.
+    assert_eq!(published.borrow().masters.len(), 2);
+    // A name that nobody has keeps nothing up.
+    let nobody = Told::Leader("no-such-name.invalid:5050".into());
+    master.send(nobody).await.unwrap();
     let (heed, mut heeded) = mpsc::channel(1);
     let asked = Told::Asked(["10.0.0.2".parse().unwrap()].into(), heed);
     master.send(asked).await.unwrap();

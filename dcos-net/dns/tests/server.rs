@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dcos_dns::{Config, Server};
+use dcos_dns::{Config, Server, Upstream};
 use dcos_net::{Agent, Discovery, Framework, Port, Snapshot, Task, names};
 use dcos_wire::Client;
 use serde_json::{Value, json};
@@ -231,7 +231,7 @@ async fn other_names_are_asked_of_resolvers_even_if_some_are_silent() {
     let running = start(
         cluster(),
         Config {
-            resolvers: vec![silent.local_addr().unwrap(), upstream.dns],
+            upstream: Upstream::Named(vec![silent.local_addr().unwrap(), upstream.dns]),
             zone_resolvers: [("Special.".into(), vec![special.dns])].into(),
             timeout: Duration::from_millis(600),
             http: None,
@@ -256,7 +256,7 @@ async fn other_names_are_asked_of_resolvers_even_if_some_are_silent() {
     let alone = start(
         cluster(),
         Config {
-            resolvers: vec![silent.local_addr().unwrap()],
+            upstream: Upstream::Named(vec![silent.local_addr().unwrap()]),
             timeout: Duration::from_millis(300),
             http: None,
             ..Config::default()
@@ -265,6 +265,43 @@ async fn other_names_are_asked_of_resolvers_even_if_some_are_silent() {
     .await;
     let found = dig(alone.dns, "leader.corp").await;
     assert!(found.contains("SERVFAIL"), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_resolv_conf_counts_without_a_restart() {
+    if !has_dig() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("resolv.conf");
+    let config = Config {
+        upstream: Upstream::File(file.clone()),
+        http: None,
+        ..Config::default()
+    };
+    let running = start(cluster(), config).await;
+    let found = dig(running.dns, "leader.corp").await;
+    assert!(found.contains("REFUSED"), "nobody is named yet: {found}");
+    // Nobody answers there, which is another answer.
+    std::fs::write(&file, "nameserver 127.0.0.254\n").unwrap();
+    until_it_says(running.dns, "SERVFAIL").await;
+    // Replaced, as most who write it do.
+    let beside = folder.path().join("beside");
+    std::fs::write(&beside, "# nobody\n").unwrap();
+    std::fs::rename(beside, &file).unwrap();
+    until_it_says(running.dns, "REFUSED").await;
+}
+
+/// Asks about a name of others until that is the answer.
+async fn until_it_says(server: SocketAddr, code: &str) {
+    let begin = Instant::now();
+    loop {
+        let found = dig(server, "leader.corp").await;
+        if found.contains(code) {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{found}");
+    }
 }
 
 /// A query for the addresses of `x.corp`, with this id.
@@ -276,7 +313,7 @@ fn query(id: u16) -> Vec<u8> {
 /// A server that asks `resolver` about all other names, and gives up after that long.
 async fn asking(resolver: SocketAddr, timeout: Duration) -> Running {
     let config = Config {
-        resolvers: vec![resolver],
+        upstream: Upstream::Named(vec![resolver]),
         timeout,
         http: None,
         ..Config::default()
@@ -356,6 +393,15 @@ async fn names_follow_the_cluster_and_survive_its_leader() {
     )
     .await;
     assert!(dig(running.dns, "leader.mesos").await.contains("SERVFAIL"));
+    // Who is to lead must be found first.
+    running.snapshots.send_replace(Arc::new(Snapshot {
+        masters: vec!["10.0.0.1".parse().unwrap()],
+        ..Snapshot::default()
+    }));
+    let found = dig_ready(running.dns, "zk-1.zk").await;
+    assert!(found.contains("10.0.0.1"), "{found}");
+    let found = dig(running.dns, "web-prod.marathon.mesos").await;
+    assert!(found.contains("SERVFAIL"), "{found}");
     running.snapshots.send_replace(Arc::new(cluster()));
     assert!(
         dig_ready(running.dns, "web-prod.marathon.mesos")

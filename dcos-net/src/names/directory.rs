@@ -15,7 +15,7 @@ const TTL: u32 = 5;
 const SPARTAN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
 pub(super) fn publish(snapshot: &Snapshot, mesos: &Zone, table: &VipTable) -> Vec<Zone> {
-    let mut directory = zone("thisdcos.directory.");
+    let mut directory = zone("thisdcos.directory.").partial(!snapshot.is_whole());
     masters(&mut directory, snapshot);
     tasks(&mut directory, snapshot);
     vips(&mut directory, table);
@@ -26,7 +26,7 @@ pub(super) fn publish(snapshot: &Snapshot, mesos: &Zone, table: &VipTable) -> Ve
     spartan.add_address("ns.spartan.", SPARTAN.into());
 
     // Five names however many masters there are, so that a connection string never changes.
-    let mut zk = zone("zk.");
+    let mut zk = zone("zk.").partial(snapshot.masters.is_empty());
     let mut masters = snapshot.masters.clone();
     masters.sort_unstable();
     masters.dedup();

@@ -21,7 +21,7 @@ pub(super) fn publish(snapshot: &Snapshot, config: &Config) -> (Zone, Vec<Enumer
         minimum: config.ttl,
     };
     let mut maker = Maker {
-        zone: Zone::new(&*origin, soa, config.ttl),
+        zone: Zone::new(&*origin, soa, config.ttl).partial(!snapshot.is_whole()),
         origin,
         config,
     };
@@ -90,26 +90,26 @@ impl Maker<'_> {
     }
 
     fn masters(&mut self, snapshot: &Snapshot) {
-        let Some(leader) = snapshot.leader else {
-            return;
-        };
         let (all, ns) = (
             format!("master.{}", self.origin),
             format!("ns1.{}", self.origin),
         );
-        let target = format!("leader.{}", self.origin);
-        self.zone.add_address(&target, leader.ip());
-        for protocol in ["tcp", "udp"] {
-            let service = Service {
-                target: target.clone(),
-                port: leader.port(),
-            };
-            self.zone
-                .add_service(&format!("_leader._{protocol}.{}", self.origin), service);
+        if let Some(leader) = snapshot.leader {
+            let target = format!("leader.{}", self.origin);
+            self.zone.add_address(&target, leader.ip());
+            for protocol in ["tcp", "udp"] {
+                let service = Service {
+                    target: target.clone(),
+                    port: leader.port(),
+                };
+                self.zone
+                    .add_service(&format!("_leader._{protocol}.{}", self.origin), service);
+            }
         }
+        let leader = snapshot.leader.map(|leader| leader.ip());
         // A leader that is not on the list gets the number after the last.
         let mut number = 0;
-        for ip in snapshot.masters.iter().copied().chain([leader.ip()]) {
+        for ip in snapshot.masters.iter().copied().chain(leader) {
             if self.zone.add_address(&all, ip) {
                 self.zone.add_address(&ns, ip);
                 self.zone

@@ -23,7 +23,7 @@ fn served(ports: u16) -> Served {
     Served {
         names: publish(&snapshot, &Config::default()),
         serial: 7,
-        ready: true,
+        led: true,
     }
 }
 
