@@ -2,7 +2,8 @@
 //!
 //! Source: `location /cache/master/` of dcos/dcos 2.2, nginx `proxy_cache`: answers of 200 are kept, one request asks
 //! while the others wait, a `Cache-Control` in the request goes around it, and `X-Cache-Status` says what happened.
-//! There one answer was for all; here each set of credentials has its own (RFC 9111 3.5).
+//! There one answer was for all; here each set of credentials has its own (RFC 9111 3.5). The master reads no cookie, and
+//! is sent none here: people who show no other credentials see the same.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,15 +14,16 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use http::header::{AUTHORIZATION, COOKIE};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 /// How long an answer is kept.
 const FRESH: Duration = Duration::from_secs(5);
 /// Answers kept; further ones are asked for each time.
 const MOST: usize = 64;
-/// Bytes of all answers that are kept, gathered, or still being sent after that: the router shares the master's process.
+/// Memory of all answers that are kept, gathered, or still being sent after that: the router shares the master's process.
 /// What finds no room is passed on as it comes.
 const ROOM: usize = 128 << 20;
 /// How long one who asks waits for another's answer before asking without keeping it (nginx `proxy_cache_lock_timeout`).
@@ -89,14 +91,28 @@ impl Held {
 
     /// Adds a piece if there is room.
     fn take(&mut self, piece: &[u8]) -> bool {
-        let left = |left: usize| left.checked_sub(piece.len());
-        let order = Ordering::Relaxed;
-        let fits = self.room.0.fetch_update(order, order, left).is_ok();
+        let length = self.bytes.len() + piece.len();
+        // By steps, since each may move all that is there.
+        let step = length.max(self.taken + self.taken / 4);
+        let fits = length <= self.taken || self.grow(step) || self.grow(length);
         if fits {
-            self.taken += piece.len();
             self.bytes.extend_from_slice(piece);
         }
         fits
+    }
+
+    /// Makes room for so many bytes in all, if there is.
+    fn grow(&mut self, bytes: usize) -> bool {
+        // While it moves there are two of it.
+        let left = |left: usize| left.checked_sub(bytes);
+        let order = Ordering::Relaxed;
+        if self.room.0.fetch_update(order, order, left).is_err() {
+            return false;
+        }
+        self.bytes.reserve_exact(bytes - self.bytes.len());
+        let before = std::mem::replace(&mut self.taken, bytes);
+        self.room.0.fetch_add(before, order);
+        true
     }
 }
 
@@ -125,6 +141,13 @@ pub(crate) enum Gathered {
 /// Reads a body to its end while there is room.
 pub(crate) async fn gather(mut body: Body, room: &Room) -> Gathered {
     let mut held = Held::new(room);
+    let announced = body.size_hint().exact();
+    if let Some(length) = announced.filter(|length| *length > 0) {
+        let fits = usize::try_from(length).is_ok_and(|length| held.grow(length));
+        if !fits {
+            return Gathered::Streamed(body);
+        }
+    }
     loop {
         let piece = match body.frame().await {
             None => return Gathered::Whole(Bytes::from_owner(held)),
@@ -170,18 +193,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Keeps an answer, and lets go of it when it is too old, whether anybody asks again or not.
-    pub(crate) fn keep(&mut self, slot: &Slot, answer: Kept) {
-        let (slot, until) = (Arc::downgrade(slot), answer.until);
+    /// Keeps an answer, until [`Cache::sweep`] finds it too old.
+    pub(crate) fn keep(&mut self, answer: Kept) {
         self.kept = Some(answer);
         self.stale = true;
-        tokio::spawn(async move {
-            tokio::time::sleep_until(until.into()).await;
-            if let Some(slot) = slot.upgrade() {
-                let mut place = slot.lock().await;
-                place.kept.take_if(|kept| !is_fresh(kept));
-            }
-        });
     }
 }
 
@@ -201,14 +216,10 @@ pub(crate) struct Key {
 impl Key {
     /// That of a request for `path` with these headers.
     pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
-        let words = |name| headers.get_all(name).iter().cloned();
-        // An empty value between the two: what is a cookie is no credential.
-        let between = std::iter::once(HeaderValue::from_static(""));
-        let credentials = words(AUTHORIZATION).chain(between).chain(words(COOKIE));
         Self {
             path: path.to_owned(),
             packed: dcos_wire::accepts_gzip(headers),
-            credentials: credentials.collect(),
+            credentials: headers.get_all(AUTHORIZATION).iter().cloned().collect(),
         }
     }
 }
@@ -234,6 +245,17 @@ impl Cache {
             return None;
         }
         Some(Arc::clone(slots.entry(key).or_default()))
+    }
+
+    /// Lets go of what is too old, whether anybody asks again or not.
+    pub(crate) fn sweep(&self) {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots.values() {
+            // Whoever has it asks for a new one, and holds none.
+            if let Ok(mut place) = slot.try_lock() {
+                place.kept.take_if(|kept| !is_fresh(kept));
+            }
+        }
     }
 }
 
@@ -278,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_finds_no_room_streams_and_room_comes_back() {
-        let room = Room::of(10);
+        let room = Room::of(20);
         let left = || room.0.load(Ordering::Relaxed);
         let body = |pieces: &[&'static str]| {
             let pieces: Vec<_> = pieces
@@ -290,34 +312,38 @@ mod tests {
         let Gathered::Whole(first) = gather(body(&["abc", "def"]), &room).await else {
             panic!("there was room");
         };
-        assert_eq!((&first[..], left()), (&b"abcdef"[..], 4));
+        assert_eq!((&first[..], left()), (&b"abcdef"[..], 14));
         let copy = first.clone();
         drop(first);
-        assert_eq!(left(), 4, "a client still reads it");
+        assert_eq!(left(), 14, "a client still reads it");
 
         let Gathered::Streamed(rest) = gather(body(&["12", "34", "5678", "9"]), &room).await else {
             panic!("there was no room");
         };
-        assert_eq!(left(), 0);
+        // What is there, and as much again for it to move, would not fit.
+        assert_eq!(left(), 6);
         let whole = rest.collect().await.unwrap().to_bytes();
-        assert_eq!((&whole[..], left()), (&b"123456789"[..], 4));
+        assert_eq!((&whole[..], left()), (&b"123456789"[..], 14));
+        // One that says that it is too large is not gathered at all.
+        let large = gather(Body::from("123456789012345"), &room).await;
+        assert!(matches!(large, Gathered::Streamed(_)));
         drop(copy);
-        assert_eq!(left(), 10);
+        assert_eq!(left(), 20);
     }
 
     #[tokio::test]
     async fn nothing_outlives_its_time() {
-        let slot = Slot::default();
+        let cache = Cache::default();
+        let slot = cache.slot(Key::of("/", &HeaderMap::new())).unwrap();
         let room = Room::of(10);
         let Gathered::Whole(body) = gather(Body::from("abc"), &room).await else {
             panic!("there was room");
         };
         let mut answer = Kept::new(HeaderMap::new(), body);
         answer.until = Instant::now();
-        slot.lock().await.keep(&slot, answer);
-        while slot.lock().await.kept.is_some() {
-            tokio::task::yield_now().await;
-        }
+        slot.lock().await.keep(answer);
+        assert_eq!(room.0.load(Ordering::Relaxed), 7);
+        cache.sweep();
         assert_eq!(room.0.load(Ordering::Relaxed), 10);
         assert!(slot.lock().await.stale);
     }

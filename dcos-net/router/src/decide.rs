@@ -7,6 +7,8 @@ mod agent;
 mod leader;
 mod service;
 
+pub(crate) use service::OFF_LIMITS;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -241,10 +243,12 @@ impl Rules {
         }
     }
 
-    /// Whether the cluster is this host alone: others would not know it by an address of loopback.
+    /// Whether the cluster is this host alone: others would not know it by an address of loopback. One that is known
+    /// by another address as well, such as behind a forwarder, is not.
     pub(crate) fn is_alone(&self) -> bool {
         let addresses = self.own_hosts.iter().filter_map(|host| address(host));
-        addresses.into_iter().any(|ip| ip.is_loopback())
+        let loopback: Vec<bool> = addresses.map(|ip| ip.is_loopback()).collect();
+        !loopback.is_empty() && !loopback.contains(&false)
     }
 
     fn part(&self, proxy: Proxy, pattern: Pattern, asked: Asked<'_>, world: &World) -> Step {

@@ -240,11 +240,12 @@ impl Door {
 
     async fn cached(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         forward: &Forward,
         origin: &Origin<'_>,
         passing: &Arc<Passing>,
     ) -> Response {
+        request.headers_mut().remove(http::header::COOKIE);
         let house = &self.house;
         let around = request.headers().contains_key(http::header::CACHE_CONTROL);
         let slot = if around {
@@ -278,7 +279,7 @@ impl Door {
         match gather(body, &house.cache.room).await {
             Gathered::Whole(whole) => {
                 let answer = Kept::new(parts.headers, whole);
-                place.keep(&slot, answer.clone());
+                place.keep(answer.clone());
                 answer.answer(status)
             }
             Gathered::Streamed(body) => {

@@ -1,7 +1,7 @@
 //! A request on its way to somebody behind the router, and the answer back. Nothing is held: both stream.
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,10 +16,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::body::{Passing, limited};
-use crate::decide::{Forward, Target};
+use crate::decide::{Forward, OFF_LIMITS, Target};
 use crate::headers;
 use crate::location::relocate;
 use crate::own::text;
@@ -64,8 +64,9 @@ impl Proxy {
             .and_then(|_| parts.extensions.remove::<OnUpgrade>());
         let upgrades = client.is_some();
         let unhurried = parts.extensions.remove::<Unhurried>();
-        let conversation = is_conversation(forward, &parts.headers);
-        if let Some(unhurried) = unhurried.as_ref().filter(|_| conversation) {
+        if let Some(unhurried) = &unhurried
+            && is_conversation(forward, &parts.headers)
+        {
             unhurried.allow();
         }
         headers::onward(
@@ -122,11 +123,6 @@ impl Proxy {
             .and_then(|location| HeaderValue::try_from(location).ok());
         if let Some(location) = location {
             answer.headers_mut().insert(LOCATION, location);
-        }
-        if conversation {
-            // Limits are off for the rest of the connection: nothing else shall profit from that.
-            let close = HeaderValue::from_static("close");
-            answer.headers_mut().insert(CONNECTION, close);
         }
         // What this connection speaks is for hyper to say.
         *answer.version_mut() = Version::HTTP_11;
@@ -225,5 +221,10 @@ fn too_large() -> Response {
 fn failed(to: &Target, error: &SendError) -> Response {
     let shown = dcos_core::error::chain(error).to_string();
     debug!(?to, error = shown, "no answer from behind the router");
+    if error.is_off_limits() {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| warn!(?to, "the name of a service leads to an address that each host has for itself: not asked; told once"));
+        return text(StatusCode::FORBIDDEN, OFF_LIMITS);
+    }
     text(StatusCode::BAD_GATEWAY, "502 Bad Gateway")
 }

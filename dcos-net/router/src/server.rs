@@ -27,7 +27,7 @@ use crate::upstream::Upstreams;
 use crate::world::{Scheme, World};
 
 /// How often it is looked for connections to those behind the router that nobody uses.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// How a router is set up.
 #[derive(Debug)]
@@ -184,12 +184,13 @@ impl Router {
         if let Some(sources) = self.sources {
             parts.spawn(follow(sources, self.worlds, self.stop.clone()));
         }
-        let proxy = &self.house.proxy;
+        let (proxy, cache) = (&self.house.proxy, &self.house.cache);
         let sweep = async {
             let mut often = tokio::time::interval(SWEEP);
             loop {
                 often.tick().await;
                 proxy.upstreams.sweep();
+                cache.sweep();
             }
         };
         tokio::select! {

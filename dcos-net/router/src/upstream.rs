@@ -98,6 +98,29 @@ impl Upstreams {
     }
 }
 
+/// A name leads where only this host may ask.
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads to addresses that each host has for itself")]
+struct OffLimits;
+
+impl SendError {
+    /// Whether the name of a service leads where only this host may ask.
+    pub(crate) fn is_off_limits(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            // What an `io::Error` carries is none of its sources.
+            if let Some(carrier) = error.downcast_ref::<io::Error>()
+                && let Some(carried) = carrier.get_ref()
+                && carried.is::<OffLimits>()
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
@@ -183,11 +206,14 @@ impl Service<Name> for Lookup {
         let (looking_up, alone) = (self.system.call(name), self.alone);
         Box::pin(async move {
             let mut found: Vec<SocketAddr> = looking_up.await?.collect();
+            if found.is_empty() {
+                return Err(io::ErrorKind::AddrNotAvailable.into());
+            }
             if let Some(alone) = alone {
                 found.retain(|address| !is_off_limits(address.ip(), alone));
             }
             if found.is_empty() {
-                return Err(io::ErrorKind::AddrNotAvailable.into());
+                return Err(io::Error::other(OffLimits));
             }
             Ok(found.into_iter())
         })

@@ -1,7 +1,5 @@
 //! [`EtcdMedium`]: register and pages are keys, a swap is a transaction.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -16,8 +14,6 @@ use crate::{Ensemble, Medium, MediumError, Swapped, Version};
 pub(crate) struct EtcdMedium {
     etcd: Etcd,
     root: String,
-    /// The revision when history was last forgotten.
-    forgotten: AtomicI64,
 }
 
 impl EtcdMedium {
@@ -25,7 +21,6 @@ impl EtcdMedium {
         Self {
             etcd: Etcd::new(ensemble),
             root: format!("{}/registry", ensemble.path),
-            forgotten: AtomicI64::new(0),
         }
     }
 
@@ -107,12 +102,11 @@ impl Medium for EtcdMedium {
     }
 
     async fn forget(&self) -> Result<(), MediumError> {
-        let present = self.etcd.look(&self.register()).await?.revision();
-        // What came since the last time stays, for watches that lag.
-        let before = self.forgotten.swap(present, Ordering::Relaxed);
-        if before > 0 {
-            self.etcd.compact(before).await?;
+        // Whoever lags behind the oldest page that is kept begins with the base anyway.
+        let kept = self.etcd.by_age(&self.page_key(""), 1).await?;
+        match kept.kvs.first() {
+            Some(oldest) => Ok(self.etcd.compact(oldest.create_revision).await?),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

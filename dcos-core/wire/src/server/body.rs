@@ -71,34 +71,46 @@ impl Fate {
 /// It is among the extensions of each request; a handler calls [`Unhurried::allow`] once it knows
 /// whom it talks to.
 #[derive(Debug, Clone)]
-pub struct Unhurried {
-    body: Arc<AtomicBool>,
+pub struct Unhurried(Arc<Allowance>);
+
+#[derive(Debug)]
+struct Allowance {
+    is_given: AtomicBool,
     activity: Arc<Activity>,
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        if *self.is_given.get_mut() {
+            self.activity.mind_slow_readers();
+        }
+    }
 }
 
 impl Unhurried {
     pub(super) fn new(activity: &Arc<Activity>) -> Self {
-        Self {
-            body: Arc::default(),
+        Self(Arc::new(Allowance {
+            is_given: AtomicBool::new(false),
             activity: Arc::clone(activity),
-        }
+        }))
     }
 
-    /// Takes the limits off, for the rest of the request; a slow reader is borne on this
-    /// connection from now on.
+    /// Takes the limits off until the answer has ended. As long a slow reader is borne on the whole connection, which other
+    /// requests of an HTTP/2 client share.
     pub fn allow(&self) {
-        self.body.store(true, Ordering::Release);
-        self.activity.bear_slow_readers();
+        if !self.0.is_given.swap(true, Ordering::AcqRel) {
+            self.0.activity.bear_slow_readers();
+        }
     }
 
     /// The connection leaves HTTP, such as for a WebSocket: nothing on it is timed any more.
     pub fn hand_over(&self) {
-        self.body.store(true, Ordering::Release);
-        self.activity.leave();
+        self.allow();
+        self.0.activity.leave();
     }
 
     fn is_allowed(&self) -> bool {
-        self.body.load(Ordering::Acquire)
+        self.0.is_given.load(Ordering::Acquire)
     }
 }
 

@@ -56,13 +56,15 @@ where
         let gzip = self.config.gzip && accepts_gzip(request.headers());
         let old = request.version() < Version::HTTP_11;
         let fate = Fate::default();
+        let unhurried = Unhurried::new(&self.activity);
         let answer: BoxFuture<'static, Response> = match announced_length(&request) {
             _ if !is_message && !self.seat.is_found() => {
                 let refusal = Refusal::unavailable("There are too many connections");
                 std::future::ready(closing(refusal.into_response())).boxed()
             }
             Ok(length) if length <= limit => {
-                let request = self.limited(request, limit, fate.clone());
+                let unhurried = unhurried.clone();
+                let request = self.limited(request, limit, fate.clone(), unhurried);
                 run(self.service.clone(), request).boxed()
             }
             Ok(_) => {
@@ -86,16 +88,27 @@ where
             if gzip && !old {
                 response = gzip::compress(response).await;
             }
-            Ok(response.map(|body| Body::new(ResponseBody { body, _busy: busy })))
+            Ok(response.map(|body| {
+                Body::new(ResponseBody {
+                    body,
+                    _unhurried: unhurried,
+                    _busy: busy,
+                })
+            }))
         }
         .boxed()
     }
 }
 
 impl<S> Handler<S> {
-    fn limited(&self, request: Request<Incoming>, limit: u64, fate: Fate) -> Request<Body> {
+    fn limited(
+        &self,
+        request: Request<Incoming>,
+        limit: u64,
+        fate: Fate,
+        unhurried: Unhurried,
+    ) -> Request<Body> {
         let timeout = self.config.body_timeout;
-        let unhurried = Unhurried::new(&self.activity);
         let given = unhurried.clone();
         let mut request =
             request.map(|body| Body::new(RequestBody::new(body, limit, timeout, fate, given)));
@@ -147,6 +160,8 @@ fn closing(mut response: Response) -> Response {
 /// Keeps the connection marked as busy until the last byte is handed over.
 struct ResponseBody {
     body: Body,
+    /// Before the next: whoever is told that the answer has ended shall find its allowance ended.
+    _unhurried: Unhurried,
     _busy: Busy,
 }
 

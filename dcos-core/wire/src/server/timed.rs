@@ -27,8 +27,8 @@ pub(super) struct Activity {
     head_read: AtomicBool,
     /// Silence between requests is fine.
     patient: AtomicBool,
-    /// A client that does not read is fine.
-    slow_readers: AtomicBool,
+    /// While there are such answers a client that does not read is fine.
+    slow_readers: AtomicUsize,
     /// The connection speaks something else than HTTP.
     elsewhere: AtomicBool,
     /// Who reads, to be told when an answer is finished and the clock starts again.
@@ -60,9 +60,14 @@ impl Activity {
         self.patient.load(Ordering::Acquire)
     }
 
-    /// Lets writes take as long as the client likes from now on.
+    /// Lets writes take as long as the client likes, until [`mind_slow_readers`](Self::mind_slow_readers).
     pub(super) fn bear_slow_readers(&self) {
-        self.slow_readers.store(true, Ordering::Release);
+        self.slow_readers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One of those who bore them has ended.
+    pub(super) fn mind_slow_readers(&self) {
+        self.slow_readers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -249,7 +254,7 @@ impl Timed {
         cx: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if written.is_ready() || self.activity.slow_readers.load(Ordering::Acquire) {
+        if written.is_ready() || self.activity.slow_readers.load(Ordering::Acquire) > 0 {
             self.stall = None;
             return written;
         }

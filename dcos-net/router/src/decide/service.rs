@@ -8,6 +8,9 @@ use crate::route::{Part, Ways};
 use crate::world::{AppService, Base, Named, World, address, is_off_limits, segments};
 
 const PREFIX: &str = "/service";
+/// What is said of a service, or the address of its name, that nobody is sent to.
+pub(crate) const OFF_LIMITS: &str = "403 Forbidden: the service says to be at an address that each host has for itself. \
+     (A cluster that is one host needs a master known by loopback: --ip or --advertise_ip.)";
 const NO_APPS: &str = "503 Service Unavailable: invalid Marathon svcapps cache";
 const NO_CLUSTER: &str = "503 Service Unavailable: invalid Mesos state cache";
 const NO_RECORDS: &str = "503 Service Unavailable: MesosDNS request has failed";
@@ -74,10 +77,20 @@ impl Rules {
         };
         let url = framework.and_then(|framework| framework.webui_url.as_deref());
         let named: Option<Base> = url.and_then(|url| url.parse().ok());
-        if let Some(base) = named.as_ref().filter(|base| !self.is_refused(base)) {
+        let place = match own.and_then(|part| self.parts.get(&part)) {
+            Some(Place::At(base)) => Some(base),
+            _ => None,
+        };
+        // The own one may say a name that is loopback on its own host (127.0.1.1 in Debian's /etc/hosts).
+        let is_here = |base: &Base| {
+            let is_own = self.own_hosts.contains(base.authority.host());
+            place.is_some_and(|place| is_own && place.authority.port() == base.authority.port())
+        };
+        let elsewhere = |base: &&Base| !self.is_refused(base) && !is_here(base);
+        if let Some(base) = named.as_ref().filter(elsewhere) {
             return Ok(Some(of_framework(base.clone())));
         }
-        if let Some(Place::At(base)) = own.and_then(|part| self.parts.get(&part)) {
+        if let Some(base) = place {
             return Ok(Some(of_own(base.clone())));
         }
         if let Some(base) = named {
@@ -108,9 +121,7 @@ impl Rules {
     /// A service, unless it says to be where only this host may ask.
     fn allowed(&self, found: Found) -> Result<Option<Found>, Box<Step>> {
         if self.is_refused(&found.base) {
-            let text = "403 Forbidden: the service says to be at an address that each host has for itself. \
-                        (A cluster that is one host needs a master known by loopback: --ip or --advertise_ip.)";
-            return Err(Box::new(Step::Answer(403, text.to_owned())));
+            return Err(Box::new(Step::Answer(403, OFF_LIMITS.to_owned())));
         }
         Ok(Some(found))
     }

@@ -358,13 +358,19 @@ fn a_framework_of_a_cluster_is_not_at_this_hosts_loopback() {
             ("f-2", "cloud", Some("http://169.254.169.254/")),
             ("f-3", "marathon", Some("http://127.0.0.1:8080/")),
             ("f-4", "remote", Some("http://10.0.0.9:8080/")),
+            ("f-5", "metronome", Some("http://myhost:9000/")),
         ])),
         ..world()
     };
     let marathon = Place::At(base("http://127.0.0.1:18080"));
     let mut rules = rules();
-    rules.own_hosts = BTreeSet::from(["10.0.0.1".to_owned(), "0.0.0.0".to_owned()]);
+    // Known by another address as well, it is not alone.
+    rules.own_hosts = ["10.0.0.1", "127.0.0.1", "myhost"]
+        .map(str::to_owned)
+        .into();
     rules.parts.insert(Part::Marathon, marathon);
+    let metronome = Place::At(base("http://127.0.0.1:9000"));
+    rules.parts.insert(Part::Metronome, metronome);
     for (path, expected) in [
         ("/service/local/", None),
         ("/service/cloud/", None),
@@ -372,6 +378,8 @@ fn a_framework_of_a_cluster_is_not_at_this_hosts_loopback() {
         ("/service/remote/", Some("10.0.0.9:8080")),
         // The one the program knows is in its place.
         ("/service/marathon/", Some("127.0.0.1:18080")),
+        // And so is one that gives the name of this host, whatever /etc/hosts makes of it.
+        ("/service/metronome/", Some("127.0.0.1:9000")),
     ] {
         let method = Method::GET;
         let asked = Asked {

@@ -39,7 +39,12 @@ async fn what_one_may_see_is_kept_for_nobody_else() {
         ("", "MISS"),
         ("", "HIT"),
         ("Authorization: Basic b3BlcmF0b3I6\r\n", "MISS"),
-        ("Cookie: Basic YWRtaW46YWRtaW4=\r\n", "MISS"),
+        // No credential for the master, which does not even see it.
+        ("Cookie: Basic YWRtaW46YWRtaW4=; _ga=1\r\n", "HIT"),
+        (
+            "Cookie: dcos-acs-auth-cookie=x\r\nCache-Control: no-cache\r\n",
+            "BYPASS",
+        ),
         (admin, "HIT"),
     ] {
         let answer = served.cached(who).await;
@@ -50,5 +55,6 @@ async fn what_one_may_see_is_kept_for_nobody_else() {
             who == admin,
             "{who}: {seen}"
         );
+        assert!(!seen.contains("cookie"), "{who}: {seen}");
     }
 }

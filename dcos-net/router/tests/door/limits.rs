@@ -131,5 +131,10 @@ async fn only_operators_may_take_their_time() {
         .unwrap();
     let answer = answer(&mut typing).await;
     assert_eq!((answer.status, answer.text().as_str()), (200, "ok"));
-    assert_eq!(typing.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
+    // What follows on the connection is timed as ever.
+    typing
+        .write_all(begin("/service/app/api/v1").as_bytes())
+        .await
+        .unwrap();
+    assert_eq!(crate::setup::answer(&mut typing).await.status, 408);
 }

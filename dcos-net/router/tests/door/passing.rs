@@ -323,11 +323,16 @@ async fn no_service_leads_to_what_only_this_host_may_ask() {
         ("[::ffff:127.0.0.1]", 403),
         ("0.0.0.0", 403),
         ("169.254.169.254", 403),
-        ("localhost", 502),
-        ("127.1", 502),
-        ("2130706433", 502),
+        ("localhost", 403),
+        ("127.1", 403),
+        ("2130706433", 403),
     ] {
         served.know(&[("app", &format!("http://{host}:{port}"))]);
-        assert_eq!(served.get("/service/app/").await.status, status, "{host}");
+        let answer = served.get("/service/app/").await;
+        assert_eq!(answer.status, status, "{host}");
+        assert!(
+            answer.text().contains("--advertise_ip"),
+            "it says why: {host}"
+        );
     }
 }
