@@ -34,12 +34,14 @@ use containers::Containers;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let called = arguments.next().unwrap_or_default();
-    if Path::new(&called)
+    match Path::new(&called)
         .file_name()
         .and_then(std::ffi::OsStr::to_str)
-        == Some(dcos_overlay::plugin::NAME)
     {
-        return dcos_overlay::plugin::main();
+        Some(dcos_overlay::plugin::NAME) => return dcos_overlay::plugin::main(),
+        // One that was a program of its own keeps name and arguments when it becomes this one.
+        Some("dcos-launcher") => return dcos_launcher::main(arguments),
+        _ => {}
     }
     match arguments
         .next()

@@ -18,8 +18,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use crate::codec::{DecodeError, Wire};
 use crate::frame::{self, Incoming, MAX_FDS};
 use crate::message::{Answer, Container, Exit, Failure, Message, Request, Scope, Step};
-use crate::plan::Plan;
-use crate::program::SERVED;
+use crate::plan::{Plan, VERSION};
+use crate::program::{IDENTIFY, SERVED, identity};
 use crate::sys;
 
 /// Why the launcher did not do what it was asked to.
@@ -38,6 +38,15 @@ pub enum Error {
     Unknown,
     /// The request makes no sense to it.
     Invalid(String),
+    /// It is of another version, and does not know the request. It can become ours: [`Client::upgrade`].
+    Version,
+    /// It is of another version and did not become ours; all that runs goes on.
+    Upgrade {
+        /// What it was to become.
+        program: PathBuf,
+        /// Why it did not.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -49,6 +58,13 @@ impl fmt::Display for Error {
             Self::Exists => write!(f, "the container exists already"),
             Self::Unknown => write!(f, "there is no such container"),
             Self::Invalid(reason) => write!(f, "the launcher refused the request: {reason}"),
+            Self::Version => write!(f, "the launcher is of another version"),
+            Self::Upgrade { program, reason } => write!(
+                f,
+                "the launcher is of another version and did not become {}: {reason}; what runs goes on, but to launch \
+                 more, install agent and launcher of one release and restart the agent, or else drain the node first",
+                program.display()
+            ),
         }
     }
 }
@@ -59,7 +75,7 @@ impl std::error::Error for Error {
             Self::Connection(error) => Some(error),
             Self::Protocol(error) => Some(error),
             Self::Failed(failure) => Some(failure),
-            Self::Exists | Self::Unknown | Self::Invalid(_) => None,
+            _ => None,
         }
     }
 }
@@ -134,10 +150,20 @@ impl Answer {
             Self::Failed { failure } => Err(Error::Failed(failure)),
             Self::Exists => Err(Error::Exists),
             Self::Unknown => Err(Error::Unknown),
+            Self::Invalid { reason } if is_of_another(&reason) => Err(Error::Version),
             Self::Invalid { reason } => Err(Error::Invalid(reason)),
             good => Ok(good),
         }
     }
+}
+
+/// Whether a launcher refused what another version would have understood; these are the words of all there were.
+fn is_of_another(reason: &str) -> bool {
+    let unknown = [
+        DecodeError::Version(VERSION),
+        DecodeError::Unknown("Request"),
+    ];
+    unknown.iter().any(|error| error.to_string() == reason)
 }
 
 /// How often and after what pause a launcher is started anew in the place of one that is ending: five seconds.
@@ -194,7 +220,8 @@ impl Client {
         })
     }
 
-    /// Connects, and starts the launcher first if none runs.
+    /// Connects, and starts the launcher first if none runs; it has answered then, and is not one that was just about
+    /// to end.
     ///
     /// `program` with `arguments` is whatever calls [`main`](crate::main) with
     /// `--socket <socket> --daemon`, which this adds: the `dcos-launcher` program itself, or a
@@ -210,7 +237,7 @@ impl Client {
     ) -> Result<Self, Error> {
         let mut attempts = 0;
         loop {
-            if let Ok(client) = Self::connect(socket) {
+            if let Ok(client) = Self::connect_for_sure(socket) {
                 return Ok(client);
             }
             let output = Command::new(program)
@@ -223,19 +250,26 @@ impl Client {
                 .stderr(Stdio::piped())
                 .output()?;
             // Whoever lost a race against another starter finds a launcher all the same.
-            let error = match Self::connect(socket) {
+            let error = match Self::connect_for_sure(socket) {
                 Ok(client) => return Ok(client),
                 Err(error) => error,
             };
             let said = String::from_utf8_lossy(&output.stderr);
             attempts += 1;
+            let again = attempts < ATTEMPTS && (output.status.success() || said.contains(SERVED));
             match said.trim() {
-                // One that nobody needed is about to end.
-                said if said.contains(SERVED) && attempts < ATTEMPTS => std::thread::sleep(PAUSE),
+                // One that nobody needed is about to end, or one that another one needed no longer has.
+                _ if again => std::thread::sleep(PAUSE),
                 "" => return Err(error),
                 said => return Err(Error::Connection(io::Error::other(said.to_owned()))),
             }
         }
+    }
+
+    fn connect_for_sure(socket: &Path) -> Result<Self, Error> {
+        let mut client = Self::connect(socket)?;
+        client.list()?;
+        Ok(client)
     }
 
     /// Makes a container; its first process's id once the program runs.
@@ -292,8 +326,12 @@ impl Client {
 
     /// Replaces the launcher by `program`, keeping all containers; connect again afterwards.
     ///
+    /// Ask [`is_own`] first: one of an earlier release executes whatever it is told, and takes its containers with it
+    /// if that is no launcher.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] if that program cannot be executed; the old one goes on.
+    /// [`Error::Invalid`] if that program cannot be executed or would not understand what this one knows; the old one
+    /// goes on.
     pub fn upgrade(&mut self, program: &Path) -> Result<(), Error> {
         let program = program.to_string_lossy().into_owned();
         match self.ask(&Request::Upgrade { program }, &[]) {
@@ -402,11 +440,6 @@ pub(crate) fn send(socket: impl AsFd, body: &[u8], fds: &[BorrowedFd<'_>]) -> io
     Ok(())
 }
 
-/// Asks a program which launcher it is.
-pub(crate) const IDENTIFY: &str = "--identify";
-/// The sources of this one.
-pub(crate) const SOURCES: &str = env!("DCOS_LAUNCHER_SOURCES");
-
 /// The program `dcos-launcher` in the folder of `program`, if it is this very launcher.
 ///
 /// A container begins as a copy of its launcher: the smaller that is, the less there is to copy, and
@@ -418,12 +451,16 @@ pub fn beside(program: &Path) -> Option<PathBuf> {
     let file = std::fs::symlink_metadata(&found).ok()?;
     let owners = [0, rustix::process::geteuid().as_raw()];
     let is_ours = file.is_file() && owners.contains(&file.uid()) && file.mode() & 0o022 == 0;
-    let ask = || {
-        let mut program = Command::new(&found);
-        program.arg(IDENTIFY).stdin(Stdio::null()).output()
-    };
-    let same = |said: Output| said.status.success() && said.stdout == SOURCES.as_bytes();
-    (is_ours && ask().is_ok_and(same)).then_some(found)
+    (is_ours && is_own(&found, &[])).then_some(found)
+}
+
+/// Whether `program` with `arguments`, as for [`Client::connect_or_start`], is this very launcher: it is run to be asked.
+#[must_use]
+pub fn is_own(program: &Path, arguments: &[&str]) -> bool {
+    let mut program = Command::new(program);
+    program.args(arguments).arg(IDENTIFY).stdin(Stdio::null());
+    let same = |said: Output| said.status.success() && said.stdout == identity().as_bytes();
+    program.output().is_ok_and(same)
 }
 
 /// The listening half of a connection.

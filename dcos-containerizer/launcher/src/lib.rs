@@ -24,7 +24,7 @@ mod sys;
 mod table;
 mod upgrade;
 
-pub use client::{Client, Error, Receiver, Sender, beside, map_ids};
+pub use client::{Client, Error, Receiver, Sender, beside, is_own, map_ids};
 pub use codec::DecodeError;
 pub use message::{Answer, Container, Exit, Failure, Message, Request, Scope, Step};
 pub use plan::{

@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    dcos_launcher::main(std::env::args_os().skip(1))
+    let arguments = std::env::args_os().skip(1);
+    // A launcher that was a mode of another program hands on the word for it when it becomes this one.
+    dcos_launcher::main(arguments.skip_while(|word| !word.as_encoded_bytes().starts_with(b"-")))
 }

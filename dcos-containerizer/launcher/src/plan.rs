@@ -11,8 +11,8 @@ use crate::codec::{DecodeError, Input, Wire};
 /// The version of the format that this library writes, and the only one it reads.
 ///
 /// Agent and launcher come from one release, but a running launcher may be older than the agent
-/// that connects to it: then it refuses the plan. It ends with its last container; whoever cannot
-/// wait for that upgrades it first ([`Client::upgrade`](crate::Client::upgrade)), which agents do not.
+/// that connects to it, or newer: then it refuses the plan ([`Error::Version`](crate::Error::Version)), and
+/// the agent lets it become its own ([`Client::upgrade`](crate::Client::upgrade)) before it tries again.
 pub const VERSION: u8 = 5;
 
 /// Bytes an encoded plan may have at most; Linux takes 2 MiB of arguments and environment.

@@ -13,12 +13,13 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, set_child_subreaper, setsid};
 
 use crate::child;
-use crate::client::{IDENTIFY, SOURCES};
 use crate::server::Server;
 use crate::sys::{self, Cloned};
 use crate::table::Table;
 use crate::upgrade;
 
+/// Asks a program which launcher it is.
+pub(crate) const IDENTIFY: &str = "--identify";
 /// Why one does not start.
 pub(crate) const SERVED: &str = "another launcher serves this socket";
 const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon] [--join CGROUP]...";
@@ -34,7 +35,7 @@ const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon] [--join CGROU
 /// | `--daemon` | go to the background once listening, and exit 0 |
 /// | `--join CGROUP` | begin in the cgroup of that folder, and with it all containers that are not told otherwise; any number |
 /// | `--resume N` | take over after an upgrade, state in descriptor N |
-/// | `--identify` | say which sources this launcher is made of, for [`beside`](crate::beside), and end |
+/// | `--identify` | say which sources this launcher is made of and which predecessors it can follow, for [`is_own`](crate::is_own) and upgrades, and end |
 ///
 /// Call it before anything starts a thread: the launcher clones without executing, and a clone
 /// has one thread only.
@@ -57,7 +58,7 @@ fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
             Some("--socket") => socket = Some(PathBuf::from(args.next().ok_or_else(usage)?)),
             Some("--daemon") => daemon = true,
             Some("--join") => cgroups.push(PathBuf::from(args.next().ok_or_else(usage)?)),
-            Some(IDENTIFY) => return io::stdout().write_all(SOURCES.as_bytes()),
+            Some(IDENTIFY) => return io::stdout().write_all(identity().as_bytes()),
             Some("--resume") => {
                 let number = args.next().and_then(|number| number.to_str()?.parse().ok());
                 resume = Some(number.ok_or_else(usage)?);
@@ -82,6 +83,11 @@ fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     // While the lock is held: later it might be another launcher's.
     let _ = fs::remove_file(&socket);
     outcome
+}
+
+/// The sources of this launcher, and what it reads of a predecessor.
+pub(crate) fn identity() -> String {
+    concat!(env!("DCOS_LAUNCHER_SOURCES"), " follows ").to_owned() + &upgrade::VERSION.to_string()
 }
 
 fn join(cgroups: &[PathBuf]) -> io::Result<()> {

@@ -131,15 +131,16 @@ impl Server {
             return false;
         };
         let aside = socket.with_added_extension("closed");
-        if fs::rename(socket, &aside).is_ok() {
-            self.accept();
-            let _ = if self.clients.is_empty() {
-                fs::remove_file(&aside)
-            } else {
-                fs::rename(&aside, socket)
-            };
-        }
-        self.clients.is_empty()
+        let closed = fs::rename(socket, &aside);
+        // Where it cannot be closed whoever comes after this look is cut off, and starts the next one.
+        self.accept();
+        let left = self.clients.is_empty();
+        let _ = match closed {
+            Ok(()) if left => fs::remove_file(&aside),
+            Ok(()) => fs::rename(&aside, socket),
+            Err(_) => Ok(()),
+        };
+        left
     }
 
     /// Sleeps until there is something to do: signals, a new client, requests, reports.

@@ -4,23 +4,25 @@
 //! What the launcher knows of them goes through an anonymous file, and with it the numbers of the
 //! descriptors that stay open: the listening socket, the lock, the pipes of inits.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use crate::codec::Wire;
+use crate::program::IDENTIFY;
 use crate::server::Server;
 use crate::sys;
 use crate::table::{Entry, Known, Table};
 
 /// Raised when [`Known`] changes; a program reads what its predecessors wrote, or refuses.
-const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 2;
 
 record! {
 /// What one program tells the next.
@@ -45,6 +47,11 @@ pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
         let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
         let program = text(program.as_os_str().as_bytes())?;
         let mut arguments = own_arguments()?;
+        if !can_follow(&program, &arguments) {
+            return Err(io::Error::other(
+                "as a launcher it cannot take over what this one runs",
+            ));
+        }
         arguments.extend([
             c"--resume".to_owned(),
             text(file.as_raw_fd().to_string().as_bytes())?,
@@ -57,6 +64,18 @@ pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
     let error = attempt().unwrap_or_else(|error| error);
     let _ = keep(kept(), FdFlags::CLOEXEC);
     error
+}
+
+/// Whether `program`, called as this one was, is a launcher that reads what this one writes. Asked before, for once it
+/// has taken this one's place, nothing leads back.
+fn can_follow(program: &CStr, arguments: &[CString]) -> bool {
+    let text = |text: &CStr| OsStr::from_bytes(text.to_bytes()).to_owned();
+    let mut program = Command::new(text(program));
+    let arguments = arguments.iter().skip(1).map(|argument| text(argument));
+    program.args(arguments).arg(IDENTIFY).stdin(Stdio::null());
+    let reads = format!(" follows {VERSION}");
+    let can = |said: Output| said.stdout.ends_with(reads.as_bytes());
+    program.output().is_ok_and(can)
 }
 
 /// The arguments this program was started with, without an earlier upgrade's and those that it has no use for: it is

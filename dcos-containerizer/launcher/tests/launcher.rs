@@ -7,15 +7,17 @@
 )]
 
 use std::fs::File;
+use std::fs::Permissions;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dcos_launcher::{
-    Client, Credentials, Device, Error, Exit, First, IdMap, Join, Mount, NamespaceKind, Namespaces,
-    Plan, Rlimit, Root, Scope, Step, Variable,
+    Answer, Client, Credentials, Device, Error, Exit, First, IdMap, Join, Message, Mount,
+    NamespaceKind, Namespaces, Plan, Request, Rlimit, Root, Scope, Step, VERSION, Variable,
 };
 
 /// Longer than anything here takes on a loaded machine.
@@ -331,6 +333,13 @@ fn an_upgrade_keeps_containers() {
         1,
         "a failed upgrade changes nothing"
     );
+    let script = fixture.folder.path().join("script");
+    for said in ["0123456789abcdef", "0123456789abcdef follows 1", ""] {
+        std::fs::write(&script, format!("#!/bin/sh\nprintf '%s' '{said}'\n")).unwrap();
+        std::fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
+        let refused = fixture.client.upgrade(&script);
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{said:?}");
+    }
     fixture.client.upgrade(program).unwrap();
     fixture.reconnect();
     let listed = fixture.client.list().unwrap();
@@ -342,6 +351,53 @@ fn an_upgrade_keeps_containers() {
     assert_eq!(fixture.exit().id, "a");
     let (text, _) = fixture.run(&shell("b", "echo still works"));
     assert_eq!(text, "still works\n");
+}
+
+#[test]
+fn a_launcher_says_which_version_it_does_not_know() {
+    let mut fixture = Fixture::new();
+    fixture
+        .client
+        .launch(&shell("a", "sleep 98772"), &[])
+        .unwrap();
+    let mut plan = shell("b", "true").encode();
+    plan[0] -= 1;
+    let former = plan[0];
+    let (mut sender, mut receiver, _) = Client::connect(&fixture.socket()).unwrap().split();
+    sender.send(&Request::Launch { plan }, &[]).unwrap();
+    let Some(Message::Answer { answer, .. }) = receiver.receive(PATIENCE).unwrap() else {
+        panic!("no answer");
+    };
+    // These very words are what earlier ones say: agents know them.
+    let words = |version| format!("version {version} is not spoken here");
+    let Answer::Invalid { reason } = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(reason, words(former));
+    let refused = Answer::Invalid {
+        reason: words(VERSION),
+    }
+    .into_result();
+    assert!(matches!(refused, Err(Error::Version)));
+    fixture.client.kill("a", libc::SIGKILL, Scope::All).unwrap();
+}
+
+/// One that was begun as a mode of a program, which hands its word for it on.
+#[test]
+fn a_launcher_takes_the_place_of_a_mode_of_another_program() {
+    let mut fixture = Fixture::new();
+    let socket = fixture.folder.path().join("other.sock");
+    let program = Path::new(env!("CARGO_BIN_EXE_dcos-launcher"));
+    assert!(dcos_launcher::is_own(program, &["launcher"]));
+    fixture.client = Client::connect_or_start(&socket, program, &["launcher"]).unwrap();
+    fixture
+        .client
+        .launch(&shell("a", "sleep 98773"), &[])
+        .unwrap();
+    fixture.client.upgrade(program).unwrap();
+    let mut client = Client::connect(&socket).unwrap();
+    assert_eq!(client.list().unwrap().len(), 1);
+    client.stop().unwrap();
 }
 
 #[test]

@@ -249,13 +249,28 @@ impl Inner {
                     None => self.launcher.forget(&name),
                 }
             }
-            News::Reconnected { alive } => {
-                for container in self.lock().values() {
-                    if container.pid().is_some() && !alive.contains(&container.name()) {
-                        let why = "the launcher that watched over it is gone";
-                        container.exited(Exit::Lost(why.into()));
-                    }
-                }
+            News::Reconnected => {
+                let inner = Arc::clone(self);
+                tokio::spawn(async move { inner.find_lost().await });
+            }
+        }
+    }
+
+    /// Finds out which containers ended with a launcher that is gone.
+    async fn find_lost(&self) {
+        // Asked after it is known which run: those that are launched meanwhile are not among them.
+        let running: Vec<_> = self.lock().values().cloned().collect();
+        let running = running.into_iter();
+        let running: Vec<_> = running.filter(|one| one.pid().is_some()).collect();
+        let Ok(known) = self.launcher.list().await else {
+            // The connection broke again, and is told of again.
+            return;
+        };
+        let known: BTreeSet<String> = known.into_iter().map(|one| one.id).collect();
+        for container in running {
+            if !known.contains(&container.name()) {
+                let why = "the launcher that watched over it is gone";
+                container.exited(Exit::Lost(why.into()));
             }
         }
     }

@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) images: Option<PathBuf>,
     /// `--switch_user`.
     pub(crate) switch_user: bool,
+    /// What is begun if no launcher runs, and what one of another version becomes.
+    pub(crate) launcher: PathBuf,
     /// What containers may name.
     pub(crate) networks: Arc<dyn ContainerNetwork>,
     /// Where secrets come from.
@@ -56,6 +58,7 @@ impl Node {
             isolation,
             images: None,
             switch_user: true,
+            launcher: launcher(),
             networks: Arc::new(NoNetworks),
             secrets: Arc::new(ValuesOnly),
             universals: Mutex::default(),
@@ -102,7 +105,7 @@ impl Node {
         let config = UniversalConfig {
             runtime_dir: self.dir.path().join("run"),
             launcher: LauncherProgram {
-                program: launcher(),
+                program: self.launcher.clone(),
                 arguments: Vec::new(),
             },
             switchboard: Self::switchboard(),

@@ -1,6 +1,6 @@
 //! The launcher's client for many tasks at once: one thread listens, anybody asks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -8,13 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dcos_launcher::{Answer, Client, Container, Error, Message, Plan, Receiver, Request, Scope};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use super::LauncherProgram;
 
 /// Ends of containers that wait to be taken in: more than run on a node. If there are ever more,
 /// the thread that listens waits, and the launcher keeps them: it repeats what was not confirmed.
 const NEWS: usize = 16 * 1024;
+
+/// How long a launcher may take to become another program: what is starting there has to have started.
+const UPGRADE: Duration = Duration::from_mins(1);
+
+/// Why it takes longer, most likely.
+const STARTING: &str = "it still waits for containers that are starting";
 
 /// What the launcher says unasked.
 #[derive(Debug)]
@@ -26,11 +32,8 @@ pub(super) enum News {
         /// The raw wait status.
         status: i32,
     },
-    /// The connection broke, and stands again; these are the containers that it knows now.
-    Reconnected {
-        /// Their names.
-        alive: BTreeSet<String>,
-    },
+    /// The connection broke, and stands again; to a launcher that may know other containers.
+    Reconnected,
 }
 
 #[derive(Debug)]
@@ -41,12 +44,19 @@ struct Shared {
     socket: PathBuf,
     program: LauncherProgram,
     connection: Mutex<Connection>,
+    /// Counts connections, from 1 on; the end of all is one more.
+    connections: watch::Sender<u64>,
+    /// Shared by all that is asked, until it is answered; held alone while the launcher becomes another program,
+    /// which ends the connection: so nothing is lost with it.
+    asking: RwLock<()>,
 }
 
 #[derive(Debug)]
 struct Connection {
     sender: Option<dcos_launcher::Sender>,
     asked: BTreeMap<u64, oneshot::Sender<Answer>>,
+    /// It was told to become another program and is not done: it will, and this connection ends with it.
+    leaving: bool,
     closed: bool,
 }
 
@@ -62,8 +72,11 @@ impl Launcher {
             connection: Mutex::new(Connection {
                 sender: None,
                 asked: BTreeMap::new(),
+                leaving: false,
                 closed: false,
             }),
+            connections: watch::Sender::new(0),
+            asking: RwLock::default(),
         });
         let (news, hear) = mpsc::channel(NEWS);
         let connecting = Arc::clone(&shared);
@@ -85,7 +98,7 @@ impl Launcher {
 
     /// Makes a container; its first process.
     pub(super) async fn launch(&self, plan: &Plan, fds: &[BorrowedFd<'_>]) -> Result<u32, Error> {
-        match self.0.ask(&Request::launch(plan), fds)?.await? {
+        match self.0.call(&Request::launch(plan), fds).await? {
             Answer::Launched { pid } => Ok(pid),
             _ => Err(unexpected()),
         }
@@ -98,12 +111,12 @@ impl Launcher {
             signal,
             scope,
         };
-        self.0.ask(&request, &[])?.await.map(drop)
+        self.0.call(&request, &[]).await.map(drop)
     }
 
     /// All containers it has not been told to forget.
     pub(super) async fn list(&self) -> Result<Vec<Container>, Error> {
-        match self.0.ask(&Request::List, &[])?.await? {
+        match self.0.call(&Request::List, &[]).await? {
             Answer::Containers { containers } => Ok(containers),
             _ => Err(unexpected()),
         }
@@ -123,6 +136,7 @@ impl Launcher {
         if let Some(sender) = connection.sender.take() {
             sender.close();
         }
+        self.0.connections.send_modify(|count| *count += 1);
     }
 }
 
@@ -149,22 +163,100 @@ impl Shared {
         for exit in exits {
             tell(news, exit.id, exit.status);
         }
-        self.lock().sender = Some(sender);
+        let mut connection = self.lock();
+        connection.sender = Some(sender);
+        connection.leaving = false;
+        self.connections.send_modify(|count| *count += 1);
+        drop(connection);
         receiver
     }
 
-    /// Sends a request; the future is its answer.
+    /// Asks; a launcher of another version that does not know the request becomes ours first, once.
+    async fn call(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
+        match self.try_call(request, fds).await {
+            (connection, Err(Error::Version)) => self.upgrade(connection).await?,
+            (_, answer) => return answer,
+        }
+        match self.try_call(request, fds).await.1 {
+            Err(Error::Version) => Err(self.not_upgraded("as that it refuses, too")),
+            answer => answer,
+        }
+    }
+
+    /// The number of the connection that was asked, and what came of it.
+    async fn try_call(
+        &self,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> (u64, Result<Answer, Error>) {
+        let _asking = self.asking.read().await;
+        match self.ask(request, fds) {
+            Ok((connection, answer)) => (connection, answer.await),
+            Err(error) => (0, Err(error)),
+        }
+    }
+
+    /// Has the launcher become ours, which refused something over the connection of that number. Whoever waited for
+    /// another's refusal to lead to it finds it done.
+    async fn upgrade(&self, connection: u64) -> Result<(), Error> {
+        let _alone = self.asking.write().await;
+        let mut connections = self.connections.subscribe();
+        if *connections.borrow_and_update() != connection {
+            return Ok(());
+        }
+        if self.lock().leaving {
+            return Err(self.not_upgraded(STARTING));
+        }
+        let LauncherProgram { program, arguments } = self.program.clone();
+        let request = Request::Upgrade {
+            program: program.to_string_lossy().into_owned(),
+        };
+        tracing::warn!(program = %program.display(), "the launcher is of another version: replacing it");
+        let is_own = tokio::task::spawn_blocking(move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            dcos_launcher::is_own(&program, &arguments)
+        });
+        if !is_own.await.unwrap_or_default() {
+            return Err(self.not_upgraded("it is not the launcher of this agent"));
+        }
+        let (_, answer) = self.ask(&request, &[])?;
+        match tokio::time::timeout(UPGRADE, answer).await {
+            // All connections end with the old program.
+            Ok(Ok(_) | Err(Error::Connection(_))) => {}
+            Ok(Err(Error::Invalid(reason))) => return Err(self.not_upgraded(&reason)),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                self.lock().leaving = true;
+                return Err(self.not_upgraded(STARTING));
+            }
+        }
+        let again = connections.wait_for(|number| *number != connection);
+        match tokio::time::timeout(UPGRADE, again).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.not_upgraded("since then it does not answer")),
+        }
+    }
+
+    fn not_upgraded(&self, reason: &str) -> Error {
+        Error::Upgrade {
+            program: self.program.program.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Sends a request; the number of the connection, and a future that is its answer.
     fn ask(
         &self,
         request: &Request,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<impl Future<Output = Result<Answer, Error>> + use<>, Error> {
+    ) -> Result<(u64, impl Future<Output = Result<Answer, Error>> + use<>), Error> {
         let (tell, told) = oneshot::channel();
         let mut connection = self.lock();
         let sender = connection.sender.as_mut().ok_or_else(gone)?;
         let sequence = sender.send(request, fds)?;
         connection.asked.insert(sequence, tell);
-        Ok(async { told.await.map_err(|_| gone())?.into_result() })
+        let answer = async { told.await.map_err(|_| gone())?.into_result() };
+        Ok((*self.connections.borrow(), answer))
     }
 
     /// Receives until the connection breaks; then connects again, for as long as it takes.
@@ -206,16 +298,11 @@ impl Shared {
             if self.lock().closed {
                 return None;
             }
-            let connected = self.connect().and_then(|mut client| {
-                let containers = client.list()?;
-                Ok((client, containers))
-            });
-            match connected {
-                Ok((client, containers)) => {
+            match self.connect() {
+                Ok(client) => {
                     let receiver = self.adopt(client, news);
-                    let alive = containers.into_iter().map(|known| known.id).collect();
                     // Nobody listens once the containerizer is dropped.
-                    news.blocking_send(News::Reconnected { alive }).ok();
+                    news.blocking_send(News::Reconnected).ok();
                     return Some(receiver);
                 }
                 Err(error) => {
