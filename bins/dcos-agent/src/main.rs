@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         .with(dcos_containerizer::isolator::OPTIONS)
         .with(containers::OPTIONS)
         .with(network::OPTIONS)
+        .with(dcos_program::BALANCE_OPTIONS)
         .with(names::OPTIONS)
         .with(dcos_dns::OPTIONS)
         .with(dcos_program::GOSSIP_OPTIONS)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use axum::Router;
 use dcos_containerizer::agent::Config;
 use dcos_containerizer::isolator::network::DefaultDns;
 use dcos_core::config::{Spec, Values};
@@ -27,14 +28,23 @@ const REVIEW: Duration = Duration::from_secs(30);
 /// What of the master's news may wait: what a busy one tells while all names are made anew.
 const WAITING: usize = 4096;
 
-/// Starts answering, if it is asked for; what the leading master tells is to be sent to what is returned.
+/// A name server that runs.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// Where to send what the leading master tells.
+    pub(crate) listener: mpsc::Sender<Told>,
+    /// What it answers of dcos-net's REST API.
+    pub(crate) routes: Router,
+}
+
+/// Starts answering, if it is asked for.
 pub(crate) async fn start(
     values: &Values,
     agent: &Config,
     standing: Option<StandingMasters>,
     running: &mut JoinSet<()>,
     stop: &CancellationToken,
-) -> anyhow::Result<Option<mpsc::Sender<Told>>> {
+) -> anyhow::Result<Option<Names>> {
     if !values.switch("dns") {
         return Ok(None);
     }
@@ -67,7 +77,8 @@ pub(crate) async fn start(
     })?;
     let memory = agent.work_dir.join("names/state");
     let (mut feed, published) = Feed::new(masters, Some(memory));
-    let (sender, mut news) = mpsc::channel(WAITING);
+    let (listener, mut news) = mpsc::channel(WAITING);
+    let routes = server.router();
     running.spawn(server.run(published, stop.clone()));
     let over = stop.clone();
     running.spawn(async move {
@@ -77,7 +88,7 @@ pub(crate) async fn start(
         }
     });
     running.spawn(keep(spartan, stop.clone()));
-    Ok(Some(sender))
+    Ok(Some(Names { listener, routes }))
 }
 
 /// Puts the link right now and then.

@@ -1,37 +1,30 @@
 //! This node's part of the cluster's network: who is there, and virtual addresses.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use axum::Router;
 use dcos_containerizer::agent::{Config, detect};
 use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
-use dcos_gossip::{ABOUT, About, Kind, Membership as _, View, unreachable};
-use dcos_l4lb::{Balancer, Kernel, WAITING};
-use dcos_program::Part;
+use dcos_gossip::{ABOUT, About, Kind};
+use dcos_program::{Net, NetParts, Part};
 use dcos_proto::mesos::MasterInfo;
 use dcos_store::StandingMasters;
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig, Listener, Masters, Server};
-use tokio::sync::{mpsc, watch};
-
+use dcos_wire::{Client, ClientConfig, Masters};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::names;
 
 /// Options of our own: in DC/OS another program has them.
 pub(crate) const OPTIONS: &[Spec] = &[
-    Spec::switch("l4lb").help(
-        "Make virtual addresses (VIP labels) work on this node; it takes root, `nft`, and a node of one's own: of several agents on a node one does it (ours).",
-    ),
     Spec::port("net_port")
         .default("62080")
-        .help("Where virtual addresses, nodes and their metrics are told, on loopback; with --l4lb or --gossip_key (ours)."),
+        .help("Where virtual addresses, names, nodes and their metrics are told, on loopback; with --l4lb, --dns or --gossip_key (ours)."),
 ];
 
 /// Takes part in the nodes' gossip, if there is a key for it. The agent answers `/net/v1/nodes` then.
@@ -94,43 +87,37 @@ pub(crate) async fn start(
     running: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut routes = Router::new();
+    let mut api = NetParts::default();
+    let mut unreachable = None;
     if let Some(part) = gossip {
-        routes = routes.merge(dcos_gossip::router(part.view()));
+        api.nodes = Some(dcos_gossip::router(part.view()));
         let masters = masters(agent.leading.as_ref(), &agent.master);
         running.spawn(join(masters, part.leaders()));
+        let (nodes, telling) = part.unreachable(stop.clone());
+        running.spawn(telling);
+        unreachable = Some(nodes);
     }
-    let names = names::start(values, agent, standing, running, stop).await?;
-    let mut listeners: Vec<_> = names.into_iter().collect();
-    let kernel = kernel(values).await?;
-    let balances = kernel.is_some();
-    if let Some(kernel) = kernel {
-        let (sender, told) = mpsc::channel(WAITING);
-        listeners.push(sender);
-        let config = dcos_l4lb::Config {
-            told,
-            own: own_addresses(agent, ip),
-            unreachable: gossip.map(|part| follow(&part.view(), running, stop.clone())),
-        };
-        let balancer = Balancer::new(config, kernel);
-        routes = routes.merge(dcos_l4lb::router(balancer.view()));
-        running.spawn(balancer.run(stop.clone()));
+    let mut listeners = Vec::new();
+    if let Some(names) = names::start(values, agent, standing, running, stop).await? {
+        listeners.push(names.listener);
+        api.names = Some(names.routes);
+    }
+    if let Some(balancing) =
+        dcos_program::balance(values, own_addresses(agent, ip), unreachable).await?
+    {
+        listeners.push(balancing.listener);
+        api.vips = Some(balancing.routes);
+        running.spawn(balancing.balancer.run(stop.clone()));
     }
     if !listeners.is_empty() {
         let masters = masters(agent.leading.as_ref(), &agent.master);
         running.spawn(masters.tell(client(agent)?, listeners));
     }
-    if !balances && gossip.is_none() {
+    if api.nodes.is_none() && api.names.is_none() && api.vips.is_none() {
         return Ok(());
     }
-    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), values.port("net_port"));
-    let listener = Listener::tcp(address)
-        .await
-        .with_context(|| format!("listening on {address} (--net_port)"))?;
-    let server = Server::new(routes).serve(listener, stop.clone());
-    running.spawn(async move {
-        server.await;
-    });
+    let net = Net::bind(values, api, false).await?;
+    running.spawn(net.serve(stop.clone()));
     Ok(())
 }
 
@@ -144,51 +131,6 @@ async fn join(mut masters: Masters, tell: impl Fn(&str)) {
         if leading.changed().await.is_err() {
             return;
         }
-    }
-}
-
-/// The nodes that nobody reaches, for those who balance.
-fn follow(
-    view: &View,
-    running: &mut JoinSet<()>,
-    stop: CancellationToken,
-) -> watch::Receiver<BTreeSet<IpAddr>> {
-    let (told, nodes) = watch::channel(BTreeSet::new());
-    let mut members = view.watch();
-    running.spawn(async move {
-        loop {
-            let now = unreachable(&members.borrow_and_update());
-            told.send_if_modified(|before| {
-                let is_news = *before != now;
-                *before = now;
-                is_news
-            });
-            if members.changed().await.is_err() {
-                if !stop.is_cancelled() {
-                    // It can only have panicked. Who was dead then may be back, and nobody would say so.
-                    error!("gossip ended: all nodes count as reachable from now on");
-                    told.send_replace(BTreeSet::new());
-                }
-                told.closed().await;
-                return;
-            }
-        }
-    });
-    nodes
-}
-
-/// The data path of virtual addresses, if this node is to balance.
-async fn kernel(values: &Values) -> anyhow::Result<Option<Kernel>> {
-    if !values.switch("l4lb") {
-        return Ok(None);
-    }
-    match tokio::task::spawn_blocking(Kernel::open).await? {
-        Ok(kernel) => Ok(Some(kernel)),
-        Err(error @ dcos_l4lb::DataplaneError::Taken { .. }) => {
-            warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
-            Ok(None)
-        }
-        Err(error) => Err(error).context("--l4lb"),
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) known: IpAddr,
     pub(crate) hostname: &'a str,
     pub(crate) components: &'a [&'static str],
+    /// Where this process tells what dcos-net would.
+    pub(crate) net: Option<SocketAddr>,
     /// A client of masters.
     pub(crate) client: Client,
 }
@@ -49,6 +51,7 @@ pub(crate) async fn open(
         known,
         hostname,
         components,
+        net,
         client,
     } = beside;
     let ssl = Ssl::from_env()?;
@@ -57,7 +60,12 @@ pub(crate) async fn open(
         None => Scheme::Http,
     };
     let ports = options::ports(values, ip, ssl.as_ref()).await?;
-    let places = options::places(values, own(values, ip, scheme, components)?)?;
+    let mut parts = own(values, ip, scheme, components)?;
+    if let Some(net) = net {
+        let base = Base::at(Scheme::Http, &net.to_string())?;
+        parts.push((Part::Net, Place::At(base)));
+    }
+    let places = options::places(values, parts)?;
     let marathon = match places.get(&Part::Marathon) {
         Some(Place::At(base)) => Some(base.clone()),
         _ => None,

@@ -1,23 +1,20 @@
 //! A master's part in the nodes' gossip, and where it is told who is there.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use axum::Router;
-use dcos_core::config::Values;
 use dcos_gossip::{About, Kind};
 use dcos_program::Part;
 use dcos_proto::mesos::MasterInfo;
 use dcos_sched::master::Stance;
 use dcos_wire::libprocess::Upid;
-use dcos_wire::{Listener, Server};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Components;
 
 /// Takes part, if there is a key for it.
-pub(crate) async fn start(parts: &mut Components) -> anyhow::Result<Option<Part>> {
+pub(crate) async fn start(parts: &Components) -> anyhow::Result<Option<Part>> {
     let values = &parts.values;
     // Agents join the leading master where it says that it is.
     let about = About {
@@ -25,23 +22,7 @@ pub(crate) async fn start(parts: &mut Components) -> anyhow::Result<Option<Part>
         ..About::new(Kind::Master, parts.known)
     };
     let memory = values.path("work_dir").join("gossip/members.json");
-    let part = dcos_program::gossip(values, parts.ip, about, memory, &parts.stop).await?;
-    if let Some(part) = &part {
-        let (routes, listener) = (dcos_gossip::router(part.view()), local(values).await?);
-        let server = Server::new(routes).serve(listener, parts.stop.clone());
-        parts.running.spawn(async move {
-            server.await;
-            Ok(())
-        });
-    }
-    Ok(part)
-}
-
-async fn local(values: &Values) -> anyhow::Result<Listener> {
-    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), values.port("net_port"));
-    Listener::tcp(address)
-        .await
-        .with_context(|| format!("listening on {address} (--net_port)"))
+    dcos_program::gossip(values, parts.ip, about, memory, &parts.stop).await
 }
 
 /// What the master answers of it at its own port.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use axum::Router;
 use dcos_core::config::{Schema, Values};
 use dcos_marathon::standby;
 use dcos_overlay::Desk;
@@ -29,6 +30,7 @@ mod door;
 mod gossip;
 mod house;
 mod names;
+mod network;
 mod options;
 mod overlay;
 
@@ -58,7 +60,8 @@ fn main() -> ExitCode {
         .with(options::NAMES)
         .with(dcos_dns::OPTIONS)
         .with(options::OVERLAY)
-        .with(options::NODES)
+        .with(network::OPTIONS)
+        .with(dcos_program::BALANCE_OPTIONS)
         .with(dcos_program::GOSSIP_OPTIONS)
         .section("marathon", options::MARATHON)
         .section("metronome", options::METRONOME)
@@ -107,7 +110,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         .opt_text("hostname")
         .unwrap_or_else(|| known.to_string());
     let running = JoinSet::new();
-    let mut parts = Components {
+    let parts = Components {
         values,
         house,
         ip,
@@ -119,7 +122,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         is_alone: components.len() == 1,
     };
 
-    let part = gossip::start(&mut parts).await?;
+    let part = gossip::start(&parts).await?;
     let ended = serve(parts, &components, part.as_ref()).await;
     if let Some(part) = part {
         part.leave().await;
@@ -134,8 +137,9 @@ async fn serve(
     part: Option<&Part>,
 ) -> anyhow::Result<()> {
     let mut local = None;
+    let network::Joined { routes, mut api } = network::join(&mut parts, components, part).await?;
     if components.contains(&"master") {
-        local = Some(parts.master(part).await?);
+        local = Some(parts.master(part, routes).await?);
     }
     if components.contains(&"marathon") {
         parts.marathon(local.clone()).await?;
@@ -144,10 +148,11 @@ async fn serve(
         parts.metronome(local.clone()).await?;
     }
     if components.contains(&"dns") {
-        parts.dns(local).await?;
+        api.names = Some(parts.dns(local).await?);
     }
+    let net = network::serve(&mut parts, api).await?;
     if components.contains(&"router") {
-        parts.router(components).await?;
+        parts.router(components, net).await?;
     }
     info!(?components, "running");
     while let Some(ended) = parts.running.join_next().await {
@@ -167,7 +172,16 @@ async fn serve(
 }
 
 impl Components {
-    async fn master(&mut self, part: Option<&Part>) -> anyhow::Result<Local> {
+    /// Runs what is never done before the process ends.
+    fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.running.spawn(async move {
+            work.await;
+            Ok(())
+        });
+    }
+
+    /// The master, which answers `routes` as well.
+    async fn master(&mut self, part: Option<&Part>, routes: Router) -> anyhow::Result<Local> {
         let mut config =
             master::Config::from_values(&self.values, self.known, self.hostname.clone())?;
         config.tls = Ssl::from_env()?;
@@ -176,11 +190,12 @@ impl Components {
         config.metrics_limit = dcos_program::metrics_limit()?;
         config.server = dcos_program::server_config(&self.values);
         let desk = overlay::desk(&self.values)?;
+        config.routes = routes;
         if let Some(desk) = &desk {
-            config.routes = desk.router();
+            config.routes = config.routes.merge(desk.router());
         }
         if let Some(part) = part {
-            config.routes = std::mem::take(&mut config.routes).merge(gossip::routes(part));
+            config.routes = config.routes.merge(gossip::routes(part));
         }
         let listener = self.listen("port").await?;
         let node = Node::new(config);
@@ -199,11 +214,7 @@ impl Components {
         }
         if let Some(part) = part {
             let (tell, stance) = (part.leaders(), local.stance.clone());
-            let following = gossip::follow(tell, stance, self.stop.clone());
-            self.running.spawn(async {
-                following.await;
-                Ok(())
-            });
+            self.spawn(gossip::follow(tell, stance, self.stop.clone()));
         }
         Ok(local)
     }
@@ -396,7 +407,8 @@ impl Components {
         })?)
     }
 
-    async fn dns(&mut self, local: Option<Local>) -> anyhow::Result<()> {
+    /// The name server; gives back what it answers of dcos-net's API.
+    async fn dns(&mut self, local: Option<Local>) -> anyhow::Result<Router> {
         let master = local.context("names are made of the state of a master in this process")?;
         let port = match self.values.port("advertise_port") {
             0 => self.values.port("port"),
@@ -409,15 +421,17 @@ impl Components {
             .await
             .context("serving names")?;
         let (client, stop) = (self.client_of_masters("marathon")?, self.stop.clone());
-        self.running.spawn(async move {
-            names::serve(server, source, client, stop).await;
-            Ok(())
-        });
-        Ok(())
+        let routes = server.router();
+        self.spawn(names::serve(server, source, client, stop));
+        Ok(routes)
     }
 
     /// The one door, if a port is given for it.
-    async fn router(&mut self, components: &[&'static str]) -> anyhow::Result<()> {
+    async fn router(
+        &mut self,
+        components: &[&'static str],
+        net: Option<SocketAddr>,
+    ) -> anyhow::Result<()> {
         if !dcos_router::options::is_wanted(&self.values) {
             ensure!(
                 components.len() > 1,
@@ -432,14 +446,12 @@ impl Components {
             known: self.known,
             hostname: &self.hostname,
             components,
+            net,
             client: self.client_of_masters("marathon")?,
         };
         let opened = door::open(beside, self.stop.clone()).await;
         let (router, ports) = opened.context("the router")?;
-        self.running.spawn(async move {
-            router.serve(ports).await;
-            Ok(())
-        });
+        self.spawn(router.serve(ports));
         Ok(())
     }
 

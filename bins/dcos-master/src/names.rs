@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dcos_core::config::Values;
 use dcos_dns::{Feed, MasterList};
@@ -31,8 +31,10 @@ pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Co
     })
 }
 
-/// The least time between two looks at all tasks, of a leader whose state changes all the time.
-const PACE: Duration = Duration::from_millis(100);
+/// The least time between two looks at all tasks, of a leader whose state changes all the time; and a look takes at most
+/// the twentieth part of it.
+const PACE: Duration = Duration::from_millis(10);
+const SHARE: u32 = 20;
 /// What of another leader's news may wait: what a busy one tells while all names are made anew.
 const WAITING: usize = 4096;
 
@@ -119,6 +121,7 @@ async fn follow(
 async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
     let mut changes = master.changes();
     while let Ok(state) = master.snapshot().await {
+        let begin = Instant::now();
         // Before the registry is read this master knows of nobody.
         if state.recovered {
             let masters = feed.masters.now(Some(own.ip()));
@@ -128,7 +131,7 @@ async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
                 Err(error) => error!(%error, "names could not be read; keeping the last"),
             }
         }
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(PACE.max(begin.elapsed() * SHARE)).await;
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = feed.masters.changed() => {}

@@ -38,11 +38,6 @@ pub(crate) const OVERLAY: &[Spec] = &[
     ),
 ];
 
-/// The options of what is told of nodes.
-pub(crate) const NODES: &[Spec] = &[Spec::port("net_port")
-    .default("62080")
-    .help("Where nodes are told, on loopback; with --gossip_key (ours).")];
-
 /// The options of the cluster's names.
 pub(crate) const NAMES: &[Spec] = &[
     Spec::port("dns_port")

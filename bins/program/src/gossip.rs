@@ -1,5 +1,6 @@
 //! A program's part in the nodes' gossip.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use dcos_core::config::{Spec, Values};
-use dcos_gossip::{About, Gossip, REVIEW, Setup, System, View};
+use dcos_gossip::{About, Gossip, Membership as _, REVIEW, Setup, System, View, unreachable};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 /// The options of gossip; in DC/OS another program has them.
 pub const GOSSIP_OPTIONS: &[Spec] = &[
@@ -124,6 +125,38 @@ impl Part {
                 is_new
             });
         }
+    }
+
+    /// The nodes that nobody reaches, for those who balance, and what keeps that up to date until `stop`.
+    pub fn unreachable(
+        &self,
+        stop: CancellationToken,
+    ) -> (
+        watch::Receiver<BTreeSet<IpAddr>>,
+        impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (told, nodes) = watch::channel(BTreeSet::new());
+        let mut members = self.view.watch();
+        let telling = async move {
+            loop {
+                let now = unreachable(&members.borrow_and_update());
+                told.send_if_modified(|before| {
+                    let is_news = *before != now;
+                    *before = now;
+                    is_news
+                });
+                if members.changed().await.is_err() {
+                    if !stop.is_cancelled() {
+                        // It can only have panicked. Who was dead then may be back, and nobody would say so.
+                        error!("gossip ended: all nodes count as reachable from now on");
+                        told.send_replace(BTreeSet::new());
+                    }
+                    told.closed().await;
+                    return;
+                }
+            }
+        };
+        (nodes, telling)
     }
 
     /// Ends its part, and waits until others were told that this node leaves.

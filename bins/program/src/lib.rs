@@ -31,15 +31,19 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 mod address;
+mod balance;
 mod ensemble;
 mod gossip;
 mod metrics;
+mod net;
 mod server;
 
 pub use address::{ADDRESS_OPTIONS, known_ip, listening_ip, require_peer_match};
+pub use balance::{BALANCE_OPTIONS, Balancing, balance};
 pub use ensemble::{ENSEMBLE_OPTIONS, ensemble};
 pub use gossip::{GOSSIP_OPTIONS, Part, gossip};
 pub use metrics::metrics_limit;
+pub use net::{Net, NetParts};
 pub use server::{SERVER_OPTIONS, server_config};
 
 /// Options every program has, beside those of its parts.

@@ -15,11 +15,8 @@ use tokio::time::Instant;
 use crate::MasterList;
 use crate::leader::Seeker;
 use crate::memory::{Memory, Remembered};
+use crate::served::{PACE, SHARE};
 
-/// The least time between two looks at all tasks of a cluster that changes all the time; and a look takes at most the
-/// tenth part of it.
-const PACE: Duration = Duration::from_millis(100);
-const SHARE: u32 = 10;
 /// The least time between two times at which what is known is kept.
 const KEEP: Duration = Duration::from_secs(10);
 /// What is taken in at once.

@@ -43,6 +43,15 @@ pub(crate) fn router(config: Arc<Config>, served: watch::Receiver<Arc<Served>>) 
     router.with_state(Api { config, served })
 }
 
+/// The same in the shapes of dcos-net (`dcos_rest_dns_handler`): a list without entries where there is nothing, IPv4 alone.
+pub(crate) fn of_dcos_net(config: Arc<Config>, served: watch::Receiver<Arc<Served>>) -> Router {
+    Router::new()
+        .route("/v1/hosts/{host}", get(plain_host))
+        .route("/v1/services/{service}", get(plain_service))
+        .route("/v1/records", get(all_records))
+        .with_state(Api { config, served })
+}
+
 impl Api {
     fn served(&self) -> Arc<Served> {
         Arc::clone(&self.served.borrow())
@@ -154,6 +163,29 @@ async fn host(State(api): State<Api>, Path(host): Path<String>) -> Response {
         found.push(json!({ "host": "", "ip": "" }));
     }
     answer(&found)
+}
+
+async fn plain_host(State(api): State<Api>, Path(host): Path<String>) -> Response {
+    let served = api.served();
+    let found = records(&served, &complete(&host)).map(|records| &records.a);
+    let found = found.into_iter().flatten();
+    let found: Vec<Value> = found.map(|ip| json!({ "host": host, "ip": ip })).collect();
+    answer(&found)
+}
+
+async fn plain_service(State(api): State<Api>, Path(service): Path<String>) -> Response {
+    let served = api.served();
+    let of_service = records(&served, &complete(&service)).map(|records| &records.srv);
+    let found = of_service.into_iter().flatten().map(|srv| {
+        let host = srv.target.trim_end_matches('.');
+        let mut entry = json!({ "service": service, "host": host, "port": srv.port });
+        let ip = records(&served, &srv.target).and_then(|records| records.a.first());
+        if let Some(ip) = ip {
+            entry["ip"] = json!(ip);
+        }
+        entry
+    });
+    answer(&found.collect::<Vec<_>>())
 }
 
 async fn ports() -> Response {

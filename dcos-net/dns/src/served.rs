@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dcos_net::Snapshot;
 use dcos_net::names::{self, Published};
@@ -33,9 +33,10 @@ impl Served {
     }
 }
 
-/// The least time between two publications, so that a storm of task changes costs little. Names are
-/// remembered by clients for at least five seconds anyway.
-const PACE: Duration = Duration::from_millis(100);
+/// The least time between two publications, and what it is of the time that one takes: a storm of task changes costs a
+/// twentieth of a processor, and a new task of a small cluster has its name at once.
+pub(crate) const PACE: Duration = Duration::from_millis(10);
+pub(crate) const SHARE: u32 = 20;
 
 /// Publishes the latest snapshot whenever there is a new one.
 pub(crate) async fn publish(
@@ -47,6 +48,7 @@ pub(crate) async fn publish(
     let config = Arc::new(config);
     let mut hosts = Hosts::default();
     loop {
+        let begin = Instant::now();
         let snapshot = snapshots.borrow_and_update().clone();
         let led = snapshot.leader.is_some();
         if led || !served.borrow().led {
@@ -62,8 +64,9 @@ pub(crate) async fn publish(
                 Err(error) => tracing::error!(%error, "names could not be made; keeping the last"),
             }
         }
+        let pause = PACE.max(begin.elapsed() * SHARE);
         let next = async {
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(pause).await;
             tokio::select! {
                 changed = snapshots.changed() => changed.is_ok(),
                 () = hosts.changed() => true,

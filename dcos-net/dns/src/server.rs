@@ -38,6 +38,8 @@ pub struct Server {
     sockets: Vec<(UdpSocket, TcpListener)>,
     addresses: Vec<SocketAddr>,
     http: Option<Listener>,
+    publisher: watch::Sender<Arc<Served>>,
+    served: watch::Receiver<Arc<Served>>,
 }
 
 impl Server {
@@ -65,12 +67,20 @@ impl Server {
             }
             None => None,
         };
+        let (publisher, served) = watch::channel(Arc::new(Served::nothing(&config.names)));
         Ok(Self {
             config,
             sockets,
             addresses,
             http,
+            publisher,
+            served,
         })
+    }
+
+    /// What dcos-net's REST API has of names: `/v1/hosts/{host}`, `/v1/services/{service}`, `/v1/records`.
+    pub fn router(&self) -> axum::Router {
+        http::of_dcos_net(Arc::new(self.config.clone()), self.served.clone())
     }
 
     /// Where DNS is served, in the order of [`Config::listen`].
@@ -91,8 +101,9 @@ impl Server {
             sockets,
             addresses,
             http,
+            publisher,
+            served,
         } = self;
-        let (publisher, served) = watch::channel(Arc::new(Served::nothing(&config.names)));
         let mut zone_resolvers = config.zone_resolvers.clone();
         for resolvers in zone_resolvers.values_mut() {
             leave_out_own(resolvers, &addresses);

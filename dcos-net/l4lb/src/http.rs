@@ -1,4 +1,4 @@
-//! The part of dcos-net's REST API that a node can answer: VIPs and their metrics.
+//! The part of dcos-net's REST API that a balancer can answer: VIPs and their metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,32 +12,21 @@ use dcos_net::vip::{self, Listed, Protocol};
 use dcos_wire::reply;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
-use serde_json::json;
 
 use crate::View;
 use crate::dataplane::Connections;
 
 /// The routes, below `/v1`.
 pub fn router(view: View) -> Router {
-    let absent = || async { reply::empty(StatusCode::NOT_IMPLEMENTED) };
     Router::new()
         .route("/v1/vips", get(vips))
-        .route("/v1/version", get(version))
         .route("/v1/metrics/l4lb", get(metrics))
         .route("/v1/metrics/default", get(metrics))
-        // As in the original.
-        .route("/v1/config", get(absent))
-        .route("/v1/enumerate", get(absent))
         .with_state(view)
 }
 
 async fn vips(State(view): State<View>) -> Response {
     reply::json(vip::document(&view.list()))
-}
-
-async fn version() -> Response {
-    let version = json!({ "Service": "dcos-net", "Version": env!("CARGO_PKG_VERSION") });
-    reply::json(version.to_string())
 }
 
 async fn metrics(State(view): State<View>) -> Response {

@@ -77,9 +77,9 @@ pub async fn run(
     };
     let (leader, standby) = drill.site.leader(None).await?;
     let members = drill
-        .members(standby, 4)
+        .members(standby, Site::hosts().count())
         .await
-        .context("agents join the overlays")?;
+        .context("all hosts join the overlays")?;
     say(&format!(
         "all hosts are up after {:.1} s",
         begin.elapsed().as_secs_f64()
@@ -279,8 +279,11 @@ impl Drill {
             "portDefinitions": [{"port": 0, "protocol": "udp,tcp", "name": "all", "labels": {"VIP_0": "/nodes:81"}}],
             "labels": {"DCOS_SERVICE_NAME": "nodes", "DCOS_SERVICE_PORT_INDEX": "0", "DCOS_SERVICE_SCHEME": "http"},
         });
+        let in_overlay = json!({
+            "labels": {"DCOS_SERVICE_NAME": "web", "DCOS_SERVICE_PORT_INDEX": "0", "DCOS_SERVICE_SCHEME": "http"},
+        });
         for app in [
-            app("/web", 3, &json!({}))?,
+            app("/web", 3, &in_overlay)?,
             app("/nodes", 3, &of_hosts)?,
             app("/lonely", 1, &json!({}))?,
             app("/edge", 1, &public)?,
@@ -290,9 +293,9 @@ impl Drill {
         Ok(())
     }
 
-    /// Every place from which somebody may talk: all agents' hosts, and the containers of these apps.
+    /// Every place from which somebody may talk: all hosts, and the containers of these apps.
     fn places(&self, apps: &[&str]) -> Vec<(String, From)> {
-        let hosts = Site::agents().map(|name| (name.to_owned(), From::Host(name.to_owned())));
+        let hosts = Site::hosts().map(|name| (name.to_owned(), From::Host(name.to_owned())));
         let servers = apps.iter().flat_map(|app| self.site.servers(app));
         let containers = servers.map(|server| {
             (
@@ -402,11 +405,16 @@ impl Drill {
         failed(asked.await)
     }
 
-    /// A router leads to a service, to Marathon, to the master and to agents.
+    /// A router leads to services on hosts and in overlays, to what the node tells of its network, to Marathon, to the master and to agents.
     async fn door(&self, router: &str) -> anyhow::Result<()> {
         let asked = || async {
-            let answer = self.site.get(router, "/service/nodes/").await?;
-            ensure!(answer.starts_with("10.99.0."), "{answer}");
+            for service in ["nodes", "web"] {
+                let path = format!("/service/{service}/");
+                let answer = self.site.get(router, &path).await?;
+                ensure!(answer.starts_with("10.99.0."), "{path}: {answer}");
+            }
+            let vips = self.site.get(router, "/net/v1/vips").await?;
+            ensure!(vips.contains("web.marathon.l4lb"), "{vips}");
             self.site.get(router, "/service/marathon/v2/info").await?;
             let agents: Value =
                 serde_json::from_str(&self.site.get(router, "/mesos/slaves").await?)?;
@@ -694,7 +702,8 @@ impl Drill {
             .deploy(standby, &app("/late", 2, &json!({}))?)
             .await?;
         let served = begin.elapsed();
-        for (place, from) in self.places(&["edge"]) {
+        let places = self.places(&["edge"]).into_iter();
+        for (place, from) in places.filter(|(place, _)| place != leader) {
             let asked = eventually("a new name", || from.ask(Over::Tcp, LATE)).await;
             asked.with_context(|| format!("{place} asks {LATE}"))?;
         }

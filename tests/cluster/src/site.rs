@@ -96,6 +96,12 @@ impl Site {
         self.network.host(name).ip.to_string()
     }
 
+    /// The names of all hosts, of masters first.
+    pub fn hosts() -> impl Iterator<Item = &'static str> {
+        let masters = MASTERS.into_iter().map(|(name, _)| name);
+        masters.chain(Self::agents())
+    }
+
     /// The names of all agents, of the public one last.
     pub fn agents() -> impl Iterator<Item = &'static str> {
         AGENTS.into_iter().chain([PUBLIC]).map(|(name, _)| name)
@@ -307,6 +313,8 @@ fn master(programs: &Path, own: &Path, url: &str, ip: &str) -> Vec<String> {
         "--dns_port=53".to_owned(),
         format!("--dns_resolvers={OUTSIDE}"),
         "--router_port=80".to_owned(),
+        "--join_overlay".to_owned(),
+        "--l4lb".to_owned(),
     ]
 }
 

@@ -1,0 +1,64 @@
+//! A node's part in virtual addresses.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use axum::Router;
+use dcos_core::config::{Spec, Values};
+use dcos_l4lb::{Balancer, Config, DataplaneError, Kernel, WAITING};
+use dcos_wire::Told;
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+
+/// The option of virtual addresses.
+pub const BALANCE_OPTIONS: &[Spec] = &[Spec::switch("l4lb").help(
+    "Make virtual addresses (VIP labels) work on this node; it takes root, `nft`, and a node of one's own: of several agents and masters on a node one does it (ours).",
+)];
+
+/// What balances connections on this node.
+#[derive(Debug)]
+pub struct Balancing {
+    /// To be run.
+    pub balancer: Balancer<Kernel>,
+    /// Where to send what the leading master tells.
+    pub listener: mpsc::Sender<Told>,
+    /// What it answers of dcos-net's REST API.
+    pub routes: Router,
+}
+
+/// A balancer for this node, which has the addresses `own`, if the options ask for one and no other process of the node is it.
+/// The nodes that nobody reaches, if that is known, get no connections.
+///
+/// # Errors
+/// The kernel can't be spoken to.
+pub async fn balance(
+    values: &Values,
+    own: Vec<IpAddr>,
+    unreachable: Option<watch::Receiver<BTreeSet<IpAddr>>>,
+) -> anyhow::Result<Option<Balancing>> {
+    if !values.switch("l4lb") {
+        return Ok(None);
+    }
+    let kernel = match tokio::task::spawn_blocking(Kernel::open).await? {
+        Ok(kernel) => kernel,
+        Err(error @ DataplaneError::Taken { .. }) => {
+            warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
+            return Ok(None);
+        }
+        Err(error) => return Err(error).context("--l4lb"),
+    };
+    let (listener, told) = mpsc::channel(WAITING);
+    let config = Config {
+        told,
+        own,
+        unreachable,
+    };
+    let balancer = Balancer::new(config, kernel);
+    let routes = dcos_l4lb::router(balancer.view());
+    Ok(Some(Balancing {
+        balancer,
+        listener,
+        routes,
+    }))
+}
