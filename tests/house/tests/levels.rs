@@ -49,6 +49,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "dcos-dns",
         &[
+            "bench",
             "dcos-proto",
             "dcos-core",
             "dcos-wire",
