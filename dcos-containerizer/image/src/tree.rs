@@ -1,7 +1,8 @@
 //! Going through folders that strangers filled: as deep as they like, and moved while one is there.
 //!
 //! A folder at a time is open, and nothing calls itself: the way back up is `..`, believed if it leads to the folder
-//! one came from. What else would have to be known of a way is a name a level.
+//! one came from. What else would have to be known of a way is a name a level. However many folders lie in one, some
+//! of their names are known at a time: the others are read when those are done.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -15,11 +16,13 @@ use rustix::io::Errno;
 
 /// What is done with the folders of a tree.
 pub trait Visitor {
-    /// Deals with what is in a folder that was just entered, and names the folders in it that are to be entered.
+    /// Deals with what is in a folder that was just entered, and names the folders in it that are to be entered:
+    /// `room` of them at most, and where it goes on. From there on it is called again once those have been visited;
+    /// at first `from` is 0.
     ///
     /// # Errors
     /// The walk ends with it.
-    fn enter(&mut self, folder: BorrowedFd<'_>) -> io::Result<Vec<CString>>;
+    fn enter(&mut self, folder: BorrowedFd<'_>, from: i64, room: usize) -> io::Result<Part>;
 
     /// All below the folder `name` of `parent` has been visited.
     ///
@@ -27,20 +30,34 @@ pub trait Visitor {
     /// The walk ends with it.
     fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()>;
 
-    /// A folder that was named cannot be entered, for it is gone, no folder any more, or a mount.
+    /// The folder `name` of `parent` cannot be entered, for it is gone, no folder any more, or a mount.
     ///
     /// # Errors
     /// The walk ends with it.
-    fn pass(&mut self, error: Errno) -> io::Result<()>;
+    fn pass(&mut self, parent: BorrowedFd<'_>, name: &CStr, error: Errno) -> io::Result<()>;
 }
+
+/// What was found in a folder.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// Folders that are to be entered.
+    pub folders: Vec<CString>,
+    /// Where there may be more, as [`Entry::offset`](rustix::fs::DirEntry::offset) says.
+    pub rest: Option<i64>,
+}
+
+/// Names that are remembered of all folders on the way together: 16 MB at most, for names have 255 bytes.
+const NAMES: usize = 1 << 16;
+/// Names that each of them has room for, whatever the others take.
+const FEW: usize = 16;
 
 /// A folder on the way from the top to where one is.
 struct Level {
     /// Its name in the one above.
     name: CString,
     identity: (u64, u64),
-    /// Folders in it that are still to be entered.
-    ahead: Vec<CString>,
+    /// What is in it and still to be entered.
+    ahead: Part,
 }
 
 const FOLDER: OFlags = OFlags::RDONLY
@@ -57,21 +74,32 @@ pub fn walk(top: BorrowedFd<'_>, visitor: &mut impl Visitor) -> io::Result<()> {
     let mut way = vec![Level {
         name: CString::default(),
         identity: identity(top)?,
-        ahead: visitor.enter(top)?,
+        ahead: visitor.enter(top, 0, NAMES)?,
     }];
+    let names = |way: &[Level]| way.iter().map(|level| level.ahead.folders.len()).sum();
+    let mut known: usize = names(&way);
     while let Some(level) = way.last_mut() {
-        if let Some(name) = level.ahead.pop() {
+        let room = NAMES.saturating_sub(known).max(FEW);
+        if let Some(name) = level.ahead.folders.pop() {
+            known -= 1;
             match below(here.as_fd(), &name) {
                 Ok(folder) => {
+                    let ahead = visitor.enter(folder.as_fd(), 0, room)?;
+                    known += ahead.folders.len();
                     way.push(Level {
                         name,
                         identity: identity(folder.as_fd())?,
-                        ahead: visitor.enter(folder.as_fd())?,
+                        ahead,
                     });
                     here = folder;
                 }
-                Err(error) => visitor.pass(error)?,
+                Err(error) => visitor.pass(here.as_fd(), &name, error)?,
             }
+            continue;
+        }
+        if let Some(from) = level.ahead.rest {
+            level.ahead = visitor.enter(here.as_fd(), from, room)?;
+            known += level.ahead.folders.len();
             continue;
         }
         let done = way.pop().expect("there is a last one");
@@ -82,6 +110,8 @@ pub fn walk(top: BorrowedFd<'_>, visitor: &mut impl Visitor) -> io::Result<()> {
         here = back(top, here.as_fd(), &mut way)?;
         if way.len() == depth {
             visitor.leave(here.as_fd(), &done.name)?;
+        } else {
+            known = names(&way);
         }
     }
     Ok(())
@@ -121,11 +151,14 @@ fn back(top: BorrowedFd<'_>, here: BorrowedFd<'_>, way: &mut Vec<Level>) -> io::
     Ok(folder)
 }
 
+/// How often it is looked for what others put into a tree while it is being removed.
+const PASSES: usize = 3;
+
 /// Removes what is called `name` in `folder`, and if it is a folder all that is in it.
 ///
 /// # Errors
 /// The system's reason, [`io::ErrorKind::NotFound`] if there is nothing of that name; `EXDEV` if something is
-/// mounted in it. Some of it may be gone then.
+/// mounted in it. All that can be removed is gone then.
 pub fn remove_in(folder: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     match unlinkat(folder, name, AtFlags::empty()) {
         // A folder, as Linux and as POSIX say it.
@@ -133,8 +166,18 @@ pub fn remove_in(folder: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
         removed => return Ok(removed?),
     }
     let top = openat(folder, name, FOLDER, Mode::empty())?;
-    walk(top.as_fd(), &mut Removing)?;
-    Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?)
+    for pass in 1.. {
+        let mut removing = Removing::default();
+        walk(top.as_fd(), &mut removing)?;
+        let removed = match removing.failed {
+            None => unlinkat(folder, name, AtFlags::REMOVEDIR),
+            Some(error) => Err(error),
+        };
+        if removed != Err(Errno::NOTEMPTY) || pass == PASSES {
+            return Ok(removed?);
+        }
+    }
+    unreachable!("there is a last pass");
 }
 
 /// As [`remove_in`], by its path; the way to it may lead over links.
@@ -153,43 +196,74 @@ pub fn remove(path: &Path) -> io::Result<()> {
     remove_in(folder.as_fd(), name.as_ref())
 }
 
-struct Removing;
+/// Goes on past what cannot be removed.
+#[derive(Default)]
+struct Removing {
+    /// The first reason, which is the innermost.
+    failed: Option<Errno>,
+}
 
-impl Visitor for Removing {
-    fn enter(&mut self, folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
-        let mut folders = Vec::new();
-        for entry in Dir::read_from(folder)? {
+impl Removing {
+    fn note(&mut self, removed: Result<(), Errno>) {
+        if let Err(error) = removed
+            && error != Errno::NOENT
+        {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    fn read(&mut self, folder: BorrowedFd<'_>, from: i64, room: usize) -> Result<Part, Errno> {
+        let mut part = Part::default();
+        let mut entries = Dir::read_from(folder)?;
+        // Of what was named before nothing is left, and not every file system finds its place again after that.
+        if from != 0 && self.failed.is_some() {
+            entries.seek(from)?;
+        }
+        for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            if entry.file_type() == FileType::Directory {
-                folders.push(name.to_owned());
+            // Not every file system tells what an entry is.
+            let removed = match entry.file_type() {
+                FileType::Directory => Err(Errno::ISDIR),
+                _ => unlinkat(folder, name, AtFlags::empty()),
+            };
+            if removed != Err(Errno::ISDIR) {
+                self.note(removed);
                 continue;
             }
-            match unlinkat(folder, name, AtFlags::empty()) {
-                // Not every file system tells what an entry is.
-                Err(Errno::ISDIR) => folders.push(name.to_owned()),
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
+            part.folders.push(name.to_owned());
+            if part.folders.len() == room {
+                part.rest = Some(entry.offset());
+                break;
             }
         }
-        Ok(folders)
+        Ok(part)
+    }
+}
+
+impl Visitor for Removing {
+    fn enter(&mut self, folder: BorrowedFd<'_>, from: i64, room: usize) -> io::Result<Part> {
+        Ok(self.read(folder, from, room).unwrap_or_else(|error| {
+            self.note(Err(error));
+            Part::default()
+        }))
     }
 
     fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-        match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.note(unlinkat(parent, name, AtFlags::REMOVEDIR));
+        Ok(())
     }
 
-    fn pass(&mut self, error: Errno) -> io::Result<()> {
-        match error {
-            Errno::NOENT => Ok(()),
-            error => Err(error.into()),
-        }
+    fn pass(&mut self, parent: BorrowedFd<'_>, name: &CStr, error: Errno) -> io::Result<()> {
+        self.note(match error {
+            // Something else was put in its place.
+            Errno::LOOP | Errno::NOTDIR => unlinkat(parent, name, AtFlags::empty()),
+            error => Err(error),
+        });
+        Ok(())
     }
 }
 
@@ -265,20 +339,20 @@ mod tests {
     }
 
     impl Visitor for Mover<'_> {
-        fn enter(&mut self, folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+        fn enter(&mut self, folder: BorrowedFd<'_>, from: i64, room: usize) -> io::Result<Part> {
             self.entered += 1;
             if self.entered == 3 {
                 fs::rename(self.from, self.to)?;
             }
-            self.inner.enter(folder)
+            self.inner.enter(folder, from, room)
         }
 
         fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
             self.inner.leave(parent, name)
         }
 
-        fn pass(&mut self, error: Errno) -> io::Result<()> {
-            self.inner.pass(error)
+        fn pass(&mut self, parent: BorrowedFd<'_>, name: &CStr, error: Errno) -> io::Result<()> {
+            self.inner.pass(parent, name, error)
         }
     }
 
@@ -293,10 +367,87 @@ mod tests {
             from: &top.join("a/b"),
             to: &outside.join("b"),
             entered: 0,
-            inner: Removing,
+            inner: Removing::default(),
         };
         walk(folder.as_fd(), &mut mover).unwrap();
         assert!(outside.join("beside").is_dir() && outside.join("b").is_dir());
         assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
+    }
+
+    /// Lets little be known at a time, and puts a link in the place of a folder that was named.
+    struct Swapper<'a> {
+        inner: Removing,
+        swap: Option<(&'a Path, &'a Path)>,
+    }
+
+    impl Visitor for Swapper<'_> {
+        fn enter(&mut self, folder: BorrowedFd<'_>, from: i64, _: usize) -> io::Result<Part> {
+            let part = self.inner.enter(folder, from, 3)?;
+            if let Some((place, target)) = self.swap.take() {
+                fs::remove_dir(place)?;
+                std::os::unix::fs::symlink(target, place)?;
+            }
+            Ok(part)
+        }
+
+        fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+            self.inner.leave(parent, name)
+        }
+
+        fn pass(&mut self, parent: BorrowedFd<'_>, name: &CStr, error: Errno) -> io::Result<()> {
+            self.inner.pass(parent, name, error)
+        }
+    }
+
+    #[test]
+    fn many_folders_are_gone_through_a_few_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, top) = (dir.path().join("kept"), dir.path().join("top"));
+        fs::create_dir_all(kept.join("below")).unwrap();
+        for number in 0..50 {
+            fs::create_dir_all(top.join(format!("{number}/a/b"))).unwrap();
+            fs::create_dir_all(top.join(format!("{number}/c"))).unwrap();
+        }
+        fs::create_dir_all(top.join("0/link")).unwrap();
+        let folder = openat(CWD, &top, FOLDER, Mode::empty()).unwrap();
+        let inner = top.join("0/link");
+        let mut swapper = Swapper {
+            inner: Removing::default(),
+            swap: Some((&inner, &kept)),
+        };
+        walk(folder.as_fd(), &mut swapper).unwrap();
+        assert_eq!(swapper.inner.failed, None);
+        assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
+
+        fs::create_dir_all(top.join("link")).unwrap();
+        let link = top.join("link");
+        swapper.swap = Some((&link, &kept));
+        walk(folder.as_fd(), &mut swapper).unwrap();
+        assert_eq!(swapper.inner.failed, None);
+        assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
+        assert!(kept.join("below").is_dir());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_keeps_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("top");
+        for place in ["a", "held", "z"] {
+            fs::create_dir_all(top.join(place).join("below")).unwrap();
+        }
+        let held = top.join("held");
+        let flags = rustix::mount::MountFlags::empty();
+        if let Err(error) = rustix::mount::mount("tmpfs", &held, "tmpfs", flags, None) {
+            eprintln!("skipped: mounting takes root: {error}");
+            return;
+        }
+        let removed = remove(&top);
+        rustix::mount::unmount(&held, rustix::mount::UnmountFlags::DETACH).unwrap();
+        assert_eq!(
+            removed.unwrap_err().raw_os_error(),
+            Some(Errno::XDEV.raw_os_error())
+        );
+        assert!(held.join("below").is_dir());
+        assert_eq!(fs::read_dir(&top).unwrap().count(), 1);
     }
 }

@@ -56,6 +56,8 @@ pub struct Cgroups {
     root: PathBuf,
     /// That of version 2, which may lie below a slice of systemd's.
     v2_root: PathBuf,
+    /// Where containers of version 2 are, too, that were launched when it was elsewhere; none is added.
+    v2_former: Option<PathBuf>,
     /// Where systemd keeps its units in version 1.
     systemd: Option<PathBuf>,
     removals: Removals,
@@ -136,19 +138,27 @@ impl Cgroups {
 
     /// With containers of version 2 below `slice`, a unit of systemd's: the rest of that hierarchy is systemd's own.
     ///
-    /// Not before those have ended that were launched outside of it: they stay where they are.
+    /// Those that were launched outside of it stay where they are.
     #[must_use]
     pub fn below(mut self, slice: &Path) -> Self {
-        let sliced = slice.join(&self.root);
-        let occupied = |root: &Path| {
-            let folder = self.v2.as_ref().map(|v2| v2.join(root));
-            let entries = folder.and_then(|folder| fs::read_dir(folder).ok());
-            let mut kinds = entries.into_iter().flatten().flatten();
-            kinds.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        };
-        if occupied(&sliced) || !occupied(&self.root) {
-            self.v2_root = sliced;
-        }
+        self.v2_root = slice.join(&self.root);
+        let former = self.root.clone();
+        self.with_former(former)
+    }
+
+    /// With those containers of version 2 that were launched below `slice`, while it was in use.
+    #[must_use]
+    pub(crate) fn formerly_below(self, slice: &Path) -> Self {
+        let former = slice.join(&self.root);
+        self.with_former(former)
+    }
+
+    fn with_former(mut self, root: PathBuf) -> Self {
+        let folder = self.v2.as_ref().map(|v2| v2.join(&root));
+        let entries = folder.and_then(|folder| fs::read_dir(folder).ok());
+        let mut kinds = entries.into_iter().flatten().flatten();
+        let occupied = kinds.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        self.v2_former = occupied.then_some(root);
         self
     }
 
@@ -207,13 +217,8 @@ impl Cgroups {
                 version: CgroupVersion::V1,
             });
         }
-        let v2 = self
-            .v2
-            .as_ref()
-            .filter(|_| self.v2_controllers.contains(controller))?;
-        let path = v2
-            .join(&self.v2_root)
-            .join(self.place(id, CgroupVersion::V2));
+        let controlled = self.v2_controllers.contains(controller);
+        let path = self.tracked(id).filter(|_| controlled)?;
         Some(Folder {
             path,
             version: CgroupVersion::V2,
@@ -267,8 +272,10 @@ impl Cgroups {
     /// Where the container is in version 2, whatever that has controllers for.
     pub(crate) fn tracked(&self, id: &ContainerId) -> Option<PathBuf> {
         let v2 = self.v2.as_ref()?;
-        let place = self.place(id, CgroupVersion::V2);
-        Some(v2.join(&self.v2_root).join(place))
+        let former = self.v2_former.as_ref().map(|root| v2.join(root));
+        let former = former.filter(|former| former.join(&id.root_id().value).exists());
+        let root = former.unwrap_or_else(|| v2.join(&self.v2_root));
+        Some(root.join(self.place(id, CgroupVersion::V2)))
     }
 
     /// Removes the container's cgroup for `controller`, and the one that tracks it.
@@ -305,7 +312,9 @@ impl Cgroups {
         known: &[ContainerId],
     ) -> Result<(), IsolatorError> {
         let first = self.v1.get(controller).map(|place| place.join(&self.root));
-        let second = self.v2.as_ref().map(|place| place.join(&self.v2_root));
+        let roots = [Some(&self.v2_root), self.v2_former.as_ref()];
+        let roots = roots.into_iter().flatten();
+        let second = roots.filter_map(|root| Some(self.v2.as_ref()?.join(root)));
         for ours in first.into_iter().chain(second) {
             let Ok(entries) = fs::read_dir(ours) else {
                 continue;
@@ -483,6 +492,54 @@ mod tests {
             sliced.of_unit("x.slice".as_ref()),
             [PathBuf::from("/sys/fs/cgroup/x.slice/launcher")]
         );
+    }
+
+    #[tokio::test]
+    async fn containers_of_before_stay_where_they_are() {
+        let v2 = tempfile::tempdir().unwrap();
+        let mounts = format!(
+            "31 30 0:27 / {} rw - cgroup2 cgroup2 rw",
+            v2.path().display()
+        );
+        let slice = Path::new("x.slice");
+        let make = || Cgroups::parse(&mounts, "m".as_ref());
+        let folder = |place: &str| v2.path().join(place);
+        for place in ["m/outside/leaf", "m/gone", "x.slice/m/inside/leaf"] {
+            fs::create_dir_all(folder(place)).unwrap();
+        }
+        let ids = ["outside", "inside", "new"].map(ContainerId::root);
+        for (cgroups, new) in [
+            (make().below(slice), "x.slice/m/new"),
+            (make().formerly_below(slice), "m/new"),
+        ] {
+            let places = ids.each_ref().map(|id| cgroups.tracked(id).unwrap());
+            assert_eq!(places, ["m/outside", "x.slice/m/inside", new].map(folder));
+        }
+        let cgroups = make().below(slice);
+        cgroups.remove_unknown("cpu", &ids).await.unwrap();
+        assert!(!folder("m/gone").exists() && folder("m/outside").exists());
+        cgroups.remove_unknown("cpu", &[]).await.unwrap();
+        assert!(!folder("m/outside").exists() && !folder("x.slice/m/inside").exists());
+    }
+
+    /// A file in its folder stands for a process that nothing ends.
+    #[tokio::test]
+    async fn what_cannot_be_removed_keeps_nobody_from_going_on() {
+        let v2 = tempfile::tempdir().unwrap();
+        let mounts = format!(
+            "31 30 0:27 / {} rw - cgroup2 cgroup2 rw",
+            v2.path().display()
+        );
+        let orphan = v2.path().join("m/orphan");
+        fs::create_dir_all(&orphan).unwrap();
+        fs::write(orphan.join("held"), "").unwrap();
+        let removals = Removals::new(std::time::Duration::ZERO);
+        let cgroups = Cgroups::parse(&mounts, "m".as_ref()).removing(removals.clone());
+        cgroups.remove_unknown("cpu", &[]).await.unwrap();
+        while removals.failed() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(orphan.join("held").exists());
     }
 
     #[test]

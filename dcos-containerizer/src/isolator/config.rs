@@ -33,6 +33,7 @@ use super::volume::{
 use super::{Isolator, IsolatorError, Isolators};
 use crate::provisioner::Provisioner;
 use crate::secret::{SecretResolver, ValuesOnly};
+use crate::systemd::SLICE;
 
 /// The agent's settings that isolators read; the names are those of Mesos's flags.
 #[derive(Debug, Clone)]
@@ -334,10 +335,11 @@ impl Isolators {
     /// As [`IsolationConfig::names`], and what the isolators say of this host.
     pub fn from_config(config: &IsolationConfig) -> Result<Self, IsolatorError> {
         let cgroups = Cgroups::discover(&config.cgroups_root)?;
-        let mut cgroups = cgroups.removing(config.removals.clone());
-        if let Some(slice) = &config.slice {
-            cgroups = cgroups.below(slice);
-        }
+        let cgroups = cgroups.removing(config.removals.clone());
+        let cgroups = match &config.slice {
+            Some(slice) => cgroups.below(slice),
+            None => cgroups.formerly_below(SLICE.as_ref()),
+        };
         let names = config.names(&cgroups)?;
         names
             .into_iter()

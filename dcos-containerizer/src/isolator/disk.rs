@@ -1,15 +1,15 @@
 //! `disk/du`: how much a container keeps on disk, and its end if that is too much.
 //!
 //! Sandboxes and persistent volumes are measured by walking through them, one after the other,
-//! at an interval. What is measured is written down below the runtime directory, so that an agent
+//! at an interval; one that takes more than a minute goes on beside the others. What is measured is written down below the runtime directory, so that an agent
 //! that is started again goes on.
 //!
 //! # Source
 //! Mesos 1.11 `disk/du` (`isolators/posix/disk.cpp`), which runs du(1). As there, nested
 //! containers count for their root.
 
-use std::collections::{BTreeMap, HashSet};
-use std::ffi::{CStr, CString};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -28,8 +28,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use dcos_image::tree::{self, Visitor};
+use dcos_image::tree::{self, Part, Visitor};
 
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
 use crate::containerizer::runtime::{parse_id, replace};
@@ -37,6 +38,11 @@ use crate::containerizer::sandbox;
 
 /// Where it keeps what it measures, below the runtime directory.
 const FOLDER: &str = "isolators/disk/du";
+
+/// How long the others wait for one that is being measured: its disk may be gone.
+const TURN: Duration = Duration::from_mins(1);
+/// So many may go on beside the others; beyond that each is waited for.
+const BESIDE: usize = 64;
 
 /// Measures disks, and enforces what was given of them.
 #[derive(Debug)]
@@ -46,6 +52,7 @@ pub struct DiskUsageIsolator(Arc<Inner>);
 struct Inner {
     folder: PathBuf,
     interval: Duration,
+    turn: Duration,
     enforce: bool,
     watched: Mutex<BTreeMap<ContainerId, Watched>>,
     /// Whether somebody measures; changed under the lock of `watched`.
@@ -84,6 +91,7 @@ impl DiskUsageIsolator {
         Self(Arc::new(Inner {
             folder: runtime_dir.join(FOLDER),
             interval,
+            turn: TURN,
             enforce,
             watched: Mutex::default(),
             measuring: AtomicBool::new(false),
@@ -121,21 +129,76 @@ impl Inner {
             .map_err(IsolatorError::file("writing", file))
     }
 
+    /// What there is to measure, and whose it is.
+    fn places(&self) -> Vec<(ContainerId, PathBuf)> {
+        let all = self.lock();
+        let of = |(id, watched): (&ContainerId, &Watched)| {
+            let id = id.clone();
+            let places = watched.record.places().into_iter();
+            places.map(move |place| (id.clone(), place.path))
+        };
+        all.iter().flat_map(of).collect()
+    }
+
     /// Takes in what was measured of a container.
-    fn found(&self, id: &ContainerId, places: &[Place], used: Vec<u64>) {
+    fn found(&self, id: &ContainerId, path: &Path, used: u64) {
         let mut all = self.lock();
         // It may have ended, or been given other disks, meanwhile.
-        let Some(watched) = all.get_mut(id).filter(|one| one.used.len() == used.len()) else {
+        let Some(watched) = all.get_mut(id) else {
+            return;
+        };
+        let places = watched.record.places();
+        let Some(index) = places.iter().position(|place| place.path == path) else {
             return;
         };
         if self.enforce && watched.limitation.borrow().is_none() {
-            let mut both = places.iter().zip(&used);
-            let over = both.find_map(|(place, used)| place.limitation(*used));
+            let over = places[index].limitation(used);
             if over.is_some() {
                 watched.limitation.send_replace(over);
             }
         }
-        watched.used = used.into_iter().map(Some).collect();
+        watched.used[index] = Some(used);
+    }
+}
+
+/// Folders that are being measured, each on a thread.
+#[derive(Default)]
+struct Walks {
+    results: JoinSet<u64>,
+    under_way: HashMap<tokio::task::Id, (ContainerId, PathBuf)>,
+}
+
+impl Walks {
+    /// Measures a folder, unless that is under way. What takes longer than its turn is taken in later.
+    async fn measure(&mut self, inner: &Inner, id: ContainerId, path: PathBuf) {
+        if self.under_way.values().any(|(_, other)| *other == path) {
+            return;
+        }
+        let folder = path.clone();
+        let walk = self.results.spawn_blocking(move || used(&folder)).id();
+        self.under_way.insert(walk, (id, path));
+        while self.under_way.contains_key(&walk) {
+            let next = tokio::time::timeout(inner.turn, self.results.join_next_with_id());
+            match next.await {
+                Ok(Some(result)) => {
+                    let task = result
+                        .as_ref()
+                        .map_or_else(|error| error.id(), |found| found.0);
+                    let known = self.under_way.remove(&task);
+                    // A walk that panicked is told of by its thread.
+                    if let (Some((id, path)), Ok((_, used))) = (known, result) {
+                        inner.found(&id, &path, used);
+                    }
+                }
+                Ok(None) => return,
+                Err(_) if self.under_way.len() <= BESIDE => {
+                    let path = self.under_way.get(&walk).map(|(_, path)| path);
+                    tracing::warn!(?path, "measuring it takes long; the others go on");
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
     }
 }
 
@@ -228,23 +291,13 @@ impl Place {
 
 /// Measures all containers, again and again, while there are any.
 async fn measure(inner: Weak<Inner>) {
+    let mut walks = Walks::default();
     loop {
         let Some(strong) = inner.upgrade() else {
             return;
         };
-        let all: Vec<_> = strong
-            .lock()
-            .iter()
-            .map(|(id, watched)| (id.clone(), watched.record.places()))
-            .collect();
-        for (id, places) in all {
-            let walk = tokio::task::spawn_blocking(move || {
-                let used = places.iter().map(|place| used(&place.path)).collect();
-                (places, used)
-            });
-            if let Ok((places, used)) = walk.await {
-                strong.found(&id, &places, used);
-            }
+        for (id, path) in strong.places() {
+            walks.measure(&strong, id, path).await;
         }
         let interval = strong.interval;
         drop(strong);
@@ -283,10 +336,17 @@ struct Usage {
 }
 
 impl Visitor for Usage {
-    fn enter(&mut self, folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
-        self.blocks += fstat(folder).map_or(0, |found| found.st_blocks);
-        let mut folders = Vec::new();
-        for entry in Dir::read_from(folder).into_iter().flatten().flatten() {
+    fn enter(&mut self, folder: BorrowedFd<'_>, from: i64, room: usize) -> io::Result<Part> {
+        let mut part = Part::default();
+        let Ok(mut entries) = Dir::read_from(folder) else {
+            return Ok(part);
+        };
+        if from == 0 {
+            self.blocks += fstat(folder).map_or(0, |found| found.st_blocks);
+        } else if entries.seek(from).is_err() {
+            return Ok(part);
+        }
+        for entry in entries.flatten() {
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
@@ -295,19 +355,23 @@ impl Visitor for Usage {
                 continue;
             };
             if FileType::from_raw_mode(found.st_mode).is_dir() {
-                folders.push(name.to_owned());
+                part.folders.push(name.to_owned());
+                if part.folders.len() == room {
+                    part.rest = Some(entry.offset());
+                    break;
+                }
             } else if found.st_nlink < 2 || self.names.insert((found.st_dev, found.st_ino)) {
                 self.blocks += found.st_blocks;
             }
         }
-        Ok(folders)
+        Ok(part)
     }
 
     fn leave(&mut self, _: BorrowedFd<'_>, _: &CStr) -> io::Result<()> {
         Ok(())
     }
 
-    fn pass(&mut self, _: Errno) -> io::Result<()> {
+    fn pass(&mut self, _: BorrowedFd<'_>, _: &CStr, _: Errno) -> io::Result<()> {
         Ok(())
     }
 }
@@ -518,6 +582,36 @@ mod tests {
         assert!(statistics.disk_used_bytes >= Some(2 << 20));
         isolator.cleanup(&config.id).await.unwrap();
         assert_eq!(fs::read_dir(state.path().join(FOLDER)).unwrap().count(), 0);
+    }
+
+    /// A file system in user space whose server never answers stands for one of a server that died.
+    #[tokio::test]
+    async fn who_does_not_answer_keeps_nobody_else_from_being_measured() {
+        let (state, dead) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let Some(silent) = crate::isolator::testkit::Silent::mount(dead.path()) else {
+            return;
+        };
+        let sandbox = tempfile::tempdir().unwrap();
+        let mut isolator = DiskUsageIsolator::new(state.path(), SOON, true);
+        Arc::get_mut(&mut isolator.0).unwrap().turn = SOON;
+        let first = ContainerConfig {
+            id: ContainerId::root("first"),
+            ..config(&dead.path().join("data"), 1.0)
+        };
+        let second = ContainerConfig {
+            id: ContainerId::root("second"),
+            ..config(sandbox.path(), 1.0)
+        };
+        for config in [&first, &second] {
+            let mut draft = Draft::new(config).unwrap();
+            isolator.prepare(config, &mut draft).await.unwrap();
+        }
+        fs::write(sandbox.path().join("file"), vec![1; 2 << 20]).unwrap();
+        isolator.watch(&second.id).await;
+        let mut statistics = ResourceStatistics::default();
+        isolator.usage(&first.id, &mut statistics).await.unwrap();
+        assert_eq!(statistics.disk_used_bytes, None);
+        drop(silent);
     }
 
     #[tokio::test]

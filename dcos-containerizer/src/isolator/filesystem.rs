@@ -129,7 +129,9 @@ async fn attach(
         return Ok(());
     }
     let (config, place, mut shaped) = (config.clone(), sandbox_directory.to_owned(), draft.clone());
-    let work = move || persistent::attach(&config, &place, &mut shaped).map(|()| shaped);
+    let work = move |going: &patience::Going| {
+        persistent::attach(&config, &place, &mut shaped, going).map(|()| shaped)
+    };
     *draft = patience::wait(patience::PATIENCE, work).await?;
     Ok(())
 }

@@ -1,40 +1,231 @@
 //! Work with files of the node whose file system may be gone, as one of a server that died: it is done on a thread
 //! that can be missed, and given up after a while.
+//!
+//! What did not answer is remembered until it does. Whoever asks for it meanwhile is refused at once, so that a volume
+//! that is asked for again and again costs no more threads, and others none of their time.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::IsolatorError;
+use super::volume::unescape;
 
 /// How long a folder of the node may take to answer.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
-/// Threads that may wait for such folders, of the 512 that the runtime has for all work that blocks.
+/// Threads at work for launches that are waited for; their turn comes within [`PATIENCE`].
 static THREADS: Semaphore = Semaphore::const_new(64);
+/// Threads that nobody waits for any more; with [`THREADS`] below the 512 that the runtime has for all that blocks.
+const MISSED: usize = 256;
+/// The file systems they are in, or where that is the node's own their paths, and how many.
+static SILENT: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
 
-/// Does `work`, waiting for it no longer than `patience`.
-///
-/// It may be done after all once it was given up, so it must do no harm then.
+/// A piece of work, as it sees itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Going(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// What it may be waiting for.
+    at: PathBuf,
+    /// Nobody waits for it any more; what [`SILENT`] has for it.
+    missed: Option<PathBuf>,
+    over: bool,
+}
+
+impl Going {
+    /// From here on it may wait for `path`.
+    ///
+    /// # Errors
+    /// [`IsolatorError::Refused`] if that does not answer to others, or the work was given up.
+    pub(super) fn at(&self, path: &Path) -> Result<(), IsolatorError> {
+        self.on()?;
+        // What never came to its turn waits for nothing.
+        let is_place = |place: &&PathBuf| place.is_absolute() && path.starts_with(place);
+        if let Some(place) = silent().keys().find(is_place) {
+            return Err(IsolatorError::refused(format!(
+                "{} is in {}, which has not answered since an earlier launch: is its file system there?",
+                path.display(),
+                place.display()
+            )));
+        }
+        path.clone_into(&mut self.state().at);
+        Ok(())
+    }
+
+    /// Asked before anything is changed: it goes on while somebody waits for it.
+    ///
+    /// # Errors
+    /// [`IsolatorError::Refused`] if nobody does, and what it is for was refused.
+    pub(super) fn on(&self) -> Result<(), IsolatorError> {
+        match &self.state().missed {
+            None => Ok(()),
+            Some(_) => Err(IsolatorError::refused("given up".to_owned())),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody waits for it from now on; what it was waiting for. `None` if it has ended.
+    fn give_up(&self) -> Option<PathBuf> {
+        let at = self.state().at.clone();
+        let place = place(&at);
+        let (mut state, mut silent) = (self.state(), silent());
+        if state.over {
+            return None;
+        }
+        *silent.entry(place.clone()).or_default() += 1;
+        state.missed = Some(place);
+        Some(at)
+    }
+}
+
+/// Ends a piece of work, however it ends.
+struct End(Going);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let (mut state, mut silent) = (self.0.state(), silent());
+        state.over = true;
+        if let Some(place) = &state.missed
+            && let Some(count) = silent.get_mut(place)
+        {
+            *count -= 1;
+            silent.retain(|_, count| *count > 0);
+        }
+    }
+}
+
+fn silent() -> MutexGuard<'static, BTreeMap<PathBuf, usize>> {
+    SILENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does `work`, waiting for it no longer than `patience`. It says where it goes by [`Going::at`], and asks
+/// [`Going::on`] before it changes anything: what was refused is not to be done later after all.
 ///
 /// # Errors
-/// Those of `work`; [`IsolatorError::Refused`] if it takes too long.
+/// Those of `work`; [`IsolatorError::Refused`] if it takes too long, or too much did before.
 pub(super) async fn wait<T: Send + 'static>(
     patience: Duration,
-    work: impl FnOnce() -> Result<T, IsolatorError> + Send + 'static,
+    work: impl FnOnce(&Going) -> Result<T, IsolatorError> + Send + 'static,
 ) -> Result<T, IsolatorError> {
-    let done = tokio::time::timeout(patience, async {
-        let permit = THREADS.acquire().await.expect("it is never closed");
-        let work = move || {
-            let _permit = permit;
-            work()
-        };
-        tokio::task::spawn_blocking(work).await
-    });
-    let done = done.await.map_err(|_| {
-        IsolatorError::refused(format!(
-            "a volume of the node does not answer within {patience:?}: is its file system there?"
-        ))
-    })?;
+    let permit = THREADS.acquire().await.expect("it is never closed");
+    let missed: usize = silent().values().sum();
+    if missed >= MISSED {
+        return Err(IsolatorError::refused(format!(
+            "{missed} launches still wait for volumes of this node that do not answer; it takes no more with such \
+             volumes until those file systems answer, are unmounted, or the agent is restarted"
+        )));
+    }
+    let going = Going::default();
+    let end = End(going.clone());
+    let mut done = tokio::task::spawn_blocking(move || work(&end.0));
+    let in_time = tokio::time::timeout(patience, &mut done).await;
+    drop(permit);
+    let done = match in_time {
+        Ok(done) => done,
+        Err(_) => match going.give_up() {
+            None => done.await,
+            Some(at) if at.as_os_str().is_empty() => {
+                return Err(IsolatorError::refused(format!(
+                    "no thread of the agent was free for a volume of the node within {patience:?}"
+                )));
+            }
+            Some(at) => {
+                return Err(IsolatorError::refused(format!(
+                    "{} does not answer within {patience:?}: is its file system there?",
+                    at.display()
+                )));
+            }
+        },
+    };
     // It panicked, or the runtime ends.
     done.map_err(|error| IsolatorError::refused(error.to_string()))?
+}
+
+/// Where `path` is mounted, as far as that can be told without looking there; itself where that is `/`, for much else
+/// is there.
+fn place(path: &Path) -> PathBuf {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let points = points.map(|point| PathBuf::from(unescape(point)));
+    let above = points.filter(|point| path.starts_with(point) && point.parent().is_some());
+    let innermost = above.max_by_key(|point| point.components().count());
+    innermost.unwrap_or_else(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Work at `path` that waits until what is returned is dropped, and then changes something.
+    fn stuck(path: &Path) -> (mpsc::Sender<()>, mpsc::Receiver<bool>, Box<Work>) {
+        let ((hold, held), (told, tell)) = (mpsc::channel(), mpsc::channel());
+        let path = path.to_owned();
+        let work = move |going: &Going| {
+            going.at(&path)?;
+            held.recv().ok();
+            told.send(going.on().is_ok()).ok();
+            going.on()
+        };
+        (hold, tell, Box::new(work))
+    }
+    type Work = dyn FnOnce(&Going) -> Result<(), IsolatorError> + Send;
+
+    const SOON: Duration = Duration::from_millis(100);
+    /// Nothing here waits that long.
+    const LONG: Duration = Duration::from_hours(1);
+
+    #[tokio::test]
+    async fn what_does_not_answer_is_asked_once_and_others_go_on() {
+        let dead = Path::new("/no/such/dead");
+        let (hold, changed, work) = stuck(dead);
+        let error = wait(SOON, work).await.unwrap_err().to_string();
+        assert!(error.contains("/no/such/dead does not answer"), "{error}");
+        // More than there are threads for.
+        for _ in 0..100 {
+            let (_, _, work) = stuck(&dead.join("below"));
+            let error = wait(LONG, work).await.unwrap_err().to_string();
+            assert!(error.contains("has not answered since"), "{error}");
+        }
+        let (free, _, work) = stuck(Path::new("/no/such/deadly"));
+        drop(free);
+        wait(LONG, work).await.unwrap();
+
+        drop(hold);
+        assert!(!changed.recv().unwrap(), "it was given up");
+        while silent().contains_key(dead) {
+            tokio::task::yield_now().await;
+        }
+        let (free, changed, work) = stuck(dead);
+        drop(free);
+        wait(LONG, work).await.unwrap();
+        assert!(changed.recv().unwrap());
+    }
+
+    #[tokio::test]
+    async fn many_dead_places_leave_threads_for_others() {
+        let mut held = Vec::new();
+        for number in 0..70 {
+            let (hold, _, work) = stuck(&Path::new("/no/such").join(number.to_string()));
+            held.push(hold);
+            wait(Duration::from_millis(1), work).await.unwrap_err();
+        }
+        let (free, _, work) = stuck(Path::new("/no/such/healthy"));
+        drop(free);
+        wait(LONG, work).await.unwrap();
+    }
+
+    #[test]
+    fn a_place_is_what_is_mounted_there() {
+        assert_eq!(place(Path::new("/proc/1/x")), Path::new("/proc"));
+        assert_eq!(place(Path::new("/no/such")), Path::new("/no/such"));
+    }
 }

@@ -12,6 +12,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::fstat;
 
 use super::filesystem::bind;
+use super::patience::Going;
 use super::{ContainerConfig, Draft, IsolatorError, place};
 use crate::containerizer::sandbox;
 
@@ -34,15 +35,21 @@ pub(super) fn attach(
     config: &ContainerConfig,
     sandbox_directory: &Path,
     draft: &mut Draft,
+    going: &Going,
 ) -> Result<(), IsolatorError> {
     for volume in &config.volumes {
+        going.at(&volume.source)?;
         if !volume.source.is_dir() {
             let path = volume.source.display();
             return Err(IsolatorError::refused(format!(
                 "persistent volume {path} does not exist"
             )));
         }
+        let source = volume.source.canonicalize();
+        let source = source.map_err(IsolatorError::file("finding", &volume.source))?;
+        going.on()?;
         own(volume, config).map_err(IsolatorError::file("giving away", &volume.source))?;
+        going.on()?;
         let mounts = draft.has_namespace(LinuxNamespaceType::Mount);
         // What a holder has is for those nested in it, which have mounts of their own.
         if !mounts || config.holder {
@@ -63,8 +70,6 @@ pub(super) fn attach(
                 point
             }
         };
-        let source = volume.source.canonicalize();
-        let source = source.map_err(IsolatorError::file("finding", &volume.source))?;
         draft.mapped.push(target.clone());
         draft.mount(bind(&source, &target, volume.readonly));
     }

@@ -328,3 +328,48 @@ mod tests {
         }
     }
 }
+
+/// A file system in user space whose server never answers, as one of a server that died; until it is dropped.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Silent {
+    server: Option<std::fs::File>,
+    place: std::path::PathBuf,
+}
+
+#[cfg(test)]
+impl Silent {
+    /// Mounted at `place`; `None` where that is not possible, which it says.
+    pub(crate) fn mount(place: &std::path::Path) -> Option<Self> {
+        use std::os::fd::AsRawFd;
+
+        let mut server = std::fs::File::options();
+        let server = server.read(true).write(true).open("/dev/fuse");
+        let Ok(server) = server else {
+            eprintln!("skipped: needs /dev/fuse");
+            return None;
+        };
+        let number = server.as_raw_fd();
+        let options = format!("fd={number},rootmode=40000,user_id=0,group_id=0");
+        let options = std::ffi::CString::new(options).expect("it has no NUL");
+        let flags = rustix::mount::MountFlags::NODEV;
+        if let Err(error) = rustix::mount::mount("silent", place, "fuse", flags, Some(&*options)) {
+            eprintln!("skipped: mounting takes root: {error}");
+            return None;
+        }
+        Some(Self {
+            server: Some(server),
+            place: place.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+impl Drop for Silent {
+    fn drop(&mut self) {
+        // Without its server whoever waits for it is told so.
+        self.server = None;
+        let flags = rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(&self.place, flags).expect("it is mounted");
+    }
+}

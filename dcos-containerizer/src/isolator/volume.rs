@@ -18,6 +18,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 
 pub use external::{CsiVolumeIsolator, DockerVolumeIsolator};
 pub use host_path::HostPathIsolator;
+pub(super) use host_path::unescape;
 pub use image::ImageVolumeIsolator;
 pub use sandbox_path::SandboxPathIsolator;
 

@@ -5,6 +5,7 @@
 //! in version 1 only.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -66,7 +67,14 @@ pub struct NetClsIsolator {
     cgroups: Cgroups,
     handles: Option<NetClsHandles>,
     /// Secondary handles by root container.
-    given: Mutex<BTreeMap<String, u16>>,
+    given: Mutex<BTreeMap<String, Given>>,
+}
+
+#[derive(Debug)]
+struct Given {
+    handle: u16,
+    /// Its container ended. The handle is another's once the cgroup is gone: what stays in that may still send.
+    ended: bool,
 }
 
 impl NetClsIsolator {
@@ -83,7 +91,7 @@ impl NetClsIsolator {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u16>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Given>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,20 +101,31 @@ impl NetClsIsolator {
             return Ok(None);
         };
         let mut given = self.lock();
-        let known = given.get(&id.root_id().value).copied();
+        given.retain(|name, one| !one.ended || self.is_there(name));
+        let known = given.get(&id.root_id().value).map(|one| one.handle);
         let free = || {
             handles
                 .secondary
                 .clone()
-                .find(|handle| !given.values().any(|other| other == handle))
+                .find(|handle| !given.values().any(|other| other.handle == *handle))
         };
         let secondary = known.or_else(free).ok_or_else(|| {
             IsolatorError::refused("all secondary net_cls handles are given to containers")
         })?;
-        given.insert(id.root_id().value.clone(), secondary);
+        let one = Given {
+            handle: secondary,
+            ended: false,
+        };
+        given.insert(id.root_id().value.clone(), one);
         Ok(Some(
             u32::from(handles.primary) << 16 | u32::from(secondary),
         ))
+    }
+
+    /// Whether the cgroup of a root container is there, and maybe processes in it that send.
+    fn is_there(&self, name: &str) -> bool {
+        let folder = self.cgroups.folder(CONTROLLER, &ContainerId::root(name));
+        folder.is_some_and(|folder| folder.path.exists())
     }
 
     /// The class id that the kernel has for a container; none if it is 0.
@@ -128,13 +147,17 @@ impl Isolator for NetClsIsolator {
     }
 
     async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
-        for id in containers.iter().filter(|id| id.parent.is_none()) {
+        let place = self.cgroups.v1.get(CONTROLLER);
+        let entries = place.and_then(|place| fs::read_dir(place.join(&self.cgroups.root)).ok());
+        for entry in entries.into_iter().flatten().flatten() {
+            let id = ContainerId::root(entry.file_name().to_string_lossy());
             // Given by an agent with other handles, it stays what it is and takes none of ours.
-            if let (Some(class), Some(handles)) = (self.class_of(id), &self.handles)
+            if let (Some(class), Some(handles)) = (self.class_of(&id), &self.handles)
                 && class >> 16 == u32::from(handles.primary)
-                && let Ok(secondary) = u16::try_from(class & 0xffff)
+                && let Ok(handle) = u16::try_from(class & 0xffff)
             {
-                self.lock().insert(id.value.clone(), secondary);
+                let ended = !containers.iter().any(|known| *known.root_id() == id);
+                self.lock().insert(id.value, Given { handle, ended });
             }
         }
         self.cgroups.remove_unknown(CONTROLLER, containers).await
@@ -169,8 +192,10 @@ impl Isolator for NetClsIsolator {
 
     async fn cleanup(&self, id: &ContainerId) -> Result<(), IsolatorError> {
         self.cgroups.remove(CONTROLLER, id).await?;
-        if id.parent.is_none() {
-            self.lock().remove(&id.value);
+        if id.parent.is_none()
+            && let Some(given) = self.lock().get_mut(&id.value)
+        {
+            given.ended = true;
         }
         Ok(())
     }
@@ -179,6 +204,46 @@ impl Isolator for NetClsIsolator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A file in its folder stands for a process that nothing ends.
+    #[tokio::test]
+    async fn a_handle_is_free_when_nothing_can_send_by_it() {
+        let place = tempfile::tempdir().unwrap();
+        let mounts = format!(
+            "1 0 0:1 / {} rw - cgroup cgroup rw,net_cls",
+            place.path().display()
+        );
+        let folder = |name: &str| place.path().join("m").join(name);
+        let handles = NetClsHandles::parse("0x10", Some("1,2")).unwrap();
+        let make = || {
+            let cgroups = Cgroups::parse(&mounts, "m".as_ref());
+            NetClsIsolator::new(cgroups, Some(handles.clone())).unwrap()
+        };
+        let launch = async |isolator: &NetClsIsolator, name: &str| {
+            let mut config = crate::isolator::testkit::config(name);
+            config.id = ContainerId::root(name);
+            let mut draft = Draft::new(&config).unwrap();
+            isolator.prepare(&config, &mut draft).await?;
+            let class = fs::read_to_string(folder(name).join("net_cls.classid")).unwrap();
+            Ok::<_, IsolatorError>((config.id, class))
+        };
+        let isolator = make();
+        let (first, class) = launch(&isolator, "first").await.unwrap();
+        assert_eq!(class, (0x10_0001).to_string());
+        isolator.cgroups.removals.remove_later(&folder("first"));
+        isolator.cleanup(&first).await.unwrap();
+        let (second, class) = launch(&isolator, "second").await.unwrap();
+        assert_eq!(class, (0x10_0002).to_string(), "the first may still send");
+
+        // Nor is it given away by the next agent.
+        let isolator = make();
+        let known = std::slice::from_ref(&second);
+        isolator.recover(known).await.unwrap();
+        launch(&isolator, "third").await.unwrap_err();
+        fs::remove_dir_all(folder("first")).unwrap();
+        let (_, class) = launch(&isolator, "third").await.unwrap();
+        assert_eq!(class, (0x10_0001).to_string());
+    }
 
     #[test]
     fn handles_are_read_as_operators_write_them() {

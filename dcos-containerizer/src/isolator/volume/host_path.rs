@@ -12,7 +12,7 @@ use dcos_proto::mesos::volume::source::{HostPath, Type as SourceType};
 use dcos_proto::mesos::{ContainerId, MountPropagation, Volume, mount_propagation};
 
 use super::{Others, Source, attach, refuse_unknown, volumes};
-use crate::isolator::patience::{self, PATIENCE};
+use crate::isolator::patience::{self, Going, PATIENCE};
 use crate::isolator::place;
 use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError};
 
@@ -44,7 +44,7 @@ impl HostPathIsolator {
         self
     }
 
-    fn source(&self, wanted: &HostPath) -> Result<Source, IsolatorError> {
+    fn source(&self, wanted: &HostPath, going: &Going) -> Result<Source, IsolatorError> {
         let path = Path::new(&wanted.path);
         let refused = |why: &str| {
             IsolatorError::refused(format!("host path {} of a volume {why}", path.display()))
@@ -52,6 +52,7 @@ impl HostPathIsolator {
         if path.is_relative() {
             return Err(refused("is not absolute"));
         }
+        going.at(path)?;
         if !path.exists() {
             let allowed = self.force_creation.iter();
             let mut allowed =
@@ -59,7 +60,9 @@ impl HostPathIsolator {
             let Some((base, below)) = allowed.next() else {
                 return Err(refused("does not exist"));
             };
+            going.on()?;
             std::fs::create_dir_all(base).map_err(IsolatorError::file("making", base))?;
+            going.on()?;
             place::make_folders(base, below).map_err(IsolatorError::file("making", path))?;
         }
         let mut source = Source::at(path);
@@ -122,7 +125,7 @@ fn shares(table: &str, path: &Path) -> bool {
 }
 
 /// As the kernel writes paths: space, tab, newline and backslash in octal.
-fn unescape(path: &str) -> String {
+pub(in crate::isolator) fn unescape(path: &str) -> String {
     let codes = [
         ("\\040", " "),
         ("\\011", "\t"),
@@ -159,10 +162,11 @@ impl Isolator for HostPathIsolator {
             return Ok(());
         }
         let (isolator, config, mut shaped) = (self.clone(), config.clone(), draft.clone());
-        let work = move || {
+        let work = move |going: &Going| {
             for volume in volumes(&config) {
                 if let Some(wanted) = host_path(volume) {
-                    let source = isolator.source(&wanted)?;
+                    let source = isolator.source(&wanted, going)?;
+                    going.on()?;
                     let place = &isolator.sandbox_directory;
                     attach(&source, volume, place, &config, &mut shaped)?;
                 }
@@ -180,8 +184,6 @@ impl Isolator for HostPathIsolator {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-
     use super::*;
 
     #[test]
@@ -207,25 +209,9 @@ mod tests {
     #[tokio::test]
     async fn a_folder_that_does_not_answer_is_given_up() {
         let dir = tempfile::tempdir().unwrap();
-        let fuse = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/fuse");
-        let Ok(fuse) = fuse else {
-            eprintln!("skipped: needs /dev/fuse");
+        let Some(silent) = crate::isolator::testkit::Silent::mount(dir.path()) else {
             return;
         };
-        let options = format!(
-            "fd={},rootmode=40000,user_id=0,group_id=0",
-            fuse.as_raw_fd()
-        );
-        let options = std::ffi::CString::new(options).unwrap();
-        let flags = rustix::mount::MountFlags::NODEV;
-        let mounted = rustix::mount::mount("silent", dir.path(), "fuse", flags, Some(&*options));
-        if let Err(error) = mounted {
-            eprintln!("skipped: mounting takes root: {error}");
-            return;
-        }
         let mut isolator = HostPathIsolator::new("/sandbox".into(), Vec::new());
         isolator.patience = Duration::from_millis(100);
         let volume = Volume {
@@ -240,11 +226,15 @@ mod tests {
         });
         let mut draft = Draft::new(&config).unwrap();
         let refused = isolator.prepare(&config, &mut draft).await;
-        // Without its server whoever waits for it is told so.
-        drop(fuse);
-        rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+        // Nobody else has to wait for it.
+        isolator.patience = PATIENCE * 60;
+        let next = isolator.prepare(&config, &mut draft).await;
+        drop(silent);
         let refused = refused.unwrap_err().to_string();
-        assert!(refused.contains("does not answer"), "{refused}");
+        assert!(refused.contains("data does not answer"), "{refused}");
+        let next = next.unwrap_err().to_string();
+        let place = format!("is in {}, which", dir.path().display());
+        assert!(next.contains(&place), "{next}");
     }
 
     #[test]
@@ -253,10 +243,11 @@ mod tests {
         let base = dir.path().join("data");
         let isolator = HostPathIsolator::new("/sandbox".into(), vec![base.clone()]);
         let source = |path: PathBuf| {
-            isolator.source(&HostPath {
+            let wanted = HostPath {
                 path: path.to_str().unwrap().to_owned(),
                 mount_propagation: None,
-            })
+            };
+            isolator.source(&wanted, &Going::default())
         };
         assert!(source(base.join("a/b")).unwrap().path.is_dir());
         std::os::unix::fs::symlink(dir.path(), base.join("link")).unwrap();
