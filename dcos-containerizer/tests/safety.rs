@@ -416,9 +416,9 @@ async fn the_kernel_is_neither_asked_nor_changed() {
                       /sys/kernel/uevent_helper /sys/power/state /sys/module/*/parameters/*; do \
                     test -e $file && (: >> $file) 2>/dev/null && echo opened $file; \
                   done; \
-                  for file in kcore keys timer_list sched_debug latency_stats; do \
+                  for file in kcore keys timer_list timer_stats sched_debug latency_stats; do \
                     test \"$(head -c 1 /proc/$file 2>/dev/null | wc -c)\" = 0 || echo read $file; \
-                  done; ls /sys/firmware /proc/acpi /proc/scsi 2>/dev/null | grep -v ':$' | grep .; \
+                  done; ls /sys/firmware /sys/devices/virtual/powercap /proc/acpi /proc/scsi 2>/dev/null | grep -v ':$' | grep .; \
                   dmesg >/dev/null 2>&1 && echo dmesg; hostname evil 2>/dev/null && echo named; \
                   date -s \"$(date)\" >/dev/null 2>&1 && echo dated; \
                   keyctl show >/dev/null 2>&1 && echo keys; \

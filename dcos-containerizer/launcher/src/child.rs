@@ -72,11 +72,8 @@ impl Opened {
         if plan.new.user && plan.new.mount {
             opened.outside = Some(Outside::open(plan)?);
         }
-        for join in plan
-            .join
-            .iter()
-            .filter(|join| !is_entered_first(plan, join))
-        {
+        let late = |join: &&Join| !is_entered_first(plan, join);
+        for join in plan.join.iter().filter(late) {
             let file = File::open(&join.path).at(Step::Open, join.path.display())?;
             opened.joins.push((file, join.path.clone()));
         }
@@ -155,11 +152,8 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
     if is_supervised(plan) {
         let pause = plan.arguments.is_empty();
         init::become_init(pause);
-        let command = if pause {
-            None
-        } else {
-            Some(clone_command(plan, &opened.stdio, opened.exposed, report)?)
-        };
+        let begin = || clone_command(plan, &opened.stdio, opened.exposed, report);
+        let command = (!pause).then(begin).transpose()?;
         let report = isolate_init(opened.stdio, report).at(Step::Session, "")?;
         Report::Started.send(&report);
         init::serve(command, &report);
@@ -222,11 +216,7 @@ fn enter_namespaces(plan: &Plan, joins: Vec<(File, PathBuf)>) -> Result<(), Fail
     for (file, path) in joins {
         move_into_link_name_space(file.as_fd(), None).at(Step::Namespaces, path.display())?;
     }
-    if plan
-        .join
-        .iter()
-        .any(|join| join.kind == NamespaceKind::User)
-    {
+    if plan.joins(NamespaceKind::User) {
         become_user(0, 0, None).at(Step::Namespaces, "user")?;
     }
     if plan.new.cgroup {
@@ -349,7 +339,7 @@ fn enter_directory(plan: &Plan) -> Result<(), Failure> {
         None if plan.root.is_some() => Path::new("/"),
         None => return Ok(()),
     };
-    let at_home = plan.root.is_none() && plan.join.iter().all(|j| j.kind != NamespaceKind::Mount);
+    let at_home = plan.root.is_none() && !plan.joins(NamespaceKind::Mount);
     let place = if at_home {
         // On the node a link could lead anywhere, with our rights.
         mounts::reach(directory)

@@ -4,6 +4,7 @@
 //! [`Client::split`]: one thread receives, anybody sends, answers find their asker by number.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -457,10 +458,15 @@ pub fn beside(program: &Path) -> Option<PathBuf> {
 /// Whether `program` with `arguments`, as for [`Client::connect_or_start`], is this very launcher: it is run to be asked.
 #[must_use]
 pub fn is_own(program: &Path, arguments: &[&str]) -> bool {
+    identify(program, arguments).is_some_and(|said| said == identity())
+}
+
+/// What `program` says with `arguments` when it is asked which launcher it is.
+pub(crate) fn identify(program: &Path, arguments: &[impl AsRef<OsStr>]) -> Option<String> {
     let mut program = Command::new(program);
     program.args(arguments).arg(IDENTIFY).stdin(Stdio::null());
-    let same = |said: Output| said.status.success() && said.stdout == identity().as_bytes();
-    program.output().is_ok_and(same)
+    let Output { status, stdout, .. } = program.output().ok()?;
+    String::from_utf8(stdout).ok().filter(|_| status.success())
 }
 
 /// The listening half of a connection.

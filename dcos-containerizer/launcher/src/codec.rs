@@ -67,11 +67,7 @@ impl<'a> Input<'a> {
     }
 
     pub(crate) fn end(&self) -> Result<(), DecodeError> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Long)
-        }
+        self.0.is_empty().then_some(()).ok_or(DecodeError::Long)
     }
 }
 
@@ -162,11 +158,7 @@ impl<T: Wire> Wire for Option<T> {
         }
     }
     fn take(input: &mut Input<'_>) -> Result<Self, DecodeError> {
-        if bool::take(input)? {
-            T::take(input).map(Some)
-        } else {
-            Ok(None)
-        }
+        bool::take(input)?.then(|| T::take(input)).transpose()
     }
 }
 

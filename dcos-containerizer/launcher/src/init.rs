@@ -5,6 +5,8 @@
 //! ends up here, and ends with the container.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, set_child_subreaper, set_parent_process_death_signal};
 use rustix::thread::set_name;
@@ -25,17 +27,13 @@ pub(crate) fn become_init(pause: bool) {
 
 /// Serves `command` until it ends, or, without one, until asked to end; never returns.
 pub(crate) fn serve(command: Option<i32>, report: &OwnedFd) -> ! {
-    let mut status = None;
     loop {
         match sys::take_signal(None) {
             Some(libc::SIGCHLD) => {
-                while let Some((pid, ended)) = sys::reap() {
+                while let Some((pid, status)) = sys::reap() {
                     if Some(pid) == command {
-                        status = Some(ended);
+                        end(status, report);
                     }
-                }
-                if let Some(status) = status {
-                    end(status, report);
                 }
             }
             Some(libc::SIGPWR) => end(libc::SIGKILL, report),
@@ -64,10 +62,6 @@ fn end(status: i32, report: &OwnedFd) -> ! {
             while sys::reap().is_some() {}
         }
     }
-    let code = if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else {
-        128 + libc::WTERMSIG(status)
-    };
-    sys::exit(code)
+    let code = ExitStatus::from_raw(status).code();
+    sys::exit(code.unwrap_or_else(|| 128 + libc::WTERMSIG(status)))
 }

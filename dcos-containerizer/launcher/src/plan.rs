@@ -326,12 +326,15 @@ impl Plan {
         Ok(plan)
     }
 
+    pub(crate) fn joins(&self, kind: NamespaceKind) -> bool {
+        self.join.iter().any(|join| join.kind == kind)
+    }
+
     /// Refuses plans that cannot be carried out.
     ///
     /// # Errors
     /// The first rule that is broken.
     pub fn check(&self) -> Result<(), DecodeError> {
-        let joins = |kind| self.join.iter().any(|join| join.kind == kind);
         let changes_files = self.root.is_some()
             || !self.mounts.is_empty()
             || !self.devices.is_empty()
@@ -352,7 +355,7 @@ impl Plan {
         let somebody = ids.all(|id| *id != u32::MAX);
         let is_filter = |filter: &Filter| (1..=4096).contains(&filter.instructions.len());
         let (pid, user) = (NamespaceKind::Pid, NamespaceKind::User);
-        let twice = self.new.pid && joins(pid) || self.new.user && joins(user);
+        let twice = self.new.pid && self.joins(pid) || self.new.user && self.joins(user);
         let maps = !self.uid_maps.is_empty() || !self.gid_maps.is_empty();
         let unmapped = !maps && !self.mounts.iter().any(is_mapped);
         let user = self.new.user || unmapped;

@@ -22,7 +22,7 @@ use crate::upgrade;
 pub(crate) const IDENTIFY: &str = "--identify";
 /// Why one does not start.
 pub(crate) const SERVED: &str = "another launcher serves this socket";
-const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon] [--join CGROUP]...";
+const USAGE: &str = "usage: dcos-launcher --daemon --socket PATH [--join CGROUP]...";
 
 /// Runs the launcher until it is told to stop; what a program's `main` calls.
 ///
@@ -32,7 +32,7 @@ const USAGE: &str = "usage: dcos-launcher --socket PATH [--daemon] [--join CGROU
 /// | argument | meaning |
 /// |---|---|
 /// | `--socket PATH` | where to listen; the folder is made if it is missing |
-/// | `--daemon` | go to the background once listening, and exit 0 |
+/// | `--daemon` | go to the background once listening, and exit 0: what it does in any case |
 /// | `--join CGROUP` | begin in the cgroup of that folder, and with it all containers that are not told otherwise; any number |
 /// | `--resume N` | take over after an upgrade, state in descriptor N |
 /// | `--identify` | say which sources this launcher is made of and which predecessors it can follow, for [`is_own`](crate::is_own) and upgrades, and end |
@@ -52,11 +52,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     let usage = || io::Error::new(io::ErrorKind::InvalidInput, USAGE);
-    let (mut socket, mut daemon, mut resume, mut cgroups) = (None, false, None, Vec::new());
+    let (mut socket, mut resume, mut cgroups) = (None, None, Vec::new());
     while let Some(argument) = args.next() {
         match argument.to_str() {
             Some("--socket") => socket = Some(PathBuf::from(args.next().ok_or_else(usage)?)),
-            Some("--daemon") => daemon = true,
+            Some("--daemon") => {}
             Some("--join") => cgroups.push(PathBuf::from(args.next().ok_or_else(usage)?)),
             Some(IDENTIFY) => return io::stdout().write_all(identity().as_bytes()),
             Some("--resume") => {
@@ -73,12 +73,12 @@ fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
             "the launcher needs a process with one thread",
         ));
     }
-    // Whoever loses its parent comes to the launcher, not to the host's init.
-    set_child_subreaper(Pid::from_raw(1))?;
     let mut server = match resume {
         Some(number) => upgrade::resume(number)?,
-        None => start(&socket, daemon, &cgroups)?,
+        None => start(&socket, &cgroups)?,
     };
+    // Whoever loses its parent comes to the launcher, not to the host's init.
+    set_child_subreaper(Pid::from_raw(1))?;
     let outcome = server.serve();
     // While the lock is held: later it might be another launcher's.
     let _ = fs::remove_file(&socket);
@@ -100,13 +100,11 @@ fn join(cgroups: &[PathBuf]) -> io::Result<()> {
     Ok(())
 }
 
-fn start(socket: &Path, daemon: bool, cgroups: &[PathBuf]) -> io::Result<Server> {
+fn start(socket: &Path, cgroups: &[PathBuf]) -> io::Result<Server> {
     join(cgroups)?;
-    if daemon {
-        // What the starter leaves open by mistake must not reach containers; nothing of this
-        // program is open yet.
-        sys::close_range(3, u32::MAX);
-    }
+    // What the starter leaves open by mistake must not reach containers; nothing of this
+    // program is open yet.
+    sys::close_range(3, u32::MAX);
     if let Some(folder) = socket.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -118,16 +116,12 @@ fn start(socket: &Path, daemon: bool, cgroups: &[PathBuf]) -> io::Result<Server>
     }
     let listener = UnixListener::bind(socket)?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
-    if daemon {
-        if let Cloned::Parent(_) = sys::clone(0, None)? {
-            sys::exit(0);
-        }
-        setsid()?;
-        rustix::process::chdir("/")?;
-        child::connect(&[])?;
-        // Subreaping belongs to the process that was left behind.
-        set_child_subreaper(Pid::from_raw(1))?;
+    if let Cloned::Parent(_) = sys::clone(0, None)? {
+        sys::exit(0);
     }
+    setsid()?;
+    rustix::process::chdir("/")?;
+    child::connect(&[])?;
     Server::new(listener, lock, Table::default())
 }
 

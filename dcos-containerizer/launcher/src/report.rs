@@ -56,11 +56,8 @@ impl Report {
         };
         let mut input = Input::new(&bytes);
         let mut reports = Vec::new();
-        while input.end().is_err() {
-            match Self::take(&mut input) {
-                Ok(report) => reports.push(report),
-                Err(_) => break,
-            }
+        while let Ok(report) = Self::take(&mut input) {
+            reports.push(report);
         }
         (reports, closed)
     }

@@ -77,14 +77,13 @@ impl Server {
         listener.set_nonblocking(true)?;
         sys::block_signals();
         let signals = sys::signal_fd()?;
-        let (clients, next_client) = (Vec::new(), 1);
         Ok(Self {
             listener,
             lock,
             table,
             signals,
-            clients,
-            next_client,
+            clients: Vec::new(),
+            next_client: 1,
             stopping: false,
             upgrade: None,
         })
@@ -195,9 +194,8 @@ impl Server {
 
     fn stop(&mut self) {
         self.stopping = true;
-        for entry in self.table.living() {
-            entry.signal(libc::SIGKILL, Scope::All);
-        }
+        let living = self.table.living();
+        living.for_each(|entry| entry.signal(libc::SIGKILL, Scope::All));
     }
 
     fn accept(&mut self) {
@@ -207,10 +205,8 @@ impl Server {
             let trusted = rustix::net::sockopt::socket_peercred(&stream).is_ok_and(|peer| {
                 (peer.uid == own || peer.uid.is_root()) && !process::is_ours(peer.pid)
             });
-            if !trusted || self.clients.len() >= MAX_CLIENTS {
-                continue;
-            }
-            if stream.set_nonblocking(true).is_err() {
+            let full = self.clients.len() >= MAX_CLIENTS;
+            if !trusted || full || stream.set_nonblocking(true).is_err() {
                 continue;
             }
             let number = self.next_client;

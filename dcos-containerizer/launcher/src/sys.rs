@@ -11,6 +11,8 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+use rustix::process::{WaitOptions, wait};
+
 /// Which of the two processes a [`clone`] returned in.
 pub(crate) enum Cloned {
     Parent(i32),
@@ -85,10 +87,8 @@ pub(crate) fn exit(code: i32) -> ! {
 
 /// Collects a child that has ended, its id and wait status; `None` if none has, or there are none.
 pub(crate) fn reap() -> Option<(i32, i32)> {
-    let mut status = 0;
-    // SAFETY: the pointer is valid for writes during the call.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
-    (pid > 0).then_some((pid, status))
+    let (pid, status) = wait(WaitOptions::NOHANG).ok()??;
+    Some((pid.as_raw_nonzero().get(), status.as_raw()))
 }
 
 /// Replaces the program of this process; returns only if that failed.
@@ -268,9 +268,6 @@ pub(crate) fn install_filter(instructions: &[u64]) -> io::Result<()> {
 }
 
 fn check(outcome: i32) -> io::Result<()> {
-    if outcome == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    let done = outcome != -1;
+    done.then_some(()).ok_or_else(io::Error::last_os_error)
 }

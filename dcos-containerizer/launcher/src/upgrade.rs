@@ -4,19 +4,18 @@
 //! What the launcher knows of them goes through an anonymous file, and with it the numbers of the
 //! descriptors that stay open: the listening socket, the lock, the pipes of inits.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::client::identify;
 use crate::codec::Wire;
-use crate::program::IDENTIFY;
 use crate::server::Server;
 use crate::sys;
 use crate::table::{Entry, Known, Table};
@@ -44,21 +43,24 @@ pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
         let file = save(server)?;
         keep(kept(), FdFlags::empty())?;
         keep([file.as_fd()].into_iter(), FdFlags::empty())?;
-        let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
-        let program = text(program.as_os_str().as_bytes())?;
-        let mut arguments = own_arguments()?;
-        if !can_follow(&program, &arguments) {
+        let mut arguments = own_arguments();
+        // Once it has taken this one's place, nothing leads back.
+        let reads = format!(" follows {VERSION}");
+        if !identify(program, &arguments[1..]).is_some_and(|said| said.ends_with(&reads)) {
             return Err(io::Error::other(
-                "as a launcher it cannot take over what this one runs",
+                "it cannot take over what this launcher runs",
             ));
         }
-        arguments.extend([
-            c"--resume".to_owned(),
-            text(file.as_raw_fd().to_string().as_bytes())?,
-        ]);
-        let environment = std::env::vars_os()
-            .map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat()))
-            .collect::<io::Result<Vec<_>>>()?;
+        arguments.extend(["--resume".into(), file.as_raw_fd().to_string().into()]);
+        let text = |word: OsString| CString::new(word.into_vec());
+        let arguments = arguments
+            .into_iter()
+            .map(text)
+            .collect::<Result<Vec<_>, _>>()?;
+        let variable = |(name, value): (OsString, _)| text([name, value].join("=".as_ref()));
+        let environment = std::env::vars_os().map(variable);
+        let environment = environment.collect::<Result<Vec<_>, _>>()?;
+        let program = text(program.into())?;
         Ok(sys::execute(&program, &arguments, &environment))
     };
     let error = attempt().unwrap_or_else(|error| error);
@@ -66,31 +68,19 @@ pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
     error
 }
 
-/// Whether `program`, called as this one was, is a launcher that reads what this one writes. Asked before, for once it
-/// has taken this one's place, nothing leads back.
-fn can_follow(program: &CStr, arguments: &[CString]) -> bool {
-    let text = |text: &CStr| OsStr::from_bytes(text.to_bytes()).to_owned();
-    let mut program = Command::new(text(program));
-    let arguments = arguments.iter().skip(1).map(|argument| text(argument));
-    program.args(arguments).arg(IDENTIFY).stdin(Stdio::null());
-    let reads = format!(" follows {VERSION}");
-    let can = |said: Output| said.stdout.ends_with(reads.as_bytes());
-    program.output().is_ok_and(can)
-}
-
 /// The arguments this program was started with, without an earlier upgrade's and those that it has no use for: it is
 /// in its cgroups already, and the next program may not know how to join them.
-fn own_arguments() -> io::Result<Vec<CString>> {
+fn own_arguments() -> Vec<OsString> {
     let mut arguments = Vec::new();
     let mut given = std::env::args_os();
     while let Some(argument) = given.next() {
         if argument == "--resume" || argument == "--join" {
             given.next();
         } else {
-            arguments.push(CString::new(argument.as_bytes())?);
+            arguments.push(argument);
         }
     }
-    Ok(arguments)
+    arguments
 }
 
 fn keep<'a>(fds: impl Iterator<Item = BorrowedFd<'a>>, flags: FdFlags) -> io::Result<()> {

@@ -183,7 +183,7 @@ impl Walks {
                 Ok(Some(result)) => {
                     let task = result
                         .as_ref()
-                        .map_or_else(|error| error.id(), |found| found.0);
+                        .map_or_else(tokio::task::JoinError::id, |found| found.0);
                     let known = self.under_way.remove(&task);
                     // A walk that panicked is told of by its thread.
                     if let (Some((id, path)), Ok((_, used))) = (known, result) {

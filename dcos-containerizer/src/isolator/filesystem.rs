@@ -270,7 +270,7 @@ fn devices() -> Vec<LinuxDevice> {
 }
 
 /// What tells about or changes the node as a whole.
-const MASKED: [&str; 9] = [
+const MASKED: [&str; 11] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/kcore",
@@ -279,6 +279,8 @@ const MASKED: [&str; 9] = [
     "/proc/sched_debug",
     "/proc/scsi",
     "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 
