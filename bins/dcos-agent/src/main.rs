@@ -31,6 +31,9 @@ mod overlay;
 
 use containers::Containers;
 
+/// As it is called.
+const PROGRAM: &str = "dcos-agent";
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let called = arguments.next().unwrap_or_default();
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
         Some(containers::SWITCHBOARD) => return dcos_containerizer::switchboard::main(arguments),
         _ => {}
     }
-    let schema = Schema::new("dcos-agent", "Runs tasks on this node for a Mesos master.")
+    let schema = Schema::new(PROGRAM, "Runs tasks on this node for a Mesos master.")
         .with(agent::OPTIONS)
         .with(dcos_program::ADDRESS_OPTIONS)
         .with(dcos_program::SERVER_OPTIONS)
@@ -97,6 +100,7 @@ fn tls_of_executors() -> impl Iterator<Item = (String, String)> {
 
 async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let mut config = Config::from_values(&values)?;
+    config.own_log = dcos_program::log_file(&values, PROGRAM);
     if values.switch("check_takeover") {
         return check_takeover(&config.work_dir);
     }

@@ -40,6 +40,9 @@ use house::House;
 #[global_allocator]
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// As it is called.
+const PROGRAM: &str = "dcos-master";
+
 /// What can run in this process.
 const COMPONENTS: [&str; 5] = ["master", "marathon", "metronome", "dns", "router"];
 
@@ -50,7 +53,7 @@ const RETRY: Duration = Duration::from_secs(10);
 const FEATURES: [&str; 4] = ["external_volumes", "gpu_resources", "task_killing", "vips"];
 
 fn main() -> ExitCode {
-    let schema = Schema::new("dcos-master", "The deciding node of a cluster.")
+    let schema = Schema::new(PROGRAM, "The deciding node of a cluster.")
         .with(options::PROGRAM)
         .with(dcos_program::ADDRESS_OPTIONS)
         .with(dcos_program::SERVER_OPTIONS)
@@ -184,6 +187,7 @@ impl Components {
     async fn master(&mut self, part: Option<&Part>, routes: Router) -> anyhow::Result<Local> {
         let mut config =
             master::Config::from_values(&self.values, self.known, self.hostname.clone())?;
+        config.own_log = dcos_program::log_file(&self.values, PROGRAM);
         config.tls = Ssl::from_env()?;
         config.settings.process_start = Some(dcos_core::time::steady());
         config.require_peer_match = dcos_program::require_peer_match()?;

@@ -18,6 +18,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -29,14 +30,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
 
 mod address;
 mod balance;
 mod ensemble;
 mod gossip;
+mod log_file;
 mod metrics;
 mod net;
 mod server;
+
+use log_file::LogFile;
 
 pub use address::{ADDRESS_OPTIONS, known_ip, listening_ip, require_peer_match};
 pub use balance::{BALANCE_OPTIONS, Balancing, balance};
@@ -56,16 +61,15 @@ const OPTIONS: &[Spec] = &[
     Spec::choice("logging_level", &["INFO", "WARNING", "ERROR"])
         .default("INFO")
         .help("What is logged if RUST_LOG does not say it."),
+    Spec::path("log_dir").help(
+        "Write the log into files of this folder, too; `<program>.INFO` is a link to the newest.",
+    ),
+    Spec::switch("quiet").help("Write no log to standard error."),
 ];
 
 /// Flags of Mesos's logging that change nothing here.
 const FORMER: &[Former] = &[
-    Former::unneeded("log_dir", "the log goes to standard error"),
     Former::unneeded("logbufsecs", "the log is not buffered"),
-    Former::unneeded(
-        "quiet",
-        "the log goes to standard error; RUST_LOG=off ends it",
-    ),
     Former::unneeded(
         "initialize_driver_logging",
         "it is for libmesos in other programs",
@@ -92,6 +96,7 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     let schema = schema.with(OPTIONS).former(FORMER);
+    let name = schema.program();
     let values = match schema.load(&address::sources()) {
         Ok(Loaded::Run(values)) => values,
         Ok(Loaded::Help(text)) => return say(&text),
@@ -103,7 +108,10 @@ where
             return ExitCode::from(2);
         }
     };
-    start_logging(&values);
+    if let Err(error) = start_logging(&values, name) {
+        let _ = writeln!(std::io::stderr(), "{error:#}");
+        return ExitCode::from(2);
+    }
     for notice in values.notices() {
         warn!(option = notice.key, from = %notice.origin, "not used here: {}", notice.why);
     }
@@ -152,17 +160,34 @@ fn say(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn start_logging(values: &Values) {
+/// The file a program logs to because of `--log_dir`: a link to the newest one.
+pub fn log_file(values: &Values, program: &str) -> Option<PathBuf> {
+    let folder = values.opt_path("log_dir")?;
+    Some(log_file::link(&folder, program))
+}
+
+fn start_logging(values: &Values, program: &str) -> anyhow::Result<()> {
     let level = match &*values.text("logging_level") {
         "WARNING" => "warn",
         "ERROR" => "error",
         _ => "info",
     };
     let _ = LEVEL.set(level);
+    let file = values.opt_path("log_dir").map(|folder| {
+        LogFile::begin(&folder, program).with_context(|| format!("--log_dir={}", folder.display()))
+    });
+    let file = file.transpose()?;
+    let colours = file.is_none() && std::io::stderr().is_terminal();
+    let writer = match (file, values.switch("quiet")) {
+        (Some(file), false) => BoxMakeWriter::new(std::io::stderr.and(file)),
+        (Some(file), true) => BoxMakeWriter::new(file),
+        (None, false) => BoxMakeWriter::new(std::io::stderr),
+        (None, true) => BoxMakeWriter::new(std::io::sink),
+    };
     let filter = from_environment();
     let logging = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(writer)
+        .with_ansi(colours);
     if values.text("log_format") == "json" {
         let logging = logging.json().with_env_filter(filter);
         let logging = logging.with_filter_reloading();
@@ -177,6 +202,7 @@ fn start_logging(values: &Values) {
     }
     // Endpoints ask for levels there.
     verbosity::on_change(set_verbosity);
+    Ok(())
 }
 
 /// What makes the log follow another filter.

@@ -216,6 +216,9 @@ pub struct Config {
     pub http_heartbeat_interval: Duration,
     /// A file with this agent's log, shown to those who may read it.
     pub log_file: Option<PathBuf>,
+    /// The log this process writes itself: `/slave/log` if [`log_file`](Self::log_file) names none, and
+    /// the `log_dir` of `/state` is its folder.
+    pub own_log: Option<PathBuf>,
     /// Whose images `PRUNE_IMAGES` removes.
     pub images: Option<Arc<dyn Provisioner>>,
     /// What parts of the agent count by themselves.
@@ -312,6 +315,7 @@ impl Config {
             qos_correction_interval_min: Duration::ZERO,
             http_heartbeat_interval: Duration::from_secs(30),
             log_file: None,
+            own_log: None,
             images: None,
             meters: Vec::new(),
             flags: BTreeMap::new(),
@@ -420,6 +424,7 @@ impl Config {
                 .duration("http_heartbeat_interval")
                 .max(Duration::from_millis(1)),
             log_file: values.opt_path("external_log_file"),
+            own_log: None,
             flags: values.flags(),
             security: Security::from_values(values)?,
             tls: None,

@@ -63,6 +63,7 @@ pub(super) struct Shared {
     pub(super) meters: Vec<Meter>,
     /// Where the agent's log is.
     pub(super) log_file: Option<PathBuf>,
+    pub(super) own_log: Option<PathBuf>,
     /// Connections to the agent's port.
     pub(super) connections: Load,
     /// Who watches the event streams of executors, and ends sessions.
@@ -100,6 +101,7 @@ impl Context {
             recovery: begun.until(now()),
             meters: config.meters.clone(),
             log_file: config.log_file.clone(),
+            own_log: config.own_log.clone(),
             connections: config.server.load.clone(),
             streams: TaskTracker::new(),
             heartbeat: config.http_heartbeat_interval,

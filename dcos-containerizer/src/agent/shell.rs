@@ -208,7 +208,7 @@ pub async fn run(
     let handle = Handle::new(inbox);
     let stop = cancel.child_token();
     let files = Files::default();
-    if let Some(log) = &config.log_file {
+    if let Some(log) = config.log_file.as_ref().or(config.own_log.as_ref()) {
         files.attach("/slave/log", log);
     }
     let context = http::Context::new(

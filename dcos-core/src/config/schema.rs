@@ -200,6 +200,11 @@ impl Schema {
         }
     }
 
+    /// The program's name.
+    pub const fn program(&self) -> &'static str {
+        self.program
+    }
+
     /// Adds options under their own names.
     #[must_use]
     pub fn with(mut self, specs: &'static [Spec]) -> Self {

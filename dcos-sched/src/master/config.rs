@@ -83,6 +83,9 @@ pub struct Config {
     pub cluster: Option<String>,
     /// Where its log is.
     pub log_file: Option<PathBuf>,
+    /// The log this process writes itself: `/master/log` if [`log_file`](Self::log_file) names none, and
+    /// the `log_dir` of `/state` is its folder.
+    pub own_log: Option<PathBuf>,
     /// Its fault domain.
     pub domain: Option<DomainInfo>,
     /// What readers see as flags.
@@ -122,6 +125,7 @@ impl Default for Config {
             hostname: Ipv4Addr::LOCALHOST.to_string(),
             cluster: None,
             log_file: None,
+            own_log: None,
             domain: None,
             flags: BTreeMap::new(),
             max_subscribers: 1000,
@@ -248,6 +252,7 @@ impl Config {
             hostname,
             cluster: values.opt_text("cluster"),
             log_file: values.opt_path("external_log_file"),
+            own_log: None,
             domain,
             flags: values.flags(),
             max_subscribers: values.count("max_operator_event_stream_subscribers"),

@@ -3,6 +3,8 @@
 //! Source: Mesos 1.11 `src/slave/http.cpp` (`state`, `ExecutorWriter`, `FrameworkWriter`); the
 //! keys are those of its answers, and clients parse them.
 
+use std::path::Path;
+
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use dcos_core::attributes;
@@ -77,6 +79,9 @@ fn document(context: &Context, view: &View, roles: &dyn ObjectApprover) -> Value
             .map_or(&**master, |(_, address)| address);
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
         document["master_hostname"] = host.into();
+    }
+    if let Some(folder) = context.own_log.as_deref().and_then(Path::parent) {
+        document["log_dir"] = folder.display().to_string().into();
     }
     if let Some(log) = &context.log_file {
         document["external_log_file"] = log.display().to_string().into();

@@ -4,6 +4,7 @@
 //! while what they show does not change ([`pieces`](super::pieces)).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use dcos_proto::json::{Dialect, JsonEnum as _, append};
@@ -174,11 +175,10 @@ impl Writer<'_> {
             }
             o.message("domain", info.domain.as_ref());
             o.put_some("cluster", config.cluster.as_ref());
-            let log = config.log_file.as_ref();
-            o.put_some(
-                "external_log_file",
-                log.map(|log| log.display().to_string()),
-            );
+            let shown = |path: &Path| path.display().to_string();
+            let own = config.own_log.as_deref().and_then(Path::parent);
+            o.put_some("log_dir", own.map(shown));
+            o.put_some("external_log_file", config.log_file.as_deref().map(shown));
         });
         to.text(",");
         self.agents(to, Form::V0);

@@ -17,7 +17,7 @@ const LOG: &str = "/master/log";
 /// What this master shows.
 pub(crate) fn shown(config: &Config) -> Files {
     let files = Files::default();
-    if let Some(log) = &config.log_file {
+    if let Some(log) = config.log_file.as_ref().or(config.own_log.as_ref()) {
         files.attach(LOG, log);
     }
     files

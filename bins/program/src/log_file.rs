@@ -1,0 +1,172 @@
+//! The log as files of `--log_dir`, named as Mesos's logging library (glog) names them.
+//!
+//! `dcos-master.INFO` is a link to the file that is being written, `dcos-master.HOST.USER.log.INFO.DATE-TIME.PID`. A file of
+//! 100 MB is followed by a new one, and of those of one program the newest ten stay. (glog begins anew after 1.8 GB and removes
+//! nothing.) All levels are in the one file: glog's `WARNING` and `ERROR` would say the same lines again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Zoned;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Bytes after which a new file begins.
+const LARGEST: u64 = 100 << 20;
+
+/// How many files of one program stay.
+const KEPT: usize = 10;
+
+/// The link to what `program` logs into `folder`.
+pub(crate) fn link(folder: &Path, program: &str) -> PathBuf {
+    folder.join(format!("{program}.INFO"))
+}
+
+/// Writes lines into the newest file of a folder.
+pub(crate) struct LogFile {
+    folder: PathBuf,
+    program: String,
+    /// Of the file's name, what is the same for all of this process.
+    owner: String,
+    largest: u64,
+    open: Mutex<Open>,
+}
+
+struct Open {
+    file: File,
+    written: u64,
+}
+
+impl LogFile {
+    /// Begins a file in `folder`, which is made if it is not there.
+    pub(crate) fn begin(folder: &Path, program: &str) -> io::Result<Self> {
+        Self::with_largest(folder, program, LARGEST)
+    }
+
+    fn with_largest(folder: &Path, program: &str, largest: u64) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let host = rustix::system::uname();
+        let host = host.nodename().to_string_lossy();
+        let user = std::env::var("USER").unwrap_or_else(|_| match rustix::process::getuid() {
+            root if root.is_root() => "root".to_owned(),
+            other => other.as_raw().to_string(),
+        });
+        let owner = format!("{host}.{user}").replace('/', "_");
+        let open = start(folder, program, &owner)?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            program: program.to_owned(),
+            owner,
+            largest,
+            open: Mutex::new(open),
+        })
+    }
+
+    fn write(&self, line: &[u8]) -> io::Result<()> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.written >= self.largest {
+            // Where no new one can begin, the log goes on in the old one.
+            match start(&self.folder, &self.program, &self.owner) {
+                Ok(next) => *open = next,
+                Err(_) => open.written = 0,
+            }
+        }
+        open.file.write_all(line)?;
+        open.written += line.len() as u64;
+        Ok(())
+    }
+}
+
+/// A new file, the link to it, and room for it.
+fn start(folder: &Path, program: &str, owner: &str) -> io::Result<Open> {
+    let now = Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
+    let begins = format!("{program}.{owner}.log.INFO.");
+    let name = format!("{begins}{now}.{}", std::process::id());
+    let mut options = OpenOptions::new();
+    let file = options.append(true).create(true).mode(0o640);
+    let file = file.open(folder.join(&name))?;
+    let written = file.metadata()?.len();
+
+    let link = link(folder, program);
+    let new = folder.join(format!(".{program}.INFO.{}", std::process::id()));
+    let _ = fs::remove_file(&new);
+    symlink(&name, &new)?;
+    fs::rename(&new, link)?;
+
+    // Dates sort as they follow each other.
+    let mut names: Vec<_> = fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(&begins))
+        .collect();
+    names.sort_unstable();
+    let old = names.len().saturating_sub(KEPT);
+    for name in &names[..old] {
+        let _ = fs::remove_file(folder.join(name));
+    }
+    Ok(Open { file, written })
+}
+
+impl<'a> MakeWriter<'a> for LogFile {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+/// Takes what belongs to one line, which the subscriber writes at once.
+pub(crate) struct Line<'a>(&'a LogFile);
+
+impl Write for Line<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.write(line).map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_follow_each_other_and_the_newest_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("log");
+        fs::create_dir(&folder).unwrap();
+        let host = rustix::system::uname();
+        let host = host.nodename().to_string_lossy().into_owned();
+        let user = std::env::var("USER").unwrap_or_else(|_| "root".into());
+        let named = |time: &str| folder.join(format!("demo.{host}.{user}.log.INFO.{time}.1"));
+        for day in 10..22 {
+            fs::write(named(&format!("200001{day}-000000")), "old").unwrap();
+        }
+        fs::write(folder.join("demo.other.txt"), "somebody else's").unwrap();
+
+        let log = LogFile::with_largest(&folder, "demo", 8).unwrap();
+        let link = link(&folder, "demo");
+        log.make_writer().write_all(b"one line\n").unwrap();
+        assert_eq!(fs::read(&link).unwrap(), b"one line\n");
+        assert!(!named("20000112-000000").exists());
+        assert!(named("20000113-000000").exists(), "nine of the old ones");
+        assert!(folder.join("demo.other.txt").exists());
+
+        // The next one's name says its second; within the same one the file goes on.
+        let first = fs::read_link(&link).unwrap();
+        while fs::read_link(&link).unwrap() == first {
+            log.make_writer().write_all(b"another\n").unwrap();
+        }
+        assert_eq!(fs::read(&link).unwrap(), b"another\n");
+        assert!(!named("20000113-000000").exists());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(LogFile::begin(&file.path().join("log"), "demo").is_err());
+    }
+}
