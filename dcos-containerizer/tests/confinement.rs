@@ -6,6 +6,7 @@ mod confined;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -241,10 +242,17 @@ async fn a_fork_bomb_is_contained_and_ends_with_its_container() {
             "bomb() { sleep 98811 | bomb | bomb & wait; }; bomb 2>/dev/null & exec sleep 98811";
         let config = fixture.config(script);
         let most = AtomicU32::new(0);
-        let begin = Instant::now();
+        // A second more for it to get beyond the limit, once it has grown.
+        let grown = OnceLock::new();
         let outcome = fixture.run(&config, |usage| {
-            most.fetch_max(usage.threads.unwrap_or(0), Ordering::Relaxed);
-            begin.elapsed() > Duration::from_secs(1)
+            let threads = usage.threads.unwrap_or(0);
+            most.fetch_max(threads, Ordering::Relaxed);
+            if threads >= 10 {
+                grown.get_or_init(Instant::now);
+            }
+            grown
+                .get()
+                .is_some_and(|since| since.elapsed() > Duration::from_secs(1))
         });
         let outcome = outcome.await;
         assert_eq!(outcome.status, libc::SIGKILL);
