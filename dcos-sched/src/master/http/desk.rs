@@ -20,7 +20,7 @@ use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::documents::{Document, Writer};
 use super::pieces::Pieces;
-use super::sight::Sight;
+use super::sight::{Eyes, Sight};
 use crate::master::gauges::Gauges;
 use crate::master::shell::MasterHandle;
 use crate::master::{Config, Snapshot};
@@ -42,10 +42,13 @@ struct Shared {
     /// Who may write a small one.
     small: Semaphore,
     /// For each document the round that has not begun.
-    next: Mutex<HashMap<(Document, bool), Arc<Round>>>,
+    next: Mutex<HashMap<Wanted, Arc<Round>>>,
     pieces: Mutex<(Pieces, Instant)>,
     gauges: Arc<Gauges>,
 }
+
+/// A document, whether it is compressed, and for whose eyes.
+type Wanted = (Document, bool, Eyes);
 
 /// One writing of a document.
 type Round = OnceCell<Rope>;
@@ -77,6 +80,12 @@ pub(crate) struct Order<'a> {
     pub(crate) takes: Takes,
     pub(crate) config: &'a Arc<Config>,
     pub(crate) sight: &'a Sight,
+}
+
+impl Order<'_> {
+    fn wanted(self) -> Wanted {
+        (self.document, self.takes.gzip, self.sight.eyes())
+    }
 }
 
 /// A document for a reader.
@@ -164,13 +173,12 @@ impl Desk {
         }
     }
 
-    /// The round that has not begun. A reader who may see only a part has one alone.
+    /// The round that has not begun. Those who see only a part share it with their like.
     fn join(&self, order: Order<'_>) -> Arc<Round> {
-        if !order.sight.is_whole() {
-            return Arc::default();
-        }
-        let key = (order.document, order.takes.gzip);
+        let key = order.wanted();
         let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
+        // Readers that left before their round began.
+        next.retain(|_, round| Arc::strong_count(round) > 1);
         let shared = usize::from(next.contains_key(&key));
         self.0.gauges.shared_documents.add(shared);
         Arc::clone(next.entry(key).or_default())
@@ -179,7 +187,7 @@ impl Desk {
     /// Nobody joins from now on, who might have seen what this round does not show. How many
     /// readers it has.
     fn close(&self, order: Order<'_>, round: &Arc<Round>) -> usize {
-        let key = (order.document, order.takes.gzip);
+        let key = order.wanted();
         let mut next = self.0.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.get(&key).is_some_and(|open| Arc::ptr_eq(open, round)) {
             next.remove(&key);
@@ -214,9 +222,10 @@ impl Desk {
         pen: OwnedSemaphorePermit,
     ) -> Option<Flow> {
         let document = order.document;
-        // Readers who may see only a part are always alone: together they would keep the pen for long.
-        let is_shared = order.sight.is_whole();
-        let (writer, flow) = flow(if is_shared { PATIENCE } else { Duration::ZERO });
+        // There may be as many kinds of readers who see only a part as there are principals, and together they would keep
+        // the pen for long.
+        let whole = order.sight.is_whole();
+        let (writer, flow) = flow(if whole { PATIENCE } else { Duration::ZERO });
         let write = self.with_pieces(order, snapshot, move |from, pieces| {
             document.flow(writer, from, pieces);
             drop(pen);
@@ -270,5 +279,48 @@ impl Desk {
                 kept.0.clear();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dcos_security::{Acls, Authorizer, Principal};
+
+    use super::*;
+
+    const RULES: &str = r#"{"view_tasks": [
+        {"principals": {"values": ["guest", "visitor"]}, "users": {"type": "NONE"}}]}"#;
+
+    #[tokio::test]
+    async fn a_round_is_shared_by_those_who_see_the_same() {
+        let desk = Desk::new(Arc::default());
+        let authorizer: Arc<dyn Authorizer> = Arc::new(RULES.parse::<Acls>().unwrap());
+        let config = Arc::new(Config::default());
+        let sight = |name| Sight::of(&authorizer, Some(&Principal::new(name)));
+        let sights = ["admin", "operator", "guest", "guest", "visitor"].map(sight);
+        let orders = sights.each_ref().map(|sight| Order {
+            document: Document::State,
+            takes: Takes {
+                gzip: false,
+                pieces: true,
+            },
+            config: &config,
+            sight,
+        });
+        let rounds = orders.map(|order| desk.join(order));
+        let same = |a: usize, b: usize| Arc::ptr_eq(&rounds[a], &rounds[b]);
+        assert!(same(0, 1), "nothing is hidden from either");
+        assert!(same(2, 3), "the same principal");
+        assert!(!same(0, 2) && !same(2, 4), "others may see something else");
+
+        // One more reader of each round than there were: this function's.
+        assert_eq!(desk.close(orders[2], &rounds[2]), 2);
+        let next = desk.join(orders[3]);
+        assert!(!Arc::ptr_eq(&next, &rounds[3]), "it has begun");
+        // Whoever leaves before a round begins leaves nothing.
+        drop(next);
+        drop(rounds);
+        drop(desk.join(orders[0]));
+        assert_eq!(desk.0.next.lock().unwrap().len(), 1);
     }
 }

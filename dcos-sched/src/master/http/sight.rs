@@ -29,6 +29,15 @@ pub(crate) struct Sight {
     reader: Option<Principal>,
 }
 
+/// Whose eyes see the same at the same moment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Eyes {
+    /// Of all who see everything.
+    All,
+    /// Of one principal (or of all without one), who sees a part.
+    Of(Option<Principal>),
+}
+
 /// What becomes of an event for one reader.
 #[derive(Debug)]
 pub(crate) enum Shown {
@@ -74,6 +83,14 @@ impl Sight {
             limited: (!whole).then(|| Arc::new(limited)),
             authorizer: Arc::clone(authorizer),
             reader: reader.cloned(),
+        }
+    }
+
+    /// With whom it is shared: an authorizer knows readers by their principals alone.
+    pub(crate) fn eyes(&self) -> Eyes {
+        match self.limited {
+            None => Eyes::All,
+            Some(_) => Eyes::Of(self.reader.clone()),
         }
     }
 
