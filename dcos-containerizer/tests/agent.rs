@@ -315,3 +315,47 @@ async fn an_executor_on_the_old_driver_runs_tasks() {
     let _: ShutdownExecutorMessage = driver.expect().await;
     node.stop().await;
 }
+
+/// What a process in a container hears that asks the agent, as anybody could from the node's network.
+fn asking(node: &Node, call: &str) -> TaskInfo {
+    let (host, port) = (node.agent.address().ip(), node.agent.address().port());
+    let body = call
+        .replace('"', "\\\"")
+        .replace("OWN", "${MESOS_SANDBOX##*/}");
+    let head = "POST /api/v1 HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\
+        Content-Type: application/json\\r\\nContent-Length: ${#body}\\r\\n\\r\\n";
+    let script = format!(
+        "body=\"{body}\"; exec 3<>/dev/tcp/{host}/{port}; printf \"{head}%s\" \"$body\" >&3; cat <&3"
+    );
+    task(&format!("exec bash -c '{script}'"))
+}
+
+async fn hears(node: &mut Node, call: &str) -> String {
+    node.run_task(asking(node, call));
+    while node.update().await.state() != TaskState::TaskFinished {}
+    let path = "/frameworks/f/executors/t/runs/latest/stdout";
+    let read = node.get(&format!("/files/read?path={path}&offset=0")).await;
+    read["data"].as_str().unwrap().to_owned()
+}
+
+const LAUNCH: &str = r#"{"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "alone"}, "command": {"value": "true"}}}"#;
+const NEST: &str = r#"{"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container": {"container_id": {"value": "n", "parent": {"value": "OWN"}}, "command": {"value": "true"}}}"#;
+
+#[tokio::test]
+async fn no_container_orders_another_of_the_agent() {
+    let mut node = Node::start().await;
+    // Nor what is nested in its own: that need not be as confined as it is.
+    for call in [LAUNCH, NEST] {
+        let answer = hears(&mut node, call).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        assert!(answer.contains("a process in container"), "{answer}");
+        assert!(answer.contains("--allow_calls_of_containers"), "{answer}");
+    }
+    // Who is in no container may.
+    let url = format!("http://{}/api/v1", node.agent.address());
+    let request = http::Request::post(url).header("content-type", "application/json");
+    let request = request.body(LAUNCH.into()).unwrap();
+    let said = Client::new().send(request).await.unwrap();
+    assert_eq!(said.status(), 200);
+    node.stop().await;
+}

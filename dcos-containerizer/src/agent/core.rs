@@ -194,6 +194,13 @@ impl Agent {
         Some((executor.info.clone(), framework.info.clone()))
     }
 
+    /// Whether a root container is a custom executor's, which may launch what is nested in it.
+    pub(super) fn is_custom(&self, root: &ContainerId) -> bool {
+        let key = self.by_container.get(&root.value);
+        let executor = key.and_then(|key| self.executor(key));
+        executor.is_some_and(|executor| executor.hosted.is_none())
+    }
+
     /// Whether a container is an executor's or a task's.
     pub(super) fn owns(&self, container: &ContainerId) -> bool {
         let executor = self.by_container.get(&container.root_id().value);

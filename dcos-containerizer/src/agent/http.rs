@@ -5,6 +5,7 @@
 mod access;
 mod containers;
 mod executors;
+mod inside;
 mod media;
 mod metrics;
 mod nested;

@@ -43,6 +43,9 @@ pub const SECURITY_OPTIONS: &[Spec] = &[
         .default("local")
         .help("who decides what callers may do"),
     Spec::json("acls").help("the rules of the local authorizer, as JSON or file:///path"),
+    Spec::switch("allow_calls_of_containers").help(
+        "processes in containers may launch containers, enter and attach to them without credentials, as in Mesos",
+    ),
 ];
 
 /// How an agent is secured.
@@ -62,6 +65,9 @@ pub struct Security {
     pub readwrite: Option<Arc<dyn Authenticator>>,
     /// `mesos-agent-executor`
     pub executor: Option<Arc<dyn Authenticator>>,
+    /// Processes in containers may do without credentials what others may: launch containers, enter and attach to
+    /// them; otherwise custom executors may, in their own.
+    pub allow_calls_of_containers: bool,
 }
 
 /// How long a try to authenticate may take: a random time, whose upper bound grows with each try.
@@ -86,7 +92,7 @@ impl Default for Patience {
 }
 
 impl Default for Security {
-    /// Everybody may do everything, as in Mesos.
+    /// Everybody may do everything, as in Mesos; but for what leads from one container to another.
     fn default() -> Self {
         Self {
             credential: None,
@@ -96,6 +102,7 @@ impl Default for Security {
             readonly: None,
             readwrite: None,
             executor: None,
+            allow_calls_of_containers: false,
         }
     }
 }
@@ -157,6 +164,7 @@ impl Security {
             executor,
             executor_key: key,
             authorizer,
+            allow_calls_of_containers: values.switch("allow_calls_of_containers"),
         })
     }
 }

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse as _, Response};
 use dcos_proto::agent::{Call, call};
 use dcos_proto::mesos::{CommandInfo, ContainerId, ExecutorInfo, FrameworkInfo};
 use dcos_security::{Action, Caller, Object, ObjectApprover};
-use dcos_wire::Refusal;
 use dcos_wire::files::asked_for;
+use dcos_wire::{Peer, Refusal};
 
-use super::Context;
+use super::{Context, inside};
 use crate::agent::records::ExecutorKey;
 use crate::agent::view::{ExecutorView, FrameworkView, View};
 
@@ -89,10 +89,11 @@ impl Context {
     }
 }
 
-/// Goes on only if `caller` may make this call of the operator API.
+/// Goes on only if `caller`, at `peer` if it came over a socket, may make this call of the operator API.
 pub(super) async fn allow_call(
     context: &Context,
     caller: &Caller,
+    peer: Option<&Peer>,
     call: &Call,
 ) -> Result<(), Refusal> {
     use call::Type;
@@ -115,7 +116,11 @@ pub(super) async fn allow_call(
         }
         _ => match container_call(call) {
             Some((actions, id, command)) => {
-                allow_container(context, caller, actions, id, command).await
+                allow_container(context, caller, actions, id, command).await?;
+                match peer {
+                    Some(peer) => inside::check(context, caller, peer, call.r#type(), id).await,
+                    None => Ok(()),
+                }
             }
             None => Ok(()),
         },

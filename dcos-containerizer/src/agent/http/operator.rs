@@ -13,7 +13,7 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{ContainerId, Flag, Metric, Resource};
 use dcos_security::{Caller, sees_operation, sees_resource};
 use dcos_wire::files::Piece;
-use dcos_wire::{MediaType, Refusal, Unhurried, logging, reply};
+use dcos_wire::{MediaType, Peer, Refusal, Unhurried, logging, reply};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -38,7 +38,8 @@ async fn serve(context: &Context, caller: &Caller, request: Request) -> Result<R
         Content::Whole(media) => media,
         Content::Records(media) => {
             let unhurried = head.extensions.get::<Unhurried>();
-            return sessions::attach_input(context, caller, unhurried, media, body).await;
+            let from = (caller, head.extensions.get::<Peer>());
+            return sessions::attach_input(context, from, unhurried, media, body).await;
         }
     };
     let body = axum::body::to_bytes(body, usize::MAX).await;
@@ -46,7 +47,7 @@ async fn serve(context: &Context, caller: &Caller, request: Request) -> Result<R
     let call: Call = media.decode(&body)?;
     validation::check(&call)?;
     accepted.suits(&call)?;
-    access::allow_call(context, caller, &call).await?;
+    access::allow_call(context, caller, head.extensions.get(), &call).await?;
     if matches!(
         call.r#type(),
         call::Type::AttachContainerOutput | call::Type::LaunchNestedContainerSession

@@ -8,7 +8,7 @@ use dcos_proto::agent::process_io::{self, control, data};
 use dcos_proto::agent::{Call, ProcessIo, call};
 use dcos_proto::recordio::Decoder;
 use dcos_security::Caller;
-use dcos_wire::{MediaType, Refusal, Unhurried, reply};
+use dcos_wire::{MediaType, Peer, Refusal, Unhurried, reply};
 use futures::StreamExt;
 use http::StatusCode;
 
@@ -23,7 +23,7 @@ const MAX_RECORD: usize = 8 << 20;
 /// Hands what a client says to its container, until either ends.
 pub(in super::super) async fn attach_input(
     context: &Context,
-    caller: &Caller,
+    (caller, peer): (&Caller, Option<&Peer>),
     unhurried: Option<&Unhurried>,
     media: MediaType,
     body: Body,
@@ -40,7 +40,7 @@ pub(in super::super) async fn attach_input(
     if first.r#type() != call::Type::AttachContainerInput {
         return Err(not_streamed(&first));
     }
-    access::allow_call(context, caller, &first).await?;
+    access::allow_call(context, caller, peer, &first).await?;
     let attach = first.attach_container_input.as_ref();
     let attach = attach.ok_or_else(|| operator::missing("attach_container_input"))?;
     if attach.r#type() != attach_container_input::Type::ContainerId {
