@@ -7,6 +7,8 @@ use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use crate::served::Served;
 
+pub(crate) mod plain;
+
 /// The most a UDP answer may hold whatever the client says: larger ones are cut to pieces on the
 /// way, and those get lost.
 const MAX_UDP: u16 = 4096;

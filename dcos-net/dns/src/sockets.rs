@@ -13,12 +13,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answer::{Rules, Verdict, failure, judge};
+use crate::answer::{Rules, Verdict, failure, judge, plain};
 use crate::forward::Forwarder;
 use crate::served::Served;
 
 /// How long a TCP client may take for its next query, or to take its answer (RFC 7766, 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
+
+/// Queries that are answered before it is looked again whether to stop.
+const BURST: usize = 64;
 
 /// What all loops share.
 #[derive(Debug)]
@@ -42,53 +45,81 @@ impl Shared {
 /// Answers queries on a UDP socket until told to stop.
 pub(crate) async fn udp(shared: Arc<Shared>, socket: UdpSocket) {
     let socket = Arc::new(socket);
-    let mut packet = vec![0; 65_535];
+    let mut latest = shared.served.clone();
+    let mut served = Arc::clone(&latest.borrow_and_update());
+    let (mut packet, mut room) = (vec![0; 65_535], Vec::new());
     loop {
-        let received = tokio::select! {
+        tokio::select! {
             () = shared.stop.cancelled() => return,
-            received = socket.recv_from(&mut packet) => received,
-        };
-        let (length, client) = match received {
-            Ok(received) => received,
-            Err(error) => {
-                // Such as the word of an earlier client that its port is closed.
-                tracing::debug!(%error, "receiving a query");
-                continue;
-            }
-        };
-        let packet = &packet[..length];
-        match shared.judge(packet, false) {
-            Verdict::Ignore => {}
-            Verdict::Answer(answer) => send(&socket, &answer, client).await,
-            Verdict::Forward { name, refusal } => {
-                if !shared.forwarder.knows_whom_to_ask(&name) {
-                    send(&socket, &failure(*refusal, ResponseCode::Refused), client).await;
+            readable = socket.readable() => if let Err(error) = readable {
+                tracing::debug!(%error, "waiting for queries");
+            },
+        }
+        for _ in 0..BURST {
+            let (length, client) = match socket.try_recv_from(&mut packet) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    // Such as the word of an earlier client that its port is closed.
+                    tracing::debug!(%error, "receiving a query");
                     continue;
                 }
-                let Ok(slot) = Arc::clone(&shared.forwards).try_acquire_owned() else {
-                    tracing::warn!("too many forwarded queries in flight");
-                    send(&socket, &failure(*refusal, ResponseCode::ServFail), client).await;
-                    continue;
-                };
-                let (socket, query) = (Arc::clone(&socket), packet.to_vec());
-                let forwarding = Arc::clone(&shared);
-                let forwarded = async move {
-                    let answer = forwarding.forwarder.ask(&query, &name, false).await;
-                    let answer =
-                        answer.unwrap_or_else(|| failure(*refusal, ResponseCode::ServFail));
-                    send(&socket, &answer, client).await;
-                    drop(slot);
-                };
-                shared
-                    .tasks
-                    .spawn(shared.stop.clone().run_until_cancelled_owned(forwarded));
+            };
+            if latest.has_changed().unwrap_or_default() {
+                served = Arc::clone(&latest.borrow_and_update());
             }
+            let packet = &packet[..length];
+            if plain::answer(packet, &served, shared.rules, &mut room) {
+                send(&socket, &room, client).await;
+                continue;
+            }
+            let verdict = judge(packet, &served, shared.rules, false);
+            carry_out(verdict, &shared, &socket, packet, client).await;
         }
     }
 }
 
+/// Does about a packet what was found right.
+async fn carry_out(
+    verdict: Verdict,
+    shared: &Arc<Shared>,
+    socket: &Arc<UdpSocket>,
+    packet: &[u8],
+    client: SocketAddr,
+) {
+    let (name, refusal) = match verdict {
+        Verdict::Ignore => return,
+        Verdict::Answer(answer) => return send(socket, &answer, client).await,
+        Verdict::Forward { name, refusal } => (name, refusal),
+    };
+    if !shared.forwarder.knows_whom_to_ask(&name) {
+        return send(socket, &failure(*refusal, ResponseCode::Refused), client).await;
+    }
+    let Ok(slot) = Arc::clone(&shared.forwards).try_acquire_owned() else {
+        tracing::warn!("too many forwarded queries in flight");
+        return send(socket, &failure(*refusal, ResponseCode::ServFail), client).await;
+    };
+    let (socket, query) = (Arc::clone(socket), packet.to_vec());
+    let forwarding = Arc::clone(shared);
+    let forwarded = async move {
+        let answer = forwarding.forwarder.ask(&query, &name, false).await;
+        let answer = answer.unwrap_or_else(|| failure(*refusal, ResponseCode::ServFail));
+        send(&socket, &answer, client).await;
+        drop(slot);
+    };
+    shared
+        .tasks
+        .spawn(shared.stop.clone().run_until_cancelled_owned(forwarded));
+}
+
 async fn send(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
-    if let Err(error) = socket.send_to(answer, client).await {
+    let sent = match socket.try_send_to(answer, client) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            socket.send_to(answer, client).await
+        }
+        sent => sent,
+    };
+    if let Err(error) = sent {
         tracing::debug!(%client, %error, "sending an answer");
     }
 }

@@ -228,3 +228,105 @@ proptest::proptest! {
         judge(&packet, &served(1), RULES, false);
     }
 }
+
+/// Of several tasks under one name, some with addresses of their own.
+fn crowded(tasks: u8) -> Served {
+    let task = |number: u8| Task {
+        container_ips: vec![
+            [9, 0, 1, number].into(),
+            [0xfd01, 0, 0, 0, 0, 0, 0, u16::from(number)].into(),
+        ],
+        ..Task::new(format!("db.{number}"), "db", "marathon", "a-S0")
+    };
+    let snapshot = Snapshot {
+        leader: Some("10.0.0.1:5050".parse().unwrap()),
+        agents: vec![Agent::new("a-S0", "10.0.1.1".parse().unwrap(), 5051)],
+        tasks: (0..tasks).map(task).collect(),
+        ..Snapshot::default()
+    };
+    let config = Config {
+        ip_sources: vec![dcos_net::names::IpSource::NetInfo],
+        ..Config::default()
+    };
+    Served {
+        names: publish(&snapshot, &config),
+        serial: 7,
+        led: true,
+    }
+}
+
+/// What is answered without a message being made is the same; whether it was.
+fn is_plain(packet: &[u8], served: &Served, rules: Rules) -> bool {
+    let mut room = b"left".to_vec();
+    let plain = plain::answer(packet, served, rules, &mut room);
+    if plain {
+        match judge(packet, served, rules, false) {
+            Verdict::Answer(answer) => assert_eq!(room, answer, "{packet:?}"),
+            other => panic!("{other:?}: {packet:?}"),
+        }
+    }
+    plain
+}
+
+#[test]
+fn plain_questions_are_answered_alike() {
+    let plain = |query: &Message, tasks| is_plain(&query.to_vec().unwrap(), &crowded(tasks), RULES);
+    for (name, kind, expected) in [
+        ("db.marathon.mesos.", RecordType::A, true),
+        ("DB.Marathon.mesos.", RecordType::AAAA, true),
+        ("db.marathon.mesos.", RecordType::SRV, false),
+        ("db.*.marathon.mesos.", RecordType::A, false),
+        ("none.marathon.mesos.", RecordType::A, false),
+        ("leader.mesos.", RecordType::A, true),
+        ("leader.mesos.", RecordType::AAAA, false),
+        (
+            "db.marathon.autoip.dcos.thisdcos.global.",
+            RecordType::A,
+            true,
+        ),
+        ("example.org.", RecordType::A, false),
+    ] {
+        assert_eq!(plain(&query(name, kind), 3), expected, "{name} {kind}");
+    }
+    let mut many = query("db.marathon.mesos.", RecordType::A);
+    assert!(!plain(&many, 100), "it is cut");
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096).set_dnssec_ok(true);
+    many.set_edns(edns);
+    for id in 0..7 {
+        many.metadata.id = id;
+        assert!(plain(&many, 100));
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_is_plain_is_judged_alike(
+        id: u16, flags: u8, more_flags: u8, four in 0_u8..4, payload: u16, edns_flags: u8, tasks in 0_u8..60,
+        place in 0_usize..60, byte: u8, damaged: bool, external: bool, rare: bool,
+    ) {
+        let name = ["db.marathon.mesos.", "Db.Marathon.Mesos.", "leader.mesos.", "zk-1.zk."][usize::from(four)];
+        let kind = if id & 1 == 0 { RecordType::A } else { RecordType::AAAA };
+        let mut packet = query(name, kind).to_vec().unwrap();
+        packet[..2].copy_from_slice(&id.to_be_bytes());
+        // Most flags make it another kind of packet.
+        let (common, more) = if rare { (0xFF, 0xFF) } else { (1, 0x30) };
+        (packet[2], packet[3]) = (flags & common, more_flags & more);
+        if payload & 1 == 0 {
+            let [high, low] = payload.to_be_bytes();
+            packet[11] = 1;
+            packet.extend([0, 0, 41, high, low, 0, 0, edns_flags & if rare { 0xFF } else { 0x80 }, 0, 0, 0]);
+        }
+        if damaged {
+            let place = place % packet.len();
+            packet[place] = byte;
+        }
+        let rules = Rules { external, ..RULES };
+        is_plain(&packet, &crowded(tasks), rules);
+    }
+
+    #[test]
+    fn no_packet_is_taken_for_a_plain_one(packet: Vec<u8>) {
+        is_plain(&packet, &served(1), RULES);
+    }
+}
