@@ -178,7 +178,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         ended = agent => Ok(ended),
         panicked = panic_of(&mut ways) => Err(panicked),
     };
-    drop(ways);
+    ways.shutdown().await;
     if let Some(part) = gossip {
         part.leave().await;
     }

@@ -1,6 +1,7 @@
 //! This node's names: a name server at the addresses that DC/OS's containers and hosts ask, which goes on answering while
 //! no master does.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use axum::Router;
 use dcos_containerizer::agent::Config;
 use dcos_containerizer::isolator::network::DefaultDns;
 use dcos_core::config::{Spec, Values};
-use dcos_dns::{Feed, MasterList, SPARTAN, Server, Spartan, SpartanError};
+use dcos_dns::{Feed, MasterList, ResolvConf, SPARTAN, Server, Spartan, SpartanError, Upstream};
 use dcos_store::StandingMasters;
 use dcos_wire::Told;
 use serde_json::json;
@@ -21,7 +22,12 @@ use tracing::warn;
 /// Options of our own: in DC/OS another program has them.
 pub(crate) const OPTIONS: &[Spec] = &[Spec::switch("dns").help(
     "Answer names on this node, at 198.51.100.1 to .3 on the link `spartan`, also while no master does; it takes root, and a node of one's own: of several agents on a node one does it. Containers with networks of their own ask there, unless --default_container_dns says otherwise (ours).",
-)];
+),
+    Spec::path("dns_resolv_conf").help(
+        "With --dns, a file such as /etc/resolv.conf that is kept so that the node itself asks there; whom else it asks is said by --dns_resolvers, and it asks them when the agent stops (ours).",
+    ),
+    Spec::list("dns_search").help("In that file: where names without a dot are looked for (ours)."),
+];
 
 /// How often it is looked whether somebody took the link away.
 const REVIEW: Duration = Duration::from_secs(30);
@@ -63,8 +69,9 @@ pub(crate) async fn start(
         "--dns: the node asks only this name server itself, which would answer nothing about other names: \
          name those it is to ask with --dns_resolvers"
     );
+    let kept = resolv_conf(values, &upstream)?;
     let config = dcos_dns::Config {
-        listen,
+        listen: listen.clone(),
         http: None,
         upstream,
         ..dcos_dns::Config::default()
@@ -87,12 +94,49 @@ pub(crate) async fn start(
             () = over.cancelled() => {}
         }
     });
-    running.spawn(keep(spartan, stop.clone()));
+    let kept = kept.map(|file| Kept {
+        file,
+        own: listen,
+        others: resolvers,
+    });
+    if let Some(kept) = &kept {
+        kept.file.ask(&kept.own).context("--dns_resolv_conf")?;
+    }
+    running.spawn(keep(spartan, kept, stop.clone()));
     Ok(Some(Names { listener, routes }))
 }
 
-/// Puts the link right now and then.
-async fn keep(mut spartan: Spartan, stop: CancellationToken) {
+/// The file that has the node ask here, if one is to be kept.
+fn resolv_conf(values: &Values, upstream: &Upstream) -> anyhow::Result<Option<ResolvConf>> {
+    let Some(path) = values.opt_path("dns_resolv_conf") else {
+        return Ok(None);
+    };
+    ensure!(
+        matches!(upstream, Upstream::Named(_)),
+        "--dns_resolv_conf: what the file says now would be forgotten: name those who know other names with --dns_resolvers"
+    );
+    let search = values.opt_list("dns_search").unwrap_or_default();
+    Ok(Some(ResolvConf::new(path, search)))
+}
+
+/// A file that has the node ask here as long as somebody answers.
+#[derive(Debug)]
+struct Kept {
+    file: ResolvConf,
+    own: Vec<SocketAddr>,
+    others: Vec<SocketAddr>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.leave(&self.others) {
+            warn!("{:#}", anyhow::Error::new(error));
+        }
+    }
+}
+
+/// Puts the link right now and then, and the file.
+async fn keep(mut spartan: Spartan, kept: Option<Kept>, stop: CancellationToken) {
     while stop
         .run_until_cancelled(tokio::time::sleep(REVIEW))
         .await
@@ -108,6 +152,12 @@ async fn keep(mut spartan: Spartan, stop: CancellationToken) {
         spartan = again;
         if let Err(error) = stood {
             warn!("{:#}", anyhow::Error::new(error));
+        }
+        let Some(kept) = &kept else { continue };
+        match kept.file.ask(&kept.own) {
+            Ok(false) => {}
+            Ok(true) => warn!("somebody had this node ask others for names: put right"),
+            Err(error) => warn!("{:#}", anyhow::Error::new(error)),
         }
     }
 }
