@@ -33,6 +33,8 @@ struct State {
     at: PathBuf,
     /// Nobody waits for it any more; what [`SILENT`] has for it.
     missed: Option<PathBuf>,
+    /// Nobody wants what comes of it.
+    unwanted: bool,
     over: bool,
 }
 
@@ -61,10 +63,11 @@ impl Going {
     /// # Errors
     /// [`IsolatorError::Refused`] if nobody does, and what it is for was refused.
     pub(super) fn on(&self) -> Result<(), IsolatorError> {
-        match &self.state().missed {
-            None => Ok(()),
-            Some(_) => Err(IsolatorError::refused("given up".to_owned())),
+        let state = self.state();
+        if state.unwanted || state.missed.is_some() {
+            return Err(IsolatorError::refused("given up".to_owned()));
         }
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,13 +108,34 @@ fn silent() -> MutexGuard<'static, BTreeMap<PathBuf, usize>> {
     SILENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whoever waits for a piece of work.
+struct Waiting(Going);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.state().unwanted = true;
+    }
+}
+
 /// Does `work`, waiting for it no longer than `patience`. It says where it goes by [`Going::at`], and asks
-/// [`Going::on`] before it changes anything: what was refused is not to be done later after all.
+/// [`Going::on`] before it changes anything: what was refused, or whose future was dropped, is not to be done later.
 ///
 /// # Errors
 /// Those of `work`; [`IsolatorError::Refused`] if it takes too long, or too much did before.
 pub(super) async fn wait<T: Send + 'static>(
     patience: Duration,
+    work: impl FnOnce(&Going) -> Result<T, IsolatorError> + Send + 'static,
+) -> Result<T, IsolatorError> {
+    let waiting = Waiting(Going::default());
+    // Its thread is known of until it ends or is missed, whoever waits.
+    let done = tokio::spawn(see_to(patience, waiting.0.clone(), work));
+    let done = done.await;
+    done.map_err(|error| IsolatorError::refused(error.to_string()))?
+}
+
+async fn see_to<T: Send + 'static>(
+    patience: Duration,
+    going: Going,
     work: impl FnOnce(&Going) -> Result<T, IsolatorError> + Send + 'static,
 ) -> Result<T, IsolatorError> {
     let permit = THREADS.acquire().await.expect("it is never closed");
@@ -122,7 +146,7 @@ pub(super) async fn wait<T: Send + 'static>(
              volumes until those file systems answer, are unmounted, or the agent is restarted"
         )));
     }
-    let going = Going::default();
+    going.on()?;
     let end = End(going.clone());
     let mut done = tokio::task::spawn_blocking(move || work(&end.0));
     let in_time = tokio::time::timeout(patience, &mut done).await;
@@ -208,6 +232,21 @@ mod tests {
         drop(free);
         wait(LONG, work).await.unwrap();
         assert!(changed.recv().unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_is_destroyed_meanwhile_leaves_nothing_to_be_done() {
+        let dead = Path::new("/no/such/left");
+        let (hold, changed, work) = stuck(dead);
+        tokio::time::timeout(SOON, wait(SOON * 2, work))
+            .await
+            .unwrap_err();
+        // It is remembered all the same.
+        while !silent().contains_key(dead) {
+            tokio::task::yield_now().await;
+        }
+        drop(hold);
+        assert!(!changed.recv().unwrap());
     }
 
     #[tokio::test]
