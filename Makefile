@@ -18,7 +18,7 @@ DEBIAN_TEST := $(DEBIAN) $(if $(shell command -v dockerd),,docker.io) python3-ve
 
 say = @printf '\033[1m== %s\033[0m\n' "$(1)"
 
-.PHONY: help up down status test cluster-test vm-test debian-cluster check fmt bench fuzz sim-nightly setup debian debian-test venv python clean
+.PHONY: help up down status test cluster-test vm-test debian-cluster check fmt bench fuzz sim sim-nightly setup debian debian-test venv python clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,6 +75,7 @@ test: setup ## Every test: Rust, Python, conformance with unmodified clients, re
 	$(call say,Rust tests)
 	@if command -v cargo-nextest >/dev/null; then $(CARGO) nextest run --no-fail-fast; else $(CARGO) test --no-fail-fast; fi
 	@$(CARGO) test --doc -q
+	@$(MAKE) -s sim
 	$(call say,The generated message code is what the schema says)
 	@$(CARGO) test -q -p regen
 	$(call say,Building the Python package)
@@ -122,6 +123,10 @@ bench: ## The benchmarks, each beside a peer or a limit.
 
 fuzz: ## Each fuzz target for a minute.
 	@tests/fuzz/run.sh 60
+
+sim: ## Two thousand simulated clusters with Marathon and Metronome, both killed at writes to their stores.
+	$(call say,Simulated clusters)
+	@$(CARGO) run -q -p sim --profile sim -- --seeds 2000 --size services
 
 sim-nightly: ## Ten thousand simulated clusters, the largest of 5,000 agents and 100 frameworks.
 	@$(CARGO) run -q -p sim --profile sim -- --seeds 10000

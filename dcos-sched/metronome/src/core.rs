@@ -131,6 +131,7 @@ impl JobScheduler {
             self.framework_id = Some(id);
         }
         self.kills.forget_sent();
+        self.renew_deadlines();
         self.reconcile(now);
     }
 
@@ -180,7 +181,9 @@ impl Machine for JobScheduler {
         match input {
             Input::Event(event) => self.event(Timestamp::from(now), *event),
             Input::Disconnected => {
-                self.subscription.end();
+                if self.subscription.end() {
+                    self.renew_deadlines();
+                }
             }
             Input::FrameworkEnded => {
                 // An id of nothing, not no id: runs without would be refused.

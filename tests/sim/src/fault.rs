@@ -52,6 +52,15 @@ pub enum Fault {
         /// How much later the master learns of it.
         late: Duration,
     },
+    /// The process of a service is killed at a write to its store.
+    PartyFuse {
+        /// Whose.
+        who: u64,
+        /// After how many others.
+        writes: u32,
+        /// Whether this one is durable.
+        is_written: bool,
+    },
     /// An event stream breaks.
     StreamBreak {
         /// Whose.
@@ -132,13 +141,7 @@ pub enum Kind {
 
 /// Draws faults for a while.
 pub(crate) fn draw(seed: &mut Seed, trouble: Duration, pause: Duration) -> Vec<(Duration, Fault)> {
-    let mut faults = Vec::new();
-    let mut time = Duration::from_secs(3);
-    while time < trouble {
-        faults.push((time, one(seed)));
-        time += pause.mul_f64(2.0 * seed.unit()) + Duration::from_millis(50);
-    }
-    faults
+    drawn(seed, Duration::from_secs(3), trouble, pause, one)
 }
 
 /// Draws orders for a while.
@@ -147,13 +150,39 @@ pub(crate) fn draw_orders(
     trouble: Duration,
     pause: Duration,
 ) -> Vec<(Duration, Fault)> {
-    let mut orders = Vec::new();
-    let mut time = Duration::from_secs(2);
+    let order = |seed: &mut Seed| Fault::Order(Order::draw(seed));
+    drawn(seed, Duration::from_secs(2), trouble, pause, order)
+}
+
+/// Draws at which writes services are killed, for a while.
+pub(crate) fn draw_fuses(
+    seed: &mut Seed,
+    trouble: Duration,
+    pause: Duration,
+) -> Vec<(Duration, Fault)> {
+    let fuse = |seed: &mut Seed| Fault::PartyFuse {
+        who: seed.next_u64(),
+        writes: u32::try_from(seed.range(0..6)).unwrap_or(0),
+        is_written: seed.chance(0.5),
+    };
+    drawn(seed, Duration::from_secs(1), trouble, pause, fuse)
+}
+
+/// One after the other, with up to twice `pause` between two.
+fn drawn(
+    seed: &mut Seed,
+    first: Duration,
+    trouble: Duration,
+    pause: Duration,
+    one: impl Fn(&mut Seed) -> Fault,
+) -> Vec<(Duration, Fault)> {
+    let mut faults = Vec::new();
+    let mut time = first;
     while time < trouble {
-        orders.push((time, Fault::Order(Order::draw(seed))));
+        faults.push((time, one(seed)));
         time += pause.mul_f64(2.0 * seed.unit()) + Duration::from_millis(50);
     }
-    orders
+    faults
 }
 
 fn one(seed: &mut Seed) -> Fault {

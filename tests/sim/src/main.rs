@@ -1,6 +1,6 @@
 //! Runs many worlds: `cargo run -p sim --release -- --seeds 10000`.
 //!
-//! `--from N` begins elsewhere; `--size small|medium|full|wide|default` makes all worlds of one size
+//! `--from N` begins elsewhere; `--size small|medium|full|wide|services|default` makes all worlds of one size
 //! instead of the mixture; `--seconds N` ends after a while; `--tries N` bounds how long a failing
 //! world is shrunk, `--lines N` how much of its trace is shown. The exit status says whether every seed held.
 
@@ -54,6 +54,7 @@ impl Options {
             "medium" => Plan::medium().varied(seed),
             "small" => Plan::small(seed),
             "wide" => Plan::wide(seed),
+            "services" => Plan::services(seed),
             "default" => Plan::default(),
             _ => Plan::of(seed),
         }

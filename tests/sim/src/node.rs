@@ -24,6 +24,10 @@ use crate::world::Plan;
 
 /// The command that does not end by itself; all others end after some seconds.
 pub(crate) const FOREVER: &str = "sleep infinity";
+/// The command that fails every second time.
+pub(crate) const FLAKY: &str = "flaky";
+/// The wait status of a command that fails.
+const FAILURE: i32 = 1 << 8;
 /// How a container ends that is destroyed.
 const SIGKILL: i32 = 9;
 
@@ -390,7 +394,9 @@ impl Node {
             .and_then(|command| command.value.as_deref());
         if command != Some(FOREVER) {
             let runs = Duration::from_millis(self.seed.range(100..20_000));
-            wishes.push(Wish::End(begin + runs, id, 0));
+            let is_failure = command == Some(FLAKY) && self.seed.chance(0.5);
+            let status = if is_failure { FAILURE } else { 0 };
+            wishes.push(Wish::End(begin + runs, id, status));
         }
     }
 

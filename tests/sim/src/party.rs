@@ -41,6 +41,17 @@ pub(crate) trait Party: fmt::Debug {
     /// Its process is killed and started again.
     fn crash(&mut self, now: Time);
 
+    /// Its process is to be killed when it has written `writes` more times: right after the next
+    /// write if `is_written`, else right before. False if it writes nothing.
+    fn light(&mut self, _writes: u32, _is_written: bool) -> bool {
+        false
+    }
+
+    /// Whether that has come, so that it has to be started again.
+    fn is_burnt(&self) -> bool {
+        false
+    }
+
     /// The master says something on its stream.
     fn event(&mut self, now: Time, event: &Arc<Event>) -> Vec<Call>;
 

@@ -23,6 +23,10 @@ pub struct Plan {
     pub tasks: usize,
     /// Whether there is a Marathon with a restless user.
     pub marathon: bool,
+    /// Whether its apps have checks, which pass and fail as they like.
+    pub flaps: bool,
+    /// Whether there is a Metronome with a restless user.
+    pub metronome: bool,
     /// For how long frameworks may refuse what they are offered, in seconds.
     pub refusals: [f64; 3],
     /// How long a lost agent may take to come back before it is unreachable.
@@ -35,6 +39,8 @@ pub struct Plan {
     pub pause: Duration,
     /// The pause between two orders of an operator is up to twice this long, if there is one.
     pub orders: Option<Duration>,
+    /// The pause between two writes at which a service is killed is up to twice this long, if any is.
+    pub fuses: Option<Duration>,
     /// Whether agents authenticate, and rules and limits say who may do what.
     pub guarded: bool,
     /// Whether roles have priorities, and tasks of one make room for those of another.
@@ -58,12 +64,15 @@ impl Default for Plan {
             frameworks: 2,
             tasks: 15,
             marathon: true,
+            flaps: false,
+            metronome: false,
             refusals: [0.0, 1.0, 5.0],
             reregister: Duration::from_mins(10),
             sabotage: None,
             trouble: Duration::from_mins(2),
             pause: Duration::from_secs(6),
             orders: None,
+            fuses: None,
             guarded: false,
             preempts: false,
             drivers: false,
@@ -148,6 +157,25 @@ impl Plan {
         }
     }
 
+    /// A small world with a Metronome in it, and a Marathon whose apps have checks; both are killed
+    /// at their writes.
+    pub fn services(number: u64) -> Self {
+        let mut seed = Seed::new(number).stream("services");
+        let plan = Self {
+            nodes: 1 + seed.index(4),
+            frameworks: 1,
+            tasks: 2 + seed.index(5),
+            marathon: seed.chance(0.5),
+            flaps: true,
+            metronome: true,
+            trouble: Duration::from_mins(4),
+            pause: Duration::from_secs(8),
+            fuses: Some(Duration::from_secs(6)),
+            ..Self::default()
+        };
+        plan.varied(number)
+    }
+
     /// What else differs from seed to seed.
     #[must_use]
     pub fn varied(self, number: u64) -> Self {
@@ -175,6 +203,11 @@ impl Plan {
         if let Some(pause) = self.orders {
             let mut seed = Seed::new(number).stream("orders");
             faults.extend(fault::draw_orders(&mut seed, self.trouble, pause));
+            faults.sort_by_key(|(time, _)| *time);
+        }
+        if let Some(pause) = self.fuses {
+            let mut seed = Seed::new(number).stream("fuses");
+            faults.extend(fault::draw_fuses(&mut seed, self.trouble, pause));
             faults.sort_by_key(|(time, _)| *time);
         }
         faults

@@ -1,43 +1,100 @@
-//! A Marathon with a restless user: apps are created, scaled, changed and deleted while things
-//! break; afterwards every deployment has to end, then everything is deleted.
+//! What runs services or jobs: a real core, the rows it wrote, and a restless user of it.
+//!
+//! Things are wanted, changed and deleted while other things break; afterwards what is under way has
+//! to end, then everything is deleted. Such a process may be killed at any write to its store, right
+//! before it or right after, as well as between two of them: what it decided is then lost with it, or
+//! durable and not yet told to anybody.
 
-use std::collections::BTreeMap;
+pub(crate) mod apps;
+pub(crate) mod jobs;
+mod ledger;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
-use dcos_marathon::core::{Core, Input, Kill, View};
-use dcos_marathon::instance::Condition;
-use dcos_marathon::model::RootGroup;
+use dcos_marathon::Config;
+use dcos_marathon::core::{Input, RecoverError, Row};
+use dcos_marathon::engine::Machine;
 use dcos_marathon::shell::framework_info;
-use dcos_marathon::{Config, PathId, normalize};
-use dcos_proto::mesos::AgentId;
+use dcos_proto::mesos::{AgentId, FrameworkId};
 use dcos_proto::scheduler::{Call, Event, call, event};
-use serde_json::json;
 
-use crate::node::FOREVER;
 use crate::party::Party;
 
-/// How long its user waits for room.
-const GIVE_UP: Duration = Duration::from_mins(20);
-const APPS: [&str; 3] = ["/web", "/db", "/group/worker"];
+/// Whoever uses a service, and judges what it writes.
+pub(crate) trait User: fmt::Debug {
+    /// The service's core.
+    type Machine: Machine + fmt::Debug;
 
-/// A Marathon: its core, which may be killed, and its rows, which stay.
+    /// The service's name.
+    const NAME: &'static str;
+
+    /// The settings of its framework.
+    fn config(&self) -> &Config;
+
+    /// The core that `rows` tell of.
+    fn recover<'a>(
+        &self,
+        seed: Seed,
+        now: Time,
+        rows: impl Iterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Self::Machine, RecoverError>;
+
+    /// The framework's id, if it has one.
+    fn framework_id(machine: &Self::Machine) -> Option<FrameworkId>;
+
+    /// The roles it needs.
+    fn roles(machine: &Self::Machine) -> BTreeSet<String>;
+
+    /// Wants something else.
+    fn change_of_mind(&mut self, machine: &mut Self::Machine, now: Time, seed: &mut Seed);
+
+    /// What the surroundings of the service do by themselves, and when they do it next.
+    fn surround(&mut self, _: &mut Self::Machine, _: Time, _is_calm: bool) -> Time {
+        Time::MAX
+    }
+
+    /// Wants nothing any more but that what is under way ends; says whether it has, `waited` long.
+    fn wait(&mut self, machine: &mut Self::Machine, now: Time, waited: Duration) -> bool;
+
+    /// Deletes everything.
+    fn leave(&mut self, machine: &mut Self::Machine, now: Time) -> Result<(), String>;
+
+    /// Whether everything is gone.
+    fn has_left(&self, machine: &Self::Machine, now: Time) -> bool;
+
+    /// A new life of the service begins.
+    fn begin(&mut self) {}
+
+    /// The service made these rows durable, all at once.
+    fn judge(&mut self, _: Time, _: &[Row]) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// What is still open, for people.
+    fn open(&self, machine: &Self::Machine, now: Time) -> String;
+}
+
+/// A service: its core, which may be killed, and its rows, which stay.
 #[derive(Debug)]
-pub(crate) struct Service {
-    config: Arc<Config>,
-    core: Core,
+pub(crate) struct Service<U: User> {
+    user: U,
+    core: U::Machine,
     rows: BTreeMap<String, Vec<u8>>,
     stream: Option<String>,
     /// When it subscribes again, if it is not subscribed.
     retry: Option<Time>,
     /// When its user wants something next.
     whim: Time,
+    /// When its surroundings do something next.
+    beat: Time,
     phase: Phase,
-    /// Calls that wait for their turn.
-    calls: Vec<Call>,
+    fuse: Option<Fuse>,
     complaint: Option<String>,
     seed: Seed,
     lives: u64,
@@ -47,35 +104,68 @@ pub(crate) struct Service {
 enum Phase {
     /// The user changes his mind now and then.
     Restless,
-    /// Deployments have to end, or to say what they wait for.
+    /// What is under way has to end, or to say what it waits for.
     Waiting(Time),
     /// Everything was deleted, and has to go.
     Leaving,
 }
 
-impl Service {
-    pub(crate) fn new(now: Time, seed: &Seed) -> Self {
-        let config = Arc::new(Config::default());
-        let seed = seed.stream("marathon");
+/// At which write the process is killed.
+#[derive(Debug, Clone, Copy)]
+enum Fuse {
+    /// So many more writes happen, then it is killed: right after the next one if `is_written`, else right before.
+    Lit { writes: u32, is_written: bool },
+    /// It does nothing any more.
+    Burnt,
+}
+
+impl<U: User> Service<U> {
+    pub(crate) fn new(user: U, now: Time, seed: &Seed) -> Self {
+        let seed = seed.stream(U::NAME);
         let rows = BTreeMap::new();
         Self {
-            core: recover(&config, &rows, &seed, now),
-            config,
+            core: recover(&user, &rows, &seed, now),
+            user,
             rows,
             stream: None,
             retry: Some(now),
             whim: now,
+            beat: now,
             phase: Phase::Restless,
-            calls: Vec::new(),
+            fuse: None,
             complaint: None,
             seed,
             lives: 0,
         }
     }
 
+    fn complain(&mut self, wrong: &str) {
+        self.complaint
+            .get_or_insert_with(|| format!("{}: {wrong}", U::NAME));
+    }
+
     /// Makes durable what the core decided, then lets it out.
     fn settle(&mut self, now: Time) -> Vec<Call> {
+        if matches!(self.fuse, Some(Fuse::Burnt)) {
+            return Vec::new();
+        }
         let batch = self.core.take(now);
+        let mut is_killed = false;
+        if let Some(Fuse::Lit { writes, is_written }) = self.fuse
+            && !batch.rows.is_empty()
+        {
+            is_killed = writes == 0;
+            self.fuse = Some(match writes.checked_sub(1) {
+                Some(writes) => Fuse::Lit { writes, is_written },
+                None => Fuse::Burnt,
+            });
+            if is_killed && !is_written {
+                return Vec::new();
+            }
+        }
+        if let Err(wrong) = self.user.judge(now, &batch.rows) {
+            self.complain(&wrong);
+        }
         for row in batch.rows {
             match row.value {
                 Some(value) => _ = self.rows.insert(row.key, value),
@@ -83,15 +173,14 @@ impl Service {
             }
         }
         if let Some(fatal) = batch.fatal {
-            self.complaint = Some(format!("Marathon gives up: {fatal}"));
+            self.complain(&format!("gives up: {fatal}"));
         }
-        self.calls.extend(batch.calls);
-        if self.stream.is_none() {
+        if is_killed || self.stream.is_none() {
             // Without a stream there is nobody to call; the core is made to live with that.
-            self.calls.clear();
+            return Vec::new();
         }
-        let id = self.core.framework_id().cloned();
-        let mut calls = std::mem::take(&mut self.calls);
+        let id = U::framework_id(&self.core);
+        let mut calls = batch.calls;
         for call in &mut calls {
             call.framework_id.clone_from(&id);
         }
@@ -99,8 +188,8 @@ impl Service {
     }
 
     fn subscribe(&self) -> Call {
-        let id = self.core.framework_id().cloned();
-        let info = framework_info(&self.config, id.clone(), self.core.roles());
+        let id = U::framework_id(&self.core);
+        let info = framework_info(self.user.config(), id.clone(), U::roles(&self.core));
         Call {
             framework_id: id,
             r#type: Some(call::Type::Subscribe.into()),
@@ -112,59 +201,40 @@ impl Service {
         }
     }
 
-    /// The user wants something else.
-    fn change_of_mind(&mut self, now: Time) {
-        let app = APPS[self.seed.index(APPS.len())];
-        let path = PathId::absolute(app);
-        let instances = self.seed.range(0..4);
-        let release = self.seed.range(0..1000);
-        let is_deletion = self.seed.chance(0.15);
-        let force = self.seed.chance(0.3);
-        let document = json!({
-            "id": app,
-            "cmd": FOREVER,
-            "cpus": 0.5,
-            "mem": 64,
-            "instances": instances,
-            "labels": {"release": release.to_string()},
-            "backoffSeconds": 1,
-            "maxLaunchDelaySeconds": 10,
-        });
-        // A refusal (another deployment is in the way) is an answer as well.
-        _ = self.core.change(now, force, &Kill::new(), |change| {
-            let mut root = change.copy();
-            if is_deletion {
-                root.apps.remove(&path);
-                return Ok(root);
+    fn use_it(&mut self, now: Time, is_calm: bool) {
+        self.whim = now + Duration::from_millis(self.seed.range(2000..20_000));
+        let (user, core) = (&mut self.user, &mut self.core);
+        match self.phase {
+            Phase::Restless if is_calm => self.phase = Phase::Waiting(now),
+            Phase::Restless => user.change_of_mind(core, now, &mut self.seed),
+            Phase::Waiting(since) => {
+                if user.wait(core, now, now.since(since)) {
+                    self.phase = Phase::Leaving;
+                    if let Err(wrong) = user.leave(core, now) {
+                        self.complain(&format!("nothing can be deleted: {wrong}"));
+                    }
+                }
             }
-            let update = serde_json::from_value(document).expect("the document is well formed");
-            let rules = change.rules(&path);
-            let app = normalize::create(update, &PathId::root(), &rules, change.version)?;
-            root.put_app(app, change.version, false);
-            Ok(root)
-        });
-    }
-
-    fn delete_everything(&mut self, now: Time) {
-        let nothing = self.core.change(now, true, &Kill::new(), |change| {
-            Ok(RootGroup {
-                version: change.version,
-                ..RootGroup::default()
-            })
-        });
-        if let Err(error) = nothing {
-            self.complaint = Some(format!("nothing can be deleted: {error}"));
+            // Whoever was killed before it had written that down is asked again.
+            Phase::Leaving => {
+                if !user.has_left(core, now)
+                    && let Err(wrong) = user.leave(core, now)
+                {
+                    self.complain(&format!("nothing can be deleted: {wrong}"));
+                }
+            }
         }
     }
 }
 
-impl Party for Service {
+impl<U: User> Party for Service<U> {
     fn stream(&self) -> Option<&str> {
         self.stream.as_deref()
     }
 
     fn next_deadline(&self, now: Time) -> Time {
         let own = self.retry.unwrap_or(Time::MAX).min(self.whim);
+        let own = own.min(self.beat);
         self.core
             .next_deadline(now)
             .map_or(own, |core| core.min(own))
@@ -177,20 +247,10 @@ impl Party for Service {
             calls.push(self.subscribe());
         }
         if self.whim.is_due(now) {
-            self.whim = now + Duration::from_millis(self.seed.range(2000..20_000));
-            match self.phase {
-                Phase::Restless if is_calm => self.phase = Phase::Waiting(now),
-                Phase::Restless => self.change_of_mind(now),
-                Phase::Waiting(since) => {
-                    let view = self.core.view(now);
-                    let is_hopeless = now.since(since) > GIVE_UP && lacks_room(&view);
-                    if is_settled(&view) || is_hopeless {
-                        self.delete_everything(now);
-                        self.phase = Phase::Leaving;
-                    }
-                }
-                Phase::Leaving => {}
-            }
+            self.use_it(now, is_calm);
+        }
+        if self.beat.is_due(now) {
+            self.beat = self.user.surround(&mut self.core, now, is_calm);
         }
         self.core.handle(now, Input::Tick);
         calls.extend(self.settle(now));
@@ -218,15 +278,27 @@ impl Party for Service {
     fn crash(&mut self, now: Time) {
         self.lives += 1;
         let seed = self.seed.stream(&format!("life {}", self.lives));
-        self.core = recover(&self.config, &self.rows, &seed, now);
-        self.calls.clear();
+        self.user.begin();
+        self.core = recover(&self.user, &self.rows, &seed, now);
+        self.fuse = None;
         self.stream = None;
         self.retry = Some(now + Duration::from_millis(self.seed.range(500..10_000)));
+        // By another clock.
+        (self.whim, self.beat) = (now, now);
+    }
+
+    fn light(&mut self, writes: u32, is_written: bool) -> bool {
+        self.fuse = Some(Fuse::Lit { writes, is_written });
+        true
+    }
+
+    fn is_burnt(&self) -> bool {
+        matches!(self.fuse, Some(Fuse::Burnt))
     }
 
     fn event(&mut self, now: Time, event: &Arc<Event>) -> Vec<Call> {
         if event.r#type() == event::Type::Error {
-            self.complaint = Some(format!("the master says ERROR: {:?}", event.error));
+            self.complain(&format!("the master says ERROR: {:?}", event.error));
         }
         self.core
             .handle(now, Input::Event(Box::new((**event).clone())));
@@ -234,10 +306,7 @@ impl Party for Service {
     }
 
     fn is_content(&self, now: Time) -> bool {
-        let view = self.core.view(now);
-        self.phase == Phase::Leaving
-            && view.deployments.is_empty()
-            && view.all_instances().next().is_none()
+        self.phase == Phase::Leaving && self.user.has_left(&self.core, now)
     }
 
     fn idle_offer(&self, _agent: &AgentId) -> Option<&Resources> {
@@ -249,47 +318,22 @@ impl Party for Service {
     }
 
     fn open(&self, now: Time) -> String {
-        let view = self.core.view(now);
-        let instances: Vec<String> = view
-            .all_instances()
-            .map(|instance| format!("{} {:?}", instance.id, instance.condition))
-            .collect();
-        let deployments: Vec<&str> = view
-            .deployments
-            .iter()
-            .map(|deployment| &*deployment.plan.id)
-            .collect();
-        let waiting: Vec<String> = view
-            .queue
-            .iter()
-            .map(|item| format!("{} x {} ({:?})", item.count, item.spec.id, item.summary))
-            .collect();
         format!(
-            "{:?}, deployments {deployments:?}, instances {instances:?}, waiting {waiting:?}",
-            self.phase
+            "{} {:?}, {}",
+            U::NAME,
+            self.phase,
+            self.user.open(&self.core, now)
         )
     }
 }
 
-fn recover(config: &Arc<Config>, rows: &BTreeMap<String, Vec<u8>>, seed: &Seed, now: Time) -> Core {
+fn recover<U: User>(
+    user: &U,
+    rows: &BTreeMap<String, Vec<u8>>,
+    seed: &Seed,
+    now: Time,
+) -> U::Machine {
     let rows = rows.iter().map(|(key, value)| (&**key, &**value));
-    Core::recover(Arc::clone(config), seed.clone(), now, rows)
-        .expect("what a Marathon wrote, a Marathon reads")
-}
-
-/// Whether what is still to be launched was refused room: a full cluster has none for the new
-/// instances of an app whose old ones have to stay until those run.
-fn lacks_room(view: &View) -> bool {
-    let mut waiting = view.queue.iter();
-    !view.queue.is_empty() && waiting.all(|item| item.summary.last_unused.is_some())
-}
-
-/// Whether no deployment is under way and every app runs as often as it should.
-fn is_settled(view: &View) -> bool {
-    view.deployments.is_empty()
-        && view.root.apps.iter().all(|(id, app)| {
-            let instances = view.instances_of(id);
-            let running = instances.filter(|instance| instance.condition == Condition::Running);
-            running.count() == app.instances as usize
-        })
+    user.recover(seed.clone(), now, rows)
+        .expect("what a service wrote, it reads")
 }

@@ -131,9 +131,11 @@ impl Search {
     }
 
     fn make_smaller(&mut self) {
-        let changes: [fn(&mut Plan); 8] = [
+        let changes: [fn(&mut Plan); 10] = [
             |plan| plan.keep = 0.0,
             |plan| plan.marathon = false,
+            |plan| plan.metronome = false,
+            |plan| plan.flaps = false,
             |plan| plan.masters = 1,
             |plan| plan.nodes = plan.nodes.div_ceil(2),
             |plan| plan.frameworks = plan.frameworks.div_ceil(2),
@@ -168,10 +170,11 @@ impl Shrunk {
             frameworks,
             tasks,
             marathon,
+            metronome,
             ..
         } = &self.plan;
         let mut text = format!(
-            "seed {}, after {} tries: {masters} masters, {nodes} nodes, {frameworks} frameworks of {tasks} tasks, Marathon: {marathon}\n",
+            "seed {}, after {} tries: {masters} masters, {nodes} nodes, {frameworks} frameworks of {tasks} tasks, Marathon: {marathon}, Metronome: {metronome}\n",
             self.seed, self.tries
         );
         for (time, fault) in self.plan.faults.iter().flatten() {

@@ -5,9 +5,12 @@ pub(crate) mod holdings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dcos_marathon::PathId;
+use dcos_marathon::instance::task_instance;
 use dcos_proto::mesos::{AgentId, FrameworkId, Offer, OperationState, TaskId, offer};
 use dcos_proto::scheduler::{Call, Event};
 
+use crate::service::jobs::ONCE;
 use holdings::{Content, Holdings};
 
 /// The uuid of an update.
@@ -18,6 +21,8 @@ type Uuid = Vec<u8>;
 pub(crate) struct Watch {
     /// How often each executor was launched.
     launches: BTreeMap<String, u32>,
+    /// Runs of jobs that run no task twice, and the task that ran.
+    runs: BTreeMap<PathId, String>,
     /// Tasks somebody asked to kill, or that make room for others.
     kills: BTreeSet<String>,
     /// Frameworks that ended themselves, or that a master ended.
@@ -40,6 +45,7 @@ impl Watch {
     pub(crate) fn new() -> Self {
         Self {
             launches: BTreeMap::new(),
+            runs: BTreeMap::new(),
             kills: BTreeSet::new(),
             ended: BTreeSet::new(),
             shut: BTreeSet::new(),
@@ -76,6 +82,13 @@ impl Watch {
         *count += 1;
         if *count > 1 {
             self.complain(format!("{executor} was launched twice"));
+        }
+        // The task of a run is of an app that is named after its job and the run.
+        let run = task_instance(executor).map(|id| id.app());
+        if let Some(run) = run.filter(|run| run.segments().next() == Some(ONCE))
+            && let Some(other) = self.runs.insert(run.clone(), executor.to_owned())
+        {
+            self.complain(format!("{run} ran {executor} after {other}"));
         }
     }
 

@@ -31,6 +31,8 @@ pub use crate::plan::Plan;
 use crate::queue::Queue;
 use crate::registry::Registry;
 use crate::service::Service;
+use crate::service::apps::Apps;
+use crate::service::jobs::Jobs;
 use crate::watch::Watch;
 use happening::Happening;
 pub use rest::Failure;
@@ -432,12 +434,16 @@ impl World {
     }
 }
 
-/// The scripts, and a Marathon if there is to be one.
+/// The scripts, and a Marathon and a Metronome if there are to be such.
 fn seats(plan: &Plan, root: &Seed, seed: &mut Seed) -> Vec<Seat> {
     let script = |at| -> Box<dyn Party> { Box::new(Framework::new(at, plan, root)) };
     let mut parties: Vec<_> = (0..plan.frameworks).map(script).collect();
     if plan.marathon {
-        parties.push(Box::new(Service::new(BEGIN, root)));
+        let user = Apps::new(root, plan.flaps);
+        parties.push(Box::new(Service::new(user, BEGIN, root)));
+    }
+    if plan.metronome {
+        parties.push(Box::new(Service::new(Jobs::new(), BEGIN, root)));
     }
     let seat = |party| Seat {
         party,

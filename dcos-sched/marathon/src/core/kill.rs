@@ -183,6 +183,18 @@ impl Core {
         }
     }
 
+    /// The connection is another one, or gone: launches are given up at other times.
+    pub(super) fn renew_deadlines(&mut self) {
+        let all = self.instances.values().flat_map(|of_app| of_app.values());
+        let launching = all.filter(|instance| instance.condition.is_launching());
+        let due: Vec<_> = launching
+            .map(|instance| (instance.id.clone(), self.expiry(instance)))
+            .collect();
+        for (id, at) in due {
+            self.deadlines.set(&id, at);
+        }
+    }
+
     /// When an instance that stays as it is will be given up.
     pub(super) fn expiry(&self, instance: &Instance) -> Option<Timestamp> {
         let after = |seconds| instance.since + std::time::Duration::from_secs(seconds);
@@ -194,10 +206,12 @@ impl Core {
                 Some(after(unreachable.expunge_after_seconds))
             }
             (Condition::Provisioned, _) => {
-                Some(instance.since + self.config.task_launch_confirm_timeout)
+                let most = self.config.task_launch_confirm_timeout;
+                self.subscription.overdue(instance.since, most)
             }
             (Condition::Staging | Condition::Starting, _) => {
-                Some(instance.since + self.config.task_launch_timeout)
+                let most = self.config.task_launch_timeout;
+                self.subscription.overdue(instance.since, most)
             }
             _ => None,
         }

@@ -24,6 +24,7 @@ impl Core {
                 .push(Event::registered(now, &id.value, &address));
         }
         self.kills.forget_sent();
+        self.renew_deadlines();
         self.reconcile(now);
     }
 
@@ -49,6 +50,7 @@ impl Core {
 
     pub(super) fn disconnected(&mut self, now: Timestamp) {
         if self.subscription.end() {
+            self.renew_deadlines();
             self.batch.events.push(Event::disconnected(now));
         }
     }

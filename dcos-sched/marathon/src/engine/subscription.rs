@@ -72,6 +72,12 @@ impl Subscription {
         self.connected
     }
 
+    /// When a launch that stands as it has since `since` is given up: after `most`, and not before this connection has
+    /// lasted as long, for what happened without one is not known yet.
+    pub fn overdue(&self, since: Timestamp, most: Duration) -> Option<Timestamp> {
+        self.connected.then(|| since.max(self.since) + most)
+    }
+
     /// The region the master is in.
     pub fn home_region(&self) -> Option<&String> {
         self.home_region.as_ref()

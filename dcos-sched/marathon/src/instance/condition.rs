@@ -46,6 +46,11 @@ impl Condition {
         !self.is_terminal() && !matches!(self, Self::UnreachableInactive | Self::Reserved)
     }
 
+    /// Whether its task was launched and does not run yet, as far as anybody knows.
+    pub fn is_launching(self) -> bool {
+        matches!(self, Self::Provisioned | Self::Staging | Self::Starting)
+    }
+
     /// Whether an agent has its task, as far as anybody knows.
     pub fn is_under_way(self) -> bool {
         matches!(

@@ -215,9 +215,25 @@ impl JobScheduler {
                 Condition::Staging | Condition::Starting => config.task_launch_timeout,
                 _ => return None,
             };
-            Some(instance.since + most)
+            self.subscription.overdue(instance.since, most)
         });
         starting.into_iter().chain(launch).min()
+    }
+
+    /// The connection is another one, or gone: launches are given up at other times.
+    pub(super) fn renew_deadlines(&mut self) {
+        let runs = self.jobs.values().flat_map(|job| job.runs.values());
+        let launching = |run: &&Arc<Run>| {
+            let instance = run.instance.as_ref();
+            instance.is_some_and(|instance| instance.condition.is_launching())
+        };
+        let due: Vec<_> = runs
+            .filter(launching)
+            .map(|run| (run.key(), self.run_due(run)))
+            .collect();
+        for (key, at) in due {
+            self.deadlines.set(&key, at);
+        }
     }
 
     /// Runs that did not start in time, and launches nobody confirms.
@@ -232,12 +248,7 @@ impl JobScheduler {
                 _ if late && run.status == RunStatus::Starting => {
                     self.abort(now, &run);
                 }
-                // It never got anywhere, so that another one is no second run.
-                Some(instance) if instance.condition == Condition::Provisioned => {
-                    self.leave(instance.clone());
-                    self.again(now, &run);
-                }
-                // How it ends decides what comes then.
+                // It may have run, or run still: the policy says whether another one may follow.
                 Some(instance) => {
                     self.leave(instance.clone());
                     self.failed(now, &run, Condition::Killed);

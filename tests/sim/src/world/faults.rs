@@ -42,6 +42,18 @@ impl World {
             }
             Fault::PowerLoss { who, pause } => self.power_loss(pick(who, self.nodes.len()), pause),
             Fault::PartyCrash { who, late } => self.crash_party(pick(who, self.seats.len()), late),
+            Fault::PartyFuse {
+                who,
+                writes,
+                is_written,
+            } => {
+                let first = pick(who, self.seats.len());
+                let (before, rest) = self.seats.split_at_mut(first);
+                _ = rest
+                    .iter_mut()
+                    .chain(before)
+                    .any(|seat| seat.party.light(writes, is_written));
+            }
             Fault::StreamBreak { who, late } => {
                 let party = pick(who, self.seats.len());
                 if self.seats[party].party.is_driver() {

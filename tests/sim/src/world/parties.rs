@@ -33,6 +33,10 @@ impl World {
         if let Some(wrong) = self.seats[party].party.complaint() {
             self.watch.complain(wrong.to_owned());
         }
+        if self.seats[party].party.is_burnt() {
+            let late = Duration::from_millis(self.seed.range(200..15_000));
+            return self.crash_party(party, late);
+        }
         self.arm(End::Party(party));
     }
 
