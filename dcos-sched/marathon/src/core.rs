@@ -225,6 +225,7 @@ impl Core {
 
     fn tick(&mut self, now: Timestamp) {
         self.expire_instances(now);
+        self.queue.backoff().sweep(now);
         for id in std::mem::take(&mut self.unhealthy) {
             self.end_unhealthy(&id);
         }

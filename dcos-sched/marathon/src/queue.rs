@@ -108,9 +108,9 @@ impl LaunchQueue {
 
     /// The apps that wait for their delay to pass.
     pub fn held(&self, now: Timestamp) -> impl Iterator<Item = &PathId> {
-        let all = (!self.backoff.is_empty()).then(|| self.entries());
-        let held = all.into_iter().flatten();
-        let held = held.filter(move |entry| !self.is_due(entry, now));
+        let delayed = self.backoff.apps();
+        let delayed = delayed.filter_map(|app| self.entries.get(app));
+        let held = delayed.filter(move |entry| !self.is_due(entry, now));
         held.map(|entry| &entry.spec.id)
     }
 
@@ -132,11 +132,9 @@ impl LaunchQueue {
 
     /// When the next entry that is held back may launch.
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.backoff.is_empty() {
-            return None;
-        }
-        self.entries
-            .values()
+        let delayed = self.backoff.apps();
+        delayed
+            .filter_map(|app| self.entries.get(app))
             .filter_map(|entry| self.backoff.until(&entry.spec, now))
             .min()
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::request::Request;
-use super::{Reply, apps, deployed, json_of, method_not_allowed, render};
+use super::{Reply, apps, json_of, method_not_allowed, render};
 use crate::core::Kill;
 use crate::instance::{InstanceId, task_instance};
 use crate::shell::Mailbox;
@@ -48,7 +48,7 @@ fn list_group(mailbox: &Mailbox, group: &PathId) -> Reply {
 }
 
 async fn kill(mailbox: &Mailbox, request: &Request, id: PathId) -> Reply {
-    let (scale, force) = (request.scale()?, request.flag("force", false));
+    let scale = request.scale()?;
     let view = mailbox.view();
     if view.root.plain_app(&id).is_none() {
         return Err(Error::unknown_app(&id));
@@ -60,11 +60,7 @@ async fn kill(mailbox: &Mailbox, request: &Request, id: PathId) -> Reply {
         .map(|instance| instance.id.clone())
         .collect();
     if scale {
-        let kill = Kill::from([(id, ids)]);
-        let plan = mailbox
-            .ask(move |core, now| core.kill_and_scale(now, &kill, force))
-            .await?;
-        return Ok(deployed(&plan));
+        return apps::kill_and_scale(mailbox, request, Kill::from([(id, ids)])).await;
     }
     let found = apps::end(mailbox, request, ids).await?;
     Ok(apps::tasks_answer(mailbox, &found))
@@ -76,7 +72,7 @@ pub(super) async fn kill_one(
     id: &PathId,
     task: &str,
 ) -> Reply {
-    let (scale, force) = (request.scale()?, request.flag("force", false));
+    let scale = request.scale()?;
     let view = mailbox.view();
     if view.root.plain_app(id).is_none() {
         return Err(Error::unknown_app(id));
@@ -87,10 +83,7 @@ pub(super) async fn kill_one(
     let ids = BTreeSet::from([instance.id.clone()]);
     if scale {
         let kill = Kill::from([(id.clone(), ids)]);
-        let plan = mailbox
-            .ask(move |core, now| core.kill_and_scale(now, &kill, force))
-            .await?;
-        return Ok(deployed(&plan));
+        return apps::kill_and_scale(mailbox, request, kill).await;
     }
     let found = apps::end(mailbox, request, ids).await?;
     let killed = found.first().ok_or_else(|| Error::unknown_task(task))?;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::Response;
+use dcos_core::time::Time;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -14,7 +16,7 @@ use super::selector::Selector;
 use super::{
     Reply, app_tasks, created, deployed, extend, json_of, method_not_allowed, pods, with_deployment,
 };
-use crate::core::{Change, Kill, Limit, RESTART};
+use crate::core::{Change, Core, Kill, Limit, Overdue, RESTART};
 use crate::deployment::Plan;
 use crate::event::Event;
 use crate::instance::{Instance, InstanceId};
@@ -305,13 +307,31 @@ async fn apply_with(
     mailbox
         .ask(move |core, now| {
             let plan = core.change(now, force, &Kill::new(), change)?;
-            if let Some((time, then)) = time {
-                let at = Timestamp::from(now) + time;
-                core.limit(&plan.id, Limit { at, then });
-            }
+            limit(core, now, &plan, time);
             Ok(plan)
         })
         .await
+}
+
+/// Kills instances and lowers the number of wanted ones by as many.
+pub(super) async fn kill_and_scale(mailbox: &Mailbox, request: &Request, kill: Kill) -> Reply {
+    let (force, time) = (request.flag("force", false), request.time_for_deployment()?);
+    let plan = mailbox
+        .ask(move |core, now| {
+            let plan = core.kill_and_scale(now, &kill, force)?;
+            limit(core, now, &plan, time);
+            Ok(plan)
+        })
+        .await?;
+    Ok(deployed(&plan))
+}
+
+/// Gives the deployment of `plan` the time that was asked for.
+pub(super) fn limit(core: &mut Core, now: Time, plan: &Plan, time: Option<(Duration, Overdue)>) {
+    if let Some((time, then)) = time {
+        let at = Timestamp::from(now) + time;
+        core.limit(&plan.id, Limit { at, then });
+    }
 }
 
 async fn post_event(mailbox: &Mailbox, request: &Request, plan: &Plan, id: &PathId) {

@@ -6,11 +6,11 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::request::Request;
-use super::{Reply, deployed, json_of, render};
-use crate::Timestamp;
+use super::{Reply, apps, deployed, json_of, render};
 use crate::core::{DeploymentView, View};
 use crate::deployment::step_to_json;
 use crate::shell::Mailbox;
+use crate::{Error, Timestamp};
 
 pub(super) fn list(mailbox: &Mailbox, request: &Request) -> Response {
     let view = mailbox.view();
@@ -70,8 +70,19 @@ fn deployment(view: &View, deployment: &DeploymentView, waiting: Option<Timestam
 
 pub(super) async fn cancel(mailbox: &Mailbox, request: &Request, id: &str) -> Reply {
     let (id, force) = (id.to_owned(), request.flag("force", false));
+    let time = request.time_for_deployment()?;
+    if force && time.is_some() {
+        let text = "what is canceled by force has no deployment that a deadline is for";
+        return Err(Error::BadRequest(text.to_owned()));
+    }
     let plan = mailbox
-        .ask(move |core, now| core.cancel(now, &id, force))
+        .ask(move |core, now| {
+            let plan = core.cancel(now, &id, force)?;
+            if let Some(plan) = &plan {
+                apps::limit(core, now, plan, time);
+            }
+            Ok(plan)
+        })
         .await?;
     Ok(plan.map_or_else(
         || {

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::list::listed;
 use super::request::Request;
-use super::{Reply, apps, deployed, render, typed};
+use super::{Reply, apps, render, typed};
 use crate::core::{Kill, View};
 use crate::instance::{Condition, Instance, task_instance};
 use crate::model::shape;
@@ -70,7 +70,7 @@ fn endpoints(view: &View) -> String {
 }
 
 pub(super) async fn kill(mailbox: &Mailbox, request: &Request) -> Reply {
-    let (scale, force) = (request.scale()?, request.flag("force", false));
+    let scale = request.scale()?;
     let body = apps::parse(&request.body, shape::TASK_IDS)?;
     let ids: Vec<String> = apps::typed(body["ids"].clone())?;
     let view = mailbox.view();
@@ -88,10 +88,7 @@ pub(super) async fn kill(mailbox: &Mailbox, request: &Request) -> Reply {
         }
     }
     if scale {
-        let plan = mailbox
-            .ask(move |core, now| core.kill_and_scale(now, &kill, force))
-            .await?;
-        return Ok(deployed(&plan));
+        return apps::kill_and_scale(mailbox, request, kill).await;
     }
     let all = kill.into_values().flatten().collect();
     let found = apps::end(mailbox, request, all).await?;

@@ -39,6 +39,22 @@ fn delays_grow_to_the_longest_and_belong_to_a_configuration() {
 }
 
 #[test]
+fn delays_that_are_over_are_forgotten() {
+    let (spec, mut queue) = (app(1), LaunchQueue::default());
+    queue.backoff().grow(at(100), &spec);
+    queue.backoff().sweep(at(105));
+    assert_eq!(
+        queue.backoff().apps().count(),
+        1,
+        "it grows from where it is"
+    );
+    queue.backoff().sweep(at(106));
+    assert_eq!(queue.backoff().apps().count(), 1, "looked for a second ago");
+    queue.backoff().sweep(at(165));
+    assert_eq!(queue.backoff().apps().count(), 0);
+}
+
+#[test]
 fn entries_wait_for_their_delay() {
     let (spec, mut queue) = (app(1), LaunchQueue::default());
     assert!(queue.want(at(0), &spec, 2));

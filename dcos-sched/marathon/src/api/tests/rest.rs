@@ -195,6 +195,11 @@ async fn deployments_say_more_to_those_who_ask() {
     assert_eq!(asked[0]["onDeadline"], "rollback");
     let left = asked[0]["timeLeftSeconds"].as_f64().unwrap();
     assert!(left > 0.0 && left <= 600.0, "{left}");
+    // What takes it back, and what kills and scales, begins a deployment as well.
+    let id = asked[0]["id"].as_str().unwrap();
+    let by_force = format!("/v2/deployments/{id}?force=true&deadline=5");
+    let refusal = marathon.send("DELETE", &by_force, &Value::Null).await;
+    assert_eq!(refusal.status, 400);
     for wrong in [
         "deadline=0",
         "deadline=soon",
