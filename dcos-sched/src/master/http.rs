@@ -108,6 +108,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/v1/scheduler", any(scheduler::call))
         .route("/api/v1", any(operator::call))
         .route("/state", any(reads::state))
+        // Gone from Mesos 1.11; `dcoscli` asks for it by this name.
+        .route("/state.json", any(reads::state))
         .route("/state-summary", any(summary::state_summary))
         .route("/slaves", any(reads::slaves))
         .route("/frameworks", any(reads::frameworks))

@@ -25,6 +25,7 @@ fn realm_of(path: &str) -> Option<&'static str> {
         | "/roles"
         | "/slaves"
         | "/state"
+        | "/state.json"
         | "/state-summary"
         | "/tasks"
         | "/maintenance/status"
@@ -58,6 +59,7 @@ mod tests {
             ("/master/health", None),
             ("/version", None),
             ("/state", Some(READONLY)),
+            ("/master/state.json", Some(READONLY)),
             ("/master/state", Some(READONLY)),
             ("/files/read", Some(READONLY)),
             ("/api/v1", Some(READWRITE)),
