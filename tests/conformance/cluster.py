@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from schemas import SERVICES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -152,6 +154,7 @@ class Cluster:
         self.metronome_port = free_port()
         self.dns_port, self.mesos_dns_port = free_port(), free_port()
         self.agent_port = free_port()
+        SERVICES.update({self.marathon_port: "marathon", self.metronome_port: "metronome"})
         self.master = f"127.0.0.1:{self.master_port}"
         self.marathon = f"http://127.0.0.1:{self.marathon_port}"
         self.metronome = f"http://127.0.0.1:{self.metronome_port}"

@@ -1,6 +1,7 @@
 import collections
 import collections.abc
 import contextlib
+import importlib.util
 import os
 import signal
 import time
@@ -10,9 +11,26 @@ from pathlib import Path
 import docker_engine
 import pytest
 from cluster import Cluster
+from schemas import Watch
 
 # The client `marathon` 0.13.0 is older than Python 3.10, which took this name away.
 collections.Iterable = collections.abc.Iterable  # type: ignore[attr-defined]
+
+
+# What Marathon and Metronome answer to any test is held against schemas.
+WATCH = Watch()
+if importlib.util.find_spec("jsonschema"):
+    WATCH.install()
+else:
+    warnings.warn("no answer is held against a schema: jsonschema is not installed (`make venv`)", stacklevel=1)
+
+
+@pytest.fixture(autouse=True)
+def answers_have_their_form():
+    """A test fails if an answer that it got, or a fixture of it, has another form than the original's."""
+    yield
+    found, WATCH.found = sorted(set(WATCH.found)), []
+    assert not found, "\n".join(found)
 
 
 # What is started here has it in its environment, and so has what that starts: launchers go to the background.

@@ -2,7 +2,7 @@
 //!
 //! What is asked about a pod follows its id after two colons: `/v2/pods/prod/web::status`.
 
-mod status;
+pub(super) mod status;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

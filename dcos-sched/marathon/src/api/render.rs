@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::extend;
+use super::{extend, pods};
 use crate::PathId;
 use crate::Timestamp;
 use crate::core::View;
@@ -310,7 +310,9 @@ pub(super) fn group(view: &View, id: &PathId, known: &Group, embed: GroupEmbed) 
         document["apps"] = json!(apps);
     }
     if embed.pods {
-        let pods = root.apps_in(id).filter_map(|each| each.pod_document());
+        let now = Timestamp::from(crate::shell::now());
+        let pods = root.apps_in(id);
+        let pods = pods.filter_map(|each| pods::status::pod(view, each, now));
         document["pods"] = json!(pods.collect::<Vec<_>>());
     }
     if embed.groups {

@@ -10,7 +10,7 @@ use crate::instance::{Condition, Instance, PodTask};
 use crate::model::{App, Pod, PodContainer, PodResources};
 
 /// `None` if `app` is not a pod.
-pub(super) fn pod(view: &View, app: &App, now: Timestamp) -> Option<Value> {
+pub(in crate::api) fn pod(view: &View, app: &App, now: Timestamp) -> Option<Value> {
     let spec = app.pod_document()?;
     let all: Vec<(Value, State)> = view
         .instances_of(&app.id)
