@@ -75,7 +75,6 @@ test: setup ## Every test: Rust, Python, conformance with unmodified clients, re
 	$(call say,Rust tests)
 	@if command -v cargo-nextest >/dev/null; then $(CARGO) nextest run --no-fail-fast; else $(CARGO) test --no-fail-fast; fi
 	@$(CARGO) test --doc -q
-	@$(MAKE) -s sim
 	$(call say,The generated message code is what the schema says)
 	@$(CARGO) test -q -p regen
 	$(call say,Building the Python package)

@@ -102,7 +102,16 @@ METRONOME: list[Route] = [
 ROUTES = {"marathon": MARATHON, "metronome": METRONOME}
 
 # Fields that the originals don't have: of which object, its name, its form.
-OURS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {"marathon": [], "metronome": []}
+OURS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
+    "marathon": [
+        ("MarathonConfig", "maintenance_mode", {"type": "boolean"}),
+        ("MarathonConfig", "new_group_enforce_role", {"type": "string"}),
+    ],
+    "metronome": [],
+}
+
+# Objects of which we show what is not set as null, where the original leaves it out.
+NULLS = {"marathon": ["MarathonConfig", "ZooKeeperConfig", "HttpConfig"], "metronome": []}
 
 
 @functools.cache
@@ -111,6 +120,10 @@ def schema(service: str) -> dict[str, Any]:
     document = json.loads((FOLDER / f"{service}.json").read_text())
     for kind, field, form in OURS[service]:
         document["$defs"][kind]["properties"][field] = form
+    for kind in NULLS[service]:
+        properties = document["$defs"][kind]["properties"]
+        for field, form in properties.items():
+            properties[field] = {"anyOf": [form, {"type": "null"}]}
     return document
 
 
