@@ -1,8 +1,8 @@
 //! The log as files of `--log_dir`, named as Mesos's logging library (glog) names them.
 //!
 //! `dcos-master.INFO` is a link to the file that is being written, `dcos-master.HOST.USER.log.INFO.DATE-TIME.PID`. A file of
-//! 100 MB is followed by a new one, and of those of one program the newest ten stay. (glog begins anew after 1.8 GB and removes
-//! nothing.) All levels are in the one file: glog's `WARNING` and `ERROR` would say the same lines again.
+//! 100 MB is followed by a new one. Of the old ones of one program those stay that were written last: 1 GB, and a thousand files.
+//! (glog begins anew after 1.8 GB and removes nothing.) All levels are in the one file: glog's `WARNING` and `ERROR` would say the same lines again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Zoned;
+use rustix::fs::OFlags;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes after which a new file begins.
 const LARGEST: u64 = 100 << 20;
 
-/// How many files of one program stay.
-const KEPT: usize = 10;
+/// How many bytes of old files stay, and how many files.
+const KEPT: (u64, usize) = (1 << 30, 1_000);
 
 /// The link to what `program` logs into `folder`.
 pub(crate) fn link(folder: &Path, program: &str) -> PathBuf {
@@ -31,6 +32,7 @@ pub(crate) struct LogFile {
     /// Of the file's name, what is the same for all of this process.
     owner: String,
     largest: u64,
+    kept: (u64, usize),
     open: Mutex<Open>,
 }
 
@@ -42,10 +44,10 @@ struct Open {
 impl LogFile {
     /// Begins a file in `folder`, which is made if it is not there.
     pub(crate) fn begin(folder: &Path, program: &str) -> io::Result<Self> {
-        Self::with_largest(folder, program, LARGEST)
+        Self::bounded(folder, program, LARGEST, KEPT)
     }
 
-    fn with_largest(folder: &Path, program: &str, largest: u64) -> io::Result<Self> {
+    fn bounded(folder: &Path, program: &str, largest: u64, kept: (u64, usize)) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let host = rustix::system::uname();
         let host = host.nodename().to_string_lossy();
@@ -54,12 +56,13 @@ impl LogFile {
             other => other.as_raw().to_string(),
         });
         let owner = format!("{host}.{user}").replace('/', "_");
-        let open = start(folder, program, &owner)?;
+        let open = start(folder, program, &owner, kept)?;
         Ok(Self {
             folder: folder.to_owned(),
             program: program.to_owned(),
             owner,
             largest,
+            kept,
             open: Mutex::new(open),
         })
     }
@@ -68,7 +71,7 @@ impl LogFile {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.written >= self.largest {
             // Where no new one can begin, the log goes on in the old one.
-            match start(&self.folder, &self.program, &self.owner) {
+            match start(&self.folder, &self.program, &self.owner, self.kept) {
                 Ok(next) => *open = next,
                 Err(_) => open.written = 0,
             }
@@ -80,12 +83,14 @@ impl LogFile {
 }
 
 /// A new file, the link to it, and room for it.
-fn start(folder: &Path, program: &str, owner: &str) -> io::Result<Open> {
+fn start(folder: &Path, program: &str, owner: &str, kept: (u64, usize)) -> io::Result<Open> {
     let now = Zoned::now().strftime("%Y%m%d-%H%M%S").to_string();
     let begins = format!("{program}.{owner}.log.INFO.");
     let name = format!("{begins}{now}.{}", std::process::id());
     let mut options = OpenOptions::new();
     let file = options.append(true).create(true).mode(0o640);
+    // Whoever may write into the folder chooses no other file for us.
+    let file = file.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     let file = file.open(folder.join(&name))?;
     let written = file.metadata()?.len();
 
@@ -95,15 +100,23 @@ fn start(folder: &Path, program: &str, owner: &str) -> io::Result<Open> {
     symlink(&name, &new)?;
     fs::rename(&new, link)?;
 
-    // Dates sort as they follow each other.
-    let mut names: Vec<_> = fs::read_dir(folder)?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(&begins))
+    let mut old: Vec<_> = fs::read_dir(folder)?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let other = entry.file_name().into_string().ok()?;
+            let is_old = other.starts_with(&begins) && other != name;
+            let about = is_old.then(|| entry.metadata().ok())??;
+            Some((about.modified().ok()?, about.len(), other))
+        })
         .collect();
-    names.sort_unstable();
-    let old = names.len().saturating_sub(KEPT);
-    for name in &names[..old] {
-        let _ = fs::remove_file(folder.join(name));
+    old.sort_unstable_by(|a, b| b.cmp(a));
+    let (most, files) = kept;
+    let mut bytes = 0;
+    for (at, (_, length, name)) in old.iter().enumerate() {
+        bytes += length;
+        if bytes > most || at >= files {
+            let _ = fs::remove_file(folder.join(name));
+        }
     }
     Ok(Open { file, written })
 }
@@ -131,6 +144,8 @@ impl Write for Line<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
 
     #[test]
@@ -141,18 +156,25 @@ mod tests {
         let host = rustix::system::uname();
         let host = host.nodename().to_string_lossy().into_owned();
         let user = std::env::var("USER").unwrap_or_else(|_| "root".into());
+        // Of a clock that was ahead: it says nothing of who came first.
         let named = |time: &str| folder.join(format!("demo.{host}.{user}.log.INFO.{time}.1"));
-        for day in 10..22 {
-            fs::write(named(&format!("200001{day}-000000")), "old").unwrap();
+        let old = ["21000101-000000", "21000102-000000", "21000103-000000"].map(named);
+        let begin = SystemTime::now() - Duration::from_secs(3600);
+        for (path, minute) in old.iter().rev().zip(0..) {
+            fs::write(path, [b'x'; 40]).unwrap();
+            let file = File::options().append(true).open(path).unwrap();
+            file.set_modified(begin + Duration::from_secs(60 * minute))
+                .unwrap();
         }
         fs::write(folder.join("demo.other.txt"), "somebody else's").unwrap();
+        let is_there = || old.each_ref().map(|path| path.exists());
 
-        let log = LogFile::with_largest(&folder, "demo", 8).unwrap();
+        // Two of 40 bytes are within 100; the one that was written first goes.
+        let log = LogFile::bounded(&folder, "demo", 8, (100, 10)).unwrap();
         let link = link(&folder, "demo");
         log.make_writer().write_all(b"one line\n").unwrap();
         assert_eq!(fs::read(&link).unwrap(), b"one line\n");
-        assert!(!named("20000112-000000").exists());
-        assert!(named("20000113-000000").exists(), "nine of the old ones");
+        assert_eq!(is_there(), [true, true, false]);
         assert!(folder.join("demo.other.txt").exists());
 
         // The next one's name says its second; within the same one the file goes on.
@@ -161,7 +183,10 @@ mod tests {
             log.make_writer().write_all(b"another\n").unwrap();
         }
         assert_eq!(fs::read(&link).unwrap(), b"another\n");
-        assert!(!named("20000113-000000").exists());
+        drop(log);
+
+        let _log = LogFile::bounded(&folder, "demo", 8, (u64::MAX, 1)).unwrap();
+        assert_eq!(is_there(), [false; 3], "one old file may stay");
     }
 
     #[test]
