@@ -9,11 +9,12 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::{fs::MetadataExt as _, net::UnixStream};
+use std::os::unix::{fs::MetadataExt as _, net::UnixStream, process::CommandExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::codec::{DecodeError, Wire};
@@ -170,6 +171,12 @@ fn is_of_another(reason: &str) -> bool {
 /// How often and after what pause a launcher is started anew in the place of one that is ending: five seconds.
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a program may take to say which launcher it is: ten seconds.
+const SOON: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
 
 /// A connection to a launcher, one question at a time.
 ///
@@ -458,15 +465,37 @@ pub fn beside(program: &Path) -> Option<PathBuf> {
 /// Whether `program` with `arguments`, as for [`Client::connect_or_start`], is this very launcher: it is run to be asked.
 #[must_use]
 pub fn is_own(program: &Path, arguments: &[&str]) -> bool {
-    identify(program, arguments).is_some_and(|said| said == identity())
+    identify(program, program.as_os_str(), arguments).is_some_and(|said| said == identity())
 }
 
-/// What `program` says with `arguments` when it is asked which launcher it is.
-pub(crate) fn identify(program: &Path, arguments: &[impl AsRef<OsStr>]) -> Option<String> {
-    let mut program = Command::new(program);
-    program.args(arguments).arg(IDENTIFY).stdin(Stdio::null());
-    let Output { status, stdout, .. } = program.output().ok()?;
-    String::from_utf8(stdout).ok().filter(|_| status.success())
+/// What `program`, called `name`, says with `arguments` when it is asked which launcher it is; `None` if it does not say
+/// that soon. It is one write, and whatever it does then is not waited for.
+pub(crate) fn identify(
+    program: &Path,
+    name: &OsStr,
+    arguments: &[impl AsRef<OsStr>],
+) -> Option<String> {
+    let mut command = Command::new(program);
+    command.arg0(name).args(arguments).arg(IDENTIFY);
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
+    let said = child.stdout.take().and_then(|stdout| first_of(&stdout));
+    // Fails only if it has ended.
+    let _ = child.kill();
+    child.wait().ok()?;
+    said
+}
+
+fn first_of(stdout: &ChildStdout) -> Option<String> {
+    let mut fds = [PollFd::new(stdout, PollFlags::IN)];
+    while poll(&mut fds, Some(&SOON)) == Err(rustix::io::Errno::INTR) {}
+    // Else there is nothing to be read, and that would wait.
+    if fds[0].revents().is_empty() {
+        return None;
+    }
+    let mut bytes = [0; 256];
+    let count = rustix::io::read(stdout, &mut bytes).ok()?;
+    String::from_utf8(bytes[..count].to_vec()).ok()
 }
 
 /// The listening half of a connection.

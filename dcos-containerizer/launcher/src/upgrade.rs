@@ -40,17 +40,19 @@ pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
         own.into_iter().chain(server.table.reports())
     };
     let attempt = || -> io::Result<io::Error> {
+        let mut arguments = own_arguments();
+        // Once it has taken this one's place, nothing leads back. It is asked as it will be called, before anything is kept
+        // open, and says `follows` and all versions that it reads.
+        let said = identify(program, &arguments[0], &arguments[1..]).unwrap_or_default();
+        let version = VERSION.to_string();
+        let mut words = said.split(' ').skip_while(|word| *word != "follows");
+        if !words.any(|word| word == version) {
+            let reason = "it cannot take over what this launcher runs";
+            return Err(io::Error::other(reason));
+        }
         let file = save(server)?;
         keep(kept(), FdFlags::empty())?;
         keep([file.as_fd()].into_iter(), FdFlags::empty())?;
-        let mut arguments = own_arguments();
-        // Once it has taken this one's place, nothing leads back.
-        let reads = format!(" follows {VERSION}");
-        if !identify(program, &arguments[1..]).is_some_and(|said| said.ends_with(&reads)) {
-            return Err(io::Error::other(
-                "it cannot take over what this launcher runs",
-            ));
-        }
         arguments.extend(["--resume".into(), file.as_raw_fd().to_string().into()]);
         let text = |word: OsString| CString::new(word.into_vec());
         let arguments = arguments

@@ -334,13 +334,29 @@ fn an_upgrade_keeps_containers() {
         "a failed upgrade changes nothing"
     );
     let script = fixture.folder.path().join("script");
-    for said in ["0123456789abcdef", "0123456789abcdef follows 1", ""] {
-        std::fs::write(&script, format!("#!/bin/sh\nprintf '%s' '{said}'\n")).unwrap();
+    let write = |does: &str| {
+        std::fs::write(&script, format!("#!/bin/sh\n{does}\n")).unwrap();
         std::fs::set_permissions(&script, Permissions::from_mode(0o700)).unwrap();
+    };
+    for does in [
+        "printf 0123456789abcdef",
+        "printf '0123456789abcdef follows 1 3'",
+        "true",
+        // Nobody waits until these end.
+        "printf '0123456789abcdef follows 1'; exec sleep 98775",
+        "exec sleep 98775",
+    ] {
+        write(does);
         let refused = fixture.client.upgrade(&script);
-        assert!(matches!(refused, Err(Error::Invalid(_))), "{said:?}");
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{does:?}");
     }
-    fixture.client.upgrade(program).unwrap();
+    assert!(!runs(&["sleep", "98775"]));
+    // One that reads more than its own state.
+    let path = program.display();
+    write(&format!(
+        "case \"$*\" in *--identify) printf 'fedcba9876543210 follows 2 3' ;; *) exec {path} \"$@\" ;; esac"
+    ));
+    fixture.client.upgrade(&script).unwrap();
     fixture.reconnect();
     let listed = fixture.client.list().unwrap();
     assert_eq!((listed[0].id.as_str(), listed[0].pid), ("a", pid));
