@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dcos_launcher::{Answer, Client, Container, Error, Message, Plan, Receiver, Request, Scope};
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
@@ -18,6 +18,9 @@ const NEWS: usize = 16 * 1024;
 
 /// How long a launcher may take to become another program: what is starting there has to have started.
 const UPGRADE: Duration = Duration::from_mins(1);
+
+/// How long the program it is to become may take to be begun and to say which launcher it is.
+const IDENTIFY: Duration = Duration::from_secs(20);
 
 /// Why it takes longer, most likely.
 const STARTING: &str = "it still waits for containers that are starting";
@@ -49,6 +52,17 @@ struct Shared {
     /// Shared by all that is asked, until it is answered; held alone while the launcher becomes another program,
     /// which ends the connection: so nothing is lost with it.
     asking: RwLock<()>,
+    /// Held while it is asked.
+    asked_program: tokio::sync::Mutex<Option<Identified>>,
+}
+
+/// What the program beside this agent said of itself.
+#[derive(Debug)]
+struct Identified {
+    /// The connection whose launcher was to become it.
+    connection: u64,
+    at: Instant,
+    is_own: bool,
 }
 
 #[derive(Debug)]
@@ -66,18 +80,7 @@ impl Launcher {
         socket: PathBuf,
         program: LauncherProgram,
     ) -> io::Result<(Self, mpsc::Receiver<News>)> {
-        let shared = Arc::new(Shared {
-            socket,
-            program,
-            connection: Mutex::new(Connection {
-                sender: None,
-                asked: BTreeMap::new(),
-                leaving: false,
-                closed: false,
-            }),
-            connections: watch::Sender::new(0),
-            asking: RwLock::default(),
-        });
+        let shared = Arc::new(Shared::new(socket, program));
         let (news, hear) = mpsc::channel(NEWS);
         let connecting = Arc::clone(&shared);
         let telling = news.clone();
@@ -147,6 +150,22 @@ impl Drop for Launcher {
 }
 
 impl Shared {
+    fn new(socket: PathBuf, program: LauncherProgram) -> Self {
+        Self {
+            socket,
+            program,
+            connection: Mutex::new(Connection {
+                sender: None,
+                asked: BTreeMap::new(),
+                leaving: false,
+                closed: false,
+            }),
+            connections: watch::Sender::new(0),
+            asking: RwLock::default(),
+            asked_program: tokio::sync::Mutex::default(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection
             .lock()
@@ -172,7 +191,11 @@ impl Shared {
     }
 
     /// Asks; a launcher of another version that does not know the request becomes ours first, once.
-    async fn call(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
+    async fn call(
+        self: &Arc<Self>,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Answer, Error> {
         match self.try_call(request, fds).await {
             (connection, Err(Error::Version)) => self.upgrade(connection).await?,
             (_, answer) => return answer,
@@ -198,35 +221,39 @@ impl Shared {
 
     /// Has the launcher become ours, which refused something over the connection of that number. Whoever waited for
     /// another's refusal to lead to it finds it done.
-    async fn upgrade(&self, connection: u64) -> Result<(), Error> {
-        let _alone = self.asking.write().await;
+    async fn upgrade(self: &Arc<Self>, connection: u64) -> Result<(), Error> {
         let mut connections = self.connections.subscribe();
+        if *connections.borrow_and_update() != connection {
+            return Ok(());
+        }
+        // While it is asked kills go on.
+        if !self.is_own(connection).await {
+            return Err(self.not_upgraded("it is not the launcher of this agent"));
+        }
+        let _alone = self.asking.write().await;
         if *connections.borrow_and_update() != connection {
             return Ok(());
         }
         if self.lock().leaving {
             return Err(self.not_upgraded(STARTING));
         }
-        let LauncherProgram { program, arguments } = self.program.clone();
+        let program = &self.program.program;
         let request = Request::Upgrade {
             program: program.to_string_lossy().into_owned(),
         };
         tracing::warn!(program = %program.display(), "the launcher is of another version: replacing it");
-        let is_own = tokio::task::spawn_blocking(move || {
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            dcos_launcher::is_own(&program, &arguments)
-        });
-        if !is_own.await.unwrap_or_default() {
-            return Err(self.not_upgraded("it is not the launcher of this agent"));
-        }
         let (_, answer) = self.ask(&request, &[])?;
-        match tokio::time::timeout(UPGRADE, answer).await {
+        let mut answer = Box::pin(answer);
+        match tokio::time::timeout(UPGRADE, &mut answer).await {
             // All connections end with the old program.
             Ok(Ok(_) | Err(Error::Connection(_))) => {}
             Ok(Err(Error::Invalid(reason))) => return Err(self.not_upgraded(&reason)),
             Ok(Err(error)) => return Err(error),
             Err(_) => {
-                self.lock().leaving = true;
+                let mut state = self.lock();
+                state.leaving |= *self.connections.borrow() == connection;
+                drop(state);
+                tokio::spawn(Arc::clone(self).stay_if_refused(connection, answer));
                 return Err(self.not_upgraded(STARTING));
             }
         }
@@ -235,6 +262,50 @@ impl Shared {
             Ok(_) => Ok(()),
             Err(_) => Err(self.not_upgraded("since then it does not answer")),
         }
+    }
+
+    /// A launcher that refuses late stays as well, and may be asked again.
+    async fn stay_if_refused(
+        self: Arc<Self>,
+        connection: u64,
+        answer: impl Future<Output = Result<Answer, Error>>,
+    ) {
+        match answer.await {
+            // All connections end with the old program.
+            Ok(_) | Err(Error::Connection(_)) => {}
+            Err(error) => {
+                let mut state = self.lock();
+                if *self.connections.borrow() == connection {
+                    state.leaving = false;
+                    drop(state);
+                    tracing::warn!(%error, "the launcher did not become another");
+                }
+            }
+        }
+    }
+
+    /// Whether the program beside this agent is its launcher, asked once a minute and connection: whoever is refused
+    /// meanwhile takes that answer, and a disk that hangs keeps one thread a minute.
+    async fn is_own(&self, connection: u64) -> bool {
+        let mut asked = self.asked_program.lock().await;
+        let known = asked.as_ref();
+        let known = known.filter(|it| it.connection == connection && it.at.elapsed() < UPGRADE);
+        if let Some(known) = known {
+            return known.is_own;
+        }
+        let LauncherProgram { program, arguments } = self.program.clone();
+        let asking = tokio::task::spawn_blocking(move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            dcos_launcher::is_own(&program, &arguments)
+        });
+        let said = tokio::time::timeout(IDENTIFY, asking).await;
+        let is_own = said.is_ok_and(Result::unwrap_or_default);
+        *asked = Some(Identified {
+            connection,
+            at: Instant::now(),
+            is_own,
+        });
+        is_own
     }
 
     fn not_upgraded(&self, reason: &str) -> Error {
@@ -332,4 +403,29 @@ fn unexpected() -> Error {
 /// The three standard streams as the launcher takes them.
 pub(super) fn borrow(streams: &[std::fs::File; 3]) -> [BorrowedFd<'_>; 3] {
     streams.each_ref().map(AsFd::as_fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_launcher_that_refuses_late_may_be_asked_again() {
+        let leaving = async |connection, answer| {
+            let program = LauncherProgram {
+                program: "/no/such/launcher".into(),
+                arguments: Vec::new(),
+            };
+            let shared = Arc::new(Shared::new("/no/such/socket".into(), program));
+            shared.lock().leaving = true;
+            shared.connections.send_replace(2);
+            let late = Arc::clone(&shared).stay_if_refused(connection, async { answer });
+            late.await;
+            shared.lock().leaving
+        };
+        let refusal = || Err(Error::Invalid("it cannot take over".into()));
+        assert!(!leaving(2, refusal()).await);
+        assert!(leaving(1, refusal()).await, "that was another launcher");
+        assert!(leaving(2, Err(gone())).await, "it is on its way");
+    }
 }
