@@ -20,7 +20,7 @@ pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 static THREADS: Semaphore = Semaphore::const_new(64);
 /// Threads that nobody waits for any more; with [`THREADS`] below the 512 that the runtime has for all that blocks.
 const MISSED: usize = 256;
-/// The file systems they are in, or where that is the node's own their paths, and how many.
+/// What they wait for, and how many: file systems that servers have, else paths.
 static SILENT: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
 
 /// A piece of work, as it sees itself.
@@ -143,7 +143,7 @@ async fn see_to<T: Send + 'static>(
     if missed >= MISSED {
         return Err(IsolatorError::refused(format!(
             "{missed} launches still wait for volumes of this node that do not answer; it takes no more with such \
-             volumes until those file systems answer, are unmounted, or the agent is restarted"
+             volumes until those file systems answer or the agent is restarted"
         )));
     }
     going.on()?;
@@ -172,15 +172,51 @@ async fn see_to<T: Send + 'static>(
     done.map_err(|error| IsolatorError::refused(error.to_string()))?
 }
 
-/// Where `path` is mounted, as far as that can be told without looking there; itself where that is `/`, for much else
-/// is there.
+/// What is silent if `path` is: all that is mounted there from a server, else the path alone. That is told without
+/// looking there, so a link may lead elsewhere: what is the node's own is not blamed for it.
 fn place(path: &Path) -> PathBuf {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    let points = points.map(|point| PathBuf::from(unescape(point)));
-    let above = points.filter(|point| path.starts_with(point) && point.parent().is_some());
-    let innermost = above.max_by_key(|point| point.components().count());
-    innermost.unwrap_or_else(|| path.to_owned())
+    served(&table, path).unwrap_or_else(|| path.to_owned())
+}
+
+/// Where in a table as `/proc/self/mountinfo` the innermost mount above `path` is, if a server is behind it.
+fn served(table: &str, path: &Path) -> Option<PathBuf> {
+    let mounts = table.lines().filter_map(|line| {
+        // Fields, any number of optional ones, a dash, then type, source, options.
+        let (before, after) = line.split_once(" - ")?;
+        let point = PathBuf::from(unescape(before.split(' ').nth(4)?));
+        Some((point, after.split(' ').next()?))
+    });
+    let above = mounts.filter(|(point, _)| path.starts_with(point));
+    // The last of several at one place hides the others.
+    let (point, kind) = above.max_by_key(|(point, _)| point.components().count())?;
+    // Much else is in `/`.
+    (has_server(kind) && point.parent().is_some()).then_some(point)
+}
+
+/// Whether a file system of that type is silent as a whole, with whom it asks. An automounter is none: each folder
+/// below it may be another server's.
+fn has_server(kind: &str) -> bool {
+    const KINDS: [&str; 17] = [
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "gfs2",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "nfs",
+        "nfs4",
+        "ocfs2",
+        "orangefs",
+        "smb3",
+        "smbfs",
+        "virtiofs",
+    ];
+    KINDS.contains(&kind) || kind.starts_with("fuse")
 }
 
 #[cfg(test)]
@@ -263,8 +299,40 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_what_is_mounted_there() {
-        assert_eq!(place(Path::new("/proc/1/x")), Path::new("/proc"));
-        assert_eq!(place(Path::new("/no/such")), Path::new("/no/such"));
+    fn a_place_is_what_a_server_has_mounted_there() {
+        let table = r"
+21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
+22 21 8:2 / /var rw,noatime shared:2 - xfs /dev/sda2 rw
+23 21 0:30 / /mnt/nfs rw shared:3 master:1 - nfs4 server:/a rw,hard
+24 23 8:3 / /mnt/nfs/local rw - ext4 /dev/sdb1 rw
+25 21 0:31 / /net rw - autofs /etc/auto.net rw,fd=6
+26 25 0:32 / /net/one/export rw - nfs one:/export rw
+27 21 0:33 / /mnt/a\040b rw - fuse.sshfs host:/ rw
+28 21 0:34 / /mnt/hidden rw - nfs old:/ rw
+29 28 8:4 / /mnt/hidden rw - ext4 /dev/sdc1 rw
+30 21 0:35 / /mnt/disk rw - tmpfs tmpfs rw";
+        let place = |path: &str| {
+            let place = served(table, path.as_ref());
+            place.map(|place| place.to_str().unwrap().to_owned())
+        };
+        let of = |place: &str| Some(place.to_owned());
+        assert_eq!(place("/mnt/nfs/data/x"), of("/mnt/nfs"));
+        assert_eq!(place("/net/one/export/x"), of("/net/one/export"));
+        assert_eq!(place("/mnt/a b/x"), of("/mnt/a b"));
+        for own in [
+            "/srv/x",
+            "/var/data/x",
+            "/mnt/nfsx",
+            "/mnt/nfs/local/x",
+            "/net/dead/export",
+            "/mnt/hidden/x",
+            "/mnt/disk/x",
+        ] {
+            assert_eq!(place(own), None, "{own}");
+        }
+        assert_eq!(
+            served("21 1 0:9 / / rw - nfs boot:/ rw", "/x".as_ref()),
+            None
+        );
     }
 }
