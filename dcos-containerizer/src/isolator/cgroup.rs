@@ -302,7 +302,8 @@ impl Cgroups {
         }
     }
 
-    /// Removes the cgroups of root containers that are not `known`, and whatever is in them.
+    /// Removes the cgroups of root containers that are not `known`, and whatever is in them; but none of where ours
+    /// were formerly, for there another agent of this host may have its own now.
     ///
     /// What does not go soon, as a process that waits for a disk that died, is told in the log and tried again
     /// until it goes: a node is good for others meanwhile.
@@ -312,9 +313,7 @@ impl Cgroups {
         known: &[ContainerId],
     ) -> Result<(), IsolatorError> {
         let first = self.v1.get(controller).map(|place| place.join(&self.root));
-        let roots = [Some(&self.v2_root), self.v2_former.as_ref()];
-        let roots = roots.into_iter().flatten();
-        let second = roots.filter_map(|root| Some(self.v2.as_ref()?.join(root)));
+        let second = self.v2.as_ref().map(|v2| v2.join(&self.v2_root));
         for ours in first.into_iter().chain(second) {
             let Ok(entries) = fs::read_dir(ours) else {
                 continue;
@@ -504,7 +503,7 @@ mod tests {
         let slice = Path::new("x.slice");
         let make = || Cgroups::parse(&mounts, "m".as_ref());
         let folder = |place: &str| v2.path().join(place);
-        for place in ["m/outside/leaf", "m/gone", "x.slice/m/inside/leaf"] {
+        for place in ["m/outside/leaf", "m/other", "x.slice/m/inside/leaf"] {
             fs::create_dir_all(folder(place)).unwrap();
         }
         let ids = ["outside", "inside", "new"].map(ContainerId::root);
@@ -515,11 +514,15 @@ mod tests {
             let places = ids.each_ref().map(|id| cgroups.tracked(id).unwrap());
             assert_eq!(places, ["m/outside", "x.slice/m/inside", new].map(folder));
         }
+        // Only what is known is ours there.
         let cgroups = make().below(slice);
         cgroups.remove_unknown("cpu", &ids).await.unwrap();
-        assert!(!folder("m/gone").exists() && folder("m/outside").exists());
+        assert!(folder("x.slice/m/inside").exists());
         cgroups.remove_unknown("cpu", &[]).await.unwrap();
-        assert!(!folder("m/outside").exists() && !folder("x.slice/m/inside").exists());
+        assert!(!folder("x.slice/m/inside").exists() && folder("m/other").exists());
+        assert!(folder("m/outside").exists());
+        cgroups.remove("cpu", &ids[0]).await.unwrap();
+        assert!(!folder("m/outside").exists());
     }
 
     /// A file in its folder stands for a process that nothing ends.
