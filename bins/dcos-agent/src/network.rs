@@ -8,7 +8,7 @@ use dcos_containerizer::agent::{Config, detect};
 use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
 use dcos_gossip::{ABOUT, About, Kind};
-use dcos_program::{Net, NetParts, Part};
+use dcos_program::{Guarded, Net, NetParts, Part};
 use dcos_proto::mesos::MasterInfo;
 use dcos_store::StandingMasters;
 use dcos_wire::tls::Ssl;
@@ -98,13 +98,16 @@ pub(crate) async fn start(
         unreachable = Some(nodes);
     }
     let mut listeners = Vec::new();
-    if let Some(names) = names::start(values, agent, standing, running, stop).await? {
+    if let Some(names) = names::start(values, agent, standing.clone(), running, stop).await? {
         listeners.push(names.listener);
         api.names = Some(names.routes);
     }
-    if let Some(balancing) =
-        dcos_program::balance(values, own_addresses(agent, ip), unreachable).await?
-    {
+    let guarded = Guarded {
+        named: vec![agent.master.clone()],
+        standing,
+    };
+    let own = own_addresses(agent, ip);
+    if let Some(balancing) = dcos_program::balance(values, own, guarded, unreachable).await? {
         listeners.push(balancing.listener);
         api.vips = Some(balancing.routes);
         running.spawn(balancing.balancer.run(stop.clone()));

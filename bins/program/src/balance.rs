@@ -11,6 +11,8 @@ use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
+use crate::Guarded;
+
 /// The option of virtual addresses.
 pub const BALANCE_OPTIONS: &[Spec] = &[Spec::switch("l4lb").help(
     "Make virtual addresses (VIP labels) work on this node; it takes root, `nft`, and a node of one's own: of several agents and masters on a node one does it (ours).",
@@ -28,13 +30,14 @@ pub struct Balancing {
 }
 
 /// A balancer for this node, which has the addresses `own`, if the options ask for one and no other process of the node is it.
-/// The nodes that nobody reaches, if that is known, get no connections.
+/// The nodes that nobody reaches, if that is known, get no connections; those that are `guarded` keep theirs.
 ///
 /// # Errors
 /// The kernel can't be spoken to.
 pub async fn balance(
     values: &Values,
     own: Vec<IpAddr>,
+    guarded: Guarded,
     unreachable: Option<watch::Receiver<BTreeSet<IpAddr>>>,
 ) -> anyhow::Result<Option<Balancing>> {
     if !values.switch("l4lb") {
@@ -52,6 +55,7 @@ pub async fn balance(
     let config = Config {
         told,
         own,
+        reserved: Some(guarded.watch(values)),
         unreachable,
     };
     let balancer = Balancer::new(config, kernel);

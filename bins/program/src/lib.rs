@@ -39,6 +39,7 @@ mod gossip;
 mod log_file;
 mod metrics;
 mod net;
+mod reserved;
 mod server;
 
 use log_file::LogFile;
@@ -49,6 +50,7 @@ pub use ensemble::{ENSEMBLE_OPTIONS, ensemble};
 pub use gossip::{GOSSIP_OPTIONS, Part, gossip};
 pub use metrics::metrics_limit;
 pub use net::{Net, NetParts};
+pub use reserved::Guarded;
 pub use server::{SERVER_OPTIONS, server_config};
 
 /// Options every program has, beside those of its parts.

@@ -169,6 +169,11 @@ impl Ensemble {
         self.engine
     }
 
+    /// Its servers, `host:port` each.
+    pub fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
     /// The path, such as `/mesos`.
     pub fn path(&self) -> &str {
         &self.path

@@ -29,8 +29,20 @@ pub struct Config {
     pub told: mpsc::Receiver<Told>,
     /// The addresses of this node.
     pub own: Vec<IpAddr>,
+    /// Addresses that are nobody's VIP besides those of nodes and of masters that were asked, if anybody knows of such.
+    pub reserved: Option<watch::Receiver<Reserved>>,
     /// The nodes that nobody reaches, if anybody knows.
     pub unreachable: Option<watch::Receiver<BTreeSet<IpAddr>>>,
+}
+
+/// Addresses of those on whom the node depends, such as all masters and where they keep their state: a task that took
+/// their connections would have the credentials that are shown there.
+#[derive(Clone, Debug, Default)]
+pub struct Reserved {
+    /// Where they are. One that was told once stays reserved.
+    pub addresses: BTreeSet<IpAddr>,
+    /// How many who know of more have told nothing yet: before that, VIPs stay as an earlier process left them.
+    pub awaited: usize,
 }
 
 /// What a balancer knows, for those who ask. Clones see the same.
@@ -92,6 +104,8 @@ impl<D: Dataplane> Balancer<D> {
             state: State::Unknown,
             refused: BTreeSet::new(),
             masters: BTreeSet::new(),
+            found: Vec::new(),
+            is_awaiting: false,
         };
         Self {
             config,
@@ -117,8 +131,14 @@ impl<D: Dataplane> Balancer<D> {
             // Those of now count, too.
             nodes.mark_changed();
         }
+        let mut reserved = config.reserved.take();
         let mut told = config.told;
         let work = async {
+            if let Some(reserved) = &mut reserved {
+                // Before anything is told.
+                let now = reserved.borrow_and_update().clone();
+                node.reserve(now).await;
+            }
             let mut review = interval(REVIEW);
             review.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut batch: Vec<Told> = Vec::with_capacity(BATCH);
@@ -142,6 +162,7 @@ impl<D: Dataplane> Balancer<D> {
                         node.view.table().set_unreachable(nodes);
                         node.take_in(std::iter::empty()).await;
                     }
+                    now = change(&mut reserved) => node.reserve(now).await,
                     _ = review.tick() => node.review().await,
                     Some(question) = questions.recv() => {
                         let counted = node.with_dataplane(Dataplane::connections).await;
@@ -163,8 +184,8 @@ fn address(master: &str) -> Option<IpAddr> {
     address.map(|address| address.ip())
 }
 
-/// The next nodes that nobody reaches; waits for ever if nobody will tell.
-async fn change(told: &mut Option<watch::Receiver<BTreeSet<IpAddr>>>) -> BTreeSet<IpAddr> {
+/// What is told next; waits for ever if nobody will tell.
+async fn change<T: Clone>(told: &mut Option<watch::Receiver<T>>) -> T {
     if let Some(nodes) = told
         && nodes.changed().await.is_ok()
     {
@@ -196,13 +217,32 @@ struct Node<D> {
     state: State,
     /// Those whose refusal was told.
     refused: BTreeSet<Key>,
-    /// Where masters are: one that led stays a master, since it may lead again.
+    /// Where masters are, and what else is reserved: one that led stays a master, since it may lead again.
     masters: BTreeSet<IpAddr>,
+    /// Those of them at which an earlier process may have left VIPs.
+    found: Vec<IpAddr>,
+    /// Whether somebody is to tell more of them before the data path is changed.
+    is_awaiting: bool,
 }
 
 impl<D: Dataplane> Node<D> {
+    /// Keeps VIPs from these addresses.
+    async fn reserve(&mut self, reserved: Reserved) {
+        let all = reserved.addresses.into_iter();
+        let new: Vec<IpAddr> = all.filter(|ip| self.masters.insert(*ip)).collect();
+        {
+            let mut table = self.view.table();
+            for ip in &new {
+                table.reserve(*ip);
+            }
+        }
+        self.found.extend(new);
+        self.is_awaiting = reserved.awaited > 0;
+        self.take_in(std::iter::empty()).await;
+    }
+
     async fn take_in(&mut self, told: impl Iterator<Item = Told>) {
-        let (mut found, mut heeded) = (Vec::new(), Vec::new());
+        let mut heeded = Vec::new();
         let (changes, refused) = {
             let mut table = self
                 .view
@@ -214,7 +254,8 @@ impl<D: Dataplane> Node<D> {
                 match told {
                     Told::Asked(addresses, heed) => {
                         let new = addresses.iter().filter(|ip| self.masters.insert(**ip));
-                        found.extend(new.inspect(|ip| table.reserve(**ip)).copied());
+                        self.found
+                            .extend(new.inspect(|ip| table.reserve(**ip)).copied());
                         heeded.push(heed);
                     }
                     Told::Leader(leader) => {
@@ -249,10 +290,18 @@ impl<D: Dataplane> Node<D> {
                 self.state = State::Differs;
             }
         }
-        if self.state != State::Is && !found.is_empty() {
+        if self.state == State::Is {
+            self.found.clear();
+        }
+        if !self.found.is_empty() {
             // What an earlier process left there is in no table.
-            self.with_dataplane(move |dataplane| dataplane.withdraw(&found))
+            let found = self.found.clone();
+            let withdrawn = self
+                .with_dataplane(move |dataplane| dataplane.withdraw(&found))
                 .await;
+            if withdrawn.is_some() {
+                self.found.clear();
+            }
         }
         drop(heeded);
         let wanted = if self.follower.is_complete() {
@@ -260,7 +309,7 @@ impl<D: Dataplane> Node<D> {
         } else {
             State::Has
         };
-        let known = self.follower.is_begun();
+        let known = self.follower.is_begun() && !self.is_awaiting;
         if known && self.state != State::Is && self.state != wanted {
             self.reconcile().await;
         }
@@ -268,7 +317,7 @@ impl<D: Dataplane> Node<D> {
 
     /// Puts right what somebody else changed, or what failed before.
     async fn review(&mut self) {
-        if !self.follower.is_begun() {
+        if !self.follower.is_begun() || self.is_awaiting {
             return;
         }
         let untouched = self.with_dataplane(Dataplane::is_untouched).await;

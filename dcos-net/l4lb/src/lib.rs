@@ -32,7 +32,7 @@ mod dataplane;
 mod http;
 mod kernel;
 
-pub use balancer::{Balancer, Config, View, WAITING};
+pub use balancer::{Balancer, Config, Reserved, View, WAITING};
 pub use dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
 pub use http::router;
 pub use kernel::Kernel;

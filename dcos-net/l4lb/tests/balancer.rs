@@ -10,7 +10,7 @@ use axum::Router;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use dcos_l4lb::{
-    Balancer, Config, Connections, Dataplane, DataplaneError, Repairs, Services, WAITING,
+    Balancer, Config, Connections, Dataplane, DataplaneError, Repairs, Reserved, Services, WAITING,
 };
 use dcos_net::vip::Change;
 use dcos_proto::json::{self, Dialect};
@@ -32,12 +32,16 @@ struct Kept {
     fails: bool,
     changes: usize,
     withdrawn: Vec<IpAddr>,
+    /// Where there was ever a service.
+    ever: BTreeSet<IpAddr>,
 }
 
 impl Dataplane for Double {
     fn reconcile(&mut self, services: &Services, strict: bool) -> Result<Repairs, DataplaneError> {
         let mut told = self.0.lock().unwrap();
         told.strict.push(strict);
+        let addresses = services.keys().map(|service| service.address.ip());
+        told.ever.extend(addresses);
         if strict {
             told.services.clone_from(services);
         } else {
@@ -165,6 +169,7 @@ async fn the_data_path_follows_the_master() {
     let config = Config {
         told: follow(address),
         own: Vec::new(),
+        reserved: None,
         unreachable: None,
     };
     let balancer = Balancer::new(config, double.clone());
@@ -231,6 +236,7 @@ async fn a_dead_node_is_left_out_while_no_master_answers() {
     let config = Config {
         told: follow(address),
         own: Vec::new(),
+        reserved: None,
         unreachable: Some(unreachable),
     };
     let running = tokio::spawn(Balancer::new(config, double.clone()).run(stop.clone()));
@@ -258,6 +264,71 @@ async fn a_dead_node_is_left_out_while_no_master_answers() {
     double.leads_to(&["10.0.0.7:31000"]).await;
     cut_off.send_replace(nodes(&[]));
     double.leads_to(&["10.0.0.7:31000", "10.0.0.8:31000"]).await;
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn masters_and_where_they_keep_their_state_are_nobodys_virtual_address() {
+    let (stop, double) = (CancellationToken::new(), Double::default());
+    let (address, mut subscribers) = master(&stop).await;
+    let ip = |last: u8| IpAddr::from([10, 0, 0, last]);
+    let all = |last: &[u8], awaited| Reserved {
+        addresses: last.iter().copied().map(ip).collect(),
+        awaited,
+    };
+    // A server of the ensemble is known from the start, standby masters are not.
+    let (tell_of, reserved) = watch::channel(all(&[9], 1));
+    let config = Config {
+        told: follow(address),
+        own: Vec::new(),
+        reserved: Some(reserved),
+        unreachable: None,
+    };
+    let balancer = Balancer::new(config, double.clone());
+    let view = balancer.view();
+    let running = tokio::spawn(balancer.run(stop.clone()));
+    let records = subscribers.recv().await.unwrap();
+    let one = subscribed(AGENT, "", Some(31_000));
+    let (head, task) = one.split_once(r#""tasks": ["#).unwrap();
+    let task = task.strip_suffix("]}}}}").unwrap();
+    let claim = |id: &str, vip: &str| {
+        let task = task.replace(r#""value": "t""#, &format!(r#""value": "{id}""#));
+        task.replace("/web:80", vip)
+    };
+    let tasks = [
+        claim("t", "10.0.0.9:2181"),
+        claim("u", "10.0.0.2:5050"),
+        claim("v", "10.0.0.3:2888"),
+        claim("w", "11.0.0.1:80"),
+    ];
+    tell(
+        &records,
+        &format!(r#"{head}"tasks": [{}]}}}}}}}}"#, tasks.join(",")),
+    );
+    let wait = async {
+        while view.list().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), wait).await.unwrap();
+    // Only now it is known who stands for election.
+    tell_of.send_replace(all(&[9, 2], 0));
+    double.leads_to(&["10.0.0.7:31000", "10.0.0.7:31000"]).await;
+    let addresses = |kept: &Kept| -> BTreeSet<IpAddr> {
+        let services = kept.services.keys();
+        services.map(|service| service.address.ip()).collect()
+    };
+    let other: IpAddr = [11, 0, 0, 1].into();
+    {
+        let kept = double.0.lock().unwrap();
+        assert_eq!(kept.ever, [ip(3), other].into());
+        assert!(kept.withdrawn.contains(&ip(9)) && kept.withdrawn.contains(&ip(2)));
+    }
+    // A master that is new has its address back.
+    tell_of.send_replace(all(&[9, 2, 3], 0));
+    double.leads_to(&["10.0.0.7:31000"]).await;
+    assert_eq!(addresses(&double.0.lock().unwrap()), [other].into());
     stop.cancel();
     running.await.unwrap();
 }

@@ -66,6 +66,8 @@ pub(super) fn text() -> String {
             let _ = writeln!(ruled, "chain {name} {{\n{rules}}}");
         }
     }
+    // What is for this node by its own addresses, whichever they are, is no virtual address's.
+    let entry = format!("  fib daddr type local return\n{entry}");
     for hook in ["output", "prerouting"] {
         let _ = writeln!(flushed, "flush chain inet {TABLE} {hook}");
         let _ = writeln!(ruled, "chain {hook} {{\n{entry}}}");

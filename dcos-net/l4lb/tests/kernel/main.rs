@@ -160,6 +160,34 @@ fn what_an_earlier_process_left_at_a_masters_address_goes() {
 }
 
 #[test]
+fn no_address_of_the_node_itself_is_a_virtual_one() {
+    let hosts = hosts!();
+    hosts.serve("a", 8000, "A");
+    hosts.serve("node", 8000, "N");
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    for v4 in [true, false] {
+        let second = if v4 { "10.71.2.1" } else { "fd71:2::1" };
+        let second = SocketAddr::new(second.parse().unwrap(), 8000);
+        for address in [at("node", v4, 8000), second] {
+            let service = Service {
+                protocol: Protocol::Tcp,
+                address,
+            };
+            let backends = vec![at("a", v4, 8000)];
+            kernel.apply(&[(service, Some(backends))]).unwrap();
+        }
+        for from in ["node", "a", "b"] {
+            let own = hosts.on(from, || ask(at("node", v4, 8000)));
+            assert_eq!(own, "N", "from {from}, IPv4: {v4}");
+            // Nobody listens at the other one.
+            let refused = hosts.on(from, || ask(second));
+            assert_eq!(refused, "ConnectionRefused", "from {from}, IPv4: {v4}");
+        }
+    }
+    kernel.remove().unwrap();
+}
+
+#[test]
 fn connections_nobody_answered_begin_again_when_their_backend_goes() {
     let hosts = hosts!();
     hosts.serve("b", 8000, "B");

@@ -1,0 +1,192 @@
+//! Addresses by which a node reaches those it depends on: no task may have its virtual address there.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dcos_core::config::Values;
+use dcos_l4lb::Reserved;
+use dcos_store::{Ensemble, StandingMasters};
+use dcos_wire::libprocess::Upid;
+use tokio::net::lookup_host;
+use tokio::sync::watch;
+use tracing::warn;
+
+/// How often names are looked up again, and sooner where one was not found.
+const REVIEW: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Whom connections of this node must reach, whatever tasks claim.
+#[derive(Debug, Default)]
+pub struct Guarded {
+    /// Masters and ensembles as options name them: `host:port`, several with commas between, or the URL of an ensemble,
+    /// which stands for its servers.
+    pub named: Vec<String>,
+    /// All masters that stand for election, if they elect their leader.
+    pub standing: Option<StandingMasters>,
+}
+
+impl Guarded {
+    /// The addresses of all, those of `--dns_masters` included, now and later. Nobody is forgotten: a master that is gone
+    /// for a while comes back. Must be called within a tokio runtime; ends with the receivers.
+    pub(crate) fn watch(self, values: &Values) -> watch::Receiver<Reserved> {
+        let mut named = self.named;
+        named.extend(values.opt_list("dns_masters").unwrap_or_default());
+        let hosts: BTreeSet<String> = named.iter().flat_map(|named| hosts(named)).collect();
+        let mut addresses = BTreeSet::new();
+        let mut names = Vec::new();
+        for host in hosts {
+            match host.parse::<IpAddr>() {
+                Ok(ip) => drop(addresses.insert(ip)),
+                Err(_) => names.push(host),
+            }
+        }
+        let awaited = usize::from(!names.is_empty()) + usize::from(self.standing.is_some());
+        let (told, reserved) = watch::channel(Reserved { addresses, awaited });
+        let told = Arc::new(told);
+        if !names.is_empty() {
+            tokio::spawn(look_up(names, Arc::clone(&told)));
+        }
+        if let Some(standing) = self.standing {
+            tokio::spawn(follow(standing, told));
+        }
+        reserved
+    }
+}
+
+/// The hosts that `named` names, without ports.
+fn hosts(named: &str) -> Vec<String> {
+    let listed = || {
+        let listed = named.split(',').map(|one| one.trim().to_owned());
+        listed.filter(|one| !one.is_empty()).collect()
+    };
+    let servers: Vec<String> =
+        Ensemble::parse(named).map_or_else(|_| listed(), |ensemble| ensemble.servers().to_vec());
+    let hosts = servers.iter().map(|server| {
+        let address = server.rsplit_once('@').map_or(&**server, |(_, at)| at);
+        if address.parse::<IpAddr>().is_ok() {
+            return address.to_owned();
+        }
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        host.trim_matches(['[', ']']).to_owned()
+    });
+    hosts.collect()
+}
+
+/// Tells of more; `is_first` says that whoever tells was awaited.
+fn tell(told: &watch::Sender<Reserved>, more: impl IntoIterator<Item = IpAddr>, is_first: bool) {
+    told.send_if_modified(|reserved| {
+        let before = reserved.addresses.len();
+        reserved.addresses.extend(more);
+        reserved.awaited -= usize::from(is_first);
+        is_first || reserved.addresses.len() > before
+    });
+}
+
+/// Tells where these hosts are.
+async fn look_up(names: Vec<String>, told: Arc<watch::Sender<Reserved>>) {
+    let mut is_first = true;
+    loop {
+        let (mut found, mut is_whole) = (Vec::new(), true);
+        for name in &names {
+            match lookup_host((&**name, 0)).await {
+                Ok(addresses) => found.extend(addresses.map(|address| address.ip())),
+                Err(error) => {
+                    is_whole = false;
+                    warn!(%name, %error, "virtual addresses: not known where this is; a task could take its address");
+                }
+            }
+        }
+        tell(&told, found, std::mem::take(&mut is_first));
+        let pause = if is_whole { REVIEW } else { RETRY };
+        tokio::select! {
+            () = told.closed() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Tells where masters stand for election.
+async fn follow(mut standing: StandingMasters, told: Arc<watch::Sender<Reserved>>) {
+    let mut is_first = true;
+    loop {
+        let masters = standing.borrow_and_update().clone();
+        let upids = masters.iter().filter_map(|info| info.pid.as_deref());
+        let upids = upids.filter_map(|pid| pid.parse::<Upid>().ok());
+        // Nobody was read yet: whoever leads is among them.
+        if !masters.is_empty() {
+            let addresses = upids.map(|upid| upid.address().ip());
+            tell(&told, addresses, std::mem::take(&mut is_first));
+        }
+        tokio::select! {
+            () = told.closed() => return,
+            changed = standing.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dcos_core::config::{Loaded, Schema, Sources, Spec};
+
+    use super::*;
+
+    fn ip(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    #[test]
+    fn options_name_hosts_in_many_ways() {
+        for (named, expected) in [
+            ("10.0.0.1:5050", &["10.0.0.1"][..]),
+            ("master@10.0.0.1:5050", &["10.0.0.1"]),
+            ("m1:5050, m2,", &["m1", "m2"]),
+            ("fd00::1", &["fd00::1"]),
+            ("[fd00::1]:5050", &["fd00::1"]),
+            ("zk://u:p@z1,10.0.0.9:2182/mesos", &["z1", "10.0.0.9"]),
+            ("etcds://[fd00::2]/mesos", &["fd00::2"]),
+        ] {
+            assert_eq!(hosts(named), expected, "{named}");
+        }
+    }
+
+    #[tokio::test]
+    async fn masters_that_stand_and_servers_of_the_ensemble_are_reserved_for_good()
+    -> anyhow::Result<()> {
+        const OPTIONS: &[Spec] = &[Spec::list("dns_masters").help("")];
+        let flags = ["--dns_masters=10.0.0.7".to_owned()];
+        let loaded = Schema::new("test", "").with(OPTIONS);
+        let Loaded::Run(values) = loaded.load(&Sources::new(flags))? else {
+            anyhow::bail!("no values");
+        };
+        let (election, standing) = watch::channel(Arc::default());
+        let guarded = Guarded {
+            named: vec!["zk://10.0.0.9,localhost/mesos".into()],
+            standing: Some(standing),
+        };
+        let mut reserved = guarded.watch(&values);
+        let at_once = BTreeSet::from([ip(7), ip(9)]);
+        assert!(reserved.borrow().addresses.is_superset(&at_once));
+        // The name is looked up by itself; the election is awaited.
+        let found = reserved.wait_for(|now| now.awaited == 1).await?.clone();
+        assert!(found.addresses.iter().any(IpAddr::is_loopback));
+        let stand = |last: &[u8]| {
+            let pids = last.iter().map(|last| format!("master@{}:5050", ip(*last)));
+            let infos = pids.map(|pid| dcos_proto::mesos::MasterInfo {
+                pid: Some(pid),
+                ..Default::default()
+            });
+            election.send_replace(Arc::new(infos.collect()))
+        };
+        stand(&[1, 2]);
+        let now = reserved.wait_for(|now| now.awaited == 0).await?.clone();
+        assert!(now.addresses.contains(&ip(1)) && now.addresses.contains(&ip(2)));
+        stand(&[3]);
+        let now = reserved
+            .wait_for(|now| now.addresses.contains(&ip(3)))
+            .await?;
+        assert!(now.addresses.contains(&ip(2)), "it may come back");
+        Ok(())
+    }
+}
