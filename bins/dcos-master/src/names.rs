@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
 
 use dcos_core::config::Values;
-use dcos_dns::{Feed, MasterList};
+use dcos_dns::{Feed, MasterList, Pace};
 use dcos_net::Snapshot;
 use dcos_sched::master::{self, MasterHandle, Stance, TaskRecord};
 use dcos_store::electorate;
@@ -31,10 +30,6 @@ pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Co
     })
 }
 
-/// The least time between two looks at all tasks, of a leader whose state changes all the time; and a look takes at most
-/// the twentieth part of it.
-const PACE: Duration = Duration::from_millis(10);
-const SHARE: u32 = 20;
 /// What of another leader's news may wait: what a busy one tells while all names are made anew.
 const WAITING: usize = 4096;
 
@@ -121,7 +116,7 @@ async fn follow(
 async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
     let mut changes = master.changes();
     while let Ok(state) = master.snapshot().await {
-        let begin = Instant::now();
+        let pace = Pace::begin();
         // Before the registry is read this master knows of nobody.
         if state.recovered {
             let masters = feed.masters.now(Some(own.ip()));
@@ -131,7 +126,7 @@ async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
                 Err(error) => error!(%error, "names could not be read; keeping the last"),
             }
         }
-        tokio::time::sleep(PACE.max(begin.elapsed() * SHARE)).await;
+        pace.rest().await;
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = feed.masters.changed() => {}

@@ -12,10 +12,9 @@ use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::MasterList;
 use crate::leader::Seeker;
 use crate::memory::{Memory, Remembered};
-use crate::served::{PACE, SHARE};
+use crate::{MasterList, Pace};
 
 /// The least time between two times at which what is known is kept.
 const KEEP: Duration = Duration::from_secs(10);
@@ -98,16 +97,15 @@ impl Feed {
                     }
                 }
                 () = tokio::time::sleep_until(next), if is_news && known.is_whole() => {
-                    let begin = Instant::now();
+                    let pace = Pace::begin();
                     let masters = self.masters.now(known.leader.map(|leader| leader.ip()));
                     let (told, snapshot) = aside(known, |known| known.snapshot(masters)).await;
                     known = told;
                     self.tell(snapshot);
-                    next = begin + PACE.max(begin.elapsed() * SHARE);
+                    next = pace.next();
                     (is_news, is_unkept) = (false, self.memory.is_some());
                 }
                 () = tokio::time::sleep_until(keep), if is_unkept => {
-                    let begin = Instant::now();
                     if let (Some(memory), Some(leader)) = (self.memory.clone(), known.leader) {
                         let masters = self.masters.now(Some(leader.ip()));
                         let write = move |known: &Known| {
@@ -116,7 +114,7 @@ impl Feed {
                         (known, ()) = aside(known, write).await;
                     }
                     is_unkept = false;
-                    keep = begin + KEEP.max(begin.elapsed() * SHARE);
+                    keep = Instant::now() + KEEP;
                 }
             }
         }

@@ -37,6 +37,7 @@ mod leader;
 mod masters;
 mod memory;
 mod options;
+mod pace;
 mod resolv_conf;
 mod resolvers;
 mod served;
@@ -50,6 +51,7 @@ pub use config::{
 pub use feed::Feed;
 pub use masters::MasterList;
 pub use options::{OPTIONS, OptionError, masters, upstream};
+pub use pace::Pace;
 pub use resolv_conf::{ResolvConf, ResolvConfError};
 pub use server::{BindError, Server, run};
 pub use spartan::{SPARTAN, SPARTAN_V6, Spartan, SpartanError};

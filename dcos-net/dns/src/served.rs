@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dcos_net::Snapshot;
 use dcos_net::names::{self, Published};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::Pace;
 use crate::hosts::Hosts;
 
 /// The zones that are answered from.
@@ -33,11 +34,6 @@ impl Served {
     }
 }
 
-/// The least time between two publications, and what it is of the time that one takes: a storm of task changes costs a
-/// twentieth of a processor, and a new task of a small cluster has its name at once.
-pub(crate) const PACE: Duration = Duration::from_millis(10);
-pub(crate) const SHARE: u32 = 20;
-
 /// Publishes the latest snapshot whenever there is a new one.
 pub(crate) async fn publish(
     config: names::Config,
@@ -48,7 +44,7 @@ pub(crate) async fn publish(
     let config = Arc::new(config);
     let mut hosts = Hosts::default();
     loop {
-        let begin = Instant::now();
+        let pace = Pace::begin();
         let snapshot = snapshots.borrow_and_update().clone();
         let led = snapshot.leader.is_some();
         if led || !served.borrow().led {
@@ -64,9 +60,9 @@ pub(crate) async fn publish(
                 Err(error) => tracing::error!(%error, "names could not be made; keeping the last"),
             }
         }
-        let pause = PACE.max(begin.elapsed() * SHARE);
+        let turn = pace.next();
         let next = async {
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep_until(turn).await;
             tokio::select! {
                 changed = snapshots.changed() => changed.is_ok(),
                 () = hosts.changed() => true,
