@@ -67,7 +67,7 @@ pub enum Upstream {
     /// These.
     Named(Vec<SocketAddr>),
     /// Whom a file as `/etc/resolv.conf` names ([`resolvers`]). It is read again when it changes; while it can't be
-    /// read, those it named before are asked.
+    /// read, is empty, or names only the server that reads it, those it named before are asked.
     File(PathBuf),
 }
 

@@ -104,10 +104,25 @@ impl Resolvers {
         }
         read.stamp = stamp;
         let mut addresses = match std::fs::read_to_string(path) {
+            // Whoever writes it in place makes it empty first.
+            Ok(text) if text.trim().is_empty() => {
+                return warn!(
+                    ?path,
+                    "it is empty: those it named before are asked about other names"
+                );
+            }
             Ok(text) => resolvers(&text),
             Err(error) => return warn!(?path, %error, "who else knows names can't be read"),
         };
+        let names_somebody = !addresses.is_empty();
         leave_out_own(&mut addresses, &self.own);
+        if names_somebody && addresses.is_empty() {
+            // The operator has the host ask here, which is no reason to know less than before.
+            return warn!(
+                ?path,
+                "it names only this name server itself: those it named before are asked about other names"
+            );
+        }
         info!(?path, resolvers = ?addresses, "others are asked about other names");
         read.all = all(&addresses);
     }
@@ -169,6 +184,37 @@ mod tests {
         ] {
             let found = is_own(address(resolver), &[address(bound)]);
             assert_eq!(found, own, "{resolver} at {bound}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_empty_or_names_only_ourselves_takes_nobody_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        std::fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
+        let own = vec!["127.0.0.1:53".parse().unwrap()];
+        let resolvers = Resolvers::new(Upstream::File(file.clone()), own);
+        for (text, asked) in [
+            ("", &["192.0.2.1:53"][..]),
+            ("\n", &["192.0.2.1:53"]),
+            ("nameserver 127.0.0.1\noptions edns0\n", &["192.0.2.1:53"]),
+            (
+                "nameserver 127.0.0.1\nnameserver 192.0.2.2\n",
+                &["192.0.2.2:53"],
+            ),
+            // Somebody says so.
+            ("# nobody\n", &[]),
+            ("nameserver 127.0.0.1\n", &[]),
+            ("nameserver 192.0.2.33\n", &["192.0.2.33:53"]),
+        ] {
+            // As a file that is replaced: two writes in place may leave size and time as they were.
+            let beside = folder.path().join("beside");
+            std::fs::write(&beside, text).unwrap();
+            std::fs::rename(&beside, &file).unwrap();
+            let mut read = resolvers.read.lock().unwrap();
+            resolvers.review(&file, &mut read);
+            let now = read.all.iter().map(|resolver| resolver.address.to_string());
+            assert_eq!(now.collect::<Vec<_>>(), asked, "after {text:?}");
         }
     }
 }
