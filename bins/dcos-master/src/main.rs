@@ -104,7 +104,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let store = house.store()?;
     let ip = dcos_program::listening_ip(&values, Ipv4Addr::LOCALHOST.into())?;
     let (asked, values) = tokio::task::spawn_blocking(move || {
-        let known = dcos_program::known_ip(&values, ip);
+        let known = dcos_program::known_ip(&values, ip, told_by(&values));
         (known, values)
     })
     .await?;
@@ -131,6 +131,15 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         part.leave().await;
     }
     ended
+}
+
+/// The option by which other hosts are told where this process is, if any does that.
+fn told_by(values: &Values) -> Option<&'static str> {
+    let said = |option: &&str| values.opt_text(option).is_some();
+    let option = ["zk", "etcd"].into_iter().find(said);
+    let gossip = || values.opt_path("gossip_key").map(|_| "gossip_key");
+    let overlay = || values.switch("join_overlay").then_some("join_overlay");
+    option.or_else(gossip).or_else(overlay)
 }
 
 /// Runs the components until one ends; nothing of them is left then.

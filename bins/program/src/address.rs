@@ -70,11 +70,12 @@ fn discover(command: &str) -> anyhow::Result<IpAddr> {
 
 /// The address by which others know a program that listens on `ip`: `--advertise_ip`, else the one it listens on. If that
 /// is every address, it is the one that its host's name has, as in libprocess, but no loopback (127.0.1.1 in Debian's
-/// `/etc/hosts`); else the one by which packets leave the host. It may wait for name servers.
+/// `/etc/hosts`); else the one by which packets leave the host; else loopback, unless other hosts are to know the program,
+/// as some option says: that `told_by`. It may wait for name servers.
 ///
 /// # Errors
-/// `--advertise_ip` is no address.
-pub fn known_ip(values: &Values, ip: IpAddr) -> anyhow::Result<IpAddr> {
+/// `--advertise_ip` is no address, or other hosts could not know the program by any.
+pub fn known_ip(values: &Values, ip: IpAddr, told_by: Option<&str>) -> anyhow::Result<IpAddr> {
     if let Some(text) = values.opt_text("advertise_ip") {
         return text
             .parse()
@@ -83,15 +84,34 @@ pub fn known_ip(values: &Values, ip: IpAddr) -> anyhow::Result<IpAddr> {
     if !ip.is_unspecified() {
         return Ok(ip);
     }
-    let known = of_this_host(ip).or_else(|| leaving(ip));
-    Ok(known.unwrap_or_else(|| {
-        let loopback = match ip {
-            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        };
-        warn!("others can't know this program by {ip}: say its address by --ip or --advertise_ip. Until then it is {loopback}");
-        loopback
-    }))
+    let found = of_this_host(ip).or_else(|| leaving(ip));
+    found_or_loopback(found, ip, told_by)
+}
+
+/// The address that was found for a program that listens on all, `any`.
+fn found_or_loopback(
+    found: Option<IpAddr>,
+    any: IpAddr,
+    told_by: Option<&str>,
+) -> anyhow::Result<IpAddr> {
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    if let Some(option) = told_by {
+        bail!(
+            "--{option}: other hosts are told where this program is, and {any} is no address of it: this host has none but \
+             loopback (yet). Say it with --advertise_ip, or start when the network is up"
+        );
+    }
+    let loopback = match any {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    warn!(
+        "other hosts can't know this program by {any}, and it knows no other address: to this host it is {loopback}, until \
+         it is started anew. Say it with --advertise_ip"
+    );
+    Ok(loopback)
 }
 
 /// The address that the name of this host has, of the same family as `any`.
@@ -142,7 +162,7 @@ mod tests {
         let Loaded::Run(values) = schema.load(&Sources::new(flags))? else {
             bail!("no values");
         };
-        known_ip(&values, ip.parse()?)
+        known_ip(&values, ip.parse()?, None)
     }
 
     #[test]
@@ -159,6 +179,23 @@ mod tests {
         }
         assert!(known(&["--advertise_ip=here"], "10.0.0.1").is_err());
         Ok(())
+    }
+
+    #[test]
+    fn loopback_is_told_to_nobody() {
+        for (any, loopback) in [("0.0.0.0", "127.0.0.1"), ("::", "::1")] {
+            let any = any.parse().expect("an address");
+            let alone = found_or_loopback(None, any, None).expect("nobody is told");
+            assert_eq!(alone.to_string(), loopback);
+            let refused = found_or_loopback(None, any, Some("zk")).expect_err("others are told");
+            let text = refused.to_string();
+            assert!(
+                text.starts_with("--zk: ") && text.contains("--advertise_ip"),
+                "{text}"
+            );
+            let found = found_or_loopback(Some([10, 0, 0, 1].into()), any, Some("zk"));
+            assert_eq!(found.expect("it was found"), IpAddr::from([10, 0, 0, 1]));
+        }
     }
 
     #[test]

@@ -316,7 +316,7 @@ async fn register(
     State(desk): State<Desk>,
     Json(asked): Json<Registration>,
 ) -> Result<Response, Refusal> {
-    if !asked.ip.is_ipv4() || asked.ip.is_unspecified() {
+    if !asked.ip.is_ipv4() || asked.ip.is_unspecified() || asked.ip.is_loopback() {
         let text = format!("{} is no IPv4 address that tunnels could lead to", asked.ip);
         return Err(Refusal::bad_request(text));
     }

@@ -417,3 +417,31 @@ async fn many_register_at_once() {
         node.end().await;
     }
 }
+
+#[tokio::test]
+async fn no_tunnel_leads_to_loopback() {
+    let mut house = House::new();
+    house.elect(NetworkConfig::default(), LONG).await;
+    let (_, address) = house.leader.as_ref().unwrap();
+    let url = format!("http://{address}/overlay-master/agents/register");
+    for (ip, is_taken) in [
+        ("127.0.0.1", false),
+        ("127.0.1.1", false),
+        ("0.0.0.0", false),
+        ("10.0.0.1", true),
+    ] {
+        let asked = json!({"ip": ip, "wishes": Wishes::ALL});
+        let register = async || {
+            let answer = Client::new().post_json(&url, &asked).await.unwrap();
+            answer.success().await.is_ok()
+        };
+        if is_taken {
+            // The desk may still be opening.
+            eventually("it is taken", register).await;
+        } else {
+            assert!(!register().await, "{ip}");
+        }
+    }
+    let state = house.ask("state", None).await;
+    assert_eq!(state["agents"].as_array().unwrap().len(), 1, "{state}");
+}
