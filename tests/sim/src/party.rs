@@ -18,6 +18,11 @@ pub(crate) trait Party: fmt::Debug {
         false
     }
 
+    /// Whether it awaits the answer to a call before it sends the next.
+    fn is_patient(&self) -> bool {
+        false
+    }
+
     /// As whom it authenticates, if it does.
     fn principal(&self) -> Option<&'static str> {
         None

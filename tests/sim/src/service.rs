@@ -232,6 +232,11 @@ impl<U: User> Party for Service<U> {
         self.stream.as_deref()
     }
 
+    /// As `shell/link.rs` of Marathon, which Metronome has too.
+    fn is_patient(&self) -> bool {
+        true
+    }
+
     fn next_deadline(&self, now: Time) -> Time {
         let own = self.retry.unwrap_or(Time::MAX).min(self.whim);
         let own = own.min(self.beat);

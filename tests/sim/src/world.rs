@@ -445,13 +445,13 @@ fn seats(plan: &Plan, root: &Seed, seed: &mut Seed) -> Vec<Seat> {
     if plan.metronome {
         parties.push(Box::new(Service::new(Jobs::new(), BEGIN, root)));
     }
-    let seat = |party| Seat {
-        party,
+    let seat = |party: Box<dyn Party>| Seat {
         clock: Clock::right(BEGIN),
         leader: None,
         change: 0,
         master: None,
-        is_hasty: seed.chance(0.3),
+        is_hasty: seed.chance(0.3) && !party.is_patient(),
+        party,
         lives: 0,
         registered: None,
     };

@@ -121,7 +121,8 @@ impl Ledger {
             }
         }
         self.judge_whole(&seen)?;
-        self.last = Some(now);
+        // Its clock may have been put back: the moments before have had their turn.
+        self.last = Some(self.last.map_or(now, |last| last.max(now)));
         for (job, schedules, moment) in due {
             let spec = self.rows.get(&format!("metronome/job/{job}"));
             let is_same = spec.is_some_and(|spec| spec["schedules"] == schedules);
