@@ -87,19 +87,26 @@ fn tell(told: &watch::Sender<Reserved>, more: impl IntoIterator<Item = IpAddr>, 
 /// Tells where these hosts are.
 async fn look_up(names: Vec<String>, told: Arc<watch::Sender<Reserved>>) {
     let mut is_first = true;
+    let mut missing = BTreeSet::new();
     loop {
-        let (mut found, mut is_whole) = (Vec::new(), true);
+        let mut found = Vec::new();
         for name in &names {
             match lookup_host((&**name, 0)).await {
-                Ok(addresses) => found.extend(addresses.map(|address| address.ip())),
+                Ok(addresses) => {
+                    missing.remove(name);
+                    found.extend(addresses.map(|address| address.ip()));
+                }
                 Err(error) => {
-                    is_whole = false;
+                    // It is told once.
+                    if !missing.insert(name) {
+                        continue;
+                    }
                     warn!(%name, %error, "virtual addresses: not known where this is; a task could take its address");
                 }
             }
         }
         tell(&told, found, std::mem::take(&mut is_first));
-        let pause = if is_whole { REVIEW } else { RETRY };
+        let pause = if missing.is_empty() { REVIEW } else { RETRY };
         tokio::select! {
             () = told.closed() => return,
             () = tokio::time::sleep(pause) => {}

@@ -247,6 +247,8 @@ impl Rules {
     /// by another address as well, such as behind a forwarder, is not.
     pub(crate) fn is_alone(&self) -> bool {
         let addresses = self.own_hosts.iter().filter_map(|host| address(host));
+        // Where it listens on all, nobody knows it by that.
+        let addresses = addresses.filter(|ip| !ip.is_unspecified());
         let loopback: Vec<bool> = addresses.map(|ip| ip.is_loopback()).collect();
         !loopback.is_empty() && !loopback.contains(&false)
     }

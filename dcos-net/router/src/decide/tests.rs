@@ -402,6 +402,23 @@ fn a_framework_of_a_cluster_is_not_at_this_hosts_loopback() {
 }
 
 #[test]
+fn a_node_that_is_known_by_loopback_is_alone_wherever_it_listens() {
+    for (hosts, is_alone) in [
+        (&["127.0.0.1"][..], true),
+        (&["0.0.0.0", "127.0.0.1", "myhost"], true),
+        (&["::", "::1"], true),
+        (&["0.0.0.0", "10.0.0.1"], false),
+        (&["0.0.0.0"], false),
+    ] {
+        let rules = Rules {
+            own_hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            ..rules()
+        };
+        assert_eq!(rules.is_alone(), is_alone, "{hosts:?}");
+    }
+}
+
+#[test]
 fn routers_of_other_nodes_are_spoken_to_as_they_serve() {
     let tls = |port| RouterAt {
         scheme: Scheme::Https,
