@@ -43,7 +43,9 @@ def ask(url, method, path, body=None, accept="application/json"):
 
 @pytest.fixture
 def dcos(url, tmp_path):
-    environment = {**os.environ, "DCOS_DIR": str(tmp_path / "cli"), "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
+    # Its Python is another one, with packages of its own.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"DCOS_DIR": str(tmp_path / "cli"), "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
 
     def dcos(*words, code=0):
         done = subprocess.run([str(CLIENT), *words], env=environment, capture_output=True, text=True, timeout=120, check=False)
