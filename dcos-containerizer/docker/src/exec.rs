@@ -25,6 +25,9 @@ use tokio::sync::mpsc;
 use crate::engine::Engine;
 use crate::shape;
 
+/// How long a command that was started may have no process yet; one that was not started never has.
+const BEGIN: Duration = Duration::from_secs(5);
+
 /// How often the window of a terminal is looked at.
 const WINDOW: Duration = Duration::from_millis(250);
 
@@ -182,9 +185,27 @@ impl Exec {
         (exec.running == Some(true) && pid > 0).then_some(pid)
     }
 
+    /// The process on this host, waited for while the engine does not know it: what it prints may be heard before.
+    async fn begun(&self) -> Option<u32> {
+        let begun = async {
+            loop {
+                let exec = self.engine.api().inspect_exec(&self.name).await.ok()?;
+                let pid = exec.pid.and_then(|pid| u32::try_from(pid).ok());
+                match pid.filter(|pid| *pid > 0) {
+                    Some(pid) if exec.running == Some(true) => return Some(pid),
+                    _ if exec.exit_code.is_some() => return None,
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        tokio::time::timeout(BEGIN, begun).await.ok().flatten()
+    }
+
     /// Signals it and its group.
     pub(crate) async fn signal(&self, number: i32) {
-        let Some(pid) = self.pid().await else { return };
+        let Some(pid) = self.begun().await else {
+            return;
+        };
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(number)) {
             // It leads a group of its own, unless it made itself another life.

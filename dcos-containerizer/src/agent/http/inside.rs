@@ -22,6 +22,9 @@ use tokio::sync::Semaphore;
 use super::Context;
 use crate::containerizer::ContainerizerError;
 
+/// How often a connection is looked for.
+const LOOKS: usize = 3;
+
 /// Kernel tables are gone through for so many callers at a time; the others wait.
 static LOOKING: Semaphore = Semaphore::const_new(2);
 
@@ -165,12 +168,20 @@ enum End {
 }
 
 fn end_of(peer: SocketAddr) -> End {
-    let socket = ["/proc/self/net/tcp", "/proc/self/net/tcp6"]
-        .iter()
-        .find_map(|table| {
+    let look = || {
+        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+        tables.iter().find_map(|table| {
             let table = fs::read_to_string(table).ok()?;
             table.lines().find_map(|line| Socket::read(line)?.of(peer))
-        });
+        })
+    };
+    // A table that changes while it is read may lack what was in it all the time.
+    let again = || {
+        is_here(peer.ip())
+            .then(|| (1..LOOKS).find_map(|_| look()))
+            .flatten()
+    };
+    let socket = look().or_else(again);
     let own = rustix::process::geteuid();
     match socket {
         // What runs in containers of an agent that is not root is the same user.
