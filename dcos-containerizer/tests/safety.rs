@@ -97,12 +97,13 @@ async fn the_defaults_are_in_force() {
     // The limit of processes is the kernel's.
     let config = fixture.config("true");
     let draft = fixture.isolators.prepare(&config).await.unwrap();
-    let pids = draft
+    // In version 2 processes are in a folder below that of the limits.
+    let folders = draft
         .cgroups
         .iter()
-        .map(|cgroup| cgroup.path.join("pids.max"));
-    let limits: Vec<_> = pids
-        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .flat_map(|cgroup| cgroup.path.ancestors().take(2));
+    let limits: Vec<_> = folders
+        .filter_map(|folder| std::fs::read_to_string(folder.join("pids.max")).ok())
         .collect();
     fixture.isolators.cleanup(&config.id).await.unwrap();
     assert!(limits.contains(&"32768\n".to_owned()), "{limits:?}");

@@ -21,6 +21,7 @@
 //!     told,
 //!     own: vec![[10, 0, 0, 7].into()],
 //!     unreachable: None,
+//!     reserved: None,
 //! };
 //! let balancer = Balancer::new(config, Kernel::open()?);
 //! balancer.run(CancellationToken::new()).await;
