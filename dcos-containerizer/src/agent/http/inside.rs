@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use dcos_proto::agent::call::Type;
 use dcos_proto::mesos::ContainerId;
@@ -22,8 +23,11 @@ use tokio::sync::Semaphore;
 use super::Context;
 use crate::containerizer::ContainerizerError;
 
-/// How often a connection is looked for.
+/// How often a connection, and who asks over it, is looked for.
 const LOOKS: usize = 3;
+
+/// Before who asks is looked for again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Kernel tables are gone through for so many callers at a time; the others wait.
 static LOOKING: Semaphore = Semaphore::const_new(2);
@@ -57,7 +61,16 @@ pub(super) async fn check(
             call.as_str_name()
         )))
     };
-    match asker(context, peer.address).await {
+    let mut asking = asker(context, peer.address).await;
+    for _ in 1..LOOKS {
+        if asking != Asker::Unknown {
+            break;
+        }
+        // What begins or ends at this moment may not be told yet.
+        tokio::time::sleep(PAUSE).await;
+        asking = asker(context, peer.address).await;
+    }
+    match asking {
         Asker::Outside => Ok(()),
         Asker::Inside(root) => {
             let is_its_own = target.parent.is_some() && *target.root_id() == root;
