@@ -1,7 +1,8 @@
 //! [`Zone`]: names under one origin and their records. It knows DNS, but not who is named.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use indexmap::{IndexMap, IndexSet};
 
 /// The records of all names under an origin.
 ///
@@ -11,9 +12,11 @@ pub struct Zone {
     origin: String,
     soa: Soa,
     ttl: u32,
-    names: BTreeMap<String, RecordSet>,
+    /// By hash, since each question looks a name up, and in the order in which they were added: the same cluster makes
+    /// the same list.
+    names: IndexMap<String, RecordSet>,
     /// Names without records above names with some: they exist, so they must not be denied.
-    between: BTreeSet<String>,
+    between: IndexSet<String>,
     partial: bool,
 }
 
@@ -88,12 +91,12 @@ impl Zone {
     /// An empty zone; `origin` in lower case with a final dot, `ttl` in seconds.
     pub fn new(origin: impl Into<String>, soa: Soa, ttl: u32) -> Self {
         let origin = origin.into();
-        let between = BTreeSet::from([origin.clone()]);
+        let between = IndexSet::from([origin.clone()]);
         Self {
             origin,
             soa,
             ttl,
-            names: BTreeMap::new(),
+            names: IndexMap::new(),
             between,
             partial: false,
         }
@@ -126,11 +129,15 @@ impl Zone {
         self.ttl
     }
 
-    /// Every name with records, in order.
+    /// Every name with records, in the order in which they were added.
     pub fn names(&self) -> impl Iterator<Item = (&str, &RecordSet)> {
-        self.names
-            .iter()
-            .map(|(name, records)| (name.as_str(), records))
+        (0..).map_while(|place| self.at(place))
+    }
+
+    /// The name with records that was added at this place, counted from 0: for who lists them in parts.
+    pub fn at(&self, place: usize) -> Option<(&str, &RecordSet)> {
+        let (name, records) = self.names.get_index(place)?;
+        Some((name, records))
     }
 
     /// Whether `name` is the origin or lies below it.

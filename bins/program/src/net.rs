@@ -32,7 +32,12 @@ const VIPS: (&[&str], &str) = (
     "--l4lb",
 );
 const NAMES: (&[&str], &str) = (
-    &["/v1/hosts/{host}", "/v1/services/{service}", "/v1/records"],
+    &[
+        "/v1/hosts/{host}",
+        "/v1/services/{service}",
+        "/v1/records",
+        "/v1/metrics/dns",
+    ],
     "a name server: --dns on agents, the component dns on masters",
 );
 /// What of the original is nowhere here, and why.
@@ -42,7 +47,6 @@ const NOWHERE: &[(&str, &str)] = &[
         "/v1/enumerate",
         "dcos-net has none either; Mesos-DNS has it, at port 8123",
     ),
-    ("/v1/metrics/dns", "the name server counts nothing"),
     ("/v1/metrics/overlay", "see /overlay-agent/overlay"),
     (
         "/v1/metrics/mesos_listener",

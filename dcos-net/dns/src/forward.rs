@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,13 +17,16 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::flights::Flights;
+use crate::metrics::Fared;
 use crate::resolvers::{All, Resolver, Resolvers, all};
 
 /// Knows whom to ask, and how they fared.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
-    zones: BTreeMap<String, All>,
+    zones: BTreeMap<String, (All, Fared)>,
     others: Resolvers,
+    /// How questions fared that are of none of the zones.
+    fared: Fared,
     timeout: Duration,
     flights: Flights,
 }
@@ -36,11 +39,12 @@ impl Forwarder {
     ) -> Self {
         let zone = |(zone, addresses): (&String, &Vec<SocketAddr>)| {
             let zone = format!("{}.", zone.trim_matches('.').to_ascii_lowercase());
-            (zone, all(addresses))
+            (zone, (all(addresses), Fared::default()))
         };
         Self {
             zones: zones.iter().map(zone).collect(),
             others,
+            fared: Fared::default(),
             timeout,
             flights: Flights::default(),
         }
@@ -63,7 +67,11 @@ impl Forwarder {
             let (forwarder, query, name) = (Arc::clone(self), query.to_vec(), name.to_owned());
             async move { forwarder.fetch(&query, &name, tcp).await }
         });
-        let mut answer = flight.await?.to_vec();
+        let begin = Instant::now();
+        let answer = flight.await;
+        let (_, fared) = self.whom(name);
+        fared.note(begin.elapsed(), answer.is_some());
+        let mut answer = answer?.to_vec();
         answer.first_chunk_mut::<2>()?.copy_from_slice(id);
         Some(answer)
     }
@@ -89,15 +97,44 @@ impl Forwarder {
         }
     }
 
+    /// Those who are asked about names that are of no zone with resolvers of its own.
+    pub(crate) fn others(&self) -> Vec<SocketAddr> {
+        let others = self.others.now();
+        others.iter().map(|resolver| resolver.address).collect()
+    }
+
+    /// How questions fared, by zone.
+    pub(crate) fn fared(&self) -> impl Iterator<Item = (&str, &Fared)> {
+        let zones = self.zones.iter().map(|(zone, (_, fared))| (&**zone, fared));
+        zones.chain([(".", &self.fared)])
+    }
+
+    /// How often each resolver did not answer; one that several zones have counts for all of them.
+    pub(crate) fn failures(&self) -> BTreeMap<SocketAddr, u64> {
+        let others = self.others.now();
+        let of_zones = self.zones.values().map(|(resolvers, _)| resolvers);
+        let mut failures = BTreeMap::new();
+        for resolver in of_zones.chain([&others]).flat_map(|all| all.iter()) {
+            *failures.entry(resolver.address).or_default() += resolver.failures();
+        }
+        failures
+    }
+
     fn resolvers(&self, name: &str) -> All {
+        let (zone, _) = self.whom(name);
+        zone.map_or_else(|| self.others.now(), Arc::clone)
+    }
+
+    /// Who is asked about a name, unless it is whoever is asked about all others.
+    fn whom(&self, name: &str) -> (Option<&All>, &Fared) {
         let mut suffix = name;
         loop {
-            if let Some(resolvers) = self.zones.get(suffix) {
-                return Arc::clone(resolvers);
+            if let Some((resolvers, fared)) = self.zones.get(suffix) {
+                return (Some(resolvers), fared);
             }
             match suffix.split_once('.') {
                 Some((_, parent)) if !parent.is_empty() => suffix = parent,
-                _ => return self.others.now(),
+                _ => return (None, &self.fared),
             }
         }
     }

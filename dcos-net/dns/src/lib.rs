@@ -36,6 +36,7 @@ mod http;
 mod leader;
 mod masters;
 mod memory;
+mod metrics;
 mod options;
 mod pace;
 mod resolv_conf;

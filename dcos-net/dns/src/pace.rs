@@ -9,8 +9,8 @@ const LEAST: Duration = Duration::from_millis(10);
 /// The longest: whatever held the work up, such as a disk, a busy processor or a virtual machine that stood still, names
 /// that changed meanwhile wait no longer than this for the next turn.
 const MOST: Duration = Duration::from_secs(1);
-/// Between the two it is so many times what the work took: in a storm of changes names take a twentieth of the time, as
-/// long as making them takes 50 ms at most (some ten thousand tasks).
+/// Between the two it is so many times what the work took: in a storm of changes each of the two turns that make names
+/// takes a twentieth of the time, as long as it takes 50 ms at most.
 const SHARE: u32 = 20;
 
 /// A turn of work that is done again and again, with pauses between.

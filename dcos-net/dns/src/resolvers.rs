@@ -56,31 +56,37 @@ pub(crate) struct Resolvers {
 #[derive(Debug)]
 struct Read {
     all: All,
+    /// Of what was read; none where nothing could be.
     stamp: Option<Stamp>,
+    /// Of what could not be read, which is told once.
+    failed: Option<Stamp>,
     looked: Instant,
 }
 
-/// Tells a file from what it was: changed in place, or another one by that name.
-type Stamp = (u64, i64, i64, u64);
+/// Tells a file from what it was: changed in place, another one by that name, or one that may be read now.
+type Stamp = (u64, [i64; 4], u64);
 
 impl Resolvers {
     /// Those of `upstream`, without this name server itself, which is asked at `own`.
     pub(crate) fn new(upstream: Upstream, own: Vec<SocketAddr>) -> Self {
-        // First how it looks: what changes between the two looks is read again.
-        let stamp = match &upstream {
-            Upstream::Named(_) => None,
-            Upstream::File(path) => stamp(path),
+        let mut read = Read {
+            all: all(&[]),
+            stamp: None,
+            failed: None,
+            looked: Instant::now(),
         };
-        let mut addresses = upstream.now();
-        leave_out_own(&mut addresses, &own);
+        match &upstream {
+            Upstream::Named(named) => {
+                let mut named = named.clone();
+                leave_out_own(&mut named, &own);
+                read.all = all(&named);
+            }
+            Upstream::File(path) => review(path, &own, &mut read),
+        }
         Self {
             upstream,
             own,
-            read: Mutex::new(Read {
-                all: all(&addresses),
-                stamp,
-                looked: Instant::now(),
-            }),
+            read: Mutex::new(read),
         }
     }
 
@@ -91,46 +97,61 @@ impl Resolvers {
             && read.looked.elapsed() >= REVIEW
         {
             read.looked = Instant::now();
-            self.review(path, &mut read);
+            review(path, &self.own, &mut read);
         }
         Arc::clone(&read.all)
     }
+}
 
-    /// Reads the file if it is another one: a look at a small local file, as the C library does at each question.
-    fn review(&self, path: &Path, read: &mut Read) {
-        let stamp = stamp(path);
-        if stamp.is_none() || stamp == read.stamp {
+/// Reads the file if it is another one: a look at a small local file, as the C library does at each question.
+fn review(path: &Path, own: &[SocketAddr], read: &mut Read) {
+    // First how it looks: what changes between the two looks is read again.
+    let stamp = stamp(path);
+    if stamp.is_none() || stamp == read.stamp {
+        return;
+    }
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            if read.failed != stamp {
+                warn!(?path, %error, "who else knows names can't be read: those it named before are asked, if any");
+            }
+            read.failed = stamp;
             return;
         }
-        read.stamp = stamp;
-        let mut addresses = match std::fs::read_to_string(path) {
-            // Whoever writes it in place makes it empty first.
-            Ok(text) if text.trim().is_empty() => {
-                return warn!(
-                    ?path,
-                    "it is empty: those it named before are asked about other names"
-                );
-            }
-            Ok(text) => resolvers(&text),
-            Err(error) => return warn!(?path, %error, "who else knows names can't be read"),
-        };
-        let names_somebody = !addresses.is_empty();
-        leave_out_own(&mut addresses, &self.own);
-        if names_somebody && addresses.is_empty() {
-            // The operator has the host ask here, which is no reason to know less than before.
-            return warn!(
-                ?path,
-                "it names only this name server itself: those it named before are asked about other names"
-            );
-        }
-        info!(?path, resolvers = ?addresses, "others are asked about other names");
-        read.all = all(&addresses);
+    };
+    read.stamp = stamp;
+    // Whoever writes it in place makes it empty first.
+    if text.trim().is_empty() {
+        return warn!(
+            ?path,
+            "it is empty: those it named before are asked about other names"
+        );
     }
+    let mut addresses = resolvers(&text);
+    let names_somebody = !addresses.is_empty();
+    leave_out_own(&mut addresses, own);
+    if names_somebody && addresses.is_empty() {
+        // The operator has the host ask here, which is no reason to know less than before.
+        return warn!(
+            ?path,
+            "it names only this name server itself: those it named before are asked about other names; whoever starts \
+             next knows of none but those of --dns_resolvers"
+        );
+    }
+    info!(?path, resolvers = ?addresses, "others are asked about other names");
+    read.all = all(&addresses);
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
     let about = std::fs::metadata(path).ok()?;
-    Some((about.ino(), about.mtime(), about.mtime_nsec(), about.len()))
+    let times = [
+        about.mtime(),
+        about.mtime_nsec(),
+        about.ctime(),
+        about.ctime_nsec(),
+    ];
+    Some((about.ino(), times, about.len()))
 }
 
 /// Asking ourselves would go round in circles.
@@ -212,9 +233,26 @@ mod tests {
             std::fs::write(&beside, text).unwrap();
             std::fs::rename(&beside, &file).unwrap();
             let mut read = resolvers.read.lock().unwrap();
-            resolvers.review(&file, &mut read);
+            review(&file, &resolvers.own, &mut read);
             let now = read.all.iter().map(|resolver| resolver.address.to_string());
             assert_eq!(now.collect::<Vec<_>>(), asked, "after {text:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_read_when_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        // Root reads what nobody may, but no folder is a file for anybody.
+        std::fs::create_dir(&file).unwrap();
+        let resolvers = Resolvers::new(Upstream::File(file.clone()), Vec::new());
+        assert!(resolvers.now().is_empty());
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
+        let mut read = resolvers.read.lock().unwrap();
+        let before = read.stamp;
+        read.failed = stamp(&file);
+        review(&file, &[], &mut read);
+        assert_eq!((before, read.all.len()), (None, 1));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dcos_net::Snapshot;
 use dcos_net::names::{self, Published};
@@ -21,6 +21,8 @@ pub(crate) struct Served {
     pub(crate) serial: u32,
     /// Whether there was a snapshot with a leader yet: from then on one without says nothing.
     pub(crate) led: bool,
+    /// How long it took to make them.
+    pub(crate) took: Duration,
 }
 
 impl Served {
@@ -30,6 +32,7 @@ impl Served {
             names,
             serial: 0,
             led: false,
+            took: Duration::ZERO,
         }
     }
 }
@@ -50,12 +53,21 @@ pub(crate) async fn publish(
         if led || !served.borrow().led {
             hosts.want(&snapshot.frameworks);
             let (config, hosts) = (Arc::clone(&config), hosts.addresses());
-            let make = move || names::publish(&found(snapshot, &hosts), &config);
+            let make = move || {
+                let begin = Instant::now();
+                let names = names::publish(&found(snapshot, &hosts), &config);
+                (names, begin.elapsed())
+            };
             match tokio::task::spawn_blocking(make).await {
-                Ok(names) => {
+                Ok((names, took)) => {
                     let serial = next_serial(served.borrow().serial);
                     tracing::debug!(serial, tasks = tasks(&names), "names published");
-                    served.send_replace(Arc::new(Served { names, serial, led }));
+                    served.send_replace(Arc::new(Served {
+                        names,
+                        serial,
+                        led,
+                        took,
+                    }));
                 }
                 Err(error) => tracing::error!(%error, "names could not be made; keeping the last"),
             }

@@ -1,22 +1,24 @@
 //! [`Server`]: binds everything, then runs until told to stop.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use dcos_net::Snapshot;
 use dcos_wire::Listener;
-use tokio::net::{TcpListener, UdpSocket};
+use rustix::net::sockopt;
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Config;
 use crate::answer::Rules;
 use crate::forward::Forwarder;
+use crate::http::{self, Api};
 use crate::resolvers::{Resolvers, leave_out_own};
 use crate::served::{self, Served};
-use crate::sockets::{self, Shared};
-use crate::{Config, http};
+use crate::sockets::{self, Shared, UdpThread};
 
 /// Why a name server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +36,11 @@ pub struct BindError {
 /// A name server that is bound but does not answer yet.
 #[derive(Debug)]
 pub struct Server {
-    config: Config,
     sockets: Vec<(UdpSocket, TcpListener)>,
     addresses: Vec<SocketAddr>,
     http: Option<Listener>,
     publisher: watch::Sender<Arc<Served>>,
-    served: watch::Receiver<Arc<Served>>,
+    api: Api,
 }
 
 impl Server {
@@ -68,19 +69,30 @@ impl Server {
             None => None,
         };
         let (publisher, served) = watch::channel(Arc::new(Served::nothing(&config.names)));
+        let mut zone_resolvers = config.zone_resolvers.clone();
+        for resolvers in zone_resolvers.values_mut() {
+            leave_out_own(resolvers, &addresses);
+        }
+        let others = Resolvers::new(config.upstream.clone(), addresses.clone());
+        let forwarder = Forwarder::new(others, &zone_resolvers, config.timeout);
         Ok(Self {
-            config,
             sockets,
             addresses,
             http,
             publisher,
-            served,
+            api: Api {
+                config: Arc::new(config),
+                served,
+                forwarder: Arc::new(forwarder),
+                answers: Arc::default(),
+            },
         })
     }
 
-    /// What dcos-net's REST API has of names: `/v1/hosts/{host}`, `/v1/services/{service}`, `/v1/records`.
+    /// What dcos-net's REST API has of names: `/v1/hosts/{host}`, `/v1/services/{service}`, `/v1/records`,
+    /// `/v1/metrics/dns`.
     pub fn router(&self) -> axum::Router {
-        http::of_dcos_net(Arc::new(self.config.clone()), self.served.clone())
+        http::of_dcos_net(self.api.clone())
     }
 
     /// Where DNS is served, in the order of [`Config::listen`].
@@ -97,45 +109,46 @@ impl Server {
     /// and TCP clients are cut then.
     pub async fn run(self, snapshots: watch::Receiver<Arc<Snapshot>>, stop: CancellationToken) {
         let Self {
-            config,
             sockets,
-            addresses,
             http,
             publisher,
-            served,
+            api,
+            ..
         } = self;
-        let mut zone_resolvers = config.zone_resolvers.clone();
-        for resolvers in zone_resolvers.values_mut() {
-            leave_out_own(resolvers, &addresses);
-        }
-        let upstream = config.upstream.clone();
-        let others = Resolvers::new(upstream, addresses.clone());
+        let config = &api.config;
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
-            served: served.clone(),
+            served: api.served.clone(),
             rules: Rules {
                 external: config.external,
                 set_truncate_bit: config.set_truncate_bit,
             },
-            forwarder: Arc::new(Forwarder::new(others, &zone_resolvers, config.timeout)),
+            forwarder: Arc::clone(&api.forwarder),
+            answers: Arc::clone(&api.answers),
             forwards: Arc::new(Semaphore::new(config.max_forwards)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
+        let mut answering = Vec::new();
         for (udp, tcp) in sockets {
-            tasks.spawn(sockets::udp(Arc::clone(&shared), udp));
+            match UdpThread::start(Arc::clone(&shared), udp) {
+                Ok(thread) => answering.push(thread),
+                Err(error) => tracing::error!(%error, "names are answered over TCP alone"),
+            }
             tasks.spawn(sockets::tcp(Arc::clone(&shared), tcp));
         }
+        let publishing = served::publish(config.names.clone(), snapshots, publisher, stop.clone());
+        tasks.spawn(publishing);
         if let Some(listener) = http {
-            let router = http::router(Arc::new(config.clone()), served);
-            let server = dcos_wire::Server::new(router).serve(listener, stop.clone());
+            let server = dcos_wire::Server::new(http::router(api)).serve(listener, stop.clone());
             tasks.spawn(async move {
                 server.await;
             });
         }
-        tasks.spawn(served::publish(config.names, snapshots, publisher, stop));
         tasks.close();
+        stop.cancelled().await;
+        drop(answering);
         tasks.wait().await;
     }
 }
@@ -160,11 +173,22 @@ async fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> 
     let mut tries = 0;
     loop {
         tries += 1;
-        let udp = UdpSocket::bind(address).await?;
+        let udp = UdpSocket::bind(address)?;
+        widen(&udp);
         match TcpListener::bind(udp.local_addr()?).await {
             Ok(tcp) => return Ok((udp, tcp)),
             Err(error) if address.port() != 0 || tries == TRIES => return Err(error),
             Err(_) => {}
         }
+    }
+}
+
+/// Lets a burst of queries wait: some thousands, as in dcos-net. Without `CAP_NET_ADMIN` as many as the system grants.
+fn widen(udp: &UdpSocket) {
+    const BYTES: usize = 1024 * 1024;
+    let widened = sockopt::set_socket_recv_buffer_size_force(udp, BYTES)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(udp, BYTES));
+    if let Err(error) = widened {
+        tracing::debug!(%error, "bursts of queries may be lost");
     }
 }

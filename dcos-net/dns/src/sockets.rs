@@ -1,13 +1,16 @@
 //! The loops on UDP and TCP sockets: packets in, packets out.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hickory_proto::op::ResponseCode;
+use hickory_proto::op::{Message, ResponseCode};
+use rustix::net::SendFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -15,13 +18,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::{Rules, Verdict, failure, judge, plain};
 use crate::forward::Forwarder;
+use crate::metrics::Answers;
 use crate::served::Served;
 
 /// How long a TCP client may take for its next query, or to take its answer (RFC 7766, 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
-
-/// Queries that are answered before it is looked again whether to stop.
-const BURST: usize = 64;
 
 /// What all loops share.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) served: watch::Receiver<Arc<Served>>,
     pub(crate) rules: Rules,
     pub(crate) forwarder: Arc<Forwarder>,
+    pub(crate) answers: Arc<Answers>,
     pub(crate) forwards: Arc<Semaphore>,
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
@@ -42,84 +44,133 @@ impl Shared {
     }
 }
 
-/// Answers queries on a UDP socket until told to stop.
-pub(crate) async fn udp(shared: Arc<Shared>, socket: UdpSocket) {
-    let socket = Arc::new(socket);
+/// The thread that answers queries on a UDP socket. It waits in the kernel for each query: to be woken by a runtime costs
+/// more than most answers do. It ends, after the query it is at, when this is dropped.
+#[derive(Debug)]
+pub(crate) struct UdpThread {
+    socket: Arc<UdpSocket>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl UdpThread {
+    /// Begins answering.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub(crate) fn start(shared: Arc<Shared>, socket: UdpSocket) -> io::Result<Self> {
+        let thread = Self {
+            socket: Arc::new(socket),
+            stopped: Arc::default(),
+        };
+        let (socket, stopped) = (Arc::clone(&thread.socket), Arc::clone(&thread.stopped));
+        let (runtime, running) = (Handle::current(), shared.tasks.token());
+        std::thread::Builder::new()
+            .name("dns-udp".to_owned())
+            .spawn(move || {
+                udp(&shared, &socket, &stopped, &runtime);
+                drop(running);
+            })?;
+        Ok(thread)
+    }
+}
+
+impl Drop for UdpThread {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Release);
+        // Linux says that the socket is not connected, and wakes whoever waits for a packet all the same.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+}
+
+/// Answers queries until it is `stopped`.
+fn udp(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, stopped: &AtomicBool, runtime: &Handle) {
     let mut latest = shared.served.clone();
     let mut served = Arc::clone(&latest.borrow_and_update());
     let (mut packet, mut room) = (vec![0; 65_535], Vec::new());
     loop {
-        tokio::select! {
-            () = shared.stop.cancelled() => return,
-            readable = socket.readable() => if let Err(error) = readable {
-                tracing::debug!(%error, "waiting for queries");
-            },
+        let received = socket.recv_from(&mut packet);
+        if stopped.load(Ordering::Acquire) {
+            return;
         }
-        for _ in 0..BURST {
-            let (length, client) = match socket.try_recv_from(&mut packet) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    // Such as the word of an earlier client that its port is closed.
-                    tracing::debug!(%error, "receiving a query");
-                    continue;
-                }
-            };
-            if latest.has_changed().unwrap_or_default() {
-                served = Arc::clone(&latest.borrow_and_update());
-            }
-            let packet = &packet[..length];
-            if plain::answer(packet, &served, shared.rules, &mut room) {
-                send(&socket, &room, client).await;
+        let (length, client) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                // Such as the word of an earlier client that its port is closed.
+                tracing::debug!(%error, "receiving a query");
                 continue;
             }
-            let verdict = judge(packet, &served, shared.rules, false);
-            carry_out(verdict, &shared, &socket, packet, client).await;
+        };
+        if latest.has_changed().unwrap_or_default() {
+            served = Arc::clone(&latest.borrow_and_update());
+        }
+        let packet = &packet[..length];
+        if plain::answer(packet, &served, shared.rules, &mut room) {
+            shared.answers.udp.fetch_add(1, Ordering::Relaxed);
+            send(socket, &room, client);
+            continue;
+        }
+        match judge(packet, &served, shared.rules, false) {
+            Verdict::Ignore => {}
+            Verdict::Answer(answer) => {
+                shared.answers.udp.fetch_add(1, Ordering::Relaxed);
+                send(socket, &answer, client);
+            }
+            Verdict::Forward { name, refusal } => {
+                let query = Query {
+                    packet,
+                    name,
+                    client,
+                };
+                forward(shared, socket, query, refusal, runtime);
+            }
         }
     }
 }
 
-/// Does about a packet what was found right.
-async fn carry_out(
-    verdict: Verdict,
+/// A query that others know the answer to.
+struct Query<'a> {
+    packet: &'a [u8],
+    name: String,
+    client: SocketAddr,
+}
+
+/// Has others asked in a task.
+fn forward(
     shared: &Arc<Shared>,
     socket: &Arc<UdpSocket>,
-    packet: &[u8],
-    client: SocketAddr,
+    query: Query<'_>,
+    refusal: Box<Message>,
+    runtime: &Handle,
 ) {
-    let (name, refusal) = match verdict {
-        Verdict::Ignore => return,
-        Verdict::Answer(answer) => return send(socket, &answer, client).await,
-        Verdict::Forward { name, refusal } => (name, refusal),
-    };
+    let Query {
+        packet,
+        name,
+        client,
+    } = query;
     if !shared.forwarder.knows_whom_to_ask(&name) {
-        return send(socket, &failure(*refusal, ResponseCode::Refused), client).await;
+        return send(socket, &failure(*refusal, ResponseCode::Refused), client);
     }
     let Ok(slot) = Arc::clone(&shared.forwards).try_acquire_owned() else {
         tracing::warn!("too many forwarded queries in flight");
-        return send(socket, &failure(*refusal, ResponseCode::ServFail), client).await;
+        return send(socket, &failure(*refusal, ResponseCode::ServFail), client);
     };
     let (socket, query) = (Arc::clone(socket), packet.to_vec());
     let forwarding = Arc::clone(shared);
     let forwarded = async move {
         let answer = forwarding.forwarder.ask(&query, &name, false).await;
         let answer = answer.unwrap_or_else(|| failure(*refusal, ResponseCode::ServFail));
-        send(&socket, &answer, client).await;
+        send(&socket, &answer, client);
         drop(slot);
     };
+    let stop = shared.stop.clone();
     shared
         .tasks
-        .spawn(shared.stop.clone().run_until_cancelled_owned(forwarded));
+        .spawn_on(stop.run_until_cancelled_owned(forwarded), runtime);
 }
 
-async fn send(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
-    let sent = match socket.try_send_to(answer, client) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            socket.send_to(answer, client).await
-        }
-        sent => sent,
-    };
-    if let Err(error) = sent {
+/// Sends an answer, or, where packets leave more slowly than they are answered, does not: its client asks again.
+fn send(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
+    if let Err(error) = rustix::net::sendto(socket, answer, SendFlags::DONTWAIT, &client) {
         tracing::debug!(%client, %error, "sending an answer");
     }
 }
@@ -167,7 +218,10 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
         };
         let answer = match shared.judge(&query, true) {
             Verdict::Ignore => return Ok(()),
-            Verdict::Answer(answer) => answer,
+            Verdict::Answer(answer) => {
+                shared.answers.tcp.fetch_add(1, Ordering::Relaxed);
+                answer
+            }
             Verdict::Forward { name, refusal } => {
                 let known = shared.forwarder.knows_whom_to_ask(&name);
                 let code = if known {

@@ -460,19 +460,30 @@ async fn hosts_of_frameworks_are_looked_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_http_api_is_that_of_mesos_dns() {
-    let running = start(cluster(), Config::default()).await;
+    let running = start(Snapshot::default(), Config::default()).await;
     let (client, http) = (Client::new(), running.http.unwrap());
-    let ask = async |path: &str| -> Value {
+    let get = async |path: &str| {
         let answer = client.get(&format!("http://{http}{path}")).await.unwrap();
-        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+        (answer.status().as_u16(), answer.text().await.unwrap())
     };
+    for path in ["/v1/hosts/x.mesos", "/v1/services/_x._tcp.marathon.mesos"] {
+        let (status, text) = get(path).await;
+        assert_eq!(status, 503, "{path}: nobody leads yet");
+        assert!(text.contains("no master leads yet"), "{text}");
+    }
+    running.snapshots.send_replace(Arc::new(cluster()));
     let begin = Instant::now();
-    while ask("/v1/hosts/leader.mesos").await[0]["ip"] == "" {
+    while get("/v1/hosts/leader.mesos").await.0 != 200 {
         assert!(
             begin.elapsed() < Duration::from_secs(20),
             "nothing is published"
         );
     }
+    let ask = async |path: &str| -> Value {
+        let (status, text) = get(path).await;
+        assert_eq!(status, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap()
+    };
     assert_eq!(ask("/v1/version").await["Service"], "Mesos-DNS");
     assert_eq!(
         ask("/v1/hosts/Leader.mesos").await,
@@ -493,6 +504,29 @@ async fn the_http_api_is_that_of_mesos_dns() {
     );
     let none = json!([{"service": "", "host": "", "ip": "", "port": ""}]);
     assert_eq!(ask("/v1/services/_nobody._tcp.marathon.mesos").await, none);
+    let all = ask("/v1/records").await;
+    let of = |name: &str| {
+        let all = all.as_array().unwrap().iter();
+        let records = all.filter(|record| record["name"] == name);
+        records
+            .map(|record| json!([record["rtype"], record["host"]]))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("ready.spartan."), [json!(["A", "127.0.0.1"])]);
+    assert_eq!(
+        of("web-prod.marathon.containerip.dcos.thisdcos.directory."),
+        [json!(["A", "9.0.0.5"]), json!(["AAAA", "fd01::5"])]
+    );
+    assert_eq!(
+        of("_many._tcp.marathon.mesos.").len(),
+        120,
+        "in several pieces"
+    );
+    let (_, metrics) = get("/v1/metrics/dns").await;
+    assert!(
+        metrics.contains("zone_records{zone=\"zk.\"} 5\n"),
+        "{metrics}"
+    );
     let axfr = ask("/v1/axfr").await;
     assert_eq!(axfr["Records"]["As"]["leader.mesos."], json!(["10.0.0.1"]));
     assert_eq!(
@@ -509,9 +543,5 @@ async fn the_http_api_is_that_of_mesos_dns() {
         ask("/v1/config").await["IPSources"],
         json!(["host", "netinfo"])
     );
-    let ports = client
-        .get(&format!("http://{http}/v1/hosts/leader.mesos/ports"))
-        .await
-        .unwrap();
-    assert_eq!(ports.status(), 501);
+    assert_eq!(get("/v1/hosts/leader.mesos/ports").await.0, 501);
 }
