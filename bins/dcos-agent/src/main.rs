@@ -99,6 +99,9 @@ fn tls_of_executors() -> impl Iterator<Item = (String, String)> {
 }
 
 async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
+    if values.switch("dns_resolv_conf_leave") {
+        return names::leave(&values);
+    }
     let mut config = Config::from_values(&values)?;
     config.own_log = dcos_program::log_file(&values, PROGRAM);
     if values.switch("check_takeover") {

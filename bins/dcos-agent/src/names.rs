@@ -5,19 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use axum::Router;
 use dcos_containerizer::agent::Config;
 use dcos_containerizer::isolator::network::DefaultDns;
 use dcos_core::config::{Spec, Values};
 use dcos_dns::{Feed, MasterList, ResolvConf, SPARTAN, Server, Spartan, SpartanError, Upstream};
+use dcos_program::unless_taken;
 use dcos_store::StandingMasters;
 use dcos_wire::Told;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Options of our own: in DC/OS another program has them.
 pub(crate) const OPTIONS: &[Spec] = &[Spec::switch("dns").help(
@@ -27,6 +28,9 @@ pub(crate) const OPTIONS: &[Spec] = &[Spec::switch("dns").help(
         "With --dns, a file such as /etc/resolv.conf that is kept so that the node itself asks there; whom else it asks is said by --dns_resolvers, and it asks them when the agent stops (ours).",
     ),
     Spec::list("dns_search").help("In that file: where names without a dot are looked for (ours)."),
+    Spec::switch("dns_resolv_conf_leave").help(
+        "Do nothing but have that file name --dns_resolvers again, if an agent wrote it last: for ExecStopPost= of the agent's unit, which comes also after it was killed (ours).",
+    ),
 ];
 
 /// How often it is looked whether somebody took the link away.
@@ -54,13 +58,10 @@ pub(crate) async fn start(
     if !values.switch("dns") {
         return Ok(None);
     }
-    let spartan = match tokio::task::spawn_blocking(Spartan::open).await? {
-        Ok(spartan) => spartan,
-        Err(error @ SpartanError::Taken { .. }) => {
-            warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
-            return Ok(None);
-        }
-        Err(error) => return Err(error).context("--dns"),
+    let opened = tokio::task::spawn_blocking(Spartan::open).await?;
+    let is_taken = |error: &_| matches!(error, SpartanError::Taken { .. });
+    let Some(spartan) = unless_taken(opened, is_taken, "--dns")? else {
+        return Ok(None);
     };
     let (listen, upstream) = (spartan.listen(), dcos_dns::upstream(values)?);
     let resolvers = upstream.now();
@@ -111,12 +112,33 @@ fn resolv_conf(values: &Values, upstream: &Upstream) -> anyhow::Result<Option<Re
     let Some(path) = values.opt_path("dns_resolv_conf") else {
         return Ok(None);
     };
+    let Upstream::Named(named) = upstream else {
+        bail!(
+            "--dns_resolv_conf: what the file says now would be forgotten: name those who know other names with --dns_resolvers"
+        );
+    };
     ensure!(
-        matches!(upstream, Upstream::Named(_)),
-        "--dns_resolv_conf: what the file says now would be forgotten: name those who know other names with --dns_resolvers"
+        named
+            .iter()
+            .any(|resolver| resolver.port() == dcos_dns::PORT),
+        "--dns_resolv_conf: when the agent stops the node asks those of --dns_resolvers, at port 53 alone, and none of them is there"
     );
     let search = values.opt_list("dns_search").unwrap_or_default();
     Ok(Some(ResolvConf::new(path, search)))
+}
+
+/// Has the node ask others again, where an agent that had it ask here is no more.
+///
+/// # Errors
+/// The options name no file, or nobody else to ask; writing it.
+pub(crate) fn leave(values: &Values) -> anyhow::Result<()> {
+    let upstream = dcos_dns::upstream(values)?;
+    let file = resolv_conf(values, &upstream)?;
+    let file = file.context("--dns_resolv_conf_leave: --dns_resolv_conf says which file")?;
+    if file.leave(&upstream.now())? {
+        info!("this node asks those of --dns_resolvers for names");
+    }
+    Ok(())
 }
 
 /// A file that has the node ask here as long as somebody answers.

@@ -107,13 +107,9 @@ pub(crate) async fn start(
     if !values.switch("overlay") {
         return Ok(());
     }
-    let kernel = match Kernel::open() {
-        Ok(kernel) => kernel,
-        Err(error @ DataplaneError::Taken { .. }) => {
-            warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
-            return Ok(());
-        }
-        Err(error) => return Err(error).context("--overlay"),
+    let is_taken = |error: &_| matches!(error, DataplaneError::Taken { .. });
+    let Some(kernel) = dcos_program::unless_taken(Kernel::open(), is_taken, "--overlay")? else {
+        return Ok(());
     };
     let own = network::own_addresses(agent, ip);
     let own = own

@@ -10,7 +10,6 @@ use dcos_overlay::{DataplaneError, Kernel, Node, NodeConfig, Wishes};
 use dcos_program::{Guarded, Net, NetParts, Part};
 use dcos_store::{Ensemble, StandingMasters, electorate};
 use dcos_wire::Masters;
-use tracing::warn;
 
 use crate::Components;
 
@@ -20,7 +19,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "Have the way to containers in overlays, as agents have with --overlay: by a tunnel end alone, without addresses for containers here; it takes root, `nft`, and a node of one's own (ours).",
     ),
     Spec::port("net_port").default("62080").help(
-        "Where nodes, virtual addresses and names are told, on loopback; with --gossip_key, --l4lb or a router (ours).",
+        "Where nodes, virtual addresses, names and their metrics are told, on loopback; with --gossip_key, --l4lb, a router, or this option itself (ours).",
     ),
 ];
 
@@ -79,13 +78,10 @@ pub(crate) async fn join(
 
 /// Joins the overlays; gives back what is told of that.
 fn overlay(parts: &mut Components, components: &[&'static str]) -> anyhow::Result<Router> {
-    let kernel = match Kernel::open() {
-        Ok(kernel) => kernel,
-        Err(error @ DataplaneError::Taken { .. }) => {
-            warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
-            return Ok(Router::new());
-        }
-        Err(error) => return Err(error).context("--join_overlay"),
+    let is_taken = |error: &_| matches!(error, DataplaneError::Taken { .. });
+    let Some(kernel) = dcos_program::unless_taken(Kernel::open(), is_taken, "--join_overlay")?
+    else {
+        return Ok(Router::new());
     };
     let config = NodeConfig {
         masters: whom(parts, components)?.0,

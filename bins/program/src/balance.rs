@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use anyhow::Context as _;
 use axum::Router;
 use dcos_core::config::{Spec, Values};
 use dcos_l4lb::{Balancer, Config, DataplaneError, Kernel, WAITING};
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
-use tracing::warn;
 
-use crate::Guarded;
+use crate::{Guarded, unless_taken};
 
 /// The option of virtual addresses.
 pub const BALANCE_OPTIONS: &[Spec] = &[Spec::switch("l4lb").help(
@@ -43,13 +41,10 @@ pub async fn balance(
     if !values.switch("l4lb") {
         return Ok(None);
     }
-    let kernel = match tokio::task::spawn_blocking(Kernel::open).await? {
-        Ok(kernel) => kernel,
-        Err(error @ DataplaneError::Taken { .. }) => {
-            warn!("{:#}; leaving it to that one", anyhow::Error::new(error));
-            return Ok(None);
-        }
-        Err(error) => return Err(error).context("--l4lb"),
+    let opened = tokio::task::spawn_blocking(Kernel::open).await?;
+    let is_taken = |error: &_| matches!(error, DataplaneError::Taken { .. });
+    let Some(kernel) = unless_taken(opened, is_taken, "--l4lb")? else {
+        return Ok(None);
     };
     let (listener, told) = mpsc::channel(WAITING);
     let config = Config {

@@ -41,6 +41,7 @@ mod metrics;
 mod net;
 mod reserved;
 mod server;
+mod taken;
 
 use log_file::LogFile;
 
@@ -52,6 +53,7 @@ pub use metrics::metrics_limit;
 pub use net::{Net, NetParts};
 pub use reserved::Guarded;
 pub use server::{SERVER_OPTIONS, server_config};
+pub use taken::unless_taken;
 
 /// Options every program has, beside those of its parts.
 const OPTIONS: &[Spec] = &[

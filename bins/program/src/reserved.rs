@@ -11,6 +11,7 @@ use dcos_store::{Ensemble, StandingMasters};
 use dcos_wire::libprocess::Upid;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::warn;
 
 /// How often names are looked up again, and sooner where one was not found.
@@ -84,28 +85,35 @@ fn tell(told: &watch::Sender<Reserved>, more: impl IntoIterator<Item = IpAddr>, 
     });
 }
 
-/// Tells where these hosts are.
+/// Tells where these hosts are, of each when it is known: a resolver that is dead takes its time with every name.
 async fn look_up(names: Vec<String>, told: Arc<watch::Sender<Reserved>>) {
     let mut is_first = true;
     let mut missing = BTreeSet::new();
     loop {
-        let mut found = Vec::new();
-        for name in &names {
-            match lookup_host((&**name, 0)).await {
-                Ok(addresses) => {
-                    missing.remove(name);
-                    found.extend(addresses.map(|address| address.ip()));
+        let mut asked = JoinSet::new();
+        for name in names.clone() {
+            asked.spawn(async move {
+                let found = lookup_host((&*name, 0)).await;
+                let found = found.map(|all| all.map(|address| address.ip()).collect::<Vec<_>>());
+                (name, found)
+            });
+        }
+        while let Some(answered) = asked.join_next().await {
+            match answered {
+                Ok((name, Ok(addresses))) => {
+                    missing.remove(&name);
+                    tell(&told, addresses, false);
                 }
-                Err(error) => {
+                Ok((name, Err(error))) => {
                     // It is told once.
-                    if !missing.insert(name) {
-                        continue;
+                    if missing.insert(name.clone()) {
+                        warn!(%name, %error, "virtual addresses: not known where this is; a task could take its address");
                     }
-                    warn!(%name, %error, "virtual addresses: not known where this is; a task could take its address");
                 }
+                Err(error) => warn!(%error, "looking up whom this node depends on"),
             }
         }
-        tell(&told, found, std::mem::take(&mut is_first));
+        tell(&told, [], std::mem::take(&mut is_first));
         let pause = if missing.is_empty() { REVIEW } else { RETRY };
         tokio::select! {
             () = told.closed() => return,
