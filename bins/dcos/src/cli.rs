@@ -189,6 +189,11 @@ pub(crate) enum Node {
         /// The agent's id.
         id: String,
     },
+    /// What the cluster's name server says of a name.
+    Dns {
+        /// A host such as `leader.mesos`, or a service such as `_web._tcp.marathon.mesos`.
+        name: String,
+    },
     /// Planned absences of machines.
     #[command(subcommand)]
     Maintenance(Maintenance),

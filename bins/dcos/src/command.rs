@@ -66,7 +66,7 @@ impl Context {
         {
             return Server::new(&marathon.url);
         }
-        self.beside_the_master(8080).await
+        self.beside_the_master("service/marathon", 8080).await
     }
 
     /// Metronome of the chosen cluster: `--metronome`, what was set up, or port 9000 of the master.
@@ -79,18 +79,19 @@ impl Context {
         {
             return Server::new(&metronome.url);
         }
-        self.beside_the_master(9000).await
+        self.beside_the_master("service/metronome", 9000).await
     }
 
-    async fn beside_the_master(&self, port: u16) -> anyhow::Result<Server> {
+    /// The HTTP API of the name server: behind the router, or at port 8123 of the master.
+    pub(crate) async fn names(&self) -> anyhow::Result<Server> {
+        self.beside_the_master("mesos_dns", 8123).await
+    }
+
+    /// What is behind the router at `route`, if the master is asked through it, or else at `port` of the master.
+    async fn beside_the_master(&self, route: &str, port: u16) -> anyhow::Result<Server> {
         let master = self.master().await?;
         if let Some(door) = door(&master) {
-            let service = if port == 8080 {
-                "marathon"
-            } else {
-                "metronome"
-            };
-            return Server::new(&format!("{door}/service/{service}"));
+            return Server::new(&format!("{door}/{route}"));
         }
         let uri: http::Uri = master.url.parse().with_context(|| master.url.clone())?;
         let host = uri

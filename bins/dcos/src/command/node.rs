@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 
 use super::{Context, duration, items, maintenance, number, text};
@@ -28,6 +28,7 @@ pub(crate) async fn run(context: &Context, command: Node) -> anyhow::Result<()> 
         Node::Deactivate { id } => order(context, "DEACTIVATE_AGENT", &id).await,
         Node::Reactivate { id } => order(context, "REACTIVATE_AGENT", &id).await,
         Node::Decommission { id } => order(context, "MARK_AGENT_GONE", &id).await,
+        Node::Dns { name } => dns(context, &name).await,
         Node::Maintenance(command) => maintenance::run(context, command).await,
     }
 }
@@ -79,6 +80,41 @@ async fn wait_until_empty(context: &Context, id: &str, most: Duration) -> anyhow
         Ok(ended) => ended,
         Err(_) => bail!("{id} is still draining"),
     }
+}
+
+/// Asks the API of Mesos-DNS, as the original does: whoever types this need not be where its names resolve.
+async fn dns(context: &Context, name: &str) -> anyhow::Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    ensure!(
+        !name.is_empty() && name.bytes().all(plain),
+        "{name:?} is no name such as leader.mesos"
+    );
+    let (kind, columns) = if name.starts_with('_') {
+        ("services", &["service", "host", "ip", "port"][..])
+    } else {
+        ("hosts", &["host", "ip"][..])
+    };
+    let names = context.names().await?;
+    let answer = names.get(&format!("/v1/{kind}/{name}")).await?;
+    let found = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    // One with empty fields says that there is none.
+    let found = found.iter().filter(|record| !text(record, "ip").is_empty());
+    let found: Vec<Value> = found.cloned().collect();
+    ensure!(
+        !found.is_empty(),
+        "there is no {name}, or it has no address"
+    );
+    if context.json {
+        output::json(&Value::Array(found));
+    } else if context.quiet {
+        output::lines(found.iter().map(|record| text(record, "ip")));
+    } else {
+        let headings: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
+        let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
+        let row = |record| columns.iter().map(|column| text(record, column)).collect();
+        output::table(&headings, found.iter().map(row));
+    }
+    Ok(())
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
