@@ -93,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
         name, kind = (parts[1], parts[2]) if len(parts) > 2 else ("", "")
         if name == "refused":
             return self.answer(403, b'{"errors":[{"code":"DENIED","message":"not for you"}]}')
+        if name == "endless":
+            return self.endless()
         if kind == "manifests":
             body = self.server.manifests.get(name)
             if body is None:
@@ -128,6 +130,16 @@ class Handler(BaseHTTPRequestHandler):
         if how == "stalled":
             self.server.go.wait(60)
         self.connection.shutdown(socket.SHUT_RDWR)
+
+    def endless(self) -> None:
+        """Sends until nobody listens any more."""
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b" " * 65536)
+        except OSError:
+            self.close_connection = True
 
     def answer(self, status: int, body: bytes, kind: str = "application/octet-stream") -> None:
         self.send_response(status)

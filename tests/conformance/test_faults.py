@@ -110,6 +110,7 @@ LAUNCHES = {
     "registry-dies": (image("cut"), LAUNCH, f"pulling .*cut"),
     "registry-stalls": (image("stalled"), LAUNCH, f"pulling .*stalled"),
     "image-corrupt": (image("corrupt"), LAUNCH, "the registry sent other bytes than sha256:"),
+    "image-endless": (image("endless"), LAUNCH, "the manifest has more than the .* bytes"),
     "layer-of-other-digest": (image("other"), LAUNCH, "a layer of digest sha256:.* has sha256:"),
     "layer-no-archive": (image("garbage"), LAUNCH, "image .*garbage"),
     "manifest-malformed": (image("manifest"), LAUNCH, "manifest"),

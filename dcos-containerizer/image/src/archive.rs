@@ -9,7 +9,7 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 
 use crate::ImageConfig;
-use crate::config::Document;
+use crate::config::{Document, machine};
 use crate::error::odd;
 
 /// A set of named files: a tar file with an index, or a folder.
@@ -152,11 +152,7 @@ impl Archive {
     /// The manifest of an OCI index that fits this tag and this machine best.
     fn choose(&self, index: Index, tag: &str, depth: u32) -> io::Result<OciManifest> {
         const TAG: &str = "org.opencontainers.image.ref.name";
-        let machine = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
+        let machine = machine();
         let rank = |one: &Descriptor| {
             let tagged = one.annotations.get(TAG).is_some_and(|found| found == tag);
             let platform = one.platform.as_ref();

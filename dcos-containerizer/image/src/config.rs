@@ -44,6 +44,15 @@ struct Runtime {
     user: Option<String>,
 }
 
+/// This machine's architecture, as images name it.
+pub(crate) fn machine() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 impl Document {
     /// How to run it, and the digests of its layers' tar files, lowest first.
     pub(crate) fn parts(self) -> (ImageConfig, Vec<String>) {

@@ -1,39 +1,37 @@
 //! Pulling from Docker Registry v2 and OCI distribution servers.
 
 mod blob;
+mod connection;
 mod failure;
+mod manifest;
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::manifest::{
-    IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE, IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE,
-    IMAGE_LAYER_GZIP_MEDIA_TYPE, IMAGE_LAYER_MEDIA_TYPE, OciDescriptor,
-};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference};
-use tokio::io::AsyncWrite;
+use sha2::{Digest, Sha256};
 
-use crate::config::Document;
-use crate::credentials::{Credential, Credentials};
+use crate::config::{self, machine};
+use crate::credentials::Credentials;
 use crate::error::odd;
-use crate::{ImageConfig, ImageError, ImageName};
+use crate::layers::hex;
+use crate::{ImageConfig, ImageError, ImageName, name};
 
 pub(crate) use blob::download;
-use failure::{is_full, is_passing, told};
+use connection::Connection;
+use failure::Failure;
+pub(crate) use manifest::Descriptor;
+use manifest::Document;
 
-/// Documents larger than this are not an image's.
-const MAX_DOCUMENT: usize = 8 << 20;
+/// What a manifest may have, in bytes, as containerd and Docker's registry have it.
+const MAX_MANIFEST: usize = 4 << 20;
+/// The same of an image's configuration.
+const MAX_CONFIG: usize = 8 << 20;
 /// What a layer may be when nothing says that it is one.
 const LAYERS: [&str; 6] = [
-    IMAGE_LAYER_MEDIA_TYPE,
-    IMAGE_LAYER_GZIP_MEDIA_TYPE,
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
     "application/vnd.oci.image.layer.v1.tar+zstd",
-    IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE,
-    IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE,
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
     "application/vnd.docker.image.rootfs.diff.tar.zstd",
 ];
 /// Attempts at what may pass, with doubling pauses between them.
@@ -81,6 +79,15 @@ impl Registry {
 
     fn is_hub(&self) -> bool {
         self.host == "docker.io"
+    }
+
+    /// Who answers for it.
+    fn endpoint(&self) -> &str {
+        if self.is_hub() {
+            "registry-1.docker.io"
+        } else {
+            &self.host
+        }
     }
 }
 
@@ -147,10 +154,12 @@ impl RegistryConfig {
 
 /// One image in one registry.
 pub(crate) struct Remote {
-    pub(crate) client: Client,
-    pub(crate) reference: Reference,
+    /// The whole name, for people.
+    pub(crate) name: String,
     pub(crate) registry: Registry,
-    auth: RegistryAuth,
+    connection: Connection,
+    /// A tag or a digest.
+    reference: String,
 }
 
 /// What a registry says of an image.
@@ -160,57 +169,44 @@ pub(crate) struct Manifest {
     pub(crate) digest: String,
     pub(crate) config: ImageConfig,
     /// Each layer as it is downloaded, with the digest of the tar file in it, lowest first.
-    pub(crate) layers: Vec<(OciDescriptor, String)>,
+    pub(crate) layers: Vec<(Descriptor, String)>,
 }
 
 impl Remote {
     pub(crate) fn new(
         config: &RegistryConfig,
         registry: Registry,
-        name: &ImageName,
+        image: &ImageName,
         credentials: &Credentials,
     ) -> Result<Self, ImageError> {
-        let repository = if registry.is_hub() && !name.repository.contains('/') {
-            format!("library/{}", name.repository)
+        let repository = if registry.is_hub() && !image.repository.contains('/') {
+            format!("library/{}", image.repository)
         } else {
-            name.repository.clone()
+            image.repository.clone()
         };
-        let host = registry.host.clone();
-        let reference = match (&name.digest, &name.tag) {
-            (Some(digest), _) => Reference::with_digest(host, repository, digest.clone()),
-            (None, tag) => {
-                let tag = tag.clone().unwrap_or_else(|| "latest".to_owned());
-                Reference::with_tag(host, repository, tag)
-            }
+        let reference = image.digest.as_ref().or(image.tag.as_ref());
+        let reference = reference.map_or("latest", String::as_str).to_owned();
+        let name = ImageName {
+            registry: Some(registry.host.clone()),
+            repository: repository.clone(),
+            ..image.clone()
         };
         let credential = credentials
             .of(&registry.host)
             .or_else(|| config.credentials.of(&registry.host));
-        let auth = match credential {
-            None => RegistryAuth::Anonymous,
-            Some(Credential::Token(token)) => RegistryAuth::Bearer(token.clone()),
-            Some(Credential::Basic { user, password }) => {
-                RegistryAuth::Basic(user.clone(), password.clone())
-            }
-        };
-        let protocol = if registry.plain {
-            ClientProtocol::Http
-        } else {
-            ClientProtocol::Https
-        };
-        let client = Client::try_from(ClientConfig {
-            protocol,
-            read_timeout: Some(config.stall_timeout),
-            connect_timeout: Some(config.stall_timeout.min(Duration::from_secs(30))),
-            user_agent: concat!("dcos/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        });
-        let client = client.map_err(|error| told(&reference, &registry.host, &error))?;
+        let (name, host) = (name.to_string(), &registry.host);
+        let connection = Connection::new(
+            &registry,
+            repository,
+            credential.cloned(),
+            config.stall_timeout,
+        );
+        let connection = connection.map_err(|failure| failure.told(&name, host))?;
         Ok(Self {
-            client,
-            reference,
+            name,
             registry,
-            auth,
+            connection,
+            reference,
         })
     }
 
@@ -219,12 +215,12 @@ impl Remote {
         let mut pause = Duration::from_millis(500);
         for attempt in 1.. {
             match self.read().await {
-                Err(error) if attempt < ATTEMPTS && is_passing(&error) => {
-                    tracing::info!(image = %self.reference, %error, "asking the registry again");
+                Err(error) if attempt < ATTEMPTS && error.is_passing() => {
+                    tracing::info!(image = self.name, %error, "asking the registry again");
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
-                Err(error) => return Err(told(&self.reference, &self.registry.host, &error)),
+                Err(failure) => return Err(self.told(&failure)),
                 Ok((digest, document, layers)) => {
                     return self.check(digest, &document, layers);
                 }
@@ -233,31 +229,63 @@ impl Remote {
         unreachable!("attempts are finite")
     }
 
-    async fn read(&self) -> oci_client::errors::Result<(String, Vec<u8>, Vec<OciDescriptor>)> {
-        let (manifest, digest) = self
-            .client
-            .pull_image_manifest(&self.reference, &self.auth)
-            .await?;
-        let mut document = Vec::new();
-        if usize::try_from(manifest.config.size).is_ok_and(|size| size <= MAX_DOCUMENT) {
-            let config = &manifest.config;
-            // Whatever it says, a server may send more.
-            self.client
-                .pull_blob(&self.reference, config, Bounded(&mut document))
-                .await?;
+    /// A failure in words that tell what to do.
+    fn told(&self, failure: &Failure) -> ImageError {
+        failure.told(&self.name, &self.registry.host)
+    }
+
+    async fn read(&self) -> Result<(String, Vec<u8>, Vec<Descriptor>), Failure> {
+        let (mut digest, bytes) = self.document(&self.reference).await?;
+        let mut document = Document::read(&bytes)?;
+        if let Document::Index(chosen) = document {
+            let chosen = chosen.ok_or(Failure::OtherMachines(machine()))?;
+            let bytes;
+            (digest, bytes) = self.document(sha256(&chosen)?).await?;
+            document = Document::read(&bytes)?;
         }
-        Ok((digest, document, manifest.layers))
+        let Document::Image(config, layers) = document else {
+            return Err(Failure::Odd("a list of images in a list of images".into()));
+        };
+        let (wanted, what) = (sha256(&config.digest)?, "the configuration");
+        if config.size > MAX_CONFIG as u64 {
+            let most = MAX_CONFIG;
+            return Err(Failure::TooLarge { what, most });
+        }
+        let path = format!("blobs/{wanted}");
+        let (_, bytes) = self
+            .connection
+            .document(&path, "*/*", what, MAX_CONFIG)
+            .await?;
+        is_that(&bytes, wanted)?;
+        Ok((digest, bytes, layers))
+    }
+
+    /// What the registry has under a tag or digest, with its digest.
+    async fn document(&self, reference: &str) -> Result<(String, Vec<u8>), Failure> {
+        let path = format!("manifests/{reference}");
+        let accept = manifest::accepted();
+        let (headers, bytes) = self
+            .connection
+            .document(&path, &accept, "the manifest", MAX_MANIFEST)
+            .await?;
+        let said = headers.get("docker-content-digest");
+        let said = said.and_then(|digest| digest.to_str().ok());
+        for wanted in [Some(reference), said].into_iter().flatten() {
+            if name::hash(wanted).is_some() {
+                is_that(&bytes, wanted)?;
+            }
+        }
+        Ok((digest(&bytes), bytes))
     }
 
     fn check(
         &self,
         digest: String,
         document: &[u8],
-        layers: Vec<OciDescriptor>,
+        layers: Vec<Descriptor>,
     ) -> Result<Manifest, ImageError> {
-        let name = self.reference.to_string();
-        let corrupt = ImageError::of(&name);
-        let document: Document = serde_json::from_slice(document)
+        let corrupt = ImageError::of(&self.name);
+        let document: config::Document = serde_json::from_slice(document)
             .map_err(|error| odd(format!("its configuration is not understood: {error}")))
             .map_err(&corrupt)?;
         let (config, digests) = document.parts();
@@ -280,29 +308,24 @@ impl Remote {
     }
 }
 
-/// Takes as much as a document may have, and then fails.
-struct Bounded<'a>(&'a mut Vec<u8>);
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
 
-impl AsyncWrite for Bounded<'_> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.0.len() + bytes.len() > MAX_DOCUMENT {
-            return Poll::Ready(Err(odd("a document larger than an image's may be")));
-        }
-        self.0.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
+/// A digest that can be checked.
+fn sha256(digest: &str) -> Result<&str, Failure> {
+    match name::hash(digest) {
+        Some(_) => Ok(digest),
+        None => Err(Failure::Odd(format!("'{digest}' is no SHA-256 digest"))),
     }
+}
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+fn is_that(bytes: &[u8], wanted: &str) -> Result<(), Failure> {
+    if digest(bytes) == wanted {
+        return Ok(());
     }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
+    let why = format!("the registry sent other bytes than {wanted}");
+    Err(Failure::Odd(why))
 }
 
 fn is_loopback(host: &str) -> bool {

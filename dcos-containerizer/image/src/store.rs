@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock};
 use crate::credentials::Credentials;
 use crate::layers::{Layers, absent_is_fine, hex};
 use crate::local::{self, Found};
-use crate::registry::{Manifest, RegistryConfig, Remote, download};
+use crate::registry::{Descriptor, Manifest, RegistryConfig, Remote, download};
 use crate::{ImageConfig, ImageError, ImageName};
 
 /// How an [`ImageStore`] works.
@@ -295,7 +295,8 @@ impl ImageStore {
         manifest: Manifest,
         name: &ImageName,
     ) -> Result<Entry, ImageError> {
-        let total: i64 = manifest.layers.iter().map(|(layer, _)| layer.size).sum();
+        let sizes = manifest.layers.iter().map(|(layer, _)| layer.size);
+        let total = sizes.fold(0, u64::saturating_add);
         tracing::info!(image = %name, layers = manifest.layers.len(), bytes = total, "pulling");
         let pulls = futures::stream::iter(manifest.layers)
             .map(async |(layer, digest)| self.layer(remote, &layer, &digest).await)
@@ -314,12 +315,12 @@ impl ImageStore {
     async fn layer(
         &self,
         remote: &Remote,
-        layer: &oci_client::manifest::OciDescriptor,
+        layer: &Descriptor,
         digest: &str,
     ) -> Result<String, ImageError> {
         let lock = self.0.lock(&layer.digest);
         let held = lock.lock_owned().await;
-        let corrupt = ImageError::of(&remote.reference.to_string());
+        let corrupt = ImageError::of(&remote.name);
         let hash = crate::name::hash(digest).unwrap_or_default();
         if !hash.is_empty() && self.0.layers.has(hash) {
             return Ok(hash.to_owned());

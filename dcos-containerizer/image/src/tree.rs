@@ -330,21 +330,18 @@ mod tests {
         assert!(!top.exists());
     }
 
-    /// Moves the folder one is in to somewhere else, once.
-    struct Mover<'a> {
-        from: &'a Path,
-        to: &'a Path,
-        entered: usize,
+    /// Removes, knows few folders at a time, and does something behind each that it entered.
+    struct Meddling<F> {
         inner: Removing,
+        room: usize,
+        then: F,
     }
 
-    impl Visitor for Mover<'_> {
+    impl<F: FnMut() -> io::Result<()>> Visitor for Meddling<F> {
         fn enter(&mut self, folder: BorrowedFd<'_>, from: i64, room: usize) -> io::Result<Part> {
-            self.entered += 1;
-            if self.entered == 3 {
-                fs::rename(self.from, self.to)?;
-            }
-            self.inner.enter(folder, from, room)
+            let part = self.inner.enter(folder, from, room.min(self.room))?;
+            (self.then)()?;
+            Ok(part)
         }
 
         fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
@@ -363,40 +360,22 @@ mod tests {
         fs::create_dir_all(top.join("a/b")).unwrap();
         fs::create_dir_all(outside.join("beside")).unwrap();
         let folder = openat(CWD, &top, FOLDER, Mode::empty()).unwrap();
-        let mut mover = Mover {
-            from: &top.join("a/b"),
-            to: &outside.join("b"),
-            entered: 0,
+        let mut entered = 0;
+        let mut mover = Meddling {
             inner: Removing::default(),
+            room: usize::MAX,
+            then: || {
+                entered += 1;
+                match entered {
+                    // It is in that one.
+                    3 => fs::rename(top.join("a/b"), outside.join("b")),
+                    _ => Ok(()),
+                }
+            },
         };
         walk(folder.as_fd(), &mut mover).unwrap();
         assert!(outside.join("beside").is_dir() && outside.join("b").is_dir());
         assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
-    }
-
-    /// Lets little be known at a time, and puts a link in the place of a folder that was named.
-    struct Swapper<'a> {
-        inner: Removing,
-        swap: Option<(&'a Path, &'a Path)>,
-    }
-
-    impl Visitor for Swapper<'_> {
-        fn enter(&mut self, folder: BorrowedFd<'_>, from: i64, _: usize) -> io::Result<Part> {
-            let part = self.inner.enter(folder, from, 3)?;
-            if let Some((place, target)) = self.swap.take() {
-                fs::remove_dir(place)?;
-                std::os::unix::fs::symlink(target, place)?;
-            }
-            Ok(part)
-        }
-
-        fn leave(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-            self.inner.leave(parent, name)
-        }
-
-        fn pass(&mut self, parent: BorrowedFd<'_>, name: &CStr, error: Errno) -> io::Result<()> {
-            self.inner.pass(parent, name, error)
-        }
     }
 
     #[test]
@@ -408,23 +387,30 @@ mod tests {
             fs::create_dir_all(top.join(format!("{number}/a/b"))).unwrap();
             fs::create_dir_all(top.join(format!("{number}/c"))).unwrap();
         }
-        fs::create_dir_all(top.join("0/link")).unwrap();
         let folder = openat(CWD, &top, FOLDER, Mode::empty()).unwrap();
-        let inner = top.join("0/link");
-        let mut swapper = Swapper {
-            inner: Removing::default(),
-            swap: Some((&inner, &kept)),
+        // A link comes into the place of a folder that was named.
+        let swap = |place: &Path| {
+            let mut place = Some(place.to_owned());
+            let kept = kept.clone();
+            move || match place.take() {
+                Some(place) => {
+                    fs::remove_dir(&place)?;
+                    std::os::unix::fs::symlink(&kept, place)
+                }
+                None => Ok(()),
+            }
         };
-        walk(folder.as_fd(), &mut swapper).unwrap();
-        assert_eq!(swapper.inner.failed, None);
-        assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
-
-        fs::create_dir_all(top.join("link")).unwrap();
-        let link = top.join("link");
-        swapper.swap = Some((&link, &kept));
-        walk(folder.as_fd(), &mut swapper).unwrap();
-        assert_eq!(swapper.inner.failed, None);
-        assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
+        for link in ["0/link", "link"] {
+            fs::create_dir_all(top.join(link)).unwrap();
+            let mut swapper = Meddling {
+                inner: Removing::default(),
+                room: 3,
+                then: swap(&top.join(link)),
+            };
+            walk(folder.as_fd(), &mut swapper).unwrap();
+            assert_eq!(swapper.inner.failed, None);
+            assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
+        }
         assert!(kept.join("below").is_dir());
     }
 

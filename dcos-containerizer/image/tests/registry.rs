@@ -263,7 +263,14 @@ async fn faults_of_a_registry_are_told_and_leave_nothing_behind() {
         (Fault::NoManifest, "there is no image"),
         (Fault::Refuses, "refuses"),
         (Fault::Endless, "larger than the"),
-        (Fault::EndlessConfig, "larger than an image's may be"),
+        (Fault::EndlessConfig, "the configuration has more than"),
+        (Fault::EndlessManifest, "the manifest has more than"),
+        (Fault::HugeManifest, "the manifest has more than"),
+        (Fault::EndlessToken, "a token has more than"),
+        (Fault::EndlessRefusal, "refuses"),
+        (Fault::EndlessLayerRefusal, "answers 400"),
+        (Fault::WrongManifest, "sent other bytes than sha256:"),
+        (Fault::OtherMachines, "(linux/"),
         (Fault::StrangeLayer, "is no file system"),
     ] {
         let server = Server::start(std::slice::from_ref(&layer), fault).await;
@@ -302,6 +309,19 @@ async fn tokens_are_fetched_with_credentials() {
     };
     let image = store.get(&request).await.unwrap();
     assert_eq!(read(&image.layers, "file").as_deref(), Some("content"));
+}
+
+#[tokio::test]
+async fn a_token_that_is_spent_is_fetched_again() {
+    if !is_root() {
+        return;
+    }
+    let layers = [tarball(&[("a", "1")]), tarball(&[("b", "2")])];
+    let server = Server::start(&layers, Fault::ShortTokens).await;
+    let mut fixture = Fixture::new(&server.host);
+    fixture.config.concurrent = 1;
+    let image = fixture.store().await.get(&Request::new("app")).await;
+    assert_eq!(read(&image.unwrap().layers, "b").as_deref(), Some("2"));
 }
 
 #[tokio::test]

@@ -4,18 +4,15 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
-use oci_client::client::BlobResponse;
-use oci_client::errors::OciDistributionError as Failure;
-use oci_client::manifest::OciDescriptor;
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
 
-use super::{ATTEMPTS, Remote, is_full, is_passing, told};
+use super::failure::{Failure, is_full};
+use super::{ATTEMPTS, Descriptor, Remote, sha256};
+use crate::ImageError;
 use crate::error::odd;
 use crate::layers::hex;
-use crate::{ImageError, name};
 
 /// How often a download that takes long is spoken of.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -25,21 +22,17 @@ const BUFFER: usize = 1 << 20;
 /// Downloads `layer` into `file`. What an earlier attempt left there is kept if it fits.
 pub(crate) async fn download(
     remote: &Remote,
-    layer: &OciDescriptor,
+    layer: &Descriptor,
     file: &Path,
 ) -> Result<(), ImageError> {
-    let corrupt = ImageError::of(&remote.reference.to_string());
-    let hash = name::hash(&layer.digest);
-    let hash = hash
-        .ok_or_else(|| odd(format!("'{}' is no SHA-256 digest", layer.digest)))
-        .map_err(&corrupt)?;
-    let size = u64::try_from(layer.size).unwrap_or_default();
+    let corrupt = ImageError::of(&remote.name);
+    let digest = sha256(&layer.digest).map_err(|failure| remote.told(&failure))?;
     let mut pause = Duration::from_millis(500);
     let (mut attempt, mut wrong) = (1, false);
     loop {
         let before = length(file).await;
-        match fetch(remote, layer, file, size).await {
-            Ok(()) if verify(file, hash).await? => return Ok(()),
+        match fetch(remote, layer, file).await {
+            Ok(()) if verify(file, digest).await? => return Ok(()),
             Ok(()) => {
                 // Whatever it is, it is not the layer, nor the beginning of it.
                 tokio::fs::remove_file(file).await?;
@@ -50,7 +43,7 @@ pub(crate) async fn download(
                 // What was there before may be to blame, once.
                 wrong = true;
             }
-            Err(error) if attempt < ATTEMPTS && is_passing(&error) => {
+            Err(error) if attempt < ATTEMPTS && error.is_passing() => {
                 tracing::info!(digest = layer.digest, %error, "a download broke off; going on");
                 // Progress is worth as many attempts again.
                 if length(file).await > before {
@@ -59,36 +52,30 @@ pub(crate) async fn download(
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }
-            Err(Failure::IoError(error)) if is_full(&error) => {
+            Err(Failure::Io(error)) if is_full(&error) => {
                 // Kept for a later attempt, it would leave no room for any other image.
                 tokio::fs::remove_file(file).await.ok();
                 return Err(corrupt(error));
             }
-            Err(error) => return Err(told(&remote.reference, &remote.registry.host, &error)),
+            // It has less than is here.
+            Err(Failure::Status { code: 416, .. }) if before > 0 && !wrong => {
+                tokio::fs::remove_file(file).await?;
+                wrong = true;
+            }
+            Err(failure) => return Err(remote.told(&failure)),
         }
         attempt += 1;
     }
 }
 
 /// Appends what is missing of the layer.
-async fn fetch(
-    remote: &Remote,
-    layer: &OciDescriptor,
-    file: &Path,
-    size: u64,
-) -> Result<(), Failure> {
-    let have = length(file).await;
+async fn fetch(remote: &Remote, layer: &Descriptor, file: &Path) -> Result<(), Failure> {
+    let (have, size) = (length(file).await, layer.size);
     if have == size && size > 0 {
         return Ok(());
     }
     let have = if have < size { have } else { 0 };
-    let asked = remote
-        .client
-        .pull_blob_stream_partial(&remote.reference, layer, have, None);
-    let (mut stream, from) = match asked.await? {
-        BlobResponse::Full(stream) => (stream, 0),
-        BlobResponse::Partial(stream) => (stream, have),
-    };
+    let (mut response, from) = remote.connection.blob(&layer.digest, have).await?;
     let mut options = File::options();
     let opened = options.create(true).write(true).truncate(false);
     let output = opened.open(file).await?;
@@ -98,28 +85,29 @@ async fn fetch(
     let mut length = from;
     let mut told = Instant::now();
     let copied = async {
-        while let Some(bytes) = stream.try_next().await? {
+        while let Some(bytes) = response.chunk().await? {
             length += bytes.len() as u64;
             if length > size {
-                let what = format!("the layer is larger than the {size} bytes it should have");
-                return Err(io::Error::other(what));
+                let what = format!("a layer is larger than the {size} bytes it should have");
+                return Err(Failure::Odd(what));
             }
             output.write_all(&bytes).await?;
             if told.elapsed() >= PROGRESS {
                 told = Instant::now();
-                let (image, digest) = (&remote.reference, &layer.digest);
-                tracing::info!(%image, digest, bytes = length, of = size, "still pulling");
+                let (image, digest) = (&remote.name, &layer.digest);
+                tracing::info!(image, digest, bytes = length, of = size, "still pulling");
             }
         }
         if length < size {
             let what = format!("it ended after {length} of {size} bytes");
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+            let ended = io::Error::new(io::ErrorKind::UnexpectedEof, what);
+            return Err(Failure::Io(ended));
         }
         Ok(())
     };
     let copied = copied.await;
     output.flush().await?;
-    Ok(copied?)
+    copied
 }
 
 async fn length(file: &Path) -> u64 {
@@ -127,13 +115,13 @@ async fn length(file: &Path) -> u64 {
     metadata.map_or(0, |metadata| metadata.len())
 }
 
-/// Whether the file has this SHA-256.
-async fn verify(file: &Path, hash: &str) -> Result<bool, ImageError> {
-    let (file, hash) = (file.to_owned(), hash.to_owned());
+/// Whether the file has this digest.
+async fn verify(file: &Path, wanted: &str) -> Result<bool, ImageError> {
+    let (file, wanted) = (file.to_owned(), wanted.to_owned());
     let verified = tokio::task::spawn_blocking(move || {
         let mut digest = Hasher(Sha256::new());
         io::copy(&mut std::fs::File::open(file)?, &mut digest)?;
-        Ok::<_, io::Error>(hex(&digest.0.finalize()) == hash)
+        Ok::<_, io::Error>(wanted.ends_with(&hex(&digest.0.finalize())))
     });
     Ok(verified.await.map_err(io::Error::other)??)
 }

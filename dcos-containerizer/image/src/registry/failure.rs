@@ -2,22 +2,158 @@
 
 use std::io;
 
-use oci_client::Reference;
-use oci_client::errors::{OciDistributionError as Failure, OciErrorCode as Code};
+use reqwest::Url;
+use serde::Deserialize;
 
 use crate::ImageError;
 
-/// Whether it may work when asked again.
-pub(super) fn is_passing(failure: &Failure) -> bool {
-    match failure {
-        Failure::RequestError(error) => !error.is_builder(),
-        Failure::IoError(error) => !is_full(error),
-        Failure::ServerError { code, .. } => *code == 429 || *code >= 500,
-        Failure::RegistryError { envelope, .. } => {
-            let codes = envelope.errors.iter().map(|error| &error.code);
-            codes.into_iter().any(|code| *code == Code::Toomanyrequests)
+/// Of what a registry says, so many characters are told.
+const TOLD: usize = 300;
+
+/// Why something could not be had of a registry.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// It cannot be spoken with.
+    #[error(transparent)]
+    Request(reqwest::Error),
+    /// The disk, or an answer that ended early.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Its answer is no success.
+    #[error("{url} answers {code}{}{said}", if said.is_empty() { "" } else { ": " })]
+    Status {
+        code: u16,
+        url: String,
+        /// Reasons by their names, `MANIFEST_UNKNOWN` and the like.
+        reasons: Vec<String>,
+        /// The same for people.
+        said: String,
+    },
+    /// It does not let us in.
+    #[error("{0}")]
+    Denied(String),
+    /// Nobody's answer is as large.
+    #[error("{what} has more than the {most} bytes that it may have")]
+    TooLarge { what: &'static str, most: usize },
+    /// It is not what it should be.
+    #[error("{0}")]
+    Odd(String),
+    /// There is nothing for this machine among what it has.
+    #[error("there is none for linux/{0}")]
+    OtherMachines(&'static str),
+}
+
+impl From<reqwest::Error> for Failure {
+    fn from(mut error: reqwest::Error) -> Self {
+        // It may hold a signature.
+        if let Some(url) = error.url_mut() {
+            url.set_query(None);
         }
-        _ => false,
+        Self::Request(error)
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    errors: Vec<Reason>,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl Failure {
+    /// Of an answer with this body.
+    pub(super) fn status(code: u16, url: &Url, body: &[u8]) -> Self {
+        let envelope: Option<Envelope> = serde_json::from_slice(body).ok();
+        let reasons = envelope.map(|envelope| envelope.errors);
+        let said = match &reasons {
+            Some(reasons) => {
+                let of = |one: &Reason| match one.message.as_str() {
+                    "" => one.code.clone(),
+                    message => message.to_owned(),
+                };
+                reasons.iter().map(of).collect::<Vec<_>>().join("; ")
+            }
+            None => String::from_utf8_lossy(body).trim().to_owned(),
+        };
+        let plain = |one: char| if one.is_control() { ' ' } else { one };
+        let mut url = url.clone();
+        url.set_query(None);
+        Self::Status {
+            code,
+            url: url.into(),
+            reasons: reasons
+                .into_iter()
+                .flatten()
+                .map(|reason| reason.code)
+                .collect(),
+            said: said.chars().take(TOLD).map(plain).collect(),
+        }
+    }
+
+    /// Whether it may work when asked again.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Request(error) => !(error.is_builder() || error.is_redirect()),
+            Self::Io(error) => !is_full(error),
+            Self::Status { code, reasons, .. } => {
+                *code == 429 || *code >= 500 || reasons.iter().any(|one| one == "TOOMANYREQUESTS")
+            }
+            _ => false,
+        }
+    }
+
+    /// In words that tell what to do: the image `name`, asked for at `registry`.
+    pub(super) fn told(&self, name: &str, registry: &str) -> ImageError {
+        let (name, registry) = (name.to_owned(), registry.to_owned());
+        let why = chain(self);
+        match self {
+            Self::Status { code, reasons, .. } if !self.is_passing() => {
+                let has = |wanted: &[&str]| reasons.iter().any(|one| wanted.contains(&&**one));
+                if *code == 404 || has(&["MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"]) {
+                    let place = format!("registry {registry}");
+                    ImageError::NotFound { name, place }
+                } else if matches!(code, 401 | 403) || has(&["UNAUTHORIZED", "DENIED"]) {
+                    ImageError::Refused {
+                        name,
+                        registry,
+                        why,
+                    }
+                } else {
+                    ImageError::Registry {
+                        name,
+                        registry,
+                        why,
+                    }
+                }
+            }
+            Self::Denied(_) => ImageError::Refused {
+                name,
+                registry,
+                why,
+            },
+            Self::OtherMachines(machine) => ImageError::NotFound {
+                name: format!("{name} (linux/{machine})"),
+                place: format!("registry {registry}"),
+            },
+            Self::Odd(_) => ImageError::Corrupt { name, why },
+            Self::TooLarge { .. } => ImageError::Corrupt {
+                why: format!(
+                    "{why}; registry {registry} is broken, or not to be trusted: have another asked before it \
+                     (`--docker_registry_mirrors`), or pull from that by name"
+                ),
+                name,
+            },
+            Self::Request(_) | Self::Io(_) | Self::Status { .. } => ImageError::Registry {
+                name,
+                registry,
+                why,
+            },
+        }
     }
 }
 
@@ -27,64 +163,6 @@ pub(super) fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
-}
-
-/// The failure in words that tell what to do.
-pub(super) fn told(reference: &Reference, registry: &str, failure: &Failure) -> ImageError {
-    let (name, registry) = (reference.to_string(), registry.to_owned());
-    let refused = |why: String| ImageError::Refused {
-        name: name.clone(),
-        registry: registry.clone(),
-        why,
-    };
-    let missing = || ImageError::NotFound {
-        name: name.clone(),
-        place: format!("registry {registry}"),
-    };
-    match failure {
-        Failure::AuthenticationFailure(why) => refused(why.clone()),
-        Failure::ImageManifestNotFoundError(_) | Failure::ServerError { code: 404, .. } => {
-            missing()
-        }
-        Failure::UnauthorizedError { .. }
-        | Failure::ServerError {
-            code: 401 | 403, ..
-        } => refused("not authorized".to_owned()),
-        Failure::RegistryError { envelope, .. } => {
-            let has = |wanted: &[Code]| {
-                let codes = envelope.errors.iter().map(|error| &error.code);
-                codes.into_iter().any(|code| wanted.contains(code))
-            };
-            if has(&[Code::ManifestUnknown, Code::NameUnknown, Code::NotFound]) {
-                missing()
-            } else if has(&[Code::Unauthorized, Code::Denied]) {
-                refused(chain(failure))
-            } else {
-                ImageError::Registry {
-                    why: chain(failure),
-                    name,
-                    registry,
-                }
-            }
-        }
-        Failure::DigestError(_)
-        | Failure::ManifestParsingError(_)
-        | Failure::VersionedParsingError(_)
-        | Failure::UnsupportedMediaTypeError(_)
-        | Failure::UnsupportedSchemaVersionError(_) => ImageError::Corrupt {
-            why: chain(failure),
-            name,
-        },
-        Failure::ImageIndexParsingNoPlatformResolverError => ImageError::NotFound {
-            name: format!("{name} ({})", std::env::consts::ARCH),
-            place: format!("registry {registry}"),
-        },
-        _ => ImageError::Registry {
-            why: chain(failure),
-            name,
-            registry,
-        },
-    }
 }
 
 /// An error and its causes, each told once.

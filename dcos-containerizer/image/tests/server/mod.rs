@@ -30,6 +30,20 @@ pub(crate) enum Fault {
     Endless,
     /// The configuration does not end, and its size is not what the manifest says.
     EndlessConfig,
+    EndlessManifest,
+    /// The same, but its length is said.
+    HugeManifest,
+    EndlessToken,
+    /// The reasons of a refusal do not end.
+    EndlessRefusal,
+    /// A layer is refused like that.
+    EndlessLayerRefusal,
+    /// The manifest is not what its digest says.
+    WrongManifest,
+    /// The manifest is a list without this machine.
+    OtherMachines,
+    /// A token is good for one manifest or blob.
+    ShortTokens,
     /// A layer of a type that is no file system.
     StrangeLayer,
     /// Only those with a token are served.
@@ -60,6 +74,16 @@ struct Content {
     blobs: Vec<Vec<u8>>,
     resumed: Arc<AtomicU32>,
     asked: Arc<AtomicU32>,
+    /// How many tokens were given, and how many of them were used.
+    given: AtomicU32,
+    used: AtomicU32,
+}
+
+/// What begins like this and does not end.
+fn endless(beginning: &'static str) -> Body {
+    let more = std::iter::repeat_with(|| bytes::Bytes::from_static(&[b' '; 1 << 13]));
+    let all = std::iter::once(bytes::Bytes::from_static(beginning.as_bytes())).chain(more);
+    Body::from_stream(futures::stream::iter(all.map(Ok::<_, std::io::Error>)))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -133,6 +157,8 @@ impl Server {
             blobs: layers.iter().cloned().chain([config]).collect(),
             resumed: Arc::clone(&resumed),
             asked: Arc::clone(&asked),
+            given: AtomicU32::new(0),
+            used: AtomicU32::new(0),
         });
         let router = Router::new()
             .route("/v2/", get(root))
@@ -153,7 +179,18 @@ impl Server {
 
 fn allowed(content: &Content, headers: &HeaderMap) -> bool {
     let bearer = headers.get(header::AUTHORIZATION);
-    content.fault != Fault::WantsToken || bearer.is_some_and(|value| value == "Bearer the-token")
+    let is = |token: &str| bearer.is_some_and(|value| value == &format!("Bearer {token}"));
+    match content.fault {
+        Fault::WantsToken => is("the-token"),
+        Fault::EndlessToken => false,
+        Fault::ShortTokens => {
+            let used = content.used.load(Ordering::Relaxed);
+            let good = is(&format!("token-{}", used + 1));
+            content.used.fetch_add(u32::from(good), Ordering::Relaxed);
+            good
+        }
+        _ => true,
+    }
 }
 
 fn challenge(content: &Content) -> Response {
@@ -172,7 +209,15 @@ async fn root(State(content): State<Arc<Content>>, headers: HeaderMap) -> Respon
     }
 }
 
-async fn token(headers: HeaderMap) -> Response {
+async fn token(State(content): State<Arc<Content>>, headers: HeaderMap) -> Response {
+    if content.fault == Fault::EndlessToken {
+        return endless("{\"token\": \"").into_response();
+    }
+    if content.fault == Fault::ShortTokens {
+        let number = content.given.fetch_add(1, Ordering::Relaxed) + 1;
+        let body = json!({"access_token": format!("token-{number}")});
+        return body.to_string().into_response();
+    }
     // me:s3cret
     let known = headers.get(header::AUTHORIZATION);
     if known.is_some_and(|value| value == "Basic bWU6czNjcmV0") {
@@ -196,11 +241,24 @@ async fn manifest_of(
     match content.fault {
         Fault::NoManifest => return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
         Fault::Refuses => return error(StatusCode::FORBIDDEN, "DENIED"),
+        Fault::EndlessRefusal => return (StatusCode::FORBIDDEN, endless("{")).into_response(),
+        Fault::EndlessManifest => return endless("{\"schemaVersion\": 2,").into_response(),
+        Fault::HugeManifest => return vec![b' '; (4 << 20) + 1].into_response(),
+        Fault::OtherMachines => {
+            let entry =
+                json!({"digest": digest, "platform": {"os": "linux", "architecture": "z80"}});
+            let body = json!({"schemaVersion": 2, "manifests": [entry]});
+            return body.to_string().into_response();
+        }
         _ if !allowed(&content, &headers) => return challenge(&content),
         _ if reference.contains(':') && reference != digest => {
             return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN");
         }
         _ => {}
+    }
+    let mut manifest = content.manifest.clone();
+    if content.fault == Fault::WrongManifest {
+        manifest.push(b' ');
     }
     let headers = [
         (
@@ -209,7 +267,7 @@ async fn manifest_of(
         ),
         ("docker-content-digest", digest),
     ];
-    (headers, content.manifest.clone()).into_response()
+    (headers, manifest).into_response()
 }
 
 async fn blob(
@@ -231,6 +289,9 @@ async fn blob(
     let is_layer = found + 1 < content.blobs.len();
     match content.fault {
         Fault::WrongBlob if is_layer => bytes.iter_mut().for_each(|byte| *byte ^= 1),
+        Fault::EndlessLayerRefusal if is_layer => {
+            return (StatusCode::BAD_REQUEST, endless("no")).into_response();
+        }
         Fault::Endless if is_layer => bytes.resize(bytes.len() + (8 << 20), 0),
         Fault::EndlessConfig if !is_layer => bytes.resize(bytes.len() + (9 << 20), b' '),
         _ => {}

@@ -1,0 +1,256 @@
+//! Requests to one registry: as whom, and how much of an answer is taken in.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http_auth::ChallengeParser;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::Registry;
+use super::failure::Failure;
+use crate::credentials::Credential;
+
+/// What a token, or the reasons of a refusal, may have, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// How long a document may take as a whole. A layer may take as long as it goes on.
+const DOCUMENT: Duration = Duration::from_secs(300);
+
+/// How long a connection may take to be made, if a download may stand still for longer.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// What is sent as `Authorization`, if anything is.
+type Access = Option<HeaderValue>;
+
+/// One repository of a registry.
+///
+/// # Source
+/// OCI distribution specification 1.1; tokens as `distribution/spec/auth/token.md` of the Docker registry has them.
+pub(super) struct Connection {
+    client: Client,
+    /// `https://host:port/v2/`.
+    base: String,
+    plain: bool,
+    repository: String,
+    credential: Option<Credential>,
+    /// Once the registry was asked what it wants.
+    access: Mutex<Option<Access>>,
+}
+
+impl Connection {
+    pub(super) fn new(
+        registry: &Registry,
+        repository: String,
+        credential: Option<Credential>,
+        stall_timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let client = Client::builder()
+            .user_agent(concat!("dcos/", env!("CARGO_PKG_VERSION")))
+            .read_timeout(stall_timeout)
+            .connect_timeout(stall_timeout.min(CONNECT));
+        let scheme = if registry.plain { "http" } else { "https" };
+        Ok(Self {
+            client: client.build()?,
+            base: format!("{scheme}://{}/v2/", registry.endpoint()),
+            plain: registry.plain,
+            repository,
+            credential,
+            access: Mutex::default(),
+        })
+    }
+
+    /// Reads a document of at most so many bytes; `what` it is if it has more.
+    pub(super) async fn document(
+        &self,
+        path: &str,
+        accept: &str,
+        what: &'static str,
+        most: usize,
+    ) -> Result<(HeaderMap, Vec<u8>), Failure> {
+        let ask = |request: RequestBuilder| request.header(ACCEPT, accept).timeout(DOCUMENT);
+        let response = self.get(path, ask).await?;
+        let headers = response.headers().clone();
+        Ok((headers, read(response, what, most).await?))
+    }
+
+    /// Begins to read a blob, from so many bytes on if the registry can; where it begins.
+    pub(super) async fn blob(&self, digest: &str, from: u64) -> Result<(Response, u64), Failure> {
+        let ask = |request: RequestBuilder| match from {
+            0 => request,
+            _ => request.header(RANGE, format!("bytes={from}-")),
+        };
+        let response = self.get(&format!("blobs/{digest}"), ask).await?;
+        let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
+        Ok((response, if is_part { from } else { 0 }))
+    }
+
+    /// Asks for something of the repository; again if the registry has enough of a token.
+    async fn get(
+        &self,
+        path: &str,
+        ask: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        let url = format!("{}{}/{path}", self.base, self.repository);
+        let send = |access: &Access| {
+            // Not sent on to another host that this one may lead to.
+            let request = ask(self.client.get(&url));
+            with(request, access).send()
+        };
+        let access = self.access(None).await?;
+        let mut response = send(&access).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            let renewed = self.access(Some(&access)).await?;
+            if renewed != access {
+                response = send(&renewed).await?;
+            }
+        }
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(refusal(response).await)
+    }
+
+    /// What the registry wants; asked for anew if that is still what is `spent`.
+    async fn access(&self, spent: Option<&Access>) -> Result<Access, Failure> {
+        let mut known = self.access.lock().await;
+        if let Some(access) = &*known
+            && spent != Some(access)
+        {
+            return Ok(access.clone());
+        }
+        let access = self.authorize().await?;
+        *known = Some(access.clone());
+        Ok(access)
+    }
+
+    async fn authorize(&self) -> Result<Access, Failure> {
+        let basic = match &self.credential {
+            Some(Credential::Token(token)) => return bearer(token).map(Some),
+            Some(Credential::Basic { user, password }) => {
+                let text = STANDARD.encode(format!("{user}:{password}"));
+                Some(secret(&format!("Basic {text}"))?)
+            }
+            None => None,
+        };
+        // Whatever else it says: what it wants stands in the header.
+        let ping = self.client.get(&self.base).timeout(DOCUMENT).send().await?;
+        let challenges = ping.headers().get_all(WWW_AUTHENTICATE);
+        if challenges.iter().next().is_none() {
+            return Ok(None);
+        }
+        match challenges.iter().find_map(Challenge::read) {
+            Some(challenge) => self.token(challenge, basic).await.map(Some),
+            None => Ok(basic),
+        }
+    }
+
+    async fn token(&self, challenge: Challenge, basic: Access) -> Result<HeaderValue, Failure> {
+        let denied = |why: &str| Failure::Denied(format!("its token server {why}"));
+        let Ok(mut url) = Url::parse(&challenge.realm) else {
+            return Err(denied("has no address"));
+        };
+        if !self.plain && url.scheme() != "https" && basic.is_some() {
+            return Err(denied("would learn the password without TLS"));
+        }
+        let scope = format!("repository:{}:pull", self.repository);
+        url.query_pairs_mut()
+            .append_pair("scope", &scope)
+            .extend_pairs(challenge.service.map(|service| ("service", service)));
+        let request = self.client.get(url).timeout(DOCUMENT);
+        let response = with(request, &basic).send().await?;
+        if !response.status().is_success() {
+            return Err(match refusal(response).await {
+                failure if failure.is_passing() => failure,
+                failure => denied(&format!("refuses: {failure}")),
+            });
+        }
+        let answer = read(response, "a token", MAX_ANSWER).await?;
+        let Ok(answer) = serde_json::from_slice::<Token>(&answer) else {
+            return Err(denied("gave something that is no token"));
+        };
+        let given = [answer.token, answer.access_token].into_iter().flatten();
+        match given.into_iter().find(|token| !token.is_empty()) {
+            Some(token) => bearer(&token),
+            None => Err(denied("gave no token")),
+        }
+    }
+}
+
+fn with(request: RequestBuilder, access: &Access) -> RequestBuilder {
+    match access {
+        Some(access) => request.header(AUTHORIZATION, access),
+        None => request,
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, Failure> {
+    secret(&format!("Bearer {token}"))
+}
+
+fn secret(text: &str) -> Result<HeaderValue, Failure> {
+    let value = HeaderValue::from_str(text);
+    let mut value = value.map_err(|_| Failure::Denied("a token that HTTP cannot carry".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Takes in an answer of at most so many bytes.
+async fn read(mut response: Response, what: &'static str, most: usize) -> Result<Vec<u8>, Failure> {
+    let too_large = || Failure::TooLarge { what, most };
+    let said = response.content_length().unwrap_or(0);
+    if usize::try_from(said).is_ok_and(|said| said > most) {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    while let Some(part) = response.chunk().await? {
+        if part.len() > most - bytes.len() {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
+
+/// What an answer says that is no success. Reasons that do not end are none.
+async fn refusal(response: Response) -> Failure {
+    let (code, url) = (response.status().as_u16(), response.url().clone());
+    let reasons = tokio::time::timeout(DOCUMENT, read(response, "a refusal", MAX_ANSWER)).await;
+    let reasons = reasons.ok().and_then(Result::ok);
+    Failure::status(code, &url, &reasons.unwrap_or_default())
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// Where tokens are given, and for whom.
+struct Challenge {
+    realm: String,
+    service: Option<String>,
+}
+
+impl Challenge {
+    /// The one of `Bearer`, if there is one.
+    fn read(header: &HeaderValue) -> Option<Self> {
+        let challenges = ChallengeParser::new(header.to_str().ok()?);
+        let mut bearers = challenges
+            .filter_map(Result::ok)
+            .filter(|one| one.scheme.eq_ignore_ascii_case("Bearer"));
+        let bearer = bearers.next()?;
+        let parameter = |name: &str| {
+            let mut found = bearer.params.iter();
+            let found = found.find(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.to_unescaped())
+        };
+        Some(Self {
+            realm: parameter("realm")?,
+            service: parameter("service"),
+        })
+    }
+}
