@@ -172,6 +172,31 @@ pub trait Containerizer: fmt::Debug + Send + Sync + 'static {
 
     /// Each container that is known: being launched, running, or ended and not yet removed.
     async fn containers(&self) -> BTreeSet<ContainerId>;
+
+    /// From which processes of this host containers descend. Asked whenever somebody who shows no credentials wants
+    /// into a container, so quickly: what is not known at once is [hidden](Origins::hidden).
+    async fn origins(&self) -> Origins;
+}
+
+/// From which processes of this host containers descend.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// The first process of each container that runs.
+    pub first: BTreeMap<u32, ContainerId>,
+    /// Processes that have containers as children: what descends from them and from nothing in `first` is of a container
+    /// that begins or ends at this moment.
+    pub makers: BTreeSet<u32>,
+    /// Something runs of which neither is known.
+    pub hidden: bool,
+}
+
+impl Origins {
+    /// Takes in what another knows.
+    pub fn extend(&mut self, other: Self) {
+        self.first.extend(other.first);
+        self.makers.extend(other.makers);
+        self.hidden |= other.hidden;
+    }
 }
 
 /// What became of a container while nobody looked.

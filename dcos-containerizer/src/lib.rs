@@ -12,6 +12,7 @@ pub mod logger;
 mod netns;
 pub mod oci;
 pub mod oversubscription;
+mod procfs;
 pub mod provisioner;
 pub mod secret;
 pub mod switchboard;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use dcos_containerizer::containerizer::{
-    ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Processes, Recovered,
-    testkit,
+    ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Origins, Processes,
+    Recovered, testkit,
 };
 use dcos_proto::mesos::value::Scalar;
 use dcos_proto::mesos::{ContainerId, ContainerStatus, Resource, ResourceStatistics};
@@ -103,6 +103,10 @@ impl Containerizer for Flawed {
 
     async fn containers(&self) -> BTreeSet<ContainerId> {
         self.0.containers().await
+    }
+
+    async fn origins(&self) -> Origins {
+        self.0.origins().await
     }
 }
 

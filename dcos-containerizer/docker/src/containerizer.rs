@@ -9,16 +9,17 @@ use bollard::models::HostConfig;
 use bollard::query_parameters::KillContainerOptionsBuilder;
 use dcos_containerizer::containerizer::{
     ContainerClass, ContainerConfig, ContainerTermination, Containerizer, ContainerizerError,
-    Recovered,
+    Origins, Recovered,
 };
 use dcos_containerizer::switchboard::Switchboard;
 use dcos_core::time::Time;
 use dcos_proto::mesos::value::Scalar;
 use dcos_proto::mesos::{ContainerId, ContainerStatus, Resource, ResourceStatistics};
+use futures::StreamExt as _;
 use tokio::sync::watch;
 
 use crate::config::DockerConfig;
-use crate::engine::{Engine, is_status, quickly};
+use crate::engine::{self, Engine, is_status, quickly};
 use crate::exec::Exec;
 use crate::resources::Amounts;
 use crate::shape::Settings;
@@ -27,6 +28,9 @@ use crate::{lifecycle, recovery, usage};
 
 /// How long a container that is killed may take to be gone: the engine unmounts and writes.
 const KILL: Duration = Duration::from_secs(60);
+
+/// Containers that the engine is asked about at a time.
+const ASKED: usize = 16;
 
 /// Has a Docker Engine run containers.
 ///
@@ -152,12 +156,25 @@ impl Inner {
         below.cloned().collect()
     }
 
+    /// The first process of what a container runs, on this host. One that the engine starts at this moment is waited
+    /// for by it.
+    async fn pid(&self, container: &Container) -> Result<Option<u32>, bollard::errors::Error> {
+        if let Some(exec) = container.exec() {
+            return exec.pid().await;
+        }
+        if container.id.parent.is_some() {
+            // Its command begins below the container's own.
+            return Ok(None);
+        }
+        let inspected = self.engine.inspect(&name(&container.id)).await?;
+        Ok(inspected.as_ref().and_then(engine::pid))
+    }
+
     /// Sends a signal to what a container runs.
     pub(crate) async fn signal(&self, container: &Container, signal: i32) -> Result<(), String> {
         let exec = container.exec();
         if let Some(exec) = exec {
-            exec.signal(signal).await;
-            return Ok(());
+            return exec.signal(signal).await;
         }
         let asked = container.record().stop_signal;
         let signal = match asked {
@@ -298,18 +315,22 @@ impl Containerizer for Docker {
     async fn status(&self, id: &ContainerId) -> Result<ContainerStatus, ContainerizerError> {
         let container = self.0.find(id)?;
         let unknown = || ContainerizerError::Unknown(id.clone());
+        let broken = |error| ContainerizerError::Broken {
+            doing: format!("asking for the status of container {id}"),
+            reason: self.0.engine.text(&error),
+        };
         if !container.is_running() {
             return Err(unknown());
         }
         if let Some(exec) = container.exec() {
             return Ok(ContainerStatus {
                 container_id: Some(id.clone()),
-                executor_pid: quickly(async { Ok(exec.pid().await) }).await.ok().flatten(),
+                executor_pid: quickly(exec.pid()).await.map_err(broken)?,
                 ..ContainerStatus::default()
             });
         }
         let inspected = quickly(self.0.engine.inspect(&name(id))).await;
-        let inspected = inspected.ok().flatten().ok_or_else(unknown)?;
+        let inspected = inspected.map_err(broken)?.ok_or_else(unknown)?;
         Ok(usage::status(id, &container.record(), &inspected))
     }
 
@@ -374,5 +395,28 @@ impl Containerizer for Docker {
 
     async fn containers(&self) -> BTreeSet<ContainerId> {
         self.0.lock().keys().cloned().collect()
+    }
+
+    async fn origins(&self) -> Origins {
+        let containers: Vec<_> = self.0.lock().values().cloned().collect();
+        let over = |one: &Container| matches!(*one.phase.borrow(), Phase::Ended(_) | Phase::Failed);
+        let pids = containers
+            .into_iter()
+            .filter(|one| !over(one))
+            .map(async |one| (one.id.clone(), quickly(self.0.pid(&one)).await));
+        let mut pids = futures::stream::iter(pids).buffer_unordered(ASKED);
+        let mut origins = Origins::default();
+        while let Some((id, pid)) = pids.next().await {
+            match pid {
+                Ok(Some(pid)) => drop(origins.first.insert(pid, id)),
+                Ok(None) => {}
+                Err(error) => {
+                    let error = self.0.engine.text(&error);
+                    tracing::warn!(container = %id, error, "which processes it has is not known");
+                    origins.hidden = true;
+                }
+            }
+        }
+        origins
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::ExecInspectResponse;
 use dcos_containerizer::containerizer::{ContainerConfig, ContainerTermination, Stdio, Stream};
 use dcos_containerizer::switchboard::Switchboard;
 use futures::StreamExt as _;
@@ -22,10 +23,10 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, quickly};
 use crate::shape;
 
-/// How long a command that was started may have no process yet; one that was not started never has.
+/// How long a command that was started may have no process yet.
 const BEGIN: Duration = Duration::from_secs(5);
 
 /// How often the window of a terminal is looked at.
@@ -179,40 +180,40 @@ impl Exec {
     }
 
     /// The process on this host, while it runs.
-    pub(crate) async fn pid(&self) -> Option<u32> {
-        let exec = self.engine.api().inspect_exec(&self.name).await.ok()?;
-        let pid = u32::try_from(exec.pid?).ok()?;
-        (exec.running == Some(true) && pid > 0).then_some(pid)
+    pub(crate) async fn pid(&self) -> Result<Option<u32>, bollard::errors::Error> {
+        let exec = self.engine.api().inspect_exec(&self.name).await?;
+        Ok(running(&exec))
     }
 
-    /// The process on this host, waited for while the engine does not know it: what it prints may be heard before.
-    async fn begun(&self) -> Option<u32> {
+    /// Waits until the engine knows the process of one that was started: what it prints may be heard before, and until
+    /// then nobody can signal it. The engine tells of it in no event.
+    pub(crate) async fn begun(&self) {
         let begun = async {
-            loop {
-                let exec = self.engine.api().inspect_exec(&self.name).await.ok()?;
-                let pid = exec.pid.and_then(|pid| u32::try_from(pid).ok());
-                match pid.filter(|pid| *pid > 0) {
-                    Some(pid) if exec.running == Some(true) => return Some(pid),
-                    _ if exec.exit_code.is_some() => return None,
-                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            let mut pause = Duration::from_millis(5);
+            // Whoever wants to signal it is told of an engine that fails.
+            while let Ok(exec) = self.engine.api().inspect_exec(&self.name).await {
+                if running(&exec).is_some() || exec.exit_code.is_some() {
+                    return;
                 }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
             }
         };
-        tokio::time::timeout(BEGIN, begun).await.ok().flatten()
+        tokio::time::timeout(BEGIN, begun).await.ok();
     }
 
-    /// Signals it and its group.
-    pub(crate) async fn signal(&self, number: i32) {
-        let Some(pid) = self.begun().await else {
-            return;
-        };
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    /// Signals it and its group, if it runs.
+    pub(crate) async fn signal(&self, number: i32) -> Result<(), String> {
+        let pid = quickly(self.pid()).await;
+        let pid = pid.map_err(|error| self.engine.text(&error))?;
+        let pid = pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(number)) {
             // It leads a group of its own, unless it made itself another life.
             if kill_process_group(pid, signal).is_err() {
                 kill_process(pid, signal).ok();
             }
         }
+        Ok(())
     }
 
     /// One that an earlier agent started.
@@ -253,6 +254,12 @@ impl Exec {
             tokio::time::sleep(WINDOW).await;
         }
     }
+}
+
+/// The process of a command that runs.
+fn running(exec: &ExecInspectResponse) -> Option<u32> {
+    let pid = u32::try_from(exec.pid?).ok()?;
+    (exec.running == Some(true) && pid > 0).then_some(pid)
 }
 
 fn is_terminal(stdio: &Stdio) -> bool {

@@ -504,6 +504,7 @@ pub(crate) async fn exec(
             let exec = Exec::create(inner.engine.clone(), &name(&parent.id), &config).await?;
             inner.store.save_exec(&parent.id, &exec.name).ok();
             let relay = exec.start(stdio).await?;
+            exec.begun().await;
             Ok::<_, String>((exec.with_switchboard(board), relay))
         };
         match started.await {

@@ -157,10 +157,13 @@ async fn take_up(inner: &Arc<Inner>, found: Found) -> Result<Recovered, String> 
     inner.lock().insert(id.clone(), Arc::clone(&container));
     for exec in inner.store.execs(&id) {
         // Nobody hears it any more.
-        Exec::left(inner.engine.clone(), exec.clone())
-            .signal(libc::SIGKILL)
-            .await;
-        inner.store.remove_exec(&id, &exec);
+        let left = Exec::left(inner.engine.clone(), exec.clone());
+        match left.signal(libc::SIGKILL).await {
+            Ok(()) => inner.store.remove_exec(&id, &exec),
+            Err(error) => {
+                tracing::warn!(container = %id, exec, error, "a session of an earlier agent may still run");
+            }
+        }
     }
     // Its output passes through us, so the logger begins anew with it.
     let request = lifecycle::log_request(&id, &record);

@@ -51,6 +51,23 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether nobody is there, or was about to go.
+    fn is_broken(&self) -> bool {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof,
+        };
+        let kinds = [
+            BrokenPipe,
+            ConnectionRefused,
+            ConnectionReset,
+            NotFound,
+            UnexpectedEof,
+        ];
+        matches!(self, Self::Connection(error) if kinds.contains(&error.kind()))
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -264,10 +281,12 @@ impl Client {
             };
             let said = String::from_utf8_lossy(&output.stderr);
             attempts += 1;
-            let again = attempts < ATTEMPTS && (output.status.success() || said.contains(SERVED));
+            let is_there = output.status.success() || said.contains(SERVED);
             match said.trim() {
+                // Whoever is there is no launcher, or nobody for us.
+                _ if is_there && !error.is_broken() => return Err(error),
                 // One that nobody needed is about to end, or one that another one needed no longer has.
-                _ if again => std::thread::sleep(PAUSE),
+                _ if is_there && attempts < ATTEMPTS => std::thread::sleep(PAUSE),
                 "" => return Err(error),
                 said => return Err(Error::Connection(io::Error::other(said.to_owned()))),
             }
@@ -376,6 +395,12 @@ impl Client {
             Some(Message::Exited { exit }) => Ok(Some(exit)),
             Some(Message::Answer { .. }) => Err(Error::Protocol(DecodeError::Unknown("event"))),
         }
+    }
+
+    /// The launcher's process, if the kernel tells: the parent of all containers.
+    pub fn launcher_pid(&self) -> Option<u32> {
+        let peer = rustix::net::sockopt::socket_peercred(&self.sender.stream).ok()?;
+        u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
     }
 
     /// Takes the connection apart for a caller with many requests in flight.

@@ -21,6 +21,10 @@ use crate::upgrade;
 
 /// Connections at a time: the agent, its successor, and people who look.
 const MAX_CLIENTS: usize = 16;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
 /// Bytes that may wait for a client which does not read; then it is cut off, and finds
 /// everything again when it connects anew.
 const MAX_WAITING: usize = 8 << 20;
@@ -75,6 +79,8 @@ impl Connection {
 impl Server {
     pub(crate) fn new(listener: UnixListener, lock: OwnedFd, table: Table) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
+        // Whoever connects is told by the kernel who listened last: this process, not the one that went to the background.
+        rustix::net::listen(&listener, BACKLOG)?;
         sys::block_signals();
         let signals = sys::signal_fd()?;
         Ok(Self {

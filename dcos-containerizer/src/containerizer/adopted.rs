@@ -15,7 +15,9 @@ use dcos_proto::mesos::value::Scalar;
 use dcos_proto::mesos::{ContainerId, ContainerStatus, Resource, ResourceStatistics};
 use tokio::sync::watch;
 
-use super::{ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Recovered};
+use super::{
+    ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Origins, Recovered,
+};
 use crate::switchboard::Switchboard;
 use process::Process;
 
@@ -221,6 +223,18 @@ impl Containerizer for WithAdopted {
     async fn containers(&self) -> BTreeSet<ContainerId> {
         let mut all = self.inner.containers().await;
         all.extend(self.lock().keys().cloned());
+        all
+    }
+
+    async fn origins(&self) -> Origins {
+        let mut all = self.inner.origins().await;
+        for (id, adopted) in &*self.lock() {
+            if let Some(process) = &adopted.process
+                && adopted.ended.borrow().is_none()
+            {
+                all.first.insert(process.pid(), id.clone());
+            }
+        }
         all
     }
 }

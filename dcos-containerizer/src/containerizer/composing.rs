@@ -9,7 +9,9 @@ use dcos_proto::mesos::{ContainerId, ContainerStatus, Resource, ResourceStatisti
 
 use crate::switchboard::Switchboard;
 
-use super::{ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Recovered};
+use super::{
+    ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Origins, Recovered,
+};
 
 /// The containerizers that `--containerizers` names, in its order.
 ///
@@ -171,6 +173,14 @@ impl Containerizer for Composing {
         let mut all = BTreeSet::new();
         for part in &self.parts {
             all.extend(part.containers().await);
+        }
+        all
+    }
+
+    async fn origins(&self) -> Origins {
+        let mut all = Origins::default();
+        for part in &self.parts {
+            all.extend(part.origins().await);
         }
         all
     }

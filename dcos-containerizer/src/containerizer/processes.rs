@@ -21,7 +21,7 @@ use crate::isolator::persistent::link;
 
 use super::{
     ContainerClass, ContainerConfig, ContainerTermination, Containerizer, ContainerizerError,
-    Recovered, Stream,
+    Origins, Recovered, Stream,
 };
 
 /// Containers as plain children of this process.
@@ -254,6 +254,17 @@ impl Containerizer for Processes {
 
     async fn containers(&self) -> BTreeSet<ContainerId> {
         self.lock().keys().cloned().collect()
+    }
+
+    async fn origins(&self) -> Origins {
+        let containers = self.lock();
+        let first = containers
+            .iter()
+            .filter_map(|(id, one)| Some((one.pid?, id.clone())));
+        Origins {
+            first: first.collect(),
+            ..Origins::default()
+        }
     }
 }
 

@@ -35,7 +35,9 @@ use self::launcher::{Launcher, News};
 use self::store::{Record, Store};
 use super::processes::is_below;
 use super::runtime::parse_id;
-use super::{ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Recovered};
+use super::{
+    ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Origins, Recovered,
+};
 use crate::fetcher::Fetcher;
 use crate::isolator::{Isolators, Limitation, UserNamespaces};
 use crate::logger::ContainerLogger;
@@ -262,9 +264,18 @@ impl Inner {
         let running: Vec<_> = self.lock().values().cloned().collect();
         let running = running.into_iter();
         let running: Vec<_> = running.filter(|one| one.pid().is_some()).collect();
-        let Ok(known) = self.launcher.list().await else {
+        let known = match self.launcher.list().await {
+            Ok(known) => known,
             // The connection broke again, and is told of again.
-            return;
+            Err(dcos_launcher::Error::Connection(_)) => return,
+            Err(error) => {
+                let error = dcos_core::error::chain(&error).to_string();
+                tracing::error!(
+                    error,
+                    "which containers a lost launcher took with it is not known"
+                );
+                return;
+            }
         };
         let known: BTreeSet<String> = known.into_iter().map(|one| one.id).collect();
         for container in running {
@@ -470,5 +481,19 @@ impl Containerizer for Universal {
 
     async fn containers(&self) -> BTreeSet<ContainerId> {
         self.0.lock().keys().cloned().collect()
+    }
+
+    async fn origins(&self) -> Origins {
+        let launcher = self.0.launcher.pid();
+        let containers = self.0.lock();
+        let first = containers
+            .values()
+            .filter_map(|one| Some((one.pid()?, one.id.clone())));
+        Origins {
+            first: first.collect(),
+            // While it begins or ends a container is the launcher's, and nobody else's.
+            hidden: launcher.is_none() && !containers.is_empty(),
+            makers: launcher.into_iter().collect(),
+        }
     }
 }

@@ -22,6 +22,7 @@ use dcos_proto::mesos::{ContainerId, Resource};
 
 use super::cgroup::Cgroups;
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
+use crate::procfs;
 
 const NAME: &str = "network/ports";
 /// Below the runtime directory.
@@ -148,30 +149,15 @@ fn listened_on(cgroup: &Path) -> BTreeSet<u16> {
     if members.is_empty() {
         return BTreeSet::new();
     }
-    let sockets: BTreeMap<u64, u16> = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .into_iter()
-        .filter_map(|file| fs::read_to_string(file).ok())
-        .flat_map(|text| text.lines().filter_map(listener).collect::<Vec<_>>())
+    let listening = procfs::sockets(|socket| socket.listens);
+    let ports: BTreeMap<u64, u16> = listening
+        .iter()
+        .map(|socket| (socket.inode, socket.local.port()))
         .collect();
-    let mut found = BTreeSet::new();
-    for pid in members {
-        // It may have ended meanwhile.
-        let files = fs::read_dir(format!("/proc/{pid}/fd"));
-        for file in files.into_iter().flatten().flatten() {
-            let Ok(target) = fs::read_link(file.path()) else {
-                continue;
-            };
-            let inode = target.to_str().and_then(|target| {
-                target
-                    .strip_prefix("socket:[")?
-                    .strip_suffix(']')?
-                    .parse::<u64>()
-                    .ok()
-            });
-            found.extend(inode.and_then(|inode| sockets.get(&inode)));
-        }
-    }
-    found
+    // One of them may have ended meanwhile.
+    let open = members.into_iter().flat_map(procfs::open_sockets);
+    open.filter_map(|inode| ports.get(&inode).copied())
+        .collect()
 }
 
 fn processes(cgroup: &Path, found: &mut Vec<u32>) {
@@ -182,16 +168,6 @@ fn processes(cgroup: &Path, found: &mut Vec<u32>) {
             processes(&entry.path(), found);
         }
     }
-}
-
-/// Inode and port of a line of `/proc/net/tcp`, if it is of a socket that listens.
-fn listener(line: &str) -> Option<(u64, u16)> {
-    let words: Vec<_> = line.split_whitespace().collect();
-    let [_, local, _, "0A", _, _, _, _, _, inode, ..] = words[..] else {
-        return None;
-    };
-    let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-    Some((inode.parse().ok()?, port))
 }
 
 fn limitation(ports: &BTreeSet<u16>) -> Limitation {
@@ -316,17 +292,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_and_sockets_are_read() {
+    fn ranges_are_read() {
         assert_eq!(parse_ports("[1-2, 5-5]").unwrap(), [1..=2, 5..=5]);
         assert_eq!(text(&parse_ports("1-2,5-5").unwrap()), "1-2,5-5");
         assert_eq!(parse_ports("").unwrap(), []);
         for wrong in ["1", "1-x", "1-65536", "[a]"] {
             assert!(parse_ports(wrong).is_err(), "{wrong}");
         }
-        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 \
-                    0 0 34567 1 0000000000000000 100 0 0 10 0";
-        assert_eq!(listener(line), Some((34567, 8080)));
-        assert_eq!(listener(&line.replace(" 0A ", " 01 ")), None);
-        assert_eq!(listener("  sl  local_address rem_address   st"), None);
     }
 }

@@ -6,13 +6,13 @@
 //! what is nested in the container of a custom executor, which has to launch its tasks there.
 //!
 //! Who asks is told by the kernel: for a Unix socket the process that connected, for a connection from this node the
-//! processes that have its other end open. One of which that is not to be told counts as one of a container. Callers of
-//! other nodes, and of containers with networks of their own, are not known by it: for those there is authentication.
+//! processes that have its other end open. What descends from a container's first process is in that container; what
+//! descends from whoever makes containers, and from no first process, is in one that begins or ends just now. Whoever is
+//! not to be told counts as one of a container. Callers of other nodes, and of containers with networks of their own,
+//! are not known by it: for those there is authentication.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use dcos_proto::agent::call::Type;
 use dcos_proto::mesos::ContainerId;
@@ -21,16 +21,18 @@ use dcos_wire::{Peer, PeerAddress, Refusal};
 use tokio::sync::Semaphore;
 
 use super::Context;
-use crate::containerizer::ContainerizerError;
+use crate::containerizer::Origins;
+use crate::procfs::{self, Process, Socket};
 
-/// How often a connection, and who asks over it, is looked for.
+/// How often a connection, and who asks over it, is looked for: while a table is read what changes in it may hide
+/// something else, and what holds a socket between `fork(2)` and `execve(2)` may be gone at the second look.
 const LOOKS: usize = 3;
 
-/// Before who asks is looked for again.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// Kernel tables are gone through for so many callers at a time; the others wait.
+/// Kernel tables are gone through for so many callers at a time.
 static LOOKING: Semaphore = Semaphore::const_new(2);
+
+/// So many callers may wait for that, which takes some milliseconds each; others are told to come again.
+static WAITING: Semaphore = Semaphore::const_new(64);
 
 /// Goes on only if `peer` is no process of a container, or of the custom executor that `target` is nested in.
 ///
@@ -61,16 +63,7 @@ pub(super) async fn check(
             call.as_str_name()
         )))
     };
-    let mut asking = asker(context, peer.address).await;
-    for _ in 1..LOOKS {
-        if asking != Asker::Unknown {
-            break;
-        }
-        // What begins or ends at this moment may not be told yet.
-        tokio::time::sleep(PAUSE).await;
-        asking = asker(context, peer.address).await;
-    }
-    match asking {
+    match asker(context, peer).await? {
         Asker::Outside => Ok(()),
         Asker::Inside(root) => {
             let is_its_own = target.parent.is_some() && *target.root_id() == root;
@@ -96,58 +89,52 @@ enum Asker {
     Unknown,
 }
 
-async fn asker(context: &Context, address: PeerAddress) -> Asker {
+async fn asker(context: &Context, peer: &Peer) -> Result<Asker, Refusal> {
+    let (address, own_address) = (peer.address, peer.own_address);
     if address == PeerAddress::Local {
-        return Asker::Outside;
+        return Ok(Asker::Outside);
     }
+    let busy =
+        |_| Refusal::unavailable("too many callers of this node ask who they are; try again");
+    let _waiting = WAITING.try_acquire().map_err(busy)?;
     let _looking = LOOKING.acquire().await;
-    let (mut containers, mut blind) = (BTreeMap::new(), false);
-    let ids = context.containerizer.containers().await;
-    let statuses = ids.iter().map(|id| context.containerizer.status(id));
-    let statuses = futures::future::join_all(statuses).await;
-    for (id, status) in ids.iter().zip(statuses) {
-        match status.map(|status| status.executor_pid.map(i32::try_from)) {
-            Ok(Some(Ok(pid))) => drop(containers.insert(pid, id.root_id().clone())),
-            // What runs nothing yet, or nothing any more, asks for nothing.
-            Ok(_) | Err(ContainerizerError::Unknown(_)) => {}
-            Err(error) => {
-                tracing::warn!(container = %id, %error, "which processes it has is not known");
-                blind = true;
-            }
+    let origins = context.containerizer.origins().await;
+    let look = move || match address {
+        PeerAddress::Unix { pid, .. } => {
+            let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+            place(&pid.into_iter().collect(), &origins)
         }
-    }
-    let found = tokio::task::spawn_blocking(move || {
-        let pids = match address {
-            PeerAddress::Unix { pid, .. } => pid.into_iter().collect(),
-            PeerAddress::Tcp(address) => match end_of(address) {
-                End::Elsewhere => return Asker::Outside,
-                End::Here(pids) => pids,
-            },
-            _ => return Asker::Unknown,
-        };
-        match place(&pids, &containers) {
-            Asker::Outside if blind => Asker::Unknown,
-            found => found,
-        }
-    });
-    found.await.unwrap_or(Asker::Unknown)
+        PeerAddress::Tcp(address) => match end_of(address, own_address) {
+            End::Elsewhere => Asker::Outside,
+            End::Here(pids) => place(&pids, &origins),
+        },
+        _ => Asker::Unknown,
+    };
+    let looks = move || {
+        let mut looks = (0..LOOKS).map(|_| look());
+        looks.find(|found| *found != Asker::Unknown)
+    };
+    let found = tokio::task::spawn_blocking(looks).await;
+    Ok(found.ok().flatten().unwrap_or(Asker::Unknown))
 }
 
-/// Where processes are, given the first process of each container with its root: inside if one is.
-fn place(pids: &BTreeSet<i32>, containers: &BTreeMap<i32, ContainerId>) -> Asker {
-    let own = i32::try_from(std::process::id()).unwrap_or_default();
+/// Where processes are: inside if one is.
+fn place(pids: &BTreeSet<u32>, origins: &Origins) -> Asker {
+    let own = std::process::id();
     // What lost its parent in a container comes to whoever made that.
-    let makers: BTreeSet<i32> = containers.keys().filter_map(|pid| parent(*pid)).collect();
-    let mut found = if pids.is_empty() {
-        Asker::Unknown
-    } else {
+    let parents = origins.first.keys().filter_map(|pid| parent(*pid));
+    let makers: BTreeSet<u32> = origins.makers.iter().copied().chain(parents).collect();
+    let is_told = !origins.hidden || pids.iter().all(|pid| *pid == own);
+    let mut found = if is_told && !pids.is_empty() {
         Asker::Outside
+    } else {
+        Asker::Unknown
     };
     for pid in pids {
         let mut pid = *pid;
         while pid > 1 && pid != own {
-            if let Some(root) = containers.get(&pid) {
-                return Asker::Inside(root.clone());
+            if let Some(id) = origins.first.get(&pid) {
+                return Asker::Inside(id.root_id().clone());
             }
             let above = parent(pid);
             if makers.contains(&pid) || above.is_none() {
@@ -159,115 +146,57 @@ fn place(pids: &BTreeSet<i32>, containers: &BTreeMap<i32, ContainerId>) -> Asker
     found
 }
 
-/// The parent of a process, as `proc_pid_stat(5)` tells it.
-fn parent(pid: i32) -> Option<i32> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    // The name comes before, in parentheses, and may hold anything.
-    text.rsplit_once(')')?
-        .1
-        .split_ascii_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+fn parent(pid: u32) -> Option<u32> {
+    Process::read(pid).map(|process| process.parent)
 }
 
 /// Who has the other end of a connection open.
+#[derive(Debug, PartialEq, Eq)]
 enum End {
     /// Nobody of this node.
     Elsewhere,
     /// These processes; none if it was closed, or is not to be told.
-    Here(BTreeSet<i32>),
+    Here(BTreeSet<u32>),
 }
 
-fn end_of(peer: SocketAddr) -> End {
-    let look = || {
-        let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
-        tables.iter().find_map(|table| {
-            let table = fs::read_to_string(table).ok()?;
-            table.lines().find_map(|line| Socket::read(line)?.of(peer))
-        })
-    };
-    // A table that changes while it is read may lack what was in it all the time.
-    let again = || {
-        is_here(peer.ip())
-            .then(|| (1..LOOKS).find_map(|_| look()))
-            .flatten()
-    };
-    let socket = look().or_else(again);
-    let own = rustix::process::geteuid();
-    match socket {
-        // What runs in containers of an agent that is not root is the same user.
-        Some(socket) if !own.is_root() && socket.user != own.as_raw() => End::Elsewhere,
-        Some(socket) => End::Here(holders(socket.inode)),
-        None if is_here(peer.ip()) => End::Here(BTreeSet::new()),
-        None => End::Elsewhere,
-    }
-}
-
-/// A line of `/proc/net/tcp`.
-struct Socket {
-    local: SocketAddr,
-    user: u32,
-    inode: u64,
-}
-
-impl Socket {
-    fn read(line: &str) -> Option<Self> {
-        let words: Vec<_> = line.split_ascii_whitespace().collect();
-        Some(Self {
-            local: address(words.get(1)?)?,
-            user: words.get(7)?.parse().ok()?,
-            inode: words.get(9)?.parse().ok()?,
-        })
-    }
-
-    /// This one if it has that address, and is not one that listens at it.
-    fn of(self, local: SocketAddr) -> Option<Self> {
-        let own = SocketAddr::new(self.local.ip().to_canonical(), self.local.port());
-        (own == local).then_some(self)
-    }
-}
-
-/// `0100007F:1F90`: words of 32 bits as they lie in memory, and a port.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| u32::from_str_radix(ip.get(at..at + 8)?, 16).ok();
-    let ip = match ip.len() {
-        8 => IpAddr::from(Ipv4Addr::from(word(0)?.to_ne_bytes())),
-        32 => {
-            let mut bytes = [0; 16];
-            for (number, four) in bytes.chunks_exact_mut(4).enumerate() {
-                four.copy_from_slice(&word(number * 8)?.to_ne_bytes());
-            }
-            IpAddr::from(Ipv6Addr::from(bytes))
+/// The other end of the connection that came from `peer` to `own`.
+fn end_of(peer: SocketAddr, own: Option<SocketAddr>) -> End {
+    let is_here = is_here(peer.ip());
+    let mut ends = Vec::new();
+    for _ in 0..LOOKS {
+        ends = procfs::sockets(|socket| socket.local == peer && !socket.listens);
+        // A port may serve many connections at a time: the other end tells which.
+        if let Some(at) = ends.iter().position(|end| Some(end.remote) == own) {
+            return end(vec![ends.swap_remove(at)]);
         }
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
+        if !is_here {
+            break;
+        }
+    }
+    match (ends.is_empty(), is_here) {
+        (true, false) => End::Elsewhere,
+        (true, true) => End::Here(BTreeSet::new()),
+        // Somebody on the way put another address in place of ours: it is one of these.
+        (false, _) => end(ends),
+    }
 }
 
-/// Processes that have a socket open.
-fn holders(inode: u64) -> BTreeSet<i32> {
-    let wanted = format!("socket:[{inode}]");
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let has = |pid: &i32| {
-        let open = fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten();
-        let mut links = open
-            .flatten()
-            .filter_map(|entry| fs::read_link(entry.path()).ok());
-        links.any(|link| link.as_os_str() == wanted.as_str())
-    };
-    // One that was closed has none, and is called 0.
-    if inode == 0 {
+fn end(mut ends: Vec<Socket>) -> End {
+    // One that was closed is nobody's.
+    ends.retain(|end| end.inode != 0);
+    let user = rustix::process::geteuid();
+    let is_everybodys = ends.is_empty();
+    // What runs in containers of an agent that is not root is the same user.
+    ends.retain(|end| user.is_root() || end.user == user.as_raw());
+    if ends.is_empty() && !is_everybodys {
+        return End::Elsewhere;
+    }
+    let inodes: BTreeSet<u64> = ends.iter().map(|end| end.inode).collect();
+    End::Here(if inodes.is_empty() {
         BTreeSet::new()
     } else {
-        pids.filter(has).collect()
-    }
+        procfs::holders(|inode| inodes.contains(&inode)).collect()
+    })
 }
 
 /// Whether an address is this node's: what is sent there comes from there. Nothing is sent.
@@ -287,33 +216,77 @@ fn is_here(ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::process::{Command, Stdio};
 
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+
     use super::*;
+
+    /// A connection to `to` from `from`, a port that others may use at the same time.
+    fn connected(from: SocketAddr, to: SocketAddr) -> TcpStream {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+        bind(&socket, &from).unwrap();
+        connect(&socket, &to).unwrap();
+        TcpStream::from(socket)
+    }
+
+    fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
 
     #[test]
     fn the_other_end_of_a_connection_is_found() {
-        let own = i32::try_from(std::process::id()).unwrap();
+        let own = End::Here(BTreeSet::from([std::process::id()]));
         for place in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(place) else {
                 continue;
             };
-            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let (_, peer) = listener.accept().unwrap();
-            let End::Here(pids) = end_of(peer) else {
-                panic!("{peer} is here");
-            };
-            assert_eq!(pids, BTreeSet::from([own]), "{place}");
+            let at = listener.local_addr().unwrap();
+            let client = TcpStream::connect(at).unwrap();
+            let (served, peer) = listener.accept().unwrap();
+            assert_eq!(end_of(peer, Some(at)), own, "{place}");
             drop(client);
-            // Whoever asks and is gone could have been anybody.
-            assert!(matches!(end_of(peer), End::Here(pids) if pids.is_empty()));
+            // Whoever asks and is gone could have been anybody, and its line of the table is root's.
+            assert_eq!(end_of(peer, Some(at)), End::Here(BTreeSet::new()));
+            drop(served);
         }
-        assert!(matches!(
-            end_of("192.0.2.1:5".parse().unwrap()),
-            End::Elsewhere
-        ));
+        let elsewhere = end_of("192.0.2.1:5".parse().unwrap(), None);
+        assert_eq!(elsewhere, End::Elsewhere);
+    }
+
+    #[test]
+    fn a_port_is_no_connection() {
+        let ((first, one), (second, other)) = (listener(), listener());
+        let client = connected("127.0.0.1:0".parse().unwrap(), one);
+        let (served, peer) = first.accept().unwrap();
+        // Another process goes on with it, as if it had connected.
+        let mut heir = Command::new("sleep")
+            .arg("1000")
+            .stdin(std::os::fd::OwnedFd::from(client))
+            .spawn()
+            .unwrap();
+        // From the same port: the four addresses together are another connection.
+        let own = connected(peer, other);
+        let (also_served, same) = second.accept().unwrap();
+        assert_eq!(same, peer);
+        let (us, it) = (std::process::id(), heir.id());
+        assert_eq!(end_of(peer, Some(one)), End::Here(BTreeSet::from([it])));
+        assert_eq!(end_of(peer, Some(other)), End::Here(BTreeSet::from([us])));
+        // Behind a translation it is one of them, and not known which.
+        let both = End::Here(BTreeSet::from([us, it]));
+        assert_eq!(end_of(peer, Some("198.51.100.7:1".parse().unwrap())), both);
+        heir.kill().unwrap();
+        heir.wait().unwrap();
+        // The one that was closed says nothing of the other.
+        assert_eq!(end_of(peer, Some(other)), End::Here(BTreeSet::from([us])));
+        assert_eq!(end_of(peer, Some(one)), End::Here(BTreeSet::new()));
+        drop((own, served, also_served));
     }
 
     #[test]
@@ -327,17 +300,33 @@ mod tests {
         let count = first.stdout.as_mut().unwrap().read(&mut line).unwrap();
         let below = std::str::from_utf8(&line[..count]).unwrap().trim();
         let below = BTreeSet::from([below.parse().unwrap()]);
-        let pid = i32::try_from(first.id()).unwrap();
         let root = ContainerId::root("c");
-        let containers = BTreeMap::from([(pid, root.clone())]);
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(place(&below, &containers), Asker::Inside(root));
-        assert_eq!(place(&below, &BTreeMap::new()), Asker::Outside);
-        assert_eq!(place(&BTreeSet::from([own]), &containers), Asker::Outside);
-        assert_eq!(place(&BTreeSet::new(), &containers), Asker::Unknown);
-        for pid in below.into_iter().chain([pid]) {
-            let pid = rustix::process::Pid::from_raw(pid).unwrap();
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        let none = Origins::default();
+        let known = Origins {
+            first: BTreeMap::from([(first.id(), root.child("n"))]),
+            ..none.clone()
+        };
+        let making = Origins {
+            makers: BTreeSet::from([first.id()]),
+            ..none.clone()
+        };
+        let hidden = Origins {
+            hidden: true,
+            ..none.clone()
+        };
+        let own = BTreeSet::from([std::process::id()]);
+        assert_eq!(place(&below, &known), Asker::Inside(root));
+        assert_eq!(place(&below, &none), Asker::Outside);
+        // In a container that is not known yet, or no longer.
+        assert_eq!(place(&below, &making), Asker::Unknown);
+        assert_eq!(place(&below, &hidden), Asker::Unknown);
+        assert_eq!(place(&own, &known), Asker::Outside);
+        assert_eq!(place(&BTreeSet::new(), &known), Asker::Unknown);
+        for pid in below.into_iter().chain([first.id()]) {
+            let pid = i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
+            rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::KILL).unwrap();
         }
         first.wait().unwrap();
     }

@@ -14,6 +14,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::procfs;
+
 /// Where the helper that an original agent puts around each container keeps how it ended.
 const RUNTIME_DIRECTORY: &str = "MESOS_CONTAINERIZER_RUNTIME_DIRECTORY=";
 /// Rounds of killing, for processes that are made meanwhile.
@@ -131,7 +133,7 @@ impl Process {
         for (pid, entry) in members {
             user += entry.user;
             system += entry.system;
-            resident += resident_bytes(*pid).unwrap_or(0);
+            resident += procfs::resident_bytes(*pid).unwrap_or(0);
             count += 1;
         }
         #[expect(clippy::cast_precision_loss, reason = "exact for 2,800 years")]
@@ -156,55 +158,15 @@ fn watched(handle: Arc<OwnedFd>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
     AsyncFd::with_interest(handle, Interest::READABLE)
 }
 
-struct Entry {
-    parent: u32,
-    group: u32,
-    session: u32,
-    user: u64,
-    system: u64,
-}
-
 /// Every process that has not ended.
-fn table() -> BTreeMap<u32, Entry> {
-    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
-    numbers
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            Some((pid, parse(&stat)?))
-        })
-        .collect()
-}
-
-/// One that has ended has no entry, though its number may still be taken.
-fn parse(stat: &str) -> Option<Entry> {
-    // The name, in parentheses, may hold anything.
-    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    if matches!(*fields.first()?, "Z" | "X") {
-        return None;
-    }
-    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    let small = |index: usize| u32::try_from(number(index)?).ok();
-    Some(Entry {
-        parent: small(1)?,
-        group: small(2)?,
-        session: small(3)?,
-        user: number(11)? + number(13)?,
-        system: number(12)? + number(14)?,
-    })
-}
-
-fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kilobytes << 10)
+fn table() -> BTreeMap<u32, procfs::Process> {
+    let mut table = procfs::processes();
+    table.retain(|_, process| !process.has_ended());
+    table
 }
 
 /// `roots` that are alive, and all below them or in sessions and groups that they lead.
-fn related(table: &BTreeMap<u32, Entry>, roots: &[u32]) -> Vec<u32> {
+fn related(table: &BTreeMap<u32, procfs::Process>, roots: &[u32]) -> Vec<u32> {
     let mut found: Vec<u32> = roots.to_vec();
     let mut next = 0;
     while let Some(&known) = found.get(next) {
@@ -242,8 +204,9 @@ fn cgroups(pid: u32, id: &ContainerId) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    fn entry(parent: u32, group: u32, session: u32) -> Entry {
-        Entry {
+    fn entry(parent: u32, group: u32, session: u32) -> procfs::Process {
+        procfs::Process {
+            state: 'S',
             parent,
             group,
             session,
@@ -265,18 +228,5 @@ mod tests {
         assert_eq!(related(&table, &[10]), [10, 11, 12]);
         // Its first process is gone already.
         assert_eq!(related(&table, &[11, 99]), [11]);
-    }
-
-    #[test]
-    fn zombies_have_ended() {
-        let stat = |state| {
-            format!("7 (a) b) {state} 3 7 7 0 -1 4 1 2 3 4 50 60 5 6 20 0 1 0 99 4096 77 1")
-        };
-        assert!(parse(&stat("Z")).is_none());
-        let alive = parse(&stat("S")).unwrap();
-        assert_eq!(
-            (alive.parent, alive.session, alive.user, alive.system),
-            (3, 7, 55, 66)
-        );
     }
 }

@@ -72,6 +72,8 @@ struct Connection {
     /// It was told to become another program and is not done: it will, and this connection ends with it.
     leaving: bool,
     closed: bool,
+    /// The launcher's process.
+    pid: Option<u32>,
 }
 
 impl Launcher {
@@ -132,6 +134,16 @@ impl Launcher {
         drop(self.0.ask(&Request::Acknowledge { id }, &[]));
     }
 
+    /// Which connection to a launcher this is; another may lead to one that knows other containers.
+    pub(super) fn connection(&self) -> u64 {
+        *self.0.connections.borrow()
+    }
+
+    /// The process that makes containers: the last one, while there is no other.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.0.lock().pid
+    }
+
     /// Ends the connection for good.
     pub(super) fn close(&self) {
         let mut connection = self.0.lock();
@@ -159,6 +171,7 @@ impl Shared {
                 asked: BTreeMap::new(),
                 leaving: false,
                 closed: false,
+                pid: None,
             }),
             connections: watch::Sender::new(0),
             asking: RwLock::default(),
@@ -178,6 +191,7 @@ impl Shared {
     }
 
     fn adopt(&self, client: Client, news: &mpsc::Sender<News>) -> Receiver {
+        let pid = client.launcher_pid();
         let (sender, receiver, exits) = client.split();
         for exit in exits {
             tell(news, exit.id, exit.status);
@@ -185,6 +199,7 @@ impl Shared {
         let mut connection = self.lock();
         connection.sender = Some(sender);
         connection.leaving = false;
+        connection.pid = pid;
         self.connections.send_modify(|count| *count += 1);
         drop(connection);
         receiver

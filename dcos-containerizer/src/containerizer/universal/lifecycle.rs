@@ -37,6 +37,7 @@ pub(super) async fn launch(
                 Err(ContainerizerError::Destroyed(container.id.clone()))
             }
         };
+        let connection = inner.launcher.connection();
         let started = match made {
             Ok(made) => start(&inner, &container, made).await,
             Err(error) => Err(error),
@@ -44,6 +45,10 @@ pub(super) async fn launch(
         match started {
             Ok(pid) => {
                 container.phase.send_replace(Phase::Running { pid });
+                // Until now nobody looked for it among those that a lost launcher took with it.
+                if inner.launcher.connection() != connection {
+                    inner.find_lost().await;
+                }
                 // Whoever doomed it a moment ago found nothing to kill yet.
                 if *container.doomed.borrow() {
                     inner.signal(&container, libc::SIGKILL, Scope::All).await;

@@ -1,13 +1,13 @@
 //! `posix/cpu` and `posix/mem`: measured from `/proc`, limiting nothing.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use dcos_proto::mesos::{ContainerId, ResourceStatistics};
 
 use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError, Limits};
+use crate::procfs;
 
 /// First processes of the containers and what they may take.
 #[derive(Debug, Default)]
@@ -116,8 +116,7 @@ fn memory(processes: &[Process], limits: &Limits, statistics: &mut ResourceStati
 }
 
 struct Process {
-    parent: u32,
-    /// CPU times in ticks, those of its ended and collected children included.
+    /// CPU times in ticks.
     user: u64,
     system: u64,
     /// Resident memory, bytes.
@@ -126,50 +125,23 @@ struct Process {
 
 /// The processes from `root` downwards.
 fn tree(root: u32) -> Vec<Process> {
-    let mut all: BTreeMap<u32, Process> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let read = |name| fs::read_to_string(entry.path().join(name)).ok();
-            Some((pid, parse(&read("stat")?, &read("status")?)?))
-        })
-        .collect();
+    let mut all = procfs::processes();
     let mut wanted = vec![root];
     let mut next = 0;
     while let Some(pid) = wanted.get(next).copied() {
-        wanted.extend(
-            all.iter()
-                .filter(|(_, p)| p.parent == pid)
-                .map(|(pid, _)| *pid),
-        );
+        let below = all.iter().filter(|(_, process)| process.parent == pid);
+        wanted.extend(below.map(|(pid, _)| *pid));
         next += 1;
     }
-    wanted
-        .into_iter()
-        .filter_map(|pid| all.remove(&pid))
-        .collect()
-}
-
-fn parse(stat: &str, status: &str) -> Option<Process> {
-    // The name, in parentheses, may hold anything.
-    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
-    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    // Kernel threads and zombies have none.
-    let resident = status.lines().find_map(|line| {
-        line.strip_prefix("VmRSS:")?
-            .trim()
-            .strip_suffix(" kB")?
-            .parse::<u64>()
-            .ok()
+    let members = wanted.into_iter().filter_map(|pid| {
+        let process = all.remove(&pid)?;
+        Some(Process {
+            user: process.user,
+            system: process.system,
+            resident: procfs::resident_bytes(pid).unwrap_or(0),
+        })
     });
-    Some(Process {
-        parent: u32::try_from(number(1)?).ok()?,
-        user: number(11)? + number(13)?,
-        system: number(12)? + number(14)?,
-        resident: resident.unwrap_or(0) << 10,
-    })
+    members.collect()
 }
 
 #[cfg(test)]
@@ -180,12 +152,5 @@ mod tests {
     fn own_process_is_measured() {
         let processes = tree(std::process::id());
         assert!(processes[0].resident > 100 << 10);
-        let line =
-            "7 (a) b) S 3 7 7 0 -1 4 1 2 3 4 50 60 5 6 20 0 1 0 99 4096 77 18446744073709551615";
-        let parsed = parse(line, "Name:\tx\nVmRSS:\t  77 kB\n").unwrap();
-        assert_eq!(
-            (parsed.parent, parsed.user, parsed.system, parsed.resident),
-            (3, 55, 66, 77 << 10)
-        );
     }
 }

@@ -160,9 +160,8 @@ impl Listener {
         match &self.0 {
             Kind::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // A client on a dual-stack listener is known by its IPv4 address.
-                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                Ok((Stream::tcp(stream), Peer::new(PeerAddress::Tcp(address))))
+                let peer = Peer::tcp(address, stream.local_addr().ok());
+                Ok((Stream::tcp(stream), peer))
             }
             Kind::Unix { socket, .. } => {
                 let (stream, _) = socket.accept().await?;

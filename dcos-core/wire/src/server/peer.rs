@@ -41,6 +41,8 @@ pub enum PeerAddress {
 pub struct Peer {
     /// Where the request came from.
     pub address: PeerAddress,
+    /// Which of our addresses it came to, over TCP: a connection is known by both its ends only.
+    pub own_address: Option<SocketAddr>,
     /// The certificates the client showed, its own first; empty without mutual TLS.
     pub certificates: Arc<[CertificateDer<'static>]>,
 }
@@ -50,7 +52,17 @@ impl Peer {
         let certificates = Arc::default();
         Self {
             address,
+            own_address: None,
             certificates,
+        }
+    }
+
+    pub(crate) fn tcp(address: SocketAddr, own_address: Option<SocketAddr>) -> Self {
+        // Who came to a dual-stack listener is known by its IPv4 address.
+        let canonical = |one: SocketAddr| SocketAddr::new(one.ip().to_canonical(), one.port());
+        Self {
+            own_address: own_address.map(canonical),
+            ..Self::new(PeerAddress::Tcp(canonical(address)))
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dcos_containerizer::agent::{self, Config};
 use dcos_containerizer::containerizer::{
-    ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Recovered,
+    ContainerConfig, ContainerTermination, Containerizer, ContainerizerError, Origins, Recovered,
 };
 use dcos_proto::mesos::value::Scalar;
 use dcos_proto::mesos::{ContainerId, ContainerStatus, Resource, ResourceStatistics};
@@ -149,5 +149,9 @@ impl Containerizer for Containers {
 
     async fn containers(&self) -> BTreeSet<ContainerId> {
         BTreeSet::new()
+    }
+
+    async fn origins(&self) -> Origins {
+        Origins::default()
     }
 }
