@@ -26,4 +26,4 @@ mod zone;
 
 pub use follow::{Follower, Listener, Placed};
 pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};
-pub use zone::{Found, RecordSet, Service, Soa, Zone};
+pub use zone::{Found, RecordSet, Service, Soa, Zone, reverse};

@@ -3,6 +3,7 @@
 mod directory;
 mod hash;
 mod mesos;
+mod reverse;
 
 use std::borrow::Cow;
 
@@ -77,7 +78,7 @@ impl IpSource {
 pub struct Published {
     /// The names of Mesos-DNS, such as `web.marathon.mesos`.
     pub mesos: Zone,
-    /// The names of dcos-dns: `thisdcos.directory`, `spartan` and `zk`.
+    /// The names of dcos-dns: `thisdcos.directory`, `spartan` and `zk`; and those of addresses.
     pub others: Vec<Zone>,
     /// The Mesos-DNS records of each task, by framework.
     pub enumeration: Vec<EnumeratedFramework>,
@@ -152,7 +153,8 @@ pub struct EnumeratedRecord {
 pub fn publish(snapshot: &Snapshot, config: &Config) -> Published {
     let (mesos, enumeration) = mesos::publish(snapshot, config);
     let vips = snapshot.vips();
-    let others = directory::publish(snapshot, &mesos, &vips);
+    let mut others = directory::publish(snapshot, &mesos, &vips);
+    others.extend(reverse::publish(snapshot, &mesos, &vips));
     Published {
         mesos,
         others,

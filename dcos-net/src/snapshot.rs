@@ -150,6 +150,8 @@ pub struct Discovery {
     pub name: String,
     /// At these ports.
     pub ports: Vec<Port>,
+    /// What it says of itself: `environment=`, `location=` and `version=`, as far as it does.
+    pub about: Vec<String>,
 }
 
 /// A port a task offers.
@@ -414,9 +416,18 @@ fn read_discovery(discovery: &mesos::DiscoveryInfo) -> Option<Discovery> {
                 protocol: port.protocol.clone().unwrap_or_default(),
             })
         });
+    let about = [
+        ("environment", &discovery.environment),
+        ("location", &discovery.location),
+        ("version", &discovery.version),
+    ];
+    let about = about
+        .into_iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_ref()?)));
     Some(Discovery {
         name,
         ports: ports.collect(),
+        about: about.collect(),
     })
 }
 
@@ -442,7 +453,7 @@ mod tests {
              "agent_id": {"value": "a-S0"}, "state": "TASK_RUNNING",
              "resources": [{"name": "ports", "type": "RANGES",
                "ranges": {"range": [{"begin": 31000, "end": 31001}, {"begin": 70000, "end": 80000}]}}],
-             "discovery": {"visibility": "CLUSTER", "name": "web",
+             "discovery": {"visibility": "CLUSTER", "name": "web", "version": "1.2",
                "ports": {"ports": [{"number": 80, "name": "http", "protocol": "tcp"}]}},
              "statuses": [
                {"task_id": {"value": "web.1"}, "state": "TASK_RUNNING", "timestamp": 2.0,
@@ -463,6 +474,7 @@ mod tests {
                     name: "http".into(),
                     protocol: "tcp".into(),
                 }],
+                about: vec!["version=1.2".into()],
             }),
             ..Task::new("web.1", "web", "marathon", "a-S0")
         };

@@ -18,6 +18,7 @@ pub struct Zone {
     /// Names without records above names with some: they exist, so they must not be denied.
     between: IndexSet<String>,
     partial: bool,
+    scattered: bool,
 }
 
 /// What a zone says of itself.
@@ -46,6 +47,17 @@ pub struct RecordSet {
     pub aaaa: Vec<Ipv6Addr>,
     /// Ports at other names.
     pub srv: Vec<Service>,
+    /// Of an address: the names that lead there.
+    pub ptr: Vec<String>,
+    /// What is said beside: texts of up to 255 bytes each.
+    pub txt: Vec<Vec<String>>,
+}
+
+impl RecordSet {
+    /// How many records there are.
+    pub fn count(&self) -> usize {
+        self.a.len() + self.aaaa.len() + self.srv.len() + self.ptr.len() + self.txt.len()
+    }
 }
 
 /// Where a service is offered: what an SRV record tells.
@@ -99,7 +111,15 @@ impl Zone {
             names: IndexMap::new(),
             between,
             partial: false,
+            scattered: false,
         }
+    }
+
+    /// The same, which has only some of the names below its origin: all others are of somebody else's zone.
+    #[must_use]
+    pub fn scattered(mut self) -> Self {
+        self.scattered = true;
+        self
     }
 
     /// The same, of which not all names are known: what is not found may be there.
@@ -156,6 +176,9 @@ impl Zone {
             None if self.between.contains(name) => Answer::Between,
             None => Answer::Nothing,
         };
+        if self.scattered && !matches!(answer, Answer::Records(_)) {
+            return None;
+        }
         Some(Found { zone: self, answer })
     }
 
@@ -173,6 +196,17 @@ impl Zone {
         insert_new(&mut self.records(name).srv, service)
     }
 
+    /// Adds the name that leads to an address, at the [name](reverse) of that; says whether it is new there.
+    pub fn add_pointer(&mut self, ip: IpAddr, target: &str) -> bool {
+        insert_new(&mut self.records(&reverse(ip)).ptr, target.to_owned())
+    }
+
+    /// Adds texts; says whether they are new there. Those above 255 bytes, which DNS cannot have, are left out.
+    pub fn add_texts(&mut self, name: &str, texts: impl IntoIterator<Item = String>) -> bool {
+        let texts = texts.into_iter().filter(|text| text.len() <= 255);
+        insert_new(&mut self.records(name).txt, texts.collect())
+    }
+
     /// A copy of `other` in which its origin is replaced by `origin`, in names and in targets.
     pub fn add_copy_of(&mut self, other: &Self, origin: &str) {
         let moved = |name: &str| {
@@ -183,6 +217,7 @@ impl Zone {
             let copy = self.records(&moved(name));
             copy.a.clone_from(&records.a);
             copy.aaaa.clone_from(&records.aaaa);
+            copy.txt.clone_from(&records.txt);
             let services = records.srv.iter();
             copy.srv = services
                 .map(|srv| Service {
@@ -205,6 +240,31 @@ impl Zone {
             }
         }
         self.names.entry(name).or_default()
+    }
+}
+
+/// The name of an address (RFC 1035, 3.5; RFC 3596, 2.5).
+///
+/// ```
+/// use dcos_net::reverse;
+/// assert_eq!(reverse("9.0.1.5".parse()?), "5.1.0.9.in-addr.arpa.");
+/// assert!(reverse("fd01::5".parse()?).starts_with("5.0.0.0."));
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+pub fn reverse(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
+        }
+        IpAddr::V6(ip) => {
+            let bits = u128::from_be_bytes(ip.octets());
+            let mut name: String = (0..32)
+                .map(|place| format!("{:x}.", bits >> (4 * place) & 0xF))
+                .collect();
+            name.push_str("ip6.arpa.");
+            name
+        }
     }
 }
 
@@ -255,6 +315,23 @@ mod tests {
         }
         assert!(zone.find("contest.").is_none(), "a suffix is no parent");
         assert!(zone.find(".").is_none());
+    }
+
+    #[test]
+    fn of_a_scattered_zone_all_else_is_somebody_elses() {
+        let mut zone = Zone::new("in-addr.arpa.", zone().soa().clone(), 5).scattered();
+        let ip = IpAddr::from([9, 0, 1, 5]);
+        assert!(zone.add_pointer(ip, "a.test."));
+        assert!(!zone.add_pointer(ip, "a.test."));
+        let found = zone.find("5.1.0.9.in-addr.arpa.").unwrap();
+        assert_eq!(found.records().unwrap().ptr, ["a.test."]);
+        for other in [
+            "6.1.0.9.in-addr.arpa.",
+            "1.0.9.in-addr.arpa.",
+            "in-addr.arpa.",
+        ] {
+            assert!(zone.find(other).is_none(), "{other}");
+        }
     }
 
     #[test]

@@ -43,6 +43,10 @@ fn cluster() -> Snapshot {
                 discovery: Some(Discovery {
                     name: "web.prod".into(),
                     ports: vec![port(8080, "http", "tcp"), port(53, "", "")],
+                    about: vec![
+                        "version=3".into(),
+                        "location=".to_owned() + &"x".repeat(250),
+                    ],
                 }),
                 container_ips: vec![ip("9.0.0.5"), ip("fd01::5")],
                 ..Task::new("web.1", "web.prod", "marathon", "20201120-000001-1-S0")
@@ -478,4 +482,61 @@ fn each_task_is_enumerated_with_its_records() {
         1,
         "a task on an unknown agent has no names"
     );
+}
+
+#[test]
+fn addresses_have_names_that_lead_back_to_them() {
+    let mut cluster = cluster();
+    let on = |agent: &str, id: &str, ip: &str| Task {
+        container_ips: vec![ip.parse().unwrap()],
+        ..Task::new(id, id, "marathon", agent)
+    };
+    let [first, second] = [0, 1].map(|place| cluster.agents[place].id.clone());
+    let node = cluster.agents[0].ip.to_string();
+    // One address of an overlay, one of a bridge that both nodes have, and the host's own.
+    cluster.tasks.extend([
+        on(&first, "far", "9.0.7.7"),
+        on(&first, "near", "172.31.254.2"),
+        on(&second, "nearer", "172.31.254.2"),
+        on(&first, "host", &node),
+    ]);
+    let published = publish(&cluster, &Config::default());
+    let names_of = |ip: &str| {
+        let found = published.find(&dcos_net::reverse(ip.parse().unwrap()));
+        found
+            .and_then(|found| found.records())
+            .map(|records| records.ptr.clone())
+    };
+    let far = "far.marathon.containerip.dcos.thisdcos.directory.";
+    assert_eq!(names_of("9.0.7.7"), Some(vec![far.to_owned()]));
+    assert_eq!(names_of("172.31.254.2"), None);
+    assert_eq!(names_of(&node), Some(vec!["slave.mesos.".to_owned()]));
+    let leader = cluster.leader.unwrap().ip().to_string();
+    let master = names_of(&leader).unwrap();
+    for (name, ip) in [
+        (far, "9.0.7.7"),
+        ("slave.mesos.", &node),
+        (&master[0], &leader),
+    ] {
+        let records = published.find(name).unwrap().records().unwrap();
+        assert!(records.a.iter().any(|a| a.to_string() == ip), "{name}");
+    }
+    assert_eq!(names_of("8.8.8.8"), None);
+}
+
+#[test]
+fn texts_tell_which_task_a_name_is_and_none_is_too_long() {
+    let published = published();
+    let records = published
+        .find("web-prod.marathon.mesos.")
+        .unwrap()
+        .records();
+    let texts = &records.unwrap().txt;
+    assert_eq!(texts.len(), 1, "one task");
+    assert!(
+        texts[0].iter().any(|text| text.starts_with("task=web")),
+        "{texts:?}"
+    );
+    assert!(texts[0].contains(&"version=3".to_owned()), "{texts:?}");
+    assert!(texts[0].iter().all(|text| text.len() < 200), "{texts:?}");
 }

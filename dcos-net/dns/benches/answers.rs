@@ -259,6 +259,7 @@ fn cluster(tasks: u32) -> Snapshot {
                     discovery: Some(Discovery {
                         name: name.clone(),
                         ports: vec![port(number)],
+                        about: Vec::new(),
                     }),
                     ..Task::new(
                         format!("{name}.1"),

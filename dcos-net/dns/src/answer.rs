@@ -2,7 +2,7 @@
 
 use dcos_net::{Found, RecordSet, Service, Zone};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, NS, SOA, SRV};
+use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use crate::served::Served;
@@ -154,6 +154,14 @@ fn fill(reply: &mut Message, question: &Query, name: &str, found: Found<'_>, ser
         if any || kind == RecordType::SRV {
             let services = records.srv.iter().filter_map(service);
             reply.add_answers(services.map(record));
+        }
+        if any || kind == RecordType::PTR {
+            let names = records.ptr.iter().filter_map(|name| wire(name));
+            reply.add_answers(names.map(|name| record(RData::PTR(PTR(name)))));
+        }
+        if any || kind == RecordType::TXT {
+            let texts = records.txt.iter().map(|texts| TXT::new(texts.clone()));
+            reply.add_answers(texts.map(|texts| record(RData::TXT(texts))));
         }
     }
     // Clients take the first answer, so each query gets another one there.

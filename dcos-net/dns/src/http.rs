@@ -313,6 +313,12 @@ impl Listing {
         for srv in &records.srv {
             add("SRV", format!("{}:{}", srv.target, srv.port));
         }
+        records.ptr.iter().for_each(|name| add("PTR", name.clone()));
+        for texts in &records.txt {
+            // As in zone files: each in quotes.
+            let quoted = texts.iter().map(|text| format!("{text:?}"));
+            add("TXT", quoted.collect::<Vec<_>>().join(" "));
+        }
     }
 }
 

@@ -112,8 +112,5 @@ pub(crate) fn exposition(served: &Served, forwarder: &Forwarder, answers: &Answe
 }
 
 fn size(zone: &Zone) -> usize {
-    let records = zone
-        .names()
-        .map(|(_, of)| of.a.len() + of.aaaa.len() + of.srv.len());
-    records.sum()
+    zone.names().map(|(_, records)| records.count()).sum()
 }

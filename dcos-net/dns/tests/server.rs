@@ -30,6 +30,7 @@ fn cluster() -> Snapshot {
         discovery: Some(Discovery {
             name: "web.prod".into(),
             ports: vec![port],
+            about: Vec::new(),
         }),
         container_ips: vec!["9.0.0.5".parse().unwrap(), "fd01::5".parse().unwrap()],
         ..Task::new("web.1", "web.prod", "marathon", "a-S0")

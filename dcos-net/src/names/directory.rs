@@ -11,6 +11,9 @@ use crate::{Snapshot, Soa, Task, Zone, label};
 /// Seconds for which these names may be remembered.
 const TTL: u32 = 5;
 
+/// What names of nodes and tasks end with.
+const DOMAIN: &str = "dcos.thisdcos.directory.";
+
 /// Where dcos-dns listens on every node of DC/OS.
 const SPARTAN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
@@ -36,7 +39,7 @@ pub(super) fn publish(snapshot: &Snapshot, mesos: &Zone, table: &VipTable) -> Ve
     vec![directory, spartan, zk]
 }
 
-fn zone(origin: &str) -> Zone {
+pub(super) fn zone(origin: &str) -> Zone {
     let soa = Soa {
         mname: "ns.spartan.".to_owned(),
         rname: "support.mesosphere.com.".to_owned(),
@@ -68,13 +71,11 @@ fn tasks(zone: &mut Zone, snapshot: &Snapshot) {
         let Some(agent) = agents.get(task.agent_id.as_str()) else {
             continue;
         };
-        let name = label::directory(task.service_name());
-        let framework = label::directory(&task.framework);
-        if name.is_empty() || framework.is_empty() {
+        let Some(name) = below(task) else {
             continue;
-        }
+        };
         let mut add = |kind: &str, ips: &[IpAddr]| {
-            let name = format!("{name}.{framework}.{kind}.dcos.thisdcos.directory.");
+            let name = format!("{name}.{kind}.{DOMAIN}");
             for ip in ips {
                 zone.add_address(&name, *ip);
             }
@@ -91,10 +92,27 @@ fn tasks(zone: &mut Zone, snapshot: &Snapshot) {
     }
 }
 
+/// What names of a task begin with.
+fn below(task: &Task) -> Option<String> {
+    let name = label::directory(task.service_name());
+    let framework = label::directory(&task.framework);
+    (!name.is_empty() && !framework.is_empty()).then(|| format!("{name}.{framework}"))
+}
+
+/// The name of a task's own addresses.
+pub(super) fn of_container(task: &Task) -> Option<String> {
+    Some(format!("{}.containerip.{DOMAIN}", below(task)?))
+}
+
+/// The name of a virtual address.
+pub(super) fn of_vip(name: &str) -> String {
+    format!("{name}.l4lb.thisdcos.directory.")
+}
+
 /// The names of virtual addresses.
 fn vips(zone: &mut Zone, table: &VipTable) {
     for (name, addresses) in table.names() {
-        let name = format!("{name}.l4lb.thisdcos.directory.");
+        let name = of_vip(name);
         let ips = addresses.v4.map(IpAddr::from);
         for ip in ips.into_iter().chain(addresses.v6.map(IpAddr::from)) {
             zone.add_address(&name, ip);

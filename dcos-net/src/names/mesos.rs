@@ -2,7 +2,8 @@
 //!
 //! Departures: names between others exist (no NXDOMAIN above an existing name, RFC 8020), and the
 //! name server of the zone has the addresses of the masters instead of those of local interfaces; a framework takes no name
-//! of masters or agents; frameworks without a driver have an SRV record with the port of their user interface.
+//! of masters or agents; frameworks without a driver have an SRV record with the port of their user interface; TXT records tell which task
+//! a name is, on which agent, and what its discovery information says of it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -192,6 +193,16 @@ impl Maker<'_> {
         }
         for name in [&plain, &canonical] {
             self.address(format!("{name}.slave.{}", self.origin), *agent_ip, made);
+        }
+        let about = task.discovery.iter().flat_map(|discovery| &discovery.about);
+        let texts = [
+            format!("task={}", task.id),
+            format!("agent={}", task.agent_id),
+        ];
+        let texts: Vec<String> = texts.into_iter().chain(about.cloned()).collect();
+        for name in [&plain, &canonical] {
+            let name = format!("{name}.{}", self.origin);
+            self.zone.add_texts(&name, texts.iter().cloned());
         }
 
         let on_agent = format!("{canonical}.slave.{}", self.origin);

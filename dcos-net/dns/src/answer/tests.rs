@@ -77,7 +77,22 @@ fn each_kind_of_question_is_answered() {
         (
             "web.marathon.mesos.",
             RecordType::ANY,
+            "NoError aa [2, 0, 0]",
+        ),
+        (
+            "web.marathon.mesos.",
+            RecordType::TXT,
             "NoError aa [1, 0, 0]",
+        ),
+        (
+            "1.1.0.10.in-addr.arpa.",
+            RecordType::PTR,
+            "NoError aa [1, 0, 0]",
+        ),
+        (
+            "1.1.0.10.in-addr.arpa.",
+            RecordType::A,
+            "NoError aa [0, 1, 0]",
         ),
         ("marathon.mesos.", RecordType::A, "NoError aa [0, 1, 0]"),
         (
@@ -117,6 +132,9 @@ fn other_names_are_forwarded_or_refused() {
         Verdict::Forward { name, .. } => assert_eq!(name, "example.org."),
         unexpected => panic!("expected to forward: {unexpected:?}"),
     }
+    let address = query("2.1.0.10.in-addr.arpa.", RecordType::PTR);
+    let verdict = judge(&address.to_vec().unwrap(), &served(0), RULES, false);
+    assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
     let rules = Rules {
         external: false,
         ..RULES
@@ -294,6 +312,8 @@ fn plain_questions_are_answered_alike() {
         ("leader.mesos.", RecordType::AAAA, true),
         ("none.thisdcos.global.", RecordType::A, true),
         ("zk-6.zk.", RecordType::A, false),
+        ("1.1.0.10.in-addr.arpa.", RecordType::A, true),
+        ("2.1.0.10.in-addr.arpa.", RecordType::A, false),
         (
             "db.marathon.autoip.dcos.thisdcos.global.",
             RecordType::A,
