@@ -1,7 +1,7 @@
 //! The log as files of `--log_dir`, named as Mesos's logging library (glog) names them.
 //!
 //! `dcos-master.INFO` is a link to the file that is being written, `dcos-master.HOST.USER.log.INFO.DATE-TIME.PID`. A file of
-//! 100 MB is followed by a new one. Of the old ones of one program those stay that were written last: 1 GB, and a thousand files.
+//! 100 MB is followed by a new one. Of the old ones of one program those stay that were written last: 1 GB, and a thousand files, beside those whose process lives.
 //! (glog begins anew after 1.8 GB and removes nothing.) All levels are in the one file: glog's `WARNING` and `ERROR` would say the same lines again.
 
 use std::fs::{self, File, OpenOptions};
@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Zoned;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{self, Pid};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes after which a new file begins.
@@ -51,7 +53,7 @@ impl LogFile {
         fs::create_dir_all(folder)?;
         let host = rustix::system::uname();
         let host = host.nodename().to_string_lossy();
-        let user = std::env::var("USER").unwrap_or_else(|_| match rustix::process::getuid() {
+        let user = std::env::var("USER").unwrap_or_else(|_| match process::getuid() {
             root if root.is_root() => "root".to_owned(),
             other => other.as_raw().to_string(),
         });
@@ -104,7 +106,7 @@ fn start(folder: &Path, program: &str, owner: &str, kept: (u64, usize)) -> io::R
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let other = entry.file_name().into_string().ok()?;
-            let is_old = other.starts_with(&begins) && other != name;
+            let is_old = other.starts_with(&begins) && other != name && !is_written(&other);
             let about = is_old.then(|| entry.metadata().ok())??;
             Some((about.modified().ok()?, about.len(), other))
         })
@@ -119,6 +121,15 @@ fn start(folder: &Path, program: &str, owner: &str, kept: (u64, usize)) -> io::R
         }
     }
     Ok(Open { file, written })
+}
+
+/// Whether another process writes this file: another agent of the host may have the same folder.
+fn is_written(name: &str) -> bool {
+    let pid = name.rsplit_once('.').and_then(|(_, pid)| pid.parse().ok());
+    let pid = pid
+        .and_then(Pid::from_raw)
+        .filter(|pid| *pid != process::getpid());
+    pid.is_some_and(|pid| process::test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 impl<'a> MakeWriter<'a> for LogFile {
@@ -157,7 +168,8 @@ mod tests {
         let host = host.nodename().to_string_lossy().into_owned();
         let user = std::env::var("USER").unwrap_or_else(|_| "root".into());
         // Of a clock that was ahead: it says nothing of who came first.
-        let named = |time: &str| folder.join(format!("demo.{host}.{user}.log.INFO.{time}.1"));
+        // Of processes that are no more: no pid is as high.
+        let named = |time: &str| folder.join(format!("demo.{host}.{user}.log.INFO.{time}.4194305"));
         let old = ["21000101-000000", "21000102-000000", "21000103-000000"].map(named);
         let begin = SystemTime::now() - Duration::from_secs(3600);
         for (path, minute) in old.iter().rev().zip(0..) {
@@ -167,6 +179,9 @@ mod tests {
                 .unwrap();
         }
         fs::write(folder.join("demo.other.txt"), "somebody else's").unwrap();
+        // The first process lives, and may write there.
+        let living = folder.join(format!("demo.{host}.{user}.log.INFO.20000101-000000.1"));
+        fs::write(&living, [b'x'; 400]).unwrap();
         let is_there = || old.each_ref().map(|path| path.exists());
 
         // Two of 40 bytes are within 100; the one that was written first goes.
@@ -187,6 +202,7 @@ mod tests {
 
         let _log = LogFile::bounded(&folder, "demo", 8, (u64::MAX, 1)).unwrap();
         assert_eq!(is_there(), [false; 3], "one old file may stay");
+        assert!(living.exists());
     }
 
     #[test]

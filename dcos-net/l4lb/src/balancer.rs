@@ -317,6 +317,9 @@ impl<D: Dataplane> Node<D> {
 
     /// Puts right what somebody else changed, or what failed before.
     async fn review(&mut self) {
+        if !self.found.is_empty() {
+            self.take_in(std::iter::empty()).await;
+        }
         if !self.follower.is_begun() || self.is_awaiting {
             return;
         }

@@ -18,6 +18,7 @@ use dcos_net::vip::{Change, Service};
 use dcos_netlink::{
     ACK, CREATE, DUMP, Lock, Messages, Protocol as Family, Socket, attribute, attributes, number,
 };
+use rustix::net::netdevice::name_to_index;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
 use elements::{Element, Map, Value, elements, place_of, service_of};
@@ -76,6 +77,21 @@ fn behind_header(body: &[u8]) -> &[u8] {
 /// What is in a map: keys, and where they lead.
 type Found = HashMap<(Map, Vec<u8>), Value>;
 
+/// The link of dcos-net. Behind it is a route to each VIP the original knew, by which the kernel takes them for addresses of
+/// the node itself: those pass by the table.
+const FORMER: &str = "minuteman";
+
+fn warn_of_the_original() {
+    let is_there = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))
+        .is_ok_and(|socket| name_to_index(&socket, FORMER).is_ok());
+    if is_there {
+        tracing::warn!(
+            link = FORMER,
+            "dcos-net was here: VIPs it had still lead to it, not here; stop it, then `ip link delete {FORMER}`"
+        );
+    }
+}
+
 impl Kernel {
     /// Opens the data path of the network namespace of this thread, and makes the table if it is not
     /// there. VIPs an earlier process left go on working as they were.
@@ -87,6 +103,7 @@ impl Kernel {
         let socket =
             Socket::open(Family::Netfilter).map_err(|source| DataplaneError::Open { source })?;
         skeleton::stand()?;
+        warn_of_the_original();
         let forgetter = Forgetter::start().map_err(|source| DataplaneError::Open { source })?;
         let mut kernel = Self {
             forgetter,
