@@ -248,7 +248,8 @@ impl Zone {
 /// ```
 /// use dcos_net::reverse;
 /// assert_eq!(reverse("9.0.1.5".parse()?), "5.1.0.9.in-addr.arpa.");
-/// assert!(reverse("fd01::5".parse()?).starts_with("5.0.0.0."));
+/// let name = reverse("fd01::c5".parse()?);
+/// assert!(name.starts_with("5.c.0.0.") && name.ends_with(".1.0.d.f.ip6.arpa."));
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 pub fn reverse(ip: IpAddr) -> String {
@@ -258,12 +259,14 @@ pub fn reverse(ip: IpAddr) -> String {
             format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
         }
         IpAddr::V6(ip) => {
-            let bits = u128::from_be_bytes(ip.octets());
-            let mut name: String = (0..32)
-                .map(|place| format!("{:x}.", bits >> (4 * place) & 0xF))
-                .collect();
-            name.push_str("ip6.arpa.");
-            name
+            let mut name = String::with_capacity(73);
+            for byte in ip.octets().into_iter().rev() {
+                for half in [byte & 0xF, byte >> 4] {
+                    name.extend(char::from_digit(half.into(), 16));
+                    name.push('.');
+                }
+            }
+            name + "ip6.arpa."
         }
     }
 }

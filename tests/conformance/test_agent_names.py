@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
+import threading
 import urllib.request
 
 import pytest
-from cluster import Cluster, eventually, get
+from cluster import Cluster, binary, eventually, get
 from own_network import ADDRESS, own_network, run
 
 pytestmark = [
@@ -35,6 +37,55 @@ def send(method: str, url: str, body: object = None) -> None:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
     urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30).close()
+
+
+def name_server_of_others() -> int:
+    """A name server that says 192.0.2.77 to all; its port."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 0))
+
+    def answer() -> None:
+        while True:
+            query, client = server.recvfrom(512)
+            question = query[12:query.index(b"\0", 12) + 5]
+            record = b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4" + bytes([192, 0, 2, 77])
+            server.sendto(query[:2] + b"\x84\0\0\1\0\1\0\0\0\0" + question + record, client)
+
+    threading.Thread(target=answer, daemon=True).start()
+    return server.getsockname()[1]
+
+
+def test_zones_of_others_are_forwarded_and_a_killed_agent_leaves_no_host_without_names(tmp_path):
+    file = tmp_path / "resolv.conf"
+    file.write_text("nameserver 192.0.2.53\n")
+    flags = {"dns": "true", "dns_resolvers": "192.0.2.53,127.0.0.1:9", "dns_resolv_conf": file, "ip": ADDRESS,
+             "hostname": ADDRESS, "launcher": "posix", "isolation": "posix/cpu,posix/mem"}
+    with own_network():
+        flags["dns_forward_zones"] = json.dumps({"corp.example": [["127.0.0.1", name_server_of_others()]]})
+        with Cluster(agent_flags=flags) as cluster:
+            eventually("the name", lambda: look_up("slave.mesos") == [ADDRESS])
+            assert look_up("www.corp.example") == ["192.0.2.77"]
+            # Of addresses, too: those of this cluster.
+            reverse = ".".join(reversed(ADDRESS.split("."))) + ".in-addr.arpa"
+            assert look_up(reverse, SERVERS[0], "-t", "PTR") == ["slave.mesos."]
+            get_metrics = urllib.request.urlopen("http://127.0.0.1:62080/v1/metrics/dns", timeout=10)
+            assert 'forwarder_requests_duration_seconds_count{zone="corp.example."} 1\n' in get_metrics.read().decode()
+
+            def asked() -> list[str]:
+                lines = file.read_text().splitlines()
+                return [line.split()[1] for line in lines if line.startswith("nameserver")]
+
+            assert asked() == list(SERVERS[:3])
+            agent = cluster.agent_program
+            agent.kill()
+            assert asked() == list(SERVERS[:3]), "nobody put it back"
+            flags = [f"--{key}={value}" for key, value in agent.flags.items()]
+            leave = [binary("dcos-agent"), *flags, "--dns_resolv_conf_leave"]
+            subprocess.run(leave, check=True, capture_output=True)
+            assert asked() == ["192.0.2.53"]
+            agent.start()
+            eventually("the agent's own", lambda: asked() == list(SERVERS[:3]))
+        assert asked() == ["192.0.2.53"], "it stopped in order"
 
 
 def test_names_are_answered_on_the_agent_while_every_master_is_dead():

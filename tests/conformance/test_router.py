@@ -146,6 +146,21 @@ def test_the_parts_of_the_cluster_are_behind_one_url(door):
     assert requests.get(f"{door.door}/cache/master/state-summary", timeout=10).headers["X-Cache-Status"] == "HIT"
 
 
+def test_people_ask_for_names_through_the_router(door):
+    def dcos(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [binary("dcos"), "--master", f"{door.door}/mesos", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    table = [line.split() for line in dcos("node", "dns", "leader.mesos").stdout.splitlines()]
+    assert table == [["HOST", "IP"], ["leader.mesos.", "127.0.0.1"]]
+    assert dcos("-q", "node", "dns", "leader.mesos").stdout == "127.0.0.1\n"
+    (leader,) = json.loads(dcos("--json", "node", "dns", "_leader._tcp.mesos").stdout)
+    assert (leader["ip"], leader["port"]) == ("127.0.0.1", door.master.split(":")[1])
+    missing = dcos("node", "dns", "nobody.mesos")
+    assert missing.returncode and "there is no nobody.mesos" in missing.stderr
+    assert dcos("node", "dns", "../v1/axfr").returncode
+
+
 def test_agents_are_reached_by_id(door):
     (agent,) = requests.get(f"{door.door}/mesos/slaves", timeout=10).json()["slaves"]
     for prefix in ("agent", "slave"):

@@ -75,6 +75,7 @@ pub(crate) async fn start(
         listen: listen.clone(),
         http: None,
         upstream,
+        zone_resolvers: dcos_dns::forward_zones(values)?,
         ..dcos_dns::Config::default()
     };
     let server = Server::bind(config).await.context("--dns")?;

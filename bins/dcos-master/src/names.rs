@@ -26,6 +26,7 @@ pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Co
         listen: vec![SocketAddr::new(ip, values.port("dns_port"))],
         http: Some(SocketAddr::new(ip, values.port("mesos_dns_port"))),
         upstream: dcos_dns::upstream(values)?,
+        zone_resolvers: dcos_dns::forward_zones(values)?,
         ..dcos_dns::Config::default()
     })
 }

@@ -1,8 +1,10 @@
 //! Options of every program that serves names, and what they say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use dcos_core::config::{Spec, Values};
+use serde_json::Value;
 
 use crate::{MasterList, NoResolver, Upstream, named_resolvers};
 
@@ -10,8 +12,19 @@ use crate::{MasterList, NoResolver, Upstream, named_resolvers};
 pub const OPTIONS: &[Spec] = &[
     Spec::list("dns_resolvers")
         .help("Who is asked for other names: addresses; by default those of /etc/resolv.conf, which is read again when it changes."),
+    Spec::json("dns_forward_zones")
+        .help("Zones whose names others are asked for than --dns_resolvers: an object such as {\"corp.example\": [\"10.0.0.2\", \"10.0.0.3:5353\"]}."),
     Spec::list("dns_masters")
         .help("The addresses of all masters, for names such as master.mesos and zk-1.zk; by default of those that stand for election."),
+];
+
+/// What is answered here, whoever is named for it.
+const OWN: &[&str] = &[
+    "mesos",
+    "thisdcos.directory",
+    "thisdcos.global",
+    "spartan",
+    "zk",
 ];
 
 /// Where a host says whom it asks.
@@ -27,6 +40,14 @@ pub enum OptionError {
         /// Which.
         #[from]
         source: NoResolver,
+    },
+    /// Of a zone: what it is to be is no list of addresses.
+    #[error("--dns_forward_zones: {zone}: {problem}")]
+    Zone {
+        /// Which.
+        zone: String,
+        /// What is wrong.
+        problem: String,
     },
     /// Of a master.
     #[error("--dns_masters: {text}")]
@@ -49,6 +70,66 @@ pub fn upstream(values: &Values) -> Result<Upstream, OptionError> {
     }
 }
 
+/// Who is asked for names of which zone, as DC/OS's `dns_forward_zones` says it: an address, `address:port`, or a list of both.
+///
+/// # Errors
+/// No such object, what is no address, a zone whose resolvers would never be asked.
+pub fn forward_zones(values: &Values) -> Result<BTreeMap<String, Vec<SocketAddr>>, OptionError> {
+    values
+        .opt_json("dns_forward_zones")
+        .map_or_else(|| Ok(BTreeMap::new()), |zones| zones_of(&zones))
+}
+
+fn zones_of(zones: &Value) -> Result<BTreeMap<String, Vec<SocketAddr>>, OptionError> {
+    let wrong = |zone: &str, problem: String| OptionError::Zone {
+        zone: zone.to_owned(),
+        problem,
+    };
+    let Some(zones) = zones.as_object() else {
+        return Err(wrong("", "it is no object".to_owned()));
+    };
+    let mut all = BTreeMap::new();
+    for (zone, resolvers) in zones {
+        let name = zone.trim_matches('.').to_ascii_lowercase();
+        if name.is_empty() || name.split('.').any(|label| !(1..64).contains(&label.len())) {
+            return Err(wrong(zone, "it is no name of a zone".to_owned()));
+        }
+        let is_within = |own: &&&str| {
+            name.strip_suffix(**own)
+                .is_some_and(|above| above.is_empty() || above.ends_with('.'))
+        };
+        if let Some(own) = OWN.iter().find(is_within) {
+            return Err(wrong(
+                zone,
+                format!("names of {own} are answered here, nobody else would be asked"),
+            ));
+        }
+        let listed = resolvers.as_array().map(Vec::as_slice).unwrap_or_default();
+        if listed.is_empty() {
+            return Err(wrong(zone, "it takes a list of addresses".to_owned()));
+        }
+        let texts = listed.iter().map(|one| match one {
+            Value::String(text) => Ok(text.clone()),
+            Value::Array(pair) => match pair.as_slice() {
+                [Value::String(ip), Value::Number(port)] if ip.contains(':') => {
+                    Ok(format!("[{ip}]:{port}"))
+                }
+                [Value::String(ip), Value::Number(port)] => Ok(format!("{ip}:{port}")),
+                _ => Err(one),
+            },
+            _ => Err(one),
+        });
+        let texts: Result<Vec<String>, &Value> = texts.collect();
+        let texts = texts.map_err(|one| wrong(zone, NoResolver(one.to_string()).to_string()))?;
+        let addresses = named_resolvers(texts);
+        let addresses = addresses.map_err(|error| wrong(zone, error.to_string()))?;
+        if all.insert(name, addresses).is_some() {
+            return Err(wrong(zone, "it stands there twice".to_owned()));
+        }
+    }
+    Ok(all)
+}
+
 /// The masters an operator named, or else those `found`.
 ///
 /// # Errors
@@ -69,4 +150,47 @@ pub fn masters(
     };
     let all: Result<BTreeSet<_>, _> = named.iter().map(parse).collect();
     Ok(MasterList::Fixed(all?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn zones_are_forwarded_to_whoever_is_named() {
+        let zones = json!({
+            "Corp.Example.": ["10.0.0.2", "10.0.0.3:5353", ["10.0.0.4", 54], ["fd00::2", 53]],
+            "10.in-addr.arpa": ["fd00::2"],
+        });
+        let zones = zones_of(&zones).unwrap();
+        let addresses = |zone: &str| {
+            let addresses = zones[zone].iter().map(ToString::to_string);
+            addresses.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            addresses("corp.example"),
+            "10.0.0.2:53 10.0.0.3:5353 10.0.0.4:54 [fd00::2]:53"
+        );
+        assert_eq!(addresses("10.in-addr.arpa"), "[fd00::2]:53");
+        for (wrong, word) in [
+            (json!(["corp"]), "no object"),
+            (json!({"corp": []}), "a list"),
+            (json!({"corp": "10.0.0.2"}), "a list"),
+            (json!({"corp": ["dns.corp"]}), "dns.corp"),
+            (json!({"corp": [["10.0.0.2", 70_000]]}), "70000"),
+            (json!({"corp": [7]}), "7"),
+            (json!({"": ["10.0.0.2"]}), "no name"),
+            (json!({"a..b": ["10.0.0.2"]}), "no name"),
+            (
+                json!({"corp": ["10.0.0.2"], "corp.": ["10.0.0.2"]}),
+                "twice",
+            ),
+            (json!({"web.Mesos": ["10.0.0.2"]}), "answered here"),
+        ] {
+            let refused = zones_of(&wrong).unwrap_err().to_string();
+            assert!(refused.contains(word), "{wrong}: {refused}");
+        }
+    }
 }
