@@ -4,14 +4,17 @@
 //! launches and whether the goal is reached ([`Decision`]). Being asked twice changes nothing. Orchestrators of one's own
 //! ask it as well: see `examples/custom_orchestrator.rs`.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+mod spread;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Timestamp;
 use crate::core::lack;
 use crate::health::verdict;
 use crate::instance::{Condition, Instance, InstanceId};
 use crate::model::{App, KillSelection, Operator};
+
+use spread::Spread;
 
 /// What should be.
 #[derive(Clone, Copy, Debug)]
@@ -237,48 +240,13 @@ fn victims(spec: &App, members: &[&Member], count: usize) -> Vec<InstanceId> {
             .map(|member| member.id.clone())
             .collect();
     }
-    from_largest_groups(&left, &fields, count)
-}
-
-/// One after the other, the first member, in order, that lies in the largest group of each field it can.
-///
-/// Members of the same groups are one queue. Groups only shrink, so the queue that was last seen at the top of the heap
-/// is the right one unless its groups shrank since, and then it sinks to where it belongs.
-fn from_largest_groups(members: &[&Member], fields: &[&str], count: usize) -> Vec<InstanceId> {
-    let mut sizes: BTreeMap<(usize, Option<&str>), usize> = BTreeMap::new();
-    let mut queues: BTreeMap<Vec<(usize, Option<&str>)>, VecDeque<usize>> = BTreeMap::new();
-    for (at, member) in members.iter().enumerate() {
-        let value = |field: &&str| member.fields.get(*field).map(String::as_str);
-        let groups: Vec<_> = fields.iter().map(value).enumerate().collect();
-        for group in &groups {
-            *sizes.entry(*group).or_default() += 1;
-        }
-        queues.entry(groups).or_default().push_back(at);
-    }
-    let rank = |groups: &[_], queue: &VecDeque<usize>, sizes: &BTreeMap<_, usize>| {
-        let of: Vec<usize> = groups.iter().map(|group| sizes[group]).collect();
-        queue.front().map(|first| (of, Reverse(*first)))
+    let groups = |member: &&Member| {
+        let value = |field: &&str| member.fields.get(*field).cloned();
+        fields.iter().map(value).collect()
     };
-    let mut queues: Vec<_> = queues.into_iter().collect();
-    let ranked = queues.iter().enumerate();
-    let mut heap: BinaryHeap<_> = ranked
-        .filter_map(|(number, (groups, queue))| Some((rank(groups, queue, &sizes)?, number)))
-        .collect();
-    let mut chosen = Vec::new();
-    while chosen.len() < count
-        && let Some((seen, number)) = heap.pop()
-    {
-        let (groups, queue) = &mut queues[number];
-        let is_current = rank(groups, queue, &sizes).as_ref() == Some(&seen);
-        if is_current && let Some(at) = queue.pop_front() {
-            chosen.push(members[at].id.clone());
-            for group in &*groups {
-                sizes.entry(*group).and_modify(|size| *size -= 1);
-            }
-        }
-        heap.extend(rank(groups, queue, &sizes).map(|rank| (rank, number)));
-    }
-    chosen
+    let mut spread = Spread::new(left.iter().map(groups));
+    let chosen = std::iter::from_fn(|| spread.take());
+    chosen.take(count).map(|at| left[at].id.clone()).collect()
 }
 
 #[cfg(test)]
