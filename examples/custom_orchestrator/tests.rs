@@ -1,21 +1,64 @@
-use super::*;
 use dcos_core::resources::Resources;
-use dcos_proto::mesos::TaskState;
+use dcos_marathon::core::Input;
+use dcos_marathon::engine::Machine as _;
+use dcos_marathon::instance::Instance;
+use dcos_proto::mesos::{Offer, TaskState, TaskStatus};
+use dcos_proto::scheduler::{Event, event};
+
+use super::*;
+
+const NOW: Time = Time::from_secs(1_000);
 
 /// The copies, an agent, and what it was told.
 struct World {
-    copies: Copies,
-    now: Timestamp,
+    copies: Directed<Copies>,
     killed: Vec<String>,
 }
 
 impl World {
-    fn obey(&mut self, calls: Vec<Call>) {
-        let kills = calls.into_iter().filter_map(|call| call.kill);
-        self.killed.extend(kills.map(|kill| kill.task_id.value));
+    fn new(apps: &[String]) -> Self {
+        let config = Arc::new(Config::default());
+        let apps = apps
+            .iter()
+            .map(|app| Fleet::read(&config, app.as_bytes()).unwrap());
+        let apps = apps.collect();
+        let orchestrator = Orchestrator { config, apps };
+        let copies = orchestrator.recover(Seed::new(1), NOW, &[]).unwrap();
+        let mut world = Self {
+            copies,
+            killed: Vec::new(),
+        };
+        let subscribed = event::Subscribed {
+            framework_id: "copies".into(),
+            ..event::Subscribed::default()
+        };
+        world.hear(event::Type::Subscribed, |event| {
+            event.subscribed = Some(subscribed)
+        });
+        world
     }
 
-    fn offer(&mut self) -> u64 {
+    /// Returns how many tasks were launched then.
+    fn hear(&mut self, kind: event::Type, fill: impl FnOnce(&mut Event)) -> usize {
+        let mut event = Event {
+            r#type: Some(kind as i32),
+            ..Event::default()
+        };
+        fill(&mut event);
+        self.copies.handle(NOW, Input::Event(Box::new(event)));
+        let mut launched = 0;
+        for call in self.copies.take(NOW).calls {
+            self.killed.extend(call.kill.map(|kill| kill.task_id.value));
+            let operations = call.accept.into_iter().flat_map(|accept| accept.operations);
+            let launches = operations.filter_map(|operation| operation.launch);
+            launched += launches
+                .map(|launch| launch.task_infos.len())
+                .sum::<usize>();
+        }
+        launched
+    }
+
+    fn offer(&mut self) -> usize {
         let offer = Offer {
             agent_id: "agent".into(),
             resources: Resources::parse("cpus:8;mem:4096;ports:[31000-32000]")
@@ -23,7 +66,10 @@ impl World {
                 .to_messages(),
             ..Offer::default()
         };
-        answer(&mut self.copies, self.now, vec![offer], &Config::default()).launched
+        let offers = vec![offer];
+        self.hear(event::Type::Offers, |event| {
+            event.offers = Some(event::Offers { offers })
+        })
     }
 
     fn tell(&mut self, task: &str, state: TaskState, healthy: Option<bool>) {
@@ -33,15 +79,18 @@ impl World {
             healthy,
             ..TaskStatus::default()
         };
-        let calls = self.copies.status(self.now, &status);
-        self.obey(calls);
+        self.hear(event::Type::Update, |event| {
+            event.update = Some(event::Update { status })
+        });
     }
 
-    fn tasks(&self, version: i64) -> Vec<String> {
-        let version = Timestamp::from_millis(version);
-        let all = self.copies.instances.values();
-        let all = all.filter(|one| one.config_version == version);
-        all.map(|one| one.task_id.clone()).collect()
+    /// Those launched after `others`.
+    fn tasks(&self, others: &[String]) -> Vec<String> {
+        let view = self.copies.view(NOW);
+        let tasks = view
+            .instances()
+            .map(|one: &Arc<Instance>| one.task_id.clone());
+        tasks.filter(|task| !others.contains(task)).collect()
     }
 }
 
@@ -54,17 +103,9 @@ fn healthy_copies_give_way_to_the_next_step_by_step() {
                 "upgradeStrategy": {{"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0}}}}"#
         )
     };
-    let copies = Copies::new(&[app("old"), app("new")], Seed::new(1)).unwrap();
-    let (now, killed) = (Timestamp::from_millis(1), Vec::new());
-    let mut world = World {
-        copies,
-        now,
-        killed,
-    };
-    let calls = world.copies.settle(world.now);
-    world.obey(calls);
+    let mut world = World::new(&[app("old"), app("new")]);
     assert_eq!((world.offer(), world.offer()), (3, 0));
-    let old = world.tasks(0);
+    let old = world.tasks(&[]);
     for task in &old {
         world.tell(task, TaskState::TaskRunning, None);
     }
@@ -79,14 +120,14 @@ fn healthy_copies_give_way_to_the_next_step_by_step() {
         world.tell(&victim, TaskState::TaskKilled, None);
         assert_eq!(world.offer(), 1, "in step {step}");
         assert_eq!(world.killed.len(), step, "the new one is not healthy yet");
-        for task in world.tasks(1) {
+        for task in world.tasks(&old) {
             world.tell(&task, TaskState::TaskRunning, Some(true));
         }
         assert_eq!(world.killed.len(), (step + 1).min(3));
     }
-    assert_eq!((world.tasks(0).len(), world.tasks(1).len()), (0, 3));
-    // One that fails is replaced.
-    let lost = world.tasks(1)[0].clone();
-    world.tell(&lost, TaskState::TaskFailed, None);
-    assert_eq!(world.offer(), 1);
+    let new = world.tasks(&old);
+    assert_eq!((new.len(), world.tasks(&[]).len()), (3, 3));
+    // One that fails is replaced, once its delay is over.
+    world.tell(&new[0], TaskState::TaskFailed, None);
+    assert_eq!((world.offer(), world.tasks(&old).len()), (0, 2));
 }

@@ -39,7 +39,7 @@ use crate::deployment::Plan;
 use crate::engine::{Deadlines, Kills, Machine, Subscription, calls};
 use crate::event::Event;
 use crate::instance::{Instance, InstanceId};
-use crate::matching::Placed;
+use crate::matching::Places;
 use crate::model::RootGroup;
 use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
@@ -150,9 +150,9 @@ pub struct Core {
     /// When deployments must have ended.
     limits: Deadlines<String>,
     subscription: Subscription,
-    /// Where the instances of apps with constraints are, and since which configuration; from the first look at an offer to
-    /// the end of the app's next deployment or of its last instance.
-    placed: HashMap<PathId, (Timestamp, Placed)>,
+    /// Where the instances of apps with constraints are; from the first look at an offer to the end of the app's next
+    /// deployment or of its last instance.
+    places: Places,
     /// How many instances use resources of each role.
     roles: BTreeMap<String, usize>,
     /// Instances that failed a check too often and are to be killed.
@@ -217,10 +217,7 @@ impl Core {
             self.deadlines.next(),
             self.limits.next(),
         ];
-        let next = moments.into_iter().flatten().min()?;
-        Some(Time::from_millis(
-            u64::try_from(next.millis()).unwrap_or_default(),
-        ))
+        moments.into_iter().flatten().min().map(Time::from)
     }
 
     fn tick(&mut self, now: Timestamp) {
@@ -293,7 +290,7 @@ impl Core {
         self.dirty.insert(instance.app.clone());
         self.deadlines.set(&instance.id, self.expiry(&instance));
         let before = self.instance(&instance.id).cloned();
-        self.note_place(&instance.app, before.as_ref(), Some(&instance));
+        self.places.note(before.as_deref(), Some(&instance));
         self.count(before.as_deref(), Some(&instance));
         if let Some(before) = before {
             self.forget_role(&before.role);
@@ -312,10 +309,10 @@ impl Core {
             let gone = Arc::make_mut(of_app).remove(id);
             if of_app.is_empty() {
                 self.instances.remove(&app);
-                self.placed.remove(&app);
+                self.places.forget(&app);
             }
             if let Some(gone) = gone {
-                self.note_place(&app, Some(&gone), None);
+                self.places.note(Some(&gone), None);
                 self.count(Some(&gone), None);
                 self.forget_role(&gone.role);
             }

@@ -2,18 +2,20 @@
 //!
 //! Marathon keeps services running and Metronome runs jobs; both wait for offers, launch, kill, compare
 //! notes with the master and give up what nobody confirms. Those parts stand here, each pure and without
-//! a clock, beside [`crate::queue`], [`crate::matching`], [`crate::instance`] and [`crate::task`]; the
+//! a clock ([`Fleet`] puts them together for orchestrators of one's own), beside [`crate::queue`], [`crate::matching`], [`crate::instance`] and [`crate::task`]; the
 //! [`crate::shell`] drives any [`Machine`] made of them.
 
 pub mod calls;
 mod deadlines;
+mod fleet;
 mod kills;
 mod machine;
 mod offers;
 mod subscription;
 
 pub use deadlines::Deadlines;
+pub use fleet::{Directed, Director, Fleet, FleetView};
 pub use kills::Kills;
 pub use machine::{Machine, Registration, Service};
-pub use offers::{Answered, Launcher, answer};
+pub use offers::{Answered, Launcher, answer, begin};
 pub use subscription::Subscription;

@@ -90,6 +90,29 @@ pub fn verdict(app: &App, health: &[Health]) -> Option<bool> {
     all.iter().all(Option::is_some).then_some(true)
 }
 
+/// Takes in the word of an executor, which performs one check: what it finds stands for all that are its own.
+pub fn executor_found(
+    health: &mut Vec<Health>,
+    app: &App,
+    now: Timestamp,
+    healthy: bool,
+    cause: &str,
+) {
+    for (at, check) in app.health_checks.iter().enumerate() {
+        if !check.protocol.is_mesos() {
+            continue;
+        }
+        if health.len() <= at {
+            health.resize_with(at + 1, Health::default);
+        }
+        if healthy {
+            health[at].pass(now);
+        } else {
+            health[at].fail(now, cause, true);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

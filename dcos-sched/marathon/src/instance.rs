@@ -185,6 +185,22 @@ impl Instance {
         }
     }
 
+    /// Takes in what a status tells of the instance, which is in `condition` now.
+    pub(crate) fn note(&mut self, now: Timestamp, status: &TaskStatus, condition: Condition) {
+        let same_loss = condition == Condition::Unreachable && self.condition.is_unreachable();
+        if condition != self.condition && !same_loss {
+            (self.condition, self.since) = (condition, now);
+        }
+        if condition == Condition::Running {
+            self.started_at.get_or_insert(now);
+        }
+        let agent = status.agent_id.as_ref();
+        if let Some(agent) = agent.filter(|agent| !agent.value.is_empty()) {
+            self.agent.id.clone_from(&agent.value);
+        }
+        self.note_details(status);
+    }
+
     /// Takes in what a status tells beside how the task is: addresses, and what its own check found.
     pub(crate) fn note_details(&mut self, status: &TaskStatus) {
         if let Some(found) = addresses(status) {

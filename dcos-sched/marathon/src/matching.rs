@@ -4,6 +4,7 @@
 //! user can ask why an app is waiting.
 
 mod constraints;
+mod places;
 mod portions;
 mod ports;
 mod reasons;
@@ -17,6 +18,7 @@ use crate::instance::Agent;
 use crate::model::App;
 
 pub use constraints::Placed;
+pub use places::{Places, places};
 pub use portions::Portions;
 pub use reasons::{Reason, Reasons};
 pub use supply::Supply;

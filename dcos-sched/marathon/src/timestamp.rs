@@ -50,6 +50,13 @@ impl std::ops::Add<Duration> for Timestamp {
     }
 }
 
+impl From<Timestamp> for Time {
+    /// The same moment; one before the epoch is the epoch.
+    fn from(moment: Timestamp) -> Self {
+        Self::from_millis(u64::try_from(moment.millis()).unwrap_or_default())
+    }
+}
+
 impl From<Time> for Timestamp {
     fn from(time: Time) -> Self {
         Self(i64::try_from(time.as_nanos() / 1_000_000).unwrap_or(i64::MAX))

@@ -208,10 +208,7 @@ impl Machine for JobScheduler {
             self.subscription.next_deadline(&self.config.engine),
             connected.then(|| self.kills.next()).flatten(),
         ];
-        let next = moments.into_iter().flatten().min()?;
-        Some(Time::from_millis(
-            u64::try_from(next.millis()).unwrap_or_default(),
-        ))
+        moments.into_iter().flatten().min().map(Time::from)
     }
 
     fn view(&self, _: Time) -> View {

@@ -1,6 +1,5 @@
 //! A running Metronome: the scheduler, driven by the shell it shares with Marathon.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use axum::Router;
@@ -66,10 +65,5 @@ impl Service for Metronome {
 
     fn router(&self, mailbox: Mailbox, _: CancellationToken) -> Router {
         api::router(mailbox)
-    }
-
-    /// Nothing needs to be looked at from here: runs have no health checks.
-    fn beside(&self, _: Mailbox, _: CancellationToken) -> impl Future<Output = ()> + Send {
-        std::future::pending()
     }
 }

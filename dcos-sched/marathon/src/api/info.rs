@@ -145,12 +145,6 @@ fn gauges(view: &View) -> [(&'static str, usize); 7] {
             .filter(|instance| test(instance.condition))
             .count()
     };
-    let staged = |condition| {
-        matches!(
-            condition,
-            Condition::Provisioned | Condition::Staging | Condition::Starting
-        )
-    };
     let overdue = view
         .queue
         .iter()
@@ -168,7 +162,10 @@ fn gauges(view: &View) -> [(&'static str, usize); 7] {
             "marathon.instances.running.gauge",
             count(&|condition| condition == Condition::Running),
         ),
-        ("marathon.instances.staged.gauge", count(&staged)),
+        (
+            "marathon.instances.staged.gauge",
+            count(&Condition::is_launching),
+        ),
         ("marathon.instances.launch-overdue.gauge", overdue),
     ]
 }

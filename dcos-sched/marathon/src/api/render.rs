@@ -194,10 +194,8 @@ impl Counts {
         let mut counts = Self::default();
         for instance in instances {
             match instance.condition {
-                Condition::Provisioned | Condition::Staging | Condition::Starting => {
-                    counts.staged += 1;
-                }
                 Condition::Running => counts.running += 1,
+                launching if launching.is_launching() => counts.staged += 1,
                 _ => {}
             }
             match view

@@ -171,9 +171,7 @@ impl Core {
                 }
                 Condition::Provisioned => {
                     // The launch may be on its way still, so the task is killed as well.
-                    if self.subscription.is_connected() {
-                        self.kill_call(&instance);
-                    }
+                    self.kill_call(&instance);
                     if !self.park(now, &instance, false) {
                         self.remove_instance(&instance.id);
                     }
@@ -197,24 +195,7 @@ impl Core {
 
     /// When an instance that stays as it is will be given up.
     pub(super) fn expiry(&self, instance: &Instance) -> Option<Timestamp> {
-        let after = |seconds| instance.since + std::time::Duration::from_secs(seconds);
-        match (instance.condition, instance.unreachable_strategy) {
-            (Condition::Unreachable, UnreachableStrategy::Enabled(unreachable)) => {
-                Some(after(unreachable.inactive_after_seconds))
-            }
-            (Condition::UnreachableInactive, UnreachableStrategy::Enabled(unreachable)) => {
-                Some(after(unreachable.expunge_after_seconds))
-            }
-            (Condition::Provisioned, _) => {
-                let most = self.config.task_launch_confirm_timeout;
-                self.subscription.overdue(instance.since, most)
-            }
-            (Condition::Staging | Condition::Starting, _) => {
-                let most = self.config.task_launch_timeout;
-                self.subscription.overdue(instance.since, most)
-            }
-            _ => None,
-        }
+        self.subscription.expiry(instance, &self.config)
     }
 }
 

@@ -6,19 +6,18 @@ use std::sync::Arc;
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::offer::Operation;
 use dcos_proto::mesos::{Offer, Resource};
-use dcos_sched::sdk::operations;
 
-use super::{Core, Instances};
+use super::Core;
 use crate::Timestamp;
 use crate::deployment::Plan;
-use crate::engine::{Launcher, Subscription, answer, calls};
+use crate::engine::{Launcher, Subscription, answer, begin, calls};
 use crate::event::Event;
-use crate::instance::{Instance, InstanceId};
-use crate::matching::{Match, Placed, Site, Supply, matches};
+use crate::instance::Instance;
+use crate::matching::{Match, Placed, Site, Supply, matches, places};
 use crate::model::App;
 use crate::queue::LaunchQueue;
 use crate::simulate::{Outcome, Wish, simulate};
-use crate::task::{Surroundings, build, build_pod};
+use crate::task::Surroundings;
 use crate::{Error, PathId};
 
 impl Core {
@@ -34,11 +33,6 @@ impl Core {
         for call in answered.calls {
             self.send(call);
         }
-    }
-
-    /// The active instances of the configuration `spec` has.
-    fn current(&self, spec: &App) -> impl Iterator<Item = &Arc<Instance>> {
-        current(self.instances.get(&spec.id), spec)
     }
 
     /// Where the instances `plan` would launch would run, if `offers` were made; see [`simulate`].
@@ -60,40 +54,17 @@ impl Core {
                     spec.id
                 )));
             }
-            let running = u32::try_from(self.current(spec).count()).unwrap_or(u32::MAX);
+            let current = || places(spec, self.instances_of(&spec.id).map(AsRef::as_ref));
+            let running = u32::try_from(current().count()).unwrap_or(u32::MAX);
             wishes.push(Wish {
                 spec: Arc::clone(spec),
                 count: spec.instances.saturating_sub(running),
-                placed: Placed::of(spec, self.current(spec).map(|instance| &instance.agent)),
+                placed: Placed::of(spec, current()),
             });
         }
         offers.sort_by(|one, other| one.hostname.cmp(&other.hostname));
         let home = self.subscription.home_region();
         Ok(simulate(now, wishes, offers, home, &self.config, seed))
-    }
-
-    /// Notes that an instance appears, goes or changes.
-    pub(super) fn note_place(
-        &mut self,
-        app: &PathId,
-        before: Option<&Arc<Instance>>,
-        after: Option<&Instance>,
-    ) {
-        let Some((version, placed)) = self.placed.get_mut(app) else {
-            return;
-        };
-        let counts = |one: &&Instance| one.is_active() && one.config_version >= *version;
-        let before = before.map(AsRef::as_ref).filter(counts);
-        let after = after.filter(counts);
-        if before.map(|one| &one.agent) == after.map(|one| &one.agent) {
-            return;
-        }
-        if let Some(before) = before {
-            placed.remove(&before.agent);
-        }
-        if let Some(after) = after {
-            placed.add(&after.agent);
-        }
     }
 
     fn launch_matched(
@@ -103,9 +74,8 @@ impl Core {
         site: &Site,
         found: Match,
     ) -> Vec<Operation> {
-        let id = InstanceId::new(&spec.id, &self.seed.uuid());
-        let instance = Instance::launched(id, spec, site.agent.clone(), found.ports, now);
-        let launch = self.launch_operation(spec, &instance, found.resources);
+        let surroundings = self.surroundings(spec);
+        let (instance, launch) = begin(now, spec, site, found, &surroundings, &mut self.seed);
         self.launched(now, spec, instance);
         vec![launch]
     }
@@ -117,14 +87,7 @@ impl Core {
         instance: &Instance,
         resources: Vec<Resource>,
     ) -> Operation {
-        let surroundings = self.surroundings(spec);
-        match spec.pod.as_deref() {
-            None => calls::launch(build(spec, instance, resources, &surroundings)),
-            Some(pod) => {
-                let (executor, tasks) = build_pod(spec, pod, instance, resources, &surroundings);
-                operations::launch_group(executor, tasks)
-            }
-        }
+        calls::launch_instance(spec, instance, resources, &self.surroundings(spec))
     }
 
     /// Notes a launch that is about to be sent.
@@ -159,16 +122,6 @@ impl Core {
     }
 }
 
-/// The active ones of the instances `of_app` that have the configuration of `spec`.
-fn current<'a>(
-    of_app: Option<&'a Arc<Instances>>,
-    spec: &App,
-) -> impl Iterator<Item = &'a Arc<Instance>> {
-    let version = spec.config_version();
-    let all = of_app.into_iter().flat_map(|of_app| of_app.values());
-    all.filter(move |instance| instance.is_active() && instance.config_version >= version)
-}
-
 impl Launcher for Core {
     fn queue(&self) -> &LaunchQueue {
         &self.queue
@@ -191,21 +144,9 @@ impl Launcher for Core {
         if spec.is_resident() && site.role == spec.role {
             return self.launch_resident(now, &spec, site, supply, offer);
         }
-        let nowhere = Placed::default();
-        let placed = if spec.constraints.is_empty() {
-            &nowhere
-        } else {
-            let of_app = self.instances.get(id);
-            let (known, placed) = self.placed.entry(id.clone()).or_insert_with(|| {
-                let placed = Placed::of(&spec, current(of_app, &spec).map(|one| &one.agent));
-                (spec.config_version(), placed)
-            });
-            if *known != spec.config_version() {
-                *known = spec.config_version();
-                *placed = Placed::of(&spec, current(of_app, &spec).map(|one| &one.agent));
-            }
-            &*placed
-        };
+        let of_app = self.instances.get(id);
+        let all = || of_app.into_iter().flat_map(|of_app| of_app.values());
+        let placed = self.places.of(&spec, || all().map(AsRef::as_ref));
         match matches(&spec, site, supply, placed, &mut self.seed) {
             Err(reasons) => {
                 entry.refused(now, offer, reasons);

@@ -14,7 +14,7 @@ use super::{Core, History, Kill, Limit, PREFIX, Running, TaskFailure, TreeChange
 use crate::config::Config;
 use crate::deployment::Plan;
 use crate::engine::{Deadlines, Kills, Subscription};
-use crate::health::Health;
+use crate::health::executor_found;
 use crate::instance::{Instance, InstanceId};
 use crate::model::{App, Group, RootGroup};
 use crate::queue::LaunchQueue;
@@ -63,6 +63,19 @@ struct Rows {
     instances: Vec<Instance>,
     failures: BTreeMap<PathId, Arc<TaskFailure>>,
     releasing: BTreeMap<InstanceId, Option<String>>,
+}
+
+impl RecoverError {
+    /// The value of a row.
+    ///
+    /// # Errors
+    /// [`Self::Unreadable`].
+    pub fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, Self> {
+        serde_json::from_slice(value).map_err(|source| Self::Unreadable {
+            key: key.to_owned(),
+            source,
+        })
+    }
 }
 
 impl Core {
@@ -129,7 +142,7 @@ impl Core {
             deadlines: Deadlines::default(),
             limits,
             subscription: Subscription::default(),
-            placed: HashMap::new(),
+            places: crate::matching::Places::default(),
             roles: BTreeMap::new(),
             unhealthy: std::collections::BTreeSet::new(),
             releasing: sorted.releasing,
@@ -156,18 +169,9 @@ impl Core {
     /// What the executor said of an instance's health still holds; it speaks up only when it changes.
     fn with_known_health(&self, mut instance: Instance, now: Timestamp) -> Instance {
         let spec = self.history.spec(&instance.app, instance.version);
-        let checks = spec
-            .map(|spec| spec.health_checks.as_slice())
-            .unwrap_or_default();
-        if let Some(healthy) = instance.healthy
-            && let Some(at) = checks.iter().position(|check| check.protocol.is_mesos())
-        {
-            instance.health.resize_with(at + 1, Health::default);
-            if healthy {
-                instance.health[at].pass(now);
-            } else {
-                instance.health[at].fail(now, "failed before this Marathon started", true);
-            }
+        if let Some((spec, healthy)) = spec.zip(instance.healthy) {
+            let cause = "failed before this Marathon started";
+            executor_found(&mut instance.health, spec, now, healthy, cause);
         }
         instance
     }
@@ -179,31 +183,37 @@ impl Rows {
         let rest = key.strip_prefix(PREFIX).ok_or_else(unknown)?;
         let (kind, name) = rest.split_once('/').unwrap_or((rest, ""));
         match kind {
-            "framework" => self.framework = Some(read(key, value)?),
-            "root" => self.version = read(key, value)?,
+            "framework" => self.framework = Some(RecoverError::read(key, value)?),
+            "root" => self.version = RecoverError::read(key, value)?,
             "group" => {
                 self.groups
-                    .insert(PathId::absolute(name), read(key, value)?);
+                    .insert(PathId::absolute(name), RecoverError::read(key, value)?);
             }
             "app" => {
                 self.wanted
-                    .insert(PathId::absolute(name), read(key, value)?);
+                    .insert(PathId::absolute(name), RecoverError::read(key, value)?);
             }
-            "spec" => self.history.add_spec(Arc::new(read::<App>(key, value)?)),
+            "spec" => self
+                .history
+                .add_spec(Arc::new(RecoverError::read::<App>(key, value)?)),
             "change" => {
                 let version = name.parse().map_err(|_| unknown())?;
                 self.history
-                    .add_change(version, read::<TreeChange>(key, value)?);
+                    .add_change(version, RecoverError::read::<TreeChange>(key, value)?);
             }
-            "deployment" => self.deployments.push(read(key, value)?),
-            "instance" => self.instances.push(read(key, value)?),
+            "deployment" => self.deployments.push(RecoverError::read(key, value)?),
+            "instance" => self.instances.push(RecoverError::read(key, value)?),
             "release" => {
-                self.releasing
-                    .insert(InstanceId::from(name.to_owned()), read(key, value)?);
+                self.releasing.insert(
+                    InstanceId::from(name.to_owned()),
+                    RecoverError::read(key, value)?,
+                );
             }
             "failure" => {
-                self.failures
-                    .insert(PathId::absolute(name), Arc::new(read(key, value)?));
+                self.failures.insert(
+                    PathId::absolute(name),
+                    Arc::new(RecoverError::read(key, value)?),
+                );
             }
             _ => return Err(unknown()),
         }
@@ -224,11 +234,4 @@ impl Rows {
         }
         Ok(root)
     }
-}
-
-fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, RecoverError> {
-    serde_json::from_slice(value).map_err(|source| RecoverError::Unreadable {
-        key: key.to_owned(),
-        source,
-    })
 }

@@ -90,7 +90,7 @@ impl Core {
             .rows
             .push(Row::delete(rows::deployment_key(&plan.id)));
         for id in plan.affected() {
-            self.placed.remove(id);
+            self.places.forget(id);
             if plan.target.app(id).is_none() {
                 self.batch.events.push(Event::app_terminated(now, id));
                 self.queue.backoff().reset(id);

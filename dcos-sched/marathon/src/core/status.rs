@@ -8,7 +8,7 @@ use super::{Core, TaskFailure, rows};
 use crate::Timestamp;
 use crate::engine::calls;
 use crate::event::Event;
-use crate::health::Health;
+use crate::health::executor_found;
 use crate::instance::{Condition, Instance, brief, task_instance};
 
 impl Core {
@@ -58,21 +58,7 @@ impl Core {
         } else {
             self.note_container(now, &mut next, status, condition)
         };
-        let same_loss = condition == Condition::Unreachable && was.is_unreachable();
-        if condition != was && !same_loss {
-            (next.condition, next.since) = (condition, now);
-        }
-        if condition == Condition::Running {
-            next.started_at.get_or_insert(now);
-        }
-        if let Some(agent) = status
-            .agent_id
-            .as_ref()
-            .filter(|agent| !agent.value.is_empty())
-        {
-            next.agent.id.clone_from(&agent.value);
-        }
-        next.note_details(status);
+        next.note(now, status, condition);
         let same_failure = status.reason() == task_status::Reason::Reconciliation
             && (status.healthy, instance.healthy) == (Some(false), Some(false));
         if !same_failure {
@@ -218,20 +204,12 @@ impl Core {
         let Some(spec) = self.history.spec(&next.app, next.version).cloned() else {
             return;
         };
-        // The executor performs one check, and what it finds stands for all that are its own.
-        let checks = spec.health_checks.iter().enumerate();
-        let own: Vec<_> = checks
-            .filter(|(_, check)| check.protocol.is_mesos())
-            .collect();
-        for (at, check) in &own {
-            if next.health.len() <= *at {
-                next.health.resize_with(at + 1, Health::default);
-            }
-            if healthy {
-                next.health[*at].pass(now);
-            } else {
-                let cause = status.message.as_deref().unwrap_or_default();
-                next.health[*at].fail(now, cause, true);
+        let cause = status.message.as_deref().unwrap_or_default();
+        executor_found(&mut next.health, &spec, now, healthy, cause);
+        let checks = spec.health_checks.iter();
+        let own: Vec<_> = checks.filter(|check| check.protocol.is_mesos()).collect();
+        if !healthy {
+            for check in &own {
                 self.batch
                     .events
                     .push(Event::failed_check(now, next, check));

@@ -361,6 +361,29 @@ fn an_upgrade_leaves_nothing_behind_on_a_lost_agent() {
     }
 }
 
+/// Nobody was there to hear that it was confirmed.
+#[test]
+fn a_launch_is_not_given_up_for_time_without_a_master() {
+    let mut h = Harness::new();
+    h.put(app("/a", &json!({})));
+    h.offer();
+    let [launched] = h
+        .core
+        .all_instances()
+        .cloned()
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    h.core.handle(h.now, Input::Disconnected);
+    h.pass(3_600);
+    h.subscribe();
+    h.pass(299);
+    assert!(h.core.all_instances().all(|one| one.id == launched.id));
+    assert_eq!(h.core.all_instances().count(), 1);
+    h.pass(2);
+    assert!(h.core.all_instances().all(|one| one.id != launched.id));
+}
+
 #[test]
 fn comparing_notes_is_no_news() {
     let mut h = Harness::new();

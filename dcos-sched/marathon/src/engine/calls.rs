@@ -1,11 +1,13 @@
 //! Calls to the master; who sends one adds the framework's id.
 
 use dcos_proto::mesos::offer::Operation;
-use dcos_proto::mesos::{AgentId, Filters, OfferId, TaskId, TaskInfo, TaskStatus};
+use dcos_proto::mesos::{AgentId, Filters, OfferId, Resource, TaskId, TaskInfo, TaskStatus};
 use dcos_proto::scheduler::{Call, call};
 use dcos_sched::sdk::operations;
 
 use crate::instance::Instance;
+use crate::model::App;
+use crate::task::{self, Surroundings};
 
 fn call(kind: call::Type, fill: impl FnOnce(&mut Call)) -> Call {
     let mut call = Call {
@@ -25,6 +27,22 @@ fn filters(refuse_seconds: f64) -> Filters {
 /// Launches a task.
 pub fn launch(task: TaskInfo) -> Operation {
     operations::launch(vec![task])
+}
+
+/// Launches what `instance` of `spec` consists of, with these resources.
+pub fn launch_instance(
+    spec: &App,
+    instance: &Instance,
+    resources: Vec<Resource>,
+    surroundings: &Surroundings,
+) -> Operation {
+    match spec.pod.as_deref() {
+        None => launch(task::build(spec, instance, resources, surroundings)),
+        Some(pod) => {
+            let (executor, tasks) = task::build_pod(spec, pod, instance, resources, surroundings);
+            operations::launch_group(executor, tasks)
+        }
+    }
 }
 
 /// Does all of `operations` with an offer, in their order; what is left of it is refused for a while.

@@ -74,10 +74,12 @@ pub trait Service: Send + Sync {
     /// What clients reach; streams in it end with `ending`.
     fn router(&self, mailbox: Mailbox<Self::Machine>, ending: CancellationToken) -> Router;
 
-    /// Runs beside the machine until `ending` fires.
+    /// Runs beside the machine until `ending` fires, such as checks that are made from here. Default: nothing does.
     fn beside(
         &self,
-        mailbox: Mailbox<Self::Machine>,
-        ending: CancellationToken,
-    ) -> impl Future<Output = ()> + Send;
+        _mailbox: Mailbox<Self::Machine>,
+        _ending: CancellationToken,
+    ) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }

@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use dcos_core::seed::Seed;
 use dcos_proto::mesos::Offer;
 use dcos_proto::mesos::offer::Operation;
 use dcos_proto::scheduler::Call;
 
 use super::{Subscription, calls};
 use crate::config::Config;
-use crate::matching::{Site, Supply};
+use crate::instance::{Instance, InstanceId};
+use crate::matching::{Match, Site, Supply};
+use crate::model::App;
 use crate::queue::LaunchQueue;
+use crate::task::Surroundings;
 use crate::{PathId, Timestamp};
 
 /// Who has something to launch.
@@ -36,6 +40,21 @@ pub trait Launcher {
     fn release(&mut self, _offer: &Offer) -> Vec<Operation> {
         Vec::new()
     }
+}
+
+/// A new instance of `spec` that runs with what was `found` for it, and what launches it.
+pub fn begin(
+    now: Timestamp,
+    spec: &App,
+    site: &Site,
+    found: Match,
+    surroundings: &Surroundings,
+    seed: &mut Seed,
+) -> (Instance, Operation) {
+    let id = InstanceId::new(&spec.id, &seed.uuid());
+    let instance = Instance::launched(id, spec, site.agent.clone(), found.ports, now);
+    let launch = calls::launch_instance(spec, &instance, found.resources, surroundings);
+    (instance, launch)
 }
 
 /// The answer to some offers.

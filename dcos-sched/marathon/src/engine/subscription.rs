@@ -8,6 +8,7 @@ use dcos_proto::scheduler::{Call, event};
 use super::calls;
 use crate::config::Config;
 use crate::instance::{Condition, Instance};
+use crate::model::UnreachableStrategy;
 use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
 
@@ -76,6 +77,26 @@ impl Subscription {
     /// lasted as long, for what happened without one is not known yet.
     pub fn overdue(&self, since: Timestamp, most: Duration) -> Option<Timestamp> {
         self.connected.then(|| since.max(self.since) + most)
+    }
+
+    /// When an instance that stays as it is will be given up.
+    pub fn expiry(&self, instance: &Instance, config: &Config) -> Option<Timestamp> {
+        let after = |seconds| instance.since + Duration::from_secs(seconds);
+        match (instance.condition, instance.unreachable_strategy) {
+            (Condition::Unreachable, UnreachableStrategy::Enabled(unreachable)) => {
+                Some(after(unreachable.inactive_after_seconds))
+            }
+            (Condition::UnreachableInactive, UnreachableStrategy::Enabled(unreachable)) => {
+                Some(after(unreachable.expunge_after_seconds))
+            }
+            (Condition::Provisioned, _) => {
+                self.overdue(instance.since, config.task_launch_confirm_timeout)
+            }
+            (Condition::Staging | Condition::Starting, _) => {
+                self.overdue(instance.since, config.task_launch_timeout)
+            }
+            _ => None,
+        }
     }
 
     /// The region the master is in.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How often delays that are over are looked for.
-const SWEEP: Duration = Duration::from_mins(1);
-
 use crate::model::App;
 use crate::{PathId, Timestamp};
+
+/// How often delays that are over are looked for.
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// The delay of each configuration that has one.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +70,7 @@ impl Backoff {
 
     /// Forgets delays that are over: looked for once a minute, so that they cost nothing to speak of.
     pub fn sweep(&mut self, now: Timestamp) {
-        if self.is_empty() || now.since(self.swept) < SWEEP {
+        if self.delays.is_empty() || now.since(self.swept) < SWEEP {
             return;
         }
         self.swept = now;
@@ -78,11 +78,6 @@ impl Backoff {
             of_app.retain(|_, delay| !delay.is_over(now));
             !of_app.is_empty()
         });
-    }
-
-    /// Whether nothing is held back.
-    pub(super) fn is_empty(&self) -> bool {
-        self.delays.is_empty()
     }
 
     /// The apps that have a delay, be it over by now.

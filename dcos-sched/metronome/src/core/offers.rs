@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use dcos_marathon::engine::{Launcher, Subscription, answer, calls};
-use dcos_marathon::instance::{Instance, InstanceId};
+use dcos_marathon::engine::{Launcher, Subscription, answer, begin};
 use dcos_marathon::matching::{Placed, Site, Supply, matches};
 use dcos_marathon::queue::LaunchQueue;
-use dcos_marathon::task::{Surroundings, build};
+use dcos_marathon::task::Surroundings;
 use dcos_marathon::{PathId, Timestamp};
 use dcos_proto::mesos::Offer;
 use dcos_proto::mesos::offer::Operation;
@@ -61,21 +60,19 @@ impl Launcher for JobScheduler {
             }
         };
         supply.take(&found.resources);
-        let id = InstanceId::new(&app.id, &self.seed.uuid());
-        let instance = Instance::launched(id, &app, site.agent.clone(), found.ports, now);
         let surroundings = Surroundings {
             env_vars_prefix: self.config.engine.env_vars_prefix.clone(),
             enforce_role: false,
             mesos_bridge_name: self.config.engine.mesos_bridge_name.clone(),
             framework: None,
         };
-        let task = build(&app, &instance, found.resources, &surroundings);
+        let (instance, launch) = begin(now, &app, site, found, &surroundings, &mut self.seed);
         self.queue.launched(now, spec);
         self.waiting.remove(&key);
         self.put_run(Run {
             instance: Some(instance),
             ..(*run).clone()
         });
-        Some(vec![calls::launch(task)])
+        Some(vec![launch])
     }
 }

@@ -8,7 +8,6 @@ use dcos_core::time::Time;
 use dcos_marathon::Timestamp;
 use dcos_marathon::core::RecoverError;
 use dcos_proto::mesos::FrameworkId;
-use serde::de::DeserializeOwned;
 
 use super::rows::RunRow;
 use super::{JobScheduler, PREFIX};
@@ -91,18 +90,18 @@ impl Rows {
         let (kind, name) = rest.split_once('/').unwrap_or((rest, ""));
         let job = || JobId::from(name.split('/').next().unwrap_or_default());
         match kind {
-            "framework" => self.framework = Some(read(key, value)?),
+            "framework" => self.framework = Some(RecoverError::read(key, value)?),
             "job" => {
-                let spec: JobSpec = read(key, value)?;
+                let spec: JobSpec = RecoverError::read(key, value)?;
                 self.jobs.insert(spec.id.clone(), Job::new(spec));
             }
-            "progress" => self.progress.push((job(), read(key, value)?)),
+            "progress" => self.progress.push((job(), RecoverError::read(key, value)?)),
             "run" => {
-                let row: RunRow<JobSpec> = read(key, value)?;
+                let row: RunRow<JobSpec> = RecoverError::read(key, value)?;
                 self.runs.push(row.into());
             }
             "success" | "failure" => {
-                let info: Arc<RunInfo> = Arc::new(read(key, value)?);
+                let info: Arc<RunInfo> = Arc::new(RecoverError::read(key, value)?);
                 let history = self.ended.entry(job()).or_default();
                 if kind == "success" {
                     history.successful.push_back(info);
@@ -151,11 +150,4 @@ impl Rows {
         }
         Ok(self.jobs)
     }
-}
-
-fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, RecoverError> {
-    serde_json::from_slice(value).map_err(|source| RecoverError::Unreadable {
-        key: key.to_owned(),
-        source,
-    })
 }

@@ -194,10 +194,7 @@ fn networks(instance: &Instance) -> Vec<Value> {
 
 /// Whether a container's check passes, and whether anybody said so; `None` without a check or before it runs.
 fn healthy(container: &PodContainer, task: &PodTask) -> Option<(bool, &'static str)> {
-    let early = matches!(
-        task.condition,
-        Condition::Provisioned | Condition::Staging | Condition::Starting
-    );
+    let early = task.condition.is_launching();
     container.health_check.as_ref().filter(|_| !early)?;
     Some(match task.healthy {
         Some(healthy) => (healthy, "health-reported-by-mesos"),

@@ -136,7 +136,7 @@ impl Harness {
         );
     }
 
-    fn subscribe(&mut self) {
+    pub(crate) fn subscribe(&mut self) {
         let subscribed = event::Subscribed {
             framework_id: FrameworkId::from(framework_id(self.life)),
             ..event::Subscribed::default()
