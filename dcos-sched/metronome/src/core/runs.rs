@@ -205,19 +205,13 @@ impl JobScheduler {
 
     /// When something about a run is due.
     pub(super) fn run_due(&self, run: &Run) -> Option<Timestamp> {
-        let starting = run
-            .starts_until
-            .filter(|_| run.status == RunStatus::Starting);
-        let config = &self.config.engine;
-        let launch = run.instance.as_ref().and_then(|instance| {
-            let most = match instance.condition {
-                Condition::Provisioned => config.task_launch_confirm_timeout,
-                Condition::Staging | Condition::Starting => config.task_launch_timeout,
-                _ => return None,
-            };
-            self.subscription.overdue(instance.since, most)
-        });
-        starting.into_iter().chain(launch).min()
+        match &run.instance {
+            // What was launched may have started, whoever was there to see it.
+            Some(instance) => self.subscription.expiry(instance, &self.config.engine),
+            None => run
+                .starts_until
+                .filter(|_| run.status == RunStatus::Starting),
+        }
     }
 
     /// The connection is another one, or gone: launches are given up at other times.
@@ -243,17 +237,15 @@ impl JobScheduler {
             let Some(run) = job.and_then(|job| job.runs.get(&key.run)).cloned() else {
                 continue;
             };
-            let late = run.starts_until.is_some_and(|until| until <= now);
             match &run.instance {
-                _ if late && run.status == RunStatus::Starting => {
-                    self.abort(now, &run);
-                }
                 // It may have run, or run still: the policy says whether another one may follow.
                 Some(instance) => {
                     self.leave(instance.clone());
                     self.failed(now, &run, Condition::Killed);
                 }
-                None => {}
+                None => {
+                    self.abort(now, &run);
+                }
             }
         }
     }

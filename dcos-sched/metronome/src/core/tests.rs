@@ -126,10 +126,17 @@ impl Harness {
         }
         assert!(self.core.waiting.iter().eq(other.waiting.iter()));
         // Launches are given up in a connection, which the other one does not have.
-        let mut runs = self.core.jobs.values().flat_map(|job| job.runs.values());
-        if runs.all(|run| run.instance.is_none()) {
-            assert_eq!(self.core.deadlines.next(), other.deadlines.next());
+        let mut due = Vec::new();
+        for core in [&self.core, &other] {
+            let runs = core.jobs.values().flat_map(|job| job.runs.values());
+            let waiting = runs.filter(|run| run.instance.is_none());
+            due.push(
+                waiting
+                    .map(|run| core.deadlines.of(&run.key()))
+                    .collect::<Vec<_>>(),
+            );
         }
+        assert_eq!(due[0], due[1]);
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -456,6 +463,27 @@ fn who_does_not_start_in_time_has_failed() {
     h.start("k");
     h.pass(100_000);
     assert_eq!(h.runs("k"), [RunStatus::Starting]);
+}
+
+/// Nobody was there to see that it started in time, which is no reason to end what runs.
+#[test]
+fn who_was_launched_in_time_is_not_late() {
+    for state in [None, Some(TaskState::TaskStarting)] {
+        let mut h = Harness::new();
+        let fields = json!({"startingDeadlineSeconds": 90, "concurrencyPolicy": "FORBID"});
+        h.job("j", &every_minute(&fields));
+        h.pass(61);
+        h.offer();
+        let task = h.tasks.first().unwrap().clone();
+        if let Some(state) = state {
+            h.status(&task, state);
+        }
+        h.crash(3600);
+        h.pass(1);
+        assert_eq!((h.ended("j"), h.killed.len()), ((0, 0), 0), "{state:?}");
+        h.status(&task, TaskState::TaskFinished);
+        assert_eq!(h.ended("j"), (1, 0), "{state:?}");
+    }
 }
 
 #[test]
