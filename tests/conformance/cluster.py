@@ -191,6 +191,8 @@ class Cluster:
             end_launchers(self.folder)
         finally:
             self.master_program.stop()
+            for port in (self.marathon_port, self.metronome_port):
+                SERVICES.pop(port, None)
             if failed:
                 for program in (self.master_program, self.agent_program):
                     tail = program.log.read_text(errors="replace").splitlines()[-60:]

@@ -1,7 +1,6 @@
 import collections
 import collections.abc
 import contextlib
-import importlib.util
 import os
 import signal
 import time
@@ -19,10 +18,7 @@ collections.Iterable = collections.abc.Iterable  # type: ignore[attr-defined]
 
 # What Marathon and Metronome answer to any test is held against schemas.
 WATCH = Watch()
-if importlib.util.find_spec("jsonschema"):
-    WATCH.install()
-else:
-    warnings.warn("no answer is held against a schema: jsonschema is not installed (`make venv`)", stacklevel=1)
+WATCH.install()
 
 
 @pytest.fixture(autouse=True)

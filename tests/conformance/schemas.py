@@ -2,7 +2,8 @@
 
 `schemas/*.json` say which fields the originals' answers have, of which kind and with which values: for Marathon 1.11
 after the types of its RAML, for Metronome 0.6 after its JSON schemas and writers. Objects are closed, so that a field
-too many is found as well as one too few. What is ours beyond that stands in `OURS`, and why in the crates' `docs/differences.md`.
+too many is found. One too few is found if the RAML, which describes what clients send as well, demands it, or `ALWAYS` does.
+What is ours beyond that stands in `OURS`, and why in the crates' `docs/differences.md`.
 
 `Watch` looks at all that any Python client in the process (urllib, requests, http.client) is answered by one of
 these services, so that every test of them checks the form of every answer it gets.
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import gzip
 import http.client
 import json
 import re
 from pathlib import Path
 from typing import Any
+
+import jsonschema
 
 FOLDER = Path(__file__).parent / "schemas"
 
@@ -44,7 +48,13 @@ def named(kind: str | dict[str, Any]) -> dict[str, Any]:
 
 
 TEXT = {"type": "string"}
-MOMENTS = {"type": "array", "items": {"type": "string", "format": "date-time"}}
+# As Marathon writes moments; JSON schema's `format` alone demands nothing.
+MOMENT = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$"
+MOMENTS = {"type": "array", "items": {"type": "string", "format": "date-time", "pattern": MOMENT}}
+# An app with what `/v2/apps` tells unless asked for something else.
+COUNTED = {"allOf": [named("AppInfo"), {"required": [
+    "deployments", "tasksHealthy", "tasksRunning", "tasksStaged", "tasksUnhealthy",
+]}]}
 RESULT = "DeploymentResult"
 TASKS = either("TaskList", RESULT)
 
@@ -82,7 +92,8 @@ MARATHON: list[Route] = [
     ("GET", r"/v2/apps/.*\*", {"type": "object", "properties": {"*": many("AppInfo")}, "additionalProperties": False}),
     ("GET", "/v2/apps", "AppList"),
     ("POST", "/v2/apps", "AppInfo"),
-    ("GET", "/v2/apps/.+", one(app="AppInfo")),
+    ("GET", r"/v2/apps/.+\?embed", one(app="AppInfo")),
+    ("GET", "/v2/apps/.+", one(app=COUNTED)),
     ("(PUT|PATCH|DELETE)", "/v2/apps.*", RESULT),
 ]
 METRONOME: list[Route] = [
@@ -110,6 +121,12 @@ OURS: dict[str, list[tuple[str, str, dict[str, Any]]]] = {
     "metronome": [],
 }
 
+# What Marathon's writers put into each answer, whoever sent it without.
+ALWAYS = {"marathon": {kind: [
+    "backoffFactor", "backoffSeconds", "cpus", "disk", "executor", "gpus", "instances", "killSelection",
+    "maxLaunchDelaySeconds", "mem", "networks", "requirePorts", "role", "unreachableStrategy", "upgradeStrategy", "version",
+] for kind in ("App", "AppInfo")}, "metronome": {}}
+
 # Objects of which we show what is not set as null, where the original leaves it out.
 NULLS = {"marathon": ["MarathonConfig", "ZooKeeperConfig", "HttpConfig"], "metronome": []}
 
@@ -124,24 +141,37 @@ def schema(service: str) -> dict[str, Any]:
         properties = document["$defs"][kind]["properties"]
         for field, form in properties.items():
             properties[field] = {"anyOf": [form, {"type": "null"}]}
+    for kind, fields in ALWAYS[service].items():
+        form = document["$defs"][kind]
+        form["required"] = sorted({*form.get("required", ()), *fields})
+    demand_moments(document)
     return document
+
+
+def demand_moments(form: Any) -> None:
+    """Has every moment look like one."""
+    if isinstance(form, dict) and form.get("format") == "date-time":
+        form["pattern"] = MOMENT
+    for part in form.values() if isinstance(form, dict) else form if isinstance(form, list) else ():
+        demand_moments(part)
 
 
 def wanted(service: str, method: str, path: str, status: int) -> dict[str, Any] | None:
     """The schema of an answer; none for those without one."""
     if status >= 400:
         return named("Error")
-    path = path.split("?")[0].rstrip("/")
-    for methods, pattern, kind in ROUTES[service]:
-        if re.fullmatch(methods, method) and re.fullmatch(pattern, path):
-            return named(kind)
+    path, _, query = path.partition("?")
+    path = path.rstrip("/")
+    # Who asks for parts gets those.
+    for asked in [path + "?embed", path] if "embed=" in query else [path]:
+        for methods, pattern, kind in ROUTES[service]:
+            if re.fullmatch(methods, method) and re.fullmatch(pattern, asked):
+                return named(kind)
     return None
 
 
 def faults(service: str, method: str, path: str, status: int, answer: Any) -> list[str]:
     """What is wrong with the form of an answer."""
-    import jsonschema
-
     form = wanted(service, method, path, status)
     if form is None:
         return []
@@ -161,7 +191,6 @@ class Watch:
 
     def __init__(self) -> None:
         self.found: list[str] = []
-        self.seen = 0
 
     def note(self, port: int, method: str, path: str, status: int, body: bytes) -> None:
         service = SERVICES.get(port)
@@ -170,8 +199,8 @@ class Watch:
         try:
             answer = json.loads(body)
         except ValueError:
+            self.found.append(f"{service}: {method} {path} answers {status} and calls JSON what is none: {body[:200]!r}")
             return
-        self.seen += 1
         self.found += faults(service, method, path, status, answer)
 
     def install(self) -> None:
@@ -205,6 +234,8 @@ class Watch:
                 body.extend(piece)
                 if response.isclosed() and body:
                     whole, body[:] = bytes(body), b""
+                    if response.getheader("Content-Encoding") == "gzip":
+                        whole = gzip.decompress(whole)
                     self.note(port, method, url, response.status, whole)
                 return piece
 

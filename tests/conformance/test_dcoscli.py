@@ -109,7 +109,7 @@ def test_the_clusters_own(dcos):
     assert json.loads(dcos("task", "--json")) == []
 
 
-# Section 5.4 of what is known of it: each command's requests, in order.
+# Each command's requests, in order, as `dcos/marathon.py` and `dcoscli/marathon/main.py` of 0.6.1 send them.
 SEQUENCES = {
     "marathon app list": ["GET /service/marathon/v2/apps", "GET /service/marathon/v2/deployments", "GET /service/marathon/v2/queue"],
     "marathon pod list": ["HEAD /service/marathon/v2/pods", "GET /service/marathon/v2/pods/::status", "GET /service/marathon/v2/queue"],

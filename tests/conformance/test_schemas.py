@@ -1,5 +1,6 @@
 """The check of answers against schemas bites: each kind of deviation is found, in whatever client reads the answer."""
 
+import gzip
 import http.client
 import http.server
 import json
@@ -11,8 +12,15 @@ import pytest
 import requests
 import schemas
 
+APP = {
+    "id": "/a", "cmd": "sleep 1", "backoffFactor": 1.15, "backoffSeconds": 1, "cpus": 1, "disk": 0, "executor": "", "gpus": 0,
+    "instances": 1, "killSelection": "YOUNGEST_FIRST", "maxLaunchDelaySeconds": 300, "mem": 128,
+    "networks": [{"mode": "host"}], "requirePorts": False, "role": "*", "version": "2026-11-22T10:00:00.000Z",
+    "unreachableStrategy": {"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0},
+    "upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 1},
+}
 QUEUE = {"queue": [{
-    "app": {"id": "/a", "cmd": "sleep 1"}, "count": 1, "role": "*", "since": "2026-11-22T10:00:00.000Z",
+    "app": APP, "count": 1, "role": "*", "since": "2026-11-22T10:00:00.000Z",
     "delay": {"timeLeftSeconds": 0, "overdue": True},
     "processedOffersSummary": {"processedOffersCount": 0, "unusedOffersCount": 0},
 }]}
@@ -33,8 +41,19 @@ def test_every_deviation_is_found():
     assert faults(QUEUE) == []
     [item] = QUEUE["queue"]
     missing = {key: value for key, value in item.items() if key != "since"}
-    for wrong in (missing, {**item, "count": "1"}, {**item, "more": 1}, {**item, "app": {**item["app"], "cpus": 0}}):
+    less = {key: value for key, value in APP.items() if key != "instances"}
+    for wrong in (
+        missing, {**item, "count": "1"}, {**item, "more": 1}, {**item, "since": "yesterday"}, {**item, "app": less},
+        {**item, "app": {**APP, "cpus": -1}},
+    ):
         assert faults({"queue": [wrong]}), wrong
+
+
+def test_an_app_tells_how_its_tasks_are_unless_something_else_is_asked_for():
+    counts = {"tasksStaged": 0, "tasksRunning": 1, "tasksHealthy": 0, "tasksUnhealthy": 0, "deployments": []}
+    for query, told, wrong in [("", counts, False), ("", {}, True), ("?embed=app.tasks", {}, False)]:
+        found = schemas.faults("marathon", "GET", "/v2/apps/a" + query, 200, {"app": {**APP, **told}})
+        assert bool(found) == wrong, found
 
 
 def test_errors_have_their_form_too():
@@ -49,6 +68,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = json.dumps({"leader": 5}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
+        if "gzip" in self.headers.get("Accept-Encoding", ""):
+            self.send_header("Content-Encoding", "gzip")
+            body = gzip.compress(body)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

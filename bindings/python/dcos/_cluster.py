@@ -15,7 +15,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from dcos import _native
 from dcos import _services as services
 from dcos._errors import ApiError, NotFoundError, UnreachableError
-from dcos._jobs import POLL_SECONDS, Job, Schedule
+from dcos._jobs import Job, Schedule
+from dcos._patience import Patience
 from dcos._services import App, Deployment, Group, How, Plan, Pod, QueueEntry, Simulation
 
 ELECTED = ("zk", "etcd")
@@ -94,22 +95,24 @@ class Task:
 
     def follow(self, path: str = "stdout") -> Iterator[bytes]:
         """What is in the file, and then what is added to it, for ever."""
-        offset = 0
+        offset, patience = 0, Patience()
         while True:
             if data := self.read(path, offset=offset):
                 offset += len(data)
+                patience.renew()
                 yield data
             else:
-                time.sleep(POLL_SECONDS)
+                time.sleep(patience.pause())
 
     async def follow_async(self, path: str = "stdout") -> AsyncIterator[bytes]:
-        offset = 0
+        offset, patience = 0, Patience()
         while True:
             if data := await self.read_async(path, offset=offset):
                 offset += len(data)
+                patience.renew()
                 yield data
             else:
-                await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(patience.pause())
 
 
 @dataclass(frozen=True)

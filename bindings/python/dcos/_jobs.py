@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,16 +11,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from dcos._errors import NotFoundError, RunTimeoutError
+from dcos._patience import Patience
 
 if TYPE_CHECKING:
     from dcos._cluster import Cluster
-
-POLL_SECONDS = 0.1
-
-
-def deadline_in(timeout: float | None) -> float:
-    """The moment of `time.monotonic` after `timeout` seconds; `None` is never."""
-    return math.inf if timeout is None else time.monotonic() + timeout
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -78,10 +71,9 @@ class JobRun:
 
         Raises `RunTimeoutError`, which is a `TimeoutError`, after `timeout` seconds.
         """
-        deadline = deadline_in(timeout)
+        patience = Patience(timeout)
         while not (run := self.refresh()).ended:
-            run._check(deadline)
-            time.sleep(POLL_SECONDS)
+            time.sleep(patience.pause(run._late))
         return run
 
     async def refresh_async(self) -> JobRun:
@@ -91,16 +83,14 @@ class JobRun:
         await asyncio.to_thread(self.stop)
 
     async def wait_async(self, *, timeout: float | None = None) -> JobRun:
-        # No thread waits along, so that a cancelled wait has ended, and many of them are cheap.
-        deadline = deadline_in(timeout)
+        # No thread waits along, so that a cancelled wait has ended.
+        patience = Patience(timeout)
         while not (run := await self.refresh_async()).ended:
-            run._check(deadline)
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(patience.pause(run._late))
         return run
 
-    def _check(self, deadline: float) -> None:
-        if time.monotonic() > deadline:
-            raise RunTimeoutError(f"run {self.id} of job {self.job_id} is {self.status}")
+    def _late(self) -> RunTimeoutError:
+        return RunTimeoutError(f"run {self.id} of job {self.job_id} is {self.status}")
 
     def _path(self) -> str:
         return f"/v1/jobs/{quote(self.job_id)}/runs/{quote(self.id)}"

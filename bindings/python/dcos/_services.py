@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
 from dcos._errors import DeploymentError
-from dcos._jobs import POLL_SECONDS, deadline_in
+from dcos._patience import Patience
 
 if TYPE_CHECKING:
     from dcos._cluster import Cluster
@@ -324,9 +324,9 @@ class Group(_Deployed):
     """Services that are changed as one, and groups of them."""
 
     def definition(self, version: str | None = None) -> dict[str, Any]:
-        """Its `apps`, `pods`, `groups` and `dependencies`, or those at a `version`."""
+        """Its `apps`, `pods`, `groups` and `dependencies`, or those at a `version`, each as it is defined."""
         embed = urlencode([("embed", f"group.{what}") for what in ("apps", "pods", "groups")])
-        return self._ask("GET", f"/versions/{quote(version)}" if version else f"?{embed}")
+        return _defined(self._ask("GET", f"/versions/{quote(version)}" if version else f"?{embed}"))
 
     def versions(self) -> list[str]:
         """The versions that are remembered, newest first."""
@@ -374,6 +374,13 @@ class Group(_Deployed):
 
     def _ask(self, method: str, path: str = "", body: Any = None) -> Any:
         return self._cluster._marathon.json(method, self._path("groups") + path, body)
+
+
+def _defined(group: dict[str, Any]) -> dict[str, Any]:
+    """A group with the definitions of its pods, in place of how they are."""
+    told = {"pods": [pod.get("spec", pod) for pod in group.get("pods", ())],
+            "groups": [_defined(each) for each in group.get("groups", ())]}
+    return {**group, **{what: told[what] for what in told if what in group}}
 
 
 @dataclass(frozen=True)
@@ -445,31 +452,24 @@ class Simulation:
 
 def _wait(name: str, look: Callable[[], Deployment | None], timeout: float | None) -> None:
     """Waits until there is no deployment any more; `name` is what errors call it."""
-    deadline, last = deadline_in(timeout), None
+    patience, last = Patience(timeout), None
     while now := look():
         last = now
-        _check(deadline, name, now)
-        time.sleep(POLL_SECONDS)
+        time.sleep(patience.pause(lambda: DeploymentError(f"{name}: {last}")))
     _in_time(last)
 
 
 async def _wait_async(name: str, look: Callable[[], Deployment | None], timeout: float | None) -> None:
-    # No thread waits along, so that a cancelled wait has ended, and many of them are cheap.
-    deadline, last = deadline_in(timeout), None
+    # No thread waits along, so that a cancelled wait has ended.
+    patience, last = Patience(timeout), None
     while now := await asyncio.to_thread(look):
         last = now
-        _check(deadline, name, now)
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(patience.pause(lambda: DeploymentError(f"{name}: {last}")))
     _in_time(last)
 
 
-def _check(deadline: float, name: str, now: Deployment) -> None:
-    if time.monotonic() > deadline:
-        raise DeploymentError(f"{name}: {now}")
-
-
 def _in_time(last: Deployment | None) -> None:
-    """Looks whether a deployment that was last seen so was stopped or taken back at its deadline."""
+    """Looks, by this machine's clock, whether a deployment that was last seen so was stopped or taken back at its deadline."""
     if last is not None and last.deadline is not None and datetime.now(timezone.utc) >= last.deadline:
         raise DeploymentError(f"{last.id}: its deadline has passed: {last}")
 

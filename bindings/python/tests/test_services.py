@@ -116,6 +116,15 @@ def test_groups(cluster):
         cluster.group("/services/shop")
 
 
+def test_a_group_tells_how_its_pods_are_defined(cluster):
+    pod = cluster.deploy_pod({
+        "id": "/services/mixed/pod",
+        "containers": [{"name": "one", "exec": {"command": {"shell": "sleep 600"}}, "resources": {"cpus": 0.1, "mem": 32}}],
+    }).wait(timeout=60)
+    (inner,) = cluster.group("/services").definition()["groups"]
+    assert inner["pods"] == [pod.definition()]
+
+
 def test_pods(cluster):
     definition = {
         "id": "/services/pod",

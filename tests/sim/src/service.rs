@@ -9,7 +9,7 @@ pub(crate) mod apps;
 pub(crate) mod jobs;
 mod ledger;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_marathon::Config;
 use dcos_marathon::core::{Input, RecoverError, Row};
-use dcos_marathon::engine::Machine;
+use dcos_marathon::engine::{Machine, Registration as _};
 use dcos_marathon::shell::framework_info;
 use dcos_proto::mesos::{AgentId, FrameworkId};
 use dcos_proto::scheduler::{Call, Event, call, event};
@@ -44,12 +44,6 @@ pub(crate) trait User: fmt::Debug {
         now: Time,
         rows: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Self::Machine, RecoverError>;
-
-    /// The framework's id, if it has one.
-    fn framework_id(machine: &Self::Machine) -> Option<FrameworkId>;
-
-    /// The roles it needs.
-    fn roles(machine: &Self::Machine) -> BTreeSet<String>;
 
     /// Wants something else.
     fn change_of_mind(&mut self, machine: &mut Self::Machine, now: Time, seed: &mut Seed);
@@ -179,17 +173,13 @@ impl<U: User> Service<U> {
             // Without a stream there is nobody to call; the core is made to live with that.
             return Vec::new();
         }
-        let id = U::framework_id(&self.core);
-        let mut calls = batch.calls;
-        for call in &mut calls {
-            call.framework_id.clone_from(&id);
-        }
-        calls
+        batch.calls
     }
 
-    fn subscribe(&self) -> Call {
-        let id = U::framework_id(&self.core);
-        let info = framework_info(self.user.config(), id.clone(), U::roles(&self.core));
+    fn subscribe(&self, now: Time) -> Call {
+        let view = self.core.view(now);
+        let id = view.framework_id().map(FrameworkId::from);
+        let info = framework_info(self.user.config(), id.clone(), view.roles().clone());
         Call {
             framework_id: id,
             r#type: Some(call::Type::Subscribe.into()),
@@ -249,7 +239,7 @@ impl<U: User> Party for Service<U> {
         let mut calls = Vec::new();
         if self.retry.is_some_and(|retry| retry.is_due(now)) {
             self.retry = Some(now + Duration::from_secs(10));
-            calls.push(self.subscribe());
+            calls.push(self.subscribe(now));
         }
         if self.whim.is_due(now) {
             self.use_it(now, is_calm);
@@ -293,6 +283,10 @@ impl<U: User> Party for Service<U> {
     }
 
     fn light(&mut self, writes: u32, is_written: bool) -> bool {
+        // What was killed is not brought back by another fuse.
+        if self.is_burnt() {
+            return false;
+        }
         self.fuse = Some(Fuse::Lit { writes, is_written });
         true
     }

@@ -1,7 +1,6 @@
 //! A Marathon's user: apps are created, scaled, changed and deleted; where they have checks, these
 //! pass and fail as they like while there is trouble.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use dcos_marathon::core::{Core, Input, Kill, Probe, RecoverError, View};
 use dcos_marathon::instance::{Condition, Instance, ReadinessResult};
 use dcos_marathon::model::RootGroup;
 use dcos_marathon::{Config, PathId, normalize};
-use dcos_proto::mesos::FrameworkId;
 use serde_json::{Value, json};
 
 use super::User;
@@ -74,14 +72,6 @@ impl User for Apps {
         rows: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Core, RecoverError> {
         Core::recover(Arc::clone(&self.config), seed, now, rows)
-    }
-
-    fn framework_id(core: &Core) -> Option<FrameworkId> {
-        core.framework_id().cloned()
-    }
-
-    fn roles(core: &Core) -> BTreeSet<String> {
-        core.roles()
     }
 
     fn change_of_mind(&mut self, core: &mut Core, now: Time, seed: &mut Seed) {

@@ -1,18 +1,16 @@
 //! A Metronome's user: jobs are created, changed, started, stopped and deleted; they have schedules,
 //! or depend on others, and end well, badly or not by themselves.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_marathon::core::{RecoverError, Row};
-use dcos_marathon::engine::{Machine, Registration};
+use dcos_marathon::engine::Machine;
 use dcos_metronome::core::{JobScheduler, View};
 use dcos_metronome::model::{Job, JobId, JobSpec, RunId};
 use dcos_metronome::{Config, read};
-use dcos_proto::mesos::FrameworkId;
 use serde_json::json;
 
 use super::User;
@@ -100,15 +98,6 @@ impl User for Jobs {
         rows: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<JobScheduler, RecoverError> {
         JobScheduler::recover(Arc::clone(&self.config), seed, now, rows)
-    }
-
-    fn framework_id(core: &JobScheduler) -> Option<FrameworkId> {
-        let view = core.view(Time::MAX);
-        view.framework_id().map(FrameworkId::from)
-    }
-
-    fn roles(core: &JobScheduler) -> BTreeSet<String> {
-        core.view(Time::MAX).roles().clone()
     }
 
     fn change_of_mind(&mut self, core: &mut JobScheduler, now: Time, seed: &mut Seed) {
