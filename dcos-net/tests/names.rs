@@ -499,6 +499,7 @@ fn addresses_have_names_that_lead_back_to_them() {
         on(&first, "near", "172.31.254.2"),
         on(&second, "nearer", "172.31.254.2"),
         on(&first, "host", &node),
+        on(&first, "alone", "127.0.0.1"),
     ]);
     let published = publish(&cluster, &Config::default());
     let names_of = |ip: &str| {
@@ -522,6 +523,7 @@ fn addresses_have_names_that_lead_back_to_them() {
         assert!(records.a.iter().any(|a| a.to_string() == ip), "{name}");
     }
     assert_eq!(names_of("8.8.8.8"), None);
+    assert_eq!(names_of("127.0.0.1"), None);
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) fn publish(snapshot: &Snapshot, mesos: &Zone, table: &VipTable) -> [Z
 /// says nothing of which of them is meant.
 fn containers(pointers: &mut Pointers, snapshot: &Snapshot, nodes: &BTreeMap<IpAddr, String>) {
     let mut places: BTreeMap<IpAddr, Option<&str>> = BTreeMap::new();
-    let own = |ip: &&IpAddr| !nodes.contains_key(ip) && !ip.is_loopback() && !ip.is_unspecified();
+    let own = |ip: &&IpAddr| !nodes.contains_key(ip);
     for task in &snapshot.tasks {
         let agent = task.agent_id.as_str();
         for ip in task.container_ips.iter().filter(own) {
@@ -68,7 +68,11 @@ fn containers(pointers: &mut Pointers, snapshot: &Snapshot, nodes: &BTreeMap<IpA
 struct Pointers([Zone; 2]);
 
 impl Pointers {
+    /// Adds one, but for what every host has for itself: there a cluster on one machine would name each machine's loopback.
     fn add(&mut self, ip: IpAddr, name: &str) {
+        if ip.is_loopback() || ip.is_unspecified() {
+            return;
+        }
         let [v4, v6] = &mut self.0;
         let zone = if ip.is_ipv4() { v4 } else { v6 };
         zone.add_pointer(ip, name);
