@@ -90,10 +90,8 @@ pub(crate) fn descendants(ancestor: i32) -> Vec<i32> {
 
 /// The children of `parent`.
 pub(crate) fn children(parent: i32) -> Vec<i32> {
-    processes()
-        .filter(|(_, stat)| stat.parent == parent)
-        .map(|(pid, _)| pid)
-        .collect()
+    let below = processes().filter(|(_, stat)| stat.parent == parent);
+    below.map(|(pid, _)| pid).collect()
 }
 
 /// Whether a process descends from this one, as all processes of containers do.

@@ -73,6 +73,7 @@ fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
             "the launcher needs a process with one thread",
         ));
     }
+    sys::note_heap();
     let mut server = match resume {
         Some(number) => upgrade::resume(number)?,
         None => start(&socket, &cgroups)?,

@@ -41,6 +41,12 @@ impl Report {
         let _ = rustix::io::write(pipe, &self.to_bytes());
     }
 
+    /// The bytes of [`Ended`](Self::Ended), made without allocating.
+    pub(crate) fn ended(status: i32) -> [u8; 5] {
+        let [a, b, c, d] = status.to_le_bytes();
+        [2, a, b, c, d]
+    }
+
     /// All reports that have arrived, and whether the pipe is closed.
     pub(crate) fn receive(pipe: &OwnedFd) -> (Vec<Self>, bool) {
         let mut bytes = Vec::new();
@@ -75,5 +81,18 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
             errno: error.into().raw_os_error().unwrap_or(libc::EINVAL),
             detail: detail.to_string(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_what_it_is_read_as() {
+        let status = -0x0102_0304;
+        let bytes = Report::ended(status);
+        assert_eq!(bytes[..], Report::Ended { status }.to_bytes());
+        assert_eq!(Report::from_bytes(&bytes), Ok(Report::Ended { status }));
     }
 }

@@ -122,8 +122,9 @@ impl Server {
                 self.accept();
             }
             self.clients.retain_mut(Connection::flush);
-            if self.upgrade.is_some() && self.table.is_settled() {
-                self.upgrade();
+            if let Some((asker, program)) = self.upgrade.take_if(|_| self.table.is_settled()) {
+                let error = upgrade::execute(Path::new(&program), self);
+                self.answer(asker, invalid(&error));
             }
         }
     }
@@ -155,20 +156,14 @@ impl Server {
             PollFd::new(&self.listener, PollFlags::IN),
         ];
         for client in &self.clients {
-            let wanted = if client.outgoing.is_empty() {
-                PollFlags::IN
-            } else {
-                PollFlags::IN | PollFlags::OUT
-            };
+            let mut wanted = PollFlags::IN;
+            wanted.set(PollFlags::OUT, !client.outgoing.is_empty());
             fds.push(PollFd::new(&client.stream, wanted));
         }
         let starting: Vec<_> = self.table.starting().collect();
         let pipes = starting.iter().map(|(_, pipe)| *pipe);
         fds.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        match poll(&mut fds, None) {
-            Err(rustix::io::Errno::INTR) | Ok(_) => {}
-            Err(error) => return Err(error.into()),
-        }
+        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
         let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let (clients, reports) = ready[2..].split_at(self.clients.len());
         let talking = self.clients.iter().zip(clients);
@@ -260,10 +255,8 @@ impl Server {
         let mut input = Input::new(body);
         let sequence = u64::take(&mut input).ok()?;
         let asker = Asker { client, sequence };
-        let request = Request::take(&mut input).and_then(|request| {
-            input.end()?;
-            Ok(request)
-        });
+        let request = Request::take(&mut input);
+        let request = request.and_then(|request| input.end().map(|()| request));
         let answer = match request {
             Err(error) => Some(invalid(&error)),
             Ok(Request::Launch { plan }) => self.launch(&plan, fds, asker).err(),
@@ -302,21 +295,11 @@ impl Server {
         launched.map_err(|failure| Answer::Failed { failure })
     }
 
-    fn upgrade(&mut self) {
-        let Some((asker, program)) = self.upgrade.take() else {
-            return;
-        };
-        let error = upgrade::execute(Path::new(&program), self);
-        self.answer(asker, invalid(&error));
-    }
-
     fn answer(&mut self, asker: Asker, answer: Answer) {
+        let Asker { client, sequence } = asker;
         let mut clients = self.clients.iter_mut();
-        if let Some(client) = clients.find(|client| client.number == asker.client) {
-            client.say(&Message::Answer {
-                sequence: asker.sequence,
-                answer,
-            });
+        if let Some(client) = clients.find(|one| one.number == client) {
+            client.say(&Message::Answer { sequence, answer });
         }
     }
 

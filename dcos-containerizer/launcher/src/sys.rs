@@ -10,6 +10,7 @@ use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{WaitOptions, wait};
 
@@ -265,6 +266,33 @@ pub(crate) fn install_filter(instructions: &[u64]) -> io::Result<()> {
             0,
         )
     })
+}
+
+/// Where the heap begins; 0 where that is not known.
+static HEAP: AtomicUsize = AtomicUsize::new(0);
+
+/// Notes where the heap begins: where it is [forgotten](forget_heap) `/proc` is a container's, if there is one.
+pub(crate) fn note_heap() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let heap = maps.lines().find(|line| line.ends_with("[heap]"));
+    let start = heap.and_then(|line| usize::from_str_radix(line.split_once('-')?.0, 16).ok());
+    HEAP.store(start.unwrap_or(0), Ordering::Relaxed);
+}
+
+/// Gives back the memory of the heap.
+///
+/// Only for a process that from now on allocates nothing and uses nothing that was allocated.
+pub(crate) fn forget_heap() {
+    let start = HEAP.load(Ordering::Relaxed);
+    // SAFETY: 0 changes nothing; the other is a number to compare with.
+    let (end, local) = unsafe { (libc::sbrk(0).addr(), libc::__errno_location().addr()) };
+    // A program that is linked statically keeps there what is in use always.
+    if 0 < start && start < end && !(start..end).contains(&local) {
+        let heap = ptr::with_exposed_provenance_mut(start);
+        // SAFETY: private memory of this process, which reads as zeros afterwards. That nobody looks at it any more
+        // is the caller's promise.
+        unsafe { libc::madvise(heap, end - start, libc::MADV_DONTNEED) };
+    }
 }
 
 fn check(outcome: i32) -> io::Result<()> {

@@ -229,21 +229,17 @@ impl Table {
     }
 
     pub(crate) fn kill(&self, id: &str, signal: i32, scope: Scope) -> bool {
-        let Some(entry) = self.entries.get(id) else {
-            return false;
-        };
-        if entry.known.exit.is_none() {
-            entry.signal(signal, scope);
+        let entry = self.entries.get(id);
+        if let Some(living) = entry.filter(|entry| entry.known.exit.is_none()) {
+            living.signal(signal, scope);
         }
-        true
+        entry.is_some()
     }
 
     /// Forgets a container that ended; whether there was one.
     pub(crate) fn acknowledge(&mut self, id: &str) -> bool {
-        let ended = self
-            .entries
-            .get(id)
-            .is_some_and(|entry| entry.known.exit.is_some());
+        let entry = self.entries.get(id);
+        let ended = entry.is_some_and(|entry| entry.known.exit.is_some());
         ended && self.entries.remove(id).is_some()
     }
 
@@ -347,10 +343,8 @@ fn clone_flags(new: Namespaces) -> i32 {
         (new.network, libc::CLONE_NEWNET),
         (new.user, libc::CLONE_NEWUSER),
     ];
-    flags
-        .iter()
-        .filter(|(wanted, _)| *wanted)
-        .fold(0, |all, (_, flag)| all | flag)
+    let wanted = flags.iter().filter(|(wanted, _)| *wanted);
+    wanted.fold(0, |all, (_, flag)| all | flag)
 }
 
 fn write_id_maps(plan: &Plan, pid: i32) -> Result<(), Failure> {

@@ -55,10 +55,8 @@ pub(crate) fn execute(program: &Path, server: &Server) -> io::Error {
         keep([file.as_fd()].into_iter(), FdFlags::empty())?;
         arguments.extend(["--resume".into(), file.as_raw_fd().to_string().into()]);
         let text = |word: OsString| CString::new(word.into_vec());
-        let arguments = arguments
-            .into_iter()
-            .map(text)
-            .collect::<Result<Vec<_>, _>>()?;
+        let arguments = arguments.into_iter().map(text);
+        let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
         let variable = |(name, value): (OsString, _)| text([name, value].join("=".as_ref()));
         let environment = std::env::vars_os().map(variable);
         let environment = environment.collect::<Result<Vec<_>, _>>()?;

@@ -824,6 +824,41 @@ fn a_pause_process_ends_when_asked() {
 }
 
 #[test]
+fn an_init_keeps_nothing_of_what_the_launcher_knew() {
+    if !is_root() {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    let plan = Plan {
+        first: First::Init,
+        new: Namespaces {
+            pid: true,
+            ..Namespaces::default()
+        },
+        ..shell(
+            "much",
+            &format!("read line; exit 7 # {}", "x".repeat(100_000)),
+        )
+    };
+    let (input, hold) = std::io::pipe().unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let fds = [input.as_fd(), null.as_fd(), null.as_fd()];
+    let init = fixture.client.launch(&plan, &fds).unwrap();
+    let heap = || {
+        let maps = std::fs::read_to_string(format!("/proc/{init}/smaps")).unwrap();
+        let heap = maps.lines().skip_while(|line| !line.ends_with("[heap]"));
+        let mut heap = heap.skip_while(|line| !line.starts_with("Rss:"));
+        heap.next().unwrap().to_owned()
+    };
+    // It says that its command runs before.
+    wait_until("the heap is empty", || {
+        heap().split_whitespace().nth(1) == Some("0")
+    });
+    drop(hold);
+    assert_eq!(code(fixture.exit().status), 7);
+}
+
+#[test]
 fn many_at_once_are_all_reported_once() {
     let mut fixture = Fixture::new();
     for number in 0..100 {
