@@ -33,6 +33,7 @@ use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::mesos::FrameworkId;
 use dcos_proto::scheduler::{Call, event};
+use imbl::OrdMap;
 
 use crate::config::Config;
 use crate::deployment::Plan;
@@ -45,6 +46,7 @@ use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
 
 use tally::Tally;
+use versions::ServicePorts;
 
 pub use change::{Change, Kill};
 pub use counters::Counters;
@@ -138,11 +140,11 @@ pub struct Core {
     root: Arc<RootGroup>,
     history: Arc<History>,
     deployments: BTreeMap<String, Running>,
-    instances: BTreeMap<PathId, Arc<Instances>>,
+    instances: OrdMap<PathId, Arc<Instances>>,
     /// The same in numbers.
     tallies: HashMap<PathId, Tally>,
     queue: LaunchQueue,
-    failures: BTreeMap<PathId, Arc<TaskFailure>>,
+    failures: OrdMap<PathId, Arc<TaskFailure>>,
     /// Kills under way.
     kills: Kills,
     /// When launches and agents out of reach are given up.
@@ -153,8 +155,10 @@ pub struct Core {
     /// Where the instances of apps with constraints are; from the first look at an offer to the end of the app's next
     /// deployment or of its last instance.
     places: Places,
-    /// How many instances use resources of each role.
+    /// How many apps, and how many instances, use resources of each role.
     roles: BTreeMap<String, usize>,
+    /// How often apps have each service port.
+    service_ports: ServicePorts,
     /// Instances that failed a check too often and are to be killed.
     unhealthy: BTreeSet<InstanceId>,
     /// Instances that are gone and of which something is still kept on an agent; if that is in doubt, on which.
@@ -171,14 +175,10 @@ impl Core {
         self.framework_id.as_ref()
     }
 
-    /// All roles of apps, and the default one.
+    /// All roles there are apps or instances of, and the default one.
     pub fn roles(&self) -> BTreeSet<String> {
-        let of_apps = self.root.apps.values().map(|app| &app.role);
-        let all: BTreeSet<&String> = of_apps
-            .chain(self.roles.keys())
-            .chain([&self.config.mesos_role])
-            .collect();
-        all.into_iter().cloned().collect()
+        let used = self.roles.keys();
+        used.chain([&self.config.mesos_role]).cloned().collect()
     }
 
     /// Takes in what happened. What follows from it comes with [`Core::take`].
@@ -318,6 +318,19 @@ impl Core {
             }
         }
         self.dirty.insert(app);
+    }
+
+    /// Counts what the apps of a new tree use that those of the one before did not.
+    fn count_apps(&mut self, before: &RootGroup, after: &RootGroup) {
+        self.service_ports.follow(before, after);
+        for (_, old, new) in before.differences(after) {
+            if let Some(new) = new {
+                *self.roles.entry(new.role.clone()).or_default() += 1;
+            }
+            if let Some(old) = old {
+                self.forget_role(&old.role);
+            }
+        }
     }
 
     fn forget_role(&mut self, role: &str) {

@@ -26,7 +26,7 @@ pub use container::{
     EngineType, ExternalVolume, IpAddress, IpDiscovery, IpDiscoveryPort, LinuxInfo, Network,
     NetworkMode, PersistentVolume, PortDefinition, PortMapping, PullConfig, Volume, VolumeMode,
 };
-pub(crate) use group::side_by_side;
+pub(crate) use group::differences;
 pub use group::{Group, GroupUpdate, RootGroup};
 pub use pod::{
     Endpoint, EndpointCheck, Exec, Lifecycle, Placement, Pod, PodBackoff, PodConstraint,

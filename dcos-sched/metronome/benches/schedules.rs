@@ -124,7 +124,7 @@ impl Driven {
             format!("{} {} * * *", number % 60, number / 60 % 24)
         };
         let document = json!({"id": format!("job-{number}"), "schedules": [{"id": "s", "cron": cron}],
-            "run": {"cmd": "run", "cpus": 0.01, "mem": 1, "disk": 0}});
+            "run": {"cmd": "run", "cpus": 0.01, "mem": 32, "disk": 0}});
         self.core
             .create(self.now, read::job(document, None).unwrap())
             .unwrap();

@@ -270,7 +270,8 @@ impl Core {
             self.dirty.insert(id.clone());
         }
         Arc::make_mut(&mut self.history).add_change(target.version, change);
-        self.root = Arc::clone(target);
+        let before = std::mem::replace(&mut self.root, Arc::clone(target));
+        self.count_apps(&before, target);
         self.collect_history();
     }
 

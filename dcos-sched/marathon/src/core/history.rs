@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::Row;
 use super::rows;
-use crate::model::{App, Group, RootGroup, side_by_side};
+use crate::model::{App, Group, RootGroup, differences};
 use crate::{PathId, Timestamp};
 
 /// How many versions of the tree are kept.
@@ -19,8 +20,8 @@ const KEPT_CHANGES: usize = 100;
 /// Earlier versions of apps and of the tree.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    specs: BTreeMap<PathId, Arc<BTreeMap<Timestamp, Arc<App>>>>,
-    changes: BTreeMap<Timestamp, Arc<TreeChange>>,
+    specs: OrdMap<PathId, Arc<BTreeMap<Timestamp, Arc<App>>>>,
+    changes: OrdMap<Timestamp, Arc<TreeChange>>,
 }
 
 /// What one change of the tree changed: before and after of each app and group.
@@ -43,12 +44,10 @@ impl TreeChange {
                 change.apps.insert(id.clone(), (version(old), version(new)));
             }
         }
-        for (id, old, new) in side_by_side(&before.groups, &after.groups) {
-            if old != new {
-                change
-                    .groups
-                    .insert(id.clone(), (old.cloned(), new.cloned()));
-            }
+        for (id, old, new) in differences(&before.groups, &after.groups) {
+            change
+                .groups
+                .insert(id.clone(), (old.cloned(), new.cloned()));
         }
         change
     }
@@ -159,7 +158,7 @@ impl History {
                 rows.push(Row::delete(rows::change_key(first)));
             }
         }
-        if let Some((_, newest)) = self.changes.last_key_value() {
+        if let Some((_, newest)) = self.changes.get_max() {
             touched.extend(newest.apps.keys().cloned());
         }
         for id in touched {

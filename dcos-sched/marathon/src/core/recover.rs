@@ -6,10 +6,12 @@ use std::sync::Arc;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::mesos::FrameworkId;
+use imbl::OrdMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::rows::Framework;
+use super::versions::ServicePorts;
 use super::{Core, History, Kill, Limit, PREFIX, Running, TaskFailure, TreeChange};
 use crate::config::Config;
 use crate::deployment::Plan;
@@ -61,7 +63,7 @@ struct Rows {
     history: History,
     deployments: Vec<DeploymentRow>,
     instances: Vec<Instance>,
-    failures: BTreeMap<PathId, Arc<TaskFailure>>,
+    failures: OrdMap<PathId, Arc<TaskFailure>>,
     releasing: BTreeMap<InstanceId, Option<String>>,
 }
 
@@ -134,7 +136,7 @@ impl Core {
             root,
             history: Arc::new(sorted.history),
             deployments,
-            instances: BTreeMap::new(),
+            instances: OrdMap::new(),
             tallies: HashMap::new(),
             queue: LaunchQueue::default(),
             failures: sorted.failures,
@@ -144,12 +146,14 @@ impl Core {
             subscription: Subscription::default(),
             places: crate::matching::Places::default(),
             roles: BTreeMap::new(),
+            service_ports: ServicePorts::default(),
             unhealthy: std::collections::BTreeSet::new(),
             releasing: sorted.releasing,
             dirty: std::collections::BTreeSet::new(),
             batch: super::Batch::default(),
             counters: super::Counters::default(),
         };
+        core.count_apps(&RootGroup::default(), &Arc::clone(&core.root));
         let at = Timestamp::from(now);
         for instance in sorted.instances {
             let goes = instance.is_leaving() || instance.kill;
@@ -225,7 +229,7 @@ impl Rows {
             version: self.version,
             ..RootGroup::default()
         };
-        root.groups.append(&mut self.groups);
+        root.groups.extend(std::mem::take(&mut self.groups));
         for (id, version) in &self.wanted {
             let Some(app) = self.history.spec(id, *version) else {
                 return Err(RecoverError::Dangling(format!("{PREFIX}app{id}")));

@@ -494,7 +494,11 @@ fn a_restart_replaces_what_is_the_same() {
     h.run();
     let before = h.tasks("/a");
     h.change(|root| {
-        let app = root.apps.get_mut(&"/a".into()).map(Arc::make_mut).unwrap();
+        let app = root
+            .apps
+            .get_mut(&PathId::from("/a"))
+            .map(Arc::make_mut)
+            .unwrap();
         (app.version, app.version_info) = (RESTART, None);
     });
     h.run();

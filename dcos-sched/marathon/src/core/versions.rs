@@ -1,7 +1,10 @@
 //! What a new tree gets from us: versions for what changed, service ports where none are given.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+use imbl::OrdMap;
 
 use super::Core;
 use crate::model::{App, RootGroup, VersionInfo};
@@ -71,11 +74,8 @@ impl Core {
         if unassigned.is_empty() {
             return Ok(());
         }
-        let mut used: BTreeSet<u16> = target
-            .apps
-            .values()
-            .flat_map(|app| app.service_ports())
-            .collect();
+        let mut used = self.service_ports.clone();
+        used.follow(&self.root, target);
         let mut candidates = self.config.local_port_min..=self.config.local_port_max;
         for id in unassigned {
             let mut kept = self
@@ -91,19 +91,53 @@ impl Core {
             kept.retain(|port| !own.contains(port));
             kept.reverse();
             for port in service_ports_mut(app).filter(|port| **port == 0) {
-                let next = kept
-                    .pop()
-                    .or_else(|| candidates.find(|port| !used.contains(port)));
+                let next = kept.pop().or_else(|| used.first_free(&mut candidates));
                 let Some(next) = next else {
                     return Err(Error::Unprocessable(
                         "No more free service ports".to_owned(),
                     ));
                 };
-                used.insert(next);
+                used.add(next);
                 *port = next;
             }
         }
         Ok(())
+    }
+}
+
+/// How often apps have each service port. A copy costs nothing, however many there are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ServicePorts(OrdMap<u16, usize>);
+
+impl ServicePorts {
+    /// Counts what the apps of a new tree have, and no longer what those of the one before had.
+    pub(super) fn follow(&mut self, before: &RootGroup, after: &RootGroup) {
+        for (_, old, new) in before.differences(after) {
+            for port in new.into_iter().flat_map(|app| app.service_ports()) {
+                self.add(port);
+            }
+            for port in old.into_iter().flat_map(|app| app.service_ports()) {
+                if let Some(count) = self.0.get_mut(&port) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.0.remove(&port);
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, port: u16) {
+        *self.0.entry(port).or_insert(0) += 1;
+    }
+
+    /// The first of `candidates` that no app has; those before it are no candidates any more.
+    fn first_free(&self, candidates: &mut RangeInclusive<u16>) -> Option<u16> {
+        if RangeInclusive::is_empty(candidates) {
+            return None;
+        }
+        let mut used = self.0.range(candidates.clone()).map(|(port, _)| *port);
+        candidates.find(|candidate| used.next() != Some(*candidate))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dcos_core::time::Time;
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Core, Counters, History, Instances, Limit, Running};
@@ -22,13 +23,13 @@ pub struct View {
     /// Earlier versions.
     pub history: Arc<History>,
     /// All instances, by app.
-    pub instances: BTreeMap<PathId, Arc<BTreeMap<crate::instance::InstanceId, Arc<Instance>>>>,
+    pub instances: OrdMap<PathId, Arc<BTreeMap<crate::instance::InstanceId, Arc<Instance>>>>,
     /// Deployments under way, oldest first.
     pub deployments: Vec<DeploymentView>,
     /// What waits to be launched.
     pub queue: Vec<QueueItem>,
     /// The last failure of each app.
-    pub failures: BTreeMap<PathId, Arc<TaskFailure>>,
+    pub failures: OrdMap<PathId, Arc<TaskFailure>>,
     /// The framework's id.
     pub framework_id: Option<String>,
     /// All roles there are apps or instances of, and the default one.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::PathId;
-use crate::model::RootGroup;
+use crate::model::{RootGroup, differences};
 
 /// Something others wait for, or that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,9 +44,6 @@ pub(super) fn layers_of<'a>(
     root: &'a RootGroup,
     apps: impl Iterator<Item = &'a PathId>,
 ) -> Option<BTreeMap<PathId, usize>> {
-    if !has_dependencies(root) {
-        return Some(apps.map(|id| (id.clone(), 1)).collect());
-    }
     let mut known = HashMap::new();
     let mut layers = BTreeMap::new();
     for id in apps {
@@ -70,20 +67,11 @@ pub(crate) fn makes_cycle(before: &RootGroup, after: &RootGroup) -> bool {
         };
         waits.then_some(())
     });
-    let mut groups = after.groups.iter().filter(|(id, group)| {
-        let old = before.groups.get(*id).map(|old| &old.dependencies);
-        !group.dependencies.is_empty() && old != Some(&group.dependencies)
+    let mut groups = differences(&before.groups, &after.groups).filter(|(_, old, new)| {
+        let [old, new] = [old, new].map(|group| group.map(|group| &group.dependencies));
+        new.is_some_and(|new| !new.is_empty()) && old != new
     });
     (apps.next().is_some() || groups.next().is_some()) && layers(after).is_none()
-}
-
-/// Most trees have none, and most of the work is then not needed.
-fn has_dependencies(root: &RootGroup) -> bool {
-    root.apps.values().any(|app| !app.dependencies.is_empty())
-        || root
-            .groups
-            .values()
-            .any(|group| !group.dependencies.is_empty())
 }
 
 /// The longest chain of apps from `start`; `None` if it leads into a cycle.

@@ -1,13 +1,14 @@
 //! Groups: the tree apps live in, held flat.
 //!
-//! A tree of `Arc`s would have to be rebuilt along a path at every change; two ordered maps keyed by
-//! absolute path answer the same questions with range scans, and a changed copy shares all apps.
+//! Two ordered maps keyed by absolute path answer what a tree would, with range scans. Their copies share all that was
+//! not changed, so that a change costs what it touches, in time and in memory, however many apps there are.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 use super::{App, AppUpdate};
@@ -34,17 +35,17 @@ pub struct RootGroup {
     /// When it last changed.
     pub version: Timestamp,
     /// All groups, the root included.
-    pub groups: BTreeMap<PathId, Group>,
+    pub groups: OrdMap<PathId, Group>,
     /// All apps and pods.
-    pub apps: BTreeMap<PathId, Arc<App>>,
+    pub apps: OrdMap<PathId, Arc<App>>,
 }
 
 impl Default for RootGroup {
     fn default() -> Self {
         Self {
             version: Timestamp::default(),
-            groups: BTreeMap::from([(PathId::root(), Group::default())]),
-            apps: BTreeMap::new(),
+            groups: OrdMap::unit(PathId::root(), Group::default()),
+            apps: OrdMap::new(),
         }
     }
 }
@@ -55,16 +56,13 @@ impl RootGroup {
         self.apps.get(id)
     }
 
-    /// The apps and pods that are not the very same in `after`, in order, with what each is here and there. It costs one
-    /// look at each, however few differ.
+    /// The apps and pods that are not the same in `after`, in order, with what each is here and there. What the two trees
+    /// share is not looked at.
     pub fn differences<'a>(
         &'a self,
         after: &'a Self,
     ) -> impl Iterator<Item = (&'a PathId, Option<&'a Arc<App>>, Option<&'a Arc<App>>)> {
-        side_by_side(&self.apps, &after.apps).filter(|(_, old, new)| match (old, new) {
-            (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
-            _ => true,
-        })
+        differences(&self.apps, &after.apps)
     }
 
     /// The app with this id, if it is not a pod.
@@ -118,41 +116,40 @@ impl RootGroup {
 
     /// Removes a group and everything in it; the root stays, empty.
     pub fn remove_group(&mut self, group: &PathId) {
-        let inside = |id: &PathId| id == group || id.is_below(group);
-        self.apps.retain(|id, _| !inside(id));
-        self.groups.retain(|id, _| id.is_root() || !inside(id));
+        let apps = self.apps_below(group).map(|app| app.id.clone());
+        for id in apps.chain([group.clone()]).collect::<Vec<_>>() {
+            self.apps.remove(&id);
+        }
+        let groups = below(&self.groups, group).map(|(id, _)| id.clone());
+        for id in groups.chain([group.clone()]).collect::<Vec<_>>() {
+            if !id.is_root() {
+                self.groups.remove(&id);
+            }
+        }
     }
 }
 
-/// Every key of two maps, in order, with what each has there.
-pub(crate) fn side_by_side<'a, K: Ord, V>(
-    before: &'a BTreeMap<K, V>,
-    after: &'a BTreeMap<K, V>,
-) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
-    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
-    std::iter::from_fn(move || {
-        let order = match (before.peek(), after.peek()) {
-            (Some((old, _)), Some((new, _))) => old.cmp(new),
-            (Some(_), None) => Ordering::Less,
-            (None, _) => Ordering::Greater,
-        };
-        let old = before.next_if(|_| order.is_le());
-        let new = after.next_if(|_| order.is_ge());
-        let (key, _) = old.or(new)?;
-        Some((
-            key,
-            old.map(|(_, value)| value),
-            new.map(|(_, value)| value),
-        ))
+/// What two maps do not have alike, in order of the keys, with what each has there.
+pub(crate) fn differences<'a, V: PartialEq>(
+    before: &'a OrdMap<PathId, V>,
+    after: &'a OrdMap<PathId, V>,
+) -> impl Iterator<Item = (&'a PathId, Option<&'a V>, Option<&'a V>)> {
+    before.diff(after).map(|item| match item {
+        DiffItem::Add(id, new) => (id, None, Some(new)),
+        DiffItem::Remove(id, old) => (id, Some(old), None),
+        DiffItem::Update {
+            old: (id, old),
+            new: (_, new),
+        } => (id, Some(old), Some(new)),
     })
 }
 
 /// The entries strictly below `group`.
 fn below<'a, V>(
-    map: &'a BTreeMap<PathId, V>,
+    map: &'a OrdMap<PathId, V>,
     group: &'a PathId,
 ) -> impl Iterator<Item = (&'a PathId, &'a V)> {
-    map.range((Bound::Excluded(group), Bound::Unbounded))
+    map.range::<_, PathId>((Bound::Excluded(group), Bound::Unbounded))
         .take_while(move |(id, _)| id.as_str().starts_with(group.as_str()))
         .filter(move |(id, _)| id.is_below(group))
 }

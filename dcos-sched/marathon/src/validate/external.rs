@@ -95,7 +95,11 @@ pub(super) fn app(app: &App, out: &mut Violations) {
 }
 
 /// A volume belongs to one app, unless both say that it is shared.
-pub(super) fn root(root: &RootGroup, out: &mut Violations) {
+pub(super) fn root(before: &RootGroup, root: &RootGroup, out: &mut Violations) {
+    let mut new = before.differences(root).filter_map(|(_, _, new)| new);
+    if !new.any(|app| app.external_volumes().any(|external| !external.shared)) {
+        return;
+    }
     let mut owners = BTreeMap::<&str, &PathId>::new();
     for app in root.plain_apps() {
         for external in app.external_volumes().filter(|external| !external.shared) {

@@ -2,7 +2,7 @@
 
 use super::{Violations, fail, id};
 use crate::error::Error;
-use crate::model::{GroupUpdate, RootGroup};
+use crate::model::{GroupUpdate, RootGroup, differences};
 use crate::{PathId, deployment};
 
 /// Rules for a change to a group at `base`; `modifies` says whether services change with it.
@@ -105,11 +105,15 @@ pub(crate) fn root(before: &RootGroup, root: &RootGroup) -> Result<(), Error> {
         fail(&mut out, "/", "Dependency graph has cyclic dependencies.");
     }
     // An app below an app is found too: there is a group around it, of the upper one's name.
-    if root.apps.keys().any(|id| root.groups.contains_key(id)) {
+    let mut apps = before.differences(root).filter(|(_, _, new)| new.is_some());
+    let mut groups = differences(&before.groups, &root.groups).filter(|(_, _, new)| new.is_some());
+    if apps.any(|(id, ..)| root.groups.contains_key(id))
+        || groups.any(|(id, ..)| root.apps.contains_key(id))
+    {
         let text = "Groups and Applications may not have the same identifier.";
         fail(&mut out, "/", text);
     }
-    super::external::root(root, &mut out);
+    super::external::root(before, root, &mut out);
     if out.is_empty() {
         Ok(())
     } else {

@@ -366,14 +366,18 @@ impl Harness {
 
     pub(crate) fn scale(&mut self, id: &str, instances: u32) {
         self.change(|root| {
-            let app = root.apps.get_mut(&id.into()).map(Arc::make_mut).unwrap();
+            let app = root
+                .apps
+                .get_mut(&PathId::from(id))
+                .map(Arc::make_mut)
+                .unwrap();
             (app.instances, app.version_info) = (instances, None);
         });
     }
 
     pub(crate) fn delete(&mut self, id: &str) {
         self.change(|root| {
-            root.apps.remove(&id.into());
+            root.apps.remove(&PathId::from(id));
         });
     }
 
@@ -458,7 +462,7 @@ impl Harness {
 
     pub(crate) fn delete_by_force(&mut self, id: &str) {
         self.try_change(true, |root| {
-            root.apps.remove(&id.into());
+            root.apps.remove(&PathId::from(id));
         })
         .unwrap();
     }
