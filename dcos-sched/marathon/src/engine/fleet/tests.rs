@@ -42,6 +42,7 @@ struct World {
     cut_off: [bool; AGENTS],
     connected: bool,
     now: Time,
+    lives: u64,
 }
 
 fn recover(rows: &BTreeMap<String, Vec<u8>>, director: One, seed: u64) -> Directed<One> {
@@ -63,6 +64,7 @@ impl World {
             cut_off: [false; AGENTS],
             connected: false,
             now: Time::from_secs(1_000),
+            lives: 1,
         }
     }
 
@@ -142,8 +144,9 @@ impl World {
             }
         }
         if matches!(luck, Luck::DiesBefore | Luck::DiesAfter) {
-            let seed = self.now.as_nanos();
-            self.machine = recover(&self.rows, self.machine.director.clone(), seed);
+            // Another life draws other names, be it in the same second.
+            self.lives += 1;
+            self.machine = recover(&self.rows, self.machine.director.clone(), self.lives);
             self.connected = false;
         }
         if luck != Luck::Good || !self.connected {
