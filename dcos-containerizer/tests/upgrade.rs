@@ -32,10 +32,10 @@ use until::until;
 const KNOWS: usize = 0;
 const NEVER: usize = usize::MAX;
 
-/// A launcher with a door in front of it.
-#[derive(Clone)]
+/// A launcher with a door in front of it, ended with this value.
 struct Former(Arc<Door>);
 
+/// What serves at the door goes on for as long as the test does.
 struct Door {
     /// Where the launcher really is.
     behind: PathBuf,
@@ -47,26 +47,52 @@ impl Former {
     fn before(node: &Node) -> Self {
         let run = node.dir.path().join("run");
         std::fs::create_dir_all(&run).unwrap();
-        let door = Self(Arc::new(Door {
+        let door = Arc::new(Door {
             behind: node.dir.path().join("behind.sock"),
             missing: AtomicUsize::new(KNOWS),
             upgrades: AtomicUsize::new(0),
-        }));
+        });
         let listener = UnixListener::bind(run.join("launcher.sock")).unwrap();
-        let serving = door.clone();
+        let serving = Arc::clone(&door);
         std::thread::spawn(move || {
             for agent in listener.incoming() {
-                let behind = &serving.0.behind;
+                let behind = &serving.behind;
                 let held = Client::connect_or_start(behind, &node::launcher(), &[]).unwrap();
                 let launcher = UnixStream::connect(behind).unwrap();
-                serving.clone().serve(agent.unwrap(), launcher);
+                Arc::clone(&serving).serve(agent.unwrap(), launcher);
                 drop(held);
             }
         });
-        door
+        Self(door)
     }
 
-    fn serve(self, agent: UnixStream, launcher: UnixStream) {
+    /// Beneath a containerizer of `node` that runs a container.
+    async fn running(node: &Node) -> (Self, Universal, ContainerId) {
+        let former = Self::before(node);
+        let universal = node.recovered(&[]).await;
+        let id = running(node, &universal).await;
+        (former, universal, id)
+    }
+
+    fn forget_plans(&self, until: usize) {
+        self.0.missing.store(until, Ordering::SeqCst);
+    }
+
+    fn upgrades(&self) -> usize {
+        self.0.upgrades.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Former {
+    fn drop(&mut self) {
+        if let Ok(client) = Client::connect(&self.0.behind) {
+            client.stop().ok();
+        }
+    }
+}
+
+impl Door {
+    fn serve(self: Arc<Self>, agent: UnixStream, launcher: UnixStream) {
         let answers = Arc::new(Mutex::new(agent.try_clone().unwrap()));
         let (to_agent, mut from) = (Arc::clone(&answers), launcher.try_clone().unwrap());
         std::thread::spawn(move || {
@@ -102,36 +128,20 @@ impl Former {
                 let sent: Vec<OwnedFd> = fds.drain(..usize::from(count)).collect();
                 // The kinds of requests.
                 let (launch, upgrade) = (frame[13] == 1, frame[13] == 5);
-                let missing = self.0.missing.load(Ordering::SeqCst);
+                let missing = self.missing.load(Ordering::SeqCst);
                 if launch && missing != KNOWS {
                     let refusal = refusal(&frame[5..13]);
                     answers.lock().unwrap().write_all(&refusal).unwrap();
                     continue;
                 }
                 if upgrade {
-                    self.0.upgrades.fetch_add(1, Ordering::SeqCst);
+                    self.upgrades.fetch_add(1, Ordering::SeqCst);
                     if missing != NEVER {
-                        self.0.missing.store(KNOWS, Ordering::SeqCst);
+                        self.missing.store(KNOWS, Ordering::SeqCst);
                     }
                 }
                 send(launcher, &frame, &sent);
             }
-        }
-    }
-
-    fn forget_plans(&self, until: usize) {
-        self.0.missing.store(until, Ordering::SeqCst);
-    }
-
-    fn upgrades(&self) -> usize {
-        self.0.upgrades.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        if let Ok(client) = Client::connect(&self.behind) {
-            client.stop().ok();
         }
     }
 }
@@ -213,9 +223,7 @@ async fn refused(node: &Node, universal: &Universal) -> String {
 #[tokio::test]
 async fn it_is_upgraded_once_and_nothing_that_runs_is_lost() {
     let node = Node::new("");
-    let former = Former::before(&node);
-    let universal = node.recovered(&[]).await;
-    let id = running(&node, &universal).await;
+    let (former, universal, id) = Former::running(&node).await;
     let status = universal.status(&id).await.unwrap();
     let launcher = parent(status.executor_pid.unwrap());
     let arguments = || std::fs::read_to_string(format!("/proc/{launcher}/cmdline")).unwrap();
@@ -273,10 +281,8 @@ async fn an_end_at_that_moment_is_heard() {
 #[tokio::test]
 async fn what_is_no_launcher_is_never_put_in_its_place() {
     let mut node = Node::new("");
-    let former = Former::before(&node);
     node.launcher = Path::new("/bin/true").to_owned();
-    let universal = node.recovered(&[]).await;
-    let id = running(&node, &universal).await;
+    let (former, universal, id) = Former::running(&node).await;
     former.forget_plans(1);
     for _ in 0..2 {
         let error = refused(&node, &universal).await;
@@ -291,9 +297,7 @@ async fn what_is_no_launcher_is_never_put_in_its_place() {
 #[tokio::test]
 async fn one_that_refuses_again_is_left_alone() {
     let node = Node::new("");
-    let former = Former::before(&node);
-    let universal = node.recovered(&[]).await;
-    let id = running(&node, &universal).await;
+    let (former, universal, id) = Former::running(&node).await;
     former.forget_plans(NEVER);
     let error = refused(&node, &universal).await;
     assert!(error.contains("as that it refuses, too"), "{error}");

@@ -430,6 +430,15 @@ pub(crate) fn number_in(text: &str, key: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
+impl Cgroups {
+    /// Those of a node with one hierarchy, mounted at `place`: its type, source and options.
+    fn at(place: &Path, mount: &str) -> Self {
+        let line = format!("31 30 0:27 / {} rw - {mount}", place.display());
+        Self::parse(&line, "m".as_ref())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -496,12 +505,8 @@ mod tests {
     #[tokio::test]
     async fn containers_of_before_stay_where_they_are() {
         let v2 = tempfile::tempdir().unwrap();
-        let mounts = format!(
-            "31 30 0:27 / {} rw - cgroup2 cgroup2 rw",
-            v2.path().display()
-        );
         let slice = Path::new("x.slice");
-        let make = || Cgroups::parse(&mounts, "m".as_ref());
+        let make = || Cgroups::at(v2.path(), "cgroup2 cgroup2 rw");
         let folder = |place: &str| v2.path().join(place);
         for place in ["m/outside/leaf", "m/other", "x.slice/m/inside/leaf"] {
             fs::create_dir_all(folder(place)).unwrap();
@@ -529,15 +534,11 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_removed_keeps_nobody_from_going_on() {
         let v2 = tempfile::tempdir().unwrap();
-        let mounts = format!(
-            "31 30 0:27 / {} rw - cgroup2 cgroup2 rw",
-            v2.path().display()
-        );
         let orphan = v2.path().join("m/orphan");
         fs::create_dir_all(&orphan).unwrap();
         fs::write(orphan.join("held"), "").unwrap();
         let removals = Removals::new(std::time::Duration::ZERO);
-        let cgroups = Cgroups::parse(&mounts, "m".as_ref()).removing(removals.clone());
+        let cgroups = Cgroups::at(v2.path(), "cgroup2 cgroup2 rw").removing(removals.clone());
         cgroups.remove_unknown("cpu", &[]).await.unwrap();
         while removals.failed() == 0 {
             tokio::task::yield_now().await;

@@ -209,14 +209,10 @@ mod tests {
     #[tokio::test]
     async fn a_handle_is_free_when_nothing_can_send_by_it() {
         let place = tempfile::tempdir().unwrap();
-        let mounts = format!(
-            "1 0 0:1 / {} rw - cgroup cgroup rw,net_cls",
-            place.path().display()
-        );
         let folder = |name: &str| place.path().join("m").join(name);
         let handles = NetClsHandles::parse("0x10", Some("1,2")).unwrap();
         let make = || {
-            let cgroups = Cgroups::parse(&mounts, "m".as_ref());
+            let cgroups = Cgroups::at(place.path(), "cgroup cgroup rw,net_cls");
             NetClsIsolator::new(cgroups, Some(handles.clone())).unwrap()
         };
         let launch = async |isolator: &NetClsIsolator, name: &str| {
