@@ -63,7 +63,7 @@ fn main() -> Outcome {
             None => println!("without {name}: {program} is neither in PATH nor in PEERS"),
         }
     }
-    for (name, server) in &servers {
+    for (name, server) in &mut servers {
         server.wait(&questions[0], name)?;
     }
     let count = bench::argument("--questions").unwrap_or(100_000);
@@ -122,7 +122,7 @@ impl Process {
     }
 
     /// Waits until a question is answered, and rightly.
-    fn wait(&self, question: &[u8], name: &str) -> Outcome {
+    fn wait(&mut self, question: &[u8], name: &str) -> Outcome {
         let begin = Instant::now();
         let socket = client(self.address)?;
         let mut answer = [0; 4096];
@@ -133,6 +133,10 @@ impl Process {
                 && (answer[7] > 0 || name == "a responder")
             {
                 return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                // Such as for a port that somebody else took meanwhile.
+                return Err(format!("{name} ended at its start: {status}").into());
             }
             thread::sleep(Duration::from_millis(50));
         }
