@@ -189,6 +189,10 @@ def test_who_is_asked(api):
     assert api("GET", "/info")["version"]
     metrics = api("GET", "/v1/metrics")
     assert metrics["counters"]["metronome.jobs.started.counter"]["count"] >= 0
+    timer = metrics["timers"]["metronome.http.requests.get.duration.timer.seconds"]
+    with urllib.request.urlopen(api.cluster.metronome + "/metrics", timeout=10) as answer:
+        assert b"\n# TYPE metronome_jobs_started_counter counter\n" in answer.read()
+    assert timer["count"] > 0 and 0 < timer["min"] <= timer["p50"] <= timer["max"]
 
 
 def test_the_command_line(api, tmp_path):

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use axum::Router;
 use dcos_core::config::{Schema, Values};
+use dcos_marathon::GpuScheduling;
 use dcos_marathon::standby;
 use dcos_overlay::Desk;
 use dcos_program::{BeginAnew, Part};
@@ -512,6 +513,10 @@ impl Components {
             failover_timeout: values.duration("marathon_failover_timeout"),
             backup_dir: Some(backups),
             features: features.into_iter().collect(),
+            gpu_scheduling_behavior: GpuScheduling::named(
+                &values.text("marathon_gpu_scheduling_behavior"),
+            )
+            .unwrap_or_default(),
             checkpoint: values.switch("marathon_checkpoint"),
             task_launch_timeout: values.duration("marathon_task_launch_timeout"),
             task_launch_confirm_timeout: values.duration("marathon_task_launch_confirm_timeout"),
@@ -548,6 +553,11 @@ impl Components {
         let features = values
             .opt_list("metronome_features_enable")
             .unwrap_or_default();
+        // As in Metronome: whoever says what becomes of GPUs wants some.
+        let gpus = values.opt_text("metronome_gpu_scheduling_behavior");
+        let features = features
+            .into_iter()
+            .chain(gpus.is_some().then(|| "gpu_resources".to_owned()));
         dcos_marathon::Config {
             framework_name: values.text("metronome_framework_name"),
             mesos_user: user.unwrap_or(defaults.mesos_user),
@@ -559,7 +569,10 @@ impl Components {
             failover_timeout: values.duration("metronome_failover_timeout"),
             task_launch_timeout: values.duration("metronome_task_launch_timeout"),
             task_launch_confirm_timeout: values.duration("metronome_task_launch_confirm_timeout"),
-            features: features.into_iter().collect(),
+            features: features.collect(),
+            gpu_scheduling_behavior: gpus
+                .and_then(|name| GpuScheduling::named(&name))
+                .unwrap_or_default(),
             ..dcos_marathon::Config::default()
         }
     }

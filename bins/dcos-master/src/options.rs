@@ -67,6 +67,9 @@ pub(crate) const MARATHON: &[Spec] = &[
         .help("A file with the secret of that principal, for a master outside of this process."),
     Spec::list("enable_features")
         .help("Abilities to switch on: external_volumes, gpu_resources, vips; task_killing is always on. (secrets are not there yet.)"),
+    Spec::choice("gpu_scheduling_behavior", &["restricted", "unrestricted"])
+        .default("restricted")
+        .help("Whether services that need no GPUs run where some are offered; their label GPU_SCHEDULING_BEHAVIOR counts more."),
     Spec::path("backup_dir")
         .help("Where `DELETE /v2/leader?backup=file:///…` may write and `restore=` may read; marathon-backups in the work directory by default."),
     Spec::duration("failover_timeout")
@@ -142,6 +145,9 @@ pub(crate) const METRONOME: &[Spec] = &[
     Spec::path("mesos_authentication_secret_file")
         .help("A file with the secret of that principal, for a master outside of this process."),
     Spec::list("features_enable").help("Abilities to switch on: gpu_resources."),
+    Spec::choice("gpu_scheduling_behavior", &["restricted", "unrestricted"]).help(
+        "Switches gpu_resources on; whether jobs that need no GPUs run where some are offered.",
+    ),
     Spec::duration("failover_timeout")
         .default("1weeks")
         .help("How long the master keeps its tasks while it is away."),

@@ -12,6 +12,7 @@ mod events;
 mod groups;
 mod info;
 pub mod list;
+pub mod metrics;
 mod plan;
 mod pods;
 mod queue;
@@ -20,6 +21,8 @@ pub mod request;
 mod selector;
 mod system;
 mod tasks;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -35,6 +38,7 @@ use crate::deployment::Plan;
 use crate::shell::Mailbox;
 use crate::{Error, PathId};
 
+use metrics::HttpMetrics;
 use request::Request;
 
 /// An answer, or why there is none.
@@ -44,7 +48,12 @@ type Reply = Result<Response, Error>;
 ///
 /// Event streams end with `ending`, since they would never end by themselves.
 pub fn router(mailbox: Mailbox, ending: CancellationToken) -> Router {
-    let state = Api { mailbox, ending };
+    let http = HttpMetrics::new();
+    let state = Api {
+        mailbox,
+        ending,
+        http,
+    };
     Router::new().fallback(serve).with_state(state)
 }
 
@@ -52,10 +61,12 @@ pub fn router(mailbox: Mailbox, ending: CancellationToken) -> Router {
 struct Api {
     mailbox: Mailbox,
     ending: CancellationToken,
+    http: Arc<HttpMetrics>,
 }
 
 async fn serve(State(api): State<Api>, request: HttpRequest) -> Response {
     let mailbox = &api.mailbox;
+    let call = api.http.begin(&request);
     let mut response = match Request::read(request).await {
         Ok(request) => match dispatch(&api, &request).await {
             Ok(response) => response,
@@ -82,7 +93,7 @@ async fn serve(State(api): State<Api>, request: HttpRequest) -> Response {
     if let Ok(leader) = HeaderValue::from_str(&mailbox.config().url()) {
         headers.insert(HeaderName::from_static("x-marathon-leader"), leader);
     }
-    response
+    call.end(response)
 }
 
 /// This Marathon's host and port.
@@ -100,8 +111,8 @@ async fn dispatch(api: &Api, request: &Request) -> Reply {
         (_, []) if get => Ok(info::home()),
         (_, ["ui"]) if get => Ok(info::page(mailbox)),
         (_, ["ping"]) if get => Ok(info::ping(request)),
-        (_, ["metrics"]) if get => Ok(info::metrics(mailbox)),
-        (_, ["metrics", "prometheus"]) if get => Ok(info::prometheus(mailbox)),
+        (_, ["metrics"]) if get => Ok(info::report(api).document()),
+        (_, ["metrics", "prometheus"]) if get => Ok(info::report(api).prometheus()),
         (_, ["config"]) if get => Ok(system::config(mailbox)),
         (_, ["logging"]) if get => Ok(system::loggers()),
         (&Method::POST, ["logging"]) => system::change(mailbox, request),

@@ -6,6 +6,27 @@ use std::time::Duration;
 
 use dcos_wire::tls::Ssl;
 
+/// What becomes of services that need no GPUs on agents that offer some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GpuScheduling {
+    /// They run elsewhere: GPUs are left to those who need them.
+    #[default]
+    Restricted,
+    /// They run there as well.
+    Unrestricted,
+}
+
+impl GpuScheduling {
+    /// The one of a name, as options and labels have it.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "restricted" => Some(Self::Restricted),
+            "unrestricted" => Some(Self::Unrestricted),
+            _ => None,
+        }
+    }
+}
+
 /// The settings of a Marathon, with Marathon's names where it has them.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -31,6 +52,9 @@ pub struct Config {
     pub checkpoint: bool,
     /// Optional abilities that are switched on: `secrets`, `gpu_resources`, `external_volumes`, `vips`.
     pub features: BTreeSet<String>,
+    /// Whether services that need no GPUs run where some are offered; the label `GPU_SCHEDULING_BEHAVIOR` of a service counts
+    /// more.
+    pub gpu_scheduling_behavior: GpuScheduling,
     /// The network meant by a container network without a name.
     pub default_network_name: Option<String>,
     /// The network that stands for bridge mode.
@@ -98,6 +122,7 @@ impl Default for Config {
             failover_timeout: Duration::from_hours(168),
             checkpoint: true,
             features: BTreeSet::new(),
+            gpu_scheduling_behavior: GpuScheduling::default(),
             default_network_name: None,
             mesos_bridge_name: "mesos-bridge".to_owned(),
             env_vars_prefix: None,

@@ -61,7 +61,7 @@ pub mod task;
 mod timestamp;
 mod validate;
 
-pub use config::Config;
+pub use config::{Config, GpuScheduling};
 pub use error::{Error, Violation};
 pub use path::PathId;
 pub use shell::{RunError, run};

@@ -14,6 +14,7 @@ mod supply;
 use dcos_core::seed::Seed;
 use dcos_proto::mesos::{Attribute, Offer, Resource, value};
 
+use crate::config::{Config, GpuScheduling};
 use crate::instance::Agent;
 use crate::model::App;
 
@@ -43,13 +44,15 @@ pub struct Site {
     pub maintenance: bool,
     /// Whether the agent has GPUs.
     pub has_gpus: bool,
+    /// Whether services without GPUs run there all the same, unless they say otherwise.
+    pub gpu_scheduling: GpuScheduling,
     /// The region the master is in; apps without a wish stay there.
     pub home_region: Option<String>,
 }
 
 impl Site {
-    /// The site of `offer` at a moment, in nanoseconds since the epoch.
-    pub fn of(offer: &Offer, home_region: Option<String>, now_nanos: i64) -> Self {
+    /// The site of `offer` at a moment, in nanoseconds since the epoch, as `config` has it.
+    pub fn of(offer: &Offer, home_region: Option<String>, now_nanos: i64, config: &Config) -> Self {
         let domain = offer
             .domain
             .as_ref()
@@ -79,6 +82,7 @@ impl Site {
                 .resources
                 .iter()
                 .any(|resource| resource.name == "gpus"),
+            gpu_scheduling: config.gpu_scheduling_behavior,
             home_region,
         }
     }
@@ -108,10 +112,17 @@ pub fn matches(
     if site.maintenance {
         reasons.insert(Reason::AgentMaintenance);
     }
-    if site.has_gpus && app.gpus == 0 {
+    if site.has_gpus && app.gpus == 0 && gpu_scheduling(app, site) == GpuScheduling::Restricted {
         reasons.insert(Reason::DeclinedScarceResources);
     }
     chosen(app, supply, &roles, seed, reasons)
+}
+
+/// How `app` wants it with agents that have GPUs; a label of another meaning has none.
+fn gpu_scheduling(app: &App, site: &Site) -> GpuScheduling {
+    let own = app.labels.get("GPU_SCHEDULING_BEHAVIOR");
+    own.and_then(|name| GpuScheduling::named(name))
+        .unwrap_or(site.gpu_scheduling)
 }
 
 /// What an instance takes, unless there are `reasons` against it or its ports cannot be had.

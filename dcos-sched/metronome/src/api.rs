@@ -8,9 +8,12 @@ mod render;
 mod runs;
 mod schedules;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response;
+use dcos_marathon::api::metrics::HttpMetrics;
 use dcos_marathon::api::request::Request;
 use dcos_marathon::api::{json_with, typed};
 use http::header::CONTENT_TYPE;
@@ -30,29 +33,39 @@ type Reply = Result<Response, Error>;
 
 /// The API over a running scheduler.
 pub fn router(mailbox: Mailbox) -> Router {
-    Router::new().fallback(serve).with_state(mailbox)
+    let http = HttpMetrics::new();
+    let state = Api { mailbox, http };
+    Router::new().fallback(serve).with_state(state)
 }
 
-async fn serve(State(mailbox): State<Mailbox>, request: HttpRequest) -> Response {
-    let request = match Request::read(request).await {
-        Ok(request) => request,
-        Err(refusal) => return refusal,
-    };
-    match dispatch(&mailbox, &request).await {
-        Ok(response) => response,
-        Err(error) => json_with(error.status(), &error.body(&request.uri)),
-    }
+#[derive(Clone, Debug)]
+struct Api {
+    mailbox: Mailbox,
+    http: Arc<HttpMetrics>,
+}
+
+async fn serve(State(api): State<Api>, request: HttpRequest) -> Response {
+    let call = api.http.begin(&request);
+    call.end(match Request::read(request).await {
+        Ok(request) => match dispatch(&api, &request).await {
+            Ok(response) => response,
+            Err(error) => json_with(error.status(), &error.body(&request.uri)),
+        },
+        Err(refusal) => refusal,
+    })
 }
 
 /// Finds who answers.
-async fn dispatch(mailbox: &Mailbox, request: &Request) -> Reply {
+async fn dispatch(api: &Api, request: &Request) -> Reply {
+    let mailbox = &api.mailbox;
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
     let get = request.method == Method::GET || request.method == Method::HEAD;
     match (&request.method, path.as_slice()) {
         (_, ["ping"]) if get => Ok(typed(StatusCode::OK, "text/plain; charset=utf-8", "pong")),
         (_, ["info"]) if get => Ok(info::info(mailbox)),
         (_, ["leader"]) if get => Ok(info::leader(mailbox)),
-        (_, ["v1", "metrics"]) if get => Ok(info::metrics(mailbox)),
+        (_, ["v1", "metrics"]) if get => Ok(info::report(api).document()),
+        (_, ["metrics"]) if get => Ok(info::report(api).prometheus()),
         (_, ["v1", "queue"]) if get => Ok(info::queue(mailbox)),
         (_, ["v1", "jobs"]) if get => jobs::list(mailbox, request),
         (&Method::POST, ["v1", "jobs"] | ["v0", "scheduled-jobs"]) => {

@@ -7,10 +7,11 @@ use axum::body::Body;
 use axum::response::Response;
 use dcos_wire::tls::Ssl;
 use http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::metrics::Report;
 use super::request::Request;
-use super::{Reply, json_of, leader, set, typed};
+use super::{Api, Reply, json_of, leader, set, typed};
 use crate::config::Config;
 use crate::core::View;
 use crate::instance::Condition;
@@ -98,45 +99,18 @@ fn backup_file(config: &Config, uri: &str) -> Result<PathBuf, Error> {
     }
 }
 
-pub(super) fn metrics(mailbox: &Mailbox) -> Response {
-    let view = mailbox.view();
-    let gauges: Map<String, Value> = gauges(&view)
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), json!({"value": value})))
-        .collect();
-    let counters: Map<String, Value> = view
-        .counters
-        .named()
-        .into_iter()
-        .map(|(name, count)| (name.to_owned(), json!({"count": count})))
-        .collect();
-    json_of(&json!({
-        "version": "4.0.0",
-        "counters": counters,
-        "gauges": gauges,
-        "histograms": {},
-        "meters": {},
-        "timers": {},
-    }))
-}
-
-/// The same as text for Prometheus, whose names know no dots and dashes.
-pub(super) fn prometheus(mailbox: &Mailbox) -> Response {
-    let view = mailbox.view();
-    let line = |kind: &str, name: &str, value: String| {
-        let name = name.replace(['.', '-'], "_");
-        format!("# TYPE {name} {kind}\n{name} {value}\n")
-    };
-    let gauges = gauges(&view);
-    let gauges = gauges
-        .into_iter()
-        .map(|(name, value)| line("gauge", name, value.to_string()));
-    let counters = view.counters.named();
-    let counters = counters
-        .into_iter()
-        .map(|(name, count)| line("counter", name, count.to_string()));
-    let text: String = gauges.chain(counters).collect();
-    typed(StatusCode::OK, "text/plain; version=0.0.4", text)
+/// What is measured.
+pub(super) fn report(api: &Api) -> Report {
+    let view = api.mailbox.view();
+    let mut report = Report::default();
+    for (name, value) in gauges(&view) {
+        report.gauge(name, value);
+    }
+    for (name, count) in view.counters.named() {
+        report.counter(name, count);
+    }
+    api.http.add_to(&mut report, "marathon");
+    report
 }
 
 fn gauges(view: &View) -> [(&'static str, usize); 7] {

@@ -80,12 +80,11 @@ pub fn answer(
     let mut answered = Answered::default();
     let mut declined = Vec::new();
     let refuse = config.decline_offer_duration.as_secs_f64();
-    let mut waiting = Waiting::new(launcher.queue(), now);
+    let mut waiting = Waiting::new(launcher.queue(), now, config);
     for offer in offers {
         let offer = Arc::new(offer);
         let mut operations = launcher.release(&offer);
-        let most = config.max_instances_per_offer;
-        let launched = waiting.fill(launcher, now, &offer, most, &mut operations);
+        let launched = waiting.fill(launcher, now, &offer, &mut operations);
         if operations.is_empty() {
             answered.declined += 1;
             declined.push(offer.id.clone());
@@ -109,16 +108,18 @@ pub fn answer(
 }
 
 /// What may be launched with the offers at hand.
-struct Waiting {
+struct Waiting<'a> {
+    config: &'a Config,
     /// By turn, longest waiting first.
     specs: BTreeMap<usize, PathId>,
     /// The fewest cores and the least memory any of them needs.
     least: (f64, f64),
 }
 
-impl Waiting {
-    fn new(queue: &LaunchQueue, now: Timestamp) -> Self {
+impl<'a> Waiting<'a> {
+    fn new(queue: &LaunchQueue, now: Timestamp, config: &'a Config) -> Self {
         Self {
+            config,
             specs: queue.due(now).into_iter().enumerate().collect(),
             least: queue.least(),
         }
@@ -130,12 +131,11 @@ impl Waiting {
         launcher: &mut impl Launcher,
         now: Timestamp,
         offer: &Arc<Offer>,
-        most: usize,
         operations: &mut Vec<Operation>,
     ) -> usize {
         let nanos = now.millis().saturating_mul(1_000_000);
         let home = launcher.subscription().home_region().cloned();
-        let site = Site::of(offer, home, nanos);
+        let site = Site::of(offer, home, nanos, self.config);
         let mut supply = Supply::new(&offer.resources);
         let mut count = 0;
         let (mut again, mut over) = (VecDeque::new(), Vec::new());
@@ -143,7 +143,8 @@ impl Waiting {
         // All look at a fresh offer, so that each learns why it is of no use; at what others left of it, only while
         // somebody could use that.
         let (cpus, mem) = self.least;
-        while count < most && (count == 0 || supply.holds(cpus, mem)) {
+        while count < self.config.max_instances_per_offer && (count == 0 || supply.holds(cpus, mem))
+        {
             let Some((turn, spec)) = fresh.next().or_else(|| again.pop_front()) else {
                 break;
             };

@@ -58,6 +58,7 @@ fn site(host: &str, rack: Option<&str>) -> Site {
         role: "*".into(),
         maintenance: false,
         has_gpus: false,
+        gpu_scheduling: GpuScheduling::Restricted,
         home_region: None,
     }
 }
@@ -295,6 +296,38 @@ proptest! {
             prop_assert_eq!(ports::suffice(&app, &supply, roles), taken.is_some());
             let taken = supply.scalar("cpus", wanted, roles);
             prop_assert_eq!(supply.has("cpus", wanted, roles), taken.is_some());
+        }
+    }
+}
+
+#[test]
+fn services_without_gpus_leave_those_to_others_unless_somebody_says_otherwise() {
+    use GpuScheduling::{Restricted, Unrestricted};
+    for (site_says, label, gpus, suits) in [
+        (Restricted, None, 0, false),
+        (Restricted, Some("unrestricted"), 0, true),
+        (Restricted, Some("whatever"), 0, false),
+        (Restricted, None, 1, true),
+        (Unrestricted, None, 0, true),
+        (Unrestricted, Some("restricted"), 0, false),
+    ] {
+        let labels = label.map(|label| json!({"GPU_SCHEDULING_BEHAVIOR": label}));
+        let app = app(&json!({"gpus": gpus, "labels": labels.unwrap_or(json!({}))}));
+        let site = Site {
+            has_gpus: true,
+            gpu_scheduling: site_says,
+            ..site("host", None)
+        };
+        let mut resources = supply().into_resources();
+        resources.push(scalar("gpus", 2.0));
+        let found = try_match(&app, &site, &Supply::new(&resources), &[]);
+        assert_eq!(
+            found.is_ok(),
+            suits,
+            "{site_says:?} {label:?} {gpus}: {found:?}"
+        );
+        if let Err(reasons) = found {
+            assert_eq!(reasons, [Reason::DeclinedScarceResources]);
         }
     }
 }

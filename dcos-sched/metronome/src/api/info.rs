@@ -1,11 +1,12 @@
-//! Who this is, how it is, and what waits: `/info`, `/leader`, `/v1/metrics`, `/v1/queue`.
+//! Who this is, how it is, and what waits: `/info`, `/leader`, `/v1/metrics` and `/metrics`, `/v1/queue`.
 
 use std::collections::BTreeMap;
 
 use axum::response::Response;
-use serde_json::{Map, Value, json};
+use dcos_marathon::api::metrics::Report;
+use serde_json::{Value, json};
 
-use super::{Mailbox, ok};
+use super::{Api, Mailbox, ok};
 
 /// The Metronome whose API this is, and the Marathon it is made of.
 const VERSION: &str = "0.6.70";
@@ -37,24 +38,18 @@ pub(super) fn leader(mailbox: &Mailbox) -> Response {
     ok(&json!({"leader": leader}))
 }
 
-pub(super) fn metrics(mailbox: &Mailbox) -> Response {
-    let view = mailbox.view();
-    let gauges = [
-        ("metronome.jobs.active.gauge", view.active),
-        ("metronome.jobs.waiting.gauge", view.waiting.len()),
-        ("metronome.jobs.known.gauge", view.jobs.len()),
-    ];
-    let gauges = gauges.map(|(name, value)| (name.to_owned(), json!({"value": value})));
-    let counters = view.counters.named();
-    let counters = counters.map(|(name, count)| (name.to_owned(), json!({"count": count})));
-    ok(&json!({
-        "version": "4.0.0",
-        "counters": Map::from_iter(counters),
-        "gauges": Map::from_iter(gauges),
-        "histograms": {},
-        "meters": {},
-        "timers": {},
-    }))
+/// What is measured.
+pub(super) fn report(api: &Api) -> Report {
+    let view = api.mailbox.view();
+    let mut report = Report::default();
+    report.gauge("metronome.jobs.active.gauge", view.active);
+    report.gauge("metronome.jobs.waiting.gauge", view.waiting.len());
+    report.gauge("metronome.jobs.known.gauge", view.jobs.len());
+    for (name, count) in view.counters.named() {
+        report.counter(name, count);
+    }
+    api.http.add_to(&mut report, "metronome");
+    report
 }
 
 /// The runs that wait to be launched, by job.

@@ -74,7 +74,24 @@ async fn who_this_is() {
         json!(marathon.address.to_string())
     );
     assert_eq!(marathon.get("/v2/plugins").await, json!({"plugins": []}));
-    assert!(marathon.get("/metrics").await["gauges"]["marathon.apps.active.gauge"].is_object());
+    let measured = marathon.get("/metrics").await;
+    assert!(measured["gauges"]["marathon.apps.active.gauge"].is_object());
+    assert_eq!(
+        measured["gauges"]["marathon.http.requests.active.gauge"]["value"],
+        1
+    );
+    let timers = &measured["timers"];
+    let gets = &timers["marathon.http.requests.get.duration.timer.seconds"];
+    assert!(
+        gets["count"].as_u64() > Some(0) && gets["max"].as_f64() > Some(0.0),
+        "{gets}"
+    );
+    let all = &timers["marathon.http.requests.duration.timer.seconds"];
+    assert!(all["count"].as_u64() >= gets["count"].as_u64(), "{all}");
+    let well = &measured["meters"]["marathon.http.responses.2xx.rate.meter"]["count"];
+    assert!(well.as_u64() > Some(0), "{well}");
+    let sent = &measured["counters"]["marathon.http.responses.size.counter.bytes"]["count"];
+    assert!(sent.as_u64() > Some(0), "{sent}");
     let text = marathon
         .send("GET", "/metrics/prometheus", &Value::Null)
         .await
