@@ -77,6 +77,7 @@ test: setup ## Every test: Rust, Python, conformance with unmodified clients, re
 	@$(CARGO) test --doc -q
 	$(call say,The generated message code is what the schema says)
 	@$(CARGO) test -q -p regen
+	@$(MAKE) --no-print-directory sim
 	$(call say,Building the Python package)
 	@cd bindings/python && VIRTUAL_ENV=$(abspath $(VENV)) ../../$(VENV)/bin/maturin develop -q
 	$(call say,Python types)
@@ -128,7 +129,7 @@ sim: ## Two thousand simulated clusters with Marathon and Metronome, both killed
 	@$(CARGO) run -q -p sim --profile sim -- --seeds 2000 --size services
 
 sim-nightly: ## Ten thousand simulated clusters, the largest of 5,000 agents and 100 frameworks.
-	@$(CARGO) run -q -p sim --profile sim -- --seeds 10000
+	@CARGO_PROFILE_SIM_OPT_LEVEL=3 $(CARGO) run -q -p sim --profile sim -- --seeds 10000
 
 clean: ## Remove what was built.
 	@$(CARGO) clean && rm -rf $(VENV)
