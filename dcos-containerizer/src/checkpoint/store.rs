@@ -229,8 +229,13 @@ impl Store {
         let sandboxes = paths::sandboxes(&self.work_dir, agent, &key);
         for _ in 0..PRUNED {
             match point(&sandboxes, run) {
-                // Whoever deletes what was left of launches before found the directories empty, and took them away.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Whoever deletes what was left of launches before found the directories empty, and took them away: before one was
+                // needed, or (`create_dir_all`) between being told that it is there and a look at it.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+                    ) => {}
                 done => return done,
             }
         }

@@ -102,6 +102,11 @@ pub(super) fn elements(service: &Service, backends: &[SocketAddr]) -> Vec<Elemen
     std::iter::once(vip).chain((0..lots).map(lot)).collect()
 }
 
+/// How many they are.
+pub(super) fn count(backends: &[SocketAddr]) -> usize {
+    1 + lots(backends.len().min(MOST))
+}
+
 /// Where a lot of a service stands.
 pub(super) fn lot_key(service: &Service, lot: usize) -> (Map, Vec<u8>) {
     let (_, places) = Map::of(service.address.ip());
