@@ -21,9 +21,11 @@ mod follow;
 pub mod label;
 pub mod names;
 mod snapshot;
+mod subnet;
 pub mod vip;
 mod zone;
 
 pub use follow::{Follower, Listener, Placed};
 pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};
+pub use subnet::{NoSubnet, Subnet};
 pub use zone::{Found, RecordSet, Service, Soa, Zone, reverse};

@@ -6,9 +6,10 @@ mod mesos;
 mod reverse;
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use crate::vip::Listed;
-use crate::{Found, Snapshot, Zone, label};
+use crate::{Found, Snapshot, Subnet, Zone, label};
 
 /// How names are made. The default is how DC/OS configures Mesos-DNS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,11 @@ pub struct Config {
     pub ip_sources: Vec<IpSource>,
     /// Whether labels follow RFC 952 (24 letters) instead of RFC 1123 (63).
     pub enforce_rfc952: bool,
+    /// The networks out of which the cluster gives addresses to containers: those there have names (PTR). Others are
+    /// somebody else's to name, or of a bridge that each node has for itself.
+    pub reverse_networks: Vec<Subnet>,
+    /// Zones that others answer for, with or without dots at the ends: no address has its name there.
+    pub zones_of_others: Vec<String>,
 }
 
 impl Default for Config {
@@ -30,8 +36,19 @@ impl Default for Config {
             ttl: 60,
             ip_sources: vec![IpSource::Host, IpSource::NetInfo],
             enforce_rfc952: false,
+            reverse_networks: overlays().into_iter().flatten().collect(),
+            zones_of_others: Vec::new(),
         }
     }
+}
+
+/// The overlays of DC/OS, `dcos` and `dcos6`.
+fn overlays() -> [Option<Subnet>; 2] {
+    let dcos6 = Ipv6Addr::new(0xfd01, 0xb, 0, 0, 0, 0, 0, 0);
+    [
+        Subnet::new([9, 0, 0, 0].into(), 8),
+        Subnet::new(dcos6.into(), 64),
+    ]
 }
 
 impl Config {
@@ -154,7 +171,7 @@ pub fn publish(snapshot: &Snapshot, config: &Config) -> Published {
     let (mesos, enumeration) = mesos::publish(snapshot, config);
     let vips = snapshot.vips();
     let mut others = directory::publish(snapshot, &mesos, &vips);
-    others.extend(reverse::publish(snapshot, &mesos, &vips));
+    others.extend(reverse::publish(snapshot, config, &vips));
     Published {
         mesos,
         others,

@@ -484,46 +484,94 @@ fn each_task_is_enumerated_with_its_records() {
     );
 }
 
-#[test]
-fn addresses_have_names_that_lead_back_to_them() {
+/// What the name of an address leads to, if there is any.
+fn names_of(published: &Published, address: &str) -> Option<Vec<String>> {
+    let found = published.find(&dcos_net::reverse(ip(address)))?;
+    found.records().map(|records| records.ptr.clone())
+}
+
+/// The names of a cluster whose containers have these addresses, each by the name of its task.
+fn with_containers(containers: &[(&str, &str)], config: &Config) -> Published {
     let mut cluster = cluster();
-    let on = |agent: &str, id: &str, ip: &str| Task {
-        container_ips: vec![ip.parse().unwrap()],
-        ..Task::new(id, id, "marathon", agent)
-    };
-    let [first, second] = [0, 1].map(|place| cluster.agents[place].id.clone());
-    let node = cluster.agents[0].ip.to_string();
-    // One address of an overlay, one of a bridge that both nodes have, and the host's own.
-    cluster.tasks.extend([
-        on(&first, "far", "9.0.7.7"),
-        on(&first, "near", "172.31.254.2"),
-        on(&second, "nearer", "172.31.254.2"),
-        on(&first, "host", &node),
-        on(&first, "alone", "127.0.0.1"),
-    ]);
-    let published = publish(&cluster, &Config::default());
-    let names_of = |ip: &str| {
-        let found = published.find(&dcos_net::reverse(ip.parse().unwrap()));
-        found
-            .and_then(|found| found.records())
-            .map(|records| records.ptr.clone())
-    };
-    let far = "far.marathon.containerip.dcos.thisdcos.directory.";
-    assert_eq!(names_of("9.0.7.7"), Some(vec![far.to_owned()]));
-    assert_eq!(names_of("172.31.254.2"), None);
-    assert_eq!(names_of(&node), Some(vec!["slave.mesos.".to_owned()]));
-    let leader = cluster.leader.unwrap().ip().to_string();
-    let master = names_of(&leader).unwrap();
-    for (name, ip) in [
-        (far, "9.0.7.7"),
-        ("slave.mesos.", &node),
-        (&master[0], &leader),
-    ] {
-        let records = published.find(name).unwrap().records().unwrap();
-        assert!(records.a.iter().any(|a| a.to_string() == ip), "{name}");
+    let agents = cluster.agents.clone();
+    let tasks = containers.iter().zip(agents.iter().cycle());
+    cluster
+        .tasks
+        .extend(tasks.map(|((id, address), agent)| Task {
+            container_ips: vec![ip(address)],
+            ..Task::new(*id, *id, "marathon", &*agent.id)
+        }));
+    publish(&cluster, config)
+}
+
+#[test]
+fn addresses_the_cluster_gives_out_have_names_that_lead_back_to_them() {
+    let containers = [
+        ("far", "9.0.7.7"),
+        ("other", "9.0.8.8"),
+        ("six", "fd01:b::7"),
+    ];
+    let published = with_containers(&containers, &Config::default());
+    for (name, address) in containers {
+        let name = format!("{name}.marathon.containerip.dcos.thisdcos.directory.");
+        assert_eq!(names_of(&published, address), Some(vec![name.clone()]));
+        let records = published.find(&name).unwrap().records().unwrap();
+        let v4 = records.a.iter().map(|ip| IpAddr::from(*ip));
+        let mut back = v4.chain(records.aaaa.iter().map(|ip| IpAddr::from(*ip)));
+        assert!(back.any(|back| back == ip(address)), "{name}");
     }
-    assert_eq!(names_of("8.8.8.8"), None);
-    assert_eq!(names_of("127.0.0.1"), None);
+    let vip = "web.marathon.l4lb.thisdcos.directory.";
+    let address = &addresses(&published, vip)[0];
+    assert_eq!(names_of(&published, address), Some(vec![vip.to_owned()]));
+}
+
+#[test]
+fn addresses_of_others_have_no_names_whatever_containers_are_said_to_have() {
+    // Of a bridge that each node has for itself, a node's, of the world, of the host itself; and one that two nodes claim.
+    let containers = [
+        ("near", "172.31.254.2"),
+        ("host", "10.0.1.1"),
+        ("claim", "8.8.8.8"),
+        ("alone", "127.0.0.1"),
+        ("one", "9.0.7.7"),
+        ("two", "9.0.7.7"),
+    ];
+    let published = with_containers(&containers, &Config::default());
+    let nodes = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "10.0.1.2"];
+    for address in containers.map(|(_, address)| address).iter().chain(&nodes) {
+        assert_eq!(names_of(&published, address), None, "{address}");
+    }
+}
+
+#[test]
+fn an_operator_says_which_addresses_have_names_and_which_are_others_to_name() {
+    let containers = [
+        ("far", "9.0.7.7"),
+        ("deep", "10.8.1.1"),
+        ("host", "10.0.1.1"),
+    ];
+    let config = Config {
+        reverse_networks: vec!["10.0.0.0/8".parse().unwrap()],
+        ..Config::default()
+    };
+    let published = with_containers(&containers, &config);
+    assert!(names_of(&published, "10.8.1.1").is_some());
+    assert_eq!(names_of(&published, "9.0.7.7"), None);
+    assert_eq!(names_of(&published, "10.0.1.1"), None, "an agent's");
+    for (zone, is_here) in [
+        ("8.10.in-addr.arpa", false),
+        ("10.In-Addr.ARPA.", false),
+        ("0.in-addr.arpa", true),
+        ("ip6.arpa", true),
+    ] {
+        let config = Config {
+            zones_of_others: vec![zone.to_owned()],
+            ..config.clone()
+        };
+        let published = with_containers(&containers, &config);
+        let names = names_of(&published, "10.8.1.1");
+        assert_eq!(names.is_some(), is_here, "beside {zone}");
+    }
 }
 
 #[test]

@@ -33,6 +33,10 @@ def look_up(name: str, server: str = SERVERS[0], *more: str) -> list[str]:
     return sorted(line for line in lines if not line.startswith(";"))
 
 
+def reverse(address: str) -> str:
+    return ".".join(reversed(address.split("."))) + ".in-addr.arpa"
+
+
 def send(method: str, url: str, body: object = None) -> None:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
@@ -61,13 +65,13 @@ def test_zones_of_others_are_forwarded_and_a_killed_agent_leaves_no_host_without
     flags = {"dns": "true", "dns_resolvers": "192.0.2.53,127.0.0.1:9", "dns_resolv_conf": file, "ip": ADDRESS,
              "hostname": ADDRESS, "launcher": "posix", "isolation": "posix/cpu,posix/mem"}
     with own_network():
-        flags["dns_forward_zones"] = json.dumps({"corp.example": [["127.0.0.1", name_server_of_others()]]})
+        others = [["127.0.0.1", name_server_of_others()]]
+        flags["dns_forward_zones"] = json.dumps({"corp.example": others, reverse(ADDRESS).partition(".")[2]: others})
         with Cluster(agent_flags=flags) as cluster:
             eventually("the name", lambda: look_up("slave.mesos") == [ADDRESS])
             assert look_up("www.corp.example") == ["192.0.2.77"]
-            # Of addresses, too: those of this cluster.
-            reverse = ".".join(reversed(ADDRESS.split("."))) + ".in-addr.arpa"
-            assert look_up(reverse, SERVERS[0], "-t", "PTR") == ["slave.mesos."]
+            # A node's address is its operator's to name.
+            assert look_up(reverse(ADDRESS)) == ["192.0.2.77"]
             get_metrics = urllib.request.urlopen("http://127.0.0.1:62080/v1/metrics/dns", timeout=10)
             assert 'forwarder_requests_duration_seconds_count{zone="corp.example."} 1\n' in get_metrics.read().decode()
 
@@ -98,6 +102,9 @@ def test_names_are_answered_on_the_agent_while_every_master_is_dead():
         names = {name: look_up(name) for name in NAMES}
         assert names["master.mesos"] == names["marathon.mesos"] == ["127.0.0.1"], names
         assert all(names.values()), names
+        # Of the address of a VIP, too.
+        (vip,) = names[NAMES[1]]
+        assert look_up(reverse(vip), SERVERS[0], "-t", "PTR") == [f"{NAMES[1]}."]
         # At all addresses, over UDP and TCP.
         assert all(look_up(NAMES[0], server, *how) == [ADDRESS] for server in SERVERS for how in ((), ("+tcp",)))
 

@@ -74,6 +74,7 @@ pub(crate) async fn start(
     let config = dcos_dns::Config {
         listen: listen.clone(),
         http: None,
+        names: dcos_dns::naming(values)?,
         upstream,
         zone_resolvers: dcos_dns::forward_zones(values)?,
         ..dcos_dns::Config::default()

@@ -20,11 +20,12 @@ use crate::house::House;
 /// Where names are served, out of the program's settings.
 ///
 /// # Errors
-/// A resolver that is named is no address.
+/// A resolver that is named is no address, a network none.
 pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Config> {
     Ok(dcos_dns::Config {
         listen: vec![SocketAddr::new(ip, values.port("dns_port"))],
         http: Some(SocketAddr::new(ip, values.port("mesos_dns_port"))),
+        names: dcos_dns::naming(values)?,
         upstream: dcos_dns::upstream(values)?,
         zone_resolvers: dcos_dns::forward_zones(values)?,
         ..dcos_dns::Config::default()

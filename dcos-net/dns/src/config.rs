@@ -28,7 +28,8 @@ pub struct Config {
     pub external: bool,
     /// Who is asked for names that are not ours.
     pub upstream: Upstream,
-    /// Zones (such as `corp.example`) that have resolvers of their own; the longest match counts.
+    /// Zones (such as `corp.example`) that have resolvers of their own; the longest match counts. Addresses whose names are
+    /// there (`10.in-addr.arpa`) have none here.
     pub zone_resolvers: BTreeMap<String, Vec<SocketAddr>>,
     /// How long a resolver may take. A client that waits longer gets SERVFAIL.
     pub timeout: Duration,

@@ -51,7 +51,7 @@ pub use config::{
 };
 pub use feed::Feed;
 pub use masters::MasterList;
-pub use options::{OPTIONS, OptionError, forward_zones, masters, upstream};
+pub use options::{OPTIONS, OptionError, forward_zones, masters, naming, upstream};
 pub use pace::Pace;
 pub use resolv_conf::{ResolvConf, ResolvConfError};
 pub use server::{BindError, Server, run};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use dcos_core::config::{Spec, Values};
+use dcos_net::{NoSubnet, names};
 use serde_json::Value;
 
 use crate::{MasterList, NoResolver, Upstream, named_resolvers};
@@ -14,6 +15,8 @@ pub const OPTIONS: &[Spec] = &[
         .help("Who is asked for other names: addresses; by default those of /etc/resolv.conf, which is read again when it changes."),
     Spec::json("dns_forward_zones")
         .help("Zones whose names others are asked for than --dns_resolvers: an object such as {\"corp.example\": [\"10.0.0.2\", \"10.0.0.3:5353\"]}."),
+    Spec::list("dns_reverse_networks")
+        .help("The networks out of which the cluster gives addresses to containers: those there have names (PTR), alike on masters and agents; none if it is empty, by default DC/OS's overlays, 9.0.0.0/8 and fd01:b::/64."),
     Spec::list("dns_masters")
         .help("The addresses of all masters, for names such as master.mesos and zk-1.zk; by default of those that stand for election."),
 ];
@@ -48,6 +51,13 @@ pub enum OptionError {
         zone: String,
         /// What is wrong.
         problem: String,
+    },
+    /// Of a network whose addresses have names.
+    #[error("--dns_reverse_networks")]
+    Network {
+        /// Which.
+        #[from]
+        source: NoSubnet,
     },
     /// Of a master.
     #[error("--dns_masters: {text}")]
@@ -130,6 +140,19 @@ fn zones_of(zones: &Value) -> Result<BTreeMap<String, Vec<SocketAddr>>, OptionEr
     Ok(all)
 }
 
+/// How names are made.
+///
+/// # Errors
+/// A network that is named is none.
+pub fn naming(values: &Values) -> Result<names::Config, OptionError> {
+    let mut config = names::Config::default();
+    if let Some(networks) = values.opt_list("dns_reverse_networks") {
+        let networks = networks.iter().map(|text| text.trim().parse());
+        config.reverse_networks = networks.collect::<Result<_, _>>()?;
+    }
+    Ok(config)
+}
+
 /// The masters an operator named, or else those `found`.
 ///
 /// # Errors
@@ -154,9 +177,31 @@ pub fn masters(
 
 #[cfg(test)]
 mod tests {
+    use dcos_core::config::{Loaded, Schema, Sources};
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn networks_whose_addresses_have_names_are_those_of_dcos_or_named() {
+        let naming = |flags: &[&str]| {
+            let sources = Sources::new(flags.iter().map(ToString::to_string));
+            let loaded = Schema::new("test", "").with(OPTIONS).load(&sources);
+            let Ok(Loaded::Run(values)) = loaded else {
+                panic!("{flags:?}");
+            };
+            naming(&values)
+        };
+        let networks = |flags: &[&str]| {
+            let networks = naming(flags).unwrap().reverse_networks;
+            networks.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(networks(&[]), ["9.0.0.0/8", "fd01:b::/64"]);
+        let named = networks(&["--dns_reverse_networks=10.8.0.0/16,fd00::/8"]);
+        assert_eq!(named, ["10.8.0.0/16", "fd00::/8"]);
+        assert!(networks(&["--dns_reverse_networks="]).is_empty());
+        assert!(naming(&["--dns_reverse_networks=10.8.0.0"]).is_err());
+    }
 
     #[test]
     fn zones_are_forwarded_to_whoever_is_named() {

@@ -48,7 +48,7 @@ impl Server {
     ///
     /// # Errors
     /// The first address that cannot be bound; none is then.
-    pub async fn bind(config: Config) -> Result<Self, BindError> {
+    pub async fn bind(mut config: Config) -> Result<Self, BindError> {
         let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
         for &address in &config.listen {
             let bound = bind_both(address)
@@ -68,6 +68,8 @@ impl Server {
             }
             None => None,
         };
+        let of_others = config.zone_resolvers.keys().cloned();
+        config.names.zones_of_others.extend(of_others);
         let (publisher, served) = watch::channel(Arc::new(Served::nothing(&config.names)));
         let mut zone_resolvers = config.zone_resolvers.clone();
         for resolvers in zone_resolvers.values_mut() {

@@ -258,6 +258,7 @@ async fn other_names_are_asked_of_resolvers_even_if_some_are_silent() {
         cluster(),
         Config {
             upstream: Upstream::Named(vec![silent.local_addr().unwrap()]),
+            zone_resolvers: [("9.In-Addr.arpa".into(), vec![silent.local_addr().unwrap()])].into(),
             timeout: Duration::from_millis(300),
             http: None,
             ..Config::default()
@@ -265,6 +266,12 @@ async fn other_names_are_asked_of_resolvers_even_if_some_are_silent() {
     )
     .await;
     let found = dig(alone.dns, "leader.corp").await;
+    assert!(found.contains("SERVFAIL"), "{found}");
+    // Addresses are those to name who are named for their zone.
+    let found = dig(running.dns, "-x 9.0.0.5").await;
+    assert!(found.contains("\tPTR\tweb-prod.marathon."), "{found}");
+    dig_ready(alone.dns, "leader.mesos").await;
+    let found = dig(alone.dns, "-x 9.0.0.5").await;
     assert!(found.contains("SERVFAIL"), "{found}");
 }
 

@@ -38,7 +38,6 @@ mod news;
 mod node;
 pub mod plugin;
 mod roll;
-mod subnet;
 mod tunnels;
 
 pub use allocation::{
@@ -48,11 +47,11 @@ pub use bridge::DefaultBridge;
 pub use cni::{CniConfigurations, ContainerNetwork, Networks, NetworksError};
 pub use config::{ConfigError, Mistake, NetworkConfig, OverlayInfo};
 pub use dataplane::{Dataplane, DataplaneError, Own};
+pub use dcos_net::{NoSubnet, Subnet};
 pub use desk::{Desk, DeskError};
 pub use kernel::Kernel;
 pub use mac::{Mac, NoMac};
 pub use news::{News, Peer, Registration, Report};
 pub use node::{Node, NodeConfig, View};
 pub use roll::Roll;
-pub use subnet::{NoSubnet, Subnet};
 pub use tunnels::{Entry, Step, TABLE, Tunnels};

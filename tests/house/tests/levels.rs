@@ -80,6 +80,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "dcos-core",
             "dcos-wire",
             "dcos-store",
+            "dcos-net",
             "dcos-netlink",
         ],
     ),

@@ -16,6 +16,7 @@ fn served(ports: u16) -> Served {
         agents: vec![Agent::new("a-S0", "10.0.1.1".parse().unwrap(), 5051)],
         tasks: vec![Task {
             ports: (0..ports).map(|port| 31_000 + port).collect(),
+            container_ips: vec![[9, 0, 1, 1].into()],
             ..Task::new("web.1", "web", "marathon", "a-S0")
         }],
         ..Snapshot::default()
@@ -85,12 +86,12 @@ fn each_kind_of_question_is_answered() {
             "NoError aa [1, 0, 0]",
         ),
         (
-            "1.1.0.10.in-addr.arpa.",
+            "1.1.0.9.in-addr.arpa.",
             RecordType::PTR,
             "NoError aa [1, 0, 0]",
         ),
         (
-            "1.1.0.10.in-addr.arpa.",
+            "1.1.0.9.in-addr.arpa.",
             RecordType::A,
             "NoError aa [0, 1, 0]",
         ),
@@ -132,7 +133,7 @@ fn other_names_are_forwarded_or_refused() {
         Verdict::Forward { name, .. } => assert_eq!(name, "example.org."),
         unexpected => panic!("expected to forward: {unexpected:?}"),
     }
-    let address = query("2.1.0.10.in-addr.arpa.", RecordType::PTR);
+    let address = query("1.1.0.10.in-addr.arpa.", RecordType::PTR);
     let verdict = judge(&address.to_vec().unwrap(), &served(0), RULES, false);
     assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
     let rules = Rules {
@@ -312,8 +313,8 @@ fn plain_questions_are_answered_alike() {
         ("leader.mesos.", RecordType::AAAA, true),
         ("none.thisdcos.global.", RecordType::A, true),
         ("zk-6.zk.", RecordType::A, false),
-        ("1.1.0.10.in-addr.arpa.", RecordType::A, true),
-        ("2.1.0.10.in-addr.arpa.", RecordType::A, false),
+        ("1.1.0.9.in-addr.arpa.", RecordType::A, true),
+        ("1.1.0.10.in-addr.arpa.", RecordType::A, false),
         (
             "db.marathon.autoip.dcos.thisdcos.global.",
             RecordType::A,

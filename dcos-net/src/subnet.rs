@@ -9,12 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A network such as `9.0.1.0/24`, or an address in one, such as `44.128.0.2/20`.
 ///
 /// ```
-/// use dcos_overlay::Subnet;
+/// use dcos_net::Subnet;
 ///
 /// let slice: Subnet = "9.0.1.0/24".parse()?;
 /// let halves: Vec<String> = slice.parts(25).map(|half| half.to_string()).collect();
 /// assert_eq!(halves, ["9.0.1.0/25", "9.0.1.128/25"]);
-/// # Ok::<(), dcos_overlay::NoSubnet>(())
+/// # Ok::<(), dcos_net::NoSubnet>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subnet {
