@@ -100,6 +100,15 @@ def test_down_cleans_up_after_a_crash(folder):
         assert things - before[kind] == set(), f"{kind} left behind"
 
 
+def test_names_are_asked_for_at_the_port_of_what_came_up(folder):
+    try:
+        dcos("local", "up", "--free-ports", folder=folder)
+        (leader,) = json.loads(dcos("--json", "node", "dns", "leader.mesos", folder=folder))
+        assert leader == {"host": "leader.mesos.", "ip": "127.0.0.1"}
+    finally:
+        dcos("local", "down", folder=folder)
+
+
 def test_mistakes_are_told(folder):
     done = subprocess.run(
         [binary("dcos"), "node", "list"], capture_output=True, text=True, check=False,

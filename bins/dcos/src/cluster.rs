@@ -25,6 +25,9 @@ pub(crate) struct Config {
     pub(crate) marathon: Option<Service>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) metronome: Option<Service>,
+    /// The HTTP API of the name server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mesos_dns: Option<Service>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

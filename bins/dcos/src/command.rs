@@ -82,9 +82,20 @@ impl Context {
         self.beside_the_master("service/metronome", 9000).await
     }
 
-    /// The HTTP API of the name server: behind the router, or at port 8123 of the master.
+    /// The HTTP API of the name server: what was set up, behind the router, or at port 8123 of the master,
+    /// where it has no TLS and is shown no credentials.
     pub(crate) async fn names(&self) -> anyhow::Result<Server> {
-        self.beside_the_master("mesos_dns", 8123).await
+        if self.master.is_none()
+            && let Some(names) = self.attached()?.config.mesos_dns
+        {
+            return Ok(Server::of_strangers(&names.url));
+        }
+        let master = self.master().await?;
+        if let Some(door) = door(&master) {
+            return Server::new(&format!("{door}/mesos_dns"));
+        }
+        let host = host(&master)?;
+        Ok(Server::of_strangers(&format!("http://{host}:8123")))
     }
 
     /// What is behind the router at `route`, if the master is asked through it, or else at `port` of the master.
@@ -93,12 +104,8 @@ impl Context {
         if let Some(door) = door(&master) {
             return Server::new(&format!("{door}/{route}"));
         }
-        let uri: http::Uri = master.url.parse().with_context(|| master.url.clone())?;
-        let host = uri
-            .host()
-            .with_context(|| format!("{} names no host", master.url))?;
-        let scheme = uri.scheme_str().unwrap_or("http");
-        Server::new(&format!("{scheme}://{host}:{port}"))
+        let (scheme, _) = master.url.split_once("://").unwrap_or(("http", ""));
+        Server::new(&format!("{scheme}://{}:{port}", host(&master)?))
     }
 
     fn attached(&self) -> anyhow::Result<clusters::Cluster> {
@@ -117,6 +124,14 @@ impl Context {
 /// The router's URL, if the master is asked through it.
 pub(crate) fn door(master: &Server) -> Option<&str> {
     master.url.strip_suffix("/mesos")
+}
+
+fn host(master: &Server) -> anyhow::Result<String> {
+    let uri: http::Uri = master.url.parse().with_context(|| master.url.clone())?;
+    let host = uri
+        .host()
+        .with_context(|| format!("{} names no host", master.url))?;
+    Ok(host.to_owned())
 }
 
 /// A time such as `90s`, `10m`, `1h` or, as Mesos writes it, `10mins`.
@@ -153,4 +168,38 @@ pub(crate) fn number(value: &Value, key: &str) -> String {
 /// The list at `key`, or an empty one.
 pub(crate) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_are_asked_for_where_the_name_server_is() {
+        let home = tempfile::tempdir().unwrap();
+        let context = |master: Option<&str>| Context {
+            home: home.path().to_owned(),
+            json: false,
+            quiet: false,
+            master: master.map(str::to_owned),
+            marathon: None,
+            metronome: None,
+        };
+        let names = async |master| context(master).names().await.unwrap().url;
+        for (master, expected) in [
+            ("http://10.0.0.1:5050", "http://10.0.0.1:8123"),
+            ("https://10.0.0.1:5050", "http://10.0.0.1:8123"),
+            ("https://10.0.0.1/mesos", "https://10.0.0.1/mesos_dns"),
+        ] {
+            assert_eq!(names(Some(master)).await, expected);
+        }
+        let mut config = clusters::Config::default();
+        "https://10.0.0.2:5050".clone_into(&mut config.core.mesos_master_url);
+        clusters::setup(home.path(), "1", &config).unwrap();
+        assert_eq!(names(None).await, "http://10.0.0.2:8123");
+        let url = "http://127.0.0.1:43210".to_owned();
+        config.mesos_dns = Some(clusters::Service { url: url.clone() });
+        clusters::setup(home.path(), "1", &config).unwrap();
+        assert_eq!(names(None).await, url);
+    }
 }

@@ -100,6 +100,9 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
     config.metronome = Some(cluster::Service {
         url: notes.metronome.clone(),
     });
+    config.mesos_dns = Some(cluster::Service {
+        url: notes.mesos_dns.clone(),
+    });
     if up.dir.dir.is_none() {
         cluster::setup(&context.home, "local", &config)?;
     }
