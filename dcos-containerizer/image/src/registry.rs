@@ -179,7 +179,10 @@ impl Remote {
         image: &ImageName,
         credentials: &Credentials,
     ) -> Result<Self, ImageError> {
-        let repository = if registry.is_hub() && !image.repository.contains('/') {
+        // Whoever stands in for Docker's hub knows its images by the names the hub has for them.
+        let home = image.registry.as_ref().unwrap_or(&config.default.host);
+        let of_hub = registry.is_hub() || home == "docker.io";
+        let repository = if of_hub && !image.repository.contains('/') {
             format!("library/{}", image.repository)
         } else {
             image.repository.clone()

@@ -345,6 +345,20 @@ async fn a_mirror_that_fails_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_mirror_of_dockers_hub_is_asked_by_the_hubs_names() {
+    if !is_root() {
+        return;
+    }
+    let mirror = Server::start(&[tarball(&[("file", "content")])], Fault::Official).await;
+    let mut fixture = Fixture::new("docker.io");
+    fixture.config.mirrors = vec![Registry::parse(&mirror.host).unwrap()];
+    let store = fixture.store().await;
+    let image = store.get(&Request::new("app")).await.unwrap();
+    assert_eq!(read(&image.layers, "file").as_deref(), Some("content"));
+    assert_eq!(image.name, "docker.io/app:latest");
+}
+
+#[tokio::test]
 async fn a_digest_pins_the_content() {
     if !is_root() {
         return;

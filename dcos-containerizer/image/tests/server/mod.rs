@@ -48,6 +48,8 @@ pub(crate) enum Fault {
     StrangeLayer,
     /// Only those with a token are served.
     WantsToken,
+    /// The image is one of Docker's own, `library/app`.
+    Official,
 }
 
 pub(crate) struct Server {
@@ -160,10 +162,17 @@ impl Server {
             given: AtomicU32::new(0),
             used: AtomicU32::new(0),
         });
+        let name = match fault {
+            Fault::Official => "library/app",
+            _ => "app",
+        };
         let router = Router::new()
             .route("/v2/", get(root))
-            .route("/v2/app/manifests/{reference}", get(manifest_of))
-            .route("/v2/app/blobs/{digest}", get(blob))
+            .route(
+                &format!("/v2/{name}/manifests/{{reference}}"),
+                get(manifest_of),
+            )
+            .route(&format!("/v2/{name}/blobs/{{digest}}"), get(blob))
             .route("/token", get(token))
             .with_state(content);
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
