@@ -289,26 +289,57 @@ async fn tokens_are_fetched_with_credentials() {
         return;
     }
     let layer = tarball(&[("file", "content")]);
-    let server = Server::start(&[layer], Fault::WantsToken).await;
-    let fixture = Fixture::new(&server.host);
-    let store = fixture.store().await;
-    let error = store
-        .get(&Request::new("app"))
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("--docker_config"), "{error}");
-    assert!(!error.contains("s3cret"), "{error}");
+    for fault in [
+        Fault::WantsToken,
+        Fault::WantsTokenBelow,
+        Fault::WantsPasswordBelow,
+    ] {
+        let server = Server::start(std::slice::from_ref(&layer), fault).await;
+        let fixture = Fixture::new(&server.host);
+        let store = fixture.store().await;
+        let error = store
+            .get(&Request::new("app"))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("--docker_config"), "{fault:?}: {error}");
+        assert!(!error.contains("s3cret"), "{fault:?}: {error}");
+        let image = store.get(&as_me(&server)).await;
+        let image = image.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
+        assert_eq!(read(&image.layers, "file").as_deref(), Some("content"));
+    }
+}
+
+/// Asks for the image as somebody whom the server knows.
+fn as_me(server: &Server) -> Request {
     let config = format!(
         r#"{{"auths": {{"{}": {{"username": "me", "password": "s3cret"}}}}}}"#,
         server.host
     );
-    let request = Request {
+    Request {
         credentials: Credentials::parse(config.as_bytes()).unwrap(),
         ..Request::new("app")
-    };
-    let image = store.get(&request).await.unwrap();
-    assert_eq!(read(&image.layers, "file").as_deref(), Some("content"));
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_shown_to_its_registry_only_and_as_it_asks() {
+    if !is_root() {
+        return;
+    }
+    let layer = tarball(&[("file", "content")]);
+    let other = Server::start(std::slice::from_ref(&layer), Fault::WantsOther).await;
+    let fixture = Fixture::new(&other.host);
+    let error = fixture.store().await.get(&as_me(&other)).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("asks for 'Negotiate'"), "{error}");
+    let lures = Server::start(&[layer], Fault::Lures).await;
+    let fixture = Fixture::new(&lures.host);
+    let error = fixture.store().await.get(&as_me(&lures)).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("refuses"), "{error}");
+    assert!(lures.led_away.load(Ordering::Relaxed) > 0);
+    assert_eq!(lures.lured.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

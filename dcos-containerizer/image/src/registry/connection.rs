@@ -17,6 +17,9 @@ use crate::credentials::Credential;
 /// What a token, or the reasons of a refusal, may have, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
+/// Of a challenge that is not understood, so many characters are told.
+const TOLD: usize = 100;
+
 /// How long a document may take as a whole. A layer may take as long as it goes on.
 const DOCUMENT: Duration = Duration::from_secs(300);
 
@@ -100,10 +103,11 @@ impl Connection {
             let request = ask(self.client.get(&url));
             with(request, access).send()
         };
-        let access = self.access(None).await?;
+        let access = self.access(None, Wanted::Unsaid).await?;
         let mut response = send(&access).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            let renewed = self.access(Some(&access)).await?;
+            let wanted = self.wanted(&response);
+            let renewed = self.access(Some(&access), wanted).await?;
             if renewed != access {
                 response = send(&renewed).await?;
             }
@@ -114,20 +118,20 @@ impl Connection {
         Err(refusal(response).await)
     }
 
-    /// What the registry wants; asked for anew if that is still what is `spent`.
-    async fn access(&self, spent: Option<&Access>) -> Result<Access, Failure> {
+    /// What to show; found anew, for what is `wanted`, if that is still what is `spent`.
+    async fn access(&self, spent: Option<&Access>, wanted: Wanted) -> Result<Access, Failure> {
         let mut known = self.access.lock().await;
         if let Some(access) = &*known
             && spent != Some(access)
         {
             return Ok(access.clone());
         }
-        let access = self.authorize().await?;
+        let access = self.authorize(wanted).await?;
         *known = Some(access.clone());
         Ok(access)
     }
 
-    async fn authorize(&self) -> Result<Access, Failure> {
+    async fn authorize(&self, wanted: Wanted) -> Result<Access, Failure> {
         let basic = match &self.credential {
             Some(Credential::Token(token)) => return bearer(token).map(Some),
             Some(Credential::Basic { user, password }) => {
@@ -136,16 +140,34 @@ impl Connection {
             }
             None => None,
         };
-        // Whatever else it says: what it wants stands in the header.
-        let ping = self.client.get(&self.base).timeout(DOCUMENT).send().await?;
-        let challenges = ping.headers().get_all(WWW_AUTHENTICATE);
-        if challenges.iter().next().is_none() {
-            return Ok(None);
+        let wanted = match wanted {
+            // Whatever else it says: what it wants stands in the header.
+            Wanted::Unsaid => {
+                let ping = self.client.get(&self.base).timeout(DOCUMENT).send().await?;
+                self.wanted(&ping)
+            }
+            said => said,
+        };
+        match wanted {
+            Wanted::Token(challenge) => self.token(challenge, basic).await.map(Some),
+            Wanted::Basic => Ok(basic),
+            Wanted::Other(text) if basic.is_some() => Err(Failure::Denied(format!(
+                "it asks for '{text}', which is neither Basic nor Bearer as they are written"
+            ))),
+            Wanted::Other(_) | Wanted::Unsaid => Ok(None),
         }
-        match challenges.iter().find_map(Challenge::read) {
-            Some(challenge) => self.token(challenge, basic).await.map(Some),
-            None => Ok(basic),
+    }
+
+    /// What an answer of the registry asks for. Of another host, to which it led, nothing counts: our password is none of
+    /// its business.
+    fn wanted(&self, response: &Response) -> Wanted {
+        let own = Url::parse(&self.base).ok().map(|url| url.origin());
+        if own != Some(response.url().origin()) {
+            return Wanted::Unsaid;
         }
+        let said = response.headers().get_all(WWW_AUTHENTICATE);
+        let said: Vec<&str> = said.iter().filter_map(|one| one.to_str().ok()).collect();
+        Wanted::read(&said)
     }
 
     async fn token(&self, challenge: Challenge, basic: Access) -> Result<HeaderValue, Failure> {
@@ -230,27 +252,93 @@ struct Token {
 }
 
 /// Where tokens are given, and for whom.
+#[derive(Debug, PartialEq, Eq)]
 struct Challenge {
     realm: String,
     service: Option<String>,
 }
 
-impl Challenge {
-    /// The one of `Bearer`, if there is one.
-    fn read(header: &HeaderValue) -> Option<Self> {
-        let challenges = ChallengeParser::new(header.to_str().ok()?);
-        let mut bearers = challenges
-            .filter_map(Result::ok)
-            .filter(|one| one.scheme.eq_ignore_ascii_case("Bearer"));
-        let bearer = bearers.next()?;
-        let parameter = |name: &str| {
-            let mut found = bearer.params.iter();
-            let found = found.find(|(key, _)| key.eq_ignore_ascii_case(name));
-            found.map(|(_, value)| value.to_unescaped())
+/// What is to be shown.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Nothing was said of it.
+    Unsaid,
+    /// A token.
+    Token(Challenge),
+    /// A name and a password.
+    Basic,
+    /// Something else, in its words.
+    Other(String),
+}
+
+impl Wanted {
+    /// Reads the challenges of an answer. If there are several, a token it is.
+    fn read(said: &[&str]) -> Self {
+        let mut wanted = Self::Unsaid;
+        for text in said {
+            for challenge in ChallengeParser::new(text).filter_map(Result::ok) {
+                let parameter = |name: &str| {
+                    let mut found = challenge.params.iter();
+                    let found = found.find(|(key, _)| key.eq_ignore_ascii_case(name));
+                    found.map(|(_, value)| value.to_unescaped())
+                };
+                if challenge.scheme.eq_ignore_ascii_case("Bearer")
+                    && let Some(realm) = parameter("realm")
+                {
+                    let service = parameter("service");
+                    return Self::Token(Challenge { realm, service });
+                }
+                if challenge.scheme.eq_ignore_ascii_case("Basic") {
+                    wanted = Self::Basic;
+                }
+            }
+        }
+        if wanted == Self::Unsaid && !said.is_empty() {
+            return Self::Other(said.join(", ").chars().take(TOLD).collect());
+        }
+        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read() {
+        let token = |realm: &str, service: Option<&str>| {
+            Wanted::Token(Challenge {
+                realm: realm.to_owned(),
+                service: service.map(str::to_owned),
+            })
         };
-        Some(Self {
-            realm: parameter("realm")?,
-            service: parameter("service"),
-        })
+        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a:pull""#;
+        let both = r#"Basic realm="x", Bearer realm="https://a/t""#;
+        let unquoted = "Bearer realm=https://a/t";
+        for (said, wanted) in [
+            (&[][..], Wanted::Unsaid),
+            (
+                &[hub],
+                token("https://auth.docker.io/token", Some("registry.docker.io")),
+            ),
+            (
+                &[r#"bearer Realm="https://a/t""#],
+                token("https://a/t", None),
+            ),
+            (
+                &[r#"Basic realm="https://1.ecr/",service="e""#],
+                Wanted::Basic,
+            ),
+            (&[both], token("https://a/t", None)),
+            (
+                &[r#"Basic realm="x""#, r#"Bearer realm="https://a/t""#],
+                token("https://a/t", None),
+            ),
+            (&["Negotiate", r#"Basic realm="x""#], Wanted::Basic),
+            (&["Negotiate"], Wanted::Other("Negotiate".to_owned())),
+            (&[unquoted], Wanted::Other(unquoted.to_owned())),
+        ] {
+            assert_eq!(Wanted::read(said), wanted, "{said:?}");
+        }
     }
 }

@@ -7,10 +7,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+/// `me:s3cret`.
+const PASSWORD: &str = "Basic bWU6czNjcmV0";
 
 /// What is wrong with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,14 @@ pub(crate) enum Fault {
     StrangeLayer,
     /// Only those with a token are served.
     WantsToken,
+    /// The same, and only whoever asks for a manifest or blob is told.
+    WantsTokenBelow,
+    /// Only those with a password are served; only whoever asks for a manifest or blob is told.
+    WantsPasswordBelow,
+    /// Only those are served that show something else.
+    WantsOther,
+    /// Blobs are at another host, which wants a password.
+    Lures,
     /// The image is one of Docker's own, `library/app`.
     Official,
 }
@@ -60,17 +71,22 @@ pub(crate) struct Server {
     pub(crate) resumed: Arc<AtomicU32>,
     /// How often the manifest was asked for.
     pub(crate) asked: Arc<AtomicU32>,
-    task: tokio::task::JoinHandle<()>,
+    /// How often the other host was asked, and how often it was shown something or told where from.
+    pub(crate) led_away: Arc<AtomicU32>,
+    pub(crate) lured: Arc<AtomicU32>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
 struct Content {
     host: String,
+    /// The other host that the first may lead to.
+    aside: String,
     fault: Fault,
     manifest: Vec<u8>,
     blobs: Vec<Vec<u8>>,
@@ -151,9 +167,20 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let (resumed, asked) = (Arc::default(), Arc::default());
+        let (led_away, lured) = (Arc::default(), Arc::default());
+        let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let aside = other.local_addr().unwrap().to_string();
+        let lure = Router::new()
+            .fallback(get(elsewhere))
+            .with_state(Arc::new(Elsewhere {
+                host: aside.clone(),
+                led_away: Arc::clone(&led_away),
+                lured: Arc::clone(&lured),
+            }));
         let digest = hex(&manifest);
         let content = Arc::new(Content {
             host: host.clone(),
+            aside,
             fault,
             manifest,
             blobs: layers.iter().cloned().chain([config]).collect(),
@@ -175,23 +202,47 @@ impl Server {
             .route(&format!("/v2/{name}/blobs/{{digest}}"), get(blob))
             .route("/token", get(token))
             .with_state(content);
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let serve = |listener, router: Router| {
+            tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
+        };
+        let tasks = [serve(listener, router), serve(other, lure)];
         Self {
             host,
             digest,
             resumed,
             asked,
-            task,
+            led_away,
+            lured,
+            tasks,
         }
     }
+}
+
+struct Elsewhere {
+    host: String,
+    led_away: Arc<AtomicU32>,
+    lured: Arc<AtomicU32>,
+}
+
+async fn elsewhere(State(other): State<Arc<Elsewhere>>, headers: HeaderMap) -> Response {
+    other.led_away.fetch_add(1, Ordering::Relaxed);
+    let shown = [header::AUTHORIZATION];
+    let is_lured = shown.iter().any(|name| headers.contains_key(name));
+    other
+        .lured
+        .fetch_add(u32::from(is_lured), Ordering::Relaxed);
+    let value = format!("Bearer realm=\"http://{}/token\"", other.host);
+    let headers = [(header::WWW_AUTHENTICATE, value)];
+    (StatusCode::UNAUTHORIZED, headers).into_response()
 }
 
 fn allowed(content: &Content, headers: &HeaderMap) -> bool {
     let bearer = headers.get(header::AUTHORIZATION);
     let is = |token: &str| bearer.is_some_and(|value| value == &format!("Bearer {token}"));
     match content.fault {
-        Fault::WantsToken => is("the-token"),
-        Fault::EndlessToken => false,
+        Fault::WantsToken | Fault::WantsTokenBelow | Fault::Lures => is("the-token"),
+        Fault::WantsPasswordBelow => bearer.is_some_and(|value| value == PASSWORD),
+        Fault::WantsOther | Fault::EndlessToken => false,
         Fault::ShortTokens => {
             let used = content.used.load(Ordering::Relaxed);
             let good = is(&format!("token-{}", used + 1));
@@ -204,14 +255,22 @@ fn allowed(content: &Content, headers: &HeaderMap) -> bool {
 
 fn challenge(content: &Content) -> Response {
     let realm = format!("http://{}/token", content.host);
-    let value = format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:app:pull\"");
+    let value = match content.fault {
+        Fault::WantsPasswordBelow => "Basic realm=\"test\"".to_owned(),
+        Fault::WantsOther => "Negotiate".to_owned(),
+        _ => format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:app:pull\""),
+    };
     let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]});
     let headers = [(header::WWW_AUTHENTICATE, value)];
     (StatusCode::UNAUTHORIZED, headers, body.to_string()).into_response()
 }
 
 async fn root(State(content): State<Arc<Content>>, headers: HeaderMap) -> Response {
-    if allowed(&content, &headers) {
+    let is_open = matches!(
+        content.fault,
+        Fault::WantsTokenBelow | Fault::WantsPasswordBelow
+    );
+    if is_open || allowed(&content, &headers) {
         StatusCode::OK.into_response()
     } else {
         challenge(&content)
@@ -227,9 +286,8 @@ async fn token(State(content): State<Arc<Content>>, headers: HeaderMap) -> Respo
         let body = json!({"access_token": format!("token-{number}")});
         return body.to_string().into_response();
     }
-    // me:s3cret
     let known = headers.get(header::AUTHORIZATION);
-    if known.is_some_and(|value| value == "Basic bWU6czNjcmV0") {
+    if known.is_some_and(|value| value == PASSWORD) {
         let body = json!({"token": "the-token", "access_token": "the-token", "expires_in": 300});
         return body.to_string().into_response();
     }
@@ -286,6 +344,10 @@ async fn blob(
 ) -> Response {
     if !allowed(&content, &headers) {
         return challenge(&content);
+    }
+    if content.fault == Fault::Lures {
+        let there = format!("http://{}/{digest}", content.aside);
+        return Redirect::temporary(&there).into_response();
     }
     let found = content
         .blobs
