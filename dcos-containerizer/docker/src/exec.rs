@@ -23,7 +23,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::engine::{Engine, quickly};
+use crate::engine::{Engine, is_status, quickly};
 use crate::shape;
 
 /// How long a command that was started may have no process yet.
@@ -181,8 +181,11 @@ impl Exec {
 
     /// The process on this host, while it runs.
     pub(crate) async fn pid(&self) -> Result<Option<u32>, bollard::errors::Error> {
-        let exec = self.engine.api().inspect_exec(&self.name).await?;
-        Ok(running(&exec))
+        match self.engine.api().inspect_exec(&self.name).await {
+            // The engine forgets what ended, some minutes later or when it is started anew.
+            Err(error) if is_status(&error, 404) => Ok(None),
+            exec => exec.map(|exec| running(&exec)),
+        }
     }
 
     /// Waits until the engine knows the process of one that was started: what it prints may be heard before, and until
