@@ -413,7 +413,9 @@ impl Containerizer for Docker {
                 Err(error) => {
                     let error = self.0.engine.text(&error);
                     tracing::warn!(container = %id, error, "which processes it has is not known");
+                    // Nothing that the others would say changes that, and an engine that hangs would keep the asker for each.
                     origins.hidden = true;
+                    break;
                 }
             }
         }

@@ -161,3 +161,22 @@ async fn a_session_that_the_engine_has_forgotten_is_over() {
     let execs = std::fs::read_dir(fixture.state(&id).join("execs")).unwrap();
     assert_eq!(execs.count(), 0);
 }
+
+#[tokio::test]
+async fn an_engine_that_fails_is_not_asked_about_every_container() {
+    let fixture = Fixture::new();
+    let ids: BTreeSet<_> = (0..100)
+        .map(|number| ContainerId::root(format!("c{number}")))
+        .collect();
+    for id in &ids {
+        fixture.leave(id, None);
+    }
+    let docker = fixture.recover(&ids).await;
+    let all = docker.origins().await;
+    assert!(!all.hidden && all.first.contains_key(&4_000_000));
+    fixture.engine.fails.store(true, Ordering::SeqCst);
+    let before = fixture.engine.asked.load(Ordering::SeqCst);
+    assert!(docker.origins().await.hidden);
+    let asked = fixture.engine.asked.load(Ordering::SeqCst) - before;
+    assert!((1..ids.len()).contains(&asked), "asked {asked} times");
+}
