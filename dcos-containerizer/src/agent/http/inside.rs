@@ -31,13 +31,13 @@ const LOOKS: usize = 3;
 /// Kernel tables are gone through for so many callers at a time.
 static LOOKING: Semaphore = Semaphore::const_new(2);
 
-/// So many callers may wait for that, which takes some milliseconds each; others are told to come again.
+/// So many callers of this node may wait for that and for whoever runs containers; others are told to come again.
 static WAITING: Semaphore = Semaphore::const_new(64);
 
 /// Goes on only if `peer` is no process of a container, or of the custom executor that `target` is nested in.
 ///
 /// # Errors
-/// 403, which says what to do.
+/// 403, which says what to do; 503 where the same call may do at once.
 pub(super) async fn check(
     context: &Context,
     caller: &Caller,
@@ -63,7 +63,7 @@ pub(super) async fn check(
             call.as_str_name()
         )))
     };
-    match asker(context, peer).await? {
+    match asker(peer, context.containerizer.origins()).await? {
         Asker::Outside => Ok(()),
         Asker::Inside(root) => {
             let is_its_own = target.parent.is_some() && *target.root_id() == root;
@@ -74,6 +74,10 @@ pub(super) async fn check(
             }
             refused(&format!("a process in container {root}"))
         }
+        Asker::Between => Err(Refusal::unavailable(format!(
+            "{} of a process in a container that begins or ends at this moment; try again",
+            call.as_str_name()
+        ))),
         Asker::Unknown => refused("a process of this node that cannot be found"),
     }
 }
@@ -85,21 +89,31 @@ enum Asker {
     Outside,
     /// In this root container, or one nested in it.
     Inside(ContainerId),
+    /// In a container that begins or ends at this moment.
+    Between,
     /// Here, and maybe in a container.
     Unknown,
 }
 
-async fn asker(context: &Context, peer: &Peer) -> Result<Asker, Refusal> {
+/// Finds who asks; where containers come from is asked only if it is somebody of this node.
+async fn asker(peer: &Peer, origins: impl Future<Output = Origins>) -> Result<Asker, Refusal> {
     let (address, own_address) = (peer.address, peer.own_address);
-    if address == PeerAddress::Local {
-        return Ok(Asker::Outside);
+    match address {
+        PeerAddress::Local => return Ok(Asker::Outside),
+        PeerAddress::Tcp(address) => {
+            let elsewhere =
+                move || !is_here(address.ip()) && end_of(address, own_address) == End::Elsewhere;
+            if look(elsewhere).await == Some(true) {
+                return Ok(Asker::Outside);
+            }
+        }
+        _ => {}
     }
     let busy =
         |_| Refusal::unavailable("too many callers of this node ask who they are; try again");
     let _waiting = WAITING.try_acquire().map_err(busy)?;
-    let _looking = LOOKING.acquire().await;
-    let origins = context.containerizer.origins().await;
-    let look = move || match address {
+    let origins = origins.await;
+    let once = move || match address {
         PeerAddress::Unix { pid, .. } => {
             let pid = pid.and_then(|pid| u32::try_from(pid).ok());
             place(&pid.into_iter().collect(), &origins)
@@ -111,11 +125,17 @@ async fn asker(context: &Context, peer: &Peer) -> Result<Asker, Refusal> {
         _ => Asker::Unknown,
     };
     let looks = move || {
-        let mut looks = (0..LOOKS).map(|_| look());
+        let mut looks = (0..LOOKS).map(|_| once());
         looks.find(|found| *found != Asker::Unknown)
     };
-    let found = tokio::task::spawn_blocking(looks).await;
-    Ok(found.ok().flatten().unwrap_or(Asker::Unknown))
+    let found = look(looks).await;
+    Ok(found.flatten().unwrap_or(Asker::Unknown))
+}
+
+/// Goes through kernel tables when it is its turn.
+async fn look<T: Send + 'static>(through: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let _looking = LOOKING.acquire().await;
+    tokio::task::spawn_blocking(through).await.ok()
 }
 
 /// Where processes are: inside if one is.
@@ -137,8 +157,10 @@ fn place(pids: &BTreeSet<u32>, origins: &Origins) -> Asker {
                 return Asker::Inside(id.root_id().clone());
             }
             let above = parent(pid);
-            if makers.contains(&pid) || above.is_none() {
+            if above.is_none() {
                 found = Asker::Unknown;
+            } else if makers.contains(&pid) && found == Asker::Outside {
+                found = Asker::Between;
             }
             pid = above.unwrap_or_default();
         }
@@ -289,6 +311,26 @@ mod tests {
         drop((own, served, also_served));
     }
 
+    #[tokio::test]
+    async fn who_calls_from_another_node_waits_for_no_containerizer() {
+        let mut peer = Peer {
+            address: PeerAddress::Tcp("192.0.2.1:5".parse().unwrap()),
+            own_address: None,
+            certificates: std::sync::Arc::default(),
+        };
+        let hangs = std::future::pending::<Origins>;
+        assert_eq!(asker(&peer, hangs()).await.unwrap(), Asker::Outside);
+        // Nor is it behind those who do.
+        let _all = WAITING.acquire_many(64).await.unwrap();
+        assert_eq!(asker(&peer, hangs()).await.unwrap(), Asker::Outside);
+        peer.address = PeerAddress::Unix {
+            pid: None,
+            uid: 0,
+            gid: 0,
+        };
+        assert_eq!(asker(&peer, hangs()).await.unwrap_err().status, 503);
+    }
+
     #[test]
     fn processes_are_in_the_container_they_come_from() {
         let mut first = Command::new("sh")
@@ -318,7 +360,7 @@ mod tests {
         assert_eq!(place(&below, &known), Asker::Inside(root));
         assert_eq!(place(&below, &none), Asker::Outside);
         // In a container that is not known yet, or no longer.
-        assert_eq!(place(&below, &making), Asker::Unknown);
+        assert_eq!(place(&below, &making), Asker::Between);
         assert_eq!(place(&below, &hidden), Asker::Unknown);
         assert_eq!(place(&own, &known), Asker::Outside);
         assert_eq!(place(&BTreeSet::new(), &known), Asker::Unknown);
