@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +24,9 @@ use crate::served::Served;
 
 /// How long a TCP client may take for its next query, or to take its answer (RFC 7766, 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
+
+/// Between two tries at what the kernel refuses.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What all loops share.
 #[derive(Debug)]
@@ -86,35 +90,22 @@ impl Drop for UdpThread {
 fn udp(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, stopped: &AtomicBool, runtime: &Handle) {
     let mut latest = shared.served.clone();
     let mut served = Arc::clone(&latest.borrow_and_update());
-    let (mut packet, mut room) = (vec![0; 65_535], Vec::new());
-    loop {
-        let received = socket.recv_from(&mut packet);
-        if stopped.load(Ordering::Acquire) {
-            return;
-        }
-        let (length, client) = match received {
-            Ok(received) => received,
-            Err(error) => {
-                // Such as the word of an earlier client that its port is closed.
-                tracing::debug!(%error, "receiving a query");
-                continue;
-            }
-        };
+    let mut room = Vec::new();
+    // The thread may wait until there is room for an answer: who stops it wakes it.
+    let send = |answer: &[u8], client| {
+        shared.answers.udp.fetch_add(1, Ordering::Relaxed);
+        not_sent(client, socket.send_to(answer, client));
+    };
+    let answer = |packet: &[u8], client| {
         if latest.has_changed().unwrap_or_default() {
             served = Arc::clone(&latest.borrow_and_update());
         }
-        let packet = &packet[..length];
         if plain::answer(packet, &served, shared.rules, &mut room) {
-            shared.answers.udp.fetch_add(1, Ordering::Relaxed);
-            send(socket, &room, client);
-            continue;
+            return send(&room, client);
         }
         match judge(packet, &served, shared.rules, false) {
             Verdict::Ignore => {}
-            Verdict::Answer(answer) => {
-                shared.answers.udp.fetch_add(1, Ordering::Relaxed);
-                send(socket, &answer, client);
-            }
+            Verdict::Answer(answer) => send(&answer, client),
             Verdict::Forward { name, refusal } => {
                 let query = Query {
                     packet,
@@ -123,6 +114,43 @@ fn udp(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, stopped: &AtomicBool, runt
                 };
                 forward(shared, socket, query, refusal, runtime);
             }
+        }
+    };
+    let has_stopped = || stopped.load(Ordering::Acquire);
+    let pause = || std::thread::sleep(PAUSE);
+    each_packet(|room| socket.recv_from(room), has_stopped, pause, answer);
+}
+
+/// Has each packet answered that is received, until somebody stopped it. A panic costs a packet its answer, no more.
+fn each_packet(
+    mut receive: impl FnMut(&mut [u8]) -> io::Result<(usize, SocketAddr)>,
+    has_stopped: impl Fn() -> bool,
+    pause: impl Fn(),
+    mut answer: impl FnMut(&[u8], SocketAddr),
+) {
+    let (mut packet, mut fails) = (vec![0; 65_535], false);
+    loop {
+        let received = receive(&mut packet);
+        if has_stopped() {
+            return;
+        }
+        let (length, client) = match received {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                // Such as a want of memory: a pause keeps the loop from spinning.
+                if !std::mem::replace(&mut fails, true) {
+                    tracing::warn!(%error, "queries over UDP cannot be received");
+                }
+                pause();
+                continue;
+            }
+        };
+        fails = false;
+        let answering = AssertUnwindSafe(|| answer(&packet[..length], client));
+        if catch_unwind(answering).is_err() {
+            let begin = &packet[..length.min(512)];
+            tracing::error!(%client, query = ?begin, "answering a query panicked: it gets no answer");
         }
     }
 }
@@ -170,7 +198,13 @@ fn forward(
 
 /// Sends an answer, or, where packets leave more slowly than they are answered, does not: its client asks again.
 fn send(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
-    if let Err(error) = rustix::net::sendto(socket, answer, SendFlags::DONTWAIT, &client) {
+    let sent = rustix::net::sendto(socket, answer, SendFlags::DONTWAIT, &client);
+    not_sent(client, sent.map_err(io::Error::from));
+}
+
+/// Says so if an answer was not.
+fn not_sent(client: SocketAddr, sent: io::Result<usize>) {
+    if let Err(error) = sent {
         tracing::debug!(%client, %error, "sending an answer");
     }
 }
@@ -202,7 +236,7 @@ pub(crate) async fn tcp(shared: Arc<Shared>, listener: TcpListener) {
             Err(error) => {
                 // Out of file descriptors, most likely: a pause keeps the loop from spinning.
                 tracing::warn!(%error, "a TCP client could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
@@ -248,4 +282,36 @@ async fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut query = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut query).await?;
     Ok(query)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    #[test]
+    fn neither_a_panic_nor_an_error_ends_it() {
+        let script = ["a panic", "an error", "an error", "good", "the end"];
+        let script = RefCell::new(VecDeque::from(script));
+        let (pauses, mut answered) = (Cell::new(0), Vec::new());
+        let receive = |room: &mut [u8]| {
+            let packet = script.borrow_mut().pop_front().unwrap_or_default();
+            if packet == "an error" {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            room[..packet.len()].copy_from_slice(packet.as_bytes());
+            Ok((packet.len(), SocketAddr::from(([127, 0, 0, 1], 1))))
+        };
+        let answer = |packet: &[u8], _| {
+            assert_ne!(packet, b"a panic", "which is meant");
+            answered.push(packet.to_vec());
+        };
+        let has_stopped = || script.borrow().is_empty();
+        let pause = || pauses.set(pauses.get() + 1);
+        each_packet(receive, has_stopped, pause, answer);
+        assert_eq!(answered, [b"good"]);
+        assert_eq!(pauses.get(), 2);
+    }
 }
