@@ -82,7 +82,7 @@ fn write(packet: &[u8], served: &Served, rules: Rules, room: &mut Vec<u8>) -> Op
         1,
         answers,
         u16::from(answers == 0),
-        more + u16::from(has_edns),
+        more.checked_add(u16::from(has_edns))?,
     ];
     let places = room.get_mut(4..HEADER)?.chunks_exact_mut(2);
     for (place, count) in places.zip(counts) {
@@ -151,7 +151,7 @@ fn put_services(
     served: &Served,
 ) -> Option<(u16, u16)> {
     const BEFORE_TARGET: usize = 6;
-    let (count, mut more) = (count(all)?, 0);
+    let (count, mut more) = (count(all)?, 0_u16);
     // Where the target of each is written, in the order of the records.
     let mut targets = vec![0; all.len()];
     let turn = turn % all.len().max(1);
@@ -184,7 +184,8 @@ fn put_services(
             put_head(room, owner, AAAA, ttl, ip.octets().len())?;
             room.extend(ip.octets());
         }
-        more += self::count(&records.a)?.checked_add(self::count(&records.aaaa)?)?;
+        let addresses = self::count(&records.a)?.checked_add(self::count(&records.aaaa)?)?;
+        more = addresses.checked_add(more)?;
     }
     Some((count, more))
 }

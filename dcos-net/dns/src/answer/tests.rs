@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use dcos_net::names::{Config, publish};
 use dcos_net::{Agent, Snapshot, Task};
 use hickory_proto::op::{Message, Metadata};
@@ -259,10 +261,15 @@ fn crowded(tasks: u8) -> Served {
         ports: vec![31_000, 31_001 + u16::from(number)],
         ..Task::new(format!("db.{number}"), "db", "marathon", "a-S0")
     };
+    of_tasks((0..tasks).map(task).collect())
+}
+
+/// Of these tasks, with the addresses of their containers.
+fn of_tasks(tasks: Vec<Task>) -> Served {
     let snapshot = Snapshot {
         leader: Some("10.0.0.1:5050".parse().unwrap()),
         agents: vec![Agent::new("a-S0", "10.0.1.1".parse().unwrap(), 5051)],
-        tasks: (0..tasks).map(task).collect(),
+        tasks,
         ..Snapshot::default()
     };
     let config = Config {
@@ -333,6 +340,34 @@ fn plain_questions_are_answered_alike() {
         many.metadata.id = id;
         assert!(plain(&many, 100));
     }
+}
+
+#[test]
+fn more_addresses_than_an_answer_counts_are_not_plain() {
+    let ips = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let v6 = [0xfd01, 0, 0, 0, 0, 0, 0, number];
+        [IpAddr::from([9, 0, high, low]), IpAddr::from(v6)]
+    };
+    let port = dcos_net::Port {
+        number: 80,
+        name: String::new(),
+        protocol: "tcp".to_owned(),
+    };
+    let discovery = dcos_net::Discovery {
+        name: "db".to_owned(),
+        ports: vec![port],
+        about: Vec::new(),
+    };
+    let task = |number| Task {
+        container_ips: (0..4096).flat_map(ips).collect(),
+        discovery: Some(discovery.clone()),
+        ..Task::new(format!("db.{number}"), "db", "marathon", "a-S0")
+    };
+    // Of nine targets with 8192 addresses each.
+    let served = of_tasks((0..9).map(task).collect());
+    let query = query("_db._tcp.marathon.mesos.", RecordType::SRV);
+    assert!(!is_plain(&query.to_vec().unwrap(), &served, RULES));
 }
 
 proptest::proptest! {
