@@ -2,7 +2,8 @@
 //! nothing up (the limit), in the same run: CPU time of all threads and processes of the server, and answers a second.
 //!
 //! One client on loopback keeps 64 questions under way: eight of ten for the address of a task, one for its SRV records, one for
-//! a name that is not there. Each server has one worker for queries. Takes `nsd` and `knotd` from PATH or from `PEERS` (a directory into which
+//! a name that is not there. Each server has one worker for queries; what ours has beside it (the threads of a runtime) is counted, and its zone
+//! has TXT records and pointers, too, which nobody asks for. Takes `nsd` and `knotd` from PATH or from `PEERS` (a directory into which
 //! their Debian packages, and the libraries these need, are unpacked); what is not there is left out.
 //! `cargo bench -p dcos-dns`; `-- [--tasks 1000] [--questions 100000] [--json]`.
 #![expect(clippy::print_stdout, reason = "a bench says what it leaves out")]
