@@ -69,6 +69,8 @@ pub struct Fleet {
     framework_id: Option<String>,
     /// What instances were launched with, and how many of them.
     specs: BTreeMap<(PathId, Timestamp), (Arc<App>, usize)>,
+    /// What each service was last to be, until it is stopped: delays are of a version, also while no instance of it lives.
+    latest: BTreeMap<PathId, Arc<App>>,
     instances: BTreeMap<PathId, Arc<Instances>>,
     queue: LaunchQueue,
     kills: Kills,
@@ -111,12 +113,13 @@ impl Fleet {
         Ok(app)
     }
 
-    /// The version of `app` of which there are instances, or else a new one, later than those; the number of instances is
-    /// no part of it.
+    /// The version of `app` of which there are instances or which was applied last, or else a new one, later than those;
+    /// the number of instances is no part of it.
     pub fn version_of(&self, now: Timestamp, app: App) -> Arc<App> {
-        let known = self.versions(&app.id).find(|spec| spec.same_config(&app));
-        let last = self.versions(&app.id).map(|spec| spec.version).max();
-        let (version, version_info) = match known {
+        let known = || self.versions(&app.id).chain(self.latest.get(&app.id));
+        let same = known().find(|spec| spec.same_config(&app));
+        let last = known().map(|spec| spec.version).max();
+        let (version, version_info) = match same {
             Some(known) => (known.version, known.version_info),
             None => (last.map_or(now, |last| now.max(last.next())), None),
         };
@@ -162,6 +165,7 @@ impl Fleet {
             seed,
             framework_id: None,
             specs: BTreeMap::new(),
+            latest: BTreeMap::new(),
             instances: BTreeMap::new(),
             queue: LaunchQueue::default(),
             kills: Kills::default(),
@@ -233,6 +237,7 @@ impl Fleet {
     /// Has instances killed, and as many of `spec` launched as the decision says.
     pub fn apply(&mut self, now: Timestamp, spec: &Arc<App>, decision: &Decision) {
         decision.kill.iter().for_each(|id| self.kill(id));
+        self.latest.insert(spec.id.clone(), Arc::clone(spec));
         if self.queue.want(now, spec, decision.launch) {
             self.subscription.want_offers();
         }
@@ -240,6 +245,7 @@ impl Fleet {
 
     /// Ends a service: nothing of it is launched, and what there is of it killed.
     pub fn stop(&mut self, app: &PathId) {
+        self.latest.remove(app);
         self.queue.drop_app(app);
         let decision = decide(Drive::Stop, &self.members(app));
         decision.kill.iter().for_each(|id| self.kill(id));

@@ -106,6 +106,14 @@ impl World {
         });
     }
 
+    /// Each agent offers what it has.
+    fn offers(&mut self) {
+        for agent in 0..AGENTS {
+            self.offer(agent);
+            self.settle(Luck::Good);
+        }
+    }
+
     fn tell(&mut self, task: &str, state: TaskState, healthy: Option<bool>, asked: bool) {
         let reconciled = asked.then_some(task_status::Reason::Reconciliation as i32);
         let status = TaskStatus {
@@ -342,4 +350,81 @@ fn what_nobody_here_sees_to_is_refused() {
         let read = Fleet::read(&config, document.as_bytes());
         assert!(matches!(read, Err(Error::Unprocessable(_))), "{read:?}");
     }
+}
+
+/// All of `app` run and are healthy.
+fn settled(app: App) -> World {
+    let mut world = World::new(app);
+    world.subscribe();
+    world.settle(Luck::Good);
+    world.offers();
+    for at in 0..world.tasks.len() {
+        world.step(Step::Runs(at));
+        world.settle(Luck::Good);
+    }
+    world
+}
+
+#[test]
+fn the_only_instance_comes_back_once_its_delay_is_over() {
+    let mut world = settled(app("run", 1));
+    world.step(Step::Passes(1));
+    world.step(Step::Fails(0));
+    world.settle(Luck::Good);
+    world.offers();
+    assert_eq!(world.tasks.len(), 0, "its delay runs");
+    world.step(Step::Passes(1));
+    world.settle(Luck::Good);
+    world.offers();
+    assert_eq!(world.tasks.len(), 1);
+}
+
+#[test]
+fn an_upgrade_that_fails_keeps_to_its_delay() {
+    let hasty = |command| App {
+        backoff_seconds: 10,
+        backoff_factor: 2.0,
+        max_launch_delay_seconds: 3_600,
+        ..app(command, 3)
+    };
+    let mut world = settled(hasty("old"));
+    let old: Vec<String> = world.tasks.keys().cloned().collect();
+    world.machine.director = One(hasty("new"));
+    let mut launched = 0;
+    for _ in 0..60 {
+        world.settle(Luck::Good);
+        world.offers();
+        while let Some(at) = world.tasks.keys().position(|task| !old.contains(task)) {
+            launched += 1;
+            world.step(Step::Fails(at));
+            world.settle(Luck::Good);
+        }
+        world.step(Step::Passes(1));
+    }
+    // Three at once, whose ends make it 40 seconds; these count anew from the launch that follows.
+    assert_eq!(launched, 4);
+    assert!(world.tasks.keys().eq(&old), "{:?}", world.tasks);
+}
+
+#[test]
+fn what_fits_nowhere_asks_once_and_keeps_its_place() {
+    let mut world = World::new(App {
+        cpus: 100.0,
+        ..app("run", 1)
+    });
+    world.subscribe();
+    let id = PathId::from("/web");
+    let since = Timestamp::from(world.now);
+    let mut asked = 0;
+    for _ in 0..100 {
+        let calls = world.machine.take(world.now).calls;
+        if calls.iter().any(|call| call.r#type() == call::Type::Revive) {
+            asked += 1;
+            world.offer(0);
+        }
+        world.now += std::time::Duration::from_millis(100);
+    }
+    let entry = world.machine.fleet.queue().entry(&id).unwrap();
+    assert_eq!((asked, entry.summary.processed), (1, 1));
+    assert_eq!(entry.since, since);
 }
