@@ -144,9 +144,10 @@ impl Fleet {
         own.map(|(_, (spec, _))| spec)
     }
 
-    /// The services of which there are instances.
+    /// The services of which there are instances, or that were applied and not stopped since.
     pub fn services(&self) -> impl Iterator<Item = &PathId> {
-        self.instances.keys()
+        let all: BTreeSet<_> = self.instances.keys().chain(self.latest.keys()).collect();
+        all.into_iter()
     }
 
     /// A fleet that knows what `rows` tell, all with `prefix`; none is a first start.

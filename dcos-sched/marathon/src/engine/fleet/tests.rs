@@ -428,3 +428,18 @@ fn what_fits_nowhere_asks_once_and_keeps_its_place() {
     assert_eq!((asked, entry.summary.processed), (1, 1));
     assert_eq!(entry.since, since);
 }
+
+#[test]
+fn what_waits_for_its_first_instance_can_be_found_and_stopped() {
+    let mut world = World::new(app("run", 1));
+    world.subscribe();
+    world.settle(Luck::Good);
+    let fleet = &mut world.machine.fleet;
+    let services: Vec<PathId> = fleet.services().cloned().collect();
+    assert_eq!(services, [PathId::from("/web")]);
+    for id in &services {
+        fleet.stop(id);
+    }
+    assert!(fleet.queue().is_empty());
+    assert_eq!(fleet.services().count(), 0);
+}
