@@ -15,7 +15,7 @@ use super::{
 };
 use crate::config::Config;
 use crate::core::{Batch, Input, RecoverError, Row};
-use crate::deployment::drive::{Decision, Drive, Member, decide};
+use crate::deployment::drive::{Decision, Member};
 use crate::event::Event;
 use crate::health::executor_found;
 use crate::instance::{Condition, Goal, Instance, InstanceId, task_instance};
@@ -61,6 +61,8 @@ type Instances = BTreeMap<InstanceId, Arc<Instance>>;
 /// assert_eq!(fleet.queue().entry(&app.id).map(|entry| entry.count), Some(2));
 /// # Ok(()) }
 /// ```
+///
+/// [`decide`]: crate::deployment::drive::decide
 #[derive(Debug)]
 pub struct Fleet {
     config: Arc<Config>,
@@ -227,7 +229,7 @@ impl Fleet {
         &self.queue
     }
 
-    /// What there is of a service, for [`decide`].
+    /// What there is of a service, for [`decide`](crate::deployment::drive::decide).
     pub fn members(&self, app: &PathId) -> Vec<Member> {
         self.instances(app)
             .filter(|instance| instance.is_active())
@@ -244,12 +246,18 @@ impl Fleet {
         }
     }
 
-    /// Ends a service: nothing of it is launched, and what there is of it killed.
+    /// Ends a service: nothing of it is launched, what there is of it killed, and its delays are forgotten.
     pub fn stop(&mut self, app: &PathId) {
         self.latest.remove(app);
         self.queue.drop_app(app);
-        let decision = decide(Drive::Stop, &self.members(app));
-        decision.kill.iter().for_each(|id| self.kill(id));
+        self.queue.backoff().reset(app);
+        self.places.forget(app);
+        // Of those that are given up as unreachable, too.
+        let staying = self.instances(app).filter(|one| !one.is_leaving());
+        let staying: Vec<_> = staying.map(|one| one.id.clone()).collect();
+        for id in staying {
+            self.kill(&id);
+        }
     }
 
     /// Takes in what happened. What follows from it comes with [`Fleet::take`].

@@ -9,6 +9,7 @@ use dcos_proto::scheduler::{self, call};
 use proptest::prelude::*;
 
 use super::*;
+use crate::deployment::drive::{Drive, decide};
 
 const AGENTS: usize = 4;
 
@@ -442,4 +443,22 @@ fn what_waits_for_its_first_instance_can_be_found_and_stopped() {
     }
     assert!(fleet.queue().is_empty());
     assert_eq!(fleet.services().count(), 0);
+}
+
+#[test]
+fn what_is_stopped_leaves_neither_the_unreachable_nor_delays() {
+    let mut world = settled(app("run", 2));
+    world.step(Step::Fails(0));
+    world.settle(Luck::Good);
+    world.step(Step::Cut(0));
+    let now = Timestamp::from(world.now);
+    let fleet = &mut world.machine.fleet;
+    let app = fleet.version_of(now, app("run", 2));
+    assert!(fleet.queue().held_until(&app, now).is_some());
+    fleet.take(world.now + std::time::Duration::from_secs(61), |_, _| {});
+    assert_eq!(fleet.instances(&app.id).count(), 1);
+    assert!(fleet.members(&app.id).is_empty(), "it is given up");
+    fleet.stop(&app.id);
+    assert_eq!(fleet.instances(&app.id).count(), 0);
+    assert_eq!(fleet.queue().held_until(&app, now), None);
 }
