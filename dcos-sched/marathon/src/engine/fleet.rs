@@ -455,7 +455,11 @@ impl Fleet {
                     self.send(calls::kill_instance(&instance));
                     self.remove(&id);
                 }
-                _ => self.kills.add(&id),
+                _ => {
+                    self.kill(&id);
+                    // Its kill is sent until it is confirmed, which has no end.
+                    self.deadlines.set(&id, None);
+                }
             }
         }
     }

@@ -462,3 +462,19 @@ fn what_is_stopped_leaves_neither_the_unreachable_nor_delays() {
     assert_eq!(fleet.instances(&app.id).count(), 0);
     assert_eq!(fleet.queue().held_until(&app, now), None);
 }
+
+#[test]
+fn who_never_gets_on_is_killed_by_the_next_life_as_well() {
+    let mut world = World::new(app("run", 1));
+    world.subscribe();
+    world.settle(Luck::Good);
+    world.offers();
+    let task = world.nth(0).unwrap();
+    world.tell(&task, TaskState::TaskStaging, None, false);
+    world.settle(Luck::Good);
+    world.step(Step::Passes(301));
+    world.settle(Luck::DiesAfter);
+    world.subscribe();
+    world.settle(Luck::Good);
+    assert!(!world.tasks.contains_key(&task));
+}
