@@ -486,6 +486,33 @@ fn who_was_launched_in_time_is_not_late() {
     }
 }
 
+/// Its launch was in time and came to nothing: another one would be late.
+#[test]
+fn who_would_have_to_be_launched_again_is_late() {
+    for restart in ["NEVER", "ON_FAILURE"] {
+        for seen in [None, Some(TaskState::TaskStarting)] {
+            let mut h = Harness::new();
+            let mut job = every_minute(
+                &json!({"startingDeadlineSeconds": 90, "concurrencyPolicy": "FORBID"}),
+            );
+            job["run.restart"] = json!({"policy": restart});
+            h.job("j", &job);
+            h.pass(61);
+            h.offer();
+            let task = h.tasks.first().unwrap().clone();
+            if let Some(state) = seen {
+                h.status(&task, state);
+            }
+            // Created at 20 seconds, it had time until 110.
+            h.pass(139);
+            assert_eq!(h.ended("j"), (0, 0), "{restart} {seen:?}");
+            h.status(&task, TaskState::TaskDropped);
+            let goes_on = seen.is_some() && restart == "ON_FAILURE";
+            assert_eq!(h.ended("j"), (0, u64::from(!goes_on)), "{restart} {seen:?}");
+        }
+    }
+}
+
 #[test]
 fn stopping_kills_until_it_is_gone() {
     let mut h = Harness::new();
