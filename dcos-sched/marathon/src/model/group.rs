@@ -1,7 +1,7 @@
 //! Groups: the tree apps live in, held flat.
 //!
 //! Two ordered maps keyed by absolute path answer what a tree would, with range scans. Their copies share all that was
-//! not changed, so that a change costs what it touches, in time and in memory, however many apps there are.
+//! not changed: neither a copy nor [`RootGroup::differences`] costs more for it.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
