@@ -9,7 +9,9 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::{fs::MetadataExt as _, net::UnixStream, process::CommandExt as _};
+use std::os::unix::{
+    ffi::OsStrExt as _, fs::MetadataExt as _, net::UnixStream, process::CommandExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -398,9 +400,19 @@ impl Client {
     }
 
     /// The launcher's process, if the kernel tells: the parent of all containers.
+    ///
+    /// Of launchers of earlier releases it tells the process that went to the background, which is nobody's, or another's,
+    /// by now: those are not known.
     pub fn launcher_pid(&self) -> Option<u32> {
-        let peer = rustix::net::sockopt::socket_peercred(&self.sender.stream).ok()?;
-        u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+        let stream = &self.sender.stream;
+        let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
+        let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).ok()?;
+        let address = stream.peer_addr().ok()?;
+        let socket = address.as_pathname()?.as_os_str().as_bytes();
+        // A launcher is told where to listen.
+        let told = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut told = told.split(|byte| *byte == 0);
+        told.any(|word| word == socket).then_some(pid)
     }
 
     /// Takes the connection apart for a caller with many requests in flight.

@@ -122,8 +122,10 @@ fn start(socket: &Path, cgroups: &[PathBuf]) -> io::Result<Server> {
     }
     setsid()?;
     rustix::process::chdir("/")?;
+    let server = Server::new(listener, lock, Table::default())?;
+    // The starter waits for the end of our errors before it connects: it shall find this process listening.
     child::connect(&[])?;
-    Server::new(listener, lock, Table::default())
+    Ok(server)
 }
 
 fn take_lock(socket: &Path) -> io::Result<OwnedFd> {

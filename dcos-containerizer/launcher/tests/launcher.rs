@@ -803,6 +803,35 @@ fn nested_containers_enter_their_parents_namespaces() {
     wait_until("the pod's daemon is gone", || !runs(&["sleep", "98781"]));
 }
 
+/// Who the parent of a process is.
+fn parent(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    parent.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn the_launcher_is_known_as_the_parent_of_containers() {
+    let mut fixture = Fixture::new();
+    let first = fixture.client.launch(&shell("c", "sleep 1000"), &[]);
+    let launcher = parent(first.unwrap());
+    assert_eq!(fixture.client.launcher_pid(), Some(launcher));
+    let program = Path::new(env!("CARGO_BIN_EXE_dcos-launcher"));
+    fixture.client.upgrade(program).unwrap();
+    fixture.reconnect();
+    assert_eq!(fixture.client.launcher_pid(), Some(launcher));
+}
+
+#[test]
+fn a_process_that_is_no_launcher_is_not_known_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("launcher.sock");
+    // As those did that went to the background without listening there: this process is another's.
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let client = Client::connect(&socket).unwrap();
+    assert_eq!(client.launcher_pid(), None);
+}
+
 #[test]
 fn a_pause_process_ends_when_asked() {
     let mut fixture = Fixture::new();
