@@ -53,6 +53,8 @@ impl Connection {
     ) -> Result<Self, Failure> {
         let client = Client::builder()
             .user_agent(concat!("dcos/", env!("CARGO_PKG_VERSION")))
+            // A host that it leads to is not told from where, which may be signed.
+            .referer(false)
             .read_timeout(stall_timeout)
             .connect_timeout(stall_timeout.min(CONNECT));
         let scheme = if registry.plain { "http" } else { "https" };

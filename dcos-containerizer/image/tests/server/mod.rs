@@ -226,7 +226,7 @@ struct Elsewhere {
 
 async fn elsewhere(State(other): State<Arc<Elsewhere>>, headers: HeaderMap) -> Response {
     other.led_away.fetch_add(1, Ordering::Relaxed);
-    let shown = [header::AUTHORIZATION];
+    let shown = [header::AUTHORIZATION, header::REFERER];
     let is_lured = shown.iter().any(|name| headers.contains_key(name));
     other
         .lured
