@@ -83,6 +83,8 @@ test: setup ## Every test: Rust, Python, conformance with unmodified clients, re
 	$(call say,Python types)
 	@if command -v node >/dev/null; then $(VENV)/bin/pyright -p bindings/python; else echo 'skipped: pyright needs node'; fi
 	$(call say,Python tests and conformance of unmodified clients)
+	@# An example with tests of its own is built as those alone by what runs them.
+	@$(CARGO) build -q --example custom_orchestrator --example custom_executor
 	@$(PY) -m pytest -q bindings/python/tests tests/conformance
 
 cluster-test: debian-cluster ## Three masters, four agents: leaders are killed, frozen and cut off, on ZooKeeper and on etcd; six hosts with all of the network (root).

@@ -4,11 +4,9 @@ import json
 import subprocess
 from pathlib import Path
 
-import pytest
 from cluster import Cluster, binary, eventually, get
 
 EXAMPLE = Path(binary("dcos")).parent / "examples" / "custom_orchestrator"
-needs_example = pytest.mark.skipif(not EXAMPLE.exists(), reason="skipped: examples are not built")
 
 
 def app(command: str, instances: int = 3, most: int = 3) -> str:
@@ -24,6 +22,7 @@ class Orchestrator:
     """One life of the example."""
 
     def __init__(self, cluster: Cluster, *apps: str) -> None:
+        assert EXAMPLE.exists(), "`make test` builds it, and `cargo build --example custom_orchestrator`"
         self.process = subprocess.Popen(
             [EXAMPLE, cluster.master, cluster.folder / "copies", *apps], stdout=subprocess.PIPE, text=True,
         )
@@ -61,7 +60,6 @@ def tasks(instances) -> set[str]:
     return {one["taskId"] for one in instances.values()}
 
 
-@needs_example
 def test_an_app_is_upgraded_and_a_killed_orchestrator_goes_on():
     with Cluster() as cluster:
         with Orchestrator(cluster, app("sleep 1000")) as first:
@@ -82,7 +80,6 @@ def test_an_app_is_upgraded_and_a_killed_orchestrator_goes_on():
         assert len([each for each in cluster.state()["frameworks"] if each["name"] == "copies"]) == 1
 
 
-@needs_example
 def test_constraints_hold_and_what_fails_is_replaced(tmp_path):
     wish = tmp_path / "fail"
     # Whoever takes the file away fails.
