@@ -444,6 +444,26 @@ fn service_ports_are_given_once_and_kept() {
     })
     .unwrap();
     assert_eq!(of(&h, "/a"), [10_000, 10_001]);
+    // What an app gives back is free again, what another says itself is not, also after a restart.
+    h.put(app("/c", &json!({"portDefinitions": [{"port": 10_004}]})));
+    h.try_change(true, |root| drop(root.apps.remove(&PathId::from("/a"))))
+        .unwrap();
+    h.crash();
+    let three = json!({"portDefinitions": [{"port": 0}, {"port": 0}, {"port": 0}]});
+    h.put(app("/d", &three));
+    assert_eq!(of(&h, "/d"), [10_000, 10_001, 10_005]);
+}
+
+#[test]
+fn no_group_has_the_name_of_an_app() {
+    let mut h = Harness::new();
+    h.put(app("/a", &json!({})));
+    h.put(app("/g/b", &json!({})));
+    for id in ["/a/below", "/g"] {
+        let put = |root: &mut RootGroup| root.put_app(app(id, &json!({})), root.version, false);
+        let refused = h.try_change(true, put).unwrap_err();
+        assert!(matches!(&refused, Error::Invalid(_)), "{id}: {refused}");
+    }
 }
 
 #[test]
