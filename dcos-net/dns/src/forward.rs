@@ -55,25 +55,32 @@ impl Forwarder {
         !self.resolvers(name).is_empty()
     }
 
-    /// The answer of the first resolver that has one, ready to be sent back.
-    pub(crate) async fn ask(
+    /// The answer of the first resolver that has one, ready to be sent back. The question is in flight as soon as this
+    /// returns, so that who asks the same later joins it, whatever is polled first.
+    pub(crate) fn ask(
         self: &Arc<Self>,
         query: &[u8],
         name: &str,
         tcp: bool,
-    ) -> Option<Vec<u8>> {
-        let (id, question) = query.split_first_chunk::<2>()?;
-        let flight = self.flights.join((tcp, question.to_vec()), || {
-            let (forwarder, query, name) = (Arc::clone(self), query.to_vec(), name.to_owned());
-            async move { forwarder.fetch(&query, &name, tcp).await }
+    ) -> impl Future<Output = Option<Vec<u8>>> + use<> {
+        let asked = query.split_first_chunk::<2>().map(|(id, question)| {
+            let flight = self.flights.join((tcp, question.to_vec()), || {
+                let (forwarder, query, name) = (Arc::clone(self), query.to_vec(), name.to_owned());
+                async move { forwarder.fetch(&query, &name, tcp).await }
+            });
+            (*id, flight)
         });
-        let begin = Instant::now();
-        let answer = flight.await;
-        let (_, fared) = self.whom(name);
-        fared.note(begin.elapsed(), answer.is_some());
-        let mut answer = answer?.to_vec();
-        answer.first_chunk_mut::<2>()?.copy_from_slice(id);
-        Some(answer)
+        let (forwarder, name) = (Arc::clone(self), name.to_owned());
+        async move {
+            let (id, flight) = asked?;
+            let begin = Instant::now();
+            let answer = flight.await;
+            let (_, fared) = forwarder.whom(&name);
+            fared.note(begin.elapsed(), answer.is_some());
+            let mut answer = answer?.to_vec();
+            answer.first_chunk_mut::<2>()?.copy_from_slice(&id);
+            Some(answer)
+        }
     }
 
     async fn fetch(&self, query: &[u8], name: &str, tcp: bool) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -118,7 +118,17 @@ fn udp(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, stopped: &AtomicBool, runt
     };
     let has_stopped = || stopped.load(Ordering::Acquire);
     let pause = || std::thread::sleep(PAUSE);
-    each_packet(|room| socket.recv_from(room), has_stopped, pause, answer);
+    each_packet(|room| receive(socket, room), has_stopped, pause, answer);
+}
+
+/// Waits for a packet; its length, and who sent it.
+///
+/// What wakes a socket that is shut down has no sender: std's `recv_from` takes whatever lies on its stack for one, and
+/// may panic.
+fn receive(socket: &UdpSocket, room: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    let (length, _, sender) = rustix::net::recvfrom(socket, room, RecvFlags::empty())?;
+    let sender = sender.ok_or(io::ErrorKind::NotConnected)?;
+    Ok((length, SocketAddr::try_from(sender)?))
 }
 
 /// Has each packet answered that is received, until somebody stopped it. A panic costs a packet its answer, no more.
@@ -182,11 +192,12 @@ fn forward(
         tracing::warn!("too many forwarded queries in flight");
         return send(socket, &failure(*refusal, ResponseCode::ServFail), client);
     };
-    let (socket, query) = (Arc::clone(socket), packet.to_vec());
-    let forwarding = Arc::clone(shared);
+    let socket = Arc::clone(socket);
+    let answer = shared.forwarder.ask(packet, &name, false);
     let forwarded = async move {
-        let answer = forwarding.forwarder.ask(&query, &name, false).await;
-        let answer = answer.unwrap_or_else(|| failure(*refusal, ResponseCode::ServFail));
+        let answer = answer
+            .await
+            .unwrap_or_else(|| failure(*refusal, ResponseCode::ServFail));
         send(&socket, &answer, client);
         drop(slot);
     };
@@ -313,5 +324,17 @@ mod tests {
         each_packet(receive, has_stopped, pause, answer);
         assert_eq!(answered, [b"good"]);
         assert_eq!(pauses.get(), 2);
+    }
+
+    #[test]
+    fn what_wakes_a_socket_that_is_shut_down_is_no_packet() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let own = socket.local_addr().unwrap();
+        let mut room = [0; 16];
+        socket.send_to(b"query", own).unwrap();
+        assert_eq!(receive(&socket, &mut room).unwrap(), (5, own));
+        assert!(rustix::net::shutdown(&socket, rustix::net::Shutdown::Both).is_err());
+        let error = receive(&socket, &mut room).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
     }
 }

@@ -47,7 +47,7 @@ async fn main() {
     let size = Size {
         tasks: bench::argument("--tasks").unwrap_or(1000),
         idle: bench::argument("--idle").unwrap_or(1000),
-        many: bench::argument("--many").unwrap_or(2000),
+        many: bench::argument("--many").unwrap_or_else(many),
         rounds: bench::argument("--rounds").unwrap_or(3),
         launches: bench::argument("--launches").unwrap_or(40),
         mounts: bench::argument("--mounts").unwrap_or(1000),
@@ -82,6 +82,13 @@ struct Size {
 
 /// Few containers, for launches among them to be compared with.
 const FEW: usize = 10;
+
+/// As many containers as the agent has descriptors for, ten for each, up to 2,000.
+fn many() -> usize {
+    let open = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let open = open.maximum.unwrap_or(u64::MAX);
+    usize::try_from(open / 12).map_or(2000, |many| many.min(2000))
+}
 
 /// `true`, as many at once as there are.
 async fn rate(node: &Node, framework: &mut Framework, size: Size, folder: &Path) {
