@@ -29,6 +29,7 @@ def connect(
     marathon: str | None = None,
     metronome: str | None = None,
     timeout: float = 30.0,
+    token: str | None = None,
 ) -> Cluster:
     """A handle on the cluster whose master is at `master`.
 
@@ -39,14 +40,15 @@ def connect(
     `etcd://…`: each request goes to who leads then.
 
     A principal and its secret may stand in the URL (`https://principal:secret@host:5050`); they are shown
-    to agents as well. TLS is spoken as `LIBPROCESS_SSL_*` says, else with those the system trusts.
+    to agents as well. So is `token` (a JSON web token), by default that in `DCOS_ACS_TOKEN`; what stands in
+    the URL comes before it. TLS is spoken as `LIBPROCESS_SSL_*` says, else with those the system trusts.
     """
     master = _url(master)
     url = urlsplit(master)
     if url.scheme not in ELECTED:
         marathon = marathon or f"{url.scheme}://{url.hostname}:8080"
         metronome = metronome or f"{url.scheme}://{url.hostname}:9000"
-    return Cluster(master, marathon or master, metronome=metronome or master, timeout=timeout)
+    return Cluster(master, marathon or master, metronome=metronome or master, timeout=timeout, token=token)
 
 
 @dataclass(frozen=True)
@@ -158,14 +160,17 @@ def _explanation(said: Mapping[str, Any]) -> Explanation:
 class Cluster:
     """A cluster: its apps, jobs, tasks and agents. Made by `connect`."""
 
-    def __init__(self, master: str, marathon: str, *, metronome: str, timeout: float = 30.0) -> None:
+    def __init__(
+        self, master: str, marathon: str, *, metronome: str, timeout: float = 30.0, token: str | None = None
+    ) -> None:
         self.master = master
         self.marathon = marathon
         self.metronome = metronome
         self._timeout = timeout
-        self._master = _Server(master, timeout)
-        self._marathon = _Server(marathon, timeout, port=8080)
-        self._metronome = _Server(metronome, timeout, port=9000)
+        self._token = _shown_token(token)
+        self._master = _Server(master, timeout, self._token)
+        self._marathon = _Server(marathon, timeout, self._token, port=8080)
+        self._metronome = _Server(metronome, timeout, self._token, port=9000)
 
     def __repr__(self) -> str:
         return f"Cluster(master={_shown(self.master)!r})"
@@ -446,7 +451,7 @@ class Cluster:
         who, at, _ = url.netloc.rpartition("@")
         if url.scheme in ELECTED:
             url, who, at = urlsplit(_url(address)), "", ""
-        agent = _Server(f"{url.scheme}://{who}{at}{address}/{name}", self._timeout)
+        agent = _Server(f"{url.scheme}://{who}{at}{address}/{name}", self._timeout, self._token)
         folder = _sandbox(agent.json("GET", "/state"), task)
         read = b""
         while length is None or len(read) < length:
@@ -487,6 +492,11 @@ def _url(address: str) -> str:
     return address if "://" in address else f"{'https' if encrypted else 'http'}://{address}"
 
 
+def _shown_token(token: str | None) -> str | None:
+    """`token`, or else what `DCOS_ACS_TOKEN` says."""
+    return token or os.environ.get("DCOS_ACS_TOKEN", "").strip() or None
+
+
 def _shown(url: str) -> str:
     """`url` without what is secret."""
     scheme, separator, rest = url.partition("://")
@@ -496,9 +506,9 @@ def _shown(url: str) -> str:
 class _Server:
     """Requests for JSON, errors as exceptions."""
 
-    def __init__(self, base: str, timeout: float, *, port: int | None = None) -> None:
+    def __init__(self, base: str, timeout: float, token: str | None = None, *, port: int | None = None) -> None:
         """`port` is where it listens on the machine of the leading master, if that is what `base` names."""
-        self._client = _native.HttpClient(base, port=port, timeout=timeout)
+        self._client = _native.HttpClient(base, port=port, timeout=timeout, token=token)
         self._base = _shown(base)
 
     def bytes(self, method: str, path: str, body: Any = None) -> bytes:

@@ -7,10 +7,11 @@ __version__: str
 class HttpClient:
     """Requests to one server, through the Rust client: leader redirects, gzip, timeouts."""
 
-    def __init__(self, base: str, *, port: int | None = None, timeout: float = 30.0) -> None:
+    def __init__(self, base: str, *, port: int | None = None, timeout: float = 30.0, token: str | None = None) -> None:
         """`base` is a URL such as `http://127.0.0.1:5050`, `timeout` in seconds.
 
         If it is `zk://…` or `etcd://…`, requests go to who leads there, at `port` instead of the master's own.
+        `token` is shown to the server.
         """
 
     def request(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
@@ -31,6 +32,7 @@ class SchedulerDriver:
         suppressed_roles: list[str] = ...,
         explicit_acknowledgement: bool = False,
         protobuf: bool = False,
+        token: str | None = None,
     ) -> None:
         """`framework` is a FrameworkInfo; `on_event` gets each event's name and its JSON."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from dcos import _native
-from dcos._cluster import Explanation, _explanation, _wish
+from dcos._cluster import Explanation, _explanation, _shown_token, _wish
 from dcos._errors import DcosError, RefusedError, UnreachableError
 
 Message = dict[str, Any]
@@ -61,6 +61,7 @@ class SchedulerDriver:
     `master` is `host:port`, several of them separated by commas, or where they elect their leader
     (`zk://…`, `etcd://…`). With `acknowledge="explicit"` the
     scheduler calls `acknowledge` itself; otherwise updates are acknowledged after `update` returned.
+    `token` (a JSON web token, by default that in `DCOS_ACS_TOKEN`) is shown to the master.
     Used in a `with` block, it is stopped at the end of it.
     """
 
@@ -79,6 +80,7 @@ class SchedulerDriver:
         suppressed_roles: Iterable[str] = (),
         protobuf: bool = True,
         info: Mapping[str, Any] | None = None,
+        token: str | None = None,
     ) -> None:
         if acknowledge not in ("automatic", "explicit"):
             raise ValueError(f"acknowledge is 'automatic' or 'explicit', not {acknowledge!r}")
@@ -104,6 +106,7 @@ class SchedulerDriver:
             suppressed_roles=list(suppressed_roles),
             explicit_acknowledgement=acknowledge == "explicit",
             protobuf=protobuf,
+            token=_shown_token(token),
         )
 
     def __repr__(self) -> str:

@@ -21,24 +21,19 @@ pub(crate) struct HttpClient {
 
 #[pymethods]
 impl HttpClient {
-    /// TLS is spoken as `LIBPROCESS_SSL_*` says; without that, servers need a certificate the system trusts.
     #[new]
-    #[pyo3(signature = (base, *, port = None, timeout = 30.0))]
-    fn new(base: &str, port: Option<u16>, timeout: f64) -> PyResult<Self> {
-        let wrong = |error: &dyn std::error::Error| {
-            PyValueError::new_err(dcos_core::error::chain(error).to_string())
-        };
+    #[pyo3(signature = (base, *, port = None, timeout = 30.0, token = None))]
+    fn new(base: &str, port: Option<u16>, timeout: f64, token: Option<&str>) -> PyResult<Self> {
         let timeout = Duration::try_from_secs_f64(timeout)
             .map_err(|_| PyValueError::new_err("timeout is a positive number of seconds"))?;
-        let config = ClientConfig {
-            answer_timeout: timeout,
-            read_timeout: timeout,
-            tls: Ssl::from_env()
-                .map_err(|error| wrong(&error))?
-                .map(|ssl| ssl.client),
-            ..ClientConfig::default()
-        };
-        let client = Client::with_config(config).map_err(|error| wrong(&error))?;
+        let client = client(
+            token,
+            ClientConfig {
+                answer_timeout: timeout,
+                read_timeout: timeout,
+                ..ClientConfig::default()
+            },
+        )?;
         let server = match leader::followed(base)? {
             Some(leading) => Server::OfLeader(leading, port),
             None => Server::At(base.trim_end_matches('/').to_owned()),
@@ -82,6 +77,23 @@ impl HttpClient {
             })
         })
     }
+}
+
+/// A client that shows `token`. TLS is spoken as `LIBPROCESS_SSL_*` says; without that, servers need a certificate the
+/// system trusts.
+pub(crate) fn client(token: Option<&str>, config: ClientConfig) -> PyResult<Client> {
+    let wrong = |error: &dyn std::error::Error| {
+        PyValueError::new_err(dcos_core::error::chain(error).to_string())
+    };
+    let unfit = || PyValueError::new_err("the token holds what no HTTP header can");
+    let shown = token.map(|token| dcos_security::bearer(token).ok_or_else(unfit));
+    let ssl = Ssl::from_env().map_err(|error| wrong(&error))?;
+    let config = ClientConfig {
+        tls: ssl.map(|ssl| ssl.client),
+        authorization: shown.transpose()?,
+        ..config
+    };
+    Client::with_config(config).map_err(|error| wrong(&error))
 }
 
 fn failure(error: &ClientError) -> PyErr {

@@ -14,7 +14,7 @@ use dcos_sched::sdk::{
     Stopped, TransportError,
 };
 use dcos_sched::why::Wish;
-use dcos_wire::{Client, MediaType};
+use dcos_wire::{ClientConfig, MediaType};
 use pyo3::exceptions::{PyConnectionError, PyConnectionRefusedError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ pub(crate) struct SchedulerDriver {
 impl SchedulerDriver {
     #[new]
     #[pyo3(signature = (master, framework, on_event, *, suppressed_roles = Vec::new(),
-        explicit_acknowledgement = false, protobuf = false))]
+        explicit_acknowledgement = false, protobuf = false, token = None))]
     fn new(
         master: &str,
         framework: &str,
@@ -40,6 +40,7 @@ impl SchedulerDriver {
         suppressed_roles: Vec<String>,
         explicit_acknowledgement: bool,
         protobuf: bool,
+        token: Option<&str>,
     ) -> PyResult<Self> {
         let framework: FrameworkInfo = read(framework)?;
         let media = if protobuf {
@@ -47,15 +48,13 @@ impl SchedulerDriver {
         } else {
             MediaType::Json
         };
-        let transport: Arc<dyn SchedulerTransport> = match crate::leader::followed(master)? {
-            Some(leading) => {
-                let client = Client::from_env().map_err(|error| {
-                    PyValueError::new_err(dcos_core::error::chain(&error).to_string())
-                })?;
-                Arc::new(HttpTransport::following(leading, media, client))
-            }
-            None => Arc::new(HttpTransport::new(master.split(',').map(str::trim), media)),
+        let client = crate::http::client(token, ClientConfig::default())?;
+        let transport = if let Some(leading) = crate::leader::followed(master)? {
+            HttpTransport::following(leading, media, client)
+        } else {
+            HttpTransport::with_client(master.split(',').map(str::trim), media, client)
         };
+        let transport: Arc<dyn SchedulerTransport> = Arc::new(transport);
         let acknowledge = if explicit_acknowledgement {
             Acknowledge::Explicit
         } else {

@@ -1,6 +1,8 @@
 """Scripting a cluster, as the README shows it."""
 
 import asyncio
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -66,3 +68,32 @@ def test_errors_say_what_is_wrong(cluster):
             app.wait(timeout=1)
         finally:
             app.remove(force=True).wait(timeout=60)
+
+
+def test_a_token_is_shown_to_every_server(monkeypatch):
+    seen = []
+    monkeypatch.delenv("DCOS_ACS_TOKEN", raising=False)
+
+    class Recorder(BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            seen.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"apps": [], "slaves": []}')
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Recorder) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with_secret = url.replace("://", "://ops:secret@")
+        for cluster in (dcos.connect(url, marathon=url, token="a.b.c"), dcos.connect(url, marathon=url)):
+            cluster.agents(), cluster.apps()
+            monkeypatch.setenv("DCOS_ACS_TOKEN", "d.e.f\n")
+        dcos.connect(url, marathon=url).agents()
+        dcos.connect(with_secret, marathon=url).agents()
+        server.shutdown()
+    assert seen == ["Bearer a.b.c"] * 2 + [None] * 2 + ["Bearer d.e.f", "Basic b3BzOnNlY3JldA=="]
+    with pytest.raises(ValueError, match="token"):
+        dcos.connect(token="a\nb").agents()

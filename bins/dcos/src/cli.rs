@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Which cluster the other commands speak to.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// What is known of the attached cluster, and how it is spoken to.
+    #[command(subcommand)]
+    Config(Config),
     /// Jobs: what runs at times, after other jobs, or when it is told to.
     #[command(subcommand)]
     Job(Job),
@@ -100,6 +103,27 @@ pub(crate) enum Cluster {
     /// Forget a cluster.
     Remove {
         /// Its name or id.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Set a property, such as `core.dcos_acs_token`: the token that the cluster is shown.
+    Set {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// A property, or all of them; then the token is not shown.
+    Show {
+        /// Its name.
+        name: Option<String>,
+    },
+    /// Forget a property.
+    Unset {
+        /// Its name.
         name: String,
     },
 }

@@ -1,6 +1,9 @@
 //! The clusters this user knows, on disk as the DC/OS CLI keeps them:
 //! `$DCOS_DIR/clusters/<id>/dcos.toml`, and an empty file `attached` beside the one in use.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -38,6 +41,9 @@ pub(crate) struct Core {
     /// The cluster's URL: where its router is, if the cluster is reached through that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dcos_url: Option<String>,
+    /// What the cluster's servers are shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dcos_acs_token: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -91,11 +97,32 @@ pub(crate) fn list(home: &Path) -> anyhow::Result<Vec<Cluster>> {
 
 /// Remembers a cluster and attaches to it.
 pub(crate) fn setup(home: &Path, id: &str, config: &Config) -> anyhow::Result<()> {
+    save(home, id, config)?;
+    attach(home, id)
+}
+
+/// Writes what is known of a cluster, whole or not at all, for its user's eyes only.
+pub(crate) fn save(home: &Path, id: &str, config: &Config) -> anyhow::Result<()> {
     let folder = home.join("clusters").join(id);
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let file = folder.join("dcos.toml");
-    std::fs::write(&file, toml::to_string(config)?).with_context(|| file.display().to_string())?;
-    attach(home, id)
+    let part = folder.join(format!("dcos.toml.{}", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut options = OpenOptions::new();
+        let mut new = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&part)?;
+        new.write_all(
+            toml::to_string(config)
+                .map_err(std::io::Error::other)?
+                .as_bytes(),
+        )?;
+        std::fs::rename(&part, &file)
+    };
+    write().with_context(|| file.display().to_string())
 }
 
 /// Attaches to the cluster of that name or id, and to no other.

@@ -11,6 +11,7 @@ use crate::http::Server;
 use crate::leader;
 
 pub(crate) mod cluster;
+pub(crate) mod config;
 pub(crate) mod deployment;
 pub(crate) mod job;
 pub(crate) mod local;
@@ -52,8 +53,23 @@ impl Context {
         if let Some(address) = &self.master {
             return Server::new(&leader::resolve(address).await?);
         }
-        let attached = self.attached()?.config.core.mesos_master_url;
-        Server::new(&leader::resolve(&attached).await?)
+        let core = self.attached()?.config.core;
+        let master = leader::resolve(&core.mesos_master_url).await?;
+        Server::shown(&master, core.dcos_acs_token.as_deref())
+    }
+
+    /// What was set up beside the attached cluster's master; nothing if another master was named.
+    fn set_up(
+        &self,
+        which: impl FnOnce(&clusters::Config) -> Option<&clusters::Service>,
+    ) -> anyhow::Result<Option<Server>> {
+        if self.master.is_some() {
+            return Ok(None);
+        }
+        let config = self.attached()?.config;
+        let token = config.core.dcos_acs_token.as_deref();
+        let service = which(&config).map(|service| Server::shown(&service.url, token));
+        service.transpose()
     }
 
     /// Marathon of the chosen cluster: `--marathon`, what was set up, or port 8080 of the master.
@@ -61,10 +77,8 @@ impl Context {
         if let Some(url) = &self.marathon {
             return Server::new(url);
         }
-        if self.master.is_none()
-            && let Some(marathon) = self.attached()?.config.marathon
-        {
-            return Server::new(&marathon.url);
+        if let Some(server) = self.set_up(|config| config.marathon.as_ref())? {
+            return Ok(server);
         }
         self.beside_the_master("service/marathon", 8080).await
     }
@@ -74,10 +88,8 @@ impl Context {
         if let Some(url) = &self.metronome {
             return Server::new(url);
         }
-        if self.master.is_none()
-            && let Some(metronome) = self.attached()?.config.metronome
-        {
-            return Server::new(&metronome.url);
+        if let Some(server) = self.set_up(|config| config.metronome.as_ref())? {
+            return Ok(server);
         }
         self.beside_the_master("service/metronome", 9000).await
     }
@@ -92,7 +104,7 @@ impl Context {
         }
         let master = self.master().await?;
         if let Some(door) = door(&master) {
-            return Server::new(&format!("{door}/mesos_dns"));
+            return Ok(master.beside(&format!("{door}/mesos_dns")));
         }
         let host = host(&master)?;
         Ok(Server::of_strangers(&format!("http://{host}:8123")))
@@ -102,10 +114,10 @@ impl Context {
     async fn beside_the_master(&self, route: &str, port: u16) -> anyhow::Result<Server> {
         let master = self.master().await?;
         if let Some(door) = door(&master) {
-            return Server::new(&format!("{door}/{route}"));
+            return Ok(master.beside(&format!("{door}/{route}")));
         }
         let (scheme, _) = master.url.split_once("://").unwrap_or(("http", ""));
-        Server::new(&format!("{scheme}://{}:{port}", host(&master)?))
+        Ok(master.beside(&format!("{scheme}://{}:{port}", host(&master)?)))
     }
 
     fn attached(&self) -> anyhow::Result<clusters::Cluster> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use dcos_security::Credential;
+use dcos_security::{Credential, bearer};
 use dcos_wire::tls::Ssl;
 use dcos_wire::{Answer, Body, Client, ClientConfig, ClientError};
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -18,46 +18,65 @@ pub(crate) struct Server {
     /// Without a slash at the end.
     pub(crate) url: String,
     client: Client,
+    authorization: Option<HeaderValue>,
 }
 
 impl Server {
     /// The server at `url`; `http` if it names no scheme.
     ///
-    /// What `DCOS_CREDENTIAL` names is a file with the principal and secret to show; TLS is spoken as
-    /// `LIBPROCESS_SSL_*` says.
+    /// It is shown the token in `DCOS_ACS_TOKEN`, else the principal and secret in the file that
+    /// `DCOS_CREDENTIAL` names; TLS is spoken as `LIBPROCESS_SSL_*` says.
     pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
-        Self::with_patience(url, ClientConfig::default().answer_timeout)
+        Self::shown(url, None)
+    }
+
+    /// The same; it is shown `token` if the environment says nothing else.
+    pub(crate) fn shown(url: &str, token: Option<&str>) -> anyhow::Result<Self> {
+        let given = std::env::var("DCOS_ACS_TOKEN").ok();
+        let given = given.filter(|token| !token.trim().is_empty());
+        let credential = std::env::var_os("DCOS_CREDENTIAL").map(PathBuf::from);
+        let authorization = match (given.as_deref(), credential, token) {
+            (Some(token), _, _) | (None, None, Some(token)) => {
+                Some(bearer(token).context("the token holds what no HTTP header can")?)
+            }
+            (None, Some(file), _) => Some(Credential::read(&file)?.basic()),
+            (None, None, None) => None,
+        };
+        Ok(Self {
+            url: full(url),
+            client: client(
+                authorization.as_ref(),
+                ClientConfig::default().answer_timeout,
+            )?,
+            authorization,
+        })
+    }
+
+    /// Another server of the same cluster, which is shown the same.
+    pub(crate) fn beside(&self, url: &str) -> Self {
+        Self {
+            url: full(url),
+            ..self.clone()
+        }
     }
 
     /// The same, for requests that are answered when somebody has finished typing.
-    pub(crate) fn for_conversations(url: &str) -> anyhow::Result<Self> {
-        Self::with_patience(url, Duration::from_hours(24 * 365))
-    }
-
-    fn with_patience(url: &str, answer_timeout: Duration) -> anyhow::Result<Self> {
-        let url = url.trim_end_matches('/');
-        let url = if url.contains("://") {
-            url.to_owned()
-        } else {
-            format!("{}://{url}", Ssl::scheme())
-        };
-        let credential = std::env::var_os("DCOS_CREDENTIAL").map(PathBuf::from);
-        let credential = credential.map(|path| Credential::read(&path)).transpose()?;
-        let config = ClientConfig {
-            tls: Ssl::from_env()?.map(|ssl| ssl.client),
-            authorization: credential.map(|credential| credential.basic()),
-            answer_timeout,
-            ..ClientConfig::default()
-        };
-        let client = Client::with_config(config)?;
-        Ok(Self { url, client })
+    pub(crate) fn for_conversations(&self) -> anyhow::Result<Self> {
+        let patience = Duration::from_hours(24 * 365);
+        Ok(Self {
+            client: client(self.authorization.as_ref(), patience)?,
+            ..self.clone()
+        })
     }
 
     /// A server outside of the cluster, to which nothing is shown.
     pub(crate) fn of_strangers(url: &str) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        let client = Client::new();
-        Self { url, client }
+        Self {
+            url,
+            client: Client::new(),
+            authorization: None,
+        }
     }
 
     /// The JSON at `path`.
@@ -155,6 +174,25 @@ impl Server {
             return Err(Refused { status, text }.into());
         }
         Ok(text)
+    }
+}
+
+fn client(authorization: Option<&HeaderValue>, answer_timeout: Duration) -> anyhow::Result<Client> {
+    Ok(Client::with_config(ClientConfig {
+        tls: Ssl::from_env()?.map(|ssl| ssl.client),
+        authorization: authorization.cloned(),
+        answer_timeout,
+        ..ClientConfig::default()
+    })?)
+}
+
+/// `url` with a scheme and without a slash at the end.
+fn full(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("{}://{url}", Ssl::scheme())
     }
 }
 

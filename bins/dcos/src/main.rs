@@ -37,6 +37,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let context = command::Context::new(&cli)?;
     let done = match cli.command {
         Command::Cluster(command) => command::cluster::run(&context, command).await,
+        Command::Config(command) => command::config::run(&context, command),
         Command::Job(command) => command::job::run(&context, command).await,
         Command::Local(command) => command::local::run(&context, command).await,
         Command::Marathon(command) => command::marathon::run(&context, command).await,

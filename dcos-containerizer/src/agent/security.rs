@@ -6,8 +6,8 @@ use std::time::Duration;
 use dcos_core::config::{Spec, Values};
 use dcos_core::error::chain;
 use dcos_security::{
-    Acls, AllowAll, Authenticator, Authorizer, Basic, Bearer, Combined, Credential, Credentials,
-    Secret,
+    Acls, AllowAll, Authenticator, Authorizer, Credential, Credentials, FlagError, Guards, Secret,
+    TOKEN_OPTIONS,
 };
 
 use super::ConfigError;
@@ -38,7 +38,10 @@ pub const SECURITY_OPTIONS: &[Spec] = &[
         .help("take only executors that show the token they were given"),
     Spec::list("http_authenticators")
         .help("how callers of HTTP endpoints authenticate: basic, jwt"),
-    Spec::path("jwt_secret_key").help("a file with the key that executors' tokens are signed with"),
+    Spec::path("jwt_secret_key")
+        .help("a file with the key that tokens are signed with (HS256): executors', and others'"),
+    TOKEN_OPTIONS[0],
+    TOKEN_OPTIONS[1],
     Spec::choice("authorizer", &["local"])
         .default("local")
         .help("who decides what callers may do"),
@@ -122,9 +125,11 @@ impl Security {
         let known = values.opt_path("http_credentials");
         let known = known.map(|path| Credentials::read(&path)).transpose();
         let known = known.map_err(|error| wrong("http_credentials", &error))?;
-        let key = values.opt_path("jwt_secret_key");
-        let key = key.map(|path| Secret::read(&path)).transpose();
-        let key = key.map_err(|error| wrong("jwt_secret_key", &error))?;
+        let guards = Guards {
+            executors: true,
+            ..Guards::new("http_credentials", known).with_keys(values)?
+        };
+        let (known, key) = (&guards.credentials, guards.keys.shared.clone());
         let authorizer: Arc<dyn Authorizer> = match values.opt_json("acls") {
             Some(json) => Arc::new(Acls::from_json(&json).map_err(|error| wrong("acls", &error))?),
             None => Arc::new(AllowAll),
@@ -142,13 +147,12 @@ impl Security {
             // Executors show tokens, and nothing else knows them.
             both[..if executors && known.is_some() { 2 } else { 1 }].to_vec()
         });
-        let guard = |realm, names: &[String]| guard(realm, names, known.as_ref(), key.as_ref());
         let asked = |flag, realm| {
             let wanted = values.switch(flag);
-            wanted.then(|| guard(realm, &names)).transpose()
+            wanted.then(|| guards.guard(realm, &names)).transpose()
         };
         let executor = if executors && known.is_none() {
-            Some(guard(realms::EXECUTOR, &["jwt".to_owned()])?)
+            Some(guards.guard(realms::EXECUTOR, &["jwt".to_owned()])?)
         } else {
             asked("authenticate_http_executors", realms::EXECUTOR)?
         };
@@ -169,43 +173,11 @@ impl Security {
     }
 }
 
-fn guard(
-    realm: &'static str,
-    names: &[String],
-    known: Option<&Credentials>,
-    key: Option<&Secret>,
-) -> Result<Arc<dyn Authenticator>, ConfigError> {
-    let mut all: Vec<Arc<dyn Authenticator>> = Vec::new();
-    for name in names {
-        let missing = |key: &'static str| {
-            let problem = format!(
-                "it has to be set for the '{name}' HTTP authenticator of the realm '{realm}'"
-            );
-            move || ConfigError { key, problem }
-        };
-        match name.as_str() {
-            "basic" => {
-                let known = known.ok_or_else(missing("http_credentials"))?;
-                all.push(Arc::new(Basic::new(realm, known.clone())));
-            }
-            "jwt" => {
-                let key = key.ok_or_else(missing("jwt_secret_key"))?;
-                all.push(Arc::new(Bearer::new(realm, key.clone())));
-            }
-            other => {
-                return Err(ConfigError {
-                    key: "http_authenticators",
-                    problem: format!("there is no {other:?}; there are basic and jwt"),
-                });
-            }
+impl From<FlagError> for ConfigError {
+    fn from(FlagError { flag, reason }: FlagError) -> Self {
+        Self {
+            key: flag,
+            problem: reason,
         }
-    }
-    match all.len() {
-        0 => Err(ConfigError {
-            key: "http_authenticators",
-            problem: format!("none is specified for the realm '{realm}'"),
-        }),
-        1 => Ok(all.remove(0)),
-        _ => Ok(Arc::new(Combined::new(all))),
     }
 }

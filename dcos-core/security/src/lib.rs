@@ -2,7 +2,7 @@
 //!
 //! | question | plug point | here |
 //! |---|---|---|
-//! | who sends this HTTP request? | [`Authenticator`] | [`Basic`], [`Bearer`] (JWT), [`Combined`] |
+//! | who sends this HTTP request? | [`Authenticator`] | [`Basic`], [`Bearer`] (JWT), [`Combined`]; [`Guards`] makes them of flags |
 //! | may they do this to that? | [`Authorizer`], [`ObjectApprover`] | [`Acls`] (Mesos's `--acls`), [`AllowAll`] |
 //! | who sends these libprocess messages? | | [`cram_md5`]: both sides as state machines |
 //! | how often? | | [`RateLimits`], [`Throttle`]: a state machine |
@@ -38,6 +38,7 @@ mod bearer;
 pub mod cram_md5;
 mod credentials;
 mod gate;
+mod guards;
 pub mod jwt;
 mod limits;
 mod object;
@@ -54,9 +55,10 @@ pub use action::{Action, Category};
 pub use authenticator::{Authenticator, Combined, Outcome};
 pub use authorizer::{AllowAll, Authorizer, DenyAll, ObjectApprover};
 pub use basic::Basic;
-pub use bearer::Bearer;
+pub use bearer::{Bearer, bearer};
 pub use credentials::{Credential, Credentials, CredentialsError};
 pub use gate::{Caller, Gate, Gated};
+pub use guards::{FlagError, Guards, TOKEN_OPTIONS};
 pub use limits::{Rate, RateLimits, RateLimitsError};
 pub use object::Object;
 pub use principal::Principal;

@@ -48,7 +48,11 @@ fn bearer_case() -> authenticator::Case {
 #[test]
 fn ours_keep_the_promises_of_authenticators() {
     let basic = || Basic::new("realm", known());
-    let bearer = || Bearer::new("realm", Secret::from("k3y"));
+    let keys = || jwt::Keys {
+        shared: Some(Secret::from("k3y")),
+        ..jwt::Keys::default()
+    };
+    let bearer = || Bearer::new("realm", keys());
     block_on(authenticator::all(&basic(), &basic_case()));
     block_on(authenticator::all(&bearer(), &bearer_case()));
     let both = Combined::new(vec![Arc::new(basic()), Arc::new(bearer())]);

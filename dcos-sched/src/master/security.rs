@@ -6,7 +6,8 @@ use std::time::Duration;
 use dcos_core::config::{Spec, Values};
 use dcos_core::error::chain;
 use dcos_security::{
-    Acls, AllowAll, Authenticator, Authorizer, Basic, Combined, Credentials, RateLimits,
+    Acls, AllowAll, Authenticator, Authorizer, Credentials, FlagError, Guards, RateLimits,
+    TOKEN_OPTIONS,
 };
 
 use super::ConfigError;
@@ -31,9 +32,12 @@ pub const SECURITY_OPTIONS: &[Spec] = &[
     Spec::switch("authenticate_http_frameworks").help("Ask schedulers of API v1 for credentials."),
     Spec::list("http_authenticators")
         .default("basic")
-        .help("How callers of HTTP endpoints authenticate: basic."),
+        .help("How callers of HTTP endpoints authenticate: basic, jwt, or both."),
     Spec::list("http_framework_authenticators")
         .help("The same for schedulers; has to be set with --authenticate_http_frameworks."),
+    Spec::path("jwt_secret_key").help("A file with the key that tokens are signed with (HS256)."),
+    TOKEN_OPTIONS[0],
+    TOKEN_OPTIONS[1],
     Spec::choice("authorizers", &["local"])
         .default("local")
         .help("Who decides what callers may do."),
@@ -93,9 +97,10 @@ impl HttpSecurity {
         credentials: Option<&Credentials>,
     ) -> Result<Self, ConfigError> {
         let names = values.opt_list("http_authenticators").unwrap_or_default();
+        let guards = Guards::new("credentials", credentials.cloned()).with_keys(values)?;
         let guard = |flag, realm, names: &[String]| {
             let wanted = values.switch(flag);
-            wanted.then(|| guard(realm, names, credentials)).transpose()
+            wanted.then(|| guards.guard(realm, names)).transpose()
         };
         let scheduler = values.opt_list("http_framework_authenticators");
         if values.switch("authenticate_http_frameworks") && scheduler.is_none() {
@@ -116,35 +121,9 @@ impl HttpSecurity {
     }
 }
 
-fn guard(
-    realm: &'static str,
-    names: &[String],
-    credentials: Option<&Credentials>,
-) -> Result<Arc<dyn Authenticator>, ConfigError> {
-    let wrong = |reason| ConfigError {
-        flag: "http_authenticators",
-        reason,
-    };
-    let mut all: Vec<Arc<dyn Authenticator>> = Vec::new();
-    for name in names {
-        if name != "basic" {
-            let text = format!("there is no HTTP authenticator {name:?}; there is basic");
-            return Err(wrong(text));
-        }
-        let credentials = credentials.ok_or_else(|| ConfigError {
-            flag: "credentials",
-            reason: format!(
-                "No credentials provided for the default 'basic' HTTP authenticator for realm '{realm}'"
-            ),
-        })?;
-        all.push(Arc::new(Basic::new(realm, credentials.clone())));
-    }
-    match all.len() {
-        0 => Err(wrong(format!(
-            "No HTTP authenticators specified for realm '{realm}'"
-        ))),
-        1 => Ok(all.remove(0)),
-        _ => Ok(Arc::new(Combined::new(all))),
+impl From<FlagError> for ConfigError {
+    fn from(FlagError { flag, reason }: FlagError) -> Self {
+        Self { flag, reason }
     }
 }
 

@@ -72,16 +72,11 @@ impl HttpExecutorTransport {
                 (Client::unix(path), format!("http://agent/{name}"))
             }
         };
-        let bearer = |token: &String| {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
-            value.set_sensitive(true);
-            Some(value)
-        };
         Self {
             url: format!("{agent}/api/v1/executor"),
             media,
             client,
-            authorization: config.token.as_ref().and_then(bearer),
+            authorization: config.token.as_deref().and_then(dcos_security::bearer),
         }
     }
 

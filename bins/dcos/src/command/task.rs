@@ -183,7 +183,7 @@ struct Found {
     framework: String,
     task: Value,
     /// The address of its agent.
-    agent: String,
+    agent: Server,
 }
 
 /// The one task that `name` names.
@@ -223,8 +223,8 @@ async fn found(context: &Context, name: &str, completed: bool) -> anyhow::Result
         framework: text(framework, "id"),
         task: task.clone(),
         agent: match door(&master) {
-            Some(door) => format!("{door}/agent/{id}"),
-            None => address.to_owned(),
+            Some(door) => master.beside(&format!("{door}/agent/{id}")),
+            None => master.beside(address),
         },
     })
 }
@@ -244,7 +244,7 @@ impl Found {
 
     fn place(&self) -> anyhow::Result<Place> {
         Ok(Place {
-            agent: Server::for_conversations(&self.agent)?,
+            agent: self.agent.for_conversations()?,
             container: self.container()?,
         })
     }
@@ -267,7 +267,7 @@ struct Sandbox {
 impl Sandbox {
     async fn find(context: &Context, task: &str, completed: bool) -> anyhow::Result<Self> {
         let found = found(context, task, completed).await?;
-        let agent = Server::new(&found.agent)?;
+        let agent = found.agent;
         let state = agent.get("/state").await?;
         let id = text(&found.task, "id");
         let directory = directory(&state, &found.framework, &id)

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::{container_id, found};
 use crate::cli::TaskMetrics;
 use crate::command::{Context, items};
-use crate::http::Server;
 use crate::output;
 
 /// Bytes in a gibibyte.
@@ -36,9 +35,8 @@ pub(super) async fn run(context: &Context, command: TaskMetrics) -> anyhow::Resu
 async fn figures(context: &Context, task: &str) -> anyhow::Result<Value> {
     let found = found(context, task, false).await?;
     let container = found.container()?;
-    let agent = Server::new(&found.agent)?;
     let call = json!({"type": "GET_CONTAINERS", "get_containers": {"show_nested": true}});
-    let mut answer = agent.send("POST", "/api/v1", Some(&call)).await?;
+    let mut answer = found.agent.send("POST", "/api/v1", Some(&call)).await?;
     let containers = answer["get_containers"].take();
     let own = items(&containers, "containers")
         .iter()
