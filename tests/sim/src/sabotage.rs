@@ -34,11 +34,17 @@ pub enum Sabotage {
     Deaf,
     /// Containers are launched twice.
     Twins,
+    /// A Metronome leaves moments out while a run goes on, though its user allowed runs side by side.
+    Strict,
+    /// Of the write at which a service is killed the store keeps one half.
+    Torn,
+    /// Services tell what they decided before it is written.
+    Rash,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Allocator,
         Self::Leak,
         Self::Disk,
@@ -52,7 +58,15 @@ impl Sabotage {
         Self::Killer,
         Self::Deaf,
         Self::Twins,
+        Self::Strict,
+        Self::Torn,
+        Self::Rash,
     ];
+
+    /// Whether it breaks services: only worlds that have some can notice.
+    pub fn is_of_services(self) -> bool {
+        matches!(self, Self::Strict | Self::Torn | Self::Rash)
+    }
 }
 
 /// An allocator that is wrong in one way.

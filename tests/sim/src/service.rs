@@ -25,6 +25,7 @@ use dcos_proto::mesos::{AgentId, FrameworkId};
 use dcos_proto::scheduler::{Call, Event, call, event};
 
 use crate::party::Party;
+use crate::sabotage::Sabotage;
 
 /// Whoever uses a service, and judges what it writes.
 pub(crate) trait User: fmt::Debug {
@@ -63,7 +64,7 @@ pub(crate) trait User: fmt::Debug {
     fn has_left(&self, machine: &Self::Machine, now: Time) -> bool;
 
     /// A new life of the service begins.
-    fn begin(&mut self) {}
+    fn begin(&mut self, _: Time) {}
 
     /// The service made these rows durable, all at once.
     fn judge(&mut self, _: Time, _: &[Row]) -> Result<(), String> {
@@ -90,6 +91,7 @@ pub(crate) struct Service<U: User> {
     phase: Phase,
     fuse: Option<Fuse>,
     complaint: Option<String>,
+    sabotage: Option<Sabotage>,
     seed: Seed,
     lives: u64,
 }
@@ -114,7 +116,7 @@ enum Fuse {
 }
 
 impl<U: User> Service<U> {
-    pub(crate) fn new(user: U, now: Time, seed: &Seed) -> Self {
+    pub(crate) fn new(user: U, now: Time, seed: &Seed, sabotage: Option<Sabotage>) -> Self {
         let seed = seed.stream(U::NAME);
         let rows = BTreeMap::new();
         Self {
@@ -128,6 +130,7 @@ impl<U: User> Service<U> {
             phase: Phase::Restless,
             fuse: None,
             complaint: None,
+            sabotage,
             seed,
             lives: 0,
         }
@@ -154,13 +157,16 @@ impl<U: User> Service<U> {
                 None => Fuse::Burnt,
             });
             if is_killed && !is_written {
-                return Vec::new();
+                let is_told = self.sabotage == Some(Sabotage::Rash) && self.stream.is_some();
+                return if is_told { batch.calls } else { Vec::new() };
             }
         }
         if let Err(wrong) = self.user.judge(now, &batch.rows) {
             self.complain(&wrong);
         }
-        for row in batch.rows {
+        let is_torn = is_killed && self.sabotage == Some(Sabotage::Torn);
+        let kept = batch.rows.len() / if is_torn { 2 } else { 1 };
+        for row in batch.rows.into_iter().take(kept) {
             match row.value {
                 Some(value) => _ = self.rows.insert(row.key, value),
                 None => _ = self.rows.remove(&row.key),
@@ -273,7 +279,7 @@ impl<U: User> Party for Service<U> {
     fn crash(&mut self, now: Time) {
         self.lives += 1;
         let seed = self.seed.stream(&format!("life {}", self.lives));
-        self.user.begin();
+        self.user.begin(now);
         self.core = recover(&self.user, &self.rows, &seed, now);
         self.fuse = None;
         self.stream = None;

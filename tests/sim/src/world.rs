@@ -440,10 +440,11 @@ fn seats(plan: &Plan, root: &Seed, seed: &mut Seed) -> Vec<Seat> {
     let mut parties: Vec<_> = (0..plan.frameworks).map(script).collect();
     if plan.marathon {
         let user = Apps::new(root, plan.flaps);
-        parties.push(Box::new(Service::new(user, BEGIN, root)));
+        parties.push(Box::new(Service::new(user, BEGIN, root, plan.sabotage)));
     }
     if plan.metronome {
-        parties.push(Box::new(Service::new(Jobs::new(), BEGIN, root)));
+        let user = Jobs::new(plan.sabotage);
+        parties.push(Box::new(Service::new(user, BEGIN, root, plan.sabotage)));
     }
     let seat = |party: Box<dyn Party>| Seat {
         clock: Clock::right(BEGIN),

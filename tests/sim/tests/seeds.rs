@@ -118,7 +118,8 @@ fn many_nodes_come_to_rest() {
 
 #[test]
 fn broken_parts_are_noticed() {
-    for sabotage in Sabotage::ALL {
+    let others = Sabotage::ALL.into_iter();
+    for sabotage in others.filter(|sabotage| !sabotage.is_of_services()) {
         let plan = Plan {
             sabotage: Some(sabotage),
             // Only an operator says that an agent is gone.
@@ -128,6 +129,33 @@ fn broken_parts_are_noticed() {
         };
         assert!(
             (0..30).any(|seed| run(seed, &plan, false).is_err()),
+            "nobody notices a broken {sabotage:?}"
+        );
+    }
+}
+
+/// Each sabotage of services, what is there, and what has to be said of it.
+#[test]
+fn broken_services_are_noticed() {
+    for (sabotage, marathon, words) in [
+        (Sabotage::Strict, false, "though it may"),
+        (Sabotage::Torn, false, "metronome: "),
+        (Sabotage::Torn, true, ""),
+        (Sabotage::Rash, false, " ran once"),
+    ] {
+        let failed = |seed| {
+            let plan = Plan {
+                sabotage: Some(sabotage),
+                marathon,
+                metronome: !marathon,
+                patience: Duration::from_mins(30),
+                ..Plan::services(seed)
+            };
+            run(seed, &plan, false).err()
+        };
+        let mut wrongs = (0..30).filter_map(failed).map(|it| it.wrong);
+        assert!(
+            wrongs.any(|wrong| wrong.contains(words)),
             "nobody notices a broken {sabotage:?}"
         );
     }
