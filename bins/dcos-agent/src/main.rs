@@ -147,8 +147,9 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let signed_off = config.sign_off.clone();
     let gossip = network::gossip(&values, &mut config, ip, &stop).await?;
     let mut ways = JoinSet::new();
+    let passages = network::passages(&values, &mut ways, &stop).await;
     let started = async {
-        network::start(
+        let balances = network::start(
             &values,
             &config,
             standing,
@@ -158,7 +159,10 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
             &stop,
         )
         .await?;
-        overlay::start(&values, &mut config, ip, &mut ways, &stop).await
+        if let Some(passages) = passages.as_ref().filter(|_| balances) {
+            passages.say(dcos_l4lb::passage());
+        }
+        overlay::start(&values, &mut config, ip, passages, &mut ways, &stop).await
     };
     if let Err(error) = started.await {
         if let Some(part) = gossip {
@@ -189,6 +193,9 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     // Tasks run on, and whatever supervises the agent starts it anew.
     let ended = ended.context("a part of this node's network panicked")?;
     let over = signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. }));
+    if over && values.switch("accept_forwarded") && rustix::process::geteuid().is_root() {
+        dcos_program::close_passages(network::chains()).await;
+    }
     if let Some(universal) = universal.filter(|_| over) {
         universal.stop().await;
     }

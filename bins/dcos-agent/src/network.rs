@@ -8,7 +8,8 @@ use dcos_containerizer::agent::{Config, detect};
 use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
 use dcos_gossip::{ABOUT, About, Kind};
-use dcos_program::{Guarded, Net, NetParts, Part};
+use dcos_overlay::{ContainerNetwork, DefaultBridge};
+use dcos_program::{Guarded, Net, NetParts, Part, Passages};
 use dcos_proto::mesos::MasterInfo;
 use dcos_store::StandingMasters;
 use dcos_wire::tls::Ssl;
@@ -18,14 +19,51 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::names;
+use crate::{names, overlay};
 
 /// Options of our own: in DC/OS another program has them.
 pub(crate) const OPTIONS: &[Spec] = &[
     Spec::port("net_port")
         .default("62080")
         .help("Where virtual addresses, names, nodes and their metrics are told, on loopback; with --l4lb, --dns or --gossip_key (ours)."),
+    Spec::switch("accept_forwarded").default("true").help(
+        "Where `iptables` refuses what is not expected to be forwarded, as it does where Docker runs, accept what is to and from containers of ours and balanced connections; false takes those rules away (ours).",
+    ),
 ];
+
+/// The chains of `iptables` that say what of ours passes.
+pub(crate) fn chains() -> Vec<&'static str> {
+    let chains = [
+        dcos_l4lb::passage().chain,
+        ContainerNetwork::passage(&[]).chain,
+        DefaultBridge::passage().chain,
+    ];
+    chains.into()
+}
+
+/// Keeps open what is forwarded for containers here, among what is `running`.
+pub(crate) async fn passages(
+    values: &Values,
+    running: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Option<Passages> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    if !values.switch("accept_forwarded") {
+        dcos_program::close_passages(chains()).await;
+        return None;
+    }
+    let (passages, keeping) = dcos_program::passages(stop.clone());
+    running.spawn(keeping);
+    let isolates = values
+        .opt_text("launcher")
+        .is_none_or(|launcher| launcher == "linux");
+    if isolates && overlay::has_default_bridge(values) {
+        passages.say(DefaultBridge::passage());
+    }
+    Some(passages)
+}
 
 /// Takes part in the nodes' gossip, if there is a key for it. The agent answers `/net/v1/nodes` then.
 pub(crate) async fn gossip(
@@ -77,7 +115,8 @@ fn attributes(agent: &Config) -> BTreeMap<String, String> {
     said
 }
 
-/// Starts what the options ask for among what is `running`; it ends with `stop`, or when the set is dropped.
+/// Starts what the options ask for among what is `running`; it ends with `stop`, or when the set is dropped. Says whether
+/// virtual addresses work by this.
 pub(crate) async fn start(
     values: &Values,
     agent: &Config,
@@ -86,7 +125,7 @@ pub(crate) async fn start(
     gossip: Option<&Part>,
     running: &mut JoinSet<()>,
     stop: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let mut api = NetParts::default();
     let mut unreachable = None;
     if let Some(part) = gossip {
@@ -107,8 +146,10 @@ pub(crate) async fn start(
         standing,
     };
     let own = own_addresses(agent, ip);
+    let mut balances = false;
     if let Some(balancing) = dcos_program::balance(values, own, guarded, unreachable).await? {
         listeners.push(balancing.listener);
+        balances = true;
         api.vips = Some(balancing.routes);
         running.spawn(balancing.balancer.run(stop.clone()));
     }
@@ -117,11 +158,11 @@ pub(crate) async fn start(
         running.spawn(masters.tell(client(agent)?, listeners));
     }
     if api.nodes.is_none() && api.names.is_none() && api.vips.is_none() {
-        return Ok(());
+        return Ok(balances);
     }
     let net = Net::bind(values, api, false).await?;
     running.spawn(net.serve(stop.clone()));
-    Ok(())
+    Ok(balances)
 }
 
 /// Has gossip join whoever leads.

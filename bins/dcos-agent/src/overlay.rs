@@ -15,7 +15,7 @@ use dcos_overlay::{
     CniConfigurations, ContainerNetwork, DataplaneError, DefaultBridge, Kernel, Networks,
     NetworksError, Node, NodeConfig, Subnet, Wishes,
 };
-use tokio::process::Command;
+use dcos_program::Passages;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -54,6 +54,11 @@ fn configurations(values: &Values) -> PathBuf {
         .unwrap_or_else(own)
 }
 
+/// Whether there is the default bridge, where containers have networks at all.
+pub(crate) fn has_default_bridge(values: &Values) -> bool {
+    values.opt_path("network_cni_config_dir").is_none() && values.switch("ucr_default_bridge")
+}
+
 /// What containers name, where an operator configured no networks beside the overlays and the default bridge, which
 /// is written for them.
 ///
@@ -67,7 +72,7 @@ pub(crate) fn own_networks(
         return Ok(None);
     }
     let folder = configurations(values);
-    let bridge = if linux && values.switch("ucr_default_bridge") {
+    let bridge = if linux && has_default_bridge(values) {
         let subnet: Subnet = values
             .text("ucr_default_bridge_subnet")
             .parse()
@@ -101,6 +106,7 @@ pub(crate) async fn start(
     values: &Values,
     agent: &mut Config,
     ip: IpAddr,
+    passages: Option<Passages>,
     running: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -124,6 +130,9 @@ pub(crate) async fn start(
         networks.push(Arc::new(DockerNetworks(BridgeNetworks::new(
             values.path("docker_socket"),
         ))));
+    }
+    if let Some(passages) = passages {
+        networks.push(Arc::new(PassingNetworks(passages)));
     }
     let mtu = values.opt_integer("overlay_mtu");
     let node = Node::new(
@@ -154,7 +163,7 @@ pub(crate) async fn start(
     Ok(())
 }
 
-/// Docker's networks of the overlays' names, and the rules that let their packets pass.
+/// Docker's networks of the overlays' names.
 #[derive(Debug)]
 struct DockerNetworks(BridgeNetworks);
 
@@ -182,41 +191,19 @@ impl Networks for DockerNetworks {
                 .provide(&wanted)
                 .await
                 .map_err(|error| refused(error.into()))?;
-            for whole in network.whole.iter().filter(|whole| whole.is_v4()) {
-                let_pass(whole)
-                    .await
-                    .map_err(|error| refused(error.into()))?;
-            }
         }
         Ok(())
     }
 }
 
-/// Docker has the kernel drop what it forwards from and to bridges it did not make; it looks into
-/// this chain first.
-async fn let_pass(overlay: &Subnet) -> Result<(), anyhow::Error> {
-    let overlay = overlay.to_string();
-    for direction in ["-s", "-d"] {
-        let rule = ["DOCKER-USER", direction, &overlay, "-j", "ACCEPT"];
-        if iptables("-C", &rule).await.is_err() {
-            iptables("-I", &rule).await?;
-        }
-    }
-    Ok(())
-}
+/// The rules that let packets of overlays pass.
+#[derive(Debug)]
+struct PassingNetworks(Passages);
 
-async fn iptables(what: &str, rule: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("iptables")
-        .args(["-w", what])
-        .args(rule)
-        .output()
-        .await;
-    let output = output.context("running `iptables`")?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    anyhow::ensure!(
-        output.status.success(),
-        "`iptables {what} {}`: {said}",
-        rule.join(" ")
-    );
-    Ok(())
+#[async_trait]
+impl Networks for PassingNetworks {
+    async fn provide(&self, networks: &[ContainerNetwork]) -> Result<(), NetworksError> {
+        self.0.say(ContainerNetwork::passage(networks));
+        Ok(())
+    }
 }

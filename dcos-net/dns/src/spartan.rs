@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use dcos_netlink::{ACK, CREATE, EXCLUSIVE, Lock, Messages, Protocol, Socket};
+use dcos_netlink::{ACK, CREATE, EXCLUSIVE, Lock, Messages, Protocol, Socket, made, stand_link};
 
 use crate::PORT;
 
@@ -24,19 +24,12 @@ pub const SPARTAN_V6: Ipv6Addr = Ipv6Addr::new(0xfd01, 0xd, 0, 0, 0, 0, 0xc633, 
 /// Whether the link has IPv6 switched off.
 const V6_OFF: &str = "/proc/sys/net/ipv6/conf/spartan/disable_ipv6";
 
-const NEW_LINK: u16 = 16;
-const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 /// `AF_INET`, `AF_INET6`
 const INET: u8 = 2;
 const INET6: u8 = 10;
-/// `IFF_UP`
-const UP: u32 = 1;
 /// `IFA_F_NODAD`: nobody else can have the address.
 const NO_DETECTION: u8 = 2;
-/// `EEXIST`, `EOPNOTSUPP`
-const EXISTS: i32 = 17;
-const NOT_SUPPORTED: i32 = 95;
 
 /// Why a node cannot be asked there.
 #[derive(Debug, thiserror::Error)]
@@ -108,12 +101,8 @@ impl Spartan {
     /// [`SpartanError::Make`]
     pub fn stand(&mut self) -> Result<(), SpartanError> {
         let failed = |what: String| |source| SpartanError::Make { what, source };
-        let link = || failed(format!("the link `{LINK}`"));
-        self.link().map_err(link())?;
-        let index = self.index().map_err(link())?;
-        let mut request = Messages::new();
-        request.begin(NEW_LINK, ACK, &link_header(index)).end();
-        self.socket.ask(&request, |_| {}).map_err(link())?;
+        let index = stand_link(&mut self.socket, LINK);
+        let index = index.map_err(failed(format!("the link `{LINK}`")))?;
         for ip in &self.addresses {
             let (family, prefix, about, bytes) = match ip {
                 IpAddr::V4(ip) => (INET, 32, 0, ip.octets().to_vec()),
@@ -128,47 +117,4 @@ impl Spartan {
         }
         Ok(())
     }
-
-    fn link(&mut self) -> io::Result<()> {
-        let mut made_as = |kind| {
-            let mut request = Messages::new();
-            let header = link_header(0);
-            let message = request.begin(NEW_LINK, ACK | CREATE | EXCLUSIVE, &header);
-            message.text(3, LINK).open(18).text(1, kind).close().end();
-            made(&mut self.socket, &request)
-        };
-        match made_as("dummy") {
-            // A bridge without ports serves as well where the kernel has no such links.
-            Err(error) if error.raw_os_error() == Some(NOT_SUPPORTED) => made_as("bridge"),
-            done => done,
-        }
-    }
-
-    fn index(&mut self) -> io::Result<u32> {
-        let mut request = Messages::new();
-        request.begin(GET_LINK, ACK, &[0; 16]).text(3, LINK).end();
-        let mut index = None;
-        self.socket.ask(&request, |link| {
-            index = link.get(4..8).and_then(|bytes| bytes.try_into().ok());
-        })?;
-        let index = index.ok_or(io::ErrorKind::NotFound)?;
-        Ok(u32::from_ne_bytes(index))
-    }
-}
-
-/// Has something made, if it is not there yet.
-fn made(socket: &mut Socket, request: &Messages) -> io::Result<()> {
-    match socket.ask(request, |_| {}) {
-        Err(error) if error.raw_os_error() != Some(EXISTS) => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// A header of messages about the link with that number, which is to be up.
-fn link_header(index: u32) -> [u8; 16] {
-    let mut header = [0; 16];
-    header[4..8].copy_from_slice(&index.to_ne_bytes());
-    header[8..12].copy_from_slice(&UP.to_ne_bytes());
-    header[12..].copy_from_slice(&UP.to_ne_bytes());
-    header
 }

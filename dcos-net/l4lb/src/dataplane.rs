@@ -84,6 +84,12 @@ pub enum DataplaneError {
         #[from]
         source: dcos_netlink::NftError,
     },
+    /// The way to virtual addresses stays.
+    #[error("taking away the way to virtual addresses")]
+    Way {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The kernel's state cannot be read.
     #[error("reading the kernel's table of virtual addresses")]
     Read {

@@ -9,6 +9,7 @@ mod conntrack;
 mod elements;
 mod forgetter;
 mod skeleton;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -23,6 +24,8 @@ use rustix::net::netdevice::name_to_index;
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
 use elements::{Element, Map, Value, elements, place_of, service_of};
 use forgetter::Forgetter;
+pub(crate) use skeleton::passage;
+use way::Way;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper half of a message's kind.
 const NFTABLES: u16 = 10;
@@ -54,6 +57,9 @@ pub struct Kernel {
     /// One process a network namespace: two would undo each other's work.
     _lock: Lock,
     socket: Socket,
+    way: Way,
+    /// Whether it stood when it was looked at last.
+    has_way: bool,
     /// What the kernel's maps hold, as far as this was their only writer.
     held: Services,
     /// Whether flows may go to backends that an earlier process took away, or a change that failed half-way, and that
@@ -103,26 +109,45 @@ impl Kernel {
         let socket =
             Socket::open(Family::Netfilter).map_err(|source| DataplaneError::Open { source })?;
         skeleton::stand()?;
+        let way = Way::open().map_err(|source| DataplaneError::Open { source })?;
         warn_of_the_original();
         let forgetter = Forgetter::start().map_err(|source| DataplaneError::Open { source })?;
         let mut kernel = Self {
             forgetter,
             _lock: lock,
             socket,
+            way,
+            has_way: true,
             held: Services::new(),
             inherited: true,
             generation: 0,
         };
+        kernel.stand_way();
         kernel.generation = kernel.generation()?;
         Ok(kernel)
     }
 
-    /// Takes the table away: no VIP works any more, connections that stand go on.
+    /// Takes the table and the way to it away: no VIP works any more, connections that stand go on.
     ///
     /// # Errors
-    /// If `nft` refuses.
-    pub fn remove(self) -> Result<(), DataplaneError> {
-        skeleton::fall()
+    /// If `nft` or the kernel refuses.
+    pub fn remove(mut self) -> Result<(), DataplaneError> {
+        skeleton::fall()?;
+        let fallen = self.way.fall();
+        fallen.map_err(|source| DataplaneError::Way { source })
+    }
+
+    /// Makes the way to virtual addresses, where it is not. Nodes that have another one do without.
+    fn stand_way(&mut self) {
+        let stood = self.way.stand();
+        match &stood {
+            Ok(true) => tracing::info!(link = way::LINK, "there is a way to virtual addresses"),
+            Err(error) if self.has_way => {
+                tracing::warn!(%error, link = way::LINK, "no way to virtual addresses without a default route");
+            }
+            _ => {}
+        }
+        self.has_way = stood.is_ok();
     }
 
     fn generation(&mut self) -> Result<u32, DataplaneError> {
@@ -359,6 +384,7 @@ impl Dataplane for Kernel {
     }
 
     fn is_untouched(&mut self) -> Result<bool, DataplaneError> {
+        self.stand_way();
         Ok(self.generation()? == self.generation)
     }
 

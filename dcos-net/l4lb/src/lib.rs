@@ -37,3 +37,8 @@ pub use balancer::{Balancer, Config, Reserved, View, WAITING};
 pub use dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
 pub use http::router;
 pub use kernel::Kernel;
+
+/// What a node's firewall has to let pass of balanced connections.
+pub fn passage() -> dcos_netlink::Passage {
+    kernel::passage()
+}

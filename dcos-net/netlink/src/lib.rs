@@ -16,14 +16,21 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod changes;
+mod link;
 mod nft;
+mod passage;
+mod program;
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+pub use changes::Changes;
+pub use link::{made, stand_link};
 pub use nft::{NftError, listing, nft, without};
+pub use passage::{Passage, PassageError, Porter};
 
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
@@ -232,6 +239,14 @@ impl Socket {
     /// # Errors
     /// What the system said; without root, that it is not permitted.
     pub fn open(protocol: Protocol) -> io::Result<Self> {
+        let opened = Self::bound(protocol, 0)?;
+        sockopt::set_socket_send_buffer_size_force(&opened.socket, SOCKET_BUFFER)?;
+        sockopt::set_socket_recv_buffer_size_force(&opened.socket, SOCKET_BUFFER)?;
+        Ok(opened)
+    }
+
+    /// One that hears what the kernel tells these groups, and has room for little.
+    fn bound(protocol: Protocol, groups: u32) -> io::Result<Self> {
         let protocol = match protocol {
             // `NETLINK_ROUTE` is zero.
             Protocol::Route => None,
@@ -243,9 +258,7 @@ impl Socket {
             SocketFlags::CLOEXEC,
             protocol,
         )?;
-        bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-        sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER)?;
-        sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER)?;
+        bind(&socket, &SocketAddrNetlink::new(0, groups))?;
         Ok(Self {
             socket,
             buffer: vec![0; 256 << 10],

@@ -1,7 +1,9 @@
 //! The program `nft`, which makes what stands for long: tables, chains and rules.
 
-use std::io::{self, Write as _};
-use std::process::{Command, Output, Stdio};
+use std::io;
+use std::process::Output;
+
+use crate::program::{self, Ran};
 
 /// Why `nft` did not do as told.
 #[derive(Debug, thiserror::Error)]
@@ -46,17 +48,9 @@ pub fn listing(table: &str) -> Result<Option<String>, NftError> {
 
 /// What `nft` said, and whether it took all of `input`.
 fn run(arguments: &[&str], input: &str) -> Result<(Output, io::Result<()>), NftError> {
-    let failed = |source| NftError::Program { source };
-    let mut nft = Command::new("nft")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let stdin = nft.stdin.take();
-    let written = stdin.map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
-    Ok((nft.wait_with_output().map_err(failed)?, written))
+    let ran = program::run("nft", arguments, input);
+    let Ran(output, written) = ran.map_err(|source| NftError::Program { source })?;
+    Ok((output, written))
 }
 
 /// Commands that take a table of the family `inet` away with all in it, whether or not there is one.

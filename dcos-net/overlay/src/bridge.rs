@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dcos_netlink::Passage;
 use serde_json::{Value, json};
 
 use crate::cni::{replace, write_failed};
@@ -11,6 +12,8 @@ use crate::{NetworksError, Subnet};
 const FILE: &str = "ucr-default-bridge.conf";
 /// The bridge.
 const BRIDGE: &str = "ucr-br0";
+/// The chain of `iptables` that lets packets of its containers pass.
+const PASSAGE: &str = "DCOS-BRIDGE";
 
 /// A bridge that leads out of the node as if the node had sent it, and ports of the node to containers behind it.
 ///
@@ -47,6 +50,19 @@ impl DefaultBridge {
             replace(&path, text.as_bytes()).map_err(write_failed(&path))?;
         }
         Ok(())
+    }
+
+    /// What a node's firewall has to let pass: all from its containers; to them what belongs to a connection that stands, or
+    /// what was sent to one of their ports of the node.
+    pub fn passage() -> Passage {
+        let rules = vec![
+            format!("-i {BRIDGE}"),
+            format!("-o {BRIDGE} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT"),
+        ];
+        Passage {
+            v4: rules,
+            ..Passage::closed(PASSAGE)
+        }
     }
 
     fn configuration(&self) -> Value {

@@ -6,9 +6,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use dcos_netlink::Passage;
 use serde_json::{Value, json};
 
 use crate::{AgentNetwork, Bridge, NetworkConfig, Subnet};
+
+/// The chain of `iptables` that lets packets of containers in overlays pass.
+const PASSAGE: &str = "DCOS-OVERLAY";
 
 /// An overlay, as containers of one node see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,25 @@ pub struct ContainerNetwork {
 }
 
 impl ContainerNetwork {
+    /// What a node's firewall has to let pass of these: all from and to containers of this node, which is all of them that a
+    /// node forwards.
+    pub fn passage(networks: &[Self]) -> Passage {
+        let mut passage = Passage::closed(PASSAGE);
+        let bridges = networks
+            .iter()
+            .flat_map(|network| network.mesos_bridge.iter().chain(&network.docker_bridge));
+        for subnet in bridges.flat_map(|bridge| bridge.ip.iter().chain(&bridge.ip6)) {
+            let rules = if subnet.is_v4() {
+                &mut passage.v4
+            } else {
+                &mut passage.v6
+            };
+            let subnet = subnet.network();
+            rules.extend(["-s", "-d"].map(|way| format!("{way} {subnet}")));
+        }
+        passage
+    }
+
     /// Those of an agent.
     pub(crate) fn all(config: &NetworkConfig, own: &AgentNetwork, mtu: u32) -> Vec<Self> {
         let parts = config.enabled().filter_map(|overlay| {
@@ -223,6 +246,12 @@ mod tests {
         let ipam = &found["delegate"]["ipam"];
         assert_eq!(ipam["ranges"], json!([[{"subnet": "9.0.0.0/25"}]]));
         assert_eq!(ipam["routes"], json!([{"dst": "0.0.0.0/0"}]));
+
+        let passage = ContainerNetwork::passage(&networks);
+        let halves = ["9.0.0.0/25", "9.0.0.128/25"];
+        let rules = halves.map(|half| [format!("-s {half}"), format!("-d {half}")]);
+        assert_eq!(passage.v4, rules.concat());
+        assert_eq!(passage.v6.len(), 4);
 
         cni.provide(&networks[1..]).await.unwrap();
         assert!(!path.exists() && foreign.exists());

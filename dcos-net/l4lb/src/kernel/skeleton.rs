@@ -5,17 +5,33 @@
 
 use std::fmt::Write as _;
 
-use dcos_netlink::{nft, without};
+use dcos_netlink::{Passage, nft, without};
 
 use super::DataplaneError;
 use super::elements::{EXACT, WIDE, chain};
+use super::way::LINK;
 
 /// The table everything is in.
 pub(super) const TABLE: &str = "dcos-l4lb";
 
 /// Carried by the first packet of a balanced connection from one of our chains to another, and by no
-/// packet that leaves the node.
+/// packet that leaves the node. The connection itself carries it from then on.
 const MARK: u32 = 0x0040_0000;
+
+/// The chain of `iptables` that lets balanced connections pass.
+const PASSAGE: &str = "DCOS-L4LB";
+
+/// What is forwarded of balanced connections, as the node's firewall has to be told: the first packet, and all others of
+/// both directions.
+pub(crate) fn passage() -> Passage {
+    let rule = |of: &str| format!("-m {of} --mark {MARK:#x}/{MARK:#x}");
+    let rules = vec![rule("mark"), rule("connmark")];
+    Passage {
+        chain: PASSAGE,
+        v4: rules.clone(),
+        v6: rules,
+    }
+}
 
 /// Where packets meet the table: before chains that redirect ports (-100), since a virtual address
 /// is nobody else's, and for the way back before those that masquerade (100).
@@ -66,11 +82,14 @@ pub(super) fn text() -> String {
             let _ = writeln!(ruled, "chain {name} {{\n{rules}}}");
         }
     }
-    // What is for this node by its own addresses, whichever they are, is no virtual address's.
-    let entry = format!("  fib daddr type local return\n{entry}");
-    for hook in ["output", "prerouting"] {
+    // What is for this node by its own addresses, whichever they are, is no virtual address's. What is for none, and
+    // has no other way, is refused at once instead of vanishing.
+    for (hook, way) in [("output", "oifname"), ("prerouting", "fib daddr oifname")] {
         let _ = writeln!(flushed, "flush chain inet {TABLE} {hook}");
-        let _ = writeln!(ruled, "chain {hook} {{\n{entry}}}");
+        let _ = writeln!(
+            ruled,
+            "chain {hook} {{\n  fib daddr type local return\n{entry}  {way} {LINK} meta l4proto tcp reject with tcp reset\n  {way} {LINK} reject\n}}"
+        );
     }
     // As the original: a backend sees the node, so that its answers come back here wherever it is,
     // the client's own network and the client itself included. What stays on the node needs none.
@@ -79,7 +98,8 @@ pub(super) fn text() -> String {
     let _ = writeln!(
         ruled,
         "chain postrouting {{\n  meta mark and {MARK:#x} == 0 return\n  \
-         meta mark set meta mark and {others:#x}\n  oifname != lo masquerade\n}}"
+         meta mark set meta mark and {others:#x}\n  ct mark set ct mark or {MARK:#x}\n  \
+         oifname != lo masquerade\n}}"
     );
     // A datagram that ends on this node comes from where it goes to: a server that listens on every address
     // answers from the one that leads to the client, and nobody would know that answer.

@@ -4,10 +4,12 @@
 mod hosts;
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use dcos_l4lb::{Dataplane as _, Kernel, Services};
 use dcos_net::vip::{Protocol, Service};
+use dcos_netlink::{Changes, Passage, Porter};
 use hosts::{Hosts, Talk, ask, ask_by_datagram, ip, missing};
 
 /// The hosts, or why there are none.
@@ -417,6 +419,178 @@ fn a_new_process_takes_over_what_the_last_one_left() {
     );
     assert_eq!(hosts.on("node", || ask(service.address)), "A");
     assert!(kernel.is_untouched().unwrap());
+}
+
+/// Whether nobody answers a connection, and nobody refuses it: two attempts of the kernel are waited for.
+fn is_dropped(to: SocketAddr) -> bool {
+    let opened = TcpStream::connect_timeout(&to, Duration::from_secs(2));
+    opened.is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+}
+
+/// Makes the rules of a host as Docker leaves them, or says why that is not possible here.
+fn close_as_docker(hosts: &Hosts, host: &str) -> Result<(), String> {
+    hosts.on(host, || {
+        for family in ["iptables", "ip6tables"] {
+            for rule in [
+                "-P FORWARD DROP",
+                "-N DOCKER-USER",
+                "-A FORWARD -j DOCKER-USER",
+                "-A DOCKER-USER -j RETURN",
+            ] {
+                let done = std::process::Command::new(family)
+                    .args(rule.split(' '))
+                    .output()
+                    .map_err(|error| format!("running {family}: {error}"))?;
+                if !done.status.success() {
+                    return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does() {
+    let hosts = hosts!();
+    if let Err(why) = close_as_docker(&hosts, "node") {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    hosts.serve("b", 8000, "B");
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let (mut porter, mut changes) = (Porter::new(), hosts.on("node", Changes::open).unwrap());
+    let passage = dcos_l4lb::passage();
+    let listing = || {
+        hosts.on("node", || {
+            let told = |family| {
+                let told = std::process::Command::new(family).arg("-S").output();
+                String::from_utf8(told.unwrap().stdout).unwrap()
+            };
+            told("iptables") + &told("ip6tables")
+        })
+    };
+    let closed = listing();
+    assert!(hosts.on("node", || porter.keep(&passage)).unwrap());
+    assert!(!hosts.on("node", || porter.keep(&passage)).unwrap());
+    assert!(changes.concern("filter").unwrap());
+    let open = listing();
+    for v4 in [true, false] {
+        let service = vip(v4, Protocol::Tcp, 80);
+        let datagrams = vip(v4, Protocol::Udp, 53);
+        let backend = vec![at("b", v4, 8000)];
+        kernel
+            .apply(&[(service, Some(backend.clone())), (datagrams, Some(backend))])
+            .unwrap();
+        // Several packets each way: of a connection only the first is looked up.
+        let talked = hosts.on("a", || {
+            let mut talk = Talk::open(service.address)?;
+            (0..5).map(|_| talk.ask()).collect::<Result<String, _>>()
+        });
+        assert_eq!(talked.unwrap(), "BBBBB", "IPv4: {v4}");
+        let any = SocketAddr::new(if v4 { [0; 4].into() } else { [0_u16; 8].into() }, 0);
+        let socket = hosts.on("a", || UdpSocket::bind(any).unwrap());
+        for _ in 0..3 {
+            assert_eq!(ask_by_datagram(&socket, datagrams.address), "B");
+        }
+        assert!(
+            hosts.on("a", || is_dropped(at("b", v4, 8000))),
+            "only what is balanced passes, IPv4: {v4}"
+        );
+    }
+
+    // Somebody flushes all; then Docker comes back.
+    assert!(!changes.concern("filter").unwrap(), "VIPs are no rules");
+    let flush = |family: &str| {
+        let done = std::process::Command::new(family).arg("-F").status();
+        assert!(done.unwrap().success());
+    };
+    hosts.on("node", || flush("iptables"));
+    assert!(changes.concern("filter").unwrap());
+    assert!(!changes.concern("mangle").unwrap());
+    let again = vip(true, Protocol::Tcp, 80).address;
+    assert!(hosts.on("a", || is_dropped(again)));
+    hosts.on("node", || {
+        for rule in ["-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j RETURN"] {
+            let docker = std::process::Command::new("iptables")
+                .args(rule.split(' '))
+                .status();
+            assert!(docker.unwrap().success());
+        }
+        assert!(porter.keep(&passage).unwrap());
+    });
+    assert_eq!(hosts.on("a", || ask(again)), "B");
+    assert_eq!(listing(), open);
+    // One who starts anew finds what the last left, and another process leaves it to who has it.
+    assert!(
+        !hosts
+            .on("node", || Porter::new()
+                .keep(&Passage::closed(passage.chain)))
+            .unwrap()
+    );
+    drop(porter);
+    let mut porter = Porter::new();
+    hosts.on("node", || porter.keep(&passage)).unwrap();
+    assert_eq!(listing(), open);
+    let gone = Passage::closed(passage.chain);
+    assert!(hosts.on("node", || porter.keep(&gone)).unwrap());
+    assert_eq!(listing(), closed);
+    assert!(hosts.on("a", || is_dropped(again)));
+    kernel.remove().unwrap();
+}
+
+#[test]
+fn a_node_without_a_default_route_reaches_virtual_addresses() {
+    let hosts = hosts!();
+    hosts.on("node", || {
+        for family in ["-4", "-6"] {
+            let arguments = [family, "route", "del", "default"];
+            let done = std::process::Command::new("ip").args(arguments).status();
+            assert!(done.unwrap().success());
+        }
+    });
+    hosts.serve("b", 8000, "B");
+    let services = [true, false].map(|v4| (vip(v4, Protocol::Tcp, 80), at("b", v4, 8000)));
+    for (service, _) in services {
+        let way = hosts.on("node", || ask(service.address));
+        assert_eq!(way, "NetworkUnreachable", "nobody made a way yet");
+    }
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    for (service, backend) in services {
+        kernel.apply(&[(service, Some(vec![backend]))]).unwrap();
+        for from in ["node", "a"] {
+            let answer = hosts.on(from, || ask(service.address));
+            assert_eq!(answer, "B", "from {from}: {service}");
+            // Nobody's address of the same network is refused, and nobody waits.
+            let other = match service.address.ip() {
+                std::net::IpAddr::V4(_) => "11.9.9.9:80",
+                std::net::IpAddr::V6(_) => "[fd01:c::9]:80",
+            };
+            let refused = hosts.on(from, || ask(other.parse().unwrap()));
+            assert_eq!(refused, "ConnectionRefused", "from {from}: {other}");
+        }
+    }
+    // Somebody takes it away.
+    hosts.on("node", || {
+        let gone = std::process::Command::new("ip")
+            .args(["link", "del", "dcos-vip"])
+            .status();
+        assert!(gone.unwrap().success());
+    });
+    let (service, _) = services[1];
+    assert_eq!(
+        hosts.on("node", || ask(service.address)),
+        "NetworkUnreachable"
+    );
+    hosts.on("node", || kernel.is_untouched()).unwrap();
+    for (service, _) in services {
+        assert_eq!(hosts.on("node", || ask(service.address)), "B");
+    }
+    kernel.remove().unwrap();
+    assert_eq!(
+        hosts.on("node", || ask(service.address)),
+        "NetworkUnreachable"
+    );
 }
 
 /// Numbers that look random and are the same in each run.

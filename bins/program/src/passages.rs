@@ -1,0 +1,283 @@
+//! What is forwarded for containers of ours, kept open where the node's firewall closes it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use dcos_core::error::chain;
+use dcos_netlink::{Changes, Passage, PassageError, Porter};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// The table of `iptables` in which what is forwarded is refused.
+const TABLE: &str = "filter";
+/// Who changes the table changes much of it: Docker makes some thirty rules when it starts.
+const SETTLING: Duration = Duration::from_millis(200);
+/// How often it is looked where the kernel does not tell, and tried again what failed.
+const REVIEW: Duration = Duration::from_secs(30);
+
+/// Where passages are said. Clones say them to the same.
+#[derive(Clone, Debug)]
+pub struct Passages(mpsc::UnboundedSender<Passage>);
+
+impl Passages {
+    /// Keeps a passage like this from now on, instead of what was said of its chain before.
+    pub fn say(&self, passage: Passage) {
+        // Nobody keeps any when the process ends.
+        let _ = self.0.send(passage);
+    }
+}
+
+/// Where passages are said, and what keeps them until `stop` is cancelled: at once when one is said or somebody changes the node's
+/// firewall. They stay open after that, as what runs on needs them; [`close`] takes them away.
+pub fn passages(stop: CancellationToken) -> (Passages, impl Future<Output = ()>) {
+    let (say, said) = mpsc::unbounded_channel();
+    let keeping = async move {
+        stop.run_until_cancelled(keep(said)).await;
+    };
+    (Passages(say), keeping)
+}
+
+/// Takes the passages of these chains away, for a node that leaves.
+pub async fn close(chains: Vec<&'static str>) {
+    let closed = tokio::task::spawn_blocking(move || {
+        let mut porter = Porter::new();
+        for chain in chains {
+            report(chain, porter.keep(&Passage::closed(chain)), &mut None);
+        }
+    });
+    if let Err(error) = closed.await {
+        warn!(%error, "closing what was open in this node's firewall");
+    }
+}
+
+/// What is kept, and how.
+struct Keeper {
+    porter: Porter,
+    passages: BTreeMap<&'static str, Passage>,
+    /// What was said of a chain that failed, so that it is said once.
+    failures: BTreeMap<&'static str, String>,
+}
+
+impl Keeper {
+    /// Looks after all of them.
+    fn keep(&mut self) {
+        for (chain, passage) in &self.passages {
+            let mut failure = self.failures.remove(chain);
+            report(chain, self.porter.keep(passage), &mut failure);
+            self.failures
+                .extend(failure.map(|failure| (*chain, failure)));
+        }
+    }
+}
+
+/// Tells what came of it, unless the same was told before.
+fn report(name: &'static str, kept: Result<bool, PassageError>, failure: &mut Option<String>) {
+    match kept {
+        Ok(changed) => {
+            *failure = None;
+            if changed {
+                info!(chain = name, "this node's firewall was told what passes");
+            }
+        }
+        Err(error) => {
+            let text = chain(&error).to_string();
+            if failure.as_ref() != Some(&text) {
+                warn!(
+                    chain = name,
+                    error = text,
+                    "what this node forwards for containers may be dropped"
+                );
+            }
+            *failure = Some(text);
+        }
+    }
+}
+
+async fn keep(mut said: mpsc::UnboundedReceiver<Passage>) {
+    let mut keeper = Keeper {
+        porter: Porter::new(),
+        passages: BTreeMap::new(),
+        failures: BTreeMap::new(),
+    };
+    // Nothing is run or heard for a node that has nothing to let pass.
+    let Some(first) = said.recv().await else {
+        return;
+    };
+    keeper.passages.insert(first.chain, first);
+    let mut changes = match Changes::open().and_then(readable) {
+        Ok(changes) => Some(changes),
+        Err(error) => {
+            warn!(%error, "changes to this node's firewall are looked for every 30 s");
+            None
+        }
+    };
+    let told = tokio::task::spawn_blocking(Porter::is_told).await;
+    let is_told = told.unwrap_or_default();
+    loop {
+        let work = tokio::task::spawn_blocking(move || {
+            keeper.keep();
+            keeper
+        });
+        keeper = match work.await {
+            Ok(keeper) => keeper,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return,
+            },
+        };
+        let review = !is_told || changes.is_none() || !keeper.failures.is_empty();
+        let due = Instant::now() + REVIEW;
+        loop {
+            tokio::select! {
+                // Those that were said are kept when nobody is left to say more.
+                Some(passage) = said.recv() => {
+                    let known = keeper.passages.get(passage.chain);
+                    if known != Some(&passage) {
+                        keeper.passages.insert(passage.chain, passage);
+                        break;
+                    }
+                }
+                () = concerned(&mut changes) => {
+                    sleep(SETTLING).await;
+                    break;
+                }
+                () = sleep_until(due), if review => break,
+            }
+        }
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe to call for types that could give away what they own; this one does not"
+)]
+fn readable(changes: Changes) -> io::Result<AsyncFd<Changes>> {
+    AsyncFd::with_interest(changes, Interest::READABLE)
+}
+
+/// Waits until somebody changes the table.
+async fn concerned(changes: &mut Option<AsyncFd<Changes>>) {
+    while let Some(open) = changes {
+        let Ok(mut ready) = open.readable_mut().await else {
+            break;
+        };
+        match ready.get_inner_mut().concern(TABLE) {
+            Ok(concerned) => {
+                ready.clear_ready();
+                if concerned {
+                    return;
+                }
+            }
+            Err(error) => {
+                warn!(%error, "hearing of changes to this node's firewall");
+                break;
+            }
+        }
+    }
+    *changes = None;
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+    use std::process::Command;
+
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+    use super::*;
+
+    /// What a command says, if it succeeds.
+    fn said(command: &str) -> Option<String> {
+        let mut words = command.split(' ');
+        let done = Command::new(words.next()?).args(words).output().ok()?;
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        done.status.success().then_some(text)
+    }
+
+    /// A network namespace; gone when dropped.
+    struct Host(String);
+
+    impl Host {
+        fn new() -> Option<Self> {
+            let host = Self(format!("passages{}", std::process::id()));
+            said(&format!("ip netns add {}", host.0))?;
+            host.run("iptables -P FORWARD DROP")?;
+            Some(host)
+        }
+
+        fn run(&self, command: &str) -> Option<String> {
+            said(&format!("ip netns exec {} {command}", self.0))
+        }
+
+        /// Waits until the rules have, or have not, this line.
+        fn wait(&self, line: &str, is_there: bool) {
+            let begin = Instant::now();
+            loop {
+                let rules = self.run("iptables -S").expect("it was there before");
+                if rules.lines().any(|found| found == line) == is_there {
+                    return;
+                }
+                let patience = Duration::from_secs(60);
+                assert!(begin.elapsed() < patience, "{line}: {is_there} in {rules}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+
+    impl Drop for Host {
+        fn drop(&mut self) {
+            said(&format!("ip netns del {}", self.0));
+        }
+    }
+
+    #[test]
+    fn what_is_said_once_passes_whoever_changes_the_firewall_later() {
+        let Some(host) = Host::new() else {
+            eprintln!("skipped: this takes root, `ip` and `iptables`");
+            return;
+        };
+        let namespace = std::fs::File::open(format!("/run/netns/{}", host.0));
+        let namespace = namespace.expect("it was made");
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let keeping = std::thread::spawn(move || {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(namespace.as_fd(), network).expect("it is one");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            let (say, keeping) = passages(stopped);
+            say.say(Passage {
+                v4: vec!["-i ours".to_owned()],
+                ..Passage::closed("DCOS-TEST")
+            });
+            // Nobody says more.
+            drop(say);
+            runtime.block_on(keeping);
+            runtime.block_on(close(vec!["DCOS-TEST"]));
+        });
+        host.wait("-A DCOS-TEST -i ours -j ACCEPT", true);
+        host.wait("-A FORWARD -j DCOS-TEST", true);
+        for docker in [
+            "-N DOCKER-USER",
+            "-A DOCKER-USER -j RETURN",
+            "-I FORWARD -j DOCKER-USER",
+        ] {
+            host.run(&format!("iptables {docker}")).expect("a rule");
+        }
+        host.wait("-A DOCKER-USER -j DCOS-TEST", true);
+        host.wait("-A FORWARD -j DCOS-TEST", false);
+        host.run("iptables -F DCOS-TEST").expect("it is there");
+        host.wait("-A DCOS-TEST -i ours -j ACCEPT", true);
+        stop.cancel();
+        keeping.join().expect("it ends");
+        host.wait("-N DCOS-TEST", false);
+    }
+}
