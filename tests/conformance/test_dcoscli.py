@@ -50,7 +50,7 @@ def dcos(url, tmp_path):
     def dcos(*words, code=0):
         done = subprocess.run([str(CLIENT), *words], env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == code, (words, done.stdout, done.stderr)
-        return done.stdout
+        return done.stderr if code else done.stdout
 
     dcos("config", "set", "core.dcos_url", url)
     return dcos
@@ -109,6 +109,57 @@ def test_the_clusters_own(dcos):
     assert json.loads(dcos("task", "--json")) == []
 
 
+@runs
+def test_a_jobs_life(dcos, tmp_path):
+    def given(document):
+        file = tmp_path / "document.json"
+        file.write_text(json.dumps(document))
+        return str(file)
+
+    def history(*more):
+        return json.loads(dcos("job", "history", "old-job", "--json", *more))
+
+    job = {"id": "old-job", "run": {"cmd": "true", "cpus": 0.1, "mem": 32}}
+    nightly = {"id": "nightly", "cron": "0 2 * * *", "timezone": "Europe/Rome"}
+    dcos("job", "add", given(job | {"schedules": [nightly]}))
+    assert "old-job" in dcos("job", "list")
+    assert json.loads(dcos("job", "list", "--json"))[0]["historySummary"]["successCount"] == 0
+    assert json.loads(dcos("job", "show", "old-job"))["run"]["cmd"] == "true"
+    dcos("job", "schedule", "update", "old-job", given(nightly | {"cron": "0 3 * * *"}))
+    assert json.loads(dcos("job", "schedule", "show", "old-job", "--json"))[0]["cron"] == "0 3 * * *"
+    dcos("job", "schedule", "remove", "old-job", "nightly")
+    assert json.loads(dcos("job", "schedule", "show", "old-job", "--json")) == []
+    run = json.loads(dcos("job", "run", "old-job", "--json"))["id"]
+    eventually("the end of the run", lambda: [it["id"] for it in history()] == [run])
+    assert run in dcos("job", "history", "old-job")
+    job["run"] |= {"cmd": "sleep 1000", "disk": 0}
+    dcos("job", "update", given(job))
+    run = dcos("job", "run", "old-job").split()[-1]
+    eventually("its task", lambda: json.loads(dcos("job", "show", "runs", "old-job", "--json"))[0]["status"] == "ACTIVE")
+    assert run in dcos("job", "show", "runs", "old-job")
+    dcos("job", "kill", "old-job", run)
+    eventually("the end of the run", lambda: [it["id"] for it in history("--failures")] == [run])
+    dcos("job", "remove", "old-job", "--stop-current-job-runs")
+    assert dcos("job", "list", "--quiet").split() == []
+
+
+@runs
+@pytest.mark.parametrize("command", ["search", "list", "repo list", "describe marathon", "install --yes marathon"])
+def test_there_are_no_packages_and_people_are_told(dcos, command):
+    assert "no package management (Cosmos)" in dcos("package", *command.split(), code=1)
+
+
+def test_what_the_cluster_can_do(url):
+    kind = "application/vnd.dcos.capabilities+json;charset=utf-8;version=v1"
+    request = urllib.request.Request(f"{url}/capabilities", headers={"Accept": kind, "Content-Type": kind})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        assert response.headers["Content-Type"] == kind
+        # There are no logs, no diagnostics and no packages to speak of.
+        assert json.loads(response.read()) == {"capabilities": [{"name": "METRONOME"}]}
+    status, body = ask(url, "POST", "/package/search", {"query": "x"})
+    assert (status, json.loads(body)["type"]) == (404, "PackageManagementAbsent")
+
+
 # Each command's requests, in order, as `dcos/marathon.py` and `dcoscli/marathon/main.py` of 0.6.1 send them.
 SEQUENCES = {
     "marathon app list": ["GET /service/marathon/v2/apps", "GET /service/marathon/v2/deployments", "GET /service/marathon/v2/queue"],
@@ -118,7 +169,7 @@ SEQUENCES = {
     "marathon about": ["GET /service/marathon/v2/info"],
     "node --json": ["GET /mesos/master/state.json", "GET /mesos/master/state-summary"],
     "service --json": ["GET /mesos/master/state.json"],
-    "job list": ["GET /service/metronome/v1/jobs?embed=activeRuns&embed=schedules&embed=historySummary"],
+    "job list": ["GET /capabilities", "GET /capabilities", "GET /service/metronome/v1/jobs?embed=activeRuns&embed=schedules&embed=historySummary"],
     "cluster setup": ["GET /metadata", "GET /mesos/state-summary"],
 }
 

@@ -5,6 +5,7 @@
 
 mod agent;
 mod leader;
+mod packages;
 mod service;
 
 pub(crate) use service::OFF_LIMITS;
@@ -122,6 +123,8 @@ pub enum Permission {
 pub enum Step {
     /// Answer with this text.
     Answer(u16, String),
+    /// Answer with this document of that media type.
+    Document(u16, &'static str, String),
     /// Answer with this text, unless it becomes known in a moment.
     Unknown(&'static str),
     /// Send the client to this path.
@@ -266,6 +269,7 @@ impl Rules {
         };
         let target = match self.place(part, world) {
             Ok(target) => target,
+            Err(_) if part == Part::Cosmos => return self.without_packages(asked, world),
             Err(step) => return *step,
         };
         let redirects = match pattern {

@@ -25,7 +25,7 @@ use crate::counters::Counters;
 use crate::decide::{Asked, Decision, Forward, Permission, Rules, Step, Target};
 use crate::headers::{FORWARDED, check};
 use crate::journal::{Journal, Line};
-use crate::own::{About, redirect, text};
+use crate::own::{About, document, redirect, text};
 use crate::path::normalize;
 use crate::proxy::{Origin, Proxy};
 use crate::records::Asker;
@@ -143,6 +143,7 @@ impl Door {
         }
         match decision.step {
             Step::Answer(status, words) => text(code(status), &words),
+            Step::Document(status, media, body) => document(code(status), media, body),
             Step::Unknown(words) => text(StatusCode::SERVICE_UNAVAILABLE, words),
             Step::Redirect(status, to) => redirect(code(status), &to),
             Step::Own(own) => {

@@ -170,7 +170,12 @@ impl About {
 
 /// An answer in words.
 pub(crate) fn text(status: StatusCode, text: &str) -> Response {
-    let mut response = of_type("text/plain; charset=utf-8", format!("{text}\n"));
+    document(status, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+/// A document.
+pub(crate) fn document(status: StatusCode, media: &'static str, body: String) -> Response {
+    let mut response = of_type(media, body);
     *response.status_mut() = status;
     response
 }

@@ -49,6 +49,20 @@ impl Rules {
         decision(Permission::User, "Service", Step::Answer(404, text))
     }
 
+    /// Whether `/service/<name>/` leads to somebody; an error if that can't be known yet.
+    pub(super) fn is_there(
+        &self,
+        name: &str,
+        asked: Asked<'_>,
+        world: &World,
+    ) -> Result<bool, Box<Step>> {
+        match self.find(name, asked, world) {
+            Ok(found) => Ok(found.is_some()),
+            Err(step) if matches!(*step, Step::Answer(403, _)) => Ok(false),
+            Err(step) => Err(step),
+        }
+    }
+
     /// The service of that name; an error if that can't be known.
     fn find(
         &self,

@@ -543,3 +543,68 @@ fn components_of_an_agent_can_only_be_read() {
     ));
     assert_eq!(step(&Method::GET, "/mesos/"), Step::Own(Own::Nothing));
 }
+
+#[test]
+fn without_cosmos_it_is_told_what_the_cluster_can_do() {
+    let ask = |parts: &[Part], frameworks: Option<&[(&str, &str, Option<&str>)]>, path: &str| {
+        let mut rules = rules();
+        rules.parts = parts
+            .iter()
+            .map(|part| (*part, Place::At(base("http://127.0.0.1:9000"))))
+            .collect();
+        let world = World {
+            cluster: frameworks.map(cluster),
+            ..world()
+        };
+        let asked = Asked {
+            method: &Method::GET,
+            path,
+            query: None,
+            forwarded: false,
+            records: &BTreeMap::new(),
+        };
+        rules.decide(asked, &world)
+    };
+    let none = Some(&[][..]);
+    let elsewhere = Some(&[("f-1", "metronome", Some("http://10.0.0.9:9000/"))][..]);
+    for (parts, frameworks, expected) in [
+        (&[][..], none, r#"{"capabilities":[]}"#),
+        (
+            &[Part::Metronome],
+            None,
+            r#"{"capabilities":[{"name":"METRONOME"}]}"#,
+        ),
+        (&[], elsewhere, r#"{"capabilities":[{"name":"METRONOME"}]}"#),
+        (
+            &[Part::Logs, Part::Diagnostics],
+            none,
+            r#"{"capabilities":[{"name":"SUPPORT_CLUSTER_REPORT"},{"name":"LOGGING"},{"name":"LOGGING_V2"}]}"#,
+        ),
+    ] {
+        let decision = ask(parts, frameworks, "/capabilities");
+        let media = "application/vnd.dcos.capabilities+json;charset=utf-8;version=v1";
+        assert_eq!(
+            decision.step,
+            Step::Document(200, media, expected.to_owned())
+        );
+        let package = Permission::Resource("dcos:adminrouter:package".into());
+        assert_eq!(decision.permission, package);
+    }
+    // Before the first word of the master nothing is denied.
+    let early = ask(&[], None, "/capabilities").step;
+    assert!(matches!(early, Step::Unknown(_)), "{early:?}");
+    for path in [
+        "/package/search",
+        "/cosmos/service/describe",
+        "/capabilities/x",
+    ] {
+        let Step::Document(404, media, text) = ask(&[], none, path).step else {
+            panic!("{path}")
+        };
+        assert!(
+            media.starts_with("application/vnd.dcos.package.error+json"),
+            "{media}"
+        );
+        assert!(text.contains("no package management"), "{text}");
+    }
+}

@@ -267,7 +267,7 @@ async fn own_answers_are_the_originals() {
     );
     let absent = served.get("/package/search").await;
     assert!(
-        absent.status == 404 && absent.text().contains("no cosmos"),
+        absent.status == 404 && absent.text().contains("no package management (Cosmos)"),
         "{}",
         absent.text()
     );
