@@ -37,11 +37,15 @@ def binary(name: str) -> str:
 
 _given: set[int] = set()
 
+# Of workers beside each other (pytest-xdist) each has ports of its own: one looks for a port that the other is about to take.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
 
 def free_port() -> int:
     """A port nobody has, each once; below those the kernel gives to connections, so that none takes it meanwhile."""
     while True:
-        port = random.SystemRandom().randrange(10_000, 31_000)
+        port = random.SystemRandom().randrange(10_000 + WORKER, 31_000, WORKERS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

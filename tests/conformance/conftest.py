@@ -49,13 +49,15 @@ def programs():
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_is_left(request):
-    """Whatever a module leaves running is ended, by its number, and told."""
+    """Whatever a module leaves running is ended, by its number, and told; not what ran before, which all tests share."""
+    before = programs().keys()
     yield
     # Modules elsewhere, which pytest shows this too, may share a cluster.
     if Path(__file__).parent not in request.path.parents:
         return
     deadline = time.monotonic() + 20
-    while (left := programs()) and time.monotonic() < deadline:
+    while (left := {process: program for process, program in programs().items() if process not in before}) and (
+            time.monotonic() < deadline):
         time.sleep(0.1)
     for process in left:
         with contextlib.suppress(ProcessLookupError):

@@ -81,6 +81,8 @@ def test_data_outlives_tasks_and_upgrades(api, cluster):
     with pytest.raises(urllib.error.HTTPError) as refused:
         api("PUT", "/v2/apps/team/db", {"cpus": 0.2})
     assert refused.value.code == 422
+    # A kill that comes before the task is known again is only repeated half a minute later.
+    eventually("the agent's return", cluster.agents)
 
 
 def test_scaling_down_keeps_and_wiping_destroys(api, cluster):
