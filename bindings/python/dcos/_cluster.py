@@ -40,14 +40,16 @@ def connect(
     `etcd://…`: each request goes to who leads then.
 
     A principal and its secret may stand in the URL (`https://principal:secret@host:5050`); they are shown
-    to agents as well. So is `token` (a JSON web token), by default that in `DCOS_ACS_TOKEN`; what stands in
-    the URL comes before it. TLS is spoken as `LIBPROCESS_SSL_*` says, else with those the system trusts.
+    to agents as well, and to Marathon and Metronome where these have no URL of their own. So is `token` (a JSON
+    web token), by default that in `DCOS_ACS_TOKEN`; what stands in the URL comes before it. TLS is spoken as
+    `LIBPROCESS_SSL_*` says, else with those the system trusts.
     """
     master = _url(master)
     url = urlsplit(master)
     if url.scheme not in ELECTED:
-        marathon = marathon or f"{url.scheme}://{url.hostname}:8080"
-        metronome = metronome or f"{url.scheme}://{url.hostname}:9000"
+        host = url.netloc.removesuffix(f":{url.port}")
+        marathon = marathon or f"{url.scheme}://{host}:8080"
+        metronome = metronome or f"{url.scheme}://{host}:9000"
     return Cluster(master, marathon or master, metronome=metronome or master, timeout=timeout, token=token)
 
 

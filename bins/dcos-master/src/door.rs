@@ -17,6 +17,7 @@ use dcos_wire::{Client, ClientConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::guards;
 use crate::house::House;
 
 /// Where DC/OS keeps the id of a cluster.
@@ -72,8 +73,10 @@ pub(crate) async fn open(
     };
     let sealed = ssl.is_some();
     let tls = ssl.map(|ssl| ssl.client);
+    let guard = guards::of(values, "marathon")?;
     let marathon_client = Client::with_config(ClientConfig {
         tls: tls.clone(),
+        authorization: guard.map(|guard| guard.authorization()),
         ..ClientConfig::default()
     })?;
     let sources = Sources {

@@ -29,6 +29,7 @@ use tracing::{error, info};
 
 mod door;
 mod gossip;
+mod guards;
 mod house;
 mod names;
 mod network;
@@ -261,6 +262,7 @@ impl Components {
         let listener = self.listen("marathon_port").await?;
         let config = dcos_marathon::Config {
             tls: Ssl::from_env()?,
+            guard: guards::of(&self.values, "marathon")?,
             log_is_shared: !self.is_alone,
             ..self.marathon_config(&listener)?
         };
@@ -287,6 +289,7 @@ impl Components {
         let config = dcos_metronome::Config {
             engine: Arc::new(dcos_marathon::Config {
                 tls: Ssl::from_env()?,
+                guard: guards::of(&self.values, "metronome")?,
                 ..self.metronome_config(&listener)
             }),
             history_count: usize::try_from(self.values.integer("metronome_history_count"))
@@ -336,6 +339,12 @@ impl Components {
         let (store, stop) = (Arc::clone(&self.store), self.stop.clone());
         let (is_alone, has_rivals) = (self.is_alone, self.house.ensemble().is_some());
         let tls = Ssl::from_env()?;
+        // Whoever answers at its port, in its place as well.
+        let guard = guards::of(&self.values, office)?;
+        let guarded = move |router: Router| match &guard {
+            Some(guard) => guard.before(router),
+            None => router,
+        };
         self.running.spawn(async move {
             // It follows the master of its process, so that it speaks to it without a detour.
             let mut stance = local.map(|local| local.stance);
@@ -346,7 +355,7 @@ impl Components {
                 if has_rivals {
                     let leaders = election.observe();
                     let standby = standby::router(&own, leaders, elected.clone(), tls.as_ref())?;
-                    let server = Server::new(standby).ssl(tls.as_ref());
+                    let server = Server::new(guarded(standby)).ssl(tls.as_ref());
                     standing_by.spawn(server.serve(listener.try_clone()?, elected.clone()));
                 }
                 let leadership = async {
@@ -383,7 +392,8 @@ impl Components {
                 // Whatever is wrong may be so in this process only.
                 drop(leadership);
                 let pause = CancellationToken::new();
-                let server = Server::new(standby::down(office, RETRY)).ssl(tls.as_ref());
+                let down = guarded(standby::down(office, RETRY));
+                let server = Server::new(down).ssl(tls.as_ref());
                 standing_by.spawn(server.serve(listener.try_clone()?, pause.clone()));
                 let _over = pause.drop_guard();
                 let wait = tokio::time::sleep(RETRY);

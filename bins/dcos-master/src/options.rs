@@ -53,6 +53,12 @@ pub(crate) const MARATHON: &[Spec] = &[
     Spec::port("port")
         .default("8080")
         .help("Where Marathon's REST API listens."),
+    Spec::text("http_credentials").secret().help(
+        "user:password that clients must show (HTTP basic), or a file:// that holds it; MARATHON_HTTP_CREDENTIALS and MESOSPHERE_HTTP_CREDENTIALS as well. Without it everybody may do everything.",
+    ),
+    Spec::text("http_realm")
+        .default("Mesosphere")
+        .help("What people are told they are asked for a password by."),
     Spec::text("framework_name")
         .default("marathon")
         .help("The name it registers under."),
@@ -132,6 +138,12 @@ pub(crate) const METRONOME: &[Spec] = &[
     Spec::port("port")
         .default("9000")
         .help("Where Metronome's REST API listens."),
+    Spec::text("http_credentials").secret().help(
+        "user:password that clients must show (HTTP basic), or a file:// that holds it; METRONOME_HTTP_CREDENTIALS as well. Without it everybody may do everything.",
+    ),
+    Spec::text("http_realm")
+        .default("Mesosphere")
+        .help("What people are told they are asked for a password by."),
     Spec::text("framework_name")
         .default("metronome")
         .help("The name it registers under."),

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use dcos_wire::tls::Ssl;
 
+use crate::guard::Guard;
+
 /// What becomes of services that need no GPUs on agents that offer some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GpuScheduling {
@@ -95,6 +97,8 @@ pub struct Config {
     pub backup_dir: Option<PathBuf>,
     /// How it speaks TLS; `None` speaks plainly.
     pub tls: Option<Ssl>,
+    /// Who may speak with it; `None` is everybody.
+    pub guard: Option<Guard>,
     /// Whether others run in the same process (a master, say): how much it logs is then not for this Marathon's clients to
     /// change, whom nobody asks who they are.
     pub log_is_shared: bool,
@@ -143,6 +147,7 @@ impl Default for Config {
             event_stream_max_outstanding_messages: 1024,
             backup_dir: None,
             tls: None,
+            guard: None,
             log_is_shared: false,
         }
     }

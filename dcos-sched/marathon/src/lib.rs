@@ -45,6 +45,7 @@ pub mod deployment;
 pub mod engine;
 mod error;
 pub mod event;
+mod guard;
 pub mod health;
 pub mod instance;
 pub mod matching;
@@ -63,6 +64,7 @@ mod validate;
 
 pub use config::{Config, GpuScheduling};
 pub use error::{Error, Violation};
+pub use guard::{Guard, GuardError};
 pub use path::PathId;
 pub use shell::{RunError, run};
 pub use timestamp::{Timestamp, TimestampError};

@@ -149,7 +149,12 @@ pub async fn serve<S: Service>(
     };
 
     // The server ends first, so that what it accepted is still answered; then the rest is dropped.
-    let server = Server::new(service.router(mailbox.clone(), cancel.clone()));
+    let router = service.router(mailbox.clone(), cancel.clone());
+    let router = match &config.guard {
+        Some(guard) => guard.before(router),
+        None => router,
+    };
+    let server = Server::new(router);
     let server = server.ssl(config.tls.as_ref()).serve(listener, cancel);
     let mut server = std::pin::pin!(server);
     loop {

@@ -107,6 +107,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "dcos-wire",
             "dcos-store",
             "dcos-sched",
+            "dcos-security",
         ],
     ),
     // Jobs run on the engine that keeps services running.

@@ -427,3 +427,69 @@ async fn marathons_own_health_checks_are_performed() {
     assert_eq!(results[0]["alive"], json!(true), "{results}");
     marathon.idle().await;
 }
+
+#[tokio::test]
+async fn with_a_guard_only_who_shows_the_password_is_answered() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let guard = crate::Guard::new("Mesosphere", "ops:se:cret").unwrap();
+    let marathon = Running::configured(Config {
+        guard: Some(guard.clone()),
+        ..Config::default()
+    })
+    .await;
+    let client = dcos_wire::Client::new();
+    let ask = async |method: &str, path: &str, shown: Option<&str>| {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", marathon.address));
+        if let Some(shown) = shown {
+            request = request.header("authorization", shown);
+        }
+        let body = r#"{"id": "/web", "cmd": "serve"}"#;
+        let body = if method == "POST" { body } else { "" };
+        client
+            .send(request.body(Bytes::from(body)).unwrap())
+            .await
+            .unwrap()
+    };
+    let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+    let wrong = ["ops:secret", "ops:se:cret ", "root:se:cret", "ops", ":"].map(basic);
+    let wrong = wrong.iter().map(|it| Some(&**it));
+    let wrong = wrong.chain([None, Some("Basic"), Some("Basic !"), Some("token=se:cret")]);
+    let paths = [
+        "/ping",
+        "/",
+        "/v2/apps",
+        "/v2/events",
+        "/metrics",
+        "/nowhere",
+    ];
+    for shown in wrong {
+        for (method, path) in paths
+            .map(|path| ("GET", path))
+            .into_iter()
+            .chain([("POST", "/v2/apps")])
+        {
+            let answer = ask(method, path, shown).await;
+            assert_eq!(answer.status(), 401, "{path} {shown:?}");
+            assert_eq!(
+                answer.headers()["www-authenticate"],
+                r#"Basic realm="Mesosphere""#
+            );
+            let text = answer.text().await.unwrap();
+            assert_eq!(text, r#"{"message":"Invalid username or password."}"#);
+        }
+    }
+    let known = guard.authorization();
+    let known = known.to_str().unwrap();
+    assert_eq!(known, basic("ops:se:cret"));
+    assert_eq!(ask("GET", "/ping", Some(known)).await.status(), 200);
+    let apps = ask("GET", "/v2/apps", Some(known)).await;
+    assert_eq!(
+        apps.text().await.unwrap(),
+        r#"{"apps":[]}"#,
+        "nobody created one"
+    );
+    assert_eq!(ask("POST", "/v2/apps", Some(known)).await.status(), 201);
+}

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 mod tls;
 
 use super::*;
+use crate::Guard;
 
 /// A leader that says what it was asked, a standby in front of it, and who is known to lead.
 struct Front {
@@ -26,6 +27,15 @@ fn serve(servers: &mut JoinSet<()>, router: Router, listener: Listener) {
 }
 
 async fn front() -> Front {
+    front_behind(None).await
+}
+
+/// The same, with a guard before both.
+async fn front_behind(guard: Option<&Guard>) -> Front {
+    let guarded = |router| match guard {
+        Some(guard) => guard.before(router),
+        None => router,
+    };
     let mut servers = JoinSet::new();
     let bind = || Listener::tcp(([127, 0, 0, 1], 0).into());
     let (listener, other) = (bind().await.unwrap(), bind().await.unwrap());
@@ -46,13 +56,15 @@ async fn front() -> Front {
         );
         (StatusCode::CREATED, [("x-marathon-leader", "me")], text)
     };
-    serve(&mut servers, Router::new().fallback(echo), listener);
+    let leading = guarded(Router::new().fallback(echo));
+    serve(&mut servers, leading, listener);
     let leading = watch::Sender::new(None);
     let elected = CancellationToken::new();
     let router = router(&standby, leading.subscribe(), elected.clone(), None).unwrap();
-    serve(&mut servers, router, other);
+    serve(&mut servers, guarded(router), other);
     let client = Client::with_config(ClientConfig {
         max_redirects: 0,
+        authorization: guard.map(Guard::authorization),
         ..ClientConfig::default()
     });
     Front {
@@ -102,6 +114,21 @@ async fn a_standby_says_what_the_leader_says() {
             front.leader
         )
     );
+}
+
+#[tokio::test]
+async fn what_a_standby_is_shown_the_leader_is_shown() {
+    let guard = Guard::new("Mesosphere", "ops:secret").unwrap();
+    let front = front_behind(Some(&guard)).await;
+    front.lead(&front.leader);
+    let answer = front.put("/v2/apps", "", None).await;
+    assert_eq!(answer.status(), StatusCode::CREATED);
+    for path in ["/v2/apps", "/v2/events", "/ping"] {
+        let url = format!("http://{}{path}", front.standby);
+        let answer = Client::new().get(&url).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{path}");
+        assert!(answer.headers().get("x-marathon-via").is_none());
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,31 @@
+//! Who may speak with Marathon and Metronome.
+
+use std::env::{self, VarError};
+
+use anyhow::Context as _;
+use dcos_core::config::Values;
+use dcos_marathon::Guard;
+
+/// The guard of a service, from `--<service>_http_credentials` or the variables the originals read.
+pub(crate) fn of(values: &Values, service: &str) -> anyhow::Result<Option<Guard>> {
+    let option = format!("{service}_http_credentials");
+    let variables = match service {
+        "marathon" => &["MARATHON_HTTP_CREDENTIALS", "MESOSPHERE_HTTP_CREDENTIALS"][..],
+        _ => &["METRONOME_HTTP_CREDENTIALS"],
+    };
+    let mut said = values.opt_text(&option);
+    for name in variables {
+        match env::var(name) {
+            // Units leave variables empty that they do not need.
+            Ok(value) if !value.is_empty() && said.is_none() => said = Some(value),
+            Ok(_) | Err(VarError::NotPresent) => {}
+            Err(error) => return Err(error).context(*name),
+        }
+    }
+    let Some(credentials) = said else {
+        return Ok(None);
+    };
+    let realm = values.text(&format!("{service}_http_realm"));
+    let guard = Guard::new(&realm, &credentials);
+    Ok(Some(guard.with_context(|| format!("--{option}"))?))
+}
