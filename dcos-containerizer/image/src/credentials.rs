@@ -21,6 +21,18 @@ pub enum Credential {
     },
     /// A token the registry takes as it is.
     Token(String),
+    /// What tokens are asked with in place of a name and a password (OAuth 2 calls it a refresh token), as
+    /// `docker login` gets one from Azure's registry.
+    Identity(String),
+}
+
+impl Credential {
+    fn of(user: String, password: String) -> Self {
+        if user == IDENTITY {
+            return Self::Identity(password);
+        }
+        Self::Basic { user, password }
+    }
 }
 
 impl fmt::Debug for Credential {
@@ -28,6 +40,7 @@ impl fmt::Debug for Credential {
         match self {
             Self::Basic { user, .. } => write!(f, "Basic({user}, …)"),
             Self::Token(_) => f.write_str("Token(…)"),
+            Self::Identity(_) => f.write_str("Identity(…)"),
         }
     }
 }
@@ -54,7 +67,11 @@ struct Entry {
     username: Option<String>,
     password: Option<String>,
     registrytoken: Option<String>,
+    identitytoken: Option<String>,
 }
+
+/// The name that Docker's credential helpers give what is an identity token and no password.
+const IDENTITY: &str = "<token>";
 
 impl Credentials {
     /// Reads the text of a `config.json`.
@@ -102,8 +119,12 @@ impl Entry {
         if let Some(token) = self.registrytoken {
             return Ok(Some(Credential::Token(token)));
         }
+        // Beside it stands an `auth` with an empty password.
+        if let Some(token) = self.identitytoken.filter(|token| !token.is_empty()) {
+            return Ok(Some(Credential::Identity(token)));
+        }
         if let (Some(user), Some(password)) = (self.username, self.password) {
-            return Ok(Some(Credential::Basic { user, password }));
+            return Ok(Some(Credential::of(user, password)));
         }
         let Some(auth) = self.auth.filter(|auth| !auth.is_empty()) else {
             return Ok(None);
@@ -114,10 +135,8 @@ impl Entry {
         let (user, password) = plain
             .split_once(':')
             .ok_or("`auth` is not base64 of 'user:password'")?;
-        Ok(Some(Credential::Basic {
-            user: user.to_owned(),
-            password: password.trim_end_matches('\0').to_owned(),
-        }))
+        let password = password.trim_end_matches('\0');
+        Ok(Some(Credential::of(user.to_owned(), password.to_owned())))
     }
 }
 
@@ -144,6 +163,8 @@ mod tests {
             "https://index.docker.io/v1/": {"auth": "bWU6c2VjcmV0OndpdGg6Y29sb25z"},
             "quay.io": {"username": "u", "password": "p"},
             "ghcr.io": {"registrytoken": "t"},
+            "azurecr.io": {"auth": "MDAwMDA6", "identitytoken": "i"},
+            "helped.io": {"username": "<token>", "password": "j"},
             "empty.io": {}
         }, "credsStore": "desktop"}"#;
         let read = Credentials::parse(text).unwrap();
@@ -158,6 +179,9 @@ mod tests {
         assert_eq!(read.of("registry-1.docker.io"), read.of("docker.io"));
         assert_eq!(read.of("quay.io"), Some(&basic("u", "p")));
         assert_eq!(read.of("ghcr.io"), Some(&Credential::Token("t".to_owned())));
+        let identity = |token: &str| Credential::Identity(token.to_owned());
+        assert_eq!(read.of("azurecr.io"), Some(&identity("i")));
+        assert_eq!(read.of("helped.io"), Some(&identity("j")));
         assert_eq!(read.of("empty.io"), None);
         let old = br#"{"10.0.0.1:5000": {"auth": "dTpw", "email": "x"}}"#;
         let read = Credentials::parse(old).unwrap();

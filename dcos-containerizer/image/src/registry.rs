@@ -220,7 +220,7 @@ impl Remote {
             match self.read().await {
                 Err(error) if attempt < ATTEMPTS && error.is_passing() => {
                     tracing::info!(image = self.name, %error, "asking the registry again");
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(error.pause(pause)).await;
                     pause *= 2;
                 }
                 Err(failure) => return Err(self.told(&failure)),

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dcos_image::credentials::Credentials;
 use dcos_image::registry::{Registry, RegistryConfig};
@@ -310,12 +310,55 @@ async fn tokens_are_fetched_with_credentials() {
     }
 }
 
+#[tokio::test]
+async fn tokens_are_fetched_with_an_identity() {
+    if !is_root() {
+        return;
+    }
+    let layer = tarball(&[("file", "content")]);
+    let server = Server::start(std::slice::from_ref(&layer), Fault::WantsToken).await;
+    let fixture = Fixture::new(&server.host);
+    let store = fixture.store().await;
+    let identity = |token: &str| format!(r#"{{"auth": "MDAwMDA6", "identitytoken": "{token}"}}"#);
+    let error = store.get(&as_known(&server, &identity("0ther"))).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("refuses") && !error.contains("0ther"),
+        "{error}"
+    );
+    let known = as_known(&server, &identity("1d3nt1ty&more"));
+    let image = store.get(&known).await.unwrap();
+    assert_eq!(read(&image.layers, "file").as_deref(), Some("content"));
+
+    let server = Server::start(&[layer], Fault::WantsPasswordBelow).await;
+    let fixture = Fixture::new(&server.host);
+    let known = as_known(&server, &identity("1d3nt1ty&more"));
+    let error = fixture.store().await.get(&known).await.unwrap_err();
+    assert!(error.to_string().contains("gives no tokens"), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_that_is_busy_is_left_alone_as_long_as_it_wants() {
+    if !is_root() {
+        return;
+    }
+    let server = Server::start(&[tarball(&[("file", "content")])], Fault::Busy).await;
+    let fixture = Fixture::new(&server.host);
+    let store = fixture.store().await;
+    let begin = Instant::now();
+    let image = store.get(&Request::new("app")).await.unwrap();
+    assert_eq!(read(&image.layers, "file").as_deref(), Some("content"));
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+}
+
 /// Asks for the image as somebody whom the server knows.
 fn as_me(server: &Server) -> Request {
-    let config = format!(
-        r#"{{"auths": {{"{}": {{"username": "me", "password": "s3cret"}}}}}}"#,
-        server.host
-    );
+    as_known(server, r#"{"username": "me", "password": "s3cret"}"#)
+}
+
+/// Asks for the image with this entry for the server.
+fn as_known(server: &Server, entry: &str) -> Request {
+    let config = format!(r#"{{"auths": {{"{}": {entry}}}}}"#, server.host);
     Request {
         credentials: Credentials::parse(config.as_bytes()).unwrap(),
         ..Request::new("app")

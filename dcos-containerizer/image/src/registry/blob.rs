@@ -49,7 +49,7 @@ pub(crate) async fn download(
                 if length(file).await > before {
                     (attempt, pause) = (0, Duration::from_millis(500));
                 }
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(error.pause(pause)).await;
                 pause *= 2;
             }
             Err(Failure::Io(error)) if is_full(&error) => {

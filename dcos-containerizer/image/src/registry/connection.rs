@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use form_urlencoded::Serializer;
 use http_auth::ChallengeParser;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -26,13 +30,16 @@ const DOCUMENT: Duration = Duration::from_secs(300);
 /// How long a connection may take to be made, if a download may stand still for longer.
 const CONNECT: Duration = Duration::from_secs(30);
 
+/// As whom a token is asked for with an identity token.
+const CLIENT: &str = "dcos";
+
 /// What is sent as `Authorization`, if anything is.
 type Access = Option<HeaderValue>;
 
 /// One repository of a registry.
 ///
 /// # Source
-/// OCI distribution specification 1.1; tokens as `distribution/spec/auth/token.md` of the Docker registry has them.
+/// OCI distribution specification 1.1; tokens as `spec/auth/token.md` and `oauth.md` of the Docker registry have them.
 pub(super) struct Connection {
     client: Client,
     /// `https://host:port/v2/`.
@@ -140,7 +147,7 @@ impl Connection {
                 let text = STANDARD.encode(format!("{user}:{password}"));
                 Some(secret(&format!("Basic {text}"))?)
             }
-            None => None,
+            Some(Credential::Identity(_)) | None => None,
         };
         let wanted = match wanted {
             // Whatever else it says: what it wants stands in the header.
@@ -152,11 +159,21 @@ impl Connection {
         };
         match wanted {
             Wanted::Token(challenge) => self.token(challenge, basic).await.map(Some),
+            Wanted::Basic | Wanted::Other(_) if self.identity().is_some() => Err(Failure::Denied(
+                "it gives no tokens, and an identity token is good for nothing else".to_owned(),
+            )),
             Wanted::Basic => Ok(basic),
             Wanted::Other(text) if basic.is_some() => Err(Failure::Denied(format!(
                 "it asks for '{text}', which is neither Basic nor Bearer as they are written"
             ))),
             Wanted::Other(_) | Wanted::Unsaid => Ok(None),
+        }
+    }
+
+    fn identity(&self) -> Option<&str> {
+        match &self.credential {
+            Some(Credential::Identity(token)) => Some(token),
+            _ => None,
         }
     }
 
@@ -177,14 +194,28 @@ impl Connection {
         let Ok(mut url) = Url::parse(&challenge.realm) else {
             return Err(denied("has no address"));
         };
-        if !self.plain && url.scheme() != "https" && basic.is_some() {
+        let identity = self.identity();
+        let shows_a_secret = basic.is_some() || identity.is_some();
+        if !self.plain && url.scheme() != "https" && shows_a_secret {
             return Err(denied("would learn the password without TLS"));
         }
-        let scope = format!("repository:{}:pull", self.repository);
-        url.query_pairs_mut()
-            .append_pair("scope", &scope)
-            .extend_pairs(challenge.service.map(|service| ("service", service)));
-        let request = self.client.get(url).timeout(DOCUMENT);
+        let mut asked = vec![("scope", format!("repository:{}:pull", self.repository))];
+        asked.extend(challenge.service.map(|service| ("service", service)));
+        let request = if let Some(identity) = identity {
+            asked.extend([
+                ("grant_type", "refresh_token".to_owned()),
+                ("client_id", CLIENT.to_owned()),
+                ("refresh_token", identity.to_owned()),
+            ]);
+            self.client
+                .post(url)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(Serializer::new(String::new()).extend_pairs(asked).finish())
+        } else {
+            url.query_pairs_mut().extend_pairs(asked);
+            self.client.get(url)
+        };
+        let request = request.timeout(DOCUMENT);
         let response = with(request, &basic).send().await?;
         if !response.status().is_success() {
             return Err(match refusal(response).await {
@@ -242,9 +273,11 @@ async fn read(mut response: Response, what: &'static str, most: usize) -> Result
 /// What an answer says that is no success. Reasons that do not end are none.
 async fn refusal(response: Response) -> Failure {
     let (code, url) = (response.status().as_u16(), response.url().clone());
+    let after = response.headers().get(RETRY_AFTER);
+    let after = after.and_then(|after| after.to_str().ok()?.trim().parse().ok());
     let reasons = tokio::time::timeout(DOCUMENT, read(response, "a refusal", MAX_ANSWER)).await;
     let reasons = reasons.ok().and_then(Result::ok);
-    Failure::status(code, &url, &reasons.unwrap_or_default())
+    Failure::status(code, &url, after, &reasons.unwrap_or_default())
 }
 
 #[derive(Deserialize)]

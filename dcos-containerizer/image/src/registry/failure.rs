@@ -1,6 +1,7 @@
 //! What a registry's refusal means.
 
 use std::io;
+use std::time::Duration;
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -9,6 +10,9 @@ use crate::ImageError;
 
 /// Of what a registry says, so many characters are told.
 const TOLD: usize = 300;
+
+/// Nobody is waited for longer.
+const MOST: Duration = Duration::from_secs(60);
 
 /// Why something could not be had of a registry.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +32,8 @@ pub(super) enum Failure {
         reasons: Vec<String>,
         /// The same for people.
         said: String,
+        /// How many seconds it wants to be left alone (`Retry-After`).
+        after: Option<u64>,
     },
     /// It does not let us in.
     #[error("{0}")]
@@ -66,8 +72,8 @@ struct Reason {
 }
 
 impl Failure {
-    /// Of an answer with this body.
-    pub(super) fn status(code: u16, url: &Url, body: &[u8]) -> Self {
+    /// Of an answer with this body, which asked for so many seconds' peace.
+    pub(super) fn status(code: u16, url: &Url, after: Option<u64>, body: &[u8]) -> Self {
         let envelope: Option<Envelope> = serde_json::from_slice(body).ok();
         let reasons = envelope.map(|envelope| envelope.errors);
         let said = match &reasons {
@@ -92,6 +98,7 @@ impl Failure {
                 .map(|reason| reason.code)
                 .collect(),
             said: said.chars().take(TOLD).map(plain).collect(),
+            after,
         }
     }
 
@@ -104,6 +111,17 @@ impl Failure {
                 *code == 429 || *code >= 500 || reasons.iter().any(|one| one == "TOOMANYREQUESTS")
             }
             _ => false,
+        }
+    }
+
+    /// How long to wait before it is asked again: `pause`, or as long as it wants, if that is no more than a minute.
+    pub(super) fn pause(&self, pause: Duration) -> Duration {
+        match self {
+            Self::Status {
+                after: Some(seconds),
+                ..
+            } => pause.max(Duration::from_secs(*seconds).min(MOST)),
+            _ => pause,
         }
     }
 

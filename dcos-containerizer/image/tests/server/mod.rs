@@ -1,11 +1,12 @@
 //! A registry of one image that can fail in many ways.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Form, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -14,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 /// `me:s3cret`.
 const PASSWORD: &str = "Basic bWU6czNjcmV0";
+/// What gets a token, too.
+const IDENTITY: &str = "1d3nt1ty&more";
 
 /// What is wrong with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub(crate) enum Fault {
     WantsPasswordBelow,
     /// Only those are served that show something else.
     WantsOther,
+    /// Whoever asks for the manifest first is asked to come again in a second.
+    Busy,
     /// Blobs are at another host, which wants a password.
     Lures,
     /// The image is one of Docker's own, `library/app`.
@@ -200,7 +205,7 @@ impl Server {
                 get(manifest_of),
             )
             .route(&format!("/v2/{name}/blobs/{{digest}}"), get(blob))
-            .route("/token", get(token))
+            .route("/token", get(token).post(token_for_identity))
             .with_state(content);
         let serve = |listener, router: Router| {
             tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
@@ -294,6 +299,27 @@ async fn token(State(content): State<Arc<Content>>, headers: HeaderMap) -> Respo
     StatusCode::UNAUTHORIZED.into_response()
 }
 
+/// OAuth 2, as the Docker registry's `spec/auth/oauth.md` has it.
+async fn token_for_identity(Form(form): Form<BTreeMap<String, String>>) -> Response {
+    let wanted = [
+        ("client_id", "dcos"),
+        ("grant_type", "refresh_token"),
+        ("refresh_token", IDENTITY),
+        ("scope", "repository:app:pull"),
+        ("service", "test"),
+    ];
+    if form
+        .iter()
+        .map(|(key, value)| (&**key, &**value))
+        .eq(wanted)
+    {
+        return json!({"access_token": "the-token"})
+            .to_string()
+            .into_response();
+    }
+    StatusCode::UNAUTHORIZED.into_response()
+}
+
 async fn manifest_of(
     State(content): State<Arc<Content>>,
     Path(reference): Path<String>,
@@ -308,6 +334,9 @@ async fn manifest_of(
     match content.fault {
         Fault::NoManifest => return error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
         Fault::Refuses => return error(StatusCode::FORBIDDEN, "DENIED"),
+        Fault::Busy if content.asked.load(Ordering::Relaxed) == 1 => {
+            return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, "1")]).into_response();
+        }
         Fault::EndlessRefusal => return (StatusCode::FORBIDDEN, endless("{")).into_response(),
         Fault::EndlessManifest => return endless("{\"schemaVersion\": 2,").into_response(),
         Fault::HugeManifest => return vec![b' '; (4 << 20) + 1].into_response(),
