@@ -75,6 +75,11 @@ fn shown(credential: &Credential, registry: &str) -> DockerCredentials {
             serveraddress,
             ..DockerCredentials::default()
         },
+        Credential::Identity(token) => DockerCredentials {
+            identitytoken: Some(token.clone()),
+            serveraddress,
+            ..DockerCredentials::default()
+        },
         Credential::Token(token) => DockerCredentials {
             registrytoken: Some(token.clone()),
             serveraddress,
