@@ -7,9 +7,10 @@ use std::time::Duration;
 use dcos_core::time::Time;
 use dcos_proto::master::response::{get_agents, get_frameworks};
 use dcos_proto::master::{Event, event, response};
-use dcos_proto::mesos::{self, TaskState};
+use dcos_proto::mesos;
 
 use crate::Snapshot;
+use crate::census::is_over;
 use crate::vip::{TaskKey, declares};
 
 /// How long an agent that a new leader has only read of is waited for (as long as the original).
@@ -377,17 +378,6 @@ impl Follower {
             listener.set(key, None);
         }
     }
-}
-
-/// Whether nothing follows on this state, or not on this agent as far as anybody knows.
-fn is_over(state: TaskState) -> bool {
-    !matches!(
-        state,
-        TaskState::TaskStaging
-            | TaskState::TaskStarting
-            | TaskState::TaskRunning
-            | TaskState::TaskKilling
-    )
 }
 
 fn agent_address(agent: &get_agents::Agent) -> Option<(String, SocketAddr)> {

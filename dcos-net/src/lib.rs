@@ -17,6 +17,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod census;
 mod follow;
 pub mod label;
 pub mod names;
@@ -25,6 +26,7 @@ mod subnet;
 pub mod vip;
 mod zone;
 
+pub use census::{Census, Counts};
 pub use follow::{Follower, Listener, Placed};
 pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};
 pub use subnet::{NoSubnet, Subnet};

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use dcos_core::time::Time;
-use dcos_net::Follower;
 use dcos_net::vip::VipTable;
+use dcos_net::{Census, Counts, Follower};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 
@@ -75,6 +75,38 @@ fn updated(id: &str, state: &str, healthy: &str) -> String {
         r#"{{"type": "TASK_UPDATED", "task_updated": {{"framework_id": {{"value": "f"}}, "state": "{state}",
           "status": {{"task_id": {{"value": "{id}"}}, "state": "{state}", "timestamp": 5.0 {healthy}}}}}}}"#
     )
+}
+
+#[test]
+fn what_a_master_tells_of_is_counted() {
+    let mut census = Census::default();
+    let mut counts = |event: &str| {
+        let event: Event = json::from_slice(event.as_bytes(), Dialect::V1).unwrap();
+        census.apply(&event);
+        let Counts {
+            agents,
+            frameworks,
+            tasks,
+            waiting,
+        } = census.counts();
+        [agents, frameworks, tasks, waiting]
+    };
+    let running = task("a", "TASK_RUNNING", 31_000);
+    let state = subscribed(AGENT, "", FRAMEWORK, &running);
+    assert_eq!(counts(&state), [1, 1, 1, 0]);
+    let staging = added(&task("b", "TASK_STAGING", 31_001));
+    assert_eq!(counts(&staging), [1, 1, 2, 0]);
+    assert_eq!(counts(&staging), [1, 1, 2, 0], "each counts once");
+    assert_eq!(counts(&updated("b", "TASK_RUNNING", "")), [1, 1, 2, 0]);
+    assert_eq!(counts(&updated("a", "TASK_FAILED", "")), [1, 1, 1, 0]);
+    assert_eq!(counts(&added(&task("c", "TASK_FINISHED", 1))), [1, 1, 1, 0]);
+    let removed = r#"{"type": "AGENT_REMOVED", "agent_removed": {"agent_id": {"value": "S0"}}}"#;
+    assert_eq!(counts(removed), [0, 1, 0, 0]);
+    assert_eq!(counts(&staging), [0, 1, 1, 1], "its agent is not known yet");
+    let added = format!(r#"{{"type": "AGENT_ADDED", "agent_added": {{"agent": {AGENT}}}}}"#);
+    assert_eq!(counts(&added), [1, 1, 1, 0]);
+    // Another leader, who knows of nothing yet.
+    assert_eq!(counts(&subscribed("", "", "", "")), [0, 0, 0, 0]);
 }
 
 #[test]

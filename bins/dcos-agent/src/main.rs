@@ -149,20 +149,20 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let mut ways = JoinSet::new();
     let passages = network::passages(&values, &mut ways, &stop).await;
     let started = async {
-        let balances = network::start(
-            &values,
-            &config,
-            standing,
-            ip,
-            gossip.as_ref(),
-            &mut ways,
-            &stop,
-        )
-        .await?;
-        if let Some(passages) = passages.as_ref().filter(|_| balances) {
+        let overlay = overlay::open(&values, &mut config, ip, passages.clone())?;
+        let beside = network::Beside {
+            gossip: gossip.as_ref(),
+            overlay: overlay.as_ref().map(|node| node.view().metrics()),
+        };
+        let balances =
+            network::start(&values, &config, standing, ip, beside, &mut ways, &stop).await?;
+        if let Some(passages) = passages.filter(|_| balances) {
             passages.say(dcos_l4lb::passage());
         }
-        overlay::start(&values, &mut config, ip, passages, &mut ways, &stop).await
+        if let Some(node) = overlay {
+            overlay::start(node, &mut ways, &stop).await;
+        }
+        Ok::<_, anyhow::Error>(())
     };
     if let Err(error) = started.await {
         if let Some(part) = gossip {

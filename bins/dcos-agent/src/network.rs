@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 
+use axum::Router;
 use dcos_containerizer::agent::{Config, detect};
 use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
@@ -115,6 +116,12 @@ fn attributes(agent: &Config) -> BTreeMap<String, String> {
     said
 }
 
+/// What else of this node's network is there to be told of.
+pub(crate) struct Beside<'a> {
+    pub(crate) gossip: Option<&'a Part>,
+    pub(crate) overlay: Option<Router>,
+}
+
 /// Starts what the options ask for among what is `running`; it ends with `stop`, or when the set is dropped. Says whether
 /// virtual addresses work by this.
 pub(crate) async fn start(
@@ -122,13 +129,16 @@ pub(crate) async fn start(
     agent: &Config,
     standing: Option<StandingMasters>,
     ip: IpAddr,
-    gossip: Option<&Part>,
+    beside: Beside<'_>,
     running: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> anyhow::Result<bool> {
-    let mut api = NetParts::default();
+    let mut api = NetParts {
+        overlay: beside.overlay,
+        ..NetParts::default()
+    };
     let mut unreachable = None;
-    if let Some(part) = gossip {
+    if let Some(part) = beside.gossip {
         api.nodes = Some(dcos_gossip::router(part.view()));
         let masters = masters(agent.leading.as_ref(), &agent.master);
         running.spawn(join(masters, part.leaders()));
@@ -154,6 +164,10 @@ pub(crate) async fn start(
         running.spawn(balancing.balancer.run(stop.clone()));
     }
     if !listeners.is_empty() {
+        let (listener, routes, counting) = dcos_program::listener();
+        listeners.push(listener);
+        api.listener = Some(routes);
+        running.spawn(counting);
         let masters = masters(agent.leading.as_ref(), &agent.master);
         running.spawn(masters.tell(client(agent)?, listeners));
     }

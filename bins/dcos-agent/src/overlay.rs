@@ -101,21 +101,19 @@ fn leases(values: &Values) -> PathBuf {
     containers::runtime_dir(values).join("cni/networks")
 }
 
-/// Starts what the options ask for among what is `running`; it ends with `stop`, or when the set is dropped.
-pub(crate) async fn start(
+/// This node's part, which does nothing yet, if the options ask for one.
+pub(crate) fn open(
     values: &Values,
     agent: &mut Config,
     ip: IpAddr,
     passages: Option<Passages>,
-    running: &mut JoinSet<()>,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Node<Kernel>>> {
     if !values.switch("overlay") {
-        return Ok(());
+        return Ok(None);
     }
     let is_taken = |error: &_| matches!(error, DataplaneError::Taken { .. });
     let Some(kernel) = dcos_program::unless_taken(Kernel::open(), is_taken, "--overlay")? else {
-        return Ok(());
+        return Ok(None);
     };
     let own = network::own_addresses(agent, ip);
     let own = own
@@ -153,6 +151,11 @@ pub(crate) async fn start(
     );
     let routes = std::mem::take(&mut agent.routes);
     agent.routes = routes.merge(node.view().router());
+    Ok(Some(node))
+}
+
+/// Starts it among what is `running`; it ends with `stop`, or when the set is dropped.
+pub(crate) async fn start(node: Node<Kernel>, running: &mut JoinSet<()>, stop: &CancellationToken) {
     let mut ready = node.ready();
     running.spawn(node.run(stop.clone()));
     // The first tasks of a node would not find their network. One that had it before need not wait.
@@ -160,7 +163,6 @@ pub(crate) async fn start(
     if waited.is_err() {
         warn!("no master gave this node a part of the overlays yet; starting without");
     }
-    Ok(())
 }
 
 /// Docker's networks of the overlays' names.

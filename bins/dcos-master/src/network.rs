@@ -45,7 +45,7 @@ pub(crate) async fn join(
             !components.contains(&"master") || parts.values.opt_json("overlay").is_some(),
             "--join_overlay: this master gives out no overlays to join: say which with --overlay"
         );
-        joined.routes = overlay(parts, components)?;
+        (joined.routes, joined.api.overlay) = overlay(parts, components)?;
     }
     if !parts.values.switch("l4lb") {
         return Ok(joined);
@@ -68,7 +68,10 @@ pub(crate) async fn join(
         let client = parts.client_of_masters("marathon")?;
         parts.spawn(balancing.balancer.run(parts.stop.clone()));
         let stop = parts.stop.clone();
-        let telling = masters.tell(client, vec![balancing.listener]);
+        let (listener, routes, counting) = dcos_program::listener();
+        joined.api.listener = Some(routes);
+        parts.spawn(counting);
+        let telling = masters.tell(client, vec![balancing.listener, listener]);
         parts.spawn(async move {
             stop.run_until_cancelled(telling).await;
         });
@@ -76,12 +79,15 @@ pub(crate) async fn join(
     Ok(joined)
 }
 
-/// Joins the overlays; gives back what is told of that.
-fn overlay(parts: &mut Components, components: &[&'static str]) -> anyhow::Result<Router> {
+/// Joins the overlays; gives back what is told of that, at the master's port and of dcos-net's REST API.
+fn overlay(
+    parts: &mut Components,
+    components: &[&'static str],
+) -> anyhow::Result<(Router, Option<Router>)> {
     let is_taken = |error: &_| matches!(error, DataplaneError::Taken { .. });
     let Some(kernel) = dcos_program::unless_taken(Kernel::open(), is_taken, "--join_overlay")?
     else {
-        return Ok(Router::new());
+        return Ok((Router::new(), None));
     };
     let config = NodeConfig {
         masters: whom(parts, components)?.0,
@@ -98,9 +104,9 @@ fn overlay(parts: &mut Components, components: &[&'static str]) -> anyhow::Resul
         networks: Vec::new(),
     };
     let node = Node::new(config, kernel);
-    let routes = node.view().router();
+    let view = node.view();
     parts.spawn(node.run(parts.stop.clone()));
-    Ok(routes)
+    Ok((view.router(), Some(view.metrics())))
 }
 
 /// Who tells this node what there is, which is whoever leads; and all masters that stand, where they elect their leader.

@@ -20,6 +20,10 @@ pub struct NetParts {
     pub vips: Option<Router>,
     /// Names, from a name server here.
     pub names: Option<Router>,
+    /// What is counted of the overlays, from what joined them here.
+    pub overlay: Option<Router>,
+    /// What is counted of the leading master's events, from what follows them here.
+    pub listener: Option<Router>,
 }
 
 /// What the paths of each part begin with, and what it takes.
@@ -40,17 +44,20 @@ const NAMES: (&[&str], &str) = (
     ],
     "a name server: --dns on agents, the component dns on masters",
 );
+const OVERLAY: (&[&str], &str) = (
+    &["/v1/metrics/overlay"],
+    "--overlay on agents, --join_overlay on masters",
+);
+const LISTENER: (&[&str], &str) = (
+    &["/v1/metrics/mesos_listener"],
+    "--l4lb, or --dns on agents: who needs no events hears none",
+);
 /// What of the original is nowhere here, and why.
 const NOWHERE: &[(&str, &str)] = &[
     ("/v1/config", "dcos-net has none either"),
     (
         "/v1/enumerate",
         "dcos-net has none either; Mesos-DNS has it, at port 8123",
-    ),
-    ("/v1/metrics/overlay", "see /overlay-agent/overlay"),
-    (
-        "/v1/metrics/mesos_listener",
-        "events of the master are not counted",
     ),
     (
         "/v1/metrics/lashup",
@@ -70,8 +77,14 @@ impl NetParts {
     /// The whole API.
     pub fn router(self) -> Router {
         let mut router = Router::new().route("/v1/version", get(version));
-        for (part, (paths, takes)) in [(self.nodes, NODES), (self.vips, VIPS), (self.names, NAMES)]
-        {
+        let parts = [
+            (self.nodes, NODES),
+            (self.vips, VIPS),
+            (self.names, NAMES),
+            (self.overlay, OVERLAY),
+            (self.listener, LISTENER),
+        ];
+        for (part, (paths, takes)) in parts {
             match part {
                 Some(part) => router = router.merge(part),
                 None => {
@@ -147,6 +160,8 @@ impl Net {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use dcos_proto::master::Event;
+    use dcos_wire::Told;
     use http::Request;
     use http_body_util::BodyExt as _;
     use tower::ServiceExt as _;
@@ -167,16 +182,34 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_there_says_what_it_takes() {
         let vips = Router::new().route("/v1/vips", get(|| async { "[]" }));
+        let (tell, heard, counting) = crate::listener();
         let parts = NetParts {
             vips: Some(vips),
+            listener: Some(heard),
             ..NetParts::default()
         };
         let router = parts.router();
+        let (heed, _heeded) = tokio::sync::mpsc::channel(1);
+        for told in [
+            Told::Asked([].into(), heed.clone()),
+            Told::Asked([].into(), heed),
+            Told::Leader("10.0.0.1:5050".into()),
+            Told::Event(Event::default().into()),
+        ] {
+            tell.send(told).await.expect("it listens");
+        }
+        drop(tell);
+        counting.await;
+        let (_, counted) = asked(&router, "/v1/metrics/mesos_listener").await;
+        for line in ["messages_total 1", "streams_total 1", "failures_total 1"] {
+            assert!(counted.lines().any(|found| found == line), "{counted}");
+        }
         for (path, status, word) in [
             ("/v1/version", 200, "\"dcos-dns\""),
             ("/v1/vips", 200, "[]"),
             ("/v1/nodes?force", 501, "--gossip_key"),
             ("/v1/hosts/leader.mesos", 501, "--dns"),
+            ("/v1/metrics/overlay", 501, "--join_overlay"),
             ("/v1/config", 501, "dcos-net"),
             ("/v1/metrics/lashup", 501, "/v1/metrics/gossip"),
             ("/lashup/kv/a/b", 501, "no lashup"),

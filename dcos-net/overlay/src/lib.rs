@@ -34,6 +34,7 @@ mod document;
 mod follow;
 mod kernel;
 mod mac;
+mod metrics;
 mod news;
 mod node;
 pub mod plugin;

@@ -12,6 +12,8 @@ use axum::response::Response;
 use axum::routing::get;
 use dcos_core::error::chain;
 use dcos_wire::{Client, Masters, Refusal, reply};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cni::replace;
 use crate::document::{self, Status};
 use crate::follow::Follower;
+use crate::metrics::{self, Counted};
 use crate::{
     AgentNetwork, ContainerNetwork, Dataplane, DataplaneError, NetworkConfig, Networks,
     NetworksError, News, Own, Registration, Report, Step, Tunnels, Wishes,
@@ -70,6 +73,7 @@ struct Given {
 struct Known {
     given: Option<Given>,
     report: Option<Report>,
+    counted: Counted,
 }
 
 /// What a node knows of itself, for those who ask. Clones see the same.
@@ -96,6 +100,25 @@ impl View {
         }
         Router::new()
             .route("/overlay-agent/overlay", get(overlay))
+            .with_state(self.clone())
+    }
+
+    /// `/v1/metrics/overlay` of dcos-net's REST API, for Prometheus.
+    pub fn metrics(&self) -> Router {
+        async fn metrics(State(view): State<View>) -> Response {
+            let text = {
+                let known = view.known();
+                let given = known.given.as_ref();
+                let networks = given.map_or(0, |given| given.own.overlays.len());
+                metrics::exposition(networks, &known.counted)
+            };
+            let mut response = reply::text(StatusCode::OK, text);
+            let prometheus = HeaderValue::from_static("text/plain; version=0.0.4");
+            response.headers_mut().insert(CONTENT_TYPE, prometheus);
+            response
+        }
+        Router::new()
+            .route("/v1/metrics/overlay", get(metrics))
             .with_state(self.clone())
     }
 
@@ -239,6 +262,18 @@ impl<D: Dataplane> Work<D> {
     }
 
     async fn take_in(&mut self, news: impl Iterator<Item = News>) {
+        let begin = Instant::now();
+        let is_update = self.carry_out(news).await;
+        let mut known = self.view.known();
+        known.counted.peers = self.peers.as_ref().map_or(0, BTreeMap::len);
+        if is_update {
+            known.counted.updates += 1;
+            known.counted.took += begin.elapsed();
+        }
+    }
+
+    /// Does what the news want; says whether they wanted anything.
+    async fn carry_out(&mut self, news: impl Iterator<Item = News>) -> bool {
         let mut steps: Vec<Step> = Vec::new();
         let mut all = false;
         for news in news {
@@ -276,16 +311,20 @@ impl<D: Dataplane> Work<D> {
             if all {
                 self.attempts = 0;
             }
-            return self.make_right().await;
+            self.make_right().await;
+            return true;
         }
-        if !steps.is_empty() {
-            let applied = self
-                .with_dataplane(move |dataplane| dataplane.apply(&steps))
-                .await;
-            if let Err(error) = applied {
-                self.failed(&error);
-            }
+        if steps.is_empty() {
+            return false;
         }
+        let applied = self
+            .with_dataplane(move |dataplane| dataplane.apply(&steps))
+            .await;
+        if let Err(error) = applied {
+            self.view.known().counted.failed_updates += 1;
+            self.failed(&error);
+        }
+        true
     }
 
     /// Keeps what was given, for the next process.
@@ -328,7 +367,10 @@ impl<D: Dataplane> Work<D> {
                 self.say(None);
                 self.ready.send_replace(true);
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                self.view.known().counted.failed_configurations += 1;
+                self.failed(&error);
+            }
         }
     }
 
@@ -366,6 +408,7 @@ impl<D: Dataplane> Work<D> {
                 .with_dataplane(move |dataplane| dataplane.reconcile(&tunnels))
                 .await?;
             if repaired > 0 {
+                self.view.known().counted.repaired += repaired as u64;
                 tracing::info!(
                     entries = repaired,
                     "the ways to other nodes were made right"

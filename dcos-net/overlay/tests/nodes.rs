@@ -212,6 +212,17 @@ async fn leads_to(double: &Double, expected: &[&str]) {
     eventually(&format!("{expected:?}"), async || ways(double) == expected).await;
 }
 
+/// What a node tells Prometheus.
+async fn metrics(view: &View) -> String {
+    let stop = CancellationToken::new();
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let url = format!("http://{}/v1/metrics/overlay", listener.address().unwrap());
+    tokio::spawn(Server::new(view.metrics()).serve(listener, stop.clone()));
+    let text = Client::new().get(&url).await.unwrap().text().await.unwrap();
+    stop.cancel();
+    text
+}
+
 const LONG: Duration = Duration::from_secs(600);
 
 #[tokio::test]
@@ -253,6 +264,15 @@ async fn nodes_learn_of_each_other_and_keep_everything_through_failures() {
         house.status(nodes[0].ip).await == "STATUS_OK"
     })
     .await;
+
+    let counted = metrics(&nodes[0].view).await;
+    for line in [
+        "networks_configured 2",
+        "peers 3",
+        "update_failures_total 1",
+    ] {
+        assert!(counted.lines().any(|found| found == line), "{counted}");
+    }
 
     // No master: a node that starts anew has what it had, and touches nothing.
     let changes = || -> Vec<usize> {
