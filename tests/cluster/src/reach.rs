@@ -108,6 +108,11 @@ pub async fn run(
         drill.doors(&[leader, standby]).await,
     );
 
+    report.check(
+        "every host knows all others by gossip",
+        drill.gossip_says(&[]).await,
+    );
+
     drill.start_clients().await?;
     let healthy = |result: anyhow::Result<String>| result.map_err(|error| format!("{error:#}"));
     let since = clock();
@@ -153,6 +158,10 @@ pub async fn run(
         "    no two containers have the same address",
         drill.addresses(),
     );
+    report.check(
+        "    every other host knows by gossip that it is dead",
+        drill.gossip_says(&["agent2"]).await,
+    );
     let outcome = drill.agent_returns(standby, "agent2", &members).await;
     report.check(
         "it comes back with the networks it had, and runs tasks",
@@ -197,6 +206,24 @@ pub async fn run(
     report.check(
         "    no two containers have the same address",
         drill.addresses(),
+    );
+    let outcome = drill.masters_die([leader, standby], "agent2").await;
+    report.check(
+        "both masters' hosts die, and then an agent's: its backend is left alone",
+        healthy(outcome),
+    );
+    let outcome = drill
+        .all_return(standby, &[leader, standby, "agent2"], &members)
+        .await;
+    report.check("they come back, with the networks they had", told(outcome));
+    report.check("    everybody who talks is answered", drill.settled().await);
+    report.check(
+        "    every host knows all others by gossip",
+        drill.gossip_says(&[]).await,
+    );
+    report.check(
+        "    every name leads to all that are behind it",
+        drill.by_name().await,
     );
     report.check(
         "every program still runs",
@@ -732,6 +759,64 @@ impl Drill {
         ))
     }
 
+    /// Every host but those that are dead says by gossip that these are, and that all others are alive.
+    async fn gossip_says(&self, dead: &[&str]) -> Result<String, String> {
+        let begin = Instant::now();
+        let wanted: BTreeMap<String, String> = Site::hosts()
+            .map(|name| {
+                let presence = if dead.contains(&name) {
+                    "dead"
+                } else {
+                    "alive"
+                };
+                (self.site.ip(name), presence.to_owned())
+            })
+            .collect();
+        let said = async {
+            for host in Site::hosts().filter(|host| !dead.contains(host)) {
+                let asked = || async {
+                    let said = self.site.gossip(host).await?;
+                    ensure!(said == wanted, "{host} says {said:?}");
+                    Ok(())
+                };
+                eventually("gossip", asked).await?;
+            }
+            Ok(format!(" (after {:.1} s)", begin.elapsed().as_secs_f64()))
+        };
+        failed(said.await)
+    }
+
+    /// Only gossip can tell of a backend's host that dies while there is no master.
+    async fn masters_die(&mut self, masters: [&str; 2], host: &str) -> anyhow::Result<String> {
+        let since = clock();
+        for master in masters {
+            self.site.power_off(master)?;
+        }
+        let talks = self.undisturbed(since, &[]).await;
+        talks.map_err(|why| anyhow::anyhow!("without masters: {why}"))?;
+        let said = self.agent_dies(host).await?;
+        let dead = [masters[0], masters[1], host];
+        let known = self.gossip_says(&dead).await;
+        known.map_err(|why| anyhow::anyhow!("{why}"))?;
+        Ok(said)
+    }
+
+    async fn all_return(
+        &mut self,
+        router: &str,
+        hosts: &[&str],
+        members: &BTreeMap<String, Value>,
+    ) -> anyhow::Result<()> {
+        for host in hosts {
+            self.site.power_on(host)?;
+        }
+        self.same_members(router, members).await?;
+        for (app, count) in [("/web", 3), ("/nodes", 3), ("/lonely", 1), ("/late", 2)] {
+            self.site.healthy(router, app, count).await?;
+        }
+        Ok(())
+    }
+
     async fn agent_dies(&mut self, host: &str) -> anyhow::Result<String> {
         let death = clock();
         self.site.power_off(host)?;
@@ -774,12 +859,28 @@ impl Drill {
         let begin = clock();
         self.site.network.cut(host)?;
         let left = self.left_alone(begin, host).await;
+        let gone = self.unreachable(router, host).await;
         self.site.network.mend(host)?;
+        gone?;
         self.same_members(router, members).await?;
         for (app, count) in [("/web", 3), ("/nodes", 3)] {
             self.site.healthy(router, app, count).await?;
         }
         left
+    }
+
+    /// Waits until a master counts an agent as unreachable, which gossip may know before.
+    async fn unreachable(&self, router: &str, host: &str) -> anyhow::Result<()> {
+        let ip = self.site.ip(host);
+        let gone = || async {
+            let agents: Value =
+                serde_json::from_str(&self.site.get(router, "/mesos/slaves").await?)?;
+            let active = agents["slaves"].as_array().into_iter().flatten();
+            let active = active.filter(|agent| agent["active"] == true && agent["hostname"] == *ip);
+            ensure!(active.count() == 0, "it is still there");
+            Ok(())
+        };
+        eventually("the agent counts as unreachable", gone).await
     }
 
     /// An agent loses its masters for longer than they wait, and nothing else: whoever talks to it or from it goes on.
@@ -788,17 +889,8 @@ impl Drill {
         self.site
             .network
             .part(host, &[one.to_owned(), other.to_owned()])?;
-        let ip = self.site.ip(host);
-        let gone = || async {
-            let agents: Value =
-                serde_json::from_str(&self.site.get(other, "/mesos/slaves").await?)?;
-            let active = agents["slaves"].as_array().into_iter().flatten();
-            let active = active.filter(|agent| agent["active"] == true && agent["hostname"] == *ip);
-            ensure!(active.count() == 0, "it is still there");
-            Ok(())
-        };
         let outcome = async {
-            eventually("the agent counts as unreachable", gone).await?;
+            self.unreachable(other, host).await?;
             let streams = self.undisturbed(since, &[]).await;
             streams.map_err(|why| anyhow::anyhow!("{why}"))
         };

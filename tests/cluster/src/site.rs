@@ -1,6 +1,7 @@
 //! [`Site`]: six hosts with the whole of a cluster's network: two masters, three agents and a public one.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -49,6 +50,7 @@ impl Site {
             .collect();
         let network = Network::new(&hosts)?;
         find_names(directory)?;
+        let key = key(directory)?;
         let outside = Place {
             ip: OUTSIDE.into(),
             host: None,
@@ -61,7 +63,7 @@ impl Site {
             let cgroup = format!("{root}/{name}");
             let own = directory.join(&name);
             let ip = network.host(&name).ip;
-            let words = if name.starts_with("master") {
+            let mut words = if name.starts_with("master") {
                 master(programs, &own, &url, &ip.to_string())
             } else {
                 agent(
@@ -73,6 +75,7 @@ impl Site {
                     name == PUBLIC.0,
                 )
             };
+            words.push(format!("--gossip_key={}", key.display()));
             let mut machine = Machine::new(&name, number, cgroup, directory, words);
             machine.switch_on()?;
             machines.push(machine);
@@ -194,6 +197,28 @@ impl Site {
             .await?)
     }
 
+    /// Who is there, as a host says by gossip: addresses, and `alive`, `left` or `dead`.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn gossip(&self, host: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let port = if host.starts_with("master") {
+            5050
+        } else {
+            5051
+        };
+        let url = format!("http://{}:{port}/net/v1/members", self.ip(host));
+        let request = Request::get(url).body(String::new().into())?;
+        let answer = self.client.send(request).await?.success().await?;
+        let members: Vec<Value> = serde_json::from_str(&answer.text().await?)?;
+        let said =
+            |member: &Value, what: &str| member[what].as_str().unwrap_or_default().to_owned();
+        let members = members.iter();
+        Ok(members
+            .map(|member| (said(member, "private_ip"), said(member, "presence")))
+            .collect())
+    }
+
     /// Has Marathon run an app, through the router of a master, and waits until all of it is healthy there.
     ///
     /// # Errors
@@ -276,6 +301,18 @@ pub async fn eventually<T, F: Future<Output = anyhow::Result<T>>>(
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
+}
+
+/// The key of all who gossip, which only its owner can read.
+fn key(directory: &Path) -> anyhow::Result<PathBuf> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let path = directory.join("gossip.key");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).mode(0o600).open(&path)?;
+    writeln!(file, "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=")?;
+    Ok(path)
 }
 
 /// All hosts ask the masters for names.
