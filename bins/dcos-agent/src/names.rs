@@ -77,6 +77,7 @@ pub(crate) async fn start(
         names: dcos_dns::naming(values)?,
         upstream,
         zone_resolvers: dcos_dns::forward_zones(values)?,
+        cache: dcos_dns::cache(values),
         ..dcos_dns::Config::default()
     };
     let server = Server::bind(config).await.context("--dns")?;

@@ -28,6 +28,7 @@ pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Co
         names: dcos_dns::naming(values)?,
         upstream: dcos_dns::upstream(values)?,
         zone_resolvers: dcos_dns::forward_zones(values)?,
+        cache: dcos_dns::cache(values),
         ..dcos_dns::Config::default()
     })
 }

@@ -33,6 +33,9 @@ pub struct Config {
     pub zone_resolvers: BTreeMap<String, Vec<SocketAddr>>,
     /// How long a resolver may take. A client that waits longer gets SERVFAIL.
     pub timeout: Duration,
+    /// How many bytes may be spent on remembering what resolvers answered, each answer for as long as it says; with 0 they are
+    /// asked each time.
+    pub cache: usize,
     /// Whether a cut answer says so. Some old clients cannot cope with being told.
     pub set_truncate_bit: bool,
     /// Whether the HTTP API lists all names (`/v1/enumerate`, `/v1/axfr`).
@@ -54,6 +57,7 @@ impl Default for Config {
             upstream: Upstream::default(),
             zone_resolvers: BTreeMap::new(),
             timeout: Duration::from_secs(5),
+            cache: 4 << 20,
             set_truncate_bit: true,
             enumeration: true,
             max_forwards: 1024,

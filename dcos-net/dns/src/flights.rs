@@ -12,10 +12,10 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
 
 /// What makes two queries the same: how they are asked, and all bytes but the id.
-type Key = (bool, Vec<u8>);
+pub(crate) type Key = (bool, Vec<u8>);
 
 /// An answer on its way, with the id of one of those who asked.
-type Flight = Shared<Asking>;
+pub(crate) type Flight = Shared<Asking>;
 type Asking = BoxFuture<'static, Option<Arc<[u8]>>>;
 
 /// The questions that are in flight.

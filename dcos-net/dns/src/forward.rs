@@ -3,12 +3,13 @@
 //! Of up to two resolvers all are asked, of more the two that failed least; the first answer wins
 //! ("dual dispatch", dcos-net `dcos_dns_handler`). Packets pass through unread but for their id,
 //! which is drawn anew for each hop so that answers are hard to forge. A question that is on its way already waits
-//! for that answer ([`Flights`]).
+//! for that answer ([`Flights`]), and one that was answered lately has its answer ([`Cache`]).
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
@@ -16,9 +17,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::flights::Flights;
+use crate::cache::{Cache, Memory};
+use crate::flights::{Flight, Flights, Key};
 use crate::metrics::Fared;
 use crate::resolvers::{All, Resolver, Resolvers, all};
+
+/// With something out of date at hand nobody is waited for longer (RFC 8767, 5).
+const PATIENCE: Duration = Duration::from_millis(1800);
+
+/// How a question gets its answer.
+enum Way {
+    /// Nobody has to be asked.
+    Known(Vec<u8>),
+    /// Somebody is; with what is out of date, if it is not empty.
+    Asked(Flight, Vec<u8>),
+}
 
 /// Knows whom to ask, and how they fared.
 #[derive(Debug)]
@@ -29,6 +42,10 @@ pub(crate) struct Forwarder {
     fared: Fared,
     timeout: Duration,
     flights: Flights,
+    cache: Mutex<Cache>,
+    /// How often nobody had to be asked, and how often nobody could be.
+    recalled: AtomicU64,
+    outdated: AtomicU64,
 }
 
 impl Forwarder {
@@ -36,6 +53,7 @@ impl Forwarder {
         others: Resolvers,
         zones: &BTreeMap<String, Vec<SocketAddr>>,
         timeout: Duration,
+        cache: usize,
     ) -> Self {
         let zone = |(zone, addresses): (&String, &Vec<SocketAddr>)| {
             let zone = format!("{}.", zone.trim_matches('.').to_ascii_lowercase());
@@ -47,6 +65,9 @@ impl Forwarder {
             fared: Fared::default(),
             timeout,
             flights: Flights::default(),
+            cache: Mutex::new(Cache::new(cache)),
+            recalled: AtomicU64::new(0),
+            outdated: AtomicU64::new(0),
         }
     }
 
@@ -55,8 +76,9 @@ impl Forwarder {
         !self.resolvers(name).is_empty()
     }
 
-    /// The answer of the first resolver that has one, ready to be sent back. The question is in flight as soon as this
-    /// returns, so that who asks the same later joins it, whatever is polled first.
+    /// The answer of the first resolver that has one, ready to be sent back; or the one it gave before, while that is
+    /// good, and longer if nobody answers. The question is in flight as soon as this returns, so that who asks the same
+    /// later joins it, whatever is polled first.
     pub(crate) fn ask(
         self: &Arc<Self>,
         query: &[u8],
@@ -64,27 +86,81 @@ impl Forwarder {
         tcp: bool,
     ) -> impl Future<Output = Option<Vec<u8>>> + use<> {
         let asked = query.split_first_chunk::<2>().map(|(id, question)| {
-            let flight = self.flights.join((tcp, question.to_vec()), || {
-                let (forwarder, query, name) = (Arc::clone(self), query.to_vec(), name.to_owned());
-                async move { forwarder.fetch(&query, &name, tcp).await }
-            });
-            (*id, flight)
+            let question = (tcp, question.to_vec());
+            let resolvers = self.resolvers(name);
+            let known = self.cache().recall(&question, &resolvers, Instant::now());
+            let way = match known {
+                Memory::Fresh(answer) => Way::Known(answer),
+                Memory::Stale(answer) => Way::Asked(self.join(question, resolvers, query), answer),
+                Memory::Nothing => Way::Asked(self.join(question, resolvers, query), Vec::new()),
+            };
+            (*id, way)
         });
         let (forwarder, name) = (Arc::clone(self), name.to_owned());
         async move {
-            let (id, flight) = asked?;
-            let begin = Instant::now();
-            let answer = flight.await;
-            let (_, fared) = forwarder.whom(&name);
-            fared.note(begin.elapsed(), answer.is_some());
-            let mut answer = answer?.to_vec();
+            let (id, way) = asked?;
+            let mut answer = match way {
+                Way::Known(answer) => {
+                    forwarder.recalled.fetch_add(1, Ordering::Relaxed);
+                    answer
+                }
+                Way::Asked(flight, outdated) => forwarder.wait(&name, flight, outdated).await?,
+            };
             answer.first_chunk_mut::<2>()?.copy_from_slice(&id);
             Some(answer)
         }
     }
 
-    async fn fetch(&self, query: &[u8], name: &str, tcp: bool) -> Option<Vec<u8>> {
-        let resolvers = self.resolvers(name);
+    /// Has a question asked, or waits with those who asked it.
+    fn join(self: &Arc<Self>, question: Key, resolvers: All, query: &[u8]) -> Flight {
+        self.flights.join(question.clone(), || {
+            let (forwarder, query) = (Arc::clone(self), query.to_vec());
+            async move {
+                let answer = forwarder.fetch(&query, &resolvers, question.0).await?;
+                let now = Instant::now();
+                forwarder.cache().note(question, &answer, &resolvers, now);
+                Some(answer)
+            }
+        })
+    }
+
+    /// What a question's flight brings; in need what is `outdated`, if there is such.
+    async fn wait(&self, name: &str, flight: Flight, outdated: Vec<u8>) -> Option<Vec<u8>> {
+        let begin = Instant::now();
+        let answer = if outdated.is_empty() {
+            flight.await
+        } else if let Ok(answer) = timeout(PATIENCE, flight.clone()).await {
+            answer
+        } else {
+            // Who asks next may have the answer.
+            tokio::spawn(flight);
+            None
+        };
+        let (_, fared) = self.whom(name);
+        fared.note(begin.elapsed(), answer.is_some());
+        match answer {
+            Some(answer) if outdated.is_empty() || is_usable(&answer) => Some(answer.to_vec()),
+            _ if outdated.is_empty() => None,
+            _ => {
+                self.outdated.fetch_add(1, Ordering::Relaxed);
+                Some(outdated)
+            }
+        }
+    }
+
+    /// Nobody panics while holding it; if somebody did, it is whole all the same.
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many answers are remembered, how often one was given, and how often one that is out of date.
+    pub(crate) fn remembered(&self) -> [u64; 3] {
+        let entries = u64::try_from(self.cache().len()).unwrap_or(u64::MAX);
+        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        [entries, read(&self.recalled), read(&self.outdated)]
+    }
+
+    async fn fetch(&self, query: &[u8], resolvers: &All, tcp: bool) -> Option<Vec<u8>> {
         let mut candidates: Vec<&Resolver> = resolvers.iter().collect();
         // The sort is stable, so the turn decides among those that failed equally often.
         let turn = usize::from(random_id()) % candidates.len().max(1);

@@ -27,6 +27,7 @@
 //! What it does not hold: how names are made (`dcos_net::names`), and where snapshots come from.
 
 mod answer;
+mod cache;
 mod config;
 mod feed;
 mod flights;
@@ -51,7 +52,7 @@ pub use config::{
 };
 pub use feed::Feed;
 pub use masters::MasterList;
-pub use options::{OPTIONS, OptionError, forward_zones, masters, naming, upstream};
+pub use options::{OPTIONS, OptionError, cache, forward_zones, masters, naming, upstream};
 pub use pace::Pace;
 pub use resolv_conf::{ResolvConf, ResolvConfError};
 pub use server::{BindError, Server, run};

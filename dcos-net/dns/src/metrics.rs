@@ -1,7 +1,7 @@
 //! What a name server counts, as Prometheus reads it.
 //!
 //! Source: the registry `dns` of dcos-net (`dcos_dns_handler_fsm`, `dcos_dns_mesos`), names without its prefix as at `/v1/metrics/l4lb`.
-//! Departures: durations are summaries without quantiles; `answers_total` is ours.
+//! Departures: durations are summaries without quantiles; `answers_total` and `cache_…` are ours.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,6 +84,30 @@ pub(crate) fn exposition(served: &Served, forwarder: &Forwarder, answers: &Answe
     );
     for (zone, fared) in forwarder.fared() {
         let _ = writeln!(text, "{name}{{zone=\"{zone}\"}} {}", read(&fared.failed));
+    }
+    let [entries, hits, outdated] = forwarder.remembered();
+    for (name, kind, help, value) in [
+        (
+            "cache_entries",
+            "gauge",
+            "Answers of others that are remembered.",
+            entries,
+        ),
+        (
+            "cache_hits_total",
+            "counter",
+            "Queries answered by what is remembered.",
+            hits,
+        ),
+        (
+            "cache_stale_total",
+            "counter",
+            "Queries answered by what is out of date, since nobody answered.",
+            outdated,
+        ),
+    ] {
+        begin(&mut text, name, kind, help);
+        let _ = writeln!(text, "{name} {value}");
     }
     let name = "worker_failures_total";
     begin(

@@ -15,6 +15,9 @@ pub const OPTIONS: &[Spec] = &[
         .help("Who is asked for other names: addresses; by default those of /etc/resolv.conf, which is read again when it changes."),
     Spec::json("dns_forward_zones")
         .help("Zones whose names others are asked for than --dns_resolvers: an object such as {\"corp.example\": [\"10.0.0.2\", \"10.0.0.3:5353\"]}."),
+    Spec::bytes("dns_cache_size")
+        .default("4MB")
+        .help("How much is remembered of what others answered, each answer for as long as it says; with 0B they are asked each time."),
     Spec::list("dns_reverse_networks")
         .help("The networks out of which the cluster gives addresses to containers: those there have names (PTR), alike on masters and agents; none if it is empty, by default DC/OS's overlays, 9.0.0.0/8 and fd01:b::/64."),
     Spec::list("dns_masters")
@@ -78,6 +81,11 @@ pub fn upstream(values: &Values) -> Result<Upstream, OptionError> {
         Some(named) if !named.is_empty() => Ok(Upstream::Named(named_resolvers(named)?)),
         _ => Ok(Upstream::File(RESOLV_CONF.into())),
     }
+}
+
+/// How many bytes may be spent on what others answered.
+pub fn cache(values: &Values) -> usize {
+    usize::try_from(values.bytes("dns_cache_size")).unwrap_or(usize::MAX)
 }
 
 /// Who is asked for names of which zone, as DC/OS's `dns_forward_zones` says it: an address, `address:port`, or a list of both.

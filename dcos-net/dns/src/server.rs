@@ -76,7 +76,7 @@ impl Server {
             leave_out_own(resolvers, &addresses);
         }
         let others = Resolvers::new(config.upstream.clone(), addresses.clone());
-        let forwarder = Forwarder::new(others, &zone_resolvers, config.timeout);
+        let forwarder = Forwarder::new(others, &zone_resolvers, config.timeout, config.cache);
         Ok(Self {
             sockets,
             addresses,

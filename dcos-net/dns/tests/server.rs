@@ -365,6 +365,35 @@ async fn who_asks_what_is_asked_already_waits_for_that_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_is_not_asked_again_while_it_is_good() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let running = asking(upstream.local_addr().unwrap(), Duration::from_secs(60)).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // `x.corp` has 192.0.2.1 for an hour.
+    let record = [
+        0xC0, 12, 0, 1, 0, 1, 0, 0, 0x0E, 0x10, 0, 4, 192, 0, 2, 1_u8,
+    ];
+    client.send_to(&query(1), running.dns).await.unwrap();
+    let (asked, from) = received(&upstream).await;
+    let mut answer = [&asked[..], &record[..]].concat();
+    (answer[2], answer[7]) = (0x81, 1);
+    upstream.send_to(&answer, from).await.unwrap();
+    let first = received(&client).await.0;
+    assert_eq!(first[2..], answer[2..]);
+
+    client.send_to(&query(2), running.dns).await.unwrap();
+    let (second, _) = received(&client).await;
+    assert_eq!(second[..2], [0, 2]);
+    assert_eq!(second[2..30], first[2..30], "up to how long it is good");
+    assert_eq!(second[second.len() - 4..], [192, 0, 2, 1]);
+    // In other letters it is another question, and the next that others are asked.
+    let mut other = query(3);
+    other[13] = b'X';
+    client.send_to(&other, running.dns).await.unwrap();
+    assert_eq!(received(&upstream).await.0[13], b'X');
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_question_goes_round_a_circle_of_servers_once() {
     let tap = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (soon, late) = (Duration::from_secs(1), Duration::from_secs(60));
