@@ -3,10 +3,17 @@
 //! # Source
 //! Mesos 1.11 `SecretResolver` (`include/mesos/secret/resolver.hpp`) and its default.
 
+mod files;
+
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use dcos_proto::mesos::{Secret, secret};
+use dcos_core::config::Values;
+use dcos_proto::mesos::environment::variable;
+use dcos_proto::mesos::{CommandInfo, Secret, secret};
+
+pub use files::SecretFiles;
 
 /// Finds the value of a secret.
 ///
@@ -36,7 +43,7 @@ impl SecretResolver for ValuesOnly {
         match (secret.r#type(), &secret.value, &secret.reference) {
             (secret::Type::Value, Some(value), _) => Ok(value.data.clone()),
             (secret::Type::Reference, _, Some(reference)) => Err(SecretError(format!(
-                "secret '{}' cannot be looked up: this agent has no store of secrets",
+                "secret '{}' cannot be looked up: this agent has no store of secrets (--secrets_dir)",
                 reference.name
             ))),
             _ => Err(SecretError(
@@ -44,4 +51,38 @@ impl SecretResolver for ValuesOnly {
             )),
         }
     }
+}
+
+/// Where `--secrets_dir` says that secrets are.
+pub fn from_values(values: &Values) -> Arc<dyn SecretResolver> {
+    match values.opt_path("secrets_dir") {
+        Some(folder) => Arc::new(SecretFiles::new(folder)),
+        None => Arc::new(ValuesOnly),
+    }
+}
+
+/// The variables of a command that are secrets, with their values.
+///
+/// # Errors
+/// The variable, and why it can't have one.
+pub async fn variables(
+    resolver: &dyn SecretResolver,
+    command: &CommandInfo,
+) -> Result<Vec<(String, String)>, SecretError> {
+    let mut found = Vec::new();
+    let variables = command.environment.iter().flat_map(|all| &all.variables);
+    for variable in variables.filter(|one| one.r#type() == variable::Type::Secret) {
+        let name = &variable.name;
+        let wrong = |why: &str| SecretError(format!("environment variable {name}: {why}"));
+        let secret = variable.secret.as_ref();
+        let secret = secret.ok_or_else(|| wrong("there is no secret"))?;
+        let value = resolver.resolve(secret).await;
+        let value = value.map_err(|error| wrong(&error.0))?;
+        let value = String::from_utf8(value).map_err(|_| wrong("its secret is no text"))?;
+        if value.contains('\0') {
+            return Err(wrong("its secret has a zero byte"));
+        }
+        found.push((name.clone(), value));
+    }
+    Ok(found)
 }

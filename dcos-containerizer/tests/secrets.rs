@@ -108,7 +108,7 @@ async fn a_task_without_its_secret_does_not_start() {
     let why = refusal(&node, |id| config(&node, id, &missing, Vec::new(), "true")).await;
     assert_eq!(
         why,
-        "environment variable PASSWORD: secret 'db/password' cannot be looked up: this agent has no store of secrets"
+        "environment variable PASSWORD: secret 'db/password' cannot be looked up: this agent has no store of secrets (--secrets_dir)"
     );
     let files = vec![file("token", value("x"))];
     let why = refusal(&node, |id| config(&node, id, &[], files, "true")).await;

@@ -52,7 +52,13 @@ const COMPONENTS: [&str; 5] = ["master", "marathon", "metronome", "dns", "router
 const RETRY: Duration = Duration::from_secs(10);
 
 /// What of Marathon can be switched on.
-const FEATURES: [&str; 4] = ["external_volumes", "gpu_resources", "task_killing", "vips"];
+const FEATURES: [&str; 5] = [
+    "external_volumes",
+    "gpu_resources",
+    "secrets",
+    "task_killing",
+    "vips",
+];
 
 fn main() -> ExitCode {
     let schema = Schema::new(PROGRAM, "The deciding node of a cluster.")

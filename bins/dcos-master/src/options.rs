@@ -72,7 +72,7 @@ pub(crate) const MARATHON: &[Spec] = &[
     Spec::path("mesos_authentication_secret_file")
         .help("A file with the secret of that principal, for a master outside of this process."),
     Spec::list("enable_features")
-        .help("Abilities to switch on: external_volumes, gpu_resources, vips; task_killing is always on. (secrets are not there yet.)"),
+        .help("Abilities to switch on: external_volumes, gpu_resources, secrets (which agents look up, see their --secrets_dir), vips; task_killing is always on."),
     Spec::choice("gpu_scheduling_behavior", &["restricted", "unrestricted"])
         .default("restricted")
         .help("Whether services that need no GPUs run where some are offered; their label GPU_SCHEDULING_BEHAVIOR counts more."),

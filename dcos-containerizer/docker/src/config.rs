@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dcos_containerizer::fetcher::Fetcher;
 use dcos_containerizer::logger::ContainerLogger;
+use dcos_containerizer::secret::{self, SecretResolver, ValuesOnly};
 use dcos_core::config::{Spec, Values};
 use dcos_core::error::chain;
 use dcos_image::credentials::Credentials;
@@ -62,6 +63,8 @@ pub struct DockerConfig {
     pub remove_delay: Duration,
     /// End containers that nobody waits for.
     pub kill_orphans: bool,
+    /// Where the values of secrets come from.
+    pub secrets: Arc<dyn SecretResolver>,
     /// Name servers by network.
     pub(crate) dns: Vec<DefaultDns>,
     /// When images are removed.
@@ -106,6 +109,7 @@ impl DockerConfig {
             timeout: Duration::from_mins(2),
             remove_delay: Duration::from_hours(6),
             kill_orphans: true,
+            secrets: Arc::new(ValuesOnly),
             dns: Vec::new(),
             collect: None,
         }
@@ -141,6 +145,7 @@ impl DockerConfig {
             timeout: values.duration("docker_timeout"),
             remove_delay: values.duration("docker_remove_delay"),
             kill_orphans: values.switch("docker_kill_orphans"),
+            secrets: secret::from_values(values),
             dns: dns.map(|dns| dns.docker).unwrap_or_default(),
             collect: collect.map_err(|problem| wrong("docker_gc", problem))?,
             ..Self::new(values.path("docker_socket"), state, fetcher, logger)

@@ -16,6 +16,7 @@ use dcos_containerizer::containerizer::{
 };
 use dcos_containerizer::fetcher::FetchRequest;
 use dcos_containerizer::logger::LogRequest;
+use dcos_containerizer::secret::variables;
 use dcos_containerizer::switchboard::Switchboard;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::value::{self, Scalar};
@@ -132,6 +133,11 @@ async fn make(
     let name = name(id);
     let mut shape =
         Shape::new(&name, &config, &inner.settings).map_err(failed("create docker run options"))?;
+    if let Some(command) = &config.command {
+        let found = variables(inner.config.secrets.as_ref(), command).await;
+        let found = found.map_err(|error| failed("look secrets up")(error.0))?;
+        shape.environment.extend(found);
+    }
     let mut record = container.record();
     let user = config
         .command

@@ -71,7 +71,7 @@ pub const FORMER: &[Former] = &[
     ),
     Former::refused(
         "secret_resolver",
-        "secrets by reference would be missing; give them by value",
+        "secrets by reference are files in --secrets_dir, or given by value",
     ),
     Former::refused("resource_provider_config_dir", PROVIDERS),
     Former::refused("disk_profile_adaptor", PROVIDERS),

@@ -13,6 +13,7 @@ use super::devices::HostDevice;
 use super::listening::{Ports, parse_ports};
 use super::network::{CniNetworks, ContainerNetwork, DefaultDns, NoNetworks};
 use super::{IdRange, IsolationConfig, IsolatorError, UserNamespaces, landlock};
+use crate::secret;
 
 /// The options of isolation, under Mesos's names; `pids_limit` is ours.
 pub const OPTIONS: &[Spec] = &[
@@ -84,6 +85,9 @@ pub const OPTIONS: &[Spec] = &[
     Spec::switch("disallow_sharing_agent_ipc_namespace")
         .help("refuse tasks that want to share the node's memory segments"),
     Spec::bytes("default_container_shm_size").help("size of `/dev/shm`; absent, half the memory"),
+    Spec::path("secrets_dir").help(
+        "the folder in which secrets by reference are files, named as they are; who may launch tasks may name any (ours)",
+    ),
     Spec::path("sandbox_directory")
         .default("/mnt/mesos/sandbox")
         .help("where tasks with an image see their sandbox"),
@@ -225,6 +229,7 @@ impl IsolationConfig {
             docker_volume_checkpoint_dir: values.opt_path("docker_volume_checkpoint_dir"),
             docker_volume_chown: values.switch("docker_volume_chown"),
             loop_volumes_dir: values.opt_path("loop_volumes_dir"),
+            secrets: secret::from_values(values),
             csi_plugin_config_dir: values.opt_path("csi_plugin_config_dir"),
             networks: networks(values)?,
             container_disk_watch_interval: values.duration("container_disk_watch_interval"),

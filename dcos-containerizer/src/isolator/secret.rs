@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dcos_proto::mesos::environment::variable;
 use dcos_proto::mesos::{ContainerId, Secret, Volume, volume};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -22,7 +21,7 @@ use super::ids::outside;
 use super::volume::{Source, attach, volumes};
 use super::{ContainerConfig, Draft, Isolator, IsolatorError};
 use crate::containerizer::runtime::parse_id;
-use crate::secret::{SecretError, SecretResolver};
+use crate::secret::{SecretError, SecretResolver, variables};
 
 /// Where the files are, below the runtime directory.
 const FOLDER: &str = "isolators/volume/secret";
@@ -60,27 +59,8 @@ impl Isolator for EnvironmentSecretIsolator {
         config: &ContainerConfig,
         draft: &mut Draft,
     ) -> Result<(), IsolatorError> {
-        let environment = config.command.environment.iter();
-        for variable in environment.flat_map(|environment| &environment.variables) {
-            let name = &variable.name;
-            if variable.r#type() != variable::Type::Secret {
-                continue;
-            }
-            let wrong =
-                |why: &str| IsolatorError::refused(format!("environment variable {name}: {why}"));
-            let secret = variable
-                .secret
-                .as_ref()
-                .ok_or_else(|| wrong("there is no secret"))?;
-            let value = self
-                .0
-                .resolve(secret)
-                .await
-                .map_err(|error| wrong(&error.0))?;
-            let value = String::from_utf8(value).map_err(|_| wrong("its secret is no text"))?;
-            if value.contains('\0') {
-                return Err(wrong("its secret has a zero byte"));
-            }
+        let found = variables(self.0.as_ref(), &config.command).await;
+        for (name, value) in found.map_err(|error| IsolatorError::refused(error.0))? {
             let process = draft.spec.process_mut().as_mut();
             if let Some(all) = process.and_then(|process| process.env_mut().as_mut()) {
                 all.retain(|other| other.split_once('=').is_none_or(|(other, _)| other != name));
