@@ -10,7 +10,7 @@
 //! | `agents.rs`, `departures.rs` | how agents come and come back; are watched and lost |
 //! | `returning.rs`, `history.rs` | reading what agents say that come back; what they remember of ended tasks |
 //! | `operator.rs`, `standing.rs` | what operators order; what of it lasts |
-//! | `quota.rs`, `weights.rs`, `breakdown.rs` | what roles are due, and what they hold |
+//! | `quota.rs`, `weights.rs`, `priorities.rs`, `breakdown.rs` | what roles are due, and what they hold |
 //! | `removals.rs` | how fast agents may be given up |
 //! | `drain.rs` | agents that are emptied, out of service, or gone |
 //! | `maintenance.rs`, `inverse.rs` | planned absences of machines, and asking for what is there |
@@ -69,6 +69,7 @@ mod old_call;
 mod operations;
 mod operator;
 mod preemption;
+mod priorities;
 mod quota;
 mod recent;
 mod reconcile;

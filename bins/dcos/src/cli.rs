@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// What roles are guaranteed, and what they may have at most.
     #[command(subcommand)]
     Quota(Quota),
+    /// Roles: their weights, and who comes first.
+    #[command(subcommand)]
+    Role(Role),
     /// Frameworks.
     #[command(subcommand)]
     Service(Service),
@@ -259,6 +262,36 @@ pub(crate) enum Maintenance {
         #[arg(required = true, value_name = "MACHINE")]
         machines: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// Every role with its priority and weight.
+    List,
+    /// Say which roles come first among their siblings, before shares are looked at; those of
+    /// higher priority do. The default is 0.
+    Priority {
+        /// Which, such as `prod=10 batch=-5`.
+        #[arg(required = true, value_name = "ROLE=PRIORITY", value_parser = assigned::<i32>)]
+        roles: Vec<(String, i32)>,
+    },
+    /// Say how much roles are due beside their siblings. The default is 1.
+    Weight {
+        /// Which, such as `prod=2.5`.
+        #[arg(required = true, value_name = "ROLE=WEIGHT", value_parser = assigned::<f64>)]
+        roles: Vec<(String, f64)>,
+    },
+}
+
+/// `name=number`
+fn assigned<N: std::str::FromStr<Err: std::fmt::Display>>(
+    text: &str,
+) -> Result<(String, N), String> {
+    let (name, number) = text
+        .split_once('=')
+        .ok_or("it is not of the form ROLE=NUMBER")?;
+    let number = number.parse().map_err(|error: N::Err| error.to_string())?;
+    Ok((name.to_owned(), number))
 }
 
 #[derive(Debug, Subcommand)]

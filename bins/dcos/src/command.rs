@@ -22,6 +22,7 @@ pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod plan;
 pub(crate) mod quota;
+pub(crate) mod role;
 pub(crate) mod service;
 pub(crate) mod task;
 

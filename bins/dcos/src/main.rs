@@ -46,6 +46,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Node(command) => command::node::run(&context, command).await,
         Command::Plan { file } => command::plan::run(&context, file.as_deref()).await,
         Command::Quota(command) => command::quota::run(&context, command).await,
+        Command::Role(command) => command::role::run(&context, command).await,
         Command::Service(command) => command::service::run(&context, command).await,
         // These may end as a command in a container did.
         Command::Task(command) => return command::task::run(&context, command).await,

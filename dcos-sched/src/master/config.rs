@@ -38,7 +38,7 @@ pub const OPTIONS: &[Spec] = &[
     Spec::list("roles").help("The roles frameworks may use; any by default."),
     Spec::text("role_sorter").default("drf").help("How roles are put in order: drf or random."),
     Spec::text("framework_sorter").default("drf").help("How the frameworks of one role are put in order: drf or random."),
-    Spec::list("role_priorities").help("Priorities of roles among their siblings: role=number, separated by commas; more comes first, 0 is the default."),
+    Spec::list("role_priorities").help("Priorities of roles among their siblings: role=number, separated by commas; more comes first, 0 is the default. A cluster begins with them; later ones are those of /priorities."),
     Spec::percent("unanswered_offers").default("10%").help("Which part of the cluster a framework may hold in offers it has not answered while others wait, beside what it used lately and asked for; 100% for no limit."),
     Spec::duration("preempt_after").help("How long a REQUEST may be in vain before tasks of lower priority are killed for it; never by default."),
     Spec::number("allocator_agent_recovery_factor").default("0.8").help("Which part of the agents has to be back after a failover before anything is offered, if there are quotas."),
@@ -238,6 +238,7 @@ impl Config {
             root_submissions: values.switch("root_submissions"),
             max_completed_frameworks: values.count("max_completed_frameworks"),
             weights: weights.clone(),
+            priorities: priorities.clone(),
             registry_gc_interval: values
                 .duration("registry_gc_interval")
                 .max(Duration::from_secs(1)),

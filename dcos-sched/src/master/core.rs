@@ -54,6 +54,8 @@ pub struct Settings {
     pub max_completed_frameworks: usize,
     /// Weights of roles for a registry that holds none; those not listed weigh 1.
     pub weights: BTreeMap<String, f64>,
+    /// Priorities of roles for a registry that holds none; those not listed have 0.
+    pub priorities: BTreeMap<String, i32>,
     /// Whether agents without a fault domain are ignored.
     pub require_agent_domain: bool,
     /// How many agents may be found unreachable in how much time; `None` means any number.
@@ -97,6 +99,7 @@ impl Settings {
             root_submissions: true,
             max_completed_frameworks: 50,
             weights: BTreeMap::new(),
+            priorities: BTreeMap::new(),
             require_agent_domain: false,
             agent_removal_rate: None,
             recovery_removal_limit: 1.0,
@@ -309,6 +312,13 @@ impl Master {
                 principal,
                 call,
             } => self.operator_call(request, principal.as_deref(), *call),
+            Input::Priorities {
+                request,
+                principal,
+                priorities,
+            } => self.order(request, |master| {
+                master.prioritize(principal.as_deref(), priorities)
+            }),
             Input::Read { request } => {
                 let snapshot = Arc::new(Snapshot::of(self));
                 self.push(Action::Snapshot { request, snapshot });

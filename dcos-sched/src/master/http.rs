@@ -116,6 +116,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/tasks", any(reads::tasks))
         .route("/roles", any(reads::roles))
         .route("/weights", any(orders::weights))
+        .route("/priorities", any(orders::priorities))
         .route("/quota", any(orders::quota))
         .route("/quota/{*role}", any(orders::quota))
         .route("/maintenance/schedule", any(orders::schedule))

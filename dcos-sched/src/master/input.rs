@@ -80,6 +80,15 @@ pub enum Input {
         /// The order.
         call: Box<dcos_proto::master::Call>,
     },
+    /// An operator orders other priorities of roles. Answered by [`Action::Reply`].
+    Priorities {
+        /// What the answer names.
+        request: RequestId,
+        /// Who authenticated, if anybody did.
+        principal: Option<String>,
+        /// Roles and their priorities; of several for one role the last counts.
+        priorities: Vec<(String, i32)>,
+    },
     /// Somebody wants to read. Answered by [`Action::Snapshot`].
     Read {
         /// What the answer names.

@@ -41,8 +41,13 @@ impl Master {
         principal: Option<&str>,
         call: Call,
     ) {
+        self.order(request, |master| master.obey(principal, call));
+    }
+
+    /// Answers an order with how it was carried out.
+    pub(crate) fn order(&mut self, request: RequestId, carry_out: impl FnOnce(&mut Self) -> Reply) {
         let reply = if self.recovered {
-            self.obey(principal, call)
+            carry_out(self)
         } else {
             Reply::refused(503, "Master has not finished recovery")
         };

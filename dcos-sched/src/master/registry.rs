@@ -37,6 +37,7 @@ const GONE: &str = "mesos/gone/";
 const FRAMEWORKS: &str = "mesos/frameworks/";
 const QUOTAS: &str = "mesos/quotas/";
 const WEIGHTS: &str = "mesos/weights/";
+const PRIORITIES: &str = "mesos/priorities/";
 const MACHINES: &str = "mesos/machines/";
 const SCHEDULE: &str = "mesos/schedule";
 const NEEDED: &str = "mesos/minimum_capabilities/";
@@ -107,6 +108,12 @@ pub(crate) fn put_weight(role: &str, weight: f64) -> Write {
         weight,
     };
     put(WEIGHTS, role, &Weight { info })
+}
+
+/// As a number in decimal, since Mesos has no message for it.
+pub(crate) fn put_priority(role: &str, priority: i32) -> Write {
+    let key = format!("{PRIORITIES}{role}");
+    Write::Put(key, Bytes::from(priority.to_string()))
 }
 
 pub(crate) fn put_machine(key: &MachineKey, info: &MachineInfo) -> Write {
@@ -204,6 +211,7 @@ impl Master {
         self.known_before = self.recovered_agents.len();
         self.at(self.settings.agent_reregister_timeout, Timer::RecoveryEnds);
         self.recover_weights();
+        self.recover_priorities();
         self.recover_quotas();
     }
 
@@ -220,6 +228,11 @@ impl Master {
             if let Ok(weight) = decode::<Weight>(value) {
                 let role = weight.info.role().to_owned();
                 standing.weights.insert(role, weight.info.weight);
+            }
+        } else if let Some(role) = key.strip_prefix(PRIORITIES) {
+            let priority = std::str::from_utf8(value).ok();
+            if let Some(priority) = priority.and_then(|text| text.parse().ok()) {
+                standing.priorities.insert(role.to_owned(), priority);
             }
         } else if key.starts_with(MACHINES) {
             if let Ok(machine) = decode::<Machine>(value) {

@@ -171,6 +171,11 @@ pub(crate) enum Command {
         call: Box<dcos_proto::master::Call>,
         answer: oneshot::Sender<Reply>,
     },
+    Priorities {
+        principal: Option<String>,
+        priorities: Vec<(String, i32)>,
+        answer: oneshot::Sender<Reply>,
+    },
     Read(oneshot::Sender<Arc<Snapshot>>),
     Explain(
         Option<FrameworkId>,
@@ -222,6 +227,24 @@ impl MasterHandle {
         let command = |answer| Command::Operator {
             principal,
             call,
+            answer,
+        };
+        self.ask(command).await
+    }
+
+    /// Gives roles these priorities; of several for one role the last counts. Answered after the
+    /// change is durable.
+    ///
+    /// # Errors
+    /// [`MasterStopped`]
+    pub async fn prioritize(
+        &self,
+        principal: Option<String>,
+        priorities: Vec<(String, i32)>,
+    ) -> Result<Reply, MasterStopped> {
+        let command = |answer| Command::Priorities {
+            principal,
+            priorities,
             answer,
         };
         self.ask(command).await
@@ -692,6 +715,18 @@ impl Loop {
                     request,
                     principal,
                     call,
+                },
+            ),
+            Command::Priorities {
+                principal,
+                priorities,
+                answer,
+            } => (
+                Waiting::Reply(answer, None),
+                Input::Priorities {
+                    request,
+                    principal,
+                    priorities,
                 },
             ),
             Command::Measure(answer) => (Waiting::Measured(answer), Input::Measure { request }),

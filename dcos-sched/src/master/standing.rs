@@ -1,4 +1,4 @@
-//! What operators have set and what holds until they change it: quotas, weights, maintenance,
+//! What operators have set and what holds until they change it: quotas, weights, priorities, maintenance,
 //! agents that are drained or deactivated.
 //!
 //! All of it is in the registry; readers see it as part of the [`Snapshot`](super::Snapshot).
@@ -19,6 +19,8 @@ pub struct Standing {
     pub quotas: BTreeMap<String, Quota>,
     /// Weights of roles; those not listed weigh 1.
     pub weights: BTreeMap<String, f64>,
+    /// Priorities of roles among their siblings; those not listed have 0.
+    pub priorities: BTreeMap<String, i32>,
     /// Machines that are to be maintained (DRAINING) or are being so (DOWN).
     pub machines: BTreeMap<MachineKey, MachineInfo>,
     /// When which machines are to be maintained, as it was written.

@@ -26,16 +26,21 @@ impl Master {
             .collect();
         self.persist(writes);
         self.standing_mut().weights.extend(weights.clone());
-        let in_use = weights.keys().any(|role| self.is_in_use(role));
+        let roles: Vec<String> = weights.keys().cloned().collect();
         self.allocator
             .handle(self.now, Allocation::Weights(weights));
-        if in_use {
+        self.offer_anew(&roles);
+        Reply::Done
+    }
+
+    /// Takes back what is offered if one of these roles is in use, so that it is shared anew.
+    pub(crate) fn offer_anew(&mut self, roles: &[String]) {
+        if roles.iter().any(|role| self.is_in_use(role)) {
             let offers: Vec<OfferId> = self.offers.keys().cloned().collect();
             for offer in offers {
                 self.rescind(&offer);
             }
         }
-        Reply::Done
     }
 
     fn checked_weights(&self, infos: Vec<WeightInfo>) -> Result<BTreeMap<String, f64>, String> {
@@ -65,14 +70,16 @@ impl Master {
         role == roles::DEFAULT || allowed.is_none_or(|allowed| allowed.contains(role))
     }
 
-    /// Whether a framework is subscribed to the role, or holds something in it.
+    /// Whether a framework is subscribed to the role or to one below it, or holds something there.
     fn is_in_use(&self, role: &str) -> bool {
+        let within = |own: &str| {
+            let below = own.strip_prefix(role);
+            below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         self.frameworks.values().any(|framework| {
-            framework.roles().iter().any(|own| own == role)
-                || framework
-                    .used
-                    .values()
-                    .any(|used| used.allocations().contains_key(role))
+            let mut used = framework.used.values();
+            framework.roles().iter().any(|own| within(own))
+                || used.any(|used| used.allocations().keys().any(|own| within(own)))
         })
     }
 

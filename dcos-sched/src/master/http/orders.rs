@@ -6,7 +6,7 @@ use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dcos_proto::Message;
-use dcos_proto::json::{self, Dialect, to_value};
+use dcos_proto::json::{self as messages, Dialect, to_value};
 use dcos_proto::maintenance::Schedule;
 use dcos_proto::master::Call;
 use dcos_proto::master::call::{self, Type};
@@ -14,7 +14,7 @@ use dcos_proto::mesos::{FrameworkId, MachineId, WeightInfo};
 use dcos_proto::quota::QuotaRequest;
 use dcos_security::Caller;
 use dcos_wire::Refusal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::reads::{parameter, read};
 use super::{Api, answer, name_of, one_of, only, views};
@@ -40,11 +40,11 @@ fn refused(text: impl Into<String>) -> Response {
 }
 
 /// The messages of a JSON array.
-pub(super) fn list<M: Message + json::Json>(content: &[u8]) -> Result<Vec<M>, String> {
+pub(super) fn list<M: Message + messages::Json>(content: &[u8]) -> Result<Vec<M>, String> {
     let values: Vec<Value> = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     let messages = values
         .iter()
-        .map(|value| json::from_value(value, Dialect::V0).map_err(|error| error.to_string()));
+        .map(|value| messages::from_value(value, Dialect::V0).map_err(|error| error.to_string()));
     messages.collect()
 }
 
@@ -108,6 +108,49 @@ pub(super) async fn weights(
     }
 }
 
+/// A role and its priority, as `/priorities` takes them.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RolePriority {
+    role: String,
+    priority: i32,
+}
+
+pub(super) async fn priorities(
+    State(api): State<Api>,
+    caller: Caller,
+    method: Method,
+    uri: Uri,
+    content: Bytes,
+) -> Response {
+    if let Err(refused) = one_of(&[Method::GET, Method::PUT], &method) {
+        return *refused;
+    }
+    if method != Method::PUT {
+        let sight = api.sight(&caller);
+        return read(&api, &uri, move |snapshot, _, _| {
+            let all = snapshot.standing.priorities.iter();
+            let seen = all.filter(|(role, _)| sight.role(role));
+            seen.map(|(role, priority)| json!({"role": role, "priority": priority}))
+                .collect::<Value>()
+        })
+        .await;
+    }
+    let named: Vec<RolePriority> = match serde_json::from_slice(&content) {
+        Ok(named) => named,
+        Err(error) => return refused(format!("Failed to parse priorities of roles: {error}")),
+    };
+    let named = named.into_iter().map(|one| (one.role, one.priority));
+    let principal = match name_of(&caller) {
+        Ok(principal) => principal.map(ToOwned::to_owned),
+        Err(refusal) => return refusal.into_response(),
+    };
+    match api.master.prioritize(principal, named.collect()).await {
+        Ok(reply) => answer(reply),
+        Err(stopped) => Refusal::from(stopped).into_response(),
+    }
+}
+
 pub(super) async fn quota(
     State(api): State<Api>,
     caller: Caller,
@@ -133,7 +176,7 @@ pub(super) async fn quota(
 }
 
 async fn set_quota(api: &Api, caller: &Caller, content: &Bytes) -> Response {
-    match json::from_slice::<QuotaRequest>(content, Dialect::V0) {
+    match messages::from_slice::<QuotaRequest>(content, Dialect::V0) {
         Ok(quota_request) => {
             let call = Call {
                 set_quota: Some(call::SetQuota { quota_request }),
@@ -144,7 +187,7 @@ async fn set_quota(api: &Api, caller: &Caller, content: &Bytes) -> Response {
         Err(error) => {
             let text = String::from_utf8_lossy(content);
             let what = match &error {
-                json::JsonError::Syntax { .. } => "parse",
+                messages::JsonError::Syntax { .. } => "parse",
                 _ => "validate",
             };
             refused(format!(
@@ -209,7 +252,7 @@ pub(super) async fn schedule(
         })
         .await;
     }
-    match json::from_slice::<Schedule>(&content, Dialect::V0) {
+    match messages::from_slice::<Schedule>(&content, Dialect::V0) {
         Ok(schedule) => {
             let update = call::UpdateMaintenanceSchedule { schedule };
             let call = Call {

@@ -302,7 +302,7 @@ fn role(snapshot: &Snapshot, name: &str, frameworks: &BTreeSet<FrameworkId>, hel
     let mut resources = held.allocated.clone();
     resources.add_all(&held.offered);
     let frameworks: Vec<&str> = frameworks.iter().map(|id| &*id.value).collect();
-    json!({
+    let mut role = json!({
         "name": name,
         "weight": views::weight(snapshot, name),
         "quota": {
@@ -316,7 +316,12 @@ fn role(snapshot: &Snapshot, name: &str, frameworks: &BTreeSet<FrameworkId>, hel
         "offered": shown(&held.offered),
         "reserved": shown(&held.reserved),
         "frameworks": frameworks,
-    })
+    });
+    // Mesos has none, so that they are shown only where there are any.
+    if let Some(priority) = snapshot.standing.priorities.get(name) {
+        role["priority"] = (*priority).into();
+    }
+    role
 }
 
 pub(super) async fn flags(State(api): State<Api>, caller: Caller, uri: Uri) -> Response {

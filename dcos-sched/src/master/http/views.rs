@@ -50,7 +50,11 @@ pub(crate) fn known_roles(snapshot: &Snapshot) -> BTreeMap<String, BTreeSet<Fram
     let standing = &snapshot.standing;
     breakdown::known_roles(
         snapshot.settings.roles.as_ref(),
-        standing.weights.keys().chain(standing.quotas.keys()),
+        standing
+            .weights
+            .keys()
+            .chain(standing.priorities.keys())
+            .chain(standing.quotas.keys()),
         &snapshot.frameworks,
         &snapshot.agents,
     )

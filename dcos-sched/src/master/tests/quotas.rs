@@ -1,14 +1,18 @@
 //! Quota and weights: what is refused, stored, taken back, and remembered.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use dcos_core::resources::Resources;
 use dcos_proto::master::Call;
 use dcos_proto::master::call::{self, Type};
-use dcos_proto::mesos::WeightInfo;
 use dcos_proto::mesos::value::Scalar;
+use dcos_proto::mesos::{FrameworkInfo, WeightInfo};
 use dcos_proto::quota::{QuotaConfig, QuotaRequest};
 
-use super::super::Reply;
+use super::super::{Input, Reply};
 use super::{World, framework};
+use crate::allocator::Config;
 
 const PID: &str = "slave(1)@10.0.0.1:5051";
 const ALL: &str = "cpus:4;mem:1024";
@@ -248,6 +252,122 @@ fn weights_are_checked_stored_and_take_offers_back() {
     );
 }
 
+fn prioritize(world: &mut World, principal: Option<&str>, named: &[(&str, i32)]) -> Reply {
+    let named = named.iter();
+    world.handle(Input::Priorities {
+        request: 9_000,
+        principal: principal.map(ToOwned::to_owned),
+        priorities: named
+            .map(|(role, number)| ((*role).to_owned(), *number))
+            .collect(),
+    });
+    world.replies.remove(&9_000).unwrap()
+}
+
+fn with_role(name: &str, role: &str) -> FrameworkInfo {
+    FrameworkInfo {
+        role: Some(role.to_owned()),
+        ..framework(name)
+    }
+}
+
+#[test]
+fn priorities_are_checked_stored_and_decide_at_once() {
+    let mut world = World::new();
+    let low = world.subscribe(with_role("low", "eng/low"));
+    world.agent(PID, ALL);
+    assert!(!world.offers(&low).is_empty());
+    let high = world.subscribe(with_role("high", "ops"));
+    assert!(world.offers(&high).is_empty(), "there is nothing left");
+    for (named, told) in [
+        (&[("ops", 1), ("a b", 1)][..], "400 Invalid role 'a b'"),
+        (&[("", 1)], "400 Invalid role ''"),
+    ] {
+        let refused = refusal(prioritize(&mut world, None, named));
+        assert!(refused.starts_with(told), "{refused}");
+        assert!(world.master.standing.priorities.is_empty());
+    }
+    assert_eq!(prioritize(&mut world, None, &[("idle", 7)]), Reply::Done);
+    assert!(world.seen(&low).is_empty(), "nobody uses the role");
+    // What is above a role counts for it as well.
+    assert_eq!(prioritize(&mut world, None, &[("eng", -1)]), Reply::Done);
+    assert_eq!(world.seen(&low)[0], "RESCIND");
+    assert_eq!(prioritize(&mut world, None, &[("eng", -1)]), Reply::Done);
+    assert!(world.seen(&low).is_empty(), "it was so already");
+    world.pass(Duration::from_secs(1));
+    assert!(
+        !world.offers(&high).is_empty(),
+        "who comes first is offered all"
+    );
+    assert!(world.seen(&low).is_empty());
+    let world = world.fail_over(2);
+    let stored: Vec<_> = world.master.standing.priorities.iter().collect();
+    assert_eq!(stored, [(&"eng".to_owned(), &-1), (&"idle".to_owned(), &7)]);
+}
+
+#[test]
+fn whoever_may_not_update_a_weight_may_not_update_a_priority() {
+    let rules = r#"{"update_weights": [
+        {"principals": {"values": ["ops"]}, "roles": {"values": ["web"]}},
+        {"principals": {"type": "NONE"}, "roles": {"type": "ANY"}}]}"#;
+    let acls: dcos_security::Acls = rules.parse().unwrap();
+    let mut world = World::with(BTreeMap::new(), 1, |settings| {
+        settings.security.authorizer = std::sync::Arc::new(acls);
+    });
+    for (principal, role, allowed) in [
+        (Some("ops"), " web ", true),
+        (Some("ops"), "db", false),
+        (Some("dev"), "web", false),
+        (None, "web", false),
+    ] {
+        let reply = prioritize(&mut world, principal, &[(role, 2)]);
+        let forbidden = matches!(reply, Reply::Refused { status: 403, .. });
+        assert_eq!(forbidden, !allowed, "{principal:?} {role:?}: {reply:?}");
+    }
+    assert_eq!(world.master.standing.priorities.len(), 1);
+    assert_eq!(world.master.standing.priorities["web"], 2);
+}
+
+/// A standby that was started with another flag changes nothing when it leads.
+#[test]
+fn priorities_of_the_command_line_seed_an_empty_registry_only() {
+    let master = |store, number, priorities: &[(&str, i32)]| {
+        let named = priorities.iter();
+        let priorities: BTreeMap<String, i32> = named
+            .map(|(role, number)| ((*role).to_owned(), *number))
+            .collect();
+        // As a master makes both of its flag.
+        let config = Config {
+            priorities: priorities.clone(),
+            ..Config::default()
+        };
+        World::sharing(config, store, number, |settings| {
+            settings.priorities = priorities
+        })
+    };
+    let first = |mut world: World| {
+        let (eng, ops) = (
+            world.subscribe(with_role("eng", "eng")),
+            world.subscribe(with_role("ops", "ops")),
+        );
+        world.agent(PID, ALL);
+        world.pass(Duration::from_secs(1));
+        let offered = [&eng, &ops].map(|one| !world.offers(one).is_empty());
+        (offered, world.store)
+    };
+    let (offered, store) = first(master(BTreeMap::new(), 1, &[("ops", 1)]));
+    assert_eq!(offered, [false, true]);
+    let (offered, _) = first(master(store.clone(), 2, &[("eng", 9), ("ops", -9)]));
+    assert_eq!(offered, [false, true], "the registry says ops");
+    let mut changed = master(store, 2, &[]);
+    assert_eq!(
+        prioritize(&mut changed, None, &[("ops", 0), ("eng", 1)]),
+        Reply::Done
+    );
+    let (offered, _) = first(master(changed.store, 3, &[("ops", 1)]));
+    assert_eq!(offered, [true, false], "and then eng");
+}
+
 #[test]
 fn weights_of_the_command_line_seed_an_empty_registry_only() {
     let seed = |weight| {
@@ -255,7 +375,7 @@ fn weights_of_the_command_line_seed_an_empty_registry_only() {
             settings.weights.insert("a".to_owned(), weight);
         }
     };
-    let world = World::with(std::collections::BTreeMap::new(), 1, seed(2.0));
+    let world = World::with(BTreeMap::new(), 1, seed(2.0));
     assert_eq!(world.master.standing.weights["a"].to_string(), "2");
     let world = World::with(world.store, 2, seed(5.0));
     assert_eq!(world.master.standing.weights["a"].to_string(), "2");
