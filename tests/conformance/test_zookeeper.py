@@ -13,35 +13,54 @@ from pathlib import Path
 
 import dcos
 import pytest
-from cluster import Program, eventually, free_port
+from cluster import ROOT, Program, eventually, free_port
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 from pymesos import MesosSchedulerDriver
 from test_pymesos import Tasks
 
 JAR = Path("/usr/share/java/zookeeper.jar")
+NETTY = [JAR.with_name(name) for name in ("netty-codec.jar", "netty-resolver.jar")]
+TLS = ROOT / "dcos-core" / "wire" / "tests" / "tls"
 
 
 class Ensemble:
     """One ZooKeeper server, two masters or as many as have addresses, an agent or none."""
 
     def __init__(self, agents: int = 1, components: str = "master", more: dict[str, str] | None = None,
-                 ips: tuple[str, ...] = ("127.0.0.1", "127.0.0.1")) -> None:
+                 ips: tuple[str, ...] = ("127.0.0.1", "127.0.0.1"), secure: bool = False) -> None:
+        """With `secure` masters and agents speak TLS to it, with certificates on both sides."""
         self.temporary = tempfile.TemporaryDirectory(prefix="dcos-zookeeper-")
         folder = Path(self.temporary.name)
         self.port = free_port()
-        (folder / "zoo.cfg").write_text(
+        settings = (
             f"tickTime=500\ndataDir={folder}/data\nclientPort={self.port}\nclientPortAddress=127.0.0.1\n"
             "admin.enableServer=false\n"
         )
+        self.servers = f"127.0.0.1:{self.port}"
+        self.url = f"zk://user:secret@{self.servers}/mesos"
+        jars, files = [JAR], {}
+        if secure:
+            port, identity = free_port(), folder / "identity.pem"
+            identity.write_bytes(b"".join((TLS / name).read_bytes() for name in ("server.key", "server.pem")))
+            settings += (
+                f"secureClientPort={port}\nsecureClientPortAddress=127.0.0.1\n"
+                "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n"
+                f"ssl.keyStore.location={identity}\nssl.keyStore.type=PEM\n"
+                f"ssl.trustStore.location={TLS}/ca.pem\nssl.trustStore.type=PEM\n"
+            )
+            self.url = f"zks://user:secret@127.0.0.1:{port}/mesos"
+            # Debian's manifest leaves them out.
+            jars += NETTY
+            files = {f"zk_{name}_file": TLS / file for name, file in (
+                ("ca", "ca.pem"), ("cert", "server.pem"), ("key", "server.key"))}
+        (folder / "zoo.cfg").write_text(settings)
         with (folder / "zookeeper.log").open("wb") as log:
             self.server = subprocess.Popen(
-                ["java", "-Xmx128m", "-cp", f"{JAR}:/etc/zookeeper/conf",
+                ["java", "-Xmx128m", "-cp", ":".join(map(str, [*jars, "/etc/zookeeper/conf"])),
                  "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(folder / "zoo.cfg")],
                 stdout=log, stderr=log,
             )
-        self.servers = f"127.0.0.1:{self.port}"
-        self.url = f"zk://user:secret@{self.servers}/mesos"
         env = {"RUST_LOG": os.environ.get("RUST_LOG", "info"), **(more or {})}
         self.ports = [free_port() for _ in ips]
         self.dns = {port: free_port() for port in self.ports}
@@ -52,7 +71,7 @@ class Ensemble:
                 "ip": ip, "hostname": ip, "port": port, "only": components, "zk": self.url,
                 "dns_port": self.dns[port], "mesos_dns_port": free_port(), "dns_resolvers": "127.0.0.1:9",
                 "marathon_port": self.marathons[port], "metronome_port": self.metronomes[port],
-                "quorum": 1, "zk_session_timeout": "2secs", "work_dir": folder / f"master-{port}",
+                "quorum": 1, "zk_session_timeout": "2secs", "work_dir": folder / f"master-{port}", **files,
             }, folder / f"master-{port}.log", env)
             for ip, port in zip(ips, self.ports, strict=True)
         ]
@@ -60,7 +79,7 @@ class Ensemble:
             "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": free_port(), "master": self.url,
             "work_dir": folder / "agent", "runtime_dir": folder / "run",
             "launcher": "posix", "isolation": "posix/cpu,posix/mem",
-            "resources": "cpus:4;mem:1024;disk:1000;ports:[31000-31100]",
+            "resources": "cpus:4;mem:1024;disk:1000;ports:[31000-31100]", **files,
         }, folder / "agent.log", env)][:agents]
 
     def __enter__(self) -> "Ensemble":

@@ -19,7 +19,7 @@ from dcos._jobs import Job, Schedule
 from dcos._patience import Patience
 from dcos._services import App, Deployment, Group, How, Plan, Pod, QueueEntry, Simulation
 
-ELECTED = ("zk", "etcd")
+ELECTED = ("zk", "zks", "etcd", "etcds")
 """URLs that name where masters elect their leader."""
 
 

@@ -12,10 +12,10 @@ pub(crate) const PROGRAM: &[Spec] = &[
         .help("Run only these components in this process: master, marathon, metronome, dns, router."),
     Spec::list("without").help("Run all components but these in this process."),
     Spec::text("master").help(
-        "Masters (host:port, separated by commas; zk://, etcd:// or etcds:// URL) for a Marathon, Metronome or router that runs without a master in its process.",
+        "Masters (host:port, separated by commas; zk://, zks://, etcd:// or etcds:// URL) for a Marathon, Metronome or router that runs without a master in its process.",
     ),
     Spec::text("zk").help(
-        "One master of several: ZooKeeper, as zk://[user:password@]host1:port1,host2:port2/path, or a file:// that holds it. State is kept there, too.",
+        "One master of several: ZooKeeper, as zk://[user:password@]host1:port1,host2:port2/path, zks:// over TLS, or a file:// that holds it. State is kept there, too.",
     ),
     Spec::text("etcd").help(
         "The same on etcd: etcd://[user:password@]host1:port1,host2:port2/path, or etcds:// (https:// as well) over TLS.",

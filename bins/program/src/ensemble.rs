@@ -2,10 +2,17 @@
 
 use anyhow::{Context as _, ensure};
 use dcos_core::config::{Spec, Values};
-use dcos_store::{Ensemble, TlsFiles};
+use dcos_store::{Engine, Ensemble, TlsFiles};
 
-/// The options of etcd over TLS; who the servers are is said elsewhere.
+/// The options of ensembles over TLS; who the servers are is said elsewhere.
 pub const ENSEMBLE_OPTIONS: &[Spec] = &[
+    Spec::path("zk_ca_file").help(
+        "Who signs the certificates of ZooKeeper's servers (PEM), with zks://; LIBPROCESS_SSL_CA_FILE by default (ours).",
+    ),
+    Spec::path("zk_cert_file").help(
+        "The certificate that is shown to ZooKeeper (PEM), with zks://; LIBPROCESS_SSL_CERT_FILE by default (ours).",
+    ),
+    Spec::path("zk_key_file").help("Its key (PEM); LIBPROCESS_SSL_KEY_FILE by default (ours)."),
     Spec::path("etcd_ca_file").help(
         "Who signs the certificates of etcd's servers (PEM), with etcds://; LIBPROCESS_SSL_CA_FILE by default, else whoever the system trusts (ours).",
     ),
@@ -15,19 +22,28 @@ pub const ENSEMBLE_OPTIONS: &[Spec] = &[
     Spec::path("etcd_key_file").help("Its key (PEM); LIBPROCESS_SSL_KEY_FILE by default (ours)."),
 ];
 
+const FILES: [&str; 3] = ["ca", "cert", "key"];
+
 /// The ensemble that `url` names, spoken to as [`ENSEMBLE_OPTIONS`] say.
 ///
 /// # Errors
 /// It names none, or the files can't be used.
 pub fn ensemble(values: &Values, url: &str) -> anyhow::Result<Ensemble> {
     let ensemble = Ensemble::parse(url)?;
-    let [ca, cert, key] =
-        ["etcd_ca_file", "etcd_cert_file", "etcd_key_file"].map(|name| values.opt_path(name));
-    let is_said = ca.is_some() || cert.is_some() || key.is_some();
-    ensure!(
-        ensemble.is_over_tls() || !is_said,
-        "{ensemble} is not over TLS: --etcd_ca_file, --etcd_cert_file and --etcd_key_file need etcds://"
-    );
+    for (engine, name) in [(Engine::ZooKeeper, "zk"), (Engine::Etcd, "etcd")] {
+        let is_used = engine == ensemble.engine() && ensemble.is_over_tls();
+        let mut files = FILES.into_iter();
+        let is_said = files.any(|file| values.opt_path(&format!("{name}_{file}_file")).is_some());
+        ensure!(
+            is_used || !is_said,
+            "{ensemble} is not {name}s://, which --{name}_ca_file, --{name}_cert_file and --{name}_key_file are for"
+        );
+    }
+    let name = match ensemble.engine() {
+        Engine::ZooKeeper => "zk",
+        Engine::Etcd => "etcd",
+    };
+    let [ca, cert, key] = FILES.map(|file| values.opt_path(&format!("{name}_{file}_file")));
     let usual = TlsFiles::from_env();
     // A certificate and the key of another one do not fit.
     let (cert, key) = if cert.is_some() || key.is_some() {

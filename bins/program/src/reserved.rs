@@ -161,6 +161,7 @@ mod tests {
             ("[fd00::1]:5050", &["fd00::1"]),
             ("zk://u:p@z1,10.0.0.9:2182/mesos", &["z1", "10.0.0.9"]),
             ("etcds://[fd00::2]/mesos", &["fd00::2"]),
+            ("zks://[fd00::3]/mesos", &["fd00::3"]),
         ] {
             assert_eq!(hosts(named), expected, "{named}");
         }

@@ -33,7 +33,7 @@ use crate::provisioner::Provisioner;
 pub const OPTIONS: &[Spec] = &[
     Spec::text("master")
         .required()
-        .help("the master: host:port, a file:// that holds it, or where masters elect their leader: zk://[user:password@]host1:port1,host2:port2/path, etcd://…, etcds://… over TLS"),
+        .help("the master: host:port, a file:// that holds it, or where masters elect their leader: zk://[user:password@]host1:port1,host2:port2/path, etcd://…; zks://… and etcds://… over TLS"),
     Spec::path("work_dir")
         .required()
         .help("sandboxes and checkpoints; has to survive a reboot"),

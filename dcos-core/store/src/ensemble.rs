@@ -1,7 +1,7 @@
 //! [`Ensemble`]: the servers and the path where several masters keep their state and elect a leader.
 //!
 //! The URL says which engine it is: `zk://user:password@h1:2181,h2:2181/mesos` or
-//! `etcd://user:password@h1:2379,h2:2379/mesos`, as the original's `--zk` does; `etcds://` is etcd over TLS.
+//! `etcd://user:password@h1:2379,h2:2379/mesos`, as the original's `--zk` does; `zks://` and `etcds://` are the same over TLS.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -68,15 +68,22 @@ impl Ensemble {
         let (engine, port, tls) = match scheme {
             #[cfg(feature = "zookeeper")]
             "zk" => (Engine::ZooKeeper, 2181, None),
+            // As ZooKeeper's documentation has it for `secureClientPort`.
+            #[cfg(feature = "zookeeper")]
+            "zks" => (Engine::ZooKeeper, 2281, Some(Arc::default())),
             #[cfg(feature = "etcd")]
             "etcd" => (Engine::Etcd, 2379, None),
             #[cfg(feature = "etcd")]
             "etcds" => (Engine::Etcd, 2379, Some(Arc::default())),
             #[cfg(not(all(feature = "zookeeper", feature = "etcd")))]
-            "zk" | "etcd" | "etcds" => {
+            "zk" | "zks" | "etcd" | "etcds" => {
                 return Err(wrong("this program was built without that engine"));
             }
-            _ => return Err(wrong("it begins with none of zk://, etcd:// and etcds://")),
+            _ => {
+                return Err(wrong(
+                    "it begins with none of zk://, zks://, etcd:// and etcds://",
+                ));
+            }
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let path = path.trim_matches('/');
@@ -125,7 +132,7 @@ impl Ensemble {
 
     /// Whether `text` looks like the URL of an ensemble rather than like an address.
     pub fn is_named_by(text: &str) -> bool {
-        ["zk://", "etcd://", "etcds://"]
+        ["zk://", "zks://", "etcd://", "etcds://"]
             .iter()
             .any(|scheme| text.starts_with(scheme))
     }
@@ -145,16 +152,20 @@ impl Ensemble {
         self
     }
 
-    /// Sets whom to trust and what to show to the servers, where the URL asks for TLS. Without this call whoever the
-    /// system trusts is trusted, and nothing is shown.
+    /// Sets whom to trust and what to show to the servers, where the URL asks for TLS. Without this call, or without a
+    /// file for it, whoever the system trusts is trusted with etcd, nobody with `ZooKeeper`; and nothing is shown.
     ///
     /// # Errors
     /// [`TlsError`], if the files can't be used.
     pub fn with_tls(mut self, files: &TlsFiles) -> Result<Self, TlsError> {
         if self.is_over_tls() {
             self.tls = Some(Arc::new(files.read()?));
-            #[cfg(feature = "etcd")]
-            crate::etcd::check_tls(&self)?;
+            match self.engine {
+                #[cfg(feature = "zookeeper")]
+                Engine::ZooKeeper => crate::zookeeper::check_tls(&self)?,
+                #[cfg(feature = "etcd")]
+                Engine::Etcd => crate::etcd::check_tls(&self)?,
+            }
         }
         Ok(self)
     }
@@ -220,6 +231,8 @@ impl fmt::Display for Ensemble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.engine {
             #[cfg(feature = "zookeeper")]
+            Engine::ZooKeeper if self.is_over_tls() => "zks",
+            #[cfg(feature = "zookeeper")]
             Engine::ZooKeeper => "zk",
             #[cfg(feature = "etcd")]
             Engine::Etcd if self.is_over_tls() => "etcds",
@@ -264,12 +277,18 @@ mod tests {
         let secured = Ensemble::parse("etcds://u:p@a/m").unwrap();
         assert!(secured.is_over_tls() && Ensemble::is_named_by("etcds://a/m"));
         assert_eq!(secured.to_string(), "etcds://a:2379/m");
+        let secured = Ensemble::parse("zks://u:p@a,b:1/m").unwrap();
+        assert!(secured.is_over_tls() && Ensemble::is_named_by("zks://a/m"));
+        assert_eq!(secured.to_string(), "zks://a:2281,b:1/m");
     }
 
     #[test]
     fn what_is_no_url_is_refused_with_the_reason_and_without_the_password() {
         for (url, reason) in [
-            ("10.0.0.1:5050", "none of zk://, etcd:// and etcds://"),
+            (
+                "10.0.0.1:5050",
+                "none of zk://, zks://, etcd:// and etcds://",
+            ),
             ("zk://a", "a path has to follow"),
             ("zk://a/", "a path has to follow"),
             ("zk://a//b/../c", "`.` or `..`"),

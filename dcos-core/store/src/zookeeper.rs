@@ -17,3 +17,4 @@ mod session;
 
 pub use election::ZooKeeperElection;
 pub(crate) use medium::ZooKeeperMedium;
+pub(crate) use session::check_tls;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{sync::Mutex, time::timeout};
-use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Error, Permission};
+use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Error, Permission, TlsOptions};
 
-use crate::{Ensemble, MediumError};
+use crate::{Ensemble, MediumError, TlsError, tls::Tls};
 
 /// How long a single request may take.
 pub(super) const REQUEST: Duration = Duration::from_secs(5);
@@ -17,11 +19,50 @@ pub(super) async fn connect(ensemble: &Ensemble) -> Result<Client, Error> {
         connector = connector.with_auth("digest", format!("{user}:{password}").as_bytes());
     }
     let servers = ensemble.servers.join(",");
-    let connecting = connector.connect(&servers);
+    let connecting = async {
+        match &ensemble.tls {
+            Some(tls) => {
+                let connector = connector.with_tls(options(tls)?);
+                connector.secure_connect(&servers).await
+            }
+            None => connector.connect(&servers).await,
+        }
+    };
     let patience = ensemble.session_timeout.max(REQUEST);
     timeout(patience, connecting)
         .await
         .unwrap_or(Err(Error::Timeout))
+}
+
+/// Whether certificates and key of an ensemble can be used.
+pub(crate) fn check_tls(ensemble: &Ensemble) -> Result<(), TlsError> {
+    let Some(tls) = &ensemble.tls else {
+        return Ok(());
+    };
+    let unusable = |error: &dyn std::error::Error| TlsError::Unusable {
+        reason: error.to_string(),
+    };
+    options(tls).map_err(|error| unusable(&error))?;
+    if let Some((certificates, key)) = &tls.identity {
+        let certificates: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(certificates).collect();
+        let certificates = certificates.map_err(|error| unusable(&error))?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable(&error))?;
+        let both = CertifiedKey::from_der(certificates, key, &aws_lc_rs::default_provider());
+        both.map_err(|error| unusable(&error))?;
+    }
+    Ok(())
+}
+
+fn options(tls: &Tls) -> Result<TlsOptions, Error> {
+    let text = String::from_utf8_lossy;
+    let nobody = Error::BadArguments(&"who signs the certificates of its servers has to be said");
+    let ca = tls.ca.as_deref().ok_or(nobody)?;
+    let options = TlsOptions::new().with_pem_ca(&text(ca))?;
+    match &tls.identity {
+        Some((certificates, key)) => options.with_pem_identity(&text(certificates), &text(key)),
+        None => Ok(options),
+    }
 }
 
 /// The request's answer, or a timeout if none comes.
