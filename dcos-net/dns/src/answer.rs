@@ -11,7 +11,7 @@ pub(crate) mod plain;
 
 /// The most a UDP answer may hold whatever the client says: larger ones are cut to pieces on the
 /// way, and those get lost.
-const MAX_UDP: u16 = 4096;
+pub(crate) const MAX_UDP: u16 = 4096;
 
 /// What is offered to clients that say how much they can take (DNS flag day 2020).
 const EDNS_PAYLOAD: u16 = 1232;

@@ -46,6 +46,8 @@ mod served;
 mod server;
 mod sockets;
 mod spartan;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 
 pub use config::{
     Config, NoResolver, PORT, UNPRIVILEGED_PORT, Upstream, named_resolvers, resolvers,
