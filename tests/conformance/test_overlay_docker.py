@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -27,6 +28,11 @@ def read(url: str) -> str:
         return answer.read().decode()
 
 
+def rules() -> list[str]:
+    """What `iptables` says of the node's filter."""
+    return subprocess.run(["iptables", "-S"], check=True, capture_output=True, text=True).stdout.splitlines()
+
+
 def run(cluster: Cluster, name: str, cmd: str, container: dict) -> str:
     """Runs an app in `dcos`; says where its container is."""
     app = {"id": name, "cmd": cmd, "cpus": 0.1, "mem": 64, "instances": 1, "container": container,
@@ -45,6 +51,8 @@ def run(cluster: Cluster, name: str, cmd: str, container: dict) -> str:
 
 def test_both_halves_talk():
     with own_network(), docker_engine.Engine() as engine:
+        # As Docker has it where it was the one who let the kernel forward.
+        subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True)
         flags = {"overlay": "true", "ip": ADDRESS, "hostname": ADDRESS, "containerizers": "docker,mesos",
                  "docker_socket": engine.socket, "cgroups_root": f"dcos-overlay-{os.getpid()}"}
         with Cluster(agent_flags=flags, master_flags={"overlay": "{}"}) as cluster:
@@ -66,6 +74,11 @@ def test_both_halves_talk():
             assert (docker, mesos) == ("9.0.0.130", "9.0.0.2")
             eventually("the node is answered", lambda: read(f"http://{docker}:80/") == "hello", 60)
             eventually("a container is answered", lambda: read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello", 60)
+            # What passes has a chain of its own, which is called again when somebody empties Docker's.
+            assert rules().index("-A DOCKER-USER -j DCOS-OVERLAY") < rules().index("-A DOCKER-USER -j RETURN")
+            subprocess.run(["iptables", "-F", "DOCKER-USER"], check=True)
+            eventually("the call of the chain", lambda: "-A DOCKER-USER -j DCOS-OVERLAY" in rules(), 60)
+            assert read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello"
             # Reviewed, the network stays the same.
             cluster.agent_program.kill()
             cluster.agent_program.start()
