@@ -32,12 +32,12 @@ use std::sync::Arc;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_proto::mesos::FrameworkId;
-use dcos_proto::scheduler::{Call, event};
+use dcos_proto::scheduler::Call;
 use imbl::OrdMap;
 
 use crate::config::Config;
 use crate::deployment::Plan;
-use crate::engine::{Deadlines, Kills, Machine, Subscription, calls};
+use crate::engine::{Deadlines, Kills, Machine, News, Subscription, calls};
 use crate::event::Event;
 use crate::instance::{Instance, InstanceId};
 use crate::matching::Places;
@@ -232,42 +232,17 @@ impl Core {
     }
 
     fn event(&mut self, now: Timestamp, event: dcos_proto::scheduler::Event) {
-        use event::Type;
-        match event.r#type() {
-            Type::Subscribed => {
-                if let Some(subscribed) = event.subscribed {
-                    self.subscribed(now, &subscribed);
-                }
+        match News::of(event) {
+            Some(News::Subscribed(subscribed)) => self.subscribed(now, &subscribed),
+            Some(News::Offers(offers)) => self.offers(now, offers),
+            Some(News::Status(status)) => self.status(now, &status),
+            Some(News::Message(message)) => {
+                let (executor, agent) = (&message.executor_id.value, &message.agent_id.value);
+                let event = Event::framework_message(now, executor, agent, &message.data);
+                self.batch.events.push(event);
             }
-            Type::Offers => {
-                let offers = event.offers.map(|offers| offers.offers).unwrap_or_default();
-                self.offers(now, offers);
-            }
-            Type::Update => {
-                if let Some(update) = event.update {
-                    self.status(now, &update.status);
-                }
-            }
-            Type::Message => {
-                if let Some(message) = event.message {
-                    let (executor, agent) = (&message.executor_id.value, &message.agent_id.value);
-                    let event = Event::framework_message(now, executor, agent, &message.data);
-                    self.batch.events.push(event);
-                }
-            }
-            Type::Error => {
-                let text = event.error.map(|error| error.message).unwrap_or_default();
-                self.batch.fatal = Some(text);
-            }
-            // Offers are answered at once, so none is left to rescind; a lost agent's tasks are told of
-            // one by one; inverse offers and operations are not ours.
-            Type::Unknown
-            | Type::InverseOffers
-            | Type::Rescind
-            | Type::RescindInverseOffer
-            | Type::UpdateOperationStatus
-            | Type::Failure
-            | Type::Heartbeat => {}
+            Some(News::Refused(reason)) => self.batch.fatal = Some(reason),
+            None => {}
         }
     }
 

@@ -10,6 +10,7 @@ mod deadlines;
 mod fleet;
 mod kills;
 mod machine;
+mod news;
 mod offers;
 mod subscription;
 
@@ -17,5 +18,6 @@ pub use deadlines::Deadlines;
 pub use fleet::{Directed, Director, Fleet, FleetView};
 pub use kills::Kills;
 pub use machine::{Machine, Registration, Service};
+pub use news::News;
 pub use offers::{Answered, Launcher, answer, begin};
 pub use subscription::Subscription;

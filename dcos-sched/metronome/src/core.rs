@@ -24,7 +24,7 @@ use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_marathon::Timestamp;
 use dcos_marathon::core::{Batch, Input};
-use dcos_marathon::engine::{Deadlines, Kills, Machine, Subscription, calls};
+use dcos_marathon::engine::{Deadlines, Kills, Machine, News, Subscription, calls};
 use dcos_marathon::instance::{Instance, InstanceId};
 use dcos_marathon::queue::LaunchQueue;
 use dcos_proto::mesos::FrameworkId;
@@ -89,36 +89,12 @@ impl JobScheduler {
     }
 
     fn event(&mut self, now: Timestamp, event: Event) {
-        use event::Type;
-        match event.r#type() {
-            Type::Subscribed => {
-                if let Some(subscribed) = event.subscribed {
-                    self.subscribed(now, &subscribed);
-                }
-            }
-            Type::Offers => {
-                let offers = event.offers.map(|offers| offers.offers).unwrap_or_default();
-                self.offers(now, offers);
-            }
-            Type::Update => {
-                if let Some(update) = event.update {
-                    self.status(now, &update.status);
-                }
-            }
-            Type::Error => {
-                let text = event.error.map(|error| error.message).unwrap_or_default();
-                self.batch.fatal = Some(text);
-            }
-            // Offers are answered at once, so none is left to rescind; a lost agent's tasks are told of one by one; the
-            // rest is not ours.
-            Type::Unknown
-            | Type::InverseOffers
-            | Type::Rescind
-            | Type::RescindInverseOffer
-            | Type::UpdateOperationStatus
-            | Type::Failure
-            | Type::Message
-            | Type::Heartbeat => {}
+        match News::of(event) {
+            Some(News::Subscribed(subscribed)) => self.subscribed(now, &subscribed),
+            Some(News::Offers(offers)) => self.offers(now, offers),
+            Some(News::Status(status)) => self.status(now, &status),
+            Some(News::Refused(reason)) => self.batch.fatal = Some(reason),
+            Some(News::Message(_)) | None => {}
         }
     }
 

@@ -11,7 +11,7 @@ use dcos_proto::scheduler::{Call, event};
 use serde::Serialize;
 
 use super::{
-    Deadlines, Kills, Launcher, Machine, Registration, Subscription, answer, begin, calls,
+    Deadlines, Kills, Launcher, Machine, News, Registration, Subscription, answer, begin, calls,
 };
 use crate::config::Config;
 use crate::core::{Batch, Input, RecoverError, Row};
@@ -322,39 +322,19 @@ impl Fleet {
     }
 
     fn event(&mut self, now: Timestamp, event: dcos_proto::scheduler::Event) {
-        use event::Type;
-        match event.r#type() {
-            Type::Subscribed => {
-                if let Some(subscribed) = event.subscribed {
-                    self.subscribed(now, &subscribed);
-                }
-            }
-            Type::Offers => {
-                let offers = event.offers.map(|offers| offers.offers).unwrap_or_default();
+        match News::of(event) {
+            Some(News::Subscribed(subscribed)) => self.subscribed(now, &subscribed),
+            Some(News::Offers(offers)) => {
                 let config = Arc::clone(&self.config);
                 let answered = answer(self, now, offers, &config);
                 self.send(answered.calls);
             }
-            Type::Update => {
-                if let Some(update) = event.update {
-                    self.status(now, &update.status);
-                    self.send(calls::acknowledge(&update.status));
-                }
+            Some(News::Status(status)) => {
+                self.status(now, &status);
+                self.send(calls::acknowledge(&status));
             }
-            Type::Error => {
-                let text = event.error.map(|error| error.message).unwrap_or_default();
-                self.batch.fatal = Some(text);
-            }
-            // Offers are answered at once, so none is left to rescind; a lost agent's tasks are told of one by one; the
-            // rest is not ours.
-            Type::Unknown
-            | Type::InverseOffers
-            | Type::Rescind
-            | Type::RescindInverseOffer
-            | Type::UpdateOperationStatus
-            | Type::Failure
-            | Type::Message
-            | Type::Heartbeat => {}
+            Some(News::Refused(reason)) => self.batch.fatal = Some(reason),
+            Some(News::Message(_)) | None => {}
         }
     }
 
