@@ -1,5 +1,6 @@
 //! Keys and certificates for either side of a connection, with one crypto provider: aws-lc.
 
+mod identity;
 mod ssl;
 mod verify;
 
@@ -8,10 +9,11 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::{CertificateDer, pem};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use identity::Identity;
 pub use ssl::{Ssl, SslError};
 use verify::{Check, Verifier};
 
@@ -60,7 +62,8 @@ pub enum Trust {
     Anyone,
 }
 
-/// A server that shows the certificates in `chain` (its own first) and owns `key`, both in PEM.
+/// A server that shows the certificates in `chain` (its own first) and owns `key`, both in PEM;
+/// when these files change, it shows what they hold then.
 /// With `clients`, only those signed by a certificate in that file get in.
 ///
 /// # Errors
@@ -70,11 +73,7 @@ pub fn server(
     key: &Path,
     clients: Option<&Path>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let certificates = certificates(chain)?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Read {
-        path: key.to_owned(),
-        source,
-    })?;
+    let identity = Identity::read(chain, key, &provider())?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|source| TlsError::Unusable { source })?;
@@ -88,9 +87,7 @@ pub fn server(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder
-        .with_single_cert(certificates, key)
-        .map_err(|source| TlsError::Unusable { source })?;
+    let mut config = builder.with_cert_resolver(identity);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -127,6 +127,73 @@ async fn a_client_shows_the_certificate_that_is_asked_for() {
     );
 }
 
+/// Servers show, and clients as well, what the files hold now.
+#[tokio::test]
+async fn certificates_are_renewed_without_a_restart() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tls");
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    // As whoever renews them does it: each file is replaced as a whole.
+    let put = |from: &str, to: &str| {
+        std::fs::copy(folder.join(from), at("part")).unwrap();
+        std::fs::rename(at("part"), at(to)).unwrap();
+    };
+    put("server.pem", "own.pem");
+    put("server.key", "own.key");
+    let (own, key) = (at("own.pem"), at("own.key"));
+    let (own, key) = (own.to_str().unwrap(), key.to_str().unwrap());
+    let ca = |name: &str| folder.join(name).display().to_string();
+    let (former, renewed) = (ca("ca.pem"), ca("renewed-ca.pem"));
+    let changing = |trusts: &str| {
+        let [verify, require] = MUTUAL;
+        ssl(&[
+            verify,
+            require,
+            ("CERT_FILE", own),
+            ("KEY_FILE", key),
+            ("CA_FILE", trusts),
+        ])
+    };
+    let reached = async |tls: &Ssl, server: &Process| {
+        let config = ClientConfig {
+            tls: Some(tls.client.clone()),
+            ..ClientConfig::default()
+        };
+        let url = format!("https://localhost:{}/health", server.port);
+        let client = Client::with_config(config).unwrap();
+        client.get(&url).await.is_ok()
+    };
+    // Made anew each time, for a session that is resumed shows no certificates.
+    let trusts_former = || ssl(&MUTUAL);
+    let trusts_renewed = || ssl(&[MUTUAL[0], ("CA_FILE", &renewed)]);
+    let server = process(Some(changing(&former))).await;
+    assert!(reached(&trusts_former(), &server).await);
+    assert!(!reached(&trusts_renewed(), &server).await);
+    // One that shows what it did, and lets in who shows the renewed one.
+    let picky = ssl(&[MUTUAL[0], MUTUAL[1], ("CA_FILE", &renewed)]);
+    let picky = process(Some(picky)).await;
+    let client = changing(&former);
+    assert!(!reached(&client, &picky).await);
+
+    // The new certificate and the old key fit nothing, and so does what is no certificate.
+    put("renewed.pem", "own.pem");
+    assert!(reached(&trusts_former(), &server).await);
+    assert!(!reached(&client, &picky).await);
+    std::fs::write(at("own.pem"), "nonsense").unwrap();
+    assert!(reached(&trusts_former(), &server).await);
+    std::fs::remove_file(at("own.pem")).unwrap();
+    assert!(reached(&trusts_former(), &server).await);
+
+    put("renewed.key", "own.key");
+    put("renewed.pem", "own.pem");
+    assert!(
+        !reached(&trusts_former(), &server).await,
+        "it shows another"
+    );
+    assert!(reached(&trusts_renewed(), &server).await, "which is this");
+    assert!(reached(&client, &picky).await, "clients show it, too");
+}
+
 #[tokio::test]
 async fn an_address_is_a_name_only_if_asked_for() {
     // The certificate is for `localhost` and 127.0.0.1.

@@ -4,22 +4,24 @@
 //! on unless switched off; nothing older than TLS 1.2; a peer found by its address need not be
 //! named by reverse DNS, since whoever answers for the address may answer that question too.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     CipherSuite, ClientConfig, NamedGroup, RootCertStore, ServerConfig, SupportedProtocolVersion,
 };
 
+use super::identity::Identity;
 use super::verify::{Check, Verifier};
 use super::{TlsError, certificates, provider};
 
 /// TLS for every port and every connection of a process.
+///
+/// Its certificates and key are read anew when their files change, for the connections that come
+/// later; whom it trusts is read once.
 #[derive(Debug, Clone)]
 pub struct Ssl {
     /// For those who connect to this process.
@@ -113,7 +115,7 @@ impl Ssl {
         let chain = variables.path("CERT_FILE")?;
         let key = variables.path("KEY_FILE")?;
         let roots = variables.roots()?;
-        let identity = (chain.as_path(), key.as_path());
+        let identity = Identity::read(&chain, &key, &provider)?;
         let require = variables.switch("REQUIRE_CLIENT_CERT", false)?
             || variables.switch("REQUIRE_CERT", false)?;
         // Whoever asks others for a signed certificate wants one of those it speaks to as well.
@@ -130,21 +132,11 @@ impl Ssl {
         };
         let clients = require.then_some(roots);
         Ok(Some(Self {
-            server: server(identity, clients, &provider, &versions)?,
+            server: server(Arc::clone(&identity), clients, &provider, &versions)?,
             client: client(identity, check, &provider, &versions)?,
             downgrade: variables.switch("SUPPORT_DOWNGRADE", false)?,
         }))
     }
-}
-
-/// The certificates and the key a process shows.
-type Identity<'a> = (&'a Path, &'a Path);
-
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Read {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 fn unusable(source: rustls::Error) -> TlsError {
@@ -152,7 +144,7 @@ fn unusable(source: rustls::Error) -> TlsError {
 }
 
 fn server(
-    (chain, own): Identity<'_>,
+    identity: Arc<Identity>,
     clients: Option<RootCertStore>,
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
@@ -170,15 +162,13 @@ fn server(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder
-        .with_single_cert(certificates(chain)?, key(own)?)
-        .map_err(unusable)?;
+    let mut config = builder.with_cert_resolver(identity);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
 fn client(
-    (chain, own): Identity<'_>,
+    identity: Arc<Identity>,
     check: Check,
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
@@ -192,8 +182,7 @@ fn client(
         .map_err(unusable)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(certificates(chain)?, key(own)?)
-        .map_err(unusable)?;
+        .with_client_cert_resolver(identity);
     Ok(Arc::new(config))
 }
 
