@@ -68,9 +68,8 @@ def cluster(tmp_path_factory):
     credentials.write_text(json.dumps({"credentials": [{"principal": "ops", "secret": "ops-secret"}]}))
     credentials.chmod(0o600)
     agent = {"launcher": "posix", "isolation": "posix/cpu,posix/mem", "authenticate_http_executors": "true",
-             "authenticate_http_readwrite": "true", "http_credentials": credentials, "jwt_secret_key": key,
-             # Without rules everybody who gets in may do everything, as in the original.
-             "acls": "{}"}
+             # There are no rules: whoever has a name may do everything, but executors have none.
+             "authenticate_http_readwrite": "true", "http_credentials": credentials, "jwt_secret_key": key}
     with Cluster(agent, {"only": "master"}) as cluster:
         yield cluster
 

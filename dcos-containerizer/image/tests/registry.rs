@@ -335,6 +335,13 @@ async fn tokens_are_fetched_with_an_identity() {
     let known = as_known(&server, &identity("1d3nt1ty&more"));
     let error = fixture.store().await.get(&known).await.unwrap_err();
     assert!(error.to_string().contains("gives no tokens"), "{error}");
+
+    let server = Server::start(&[tarball(&[])], Fault::LeadsAway).await;
+    let fixture = Fixture::new(&server.host);
+    let known = as_known(&server, &identity("1d3nt1ty&more"));
+    let error = fixture.store().await.get(&known).await.unwrap_err();
+    assert!(error.to_string().contains("refuses"), "{error}");
+    assert_eq!(server.led_away.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

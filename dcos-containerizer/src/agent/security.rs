@@ -10,6 +10,8 @@ use dcos_security::{
     TOKEN_OPTIONS,
 };
 
+use serde_json::json;
+
 use super::ConfigError;
 use super::http::realms;
 
@@ -130,7 +132,9 @@ impl Security {
             ..Guards::new("http_credentials", known).with_keys(values)?
         };
         let (known, key) = (&guards.credentials, guards.keys.shared.clone());
-        let authorizer: Arc<dyn Authorizer> = match values.opt_json("acls") {
+        // Executors have tokens if there is a key, and without rules those would be good for the whole node.
+        let none = || key.is_some().then(|| json!({}));
+        let authorizer: Arc<dyn Authorizer> = match values.opt_json("acls").or_else(none) {
             Some(json) => Arc::new(Acls::from_json(&json).map_err(|error| wrong("acls", &error))?),
             None => Arc::new(AllowAll),
         };

@@ -1,5 +1,6 @@
 //! HTTP bearer tokens: what executors show to their agent, and people and services to everybody.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -78,9 +79,14 @@ impl Bearer {
             Ok(token) if token.name.is_none() && (self.named_only || !token.of_cluster) => {
                 self.refused("Invalid JWT: it names nobody, as 'uid' or 'sub'")
             }
+            // Claims are what executors are known by: another issuer may sign those that its users choose.
             Ok(token) => Outcome::Authenticated(Principal {
                 value: token.name,
-                claims: token.claims,
+                claims: if token.of_cluster {
+                    token.claims
+                } else {
+                    BTreeMap::new()
+                },
             }),
             Err(error) => self.refused(&format!("Invalid JWT: {error}")),
         }

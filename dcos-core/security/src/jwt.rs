@@ -79,6 +79,9 @@ pub enum JwtError {
     Signature,
 }
 
+/// By so many seconds an issuer's clock may be ahead: many say `nbf` is now.
+const LEEWAY: i64 = 30;
+
 /// Padding or none: both are in use.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
@@ -230,7 +233,7 @@ fn check_times(claims: &Map<String, Value>, now: i64) -> Result<(), JwtError> {
         return Err(JwtError::Expired { exp, now });
     }
     match time("nbf").transpose()? {
-        Some(start) if start > now => Err(JwtError::Early(start)),
+        Some(start) if start > now.saturating_add(LEEWAY) => Err(JwtError::Early(start)),
         _ => Ok(()),
     }
 }

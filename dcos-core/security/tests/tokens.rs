@@ -131,7 +131,7 @@ fn tokens_hold_for_a_time() {
     let keys = shared("k3y");
     let found = |claims: Value| keys.verify(&token(&claims), now()).map(|_| ());
     assert_eq!(
-        found(json!({"uid": "a", "exp": NOW + 1, "nbf": NOW})),
+        found(json!({"uid": "a", "exp": NOW + 1, "nbf": NOW + 30})),
         Ok(())
     );
     assert_eq!(
@@ -142,8 +142,8 @@ fn tokens_hold_for_a_time() {
         })
     );
     assert_eq!(
-        found(json!({"uid": "a", "nbf": NOW + 1})),
-        Err(JwtError::Early(1_001))
+        found(json!({"uid": "a", "nbf": NOW + 31})),
+        Err(JwtError::Early(1_031))
     );
     assert_eq!(
         found(json!({"uid": "a", "exp": "never"})),
@@ -330,6 +330,13 @@ async fn only_the_clusters_key_makes_executors() {
     let bearer = Bearer::new("r", public(&[&pair]));
     let found = ask(&bearer, &format!("Bearer {signed}")).await;
     assert!(matches!(found, Outcome::Unauthorized { .. }), "{found:?}");
+    let claims = json!({"sub": "mallory", "fid": "f", "eid": "e", "cid": "c"});
+    let signed = pair.token(&json!({"alg": "ES256"}), &claims);
+    let Outcome::Authenticated(who) = ask(&bearer, &format!("Bearer {signed}")).await else {
+        panic!("it has a name");
+    };
+    assert_eq!(who.value.as_deref(), Some("mallory"));
+    assert!(who.claims.is_empty(), "{who:?}");
 }
 
 /// A challenge is a header whatever the token says of itself.

@@ -10,6 +10,7 @@ use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER,
     WWW_AUTHENTICATE,
 };
+use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -42,6 +43,8 @@ type Access = Option<HeaderValue>;
 /// OCI distribution specification 1.1; tokens as `spec/auth/token.md` and `oauth.md` of the Docker registry have them.
 pub(super) struct Connection {
     client: Client,
+    /// Goes nowhere that it is led to: redirects repeat a body, and what that holds.
+    faithful: Client,
     /// `https://host:port/v2/`.
     base: String,
     plain: bool,
@@ -58,15 +61,18 @@ impl Connection {
         credential: Option<Credential>,
         stall_timeout: Duration,
     ) -> Result<Self, Failure> {
-        let client = Client::builder()
-            .user_agent(concat!("dcos/", env!("CARGO_PKG_VERSION")))
-            // A host that it leads to is not told from where, which may be signed.
-            .referer(false)
-            .read_timeout(stall_timeout)
-            .connect_timeout(stall_timeout.min(CONNECT));
+        let client = || {
+            Client::builder()
+                .user_agent(concat!("dcos/", env!("CARGO_PKG_VERSION")))
+                // A host that it leads to is not told from where, which may be signed.
+                .referer(false)
+                .read_timeout(stall_timeout)
+                .connect_timeout(stall_timeout.min(CONNECT))
+        };
         let scheme = if registry.plain { "http" } else { "https" };
         Ok(Self {
-            client: client.build()?,
+            client: client().build()?,
+            faithful: client().redirect(Policy::none()).build()?,
             base: format!("{scheme}://{}/v2/", registry.endpoint()),
             plain: registry.plain,
             repository,
@@ -207,7 +213,7 @@ impl Connection {
                 ("client_id", CLIENT.to_owned()),
                 ("refresh_token", identity.to_owned()),
             ]);
-            self.client
+            self.faithful
                 .post(url)
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(Serializer::new(String::new()).extend_pairs(asked).finish())

@@ -11,8 +11,8 @@ use crate::ImageError;
 /// Of what a registry says, so many characters are told.
 const TOLD: usize = 300;
 
-/// Nobody is waited for longer.
-const MOST: Duration = Duration::from_secs(60);
+/// Nobody is waited for longer: another may have the image.
+const MOST: Duration = Duration::from_secs(15);
 
 /// Why something could not be had of a registry.
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +114,7 @@ impl Failure {
         }
     }
 
-    /// How long to wait before it is asked again: `pause`, or as long as it wants, if that is no more than a minute.
+    /// How long to wait before it is asked again: `pause`, or as long as it wants, up to [`MOST`].
     pub(super) fn pause(&self, pause: Duration) -> Duration {
         match self {
             Self::Status {

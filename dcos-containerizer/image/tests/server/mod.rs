@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Form, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -64,6 +64,8 @@ pub(crate) enum Fault {
     Busy,
     /// Blobs are at another host, which wants a password.
     Lures,
+    /// Whoever shows an identity is led to another host.
+    LeadsAway,
     /// The image is one of Docker's own, `library/app`.
     Official,
 }
@@ -176,7 +178,7 @@ impl Server {
         let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let aside = other.local_addr().unwrap().to_string();
         let lure = Router::new()
-            .fallback(get(elsewhere))
+            .fallback(any(elsewhere))
             .with_state(Arc::new(Elsewhere {
                 host: aside.clone(),
                 led_away: Arc::clone(&led_away),
@@ -245,7 +247,9 @@ fn allowed(content: &Content, headers: &HeaderMap) -> bool {
     let bearer = headers.get(header::AUTHORIZATION);
     let is = |token: &str| bearer.is_some_and(|value| value == &format!("Bearer {token}"));
     match content.fault {
-        Fault::WantsToken | Fault::WantsTokenBelow | Fault::Lures => is("the-token"),
+        Fault::WantsToken | Fault::WantsTokenBelow | Fault::Lures | Fault::LeadsAway => {
+            is("the-token")
+        }
         Fault::WantsPasswordBelow => bearer.is_some_and(|value| value == PASSWORD),
         Fault::WantsOther | Fault::EndlessToken => false,
         Fault::ShortTokens => {
@@ -300,7 +304,13 @@ async fn token(State(content): State<Arc<Content>>, headers: HeaderMap) -> Respo
 }
 
 /// OAuth 2, as the Docker registry's `spec/auth/oauth.md` has it.
-async fn token_for_identity(Form(form): Form<BTreeMap<String, String>>) -> Response {
+async fn token_for_identity(
+    State(content): State<Arc<Content>>,
+    Form(form): Form<BTreeMap<String, String>>,
+) -> Response {
+    if content.fault == Fault::LeadsAway {
+        return Redirect::temporary(&format!("http://{}/", content.aside)).into_response();
+    }
     let wanted = [
         ("client_id", "dcos"),
         ("grant_type", "refresh_token"),

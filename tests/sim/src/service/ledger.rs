@@ -80,6 +80,8 @@ impl Ledger {
     /// Another life begins: what was not written down is forgotten.
     pub(super) fn begin(&mut self, now: Time) {
         self.promised.clear();
+        // A stop that was written has ended its run.
+        self.stopped.clear();
         self.last = None;
         self.born = Some(now);
     }
