@@ -54,7 +54,7 @@ def test_both_halves_talk():
         # As Docker has it where it was the one who let the kernel forward.
         subprocess.run(["iptables", "-P", "FORWARD", "DROP"], check=True)
         flags = {"overlay": "true", "ip": ADDRESS, "hostname": ADDRESS, "containerizers": "docker,mesos",
-                 "docker_socket": engine.socket, "cgroups_root": f"dcos-overlay-{os.getpid()}"}
+                 "docker_socket": engine.socket, "cgroups_root": f"dcos-overlay-{os.getpid()}", "accept_forwarded": "true"}
         with Cluster(agent_flags=flags, master_flags={"overlay": "{}"}) as cluster:
             eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
             own = f"http://{ADDRESS}:{cluster.agent_port}/overlay-agent/overlay"

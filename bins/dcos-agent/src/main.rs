@@ -147,7 +147,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let signed_off = config.sign_off.clone();
     let gossip = network::gossip(&values, &mut config, ip, &stop).await?;
     let mut ways = JoinSet::new();
-    let passages = network::passages(&values, &mut ways, &stop).await;
+    let passages = network::passages(&values, &mut ways, &stop);
     let started = async {
         let overlay = overlay::open(&values, &mut config, ip, passages.clone())?;
         let beside = network::Beside {

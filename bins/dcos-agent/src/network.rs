@@ -27,8 +27,8 @@ pub(crate) const OPTIONS: &[Spec] = &[
     Spec::port("net_port")
         .default("62080")
         .help("Where virtual addresses, names, nodes and their metrics are told, on loopback; with --l4lb, --dns or --gossip_key (ours)."),
-    Spec::switch("accept_forwarded").default("true").help(
-        "Where `iptables` refuses what is not expected to be forwarded, as it does where Docker runs, accept what is to and from containers of ours and balanced connections; false takes those rules away (ours).",
+    Spec::switch("accept_forwarded").help(
+        "Where the node's `iptables` drops what it forwards, as it does where Docker runs, accept what is from and to containers of overlays and `mesos-bridge` (without --network_cni_config_dir) and of connections to virtual addresses, before what comes later in FORWARD: Docker's refusals included. Without it, rules of an agent that had it are taken away (ours).",
     ),
 ];
 
@@ -43,7 +43,7 @@ pub(crate) fn chains() -> Vec<&'static str> {
 }
 
 /// Keeps open what is forwarded for containers here, among what is `running`.
-pub(crate) async fn passages(
+pub(crate) fn passages(
     values: &Values,
     running: &mut JoinSet<()>,
     stop: &CancellationToken,
@@ -52,18 +52,33 @@ pub(crate) async fn passages(
         return None;
     }
     if !values.switch("accept_forwarded") {
-        dcos_program::close_passages(chains()).await;
+        let forwards = bridges(values) || values.switch("overlay") || values.switch("l4lb");
+        running.spawn(leave_closed(forwards));
         return None;
     }
     let (passages, keeping) = dcos_program::passages(stop.clone());
     running.spawn(keeping);
-    let isolates = values
-        .opt_text("launcher")
-        .is_none_or(|launcher| launcher == "linux");
-    if isolates && overlay::has_default_bridge(values) {
+    if bridges(values) {
         passages.say(DefaultBridge::passage());
     }
     Some(passages)
+}
+
+/// Whether containers may join the default bridge.
+fn bridges(values: &Values) -> bool {
+    let launcher = values.opt_text("launcher");
+    launcher.is_none_or(|launcher| launcher == "linux") && overlay::has_default_bridge(values)
+}
+
+/// Takes away what an agent before this one opened, and tells whose node forwards something that this may be dropped.
+async fn leave_closed(forwards: bool) {
+    dcos_program::close_passages(chains()).await;
+    if forwards && dcos_program::is_forwarding_closed().await {
+        warn!(
+            "this node's `iptables` drops what it forwards: containers of overlays and `mesos-bridge` may not reach other \
+             nodes, nor be reached, nor virtual addresses; accept it by rules of your own, or by --accept_forwarded"
+        );
+    }
 }
 
 /// Takes part in the nodes' gossip, if there is a key for it. The agent answers `/net/v1/nodes` then.
@@ -229,4 +244,26 @@ pub(crate) fn own_addresses(agent: &Config, ip: IpAddr) -> Vec<IpAddr> {
         own.push(ip);
     }
     own
+}
+
+#[cfg(test)]
+mod tests {
+    use dcos_core::config::{Loaded, Schema, Sources};
+
+    use super::*;
+
+    #[test]
+    fn no_firewall_is_opened_unless_somebody_says_so() -> anyhow::Result<()> {
+        let said = |arguments: &[&str]| {
+            let schema = Schema::new("test", "").with(OPTIONS);
+            let sources = Sources::new(arguments.iter().copied());
+            let Loaded::Run(values) = schema.load(&sources)? else {
+                anyhow::bail!("no values");
+            };
+            Ok(values.switch("accept_forwarded"))
+        };
+        assert!(!said(&[])?);
+        assert!(said(&["--accept_forwarded"])?);
+        Ok(())
+    }
 }

@@ -54,7 +54,7 @@ pub use gossip::{GOSSIP_OPTIONS, Part, gossip};
 pub use listener::listener;
 pub use metrics::metrics_limit;
 pub use net::{Net, NetParts};
-pub use passages::{Passages, close as close_passages, passages};
+pub use passages::{Passages, close as close_passages, is_forwarding_closed, passages};
 pub use reserved::Guarded;
 pub use server::{SERVER_OPTIONS, server_config};
 pub use taken::unless_taken;

@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The table of `iptables` in which what is forwarded is refused.
 const TABLE: &str = "filter";
@@ -53,6 +53,19 @@ pub async fn close(chains: Vec<&'static str>) {
     if let Err(error) = closed.await {
         warn!(%error, "closing what was open in this node's firewall");
     }
+}
+
+/// Whether this node's firewall drops what it forwards, unless a rule accepts it.
+pub async fn is_forwarding_closed() -> bool {
+    let closed = tokio::task::spawn_blocking(Porter::is_closed).await;
+    match closed.map_err(anyhow::Error::from) {
+        Ok(Ok(closed)) => return closed,
+        Ok(Err(error)) => {
+            debug!(error = %chain(&error), "asking whether this node's firewall is closed");
+        }
+        Err(error) => warn!(%error, "asking whether this node's firewall is closed"),
+    }
+    false
 }
 
 /// What is kept, and how.
@@ -262,6 +275,7 @@ mod tests {
             drop(say);
             runtime.block_on(keeping);
             runtime.block_on(close(vec!["DCOS-TEST"]));
+            assert!(runtime.block_on(is_forwarding_closed()));
         });
         host.wait("-A DCOS-TEST -i ours -j ACCEPT", true);
         host.wait("-A FORWARD -j DCOS-TEST", true);

@@ -18,6 +18,8 @@ use crate::program::{self, Ran};
 const DOCKER_USER: &str = "DOCKER-USER";
 /// What everything that is forwarded goes through.
 const FORWARD: &str = "FORWARD";
+/// How long `iptables` waits, in seconds, while another one is at work.
+const WAIT: &str = "--wait=10";
 
 /// What is to pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +114,21 @@ impl Porter {
         }
     }
 
+    /// Whether `FORWARD` drops what no rule accepts, of IPv4 or IPv6: then what this node forwards for containers has to be accepted.
+    ///
+    /// # Errors
+    /// [`PassageError`]
+    pub fn is_closed() -> Result<bool, PassageError> {
+        for family in [Family::V4, Family::V6] {
+            let (program, _) = family.programs();
+            let listing = asked(program, &[WAIT, "-S", FORWARD], "")?;
+            if listing.is_some_and(|listing| drops(&listing)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Makes a passage as it should be, and says whether it was not. Another process that keeps the same one is left to it.
     ///
     /// # Errors
@@ -146,7 +163,7 @@ impl Porter {
         wanted: &[String],
     ) -> Result<bool, PassageError> {
         let (program, restore) = family.programs();
-        let Some(listing) = asked(program, &["-w", "-S"], "")? else {
+        let Some(listing) = asked(program, &[WAIT, "-S"], "")? else {
             return Ok(false);
         };
         let known = self.stands.get(&(chain, family));
@@ -156,10 +173,10 @@ impl Porter {
             return Ok(false);
         };
         self.stands.remove(&(chain, family));
-        if asked(restore, &["-w", "--noflush"], &change)?.is_none() {
+        if asked(restore, &[WAIT, "--noflush"], &change)?.is_none() {
             return Ok(false);
         }
-        if let Some(listing) = asked(program, &["-w", "-S"], "")? {
+        if let Some(listing) = asked(program, &[WAIT, "-S"], "")? {
             let told = Firewall::read(&listing, chain).own;
             let stands = Stands {
                 wanted: wanted.to_vec(),
@@ -191,6 +208,12 @@ fn asked(
     }
 }
 
+/// Whether this listing says that what no rule of `FORWARD` accepts is dropped.
+fn drops(listing: &str) -> bool {
+    let policy = format!("-P {FORWARD} DROP");
+    listing.lines().any(|line| line == policy)
+}
+
 /// What `iptables -S` tells, as far as it is about one chain of ours.
 #[derive(Debug)]
 struct Firewall<'a> {
@@ -219,7 +242,7 @@ impl<'a> Firewall<'a> {
         let gate = if has(&format!("-N {DOCKER_USER}")) {
             Some(DOCKER_USER)
         } else {
-            has(&format!("-P {FORWARD} DROP")).then_some(FORWARD)
+            drops(listing).then_some(FORWARD)
         };
         let mut firewall = Self {
             chain,
