@@ -18,6 +18,8 @@ use crate::program::{self, Ran};
 const DOCKER_USER: &str = "DOCKER-USER";
 /// What everything that is forwarded goes through.
 const FORWARD: &str = "FORWARD";
+/// What names of all our chains begin with.
+const FAMILY: &str = "DCOS-";
 /// How long `iptables` waits, in seconds, while another one is at work.
 const WAIT: &str = "--wait=10";
 
@@ -225,13 +227,15 @@ struct Firewall<'a> {
     own: Vec<&'a str>,
     /// Chains that call it, each as often as it does.
     callers: Vec<&'a str>,
-    /// What the gate does, in order: calls it, ends, or something else.
+    /// What the gate does, in order.
     steps: Vec<Step>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Calls,
+    /// Calls another chain of ours: which of them comes first changes nothing.
+    Sibling,
     Ends,
     Other,
 }
@@ -239,7 +243,8 @@ enum Step {
 impl<'a> Firewall<'a> {
     fn read(listing: &'a str, chain: &'a str) -> Self {
         let has = |line: &str| listing.lines().any(|found| found == line);
-        let gate = if has(&format!("-N {DOCKER_USER}")) {
+        // Docker leaves its chain there when it does not call it: after an upgrade, a restored firewall, or a flush.
+        let gate = if has(&format!("-A {FORWARD} -j {DOCKER_USER}")) {
             Some(DOCKER_USER)
         } else {
             drops(listing).then_some(FORWARD)
@@ -257,6 +262,7 @@ impl<'a> Firewall<'a> {
             let (of, does) = rule.split_once(' ').unwrap_or((rule, ""));
             let step = match does.strip_prefix("-j ") {
                 Some(to) if to == chain => Step::Calls,
+                Some(to) if to.starts_with(FAMILY) => Step::Sibling,
                 // One that drops all stays what it is: an operator's word.
                 Some("RETURN" | "ACCEPT") => Step::Ends,
                 _ => Step::Other,
@@ -284,10 +290,16 @@ impl<'a> Firewall<'a> {
             let gone = format!("*filter\n{calls}-F {chain}\n-X {chain}\nCOMMIT\n");
             return self.is_there.then_some(gone);
         };
-        let end = self.steps.iter().position(|step| *step == Step::Ends);
-        let called = self.steps.iter().position(|step| *step == Step::Calls);
-        let is_reached = called.is_some_and(|called| end.is_none_or(|end| called < end));
-        let is_called = is_reached && self.callers == [gate];
+        let reached = self.steps.split(|step| *step == Step::Ends).next();
+        let mut last = reached
+            .unwrap_or_default()
+            .rsplit(|step| *step == Step::Calls);
+        // What somebody appended is his word as well, and comes before.
+        let is_last = last
+            .next()
+            .is_some_and(|after| after.iter().all(|step| *step == Step::Sibling))
+            && last.next().is_some();
+        let is_called = is_last && self.callers == [gate];
         if is_called && told.is_some_and(|told| told == self.own) {
             return None;
         }
@@ -372,6 +384,34 @@ mod tests {
     }
 
     #[test]
+    fn what_an_operator_appends_comes_first_and_chains_of_ours_do_not_take_turns() {
+        let rules = "-N OURS\n-A OURS -i ours -j ACCEPT\n";
+        let told: &[&str] = &["-i ours -j ACCEPT"];
+        for (gate, end) in [("DOCKER-USER", DOCKER), ("FORWARD", CLOSED)] {
+            let end = end.replace("-A DOCKER-USER -j RETURN\n", "");
+            let stands = format!("{end}{rules}-A {gate} -j OURS\n-A {gate} -j DCOS-OTHER\n");
+            assert_eq!(change(&stands, &["-i ours"], Some(told)), None);
+            let moved = change(
+                &format!("{stands}-A {gate} -s 10.0.0.8/32 -j DROP\n"),
+                &["-i ours"],
+                Some(told),
+            );
+            let wanted = format!("-D {gate} -j OURS\n-A {gate} -j OURS\nCOMMIT\n");
+            assert!(
+                moved.as_ref().is_some_and(|text| text.ends_with(&wanted)),
+                "{moved:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_chain_of_dockers_that_nobody_calls_is_no_gate() {
+        let restored = DOCKER.replace("-A FORWARD -j DOCKER-USER\n", "");
+        let text = change(&restored, &["-i ours"], None).unwrap();
+        assert!(text.ends_with("-A FORWARD -j OURS\nCOMMIT\n"), "{text}");
+    }
+
+    #[test]
     fn it_moves_when_docker_comes_and_goes_when_nobody_wants_it() {
         let stands = format!("{DOCKER}-N OURS\n-A OURS -i ours -j ACCEPT\n-A FORWARD -j OURS\n");
         let told: &[&str] = &["-i ours -j ACCEPT"];
@@ -386,7 +426,7 @@ mod tests {
             "*filter\n-D FORWARD -j OURS\n-F OURS\n-X OURS\nCOMMIT\n"
         );
         let open = stands.replace("FORWARD DROP", "FORWARD ACCEPT");
-        let open = open.replace("-N DOCKER-USER\n", "");
+        let open = open.replace("-A FORWARD -j DOCKER-USER\n", "");
         assert_eq!(change(&open, &["-i ours"], Some(told)), Some(gone));
     }
 }

@@ -510,6 +510,9 @@ fn balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does() {
     assert!(!changes.concern("mangle").unwrap());
     let again = vip(true, Protocol::Tcp, 80).address;
     assert!(hosts.on("a", || is_dropped(again)));
+    // Meanwhile Docker's chain is there, and nobody calls it.
+    assert!(hosts.on("node", || porter.keep(&passage)).unwrap());
+    assert_eq!(hosts.on("a", || ask(again)), "B");
     hosts.on("node", || {
         for rule in ["-A FORWARD -j DOCKER-USER", "-A DOCKER-USER -j RETURN"] {
             let docker = std::process::Command::new("iptables")
