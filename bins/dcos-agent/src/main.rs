@@ -56,7 +56,12 @@ fn main() -> ExitCode {
         Some(containers::SWITCHBOARD) => return dcos_containerizer::switchboard::main(arguments),
         _ => {}
     }
-    let schema = Schema::new(PROGRAM, "Runs tasks on this node for a Mesos master.")
+    dcos_program::main(schema(), run)
+}
+
+/// All that may be said to the agent.
+fn schema() -> Schema {
+    Schema::new(PROGRAM, "Runs tasks on this node for a Mesos master.")
         .with(agent::OPTIONS)
         .with(dcos_program::ADDRESS_OPTIONS)
         .with(dcos_program::SERVER_OPTIONS)
@@ -75,8 +80,7 @@ fn main() -> ExitCode {
         .with(dcos_docker::OPTIONS)
         .with(dcos_containerizer::provisioner::OPTIONS)
         .section("router", dcos_router::OPTIONS)
-        .former(agent::FORMER);
-    dcos_program::main(schema, run)
+        .former(agent::FORMER)
 }
 
 /// The leading master and all that stand, if `named` says where masters elect it.
@@ -147,7 +151,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     let signed_off = config.sign_off.clone();
     let gossip = network::gossip(&values, &mut config, ip, &stop).await?;
     let mut ways = JoinSet::new();
-    let passages = network::passages(&values, &mut ways, &stop);
+    let passages = network::passages(&values, &mut ways);
     let started = async {
         let overlay = overlay::open(&values, &mut config, ip, passages.clone())?;
         let beside = network::Beside {
@@ -156,7 +160,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         };
         let balances =
             network::start(&values, &config, standing, ip, beside, &mut ways, &stop).await?;
-        if let Some(passages) = passages.filter(|_| balances) {
+        if let Some(passages) = passages.as_ref().filter(|_| balances) {
             passages.say(dcos_l4lb::passage());
         }
         if let Some(node) = overlay {
@@ -185,6 +189,10 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         ended = agent => Ok(ended),
         panicked = panic_of(&mut ways) => Err(panicked),
     };
+    let over = signed_off.is_cancelled() || matches!(ended, Ok(Err(AgentError::Gone { .. })));
+    if let Some(passages) = passages.filter(|_| over) {
+        passages.close().await;
+    }
     ways.shutdown().await;
     if let Some(part) = gossip {
         part.leave().await;
@@ -192,10 +200,6 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     signals.abort();
     // Tasks run on, and whatever supervises the agent starts it anew.
     let ended = ended.context("a part of this node's network panicked")?;
-    let over = signed_off.is_cancelled() || matches!(ended, Err(AgentError::Gone { .. }));
-    if over && values.switch("accept_forwarded") && rustix::process::geteuid().is_root() {
-        dcos_program::close_passages(network::chains()).await;
-    }
     if let Some(universal) = universal.filter(|_| over) {
         universal.stop().await;
     }

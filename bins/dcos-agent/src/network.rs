@@ -10,7 +10,7 @@ use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
 use dcos_gossip::{ABOUT, About, Kind};
 use dcos_overlay::{ContainerNetwork, DefaultBridge};
-use dcos_program::{Guarded, Net, NetParts, Part, Passages};
+use dcos_program::{Guarded, Net, NetParts, Part, Passage, Passages};
 use dcos_proto::mesos::MasterInfo;
 use dcos_store::StandingMasters;
 use dcos_wire::tls::Ssl;
@@ -43,11 +43,7 @@ pub(crate) fn chains() -> Vec<&'static str> {
 }
 
 /// Keeps open what is forwarded for containers here, among what is `running`.
-pub(crate) fn passages(
-    values: &Values,
-    running: &mut JoinSet<()>,
-    stop: &CancellationToken,
-) -> Option<Passages> {
+pub(crate) fn passages(values: &Values, running: &mut JoinSet<()>) -> Option<Passages> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
@@ -56,12 +52,29 @@ pub(crate) fn passages(
         running.spawn(leave_closed(forwards));
         return None;
     }
-    let (passages, keeping) = dcos_program::passages(stop.clone());
+    let (passages, keeping) = dcos_program::passages();
     running.spawn(keeping);
+    for unwanted in unwanted(values) {
+        passages.say(Passage::closed(unwanted));
+    }
     if bridges(values) {
         passages.say(DefaultBridge::passage());
     }
     Some(passages)
+}
+
+/// The chains of what is switched off here: an agent before this one may have left them open.
+fn unwanted(values: &Values) -> impl Iterator<Item = &'static str> {
+    let chains = [
+        (dcos_l4lb::passage().chain, values.switch("l4lb")),
+        (
+            ContainerNetwork::passage(&[]).chain,
+            values.switch("overlay"),
+        ),
+        (DefaultBridge::passage().chain, bridges(values)),
+    ];
+    let unwanted = chains.into_iter().filter(|(_, is_wanted)| !is_wanted);
+    unwanted.map(|(chain, _)| chain)
 }
 
 /// Whether containers may join the default bridge.
@@ -264,6 +277,23 @@ mod tests {
         };
         assert!(!said(&[])?);
         assert!(said(&["--accept_forwarded"])?);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_switched_off_is_closed() -> anyhow::Result<()> {
+        let closed = |arguments: &[&str]| {
+            let needed = ["--master=127.0.0.1:5050", "--work_dir=/nowhere"];
+            let sources = Sources::new(needed.iter().chain(arguments).copied());
+            let Loaded::Run(values) = crate::schema().load(&sources)? else {
+                anyhow::bail!("no values");
+            };
+            Ok(unwanted(&values).collect::<Vec<_>>())
+        };
+        assert_eq!(closed(&[])?, ["DCOS-L4LB", "DCOS-OVERLAY"]);
+        assert_eq!(closed(&["--l4lb", "--overlay"])?, [""; 0]);
+        let without_bridge = ["--l4lb", "--overlay", "--ucr_default_bridge=false"];
+        assert_eq!(closed(&without_bridge)?, ["DCOS-BRIDGE"]);
         Ok(())
     }
 }

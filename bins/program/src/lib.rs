@@ -49,6 +49,7 @@ use log_file::LogFile;
 
 pub use address::{ADDRESS_OPTIONS, known_ip, listening_ip, require_peer_match};
 pub use balance::{BALANCE_OPTIONS, Balancing, balance};
+pub use dcos_netlink::Passage;
 pub use ensemble::{ENSEMBLE_OPTIONS, ensemble};
 pub use gossip::{GOSSIP_OPTIONS, Part, gossip};
 pub use listener::listener;

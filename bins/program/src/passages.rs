@@ -8,9 +8,8 @@ use dcos_core::error::chain;
 use dcos_netlink::{Changes, Passage, PassageError, Porter};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 /// The table of `iptables` in which what is forwarded is refused.
@@ -22,32 +21,47 @@ const REVIEW: Duration = Duration::from_secs(30);
 
 /// Where passages are said. Clones say them to the same.
 #[derive(Clone, Debug)]
-pub struct Passages(mpsc::UnboundedSender<Passage>);
+pub struct Passages(mpsc::UnboundedSender<Order>);
+
+/// What those who keep them are told.
+#[derive(Debug)]
+enum Order {
+    Keep(Passage),
+    /// Take away all that are kept, tell, and end.
+    Close(oneshot::Sender<()>),
+}
 
 impl Passages {
-    /// Keeps a passage like this from now on, instead of what was said of its chain before.
+    /// Keeps a passage like this from now on, instead of what was said of its chain before. One that is closed is closed once.
     pub fn say(&self, passage: Passage) {
         // Nobody keeps any when the process ends.
-        let _ = self.0.send(passage);
+        let _ = self.0.send(Order::Keep(passage));
+    }
+
+    /// Takes away all that are kept, for a node that leaves; what is said later is not heard.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.0.send(Order::Close(done)).is_ok() {
+            // An error: they are kept no more.
+            let _ = closed.await;
+        }
     }
 }
 
-/// Where passages are said, and what keeps them until `stop` is cancelled: at once when one is said or somebody changes the node's
-/// firewall. They stay open after that, as what runs on needs them; [`close`] takes them away.
-pub fn passages(stop: CancellationToken) -> (Passages, impl Future<Output = ()>) {
+/// Where passages are said, and what keeps them: at once when one is said or somebody changes the node's firewall. They stay
+/// open when that is dropped, as what runs on needs them; [`Passages::close`] takes them away.
+pub fn passages() -> (Passages, impl Future<Output = ()>) {
     let (say, said) = mpsc::unbounded_channel();
-    let keeping = async move {
-        stop.run_until_cancelled(keep(said)).await;
-    };
-    (Passages(say), keeping)
+    (Passages(say), keep(said))
 }
 
-/// Takes the passages of these chains away, for a node that leaves.
+/// Takes the passages of these chains away, where this process keeps none.
 pub async fn close(chains: Vec<&'static str>) {
     let closed = tokio::task::spawn_blocking(move || {
         let mut porter = Porter::new();
         for chain in chains {
-            report(chain, porter.keep(&Passage::closed(chain)), &mut None);
+            let passage = Passage::closed(chain);
+            report(&passage, porter.keep(&passage), &mut None);
         }
     });
     if let Err(error) = closed.await {
@@ -79,49 +93,66 @@ struct Keeper {
 impl Keeper {
     /// Looks after all of them.
     fn keep(&mut self) {
-        for (chain, passage) in &self.passages {
-            let mut failure = self.failures.remove(chain);
-            report(chain, self.porter.keep(passage), &mut failure);
-            self.failures
-                .extend(failure.map(|failure| (*chain, failure)));
+        let (porter, failures) = (&mut self.porter, &mut self.failures);
+        self.passages.retain(|chain, passage| {
+            let mut failure = failures.remove(chain);
+            report(passage, porter.keep(passage), &mut failure);
+            let stays = failure.is_some() || !passage.is_closed();
+            failures.extend(failure.map(|failure| (*chain, failure)));
+            stays
+        });
+    }
+
+    /// Closes all of them.
+    fn close(mut self) {
+        for chain in self.passages.into_keys() {
+            let passage = Passage::closed(chain);
+            report(&passage, self.porter.keep(&passage), &mut None);
         }
     }
 }
 
 /// Tells what came of it, unless the same was told before.
-fn report(name: &'static str, kept: Result<bool, PassageError>, failure: &mut Option<String>) {
+fn report(passage: &Passage, kept: Result<bool, PassageError>, failure: &mut Option<String>) {
+    let name = passage.chain;
+    let known = failure.take();
     match kept {
-        Ok(changed) => {
-            *failure = None;
-            if changed {
-                info!(chain = name, "this node's firewall was told what passes");
-            }
+        Ok(true) => info!(chain = name, "this node's firewall was told what passes"),
+        Ok(false) => {}
+        // It is that one's to close.
+        Err(PassageError::Taken { .. }) if passage.is_closed() => {
+            warn!(
+                chain = name,
+                "another process keeps this chain of this node's firewall: left to that one"
+            );
         }
         Err(error) => {
             let text = chain(&error).to_string();
-            if failure.as_ref() != Some(&text) {
-                warn!(
-                    chain = name,
-                    error = text,
+            if known.as_ref() != Some(&text) {
+                let what = if passage.is_closed() {
+                    "what passed this node's firewall may still pass"
+                } else {
                     "what this node forwards for containers may be dropped"
-                );
+                };
+                warn!(chain = name, error = text, what);
             }
             *failure = Some(text);
         }
     }
 }
 
-async fn keep(mut said: mpsc::UnboundedReceiver<Passage>) {
+async fn keep(mut said: mpsc::UnboundedReceiver<Order>) {
     let mut keeper = Keeper {
         porter: Porter::new(),
         passages: BTreeMap::new(),
         failures: BTreeMap::new(),
     };
     // Nothing is run or heard for a node that has nothing to let pass.
-    let Some(first) = said.recv().await else {
-        return;
+    match said.recv().await {
+        Some(Order::Keep(first)) => keeper.passages.insert(first.chain, first),
+        // Dropped, whoever asked is told.
+        Some(Order::Close(_)) | None => return,
     };
-    keeper.passages.insert(first.chain, first);
     let mut changes = match Changes::open().and_then(readable) {
         Ok(changes) => Some(changes),
         Err(error) => {
@@ -148,13 +179,22 @@ async fn keep(mut said: mpsc::UnboundedReceiver<Passage>) {
         loop {
             tokio::select! {
                 // Those that were said are kept when nobody is left to say more.
-                Some(passage) = said.recv() => {
-                    let known = keeper.passages.get(passage.chain);
-                    if known != Some(&passage) {
+                Some(order) = said.recv() => match order {
+                    Order::Keep(passage) if keeper.passages.get(passage.chain) == Some(&passage) => {}
+                    Order::Keep(passage) => {
                         keeper.passages.insert(passage.chain, passage);
                         break;
                     }
-                }
+                    Order::Close(done) => {
+                        let closed = tokio::task::spawn_blocking(|| keeper.close()).await;
+                        if let Err(error) = closed {
+                            warn!(%error, "closing what was open in this node's firewall");
+                        }
+                        // Who asked may be gone.
+                        let _ = done.send(());
+                        return;
+                    }
+                },
                 () = concerned(&mut changes) => {
                     sleep(SETTLING).await;
                     break;
@@ -257,8 +297,7 @@ mod tests {
         };
         let namespace = std::fs::File::open(format!("/run/netns/{}", host.0));
         let namespace = namespace.expect("it was made");
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
+        let (stop, stopped) = oneshot::channel::<()>();
         let keeping = std::thread::spawn(move || {
             let network = Some(LinkNameSpaceType::Network);
             move_into_link_name_space(namespace.as_fd(), network).expect("it is one");
@@ -266,15 +305,21 @@ mod tests {
                 .enable_all()
                 .build()
                 .expect("a runtime");
-            let (say, keeping) = passages(stopped);
-            say.say(Passage {
+            let (say, keeping) = passages();
+            let passage = || Passage {
                 v4: vec!["-i ours".to_owned()],
                 ..Passage::closed("DCOS-TEST")
+            };
+            say.say(passage());
+            runtime.block_on(async {
+                let kept = tokio::spawn(keeping);
+                stopped.await.expect("somebody stops it");
+                // It is looked for at once, and closed all the same.
+                say.say(Passage::closed("DCOS-TEST"));
+                say.say(passage());
+                say.close().await;
+                kept.await.expect("it ends");
             });
-            // Nobody says more.
-            drop(say);
-            runtime.block_on(keeping);
-            runtime.block_on(close(vec!["DCOS-TEST"]));
             assert!(runtime.block_on(is_forwarding_closed()));
         });
         host.wait("-A DCOS-TEST -i ours -j ACCEPT", true);
@@ -290,8 +335,9 @@ mod tests {
         host.wait("-A FORWARD -j DCOS-TEST", false);
         host.run("iptables -F DCOS-TEST").expect("it is there");
         host.wait("-A DCOS-TEST -i ours -j ACCEPT", true);
-        stop.cancel();
+        stop.send(()).expect("it waits");
         keeping.join().expect("it ends");
-        host.wait("-N DCOS-TEST", false);
+        let rules = host.run("iptables -S").expect("it was there before");
+        assert!(!rules.contains("DCOS-TEST"), "{rules}");
     }
 }

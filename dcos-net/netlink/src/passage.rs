@@ -40,6 +40,11 @@ impl Passage {
         let (v4, v6) = (Vec::new(), Vec::new());
         Self { chain, v4, v6 }
     }
+
+    /// Whether nothing passes through it.
+    pub fn is_closed(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
 }
 
 /// Why something may not pass.
@@ -60,6 +65,12 @@ pub enum PassageError {
         program: &'static str,
         /// Its own words.
         said: String,
+    },
+    /// Another process keeps the chain.
+    #[error("another process keeps the chain {chain}")]
+    Taken {
+        /// Which.
+        chain: &'static str,
     },
     /// The chain cannot be claimed.
     #[error("claiming the chain {chain}")]
@@ -131,31 +142,33 @@ impl Porter {
         Ok(false)
     }
 
-    /// Makes a passage as it should be, and says whether it was not. Another process that keeps the same one is left to it.
+    /// Makes a passage as it should be, and says whether it was not. One that is closed may be another process's from then on.
     ///
     /// # Errors
-    /// [`PassageError`]; what is right then is unknown, and it may be tried again.
+    /// [`PassageError::Taken`] where another process keeps the same one, and others. What is right then is unknown, and it
+    /// may be tried again.
     pub fn keep(&mut self, passage: &Passage) -> Result<bool, PassageError> {
-        if !self.is_ours(passage.chain)? {
-            return Ok(false);
-        }
+        self.claim(passage.chain)?;
         let v4 = self.keep_family(passage.chain, Family::V4, &passage.v4);
         let v6 = self.keep_family(passage.chain, Family::V6, &passage.v6);
-        Ok(v4? | v6?)
+        let changed = v4? | v6?;
+        if passage.is_closed() {
+            self.locks.remove(passage.chain);
+        }
+        Ok(changed)
     }
 
-    fn is_ours(&mut self, chain: &'static str) -> Result<bool, PassageError> {
+    fn claim(&mut self, chain: &'static str) -> Result<(), PassageError> {
         if self.locks.contains_key(chain) {
-            return Ok(true);
+            return Ok(());
         }
-        match Lock::take(&format!("dcos-passage-{chain}")) {
-            Ok(lock) => {
-                self.locks.insert(chain, lock);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
-            Err(source) => Err(PassageError::Claim { chain, source }),
-        }
+        let lock = Lock::take(&format!("dcos-passage-{chain}"));
+        let lock = lock.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => PassageError::Taken { chain },
+            _ => PassageError::Claim { chain, source },
+        })?;
+        self.locks.insert(chain, lock);
+        Ok(())
     }
 
     fn keep_family(
