@@ -75,9 +75,9 @@ def test_both_halves_talk():
             eventually("the node is answered", lambda: read(f"http://{docker}:80/") == "hello", 60)
             eventually("a container is answered", lambda: read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello", 60)
             # What passes has a chain of its own, which is called again when somebody empties Docker's.
-            assert rules().index("-A DOCKER-USER -j DCOS-OVERLAY") < rules().index("-A DOCKER-USER -j RETURN")
+            assert rules().index("-A DOCKER-USER -j DCOS-DOCKER") < rules().index("-A DOCKER-USER -j RETURN")
             subprocess.run(["iptables", "-F", "DOCKER-USER"], check=True)
-            eventually("the call of the chain", lambda: "-A DOCKER-USER -j DCOS-OVERLAY" in rules(), 60)
+            eventually("the call of the chain", lambda: "-A DOCKER-USER -j DCOS-DOCKER" in rules(), 60)
             assert read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello"
             # Reviewed, the network stays the same.
             cluster.agent_program.kill()

@@ -28,7 +28,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         .default("62080")
         .help("Where virtual addresses, names, nodes and their metrics are told, on loopback; with --l4lb, --dns or --gossip_key (ours)."),
     Spec::switch("accept_forwarded").help(
-        "Where the node's `iptables` drops what it forwards, as it does where Docker runs, accept what is from and to containers of overlays and `mesos-bridge` (without --network_cni_config_dir) and of connections to virtual addresses, before what comes later in FORWARD: Docker's refusals included. Without it, rules of an agent that had it are taken away (ours).",
+        "Where the node's `iptables` drops what it forwards, as it does where Docker runs, accept what is from and to containers of overlays and `mesos-bridge` (without --network_cni_config_dir) and of connections to virtual addresses, after all that FORWARD says, but before what Docker refuses to its containers of overlays. Without it, rules of an agent that had it are taken away (ours).",
     ),
 ];
 
@@ -37,6 +37,7 @@ pub(crate) fn chains() -> Vec<&'static str> {
     let chains = [
         dcos_l4lb::passage().chain,
         ContainerNetwork::passage(&[]).chain,
+        ContainerNetwork::docker_passage(&[]).chain,
         DefaultBridge::passage().chain,
     ];
     chains.into()
@@ -69,6 +70,10 @@ fn unwanted(values: &Values) -> impl Iterator<Item = &'static str> {
         (dcos_l4lb::passage().chain, values.switch("l4lb")),
         (
             ContainerNetwork::passage(&[]).chain,
+            values.switch("overlay"),
+        ),
+        (
+            ContainerNetwork::docker_passage(&[]).chain,
             values.switch("overlay"),
         ),
         (DefaultBridge::passage().chain, bridges(values)),
@@ -290,7 +295,7 @@ mod tests {
             };
             Ok(unwanted(&values).collect::<Vec<_>>())
         };
-        assert_eq!(closed(&[])?, ["DCOS-L4LB", "DCOS-OVERLAY"]);
+        assert_eq!(closed(&[])?, ["DCOS-L4LB", "DCOS-OVERLAY", "DCOS-DOCKER"]);
         assert_eq!(closed(&["--l4lb", "--overlay"])?, [""; 0]);
         let without_bridge = ["--l4lb", "--overlay", "--ucr_default_bridge=false"];
         assert_eq!(closed(&without_bridge)?, ["DCOS-BRIDGE"]);

@@ -206,6 +206,7 @@ struct PassingNetworks(Passages);
 impl Networks for PassingNetworks {
     async fn provide(&self, networks: &[ContainerNetwork]) -> Result<(), NetworksError> {
         self.0.say(ContainerNetwork::passage(networks));
+        self.0.say(ContainerNetwork::docker_passage(networks));
         Ok(())
     }
 }

@@ -307,6 +307,7 @@ mod tests {
                 .expect("a runtime");
             let (say, keeping) = passages();
             let passage = || Passage {
+                before_docker: true,
                 v4: vec!["-i ours".to_owned()],
                 ..Passage::closed("DCOS-TEST")
             };

@@ -1,8 +1,8 @@
 //! [`Porter`]: what is forwarded for us passes where a node's firewall closes its chain `FORWARD`, as Docker does.
 //!
-//! A chain of one's own says what passes. It is called at the end of `DOCKER-USER`, which Docker leaves to operators: what they
-//! refuse there stays refused, and what Docker refuses after it does not concern us. Without Docker, but with the policy
-//! `DROP`, it is called at the end of `FORWARD`. Where neither is, there is no chain.
+//! A chain of one's own says what passes. With the policy `DROP` it is called at the end of `FORWARD`: what operators and Docker
+//! refuse before it stays refused. Else there is no chain. What Docker itself refuses of ours is accepted before that, at the
+//! end of `DOCKER-USER`, which Docker leaves to operators.
 //!
 //! Only `iptables` knows in which of the kernel's two tables an operator's and Docker's rules are, and only what it wrote
 //! is read by every release of it; so it is asked, and given, all of a change in one transaction.
@@ -28,6 +28,8 @@ const WAIT: &str = "--wait=10";
 pub struct Passage {
     /// The chain that says it; of that name a node has one, whichever process keeps it.
     pub chain: &'static str,
+    /// Whether Docker's own rules refuse it: then it has to pass before them.
+    pub before_docker: bool,
     /// What passes of IPv4, each as `iptables` takes it: `-i ucr-br0`.
     pub v4: Vec<String>,
     /// The same for IPv6.
@@ -38,7 +40,13 @@ impl Passage {
     /// One through which nothing passes: its chain is taken away.
     pub fn closed(chain: &'static str) -> Self {
         let (v4, v6) = (Vec::new(), Vec::new());
-        Self { chain, v4, v6 }
+        let before_docker = false;
+        Self {
+            chain,
+            before_docker,
+            v4,
+            v6,
+        }
     }
 
     /// Whether nothing passes through it.
@@ -149,8 +157,8 @@ impl Porter {
     /// may be tried again.
     pub fn keep(&mut self, passage: &Passage) -> Result<bool, PassageError> {
         self.claim(passage.chain)?;
-        let v4 = self.keep_family(passage.chain, Family::V4, &passage.v4);
-        let v6 = self.keep_family(passage.chain, Family::V6, &passage.v6);
+        let v4 = self.keep_family(passage, Family::V4, &passage.v4);
+        let v6 = self.keep_family(passage, Family::V6, &passage.v6);
         let changed = v4? | v6?;
         if passage.is_closed() {
             self.locks.remove(passage.chain);
@@ -173,10 +181,11 @@ impl Porter {
 
     fn keep_family(
         &mut self,
-        chain: &'static str,
+        passage: &Passage,
         family: Family,
         wanted: &[String],
     ) -> Result<bool, PassageError> {
+        let chain = passage.chain;
         let (program, restore) = family.programs();
         let Some(listing) = asked(program, &[WAIT, "-S"], "")? else {
             return Ok(false);
@@ -184,7 +193,7 @@ impl Porter {
         let known = self.stands.get(&(chain, family));
         let told = known.filter(|stands| stands.wanted == wanted);
         let told = told.map(|stands| stands.told.as_slice());
-        let Some(change) = Firewall::read(&listing, chain).change(wanted, told) else {
+        let Some(change) = Firewall::read(&listing, passage).change(wanted, told) else {
             return Ok(false);
         };
         self.stands.remove(&(chain, family));
@@ -192,7 +201,7 @@ impl Porter {
             return Ok(false);
         }
         if let Some(listing) = asked(program, &[WAIT, "-S"], "")? {
-            let told = Firewall::read(&listing, chain).own;
+            let told = Firewall::read(&listing, passage).own;
             let stands = Stands {
                 wanted: wanted.to_vec(),
                 told: told.into_iter().map(str::to_owned).collect(),
@@ -254,10 +263,12 @@ enum Step {
 }
 
 impl<'a> Firewall<'a> {
-    fn read(listing: &'a str, chain: &'a str) -> Self {
+    fn read(listing: &'a str, passage: &Passage) -> Self {
+        let chain = passage.chain;
         let has = |line: &str| listing.lines().any(|found| found == line);
         // Docker leaves its chain there when it does not call it: after an upgrade, a restored firewall, or a flush.
-        let gate = if has(&format!("-A {FORWARD} -j {DOCKER_USER}")) {
+        let is_dockers = has(&format!("-A {FORWARD} -j {DOCKER_USER}"));
+        let gate = if passage.before_docker && is_dockers {
             Some(DOCKER_USER)
         } else {
             drops(listing).then_some(FORWARD)
@@ -349,7 +360,11 @@ mod tests {
         let list =
             |texts: &[&str]| -> Vec<String> { texts.iter().map(|&text| text.into()).collect() };
         let told = told.map(list);
-        Firewall::read(listing, "OURS").change(&list(wanted), told.as_deref())
+        let passage = Passage {
+            before_docker: true,
+            ..Passage::closed("OURS")
+        };
+        Firewall::read(listing, &passage).change(&list(wanted), told.as_deref())
     }
 
     const OPEN: &str = "-P INPUT ACCEPT\n-P FORWARD ACCEPT\n";
@@ -415,6 +430,16 @@ mod tests {
                 "{moved:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_docker_does_not_refuse_passes_after_it() {
+        let firewall = Firewall::read(DOCKER, &Passage::closed("OURS"));
+        let text = firewall.change(&["-i ours".to_owned()], None).unwrap();
+        assert!(text.ends_with("-A FORWARD -j OURS\nCOMMIT\n"), "{text}");
+        let open = DOCKER.replace("FORWARD DROP", "FORWARD ACCEPT");
+        let firewall = Firewall::read(&open, &Passage::closed("OURS"));
+        assert_eq!(firewall.change(&["-i ours".to_owned()], None), None);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::{AgentNetwork, Bridge, NetworkConfig, Subnet};
 
 /// The chain of `iptables` that lets packets of containers in overlays pass.
 const PASSAGE: &str = "DCOS-OVERLAY";
+/// The one for those of Docker.
+const DOCKER_PASSAGE: &str = "DCOS-DOCKER";
 
 /// An overlay, as containers of one node see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,23 @@ impl ContainerNetwork {
             };
             let subnet = subnet.network();
             rules.extend(["-s", "-d"].map(|way| format!("{way} {subnet}")));
+        }
+        passage
+    }
+
+    /// What Docker refuses of these, as of all that comes to its bridges from elsewhere.
+    pub fn docker_passage(networks: &[Self]) -> Passage {
+        let mut passage = Passage::closed(DOCKER_PASSAGE);
+        passage.before_docker = true;
+        for bridge in networks.iter().filter_map(|one| one.docker_bridge.as_ref()) {
+            for subnet in bridge.ip.iter().chain(&bridge.ip6) {
+                let rules = if subnet.is_v4() {
+                    &mut passage.v4
+                } else {
+                    &mut passage.v6
+                };
+                rules.push(format!("-d {} -o {}", subnet.network(), bridge.name));
+            }
         }
         passage
     }
@@ -252,6 +271,9 @@ mod tests {
         let rules = halves.map(|half| [format!("-s {half}"), format!("-d {half}")]);
         assert_eq!(passage.v4, rules.concat());
         assert_eq!(passage.v6.len(), 4);
+        let dockers = ContainerNetwork::docker_passage(&networks);
+        assert_eq!(dockers.v4, ["-d 9.0.0.128/25 -o d-dcos"]);
+        assert!(dockers.before_docker && !passage.before_docker);
 
         cni.provide(&networks[1..]).await.unwrap();
         assert!(!path.exists() && foreign.exists());

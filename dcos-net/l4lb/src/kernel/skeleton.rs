@@ -27,9 +27,9 @@ pub(crate) fn passage() -> Passage {
     let rule = |of: &str| format!("-m {of} --mark {MARK:#x}/{MARK:#x}");
     let rules = vec![rule("mark"), rule("connmark")];
     Passage {
-        chain: PASSAGE,
         v4: rules.clone(),
         v6: rules,
+        ..Passage::closed(PASSAGE)
     }
 }
 

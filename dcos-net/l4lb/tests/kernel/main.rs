@@ -524,6 +524,21 @@ fn balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does() {
     });
     assert_eq!(hosts.on("a", || ask(again)), "B");
     assert_eq!(listing(), open);
+    // What an operator refuses later, or Docker as between its networks, stays refused.
+    let filter = |rule: &str| {
+        let done = std::process::Command::new("iptables")
+            .args(rule.split(' '))
+            .status();
+        assert!(done.unwrap().success());
+    };
+    for (operator, moves) in [("-A FORWARD", true), ("-I FORWARD 2", false)] {
+        hosts.on("node", || filter(&format!("{operator} -o to-b -j DROP")));
+        assert_eq!(hosts.on("node", || porter.keep(&passage)).unwrap(), moves);
+        assert!(hosts.on("a", || is_dropped(again)), "{operator}");
+        hosts.on("node", || filter("-D FORWARD -o to-b -j DROP"));
+        assert_eq!(hosts.on("a", || ask(again)), "B");
+    }
+    assert_eq!(listing(), open);
     // One who starts anew finds what the last left, and another process leaves it to who has it.
     let other = hosts.on("node", || {
         Porter::new().keep(&Passage::closed(passage.chain))
