@@ -42,6 +42,9 @@ chain output {
 chain prerouting {
   type nat hook prerouting priority -110
 }
+chain forward {
+  type filter hook forward priority -110
+}
 chain postrouting {
   type nat hook postrouting priority 90
 }
@@ -83,13 +86,18 @@ pub(super) fn text() -> String {
         }
     }
     // What is for this node by its own addresses, whichever they are, is no virtual address's. What is for none, and
-    // has no other way, is refused at once instead of vanishing.
-    for (hook, way) in [("output", "oifname"), ("prerouting", "fib daddr oifname")] {
+    // has no other way, is refused at once instead of vanishing: which way it has the kernel said by then, whatever its rules are.
+    let own = "  fib daddr type local return\n";
+    let refuse = format!(
+        "  oifname {LINK} meta l4proto tcp reject with tcp reset\n  oifname {LINK} reject\n"
+    );
+    for (hook, rules) in [
+        ("output", format!("{own}{entry}{refuse}")),
+        ("prerouting", format!("{own}{entry}")),
+        ("forward", refuse),
+    ] {
         let _ = writeln!(flushed, "flush chain inet {TABLE} {hook}");
-        let _ = writeln!(
-            ruled,
-            "chain {hook} {{\n  fib daddr type local return\n{entry}  {way} {LINK} meta l4proto tcp reject with tcp reset\n  {way} {LINK} reject\n}}"
-        );
+        let _ = writeln!(ruled, "chain {hook} {{\n{rules}}}");
     }
     // As the original: a backend sees the node, so that its answers come back here wherever it is,
     // the client's own network and the client itself included. What stays on the node needs none.

@@ -589,6 +589,38 @@ fn a_node_without_a_default_route_reaches_virtual_addresses() {
             assert_eq!(refused, "ConnectionRefused", "from {from}: {other}");
         }
     }
+    // Who has another way to these addresses, by whichever rule, goes it.
+    let ip = |arguments: &str| {
+        let done = std::process::Command::new("ip")
+            .args(arguments.split(' '))
+            .status();
+        assert!(done.unwrap().success(), "ip {arguments}");
+    };
+    let real: SocketAddr = "11.9.9.9:80".parse().unwrap();
+    let listener = hosts.on("b", || {
+        ip("addr add 11.9.9.9/32 dev lo");
+        std::net::TcpListener::bind(real).unwrap()
+    });
+    hosts.on("node", || {
+        // Answers come from where the node itself has no way to yet.
+        for of in ["all", "to-b"] {
+            let name = format!("net.ipv4.conf.{of}.rp_filter=0");
+            let done = std::process::Command::new("sysctl")
+                .args(["-qw", &name])
+                .status();
+            assert!(done.unwrap().success());
+        }
+        ip("route add 11.9.0.0/16 via 10.71.2.2 table 100");
+        ip("rule add iif to-a lookup 100");
+    });
+    let connected = |from| {
+        let patience = Duration::from_secs(20);
+        hosts.on(from, || TcpStream::connect_timeout(&real, patience))
+    };
+    connected("a").unwrap();
+    hosts.on("node", || ip("route add 11.9.0.0/16 via 10.71.2.2"));
+    connected("node").unwrap();
+    drop(listener);
     // Somebody takes it away.
     hosts.on("node", || {
         let gone = std::process::Command::new("ip")
