@@ -139,6 +139,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "dcos-proto",
             "dcos-core",
+            "dcos-security",
             "dcos-wire",
             "dcos-store",
             "dcos-sched",
