@@ -85,8 +85,9 @@ test: setup ## Every test: Rust, Python, conformance with unmodified clients, re
 	$(call say,Python tests and conformance of unmodified clients)
 	@# An example with tests of its own is built as those alone by what runs them.
 	@$(CARGO) build -q --example custom_orchestrator --example custom_executor
-	@# Most of a test is waiting for a cluster. Tests of one file share theirs.
-	@$(PY) -m pytest -q -n 2 --dist loadfile bindings/python/tests tests/conformance
+	@# Most of a test is waiting for a cluster. Tests of one file share theirs; those of test_local.py look at the whole host.
+	@$(PY) -m pytest -q -n 2 --dist loadfile bindings/python/tests tests/conformance --ignore tests/conformance/test_local.py
+	@$(PY) -m pytest -q tests/conformance/test_local.py
 
 cluster-test: debian-cluster ## Three masters, four agents: leaders are killed, frozen and cut off, on ZooKeeper and on etcd; six hosts with all of the network (root).
 	$(call say,Building the programs)

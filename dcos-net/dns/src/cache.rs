@@ -106,6 +106,11 @@ impl Cache {
     /// Remembers an answer, if it may be.
     pub(crate) fn note(&mut self, question: Key, answer: &[u8], asked: &All, now: Instant) {
         let Some((seconds, ttls)) = lifetime(answer) else {
+            // Not to be remembered, but later than what is.
+            if is_usable(answer) {
+                self.young.take(&question);
+                self.old.take(&question);
+            }
             return;
         };
         let remembered = Remembered {
@@ -156,6 +161,14 @@ impl Remembered {
         }
         answer
     }
+}
+
+/// Whether an answer is about the name, rather than about trouble of the resolver.
+pub(crate) fn is_usable(answer: &[u8]) -> bool {
+    const SERVER_FAILURE: u8 = 2;
+    const REFUSED: u8 = 5;
+    let code = answer.get(3).map(|byte| byte & 0x0F);
+    code.is_some_and(|code| !matches!(code, SERVER_FAILURE | REFUSED))
 }
 
 /// For how many seconds an answer may be remembered, and where in it times to live are; `None` if it may not be.
@@ -322,6 +335,23 @@ mod tests {
         assert_eq!(ttls(60, &asked), Some(("stale", vec![30, 30])));
         assert_eq!(ttls(60 + 86_400, &asked), None);
         assert_eq!(ttls(0, &all(&[])), None, "others are asked now");
+    }
+
+    #[test]
+    fn what_was_contradicted_is_forgotten_and_failures_contradict_nothing() {
+        let (mut cache, asked, now) = (Cache::new(1 << 20), all(&[]), Instant::now());
+        let mut good = message();
+        good.add_answer(address(60));
+        cache.note(question(), &good.to_vec().unwrap(), &asked, now);
+        let mut failed = message();
+        failed.metadata.response_code = ResponseCode::ServFail;
+        cache.note(question(), &failed.to_vec().unwrap(), &asked, now);
+        let known = cache.recall(&question(), &asked, now);
+        assert!(matches!(known, Memory::Fresh(_)), "{known:?}");
+        let mut passing = message();
+        passing.add_answer(address(0));
+        cache.note(question(), &passing.to_vec().unwrap(), &asked, now);
+        assert_eq!(cache.recall(&question(), &asked, now), Memory::Nothing);
     }
 
     #[test]

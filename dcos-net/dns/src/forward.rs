@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::cache::{Cache, Memory};
+use crate::cache::{Cache, Memory, is_usable};
 use crate::flights::{Flight, Flights, Key};
 use crate::metrics::Fared;
 use crate::resolvers::{All, Resolver, Resolvers, all};
@@ -74,6 +74,19 @@ impl Forwarder {
     /// Whether there is anybody to ask about `name`.
     pub(crate) fn knows_whom_to_ask(&self, name: &str) -> bool {
         !self.resolvers(name).is_empty()
+    }
+
+    /// What was answered before, while that is good, ready to be sent back.
+    pub(crate) fn recall(&self, query: &[u8], name: &str, tcp: bool) -> Option<Vec<u8>> {
+        let (id, question) = query.split_first_chunk::<2>()?;
+        let (question, resolvers) = ((tcp, question.to_vec()), self.resolvers(name));
+        let known = self.cache().recall(&question, &resolvers, Instant::now());
+        let Memory::Fresh(mut answer) = known else {
+            return None;
+        };
+        self.recalled.fetch_add(1, Ordering::Relaxed);
+        answer.first_chunk_mut::<2>()?.copy_from_slice(id);
+        Some(answer)
     }
 
     /// The answer of the first resolver that has one, ready to be sent back; or the one it gave before, while that is
@@ -264,13 +277,6 @@ async fn settle(
         Some(answer) if is_usable(&answer) => Some(answer),
         sooner => later.await.or(sooner),
     }
-}
-
-/// Whether an answer is about the name, rather than about trouble of the resolver.
-fn is_usable(answer: &[u8]) -> bool {
-    const SERVER_FAILURE: u8 = 2;
-    const REFUSED: u8 = 5;
-    !matches!(answer[3] & 0x0F, SERVER_FAILURE | REFUSED)
 }
 
 fn random_id() -> u16 {

@@ -188,6 +188,10 @@ fn forward(
     if !shared.forwarder.knows_whom_to_ask(&name) {
         return send(socket, &failure(*refusal, ResponseCode::Refused), client);
     }
+    // What is known takes no slot from what has to be asked.
+    if let Some(answer) = shared.forwarder.recall(packet, &name, false) {
+        return send(socket, &answer, client);
+    }
     let Ok(slot) = Arc::clone(&shared.forwards).try_acquire_owned() else {
         tracing::warn!("too many forwarded queries in flight");
         return send(socket, &failure(*refusal, ResponseCode::ServFail), client);
@@ -274,7 +278,9 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
                 } else {
                     ResponseCode::Refused
                 };
+                let recalled = shared.forwarder.recall(&query, &name, true);
                 let answer = match shared.forwards.try_acquire() {
+                    _ if recalled.is_some() => recalled,
                     Ok(_slot) if known => shared.forwarder.ask(&query, &name, true).await,
                     _ => None,
                 };

@@ -1,5 +1,7 @@
 //! What a local cluster consists of: programs, flags, ports.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
@@ -71,6 +73,19 @@ pub(super) struct Plan {
     agents: Vec<(u16, u16)>,
 }
 
+/// Holds a port that nobody has, below those that the kernel gives to connections (`ip_local_port_range`): one of
+/// these could take it again before whoever it is for does.
+fn free() -> io::Result<TcpListener> {
+    for _ in 0..100 {
+        let random = RandomState::new().build_hasher().finish() % 20_000;
+        let port = 10_000 + u16::try_from(random).unwrap_or_default();
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener);
+        }
+    }
+    TcpListener::bind(("127.0.0.1", 0))
+}
+
 /// Isolators of an agent that is root; without root there are only the posix ones.
 const LINUX_ISOLATION: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,\
 filesystem/linux,namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,\
@@ -80,7 +95,11 @@ impl Plan {
     pub(super) fn new(dir: &Path, up: &LocalUp) -> anyhow::Result<Self> {
         let mut held = Vec::new();
         let mut port = |usual: u16| -> anyhow::Result<u16> {
-            let listener = TcpListener::bind(("127.0.0.1", if up.free_ports { 0 } else { usual }));
+            let listener = if up.free_ports {
+                free()
+            } else {
+                TcpListener::bind(("127.0.0.1", usual))
+            };
             let Ok(listener) = listener else {
                 bail!(
                     "port {usual} of 127.0.0.1 is taken; stop what holds it, or use --free-ports"
