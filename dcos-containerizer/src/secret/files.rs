@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use dcos_proto::mesos::{Secret, secret};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 use super::{SecretError, SecretResolver, ValuesOnly};
 
@@ -16,7 +17,7 @@ const LARGEST: u64 = 1 << 20;
 /// Secrets by reference are files below a folder: `db/password` is `<folder>/db/password`, and so is `db` with the key `password`.
 /// Slashes at the ends do not matter. The file's bytes are the secret, a line break at its end as well.
 ///
-/// Whoever may launch tasks on the node may name any of them; the folder and what is in it should be root's alone. Files are
+/// Links lead nowhere outside of the folder. Whoever may launch tasks on the node may name any of them; the folder and what is in it should be root's alone. Files are
 /// read at each launch, so that a new value counts from the next one on. Secrets that carry their values are these.
 ///
 /// # Source
@@ -33,21 +34,6 @@ impl SecretFiles {
             folder: folder.into(),
         }
     }
-
-    /// Where a reference points, if it does not lead out of the folder.
-    fn path(&self, reference: &secret::Reference) -> Option<PathBuf> {
-        let name = reference.name.trim_matches('/');
-        let parts = name.split('/').chain(reference.key.as_deref());
-        let mut path = self.folder.clone();
-        for part in parts {
-            let is_plain = !matches!(part, "" | "." | "..") && !part.contains(['/', '\0']);
-            if !is_plain {
-                return None;
-            }
-            path.push(part);
-        }
-        Some(path)
-    }
 }
 
 #[async_trait]
@@ -62,26 +48,46 @@ impl SecretResolver for SecretFiles {
             let key = key.unwrap_or_default();
             SecretError(format!("secret '{}'{key} {why}", reference.name))
         };
-        let path = self.path(reference);
+        let path = path(reference);
         let path = path.ok_or_else(|| refused("is no name of a secret"))?;
-        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        let folder = self.folder.clone();
+        let read = tokio::task::spawn_blocking(move || read(&folder, &path)).await;
         match read.map_err(|_| refused("cannot be read"))? {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(refused("is no file of at most 1 MiB on this node")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(refused("is not among those of this node"))
             }
+            Err(error) if error.raw_os_error() == Some(Errno::XDEV.raw_os_error()) => {
+                Err(refused("leads out of the folder of secrets"))
+            }
             Err(error) => Err(refused(&format!("cannot be read: {}", error.kind()))),
         }
     }
 }
 
-/// What is in a file; `None` if it is no file, or too large.
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut options = File::options();
+/// Where in the folder a reference points, if it is a name.
+fn path(reference: &secret::Reference) -> Option<PathBuf> {
+    let name = reference.name.trim_matches('/');
+    let parts = name.split('/').chain(reference.key.as_deref());
+    let mut path = PathBuf::new();
+    for part in parts {
+        let is_plain = !matches!(part, "" | "." | "..") && !part.contains(['/', '\0']);
+        if !is_plain {
+            return None;
+        }
+        path.push(part);
+    }
+    Some(path)
+}
+
+/// What is in a file below `folder`, to which links of the folder may lead; `None` if it is no file, or too large.
+fn read(folder: &Path, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let folder = File::open(folder)?;
     // Or a pipe would hold the launch up until somebody writes.
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = options.read(true).custom_flags(nonblock).open(path)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let stay = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = File::from(openat2(&folder, path, flags, Mode::empty(), stay)?);
     if !file.metadata()?.is_file() {
         return Ok(None);
     }
@@ -114,10 +120,14 @@ mod tests {
         std::fs::write(folder.path().join("outside"), "o").unwrap();
         std::fs::write(below.join("db/password"), b"open \xff sesame\n").unwrap();
         std::fs::write(below.join("large"), vec![0; 1 + (1 << 20)]).unwrap();
+        std::os::unix::fs::symlink("../outside", below.join("out")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", below.join("db/passwd")).unwrap();
+        std::os::unix::fs::symlink("db/password", below.join("same")).unwrap();
         let files = SecretFiles::new(&below);
         for (name, key) in [
             ("db/password", None),
             ("/db/password", None),
+            ("same", None),
             ("db", Some("password")),
         ] {
             let found = files.resolve(&reference(name, key)).await;
@@ -128,6 +138,8 @@ mod tests {
             ("db/user", None, "is not among those of this node"),
             ("db", None, "is no file of at most 1 MiB on this node"),
             ("large", None, "is no file of at most 1 MiB on this node"),
+            ("out", None, "leads out of the folder"),
+            ("db/passwd", None, "leads out of the folder"),
             ("../outside", None, nowhere),
             ("db/../../outside", None, nowhere),
             ("db//password", None, nowhere),

@@ -68,6 +68,10 @@ impl Master {
         if self.standing.priorities.is_empty() && !seed.is_empty() {
             self.store_priorities(&seed);
             self.standing_mut().priorities = seed;
+        } else if !seed.is_empty() && seed != self.standing.priorities {
+            tracing::warn!(
+                "--role_priorities is not what the registry holds, which counts: PUT /priorities changes it"
+            );
         }
         // The allocator began with those of the flag.
         let stored = &self.standing.priorities;

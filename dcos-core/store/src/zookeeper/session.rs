@@ -29,9 +29,16 @@ pub(super) async fn connect(ensemble: &Ensemble) -> Result<Client, Error> {
         }
     };
     let patience = ensemble.session_timeout.max(REQUEST);
-    timeout(patience, connecting)
-        .await
-        .unwrap_or(Err(Error::Timeout))
+    let connected = timeout(patience, connecting).await;
+    let connected = connected.unwrap_or(Err(Error::Timeout));
+    // The client keeps to itself why a handshake failed.
+    if ensemble.tls.is_some() && matches!(connected, Err(Error::Timeout)) {
+        tracing::warn!(
+            servers,
+            "ZooKeeper does not answer over TLS; RUST_LOG=info,zookeeper_client=debug tells why"
+        );
+    }
+    connected
 }
 
 /// Whether certificates and key of an ensemble can be used.
