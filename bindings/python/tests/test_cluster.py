@@ -81,7 +81,7 @@ def test_a_token_is_shown_to_every_server(monkeypatch):
             self.end_headers()
             self.wfile.write(b'{"apps": [], "slaves": []}')
 
-        def log_message(self, *_):
+        def log_message(self, format, *args):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Recorder) as server:
@@ -89,7 +89,8 @@ def test_a_token_is_shown_to_every_server(monkeypatch):
         url = f"http://127.0.0.1:{server.server_port}"
         with_secret = url.replace("://", "://ops:secret@")
         for cluster in (dcos.connect(url, marathon=url, token="a.b.c"), dcos.connect(url, marathon=url)):
-            cluster.agents(), cluster.apps()
+            cluster.agents()
+            cluster.apps()
             monkeypatch.setenv("DCOS_ACS_TOKEN", "d.e.f\n")
         dcos.connect(url, marathon=url).agents()
         dcos.connect(with_secret, marathon=url).agents()
