@@ -25,14 +25,6 @@ use crate::resolvers::{All, Resolver, Resolvers, all};
 /// With something out of date at hand nobody is waited for longer (RFC 8767, 5).
 const PATIENCE: Duration = Duration::from_millis(1800);
 
-/// How a question gets its answer.
-enum Way {
-    /// Nobody has to be asked.
-    Known(Vec<u8>),
-    /// Somebody is; with what is out of date, if it is not empty.
-    Asked(Flight, Vec<u8>),
-}
-
 /// Knows whom to ask, and how they fared.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
@@ -89,8 +81,8 @@ impl Forwarder {
         Some(answer)
     }
 
-    /// The answer of the first resolver that has one, ready to be sent back; or the one it gave before, while that is
-    /// good, and longer if nobody answers. The question is in flight as soon as this returns, so that who asks the same
+    /// The answer of the first resolver that has one, ready to be sent back; or one of before, if nobody answers. What
+    /// is still good is to be [recalled](Self::recall) instead. The question is in flight as soon as this returns, so that who asks the same
     /// later joins it, whatever is polled first.
     pub(crate) fn ask(
         self: &Arc<Self>,
@@ -102,23 +94,16 @@ impl Forwarder {
             let question = (tcp, question.to_vec());
             let resolvers = self.resolvers(name);
             let known = self.cache().recall(&question, &resolvers, Instant::now());
-            let way = match known {
-                Memory::Fresh(answer) => Way::Known(answer),
-                Memory::Stale(answer) => Way::Asked(self.join(question, resolvers, query), answer),
-                Memory::Nothing => Way::Asked(self.join(question, resolvers, query), Vec::new()),
+            let outdated = match known {
+                Memory::Fresh(answer) | Memory::Stale(answer) => answer,
+                Memory::Nothing => Vec::new(),
             };
-            (*id, way)
+            (*id, self.join(question, resolvers, query), outdated)
         });
         let (forwarder, name) = (Arc::clone(self), name.to_owned());
         async move {
-            let (id, way) = asked?;
-            let mut answer = match way {
-                Way::Known(answer) => {
-                    forwarder.recalled.fetch_add(1, Ordering::Relaxed);
-                    answer
-                }
-                Way::Asked(flight, outdated) => forwarder.wait(&name, flight, outdated).await?,
-            };
+            let (id, flight, outdated) = asked?;
+            let mut answer = forwarder.wait(&name, flight, outdated).await?;
             answer.first_chunk_mut::<2>()?.copy_from_slice(&id);
             Some(answer)
         }

@@ -394,6 +394,41 @@ async fn what_was_answered_is_not_asked_again_while_it_is_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_is_told_while_no_more_may_be_asked() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let config = Config {
+        upstream: Upstream::Named(vec![upstream.local_addr().unwrap()]),
+        timeout: Duration::from_secs(60),
+        max_forwards: 1,
+        http: None,
+        ..Config::default()
+    };
+    let running = start(cluster(), config).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.send_to(&query(1), running.dns).await.unwrap();
+    let (mut answer, from) = received(&upstream).await;
+    // One address, for a minute.
+    (answer[2], answer[7]) = (answer[2] | 0x80, 1);
+    answer.extend(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x0a\x00\x00\x07");
+    upstream.send_to(&answer, from).await.unwrap();
+    received(&client).await;
+
+    let mut other = query(2);
+    other[13] = b'X';
+    loop {
+        // The first one's place may not be free yet.
+        client.send_to(&other, running.dns).await.unwrap();
+        tokio::select! {
+            _ = received(&upstream) => break,
+            (refused, _) = received(&client) => assert_eq!(refused[3] & 0x0F, 2, "SERVFAIL"),
+        }
+    }
+    client.send_to(&query(3), running.dns).await.unwrap();
+    let (known, _) = received(&client).await;
+    assert_eq!((known[1], known[3] & 0x0F, known[7]), (3, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_question_goes_round_a_circle_of_servers_once() {
     let tap = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let (soon, late) = (Duration::from_secs(1), Duration::from_secs(60));
