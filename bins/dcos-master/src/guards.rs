@@ -16,11 +16,11 @@ pub(crate) fn of(values: &Values, service: &str) -> anyhow::Result<Option<Guard>
     let mut said = values.opt_text(&option);
     for name in variables {
         match env::var(name) {
-            // Units leave variables empty that they do not need.
             // What a flag takes is read from the file that it names.
             Ok(value) if value.starts_with("file://") => anyhow::bail!(
                 "{name} holds 'user:password'; a file of it is named with --{option}={value}"
             ),
+            // Units leave variables empty that they do not need.
             Ok(value) if !value.is_empty() && said.is_none() => said = Some(value),
             Ok(_) | Err(VarError::NotPresent) => {}
             Err(error) => return Err(error).context(*name),

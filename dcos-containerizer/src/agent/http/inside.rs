@@ -11,12 +11,12 @@
 //! not to be told counts as one of a container. Callers of other nodes, and of containers with networks of their own,
 //! are not known by it: for those there is authentication.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use dcos_proto::agent::call::Type;
 use dcos_proto::mesos::ContainerId;
-use dcos_security::Caller;
+use dcos_security::{Caller, Principal};
 use dcos_wire::{Peer, PeerAddress, Refusal};
 use tokio::sync::Semaphore;
 
@@ -33,6 +33,12 @@ static LOOKING: Semaphore = Semaphore::const_new(2);
 
 /// So many callers of this node may wait for that and for whoever runs containers; others are told to come again.
 static WAITING: Semaphore = Semaphore::const_new(64);
+
+/// Whether what `who` shows is enough for `target`: a name, or the token of the executor that it is nested in.
+fn shows(who: &Principal, target: &ContainerId) -> bool {
+    let is_its_own = || who.claims.get("cid") == Some(&target.root_id().value);
+    who.value.is_some() || (target.parent.is_some() && is_its_own())
+}
 
 /// Goes on only if `peer` is no process of a container, or of the custom executor that `target` is nested in.
 ///
@@ -53,13 +59,7 @@ pub(super) async fn check(
             | Type::AttachContainerInput
             | Type::AttachContainerOutput
     );
-    // An executor's token names nobody, and says whose container it is in: what is nested there is the executor's own.
-    let is_its_own = |claims: &BTreeMap<String, String>| {
-        target.parent.is_some() && claims.get("cid") == Some(&target.root_id().value)
-    };
-    let is_known = caller
-        .principal()
-        .is_some_and(|who| who.value.is_some() || is_its_own(&who.claims));
+    let is_known = caller.principal().is_some_and(|who| shows(who, target));
     if !gated || context.security.allow_calls_of_containers || is_known {
         return Ok(());
     }
@@ -253,6 +253,29 @@ mod tests {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 
     use super::*;
+
+    #[test]
+    fn a_token_without_a_name_is_good_for_what_is_nested_in_its_container() {
+        let id = |value: &str, parent: Option<ContainerId>| ContainerId {
+            value: value.to_owned(),
+            parent: parent.map(Box::new),
+        };
+        let own = id("own", None);
+        let nested = id("task", Some(own.clone()));
+        let token = Principal {
+            value: None,
+            claims: [("cid".to_owned(), "own".to_owned())].into(),
+        };
+        assert!(shows(&token, &nested));
+        assert!(shows(&token, &id("check", Some(nested.clone()))));
+        assert!(!shows(&token, &own));
+        assert!(!shows(&token, &id("own", Some(id("other", None)))));
+        let person = Principal {
+            value: Some("ops".to_owned()),
+            claims: [].into(),
+        };
+        assert!(shows(&person, &own));
+    }
 
     /// A connection to `to` from `from`, a port that others may use at the same time.
     fn connected(from: SocketAddr, to: SocketAddr) -> TcpStream {

@@ -6,7 +6,7 @@ use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dcos_proto::Message;
-use dcos_proto::json::{self as messages, Dialect, to_value};
+use dcos_proto::json::{self, Dialect, to_value};
 use dcos_proto::maintenance::Schedule;
 use dcos_proto::master::Call;
 use dcos_proto::master::call::{self, Type};
@@ -14,7 +14,7 @@ use dcos_proto::mesos::{FrameworkId, MachineId, WeightInfo};
 use dcos_proto::quota::QuotaRequest;
 use dcos_security::Caller;
 use dcos_wire::Refusal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::reads::{parameter, read};
 use super::{Api, answer, name_of, one_of, only, views};
@@ -40,11 +40,11 @@ fn refused(text: impl Into<String>) -> Response {
 }
 
 /// The messages of a JSON array.
-pub(super) fn list<M: Message + messages::Json>(content: &[u8]) -> Result<Vec<M>, String> {
+pub(super) fn list<M: Message + json::Json>(content: &[u8]) -> Result<Vec<M>, String> {
     let values: Vec<Value> = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     let messages = values
         .iter()
-        .map(|value| messages::from_value(value, Dialect::V0).map_err(|error| error.to_string()));
+        .map(|value| json::from_value(value, Dialect::V0).map_err(|error| error.to_string()));
     messages.collect()
 }
 
@@ -131,7 +131,7 @@ pub(super) async fn priorities(
         return read(&api, &uri, move |snapshot, _, _| {
             let all = snapshot.standing.priorities.iter();
             let seen = all.filter(|(role, _)| sight.role(role));
-            seen.map(|(role, priority)| json!({"role": role, "priority": priority}))
+            seen.map(|(role, priority)| serde_json::json!({"role": role, "priority": priority}))
                 .collect::<Value>()
         })
         .await;
@@ -176,7 +176,7 @@ pub(super) async fn quota(
 }
 
 async fn set_quota(api: &Api, caller: &Caller, content: &Bytes) -> Response {
-    match messages::from_slice::<QuotaRequest>(content, Dialect::V0) {
+    match json::from_slice::<QuotaRequest>(content, Dialect::V0) {
         Ok(quota_request) => {
             let call = Call {
                 set_quota: Some(call::SetQuota { quota_request }),
@@ -187,7 +187,7 @@ async fn set_quota(api: &Api, caller: &Caller, content: &Bytes) -> Response {
         Err(error) => {
             let text = String::from_utf8_lossy(content);
             let what = match &error {
-                messages::JsonError::Syntax { .. } => "parse",
+                json::JsonError::Syntax { .. } => "parse",
                 _ => "validate",
             };
             refused(format!(
@@ -252,7 +252,7 @@ pub(super) async fn schedule(
         })
         .await;
     }
-    match messages::from_slice::<Schedule>(&content, Dialect::V0) {
+    match json::from_slice::<Schedule>(&content, Dialect::V0) {
         Ok(schedule) => {
             let update = call::UpdateMaintenanceSchedule { schedule };
             let call = Call {
