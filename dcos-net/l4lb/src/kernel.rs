@@ -1,7 +1,7 @@
 //! [`Kernel`]: the data path, in the nftables of the network namespace it was opened in.
 //!
-//! A packet that begins a connection is looked up twice: its address and port, which leads to a
-//! chain that draws lots among as many backends as there are, and address, port and lot, which is
+//! A packet that begins a connection is looked up twice: its address and port, which leads to
+//! how many backends there are to draw lots among, and address, port and lot, which is
 //! where it goes. Packets after that follow the connection tracking of the kernel, whatever becomes
 //! of the maps. See `docs/data-path.md`.
 
@@ -22,7 +22,7 @@ use dcos_netlink::{
 use rustix::net::netdevice::name_to_index;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
-use elements::{Element, Map, Value, elements, place_of, service_of};
+use elements::{Element, Map, elements, place_of, service_of};
 use forgetter::Forgetter;
 pub(crate) use skeleton::passage;
 use way::Way;
@@ -39,8 +39,6 @@ const BATCH_END: u16 = 0x11;
 const UNSPEC: u8 = 0;
 /// `NFPROTO_INET`: IPv4 and IPv6.
 const INET: u8 = 1;
-/// `NFT_GOTO`
-const GOTO: i32 = -4;
 
 /// What whoever changes the table has locked.
 const LOCK: &str = "dcos-l4lb";
@@ -81,7 +79,7 @@ fn behind_header(body: &[u8]) -> &[u8] {
 }
 
 /// What is in a map: keys, and where they lead.
-type Found = HashMap<(Map, Vec<u8>), Value>;
+type Found = HashMap<(Map, Vec<u8>), Vec<u8>>;
 
 /// The link of dcos-net. Behind it is a route to each VIP the original knew, by which the kernel takes them for addresses of
 /// the node itself: those pass by the table.
@@ -407,18 +405,9 @@ impl Dataplane for Kernel {
 }
 
 /// Key and value out of an element's attributes.
-fn read_element(element: &[u8]) -> Option<(Vec<u8>, Value)> {
-    let key = attribute(attribute(element, 1)?, 1)?.to_vec();
-    let data = attribute(element, 2)?;
-    if let Some(place) = attribute(data, 1) {
-        return Some((key, Value::Place(place.to_vec())));
-    }
-    let name = attribute(attribute(data, 2)?, 2)?;
-    let name = name.strip_suffix(b"\0").unwrap_or(name);
-    Some((
-        key,
-        Value::Chain(String::from_utf8_lossy(name).into_owned()),
-    ))
+fn read_element(element: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let bytes = |kind| attribute(attribute(element, kind)?, 1).map(<[u8]>::to_vec);
+    Some((bytes(1)?, bytes(2)?))
 }
 
 /// The packets an element's counter has seen: each the first of a connection.
@@ -512,20 +501,7 @@ impl Transaction {
 fn write_element(message: &mut Messages, element: &Element, with_value: bool) {
     message.open(1).open(1).put(1, &element.key).close();
     if with_value {
-        message.open(2);
-        match &element.value {
-            Value::Place(place) => {
-                message.put(1, place);
-            }
-            Value::Chain(chain) => {
-                message
-                    .open(2)
-                    .put(1, &GOTO.to_be_bytes())
-                    .text(2, chain)
-                    .close();
-            }
-        }
-        message.close();
+        message.open(2).put(1, &element.value).close();
     }
     message.close();
 }

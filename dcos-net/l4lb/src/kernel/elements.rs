@@ -1,7 +1,7 @@
 //! From a service and its backends to elements of the kernel's maps, and back.
 //!
-//! Two maps a family: `vips` leads from protocol, address and port to the chain that draws lots
-//! among as many as there are; `backends` from the same and the lot to where the packet goes.
+//! Two maps a family: `lots` leads from protocol, address and port to how many lots there are;
+//! `backends` from the same and the lot to where the packet goes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -17,19 +17,19 @@ const MOST: usize = 4096;
 /// One of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Map {
-    Vips4,
-    Vips6,
+    Lots4,
+    Lots6,
     Backends4,
     Backends6,
 }
 
 impl Map {
-    pub(super) const ALL: [Self; 4] = [Self::Vips4, Self::Vips6, Self::Backends4, Self::Backends6];
+    pub(super) const ALL: [Self; 4] = [Self::Lots4, Self::Lots6, Self::Backends4, Self::Backends6];
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Vips4 => "vips4",
-            Self::Vips6 => "vips6",
+            Self::Lots4 => "lots4",
+            Self::Lots6 => "lots6",
             Self::Backends4 => "backends4",
             Self::Backends6 => "backends6",
         }
@@ -38,24 +38,15 @@ impl Map {
     /// Those of the family of `ip`.
     fn of(ip: IpAddr) -> (Self, Self) {
         if ip.is_ipv4() {
-            (Self::Vips4, Self::Backends4)
+            (Self::Lots4, Self::Backends4)
         } else {
-            (Self::Vips6, Self::Backends6)
+            (Self::Lots6, Self::Backends6)
         }
     }
 
     fn is_v4(self) -> bool {
-        matches!(self, Self::Vips4 | Self::Backends4)
+        matches!(self, Self::Lots4 | Self::Backends4)
     }
-}
-
-/// What an element leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    /// On to this chain.
-    Chain(String),
-    /// To this address and port, as the kernel has them.
-    Place(Vec<u8>),
 }
 
 /// An element of a map. The bytes are those the kernel compares: each field fills up words.
@@ -63,7 +54,16 @@ pub(super) enum Value {
 pub(super) struct Element {
     pub(super) map: Map,
     pub(super) key: Vec<u8>,
-    pub(super) value: Value,
+    /// How many lots there are, or an address and port.
+    pub(super) value: Vec<u8>,
+}
+
+/// Above how many lots there are: nobody else's packets have priorities like these (`dc05:3` in nft's words).
+const CLASS: u32 = 0xdc05;
+
+/// A number of lots, as nft writes it.
+pub(super) fn class(lots: usize) -> String {
+    format!("{CLASS:x}:{lots:04x}")
 }
 
 /// The chain that draws among `lots`, or refuses if there are none.
@@ -87,17 +87,18 @@ fn lots(backends: usize) -> usize {
 /// Everything that makes `service` lead to `backends`.
 pub(super) fn elements(service: &Service, backends: &[SocketAddr]) -> Vec<Element> {
     let backends = &backends[..backends.len().min(MOST)];
-    let (vips, _) = Map::of(service.address.ip());
+    let (map, _) = Map::of(service.address.ip());
     let lots = lots(backends.len());
     let lot = |lot: usize| {
         let (map, key) = lot_key(service, lot);
-        let value = Value::Place(place(backends[lot % backends.len()]));
+        let value = place(backends[lot % backends.len()]);
         Element { map, key, value }
     };
+    let count = u32::try_from(lots).expect("there are a few thousand lots");
     let vip = Element {
-        map: vips,
+        map,
         key: key(service),
-        value: Value::Chain(chain(vips.is_v4(), lots)),
+        value: (CLASS << 16 | count).to_ne_bytes().to_vec(),
     };
     std::iter::once(vip).chain((0..lots).map(lot)).collect()
 }
@@ -171,9 +172,10 @@ mod tests {
             "10.1.0.1:8000".parse().unwrap(),
         ];
         let made = elements(&service("11.1.1.1:80"), &backends);
-        assert_eq!(made[0].value, Value::Chain("to4-2".into()));
+        assert_eq!(made[0].value, 0xdc05_0002_u32.to_ne_bytes());
+        assert_eq!(class(2), "dc05:0002");
         assert_eq!(made[0].key, [6, 0, 0, 0, 11, 1, 1, 1, 0, 80, 0, 0]);
-        assert_eq!(made[2].value, Value::Place(vec![10, 1, 0, 1, 31, 64, 0, 0]));
+        assert_eq!(made[2].value, [10, 1, 0, 1, 31, 64, 0, 0]);
         assert_eq!(made[2].key[12..], 1_u32.to_ne_bytes());
         assert_eq!(elements(&service("[fd01:c::1]:80"), &[]).len(), 1);
         for element in made {
@@ -191,10 +193,7 @@ mod tests {
             let made = elements(&service("11.1.1.1:80"), &backends);
             let mut lots = std::collections::BTreeMap::new();
             for element in &made[1..] {
-                let Value::Place(place) = &element.value else {
-                    panic!("a lot leads to a place")
-                };
-                *lots.entry(place.clone()).or_insert(0) += 1;
+                *lots.entry(element.value.clone()).or_insert(0) += 1;
             }
             assert_eq!(lots.len(), usize::from(count).min(MOST));
             let (most, least) = (lots.values().max().unwrap(), lots.values().min().unwrap());

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use dcos_netlink::{Passage, nft, without};
 
 use super::DataplaneError;
-use super::elements::{EXACT, WIDE, chain};
+use super::elements::{EXACT, WIDE, chain, class};
 use super::way::LINK;
 
 /// The table everything is in.
@@ -56,7 +56,7 @@ chain input {
 /// The text `nft` is given. Every brace ends a line: older versions of nft want it so.
 pub(super) fn text() -> String {
     let (mut declared, mut flushed, mut ruled) = (HOOKS.to_owned(), String::new(), String::new());
-    let mut entry = String::new();
+    let (mut entry, mut gone) = (String::new(), String::new());
     for (v4, ip, number) in [(true, "ip", '4'), (false, "ip6", '6')] {
         let key = format!("meta l4proto . {ip} daddr . th dport");
         let draw = |lots: usize| {
@@ -64,18 +64,22 @@ pub(super) fn text() -> String {
         };
         let _ = write!(
             declared,
-            "map vips{number} {{\n  typeof {key} : verdict\n}}\n\
+            "map lots{number} {{\n  typeof {key} : meta priority\n}}\n\
              map backends{number} {{\n  typeof {key} . numgen random mod 2 : {ip} daddr . tcp dport\n  counter\n}}\n"
         );
+        // How many lots there are is a number on its way, not a verdict: of verdicts the kernel would check those of all
+        // services again with each change. A priority means nothing before the packet has a way.
         let _ = writeln!(
             entry,
-            "  meta l4proto {{ tcp, udp }} {key} vmap @vips{number}"
+            "  meta l4proto {{ tcp, udp }} meta priority set {key} map @lots{number} meta priority vmap @chains{number}"
         );
+        let mut chains = String::new();
         let refuse = "  meta l4proto tcp reject with tcp reset\n  reject\n".to_owned();
         let drawing = (1..=EXACT).chain(WIDE).map(|lots| {
             // A packet that comes while the number of backends changes may draw a lot that is no
             // more; the first is there as long as the VIP has any backend.
-            let mark = format!("  meta mark set meta mark or {MARK:#x}\n");
+            let mark =
+                format!("  meta priority set none\n  meta mark set meta mark or {MARK:#x}\n");
             (lots, [mark, draw(lots), draw(1)].concat())
         });
         for (lots, rules) in std::iter::once((0, refuse)).chain(drawing) {
@@ -83,7 +87,16 @@ pub(super) fn text() -> String {
             let _ = writeln!(declared, "chain {name} {{\n}}");
             let _ = writeln!(flushed, "flush chain inet {TABLE} {name}");
             let _ = writeln!(ruled, "chain {name} {{\n{rules}}}");
+            let _ = writeln!(chains, "    {} : goto {name},", class(lots));
         }
+        let _ = writeln!(
+            declared,
+            "map chains{number} {{\n  type classid : verdict\n  elements = {{\n{chains}}}\n}}"
+        );
+        // Of earlier releases.
+        let former = format!("vips{number}");
+        let _ = writeln!(declared, "map {former} {{\n  typeof {key} : verdict\n}}");
+        let _ = writeln!(gone, "delete map inet {TABLE} {former}");
     }
     // What is for this node by its own addresses, whichever they are, is no virtual address's. What is for none, and
     // has no other way, is refused at once instead of vanishing: which way it has the kernel said by then, whatever its rules are.
@@ -118,7 +131,9 @@ pub(super) fn text() -> String {
          meta l4proto udp meta nfproto ipv4 snat ip to ip daddr\n  \
          meta l4proto udp meta nfproto ipv6 snat ip6 to ip6 daddr\n}}"
     );
-    format!("table inet {TABLE} {{\n{declared}}}\n{flushed}table inet {TABLE} {{\n{ruled}}}\n")
+    format!(
+        "table inet {TABLE} {{\n{declared}}}\n{flushed}{gone}table inet {TABLE} {{\n{ruled}}}\n"
+    )
 }
 
 /// Makes or repairs the table.

@@ -421,6 +421,41 @@ fn a_new_process_takes_over_what_the_last_one_left() {
     assert!(kernel.is_untouched().unwrap());
 }
 
+#[test]
+fn a_table_of_earlier_releases_is_taken_over() {
+    let hosts = hosts!();
+    hosts.serve("a", 8000, "A");
+    // As it was: elements that lead to chains, and a rule that looks for them.
+    let former = "table inet dcos-l4lb {\n\
+        chain to4-1 {\n}\n\
+        map vips4 {\ntypeof meta l4proto . ip daddr . th dport : verdict\n\
+        elements = {\ntcp . 11.1.1.1 . 80 : goto to4-1\n}\n}\n\
+        chain output {\ntype nat hook output priority -110\n\
+        meta l4proto { tcp, udp } meta l4proto . ip daddr . th dport vmap @vips4\n}\n}\n";
+    let nft = |arguments: &[&str]| {
+        let done = std::process::Command::new("nft").args(arguments).output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    hosts.on("node", || nft(&[former]));
+    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let service = vip(true, Protocol::Tcp, 80);
+    let services = Services::from([(service, vec![at("a", true, 8000)])]);
+    let repairs = kernel.reconcile(&services, true).unwrap();
+    assert_eq!((repairs.services, repairs.strangers), (1, 0));
+    assert_eq!(hosts.on("node", || ask(service.address)), "A");
+    let now = hosts.on("node", || nft(&["list", "table", "inet", "dcos-l4lb"]));
+    assert!(!now.contains("vips4"), "{now}");
+    // What nft says it also reads: operators save rules and load them again.
+    hosts.on("node", || {
+        nft(&["flush", "ruleset"]);
+        nft(&[&now]);
+    });
+    assert_eq!(hosts.on("node", || ask(service.address)), "A");
+    kernel.remove().unwrap();
+}
+
 /// Whether nobody answers a connection, and nobody refuses it: two attempts of the kernel are waited for.
 fn is_dropped(to: SocketAddr) -> bool {
     let opened = TcpStream::connect_timeout(&to, Duration::from_secs(2));
