@@ -27,6 +27,7 @@
 //! What it does not hold: how names are made (`dcos_net::names`), and where snapshots come from.
 
 mod answer;
+mod batch;
 mod cache;
 mod config;
 mod feed;

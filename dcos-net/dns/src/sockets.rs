@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::SendFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::{Rules, Verdict, failure, judge, plain};
+use crate::batch::{Inbox, Outbox};
 use crate::forward::Forwarder;
 use crate::metrics::Answers;
 use crate::served::Served;
@@ -90,22 +91,19 @@ impl Drop for UdpThread {
 fn udp(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, stopped: &AtomicBool, runtime: &Handle) {
     let mut latest = shared.served.clone();
     let mut served = Arc::clone(&latest.borrow_and_update());
-    let mut room = Vec::new();
-    // The thread may wait until there is room for an answer: who stops it wakes it.
-    let send = |answer: &[u8], client| {
-        shared.answers.udp.fetch_add(1, Ordering::Relaxed);
-        not_sent(client, socket.send_to(answer, client));
-    };
-    let answer = |packet: &[u8], client| {
+    let answer = |packet: &[u8], client, outbox: &mut Outbox| {
         if latest.has_changed().unwrap_or_default() {
             served = Arc::clone(&latest.borrow_and_update());
         }
-        if plain::answer(packet, &served, shared.rules, &mut room) {
-            return send(&room, client);
+        if plain::answer(packet, &served, shared.rules, outbox.room()) {
+            return outbox.keep(client);
         }
         match judge(packet, &served, shared.rules, false) {
             Verdict::Ignore => {}
-            Verdict::Answer(answer) => send(&answer, client),
+            Verdict::Answer(answer) => {
+                *outbox.room() = answer;
+                outbox.keep(client);
+            }
             Verdict::Forward { name, refusal } => {
                 let query = Query {
                     packet,
@@ -116,36 +114,40 @@ fn udp(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, stopped: &AtomicBool, runt
             }
         }
     };
+    // The thread may wait until there is room for an answer: who stops it wakes it.
+    let send = |outbox: &mut Outbox| {
+        let answers = outbox.len().try_into().unwrap_or(u64::MAX);
+        shared.answers.udp.fetch_add(answers, Ordering::Relaxed);
+        outbox.send(socket, |client, error| not_sent(client, &error));
+    };
     let has_stopped = || stopped.load(Ordering::Acquire);
     let pause = || std::thread::sleep(PAUSE);
-    each_packet(|room| receive(socket, room), has_stopped, pause, answer);
+    each_packet(
+        |inbox| inbox.receive(socket),
+        has_stopped,
+        pause,
+        answer,
+        send,
+    );
 }
 
-/// Waits for a packet; its length, and who sent it.
-///
-/// What wakes a socket that is shut down has no sender: std's `recv_from` takes whatever lies on its stack for one, and
-/// may panic.
-fn receive(socket: &UdpSocket, room: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-    let (length, _, sender) = rustix::net::recvfrom(socket, room, RecvFlags::empty())?;
-    let sender = sender.ok_or(io::ErrorKind::NotConnected)?;
-    Ok((length, SocketAddr::try_from(sender)?))
-}
-
-/// Has each packet answered that is received, until somebody stopped it. A panic costs a packet its answer, no more.
+/// Has each packet answered that is received, until somebody stopped it; what waits is received at once, and the answers
+/// are sent at once. A panic costs a packet its answer, no more.
 fn each_packet(
-    mut receive: impl FnMut(&mut [u8]) -> io::Result<(usize, SocketAddr)>,
+    mut receive: impl FnMut(&mut Inbox) -> io::Result<()>,
     has_stopped: impl Fn() -> bool,
     pause: impl Fn(),
-    mut answer: impl FnMut(&[u8], SocketAddr),
+    mut answer: impl FnMut(&[u8], SocketAddr, &mut Outbox),
+    mut send: impl FnMut(&mut Outbox),
 ) {
-    let (mut packet, mut fails) = (vec![0; 65_535], false);
+    let (mut inbox, mut outbox, mut fails) = (Inbox::new(), Outbox::default(), false);
     loop {
-        let received = receive(&mut packet);
+        let received = receive(&mut inbox);
         if has_stopped() {
             return;
         }
-        let (length, client) = match received {
-            Ok(received) => received,
+        match received {
+            Ok(()) => fails = false,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 // Such as a want of memory: a pause keeps the loop from spinning.
@@ -155,13 +157,15 @@ fn each_packet(
                 pause();
                 continue;
             }
-        };
-        fails = false;
-        let answering = AssertUnwindSafe(|| answer(&packet[..length], client));
-        if catch_unwind(answering).is_err() {
-            let begin = &packet[..length.min(512)];
-            tracing::error!(%client, query = ?begin, "answering a query panicked: it gets no answer");
         }
+        for (packet, client) in inbox.packets() {
+            let answering = AssertUnwindSafe(|| answer(packet, client, &mut outbox));
+            if catch_unwind(answering).is_err() {
+                let begin = &packet[..packet.len().min(512)];
+                tracing::error!(%client, query = ?begin, "answering a query panicked: it gets no answer");
+            }
+        }
+        send(&mut outbox);
     }
 }
 
@@ -213,15 +217,14 @@ fn forward(
 
 /// Sends an answer, or, where packets leave more slowly than they are answered, does not: its client asks again.
 fn send(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
-    let sent = rustix::net::sendto(socket, answer, SendFlags::DONTWAIT, &client);
-    not_sent(client, sent.map_err(io::Error::from));
+    if let Err(error) = rustix::net::sendto(socket, answer, SendFlags::DONTWAIT, &client) {
+        not_sent(client, &error.into());
+    }
 }
 
-/// Says so if an answer was not.
-fn not_sent(client: SocketAddr, sent: io::Result<usize>) {
-    if let Err(error) = sent {
-        tracing::debug!(%client, %error, "sending an answer");
-    }
+/// Says so.
+fn not_sent(client: SocketAddr, error: &io::Error) {
+    tracing::debug!(%client, %error, "sending an answer");
 }
 
 /// Takes TCP clients until told to stop.
@@ -310,37 +313,30 @@ mod tests {
 
     #[test]
     fn neither_a_panic_nor_an_error_ends_it() {
-        let script = ["a panic", "an error", "an error", "good", "the end"];
+        let script = [vec!["a panic", "good"], vec![], vec![], vec!["better"]];
         let script = RefCell::new(VecDeque::from(script));
-        let (pauses, mut answered) = (Cell::new(0), Vec::new());
-        let receive = |room: &mut [u8]| {
-            let packet = script.borrow_mut().pop_front().unwrap_or_default();
-            if packet == "an error" {
+        let (pauses, sent) = (Cell::new(0), RefCell::new(Vec::new()));
+        let receive = |inbox: &mut Inbox| {
+            let packets = script.borrow_mut().pop_front().unwrap_or_default();
+            if packets.is_empty() {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
-            room[..packet.len()].copy_from_slice(packet.as_bytes());
-            Ok((packet.len(), SocketAddr::from(([127, 0, 0, 1], 1))))
+            let client = SocketAddr::from(([127, 0, 0, 1], 1));
+            inbox.fill(packets.iter().map(|packet| (packet.as_bytes(), client)));
+            Ok(())
         };
-        let answer = |packet: &[u8], _| {
+        let answer = |packet: &[u8], client, outbox: &mut Outbox| {
+            outbox.room().extend_from_slice(packet);
             assert_ne!(packet, b"a panic", "which is meant");
-            answered.push(packet.to_vec());
+            outbox.keep(client);
         };
-        let has_stopped = || script.borrow().is_empty();
+        let send = |outbox: &mut Outbox| {
+            sent.borrow_mut().push(outbox.take());
+        };
+        let has_stopped = || sent.borrow().len() == 2;
         let pause = || pauses.set(pauses.get() + 1);
-        each_packet(receive, has_stopped, pause, answer);
-        assert_eq!(answered, [b"good"]);
+        each_packet(receive, has_stopped, pause, answer, send);
+        assert_eq!(*sent.borrow(), [[b"good".to_vec()], [b"better".to_vec()]]);
         assert_eq!(pauses.get(), 2);
-    }
-
-    #[test]
-    fn what_wakes_a_socket_that_is_shut_down_is_no_packet() {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let own = socket.local_addr().unwrap();
-        let mut room = [0; 16];
-        socket.send_to(b"query", own).unwrap();
-        assert_eq!(receive(&socket, &mut room).unwrap(), (5, own));
-        assert!(rustix::net::shutdown(&socket, rustix::net::Shutdown::Both).is_err());
-        let error = receive(&socket, &mut room).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
     }
 }
