@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::flights::Key;
+use crate::question::Key;
 use crate::resolvers::All;
 
 /// Nothing is remembered for longer, whatever it says of itself.
@@ -20,6 +20,8 @@ const LONGEST_NOTHING: u32 = 3600;
 const STALE: Duration = Duration::from_secs(86_400);
 /// The time to live of what is out of date (RFC 8767, 4).
 const STALE_TTL: u32 = 30;
+/// Who could not be asked is not asked again sooner (RFC 8767, 5).
+const RECHECK: Duration = Duration::from_secs(30);
 /// What an entry takes beside its question and its answer, in bytes: a guess.
 const BESIDE: usize = 256;
 
@@ -45,7 +47,7 @@ struct Half {
     bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Remembered {
     answer: Vec<u8>,
     /// Where its times to live are.
@@ -54,6 +56,8 @@ struct Remembered {
     good_for: Duration,
     /// Who was asked: others may know other things.
     of: All,
+    /// When nobody could be asked the last time.
+    failed: Option<Instant>,
 }
 
 /// What is remembered of a question.
@@ -63,6 +67,8 @@ pub(crate) enum Memory {
     Fresh(Vec<u8>),
     /// One that is out of date, for times when nobody can be asked.
     Stale(Vec<u8>),
+    /// One that is out of date, and nobody could be asked a moment ago.
+    Resigned(Vec<u8>),
     Nothing,
 }
 
@@ -97,7 +103,14 @@ impl Cache {
             let seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
             Memory::Fresh(found.answer_with(|ttl| ttl.saturating_sub(seconds)))
         } else if age < found.good_for + STALE {
-            Memory::Stale(found.answer_with(|_| STALE_TTL))
+            let since = |failed| now.saturating_duration_since(failed);
+            let resigned = found.failed.is_some_and(|failed| since(failed) < RECHECK);
+            let answer = found.answer_with(|_| STALE_TTL);
+            if resigned {
+                Memory::Resigned(answer)
+            } else {
+                Memory::Stale(answer)
+            }
         } else {
             Memory::Nothing
         }
@@ -119,9 +132,21 @@ impl Cache {
             since: now,
             good_for: Duration::from_secs(seconds.into()),
             of: Arc::clone(asked),
+            failed: None,
         };
         self.old.take(&question);
         self.keep(question, Arc::new(remembered));
+    }
+
+    /// Nobody could be asked for what is out of date.
+    pub(crate) fn note_failure(&mut self, question: &Key, now: Instant) {
+        for half in [&mut self.young, &mut self.old] {
+            if let Some(found) = half.answers.get_mut(question)
+                && now.saturating_duration_since(found.since) >= found.good_for
+            {
+                Arc::make_mut(found).failed = Some(now);
+            }
+        }
     }
 
     fn keep(&mut self, question: Key, remembered: Arc<Remembered>) {
@@ -223,7 +248,7 @@ fn lifetime(answer: &[u8]) -> Option<(u32, Vec<usize>)> {
 }
 
 /// Where the name that begins at a place ends.
-fn name_end(packet: &[u8], mut place: usize) -> Option<usize> {
+pub(crate) fn name_end(packet: &[u8], mut place: usize) -> Option<usize> {
     loop {
         match *packet.get(place)? {
             0 => return Some(place + 1),
@@ -324,6 +349,7 @@ mod tests {
             let (word, answer) = match cache.recall(&question(), asked, now) {
                 Memory::Fresh(answer) => ("fresh", answer),
                 Memory::Stale(answer) => ("stale", answer),
+                Memory::Resigned(answer) => ("resigned", answer),
                 Memory::Nothing => return None,
             };
             let answers = Message::from_vec(&answer).unwrap().answers;
@@ -335,6 +361,28 @@ mod tests {
         assert_eq!(ttls(60, &asked), Some(("stale", vec![30, 30])));
         assert_eq!(ttls(60 + 86_400, &asked), None);
         assert_eq!(ttls(0, &all(&[])), None, "others are asked now");
+    }
+
+    #[test]
+    fn who_could_not_be_asked_is_left_alone_for_a_while() {
+        let (mut cache, asked, begin) = (Cache::new(1 << 20), all(&[]), Instant::now());
+        let mut message = message();
+        message.add_answer(address(60));
+        let answer = message.to_vec().unwrap();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        cache.note(question(), &answer, &asked, begin);
+        cache.note_failure(&question(), after(59));
+        let known = cache.recall(&question(), &asked, after(60));
+        assert!(matches!(known, Memory::Stale(_)), "{known:?}");
+        cache.note_failure(&question(), after(61));
+        for (seconds, resigned) in [(61, true), (90, true), (91, false)] {
+            let known = cache.recall(&question(), &asked, after(seconds));
+            assert_eq!(matches!(known, Memory::Resigned(_)), resigned, "{seconds}");
+            assert_eq!(matches!(known, Memory::Stale(_)), !resigned, "{seconds}");
+        }
+        cache.note(question(), &answer, &asked, after(95));
+        let known = cache.recall(&question(), &asked, after(96));
+        assert!(matches!(known, Memory::Fresh(_)), "{known:?}");
     }
 
     #[test]

@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
 
-/// What makes two queries the same: how they are asked, and all bytes but the id.
-pub(crate) type Key = (bool, Vec<u8>);
+use crate::question::Key;
 
 /// An answer on its way, with the id of one of those who asked.
 pub(crate) type Flight = Shared<Asking>;

@@ -18,8 +18,9 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::cache::{Cache, Memory, is_usable};
-use crate::flights::{Flight, Flights, Key};
+use crate::flights::{Flight, Flights};
 use crate::metrics::Fared;
+use crate::question::{Key, Question};
 use crate::resolvers::{All, Resolver, Resolvers, all};
 
 /// With something out of date at hand nobody is waited for longer (RFC 8767, 5).
@@ -68,16 +69,19 @@ impl Forwarder {
         !self.resolvers(name).is_empty()
     }
 
-    /// What was answered before, while that is good, ready to be sent back.
-    pub(crate) fn recall(&self, query: &[u8], name: &str, tcp: bool) -> Option<Vec<u8>> {
-        let (id, question) = query.split_first_chunk::<2>()?;
-        let (question, resolvers) = ((tcp, question.to_vec()), self.resolvers(name));
-        let known = self.cache().recall(&question, &resolvers, Instant::now());
-        let Memory::Fresh(mut answer) = known else {
-            return None;
+    /// What was answered before, while that is good, or nobody could be asked a moment ago; ready to be sent back.
+    pub(crate) fn recall(&self, question: &Question) -> Option<Vec<u8>> {
+        let resolvers = self.resolvers(&question.name);
+        let known = self
+            .cache()
+            .recall(&question.key, &resolvers, Instant::now());
+        let (mut answer, count) = match known {
+            Memory::Fresh(answer) => (answer, &self.recalled),
+            Memory::Resigned(answer) => (answer, &self.outdated),
+            Memory::Stale(_) | Memory::Nothing => return None,
         };
-        self.recalled.fetch_add(1, Ordering::Relaxed);
-        answer.first_chunk_mut::<2>()?.copy_from_slice(id);
+        count.fetch_add(1, Ordering::Relaxed);
+        *answer.first_chunk_mut()? = question.id;
         Some(answer)
     }
 
@@ -86,35 +90,31 @@ impl Forwarder {
     /// later joins it, whatever is polled first.
     pub(crate) fn ask(
         self: &Arc<Self>,
-        query: &[u8],
-        name: &str,
-        tcp: bool,
+        question: Question,
     ) -> impl Future<Output = Option<Vec<u8>>> + use<> {
-        let asked = query.split_first_chunk::<2>().map(|(id, question)| {
-            let question = (tcp, question.to_vec());
-            let resolvers = self.resolvers(name);
-            let known = self.cache().recall(&question, &resolvers, Instant::now());
-            let outdated = match known {
-                Memory::Fresh(answer) | Memory::Stale(answer) => answer,
-                Memory::Nothing => Vec::new(),
-            };
-            (*id, self.join(question, resolvers, query), outdated)
-        });
-        let (forwarder, name) = (Arc::clone(self), name.to_owned());
+        let resolvers = self.resolvers(&question.name);
+        let known = self
+            .cache()
+            .recall(&question.key, &resolvers, Instant::now());
+        let outdated = match known {
+            Memory::Fresh(answer) | Memory::Stale(answer) | Memory::Resigned(answer) => answer,
+            Memory::Nothing => Vec::new(),
+        };
+        let flight = self.join(question.key.clone(), resolvers);
+        let forwarder = Arc::clone(self);
         async move {
-            let (id, flight, outdated) = asked?;
-            let mut answer = forwarder.wait(&name, flight, outdated).await?;
-            answer.first_chunk_mut::<2>()?.copy_from_slice(&id);
+            let mut answer = forwarder.wait(&question, flight, outdated).await?;
+            *answer.first_chunk_mut()? = question.id;
             Some(answer)
         }
     }
 
     /// Has a question asked, or waits with those who asked it.
-    fn join(self: &Arc<Self>, question: Key, resolvers: All, query: &[u8]) -> Flight {
+    fn join(self: &Arc<Self>, question: Key, resolvers: All) -> Flight {
         self.flights.join(question.clone(), || {
-            let (forwarder, query) = (Arc::clone(self), query.to_vec());
+            let forwarder = Arc::clone(self);
             async move {
-                let answer = forwarder.fetch(&query, &resolvers, question.0).await?;
+                let answer = forwarder.fetch(&question, &resolvers).await?;
                 let now = Instant::now();
                 forwarder.cache().note(question, &answer, &resolvers, now);
                 Some(answer)
@@ -123,7 +123,12 @@ impl Forwarder {
     }
 
     /// What a question's flight brings; in need what is `outdated`, if there is such.
-    async fn wait(&self, name: &str, flight: Flight, outdated: Vec<u8>) -> Option<Vec<u8>> {
+    async fn wait(
+        &self,
+        question: &Question,
+        flight: Flight,
+        outdated: Vec<u8>,
+    ) -> Option<Vec<u8>> {
         let begin = Instant::now();
         let answer = if outdated.is_empty() {
             flight.await
@@ -134,13 +139,14 @@ impl Forwarder {
             tokio::spawn(flight);
             None
         };
-        let (_, fared) = self.whom(name);
+        let (_, fared) = self.whom(&question.name);
         fared.note(begin.elapsed(), answer.is_some());
         match answer {
             Some(answer) if outdated.is_empty() || is_usable(&answer) => Some(answer.to_vec()),
             _ if outdated.is_empty() => None,
             _ => {
                 self.outdated.fetch_add(1, Ordering::Relaxed);
+                self.cache().note_failure(&question.key, Instant::now());
                 Some(outdated)
             }
         }
@@ -158,7 +164,7 @@ impl Forwarder {
         [entries, read(&self.recalled), read(&self.outdated)]
     }
 
-    async fn fetch(&self, query: &[u8], resolvers: &All, tcp: bool) -> Option<Vec<u8>> {
+    async fn fetch(&self, question: &Key, resolvers: &All) -> Option<Vec<u8>> {
         let mut candidates: Vec<&Resolver> = resolvers.iter().collect();
         // The sort is stable, so the turn decides among those that failed equally often.
         let turn = usize::from(random_id()) % candidates.len().max(1);
@@ -167,13 +173,10 @@ impl Forwarder {
         let mut candidates = candidates.into_iter();
         match (candidates.next(), candidates.next()) {
             (Some(one), Some(other)) => {
-                let (one, other) = (
-                    self.ask_one(one, query, tcp),
-                    self.ask_one(other, query, tcp),
-                );
+                let (one, other) = (self.ask_one(one, question), self.ask_one(other, question));
                 first(one, other).await
             }
-            (Some(only), None) => self.ask_one(only, query, tcp).await,
+            (Some(only), None) => self.ask_one(only, question).await,
             (None, _) => None,
         }
     }
@@ -220,12 +223,10 @@ impl Forwarder {
         }
     }
 
-    async fn ask_one(&self, resolver: &Resolver, query: &[u8], tcp: bool) -> Option<Vec<u8>> {
-        let mut packet = query.to_vec();
-        let id = packet.first_chunk_mut::<2>()?;
-        *id = random_id().to_be_bytes();
+    async fn ask_one(&self, resolver: &Resolver, (tcp, query): &Key) -> Option<Vec<u8>> {
+        let packet = [&random_id().to_be_bytes(), query.as_slice()].concat();
         let exchange = async {
-            if tcp {
+            if *tcp {
                 over_tcp(resolver.address, &packet).await
             } else {
                 over_udp(resolver.address, &packet).await

@@ -41,6 +41,7 @@ mod memory;
 mod metrics;
 mod options;
 mod pace;
+mod question;
 mod resolv_conf;
 mod resolvers;
 mod served;

@@ -21,6 +21,7 @@ use crate::answer::{Rules, Verdict, failure, judge, plain};
 use crate::batch::{Inbox, Outbox};
 use crate::forward::Forwarder;
 use crate::metrics::Answers;
+use crate::question::Question;
 use crate::served::Served;
 
 /// How long a TCP client may take for its next query, or to take its answer (RFC 7766, 6.2.3).
@@ -192,8 +193,11 @@ fn forward(
     if !shared.forwarder.knows_whom_to_ask(&name) {
         return send(socket, &failure(*refusal, ResponseCode::Refused), client);
     }
+    let Some(question) = Question::new(packet, name, false) else {
+        return;
+    };
     // What is known takes no slot from what has to be asked.
-    if let Some(answer) = shared.forwarder.recall(packet, &name, false) {
+    if let Some(answer) = shared.forwarder.recall(&question) {
         return send(socket, &answer, client);
     }
     let Ok(slot) = Arc::clone(&shared.forwards).try_acquire_owned() else {
@@ -201,7 +205,7 @@ fn forward(
         return send(socket, &failure(*refusal, ResponseCode::ServFail), client);
     };
     let socket = Arc::clone(socket);
-    let answer = shared.forwarder.ask(packet, &name, false);
+    let answer = shared.forwarder.ask(question);
     let forwarded = async move {
         let answer = answer
             .await
@@ -281,10 +285,13 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
                 } else {
                     ResponseCode::Refused
                 };
-                let recalled = shared.forwarder.recall(&query, &name, true);
+                let Some(question) = Question::new(&query, name, true) else {
+                    return Ok(());
+                };
+                let recalled = shared.forwarder.recall(&question);
                 let answer = match shared.forwards.try_acquire() {
                     _ if recalled.is_some() => recalled,
-                    Ok(_slot) if known => shared.forwarder.ask(&query, &name, true).await,
+                    Ok(_slot) if known => shared.forwarder.ask(question).await,
                     _ => None,
                 };
                 answer.unwrap_or_else(|| failure(*refusal, code))

@@ -6,6 +6,7 @@
     reason = "a test may panic, and says what it skips"
 )]
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
@@ -426,6 +427,45 @@ async fn what_is_remembered_is_told_while_no_more_may_be_asked() {
     client.send_to(&query(3), running.dns).await.unwrap();
     let (known, _) = received(&client).await;
     assert_eq!((known[1], known[3] & 0x0F, known[7]), (3, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nobody_answers_what_is_out_of_date_is_told_and_nobody_is_pressed() {
+    let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let running = asking(upstream.local_addr().unwrap(), Duration::from_secs(60)).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.send_to(&query(1), running.dns).await.unwrap();
+    let (mut answer, from) = received(&upstream).await;
+    // One address, for a second.
+    (answer[2], answer[7]) = (answer[2] | 0x80, 1);
+    answer.extend(b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x01\x00\x04\x0a\x00\x00\x07");
+    upstream.send_to(&answer, from).await.unwrap();
+    received(&client).await;
+
+    // As soon as it is asked again the resolver is silent.
+    let mut number = 1;
+    let stale = loop {
+        number += 1;
+        client.send_to(&query(number), running.dns).await.unwrap();
+        let (known, _) = received(&client).await;
+        assert_eq!((known[3] & 0x0F, known[7]), (0, 1));
+        let ttl = known.len() - 7;
+        if known[ttl] == 30 {
+            break known;
+        }
+        assert!(known[ttl] <= 1, "{known:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(stale[stale.len() - 4..], [10, 0, 0, 7]);
+    let (_, _) = received(&upstream).await;
+    for number in 100..110_u16 {
+        client.send_to(&query(number), running.dns).await.unwrap();
+        let (known, _) = received(&client).await;
+        let expected = [&number.to_be_bytes(), &stale[2..]].concat();
+        assert_eq!(known, expected);
+    }
+    let pressed = upstream.try_recv_from(&mut [0; 512]);
+    assert_eq!(pressed.unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 #[tokio::test(flavor = "multi_thread")]
