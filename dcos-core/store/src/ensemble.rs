@@ -119,6 +119,15 @@ impl Ensemble {
                 }
             })
             .collect::<Result<_, _>>()?;
+        #[cfg(feature = "zookeeper")]
+        if engine == Engine::ZooKeeper
+            && tls.is_some()
+            && !servers.iter().all(|server| can_be_certified(server))
+        {
+            return Err(wrong(
+                "a server is neither a host's name nor a whole address (127.1 is none), as certificates have them",
+            ));
+        }
         Ok(Self {
             engine,
             servers,
@@ -226,6 +235,16 @@ impl Ensemble {
     }
 }
 
+/// Whether a certificate can be for this server; the client library panics at others.
+#[cfg(feature = "zookeeper")]
+fn can_be_certified(server: &str) -> bool {
+    let host = server.rsplit_once(':').map_or("", |(host, _)| host);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    rustls_pki_types::ServerName::try_from(bare.unwrap_or(host)).is_ok()
+}
+
 /// The URL, without the password.
 impl fmt::Display for Ensemble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -280,6 +299,7 @@ mod tests {
         let secured = Ensemble::parse("zks://u:p@a,b:1/m").unwrap();
         assert!(secured.is_over_tls() && Ensemble::is_named_by("zks://a/m"));
         assert_eq!(secured.to_string(), "zks://a:2281,b:1/m");
+        assert!(Ensemble::parse("zks://[::1],10.0.0.1:1/m").is_ok());
     }
 
     #[test]
@@ -295,6 +315,8 @@ mod tests {
             ("zk://secret@a/b", "user:password"),
             ("zk://a,,b/c", "a server has no name"),
             ("zk://a:70000/c", "no number"),
+            ("zks://a,127.1/c", "as certificates have them"),
+            ("zks://u:secret@a b/c", "as certificates have them"),
         ] {
             let error = Ensemble::parse(url).unwrap_err().to_string();
             assert!(
