@@ -22,6 +22,10 @@ pytestmark = [
 ]
 
 
+# Whatever the kernel lets us do, VIPs work.
+PATHS = pytest.mark.parametrize("path", ["nftables", "auto"])
+
+
 @pytest.fixture
 def network(tmp_path):
     """A network of its own, and `mesos-bridge` in it as DC/OS has it on each agent."""
@@ -105,8 +109,9 @@ def app(name: str, instances: int, port: str, **more: object) -> dict:
             "instances": instances, "healthChecks": [health], **more}
 
 
-def test_apps_on_the_network_of_their_node(network):
-    posix = {"launcher": "posix", "isolation": "posix/cpu,posix/mem"}
+@PATHS
+def test_apps_on_the_network_of_their_node(network, path):
+    posix = {"launcher": "posix", "isolation": "posix/cpu,posix/mem", "l4lb_data_path": path}
     with Vips(network, **posix) as vips:
         labels = {"VIP_0": "/web:80", "VIP_1": "10.77.1.2:8080"}
         vips.run(app("/web", 2, "$PORT0", portDefinitions=[{"port": 0, "name": "http", "labels": labels}]))
@@ -144,8 +149,9 @@ def test_apps_on_the_network_of_their_node(network):
 
 
 @pytest.mark.skipif(not (PLUGINS / "bridge").exists(), reason="no Debian package containernetworking-plugins")
-def test_containers_reach_virtual_addresses_their_own_included(network):
-    with Vips(network) as vips:
+@PATHS
+def test_containers_reach_virtual_addresses_their_own_included(network, path):
+    with Vips(network, l4lb_data_path=path) as vips:
         mapping = {"containerPort": 80, "hostPort": 0, "labels": {"VIP_0": "/inner:80"}}
         inner = app("/inner", 2, "80", networks=[{"mode": "container/bridge"}],
                     container={"type": "MESOS", "portMappings": [mapping]})

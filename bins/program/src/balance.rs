@@ -5,16 +5,21 @@ use std::net::IpAddr;
 
 use axum::Router;
 use dcos_core::config::{Spec, Values};
-use dcos_l4lb::{Balancer, Config, DataplaneError, Kernel, WAITING};
+use dcos_l4lb::{Balancer, Config, DataPath, DataplaneError, Kernel, WAITING};
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 
 use crate::{Guarded, unless_taken};
 
-/// The option of virtual addresses.
-pub const BALANCE_OPTIONS: &[Spec] = &[Spec::switch("l4lb").help(
-    "Make virtual addresses (VIP labels) work on this node; it takes root, `nft`, and a node of one's own: of several agents and masters on a node one does it (ours).",
-)];
+/// The options of virtual addresses.
+pub const BALANCE_OPTIONS: &[Spec] = &[
+    Spec::switch("l4lb").help(
+        "Make virtual addresses (VIP labels) work on this node; it takes root, `nft`, and a node of one's own: of several agents and masters on a node one does it (ours).",
+    ),
+    Spec::choice("l4lb_data_path", &["nftables", "auto", "ebpf"])
+        .default("nftables")
+        .help("Where connections of this node's own processes are balanced: in nftables; at connect() by eBPF (Linux 5.14), or else in nftables; or by eBPF only (ours)."),
+];
 
 /// What balances connections on this node.
 #[derive(Debug)]
@@ -41,7 +46,12 @@ pub async fn balance(
     if !values.switch("l4lb") {
         return Ok(None);
     }
-    let opened = tokio::task::spawn_blocking(Kernel::open).await?;
+    let path = match &*values.text("l4lb_data_path") {
+        "auto" => DataPath::Auto,
+        "ebpf" => DataPath::Ebpf,
+        _ => DataPath::Nftables,
+    };
+    let opened = tokio::task::spawn_blocking(move || Kernel::open(path)).await?;
     let is_taken = |error: &_| matches!(error, DataplaneError::Taken { .. });
     let Some(kernel) = unless_taken(opened, is_taken, "--l4lb")? else {
         return Ok(None);

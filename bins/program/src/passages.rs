@@ -213,8 +213,11 @@ fn readable(changes: Changes) -> io::Result<AsyncFd<Changes>> {
     AsyncFd::with_interest(changes, Interest::READABLE)
 }
 
-/// Waits until somebody changes the table.
+/// Waits until somebody changes the table, or until nobody tells of that any more.
 async fn concerned(changes: &mut Option<AsyncFd<Changes>>) {
+    if changes.is_none() {
+        return std::future::pending().await;
+    }
     while let Some(open) = changes {
         let Ok(mut ready) = open.readable_mut().await else {
             break;
@@ -227,13 +230,13 @@ async fn concerned(changes: &mut Option<AsyncFd<Changes>>) {
                 }
             }
             Err(error) => {
-                warn!(%error, "hearing of changes to this node's firewall");
+                warn!(%error, "changes to this node's firewall are looked for every 30 s");
                 break;
             }
         }
     }
+    // What was missed is looked for once now, and then as where nobody ever told.
     *changes = None;
-    std::future::pending().await
 }
 
 #[cfg(test)]

@@ -8,14 +8,15 @@
 mod hosts;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bench::{Table, argument, timed};
 use dcos_l4lb::{
-    Balancer, Config, Connections, Dataplane, DataplaneError, Kernel, Repairs, Services, WAITING,
+    Balancer, Config, Connections, DataPath, Dataplane, DataplaneError, Kernel, Repairs, Services,
+    WAITING,
 };
 use dcos_net::vip::{Change, Protocol, Service};
 use dcos_netlink::{CREATE, Messages, Protocol as Family, Socket};
@@ -51,7 +52,7 @@ fn main() {
         return;
     }
     // What tests use and a bench does not.
-    let _ = ask_by_datagram;
+    let _ = (ask_by_datagram, ask, Talk::open);
     let vips: u32 = argument("--vips").unwrap_or(10_000);
     let hosts = Hosts::new();
     for port in 8000..8003 {
@@ -60,26 +61,48 @@ fn main() {
     let all: Services = (1..=vips)
         .map(|number| (service(number), backends()))
         .collect();
-    fill(&hosts, &all);
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
-    kernel.reconcile(&all, true).unwrap();
-    change(&hosts, &mut kernel);
-    connections(&hosts, vips);
-    drop(kernel);
-    events(hosts.on("node", Kernel::open).unwrap(), vips);
-    hosts.on("node", Kernel::open).unwrap().remove().unwrap();
+    let paths: Vec<DataPath> = [DataPath::Nftables, DataPath::Ebpf]
+        .into_iter()
+        .filter(|path| hosts.on("node", || Kernel::open(*path)).is_ok())
+        .collect();
+    fill(&hosts, &all, &paths);
+    for path in &paths {
+        let mut kernel = open(&hosts, *path);
+        kernel.reconcile(&all, true).unwrap();
+        change(&hosts, &mut kernel, *path);
+    }
+    let streams = streams(&hosts);
+    connections(&hosts, vips, &all, &paths, streams);
+    for path in &paths {
+        events(open(&hosts, *path), vips, *path);
+    }
+    open(&hosts, DataPath::Nftables).remove().unwrap();
+}
+
+fn name(path: DataPath) -> &'static str {
+    match path {
+        DataPath::Nftables => "nftables",
+        _ => "eBPF at connect()",
+    }
+}
+
+fn open(hosts: &Hosts, path: DataPath) -> Kernel {
+    hosts.on("node", || Kernel::open(path)).unwrap()
 }
 
 /// All VIPs into empty maps, and a look at all of them.
-fn fill(hosts: &Hosts, all: &Services) {
-    let (mut ours, mut looks, mut peer) = (Vec::new(), Vec::new(), Vec::new());
+fn fill(hosts: &Hosts, all: &Services, paths: &[DataPath]) {
+    let mut peer = Vec::new();
+    let mut ours: Vec<_> = paths.iter().map(|_| (Vec::new(), Vec::new())).collect();
     for _ in 0..ROUNDS {
-        let mut kernel = hosts.on("node", Kernel::open).unwrap();
-        ours.push(timed(|| kernel.reconcile(all, true).unwrap()).1);
-        looks.push(timed(|| kernel.reconcile(all, true).unwrap()).1);
-        hosts.on("node", || kernel.remove()).unwrap();
+        for (path, (fills, looks)) in paths.iter().zip(&mut ours) {
+            let mut kernel = open(hosts, *path);
+            fills.push(timed(|| kernel.reconcile(all, true).unwrap()).1);
+            looks.push(timed(|| kernel.reconcile(all, true).unwrap()).1);
+            hosts.on("node", || kernel.remove()).unwrap();
+        }
 
-        let kernel = hosts.on("node", Kernel::open).unwrap();
+        let kernel = open(hosts, DataPath::Nftables);
         let text = elements(all);
         peer.push(hosts.on("node", || timed(|| nft(&text)).1));
         hosts.on("node", || kernel.remove()).unwrap();
@@ -89,8 +112,14 @@ fn fill(hosts: &Hosts, all: &Services) {
         "ms",
     );
     table.limit("nft -f, the same elements", peer);
-    table.row("fill", ours);
-    table.row("compare with the kernel, nothing to do", looks);
+    for (path, (fills, looks)) in paths.iter().zip(ours) {
+        let and = match path {
+            DataPath::Nftables => "",
+            _ => ", and eBPF's",
+        };
+        table.row(format!("fill{and}"), fills);
+        table.row(format!("compare, nothing to do{and}"), looks);
+    }
     table.print();
 }
 
@@ -125,7 +154,7 @@ fn nft(text: &str) {
 }
 
 /// One VIP loses a backend and gets it back, beside nothing but the kernel's part of that.
-fn change(hosts: &Hosts, kernel: &mut Kernel) {
+fn change(hosts: &Hosts, kernel: &mut Kernel, path: DataPath) {
     let (service, three) = (service(7), backends());
     let (mut lost, mut came, mut forgotten) = (Vec::new(), Vec::new(), Vec::new());
     let (mut bare_lost, mut bare_came) = (Vec::new(), Vec::new());
@@ -171,12 +200,18 @@ fn change(hosts: &Hosts, kernel: &mut Kernel) {
         let one = |round: usize| timed(|| nft(&texts[round % 2])).1 * 1000.0;
         (0..ROUNDS * 2).map(one).collect()
     });
-    let mut table = Table::new("one VIP changed: a backend comes", "us");
+    let mut table = Table::new(
+        format!("one VIP changed ({}): a backend comes", name(path)),
+        "us",
+    );
     table.limit("the same elements, bare netlink", bare_came);
     table.row("in effect", came);
     table.row("nft -f, one element", peer);
     table.print();
-    let mut table = Table::new("one VIP changed: a backend goes", "us");
+    let mut table = Table::new(
+        format!("one VIP changed ({}): a backend goes", name(path)),
+        "us",
+    );
     table.limit("the same elements, bare netlink", bare_lost);
     table.row("in effect", lost);
     table.row("flows to it are forgotten", forgotten);
@@ -250,7 +285,7 @@ impl Dataplane for Watched {
 }
 
 /// From what the master tells to what the kernel does, through the loop of an agent.
-fn events(kernel: Kernel, vips: u32) {
+fn events(kernel: Kernel, vips: u32, path: DataPath) {
     let task = |number: u32| {
         let (app, port) = (number / 3, 10_000 + number % 3);
         format!(
@@ -310,41 +345,101 @@ fn events(kernel: Kernel, vips: u32) {
     }
     stop.cancel();
     runtime.block_on(running).unwrap();
-    let mut table = Table::new(format!("what the master tells of one of {vips} VIPs"), "us");
+    let mut table = Table::new(
+        format!(
+            "what the master tells of one of {vips} VIPs ({})",
+            name(path)
+        ),
+        "us",
+    );
     table.published("the goal", 1000.0);
     table.row("a backend comes: in effect", comes);
     table.row("a backend goes: in effect", goes);
     table.print();
 }
 
-/// Connections a second through the node: connect, one byte each way, close.
-fn connections(hosts: &Hosts, vips: u32) {
-    let (mut direct, mut balanced) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let straight = SocketAddr::new(ip("b", true), 8000);
-        direct.push(rate(hosts, &|_| straight));
-        balanced.push(rate(hosts, &|number| service(number % vips + 1).address));
-    }
-    let mut table = Table::new(
-        format!("connections through the node, of {vips} VIPs"),
-        "1/s",
-    );
-    table.limit("straight to a backend", direct);
-    table.row("to a VIP", balanced);
-    table.print();
+/// A VIP of its own, whose backend takes whatever it is sent, and that backend.
+fn streams(hosts: &Hosts) -> (Service, SocketAddr) {
+    let at = SocketAddr::new(ip("b", true), 9000);
+    let listener = hosts.on("b", || TcpListener::bind(at).unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut client, _)) = listener.accept() {
+            let mut buffer = vec![0; 256 << 10];
+            while client.read(&mut buffer).is_ok_and(|read| read > 0) {}
+            let _ = client.write_all(b".");
+        }
+    });
+    let address = SocketAddr::new([11, 255, 0, 1].into(), 90);
+    let protocol = Protocol::Tcp;
+    (Service { protocol, address }, at)
 }
 
-fn rate(hosts: &Hosts, to: &(dyn Fn(u32) -> SocketAddr + Sync)) -> f64 {
+/// Connections a second (connect, one byte each way, reset) and what one of them carries, from the node itself and from a
+/// container through it, straight and to VIPs.
+fn connections(
+    hosts: &Hosts,
+    vips: u32,
+    all: &Services,
+    paths: &[DataPath],
+    (stream, sink): (Service, SocketAddr),
+) {
+    let mut all = all.clone();
+    all.insert(stream, vec![sink]);
+    let straight = |number: u32| backends()[(number % 3) as usize];
+    let to_vip = |number: u32| service(number % vips + 1).address;
+    // From the node and from a container: straight, and by each data path.
+    let mut rates = [(); 2].map(|()| vec![Vec::new(); 1 + paths.len()]);
+    let mut carried = rates.clone();
+    let from = ["node", "a"];
+    for _ in 0..ROUNDS {
+        for (from, (rates, carried)) in from.iter().zip(rates.iter_mut().zip(&mut carried)) {
+            rates[0].push(rate(hosts, from, &straight));
+            carried[0].push(throughput(hosts, from, sink));
+        }
+        for (number, path) in paths.iter().enumerate() {
+            let mut kernel = open(hosts, *path);
+            kernel.reconcile(&all, true).unwrap();
+            for (from, (rates, carried)) in from.iter().zip(rates.iter_mut().zip(&mut carried)) {
+                rates[number + 1].push(rate(hosts, from, &to_vip));
+                carried[number + 1].push(throughput(hosts, from, stream.address));
+            }
+        }
+    }
+    for (of, unit, tables) in [
+        ("connections", "1/s", rates),
+        ("a stream", "Gbit/s", carried),
+    ] {
+        for (from, rows) in ["the node itself", "a container"].iter().zip(tables) {
+            let mut table = Table::new(format!("{of} from {from}, of {vips} VIPs"), unit);
+            let names = paths.iter().map(|path| format!("to VIPs, {}", name(*path)));
+            let mut rows = rows.into_iter();
+            table.limit("straight to backends", rows.next().unwrap_or_default());
+            for (name, row) in names.zip(rows) {
+                table.row(name, row);
+            }
+            table.print();
+        }
+    }
+}
+
+fn rate(hosts: &Hosts, from: &str, to: &(dyn Fn(u32) -> SocketAddr + Sync)) -> f64 {
     const FOR: Duration = Duration::from_secs(2);
     let begin = Instant::now();
     let done: u32 = std::thread::scope(|scope| {
         let client = |first: u32| {
-            hosts.on("a", || {
+            hosts.on(from, || {
                 let mut done = 0;
                 while begin.elapsed() < FOR {
-                    let to = to(first.wrapping_add(done).wrapping_mul(2_654_435_761));
-                    let answer = Talk::open(to).and_then(|mut talk| talk.ask());
-                    assert_eq!(answer.unwrap_or_default(), "B", "{}", ask(to));
+                    let mut stream = TcpStream::connect(to(first
+                        .wrapping_add(done)
+                        .wrapping_mul(2_654_435_761)))
+                    .unwrap();
+                    let mut answer = [0];
+                    stream.write_all(b"?").unwrap();
+                    stream.read_exact(&mut answer).unwrap();
+                    // A port is free again at once.
+                    let reset = Some(Duration::ZERO);
+                    rustix::net::sockopt::set_socket_linger(&stream, reset).unwrap();
                     done += 1;
                 }
                 done
@@ -359,4 +454,20 @@ fn rate(hosts: &Hosts, to: &(dyn Fn(u32) -> SocketAddr + Sync)) -> f64 {
             .sum()
     });
     f64::from(done) / begin.elapsed().as_secs_f64()
+}
+
+/// What one connection carries in a second, in Gbit/s.
+fn throughput(hosts: &Hosts, from: &str, to: SocketAddr) -> f64 {
+    hosts.on(from, || {
+        let mut stream = TcpStream::connect(to).unwrap();
+        let (begin, chunk, mut sent) = (Instant::now(), vec![0; 128 << 10], 0.0);
+        while begin.elapsed() < Duration::from_secs(1) {
+            stream.write_all(&chunk).unwrap();
+            sent += 128.0 * 1024.0 * 8.0;
+        }
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // All of it is there.
+        stream.read_exact(&mut [0]).unwrap();
+        sent / begin.elapsed().as_secs_f64() / 1e9
+    })
 }

@@ -84,6 +84,12 @@ pub enum DataplaneError {
         #[from]
         source: dcos_netlink::NftError,
     },
+    /// The kernel does not let us balance at `connect()`: that takes root and Linux 5.14.
+    #[error("balancing connections at connect() (that takes root and Linux 5.14)")]
+    Connect {
+        /// What the system said.
+        source: io::Error,
+    },
     /// The way to virtual addresses stays.
     #[error("taking away the way to virtual addresses")]
     Way {

@@ -5,6 +5,7 @@
 //! where it goes. Packets after that follow the connection tracking of the kernel, whatever becomes
 //! of the maps. See `docs/data-path.md`.
 
+mod connect;
 mod conntrack;
 mod elements;
 mod forgetter;
@@ -22,6 +23,7 @@ use dcos_netlink::{
 use rustix::net::netdevice::name_to_index;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
+use connect::Connect;
 use elements::{Element, Map, elements, place_of, service_of};
 use forgetter::Forgetter;
 pub(crate) use skeleton::passage;
@@ -48,9 +50,23 @@ const TRANSACTION: usize = 1 << 20;
 /// So many bytes of elements stand in a message; its attributes hold 64 KiB.
 const MESSAGE: usize = 32 << 10;
 
+/// Where connections of the node's own processes are balanced. All others always are in nftables, and datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataPath {
+    /// In nftables, when their first packet leaves.
+    #[default]
+    Nftables,
+    /// By eBPF, at `connect()`; in nftables where the kernel does not let us.
+    Auto,
+    /// By eBPF, at `connect()`, or not at all.
+    Ebpf,
+}
+
 /// The data path of one node.
 #[derive(Debug)]
 pub struct Kernel {
+    /// What is balanced before there are packets. It is closed before others may take the lock.
+    connect: Option<Connect>,
     forgetter: Forgetter,
     /// One process a network namespace: two would undo each other's work.
     _lock: Lock,
@@ -101,16 +117,22 @@ impl Kernel {
     /// there. VIPs an earlier process left go on working as they were.
     ///
     /// # Errors
-    /// Without root, the `nft` program, or a kernel that has what the table needs.
-    pub fn open() -> Result<Self, DataplaneError> {
+    /// Without root, the `nft` program, or a kernel that has what the table needs; of [`DataPath::Ebpf`], without one that
+    /// has what that needs.
+    pub fn open(path: DataPath) -> Result<Self, DataplaneError> {
         let lock = Lock::take(LOCK).map_err(|source| DataplaneError::Taken { source })?;
         let socket =
             Socket::open(Family::Netfilter).map_err(|source| DataplaneError::Open { source })?;
         skeleton::stand()?;
         let way = Way::open().map_err(|source| DataplaneError::Open { source })?;
         warn_of_the_original();
-        let forgetter = Forgetter::start().map_err(|source| DataplaneError::Open { source })?;
+        let connect = at_connect(path)?;
+        let peers = connect.as_ref().map(Connect::peers).transpose();
+        let forgetter = peers
+            .and_then(Forgetter::start)
+            .map_err(|source| DataplaneError::Open { source })?;
         let mut kernel = Self {
+            connect,
             forgetter,
             _lock: lock,
             socket,
@@ -130,6 +152,7 @@ impl Kernel {
     /// # Errors
     /// If `nft` or the kernel refuses.
     pub fn remove(mut self) -> Result<(), DataplaneError> {
+        self.connect = None;
         skeleton::fall()?;
         let fallen = self.way.fall();
         fallen.map_err(|source| DataplaneError::Way { source })
@@ -146,6 +169,18 @@ impl Kernel {
             _ => {}
         }
         self.has_way = stood.is_ok();
+    }
+
+    /// Works with what balances at `connect()`, if it does. Once that fails the kernel is not asked there any more, and
+    /// connections are the table's.
+    fn with_connect<T>(&mut self, work: impl FnOnce(&mut Connect) -> io::Result<T>) -> Option<T> {
+        let worked = work(self.connect.as_mut()?);
+        worked
+            .map_err(|error| {
+                tracing::warn!(%error, "connections are balanced in nftables from now on: eBPF failed");
+                self.connect = None;
+            })
+            .ok()
     }
 
     fn generation(&mut self) -> Result<u32, DataplaneError> {
@@ -318,6 +353,10 @@ impl Dataplane for Kernel {
             losers.extend(service_of(element.map, &element.key));
         }
         self.take_away(transaction, unknown)?;
+        let connected = self.with_connect(|connect| connect.reconcile(services, strict));
+        let connected = connected.unwrap_or_default();
+        repairs.services += connected.services;
+        repairs.strangers += connected.strangers;
         self.held.clone_from(services);
         self.inherited &= !strict;
         let gone = losers.iter().filter(|loser| !services.contains_key(loser));
@@ -347,6 +386,7 @@ impl Dataplane for Kernel {
             }
         }
         self.commit(transaction)?;
+        self.with_connect(|connect| connect.apply(changes));
         let now = changes.iter().map(|change| {
             let now = change.1.as_deref().unwrap_or_default();
             (&change.0, now, self.loses(change))
@@ -375,6 +415,7 @@ impl Dataplane for Kernel {
             })
             .collect();
         self.take_away(Transaction::new(), elements)?;
+        self.with_connect(|connect| connect.withdraw(addresses));
         self.held.retain(|service, _| !gone.contains(service));
         let told = gone.iter().map(|service| (service, [].as_slice(), true));
         self.forgetter.tell(told);
@@ -383,6 +424,12 @@ impl Dataplane for Kernel {
 
     fn is_untouched(&mut self) -> Result<bool, DataplaneError> {
         self.stand_way();
+        if self.with_connect(Connect::look) == Some(true) {
+            let held = self.held.iter();
+            let held = held.map(|(service, now)| (*service, Some(now.clone())));
+            let all: Vec<Change> = held.collect();
+            self.with_connect(|connect| connect.apply(&all));
+        }
         Ok(self.generation()? == self.generation)
     }
 
@@ -400,7 +447,26 @@ impl Dataplane for Kernel {
             });
             read.map_err(|source| DataplaneError::Read { source })?;
         }
+        self.with_connect(|connect| connect.count(&mut connections));
         Ok(connections)
+    }
+}
+
+/// What balances at `connect()`, if that is wished and possible.
+fn at_connect(path: DataPath) -> Result<Option<Connect>, DataplaneError> {
+    if path == DataPath::Nftables {
+        return Ok(None);
+    }
+    match Connect::open() {
+        Ok(connect) => {
+            tracing::info!("connections of this node's processes are balanced at connect()");
+            Ok(Some(connect))
+        }
+        Err(error) if path == DataPath::Auto => {
+            tracing::info!(%error, "connections are balanced in nftables: eBPF is not to be had");
+            Ok(None)
+        }
+        Err(source) => Err(DataplaneError::Connect { source }),
     }
 }
 

@@ -5,11 +5,11 @@
 //! ```
 //!
 //! [`Balancer`] is the loop, [`Kernel`] the data path: nftables, its table made once by the `nft`
-//! program, its elements changed by netlink. Which VIPs there are and who is behind them is decided
-//! in `dcos_net::vip`, without I/O.
+//! program, its elements changed by netlink; where it is wished, eBPF at `connect()` before that.
+//! Which VIPs there are and who is behind them is decided in `dcos_net::vip`, without I/O.
 //!
 //! ```no_run
-//! use dcos_l4lb::{Balancer, Config, Kernel, WAITING};
+//! use dcos_l4lb::{Balancer, Config, DataPath, Kernel, WAITING};
 //! use dcos_wire::{Client, Masters};
 //! use tokio_util::sync::CancellationToken;
 //!
@@ -23,7 +23,7 @@
 //!     unreachable: None,
 //!     reserved: None,
 //! };
-//! let balancer = Balancer::new(config, Kernel::open()?);
+//! let balancer = Balancer::new(config, Kernel::open(DataPath::Auto)?);
 //! balancer.run(CancellationToken::new()).await;
 //! # Ok(()) }
 //! ```
@@ -36,7 +36,7 @@ mod kernel;
 pub use balancer::{Balancer, Config, Reserved, View, WAITING};
 pub use dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
 pub use http::router;
-pub use kernel::Kernel;
+pub use kernel::{DataPath, Kernel};
 
 /// What a node's firewall has to let pass of balanced connections.
 pub fn passage() -> dcos_netlink::Passage {

@@ -32,7 +32,7 @@ pub use link::{made, stand_link};
 pub use nft::{NftError, listing, nft, without};
 pub use passage::{Passage, PassageError, Porter};
 
-use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
+use rustix::net::netlink::{NETFILTER, SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
     sockopt,
@@ -203,6 +203,8 @@ pub enum Protocol {
     Route,
     /// nftables and connection tracking.
     Netfilter,
+    /// Sockets of all processes.
+    Diagnosis,
 }
 
 /// What the kernel did not do.
@@ -251,6 +253,7 @@ impl Socket {
             // `NETLINK_ROUTE` is zero.
             Protocol::Route => None,
             Protocol::Netfilter => Some(NETFILTER),
+            Protocol::Diagnosis => Some(SOCK_DIAG),
         };
         let socket = socket_with(
             AddressFamily::NETLINK,

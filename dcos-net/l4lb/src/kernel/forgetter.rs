@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use dcos_net::vip::Service;
 use dcos_netlink::{Protocol as Family, Socket};
 
+use super::connect::Peers;
 use super::conntrack;
 
 /// After the first failure it is tried again so soon, and half as often after each that follows.
@@ -37,6 +38,14 @@ struct State {
     ended: bool,
 }
 
+impl State {
+    /// Whether a service that lost backends does not have this one, as of now.
+    fn is_gone(&self, service: &Service, backend: &SocketAddr) -> bool {
+        let loser = self.losers.get(service);
+        loser.is_none_or(|loser| !loser.left.contains(backend))
+    }
+}
+
 #[derive(Debug)]
 struct Loser {
     /// The backends it has.
@@ -46,11 +55,12 @@ struct Loser {
 }
 
 impl Forgetter {
-    pub(super) fn start() -> std::io::Result<Self> {
+    /// One that also ends the waiting of sockets that chose their backend at `connect()`, if there are such.
+    pub(super) fn start(peers: Option<Peers>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let working = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("l4lb-forgetter".to_owned());
-        let thread = Some(thread.spawn(move || working.run())?);
+        let thread = Some(thread.spawn(move || working.run(peers))?);
         Ok(Self { shared, thread })
     }
 
@@ -113,7 +123,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self) {
+    fn run(&self, mut peers: Option<Peers>) {
         let mut pause = FIRST_PAUSE;
         loop {
             let idle = |state: &mut State| state.losers.is_empty() && !state.ended;
@@ -130,6 +140,13 @@ impl Shared {
             let losers: conntrack::Losers = losers.collect();
             drop(state);
             let begun = Instant::now();
+            if let Some(some) = &peers
+                && let Err(error) = self.abort(some, &losers)
+            {
+                // What a kernel does not have it will not have next time.
+                tracing::warn!(%error, "connections may wait for backends that are gone");
+                peers = None;
+            }
             let done = self.pass(&losers);
             let mut state = self.lock();
             let rest = match done {
@@ -156,6 +173,18 @@ impl Shared {
         }
     }
 
+    /// Ends the waiting of sockets that chose a backend which went before it answered.
+    fn abort(&self, peers: &Peers, losers: &conntrack::Losers) -> std::io::Result<()> {
+        let mut socket = Socket::open(Family::Diagnosis)?;
+        for stuck in peers.stuck(&mut socket, losers)? {
+            // It may have come back meanwhile; whoever began before that is told to begin again.
+            if self.lock().is_gone(&stuck.service, &stuck.backend) {
+                stuck.abort(&mut socket)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets what goes to backends that services lost; says how many flows that were.
     fn pass(&self, losers: &conntrack::Losers) -> std::io::Result<usize> {
         // One of its own each time: nothing of a pass that failed is answered to the next.
@@ -165,10 +194,9 @@ impl Shared {
         for some in stale.chunks(256) {
             // Some may have come back meanwhile, with new flows.
             let state = self.lock();
-            let some = some.iter().filter(|flow| {
-                let loser = state.losers.get(&flow.service);
-                loser.is_none_or(|loser| !loser.left.contains(&flow.backend))
-            });
+            let some = some
+                .iter()
+                .filter(|flow| state.is_gone(&flow.service, &flow.backend));
             let request = conntrack::deletion(some);
             drop(state);
             forgotten += conntrack::delete(&mut socket, &request)?;

@@ -7,23 +7,77 @@ use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use dcos_l4lb::{Dataplane as _, Kernel, Services};
+use dcos_l4lb::{DataPath, Dataplane as _, DataplaneError, Kernel, Services};
 use dcos_net::vip::{Protocol, Service};
 use dcos_netlink::{Changes, Passage, PassageError, Porter};
 use hosts::{Hosts, Talk, ask, ask_by_datagram, ip, missing};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 /// The hosts, or why there are none.
 macro_rules! hosts {
-    () => {
-        match missing() {
-            Some(why) => {
+    ($path:ident) => {
+        match missing().map_or_else(|| with_path($path), |why| Err(why.to_owned())) {
+            Ok(hosts) => hosts,
+            Err(why) => {
                 eprintln!("skipped: {why}");
                 return;
             }
-            None => Hosts::new(),
         }
     };
 }
+
+/// The hosts, if this kernel has that data path.
+fn with_path(path: DataPath) -> Result<Hosts, String> {
+    let hosts = Hosts::new();
+    if path == DataPath::Ebpf {
+        match hosts.on("node", || Kernel::open(path)) {
+            Ok(kernel) => kernel.remove().unwrap(),
+            Err(DataplaneError::Connect { source }) => return Err(source.to_string()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    Ok(hosts)
+}
+
+fn open(hosts: &Hosts, path: DataPath) -> Kernel {
+    hosts.on("node", || Kernel::open(path)).unwrap()
+}
+
+/// All of these, of either data path: what they promise is the same.
+macro_rules! of_each_path {
+    ($($test:ident),* $(,)?) => {
+        mod nftables {
+            $(#[test]
+            fn $test() {
+                super::$test(dcos_l4lb::DataPath::Nftables);
+            })*
+        }
+        mod ebpf {
+            $(#[test]
+            fn $test() {
+                super::$test(dcos_l4lb::DataPath::Ebpf);
+            })*
+        }
+    };
+}
+
+of_each_path!(
+    connections_from_everywhere_are_spread_over_all_backends,
+    connections_that_stand_do_not_notice_changes,
+    new_connections_work_at_every_moment_of_a_change,
+    what_an_earlier_process_left_at_a_masters_address_goes,
+    no_address_of_the_node_itself_is_a_virtual_one,
+    connections_nobody_answered_begin_again_when_their_backend_goes,
+    datagrams_choose_anew_when_their_backend_goes,
+    datagrams_leave_what_an_earlier_process_had_no_time_to_forget,
+    after_a_storm_of_changes_no_datagram_goes_to_a_backend_that_left,
+    datagrams_find_back_from_a_server_on_every_address_of_the_node,
+    a_new_process_takes_over_what_the_last_one_left,
+    a_table_of_earlier_releases_is_taken_over,
+    balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does,
+    a_node_without_a_default_route_reaches_virtual_addresses,
+    after_any_changes_the_kernel_holds_what_it_should,
+);
 
 fn vip(v4: bool, protocol: Protocol, port: u16) -> Service {
     let address = if v4 { "11.1.1.1" } else { "fd01:c::1" };
@@ -46,13 +100,12 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-#[test]
-fn connections_from_everywhere_are_spread_over_all_backends() {
-    let hosts = hosts!();
+fn connections_from_everywhere_are_spread_over_all_backends(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
     hosts.serve("node", 8000, "N");
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     for v4 in [true, false] {
         let service = vip(v4, Protocol::Tcp, 80);
         let backends = ["a", "b", "node"].map(|host| at(host, v4, 8000)).to_vec();
@@ -78,12 +131,11 @@ fn connections_from_everywhere_are_spread_over_all_backends() {
     kernel.remove().unwrap();
 }
 
-#[test]
-fn connections_that_stand_do_not_notice_changes() {
-    let hosts = hosts!();
+fn connections_that_stand_do_not_notice_changes(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     let service = vip(true, Protocol::Tcp, 80);
     let (a, b) = (at("a", true, 8000), at("b", true, 8000));
     kernel.apply(&[(service, Some(vec![a]))]).unwrap();
@@ -107,12 +159,11 @@ fn connections_that_stand_do_not_notice_changes() {
     }
 }
 
-#[test]
-fn new_connections_work_at_every_moment_of_a_change() {
-    let hosts = hosts!();
+fn new_connections_work_at_every_moment_of_a_change(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     let service = vip(true, Protocol::Tcp, 80);
     let (a, b) = (at("a", true, 8000), at("b", true, 8000));
     let ways = [vec![a], vec![a, b], vec![b]];
@@ -139,17 +190,16 @@ fn new_connections_work_at_every_moment_of_a_change() {
     });
 }
 
-#[test]
-fn what_an_earlier_process_left_at_a_masters_address_goes() {
-    let hosts = hosts!();
+fn what_an_earlier_process_left_at_a_masters_address_goes(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("a", 8000, "A");
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     let (stays, goes) = (vip(true, Protocol::Tcp, 80), vip(false, Protocol::Tcp, 80));
     let backends = |v4| Some(vec![at("a", v4, 8000)]);
     let changes = [(stays, backends(true)), (goes, backends(false))];
     kernel.apply(&changes).unwrap();
     drop(kernel);
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     assert_eq!(hosts.on("node", || ask(goes.address)), "A");
     kernel.withdraw(&[goes.address.ip()]).unwrap();
     assert_ne!(hosts.on("node", || ask(goes.address)), "A");
@@ -161,12 +211,11 @@ fn what_an_earlier_process_left_at_a_masters_address_goes() {
     kernel.remove().unwrap();
 }
 
-#[test]
-fn no_address_of_the_node_itself_is_a_virtual_one() {
-    let hosts = hosts!();
+fn no_address_of_the_node_itself_is_a_virtual_one(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("node", 8000, "N");
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     for v4 in [true, false] {
         let second = if v4 { "10.71.2.1" } else { "fd71:2::1" };
         let second = SocketAddr::new(second.parse().unwrap(), 8000);
@@ -189,9 +238,8 @@ fn no_address_of_the_node_itself_is_a_virtual_one() {
     kernel.remove().unwrap();
 }
 
-#[test]
-fn connections_nobody_answered_begin_again_when_their_backend_goes() {
-    let hosts = hosts!();
+fn connections_nobody_answered_begin_again_when_their_backend_goes(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("b", 8000, "B");
     // A host that is gone says nothing.
     hosts.on("a", || {
@@ -199,7 +247,7 @@ fn connections_nobody_answered_begin_again_when_their_backend_goes() {
         let done = std::process::Command::new("nft").arg(rules).status().unwrap();
         assert!(done.success());
     });
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     let hosts = &hosts;
     for v4 in [true, false] {
         let service = vip(v4, Protocol::Tcp, 80);
@@ -211,18 +259,23 @@ fn connections_nobody_answered_begin_again_when_their_backend_goes() {
                 std::thread::yield_now();
             }
             kernel.apply(&[(service, Some(vec![there]))]).unwrap();
-            assert_eq!(asking.join().unwrap(), "B", "IPv4: {v4}");
+            // What chose at connect() cannot choose anew: who waits is told so, instead of waiting for minutes.
+            let expected = match path {
+                DataPath::Ebpf => "ConnectionAborted",
+                _ => "B",
+            };
+            assert_eq!(asking.join().unwrap(), expected, "IPv4: {v4}");
+            assert_eq!(hosts.on("node", || ask(service.address)), "B");
         });
     }
     kernel.remove().unwrap();
 }
 
-#[test]
-fn datagrams_choose_anew_when_their_backend_goes() {
-    let hosts = hosts!();
+fn datagrams_choose_anew_when_their_backend_goes(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     for v4 in [true, false] {
         let service = vip(v4, Protocol::Udp, 53);
         let (a, b) = (at("a", v4, 8000), at("b", v4, 8000));
@@ -244,14 +297,13 @@ fn datagrams_choose_anew_when_their_backend_goes() {
     }
 }
 
-#[test]
-fn datagrams_leave_what_an_earlier_process_had_no_time_to_forget() {
-    let hosts = hosts!();
+fn datagrams_leave_what_an_earlier_process_had_no_time_to_forget(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
     let service = vip(true, Protocol::Udp, 53);
     let (a, b) = (at("a", true, 8000), at("b", true, 8000));
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     kernel.apply(&[(service, Some(vec![a]))]).unwrap();
     let socket = hosts.on("node", || UdpSocket::bind("0.0.0.0:0").unwrap());
     assert_eq!(ask_by_datagram(&socket, service.address), "A");
@@ -272,7 +324,7 @@ fn datagrams_leave_what_an_earlier_process_had_no_time_to_forget() {
         assert!(done.success());
     });
     assert_eq!(ask_by_datagram(&socket, service.address), "A");
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     let services = Services::from([(service, vec![b])]);
     let repairs = kernel.reconcile(&services, true).unwrap();
     assert_eq!((repairs.services, repairs.strangers), (0, 0));
@@ -281,14 +333,13 @@ fn datagrams_leave_what_an_earlier_process_had_no_time_to_forget() {
     kernel.remove().unwrap();
 }
 
-#[test]
-fn after_a_storm_of_changes_no_datagram_goes_to_a_backend_that_left() {
-    let hosts = hosts!();
+fn after_a_storm_of_changes_no_datagram_goes_to_a_backend_that_left(path: DataPath) {
+    let hosts = hosts!(path);
     let names = ["a", "b", "node"];
     for (host, name) in names.into_iter().zip(["A", "B", "N"]) {
         hosts.serve(host, 8000, name);
     }
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     let mut dice = Dice(11);
     let services: Vec<(bool, Service)> = (0..8)
         .map(|number| {
@@ -350,10 +401,9 @@ fn after_a_storm_of_changes_no_datagram_goes_to_a_backend_that_left() {
     kernel.remove().unwrap();
 }
 
-#[test]
-fn datagrams_find_back_from_a_server_on_every_address_of_the_node() {
-    let hosts = hosts!();
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+fn datagrams_find_back_from_a_server_on_every_address_of_the_node(path: DataPath) {
+    let hosts = hosts!(path);
+    let mut kernel = open(&hosts, path);
     for v4 in [true, false] {
         let any = |port| SocketAddr::new(if v4 { [0; 4].into() } else { [0_u16; 8].into() }, port);
         let port = if v4 { 8004 } else { 8006 };
@@ -377,20 +427,19 @@ fn datagrams_find_back_from_a_server_on_every_address_of_the_node() {
     kernel.remove().unwrap();
 }
 
-#[test]
-fn a_new_process_takes_over_what_the_last_one_left() {
-    let hosts = hosts!();
+fn a_new_process_takes_over_what_the_last_one_left(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("a", 8000, "A");
     let service = vip(true, Protocol::Tcp, 80);
     let other = vip(true, Protocol::Tcp, 81);
     let a = vec![at("a", true, 8000)];
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     let services = Services::from([(service, a.clone()), (other, a.clone())]);
     assert_eq!(kernel.reconcile(&services, true).unwrap().services, 2);
     drop(kernel);
     assert_eq!(hosts.on("node", || ask(service.address)), "A");
 
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     assert_eq!(hosts.on("node", || ask(service.address)), "A");
     let known = Services::from([(service, a.clone())]);
     // What it does not know yet stays while it may only not have been told.
@@ -421,9 +470,8 @@ fn a_new_process_takes_over_what_the_last_one_left() {
     assert!(kernel.is_untouched().unwrap());
 }
 
-#[test]
-fn a_table_of_earlier_releases_is_taken_over() {
-    let hosts = hosts!();
+fn a_table_of_earlier_releases_is_taken_over(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.serve("a", 8000, "A");
     // As it was: elements that lead to chains, and a rule that looks for them.
     let former = "table inet dcos-l4lb {\n\
@@ -439,7 +487,7 @@ fn a_table_of_earlier_releases_is_taken_over() {
         String::from_utf8(done.stdout).unwrap()
     };
     hosts.on("node", || nft(&[former]));
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     let service = vip(true, Protocol::Tcp, 80);
     let services = Services::from([(service, vec![at("a", true, 8000)])]);
     let repairs = kernel.reconcile(&services, true).unwrap();
@@ -485,15 +533,14 @@ fn close_as_docker(hosts: &Hosts, host: &str) -> Result<(), String> {
     })
 }
 
-#[test]
-fn balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does() {
-    let hosts = hosts!();
+fn balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does(path: DataPath) {
+    let hosts = hosts!(path);
     if let Err(why) = close_as_docker(&hosts, "node") {
         eprintln!("skipped: {why}");
         return;
     }
     hosts.serve("b", 8000, "B");
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     let (mut porter, mut changes) = (Porter::new(), hosts.on("node", Changes::open).unwrap());
     let passage = dcos_l4lb::passage();
     let listing = || {
@@ -593,9 +640,8 @@ fn balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does() {
     kernel.remove().unwrap();
 }
 
-#[test]
-fn a_node_without_a_default_route_reaches_virtual_addresses() {
-    let hosts = hosts!();
+fn a_node_without_a_default_route_reaches_virtual_addresses(path: DataPath) {
+    let hosts = hosts!(path);
     hosts.on("node", || {
         for family in ["-4", "-6"] {
             let arguments = [family, "route", "del", "default"];
@@ -609,7 +655,7 @@ fn a_node_without_a_default_route_reaches_virtual_addresses() {
         let way = hosts.on("node", || ask(service.address));
         assert_eq!(way, "NetworkUnreachable", "nobody made a way yet");
     }
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+    let mut kernel = open(&hosts, path);
     for (service, backend) in services {
         kernel.apply(&[(service, Some(vec![backend]))]).unwrap();
         for from in ["node", "a"] {
@@ -664,10 +710,12 @@ fn a_node_without_a_default_route_reaches_virtual_addresses() {
         assert!(gone.unwrap().success());
     });
     let (service, _) = services[1];
-    assert_eq!(
-        hosts.on("node", || ask(service.address)),
-        "NetworkUnreachable"
-    );
+    // Only packets need a way.
+    let answer = match path {
+        DataPath::Ebpf => "B",
+        _ => "NetworkUnreachable",
+    };
+    assert_eq!(hosts.on("node", || ask(service.address)), answer);
     hosts.on("node", || kernel.is_untouched()).unwrap();
     for (service, _) in services {
         assert_eq!(hosts.on("node", || ask(service.address)), "B");
@@ -677,6 +725,131 @@ fn a_node_without_a_default_route_reaches_virtual_addresses() {
         hosts.on("node", || ask(service.address)),
         "NetworkUnreachable"
     );
+}
+
+/// Takes all rules of the node away, so that nothing is left but what happens at `connect()`.
+fn flush(hosts: &Hosts) {
+    hosts.on("node", || {
+        let done = std::process::Command::new("nft")
+            .args(["flush", "ruleset"])
+            .status();
+        assert!(done.unwrap().success());
+    });
+}
+
+#[test]
+fn at_connect_nothing_is_left_for_packets() {
+    let path = DataPath::Ebpf;
+    let hosts = hosts!(path);
+    hosts.serve("a", 8000, "A");
+    hosts.serve("b", 8000, "B");
+    let mut kernel = open(&hosts, path);
+    let mut services = Services::new();
+    for v4 in [true, false] {
+        let backends = ["a", "b"].map(|host| at(host, v4, 8000)).to_vec();
+        services.insert(vip(v4, Protocol::Tcp, 80), backends);
+    }
+    kernel.reconcile(&services, true).unwrap();
+    flush(&hosts);
+    for (host, arguments) in [
+        ("node", "-4 route del default"),
+        ("node", "-6 route del default"),
+        ("node", "link del dcos-vip"),
+        ("a", "-4 route del default"),
+        ("a", "-6 route del default"),
+    ] {
+        let arguments = arguments.split(' ');
+        hosts.on(host, || {
+            let done = std::process::Command::new("ip").args(arguments).status();
+            assert!(done.unwrap().success());
+        });
+    }
+    let none = "NetworkUnreachable";
+    for (service, backends) in &services {
+        assert_eq!(answers(&hosts, "node", service.address), set(&["A", "B"]));
+        // Who asks for the other end is told of the one that was asked for, in the words of the socket's own family.
+        let other = |to: SocketAddr| {
+            hosts.on("node", || {
+                TcpStream::connect(to).unwrap().peer_addr().unwrap()
+            })
+        };
+        assert_eq!(other(service.address), service.address);
+        let backend = backends[0];
+        assert_eq!(other(backend), backend);
+        // Containers have a network of their own: theirs are packets.
+        assert_eq!(answers(&hosts, "a", service.address), set(&[none]));
+    }
+    // A socket of IPv6 that connects to IPv4.
+    let mapped = match vip(true, Protocol::Tcp, 80).address.ip() {
+        std::net::IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), 80),
+        std::net::IpAddr::V6(_) => unreachable!("IPv4 was asked for"),
+    };
+    assert_eq!(answers(&hosts, "node", mapped), set(&["A", "B"]));
+    let other = hosts.on("node", || TcpStream::connect(mapped).unwrap().peer_addr());
+    assert_eq!(other.unwrap(), mapped);
+    // The kernel goes on asking nobody once the process is gone.
+    drop(kernel);
+    for service in services.keys() {
+        assert_eq!(hosts.on("node", || ask(service.address)), none);
+    }
+}
+
+#[test]
+fn where_the_kernel_does_not_let_us_nftables_does_it() {
+    let path = DataPath::Nftables;
+    let hosts = hosts!(path);
+    hosts.serve("a", 8000, "A");
+    let opened = |path| {
+        hosts.on("node", move || {
+            // As in a container that was given the network only.
+            let mut sets = capabilities(None).unwrap();
+            let refused = CapabilitySet::BPF | CapabilitySet::SYS_ADMIN | CapabilitySet::PERFMON;
+            sets.effective.remove(refused);
+            set_capabilities(None, sets).unwrap();
+            Kernel::open(path)
+        })
+    };
+    let refused = opened(DataPath::Ebpf).unwrap_err();
+    assert!(
+        matches!(refused, DataplaneError::Connect { .. }),
+        "{refused}"
+    );
+    let mut kernel = opened(DataPath::Auto).unwrap();
+    let service = vip(true, Protocol::Tcp, 80);
+    kernel
+        .apply(&[(service, Some(vec![at("a", true, 8000)]))])
+        .unwrap();
+    assert_eq!(hosts.on("node", || ask(service.address)), "A");
+    kernel.remove().unwrap();
+}
+
+#[test]
+fn what_becomes_an_address_of_the_node_is_left_to_it() {
+    let path = DataPath::Ebpf;
+    let hosts = hosts!(path);
+    hosts.serve("a", 8000, "A");
+    let mut kernel = open(&hosts, path);
+    let service = vip(true, Protocol::Tcp, 8000);
+    let backends = vec![at("a", true, 8000)];
+    kernel.apply(&[(service, Some(backends))]).unwrap();
+    assert_eq!(hosts.on("node", || ask(service.address)), "A");
+    let ip = |what: &str| {
+        hosts.on("node", || {
+            let arguments = ["addr", what, "11.1.1.1/32", "dev", "lo"];
+            let done = std::process::Command::new("ip").args(arguments).status();
+            assert!(done.unwrap().success());
+        });
+    };
+    ip("add");
+    hosts.on("node", || kernel.is_untouched()).unwrap();
+    assert_eq!(
+        hosts.on("node", || ask(service.address)),
+        "ConnectionRefused"
+    );
+    ip("del");
+    hosts.on("node", || kernel.is_untouched()).unwrap();
+    flush(&hosts);
+    assert_eq!(hosts.on("node", || ask(service.address)), "A");
 }
 
 /// Numbers that look random and are the same in each run.
@@ -692,10 +865,9 @@ impl Dice {
     }
 }
 
-#[test]
-fn after_any_changes_the_kernel_holds_what_it_should() {
-    let hosts = hosts!();
-    let mut kernel = hosts.on("node", Kernel::open).unwrap();
+fn after_any_changes_the_kernel_holds_what_it_should(path: DataPath) {
+    let hosts = hosts!(path);
+    let mut kernel = open(&hosts, path);
     let (mut dice, mut services) = (Dice(7), Services::new());
     for _ in 0..20 {
         let mut changes = Vec::new();
