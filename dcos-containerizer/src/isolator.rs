@@ -171,6 +171,8 @@ pub struct ContainerConfig {
     pub sandbox: PathBuf,
     /// Its root on the host, made by the provisioner; absent, it sees the host's.
     pub rootfs: Option<PathBuf>,
+    /// Folders of the host that hold what is written to that root.
+    pub ephemeral: Vec<PathBuf>,
     /// First process of the parent of a nested container.
     pub parent_pid: Option<u32>,
     /// Sandbox of the parent of a nested container, on the host.

@@ -70,6 +70,9 @@ pub trait Provisioner: fmt::Debug + Send + Sync + 'static {
 pub struct Provisioned {
     /// Where it is, on the host.
     pub rootfs: PathBuf,
+    /// Folders of the host that hold what is written to it, for whoever measures that: Mesos's
+    /// `ephemeral_volumes`.
+    pub ephemeral: Vec<PathBuf>,
     /// What the image says.
     pub image: ImageConfig,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use dcos_containerizer::agent::Meter;
+use dcos_containerizer::checkpoint::paths;
 use dcos_containerizer::containerizer::{
     Composing, Containerizer, LauncherProgram, SwitchboardProgram, Universal, UniversalConfig,
 };
@@ -18,6 +19,8 @@ use dcos_containerizer::systemd::{SLICE, Slice};
 use dcos_core::config::{Spec, Values};
 use dcos_core::resources::Resources;
 use dcos_docker::{Docker, DockerConfig};
+use dcos_proto::mesos::Resource;
+use dcos_proto::mesos::resource::disk_info::source;
 use tokio_util::sync::CancellationToken;
 
 use crate::{names, overlay};
@@ -164,10 +167,30 @@ fn isolation(values: &Values) -> anyhow::Result<IsolationConfig> {
     if let Some(dns) = names::of_containers(values)? {
         isolation.default_container_dns = dns;
     }
+    isolation.disk_watch_interval = values.duration("disk_watch_interval");
+    isolation.disks = disks(values)?;
+    isolation.work_dir.clone_from(&work_dir);
     isolation.network_root = values
         .switch("network_cni_root_dir_persist")
         .then(|| work_dir.join(NETWORK_ROOT));
     Ok(isolation)
+}
+
+/// Roots of the disks of type `PATH` that the agent offers.
+fn disks(values: &Values) -> anyhow::Result<Vec<PathBuf>> {
+    let named = values.opt_text("resources").unwrap_or_default();
+    let resources = Resources::parse_for(&named, &values.text("default_role"))?;
+    let is_path = |disk: &&Resource| {
+        let source = disk.disk.as_ref().and_then(|disk| disk.source.as_ref());
+        source.is_some_and(|source| source.r#type() == source::Type::Path)
+    };
+    let roots = resources
+        .iter()
+        .filter(is_path)
+        .filter_map(paths::disk_root);
+    Ok(roots
+        .map(|root| values.path("work_dir").join(root))
+        .collect())
 }
 
 /// The ports that `network/ports` looks at: with `--check_agent_port_range_only` the agent's own.
@@ -216,6 +239,9 @@ fn config(
     };
     let fetcher = Arc::new(UriFetcher::new(fetcher).context("opening the fetcher's cache")?);
     let (counted, removals) = (Arc::clone(&fetcher), isolation.removals.clone());
+    let projects = isolation
+        .has("disk/xfs")
+        .then(|| isolation.projects.clone());
     let config = UniversalConfig {
         runtime_dir,
         launcher: launcher(&program),
@@ -234,12 +260,20 @@ fn config(
         destroy_timeout: isolation.removals.timeout(),
     };
     let counted = Meter::new(move || {
-        let failed = u32::try_from(removals.failed()).unwrap_or(u32::MAX);
         let mut all = counted.metrics();
-        all.push((Meter::DESTROY_ERRORS.to_owned(), failed.into()));
+        all.push((Meter::DESTROY_ERRORS.to_owned(), count(removals.failed())));
+        if let Some(projects) = &projects {
+            let ids = |name: &str| format!("containerizer/mesos/disk/project_ids_{name}");
+            all.push((ids("total"), count(projects.total())));
+            all.push((ids("free"), count(projects.free())));
+        }
         all
     });
     Ok((config, collection, counted))
+}
+
+fn count(number: u64) -> f64 {
+    u32::try_from(number).unwrap_or(u32::MAX).into()
 }
 
 /// The small launcher beside this program, else this program.

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::CWD;
@@ -13,13 +13,32 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
 };
 
+/// What an overlay's folder has: what was written, and where the kernel prepares that.
+const UPPER: &str = "upper";
+const WORK: &str = "work";
+
+/// The folders that hold what is written to `root`, which [`overlay`] made with `folder`, or [`copy`].
+pub fn written(folder: &Path, root: &Path) -> Vec<PathBuf> {
+    let overlay = [UPPER, WORK].map(|name| folder.join(name));
+    if overlay.iter().all(|part| part.is_dir()) && is_mount(root, folder) {
+        overlay.to_vec()
+    } else {
+        vec![root.to_owned()]
+    }
+}
+
+fn is_mount(root: &Path, folder: &Path) -> bool {
+    let device = |path: &Path| path.metadata().map(|found| found.dev()).ok();
+    device(root) != device(folder)
+}
+
 /// Mounts `layers`, lowest first, with a writable one on top. `folder` holds what is written, and
 /// has to lie on a file system that can be an overlay's upper one. Takes root.
 ///
 /// # Errors
 /// What the kernel says; whether overlays work here is found out by trying.
 pub fn overlay(layers: &[impl AsRef<Path>], folder: &Path, root: &Path) -> io::Result<()> {
-    let (upper, work) = (folder.join("upper"), folder.join("work"));
+    let (upper, work) = (folder.join(UPPER), folder.join(WORK));
     for made in [&upper, &work, &root.to_owned()] {
         std::fs::create_dir_all(made)?;
     }
@@ -144,7 +163,7 @@ fn reveal(folder: &Path, layer: &Path, root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn below(path: &Path, layer: &Path, root: &Path) -> std::path::PathBuf {
+fn below(path: &Path, layer: &Path, root: &Path) -> PathBuf {
     path.strip_prefix(layer)
         .map_or_else(|_| root.to_owned(), |rest| root.join(rest))
 }

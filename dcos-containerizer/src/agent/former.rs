@@ -7,7 +7,6 @@ use dcos_core::config::Former;
 
 const MODULES: &str = "libraries of Mesos are not loaded: what they are named for in other flags is refused, what they do by themselves is not done";
 const PORT_MAPPING: &str = "only the isolator network/port_mapping needs it, which is not there";
-const XFS: &str = "only the isolator disk/xfs needs it, which is not there; disk/du measures";
 const PERF: &str = "nothing samples the events of cgroups/perf_event";
 const PROVIDERS: &str =
     "there are no resource providers; volumes of CSI plugins: --csi_plugin_config_dir";
@@ -75,9 +74,6 @@ pub const FORMER: &[Former] = &[
     ),
     Former::refused("resource_provider_config_dir", PROVIDERS),
     Former::refused("disk_profile_adaptor", PROVIDERS),
-    Former::unneeded("xfs_project_range", XFS),
-    Former::unneeded("xfs_kill_containers", XFS),
-    Former::unneeded("xfs_quota_headroom", XFS),
     Former::unneeded("ip6", IPV6),
     Former::unneeded("ip6_discovery_command", IPV6),
     Former::unneeded("memory_profiling", "there is no /memory-profiler"),

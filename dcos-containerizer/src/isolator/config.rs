@@ -15,7 +15,7 @@ use super::cgroup::{
     StallLimits,
 };
 use super::devices::{HostDevice, LinuxDevicesIsolator};
-use super::disk::DiskUsageIsolator;
+use super::disk::{DiskUsageIsolator, ProjectIds, ProjectQuotaIsolator, QuotaSettings};
 use super::filesystem::{AGENT_SOCKETS, LinuxFilesystemIsolator, PosixFilesystemIsolator};
 use super::gpu::{DeviceNodes, GpuDiscovery, NvidiaGpuIsolator};
 use super::ids::UserNamespaces;
@@ -134,6 +134,18 @@ pub struct IsolationConfig {
     pub container_disk_watch_interval: Duration,
     /// `--enforce_container_disk_quota`.
     pub enforce_container_disk_quota: bool,
+    /// Ids for `disk/xfs`. `--xfs_project_range`
+    pub projects: ProjectIds,
+    /// `--xfs_kill_containers`.
+    pub xfs_kill_containers: bool,
+    /// `--xfs_quota_headroom`, bytes.
+    pub xfs_quota_headroom: u64,
+    /// `--disk_watch_interval`.
+    pub disk_watch_interval: Duration,
+    /// `--work_dir`.
+    pub work_dir: PathBuf,
+    /// Roots of the disks of type `PATH` among `--resources`.
+    pub disks: Vec<PathBuf>,
 }
 
 impl Default for IsolationConfig {
@@ -184,6 +196,12 @@ impl Default for IsolationConfig {
             secrets: Arc::new(ValuesOnly),
             container_disk_watch_interval: Duration::from_secs(15),
             enforce_container_disk_quota: false,
+            projects: ProjectIds::default(),
+            xfs_kill_containers: false,
+            xfs_quota_headroom: 10 << 20,
+            disk_watch_interval: Duration::from_mins(1),
+            work_dir: "/var/lib/mesos".into(),
+            disks: Vec::new(),
         }
     }
 }
@@ -236,6 +254,7 @@ pub(super) const ORDER: &[&str] = &[
     "docker/volume",
     "volume/csi",
     "disk/du",
+    "disk/xfs",
     "linux/capabilities",
     "linux/nnp",
     "linux/seccomp",
@@ -246,9 +265,8 @@ pub(super) const ORDER: &[&str] = &[
 const BUILT_IN: [&str; 1] = ["docker/runtime"];
 
 /// Isolators of Mesos that are not there, and why.
-const ABSENT: [(&str, &str); 4] = [
+const ABSENT: [(&str, &str); 3] = [
     ("appc/runtime", "the image format has died"),
-    ("disk/xfs", "`disk/du` measures, on any file system"),
     ("filesystem/shared", "Mesos had given it up for volumes"),
     (
         "network/port_mapping",
@@ -295,6 +313,11 @@ impl IsolationConfig {
                 "there can be one `filesystem/` isolator only",
             ));
         }
+        if wanted.contains(&"disk/du") && wanted.contains(&"disk/xfs") {
+            return Err(IsolatorError::refused(
+                "one of `disk/du` and `disk/xfs` counts what is on disk, not both",
+            ));
+        }
         if !linux {
             wanted.push("filesystem/posix");
         }
@@ -308,16 +331,17 @@ impl IsolationConfig {
 }
 
 impl IsolationConfig {
+    /// Whether an isolator is named.
+    pub fn has(&self, name: &str) -> bool {
+        self.isolation.split(',').any(|named| named.trim() == name)
+    }
+
     /// How many GPUs containers can get.
     ///
     /// # Errors
     /// What finds them says so.
     pub fn gpu_count(&self) -> Result<u32, IsolatorError> {
-        if !self
-            .isolation
-            .split(',')
-            .any(|name| name.trim() == "gpu/nvidia")
-        {
+        if !self.has("gpu/nvidia") {
             return Ok(0);
         }
         let found = self
@@ -473,6 +497,17 @@ fn build(
             config.container_disk_watch_interval,
             config.enforce_container_disk_quota,
         )),
+        "disk/xfs" => Arc::new(ProjectQuotaIsolator::new(QuotaSettings {
+            projects: config.projects.clone(),
+            enforce: config.enforce_container_disk_quota,
+            kill: config.xfs_kill_containers,
+            headroom: config.xfs_quota_headroom,
+            interval: config.container_disk_watch_interval,
+            collect_interval: config.disk_watch_interval,
+            work_dir: config.work_dir.clone(),
+            disks: config.disks.clone(),
+            runtime_dir: config.runtime_dir.clone(),
+        })?),
         "linux/capabilities" => Arc::new(CapabilitiesIsolator::new(
             config.effective_capabilities.as_ref(),
             config.bounding_capabilities.as_ref(),
@@ -526,9 +561,10 @@ mod tests {
             names("").unwrap(),
             "the one is always there, and this host has no controllers"
         );
-        let absent = names("disk/xfs").unwrap_err();
+        assert!(names("disk/du,disk/xfs").is_err());
+        let absent = names("appc/runtime").unwrap_err();
         assert!(
-            absent.starts_with("isolator `disk/xfs` of Mesos is not there"),
+            absent.starts_with("isolator `appc/runtime` of Mesos is not there"),
             "{absent}"
         );
     }

@@ -6,35 +6,42 @@
 //!
 //! # Source
 //! Mesos 1.11 `disk/du` (`isolators/posix/disk.cpp`), which runs du(1). As there, nested
-//! containers count for their root.
+//! containers count for their root. Departure: what a container with an image writes to its root counts, too.
+//!
+//! [`ProjectQuotaIsolator`] is `disk/xfs`, which has the file system count.
+
+mod folders;
+mod kernel;
+mod places;
+mod projects;
+mod quota;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use dcos_core::units::format_bytes;
-use dcos_proto::json::{self, Dialect};
-use dcos_proto::mesos::resource::disk_info::source;
-use dcos_proto::mesos::task_status::Reason;
-use dcos_proto::mesos::{ContainerId, DiskStatistics, Resource, ResourceStatistics};
+use dcos_proto::mesos::{ContainerId, ResourceStatistics};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use dcos_image::tree::{self, Part, Visitor};
 
+use self::places::Record;
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
 use crate::containerizer::runtime::{parse_id, replace};
 use crate::containerizer::sandbox;
+
+pub use projects::{ProjectIds, ProjectRangeError};
+pub use quota::{ProjectQuotaIsolator, QuotaSettings};
 
 /// Where it keeps what it measures, below the runtime directory.
 const FOLDER: &str = "isolators/disk/du";
@@ -67,23 +74,6 @@ struct Watched {
     limitation: watch::Sender<Option<Limitation>>,
 }
 
-/// What is on disk of a container.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Record {
-    sandbox: PathBuf,
-    /// Persistent volumes: where the container has them, and where they are.
-    volumes: Vec<(String, PathBuf)>,
-    /// The disk that was given, as JSON of API v1.
-    resources: Vec<serde_json::Value>,
-}
-
-/// A folder and what was given for it.
-struct Place {
-    path: PathBuf,
-    given: Vec<Resource>,
-    is_sandbox: bool,
-}
-
 impl DiskUsageIsolator {
     /// Measures every `interval` (`--container_disk_watch_interval`); ends containers that take
     /// too much if `enforce` (`--enforce_container_disk_quota`); keeps notes in `runtime_dir`.
@@ -110,6 +100,36 @@ impl DiskUsageIsolator {
         };
         all.insert(id.clone(), watched);
     }
+
+    /// Changes what is known of a container, if it is known.
+    fn change(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(), IsolatorError> {
+        let mut all = self.0.lock();
+        let Some(watched) = all.get_mut(id) else {
+            return Ok(());
+        };
+        let mut record = watched.record.clone();
+        change(&mut record);
+        if record == watched.record {
+            return Ok(());
+        }
+        self.0.save(id, &record)?;
+        // What was measured holds until the next time, where there are the same places.
+        let before: Vec<_> = watched.record.places();
+        let used = |folder: &PathBuf| {
+            let known = before
+                .iter()
+                .position(|place| place.folders[0] == *folder)?;
+            watched.used[known]
+        };
+        let places = record.places();
+        watched.used = places.iter().map(|place| used(&place.folders[0])).collect();
+        watched.record = record;
+        Ok(())
+    }
 }
 
 impl Inner {
@@ -130,12 +150,12 @@ impl Inner {
     }
 
     /// What there is to measure, and whose it is.
-    fn places(&self) -> Vec<(ContainerId, PathBuf)> {
+    fn places(&self) -> Vec<(ContainerId, Vec<PathBuf>)> {
         let all = self.lock();
         let of = |(id, watched): (&ContainerId, &Watched)| {
             let id = id.clone();
             let places = watched.record.places().into_iter();
-            places.map(move |place| (id.clone(), place.path))
+            places.map(move |place| (id.clone(), place.folders))
         };
         all.iter().flat_map(of).collect()
     }
@@ -148,7 +168,7 @@ impl Inner {
             return;
         };
         let places = watched.record.places();
-        let Some(index) = places.iter().position(|place| place.path == path) else {
+        let Some(index) = places.iter().position(|place| place.folders[0] == path) else {
             return;
         };
         if self.enforce && watched.limitation.borrow().is_none() {
@@ -169,13 +189,13 @@ struct Walks {
 }
 
 impl Walks {
-    /// Measures a folder, unless that is under way. What takes longer than its turn is taken in later.
-    async fn measure(&mut self, inner: &Inner, id: ContainerId, path: PathBuf) {
+    /// Measures a place, unless that is under way. What takes longer than its turn is taken in later.
+    async fn measure(&mut self, inner: &Inner, id: ContainerId, folders: Vec<PathBuf>) {
+        let path = folders[0].clone();
         if self.under_way.values().any(|(_, other)| *other == path) {
             return;
         }
-        let folder = path.clone();
-        let walk = self.results.spawn_blocking(move || used(&folder)).id();
+        let walk = self.results.spawn_blocking(move || used(&folders)).id();
         self.under_way.insert(walk, (id, path));
         while self.under_way.contains_key(&walk) {
             let next = tokio::time::timeout(inner.turn, self.results.join_next_with_id());
@@ -202,93 +222,6 @@ impl Walks {
     }
 }
 
-impl Record {
-    fn given(&self) -> impl Iterator<Item = Resource> {
-        let read = |value| json::from_value(value, Dialect::V1).ok();
-        self.resources.iter().filter_map(read)
-    }
-
-    fn set_given(&mut self, limits: &Limits) {
-        let disks = limits.disks.iter();
-        self.resources = disks
-            .map(|disk| json::to_value(disk, Dialect::V1))
-            .collect();
-    }
-
-    /// What is measured: each volume, and the sandbox if something was given for it.
-    fn places(&self) -> Vec<Place> {
-        let mut places: Vec<Place> = Vec::new();
-        for resource in self.given() {
-            let volume = resource.disk.as_ref().and_then(|disk| disk.volume.as_ref());
-            let path = match volume {
-                None => self.sandbox.clone(),
-                Some(volume) => {
-                    let of = |(path, _): &&(String, PathBuf)| *path == volume.container_path;
-                    let known = self.volumes.iter().find(of);
-                    known.map_or_else(
-                        || self.sandbox.join(&volume.container_path),
-                        |known| known.1.clone(),
-                    )
-                }
-            };
-            match places.iter_mut().find(|place| place.path == path) {
-                Some(place) => place.given.push(resource),
-                None => places.push(Place {
-                    is_sandbox: volume.is_none(),
-                    path,
-                    given: vec![resource],
-                }),
-            }
-        }
-        places
-    }
-}
-
-impl Place {
-    /// What was given, in bytes.
-    fn limit(&self) -> u64 {
-        let megabytes = self.given.iter().filter_map(|disk| disk.scalar);
-        let megabytes: f64 = megabytes.map(|scalar| scalar.value).sum();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "saturates; resources are not negative"
-        )]
-        let bytes = (megabytes * 1_048_576.0).round() as u64;
-        bytes
-    }
-
-    fn limitation(&self, used: u64) -> Option<Limitation> {
-        // What is a file system of its own bounds itself.
-        let is_mount = self.given.iter().any(|resource| {
-            let source = resource.disk.as_ref().and_then(|disk| disk.source.as_ref());
-            source.is_some_and(|source| source.r#type() == source::Type::Mount)
-        });
-        (!is_mount && used > self.limit()).then(|| Limitation {
-            resources: self.given.clone(),
-            reason: Reason::ContainerLimitationDisk.into(),
-            message: format!(
-                "Disk usage ({}) exceeds quota ({})",
-                format_bytes(used),
-                format_bytes(self.limit())
-            ),
-        })
-    }
-
-    fn statistics(&self, used: Option<u64>) -> DiskStatistics {
-        let disk = self
-            .given
-            .first()
-            .and_then(|resource| resource.disk.as_ref());
-        DiskStatistics {
-            source: disk.and_then(|disk| disk.source.clone()),
-            persistence: disk.and_then(|disk| disk.persistence.clone()),
-            limit_bytes: Some(self.limit()),
-            used_bytes: used,
-        }
-    }
-}
-
 /// Measures all containers, again and again, while there are any.
 async fn measure(inner: Weak<Inner>) {
     let mut walks = Walks::default();
@@ -296,8 +229,8 @@ async fn measure(inner: Weak<Inner>) {
         let Some(strong) = inner.upgrade() else {
             return;
         };
-        for (id, path) in strong.places() {
-            walks.measure(&strong, id, path).await;
+        for (id, folders) in strong.places() {
+            walks.measure(&strong, id, folders).await;
         }
         let interval = strong.interval;
         drop(strong);
@@ -313,19 +246,25 @@ async fn measure(inner: Weak<Inner>) {
     }
 }
 
-/// Bytes that a folder and all in it take on disk. Links are not followed, whoever puts one there and
+/// Bytes that folders and all in them take on disk. Links are not followed, whoever puts one there and
 /// when: everything is looked for from the folder's descriptor on. A file with several names counts
 /// once, and what vanishes meanwhile counts nothing.
-fn used(folder: &Path) -> u64 {
+fn used(folders: &[PathBuf]) -> u64 {
     let mut usage = Usage::default();
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = sandbox::open(folder)
-        .and_then(|(_, top)| Ok(openat(top, c".", flags, Mode::empty())?))
-        .and_then(|top| tree::walk(top.as_fd(), &mut usage));
-    if let Err(error) = opened {
-        tracing::debug!(?folder, %error, "measured in part");
+    for folder in folders {
+        let walked = open(folder).and_then(|top| tree::walk(top.as_fd(), &mut usage));
+        if let Err(error) = walked {
+            tracing::debug!(?folder, %error, "measured in part");
+        }
     }
     u64::try_from(usage.blocks).unwrap_or_default() * 512
+}
+
+/// Opens a folder to look into it; no link leads there.
+fn open(folder: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let (_, top) = sandbox::open(folder)?;
+    Ok(openat(top, c".", flags, Mode::empty())?)
 }
 
 #[derive(Default)]
@@ -382,8 +321,9 @@ impl Isolator for DiskUsageIsolator {
         "disk/du"
     }
 
+    /// What they write to their roots counts for the one they are nested in.
     fn supports_nesting(&self) -> bool {
-        false
+        true
     }
 
     async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
@@ -405,15 +345,15 @@ impl Isolator for DiskUsageIsolator {
     }
 
     async fn prepare(&self, config: &ContainerConfig, _: &mut Draft) -> Result<(), IsolatorError> {
-        let volumes = config.volumes.iter();
-        let mut record = Record {
-            sandbox: config.sandbox.clone(),
-            volumes: volumes
-                .map(|volume| (volume.container_path.clone(), volume.source.clone()))
-                .collect(),
-            resources: Vec::new(),
-        };
-        record.set_given(&config.limits);
+        if config.id.parent.is_some() {
+            if config.debug {
+                return Ok(());
+            }
+            return self.change(config.id.root_id(), |record| {
+                record.add_root(&config.id, &config.ephemeral);
+            });
+        }
+        let record = Record::new(config);
         self.0.save(&config.id, &record)?;
         self.watch_over(&config.id, record);
         Ok(())
@@ -435,18 +375,7 @@ impl Isolator for DiskUsageIsolator {
     }
 
     async fn update(&self, id: &ContainerId, limits: &Limits) -> Result<(), IsolatorError> {
-        let mut all = self.0.lock();
-        let Some(watched) = all.get_mut(id) else {
-            return Ok(());
-        };
-        let mut record = watched.record.clone();
-        record.set_given(limits);
-        if record != watched.record {
-            self.0.save(id, &record)?;
-            watched.used = vec![None; record.places().len()];
-            watched.record = record;
-        }
-        Ok(())
+        self.change(id, |record| record.set_given(limits))
     }
 
     async fn usage(
@@ -469,6 +398,9 @@ impl Isolator for DiskUsageIsolator {
     }
 
     async fn cleanup(&self, id: &ContainerId) -> Result<(), IsolatorError> {
+        if id.parent.is_some() {
+            return self.change(id.root_id(), |record| record.remove_root(id));
+        }
         self.0.lock().remove(id);
         let file = self.0.file(id);
         match fs::remove_file(&file) {
@@ -483,6 +415,8 @@ impl Isolator for DiskUsageIsolator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dcos_proto::mesos::Resource;
+    use dcos_proto::mesos::task_status::Reason;
     use dcos_proto::mesos::value::{self, Scalar};
 
     fn disk(megabytes: f64) -> Resource {
@@ -524,7 +458,7 @@ mod tests {
             .unwrap();
         let du = String::from_utf8(du.stdout).unwrap();
         assert_eq!(
-            used(folder.path()).to_string(),
+            used(&[folder.path().to_owned()]).to_string(),
             du.split('\t').next().unwrap()
         );
     }
@@ -542,10 +476,10 @@ mod tests {
         }
         let create = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat(&place, c"large", create, Mode::RWXU).unwrap();
-        let before = used(folder.path());
+        let before = used(&[folder.path().to_owned()]);
         rustix::io::write(&file, &vec![1; 1 << 20]).unwrap();
         rustix::fs::fsync(&file).unwrap();
-        assert!(used(folder.path()) - before >= 1 << 20);
+        assert!(used(&[folder.path().to_owned()]) - before >= 1 << 20);
         drop((file, place));
         tree::remove(folder.path()).unwrap();
     }
@@ -582,6 +516,46 @@ mod tests {
         assert!(statistics.disk_used_bytes >= Some(2 << 20));
         isolator.cleanup(&config.id).await.unwrap();
         assert_eq!(fs::read_dir(state.path().join(FOLDER)).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_to_roots_counts_for_the_sandbox() {
+        let (state, sandbox) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let make = || DiskUsageIsolator::new(state.path(), SOON, true);
+        let isolator = make();
+        let parent = ContainerConfig {
+            ephemeral: vec![root.path().to_owned()],
+            ..config(sandbox.path(), 4.0)
+        };
+        let nested = ContainerConfig {
+            id: parent.id.child("nested"),
+            ephemeral: vec![other.path().to_owned()],
+            ..config(&sandbox.path().join("nested"), 1.0)
+        };
+        fs::write(root.path().join("file"), vec![1; 3 << 20]).unwrap();
+        for config in [&parent, &nested] {
+            let mut draft = Draft::new(config).unwrap();
+            isolator.prepare(config, &mut draft).await.unwrap();
+        }
+        tokio::time::timeout(SOON * 5, isolator.watch(&parent.id))
+            .await
+            .unwrap_err();
+        drop(isolator);
+        // After a restart those that are nested are known still.
+        let isolator = make();
+        let live = [parent.id.clone(), nested.id.clone()];
+        isolator.recover(&live).await.unwrap();
+        fs::write(other.path().join("file"), vec![1; 2 << 20]).unwrap();
+        let limitation = isolator.watch(&parent.id).await;
+        assert!(
+            limitation.message.starts_with("Disk usage (5"),
+            "{limitation:?}"
+        );
+        isolator.cleanup(&nested.id).await.unwrap();
+        let places = isolator.0.places();
+        let [sandbox, root] = [&sandbox, &root].map(|folder| folder.path().to_owned());
+        assert_eq!(places, [(parent.id, vec![sandbox, root])]);
     }
 
     /// A file system in user space whose server never answers stands for one of a server that died.

@@ -10,6 +10,7 @@ use dcos_proto::mesos::{CapabilityInfo, DeviceWhitelist};
 
 use super::cgroup::{Cgroups, DeviceRule, NetClsHandles, Removals, StallLimits};
 use super::devices::HostDevice;
+use super::disk::ProjectIds;
 use super::listening::{Ports, parse_ports};
 use super::network::{CniNetworks, ContainerNetwork, DefaultDns, NoNetworks};
 use super::{IdRange, IsolationConfig, IsolatorError, UserNamespaces, landlock};
@@ -113,9 +114,18 @@ pub const OPTIONS: &[Spec] = &[
         .help("count the traffic of containers on networks of their own"),
     Spec::duration("container_disk_watch_interval")
         .default("15secs")
-        .help("how often `disk/du` measures sandboxes and volumes"),
-    Spec::switch("enforce_container_disk_quota")
-        .help("end containers that take more disk than they were given"),
+        .help("how often `disk/du` measures sandboxes and volumes, and `disk/xfs` looks for those to end"),
+    Spec::switch("enforce_container_disk_quota").help(
+        "end containers that take more disk than they were given; with `disk/xfs` their writes fail",
+    ),
+    Spec::text("xfs_project_range")
+        .default("[5000-10000]")
+        .help("project ids, nobody else's, that `disk/xfs` gives to sandboxes and volumes"),
+    Spec::switch("xfs_kill_containers")
+        .help("`disk/xfs` ends containers that take more disk than they were given"),
+    Spec::bytes("xfs_quota_headroom")
+        .default("10MB")
+        .help("how much further they may write until then"),
     Spec::json("default_container_dns")
         .help("name servers for networks that name none, as Mesos's ContainerDNSInfo"),
 ];
@@ -234,6 +244,10 @@ impl IsolationConfig {
             networks: networks(values)?,
             container_disk_watch_interval: values.duration("container_disk_watch_interval"),
             enforce_container_disk_quota: values.switch("enforce_container_disk_quota"),
+            projects: ProjectIds::parse(&values.text("xfs_project_range"))
+                .map_err(|error| IsolatorError::refused(format!("xfs_project_range: {error}")))?,
+            xfs_kill_containers: values.switch("xfs_kill_containers"),
+            xfs_quota_headroom: values.bytes("xfs_quota_headroom"),
             network_cni_metrics: values.switch("network_cni_metrics"),
             default_container_dns: match values.opt_json("default_container_dns") {
                 None => DefaultDns::default(),

@@ -200,6 +200,10 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let is_root = rustix::process::geteuid().is_root();
         for &name in crate::isolator::config::ORDER {
+            if name == "disk/xfs" {
+                println!("skipped: {name} needs a file system of its own: see tests/quotas.rs");
+                continue;
+            }
             let needs_cgroups = ["gpu/nvidia", "network/ports"].contains(&name);
             if (needs_cgroups || name.starts_with("cgroups/"))
                 && (!is_root || !needs_cgroups && !cgroups.can(name))

@@ -237,6 +237,7 @@ impl Provisioner for ImageProvisioner {
                 remove(&folder).ok();
             }
             made.map(|()| Provisioned {
+                ephemeral: root::written(&folder, &rootfs),
                 rootfs,
                 image: image.config.clone(),
             })

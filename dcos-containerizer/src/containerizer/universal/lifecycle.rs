@@ -239,6 +239,7 @@ async fn prepare(
         user: record.user.clone(),
         sandbox: record.directory.clone(),
         rootfs: record.rootfs.clone(),
+        ephemeral: provisioned.ephemeral.clone(),
         parent_pid: parent.as_ref().and_then(|parent| parent.pid()),
         parent_sandbox: parent.as_ref().map(|parent| parent.record().directory),
         debug: record.debug,

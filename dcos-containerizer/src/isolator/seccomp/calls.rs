@@ -1,5 +1,8 @@
 //! Names of system calls: which the built-in profile allows, and their numbers here.
 
+/// The command of `ioctl` that sets a file's attributes, its project among them.
+pub(super) const FS_IOC_FSSETXATTR: u64 = 0x401c_5820;
+
 /// What any container may do.
 pub(super) const ALWAYS: &[&str] = &[
     // Files and folders.
