@@ -58,8 +58,13 @@ pub fn passages() -> (Passages, impl Future<Output = ()>) {
 /// Takes the passages of these chains away, where this process keeps none.
 pub async fn close(chains: Vec<&'static str>) {
     let closed = tokio::task::spawn_blocking(move || {
+        let (standing, failures) = Porter::standing(&chains);
+        for failure in failures {
+            // Whoever may not ask, or has no such table, has opened nothing either.
+            debug!(error = %chain(&failure), "asking what is open in this node's firewall");
+        }
         let mut porter = Porter::new();
-        for chain in chains {
+        for chain in standing {
             let passage = Passage::closed(chain);
             report(&passage, porter.keep(&passage), &mut None);
         }
@@ -91,6 +96,13 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Keeps a passage like this from now on; says whether that is news.
+    fn take_in(&mut self, passage: Passage) -> bool {
+        let is_news = self.passages.get(passage.chain) != Some(&passage);
+        self.passages.insert(passage.chain, passage);
+        is_news
+    }
+
     /// Looks after all of them.
     fn keep(&mut self) {
         let (porter, failures) = (&mut self.porter, &mut self.failures);
@@ -179,22 +191,29 @@ async fn keep(mut said: mpsc::UnboundedReceiver<Order>) {
         loop {
             tokio::select! {
                 // Those that were said are kept when nobody is left to say more.
-                Some(order) = said.recv() => match order {
-                    Order::Keep(passage) if keeper.passages.get(passage.chain) == Some(&passage) => {}
-                    Order::Keep(passage) => {
-                        keeper.passages.insert(passage.chain, passage);
+                Some(order) = said.recv() => {
+                    let mut is_news = false;
+                    // What was said meanwhile costs one look, all of it.
+                    let mut waiting = Some(order);
+                    while let Some(order) = waiting {
+                        match order {
+                            Order::Keep(passage) => is_news |= keeper.take_in(passage),
+                            Order::Close(done) => {
+                                let closed = tokio::task::spawn_blocking(|| keeper.close()).await;
+                                if let Err(error) = closed {
+                                    warn!(%error, "closing what was open in this node's firewall");
+                                }
+                                // Who asked may be gone.
+                                let _ = done.send(());
+                                return;
+                            }
+                        }
+                        waiting = said.try_recv().ok();
+                    }
+                    if is_news {
                         break;
                     }
-                    Order::Close(done) => {
-                        let closed = tokio::task::spawn_blocking(|| keeper.close()).await;
-                        if let Err(error) = closed {
-                            warn!(%error, "closing what was open in this node's firewall");
-                        }
-                        // Who asked may be gone.
-                        let _ = done.send(());
-                        return;
-                    }
-                },
+                }
                 () = concerned(&mut changes) => {
                     sleep(SETTLING).await;
                     break;

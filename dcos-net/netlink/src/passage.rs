@@ -150,12 +150,36 @@ impl Porter {
         Ok(false)
     }
 
+    /// Those of the chains that there are, of IPv4 or IPv6, and why a family could not be asked.
+    pub fn standing(chains: &[&'static str]) -> (Vec<&'static str>, Vec<PassageError>) {
+        let (mut listings, mut failures) = (Vec::new(), Vec::new());
+        for family in [Family::V4, Family::V6] {
+            match asked(family.programs().0, &[WAIT, "-S"], "") {
+                Ok(listing) => listings.extend(listing),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let stands = |chain: &&&'static str| {
+            let declared = format!("-N {chain}");
+            let mut lines = listings.iter().flat_map(|listing| listing.lines());
+            lines.any(|line| line == declared)
+        };
+        (chains.iter().filter(stands).copied().collect(), failures)
+    }
+
     /// Makes a passage as it should be, and says whether it was not. One that is closed may be another process's from then on.
     ///
     /// # Errors
     /// [`PassageError::Taken`] where another process keeps the same one, and others. What is right then is unknown, and it
     /// may be tried again.
     pub fn keep(&mut self, passage: &Passage) -> Result<bool, PassageError> {
+        if passage.is_closed() && !self.locks.contains_key(passage.chain) {
+            // Who only looks takes nothing from one that begins to keep it.
+            let (standing, failures) = Self::standing(&[passage.chain]);
+            if standing.is_empty() {
+                return failures.into_iter().next().map_or(Ok(false), Err);
+            }
+        }
         self.claim(passage.chain)?;
         let v4 = self.keep_family(passage, Family::V4, &passage.v4);
         let v6 = self.keep_family(passage, Family::V6, &passage.v6);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dcos_l4lb::{DataPath, Dataplane as _, DataplaneError, Kernel, Services};
 use dcos_net::vip::{Protocol, Service};
-use dcos_netlink::{Changes, Passage, PassageError, Porter};
+use dcos_netlink::{Changes, Lock, Passage, PassageError, Porter};
 use hosts::{Hosts, Talk, ask, ask_by_datagram, ip, missing};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -629,6 +629,14 @@ fn balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does(path: D
         matches!(other, Err(PassageError::Taken { .. })),
         "{other:?}"
     );
+    // Nobody is in the way of one that finds nothing to close.
+    hosts.on("node", || {
+        let _begins = Lock::take("dcos-passage-DCOS-NONE").unwrap();
+        let (standing, failures) = Porter::standing(&["DCOS-NONE", passage.chain]);
+        assert_eq!((standing, failures.len()), (vec![passage.chain], 0));
+        let none = Passage::closed("DCOS-NONE");
+        assert!(!Porter::new().keep(&none).unwrap());
+    });
     drop(porter);
     let mut porter = Porter::new();
     hosts.on("node", || porter.keep(&passage)).unwrap();
