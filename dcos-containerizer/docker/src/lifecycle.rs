@@ -33,6 +33,9 @@ use crate::pull;
 use crate::shape::Shape;
 use crate::store::Record;
 
+/// What was killed and still runs is killed again after this long.
+const KILL_AGAIN: Duration = Duration::from_secs(5);
+
 /// The label that says whose a container is.
 pub(crate) const NODE_LABEL: &str = "dcos.node";
 /// The label that says which.
@@ -322,6 +325,14 @@ pub(crate) async fn watch_over(
     finish(&inner, &container, state.as_ref()).await;
 }
 
+/// Returns when a container was to end and has had its time: who asked for it may have met an engine that was away.
+async fn overdue(container: &Container) {
+    let mut doomed = container.doomed.subscribe();
+    if doomed.wait_for(|doomed| *doomed).await.is_ok() {
+        tokio::time::sleep(KILL_AGAIN).await;
+    }
+}
+
 /// What the engine says of the container once it does not run; `None` if it knows it no longer.
 /// An engine that is away is waited for: what it runs may go on without it.
 pub(crate) async fn gone(inner: &Inner, container: &Container) -> Option<ContainerState> {
@@ -334,7 +345,10 @@ pub(crate) async fn gone(inner: &Inner, container: &Container) -> Option<Contain
             .api()
             .wait_container(&name, None::<WaitContainerOptions>);
         // An exit code other than 0 comes as an error, as do real ones: the state tells.
-        let heard = waited.next().await;
+        let heard = tokio::select! {
+            heard = waited.next() => heard,
+            () = overdue(container) => None,
+        };
         drop(waited);
         match inner.engine.inspect(&name).await {
             Ok(None) => return None,
@@ -342,6 +356,12 @@ pub(crate) async fn gone(inner: &Inner, container: &Container) -> Option<Contain
                 let state = inspected.state.unwrap_or_default();
                 if !is_alive(&state) {
                     return Some(state);
+                }
+                if *container.doomed.borrow() {
+                    let killed = inner.signal(container, libc::SIGKILL).await;
+                    if let Err(error) = killed {
+                        tracing::debug!(container = %container.id, error, "killing it once more");
+                    }
                 }
                 if matches!(heard, Some(Ok(_))) {
                     pause = Duration::from_millis(100);

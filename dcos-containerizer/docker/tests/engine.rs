@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dcos_containerizer::containerizer::{Containerizer, Recovered};
@@ -35,6 +36,10 @@ struct Engine {
     fails: AtomicBool,
     /// How often it was asked about one.
     asked: AtomicUsize,
+    /// How often it was told to kill one, and failed.
+    spared: AtomicUsize,
+    /// What it runs has ended.
+    killed: AtomicBool,
 }
 
 impl Engine {
@@ -93,8 +98,20 @@ impl Engine {
                 if self.fails.load(Ordering::SeqCst) {
                     return Some((500, json!({"message": "it is not well"})));
                 }
-                let state = json!({"Running": true, "Status": "running", "Pid": 4_000_000});
+                let state = if self.killed.load(Ordering::SeqCst) {
+                    json!({"Running": false, "Status": "exited", "ExitCode": 137})
+                } else {
+                    json!({"Running": true, "Status": "running", "Pid": 4_000_000})
+                };
                 Some((200, json!({"Id": name, "State": state})))
+            }
+            ["containers", _, "kill"] if self.fails.load(Ordering::SeqCst) => {
+                self.spared.fetch_add(1, Ordering::SeqCst);
+                Some((500, json!({"message": "it is not well"})))
+            }
+            ["containers", _, "kill"] => {
+                self.killed.store(true, Ordering::SeqCst);
+                Some((204, json!(null)))
             }
             ["exec", ..] => Some((404, json!({"message": "no such exec"}))),
             // Its containers print nothing and do not end.
@@ -179,4 +196,25 @@ async fn an_engine_that_fails_is_not_asked_about_every_container() {
     assert!(docker.origins().await.hidden);
     let asked = fixture.engine.asked.load(Ordering::SeqCst) - before;
     assert!((1..ids.len()).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test]
+async fn what_an_engine_failed_to_kill_is_killed_once_it_is_well() {
+    let fixture = Fixture::new();
+    let id = ContainerId::root("c");
+    fixture.leave(&id, None);
+    let docker = Arc::new(fixture.recover(&BTreeSet::from([id.clone()])).await);
+    fixture.engine.fails.store(true, Ordering::SeqCst);
+    let destroying = {
+        let (docker, id) = (Arc::clone(&docker), id.clone());
+        tokio::spawn(async move { docker.destroy(&id).await })
+    };
+    while fixture.engine.spared.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Nobody asks for it any more.
+    destroying.abort();
+    fixture.engine.fails.store(false, Ordering::SeqCst);
+    let end = docker.wait(&id).await.unwrap();
+    assert_eq!(end.describe(), "exited with status 137");
 }

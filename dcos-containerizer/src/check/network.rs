@@ -5,14 +5,13 @@
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 use crate::netns;
 
-/// Connects to a port of the loopback address that the process `pid` sees.
+/// Connects to a port of the loopback address within `namespace`, or our own.
 pub(super) async fn connect(
-    pid: Option<u32>,
+    namespace: Option<&File>,
     port: u16,
     ipv6: bool,
     timeout: Duration,
@@ -22,10 +21,10 @@ pub(super) async fn connect(
     } else {
         (Ipv4Addr::LOCALHOST, port).into()
     };
-    let Some(namespace) = pid.and_then(foreign_namespace) else {
+    let Some(namespace) = namespace else {
         return timed(timeout, tokio::net::TcpStream::connect(address)).await;
     };
-    let connected = netns::within(namespace, move || {
+    let connected = netns::within(namespace.try_clone()?, move || {
         // `connect_timeout` takes no more than the kernel's own limit, of some minutes.
         let stream = TcpStream::connect_timeout(&address, timeout.min(LONGEST))?;
         stream.set_nonblocking(true)?;
@@ -43,18 +42,20 @@ async fn timed<T>(timeout: Duration, future: impl Future<Output = io::Result<T>>
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// The network namespace of `pid`, unless it is ours too.
-fn foreign_namespace(pid: u32) -> Option<File> {
+/// The network namespace of `pid`, unless it is ours too, or not for us to see.
+///
+/// # Errors
+/// There is no such process any more: nobody may take our namespace for its.
+pub(super) fn foreign_namespace(pid: u32) -> io::Result<Option<File>> {
     let theirs = format!("/proc/{pid}/ns/net");
-    let link = |path: &Path| std::fs::read_link(path).ok();
-    let (own, other) = (
-        link(Path::new("/proc/self/ns/net"))?,
-        link(Path::new(&theirs))?,
-    );
-    if own == other {
-        return None;
+    let other = match std::fs::read_link(&theirs) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        other => other?,
+    };
+    if std::fs::read_link("/proc/self/ns/net")? == other {
+        return Ok(None);
     }
-    File::open(theirs).ok()
+    File::open(theirs).map(Some)
 }
 
 #[cfg(test)]
@@ -99,10 +100,17 @@ mod tests {
         }
         let pid = server.0.id();
         let second = Duration::from_secs(10);
-        connect(Some(pid), 4321, false, second).await.unwrap();
+        let namespace = foreign_namespace(pid).unwrap();
+        assert!(namespace.is_some());
+        let namespace = namespace.as_ref();
+        connect(namespace, 4321, false, second).await.unwrap();
         let here = connect(None, 4321, false, second).await;
         assert!(here.is_err(), "the host has no such server");
-        let inside = connect(Some(pid), 4322, false, second).await.unwrap_err();
+        let inside = connect(namespace, 4322, false, second).await.unwrap_err();
         assert_eq!(inside.kind(), io::ErrorKind::ConnectionRefused);
+        let own = foreign_namespace(std::process::id()).unwrap();
+        assert!(own.is_none());
+        drop(server);
+        assert!(foreign_namespace(pid).is_err(), "it is nobody's");
     }
 }

@@ -1,6 +1,7 @@
 //! Carries out probes.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use dcos_wire::tls::Trust;
 use dcos_wire::{Client, ClientConfig, Dial, Stream};
 use http::{HeaderValue, Uri};
 
-use super::network::connect;
+use super::network::{connect, foreign_namespace};
 use super::{Outcome, Probe};
 use crate::containerizer::{
     ContainerClass, ContainerConfig, Containerizer, ContainerizerError, Stdio,
@@ -50,39 +51,47 @@ impl Prober {
 
     /// Tries `probe` on `target`, for `timeout` at most.
     pub async fn probe(&self, target: &ProbeTarget, probe: &Probe, timeout: Duration) -> Outcome {
+        let (port, ipv6) = match probe {
+            Probe::Command(command) => return self.command(target, command, timeout).await,
+            Probe::Tcp { port, ipv6 } | Probe::Http { port, ipv6, .. } => (*port, *ipv6),
+        };
+        // Whom the node itself would reach at that port is somebody else.
+        let Some(namespace) = self.namespace(target).await else {
+            return Outcome::Skipped;
+        };
         match probe {
-            Probe::Command(command) => self.command(target, command, timeout).await,
-            Probe::Tcp { port, ipv6 } => {
-                let pid = self.pid(target).await;
-                match connect(pid, *port, *ipv6, timeout).await {
-                    Ok(_) => Outcome::Tcp(true),
-                    Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                        Outcome::Failed(timed_out(timeout))
-                    }
-                    Err(_) => Outcome::Tcp(false),
-                }
-            }
-            Probe::Http {
-                scheme,
-                port,
-                path,
-                ipv6,
-            } => {
-                let host = if *ipv6 { "[::1]" } else { "127.0.0.1" };
+            Probe::Http { scheme, path, .. } => {
+                let host = if ipv6 { "[::1]" } else { "127.0.0.1" };
                 let url = format!("{scheme}://{host}:{port}{path}");
-                let pid = self.pid(target).await;
-                let get = http_get(&url, pid, *port, *ipv6, timeout);
-                match tokio::time::timeout(timeout, get).await {
+                let inside = Inside {
+                    namespace,
+                    port,
+                    ipv6,
+                    timeout,
+                };
+                match tokio::time::timeout(timeout, http_get(&url, inside)).await {
                     Ok(outcome) => outcome,
                     Err(_) => Outcome::Failed(timed_out(timeout)),
                 }
             }
+            _ => match connect(namespace.as_ref(), port, ipv6, timeout).await {
+                Ok(_) => Outcome::Tcp(true),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    Outcome::Failed(timed_out(timeout))
+                }
+                Err(_) => Outcome::Tcp(false),
+            },
         }
     }
 
-    async fn pid(&self, target: &ProbeTarget) -> Option<u32> {
+    /// The network namespace of the task, if it is not ours; nothing at all if that can't be told now: the task has ended,
+    /// or whoever runs it does not answer.
+    async fn namespace(&self, target: &ProbeTarget) -> Option<Option<File>> {
         let status = self.containerizer.status(&target.container).await.ok()?;
-        status.executor_pid
+        match status.executor_pid {
+            Some(pid) => foreign_namespace(pid).ok(),
+            None => Some(None),
+        }
     }
 
     async fn command(
@@ -137,25 +146,14 @@ impl Prober {
     }
 }
 
-async fn http_get(
-    url: &str,
-    pid: Option<u32>,
-    port: u16,
-    ipv6: bool,
-    timeout: Duration,
-) -> Outcome {
+async fn http_get(url: &str, inside: Inside) -> Outcome {
     let config = ClientConfig {
-        connect_timeout: timeout,
-        answer_timeout: timeout,
+        connect_timeout: inside.timeout,
+        answer_timeout: inside.timeout,
         // As `curl -k`: who answers on the task's own loopback address is not in doubt.
         trust: Trust::Anyone,
         user_agent: HeaderValue::from_static("dcos-health-check"),
-        dial: Some(Arc::new(Inside {
-            pid,
-            port,
-            ipv6,
-            timeout,
-        })),
+        dial: Some(Arc::new(inside)),
         ..ClientConfig::default()
     };
     let client = match Client::with_config(config) {
@@ -175,7 +173,7 @@ fn timed_out(timeout: Duration) -> String {
 /// Connects inside a network namespace, to where the URL says (a redirect may name another port).
 #[derive(Debug)]
 struct Inside {
-    pid: Option<u32>,
+    namespace: Option<File>,
     port: u16,
     ipv6: bool,
     timeout: Duration,
@@ -185,7 +183,7 @@ struct Inside {
 impl Dial for Inside {
     async fn dial(&self, url: &Uri) -> io::Result<Stream> {
         let port = url.port_u16().unwrap_or(self.port);
-        let stream = connect(self.pid, port, self.ipv6, self.timeout).await?;
+        let stream = connect(self.namespace.as_ref(), port, self.ipv6, self.timeout).await?;
         Ok(Stream::new(stream))
     }
 }
@@ -279,5 +277,11 @@ mod tests {
             Outcome::Tcp(false)
         );
         containers.destroy(&target.container).await.unwrap();
+        // Nobody knows where it is: what the node has at that port says nothing of it.
+        let _stranger = tokio::net::TcpListener::bind(("127.0.0.1", port)).await;
+        for probe in [tcp, get] {
+            let outcome = prober.probe(&target, &probe, minute).await;
+            assert_eq!(outcome, Outcome::Skipped, "{probe:?}");
+        }
     }
 }
