@@ -17,9 +17,7 @@ const NO_RECORDS: &str = "503 Service Unavailable: MesosDNS request has failed";
 
 /// A service that was found.
 struct Found {
-    base: Base,
-    /// A part of the cluster.
-    own: bool,
+    to: Target,
     rewrites: bool,
     buffers: bool,
 }
@@ -70,12 +68,20 @@ impl Rules {
         asked: Asked<'_>,
         world: &World,
     ) -> Result<Option<Found>, Box<Step>> {
-        // These two are never apps: whether Marathon answers does not matter for them.
+        // These two are never apps: whether Marathon answers does not matter for them. Where there is one here, they are no
+        // frameworks either: anybody may register one by that name, and would be shown who asks, and for what.
         let own = match name {
             "marathon" => Some(Part::Marathon),
             "metronome" => Some(Part::Metronome),
             _ => None,
         };
+        match own.and_then(|part| Some((part, self.parts.get(&part)?))) {
+            Some((_, Place::At(base))) => {
+                return Ok(Some(whole(Target::Member(base.clone()))));
+            }
+            Some((part, Place::Socket(_))) => return Ok(Some(whole(Target::Socket(part)))),
+            None => {}
+        }
         if own.is_none() {
             let apps = world
                 .apps
@@ -91,22 +97,6 @@ impl Rules {
         };
         let url = framework.and_then(|framework| framework.webui_url.as_deref());
         let named: Option<Base> = url.and_then(|url| url.parse().ok());
-        let place = match own.and_then(|part| self.parts.get(&part)) {
-            Some(Place::At(base)) => Some(base),
-            _ => None,
-        };
-        // The own one may say a name that is loopback on its own host (127.0.1.1 in Debian's /etc/hosts).
-        let is_here = |base: &Base| {
-            let is_own = self.own_hosts.contains(base.authority.host());
-            place.is_some_and(|place| is_own && place.authority.port() == base.authority.port())
-        };
-        let elsewhere = |base: &&Base| !self.is_refused(base) && !is_here(base);
-        if let Some(base) = named.as_ref().filter(elsewhere) {
-            return Ok(Some(of_framework(base.clone())));
-        }
-        if let Some(base) = place {
-            return Ok(Some(of_own(base.clone())));
-        }
         if let Some(base) = named {
             return self.allowed(of_framework(base));
         }
@@ -134,7 +124,9 @@ impl Rules {
 impl Rules {
     /// A service, unless it says to be where only this host may ask.
     fn allowed(&self, found: Found) -> Result<Option<Found>, Box<Step>> {
-        if self.is_refused(&found.base) {
+        if let Target::Service(base) = &found.to
+            && self.is_refused(base)
+        {
             return Err(Box::new(Step::Answer(403, OFF_LIMITS.to_owned())));
         }
         Ok(Some(found))
@@ -147,37 +139,39 @@ impl Rules {
     }
 }
 
-/// A part of the cluster, where the program says it is: that may well be its own loopback.
-fn of_own(base: Base) -> Found {
-    Found {
-        own: true,
-        ..of_framework(base)
-    }
-}
-
 fn of_app(app: &AppService) -> Found {
     Found {
-        own: false,
-        base: app.base.clone(),
+        to: Target::Service(app.base.clone()),
         rewrites: app.rewrites,
         buffers: app.buffers,
     }
 }
 
 fn of_framework(base: Base) -> Found {
+    whole(Target::Service(base))
+}
+
+/// One to whom paths go without what stands before them here.
+fn whole(to: Target) -> Found {
     Found {
-        own: false,
-        base,
+        to,
         rewrites: true,
         buffers: true,
     }
 }
 
 fn forward(found: Found, named: &Named, behind: &str, asked: Asked<'_>) -> Forward {
+    let (prefix, redirects) = match &found.to {
+        Target::Member(base) | Target::Service(base) => {
+            let redirects = Redirects::Service(base.scheme, named.path.clone());
+            (base.path.as_str(), redirects)
+        }
+        Target::Socket(_) => ("", Redirects::Kept),
+    };
     let path = if found.rewrites {
         let rest = &behind[named.length..];
         let rest = if rest.is_empty() { "/" } else { rest };
-        format!("{}{rest}", found.base.path)
+        format!("{prefix}{rest}")
     } else {
         asked.path.to_owned()
     };
@@ -185,12 +179,6 @@ fn forward(found: Found, named: &Named, behind: &str, asked: Asked<'_>) -> Forwa
         Ways::PLAIN.patience
     } else {
         600
-    };
-    let redirects = Redirects::Service(found.base.scheme, named.path.clone());
-    let to = if found.own {
-        Target::Member(found.base)
-    } else {
-        Target::Service(found.base)
     };
     Forward {
         path: with_query(&path, asked.query),
@@ -201,6 +189,6 @@ fn forward(found: Found, named: &Named, behind: &str, asked: Asked<'_>) -> Forwa
         upgrades: true,
         limit: SERVICE_LIMIT,
         redirects,
-        ..plain(to)
+        ..plain(found.to)
     }
 }

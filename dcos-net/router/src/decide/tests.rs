@@ -356,30 +356,20 @@ fn a_framework_of_a_cluster_is_not_at_this_hosts_loopback() {
         cluster: Some(cluster(&[
             ("f-1", "local", Some("http://127.0.0.1:2379/")),
             ("f-2", "cloud", Some("http://169.254.169.254/")),
-            ("f-3", "marathon", Some("http://127.0.0.1:8080/")),
             ("f-4", "remote", Some("http://10.0.0.9:8080/")),
-            ("f-5", "metronome", Some("http://myhost:9000/")),
         ])),
         ..world()
     };
-    let marathon = Place::At(base("http://127.0.0.1:18080"));
     let mut rules = rules();
     // Known by another address as well, it is not alone.
     rules.own_hosts = ["10.0.0.1", "127.0.0.1", "myhost"]
         .map(str::to_owned)
         .into();
-    rules.parts.insert(Part::Marathon, marathon);
-    let metronome = Place::At(base("http://127.0.0.1:9000"));
-    rules.parts.insert(Part::Metronome, metronome);
     for (path, expected) in [
         ("/service/local/", None),
         ("/service/cloud/", None),
         ("/service/app/", None),
         ("/service/remote/", Some("10.0.0.9:8080")),
-        // The one the program knows is in its place.
-        ("/service/marathon/", Some("127.0.0.1:18080")),
-        // And so is one that gives the name of this host, whatever /etc/hosts makes of it.
-        ("/service/metronome/", Some("127.0.0.1:9000")),
     ] {
         let method = Method::GET;
         let asked = Asked {
@@ -398,6 +388,50 @@ fn a_framework_of_a_cluster_is_not_at_this_hosts_loopback() {
             step => panic!("{path}: {step:?}"),
         };
         assert_eq!(found.as_deref(), expected, "{path}");
+    }
+}
+
+#[test]
+fn no_framework_takes_the_place_of_a_part_of_this_node() {
+    let world = World {
+        cluster: Some(cluster(&[
+            ("f-1", "marathon", Some("http://10.0.0.66:8080/")),
+            ("f-2", "metronome", Some("")),
+        ])),
+        ..world()
+    };
+    let mut rules = rules();
+    let marathon = Place::At(base("http://127.0.0.1:18080"));
+    rules.parts.insert(Part::Marathon, marathon);
+    let metronome = Place::Socket("/run/dcos/metronome.sock".into());
+    rules.parts.insert(Part::Metronome, metronome);
+    for (path, expected) in [
+        ("/marathon/v2/apps", "127.0.0.1:18080 /v2/apps"),
+        ("/service/marathon/v2/apps", "127.0.0.1:18080 /v2/apps"),
+        ("/service/metronome/v1/jobs", "metronome /v1/jobs"),
+        // An id is nobody's choice.
+        (
+            "/service/f-1/v2/apps",
+            "a service at 10.0.0.66:8080 /v2/apps",
+        ),
+    ] {
+        let method = Method::GET;
+        let asked = Asked {
+            method: &method,
+            path,
+            query: None,
+            forwarded: false,
+            records: &BTreeMap::new(),
+        };
+        let Step::Forward(forward) = rules.decide(asked, &world).step else {
+            panic!("{path} leads to nobody")
+        };
+        let to = match &forward.to {
+            Target::Member(base) => base.authority.to_string(),
+            Target::Service(base) => format!("a service at {}", base.authority),
+            Target::Socket(part) => part.name().to_owned(),
+        };
+        assert_eq!(format!("{to} {}", forward.path), expected, "{path}");
     }
 }
 
