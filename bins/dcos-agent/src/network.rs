@@ -10,7 +10,7 @@ use dcos_core::attributes;
 use dcos_core::config::{Spec, Values};
 use dcos_gossip::{ABOUT, About, Kind};
 use dcos_overlay::{ContainerNetwork, DefaultBridge};
-use dcos_program::{Guarded, Net, NetParts, Part, Passage, Passages};
+use dcos_program::{Guarded, HOST, Net, NetParts, Part, Passage, Passages};
 use dcos_proto::mesos::MasterInfo;
 use dcos_store::StandingMasters;
 use dcos_wire::tls::Ssl;
@@ -187,6 +187,7 @@ pub(crate) async fn start(
     let guarded = Guarded {
         named: vec![agent.master.clone()],
         standing,
+        resolv_confs: HOST.map(Into::into).into(),
     };
     let own = own_addresses(agent, ip);
     let mut balances = false;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use axum::Router;
 use dcos_core::config::{Origin, Spec, Values};
 use dcos_overlay::{DataplaneError, Kernel, Node, NodeConfig, Wishes};
-use dcos_program::{Guarded, Net, NetParts, Part};
+use dcos_program::{Guarded, HOST, Net, NetParts, Part};
 use dcos_store::{Ensemble, StandingMasters, electorate};
 use dcos_wire::Masters;
 
@@ -61,7 +61,11 @@ pub(crate) async fn join(
     let (masters, standing) = whom(parts, components)?;
     let mut named: Vec<String> = parts.values.opt_text("master").into_iter().collect();
     named.extend(parts.house.ensemble().map(ToString::to_string));
-    let guarded = Guarded { named, standing };
+    let guarded = Guarded {
+        named,
+        standing,
+        resolv_confs: HOST.map(Into::into).into(),
+    };
     let balancing = dcos_program::balance(&parts.values, own, guarded, unreachable).await?;
     if let Some(balancing) = balancing {
         joined.api.vips = Some(balancing.routes);

@@ -60,7 +60,7 @@ pub async fn balance(
     let config = Config {
         told,
         own,
-        reserved: Some(guarded.watch(values)),
+        reserved: Some(guarded.watch(values)?),
         unreachable,
     };
     let balancer = Balancer::new(config, kernel);

@@ -56,7 +56,7 @@ pub use listener::listener;
 pub use metrics::metrics_limit;
 pub use net::{Net, NetParts};
 pub use passages::{Passages, close as close_passages, is_forwarding_closed, passages};
-pub use reserved::Guarded;
+pub use reserved::{Guarded, HOST};
 pub use server::{SERVER_OPTIONS, server_config};
 pub use taken::unless_taken;
 

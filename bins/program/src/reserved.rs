@@ -1,11 +1,13 @@
 //! Addresses by which a node reaches those it depends on: no task may have its virtual address there.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::config::Values;
+use dcos_dns::{OptionError, Upstream};
 use dcos_l4lb::Reserved;
 use dcos_store::{Ensemble, StandingMasters};
 use dcos_wire::libprocess::Upid;
@@ -26,16 +28,31 @@ pub struct Guarded {
     pub named: Vec<String>,
     /// All masters that stand for election, if they elect their leader.
     pub standing: Option<StandingMasters>,
+    /// Files as `/etc/resolv.conf` in which this host says whom it asks for names ([`HOST`]), now and later.
+    pub resolv_confs: Vec<PathBuf>,
 }
 
+/// Where a host says whom it asks for names, and whom systemd-resolved does, of which the first names only a stub.
+pub const HOST: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
 impl Guarded {
-    /// The addresses of all, those of `--dns_masters` included, now and later. Nobody is forgotten: a master that is gone
-    /// for a while comes back. Must be called within a tokio runtime; ends with the receivers.
-    pub(crate) fn watch(self, values: &Values) -> watch::Receiver<Reserved> {
+    /// The addresses of all, those of `--dns_masters`, `--dns_resolvers` and `--dns_forward_zones` included, now and later.
+    /// Nobody is forgotten: a master that is gone for a while comes back. Must be called within a tokio runtime; ends with
+    /// the receivers.
+    ///
+    /// # Errors
+    /// Of `--dns_resolvers` or `--dns_forward_zones` one is no address.
+    pub(crate) fn watch(self, values: &Values) -> Result<watch::Receiver<Reserved>, OptionError> {
         let mut named = self.named;
         named.extend(values.opt_list("dns_masters").unwrap_or_default());
         let hosts: BTreeSet<String> = named.iter().flat_map(|named| hosts(named)).collect();
-        let mut addresses = BTreeSet::new();
+        let files: Vec<_> = self.resolv_confs.into_iter().map(Upstream::File).collect();
+        let mut addresses = said(&files);
+        if let Upstream::Named(resolvers) = dcos_dns::upstream(values)? {
+            addresses.extend(resolvers.iter().map(SocketAddr::ip));
+        }
+        let zones = dcos_dns::forward_zones(values)?;
+        addresses.extend(zones.values().flatten().map(SocketAddr::ip));
         let mut names = Vec::new();
         for host in hosts {
             match host.parse::<IpAddr>() {
@@ -49,10 +66,13 @@ impl Guarded {
         if !names.is_empty() {
             tokio::spawn(look_up(names, Arc::clone(&told)));
         }
+        if !files.is_empty() {
+            tokio::spawn(reread(files, Arc::clone(&told)));
+        }
         if let Some(standing) = self.standing {
             tokio::spawn(follow(standing, told));
         }
-        reserved
+        Ok(reserved)
     }
 }
 
@@ -73,6 +93,23 @@ fn hosts(named: &str) -> Vec<String> {
         host.trim_matches(['[', ']']).to_owned()
     });
     hosts.collect()
+}
+
+/// Whom these files name.
+fn said(files: &[Upstream]) -> BTreeSet<IpAddr> {
+    let named = files.iter().flat_map(Upstream::now);
+    named.map(|resolver| resolver.ip()).collect()
+}
+
+/// Tells whom these files name, as they change: small local ones, which the C library reads at each question.
+async fn reread(files: Vec<Upstream>, told: Arc<watch::Sender<Reserved>>) {
+    loop {
+        tokio::select! {
+            () = told.closed() => return,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+        tell(&told, said(&files), false);
+    }
 }
 
 /// Tells of more; `is_first` says that whoever tells was awaited.
@@ -143,12 +180,46 @@ async fn follow(mut standing: StandingMasters, told: Arc<watch::Sender<Reserved>
 
 #[cfg(test)]
 mod tests {
-    use dcos_core::config::{Loaded, Schema, Sources, Spec};
+    use dcos_core::config::{Loaded, Schema, Sources};
 
     use super::*;
 
     fn ip(last: u8) -> IpAddr {
         [10, 0, 0, last].into()
+    }
+
+    fn values(flags: &[&str]) -> anyhow::Result<Values> {
+        let schema = Schema::new("test", "").with(dcos_dns::OPTIONS);
+        match schema.load(&Sources::new(flags.iter().copied()))? {
+            Loaded::Run(values) => Ok(values),
+            _ => anyhow::bail!("no values"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_asked_for_names_is_reserved_also_when_the_host_asks_others()
+    -> anyhow::Result<()> {
+        let values = values(&[
+            "--dns_resolvers=10.0.0.1,10.0.0.2:5353",
+            r#"--dns_forward_zones={"corp": ["10.0.0.3", ["fd00::4", 53]]}"#,
+        ])?;
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("resolv.conf");
+        std::fs::write(&file, "nameserver 10.0.0.5\n")?;
+        let guarded = Guarded {
+            resolv_confs: vec![folder.path().join("absent"), file.clone()],
+            ..Guarded::default()
+        };
+        let mut reserved = guarded.watch(&values)?;
+        let mut expected = BTreeSet::from([1, 2, 3, 5].map(ip));
+        expected.insert("fd00::4".parse()?);
+        assert_eq!(reserved.borrow().addresses, expected);
+        assert_eq!(reserved.borrow().awaited, 0);
+        std::fs::write(&file, "nameserver 10.0.0.6\n")?;
+        reserved.changed().await?;
+        expected.insert(ip(6));
+        assert_eq!(reserved.borrow().addresses, expected);
+        Ok(())
     }
 
     #[test]
@@ -170,18 +241,14 @@ mod tests {
     #[tokio::test]
     async fn masters_that_stand_and_servers_of_the_ensemble_are_reserved_for_good()
     -> anyhow::Result<()> {
-        const OPTIONS: &[Spec] = &[Spec::list("dns_masters").help("")];
-        let flags = ["--dns_masters=10.0.0.7".to_owned()];
-        let loaded = Schema::new("test", "").with(OPTIONS);
-        let Loaded::Run(values) = loaded.load(&Sources::new(flags))? else {
-            anyhow::bail!("no values");
-        };
+        let values = values(&["--dns_masters=10.0.0.7"])?;
         let (election, standing) = watch::channel(Arc::default());
         let guarded = Guarded {
             named: vec!["zk://10.0.0.9,localhost/mesos".into()],
             standing: Some(standing),
+            resolv_confs: Vec::new(),
         };
-        let mut reserved = guarded.watch(&values);
+        let mut reserved = guarded.watch(&values)?;
         let at_once = BTreeSet::from([ip(7), ip(9)]);
         assert!(reserved.borrow().addresses.is_superset(&at_once));
         // The name is looked up by itself; the election is awaited.
