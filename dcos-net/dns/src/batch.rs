@@ -10,6 +10,8 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmm
 
 /// How many packets are taken at once. The first waits for the answer to the last: some 30 us.
 const PACKETS: usize = 32;
+/// How packets are sent.
+const DONT_WAIT: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 /// The longest packet there is.
 const LONGEST: usize = 65_535;
 
@@ -98,8 +100,8 @@ impl Outbox {
         self.clients.len()
     }
 
-    /// Sends all of them, and waits until there is room in the kernel. One that cannot be sent costs its client an answer,
-    /// and is told of.
+    /// Sends all of them that the kernel has room for, and waits for none: it may hold packets for seconds while it looks
+    /// for hosts that are not there. One that cannot be sent costs its client an answer, and is told of.
     pub(crate) fn send(
         &mut self,
         socket: &UdpSocket,
@@ -119,7 +121,7 @@ impl Outbox {
             .collect();
         let mut at = 0;
         while at < headers.len() {
-            match sendmmsg(socket, &mut headers[at..], SendFlags::NOSIGNAL) {
+            match sendmmsg(socket, &mut headers[at..], DONT_WAIT) {
                 Ok(sent) => at += sent.max(1),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
@@ -198,6 +200,63 @@ pub(crate) mod tests {
                 }
             }
         }
+    }
+
+    /// Has this thread be in a network where nobody else is; false without the right to make one.
+    fn alone() -> bool {
+        let ip = |words: &str| {
+            let mut ip = std::process::Command::new("ip");
+            ip.args(words.split(' ')).output()
+        };
+        let name = format!("dcos-dns-{}", std::process::id());
+        let made = ip(&format!("netns add {name}"));
+        if !made.is_ok_and(|made| made.status.success()) {
+            eprintln!("skipped: a network of one's own takes root and `ip`");
+            return false;
+        }
+        let network = std::fs::File::open(format!("/var/run/netns/{name}")).unwrap();
+        // It lives as long as the thread.
+        ip(&format!("netns del {name}")).unwrap();
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&network), kind)
+            .unwrap();
+        for words in [
+            "link add here type veth peer name there",
+            "address add 10.9.0.1/16 dev here",
+            "link set here up",
+            "link set there up",
+        ] {
+            assert!(ip(words).unwrap().status.success(), "{words}");
+        }
+        true
+    }
+
+    #[test]
+    fn answers_to_hosts_that_are_not_there_hold_up_nobody() {
+        if !alone() {
+            return;
+        }
+        let absent = (1..9_u8).flat_map(|high| (1..251).map(move |low| [10, 9, high, low]));
+        let absent: Vec<SocketAddr> = absent.map(|ip| (ip, 9).into()).collect();
+        let refused = |socket: &UdpSocket| {
+            let (mut outbox, mut refused) = (Outbox::default(), Vec::new());
+            for clients in absent.chunks(PACKETS) {
+                for client in clients {
+                    outbox.room().extend([1; 100]);
+                    outbox.keep(*client);
+                }
+                outbox.send(socket, |_, error| refused.push(error.kind()));
+            }
+            refused
+        };
+        let narrow = UdpSocket::bind("10.9.0.1:0").unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&narrow, 1).unwrap();
+        let without_room = refused(&narrow);
+        let full = |kind: &io::ErrorKind| *kind == io::ErrorKind::WouldBlock;
+        assert!(without_room.len() > absent.len() / 2 && without_room.iter().all(full));
+        let wide = UdpSocket::bind("10.9.0.1:0").unwrap();
+        crate::server::widen(&wide);
+        assert_eq!(refused(&wide), []);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a name server counts, as Prometheus reads it.
 //!
 //! Source: the registry `dns` of dcos-net (`dcos_dns_handler_fsm`, `dcos_dns_mesos`), names without its prefix as at `/v1/metrics/l4lb`.
-//! Departures: durations are summaries without quantiles; `answers_total` and `cache_…` are ours.
+//! Departures: durations are summaries without quantiles; `answers_…` and `cache_…` are ours.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,8 @@ use crate::served::Served;
 pub(crate) struct Answers {
     pub(crate) udp: AtomicU64,
     pub(crate) tcp: AtomicU64,
+    /// Of all answers over UDP, those the system did not take, mostly for want of room.
+    pub(crate) dropped: AtomicU64,
 }
 
 /// How questions fared that others were asked.
@@ -59,6 +61,14 @@ pub(crate) fn exposition(served: &Served, forwarder: &Forwarder, answers: &Answe
             read(number)
         );
     }
+    let name = "answers_dropped_total";
+    begin(
+        &mut text,
+        name,
+        "counter",
+        "Answers over UDP that could not be sent.",
+    );
+    let _ = writeln!(text, "{name} {}", read(&answers.dropped));
     let name = "forwarder_requests_duration_seconds";
     begin(
         &mut text,

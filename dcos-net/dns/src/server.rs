@@ -185,12 +185,16 @@ async fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> 
     }
 }
 
-/// Lets a burst of queries wait: some thousands, as in dcos-net. Without `CAP_NET_ADMIN` as many as the system grants.
-fn widen(udp: &UdpSocket) {
-    const BYTES: usize = 1024 * 1024;
-    let widened = sockopt::set_socket_recv_buffer_size_force(udp, BYTES)
-        .or_else(|_| sockopt::set_socket_recv_buffer_size(udp, BYTES));
-    if let Err(error) = widened {
+/// Lets a burst of queries wait: some thousands, as in dcos-net; and as many answers, while the kernel looks for hosts that
+/// may not be there. Without `CAP_NET_ADMIN` as many as the system grants.
+pub(crate) fn widen(udp: &UdpSocket) {
+    const QUERIES: usize = 1024 * 1024;
+    const ANSWERS: usize = 8 * 1024 * 1024;
+    let queries = sockopt::set_socket_recv_buffer_size_force(udp, QUERIES)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(udp, QUERIES));
+    let answers = sockopt::set_socket_send_buffer_size_force(udp, ANSWERS)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(udp, ANSWERS));
+    if let Err(error) = queries.and(answers) {
         tracing::debug!(%error, "bursts of queries may be lost");
     }
 }

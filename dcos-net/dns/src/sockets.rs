@@ -48,6 +48,19 @@ impl Shared {
         let served = Arc::clone(&self.served.borrow());
         judge(packet, &served, self.rules, tcp)
     }
+
+    /// Sends an answer, or, where packets leave more slowly than they are answered, does not: its client asks again.
+    fn send(&self, socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
+        if let Err(error) = rustix::net::sendto(socket, answer, SendFlags::DONTWAIT, &client) {
+            self.not_sent(client, &error.into());
+        }
+    }
+
+    /// Says so, and counts it.
+    fn not_sent(&self, client: SocketAddr, error: &io::Error) {
+        self.answers.dropped.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%client, %error, "sending an answer");
+    }
 }
 
 /// The thread that answers queries on a UDP socket. It waits in the kernel for each query: to be woken by a runtime costs
@@ -115,11 +128,10 @@ fn udp(shared: &Arc<Shared>, socket: &Arc<UdpSocket>, stopped: &AtomicBool, runt
             }
         }
     };
-    // The thread may wait until there is room for an answer: who stops it wakes it.
     let send = |outbox: &mut Outbox| {
         let answers = outbox.len().try_into().unwrap_or(u64::MAX);
         shared.answers.udp.fetch_add(answers, Ordering::Relaxed);
-        outbox.send(socket, |client, error| not_sent(client, &error));
+        outbox.send(socket, |client, error| shared.not_sent(client, &error));
     };
     let has_stopped = || stopped.load(Ordering::Acquire);
     let pause = || std::thread::sleep(PAUSE);
@@ -191,44 +203,32 @@ fn forward(
         client,
     } = query;
     if !shared.forwarder.knows_whom_to_ask(&name) {
-        return send(socket, &failure(*refusal, ResponseCode::Refused), client);
+        return shared.send(socket, &failure(*refusal, ResponseCode::Refused), client);
     }
     let Some(question) = Question::new(packet, name, false) else {
         return;
     };
     // What is known takes no slot from what has to be asked.
     if let Some(answer) = shared.forwarder.recall(&question) {
-        return send(socket, &answer, client);
+        return shared.send(socket, &answer, client);
     }
     let Ok(slot) = Arc::clone(&shared.forwards).try_acquire_owned() else {
         tracing::warn!("too many forwarded queries in flight");
-        return send(socket, &failure(*refusal, ResponseCode::ServFail), client);
+        return shared.send(socket, &failure(*refusal, ResponseCode::ServFail), client);
     };
-    let socket = Arc::clone(socket);
+    let (socket, sending) = (Arc::clone(socket), Arc::clone(shared));
     let answer = shared.forwarder.ask(question);
     let forwarded = async move {
         let answer = answer
             .await
             .unwrap_or_else(|| failure(*refusal, ResponseCode::ServFail));
-        send(&socket, &answer, client);
+        sending.send(&socket, &answer, client);
         drop(slot);
     };
     let stop = shared.stop.clone();
     shared
         .tasks
         .spawn_on(stop.run_until_cancelled_owned(forwarded), runtime);
-}
-
-/// Sends an answer, or, where packets leave more slowly than they are answered, does not: its client asks again.
-fn send(socket: &UdpSocket, answer: &[u8], client: SocketAddr) {
-    if let Err(error) = rustix::net::sendto(socket, answer, SendFlags::DONTWAIT, &client) {
-        not_sent(client, &error.into());
-    }
-}
-
-/// Says so.
-fn not_sent(client: SocketAddr, error: &io::Error) {
-    tracing::debug!(%client, %error, "sending an answer");
 }
 
 /// Takes TCP clients until told to stop.
