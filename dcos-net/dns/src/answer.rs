@@ -1,5 +1,7 @@
 //! From a query to an answer, without a socket: pure, given what is served.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use dcos_net::{Found, RecordSet, Service, Zone};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA, SRV, TXT};
@@ -12,6 +14,9 @@ pub(crate) mod plain;
 /// The most a UDP answer may hold whatever the client says: larger ones are cut to pieces on the
 /// way, and those get lost.
 pub(crate) const MAX_UDP: u16 = 4096;
+
+/// No record takes less: its name as a pointer, type, class, how long it is good, and how long its data are.
+const SHORTEST: usize = 12;
 
 /// What is offered to clients that say how much they can take (DNS flag day 2020).
 const EDNS_PAYLOAD: u16 = 1232;
@@ -83,7 +88,7 @@ pub(crate) fn judge(packet: &[u8], served: &Served, rules: Rules, tcp: bool) -> 
         return refuse(reply, ResponseCode::ServFail);
     }
     reply.metadata.authoritative = true;
-    fill(&mut reply, question, &name, found, served);
+    fill(&mut reply, question, &name, found, served, limit);
     done(reply)
 }
 
@@ -139,38 +144,35 @@ fn text(name: &Name) -> String {
     }
 }
 
-fn fill(reply: &mut Message, question: &Query, name: &str, found: Found<'_>, served: &Served) {
+/// Adds what is asked for, as far as it may fit into so many bytes, and one more, so that it shows that there is more:
+/// a cluster has names of thousands of addresses, and packing them costs more than all else.
+fn fill(
+    reply: &mut Message,
+    question: &Query,
+    name: &str,
+    found: Found<'_>,
+    served: &Served,
+    limit: u16,
+) {
     let (zone, kind) = (found.zone, question.query_type);
-    let any = kind == RecordType::ANY;
+    let most = usize::from(limit) / SHORTEST;
     let owner = &question.name;
     let record = |data| Record::from_rdata(owner.clone(), zone.ttl(), data);
     if let Some(records) = found.records() {
-        if any || kind == RecordType::A {
-            reply.add_answers(records.a.iter().map(|ip| record(RData::A(A(*ip)))));
-        }
-        if any || kind == RecordType::AAAA {
-            reply.add_answers(records.aaaa.iter().map(|ip| record(RData::AAAA(AAAA(*ip)))));
-        }
-        if any || kind == RecordType::SRV {
-            let services = records.srv.iter().filter_map(service);
-            reply.add_answers(services.map(record));
-        }
-        if any || kind == RecordType::PTR {
-            let names = records.ptr.iter().filter_map(|name| wire(name));
-            reply.add_answers(names.map(|name| record(RData::PTR(PTR(name)))));
-        }
-        if any || kind == RecordType::TXT {
-            let texts = records.txt.iter().map(|texts| TXT::new(texts.clone()));
-            reply.add_answers(texts.map(|texts| record(RData::TXT(texts))));
-        }
+        // Clients take the first answer, so each query gets another one there.
+        let count = asked(records, kind).count().max(1);
+        let turn = usize::from(reply.metadata.id) % count;
+        let (first, last) = (
+            asked(records, kind).skip(turn),
+            asked(records, kind).take(turn),
+        );
+        let data = first.chain(last).filter_map(One::data);
+        reply.add_answers(data.take(most + 1).map(record));
     }
-    // Clients take the first answer, so each query gets another one there.
-    let count = reply.answers.len().max(1);
-    reply
-        .answers
-        .rotate_left(usize::from(reply.metadata.id) % count);
-    if any || kind == RecordType::SRV {
-        add_targets(reply, found.records(), served);
+    let any = kind == RecordType::ANY;
+    // What is more does not fit anyway, and is cut first.
+    if (any || kind == RecordType::SRV) && reply.answers.len() <= most {
+        add_targets(reply, found.records(), served, most);
     }
     if name == zone.origin() {
         if any || kind == RecordType::SOA {
@@ -179,7 +181,7 @@ fn fill(reply: &mut Message, question: &Query, name: &str, found: Found<'_>, ser
         if any || kind == RecordType::NS {
             let server = wire(&zone.soa().mname).map(|name| record(RData::NS(NS(name))));
             reply.add_answers(server);
-            add_addresses(reply, &zone.soa().mname, served);
+            add_addresses(reply, &zone.soa().mname, served, most);
         }
     }
     if reply.answers.is_empty() {
@@ -188,6 +190,43 @@ fn fill(reply: &mut Message, question: &Query, name: &str, found: Found<'_>, ser
             reply.metadata.response_code = ResponseCode::NXDomain;
         }
     }
+}
+
+/// A record of a name.
+enum One<'a> {
+    A(&'a Ipv4Addr),
+    Aaaa(&'a Ipv6Addr),
+    Srv(&'a Service),
+    Ptr(&'a String),
+    Txt(&'a Vec<String>),
+}
+
+impl One<'_> {
+    fn data(self) -> Option<RData> {
+        match self {
+            Self::A(ip) => Some(RData::A(A(*ip))),
+            Self::Aaaa(ip) => Some(RData::AAAA(AAAA(*ip))),
+            Self::Srv(srv) => service(srv),
+            Self::Ptr(name) => Some(RData::PTR(PTR(wire(name)?))),
+            Self::Txt(texts) => Some(RData::TXT(TXT::new(texts.clone()))),
+        }
+    }
+}
+
+/// The records of this type, or all.
+fn asked(records: &RecordSet, kind: RecordType) -> impl Iterator<Item = One<'_>> {
+    fn of<T>(is_asked: bool, all: &[T]) -> &[T] {
+        if is_asked { all } else { &[] }
+    }
+    let is = |one| kind == one || kind == RecordType::ANY;
+    let a = of(is(RecordType::A), &records.a).iter().map(One::A);
+    let aaaa = of(is(RecordType::AAAA), &records.aaaa)
+        .iter()
+        .map(One::Aaaa);
+    let srv = of(is(RecordType::SRV), &records.srv).iter().map(One::Srv);
+    let ptr = of(is(RecordType::PTR), &records.ptr).iter().map(One::Ptr);
+    let txt = of(is(RecordType::TXT), &records.txt).iter().map(One::Txt);
+    a.chain(aaaa).chain(srv).chain(ptr).chain(txt)
 }
 
 fn service(service: &Service) -> Option<RData> {
@@ -199,8 +238,8 @@ fn service(service: &Service) -> Option<RData> {
     )))
 }
 
-/// The addresses of what SRV records point at, so that clients need not ask again.
-fn add_targets(reply: &mut Message, records: Option<&RecordSet>, served: &Served) {
+/// The addresses of what SRV records point at, so that clients need not ask again; all, or more than fit.
+fn add_targets(reply: &mut Message, records: Option<&RecordSet>, served: &Served, most: usize) {
     let mut targets: Vec<&str> = records
         .iter()
         .flat_map(|records| &records.srv)
@@ -208,11 +247,14 @@ fn add_targets(reply: &mut Message, records: Option<&RecordSet>, served: &Served
         .collect();
     targets.dedup();
     for target in targets {
-        add_addresses(reply, target, served);
+        add_addresses(reply, target, served, most);
+        if reply.additionals.len() > most {
+            return;
+        }
     }
 }
 
-fn add_addresses(reply: &mut Message, name: &str, served: &Served) {
+fn add_addresses(reply: &mut Message, name: &str, served: &Served, most: usize) {
     let Some(found) = served.names.find(name) else {
         return;
     };
@@ -220,8 +262,9 @@ fn add_addresses(reply: &mut Message, name: &str, served: &Served) {
         return;
     };
     let record = |data| Record::from_rdata(owner.clone(), found.zone.ttl(), data);
-    reply.add_additionals(records.a.iter().map(|ip| record(RData::A(A(*ip)))));
-    reply.add_additionals(records.aaaa.iter().map(|ip| record(RData::AAAA(AAAA(*ip)))));
+    let a = records.a.iter().map(|ip| RData::A(A(*ip)));
+    let aaaa = records.aaaa.iter().map(|ip| RData::AAAA(AAAA(*ip)));
+    reply.add_additionals(a.chain(aaaa).take(most + 1).map(record));
 }
 
 fn soa(zone: &Zone, serial: u32) -> Option<Record> {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dcos_net::{Found, Service, Zone};
 
-use super::{EDNS_PAYLOAD, MAX_UDP, Rules};
+use super::{EDNS_PAYLOAD, MAX_UDP, Rules, SHORTEST};
 use crate::served::Served;
 
 const HEADER: usize = 12;
@@ -67,12 +67,18 @@ fn write(packet: &[u8], served: &Served, rules: Rules, room: &mut Vec<u8>) -> Op
     let (answers, more) = match found.records() {
         None => (0, 0),
         Some(records) => match *kind {
-            A => (put(room, &found, A, &records.a, turn, Ipv4Addr::octets)?, 0),
-            AAAA => {
-                let octets = Ipv6Addr::octets;
-                (put(room, &found, AAAA, &records.aaaa, turn, octets)?, 0)
+            A => {
+                let all = fitting(&records.a, limit)?;
+                (put(room, &found, A, all, turn, Ipv4Addr::octets)?, 0)
             }
-            _ => put_services(room, &found, &records.srv, turn, served)?,
+            AAAA => {
+                let all = fitting(&records.aaaa, limit)?;
+                (put(room, &found, AAAA, all, turn, Ipv6Addr::octets)?, 0)
+            }
+            _ => {
+                let all = fitting(&records.srv, limit)?;
+                put_services(room, &found, all, turn, served, limit)?
+            }
         },
     };
     if answers == 0 {
@@ -105,19 +111,17 @@ fn put<T, const N: usize>(
     turn: usize,
     bytes: fn(&T) -> [u8; N],
 ) -> Option<u16> {
-    let count = count(all)?;
     let (last, first) = all.split_at(turn % all.len().max(1));
     for one in first.iter().chain(last) {
         put_head(room, THE_NAME, kind, found.zone.ttl(), N)?;
         room.extend(bytes(one));
     }
-    Some(count)
+    u16::try_from(all.len()).ok()
 }
 
-/// How many, if they may fit into an answer over UDP at all.
-fn count<T>(all: &[T]) -> Option<u16> {
-    let count = u16::try_from(all.len()).ok();
-    count.filter(|count| *count <= MAX_UDP)
+/// All of them, if so many may fit into an answer at all.
+fn fitting<T>(all: &[T], limit: u16) -> Option<&[T]> {
+    (all.len() <= usize::from(limit) / SHORTEST).then_some(all)
 }
 
 /// What stands before the data of a record whose name is written at `owner`.
@@ -149,9 +153,10 @@ fn put_services(
     all: &[Service],
     turn: usize,
     served: &Served,
+    limit: u16,
 ) -> Option<(u16, u16)> {
     const BEFORE_TARGET: usize = 6;
-    let (count, mut more) = (count(all)?, 0_u16);
+    let mut more = 0_u16;
     // Where the target of each is written, in the order of the records.
     let mut targets = vec![0; all.len()];
     let turn = turn % all.len().max(1);
@@ -176,18 +181,21 @@ fn put_services(
             continue;
         };
         let ttl = target.zone.ttl();
-        for ip in &records.a {
+        let (a, aaaa) = (fitting(&records.a, limit)?, fitting(&records.aaaa, limit)?);
+        for ip in a {
             put_head(room, owner, A, ttl, ip.octets().len())?;
             room.extend(ip.octets());
         }
-        for ip in &records.aaaa {
+        for ip in aaaa {
             put_head(room, owner, AAAA, ttl, ip.octets().len())?;
             room.extend(ip.octets());
         }
-        let addresses = self::count(&records.a)?.checked_add(self::count(&records.aaaa)?)?;
-        more = addresses.checked_add(more)?;
+        more = more.checked_add(u16::try_from(a.len() + aaaa.len()).ok()?)?;
+        if room.len() > usize::from(limit) {
+            return None;
+        }
     }
-    Some((count, more))
+    Some((u16::try_from(all.len()).ok()?, more))
 }
 
 /// Adds what the zone says of itself, for how long it may be remembered that there is nothing.

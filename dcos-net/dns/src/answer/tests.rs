@@ -331,6 +331,51 @@ fn plain_questions_are_answered_alike() {
 }
 
 #[test]
+fn of_a_name_with_thousands_of_addresses_only_those_are_packed_that_may_fit() {
+    let task = |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        Task {
+            container_ips: vec![[9, 0, high, low].into()],
+            ports: vec![31_000],
+            ..Task::new(format!("db.{number}"), "db", "marathon", "a-S0")
+        }
+    };
+    let served = of_tasks((0..5000).map(task).collect());
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, kind) in [
+        ("db.marathon.mesos.", RecordType::A),
+        ("db.marathon.mesos.", RecordType::ANY),
+        ("_db._tcp.marathon.mesos.", RecordType::SRV),
+    ] {
+        for limit in [512, MAX_UDP] {
+            for id in [0, 4999, 5000, u16::MAX] {
+                let mut query = query(name, kind);
+                query.metadata.id = id;
+                let (mut reply, question) = (reply_to(&query), &query.queries[0]);
+                let found = served.names.find(name).unwrap();
+                fill(&mut reply, question, name, found, &served, limit);
+                let most = usize::from(limit) / SHORTEST;
+                assert_eq!(reply.answers.len(), most + 1, "{name} {kind}");
+                assert!(reply.additionals.is_empty());
+                seen.insert(reply.answers[0].to_string());
+                let packed = Message::from_vec(&encode(reply, limit, true)).unwrap();
+                assert!(packed.metadata.truncation && packed.answers.len() > 8);
+            }
+        }
+        let mut room = Vec::new();
+        let packet = query(name, kind).to_vec().unwrap();
+        assert!(!plain::answer(&packet, &served, RULES, &mut room));
+        assert!(room.len() <= 512, "it is given up at once: {}", room.len());
+        let whole = answer(&query(name, kind), &served, true);
+        assert!(whole.answers.len() > 1000 || whole.metadata.truncation);
+    }
+    assert!(
+        seen.len() > 6,
+        "each question gets another first answer: {seen:?}"
+    );
+}
+
+#[test]
 fn more_addresses_than_an_answer_counts_are_not_plain() {
     let ips = |number: u16| {
         let [high, low] = number.to_be_bytes();
