@@ -236,7 +236,11 @@ impl Rules {
                     ways: Ways::PLAIN,
                 };
                 let step = match self.part(proxy, route.pattern, asked, world) {
-                    Step::Forward(forward) if asked.method == Method::GET => Step::Cached(forward),
+                    Step::Forward(forward)
+                        if asked.method == Method::GET || asked.method == Method::HEAD =>
+                    {
+                        Step::Cached(forward)
+                    }
                     Step::Forward(_) => Step::Answer(405, "405 Method Not Allowed".to_owned()),
                     step => step,
                 };

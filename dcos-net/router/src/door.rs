@@ -152,9 +152,15 @@ impl Door {
                 Box::pin(about.answer(own, &path, &method, headers, counters)).await
             }
             Step::Cached(forward) => {
+                // What is kept is a whole answer; of that only the head is shown to whoever asks for no more.
+                parts.method = http::Method::GET;
                 let request = Request::from_parts(parts, body);
                 // Of its own: every request is as large as what it may become.
-                Box::pin(self.cached(request, &forward, &origin, passing)).await
+                let answer = Box::pin(self.cached(request, &forward, &origin, passing)).await;
+                if method == http::Method::HEAD {
+                    return head_of(answer);
+                }
+                answer
             }
             Step::Forward(forward) => {
                 if let Some(note) = note {
@@ -298,6 +304,17 @@ struct Asking<'a> {
     path: &'a str,
     query: Option<&'a str>,
     method: &'a http::Method,
+}
+
+/// What a whole answer says before its body.
+fn head_of(answer: Response) -> Response {
+    let length = http_body::Body::size_hint(answer.body()).exact();
+    let mut head = answer.map(|_| Body::empty());
+    if let Some(length) = length {
+        let headers = head.headers_mut();
+        headers.insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    head
 }
 
 fn code(status: u16) -> StatusCode {

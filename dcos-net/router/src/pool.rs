@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -22,15 +22,13 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use tokio::sync::oneshot;
 use tokio::task::coop::has_budget_remaining;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use crate::upstream::{Conn, Connector, SendError};
 use crate::world::Scheme;
 
-/// A connection is kept so long without use: shorter than the servers' own limits, so that a request seldom meets one
-/// that is being closed.
-const IDLE: Duration = Duration::from_secs(50);
 /// Connections kept for one host: as many as are asked at a time by a busy page or two.
 const MAX_IDLE: usize = 256;
 
@@ -42,6 +40,8 @@ pub(crate) type Host = (Scheme, Authority);
 pub(crate) struct Pool {
     connector: HttpsConnector<Connector>,
     idle: Arc<Mutex<HashMap<Host, Vec<Idle>>>>,
+    /// For how long one is kept without use.
+    good: Duration,
     /// Those that are driven by themselves.
     driven: TaskTracker,
 }
@@ -97,11 +97,18 @@ fn look<T>(cx: &Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> 
 }
 
 impl Pool {
-    pub(crate) fn new(connector: HttpsConnector<Connector>, driven: TaskTracker) -> Self {
+    /// Connections are kept without use for as long as they are `good`: shorter than those behind keep them, so that a
+    /// request seldom meets one that is being closed.
+    pub(crate) fn new(
+        connector: HttpsConnector<Connector>,
+        good: Duration,
+        driven: TaskTracker,
+    ) -> Self {
         let idle = Arc::default();
         Self {
             connector,
             idle,
+            good,
             driven,
         }
     }
@@ -163,7 +170,7 @@ impl Pool {
         let mut idle = self.idle();
         let kept = idle.get_mut(host)?;
         while let Some(mut one) = kept.pop() {
-            if one.since.elapsed() < IDLE && one.line.is_ready() {
+            if one.since.elapsed() < self.good && one.line.is_ready() {
                 return Some(one.line);
             }
         }
@@ -223,7 +230,7 @@ impl Pool {
     /// Closes connections that nobody used for long, or that the other side has closed.
     pub(crate) fn sweep(&self) {
         self.idle().retain(|_, kept| {
-            kept.retain_mut(|one| one.since.elapsed() < IDLE && one.line.is_ready());
+            kept.retain_mut(|one| one.since.elapsed() < self.good && one.line.is_ready());
             !kept.is_empty()
         });
     }

@@ -30,6 +30,10 @@ use crate::world::{Scheme, is_off_limits};
 
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For how long connections to members of the cluster are kept without use: nginx, and what is ours, close after 60 s or more.
+const GOOD: Duration = Duration::from_secs(50);
+/// To services, of which many close after 5 s, as Node does.
+const GOOD_TO_SERVICES: Duration = Duration::from_secs(4);
 /// A silent peer is probed after this long, so that a dead host ends streams.
 const PROBE: Duration = Duration::from_secs(30);
 
@@ -61,10 +65,11 @@ impl Upstreams {
         };
         let anybody = tls::client(&Trust::Anyone)?;
         Ok(Self {
-            members: Pool::new(with_tls(connector, trusted), tasks.clone()),
+            members: Pool::new(with_tls(connector, trusted), GOOD, tasks.clone()),
             // A framework may name any host as its own: none of them is a socket of this node.
             services: Pool::new(
                 with_tls(Connector::new(BTreeMap::new(), Some(alone)), anybody),
+                GOOD_TO_SERVICES,
                 tasks.clone(),
             ),
         })

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::backend::backend;
-use crate::setup::{Answer, Served, Wishes, router};
+use crate::setup::{Answer, Served, Wishes, header, router};
 
 /// A router before a master at that address.
 async fn before_master(master: SocketAddr) -> Served {
@@ -57,4 +59,34 @@ async fn what_one_may_see_is_kept_for_nobody_else() {
         );
         assert!(!seen.contains("cookie"), "{who}: {seen}");
     }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_the_head_alone_is_told_of_what_is_kept() {
+    let served = before_master(backend().await.reflect()).await;
+    let head = |status: &'static str| {
+        let served = &served;
+        async move {
+            let mut client = served.connect().await;
+            let request =
+                "HEAD /cache/master/state HTTP/1.1\r\nHost: dcos\r\nConnection: close\r\n\r\n";
+            client.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            let answer = answer.to_lowercase();
+            assert!(answer.starts_with("http/1.1 200"), "{answer}");
+            assert!(
+                answer.contains(&format!("x-cache-status: {status}")),
+                "{answer}"
+            );
+            assert!(answer.ends_with("\r\n\r\n"), "it has a body: {answer}");
+            header(&answer, "content-length").map(str::to_owned)
+        }
+    };
+    let length = head("miss").await;
+    let whole = served.cached("").await;
+    assert_eq!(status(&whole), "HIT");
+    assert!(whole.text().starts_with("GET "), "{}", whole.text());
+    assert_eq!(length, Some(whole.text().len().to_string()));
+    assert_eq!(head("hit").await, length);
 }

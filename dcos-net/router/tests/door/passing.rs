@@ -37,6 +37,35 @@ async fn a_service_sees_its_own_path_and_who_asks() {
 }
 
 #[tokio::test]
+async fn services_that_close_after_five_seconds_are_not_met_while_they_do() {
+    let backend = backend().await;
+    let served = before(backend.address).await;
+    let ask = || served.ask("GET /service/app/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    let said = async |stream: &mut tokio::net::TcpStream| {
+        let asked = head(stream).await;
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        asked
+    };
+    let first = async {
+        let mut first = backend.accept().await;
+        said(&mut first).await;
+        first
+    };
+    let (_, mut first) = tokio::join!(ask(), first);
+    let (_, again) = tokio::join!(ask(), said(&mut first));
+    assert!(again.starts_with("GET / "), "it is kept: {again}");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(4500)).await;
+    tokio::time::resume();
+    let second = async {
+        assert_eq!(head(&mut first).await, "", "it was closed");
+        said(&mut backend.accept().await).await;
+    };
+    tokio::join!(ask(), second);
+}
+
+#[tokio::test]
 async fn bodies_stream_in_both_directions() {
     let backend = backend().await;
     let served = before(backend.address).await;
