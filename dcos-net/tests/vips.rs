@@ -100,7 +100,10 @@ fn model(
     let mut services: BTreeMap<Service, BTreeSet<(SocketAddr, bool)>> = BTreeMap::new();
     for Claim { key, backend } in all() {
         let ip = match &key.host {
-            Host::Address(ip) => Some(*ip),
+            Host::Address(ip) => {
+                let named = v4.iter().chain(v6.iter()).any(|(_, named)| named == *ip);
+                (!named).then_some(*ip)
+            }
             Host::Named(name) if backend.address.is_ipv4() => v4.get(name),
             Host::Named(name) => v6.get(name),
         };
@@ -158,6 +161,12 @@ proptest! {
             }
             prop_assert_eq!(&followed, &model(&claims, &unreachable));
             prop_assert_eq!(table.told(), &followed);
+            // Whoever claims what can't be had is told of.
+            for listed in table.list() {
+                let Host::Address(_) = listed.host else { continue };
+                let key = Key { protocol: listed.protocol, host: listed.host, port: listed.port };
+                prop_assert_eq!(table.refused().contains(&key), listed.addresses.is_empty());
+            }
         }
         prop_assert!(table.take_changes().is_empty());
     }
@@ -249,6 +258,48 @@ fn claimed_at(table: &mut VipTable, host: &str) -> (usize, bool) {
     };
     table.set(("f".into(), host.into()), vec![claim]);
     (table.take_changes().len(), table.refused().contains(&key))
+}
+
+#[test]
+fn nobody_has_a_share_of_what_is_for_a_name_by_choosing_its_address() {
+    let mut table = table();
+    let backend = Backend {
+        agent: [10, 0, 0, 2].into(),
+        address: ([10, 0, 0, 2], 31_000).into(),
+        inside: None,
+        open: true,
+    };
+    let name = Claim {
+        key: Key {
+            protocol: Protocol::Tcp,
+            host: Host::Named("web.marathon".into()),
+            port: 5050,
+        },
+        backend,
+    };
+    let web = || ("f".to_owned(), "web".to_owned());
+    table.set(web(), vec![name.clone()]);
+    let ip = table.names()["web.marathon"].v4.expect("an address");
+    table.set(web(), Vec::new());
+    // Whoever came first: the address was free before, and is afterwards.
+    assert_eq!(claimed_at(&mut table, &ip.to_string()), (1, false));
+    table.set(web(), vec![name]);
+    table.take_changes();
+    let to: Vec<_> = table.told().values().collect();
+    assert_eq!(to, [&[SocketAddr::from(([10, 0, 0, 2], 31_000))]]);
+    assert_eq!(table.refused().len(), 1);
+    let listed: Vec<_> = table.list().collect();
+    let shown = String::from_utf8(dcos_net::vip::document(&listed)).expect("JSON");
+    let chosen = format!(
+        r#"{{"vip":"{ip}:5050","protocol":"tcp","backend":[{{"ip":"10.0.0.9","port":31000}}],"refused":true}}"#
+    );
+    assert!(shown.contains(&chosen), "{shown}");
+    assert_eq!(shown.matches("refused").count(), 1, "{shown}");
+    table.set(web(), Vec::new());
+    table.take_changes();
+    let to: Vec<_> = table.told().values().collect();
+    assert_eq!(to, [&[SocketAddr::from(([10, 0, 0, 9], 31_000))]]);
+    assert!(table.refused().is_empty());
 }
 
 #[test]

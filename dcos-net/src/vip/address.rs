@@ -66,6 +66,11 @@ impl Addresses {
         self.names.get(name)?.map(|place| self.address(place))
     }
 
+    /// Whether a name has this address.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        ip.is_ipv6() == self.v6 && self.taken.contains_key(&number(ip))
+    }
+
     /// Every name with its address, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, IpAddr)> {
         self.names

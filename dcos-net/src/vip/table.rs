@@ -30,7 +30,7 @@ pub struct VipTable {
     keys: BTreeMap<Key, BTreeMap<(TaskKey, usize), Backend>>,
     v4: Family,
     v6: Family,
-    /// Which keys stand behind a service: one, unless somebody chose an address a name has.
+    /// Which keys stand behind a service: one, unless changes are being taken in.
     owners: BTreeMap<Service, BTreeSet<Key>>,
     services_of: BTreeMap<Key, BTreeSet<Service>>,
     /// What was told last.
@@ -165,7 +165,8 @@ impl VipTable {
     }
 
     /// What is claimed and can't be had, as of the last [`take_changes`](Self::take_changes): addresses that mean one
-    /// node or no node by their nature (loopback, link-local, multicast, those of name servers), and those of nodes.
+    /// node or no node by their nature (loopback, link-local, multicast, those of name servers), those of nodes, and those
+    /// that names have: whoever chose one would have a share of others' connections.
     pub fn refused(&self) -> &BTreeSet<Key> {
         &self.refused
     }
@@ -185,7 +186,10 @@ impl VipTable {
 
     fn is_refused(&self, key: &Key) -> bool {
         match key.host {
-            Host::Address(ip) => is_never_virtual(ip) || self.reserved.contains(ip),
+            Host::Address(ip) => {
+                let is_named = self.v4.addresses.has(ip) || self.v6.addresses.has(ip);
+                is_named || is_never_virtual(ip) || self.reserved.contains(ip)
+            }
             Host::Named(_) => false,
         }
     }
@@ -330,7 +334,7 @@ impl VipTable {
         })
     }
 
-    /// Counts a claim's backend to its name, and marks all whose addresses changed by that.
+    /// Counts a claim's backend to its name, and marks all whose addresses changed by that, or may be had or not by that.
     fn count(&mut self, claim: &Claim, how: impl Fn(&mut Family, &str) -> Vec<String>) {
         let Host::Named(name) = &claim.key.host else {
             return;
@@ -340,14 +344,22 @@ impl VipTable {
         } else {
             &mut self.v6
         };
+        let before = family.addresses.get(name);
         let moved = how(family, name);
+        let after = family.addresses.get(name);
+        if before != after {
+            for ip in [before, after].into_iter().flatten() {
+                self.mark(ip);
+            }
+        }
         if moved.is_empty() {
             return;
         }
         let moved: BTreeSet<String> = moved.into_iter().collect();
         let concerned = self.keys.keys().filter(|key| match &key.host {
             Host::Named(name) => moved.contains(name),
-            Host::Address(_) => false,
+            // One of those that moved may have had it, or has it.
+            Host::Address(_) => true,
         });
         self.dirty.extend(concerned.cloned());
     }
