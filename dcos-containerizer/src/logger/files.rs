@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -35,7 +35,8 @@ pub struct RotatingFiles {
     watched: Arc<Mutex<Watched>>,
 }
 
-type Watched = BTreeMap<ContainerId, Vec<Log>>;
+/// Held for moments only: launches and ends of containers wait for it.
+type Watched = BTreeMap<ContainerId, Arc<Vec<Log>>>;
 
 /// How often sizes are looked at. A task that prints a gigabyte a second overshoots by that much.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -111,13 +112,13 @@ impl ContainerLogger for RotatingFiles {
             stdout: handle(0, "stdout")?,
             stderr: handle(1, "stderr")?,
         };
-        lock(&self.watched).insert(request.id.clone(), logs);
+        lock(&self.watched).insert(request.id.clone(), Arc::new(logs));
         Ok(handles)
     }
 
     async fn recover(&self, request: &LogRequest) -> Result<(), LoggerError> {
         let logs = self.open(request, OFlags::empty())?;
-        lock(&self.watched).insert(request.id.clone(), logs);
+        lock(&self.watched).insert(request.id.clone(), Arc::new(logs));
         Ok(())
     }
 
@@ -138,26 +139,23 @@ async fn look_after(watched: Weak<Mutex<Watched>>) {
         let Some(watched) = watched.upgrade() else {
             return;
         };
-        let due = lock(&watched)
-            .values()
-            .flatten()
-            .any(|log| log.is_due(SystemTime::now()));
-        if due {
-            // Copying may take a while.
-            let rotation = tokio::task::spawn_blocking(move || rotate_all(&lock(&watched)));
-            if let Err(error) = rotation.await {
-                tracing::error!(%error, "rotating logs");
-            }
+        // Copying may take a while.
+        let rotation = tokio::task::spawn_blocking(move || rotate_all(&watched));
+        if let Err(error) = rotation.await {
+            tracing::error!(%error, "rotating logs");
         }
     }
 }
 
-fn rotate_all(watched: &Watched) {
-    for (id, logs) in watched {
-        for log in logs {
-            if !log.is_due(SystemTime::now()) {
-                continue;
-            }
+fn rotate_all(watched: &Mutex<Watched>) {
+    let now = SystemTime::now();
+    let due: Vec<_> = lock(watched)
+        .iter()
+        .filter(|(_, logs)| logs.iter().any(|log| log.is_due(now)))
+        .map(|(id, logs)| (id.clone(), Arc::clone(logs)))
+        .collect();
+    for (id, logs) in due {
+        for log in logs.iter().filter(|log| log.is_due(now)) {
             if let Err(error) = log.rotate() {
                 tracing::warn!(container = %id, file = log.name, %error, "could not rotate a log");
             }
@@ -271,17 +269,19 @@ impl Log {
             tracing::trace!(?noted, name = self.name, "rotating");
             let mut reader = &self.file;
             reader.seek(SeekFrom::Start(0))?;
-            if self.rotation.compress {
-                let mut packer = GzEncoder::new(&mut copy, Compression::fast());
-                taken = copy_all(&mut reader, &mut packer)?;
-                packer.finish()?;
-                // What was printed meanwhile becomes a member of its own: no packing delays the
-                // truncation below.
-                let rest = GzEncoder::new(&mut copy, Compression::none());
-                taken += copy_rest(&mut reader, rest)?;
-            } else {
-                taken = copy_all(&mut reader, &mut copy)?;
+            let copied = copy_log(reader, &mut copy, taken, self.rotation.compress);
+            if copied.is_err() {
+                // Half a copy, of what is still there, helps no disk that is full.
+                self.remove(&old(1, suffix))?;
             }
+            let copied = copied?;
+            if copied >= most(taken) {
+                tracing::warn!(
+                    file = self.name,
+                    "a task prints faster than its log is copied: some of it is lost"
+                );
+            }
+            taken = copied;
         }
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
         // What the task prints between the last read and here is lost: some microseconds' worth.
@@ -295,31 +295,34 @@ impl Log {
     }
 }
 
-/// Appends what a file has beyond what was read; nothing if that is nothing.
-fn copy_rest(from: &mut impl Read, mut to: GzEncoder<&mut File>) -> io::Result<u64> {
-    let copied = copy_all(from, &mut to)?;
-    to.finish().map(|_| copied)
+/// What a task prints while so many bytes are copied is copied behind them, up to as much again and a bit: who prints
+/// faster than a disk writes would never be done.
+const REST: u64 = 16 << 20;
+
+fn most(size: u64) -> u64 {
+    size.saturating_mul(2).saturating_add(REST)
 }
 
-/// Copies until the end is reached, wherever it has moved to meanwhile.
-fn copy_all(from: &mut impl Read, to: &mut impl Write) -> io::Result<u64> {
-    let mut buffer = vec![0; 256 << 10];
-    let mut copied = 0;
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(copied),
-            Ok(read) => {
-                to.write_all(&buffer[..read])?;
-                copied += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+/// Copies a log that has `size` bytes and may grow; says how many were copied.
+fn copy_log(from: &File, to: &mut File, size: u64, packs: bool) -> io::Result<u64> {
+    let (mut body, mut rest) = (from.take(size), from.take(most(size) - size));
+    if !packs {
+        return Ok(io::copy(&mut body, to)? + io::copy(&mut rest, to)?);
     }
+    let mut packer = GzEncoder::new(&mut *to, Compression::fast());
+    let copied = io::copy(&mut body, &mut packer)?;
+    packer.finish()?;
+    // What was printed meanwhile becomes a member of its own: no packing delays the truncation that follows.
+    let mut packer = GzEncoder::new(to, Compression::none());
+    let more = io::copy(&mut rest, &mut packer)?;
+    packer.finish()?;
+    Ok(copied + more)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use dcos_wire::files::Files;
     use std::path::Path;
@@ -348,11 +351,21 @@ mod tests {
         let mut logs = logger.prepare(&request(dir.path())).await.unwrap();
         for text in ["first", "second", "third", "4"] {
             logs.stdout.write_all(text.as_bytes()).unwrap();
-            rotate_all(&lock(&logger.watched));
+            rotate_all(&logger.watched);
         }
         let found = ["stdout", "stdout.1", "stdout.2", "stdout.3", "stderr.1"]
             .map(|name| read(dir.path(), name));
         assert_eq!(found, ["4", "third", "second", "-", "-"]);
+    }
+
+    #[test]
+    fn who_prints_without_end_is_not_followed_to_it() {
+        let endless = File::open("/dev/zero").unwrap();
+        for packs in [false, true] {
+            let mut copy = tempfile::tempfile().unwrap();
+            let copied = copy_log(&endless, &mut copy, 4096, packs).unwrap();
+            assert_eq!(copied, most(4096), "{packs}");
+        }
     }
 
     #[tokio::test]
@@ -373,7 +386,7 @@ mod tests {
         std::os::unix::fs::symlink(&victim, sandbox.join("stdout")).unwrap();
         std::os::unix::fs::symlink(&victim, sandbox.join("stdout.1")).unwrap();
         logs.stdout.write_all(b"a lot").unwrap();
-        rotate_all(&lock(&logger.watched));
+        rotate_all(&logger.watched);
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
         assert_eq!(read(&sandbox, "stdout.1"), "a lot");
         // Nor is a link taken up after a restart.
@@ -397,7 +410,7 @@ mod tests {
         let mut logs = logger.prepare(&request(dir.path())).await.unwrap();
         for text in ["first", "second", "third", "4"] {
             logs.stdout.write_all(text.as_bytes()).unwrap();
-            rotate_all(&lock(&logger.watched));
+            rotate_all(&logger.watched);
         }
         let unpacked = |name: &str| {
             let file = File::open(dir.path().join(name)).unwrap();
@@ -458,7 +471,7 @@ mod tests {
                     // The oldest goes with the rotation.
                     let kept = kept[usize::from(rotated)];
                     if rotated {
-                        rotate_all(&lock(&logger.watched));
+                        rotate_all(&logger.watched);
                     }
                     for from in kept..=text.len() {
                         let found = follow(&files, from as u64);
@@ -498,7 +511,7 @@ mod tests {
         });
         for line in wanted.split_inclusive('\n') {
             logs.stdout.write_all(line.as_bytes()).unwrap();
-            rotate_all(&lock(&logger.watched));
+            rotate_all(&logger.watched);
         }
         assert_eq!(reader.join().unwrap(), wanted);
     }

@@ -18,6 +18,9 @@ pub struct Rotation {
     pub compress: bool,
 }
 
+/// Each rotation moves so many files on.
+const MOST_KEPT: u32 = 1000;
+
 impl Default for Rotation {
     /// 10 MB, as Mesos's `LogrotateContainerLogger`, and nine old files, as DC/OS sets it up.
     fn default() -> Self {
@@ -86,11 +89,14 @@ impl Rotation {
                 let Some(count) = line.trim().strip_prefix("rotate ") else {
                     continue;
                 };
-                rotation.keep = count.trim().parse().map_err(|_| RotationError {
-                    variable: variable.clone(),
-                    value: value.clone(),
-                    reason: "expected `rotate COUNT`".into(),
-                })?;
+                let count = count.trim().parse().ok();
+                rotation.keep = count
+                    .filter(|count| *count <= MOST_KEPT)
+                    .ok_or(RotationError {
+                        variable: variable.clone(),
+                        value: value.clone(),
+                        reason: format!("expected `rotate COUNT`, of {MOST_KEPT} at most"),
+                    })?;
             }
         }
         Ok(rotation)
@@ -131,5 +137,11 @@ mod tests {
             error,
             "CONTAINER_LOGGER_MAX_STDERR_SIZE=1KB: expected 4KB at least"
         );
+        for (count, accepted) in [("1000", true), ("1001", false), ("-1", false)] {
+            let name = "CONTAINER_LOGGER_LOGROTATE_STDOUT_OPTIONS".to_owned();
+            let environment = BTreeMap::from([(name, format!("rotate {count}"))]);
+            let rotation = Rotation::default().for_task("STDOUT", &environment);
+            assert_eq!(rotation.is_ok(), accepted, "{rotation:?}");
+        }
     }
 }
