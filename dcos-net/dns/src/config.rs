@@ -40,7 +40,9 @@ pub struct Config {
     pub set_truncate_bit: bool,
     /// Whether the HTTP API lists all names (`/v1/enumerate`, `/v1/axfr`).
     pub enumeration: bool,
-    /// Forwarded queries in flight at a time; those beyond get SERVFAIL at once.
+    /// Questions that others are being asked at a time; those beyond get SERVFAIL at once, and so do those beyond eight
+    /// times as many who wait for answers. Half of the room is kept in equal parts for each of [`zone_resolvers`](Self::zone_resolvers)
+    /// and for all other names: one whose resolvers are dead leaves the others theirs.
     pub max_forwards: usize,
     /// TCP clients at a time; those beyond wait in the kernel's queue.
     pub max_connections: usize,

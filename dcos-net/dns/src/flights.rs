@@ -25,21 +25,29 @@ pub(crate) struct Flights(Arc<Mutex<Board>>);
 struct Board {
     /// Tells a flight from a later one for the same question.
     numbers: u64,
-    flights: BTreeMap<Key, (u64, WeakShared<Asking>)>,
+    flights: BTreeMap<Key, InFlight>,
+}
+
+struct InFlight {
+    number: u64,
+    asking: WeakShared<Asking>,
+    /// Whether it goes on whoever waits.
+    kept: bool,
 }
 
 impl Flights {
-    /// The flight for this question: the one there is, or the one that `begin` begins. It goes on as long as one of
-    /// those who joined waits.
-    pub(crate) fn join<F>(&self, key: Key, begin: impl FnOnce() -> F) -> Flight
+    /// The flight for this question: the one there is, or the one that `begin` begins, if it does. It goes on as long as one
+    /// of those who joined waits.
+    pub(crate) fn join<F>(&self, key: Key, begin: impl FnOnce() -> Option<F>) -> Option<Flight>
     where
         F: Future<Output = Option<Vec<u8>>> + Send + 'static,
     {
         let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let there = board.flights.get(&key);
-        if let Some(flight) = there.and_then(|(_, flight)| flight.upgrade()) {
-            return flight;
+        if let Some(flight) = there.and_then(|flight| flight.asking.upgrade()) {
+            return Some(flight);
         }
+        let asking = begin()?;
         board.numbers += 1;
         let number = board.numbers;
         let landing = Landing {
@@ -47,17 +55,29 @@ impl Flights {
             key: key.clone(),
             number,
         };
-        let asking = begin();
         let flight = async move {
             let answer = asking.await.map(Arc::from);
             drop(landing);
             answer
         };
         let flight = flight.boxed().shared();
-        if let Some(weak) = flight.downgrade() {
-            board.flights.insert(key, (number, weak));
+        if let Some(asking) = flight.downgrade() {
+            let kept = false;
+            let flight = InFlight {
+                number,
+                asking,
+                kept,
+            };
+            board.flights.insert(key, flight);
         }
-        flight
+        Some(flight)
+    }
+
+    /// Whether the flight for this question is the caller's to carry on when nobody waits: true once.
+    pub(crate) fn keep(&self, key: &Key) -> bool {
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = board.flights.get_mut(key);
+        there.is_some_and(|flight| !std::mem::replace(&mut flight.kept, true))
     }
 }
 
@@ -82,7 +102,7 @@ impl Drop for Landing {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let own = board.flights.get(&self.key);
-        if own.is_some_and(|(number, _)| *number == self.number) {
+        if own.is_some_and(|flight| flight.number == self.number) {
             board.flights.remove(&self.key);
         }
     }

@@ -16,48 +16,80 @@ use hickory_proto::op::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cache::{Cache, Memory, is_usable};
 use crate::flights::{Flight, Flights};
 use crate::metrics::Fared;
 use crate::question::{Key, Question};
 use crate::resolvers::{All, Resolver, Resolvers, all};
+use crate::shares::{Share, Shares};
 
 /// With something out of date at hand nobody is waited for longer (RFC 8767, 5).
 const PATIENCE: Duration = Duration::from_millis(1800);
 
+/// How many may wait for each question that may be in flight: clients ask again, and many ask the same.
+const WAITING: usize = 8;
+
 /// Knows whom to ask, and how they fared.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
-    zones: BTreeMap<String, (All, Fared)>,
+    zones: BTreeMap<String, (All, Account)>,
     others: Resolvers,
-    /// How questions fared that are of none of the zones.
-    fared: Fared,
+    /// Of questions that are of none of the zones.
+    rest: Account,
     timeout: Duration,
     flights: Flights,
+    /// Room for questions in flight, and for those who wait.
+    room: Shares,
+    waiting: Shares,
+    /// Flights that go on when nobody waits, and when they end.
+    late: TaskTracker,
+    end: CancellationToken,
     cache: Mutex<Cache>,
     /// How often nobody had to be asked, and how often nobody could be.
     recalled: AtomicU64,
     outdated: AtomicU64,
 }
 
+/// What belongs to a zone.
+#[derive(Debug, Default)]
+struct Account {
+    /// Its number among those who share room.
+    number: usize,
+    /// How its questions fared.
+    fared: Fared,
+}
+
 impl Forwarder {
+    /// So many questions may be in flight, of which no zone takes what the others need to go on.
     pub(crate) fn new(
         others: Resolvers,
         zones: &BTreeMap<String, Vec<SocketAddr>>,
         timeout: Duration,
         cache: usize,
+        flights: usize,
     ) -> Self {
-        let zone = |(zone, addresses): (&String, &Vec<SocketAddr>)| {
+        let zone = |(number, (zone, addresses)): (usize, (&String, &Vec<SocketAddr>))| {
             let zone = format!("{}.", zone.trim_matches('.').to_ascii_lowercase());
-            (zone, (all(addresses), Fared::default()))
+            let fared = Fared::default();
+            (zone, (all(addresses), Account { number, fared }))
         };
+        let users = zones.len() + 1;
         Self {
-            zones: zones.iter().map(zone).collect(),
+            zones: zones.iter().enumerate().map(zone).collect(),
             others,
-            fared: Fared::default(),
+            rest: Account {
+                number: zones.len(),
+                fared: Fared::default(),
+            },
             timeout,
             flights: Flights::default(),
+            room: Shares::new(flights, users),
+            waiting: Shares::new(flights.saturating_mul(WAITING), users),
+            late: TaskTracker::new(),
+            end: CancellationToken::new(),
             cache: Mutex::new(Cache::new(cache)),
             recalled: AtomicU64::new(0),
             outdated: AtomicU64::new(0),
@@ -86,8 +118,8 @@ impl Forwarder {
     }
 
     /// The answer of the first resolver that has one, ready to be sent back; or one of before, if nobody answers. What
-    /// is still good is to be [recalled](Self::recall) instead. The question is in flight as soon as this returns, so that who asks the same
-    /// later joins it, whatever is polled first.
+    /// is still good is to be [recalled](Self::recall) instead. The question is in flight as soon as this returns, so that who
+    /// asks the same later joins it, whatever is polled first; unless too many are, or too many wait.
     pub(crate) fn ask(
         self: &Arc<Self>,
         question: Question,
@@ -100,25 +132,35 @@ impl Forwarder {
             Memory::Fresh(answer) | Memory::Stale(answer) | Memory::Resigned(answer) => answer,
             Memory::Nothing => Vec::new(),
         };
-        let flight = self.join(question.key.clone(), resolvers);
+        let (_, account) = self.whom(&question.name);
+        let place = self.waiting.take(account.number);
+        let flight = place.and_then(|place| {
+            let flight = self.join(question.key.clone(), resolvers, account.number);
+            Some((place, flight?))
+        });
         let forwarder = Arc::clone(self);
         async move {
-            let mut answer = forwarder.wait(&question, flight, outdated).await?;
+            let mut answer = match flight {
+                Some((_place, flight)) => forwarder.wait(&question, flight, outdated).await?,
+                None => forwarder.turn_away(&question, outdated)?,
+            };
             *answer.first_chunk_mut()? = question.id;
             Some(answer)
         }
     }
 
-    /// Has a question asked, or waits with those who asked it.
-    fn join(self: &Arc<Self>, question: Key, resolvers: All) -> Flight {
+    /// Has a question asked, if there is room, or waits with those who asked it.
+    fn join(self: &Arc<Self>, question: Key, resolvers: All, number: usize) -> Option<Flight> {
         self.flights.join(question.clone(), || {
+            let place: Share = self.room.take(number)?;
             let forwarder = Arc::clone(self);
-            async move {
+            Some(async move {
+                let _place = place;
                 let answer = forwarder.fetch(&question, &resolvers).await?;
                 let now = Instant::now();
                 forwarder.cache().note(question, &answer, &resolvers, now);
                 Some(answer)
-            }
+            })
         })
     }
 
@@ -136,11 +178,14 @@ impl Forwarder {
             answer
         } else {
             // Who asks next may have the answer.
-            tokio::spawn(flight);
+            if self.flights.keep(&question.key) {
+                let end = self.end.clone();
+                self.late.spawn(end.run_until_cancelled_owned(flight));
+            }
             None
         };
-        let (_, fared) = self.whom(&question.name);
-        fared.note(begin.elapsed(), answer.is_some());
+        let (_, account) = self.whom(&question.name);
+        account.fared.note(begin.elapsed(), answer.is_some());
         match answer {
             Some(answer) if outdated.is_empty() || is_usable(&answer) => Some(answer.to_vec()),
             _ if outdated.is_empty() => None,
@@ -150,6 +195,25 @@ impl Forwarder {
                 Some(outdated)
             }
         }
+    }
+
+    /// What there is for whom nobody can be asked.
+    fn turn_away(&self, question: &Question, outdated: Vec<u8>) -> Option<Vec<u8>> {
+        tracing::debug!(name = %question.name, "too many forwarded queries in flight");
+        let (_, account) = self.whom(&question.name);
+        account.fared.note(Duration::ZERO, false);
+        if outdated.is_empty() {
+            return None;
+        }
+        self.outdated.fetch_add(1, Ordering::Relaxed);
+        Some(outdated)
+    }
+
+    /// Ends what goes on though nobody waits.
+    pub(crate) async fn end(&self) {
+        self.end.cancel();
+        self.late.close();
+        self.late.wait().await;
     }
 
     /// Nobody panics while holding it; if somebody did, it is whole all the same.
@@ -189,8 +253,9 @@ impl Forwarder {
 
     /// How questions fared, by zone.
     pub(crate) fn fared(&self) -> impl Iterator<Item = (&str, &Fared)> {
-        let zones = self.zones.iter().map(|(zone, (_, fared))| (&**zone, fared));
-        zones.chain([(".", &self.fared)])
+        let zones = self.zones.iter();
+        let zones = zones.map(|(zone, (_, account))| (&**zone, &account.fared));
+        zones.chain([(".", &self.rest.fared)])
     }
 
     /// How often each resolver did not answer; one that several zones have counts for all of them.
@@ -210,15 +275,15 @@ impl Forwarder {
     }
 
     /// Who is asked about a name, unless it is whoever is asked about all others.
-    fn whom(&self, name: &str) -> (Option<&All>, &Fared) {
+    fn whom(&self, name: &str) -> (Option<&All>, &Account) {
         let mut suffix = name;
         loop {
-            if let Some((resolvers, fared)) = self.zones.get(suffix) {
-                return (Some(resolvers), fared);
+            if let Some((resolvers, account)) = self.zones.get(suffix) {
+                return (Some(resolvers), account);
             }
             match suffix.split_once('.') {
                 Some((_, parent)) if !parent.is_empty() => suffix = parent,
-                _ => return (None, &self.fared),
+                _ => return (None, &self.rest),
             }
         }
     }
@@ -281,7 +346,7 @@ async fn over_udp(resolver: SocketAddr, packet: &[u8]) -> io::Result<Vec<u8>> {
     let mut answer = vec![0; 65_535];
     loop {
         let length = socket.recv(&mut answer).await?;
-        if answers(&answer[..length], packet) {
+        if is_answer(&answer[..length], packet) {
             answer.truncate(length);
             return Ok(answer);
         }
@@ -296,7 +361,7 @@ async fn over_tcp(resolver: SocketAddr, packet: &[u8]) -> io::Result<Vec<u8>> {
         .await?;
     let mut answer = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut answer).await?;
-    if answers(&answer, packet) {
+    if is_answer(&answer, packet) {
         Ok(answer)
     } else {
         Err(io::ErrorKind::InvalidData.into())
@@ -304,7 +369,7 @@ async fn over_tcp(resolver: SocketAddr, packet: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Whether a packet is the answer to this query: its id, and its question byte for byte.
-fn answers(answer: &[u8], query: &[u8]) -> bool {
+pub(crate) fn is_answer(answer: &[u8], query: &[u8]) -> bool {
     const HEADER: usize = 12;
     let question = |packet: &[u8]| {
         let mut end = HEADER;

@@ -46,6 +46,7 @@ mod resolv_conf;
 mod resolvers;
 mod served;
 mod server;
+mod shares;
 mod sockets;
 mod spartan;
 #[cfg(any(test, feature = "testkit"))]

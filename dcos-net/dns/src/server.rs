@@ -76,7 +76,13 @@ impl Server {
             leave_out_own(resolvers, &addresses);
         }
         let others = Resolvers::new(config.upstream.clone(), addresses.clone());
-        let forwarder = Forwarder::new(others, &zone_resolvers, config.timeout, config.cache);
+        let forwarder = Forwarder::new(
+            others,
+            &zone_resolvers,
+            config.timeout,
+            config.cache,
+            config.max_forwards,
+        );
         Ok(Self {
             sockets,
             addresses,
@@ -118,6 +124,7 @@ impl Server {
             ..
         } = self;
         let config = &api.config;
+        let forwarder = Arc::clone(&api.forwarder);
         let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             served: api.served.clone(),
@@ -127,7 +134,6 @@ impl Server {
             },
             forwarder: Arc::clone(&api.forwarder),
             answers: Arc::clone(&api.answers),
-            forwards: Arc::new(Semaphore::new(config.max_forwards)),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             tasks: tasks.clone(),
             stop: stop.clone(),
@@ -152,6 +158,7 @@ impl Server {
         stop.cancelled().await;
         drop(answering);
         tasks.wait().await;
+        forwarder.end().await;
     }
 }
 

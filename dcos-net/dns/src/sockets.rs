@@ -37,7 +37,6 @@ pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) answers: Arc<Answers>,
-    pub(crate) forwards: Arc<Semaphore>,
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -208,14 +207,10 @@ fn forward(
     let Some(question) = Question::new(packet, name, false) else {
         return;
     };
-    // What is known takes no slot from what has to be asked.
+    // What is known takes no room from what has to be asked.
     if let Some(answer) = shared.forwarder.recall(&question) {
         return shared.send(socket, &answer, client);
     }
-    let Ok(slot) = Arc::clone(&shared.forwards).try_acquire_owned() else {
-        tracing::warn!("too many forwarded queries in flight");
-        return shared.send(socket, &failure(*refusal, ResponseCode::ServFail), client);
-    };
     let (socket, sending) = (Arc::clone(socket), Arc::clone(shared));
     let answer = shared.forwarder.ask(question);
     let forwarded = async move {
@@ -223,7 +218,6 @@ fn forward(
             .await
             .unwrap_or_else(|| failure(*refusal, ResponseCode::ServFail));
         sending.send(&socket, &answer, client);
-        drop(slot);
     };
     let stop = shared.stop.clone();
     shared
@@ -289,10 +283,9 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
                     return Ok(());
                 };
                 let recalled = shared.forwarder.recall(&question);
-                let answer = match shared.forwards.try_acquire() {
-                    _ if recalled.is_some() => recalled,
-                    Ok(_slot) if known => shared.forwarder.ask(question).await,
-                    _ => None,
+                let answer = match recalled {
+                    None if known => shared.forwarder.ask(question).await,
+                    recalled => recalled,
                 };
                 answer.unwrap_or_else(|| failure(*refusal, code))
             }

@@ -6,6 +6,7 @@
     reason = "a test may panic, and says what it skips"
 )]
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -427,6 +428,45 @@ async fn what_is_remembered_is_told_while_no_more_may_be_asked() {
     client.send_to(&query(3), running.dns).await.unwrap();
     let (known, _) = received(&client).await;
     assert_eq!((known[1], known[3] & 0x0F, known[7]), (3, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_zone_takes_no_room_that_other_names_need() {
+    let (dead, alive) = (
+        UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+    );
+    let config = Config {
+        upstream: Upstream::Named(vec![alive.local_addr().unwrap()]),
+        zone_resolvers: BTreeMap::from([("corp".to_owned(), vec![dead.local_addr().unwrap()])]),
+        timeout: Duration::from_secs(60),
+        max_forwards: 4,
+        http: None,
+        ..Config::default()
+    };
+    let running = start(cluster(), config).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // Three of the four are for whoever comes; who asks what is asked already takes none.
+    for number in 0..6 {
+        let mut query = query(number);
+        query[13] = [b'a', b'b', b'c'][usize::from(number % 3)];
+        client.send_to(&query, running.dns).await.unwrap();
+    }
+    for _ in 0..3 {
+        received(&dead).await;
+    }
+    let mut beyond = query(7);
+    beyond[13] = b'd';
+    client.send_to(&beyond, running.dns).await.unwrap();
+    let (refused, _) = received(&client).await;
+    assert_eq!((refused[1], refused[3] & 0x0F), (7, 2), "SERVFAIL");
+    let mut other = query(8);
+    other[15] = b'd';
+    client.send_to(&other, running.dns).await.unwrap();
+    let (mut answer, from) = received(&alive).await;
+    answer[2] |= 0x80;
+    alive.send_to(&answer, from).await.unwrap();
+    assert_eq!(received(&client).await.0[1], 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
