@@ -109,37 +109,13 @@ impl Follower {
 
     /// The same as a master would tell it, to [`begin`](Self::begin) with after a restart.
     pub fn state(&self) -> response::GetState {
-        let agents = self.agents.iter().map(|(id, address)| get_agents::Agent {
-            agent_info: mesos::AgentInfo {
-                id: Some(mesos::AgentId { value: id.clone() }),
-                ..mesos::AgentInfo::default()
-            },
-            pid: Some(format!("slave(1)@{address}")),
-            ..get_agents::Agent::default()
-        });
-        let frameworks = self
-            .frameworks
-            .values()
-            .map(|info| get_frameworks::Framework {
-                framework_info: info.clone(),
-                ..get_frameworks::Framework::default()
-            });
+        let agents = self
+            .agents
+            .iter()
+            .map(|(id, address)| (id.clone(), *address));
+        let frameworks = self.frameworks.values().cloned();
         let tasks = self.tasks.values().map(|followed| followed.task.clone());
-        response::GetState {
-            get_agents: Some(response::GetAgents {
-                agents: agents.collect(),
-                ..response::GetAgents::default()
-            }),
-            get_frameworks: Some(response::GetFrameworks {
-                frameworks: frameworks.collect(),
-                ..response::GetFrameworks::default()
-            }),
-            get_tasks: Some(response::GetTasks {
-                tasks: tasks.collect(),
-                ..response::GetTasks::default()
-            }),
-            ..response::GetState::default()
-        }
+        state_of(agents, frameworks, tasks)
     }
 
     /// Whether there has been a snapshot.
@@ -377,6 +353,45 @@ impl Follower {
             self.tasks.remove(&key);
             listener.set(key, None);
         }
+    }
+}
+
+/// What a follower [begins](Follower::begin) with that is to know these agents, by id and where they are, these frameworks,
+/// and these tasks.
+pub fn state_of(
+    agents: impl IntoIterator<Item = (String, SocketAddr)>,
+    frameworks: impl IntoIterator<Item = mesos::FrameworkInfo>,
+    tasks: impl IntoIterator<Item = mesos::Task>,
+) -> response::GetState {
+    let agents = agents
+        .into_iter()
+        .map(|(value, address)| get_agents::Agent {
+            agent_info: mesos::AgentInfo {
+                id: Some(mesos::AgentId { value }),
+                ..mesos::AgentInfo::default()
+            },
+            pid: Some(format!("slave(1)@{address}")),
+            ..get_agents::Agent::default()
+        });
+    let frameworks = frameworks.into_iter();
+    let frameworks = frameworks.map(|framework_info| get_frameworks::Framework {
+        framework_info,
+        ..get_frameworks::Framework::default()
+    });
+    response::GetState {
+        get_agents: Some(response::GetAgents {
+            agents: agents.collect(),
+            ..response::GetAgents::default()
+        }),
+        get_frameworks: Some(response::GetFrameworks {
+            frameworks: frameworks.collect(),
+            ..response::GetFrameworks::default()
+        }),
+        get_tasks: Some(response::GetTasks {
+            tasks: tasks.into_iter().collect(),
+            ..response::GetTasks::default()
+        }),
+        ..response::GetState::default()
     }
 }
 

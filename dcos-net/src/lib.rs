@@ -27,7 +27,7 @@ pub mod vip;
 mod zone;
 
 pub use census::{Census, Counts};
-pub use follow::{Follower, Listener, Placed};
+pub use follow::{Follower, Listener, Placed, state_of};
 pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};
 pub use subnet::{NoSubnet, Subnet};
 pub use zone::{Found, RecordSet, Service, Soa, Zone, reverse};

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use dcos_core::config::Values;
 use dcos_dns::{Feed, MasterList, Pace};
 use dcos_net::Snapshot;
+use dcos_proto::master::response::GetState;
 use dcos_sched::master::{self, MasterHandle, Stance, TaskRecord};
 use dcos_store::electorate;
 use dcos_wire::libprocess::Upid;
 use dcos_wire::{Client, Masters};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -44,6 +48,8 @@ pub(crate) struct Source {
     /// Whoever leads, if there are several.
     leading: Option<Masters>,
     masters: MasterList,
+    /// Where what is known is kept, if there are several, for the time when none of them leads.
+    memory: Option<PathBuf>,
 }
 
 impl Source {
@@ -64,7 +70,9 @@ impl Source {
             }
             None => (None, MasterList::Fixed(BTreeSet::from([own.ip()]))),
         };
+        let memory = values.path("work_dir").join("names/state");
         Ok(Self {
+            memory: leading.is_some().then_some(memory),
             master,
             own,
             leading,
@@ -81,7 +89,7 @@ pub(crate) async fn serve(
     client: Client,
     stop: CancellationToken,
 ) {
-    let (mut feed, published) = Feed::new(source.masters, None);
+    let (mut feed, published) = Feed::new(source.masters, source.memory);
     let Local { handle, stance } = source.master;
     let tell = async {
         follow(&mut feed, source.leading, stance, client).await;
@@ -115,26 +123,57 @@ async fn follow(
     }
 }
 
-/// Tells what this master knows.
+/// Tells what this master knows, and keeps it.
 async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
     let mut changes = master.changes();
+    let mut keep = Instant::now();
     while let Ok(state) = master.snapshot().await {
         let pace = Pace::begin();
         // Before the registry is read this master knows of nobody.
         if state.recovered {
             let masters = feed.masters.now(Some(own.ip()));
+            let now = Arc::clone(&state);
             // It reads every task: no work for a thread that serves requests.
-            match tokio::task::spawn_blocking(move || names(&state, own, masters)).await {
+            match tokio::task::spawn_blocking(move || names(&now, own, masters)).await {
                 Ok(now) => feed.tell(now),
                 Err(error) => error!(%error, "names could not be read; keeping the last"),
             }
         }
         pace.rest().await;
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            () = feed.masters.changed() => {}
+        // Of agents that are awaited nothing is known here: what is kept says more.
+        let mut is_unkept = state.recovered && state.recovered_agents.is_empty();
+        let mut known = Some(state);
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return } else { break },
+                () = feed.masters.changed() => break,
+                () = sleep_until(keep), if is_unkept => {
+                    if let Some(state) = known.take() {
+                        feed.keep(own, move || kept(&state)).await;
+                    }
+                    is_unkept = false;
+                    keep = Instant::now() + Feed::KEEP;
+                }
+            }
         }
     }
+}
+
+/// What is kept of the state.
+fn kept(state: &master::Snapshot) -> GetState {
+    let agents = state.agents.iter().filter_map(|(id, agent)| {
+        let upid: Upid = agent.pid.parse().ok()?;
+        Some((id.as_str().to_owned(), upid.address()))
+    });
+    let frameworks = state.frameworks.values();
+    let tasks = frameworks
+        .clone()
+        .flat_map(|framework| framework.tasks.values());
+    dcos_net::state_of(
+        agents,
+        frameworks.map(|framework| framework.info.clone()),
+        tasks.map(|task| task.read().into_owned()),
+    )
 }
 
 fn names(state: &master::Snapshot, leader: SocketAddr, masters: Vec<IpAddr>) -> Snapshot {

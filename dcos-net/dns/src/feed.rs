@@ -8,6 +8,7 @@ use std::time::Duration;
 use dcos_core::time::steady;
 use dcos_net::{Follower, Snapshot};
 use dcos_proto::master::event;
+use dcos_proto::master::response::GetState;
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -16,8 +17,6 @@ use crate::leader::Seeker;
 use crate::memory::{Memory, Remembered};
 use crate::{MasterList, Pace};
 
-/// The least time between two times at which what is known is kept.
-const KEEP: Duration = Duration::from_secs(10);
 /// What is taken in at once.
 const BATCH: usize = 512;
 
@@ -31,6 +30,9 @@ pub struct Feed {
 }
 
 impl Feed {
+    /// The least time between two times at which what is known is kept.
+    pub const KEEP: Duration = Duration::from_secs(10);
+
     /// A feed, and what it tells: at once which masters there are, if that is known, for who must find them before any
     /// leads. What a feed before it kept in the file `memory` is told next, so that names are answered while no master is.
     pub fn new(
@@ -50,6 +52,30 @@ impl Feed {
     pub fn tell(&self, now: Snapshot) {
         self.publish
             .send_modify(|told| *told = Arc::new(now.after(told)));
+    }
+
+    /// Keeps what a leader knows, for whoever begins with the file while nobody leads; without a file it does nothing. What
+    /// `state` is, it says where it may take its time.
+    pub async fn keep(
+        &self,
+        leader: SocketAddr,
+        state: impl FnOnce() -> GetState + Send + 'static,
+    ) {
+        let Some(memory) = self.memory.clone() else {
+            return;
+        };
+        let masters = self.masters.now(Some(leader.ip()));
+        let write = move || {
+            let state = state();
+            memory.write(&Remembered {
+                leader,
+                masters,
+                state,
+            });
+        };
+        if let Err(error) = tokio::task::spawn_blocking(write).await {
+            tracing::error!(%error, "what is known of names was not kept");
+        }
     }
 
     /// Tells what the leading master tells, until nobody sends that any more.
@@ -114,7 +140,7 @@ impl Feed {
                         (known, ()) = aside(known, write).await;
                     }
                     is_unkept = false;
-                    keep = Instant::now() + KEEP;
+                    keep = Instant::now() + Self::KEEP;
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! What a node tells its name server: what the leading master tells, or what it told last.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,4 +124,30 @@ async fn what_a_master_told_is_told_without_it_and_after_a_restart() {
     master.send(subscribed(&task("other"))).await.unwrap();
     let told = until(&mut published, &["other"]).await;
     assert_eq!(told.leader, "10.0.0.2:5050".parse().ok());
+}
+
+#[tokio::test]
+async fn what_a_leader_kept_is_told_by_whoever_begins_while_nobody_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("state");
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let masters = MasterList::Fixed([at("10.0.0.1:1").ip(), at("10.0.0.2:1").ip()].into());
+    let (leading, _) = Feed::new(masters, Some(memory.clone()));
+    let Told::Event(event) = subscribed(&task("db")) else {
+        panic!("an event")
+    };
+    let known = event.subscribed.clone().unwrap().get_state.unwrap();
+    let state = move || {
+        let agents = [("S0".to_owned(), at("10.0.0.7:5051"))];
+        let frameworks = known.get_frameworks.unwrap().frameworks.into_iter();
+        let frameworks = frameworks.map(|framework| framework.framework_info);
+        dcos_net::state_of(agents, frameworks, known.get_tasks.unwrap().tasks)
+    };
+    leading.keep(at("10.0.0.1:5050"), state).await;
+
+    let (_master, mut published) = feed(&memory);
+    let told = until(&mut published, &["db"]).await;
+    assert_eq!(told.leader, Some(at("10.0.0.1:5050")));
+    assert_eq!(told.masters.len(), 2);
+    assert_eq!(told.agents[0].ip, at("10.0.0.7:5051").ip());
 }
