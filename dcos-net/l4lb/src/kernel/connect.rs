@@ -111,7 +111,11 @@ impl Connect {
     /// Compares what the kernel holds with `services`, and makes it so. Without `strict` others stay.
     pub(super) fn reconcile(&mut self, services: &Services, strict: bool) -> io::Result<Repairs> {
         self.locals.look()?;
-        let mut before = self.read()?;
+        let mut before = if self.is_new {
+            Entries::default()
+        } else {
+            self.read()?
+        };
         if strict {
             self.held.clear();
         } else {
