@@ -546,7 +546,7 @@ mod tests {
             let now = SystemTime::now() + Duration::from_hours(hours);
             lock(&logger.watched)
                 .values()
-                .flatten()
+                .flat_map(|logs| logs.iter())
                 .any(|log| log.is_due(now))
         };
         assert!(!due(2), "an empty file stays");
