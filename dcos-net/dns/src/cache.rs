@@ -445,4 +445,47 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_is_an_answer_is_recalled_as_it_was_said() {
+        let mut query = Message::query();
+        query.add_query(Query::query(name(), RecordType::A));
+        let mut answer = message();
+        answer.metadata.id = query.metadata.id;
+        let kept = |answer: &Message| {
+            let (query, answer) = (query.to_vec().unwrap(), answer.to_vec().unwrap());
+            crate::testkit::check_answer(&query, &answer)
+        };
+        assert!(!kept(&answer), "it says nothing");
+        answer.add_answer(address(60));
+        assert!(kept(&answer));
+        answer.metadata.id ^= 1;
+        assert!(!kept(&answer), "to somebody else's question");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_resolvers_say_breaks_it(
+            code in 0..16_u8,
+            counts: [u8; 3],
+            records in proptest::collection::vec((0..8_usize, 0..4_u8, proptest::collection::vec(0..=255_u8, 0..30)), 0..6),
+            rest: Vec<u8>,
+        ) {
+            let question = b"\x07\x07\x01\0\0\x01\0\0\0\0\0\0\x01x\x04corp\0\0\x01\0\x01";
+            let mut answer = question.to_vec();
+            (answer[2], answer[3]) = (0x81, code);
+            for (place, count) in [7, 9, 11].into_iter().zip(counts) {
+                answer[place] = count & 3;
+            }
+            for (kind, high, data) in records {
+                let kind = [1, 2, 5, 6, 16, 28, 41, 250][kind];
+                let length = u8::try_from(data.len()).unwrap();
+                answer.extend([0xC0, 12, 0, kind, 0, 1, 0, high, 0, 7, 0, length]);
+                answer.extend(data);
+            }
+            crate::testkit::check_answer(question, &answer);
+            crate::testkit::check_answer(question, &[&answer, &rest[..]].concat());
+            crate::testkit::check_answer(question, &rest);
+        }
+    }
 }

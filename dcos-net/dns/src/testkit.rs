@@ -1,12 +1,16 @@
 //! What every answer must hold to, for tests and for those who look for packets that break it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dcos_net::Snapshot;
 use dcos_net::names::{self, publish};
 use hickory_proto::op::Message;
 
 use crate::answer::{MAX_UDP, Rules, Verdict, judge, plain};
+use crate::cache::{Cache, Memory};
+use crate::forward::is_answer;
+use crate::question::Question;
+use crate::resolvers;
 use crate::served::Served;
 
 /// Names to be asked for, without a socket.
@@ -36,6 +40,54 @@ impl Names {
             set_truncate_bit: true,
         };
         check(packet, &self.0, rules)
+    }
+}
+
+/// Takes in what a resolver says to a question, as far as it is taken for the answer, and recalls it at several times; says
+/// whether it is remembered.
+///
+/// # Panics
+/// If what is recalled is not what was said, but for times to live, or is good for more than was said, or for ever.
+pub fn check_answer(question: &[u8], answer: &[u8]) -> bool {
+    const DAY: u64 = 86_400;
+    let Some(asked) = Question::new(question, ".".to_owned(), false) else {
+        return false;
+    };
+    if !is_answer(answer, question) {
+        return false;
+    }
+    let (mut cache, resolvers) = (Cache::new(1 << 20), resolvers::all(&[]));
+    let begin = Instant::now();
+    cache.note(asked.key.clone(), answer, &resolvers, begin);
+    let mut recall = |seconds| {
+        let now = begin + Duration::from_secs(seconds);
+        cache.recall(&asked.key, &resolvers, now)
+    };
+    let first = recall(0);
+    for seconds in [1, 59, 3600, DAY - 1, DAY] {
+        match recall(seconds) {
+            Memory::Fresh(said) => {
+                assert!(
+                    matches!(first, Memory::Fresh(_)) && seconds < DAY,
+                    "{answer:?}"
+                );
+                assert_eq!(said.len(), answer.len());
+            }
+            Memory::Stale(said) => assert_eq!(said.len(), answer.len()),
+            Memory::Resigned(_) => panic!("somebody could be asked: {answer:?}"),
+            Memory::Nothing => assert_eq!(first, Memory::Nothing, "after {seconds} s: {answer:?}"),
+        }
+    }
+    assert_eq!(recall(2 * DAY), Memory::Nothing, "for ever: {answer:?}");
+    match first {
+        Memory::Fresh(said) => {
+            assert_eq!(said, answer, "not what was said");
+            true
+        }
+        other => {
+            assert_eq!(other, Memory::Nothing, "{answer:?}");
+            false
+        }
     }
 }
 
