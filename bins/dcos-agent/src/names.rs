@@ -78,6 +78,7 @@ pub(crate) async fn start(
         upstream,
         zone_resolvers: dcos_dns::forward_zones(values)?,
         cache: dcos_dns::cache(values),
+        allow: dcos_dns::allow(values)?,
         ..dcos_dns::Config::default()
     };
     let server = Server::bind(config).await.context("--dns")?;

@@ -33,6 +33,7 @@ pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Co
         upstream: dcos_dns::upstream(values)?,
         zone_resolvers: dcos_dns::forward_zones(values)?,
         cache: dcos_dns::cache(values),
+        allow: dcos_dns::allow(values)?,
         ..dcos_dns::Config::default()
     })
 }

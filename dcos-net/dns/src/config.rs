@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dcos_net::names;
+use dcos_net::{Subnet, names};
 
 /// The port resolvers ask; binding it takes root or `CAP_NET_BIND_SERVICE`.
 pub const PORT: u16 = 53;
@@ -26,6 +26,9 @@ pub struct Config {
     pub names: names::Config,
     /// Whether names of other zones are asked of `resolvers`; otherwise they are refused.
     pub external: bool,
+    /// Whose questions about other names are taken, by the networks they come from; everybody's unless some are named. Others
+    /// are refused; names of ours everybody may ask for.
+    pub allow: Option<Vec<Subnet>>,
     /// Who is asked for names that are not ours.
     pub upstream: Upstream,
     /// Zones (such as `corp.example`) that have resolvers of their own; the longest match counts. Addresses whose names are
@@ -46,6 +49,8 @@ pub struct Config {
     pub max_forwards: usize,
     /// TCP clients at a time; those beyond wait in the kernel's queue.
     pub max_connections: usize,
+    /// Of these, those of one address (of one /64, with IPv6); those beyond are closed.
+    pub max_connections_per_host: usize,
 }
 
 impl Default for Config {
@@ -56,6 +61,7 @@ impl Default for Config {
             http: Some(any(8123)),
             names: names::Config::default(),
             external: true,
+            allow: None,
             upstream: Upstream::default(),
             zone_resolvers: BTreeMap::new(),
             timeout: Duration::from_secs(5),
@@ -64,6 +70,7 @@ impl Default for Config {
             enumeration: true,
             max_forwards: 1024,
             max_connections: 1024,
+            max_connections_per_host: 256,
         }
     }
 }

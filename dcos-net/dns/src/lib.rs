@@ -29,6 +29,7 @@
 mod answer;
 mod batch;
 mod cache;
+mod clients;
 mod config;
 mod feed;
 mod flights;
@@ -57,7 +58,7 @@ pub use config::{
 };
 pub use feed::Feed;
 pub use masters::MasterList;
-pub use options::{OPTIONS, OptionError, cache, forward_zones, masters, naming, upstream};
+pub use options::{OPTIONS, OptionError, allow, cache, forward_zones, masters, naming, upstream};
 pub use pace::Pace;
 pub use resolv_conf::{ResolvConf, ResolvConfError};
 pub use server::{BindError, Server, run};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use dcos_core::config::{Spec, Values};
-use dcos_net::{NoSubnet, names};
+use dcos_net::{NoSubnet, Subnet, names};
 use serde_json::Value;
 
 use crate::{MasterList, NoResolver, Upstream, named_resolvers};
@@ -15,6 +15,8 @@ pub const OPTIONS: &[Spec] = &[
         .help("Who is asked for other names: addresses; by default those of /etc/resolv.conf, which is read again when it changes."),
     Spec::json("dns_forward_zones")
         .help("Zones whose names others are asked for than --dns_resolvers: an object such as {\"corp.example\": [\"10.0.0.2\", \"10.0.0.3:5353\"]}."),
+    Spec::list("dns_allow")
+        .help("The networks whose clients may ask for other names, such as 10.0.0.0/8,127.0.0.0/8; nobody if it is empty, by default everybody, as in DC/OS: name some where strangers reach this server (ours)."),
     Spec::bytes("dns_cache_size")
         .default("4MB")
         .help("How much is remembered of what others answered, each answer for as long as it says; with 0B they are asked each time."),
@@ -54,6 +56,12 @@ pub enum OptionError {
         zone: String,
         /// What is wrong.
         problem: String,
+    },
+    /// Of a network whose clients are allowed something.
+    #[error("--dns_allow")]
+    Allow {
+        /// Which.
+        source: NoSubnet,
     },
     /// Of a network whose addresses have names.
     #[error("--dns_reverse_networks")]
@@ -148,6 +156,21 @@ fn zones_of(zones: &Value) -> Result<BTreeMap<String, Vec<SocketAddr>>, OptionEr
     Ok(all)
 }
 
+/// The networks whose clients may ask for names that are not ours; all if none are named.
+///
+/// # Errors
+/// A network that is named is none.
+pub fn allow(values: &Values) -> Result<Option<Vec<Subnet>>, OptionError> {
+    let Some(named) = values.opt_list("dns_allow") else {
+        return Ok(None);
+    };
+    let networks = named.iter().map(|text| text.trim().parse());
+    let networks: Result<_, _> = networks.collect();
+    networks
+        .map(Some)
+        .map_err(|source| OptionError::Allow { source })
+}
+
 /// How names are made.
 ///
 /// # Errors
@@ -209,6 +232,27 @@ mod tests {
         assert_eq!(named, ["10.8.0.0/16", "fd00::/8"]);
         assert!(networks(&["--dns_reverse_networks="]).is_empty());
         assert!(naming(&["--dns_reverse_networks=10.8.0.0"]).is_err());
+    }
+
+    #[test]
+    fn all_may_ask_for_other_names_unless_some_networks_are_named() {
+        let allowed = |flags: &[&str]| {
+            let sources = Sources::new(flags.iter().map(ToString::to_string));
+            let loaded = Schema::new("test", "").with(OPTIONS).load(&sources);
+            let Ok(Loaded::Run(values)) = loaded else {
+                panic!("{flags:?}");
+            };
+            allow(&values).map_err(|error| error.to_string())
+        };
+        assert_eq!(allowed(&[]), Ok(None));
+        assert_eq!(allowed(&["--dns_allow="]), Ok(Some(Vec::new())));
+        let named = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
+        let flag = "--dns_allow=10.0.0.0/8, fd00::/8";
+        assert_eq!(allowed(&[flag]), Ok(Some(named.into())));
+        assert_eq!(
+            allowed(&["--dns_allow=10.0.0.0"]),
+            Err("--dns_allow".to_owned())
+        );
     }
 
     #[test]

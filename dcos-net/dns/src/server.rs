@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Config;
 use crate::answer::Rules;
+use crate::clients::Clients;
 use crate::forward::Forwarder;
 use crate::http::{self, Api};
 use crate::resolvers::{Resolvers, leave_out_own};
@@ -134,7 +135,9 @@ impl Server {
             },
             forwarder: Arc::clone(&api.forwarder),
             answers: Arc::clone(&api.answers),
+            allow: config.allow.clone(),
             connections: Arc::new(Semaphore::new(config.max_connections)),
+            clients: Clients::new(config.max_connections_per_host),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dcos_net::Subnet;
 use hickory_proto::op::{Message, ResponseCode};
 use rustix::net::SendFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::answer::{Rules, Verdict, failure, judge, plain};
 use crate::batch::{Inbox, Outbox};
+use crate::clients::Clients;
 use crate::forward::Forwarder;
 use crate::metrics::Answers;
 use crate::question::Question;
@@ -37,7 +39,10 @@ pub(crate) struct Shared {
     pub(crate) rules: Rules,
     pub(crate) forwarder: Arc<Forwarder>,
     pub(crate) answers: Arc<Answers>,
+    /// Whose questions about other names are taken, unless it is everybody's.
+    pub(crate) allow: Option<Vec<Subnet>>,
     pub(crate) connections: Arc<Semaphore>,
+    pub(crate) clients: Clients,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -46,6 +51,14 @@ impl Shared {
     fn judge(&self, packet: &[u8], tcp: bool) -> Verdict {
         let served = Arc::clone(&self.served.borrow());
         judge(packet, &served, self.rules, tcp)
+    }
+
+    /// Whether this client may have others asked about a name, and there are such.
+    fn may_ask(&self, client: SocketAddr, name: &str) -> bool {
+        let ip = client.ip().to_canonical();
+        let networks = self.allow.as_ref();
+        networks.is_none_or(|all| all.iter().any(|network| network.contains(ip)))
+            && self.forwarder.knows_whom_to_ask(name)
     }
 
     /// Sends an answer, or, where packets leave more slowly than they are answered, does not: its client asks again.
@@ -201,7 +214,7 @@ fn forward(
         name,
         client,
     } = query;
-    if !shared.forwarder.knows_whom_to_ask(&name) {
+    if !shared.may_ask(client, &name) {
         return shared.send(socket, &failure(*refusal, ResponseCode::Refused), client);
     }
     let Some(question) = Question::new(packet, name, false) else {
@@ -238,12 +251,16 @@ pub(crate) async fn tcp(shared: Arc<Shared>, listener: TcpListener) {
         };
         match accepted {
             Ok((stream, client)) => {
+                let Some(admitted) = shared.clients.admit(client.ip()) else {
+                    tracing::debug!(%client, "it has as many connections as one may have");
+                    continue;
+                };
                 let serving = Arc::clone(&shared);
                 let connection = async move {
-                    if let Err(error) = converse(&serving, stream).await {
+                    if let Err(error) = converse(&serving, stream, client).await {
                         tracing::debug!(%client, %error, "a TCP client went away");
                     }
-                    drop(slot);
+                    drop((slot, admitted));
                 };
                 shared
                     .tasks
@@ -259,7 +276,7 @@ pub(crate) async fn tcp(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// One query after the other, until the client closes, is silent, or sends what is no query.
-async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
+async fn converse(shared: &Shared, mut stream: TcpStream, client: SocketAddr) -> io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
         let query = match timeout(IDLE, read(&mut stream)).await {
@@ -273,8 +290,8 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
                 answer
             }
             Verdict::Forward { name, refusal } => {
-                let known = shared.forwarder.knows_whom_to_ask(&name);
-                let code = if known {
+                let may_ask = shared.may_ask(client, &name);
+                let code = if may_ask {
                     ResponseCode::ServFail
                 } else {
                     ResponseCode::Refused
@@ -282,10 +299,12 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
                 let Some(question) = Question::new(&query, name, true) else {
                     return Ok(());
                 };
-                let recalled = shared.forwarder.recall(&question);
-                let answer = match recalled {
-                    None if known => shared.forwarder.ask(question).await,
-                    recalled => recalled,
+                let answer = if !may_ask {
+                    None
+                } else if let Some(recalled) = shared.forwarder.recall(&question) {
+                    Some(recalled)
+                } else {
+                    shared.forwarder.ask(question).await
                 };
                 answer.unwrap_or_else(|| failure(*refusal, code))
             }

@@ -470,6 +470,56 @@ async fn a_dead_zone_takes_no_room_that_other_names_need() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_ask_for_other_names_has_those_of_the_cluster() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let config = Config {
+        upstream: Upstream::Named(vec![upstream.local_addr().unwrap()]),
+        allow: Some(vec!["127.0.0.2/32".parse().unwrap()]),
+        max_connections_per_host: 1,
+        http: None,
+        ..Config::default()
+    };
+    let running = start(cluster(), config).await;
+    let (stranger, friend) = (
+        UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        UdpSocket::bind("127.0.0.2:0").await.unwrap(),
+    );
+    stranger.send_to(&query(1), running.dns).await.unwrap();
+    let (refused, _) = received(&stranger).await;
+    assert_eq!((refused[1], refused[3] & 0x0F), (1, 5), "REFUSED");
+    let mut tcp = tokio::net::TcpStream::connect(running.dns).await.unwrap();
+    let asked = query(2);
+    let length = u16::try_from(asked.len()).unwrap().to_be_bytes();
+    tcp.write_all(&[&length, &asked[..]].concat())
+        .await
+        .unwrap();
+    let mut refused = [0; 6];
+    tcp.read_exact(&mut refused).await.unwrap();
+    assert_eq!((refused[3], refused[5] & 0x0F), (2, 5), "REFUSED");
+    // One connection is all it has.
+    let mut second = tokio::net::TcpStream::connect(running.dns).await.unwrap();
+    assert!(!matches!(second.read(&mut [0]).await, Ok(1..)));
+    let begin = b"\x06leader\x05mesos\x00\x00\x01\x00\x01";
+    let own = [&query(3)[..12], begin].concat();
+    let answer = loop {
+        stranger.send_to(&own, running.dns).await.unwrap();
+        let (answer, _) = received(&stranger).await;
+        // SERVFAIL before names are there.
+        if answer[3] & 0x0F != 2 {
+            break answer;
+        }
+    };
+    assert_eq!((answer[1], answer[3] & 0x0F, answer[7]), (3, 0, 1));
+    // Nobody was asked for the stranger: what comes first is the friend's.
+    friend.send_to(&query(4), running.dns).await.unwrap();
+    let (mut answer, from) = received(&upstream).await;
+    answer[2] |= 0x80;
+    upstream.send_to(&answer, from).await.unwrap();
+    assert_eq!(received(&friend).await.0[1], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_nobody_answers_what_is_out_of_date_is_told_and_nobody_is_pressed() {
     let upstream = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let running = asking(upstream.local_addr().unwrap(), Duration::from_secs(60)).await;
