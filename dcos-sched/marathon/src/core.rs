@@ -36,7 +36,7 @@ use dcos_proto::scheduler::Call;
 use imbl::OrdMap;
 
 use crate::config::Config;
-use crate::deployment::Plan;
+use crate::deployment::{Findings, Plan};
 use crate::engine::{Deadlines, Kills, Machine, News, Subscription, calls};
 use crate::event::Event;
 use crate::instance::{Instance, InstanceId};
@@ -106,6 +106,8 @@ pub(crate) struct Running {
     step: usize,
     /// The instances named to go, kept with the deployment.
     kill: Kill,
+    /// What it found, kept with the deployment.
+    found: Findings,
     /// When it must have ended.
     limit: Option<Limit>,
     /// Apps that are not yet where the step leads; `None` until all of them were looked at.
@@ -114,11 +116,12 @@ pub(crate) struct Running {
 
 impl Running {
     /// One that begins; where it is, is found out by comparing.
-    pub(crate) fn begun(plan: Arc<Plan>, kill: Kill) -> Self {
+    pub(crate) fn begun(plan: Arc<Plan>, kill: Kill, found: Findings) -> Self {
         Self {
             plan,
             step: 0,
             kill,
+            found,
             limit: None,
             open: None,
         }

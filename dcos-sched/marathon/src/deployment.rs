@@ -11,6 +11,7 @@ mod revert;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::instance::InstanceId;
@@ -68,6 +69,8 @@ pub enum ActionKind {
         to: u32,
         /// These are killed in any case.
         kill: BTreeSet<InstanceId>,
+        /// As many new ones must be ready for it to end. How those are that were there before is no matter of its.
+        fresh: u32,
     },
     /// Instances of other configurations are replaced, within the app's upgrade strategy.
     Restart,
@@ -75,6 +78,18 @@ pub enum ActionKind {
 
 /// Actions that happen side by side.
 pub type Step = Vec<Action>;
+
+/// What a plan finds of an app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// How many instances there are that are not meant to go.
+    pub staying: u32,
+    /// Some of them are of another configuration than the target's: an upgrade was ended half-way.
+    pub outdated: bool,
+}
+
+/// What a plan finds, of the apps that do not simply have as many instances as its original wants.
+pub type Findings = BTreeMap<PathId, Found>;
 
 /// A deployment: two trees and the steps between them.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,14 +108,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans the way from `original` to `target`; `kill` names instances that go in any case.
+    /// Plans the way from `original` to `target`; `kill` names instances that go in any case, `found` says what there is.
     pub fn new(
         id: String,
         original: Arc<RootGroup>,
         target: Arc<RootGroup>,
         kill: &BTreeMap<PathId, BTreeSet<InstanceId>>,
+        found: &Findings,
     ) -> Self {
-        let steps = steps(&original, &target, kill);
+        let steps = steps(&original, &target, kill, found);
         let affected = steps.iter().flatten().map(|action| action.app.clone());
         Self {
             id,
@@ -159,6 +175,7 @@ fn steps(
     original: &RootGroup,
     target: &RootGroup,
     kill: &BTreeMap<PathId, BTreeSet<InstanceId>>,
+    found: &Findings,
 ) -> Vec<Step> {
     let differences: Vec<_> = original.differences(target).collect();
     let (mut gone, mut new) = (Vec::new(), Vec::new());
@@ -186,7 +203,8 @@ fn steps(
     let changed: BTreeMap<&PathId, ActionKind> = touched
         .filter_map(|id| {
             let new = target.app(id)?;
-            Some((id, change(original.app(id), new, kill.get(id))?))
+            let old = original.app(id);
+            Some((id, change(old, new, kill.get(id), found.get(id))?))
         })
         .collect();
     let layers = layers_of(target, changed.keys().copied()).unwrap_or_default();
@@ -208,13 +226,21 @@ fn change(
     old: Option<&Arc<App>>,
     new: &Arc<App>,
     kill: Option<&BTreeSet<InstanceId>>,
+    found: Option<&Found>,
 ) -> Option<ActionKind> {
+    let staying = found.map_or(old.map_or(0, |old| old.instances), |found| found.staying);
     let scale = |kill: Option<&BTreeSet<InstanceId>>| ActionKind::Scale {
         to: new.instances,
         kill: kill.cloned().unwrap_or_default(),
+        fresh: new.instances.saturating_sub(staying),
     };
+    let outdated = found.is_some_and(|found| found.outdated) && new.instances > 0;
     let Some(old) = old else {
-        return Some(scale(None));
+        return Some(if outdated {
+            ActionKind::Restart
+        } else {
+            scale(None)
+        });
     };
     if Arc::ptr_eq(old, new) && kill.is_none_or(BTreeSet::is_empty) {
         return None;
@@ -222,7 +248,7 @@ fn change(
     let same_config = old.config_version() == new.config_version();
     if same_config && old.instances == new.instances && kill.is_none_or(BTreeSet::is_empty) {
         None
-    } else if same_config || new.instances == 0 {
+    } else if (same_config && !outdated) || new.instances == 0 {
         Some(scale(kill))
     } else {
         Some(ActionKind::Restart)

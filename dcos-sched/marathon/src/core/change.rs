@@ -8,7 +8,7 @@ use dcos_core::time::Time;
 use super::history::TreeChange;
 use super::{Core, History, Row, Running, rows};
 use crate::config::Config;
-use crate::deployment::{Plan, revert};
+use crate::deployment::{Findings, Found, Plan, revert};
 use crate::event::Event;
 use crate::instance::InstanceId;
 use crate::model::{App, RootGroup};
@@ -110,13 +110,15 @@ impl Core {
     ) -> Result<Arc<Plan>, Error> {
         let (now, target) = self.target(now, change)?;
         let (before, target) = (Arc::clone(&self.root), Arc::new(target));
-        let plan = Plan::new(self.seed.uuid(), before, Arc::clone(&target), kill);
+        let found = self.found(&target, kill);
+        let plan = Plan::new(self.seed.uuid(), before, Arc::clone(&target), kill, &found);
         let plan = Arc::new(plan);
         let change = self.measure(&target)?;
-        rows::deployment(&Running::begun(Arc::clone(&plan), kill.clone())).check()?;
+        let running = Running::begun(Arc::clone(&plan), kill.clone(), found);
+        rows::deployment(&running).check()?;
         self.make_way(now, &plan, force)?;
         self.commit(&target, change);
-        self.start(now, &plan, kill.clone());
+        self.start(now, running);
         Ok(plan)
     }
 
@@ -130,12 +132,45 @@ impl Core {
         change: impl FnOnce(&Change<'_>) -> Result<RootGroup, Error>,
     ) -> Result<Plan, Error> {
         let (_, target) = self.target(now, change)?;
-        Ok(Plan::new(
-            String::new(),
-            Arc::clone(&self.root),
-            Arc::new(target),
-            &Kill::new(),
-        ))
+        let (kill, found) = (Kill::new(), self.found(&target, &Kill::new()));
+        let (before, target) = (Arc::clone(&self.root), Arc::new(target));
+        Ok(Plan::new(String::new(), before, target, &kill, &found))
+    }
+
+    /// What there is of the apps that get another definition, where it is not what the present one says.
+    fn found(&self, target: &RootGroup, kill: &Kill) -> Findings {
+        let differences = self.root.differences(target);
+        let touched = differences.filter_map(|(id, _, after)| Some((id, after?)));
+        let named = kill.keys();
+        let named = named.filter_map(|id| Some((id, target.app(id)?)));
+        let of_app = |(id, app): (&PathId, &Arc<App>)| {
+            let named = kill.get(id);
+            let staying = self.instances_of(id).filter(|one| {
+                let stays = one.is_active() && !one.is_leaving();
+                stays && !named.is_some_and(|named| named.contains(&one.id))
+            });
+            let mut found = Found::default();
+            for one in staying {
+                found.staying += 1;
+                found.outdated |= one.config_version != app.config_version();
+            }
+            (id.clone(), found)
+        };
+        let expected = |id: &PathId, found: &Found| {
+            let before = self.root.app(id).map_or(0, |app| app.instances);
+            *found
+                == Found {
+                    staying: before,
+                    outdated: false,
+                }
+        };
+        // An upgrade looks at each instance anyhow.
+        let scaled = |(id, app): &(&PathId, &Arc<App>)| {
+            let before = self.root.app(id);
+            before.is_none_or(|before| before.config_version() == app.config_version())
+        };
+        let all = touched.chain(named).filter(scaled).map(of_app);
+        all.filter(|(id, found)| !expected(id, found)).collect()
     }
 
     /// Changes what needs no deployment.
@@ -309,7 +344,8 @@ impl Core {
         self.batch.rows.extend(rows);
     }
 
-    fn start(&mut self, now: Timestamp, plan: &Arc<Plan>, kill: Kill) {
+    fn start(&mut self, now: Timestamp, running: Running) {
+        let plan = &Arc::clone(&running.plan);
         self.batch
             .events
             .push(Event::group_changed(now, &PathId::root(), plan.version));
@@ -330,6 +366,10 @@ impl Core {
         for action in plan.steps.iter().flatten() {
             if action.kind == crate::deployment::ActionKind::Restart {
                 self.queue.backoff().reset(&action.app);
+                // A scaling kills them itself.
+                for id in running.kill.get(&action.app).into_iter().flatten() {
+                    self.decommission(id);
+                }
             }
         }
         if plan.steps.is_empty() {
@@ -337,7 +377,6 @@ impl Core {
             return;
         }
         self.counters.deployments += 1;
-        let running = Running::begun(Arc::clone(plan), kill);
         self.batch.rows.push(rows::deployment(&running));
         if let Some(step) = plan.steps.first() {
             self.batch

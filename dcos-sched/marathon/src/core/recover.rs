@@ -14,7 +14,7 @@ use super::rows::Framework;
 use super::versions::ServicePorts;
 use super::{Core, History, Kill, Limit, PREFIX, Running, TaskFailure, TreeChange};
 use crate::config::Config;
-use crate::deployment::Plan;
+use crate::deployment::{Findings, Plan};
 use crate::engine::{Deadlines, Kills, Subscription};
 use crate::health::executor_found;
 use crate::instance::{Instance, InstanceId};
@@ -49,6 +49,8 @@ struct DeploymentRow {
     id: String,
     version: Timestamp,
     kill: Kill,
+    #[serde(default)]
+    found: Findings,
     #[serde(default)]
     limit: Option<Limit>,
 }
@@ -116,10 +118,11 @@ impl Core {
                 Arc::new(original),
                 Arc::new(target),
                 &row.kill,
+                &row.found,
             );
             let running = Running {
                 limit: row.limit,
-                ..Running::begun(Arc::new(plan), row.kill)
+                ..Running::begun(Arc::new(plan), row.kill, row.found)
             };
             limits.set(&row.id, row.limit.map(|limit| limit.at));
             deployments.insert(row.id, running);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::tally::is_lost;
 use super::waiting::lack;
 use super::{Core, Row, rows};
-use crate::deployment::drive::{Decision, Drive, Member, decide};
+use crate::deployment::drive::{Decision, Drive, Fresh, Member, decide};
 use crate::deployment::{Action, ActionKind, Plan};
 use crate::event::Event;
 use crate::instance::Instance;
@@ -121,8 +121,19 @@ impl Core {
         let id = &action.app;
         match (&action.kind, plan.target.app(id)) {
             (ActionKind::Start, _) => true,
-            (ActionKind::Scale { to, kill }, Some(spec)) => {
+            (ActionKind::Scale { to, kill, fresh }, Some(spec)) => {
                 let spec = Arc::clone(spec);
+                // Taking back brings a definition that was in use before.
+                let since = if spec.version == plan.version {
+                    Timestamp::default()
+                } else {
+                    plan.version
+                };
+                let fresh = Fresh {
+                    version: spec.version,
+                    since,
+                    count: *fresh,
+                };
                 self.drop_outdated(&spec);
                 self.drive(
                     now,
@@ -131,6 +142,7 @@ impl Core {
                         spec: &spec,
                         to: *to,
                         kill,
+                        fresh,
                     },
                     Some(&spec),
                 )
@@ -191,6 +203,7 @@ impl Core {
                     spec: &spec,
                     to: spec.instances,
                     kill: &kill,
+                    fresh: Fresh::default(),
                 };
                 self.drive(now, id, drive, Some(&spec));
             }
@@ -208,8 +221,10 @@ impl Core {
         spec: Option<&Arc<App>>,
     ) -> bool {
         let decision = match drive {
-            Drive::Scale { to, kill, .. } if kill.is_empty() && self.fits(id, to) => {
-                let filled = self.filled(id, to);
+            Drive::Scale {
+                to, kill, fresh, ..
+            } if kill.is_empty() && self.fits(id, to) => {
+                let filled = self.filled(id, to, fresh);
                 debug_assert!(to > 64 || filled == decide(drive, &self.members(id)));
                 filled
             }
@@ -239,13 +254,18 @@ impl Core {
     }
 
     /// What [`decide`] says when nobody has to go, without looking at each instance.
-    fn filled(&self, id: &PathId, to: u32) -> Decision {
+    fn filled(&mut self, id: &PathId, to: u32, fresh: Fresh) -> Decision {
+        if fresh.count > 0 {
+            self.watch(id, fresh);
+        }
         let tally = self.tally(id);
         let staying = u32::try_from(tally.staying).unwrap_or(u32::MAX);
         Decision {
             kill: Vec::new(),
             launch: to.saturating_sub(staying),
-            done: staying == to && tally.leaving == 0 && tally.unready.is_empty(),
+            done: staying == to
+                && tally.leaving == 0
+                && fresh.is_reached(tally.own, tally.own_ready),
         }
     }
 

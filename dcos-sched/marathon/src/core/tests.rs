@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::*;
 use crate::instance::Condition;
+use crate::model::App;
 use crate::{Error, PathId};
 
 #[test]
@@ -555,4 +556,127 @@ fn costs_grow_with_the_change() {
         h.core.take(h.now).rows.len()
     };
     assert_eq!(rows_of_one_change(2), rows_of_one_change(40));
+}
+
+/// An app with one check that kills nothing, or kills soon.
+fn checked(instances: u32, failures: u32) -> App {
+    let check = json!([{"protocol": "TCP", "portIndex": 0, "gracePeriodSeconds": 0,
+        "maxConsecutiveFailures": failures}]);
+    let fields = json!({"instances": instances, "healthChecks": check});
+    app("/a", &fields)
+}
+
+fn ids(h: &Harness) -> BTreeSet<InstanceId> {
+    h.core.all_instances().map(|one| one.id.clone()).collect()
+}
+
+#[test]
+fn scaling_waits_for_no_instance_it_did_not_launch() {
+    for (to, crash) in [(3, false), (3, true), (1, false)] {
+        let mut h = Harness::new();
+        h.put(checked(2, 0));
+        h.run();
+        h.probe_all(&Ok(()));
+        h.run();
+        assert!(h.idle());
+        let before = ids(&h);
+        h.probe(before.first().unwrap(), &Err("refused".into()));
+        h.run();
+        assert_eq!(h.running("/a"), 2, "sick, and not killed for it");
+        h.scale("/a", to);
+        h.run();
+        if to > 2 {
+            assert!(!h.idle(), "what was launched is not known to be well");
+            if crash {
+                h.crash();
+                h.run();
+            }
+            let new: Vec<_> = ids(&h).difference(&before).cloned().collect();
+            assert_eq!(new.len(), 1);
+            assert!(!h.idle());
+            h.probe(&new[0], &Ok(()));
+        }
+        assert!(h.idle(), "to {to}, crash: {crash}");
+        assert_eq!(h.running("/a"), to as usize);
+    }
+}
+
+#[test]
+fn scaling_needs_no_more_ready_ones_than_it_adds() {
+    let mut h = Harness::new();
+    h.put(checked(2, 1));
+    h.run();
+    h.probe_all(&Ok(()));
+    h.run();
+    let before = ids(&h);
+    h.scale("/a", 3);
+    h.run();
+    let added: Vec<_> = ids(&h).difference(&before).cloned().collect();
+    h.probe(before.first().unwrap(), &Err("refused".into()));
+    h.run();
+    assert_eq!((h.launched("/a"), h.running("/a")), (4, 3));
+    assert!(
+        !h.idle(),
+        "neither that added nor the one in the sick one's place is well"
+    );
+    h.probe(&added[0], &Ok(()));
+    assert!(h.idle());
+}
+
+#[test]
+fn scaling_waits_for_no_agent_out_of_reach() {
+    let mut h = Harness::new();
+    let fields = json!({"unreachableStrategy": "disabled", "instances": 2});
+    h.put(app("/a", &fields));
+    h.run();
+    h.lose_one();
+    h.scale("/a", 4);
+    h.run();
+    assert!(h.idle());
+    assert_eq!(h.running("/a"), 3);
+}
+
+#[test]
+fn a_scale_by_force_ends_the_upgrade_it_finds_half_way() {
+    for (crash, kill) in [(false, false), (true, false), (false, true)] {
+        let mut h = Harness::new();
+        let fields = json!({"instances": 3,
+            "upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 0.4}});
+        let with = |cmd: &str| {
+            let mut fields = fields.clone();
+            fields["cmd"] = json!(cmd);
+            app("/a", &fields)
+        };
+        h.put(with("one"));
+        h.run();
+        h.put(with("two"));
+        while h.launched("/a") < 4 {
+            assert!(!h.run_for(1));
+        }
+        assert!(!h.is_up_to_date("/a"));
+        let wanted = if kill { 2 } else { 4 };
+        if kill {
+            let newest = h.core.all_instances().max_by_key(|one| one.staged_at);
+            let named = BTreeSet::from([newest.unwrap().id.clone()]);
+            let kill = Kill::from([(PathId::from("/a"), named.clone())]);
+            h.core.kill_and_scale(h.now, &kill, true).unwrap();
+            h.flush();
+            let going = h.core.all_instances().find(|one| named.contains(&one.id));
+            assert!(going.is_none_or(|one| one.is_leaving()));
+        } else {
+            let scaled = h.try_change(true, |root| {
+                let app = root.apps.get_mut(&PathId::from("/a")).map(Arc::make_mut);
+                let app = app.unwrap();
+                (app.instances, app.version_info) = (4, None);
+            });
+            assert_eq!(scaled.unwrap().steps[0][0].name(), "RestartApplication");
+        }
+        if crash {
+            h.crash();
+        }
+        h.run();
+        assert!(h.idle());
+        assert_eq!(h.running("/a"), wanted);
+        assert!(h.is_up_to_date("/a"), "crash: {crash}, kill: {kill}");
+    }
 }

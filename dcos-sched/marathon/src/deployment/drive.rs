@@ -29,12 +29,37 @@ pub enum Drive<'a> {
         to: u32,
         /// These are killed in any case.
         kill: &'a BTreeSet<InstanceId>,
+        /// What it waits for besides.
+        fresh: Fresh,
     },
     /// The wanted number of instances, all of this configuration, within its upgrade strategy.
     Restart {
         /// The configuration, with the number.
         spec: &'a App,
     },
+}
+
+/// What a scaling waits for: instances it launched itself. Those that were there before may be as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fresh {
+    /// The definition its own are launched with.
+    pub version: Timestamp,
+    /// The moment from which on they are launched, where the definition was in use before.
+    pub since: Timestamp,
+    /// So many of them have to be ready, or all there are.
+    pub count: u32,
+}
+
+impl Fresh {
+    /// Whether what was launched with this definition, at that moment, is the scaling's own.
+    pub(crate) fn owns(&self, version: Timestamp, launched: Timestamp) -> bool {
+        version == self.version && launched >= self.since
+    }
+
+    /// Whether nothing is to be waited for any more, with so many of its own, so many of them ready.
+    pub(crate) fn is_reached(&self, own: usize, ready: usize) -> bool {
+        ready >= self.count as usize || ready == own
+    }
 }
 
 /// An instance that occupies resources, or may.
@@ -44,6 +69,10 @@ pub struct Member {
     pub id: InstanceId,
     /// The configuration it was launched with.
     pub config: Timestamp,
+    /// The very definition.
+    pub version: Timestamp,
+    /// When it was launched.
+    pub launched: Timestamp,
     /// It is already meant to go.
     pub leaving: bool,
     /// How far it has come.
@@ -73,6 +102,8 @@ impl Member {
         Self {
             id: instance.id.clone(),
             config: instance.config_version,
+            version: instance.version,
+            launched: instance.staged_at,
             leaving: instance.is_leaving(),
             stage: match instance.condition {
                 Condition::Running | Condition::Killing => Stage::Running,
@@ -124,12 +155,23 @@ pub fn decide(drive: Drive<'_>, members: &[Member]) -> Decision {
             launch: 0,
             done: members.is_empty(),
         },
-        Drive::Scale { spec, to, kill } => scale(spec, to, kill, members),
+        Drive::Scale {
+            spec,
+            to,
+            kill,
+            fresh,
+        } => scale(spec, to, kill, fresh, members),
         Drive::Restart { spec } => restart(spec, members),
     }
 }
 
-fn scale(spec: &App, to: u32, named: &BTreeSet<InstanceId>, members: &[Member]) -> Decision {
+fn scale(
+    spec: &App,
+    to: u32,
+    named: &BTreeSet<InstanceId>,
+    fresh: Fresh,
+    members: &[Member],
+) -> Decision {
     let staying: Vec<&Member> = members.iter().filter(|member| !member.leaving).collect();
     let (named_now, kept): (Vec<&Member>, Vec<&Member>) = staying
         .into_iter()
@@ -143,9 +185,14 @@ fn scale(spec: &App, to: u32, named: &BTreeSet<InstanceId>, members: &[Member]) 
     } else {
         missing(to, kept.len())
     };
+    let own = kept
+        .iter()
+        .filter(|member| fresh.owns(member.version, member.launched));
+    let ready = own.clone().filter(|member| member.ready).count();
     let done = kill.is_empty()
         && launch == 0
-        && members.iter().all(|member| !member.leaving && member.ready);
+        && members.iter().all(|member| !member.leaving)
+        && fresh.is_reached(own.count(), ready);
     Decision { kill, launch, done }
 }
 

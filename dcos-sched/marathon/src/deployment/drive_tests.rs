@@ -20,6 +20,8 @@ fn member(number: usize, config: i64, stage: Stage, ready: bool) -> Member {
     Member {
         id: InstanceId::new(&PathId::from("/a"), &format!("{number:04}")),
         config: Timestamp::from_millis(config),
+        version: Timestamp::from_millis(config),
+        launched: Timestamp::from_millis(i64::try_from(number).unwrap()),
         leaving: false,
         stage,
         ready,
@@ -164,7 +166,7 @@ proptest! {
             next: before,
         };
         let named = BTreeSet::from([member(0, 1, Stage::Running, true).id]);
-        let drive = Drive::Scale { spec: &spec, to, kill: &named };
+        let drive = Drive::Scale { spec: &spec, to, kill: &named, fresh: Fresh::default() };
         for luck in lucks.into_iter().map(Some).chain([None; 10]) {
             let decision = decide(drive, &world.members);
             world.apply(&decision, spec.config_version());
@@ -224,6 +226,7 @@ fn the_youngest_and_least_far_come_go_first() {
             spec: &spec,
             to: 2,
             kill: &none,
+            fresh: Fresh::default(),
         },
         &members,
     );
@@ -253,6 +256,7 @@ fn groups_stay_even_when_scaling_down() {
             spec: &spec,
             to: 3,
             kill: &none,
+            fresh: Fresh::default(),
         },
         &members,
     );
@@ -281,7 +285,17 @@ fn placed(number: usize, rack: usize, host: usize) -> Member {
 
 fn scaled_down(spec: &App, to: u32, members: &[Member]) -> Vec<InstanceId> {
     let kill = &BTreeSet::new();
-    decide(Drive::Scale { spec, to, kill }, members).kill
+    let fresh = Fresh::default();
+    decide(
+        Drive::Scale {
+            spec,
+            to,
+            kill,
+            fresh,
+        },
+        members,
+    )
+    .kill
 }
 
 proptest! {

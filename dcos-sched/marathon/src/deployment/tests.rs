@@ -24,6 +24,7 @@ fn plan(original: &Arc<RootGroup>, target: &Arc<RootGroup>) -> Vec<String> {
         original.clone(),
         target.clone(),
         &BTreeMap::new(),
+        &BTreeMap::new(),
     );
     plan.steps
         .iter()
@@ -101,6 +102,7 @@ fn a_reverted_plan_restores_exactly() {
         original.clone(),
         target.clone(),
         &BTreeMap::new(),
+        &BTreeMap::new(),
     );
     let back = revert(&plan, &target, Timestamp::default());
     assert_eq!(back, *original);
@@ -114,6 +116,7 @@ fn a_revert_leaves_what_others_did() {
         "p".into(),
         original.clone(),
         target.clone(),
+        &BTreeMap::new(),
         &BTreeMap::new(),
     );
     let current = root(&[

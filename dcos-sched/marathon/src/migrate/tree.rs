@@ -136,9 +136,13 @@ impl Trees {
             match ends {
                 Ok((id, original, target)) => {
                     let (original, target) = (Arc::clone(original), Arc::clone(target));
-                    let kill = BTreeMap::new();
-                    let plan = Plan::new(id, original, target, &kill);
-                    rows.push(rows::deployment(&Running::begun(Arc::new(plan), kill)));
+                    let (kill, found) = (BTreeMap::new(), BTreeMap::new());
+                    let plan = Plan::new(id, original, target, &kill, &found);
+                    rows.push(rows::deployment(&Running::begun(
+                        Arc::new(plan),
+                        kill,
+                        found,
+                    )));
                 }
                 Err(why) => left(found.id, &why, report),
             }

@@ -175,7 +175,7 @@ fn plans(h: &Harness) -> Plans {
         .collect()
 }
 
-/// Apps whose deployment users, or its deadline, ended before its time may have instances of two versions, until the next upgrade.
+/// Apps whose deployment users, or its deadline, ended before its time may have instances of two versions, until its next one.
 fn note_interrupted(half_way: &mut BTreeSet<PathId>, step: &Move, before: &Plans, after: &Plans) {
     let by_users = matches!(
         step,
@@ -193,7 +193,7 @@ fn note_interrupted(half_way: &mut BTreeSet<PathId>, step: &Move, before: &Plans
     }
     let begun = after.iter().filter(|(id, _)| !before.contains_key(*id));
     for action in begun.flat_map(|(_, (plan, _))| plan.steps.iter().flatten()) {
-        if action.kind == ActionKind::Restart {
+        if matches!(action.kind, ActionKind::Restart | ActionKind::Scale { .. }) {
             half_way.remove(&action.app);
         }
     }

@@ -434,15 +434,20 @@ impl Harness {
     pub(crate) fn probe_all(&mut self, outcome: &Result<(), String>) {
         let ids: Vec<_> = self.core.all_instances().map(|i| i.id.clone()).collect();
         for instance in ids {
-            self.now += Duration::from_millis(1);
-            let probe = Probe::Health {
-                instance,
-                check: 0,
-                outcome: outcome.clone(),
-            };
-            self.core.handle(self.now, Input::Probed(probe));
-            self.flush();
+            self.probe(&instance, outcome);
         }
+    }
+
+    /// The first check of an instance comes to an end.
+    pub(crate) fn probe(&mut self, instance: &InstanceId, outcome: &Result<(), String>) {
+        self.now += Duration::from_millis(1);
+        let probe = Probe::Health {
+            instance: instance.clone(),
+            check: 0,
+            outcome: outcome.clone(),
+        };
+        self.core.handle(self.now, Input::Probed(probe));
+        self.flush();
     }
 
     /// The readiness check of each instance passes.

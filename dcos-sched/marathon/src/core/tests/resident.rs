@@ -129,6 +129,18 @@ fn an_agent_out_of_reach_is_waited_for() {
 }
 
 #[test]
+fn scaling_waits_for_no_agent_out_of_reach() {
+    let mut h = world();
+    h.put(resident(1, "run"));
+    goes_on(&mut h, 1);
+    h.lose_all();
+    h.scale("/db", 2);
+    h.run();
+    assert!(h.idle(), "{:?}", h.deployments());
+    assert_eq!((h.running("/db"), h.disks.len()), (1, 2));
+}
+
+#[test]
 fn a_task_that_runs_after_all_is_taken_on() {
     for wanted in [1, 0] {
         let mut h = world();
