@@ -37,6 +37,10 @@ use crate::ordered::Ordered;
 pub use rows::PREFIX;
 pub use view::{Counters, View};
 
+/// How many moments that have come are dealt with before requests get their turn: what follows is one transaction, of which
+/// a store takes only so much, and nobody is answered meanwhile.
+const MOST_AT_ONCE: usize = 500;
+
 /// Everything Metronome knows.
 #[derive(Debug)]
 pub struct JobScheduler {

@@ -82,6 +82,9 @@ impl JobScheduler {
         if job.spec.dependencies.is_empty() || !job.runs.is_empty() {
             return false;
         }
+        if super::rows::check_job(&job.spec).is_err() {
+            return false;
+        }
         let since = job
             .progress
             .last_success_at

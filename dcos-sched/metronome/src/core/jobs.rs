@@ -51,13 +51,11 @@ impl JobScheduler {
         mut job: Job,
         spec: JobSpec,
     ) -> Result<Arc<JobSpec>, Error> {
-        let row = rows::job(&spec);
-        row.check()
-            .map_err(|error| Error::Unprocessable(error.to_string()))?;
+        rows::check_job(&spec)?;
         let id = spec.id.clone();
         let before = self.jobs.get(&id).map(|job| Arc::clone(&job.spec));
         self.set_parents(before.as_deref(), Some(&spec));
-        self.batch.rows.push(row);
+        self.batch.rows.push(rows::job(&spec));
         let other_schedule = before.is_none_or(|before| before.schedules != spec.schedules);
         if other_schedule && !spec.schedules.is_empty() {
             // What was missed before this schedule was there is not made up.

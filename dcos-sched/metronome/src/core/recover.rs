@@ -63,6 +63,7 @@ impl JobScheduler {
             batch: super::Batch::default(),
             counters: super::Counters::default(),
         };
+        let mut too_large = Vec::new();
         for (id, job) in jobs {
             core.set_parents(None, Some(&job.spec));
             let runs = Arc::clone(&job.runs);
@@ -71,13 +72,19 @@ impl JobScheduler {
             core.put_job(job);
             core.schedule(now, &id, last);
             for run in runs.values() {
-                if run.waits() {
+                if run.waits() && super::rows::check_job(&run.job).is_err() {
+                    too_large.push(Arc::clone(run));
+                } else if run.waits() {
                     core.enqueue(now, run);
                 } else {
                     let due = core.run_due(run);
                     core.deadlines.set(&run.key(), due);
                 }
             }
+        }
+        // The store would refuse what comes of them.
+        for run in too_large {
+            core.abort(now, &run);
         }
         Ok(core)
     }

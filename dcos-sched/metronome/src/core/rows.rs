@@ -15,8 +15,10 @@ use std::sync::Arc;
 use dcos_marathon::Timestamp;
 use dcos_marathon::core::Row;
 use dcos_marathon::instance::Instance;
+use dcos_store::MAX_VALUE_BYTES;
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
 use crate::model::{JobId, JobSpec, Progress, Run, RunId, RunInfo, RunKey, RunStatus, RunTask};
 
 /// What all keys begin with.
@@ -59,6 +61,25 @@ pub(crate) fn framework(id: &str) -> Row {
 
 pub(crate) fn job(spec: &JobSpec) -> Row {
     Row::put(job_key(&spec.id), spec)
+}
+
+/// What the row of a run may take beside the job: its task, where that is, and the hundred before it.
+const ROOM: usize = 64 * 1024;
+
+/// Whether the store takes not only a job, but whatever becomes of its runs, which are stored with it.
+///
+/// # Errors
+/// [`Error::Unprocessable`] with the size.
+pub(super) fn check_job(spec: &JobSpec) -> Result<(), Error> {
+    let bytes = job(spec).value.map_or(0, |value| value.len());
+    let most = MAX_VALUE_BYTES - ROOM;
+    if bytes <= most {
+        return Ok(());
+    }
+    let id = &spec.id;
+    Err(Error::Unprocessable(format!(
+        "job {id} takes {bytes} bytes in the store; at most {most} leave room for its runs"
+    )))
 }
 
 pub(crate) fn job_key(id: &JobId) -> String {

@@ -8,7 +8,7 @@ use dcos_marathon::Timestamp;
 use dcos_marathon::core::Row;
 use dcos_marathon::instance::{Condition, Instance};
 
-use super::{JobScheduler, rows};
+use super::{JobScheduler, MOST_AT_ONCE, rows};
 use crate::Error;
 use crate::model::{Job, JobId, Newest, Run, RunId, RunInfo, RunKey, RunStatus};
 use crate::spec;
@@ -17,9 +17,11 @@ impl JobScheduler {
     /// Runs a job now, at a user's wish; its schedule has no say in that.
     ///
     /// # Errors
-    /// [`Error::UnknownJob`]
+    /// [`Error::UnknownJob`]; [`Error::Unprocessable`] if the job, from an earlier Metronome, is too large for the store to
+    /// take a run of it.
     pub fn start(&mut self, now: Time, id: &JobId) -> Result<Arc<Run>, Error> {
         let job = self.known(id)?;
+        rows::check_job(&job.spec)?;
         let run = self.begin(Timestamp::from(now), (*job).clone(), None);
         // It is shown as it was made.
         Ok(Arc::new(Run {
@@ -93,7 +95,12 @@ impl JobScheduler {
 
     /// Sets a run that goes on; it is kept durably.
     pub(super) fn put_run(&mut self, run: Run) {
-        self.batch.rows.push(rows::run(&run));
+        let row = rows::run(&run);
+        // Nothing is launched for a job that is too large, so that all there is to say of an earlier run is how it goes
+        // on: agents are asked for that in each life.
+        if row.check().is_ok() || rows::check_job(&run.job).is_ok() {
+            self.batch.rows.push(row);
+        }
         self.deadlines.set(&run.key(), self.run_due(&run));
         if let Some(job) = self.jobs.get(&run.job.id) {
             let mut job = (**job).clone();
@@ -230,9 +237,12 @@ impl JobScheduler {
         }
     }
 
-    /// Runs that did not start in time, and launches nobody confirms.
+    /// Runs that did not start in time, and launches nobody confirms; as [`Self::trigger_due`], not all at once.
     pub(super) fn expire(&mut self, now: Timestamp) {
-        while let Some(key) = self.deadlines.pop(now) {
+        for _ in 0..MOST_AT_ONCE {
+            let Some(key) = self.deadlines.pop(now) else {
+                return;
+            };
             let job = self.jobs.get(&key.job);
             let Some(run) = job.and_then(|job| job.runs.get(&key.run)).cloned() else {
                 continue;
@@ -250,8 +260,12 @@ impl JobScheduler {
         }
     }
 
-    /// Launches another task for a run.
+    /// Launches another task for a run, unless its job is too large for the store to take what comes of it.
     pub(super) fn again(&mut self, now: Timestamp, run: &Run) {
+        if rows::check_job(&run.job).is_err() {
+            self.complete(now, run.clone(), false);
+            return;
+        }
         let run = Run {
             instance: None,
             ..run.clone()

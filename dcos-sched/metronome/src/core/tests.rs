@@ -9,7 +9,7 @@ use dcos_proto::mesos::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Run, RunStatus};
+use crate::model::{Run, RunId, RunStatus};
 use crate::read;
 
 /// A core, its rows, and what runs.
@@ -830,4 +830,122 @@ mod chaos {
             })
         })
     }
+}
+
+/// A job that takes `bytes` in the store.
+fn sized(h: &Harness, bytes: usize) -> crate::model::JobSpec {
+    let spec = |fill: usize| {
+        let run = json!({"cmd": "x".repeat(fill), "cpus": 0.1, "mem": 32, "disk": 0,
+            "restart": {"policy": "ON_FAILURE"}});
+        let mut document = every_minute(&json!({"missedTriggers": "LATEST"}));
+        document["id"] = json!("big");
+        document["run"] = run;
+        read::job(document, None).unwrap()
+    };
+    let around = rows::job(&spec(1)).value.unwrap().len() - 1;
+    let spec = spec(bytes - around);
+    assert_eq!(rows::job(&spec).value.unwrap().len(), bytes);
+    assert!(h.core.job(&"big".into()).is_none());
+    spec
+}
+
+#[test]
+fn the_store_takes_whatever_becomes_of_a_jobs_runs() {
+    let mut h = Harness::new();
+    let most = dcos_store::MAX_VALUE_BYTES - 64 * 1024;
+    let refused = h.core.create(h.now, sized(&h, most + 1)).unwrap_err();
+    assert!(
+        matches!(refused, crate::Error::Unprocessable(_)),
+        "{refused}"
+    );
+    rows::check_job(&sized(&h, most)).unwrap();
+    let id = ["long-name-of-a-part-of-a-jobs-id-that-is-long"; 5].join(".");
+    h.job(&id, &json!({"run.restart": {"policy": "ON_FAILURE"}}));
+    h.start(&id);
+    for _ in 0..105 {
+        h.offer();
+        h.pass(1);
+        h.end(TaskState::TaskFailed);
+    }
+    h.offer();
+    let job = h.core.job(&id.as_str().into()).unwrap();
+    let run = job.runs.values().next().unwrap();
+    assert_eq!((run.tasks.len(), run.instance.is_some()), (100, true));
+    let bytes = |row: dcos_marathon::core::Row| row.value.unwrap().len();
+    let besides = bytes(rows::run(run)) - bytes(rows::job(&job.spec));
+    assert!(besides < 60 * 1024, "{besides} bytes");
+}
+
+#[test]
+fn a_job_an_earlier_metronome_took_in_ends_nobody() {
+    let mut h = Harness::new();
+    // One of its runs waits, as far as its row was taken.
+    let spec = sized(&h, dcos_store::MAX_VALUE_BYTES - 400);
+    let row = rows::job(&spec);
+    h.rows.insert(row.key, row.value.unwrap());
+    h.crash(0);
+    let waits = Run {
+        id: RunId::from("r"),
+        job: Arc::new(spec.clone()),
+        status: RunStatus::Starting,
+        created_at: Timestamp::from(h.now),
+        completed_at: None,
+        starts_until: None,
+        tasks: BTreeMap::new(),
+        instance: None,
+    };
+    let row = rows::run(&waits);
+    h.rows.insert(row.key, row.value.unwrap());
+    h.crash(3600);
+    h.pass(3600);
+    h.offer();
+    assert_eq!((h.launched, h.core.active), (0, 0));
+    assert_eq!(h.ended("big"), (0, 1));
+    assert!(
+        h.rows
+            .values()
+            .all(|row| row.len() <= dcos_store::MAX_VALUE_BYTES)
+    );
+    let refused = h.core.start(h.now, &"big".into()).unwrap_err();
+    assert!(
+        matches!(refused, crate::Error::Unprocessable(_)),
+        "{refused}"
+    );
+    h.core.delete(h.now, &"big".into(), false).unwrap();
+    h.settle();
+    assert!(!h.rows.keys().any(|key| key.contains("big")));
+}
+
+#[test]
+fn what_is_due_at_one_moment_leaves_requests_their_turn() {
+    let mut h = Harness::new();
+    let jobs = MOST_AT_ONCE * 2 + 10;
+    for at in 0..jobs {
+        let yearly = json!({"id": "s", "cron": "0 0 1 1 *", "startingDeadlineSeconds": 60});
+        let mut document = json!({"id": format!("job{at}"), "schedules": [yearly]});
+        document["run"] = json!({"cmd": "true", "cpus": 0.1, "mem": 32, "disk": 0});
+        h.core
+            .create(h.now, read::job(document, None).unwrap())
+            .unwrap();
+    }
+    h.settle();
+    let due = h.core.triggers.next().unwrap();
+    h.now = Time::from(due);
+    h.settle();
+    assert_eq!(h.core.active, MOST_AT_ONCE);
+    assert!(
+        h.core.next_deadline(h.now).unwrap() <= h.now,
+        "the rest at once"
+    );
+    h.job("asked", &json!({}));
+    h.start("asked");
+    assert_eq!(h.core.active, jobs + 1, "two more takes, one more run");
+    // All of them are too late in one moment, too.
+    h.now = Time::from_secs(h.now.as_secs() + 61);
+    h.settle();
+    assert_eq!(h.core.active, jobs + 1 - MOST_AT_ONCE);
+    assert!(h.core.next_deadline(h.now).unwrap() <= h.now);
+    h.settle();
+    h.settle();
+    assert_eq!(h.core.active, 1);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dcos_marathon::Timestamp;
 
-use super::{JobScheduler, rows};
+use super::{JobScheduler, MOST_AT_ONCE, rows};
 use crate::model::{ConcurrencyPolicy, JobId, JobSpec, ScheduleSpec};
 
 /// The schedule that is in force.
@@ -21,10 +21,10 @@ impl JobScheduler {
         self.triggers.set(id, next);
     }
 
-    /// Starts what is due.
+    /// Starts what is due: the earliest of it, if that is much, and the rest at once after.
     pub(super) fn trigger_due(&mut self, now: Timestamp) {
-        while let Some(planned) = self.triggers.next().filter(|planned| *planned <= now) {
-            let Some(id) = self.triggers.pop(now) else {
+        for _ in 0..MOST_AT_ONCE {
+            let Some((planned, id)) = self.triggers.next().zip(self.triggers.pop(now)) else {
                 return;
             };
             self.trigger(now, &id, planned);
@@ -43,7 +43,7 @@ impl JobScheduler {
         let mut next = (*job).clone();
         Arc::make_mut(&mut next.progress).triggered = Some(planned);
         let forbidden = schedule.concurrency_policy == ConcurrencyPolicy::Forbid;
-        if forbidden && !job.runs.is_empty() {
+        if (forbidden && !job.runs.is_empty()) || rows::check_job(&job.spec).is_err() {
             self.counters.skipped += 1;
             self.batch.rows.push(rows::progress(id, &next.progress));
             self.put_job(next);
