@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use landlock::{
     ABI, AccessFs, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus,
@@ -69,6 +70,8 @@ impl Opened {
             outside: None,
             exposed: !fs::read("/proc/sys/fs/suid_dumpable").is_ok_and(|it| it != b"1\n"),
         };
+        // Where the container's own `/proc` is not in the way.
+        LazyLock::force(&mounts::IN_USER_NAMESPACE);
         if plan.new.user && plan.new.mount {
             opened.outside = Some(Outside::open(plan)?);
         }
@@ -95,7 +98,7 @@ impl Opened {
     }
 }
 
-/// Whether the launcher enters a namespace and clones from there: process ids are those of
+/// Whether a namespace is entered before the clone: process ids are those of
 /// children only, and what is the node's is closed to a user namespace.
 pub(crate) fn is_entered_first(plan: &Plan, join: &Join) -> bool {
     let inside = [NamespaceKind::Mount, NamespaceKind::User];
@@ -221,7 +224,7 @@ fn enter_namespaces(plan: &Plan, joins: Vec<(File, PathBuf)>) -> Result<(), Fail
     }
     if plan.new.cgroup {
         // Not at the clone: the new namespace is to begin at the cgroups just joined.
-        sys::unshare_cgroup().at(Step::Namespaces, "cgroup")?;
+        sys::unshare(libc::CLONE_NEWCGROUP).at(Step::Namespaces, "cgroup")?;
     }
     Ok(())
 }

@@ -579,3 +579,12 @@ impl AsFd for Receiver {
 pub fn map_ids(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
     sys::set_mount_attributes(mount, libc::MOUNT_ATTR_RDONLY, 0, Some(namespace))
 }
+
+/// Gives this process, which has one thread, a user namespace and a mount namespace of its own: it is root there of
+/// whatever ids somebody maps into it, and nobody until then.
+///
+/// # Errors
+/// `EINVAL` with threads; what the kernel says where users may make none.
+pub fn unshare_users_and_mounts() -> io::Result<()> {
+    sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
+}

@@ -24,7 +24,9 @@ mod sys;
 mod table;
 mod upgrade;
 
-pub use client::{Client, Error, Receiver, Sender, beside, is_own, map_ids};
+pub use client::{
+    Client, Error, Receiver, Sender, beside, is_own, map_ids, unshare_users_and_mounts,
+};
 pub use codec::DecodeError;
 pub use message::{Answer, Container, Exit, Failure, Message, Request, Scope, Step};
 pub use plan::{

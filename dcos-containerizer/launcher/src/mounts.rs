@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::path::Path;
+use std::sync::LazyLock;
 
 use rustix::fs::{
     CWD, FileType, Mode, OFlags, ResolveFlags, fstat, makedev, mkdirat, mknodat, open, openat2,
@@ -213,10 +214,16 @@ pub(crate) fn reach(path: &Path) -> io::Result<OwnedFd> {
     Ok(openat2(CWD, path, HANDLE, mode, resolve)?)
 }
 
+/// Whether the launcher itself is in a user namespace.
+pub(crate) static IN_USER_NAMESPACE: LazyLock<bool> = LazyLock::new(|| {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().ne(["0", "0", "4294967295"])
+});
+
 fn open_device(plan: &Plan, device: &Device) -> Option<Source> {
     // Nodes cannot be made from within a user namespace; the host's are bound instead.
     let open = || Source::open(&device.path, false);
-    plan.new.user.then(open)?.ok()
+    (plan.new.user || *IN_USER_NAMESPACE).then(open)?.ok()
 }
 
 fn open_root(plan: &Plan) -> Result<Option<Source>, Failure> {

@@ -22,12 +22,16 @@ pub(crate) enum Cloned {
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Clones this process like `fork(2)`, with new namespaces and right into a cgroup.
-pub(crate) fn clone(namespaces: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+/// Clones this process like `fork(2)`, with new namespaces and right into a cgroup; with `CLONE_PARENT` as a child of its
+/// parent.
+pub(crate) fn clone(flags: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     // SAFETY: all zeroes is a valid clone_args, of nothing special.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    args.flags = u64::from(namespaces.cast_unsigned());
-    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    args.flags = u64::from(flags.cast_unsigned());
+    if flags & libc::CLONE_PARENT == 0 {
+        // Else it has the signal that this process has.
+        args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    }
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
@@ -187,10 +191,10 @@ pub(crate) fn move_to(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<OwnedFd> 
     owned(unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) })
 }
 
-/// Gives this process a cgroup namespace of its own.
-pub(crate) fn unshare_cgroup() -> io::Result<()> {
-    // SAFETY: unsharing a namespace touches no memory.
-    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })
+/// Gives this process namespaces of its own (`CLONE_NEW*`).
+pub(crate) fn unshare(namespaces: i32) -> io::Result<()> {
+    // SAFETY: unsharing namespaces touches no memory, and no descriptors.
+    check(unsafe { libc::unshare(namespaces) })
 }
 
 /// Sets attributes (`MOUNT_ATTR_*`) of a mount and of all that are mounted in it, its propagation

@@ -5,12 +5,14 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::move_into_link_name_space;
 
 use crate::child::{self, Opened, is_entered_first, is_supervised};
+use crate::codec::{Input, Wire};
 use crate::message::{Answer, Container, Exit, Failure, Scope, Step};
-use crate::plan::{Cgroup, IdMap, NamespaceKind, Namespaces, Plan};
+use crate::plan::{Cgroup, IdMap, Join, Namespaces, Plan};
 use crate::process;
 use crate::report::{At, Report};
 use crate::sys::{self, Cloned};
@@ -301,37 +303,46 @@ impl Table {
     }
 }
 
-/// Clones the first process; from within namespaces that have to be entered before, for a moment.
+/// Clones the first process. Where namespaces have to be entered before, another process enters them, clones a child of
+/// this one, and ends: this one could not always go back, as out of a user namespace to what root of the node owns.
 fn clone_into(plan: &Plan, cgroup: Option<&File>) -> Result<Cloned, Failure> {
-    let enter = |file: &File| move_into_link_name_space(file.as_fd(), None);
-    let mut own = Vec::new();
-    let mut enter_all = || {
-        for join in plan.join.iter().filter(|join| is_entered_first(plan, join)) {
-            let (detail, home) = (join.path.display(), own_namespace(join.kind));
-            let wanted = File::open(&join.path).at(Step::Open, &detail)?;
-            own.push((File::open(&home).at(Step::Open, &home)?, home));
-            enter(&wanted).at(Step::Namespaces, &detail)?;
-        }
-        Ok(())
+    let first = plan.join.iter().filter(|join| is_entered_first(plan, join));
+    let open = |join: &Join| {
+        let detail = join.path.display().to_string();
+        Ok((File::open(&join.path).at(Step::Open, &detail)?, detail))
     };
-    let entered = enter_all();
-    let flags = clone_flags(plan.new);
-    let cloned =
-        entered.and_then(|()| sys::clone(flags, cgroup.map(AsFd::as_fd)).at(Step::Clone, ""));
-    if !matches!(cloned, Ok(Cloned::Child)) {
-        for (file, home) in &own {
-            // Entering one's own namespace again is always allowed.
-            enter(file).at(Step::Namespaces, home)?;
-        }
+    let joins: Vec<_> = first.map(open).collect::<Result<_, Failure>>()?;
+    let clone = |more| {
+        let flags = clone_flags(plan.new) | more;
+        sys::clone(flags, cgroup.map(AsFd::as_fd)).at(Step::Clone, "")
+    };
+    if joins.is_empty() {
+        return clone(0);
     }
-    cloned
-}
-
-/// The namespace that this process has.
-fn own_namespace(kind: NamespaceKind) -> String {
-    // In the order of the kinds.
-    const FILES: [&str; 7] = ["pid", "mnt", "ipc", "uts", "net", "user", "cgroup"];
-    format!("/proc/self/ns/{}", FILES[kind as usize])
+    let (hearing, telling) = pipe_with(PipeFlags::CLOEXEC).at(Step::Open, "a pipe")?;
+    if let Cloned::Child = sys::clone(0, None).at(Step::Clone, "")? {
+        let enter = |(file, detail): &(File, String)| {
+            move_into_link_name_space(file.as_fd(), None).at(Step::Namespaces, detail)
+        };
+        let entered = joins.iter().try_for_each(enter);
+        let told = match entered.and_then(|()| clone(libc::CLONE_PARENT)) {
+            Ok(Cloned::Parent(pid)) => pid.to_bytes(),
+            Err(failure) => [0_i32.to_bytes(), failure.to_bytes()].concat(),
+            child => return child,
+        };
+        let _ = rustix::io::write(&telling, &told);
+        sys::exit(0);
+    }
+    drop(telling);
+    // One write, and no more than a pipe takes at once.
+    let mut told = [0; 8192];
+    let count = rustix::io::retry_on_intr(|| rustix::io::read(&hearing, &mut told));
+    let mut told = Input::new(&told[..count.at(Step::Clone, "")?]);
+    let said = i32::take(&mut told).and_then(|pid| match pid {
+        0 => Failure::take(&mut told).map(Err),
+        pid => Ok(Ok(Cloned::Parent(pid))),
+    });
+    said.unwrap_or_else(|_| Err(Errno::SRCH).at(Step::Clone, ""))
 }
 
 fn clone_flags(new: Namespaces) -> i32 {
