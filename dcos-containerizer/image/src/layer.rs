@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use crate::archive::normal;
 use crate::error::odd;
 use crate::metered::Metered;
+use crate::root::{is_mapped, opaque};
 use crate::sparse::{self, Sparse};
 
 /// Entries a layer may have: more than any distribution has files.
@@ -158,7 +159,7 @@ impl Layer {
         let name = Path::new(name);
         let text = name.to_string_lossy();
         if text == OPAQUE {
-            fsetxattr(&folder, "trusted.overlay.opaque", b"y", XattrFlags::empty())?;
+            fsetxattr(&folder, opaque(), b"y", XattrFlags::empty())?;
             return Ok(());
         }
         if let Some(deleted) = text.strip_prefix(WHITEOUT) {
@@ -232,6 +233,11 @@ impl Layer {
                     _ => FileType::Fifo,
                 };
                 remove(&folder, name)?;
+                if is_mapped() && kind != FileType::Fifo {
+                    // As other engines do it: containers find the devices they may use in `/dev`.
+                    tracing::debug!(?path, "in a user namespace an image has no device nodes");
+                    return Ok(());
+                }
                 mknodat(&folder, name, kind, mode, makedev(major, minor))?;
             }
             other => {
@@ -246,7 +252,8 @@ impl Layer {
             Some(uid),
             Some(gid),
             AtFlags::SYMLINK_NOFOLLOW,
-        )?;
+        )
+        .map_err(|error| unowned(error, owner))?;
         if !kind.is_symlink() {
             let mode = rustix::fs::Mode::from_bits_truncate(mode.bits());
             rustix::fs::chmodat(&folder, name, mode, AtFlags::empty())?;
@@ -289,9 +296,22 @@ const HERE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS
 
 fn own(file: impl AsFd, mode: Mode, (uid, gid): (Uid, Gid)) -> io::Result<()> {
     let file = file.as_fd();
-    fchown(file, Some(uid), Some(gid))?;
+    fchown(file, Some(uid), Some(gid)).map_err(|error| unowned(error, (uid, gid)))?;
     // After the owner, whose change clears the set-id bits.
     Ok(fchmod(file, mode)?)
+}
+
+/// Why nobody became the owner of a file.
+fn unowned(error: Errno, (uid, gid): (Uid, Gid)) -> io::Error {
+    if error != Errno::INVAL || !is_mapped() {
+        return error.into();
+    }
+    let (uid, gid) = (uid.as_raw(), gid.as_raw());
+    let what = format!(
+        "it belongs to user {uid} and group {gid}, and there is no such id in the agent's user namespace: give the \
+         agent's user more ids in /etc/subuid and /etc/subgid"
+    );
+    io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
 fn times(seconds: i64) -> Timestamps {
@@ -305,10 +325,10 @@ fn times(seconds: i64) -> Timestamps {
     }
 }
 
-/// What an image may say of its files beyond mode and owner. Not `trusted.`: those names are how
-/// overlayfs keeps its own books.
+/// What an image may say of its files beyond mode and owner. Not `trusted.`, and not `user.overlay.` in a user
+/// namespace: those names are how overlayfs keeps its own books.
 fn is_allowed(attribute: &str) -> bool {
-    attribute.starts_with("user.")
+    (attribute.starts_with("user.") && !(is_mapped() && attribute.starts_with("user.overlay.")))
         || [
             "security.capability",
             "system.posix_acl_access",

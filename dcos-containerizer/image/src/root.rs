@@ -5,12 +5,14 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount,
+    unmount,
 };
 
 /// What an overlay's folder has: what was written, and where the kernel prepares that.
@@ -30,6 +32,28 @@ pub fn written(folder: &Path, root: &Path) -> Vec<PathBuf> {
 fn is_mount(root: &Path, folder: &Path) -> bool {
     let device = |path: &Path| path.metadata().map(|found| found.dev()).ok();
     device(root) != device(folder)
+}
+
+/// Whether this process is in a user namespace that is not the node's: `trusted.` attributes, and device nodes, take
+/// root of the node.
+pub(crate) fn is_mapped() -> bool {
+    static MAPPED: LazyLock<bool> = LazyLock::new(|| {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_whitespace().ne(["0", "0", "4294967295"])
+    });
+    *MAPPED
+}
+
+/// Has overlayfs keep its books in attributes that it takes no root to write. Linux 5.11
+const USER_ATTRIBUTES: &str = "userxattr";
+
+/// The attribute by which a folder of a layer hides what is below it.
+pub(crate) fn opaque() -> &'static str {
+    if is_mapped() {
+        "user.overlay.opaque"
+    } else {
+        "trusted.overlay.opaque"
+    }
 }
 
 /// Mounts `layers`, lowest first, with a writable one on top. `folder` holds what is written, and
@@ -69,6 +93,9 @@ fn overlay_by_parts(
     }
     fsconfig_set_string(&overlay, "upperdir", upper)?;
     fsconfig_set_string(&overlay, "workdir", work)?;
+    if is_mapped() {
+        fsconfig_set_flag(&overlay, USER_ATTRIBUTES)?;
+    }
     fsconfig_create(&overlay)?;
     let flags = FsMountFlags::FSMOUNT_CLOEXEC;
     let made = fsmount(&overlay, flags, MountAttrFlags::empty())?;
@@ -92,12 +119,16 @@ fn overlay_by_line(
         .rev()
         .map(|layer| layer.as_ref().to_string_lossy())
         .collect();
-    let options = format!(
+    let mut options = format!(
         "lowerdir={},upperdir={},workdir={}",
         lower.join(":"),
         upper.display(),
         work.display()
     );
+    if is_mapped() {
+        options.push(',');
+        options.push_str(USER_ATTRIBUTES);
+    }
     let options = CString::new(options).map_err(|_| Errno::INVAL)?;
     mount("overlay", root, "overlay", MountFlags::empty(), &*options)
 }
@@ -175,7 +206,7 @@ fn is_whiteout(metadata: &std::fs::Metadata) -> bool {
 
 fn is_opaque(path: &Path) -> bool {
     let mut value = [0; 1];
-    let read = rustix::fs::lgetxattr(path, "trusted.overlay.opaque", &mut value);
+    let read = rustix::fs::lgetxattr(path, opaque(), &mut value);
     read == Ok(1) && value == *b"y"
 }
 
