@@ -14,7 +14,7 @@ DEBIAN := gcc libc6-dev iproute2 nftables curl xz-utils bzip2 unzip
 DEBIAN_CLUSTER := util-linux zookeeper default-jre-headless etcd-server containernetworking-plugins
 # What the tests need beyond that: clients, and what builds a client's C.
 # Docker's engine is Debian's where there is none: tests start one of their own, in a folder and on a socket of its own.
-DEBIAN_TEST := $(DEBIAN) $(if $(shell command -v dockerd),,docker.io) python3-venv python3-dev bind9-dnsutils procps crun e2fsprogs xfsprogs docker-registry $(DEBIAN_CLUSTER)
+DEBIAN_TEST := $(DEBIAN) $(if $(shell command -v dockerd),,docker.io) python3-venv python3-dev bind9-dnsutils procps crun e2fsprogs xfsprogs docker-registry uidmap $(DEBIAN_CLUSTER)
 
 say = @printf '\033[1m== %s\033[0m\n' "$(1)"
 

@@ -41,7 +41,9 @@ pub use composing::Composing;
 pub use error::ContainerizerError;
 pub use processes::Processes;
 pub use termination::ContainerTermination;
-pub use universal::{LauncherProgram, SwitchboardProgram, Universal, UniversalConfig};
+pub use universal::{
+    LauncherProgram, SwitchboardProgram, Universal, UniversalConfig, launcher_socket,
+};
 
 /// Runs containers: one tree of processes each, confined, fetched for, logged.
 ///

@@ -28,6 +28,7 @@ mod ids;
 pub mod landlock;
 pub mod linux;
 pub mod listening;
+mod mounted;
 pub mod namespaces;
 pub mod network;
 mod options;

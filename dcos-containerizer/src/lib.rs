@@ -1,6 +1,7 @@
 //! One node's containers: agent, isolators, provisioner, fetcher.
 
 pub mod agent;
+mod callers;
 pub mod check;
 pub mod checkpoint;
 pub mod containerizer;
@@ -14,6 +15,7 @@ pub mod oci;
 pub mod oversubscription;
 mod procfs;
 pub mod provisioner;
+pub mod rootless;
 pub mod secret;
 pub mod switchboard;
 pub mod systemd;

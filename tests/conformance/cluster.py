@@ -102,6 +102,8 @@ class Program:
     def __init__(self, name: str, flags: dict[str, Any], log: Path, env: dict[str, str]) -> None:
         self.name, self.flags, self.log, self.env = name, flags, log, env
         self.process: subprocess.Popen[bytes] | None = None
+        # What its command begins with: what makes it somebody else's, say.
+        self.prefix: list[str] = []
         # The name and the path of a socket that the program is given as systemd does it.
         self.passed: tuple[str, Path] | None = None
 
@@ -109,7 +111,7 @@ class Program:
         flags = [f"--{key}={value}" for key, value in self.flags.items()]
         with self.log.open("ab") as log, socket.socket(socket.AF_UNIX) as given:
             self.process = subprocess.Popen(
-                [*self.passing(given), binary(self.name), *flags], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                [*self.prefix, *self.passing(given), binary(self.name), *flags], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 env={**os.environ, "RUST_BACKTRACE": "1", **self.env}, start_new_session=True,
                 pass_fds=[given.fileno()] if self.passed else [],
             )

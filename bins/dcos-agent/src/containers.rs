@@ -23,6 +23,7 @@ use dcos_proto::mesos::Resource;
 use dcos_proto::mesos::resource::disk_info::source;
 use tokio_util::sync::CancellationToken;
 
+use crate::rootless::{self, Begun};
 use crate::{names, overlay};
 
 /// The word that makes this program the launcher.
@@ -44,7 +45,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "State that is lost with the host; /var/run/mesos as root, else `run` in the work directory.",
     ),
     Spec::choice("launcher", &["linux", "posix"])
-        .help("linux: namespaces and cgroups, which takes root; posix: plain processes. linux as root."),
+        .help("linux: namespaces and cgroups, without root those of a user namespace and no cgroups; posix: plain processes. linux as root, and without root where it can be had and neither --containerizers nor --isolation says otherwise."),
     Spec::path("frameworks_home").help("Where relative URIs start; without it they are refused."),
     Spec::path("fetcher_cache_dir").help("Where fetched files are kept; below the work directory by default."),
     Spec::bytes("fetcher_cache_size").default("2GB").help("How much of that."),
@@ -77,15 +78,23 @@ pub(crate) struct Containers {
 
 impl Containers {
     /// What `--containerizers` names, in its order; what removes images runs until `stop`.
-    pub(crate) async fn new(values: &Values, stop: &CancellationToken) -> anyhow::Result<Self> {
-        let mut isolation = isolation(values)?;
+    pub(crate) async fn new(
+        values: &Values,
+        begun: &Begun,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let mut isolation = isolation(values, begun)?;
         isolation.container_ports_isolated_range = isolated_ports(values, &isolation)?;
         let gpus = isolation.gpu_count()?;
-        let slice = Slice::from_values(values).await.context(
-            "containers would end with this agent's unit (`--systemd_enable_support=false` puts up with it)",
-        )?;
+        let slice = if !rootless::is_root() {
+            None
+        } else {
+            Slice::from_values(values).await.context(
+                "containers would end with this agent's unit (`--systemd_enable_support=false` puts up with it)",
+            )?
+        };
         isolation.slice = slice.as_ref().map(|_| SLICE.into());
-        let (mut config, collection, counted) = config(values, isolation)?;
+        let (mut config, collection, counted) = config(values, isolation, begun)?;
         if let Some(slice) = slice {
             config.launcher.arguments.extend(slice.arguments());
         }
@@ -136,7 +145,7 @@ impl Containers {
 /// Where state is that is lost with the host.
 pub(crate) fn runtime_dir(values: &Values) -> PathBuf {
     values.opt_path("runtime_dir").unwrap_or_else(|| {
-        if rustix::process::geteuid().is_root() {
+        if rootless::is_root() {
             PathBuf::from("/var/run/mesos")
         } else {
             values.path("work_dir").join("run")
@@ -145,23 +154,16 @@ pub(crate) fn runtime_dir(values: &Values) -> PathBuf {
 }
 
 /// What confines containers.
-fn isolation(values: &Values) -> anyhow::Result<IsolationConfig> {
-    let root = rustix::process::geteuid().is_root();
+fn isolation(values: &Values, begun: &Begun) -> anyhow::Result<IsolationConfig> {
     let work_dir = values.path("work_dir");
-    let linux = values
-        .opt_text("launcher")
-        .map_or(root, |launcher| launcher == "linux");
+    let linux = begun.is_linux();
     ensure!(
-        root || !linux,
-        "--launcher=linux takes root; use --launcher=posix"
-    );
-    ensure!(
-        root || values.opt_text("oci_runtimes").is_none(),
+        rootless::is_root() || values.opt_text("oci_runtimes").is_none(),
         "--oci_runtimes takes root"
     );
     let mut isolation = IsolationConfig::from_values(values, linux)?;
     isolation.runtime_dir = runtime_dir(values);
-    if let Some(networks) = overlay::own_networks(values, linux)? {
+    if let Some(networks) = overlay::own_networks(values, linux && rootless::is_root())? {
         isolation.networks = networks;
     }
     if let Some(dns) = names::of_containers(values)? {
@@ -207,8 +209,8 @@ fn isolated_ports(values: &Values, isolation: &IsolationConfig) -> anyhow::Resul
 fn config(
     values: &Values,
     mut isolation: IsolationConfig,
+    begun: &Begun,
 ) -> anyhow::Result<(UniversalConfig, Option<Collection>, Meter)> {
-    let root = rustix::process::geteuid().is_root();
     let work_dir = values.path("work_dir");
     let runtime_dir = isolation.runtime_dir.clone();
     let cache = values
@@ -244,7 +246,7 @@ fn config(
         .then(|| isolation.projects.clone());
     let config = UniversalConfig {
         runtime_dir,
-        launcher: launcher(&program),
+        launcher: launcher(&program, begun),
         switchboard: SwitchboardProgram {
             program,
             arguments: vec![SWITCHBOARD.to_owned()],
@@ -254,7 +256,7 @@ fn config(
         provisioner: provisioner.map(|one| Arc::new(one) as Arc<dyn Provisioner>),
         fetcher,
         logger: Arc::new(RotatingFiles::new(rotation)),
-        switch_user: root && values.switch("switch_user"),
+        switch_user: rustix::process::geteuid().is_root() && values.switch("switch_user"),
         sandbox_directory: isolation.sandbox_directory,
         user_namespaces: isolation.user_namespaces,
         destroy_timeout: isolation.removals.timeout(),
@@ -277,10 +279,10 @@ fn count(number: u64) -> f64 {
 }
 
 /// The small launcher beside this program, else this program.
-fn launcher(own: &Path) -> LauncherProgram {
-    match dcos_launcher::beside(own) {
+fn launcher(own: &Path, begun: &Begun) -> LauncherProgram {
+    match begun.launcher() {
         Some(program) => LauncherProgram {
-            program,
+            program: program.to_owned(),
             arguments: Vec::new(),
         },
         None => LauncherProgram {

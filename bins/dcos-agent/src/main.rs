@@ -3,7 +3,8 @@
 //! `dcos-agent launcher …` is the launcher: the parent of all containers, which this program starts
 //! as a process of its own and which outlives it. `dcos-agent switchboard …` stands beside a
 //! container that others may attach to, and outlives it as well; `dcos-agent monitor …` beside one
-//! that a foreign runtime makes. Called as `dcos-overlay` (`ln -s dcos-agent /opt/cni/bin/dcos-overlay`) it is a CNI
+//! that a foreign runtime makes. `dcos-agent namespaces` and `dcos-agent callers` help one that an ordinary user starts
+//! into its user namespace, and look around outside of it. Called as `dcos-overlay` (`ln -s dcos-agent /opt/cni/bin/dcos-overlay`) it is a CNI
 //! plugin.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use dcos_containerizer::agent::{self, AgentError, Config, ExecutorSocket};
 use dcos_containerizer::checkpoint::takeover::Takeover;
+use dcos_containerizer::rootless::{CALLERS, KEEPER};
 use dcos_core::config::{Schema, Values};
 use dcos_store::{Ensemble, LeadingMaster, StandingMasters, electorate};
 use dcos_wire::Listener;
@@ -28,8 +30,10 @@ mod door;
 mod names;
 mod network;
 mod overlay;
+mod rootless;
 
 use containers::Containers;
+use rootless::Begun;
 
 /// As it is called.
 const PROGRAM: &str = "dcos-agent";
@@ -54,9 +58,11 @@ fn main() -> ExitCode {
         Some(containers::LAUNCHER) => return dcos_launcher::main(arguments),
         Some(containers::MONITOR) => return dcos_containerizer::oci::main(arguments),
         Some(containers::SWITCHBOARD) => return dcos_containerizer::switchboard::main(arguments),
+        Some(KEEPER) => return dcos_containerizer::rootless::keep(),
+        Some(CALLERS) => return dcos_containerizer::rootless::serve_callers(arguments),
         _ => {}
     }
-    dcos_program::main(schema(), run)
+    dcos_program::main_after(schema(), rootless::begin, run)
 }
 
 /// All that may be said to the agent.
@@ -102,7 +108,7 @@ fn tls_of_executors() -> impl Iterator<Item = (String, String)> {
     std::env::vars().filter(|(name, _)| name.starts_with("LIBPROCESS_SSL_"))
 }
 
-async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
+async fn run(values: Values, begun: Begun, stop: CancellationToken) -> anyhow::Result<()> {
     if values.switch("dns_resolv_conf_leave") {
         return names::leave(&values);
     }
@@ -135,7 +141,7 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
         images,
         counted,
         gpus,
-    } = Containers::new(&values, &stop).await?;
+    } = Containers::new(&values, &begun, &stop).await?;
     config.images = images;
     config.gpus = gpus;
     config.meters.push(counted);

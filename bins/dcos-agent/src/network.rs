@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{names, overlay};
+use crate::{names, overlay, rootless};
 
 /// Options of our own: in DC/OS another program has them.
 pub(crate) const OPTIONS: &[Spec] = &[
@@ -45,7 +45,7 @@ pub(crate) fn chains() -> Vec<&'static str> {
 
 /// Keeps open what is forwarded for containers here, among what is `running`.
 pub(crate) fn passages(values: &Values, running: &mut JoinSet<()>) -> Option<Passages> {
-    if !rustix::process::geteuid().is_root() {
+    if !rootless::is_root() {
         return None;
     }
     if !values.switch("accept_forwarded") {
@@ -85,7 +85,8 @@ fn unwanted(values: &Values) -> impl Iterator<Item = &'static str> {
 /// Whether containers may join the default bridge.
 fn bridges(values: &Values) -> bool {
     let launcher = values.opt_text("launcher");
-    launcher.is_none_or(|launcher| launcher == "linux") && overlay::has_default_bridge(values)
+    let linux = launcher.is_none_or(|launcher| launcher == "linux");
+    linux && rootless::is_root() && overlay::has_default_bridge(values)
 }
 
 /// Takes away what an agent before this one opened, and tells whose node forwards something that this may be dropped.

@@ -104,6 +104,18 @@ pub fn main<F>(schema: Schema, program: impl FnOnce(Values, CancellationToken) -
 where
     F: Future<Output = anyhow::Result<()>>,
 {
+    main_after(schema, |_| Ok(()), |values, (), stop| program(values, stop))
+}
+
+/// As [`main`], but does something first, while this process has one thread; `program` is given what comes of it.
+pub fn main_after<T, F>(
+    schema: Schema,
+    first: impl FnOnce(&Values) -> anyhow::Result<T>,
+    program: impl FnOnce(Values, T, CancellationToken) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
     let schema = schema.with(OPTIONS).former(FORMER);
     let name = schema.program();
     let values = match schema.load(&address::sources()) {
@@ -129,7 +141,9 @@ where
         Ok(files) => info!(open_files = files.soft, "as many files may be open"),
         Err(error) => warn!(%error, "the limit of open files stays as it is"),
     }
-    match start(values, program) {
+    let begun = first(&values);
+    let begun = begun.and_then(|made| start(values, |values, stop| program(values, made, stop)));
+    match begun {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<BeginAnew>() => begin_anew(),
         Err(error) => {

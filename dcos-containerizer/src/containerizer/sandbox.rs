@@ -58,6 +58,9 @@ pub fn owner(name: Option<&str>, rootfs: Option<&Path>) -> Result<Option<(u32, u
     };
     let user =
         User::of_container(name, rootfs).ok_or_else(|| format!("there is no user `{name}`"))?;
+    let user = user
+        .reachable()
+        .map_err(|why| format!("user `{name}`: {why}"))?;
     Ok(Some((user.uid, user.gid)))
 }
 

@@ -20,7 +20,7 @@ mod streams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -95,6 +95,11 @@ pub struct SwitchboardProgram {
 /// Where the launcher listens, in the runtime directory.
 const SOCKET: &str = "launcher.sock";
 
+/// Where the launcher of an agent with this `--runtime_dir` listens.
+pub fn launcher_socket(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join(SOCKET)
+}
+
 /// Runs containers through isolators and the launcher.
 #[derive(Debug, Clone)]
 pub struct Universal(Arc<Inner>);
@@ -158,7 +163,7 @@ impl Universal {
         };
         let store = Store::open(config.runtime_dir.join("containers"))
             .map_err(broken("opening the runtime directory"))?;
-        let socket = config.runtime_dir.join(SOCKET);
+        let socket = launcher_socket(&config.runtime_dir);
         let (launcher, news) = Launcher::start(socket, config.launcher.clone())
             .await
             .map_err(broken("starting the launcher"))?;
@@ -176,7 +181,7 @@ impl Universal {
     /// Ends the launcher, and with it whatever still runs: for a node that signs off for good.
     pub async fn stop(&self) {
         self.detach();
-        let socket = self.0.config.runtime_dir.join(SOCKET);
+        let socket = launcher_socket(&self.0.config.runtime_dir);
         let stopped = tokio::task::spawn_blocking(move || {
             dcos_launcher::Client::connect(&socket).and_then(dcos_launcher::Client::stop)
         });

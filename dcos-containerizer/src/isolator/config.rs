@@ -32,6 +32,7 @@ use super::volume::{
 };
 use super::{Isolator, IsolatorError, Isolators};
 use crate::provisioner::Provisioner;
+use crate::rootless;
 use crate::secret::{SecretResolver, ValuesOnly};
 use crate::systemd::SLICE;
 
@@ -274,6 +275,42 @@ const ABSENT: [(&str, &str); 3] = [
     ),
 ];
 
+/// Isolators, or beginnings of their names, that an agent without root has no use for, and why.
+const ROOTED: [(&str, &str); 6] = [
+    (
+        "cgroups/",
+        "control groups are not this agent's to make; without them nothing is limited",
+    ),
+    (
+        "gpu/nvidia",
+        "it confines devices by control groups; bind those a task needs with `linux/devices`",
+    ),
+    (
+        "network/ports",
+        "it finds the processes of containers by their control groups",
+    ),
+    (
+        "docker/volume",
+        "what plugins mount belongs to users of the node who are nobody in this agent's user namespace",
+    ),
+    (
+        "volume/csi",
+        "what plugins mount belongs to users of the node who are nobody in this agent's user namespace",
+    ),
+    ("disk/xfs", "project quotas take root; `disk/du` measures"),
+];
+
+/// Why an agent without root has no use for an isolator.
+pub(super) fn takes_root(name: &str) -> Option<&'static str> {
+    let found = ROOTED
+        .iter()
+        .find(|(known, _)| match known.strip_suffix('/') {
+            Some(family) => name == family || name.starts_with(known),
+            None => name == *known,
+        });
+    found.map(|(_, why)| *why)
+}
+
 impl IsolationConfig {
     /// The isolators' names, implied ones included, in the order in which they prepare.
     ///
@@ -288,6 +325,11 @@ impl IsolationConfig {
             .map(str::trim)
             .filter(|name| !name.is_empty())
         {
+            if let Some(why) = takes_root(name).filter(|_| rootless::is_entered()) {
+                return Err(IsolatorError::refused(format!(
+                    "--isolation: `{name}` takes an agent that is root: {why}"
+                )));
+            }
             match name {
                 "posix/disk" => wanted.push("disk/du"),
                 "process" => wanted.extend(["posix/cpu", "posix/mem"]),

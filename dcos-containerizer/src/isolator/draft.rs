@@ -54,7 +54,9 @@ impl Draft {
         let mut user = UserBuilder::default();
         if let Some(name) = &config.user {
             let found = User::of_container(name, config.rootfs.as_deref())
-                .ok_or_else(|| IsolatorError::refused(format!("there is no user `{name}`")))?;
+                .ok_or_else(|| IsolatorError::refused(format!("there is no user `{name}`")))?
+                .reachable()
+                .map_err(|why| IsolatorError::refused(format!("user `{name}`: {why}")))?;
             user = user
                 .uid(found.uid)
                 .gid(found.gid)

@@ -209,7 +209,7 @@ pub(super) fn bind(source: &Path, target: &Path, readonly: bool) -> Mount {
         .expect("a mount has no required part")
 }
 
-fn system_mounts() -> Vec<Mount> {
+pub(super) fn system_mounts() -> Vec<Mount> {
     let mount = |(target, kind, options): (&str, &str, &str)| {
         MountBuilder::default()
             .destination(target)

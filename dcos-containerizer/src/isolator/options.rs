@@ -9,12 +9,13 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{CapabilityInfo, DeviceWhitelist};
 
 use super::cgroup::{Cgroups, DeviceRule, NetClsHandles, Removals, StallLimits};
+use super::config::takes_root;
 use super::devices::HostDevice;
 use super::disk::ProjectIds;
 use super::listening::{Ports, parse_ports};
 use super::network::{CniNetworks, ContainerNetwork, DefaultDns, NoNetworks};
 use super::{IdRange, IsolationConfig, IsolatorError, UserNamespaces, landlock};
-use crate::secret;
+use crate::{rootless, secret};
 
 /// The options of isolation, under Mesos's names; `pids_limit` is ours.
 pub const OPTIONS: &[Spec] = &[
@@ -141,7 +142,9 @@ docker/volume,volume/image";
 
 /// As much of it as the host can do.
 fn default_for(cgroups: &Cgroups) -> String {
-    let possible = |name: &&str| !name.starts_with("cgroups/") || cgroups.can(name);
+    let rooted = |name: &str| rootless::is_entered() && takes_root(name).is_some();
+    let possible =
+        |name: &&str| !rooted(name) && (!name.starts_with("cgroups/") || cgroups.can(name));
     LINUX
         .split(',')
         .filter(possible)

@@ -11,6 +11,7 @@ use oci_spec::runtime::{
 };
 
 use super::{Draft, IsolatorError};
+use crate::rootless;
 
 impl Draft {
     /// The launcher's plan for a container named `id`.
@@ -115,7 +116,8 @@ fn translate_process(process: &Process, plan: &mut Plan) -> Result<(), IsolatorE
         groups: user.additional_gids().clone().unwrap_or_default(),
     });
     // Who is not root cannot change groups, and is nobody else than itself anyway.
-    if !rustix::process::geteuid().is_root() {
+    let keeps_groups = rootless::own().is_some_and(rootless::Own::keeps_groups);
+    if !rustix::process::geteuid().is_root() || keeps_groups {
         plan.credentials = None;
     }
     plan.arguments = process.args().clone().unwrap_or_default();

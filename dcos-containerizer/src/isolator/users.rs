@@ -14,6 +14,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 
+use crate::rootless;
+
 /// Users of the host that were found, as long as neither of its files changes.
 #[derive(Debug, Default)]
 struct Host {
@@ -131,11 +133,44 @@ impl User {
             return Ok(Some(user.clone()));
         }
         let user = Self::lookup(name, &read(FILES[0])?, &read(FILES[1])?);
+        // A number is one inside, such as an image's.
+        let user = if Self::is_name(name) {
+            user.map(Self::seen_here)
+        } else {
+            user
+        };
         // Numbers that no file knows are many.
         if let Some(user) = user.as_ref().filter(|_| known.users.len() < MANY) {
             known.users.insert(name.to_owned(), user.clone());
         }
         Ok(user)
+    }
+
+    /// Who a user of the node is to this process: root, if that is whose it is and it entered a user namespace.
+    fn seen_here(self) -> Self {
+        if !rootless::is_own(self.uid) {
+            return self;
+        }
+        Self {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+        }
+    }
+
+    /// Takes from the groups those that nobody can have here.
+    ///
+    /// # Errors
+    /// A text: it is nobody here, in the user namespace of this process.
+    pub(crate) fn reachable(mut self) -> Result<Self, String> {
+        let Some(own) = rootless::own() else {
+            return Ok(self);
+        };
+        if !own.has(self.uid, self.gid) {
+            return Err(own.missing(self.uid, self.gid));
+        }
+        self.groups.retain(|group| own.has_group(*group));
+        Ok(self)
     }
 
     /// Whether `text` is a name, as those are that rights are given to: no number, and no

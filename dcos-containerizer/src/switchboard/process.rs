@@ -12,7 +12,7 @@ use rustix::thread::{
 };
 
 use super::server::Server;
-use crate::descriptors;
+use crate::{descriptors, rootless};
 
 /// Who the switchboard is, where it may choose: nobody.
 const NOBODY: u32 = 65534;
@@ -120,7 +120,9 @@ fn run(args: impl IntoIterator<Item = OsString>) -> io::Result<()> {
 /// All it needs is open by now.
 fn give_up_privileges() -> io::Result<()> {
     set_no_new_privs(true)?;
-    if rustix::process::geteuid().is_root() {
+    // In a user namespace without nobody there is nobody else to become.
+    let is_there = rootless::own().is_none_or(|own| own.has(NOBODY, NOBODY) && !own.keeps_groups());
+    if rustix::process::geteuid().is_root() && is_there {
         let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
         set_thread_groups(&[])?;
         set_thread_res_gid(gid, gid, gid)?;

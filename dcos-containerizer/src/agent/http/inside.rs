@@ -12,7 +12,6 @@
 //! are not known by it: for those there is authentication.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use dcos_proto::agent::call::Type;
 use dcos_proto::mesos::ContainerId;
@@ -21,12 +20,9 @@ use dcos_wire::{Peer, PeerAddress, Refusal};
 use tokio::sync::Semaphore;
 
 use super::Context;
+use crate::callers::{End, LOOKS, end_of, is_here};
 use crate::containerizer::Origins;
-use crate::procfs::{self, Process, Socket};
-
-/// How often a connection, and who asks over it, is looked for: while a table is read what changes in it may hide
-/// something else, and what holds a socket between `fork(2)` and `execve(2)` may be gone at the second look.
-const LOOKS: usize = 3;
+use crate::procfs::Process;
 
 /// Kernel tables are gone through for so many callers at a time.
 static LOOKING: Semaphore = Semaphore::const_new(2);
@@ -179,74 +175,11 @@ fn parent(pid: u32) -> Option<u32> {
     Process::read(pid).map(|process| process.parent)
 }
 
-/// Who has the other end of a connection open.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    /// Nobody of this node.
-    Elsewhere,
-    /// These processes; none if it was closed, or is not to be told.
-    Here(BTreeSet<u32>),
-}
-
-/// The other end of the connection that came from `peer` to `own`.
-fn end_of(peer: SocketAddr, own: Option<SocketAddr>) -> End {
-    let is_here = is_here(peer.ip());
-    let mut ends = Vec::new();
-    for _ in 0..LOOKS {
-        ends = procfs::sockets(|socket| socket.local == peer && !socket.listens);
-        // A port may serve many connections at a time: the other end tells which.
-        if let Some(at) = ends.iter().position(|end| Some(end.remote) == own) {
-            return end(vec![ends.swap_remove(at)]);
-        }
-        if !is_here {
-            break;
-        }
-    }
-    match (ends.is_empty(), is_here) {
-        (true, false) => End::Elsewhere,
-        (true, true) => End::Here(BTreeSet::new()),
-        // Somebody on the way put another address in place of ours: it is one of these.
-        (false, _) => end(ends),
-    }
-}
-
-fn end(mut ends: Vec<Socket>) -> End {
-    // One that was closed is nobody's.
-    ends.retain(|end| end.inode != 0);
-    let user = rustix::process::geteuid();
-    let is_everybodys = ends.is_empty();
-    // What runs in containers of an agent that is not root is the same user.
-    ends.retain(|end| user.is_root() || end.user == user.as_raw());
-    if ends.is_empty() && !is_everybodys {
-        return End::Elsewhere;
-    }
-    let inodes: BTreeSet<u64> = ends.iter().map(|end| end.inode).collect();
-    End::Here(if inodes.is_empty() {
-        BTreeSet::new()
-    } else {
-        procfs::holders(|inode| inodes.contains(&inode)).collect()
-    })
-}
-
-/// Whether an address is this node's: what is sent there comes from there. Nothing is sent.
-fn is_here(ip: IpAddr) -> bool {
-    let any: IpAddr = match ip {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
-        socket.connect((ip, 9))?;
-        socket.local_addr()
-    });
-    // Which device it is of is not known any more.
-    let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    ip.is_loopback() || is_link_local || source.is_ok_and(|source| source.ip() == ip)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::io::Read;
+    use std::net::SocketAddr;
     use std::net::{TcpListener, TcpStream};
     use std::process::{Command, Stdio};
 

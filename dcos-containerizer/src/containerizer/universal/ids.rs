@@ -52,6 +52,11 @@ async fn make(inner: &Inner, range: IdRange) -> Result<File, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("a user namespace needs an agent that runs as root".to_owned());
     }
+    if crate::rootless::is_entered() {
+        let why = "the agent runs without root, so that root in any container is the agent's user already: there are no \
+                   user namespaces beside that";
+        return Err(why.to_owned());
+    }
     let map = IdMap {
         inside: 0,
         outside: range.first,

@@ -19,6 +19,7 @@ use crate::isolator::{self, Limitation};
 use crate::logger::LogRequest;
 use crate::oci::{LABEL, NATIVE, Runtime};
 use crate::provisioner::Provisioned;
+use crate::rootless;
 
 /// Launches a container; goes on to the end even if the caller does not wait for it.
 pub(super) async fn launch(
@@ -254,6 +255,9 @@ async fn prepare(
     if let Some(ids) = &ids {
         let mapped = draft.map_ids(ids, &shape);
         mapped.map_err(|error| failed("map ids")(text(&error)))?;
+    }
+    if let Some(own) = rootless::own() {
+        draft.mount_within(own);
     }
     let directory = config.working_directory.clone();
     let directory = directory.or_else(|| record.working_directory.clone());

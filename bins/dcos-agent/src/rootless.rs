@@ -1,0 +1,174 @@
+//! An agent that an ordinary user begins: whether it becomes root of a user namespace, and what it refuses then.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use dcos_containerizer::containerizer::launcher_socket;
+use dcos_containerizer::rootless::{self, Found, RootlessError};
+use dcos_core::config::Values;
+use tracing::{info, warn};
+
+use crate::containers;
+
+/// What was found out, and done, while there was one thread.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    linux: bool,
+    launcher: Option<PathBuf>,
+}
+
+impl Begun {
+    /// Whether containers have namespaces.
+    pub(crate) fn is_linux(&self) -> bool {
+        self.linux
+    }
+
+    /// The small launcher beside this program. Inside it could not be told any more whose it is.
+    pub(crate) fn launcher(&self) -> Option<&Path> {
+        self.launcher.as_deref()
+    }
+}
+
+/// Whether this process is the node's root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root() && !rootless::is_entered()
+}
+
+/// Makes of an ordinary user's process root of a user namespace, if it is to have namespaces.
+pub(crate) fn begin(values: &Values) -> anyhow::Result<Begun> {
+    let is_wanted = |launcher: &str| values.opt_text("launcher").as_deref() == Some(launcher);
+    let program = std::env::current_exe().context("finding this program")?;
+    let mut begun = Begun {
+        linux: is_root() && !is_wanted("posix"),
+        launcher: None,
+    };
+    if values.switch("dns_resolv_conf_leave") || values.switch("check_takeover") {
+        return Ok(begun);
+    }
+    begun.launcher = dcos_launcher::beside(&program);
+    if is_root() {
+        return Ok(begun);
+    }
+    let socket = launcher_socket(&containers::runtime_dir(values));
+    if is_wanted("posix") || (!is_wanted("linux") && says_otherwise(values)) {
+        plain(&socket)?;
+        return Ok(begun);
+    }
+    let must = is_wanted("linux") || needs_namespaces(values);
+    match check(values).and_then(|()| Ok(rootless::enter(&program, &socket)?)) {
+        Ok(()) => {}
+        Err(error) => {
+            let half_way = matches!(error.downcast_ref(), Some(RootlessError::Enter { .. }));
+            if must || half_way || !error.is::<RootlessError>() {
+                return Err(error.context("an agent without root"));
+            }
+            let error = format!("{error:#}");
+            warn!(%error, "tasks are plain processes, with no namespaces and no images (`--launcher=posix` says so, too)");
+            return Ok(begun);
+        }
+    }
+    let ids = rootless::own().map_or(0, rootless::Own::users);
+    info!(
+        ids,
+        "root of a user namespace, and on the node the user that began this agent"
+    );
+    warn!("without root there are no control groups: nothing limits what tasks take");
+    begun.linux = true;
+    Ok(begun)
+}
+
+/// Whether other options ask for what there was before an ordinary user's agent had namespaces.
+fn says_otherwise(values: &Values) -> bool {
+    let has = |list: &str, name: &str| list.split(',').any(|one| one.trim() == name);
+    let isolation = values.opt_text("isolation");
+    // Docker's socket is open to a group that is nobody's inside.
+    has(&values.text("containerizers"), "docker")
+        || isolation.is_some_and(|names| !has(&names, "filesystem/linux"))
+}
+
+fn needs_namespaces(values: &Values) -> bool {
+    values.opt_text("isolation").is_some() || values.opt_text("image_providers").is_some()
+}
+
+/// That no launcher makes something else of plain processes.
+fn plain(socket: &Path) -> anyhow::Result<()> {
+    let found = rootless::find(socket)?;
+    ensure!(
+        !matches!(found, Found::Apart(_)),
+        "the launcher at {} runs containers in a user namespace, of an agent before this one: drain that first, or go \
+         on without --launcher=posix",
+        socket.display()
+    );
+    Ok(())
+}
+
+/// What takes root of the node, and what would be right.
+const ROOTED: [(&str, &str); 9] = [
+    ("overlay", "containers have the node's network"),
+    (
+        "l4lb",
+        "virtual addresses are made by an agent or master that is root",
+    ),
+    (
+        "dns",
+        "names of the cluster are answered by an agent or master that is root",
+    ),
+    ("accept_forwarded", "nothing is forwarded for containers"),
+    (
+        "user_namespaces",
+        "root in any container is this agent's user already",
+    ),
+    (
+        "network_cni_config_dir",
+        "containers have the node's network",
+    ),
+    ("loop_volumes_dir", "bind folders with `volume/host_path`"),
+    (
+        "csi_plugin_config_dir",
+        "bind folders with `volume/host_path`",
+    ),
+    ("oci_runtimes", "containers are made by the launcher"),
+];
+
+/// That nothing is asked for that cannot be.
+fn check(values: &Values) -> anyhow::Result<()> {
+    let containerizers = values.text("containerizers");
+    ensure!(
+        !containerizers
+            .split(',')
+            .any(|name| name.trim() == "docker"),
+        "--containerizers=docker takes root, or --launcher=posix and leave to use Docker's socket"
+    );
+    for (name, why) in ROOTED {
+        let is_set = match name {
+            "overlay" | "l4lb" | "dns" | "accept_forwarded" | "user_namespaces" => {
+                values.switch(name)
+            }
+            "oci_runtimes" => values.opt_text(name).is_some(),
+            _ => values.opt_path(name).is_some(),
+        };
+        ensure!(!is_set, "--{name} takes root: {why}");
+    }
+    for folder in [values.path("work_dir"), containers::runtime_dir(values)] {
+        has_no_links(&folder)?;
+    }
+    Ok(())
+}
+
+/// That no link leads to a folder: whose those are that root made cannot be told inside.
+fn has_no_links(folder: &Path) -> anyhow::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    for above in folder.ancestors() {
+        match above.canonicalize() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| above.display().to_string()),
+            Ok(real) if real == above => return Ok(()),
+            Ok(real) => bail!(
+                "{} leads over a link; without root say where it is: {}",
+                folder.display(),
+                real.display()
+            ),
+        }
+    }
+    Ok(())
+}
