@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tarfile
 import tempfile
-import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -146,14 +146,6 @@ def image(registry, **app):
 
 def first_process(cluster, task: dict) -> int:
     return task["statuses"][-1]["container_status"]["executor_pid"]
-
-
-def end_of(cluster, task: str) -> dict:
-    """How a task of a run-once framework ended, once it did."""
-    def ended():
-        tasks = [t for f in cluster.state()["frameworks"] for t in f["completed_tasks"] + f["unreachable_tasks"]]
-        return next((t for t in tasks if t["name"] == task), None)
-    return eventually(f"the end of {task}", ended, 60)
 
 
 def test_a_command_is_root_of_its_namespaces_and_the_user_on_the_node(cluster, user):
@@ -384,7 +376,7 @@ def start(user: User, *flags: str, prefix: tuple[str, ...] = (), seconds: float 
 def test_a_link_on_the_way_is_refused(user):
     link = user.folder / "link"
     link.symlink_to(user.folder)
-    ended = start(user, f"--work_dir={link}/work")
+    ended = start(user, f"--work_dir={link}/work", "--launcher=linux")
     assert ended.returncode != 0 and f"leads over a link; without root say where it is: {user.folder}" in ended.stdout
     link.unlink()
 
@@ -440,3 +432,43 @@ def test_who_has_no_subordinate_ids_is_the_only_one_there(registry):
             message = eventually("the failure", failure, 60)["message"]
             assert "user 77" in message and "/etc/subuid" in message, message
             destroy(cluster, "owned")
+
+
+def test_a_local_cluster_is_an_ordinary_users(user):
+    folder = user.folder / "local"
+
+    def local(*words: str) -> str:
+        command = [*user.prefix, binary("dcos"), "local", *words, "--dir", str(folder), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
+                              env={**os.environ, "DCOS_DIR": str(user.folder / "home"), "HOME": str(user.folder)})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    before = user.processes()
+    told = json.loads(local("up", "--free-ports", "--sample"))
+    try:
+        with urllib.request.urlopen(told["sample"], timeout=10) as answer:
+            assert b"Hello" in answer.read()
+        words = [binary("dcos"), "--master", told["master"], "task", "exec", "hello", "cat", "/proc/self/uid_map"]
+        ran = subprocess.run([*user.prefix, *words], capture_output=True, text=True, timeout=60, check=False)
+        assert ran.stdout.split()[:3] == ["0", str(user.number), "1"], ran
+    finally:
+        local("down")
+    eventually("the end of all that was started", lambda: set(user.processes()) <= set(before))
+    assert not folder.exists()
+
+
+def test_ids_that_files_belong_to_are_not_given_up(user, registry):
+    with cluster_of(user) as cluster:
+        assert said(cluster, "before", "id -u", **image(registry, cmd="exec sleep 1000")) == "0\n"
+        work = Path(cluster.agent_program.flags["work_dir"])
+    for file in ("/etc/subuid", "/etc/subgid"):
+        text = Path(file).read_text()
+        Path(file).write_text(text.replace(f"{user.name}:{FIRST}:{COUNT}", f"{user.name}:{FIRST + 1}:{COUNT - 1}"))
+    try:
+        ended = start(user, f"--work_dir={work}", "--image_providers=docker")
+        assert ended.returncode != 0 and f"user 1 {FIRST} {COUNT}" in ended.stdout, ended.stdout
+    finally:
+        for file in ("/etc/subuid", "/etc/subgid"):
+            text = Path(file).read_text()
+            Path(file).write_text(text.replace(f"{user.name}:{FIRST + 1}:{COUNT - 1}", f"{user.name}:{FIRST}:{COUNT}"))

@@ -86,12 +86,12 @@ impl Containers {
         let mut isolation = isolation(values, begun)?;
         isolation.container_ports_isolated_range = isolated_ports(values, &isolation)?;
         let gpus = isolation.gpu_count()?;
-        let slice = if !rootless::is_root() {
-            None
-        } else {
+        let slice = if rootless::is_root() {
             Slice::from_values(values).await.context(
                 "containers would end with this agent's unit (`--systemd_enable_support=false` puts up with it)",
             )?
+        } else {
+            None
         };
         isolation.slice = slice.as_ref().map(|_| SLICE.into());
         let (mut config, collection, counted) = config(values, isolation, begun)?;

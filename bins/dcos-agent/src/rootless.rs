@@ -55,18 +55,20 @@ pub(crate) fn begin(values: &Values) -> anyhow::Result<Begun> {
         return Ok(begun);
     }
     let must = is_wanted("linux") || needs_namespaces(values);
-    match check(values).and_then(|()| Ok(rootless::enter(&program, &socket)?)) {
-        Ok(()) => {}
-        Err(error) => {
-            let half_way = matches!(error.downcast_ref(), Some(RootlessError::Enter { .. }));
-            if must || half_way || !error.is::<RootlessError>() {
-                return Err(error.context("an agent without root"));
-            }
-            let error = format!("{error:#}");
-            warn!(%error, "tasks are plain processes, with no namespaces and no images (`--launcher=posix` says so, too)");
-            return Ok(begun);
+    refuse(values)?;
+    let entered = has_no_links(values).and_then(|()| Ok(rootless::enter(&program, &socket)?));
+    if let Err(error) = entered {
+        let is_half_way = matches!(error.downcast_ref(), Some(RootlessError::Enter { .. }));
+        if must || is_half_way {
+            return Err(error.context("an agent without root"));
         }
+        // Whoever finds a launcher in a user namespace is told.
+        plain(&socket)?;
+        let error = format!("{error:#}");
+        warn!(%error, "tasks are plain processes, with no namespaces and no images (`--launcher=posix` says so, too)");
+        return Ok(begun);
     }
+    keep_ids(&values.path("work_dir"))?;
     let ids = rootless::own().map_or(0, rootless::Own::users);
     info!(
         ids,
@@ -75,6 +77,36 @@ pub(crate) fn begin(values: &Values) -> anyhow::Result<Begun> {
     warn!("without root there are no control groups: nothing limits what tasks take");
     begun.linux = true;
     Ok(begun)
+}
+
+/// Where the ids are noted whose files there are, below the work directory.
+const IDS: &str = "user-namespace";
+
+/// Notes the ids that there are; those that were there before have to be the same.
+fn keep_ids(work_dir: &Path) -> anyhow::Result<()> {
+    let (Some(own), file) = (rootless::own(), work_dir.join(IDS)) else {
+        return Ok(());
+    };
+    let noted = match std::fs::read_to_string(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        noted => noted.with_context(|| file.display().to_string())?,
+    };
+    if let Some(lost) = own.lost(&noted) {
+        bail!(
+            "files in {} belong to ids that this user has no more ({lost}: inside, outside, how many): put them back \
+             into /etc/subuid and /etc/subgid, or give the agent another --work_dir",
+            work_dir.display()
+        );
+    }
+    let lines = own.lines();
+    if lines != noted {
+        let new = work_dir.join(format!("{IDS}.new"));
+        std::fs::create_dir_all(work_dir)
+            .and_then(|()| std::fs::write(&new, lines))
+            .and_then(|()| std::fs::rename(&new, &file))
+            .with_context(|| file.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// Whether other options ask for what there was before an ordinary user's agent had namespaces.
@@ -131,7 +163,7 @@ const ROOTED: [(&str, &str); 9] = [
 ];
 
 /// That nothing is asked for that cannot be.
-fn check(values: &Values) -> anyhow::Result<()> {
+fn refuse(values: &Values) -> anyhow::Result<()> {
     let containerizers = values.text("containerizers");
     ensure!(
         !containerizers
@@ -149,25 +181,24 @@ fn check(values: &Values) -> anyhow::Result<()> {
         };
         ensure!(!is_set, "--{name} takes root: {why}");
     }
-    for folder in [values.path("work_dir"), containers::runtime_dir(values)] {
-        has_no_links(&folder)?;
-    }
     Ok(())
 }
 
-/// That no link leads to a folder: whose those are that root made cannot be told inside.
-fn has_no_links(folder: &Path) -> anyhow::Result<()> {
-    let folder = std::path::absolute(folder)?;
-    for above in folder.ancestors() {
-        match above.canonicalize() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| above.display().to_string()),
-            Ok(real) if real == above => return Ok(()),
-            Ok(real) => bail!(
+/// That no link leads to the agent's folders: whose those are that root made cannot be told inside.
+fn has_no_links(values: &Values) -> anyhow::Result<()> {
+    for folder in [values.path("work_dir"), containers::runtime_dir(values)] {
+        let folder = std::path::absolute(folder)?;
+        // The first that is there.
+        let mut above = folder.ancestors();
+        let found = above.find_map(|above| Some((above, above.canonicalize().ok()?)));
+        if let Some((above, real)) = found
+            && above != real
+        {
+            bail!(
                 "{} leads over a link; without root say where it is: {}",
                 folder.display(),
                 real.display()
-            ),
+            );
         }
     }
     Ok(())

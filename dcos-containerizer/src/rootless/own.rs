@@ -92,6 +92,31 @@ impl Own {
         self.users.iter().map(|map| u64::from(map.count)).sum()
     }
 
+    /// Its ranges, a line each, to be compared by a later process: what is it inside, outside, and how many.
+    pub fn lines(&self) -> String {
+        let line = |kind: &'static str| {
+            move |map: &IdMap| format!("{kind} {} {} {}\n", map.inside, map.outside, map.count)
+        };
+        let users = self.users.iter().map(line("user"));
+        users.chain(self.groups.iter().map(line("group"))).collect()
+    }
+
+    /// The first of such `lines` whose ids are others here, or none: files of theirs would be somebody else's.
+    pub fn lost<'a>(&self, lines: &'a str) -> Option<&'a str> {
+        lines.lines().find(|line| {
+            let (maps, rest) = match line.split_once(' ') {
+                Some(("user", rest)) => (&self.users, rest),
+                Some(("group", rest)) => (&self.groups, rest),
+                _ => return true,
+            };
+            let range = self::maps(rest);
+            range.is_empty()
+                || !range
+                    .iter()
+                    .all(|one| maps.iter().any(|map| covers(map, one)))
+        })
+    }
+
     /// Says that somebody is not to be had here.
     pub(crate) fn missing(&self, user: u32, group: u32) -> String {
         format!(
@@ -105,6 +130,20 @@ impl Own {
 fn has(maps: &[IdMap], id: u32) -> bool {
     maps.iter()
         .any(|map| id >= map.inside && id - map.inside < map.count)
+}
+
+/// Whether all ids of `one` are the same by `map`.
+fn covers(map: &IdMap, one: &IdMap) -> bool {
+    let [first, from, count, outside, other, all] = [
+        one.inside,
+        map.inside,
+        one.count,
+        one.outside,
+        map.outside,
+        map.count,
+    ]
+    .map(u64::from);
+    first >= from && first + count <= from + all && outside + from == other + first
 }
 
 /// Maps as the kernel writes them. `user_namespaces(7)`
@@ -139,5 +178,20 @@ mod tests {
         let alone = Own::parse("0 1000 1\n", "0 1000 1\n", "deny\n").unwrap();
         assert!(alone.has(0, 0) && !alone.has(1, 0) && alone.keeps_groups());
         assert!(alone.missing(7, 8).contains("/etc/subuid"));
+    }
+
+    #[test]
+    fn ids_may_be_added_and_not_taken() {
+        let of = |map: &str| Own::parse(map, map, "allow").unwrap();
+        let (alone, some) = (of("0 1000 1"), of("0 1000 1\n1 100000 10"));
+        assert_eq!(some.lost(&alone.lines()), None);
+        assert_eq!(some.lost(&some.lines()), None);
+        assert_eq!(of("0 1000 1\n1 100000 20").lost(&some.lines()), None);
+        assert_eq!(alone.lost(&some.lines()), Some("user 1 100000 10"));
+        assert_eq!(
+            of("0 1000 1\n1 100001 20").lost(&some.lines()),
+            Some("user 1 100000 10")
+        );
+        assert_eq!(some.lost("nonsense"), Some("nonsense"));
     }
 }

@@ -52,11 +52,13 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
         sweep::sweep(&dir, &notes)?;
     }
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    // Agents without root want no links on the way.
+    let dir = dir.canonicalize().unwrap_or(dir);
 
     let mut progress = Progress::new(context.quiet || context.json);
     let plan = Plan::new(&dir, up)?;
     if !plan.root {
-        progress.say("not root: tasks run without Linux isolation");
+        progress.say("not root: nothing limits what tasks take, and they have namespaces only if users may make them");
     }
     let begin = Instant::now();
     let mut notes = plan.notes();

@@ -86,7 +86,7 @@ fn free() -> io::Result<TcpListener> {
     TcpListener::bind(("127.0.0.1", 0))
 }
 
-/// Isolators of an agent that is root; without root there are only the posix ones.
+/// Isolators of an agent that is root; without root it takes what it can have.
 const LINUX_ISOLATION: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,\
 filesystem/linux,namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,\
 posix/rlimits,volume/host_path,volume/sandbox_path";
@@ -216,8 +216,7 @@ impl Plan {
             flags.push(format!("--cgroups_root={}/{name}", notes.cgroups_root));
             flags.push("--cgroups_enable_cfs=true".to_owned());
         } else {
-            flags.push("--launcher=posix".to_owned());
-            flags.push("--isolation=posix/cpu,posix/mem".to_owned());
+            // Whose files are all of one user's can be removed by that one.
             flags.push("--no-switch_user".to_owned());
         }
         Program::new("dcos-agent", &name, flags, &self.dir)
