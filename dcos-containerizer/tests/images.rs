@@ -6,10 +6,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use dcos_containerizer::provisioner::{
     Backend, ImageProvisioner, ImageProvisionerConfig, ProvisionError, Provisioned, Provisioner,
 };
+use dcos_containerizer::secret::ValuesOnly;
 use dcos_proto::mesos::{ContainerId, Image, image};
 use sha2::{Digest, Sha256};
 
@@ -42,6 +44,7 @@ impl Fixture {
             roots: self.path("roots"),
             backend: self.backend,
             kept: Vec::new(),
+            secrets: Arc::new(ValuesOnly),
             max_layer: 100 << 20,
         });
         provisioner.recover(alive).await.unwrap();

@@ -50,7 +50,7 @@ impl fmt::Debug for Credential {
 /// # Source
 /// The `auths` of Docker's `config.json`, also in its old form without that word
 /// (`.dockercfg`). Credential helpers are programs of a user's desk and are not run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials(BTreeMap<String, Credential>);
 
 #[derive(Deserialize)]

@@ -11,13 +11,14 @@ use async_trait::async_trait;
 use dcos_core::error::chain;
 use dcos_image::credentials::Credentials;
 use dcos_image::{ImageError, ImageStore, Pruned, Request, Source, StoreConfig, root};
-use dcos_proto::mesos::{ContainerId, Image, image, secret};
+use dcos_proto::mesos::{ContainerId, Image, image};
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{ProvisionError, Provisioned, Provisioner};
 use crate::isolator::Ids;
+use crate::secret::SecretResolver;
 
 /// How an [`ImageProvisioner`] works.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct ImageProvisionerConfig {
     pub max_layer: u64,
     /// Names of images that are never removed. `--image_gc_config`
     pub kept: Vec<String>,
+    /// Where images' credentials are that are secrets by reference. `--secrets_dir`
+    pub secrets: Arc<dyn SecretResolver>,
 }
 
 /// How layers become a root.
@@ -129,7 +132,7 @@ impl ImageProvisioner {
     }
 
     /// The store an image is looked for in, and what to look for.
-    fn wanted(&self, image: &Image) -> Result<(&ImageStore, Request), ProvisionError> {
+    async fn wanted(&self, image: &Image) -> Result<(&ImageStore, Request), ProvisionError> {
         let (name, store, kind) = match (image.r#type(), &image.docker, &image.appc) {
             (image::Type::Docker, Some(docker), _) => (&docker.name, &self.docker, "DOCKER"),
             (image::Type::Appc, _, Some(appc)) => (&appc.name, &self.appc, "APPC"),
@@ -142,7 +145,7 @@ impl ImageProvisioner {
         let request = Request {
             name: name.clone(),
             refresh: image.cached == Some(false),
-            credentials: credentials(image)?,
+            credentials: credentials(image, self.config.secrets.as_ref()).await?,
         };
         Ok((store, request))
     }
@@ -217,7 +220,7 @@ impl Provisioner for ImageProvisioner {
                 "images need an agent that runs as root",
             ));
         }
-        let (store, request) = self.wanted(image)?;
+        let (store, request) = self.wanted(image).await?;
         let image = store.get(&request).await.map_err(|error| told(&error))?;
         let (folder, backend) = (self.folder(id), self.config.backend);
         let namespace = ids.map(|ids| ids.namespace.clone());
@@ -266,22 +269,19 @@ impl Provisioner for ImageProvisioner {
 }
 
 /// The image's own credentials: a Docker `config.json` as a secret.
-fn credentials(image: &Image) -> Result<Credentials, ProvisionError> {
-    let config = image
-        .docker
-        .as_ref()
-        .and_then(|docker| docker.config.as_ref());
-    let Some(config) = config else {
+async fn credentials(
+    image: &Image,
+    secrets: &dyn SecretResolver,
+) -> Result<Credentials, ProvisionError> {
+    let docker = image.docker.as_ref();
+    let Some(config) = docker.and_then(|docker| docker.config.as_ref()) else {
         return Ok(Credentials::default());
     };
-    match (config.r#type(), &config.value) {
-        (secret::Type::Value, Some(value)) => {
-            Credentials::parse(&value.data).map_err(|error| told(&error))
-        }
-        _ => Err(ProvisionError::new(
-            "the image's `config` has to be a secret of type VALUE: there is no secret store here",
-        )),
-    }
+    let found = secrets.resolve(config).await.map_err(|error| {
+        let why = error.0;
+        ProvisionError::new(format!("the image's credentials (`config`): {why}"))
+    })?;
+    Credentials::parse(&found).map_err(|error| told(&error))
 }
 
 fn told(error: &ImageError) -> ProvisionError {
@@ -387,4 +387,59 @@ async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(ProvisionError::new)?
         .map_err(ProvisionError::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use dcos_proto::mesos::image::Docker;
+    use dcos_proto::mesos::{Secret, secret};
+
+    use super::*;
+    use crate::secret::{SecretFiles, ValuesOnly};
+
+    fn image(config: Secret) -> Image {
+        let docker = Docker {
+            name: "registry.example/app".into(),
+            config: Some(config),
+            credential: None,
+        };
+        Image {
+            docker: Some(docker),
+            ..Image::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_of_an_image_may_lie_among_the_secrets_of_the_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let auths = r#"{"auths":{"registry.example":{"auth":"bWU6cHc="}}}"#;
+        std::fs::write(folder.path().join("pull"), auths).unwrap();
+        let named = |name: &str| {
+            let reference = secret::Reference {
+                name: name.into(),
+                key: None,
+            };
+            image(Secret {
+                r#type: Some(secret::Type::Reference.into()),
+                reference: Some(reference),
+                value: None,
+            })
+        };
+        let value = secret::Value { data: auths.into() };
+        let carried = image(Secret {
+            r#type: Some(secret::Type::Value.into()),
+            reference: None,
+            value: Some(value),
+        });
+        let expected = Credentials::parse(auths.as_bytes()).unwrap();
+        let files = SecretFiles::new(folder.path());
+        for image in [&named("pull"), &carried] {
+            let found = credentials(image, &files).await.unwrap();
+            assert_eq!(found, expected);
+        }
+        let missing = credentials(&named("none"), &files).await.unwrap_err();
+        assert!(missing.to_string().contains("'none'"), "{missing}");
+        let nowhere = credentials(&named("pull"), &ValuesOnly).await.unwrap_err();
+        assert!(nowhere.to_string().contains("--secrets_dir"), "{nowhere}");
+    }
 }

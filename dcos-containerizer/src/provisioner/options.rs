@@ -9,6 +9,8 @@ use dcos_image::Source;
 use dcos_image::credentials::Credentials;
 use dcos_image::registry::{Registry, RegistryConfig};
 
+use crate::secret;
+
 use super::{
     Backend, Collection, CollectionConfig, ImageProvisioner, ImageProvisionerConfig, ProvisionError,
 };
@@ -86,6 +88,7 @@ impl ImageProvisioner {
             },
             max_layer: values.bytes("image_max_layer_size"),
             kept: collection.map(|config| config.kept).unwrap_or_default(),
+            secrets: secret::from_values(values),
         })))
     }
 }

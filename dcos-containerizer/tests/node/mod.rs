@@ -75,6 +75,7 @@ impl Node {
             roots: self.dir.path().join("provisioner"),
             backend: Backend::Auto,
             kept: Vec::new(),
+            secrets: Arc::clone(&self.secrets),
             max_layer: 1 << 30,
         }))
     }
