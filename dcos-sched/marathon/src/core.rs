@@ -166,6 +166,8 @@ pub struct Core {
     unhealthy: BTreeSet<InstanceId>,
     /// Instances that are gone and of which something is still kept on an agent; if that is in doubt, on which.
     releasing: BTreeMap<InstanceId, Option<String>>,
+    /// When they are not waited for any longer.
+    releases: Deadlines<InstanceId>,
     /// Apps something happened to.
     dirty: BTreeSet<PathId>,
     batch: Batch,
@@ -219,12 +221,14 @@ impl Core {
             self.next_kill(),
             self.deadlines.next(),
             self.limits.next(),
+            self.releases.next(),
         ];
         moments.into_iter().flatten().min().map(Time::from)
     }
 
     fn tick(&mut self, now: Timestamp) {
         self.expire_instances(now);
+        self.expire_releases(now);
         self.queue.backoff().sweep(now);
         for id in std::mem::take(&mut self.unhealthy) {
             self.end_unhealthy(&id);

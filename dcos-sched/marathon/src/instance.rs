@@ -188,7 +188,9 @@ impl Instance {
     /// Takes in what a status tells of the instance, which is in `condition` now.
     pub(crate) fn note(&mut self, now: Timestamp, status: &TaskStatus, condition: Condition) {
         let same_loss = condition == Condition::Unreachable && self.condition.is_unreachable();
-        if condition != self.condition && !same_loss {
+        // What is said of one container says so; several together may go back, as when the one that was killed is over.
+        let is_old = self.tasks.is_empty() && condition.precedes(self.condition);
+        if condition != self.condition && !same_loss && !is_old {
             (self.condition, self.since) = (condition, now);
         }
         if condition == Condition::Running {

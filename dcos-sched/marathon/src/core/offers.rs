@@ -159,7 +159,7 @@ impl Launcher for Core {
         }
     }
 
-    fn release(&mut self, offer: &Offer) -> Vec<Operation> {
-        self.give_back(offer)
+    fn release(&mut self, now: Timestamp, offer: &Offer) -> Vec<Operation> {
+        self.give_back(now, offer)
     }
 }

@@ -152,6 +152,7 @@ impl Core {
             service_ports: ServicePorts::default(),
             unhealthy: std::collections::BTreeSet::new(),
             releasing: sorted.releasing,
+            releases: Deadlines::default(),
             dirty: std::collections::BTreeSet::new(),
             batch: super::Batch::default(),
             counters: super::Counters::default(),

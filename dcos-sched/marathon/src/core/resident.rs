@@ -3,11 +3,13 @@
 //! A first launch reserves, creates volumes and launches in one go; the instance then stays, with a task or waiting
 //! for one, until it is wiped or its app goes. Nobody says whether a reservation was made, so it counts as made once
 //! an agent spoke of the task that was launched with it. What is labelled as ours and of no instance we know is given
-//! back whenever it is offered, which makes good whatever was lost on the way. Reservations outlive a framework that
+//! back whenever it is offered, which makes good whatever was lost on the way. Nobody confirms that either, so it is asked for
+//! until an offer of the agent shows that it came to pass. Reservations outlive a framework that
 //! somebody ended, so what its ids before name is ours as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dcos_proto::mesos::offer::Operation;
 use dcos_proto::mesos::{Offer, Resource, TaskStatus, task_status};
@@ -19,6 +21,11 @@ use crate::matching::resident::{self, Owner, comes_back, disks, is_volume, owner
 use crate::matching::{Match, Placed, Reason, Reasons, Site, Supply, matches};
 use crate::model::App;
 use crate::{PathId, Timestamp};
+
+/// How long offers are asked for to give something back that does not come; anew with each start.
+const RELEASE: Duration = Duration::from_hours(24);
+/// An offer that comes sooner after something was asked for may have been made before.
+const SETTLED: Duration = Duration::from_mins(1);
 
 impl Core {
     /// Launches an instance that waits for its reservation on this agent, else a new one if no other waits.
@@ -242,7 +249,7 @@ impl Core {
     }
 
     /// Gives back what is labelled as ours and of no instance there is.
-    pub(super) fn give_back(&mut self, offer: &Offer) -> Vec<Operation> {
+    pub(super) fn give_back(&mut self, now: Timestamp, offer: &Offer) -> Vec<Operation> {
         let own_ids = self.own_ids();
         let mut ownerless: BTreeMap<InstanceId, Vec<&Resource>> = BTreeMap::new();
         for resource in &offer.resources {
@@ -254,7 +261,7 @@ impl Core {
                 ownerless.entry(id).or_default().push(resource);
             }
         }
-        let mut all = Vec::new();
+        let (mut all, mut asked) = (Vec::new(), BTreeSet::new());
         for (id, resources) in ownerless {
             let volumes = resources.iter().filter(|resource| is_volume(resource));
             let volumes: Vec<Resource> = volumes.map(|resource| (*resource).clone()).collect();
@@ -269,19 +276,42 @@ impl Core {
                 }
             });
             all.push(operations::unreserve(plain.collect()));
-            self.released(&id);
+            asked.insert(id);
         }
+        // Whether it came to pass tells a later offer, if there is nothing of it any more.
         let agent = &offer.agent_id.value;
-        let settled = self.releasing.iter();
-        let settled = settled.filter(|(_, of)| of.as_ref() == Some(agent));
+        let settled = self.releasing.iter().filter(|(id, of)| {
+            let left = self.releases.of(id).map_or(RELEASE, |at| at.since(now));
+            let is_late = RELEASE.saturating_sub(left) >= SETTLED;
+            of.as_ref() == Some(agent) && !asked.contains(id) && is_late
+        });
         let settled: Vec<InstanceId> = settled.map(|(id, _)| id.clone()).collect();
         for id in settled {
             self.released(&id);
         }
+        for id in asked {
+            self.releases.set(&id, Some(now + RELEASE));
+            self.release_later(&id, Some(agent.clone()));
+        }
         all
     }
 
+    /// What was kept may be gone, with its agent or by an operator's hand, and is never offered then. Should it be after all
+    /// it is given back as ever, whenever there are offers again.
+    pub(super) fn expire_releases(&mut self, now: Timestamp) {
+        if self.releases.len() < self.releasing.len() {
+            for id in self.releasing.keys() {
+                let at = self.releases.of(id).unwrap_or(now + RELEASE);
+                self.releases.set(id, Some(at));
+            }
+        }
+        while let Some(id) = self.releases.pop(now) {
+            self.released(&id);
+        }
+    }
+
     fn released(&mut self, id: &InstanceId) {
+        self.releases.set(id, None);
         if self.releasing.remove(id).is_some() {
             self.batch.rows.push(Row::delete(rows::release_key(id)));
         }

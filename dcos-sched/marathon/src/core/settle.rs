@@ -31,7 +31,7 @@ impl Core {
                 self.advance(now, &id, &dirty);
             }
             for app in dirty.difference(&deployed) {
-                self.hold(now, app, None);
+                self.hold(now, app);
             }
         }
         self.resend_kills(now);
@@ -101,18 +101,26 @@ impl Core {
     }
 
     /// An app of the plan that is not in the current step: one still to come keeps what it had, one done keeps what it got.
+    /// One to come may have had its turn in an earlier life, when it was known that those before it are healthy: what it got
+    /// then stays.
     fn hold_other(&mut self, now: Timestamp, plan: &Plan, step: usize, id: &PathId) {
         let turn = (0..plan.steps.len()).find(|at| {
             let action = plan.action(*at, id);
             action.is_some_and(|action| action.kind != ActionKind::Start)
         });
-        let keep = match turn {
-            Some(turn) if turn > step => plan.original.app(id),
-            Some(turn) if turn < step => plan.target.app(id),
-            _ => None,
-        };
-        if keep.is_some() {
-            self.hold(now, id, keep);
+        match turn {
+            Some(turn) if turn > step => {
+                if let Some(keep) = plan.original.app(id) {
+                    let there = u32::try_from(self.tally(id).staying).unwrap_or(u32::MAX);
+                    self.scale(now, keep, keep.instances.max(there));
+                }
+            }
+            Some(turn) if turn < step => {
+                if let Some(keep) = plan.target.app(id) {
+                    self.scale(now, keep, keep.instances);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -194,23 +202,23 @@ impl Core {
         self.drive(now, id, Drive::Stop, None)
     }
 
-    /// Keeps an app at its number of instances outside of any step: `spec`, else what is wanted.
-    fn hold(&mut self, now: Timestamp, id: &PathId, spec: Option<&Arc<App>>) {
-        match spec.or_else(|| self.root.app(id)).cloned() {
-            Some(spec) => {
-                let kill = BTreeSet::new();
-                let drive = Drive::Scale {
-                    spec: &spec,
-                    to: spec.instances,
-                    kill: &kill,
-                    fresh: Fresh::default(),
-                };
-                self.drive(now, id, drive, Some(&spec));
-            }
-            None => {
-                self.stop(now, id);
-            }
+    /// Keeps an app outside of any deployment at the number of instances that is wanted.
+    fn hold(&mut self, now: Timestamp, id: &PathId) {
+        match self.root.app(id).cloned() {
+            Some(spec) => self.scale(now, &spec, spec.instances),
+            None => _ = self.stop(now, id),
         }
+    }
+
+    /// Keeps an app at so many instances.
+    fn scale(&mut self, now: Timestamp, spec: &Arc<App>, to: u32) {
+        let drive = Drive::Scale {
+            spec,
+            to,
+            kill: &BTreeSet::new(),
+            fresh: Fresh::default(),
+        };
+        self.drive(now, &spec.id, drive, Some(spec));
     }
 
     fn drive(

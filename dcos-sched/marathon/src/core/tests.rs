@@ -86,6 +86,69 @@ fn what_executors_say_is_stored_within_bounds() {
     assert!(longest < 100_000, "{longest} bytes in a row");
 }
 
+/// An agent that forgot in a crash what was acknowledged says it again. Instances that are starting serve nobody, and an
+/// upgrade would end them at once.
+#[test]
+fn what_was_is_no_news() {
+    let mut h = Harness::new();
+    let patience = json!({"inactiveAfterSeconds": 300, "expungeAfterSeconds": 600});
+    h.put(app("/web", &json!({"unreachableStrategy": patience})));
+    h.run();
+    let id = h.tasks("/web").pop_first().unwrap();
+    for (state, condition) in [
+        (TaskState::TaskStarting, Condition::Running),
+        (TaskState::TaskKilling, Condition::Killing),
+        (TaskState::TaskRunning, Condition::Killing),
+        (TaskState::TaskUnreachable, Condition::Unreachable),
+        (TaskState::TaskStarting, Condition::Starting),
+    ] {
+        h.update(TaskStatus {
+            task_id: TaskId::from(id.as_str()),
+            state: state.into(),
+            ..TaskStatus::default()
+        });
+        assert_eq!(h.condition("/web"), Some(condition), "after {state:?}");
+    }
+}
+
+/// After a crash nobody knows yet that those before it are healthy, so that its turn seems to be to come again.
+#[test]
+fn who_had_its_turn_before_a_crash_keeps_what_it_got() {
+    let mut h = Harness::new();
+    let check = json!([{"protocol": "TCP", "portIndex": 0}]);
+    let db = |command: &str| app("/g/db", &json!({"cmd": command, "healthChecks": check}));
+    let web = |instances: u32| {
+        let fields =
+            json!({"dependencies": ["/g/db"], "instances": instances, "healthChecks": check});
+        app("/g/web", &fields)
+    };
+    for (command, instances) in [("old", 1), ("new", 3)] {
+        h.change(|root| {
+            root.put_app(db(command), root.version, false);
+            root.put_app(web(instances), root.version, false);
+        });
+        h.run();
+        h.probe_all(&Ok(()));
+        h.run();
+        if instances == 1 {
+            h.probe_all(&Ok(()));
+            h.run();
+            assert!(h.idle());
+        }
+    }
+    let tasks = h.tasks("/g/web");
+    assert_eq!((tasks.len(), h.idle()), (3, false));
+    h.crash();
+    h.run();
+    assert_eq!(h.tasks("/g/web"), tasks);
+    for _ in 0..2 {
+        h.probe_all(&Ok(()));
+        h.run();
+    }
+    assert!(h.idle());
+    assert_eq!(h.tasks("/g/web"), tasks);
+}
+
 #[test]
 fn dependencies_come_up_first() {
     let mut h = Harness::new();

@@ -37,7 +37,7 @@ pub trait Launcher {
     ) -> Option<Vec<Operation>>;
 
     /// What is to be done with an offer beside launching: giving back what is not needed any more.
-    fn release(&mut self, _offer: &Offer) -> Vec<Operation> {
+    fn release(&mut self, _now: Timestamp, _offer: &Offer) -> Vec<Operation> {
         Vec::new()
     }
 }
@@ -83,7 +83,7 @@ pub fn answer(
     let mut waiting = Waiting::new(launcher.queue(), now, config);
     for offer in offers {
         let offer = Arc::new(offer);
-        let mut operations = launcher.release(&offer);
+        let mut operations = launcher.release(now, &offer);
         let launched = waiting.fill(launcher, now, &offer, &mut operations);
         if operations.is_empty() {
             answered.declined += 1;

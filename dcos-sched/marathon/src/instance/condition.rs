@@ -86,6 +86,22 @@ impl Condition {
         self.is_terminal() && !matches!(self, Self::Finished | Self::Killed)
     }
 
+    /// Whether a task that is `later` was like that before. An agent repeats what it does not know to be acknowledged, after a
+    /// crash also what is: old news then.
+    pub fn precedes(self, later: Self) -> bool {
+        let place = |condition| match condition {
+            Self::Provisioned => Some(0),
+            Self::Staging => Some(1),
+            Self::Starting => Some(2),
+            Self::Running => Some(3),
+            Self::Killing => Some(4),
+            _ => None,
+        };
+        place(self)
+            .zip(place(later))
+            .is_some_and(|(before, after)| before < after)
+    }
+
     /// Whether it says that nobody knows of it.
     pub fn is_lost(self) -> bool {
         matches!(

@@ -73,7 +73,7 @@ impl Instance {
     ) -> Condition {
         let id = &status.task_id.value;
         if let Some(task) = self.tasks.iter_mut().find(|task| task.id == *id) {
-            if task.condition != condition {
+            if task.condition != condition && !condition.precedes(task.condition) {
                 (task.condition, task.since) = (condition, now);
             }
             if condition == Condition::Running {

@@ -70,6 +70,8 @@ pub(crate) struct Harness {
     wants_offers: bool,
     /// Agents do not hear of kills.
     pub(crate) deaf: bool,
+    /// The master does not hear what becomes of its offers.
+    pub(crate) is_cut_off: bool,
     /// The role offers are made to.
     pub(crate) role: String,
     /// What agents keep reserved.
@@ -91,6 +93,7 @@ impl Harness {
             statuses: VecDeque::new(),
             wants_offers: true,
             deaf: false,
+            is_cut_off: false,
             role: "*".into(),
             disks: Disks::default(),
             life: 0,
@@ -173,6 +176,7 @@ impl Harness {
 
     fn obey(&mut self, call: Call) {
         match call.r#type() {
+            call::Type::Accept if self.is_cut_off => {}
             call::Type::Accept => {
                 let operations = call.accept.unwrap().operations;
                 let mut tasks = Vec::new();

@@ -79,6 +79,40 @@ fn what_is_kept_goes_with_the_app() {
     assert!(!h.rows.keys().any(|key| key.contains("/release/")));
 }
 
+/// What was asked for may get lost, and nobody says so.
+#[test]
+fn what_is_kept_is_asked_back_until_it_is_gone() {
+    let mut h = world();
+    h.put(resident(1, "run"));
+    goes_on(&mut h, 1);
+    h.is_cut_off = true;
+    h.delete("/db");
+    h.run_for(50);
+    assert!(h.idle());
+    assert_eq!(h.disks.len(), 1);
+    h.is_cut_off = false;
+    quiet(&mut h);
+    assert_eq!(h.disks.len(), 0);
+    assert!(!h.rows.keys().any(|key| key.contains("/release/")));
+}
+
+/// As when an operator gave it back, or the agent lost it: no offer ever shows it.
+#[test]
+fn what_never_comes_back_is_not_waited_for_for_ever() {
+    let mut h = world();
+    h.put(resident(1, "run"));
+    goes_on(&mut h, 1);
+    h.delete("/db");
+    h.disks = super::disks::Disks::default();
+    let waits = |h: &Harness| h.rows.keys().any(|key| key.contains("/release/"));
+    h.run_for(20);
+    assert!(waits(&h));
+    h.pass(24 * 3600 - 60);
+    assert!(waits(&h));
+    h.pass(60);
+    assert!(!waits(&h));
+}
+
 #[test]
 fn wiping_destroys_and_replaces() {
     let mut h = world();
