@@ -34,7 +34,8 @@ use dcos_proto::mesos::{
     container_info,
 };
 
-pub use crate::isolator::PersistentVolume;
+use crate::isolator::PersistentVolume;
+pub use crate::logger::LogOrigin;
 use crate::switchboard::Switchboard;
 pub use adopted::WithAdopted;
 pub use composing::Composing;
@@ -259,6 +260,8 @@ pub struct ContainerConfig {
     pub user_namespace: bool,
     /// It is an executor with a root of its own, in which it has to find the agent's socket.
     pub agent_socket: bool,
+    /// Whose its output is.
+    pub origin: Option<LogOrigin>,
     /// It belongs to nobody the agent knows, and is not ended by [`Containerizer::recover`].
     pub standalone: bool,
 }

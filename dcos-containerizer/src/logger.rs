@@ -1,10 +1,15 @@
 //! The plug point that keeps what tasks print.
 //!
 //! [`RotatingFiles`] is the default: files `stdout` and `stderr` in the sandbox, rotated. Why it
-//! is built without a pipe is told in `docs/container-logger.md`.
+//! is built without a pipe is told in `docs/container-logger.md`. [`JournaldLogger`] sends what lands there to journald.
 
 mod files;
+mod journal;
+mod journald;
+mod lines;
+mod modules;
 mod rotation;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,8 +19,11 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use dcos_proto::mesos::ContainerId;
+use serde::{Deserialize, Serialize};
 
 pub use files::RotatingFiles;
+pub use journald::{Destination, JOURNALD, JournaldLogger, JournaldSettings};
+pub use modules::{ModulesError, parameters};
 pub use rotation::{Rotation, RotationError};
 
 /// Gives containers something to print to.
@@ -63,6 +71,23 @@ pub struct LogRequest {
     pub owner: Option<(u32, u32)>,
     /// Its environment, where a task may ask for settings of its own.
     pub environment: BTreeMap<String, String>,
+    /// Whose it is; absent for containers that belong to no executor.
+    pub origin: Option<LogOrigin>,
+}
+
+/// Whose output it is, for those who look for it among all others'.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogOrigin {
+    /// The framework's id.
+    pub framework: String,
+    /// The executor's id.
+    pub executor: String,
+    /// The agent's id.
+    pub agent: String,
+    /// The executor's name, or else its id.
+    pub name: String,
+    /// Labels of the executor, and of the task where that is nested in it.
+    pub labels: Vec<(String, String)>,
 }
 
 /// What a container prints to.

@@ -131,7 +131,7 @@ def test_units_of_dcos_start_and_say_what_they_do_not_use():
         assert units.registered["pid"] == f"slave(1)@127.0.0.1:{units.agent_port}"
         assert units.registered["attributes"] == {"public_ip": "true"}
         for program, names in ((units.master, ("modules_dir", "memory_profiling")),
-                               (units.agent, ("modules_dir", "launcher_dir", "container_logger", "slave_subsystems"))):
+                               (units.agent, ("modules_dir", "launcher_dir", "slave_subsystems"))):
             log = program.log.read_text()
             for name in names:
                 assert any(name in line and "not used here" in line for line in log.splitlines()), (name, log)

@@ -12,7 +12,9 @@ use dcos_containerizer::containerizer::{
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::listening::{Ports, parse_ports};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
-use dcos_containerizer::logger::{RotatingFiles, Rotation};
+use dcos_containerizer::logger::{
+    self, ContainerLogger, JOURNALD, JournaldLogger, JournaldSettings, RotatingFiles, Rotation,
+};
 use dcos_containerizer::oci::{MonitorProgram, Runtimes};
 use dcos_containerizer::provisioner::{Collection, ImageProvisioner, Provisioner};
 use dcos_containerizer::systemd::{SLICE, Slice};
@@ -50,6 +52,14 @@ pub(crate) const OPTIONS: &[Spec] = &[
     Spec::path("fetcher_cache_dir").help("Where fetched files are kept; below the work directory by default."),
     Spec::bytes("fetcher_cache_size").default("2GB").help("How much of that."),
     Spec::duration("fetcher_stall_timeout").default("1mins").help("How long a download may stand still."),
+    Spec::text("container_logger").help(
+        "what keeps output: `com_mesosphere_mesos_JournaldLogger` sends it to journald, as its parameters in `--modules` say; \
+         else files that are rotated, whatever logger of Mesos is named.",
+    ),
+    Spec::json("modules").help(
+        "Mesos's description of libraries: none is loaded, of the logger above the parameters are taken.",
+    ),
+    Spec::path("modules_dir").help("The same, as the files of a folder."),
     Spec::bytes("container_log_size")
         .default("10MB")
         .help("At which size `stdout` and `stderr` are rotated (ours)."),
@@ -255,7 +265,7 @@ fn config(
         isolators: Isolators::from_config(&isolation)?,
         provisioner: provisioner.map(|one| Arc::new(one) as Arc<dyn Provisioner>),
         fetcher,
-        logger: Arc::new(RotatingFiles::new(rotation)),
+        logger: logger(values, rotation)?,
         switch_user: rustix::process::geteuid().is_root() && values.switch("switch_user"),
         sandbox_directory: isolation.sandbox_directory,
         user_namespaces: isolation.user_namespaces,
@@ -272,6 +282,31 @@ fn config(
         all
     });
     Ok((config, collection, counted))
+}
+
+/// What keeps output.
+fn logger(values: &Values, rotation: Rotation) -> anyhow::Result<Arc<dyn ContainerLogger>> {
+    let modules = values.opt_json("modules");
+    let folder = values.opt_path("modules_dir");
+    if modules.is_some() || folder.is_some() {
+        tracing::warn!(
+            "not used here: --modules, --modules_dir: libraries of Mesos are not loaded: what they are named for in other flags is refused, what they do by themselves is not done"
+        );
+    }
+    let name = values.opt_text("container_logger");
+    if name.as_deref() != Some(JOURNALD) {
+        if let Some(name) = name {
+            tracing::warn!(
+                "not used here: --container_logger={name}: stdout and stderr are files that are rotated: --container_log_size, --container_log_keep"
+            );
+        }
+        return Ok(Arc::new(RotatingFiles::new(rotation)));
+    }
+    let parameters = logger::parameters(JOURNALD, modules.as_ref(), folder.as_deref())?;
+    let settings = JournaldSettings::from_parameters(&parameters, rotation)
+        .with_context(|| format!("parameters of {JOURNALD} in --modules"))?;
+    let logger = JournaldLogger::new(settings).context("making a socket for journald")?;
+    Ok(Arc::new(logger))
 }
 
 fn count(number: u64) -> f64 {

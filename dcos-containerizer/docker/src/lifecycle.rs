@@ -116,6 +116,7 @@ fn record_of(inner: &Inner, config: &ContainerConfig) -> Result<Record, String> 
         directory: config.directory.clone(),
         // Whom it names on this host; a user of the image only owns no sandbox.
         owner: sandbox::owner(user, None).ok().flatten(),
+        origin: config.origin.clone(),
         logger: logger
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
@@ -491,6 +492,7 @@ pub(crate) fn log_request(id: &ContainerId, record: &Record) -> LogRequest {
         directory: record.directory.clone(),
         owner: record.owner,
         environment: BTreeMap::clone(&record.logger),
+        origin: record.origin.clone(),
     }
 }
 

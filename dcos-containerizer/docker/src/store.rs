@@ -28,6 +28,9 @@ pub(crate) struct Record {
     pub(crate) owner: Option<(u32, u32)>,
     /// Settings of the container logger that the task asked for.
     pub(crate) logger: std::collections::BTreeMap<String, String>,
+    /// Whose its output is.
+    #[serde(default)]
+    pub(crate) origin: Option<dcos_containerizer::logger::LogOrigin>,
     /// Whether its output comes as from a terminal: one stream.
     pub(crate) tty: bool,
     /// Whether the engine keeps no output, so that it is only heard live.

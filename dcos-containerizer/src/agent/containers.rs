@@ -19,6 +19,7 @@ use crate::containerizer::{ContainerClass, ContainerConfig, DEFAULT_PATH, is_doc
 use crate::executor::{Hosted, HostedKind};
 use crate::isolator::filesystem::AGENT_SOCKET_VARIABLE;
 use crate::isolator::{READONLY_ROOTFS, USER_NAMESPACE};
+use crate::logger::LogOrigin;
 use crate::oci::LABEL;
 
 /// What containers inherit from the root they are nested in: sandbox, environment, user.
@@ -61,7 +62,33 @@ impl Agent {
             readonly_rootfs: is_set(executor.info.labels.as_ref(), READONLY_ROOTFS),
             user_namespace: is_set(executor.info.labels.as_ref(), USER_NAMESPACE),
             agent_socket,
+            origin: Some(self.origin(executor, None)),
             ..ContainerConfig::default()
+        }
+    }
+
+    /// Whose output that of an executor's container is, or of a task's that is nested in it.
+    fn origin(&self, executor: &Executor, task: Option<&TaskInfo>) -> LogOrigin {
+        let info = &executor.info;
+        let of_task = task.and_then(|task| task.labels.as_ref());
+        let labels = info.labels.iter().chain(of_task);
+        let labels = labels.flat_map(|labels| &labels.labels);
+        LogOrigin {
+            framework: executor.key().framework.to_string(),
+            executor: info.executor_id.to_string(),
+            agent: self
+                .info
+                .id
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            name: info
+                .name
+                .clone()
+                .unwrap_or_else(|| info.executor_id.to_string()),
+            labels: labels
+                .map(|label| (label.key.clone(), label.value.clone().unwrap_or_default()))
+                .collect(),
         }
     }
 
@@ -110,6 +137,7 @@ impl Agent {
                 || is_set(executor.info.labels.as_ref(), READONLY_ROOTFS),
             user_namespace: is_set(task.labels.as_ref(), USER_NAMESPACE)
                 || is_set(executor.info.labels.as_ref(), USER_NAMESPACE),
+            origin: Some(self.origin(executor, Some(task))),
             ..ContainerConfig::default()
         }
     }

@@ -5,7 +5,6 @@
 
 use dcos_core::config::Former;
 
-const MODULES: &str = "libraries of Mesos are not loaded: what they are named for in other flags is refused, what they do by themselves is not done";
 const PORT_MAPPING: &str = "only the isolator network/port_mapping needs it, which is not there";
 const PERF: &str = "nothing samples the events of cgroups/perf_event";
 const PROVIDERS: &str =
@@ -44,10 +43,6 @@ pub const FORMER: &[Former] = &[
     ),
     Former::unneeded("perf_duration", PERF),
     Former::unneeded("perf_interval", PERF),
-    Former::unneeded(
-        "container_logger",
-        "stdout and stderr are files that are rotated: --container_log_size, --container_log_keep",
-    ),
     Former::unneeded("gc_non_executor_container_sandboxes", SANDBOXES),
     Former::unneeded(
         "docker",
@@ -77,8 +72,6 @@ pub const FORMER: &[Former] = &[
     Former::unneeded("ip6", IPV6),
     Former::unneeded("ip6_discovery_command", IPV6),
     Former::unneeded("memory_profiling", "there is no /memory-profiler"),
-    Former::unneeded("modules", MODULES),
-    Former::unneeded("modules_dir", MODULES),
     Former::refused(
         "hooks",
         "libraries of Mesos are not loaded, and what a hook decided would be left out unseen; take the name out",

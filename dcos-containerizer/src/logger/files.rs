@@ -168,7 +168,7 @@ fn size(file: &File) -> u64 {
 }
 
 /// Opens a log for appending; refuses what is not a plain file of its own.
-fn open_log(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> {
+pub(super) fn open_log(directory: &OwnedFd, name: &str, flags: OFlags) -> io::Result<File> {
     let flags = flags
         | OFlags::RDWR
         | OFlags::APPEND
@@ -238,6 +238,47 @@ impl Log {
         }
     }
 
+    /// What a copy is called until it is whole.
+    fn unfinished(&self) -> String {
+        format!(".{}.rotating", self.name)
+    }
+
+    /// Copies what there is, which begins at `begins` of all that was ever printed; says how many bytes. A copy that fails,
+    /// such as on a full disk, costs no older one its place.
+    fn copy_out(&self, begins: u64, size: u64) -> io::Result<u64> {
+        let name = self.unfinished();
+        self.remove(&name)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut copy = File::from(openat(
+            &self.directory,
+            name.as_str(),
+            flags,
+            Mode::from(0o644),
+        )?);
+        let mut copying = || {
+            if let Some((uid, gid)) = self.owner {
+                fchown(&copy, Some(uid), Some(gid))?;
+            }
+            // Where such notes cannot be kept, readers see the file alone.
+            let noted = rotated::note(&copy, Start::At(begins));
+            tracing::trace!(?noted, name = self.name, "rotating");
+            let mut log = &self.file;
+            log.seek(SeekFrom::Start(0))?;
+            copy_log(log, &mut copy, size, self.rotation.compress)
+        };
+        let copied = copying().inspect_err(|_| {
+            self.remove(&name).ok();
+        })?;
+        if copied >= most(size) {
+            tracing::warn!(
+                file = self.name,
+                "a task prints faster than its log is copied: some of it is lost"
+            );
+        }
+        Ok(copied)
+    }
+
     fn rotate(&self) -> io::Result<()> {
         let old = |number: u32, suffix: &str| format!("{}.{number}{suffix}", self.name);
         let keep = self.rotation.keep;
@@ -247,6 +288,7 @@ impl Log {
         };
         let mut taken = size(&self.file);
         if keep > 0 {
+            taken = self.copy_out(begins, taken)?;
             // The oldest goes, and with it what a lower count left behind. A task may have been
             // launched with another mind about packing, so that there may be both kinds.
             for suffix in ["", PACKED] {
@@ -257,31 +299,7 @@ impl Log {
                 self.remove(&old(1, suffix))?;
             }
             let suffix = if self.rotation.compress { PACKED } else { "" };
-            let flags =
-                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let copy = openat(&self.directory, old(1, suffix), flags, Mode::from(0o644))?;
-            let mut copy = File::from(copy);
-            if let Some((uid, gid)) = self.owner {
-                fchown(&copy, Some(uid), Some(gid))?;
-            }
-            // Where such notes cannot be kept, readers see the file alone.
-            let noted = rotated::note(&copy, Start::At(begins));
-            tracing::trace!(?noted, name = self.name, "rotating");
-            let mut reader = &self.file;
-            reader.seek(SeekFrom::Start(0))?;
-            let copied = copy_log(reader, &mut copy, taken, self.rotation.compress);
-            if copied.is_err() {
-                // Half a copy, of what is still there, helps no disk that is full.
-                self.remove(&old(1, suffix))?;
-            }
-            let copied = copied?;
-            if copied >= most(taken) {
-                tracing::warn!(
-                    file = self.name,
-                    "a task prints faster than its log is copied: some of it is lost"
-                );
-            }
-            taken = copied;
+            self.rename(&self.unfinished(), &old(1, suffix))?;
         }
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
         // What the task prints between the last read and here is lost: some microseconds' worth.
@@ -356,6 +374,36 @@ mod tests {
         let found = ["stdout", "stdout.1", "stdout.2", "stdout.3", "stderr.1"]
             .map(|name| read(dir.path(), name));
         assert_eq!(found, ["4", "third", "second", "-", "-"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_copied_costs_no_older_one_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation {
+            max_size: 4,
+            keep: 2,
+            ..Rotation::default()
+        };
+        let logger = RotatingFiles::new(rotation);
+        let mut logs = logger.prepare(&request(dir.path())).await.unwrap();
+        for text in ["first", "second"] {
+            logs.stdout.write_all(text.as_bytes()).unwrap();
+            rotate_all(&logger.watched);
+        }
+        logs.stdout.write_all(b"third").unwrap();
+        let obstacle = dir.path().join(".stdout.rotating");
+        std::fs::create_dir(&obstacle).unwrap();
+        let names = ["stdout", "stdout.1", "stdout.2"];
+        for _ in 0..3 {
+            rotate_all(&logger.watched);
+            let found = names.map(|name| read(dir.path(), name));
+            assert_eq!(found, ["third", "second", "first"]);
+        }
+        std::fs::remove_dir(&obstacle).unwrap();
+        rotate_all(&logger.watched);
+        let found = names.map(|name| read(dir.path(), name));
+        assert_eq!(found, ["", "third", "second"]);
+        assert!(!obstacle.exists());
     }
 
     #[test]

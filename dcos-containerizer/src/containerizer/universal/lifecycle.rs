@@ -98,6 +98,7 @@ fn admit(
         ..Record::default()
     };
     record.standalone = config.standalone;
+    record.origin.clone_from(&config.origin);
     record.ids = ids::chosen(inner, config, None);
     if let Some(parent) = id.parent.as_deref() {
         let parent = containers.get(parent);
@@ -450,6 +451,7 @@ pub(super) fn log_request(id: &ContainerId, record: &Record) -> LogRequest {
         directory: PathBuf::clone(&record.directory),
         owner: record.owner,
         environment: record.logger.clone(),
+        origin: record.origin.clone(),
     }
 }
 

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{ContainerClass, ContainerTermination};
 use crate::containerizer::runtime::replace;
 use crate::isolator::IdRange;
+use crate::logger::LogOrigin;
 use crate::oci::Runtime;
 
 /// What must be known of a running container.
@@ -40,6 +41,9 @@ pub(super) struct Record {
     pub(super) debug: bool,
     /// Settings of the container logger that the task asked for.
     pub(super) logger: BTreeMap<String, String>,
+    /// Whose its output is.
+    #[serde(default)]
+    pub(super) origin: Option<LogOrigin>,
     /// What debug containers in it find in their environment.
     #[serde(default)]
     pub(super) environment: BTreeMap<String, String>,
