@@ -4,17 +4,19 @@ import json
 import os
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 from cluster import binary
+from dcos import connect
 
 
-def dcos(*words: str, folder: Path) -> str:
+def dcos(*words: str, folder: Path, **more: str) -> str:
     done = subprocess.run(
         [binary("dcos"), *words], capture_output=True, text=True, timeout=120, check=False,
-        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "DCOS_DIR": str(folder / "home"), "HOME": str(folder)},
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "DCOS_DIR": str(folder / "home"), "HOME": str(folder), **more},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -107,6 +109,45 @@ def test_names_are_asked_for_at_the_port_of_what_came_up(folder):
         assert leader == {"host": "leader.mesos.", "ip": "127.0.0.1"}
     finally:
         dcos("local", "down", folder=folder)
+
+
+def test_services_ask_for_the_passwords_of_the_shell(folder):
+    before = host(folder)
+    asked = {"marathon": "s@cret: of/apps%20", "metronome": "secret:of-jobs"}
+    file = folder / "home" / "metronome"
+    file.parent.mkdir()
+    file.write_text(f"ops:{asked['metronome']}\n")
+    env = {"MARATHON_HTTP_CREDENTIALS": f"ops:{asked['marathon']}", "DCOS_METRONOME_HTTP_CREDENTIALS": f"file://{file}"}
+    try:
+        seen = [dcos("local", "up", "--free-ports", "--sample", folder=folder, **env)]
+        assert seen[0].count("http://ops:********@127.0.0.1:") == 3, seen
+        assert (folder / "home" / "local" / "local.json").stat().st_mode & 0o777 == 0o600
+        # Other shells need to know nothing of it, nor does a token take its place.
+        properties = folder / "home" / "clusters" / "local" / "dcos.toml"
+        with properties.open("a") as more:
+            more.write("\n[edgelb]\nretries = 3\n")
+        dcos("config", "set", "core.dcos_acs_token", "a.b.c", folder=folder)
+        (app,) = json.loads(dcos("marathon", "app", "list", "--json", folder=folder))
+        assert app["id"] == "/hello" and app["tasksRunning"] == 1
+        assert json.loads(dcos("job", "list", "--json", folder=folder)) == []
+        urls = {name: dcos("config", "show", f"{name}.url", folder=folder).strip() for name in asked}
+        known = connect(dcos("config", "show", "core.mesos_master_url", folder=folder).strip(), **urls)
+        assert [app.id for app in known.apps()] == ["/hello"] and known.jobs() == []
+        for path, (name, url) in zip(("/v2/apps", "/v1/jobs"), urls.items(), strict=True):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(f"http://{url.rpartition('@')[2]}{path}", timeout=10)
+            assert url.startswith("http://ops:"), name
+        for words in (["cluster", "list"], ["config", "show"], ["local", "status"], ["marathon", "ping"]):
+            seen += [dcos(*words, folder=folder)]
+        seen += [dcos("cluster", "list", "--json", folder=folder), dcos("config", "show", "--json", folder=folder)]
+        assert json.loads(seen[-1])["edgelb.retries"] == "3" and "1 apps" in seen[3]
+        hidden = [*asked.values(), *(url.split(":")[2].split("@")[0] for url in urls.values()), "a.b.c"]
+        for text in seen:
+            assert not [secret for secret in hidden if secret in text], text
+    finally:
+        dcos("local", "down", folder=folder)
+    for kind, things in host(folder).items():
+        assert things - before[kind] == set(), f"{kind} left behind"
 
 
 def test_mistakes_are_told(folder):

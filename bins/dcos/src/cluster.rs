@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 /// One known cluster.
 #[derive(Debug, Clone)]
@@ -57,6 +58,22 @@ pub(crate) struct Service {
     pub(crate) url: String,
 }
 
+/// The properties this program knows, as the DC/OS CLI names them. What else stands in the file is the DC/OS CLI's, or its
+/// plugins', and stays as it is.
+pub(crate) const PROPERTIES: [&str; 7] = [
+    NAME,
+    MASTER,
+    TOKEN,
+    "core.dcos_url",
+    "marathon.url",
+    "mesos_dns.url",
+    "metronome.url",
+];
+pub(crate) const NAME: &str = "cluster.name";
+pub(crate) const MASTER: &str = "core.mesos_master_url";
+/// Who it was set up for does not change with where the cluster is reached.
+pub(crate) const TOKEN: &str = "core.dcos_acs_token";
+
 /// Where the CLI keeps its files: `DCOS_DIR`, or `.dcos` in the home directory.
 pub(crate) fn home() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os("DCOS_DIR") {
@@ -79,7 +96,7 @@ pub(crate) fn list(home: &Path) -> anyhow::Result<Vec<Cluster>> {
         let Ok(text) = std::fs::read_to_string(&file) else {
             continue;
         };
-        let config = toml::from_str(&text).with_context(|| file.display().to_string())?;
+        let config = parse(&text).with_context(|| file.display().to_string())?;
         let id = folder
             .file_name()
             .unwrap_or_default()
@@ -95,14 +112,56 @@ pub(crate) fn list(home: &Path) -> anyhow::Result<Vec<Cluster>> {
     Ok(clusters)
 }
 
-/// Remembers a cluster and attaches to it.
+/// What this program knows of a file's properties.
+fn parse(text: &str) -> anyhow::Result<Config> {
+    let mut table: Table = toml::from_str(text)?;
+    // Groups may hold properties of the DC/OS CLI alone.
+    table
+        .retain(|group, values| matches!(group, "core" | "cluster") || values.get("url").is_some());
+    Ok(table.try_into()?)
+}
+
+/// All properties of a cluster, as they stand in its file; none if there is no such file.
+pub(crate) fn properties(home: &Path, id: &str) -> anyhow::Result<Table> {
+    let file = home.join("clusters").join(id).join("dcos.toml");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Table::new()),
+        Err(error) => return Err(error).with_context(|| file.display().to_string()),
+    };
+    toml::from_str(&text).with_context(|| file.display().to_string())
+}
+
+/// Remembers a cluster and attaches to it. What was known of it before is replaced, but for its token and what is the
+/// DC/OS CLI's.
 pub(crate) fn setup(home: &Path, id: &str, config: &Config) -> anyhow::Result<()> {
-    save(home, id, config)?;
+    let mut table = properties(home, id)?;
+    for (group, name) in PROPERTIES.iter().filter_map(|name| name.split_once('.')) {
+        if format!("{group}.{name}") != TOKEN
+            && let Some(values) = table.get_mut(group).and_then(Value::as_table_mut)
+        {
+            values.remove(name);
+        }
+    }
+    for (group, new) in Table::try_from(config)? {
+        let slot = table.entry(group).or_insert_with(|| Table::new().into());
+        match (slot.as_table_mut(), new) {
+            (Some(slot), Value::Table(new)) => slot.extend(new),
+            (_, new) => *slot = new,
+        }
+    }
+    save(home, id, table)?;
     attach(home, id)
 }
 
-/// Writes what is known of a cluster, whole or not at all, for its user's eyes only.
-pub(crate) fn save(home: &Path, id: &str, config: &Config) -> anyhow::Result<()> {
+/// Writes the properties of a cluster, whole or not at all, for its user's eyes only.
+///
+/// # Errors
+/// They are none this program could read again, or could not be written; nothing has changed then.
+pub(crate) fn save(home: &Path, id: &str, mut table: Table) -> anyhow::Result<()> {
+    table.retain(|_, group| group.as_table().is_none_or(|group| !group.is_empty()));
+    let text = toml::to_string(&table)?;
+    parse(&text)?;
     let folder = home.join("clusters").join(id);
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let file = folder.join("dcos.toml");
@@ -115,11 +174,7 @@ pub(crate) fn save(home: &Path, id: &str, config: &Config) -> anyhow::Result<()>
             .truncate(true)
             .mode(0o600)
             .open(&part)?;
-        new.write_all(
-            toml::to_string(config)
-                .map_err(std::io::Error::other)?
-                .as_bytes(),
-        )?;
+        new.write_all(text.as_bytes())?;
         std::fs::rename(&part, &file)
     };
     write().with_context(|| file.display().to_string())
@@ -168,6 +223,46 @@ mod tests {
         config.cluster.name = name.to_owned();
         config.core.mesos_master_url = "http://127.0.0.1:5050".to_owned();
         config
+    }
+
+    /// `core.ssl_verify` and `job.x` are the DC/OS CLI's.
+    #[test]
+    fn a_second_setup_keeps_the_token_and_what_is_unknown() {
+        let home = tempfile::tempdir().unwrap();
+        let mut old = config("one");
+        old.core.dcos_url = Some("http://old".to_owned());
+        old.core.dcos_acs_token = Some("token".to_owned());
+        old.marathon = Some(Service {
+            url: "http://old:8080".to_owned(),
+        });
+        setup(home.path(), "1", &old).unwrap();
+        let mut table = properties(home.path(), "1").unwrap();
+        let core = table["core"].as_table_mut().unwrap();
+        core.insert("ssl_verify".to_owned(), "false".into());
+        table.insert(
+            "marathon".to_owned(),
+            Table::from_iter([("x".to_owned(), 1.into())]).into(),
+        );
+        table.insert(
+            "job".to_owned(),
+            Table::from_iter([("x".to_owned(), 1.into())]).into(),
+        );
+        save(home.path(), "1", table).unwrap();
+        setup(home.path(), "1", &config("two")).unwrap();
+        let text = toml::to_string(&properties(home.path(), "1").unwrap()).unwrap();
+        for kept in [
+            "dcos_acs_token = \"token\"",
+            "ssl_verify = \"false\"",
+            "[job]",
+            "[marathon]",
+            "\"two\"",
+        ] {
+            assert!(text.contains(kept), "{kept} of {text}");
+        }
+        assert!(!text.contains("old"), "{text}");
+        let known = list(home.path()).unwrap().remove(0).config;
+        assert_eq!(known.core.dcos_acs_token.as_deref(), Some("token"));
+        assert!(known.marathon.is_none());
     }
 
     #[test]

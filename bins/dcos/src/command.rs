@@ -9,6 +9,7 @@ use crate::cli::Cli;
 use crate::cluster as clusters;
 use crate::http::Server;
 use crate::leader;
+use crate::output;
 
 pub(crate) mod cluster;
 pub(crate) mod config;
@@ -140,10 +141,11 @@ pub(crate) fn door(master: &Server) -> Option<&str> {
 }
 
 fn host(master: &Server) -> anyhow::Result<String> {
-    let uri: http::Uri = master.url.parse().with_context(|| master.url.clone())?;
+    let url = || output::harmless(&master.url);
+    let uri: http::Uri = master.url.parse().with_context(url)?;
     let host = uri
         .host()
-        .with_context(|| format!("{} names no host", master.url))?;
+        .with_context(|| format!("{} names no host", url()))?;
     Ok(host.to_owned())
 }
 

@@ -12,6 +12,8 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode};
 use serde_json::Value;
 
+use crate::output::harmless;
+
 /// One server: the master, Marathon or an agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
@@ -96,7 +98,7 @@ impl Server {
             return Ok(Value::Null);
         }
         serde_json::from_str(&text)
-            .with_context(|| format!("{}{path} did not answer with JSON", self.url))
+            .with_context(|| format!("{}{path} did not answer with JSON", harmless(&self.url)))
     }
 
     /// Sends a body of protobuf to the operator API, and gives the answer as it comes.
@@ -120,7 +122,7 @@ impl Server {
         }
         let request = request
             .body(body)
-            .with_context(|| format!("{url} is no URL"))?;
+            .with_context(|| format!("{} is no URL", harmless(&url)))?;
         let answer = self.client.send_streaming(request).await?;
         let status = answer.status();
         if status == StatusCode::OK {
@@ -158,11 +160,14 @@ impl Server {
         };
         let request = request
             .body(Bytes::from(content))
-            .with_context(|| format!("{url} is no URL"))?;
+            .with_context(|| format!("{} is no URL", harmless(&url)))?;
         let answer = match self.client.send(request).await {
             Ok(answer) => answer,
             Err(error @ ClientError::Connect { .. }) => {
-                let hint = format!("nobody answers at {}; is the cluster running?", self.url);
+                let hint = format!(
+                    "nobody answers at {}; is the cluster running?",
+                    harmless(&self.url)
+                );
                 return Err(anyhow::Error::new(error).context(hint));
             }
             Err(error) => return Err(error.into()),
@@ -248,7 +253,7 @@ impl std::error::Error for Refused {}
 fn refusal(status: http::StatusCode, url: &str, text: &str) -> String {
     let said: Value = serde_json::from_str(text).unwrap_or_default();
     let Some(message) = said["message"].as_str() else {
-        return format!("{} ({status} from {url})", text.trim());
+        return format!("{} ({status} from {})", text.trim(), harmless(url));
     };
     let mut whole = format!("{message} ({status})");
     for detail in said["details"].as_array().into_iter().flatten() {

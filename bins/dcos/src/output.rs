@@ -30,6 +30,24 @@ pub(crate) fn json(value: &serde_json::Value) {
     line(serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
+/// What is shown in place of what is not for everybody's eyes.
+pub(crate) const HIDDEN: &str = "********";
+
+/// A URL, or whatever it is, as it may be seen in passing: without a password.
+pub(crate) fn harmless(value: &str) -> String {
+    let (scheme, rest) = value.split_at(value.find("://").map_or(0, |at| at + 3));
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let Some((user, _)) = authority.rsplit_once('@') else {
+        return value.to_owned();
+    };
+    if scheme.is_empty() && !user.contains(':') {
+        // Somebody's address.
+        return value.to_owned();
+    }
+    let name = user.split(':').next().unwrap_or_default();
+    format!("{scheme}{name}:{HIDDEN}{}", &rest[user.len()..])
+}
+
 /// Prints a table: a row of headings and the rows below.
 pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();
@@ -107,5 +125,32 @@ impl Progress {
     /// Done; the spinner goes.
     pub(crate) fn done(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_seen_in_passing() {
+        for (value, shown) in [
+            (
+                "http://user:secret@host:8080/x",
+                "http://user:********@host:8080/x",
+            ),
+            ("http://user:s@cret@host", "http://user:********@host"),
+            ("http://host/a@b", "http://host/a@b"),
+            (
+                "zk://u:p@a:2181,b:2181/mesos",
+                "zk://u:********@a:2181,b:2181/mesos",
+            ),
+            // As a host and port may be set.
+            ("user:secret@host:8080", "user:********@host:8080"),
+            ("user@host", "user@host"),
+            ("local", "local"),
+        ] {
+            assert_eq!(harmless(value), shown);
+        }
     }
 }

@@ -45,7 +45,8 @@ async fn setup(context: &Context, url: &str, name: Option<String>) -> anyhow::Re
     cluster::setup(&context.home, &id, &config)?;
     output::line(format!(
         "attached to {} at {}",
-        config.cluster.name, master.url
+        config.cluster.name,
+        output::harmless(&master.url)
     ));
     Ok(())
 }
@@ -63,7 +64,7 @@ fn list(context: &Context) -> anyhow::Result<()> {
             json!({
                 "cluster_id": cluster.id,
                 "name": cluster.config.cluster.name,
-                "url": cluster.config.core.mesos_master_url,
+                "url": output::harmless(&cluster.config.core.mesos_master_url),
                 "attached": cluster.attached,
             })
         });
@@ -80,7 +81,7 @@ fn list(context: &Context) -> anyhow::Result<()> {
                 mark.to_owned(),
                 named.name,
                 cluster.id,
-                core.mesos_master_url,
+                output::harmless(&core.mesos_master_url),
             ]
         });
         output::table(&["", "NAME", "ID", "URL"], rows);

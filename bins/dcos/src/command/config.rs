@@ -5,35 +5,25 @@ use toml::{Table, Value};
 
 use super::Context;
 use crate::cli;
-use crate::cluster::{self, Config};
-use crate::output;
-
-/// The one that is not shown unless it is named.
-const TOKEN: &str = "core.dcos_acs_token";
-/// Those a cluster can't be without.
-const NEEDED: [&str; 2] = ["cluster.name", "core.mesos_master_url"];
-/// The others.
-const FREE: [&str; 5] = [
-    TOKEN,
-    "core.dcos_url",
-    "marathon.url",
-    "mesos_dns.url",
-    "metronome.url",
-];
+use crate::cluster::{self, MASTER, NAME, PROPERTIES, TOKEN};
+use crate::output::{self, HIDDEN, harmless};
 
 pub(crate) fn run(context: &Context, command: cli::Config) -> anyhow::Result<()> {
-    let mut attached = context.attached()?;
-    let mut table = Table::try_from(&attached.config)?;
+    let attached = context.attached()?;
+    let mut table = cluster::properties(&context.home, &attached.id)?;
     match command {
         cli::Config::Show { name: None } => {
             show(context, &table);
             return Ok(());
         }
         cli::Config::Show { name: Some(name) } => {
-            let Some(Value::String(value)) = slot(&mut table, &name)?.remove(last(&name)) else {
+            let halves = name.split_once('.');
+            let Some(value) = halves.and_then(|(group, name)| table.get(group)?.get(name)) else {
+                // What is unknown may be a mistake.
+                slot(&mut table, &name)?;
                 bail!("{name} is not set");
             };
-            output::line(value);
+            output::line(text(value));
             return Ok(());
         }
         cli::Config::Set { name, value } => {
@@ -44,15 +34,20 @@ pub(crate) fn run(context: &Context, command: cli::Config) -> anyhow::Result<()>
             slot(&mut table, &name)?.insert(last(&name).to_owned(), Value::String(value));
         }
         cli::Config::Unset { name } => {
-            if NEEDED.contains(&name.as_str()) {
+            if [NAME, MASTER].contains(&name.as_str()) {
                 bail!("a cluster can't be without {name}");
             }
             slot(&mut table, &name)?.remove(last(&name));
         }
     }
-    table.retain(|_, group| group.as_table().is_none_or(|group| !group.is_empty()));
-    attached.config = table.try_into::<Config>()?;
-    cluster::save(&context.home, &attached.id, &attached.config)
+    cluster::save(&context.home, &attached.id, table)
+}
+
+/// A value, whatever kind it is of.
+fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn show(context: &Context, table: &Table) {
@@ -61,11 +56,11 @@ fn show(context: &Context, table: &Table) {
         for (name, value) in values.as_table().into_iter().flatten() {
             let name = format!("{group}.{name}");
             let value = if name == TOKEN {
-                "********"
+                HIDDEN.to_owned()
             } else {
-                value.as_str().unwrap_or_default()
+                harmless(&text(value))
             };
-            rows.push((name, value.to_owned()));
+            rows.push((name, value));
         }
     }
     if context.json {
@@ -79,8 +74,8 @@ fn show(context: &Context, table: &Table) {
 
 /// The group of properties in which `name` is.
 fn slot<'a>(table: &'a mut Table, name: &str) -> anyhow::Result<&'a mut Table> {
-    if !NEEDED.contains(&name) && !FREE.contains(&name) {
-        let all = [&NEEDED[..], &FREE[..]].concat().join(", ");
+    if !PROPERTIES.contains(&name) {
+        let all = PROPERTIES.join(", ");
         bail!("there is no property {name:?}; there are {all}");
     }
     let group = name.split('.').next().unwrap_or_default();

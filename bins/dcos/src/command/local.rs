@@ -61,7 +61,7 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
         progress.say("not root: nothing limits what tasks take, and they have namespaces only if users may make them");
     }
     let begin = Instant::now();
-    let mut notes = plan.notes();
+    let mut notes = plan.notes()?;
     for program in plan.programs()? {
         progress.say(format!("starting {}", program.name));
         notes.processes.push(program.start()?);
@@ -213,12 +213,12 @@ fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, to
     }
     let Notes {
         master,
-        marathon,
-        metronome,
         dns,
         router,
         ..
     } = notes;
+    let [marathon, metronome] =
+        [&notes.marathon, &notes.metronome].map(|url| output::harmless(url));
     let dns_port = dns.rsplit(':').next().unwrap_or_default();
     output::line(format!(
         "The cluster works after {:.1} s.\n",
@@ -320,7 +320,7 @@ async fn status(context: &Context, dir: &Path) -> anyhow::Result<()> {
         items(&slaves, "slaves").len(),
         items(&apps, "apps").len(),
         notes.master,
-        notes.marathon
+        output::harmless(&notes.marathon)
     ));
     Ok(())
 }

@@ -22,7 +22,8 @@ pub(crate) async fn run(context: &Context, command: Marathon) -> anyhow::Result<
         Marathon::About => output::json(&marathon.get("/v2/info").await?),
         Marathon::Ping => {
             marathon.text("GET", "/ping").await?;
-            output::line(format!("Marathon answers at {}", marathon.url));
+            let url = output::harmless(&marathon.url);
+            output::line(format!("Marathon answers at {url}"));
         }
         Marathon::App(command) => app(context, &marathon, command).await?,
         Marathon::Group(command) => group(context, &marathon, command).await?,

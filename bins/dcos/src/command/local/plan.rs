@@ -1,16 +1,22 @@
 //! What a local cluster consists of: programs, flags, ports.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use dcos_core::config::{Loaded, Schema, Sources, Spec};
 use dcos_wire::tls::Ssl;
 use serde::{Deserialize, Serialize};
 
 use super::process::{Program, Running};
 use crate::cli::LocalUp;
+use crate::http::escape;
 
 /// What was started, in `local.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,7 +53,17 @@ impl Notes {
     pub(super) fn write(&self, dir: &Path) -> anyhow::Result<()> {
         let file = dir.join("local.json");
         let text = serde_json::to_vec_pretty(self)?;
-        std::fs::write(&file, text).with_context(|| file.display().to_string())
+        // Its URLs may hold passwords.
+        let mut options = OpenOptions::new();
+        let new = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&file);
+        let mut new = new.with_context(|| file.display().to_string())?;
+        new.write_all(&text)
+            .with_context(|| file.display().to_string())
     }
 }
 
@@ -60,6 +76,46 @@ struct Ports {
     dns: u16,
     mesos_dns: u16,
     router: u16,
+}
+
+/// What its programs are told by the environment, which they inherit.
+const OPTIONS: &[Spec] = &[
+    Spec::text("marathon_http_credentials").secret(),
+    Spec::text("metronome_http_credentials").secret(),
+];
+
+/// The services that may ask for a password, and the variables of the originals that have them ask.
+const MARATHON: (&str, &[&str]) = (
+    "marathon",
+    &["MARATHON_HTTP_CREDENTIALS", "MESOSPHERE_HTTP_CREDENTIALS"],
+);
+const METRONOME: (&str, &[&str]) = ("metronome", &["METRONOME_HTTP_CREDENTIALS"]);
+
+/// What stands before the host in the URL of a service: the credentials that it will ask for, as the master will find
+/// them in `env`; nothing if there are none.
+fn shown(
+    (service, variables): (&str, &[&str]),
+    env: &BTreeMap<String, String>,
+) -> anyhow::Result<String> {
+    let sources = Sources::new(Vec::<String>::new()).env(env.clone());
+    let mut said = None;
+    if let Loaded::Run(values) = Schema::new("dcos-master", "")
+        .with(OPTIONS)
+        .load(&sources)?
+    {
+        said = values.opt_text(&format!("{service}_http_credentials"));
+    }
+    let values = variables.iter().filter_map(|name| env.get(*name));
+    let mut values = values.filter(|value| !value.is_empty());
+    let said = said.or_else(|| values.next().cloned());
+    Ok(said.map_or_else(String::new, |said| in_url(&said)))
+}
+
+/// `user:password` as it stands before the host in a URL.
+fn in_url(credentials: &str) -> String {
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    let escaped = |text: &str| escape(text).replace('/', "%2F");
+    format!("{}:{}@", escaped(user), escaped(password))
 }
 
 /// What is about to be started.
@@ -129,7 +185,7 @@ impl Plan {
         })
     }
 
-    pub(super) fn notes(&self) -> Notes {
+    pub(super) fn notes(&self) -> anyhow::Result<Notes> {
         let Ports {
             master,
             marathon,
@@ -140,16 +196,26 @@ impl Plan {
         } = self.ports;
         // The programs inherit this environment.
         let scheme = Ssl::scheme();
-        Notes {
+        let env = std::env::vars_os().map(|(name, value)| {
+            let lossy = |text: OsString| text.to_string_lossy().into_owned();
+            (lossy(name), lossy(value))
+        });
+        let env = env.collect();
+        let (for_marathon, for_metronome) = (shown(MARATHON, &env)?, shown(METRONOME, &env)?);
+        Ok(Notes {
             master: format!("{scheme}://127.0.0.1:{master}"),
-            marathon: format!("{scheme}://127.0.0.1:{marathon}"),
-            metronome: format!("{scheme}://127.0.0.1:{metronome}"),
+            marathon: format!("{scheme}://{for_marathon}127.0.0.1:{marathon}"),
+            metronome: format!("{scheme}://{for_metronome}127.0.0.1:{metronome}"),
             dns: format!("127.0.0.1:{dns}"),
             mesos_dns: format!("http://127.0.0.1:{mesos_dns}"),
             router: format!("http://127.0.0.1:{router}"),
-            cgroups_root: format!("dcos-local-{master}"),
+            cgroups_root: self.cgroups_root(),
             processes: Vec::new(),
-        }
+        })
+    }
+
+    fn cgroups_root(&self) -> String {
+        format!("dcos-local-{}", self.ports.master)
     }
 
     /// The programs, in the order they are started.
@@ -196,7 +262,6 @@ impl Plan {
     fn agent(&self, index: usize, (port, router): (u16, u16)) -> anyhow::Result<Program> {
         let name = format!("agent-{index}");
         let root = self.dir.join(&name);
-        let notes = self.notes();
         // Several agents share the machine's ports.
         let first = 31000 + index * 1000 % 30000;
         let mut flags = vec![
@@ -213,12 +278,53 @@ impl Plan {
             flags.push("--launcher=linux".to_owned());
             flags.push(format!("--isolation={LINUX_ISOLATION}"));
             // An agent removes what it finds in its root and does not know: others have their own.
-            flags.push(format!("--cgroups_root={}/{name}", notes.cgroups_root));
+            flags.push(format!("--cgroups_root={}/{name}", self.cgroups_root()));
             flags.push("--cgroups_enable_cfs=true".to_owned());
         } else {
             // Whose files are all of one user's can be removed by that one.
             flags.push("--no-switch_user".to_owned());
         }
         Program::new("dcos-agent", &name, flags, &self.dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_stand_in_urls_as_they_may() {
+        assert_eq!(in_url("ops:a@b/c:d"), "ops:a%40b%2Fc%3Ad@");
+    }
+
+    /// In the order in which the master looks for them: its own options, then what the originals read.
+    #[test]
+    fn what_is_asked_for_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("credentials");
+        std::fs::write(&file, "of:file\n").unwrap();
+        let file = format!("file://{}", file.display());
+        let mut env = BTreeMap::new();
+        for (variable, value, marathon, metronome) in [
+            ("USER", "somebody", "", ""),
+            ("MARATHON_HTTP_CREDENTIALS", "", "", ""),
+            ("MESOSPHERE_HTTP_CREDENTIALS", "m:s", "m:s@", ""),
+            ("METRONOME_HTTP_CREDENTIALS", "j:s", "m:s@", "j:s@"),
+            ("MARATHON_HTTP_CREDENTIALS", "a:s", "a:s@", "j:s@"),
+            ("MESOS_MARATHON_HTTP_CREDENTIALS", "o:s", "o:s@", "j:s@"),
+            (
+                "DCOS_METRONOME_HTTP_CREDENTIALS",
+                file.as_str(),
+                "o:s@",
+                "of:file@",
+            ),
+        ] {
+            env.insert(variable.to_owned(), value.to_owned());
+            assert_eq!(shown(MARATHON, &env).unwrap(), marathon, "{variable}");
+            assert_eq!(shown(METRONOME, &env).unwrap(), metronome, "{variable}");
+        }
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        let error = shown(METRONOME, &env).unwrap_err().to_string();
+        assert!(error.contains("metronome_http_credentials"), "{error}");
     }
 }
