@@ -2,8 +2,10 @@
 
 mod node;
 
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use dcos_containerizer::containerizer::{
     ContainerClass, ContainerConfig, Containerizer, ContainerizerError, Stdio, testkit,
@@ -148,4 +150,57 @@ async fn a_launcher_that_dies_is_replaced_and_its_containers_are_lost() {
     let id = ContainerId::root("next");
     universal.launch(&id, node.task(&id, "true")).await.unwrap();
     assert!(universal.wait(&id).await.unwrap().succeeded());
+}
+
+/// Runs what an agent does, of which nothing is left when it is done.
+fn agent<T>(node: &Node, work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let done = runtime.block_on(work);
+    node.detach();
+    runtime.shutdown_timeout(Duration::from_mins(1));
+    done
+}
+
+#[test]
+fn the_last_words_of_what_ended_while_no_agent_ran_are_in_the_journal() {
+    let mut node = Node::new("");
+    let socket = node.dir.path().join("journald");
+    let journald = UnixDatagram::bind(&socket).unwrap();
+    journald
+        .set_read_timeout(Some(Duration::from_mins(1)))
+        .unwrap();
+    node.journald = Some(socket);
+    let said = || {
+        let mut buffer = [0; 4096];
+        let length = journald.recv(&mut buffer).unwrap();
+        let entry = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        let line = entry.lines().find_map(|line| line.strip_prefix("MESSAGE="));
+        line.unwrap().to_owned()
+    };
+    let id = ContainerId::root("c");
+    let go = node.dir.path().join("go");
+    let script = format!(
+        "echo first; until [ -e {} ]; do sleep 0.05; done; echo last",
+        go.display()
+    );
+    let pid = agent(&node, async {
+        let universal = node.recovered(&[]).await;
+        universal
+            .launch(&id, node.task(&id, &script))
+            .await
+            .unwrap();
+        let pid = universal.status(&id).await.unwrap().executor_pid.unwrap();
+        tokio::task::block_in_place(|| assert_eq!(said(), "first"));
+        pid
+    });
+    std::fs::write(&go, "").unwrap();
+    while Path::new(&format!("/proc/{pid}")).exists() {
+        std::thread::yield_now();
+    }
+    let end = agent(&node, async {
+        let universal = node.recovered(&[&id]).await;
+        universal.wait(&id).await.unwrap()
+    });
+    assert!(end.succeeded());
+    assert_eq!(said(), "last");
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,9 @@ use dcos_containerizer::containerizer::{
 use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
 use dcos_containerizer::isolator::network::{ContainerNetwork, NoNetworks};
 use dcos_containerizer::isolator::{IsolationConfig, Isolators, UserNamespaces};
-use dcos_containerizer::logger::{RotatingFiles, Rotation};
+use dcos_containerizer::logger::{
+    ContainerLogger, JournaldLogger, JournaldSettings, RotatingFiles, Rotation,
+};
 use dcos_containerizer::oci::Runtimes;
 use dcos_containerizer::provisioner::{
     Backend, ImageProvisioner, ImageProvisionerConfig, Provisioner,
@@ -47,6 +50,8 @@ pub(crate) struct Node {
     pub(crate) networks: Arc<dyn ContainerNetwork>,
     /// Where secrets come from.
     pub(crate) secrets: Arc<dyn SecretResolver>,
+    /// Where output goes, besides files.
+    pub(crate) journald: Option<PathBuf>,
     universals: Mutex<Vec<Universal>>,
 }
 
@@ -61,6 +66,7 @@ impl Node {
             launcher: launcher(),
             networks: Arc::new(NoNetworks),
             secrets: Arc::new(ValuesOnly),
+            journald: None,
             universals: Mutex::default(),
         }
     }
@@ -114,7 +120,7 @@ impl Node {
             isolators,
             provisioner,
             fetcher: Arc::new(NoFetcher),
-            logger: Arc::new(RotatingFiles::new(Rotation::default())),
+            logger: self.logger(),
             switch_user: self.switch_user,
             sandbox_directory: "/mnt/mesos/sandbox".into(),
             user_namespaces: UserNamespaces::default(),
@@ -124,6 +130,19 @@ impl Node {
         let universal = Universal::new(config).await.unwrap();
         self.universals.lock().unwrap().push(universal.clone());
         universal
+    }
+
+    fn logger(&self) -> Arc<dyn ContainerLogger> {
+        let rotation = Rotation::default();
+        let Some(socket) = self.journald.clone() else {
+            return Arc::new(RotatingFiles::new(rotation));
+        };
+        let settings = JournaldSettings::from_parameters(&BTreeMap::new(), rotation);
+        let settings = JournaldSettings {
+            socket,
+            ..settings.unwrap()
+        };
+        Arc::new(JournaldLogger::new(settings).unwrap())
     }
 
     /// A folder of our own in each hierarchy: other nodes take unknown cgroups for leftovers.

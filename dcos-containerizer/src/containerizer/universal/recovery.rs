@@ -177,6 +177,14 @@ async fn resume(inner: &Arc<Inner>, container: &Arc<Container>) {
         inner.launcher.forget(&container.name());
         return;
     };
+    // Before what ended is cleaned up: what it said while nobody looked is still to be sent.
+    let record = container.record();
+    if !record.debug && !record.directory.as_os_str().is_empty() {
+        let request = log_request(&container.id, &record);
+        if let Err(error) = inner.config.logger.recover(&request).await {
+            tracing::warn!(container = %container.id, %error, "its logs are not rotated");
+        }
+    }
     let ended = container.exit.borrow().clone();
     if let Some(exit) = ended {
         let (inner, container) = (Arc::clone(inner), Arc::clone(container));
@@ -186,13 +194,6 @@ async fn resume(inner: &Arc<Inner>, container: &Arc<Container>) {
     if let Err(error) = inner.config.isolators.isolate(&container.id, pid).await {
         let error = dcos_core::error::chain(&error).to_string();
         tracing::warn!(container = %container.id, error, "could not isolate it again");
-    }
-    let record = container.record();
-    if !record.debug && !record.directory.as_os_str().is_empty() {
-        let request = log_request(&container.id, &record);
-        if let Err(error) = inner.config.logger.recover(&request).await {
-            tracing::warn!(container = %container.id, %error, "its logs are not rotated");
-        }
     }
     let doomed = *container.doomed.borrow();
     if doomed {
