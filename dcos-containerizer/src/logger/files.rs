@@ -206,7 +206,7 @@ fn began(directory: &OwnedFd, name: &str, file: &File) -> SystemTime {
 /// has been emptied, one that is not still holds that.
 fn settle(file: &File) -> io::Result<()> {
     match rotated::start(file) {
-        Some(Start::Moving(from, to)) if size(file) < to - from => {
+        Some(Start::Moving(from, to)) if size(file) < to.saturating_sub(from) => {
             rotated::note(file, Start::At(to))
         }
         Some(Start::Moving(from, _)) => rotated::note(file, Start::At(from)),
@@ -303,7 +303,7 @@ impl Log {
         }
         *self.since.lock().unwrap_or_else(PoisonError::into_inner) = SystemTime::now();
         // What the task prints between the last read and here is lost: some microseconds' worth.
-        let ends = begins + taken;
+        let ends = begins.saturating_add(taken);
         let noted = rotated::note(&self.file, Start::Moving(begins, ends));
         self.file.set_len(0)?;
         match noted {

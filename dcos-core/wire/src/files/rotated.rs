@@ -2,12 +2,13 @@
 //!
 //! The file of a log holds the end of the text, `<name>.1`, `<name>.2`, ... what came before, some of
 //! them packed (`<name>.3.gz`). Whoever rotates notes with each at which byte of the text it begins, in an
-//! extended attribute: as root in one that tasks, whose files these are, neither see nor change. A file
-//! without a note is no such log.
+//! extended attribute: as root of the node in one that tasks, whose files these are, neither see nor change. A
+//! file without a note is no such log.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
@@ -35,18 +36,24 @@ pub enum Start {
     Moving(u64, u64),
 }
 
-fn attribute() -> &'static str {
-    if rustix::process::geteuid().is_root() {
-        "trusted.dcos.start"
-    } else {
-        "user.dcos.start"
-    }
+/// The extended attribute in which this process keeps the note `name` with a log.
+///
+/// Root of the node keeps it where no task sees it. Root of another user namespace is refused there, and is told that
+/// there is no note when it reads one (Linux, `xattr_permission`): it takes what everybody may, as an ordinary user.
+pub fn attribute(name: &str) -> String {
+    static TRUSTED: LazyLock<bool> = LazyLock::new(|| {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+        whole && rustix::process::geteuid().is_root()
+    });
+    let class = if *TRUSTED { "trusted" } else { "user" };
+    format!("{class}.dcos.{name}")
 }
 
 /// Where a file of a log begins; `None` if it was never rotated.
 pub fn start(file: impl AsFd) -> Option<Start> {
     let mut text = [0; 64];
-    let length = fgetxattr(file, attribute(), &mut text).ok()?;
+    let length = fgetxattr(file, attribute("start"), &mut text).ok()?;
     let text = std::str::from_utf8(text.get(..length)?).ok()?;
     match text.split_once('>') {
         None => Some(Start::At(text.parse().ok()?)),
@@ -64,7 +71,8 @@ pub fn note(file: impl AsFd, start: Start) -> io::Result<()> {
         Start::Moving(from, to) => format!("{from}>{to}"),
     };
     let flags = XattrFlags::empty();
-    Ok(fsetxattr(file, attribute(), text.as_bytes(), flags)?)
+    let attribute = attribute("start");
+    Ok(fsetxattr(file, attribute, text.as_bytes(), flags)?)
 }
 
 impl Files {
@@ -92,7 +100,7 @@ impl Files {
                 source,
             };
             // Only now: what was in it before may have been taken out meanwhile.
-            let size = begins + file.metadata().map_err(failed)?.len();
+            let size = begins.saturating_add(file.metadata().map_err(failed)?.len());
             let data = if offset >= size {
                 Vec::new()
             } else if offset >= begins {
@@ -114,6 +122,29 @@ impl Files {
         let source = io::Error::new(io::ErrorKind::TimedOut, "it is being rotated");
         let path = path.to_owned();
         Err(FilesError::Read { path, source })
+    }
+
+    /// Where the first of the older files of the log at `path` begins of those that begin behind `offset`: where one
+    /// goes on who finds that the byte at `offset` is no longer kept. None, if it is the log itself.
+    pub fn next_kept(&self, path: &str, offset: u64) -> Option<u64> {
+        let (mut next, mut missing) = (None, false);
+        for number in 1..MOST {
+            let found = ["", PACKED].map(|suffix| self.file(&format!("{path}.{number}{suffix}")));
+            let Some((file, _)) = found.into_iter().flatten().next() else {
+                // One number has no file for a moment while they are moved on.
+                if missing {
+                    break;
+                }
+                missing = true;
+                continue;
+            };
+            missing = false;
+            match start(&file) {
+                Some(Start::At(begins)) if begins > offset => next = Some(begins),
+                _ => break,
+            }
+        }
+        next
     }
 
     /// From the youngest of the older files that begins at or before `offset`.

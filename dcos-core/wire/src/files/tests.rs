@@ -203,3 +203,66 @@ async fn reads_are_capped() {
     let missing = fixture.get("/files/download?path=/nope").await;
     assert_eq!(missing, (404, "404 Not Found.".to_owned()));
 }
+
+#[test]
+fn what_is_kept_behind_a_gap_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, begins| {
+        let file = std::fs::File::create(dir.path().join(name)).unwrap();
+        rotated::note(&file, rotated::Start::At(begins)).unwrap();
+    };
+    let files = Files::default();
+    files.attach("/box", dir.path());
+    let next = |offset| files.next_kept("/box/stdout", offset);
+    put("stdout", 40);
+    assert_eq!(next(5), None);
+    // One has no name of its own while they are moved on.
+    for (name, begins) in [("stdout.1", 30), ("stdout.3.gz", 20), ("stdout.4", 10)] {
+        put(name, begins);
+    }
+    assert_eq!(
+        [next(5), next(10), next(25), next(30)],
+        [Some(10), Some(20), Some(30), None]
+    );
+}
+
+/// In a user namespace, whose root is not the node's.
+#[test]
+fn root_of_a_user_namespace_keeps_notes() {
+    const INSIDE: &str = "DCOS_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout");
+        std::fs::write(&path, "rest").unwrap();
+        let log = std::fs::File::open(path).unwrap();
+        rotated::note(&log, rotated::Start::At(5)).unwrap();
+        assert_eq!(rotated::start(&log), Some(rotated::Start::At(5)));
+        let files = Files::default();
+        files.attach("/box", dir.path());
+        let piece = files.read("/box/stdout", 5, None).unwrap();
+        assert_eq!((piece.size, &*piece.data), (9, &b"rest"[..]));
+        return;
+    }
+    let enter = || {
+        let mut unshare = std::process::Command::new("unshare");
+        unshare.args(["--user", "--map-root-user"]);
+        unshare
+    };
+    if !enter()
+        .arg("true")
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        eprintln!("skipped: no user namespaces here");
+        return;
+    }
+    let name = "files::tests::root_of_a_user_namespace_keeps_notes";
+    let inside = enter()
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inside.stdout);
+    assert!(said.contains("1 passed"), "{said}");
+}
