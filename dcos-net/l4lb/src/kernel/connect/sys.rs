@@ -235,6 +235,8 @@ struct Describe {
     size: u32,
     log_size: u32,
     log_level: u32,
+    /// The kernel writes it, since 6.4.
+    log_true_size: u32,
 }
 
 /// The types that a map of sockets has to have: the first a number for a socket, the second as large as a value.
@@ -257,6 +259,7 @@ fn describe(value: u32) -> io::Result<OwnedFd> {
         size: length(bytes.len())?,
         log_size: 0,
         log_level: 0,
+        log_true_size: 0,
     };
     // SAFETY: the bytes are as many as is said, and only read.
     unsafe { made(BTF_LOAD, &mut describe) }
@@ -323,6 +326,16 @@ struct Link {
     attach: u32,
     flags: u32,
 }
+
+// Each is as large as its fields are together: padding has bytes that nobody wrote, and the kernel refuses an attribute
+// with anything but zero behind what it knows.
+const _: () = {
+    assert!(size_of::<Create>() == 11 * 4 + 16);
+    assert!(size_of::<Batch>() == 6 * 8 + 2 * 4);
+    assert!(size_of::<Describe>() == 2 * 8 + 4 * 4);
+    assert!(size_of::<Load>() == 3 * 8 + 8 * 4 + 16);
+    assert!(size_of::<Link>() == 4 * 4);
+};
 
 /// Has a program asked for all processes of a cgroup and those below, until what is given back is closed.
 pub(super) fn link(program: &OwnedFd, cgroup: BorrowedFd<'_>, attach: u32) -> io::Result<OwnedFd> {
