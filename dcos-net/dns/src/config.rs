@@ -27,7 +27,7 @@ pub struct Config {
     /// Whether names of other zones are asked of `resolvers`; otherwise they are refused.
     pub external: bool,
     /// Whose questions about other names are taken, by the networks they come from; everybody's unless some are named. Others
-    /// are refused; names of ours everybody may ask for.
+    /// are refused; names of ours everybody may ask for, and the host's own programs for any: who asks from where it listens.
     pub allow: Option<Vec<Subnet>>,
     /// Who is asked for names that are not ours.
     pub upstream: Upstream,

@@ -16,7 +16,7 @@ pub const OPTIONS: &[Spec] = &[
     Spec::json("dns_forward_zones")
         .help("Zones whose names others are asked for than --dns_resolvers: an object such as {\"corp.example\": [\"10.0.0.2\", \"10.0.0.3:5353\"]}."),
     Spec::list("dns_allow")
-        .help("The networks whose clients may ask for other names, such as 10.0.0.0/8,127.0.0.0/8; nobody if it is empty, by default everybody, as in DC/OS: name some where strangers reach this server (ours)."),
+        .help("The networks whose clients may ask for other names; by default everybody, as in DC/OS: name some where strangers reach this server. On agents those of containers are to be among them, such as 9.0.0.0/8,172.16.0.0/12,10.0.0.0/8,127.0.0.0/8. Whoever asks from an address that the server listens at may always; nobody else if it is empty (ours)."),
     Spec::bytes("dns_cache_size")
         .default("4MB")
         .help("How much is remembered of what others answered, each answer for as long as it says; with 0B they are asked each time."),

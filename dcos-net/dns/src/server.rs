@@ -119,10 +119,10 @@ impl Server {
     pub async fn run(self, snapshots: watch::Receiver<Arc<Snapshot>>, stop: CancellationToken) {
         let Self {
             sockets,
+            addresses,
             http,
             publisher,
             api,
-            ..
         } = self;
         let config = &api.config;
         let forwarder = Arc::clone(&api.forwarder);
@@ -136,6 +136,10 @@ impl Server {
             forwarder: Arc::clone(&api.forwarder),
             answers: Arc::clone(&api.answers),
             allow: config.allow.clone(),
+            own: addresses
+                .iter()
+                .map(|own| own.ip().to_canonical())
+                .collect(),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             clients: Clients::new(config.max_connections_per_host),
             tasks: tasks.clone(),

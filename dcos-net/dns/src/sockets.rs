@@ -1,7 +1,7 @@
 //! The loops on UDP and TCP sockets: packets in, packets out.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) answers: Arc<Answers>,
     /// Whose questions about other names are taken, unless it is everybody's.
     pub(crate) allow: Option<Vec<Subnet>>,
+    /// Where this listens.
+    pub(crate) own: Vec<IpAddr>,
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) clients: Clients,
     pub(crate) tasks: TaskTracker,
@@ -57,8 +59,21 @@ impl Shared {
     fn may_ask(&self, client: SocketAddr, name: &str) -> bool {
         let ip = client.ip().to_canonical();
         let networks = self.allow.as_ref();
-        networks.is_none_or(|all| all.iter().any(|network| network.contains(ip)))
-            && self.forwarder.knows_whom_to_ask(name)
+        networks.is_none_or(|all| {
+            all.iter().any(|network| network.contains(ip)) || self.is_of_this_host(ip)
+        }) && self.forwarder.knows_whom_to_ask(name)
+    }
+
+    /// Whether a client has an address that this listens at, as the host's own programs do that ask there: the kernel takes
+    /// a local target for the source. What comes from elsewhere with such a one it drops, or answers to itself (IPv6). Of all
+    /// addresses (0.0.0.0) those of loopback are known.
+    fn is_of_this_host(&self, client: IpAddr) -> bool {
+        self.own.iter().any(|own| {
+            *own == client
+                || own.is_unspecified()
+                    && client.is_loopback()
+                    && (own.is_ipv6() || client.is_ipv4())
+        })
     }
 
     /// Sends an answer, or, where packets leave more slowly than they are answered, does not: its client asks again.

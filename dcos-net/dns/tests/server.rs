@@ -482,13 +482,19 @@ async fn who_may_not_ask_for_other_names_has_those_of_the_cluster() {
     };
     let running = start(cluster(), config).await;
     let (stranger, friend) = (
-        UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        UdpSocket::bind("127.0.0.3:0").await.unwrap(),
         UdpSocket::bind("127.0.0.2:0").await.unwrap(),
     );
+    let host = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     stranger.send_to(&query(1), running.dns).await.unwrap();
     let (refused, _) = received(&stranger).await;
     assert_eq!((refused[1], refused[3] & 0x0F), (1, 5), "REFUSED");
-    let mut tcp = tokio::net::TcpStream::connect(running.dns).await.unwrap();
+    let connect = || {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.3:0".parse().unwrap()).unwrap();
+        socket.connect(running.dns)
+    };
+    let mut tcp = connect().await.unwrap();
     let asked = query(2);
     let length = u16::try_from(asked.len()).unwrap().to_be_bytes();
     tcp.write_all(&[&length, &asked[..]].concat())
@@ -498,7 +504,7 @@ async fn who_may_not_ask_for_other_names_has_those_of_the_cluster() {
     tcp.read_exact(&mut refused).await.unwrap();
     assert_eq!((refused[3], refused[5] & 0x0F), (2, 5), "REFUSED");
     // One connection is all it has.
-    let mut second = tokio::net::TcpStream::connect(running.dns).await.unwrap();
+    let mut second = connect().await.unwrap();
     assert!(!matches!(second.read(&mut [0]).await, Ok(1..)));
     let begin = b"\x06leader\x05mesos\x00\x00\x01\x00\x01";
     let own = [&query(3)[..12], begin].concat();
@@ -517,6 +523,14 @@ async fn who_may_not_ask_for_other_names_has_those_of_the_cluster() {
     answer[2] |= 0x80;
     upstream.send_to(&answer, from).await.unwrap();
     assert_eq!(received(&friend).await.0[1], 4);
+    // Who asks from where the server listens is of its own host.
+    let mut another = query(5);
+    another[13] = b'X';
+    host.send_to(&another, running.dns).await.unwrap();
+    let (mut answer, from) = received(&upstream).await;
+    answer[2] |= 0x80;
+    upstream.send_to(&answer, from).await.unwrap();
+    assert_eq!(received(&host).await.0[1], 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
