@@ -27,7 +27,7 @@ pub use address::{Addresses, NAMED_V4, NAMED_V6};
 pub use claim::{claims, declares};
 pub use document::document;
 pub use phash::phash2;
-pub use table::{Change, Listed, NameAddresses, VipTable};
+pub use table::{Change, Listed, NameAddresses, Refusal, VipTable};
 
 /// What is balanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

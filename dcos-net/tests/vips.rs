@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use dcos_net::vip::{Addresses, Backend, Claim, Host, Key, Protocol, Service, TaskKey, VipTable};
+use dcos_net::vip::{
+    Addresses, Backend, Claim, Host, Key, Protocol, Refusal, Service, TaskKey, VipTable,
+};
 use proptest::prelude::*;
 
 /// So few addresses that names stand in each other's way.
@@ -51,7 +53,7 @@ fn backend() -> impl Strategy<Value = Backend> {
 fn claim() -> impl Strategy<Value = Claim> {
     let host = prop_oneof![
         4 => (0..8_u8).prop_map(|name| Host::Named(format!("n{name}.marathon"))),
-        1 => (0..10_u8).prop_map(|last| Host::Address(Ipv4Addr::new(11, 0, 0, last).into())),
+        1 => (8..14_u8).prop_map(|last| Host::Address(Ipv4Addr::new(11, 0, 0, last).into())),
     ];
     let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
     (host, protocol, 1..3_u16, backend())
@@ -100,10 +102,7 @@ fn model(
     let mut services: BTreeMap<Service, BTreeSet<(SocketAddr, bool)>> = BTreeMap::new();
     for Claim { key, backend } in all() {
         let ip = match &key.host {
-            Host::Address(ip) => {
-                let named = v4.iter().chain(v6.iter()).any(|(_, named)| named == *ip);
-                (!named).then_some(*ip)
-            }
+            Host::Address(ip) => (*ip >= IpAddr::from([11, 0, 0, 10])).then_some(*ip),
             Host::Named(name) if backend.address.is_ipv4() => v4.get(name),
             Host::Named(name) => v6.get(name),
         };
@@ -165,7 +164,7 @@ proptest! {
             for listed in table.list() {
                 let Host::Address(_) = listed.host else { continue };
                 let key = Key { protocol: listed.protocol, host: listed.host, port: listed.port };
-                prop_assert_eq!(table.refused().contains(&key), listed.addresses.is_empty());
+                prop_assert_eq!(table.refused().get(&key).copied(), listed.refused);
             }
         }
         prop_assert!(table.take_changes().is_empty());
@@ -257,49 +256,54 @@ fn claimed_at(table: &mut VipTable, host: &str) -> (usize, bool) {
         },
     };
     table.set(("f".into(), host.into()), vec![claim]);
-    (table.take_changes().len(), table.refused().contains(&key))
+    let changes = table.take_changes().len();
+    (changes, table.refused().contains_key(&key))
 }
 
 #[test]
-fn nobody_has_a_share_of_what_is_for_a_name_by_choosing_its_address() {
+fn nobody_has_what_is_for_names_by_choosing_their_addresses() {
     let mut table = table();
-    let backend = Backend {
-        agent: [10, 0, 0, 2].into(),
-        address: ([10, 0, 0, 2], 31_000).into(),
-        inside: None,
-        open: true,
-    };
     let name = Claim {
         key: Key {
             protocol: Protocol::Tcp,
             host: Host::Named("web.marathon".into()),
             port: 5050,
         },
-        backend,
+        backend: Backend {
+            agent: [10, 0, 0, 2].into(),
+            address: ([10, 0, 0, 2], 31_000).into(),
+            inside: None,
+            open: true,
+        },
     };
     let web = || ("f".to_owned(), "web".to_owned());
-    table.set(web(), vec![name.clone()]);
-    let ip = table.names()["web.marathon"].v4.expect("an address");
-    table.set(web(), Vec::new());
-    // Whoever came first: the address was free before, and is afterwards.
-    assert_eq!(claimed_at(&mut table, &ip.to_string()), (1, false));
     table.set(web(), vec![name]);
     table.take_changes();
+    let ip = table.names()["web.marathon"].v4.expect("an address");
+    assert_eq!(claimed_at(&mut table, &ip.to_string()), (0, true));
     let to: Vec<_> = table.told().values().collect();
     assert_eq!(to, [&[SocketAddr::from(([10, 0, 0, 2], 31_000))]]);
-    assert_eq!(table.refused().len(), 1);
     let listed: Vec<_> = table.list().collect();
     let shown = String::from_utf8(dcos_net::vip::document(&listed)).expect("JSON");
     let chosen = format!(
-        r#"{{"vip":"{ip}:5050","protocol":"tcp","backend":[{{"ip":"10.0.0.9","port":31000}}],"refused":true}}"#
+        r#"{{"vip":"{ip}:5050","protocol":"tcp","backend":[{{"ip":"10.0.0.9","port":31000}}],"refused":"{}"}}"#,
+        Refusal::OfNames
     );
     assert!(shown.contains(&chosen), "{shown}");
     assert_eq!(shown.matches("refused").count(), 1, "{shown}");
+    // Nor while it is nobody's: a name that comes later would take it away.
     table.set(web(), Vec::new());
     table.take_changes();
-    let to: Vec<_> = table.told().values().collect();
-    assert_eq!(to, [&[SocketAddr::from(([10, 0, 0, 9], 31_000))]]);
-    assert!(table.refused().is_empty());
+    assert!(table.told().is_empty());
+    assert_eq!(table.refused().len(), 1);
+    let mut wide = VipTable::new([]);
+    for refused in ["11.0.0.0", "11.255.255.254", "fd01:c::7", "::ffff:11.1.2.3"] {
+        assert_eq!(claimed_at(&mut wide, refused), (0, true), "{refused}");
+    }
+    assert!(wide.refused().values().all(|why| *why == Refusal::OfNames));
+    for had in ["10.255.255.255", "12.0.0.0", "fd01:c:0:1::"] {
+        assert_eq!(claimed_at(&mut wide, had), (1, false), "{had}");
+    }
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! [`Balancer`]: keeps a node's data path as the cluster's tasks want it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dcos_core::time::{Time, steady};
 use dcos_net::Follower;
-use dcos_net::vip::{Key, Listed, VipTable};
+use dcos_net::vip::{Key, Listed, Refusal, VipTable};
 use dcos_wire::Told;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -102,7 +102,7 @@ impl<D: Dataplane> Balancer<D> {
             view,
             dataplane: Some(dataplane),
             state: State::Unknown,
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             masters: BTreeSet::new(),
             found: Vec::new(),
             is_awaiting: false,
@@ -216,7 +216,7 @@ struct Node<D> {
     dataplane: Option<D>,
     state: State,
     /// Those whose refusal was told.
-    refused: BTreeSet<Key>,
+    refused: BTreeMap<Key, Refusal>,
     /// Where masters are, and what else is reserved: one that led stays a master, since it may lead again.
     masters: BTreeSet<IpAddr>,
     /// Those of them at which an earlier process may have left VIPs.
@@ -269,13 +269,11 @@ impl<D: Dataplane> Node<D> {
             self.follower.poll(now, &mut *table);
             (table.take_changes(), table.refused().clone())
         };
-        for key in refused.difference(&self.refused) {
-            let (host, port) = (&key.host, key.port);
-            tracing::warn!(
-                ?host,
-                port,
-                "a task claims a virtual address that belongs to a node or to none: refused"
-            );
+        for (key, why) in &refused {
+            if self.refused.get(key) != Some(why) {
+                let (host, port) = (&key.host, key.port);
+                tracing::warn!(?host, port, %why, "a task claims a virtual address that it cannot have");
+            }
         }
         self.refused = refused;
         for (service, backends) in &changes {

@@ -300,7 +300,7 @@ async fn masters_and_where_they_keep_their_state_are_nobodys_virtual_address() {
         claim("t", "10.0.0.9:2181"),
         claim("u", "10.0.0.2:5050"),
         claim("v", "10.0.0.3:2888"),
-        claim("w", "11.0.0.1:80"),
+        claim("w", "12.0.0.1:80"),
     ];
     tell(
         &records,
@@ -319,7 +319,7 @@ async fn masters_and_where_they_keep_their_state_are_nobodys_virtual_address() {
         let services = kept.services.keys();
         services.map(|service| service.address.ip()).collect()
     };
-    let other: IpAddr = [11, 0, 0, 1].into();
+    let other: IpAddr = [12, 0, 0, 1].into();
     {
         let kept = double.0.lock().unwrap();
         assert_eq!(kept.ever, [ip(3), other].into());

@@ -66,9 +66,10 @@ impl Addresses {
         self.names.get(name)?.map(|place| self.address(place))
     }
 
-    /// Whether a name has this address.
-    pub fn has(&self, ip: IpAddr) -> bool {
-        ip.is_ipv6() == self.v6 && self.taken.contains_key(&number(ip))
+    /// Whether names are given this address, now or once.
+    pub fn include(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        ip.is_ipv6() == self.v6 && (self.first..=self.last).contains(&number(ip))
     }
 
     /// Every name with its address, by name.

@@ -13,7 +13,7 @@ struct Document {
     backend: Vec<Place>,
     /// Not there unless it is so, as the original knows no such thing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    refused: Option<bool>,
+    refused: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ impl fmt::Display for Listed {
     }
 }
 
-/// What `/v1/vips` answers, as JSON. One that is claimed and can't be had says `"refused": true`, which is ours.
+/// What `/v1/vips` answers, as JSON. One that is claimed and can't be had says why by `refused`, which is ours.
 pub fn document(listed: &[Listed]) -> Vec<u8> {
     let vip = |listed: &Listed| Document {
         vip: listed.to_string(),
@@ -45,7 +45,7 @@ pub fn document(listed: &[Listed]) -> Vec<u8> {
                 port: backend.address.port(),
             })
             .collect(),
-        refused: listed.addresses.is_empty().then_some(true),
+        refused: listed.refused.map(|why| why.to_string()),
     };
     let vips: Vec<Document> = listed.iter().map(vip).collect();
     serde_json::to_vec(&vips).expect("text and numbers have a JSON form")

@@ -1,6 +1,7 @@
 //! [`VipTable`]: all VIPs and who is behind them, as one node sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::reserved::{Reserved, is_never_virtual};
@@ -37,7 +38,36 @@ pub struct VipTable {
     told: BTreeMap<Service, Vec<SocketAddr>>,
     dirty: BTreeSet<Key>,
     /// Those that are claimed and can't be had, as of the last changes.
-    refused: BTreeSet<Key>,
+    refused: BTreeMap<Key, Refusal>,
+}
+
+/// Why a VIP that is claimed has no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// By its nature the address means one node, or many, or none; or it is DC/OS's for name servers.
+    Nature,
+    /// It is one of those that names are given. Who chose it would have connections of another service's clients as
+    /// soon as a name falls there, or take them from one whose choice it was if names had it: whoever may choose a name
+    /// chooses its address as well.
+    OfNames,
+    /// A node has it, a master, a server of the ensemble, or one that nodes ask for names.
+    Taken,
+    /// There are as many names as addresses.
+    Full,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nature => "such an address means one node, or many, or none, or name servers",
+            Self::OfNames => "addresses of 11.0.0.0/8 and fd01:c::/64 are given to names",
+            Self::Taken => {
+                "a node, a master, a server of ZooKeeper or one that is asked for names has this address"
+            }
+            Self::Full => "no address is left for names",
+        })
+    }
 }
 
 /// The names of one family, and how many backends each has there.
@@ -92,6 +122,8 @@ pub struct Listed {
     pub port: u16,
     /// Where packets go to: the addresses of a name, or the one address; none if that is [refused](VipTable::refused).
     pub addresses: Vec<IpAddr>,
+    /// Why there are none.
+    pub refused: Option<Refusal>,
     /// All backends, closed ones included.
     pub backends: Vec<Backend>,
 }
@@ -146,7 +178,7 @@ impl VipTable {
             services_of: BTreeMap::new(),
             told: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
         }
     }
 
@@ -166,8 +198,8 @@ impl VipTable {
 
     /// What is claimed and can't be had, as of the last [`take_changes`](Self::take_changes): addresses that mean one
     /// node or no node by their nature (loopback, link-local, multicast, those of name servers), those of nodes, and those
-    /// that names have: whoever chose one would have a share of others' connections.
-    pub fn refused(&self) -> &BTreeSet<Key> {
+    /// that names are given.
+    pub fn refused(&self) -> &BTreeMap<Key, Refusal> {
         &self.refused
     }
 
@@ -184,13 +216,16 @@ impl VipTable {
         }
     }
 
-    fn is_refused(&self, key: &Key) -> bool {
-        match key.host {
-            Host::Address(ip) => {
-                let is_named = self.v4.addresses.has(ip) || self.v6.addresses.has(ip);
-                is_named || is_never_virtual(ip) || self.reserved.contains(ip)
-            }
-            Host::Named(_) => false,
+    fn refusal(&self, key: &Key) -> Option<Refusal> {
+        let Host::Address(ip) = key.host else {
+            return None;
+        };
+        if is_never_virtual(ip) {
+            Some(Refusal::Nature)
+        } else if self.v4.addresses.include(ip) || self.v6.addresses.include(ip) {
+            Some(Refusal::OfNames)
+        } else {
+            self.reserved.contains(ip).then_some(Refusal::Taken)
         }
     }
 
@@ -258,11 +293,11 @@ impl VipTable {
         let mut touched = BTreeSet::new();
         for key in std::mem::take(&mut self.dirty) {
             let now = self.services(&key);
-            if self.keys.contains_key(&key) && self.is_refused(&key) {
-                self.refused.insert(key.clone());
-            } else {
-                self.refused.remove(&key);
-            }
+            let is_claimed = self.keys.contains_key(&key);
+            match self.refusal(&key).filter(|_| is_claimed) {
+                Some(refusal) => self.refused.insert(key.clone(), refusal),
+                None => self.refused.remove(&key),
+            };
             let before = self.services_of.remove(&key).unwrap_or_default();
             for service in before.difference(&now) {
                 if let Some(owners) = self.owners.get_mut(service) {
@@ -321,7 +356,9 @@ impl VipTable {
             backends.sort_unstable();
             backends.dedup();
             let services = self.services(key);
+            let is_refused = services.is_empty();
             Listed {
+                refused: is_refused.then(|| self.refusal(key).unwrap_or(Refusal::Full)),
                 host: key.host.clone(),
                 protocol: key.protocol,
                 port: key.port,
@@ -334,7 +371,7 @@ impl VipTable {
         })
     }
 
-    /// Counts a claim's backend to its name, and marks all whose addresses changed by that, or may be had or not by that.
+    /// Counts a claim's backend to its name, and marks all whose addresses changed by that.
     fn count(&mut self, claim: &Claim, how: impl Fn(&mut Family, &str) -> Vec<String>) {
         let Host::Named(name) = &claim.key.host else {
             return;
@@ -344,22 +381,14 @@ impl VipTable {
         } else {
             &mut self.v6
         };
-        let before = family.addresses.get(name);
         let moved = how(family, name);
-        let after = family.addresses.get(name);
-        if before != after {
-            for ip in [before, after].into_iter().flatten() {
-                self.mark(ip);
-            }
-        }
         if moved.is_empty() {
             return;
         }
         let moved: BTreeSet<String> = moved.into_iter().collect();
         let concerned = self.keys.keys().filter(|key| match &key.host {
             Host::Named(name) => moved.contains(name),
-            // One of those that moved may have had it, or has it.
-            Host::Address(_) => true,
+            Host::Address(_) => false,
         });
         self.dirty.extend(concerned.cloned());
     }
@@ -369,7 +398,7 @@ impl VipTable {
         let Some(backends) = self.keys.get(key) else {
             return BTreeSet::new();
         };
-        if self.is_refused(key) {
+        if self.refusal(key).is_some() {
             return BTreeSet::new();
         }
         let has = |v4: bool| {
