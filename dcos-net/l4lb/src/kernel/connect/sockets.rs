@@ -16,8 +16,11 @@ const DESTROY: u16 = 21;
 /// `AF_INET`, `AF_INET6`
 const FAMILIES: [u8; 2] = [2, 10];
 const TCP: u8 = 6;
-/// `TCP_SYN_SENT`, as a bit.
-const WAITING: u32 = 1 << 2;
+/// `TCP_SYN_SENT`
+const WAITING: u8 = 2;
+/// Who has asked again so often without an answer is waiting in vain: each of two packets had a second at least, so that
+/// neither a backend that is slow nor one lost packet looks like it.
+const IN_VAIN: u8 = 2;
 /// A socket's ports, addresses, interface and cookie.
 const ID: usize = 48;
 /// `struct inet_diag_msg`, with the socket behind the first word.
@@ -37,7 +40,7 @@ impl Peers {
         Self(map)
     }
 
-    /// Those that nobody has answered at a backend their service has lost, in the network namespace of this thread.
+    /// Those that nobody has answered yet at a backend their service has lost, in the network namespace of this thread.
     pub(in super::super) fn stuck(
         &self,
         socket: &mut Socket,
@@ -56,6 +59,7 @@ impl Peers {
             message.open(WITH_STORAGES);
             message.put(1, &self.0.number().to_ne_bytes());
             message.close().end();
+            // Only those that wait are listed.
             stuck.extend(socket.list(&request, |told| {
                 let (service, backend) = carried(told.get(MESSAGE..)?)?;
                 let id = told.get(4..4 + ID)?.to_vec();
@@ -63,6 +67,7 @@ impl Peers {
                 is_lost.then_some(Stuck {
                     service,
                     backend,
+                    is_in_vain: is_in_vain(told),
                     family,
                     id,
                 })
@@ -72,11 +77,13 @@ impl Peers {
     }
 }
 
-/// A socket that waits for an answer nobody will give.
+/// A socket that waits for the answer of a backend that is none any more.
 #[derive(Debug)]
 pub(in super::super) struct Stuck {
     pub(in super::super) service: Service,
     pub(in super::super) backend: SocketAddr,
+    /// Whether nobody will give it. A backend that closes goes on answering whom it has been given, most often.
+    pub(in super::super) is_in_vain: bool,
     family: u8,
     id: Vec<u8>,
 }
@@ -84,21 +91,36 @@ pub(in super::super) struct Stuck {
 impl Stuck {
     /// Ends the waiting: `ECONNABORTED`. Packets cannot be led elsewhere here, for the socket has chosen.
     pub(in super::super) fn abort(&self, socket: &mut Socket) -> io::Result<()> {
+        // The kernel ends a socket whatever its state is: so it is asked once more, right before.
+        let mut still = false;
+        self.ask(socket, BY_FAMILY, |told| still = is_in_vain(told))?;
+        if still {
+            self.ask(socket, DESTROY, |_| {})?;
+        }
+        Ok(())
+    }
+
+    fn ask(&self, socket: &mut Socket, kind: u16, take: impl FnMut(&[u8])) -> io::Result<()> {
         let mut request = Messages::new();
         request
-            .begin(DESTROY, ACK, &header(self.family, &self.id))
+            .begin(kind, ACK, &header(self.family, &self.id))
             .end();
-        match socket.ask(&request, |_| {}) {
+        match socket.ask(&request, take) {
             Err(error) if error.raw_os_error() != Some(GONE) => Err(error),
             _ => Ok(()),
         }
     }
 }
 
+/// Whether a socket that was told of waits in vain.
+fn is_in_vain(told: &[u8]) -> bool {
+    matches!(told, [_, WAITING, _, again, ..] if *again >= IN_VAIN)
+}
+
 /// `struct inet_diag_req_v2`
 fn header(family: u8, id: &[u8]) -> Vec<u8> {
     let mut header = vec![family, TCP, 0, 0];
-    header.extend(WAITING.to_ne_bytes());
+    header.extend((1_u32 << WAITING).to_ne_bytes());
     header.extend(id);
     header
 }
