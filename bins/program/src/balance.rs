@@ -18,7 +18,7 @@ pub const BALANCE_OPTIONS: &[Spec] = &[
     ),
     Spec::choice("l4lb_data_path", &["nftables", "auto", "ebpf"])
         .default("nftables")
-        .help("Where connections of this node's own processes are balanced: in nftables; at connect() by eBPF (Linux 5.14), or else in nftables; or by eBPF only (ours)."),
+        .help("Where connections of this node's own processes are balanced: in nftables; at connect() by eBPF (Linux 5.14), or else in nftables; or by eBPF or not starting (should eBPF fail later, nftables goes on until the next start, and the log says so) (ours)."),
 ];
 
 /// What balances connections on this node.

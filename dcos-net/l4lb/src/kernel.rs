@@ -58,7 +58,7 @@ pub enum DataPath {
     Nftables,
     /// By eBPF, at `connect()`; in nftables where the kernel does not let us.
     Auto,
-    /// By eBPF, at `connect()`, or not at all.
+    /// The same, and without that it is not opened.
     Ebpf,
 }
 
@@ -114,7 +114,7 @@ fn warn_of_the_original() {
 
 impl Kernel {
     /// Opens the data path of the network namespace of this thread, and makes the table if it is not
-    /// there. VIPs an earlier process left go on working as they were.
+    /// there. VIPs an earlier process left go on working as they were, unless its table has another layout.
     ///
     /// # Errors
     /// Without root, the `nft` program, or a kernel that has what the table needs; of [`DataPath::Ebpf`], without one that
@@ -447,7 +447,14 @@ impl Dataplane for Kernel {
             });
             read.map_err(|source| DataplaneError::Read { source })?;
         }
-        self.with_connect(|connect| connect.count(&mut connections));
+        if let Some(Err(error)) = self
+            .connect
+            .as_ref()
+            .map(|connect| connect.count(&mut connections))
+        {
+            // Who only reads them ends nothing.
+            tracing::warn!(%error, "connections that eBPF balanced are not counted");
+        }
         Ok(connections)
     }
 }

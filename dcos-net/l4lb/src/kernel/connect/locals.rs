@@ -39,12 +39,19 @@ impl Locals {
         // Of all families.
         let mut request = Messages::new();
         request.begin(GET_ROUTE, DUMP, &[0; HEADER]).end();
-        let found = match self.socket.list(&request, read) {
-            // Routes change all the time here; it is looked again.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
-            found => found?,
+        let mut seen = BTreeSet::new();
+        let listed = self.socket.list(&request, |route| {
+            let network = read(route)?;
+            seen.insert(network);
+            Some(network)
+        });
+        let networks = match listed {
+            // Routes change all the time here: whatever was told is there, and whatever was there may be.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.networks.union(&seen).copied().collect()
+            }
+            listed => listed?.into_iter().collect(),
         };
-        let networks = found.into_iter().collect();
         let changed = self.networks != networks;
         self.networks = networks;
         Ok(changed)
