@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -30,6 +31,8 @@ const LONGEST: usize = 64;
 pub(super) struct Journal {
     path: PathBuf,
     socket: UnixDatagram,
+    /// Why the last entry was refused, until one is taken: that is said once.
+    refused: AtomicI32,
 }
 
 /// What became of an entry.
@@ -41,6 +44,8 @@ pub(super) enum Sent {
     Busy,
     /// Nobody listens; nothing was sent.
     Away,
+    /// It can never be sent; the log says why.
+    Refused,
 }
 
 impl Journal {
@@ -50,24 +55,32 @@ impl Journal {
         Ok(Self {
             path: path.to_owned(),
             socket,
+            refused: AtomicI32::new(0),
         })
     }
 
     /// Sends an entry; blocks for a second at most.
-    ///
-    /// # Errors
-    /// The system's, if it can never be sent.
-    pub(super) fn send(&self, entry: &[u8]) -> io::Result<Sent> {
-        let Err(error) = self.socket.send_to(entry, &self.path) else {
-            return Ok(Sent::Taken);
-        };
-        match Errno::from_io_error(&error) {
+    pub(super) fn send(&self, entry: &[u8]) -> Sent {
+        let sent = self.socket.send_to(entry, &self.path).map(drop);
+        let sent = sent.or_else(|error| match Errno::from_io_error(&error) {
             Some(Errno::MSGSIZE | Errno::NOBUFS) => self.send_file(entry),
-            errno => outcome(errno.ok_or(error)?),
-        }
+            _ => Err(error),
+        });
+        let Err(error) = sent else {
+            self.refused.store(0, Ordering::Relaxed);
+            return Sent::Taken;
+        };
+        outcome(&error).unwrap_or_else(|| {
+            let number = error.raw_os_error().unwrap_or(-1);
+            if self.refused.swap(number, Ordering::Relaxed) != number {
+                let length = entry.len();
+                tracing::warn!(%error, length, "lines are not sent to the journal");
+            }
+            Sent::Refused
+        })
     }
 
-    fn send_file(&self, entry: &[u8]) -> io::Result<Sent> {
+    fn send_file(&self, entry: &[u8]) -> io::Result<()> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut file = File::from(memfd_create(c"journal-entry", flags)?);
         file.write_all(entry)?;
@@ -82,22 +95,27 @@ impl Journal {
             "there is room for one"
         );
         let address = SocketAddrUnix::new(&*self.path)?;
-        let sent = sendmsg_addr(
+        sendmsg_addr(
             &self.socket,
             &address,
             &[] as &[IoSlice<'_>],
             &mut control,
             SendFlags::NOSIGNAL,
-        );
-        sent.map_or_else(outcome, |_| Ok(Sent::Taken))
+        )?;
+        Ok(())
     }
 }
 
-fn outcome(errno: Errno) -> io::Result<Sent> {
-    match errno {
-        Errno::AGAIN | Errno::INTR | Errno::NOBUFS => Ok(Sent::Busy),
-        Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR | Errno::ACCESS => Ok(Sent::Away),
-        other => Err(other.into()),
+/// What an error means that may pass; none for one that does not.
+fn outcome(error: &io::Error) -> Option<Sent> {
+    match Errno::from_io_error(error)? {
+        Errno::AGAIN | Errno::INTR | Errno::NOBUFS => Some(Sent::Busy),
+        // This process, or the node, has no room now.
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC | Errno::TOOMANYREFS => {
+            Some(Sent::Busy)
+        }
+        Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR | Errno::ACCESS => Some(Sent::Away),
+        _ => None,
     }
 }
 
@@ -152,23 +170,33 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_room_now_is_sent_later() {
+        let of = |errno: Errno| outcome(&errno.into());
+        for passing in [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert_eq!(of(passing), Some(Sent::Busy), "{passing}");
+        }
+        assert_eq!(of(Errno::NOENT), Some(Sent::Away));
+        assert_eq!(of(Errno::PERM), None);
+    }
+
+    #[test]
     fn who_does_not_listen_is_away_and_who_does_not_read_is_busy() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let journal = Journal::new(&path).unwrap();
-        assert_eq!(journal.send(b"A=1\n").unwrap(), Sent::Away);
+        assert_eq!(journal.send(b"A=1\n"), Sent::Away);
         let listener = UnixDatagram::bind(&path).unwrap();
         let mut taken = 0;
-        while journal.send(b"A=1\n").unwrap() == Sent::Taken {
+        while journal.send(b"A=1\n") == Sent::Taken {
             taken += 1;
         }
         assert!(taken > 0);
         drop(listener);
-        assert_eq!(journal.send(b"A=1\n").unwrap(), Sent::Away);
+        assert_eq!(journal.send(b"A=1\n"), Sent::Away);
         // Another one takes over.
         std::fs::remove_file(&path).unwrap();
         let listener = UnixDatagram::bind(&path).unwrap();
-        assert_eq!(journal.send(b"A=2\n").unwrap(), Sent::Taken);
+        assert_eq!(journal.send(b"A=2\n"), Sent::Taken);
         let mut buffer = [0; 16];
         let length = listener.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"A=2\n");

@@ -37,6 +37,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of a container waits for a journald that is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long it waits in between, where the system has no room and says so at once.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What a label takes in the original's JSON beside its key and value.
 const PADDING: usize = r#"{"key":"","value":""},"#.len();
 
@@ -138,7 +141,10 @@ impl JournaldSettings {
                 | "libprocess_num_worker_threads"
                 | "fluentbit_ip"
                 | "fluentbit_port" => {}
-                name if name.starts_with("logrotate_") => {
+                "logrotate_max_stdout_size"
+                | "logrotate_max_stderr_size"
+                | "logrotate_stdout_options"
+                | "logrotate_stderr_options" => {
                     let variable = format!("{PREFIX}{}", name.to_ascii_uppercase());
                     settings.defaults.insert(variable, value.clone());
                 }
@@ -221,9 +227,11 @@ fn is_reserved(name: &str) -> bool {
         "SYSLOG_IDENTIFIER",
         "STREAM",
         "MESSAGE",
+        // What kind of entry it is: `journalctl -u` shows root's about a core dump as the unit's.
+        "MESSAGE_ID",
     ];
     // Of root journald believes what process, and so which unit, an entry is about.
-    ours.contains(&name) || name.starts_with("OBJECT_")
+    ours.contains(&name) || name.starts_with("OBJECT_") || name.starts_with("COREDUMP_")
 }
 
 fn labels(variable: &str, value: &str) -> Result<BTreeMap<String, String>, RotationError> {
@@ -385,7 +393,7 @@ impl Forwarder {
         for (id, tails) in all {
             let mut tails = tails.lock().unwrap_or_else(PoisonError::into_inner);
             for tail in &mut *tails {
-                match tail.forward(&self.journal, false) {
+                match tail.forward(&self.journal, Instant::now(), false) {
                     Ok(Progress::Done) => {}
                     Ok(Progress::More) => more = true,
                     // Nor does it take anything of the others'.
@@ -405,9 +413,11 @@ impl Forwarder {
         let deadline = Instant::now() + PATIENCE;
         for tail in &mut *tails {
             loop {
-                match tail.forward(&self.journal, true) {
+                match tail.forward(&self.journal, Instant::now(), true) {
                     Ok(Progress::More) => {}
-                    Ok(Progress::Stuck(journal::Sent::Busy)) if Instant::now() < deadline => {}
+                    Ok(Progress::Stuck(journal::Sent::Busy)) if Instant::now() < deadline => {
+                        std::thread::sleep(PAUSE);
+                    }
                     _ => break,
                 }
             }
@@ -512,6 +522,7 @@ mod tests {
                 "it is `CONTAINER_LOGGER_` here",
             ),
             ("colour", "red", "unknown parameter"),
+            ("logrotate_max_stdout_szie", "2MB", "unknown parameter"),
             ("logrotate_max_stdout_size", "1KB", "expected 4KB at least"),
         ] {
             let error = parameters(&[(name, value)]).unwrap_err();
@@ -527,6 +538,8 @@ mod tests {
             ("tier", "x\ny"),
             ("framework_id", "another"),
             ("OBJECT_PID", "1"),
+            ("message_id", "fc2e22bc6ee647b6b90729ab34a250b1"),
+            ("COREDUMP_UNIT", "sshd.service"),
             ("not.a.name", "x"),
         ];
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
