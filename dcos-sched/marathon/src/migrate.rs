@@ -156,6 +156,7 @@ pub fn import(nodes: &Nodes, options: Options, now: Time) -> Result<Import, Migr
         report.take("framework id", 1);
     }
     rows.extend(made.iter().map(rows::instance));
+    specs.note_undated_pods(&made, &mut report);
     trees.write_deployments(nodes, &mut rows, &mut report);
     let deployment = rows::deployment_key("");
     let rows = loop {

@@ -182,11 +182,7 @@ impl Stored {
         let ports = self.ports(spec);
         let mut instance = Instance::launched(id, spec, agent, ports, staged);
         instance.version = self.run_spec_version;
-        instance.config_version = if spec.version == self.run_spec_version {
-            spec.config_version()
-        } else {
-            self.run_spec_version
-        };
+        instance.config_version = self.config_version(spec);
         instance.role = self.role.clone().unwrap_or_else(|| spec.role.clone());
         instance.goal = self.state.goal;
         instance.since = self.state.since;
@@ -208,6 +204,19 @@ impl Stored {
             instance.addresses.clear();
         }
         Ok(Some(instance))
+    }
+
+    /// Since when its configuration holds. The original drops old versions whatever runs of them, so that `spec` may be
+    /// a later one: of an app all versions since the last change of its configuration have the same. For pods nothing
+    /// is noted that would tell.
+    fn config_version(&self, spec: &App) -> Timestamp {
+        let (own, since) = (self.run_spec_version, spec.config_version());
+        let same = !spec.is_pod() && since <= own && own <= spec.version;
+        if same || own == spec.version {
+            since
+        } else {
+            own
+        }
     }
 
     /// Its task; that of the last life, if it had several.

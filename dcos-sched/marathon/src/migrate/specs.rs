@@ -1,6 +1,6 @@
 //! Apps and pods in all their versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::report::{Fate, Report};
 use super::tree::Trees;
 use super::{Found, Nodes, app, category, decode, moment, unread, words};
+use crate::instance::Instance;
 use crate::model::{App, VersionInfo};
 use crate::normalize::{self, Rules};
 use crate::{Error, PathId, Timestamp, Violation};
@@ -147,6 +148,23 @@ impl Specs {
         });
         why.cloned()
             .unwrap_or_else(|| format!("its version {version} is not there"))
+    }
+
+    /// Notes the pods of which instances run whose configuration nobody can tell from that of today any more.
+    pub(super) fn note_undated_pods(&self, instances: &[Instance], report: &mut Report) {
+        let undated = instances.iter().filter(|one| {
+            let known = self.known.get(&one.app);
+            let pod = known.and_then(|known| known.values().next_back());
+            pod.is_some_and(|pod| pod.is_pod()) && self.spec(&one.app, one.version).is_none()
+        });
+        let undated: BTreeSet<(&PathId, Timestamp)> =
+            undated.map(|one| (&one.app, one.version)).collect();
+        for (id, version) in undated {
+            let why = format!(
+                "its version {version} is not kept any more: whatever changes the pod next, be it the number of instances, replaces those of it"
+            );
+            report.note(Fate::Changed, format!("pod {id}"), why);
+        }
     }
 
     /// What an instance was launched with. Of an app that goes there may be an older version only.

@@ -341,6 +341,66 @@ fn without_the_frameworks_id_nothing_that_runs_is_launched_twice_unasked() {
     }
 }
 
+/// The tree without deployments, in which an instance is of another version.
+fn of_version(instance: &str, version: &str) -> Nodes {
+    let mut nodes = tree();
+    nodes.retain(|path, _| !path.starts_with("state/deployment/"));
+    let name = format!("/{instance}");
+    let found = nodes.iter_mut().find(|(path, _)| path.ends_with(&name));
+    let (_, data) = found.unwrap();
+    let mut document: Value = serde_json::from_slice(data).unwrap();
+    document["runSpecVersion"] = json!(version);
+    *data = Bytes::from(document.to_string());
+    nodes
+}
+
+#[test]
+fn an_instance_whose_version_the_original_dropped_is_scaled_with_its_app_not_replaced() {
+    let web = PathId::from("/prod/web");
+    let (name, changed) = (
+        format!("prod_web.instance-{UUID}1"),
+        "2021-03-02T11:30:00.500Z",
+    );
+    // Between the last change of its configuration and the newest version, and before both.
+    for (version, since, restarts) in [
+        ("2021-03-02T20:00:00.000Z", changed, false),
+        ("2021-03-01T20:00:00.000Z", "2021-03-01T20:00:00.000Z", true),
+    ] {
+        let (core, _) = imported(&of_version(&name, version), Options::default());
+        let instance = known(&core.view(now()), &name).unwrap();
+        assert_eq!(instance.version.to_string(), version);
+        assert_eq!(instance.config_version.to_string(), since);
+        let plan = core.dry_run(now(), |scope| {
+            let mut root = scope.copy();
+            let app = (**root.app(&web).unwrap()).clone();
+            root.put_app(
+                App {
+                    instances: 5,
+                    ..app
+                },
+                root.version,
+                false,
+            );
+            Ok(root)
+        });
+        let plan = plan.unwrap().to_json().to_string();
+        assert_eq!(plan.contains("RestartApplication"), restarts, "{plan}");
+        assert_eq!(plan.contains("ScaleApplication"), !restarts, "{plan}");
+    }
+}
+
+#[test]
+fn a_pod_whose_instances_are_of_a_version_the_original_dropped_is_told() {
+    let version = "2021-03-02T20:00:00.000Z";
+    let nodes = of_version(&format!("pods_two.instance-{UUID}4"), version);
+    let (_, report) = imported(&nodes, Options::default());
+    let changed = notes(&report, Fate::Changed);
+    let told = changed
+        .iter()
+        .any(|note| note.starts_with("pod /pods/two") && note.contains(version));
+    assert!(told, "{changed:#?}");
+}
+
 #[test]
 fn a_deployment_whose_beginning_is_gone_is_left() {
     let mut nodes = tree();
@@ -383,7 +443,7 @@ fn a_deployment_that_hangs_in_the_air_takes_no_other_along() {
     let left = notes(&report, Fate::Left);
     let told = left
         .iter()
-        .any(|note| note.starts_with("deployment other") && note.contains("restarted"));
+        .any(|note| note.starts_with("deployment other") && note.contains("replaces"));
     assert!(told, "{left:#?}");
 }
 

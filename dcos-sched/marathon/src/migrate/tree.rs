@@ -153,8 +153,8 @@ impl Trees {
 /// Notes that a deployment is not taken over, and what that means.
 pub(super) fn left(deployment: &str, why: &str, report: &mut Report) {
     let why = format!(
-        "{why}; what it wants is taken over, and as many instances as it wants will run, but those of an earlier version \
-         stay until their app is restarted"
+        "{why}; what it wants is taken over, and as many instances as it wants will run, but those of an earlier \
+         configuration stay until their app is changed or scaled, which replaces them"
     );
     report.note(Fate::Left, format!("deployment {deployment}"), why);
 }
