@@ -399,7 +399,7 @@ async fn volumes_are_bounded_by_what_they_have() {
     }
 }
 
-/// The kernel lets whoever owns a file give it to any project; the default filter of system calls does not.
+/// The kernel lets whoever owns a file give it to any project, or a folder hand none down; the default filter of system calls does not.
 async fn projects_cannot_be_left() {
     for disk in Disk::each() {
         let mut tried = Vec::new();
@@ -410,14 +410,16 @@ async fn projects_cannot_be_left() {
             })
             .unwrap();
             let script = "echo x > file; chattr -p 4 file 2>/dev/null && echo changed; \
-                          lsattr -p file | tr -s ' ' | cut -d ' ' -f 2";
+                          lsattr -p file | tr -s ' ' | cut -d ' ' -f 2; \
+                          chattr -P . 2>/dev/null && echo left; echo x > other; \
+                          lsattr -p other | tr -s ' ' | cut -d ' ' -f 2";
             let config = ContainerConfig {
                 command: fixture.config(script).command,
                 ..disk.config(id, 8.0)
             };
             tried.push(fixture.output(&config).await);
         }
-        assert_eq!(tried, ["changed\n4\n", "5000\n"]);
+        assert_eq!(tried, ["changed\n4\nleft\n0\n", "5000\n5000\n"]);
     }
 }
 

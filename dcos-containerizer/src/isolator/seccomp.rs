@@ -184,20 +184,23 @@ impl Profile {
             excludes: Some(administrator.clone()),
             ..entry(&["clone"], Action::Allow)
         });
-        // The project of a file, by which its bytes are counted (`disk/xfs`), could be changed by whoever owns it. The
+        // The project of a file, by which its bytes are counted (`disk/xfs`), could be changed by whoever owns it, and
+        // so could what a folder hands down to new files. The flags are behind a pointer: all of them are refused. The
         // answer is that of `clone3`, for which there is a filter anyway.
-        let set_project = Argument {
-            index: 1,
-            value: u64::from(u32::MAX),
-            value_two: calls::FS_IOC_FSSETXATTR,
-            op: Operator::MaskedEq,
-        };
-        syscalls.push(Calls {
-            args: Some(vec![set_project]),
-            errno_ret: Some(libc::ENOSYS.cast_unsigned()),
-            excludes: Some(administrator.clone()),
-            ..entry(&["ioctl"], Action::Errno)
-        });
+        for command in calls::SETTING_PROJECTS {
+            let set_project = Argument {
+                index: 1,
+                value: u64::from(u32::MAX),
+                value_two: command,
+                op: Operator::MaskedEq,
+            };
+            syscalls.push(Calls {
+                args: Some(vec![set_project]),
+                errno_ret: Some(libc::ENOSYS.cast_unsigned()),
+                excludes: Some(administrator.clone()),
+                ..entry(&["ioctl"], Action::Errno)
+            });
+        }
         syscalls.push(Calls {
             errno_ret: Some(libc::ENOSYS.cast_unsigned()),
             excludes: Some(administrator),

@@ -1,7 +1,8 @@
 //! Names of system calls: which the built-in profile allows, and their numbers here.
 
-/// The command of `ioctl` that sets a file's attributes, its project among them.
-pub(super) const FS_IOC_FSSETXATTR: u64 = 0x401c_5820;
+/// The commands of `ioctl` by which the project of a file, or that a folder hands its own down, is changed:
+/// `FS_IOC_FSSETXATTR`, `FS_IOC_SETFLAGS`, and what 32-bit programs say for the latter.
+pub(super) const SETTING_PROJECTS: [u64; 3] = [0x401c_5820, 0x4008_6602, 0x4004_6602];
 
 /// What any container may do.
 pub(super) const ALWAYS: &[&str] = &[
