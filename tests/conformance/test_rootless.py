@@ -364,13 +364,17 @@ def test_what_takes_root_is_refused_at_the_start(user, flags, told):
     assert told in ended.stdout, ended.stdout
 
 
-def start(user: User, *flags: str, prefix: tuple[str, ...] = (), seconds: float = 60) -> subprocess.CompletedProcess:
+def start(
+    user: User, *flags: str, prefix: tuple[str, ...] = (), seconds: float = 60, cwd: Path | None = None,
+) -> subprocess.CompletedProcess:
     """An agent that nobody answers, until it ends."""
     command = [*prefix, *user.prefix, binary("dcos-agent"), "--ip=127.0.0.1", f"--port={free_port()}",
                f"--master=127.0.0.1:{free_port()}", *flags]
     if not any(flag.startswith("--work_dir") for flag in flags):
         command.append(f"--work_dir={user.folder}/none")
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds, check=False)
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds, check=False, cwd=cwd,
+    )
 
 
 def test_a_link_on_the_way_is_refused(user):
@@ -390,6 +394,16 @@ def test_where_namespaces_are_forbidden_tasks_are_plain_processes_and_it_is_said
     ended = start(user, "--launcher=linux", prefix=prefix)
     assert ended.returncode != 0
     assert "users may make no namespaces here" in ended.stdout and "has to permit it" in ended.stdout, ended.stdout
+def test_it_may_begin_in_a_folder_that_is_not_the_users_to_enter(user, tmp_path):
+    tmp_path.chmod(0o700)
+    work = user.folder / "of-others"
+    work.mkdir()
+    # What is looked at once it is root of its namespace, and ends it.
+    (work / "user-namespace").write_text("user 1 5 5\n")
+    ended = start(user, f"--work_dir={work}", "--launcher=linux", cwd=tmp_path)
+    assert "going on at /" in ended.stdout and "user 1 5 5" in ended.stdout, ended.stdout
+
+
     cluster = Cluster(agent_flags={"work_dir": user.folder / "plain", "runtime_dir": user.folder / "plain-run"})
     cluster.agent_program.prefix = [*prefix, *user.prefix]
     with cluster:

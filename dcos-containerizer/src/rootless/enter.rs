@@ -127,16 +127,23 @@ fn join(namespaces: &Namespaces) -> Result<(), RootlessError> {
         let path = namespaces.process.join(name);
         move |source| RootlessError::Enter { path, source }
     };
+    // Afterwards it is entered by its path, which takes the right to do so: looked at while nothing is done yet.
     let here = std::env::current_dir();
+    let here = here.and_then(|here| std::env::set_current_dir(&here).map(|()| here));
     let enter = |file: &File, kind, name| {
         move_into_link_name_space(file.as_fd(), Some(kind))
             .map_err(|error| failed(name)(error.into()))
     };
     enter(&namespaces.user, LinkNameSpaceType::User, "ns/user")?;
     enter(&namespaces.mount, LinkNameSpaceType::Mount, "ns/mnt")?;
-    // The new one begins at its root. Where one was may not be there, and then relative paths mean nothing.
-    if let Ok(here) = here {
-        std::env::set_current_dir(here).map_err(failed("cwd"))?;
+    // The new one begins at its root. Where one was may not be there, or not be this user's to enter: then relative
+    // paths meant nothing before.
+    match here {
+        Ok(path) => std::env::set_current_dir(&path)
+            .map_err(|source| RootlessError::Enter { path, source })?,
+        Err(error) => {
+            tracing::warn!(%error, "going on at /: the folder this was started in cannot be entered")
+        }
     }
     if !rustix::process::geteuid().is_root() {
         return Err(failed("ns/user")(io::ErrorKind::PermissionDenied.into()));
