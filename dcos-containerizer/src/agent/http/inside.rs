@@ -82,6 +82,9 @@ pub(super) async fn check(
             call.as_str_name()
         ))),
         Asker::Unknown => refused("a process of this node that cannot be found"),
+        Asker::Untold => Err(Refusal::unavailable(
+            "who of this node asks was not found out; try again",
+        )),
     }
 }
 
@@ -96,6 +99,8 @@ enum Asker {
     Between,
     /// Here, and maybe in a container.
     Unknown,
+    /// Whoever is to find out did not, this time.
+    Untold,
 }
 
 /// Finds who asks; where containers come from is asked only if it is somebody of this node.
@@ -124,6 +129,7 @@ async fn asker(peer: &Peer, origins: impl Future<Output = Origins>) -> Result<As
         PeerAddress::Tcp(address) => match end_of(address, own_address) {
             End::Elsewhere => Asker::Outside,
             End::Here(pids) => place(&pids, &origins),
+            End::Untold => Asker::Untold,
         },
         _ => Asker::Unknown,
     };
