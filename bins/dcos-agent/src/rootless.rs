@@ -1,6 +1,6 @@
 //! An agent that an ordinary user begins: whether it becomes root of a user namespace, and what it refuses then.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use dcos_containerizer::containerizer::launcher_socket;
@@ -188,12 +188,7 @@ fn refuse(values: &Values) -> anyhow::Result<()> {
 fn has_no_links(values: &Values) -> anyhow::Result<()> {
     for folder in [values.path("work_dir"), containers::runtime_dir(values)] {
         let folder = std::path::absolute(folder)?;
-        // The first that is there.
-        let mut above = folder.ancestors();
-        let found = above.find_map(|above| Some((above, above.canonicalize().ok()?)));
-        if let Some((above, real)) = found
-            && above != real
-        {
+        if let Some(real) = beyond_a_link(&folder) {
             bail!(
                 "{} leads over a link; without root say where it is: {}",
                 folder.display(),
@@ -202,4 +197,40 @@ fn has_no_links(values: &Values) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where what is there of an absolute path really is, if a link leads there.
+fn beyond_a_link(path: &Path) -> Option<PathBuf> {
+    // The first that is there.
+    let mut above = path.ancestors();
+    let (above, real) = above.find_map(|above| Some((above, above.canonicalize().ok()?)))?;
+    let mut without_dots = PathBuf::new();
+    for component in above.components() {
+        if component == Component::ParentDir {
+            without_dots.pop();
+        } else {
+            without_dots.push(component);
+        }
+    }
+    (without_dots != real).then_some(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_are_no_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(folder.join("a/b")).unwrap();
+        std::os::unix::fs::symlink(folder.join("a/b"), folder.join("link")).unwrap();
+        for straight in ["a/b", "a/b/../new", "a/../a/b/../../new/newer", "new"] {
+            assert_eq!(beyond_a_link(&folder.join(straight)), None, "{straight}");
+        }
+        for (over, real) in [("link", "a/b"), ("link/new", "a/b"), ("link/../b", "a/b")] {
+            let found = beyond_a_link(&folder.join(over));
+            assert_eq!(found, Some(folder.join(real)), "{over}");
+        }
+    }
 }
