@@ -84,6 +84,10 @@ pub fn import(nodes: &Nodes, options: Options, now: Time) -> Result<Import, Migr
     }
     for job in jobs.values() {
         made.push(rows::job(job));
+        if let Err(why) = rows::check_job(job) {
+            let why = format!("{why}: it never runs until it is made smaller");
+            report.note(Fate::Changed, format!("job {}", job.id), why);
+        }
         if let Some(progress) = progress.get(&job.id) {
             made.push(rows::progress(&job.id, progress));
         }

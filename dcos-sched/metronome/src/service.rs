@@ -7,11 +7,12 @@ use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_marathon::RunError;
 use dcos_marathon::core::RecoverError;
-use dcos_marathon::engine::Service;
+use dcos_marathon::engine::{Machine as _, Service};
 use dcos_sched::sdk::SchedulerTransport;
 use dcos_store::{Fence, StateStore};
 use dcos_wire::Listener;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::api::{self, Mailbox};
 use crate::config::Config;
@@ -60,7 +61,13 @@ impl Service for Metronome {
         now: Time,
         rows: &[(&str, &[u8])],
     ) -> Result<JobScheduler, RecoverError> {
-        JobScheduler::recover(Arc::clone(&self.0), seed, now, rows.iter().copied())
+        let core = JobScheduler::recover(Arc::clone(&self.0), seed, now, rows.iter().copied())?;
+        for job in core.view(now).jobs.values() {
+            if let Some(why) = &job.too_large {
+                warn!(job = %job.id(), "a job never runs until it is made smaller: {why}");
+            }
+        }
+        Ok(core)
     }
 
     fn router(&self, mailbox: Mailbox, _: CancellationToken) -> Router {

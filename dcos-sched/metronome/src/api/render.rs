@@ -51,6 +51,9 @@ pub(super) fn spec(spec: &JobSpec, now: Timestamp) -> Value {
 /// A job and what is wanted beside it.
 pub(super) fn job(job: &Job, embeds: Embeds, now: Timestamp) -> Value {
     let mut shown = spec(&job.spec, now);
+    if let Some(why) = &job.too_large {
+        shown["tooLarge"] = Value::from(&**why);
+    }
     if embeds.active_runs {
         shown["activeRuns"] = runs(job);
     }

@@ -79,10 +79,7 @@ impl JobScheduler {
     }
 
     fn may_follow(&self, job: &Job) -> bool {
-        if job.spec.dependencies.is_empty() || !job.runs.is_empty() {
-            return false;
-        }
-        if super::rows::check_job(&job.spec).is_err() {
+        if job.spec.dependencies.is_empty() || !job.runs.is_empty() || job.too_large.is_some() {
             return false;
         }
         let since = job

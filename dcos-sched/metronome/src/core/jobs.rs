@@ -63,7 +63,7 @@ impl JobScheduler {
             progress.triggered = Some(now);
             self.batch.rows.push(rows::progress(&id, progress));
         }
-        job.spec = Arc::new(spec);
+        (job.spec, job.too_large) = (Arc::new(spec), None);
         let spec = Arc::clone(&job.spec);
         let last = job.progress.triggered.unwrap_or(now);
         self.put_job(job);

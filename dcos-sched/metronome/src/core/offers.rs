@@ -10,7 +10,7 @@ use dcos_marathon::{PathId, Timestamp};
 use dcos_proto::mesos::Offer;
 use dcos_proto::mesos::offer::Operation;
 
-use super::JobScheduler;
+use super::{JobScheduler, rows};
 use crate::model::{Run, RunKey};
 
 impl JobScheduler {
@@ -66,13 +66,20 @@ impl Launcher for JobScheduler {
             mesos_bridge_name: self.config.engine.mesos_bridge_name.clone(),
             framework: None,
         };
-        let (instance, launch) = begin(now, &app, site, found, &surroundings, &mut self.seed);
-        self.queue.launched(now, spec);
-        self.waiting.remove(&key);
-        self.put_run(Run {
+        let (mut instance, launch) = begin(now, &app, site, found, &surroundings, &mut self.seed);
+        // As long as an operator likes; constraints of a run's only instance look at none that is placed.
+        instance.agent.attributes.clear();
+        let launched = Run {
             instance: Some(instance),
             ..(*run).clone()
-        });
+        };
+        if !rows::fits(&launched) {
+            self.complete(now, (*run).clone(), false);
+            return None;
+        }
+        self.queue.launched(now, spec);
+        self.waiting.remove(&key);
+        self.put_run(launched);
         Some(vec![launch])
     }
 }

@@ -64,7 +64,9 @@ impl JobScheduler {
             counters: super::Counters::default(),
         };
         let mut too_large = Vec::new();
-        for (id, job) in jobs {
+        for (id, mut job) in jobs {
+            let refused = super::rows::check_job(&job.spec).err();
+            job.too_large = refused.map(|why| why.to_string().into());
             core.set_parents(None, Some(&job.spec));
             let runs = Arc::clone(&job.runs);
             let last = job.progress.triggered.unwrap_or(now);

@@ -63,16 +63,23 @@ pub(crate) fn job(spec: &JobSpec) -> Row {
     Row::put(job_key(&spec.id), spec)
 }
 
-/// What the row of a run may take beside the job: its task, where that is, and the hundred before it.
+/// What the row of a run may take beside the job: its task, where that is, and the hundred before it, but for the job's id
+/// in their names.
 const ROOM: usize = 64 * 1024;
+
+/// How often the id of a job may be in the row of a run beside the job: in each task's name, and in those of the last.
+const NAMES: usize = 128;
+
+/// How much the row of a run that is launched may still grow: by how its task is, and when that began.
+const GROWS: usize = 1024;
 
 /// Whether the store takes not only a job, but whatever becomes of its runs, which are stored with it.
 ///
 /// # Errors
 /// [`Error::Unprocessable`] with the size.
-pub(super) fn check_job(spec: &JobSpec) -> Result<(), Error> {
+pub(crate) fn check_job(spec: &JobSpec) -> Result<(), Error> {
     let bytes = job(spec).value.map_or(0, |value| value.len());
-    let most = MAX_VALUE_BYTES - ROOM;
+    let most = MAX_VALUE_BYTES.saturating_sub(ROOM + NAMES * spec.id.as_str().len());
     if bytes <= most {
         return Ok(());
     }
@@ -105,6 +112,12 @@ pub(crate) fn run(run: &Run) -> Row {
         instance: run.instance.clone(),
     };
     Row::put(run_key(&run.key()), &row)
+}
+
+/// Whether the store takes a run with the place it is to be launched at, and how its task gets on there.
+pub(super) fn fits(run: &Run) -> bool {
+    let bytes = self::run(run).value.map_or(0, |value| value.len());
+    bytes + GROWS + run.job.id.as_str().len() <= MAX_VALUE_BYTES
 }
 
 pub(crate) fn run_key(key: &RunKey) -> String {

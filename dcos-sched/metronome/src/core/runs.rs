@@ -21,7 +21,9 @@ impl JobScheduler {
     /// take a run of it.
     pub fn start(&mut self, now: Time, id: &JobId) -> Result<Arc<Run>, Error> {
         let job = self.known(id)?;
-        rows::check_job(&job.spec)?;
+        if let Some(why) = &job.too_large {
+            return Err(Error::Unprocessable(why.to_string()));
+        }
         let run = self.begin(Timestamp::from(now), (*job).clone(), None);
         // It is shown as it was made.
         Ok(Arc::new(Run {
@@ -96,9 +98,9 @@ impl JobScheduler {
     /// Sets a run that goes on; it is kept durably.
     pub(super) fn put_run(&mut self, run: Run) {
         let row = rows::run(&run);
-        // Nothing is launched for a job that is too large, so that all there is to say of an earlier run is how it goes
-        // on: agents are asked for that in each life.
-        if row.check().is_ok() || rows::check_job(&run.job).is_ok() {
+        // Nothing is launched that does not fit, so that all there is to say of an earlier run is how it goes on: agents
+        // are asked for that in each life.
+        if row.check().is_ok() {
             self.batch.rows.push(row);
         }
         self.deadlines.set(&run.key(), self.run_due(&run));
@@ -262,14 +264,14 @@ impl JobScheduler {
 
     /// Launches another task for a run, unless its job is too large for the store to take what comes of it.
     pub(super) fn again(&mut self, now: Timestamp, run: &Run) {
-        if rows::check_job(&run.job).is_err() {
-            self.complete(now, run.clone(), false);
-            return;
-        }
         let run = Run {
             instance: None,
             ..run.clone()
         };
+        if !rows::fits(&run) || rows::check_job(&run.job).is_err() {
+            self.complete(now, run, false);
+            return;
+        }
         self.put_run(run.clone());
         self.enqueue(now, &run);
     }

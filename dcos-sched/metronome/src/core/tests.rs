@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dcos_marathon::core::Input;
 use dcos_proto::mesos::{
-    AgentId, FrameworkId, Offer, OfferId, Resource, TaskId, TaskState, TaskStatus, resource, value,
+    AgentId, Attribute, FrameworkId, Offer, OfferId, Resource, TaskId, TaskState, TaskStatus,
+    resource, value,
 };
 use serde_json::{Value, json};
 
@@ -154,6 +155,10 @@ impl Harness {
     }
 
     fn offer(&mut self) {
+        self.offer_of("host", Vec::new());
+    }
+
+    fn offer_of(&mut self, host: &str, attributes: Vec<Attribute>) {
         let scalar = |name: &str, value| Resource {
             name: name.into(),
             r#type: value::Type::Scalar as i32,
@@ -167,7 +172,8 @@ impl Harness {
             id: OfferId::from("o"),
             framework_id: FrameworkId::from("f"),
             agent_id: AgentId::from("a"),
-            hostname: "host".into(),
+            hostname: host.into(),
+            attributes,
             resources: vec![scalar("cpus", 100.0), scalar("mem", 100_000.0)],
             ..Offer::default()
         };
@@ -833,7 +839,7 @@ mod chaos {
 }
 
 /// A job that takes `bytes` in the store.
-fn sized(h: &Harness, bytes: usize) -> crate::model::JobSpec {
+fn sized(bytes: usize) -> crate::model::JobSpec {
     let spec = |fill: usize| {
         let run = json!({"cmd": "x".repeat(fill), "cpus": 0.1, "mem": 32, "disk": 0,
             "restart": {"policy": "ON_FAILURE"}});
@@ -845,21 +851,28 @@ fn sized(h: &Harness, bytes: usize) -> crate::model::JobSpec {
     let around = rows::job(&spec(1)).value.unwrap().len() - 1;
     let spec = spec(bytes - around);
     assert_eq!(rows::job(&spec).value.unwrap().len(), bytes);
-    assert!(h.core.job(&"big".into()).is_none());
     spec
 }
 
 #[test]
 fn the_store_takes_whatever_becomes_of_a_jobs_runs() {
     let mut h = Harness::new();
-    let most = dcos_store::MAX_VALUE_BYTES - 64 * 1024;
-    let refused = h.core.create(h.now, sized(&h, most + 1)).unwrap_err();
+    let most = dcos_store::MAX_VALUE_BYTES - 64 * 1024 - 128 * "big".len();
+    let refused = h.core.create(h.now, sized(most + 1)).unwrap_err();
     assert!(
         matches!(refused, crate::Error::Unprocessable(_)),
         "{refused}"
     );
-    rows::check_job(&sized(&h, most)).unwrap();
-    let id = ["long-name-of-a-part-of-a-jobs-id-that-is-long"; 5].join(".");
+    rows::check_job(&sized(most)).unwrap();
+    let id = ["long-name-of-a-part-of-a-jobs-id-that-is-long"; 11].join(".");
+    let attribute = Attribute {
+        name: "rack".to_owned(),
+        r#type: value::Type::Text as i32,
+        text: Some(value::Text {
+            value: "r".repeat(100_000),
+        }),
+        ..Attribute::default()
+    };
     h.job(&id, &json!({"run.restart": {"policy": "ON_FAILURE"}}));
     h.start(&id);
     for _ in 0..105 {
@@ -867,20 +880,41 @@ fn the_store_takes_whatever_becomes_of_a_jobs_runs() {
         h.pass(1);
         h.end(TaskState::TaskFailed);
     }
-    h.offer();
+    h.offer_of("host", vec![attribute]);
     let job = h.core.job(&id.as_str().into()).unwrap();
     let run = job.runs.values().next().unwrap();
     assert_eq!((run.tasks.len(), run.instance.is_some()), (100, true));
     let bytes = |row: dcos_marathon::core::Row| row.value.unwrap().len();
     let besides = bytes(rows::run(run)) - bytes(rows::job(&job.spec));
-    assert!(besides < 60 * 1024, "{besides} bytes");
+    let room = 64 * 1024 + 128 * id.len();
+    assert!(besides + 4096 < room, "{besides} bytes of {room}");
+}
+
+#[test]
+fn a_run_whose_row_the_store_would_refuse_fails() {
+    let mut h = Harness::new();
+    let most = dcos_store::MAX_VALUE_BYTES - 64 * 1024 - 128 * "big".len();
+    let spec = sized(most);
+    h.core.create(h.now, spec).unwrap();
+    h.start("big");
+    h.offer_of(&"h".repeat(80_000), Vec::new());
+    assert_eq!(
+        (h.launched, h.runs("big"), h.ended("big")),
+        (0, vec![], (0, 1))
+    );
+    let largest = h.rows.values().map(Vec::len).max().unwrap();
+    assert!(largest <= dcos_store::MAX_VALUE_BYTES, "{largest}");
+    // It is that run only.
+    h.start("big");
+    h.offer();
+    assert_eq!((h.launched, h.core.active), (1, 1));
 }
 
 #[test]
 fn a_job_an_earlier_metronome_took_in_ends_nobody() {
     let mut h = Harness::new();
     // One of its runs waits, as far as its row was taken.
-    let spec = sized(&h, dcos_store::MAX_VALUE_BYTES - 400);
+    let spec = sized(dcos_store::MAX_VALUE_BYTES - 400);
     let row = rows::job(&spec);
     h.rows.insert(row.key, row.value.unwrap());
     h.crash(0);
@@ -911,7 +945,17 @@ fn a_job_an_earlier_metronome_took_in_ends_nobody() {
         matches!(refused, crate::Error::Unprocessable(_)),
         "{refused}"
     );
-    h.core.delete(h.now, &"big".into(), false).unwrap();
+    let why = h.core.job(&"big".into()).unwrap().too_large.clone();
+    assert_eq!(why.as_deref(), Some(&*refused.to_string()));
+    let smaller = sized(1000);
+    h.core
+        .update(h.now, &"big".into(), |_| Ok(smaller))
+        .unwrap();
+    h.settle();
+    assert_eq!(h.core.job(&"big".into()).unwrap().too_large, None);
+    h.pass(60);
+    assert_eq!(h.runs("big"), [RunStatus::Starting], "it runs again");
+    h.core.delete(h.now, &"big".into(), true).unwrap();
     h.settle();
     assert!(!h.rows.keys().any(|key| key.contains("big")));
 }

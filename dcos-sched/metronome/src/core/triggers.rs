@@ -43,7 +43,7 @@ impl JobScheduler {
         let mut next = (*job).clone();
         Arc::make_mut(&mut next.progress).triggered = Some(planned);
         let forbidden = schedule.concurrency_policy == ConcurrencyPolicy::Forbid;
-        if (forbidden && !job.runs.is_empty()) || rows::check_job(&job.spec).is_err() {
+        if (forbidden && !job.runs.is_empty()) || job.too_large.is_some() {
             self.counters.skipped += 1;
             self.batch.rows.push(rows::progress(id, &next.progress));
             self.put_job(next);

@@ -45,7 +45,7 @@ pub struct Counters {
     pub started: u64,
     /// Runs that did not end well.
     pub failed: u64,
-    /// Times a schedule triggered while its job was running, and may not run twice.
+    /// Times a schedule triggered while its job was running, and may not run twice, or for a job that is too large.
     pub skipped: u64,
     /// Offers that arrived.
     pub offers_incoming: u64,

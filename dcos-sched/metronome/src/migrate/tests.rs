@@ -274,3 +274,25 @@ fn what_cannot_be_taken_over_is_told_and_stops_nothing_else() {
     let error = super::import(&nodes, Options::default(), now()).unwrap_err();
     assert!(matches!(error, MigrateError::NotThere(_)), "{error}");
 }
+
+#[test]
+fn a_job_too_large_to_run_is_told() {
+    let mut nodes = tree();
+    let (_, data) = nodes
+        .iter_mut()
+        .find(|(path, _)| path.starts_with("state/job-specs/prod.backup"))
+        .unwrap();
+    let mut spec = words::JobSpec::decode(entry(data).unwrap().as_slice()).unwrap();
+    spec.description = Some("x".repeat(1_000_000));
+    let value = spec.encode_to_vec();
+    *data = Bytes::from(Entry { value }.encode_to_vec());
+    let (core, report) = recovered(&nodes, Options::default());
+    let view = core.view(now());
+    let job = view.jobs.get(&JobId::from("prod.backup")).unwrap();
+    assert!(job.too_large.is_some());
+    let changed = notes(&report, Fate::Changed);
+    let told = changed
+        .iter()
+        .any(|note| note.starts_with("job prod.backup") && note.contains("never runs"));
+    assert!(told, "{changed:#?}");
+}

@@ -191,6 +191,8 @@ pub struct Job {
     pub history: Arc<History>,
     /// Counts and moments.
     pub progress: Arc<Progress>,
+    /// Why it never runs: an earlier Metronome, or that of a migration, took it in larger than the store takes a run of it.
+    pub too_large: Option<Arc<str>>,
 }
 
 impl Job {
@@ -201,6 +203,7 @@ impl Job {
             runs: Arc::default(),
             history: Arc::default(),
             progress: Arc::default(),
+            too_large: None,
         }
     }
 
