@@ -132,18 +132,23 @@ pub(crate) fn properties(home: &Path, id: &str) -> anyhow::Result<Table> {
     toml::from_str(&text).with_context(|| file.display().to_string())
 }
 
-/// Remembers a cluster and attaches to it. What was known of it before is replaced, but for its token and what is the
-/// DC/OS CLI's.
+/// Remembers a cluster and attaches to it. What was known of it before is replaced, but for what is the DC/OS CLI's, and
+/// for its token, if it is where it was: the id is what whoever answers says of itself.
 pub(crate) fn setup(home: &Path, id: &str, config: &Config) -> anyhow::Result<()> {
+    if id.starts_with('.') || id.contains(['/', '\0']) || id.is_empty() {
+        bail!("{id:?}, as the cluster says that it is called, is no name of a folder");
+    }
     let mut table = properties(home, id)?;
+    let new = Table::try_from(config)?;
+    let stays = is_where(&table, &new);
     for (group, name) in PROPERTIES.iter().filter_map(|name| name.split_once('.')) {
-        if format!("{group}.{name}") != TOKEN
+        if !(stays && format!("{group}.{name}") == TOKEN)
             && let Some(values) = table.get_mut(group).and_then(Value::as_table_mut)
         {
             values.remove(name);
         }
     }
-    for (group, new) in Table::try_from(config)? {
+    for (group, new) in new {
         let slot = table.entry(group).or_insert_with(|| Table::new().into());
         match (slot.as_table_mut(), new) {
             (Some(slot), Value::Table(new)) => slot.extend(new),
@@ -152,6 +157,12 @@ pub(crate) fn setup(home: &Path, id: &str, config: &Config) -> anyhow::Result<()
     }
     save(home, id, table)?;
     attach(home, id)
+}
+
+/// Whether both tell of the same master.
+fn is_where(known: &Table, new: &Table) -> bool {
+    let url = |table: &Table| table.get("core")?.get("mesos_master_url").cloned();
+    url(known) == url(new)
 }
 
 /// Writes the properties of a cluster, whole or not at all, for its user's eyes only.
@@ -263,6 +274,17 @@ mod tests {
         let known = list(home.path()).unwrap().remove(0).config;
         assert_eq!(known.core.dcos_acs_token.as_deref(), Some("token"));
         assert!(known.marathon.is_none());
+        let mut elsewhere = config("three");
+        elsewhere.core.mesos_master_url = "http://127.0.0.2:5050".to_owned();
+        setup(home.path(), "1", &elsewhere).unwrap();
+        let text = toml::to_string(&properties(home.path(), "1").unwrap()).unwrap();
+        assert!(
+            !text.contains("dcos_acs_token") && text.contains("[job]"),
+            "who says that it is the cluster is shown no token of it: {text}"
+        );
+        for id in ["", ".", "..", "../1", "a/b"] {
+            assert!(setup(home.path(), id, &config("one")).is_err(), "{id}");
+        }
     }
 
     #[test]
