@@ -102,6 +102,20 @@ def test_down_cleans_up_after_a_crash(folder):
         assert things - before[kind] == set(), f"{kind} left behind"
 
 
+def test_a_link_is_the_folder_it_leads_to(folder):
+    (folder / "link").symlink_to("local")
+    before = host(folder)
+    local = ["--dir", str(folder / "link"), "--json"]
+    # The second time the link leads nowhere: `down` removed the folder.
+    for _ in range(2):
+        dcos("local", "up", "--free-ports", *local, folder=folder)
+        for process in json.loads(dcos("local", "status", *local, folder=folder))["processes"]:
+            subprocess.run(["kill", "-9", str(process["pid"])], check=True)
+        dcos("local", "down", *local, folder=folder)
+        for kind, things in host(folder).items():
+            assert things - before[kind] == set(), f"{kind} left behind"
+
+
 def test_names_are_asked_for_at_the_port_of_what_came_up(folder):
     try:
         dcos("local", "up", "--free-ports", folder=folder)

@@ -32,12 +32,24 @@ pub(crate) async fn run(context: &Context, command: Local) -> anyhow::Result<()>
     }
 }
 
+/// Where the cluster is, without links: mounts and processes are known by that path.
 fn directory(context: &Context, dir: &LocalDir) -> PathBuf {
     let dir = dir
         .dir
         .clone()
         .unwrap_or_else(|| context.home.join("local"));
-    std::path::absolute(&dir).unwrap_or(dir)
+    resolved(std::path::absolute(&dir).unwrap_or(dir))
+}
+
+/// Of a link whose folder is gone, as `down` leaves one, that folder.
+fn resolved(dir: PathBuf) -> PathBuf {
+    dir.canonicalize().unwrap_or_else(|_| {
+        let target = std::fs::read_link(&dir);
+        target.map_or_else(
+            |_| dir.clone(),
+            |target| dir.with_file_name("").join(target),
+        )
+    })
 }
 
 async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
@@ -52,8 +64,7 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
         sweep::sweep(&dir, &notes)?;
     }
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    // Agents without root want no links on the way.
-    let dir = dir.canonicalize().unwrap_or(dir);
+    let dir = resolved(dir);
 
     let mut progress = Progress::new(context.quiet || context.json);
     let plan = Plan::new(&dir, up)?;
