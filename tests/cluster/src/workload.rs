@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use dcos_core::resources::Resources;
 use dcos_proto::mesos::{
     AgentId, CommandInfo, Filters, FrameworkId, FrameworkInfo, MasterInfo, Offer, TaskId, TaskInfo,
-    TaskState, TaskStatus, framework_info,
+    TaskState, TaskStatus, framework_info, task_status::Reason,
 };
 use dcos_sched::sdk::{
     DriverConfig, Handle, HttpTransport, LeadingMaster, Scheduler, SchedulerDriver,
@@ -365,10 +365,15 @@ impl Scheduler for Drill {
             ));
             return;
         };
-        task.state = Some(state);
         let (reason, message) = (status.reason(), status.message());
         task.told
             .push(format!("{state:?} ({reason:?}, {message:?})"));
+        // Asked while the end was on its way, answered after that was acknowledged: by then no agent knows the task.
+        let late = reason == Reason::Reconciliation && state == S::TaskGone;
+        if late && task.state == Some(S::TaskFinished) {
+            return;
+        }
+        task.state = Some(state);
         task.reported |= matches!(state, S::TaskRunning | S::TaskFinished | S::TaskFailed);
         let fine = matches!(state, S::TaskStaging | S::TaskStarting | S::TaskRunning);
         let away = state == S::TaskUnreachable;
