@@ -38,17 +38,14 @@ fn directory(context: &Context, dir: &LocalDir) -> PathBuf {
         .dir
         .clone()
         .unwrap_or_else(|| context.home.join("local"));
-    resolved(std::path::absolute(&dir).unwrap_or(dir))
+    resolved(&std::path::absolute(&dir).unwrap_or(dir))
 }
 
 /// Of a link whose folder is gone, as `down` leaves one, that folder.
-fn resolved(dir: PathBuf) -> PathBuf {
+fn resolved(dir: &Path) -> PathBuf {
     dir.canonicalize().unwrap_or_else(|_| {
-        let target = std::fs::read_link(&dir);
-        target.map_or_else(
-            |_| dir.clone(),
-            |target| dir.with_file_name("").join(target),
-        )
+        let target = std::fs::read_link(dir).unwrap_or_else(|_| dir.to_owned());
+        dir.with_file_name("").join(target)
     })
 }
 
@@ -64,7 +61,7 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
         sweep::sweep(&dir, &notes)?;
     }
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let dir = resolved(dir);
+    let dir = resolved(&dir);
 
     let mut progress = Progress::new(context.quiet || context.json);
     let plan = Plan::new(&dir, up)?;
