@@ -8,7 +8,7 @@ use dcos_core::time::Time;
 use super::history::TreeChange;
 use super::{Core, History, Row, Running, rows};
 use crate::config::Config;
-use crate::deployment::{Findings, Found, Plan, revert};
+use crate::deployment::{ActionKind, Findings, Found, Plan, revert};
 use crate::event::Event;
 use crate::instance::InstanceId;
 use crate::model::{App, RootGroup};
@@ -364,7 +364,12 @@ impl Core {
             }
         }
         for action in plan.steps.iter().flatten() {
-            if action.kind == crate::deployment::ActionKind::Restart {
+            // What comes back while others have their turn would count as what is to be scaled.
+            if let (ActionKind::Scale { .. }, Some(spec)) = (&action.kind, target.app(&action.app))
+            {
+                self.drop_outdated(spec);
+            }
+            if action.kind == ActionKind::Restart {
                 self.queue.backoff().reset(&action.app);
                 // A scaling kills them itself.
                 for id in running.kill.get(&action.app).into_iter().flatten() {

@@ -166,7 +166,7 @@ impl Core {
 
     /// Instances of another configuration that do not count, because their agents are out of reach, must not count again
     /// when these return: what takes their place is there already.
-    fn drop_outdated(&mut self, spec: &App) {
+    pub(super) fn drop_outdated(&mut self, spec: &App) {
         if self.tally(&spec.id).lost == 0 {
             return;
         }

@@ -425,6 +425,54 @@ fn an_upgrade_leaves_nothing_behind_on_a_lost_agent() {
     }
 }
 
+/// It returns while others have their turn, and what takes its place is there already.
+#[test]
+fn what_returns_before_its_turn_to_be_scaled_is_none_of_the_old() {
+    let mut h = Harness::new();
+    let strategy = json!({"inactiveAfterSeconds": 60, "expungeAfterSeconds": 6000});
+    let web = |command, instances| {
+        let fields = json!({"cmd": command, "instances": instances, "dependencies": ["/db"],
+            "unreachableStrategy": strategy});
+        app("/web", &fields)
+    };
+    let check = json!([{"protocol": "TCP", "portIndex": 0}]);
+    let db = |command| app("/db", &json!({"cmd": command, "healthChecks": check}));
+    h.put(db("run 1"));
+    h.run();
+    h.probe_all(&Ok(()));
+    h.put(web("run 1", 1));
+    h.run();
+    // An upgrade is ended before its turn comes, and what it left as it was gets out of reach.
+    let upgrade = h.try_change(false, |root| {
+        root.put_app(db("run 2"), root.version, false);
+        root.put_app(web("run 2", 1), root.version, false);
+    });
+    h.run();
+    h.core.cancel(h.now, &upgrade.unwrap().id, true).unwrap();
+    h.flush();
+    let old = h.tasks("/web");
+    h.lose(&old);
+    h.pass(61);
+    h.run();
+    assert_eq!(h.running("/web"), 1);
+    // Two layers: the second one waits for the health of the first.
+    h.change(|root| {
+        root.put_app(db("run 3"), root.version, false);
+        root.put_app(web("run 2", 2), root.version, false);
+    });
+    h.run();
+    assert!(!h.idle());
+    h.find_all();
+    h.run();
+    for _ in 0..3 {
+        h.probe_all(&Ok(()));
+        h.run();
+    }
+    assert!(h.idle(), "{:?}", h.deployments());
+    assert_eq!((h.running("/web"), h.mesos_tasks()), (2, 3));
+    assert!(h.is_up_to_date("/web"), "{:?}", h.specs("/web"));
+}
+
 /// Nobody was there to hear that it was confirmed.
 #[test]
 fn a_launch_is_not_given_up_for_time_without_a_master() {

@@ -405,6 +405,13 @@ impl Harness {
         }
     }
 
+    /// The agents of these tasks are out of reach.
+    pub(crate) fn lose(&mut self, tasks: &BTreeSet<String>) {
+        for id in tasks {
+            self.status(id, TaskState::TaskUnreachable);
+        }
+    }
+
     /// What was said of tasks does not arrive.
     pub(crate) fn lose_statuses(&mut self) {
         self.statuses.clear();
