@@ -45,6 +45,7 @@ use crate::model::RootGroup;
 use crate::queue::LaunchQueue;
 use crate::{PathId, Timestamp};
 
+use resident::Release;
 use tally::Tally;
 use versions::ServicePorts;
 
@@ -164,10 +165,12 @@ pub struct Core {
     service_ports: ServicePorts,
     /// Instances that failed a check too often and are to be killed.
     unhealthy: BTreeSet<InstanceId>,
-    /// Instances that are gone and of which something is still kept on an agent; if that is in doubt, on which.
-    releasing: BTreeMap<InstanceId, Option<String>>,
+    /// Instances that are gone and of which something is still kept on an agent.
+    releasing: BTreeMap<InstanceId, Release>,
     /// When they are not waited for any longer.
     releases: Deadlines<InstanceId>,
+    /// Those that were waited for in vain.
+    unreleased: BTreeSet<InstanceId>,
     /// Apps something happened to.
     dirty: BTreeSet<PathId>,
     batch: Batch,
@@ -180,10 +183,12 @@ impl Core {
         self.framework_id.as_ref()
     }
 
-    /// All roles there are apps or instances of, and the default one.
+    /// All roles there are apps or instances of, or something to give back, and the default one.
     pub fn roles(&self) -> BTreeSet<String> {
         let used = self.roles.keys();
-        used.chain([&self.config.mesos_role]).cloned().collect()
+        let kept = self.releasing.values().filter_map(Release::role);
+        let all = used.chain(kept).chain([&self.config.mesos_role]);
+        all.cloned().collect()
     }
 
     /// Takes in what happened. What follows from it comes with [`Core::take`].

@@ -23,6 +23,7 @@ pub use places::{Places, places};
 pub use portions::Portions;
 pub use reasons::{Reason, Reasons};
 pub use supply::Supply;
+pub(crate) use supply::role_of;
 
 /// What an instance takes of an offer.
 #[derive(Clone, Debug, PartialEq)]

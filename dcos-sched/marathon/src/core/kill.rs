@@ -43,7 +43,7 @@ impl Core {
         for instance in &found {
             self.kill_call(instance);
             if instance.reservation.is_some() {
-                self.release_later(&instance.id, None);
+                self.release_later(instance, None);
             }
             self.remove_instance(&instance.id);
         }

@@ -1,6 +1,6 @@
 //! Taking up where an earlier life left off.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dcos_core::seed::Seed;
@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::resident::Release;
 use super::rows::Framework;
 use super::versions::ServicePorts;
 use super::{Core, History, Kill, Limit, PREFIX, Running, TaskFailure, TreeChange};
@@ -66,7 +67,7 @@ struct Rows {
     deployments: Vec<DeploymentRow>,
     instances: Vec<Instance>,
     failures: OrdMap<PathId, Arc<TaskFailure>>,
-    releasing: BTreeMap<InstanceId, Option<String>>,
+    releasing: BTreeMap<InstanceId, Release>,
 }
 
 impl RecoverError {
@@ -150,10 +151,11 @@ impl Core {
             places: crate::matching::Places::default(),
             roles: BTreeMap::new(),
             service_ports: ServicePorts::default(),
-            unhealthy: std::collections::BTreeSet::new(),
+            unhealthy: BTreeSet::new(),
             releasing: sorted.releasing,
             releases: Deadlines::default(),
-            dirty: std::collections::BTreeSet::new(),
+            unreleased: BTreeSet::new(),
+            dirty: BTreeSet::new(),
             batch: super::Batch::default(),
             counters: super::Counters::default(),
         };

@@ -7,25 +7,71 @@
 //! until an offer of the agent shows that it came to pass. Reservations outlive a framework that
 //! somebody ended, so what its ids before name is ours as well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_proto::mesos::offer::Operation;
 use dcos_proto::mesos::{Offer, Resource, TaskStatus, task_status};
 use dcos_sched::sdk::operations;
+use serde::{Deserialize, Serialize};
 
 use super::{Core, Row, rows};
 use crate::instance::{Condition, Goal, Instance, InstanceId, LocalVolume, Reservation};
 use crate::matching::resident::{self, Owner, comes_back, disks, is_volume, owner, without_volume};
-use crate::matching::{Match, Placed, Reason, Reasons, Site, Supply, matches};
+use crate::matching::{Match, Placed, Reason, Reasons, Site, Supply, matches, role_of};
 use crate::model::App;
 use crate::{PathId, Timestamp};
 
-/// How long offers are asked for to give something back that does not come; anew with each start.
+/// How long offers are asked for to give something back; anew with each start.
 const RELEASE: Duration = Duration::from_hours(24);
 /// An offer that comes sooner after something was asked for may have been made before.
 const SETTLED: Duration = Duration::from_mins(1);
+
+/// Something that has to be given back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Told")]
+pub(crate) struct Release {
+    /// The role it is reserved for: it is in offers to no other one. Releases of earlier versions do not say.
+    role: Option<String>,
+    /// The agent it is on, once that is known, or if it is in doubt whether there is anything.
+    agent: Option<String>,
+    /// When it was last asked for; begins anew with each start.
+    #[serde(skip)]
+    since: Option<Timestamp>,
+}
+
+/// What rows tell of it; in those of earlier versions it is the agent.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Told {
+    Agent(Option<String>),
+    Both {
+        role: Option<String>,
+        agent: Option<String>,
+    },
+}
+
+impl From<Told> for Release {
+    fn from(told: Told) -> Self {
+        let (role, agent) = match told {
+            Told::Agent(agent) => (None, agent),
+            Told::Both { role, agent } => (role, agent),
+        };
+        Self {
+            role,
+            agent,
+            since: None,
+        }
+    }
+}
+
+impl Release {
+    /// The role it is reserved for.
+    pub(super) fn role(&self) -> Option<&String> {
+        self.role.as_ref()
+    }
+}
 
 impl Core {
     /// Launches an instance that waits for its reservation on this agent, else a new one if no other waits.
@@ -191,11 +237,11 @@ impl Core {
         }
         if !kept.confirmed {
             let agent = instance.agent.id.clone();
-            self.release_later(&instance.id, Some(agent));
+            self.release_later(instance, Some(agent));
             return false;
         }
         if instance.goal == Goal::Decommissioned {
-            self.release_later(&instance.id, None);
+            self.release_later(instance, None);
             return false;
         }
         let parked = Instance {
@@ -229,22 +275,34 @@ impl Core {
 
     /// Everything kept for what is left of an app that is gone is given back.
     pub(super) fn release_all(&mut self, app: &PathId) {
-        let waiting: Vec<InstanceId> = self
+        let waiting: Vec<_> = self
             .instances_of(app)
             .filter(|instance| instance.condition == Condition::Reserved)
-            .map(|instance| instance.id.clone())
+            .cloned()
             .collect();
-        for id in waiting {
-            self.release_later(&id, None);
-            self.remove_instance(&id);
+        for instance in waiting {
+            self.release_later(&instance, None);
+            self.remove_instance(&instance.id);
         }
     }
 
     /// What is kept for an instance is given back with the next offer of it. Where nobody knows whether anything is, the
     /// next offer of its `agent` tells.
-    pub(super) fn release_later(&mut self, id: &InstanceId, agent: Option<String>) {
-        self.batch.rows.push(rows::release(id, agent.as_ref()));
-        self.releasing.insert(id.clone(), agent);
+    pub(super) fn release_later(&mut self, instance: &Instance, agent: Option<String>) {
+        let role = Some(instance.role.clone());
+        self.release(
+            &instance.id,
+            Release {
+                role,
+                agent,
+                ..Release::default()
+            },
+        );
+    }
+
+    fn release(&mut self, id: &InstanceId, release: Release) {
+        self.batch.rows.push(rows::release(id, &release));
+        self.releasing.insert(id.clone(), release);
         self.subscription.want_offers();
     }
 
@@ -261,8 +319,9 @@ impl Core {
                 ownerless.entry(id).or_default().push(resource);
             }
         }
-        let (mut all, mut asked) = (Vec::new(), BTreeSet::new());
+        let (mut all, mut asked) = (Vec::new(), BTreeMap::new());
         for (id, resources) in ownerless {
+            let role = resources.first().map(|first| role_of(first).to_owned());
             let volumes = resources.iter().filter(|resource| is_volume(resource));
             let volumes: Vec<Resource> = volumes.map(|resource| (*resource).clone()).collect();
             if !volumes.is_empty() {
@@ -276,37 +335,58 @@ impl Core {
                 }
             });
             all.push(operations::unreserve(plain.collect()));
-            asked.insert(id);
+            asked.insert(id, role);
         }
-        // Whether it came to pass tells a later offer, if there is nothing of it any more.
+        // Whether it came to pass tells a later offer to its role, if there is nothing of it any more.
         let agent = &offer.agent_id.value;
-        let settled = self.releasing.iter().filter(|(id, of)| {
-            let left = self.releases.of(id).map_or(RELEASE, |at| at.since(now));
-            let is_late = RELEASE.saturating_sub(left) >= SETTLED;
-            of.as_ref() == Some(agent) && !asked.contains(id) && is_late
+        let of = offer
+            .allocation_info
+            .as_ref()
+            .and_then(|info| info.role.as_ref());
+        let settled = self.releasing.iter().filter(|(id, release)| {
+            let is_shown = release.role.is_none() || release.role.as_ref() == of;
+            let is_late = release
+                .since
+                .is_some_and(|since| now.since(since) >= SETTLED);
+            release.agent.as_ref() == Some(agent) && is_shown && is_late && !asked.contains_key(*id)
         });
         let settled: Vec<InstanceId> = settled.map(|(id, _)| id.clone()).collect();
         for id in settled {
             self.released(&id);
         }
-        for id in asked {
-            self.releases.set(&id, Some(now + RELEASE));
-            self.release_later(&id, Some(agent.clone()));
+        for (id, role) in asked {
+            self.asked_back(now, &id, role, agent);
         }
         all
     }
 
-    /// What was kept may be gone, with its agent or by an operator's hand, and is never offered then. Should it be after all
-    /// it is given back as ever, whenever there are offers again.
+    /// Something was asked for. Where that was in vain before, it gets neither more time nor more offers for it.
+    fn asked_back(&mut self, now: Timestamp, id: &InstanceId, role: Option<String>, agent: &str) {
+        let agent = Some(agent.to_owned());
+        let known = self.releasing.get_mut(id);
+        if let Some(known) = known.filter(|known| known.agent == agent) {
+            known.since = Some(now);
+        } else if !self.unreleased.contains(id) {
+            let since = Some(now);
+            self.release(id, Release { role, agent, since });
+            let until = self.releases.of(id).unwrap_or(now + RELEASE);
+            self.releases.set(id, Some(until));
+        }
+    }
+
+    /// What was kept may be gone, with its agent or by an operator's hand, and is never offered then; or it is refused to be
+    /// given back. It is asked for in passing from then on, whenever there are offers again.
     pub(super) fn expire_releases(&mut self, now: Timestamp) {
         if self.releases.len() < self.releasing.len() {
-            for id in self.releasing.keys() {
+            for (id, release) in &mut self.releasing {
+                release.since.get_or_insert(now);
                 let at = self.releases.of(id).unwrap_or(now + RELEASE);
                 self.releases.set(id, Some(at));
             }
         }
         while let Some(id) = self.releases.pop(now) {
             self.released(&id);
+            self.unreleased.insert(id);
         }
     }
 

@@ -10,13 +10,14 @@
 //! | `marathon/change/<version>` | what one change of the tree changed |
 //! | `marathon/deployment/<id>` | a deployment under way |
 //! | `marathon/instance/<id>` | an instance |
-//! | `marathon/release/<id>` | an instance that is gone and left something reserved |
+//! | `marathon/release/<id>` | an instance that is gone and left something reserved: for which role and, once that is known, where |
 //! | `marathon/failure/<path>` | an app's last failure |
 
 use dcos_store::MAX_VALUE_BYTES;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::resident::Release;
 use super::{Running, TaskFailure, TreeChange};
 use crate::instance::{Instance, InstanceId};
 use crate::model::{App, Group};
@@ -161,8 +162,8 @@ pub(crate) fn failure_key(path: &PathId) -> String {
     format!("{PREFIX}failure{path}")
 }
 
-pub(crate) fn release(id: &InstanceId, agent: Option<&String>) -> Row {
-    Row::put(release_key(id), &agent)
+pub(crate) fn release(id: &InstanceId, release: &Release) -> Row {
+    Row::put(release_key(id), release)
 }
 
 pub(crate) fn release_key(id: &InstanceId) -> String {

@@ -187,16 +187,13 @@ impl Core {
         let lost: Vec<_> = self
             .instances_of(id)
             .filter(|instance| instance.condition.is_unreachable())
-            .map(|instance| instance.id.clone())
+            .cloned()
             .collect();
         for instance in lost {
-            let kept = self
-                .instance(&instance)
-                .is_some_and(|one| one.reservation.is_some());
-            if kept {
+            if instance.reservation.is_some() {
                 self.release_later(&instance, None);
             }
-            self.remove_instance(&instance);
+            self.remove_instance(&instance.id);
         }
         self.release_all(id);
         self.drive(now, id, Drive::Stop, None)

@@ -190,7 +190,7 @@ impl Supply {
 }
 
 /// The role resources are reserved for, or `*`.
-fn role_of(resource: &Resource) -> &str {
+pub(crate) fn role_of(resource: &Resource) -> &str {
     resource
         .reservations
         .last()

@@ -8,12 +8,15 @@ use dcos_proto::mesos::{Resource, TaskInfo, TaskState};
 use super::harness::framework_id;
 use crate::instance::InstanceId;
 use crate::matching::resident::{is_volume, owner, without_volume};
+use crate::matching::role_of;
 
 /// Reserved resources by the instance they are for.
 #[derive(Debug, Default)]
 pub(crate) struct Disks {
     kept: BTreeMap<String, Vec<Resource>>,
     used: BTreeMap<String, String>,
+    /// The master refuses to give back what is reserved.
+    pub(crate) are_held: bool,
 }
 
 fn of(resource: &Resource) -> String {
@@ -36,6 +39,9 @@ impl Disks {
         }
         for volume in operation.create.iter().flat_map(|c| &c.volumes) {
             self.exchange(&without_volume(volume), Some(volume.clone()));
+        }
+        if self.are_held {
+            return;
         }
         for volume in operation.destroy.iter().flat_map(|d| &d.volumes) {
             self.exchange(volume, Some(without_volume(volume)));
@@ -75,16 +81,19 @@ impl Disks {
         }
     }
 
-    /// What no task uses.
-    pub(crate) fn free(&mut self, tasks: &BTreeMap<String, TaskState>) -> Vec<Resource> {
+    /// What no task uses of what is reserved for a role.
+    pub(crate) fn free(
+        &mut self,
+        role: &str,
+        tasks: &BTreeMap<String, TaskState>,
+    ) -> Vec<Resource> {
         self.used.retain(|task, _| tasks.contains_key(task));
         let unused = self
             .kept
             .iter()
             .filter(|(owner, _)| !self.used.values().any(|used| used == *owner));
-        unused
-            .flat_map(|(_, resources)| resources.clone())
-            .collect()
+        let unused = unused.flat_map(|(_, resources)| resources.clone());
+        unused.filter(|each| role_of(each) == role).collect()
     }
 
     /// The names of all volumes.

@@ -263,7 +263,7 @@ impl Harness {
                 ports,
             ]
             .into_iter()
-            .chain(self.disks.free(&self.tasks))
+            .chain(self.disks.free(&self.role, &self.tasks))
             .collect(),
             allocation_info: Some(resource::AllocationInfo {
                 role: Some(self.role.clone()),

@@ -113,6 +113,79 @@ fn what_never_comes_back_is_not_waited_for_for_ever() {
     assert!(!waits(&h));
 }
 
+/// Reserved resources are in offers to their role only, so that others tell nothing of them.
+#[test]
+fn what_is_kept_is_settled_by_offers_to_its_role() {
+    let waits = |h: &Harness| h.rows.keys().any(|key| key.contains("/release/"));
+    for crash in [false, true] {
+        let mut h = world();
+        h.put(resident(1, "run"));
+        goes_on(&mut h, 1);
+        h.is_cut_off = true;
+        h.delete("/db");
+        h.run_for(50);
+        assert_eq!(h.disks.len(), 1, "what was asked for is lost");
+        if crash {
+            h.crash();
+        }
+        h.role = "*".into();
+        for _ in 0..3 {
+            h.pass(100);
+            h.offer();
+        }
+        assert!(waits(&h), "an offer to another role has settled it");
+        assert!(h.core.roles().contains("dev"), "nobody else is offered it");
+        (h.role, h.is_cut_off) = ("dev".into(), false);
+        quiet(&mut h);
+        assert_eq!((h.disks.len(), waits(&h)), (0, false));
+        assert!(!h.core.roles().contains("dev"));
+    }
+}
+
+#[test]
+fn what_may_not_be_given_back_is_not_asked_for_for_ever() {
+    let waits = |h: &Harness| h.rows.keys().any(|key| key.contains("/release/"));
+    let mut h = world();
+    h.put(resident(1, "run"));
+    goes_on(&mut h, 1);
+    h.disks.are_held = true;
+    h.delete("/db");
+    h.run_for(50);
+    let revives = h.core.counters.revives;
+    for hour in 0..24 {
+        assert!(waits(&h), "in hour {hour}");
+        h.offer();
+        h.pass(3600);
+    }
+    for _ in 0..3 {
+        assert!(!waits(&h), "its day is over");
+        h.offer();
+        h.pass(60);
+    }
+    assert_eq!(h.core.counters.revives, revives);
+    // Once it may be, it is.
+    h.disks.are_held = false;
+    h.offer();
+    assert_eq!(h.disks.len(), 0);
+}
+
+#[test]
+fn releases_of_earlier_versions_are_read() {
+    let mut h = world();
+    h.put(resident(1, "run"));
+    goes_on(&mut h, 1);
+    h.is_cut_off = true;
+    h.delete("/db");
+    h.run_for(50);
+    let row = h.rows.iter_mut().find(|(key, _)| key.contains("/release/"));
+    *row.unwrap().1 = br#""agent""#.to_vec();
+    h.is_cut_off = false;
+    h.crash();
+    quiet(&mut h);
+    assert_eq!(h.disks.len(), 0);
+    assert!(!h.rows.keys().any(|key| key.contains("/release/")));
+}
+
 #[test]
 fn wiping_destroys_and_replaces() {
     let mut h = world();
