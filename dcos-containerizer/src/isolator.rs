@@ -31,6 +31,7 @@ pub mod listening;
 mod mounted;
 pub mod namespaces;
 pub mod network;
+mod notes;
 mod options;
 mod patience;
 pub(crate) mod persistent;

@@ -49,6 +49,8 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     ids_are_free_again_when_the_sandbox_is_gone
     after_a_restart_all_is_as_it_was
     who_was_there_before_is_counted_too
+    a_folder_that_cannot_be_asked_keeps_its_id_and_nobody_from_starting
+    who_gets_no_id_after_a_restart_runs_on
     where_nothing_counts_it_says_so
 };
 
@@ -550,6 +552,63 @@ async fn who_was_there_before_is_counted_too() {
         };
         isolator.update(&id, &limits).await.unwrap();
         assert_eq!(usage(&isolator, &id).await.disk_limit_bytes, Some(4 * MB));
+    }
+}
+
+async fn a_folder_that_cannot_be_asked_keeps_its_id_and_nobody_from_starting() {
+    for disk in Disk::each() {
+        let ids = ProjectIds::default();
+        let isolator = ProjectQuotaIsolator::new(disk.settings(&ids)).unwrap();
+        let (dead, live) = (disk.config("dead", 2.0), disk.config("live", 2.0));
+        prepare(&isolator, &dead).await;
+        prepare(&isolator, &live).await;
+        std::fs::write(dead.sandbox.join("file"), vec![1; 1 << 20]).unwrap();
+        rustix::fs::sync();
+        drop(isolator);
+        // Files of it know no projects.
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("proc", &dead.sandbox, "proc", flags, None).unwrap();
+
+        let ids = ProjectIds::default();
+        let isolator = ProjectQuotaIsolator::new(disk.settings(&ids)).unwrap();
+        let recovered = isolator.recover(std::slice::from_ref(&live.id)).await;
+        let new = disk.config("new", 2.0);
+        if recovered.is_ok() {
+            prepare(&isolator, &new).await;
+        }
+        let none = rustix::mount::UnmountFlags::empty();
+        rustix::mount::unmount(&dead.sandbox, none).unwrap();
+        recovered.unwrap();
+        for id in [&live.id, &new.id] {
+            let used = usage(&isolator, id).await.disk_used_bytes;
+            assert!(used < Some(MB), "the dead one's counts for {id}: {used:?}");
+        }
+        assert_eq!(ids.total() - ids.free(), 3);
+        std::fs::remove_dir_all(&dead.sandbox).unwrap();
+        until("its id is free", || ids.total() - ids.free() == 2).await;
+    }
+}
+
+async fn who_gets_no_id_after_a_restart_runs_on() {
+    for disk in Disk::each() {
+        let only = ProjectIds::parse("[700-700]").unwrap();
+        let [first, second] = ["first", "second"].map(|name| {
+            disk.sandbox(name);
+            ContainerId::root(name)
+        });
+        let isolator = ProjectQuotaIsolator::new(disk.settings(&only)).unwrap();
+        let live = [first.clone(), second.clone()];
+        isolator.recover(&live).await.unwrap();
+        let used = usage(&isolator, &first).await.disk_used_bytes;
+        assert!(used.is_some());
+        let nothing = ResourceStatistics::default();
+        assert_eq!(usage(&isolator, &second).await, nothing);
+        let limits = Limits {
+            disks: vec![self::disk(4.0)],
+            ..Limits::default()
+        };
+        isolator.update(&second, &limits).await.unwrap();
+        isolator.cleanup(&second).await.unwrap();
     }
 }
 

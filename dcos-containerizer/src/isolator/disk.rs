@@ -18,7 +18,6 @@ mod quota;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CStr;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -36,8 +35,8 @@ use tokio::task::JoinSet;
 use dcos_image::tree::{self, Part, Visitor};
 
 use self::places::Record;
+use super::notes::Notes;
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
-use crate::containerizer::runtime::{parse_id, replace};
 use crate::containerizer::sandbox;
 
 pub use projects::{ProjectIds, ProjectRangeError};
@@ -57,7 +56,7 @@ pub struct DiskUsageIsolator(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    folder: PathBuf,
+    notes: Notes,
     interval: Duration,
     turn: Duration,
     enforce: bool,
@@ -79,7 +78,7 @@ impl DiskUsageIsolator {
     /// too much if `enforce` (`--enforce_container_disk_quota`); keeps notes in `runtime_dir`.
     pub fn new(runtime_dir: &Path, interval: Duration, enforce: bool) -> Self {
         Self(Arc::new(Inner {
-            folder: runtime_dir.join(FOLDER),
+            notes: Notes::in_folder(runtime_dir.join(FOLDER)),
             interval,
             turn: TURN,
             enforce,
@@ -116,7 +115,7 @@ impl DiskUsageIsolator {
         if record == watched.record {
             return Ok(());
         }
-        self.0.save(id, &record)?;
+        self.0.notes.write(id, &record)?;
         // What was measured holds until the next time, where there are the same places.
         let before: Vec<_> = watched.record.places();
         let used = |folder: &PathBuf| {
@@ -135,18 +134,6 @@ impl DiskUsageIsolator {
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Watched>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn file(&self, id: &ContainerId) -> PathBuf {
-        self.folder.join(id.to_string())
-    }
-
-    fn save(&self, id: &ContainerId, record: &Record) -> Result<(), IsolatorError> {
-        let file = self.file(id);
-        let text = serde_json::to_vec(record).expect("it has text keys only");
-        fs::create_dir_all(&self.folder)
-            .and_then(|()| replace(&file, &text))
-            .map_err(IsolatorError::file("writing", file))
     }
 
     /// What there is to measure, and whose it is.
@@ -327,18 +314,11 @@ impl Isolator for DiskUsageIsolator {
     }
 
     async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
-        let folder = &self.0.folder;
-        let entries = match fs::read_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(IsolatorError::file("listing", folder))?,
-        };
-        for entry in entries.flatten() {
-            let id = parse_id(&entry.file_name().to_string_lossy());
-            let record = fs::read(entry.path()).ok();
-            let record = record.and_then(|text| serde_json::from_slice(&text).ok());
-            match record {
+        let notes = &self.0.notes;
+        for id in notes.ids()? {
+            match notes.read(&id).unwrap_or_default() {
                 Some(record) if containers.contains(&id) => self.watch_over(&id, record),
-                _ => self.cleanup(&id).await?,
+                _ => notes.remove(&id)?,
             }
         }
         Ok(())
@@ -354,7 +334,7 @@ impl Isolator for DiskUsageIsolator {
             });
         }
         let record = Record::new(config);
-        self.0.save(&config.id, &record)?;
+        self.0.notes.write(&config.id, &record)?;
         self.watch_over(&config.id, record);
         Ok(())
     }
@@ -402,19 +382,15 @@ impl Isolator for DiskUsageIsolator {
             return self.change(id.root_id(), |record| record.remove_root(id));
         }
         self.0.lock().remove(id);
-        let file = self.0.file(id);
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(IsolatorError::file("removing", file)(error))
-            }
-            _ => Ok(()),
-        }
+        self.0.notes.remove(id)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
     use dcos_proto::mesos::Resource;
     use dcos_proto::mesos::task_status::Reason;
     use dcos_proto::mesos::value::{self, Scalar};

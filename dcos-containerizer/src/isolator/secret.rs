@@ -18,9 +18,9 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::ids::outside;
+use super::notes::Notes;
 use super::volume::{Source, attach, volumes};
 use super::{ContainerConfig, Draft, Isolator, IsolatorError};
-use crate::containerizer::runtime::parse_id;
 use crate::secret::{SecretError, SecretResolver, variables};
 
 /// Where the files are, below the runtime directory.
@@ -78,7 +78,8 @@ impl Isolator for EnvironmentSecretIsolator {
 /// Mounts secrets as files.
 #[derive(Debug)]
 pub struct SecretVolumeIsolator {
-    folder: PathBuf,
+    /// A mounted folder for each container that has some.
+    notes: Notes,
     sandbox_directory: PathBuf,
     resolver: Arc<dyn SecretResolver>,
 }
@@ -92,19 +93,15 @@ impl SecretVolumeIsolator {
         resolver: Arc<dyn SecretResolver>,
     ) -> Self {
         Self {
-            folder: runtime_dir.join(FOLDER),
+            notes: Notes::in_folder(runtime_dir.join(FOLDER)),
             sandbox_directory,
             resolver,
         }
     }
 
-    fn of(&self, id: &ContainerId) -> PathBuf {
-        self.folder.join(id.to_string())
-    }
-
     /// A file system in memory, which only root may look into.
     fn make(&self, id: &ContainerId) -> io::Result<PathBuf> {
-        let folder = self.of(id);
+        let folder = self.notes.path(id);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -142,12 +139,7 @@ impl Isolator for SecretVolumeIsolator {
     }
 
     async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
-        let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(IsolatorError::file("listing", &self.folder))?,
-        };
-        for entry in entries.flatten() {
-            let id = parse_id(&entry.file_name().to_string_lossy());
+        for id in self.notes.ids()? {
             if !containers.contains(&id) {
                 self.cleanup(&id).await?;
             }
@@ -173,7 +165,8 @@ impl Isolator for SecretVolumeIsolator {
                 return Err(wrong("its secret is larger than 1 MiB"));
             }
             let made = self.make(&config.id);
-            let folder = made.map_err(IsolatorError::file("mounting", self.of(&config.id)))?;
+            let folder =
+                made.map_err(IsolatorError::file("mounting", self.notes.path(&config.id)))?;
             let file = folder.join(number.to_string());
             let user = draft
                 .spec
@@ -197,7 +190,7 @@ impl Isolator for SecretVolumeIsolator {
     }
 
     async fn cleanup(&self, id: &ContainerId) -> Result<(), IsolatorError> {
-        let folder = self.of(id);
+        let folder = self.notes.path(id);
         let removed = match is_mounted(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Ok(true) => unmount(&folder, UnmountFlags::DETACH).map_err(io::Error::from),

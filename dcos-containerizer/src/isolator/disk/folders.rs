@@ -1,6 +1,7 @@
 //! Folders and their projects.
 
 use std::ffi::CStr;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -89,8 +90,13 @@ impl Visitor for Marking {
     }
 }
 
-/// Folders of a tree, by the names on the way to them; `*` is any. Links are none.
-pub(super) fn below(root: &Path, names: &[&str]) -> io::Result<Vec<PathBuf>> {
+/// Folders of a tree, by the names on the way to them; `*` is any. Links are none. What cannot be listed is told to
+/// `unknown`.
+pub(super) fn below(
+    root: &Path,
+    names: &[&str],
+    unknown: &mut impl FnMut(&Path, &dyn fmt::Display),
+) -> Vec<PathBuf> {
     let mut folders = vec![root.to_owned()];
     for name in names {
         let mut next = Vec::new();
@@ -99,18 +105,22 @@ pub(super) fn below(root: &Path, names: &[&str]) -> io::Result<Vec<PathBuf>> {
                 next.push(folder.join(name));
                 continue;
             }
-            let entries = match fs::read_dir(&folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                entries => entries?,
-            };
-            for entry in entries {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    next.push(entry.path());
-                }
+            let entries = fs::read_dir(&folder);
+            let listed = entries.and_then(|mut all| {
+                all.try_for_each(|entry| {
+                    let entry = entry?;
+                    if entry.file_type()?.is_dir() {
+                        next.push(entry.path());
+                    }
+                    Ok(())
+                })
+            });
+            match listed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => unknown(&folder, &error),
+                _ => {}
             }
         }
         folders = next;
     }
-    Ok(folders)
+    folders
 }

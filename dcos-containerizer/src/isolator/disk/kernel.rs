@@ -69,6 +69,24 @@ pub(super) fn quota(file: impl AsFd, id: u32) -> io::Result<Quota> {
     }
 }
 
+/// The projects of which the file system of `file` counts anything, be it an empty folder.
+pub(super) fn counted(file: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut ids = Vec::new();
+    let mut next = Some(1);
+    while let Some(from) = next {
+        let mut block = Block::default();
+        match control(file.as_fd(), Q_GETNEXTQUOTA, from, &mut block) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => break,
+            found => found?,
+        }
+        if block.used > 0 || block.files_used > 0 {
+            ids.push(block.id);
+        }
+        next = block.id.checked_add(1);
+    }
+    Ok(ids)
+}
+
 /// Bounds a project on the file system of `file`; 0 for no bound.
 pub(super) fn set_limits(file: impl AsFd, id: u32, soft: u64, hard: u64) -> io::Result<()> {
     let mut block = Block {
@@ -127,8 +145,8 @@ fn control(
     argument: &mut impl Argument,
 ) -> io::Result<()> {
     // SAFETY: the descriptor is open during the call. What a command reads and fills in is no larger than the
-    // `Argument` it is called with: `fs_quota_statv` for Q_XGETQSTATV, a word for Q_XQUOTAON, `if_dqblk` for
-    // the two others.
+    // `Argument` it is called with: `fs_quota_statv` for Q_XGETQSTATV, a word for Q_XQUOTAON, `if_nextdqblk` or
+    // its beginning for the others.
     let done = unsafe {
         libc::syscall(
             libc::SYS_quotactl_fd,
@@ -149,7 +167,7 @@ fn done_or_error(done: libc::c_long) -> io::Result<()> {
     }
 }
 
-/// `struct if_dqblk`: limits in units, what is used in bytes.
+/// `struct if_nextdqblk`, of which all but the id is `struct if_dqblk`: limits in units, what is used in bytes.
 #[repr(C)]
 #[derive(Default)]
 struct Block {
@@ -162,7 +180,7 @@ struct Block {
     grace: u64,
     files_grace: u64,
     valid: u32,
-    padding: u32,
+    id: u32,
 }
 
 /// `struct fsxattr`.
@@ -181,6 +199,7 @@ struct Attributes {
 const PROJECTS: u32 = 2;
 const Q_GETQUOTA: u32 = 0x0080_0007;
 const Q_SETQUOTA: u32 = 0x0080_0008;
+const Q_GETNEXTQUOTA: u32 = 0x0080_0009;
 const Q_XQUOTAON: u32 = (b'X' as u32) << 8 | 1;
 const Q_XGETQSTATV: u32 = (b'X' as u32) << 8 | 8;
 const STATV_VERSION: u8 = 1;

@@ -70,7 +70,8 @@ impl ProjectIds {
 /// All ids are held.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "all {total} project ids of --xfs_project_range are held by containers, by sandboxes that are kept, and by persistent volumes"
+    "all {total} project ids of --xfs_project_range are held by containers, by sandboxes that are kept, and by persistent volumes; \
+     widen the range, or remove sandboxes"
 )]
 pub(super) struct Exhausted {
     total: u64,
@@ -87,7 +88,7 @@ pub(super) struct Settled {
 /// Whose each id is.
 ///
 /// After a restart [`found`](Self::found) comes first, for every folder that bears an id; then
-/// [`settle`](Self::settle) for those that live. Nothing else is remembered: the folders know.
+/// [`settle`](Self::settle) for those that live, and [`counted`](Self::counted) where folders cannot be asked. Nothing else is remembered: the folders know.
 #[derive(Debug, Default)]
 pub(super) struct Projects {
     all: Ranges,
@@ -126,6 +127,14 @@ impl Projects {
     pub(super) fn found(&mut self, folder: &Path, id: u32) {
         if self.is_ours(id) {
             self.hold(id).folders.insert(folder.to_owned());
+        }
+    }
+
+    /// Something counts for an id, and may be in any of `folders`, which cannot be asked: if nobody is known to hold
+    /// it, they do.
+    pub(super) fn counted(&mut self, id: u32, folders: &BTreeSet<PathBuf>) {
+        if self.is_ours(id) && !self.held.contains_key(&id) {
+            self.hold(id).folders.extend(folders.iter().cloned());
         }
     }
 

@@ -11,6 +11,7 @@
 //! again after a restart, at which the original would have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,8 +33,8 @@ use super::kernel::{self, Quota};
 use super::places::{Place, Record};
 use super::projects::{Exhausted, ProjectIds};
 use crate::checkpoint::paths;
-use crate::containerizer::runtime::{parse_id, replace};
 use crate::containerizer::sandbox;
+use crate::isolator::notes::Notes;
 use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
 
 const NAME: &str = "disk/xfs";
@@ -71,7 +72,7 @@ pub struct ProjectQuotaIsolator(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     settings: QuotaSettings,
-    folder: PathBuf,
+    notes: Notes,
     watched: Mutex<BTreeMap<ContainerId, Watched>>,
     /// Whether somebody [tends](tend) to it.
     tended: AtomicBool,
@@ -116,7 +117,7 @@ impl ProjectQuotaIsolator {
             supports(root, settings.enforce)?;
         }
         Ok(Self(Arc::new(Inner {
-            folder: settings.runtime_dir.join(FOLDER),
+            notes: Notes::in_folder(settings.runtime_dir.join(FOLDER)),
             settings,
             watched: Mutex::default(),
             tended: AtomicBool::new(false),
@@ -156,18 +157,6 @@ impl Inner {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn file(&self, id: &ContainerId) -> PathBuf {
-        self.folder.join(id.to_string())
-    }
-
-    fn save(&self, id: &ContainerId, known: &Known) -> Result<(), IsolatorError> {
-        let file = self.file(id);
-        let text = serde_json::to_vec(known).expect("it has text keys only");
-        fs::create_dir_all(&self.folder)
-            .and_then(|()| replace(&file, &text))
-            .map_err(IsolatorError::file("writing", file))
-    }
-
     /// Sees to it that somebody looks now and then.
     fn tend(self: &Arc<Self>) {
         if !self.tended.swap(true, Ordering::Relaxed) {
@@ -175,14 +164,53 @@ impl Inner {
         }
     }
 
-    /// Takes up a container: gives its folders their projects, and those their limits. Takes disk time.
+    /// Takes up a container that is launched. Takes disk time.
     fn take_up(
         &self,
         id: &ContainerId,
         record: Record,
         recorded: Option<u32>,
-        found: Option<u32>,
     ) -> Result<(), IsolatorError> {
+        let known = self.settle(id, record, recorded, None)?;
+        self.apply(id, &known)?;
+        self.watch_over(id, known);
+        Ok(())
+    }
+
+    /// Takes up a container that runs already, whatever can be done for it. Takes disk time.
+    fn take_up_again(
+        &self,
+        id: &ContainerId,
+        record: Record,
+        recorded: Option<u32>,
+        found: Option<u32>,
+    ) {
+        match self.settle(id, record, recorded, found) {
+            Ok(known) => {
+                if let Err(error) = self.apply(id, &known) {
+                    tracing::error!(
+                        container = %id, %error,
+                        "not all of what it keeps is counted and bounded: mend its folders and restart the agent, or \
+                         end it"
+                    );
+                }
+                self.watch_over(id, known);
+            }
+            Err(error) => tracing::error!(
+                container = %id, %error,
+                "what it keeps is neither counted nor bounded: put that right and restart the agent"
+            ),
+        }
+    }
+
+    /// Gives a container its project, and notes it.
+    fn settle(
+        &self,
+        id: &ContainerId,
+        record: Record,
+        recorded: Option<u32>,
+        found: Option<u32>,
+    ) -> Result<Known, IsolatorError> {
         let own = record.own();
         let settled = {
             let mut projects = self.settings.projects.lock();
@@ -197,18 +225,26 @@ impl Inner {
             record,
             project: settled.id,
         };
-        self.save(id, &known)?;
-        for folder in &own {
-            if bears(folder)? != Some(settled.id) {
-                mark(folder, settled.id)?;
-                tracing::debug!(container = %id, ?folder, project = settled.id, "given a project");
+        self.notes.write(id, &known)?;
+        Ok(known)
+    }
+
+    /// Gives the folders of a container their projects, and those their limits.
+    fn apply(&self, id: &ContainerId, known: &Known) -> Result<(), IsolatorError> {
+        let project = known.project;
+        for folder in known.record.own() {
+            if bears(&folder)? != Some(project) {
+                mark(&folder, project)?;
+                tracing::debug!(container = %id, ?folder, project, "given a project");
             }
         }
-        self.bound(id, &known)?;
+        self.bound(id, known)
+    }
+
+    fn watch_over(&self, id: &ContainerId, known: Known) {
         let limitation = watch::Sender::new(None);
         self.lock()
             .insert(id.clone(), Watched { known, limitation });
-        Ok(())
     }
 
     /// Changes what is known of a container; absent, if nothing is.
@@ -224,7 +260,7 @@ impl Inner {
         let mut known = watched.known.clone();
         change(&mut known.record);
         if known != watched.known {
-            self.save(id, &known)?;
+            self.notes.write(id, &known)?;
             watched.known = known.clone();
         }
         Ok(Some(known))
@@ -375,7 +411,7 @@ impl Inner {
         let mut projects = self.settings.projects.lock();
         projects.gone(&gone);
         for id in projects.idle() {
-            for root in std::iter::once(&self.settings.work_dir).chain(&self.settings.disks) {
+            for root in self.roots() {
                 let cleared =
                     sandbox::open(root).and_then(|(_, file)| kernel::set_limits(&file, id, 0, 0));
                 if let Err(error) = cleared {
@@ -389,7 +425,11 @@ impl Inner {
     }
 
     /// What bears an id of those that may be dead: sandboxes, and persistent volumes.
-    fn scan(&self) -> io::Result<(BTreeMap<ContainerId, PathBuf>, Vec<PathBuf>)> {
+    fn scan(
+        &self,
+        mut unknown: impl FnMut(&Path, &dyn fmt::Display),
+    ) -> (BTreeMap<ContainerId, PathBuf>, Vec<PathBuf>) {
+        let unknown = &mut unknown;
         let work_dir = &self.settings.work_dir;
         let levels = [
             "slaves",
@@ -401,27 +441,39 @@ impl Inner {
             "runs",
             "*",
         ];
-        let mut sandboxes = below(work_dir, &levels)?;
-        sandboxes.extend(below(work_dir, &["containers", "*"])?);
+        let mut sandboxes = below(work_dir, &levels, unknown);
+        sandboxes.extend(below(work_dir, &["containers", "*"], unknown));
         let mut volumes = Vec::new();
-        for root in std::iter::once(work_dir).chain(&self.settings.disks) {
-            volumes.extend(below(root, &["volumes", "roles", "*", "*"])?);
+        for root in self.roots() {
+            volumes.extend(below(root, &["volumes", "roles", "*", "*"], unknown));
         }
         let named = sandboxes.into_iter().filter_map(|sandbox| {
             let name = sandbox.file_name()?.to_str()?;
             Some((ContainerId::root(name), sandbox))
         });
-        Ok((named.collect(), volumes))
+        (named.collect(), volumes)
     }
 
     fn recover(&self, live: &[ContainerId]) -> Result<(), IsolatorError> {
-        let listing = IsolatorError::file("listing sandboxes in", &self.settings.work_dir);
-        let (sandboxes, volumes) = self.scan().map_err(listing)?;
+        let mut unknown = BTreeSet::new();
+        let mut cannot = |folder: &Path, error: &dyn fmt::Display| {
+            tracing::error!(
+                ?folder, %error,
+                "which projects it, and what is in it, are cannot be told: repair it, or remove it; until the agent is \
+                 restarted then, ids that anything counts for are given to nobody"
+            );
+            unknown.insert(folder.to_owned());
+        };
+        let (sandboxes, volumes) = self.scan(&mut cannot);
         let mut found = BTreeMap::new();
         for folder in sandboxes.values().chain(&volumes) {
-            if let Some(id) = bears(folder)? {
-                self.settings.projects.lock().found(folder, id);
-                found.insert(folder.clone(), id);
+            match bears(folder) {
+                Ok(Some(id)) => {
+                    self.settings.projects.lock().found(folder, id);
+                    found.insert(folder.clone(), id);
+                }
+                Ok(None) => {}
+                Err(error) => cannot(folder, &error),
             }
         }
         let mut known = self.known()?;
@@ -431,34 +483,50 @@ impl Inner {
         for id in recorded {
             let Known { record, project } = known.remove(id).expect("it is among them");
             let found = found.get(&record.own()[0]).copied();
-            self.take_up(id, record, Some(project), found)?;
+            self.take_up_again(id, record, Some(project), found);
         }
+        self.hold_what_counts(&unknown);
         for id in others {
             // It was launched before there was this isolator.
             if let Some(sandbox) = sandboxes.get(id) {
                 let found = found.get(sandbox).copied();
-                self.take_up(id, Record::of(sandbox.clone()), None, found)?;
+                self.take_up_again(id, Record::of(sandbox.clone()), None, found);
             }
         }
-        for id in known.keys() {
-            let file = self.file(id);
-            fs::remove_file(&file).map_err(IsolatorError::file("removing", file))?;
+        known.keys().try_for_each(|id| self.notes.remove(id))
+    }
+
+    /// Where folders cannot be asked, who is launched must not be given an id that they bear.
+    fn hold_what_counts(&self, unknown: &BTreeSet<PathBuf>) {
+        if unknown.is_empty() {
+            return;
         }
-        Ok(())
+        for root in self.roots() {
+            let ids = sandbox::open(root).and_then(|(_, file)| kernel::counted(&file));
+            match ids {
+                Ok(ids) => {
+                    let mut projects = self.settings.projects.lock();
+                    for id in ids {
+                        projects.counted(id, unknown);
+                    }
+                }
+                Err(error) => tracing::warn!(?root, %error, "what it counts cannot be told"),
+            }
+        }
+    }
+
+    /// What has quotas: the work directory, and disks.
+    fn roots(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.settings.work_dir).chain(&self.settings.disks)
     }
 
     /// What was written down.
     fn known(&self) -> Result<BTreeMap<ContainerId, Known>, IsolatorError> {
-        let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            entries => entries.map_err(IsolatorError::file("listing", &self.folder))?,
+        let read = |id| {
+            let known = self.notes.read(&id).unwrap_or_default()?;
+            Some((id, known))
         };
-        let read = |entry: fs::DirEntry| {
-            let known = fs::read(entry.path()).ok()?;
-            let known = serde_json::from_slice(&known).ok()?;
-            Some((parse_id(&entry.file_name().to_string_lossy()), known))
-        };
-        Ok(entries.flatten().filter_map(read).collect())
+        Ok(self.notes.ids()?.into_iter().filter_map(read).collect())
     }
 }
 
@@ -589,7 +657,7 @@ impl Isolator for ProjectQuotaIsolator {
         }
         let record = Record::new(config);
         let known = self.0.lock().get(&id).map(|one| one.known.project);
-        blocking(move || inner.take_up(&id, record, known, None)).await
+        blocking(move || inner.take_up(&id, record, known)).await
     }
 
     async fn watch(&self, id: &ContainerId) -> Limitation {
@@ -644,12 +712,6 @@ impl Isolator for ProjectQuotaIsolator {
         self.0.lock().remove(id);
         // What it leaves bears its id until it is collected.
         self.0.settings.projects.lock().ended(id);
-        let file = self.0.file(id);
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(IsolatorError::file("removing", file)(error))
-            }
-            _ => Ok(()),
-        }
+        self.0.notes.remove(id)
     }
 }

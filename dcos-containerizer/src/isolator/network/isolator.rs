@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +14,8 @@ use oci_spec::runtime::LinuxNamespaceType;
 
 use super::record::{Folder, Joined};
 use super::{ContainerNetwork, DefaultDns, NetworkError, files};
-use crate::containerizer::runtime::parse_id;
 use crate::isolator::filesystem::bind;
+use crate::isolator::notes::Notes;
 use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError};
 use crate::netns;
 
@@ -153,13 +152,7 @@ impl Isolator for NetworkIsolator {
 
     async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
         let known: BTreeSet<_> = containers.iter().collect();
-        let entries = match fs::read_dir(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(IsolatorError::file("listing", &self.root))?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(IsolatorError::file("listing", &self.root))?;
-            let id = parse_id(&entry.file_name().to_string_lossy());
+        for id in Notes::in_folder(self.root.clone()).ids()? {
             if known.contains(&id) {
                 continue;
             }

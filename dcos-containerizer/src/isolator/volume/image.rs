@@ -5,8 +5,6 @@
 //! # Source
 //! Mesos 1.11 isolator of this name.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,17 +13,18 @@ use dcos_proto::mesos::{ContainerId, Image, Volume};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::{Source, attach, volumes};
-use crate::containerizer::runtime::{parse_id, replace};
+use crate::isolator::notes::Notes;
 use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError};
 use crate::provisioner::{ProvisionError, Provisioner};
 
-/// Where is written down how many of these volumes a container has, below the runtime directory.
+/// Where its notes are, below the runtime directory.
 const FOLDER: &str = "isolators/volume/image";
 
 /// Provisions images as volumes.
 #[derive(Debug)]
 pub struct ImageVolumeIsolator {
-    folder: PathBuf,
+    /// How many of these volumes a container has.
+    notes: Notes,
     sandbox_directory: PathBuf,
     images: Option<Arc<dyn Provisioner>>,
 }
@@ -39,24 +38,15 @@ impl ImageVolumeIsolator {
         images: Option<Arc<dyn Provisioner>>,
     ) -> Self {
         Self {
-            folder: runtime_dir.join(FOLDER),
+            notes: Notes::in_folder(runtime_dir.join(FOLDER)),
             sandbox_directory,
             images,
         }
     }
 
-    fn file(&self, id: &ContainerId) -> PathBuf {
-        self.folder.join(id.to_string())
-    }
-
     /// What the provisioner calls the volumes of a container.
     fn noted(&self, id: &ContainerId) -> Result<Vec<ContainerId>, IsolatorError> {
-        let file = self.file(id);
-        let text = match fs::read_to_string(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            text => text.map_err(IsolatorError::file("reading", file))?,
-        };
-        let count = text.trim().parse().unwrap_or(0);
+        let count = self.notes.read(id)?.unwrap_or(0);
         Ok((0..count).map(|number| name(id, number)).collect())
     }
 }
@@ -95,17 +85,9 @@ impl Isolator for ImageVolumeIsolator {
             alive.extend(self.noted(id)?);
         }
         images.recover(&alive).await.map_err(failed)?;
-        let entries = match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            entries => entries.map_err(IsolatorError::file("listing", &self.folder))?,
-        };
-        for entry in entries.flatten() {
-            if !containers.contains(&parse_id(&entry.file_name().to_string_lossy())) {
-                let file = entry.path();
-                fs::remove_file(&file).map_err(IsolatorError::file("removing", file))?;
-            }
-        }
-        Ok(())
+        let gone = self.notes.ids()?.into_iter();
+        let mut gone = gone.filter(|id| !containers.contains(id));
+        gone.try_for_each(|id| self.notes.remove(&id))
     }
 
     async fn prepare(
@@ -117,10 +99,7 @@ impl Isolator for ImageVolumeIsolator {
         if count == 0 {
             return Ok(());
         }
-        let file = self.file(&config.id);
-        fs::create_dir_all(&self.folder)
-            .and_then(|()| replace(&file, count.to_string().as_bytes()))
-            .map_err(IsolatorError::file("writing", file))?;
+        self.notes.write(&config.id, &count)?;
         for (number, (volume, image)) in wanted(config).enumerate() {
             let wrong = |why: &str| {
                 IsolatorError::refused(format!("volume {}: {why}", volume.container_path))
@@ -148,12 +127,6 @@ impl Isolator for ImageVolumeIsolator {
         for volume in self.noted(id)? {
             images.destroy(&volume).await.map_err(failed)?;
         }
-        let file = self.file(id);
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(IsolatorError::file("removing", file)(error))
-            }
-            _ => Ok(()),
-        }
+        self.notes.remove(id)
     }
 }
