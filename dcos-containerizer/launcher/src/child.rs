@@ -45,7 +45,7 @@ pub(crate) struct Opened {
     stdio: Vec<OwnedFd>,
     /// Where the steps are reported.
     report: OwnedFd,
-    /// Where the launcher says that the id maps are written.
+    /// Where the launcher says that it answers for this process, and that the id maps are written.
     go: Option<OwnedFd>,
     /// What a user namespace cannot open itself.
     outside: Option<Outside>,
@@ -132,17 +132,18 @@ enum Never {}
 
 fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure> {
     drop((opened.report, opened.cgroup));
-    if !plan.new.user {
-        set_oom_score(plan, "self")?;
-    }
     if let Some(go) = opened.go {
-        // Without id maps this process is nobody and may do nothing.
-        let count = rustix::io::read(&go, &mut [0; 1]).at(Step::IdMaps, "")?;
+        let count = rustix::io::read(&go, &mut [0; 1]).at(Step::Clone, "")?;
         (count == 1)
             .then_some(())
-            .ok_or(io::ErrorKind::BrokenPipe)
-            .at(Step::IdMaps, "")?;
+            .ok_or(Errno::PIPE)
+            .at(Step::Clone, "")?;
+    }
+    if plan.new.user {
+        // Before there were id maps this process was nobody and could do nothing.
         become_user(0, 0, None).at(Step::IdMaps, "")?;
+    } else {
+        set_oom_score(plan, "self")?;
     }
     join_cgroups(opened.tasks)?;
     enter_namespaces(plan, opened.joins)?;

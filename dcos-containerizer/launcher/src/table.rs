@@ -140,7 +140,8 @@ impl Table {
         let pipe = || pipe_with(PipeFlags::CLOEXEC).at(Step::Open, "a pipe");
         let (receiving, sending) = pipe()?;
         rustix::fs::fcntl_setfl(&receiving, OFlags::NONBLOCK).at(Step::Open, "a pipe")?;
-        let (go_receiving, go_sending) = plan.new.user.then(pipe).transpose()?.unzip();
+        let waits = plan.new.user || is_cloned_for_us(plan);
+        let (go_receiving, go_sending) = waits.then(pipe).transpose()?.unzip();
         let opened = Opened::new(plan, fds, sending, go_receiving)?;
         let pid = match clone_into(plan, opened.cgroup.as_ref())? {
             Cloned::Parent(pid) => pid,
@@ -163,16 +164,11 @@ impl Table {
             status: None,
             exit: None,
         };
-        let mapped = match go_sending {
-            None => Ok(()),
-            Some(go) => write_id_maps(plan, pid)
-                .and_then(|()| child::set_oom_score(plan, &pid.to_string()))
-                .and_then(|()| rustix::io::write(&go, b"g").map(drop).at(Step::IdMaps, "")),
-        };
-        if mapped.is_err() {
+        let told = go_sending.map_or(Ok(()), |go| let_go(plan, pid, &go));
+        if told.is_err() {
             // It is collected like any other; nobody hears of it.
             process::signal(pid, libc::SIGKILL);
-            return mapped;
+            return told;
         }
         let mut entry = Entry::new(known, Some(receiving));
         entry.asker = Some(asker);
@@ -303,8 +299,14 @@ impl Table {
     }
 }
 
+/// Whether another process clones the first one.
+fn is_cloned_for_us(plan: &Plan) -> bool {
+    plan.join.iter().any(|join| is_entered_first(plan, join))
+}
+
 /// Clones the first process. Where namespaces have to be entered before, another process enters them, clones a child of
-/// this one, and ends: this one could not always go back, as out of a user namespace to what root of the node owns.
+/// this one, and ends: this one could not always go back, as out of a user namespace to what root of the node owns. If that is killed before it
+/// has told of the child nobody answers for that one: it waits until it is [let go](let_go), and ends with this call.
 fn clone_into(plan: &Plan, cgroup: Option<&File>) -> Result<Cloned, Failure> {
     let first = plan.join.iter().filter(|join| is_entered_first(plan, join));
     let open = |join: &Join| {
@@ -316,7 +318,7 @@ fn clone_into(plan: &Plan, cgroup: Option<&File>) -> Result<Cloned, Failure> {
         let flags = clone_flags(plan.new) | more;
         sys::clone(flags, cgroup.map(AsFd::as_fd)).at(Step::Clone, "")
     };
-    if joins.is_empty() {
+    if !is_cloned_for_us(plan) {
         return clone(0);
     }
     let (hearing, telling) = pipe_with(PipeFlags::CLOEXEC).at(Step::Open, "a pipe")?;
@@ -356,6 +358,15 @@ fn clone_flags(new: Namespaces) -> i32 {
     ];
     let wanted = flags.iter().filter(|(wanted, _)| *wanted);
     wanted.fold(0, |all, (_, flag)| all | flag)
+}
+
+/// Has a first process that waits for it go on, once it has its ids.
+fn let_go(plan: &Plan, pid: i32, go: &OwnedFd) -> Result<(), Failure> {
+    if plan.new.user {
+        write_id_maps(plan, pid)?;
+        child::set_oom_score(plan, &pid.to_string())?;
+    }
+    rustix::io::write(go, b"g").map(drop).at(Step::Clone, "")
 }
 
 fn write_id_maps(plan: &Plan, pid: i32) -> Result<(), Failure> {

@@ -19,6 +19,9 @@ use dcos_launcher::{
     Answer, Client, Credentials, Device, Error, Exit, First, IdMap, Join, Message, Mount,
     NamespaceKind, Namespaces, Plan, Request, Rlimit, Root, Scope, Step, VERSION, Variable,
 };
+use seccompiler::{
+    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 /// Longer than anything here takes on a loaded machine.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
@@ -801,6 +804,65 @@ fn nested_containers_enter_their_parents_namespaces() {
         .unwrap();
     assert_eq!(fixture.exit().id, "pod");
     wait_until("the pod's daemon is gone", || !runs(&["sleep", "98781"]));
+}
+
+/// The launcher has another process enter a pid namespace, which clones the container's and then tells of it, in four
+/// bytes. Here that is its end.
+#[test]
+fn what_another_process_has_cloned_ends_with_it() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("launcher.sock");
+    let start = || {
+        let four = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 4).unwrap();
+        let rules = vec![SeccompRule::new(vec![four]).unwrap()];
+        let (allow, kill) = (SeccompAction::Allow, SeccompAction::KillThread);
+        let architecture = std::env::consts::ARCH.try_into().unwrap();
+        let filter =
+            SeccompFilter::new([(libc::SYS_write, rules)].into(), allow, kill, architecture);
+        let program: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
+        seccompiler::apply_filter(&program).unwrap();
+        let program = Path::new(env!("CARGO_BIN_EXE_dcos-launcher"));
+        Client::connect_or_start(&socket, program, &[]).unwrap()
+    };
+    // Only this thread, and what it starts.
+    let client = std::thread::scope(|scope| scope.spawn(start).join().unwrap());
+    let mut fixture = Fixture { folder, client };
+    let mut holder = shell("holder", "exec sleep 98771");
+    holder.new.pid = true;
+    let pid = fixture.client.launch(&holder, &[]).unwrap();
+    let file = fixture.folder.path().join("it ran");
+    let mut plan = shell("holder.nested", "echo > \"$0\"; exec sleep 98771");
+    plan.arguments.push(file.display().to_string());
+    plan.join = vec![Join {
+        kind: NamespaceKind::Pid,
+        path: format!("/proc/{pid}/ns/pid").into(),
+    }];
+    let refused = fixture.client.launch(&plan, &[]);
+    assert!(
+        matches!(&refused, Err(Error::Failed(failure)) if failure.step == Step::Clone),
+        "{refused:?}"
+    );
+    let launcher = fixture.client.launcher_pid().unwrap();
+    wait_until("only what is known is left", || children(launcher) == [pid]);
+    assert!(!file.exists());
+    fixture
+        .client
+        .kill("holder", libc::SIGKILL, Scope::All)
+        .unwrap();
+    fixture.exit();
+}
+
+fn children(of: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line == format!("PPid:\t{of}"))
+    };
+    pids.filter(is_child).collect()
 }
 
 /// Who the parent of a process is.
