@@ -84,14 +84,11 @@ impl Prober {
         }
     }
 
-    /// The network namespace of the task, if it is not ours; nothing at all if that can't be told now: the task has ended,
-    /// or whoever runs it does not answer.
+    /// The network namespace of the task, if it is not ours; nothing at all if that can't be told now: the task has no
+    /// process yet or any more, or whoever runs it does not answer.
     async fn namespace(&self, target: &ProbeTarget) -> Option<Option<File>> {
         let status = self.containerizer.status(&target.container).await.ok()?;
-        match status.executor_pid {
-            Some(pid) => foreign_namespace(pid).ok(),
-            None => Some(None),
-        }
+        foreign_namespace(status.executor_pid?).ok()
     }
 
     async fn command(
@@ -235,6 +232,28 @@ mod tests {
         assert_eq!(containers.containers().await.len(), 1, "checks are removed");
         containers.destroy(&target.container).await.unwrap();
         assert_eq!(try_for("exit 0", minute).await, Outcome::Skipped);
+    }
+
+    #[tokio::test]
+    async fn who_has_no_process_is_not_looked_for_on_the_node() {
+        let containers = Processes::new();
+        let target = ProbeTarget {
+            container: ContainerId::root("task"),
+            environment: BTreeMap::new(),
+            user: None,
+            working_directory: None,
+        };
+        let config = ContainerConfig {
+            class: ContainerClass::Holder,
+            ..ContainerConfig::default()
+        };
+        containers.launch(&target.container, config).await.unwrap();
+        let prober = Prober::new(Arc::new(containers));
+        let stranger = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = stranger.local_addr().unwrap().port();
+        let tcp = Probe::Tcp { port, ipv6: false };
+        let outcome = prober.probe(&target, &tcp, Duration::from_secs(60)).await;
+        assert_eq!(outcome, Outcome::Skipped);
     }
 
     #[tokio::test]
