@@ -7,6 +7,8 @@
 //! [`enter`] makes the namespaces, or joins those of the launcher that an agent before this one left: containers and
 //! mounts are to be found there only. They last as long as a process is in them; nothing is kept of them elsewhere.
 //!
+//! Of control groups it has those that were [`delegated`] to the user, if any were.
+//!
 //! What this module does not decide: what of an agent's options works inside. [`IsolationConfig`] refuses isolators,
 //! the program the rest. How containers are mounted there is in `isolator/mounted.rs`.
 //!
@@ -15,11 +17,13 @@
 use std::io;
 use std::path::PathBuf;
 
+mod delegated;
 mod enter;
 mod own;
 mod subordinate;
 
 pub use crate::callers::{CALLERS, serve as serve_callers};
+pub use delegated::delegated;
 pub use enter::{Found, enter, find, keep};
 pub(crate) use own::is_own;
 pub use own::{Own, is_entered, own};

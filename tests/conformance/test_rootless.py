@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, binary, end_launchers, eventually, free_port, launchers
+from cluster import Cluster, binary, end_launchers, eventually, free_port, get, launchers
 from images import programs
 from registry import Registry
 from session import deploy, destroy
@@ -495,3 +495,108 @@ def test_ids_that_files_belong_to_are_not_given_up(user, registry):
         for file in ("/etc/subuid", "/etc/subgid"):
             text = Path(file).read_text()
             Path(file).write_text(text.replace(f"{user.name}:{FIRST + 1}:{COUNT - 1}", f"{user.name}:{FIRST}:{COUNT}"))
+
+
+class Delegated:
+    """A cgroup of version 2 that is a user's, as systemd or root gives it away."""
+
+    def __init__(self, user: User) -> None:
+        mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        places = [Path(fields[4]) for fields in mounts if fields[fields.index("-") + 1] == "cgroup2"]
+        if not places:
+            pytest.skip("no control groups of version 2")
+        [self.top, *_] = places
+        self.user, self.folder = user, self.top / f"dcos-test-{os.getpid()}"
+
+    def __enter__(self) -> "Delegated":
+        self.folder.mkdir()
+        own = (self.top / "cgroup.controllers").read_text().split()
+        (self.top / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in own))
+        for path in (self.folder, self.folder / "cgroup.procs", self.folder / "cgroup.subtree_control"):
+            os.chown(path, self.user.number, self.user.group)
+        self.controllers = (self.folder / "cgroup.controllers").read_text().split()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        def gone() -> bool:
+            for folder in sorted(self.folder.rglob("*"), reverse=True):
+                if folder.is_dir():
+                    folder.rmdir()
+            self.folder.rmdir()
+            return True
+        eventually("the end of all control groups", gone)
+
+    @property
+    def prefix(self) -> list[str]:
+        return ["sh", "-c", f'echo $$ > {self.folder}/cgroup.procs && exec "$@"', "sh", *self.user.prefix]
+
+
+@pytest.fixture
+def delegated(user):
+    with Delegated(user) as delegated:
+        yield delegated
+
+
+def cluster_in(delegated: Delegated, **flags) -> Cluster:
+    cluster = cluster_of(delegated.user, **flags)
+    cluster.agent_program.prefix = delegated.prefix
+    return cluster
+
+
+def test_containers_are_in_control_groups_that_were_delegated(delegated, registry):
+    if not delegated.controllers:
+        pytest.skip("control groups of version 2 have no controllers here")
+    whole = {"cpu", "memory", "pids"} <= set(delegated.controllers)
+    # Without a word the agent takes what it can.
+    flags = {} if whole else {"isolation": f"filesystem/linux,namespaces/pid,cgroups/{delegated.controllers[0]}"}
+    with cluster_in(delegated, **flags) as cluster:
+        agent = cluster.agent_program
+        task = deploy(cluster, "within", **image(registry, cmd="exec sleep 1000", mem=64))
+        try:
+            pid = first_process(cluster, task)
+            at = Path(f"/proc/{pid}/cgroup").read_text().split("0::")[1].strip()
+            place = delegated.top / at.lstrip("/")
+            assert place.name == "leaf" and place.parents[1] == delegated.folder / "mesos", place
+            held = (delegated.folder / "agent/cgroup.procs").read_text().split()
+            assert str(agent.process.pid) in held and not (delegated.folder / "cgroup.procs").read_text()
+            if whole:
+                assert (place.parent / "memory.max").read_text().strip() == str((64 + 32) << 20)
+                assert (place.parent / "pids.max").read_text().strip() != "max"
+            # It is begun again where no containers are, as by hand, and finds them.
+            agent.kill()
+            agent.prefix = delegated.user.prefix
+            agent.start()
+            eventually("the agent's return", lambda: cluster.state()["activated_slaves"] == 1, 60)
+            assert str(delegated.folder) in agent.log.read_text().rpartition("containers have control groups there")[2]
+            assert said(cluster, "after", "cat /proc/self/cgroup", **image(registry, cmd="exec sleep 1000")).endswith("0::/\n")
+            shown = [one["statistics"] for one in get(f"http://127.0.0.1:{cluster.agent_port}/monitor/statistics")]
+            if whole:
+                assert any(one.get("mem_limit_bytes") == (64 + 32) << 20 and one["processes"] for one in shown), shown
+        finally:
+            destroy(cluster, "within")
+        eventually("the container's end", lambda: not list((delegated.folder / "mesos").glob("*/")))
+
+
+def test_memory_beyond_what_was_delegated_ends_a_task(delegated):
+    if "memory" not in delegated.controllers:
+        pytest.skip("the controller of memory is not of version 2 here")
+    with cluster_in(delegated) as cluster:
+        api = Api(cluster)
+        api("POST", "/v2/apps", {"id": "/greedy", "cpus": 0.1, "mem": 32, "cmd": "tail /dev/zero"})
+
+        def failure():
+            return api("GET", "/v2/apps//greedy")["app"].get("lastTaskFailure")
+        message = eventually("the failure", failure, 60)["message"]
+        assert message.startswith("Memory limit exceeded: Requested: 64MB"), message
+        destroy(cluster, "greedy")
+
+
+def test_why_no_control_groups_are_used_is_told(delegated):
+    user = delegated.user
+    flags = ("--isolation=filesystem/linux,cgroups/hugetlb", f"--work_dir={user.folder}/none-delegated")
+    other = ("sh", "-c", f'echo $$ > {delegated.folder}/cgroup.procs; "$@"', "sh")
+    ended = start(user, *flags, prefix=other)
+    assert ended.returncode != 0 and "holds other processes as well" in ended.stdout, ended.stdout
+    assert "were not delegated to this agent's user" in ended.stdout, ended.stdout
+    ended = start(user, "--isolation=filesystem/linux,cgroups/devices", flags[1], prefix=tuple(delegated.prefix[:4]))
+    assert "`devices` is not delegated to" in ended.stdout or not delegated.controllers, ended.stdout

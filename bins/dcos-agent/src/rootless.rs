@@ -74,7 +74,14 @@ pub(crate) fn begin(values: &Values) -> anyhow::Result<Begun> {
         ids,
         "root of a user namespace, and on the node the user that began this agent"
     );
-    warn!("without root there are no control groups: nothing limits what tasks take");
+    match rootless::delegated() {
+        Ok(cgroup) => info!(?cgroup, "containers have control groups there"),
+        Err(why) => warn!(
+            why,
+            "no control groups were delegated to this user (systemd: `Delegate=yes` and `DelegateSubgroup=agent`): nothing \
+             limits what tasks take"
+        ),
+    }
     begun.linux = true;
     Ok(begun)
 }

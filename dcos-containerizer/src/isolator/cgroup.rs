@@ -32,6 +32,7 @@ use dcos_proto::mesos::ContainerId;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::{Draft, IsolatorError};
+use crate::rootless;
 
 pub use blkio::{BlkioIsolator, IoLimit};
 pub use cpu::CpuIsolator;
@@ -91,13 +92,19 @@ impl Cgroups {
         let path = "/proc/self/mountinfo";
         let mounts = fs::read_to_string(path).map_err(IsolatorError::file("reading", path))?;
         let mut found = Self::parse(&mounts, root);
+        if let Ok(part) = rootless::delegated() {
+            // Whatever else there is belongs to others; there.
+            (found.v1, found.v2) = (BTreeMap::new(), Some(part.to_owned()));
+        }
         if let Some(v2) = &found.v2 {
             let path = v2.join("cgroup.controllers");
             let text = fs::read_to_string(&path).map_err(IsolatorError::file("reading", path))?;
             found.v2_controllers = text.split_whitespace().map(str::to_owned).collect();
-            // No controllers there: devices are confined by a program, and events are counted for
-            // any cgroup.
-            found.v2_controllers.extend(ALWAYS.map(str::to_owned));
+            if !rootless::is_entered() {
+                // No controllers there: devices are confined by a program, and events are counted for
+                // any cgroup. Both take root.
+                found.v2_controllers.extend(ALWAYS.map(str::to_owned));
+            }
         }
         Ok(found)
     }
@@ -178,6 +185,11 @@ impl Cgroups {
         first.into_iter().chain(second).collect()
     }
 
+    /// Where version 2 begins, if it is there.
+    pub(crate) fn second(&self) -> Option<&Path> {
+        self.v2.as_deref()
+    }
+
     /// Whether a controller can be used, in either version.
     pub fn has(&self, controller: &str) -> bool {
         self.v1.contains_key(controller) || self.v2_controllers.contains(controller)
@@ -202,7 +214,13 @@ impl Cgroups {
         if self.has(controller) {
             return Ok(());
         }
-        let reason = format!("cgroup controller `{controller}` is not mounted");
+        let reason = match rootless::delegated() {
+            Ok(part) => format!(
+                "cgroup controller `{controller}` is not delegated to {}",
+                part.display()
+            ),
+            Err(_) => format!("cgroup controller `{controller}` is not mounted"),
+        };
         Err(IsolatorError::Unsupported { isolator, reason })
     }
 

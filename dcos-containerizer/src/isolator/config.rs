@@ -275,11 +275,11 @@ const ABSENT: [(&str, &str); 3] = [
     ),
 ];
 
-/// Isolators, or beginnings of their names, that an agent without root has no use for, and why.
+/// Isolators that an agent without root has no use for, and why; `cgroups/` are all of them, unless some were delegated.
 const ROOTED: [(&str, &str); 6] = [
     (
         "cgroups/",
-        "control groups are not this agent's to make; without them nothing is limited",
+        "control groups were not delegated to this agent's user; without them nothing is limited",
     ),
     (
         "gpu/nvidia",
@@ -302,10 +302,11 @@ const ROOTED: [(&str, &str); 6] = [
 
 /// Why an agent without root has no use for an isolator.
 pub(super) fn takes_root(name: &str) -> Option<&'static str> {
+    let has_cgroups = rootless::delegated().is_ok();
     let found = ROOTED
         .iter()
         .find(|(known, _)| match known.strip_suffix('/') {
-            Some(family) => name == family || name.starts_with(known),
+            Some(family) => !has_cgroups && (name == family || name.starts_with(known)),
             None => name == *known,
         });
     found.map(|(_, why)| *why)

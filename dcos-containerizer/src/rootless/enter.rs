@@ -12,7 +12,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getgid, getuid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{KEEPER, RootlessError, Wanted, own};
+use super::{KEEPER, RootlessError, Wanted, delegated, own};
 use crate::callers;
 
 /// Whose launcher listens at a socket.
@@ -105,9 +105,11 @@ pub fn enter(program: &Path, socket: &Path) -> Result<(), RootlessError> {
         }
         Found::Apart(namespaces) => {
             tracing::info!("going on in the user namespace of the containers that run");
+            delegated::take(&namespaces.process);
             (namespaces, None)
         }
         Found::Nobody => {
+            delegated::take(Path::new("/proc/self"));
             let keeper = Keeper::start(program)?;
             (Namespaces::of(keeper.child.id())?, Some(keeper))
         }
