@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use confined::{Fixture, PATIENCE, Test, linux_info, runs};
 use dcos_containerizer::isolator::cgroup::{Cgroups, Removals};
-use dcos_containerizer::isolator::{IsolationConfig, Limits};
+use dcos_containerizer::isolator::{IsolationConfig, Isolators, Limits};
 use dcos_launcher::Scope;
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::volume::Mode;
@@ -33,6 +33,7 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     cpu_time_stays_below_the_quota
     a_fork_bomb_is_contained_and_ends_with_its_container
     other_processes_are_not_seen
+    who_shares_its_parents_processes_sees_them
     capabilities_not_given_cannot_be_used
     capabilities_that_nobody_named_are_few
     nobody_gets_beyond_the_bounding_capabilities
@@ -40,6 +41,7 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     devices_not_allowed_cannot_be_opened
     daemons_die_with_their_container
     what_cannot_be_killed_yet_keeps_no_agent_from_starting
+    an_agent_that_starts_ends_no_other_agents_containers
     an_image_is_all_a_container_sees
 };
 
@@ -277,6 +279,35 @@ async fn other_processes_are_not_seen() {
     assert!(output.split(' ').count() > 2, "{output}");
 }
 
+async fn who_shares_its_parents_processes_sees_them() {
+    let Some(mut fixture) = Fixture::new("namespaces/pid,filesystem/linux", |_| ()) else {
+        return;
+    };
+    let parent = fixture.config("exec sleep 98821");
+    let draft = fixture.isolators.prepare(&parent).await.unwrap();
+    let plan = draft.to_plan(&parent.id.value).unwrap();
+    let launcher = fixture.launcher.as_mut().unwrap();
+    let pid = launcher.launch(&plan, &[]).unwrap();
+    // Which process it is by the kernel and by `/proc`, and how many are there of its parent.
+    let script =
+        "read pid rest < /proc/self/stat; echo $$ $pid; cat /proc/[0-9]*/comm | grep -c sleep";
+    for (shared, sleepers) in [(true, "1"), (false, "0")] {
+        let mut nested = fixture.config(script);
+        nested.id = parent.id.child("n");
+        nested.parent_pid = Some(pid);
+        nested.container = Some(linux_info(|linux| linux.share_pid_namespace = Some(shared)));
+        let output = fixture.output(&nested).await;
+        let words: Vec<_> = output.split_whitespace().collect();
+        assert_eq!(words, [words[0], words[0], sleepers]);
+    }
+    let launcher = fixture.launcher.as_mut().unwrap();
+    let id = &parent.id.value;
+    launcher.kill(id, libc::SIGKILL, Scope::All).unwrap();
+    let exit = launcher.next_event(Some(PATIENCE)).unwrap().unwrap();
+    launcher.acknowledge(&exit.id).unwrap();
+    fixture.isolators.cleanup(&parent.id).await.unwrap();
+}
+
 async fn capabilities_not_given_cannot_be_used() {
     let one = CapabilityInfo {
         capabilities: vec![capability_info::Capability::Chown.into()],
@@ -467,6 +498,36 @@ async fn what_cannot_be_killed_yet_keeps_no_agent_from_starting() {
         assert!(begin.elapsed() < PATIENCE, "it is never removed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+async fn an_agent_that_starts_ends_no_other_agents_containers() {
+    let isolation = "cgroups/cpu,cgroups/mem,cgroups/pids";
+    let Some(mut fixture) = Fixture::new(isolation, |_| ()) else {
+        return;
+    };
+    std::fs::create_dir_all(fixture.folder.path().join("run")).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let other = Isolators::from_config(&IsolationConfig {
+        isolation: isolation.to_owned(),
+        cgroups_root: fixture.cgroups_root.clone(),
+        runtime_dir: other.path().join("run"),
+        ..IsolationConfig::default()
+    });
+    let config = fixture.config("exec sleep 98822");
+    let draft = fixture.isolators.prepare(&config).await.unwrap();
+    let launcher = fixture.launcher.as_mut().unwrap();
+    let plan = draft.to_plan(&config.id.value).unwrap();
+    launcher.launch(&plan, &[]).unwrap();
+    other.unwrap().recover(&[]).await.unwrap();
+    let usage = fixture.isolators.usage(&config.id).await;
+    assert_eq!(usage.processes, Some(1));
+    // Its own agent does, if it knows nothing of it.
+    fixture.isolators.recover(&[]).await.unwrap();
+    let launcher = fixture.launcher.as_mut().unwrap();
+    let exit = launcher.next_event(Some(PATIENCE)).unwrap().unwrap();
+    assert_eq!(exit.status, libc::SIGKILL);
+    launcher.acknowledge(&exit.id).unwrap();
+    fixture.isolators.cleanup(&config.id).await.unwrap();
 }
 
 async fn an_image_is_all_a_container_sees() {

@@ -23,13 +23,17 @@ mod removals;
 mod stall;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use dcos_launcher::{Cgroup, CgroupVersion};
 use dcos_proto::mesos::ContainerId;
+use dcos_wire::files::rotated::attribute;
 use oci_spec::runtime::LinuxNamespaceType;
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use super::{Draft, IsolatorError};
 use crate::rootless;
@@ -62,6 +66,8 @@ pub struct Cgroups {
     /// Where systemd keeps its units in version 1.
     systemd: Option<PathBuf>,
     removals: Removals,
+    /// Whose containers are ours: where their agent keeps what it knows of them. Empty if nobody asks.
+    owner: PathBuf,
 }
 
 /// A container's cgroup in one hierarchy.
@@ -173,6 +179,13 @@ impl Cgroups {
     #[must_use]
     pub fn removing(mut self, removals: Removals) -> Self {
         self.removals = removals;
+        self
+    }
+
+    /// With containers that are those of the agent with this `--runtime_dir`: it removes none of another's.
+    #[must_use]
+    pub(crate) fn of_agent(mut self, runtime_dir: &Path) -> Self {
+        runtime_dir.clone_into(&mut self.owner);
         self
     }
 
@@ -320,8 +333,8 @@ impl Cgroups {
         }
     }
 
-    /// Removes the cgroups of root containers that are not `known`, and whatever is in them; but none of where ours
-    /// were formerly, for there another agent of this host may have its own now.
+    /// Removes the cgroups of root containers that are not `known`, and whatever is in them; but none of another agent
+    /// of this host, and none of where ours were formerly.
     ///
     /// What does not go soon, as a process that waits for a disk that died, is told in the log and tried again
     /// until it goes: a node is good for others meanwhile.
@@ -340,11 +353,12 @@ impl Cgroups {
                 let is_known = known
                     .iter()
                     .any(|id| *entry.file_name() == *id.root_id().value);
-                if !is_known && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let path = entry.path();
-                    if self.removals.remove(&path).await.is_err() {
-                        self.removals.remove_later(&path);
-                    }
+                let path = entry.path();
+                let is_ours = !is_known
+                    && entry.file_type().is_ok_and(|kind| kind.is_dir())
+                    && !self.is_of_another(&path);
+                if is_ours && self.removals.remove(&path).await.is_err() {
+                    self.removals.remove_later(&path);
                 }
             }
         }
@@ -359,7 +373,27 @@ impl Cgroups {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             made => made,
         };
-        made.map_err(IsolatorError::file("making cgroup", path))
+        made.map_err(IsolatorError::file("making cgroup", path))?;
+        if !self.owner.as_os_str().is_empty() {
+            let owner = self.owner.as_os_str().as_bytes();
+            // Where that cannot be noted it is everybody's, as those of earlier releases are.
+            let _ = setxattr(path, attribute(OWNER), owner, XattrFlags::empty());
+        }
+        Ok(())
+    }
+
+    /// Whether a container is that of an agent with another `--runtime_dir`, which is there still.
+    fn is_of_another(&self, path: &Path) -> bool {
+        let mut owner = [0; 4096];
+        let Ok(length) = getxattr(path, attribute(OWNER), &mut owner) else {
+            return false;
+        };
+        let owner = Path::new(OsStr::from_bytes(&owner[..length]));
+        let others = owner != self.owner && owner.is_dir();
+        if others {
+            tracing::debug!(?path, ?owner, "another agent's");
+        }
+        others
     }
 
     /// Where a container is below our folder.
@@ -406,6 +440,9 @@ const KNOWN: [&str; 12] = [
     "perf_event",
     "pids",
 ];
+
+/// The name of the attribute in which is noted whose a container is.
+const OWNER: &str = "owner";
 
 /// The hierarchy of version 1 by which systemd follows processes.
 const SYSTEMD: &str = "name=systemd";
@@ -546,6 +583,27 @@ mod tests {
         assert!(folder("m/outside").exists());
         cgroups.remove("cpu", &ids[0]).await.unwrap();
         assert!(!folder("m/outside").exists());
+    }
+
+    #[tokio::test]
+    async fn another_agents_containers_are_left_alone_while_it_is_there() {
+        let v2 = tempfile::tempdir().unwrap();
+        let agents = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        let [first, second] = agents
+            .each_ref()
+            .map(|agent| Cgroups::at(v2.path(), "cgroup2 cgroup2 rw").of_agent(agent.path()));
+        let folder = |name: &str| v2.path().join("m").join(name);
+        first.make(&folder("first")).unwrap();
+        second.make(&folder("second")).unwrap();
+        // As releases before made them.
+        fs::create_dir(folder("former")).unwrap();
+        second.remove_unknown("cpu", &[]).await.unwrap();
+        let left = ["first", "second", "former"].map(|name| folder(name).exists());
+        assert_eq!(left, [true, false, false]);
+        let [gone, _] = agents;
+        drop(gone);
+        second.remove_unknown("cpu", &[]).await.unwrap();
+        assert!(!folder("first").exists());
     }
 
     /// A file in its folder stands for a process that nothing ends.

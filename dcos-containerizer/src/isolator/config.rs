@@ -402,7 +402,9 @@ impl Isolators {
     /// As [`IsolationConfig::names`], and what the isolators say of this host.
     pub fn from_config(config: &IsolationConfig) -> Result<Self, IsolatorError> {
         let cgroups = Cgroups::discover(&config.cgroups_root)?;
-        let cgroups = cgroups.removing(config.removals.clone());
+        let cgroups = cgroups
+            .removing(config.removals.clone())
+            .of_agent(&config.runtime_dir);
         let cgroups = match &config.slice {
             Some(slice) => cgroups.below(slice),
             None => cgroups.formerly_below(SLICE.as_ref()),
