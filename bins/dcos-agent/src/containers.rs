@@ -95,7 +95,8 @@ impl Containers {
     ) -> anyhow::Result<Self> {
         let mut isolation = isolation(values, begun)?;
         isolation.container_ports_isolated_range = isolated_ports(values, &isolation)?;
-        let gpus = isolation.gpu_count()?;
+        let pool = isolation.find_gpus()?;
+        isolation.gpu_pool.clone_from(&pool);
         let slice = if rootless::is_root() {
             Slice::from_values(values).await.context(
                 "containers would end with this agent's unit (`--systemd_enable_support=false` puts up with it)",
@@ -126,6 +127,7 @@ impl Containers {
                     let (fetcher, logger) = (Arc::clone(&fetcher), Arc::clone(&logger));
                     let mut config = DockerConfig::from_values(values, fetcher, logger)?;
                     config.sockets.clone_from(&sockets);
+                    config.gpus.clone_from(&pool);
                     let docker = Docker::new(config).await?;
                     if let Some(collector) = docker.collector() {
                         tokio::spawn(collector.run(stop.clone()));
@@ -147,7 +149,7 @@ impl Containers {
             universal,
             images,
             counted,
-            gpus,
+            gpus: pool.map_or(0, |pool| pool.total()),
         })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_containerizer::fetcher::Fetcher;
+use dcos_containerizer::isolator::gpu::GpuPool;
 use dcos_containerizer::logger::ContainerLogger;
 use dcos_containerizer::secret::{self, SecretResolver, ValuesOnly};
 use dcos_core::config::{Spec, Values};
@@ -65,6 +66,8 @@ pub struct DockerConfig {
     pub kill_orphans: bool,
     /// Where the values of secrets come from.
     pub secrets: Arc<dyn SecretResolver>,
+    /// The GPUs that containers get, shared with others of this node; absent, none.
+    pub gpus: Option<GpuPool>,
     /// Name servers by network.
     pub(crate) dns: Vec<DefaultDns>,
     /// When images are removed.
@@ -110,6 +113,7 @@ impl DockerConfig {
             remove_delay: Duration::from_hours(6),
             kill_orphans: true,
             secrets: Arc::new(ValuesOnly),
+            gpus: None,
             dns: Vec::new(),
             collect: None,
         }

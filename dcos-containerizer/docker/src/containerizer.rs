@@ -24,7 +24,7 @@ use crate::exec::Exec;
 use crate::resources::Amounts;
 use crate::shape::Settings;
 use crate::store::{Record, Store};
-use crate::{lifecycle, recovery, usage};
+use crate::{gpus, lifecycle, recovery, usage};
 
 /// How long a container that is killed may take to be gone: the engine unmounts and writes.
 const KILL: Duration = Duration::from_secs(60);
@@ -50,6 +50,8 @@ pub(crate) struct Inner {
     pub(crate) node: String,
     /// The log driver of containers that name none, as far as we have a say.
     pub(crate) log_driver: Option<String>,
+    /// The engine hands GPUs on by NVIDIA's runtime.
+    pub(crate) has_nvidia: bool,
     containers: Mutex<BTreeMap<ContainerId, Arc<Container>>>,
 }
 
@@ -111,6 +113,8 @@ impl Docker {
         // The engine's own default keeps texts only: bytes that are none would be lost.
         let log_driver =
             (info.logging_driver.as_deref() == Some("json-file")).then(|| "local".to_owned());
+        let runtimes = info.runtimes.unwrap_or_default();
+        let has_nvidia = runtimes.contains_key(gpus::NVIDIA);
         Ok(Self(Arc::new(Inner {
             config,
             settings,
@@ -118,6 +122,7 @@ impl Docker {
             store,
             node,
             log_driver,
+            has_nvidia,
             containers: Mutex::default(),
         })))
     }
@@ -140,6 +145,13 @@ impl Inner {
         self.containers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A container has no use for its GPUs any more.
+    pub(crate) fn free_gpus(&self, id: &ContainerId) {
+        if let Some(pool) = &self.config.gpus {
+            pool.take_back(id);
+        }
     }
 
     pub(crate) fn find(&self, id: &ContainerId) -> Result<Arc<Container>, ContainerizerError> {

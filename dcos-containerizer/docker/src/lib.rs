@@ -11,6 +11,7 @@ mod containerizer;
 mod credentials;
 mod engine;
 mod exec;
+mod gpus;
 mod lifecycle;
 mod logs;
 mod networks;

@@ -28,6 +28,7 @@ use crate::containerizer::{Container, Inner, Phase, name};
 use crate::credentials;
 use crate::engine::{is_alive, is_status};
 use crate::exec::Exec;
+use crate::gpus;
 use crate::logs::Tap;
 use crate::pull;
 use crate::shape::Shape;
@@ -77,6 +78,7 @@ pub(crate) async fn launch(
                 tracing::info!(container = %container.id, %error, "launch failed");
                 discard(&inner, &container.id).await;
                 inner.config.logger.cleanup(&container.id).await;
+                inner.free_gpus(&container.id);
                 inner.store.remove(&container.id).ok();
                 inner.lock().remove(&container.id);
                 container.phase.send_replace(Phase::Failed);
@@ -143,6 +145,11 @@ async fn make(
         shape.environment.extend(found);
     }
     let mut record = container.record();
+    let pool = inner.config.gpus.as_ref();
+    record.gpus = gpus::give(pool, id, &config.resources).map_err(failed("give GPUs"))?;
+    if let Some(pool) = pool {
+        gpus::show(&mut shape.host, pool, &record.gpus, inner.has_nvidia);
+    }
     let user = config
         .command
         .as_ref()
@@ -396,6 +403,7 @@ pub(crate) async fn finish(
         Some(state) => termination(state, inner.engine_memory(id).await),
     };
     inner.config.logger.cleanup(id).await;
+    inner.free_gpus(id);
     if let Err(error) = inner.store.end(id, &termination) {
         tracing::error!(container = %id, %error, "could not keep how it ended");
     }

@@ -155,6 +155,9 @@ async fn take_up(inner: &Arc<Inner>, found: Found) -> Result<Recovered, String> 
     }
     let container = Container::new(id.clone(), record.clone(), Phase::Running);
     inner.lock().insert(id.clone(), Arc::clone(&container));
+    if let Some(pool) = &inner.config.gpus {
+        pool.keep(&id, record.gpus.clone());
+    }
     for exec in inner.store.execs(&id) {
         // Nobody hears it any more.
         let left = Exec::left(inner.engine.clone(), exec.clone());

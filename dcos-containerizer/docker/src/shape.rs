@@ -16,7 +16,7 @@ use dcos_proto::mesos::{CommandInfo, ContainerInfo};
 pub(crate) use network::{DefaultDns, add_port};
 
 use crate::parameters;
-use crate::resources::{Amounts, sum};
+use crate::resources::Amounts;
 
 /// A container that the engine can create.
 #[derive(Debug, Default)]
@@ -76,9 +76,6 @@ impl Shape {
         };
         if docker.force_pull_image() {
             shape.pull = Pull::Always;
-        }
-        if sum(&config.resources, "gpus").is_some_and(|gpus| gpus > 0.0) {
-            return Err("GPUs are given to containers of type MESOS only".to_owned());
         }
         shape.host.privileged = Some(docker.privileged());
         Amounts::new(

@@ -8,6 +8,7 @@
 //!                        /execs/      commands run in it, by their names at the engine
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,9 @@ pub(crate) struct Record {
     pub(crate) network: Option<Vec<u8>>,
     /// Remove it as soon as it ended.
     pub(crate) ephemeral: bool,
+    /// The GPUs it has.
+    #[serde(default)]
+    pub(crate) gpus: BTreeSet<u32>,
 }
 
 impl Record {

@@ -4,16 +4,21 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use dcos_containerizer::containerizer::{Containerizer, Recovered};
+use dcos_containerizer::containerizer::{ContainerConfig, Containerizer, Recovered};
 use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
+use dcos_containerizer::isolator::cgroup::DeviceRule;
+use dcos_containerizer::isolator::devices::HostDevice;
+use dcos_containerizer::isolator::gpu::{GpuPool, Gpus};
 use dcos_containerizer::logger::{RotatingFiles, Rotation};
 use dcos_docker::{Docker, DockerConfig};
-use dcos_proto::mesos::ContainerId;
+use dcos_proto::mesos::container_info::{self, DockerInfo};
+use dcos_proto::mesos::value::{self, Scalar};
+use dcos_proto::mesos::{CommandInfo, ContainerId, ContainerInfo, Resource};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -40,6 +45,10 @@ struct Engine {
     spared: AtomicUsize,
     /// What it runs has ended.
     killed: AtomicBool,
+    /// It knows NVIDIA's runtime.
+    has_nvidia: AtomicBool,
+    /// What it was told to create, and refused to.
+    refused: Mutex<Vec<Value>>,
 }
 
 impl Engine {
@@ -57,18 +66,23 @@ impl Engine {
 
     async fn serve(self: Arc<Self>, mut stream: UnixStream) {
         let mut request = Vec::new();
-        // None of what it is asked has a body.
         while stream
             .read_buf(&mut request)
             .await
             .is_ok_and(|count| count > 0)
         {
-            if !request.ends_with(b"\r\n\r\n") {
+            let text = String::from_utf8(request.clone()).unwrap();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+            let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+            if length.is_some_and(|(_, length)| body.len() < length.parse().unwrap()) {
                 continue;
             }
-            let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
-            let target = text.split(' ').nth(1).unwrap();
-            let Some((status, body)) = self.answer(target.split('?').next().unwrap()) else {
+            request.clear();
+            let target = head.split(' ').nth(1).unwrap();
+            let Some((status, body)) = self.answer(target.split('?').next().unwrap(), body) else {
                 continue;
             };
             let body = body.to_string();
@@ -83,7 +97,7 @@ impl Engine {
     }
 
     /// What it says, if it says anything.
-    fn answer(&self, path: &str) -> Option<(u16, Value)> {
+    fn answer(&self, path: &str, body: &str) -> Option<(u16, Value)> {
         let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
         let words = match &words[..] {
             [version, rest @ ..] if version.starts_with("v1.") => rest,
@@ -91,8 +105,17 @@ impl Engine {
         };
         match words {
             ["version"] => Some((200, json!({"ApiVersion": "1.44"}))),
-            ["info"] => Some((200, json!({}))),
+            ["info"] if self.has_nvidia.load(Ordering::SeqCst) => {
+                Some((200, json!({"Runtimes": {"runc": {}, "nvidia": {}}})))
+            }
+            ["info"] | ["images", _, "json"] => Some((200, json!({}))),
+            ["containers", "create"] => {
+                let body = serde_json::from_str(body).unwrap();
+                self.refused.lock().unwrap().push(body);
+                Some((500, json!({"message": "it is not well"})))
+            }
             ["containers", "json"] => Some((200, json!([]))),
+            ["containers", _] => Some((404, json!({"message": "no such container"}))),
             ["containers", name, "json"] => {
                 self.asked.fetch_add(1, Ordering::SeqCst);
                 if self.fails.load(Ordering::SeqCst) {
@@ -152,15 +175,22 @@ impl Fixture {
         self.folder.path().join("state/containers").join(&id.value)
     }
 
-    /// An agent that takes all of these up.
-    async fn recover(&self, ids: &BTreeSet<ContainerId>) -> Docker {
+    fn config(&self) -> DockerConfig {
         let path = self.folder.path();
-        let config = DockerConfig::new(
+        DockerConfig::new(
             path.join("docker.sock"),
             path.join("state"),
             Arc::new(NoFetcher),
             Arc::new(RotatingFiles::new(Rotation::default())),
-        );
+        )
+    }
+
+    /// An agent that takes all of these up.
+    async fn recover(&self, ids: &BTreeSet<ContainerId>) -> Docker {
+        self.recover_with(self.config(), ids).await
+    }
+
+    async fn recover_with(&self, config: DockerConfig, ids: &BTreeSet<ContainerId>) -> Docker {
         let docker = Docker::new(config).await.unwrap();
         let recovered = docker.recover(ids).await.unwrap();
         assert_eq!(recovered.len(), ids.len());
@@ -217,4 +247,114 @@ async fn what_an_engine_failed_to_kill_is_killed_once_it_is_well() {
     fixture.engine.fails.store(false, Ordering::SeqCst);
     let end = docker.wait(&id).await.unwrap();
     assert_eq!(end.describe(), "exited with status 137");
+}
+
+/// Two GPUs, as a driver of NVIDIA's shows them.
+fn gpus() -> GpuPool {
+    let device = |name: &str, minor| HostDevice {
+        path: Path::new("/dev").join(name),
+        rule: DeviceRule {
+            kind: 'c',
+            major: Some(195),
+            minor: Some(minor),
+            access: "rwm".to_owned(),
+        },
+    };
+    GpuPool::new(Gpus {
+        control: vec![device("nvidiactl", 255)],
+        gpus: [(0, device("nvidia0", 0)), (1, device("nvidia1", 1))].into(),
+        names: [(0, "GPU-a".to_owned()), (1, "GPU-b".to_owned())].into(),
+    })
+}
+
+/// What the engine is told of devices when a task with so many GPUs is launched, or why it is not.
+async fn asked_for(fixture: &Fixture, docker: &Docker, count: f64) -> Result<Value, String> {
+    let config = ContainerConfig {
+        container: Some(ContainerInfo {
+            r#type: container_info::Type::Docker.into(),
+            docker: Some(DockerInfo {
+                image: "i".to_owned(),
+                ..DockerInfo::default()
+            }),
+            ..ContainerInfo::default()
+        }),
+        command: Some(CommandInfo {
+            value: Some("true".to_owned()),
+            ..CommandInfo::default()
+        }),
+        resources: vec![Resource {
+            name: "gpus".to_owned(),
+            r#type: value::Type::Scalar.into(),
+            scalar: Some(Scalar { value: count }),
+            ..Resource::default()
+        }],
+        directory: fixture.folder.path().join("sandbox"),
+        ..ContainerConfig::default()
+    };
+    let launched = docker.launch(&ContainerId::root("new"), config).await;
+    let why = launched.unwrap_err().to_string();
+    let told = fixture.engine.refused.lock().unwrap().pop();
+    let host = told.ok_or(why)?["HostConfig"].clone();
+    Ok(json!([host["Devices"], host["DeviceRequests"]]))
+}
+
+#[tokio::test]
+async fn gpus_are_devices_or_what_nvidias_runtime_brings() {
+    for has_nvidia in [false, true] {
+        let fixture = Fixture::new();
+        let had = &fixture.engine.has_nvidia;
+        had.store(has_nvidia, Ordering::SeqCst);
+        let pool = gpus();
+        let mut config = fixture.config();
+        config.gpus = Some(pool.clone());
+        let docker = fixture.recover_with(config, &BTreeSet::new()).await;
+        // Another has the first.
+        pool.give(&ContainerId::root("other"), 1.0).unwrap();
+        let told = asked_for(&fixture, &docker, 1.0).await.unwrap();
+        let device = |path: &str| json!({"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rwm"});
+        let wanted = if has_nvidia {
+            let request =
+                json!({"Driver": "nvidia", "DeviceIDs": ["GPU-b"], "Capabilities": [["gpu"]]});
+            json!([null, [request]])
+        } else {
+            json!([[device("/dev/nvidiactl"), device("/dev/nvidia1")], null])
+        };
+        assert_eq!(told, wanted);
+        let told = asked_for(&fixture, &docker, 2.0).await.unwrap_err();
+        assert!(
+            told.contains("2 GPUs were asked for, and 1 are free"),
+            "{told}"
+        );
+        // Whose launch failed has none.
+        assert_eq!(pool.of(&ContainerId::root("new")), None);
+        assert_eq!(
+            asked_for(&fixture, &docker, 0.0).await.unwrap(),
+            json!([null, null])
+        );
+    }
+}
+
+#[tokio::test]
+async fn gpus_are_had_after_a_restart_and_none_where_nobody_gives_them() {
+    let fixture = Fixture::new();
+    let id = ContainerId::root("c");
+    fixture.leave(&id, None);
+    let file = fixture.state(&id).join("record");
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    record["gpus"] = json!([1]);
+    std::fs::write(&file, record.to_string()).unwrap();
+    let pool = gpus();
+    let mut config = fixture.config();
+    config.gpus = Some(pool.clone());
+    let docker = fixture
+        .recover_with(config, &BTreeSet::from([id.clone()]))
+        .await;
+    assert_eq!(pool.of(&id), Some(BTreeSet::from([1])));
+    docker.destroy(&id).await.unwrap();
+    assert_eq!(pool.of(&id), None);
+
+    let without = Fixture::new();
+    let docker = without.recover(&BTreeSet::new()).await;
+    let told = asked_for(&without, &docker, 1.0).await.unwrap_err();
+    assert!(told.contains("--isolation names no `gpu/nvidia`"), "{told}");
 }

@@ -17,7 +17,7 @@ use super::cgroup::{
 use super::devices::{HostDevice, LinuxDevicesIsolator};
 use super::disk::{DiskUsageIsolator, ProjectIds, ProjectQuotaIsolator, QuotaSettings};
 use super::filesystem::{AGENT_SOCKETS, LinuxFilesystemIsolator, PosixFilesystemIsolator};
-use super::gpu::{DeviceNodes, GpuDiscovery, NvidiaGpuIsolator};
+use super::gpu::{DeviceNodes, GpuDiscovery, GpuPool, NvidiaGpuIsolator};
 use super::ids::UserNamespaces;
 use super::landlock::LandlockIsolator;
 use super::linux::{CapabilitiesIsolator, NoNewPrivilegesIsolator, SeccompIsolator};
@@ -68,6 +68,8 @@ pub struct IsolationConfig {
     pub pressure_limits: StallLimits,
     /// What finds the GPUs of `gpu/nvidia`.
     pub gpus: Arc<dyn GpuDiscovery>,
+    /// What it found, where others have GPUs of that as well; absent, `gpu/nvidia` looks itself.
+    pub gpu_pool: Option<GpuPool>,
     /// `--nvidia_gpu_devices`: of the GPUs those that are given to containers; absent, all.
     pub nvidia_gpu_devices: Option<Vec<u32>>,
     /// `--cgroups_net_cls_primary_handle`, `--cgroups_net_cls_secondary_handles`.
@@ -165,6 +167,7 @@ impl Default for IsolationConfig {
             io_limits: Vec::new(),
             pressure_limits: StallLimits::new(),
             gpus: Arc::new(DeviceNodes::default()),
+            gpu_pool: None,
             nvidia_gpu_devices: None,
             net_cls_handles: None,
             container_ports_watch_interval: Duration::from_secs(30),
@@ -379,19 +382,17 @@ impl IsolationConfig {
         self.isolation.split(',').any(|named| named.trim() == name)
     }
 
-    /// How many GPUs containers can get.
+    /// The GPUs that containers can get, by what `isolation` names.
     ///
     /// # Errors
     /// What finds them says so.
-    pub fn gpu_count(&self) -> Result<u32, IsolatorError> {
+    pub fn find_gpus(&self) -> Result<Option<GpuPool>, IsolatorError> {
         if !self.has("gpu/nvidia") {
-            return Ok(0);
+            return Ok(None);
         }
-        let found = self
-            .gpus
-            .find()?
-            .chosen(self.nvidia_gpu_devices.as_deref())?;
-        Ok(u32::try_from(found.gpus.len()).unwrap_or(u32::MAX))
+        let found = self.gpus.find()?;
+        let found = found.chosen(self.nvidia_gpu_devices.as_deref())?;
+        Ok(Some(GpuPool::new(found)))
     }
 }
 
@@ -446,12 +447,14 @@ fn build(
         "cgroups/net_prio" => Arc::new(MembershipIsolator::net_prio(cgroups)?),
         "cgroups/perf_event" => Arc::new(MembershipIsolator::perf_event(cgroups)?),
         "cgroups/pressure" => Arc::new(PressureIsolator::new(cgroups, &config.pressure_limits)?),
-        "gpu/nvidia" => Arc::new(NvidiaGpuIsolator::discover(
-            cgroups,
-            &config.gpus,
-            config.nvidia_gpu_devices.as_deref(),
-            &config.runtime_dir,
-        )?),
+        "gpu/nvidia" => {
+            let pool = match &config.gpu_pool {
+                Some(pool) => Some(pool.clone()),
+                None => config.find_gpus()?,
+            };
+            let pool = pool.expect("it is named");
+            Arc::new(NvidiaGpuIsolator::new(cgroups, pool, &config.runtime_dir)?)
+        }
         "linux/devices" => Arc::new(LinuxDevicesIsolator::new(config.allowed_devices.clone())),
         "cgroups/devices" => {
             let named = config.allowed_devices.iter().map(|device| &device.rule);

@@ -10,21 +10,22 @@
 //! `docs/isolators.md`.
 
 mod discovery;
+mod pool;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use dcos_launcher::CgroupVersion;
 use dcos_proto::mesos::ContainerId;
 
 use super::cgroup::{Cgroups, write};
-use super::devices::HostDevice;
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limits};
 
 pub use discovery::{DeviceNodes, GpuDiscovery, Gpus};
+pub use pool::GpuPool;
+use pool::whole;
 
 const NAME: &str = "gpu/nvidia";
 /// Below the runtime directory.
@@ -34,88 +35,46 @@ const FOLDER: &str = "isolators/gpu/nvidia";
 #[derive(Debug)]
 pub struct NvidiaGpuIsolator {
     cgroups: Cgroups,
-    /// What steers the driver; for each container, even without a GPU.
-    control: Vec<HostDevice>,
-    /// GPUs by their number.
-    gpus: BTreeMap<u32, HostDevice>,
+    pool: GpuPool,
     /// Where is noted which GPUs a container has, a file each.
     folder: PathBuf,
-    given: Mutex<BTreeMap<ContainerId, BTreeSet<u32>>>,
 }
 
 impl NvidiaGpuIsolator {
-    /// Gives out `gpus`; notes are kept in `runtime_dir`.
+    /// Gives out GPUs of `pool`; notes are kept in `runtime_dir`.
     ///
     /// # Errors
     /// [`IsolatorError::Unsupported`] without the `devices` controller.
-    pub fn new(cgroups: Cgroups, gpus: Gpus, runtime_dir: &Path) -> Result<Self, IsolatorError> {
+    pub fn new(cgroups: Cgroups, pool: GpuPool, runtime_dir: &Path) -> Result<Self, IsolatorError> {
         cgroups.require("devices", NAME)?;
         Ok(Self {
             cgroups,
-            control: gpus.control,
-            gpus: gpus.gpus,
+            pool,
             folder: runtime_dir.join(FOLDER),
-            given: Mutex::default(),
         })
-    }
-
-    /// With what `discovery` finds, or of that only the GPUs `chosen` (`--nvidia_gpu_devices`).
-    ///
-    /// # Errors
-    /// As [`new`](Self::new); [`IsolatorError::Refused`] if a chosen GPU is not there.
-    pub fn discover(
-        cgroups: Cgroups,
-        discovery: &Arc<dyn GpuDiscovery>,
-        chosen: Option<&[u32]>,
-        runtime_dir: &Path,
-    ) -> Result<Self, IsolatorError> {
-        let found = discovery.find()?.chosen(chosen)?;
-        Self::new(cgroups, found, runtime_dir)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ContainerId, BTreeSet<u32>>> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn file(&self, id: &ContainerId) -> PathBuf {
         self.folder.join(id.to_string())
     }
 
-    /// As many GPUs as `count` says: those it has, more of the free ones, or fewer.
-    fn give(&self, id: &ContainerId, count: usize) -> Result<BTreeSet<u32>, IsolatorError> {
-        let mut given = self.lock();
-        let taken: BTreeSet<u32> = given.values().flatten().copied().collect();
-        let free = self.gpus.keys().filter(|gpu| !taken.contains(gpu));
-        let mine = given.get(id).cloned().unwrap_or_default();
-        let wanted: BTreeSet<u32> = mine.iter().chain(free).copied().take(count).collect();
-        if wanted.len() < count {
-            return Err(IsolatorError::refused(format!(
-                "{count} GPUs were asked for, and {} are free",
-                wanted.len()
-            )));
-        }
+    /// As many GPUs as `count` says, noted.
+    fn give(&self, id: &ContainerId, count: f64) -> Result<BTreeSet<u32>, IsolatorError> {
+        let before = self.pool.of(id);
+        let wanted = self.pool.give(id, count)?;
         let file = self.file(id);
         let text = wanted.iter().map(u32::to_string).collect::<Vec<_>>();
-        fs::create_dir_all(&self.folder)
-            .and_then(|()| fs::write(&file, text.join(",")))
-            .map_err(IsolatorError::file("writing", file))?;
-        given.insert(id.clone(), wanted.clone());
+        let noted =
+            fs::create_dir_all(&self.folder).and_then(|()| fs::write(&file, text.join(",")));
+        if noted.is_err() {
+            match before {
+                Some(before) => self.pool.keep(id, before),
+                None => self.pool.take_back(id),
+            }
+        }
+        noted.map_err(IsolatorError::file("writing", file))?;
         Ok(wanted)
     }
-}
-
-/// A whole number of GPUs.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a small whole number that is not negative"
-)]
-fn count(gpus: f64) -> Result<usize, IsolatorError> {
-    if gpus < 0.0 || gpus.fract() != 0.0 || gpus > 4096.0 {
-        let reason = format!("`gpus` are whole, and {gpus} were asked for");
-        return Err(IsolatorError::refused(reason));
-    }
-    Ok(gpus as usize)
 }
 
 #[async_trait]
@@ -137,7 +96,7 @@ impl Isolator for NvidiaGpuIsolator {
                     let text = fs::read_to_string(entry.path())
                         .map_err(IsolatorError::file("reading", entry.path()))?;
                     let gpus = text.split(',').filter_map(|gpu| gpu.parse().ok());
-                    self.lock().insert(id.clone(), gpus.collect());
+                    self.pool.keep(id, gpus.collect());
                 }
                 None => fs::remove_file(entry.path())
                     .map_err(IsolatorError::file("removing", entry.path()))?,
@@ -153,12 +112,12 @@ impl Isolator for NvidiaGpuIsolator {
     ) -> Result<(), IsolatorError> {
         let id = config.id.root_id();
         let mine = if config.id.parent.is_none() {
-            self.give(id, count(config.limits.gpus)?)?
+            self.give(id, config.limits.gpus)?
         } else {
-            self.lock().get(id).cloned().unwrap_or_default()
+            self.pool.of(id).unwrap_or_default()
         };
-        let mine = mine.iter().filter_map(|gpu| self.gpus.get(gpu));
-        for device in self.control.iter().chain(mine) {
+        // What steers the driver is for each container, even without a GPU.
+        for device in self.pool.devices(&mine) {
             draft.devices.push(device.rule.clone());
             // The host's nodes are there without a file system of its own; the rules decide.
             if config.has_rootfs() && !config.debug {
@@ -169,10 +128,10 @@ impl Isolator for NvidiaGpuIsolator {
     }
 
     async fn update(&self, id: &ContainerId, limits: &Limits) -> Result<(), IsolatorError> {
-        let before = self.lock().get(id).cloned();
-        let Some(before) = before else { return Ok(()) };
-        let wanted = count(limits.gpus)?;
-        if wanted == before.len() {
+        let Some(before) = self.pool.of(id) else {
+            return Ok(());
+        };
+        if whole(limits.gpus)? == before.len() {
             return Ok(());
         }
         let folder = self.cgroups.folder("devices", id);
@@ -181,13 +140,13 @@ impl Isolator for NvidiaGpuIsolator {
                 "the GPUs of a running container stay what they are on cgroup v2",
             ));
         };
-        let after = self.give(id, wanted)?;
+        let after = self.give(id, limits.gpus)?;
         let changes = [
             ("devices.deny", before.difference(&after)),
             ("devices.allow", after.difference(&before)),
         ];
         for (file, gpus) in changes {
-            for device in gpus.filter_map(|gpu| self.gpus.get(gpu)) {
+            for device in gpus.filter_map(|gpu| self.pool.device(*gpu)) {
                 write(&folder.path.join(file), &device.rule.to_string())?;
             }
         }
@@ -202,7 +161,7 @@ impl Isolator for NvidiaGpuIsolator {
             }
             _ => {}
         }
-        self.lock().remove(id);
+        self.pool.take_back(id);
         Ok(())
     }
 }

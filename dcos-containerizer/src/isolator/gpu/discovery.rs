@@ -29,6 +29,8 @@ pub struct Gpus {
     pub control: Vec<HostDevice>,
     /// The GPUs by number.
     pub gpus: BTreeMap<u32, HostDevice>,
+    /// What NVIDIA's tools call them (`GPU-…`), as far as that is known: a runtime of NVIDIA's is told these.
+    pub names: BTreeMap<u32, String>,
 }
 
 impl Gpus {
@@ -53,6 +55,7 @@ impl Gpus {
 #[derive(Debug, Clone)]
 pub struct DeviceNodes {
     folder: PathBuf,
+    driver: PathBuf,
 }
 
 impl DeviceNodes {
@@ -60,7 +63,32 @@ impl DeviceNodes {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
+            driver: "/proc/driver/nvidia".into(),
         }
+    }
+
+    /// With names that the driver tells in `folder`, which is `/proc/driver/nvidia` but in tests.
+    #[must_use]
+    pub fn named_in(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.driver = folder.into();
+        self
+    }
+
+    /// What the driver tells of each GPU: its name by its number.
+    fn names(&self) -> BTreeMap<u32, String> {
+        let entries = fs::read_dir(self.driver.join("gpus")).into_iter().flatten();
+        let told = entries.flatten().filter_map(|entry| {
+            let text = fs::read_to_string(entry.path().join("information")).ok()?;
+            let field = |name: &str| {
+                let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+                lines.find_map(|(key, value)| (key.trim() == name).then(|| value.trim()))
+            };
+            Some((
+                field("Device Minor")?.parse().ok()?,
+                field("GPU UUID")?.to_owned(),
+            ))
+        });
+        told.collect()
     }
 }
 
@@ -86,6 +114,7 @@ impl GpuDiscovery for DeviceNodes {
         if found.gpus.is_empty() {
             return Ok(found);
         }
+        found.names = self.names();
         // The last is for debuggers, and not on every node.
         for (name, needed) in [
             ("nvidiactl", true),
