@@ -72,6 +72,15 @@ pub enum Destination {
     Both,
 }
 
+/// Parameters that say nothing here.
+const UNUSED: [&str; 5] = [
+    "companion_dir",
+    "logrotate_path",
+    "libprocess_num_worker_threads",
+    "fluentbit_ip",
+    "fluentbit_port",
+];
+
 /// Where the original's output goes by default.
 const FLUENT_BIT: [&str; 2] = ["fluentbit", "fluentbit+logrotate"];
 
@@ -134,13 +143,12 @@ impl JournaldSettings {
                 "environment_variable_prefix" if value != PREFIX => {
                     return Err(refused(name, value, format!("it is `{PREFIX}` here")));
                 }
-                // What the original's programs need.
-                "environment_variable_prefix"
-                | "companion_dir"
-                | "logrotate_path"
-                | "libprocess_num_worker_threads"
-                | "fluentbit_ip"
-                | "fluentbit_port" => {}
+                "environment_variable_prefix" => {}
+                name if UNUSED.contains(&name) => {
+                    tracing::warn!(
+                        "not used here: {name}={value}: only the original's programs need it"
+                    );
+                }
                 "logrotate_max_stdout_size"
                 | "logrotate_max_stderr_size"
                 | "logrotate_stdout_options"
