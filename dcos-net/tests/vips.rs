@@ -82,10 +82,17 @@ fn nodes() -> impl Strategy<Value = BTreeSet<IpAddr>> {
     prop::collection::btree_set(node, 0..3)
 }
 
+/// Where connections fail.
+fn places() -> impl Strategy<Value = BTreeSet<SocketAddr>> {
+    let place = (1..4_u8, 1..4_u16).prop_map(|(last, port)| ([10, 0, 0, last], port).into());
+    prop::collection::btree_set(place, 0..4)
+}
+
 /// What the table must say, put together from scratch.
 fn model(
     claims: &BTreeMap<TaskKey, Vec<Claim>>,
     unreachable: &BTreeSet<IpAddr>,
+    avoided: &BTreeSet<SocketAddr>,
 ) -> BTreeMap<Service, Vec<SocketAddr>> {
     let (mut v4, mut v6) = narrow();
     let all = || claims.values().flatten();
@@ -127,7 +134,13 @@ fn model(
             let given = backends.iter();
             let given = given.filter(|(_, is_reached)| *is_reached || !some_are);
             let given: BTreeSet<SocketAddr> = given.map(|(address, _)| *address).collect();
-            (service, given.into_iter().collect())
+            let is_tcp = service.protocol == Protocol::Tcp;
+            let works = given
+                .iter()
+                .filter(|place| !is_tcp || !avoided.contains(place));
+            let works: Vec<SocketAddr> = works.copied().collect();
+            let all = || given.iter().copied().collect();
+            (service, if works.is_empty() { all() } else { works })
         })
         .collect()
 }
@@ -135,13 +148,17 @@ fn model(
 proptest! {
     #[test]
     fn changes_lead_where_the_model_is(
-        steps in prop::collection::vec((step(), prop::option::of(nodes()), any::<bool>()), 0..40),
+        steps in prop::collection::vec((step(), prop::option::of(nodes()), prop::option::of(places()), any::<bool>()), 0..40),
     ) {
         let (mut table, mut claims) = (table(), BTreeMap::new());
         let mut followed: BTreeMap<Service, Vec<SocketAddr>> = BTreeMap::new();
-        let mut unreachable = BTreeSet::new();
+        let (mut unreachable, mut avoided) = (BTreeSet::new(), BTreeSet::new());
         let end = (("f".to_owned(), "t9".to_owned()), Vec::new());
-        for ((task, claimed), nodes, look) in steps.into_iter().chain([(end, None, true)]) {
+        for ((task, claimed), nodes, places, look) in steps.into_iter().chain([(end, None, None, true)]) {
+            if let Some(places) = places {
+                table.set_avoided(places.clone());
+                avoided = places;
+            }
             if let Some(nodes) = nodes {
                 table.set_unreachable(nodes.clone());
                 unreachable = nodes;
@@ -158,10 +175,28 @@ proptest! {
                 };
                 prop_assert_ne!(before, backends, "what is told must be new: {}", service);
             }
-            prop_assert_eq!(&followed, &model(&claims, &unreachable));
+            prop_assert_eq!(&followed, &model(&claims, &unreachable, &avoided));
             prop_assert_eq!(table.told(), &followed);
-            // Whoever claims what can't be had is told of.
+            let given: BTreeSet<SocketAddr> = followed.iter()
+                .filter(|(service, _)| service.protocol == Protocol::Tcp)
+                .flat_map(|(_, given)| given.iter().copied()).collect();
+            let connected: BTreeSet<SocketAddr> = table.connected().collect();
+            prop_assert!(given.is_subset(&connected));
+            // Whoever claims what can't be had is told of, and who is avoided.
             for listed in table.list() {
+                for backend in &listed.backends {
+                    let is_here = backend.agent == IpAddr::from(OWN);
+                    let place = backend.inside.filter(|_| is_here).unwrap_or(backend.address);
+                    let given = listed.addresses.iter().filter_map(|ip| followed.get(&Service {
+                        protocol: listed.protocol,
+                        address: SocketAddr::new(*ip, listed.port),
+                    })).flatten();
+                    let is_given = given.into_iter().any(|given| *given == place);
+                    prop_assert!(!(is_given && listed.avoided.contains(&backend.address) && listed.backends.len() == 1));
+                    if backend.open && !is_given && listed.protocol == Protocol::Tcp && avoided.contains(&place) {
+                        prop_assert!(listed.avoided.contains(&backend.address));
+                    }
+                }
                 let Host::Address(_) = listed.host else { continue };
                 let key = Key { protocol: listed.protocol, host: listed.host, port: listed.port };
                 prop_assert_eq!(table.refused().get(&key).copied(), listed.refused);

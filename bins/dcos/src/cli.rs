@@ -169,7 +169,11 @@ pub(crate) struct LocalUp {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Net {
     /// Virtual addresses and the tasks behind them.
-    Vips,
+    Vips {
+        /// What this node does with them, by its router (host:port): which backends it gives no connections because they fail there.
+        #[arg(long)]
+        node: Option<String>,
+    },
     /// The overlay networks, and how much of them agents have.
     Overlay,
     /// The nodes: whether they are there, as gossip knows it, or else those in the overlay networks.

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 
 use axum::Router;
 use dcos_core::config::{Spec, Values};
+use dcos_core::error::chain;
 use dcos_l4lb::{Balancer, Config, DataPath, DataplaneError, Kernel, WAITING};
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
+use tracing::warn;
 
 use crate::{Guarded, unless_taken};
 
@@ -19,6 +21,9 @@ pub const BALANCE_OPTIONS: &[Spec] = &[
     Spec::choice("l4lb_data_path", &["nftables", "auto", "ebpf"])
         .default("nftables")
         .help("Where connections of this node's own processes are balanced: in nftables; at connect() by eBPF (Linux 5.14), or else in nftables; or by eBPF or not starting (should eBPF fail later, nftables goes on until the next start, and the log says so) (ours)."),
+    Spec::switch("l4lb_failure_detection").default("true").help(
+        "Give no connections to a backend that refuses or leaves unanswered those of this node, one of the agent's own included, until one of the agent's own is answered, where a VIP has others (ours).",
+    ),
 ];
 
 /// What balances connections on this node.
@@ -56,6 +61,9 @@ pub async fn balance(
     let Some(kernel) = unless_taken(opened, is_taken, "--l4lb")? else {
         return Ok(None);
     };
+    let watcher = values
+        .switch("l4lb_failure_detection")
+        .then(|| kernel.watcher());
     let (listener, told) = mpsc::channel(WAITING);
     let config = Config {
         told,
@@ -63,7 +71,13 @@ pub async fn balance(
         reserved: Some(guarded.watch(values)?),
         unreachable,
     };
-    let balancer = Balancer::new(config, kernel);
+    let mut balancer = Balancer::new(config, kernel);
+    match watcher {
+        Some(Ok(watcher)) => balancer.avoid(watcher.start(&balancer.view())?),
+        // VIPs work without it.
+        Some(Err(error)) => warn!("no dead backend is avoided: {}", chain(&error)),
+        None => {}
+    }
     let routes = dcos_l4lb::router(balancer.view());
     Ok(Some(Balancing {
         balancer,

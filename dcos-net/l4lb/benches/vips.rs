@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bench::{Table, argument, timed};
 use dcos_l4lb::{
-    Balancer, Config, Connections, DataPath, Dataplane, DataplaneError, Kernel, Repairs, Services,
+    Balancer, Config, DataPath, Dataplane, DataplaneError, Kernel, Reader, Repairs, Services,
     WAITING,
 };
 use dcos_net::vip::{Change, Protocol, Service};
@@ -279,8 +279,8 @@ impl Dataplane for Watched {
         self.kernel.is_untouched()
     }
 
-    fn connections(&mut self) -> Result<Connections, DataplaneError> {
-        self.kernel.connections()
+    fn reader(&mut self) -> Result<Box<dyn Reader>, DataplaneError> {
+        self.kernel.reader()
     }
 }
 

@@ -9,11 +9,11 @@ use dcos_core::time::{Time, steady};
 use dcos_net::Follower;
 use dcos_net::vip::{Key, Listed, Refusal, VipTable};
 use dcos_wire::Told;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::dataplane::{Connections, Dataplane, DataplaneError};
+use crate::dataplane::{Connections, Dataplane, DataplaneError, Reader};
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
 const REVIEW: Duration = Duration::from_secs(30);
@@ -48,8 +48,19 @@ pub struct Reserved {
 /// What a balancer knows, for those who ask. Clones see the same.
 #[derive(Clone, Debug)]
 pub struct View {
-    table: Arc<Mutex<VipTable>>,
-    questions: mpsc::Sender<oneshot::Sender<Connections>>,
+    pub(crate) table: Arc<Mutex<VipTable>>,
+    /// Nothing reads if it could not be made.
+    reader: Option<Arc<Mutex<Box<dyn Reader>>>>,
+    failures: watch::Receiver<Failures>,
+}
+
+/// What became of connections to backends on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// The backends that are given no more, where a VIP has others.
+    pub avoided: BTreeSet<SocketAddr>,
+    /// How many connections to each failed.
+    pub counts: BTreeMap<SocketAddr, u64>,
 }
 
 impl View {
@@ -63,12 +74,29 @@ impl View {
         self.table().unreachable().clone()
     }
 
-    /// How many connections each backend was given; nothing once the balancer ended.
+    /// What became of connections to backends, if anybody looks.
+    pub fn failures(&self) -> Failures {
+        self.failures.borrow().clone()
+    }
+
+    /// How many connections each backend was given.
     pub async fn connections(&self) -> Connections {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.questions.send(answer).await;
-        match asked {
-            Ok(()) => answered.await.unwrap_or_default(),
+        let Some(reader) = self.reader.clone() else {
+            return Connections::new();
+        };
+        let read = tokio::task::spawn_blocking(move || {
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            reader.connections()
+        });
+        match read.await {
+            Ok(Ok(connections)) => connections,
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    "connections are not counted: {}",
+                    dcos_core::error::chain(&error)
+                );
+                Connections::new()
+            }
             Err(_) => Connections::new(),
         }
     }
@@ -84,18 +112,25 @@ impl View {
 pub struct Balancer<D> {
     config: Config,
     node: Node<D>,
-    questions: mpsc::Receiver<oneshot::Sender<Connections>>,
+    failures: watch::Receiver<Failures>,
 }
 
 impl<D: Dataplane> Balancer<D> {
     /// One that will change this data path.
-    pub fn new(config: Config, dataplane: D) -> Self {
-        // Each question reads all counters; those who ask wait for each other.
-        let (ask, questions) = mpsc::channel(4);
+    pub fn new(config: Config, mut dataplane: D) -> Self {
+        let reader = dataplane.reader().map_err(|error| {
+            tracing::warn!(
+                "connections are not counted: {}",
+                dcos_core::error::chain(&error)
+            );
+        });
+        // Nobody looks yet.
+        let (_, failures) = watch::channel(Failures::default());
         let table = VipTable::new(config.own.iter().copied());
         let view = View {
             table: Arc::new(Mutex::new(table)),
-            questions: ask,
+            reader: reader.ok().map(|reader| Arc::new(Mutex::new(reader))),
+            failures: failures.clone(),
         };
         let node = Node {
             follower: Follower::of_vips(),
@@ -110,8 +145,14 @@ impl<D: Dataplane> Balancer<D> {
         Self {
             config,
             node,
-            questions,
+            failures,
         }
+    }
+
+    /// Gives no connections to backends where they fail, as these say; [views](Self::view) from now on tell of it.
+    pub fn avoid(&mut self, failures: watch::Receiver<Failures>) {
+        self.node.view.failures = failures.clone();
+        self.failures = failures;
     }
 
     /// What it knows, now and later.
@@ -124,8 +165,9 @@ impl<D: Dataplane> Balancer<D> {
         let Self {
             mut config,
             mut node,
-            mut questions,
+            failures,
         } = self;
+        let mut failures = Some(failures);
         let mut unreachable = config.unreachable.take();
         if let Some(nodes) = &mut unreachable {
             // Those of now count, too.
@@ -164,9 +206,11 @@ impl<D: Dataplane> Balancer<D> {
                     }
                     now = change(&mut reserved) => node.reserve(now).await,
                     _ = review.tick() => node.review().await,
-                    Some(question) = questions.recv() => {
-                        let counted = node.with_dataplane(Dataplane::connections).await;
-                        let _ = question.send(counted.unwrap_or_default());
+                    found = change(&mut failures) => {
+                        if found.avoided != *node.view.table().avoided() {
+                            node.view.table().set_avoided(found.avoided);
+                            node.take_in(std::iter::empty()).await;
+                        }
                     }
                 }
             }

@@ -45,6 +45,15 @@ pub trait Dataplane: Send + 'static {
     /// What the system said.
     fn is_untouched(&mut self) -> Result<bool, DataplaneError>;
 
+    /// What reads how much was balanced, beside the changes: none waits for it. It sees the network namespace of this thread.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn reader(&mut self) -> Result<Box<dyn Reader>, DataplaneError>;
+}
+
+/// Reads what a [`Dataplane`] has done. Calls may block.
+pub trait Reader: std::fmt::Debug + Send + 'static {
     /// What was balanced so far.
     ///
     /// # Errors
@@ -87,6 +96,12 @@ pub enum DataplaneError {
     /// The kernel does not let us balance at `connect()`: that takes root and Linux 5.14.
     #[error("balancing connections at connect() (that takes root and Linux 5.14)")]
     Connect {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nobody would see connections fail.
+    #[error("listening to the kernel's connection tracking (--l4lb_failure_detection)")]
+    Watch {
         /// What the system said.
         source: io::Error,
     },

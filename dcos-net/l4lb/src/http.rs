@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use dcos_net::vip::{self, Listed, Protocol};
 use dcos_wire::reply;
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::View;
 use crate::dataplane::Connections;
+use crate::{Failures, View};
 
 /// The routes, below `/v1`.
 pub fn router(view: View) -> Router {
@@ -25,17 +26,54 @@ pub fn router(view: View) -> Router {
         .with_state(view)
 }
 
-async fn vips(State(view): State<View>) -> Response {
-    reply::json(vip::document(&view.list()))
+/// With an `ETag`, as the original has one: who asks again is told whether anything changed.
+async fn vips(State(view): State<View>, asked: HeaderMap) -> Response {
+    let document = vip::document(&view.list());
+    let mut hasher = DefaultHasher::new();
+    document.hash(&mut hasher);
+    let tag = format!("\"{:016x}\"", hasher.finish());
+    let known = asked.get_all(IF_NONE_MATCH).iter();
+    let mut known = known
+        .filter_map(|tags| tags.to_str().ok())
+        .flat_map(|tags| tags.split(','));
+    let is_known = known.any(|known| {
+        let known = known.trim();
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
+    });
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        reply::json(document)
+    };
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
 }
 
 async fn metrics(State(view): State<View>) -> Response {
     let connections = view.connections().await;
-    let text = exposition(&view.list(), &view.unreachable(), &connections);
+    let mut text = exposition(&view.list(), &view.unreachable(), &connections);
+    failures(&mut text, &view.failures());
     let mut response = reply::text(StatusCode::OK, text);
     let prometheus = HeaderValue::from_static("text/plain; version=0.0.4");
     response.headers_mut().insert(CONTENT_TYPE, prometheus);
     response
+}
+
+/// What connections told of their backends.
+fn failures(text: &mut String, failures: &Failures) {
+    let _ = write!(
+        text,
+        "# HELP avoided_backends The number of backends that connections fail at, and that are given no more where a VIP has others.\n\
+         # TYPE avoided_backends gauge\navoided_backends {}\n\
+         # HELP failures_total Connections that a backend refused, or did not answer in three seconds.\n\
+         # TYPE failures_total counter\n",
+        failures.avoided.len()
+    );
+    for (backend, count) in &failures.counts {
+        let _ = writeln!(text, "failures_total{{backend=\"{backend}\"}} {count}");
+    }
 }
 
 /// What Prometheus reads.

@@ -7,12 +7,15 @@
 
 mod connect;
 mod conntrack;
+mod counters;
 mod elements;
 mod forgetter;
 mod skeleton;
+mod trial;
+mod watcher;
 mod way;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 
@@ -22,11 +25,13 @@ use dcos_netlink::{
 };
 use rustix::net::netdevice::name_to_index;
 
-use crate::dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
+use crate::dataplane::{Dataplane, DataplaneError, Reader, Repairs, Services};
 use connect::Connect;
-use elements::{Element, Map, elements, place_of, service_of};
+use counters::Counters;
+use elements::{Element, Map, elements, service_of};
 use forgetter::Forgetter;
 pub(crate) use skeleton::passage;
+pub use watcher::Watcher;
 use way::Way;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper half of a message's kind.
@@ -158,6 +163,27 @@ impl Kernel {
         fallen.map_err(|source| DataplaneError::Way { source })
     }
 
+    /// What looks at connections to backends here, once it is [started](Watcher::start).
+    ///
+    /// # Errors
+    /// The kernel tells nobody of connections that end (`nf_conntrack_netlink`), or not us.
+    pub fn watcher(&self) -> Result<Watcher, DataplaneError> {
+        let watcher = || {
+            Ok(Watcher {
+                socket: Socket::open(Family::Netfilter)?,
+                ended: conntrack::unanswered()?,
+                counters: self.counters()?,
+                at_connect: self.connect.is_some(),
+            })
+        };
+        watcher().map_err(|source| DataplaneError::Watch { source })
+    }
+
+    fn counters(&self) -> io::Result<Counters> {
+        let at_connect = self.connect.as_ref().map(Connect::counts).transpose()?;
+        Ok(Counters::new(Socket::open(Family::Netfilter)?, at_connect))
+    }
+
     /// Makes the way to virtual addresses, where it is not. Nodes that have another one do without.
     fn stand_way(&mut self) {
         let stood = self.way.stand();
@@ -197,21 +223,10 @@ impl Kernel {
         Ok(generation)
     }
 
-    /// Gives each element of a map to `take`.
-    fn read(&mut self, map: Map, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-        let mut request = Messages::new();
-        let message = request.begin(GET_ELEMENT, DUMP, &header(INET, 0));
-        message.text(1, skeleton::TABLE).text(2, map.name()).end();
-        self.socket.ask(&request, |body| {
-            let list = attribute(behind_header(body), 3).unwrap_or_default();
-            attributes(list).for_each(|(_, element)| take(element));
-        })
-    }
-
     fn read_all(&mut self) -> io::Result<Found> {
         let mut found = Found::new();
         for map in Map::ALL {
-            self.read(map, |element| {
+            read(&mut self.socket, map, |element| {
                 if let Some((key, value)) = read_element(element) {
                     found.insert((map, key), value);
                 }
@@ -433,29 +448,10 @@ impl Dataplane for Kernel {
         Ok(self.generation()? == self.generation)
     }
 
-    fn connections(&mut self) -> Result<Connections, DataplaneError> {
-        let mut connections: Connections = BTreeMap::new();
-        for map in [Map::Backends4, Map::Backends6] {
-            let read = self.read(map, |element| {
-                let key = attribute(element, 1).and_then(|key| attribute(key, 1));
-                let place = attribute(element, 2).and_then(|place| attribute(place, 1));
-                let service = key.and_then(|key| service_of(map, key));
-                let place = place.and_then(|place| place_of(map, place));
-                if let Some(found) = service.zip(place) {
-                    *connections.entry(found).or_default() += counted(element).unwrap_or_default();
-                }
-            });
-            read.map_err(|source| DataplaneError::Read { source })?;
-        }
-        if let Some(Err(error)) = self
-            .connect
-            .as_ref()
-            .map(|connect| connect.count(&mut connections))
-        {
-            // Who only reads them ends nothing.
-            tracing::warn!(%error, "connections that eBPF balanced are not counted");
-        }
-        Ok(connections)
+    fn reader(&mut self) -> Result<Box<dyn Reader>, DataplaneError> {
+        let counters = self.counters();
+        let counters = counters.map_err(|source| DataplaneError::Open { source })?;
+        Ok(Box::new(counters))
     }
 }
 
@@ -477,18 +473,21 @@ fn at_connect(path: DataPath) -> Result<Option<Connect>, DataplaneError> {
     }
 }
 
+/// Gives each element of a map to `take`.
+fn read(socket: &mut Socket, map: Map, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut request = Messages::new();
+    let message = request.begin(GET_ELEMENT, DUMP, &header(INET, 0));
+    message.text(1, skeleton::TABLE).text(2, map.name()).end();
+    socket.ask(&request, |body| {
+        let list = attribute(behind_header(body), 3).unwrap_or_default();
+        attributes(list).for_each(|(_, element)| take(element));
+    })
+}
+
 /// Key and value out of an element's attributes.
 fn read_element(element: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let bytes = |kind| attribute(attribute(element, kind)?, 1).map(<[u8]>::to_vec);
     Some((bytes(1)?, bytes(2)?))
-}
-
-/// The packets an element's counter has seen: each the first of a connection.
-fn counted(element: &[u8]) -> Option<u64> {
-    // An expression by itself, or the first of a list.
-    let expression = attribute(element, 7).or_else(|| attribute(attribute(element, 11)?, 1))?;
-    let packets = attribute(attribute(expression, 2)?, 2)?;
-    Some(u64::from_be_bytes(packets.try_into().ok()?))
 }
 
 /// What happens at once, or not at all.

@@ -30,13 +30,14 @@
 
 mod balancer;
 mod dataplane;
+pub mod detector;
 mod http;
 mod kernel;
 
-pub use balancer::{Balancer, Config, Reserved, View, WAITING};
-pub use dataplane::{Connections, Dataplane, DataplaneError, Repairs, Services};
+pub use balancer::{Balancer, Config, Failures, Reserved, View, WAITING};
+pub use dataplane::{Connections, Dataplane, DataplaneError, Reader, Repairs, Services};
 pub use http::router;
-pub use kernel::{DataPath, Kernel};
+pub use kernel::{DataPath, Kernel, Watcher};
 
 /// What a node's firewall has to let pass of balanced connections.
 pub fn passage() -> dcos_netlink::Passage {

@@ -2,24 +2,28 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use dcos_l4lb::{
-    Balancer, Config, Connections, Dataplane, DataplaneError, Repairs, Reserved, Services, WAITING,
+    Balancer, Config, Connections, Dataplane, DataplaneError, Failures, Reader, Repairs, Reserved,
+    Services, WAITING,
 };
 use dcos_net::vip::Change;
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 use dcos_wire::records::{Limits, RecordSender, stream};
 use dcos_wire::{Client, Listener, Masters, MediaType, Server, Told};
+use http::Request;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 /// What a data path was told, and whether it fails at the next change.
 #[derive(Clone, Default)]
@@ -75,6 +79,16 @@ impl Dataplane for Double {
         Ok(true)
     }
 
+    fn reader(&mut self) -> Result<Box<dyn Reader>, DataplaneError> {
+        Ok(Box::new(Nothing))
+    }
+}
+
+/// Nothing is balanced.
+#[derive(Debug)]
+struct Nothing;
+
+impl Reader for Nothing {
     fn connections(&mut self) -> Result<Connections, DataplaneError> {
         Ok(Connections::new())
     }
@@ -331,4 +345,78 @@ async fn masters_and_where_they_keep_their_state_are_nobodys_virtual_address() {
     assert_eq!(addresses(&double.0.lock().unwrap()), [other].into());
     stop.cancel();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_is_left_out_and_told_of() {
+    let (stop, double) = (CancellationToken::new(), Double::default());
+    let (address, mut subscribers) = master(&stop).await;
+    let config = Config {
+        told: follow(address),
+        own: Vec::new(),
+        reserved: None,
+        unreachable: None,
+    };
+    let mut balancer = Balancer::new(config, double.clone());
+    let (tell_of, failures) = watch::channel(Failures::default());
+    balancer.avoid(failures);
+    let routes = dcos_l4lb::router(balancer.view());
+    let running = tokio::spawn(balancer.run(stop.clone()));
+    let records = subscribers.recv().await.unwrap();
+    let other = AGENT.replace("S0", "S1").replace("10.0.0.7", "10.0.0.8");
+    let one = subscribed(&format!("{AGENT}, {other}"), "", Some(31_000));
+    let (head, task) = one.split_once(r#""tasks": ["#).unwrap();
+    let task = task.strip_suffix("]}}}}").unwrap();
+    let second = task
+        .replace(r#""value": "t""#, r#""value": "u""#)
+        .replace("S0", "S1");
+    tell(
+        &records,
+        &format!(r#"{head}"tasks": [{task}, {second}]}}}}}}}}"#),
+    );
+    double.leads_to(&["10.0.0.7:31000", "10.0.0.8:31000"]).await;
+    let (status, tag, before) = asked(&routes, "/v1/vips", None).await;
+    assert_eq!((status, before.contains("avoided")), (200, false));
+    let tag = tag.unwrap();
+    let (status, same, body) = asked(&routes, "/v1/vips", Some(&tag)).await;
+    assert_eq!((status, &*same.unwrap(), &*body), (304, &*tag, ""));
+
+    let failing: SocketAddr = "10.0.0.7:31000".parse().unwrap();
+    tell_of.send_replace(Failures {
+        avoided: [failing].into(),
+        counts: [(failing, 3)].into(),
+    });
+    double.leads_to(&["10.0.0.8:31000"]).await;
+    let (status, other, body) = asked(&routes, "/v1/vips", Some(&tag)).await;
+    assert_eq!((status, other == Some(tag)), (200, false));
+    assert!(
+        body.contains(r#"{"ip":"10.0.0.7","port":31000,"avoided":true}"#),
+        "{body}"
+    );
+    let (_, _, metrics) = asked(&routes, "/v1/metrics/l4lb", None).await;
+    for line in [
+        r#"failures_total{backend="10.0.0.7:31000"} 3"#,
+        "avoided_backends 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    }
+    tell_of.send_replace(Failures::default());
+    double.leads_to(&["10.0.0.7:31000", "10.0.0.8:31000"]).await;
+    stop.cancel();
+    running.await.unwrap();
+}
+
+/// Status, `ETag` and body.
+async fn asked(routes: &Router, path: &str, tag: Option<&str>) -> (u16, Option<String>, String) {
+    let mut request = Request::get(path);
+    if let Some(tag) = tag {
+        request = request.header("if-none-match", tag);
+    }
+    let request = request.body(Body::empty()).unwrap();
+    let answer = routes.clone().oneshot(request).await.unwrap();
+    let tag = answer.headers().get("etag");
+    let tag = tag.map(|tag| tag.to_str().unwrap().to_owned());
+    let status = answer.status().as_u16();
+    let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    (status, tag, String::from_utf8(body.to_vec()).unwrap())
 }

@@ -17,6 +17,7 @@
 //! ```
 
 mod changes;
+mod events;
 mod link;
 mod nft;
 mod passage;
@@ -28,9 +29,13 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 pub use changes::Changes;
+pub use events::Events;
 pub use link::{made, stand_link};
 pub use nft::{NftError, listing, nft, without};
 pub use passage::{Passage, PassageError, Porter};
+
+/// One instruction of what [`Events`] are filtered by.
+pub use socket2::SockFilter;
 
 use rustix::net::netlink::{NETFILTER, SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{

@@ -20,6 +20,9 @@ struct Document {
 struct Place {
     ip: String,
     port: u16,
+    /// As `refused`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    avoided: bool,
 }
 
 impl fmt::Display for Listed {
@@ -32,7 +35,8 @@ impl fmt::Display for Listed {
     }
 }
 
-/// What `/v1/vips` answers, as JSON. One that is claimed and can't be had says why by `refused`, which is ours.
+/// What `/v1/vips` answers, as JSON. One that is claimed and can't be had says why by `refused`; a backend
+/// that this node gives no connections, because they fail there, is `avoided`. Both are ours.
 pub fn document(listed: &[Listed]) -> Vec<u8> {
     let vip = |listed: &Listed| Document {
         vip: listed.to_string(),
@@ -43,6 +47,7 @@ pub fn document(listed: &[Listed]) -> Vec<u8> {
             .map(|backend| Place {
                 ip: backend.address.ip().to_string(),
                 port: backend.address.port(),
+                avoided: listed.avoided.contains(&backend.address),
             })
             .collect(),
         refused: listed.refused.map(|why| why.to_string()),

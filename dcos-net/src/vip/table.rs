@@ -27,6 +27,8 @@ pub struct VipTable {
     reserved: Reserved,
     /// Nodes that nobody reaches.
     unreachable: BTreeSet<IpAddr>,
+    /// Where connections fail.
+    avoided: BTreeSet<SocketAddr>,
     tasks: BTreeMap<TaskKey, Vec<Claim>>,
     keys: BTreeMap<Key, BTreeMap<(TaskKey, usize), Backend>>,
     v4: Family,
@@ -37,6 +39,8 @@ pub struct VipTable {
     /// What was told last.
     told: BTreeMap<Service, Vec<SocketAddr>>,
     dirty: BTreeSet<Key>,
+    /// How often changes were taken.
+    revision: u64,
     /// Those that are claimed and can't be had, as of the last changes.
     refused: BTreeMap<Key, Refusal>,
 }
@@ -126,6 +130,8 @@ pub struct Listed {
     pub refused: Option<Refusal>,
     /// All backends, closed ones included.
     pub backends: Vec<Backend>,
+    /// Those of them that this node gives no connections, because its connections to them fail.
+    pub avoided: BTreeSet<SocketAddr>,
 }
 
 /// The addresses of a name.
@@ -170,6 +176,7 @@ impl VipTable {
             reserved: Reserved::of(&own),
             own,
             unreachable: BTreeSet::new(),
+            avoided: BTreeSet::new(),
             tasks: BTreeMap::new(),
             keys: BTreeMap::new(),
             v4: Family::new(v4),
@@ -178,6 +185,7 @@ impl VipTable {
             services_of: BTreeMap::new(),
             told: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            revision: 0,
             refused: BTreeMap::new(),
         }
     }
@@ -283,6 +291,27 @@ impl VipTable {
         &self.unreachable
     }
 
+    /// Where connections of this node fail now, as the node reaches them: they are given no new ones, unless a VIP would have
+    /// none left. Of datagrams nobody knows.
+    pub fn set_avoided(&mut self, avoided: BTreeSet<SocketAddr>) {
+        let changed: BTreeSet<SocketAddr> = avoided
+            .symmetric_difference(&self.avoided)
+            .copied()
+            .collect();
+        let concerned = self.keys.iter().filter(|(key, backends)| {
+            let mut places = backends.values().map(|backend| self.place(backend));
+            key.protocol == Protocol::Tcp && places.any(|place| changed.contains(&place))
+        });
+        let concerned: Vec<Key> = concerned.map(|(key, _)| key.clone()).collect();
+        self.dirty.extend(concerned);
+        self.avoided = avoided;
+    }
+
+    /// Where connections of this node fail.
+    pub fn avoided(&self) -> &BTreeSet<SocketAddr> {
+        &self.avoided
+    }
+
     /// The tasks that claim anything.
     pub fn tasks(&self) -> impl Iterator<Item = &TaskKey> {
         self.tasks.keys()
@@ -291,6 +320,7 @@ impl VipTable {
     /// What changed since this was called last.
     pub fn take_changes(&mut self) -> Vec<Change> {
         let mut touched = BTreeSet::new();
+        self.revision += u64::from(!self.dirty.is_empty());
         for key in std::mem::take(&mut self.dirty) {
             let now = self.services(&key);
             let is_claimed = self.keys.contains_key(&key);
@@ -331,6 +361,30 @@ impl VipTable {
         touched.into_iter().filter_map(change).collect()
     }
 
+    /// Another number whenever there is anything else to say.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Where connections may be led to, avoided places included.
+    pub fn connected(&self) -> impl Iterator<Item = SocketAddr> {
+        let of_connections = self
+            .keys
+            .iter()
+            .filter(|(key, _)| key.protocol == Protocol::Tcp);
+        let backends = of_connections.flat_map(|(_, backends)| backends.values());
+        let open = backends.filter(|backend| backend.open);
+        open.map(|backend| self.place(backend))
+    }
+
+    /// Whether connections to any VIP could be led elsewhere than to one place.
+    pub fn has_choice(&self) -> bool {
+        self.keys.iter().any(|(key, backends)| {
+            let open = backends.values().filter(|backend| backend.open);
+            key.protocol == Protocol::Tcp && open.take(2).count() > 1
+        })
+    }
+
     /// Every service with its open backends, as of the last [`take_changes`](Self::take_changes).
     pub fn told(&self) -> &BTreeMap<Service, Vec<SocketAddr>> {
         &self.told
@@ -357,7 +411,18 @@ impl VipTable {
             backends.dedup();
             let services = self.services(key);
             let is_refused = services.is_empty();
+            let is_given = |place| {
+                let mut told = services.iter().filter_map(|service| self.told.get(service));
+                told.any(|given| given.contains(&place))
+            };
+            let is_avoided = |backend: &&Backend| {
+                let place = self.place(backend);
+                key.protocol == Protocol::Tcp && self.avoided.contains(&place) && !is_given(place)
+            };
+            let avoided = backends.iter().filter(|backend| backend.open);
+            let avoided = avoided.filter(is_avoided).map(|backend| backend.address);
             Listed {
+                avoided: avoided.collect(),
                 refused: is_refused.then(|| self.refusal(key).unwrap_or(Refusal::Full)),
                 host: key.host.clone(),
                 protocol: key.protocol,
@@ -431,16 +496,30 @@ impl VipTable {
                 backend.open && backend.address.is_ipv4() == service.address.is_ipv4()
             })
             .collect();
-        let is_reached = |backend: &&&Backend| !self.unreachable.contains(&backend.agent);
-        let some_are = open.iter().any(|backend| is_reached(&backend));
-        let open = open
-            .iter()
-            .filter(|backend| !some_are || is_reached(backend));
-        let place = |backend: &Backend| match backend.inside {
-            Some(inside) if self.own.contains(&backend.agent) => inside,
-            _ => backend.address,
-        };
-        let open: BTreeSet<SocketAddr> = open.map(|backend| place(backend)).collect();
+        let open = preferred(open, |backend| !self.unreachable.contains(&backend.agent));
+        let is_tcp = service.protocol == Protocol::Tcp;
+        let open = preferred(open, |backend| {
+            !is_tcp || !self.avoided.contains(&self.place(backend))
+        });
+        let open: BTreeSet<SocketAddr> = open.iter().map(|backend| self.place(backend)).collect();
         Some(open.into_iter().collect())
     }
+
+    /// Where this node reaches a backend.
+    fn place(&self, backend: &Backend) -> SocketAddr {
+        match backend.inside {
+            Some(inside) if self.own.contains(&backend.agent) => inside,
+            _ => backend.address,
+        }
+    }
+}
+
+/// Those that are `better`, or all if none is.
+fn preferred(all: Vec<&Backend>, better: impl Fn(&Backend) -> bool) -> Vec<&Backend> {
+    let some: Vec<&Backend> = all
+        .iter()
+        .copied()
+        .filter(|backend| better(backend))
+        .collect();
+    if some.is_empty() { all } else { some }
 }

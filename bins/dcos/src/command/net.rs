@@ -14,7 +14,8 @@ use crate::output;
 
 pub(crate) async fn run(context: &Context, command: Net) -> anyhow::Result<()> {
     match command {
-        Net::Vips => vips(context).await,
+        Net::Vips { node: None } => vips(context).await,
+        Net::Vips { node: Some(node) } => vips_of(context, &node).await,
         Net::Overlay => overlay(context).await,
         Net::Members { node } => members(context, node.as_deref()).await,
     }
@@ -42,6 +43,47 @@ async fn vips(context: &Context) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// What a node that balances says.
+async fn vips_of(context: &Context, node: &str) -> anyhow::Result<()> {
+    let vips = Server::new(node)?.send("GET", "/net/v1/vips", None).await;
+    let vips = vips.context("is there a router, and does that node balance (--l4lb)?")?;
+    if context.json {
+        output::json(&vips);
+        return Ok(());
+    }
+    let vips = vips.as_array().map(Vec::as_slice).unwrap_or_default();
+    if context.quiet {
+        output::lines(vips.iter().map(|vip| text(&vip["vip"])));
+        return Ok(());
+    }
+    let rows = vips.iter().map(|vip| {
+        let those = |avoided: bool| {
+            let backends = list(vip, "backend").iter();
+            let backends = backends.filter(|one| (one["avoided"] == true) == avoided);
+            let places: Vec<String> = backends.map(place).collect();
+            places.join("\n")
+        };
+        vec![
+            text(&vip["vip"]),
+            text(&vip["protocol"]),
+            those(false),
+            those(true),
+        ]
+    });
+    output::table(&["VIP", "PROTOCOL", "BACKENDS", "AVOIDED"], rows);
+    Ok(())
+}
+
+/// Where a backend is, as the networking API writes it.
+fn place(backend: &Value) -> String {
+    let (ip, port) = (text(&backend["ip"]), text(&backend["port"]));
+    if ip.contains(':') {
+        format!("[{ip}]:{port}")
+    } else {
+        format!("{ip}:{port}")
+    }
 }
 
 /// What the master gave out.

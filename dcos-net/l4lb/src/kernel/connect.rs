@@ -153,15 +153,9 @@ impl Connect {
         self.apply(&gone)
     }
 
-    /// Adds what was balanced here.
-    pub(super) fn count(&self, connections: &mut Connections) -> io::Result<()> {
-        for (key, count) in self.counts.list()? {
-            let found = service_of(&key).zip(place_of(&key[LOT..]));
-            if let Some(found) = found {
-                *connections.entry(found).or_default() += u64::from_ne_bytes(count);
-            }
-        }
-        Ok(())
+    /// What was balanced here, for somebody else to read.
+    pub(super) fn counts(&self) -> io::Result<Counts> {
+        self.counts.share().map(Counts)
     }
 
     /// Whether connections to a service are balanced here.
@@ -196,6 +190,23 @@ impl Connect {
         self.lots.remove(&gone(&before.lots, &after.lots))?;
         let gone = before.counts.difference(&after.counts);
         self.counts.remove(&gone.copied().collect::<Vec<_>>())
+    }
+}
+
+/// How many connections were balanced.
+#[derive(Debug)]
+pub(super) struct Counts(Map<COUNT, 8>);
+
+impl Counts {
+    /// Adds them.
+    pub(super) fn add_to(&self, connections: &mut Connections) -> io::Result<()> {
+        for (key, count) in self.0.list()? {
+            let found = service_of(&key).zip(place_of(&key[LOT..]));
+            if let Some(found) = found {
+                *connections.entry(found).or_default() += u64::from_ne_bytes(count);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,14 +2,16 @@
 //! The layouts are those of `linux/netfilter/nfnetlink_conntrack.h`.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use dcos_net::vip::{Protocol, Service};
-use dcos_netlink::{DUMP, Messages, Socket, attribute};
+use dcos_netlink::{DUMP, Events, Messages, Protocol as Family, SockFilter, Socket, attribute};
 use rustix::net::AddressFamily;
 
 use super::{UNSPEC, behind_header, header};
+use crate::detector::Flow as FlowId;
 
 /// `NFNL_SUBSYS_CTNETLINK`, in the upper half of a message's kind.
 const CONNTRACK: u16 = 1;
@@ -19,11 +21,16 @@ const DELETE: u16 = CONNTRACK << 8 | 2;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const STATUS: u16 = 3;
+const STATE: u16 = 4;
 const ID: u16 = 12;
 const FILTER: u16 = 25;
 const STATUS_MASK: u16 = 26;
 /// `IPS_SEEN_REPLY`: somebody has answered.
 const ANSWERED: u32 = 2;
+/// `TCP_CONNTRACK_SYN_SENT`, and `TCP_CONNTRACK_CLOSE`, which is what it ends with that is refused.
+const BEGUN: [u8; 2] = [1, 8];
+/// `NFNLGRP_CONNTRACK_DESTROY`
+const DESTROYED: u32 = 3;
 /// `CTA_FILTER_FLAG`: the original destination.
 const TO_ADDRESS: u32 = 1 << 1;
 /// The protocol, and the port it goes to.
@@ -167,6 +174,74 @@ fn read_stale(entry: &[u8], losers: &Losers) -> Option<Flow> {
         family,
         original: original.to_vec(),
         id: attribute(entry, ID)?.to_vec(),
+    })
+}
+
+/// A connection that nobody has answered, or did.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) flow: FlowId,
+    pub(super) client: SocketAddr,
+    /// Where it was to go.
+    pub(super) to: SocketAddr,
+    /// Where it went.
+    pub(super) backend: SocketAddr,
+}
+
+/// The connections that nobody has answered yet, whomever they are for. Kernels before 5.13 are asked for all.
+pub(super) fn waiting(socket: &mut Socket) -> io::Result<Vec<Begun>> {
+    let mut request = Messages::new();
+    let message = request.begin(GET, DUMP, &header(UNSPEC, 0));
+    message
+        .put(STATUS, &0_u32.to_be_bytes())
+        .put(STATUS_MASK, &ANSWERED.to_be_bytes())
+        .end();
+    let mut waiting = Vec::new();
+    socket.ask(&request, |entry| waiting.extend(read_begun(entry)))?;
+    Ok(waiting)
+}
+
+/// Hears of connections that end and were never answered; [`read_begun`] reads what it tells.
+pub(super) fn unanswered() -> io::Result<Events> {
+    // What is answered is not even given to us: the status, its third attribute, says so.
+    let filter = [
+        // A: where attributes begin; X: which one; then where that is, or none.
+        SockFilter::new(0x00, 0, 0, 20),
+        SockFilter::new(0x01, 0, 0, STATUS.into()),
+        SockFilter::new(0x20, 0, 0, 0xffff_f00c),
+        SockFilter::new(0x15, 4, 0, 0),
+        // Its value, and the bit in it.
+        SockFilter::new(0x07, 0, 0, 0),
+        SockFilter::new(0x40, 0, 0, 4),
+        SockFilter::new(0x54, 0, 0, ANSWERED),
+        SockFilter::new(0x15, 0, 1, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+        SockFilter::new(0x06, 0, 0, 0),
+    ];
+    Events::open(Family::Netfilter, DESTROYED, &filter)
+}
+
+pub(super) fn read_begun(entry: &[u8]) -> Option<Begun> {
+    let entry = behind_header(entry);
+    if is_answered(entry) {
+        return None;
+    }
+    let original = attribute(entry, ORIGINAL)?;
+    let tuple = read(original)?;
+    // One that is taken up in its midst is not begun. Older kernels do not tell of the state at the end.
+    let state = attribute(entry, STATE).and_then(|state| attribute(attribute(state, 1)?, 1));
+    if tuple.protocol != Protocol::Tcp
+        || state.is_some_and(|state| !state.iter().all(|state| BEGUN.contains(state)))
+    {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    (original, attribute(entry, ID)).hash(&mut hasher);
+    Some(Begun {
+        flow: hasher.finish(),
+        client: tuple.source,
+        to: tuple.destination,
+        backend: read(attribute(entry, REPLY)?)?.source,
     })
 }
 

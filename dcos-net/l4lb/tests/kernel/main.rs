@@ -1,22 +1,27 @@
 //! The data path in real network namespaces: who is reached, from where, and what the kernel holds.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod failing;
 mod hosts;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use dcos_l4lb::{DataPath, Dataplane as _, DataplaneError, Kernel, Services};
+use dcos_l4lb::{Connections, DataPath, Dataplane as _, DataplaneError, Kernel, Services};
 use dcos_net::vip::{Protocol, Service};
 use dcos_netlink::{Changes, Lock, Passage, PassageError, Porter};
+use failing::{
+    a_backend_that_dies_is_avoided_and_comes_back, a_backend_that_hears_only_some_is_not_avoided,
+};
 use hosts::{Hosts, Talk, ask, ask_by_datagram, ip, missing};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 /// The hosts, or why there are none.
-macro_rules! hosts {
+macro_rules! hosts_of {
     ($path:ident) => {
-        match missing().map_or_else(|| with_path($path), |why| Err(why.to_owned())) {
+        match $crate::missing().map_or_else(|| $crate::with_path($path), |why| Err(why.to_owned()))
+        {
             Ok(hosts) => hosts,
             Err(why) => {
                 eprintln!("skipped: {why}");
@@ -25,6 +30,8 @@ macro_rules! hosts {
         }
     };
 }
+
+use hosts_of;
 
 /// The hosts, if this kernel has that data path.
 fn with_path(path: DataPath) -> Result<Hosts, String> {
@@ -77,6 +84,8 @@ of_each_path!(
     balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does,
     a_node_without_a_default_route_reaches_virtual_addresses,
     after_any_changes_the_kernel_holds_what_it_should,
+    a_backend_that_dies_is_avoided_and_comes_back,
+    a_backend_that_hears_only_some_is_not_avoided,
 );
 
 fn vip(v4: bool, protocol: Protocol, port: u16) -> Service {
@@ -96,12 +105,17 @@ fn answers(hosts: &Hosts, from: &str, to: SocketAddr) -> BTreeSet<String> {
     hosts.on(from, || (0..60).map(|_| ask(to)).collect())
 }
 
+fn counted(hosts: &Hosts, kernel: &mut Kernel) -> Connections {
+    let mut reader = hosts.on("node", || kernel.reader()).unwrap();
+    reader.connections().unwrap()
+}
+
 fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 fn connections_from_everywhere_are_spread_over_all_backends(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
     hosts.serve("node", 8000, "N");
@@ -115,7 +129,7 @@ fn connections_from_everywhere_are_spread_over_all_backends(path: DataPath) {
             let found = answers(&hosts, from, service.address);
             assert_eq!(found, set(&["A", "B", "N"]), "from {from}, IPv4: {v4}");
         }
-        let counted = kernel.connections().unwrap();
+        let counted = counted(&hosts, &mut kernel);
         let of_vip: u64 = backends
             .iter()
             .map(|backend| counted[&(service, *backend)])
@@ -132,7 +146,7 @@ fn connections_from_everywhere_are_spread_over_all_backends(path: DataPath) {
 }
 
 fn connections_that_stand_do_not_notice_changes(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
     let mut kernel = open(&hosts, path);
@@ -160,7 +174,7 @@ fn connections_that_stand_do_not_notice_changes(path: DataPath) {
 }
 
 fn new_connections_work_at_every_moment_of_a_change(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
     let mut kernel = open(&hosts, path);
@@ -191,7 +205,7 @@ fn new_connections_work_at_every_moment_of_a_change(path: DataPath) {
 }
 
 fn what_an_earlier_process_left_at_a_masters_address_goes(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     let mut kernel = open(&hosts, path);
     let (stays, goes) = (vip(true, Protocol::Tcp, 80), vip(false, Protocol::Tcp, 80));
@@ -212,7 +226,7 @@ fn what_an_earlier_process_left_at_a_masters_address_goes(path: DataPath) {
 }
 
 fn no_address_of_the_node_itself_is_a_virtual_one(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("node", 8000, "N");
     let mut kernel = open(&hosts, path);
@@ -239,7 +253,7 @@ fn no_address_of_the_node_itself_is_a_virtual_one(path: DataPath) {
 }
 
 fn connections_nobody_answered_begin_again_when_their_backend_goes(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("b", 8000, "B");
     // A host that is gone says nothing.
     nft(&hosts, "a", SILENT);
@@ -251,7 +265,7 @@ fn connections_nobody_answered_begin_again_when_their_backend_goes(path: DataPat
         kernel.apply(&[(service, Some(vec![gone]))]).unwrap();
         std::thread::scope(|scope| {
             let asking = scope.spawn(move || hosts.on("node", || ask(service.address)));
-            while kernel.connections().unwrap()[&(service, gone)] == 0 {
+            while counted(hosts, &mut kernel)[&(service, gone)] == 0 {
                 std::thread::yield_now();
             }
             kernel.apply(&[(service, Some(vec![there]))]).unwrap();
@@ -280,7 +294,7 @@ fn nft(hosts: &Hosts, host: &str, rules: &str) {
 #[test]
 fn who_is_answered_by_a_backend_after_that_left_is_served() {
     let path = DataPath::Ebpf;
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     let mut kernel = open(&hosts, path);
     let hosts = &hosts;
@@ -291,7 +305,7 @@ fn who_is_answered_by_a_backend_after_that_left_is_served() {
         nft(hosts, "a", SILENT);
         std::thread::scope(|scope| {
             let asking = scope.spawn(move || hosts.on("node", || ask(service.address)));
-            while kernel.connections().unwrap()[&(service, leaving)] == 0 {
+            while counted(hosts, &mut kernel)[&(service, leaving)] == 0 {
                 std::thread::yield_now();
             }
             kernel.apply(&[(service, Some(Vec::new()))]).unwrap();
@@ -305,7 +319,7 @@ fn who_is_answered_by_a_backend_after_that_left_is_served() {
 }
 
 fn datagrams_choose_anew_when_their_backend_goes(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
     let mut kernel = open(&hosts, path);
@@ -331,7 +345,7 @@ fn datagrams_choose_anew_when_their_backend_goes(path: DataPath) {
 }
 
 fn datagrams_leave_what_an_earlier_process_had_no_time_to_forget(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
     let service = vip(true, Protocol::Udp, 53);
@@ -367,7 +381,7 @@ fn datagrams_leave_what_an_earlier_process_had_no_time_to_forget(path: DataPath)
 }
 
 fn after_a_storm_of_changes_no_datagram_goes_to_a_backend_that_left(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     let names = ["a", "b", "node"];
     for (host, name) in names.into_iter().zip(["A", "B", "N"]) {
         hosts.serve(host, 8000, name);
@@ -435,7 +449,7 @@ fn after_a_storm_of_changes_no_datagram_goes_to_a_backend_that_left(path: DataPa
 }
 
 fn datagrams_find_back_from_a_server_on_every_address_of_the_node(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     let mut kernel = open(&hosts, path);
     for v4 in [true, false] {
         let any = |port| SocketAddr::new(if v4 { [0; 4].into() } else { [0_u16; 8].into() }, port);
@@ -461,7 +475,7 @@ fn datagrams_find_back_from_a_server_on_every_address_of_the_node(path: DataPath
 }
 
 fn a_new_process_takes_over_what_the_last_one_left(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     let service = vip(true, Protocol::Tcp, 80);
     let other = vip(true, Protocol::Tcp, 81);
@@ -504,7 +518,7 @@ fn a_new_process_takes_over_what_the_last_one_left(path: DataPath) {
 }
 
 fn a_table_of_earlier_releases_is_taken_over(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     // As it was: elements that lead to chains, and a rule that looks for them.
     let former = "table inet dcos-l4lb {\n\
@@ -567,7 +581,7 @@ fn close_as_docker(hosts: &Hosts, host: &str) -> Result<(), String> {
 }
 
 fn balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     if let Err(why) = close_as_docker(&hosts, "node") {
         eprintln!("skipped: {why}");
         return;
@@ -682,7 +696,7 @@ fn balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does(path: D
 }
 
 fn a_node_without_a_default_route_reaches_virtual_addresses(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.on("node", || {
         for family in ["-4", "-6"] {
             let arguments = [family, "route", "del", "default"];
@@ -781,7 +795,7 @@ fn flush(hosts: &Hosts) {
 #[test]
 fn at_connect_nothing_is_left_for_packets() {
     let path = DataPath::Ebpf;
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
     let mut kernel = open(&hosts, path);
@@ -838,7 +852,7 @@ fn at_connect_nothing_is_left_for_packets() {
 #[test]
 fn where_the_kernel_does_not_let_us_nftables_does_it() {
     let path = DataPath::Nftables;
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     let opened = |path| {
         hosts.on("node", move || {
@@ -867,7 +881,7 @@ fn where_the_kernel_does_not_let_us_nftables_does_it() {
 #[test]
 fn what_becomes_an_address_of_the_node_is_left_to_it() {
     let path = DataPath::Ebpf;
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     hosts.serve("a", 8000, "A");
     let mut kernel = open(&hosts, path);
     let service = vip(true, Protocol::Tcp, 8000);
@@ -907,7 +921,7 @@ impl Dice {
 }
 
 fn after_any_changes_the_kernel_holds_what_it_should(path: DataPath) {
-    let hosts = hosts!(path);
+    let hosts = hosts_of!(path);
     let mut kernel = open(&hosts, path);
     let (mut dice, mut services) = (Dice(7), Services::new());
     for _ in 0..20 {

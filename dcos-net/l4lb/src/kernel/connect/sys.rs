@@ -189,6 +189,11 @@ impl<const K: usize, const V: usize> Map<K, V> {
         })
     }
 
+    /// The same map for somebody else.
+    pub(super) fn share(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Its descriptor, as programs name it.
     pub(super) fn number(&self) -> u32 {
         fd(&self.0)
@@ -212,11 +217,6 @@ impl<const V: usize> Map<4, V> {
         };
         // SAFETY: these are a map's properties, without pointers.
         unsafe { made(MAP_CREATE, &mut create) }.map(Self)
-    }
-
-    /// The same map for somebody else.
-    pub(super) fn share(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
     }
 }
 

@@ -1,0 +1,315 @@
+//! What the detector says of backends in a made-up world: some die, refuse, are slow or hear only some.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dcos_core::time::Time;
+use dcos_l4lb::detector::{Detector, Outcome, Sight};
+use proptest::prelude::*;
+
+/// How a backend takes connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Alive,
+    /// The answer takes most of a second.
+    Slow,
+    /// Of three it hears one, trials not at all.
+    Crowded,
+    Silent,
+    Refusing,
+}
+
+impl Mode {
+    fn is_alive(self) -> bool {
+        !matches!(self, Self::Silent | Self::Refusing)
+    }
+}
+
+/// In steps of a tenth of a second.
+const SECOND: u64 = 10;
+/// When a client asks again, and when the kernel forgets whom nobody answered.
+const AGAIN: [u64; 4] = [SECOND, 3 * SECOND, 7 * SECOND, 15 * SECOND];
+const FORGOTTEN: u64 = 120 * SECOND;
+const LIMIT: u64 = 3 * SECOND;
+
+#[derive(Debug)]
+struct Flow {
+    backend: usize,
+    begun: u64,
+    /// When it is answered, if that is sure.
+    answer: Option<u64>,
+    is_trial: bool,
+    /// Whether who hears only some hears it.
+    is_lucky: bool,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    /// Of each backend: how it is from which step on.
+    modes: Vec<Vec<(u64, Mode)>>,
+    now: u64,
+    flows: BTreeMap<u64, Flow>,
+    next: u64,
+    failed: BTreeMap<u64, SocketAddr>,
+    given: Vec<u64>,
+    detector: Detector,
+    /// Who was avoided from which step on, and until when.
+    avoided: Vec<(usize, u64, Option<u64>)>,
+}
+
+fn place(backend: usize) -> SocketAddr {
+    let last = u8::try_from(backend).expect("few backends");
+    ([10, 0, 0, last], 80).into()
+}
+
+fn time(step: u64) -> Time {
+    Time::from_secs(1000) + Duration::from_millis(100 * step)
+}
+
+impl World {
+    fn new(modes: Vec<Vec<(u64, Mode)>>) -> Self {
+        let given = vec![0; modes.len()];
+        Self {
+            modes,
+            given,
+            ..Self::default()
+        }
+    }
+
+    fn mode(&self, backend: usize) -> Mode {
+        let past = self.modes[backend].iter().rev();
+        let mut now = past.filter(|(since, _)| *since <= self.now);
+        now.next().expect("from the beginning").1
+    }
+
+    /// Somebody asks: whether it is refused.
+    fn hear(&mut self, id: u64) -> bool {
+        let flow = &self.flows[&id];
+        let (mode, lucky) = (self.mode(flow.backend), flow.is_lucky);
+        let answer = match mode {
+            Mode::Alive => Some(self.now),
+            Mode::Slow => Some(self.now + SECOND - 1),
+            Mode::Crowded if lucky => Some(self.now),
+            Mode::Crowded | Mode::Silent => None,
+            Mode::Refusing => return true,
+        };
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.answer = flow.answer.or(answer);
+        }
+        false
+    }
+
+    fn begin(&mut self, backend: usize, is_trial: bool) {
+        let (id, begun) = (self.next, self.now);
+        self.next += 1;
+        self.flows.insert(
+            id,
+            Flow {
+                backend,
+                begun,
+                answer: None,
+                is_trial,
+                is_lucky: !is_trial && self.given[backend].is_multiple_of(3),
+            },
+        );
+        if !is_trial {
+            self.given[backend] += 1;
+        }
+        if self.hear(id) {
+            self.refuse(id);
+        }
+    }
+
+    fn refuse(&mut self, id: u64) {
+        let Some(flow) = self.flows.remove(&id) else {
+            return;
+        };
+        if flow.is_trial {
+            self.detector
+                .tried(time(self.now), place(flow.backend), Outcome::Failed);
+        } else {
+            self.failed.insert(id, place(flow.backend));
+        }
+    }
+
+    fn step(&mut self, gaps: &[u64]) {
+        self.now += 1;
+        let avoided = self.detector.avoided();
+        for (backend, gap) in gaps.iter().enumerate() {
+            let is_led = avoided.len() == gaps.len() || !avoided.contains(&place(backend));
+            if self.now.is_multiple_of(*gap) && is_led {
+                self.begin(backend, false);
+            }
+        }
+        let ids: Vec<u64> = self.flows.keys().copied().collect();
+        for id in ids {
+            let flow = &self.flows[&id];
+            let age = self.now - flow.begun;
+            if flow.answer.is_some_and(|at| at <= self.now) {
+                if flow.is_trial {
+                    self.detector
+                        .tried(time(self.now), place(flow.backend), Outcome::Answered);
+                }
+                self.flows.remove(&id);
+            } else {
+                let is_over = age >= FORGOTTEN || (flow.is_trial && age >= LIMIT);
+                let asks = flow.answer.is_none() && AGAIN.contains(&age);
+                if is_over || (asks && self.hear(id)) {
+                    self.refuse(id);
+                }
+            }
+        }
+        if self.now.is_multiple_of(SECOND) {
+            self.look();
+        }
+        while let Some(tried) = self.detector.poll(time(self.now)) {
+            let backend = (0..self.modes.len()).find(|one| place(*one) == tried);
+            self.begin(backend.expect("a backend"), true);
+        }
+        let avoided = self.detector.avoided();
+        for backend in 0..self.modes.len() {
+            let is = avoided.contains(&place(backend));
+            let open = self
+                .avoided
+                .iter_mut()
+                .find(|(of, _, until)| *of == backend && until.is_none());
+            match open {
+                Some((.., until)) if !is => *until = Some(self.now),
+                None if is => self.avoided.push((backend, self.now, None)),
+                _ => {}
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let given = |backend: usize| self.given[backend];
+        let suspects: BTreeSet<SocketAddr> = self.detector.suspects().collect();
+        let all = 0..self.modes.len();
+        let counted = all.clone().filter(|one| suspects.contains(&place(*one)));
+        let waiting = self.flows.iter().filter(|(_, flow)| !flow.is_trial);
+        let sight = Sight {
+            waiting: waiting
+                .map(|(id, flow)| (*id, place(flow.backend)))
+                .collect(),
+            failed: std::mem::take(&mut self.failed),
+            given: counted.map(|one| (place(one), given(one))).collect(),
+        };
+        self.detector.look(time(self.now), &sight, |_| true);
+        let uncounted: BTreeSet<SocketAddr> = self.detector.uncounted().collect();
+        for backend in all.filter(|one| uncounted.contains(&place(*one))) {
+            self.detector
+                .count(time(self.now), place(backend), self.given[backend]);
+        }
+    }
+}
+
+/// Some are well all the time, in their way; one changes, every time for long enough that it has to be noticed.
+fn modes() -> impl Strategy<Value = Vec<Vec<(u64, Mode)>>> {
+    let well = prop_oneof![Just(Mode::Alive), Just(Mode::Slow), Just(Mode::Crowded)];
+    let well = prop::collection::vec(well.prop_map(|mode| vec![(0, mode)]), 1..4);
+    let kind = prop_oneof![
+        Just(Mode::Silent),
+        Just(Mode::Refusing),
+        Just(Mode::Alive),
+        Just(Mode::Slow)
+    ];
+    let changing = prop::collection::vec((1..60 * SECOND, kind), 1..6);
+    (well, changing).prop_map(|(mut all, changes)| {
+        let mut since = 0;
+        let changing = changes.into_iter().map(|(lasts, mode)| {
+            let from = since;
+            since += lasts;
+            (from, mode)
+        });
+        all.push(changing.collect());
+        all
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn the_dead_are_avoided_and_nobody_else(modes in modes(), gap in 1..2 * SECOND) {
+        let changing = modes.len() - 1;
+        // Who hears only some is asked often enough to hear somebody.
+        let gaps: Vec<u64> = modes.iter().map(|mode| {
+            if mode[0].1 == Mode::Crowded { gap.min(3) } else { gap }
+        }).collect();
+        let mut world = World::new(modes.clone());
+        let last = modes[changing].last().expect("at least one").0;
+        for _ in 0..last + 60 * SECOND {
+            world.step(&gaps);
+        }
+        let ends: Vec<u64> = modes[changing].iter().skip(1).map(|(at, _)| *at).chain([world.now]).collect();
+        let is_avoided = |at: u64| world.avoided.iter().any(|(_, from, until)| {
+            *from <= at && until.is_none_or(|until| until > at)
+        });
+        for (backend, from, until) in &world.avoided {
+            prop_assert_eq!(*backend, changing, "avoided although it is well");
+            // Of what began before it was well again, the verdict may come a little later.
+            let mode = |at: u64| modes[changing].iter().rev().find(|(since, _)| *since <= at).expect("one").1;
+            let was_dead = (from.saturating_sub(5 * SECOND)..=*from).any(|at| !mode(at).is_alive());
+            prop_assert!(was_dead, "avoided at {} although it was well for five seconds", from);
+            if let Some(until) = until {
+                prop_assert!(mode(*until).is_alive() || until - from >= 300 * SECOND, "given connections while dead");
+                prop_assert!(until - from >= 2 * SECOND, "it flaps");
+            }
+        }
+        for ((since, mode), end) in modes[changing].iter().zip(ends) {
+            match mode {
+                Mode::Refusing if end - since > gap + 10 * SECOND => {
+                    prop_assert!(is_avoided(since + gap + 10 * SECOND), "it refuses since {}", since);
+                }
+                Mode::Silent if end - since > gap + 15 * SECOND => {
+                    prop_assert!(is_avoided(since + gap + 15 * SECOND), "it is silent since {}", since);
+                }
+                Mode::Alive | Mode::Slow if end - since > 37 * SECOND => {
+                    prop_assert!(!is_avoided(since + 37 * SECOND), "it is well since {}", since);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn who_stays_dead_is_shown_to_clients_every_five_minutes_and_no_sooner() {
+    let mut world = World::new(vec![vec![(0, Mode::Refusing)], vec![(0, Mode::Alive)]]);
+    for _ in 0..1000 * SECOND {
+        world.step(&[5, 5]);
+    }
+    let lengths: Vec<u64> = world
+        .avoided
+        .iter()
+        .filter_map(|(_, from, until)| Some(((*until)? - from) / SECOND))
+        .collect();
+    assert_eq!(lengths, [300, 300, 300]);
+    assert!(world.avoided[0].1 <= 3 * SECOND, "{:?}", world.avoided);
+    let failures = world.detector.failures()[&place(0)];
+    assert!(
+        (4..40).contains(&failures),
+        "{failures} clients were refused"
+    );
+}
+
+#[test]
+fn who_was_no_backend_for_a_moment_is_not_avoided() {
+    let mut detector = Detector::default();
+    let failed = BTreeMap::from([(1, place(1))]);
+    let sight = |given: &[u64]| Sight {
+        failed: failed.clone(),
+        given: given.iter().map(|given| (place(1), *given)).collect(),
+        ..Sight::default()
+    };
+    detector.look(time(0), &sight(&[]), |_| true);
+    detector.count(time(0), place(1), 1);
+    assert_eq!(detector.poll(time(0)), Some(place(1)));
+    detector.tried(time(1), place(1), Outcome::Failed);
+    detector.look(time(10), &sight(&[1]), |_| true);
+    assert_eq!(detector.avoided(), [place(1)].into());
+    detector.look(time(20), &Sight::default(), |_| false);
+    assert_eq!(detector.avoided(), [].into());
+    assert!(detector.is_idle() && detector.failures().is_empty());
+}
