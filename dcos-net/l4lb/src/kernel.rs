@@ -288,11 +288,14 @@ impl Kernel {
         self.forgetter.wait();
     }
 
-    /// Whether a change takes a backend away.
+    /// Whether flows may go elsewhere than a change wants: it takes a backend away, or a service comes, and what was sent there
+    /// before was led nowhere.
     fn loses(&self, (service, now): &Change) -> bool {
         let now = now.as_deref().unwrap_or_default();
-        let before = self.held.get(service);
-        before.is_some_and(|before| before.iter().any(|backend| !now.contains(backend)))
+        match self.held.get(service) {
+            Some(before) => before.iter().any(|backend| !now.contains(backend)),
+            None => !now.is_empty(),
+        }
     }
 }
 
@@ -345,7 +348,8 @@ impl Dataplane for Kernel {
                     value,
                 });
             }
-            if self.inherited || transaction.deleted.len() > begun.0 {
+            let is_new = !self.held.contains_key(service) && transaction.added.len() > begun.1;
+            if self.inherited || is_new || transaction.deleted.len() > begun.0 {
                 losers.insert(*service);
             }
             repairs.services +=

@@ -76,6 +76,7 @@ of_each_path!(
     no_address_of_the_node_itself_is_a_virtual_one,
     connections_nobody_answered_begin_again_when_their_backend_goes,
     datagrams_choose_anew_when_their_backend_goes,
+    what_was_sent_before_there_was_a_vip_finds_it,
     datagrams_leave_what_an_earlier_process_had_no_time_to_forget,
     after_a_storm_of_changes_no_datagram_goes_to_a_backend_that_left,
     datagrams_find_back_from_a_server_on_every_address_of_the_node,
@@ -284,6 +285,9 @@ fn connections_nobody_answered_begin_again_when_their_backend_goes(path: DataPat
 /// A host that hears no connections.
 const SILENT: &str = "table inet gone {\nchain silent {\ntype filter hook input priority 0\ntcp dport 8000 drop\n}\n}";
 
+/// The way out, from which nobody answers either.
+const NOWHERE: &str = "table inet out {\nchain silent {\ntype filter hook prerouting priority -400\nip daddr 11.1.1.1 drop\n}\n}";
+
 fn nft(hosts: &Hosts, host: &str, rules: &str) {
     hosts.on(host, || {
         let done = std::process::Command::new("nft").arg(rules).status();
@@ -342,6 +346,35 @@ fn datagrams_choose_anew_when_their_backend_goes(path: DataPath) {
             );
         }
     }
+}
+
+fn what_was_sent_before_there_was_a_vip_finds_it(path: DataPath) {
+    let hosts = hosts_of!(path);
+    hosts.serve("b", 8000, "B");
+    nft(&hosts, "a", NOWHERE);
+    let mut kernel = open(&hosts, path);
+    // Of IPv6 nothing leaves the node: it is refused, and the kernel does not keep it in mind.
+    let (datagrams, connections) = (vip(true, Protocol::Udp, 53), vip(true, Protocol::Tcp, 80));
+    let b = at("b", true, 8000);
+    for from in ["node", "b"] {
+        // Both go out of the node, where nobody answers.
+        let socket = hosts.on(from, || UdpSocket::bind("0.0.0.0:0").unwrap());
+        socket.send_to(b"?", datagrams.address).unwrap();
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| hosts.on(from, || ask(connections.address)));
+            std::thread::sleep(Duration::from_millis(200));
+            let come = [datagrams, connections].map(|service| (service, Some(vec![b])));
+            kernel.apply(&come).unwrap();
+            kernel.wait_until_forgotten();
+            let answer = ask_by_datagram(&socket, datagrams.address);
+            assert_eq!(answer, "B", "from {from}");
+            assert_eq!(asking.join().unwrap(), "B", "from {from}");
+        });
+        let go = [datagrams, connections].map(|service| (service, None));
+        kernel.apply(&go).unwrap();
+        kernel.wait_until_forgotten();
+    }
+    kernel.remove().unwrap();
 }
 
 fn datagrams_leave_what_an_earlier_process_had_no_time_to_forget(path: DataPath) {
