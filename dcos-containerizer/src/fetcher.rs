@@ -1,16 +1,21 @@
 //! The plug point that brings files into sandboxes.
 //!
-//! [`UriFetcher`] is the default: http, https and local files, extraction of archives, and a
-//! cache shared by all containers.
+//! [`UriFetcher`] is the default: http, https, ftp, ftps, local files and what Hadoop's client can
+//! get, extraction of archives, and a cache shared by all containers.
 
 mod archive;
 mod cache;
+mod ftp;
+mod hadoop;
 mod local;
 mod sandbox;
 mod uri;
 
-use std::fmt;
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, io};
 
 use async_trait::async_trait;
 use dcos_proto::mesos::ContainerId;
@@ -58,7 +63,7 @@ pub struct FetchRequest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed to fetch '{uri}': {reason}")]
 pub struct FetchError {
-    /// Which.
+    /// Which, without its password.
     pub uri: String,
     /// Why.
     pub reason: String,
@@ -68,8 +73,43 @@ impl FetchError {
     /// `uri` failed, because of `reason`.
     pub fn new(uri: &str, reason: impl fmt::Display) -> Self {
         Self {
-            uri: uri.to_owned(),
+            uri: without_password(uri).into_owned(),
             reason: reason.to_string(),
         }
     }
+}
+
+/// A URI as others may read it.
+fn without_password(uri: &str) -> Cow<'_, str> {
+    let shown = || {
+        let (scheme, rest) = uri.split_once("://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (who, address) = rest[..end].rsplit_once('@')?;
+        let (user, _) = who.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{address}{}", &rest[end..]))
+    };
+    shown().map_or(Cow::Borrowed(uri), Cow::Owned)
+}
+
+fn stood_still(stall: Duration) -> String {
+    format!("the download stood still for {stall:?}")
+}
+
+/// A file without a name, on the disk of `directory`.
+fn nameless(directory: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(directory, flags, Mode::from(0o600)) {
+        return Ok(File::from(file));
+    }
+    // Not every file system has them.
+    let path = directory.join(format!("download-{}", uuid::Uuid::new_v4()));
+    let mut options = File::options();
+    let file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
 }

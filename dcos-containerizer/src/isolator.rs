@@ -33,7 +33,7 @@ pub mod namespaces;
 pub mod network;
 mod notes;
 mod options;
-mod patience;
+pub(crate) mod patience;
 pub(crate) mod persistent;
 pub(crate) mod place;
 mod plan;

@@ -49,6 +49,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
     Spec::choice("launcher", &["linux", "posix"])
         .help("linux: namespaces and cgroups, without root those of a user namespace and no cgroups; posix: plain processes. linux as root, and without root where it can be had and neither --containerizers nor --isolation says otherwise."),
     Spec::path("frameworks_home").help("Where relative URIs start; without it they are refused."),
+    Spec::path("hadoop_home").help("Where Hadoop's client is, for URIs such as hdfs://; else HADOOP_HOME, else what `hadoop` in PATH is."),
     Spec::path("fetcher_cache_dir").help("Where fetched files are kept; below the work directory by default."),
     Spec::bytes("fetcher_cache_size").default("2GB").help("How much of that."),
     Spec::duration("fetcher_stall_timeout").default("1mins").help("How long a download may stand still."),
@@ -230,6 +231,8 @@ fn config(
         .unwrap_or_else(|| work_dir.join("fetch"));
     let mut fetcher = FetcherConfig::new(cache);
     fetcher.frameworks_home = values.opt_path("frameworks_home");
+    let environment = || std::env::var_os("HADOOP_HOME").map(PathBuf::from);
+    fetcher.hadoop_home = values.opt_path("hadoop_home").or_else(environment);
     fetcher.stall_timeout = values.duration("fetcher_stall_timeout");
     fetcher.cache.size = values.bytes("fetcher_cache_size");
     let rotation = Rotation {

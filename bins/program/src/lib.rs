@@ -235,8 +235,8 @@ static FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 fn set_verbosity(level: u32) {
     let filter = match level {
         0 => from_environment(),
-        1 => EnvFilter::new("debug"),
-        _ => EnvFilter::new("trace"),
+        1 => without_secrets(EnvFilter::new("debug")),
+        _ => without_secrets(EnvFilter::new("trace")),
     };
     if let Some(reload) = FILTER.get() {
         reload(filter);
@@ -248,7 +248,12 @@ static LEVEL: OnceLock<&str> = OnceLock::new();
 
 fn from_environment() -> EnvFilter {
     let level = LEVEL.get().copied().unwrap_or("info");
-    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level))
+    without_secrets(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level)))
+}
+
+/// The client of FTP would log passwords.
+fn without_secrets(filter: EnvFilter) -> EnvFilter {
+    filter.add_directive("suppaftp=error".parse().expect("it is a directive"))
 }
 
 fn start<F>(

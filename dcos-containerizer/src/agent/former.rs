@@ -54,7 +54,6 @@ pub const FORMER: &[Former] = &[
     ),
     Former::only("docker_ignore_runtime", &["false"], "take it out"),
     Former::unneeded("appc_store_dir", "images lie below --docker_store_dir"),
-    Former::unneeded("hadoop_home", "there is no fetcher for hdfs://"),
     Former::refused(
         "default_container_info",
         "containers would lack the networks and volumes it gives them; say them with the tasks",

@@ -5,7 +5,9 @@
 //! does not fit beside files in use is kept only as long as it is in use itself.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -76,18 +78,20 @@ impl Cache {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => std::fs::create_dir_all(&config.directory)?,
         }
+        // Users may get to what is theirs in it, and see nothing else.
+        std::fs::set_permissions(&config.directory, Permissions::from_mode(0o711))?;
         Ok(Self {
             config,
             state: Mutex::default(),
         })
     }
 
-    /// A path in the cache's directory that nothing has.
     /// How many bytes are kept.
     pub(super) fn used(&self) -> u64 {
         self.lock().size()
     }
 
+    /// A path in the cache's directory that nothing has.
     pub(super) fn fresh_path(&self) -> PathBuf {
         self.config.directory.join(uuid::Uuid::new_v4().to_string())
     }

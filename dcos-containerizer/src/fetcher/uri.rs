@@ -2,27 +2,38 @@
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use dcos_proto::mesos::command_info::Uri;
+use dcos_wire::tls::{self, Trust};
 use dcos_wire::{Client, ClientConfig};
 use futures::StreamExt;
+use tokio_rustls::rustls;
 
 use super::archive::{self, Kind, Limits};
 use super::cache::{Cache, CacheConfig, Key};
 use super::sandbox::{Sandbox, name_of};
-use super::{FetchError, FetchRequest, Fetcher, local};
+use super::{
+    FetchError, FetchRequest, Fetcher, ftp, hadoop, local, nameless, stood_still, without_password,
+};
+use crate::isolator::patience::{self, Going};
 
 /// How a [`UriFetcher`] works.
 #[derive(Debug, Clone)]
 pub struct FetcherConfig {
     /// Where relative paths start; absent, they are refused. `--frameworks_home`.
     pub frameworks_home: Option<PathBuf>,
-    /// How long a download may stand still. `--fetcher_stall_timeout`.
+    /// Where Hadoop's client is, below `bin`; absent, it is looked for in `PATH`. `--hadoop_home`.
+    pub hadoop_home: Option<PathBuf>,
+    /// How long a download may stand still; Hadoop's client decides that itself.
+    /// `--fetcher_stall_timeout`.
     pub stall_timeout: Duration,
+    /// Whom to trust on `https` and `ftps`.
+    pub trust: Trust,
     /// The cache, for URIs that ask for it.
     pub cache: CacheConfig,
     /// Bytes that one archive may become.
@@ -36,6 +47,8 @@ impl FetcherConfig {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             frameworks_home: None,
+            hadoop_home: None,
+            trust: Trust::System,
             stall_timeout: Duration::from_secs(60),
             cache: CacheConfig {
                 directory: directory.into(),
@@ -47,15 +60,17 @@ impl FetcherConfig {
     }
 }
 
-/// Fetches `http`, `https`, `file` URIs and paths; extracts; caches.
+/// Fetches `http`, `https`, `ftp`, `ftps`, `file` URIs and paths, and all others with Hadoop's
+/// client; extracts; caches.
 ///
 /// # Source
-/// Mesos 1.11 `src/launcher/fetcher.cpp`. Not here: `ftp`, and what Hadoop's client would fetch;
-/// they fail and say so. An archive that was not cached stays beside what came out of it.
+/// Mesos 1.11 `src/launcher/fetcher.cpp`. An archive that was not cached stays beside what came
+/// out of it.
 #[derive(Debug)]
 pub struct UriFetcher {
     config: FetcherConfig,
     client: Client,
+    tls: Arc<rustls::ClientConfig>,
     cache: Cache,
     succeeded: AtomicU64,
     failed: AtomicU64,
@@ -65,10 +80,12 @@ impl UriFetcher {
     /// A fetcher with an empty cache.
     ///
     /// # Errors
-    /// If the cache's directory cannot be made and emptied.
+    /// If the cache's directory cannot be made and emptied, or nobody can be trusted.
     pub fn new(config: FetcherConfig) -> io::Result<Self> {
         let cache = Cache::new(config.cache.clone())?;
+        let tls = Arc::new(tls::client(&config.trust).map_err(io::Error::other)?);
         let client = ClientConfig {
+            tls: Some(Arc::clone(&tls)),
             answer_timeout: config.stall_timeout,
             read_timeout: config.stall_timeout,
             max_redirects: 10,
@@ -78,6 +95,7 @@ impl UriFetcher {
         Ok(Self {
             config,
             client,
+            tls,
             cache,
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -172,22 +190,56 @@ impl UriFetcher {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
             None => (String::new(), value),
         };
-        match scheme.as_str() {
-            "http" | "https" => self.download_http(value, file).await,
+        let path = match scheme.as_str() {
+            "http" | "https" => return self.download_http(value, file).await,
+            "ftp" | "ftps" => {
+                let place = ftp::Place::parse(value)?;
+                return place
+                    .download(&self.tls, self.config.stall_timeout, file)
+                    .await;
+            }
             "file" => {
                 let path = rest.strip_prefix("localhost").unwrap_or(rest);
                 if !path.starts_with('/') {
                     return Err("a file URI names an absolute path".into());
                 }
-                copy(Path::new(path), request.owner, file).await
+                PathBuf::from(path)
             }
-            "" if rest.starts_with('/') => copy(Path::new(rest), request.owner, file).await,
+            "" if rest.starts_with('/') => PathBuf::from(rest),
             "" => match &self.config.frameworks_home {
-                Some(home) => copy(&home.join(rest), request.owner, file).await,
-                None => Err("the path is relative, and there is no `--frameworks_home`".into()),
+                Some(home) => home.join(rest),
+                None => {
+                    return Err("the path is relative, and there is no `--frameworks_home`".into());
+                }
             },
-            other => Err(format!("the scheme '{other}' is not supported")),
-        }
+            scheme => {
+                if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) {
+                    return Err(format!("'{scheme}' is no scheme"));
+                }
+                return self.download_hadoop(request, value, file).await;
+            }
+        };
+        let (owner, stall) = (request.owner, self.config.stall_timeout);
+        let work = move |going: &Going| {
+            going.at(&path)?;
+            Ok(local::open(&path, owner))
+        };
+        let source = patience::wait(stall, work).await.map_err(text)??;
+        local::copy(source, file.try_clone().map_err(text)?, stall).await
+    }
+
+    async fn download_hadoop(
+        &self,
+        request: &FetchRequest,
+        uri: &str,
+        file: &File,
+    ) -> Result<(), String> {
+        let home = self.config.hadoop_home.as_deref();
+        let directory = &self.config.cache.directory;
+        let fetched = hadoop::fetch(home, request, uri, directory).await?;
+        let (source, target) = (fetched.file.try_clone(), file.try_clone());
+        let (source, target) = (source.map_err(text)?, target.map_err(text)?);
+        local::copy(source, target, self.config.stall_timeout).await
     }
 
     async fn download_http(&self, url: &str, file: &mut File) -> Result<(), String> {
@@ -213,7 +265,7 @@ impl UriFetcher {
         let stall = self.config.stall_timeout;
         loop {
             match tokio::time::timeout(stall, body.next()).await {
-                Err(_) => return Err(format!("the download stood still for {stall:?}")),
+                Err(_) => return Err(stood_still(stall)),
                 Ok(None) => break,
                 Ok(Some(Err(error))) => return Err(chain(&error)),
                 Ok(Some(Ok(chunk))) => {
@@ -244,41 +296,14 @@ impl Fetcher for UriFetcher {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 return Err(error);
             }
-            tracing::debug!(container = %request.container, uri = uri.value, "fetched");
+            let shown = without_password(&uri.value);
+            tracing::debug!(container = %request.container, uri = %shown, "fetched");
         }
         if !request.uris.is_empty() {
             self.succeeded.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
-}
-
-async fn copy(path: &Path, owner: Option<(u32, u32)>, file: &File) -> Result<(), String> {
-    let mut source = local::open(path, owner)?;
-    let mut target = file.try_clone().map_err(text)?;
-    let copied = tokio::task::spawn_blocking(move || io::copy(&mut source, &mut target));
-    let copied = copied.await.map_err(text)?;
-    copied.map_err(|error| format!("copying {}: {error}", path.display()))?;
-    Ok(())
-}
-
-/// A file without a name, on the disk of `directory`.
-fn nameless(directory: &Path) -> io::Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(directory, flags, Mode::from(0o600)) {
-        return Ok(File::from(file));
-    }
-    // Not every file system has them.
-    let path = directory.join(format!("download-{}", uuid::Uuid::new_v4()));
-    let mut options = File::options();
-    let file = options
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)?;
-    std::fs::remove_file(path)?;
-    Ok(file)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]

@@ -25,7 +25,7 @@ static SILENT: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
 
 /// A piece of work, as it sees itself.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Going(Arc<Mutex<State>>);
+pub(crate) struct Going(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -43,7 +43,7 @@ impl Going {
     ///
     /// # Errors
     /// [`IsolatorError::Refused`] if that does not answer to others, or the work was given up.
-    pub(super) fn at(&self, path: &Path) -> Result<(), IsolatorError> {
+    pub(crate) fn at(&self, path: &Path) -> Result<(), IsolatorError> {
         self.on()?;
         // What never came to its turn waits for nothing.
         let is_place = |place: &&PathBuf| place.is_absolute() && path.starts_with(place);
@@ -62,7 +62,7 @@ impl Going {
     ///
     /// # Errors
     /// [`IsolatorError::Refused`] if nobody does, and what it is for was refused.
-    pub(super) fn on(&self) -> Result<(), IsolatorError> {
+    pub(crate) fn on(&self) -> Result<(), IsolatorError> {
         let state = self.state();
         if state.unwanted || state.missed.is_some() {
             return Err(IsolatorError::refused("given up".to_owned()));
@@ -122,7 +122,7 @@ impl Drop for Waiting {
 ///
 /// # Errors
 /// Those of `work`; [`IsolatorError::Refused`] if it takes too long, or too much did before.
-pub(super) async fn wait<T: Send + 'static>(
+pub(crate) async fn wait<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce(&Going) -> Result<T, IsolatorError> + Send + 'static,
 ) -> Result<T, IsolatorError> {
