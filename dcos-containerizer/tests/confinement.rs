@@ -4,6 +4,8 @@
 
 mod confined;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -38,6 +40,7 @@ const TESTS: &[(&str, Test)] = confined::tests! {
     capabilities_that_nobody_named_are_few
     nobody_gets_beyond_the_bounding_capabilities
     system_calls_are_filtered
+    programs_of_32_bits_are_filtered_by_their_own_numbers
     devices_not_allowed_cannot_be_opened
     daemons_die_with_their_container
     what_cannot_be_killed_yet_keeps_no_agent_from_starting
@@ -419,6 +422,101 @@ async fn system_calls_are_filtered() {
         });
     }));
     assert_eq!(fixture.output(&config).await, "0\nchild\n");
+}
+
+async fn programs_of_32_bits_are_filtered_by_their_own_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = |name: &str, families: &str| {
+        let profile = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW", {families} "syscalls": [
+                {{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}}]}}"#
+        );
+        std::fs::write(folder.path().join(name), profile).unwrap();
+    };
+    profile(
+        "both",
+        r#""archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}],"#,
+    );
+    profile("one", "");
+    // 39 is `mkdir` there and `getpid` for others, 36 is `sync`.
+    let program = |number: u8| {
+        let path = folder.path().join(format!("call-{number}"));
+        std::fs::write(&path, program_of_32_bits(number)).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    };
+    let (mkdir, sync) = (program(39), program(36));
+    if !std::process::Command::new(&sync)
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        eprintln!("skipped: the kernel runs no 32-bit programs");
+        return;
+    }
+    let change = |config: &mut IsolationConfig| {
+        config.seccomp_config_dir = Some(folder.path().to_owned());
+    };
+    let Some(mut fixture) = Fixture::new("linux/seccomp", change) else {
+        return;
+    };
+    let mut config = fixture.config(&format!(
+        "{mkdir}; echo $?; {sync}; echo $?; mkdir x || echo $?"
+    ));
+    for (name, expected) in [
+        (Some("both"), "13 0 1"),
+        (Some("one"), "159 159 1"),
+        (None, "159 159"),
+    ] {
+        config.container = Some(linux_info(|linux| {
+            linux.seccomp = name.map(|name| SeccompInfo {
+                profile_name: Some(name.to_owned()),
+                ..SeccompInfo::default()
+            });
+        }));
+        let output = fixture.output(&config).await;
+        let lines = output.lines().filter(|line| line.parse::<u8>().is_ok());
+        let codes: Vec<_> = lines.collect();
+        assert_eq!(codes.join(" "), expected, "{name:?}: {output}");
+    }
+}
+
+/// A program for 32-bit x86 that makes one system call and ends with its error, or 0.
+fn program_of_32_bits(number: u8) -> Vec<u8> {
+    const BASE: u32 = 0x0804_8000;
+    let code = |path: u32| {
+        let mut code = vec![0xb8, number, 0, 0, 0, 0xbb];
+        code.extend(path.to_le_bytes());
+        // mov ecx, 0; int 0x80; mov ebx, eax; neg ebx; mov eax, 1; int 0x80
+        code.extend([
+            0xb9, 0, 0, 0, 0, 0xcd, 0x80, 0x89, 0xc3, 0xf7, 0xdb, 0xb8, 1, 0, 0, 0, 0xcd, 0x80,
+        ]);
+        code
+    };
+    let head = 52 + 32;
+    let length = u32::try_from(code(0).len()).unwrap();
+    let mut program = b"\x7fELF\x01\x01\x01".to_vec();
+    program.resize(16, 0);
+    let words = |halves: &[u16]| {
+        halves
+            .iter()
+            .flat_map(|half| half.to_le_bytes())
+            .collect::<Vec<_>>()
+    };
+    let longs = |values: &[u32]| {
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect::<Vec<_>>()
+    };
+    // An executable for the 386, its entry, one segment behind this head.
+    program.extend(words(&[2, 3]));
+    program.extend(longs(&[1, BASE + head, 52, 0, 0]));
+    program.extend(words(&[52, 32, 1, 0, 0, 0]));
+    let all = head + length + 3;
+    program.extend(longs(&[1, 0, BASE, BASE, all, all, 5, 0x1000]));
+    program.extend(code(BASE + head + length));
+    program.extend(b"/x\0");
+    program
 }
 
 async fn devices_not_allowed_cannot_be_opened() {

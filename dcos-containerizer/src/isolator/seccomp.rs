@@ -5,8 +5,9 @@
 //! further answer is a filter of its own, which lets everything else pass; of several filters
 //! that return an error the one installed last wins.
 //!
-//! Programs for another architecture than the node's (32-bit x86) are killed: the compiler knows
-//! one architecture a filter. The other numbering of x86-64 (x32) is absent, whatever a profile says of it.
+//! On x86-64 there are three kinds of programs, whose calls have numbers of their own. Those with
+//! short pointers (x32) and 32-bit ones are confined by the same entries, if the profile names them;
+//! if not, the calls of the former are absent, and the latter are killed, as is what is of any other architecture.
 
 mod calls;
 mod compiled;
@@ -24,7 +25,9 @@ use serde::Deserialize;
 
 use super::IsolatorError;
 
+use calls::Kind;
 pub(crate) use compiled::{Compiled, Compiler};
+use tree::{Machine, Rules};
 
 /// A profile in Docker's format; unknown keys are left alone.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,8 +36,22 @@ pub struct Profile {
     default_action: Action,
     #[serde(default)]
     default_errno_ret: Option<u32>,
+    /// The kinds of programs beside native ones; older profiles and those of OCI list them all.
+    #[serde(default)]
+    arch_map: Option<Vec<Family>>,
+    #[serde(default)]
+    architectures: Option<Vec<String>>,
     #[serde(default)]
     syscalls: Vec<Calls>,
+}
+
+/// An architecture, and the kinds of programs beside its own that its kernels run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Family {
+    architecture: String,
+    #[serde(default)]
+    sub_architectures: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -209,8 +226,22 @@ impl Profile {
         Self {
             default_action: Action::Errno,
             default_errno_ret: None,
+            arch_map: None,
+            architectures: None,
             syscalls,
         }
+    }
+
+    /// The kinds of programs that are confined, the native one first; others may not run.
+    fn kinds(&self) -> Vec<Kind> {
+        let families = self.arch_map.iter().flatten();
+        let ours = families.filter(|family| family.architecture == ARCHITECTURE);
+        let listed = ours.flat_map(|family| family.sub_architectures.iter().flatten());
+        let named: Vec<_> = listed.chain(self.architectures.iter().flatten()).collect();
+        let others = Kind::OTHERS.iter();
+        let others = others.filter(|(_, name)| named.iter().any(|one| one == name));
+        let others = others.map(|(kind, _)| *kind);
+        std::iter::once(Kind::Native).chain(others).collect()
     }
 
     /// What of the profile holds for a container with these capabilities in its bounding set.
@@ -245,52 +276,56 @@ impl Profile {
         capabilities: Option<&HashSet<Capability>>,
     ) -> Result<Vec<Filter>, IsolatorError> {
         let default = action(self.default_action, self.default_errno_ret);
+        let kinds = self.kinds();
+        let nothing = || -> Rules {
+            let kinds = kinds.iter();
+            kinds
+                .map(|kind| (Machine::of(*kind), BTreeMap::new()))
+                .collect()
+        };
         // What any entry is about is let through by the first filter, and nothing else; the ones behind it say what
         // becomes of it instead. Of several answers the kernel takes the strictest.
-        let mut listed = BTreeMap::new();
+        let mut listed = nothing();
         // Actions in order of appearance, each with what it applies to.
-        let mut groups: Vec<(SeccompAction, BTreeMap<i64, Vec<SeccompRule>>)> = Vec::new();
+        let mut groups: Vec<(SeccompAction, Rules)> = Vec::new();
         for calls in self.entries(capabilities) {
             let wanted = action(calls.action, calls.errno_ret);
             if wanted == default {
                 continue;
             }
-            let numbers = || calls.names.iter().filter_map(|name| calls::number(name));
-            for number in numbers() {
-                add(&mut listed, number, calls)?;
-            }
+            add(&mut listed, &kinds, calls)?;
             if wanted == SeccompAction::Allow {
                 continue;
             }
             let place = groups.iter().position(|(action, _)| *action == wanted);
             let place = place.unwrap_or_else(|| {
-                groups.push((wanted, BTreeMap::new()));
+                groups.push((wanted, nothing()));
                 groups.len() - 1
             });
-            for number in numbers() {
-                add(&mut groups[place].1, number, calls)?;
-            }
+            add(&mut groups[place].1, &kinds, calls)?;
         }
         let mut filters = Vec::new();
-        let foreign = match &default {
+        let foreign = |otherwise: &SeccompAction| match &default {
+            _ if kinds.contains(&Kind::X32) => otherwise.clone(),
             SeccompAction::Allow | SeccompAction::Log => absent(),
             refused => refused.clone(),
         };
         if default != SeccompAction::Allow {
             let answers = tree::Answers {
                 matched: SeccompAction::Allow,
-                otherwise: default,
-                foreign: foreign.clone(),
+                foreign: foreign(&default),
+                otherwise: default.clone(),
             };
-            filters.push(tree::assemble(listed, answers)?);
+            filters.push(tree::assemble(listed, &answers)?);
         }
         for (matched, rules) in groups {
+            let otherwise = SeccompAction::Allow;
             let answers = tree::Answers {
                 matched,
-                otherwise: SeccompAction::Allow,
-                foreign: foreign.clone(),
+                foreign: foreign(&otherwise),
+                otherwise,
             };
-            filters.push(tree::assemble(rules, answers)?);
+            filters.push(tree::assemble(rules, &answers)?);
         }
         tree::fit(&filters)?;
         Ok(filters)
@@ -342,27 +377,61 @@ fn action(action: Action, errno: Option<u32>) -> SeccompAction {
     }
 }
 
-/// Adds the rule of an entry for one system call; an empty list of rules matches always.
-fn add(
+/// Adds the rules of an entry for all kinds of programs.
+fn add(rules: &mut Rules, kinds: &[Kind], calls: &Calls) -> Result<(), IsolatorError> {
+    let arguments = calls.args.as_deref().unwrap_or_default();
+    for kind in kinds {
+        let rules = rules.entry(Machine::of(*kind)).or_default();
+        let known = |name| Some((kind.number(name)?, name));
+        for (number, _) in calls.names.iter().filter_map(|name| known(name)) {
+            insert(rules, number, *kind, arguments)?;
+        }
+        if *kind != Kind::X86 {
+            continue;
+        }
+        // What is handed over in memory cannot be looked at: where that matters nothing is let through, and all is refused.
+        if !arguments.is_empty() && matches!(calls.action, Action::Allow | Action::Log) {
+            continue;
+        }
+        for (door, which) in calls.names.iter().filter_map(|name| calls::behind(name)) {
+            let is_it = Argument {
+                index: 0,
+                value: 0xffff,
+                value_two: which,
+                op: Operator::MaskedEq,
+            };
+            let number = kind.number(door).expect("both are in the table");
+            insert(rules, number, *kind, &[is_it])?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds a rule for one system call; an empty list of rules matches always.
+fn insert(
     rules: &mut BTreeMap<i64, Vec<SeccompRule>>,
     number: i64,
-    calls: &Calls,
+    kind: Kind,
+    arguments: &[Argument],
 ) -> Result<(), IsolatorError> {
-    let arguments = calls.args.as_deref().unwrap_or_default();
     if arguments.is_empty() {
         rules.insert(number, Vec::new());
         return Ok(());
     }
     let condition = |argument: &Argument| {
+        let [value, value_two] = [argument.value, argument.value_two].map(|value| match kind {
+            Kind::X86 => narrow(value),
+            Kind::Native | Kind::X32 => value,
+        });
         let (operator, value) = match argument.op {
-            Operator::Ne => (SeccompCmpOp::Ne, argument.value),
-            Operator::Lt => (SeccompCmpOp::Lt, argument.value),
-            Operator::Le => (SeccompCmpOp::Le, argument.value),
-            Operator::Eq => (SeccompCmpOp::Eq, argument.value),
-            Operator::Ge => (SeccompCmpOp::Ge, argument.value),
-            Operator::Gt => (SeccompCmpOp::Gt, argument.value),
+            Operator::Ne => (SeccompCmpOp::Ne, value),
+            Operator::Lt => (SeccompCmpOp::Lt, value),
+            Operator::Le => (SeccompCmpOp::Le, value),
+            Operator::Eq => (SeccompCmpOp::Eq, value),
+            Operator::Ge => (SeccompCmpOp::Ge, value),
+            Operator::Gt => (SeccompCmpOp::Gt, value),
             // The mask comes first, then what has to be left under it.
-            Operator::MaskedEq => (SeccompCmpOp::MaskedEq(argument.value), argument.value_two),
+            Operator::MaskedEq => (SeccompCmpOp::MaskedEq(value), value_two),
         };
         SeccompCondition::new(argument.index, SeccompCmpArgLen::Qword, operator, value)
     };
@@ -376,6 +445,14 @@ fn add(
         None => drop(rules.insert(number, vec![rule])),
     }
     Ok(())
+}
+
+/// A value as a 32-bit program hands it over, which the kernel shows without a sign: what is meant as -1 has 32 bits.
+fn narrow(value: u64) -> u64 {
+    match i32::try_from(value.cast_signed()) {
+        Ok(_) => value & u64::from(u32::MAX),
+        Err(_) => value,
+    }
 }
 
 fn failed(error: &dyn std::error::Error) -> IsolatorError {

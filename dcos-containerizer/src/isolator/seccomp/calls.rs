@@ -1,4 +1,6 @@
-//! Names of system calls: which the built-in profile allows, and their numbers here.
+//! Names of system calls: which the built-in profile allows, and their numbers.
+//!
+//! The tables of numbers beside this file are those of Linux (`arch/x86/entry/syscalls`).
 
 /// The commands of `ioctl` by which the project of a file, or that a folder hands its own down, is changed:
 /// `FS_IOC_FSSETXATTR`, `FS_IOC_SETFLAGS`, and what 32-bit programs say for the latter.
@@ -350,7 +352,94 @@ pub(super) const WITH_CAPABILITY: &[(&str, &[&str])] = &[
     ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
 ];
 
-/// The number of a system call on this architecture; profiles name those of others, too.
+/// Programs that one node runs, each kind with numbers of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// What nearly all are.
+    Native,
+    /// 64-bit ones with short pointers, on x86-64.
+    X32,
+    /// 32-bit ones, on x86-64.
+    X86,
+}
+
+/// What sets the numbers of x32 apart.
+pub(super) const X32_BIT: u32 = 0x4000_0000;
+
+impl Kind {
+    /// The kinds beside the native one that can be told apart here, with the name profiles have for them.
+    pub(super) const OTHERS: &[(Self, &str)] = if cfg!(target_arch = "x86_64") {
+        &[(Self::X32, "SCMP_ARCH_X32"), (Self::X86, "SCMP_ARCH_X86")]
+    } else {
+        &[]
+    };
+
+    /// The number of a system call; profiles name those of other architectures, too.
+    pub(super) fn number(self, name: &str) -> Option<i64> {
+        match self {
+            Self::Native => number(name),
+            Self::X32 => Some(i64::from(X32_BIT) | find(include_str!("calls/x32.txt"), name)?),
+            Self::X86 => find(include_str!("calls/x86.txt"), name),
+        }
+    }
+}
+
+fn find(table: &str, name: &str) -> Option<i64> {
+    let mut lines = table.lines().filter_map(|line| line.split_once(' '));
+    let (_, number) = lines.find(|(known, _)| *known == name)?;
+    number.parse().ok()
+}
+
+/// The call by which 32-bit programs may make this one, too, and what its first argument is then.
+pub(super) fn behind(name: &str) -> Option<(&'static str, u64)> {
+    let all = [("socketcall", SOCKETCALL), ("ipc", IPC)];
+    all.into_iter().find_map(|(door, names)| {
+        let (_, which) = names.iter().find(|(known, _)| *known == name)?;
+        Some((door, *which))
+    })
+}
+
+/// `linux/net.h`
+const SOCKETCALL: &[(&str, u64)] = &[
+    ("socket", 1),
+    ("bind", 2),
+    ("connect", 3),
+    ("listen", 4),
+    ("accept", 5),
+    ("getsockname", 6),
+    ("getpeername", 7),
+    ("socketpair", 8),
+    ("send", 9),
+    ("recv", 10),
+    ("sendto", 11),
+    ("recvfrom", 12),
+    ("shutdown", 13),
+    ("setsockopt", 14),
+    ("getsockopt", 15),
+    ("sendmsg", 16),
+    ("recvmsg", 17),
+    ("accept4", 18),
+    ("recvmmsg", 19),
+    ("sendmmsg", 20),
+];
+
+/// `linux/ipc.h`
+const IPC: &[(&str, u64)] = &[
+    ("semop", 1),
+    ("semget", 2),
+    ("semctl", 3),
+    ("semtimedop", 4),
+    ("msgsnd", 11),
+    ("msgrcv", 12),
+    ("msgget", 13),
+    ("msgctl", 14),
+    ("shmat", 21),
+    ("shmdt", 22),
+    ("shmget", 23),
+    ("shmctl", 24),
+];
+
+/// The number of a system call on this architecture.
 pub(super) fn number(name: &str) -> Option<i64> {
     let all = EVERYWHERE.iter().chain(HERE);
     all.copied()

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use oci_spec::runtime::{Capability, LinuxSeccomp};
 use serde_json::{Value, json};
 
-use super::{ARCHITECTURE, Action, Argument, Calls, Operator, Profile, failed};
+use super::{ARCHITECTURE, Action, Argument, Calls, Kind, Operator, Profile, failed};
 use crate::isolator::IsolatorError;
 
 impl Profile {
@@ -23,9 +23,13 @@ impl Profile {
             calls.action != self.default_action || calls.errno_ret != self.default_errno_ret
         };
         let entries = self.entries(capabilities).filter(says_more);
+        let kinds = self.kinds();
+        let others = Kind::OTHERS.iter().filter(|(kind, _)| kinds.contains(kind));
+        let others = others.map(|(_, name)| *name);
+        let architectures: Vec<_> = std::iter::once(ARCHITECTURE).chain(others).collect();
         let mut profile = json!({
             "defaultAction": word_of_action(self.default_action),
-            "architectures": [ARCHITECTURE],
+            "architectures": architectures,
             "syscalls": entries.map(entry).collect::<Vec<_>>(),
         });
         if let Some(errno) = self.default_errno_ret {

@@ -6,11 +6,11 @@
 //! found by halving, and that compiler is left with the few calls whose arguments matter:
 //!
 //! ```text
-//! architecture? ─► number ─► halving ─► matched | otherwise | foreign | its program, which looks at the arguments
+//! machine? ─► number ─► halving ─► matched | otherwise | foreign | its program, which looks at the arguments
 //! ```
 //!
-//! *Foreign* are the numbers from 2^30 on: on x86-64 the kernel may take them for calls of programs with short
-//! pointers (x32), which do the same as those that rules name by other numbers. Not so the last one, -1: that is
+//! *Foreign* are the numbers from 2^30 on that no rule is about: on x86-64 the kernel may take them for calls of programs
+//! with short pointers (x32), which do the same as those that rules name by other numbers. Not so the last one, -1: that is
 //! no call, but what a tracer makes of one that it wants skipped, and has the answer of all that no rule names.
 
 use std::collections::BTreeMap;
@@ -18,14 +18,37 @@ use std::collections::BTreeMap;
 use dcos_launcher::Filter;
 use seccompiler::{BackendError, BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
 
+use super::calls::{Kind, X32_BIT};
 use super::{TARGET, failed};
 use crate::isolator::IsolatorError;
 
-/// The architecture's number in the kernel's audit interface.
-#[cfg(target_arch = "x86_64")]
-const AUDIT: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const AUDIT: u32 = 0xc000_00b7;
+/// What a call is made of the kernel as; x32 is native to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Machine {
+    Native,
+    X86,
+}
+
+/// Conditions of calls by number, for each machine whose programs may run.
+pub(super) type Rules = BTreeMap<Machine, BTreeMap<i64, Vec<SeccompRule>>>;
+
+impl Machine {
+    pub(super) fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Native | Kind::X32 => Self::Native,
+            Kind::X86 => Self::X86,
+        }
+    }
+
+    /// Its number in the kernel's audit interface.
+    fn audit(self) -> u32 {
+        match self {
+            Self::Native if cfg!(target_arch = "aarch64") => 0xc000_00b7,
+            Self::Native => 0xc000_003e,
+            Self::X86 => 0x4000_0003,
+        }
+    }
+}
 
 // Instructions of classic BPF, as the kernel numbers them (`linux/bpf_common.h`).
 const LOAD: u16 = 0x20;
@@ -35,7 +58,7 @@ const JUMP_IF_NOT_LESS: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
 /// The number of the first x32 call; no other call has so high a one.
-const FOREIGN: u32 = 0x4000_0000;
+const FOREIGN: u32 = X32_BIT;
 /// What a tracer puts in the place of a call that is to be skipped.
 const SKIPPED: u32 = u32::MAX;
 
@@ -82,7 +105,7 @@ enum Fate {
     Otherwise,
     /// That depends on its arguments.
     Depends,
-    /// Another numbering of what rules name.
+    /// Perhaps another numbering of what rules name.
     Foreign,
 }
 
@@ -93,19 +116,41 @@ pub(super) struct Answers {
     pub(super) matched: SeccompAction,
     /// Of all others.
     pub(super) otherwise: SeccompAction,
-    /// Of those from [`FOREIGN`] on.
+    /// Of all others from [`FOREIGN`] on.
     pub(super) foreign: SeccompAction,
 }
 
 /// A filter that answers `matched` to the calls of `rules`, if one of their rules holds or they have none, and
-/// `otherwise` to all others but foreign ones.
+/// `otherwise` to all others but foreign ones. Programs of other machines are killed.
 ///
 /// # Errors
 /// [`IsolatorError::Seccomp`] if it cannot be expressed, or the kernel would not take it for its length.
-pub(super) fn assemble(
+pub(super) fn assemble(rules: Rules, answers: &Answers) -> Result<Filter, IsolatorError> {
+    let mut program = vec![Instruction::new(LOAD, ARCHITECTURE)];
+    for (machine, rules) in rules {
+        let part = part(machine, rules, answers)?;
+        program.push(Instruction {
+            if_true: 1,
+            ..Instruction::new(JUMP_IF_EQUAL, machine.audit())
+        });
+        program.push(Instruction::new(JUMP, distance(part.len())));
+        program.extend(part);
+    }
+    program.push(Instruction::new(RETURN, SeccompAction::KillProcess.into()));
+    if program.len() > LONGEST {
+        return Err(too_long(program.len(), LONGEST));
+    }
+    Ok(Filter {
+        instructions: program.into_iter().map(Instruction::pack).collect(),
+    })
+}
+
+/// What looks at the calls of one machine's programs; each of its ways ends with an answer.
+fn part(
+    machine: Machine,
     rules: BTreeMap<i64, Vec<SeccompRule>>,
-    answers: Answers,
-) -> Result<Filter, IsolatorError> {
+    answers: &Answers,
+) -> Result<Vec<Instruction>, IsolatorError> {
     let ranges = ranges(&rules);
     let depends = |(_, rules): &(i64, Vec<SeccompRule>)| !rules.is_empty();
     let rules: BTreeMap<_, _> = rules.into_iter().filter(depends).collect();
@@ -113,17 +158,13 @@ pub(super) fn assemble(
         matched,
         otherwise,
         foreign,
-    } = answers;
+    } = answers.clone();
+    let foreign = match machine {
+        Machine::Native => foreign,
+        Machine::X86 => otherwise.clone(),
+    };
     let answers = [&matched, &otherwise, &foreign].map(|action| u32::from(action.clone()));
-    let mut program = vec![
-        Instruction::new(LOAD, ARCHITECTURE),
-        Instruction {
-            if_true: 1,
-            ..Instruction::new(JUMP_IF_EQUAL, AUDIT)
-        },
-        Instruction::new(RETURN, SeccompAction::KillProcess.into()),
-        Instruction::new(LOAD, NUMBER),
-    ];
+    let mut program = vec![Instruction::new(LOAD, NUMBER)];
     program.extend(halve(&ranges, answers));
     // Those that lead to the program behind know its place only now.
     let end = program.len();
@@ -132,32 +173,26 @@ pub(super) fn assemble(
             instruction.value = distance(end - at - 1);
         }
     }
-    let mut instructions: Vec<_> = program.into_iter().map(Instruction::pack).collect();
     if !rules.is_empty() {
         let filter = SeccompFilter::new(rules, otherwise, matched, TARGET);
-        let program: Result<BpfProgram, _> = filter.and_then(TryInto::try_into);
-        let program = program.map_err(|error| match error {
+        let compiled: Result<BpfProgram, _> = filter.and_then(TryInto::try_into);
+        let compiled = compiled.map_err(|error| match error {
             // It counts its own part only.
-            BackendError::FilterTooLarge(length) => too_long(instructions.len() + length, LONGEST),
+            BackendError::FilterTooLarge(length) => too_long(program.len() + length, LONGEST),
             other => failed(&other),
         })?;
-        let packed = program.iter().map(|one| {
-            let (code, value) = (one.code, one.k);
-            let (if_true, if_false) = (one.jt, one.jf);
-            Instruction {
-                code,
-                if_true,
-                if_false,
-                value,
-            }
-            .pack()
-        });
-        instructions.extend(packed);
+        // It begins with a look at the machine, which is behind us.
+        let calls = compiled
+            .iter()
+            .skip_while(|one| one.k != NUMBER || one.code != LOAD);
+        program.extend(calls.map(|one| Instruction {
+            code: one.code,
+            if_true: one.jt,
+            if_false: one.jf,
+            value: one.k,
+        }));
     }
-    if instructions.len() > LONGEST {
-        return Err(too_long(instructions.len(), LONGEST));
-    }
-    Ok(Filter { instructions })
+    Ok(program)
 }
 
 /// Whether the kernel takes so many filters of this length for one process.
@@ -185,33 +220,29 @@ fn too_long(instructions: usize, most: usize) -> IsolatorError {
 
 /// Where each range of numbers begins; the last has no end.
 fn ranges(rules: &BTreeMap<i64, Vec<SeccompRule>>) -> Vec<(u32, Fate)> {
-    let mut ranges = vec![(0, Fate::Otherwise)];
-    let mut begin = |at: u32, fate: Fate| {
-        if let Some(last) = ranges.last_mut().filter(|(begins, _)| *begins == at) {
-            last.1 = fate;
+    let unnamed = |number: u32| {
+        if (FOREIGN..SKIPPED).contains(&number) {
+            Fate::Foreign
         } else {
-            ranges.push((at, fate));
+            Fate::Otherwise
         }
     };
+    let mut begins = BTreeMap::from([0, FOREIGN, SKIPPED].map(|at| (at, unnamed(at))));
     for (number, rules) in rules {
         let Ok(number) = u32::try_from(*number) else {
             continue;
         };
-        if number >= FOREIGN {
-            continue;
-        }
         let fate = if rules.is_empty() {
             Fate::Matched
         } else {
             Fate::Depends
         };
-        begin(number, fate);
+        begins.insert(number, fate);
         if let Some(next) = number.checked_add(1) {
-            begin(next, Fate::Otherwise);
+            begins.entry(next).or_insert(unnamed(next));
         }
     }
-    begin(FOREIGN, Fate::Foreign);
-    begin(SKIPPED, Fate::Otherwise);
+    let mut ranges: Vec<_> = begins.into_iter().collect();
     ranges.dedup_by_key(|(_, fate)| *fate);
     ranges
 }
@@ -292,6 +323,16 @@ mod tests {
         SeccompRule::new(vec![condition.unwrap()]).unwrap()
     }
 
+    const AUDIT: u32 = if cfg!(target_arch = "aarch64") {
+        0xc000_00b7
+    } else {
+        0xc000_003e
+    };
+
+    fn native(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Rules {
+        BTreeMap::from([(Machine::Native, rules)])
+    }
+
     /// What rules are about is allowed, and nothing else.
     fn allowed() -> Answers {
         Answers {
@@ -332,7 +373,7 @@ mod tests {
                 .into_iter()
                 .map(|(number, values)| (number, values.into_iter().map(equal).collect()))
                 .collect();
-            let filter = assemble(rules.clone(), allowed()).unwrap().instructions;
+            let filter = assemble(native(rules.clone()), &allowed()).unwrap().instructions;
             let each = one_after_the_other(rules);
             let far = [0x4000_0000, 0x4000_0001, u32::MAX];
             for number in numbers.into_iter().chain(far) {
@@ -373,7 +414,9 @@ mod tests {
                 )
             })
             .collect();
-        let filter = assemble(rules.clone(), allowed()).unwrap().instructions;
+        let filter = assemble(native(rules.clone()), &allowed())
+            .unwrap()
+            .instructions;
         let each = one_after_the_other(rules);
         for number in 0..820 {
             for argument in [0, 1] {
@@ -390,19 +433,89 @@ mod tests {
         answer_to(profile, u32::try_from(number).unwrap())
     }
 
-    /// What the kernel answers: the strictest of what the filters do.
     fn answer_to(profile: &str, number: u32) -> u32 {
+        answer_of(profile, AUDIT, number, 0)
+    }
+
+    /// What the kernel answers: the strictest of what the filters do.
+    fn answer_of(profile: &str, machine: u32, number: u32, argument: u64) -> u32 {
         let filters = super::super::Profile::parse(profile.as_bytes()).unwrap();
         let filters = filters.compile(None).unwrap();
         let answers = filters
             .iter()
-            .map(|one| run(&one.instructions, AUDIT, number, 0).0);
+            .map(|one| run(&one.instructions, machine, number, argument).0);
         // The smaller as a signed number, the stricter; of equals the one installed last.
         let strictness = |answer: &u32| (answer & 0xffff_0000).cast_signed();
         answers
             .rev()
             .min_by_key(strictness)
             .unwrap_or(SeccompAction::Allow.into())
+    }
+
+    const I386: u32 = 0x4000_0003;
+    const ALLOWED: u32 = 0x7fff_0000;
+    const KILLED: u32 = 0x8000_0000;
+
+    fn refused(errno: u32) -> u32 {
+        SeccompAction::Errno(errno).into()
+    }
+
+    /// What 32-bit programs call by their own numbers, and by one call for many.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn programs_of_32_bits_have_the_entries_of_others() {
+        let family = r#""archMap": [
+            {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"]},
+            {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]}]"#;
+        let list = r#""architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]"#;
+        for kinds in [family, list] {
+            let permits = format!(
+                r#"{{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, {kinds}, "syscalls": [
+                {{"names": ["read", "shmat", "bind", "mmap2"], "action": "SCMP_ACT_ALLOW"}},
+                {{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}},
+                {{"names": ["personality", "socket"], "action": "SCMP_ACT_ALLOW",
+                 "args": [{{"index": 0, "value": 18446744073709551615, "op": "SCMP_CMP_EQ"}}]}}]}}"#
+            );
+            let answer = |number, argument| answer_of(&permits, I386, number, argument);
+            // read, mmap2, mkdir; getpid has the number of the native mkdir, 83 is symlink.
+            assert_eq!((answer(3, 0), answer(192, 0)), (ALLOWED, ALLOWED));
+            assert_eq!((answer(39, 0), answer(20, 0)), (refused(13), refused(38)));
+            assert_eq!(answer(83, 0), refused(38));
+            // personality: what is meant as -1 has 32 bits there.
+            assert_eq!(answer(136, u64::from(u32::MAX)), ALLOWED);
+            assert_eq!(answer(136, 0), refused(38));
+            // ipc: shmat of any version, shmget; socketcall: bind, and a socket that nobody can look at.
+            assert_eq!((answer(117, 21), answer(117, 0x1_0015)), (ALLOWED, ALLOWED));
+            assert_eq!(answer(117, 23), refused(38));
+            assert_eq!((answer(102, 2), answer(102, 1)), (ALLOWED, refused(38)));
+            // x32: read, mkdir, and execve, which is no longer 59 there; rt_sigreturn has no entry.
+            let x32 = |number| answer_to(&permits, FOREIGN | number);
+            assert_eq!((x32(0), x32(83)), (ALLOWED, refused(13)));
+            assert_eq!((x32(59), x32(513)), (refused(38), refused(38)));
+            // Others remain what they were.
+            assert_eq!(answer(3, 0), answer_to(&permits, 0));
+            assert_eq!(answer_of(&permits, 0x4000_0028, 3, 0), KILLED);
+
+            let forbids = format!(
+                r#"{{"defaultAction": "SCMP_ACT_ALLOW", {kinds}, "syscalls": [
+                {{"names": ["mkdir", "execve"], "action": "SCMP_ACT_ERRNO"}},
+                {{"names": ["socket"], "action": "SCMP_ACT_ERRNO",
+                 "args": [{{"index": 0, "value": 40, "op": "SCMP_CMP_EQ"}}]}}]}}"#
+            );
+            let answer = |number, argument| answer_of(&forbids, I386, number, argument);
+            assert_eq!((answer(39, 0), answer(11, 0)), (refused(1), refused(1)));
+            assert_eq!((answer(3, 0), answer(83, 0)), (ALLOWED, ALLOWED));
+            assert_eq!((answer(359, 40), answer(359, 2)), (refused(1), ALLOWED));
+            assert_eq!((answer(102, 1), answer(102, 2)), (refused(1), ALLOWED));
+            let x32 = |number| answer_to(&forbids, FOREIGN | number);
+            assert_eq!(
+                (x32(83), x32(520), x32(0)),
+                (refused(1), refused(1), ALLOWED)
+            );
+        }
+        let unnamed = r#"{"defaultAction": "SCMP_ACT_ALLOW", "archMap": null, "syscalls": [
+            {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#;
+        assert_eq!(answer_of(unnamed, I386, 3, 0), KILLED);
     }
 
     #[test]
@@ -468,10 +581,14 @@ mod tests {
                 .collect()
         };
         // Neither half is too long for itself.
-        let refused = assemble(many(330, 2), allowed()).unwrap_err().to_string();
+        let refused = assemble(native(many(330, 2)), &allowed())
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("takes 4096"), "{refused}");
         // One half is.
-        let refused = assemble(many(1, 2000), allowed()).unwrap_err().to_string();
+        let refused = assemble(native(many(1, 2000)), &allowed())
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("takes 4096"), "{refused}");
         let filter = Filter {
             instructions: vec![0; 4000],
