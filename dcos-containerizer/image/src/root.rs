@@ -2,12 +2,13 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
@@ -75,7 +76,7 @@ pub fn overlay(layers: &[impl AsRef<Path>], folder: &Path, root: &Path) -> io::R
     match overlay_by_parts(layers, &upper, &work, root) {
         // Before Linux 6.5 a layer cannot be named alone.
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-            Ok(overlay_by_line(layers, &upper, &work, root)?)
+            overlay_by_line(layers, &upper, &work, root)
         }
         other => Ok(other?),
     }
@@ -113,24 +114,39 @@ fn overlay_by_line(
     upper: &Path,
     work: &Path,
     root: &Path,
-) -> Result<(), Errno> {
-    let lower: Vec<_> = layers
-        .iter()
-        .rev()
-        .map(|layer| layer.as_ref().to_string_lossy())
-        .collect();
+) -> io::Result<()> {
+    let open = |path: &Path| open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let lower = layers.iter().rev().map(|layer| open(layer.as_ref()));
+    let lower = lower.collect::<Result<Vec<_>, _>>()?;
+    let (upper, work) = (open(upper)?, open(work)?);
+    let options = line(&lower, &upper, &work);
+    if options.len() >= PAGE {
+        let layers = layers.len();
+        let why = format!("an overlay of {layers} layers takes Linux 6.5");
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    let options = CString::new(options)?;
+    let flags = MountFlags::empty();
+    Ok(mount("overlay", root, "overlay", flags, &*options)?)
+}
+
+/// What the options of a mount have to fit into, on most machines.
+const PAGE: usize = 4096;
+
+/// All options, short as they have to be: folders are named by descriptors, whose names are short and have no commas.
+fn line(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> String {
+    let name = |folder: &OwnedFd| format!("/proc/self/fd/{}", folder.as_raw_fd());
+    let (lower, upper, work) = (lower.iter().map(name), name(upper), name(work));
+    let lower: Vec<_> = lower.collect();
     let mut options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lower.join(":"),
-        upper.display(),
-        work.display()
+        "lowerdir={},upperdir={upper},workdir={work}",
+        lower.join(":")
     );
     if is_mapped() {
         options.push(',');
         options.push_str(USER_ATTRIBUTES);
     }
-    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-    mount("overlay", root, "overlay", MountFlags::empty(), &*options)
+    options
 }
 
 /// Copies `layers`, lowest first, over each other. Takes root.
@@ -222,5 +238,48 @@ pub fn undo(root: &Path) -> io::Result<()> {
             Err(Errno::INVAL | Errno::NOENT | Errno::PERM) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYERS: usize = 130;
+
+    /// An image of many layers, in folders whose names are as long as a store's; both ways of mounting it show all of them.
+    #[test]
+    fn many_layers_are_mounted_on_old_kernels_and_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = |number: usize| {
+            let layer = dir.path().join(format!("a, store:{number:0>64}/layer"));
+            std::fs::create_dir_all(&layer).unwrap();
+            std::fs::write(layer.join(format!("file-{number}")), "x").unwrap();
+            std::fs::write(layer.join("top"), number.to_string()).unwrap();
+            layer
+        };
+        let layers: Vec<_> = (0..LAYERS).map(layer).collect();
+        let (folder, root) = (dir.path().join("container"), dir.path().join("root"));
+        if let Err(error) = overlay(&layers, &folder, &root) {
+            eprintln!("skipped: no overlays here: {error}");
+            return;
+        }
+        let check = || {
+            let files = std::fs::read_dir(&root).unwrap().count();
+            let top = std::fs::read_to_string(root.join("top")).unwrap();
+            std::fs::write(root.join("top"), "mine").unwrap();
+            let written = std::fs::read_to_string(folder.join("upper/top")).unwrap();
+            std::fs::remove_file(folder.join("upper/top")).ok();
+            undo(&root).unwrap();
+            (files, top, written)
+        };
+        let expected = (LAYERS + 1, (LAYERS - 1).to_string(), "mine".to_owned());
+        assert_eq!(check(), expected);
+        let (upper, work) = (folder.join(UPPER), folder.join(WORK));
+        overlay_by_line(&layers, &upper, &work, &root).unwrap();
+        assert_eq!(check(), expected);
+        let many: Vec<_> = layers.iter().cycle().take(400).collect();
+        let error = overlay_by_line(&many, &upper, &work, &root).unwrap_err();
+        assert!(error.to_string().contains("400 layers"), "{error}");
     }
 }
