@@ -30,7 +30,7 @@ use std::path::PathBuf;
 pub use line::{InputLine, LineError, OutputLine, Piece, Source};
 pub use process::main;
 
-pub(crate) use ends::{Streams, listen, open_pipes, open_terminal};
+pub(crate) use ends::{Streams, listen, name_of, open_pipes, open_terminal};
 pub(crate) use process::{Descriptors, plan};
 
 /// How to reach the switchboard of a container.

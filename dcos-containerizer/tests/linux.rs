@@ -7,7 +7,7 @@ mod until;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use dcos_containerizer::containerizer::{
     ContainerClass, ContainerConfig, Containerizer, Stdio, Universal, testkit,
@@ -15,7 +15,8 @@ use dcos_containerizer::containerizer::{
 use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::value::{self, Scalar};
 use dcos_proto::mesos::{
-    CommandInfo, ContainerId, ContainerInfo, Image, Resource, Volume, container_info, image, volume,
+    CommandInfo, ContainerId, ContainerInfo, Image, Resource, TtyInfo, Volume, container_info,
+    image, volume,
 };
 use node::{Node, shell};
 use until::until;
@@ -234,20 +235,7 @@ async fn containers_of_an_image_have_its_files_and_survive_the_agent() {
     let universal = node.recovered(&[]).await;
     let id = ContainerId::root("image");
     let mut config = config(&node, &id, "");
-    config.container = Some(ContainerInfo {
-        r#type: container_info::Type::Mesos.into(),
-        mesos: Some(container_info::MesosInfo {
-            image: Some(Image {
-                r#type: image::Type::Docker.into(),
-                docker: Some(image::Docker {
-                    name: "test/sh:1".into(),
-                    ..image::Docker::default()
-                }),
-                ..Image::default()
-            }),
-        }),
-        ..ContainerInfo::default()
-    });
+    config.container = Some(of_image());
     // The entry point of the image is the shell.
     config.command = Some(CommandInfo {
         shell: Some(false),
@@ -277,6 +265,89 @@ async fn containers_of_an_image_have_its_files_and_survive_the_agent() {
     universal.launch(&id, config).await.unwrap();
     universal.wait(&id).await.unwrap();
     assert!(node.read(&id, "stdout").contains("hello"));
+}
+
+/// No test, but what stands beside containers with terminals.
+#[test]
+fn switchboard() {
+    let mut arguments = std::env::args_os().skip_while(|argument| argument != "--");
+    if arguments.next().is_some() {
+        let ended = dcos_containerizer::switchboard::main(arguments);
+        std::process::exit(i32::from(ended != ExitCode::SUCCESS));
+    }
+}
+
+fn of_image() -> ContainerInfo {
+    ContainerInfo {
+        r#type: container_info::Type::Mesos.into(),
+        mesos: Some(container_info::MesosInfo {
+            image: Some(Image {
+                r#type: image::Type::Docker.into(),
+                docker: Some(image::Docker {
+                    name: "test/sh:1".into(),
+                    ..image::Docker::default()
+                }),
+                ..Image::default()
+            }),
+        }),
+        ..ContainerInfo::default()
+    }
+}
+
+#[tokio::test]
+async fn terminals_have_names_inside() {
+    if !able() {
+        return;
+    }
+    let mut node = Node::new(LINUX_ISOLATION);
+    let images = node.dir.path().join("images");
+    make_image(&images);
+    node.images = Some(images);
+    let universal = node.recovered(&[]).await;
+    let id = ContainerId::root("terminal");
+    let mut config = config(&node, &id, "");
+    config.container = Some(ContainerInfo {
+        tty_info: Some(TtyInfo::default()),
+        ..of_image()
+    });
+    let script = "tty; readlink /proc/self/fd/0; echo again > $(tty); \
+        while [ ! -e $MESOS_SANDBOX/go ]; do sleep 0.02; done";
+    config.command = Some(CommandInfo {
+        shell: Some(false),
+        arguments: vec!["-c".into(), script.into()],
+        ..CommandInfo::default()
+    });
+    universal.launch(&id, config).await.unwrap();
+    let sandbox = node.dir.path().join("sandbox/terminal");
+    // One after the other: the names are used again.
+    for name in ["first", "second"] {
+        let session = id.child(name);
+        let script = format!(
+            "cd /mnt/mesos/sandbox; {{ tty; readlink /proc/self/fd/0; }} > {name}; test -w $(tty)"
+        );
+        let debug = ContainerConfig {
+            class: ContainerClass::Debug,
+            stdio: Stdio::null(),
+            directory: PathBuf::new(),
+            container: Some(ContainerInfo {
+                r#type: container_info::Type::Mesos.into(),
+                tty_info: Some(TtyInfo::default()),
+                ..ContainerInfo::default()
+            }),
+            ..node.task(&session, &script)
+        };
+        universal.launch(&session, debug).await.unwrap();
+        let end = universal.wait(&session).await.unwrap();
+        let said = std::fs::read_to_string(sandbox.join(name)).unwrap();
+        assert_eq!(said, "/dev/pts/0\n/dev/pts/0\n");
+        assert_eq!(end.exit_code(), Some(0));
+        universal.remove(&session).await.unwrap();
+    }
+    std::fs::write(sandbox.join("go"), "").unwrap();
+    let end = universal.wait(&id).await.unwrap();
+    let said = node.read(&id, "stdout");
+    assert_eq!(said, "/dev/console\r\n/dev/console\r\nagain\r\n");
+    assert_eq!(end.exit_code(), Some(0));
 }
 
 #[tokio::test]
@@ -354,9 +425,9 @@ fn make_image(folder: &Path) {
         base.append_path_with_name(path.canonicalize().unwrap(), inside)
             .unwrap();
     };
-    for program in ["/bin/sh", "/bin/cat", "/bin/sleep"] {
-        add(Path::new(program));
-        let needs = Command::new("ldd").arg(program).output().unwrap();
+    for program in ["sh", "cat", "sleep", "tty", "readlink"].map(|name| format!("/bin/{name}")) {
+        add(Path::new(&program));
+        let needs = Command::new("ldd").arg(&program).output().unwrap();
         let needs = String::from_utf8(needs.stdout).unwrap();
         for word in needs
             .split_whitespace()

@@ -15,6 +15,7 @@ use landlock::{
     ABI, AccessFs, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus,
     path_beneath_rules,
 };
+use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid,
@@ -284,6 +285,7 @@ fn become_command(plan: &Plan, stdio: &[OwnedFd], report: &OwnedFd) -> Result<Ne
     sys::close_range(u32::try_from(stdio.len().max(3)).unwrap_or(3), kept - 1);
     sys::close_range(kept + 1, u32::MAX);
     if plan.terminal {
+        name_terminal(plan).at(Step::Session, "terminal")?;
         rustix::process::ioctl_tiocsctty(io::stdin()).at(Step::Session, "terminal")?;
     }
     for limit in &plan.rlimits {
@@ -312,6 +314,23 @@ fn become_command(plan: &Plan, stdio: &[OwnedFd], report: &OwnedFd) -> Result<Ne
         install_filters(plan)?;
     }
     execute(&programs, &arguments, &environment)
+}
+
+/// Opens the terminal again by the name that a root of its own may have for it, so that programs find one.
+fn name_terminal(plan: &Plan) -> io::Result<()> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let named = plan
+        .root
+        .is_some()
+        .then(|| open("/dev/console", flags, Mode::empty()));
+    let Some(Ok(named)) = named else {
+        return Ok(());
+    };
+    let (found, given) = (fstat(&named)?, fstat(io::stdin())?);
+    if (found.st_dev, found.st_ino) == (given.st_dev, given.st_ino) {
+        connect(&[named.try_clone()?, named.try_clone()?, named])?;
+    }
+    Ok(())
 }
 
 /// Lets this process and its descendants change files below `writable` only.

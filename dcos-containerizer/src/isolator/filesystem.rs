@@ -197,6 +197,15 @@ fn protect(draft: &mut Draft, own_sys: bool) {
     linux.set_readonly_paths(paths(&mut READONLY.iter().chain(sys)));
 }
 
+impl Draft {
+    /// Gives a terminal of the node a name in a root of its own, where those of the node have none.
+    pub(crate) fn name_terminal(&mut self, terminal: &Path) {
+        if self.spec.root().is_some() {
+            self.mount(bind(terminal, Path::new("/dev/console"), false));
+        }
+    }
+}
+
 /// A bind of a host path to a path inside.
 pub(super) fn bind(source: &Path, target: &Path, readonly: bool) -> Mount {
     let mode = if readonly { "ro" } else { "rw" };

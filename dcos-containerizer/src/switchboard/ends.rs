@@ -1,15 +1,16 @@
 //! Both ends of a container's streams, and the socket where lines arrive.
 
 use std::fs::{self, File, Permissions};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use dcos_proto::mesos::TtyInfo;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, fstatfs, makedev, open, openat2};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 /// Descriptors 0, 1 and 2 of a container.
@@ -18,14 +19,19 @@ pub(crate) type Streams = [File; 3];
 /// The container's streams, and their other ends.
 pub(crate) type Ends = (Streams, [OwnedFd; 3]);
 
-/// A terminal, and its side three times.
-pub(crate) fn open_terminal(info: &TtyInfo, owner: Option<(u32, u32)>) -> std::io::Result<Ends> {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+/// A terminal, and its side three times; one of those that process `within` sees, where it has some of its own.
+pub(crate) fn open_terminal(
+    info: &TtyInfo,
+    owner: Option<(u32, u32)>,
+    within: Option<u32>,
+) -> std::io::Result<Ends> {
+    let master = match within.map(master_within) {
+        Some(Ok(master)) => master,
+        _ => openpt(FLAGS)?,
+    };
     grantpt(&master)?;
     unlockpt(&master)?;
-    let path = ptsname(&master, Vec::new())?;
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let terminal = File::from(rustix::fs::open(path.as_c_str(), flags, Mode::empty())?);
+    let terminal = File::from(ioctl_tiocgptpeer(&master, FLAGS)?);
     if let Some((uid, _)) = owner {
         // Its group stays that of all terminals.
         fchown(&terminal, Some(uid), None)?;
@@ -35,6 +41,33 @@ pub(crate) fn open_terminal(info: &TtyInfo, owner: Option<(u32, u32)>) -> std::i
     }
     let streams = [terminal.try_clone()?, terminal.try_clone()?, terminal];
     Ok((streams, [master.try_clone()?, master.try_clone()?, master]))
+}
+
+const FLAGS: OpenptFlags = OpenptFlags::RDWR
+    .union(OpenptFlags::NOCTTY)
+    .union(OpenptFlags::CLOEXEC);
+
+/// Opens what makes the terminals that a process sees. They have names there, those of the node have none.
+fn master_within(pid: u32) -> std::io::Result<OwnedFd> {
+    let handle = OFlags::PATH | OFlags::CLOEXEC;
+    let root = open(format!("/proc/{pid}/root"), handle, Mode::empty())?;
+    let stay = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let place = openat2(&root, "dev/pts/ptmx", handle, Mode::empty(), stay)?;
+    // Whatever else somebody put there is not opened.
+    if fstatfs(&place)?.f_type != DEVPTS || fstat(&place)?.st_rdev != makedev(5, 2) {
+        return Err(Errno::NOTTY.into());
+    }
+    let place = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(open(place, flags, Mode::empty())?)
+}
+
+/// The file system of terminals (`linux/magic.h`).
+const DEVPTS: i64 = 0x1cd1;
+
+/// The name that a terminal has on the node.
+pub(crate) fn name_of(terminal: &File) -> std::io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", terminal.as_raw_fd()))
 }
 
 fn window(rows: u32, columns: u32) -> Winsize {

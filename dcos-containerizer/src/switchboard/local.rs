@@ -25,7 +25,7 @@ impl Switchboard {
     /// The system gives no more descriptors or threads, or the folder cannot be written.
     pub fn local(folder: &Path, terminal: Option<&TtyInfo>) -> io::Result<(Self, Stdio)> {
         let (streams, [stdin, stdout, stderr]) = match terminal {
-            Some(info) => open_terminal(info, None)?,
+            Some(info) => open_terminal(info, None, None)?,
             None => open_pipes(None)?,
         };
         if terminal.is_some() {

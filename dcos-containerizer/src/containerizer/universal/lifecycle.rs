@@ -20,6 +20,7 @@ use crate::logger::LogRequest;
 use crate::oci::{LABEL, NATIVE, Runtime};
 use crate::provisioner::Provisioned;
 use crate::rootless;
+use crate::switchboard;
 
 /// Launches a container; goes on to the end even if the caller does not wait for it.
 pub(super) async fn launch(
@@ -276,6 +277,11 @@ async fn prepare(
     let terminal = record.switchboard.as_ref().is_some_and(|it| it.terminal);
     if let Some(process) = draft.spec.process_mut() {
         process.set_terminal(Some(terminal));
+    }
+    if terminal {
+        let name = switchboard::name_of(&streams[0]);
+        let name = name.map_err(|error| failed("name the terminal")(error.to_string()))?;
+        draft.name_terminal(&name);
     }
     container.set_record(record.clone());
     inner

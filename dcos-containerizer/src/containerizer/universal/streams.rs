@@ -82,7 +82,12 @@ async fn switch(
 ) -> Result<Streams, String> {
     let failed = |error: std::io::Error| error.to_string();
     let (streams, ends) = match terminal {
-        Some(info) => open_terminal(info, record.owner).map_err(failed)?,
+        Some(info) => {
+            // Who enters a container sees the terminals of that one.
+            let parent = container.id.parent.as_deref().filter(|_| record.debug);
+            let parent = parent.and_then(|parent| inner.find(parent).ok()?.pid());
+            open_terminal(info, record.owner, parent).map_err(failed)?
+        }
         None => open_pipes(record.owner).map_err(failed)?,
     };
     let sockets = inner.config.runtime_dir.join(SOCKETS);
