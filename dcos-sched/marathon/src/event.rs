@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dcos_proto::mesos::TaskStatus;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::PathId;
@@ -20,6 +21,41 @@ pub struct Event {
     pub data: Arc<str>,
 }
 
+/// An event written out.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<Fields> {
+    event_type: &'static str,
+    timestamp: Timestamp,
+    #[serde(flatten)]
+    fields: Fields,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusUpdate<'a> {
+    slave_id: &'a str,
+    task_id: &'a str,
+    task_status: &'a str,
+    message: &'a str,
+    app_id: &'a PathId,
+    host: &'a str,
+    ip_addresses: Vec<Value>,
+    ports: Vec<u16>,
+    version: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InstanceChanged<'a> {
+    instance_id: &'a InstanceId,
+    condition: Condition,
+    run_spec_id: &'a PathId,
+    agent_id: &'a str,
+    host: &'a str,
+    run_spec_version: Timestamp,
+}
+
 impl Event {
     /// An event with the fields of `document` besides type and time.
     pub fn new(kind: &'static str, now: Timestamp, mut document: Value) -> Self {
@@ -28,6 +64,20 @@ impl Event {
         Self {
             kind,
             data: document.to_string().into(),
+        }
+    }
+
+    /// The same without a document in between: of what each instance gives rise to there is much.
+    fn written(kind: &'static str, now: Timestamp, fields: impl Serialize) -> Self {
+        let document = Document {
+            event_type: kind,
+            timestamp: now,
+            fields,
+        };
+        let data = serde_json::to_string(&document).expect("it is of names, numbers and text");
+        Self {
+            kind,
+            data: data.into(),
         }
     }
 
@@ -48,30 +98,30 @@ impl Event {
         state: &str,
         message: &str,
     ) -> Self {
-        let document = json!({
-            "slaveId": instance.agent.id,
-            "taskId": status.task_id.value,
-            "taskStatus": state,
-            "message": message,
-            "appId": instance.app,
-            "host": instance.agent.host,
-            "ipAddresses": instance.shown_addresses(),
-            "ports": instance.host_ports(),
-            "version": instance.version,
-        });
-        Self::new("status_update_event", now, document)
+        let document = StatusUpdate {
+            slave_id: &instance.agent.id,
+            task_id: &status.task_id.value,
+            task_status: state,
+            message,
+            app_id: &instance.app,
+            host: &instance.agent.host,
+            ip_addresses: instance.shown_addresses(),
+            ports: instance.host_ports(),
+            version: instance.version,
+        };
+        Self::written("status_update_event", now, document)
     }
 
     pub(crate) fn instance_changed(now: Timestamp, instance: &Instance) -> Self {
-        let document = json!({
-            "instanceId": instance.id,
-            "condition": instance.condition,
-            "runSpecId": instance.app,
-            "agentId": instance.agent.id,
-            "host": instance.agent.host,
-            "runSpecVersion": instance.version,
-        });
-        Self::new("instance_changed_event", now, document)
+        let document = InstanceChanged {
+            instance_id: &instance.id,
+            condition: instance.condition,
+            run_spec_id: &instance.app,
+            agent_id: &instance.agent.id,
+            host: &instance.agent.host,
+            run_spec_version: instance.version,
+        };
+        Self::written("instance_changed_event", now, document)
     }
 
     pub(crate) fn unknown_terminated(

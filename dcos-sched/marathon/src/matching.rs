@@ -4,6 +4,7 @@
 //! user can ask why an app is waiting.
 
 mod constraints;
+mod needs;
 mod places;
 mod portions;
 mod ports;
@@ -19,6 +20,7 @@ use crate::instance::Agent;
 use crate::model::App;
 
 pub use constraints::Placed;
+pub(crate) use needs::{Needs, Stock, refusal};
 pub use places::{Places, places};
 pub use portions::Portions;
 pub use reasons::{Reason, Reasons};
@@ -119,11 +121,15 @@ pub fn matches(
     chosen(app, supply, &roles, seed, reasons)
 }
 
-/// How `app` wants it with agents that have GPUs; a label of another meaning has none.
+/// How `app` wants it with agents that have GPUs.
 fn gpu_scheduling(app: &App, site: &Site) -> GpuScheduling {
+    own_gpu_scheduling(app).unwrap_or(site.gpu_scheduling)
+}
+
+/// What `app` says about it itself; a label of another meaning has none.
+fn own_gpu_scheduling(app: &App) -> Option<GpuScheduling> {
     let own = app.labels.get("GPU_SCHEDULING_BEHAVIOR");
     own.and_then(|name| GpuScheduling::named(name))
-        .unwrap_or(site.gpu_scheduling)
 }
 
 /// What an instance takes, unless there are `reasons` against it or its ports cannot be had.

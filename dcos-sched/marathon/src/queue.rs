@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use dcos_proto::mesos::Offer;
 
-use crate::matching::Reasons;
+use crate::matching::{Needs, Reasons};
 use crate::model::App;
 use crate::{PathId, Timestamp};
 
 pub use backoff::Backoff;
+pub(crate) use summary::Tried;
 pub use summary::{Refusal, Summary};
 
 /// All apps with instances to launch.
@@ -36,12 +37,19 @@ pub struct Entry {
     pub since: Timestamp,
     /// What became of the offers so far.
     pub summary: Arc<Summary>,
+    /// What the spec needs of an offer.
+    needs: Needs,
 }
 
 impl Entry {
     /// Notes why an offer was of no use.
     pub(crate) fn refused(&mut self, now: Timestamp, offer: &Arc<Offer>, reasons: Reasons) {
         Arc::make_mut(&mut self.summary).refused(now, offer, reasons);
+    }
+
+    /// What the spec needs of an offer.
+    pub(crate) fn needs(&self) -> &Needs {
+        &self.needs
     }
 }
 
@@ -60,6 +68,7 @@ impl LaunchQueue {
                 count: 0,
                 since: now,
                 summary: Arc::default(),
+                needs: Needs::of(spec),
             }
         });
         let mut more = count > entry.count;
@@ -67,7 +76,10 @@ impl LaunchQueue {
             (entry.since, entry.summary) = (now, Arc::default());
             more = true;
         }
-        entry.spec = Arc::clone(spec);
+        if !Arc::ptr_eq(&entry.spec, spec) {
+            entry.needs = Needs::of(spec);
+            entry.spec = Arc::clone(spec);
+        }
         entry.count = count;
         more
     }
@@ -99,11 +111,11 @@ impl LaunchQueue {
         self.apps.iter().filter_map(|app| self.entries.get(app))
     }
 
-    /// The apps that may launch now.
-    pub fn due(&self, now: Timestamp) -> Vec<PathId> {
+    /// The apps that may launch now, longest waiting first.
+    pub fn due(&self, now: Timestamp) -> Vec<&Entry> {
         let mut due: Vec<&Entry> = self.entries().filter(|e| self.is_due(e, now)).collect();
         due.sort_by_key(|entry| entry.since);
-        due.into_iter().map(|entry| entry.spec.id.clone()).collect()
+        due
     }
 
     /// The apps that wait for their delay to pass.
@@ -163,6 +175,21 @@ impl LaunchQueue {
     pub fn refused(&mut self, now: Timestamp, app: &PathId, offer: &Arc<Offer>, reasons: Reasons) {
         if let Some(entry) = self.entries.get_mut(app) {
             entry.refused(now, offer, reasons);
+        }
+    }
+
+    /// Notes what came of `offers` that were looked at together.
+    pub(crate) fn tried(
+        &mut self,
+        now: Timestamp,
+        app: &PathId,
+        tried: &Tried,
+        offers: &[Arc<Offer>],
+    ) {
+        if let Some(entry) = self.entries.get_mut(app)
+            && !tried.is_empty()
+        {
+            Arc::make_mut(&mut entry.summary).tried(now, tried, offers);
         }
     }
 

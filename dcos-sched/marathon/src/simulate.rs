@@ -118,6 +118,10 @@ impl Launcher for Simulation<'_> {
         &self.queue
     }
 
+    fn queue_mut(&mut self) -> &mut LaunchQueue {
+        &mut self.queue
+    }
+
     fn subscription(&self) -> &Subscription {
         &self.subscription
     }

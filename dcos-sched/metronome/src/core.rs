@@ -26,6 +26,7 @@ use dcos_marathon::Timestamp;
 use dcos_marathon::core::{Batch, Input};
 use dcos_marathon::engine::{Deadlines, Kills, Machine, News, Subscription, calls};
 use dcos_marathon::instance::{Instance, InstanceId};
+use dcos_marathon::matching::Places;
 use dcos_marathon::queue::LaunchQueue;
 use dcos_proto::mesos::FrameworkId;
 use dcos_proto::scheduler::{Call, Event, call, event};
@@ -58,6 +59,8 @@ pub struct JobScheduler {
     queue: LaunchQueue,
     /// The same for readers.
     waiting: Ordered<RunKey, ()>,
+    /// Their constraints, made ready once for the offers at hand.
+    places: Places,
     /// Runs that go on.
     active: usize,
     kills: Kills,

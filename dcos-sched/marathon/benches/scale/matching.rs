@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bench::{Table, timed};
+use bench::{Table, worked};
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_marathon::core::{Core, Input, Kill};
@@ -28,7 +28,7 @@ const CONSTRAINTS: [&str; 3] = [
 
 pub(crate) fn measure() {
     let topic = format!("placing {INSTANCES} instances on {AGENTS} agents");
-    let mut table = Table::new(topic, "instances/s");
+    let mut table = Table::new(topic, "instances a second of one processor");
     table.published("the goal", GOAL);
     for apps in [12, 100, 10_000] {
         let samples = (0..SAMPLES).map(|_| rate(apps)).collect();
@@ -60,13 +60,13 @@ fn place(apps: usize, constraints: impl Fn(usize) -> &'static str) -> f64 {
         let before = cluster.launched;
         for first in (0..cluster.agents()).step_by(OFFERS) {
             let offers = cluster.offer(first..first + OFFERS);
-            let (calls, millis) = timed(|| marathon.feed([offers]));
+            let (calls, millis) = worked(|| marathon.feed([offers]));
             spent += millis;
             let updates: Vec<Event> = calls
                 .into_iter()
                 .flat_map(|call| cluster.obey(call))
                 .collect();
-            spent += timed(|| marathon.feed(updates)).1;
+            spent += worked(|| marathon.feed(updates)).1;
             if cluster.launched == wanted {
                 break;
             }

@@ -127,6 +127,19 @@ impl Launcher for Core {
         &self.queue
     }
 
+    fn queue_mut(&mut self) -> &mut LaunchQueue {
+        &mut self.queue
+    }
+
+    fn placed(&mut self, spec: &Arc<App>) -> Option<&Placed> {
+        if spec.is_resident() {
+            return None;
+        }
+        let of_app = self.instances.get(&spec.id);
+        let all = || of_app.into_iter().flat_map(|of_app| of_app.values());
+        Some(self.places.of(spec, || all().map(AsRef::as_ref)))
+    }
+
     fn subscription(&self) -> &Subscription {
         &self.subscription
     }

@@ -19,7 +19,7 @@ use crate::deployment::drive::{Decision, Member};
 use crate::event::Event;
 use crate::health::executor_found;
 use crate::instance::{Condition, Goal, Instance, InstanceId, task_instance};
-use crate::matching::{Places, Site, Supply, matches};
+use crate::matching::{Placed, Places, Site, Supply, matches};
 use crate::model::{App, UnreachableStrategy};
 use crate::normalize::{self, Rules};
 use crate::queue::LaunchQueue;
@@ -569,6 +569,16 @@ fn spec_key(prefix: &str, spec: &App) -> String {
 impl Launcher for Fleet {
     fn queue(&self) -> &LaunchQueue {
         &self.queue
+    }
+
+    fn queue_mut(&mut self) -> &mut LaunchQueue {
+        &mut self.queue
+    }
+
+    fn placed(&mut self, spec: &Arc<App>) -> Option<&Placed> {
+        let of_app = self.instances.get(&spec.id);
+        let all = || of_app.into_iter().flat_map(|of_app| of_app.values());
+        Some(self.places.of(spec, || all().map(AsRef::as_ref)))
     }
 
     fn subscription(&self) -> &Subscription {

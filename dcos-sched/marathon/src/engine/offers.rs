@@ -1,6 +1,6 @@
 //! Answering offers: launching what suits, declining the rest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use dcos_core::seed::Seed;
@@ -11,9 +11,9 @@ use dcos_proto::scheduler::Call;
 use super::{Subscription, calls};
 use crate::config::Config;
 use crate::instance::{Instance, InstanceId};
-use crate::matching::{Match, Site, Supply};
+use crate::matching::{Match, Needs, Placed, Site, Supply, refusal};
 use crate::model::App;
-use crate::queue::LaunchQueue;
+use crate::queue::{Entry, LaunchQueue, Tried};
 use crate::task::Surroundings;
 use crate::{PathId, Timestamp};
 
@@ -22,8 +22,17 @@ pub trait Launcher {
     /// What waits to be launched.
     fn queue(&self) -> &LaunchQueue;
 
+    /// The same, to note in it what became of offers.
+    fn queue_mut(&mut self) -> &mut LaunchQueue;
+
     /// The connection to the master.
     fn subscription(&self) -> &Subscription;
+
+    /// Where the instances of `spec` are that its constraints count, if [`Launcher::launch`] does what
+    /// [`matches`](crate::matching::matches) says of it with these: most offers are then turned down without asking.
+    fn placed(&mut self, _spec: &Arc<App>) -> Option<&Placed> {
+        None
+    }
 
     /// Launches one instance of `spec` with what is left of an offer, and takes that out of `supply`;
     /// `None` if the offer does not suit.
@@ -80,11 +89,12 @@ pub fn answer(
     let mut answered = Answered::default();
     let mut declined = Vec::new();
     let refuse = config.decline_offer_duration.as_secs_f64();
-    let mut waiting = Waiting::new(launcher.queue(), now, config);
-    for offer in offers {
-        let offer = Arc::new(offer);
+    let offers = offers.into_iter().map(Arc::new).collect();
+    let mut waiting = Waiting::new(launcher.queue(), now, config, offers);
+    for at in 0..waiting.offers.len() {
+        let offer = Arc::clone(&waiting.offers[at]);
         let mut operations = launcher.release(now, &offer);
-        let launched = waiting.fill(launcher, now, &offer, &mut operations);
+        let launched = waiting.fill(launcher, now, at, &mut operations);
         if operations.is_empty() {
             answered.declined += 1;
             declined.push(offer.id.clone());
@@ -93,7 +103,7 @@ pub fn answer(
         answered.used += 1;
         answered.launched += launched as u64;
         // What is left comes back at once while there is still something to launch.
-        let refuse = if waiting.specs.is_empty() {
+        let refuse = if waiting.order.is_empty() {
             refuse
         } else {
             0.0
@@ -101,6 +111,7 @@ pub fn answer(
         let call = calls::accept(offer.id.clone(), operations, refuse);
         answered.calls.push(call);
     }
+    waiting.tell(launcher.queue_mut(), now);
     if !declined.is_empty() {
         answered.calls.push(calls::decline(declined, refuse));
     }
@@ -110,58 +121,111 @@ pub fn answer(
 /// What may be launched with the offers at hand.
 struct Waiting<'a> {
     config: &'a Config,
-    /// By turn, longest waiting first.
-    specs: BTreeMap<usize, PathId>,
+    offers: Vec<Arc<Offer>>,
+    /// The first offer of the same agent as each.
+    agents: Vec<usize>,
+    turns: Vec<Turn>,
+    /// Those of `turns` that may launch, longest waiting first.
+    order: Vec<usize>,
     /// The fewest cores and the least memory any of them needs.
     least: (f64, f64),
 }
 
+/// A spec that waits.
+struct Turn {
+    spec: Arc<App>,
+    needs: Needs,
+    tried: Tried,
+}
+
 impl<'a> Waiting<'a> {
-    fn new(queue: &LaunchQueue, now: Timestamp, config: &'a Config) -> Self {
+    fn new(
+        queue: &LaunchQueue,
+        now: Timestamp,
+        config: &'a Config,
+        offers: Vec<Arc<Offer>>,
+    ) -> Self {
+        let mut first = HashMap::new();
+        let agent = |(at, offer): (usize, &Arc<Offer>)| {
+            *first.entry(offer.agent_id.value.clone()).or_insert(at)
+        };
+        let agents = offers.iter().enumerate().map(agent).collect();
+        let turn = |entry: &Entry| Turn {
+            spec: Arc::clone(&entry.spec),
+            needs: *entry.needs(),
+            tried: Tried::default(),
+        };
+        let turns: Vec<Turn> = queue.due(now).into_iter().map(turn).collect();
         Self {
             config,
-            specs: queue.due(now).into_iter().enumerate().collect(),
+            offers,
+            agents,
+            order: (0..turns.len()).collect(),
+            turns,
             least: queue.least(),
         }
     }
 
-    /// Adds to `operations` what launches as many instances as the offer holds; returns their number.
+    /// Adds to `operations` what launches as many instances as the offer at a place holds; returns their number.
     fn fill(
         &mut self,
         launcher: &mut impl Launcher,
         now: Timestamp,
-        offer: &Arc<Offer>,
+        at: usize,
         operations: &mut Vec<Operation>,
     ) -> usize {
         let nanos = now.millis().saturating_mul(1_000_000);
         let home = launcher.subscription().home_region().cloned();
+        let Self { offers, agents, .. } = self;
+        let offer = &offers[at];
+        let same = |other: usize| agents[other] == agents[at];
         let site = Site::of(offer, home, nanos, self.config);
         let mut supply = Supply::new(&offer.resources);
+        let mut stock = supply.stock(&site.role);
         let mut count = 0;
-        let (mut again, mut over) = (VecDeque::new(), Vec::new());
-        let mut fresh = self.specs.iter().map(|(turn, spec)| (*turn, spec.clone()));
-        // All look at a fresh offer, so that each learns why it is of no use; at what others left of it, only while
-        // somebody could use that.
-        let (cpus, mem) = self.least;
-        while count < self.config.max_instances_per_offer && (count == 0 || supply.holds(cpus, mem))
-        {
-            let Some((turn, spec)) = fresh.next().or_else(|| again.pop_front()) else {
-                break;
-            };
-            let Some(launch) = launcher.launch(now, &spec, &site, &mut supply, offer) else {
+        let (mut again, mut over) = (VecDeque::new(), BTreeSet::new());
+        let mut fresh = self.order.iter().copied();
+        while let Some(next) = fresh.next().or_else(|| again.pop_front()) {
+            let turn = &mut self.turns[next];
+            if let Some(placed) = launcher.placed(&turn.spec) {
+                let reasons = refusal(&turn.spec, &turn.needs, &site, &supply, &stock, placed);
+                if !reasons.is_empty() {
+                    turn.tried.refused(at, reasons, same);
+                    continue;
+                }
+            }
+            let id = &turn.spec.id;
+            let Some(launch) = launcher.launch(now, id, &site, &mut supply, offer) else {
                 continue;
             };
             operations.extend(launch);
             count += 1;
-            if launcher.queue().may_launch(now, &spec) {
-                again.push_back((turn, spec));
+            if launcher.queue().may_launch(now, id) {
+                again.push_back(next);
             } else {
-                over.push(turn);
+                over.insert(next);
             }
+            // All look at a fresh offer, so that each learns why it is of no use; at what others left of it, only while
+            // somebody could use that.
+            let (cpus, mem) = self.least;
+            if count == self.config.max_instances_per_offer || !supply.holds(cpus, mem) {
+                break;
+            }
+            stock = supply.stock(&site.role);
         }
-        for turn in over {
-            self.specs.remove(&turn);
+        if !over.is_empty() {
+            self.order.retain(|turn| !over.contains(turn));
         }
         count
     }
+
+    /// Notes in the queue what came of the offers.
+    fn tell(self, queue: &mut LaunchQueue, now: Timestamp) {
+        for turn in &self.turns {
+            queue.tried(now, &turn.spec.id, &turn.tried, &self.offers);
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,8 @@ use crate::model::{App, Constraint, Operator};
 #[derive(Clone, Debug, Default)]
 pub struct Placed {
     count: usize,
-    groups: BTreeMap<String, Groups>,
+    /// Of each field that is counted by; there are few.
+    groups: Vec<(String, Groups)>,
     patterns: BTreeMap<String, Option<Regex>>,
 }
 
@@ -34,7 +35,10 @@ impl Placed {
         for constraint in &app.constraints {
             match constraint.operator {
                 Operator::Unique | Operator::Cluster | Operator::MaxPer | Operator::GroupBy => {
-                    placed.groups.entry(constraint.field.clone()).or_default();
+                    if placed.groups_of(&constraint.field).is_none() {
+                        let field = constraint.field.clone();
+                        placed.groups.push((field, Groups::default()));
+                    }
                 }
                 Operator::Like | Operator::Unlike => {
                     let pattern = constraint.value.clone().unwrap_or_default();
@@ -72,6 +76,11 @@ impl Placed {
         let mut placed = Self::new(app);
         agents.into_iter().for_each(|agent| placed.add(agent));
         placed
+    }
+
+    fn groups_of(&self, field: &str) -> Option<&Groups> {
+        let known = self.groups.iter().find(|(known, _)| known == field);
+        known.map(|(_, groups)| groups)
     }
 
     fn matches(&self, pattern: &str, text: &str) -> bool {
@@ -142,7 +151,7 @@ fn holds(constraint: &Constraint, app: &App, site: &Site, placed: &Placed) -> bo
     let Some(offered) = site.agent.field(&constraint.field) else {
         return constraint.operator == Operator::Unlike;
     };
-    let groups = placed.groups.get(&constraint.field);
+    let groups = placed.groups_of(&constraint.field);
     let same = groups.map_or(0, |groups| groups.size(offered));
     match constraint.operator {
         Operator::Unique => same == 0,

@@ -1,6 +1,7 @@
 //! Where the instances of services with constraints are, as long as somebody looks.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::Placed;
 use crate::instance::{Agent, Instance};
@@ -28,14 +29,12 @@ impl Places {
             return &self.nowhere;
         }
         let version = spec.config_version();
-        let known = self.of_app.get(&spec.id);
-        if known.is_none_or(|(known, _)| *known != version) {
-            let placed = Placed::of(spec, places(spec, all()));
-            self.of_app.insert(spec.id.clone(), (version, placed));
-        }
-        self.of_app
-            .get(&spec.id)
-            .map_or(&self.nowhere, |(_, placed)| placed)
+        let anew = || (version, Placed::of(spec, places(spec, all())));
+        let known = match self.of_app.entry(spec.id.clone()) {
+            Entry::Occupied(known) if known.get().0 == version => known.into_mut(),
+            known => known.insert_entry(anew()).into_mut(),
+        };
+        &known.1
     }
 
     /// Notes that an instance appears, goes or changes.

@@ -68,6 +68,14 @@ pub(super) fn suffice(app: &App, supply: &Supply, roles: &[&str]) -> bool {
     count <= free.sum::<usize>()
 }
 
+/// How many ports the app needs, whichever they are; `None` if it wants certain ones.
+pub(super) fn arbitrary(app: &App) -> Option<usize> {
+    let wishes = wishes(app);
+    let certain = wishes.iter().any(|wish| matches!(wish, Wish::This(_)));
+    let any = wishes.iter().filter(|wish| matches!(wish, Wish::Any));
+    (!certain).then(|| any.count())
+}
+
 #[derive(Clone, Copy)]
 struct Free<'a> {
     resource: &'a Resource,

@@ -3,6 +3,8 @@
 use dcos_proto::mesos::resource::disk_info::Source;
 use dcos_proto::mesos::{Resource, value};
 
+use super::Stock;
+
 /// The resources of an offer that are still free.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Supply {
@@ -40,6 +42,35 @@ impl Supply {
             amounts.map(|free| thousandths(free.value)).sum()
         };
         free("cpus") >= thousandths(cpus) && free("mem") >= thousandths(mem)
+    }
+
+    /// The same in numbers, as far as it is for `role` or for everybody.
+    pub(crate) fn stock(&self, role: &str) -> Stock {
+        let mut stock = Stock::default();
+        for resource in &self.resources {
+            let shelf = match role_of(resource) {
+                own if own == role => &mut stock.own,
+                "*" => &mut stock.common,
+                _ => continue,
+            };
+            let scalar = match resource.name.as_str() {
+                "cpus" => 0,
+                "mem" => 1,
+                "disk" => 2,
+                "gpus" => 3,
+                "ports" => {
+                    shelf.ports += port_ranges(resource).map(size).sum::<usize>();
+                    continue;
+                }
+                _ => continue,
+            };
+            if let Some(free) = &resource.scalar
+                && source_of(resource).is_none()
+            {
+                shelf.amounts[scalar] += thousandths(free.value).max(0);
+            }
+        }
+        stock
     }
 
     /// What is left.
@@ -151,12 +182,7 @@ impl Supply {
                 .iter()
                 .filter(move |resource| resource.name == "ports" && role_of(resource) == *role)
                 .flat_map(|resource| {
-                    let ranges = resource.ranges.iter().flat_map(|ranges| &ranges.range);
-                    ranges.filter_map(move |range| {
-                        let begin = u16::try_from(range.begin).ok()?;
-                        let end = u16::try_from(range.end).unwrap_or(u16::MAX);
-                        (begin <= end).then_some((resource, begin, end))
-                    })
+                    port_ranges(resource).map(move |(begin, end)| (resource, begin, end))
                 })
         })
     }
@@ -187,6 +213,20 @@ impl Supply {
             }
         }
     }
+}
+
+/// The ranges of ports a resource consists of.
+fn port_ranges(resource: &Resource) -> impl Iterator<Item = (u16, u16)> {
+    let ranges = resource.ranges.iter().flat_map(|ranges| &ranges.range);
+    ranges.filter_map(|range| {
+        let begin = u16::try_from(range.begin).ok()?;
+        let end = u16::try_from(range.end).unwrap_or(u16::MAX);
+        (begin <= end).then_some((begin, end))
+    })
+}
+
+fn size((begin, end): (u16, u16)) -> usize {
+    usize::from(end - begin) + 1
 }
 
 /// The role resources are reserved for, or `*`.
@@ -232,7 +272,7 @@ fn cut(ranges: &mut Vec<value::Range>, used: &value::Range) {
     clippy::cast_possible_truncation,
     reason = "amounts of resources are far below the limit"
 )]
-fn thousandths(value: f64) -> i64 {
+pub(super) fn thousandths(value: f64) -> i64 {
     (value * 1000.0).round() as i64
 }
 

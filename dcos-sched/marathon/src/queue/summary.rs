@@ -56,6 +56,26 @@ impl Summary {
         if let Some(reason) = reasons.first() {
             *self.attempt.entry(reason).or_default() += 1;
         }
+        self.remember(now, offer, reasons);
+    }
+
+    /// The same for what came of `offers`.
+    pub(super) fn tried(&mut self, now: Timestamp, tried: &Tried, offers: &[Arc<Offer>]) {
+        for (reason, stopped) in Reason::ALL.into_iter().zip(tried.stopped) {
+            if stopped > 0 {
+                *self.attempt.entry(reason).or_default() += stopped;
+            }
+        }
+        self.processed += tried.count;
+        self.unused += tried.count;
+        self.attempted += tried.count;
+        self.last_unused = Some(now);
+        for (offer, reasons) in &tried.last {
+            self.remember(now, &offers[*offer], *reasons);
+        }
+    }
+
+    fn remember(&mut self, now: Timestamp, offer: &Arc<Offer>, reasons: Reasons) {
         let mut agent = DefaultHasher::new();
         offer.agent_id.value.hash(&mut agent);
         let refusal = Refusal {
@@ -98,6 +118,36 @@ impl Summary {
             stopped.count() as u64
         };
         funnel(self.last.len() as u64, first)
+    }
+}
+
+/// What came of offers that were looked at together, to be noted in one go: thousands of services may look at each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tried {
+    count: u64,
+    /// In the order of [`Reason::ALL`].
+    stopped: [u64; Reason::ALL.len()],
+    /// The last refusals, by the place of their offers.
+    last: VecDeque<(usize, Reasons)>,
+}
+
+impl Tried {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Notes why the offer at a place was of no use. Of an agent the last one counts: `same` tells whether the offer at
+    /// another place is of the same agent.
+    pub(crate) fn refused(&mut self, offer: usize, reasons: Reasons, same: impl Fn(usize) -> bool) {
+        self.count += 1;
+        if let Some(reason) = reasons.first() {
+            self.stopped[reason as usize] += 1;
+        }
+        self.last.retain(|(known, _)| !same(*known));
+        if self.last.len() == KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back((offer, reasons));
     }
 }
 

@@ -59,7 +59,7 @@ fn entries_wait_for_their_delay() {
     let (spec, mut queue) = (app(1), LaunchQueue::default());
     assert!(queue.want(at(0), &spec, 2));
     assert!(!queue.want(at(1), &spec, 2));
-    assert_eq!(queue.due(at(1)), std::slice::from_ref(&spec.id));
+    assert_eq!(queue.due(at(1)).len(), 1);
     queue.backoff().grow(at(1), &spec);
     assert!(queue.due(at(1)).is_empty());
     assert_eq!(queue.next_due(at(1)), Some(at(2)));

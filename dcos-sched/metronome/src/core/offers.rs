@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use dcos_marathon::engine::{Launcher, Subscription, answer, begin};
-use dcos_marathon::matching::{Placed, Site, Supply, matches};
+use dcos_marathon::matching::{Placed, Places, Site, Supply, matches};
+use dcos_marathon::model::App;
 use dcos_marathon::queue::LaunchQueue;
 use dcos_marathon::task::Surroundings;
 use dcos_marathon::{PathId, Timestamp};
@@ -21,6 +22,7 @@ impl JobScheduler {
         self.counters.offers_incoming += offers.len() as u64;
         let config = Arc::clone(&self.config);
         let answered = answer(self, now, offers, &config.engine);
+        self.places = Places::default();
         self.counters.offers_declined += answered.declined;
         self.counters.offers_used += answered.used;
         self.counters.launched += answered.launched;
@@ -33,6 +35,15 @@ impl JobScheduler {
 impl Launcher for JobScheduler {
     fn queue(&self) -> &LaunchQueue {
         &self.queue
+    }
+
+    fn queue_mut(&mut self) -> &mut LaunchQueue {
+        &mut self.queue
+    }
+
+    fn placed(&mut self, spec: &Arc<App>) -> Option<&Placed> {
+        // A run has one instance, which is not placed yet.
+        Some(self.places.of(spec, std::iter::empty))
     }
 
     fn subscription(&self) -> &Subscription {
@@ -50,9 +61,8 @@ impl Launcher for JobScheduler {
         let app = Arc::clone(&self.queue.entry(spec)?.spec);
         let key = RunKey::of(spec)?;
         let run = self.run(&key).cloned()?;
-        // A run has one instance, which is not placed yet.
-        let nowhere = Placed::new(&app);
-        let found = match matches(&app, site, supply, &nowhere, &mut self.seed) {
+        let nowhere = self.places.of(&app, std::iter::empty);
+        let found = match matches(&app, site, supply, nowhere, &mut self.seed) {
             Ok(found) => found,
             Err(reasons) => {
                 self.queue.refused(now, spec, offer, reasons);

@@ -55,6 +55,7 @@ impl JobScheduler {
             deadlines: super::Deadlines::default(),
             queue: super::LaunchQueue::default(),
             waiting: crate::ordered::Ordered::default(),
+            places: dcos_marathon::matching::Places::default(),
             active: 0,
             kills: super::Kills::default(),
             leftovers: BTreeMap::new(),
