@@ -29,7 +29,7 @@ pub use container::{
 pub(crate) use group::differences;
 pub use group::{Group, GroupUpdate, RootGroup};
 pub use pod::{
-    Endpoint, EndpointCheck, Exec, Lifecycle, Placement, Pod, PodBackoff, PodConstraint,
+    Endpoint, EndpointCheck, Exec, Lifecycle, Placement, Pod, PodBackoff, PodCheck, PodConstraint,
     PodContainer, PodHealthCheck, PodImage, PodResources, PodVolume, Scaling, Scheduling,
     VolumeMount,
 };

@@ -284,16 +284,21 @@ impl App {
         }
     }
 
-    /// The persistent volumes, with the paths they appear at.
+    /// The persistent volumes, with the paths they appear at: for a pod those in its executor's sandbox, their names.
     pub fn persistent_volumes(&self) -> impl Iterator<Item = (&str, &PersistentVolume)> {
         let volumes = self
             .container
             .iter()
             .flat_map(|container| &container.volumes);
-        volumes.filter_map(|volume| {
+        let of_app = volumes.filter_map(|volume| {
             let persistent = volume.persistent.as_ref()?;
             Some((volume.container_path.as_str(), persistent))
-        })
+        });
+        let of_pod = self.pod.iter().flat_map(|pod| &pod.volumes);
+        of_app.chain(of_pod.filter_map(|volume| {
+            let persistent = volume.persistent.as_ref()?;
+            Some((volume.name.as_str(), persistent))
+        }))
     }
 
     /// The volumes of drivers.

@@ -94,6 +94,9 @@ pub struct PodContainer {
     /// The check that decides whether it is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<PodHealthCheck>,
+    /// The check whose result is only reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<PodCheck>,
     /// Volumes of the pod it mounts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volume_mounts: Vec<VolumeMount>,
@@ -217,6 +220,30 @@ pub struct PodHealthCheck {
     /// As many failures in a row end the container.
     #[serde(default = "failures")]
     pub max_consecutive_failures: u32,
+    /// How long one check may take.
+    #[serde(default = "timeout")]
+    pub timeout_seconds: u32,
+    /// Before the first check.
+    #[serde(default = "delay")]
+    pub delay_seconds: u32,
+}
+
+/// A check whose result is only reported: one of `http`, `tcp`, `exec`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodCheck {
+    /// A request to an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<EndpointCheck>,
+    /// A connection to an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<EndpointCheck>,
+    /// A command inside the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Exec>,
+    /// Between two checks.
+    #[serde(default = "minute")]
+    pub interval_seconds: u32,
     /// How long one check may take.
     #[serde(default = "timeout")]
     pub timeout_seconds: u32,

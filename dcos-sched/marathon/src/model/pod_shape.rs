@@ -70,6 +70,7 @@ const CONTAINER: Shape = Shape::Object(&[
     may("environment", Shape::Map(&ENV_VALUE)),
     may("user", NAME),
     may("healthCheck", HEALTH_CHECK),
+    may("check", CHECK),
     may("volumeMounts", Shape::List(&MOUNT)),
     may("artifacts", Shape::List(&FETCH)),
     may("labels", LABELS),
@@ -97,6 +98,15 @@ const HEALTH_CHECK: Shape = Shape::Object(&[
     may("gracePeriodSeconds", COUNT),
     may("intervalSeconds", COUNT),
     may("maxConsecutiveFailures", COUNT),
+    may("timeoutSeconds", COUNT),
+    may("delaySeconds", COUNT),
+]);
+
+const CHECK: Shape = Shape::Object(&[
+    may("http", ENDPOINT_CHECK),
+    may("tcp", ENDPOINT_CHECK),
+    may("exec", EXEC),
+    may("intervalSeconds", COUNT),
     may("timeoutSeconds", COUNT),
     may("delaySeconds", COUNT),
 ]);

@@ -29,6 +29,7 @@ pub fn pod(mut pod: Pod, rules: &Rules, version: Timestamp) -> Result<App, Error
     complete(&mut pod, rules, &role);
     let spec = run_spec(&pod, role, version);
     validate::roles(&spec, rules, &mut violations);
+    validate::resident::pod(&spec, &mut violations);
     if violations.is_empty() {
         Ok(spec)
     } else {
@@ -187,6 +188,26 @@ mod tests {
         assert_eq!(app.unreachable_strategy, UnreachableStrategy::NEVER);
     }
 
+    fn with_volume(fields: &Value) -> Value {
+        let mut document = json!({"id": "/p", "role": "dev", "containers": [{"name": "a",
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+            "volumes": [{"name": "data", "persistent": {"size": 10}}]});
+        for (key, value) in fields.as_object().unwrap() {
+            document[key] = value.clone();
+        }
+        document
+    }
+
+    #[test]
+    fn a_pod_with_volumes_keeps_to_its_agent() {
+        let app = made(&with_volume(&json!({}))).unwrap();
+        assert!(app.is_resident());
+        assert_eq!(app.unreachable_strategy, UnreachableStrategy::NEVER);
+        assert_eq!(app.upgrade_strategy, UpgradeStrategy::RESIDENT);
+        let volumes: Vec<&str> = app.persistent_volumes().map(|(name, _)| name).collect();
+        assert_eq!(volumes, ["data"]);
+    }
+
     #[test]
     fn broken_rules_name_their_place() {
         let cases = [
@@ -228,6 +249,48 @@ mod tests {
                     "timeoutSeconds": 60, "exec": {"command": {"shell": "true"}}}}]}),
                 "/containers(0)/healthCheck/timeoutSeconds",
                 "must be less than intervalSeconds",
+            ),
+            (
+                json!({"id": "/p", "containers": [{"name": "a",
+                    "check": {"tcp": {"endpoint": "e"}}}]}),
+                "/containers(0)/check/tcp/endpoint",
+                "contained in the container endpoints",
+            ),
+            (
+                with_volume(&json!({"role": "*"})),
+                "/role",
+                "Resident pods cannot have the role *",
+            ),
+            (
+                with_volume(&json!({"scheduling": {"unreachableStrategy":
+                    {"inactiveAfterSeconds": 0, "expungeAfterSeconds": 0}}})),
+                "/",
+                "unreachableStrategy must be disabled for pods with persistent volumes",
+            ),
+            (
+                with_volume(
+                    &json!({"scheduling": {"upgrade": {"minimumHealthCapacity": 0.5,
+                    "maximumOverCapacity": 0.1}}}),
+                ),
+                "/upgrade/maximumOverCapacity",
+                "got 0.1, expected 0.0",
+            ),
+            (
+                with_volume(
+                    &json!({"scheduling": {"placement": {"acceptedResourceRoles": ["dev"]}}}),
+                ),
+                "/acceptedResourceRoles",
+                "A resident pod must have `acceptedResourceRoles = [\"*\"]`.",
+            ),
+            (
+                with_volume(&json!({"volumes": [{"name": "tasks", "persistent": {"size": 1}}]})),
+                "/volumes(0)/name",
+                "must not be one of (stderr,stdout,tasks,volumes)",
+            ),
+            (
+                with_volume(&json!({"volumes": [{"name": "data", "persistent": {"size": 0}}]})),
+                "/volumes(0)/persistent/size",
+                "got 0, expected more than 0",
             ),
             (
                 json!({"id": "/p", "role": "other", "containers": [{"name": "a"}]}),

@@ -9,15 +9,15 @@ mod mounts;
 use dcos_proto::mesos::{
     AgentId, CheckInfo, CommandInfo, ContainerInfo, DiscoveryInfo, DurationInfo, Environment,
     ExecutorId, ExecutorInfo, FrameworkId, HealthCheck as MesosCheck, Image, KillPolicy, LinuxInfo,
-    Port, Ports, Resource, TaskId, TaskInfo, TtyInfo, command_info, container_info, discovery_info,
-    executor_info, health_check, image, network_info,
+    Port, Ports, Resource, TaskId, TaskInfo, TtyInfo, check_info, command_info, container_info,
+    discovery_info, executor_info, health_check, image, network_info,
 };
 
 use super::{Surroundings, container, labels, limits, linux};
 use crate::instance::{Instance, PodTask};
 use crate::matching::Portions;
 use crate::model::{
-    App, CheckCommand, Endpoint, Exec, NetworkMode, Pod, PodContainer, PodHealthCheck,
+    App, CheckCommand, Endpoint, Exec, NetworkMode, Pod, PodCheck, PodContainer, PodHealthCheck,
 };
 
 /// The executor and the tasks that make `instance` of a pod run.
@@ -118,7 +118,10 @@ fn task(
             .health_check
             .as_ref()
             .and_then(|check| health(check, pod, &ports)),
-        check: None::<CheckInfo>,
+        check: container
+            .check
+            .as_ref()
+            .and_then(|check| reported(check, pod, &ports)),
         kill_policy: grace_period.map(|period| KillPolicy {
             grace_period: Some(period),
         }),
@@ -302,12 +305,6 @@ fn health(
     pod: &Pod,
     ports: &[(&Endpoint, Option<u16>)],
 ) -> Option<MesosCheck> {
-    let host = pod.networks.iter().all(crate::model::Network::is_host);
-    let port = |name: &str| {
-        let (endpoint, given) = ports.iter().find(|(endpoint, _)| endpoint.name == name)?;
-        let inside = endpoint.container_port.filter(|port| *port != 0 && !host);
-        inside.or(*given).map(u32::from)
-    };
     let mut mesos = MesosCheck {
         delay_seconds: Some(f64::from(check.delay_seconds)),
         interval_seconds: Some(f64::from(check.interval_seconds)),
@@ -319,7 +316,7 @@ fn health(
     if let Some(http) = &check.http {
         mesos.r#type = Some(health_check::Type::Http as i32);
         mesos.http = Some(health_check::HttpCheckInfo {
-            port: port(&http.endpoint)?,
+            port: inside(&http.endpoint, pod, ports)?,
             path: http.path.clone(),
             scheme: Some(http.scheme.as_deref().unwrap_or("HTTP").to_lowercase()),
             ..health_check::HttpCheckInfo::default()
@@ -327,18 +324,58 @@ fn health(
     } else if let Some(tcp) = &check.tcp {
         mesos.r#type = Some(health_check::Type::Tcp as i32);
         mesos.tcp = Some(health_check::TcpCheckInfo {
-            port: port(&tcp.endpoint)?,
+            port: inside(&tcp.endpoint, pod, ports)?,
             ..health_check::TcpCheckInfo::default()
         });
     } else {
         mesos.r#type = Some(health_check::Type::Command as i32);
-        let words = words(check.exec.as_ref()?, CommandInfo::default());
-        mesos.command = Some(CommandInfo {
-            value: words.value.or_else(|| words.arguments.first().cloned()),
-            ..words
-        });
+        mesos.command = Some(program(check.exec.as_ref()?));
     }
     Some(mesos)
+}
+
+/// The same of the check whose result is only reported.
+fn reported(check: &PodCheck, pod: &Pod, ports: &[(&Endpoint, Option<u16>)]) -> Option<CheckInfo> {
+    let mut info = CheckInfo {
+        delay_seconds: Some(f64::from(check.delay_seconds)),
+        interval_seconds: Some(f64::from(check.interval_seconds)),
+        timeout_seconds: Some(f64::from(check.timeout_seconds)),
+        ..CheckInfo::default()
+    };
+    if let Some(http) = &check.http {
+        info.r#type = Some(check_info::Type::Http as i32);
+        info.http = Some(check_info::Http {
+            port: inside(&http.endpoint, pod, ports)?,
+            path: http.path.clone(),
+        });
+    } else if let Some(tcp) = &check.tcp {
+        info.r#type = Some(check_info::Type::Tcp as i32);
+        info.tcp = Some(check_info::Tcp {
+            port: inside(&tcp.endpoint, pod, ports)?,
+        });
+    } else {
+        info.r#type = Some(check_info::Type::Command as i32);
+        let command = program(check.exec.as_ref()?);
+        info.command = Some(check_info::Command { command });
+    }
+    Some(info)
+}
+
+/// The port of an endpoint as seen from inside the container.
+fn inside(name: &str, pod: &Pod, ports: &[(&Endpoint, Option<u16>)]) -> Option<u32> {
+    let host = pod.networks.iter().all(crate::model::Network::is_host);
+    let (endpoint, given) = ports.iter().find(|(endpoint, _)| endpoint.name == name)?;
+    let inside = endpoint.container_port.filter(|port| *port != 0 && !host);
+    inside.or(*given).map(u32::from)
+}
+
+/// What a check runs.
+fn program(exec: &Exec) -> CommandInfo {
+    let words = words(exec, CommandInfo::default());
+    CommandInfo {
+        value: words.value.or_else(|| words.arguments.first().cloned()),
+        ..words
+    }
 }
 
 #[cfg(test)]

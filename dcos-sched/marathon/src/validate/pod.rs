@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use super::rules::{feature, unique};
 use super::{Violations, fail, id};
 use crate::model::{
-    CheckCommand, EnvValue, Exec, NetworkMode, Pod, PodContainer, PodHealthCheck,
-    UnreachableStrategy,
+    CheckCommand, EndpointCheck, EnvValue, Exec, NetworkMode, Pod, PodCheck, PodContainer,
+    PodHealthCheck, UnreachableStrategy,
 };
 use crate::normalize::Rules;
+
+/// What executors have in their sandboxes.
+const OCCUPIED: [&str; 4] = ["stderr", "stdout", "tasks", "volumes"];
 
 const NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
@@ -113,8 +116,41 @@ fn container(
             fail(out, path, "URI has invalid syntax.");
         }
     }
-    if let Some(check) = &container.health_check {
-        health_check(check, container, &format!("{path}/healthCheck"), out);
+    if let Some(PodHealthCheck {
+        http,
+        tcp,
+        exec,
+        interval_seconds,
+        timeout_seconds,
+        ..
+    }) = &container.health_check
+    {
+        let checked = Checked {
+            http: http.as_ref(),
+            tcp: tcp.as_ref(),
+            exec: exec.as_ref(),
+            interval_seconds: *interval_seconds,
+            timeout_seconds: *timeout_seconds,
+        };
+        check(&checked, container, &format!("{path}/healthCheck"), out);
+    }
+    if let Some(PodCheck {
+        http,
+        tcp,
+        exec,
+        interval_seconds,
+        timeout_seconds,
+        ..
+    }) = &container.check
+    {
+        let checked = Checked {
+            http: http.as_ref(),
+            tcp: tcp.as_ref(),
+            exec: exec.as_ref(),
+            interval_seconds: *interval_seconds,
+            timeout_seconds: *timeout_seconds,
+        };
+        check(&checked, container, &format!("{path}/check"), out);
     }
     let container_mode = pod
         .networks
@@ -176,12 +212,16 @@ fn command(exec: &Exec, path: &str, out: &mut Violations) {
     }
 }
 
-fn health_check(
-    check: &PodHealthCheck,
-    container: &PodContainer,
-    path: &str,
-    out: &mut Violations,
-) {
+/// What checks have in common.
+struct Checked<'a> {
+    http: Option<&'a EndpointCheck>,
+    tcp: Option<&'a EndpointCheck>,
+    exec: Option<&'a Exec>,
+    interval_seconds: u32,
+    timeout_seconds: u32,
+}
+
+fn check(check: &Checked<'_>, container: &PodContainer, path: &str, out: &mut Violations) {
     if check.timeout_seconds >= check.interval_seconds {
         let text = "must be less than intervalSeconds";
         fail(out, format!("{path}/timeoutSeconds"), text);
@@ -195,7 +235,7 @@ fn health_check(
         let text = "Only one of http, tcp, or command may be specified";
         fail(out, path, text);
     }
-    for (kind, target) in [("http", &check.http), ("tcp", &check.tcp)] {
+    for (kind, target) in [("http", check.http), ("tcp", check.tcp)] {
         let Some(target) = target else { continue };
         if !container
             .endpoints
@@ -206,7 +246,7 @@ fn health_check(
             fail(out, format!("{path}/{kind}/endpoint"), text);
         }
     }
-    if let Some(exec) = &check.exec {
+    if let Some(exec) = check.exec {
         command(exec, &format!("{path}/exec/command"), out);
     }
 }
@@ -253,8 +293,13 @@ fn volumes(pod: &Pod, context: &Rules, out: &mut Violations) {
                 fail(out, &path, "volume.secret must refer to an existing secret");
             }
         }
-        if volume.persistent.is_some() {
-            feature("persistent_volumes_of_pods", &path, context, out);
+        if let Some(persistent) = &volume.persistent {
+            super::resident::persistent(persistent, &format!("{path}/persistent"), out);
+            // The volume appears under its name in the executor's sandbox, beside these.
+            if OCCUPIED.contains(&volume.name.as_str()) {
+                let text = format!("must not be one of ({})", OCCUPIED.join(","));
+                fail(out, format!("{path}/name"), text);
+            }
         }
     }
 }

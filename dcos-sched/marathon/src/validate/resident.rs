@@ -1,4 +1,4 @@
-//! Rules for apps with persistent volumes.
+//! Rules for apps and pods with persistent volumes.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::model::{
     App, DiskType, Operator, PersistentVolume, RootGroup, UnreachableStrategy, Volume, VolumeMode,
 };
 
-/// Rules for one volume.
+/// Rules for one volume of an app.
 pub(super) fn volume(
     volume: &Volume,
     persistent: &PersistentVolume,
@@ -27,22 +27,26 @@ pub(super) fn volume(
     if volume.mode == Some(VolumeMode::Ro) {
         fail(out, format!("{path}/mode"), "got RO, expected RW");
     }
-    let path = format!("{path}/persistent");
+    self::persistent(persistent, &format!("{path}/persistent"), out);
+}
+
+/// Rules for what a volume is made of.
+pub(super) fn persistent(persistent: &PersistentVolume, path: &str, out: &mut Violations) {
     if persistent.size == 0 {
         let text = "got 0, expected more than 0";
         fail(out, format!("{path}/size"), text);
     }
     if persistent.max_size.is_some() && persistent.disk != DiskType::Mount {
-        fail(out, &path, "Only mount volumes can have maxSize");
+        fail(out, path, "Only mount volumes can have maxSize");
     }
     if persistent
         .max_size
         .is_some_and(|most| most <= persistent.size)
     {
-        fail(out, &path, "Max size must be larger than size");
+        fail(out, path, "Max size must be larger than size");
     }
     if persistent.disk == DiskType::Root && !persistent.constraints.is_empty() {
-        fail(out, &path, "Constraints on root volumes are not supported");
+        fail(out, path, "Constraints on root volumes are not supported");
     }
     for (index, constraint) in persistent.constraints.iter().enumerate() {
         let path = format!("{path}/constraints({index})");
@@ -85,6 +89,30 @@ pub(super) fn app(app: &App, out: &mut Violations) {
         .is_some_and(|roles| *roles != unreserved)
     {
         let text = "A resident app must have `acceptedResourceRoles = [\"*\"]`.";
+        fail(out, "/acceptedResourceRoles", text);
+    }
+}
+
+/// Rules for a pod with such volumes.
+pub(crate) fn pod(pod: &App, out: &mut Violations) {
+    if !pod.is_resident() {
+        return;
+    }
+    if pod.role == "*" {
+        fail(out, "/role", "Resident pods cannot have the role *");
+    }
+    let over = pod.upgrade_strategy.maximum_over_capacity;
+    if over != 0.0 {
+        let text = format!("got {over:?}, expected 0.0");
+        fail(out, "/upgrade/maximumOverCapacity", text);
+    }
+    if matches!(pod.unreachable_strategy, UnreachableStrategy::Enabled(_)) {
+        let text = "unreachableStrategy must be disabled for pods with persistent volumes";
+        fail(out, "/", text);
+    }
+    let accepted = pod.accepted_resource_roles.iter().flatten();
+    if accepted.into_iter().any(|role| role != "*") {
+        let text = "A resident pod must have `acceptedResourceRoles = [\"*\"]`.";
         fail(out, "/acceptedResourceRoles", text);
     }
 }
@@ -140,7 +168,10 @@ fn change(old: &App, new: &App, out: &mut Violations) {
     let ports = |app: &App| -> BTreeSet<u16> {
         let mapped = app.port_mappings().iter().filter_map(|port| port.host_port);
         let own = app.port_definitions().iter().map(|port| port.port);
-        mapped.chain(own.filter(|_| app.require_ports)).collect()
+        let own = own.filter(|_| app.require_ports);
+        let endpoints = app.pod.iter().flat_map(|pod| pod.endpoints());
+        let of_pod = endpoints.filter_map(|endpoint| endpoint.host_port);
+        mapped.chain(own).chain(of_pod).collect()
     };
     if ports(old) != ports(new) {
         fail(out, path(""), PORTS);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dcos_proto::mesos::offer::Operation;
-use dcos_proto::mesos::{Resource, TaskInfo, TaskState};
+use dcos_proto::mesos::{Resource, TaskId, TaskState};
 
 use super::harness::framework_id;
 use crate::instance::InstanceId;
@@ -59,10 +59,15 @@ impl Disks {
         kept.extend(new);
     }
 
-    /// A task uses what is reserved for its instance, and nobody else does.
-    pub(crate) fn use_for(&mut self, task: &TaskInfo, tasks: &BTreeMap<String, TaskState>) {
+    /// Tasks that are launched together use what is reserved for their instance, and nobody else does.
+    pub(crate) fn use_for<'a>(
+        &mut self,
+        users: &[TaskId],
+        resources: impl IntoIterator<Item = &'a Resource>,
+        tasks: &BTreeMap<String, TaskState>,
+    ) {
         self.used.retain(|task, _| tasks.contains_key(task));
-        for resource in &task.resources {
+        for resource in resources {
             let Some(owner) = ours(resource) else {
                 continue;
             };
@@ -72,12 +77,14 @@ impl Disks {
                 "a volume that is not there"
             );
             let user = self.used.iter().find(|(_, used)| **used == *owner.as_str());
+            let known = |user: &String| users.iter().any(|one| one.value == *user);
             assert!(
-                user.is_none_or(|(user, _)| *user == task.task_id.value),
+                user.is_none_or(|(user, _)| known(user)),
                 "two tasks on one reservation: {user:?}"
             );
-            self.used
-                .insert(task.task_id.value.clone(), owner.to_string());
+            for user in users {
+                self.used.insert(user.value.clone(), owner.to_string());
+            }
         }
     }
 

@@ -182,16 +182,21 @@ impl Harness {
                 let mut tasks = Vec::new();
                 for operation in operations {
                     self.disks.apply(&operation);
-                    tasks.extend(operation.launch.into_iter().flat_map(|l| l.task_infos));
-                    tasks.extend(
-                        operation
-                            .launch_group
-                            .into_iter()
-                            .flat_map(|l| l.task_group.tasks),
-                    );
+                    for task in operation.launch.into_iter().flat_map(|l| l.task_infos) {
+                        let user = [task.task_id.clone()];
+                        self.disks.use_for(&user, &task.resources, &self.tasks);
+                        tasks.push(task);
+                    }
+                    if let Some(group) = operation.launch_group {
+                        let of_tasks = group.task_group.tasks.iter();
+                        let users: Vec<_> = of_tasks.clone().map(|t| t.task_id.clone()).collect();
+                        let resources = of_tasks.flat_map(|task| &task.resources);
+                        let all = group.executor.resources.iter().chain(resources);
+                        self.disks.use_for(&users, all, &self.tasks);
+                        tasks.extend(group.task_group.tasks);
+                    }
                 }
                 for task in tasks {
-                    self.disks.use_for(&task, &self.tasks);
                     *self.launched.entry(task.name.clone()).or_default() += 1;
                     let id = task.task_id.value;
                     assert!(!self.tasks.contains_key(&id), "launched twice: {id}");

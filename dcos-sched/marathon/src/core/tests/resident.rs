@@ -65,6 +65,82 @@ fn volumes_outlive_tasks_upgrades_and_scaling() {
     assert!(volumes.iter().all(|volume| now.contains(volume)));
 }
 
+fn resident_pod(instances: u32, command: &str) -> App {
+    let fields = json!({
+        "role": "dev", "scaling": {"instances": instances}, "environment": {"COMMAND": command},
+        "scheduling": {"backoff": {"backoff": 1, "maxLaunchDelay": 4}},
+        "containers": [
+            {"name": "one", "resources": {"cpus": 0.05, "mem": 1},
+                "volumeMounts": [{"name": "data", "mountPath": "data"}]},
+            {"name": "two", "resources": {"cpus": 0.05, "mem": 1},
+                "volumeMounts": [{"name": "data", "mountPath": "shared"}]}],
+        "volumes": [{"name": "data", "persistent": {"size": 10}}],
+    });
+    super::harness::pod("/db", &fields)
+}
+
+/// All containers of an instance begin again together, on what is kept for it.
+#[test]
+fn volumes_of_pods_outlive_tasks_upgrades_and_crashes() {
+    let mut h = world();
+    h.put(resident_pod(2, "run 1"));
+    goes_on(&mut h, 2);
+    let volumes = h.disks.volumes();
+    assert_eq!((h.disks.len(), volumes.len()), (2, 2));
+    h.fail_all();
+    goes_on(&mut h, 2);
+    let again = |h: &Harness, life: &str| h.tasks("/db").iter().all(|task| task.ends_with(life));
+    assert!(again(&h, ".2"), "{:?}", h.tasks("/db"));
+    h.put(resident_pod(2, "run 2"));
+    goes_on(&mut h, 2);
+    assert!(again(&h, ".3"), "{:?}", h.tasks("/db"));
+    h.crash();
+    h.fail_all();
+    goes_on(&mut h, 2);
+    assert_eq!(h.disks.volumes(), volumes);
+    let before: BTreeSet<InstanceId> = h.core.all_instances().map(|one| one.id.clone()).collect();
+    h.core.wipe(&before);
+    h.flush();
+    goes_on(&mut h, 2);
+    let after = h.disks.volumes();
+    assert_eq!(after.len(), 2);
+    assert!(!volumes.iter().any(|volume| after.contains(volume)));
+    h.delete("/db");
+    quiet(&mut h);
+    assert_eq!((h.disks.len(), h.mesos_tasks()), (0, 0));
+}
+
+#[test]
+fn what_is_reserved_for_pods_cannot_be_changed() {
+    let mut h = world();
+    h.put(resident_pod(1, "run"));
+    goes_on(&mut h, 1);
+    let with = |change: fn(&mut crate::model::Pod)| {
+        let mut spec = resident_pod(1, "run");
+        let pod = spec.pod.as_deref_mut().unwrap();
+        change(pod);
+        let total = pod.total();
+        App {
+            cpus: total.cpus,
+            mem: total.mem,
+            ..spec
+        }
+    };
+    let changes: [fn(&mut crate::model::Pod); 3] = [
+        |pod| pod.containers[0].resources.cpus = 0.5,
+        |pod| pod.volumes[0].persistent.as_mut().unwrap().size = 20,
+        |pod| pod.volumes[0].persistent = None,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let spec = with(change);
+        let refused = h.try_change(false, |root| root.put_app(spec, root.version, false));
+        assert!(
+            matches!(refused, Err(crate::Error::Invalid(_))),
+            "{number}: {refused:?}"
+        );
+    }
+}
+
 #[test]
 fn what_is_kept_goes_with_the_app() {
     let mut h = world();
@@ -327,7 +403,7 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
-fn make(h: &mut Harness, step: &Move) {
+fn make(h: &mut Harness, step: &Move, kind: fn(u32, &str) -> App) {
     let one = |h: &Harness| {
         h.core
             .all_instances()
@@ -338,7 +414,7 @@ fn make(h: &mut Harness, step: &Move) {
     let id = PathId::from("/db");
     match *step {
         Move::Put(n, command) => {
-            let app = resident(n, &format!("run {command}"));
+            let app = kind(n, &format!("run {command}"));
             h.try_change(true, |root| root.put_app(app, root.version, false))
                 .unwrap();
         }
@@ -385,17 +461,21 @@ proptest! {
     /// Whatever happens, in the end as many instances run as are wanted, each on its own volumes; everything reserved
     /// is of an instance there is; and when the app goes, nothing stays.
     #[test]
-    fn reservations_are_neither_lost_nor_left_behind(moves in prop::collection::vec(moves(), 1..40)) {
+    fn reservations_are_neither_lost_nor_left_behind(
+        moves in prop::collection::vec(moves(), 1..40),
+        of_pod in any::<bool>(),
+    ) {
         let mut h = world();
+        let (kind, tasks): (fn(u32, &str) -> App, _) = if of_pod { (resident_pod, 2) } else { (resident, 1) };
         for step in &moves {
-            make(&mut h, step);
+            make(&mut h, step, kind);
             prop_assert_eq!(nameless(&h), None, "after {:?}", step);
         }
         quiet(&mut h);
         prop_assert!(h.idle(), "a deployment did not end: {:?}", h.deployments());
         let wanted = h.core.root.app(&"/db".into()).map_or(0, |app| app.instances as usize);
         prop_assert_eq!(h.running("/db"), wanted);
-        prop_assert_eq!(h.mesos_tasks(), wanted);
+        prop_assert_eq!(h.mesos_tasks(), wanted * tasks);
         prop_assert_eq!(h.disks.len(), h.core.all_instances().count(), "kept for instances there are");
         prop_assert!(!h.rows.keys().any(|key| key.contains("/release/")));
         h.try_change(true, |root| { root.apps.remove(&PathId::from("/db")); }).unwrap();

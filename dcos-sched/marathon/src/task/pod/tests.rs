@@ -74,10 +74,12 @@ fn two() -> Value {
              "resources": {"cpus": 0.5, "mem": 64}, "environment": {"B": "web", "C": {"secret": "s"}},
              "endpoints": [{"name": "http-api", "hostPort": 0}],
              "healthCheck": {"http": {"endpoint": "http-api", "path": "/ok"}},
+             "check": {"tcp": {"endpoint": "http-api"}, "intervalSeconds": 30},
              "volumeMounts": [{"name": "tmp", "mountPath": "data"}]},
             {"name": "side", "exec": {"command": {"argv": ["/bin/a", "b"]}},
              "resources": {"cpus": 0.1, "mem": 32, "disk": 3}, "user": "nobody",
              "lifecycle": {"killGracePeriodSeconds": 1.5},
+             "check": {"exec": {"command": {"argv": ["/bin/ok", "now"]}}},
              "volumeMounts": [{"name": "key", "mountPath": "k"},
                  {"name": "etc", "mountPath": "e", "readOnly": true}]}]})
 }
@@ -136,6 +138,14 @@ fn commands_checks_and_volumes() {
     assert_eq!(grace.unwrap().nanoseconds, 1_500_000_000);
     let check = tasks[0].health_check.as_ref().unwrap();
     assert_eq!(check.http.as_ref().unwrap().port, 31_000);
+    let check = tasks[0].check.as_ref().unwrap();
+    assert_eq!(check.tcp.as_ref().unwrap().port, 31_000);
+    let times = [check.interval_seconds, check.timeout_seconds];
+    assert_eq!(times, [Some(30.0), Some(20.0)]);
+    let check = tasks[1].check.as_ref().unwrap();
+    let program = &check.command.as_ref().unwrap().command;
+    assert_eq!(program.value.as_deref(), Some("/bin/ok"));
+    assert_eq!((program.shell, program.arguments.len()), (Some(false), 2));
     let of = |task: &TaskInfo| task.container.as_ref().unwrap().volumes.clone();
     let tmp = of(&tasks[0])[0]
         .source
