@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use job::{Job, Schedule};
 pub(crate) use migrate::{Migrate, MigrateArgs};
 
+use crate::command::task::log::Lines;
+
 /// Look into a cluster, change what runs in it, or start one on this machine.
 #[derive(Debug, Parser)]
 #[command(name = "dcos", version, arg_required_else_help = true)]
@@ -374,6 +376,20 @@ pub(crate) enum Service {
         #[arg(long)]
         inactive: bool,
     },
+    /// Print the output of a service that Marathon runs, or the log of the leading Marathon.
+    Log {
+        /// What the service calls itself as a framework (the label `DCOS_PACKAGE_FRAMEWORK_NAME` of its app), or `marathon`.
+        service: String,
+        /// The file in its sandbox, `stdout` unless given; Marathon's log is one file.
+        file: Option<String>,
+        #[command(flatten)]
+        form: LogForm,
+        /// Nothing is asked over SSH: this is taken for old scripts' sake, and says so.
+        #[arg(long, hide = true)]
+        user: Option<String>,
+        #[arg(long, hide = true)]
+        ssh_config_file: Option<String>,
+    },
     /// Remove a framework and kill its tasks.
     Shutdown {
         /// The framework's id.
@@ -382,6 +398,20 @@ pub(crate) enum Service {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// How much of a log is printed, and how.
+#[derive(Debug, Args)]
+pub(crate) struct LogForm {
+    /// Print what is added, until interrupted.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// How many lines from the end; `all` of them.
+    #[arg(long, default_value_t = Lines::Last(10), value_name = "N|all")]
+    pub(crate) lines: Lines,
+    /// The form: `short` or `cat`, which print what is in the file as it is. Other forms, of journals, are taken for these.
+    #[arg(long, short, default_value = "short", value_name = "FORM")]
+    pub(crate) output: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -402,21 +432,17 @@ pub(crate) enum Task {
     },
     /// Print a task's output.
     Log {
-        /// The task's id, or a part of it that no other has.
+        /// The task's id, or a part of it: the output of each that has it is printed, below its id where there are several.
         task: String,
         /// The file in its sandbox.
         #[arg(default_value = "stdout")]
         file: String,
-        /// Print what is added, until interrupted.
-        #[arg(long, short)]
-        follow: bool,
-        /// How many lines from the end.
-        #[arg(long, default_value_t = 10)]
-        lines: usize,
-        /// From the beginning.
+        #[command(flatten)]
+        form: LogForm,
+        /// Look among the tasks that have ended, too.
         #[arg(long)]
         all: bool,
-        /// Also look among the tasks that have ended.
+        /// Look only among the tasks that have ended.
         #[arg(long)]
         completed: bool,
     },
@@ -463,7 +489,7 @@ pub(crate) enum Task {
     Metrics(TaskMetrics),
     /// The files in a task's sandbox.
     Ls {
-        /// The task's id, or a part of it that no other has.
+        /// The task's id, or a part of it: the files of each that has it are shown, below its id where there are several.
         task: String,
         /// Where in the sandbox.
         #[arg(default_value = ".")]
@@ -471,7 +497,10 @@ pub(crate) enum Task {
         /// With permissions, owner, size and time.
         #[arg(long)]
         long: bool,
-        /// Also look among the tasks that have ended.
+        /// Look among the tasks that have ended, too.
+        #[arg(long)]
+        all: bool,
+        /// Look only among the tasks that have ended.
         #[arg(long)]
         completed: bool,
     },
@@ -496,7 +525,11 @@ pub(crate) enum Marathon {
     /// What Marathon says of itself.
     About,
     /// Whether Marathon answers.
-    Ping,
+    Ping {
+        /// Ask once, which is what is done anyway.
+        #[arg(long)]
+        once: bool,
+    },
     /// Single services.
     #[command(subcommand)]
     App(App),
@@ -700,7 +733,15 @@ pub(crate) enum Deployment {
     /// Cancel a deployment and go back to where it started.
     Rollback { id: String },
     /// Watch a deployment until it ends.
-    Watch { id: String },
+    Watch {
+        id: String,
+        /// Look so many times at most, then leave it to itself; for as long as it takes unless given.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        max_count: Option<u32>,
+        /// Seconds between two looks; a fifth of one unless given.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+        interval: Option<u32>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

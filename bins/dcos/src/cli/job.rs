@@ -58,7 +58,7 @@ pub(crate) enum Job {
         #[arg(long)]
         last: bool,
         /// Those that failed, too.
-        #[arg(long)]
+        #[arg(long, alias = "show-failures")]
         failures: bool,
     },
     /// The runs that wait to be launched.

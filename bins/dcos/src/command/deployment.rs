@@ -7,20 +7,49 @@ use serde_json::Value;
 
 use super::{Context, items, text};
 use crate::http::Server;
-use crate::output::Progress;
+use crate::output::{self, Progress};
 
 /// All deployments, with what they wait for.
 pub(crate) const ALL: &str = "/v2/deployments?embed=waitingFor";
 
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a deployment is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looks {
+    pub(crate) interval: Duration,
+    /// How many times at most.
+    pub(crate) most: Option<u32>,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_millis(200),
+            most: None,
+        }
+    }
+}
 
 /// Waits until the deployment `id` has ended, and says meanwhile what it does and what it waits for.
 ///
 /// # Errors
 /// That it had not ended by its deadline is one.
 pub(crate) async fn wait(context: &Context, marathon: &Server, id: &str) -> anyhow::Result<()> {
+    watch(context, marathon, id, Looks::default()).await
+}
+
+/// The same, looking as often as said; that it goes on then is no error.
+///
+/// # Errors
+/// Those of [`wait`].
+pub(crate) async fn watch(
+    context: &Context,
+    marathon: &Server,
+    id: &str,
+    looks: Looks,
+) -> anyhow::Result<()> {
     let mut progress = Progress::new(context.quiet || context.json);
     let mut overdue = None;
+    let mut count = 0;
     loop {
         let deployments = marathon.get(ALL).await?;
         let list = deployments
@@ -53,8 +82,16 @@ pub(crate) async fn wait(context: &Context, marathon: &Server, id: &str) -> anyh
             let end = if rollback { "taken back" } else { "stopped" };
             Some((Instant::now() + left, format!("it was {end} at {doing}")))
         });
+        count += 1;
+        if looks.most.is_some_and(|most| count >= most) {
+            progress.done();
+            if !context.quiet && !context.json {
+                output::line(format!("It goes on: {doing}"));
+            }
+            return Ok(());
+        }
         progress.say(doing);
-        tokio::time::sleep(POLL_INTERVAL).await;
+        tokio::time::sleep(looks.interval).await;
     }
 }
 

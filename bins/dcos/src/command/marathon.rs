@@ -1,6 +1,7 @@
 //! `dcos marathon`: services.
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
@@ -9,7 +10,8 @@ pub(crate) mod debug;
 mod pod;
 mod simulate;
 
-use super::{Context, deployment, items, number, text};
+use super::deployment::{self, Looks};
+use super::{Context, items, number, text};
 use crate::cli::{
     App, AppVersion, Delay, Deployment, Force, Group, Leader, Marathon, MarathonTask, Plugin,
 };
@@ -20,7 +22,8 @@ pub(crate) async fn run(context: &Context, command: Marathon) -> anyhow::Result<
     let marathon = context.marathon().await?;
     match command {
         Marathon::About => output::json(&marathon.get("/v2/info").await?),
-        Marathon::Ping => {
+        // Once is what everybody gets.
+        Marathon::Ping { once: _ } => {
             marathon.text("GET", "/ping").await?;
             let url = output::harmless(&marathon.url);
             output::line(format!("Marathon answers at {url}"));
@@ -322,7 +325,19 @@ async fn deployments(
             output::json(&answer);
             Ok(())
         }
-        Deployment::Watch { id } => deployment::wait(context, marathon, &id).await,
+        Deployment::Watch {
+            id,
+            max_count,
+            interval,
+        } => {
+            let looks = Looks {
+                most: max_count,
+                interval: interval.map_or(Looks::default().interval, |seconds| {
+                    Duration::from_secs(u64::from(seconds))
+                }),
+            };
+            deployment::watch(context, marathon, &id, looks).await
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::io::Write as _;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use super::{Context, items, number, text};
-use crate::cli::{Service, Why};
+use super::task::log::File;
+use super::{Context, items, number, task, text};
+use crate::cli::{LogForm, Service, Why};
 use crate::http::escape;
 use crate::output;
 
@@ -16,6 +17,18 @@ pub(crate) async fn run(context: &Context, command: Service) -> anyhow::Result<(
             completed,
             inactive,
         } => list(context, completed, inactive).await,
+        Service::Log {
+            service,
+            file,
+            form,
+            user,
+            ssh_config_file,
+        } => {
+            if user.is_some() || ssh_config_file.is_some() {
+                output::notice("nothing is asked over SSH: its options change nothing");
+            }
+            log(context, &service, file.as_deref(), &form).await
+        }
         Service::Why(question) => why(context, question).await,
         Service::Shutdown { id, yes } => shutdown(context, &id, yes).await,
     }
@@ -41,6 +54,53 @@ async fn list(context: &Context, completed: bool, inactive: bool) -> anyhow::Res
         output::table(&headings, frameworks.into_iter().map(row));
     }
     Ok(())
+}
+
+/// The log of the leading Marathon, which is that of its process; or the output of the one task of a service that
+/// Marathon runs.
+async fn log(
+    context: &Context,
+    service: &str,
+    file: Option<&str>,
+    form: &LogForm,
+) -> anyhow::Result<()> {
+    if service == "marathon" {
+        if let Some(file) = file {
+            bail!("Marathon's log is one file: leave {file:?} out");
+        }
+        let file = File {
+            owner: service.to_owned(),
+            server: context.master().await?,
+            path: "/master/log".to_owned(),
+        };
+        let printed = task::log::print(&[file], form).await;
+        return printed.context(
+            "the log of the leading Marathon is that of its master, which shows one if it is told its file (--log_dir, --external_log_file)",
+        );
+    }
+    let marathon = context.marathon().await?;
+    let label = escape(&format!("DCOS_PACKAGE_FRAMEWORK_NAME=={service}"));
+    let apps = marathon
+        .get(&format!("/v2/apps?label={label}&embed=apps.tasks"))
+        .await?;
+    let app = match items(&apps, "apps") {
+        [app] => app,
+        [] => bail!(
+            "no app has the label DCOS_PACKAGE_FRAMEWORK_NAME={service}; `dcos task log` prints the output of any task"
+        ),
+        several => {
+            let ids: Vec<_> = several.iter().map(|app| text(app, "id")).collect();
+            bail!("several apps are called {service}: {}", ids.join(", "));
+        }
+    };
+    let [task] = items(app, "tasks") else {
+        let count = items(app, "tasks").len();
+        let id = text(app, "id");
+        bail!("{id} has {count} tasks, not one; `dcos task log` prints the output of each");
+    };
+    let sandbox = task::Sandbox::find(context, &text(task, "id"), true).await?;
+    let file = sandbox.file(file.unwrap_or("stdout"));
+    task::log::print(&[file], form).await
 }
 
 fn row(framework: &Value) -> Vec<String> {

@@ -2,29 +2,22 @@
 
 mod download;
 mod input;
+pub(crate) mod log;
 mod metrics;
 mod session;
 mod terminal;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use dcos_proto::mesos::ContainerId;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Context, door, items, text};
 use crate::cli::Task;
 use crate::http::Server;
 use crate::output;
 use session::{Exec, Place};
-
-/// How often a followed file is asked for more.
-const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
-/// How many bytes are asked for at a time; the server may give fewer.
-const PIECE: u64 = 64 << 10;
 
 pub(crate) async fn run(context: &Context, command: Task) -> anyhow::Result<ExitCode> {
     let done = match command {
@@ -66,33 +59,31 @@ pub(crate) async fn run(context: &Context, command: Task) -> anyhow::Result<Exit
             completed,
             agent_id,
         } => {
-            let wanted = Wanted {
-                running: !completed,
-                ended: all || completed,
-            };
+            let wanted = Wanted::of(all, completed);
             list(context, filter.as_deref(), wanted, agent_id.as_deref()).await
         }
         Task::Log {
             task,
             file,
-            follow,
-            lines,
+            form,
             all,
             completed,
         } => {
-            let sandbox = Sandbox::find(context, &task, completed).await?;
-            sandbox
-                .log(&file, if all { None } else { Some(lines) }, follow)
-                .await
+            let wanted = Wanted::of(all, completed);
+            let sandboxes = Sandbox::find_all(context, &task, wanted).await?;
+            let files = sandboxes.into_iter().map(|sandbox| sandbox.file(&file));
+            log::print(&files.collect::<Vec<_>>(), &form).await
         }
         Task::Ls {
             task,
             path,
             long,
+            all,
             completed,
         } => {
-            let sandbox = Sandbox::find(context, &task, completed).await?;
-            sandbox.list(context, &path, long).await
+            let wanted = Wanted::of(all, completed);
+            let sandboxes = Sandbox::find_all(context, &task, wanted).await?;
+            list_files(context, &sandboxes, &path, long).await
         }
     };
     done.map(|()| ExitCode::SUCCESS)
@@ -103,6 +94,15 @@ pub(crate) async fn run(context: &Context, command: Task) -> anyhow::Result<Exit
 struct Wanted {
     running: bool,
     ended: bool,
+}
+
+impl Wanted {
+    fn of(all: bool, completed: bool) -> Self {
+        Self {
+            running: !completed,
+            ended: all || completed,
+        }
+    }
 }
 
 /// The tasks of all frameworks, each with its framework's user beside it.
@@ -186,14 +186,21 @@ struct Found {
     agent: Server,
 }
 
-/// The one task that `name` names.
-async fn found(context: &Context, name: &str, completed: bool) -> anyhow::Result<Found> {
+/// The one task that `name` names, which has ended only if those are looked at `also`.
+async fn found(context: &Context, name: &str, also: bool) -> anyhow::Result<Found> {
+    let wanted = Wanted::of(also, false);
+    let mut all = all_found(context, name, wanted).await?;
+    if all.len() > 1 {
+        let ids: Vec<_> = all.iter().map(|found| text(&found.task, "id")).collect();
+        bail!("several tasks match {name:?}: {}", ids.join(", "));
+    }
+    all.pop().context("there is a task")
+}
+
+/// The task that is called `name`, or all whose ids contain it; never none.
+async fn all_found(context: &Context, name: &str, wanted: Wanted) -> anyhow::Result<Vec<Found>> {
     let master = context.master().await?;
     let state = master.get("/state").await?;
-    let wanted = Wanted {
-        running: true,
-        ended: completed,
-    };
     let mut found = tasks(&state, wanted);
     let exact = |known: &&(&Value, &Value)| text(known.1, "id") == name;
     if found.iter().any(|known| exact(&known)) {
@@ -201,32 +208,30 @@ async fn found(context: &Context, name: &str, completed: bool) -> anyhow::Result
     } else {
         found.retain(|(_, known)| text(known, "id").contains(name));
     }
-    let (framework, task) = match found.as_slice() {
-        [only] => *only,
-        [] => bail!("no task matches {name:?}; see `dcos task list`, or add --completed"),
-        several => {
-            let ids: Vec<_> = several.iter().map(|(_, task)| text(task, "id")).collect();
-            bail!("several tasks match {name:?}: {}", ids.join(", "));
-        }
+    if found.is_empty() {
+        bail!("no task matches {name:?}; see `dcos task list`, or add --all");
+    }
+    let located = |(framework, task): (&Value, &Value)| {
+        let id = text(task, "slave_id");
+        let agents = items(&state, "slaves");
+        let agent = agents
+            .iter()
+            .find(|agent| text(agent, "id") == id)
+            .with_context(|| format!("the task's agent {id} is not registered"))?;
+        let pid = text(agent, "pid");
+        let (_, address) = pid
+            .split_once('@')
+            .with_context(|| format!("bad agent pid {pid}"))?;
+        Ok(Found {
+            framework: text(framework, "id"),
+            task: task.clone(),
+            agent: match door(&master) {
+                Some(door) => master.beside(&format!("{door}/agent/{id}")),
+                None => master.beside(address),
+            },
+        })
     };
-    let id = text(task, "slave_id");
-    let agents = items(&state, "slaves");
-    let agent = agents
-        .iter()
-        .find(|agent| text(agent, "id") == id)
-        .with_context(|| format!("the task's agent {id} is not registered"))?;
-    let pid = text(agent, "pid");
-    let (_, address) = pid
-        .split_once('@')
-        .with_context(|| format!("bad agent pid {pid}"))?;
-    Ok(Found {
-        framework: text(framework, "id"),
-        task: task.clone(),
-        agent: match door(&master) {
-            Some(door) => master.beside(&format!("{door}/agent/{id}")),
-            None => master.beside(address),
-        },
-    })
+    found.into_iter().map(located).collect()
 }
 
 impl Found {
@@ -259,77 +264,47 @@ fn container_id(id: &Value) -> ContainerId {
 }
 
 /// A task's directory on its agent.
-struct Sandbox {
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    task: String,
     agent: Server,
     directory: String,
 }
 
 impl Sandbox {
-    async fn find(context: &Context, task: &str, completed: bool) -> anyhow::Result<Self> {
-        let found = found(context, task, completed).await?;
+    /// That of the one task that `name` names.
+    pub(crate) async fn find(context: &Context, name: &str, ended: bool) -> anyhow::Result<Self> {
+        Self::of(found(context, name, ended).await?).await
+    }
+
+    async fn find_all(context: &Context, name: &str, wanted: Wanted) -> anyhow::Result<Vec<Self>> {
+        let mut sandboxes = Vec::new();
+        for found in all_found(context, name, wanted).await? {
+            sandboxes.push(Self::of(found).await?);
+        }
+        Ok(sandboxes)
+    }
+
+    async fn of(found: Found) -> anyhow::Result<Self> {
         let agent = found.agent;
         let state = agent.get("/state").await?;
-        let id = text(&found.task, "id");
-        let directory = directory(&state, &found.framework, &id)
-            .with_context(|| format!("the sandbox of {id} is gone"))?;
-        Ok(Self { agent, directory })
+        let task = text(&found.task, "id");
+        let directory = directory(&state, &found.framework, &task)
+            .with_context(|| format!("the sandbox of {task} is gone"))?;
+        Ok(Self {
+            task,
+            agent,
+            directory,
+        })
     }
 
-    async fn log(&self, file: &str, lines: Option<usize>, follow: bool) -> anyhow::Result<()> {
-        let path = format!("{}/{file}", self.directory);
-        let mut offset = match lines {
-            None => 0,
-            Some(lines) => self.tail(&path, lines).await?,
-        };
-        loop {
-            let data = self.read(&path, offset, PIECE).await?;
-            if data.is_empty() && !follow {
-                return Ok(());
-            }
-            if data.is_empty() {
-                tokio::time::sleep(FOLLOW_INTERVAL).await;
-            }
-            offset += data.len() as u64;
-            output::raw(&data);
+    /// A file in it.
+    pub(crate) fn file(self, name: &str) -> log::File {
+        log::File {
+            owner: self.task,
+            server: self.agent,
+            path: format!("{}/{name}", self.directory),
         }
-    }
-
-    /// Where the last `lines` lines of a file begin.
-    async fn tail(&self, path: &str, lines: usize) -> anyhow::Result<u64> {
-        let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
-        let listing = self.browse(folder).await?;
-        let size = items(&json!({"files": listing}), "files")
-            .iter()
-            .find(|info| text(info, "path") == *path)
-            .and_then(|info| info["size"].as_u64())
-            .with_context(|| format!("there is no file {path}; see `dcos task ls`"))?;
-        let (mut start, mut found) = (size, 0);
-        while start > 0 {
-            let from = start.saturating_sub(PIECE);
-            let piece = self.read(path, from, start - from).await?;
-            for (index, byte) in piece.iter().enumerate().rev() {
-                // The line feed that ends the file begins no line.
-                if *byte == b'\n' && from + index as u64 + 1 < size {
-                    found += 1;
-                    if found == lines {
-                        return Ok(from + index as u64 + 1);
-                    }
-                }
-            }
-            start = from;
-        }
-        Ok(if lines == 0 { size } else { 0 })
-    }
-
-    /// Some bytes of a file, through the operator API: `/files/read` only speaks text.
-    async fn read(&self, path: &str, offset: u64, length: u64) -> anyhow::Result<Vec<u8>> {
-        let call = json!({"type": "READ_FILE",
-            "read_file": {"path": path, "offset": offset, "length": length}});
-        let answer = self.agent.send("POST", "/api/v1", Some(&call)).await?;
-        let data = text(&answer["read_file"], "data");
-        STANDARD
-            .decode(&data)
-            .with_context(|| format!("the agent sent bad data of {path}"))
     }
 
     /// What is in a folder, in the keys of `/files/browse`.
@@ -338,40 +313,70 @@ impl Sandbox {
         let mut answer = self.agent.send("POST", "/api/v1", Some(&call)).await?;
         Ok(answer["list_files"]["file_infos"].take())
     }
+}
 
-    async fn list(&self, context: &Context, path: &str, long: bool) -> anyhow::Result<()> {
+/// What is in a folder of sandboxes; where there are several, each below the name of its task.
+async fn list_files(
+    context: &Context,
+    sandboxes: &[Sandbox],
+    path: &str,
+    long: bool,
+) -> anyhow::Result<()> {
+    let mut all = Map::new();
+    for sandbox in sandboxes {
         let folder = match path {
-            "." => self.directory.clone(),
-            path => format!("{}/{}", self.directory, path.trim_end_matches('/')),
+            "." => sandbox.directory.clone(),
+            path => format!("{}/{}", sandbox.directory, path.trim_end_matches('/')),
         };
-        let files = self.browse(&folder).await?;
-        if context.json {
-            output::json(&files);
-            return Ok(());
+        let files = sandbox.browse(&folder).await?;
+        if !context.json && sandboxes.len() > 1 {
+            output::line(format!("===> {} <===", sandbox.task));
         }
-        let name = |file: &Value| {
-            let path = text(file, "path");
-            path.rsplit_once('/')
-                .map_or(path.clone(), |(_, name)| name.to_owned())
-        };
-        let files = files.as_array().map(Vec::as_slice).unwrap_or_default();
-        if long {
-            let keys = ["mode", "nlink", "uid", "gid", "size"];
-            let row = |file: &Value| {
-                let mut row: Vec<_> = keys.iter().map(|key| text(file, key)).collect();
-                row[0] = format!("{:o}", file["mode"].as_u64().unwrap_or_default());
-                row.push(name(file));
-                row
-            };
-            output::table(
-                &["MODE", "LINKS", "USER", "GROUP", "SIZE", "NAME"],
-                files.iter().map(row),
-            );
-        } else {
-            output::lines(files.iter().map(name));
+        if !context.json {
+            show_files(&files, long);
         }
-        Ok(())
+        all.insert(sandbox.task.clone(), files);
     }
+    if context.json {
+        let only = all
+            .values()
+            .next()
+            .filter(|_| sandboxes.len() == 1)
+            .cloned();
+        output::json(&only.unwrap_or(Value::Object(all)));
+    }
+    Ok(())
+}
+
+fn show_files(files: &Value, long: bool) {
+    let name = |file: &Value| {
+        let path = text(file, "path");
+        path.rsplit_once('/')
+            .map_or(path.clone(), |(_, name)| name.to_owned())
+    };
+    let files = files.as_array().map(Vec::as_slice).unwrap_or_default();
+    if !long {
+        output::lines(files.iter().map(name));
+        return;
+    }
+    let row = |file: &Value| {
+        let mode = format!("{:o}", file["mode"].as_u64().unwrap_or_default());
+        let owners = ["nlink", "uid", "gid", "size"].map(|key| text(file, key));
+        let rest = [date(&file["mtime"]), name(file)];
+        [mode].into_iter().chain(owners).chain(rest).collect()
+    };
+    output::table(
+        &["MODE", "LINKS", "USER", "GROUP", "SIZE", "DATE", "NAME"],
+        files.iter().map(row),
+    );
+}
+
+/// A moment on this machine's clock, to the minute.
+fn date(moment: &Value) -> String {
+    let nanos = moment["nanoseconds"].as_i64().map(i128::from);
+    let moment = nanos.and_then(|nanos| jiff::Timestamp::from_nanosecond(nanos).ok());
+    let local = moment.map(|moment| moment.to_zoned(jiff::tz::TimeZone::system()));
+    local.map_or_else(String::new, |at| at.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
 /// The directory of a task in an agent's state.

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use super::{PIECE, Sandbox};
+use super::Sandbox;
+use super::log::{self, PIECE};
 use crate::command::text;
 use crate::output;
 
@@ -63,7 +64,7 @@ impl Sandbox {
         let mut copy = File::create(target).with_context(writing)?;
         let mut offset = 0;
         loop {
-            let piece = self.read(path, offset, PIECE).await?;
+            let (_, piece) = log::read(&self.agent, path, offset, PIECE).await?;
             if piece.is_empty() {
                 break;
             }
