@@ -560,7 +560,7 @@ def test_containers_are_in_control_groups_that_were_delegated(delegated, registr
             held = (delegated.folder / "agent/cgroup.procs").read_text().split()
             assert str(agent.process.pid) in held and not (delegated.folder / "cgroup.procs").read_text()
             if whole:
-                assert (place.parent / "memory.max").read_text().strip() == str((64 + 32) << 20)
+                assert (place.parent / "memory.max").read_text().strip() == str(64 << 20)
                 assert (place.parent / "pids.max").read_text().strip() != "max"
             # It is begun again where no containers are, as by hand, and finds them.
             agent.kill()
@@ -571,7 +571,7 @@ def test_containers_are_in_control_groups_that_were_delegated(delegated, registr
             assert said(cluster, "after", "cat /proc/self/cgroup", **image(registry, cmd="exec sleep 1000")).endswith("0::/\n")
             shown = [one["statistics"] for one in get(f"http://127.0.0.1:{cluster.agent_port}/monitor/statistics")]
             if whole:
-                assert any(one.get("mem_limit_bytes") == (64 + 32) << 20 and one["processes"] for one in shown), shown
+                assert any(one.get("mem_limit_bytes") == 64 << 20 and one["processes"] for one in shown), shown
         finally:
             destroy(cluster, "within")
         eventually("the container's end", lambda: not list((delegated.folder / "mesos").glob("*/")))
@@ -582,7 +582,7 @@ def test_memory_beyond_what_was_delegated_ends_a_task(delegated):
         pytest.skip("the controller of memory is not of version 2 here")
     with cluster_in(delegated) as cluster:
         api = Api(cluster)
-        api("POST", "/v2/apps", {"id": "/greedy", "cpus": 0.1, "mem": 32, "cmd": "tail /dev/zero"})
+        api("POST", "/v2/apps", {"id": "/greedy", "cpus": 0.1, "mem": 64, "cmd": "tail /dev/zero"})
 
         def failure():
             return api("GET", "/v2/apps//greedy")["app"].get("lastTaskFailure")
