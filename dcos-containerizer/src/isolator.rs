@@ -23,6 +23,7 @@ pub mod devices;
 pub mod disk;
 mod draft;
 pub mod filesystem;
+mod gids;
 pub mod gpu;
 mod ids;
 pub mod landlock;
@@ -48,6 +49,7 @@ pub mod volume;
 
 pub use config::{IsolationConfig, NETWORK_ROOT, READONLY_ROOTFS};
 pub use draft::Draft;
+pub use gids::VolumeGids;
 pub use ids::{IdRange, Ids, USER_NAMESPACE, UserNamespaces};
 pub use options::OPTIONS;
 pub use persistent::PersistentVolume;

@@ -4,12 +4,14 @@
 
 mod node;
 
-use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use dcos_containerizer::containerizer::{
     ContainerClass, ContainerConfig, Containerizer, ContainerizerError, Universal,
 };
+use dcos_containerizer::isolator::{PersistentVolume, VolumeGids};
 use dcos_proto::mesos::volume::source::{HostPath, SandboxPath, Type, sandbox_path};
 use dcos_proto::mesos::volume::{Mode, Source};
 use dcos_proto::mesos::{
@@ -310,4 +312,130 @@ async fn members_of_a_pod_share_a_folder() {
     .await;
     assert!(why.is_err_and(|why| why.contains("has no parent")));
     universal.destroy(&pod).await.unwrap();
+}
+
+fn group_and_mode(path: &Path) -> (u32, u32) {
+    let found = path.symlink_metadata().unwrap();
+    (found.gid(), found.mode() & 0o7777)
+}
+
+#[tokio::test]
+async fn users_share_a_volume_by_its_group() {
+    if !able() {
+        return;
+    }
+    let mut node = Node::new(ISOLATION);
+    std::fs::set_permissions(node.dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let work_dir = node.dir.path().to_owned();
+    let gids = || VolumeGids::open("[70000-70001]", &work_dir).unwrap();
+    let given = gids();
+    assert_eq!((given.total(), given.free()), (2, 2));
+    let folder = |name: &str| {
+        let path = work_dir.join(name);
+        std::fs::create_dir_all(path.join("old/deep")).unwrap();
+        symlink("/etc/hostname", path.join("old/link")).unwrap();
+        path
+    };
+    let (one, two, three) = (folder("one"), folder("two"), folder("three"));
+    let hostname = group_and_mode(Path::new("/etc/hostname"));
+    node.volume_gids = Some(given.clone());
+    let universal = node.recovered(&[]).await;
+    let used = |name: &str, user: &str, source: &Path, script: &str| {
+        let id = ContainerId::root(name);
+        ContainerConfig {
+            user: Some(user.into()),
+            volumes: vec![PersistentVolume {
+                source: source.to_owned(),
+                container_path: "data".into(),
+                readonly: false,
+                keep_owner: true,
+            }],
+            ..node.task(&id, script)
+        }
+    };
+    let script = "umask 002; id -G | grep -o 7000.; echo hello > data/old/deep/file";
+    let said = run(&node, &universal, used("a", "nobody", &one, script)).await;
+    assert_eq!(said.unwrap(), "70000\n");
+    let script =
+        "cat data/old/deep/file; echo more >> data/old/deep/file; stat -c %g data/old/deep/file";
+    let said = run(&node, &universal, used("b", "daemon", &one, script)).await;
+    assert_eq!(said.unwrap(), "hello\n70000\n");
+    for path in ["", "old", "old/deep"] {
+        assert_eq!(group_and_mode(&one.join(path)), (70000, 0o2775), "{path}");
+    }
+    assert_eq!(group_and_mode(&one.join("old/link")).0, 70000);
+    assert_eq!(group_and_mode(Path::new("/etc/hostname")), hostname);
+    // Root needs no group, whoever is in another has not this one, and there are no more than two.
+    let said = run(&node, &universal, used("c", "root", &two, "id -G")).await;
+    assert!(!said.unwrap().contains("7000"));
+    let said = run(
+        &node,
+        &universal,
+        used("d", "daemon", &two, "id -G | grep -o 7000."),
+    )
+    .await;
+    assert_eq!(said.unwrap(), "70001\n");
+    let refused = run(&node, &universal, used("e", "daemon", &three, "true")).await;
+    assert!(
+        refused
+            .as_ref()
+            .is_err_and(|why| why.contains("all 2 groups")),
+        "{refused:?}"
+    );
+    // It is known to the next agent, and free once its volume is gone.
+    assert_eq!(gids().free(), 0);
+    std::fs::remove_dir_all(&one).unwrap();
+    let said = run(
+        &node,
+        &universal,
+        used("f", "daemon", &three, "id -G | grep -o 7000."),
+    )
+    .await;
+    assert_eq!(said.unwrap(), "70000\n");
+}
+
+#[tokio::test]
+async fn folders_of_a_pod_have_a_group_as_long_as_it_runs() {
+    if !able() {
+        return;
+    }
+    let mut node = Node::new(ISOLATION);
+    std::fs::set_permissions(node.dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let given = VolumeGids::open("[70000-70009]", node.dir.path()).unwrap();
+    node.volume_gids = Some(given.clone());
+    let universal = node.recovered(&[]).await;
+    let pod = ContainerId::root("pod");
+    let holder = ContainerConfig {
+        class: ContainerClass::Holder,
+        command: None,
+        ..node.task(&pod, "")
+    };
+    universal.launch(&pod, holder).await.unwrap();
+    let shared = [of_sandbox(sandbox_path::Type::Parent, "shared", "common")];
+    let said = |name: &str, user: &str, script: &str| {
+        let id = pod.child(name);
+        let config = ContainerConfig {
+            user: Some(user.into()),
+            ..config(&node, &id, &shared, script)
+        };
+        run(&node, &universal, config)
+    };
+    let first = said(
+        "first",
+        "nobody",
+        "echo hello > common/file; stat -c %g common/file",
+    )
+    .await;
+    assert_eq!(first.unwrap(), "70000\n");
+    let second = said("second", "daemon", "cat common/file").await;
+    assert_eq!(second.unwrap(), "hello\n");
+    let folder = node.dir.path().join("sandbox/pod/shared");
+    assert_eq!(group_and_mode(&folder), (70000, 0o2775));
+    assert_eq!(given.free(), 9);
+    universal.destroy(&pod).await.unwrap();
+    universal.wait(&pod).await.unwrap();
+    universal.remove(&pod).await.unwrap();
+    assert_eq!(group_and_mode(&folder), (0, 0o755));
+    assert_eq!(group_and_mode(&folder.join("file")).0, 0);
+    assert_eq!(given.free(), 10);
 }

@@ -11,7 +11,7 @@ use dcos_containerizer::containerizer::{
 };
 use dcos_containerizer::fetcher::{FetcherConfig, UriFetcher};
 use dcos_containerizer::isolator::listening::{Ports, parse_ports};
-use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT};
+use dcos_containerizer::isolator::{IsolationConfig, Isolators, NETWORK_ROOT, VolumeGids};
 use dcos_containerizer::logger::{
     self, ContainerLogger, JOURNALD, JournaldLogger, JournaldSettings, RotatingFiles, Rotation,
 };
@@ -256,6 +256,10 @@ fn config(
     };
     let fetcher = Arc::new(UriFetcher::new(fetcher).context("opening the fetcher's cache")?);
     let (counted, removals) = (Arc::clone(&fetcher), isolation.removals.clone());
+    let gids = values.opt_text("volume_gid_range");
+    let gids = gids.map(|range| VolumeGids::open(&range, &work_dir));
+    isolation.volume_gids = gids.transpose()?;
+    let gids = isolation.volume_gids.clone();
     let projects = isolation
         .has("disk/xfs")
         .then(|| isolation.projects.clone());
@@ -283,6 +287,11 @@ fn config(
             let ids = |name: &str| format!("containerizer/mesos/disk/project_ids_{name}");
             all.push((ids("total"), count(projects.total())));
             all.push((ids("free"), count(projects.free())));
+        }
+        if let Some(gids) = &gids {
+            let ids = |name: &str| format!("volume_gid_manager/volume_gids_{name}");
+            all.push((ids("total"), count(gids.total())));
+            all.push((ids("free"), count(gids.free())));
         }
         all
     });

@@ -59,10 +59,6 @@ pub const FORMER: &[Former] = &[
         "containers would lack the networks and volumes it gives them; say them with the tasks",
     ),
     Former::refused(
-        "volume_gid_range",
-        "volumes of tasks without root would belong to others; give them an owner by the volume's driver",
-    ),
-    Former::refused(
         "secret_resolver",
         "secrets by reference are files in --secrets_dir, or given by value",
     ),

@@ -17,6 +17,7 @@ use super::cgroup::{
 use super::devices::{HostDevice, LinuxDevicesIsolator};
 use super::disk::{DiskUsageIsolator, ProjectIds, ProjectQuotaIsolator, QuotaSettings};
 use super::filesystem::{AGENT_SOCKETS, LinuxFilesystemIsolator, PosixFilesystemIsolator};
+use super::gids::VolumeGids;
 use super::gpu::{DeviceNodes, GpuDiscovery, GpuPool, NvidiaGpuIsolator};
 use super::ids::UserNamespaces;
 use super::landlock::LandlockIsolator;
@@ -84,6 +85,8 @@ pub struct IsolationConfig {
     pub effective_capabilities: Option<CapabilityInfo>,
     /// `--bounding_capabilities`.
     pub bounding_capabilities: Option<CapabilityInfo>,
+    /// Groups that volumes are given. `--volume_gid_range`
+    pub volume_gids: Option<VolumeGids>,
     /// `--seccomp_config_dir`.
     pub seccomp_config_dir: Option<PathBuf>,
     /// `--seccomp_profile_name`; the built-in profile if absent.
@@ -175,6 +178,7 @@ impl Default for IsolationConfig {
             container_ports_isolated_range: None,
             effective_capabilities: None,
             bounding_capabilities: None,
+            volume_gids: None,
             seccomp_config_dir: None,
             seccomp_profile_name: None,
             landlock_writable: vec!["/tmp".into(), "/var/tmp".into()],
@@ -461,12 +465,14 @@ fn build(
             let more = named.chain(&config.device_rules).cloned().collect();
             Arc::new(DevicesIsolator::new(cgroups, more)?)
         }
-        "filesystem/posix" => Arc::new(PosixFilesystemIsolator),
+        "filesystem/posix" => {
+            Arc::new(PosixFilesystemIsolator::default().gids(config.volume_gids.clone()))
+        }
         "filesystem/linux" => {
             let readonly = config.readonly_rootfs;
             let sockets = config.runtime_dir.join(AGENT_SOCKETS);
             let isolator = LinuxFilesystemIsolator::new(sandbox).readonly(readonly);
-            Arc::new(isolator.sockets(sockets))
+            Arc::new(isolator.sockets(sockets).gids(config.volume_gids.clone()))
         }
         "namespaces/pid" => Arc::new(PidNamespaceIsolator::new(
             !config.disallow_sharing_agent_pid_namespace,
@@ -502,7 +508,9 @@ fn build(
                 image: names.contains(&"volume/image"),
             }))
         }
-        "volume/sandbox_path" => Arc::new(SandboxPathIsolator::new(sandbox)),
+        "volume/sandbox_path" => {
+            Arc::new(SandboxPathIsolator::new(sandbox).gids(config.volume_gids.clone()))
+        }
         "volume/image" => Arc::new(ImageVolumeIsolator::new(
             &config.runtime_dir,
             sandbox,

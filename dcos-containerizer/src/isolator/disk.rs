@@ -39,6 +39,7 @@ use super::notes::Notes;
 use super::{ContainerConfig, Draft, Isolator, IsolatorError, Limitation, Limits};
 use crate::containerizer::sandbox;
 
+pub(super) use projects::id_ranges;
 pub use projects::{ProjectIds, ProjectRangeError};
 pub use quota::{ProjectQuotaIsolator, QuotaSettings};
 

@@ -8,7 +8,7 @@ use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType, LinuxNamespaceType, Mount, MountBuilder,
 };
 
-use super::{ContainerConfig, Draft, Isolator, IsolatorError, patience, persistent};
+use super::{ContainerConfig, Draft, Isolator, IsolatorError, VolumeGids, patience, persistent};
 
 /// Where an executor's environment says the agent's socket is.
 pub const AGENT_SOCKET_VARIABLE: &str = "MESOS_DOMAIN_SOCKET";
@@ -20,8 +20,18 @@ pub const AGENT_SOCKET: &str = "agent.sock";
 const AGENT_SOCKETS_INSIDE: &str = "/mnt/mesos/agent";
 
 /// No file system of its own: the container sees the node's, and cannot have an image.
-#[derive(Debug)]
-pub struct PosixFilesystemIsolator;
+#[derive(Debug, Default)]
+pub struct PosixFilesystemIsolator {
+    gids: Option<VolumeGids>,
+}
+
+impl PosixFilesystemIsolator {
+    /// Persistent volumes have groups of their own.
+    pub fn gids(mut self, gids: Option<VolumeGids>) -> Self {
+        self.gids = gids;
+        self
+    }
+}
 
 #[async_trait]
 impl Isolator for PosixFilesystemIsolator {
@@ -47,7 +57,7 @@ impl Isolator for PosixFilesystemIsolator {
                 "a container image needs the isolator `filesystem/linux`",
             ));
         }
-        attach(config, &config.sandbox, draft).await
+        attach(config, &config.sandbox, self.gids.as_ref(), draft).await
     }
 
     async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
@@ -62,6 +72,7 @@ pub struct LinuxFilesystemIsolator {
     sandbox_directory: PathBuf,
     sockets: PathBuf,
     readonly: bool,
+    gids: Option<VolumeGids>,
 }
 
 impl LinuxFilesystemIsolator {
@@ -71,7 +82,14 @@ impl LinuxFilesystemIsolator {
             sandbox_directory,
             sockets: PathBuf::new(),
             readonly: false,
+            gids: None,
         }
+    }
+
+    /// Persistent volumes have groups of their own.
+    pub fn gids(mut self, gids: Option<VolumeGids>) -> Self {
+        self.gids = gids;
+        self
     }
 
     /// With `readonly` nothing in the roots of images can be changed (`--readonly_rootfs`); what
@@ -123,14 +141,16 @@ impl LinuxFilesystemIsolator {
 async fn attach(
     config: &ContainerConfig,
     sandbox_directory: &Path,
+    gids: Option<&VolumeGids>,
     draft: &mut Draft,
 ) -> Result<(), IsolatorError> {
     if config.volumes.is_empty() {
         return Ok(());
     }
     let (config, place, mut shaped) = (config.clone(), sandbox_directory.to_owned(), draft.clone());
+    let gids = gids.cloned();
     let work = move |going: &patience::Going| {
-        persistent::attach(&config, &place, &mut shaped, going).map(|()| shaped)
+        persistent::attach(&config, &place, gids.as_ref(), &mut shaped, going).map(|()| shaped)
     };
     *draft = patience::wait(patience::PATIENCE, work).await?;
     Ok(())
@@ -177,7 +197,7 @@ impl Isolator for LinuxFilesystemIsolator {
         if let Some(rootfs) = &config.rootfs {
             self.with_image(config, rootfs, draft);
         }
-        attach(config, &self.sandbox_directory, draft).await
+        attach(config, &self.sandbox_directory, self.gids.as_ref(), draft).await
     }
 
     async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {

@@ -119,6 +119,10 @@ pub const OPTIONS: &[Spec] = &[
     Spec::switch("enforce_container_disk_quota").help(
         "end containers that take more disk than they were given; with `disk/xfs` their writes fail",
     ),
+    Spec::text("volume_gid_range").help(
+        "groups, nobody else's, that volumes are given which a task without root uses: persistent ones and those from \
+         the sandbox of its pod; `[10000-20000]`. As root only",
+    ),
     Spec::text("xfs_project_range")
         .default("[5000-10000]")
         .help("project ids, nobody else's, that `disk/xfs` gives to sandboxes and volumes"),

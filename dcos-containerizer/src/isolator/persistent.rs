@@ -13,7 +13,7 @@ use rustix::fs::fstat;
 
 use super::filesystem::bind;
 use super::patience::Going;
-use super::{ContainerConfig, Draft, IsolatorError, place};
+use super::{ContainerConfig, Draft, IsolatorError, VolumeGids, place};
 use crate::containerizer::sandbox;
 
 /// A persistent volume as a container is to have it.
@@ -26,7 +26,7 @@ pub struct PersistentVolume {
     /// Whether the container may only read.
     pub readonly: bool,
     /// Whether it keeps the owner it has, since others use it too. Otherwise it gets the
-    /// sandbox's.
+    /// sandbox's, or with [`VolumeGids`] a group of its own.
     pub keep_owner: bool,
 }
 
@@ -34,6 +34,7 @@ pub struct PersistentVolume {
 pub(super) fn attach(
     config: &ContainerConfig,
     sandbox_directory: &Path,
+    gids: Option<&VolumeGids>,
     draft: &mut Draft,
     going: &Going,
 ) -> Result<(), IsolatorError> {
@@ -48,7 +49,15 @@ pub(super) fn attach(
         let source = volume.source.canonicalize();
         let source = source.map_err(IsolatorError::file("finding", &volume.source))?;
         going.on()?;
-        own(volume, config).map_err(IsolatorError::file("giving away", &volume.source))?;
+        let giving = IsolatorError::file("giving away", &volume.source);
+        match (user(config).map_err(giving)?, gids) {
+            // Root needs no permission.
+            (None, _) => {}
+            (Some(_), Some(gids)) => gids.admit(draft, &source, None)?,
+            (Some(_), None) if volume.keep_owner => {}
+            (Some((user, group)), None) => chown(&volume.source, Some(user), Some(group))
+                .map_err(IsolatorError::file("giving away", &volume.source))?,
+        }
         going.on()?;
         let mounts = draft.has_namespace(LinuxNamespaceType::Mount);
         // What a holder has is for those nested in it, which have mounts of their own.
@@ -76,17 +85,13 @@ pub(super) fn attach(
     Ok(())
 }
 
-/// A volume belongs to whoever the sandbox belongs to; root needs no permission. Where ids are mapped
-/// that is who it is inside.
-fn own(volume: &PersistentVolume, config: &ContainerConfig) -> io::Result<()> {
+/// Whom the volumes are for: whoever the sandbox belongs to, if that is not root. Where ids are mapped that is who
+/// it is inside.
+fn user(config: &ContainerConfig) -> io::Result<Option<(u32, u32)>> {
     let owner = fstat(sandbox::open(&config.sandbox)?.1)?;
     let owner = (owner.st_uid, owner.st_gid);
     let inside = config.ids.as_ref().and_then(|ids| ids.range.inside(owner));
-    let (user, group) = inside.unwrap_or(owner);
-    if user == 0 || volume.keep_owner {
-        return Ok(());
-    }
-    chown(&volume.source, Some(user), Some(group))
+    Ok(Some(inside.unwrap_or(owner)).filter(|(user, _)| *user != 0))
 }
 
 /// Lets a sandbox lead to a volume. What is linked already stays. Whether it may be written to

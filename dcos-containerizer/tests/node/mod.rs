@@ -14,7 +14,7 @@ use dcos_containerizer::containerizer::{
 };
 use dcos_containerizer::fetcher::{FetchError, FetchRequest, Fetcher};
 use dcos_containerizer::isolator::network::{ContainerNetwork, NoNetworks};
-use dcos_containerizer::isolator::{IsolationConfig, Isolators, UserNamespaces};
+use dcos_containerizer::isolator::{IsolationConfig, Isolators, UserNamespaces, VolumeGids};
 use dcos_containerizer::logger::{
     ContainerLogger, JournaldLogger, JournaldSettings, RotatingFiles, Rotation,
 };
@@ -48,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) launcher: PathBuf,
     /// What containers may name.
     pub(crate) networks: Arc<dyn ContainerNetwork>,
+    /// `--volume_gid_range`.
+    pub(crate) volume_gids: Option<VolumeGids>,
     /// Where secrets come from.
     pub(crate) secrets: Arc<dyn SecretResolver>,
     /// Where output goes, besides files.
@@ -65,6 +67,7 @@ impl Node {
             switch_user: true,
             launcher: launcher(),
             networks: Arc::new(NoNetworks),
+            volume_gids: None,
             secrets: Arc::new(ValuesOnly),
             journald: None,
             universals: Mutex::default(),
@@ -96,6 +99,7 @@ impl Node {
                 cgroups_root: self.cgroups(),
                 cgroups_enable_cfs: true,
                 networks: Arc::clone(&self.networks),
+                volume_gids: self.volume_gids.clone(),
                 secrets: Arc::clone(&self.secrets),
                 runtime_dir: self.dir.path().join("run"),
                 docker_volume_plugin_dirs: vec![self.dir.path().join("plugins")],

@@ -35,21 +35,10 @@ impl ProjectIds {
     /// # Errors
     /// [`ProjectRangeError`] if that is no range, none at all, or has the id 0, which means none.
     pub fn parse(range: &str) -> Result<Self, ProjectRangeError> {
-        let wrong = || ProjectRangeError {
+        let ids = id_ranges(range).ok_or_else(|| ProjectRangeError {
             text: range.to_owned(),
-        };
-        let inner = range.trim().strip_prefix('[');
-        let inner = inner.and_then(|inner| inner.strip_suffix(']'));
-        let pair = |text: &str| {
-            let (first, last) = text.trim().split_once('-')?;
-            let id = |text: &str| text.trim().parse::<u32>().ok().filter(|id| *id > 0);
-            let (first, last) = (id(first)?, id(last)?);
-            (first <= last).then_some((first.into(), last.into()))
-        };
-        let pairs = inner.ok_or_else(wrong)?.split(',').map(pair);
-        let pairs = pairs.collect::<Option<Vec<_>>>().ok_or_else(wrong)?;
-        let projects = Projects::new(Ranges::from_pairs(pairs));
-        Ok(Self(Arc::new(Mutex::new(projects))))
+        })?;
+        Ok(Self(Arc::new(Mutex::new(Projects::new(ids)))))
     }
 
     /// How many there are.
@@ -65,6 +54,19 @@ impl ProjectIds {
     pub(super) fn lock(&self) -> MutexGuard<'_, Projects> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Ids from 1 on as an operator writes them: `[5000-10000]`, `[100-199,300-399]`.
+pub(in crate::isolator) fn id_ranges(text: &str) -> Option<Ranges> {
+    let pair = |text: &str| {
+        let (first, last) = text.trim().split_once('-')?;
+        let id = |text: &str| text.trim().parse::<u32>().ok().filter(|id| *id > 0);
+        let (first, last) = (id(first)?, id(last)?);
+        (first <= last).then_some((first.into(), last.into()))
+    };
+    let inner = text.trim().strip_prefix('[')?.strip_suffix(']')?;
+    let pairs = inner.split(',').map(pair).collect::<Option<Vec<_>>>()?;
+    Some(Ranges::from_pairs(pairs))
 }
 
 /// All ids are held.

@@ -4,6 +4,8 @@
 //! Mesos 1.11 isolator of this name. Departure: no link in a sandbox is followed, on the way to a
 //! source or to a mount point, neither when it is looked at nor when it is mounted.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -11,21 +13,81 @@ use dcos_proto::mesos::volume::source::sandbox_path::Type as SandboxType;
 use dcos_proto::mesos::volume::source::{SandboxPath, Type as SourceType};
 use dcos_proto::mesos::{ContainerId, Volume};
 
+use oci_spec::runtime::LinuxNamespaceType;
+
 use super::{Source, attach, volumes};
-use crate::isolator::place;
-use crate::isolator::{ContainerConfig, Draft, Isolator, IsolatorError};
+use crate::isolator::{
+    ContainerConfig, Draft, Isolator, IsolatorError, VolumeGids, patience, place,
+};
 
 /// Mounts folders of the container's own sandbox or of its parent's: what the members of a pod
 /// share.
 #[derive(Debug)]
 pub struct SandboxPathIsolator {
     sandbox_directory: PathBuf,
+    gids: Option<VolumeGids>,
 }
 
 impl SandboxPathIsolator {
     /// Inside images the sandbox is at `sandbox_directory`.
     pub fn new(sandbox_directory: PathBuf) -> Self {
-        Self { sandbox_directory }
+        Self {
+            sandbox_directory,
+            gids: None,
+        }
+    }
+
+    /// Folders of the parent's sandbox have groups of their own where they are another user's.
+    pub fn gids(mut self, gids: Option<VolumeGids>) -> Self {
+        self.gids = gids;
+        self
+    }
+
+    /// Takes back the groups of volumes in the sandboxes of containers that are gone.
+    async fn release(
+        &self,
+        is_gone: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<(), IsolatorError> {
+        let Some(gids) = self.gids.clone() else {
+            return Ok(());
+        };
+        let work = move |going: &patience::Going| {
+            going.on()?;
+            gids.release(is_gone)
+        };
+        patience::wait(patience::PATIENCE, work).await
+    }
+}
+
+impl SandboxPathIsolator {
+    /// Lets a container get to a folder of its parent's sandbox that is another user's. In user namespaces all have the
+    /// same ids, and with links nobody but root gets into the sandbox of another.
+    async fn admit(
+        &self,
+        config: &ContainerConfig,
+        draft: &mut Draft,
+        volume: PathBuf,
+    ) -> Result<(), IsolatorError> {
+        let process = draft.spec.process().as_ref();
+        let user = process.map_or(0, |process| process.user().uid());
+        let mounts = draft.has_namespace(LinuxNamespaceType::Mount);
+        let (Some(gids), true) = (&self.gids, user != 0 && mounts && config.ids.is_none()) else {
+            return Ok(());
+        };
+        let (gids, parent, mut shaped) = (gids.clone(), config.id.parent.clone(), draft.clone());
+        let work = move |going: &patience::Going| {
+            going.at(&volume)?;
+            let owner = volume.symlink_metadata();
+            let owner = owner
+                .map_err(IsolatorError::file("finding", &volume))?
+                .uid();
+            if owner != user {
+                gids.admit(&mut shaped, &volume, parent.as_deref())?;
+            }
+            Ok(shaped)
+        };
+        *draft = patience::wait(patience::PATIENCE, work).await?;
+        Ok(())
     }
 }
 
@@ -55,8 +117,9 @@ impl Isolator for SandboxPathIsolator {
         true
     }
 
-    async fn recover(&self, _: &[ContainerId]) -> Result<(), IsolatorError> {
-        Ok(())
+    async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
+        let alive: BTreeSet<_> = containers.iter().map(ToString::to_string).collect();
+        self.release(move |id| !alive.contains(id)).await
     }
 
     async fn prepare(
@@ -86,11 +149,15 @@ impl Isolator for SandboxPathIsolator {
                 mapped: false,
             };
             attach(&source, volume, &self.sandbox_directory, config, draft)?;
+            if wanted.r#type() == SandboxType::Parent {
+                self.admit(config, draft, source.path).await?;
+            }
         }
         Ok(())
     }
 
-    async fn cleanup(&self, _: &ContainerId) -> Result<(), IsolatorError> {
-        Ok(())
+    async fn cleanup(&self, id: &ContainerId) -> Result<(), IsolatorError> {
+        let gone = id.to_string();
+        self.release(move |id| id == gone).await
     }
 }
