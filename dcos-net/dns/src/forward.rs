@@ -201,7 +201,7 @@ impl Forwarder {
     fn turn_away(&self, question: &Question, outdated: Vec<u8>) -> Option<Vec<u8>> {
         tracing::debug!(name = %question.name, "too many forwarded queries in flight");
         let (_, account) = self.whom(&question.name);
-        account.fared.note(Duration::ZERO, false);
+        account.fared.note_turned_away();
         if outdated.is_empty() {
             return None;
         }

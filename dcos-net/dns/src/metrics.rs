@@ -1,7 +1,7 @@
 //! What a name server counts, as Prometheus reads it.
 //!
 //! Source: the registry `dns` of dcos-net (`dcos_dns_handler_fsm`, `dcos_dns_mesos`), names without its prefix as at `/v1/metrics/l4lb`.
-//! Departures: durations are summaries without quantiles; `answers_…` and `cache_…` are ours.
+//! Departures: durations are summaries without quantiles; `answers_…`, `cache_…` and `forwarder_turned_away_total` are ours.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +26,7 @@ pub(crate) struct Answers {
 pub(crate) struct Fared {
     asked: AtomicU64,
     failed: AtomicU64,
+    turned_away: AtomicU64,
     microseconds: AtomicU64,
 }
 
@@ -38,6 +39,12 @@ impl Fared {
         if !answered {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// One more for which there was no room: it failed at once.
+    pub(crate) fn note_turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+        self.note(Duration::ZERO, false);
     }
 }
 
@@ -94,6 +101,17 @@ pub(crate) fn exposition(served: &Served, forwarder: &Forwarder, answers: &Answe
     );
     for (zone, fared) in forwarder.fared() {
         let _ = writeln!(text, "{name}{{zone=\"{zone}\"}} {}", read(&fared.failed));
+    }
+    let name = "forwarder_turned_away_total";
+    begin(
+        &mut text,
+        name,
+        "counter",
+        "Of those, the ones that nobody was asked, for want of room.",
+    );
+    for (zone, fared) in forwarder.fared() {
+        let turned_away = read(&fared.turned_away);
+        let _ = writeln!(text, "{name}{{zone=\"{zone}\"}} {turned_away}");
     }
     let [entries, hits, outdated] = forwarder.remembered();
     for (name, kind, help, value) in [

@@ -441,7 +441,6 @@ async fn a_dead_zone_takes_no_room_that_other_names_need() {
         zone_resolvers: BTreeMap::from([("corp".to_owned(), vec![dead.local_addr().unwrap()])]),
         timeout: Duration::from_secs(60),
         max_forwards: 4,
-        http: None,
         ..Config::default()
     };
     let running = start(cluster(), config).await;
@@ -467,6 +466,15 @@ async fn a_dead_zone_takes_no_room_that_other_names_need() {
     answer[2] |= 0x80;
     alive.send_to(&answer, from).await.unwrap();
     assert_eq!(received(&client).await.0[1], 8);
+    let http = running.http.unwrap();
+    let (client, url) = (Client::new(), format!("http://{http}/v1/metrics/dns"));
+    let metrics = client.get(&url).await.unwrap().text().await.unwrap();
+    for line in [
+        r#"forwarder_turned_away_total{zone="corp."} 1"#,
+        r#"forwarder_turned_away_total{zone="."} 0"#,
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
