@@ -5,7 +5,9 @@
 mod node;
 mod until;
 
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -304,8 +306,16 @@ async fn terminals_have_names_inside() {
     make_image(&images);
     node.images = Some(images);
     let universal = node.recovered(&[]).await;
-    let id = ContainerId::root("terminal");
-    let mut config = config(&node, &id, "");
+    // Who is root in a user namespace is somebody else on the node.
+    std::fs::set_permissions(node.dir.path(), Permissions::from_mode(0o755)).unwrap();
+    terminals(&node, &universal, "terminal", false).await;
+    terminals(&node, &universal, "mapped", true).await;
+}
+
+async fn terminals(node: &Node, universal: &Universal, name: &str, user_namespace: bool) {
+    let id = ContainerId::root(name);
+    let mut config = config(node, &id, "");
+    config.user_namespace = user_namespace;
     config.container = Some(ContainerInfo {
         tty_info: Some(TtyInfo::default()),
         ..of_image()
@@ -318,7 +328,7 @@ async fn terminals_have_names_inside() {
         ..CommandInfo::default()
     });
     universal.launch(&id, config).await.unwrap();
-    let sandbox = node.dir.path().join("sandbox/terminal");
+    let sandbox = node.dir.path().join("sandbox").join(name);
     // One after the other: the names are used again.
     for name in ["first", "second"] {
         let session = id.child(name);
