@@ -585,6 +585,7 @@ impl Components {
             failover_timeout: values.duration("metronome_failover_timeout"),
             task_launch_timeout: values.duration("metronome_task_launch_timeout"),
             task_launch_confirm_timeout: values.duration("metronome_task_launch_confirm_timeout"),
+            min_revive_offers_interval: dcos_metronome::config::REVIVE_INTERVAL,
             features: features.collect(),
             gpu_scheduling_behavior: gpus
                 .and_then(|name| GpuScheduling::named(&name))

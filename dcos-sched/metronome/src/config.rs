@@ -1,6 +1,11 @@
 //! What an operator decides.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after offers were asked for they are asked for again: so long a run may wait for its launch where others begin
+/// all the time. A trigger is to be late by less than 100 ms.
+pub const REVIVE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The settings of a Metronome.
 #[derive(Clone, Debug)]
@@ -16,6 +21,7 @@ impl Default for Config {
         let engine = dcos_marathon::Config {
             framework_name: "metronome".to_owned(),
             http_port: 9000,
+            min_revive_offers_interval: REVIVE_INTERVAL,
             ..dcos_marathon::Config::default()
         };
         Self {
