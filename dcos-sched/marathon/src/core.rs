@@ -236,7 +236,7 @@ impl Core {
         self.expire_releases(now);
         self.queue.backoff().sweep(now);
         for id in std::mem::take(&mut self.unhealthy) {
-            self.end_unhealthy(&id);
+            self.end_unhealthy(now, &id);
         }
         if self.subscription.reconciliation_is_due(now, &self.config) {
             self.reconcile(now);

@@ -370,11 +370,11 @@ pub(super) async fn end(
 ) -> Result<Vec<Arc<Instance>>, Error> {
     let wipe = request.flag("wipe", false);
     mailbox
-        .ask(move |core, _| {
+        .ask(move |core, now| {
             Ok(if wipe {
-                core.wipe(&ids)
+                core.wipe(now, &ids)
             } else {
-                core.kill(&ids)
+                core.kill(now, &ids)
             })
         })
         .await

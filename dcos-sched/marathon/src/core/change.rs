@@ -204,7 +204,10 @@ impl Core {
             return Ok(None);
         }
         let undo = |change: &Change<'_>| Ok(revert(&plan, change.root, change.version));
-        self.change(now, true, &Kill::new(), undo).map(Some)
+        let back = self.change(now, true, &Kill::new(), undo)?;
+        // There is nothing to take back, and nobody is in its way, where it only replaces instances.
+        self.end(Timestamp::from(now), id, "canceled");
+        Ok(Some(back))
     }
 
     fn target(
@@ -367,13 +370,13 @@ impl Core {
             // What comes back while others have their turn would count as what is to be scaled.
             if let (ActionKind::Scale { .. }, Some(spec)) = (&action.kind, target.app(&action.app))
             {
-                self.drop_outdated(spec);
+                self.drop_outdated(now, spec);
             }
             if action.kind == ActionKind::Restart {
                 self.queue.backoff().reset(&action.app);
                 // A scaling kills them itself.
                 for id in running.kill.get(&action.app).into_iter().flatten() {
-                    self.decommission(id);
+                    self.decommission(now, id);
                 }
             }
         }

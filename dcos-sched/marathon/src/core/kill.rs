@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dcos_core::time::Time;
 
 use super::{Core, Kill};
+use crate::event::Event;
 use crate::instance::{Condition, Goal, Instance, InstanceId};
 use crate::model::UnreachableStrategy;
 use crate::{PathId, Timestamp};
@@ -13,7 +14,7 @@ use crate::{PathId, Timestamp};
 impl Core {
     /// Kills instances at a user's wish, even if this Marathon ends before it could; their app replaces them. Returns
     /// those there were.
-    pub fn kill(&mut self, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
+    pub fn kill(&mut self, now: Time, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
         let found: Vec<_> = ids
             .iter()
             .filter_map(|id| self.instance(id))
@@ -27,14 +28,14 @@ impl Core {
                 };
                 self.put_instance(marked, true);
             }
-            self.end_instance(instance);
+            self.end_instance(now.into(), instance);
         }
         found
     }
 
     /// Kills instances at a user's wish and forgets them at once, whatever becomes of their tasks; what was reserved for
     /// them is given back, and volumes destroyed.
-    pub fn wipe(&mut self, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
+    pub fn wipe(&mut self, now: Time, ids: &BTreeSet<InstanceId>) -> Vec<Arc<Instance>> {
         let found: Vec<_> = ids
             .iter()
             .filter_map(|id| self.instance(id))
@@ -45,7 +46,7 @@ impl Core {
             if instance.reservation.is_some() {
                 self.release_later(instance, None);
             }
-            self.remove_instance(&instance.id);
+            self.expunge(now.into(), instance);
         }
         found
     }
@@ -87,7 +88,7 @@ impl Core {
     }
 
     /// Means an instance to go, for good.
-    pub(super) fn decommission(&mut self, id: &InstanceId) {
+    pub(super) fn decommission(&mut self, now: Timestamp, id: &InstanceId) {
         let Some(instance) = self.instance(id).cloned() else {
             return;
         };
@@ -105,18 +106,36 @@ impl Core {
             };
             self.put_instance(leaving, true);
         }
-        self.end_instance(&instance);
+        self.end_instance(now, &instance);
     }
 
     /// Kills an instance that failed a check too often; its app replaces it.
-    pub(super) fn end_unhealthy(&mut self, id: &InstanceId) {
+    pub(super) fn end_unhealthy(&mut self, now: Timestamp, id: &InstanceId) {
         if let Some(instance) = self.instance(id).cloned() {
-            self.end_instance(&instance);
+            self.end_instance(now, &instance);
         }
     }
 
+    /// Forgets an instance of whose task nobody will say that it is over; who listens is told that it is, as of any other.
+    pub(super) fn expunge(&mut self, now: Timestamp, instance: &Instance) {
+        if instance.condition != Condition::Reserved {
+            self.tell_given_up(now, instance);
+        }
+        self.remove_instance(&instance.id);
+    }
+
+    fn tell_given_up(&mut self, now: Timestamp, instance: &Instance) {
+        let killed = Instance {
+            condition: Condition::Killed,
+            ..instance.clone()
+        };
+        self.batch
+            .events
+            .push(Event::instance_changed(now, &killed));
+    }
+
     /// The kill is sent with the next batch, together with all others.
-    fn end_instance(&mut self, instance: &Instance) {
+    fn end_instance(&mut self, now: Timestamp, instance: &Instance) {
         if instance.condition == Condition::Reserved {
             return;
         }
@@ -127,7 +146,7 @@ impl Core {
         }
         if instance.condition.is_unreachable() {
             // Nobody there to ask; should it come back it is unknown, and killed for that.
-            self.remove_instance(&instance.id);
+            self.expunge(now, instance);
             return;
         }
         self.kills.add(&instance.id);
@@ -163,20 +182,22 @@ impl Core {
                     inactive.condition = Condition::UnreachableInactive;
                     self.batch
                         .events
-                        .push(crate::event::Event::instance_changed(now, &inactive));
+                        .push(Event::instance_changed(now, &inactive));
                     self.put_instance(inactive, true);
                 }
                 Condition::Unreachable | Condition::UnreachableInactive => {
-                    self.remove_instance(&instance.id);
+                    self.expunge(now, &instance);
                 }
                 Condition::Provisioned => {
                     // The launch may be on its way still, so the task is killed as well.
                     self.kill_call(&instance);
-                    if !self.park(now, &instance, false) {
-                        self.remove_instance(&instance.id);
+                    if self.park(now, &instance, false) {
+                        self.tell_given_up(now, &instance);
+                    } else {
+                        self.expunge(now, &instance);
                     }
                 }
-                _ => self.end_instance(&instance),
+                _ => self.end_instance(now, &instance),
             }
         }
     }

@@ -142,7 +142,7 @@ impl Core {
                     since,
                     count: *fresh,
                 };
-                self.drop_outdated(&spec);
+                self.drop_outdated(now, &spec);
                 self.drive(
                     now,
                     id,
@@ -157,7 +157,7 @@ impl Core {
             }
             (ActionKind::Restart, Some(spec)) => {
                 let spec = Arc::clone(spec);
-                self.drop_outdated(&spec);
+                self.drop_outdated(now, &spec);
                 self.drive(now, id, Drive::Restart { spec: &spec }, Some(&spec))
             }
             _ => self.stop(now, id),
@@ -166,7 +166,7 @@ impl Core {
 
     /// Instances of another configuration that do not count, because their agents are out of reach, must not count again
     /// when these return: what takes their place is there already.
-    pub(super) fn drop_outdated(&mut self, spec: &App) {
+    pub(super) fn drop_outdated(&mut self, now: Timestamp, spec: &App) {
         if self.tally(&spec.id).lost == 0 {
             return;
         }
@@ -178,7 +178,7 @@ impl Core {
             .map(|instance| instance.id.clone())
             .collect();
         for instance in outdated {
-            self.decommission(&instance);
+            self.decommission(now, &instance);
         }
     }
 
@@ -193,7 +193,7 @@ impl Core {
             if instance.reservation.is_some() {
                 self.release_later(&instance, None);
             }
-            self.remove_instance(&instance.id);
+            self.expunge(now, &instance);
         }
         self.release_all(id);
         self.drive(now, id, Drive::Stop, None)
@@ -236,7 +236,7 @@ impl Core {
             _ => decide(drive, &self.members(id)),
         };
         for instance in &decision.kill {
-            self.decommission(instance);
+            self.decommission(now, instance);
         }
         if let Some(spec) = spec
             && self.queue.want(now, spec, decision.launch)

@@ -38,7 +38,7 @@ impl Core {
             && instance.is_leaving()
             && instance.reservation.is_none()
         {
-            self.remove_instance(&instance.id);
+            self.expunge(now, instance);
             return;
         }
         // What is said of a task that is over is old news; unless it is not over, as when a launch was given up too early

@@ -241,6 +241,26 @@ fn a_canceled_deployment_is_taken_back() {
     assert!(h.core.cancel(h.now, &id, false).is_err());
 }
 
+/// It changes nothing that could be taken back.
+#[test]
+fn a_canceled_deployment_that_only_kills_ends() {
+    let mut h = Harness::new();
+    h.put(app("/web", &json!({"instances": 2})));
+    h.run();
+    h.deaf = true;
+    let one = ids(&h).into_iter().take(1).collect();
+    let kill = Kill::from([(PathId::from("/web"), one)]);
+    let plan = h
+        .core
+        .change(h.now, false, &kill, |change| Ok(change.copy()));
+    h.flush();
+    assert!(!h.idle(), "the kill is not confirmed");
+    h.core.cancel(h.now, &plan.unwrap().id, false).unwrap();
+    h.flush();
+    assert!(h.idle(), "{:?}", h.deployments());
+    assert!(h.heard("deployment_failed"));
+}
+
 #[test]
 fn forced_cancel_stops_where_it_is() {
     let mut h = Harness::new();
@@ -285,7 +305,7 @@ fn killed_tasks_are_replaced_unless_scaled() {
         .unwrap()
         .id
         .clone();
-    h.core.kill(&[victim.clone()].into());
+    h.core.kill(h.now, &[victim.clone()].into());
     h.flush();
     h.run();
     assert_eq!(h.running("/a"), 3);
@@ -368,8 +388,11 @@ fn unreachable_instances_are_replaced_and_killed_when_they_return() {
         2,
         "not yet forgotten"
     );
+    let told = h.times_heard("instance_changed_event");
     h.pass(10);
     assert_eq!(h.core.instances_of(&"/a".into()).count(), 1);
+    let told_since = h.times_heard("instance_changed_event") - told;
+    assert_eq!(told_since, 1, "listeners hear that it is over");
     h.find_all();
     h.run();
     assert_eq!(h.mesos_tasks(), 1, "the one that came back is killed");

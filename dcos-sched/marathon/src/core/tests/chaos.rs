@@ -137,7 +137,7 @@ fn make(h: &mut Harness, step: &Move) {
                 .map(|i| i.id.clone())
                 .take(1)
                 .collect();
-            h.core.kill(&ids);
+            h.core.kill(h.now, &ids);
             h.flush();
         }
         Move::KillAndScale(which) => {

@@ -171,7 +171,7 @@ fn a_kill_that_was_promised_survives_a_crash() {
     let (id, task) = (victim.id.clone(), victim.task_id.clone());
     // The kill is accepted, and never gets anywhere.
     h.deaf = true;
-    h.core.kill(&[id].into());
+    h.core.kill(h.now, &[id].into());
     h.flush();
     h.deaf = false;
     h.crash();

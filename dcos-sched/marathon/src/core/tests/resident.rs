@@ -99,7 +99,7 @@ fn volumes_of_pods_outlive_tasks_upgrades_and_crashes() {
     goes_on(&mut h, 2);
     assert_eq!(h.disks.volumes(), volumes);
     let before: BTreeSet<InstanceId> = h.core.all_instances().map(|one| one.id.clone()).collect();
-    h.core.wipe(&before);
+    h.core.wipe(h.now, &before);
     h.flush();
     goes_on(&mut h, 2);
     let after = h.disks.volumes();
@@ -269,7 +269,7 @@ fn wiping_destroys_and_replaces() {
     goes_on(&mut h, 1);
     let before = h.disks.volumes();
     let ids = h.core.all_instances().map(|one| one.id.clone()).collect();
-    h.core.wipe(&ids);
+    h.core.wipe(h.now, &ids);
     h.flush();
     goes_on(&mut h, 1);
     let after = h.disks.volumes();
@@ -434,12 +434,12 @@ fn make(h: &mut Harness, step: &Move, kind: fn(u32, &str) -> App) {
         }
         Move::KillOne => {
             let ids = one(h);
-            h.core.kill(&ids);
+            h.core.kill(h.now, &ids);
             h.flush();
         }
         Move::WipeOne => {
             let ids = one(h);
-            h.core.wipe(&ids);
+            h.core.wipe(h.now, &ids);
             h.flush();
         }
         Move::Fail => h.fail_all(),
