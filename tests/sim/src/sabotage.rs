@@ -40,11 +40,17 @@ pub enum Sabotage {
     Torn,
     /// Services tell what they decided before it is written.
     Rash,
+    /// Services leave out some of the events they owe to listeners.
+    Mute,
+    /// Services kill some of what they launch.
+    Trigger,
+    /// A Marathon upgrades apps without regard to how many instances have to serve.
+    Reckless,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Allocator,
         Self::Leak,
         Self::Disk,
@@ -61,11 +67,17 @@ impl Sabotage {
         Self::Strict,
         Self::Torn,
         Self::Rash,
+        Self::Mute,
+        Self::Trigger,
+        Self::Reckless,
     ];
 
     /// Whether it breaks services: only worlds that have some can notice.
     pub fn is_of_services(self) -> bool {
-        matches!(self, Self::Strict | Self::Torn | Self::Rash)
+        matches!(
+            self,
+            Self::Strict | Self::Torn | Self::Rash | Self::Mute | Self::Trigger | Self::Reckless
+        )
     }
 }
 

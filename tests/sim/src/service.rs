@@ -18,10 +18,10 @@ use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_marathon::Config;
-use dcos_marathon::core::{Input, RecoverError, Row};
+use dcos_marathon::core::{Batch, Input, RecoverError};
 use dcos_marathon::engine::{Machine, Registration as _};
 use dcos_marathon::shell::framework_info;
-use dcos_proto::mesos::{AgentId, FrameworkId};
+use dcos_proto::mesos::{AgentId, FrameworkId, TaskId};
 use dcos_proto::scheduler::{Call, Event, call, event};
 
 use crate::party::Party;
@@ -63,13 +63,14 @@ pub(crate) trait User: fmt::Debug {
     /// Whether everything is gone.
     fn has_left(&self, machine: &Self::Machine, now: Time) -> bool;
 
-    /// A new life of the service begins.
-    fn begin(&mut self, _: Time) {}
+    /// A new life of the service has begun.
+    fn begin(&mut self, machine: &Self::Machine, now: Time) -> Result<(), String>;
 
-    /// The service made these rows durable, all at once.
-    fn judge(&mut self, _: Time, _: &[Row]) -> Result<(), String> {
-        Ok(())
-    }
+    /// The master says something to the service.
+    fn hears(&mut self, _: &Event) {}
+
+    /// The service made rows durable, all at once, and lets out what follows.
+    fn judge(&mut self, now: Time, batch: &Batch) -> Result<(), String>;
 
     /// What is still open, for people.
     fn open(&self, machine: &Self::Machine, now: Time) -> String;
@@ -146,7 +147,10 @@ impl<U: User> Service<U> {
         if matches!(self.fuse, Some(Fuse::Burnt)) {
             return Vec::new();
         }
-        let batch = self.core.take(now);
+        let mut batch = self.core.take(now);
+        if let Some(sabotage) = self.sabotage {
+            spoil(&mut batch, sabotage, &mut self.seed);
+        }
         let mut is_killed = false;
         if let Some(Fuse::Lit { writes, is_written }) = self.fuse
             && !batch.rows.is_empty()
@@ -161,7 +165,7 @@ impl<U: User> Service<U> {
                 return if is_told { batch.calls } else { Vec::new() };
             }
         }
-        if let Err(wrong) = self.user.judge(now, &batch.rows) {
+        if let Err(wrong) = self.user.judge(now, &batch) {
             self.complain(&wrong);
         }
         let is_torn = is_killed && self.sabotage == Some(Sabotage::Torn);
@@ -279,8 +283,10 @@ impl<U: User> Party for Service<U> {
     fn crash(&mut self, now: Time) {
         self.lives += 1;
         let seed = self.seed.stream(&format!("life {}", self.lives));
-        self.user.begin(now);
         self.core = recover(&self.user, &self.rows, &seed, now);
+        if let Err(wrong) = self.user.begin(&self.core, now) {
+            self.complain(&wrong);
+        }
         self.fuse = None;
         self.stream = None;
         self.retry = Some(now + Duration::from_millis(self.seed.range(500..10_000)));
@@ -305,6 +311,7 @@ impl<U: User> Party for Service<U> {
         if event.r#type() == event::Type::Error {
             self.complain(&format!("the master says ERROR: {:?}", event.error));
         }
+        self.user.hears(event);
         self.core
             .handle(now, Input::Event(Box::new((**event).clone())));
         self.settle(now)
@@ -329,6 +336,33 @@ impl<U: User> Party for Service<U> {
             self.phase,
             self.user.open(&self.core, now)
         )
+    }
+}
+
+/// What a broken service does with what follows.
+fn spoil(batch: &mut Batch, sabotage: Sabotage, seed: &mut Seed) {
+    match sabotage {
+        Sabotage::Mute if seed.chance(0.1) => _ = batch.events.pop(),
+        Sabotage::Trigger if seed.chance(0.1) => {
+            let accepts = batch.calls.iter().filter_map(|call| call.accept.as_ref());
+            let operations = accepts.flat_map(|accept| &accept.operations);
+            let launches = operations.filter_map(|operation| operation.launch.as_ref());
+            let tasks = launches.flat_map(|launch| &launch.task_infos);
+            let kills: Vec<Call> = tasks.map(|task| kill(task.task_id.clone())).collect();
+            batch.calls.extend(kills);
+        }
+        _ => {}
+    }
+}
+
+fn kill(task_id: TaskId) -> Call {
+    Call {
+        r#type: Some(call::Type::Kill.into()),
+        kill: Some(call::Kill {
+            task_id,
+            ..call::Kill::default()
+        }),
+        ..Call::default()
     }
 }
 

@@ -439,7 +439,7 @@ fn seats(plan: &Plan, root: &Seed, seed: &mut Seed) -> Vec<Seat> {
     let script = |at| -> Box<dyn Party> { Box::new(Framework::new(at, plan, root)) };
     let mut parties: Vec<_> = (0..plan.frameworks).map(script).collect();
     if plan.marathon {
-        let user = Apps::new(root, plan.flaps);
+        let user = Apps::new(root, plan.flaps, plan.sabotage);
         parties.push(Box::new(Service::new(user, BEGIN, root, plan.sabotage)));
     }
     if plan.metronome {

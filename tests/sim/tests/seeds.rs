@@ -142,6 +142,9 @@ fn broken_services_are_noticed() {
         (Sabotage::Torn, false, "metronome: "),
         (Sabotage::Torn, true, ""),
         (Sabotage::Rash, false, " ran once"),
+        (Sabotage::Mute, true, " told"),
+        (Sabotage::Trigger, true, "is killed for no reason"),
+        (Sabotage::Reckless, true, " serve, not "),
     ] {
         let failed = |seed| {
             let plan = Plan {

@@ -1,23 +1,30 @@
 //! A Marathon's user: apps are created, scaled, changed and deleted; where they have checks, these
 //! pass and fail as they like while there is trouble.
 
+mod ledger;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
-use dcos_marathon::core::{Core, Input, Kill, Probe, RecoverError, View};
+use dcos_marathon::core::{Batch, Change, Core, Input, Kill, Probe, RecoverError, Row, View};
 use dcos_marathon::instance::{Condition, Instance, ReadinessResult};
-use dcos_marathon::model::RootGroup;
-use dcos_marathon::{Config, PathId, normalize};
+use dcos_marathon::model::{App, RootGroup};
+use dcos_marathon::{Config, Error, PathId, Timestamp, normalize};
+use dcos_proto::scheduler::Event;
 use serde_json::{Value, json};
 
 use super::User;
 use crate::node::FOREVER;
+use crate::sabotage::Sabotage;
+use ledger::{Ledger, Promise, Wanted};
 
 /// How long its user waits for room.
 const GIVE_UP: Duration = Duration::from_mins(20);
-const APPS: [&str; 3] = ["/web", "/db", "/group/worker"];
+/// Each may depend on those before it.
+const APPS: [&str; 3] = ["/db", "/web", "/group/worker"];
 
 /// Who wants apps.
 #[derive(Debug)]
@@ -25,15 +32,49 @@ pub(crate) struct Apps {
     config: Arc<Config>,
     /// Decides what checks find, if apps have some.
     checks: Option<Seed>,
+    ledger: Ledger,
+    /// What is wrong with an answer.
+    wrong: Option<String>,
+    sabotage: Option<Sabotage>,
 }
 
 impl Apps {
     /// With `flaps`, apps have checks, and these do not always pass.
-    pub(crate) fn new(seed: &Seed, flaps: bool) -> Self {
+    pub(crate) fn new(seed: &Seed, flaps: bool, sabotage: Option<Sabotage>) -> Self {
+        let config = Config::default();
         Self {
-            config: Arc::new(Config::default()),
+            ledger: Ledger::new(&config),
+            config: Arc::new(config),
             checks: flaps.then(|| seed.stream("checks")),
+            wrong: None,
+            sabotage,
         }
+    }
+
+    /// What is wanted of an app.
+    fn document(&mut self, at: usize, seed: &mut Seed) -> Value {
+        let (least, more) = [(1.0, 1.0), (0.5, 0.0), (1.0, 0.0), (0.0, 0.5)][seed.index(4)];
+        let selection = ["YOUNGEST_FIRST", "OLDEST_FIRST"][seed.index(2)];
+        let mut document = json!({
+            "id": APPS[at],
+            "cmd": FOREVER,
+            "cpus": 0.5,
+            "mem": 64,
+            "instances": seed.range(0..4),
+            "labels": {"release": seed.range(0..1000).to_string()},
+            "upgradeStrategy": {"minimumHealthCapacity": least, "maximumOverCapacity": more},
+            "killSelection": selection,
+            "backoffSeconds": 1,
+            "maxLaunchDelaySeconds": 10,
+        });
+        if seed.chance(0.5) {
+            let patience = json!({"inactiveAfterSeconds": 20, "expungeAfterSeconds": 120});
+            document["unreachableStrategy"] = patience;
+        }
+        let needs = APPS[..at].iter().filter(|_| seed.chance(0.4));
+        document["dependencies"] = needs.copied().collect();
+        self.add_checks(&mut document);
+        document
     }
 
     /// Some checks, or none.
@@ -54,6 +95,156 @@ impl Apps {
             document["readinessChecks"] = json!([{"portName": "http"}]);
         }
     }
+
+    /// Some apps are created or replaced, at once.
+    fn put(&mut self, core: &mut Core, now: Time, seed: &mut Seed, which: &[usize]) {
+        let documents = which.iter().map(|at| self.document(*at, seed));
+        let documents: Vec<Value> = documents.collect();
+        let reckless = self.sabotage == Some(Sabotage::Reckless);
+        let wanted = documents
+            .iter()
+            .map(|it| (name(it), Wanted::Like(told(it))));
+        self.ask(
+            core,
+            now,
+            seed.chance(0.3),
+            wanted.collect(),
+            |change, root| {
+                for mut document in documents {
+                    if reckless {
+                        document["upgradeStrategy"]["minimumHealthCapacity"] = json!(0);
+                    }
+                    let update = serde_json::from_value(document.clone());
+                    let update = update.expect("the document is well formed");
+                    let rules = change.rules(&PathId::absolute(&name(&document)));
+                    let app = normalize::create(update, &PathId::root(), &rules, change.version)?;
+                    root.put_app(app, change.version, false);
+                }
+                Ok(())
+            },
+        );
+    }
+
+    /// An app is changed, if it is there.
+    fn alter(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        (app, force): (&str, bool),
+        wanted: Wanted,
+        change: impl FnOnce(&mut App),
+    ) {
+        let path = PathId::absolute(app);
+        let wanted = BTreeMap::from([(app.to_owned(), wanted)]);
+        self.ask(core, now, force, wanted, |_, root| {
+            if let Some(app) = root.apps.get_mut(&path).map(Arc::make_mut) {
+                app.version_info = None;
+                change(app);
+            }
+            Ok(())
+        });
+    }
+
+    /// Asks for a change, which is made, or refused as another deployment is in the way.
+    fn ask(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        force: bool,
+        wanted: BTreeMap<String, Wanted>,
+        change: impl FnOnce(&Change<'_>, &mut RootGroup) -> Result<(), Error>,
+    ) {
+        let apps: BTreeSet<String> = wanted.keys().cloned().collect();
+        let answer = core.change(now, force, &Kill::new(), |scope| {
+            let mut root = scope.copy();
+            change(scope, &mut root)?;
+            Ok(root)
+        });
+        let wrong = match answer {
+            Ok(_) => {
+                let ended = Vec::new();
+                self.ledger.promised(Promise {
+                    apps: wanted,
+                    ended,
+                });
+                return;
+            }
+            Err(Error::Locked(locks)) if !force => self.ledger.refused(&apps, &locks).err(),
+            Err(error) => Some(format!("{apps:?} are refused: {error:?}")),
+        };
+        self.wrong = self.wrong.take().or(wrong);
+    }
+
+    /// A deployment is taken back, or ended where it is.
+    fn cancel(&mut self, core: &mut Core, now: Time, id: &str, force: bool) {
+        let before = self.ledger.before(id).into_iter();
+        let apps = before.map(|(app, version)| (app, Wanted::Again(version)));
+        let apps = if force {
+            BTreeMap::new()
+        } else {
+            apps.collect()
+        };
+        let ended = vec![id.to_owned()];
+        match core.cancel(now, id, force) {
+            Ok(_) => self.ledger.promised(Promise { apps, ended }),
+            Err(error) => self.wrong = Some(format!("{id} can't be taken back: {error:?}")),
+        }
+    }
+
+    /// One instance is killed; its app replaces it, or has one less.
+    fn kill(&mut self, core: &mut Core, now: Time, seed: &mut Seed) {
+        let view = core.view(now);
+        let all: Vec<_> = view.all_instances().collect();
+        if all.is_empty() {
+            return;
+        }
+        let one = all[seed.index(all.len())];
+        let ids = BTreeSet::from([one.id.clone()]);
+        let app = view.root.app(&one.app).filter(|_| seed.chance(0.5));
+        let Some(app) = app else {
+            self.ledger.named(one.id.as_str());
+            core.kill(now, &ids);
+            return;
+        };
+        let counts = one.is_active() && !one.is_leaving() && one.condition != Condition::Killing;
+        let instances = app.instances.saturating_sub(u32::from(counts));
+        let kill = Kill::from([(one.app.clone(), ids)]);
+        if core.kill_and_scale(now, &kill, seed.chance(0.3)).is_ok() {
+            self.ledger.named(one.id.as_str());
+            let wanted = Wanted::Like(json!({"instances": instances}));
+            self.ledger.promised(Promise {
+                apps: BTreeMap::from([(app.id.to_string(), wanted)]),
+                ended: Vec::new(),
+            });
+        }
+    }
+
+    /// Who waits says for what.
+    fn look(&mut self, view: &View, now: Time) {
+        for deployment in &view.deployments {
+            let step = deployment.plan.steps.get(deployment.step);
+            let mut apps = step.into_iter().flatten().map(|action| &action.app);
+            let is_idle = |app: &PathId| view.waiting_for(app, Timestamp::from(now)).is_empty();
+            if apps.all(is_idle) {
+                let id = &deployment.plan.id;
+                self.wrong = Some(format!("{id} waits, and nobody says for what"));
+            }
+        }
+    }
+}
+
+/// The app a document is of.
+fn name(document: &Value) -> String {
+    document["id"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What of a document is kept as it is: ports are given by Marathon.
+fn told(document: &Value) -> Value {
+    let mut told = document.clone();
+    for field in ["portDefinitions", "readinessChecks", "healthChecks"] {
+        told.as_object_mut().and_then(|fields| fields.remove(field));
+    }
+    told
 }
 
 impl User for Apps {
@@ -75,36 +266,45 @@ impl User for Apps {
     }
 
     fn change_of_mind(&mut self, core: &mut Core, now: Time, seed: &mut Seed) {
-        let app = APPS[seed.index(APPS.len())];
+        let view = core.view(now);
+        self.look(&view, now);
+        let at = seed.index(APPS.len());
+        let (app, force) = (APPS[at], seed.chance(0.3));
         let path = PathId::absolute(app);
-        let instances = seed.range(0..4);
-        let release = seed.range(0..1000);
-        let is_deletion = seed.chance(0.15);
-        let force = seed.chance(0.3);
-        let mut document = json!({
-            "id": app,
-            "cmd": FOREVER,
-            "cpus": 0.5,
-            "mem": 64,
-            "instances": instances,
-            "labels": {"release": release.to_string()},
-            "backoffSeconds": 1,
-            "maxLaunchDelaySeconds": 10,
-        });
-        self.add_checks(&mut document);
-        // A refusal (another deployment is in the way) is an answer as well.
-        _ = core.change(now, force, &Kill::new(), |change| {
-            let mut root = change.copy();
-            if is_deletion {
-                root.apps.remove(&path);
-                return Ok(root);
+        let current = self.ledger.definition(app).map(told);
+        let deployments: Vec<&String> = view.deployments.iter().map(|it| &it.plan.id).collect();
+        match (seed.range(0..100), current) {
+            (0..12, _) => {
+                let wanted = BTreeMap::from([(app.to_owned(), Wanted::Gone)]);
+                self.ask(core, now, force, wanted, |_, root| {
+                    root.apps.remove(&path);
+                    Ok(())
+                });
             }
-            let update = serde_json::from_value(document).expect("the document is well formed");
-            let rules = change.rules(&path);
-            let app = normalize::create(update, &PathId::root(), &rules, change.version)?;
-            root.put_app(app, change.version, false);
-            Ok(root)
-        });
+            (12..20, Some(mut document)) => {
+                let version = ["version", "versionInfo", "labels"];
+                let fields = document.as_object_mut().expect("an app is an object");
+                fields.retain(|name, _| !version.contains(&&**name));
+                self.alter(core, now, (app, force), Wanted::Anew(document), |app| {
+                    app.labels
+                        .insert("restarted".to_owned(), seed.range(0..1000).to_string());
+                });
+            }
+            (20..32, Some(_)) => {
+                let instances = u32::try_from(seed.range(0..5)).unwrap_or(0);
+                let wanted = Wanted::Like(json!({"instances": instances}));
+                self.alter(core, now, (app, force), wanted, |app| {
+                    app.instances = instances
+                });
+            }
+            (32..42, _) => self.kill(core, now, seed),
+            (42..56, _) if !deployments.is_empty() => {
+                let id = deployments[seed.index(deployments.len())].clone();
+                self.cancel(core, now, &id, seed.chance(0.3));
+            }
+            (56..66, _) => self.put(core, now, seed, &[0, 1, 2]),
+            _ => self.put(core, now, seed, &[at]),
+        }
     }
 
     /// The checks of all that run come to an end.
@@ -128,6 +328,8 @@ impl User for Apps {
                     Err("connection refused".to_owned())
                 };
                 let instance = instance.id.clone();
+                self.ledger
+                    .probed(now, instance.as_str(), check, outcome.is_ok());
                 let probe = Probe::Health {
                     instance,
                     check,
@@ -146,6 +348,7 @@ impl User for Apps {
                     last_response: None,
                 };
                 let instance = instance.id.clone();
+                self.ledger.admitted(instance.as_str(), result.ready);
                 let probe = Probe::Readiness { instance, result };
                 core.handle(now, Input::Probed(probe));
             }
@@ -155,10 +358,20 @@ impl User for Apps {
 
     fn wait(&mut self, core: &mut Core, now: Time, waited: Duration) -> bool {
         let view = core.view(now);
-        is_settled(&view) || (waited > GIVE_UP && lacks_room(&view))
+        self.look(&view, now);
+        if is_settled(&view) {
+            self.wrong = self.wrong.take().or(self.ledger.judge_rest().err());
+            return true;
+        }
+        waited > GIVE_UP && lacks_room(&view)
     }
 
     fn leave(&mut self, core: &mut Core, now: Time) -> Result<(), String> {
+        let apps = APPS.map(|app| (app.to_owned(), Wanted::Gone));
+        self.ledger.promised(Promise {
+            apps: apps.into(),
+            ended: Vec::new(),
+        });
         let nothing = core.change(now, true, &Kill::new(), |change| {
             Ok(RootGroup {
                 version: change.version,
@@ -173,6 +386,30 @@ impl User for Apps {
         view.root.apps.is_empty()
             && view.deployments.is_empty()
             && view.all_instances().next().is_none()
+    }
+
+    fn begin(&mut self, core: &Core, now: Time) -> Result<(), String> {
+        self.ledger.begin(&core.view(now))
+    }
+
+    fn hears(&mut self, event: &Event) {
+        self.ledger.hears(event);
+    }
+
+    fn judge(&mut self, now: Time, batch: &Batch) -> Result<(), String> {
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong);
+        }
+        if self.sabotage != Some(Sabotage::Reckless) {
+            return self.ledger.judge(now, batch);
+        }
+        // As its user wanted it, who knows nothing of the sabotage.
+        let rows = batch.rows.iter().map(careful).collect();
+        let asked = Batch {
+            rows,
+            ..batch.clone()
+        };
+        self.ledger.judge(now, &asked)
     }
 
     fn open(&self, core: &Core, now: Time) -> String {
@@ -195,6 +432,23 @@ impl User for Apps {
     }
 }
 
+/// A row, but that all must serve while an app is upgraded.
+fn careful(row: &Row) -> Row {
+    let careful = |value: &Vec<u8>| {
+        let mut spec: Value = serde_json::from_slice(value).expect("rows are documents");
+        spec["upgradeStrategy"]["minimumHealthCapacity"] = json!(1);
+        spec.to_string().into_bytes()
+    };
+    let is_spec = row.key.starts_with("marathon/spec/");
+    Row {
+        key: row.key.clone(),
+        value: row.value.as_ref().map(|value| {
+            let same = || value.clone();
+            if is_spec { careful(value) } else { same() }
+        }),
+    }
+}
+
 fn is_ready(instance: &Instance) -> bool {
     instance.ready.as_ref().is_some_and(|ready| ready.ready)
 }
@@ -206,12 +460,15 @@ fn lacks_room(view: &View) -> bool {
     !view.queue.is_empty() && waiting.all(|item| item.summary.last_unused.is_some())
 }
 
-/// Whether no deployment is under way and every app runs as often as it should.
+/// Whether no deployment is under way and nothing but what is wanted is there.
 fn is_settled(view: &View) -> bool {
+    let stays = |one: &Instance| !(one.is_leaving() || one.kill);
+    let runs = |one: &Arc<Instance>| one.condition == Condition::Running && stays(one);
     view.deployments.is_empty()
-        && view.root.apps.iter().all(|(id, app)| {
-            let instances = view.instances_of(id);
-            let running = instances.filter(|instance| instance.condition == Condition::Running);
-            running.count() == app.instances as usize
-        })
+        && view.all_instances().all(runs)
+        && view
+            .root
+            .apps
+            .iter()
+            .all(|(id, app)| view.instances_of(id).count() == app.instances as usize)
 }

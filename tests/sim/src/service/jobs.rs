@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
-use dcos_marathon::core::{RecoverError, Row};
+use dcos_marathon::core::{Batch, RecoverError, Row};
 use dcos_marathon::engine::Machine;
 use dcos_metronome::core::JobScheduler;
 use dcos_metronome::model::{ConcurrencyPolicy, JobId, JobSpec, RunId};
@@ -190,16 +190,17 @@ impl User for Jobs {
         view.jobs.is_empty() && view.active == 0 && view.waiting.is_empty()
     }
 
-    fn begin(&mut self, now: Time) {
+    fn begin(&mut self, _: &JobScheduler, now: Time) -> Result<(), String> {
         self.ledger.begin(now);
+        Ok(())
     }
 
-    fn judge(&mut self, now: Time, rows: &[Row]) -> Result<(), String> {
+    fn judge(&mut self, now: Time, batch: &Batch) -> Result<(), String> {
         if self.sabotage != Some(Sabotage::Strict) {
-            return self.ledger.judge(now, rows);
+            return self.ledger.judge(now, &batch.rows);
         }
         // As its user wanted it, who knows nothing of the sabotage.
-        let asked: Vec<Row> = rows.iter().map(allowed).collect();
+        let asked: Vec<Row> = batch.rows.iter().map(allowed).collect();
         self.ledger.judge(now, &asked)
     }
 

@@ -468,7 +468,7 @@ fn step(schedule: &Value) -> Option<u64> {
 }
 
 /// A moment in milliseconds; 0 is none.
-fn moment(value: &Value) -> u64 {
+pub(super) fn moment(value: &Value) -> u64 {
     let text = value.as_str().unwrap_or_default();
     let moment = text.parse::<Timestamp>().ok();
     moment.map_or(0, |moment| {
