@@ -498,7 +498,7 @@ def test_ids_that_files_belong_to_are_not_given_up(user, registry):
 
 
 class Delegated:
-    """A cgroup of version 2 that is a user's, as systemd or root gives it away."""
+    """A cgroup of version 2 that is a user's, as root gives it away."""
 
     def __init__(self, user: User) -> None:
         mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
@@ -509,11 +509,11 @@ class Delegated:
         self.user, self.folder = user, self.top / f"dcos-test-{os.getpid()}"
 
     def __enter__(self) -> "Delegated":
-        self.folder.mkdir()
+        (self.folder / "agent").mkdir(parents=True)
         own = (self.top / "cgroup.controllers").read_text().split()
         (self.top / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in own))
-        for path in (self.folder, self.folder / "cgroup.procs", self.folder / "cgroup.subtree_control"):
-            os.chown(path, self.user.number, self.user.group)
+        for name in (".", "cgroup.procs", "cgroup.subtree_control", "agent", "agent/cgroup.procs"):
+            os.chown(self.folder / name, self.user.number, self.user.group)
         self.controllers = (self.folder / "cgroup.controllers").read_text().split()
         return self
 
@@ -528,7 +528,13 @@ class Delegated:
 
     @property
     def prefix(self) -> list[str]:
-        return ["sh", "-c", f'echo $$ > {self.folder}/cgroup.procs && exec "$@"', "sh", *self.user.prefix]
+        return [*self.only, *self.user.prefix]
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """What has a command begin there, and not as systemd's."""
+        script = f'echo $$ > {self.folder}/agent/cgroup.procs && exec "$@"'
+        return ("env", "--unset=INVOCATION_ID", "--unset=SYSTEMD_EXEC_PID", "sh", "-c", script, "sh")
 
 
 @pytest.fixture
@@ -562,9 +568,8 @@ def test_containers_are_in_control_groups_that_were_delegated(delegated, registr
             if whole:
                 assert (place.parent / "memory.max").read_text().strip() == str(64 << 20)
                 assert (place.parent / "pids.max").read_text().strip() != "max"
-            # It is begun again where no containers are, as by hand, and finds them.
+            # It is begun again as it was, and finds them.
             agent.kill()
-            agent.prefix = delegated.user.prefix
             agent.start()
             eventually("the agent's return", lambda: cluster.state()["activated_slaves"] == 1, 60)
             assert str(delegated.folder) in agent.log.read_text().rpartition("containers have control groups there")[2]
@@ -594,9 +599,13 @@ def test_memory_beyond_what_was_delegated_ends_a_task(delegated):
 def test_why_no_control_groups_are_used_is_told(delegated):
     user = delegated.user
     flags = ("--isolation=filesystem/linux,cgroups/hugetlb", f"--work_dir={user.folder}/none-delegated")
-    other = ("sh", "-c", f'echo $$ > {delegated.folder}/cgroup.procs; "$@"', "sh")
+    other = (*delegated.only[:5], f'echo $$ > {delegated.folder}/cgroup.procs; "$@"', "sh")
     ended = start(user, *flags, prefix=other)
     assert ended.returncode != 0 and "holds other processes as well" in ended.stdout, ended.stdout
     assert "were not delegated to this agent's user" in ended.stdout, ended.stdout
-    ended = start(user, "--isolation=filesystem/linux,cgroups/devices", flags[1], prefix=tuple(delegated.prefix[:4]))
+    ended = start(user, "--isolation=filesystem/linux,cgroups/devices", flags[1], prefix=delegated.only)
     assert "`devices` is not delegated to" in ended.stdout or not delegated.controllers, ended.stdout
+    for name in ("INVOCATION_ID", "SYSTEMD_EXEC_PID"):
+        ended = start(user, *flags, prefix=(*delegated.only, "env", f"{name}=1"))
+        assert ended.returncode != 0 and f"delegated to this agent's user; without them nothing is limited: systemd began this agent (`{name}`)" \
+            in ended.stdout, ended.stdout

@@ -47,7 +47,7 @@ pub(crate) const OPTIONS: &[Spec] = &[
         "State that is lost with the host; /var/run/mesos as root, else `run` in the work directory.",
     ),
     Spec::choice("launcher", &["linux", "posix"])
-        .help("linux: namespaces and cgroups, without root those of a user namespace and no cgroups; posix: plain processes. linux as root, and without root where it can be had and neither --containerizers nor --isolation says otherwise."),
+        .help("linux: namespaces and cgroups, without root those of a user namespace, and cgroups that were delegated to the user; posix: plain processes. linux as root, and without root where it can be had and neither --containerizers nor --isolation says otherwise."),
     Spec::path("frameworks_home").help("Where relative URIs start; without it they are refused."),
     Spec::path("hadoop_home").help("Where Hadoop's client is, for URIs such as hdfs://; else HADOOP_HOME, else what `hadoop` in PATH is."),
     Spec::path("fetcher_cache_dir").help("Where fetched files are kept; below the work directory by default."),

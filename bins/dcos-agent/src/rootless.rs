@@ -78,8 +78,7 @@ pub(crate) fn begin(values: &Values) -> anyhow::Result<Begun> {
         Ok(cgroup) => info!(?cgroup, "containers have control groups there"),
         Err(why) => warn!(
             why,
-            "no control groups were delegated to this user (systemd: `Delegate=yes` and `DelegateSubgroup=agent`): nothing \
-             limits what tasks take"
+            "no control groups were delegated to this agent: nothing limits what tasks take"
         ),
     }
     begun.linux = true;

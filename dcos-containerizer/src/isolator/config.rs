@@ -308,7 +308,7 @@ const ROOTED: [(&str, &str); 6] = [
 ];
 
 /// Why an agent without root has no use for an isolator.
-pub(super) fn takes_root(name: &str) -> Option<&'static str> {
+pub(super) fn takes_root(name: &str) -> Option<String> {
     let has_cgroups = rootless::delegated().is_ok();
     let found = ROOTED
         .iter()
@@ -316,7 +316,10 @@ pub(super) fn takes_root(name: &str) -> Option<&'static str> {
             Some(family) => !has_cgroups && (name == family || name.starts_with(known)),
             None => name == *known,
         });
-    found.map(|(_, why)| *why)
+    found.map(|(known, why)| match rootless::delegated() {
+        Err(reason) if known.ends_with('/') => format!("{why}: {reason}"),
+        _ => (*why).to_owned(),
+    })
 }
 
 impl IsolationConfig {
