@@ -83,10 +83,9 @@ impl DeviceNodes {
                 let mut lines = text.lines().filter_map(|line| line.split_once(':'));
                 lines.find_map(|(key, value)| (key.trim() == name).then(|| value.trim()))
             };
-            Some((
-                field("Device Minor")?.parse().ok()?,
-                field("GPU UUID")?.to_owned(),
-            ))
+            // One that was not initialised yet is called `GPU-????????-…`.
+            let name = field("GPU UUID").filter(|name| !name.contains('?'))?;
+            Some((field("Device Minor")?.parse().ok()?, name.to_owned()))
         });
         told.collect()
     }
@@ -127,5 +126,36 @@ impl GpuDiscovery for DeviceNodes {
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_that_were_not_initialised_have_no_name() {
+        let driver = tempfile::tempdir().unwrap();
+        for (folder, minor, uuid) in [
+            (
+                "0000:01:00.0",
+                0,
+                "GPU-0f1e2d3c-aaaa-bbbb-cccc-001122334455",
+            ),
+            (
+                "0000:02:00.0",
+                1,
+                "GPU-????????-????-????-????-????????????",
+            ),
+        ] {
+            let folder = driver.path().join("gpus").join(folder);
+            fs::create_dir_all(&folder).unwrap();
+            let text =
+                format!("Model: \t\t Tesla\nGPU UUID: \t {uuid}\nDevice Minor: \t {minor}\n");
+            fs::write(folder.join("information"), text).unwrap();
+        }
+        let names = DeviceNodes::new("/none").named_in(driver.path()).names();
+        let named = (0, "GPU-0f1e2d3c-aaaa-bbbb-cccc-001122334455".to_owned());
+        assert_eq!(names, BTreeMap::from([named]));
     }
 }
