@@ -154,6 +154,14 @@ impl Inner {
         }
     }
 
+    /// Nothing is left of a container, so what it had is others', and nothing is written of it.
+    pub(crate) fn release(&self, id: &ContainerId) {
+        self.free_gpus(id);
+        if let Err(error) = self.store.remove(id) {
+            tracing::warn!(container = %id, %error, "removing its state");
+        }
+    }
+
     pub(crate) fn find(&self, id: &ContainerId) -> Result<Arc<Container>, ContainerizerError> {
         let found = self.lock().get(id).cloned();
         found.ok_or_else(|| ContainerizerError::Unknown(id.clone()))

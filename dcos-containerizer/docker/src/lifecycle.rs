@@ -76,10 +76,13 @@ pub(crate) async fn launch(
             }
             Err(error) => {
                 tracing::info!(container = %container.id, %error, "launch failed");
-                discard(&inner, &container.id).await;
+                let is_gone = discard(&inner, &container.id).await;
                 inner.config.logger.cleanup(&container.id).await;
-                inner.free_gpus(&container.id);
-                inner.store.remove(&container.id).ok();
+                if is_gone {
+                    inner.release(&container.id);
+                } else {
+                    tokio::spawn(discard_at_last(Arc::clone(&inner), container.id.clone()));
+                }
                 inner.lock().remove(&container.id);
                 container.phase.send_replace(Phase::Failed);
                 Err(error)
@@ -470,8 +473,8 @@ pub(crate) async fn doom(inner: &Inner, container: &Container) -> Result<(), Str
     Ok(())
 }
 
-/// Removes what there is of a container that nobody needs, whatever it does.
-pub(crate) async fn discard(inner: &Inner, id: &ContainerId) {
+/// Removes what there is of a container that nobody needs, whatever it does; whether nothing is left.
+pub(crate) async fn discard(inner: &Inner, id: &ContainerId) -> bool {
     let options = RemoveContainerOptionsBuilder::new()
         .force(true)
         .v(true)
@@ -486,7 +489,36 @@ pub(crate) async fn discard(inner: &Inner, id: &ContainerId) {
     {
         let error = inner.engine.text(&error);
         tracing::warn!(container = %id, error, "could not remove it from Docker");
+        return false;
     }
+    true
+}
+
+/// Removes what was not to be removed at once, however long that takes: until then its GPUs are nobody else's.
+async fn discard_at_last(inner: Arc<Inner>, id: ContainerId) {
+    let mut pause = Duration::from_millis(100);
+    loop {
+        tokio::time::sleep(pause).await;
+        if discard(&inner, &id).await {
+            return inner.release(&id);
+        }
+        pause = (pause * 2).min(Duration::from_mins(1));
+    }
+}
+
+/// Whether a container that nobody waits for has GPUs: they are its own until it ended, and so long it is written down.
+pub(crate) fn hold_gpus(inner: &Arc<Inner>, container: &Arc<Container>) -> bool {
+    let gpus = container.record().gpus;
+    let Some(pool) = inner.config.gpus.as_ref().filter(|_| !gpus.is_empty()) else {
+        return false;
+    };
+    pool.keep(&container.id, gpus);
+    let (inner, container) = (Arc::clone(inner), Arc::clone(container));
+    tokio::spawn(async move {
+        gone(&inner, &container).await;
+        inner.release(&container.id);
+    });
+    true
 }
 
 pub(crate) async fn remove_later(inner: Arc<Inner>, id: ContainerId, delay: Duration) {

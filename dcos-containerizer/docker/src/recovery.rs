@@ -41,7 +41,7 @@ pub(crate) async fn recover(
         let id = found.id.clone();
         let there = listed.remove(&id);
         if !known.contains(&id) {
-            forget(inner, &id, there).await;
+            forget(inner, &id, found.record, there).await;
             continue;
         }
         let recovered = take_up(inner, found)
@@ -51,7 +51,7 @@ pub(crate) async fn recover(
     }
     // Those whose state was removed with their task, which stay known to the engine for a while.
     for id in listed {
-        forget(inner, &id, true).await;
+        forget(inner, &id, None, true).await;
     }
     Ok(told)
 }
@@ -73,13 +73,17 @@ async fn listed(inner: &Inner) -> Result<BTreeSet<ContainerId>, String> {
 }
 
 /// Ends what nobody waits for. What ended already is removed when its time has come.
-async fn forget(inner: &Arc<Inner>, id: &ContainerId, there: bool) {
+async fn forget(inner: &Arc<Inner>, id: &ContainerId, record: Option<Record>, there: bool) {
     let inspected = if there {
-        inner.engine.inspect(&name(id)).await.ok().flatten()
+        inner.engine.inspect(&name(id)).await
     } else {
-        None
+        Ok(None)
     };
-    let state = inspected.and_then(|one| one.state);
+    let is_unclear = inspected.is_err();
+    let state = inspected.ok().flatten().and_then(|one| one.state);
+    let container = Container::new(id.clone(), record.unwrap_or_default(), Phase::Running);
+    let may_run = is_unclear || state.as_ref().is_some_and(is_alive);
+    let has_gpus = may_run && lifecycle::hold_gpus(inner, &container);
     if let Some(state) = &state {
         if is_alive(state) {
             if !inner.config.kill_orphans {
@@ -87,7 +91,6 @@ async fn forget(inner: &Arc<Inner>, id: &ContainerId, there: bool) {
                 return;
             }
             tracing::info!(container = %id, "ending what the agent does not know");
-            let container = Container::new(id.clone(), Record::default(), Phase::Running);
             if let Err(error) = inner.signal(&container, libc::SIGKILL).await {
                 tracing::warn!(container = %id, error, "could not end it");
             }
@@ -99,7 +102,7 @@ async fn forget(inner: &Arc<Inner>, id: &ContainerId, there: bool) {
             delay,
         ));
     }
-    if let Err(error) = inner.store.remove(id) {
+    if !has_gpus && let Err(error) = inner.store.remove(id) {
         tracing::warn!(container = %id, %error, "removing its state");
     }
 }

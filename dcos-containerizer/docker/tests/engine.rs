@@ -45,6 +45,8 @@ struct Engine {
     spared: AtomicUsize,
     /// What it runs has ended.
     killed: AtomicBool,
+    /// It tells of the container `c`, and waits for none.
+    lists: AtomicBool,
     /// It knows NVIDIA's runtime.
     has_nvidia: AtomicBool,
     /// What it was told to create, and refused to.
@@ -114,7 +116,16 @@ impl Engine {
                 self.refused.lock().unwrap().push(body);
                 Some((500, json!({"message": "it is not well"})))
             }
+            ["containers", "json"] if self.lists.load(Ordering::SeqCst) => {
+                Some((200, json!([{"Labels": {"dcos.container": "c"}}])))
+            }
+            ["containers", _, "wait"] if self.lists.load(Ordering::SeqCst) => {
+                Some((500, json!({"message": "it is not well"})))
+            }
             ["containers", "json"] => Some((200, json!([]))),
+            ["containers", _] if self.fails.load(Ordering::SeqCst) => {
+                Some((500, json!({"message": "it is not well"})))
+            }
             ["containers", _] => Some((404, json!({"message": "no such container"}))),
             ["containers", name, "json"] => {
                 self.asked.fetch_add(1, Ordering::SeqCst);
@@ -334,15 +345,58 @@ async fn gpus_are_devices_or_what_nvidias_runtime_brings() {
     }
 }
 
+/// As an agent leaves one behind that has the second GPU.
+fn leave_with_gpus(fixture: &Fixture, id: &ContainerId) {
+    fixture.leave(id, None);
+    let file = fixture.state(id).join("record");
+    let mut record: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    record["gpus"] = json!([1]);
+    std::fs::write(&file, record.to_string()).unwrap();
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_orphan_that_runs_on_has_its_gpus_until_it_ends() {
+    let fixture = Fixture::new();
+    let id = ContainerId::root("c");
+    leave_with_gpus(&fixture, &id);
+    fixture.engine.lists.store(true, Ordering::SeqCst);
+    let pool = gpus();
+    let mut config = fixture.config();
+    config.gpus = Some(pool.clone());
+    config.kill_orphans = false;
+    let _docker = fixture.recover_with(config, &BTreeSet::new()).await;
+    assert_eq!(pool.of(&id), Some(BTreeSet::from([1])));
+    assert!(fixture.state(&id).exists());
+    fixture.engine.killed.store(true, Ordering::SeqCst);
+    until(|| pool.of(&id).is_none() && !fixture.state(&id).exists()).await;
+}
+
+#[tokio::test]
+async fn gpus_of_a_failed_launch_are_given_on_once_nothing_is_left_of_it() {
+    let fixture = Fixture::new();
+    let pool = gpus();
+    let mut config = fixture.config();
+    config.gpus = Some(pool.clone());
+    let docker = fixture.recover_with(config, &BTreeSet::new()).await;
+    fixture.engine.fails.store(true, Ordering::SeqCst);
+    asked_for(&fixture, &docker, 1.0).await.unwrap();
+    let id = ContainerId::root("new");
+    assert_eq!(pool.of(&id), Some(BTreeSet::from([0])));
+    fixture.engine.fails.store(false, Ordering::SeqCst);
+    until(|| pool.of(&id).is_none() && !fixture.state(&id).exists()).await;
+}
+
 #[tokio::test]
 async fn gpus_are_had_after_a_restart_and_none_where_nobody_gives_them() {
     let fixture = Fixture::new();
     let id = ContainerId::root("c");
-    fixture.leave(&id, None);
-    let file = fixture.state(&id).join("record");
-    let mut record: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    record["gpus"] = json!([1]);
-    std::fs::write(&file, record.to_string()).unwrap();
+    leave_with_gpus(&fixture, &id);
     let pool = gpus();
     let mut config = fixture.config();
     config.gpus = Some(pool.clone());
