@@ -178,14 +178,8 @@ impl Inner {
     }
 
     /// Takes up a container that runs already, whatever can be done for it. Takes disk time.
-    fn take_up_again(
-        &self,
-        id: &ContainerId,
-        record: Record,
-        recorded: Option<u32>,
-        found: Option<u32>,
-    ) {
-        match self.settle(id, record, recorded, found) {
+    fn take_up_again(&self, id: &ContainerId, settled: Result<Known, IsolatorError>) {
+        match settled {
             Ok(known) => {
                 if let Err(error) = self.apply(id, &known) {
                     tracing::error!(
@@ -480,17 +474,23 @@ impl Inner {
         // Those that were given an id first: nobody is given theirs.
         let live = live.iter().filter(|id| id.parent.is_none());
         let (recorded, others): (Vec<_>, Vec<_>) = live.partition(|id| known.contains_key(id));
-        for id in recorded {
+        let settle = |id| {
             let Known { record, project } = known.remove(id).expect("it is among them");
             let found = found.get(&record.own()[0]).copied();
-            self.take_up_again(id, record, Some(project), found);
-        }
+            (id, self.settle(id, record, Some(project), found))
+        };
+        let settled: Vec<_> = recorded.into_iter().map(settle).collect();
+        // Before anything is given, or begins to count for, an id.
         self.hold_what_counts(&unknown);
+        for (id, settled) in settled {
+            self.take_up_again(id, settled);
+        }
         for id in others {
             // It was launched before there was this isolator.
             if let Some(sandbox) = sandboxes.get(id) {
                 let found = found.get(sandbox).copied();
-                self.take_up_again(id, Record::of(sandbox.clone()), None, found);
+                let settled = self.settle(id, Record::of(sandbox.clone()), None, found);
+                self.take_up_again(id, settled);
             }
         }
         known.keys().try_for_each(|id| self.notes.remove(id))
