@@ -603,12 +603,12 @@ async fn an_agent_that_starts_ends_no_other_agents_containers() {
     let Some(mut fixture) = Fixture::new(isolation, |_| ()) else {
         return;
     };
-    std::fs::create_dir_all(fixture.folder.path().join("run")).unwrap();
     let other = tempfile::tempdir().unwrap();
     let other = Isolators::from_config(&IsolationConfig {
         isolation: isolation.to_owned(),
         cgroups_root: fixture.cgroups_root.clone(),
         runtime_dir: other.path().join("run"),
+        work_dir: other.path().to_owned(),
         ..IsolationConfig::default()
     });
     let config = fixture.config("exec sleep 98822");

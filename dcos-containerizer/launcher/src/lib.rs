@@ -33,4 +33,4 @@ pub use plan::{
     Capabilities, Cgroup, CgroupVersion, Credentials, Device, Filter, First, IdMap, Join, Link,
     MAX_PLAN, Mount, NamespaceKind, Namespaces, Plan, Rlimit, Root, VERSION, Variable,
 };
-pub use program::main;
+pub use program::{is_served, main};

@@ -128,14 +128,29 @@ fn start(socket: &Path, cgroups: &[PathBuf]) -> io::Result<Server> {
     Ok(server)
 }
 
-fn take_lock(socket: &Path) -> io::Result<OwnedFd> {
+fn lock_of(socket: &Path) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(".lock");
+    path.into()
+}
+
+/// Whether a launcher serves `socket`, without a word to it; whoever may not look is told so, too.
+pub fn is_served(socket: &Path) -> bool {
+    match File::open(lock_of(socket)) {
+        Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_err(),
+        Err(error) => !matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        ),
+    }
+}
+
+fn take_lock(socket: &Path) -> io::Result<OwnedFd> {
     let file = File::options()
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(&path)?;
+        .open(lock_of(socket))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| io::Error::new(io::ErrorKind::AddrInUse, SERVED))?;
     Ok(file.into())

@@ -29,13 +29,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use dcos_launcher::{Cgroup, CgroupVersion};
+use dcos_launcher::{Cgroup, CgroupVersion, is_served};
 use dcos_proto::mesos::ContainerId;
 use dcos_wire::files::rotated::attribute;
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
 use super::{Draft, IsolatorError};
+use crate::containerizer::launcher_socket;
 use crate::rootless;
 
 pub use blkio::{BlkioIsolator, IoLimit};
@@ -66,8 +67,37 @@ pub struct Cgroups {
     /// Where systemd keeps its units in version 1.
     systemd: Option<PathBuf>,
     removals: Removals,
-    /// Whose containers are ours: where their agent keeps what it knows of them. Empty if nobody asks.
-    owner: PathBuf,
+    /// Whose containers are ours; absent if nobody asks.
+    owner: Option<Owner>,
+}
+
+/// An agent of this host: where it keeps what it knows of its containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owner {
+    runtime_dir: PathBuf,
+    work_dir: PathBuf,
+}
+
+impl Owner {
+    /// As [`Owner::parse`] reads it.
+    fn note(&self) -> Vec<u8> {
+        let (runtime, work) = (self.runtime_dir.as_os_str(), self.work_dir.as_os_str());
+        [runtime.as_bytes(), work.as_bytes()].join(&0)
+    }
+
+    fn parse(note: &[u8]) -> Self {
+        let mut folders = note.split(|byte| *byte == 0).map(OsStr::from_bytes);
+        let mut next = || folders.next().unwrap_or_default().into();
+        Self {
+            runtime_dir: next(),
+            work_dir: next(),
+        }
+    }
+
+    /// One that was told another `--runtime_dir` than before is the same: no two have one work directory.
+    fn is(&self, other: &Self) -> bool {
+        self.runtime_dir == other.runtime_dir || self.work_dir == other.work_dir
+    }
 }
 
 /// A container's cgroup in one hierarchy.
@@ -182,10 +212,15 @@ impl Cgroups {
         self
     }
 
-    /// With containers that are those of the agent with this `--runtime_dir`: it removes none of another's.
+    /// With containers that are those of the agent with these folders: it removes none of another's.
     #[must_use]
-    pub(crate) fn of_agent(mut self, runtime_dir: &Path) -> Self {
-        runtime_dir.clone_into(&mut self.owner);
+    pub(crate) fn of_agent(mut self, runtime_dir: &Path, work_dir: &Path) -> Self {
+        // Elsewhere a relative one is another.
+        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.owner = Some(Owner {
+            runtime_dir: whole(runtime_dir),
+            work_dir: whole(work_dir),
+        });
         self
     }
 
@@ -295,6 +330,8 @@ impl Cgroups {
         if draft.cgroups.iter().all(|cgroup| cgroup.path != leaf) {
             self.make(&place)?;
             self.make(&leaf)?;
+            // Whoever removes empty ones may have come between, and `leaf` brought it back.
+            self.stamp(&place);
             add(draft, &leaf, CgroupVersion::V2);
         }
         Ok(())
@@ -354,10 +391,13 @@ impl Cgroups {
                     .iter()
                     .any(|id| *entry.file_name() == *id.root_id().value);
                 let path = entry.path();
-                let is_ours = !is_known
-                    && entry.file_type().is_ok_and(|kind| kind.is_dir())
-                    && !self.is_of_another(&path);
-                if is_ours && self.removals.remove(&path).await.is_err() {
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                if is_known {
+                    // It may be of a release that noted nothing.
+                    self.stamp(&path);
+                } else if !self.is_of_another(&path) && self.removals.remove(&path).await.is_err() {
                     self.removals.remove_later(&path);
                 }
             }
@@ -374,24 +414,33 @@ impl Cgroups {
             made => made,
         };
         made.map_err(IsolatorError::file("making cgroup", path))?;
-        if !self.owner.as_os_str().is_empty() {
-            let owner = self.owner.as_os_str().as_bytes();
-            // Where that cannot be noted it is everybody's, as those of earlier releases are.
-            let _ = setxattr(path, attribute(OWNER), owner, XattrFlags::empty());
-        }
+        self.stamp(path);
         Ok(())
     }
 
-    /// Whether a container is that of an agent with another `--runtime_dir`, which is there still.
+    /// Notes whose a container is.
+    fn stamp(&self, path: &Path) {
+        if let Some(owner) = &self.owner {
+            // Where that cannot be noted it is everybody's, as those of earlier releases are.
+            let _ = setxattr(path, attribute(OWNER), &owner.note(), XattrFlags::empty());
+        }
+    }
+
+    /// Whether a container is that of another agent, whose launcher is there still.
     fn is_of_another(&self, path: &Path) -> bool {
-        let mut owner = [0; 4096];
-        let Ok(length) = getxattr(path, attribute(OWNER), &mut owner) else {
+        // Two paths, and what is between them.
+        let mut note = [0; 2 * 4096];
+        let (Some(own), Ok(length)) = (&self.owner, getxattr(path, attribute(OWNER), &mut note))
+        else {
             return false;
         };
-        let owner = Path::new(OsStr::from_bytes(&owner[..length]));
-        let others = owner != self.owner && owner.is_dir();
+        let owner = Owner::parse(&note[..length]);
+        let others = !owner.is(own) && is_served(&launcher_socket(&owner.runtime_dir));
         if others {
-            tracing::debug!(?path, ?owner, "another agent's");
+            tracing::warn!(
+                ?path, runtime_dir = ?owner.runtime_dir, work_dir = ?owner.work_dir,
+                "left alone: another agent's, whose launcher runs"
+            );
         }
         others
     }
@@ -495,6 +544,8 @@ impl Cgroups {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{FlockOperation, flock};
+
     use super::*;
 
     const HYBRID: &str = "\
@@ -589,19 +640,41 @@ mod tests {
     async fn another_agents_containers_are_left_alone_while_it_is_there() {
         let v2 = tempfile::tempdir().unwrap();
         let agents = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        let of = |runtime: &Path, work: &Path| {
+            Cgroups::at(v2.path(), "cgroup2 cgroup2 rw").of_agent(runtime, work)
+        };
         let [first, second] = agents
             .each_ref()
-            .map(|agent| Cgroups::at(v2.path(), "cgroup2 cgroup2 rw").of_agent(agent.path()));
+            .map(|agent| of(&agent.path().join("run"), agent.path()));
         let folder = |name: &str| v2.path().join("m").join(name);
         first.make(&folder("first")).unwrap();
+        if getxattr(folder("first"), attribute(OWNER), &mut [0; 9000]).is_err() {
+            eprintln!("skipped: the file system of temporary folders takes no attributes");
+            return;
+        }
+        // As a launcher holds it.
+        let run = agents[0].path().join("run");
+        fs::create_dir(&run).unwrap();
+        let lock = fs::File::create(run.join("launcher.sock.lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
         second.make(&folder("second")).unwrap();
-        // As releases before made them.
+        // As releases before made them: of the first's, and of nobody's.
+        fs::create_dir(folder("older")).unwrap();
+        fs::create_dir(folder("former")).unwrap();
+        let known = ["first", "older"].map(ContainerId::root);
+        first.remove_unknown("cpu", &known[..]).await.unwrap();
+        second.make(&folder("second")).unwrap();
         fs::create_dir(folder("former")).unwrap();
         second.remove_unknown("cpu", &[]).await.unwrap();
-        let left = ["first", "second", "former"].map(|name| folder(name).exists());
-        assert_eq!(left, [true, false, false]);
-        let [gone, _] = agents;
-        drop(gone);
+        let left = || ["first", "older", "second", "former"].map(|name| folder(name).exists());
+        assert_eq!(left(), [true, true, false, false]);
+        // The same agent with its state elsewhere has its own there, whatever launcher they have.
+        let moved = of(&agents[0].path().join("moved"), agents[0].path());
+        moved.remove_unknown("cpu", &known[..1]).await.unwrap();
+        assert_eq!(left(), [true, false, false, false]);
+        // A folder alone is nobody.
+        first.make(&folder("first")).unwrap();
+        drop(lock);
         second.remove_unknown("cpu", &[]).await.unwrap();
         assert!(!folder("first").exists());
     }

@@ -412,7 +412,7 @@ impl Isolators {
         let cgroups = Cgroups::discover(&config.cgroups_root)?;
         let cgroups = cgroups
             .removing(config.removals.clone())
-            .of_agent(&config.runtime_dir);
+            .of_agent(&config.runtime_dir, &config.work_dir);
         let cgroups = match &config.slice {
             Some(slice) => cgroups.below(slice),
             None => cgroups.formerly_below(SLICE.as_ref()),

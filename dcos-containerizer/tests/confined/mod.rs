@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use dcos_containerizer::containerizer::launcher_socket;
 use dcos_containerizer::isolator::{ContainerConfig, IsolationConfig, Isolators, Limitation};
 use dcos_launcher::{Client, Scope};
 use dcos_proto::mesos::volume::Mode;
@@ -129,7 +130,7 @@ impl Fixture {
             }
         };
         let program = std::env::current_exe().unwrap();
-        let socket = folder.path().join("launcher.sock");
+        let socket = launcher_socket(&folder.path().join("run"));
         let launcher = Client::connect_or_start(&socket, &program, &["launcher"]).unwrap();
         Some(Self {
             folder,
