@@ -13,7 +13,8 @@ def test_too_much_disk_ends_a_task():
            "maxLaunchDelaySeconds": 3600, "backoffSeconds": 3600}
     with Cluster(agent_flags=flags) as cluster:
         eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
-        request = urllib.request.Request(f"{cluster.marathon}/v2/apps", json.dumps(app).encode(), method="POST")
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{cluster.marathon}/v2/apps", json.dumps(app).encode(), headers, method="POST")
         urllib.request.urlopen(request, timeout=30).close()
 
         def failure():

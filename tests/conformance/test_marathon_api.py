@@ -16,7 +16,8 @@ class Api:
 
     def __call__(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.cluster.marathon + path, data, method=method)
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.cluster.marathon + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.loads(response.read() or b"null")
 
@@ -111,3 +112,14 @@ def test_a_crash_half_way_through_an_upgrade(api, cluster):
     assert not before & after
     running = {task["id"] for framework in cluster.state()["frameworks"] for task in framework["tasks"]}
     assert running == after, "nothing is launched twice and nothing forgotten"
+
+
+def test_documents_of_another_type_are_refused(cluster, api):
+    """A page of another site can have a browser send those without a question before (Marathon: `@Consumes`)."""
+    body = json.dumps({"id": "/other", "cmd": "sleep 1", "instances": 0}).encode()
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        for url in (cluster.marathon + "/v2/apps", cluster.metronome + "/v1/jobs"):
+            request = urllib.request.Request(url, body, {"Content-Type": kind}, method="POST")
+            with pytest.raises(urllib.error.HTTPError, match="415"):
+                urllib.request.urlopen(request, timeout=30)
+    assert api("GET", "/v2/apps") == {"apps": []}

@@ -53,7 +53,8 @@ APP = {
 
 def deploy(cluster: Cluster) -> list[dict]:
     eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
-    request = urllib.request.Request(f"{cluster.marathon}/v2/apps", json.dumps(APP).encode(), method="POST")
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{cluster.marathon}/v2/apps", json.dumps(APP).encode(), headers, method="POST")
     urllib.request.urlopen(request, timeout=30).close()
     return healthy(cluster)
 

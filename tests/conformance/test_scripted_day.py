@@ -91,7 +91,8 @@ class Day:
 
     def __call__(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.cluster.marathon + path, data, method=method)
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.cluster.marathon + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.loads(response.read())
 

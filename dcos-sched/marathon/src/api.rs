@@ -68,6 +68,10 @@ async fn serve(State(api): State<Api>, request: HttpRequest) -> Response {
     let mailbox = &api.mailbox;
     let call = api.http.begin(&request);
     let mut response = match Request::read(request).await {
+        Ok(request) if !request.body.is_empty() && !request.is_json() => json_with(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            &json!({"message": "Unsupported Media Type: send documents as Content-Type: application/json"}),
+        ),
         Ok(request) => match dispatch(&api, &request).await {
             Ok(response) => response,
             Err(error) => json_with(error.status(), &error.body()),

@@ -16,7 +16,6 @@ use axum::response::Response;
 use dcos_marathon::api::metrics::HttpMetrics;
 use dcos_marathon::api::request::Request;
 use dcos_marathon::api::{json_with, typed};
-use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
@@ -128,13 +127,7 @@ fn job_id(text: &str) -> Result<JobId, Error> {
 
 /// The document that was sent.
 fn document(request: &Request) -> Result<Value, Error> {
-    let kind = request.headers.get(CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok());
-    let json = |kind: &str| {
-        let kind = kind.split(';').next().unwrap_or_default().trim();
-        kind.eq_ignore_ascii_case("application/json") || kind.eq_ignore_ascii_case("text/json")
-    };
-    if !kind.is_none_or(json) {
+    if !request.is_json() {
         let text = "Expecting text/json or application/json body";
         return Err(Error::Client(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

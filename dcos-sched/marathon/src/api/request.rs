@@ -7,6 +7,7 @@ use axum::extract::Request as HttpRequest;
 use axum::response::Response;
 use bytes::Bytes;
 use dcos_wire::Peer;
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
 
@@ -81,6 +82,21 @@ impl Request {
             body,
             client,
         })
+    }
+
+    /// Whether the body may be a JSON document by what is said of it: `application/json` or `text/json`, or nothing.
+    ///
+    /// A page of another site can have a browser send other types, or none, without that asking first whether it may
+    /// (WHATWG Fetch, "CORS-safelisted request-header"); a browser says where the page is from.
+    pub fn is_json(&self) -> bool {
+        let Some(kind) = self.headers.get(CONTENT_TYPE) else {
+            return !self.headers.contains_key(ORIGIN);
+        };
+        let kind = kind.to_str().unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        ["application/json", "text/json"]
+            .iter()
+            .any(|json| kind.eq_ignore_ascii_case(json))
     }
 
     /// A parameter that may be there once.
@@ -181,5 +197,31 @@ mod tests {
         assert_eq!(request.params("embed").collect::<Vec<_>>(), ["a", "b c"]);
         assert!(request.flag("force", false) && !request.flag("x", true));
         assert_eq!(decode("100%", false), "100%");
+    }
+
+    #[tokio::test]
+    async fn documents_that_no_foreign_page_sends() {
+        let is_json = async |headers: &[(&str, &str)]| {
+            let request = http::Request::post("/v2/apps");
+            let request = headers.iter().fold(request, |request, (name, value)| {
+                request.header(*name, *value)
+            });
+            let request = request.body(axum::body::Body::from("{}")).unwrap();
+            Request::read(request).await.unwrap().is_json()
+        };
+        let origin = ("origin", "http://elsewhere.example");
+        for kind in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "text/json",
+        ] {
+            assert!(is_json(&[("content-type", kind), origin]).await, "{kind}");
+        }
+        let form = "application/x-www-form-urlencoded";
+        for kind in ["text/plain", form, "application/jsonp", ""] {
+            assert!(!is_json(&[("content-type", kind)]).await, "{kind}");
+        }
+        assert!(is_json(&[]).await);
+        assert!(!is_json(&[origin]).await);
     }
 }
