@@ -7,6 +7,7 @@ mod harness;
 mod resident;
 
 use dcos_proto::mesos::network_info::IpAddress;
+use dcos_proto::mesos::task_status::Reason;
 use dcos_proto::mesos::{ContainerStatus, NetworkInfo, TaskId, TaskState, TaskStatus};
 use harness::{Harness, app};
 use serde_json::json;
@@ -290,6 +291,26 @@ fn failing_tasks_are_held_back() {
     h.offer();
     assert_eq!(h.launched("/a"), 2);
     assert!(!h.core.reset_delay(&"/nothing".into()));
+}
+
+#[test]
+fn launches_that_a_crash_swallowed_hold_nothing_back() {
+    let held = |reason| {
+        let mut h = Harness::new();
+        h.put(app("/a", &json!({"instances": 3, "backoffSeconds": 100})));
+        h.offer();
+        for id in h.tasks("/a") {
+            h.update(TaskStatus {
+                task_id: TaskId::from(id.as_str()),
+                state: TaskState::TaskGone as i32,
+                reason: Some(reason as i32),
+                ..TaskStatus::default()
+            });
+        }
+        h.core.view(h.now).queue[0].held_until.is_some()
+    };
+    assert!(!held(Reason::Reconciliation));
+    assert!(held(Reason::AgentRemoved));
 }
 
 #[test]
