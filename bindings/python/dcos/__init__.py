@@ -14,6 +14,7 @@ from dcos._cluster import Agent, Cluster, Explanation, Reason, Task, connect
 from dcos._errors import (
     ApiError,
     DcosError,
+    DefinitionError,
     DeploymentError,
     NotFoundError,
     RefusedError,
@@ -48,6 +49,7 @@ __all__ = [
     "Change",
     "Cluster",
     "DcosError",
+    "DefinitionError",
     "Deployment",
     "DeploymentError",
     "Explanation",

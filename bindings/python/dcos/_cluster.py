@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from dcos import _native
 from dcos import _services as services
-from dcos._errors import ApiError, NotFoundError, UnreachableError
+from dcos._errors import ApiError, DefinitionError, NotFoundError, UnreachableError
 from dcos._jobs import Job, Schedule
 from dcos._patience import Patience
 from dcos._services import App, Deployment, Group, How, Plan, Pod, QueueEntry, Simulation
@@ -33,7 +33,8 @@ def connect(
 ) -> Cluster:
     """A handle on the cluster whose master is at `master`.
 
-    `marathon` and `metronome` are their URLs: the master's host at ports 8080 and 9000 unless said otherwise.
+    `marathon` and `metronome` are their URLs: the master's host at ports 8080 and 9000 unless said otherwise, or beside
+    the master where that is asked through a router (`https://router/mesos`).
     `timeout` is in seconds, for each request. Nothing is sent yet.
 
     Where several masters elect their leader, `master` may be `zk://host1,host2,host3/mesos` or
@@ -48,8 +49,9 @@ def connect(
     url = urlsplit(master)
     if url.scheme not in ELECTED:
         host = url.netloc.removesuffix(f":{url.port}")
-        marathon = marathon or f"{url.scheme}://{host}:8080"
-        metronome = metronome or f"{url.scheme}://{host}:9000"
+        door = master.removesuffix("/").removesuffix("/mesos") if url.path.rstrip("/") == "/mesos" else None
+        marathon = marathon or (f"{door}/service/marathon" if door else f"{url.scheme}://{host}:8080")
+        metronome = metronome or (f"{door}/service/metronome" if door else f"{url.scheme}://{host}:9000")
     return Cluster(master, marathon or master, metronome=metronome or master, timeout=timeout, token=token)
 
 
@@ -179,7 +181,7 @@ class Cluster:
 
     def deploy(self, app: Mapping[str, Any], **how: Unpack[How]) -> App:
         """Creates an app, or changes it if it is there. `wait` on the result for it to run."""
-        return self._change("PUT", app["id"], dict(app), how)
+        return self._change("PUT", _id(app), dict(app), how)
 
     def apps(self) -> list[App]:
         """All apps."""
@@ -193,7 +195,7 @@ class Cluster:
 
     def deploy_pod(self, pod: Mapping[str, Any], **how: Unpack[How]) -> Pod:
         """Creates a pod, or changes it if it is there. `wait` on the result for it to run."""
-        made = Pod(self, "/" + pod["id"].lstrip("/"))
+        made = Pod(self, "/" + _id(pod).lstrip("/"))
         try:
             return made.update(pod, **how)
         except NotFoundError:
@@ -212,8 +214,9 @@ class Cluster:
 
     def deploy_group(self, group: Mapping[str, Any], **how: Unpack[How]) -> Group:
         """Creates a group with its services, or changes it if it is there: services it does not name any more go."""
+        group_id = _id(group, root=True)
         answer = self._marathon.json("PUT", f"/v2/groups?{services.query(how)}", dict(group))
-        return Group(self, "/" + group["id"].lstrip("/"), answer.get("deploymentId"))
+        return Group(self, "/" + group_id.lstrip("/"), answer.get("deploymentId"))
 
     def groups(self) -> list[Group]:
         """All groups, the root first."""
@@ -494,6 +497,14 @@ def _url(address: str) -> str:
     return address if "://" in address else f"{'https' if encrypted else 'http'}://{address}"
 
 
+def _id(definition: Mapping[str, Any], *, root: bool = False) -> str:
+    """What a definition calls what it defines, which may be the root group if `root`."""
+    named = definition.get("id") if isinstance(definition, Mapping) else None
+    if not isinstance(named, str) or not named.strip("" if root else "/"):
+        raise DefinitionError(f"a definition is a mapping with an `id` such as '/web': {definition!r}")
+    return named
+
+
 def _shown_token(token: str | None) -> str | None:
     """`token`, or else what `DCOS_ACS_TOKEN` says."""
     return token or os.environ.get("DCOS_ACS_TOKEN", "").strip() or None
@@ -527,10 +538,10 @@ class _Server:
             said = json.loads(text)
             text = said.get("message", text)
             if details := said.get("details"):
-                text += ": " + "; ".join(
+                text += ": " + (details if isinstance(details, str) else "; ".join(
                     f"{detail.get('path', '')} {', '.join(detail.get('errors', []))}".strip()
                     for detail in details if isinstance(detail, dict)
-                )
+                ))
         except (ValueError, AttributeError):
             pass
         raise (NotFoundError if status == 404 else ApiError)(status, text.strip())

@@ -11,6 +11,10 @@ class UnreachableError(DcosError, ConnectionError):
     """Nobody answered at the address."""
 
 
+class DefinitionError(DcosError, ValueError):
+    """A definition says not even what it defines."""
+
+
 class ApiError(DcosError):
     """The other side refused a request.
 

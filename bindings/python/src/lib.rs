@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 
 mod http;
 mod leader;
+mod logging;
 mod scheduler;
 
 /// The runtime below all blocking calls of this module.
@@ -33,6 +34,7 @@ fn runtime() -> PyResult<&'static Runtime> {
 /// The compiled half of the package `dcos`.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    logging::begin();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<http::HttpClient>()?;
     module.add_class::<scheduler::SchedulerDriver>()

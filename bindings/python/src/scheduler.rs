@@ -1,6 +1,8 @@
 //! A scheduler whose methods are Python.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dcos_proto::json::{self, Dialect, Json};
@@ -90,8 +92,11 @@ impl SchedulerDriver {
             on_event: Arc::clone(&self.on_event),
         };
         let runtime = crate::runtime()?;
-        let ended = python
-            .detach(|| runtime.block_on(driver.run(&mut scheduler, &CancellationToken::new())));
+        let ended = python.detach(|| {
+            let cancel = CancellationToken::new();
+            let running = driver.run(&mut scheduler, &cancel);
+            runtime.block_on(until_interrupted(running, &cancel))
+        })?;
         match ended {
             Ok(stopped) => Ok(stopped == Stopped::TornDown),
             Err(DriverError::Ended { message }) => Err(PyConnectionRefusedError::new_err(message)),
@@ -147,6 +152,36 @@ impl SchedulerDriver {
         python
             .detach(|| runtime.handle().block_on(handle.teardown()))
             .map_err(|error| refusal(&error))
+    }
+}
+
+/// How often Python is asked whether a signal came: it can do nothing about one while it waits here.
+const SIGNALS: Duration = Duration::from_millis(100);
+
+/// The end of `running`; what a signal raises (^C) has it end by `cancel`, between two methods of the scheduler.
+/// A second one ends it at once.
+async fn until_interrupted<T>(
+    running: impl Future<Output = T>,
+    cancel: &CancellationToken,
+) -> PyResult<T> {
+    let mut running = pin!(running);
+    let mut raised = None;
+    loop {
+        tokio::select! {
+            ended = &mut running => return raised.map_or(Ok(ended), Err),
+            () = tokio::time::sleep(SIGNALS) => {}
+        }
+        let signals = Python::attach(|python| {
+            python.check_signals()?;
+            PyResult::Ok(())
+        });
+        if let Err(error) = signals {
+            cancel.cancel();
+            if raised.is_some() {
+                return Err(error);
+            }
+            raised = Some(error);
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 """Schedulers written in Python, plain and async."""
 
 import asyncio
+import signal
+import subprocess
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,3 +82,22 @@ def test_a_refusal_is_an_error(cluster):
     driver = dcos.SchedulerDriver(dcos.Scheduler(), address(cluster), name="bad", roles=["a/../b"])
     with pytest.raises(dcos.RefusedError, match="role"):
         driver.run()
+
+
+def test_an_interrupt_ends_a_scheduler_that_nobody_answers():
+    """Nobody listens there: it says so, and ^C ends it."""
+    code = (
+        # A program whose starter ignores it has no handler.
+        "import dcos, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "dcos.SchedulerDriver(dcos.Scheduler(), '127.0.0.1:1', name='alone').run()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            rest = process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
+    assert "can't subscribe" in said and "127.0.0.1:1" in said
+    assert "KeyboardInterrupt" in rest and process.returncode == -signal.SIGINT

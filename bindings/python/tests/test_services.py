@@ -212,3 +212,19 @@ def test_async_twins(cluster):
         await (await group.remove_async(force=True)).wait_async(timeout=60)
 
     asyncio.run(script())
+
+
+@pytest.mark.parametrize("definition", [{"cmd": "true"}, {"id": ""}, {"id": "/", "cmd": "true"}, {"id": 3}, "web"])
+def test_a_definition_says_what_it_defines(definition):
+    nobody = dcos.connect("127.0.0.1:1")
+    for define in (nobody.deploy, nobody.deploy_pod):
+        with pytest.raises(dcos.DefinitionError, match="with an `id`"):
+            define(definition)
+
+
+def test_services_are_beside_a_master_behind_a_router():
+    cluster = dcos.connect("https://127.0.0.1:1/mesos/")
+    with pytest.raises(dcos.UnreachableError, match="^https://127.0.0.1:1/service/marathon"):
+        cluster.apps()
+    with pytest.raises(dcos.UnreachableError, match="^https://127.0.0.1:1/service/metronome"):
+        cluster.jobs()
