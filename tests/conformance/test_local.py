@@ -13,13 +13,23 @@ from cluster import binary
 from dcos import connect
 
 
-def dcos(*words: str, folder: Path, **more: str) -> str:
-    done = subprocess.run(
+def run(*words: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [binary("dcos"), *words], capture_output=True, text=True, timeout=120, check=False,
         env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "DCOS_DIR": str(folder / "home"), "HOME": str(folder), **more},
     )
+
+
+def dcos(*words: str, folder: Path, **more: str) -> str:
+    done = run(*words, folder=folder, **more)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def refused(*words: str, folder: Path) -> str:
+    done = run(*words, folder=folder)
+    assert done.returncode != 0, done.stdout
+    return done.stderr
 
 
 def command(*words: str) -> set[str]:
@@ -82,6 +92,17 @@ def test_up_and_down_leave_the_host_as_it_was(folder):
     assert "marathon" in dcos("service", "list", *there, folder=folder)
     dcos("marathon", "app", "update", "/hello", "instances=2", *there, folder=folder)
     assert len(json.loads(dcos("task", "list", "--json", *there, folder=folder))) == 2
+    # What is not there is not made by a slip, and what runs is not scaled by a start.
+    assert "2 instances" in refused("marathon", "app", "start", "/hello", *there, folder=folder)
+    for command in (["app", "update", "/helo", "instances=2"], ["group", "update", "/helo", "scaleBy=2"],
+                    ["group", "scale", "/helo", "2"], ["app", "start", "/helo"]):
+        assert "/helo" in refused("marathon", *command, *there, folder=folder)
+    assert len(json.loads(dcos("task", "list", "--json", *there, folder=folder))) == 2
+    dcos("marathon", "app", "stop", "/hello", *there, folder=folder)
+    assert "stopped already" in refused("marathon", "app", "stop", "/hello", *there, folder=folder)
+    with open("/dev/full", "w") as full:
+        lost = subprocess.run([binary("dcos"), "task", "list", *there], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert lost.returncode == 1 and "standard output" in lost.stderr
     status = json.loads(dcos("local", "status", *local, folder=folder))
     assert status["agents"] == 1 and all(process["alive"] for process in status["processes"])
 

@@ -695,8 +695,8 @@ pub(crate) enum Group {
     /// A group's definition.
     Show {
         id: String,
-        /// An older version, by its time stamp.
-        #[arg(long, value_name = "VERSION")]
+        /// An older version: its time stamp, or -1 for the last but one.
+        #[arg(long, allow_hyphen_values = true, value_name = "VERSION")]
         group_version: Option<String>,
     },
     /// Change a group.

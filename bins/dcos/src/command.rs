@@ -44,9 +44,9 @@ impl Context {
             home: clusters::home()?,
             json: cli.json,
             quiet: cli.quiet,
-            master: cli.master.clone(),
-            marathon: cli.marathon.clone(),
-            metronome: cli.metronome.clone(),
+            master: said(cli.master.as_ref()),
+            marathon: said(cli.marathon.as_ref()),
+            metronome: said(cli.metronome.as_ref()),
         })
     }
 
@@ -133,6 +133,11 @@ impl Context {
             ),
         }
     }
+}
+
+/// An empty variable of the environment says nothing.
+fn said(option: Option<&String>) -> Option<String> {
+    option.filter(|text| !text.is_empty()).cloned()
 }
 
 /// The router's URL, if the master is asked through it.

@@ -7,9 +7,24 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Prints a line to standard output; a closed pipe is no error.
+/// Prints a line to standard output.
 pub(crate) fn line(text: impl AsRef<str>) {
-    let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+    heard(writeln!(std::io::stdout(), "{}", text.as_ref()));
+}
+
+/// Ends the program where nobody reads on: well where the reader has enough, as `head` has.
+fn heard(written: std::io::Result<()>) {
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: writing to standard output: {error}"
+            );
+            std::process::exit(1);
+        }
+    }
 }
 
 /// Prints each of `texts` on a line of its own.
@@ -22,7 +37,7 @@ pub(crate) fn lines(texts: impl Iterator<Item = String>) {
 /// Writes bytes to standard output as they are.
 pub(crate) fn raw(bytes: &[u8]) {
     let mut out = std::io::stdout();
-    let _ = out.write_all(bytes).and_then(|()| out.flush());
+    heard(out.write_all(bytes).and_then(|()| out.flush()));
 }
 
 /// Prints a JSON document.

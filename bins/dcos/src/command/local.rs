@@ -113,10 +113,12 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
     config.mesos_dns = Some(cluster::Service {
         url: notes.mesos_dns.clone(),
     });
-    if up.dir.dir.is_none() {
+    let attached = up.dir.dir.is_none();
+    if attached {
         cluster::setup(&context.home, "local", &config)?;
     }
-    report(context, &dir, &notes, sample.as_deref(), begin.elapsed());
+    let sample = sample.as_deref();
+    report(context, &dir, &notes, sample, attached, begin.elapsed());
     Ok(())
 }
 
@@ -210,7 +212,15 @@ fn explain(dir: &Path, notes: &Notes) -> String {
     )
 }
 
-fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, took: Duration) {
+/// `attached` means that the commands that follow are about this cluster.
+fn report(
+    context: &Context,
+    dir: &Path,
+    notes: &Notes,
+    sample: Option<&str>,
+    attached: bool,
+    took: Duration,
+) {
     if context.json {
         output::json(&json!({
             "master": notes.master, "marathon": notes.marathon, "metronome": notes.metronome, "dns": notes.dns,
@@ -246,13 +256,24 @@ fn report(context: &Context, dir: &Path, notes: &Notes, sample: Option<&str>, to
     ));
     output::line(format!("  logs       {}", dir.display()));
     output::line("\nFirst things to try:\n");
-    output::line("  dcos task list");
-    output::line("  dcos task log hello stderr");
-    output::line("  dcos marathon app update /hello instances=3");
+    if attached {
+        output::line("  dcos task list");
+    } else {
+        output::line(format!("  dcos --master {master} task list"));
+    }
+    if attached && sample.is_some() {
+        output::line("  dcos task log hello stderr");
+        output::line("  dcos marathon app update /hello instances=3");
+    }
     output::line(format!(
         "  python3 -c 'import dcos; print(dcos.connect(\"{master}\", marathon=\"{marathon}\").apps())'"
     ));
-    output::line("\nStop it: dcos local down");
+    let stop = if attached {
+        String::new()
+    } else {
+        format!(" --dir {}", dir.display())
+    };
+    output::line(format!("\nStop it: dcos local down{stop}"));
 }
 
 async fn stop(context: &Context, dir: &Path) -> anyhow::Result<()> {

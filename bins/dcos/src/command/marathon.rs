@@ -67,10 +67,9 @@ async fn app(context: &Context, marathon: &Server, command: App) -> anyhow::Resu
             let app = match app_version {
                 None => marathon.get(&format!("/v2/apps/{}", path(&id))).await?["app"].take(),
                 Some(version) => {
-                    let version = absolute(marathon, &id, &version).await?;
-                    marathon
-                        .get(&format!("/v2/apps/{}/versions/{version}", path(&id)))
-                        .await?
+                    let url = format!("/v2/apps/{}/versions", path(&id));
+                    let version = absolute(marathon, &url, &version).await?;
+                    marathon.get(&format!("{url}/{version}")).await?
                 }
             };
             output::json(&app);
@@ -81,6 +80,8 @@ async fn app(context: &Context, marathon: &Server, command: App) -> anyhow::Resu
             properties,
             force,
         } => {
+            // What is not there would be created.
+            instances(marathon, &id).await?;
             change(
                 context,
                 marathon,
@@ -93,20 +94,29 @@ async fn app(context: &Context, marathon: &Server, command: App) -> anyhow::Resu
         }
         App::Start {
             id,
-            instances,
+            instances: wanted,
             force,
         } => {
+            let running = instances(marathon, &id).await?;
+            if running > 0 {
+                bail!(
+                    "{id} is started already, with {running} instances; `dcos marathon app update {id} instances=N` scales it"
+                );
+            }
             change(
                 context,
                 marathon,
                 "apps",
                 &id,
-                json!({"instances": instances}),
+                json!({"instances": wanted}),
                 &force,
             )
             .await
         }
         App::Stop { id, force } => {
+            if instances(marathon, &id).await? == 0 {
+                bail!("{id} is stopped already");
+            }
             change(
                 context,
                 marathon,
@@ -146,6 +156,15 @@ async fn app(context: &Context, marathon: &Server, command: App) -> anyhow::Resu
             Ok(())
         }
     }
+}
+
+/// How many instances an app shall have.
+///
+/// # Errors
+/// There is no such app.
+async fn instances(marathon: &Server, id: &str) -> anyhow::Result<u64> {
+    let app = marathon.get(&format!("/v2/apps/{}", path(id))).await?;
+    Ok(app["app"]["instances"].as_u64().unwrap_or_default())
 }
 
 async fn app_list(context: &Context, marathon: &Server) -> anyhow::Result<()> {
@@ -225,9 +244,12 @@ async fn group(context: &Context, marathon: &Server, command: Group) -> anyhow::
             Ok(())
         }
         Group::Show { id, group_version } => {
-            let version = group_version.map(|version| format!("/versions/{version}"));
-            let version = version.unwrap_or_default();
-            let url = format!("/v2/groups/{}{version}", path(&id));
+            let mut url = format!("/v2/groups/{}", path(&id));
+            if let Some(version) = group_version {
+                url.push_str("/versions");
+                let version = absolute(marathon, &url, &version).await?;
+                url = format!("{url}/{version}");
+            }
             output::json(&marathon.get(&url).await?);
             Ok(())
         }
@@ -236,6 +258,8 @@ async fn group(context: &Context, marathon: &Server, command: Group) -> anyhow::
             properties,
             force,
         } => {
+            // What is not there would be created.
+            marathon.get(&format!("/v2/groups/{}", path(&id))).await?;
             change(
                 context,
                 marathon,
@@ -247,6 +271,7 @@ async fn group(context: &Context, marathon: &Server, command: Group) -> anyhow::
             .await
         }
         Group::Scale { id, factor, force } => {
+            marathon.get(&format!("/v2/groups/{}", path(&id))).await?;
             change(
                 context,
                 marathon,
@@ -438,20 +463,21 @@ fn path(id: &str) -> String {
     escape(id.trim_start_matches('/'))
 }
 
-/// A version by its time stamp, or counted back from the newest by `-1`, `-2`, …
-async fn absolute(marathon: &Server, id: &str, version: &str) -> anyhow::Result<String> {
+/// A version by its time stamp, or counted back from the newest by `-1`, `-2`, … of those that `url` lists.
+async fn absolute(marathon: &Server, url: &str, version: &str) -> anyhow::Result<String> {
     let Some(back) = version.strip_prefix('-') else {
         return Ok(version.to_owned());
     };
     let back: usize = back
         .parse()
         .with_context(|| format!("bad version {version:?}"))?;
-    let versions = marathon
-        .get(&format!("/v2/apps/{}/versions", path(id)))
-        .await?;
-    let versions = items(&versions, "versions");
+    let versions = marathon.get(url).await?;
+    // Those of apps stand in an object.
+    let versions = versions
+        .as_array()
+        .map_or(items(&versions, "versions"), Vec::as_slice);
     let found = versions.get(back).and_then(Value::as_str);
-    let found = found.with_context(|| format!("{id} has only {} versions", versions.len()))?;
+    let found = found.with_context(|| format!("there are only {} versions", versions.len()))?;
     Ok(found.to_owned())
 }
 

@@ -145,7 +145,7 @@ fn free() -> io::Result<TcpListener> {
 /// Isolators of an agent that is root; without root it takes what it can have.
 const LINUX_ISOLATION: &str = "cgroups/cpu,cgroups/mem,cgroups/pids,cgroups/devices,\
 filesystem/linux,namespaces/pid,namespaces/ipc,linux/capabilities,linux/nnp,linux/seccomp,\
-posix/rlimits,volume/host_path,volume/sandbox_path";
+posix/rlimits,docker/runtime,volume/host_path,volume/image,volume/sandbox_path";
 
 impl Plan {
     pub(super) fn new(dir: &Path, up: &LocalUp) -> anyhow::Result<Self> {
@@ -280,6 +280,11 @@ impl Plan {
             // An agent removes what it finds in its root and does not know: others have their own.
             flags.push(format!("--cgroups_root={}/{name}", self.cgroups_root()));
             flags.push("--cgroups_enable_cfs=true".to_owned());
+            flags.push("--image_providers=docker".to_owned());
+            // Agents that share a node share its bridge, but not who has which address there.
+            if index > 0 {
+                flags.push("--ucr_default_bridge=false".to_owned());
+            }
         } else {
             // Whose files are all of one user's can be removed by that one.
             flags.push("--no-switch_user".to_owned());
