@@ -287,7 +287,7 @@ impl User for Apps {
                 fields.retain(|name, _| !version.contains(&&**name));
                 self.alter(core, now, (app, force), Wanted::Anew(document), |app| {
                     app.labels
-                        .insert("restarted".to_owned(), seed.range(0..1000).to_string());
+                        .insert("restarted".to_owned(), now.as_millis().to_string());
                 });
             }
             (20..32, Some(_)) => {

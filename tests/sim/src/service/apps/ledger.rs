@@ -67,6 +67,8 @@ pub(super) struct Ledger {
     promise: Promise,
     /// What users want killed.
     named: BTreeSet<String>,
+    /// Tasks that were killed for a reason.
+    doomed: BTreeSet<String>,
     /// What checks found in this life.
     health: BTreeMap<String, Health>,
     /// How instances are, as listeners were told in this life.
@@ -638,20 +640,22 @@ impl Ledger {
         copy.condition == "Running" && spec.is_some_and(|spec| health.is_ready(&spec))
     }
 
-    /// What was launched and dismissed of an app was so for a reason, as things stood before or after.
+    /// What was launched of an app, and what was dismissed, was so for a reason, each as things stood before or after.
     fn judge_app(&self, seen: &Seen, app: &str, moves: &Moves) -> Result<(), String> {
-        let judge = |case: &Case| {
-            let all = self.of(app).map(|(id, copy)| {
-                let is_failing = self.health.get(id).is_some_and(Health::is_failing);
-                (id, (copy, self.is_ready(id, copy), is_failing))
-            });
-            upgrade::judge(app, case, moves, &all.collect(), &self.named)
-        };
-        let after = judge(&self.case(app));
-        if after.is_err() && seen.cases.get(app).is_some_and(|case| judge(case).is_ok()) {
-            return Ok(());
+        let all = self.of(app).map(|(id, copy)| {
+            let is_failing = self.health.get(id).is_some_and(Health::is_failing);
+            (id, (copy, self.is_ready(id, copy), is_failing))
+        });
+        let (all, after) = (all.collect(), self.case(app));
+        for moves in moves.apart() {
+            let judge = |case: &Case| upgrade::judge(app, case, &moves, &all, &self.named);
+            let wrong = judge(&after).err();
+            let before = seen.cases.get(app);
+            if let Some(wrong) = wrong.filter(|_| before.is_none_or(|case| judge(case).is_err())) {
+                return Err(wrong);
+            }
         }
-        after
+        Ok(())
     }
 
     fn judge_calls(&mut self, now: Time, seen: &Seen, calls: &[Call]) -> Result<(), String> {
@@ -684,7 +688,11 @@ impl Ledger {
                 .health
                 .get(&id)
                 .is_some_and(|health| health.is_condemned);
-            if !(copy.is_leaving() || copy.is_to_be_killed || is_late || is_sick) {
+            let is_doomed = copy.is_leaving() || copy.is_to_be_killed || is_late || is_sick;
+            // Who is killed is killed again until it is over, whatever becomes of it meanwhile.
+            if is_doomed {
+                self.doomed.insert(task.clone());
+            } else if !self.doomed.contains(task) {
                 return Err(format!("{task} is killed for no reason"));
             }
         }

@@ -532,6 +532,11 @@ fn who_waits_for_others_stays_as_it_was() {
         &format!("{RUNS}{waits}12 gone a1; launch a3 v=11"),
         "is launched before the turn of /a",
     );
+    // Between a launch and a dismissal its turn may come.
+    let turns = format!(
+        "{RUNS}{waits}12 gone a1; launch a3 v=1; leaves a3; deploy e Scale:b Restart:a step=1"
+    );
+    assert_eq!(judged(&turns), Ok(()));
     // In another life its turn comes again, and what it got stays.
     let turn = format!(
         "{RUNS}6 app a v=6 config=1 n=2\n{waits}12 deploy e Scale:b Restart:a step=1; gone a1\n"
@@ -590,6 +595,8 @@ fn launches_and_sick_instances_are_given_up_in_time() {
         &format!("{checked}5 sick a1"),
         "a.instance-1 is called unhealthy, and is not",
     );
+    let again = format!("{sick}\n6 is a1 as=Unreachable\n9 kill a1");
+    assert_eq!(judged(&again), Ok(()), "until it is over");
     let launched = "1 app a v=1 n=1; deploy d Scale:a\n2 launch a1 v=1\n";
     check(
         &format!("{launched}400 kill a1"),

@@ -252,6 +252,21 @@ pub(super) struct Moves {
     pub(super) dismissed: BTreeMap<String, Copy>,
 }
 
+impl Moves {
+    /// Launches and dismissals, each by themselves: between the two it may have become another's turn.
+    pub(super) fn apart(&self) -> [Self; 2] {
+        let launched = Self {
+            launched: self.launched.clone(),
+            ..Self::default()
+        };
+        let dismissed = Self {
+            dismissed: self.dismissed.clone(),
+            ..Self::default()
+        };
+        [launched, dismissed]
+    }
+}
+
 /// The instances of an app now, with whether they are ready and whether they fail.
 type All<'a> = BTreeMap<&'a String, (&'a Copy, bool, bool)>;
 
