@@ -322,7 +322,6 @@ fn events(kernel: Kernel, vips: u32, path: DataPath) {
         own: Vec::new(),
         reserved: None,
         unreachable: None,
-        memory: None,
     };
     let balancer = Balancer::new(config, Watched { kernel, done });
     let runtime = tokio::runtime::Builder::new_multi_thread()

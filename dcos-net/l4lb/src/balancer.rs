@@ -2,28 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dcos_core::time::{Time, steady};
 use dcos_net::Follower;
 use dcos_net::vip::{Key, Listed, Refusal, VipTable};
-use dcos_proto::master::event;
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Reader};
-use crate::memory::{Memory, Remembered};
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
 const REVIEW: Duration = Duration::from_secs(30);
 /// Events that are taken in before the data path follows: of a storm, not each has its own change.
 const BATCH: usize = 512;
-/// The least time between two times at which what is known is kept: until it was copied, changes wait.
-const KEEP: Duration = Duration::from_secs(10);
 /// What may wait to be taken in: what a busy master tells in the time of one large change.
 pub const WAITING: usize = 4096;
 
@@ -38,8 +33,6 @@ pub struct Config {
     pub reserved: Option<watch::Receiver<Reserved>>,
     /// The nodes that nobody reaches, if anybody knows.
     pub unreachable: Option<watch::Receiver<BTreeSet<IpAddr>>>,
-    /// A file that keeps what VIPs are made of, for a node that starts while no master answers.
-    pub memory: Option<PathBuf>,
 }
 
 /// Addresses of those on whom the node depends, such as all masters and where they keep their state: a task that took
@@ -148,7 +141,6 @@ impl<D: Dataplane> Balancer<D> {
             masters: BTreeSet::new(),
             found: Vec::new(),
             is_awaiting: false,
-            is_remembered: false,
         };
         Self {
             config,
@@ -189,13 +181,6 @@ impl<D: Dataplane> Balancer<D> {
                 let now = reserved.borrow_and_update().clone();
                 node.reserve(now).await;
             }
-            let memory = config.memory.map(Memory::new);
-            if let Some(memory) = memory.clone()
-                && let Ok(Some(kept)) = tokio::task::spawn_blocking(move || memory.read()).await
-            {
-                node.remember(kept).await;
-            }
-            let (mut is_unkept, mut keep) = (false, Instant::now());
             let mut review = interval(REVIEW);
             review.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut batch: Vec<Told> = Vec::with_capacity(BATCH);
@@ -213,7 +198,6 @@ impl<D: Dataplane> Balancer<D> {
                             return;
                         }
                         node.take_in(batch.drain(..)).await;
-                        is_unkept = memory.is_some();
                     }
                     () = due => node.take_in(std::iter::empty()).await,
                     nodes = change(&mut unreachable) => {
@@ -222,13 +206,6 @@ impl<D: Dataplane> Balancer<D> {
                     }
                     now = change(&mut reserved) => node.reserve(now).await,
                     _ = review.tick() => node.review().await,
-                    () = sleep_until(keep), if is_unkept => {
-                        is_unkept = false;
-                        if let (Some(memory), Some(known)) = (memory.clone(), node.known()) {
-                            keep = Instant::now() + KEEP;
-                            tokio::task::spawn_blocking(move || memory.write(&known));
-                        }
-                    }
                     found = change(&mut failures) => {
                         if found.avoided != *node.view.table().avoided() {
                             node.view.table().set_avoided(found.avoided);
@@ -290,52 +267,9 @@ struct Node<D> {
     found: Vec<IpAddr>,
     /// Whether somebody is to tell more of them before the data path is changed.
     is_awaiting: bool,
-    /// Whether all that is known was kept by an earlier process: no master has told yet.
-    is_remembered: bool,
 }
 
 impl<D: Dataplane> Node<D> {
-    /// Begins with what an earlier process kept: nothing is taken away by that.
-    async fn remember(&mut self, kept: Remembered) {
-        {
-            let mut table = self.view.table();
-            for ip in kept.reserved {
-                if self.masters.insert(ip) {
-                    table.reserve(ip);
-                    self.found.push(ip);
-                }
-            }
-        }
-        self.is_remembered = true;
-        {
-            let mut table = self.view.table.lock();
-            let table = table
-                .as_deref_mut()
-                .unwrap_or_else(|poisoned| poisoned.get_mut());
-            self.follower.begin(steady(), &kept.state, table);
-        }
-        self.take_in(std::iter::empty()).await;
-    }
-
-    /// What is to be kept, if a master told it.
-    fn known(&self) -> Option<Remembered> {
-        let is_told = self.follower.is_begun() && !self.is_remembered;
-        is_told.then(|| Remembered {
-            reserved: self.masters.clone(),
-            state: self.follower.state(),
-        })
-    }
-
-    /// Whether enough is known to change the data path.
-    fn is_ready(&self) -> bool {
-        self.follower.is_begun() && (self.is_remembered || !self.is_awaiting)
-    }
-
-    /// Whether a service that nobody claims is none.
-    fn is_complete(&self) -> bool {
-        self.follower.is_complete() && !self.is_remembered
-    }
-
     /// Keeps VIPs from these addresses.
     async fn reserve(&mut self, reserved: Reserved) {
         let all = reserved.addresses.into_iter();
@@ -373,10 +307,7 @@ impl<D: Dataplane> Node<D> {
                             table.reserve(ip);
                         }
                     }
-                    Told::Event(event) => {
-                        self.is_remembered &= event.r#type() != event::Type::Subscribed;
-                        self.follower.apply(now, &event, &mut *table);
-                    }
+                    Told::Event(event) => self.follower.apply(now, &event, &mut *table),
                 }
             }
             self.follower.poll(now, &mut *table);
@@ -415,12 +346,13 @@ impl<D: Dataplane> Node<D> {
             }
         }
         drop(heeded);
-        let wanted = if self.is_complete() {
+        let wanted = if self.follower.is_complete() {
             State::Is
         } else {
             State::Has
         };
-        if self.is_ready() && self.state != State::Is && self.state != wanted {
+        let known = self.follower.is_begun() && !self.is_awaiting;
+        if known && self.state != State::Is && self.state != wanted {
             self.reconcile().await;
         }
     }
@@ -430,7 +362,7 @@ impl<D: Dataplane> Node<D> {
         if !self.found.is_empty() {
             self.take_in(std::iter::empty()).await;
         }
-        if !self.is_ready() {
+        if !self.follower.is_begun() || self.is_awaiting {
             return;
         }
         let untouched = self.with_dataplane(Dataplane::is_untouched).await;
@@ -440,7 +372,7 @@ impl<D: Dataplane> Node<D> {
     }
 
     async fn reconcile(&mut self) {
-        let strict = self.is_complete();
+        let strict = self.follower.is_complete();
         let services = self.view.table().told().clone();
         let repaired = self
             .with_dataplane(move |dataplane| dataplane.reconcile(&services, strict))

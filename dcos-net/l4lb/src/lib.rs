@@ -22,7 +22,6 @@
 //!     own: vec![[10, 0, 0, 7].into()],
 //!     unreachable: None,
 //!     reserved: None,
-//!     memory: None,
 //! };
 //! let balancer = Balancer::new(config, Kernel::open(DataPath::Auto)?);
 //! balancer.run(CancellationToken::new()).await;
@@ -34,7 +33,6 @@ mod dataplane;
 pub mod detector;
 mod http;
 mod kernel;
-mod memory;
 
 pub use balancer::{Balancer, Config, Failures, Reserved, View, WAITING};
 pub use dataplane::{Connections, Dataplane, DataplaneError, Reader, Repairs, Services};

@@ -185,7 +185,6 @@ async fn the_data_path_follows_the_master() {
         own: Vec::new(),
         reserved: None,
         unreachable: None,
-        memory: None,
     };
     let balancer = Balancer::new(config, double.clone());
     let view = balancer.view();
@@ -253,7 +252,6 @@ async fn a_dead_node_is_left_out_while_no_master_answers() {
         own: Vec::new(),
         reserved: None,
         unreachable: Some(unreachable),
-        memory: None,
     };
     let running = tokio::spawn(Balancer::new(config, double.clone()).run(stop.clone()));
     let records = subscribers.recv().await.unwrap();
@@ -300,7 +298,6 @@ async fn masters_and_where_they_keep_their_state_are_nobodys_virtual_address() {
         own: Vec::new(),
         reserved: Some(reserved),
         unreachable: None,
-        memory: None,
     };
     let balancer = Balancer::new(config, double.clone());
     let view = balancer.view();
@@ -359,7 +356,6 @@ async fn a_backend_that_fails_is_left_out_and_told_of() {
         own: Vec::new(),
         reserved: None,
         unreachable: None,
-        memory: None,
     };
     let mut balancer = Balancer::new(config, double.clone());
     let (tell_of, failures) = watch::channel(Failures::default());
@@ -406,72 +402,6 @@ async fn a_backend_that_fails_is_left_out_and_told_of() {
     }
     tell_of.send_replace(Failures::default());
     double.leads_to(&["10.0.0.7:31000", "10.0.0.8:31000"]).await;
-    stop.cancel();
-    running.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_node_that_starts_while_no_master_answers_knows_what_the_last_one_told() {
-    let folder = tempfile::tempdir().unwrap();
-    let memory = folder.path().join("vips/state");
-    let start = |reserved: Reserved| {
-        let (stop, double) = (CancellationToken::new(), Double::default());
-        let (tell, told) = mpsc::channel(WAITING);
-        // Dropped at once: nobody tells of more.
-        let (_, reserved) = watch::channel(reserved);
-        let config = Config {
-            told,
-            own: Vec::new(),
-            reserved: Some(reserved),
-            unreachable: None,
-            memory: Some(memory.clone()),
-        };
-        let balancer = Balancer::new(config, double.clone());
-        let view = balancer.view();
-        let running = tokio::spawn(balancer.run(stop.clone()));
-        (stop, double, tell, view, running)
-    };
-    let event = |text: &str| {
-        let event: Event = json::from_slice(text.as_bytes(), Dialect::V1).unwrap();
-        Told::Event(event.into())
-    };
-    let master: IpAddr = [10, 0, 0, 1].into();
-    let known = Reserved {
-        addresses: [master].into(),
-        awaited: 0,
-    };
-    let (stop, double, tell, _, running) = start(known);
-    tell.send(event(&subscribed(AGENT, "", Some(31_000))))
-        .await
-        .unwrap();
-    double.leads_to(&["10.0.0.7:31000"]).await;
-    let wait = async {
-        while !memory.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(Duration::from_secs(60), wait).await.unwrap();
-    stop.cancel();
-    running.await.unwrap();
-
-    // Neither a master nor the ensemble answers this one.
-    let (stop, double, tell, view, running) = start(Reserved {
-        addresses: BTreeSet::new(),
-        awaited: 1,
-    });
-    double.leads_to(&["10.0.0.7:31000"]).await;
-    assert_eq!(view.list().len(), 1);
-    {
-        let kept = double.0.lock().unwrap();
-        assert_eq!(kept.strict, [false], "nothing is taken away by hearsay");
-        assert!(kept.withdrawn.contains(&master), "it is still nobody's");
-    }
-    // What a master tells counts, once it does.
-    tell.send(event(&subscribed(AGENT, "", None)))
-        .await
-        .unwrap();
-    double.leads_to(&[]).await;
-    assert!(view.list().is_empty());
     stop.cancel();
     running.await.unwrap();
 }
