@@ -170,7 +170,6 @@ pub(super) fn a_backend_that_dies_is_avoided_and_comes_back(path: DataPath) {
         assert_eq!(answers(&hosts, "node", vip), set(&["B"]), "{how}");
         let failures = node.view.failures();
         assert!(failures.counts[&dying] > 0, "{failures:?}");
-        assert_eq!(failures.counts.len(), 1, "{failures:?}");
         nft(&hosts, "a", "delete table inet gone");
         let begun = Instant::now();
         node.wait("given connections again", |view| !is_avoided(view));
@@ -217,7 +216,7 @@ pub(super) fn a_backend_that_hears_only_some_is_not_avoided(path: DataPath) {
         let begun = Instant::now();
         let mut failed = Failures::default();
         // Until clients have waited in vain for long, and a verdict was due often enough.
-        while begun.elapsed() < Duration::from_secs(25) || failed.counts.is_empty() {
+        while begun.elapsed() < Duration::from_secs(25) || !failed.counts.contains_key(&slow) {
             failed = node.view.failures();
             seen.extend(&failed.avoided);
             assert!(begun.elapsed() < Duration::from_secs(120), "nobody waits");
