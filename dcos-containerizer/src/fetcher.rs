@@ -79,14 +79,35 @@ impl FetchError {
     }
 }
 
+/// What a client `said` of a URI, as others may read it.
+fn said_of(uri: &str, said: &str) -> String {
+    let secret = || {
+        let (_, rest) = uri.split_once("://")?;
+        let (who, _) = userinfo(rest)?;
+        let (user, _) = who.split_once(':')?;
+        Some(said.replace(who, &format!("{user}:***")))
+    };
+    secret().unwrap_or_else(|| said.to_owned())
+}
+
+/// Who stands before the address, and that with all that follows. Passwords may have slashes that nobody escaped.
+fn userinfo(rest: &str) -> Option<(&str, &str)> {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let at = rest[..end].rfind('@').or_else(|| {
+        let (_, port) = rest[..end].rsplit_once(':')?;
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+        rest.rfind('@').filter(|_| !is_port)
+    })?;
+    Some((&rest[..at], &rest[at + 1..]))
+}
+
 /// A URI as others may read it.
 fn without_password(uri: &str) -> Cow<'_, str> {
     let shown = || {
         let (scheme, rest) = uri.split_once("://")?;
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (who, address) = rest[..end].rsplit_once('@')?;
+        let (who, address) = userinfo(rest)?;
         let (user, _) = who.split_once(':')?;
-        Some(format!("{scheme}://{user}:***@{address}{}", &rest[end..]))
+        Some(format!("{scheme}://{user}:***@{address}"))
     };
     shown().map_or(Cow::Borrowed(uri), Cow::Owned)
 }
@@ -112,4 +133,25 @@ fn nameless(directory: &Path) -> io::Result<File> {
         .open(&path)?;
     std::fs::remove_file(path)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_shown_to_nobody() {
+        for (uri, shown) in [
+            ("ftp://joe:secret@host/f", "ftp://joe:***@host/f"),
+            ("s3n://KEY:ab/cd@bucket/x", "s3n://KEY:***@bucket/x"),
+            ("ftp://joe:p?w#@host:21/f", "ftp://joe:***@host:21/f"),
+            ("http://host:80/a@b", "http://host:80/a@b"),
+            ("http://joe@host/a", "http://joe@host/a"),
+            ("/a:b@c", "/a:b@c"),
+        ] {
+            assert_eq!(without_password(uri), shown);
+            let said = format!("`{uri}': No such file");
+            assert_eq!(said_of(uri, &said), format!("`{shown}': No such file"));
+        }
+    }
 }

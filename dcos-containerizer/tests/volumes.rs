@@ -404,38 +404,55 @@ async fn folders_of_a_pod_have_a_group_as_long_as_it_runs() {
     let given = VolumeGids::open("[70000-70009]", node.dir.path()).unwrap();
     node.volume_gids = Some(given.clone());
     let universal = node.recovered(&[]).await;
-    let pod = ContainerId::root("pod");
-    let holder = ContainerConfig {
-        class: ContainerClass::Holder,
-        command: None,
-        ..node.task(&pod, "")
+    let begin = async |pod: &ContainerId| {
+        let holder = ContainerConfig {
+            class: ContainerClass::Holder,
+            command: None,
+            ..node.task(pod, "")
+        };
+        universal.launch(pod, holder).await.unwrap();
     };
-    universal.launch(&pod, holder).await.unwrap();
+    let end = async |pod: &ContainerId| {
+        universal.destroy(pod).await.unwrap();
+        universal.wait(pod).await.unwrap();
+        universal.remove(pod).await.unwrap();
+    };
     let shared = [of_sandbox(sandbox_path::Type::Parent, "shared", "common")];
-    let said = |name: &str, user: &str, script: &str| {
-        let id = pod.child(name);
+    let said = |id: ContainerId, user: &str, script: &str| {
         let config = ContainerConfig {
             user: Some(user.into()),
             ..config(&node, &id, &shared, script)
         };
         run(&node, &universal, config)
     };
+    let pod = ContainerId::root("pod");
+    begin(&pod).await;
     let first = said(
-        "first",
+        pod.child("first"),
         "nobody",
         "echo hello > common/file; stat -c %g common/file",
     )
     .await;
     assert_eq!(first.unwrap(), "70000\n");
-    let second = said("second", "daemon", "cat common/file").await;
+    let second = said(pod.child("second"), "daemon", "cat common/file").await;
     assert_eq!(second.unwrap(), "hello\n");
     let folder = node.dir.path().join("sandbox/pod/shared");
     assert_eq!(group_and_mode(&folder), (70000, 0o2775));
     assert_eq!(given.free(), 9);
-    universal.destroy(&pod).await.unwrap();
-    universal.wait(&pod).await.unwrap();
-    universal.remove(&pod).await.unwrap();
+    end(&pod).await;
     assert_eq!(group_and_mode(&folder), (0, 0o755));
     assert_eq!(group_and_mode(&folder.join("file")).0, 0);
     assert_eq!(given.free(), 10);
+
+    // A task puts a link in the place of the folder: its group stays given, and the next agent starts.
+    let pod = ContainerId::root("other");
+    begin(&pod).await;
+    let script = "echo hello > common/file";
+    said(pod.child("first"), "nobody", script).await.unwrap();
+    let folder = node.dir.path().join("sandbox/other/shared");
+    std::fs::rename(&folder, folder.with_file_name("away")).unwrap();
+    symlink("away", &folder).unwrap();
+    end(&pod).await;
+    assert_eq!(given.free(), 9);
+    node.recovered(&[]).await;
 }

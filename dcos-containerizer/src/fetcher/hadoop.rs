@@ -62,7 +62,7 @@ pub(super) async fn fetch(
     let status = client.wait().await.map_err(failed)?;
     group.ended();
     if !status.success() {
-        let said = end_of(&mut said).map_err(failed)?;
+        let said = super::said_of(uri, &end_of(&mut said).map_err(failed)?);
         return Err(format!("Hadoop's client ended with {status}: {said}"));
     }
     let (file, metadata) = local::regular(&target)?;

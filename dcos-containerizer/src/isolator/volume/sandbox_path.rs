@@ -9,11 +9,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use dcos_core::error::chain;
 use dcos_proto::mesos::volume::source::sandbox_path::Type as SandboxType;
 use dcos_proto::mesos::volume::source::{SandboxPath, Type as SourceType};
 use dcos_proto::mesos::{ContainerId, Volume};
 
 use oci_spec::runtime::LinuxNamespaceType;
+use tracing::warn;
 
 use super::{Source, attach, volumes};
 use crate::isolator::{
@@ -119,7 +121,11 @@ impl Isolator for SandboxPathIsolator {
 
     async fn recover(&self, containers: &[ContainerId]) -> Result<(), IsolatorError> {
         let alive: BTreeSet<_> = containers.iter().map(ToString::to_string).collect();
-        self.release(move |id| !alive.contains(id)).await
+        // What tasks left in the place of a volume keeps no agent from starting: its group stays given.
+        if let Err(error) = self.release(move |id| !alive.contains(id)).await {
+            warn!(error = %chain(&error), "a shared volume keeps its group (--volume_gid_range)");
+        }
+        Ok(())
     }
 
     async fn prepare(
