@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long after offers were asked for they are asked for again: so long a run may wait for its launch where others begin
-/// all the time. A trigger is to be late by less than 100 ms.
-pub const REVIVE_INTERVAL: Duration = Duration::from_millis(50);
+/// all the time. Each time all that was declined is offered anew.
+pub const REVIVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The settings of a Metronome.
 #[derive(Clone, Debug)]
