@@ -11,7 +11,7 @@ use crate::model::{
 use crate::normalize::Rules;
 
 /// What executors have in their sandboxes.
-const OCCUPIED: [&str; 4] = ["stderr", "stdout", "tasks", "volumes"];
+const OCCUPIED: [&str; 5] = ["containers", "stderr", "stdout", "tasks", "volumes"];
 
 const NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 

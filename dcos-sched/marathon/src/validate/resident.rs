@@ -1,7 +1,5 @@
 //! Rules for apps and pods with persistent volumes.
 
-use std::collections::BTreeSet;
-
 use super::{Violations, fail};
 use crate::error::Error;
 use crate::model::{
@@ -165,13 +163,16 @@ fn change(old: &App, new: &App, out: &mut Violations) {
     if old.role != new.role {
         fail(out, path("/role"), "Resident apps cannot change their role");
     }
-    let ports = |app: &App| -> BTreeSet<u16> {
+    // Each is reserved by itself, be its number any (0) as another's.
+    let ports = |app: &App| -> Vec<u16> {
         let mapped = app.port_mappings().iter().filter_map(|port| port.host_port);
         let own = app.port_definitions().iter().map(|port| port.port);
         let own = own.filter(|_| app.require_ports);
         let endpoints = app.pod.iter().flat_map(|pod| pod.endpoints());
         let of_pod = endpoints.filter_map(|endpoint| endpoint.host_port);
-        mapped.chain(own).chain(of_pod).collect()
+        let mut all: Vec<u16> = mapped.chain(own).chain(of_pod).collect();
+        all.sort_unstable();
+        all
     };
     if ports(old) != ports(new) {
         fail(out, path(""), PORTS);
