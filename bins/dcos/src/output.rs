@@ -7,12 +7,12 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Prints a line to standard output.
+/// Prints a line to standard output; that nobody reads it keeps nothing from being done.
 pub(crate) fn line(text: impl AsRef<str>) {
-    heard(writeln!(std::io::stdout(), "{}", text.as_ref()));
+    let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
 }
 
-/// Ends the program where nobody reads on: well where the reader has enough, as `head` has.
+/// Ends a program that shows something where nobody reads on: well where the reader has enough, as `head` has.
 fn heard(written: std::io::Result<()>) {
     match written {
         Ok(()) => {}
@@ -30,7 +30,7 @@ fn heard(written: std::io::Result<()>) {
 /// Prints each of `texts` on a line of its own.
 pub(crate) fn lines(texts: impl Iterator<Item = String>) {
     for text in texts {
-        line(text);
+        heard(writeln!(std::io::stdout(), "{text}"));
     }
 }
 

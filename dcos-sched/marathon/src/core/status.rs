@@ -87,13 +87,15 @@ impl Core {
             if !self.park(now, &next, gone) {
                 self.remove_instance(&next.id);
             }
-            // A launch that never arrived, for one of the two ends crashed, is no failure of what was launched.
+            // A launch that never arrived, for one of the two ends crashed, is hardly a failure of what was launched.
             let is_lost = was == Condition::Provisioned
                 && status.reason() == task_status::Reason::Reconciliation;
             if let Some(spec) = spec {
                 if status.reason() == task_status::Reason::AgentDraining {
                     self.queue.backoff().reset(&spec.id);
-                } else if condition.backs_off() && !is_lost {
+                } else if condition.backs_off() && is_lost {
+                    self.queue.backoff().hold(now, &spec);
+                } else if condition.backs_off() {
                     self.queue.backoff().grow(now, &spec);
                 }
             }

@@ -55,6 +55,16 @@ impl Backoff {
             });
     }
 
+    /// Notes an end of which the app may be the cause or not: it sets the first delay, and grows none.
+    pub fn hold(&mut self, now: Timestamp, app: &App) {
+        let of_app = self.delays.get(&app.id);
+        if of_app.is_some_and(|of_app| of_app.contains_key(&app.config_version())) {
+            self.advance(now, app);
+        } else {
+            self.grow(now, app);
+        }
+    }
+
     /// Notes that an instance got on: the delay keeps its length and counts from now.
     pub fn advance(&mut self, now: Timestamp, app: &App) {
         let of_app = self.delays.get_mut(&app.id);
