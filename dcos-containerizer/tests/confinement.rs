@@ -166,7 +166,7 @@ async fn who_may_take_more_memory_than_is_kept_for_it_goes_first() {
         .flatten()
         .filter(|entry| {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let socket = fixture.folder.path().join("launcher.sock");
+            let socket = fixture.folder.path().join("run/launcher.sock");
             String::from_utf8_lossy(&line).contains(&*socket.to_string_lossy())
         });
     for launcher in launchers {

@@ -136,7 +136,7 @@ async fn the_launcher_takes_no_orders_from_containers() {
         return;
     };
     let program = std::env::current_exe().unwrap();
-    let socket = fixture.folder.path().join("launcher.sock");
+    let socket = fixture.folder.path().join("run/launcher.sock");
     // It is root, and sees the socket.
     let script = format!(
         "test -S {0} && {1} order {0}",

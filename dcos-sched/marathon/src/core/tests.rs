@@ -308,7 +308,7 @@ fn launches_that_a_crash_swallowed_grow_no_delay() {
             });
         }
         let until = h.core.view(h.now).queue[0].held_until.unwrap();
-        until.since(h.now).as_secs()
+        until.since(h.now.into()).as_secs()
     };
     assert_eq!(held(Reason::Reconciliation), 100);
     assert_eq!(held(Reason::AgentRemoved), 132);
