@@ -47,6 +47,11 @@ def test_logs_of_several_tasks_and_of_services(folder):
     assert heading.split() == ["MODE", "LINKS", "USER", "GROUP", "SIZE", "DATE", "NAME"]
     assert any(time.strftime("%Y-") in line and line.endswith("stdout") for line in files)
 
+    # What is called so comes before what has it in its id.
+    add("any", "echo just any; sleep 1000")
+    eventually("what it says", lambda: run("task", "log", "any") == "just any\n")
+    run("marathon", "app", "remove", "any")
+
     assert run("service", "log", "worker") == "at work\n"
     assert run("service", "log", "worker", "stderr", "--lines", "0") == ""
     refused = subprocess.run(

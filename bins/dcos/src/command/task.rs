@@ -191,22 +191,29 @@ async fn found(context: &Context, name: &str, also: bool) -> anyhow::Result<Foun
     let wanted = Wanted::of(also, false);
     let mut all = all_found(context, name, wanted).await?;
     if all.len() > 1 {
-        let ids: Vec<_> = all.iter().map(|found| text(&found.task, "id")).collect();
+        let known = all.iter().flatten();
+        let ids: Vec<_> = known.map(|found| text(&found.task, "id")).collect();
         bail!("several tasks match {name:?}: {}", ids.join(", "));
     }
-    all.pop().context("there is a task")
+    all.pop().context("there is a task")?
 }
 
-/// The task that is called `name`, or all whose ids contain it; never none.
-async fn all_found(context: &Context, name: &str, wanted: Wanted) -> anyhow::Result<Vec<Found>> {
+/// The task with this id, or those that are called so, or else all whose ids contain it; never none. One whose agent is gone
+/// is an error of its own.
+async fn all_found(
+    context: &Context,
+    name: &str,
+    wanted: Wanted,
+) -> anyhow::Result<Vec<anyhow::Result<Found>>> {
     let master = context.master().await?;
     let state = master.get("/state").await?;
     let mut found = tasks(&state, wanted);
-    let exact = |known: &&(&Value, &Value)| text(known.1, "id") == name;
-    if found.iter().any(|known| exact(&known)) {
-        found.retain(|known| exact(&known));
-    } else {
-        found.retain(|(_, known)| text(known, "id").contains(name));
+    let is_called = |key, known: &(&Value, &Value)| text(known.1, key) == name;
+    let exact = ["id", "name"].into_iter();
+    let mut exact = exact.filter(|key| found.iter().any(|known| is_called(key, known)));
+    match exact.next() {
+        Some(key) => found.retain(|known| is_called(key, known)),
+        None => found.retain(|(_, known)| text(known, "id").contains(name)),
     }
     if found.is_empty() {
         bail!("no task matches {name:?}; see `dcos task list`, or add --all");
@@ -217,7 +224,7 @@ async fn all_found(context: &Context, name: &str, wanted: Wanted) -> anyhow::Res
         let agent = agents
             .iter()
             .find(|agent| text(agent, "id") == id)
-            .with_context(|| format!("the task's agent {id} is not registered"))?;
+            .with_context(|| format!("{}'s agent {id} is not registered", text(task, "id")))?;
         let pid = text(agent, "pid");
         let (_, address) = pid
             .split_once('@')
@@ -231,7 +238,7 @@ async fn all_found(context: &Context, name: &str, wanted: Wanted) -> anyhow::Res
             },
         })
     };
-    found.into_iter().map(located).collect()
+    Ok(found.into_iter().map(located).collect())
 }
 
 impl Found {
@@ -277,12 +284,30 @@ impl Sandbox {
         Self::of(found(context, name, ended).await?).await
     }
 
+    /// Those of all that `name` names; of several, one that is gone is told and left out.
     async fn find_all(context: &Context, name: &str, wanted: Wanted) -> anyhow::Result<Vec<Self>> {
-        let mut sandboxes = Vec::new();
+        let (mut sandboxes, mut failed) = (Vec::new(), None);
         for found in all_found(context, name, wanted).await? {
-            sandboxes.push(Self::of(found).await?);
+            let sandbox = match found {
+                Ok(found) => Self::of(found).await,
+                Err(error) => Err(error),
+            };
+            match sandbox {
+                Ok(sandbox) => sandboxes.push(sandbox),
+                Err(error) => {
+                    if let Some(former) = failed.replace(error) {
+                        output::error(&former);
+                    }
+                }
+            }
         }
-        Ok(sandboxes)
+        match failed {
+            Some(error) if sandboxes.is_empty() => Err(error),
+            failed => {
+                failed.iter().for_each(output::error);
+                Ok(sandboxes)
+            }
+        }
     }
 
     async fn of(found: Found) -> anyhow::Result<Self> {

@@ -92,12 +92,21 @@ pub(crate) async fn print(files: &[File], form: &LogForm) -> anyhow::Result<()> 
     }
     while form.follow && !open.is_empty() {
         tokio::time::sleep(FOLLOW_INTERVAL).await;
-        for (at, offset) in &mut open {
-            let data = files[*at].read(*offset, PIECE).await?;
-            if !data.is_empty() {
-                heading(*at);
-                *offset += data.len() as u64;
-                output::raw(&data);
+        for (at, mut offset) in std::mem::take(&mut open) {
+            match files[at].read(offset, PIECE).await {
+                Ok(data) => {
+                    if !data.is_empty() {
+                        heading(at);
+                        offset += data.len() as u64;
+                        output::raw(&data);
+                    }
+                    open.push((at, offset));
+                }
+                Err(error) if several => {
+                    output::error(&error);
+                    failed += 1;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
