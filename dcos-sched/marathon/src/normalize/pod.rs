@@ -285,7 +285,7 @@ mod tests {
             (
                 with_volume(&json!({"volumes": [{"name": "tasks", "persistent": {"size": 1}}]})),
                 "/volumes(0)/name",
-                "must not be one of (stderr,stdout,tasks,volumes)",
+                "must not be one of (containers,stderr,stdout,tasks,volumes)",
             ),
             (
                 with_volume(&json!({"volumes": [{"name": "data", "persistent": {"size": 0}}]})),
