@@ -124,6 +124,10 @@ class InImage(Scheduler):
     def statusUpdate(self, driver, update):
         with self.lock:
             self.states[update["task_id"]["value"]] = update["state"]
+            if update["state"] == "TASK_LOST":
+                # The offer was of the agent as it was before it was killed.
+                self.waiting.append(update["task_id"]["value"])
+                driver.reviveOffers()
             self.lock.notify_all()
 
     def finish(self, name: str) -> None:

@@ -108,9 +108,8 @@ def test_an_app_runs_in_an_image_of_a_registry(registry):
         },
     }
     with Cluster(agent_flags={"image_providers": "docker"}) as cluster:
-        request = urllib.request.Request(
-            f"{cluster.marathon}/v2/apps", json.dumps(app).encode(), method="POST"
-        )
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{cluster.marathon}/v2/apps", json.dumps(app).encode(), headers, method="POST")
         eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
         urllib.request.urlopen(request, timeout=30).close()
         def running():
