@@ -79,7 +79,7 @@ pub(crate) fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String
     for row in rows {
         table.add_row(row);
     }
-    line(table.trim_fmt());
+    heard(writeln!(std::io::stdout(), "{}", table.trim_fmt()));
 }
 
 /// Prints an error and what caused it.
