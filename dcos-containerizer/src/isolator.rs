@@ -181,6 +181,8 @@ pub struct ContainerConfig {
     pub parent_pid: Option<u32>,
     /// Sandbox of the parent of a nested container, on the host.
     pub parent_sandbox: Option<PathBuf>,
+    /// Persistent volumes of the parent of a nested container, which are in that sandbox.
+    pub parent_volumes: Vec<PersistentVolume>,
     /// A debug session: it enters the parent's mounts and environment instead of having its own.
     pub debug: bool,
     /// Runs nothing: holds namespaces and cgroups for what is nested in it.

@@ -163,3 +163,40 @@ def test_a_volume_of_a_driver_goes_with_its_app(tmp_path):
         api("DELETE", "/v2/apps//ledger")
         api.idle()
         eventually("the end of the mount", lambda: not list((tmp_path / "volumes/mounts").iterdir()))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="control groups and mounts need root")
+def test_a_pods_volume_outlives_its_containers():
+    pod = {
+        "id": "/team/store", "role": "team", "volumes": [{"name": "kept", "persistent": {"size": 16}}],
+        "scheduling": {"backoff": {"backoff": 1}},
+        "containers": [{
+            "name": "db", "resources": {"cpus": 0.1, "mem": 32},
+            "exec": {"command": {"shell": "echo $MESOS_TASK_ID >> data/tasks; exec sleep 1000"}},
+            "volumeMounts": [{"name": "kept", "mountPath": "data"}],
+        }],
+    }
+    with Cluster() as cluster:
+        api = Api(cluster)
+        eventually("Marathon's answer", lambda: api("GET", "/v2/apps"))
+        api("POST", "/v2/pods", pod)
+
+        def wrote(count):
+            def stable():
+                told = api("GET", "/v2/pods/team/store::status")
+                lines = [task for folder in volumes(cluster) for task in (folder / "tasks").read_text().split()]
+                return told["status"] == "STABLE" and len(lines) == count and told["instances"]
+            [instance] = eventually(f"{count} containers, one after the other", stable, 60)
+            return instance["id"]
+
+        first = wrote(1)
+        api("DELETE", f"/v2/pods/team/store::instances/{first}")
+        assert wrote(2) == first
+        api("PUT", "/v2/pods/team/store", {**pod, "environment": {"VERSION": "2"}})
+        assert wrote(3) == first
+        cluster.agent_program.kill()
+        cluster.agent_program.start()
+        eventually("the agent's return", cluster.agents)
+        assert wrote(3) == first
+        api("DELETE", "/v2/pods/team/store")
+        eventually("nothing stays reserved", lambda: not reserved(cluster) and not volumes(cluster), 60)

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::fs::fstat;
+use serde::{Deserialize, Serialize};
 
 use super::filesystem::bind;
 use super::patience::Going;
@@ -17,7 +18,7 @@ use super::{ContainerConfig, Draft, IsolatorError, VolumeGids, place};
 use crate::containerizer::sandbox;
 
 /// A persistent volume as a container is to have it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PersistentVolume {
     /// Where its data is on the host.
     pub source: PathBuf,

@@ -100,6 +100,7 @@ fn admit(
     };
     record.standalone = config.standalone;
     record.origin.clone_from(&config.origin);
+    record.volumes.clone_from(&config.volumes);
     record.ids = ids::chosen(inner, config, None);
     if let Some(parent) = id.parent.as_deref() {
         let parent = containers.get(parent);
@@ -244,6 +245,10 @@ async fn prepare(
         rootfs: record.rootfs.clone(),
         ephemeral: provisioned.ephemeral.clone(),
         parent_pid: parent.as_ref().and_then(|parent| parent.pid()),
+        parent_volumes: parent
+            .as_ref()
+            .map(|parent| parent.record().volumes)
+            .unwrap_or_default(),
         parent_sandbox: parent.as_ref().map(|parent| parent.record().directory),
         debug: record.debug,
         holder,

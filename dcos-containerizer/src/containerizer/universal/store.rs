@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{ContainerClass, ContainerTermination};
 use crate::containerizer::runtime::replace;
-use crate::isolator::IdRange;
+use crate::isolator::{IdRange, PersistentVolume};
 use crate::logger::LogOrigin;
 use crate::oci::Runtime;
 
@@ -59,6 +59,9 @@ pub(super) struct Record {
     /// Whose its ids are on the node, if they are its own.
     #[serde(default)]
     pub(super) ids: Option<IdRange>,
+    /// What containers nested in it may have of its persistent volumes.
+    #[serde(default)]
+    pub(super) volumes: Vec<PersistentVolume>,
     /// Who makes it, if the launcher does not.
     #[serde(default)]
     pub(super) runtime: Option<Runtime>,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use dcos_core::error::chain;
+use dcos_proto::mesos::volume::Mode;
 use dcos_proto::mesos::volume::source::sandbox_path::Type as SandboxType;
 use dcos_proto::mesos::volume::source::{SandboxPath, Type as SourceType};
 use dcos_proto::mesos::{ContainerId, Volume};
@@ -19,7 +20,7 @@ use tracing::warn;
 
 use super::{Source, attach, volumes};
 use crate::isolator::{
-    ContainerConfig, Draft, Isolator, IsolatorError, VolumeGids, patience, place,
+    ContainerConfig, Draft, Isolator, IsolatorError, PersistentVolume, VolumeGids, patience, place,
 };
 
 /// Mounts folders of the container's own sandbox or of its parent's: what the members of a pod
@@ -109,6 +110,18 @@ fn sandbox_path(volume: &Volume) -> Option<SandboxPath> {
     })
 }
 
+/// The persistent volume that a path in a sandbox leads to, and what is left of the path there. The sandbox has a link in
+/// its place, which anybody who writes there could have replaced.
+fn kept<'a>(
+    volumes: &'a [PersistentVolume],
+    path: &'a Path,
+) -> Option<(&'a PersistentVolume, &'a Path)> {
+    volumes.iter().find_map(|volume| {
+        let rest = path.strip_prefix(&volume.container_path).ok()?;
+        Some((volume, rest))
+    })
+}
+
 #[async_trait]
 impl Isolator for SandboxPathIsolator {
     fn name(&self) -> &'static str {
@@ -146,16 +159,27 @@ impl Isolator for SandboxPathIsolator {
                     return Err(IsolatorError::refused("a sandbox volume of unknown type"));
                 }
             };
-            let made = place::make_folders(base, Path::new(&wanted.path));
-            let failed = IsolatorError::file("making", base.join(&wanted.path));
+            let path = Path::new(&wanted.path);
+            let is_parents = wanted.r#type() == SandboxType::Parent;
+            let kept = is_parents.then(|| kept(&config.parent_volumes, path));
+            let (kept, base, path) = match kept.flatten() {
+                Some((kept, rest)) => (Some(kept), &kept.source, rest),
+                None => (None, base, path),
+            };
+            let made = place::make_folders(base, path);
+            let failed = IsolatorError::file("making", base.join(path));
             let source = Source {
                 path: made.map_err(failed)?.0,
                 writable_way: true,
                 both_ways: false,
                 mapped: false,
             };
-            attach(&source, volume, &self.sandbox_directory, config, draft)?;
-            if wanted.r#type() == SandboxType::Parent {
+            let mut volume = volume.clone();
+            if kept.is_some_and(|kept| kept.readonly) {
+                volume.set_mode(Mode::Ro);
+            }
+            attach(&source, &volume, &self.sandbox_directory, config, draft)?;
+            if is_parents && kept.is_none() {
                 self.admit(config, draft, source.path).await?;
             }
         }
