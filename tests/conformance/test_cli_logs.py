@@ -11,6 +11,9 @@ from test_local import dcos
 
 @pytest.fixture
 def folder(tmp_path):
+    # Deeper than the address of a socket may be long.
+    tmp_path = tmp_path / ("deep" * 30)
+    tmp_path.mkdir()
     dcos("local", "up", "--free-ports", folder=tmp_path)
     yield tmp_path
     subprocess.run([binary("dcos"), "local", "down", "--dir", str(tmp_path / "home" / "local")], check=False)
@@ -38,6 +41,7 @@ def test_logs_of_several_tasks_and_of_services(folder):
 
     assert eventually("what it says", printed) == "".join(f"line {i}\n" for i in range(3, 13))
     assert run("task", "log", several[0], "--lines", "all", "-o", "json").startswith("line 1\n")
+    assert run("task", "exec", several[0], "echo", "inside") == "inside\n"
     both = run("task", "log", "many", "--lines", "1", "--output=cat")
     assert sorted(both.splitlines()) == sorted([f"===> {id} <===" for id in several] + ["line 12"] * 2)
     listed = run("task", "ls", "--all", "many").splitlines()

@@ -24,6 +24,7 @@ use crate::frame::{self, Incoming, MAX_FDS};
 use crate::message::{Answer, Container, Exit, Failure, Message, Request, Scope, Step};
 use crate::plan::{Plan, VERSION};
 use crate::program::{IDENTIFY, SERVED, identity};
+use crate::socket::short_name;
 use crate::sys;
 
 /// Why the launcher did not do what it was asked to.
@@ -220,6 +221,7 @@ const SOON: Timespec = Timespec {
 /// ```
 #[derive(Debug)]
 pub struct Client {
+    socket: PathBuf,
     sender: Sender,
     receiver: Receiver,
     events: VecDeque<Exit>,
@@ -231,7 +233,8 @@ impl Client {
     /// # Errors
     /// [`Error::Connection`] if none does.
     pub fn connect(socket: &Path) -> Result<Self, Error> {
-        let stream = UnixStream::connect(socket)?;
+        let (_folder, short) = short_name(socket)?;
+        let stream = UnixStream::connect(short)?;
         let sender = Sender {
             stream: stream.try_clone()?,
             sequence: 0,
@@ -241,6 +244,7 @@ impl Client {
             incoming: Incoming::default(),
         };
         Ok(Self {
+            socket: socket.to_owned(),
             sender,
             receiver,
             events: VecDeque::new(),
@@ -407,8 +411,7 @@ impl Client {
         let stream = &self.sender.stream;
         let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
         let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).ok()?;
-        let address = stream.peer_addr().ok()?;
-        let socket = address.as_pathname()?.as_os_str().as_bytes();
+        let socket = self.socket.as_os_str().as_bytes();
         // A launcher is told where to listen.
         let told = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let mut told = told.split(|byte| *byte == 0);

@@ -20,6 +20,7 @@ mod process;
 mod program;
 mod report;
 mod server;
+mod socket;
 mod sys;
 mod table;
 mod upgrade;
@@ -34,3 +35,4 @@ pub use plan::{
     MAX_PLAN, Mount, NamespaceKind, Namespaces, Plan, Rlimit, Root, VERSION, Variable,
 };
 pub use program::{is_served, main};
+pub use socket::short_name;

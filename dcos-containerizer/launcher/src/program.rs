@@ -14,6 +14,7 @@ use rustix::process::{Pid, set_child_subreaper, setsid};
 
 use crate::child;
 use crate::server::Server;
+use crate::socket::short_name;
 use crate::sys::{self, Cloned};
 use crate::table::Table;
 use crate::upgrade;
@@ -80,7 +81,7 @@ fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<()> {
     };
     // Whoever loses its parent comes to the launcher, not to the host's init.
     set_child_subreaper(Pid::from_raw(1))?;
-    let outcome = server.serve();
+    let outcome = server.serve(&socket);
     // While the lock is held: later it might be another launcher's.
     let _ = fs::remove_file(&socket);
     outcome
@@ -115,7 +116,8 @@ fn start(socket: &Path, cgroups: &[PathBuf]) -> io::Result<Server> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(socket)?;
+    let (_folder, short) = short_name(socket)?;
+    let listener = UnixListener::bind(short)?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
     if let Cloned::Parent(_) = sys::clone(0, None)? {
         sys::exit(0);

@@ -96,7 +96,7 @@ impl Server {
     }
 
     /// Serves until told to stop and all containers are gone, or nothing is remembered for an agent that has gone.
-    pub(crate) fn serve(&mut self) -> io::Result<()> {
+    pub(crate) fn serve(&mut self, socket: &Path) -> io::Result<()> {
         // Children may have ended before their signal could be blocked.
         self.reap();
         loop {
@@ -104,7 +104,7 @@ impl Server {
                 self.clients.retain_mut(Connection::flush);
                 return Ok(());
             }
-            if self.clients.is_empty() && self.next_client > 1 && self.leave() {
+            if self.clients.is_empty() && self.next_client > 1 && self.leave(socket) {
                 return Ok(());
             }
             let (signalled, knocked, talking, reporting) = self.wait()?;
@@ -130,12 +130,10 @@ impl Server {
     }
 
     /// Whether nobody misses it: there is nothing to be told, and nobody came while the door was closed.
-    fn leave(&mut self) -> bool {
-        let address = self.listener.local_addr().ok();
-        let socket = address.as_ref().and_then(|address| address.as_pathname());
-        let Some(socket) = socket.filter(|_| self.table.entries.is_empty()) else {
+    fn leave(&mut self, socket: &Path) -> bool {
+        if !self.table.entries.is_empty() {
             return false;
-        };
+        }
         let aside = socket.with_added_extension("closed");
         let closed = fs::rename(socket, &aside);
         // Where it cannot be closed whoever comes after this look is cut off, and starts the next one.

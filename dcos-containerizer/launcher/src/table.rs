@@ -89,9 +89,11 @@ impl Entry {
         self.asker.is_some()
     }
 
-    /// Takes in what has been reported; the news that it runs, if that is new.
-    fn read_report(&mut self) -> Option<News> {
+    /// Takes in what has been reported; the news that it runs, if that is new. Of one that has `ended` no more comes,
+    /// although whoever cloned it may have the pipe open for another moment.
+    fn read_report(&mut self, ended: bool) -> Option<News> {
         let (reports, closed) = Report::receive(self.report.as_ref()?);
+        let closed = closed || ended;
         let mut started = closed;
         for report in reports {
             match report {
@@ -190,7 +192,7 @@ impl Table {
 
     /// Takes in what the first process of `id` has reported.
     pub(crate) fn hear(&mut self, id: &str) -> Option<News> {
-        let news = self.entries.get_mut(id)?.read_report()?;
+        let news = self.entries.get_mut(id)?.read_report(false)?;
         self.starting.remove(id);
         Some(news)
     }
@@ -200,12 +202,11 @@ impl Table {
         let Some(id) = self.living.remove(&pid) else {
             return Vec::new();
         };
-        let mut news: Vec<_> = self.hear(&id).into_iter().collect();
         self.starting.remove(&id);
         let Some(entry) = self.entries.get_mut(&id) else {
-            return news;
+            return Vec::new();
         };
-        entry.report = None;
+        let mut news: Vec<_> = entry.read_report(true).into_iter().collect();
         if !entry.known.owns_pids {
             process::signal_cgroups(&entry.known.cgroups, libc::SIGKILL);
         }
@@ -382,4 +383,44 @@ fn write_id_maps(plan: &Plan, pid: i32) -> Result<(), Failure> {
     }
     write("uid_map", &text(&plan.uid_maps))?;
     write("gid_map", &text(&plan.gid_maps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever cloned it may end later, and has its report open until then.
+    #[test]
+    fn what_ended_before_its_report_is_closed_was_launched() {
+        let (receiving, _still_open) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        rustix::fs::fcntl_setfl(&receiving, OFlags::NONBLOCK).unwrap();
+        let mut table = Table::default();
+        let known = Known {
+            id: "task.check".to_owned(),
+            order: 1,
+            pid: 7,
+            cgroups: Vec::new(),
+            owns_pids: true,
+            supervised: false,
+            report: None,
+            status: None,
+            exit: None,
+        };
+        let mut entry = Entry::new(known, Some(receiving));
+        entry.asker = Some(Asker {
+            client: 1,
+            sequence: 2,
+        });
+        table.insert(entry);
+        let told = table.reaped(7, 3 << 8);
+        let [
+            News::Answer(asker, Answer::Launched { pid: 7 }),
+            News::Exited(exit),
+        ] = &told[..]
+        else {
+            panic!("{} told", told.len());
+        };
+        assert_eq!((asker.sequence, exit.status), (2, 3 << 8));
+        assert!(table.is_settled());
+    }
 }

@@ -26,6 +26,11 @@ use seccompiler::{
 /// Longer than anything here takes on a loaded machine.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 
+/// A socket whose path is longer than an address of one may be.
+fn in_deep_folder(folder: &Path) -> PathBuf {
+    folder.join("deep".repeat(30)).join("launcher.sock")
+}
+
 struct Fixture {
     folder: tempfile::TempDir,
     client: Client,
@@ -35,13 +40,13 @@ impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let program = Path::new(env!("CARGO_BIN_EXE_dcos-launcher"));
-        let socket = folder.path().join("launcher.sock");
+        let socket = in_deep_folder(folder.path());
         let client = Client::connect_or_start(&socket, program, &[]).unwrap();
         Self { folder, client }
     }
 
     fn socket(&self) -> PathBuf {
-        self.folder.path().join("launcher.sock")
+        in_deep_folder(self.folder.path())
     }
 
     fn reconnect(&mut self) {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, fchown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use dcos_launcher::short_name;
 use dcos_proto::mesos::TtyInfo;
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, fstatfs, makedev, open, openat2};
 use rustix::io::Errno;
@@ -95,14 +96,15 @@ pub(crate) fn open_pipes(owner: Option<(u32, u32)>) -> std::io::Result<Ends> {
     Ok((streams, [stdin_end, stdout_end, stderr_end]))
 }
 
-/// A new socket. Its name is short because the path of a socket has to be.
+/// A new socket.
 pub(crate) fn listen(folder: &Path) -> std::io::Result<(UnixListener, PathBuf)> {
     fs::create_dir_all(folder)?;
     fs::set_permissions(folder, Permissions::from_mode(0o700))?;
     loop {
         let random = uuid::Uuid::new_v4().simple().to_string();
         let socket = folder.join(&random[..8]);
-        match UnixListener::bind(&socket) {
+        let (_folder, short) = short_name(&socket)?;
+        match UnixListener::bind(short) {
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
             bound => return Ok((bound?, socket)),
         }

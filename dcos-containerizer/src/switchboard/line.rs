@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use bytes::{Buf, Bytes, BytesMut};
+use dcos_launcher::short_name;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -70,7 +71,8 @@ impl Switchboard {
 
     async fn call(&self, greeting: Greeting) -> Result<UnixStream, LineError> {
         let connect = async |socket: &Path| {
-            let mut stream = UnixStream::connect(socket).await?;
+            let (_folder, short) = short_name(socket)?;
+            let mut stream = UnixStream::connect(short).await?;
             stream.write_all(&[greeting.byte()]).await?;
             let answer = stream.read_u8().await?;
             Ok((stream, answer))
