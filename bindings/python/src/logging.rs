@@ -1,7 +1,7 @@
 //! What the library warns of goes to Python's `logging`, to the logger `dcos`.
 
 use std::fmt::{self, Write as _};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use pyo3::prelude::*;
@@ -10,9 +10,12 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
+/// How many lines may wait for Python; more are lost, as in a process that was forked and has nobody who takes them.
+const WAITING: usize = 1024;
+
 /// Hands warnings and errors on from here on, once for the whole process.
 pub(crate) fn begin() {
-    let (said, told) = channel();
+    let (said, told) = sync_channel(WAITING);
     let layer = ToPython(said).with_filter(LevelFilter::WARN);
     // A program that loaded this module may have a subscriber of its own.
     let begun = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
@@ -42,13 +45,13 @@ fn log(level: Level, text: String) {
     });
 }
 
-struct ToPython(Sender<(Level, String)>);
+struct ToPython(SyncSender<(Level, String)>);
 
 impl<S: Subscriber> Layer<S> for ToPython {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut text = Text::default();
         event.record(&mut text);
-        let _ = self.0.send((*event.metadata().level(), text.0));
+        let _ = self.0.try_send((*event.metadata().level(), text.0));
     }
 }
 

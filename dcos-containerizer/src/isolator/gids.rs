@@ -108,10 +108,13 @@ impl VolumeGids {
         let group = fstat(&place)
             .map_err(|error| failed()(error.into()))?
             .st_gid;
-        let known = self.lock().get(volume).map(|given| given.gid);
+        // A volume may be in another, whose group it has then. What only bears a group of the range has it from somebody else.
+        let known = {
+            let given = self.lock();
+            let outer = volume.ancestors().find_map(|folder| given.get(folder));
+            outer.map(|given| given.gid)
+        };
         let gid = match known {
-            // The one volume may be mounted in the other.
-            None if self.0.range.contains(&single(group)) => return Ok(group),
             None => self.next(volume, container)?,
             Some(gid) => gid,
         };
@@ -219,10 +222,6 @@ impl Gids {
         };
         write().map_err(IsolatorError::file("writing", &self.file))
     }
-}
-
-fn single(gid: u32) -> Ranges {
-    Ranges::from_pairs([(gid.into(), gid.into())])
 }
 
 /// What folders are given: new files in them have their group, which may write.
