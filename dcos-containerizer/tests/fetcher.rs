@@ -144,6 +144,35 @@ async fn files_come_over_http_executable_and_renamed() {
 }
 
 #[tokio::test]
+async fn passwords_are_shown_to_nobody_that_a_server_redirects_to() {
+    let told = async |headers: http::HeaderMap| format!("{:?}", headers.get("authorization"));
+    let serve = async |router: Router| {
+        let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.address().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(Server::new(router).serve(listener, stop.clone()));
+        (address, stop.drop_guard())
+    };
+    let (stranger, _stranger) = serve(Router::new().route("/file", get(told))).await;
+    let away = format!("http://{stranger}/file");
+    let router = Router::new()
+        .route("/file", get(told))
+        .route("/here", get(async || Redirect::temporary("/file")))
+        .route("/away", get(async move || Redirect::temporary(&away)));
+    let (server, _server) = serve(router).await;
+
+    let fixture = Fixture::new().await;
+    for (path, shown) in [("here", true), ("away", false)] {
+        fixture
+            .fetch(uri(format!("http://ops:secret@{server}/{path}")))
+            .await
+            .unwrap();
+        let text = std::fs::read_to_string(fixture.sandbox(path)).unwrap();
+        assert_eq!(text != "None", shown, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn archives_are_extracted_and_kept_unless_cached() {
     let fixture = Fixture::new().await;
     let archive = format!("{}/app.tar.gz", fixture.url);

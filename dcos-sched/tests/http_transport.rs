@@ -13,6 +13,7 @@ use dcos_proto::scheduler::{Call, Event, call, event};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport, Subscription, TransportError};
 use dcos_wire::records::{self, RecordSender};
 use dcos_wire::{Client, Listener, MediaType, Refusal, Server, reply};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -124,6 +125,44 @@ async fn the_leader_is_found_and_calls_go_straight_there() {
             "the master ended the stream"
         );
     }
+}
+
+#[tokio::test]
+async fn credentials_reach_the_leader_and_no_error() {
+    const SHOWN: &str = "Basic b3BzOnNlY3JldA==";
+    let leader = Leader::default();
+    let guarded = leader.clone();
+    let guarded = async move |headers: HeaderMap, body: Bytes| {
+        if headers
+            .get(AUTHORIZATION)
+            .is_none_or(|shown| *shown != SHOWN)
+        {
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, "who are you?"));
+        }
+        guarded.answer(&headers, &body)
+    };
+    let (leading, running) = serve(Router::new().route("/api/v1/scheduler", post(guarded))).await;
+    let standby = Router::new().fallback(async move |uri: Uri| reply::leader(Some(&leading), &uri));
+    let (standby, _standby_running) = serve(standby).await;
+    let transport = HttpTransport::new([format!("http://ops:secret@{standby}")], MediaType::Json);
+    let subscription = transport.subscribe(call(call::Type::Subscribe)).await;
+    let mut subscription = subscription.unwrap();
+    assert_eq!(next(&mut subscription).await, Some(heartbeat()));
+    let revive = call(call::Type::Revive);
+    transport.call("stream-1", revive.clone()).await.unwrap();
+    assert_eq!(*leader.calls.lock().unwrap(), std::slice::from_ref(&revive));
+
+    drop((subscription, running));
+    leader.stream.lock().unwrap().take();
+    let mut failed = transport.call("stream-1", revive.clone()).await;
+    while failed.is_ok() {
+        failed = transport.call("stream-1", revive.clone()).await;
+    }
+    let told = format!("{:?}", failed.unwrap_err());
+    assert!(
+        told.contains("Unreachable") && !told.contains("secret"),
+        "{told}"
+    );
 }
 
 /// A frozen leader answers nothing, and closes nothing.

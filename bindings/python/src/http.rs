@@ -6,7 +6,7 @@ use ::http::header::{ACCEPT, CONTENT_TYPE};
 use ::http::{HeaderValue, Request};
 use bytes::Bytes;
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig, ClientError};
+use dcos_wire::{Client, ClientConfig, ClientError, Credentials};
 use pyo3::exceptions::{PyConnectionError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 
@@ -91,6 +91,7 @@ pub(crate) fn client(token: Option<&str>, config: ClientConfig) -> PyResult<Clie
     let config = ClientConfig {
         tls: ssl.map(|ssl| ssl.client),
         authorization: shown.transpose()?,
+        credentials: Credentials::FollowRedirects,
         ..config
     };
     Client::with_config(config).map_err(|error| wrong(&error))

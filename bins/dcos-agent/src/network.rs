@@ -14,7 +14,7 @@ use dcos_program::{Guarded, HOST, Net, NetParts, Part, Passage, Passages};
 use dcos_proto::mesos::MasterInfo;
 use dcos_store::StandingMasters;
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig, Masters};
+use dcos_wire::{Client, ClientConfig, Credentials, Masters};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -245,6 +245,7 @@ pub(crate) fn client(agent: &Config) -> anyhow::Result<Client> {
     Ok(Client::with_config(ClientConfig {
         tls: Ssl::from_env()?.map(|ssl| ssl.client),
         authorization: credential.map(dcos_security::Credential::basic),
+        credentials: Credentials::FollowRedirects,
         ..ClientConfig::default()
     })?)
 }

@@ -13,7 +13,7 @@ use dcos_router::world::{Base, Scheme};
 use dcos_router::{Config, Port, Router, Sources, limits, options};
 use dcos_store::{Ensemble, masters};
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig};
+use dcos_wire::{Client, ClientConfig, Credentials};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -77,6 +77,7 @@ pub(crate) async fn open(
     let marathon_client = Client::with_config(ClientConfig {
         tls: tls.clone(),
         authorization: guard.map(|guard| guard.authorization()),
+        credentials: Credentials::FollowRedirects,
         ..ClientConfig::default()
     })?;
     let sources = Sources {

@@ -21,7 +21,7 @@ use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
 use dcos_security::{Credential, Secret};
 use dcos_store::{ElectionError, Ensemble, Fence, Leadership, StateStore, masters};
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig, Listener, MediaType, Server};
+use dcos_wire::{Client, ClientConfig, Credentials, Listener, MediaType, Server};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -433,6 +433,7 @@ impl Components {
         Ok(Client::with_config(ClientConfig {
             tls: Ssl::from_env()?.map(|ssl| ssl.client),
             authorization,
+            credentials: Credentials::FollowRedirects,
             ..ClientConfig::default()
         })?)
     }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use dcos_security::{Credential, bearer};
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Answer, Body, Client, ClientConfig, ClientError};
+use dcos_wire::{Answer, Body, Client, ClientConfig, ClientError, Credentials};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode};
 use serde_json::Value;
@@ -186,6 +186,7 @@ fn client(authorization: Option<&HeaderValue>, answer_timeout: Duration) -> anyh
     Ok(Client::with_config(ClientConfig {
         tls: Ssl::from_env()?.map(|ssl| ssl.client),
         authorization: authorization.cloned(),
+        credentials: Credentials::FollowRedirects,
         answer_timeout,
         ..ClientConfig::default()
     })?)

@@ -11,7 +11,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, LOCATION, PROXY_AUTHORIZATION,
+    USER_AGENT,
+};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -42,9 +46,10 @@ pub struct ClientConfig {
     pub trust: Trust,
     /// How to speak on `https` URLs, whatever `trust` says; see [`crate::tls::Ssl`].
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// The value of `Authorization` in requests that have none; shown to those a request is
-    /// redirected to as well, since the leading master is found so.
+    /// The value of `Authorization` in requests that have none.
     pub authorization: Option<HeaderValue>,
+    /// Who is shown `Authorization` and cookies when a request is redirected.
+    pub credentials: Credentials,
     /// The `User-Agent` of requests that set none.
     pub user_agent: HeaderValue,
     /// Opens connections; `None` is TCP to the host in the URL.
@@ -62,10 +67,24 @@ impl Default for ClientConfig {
             trust: Trust::System,
             tls: None,
             authorization: None,
+            credentials: Credentials::StayWithServer,
             user_agent: HeaderValue::from_static(concat!("dcos/", env!("CARGO_PKG_VERSION"))),
             dial: None,
         }
     }
+}
+
+/// Who is shown the credentials of a request: `Authorization`, what stands before the host in its
+/// URL, cookies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Credentials {
+    /// Only the server that was asked: a redirect to another scheme, host or port is followed
+    /// without them, as curl does.
+    #[default]
+    StayWithServer,
+    /// Also those that a request is redirected to: for servers that belong together, where any
+    /// leads to the one in office, as Mesos's masters do.
+    FollowRedirects,
 }
 
 /// Why a request got no answer.
@@ -171,6 +190,7 @@ pub enum ClientError {
 /// Asks other processes. Clones share connections.
 ///
 /// Credentials may stand in a URL (`http://principal:secret@host`); they are sent as HTTP basic.
+/// [`Credentials`] says who is shown them after a redirect.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: legacy::Client<HttpsConnector<Connector>, Body>,
@@ -210,6 +230,13 @@ impl Client {
             ..ClientConfig::default()
         };
         Ok(Self::with_config(config)?)
+    }
+
+    /// The same client, with the same connections, that shows `credentials` to others.
+    #[must_use]
+    pub fn showing(mut self, credentials: Credentials) -> Self {
+        Arc::make_mut(&mut self.config).credentials = credentials;
+        self
     }
 
     /// A client with its own limits and trust.
@@ -290,15 +317,23 @@ impl Client {
     /// As [`Client::get`].
     pub async fn send(&self, request: Request<Bytes>) -> Result<Answer, ClientError> {
         let (mut parts, body) = request.into_parts();
-        userinfo::to_header(&mut parts);
+        self.complete(&mut parts);
         for _ in 0..=self.config.max_redirects {
             let attempt = Request::from_parts(parts.clone(), Body::from(body.clone()));
-            let answer = self.send_streaming(attempt).await?;
+            let answer = self.attempt(attempt).await?;
             let Some(location) = redirect(&parts.method, &answer) else {
                 return Ok(answer);
             };
-            parts.uri = follow(&parts.uri, &location)?;
+            let target = follow(&parts.uri, &location)?;
             parts.headers.remove(HOST);
+            let stay = self.config.credentials == Credentials::StayWithServer;
+            if stay && !same_server(&parts.uri, &target) {
+                for secret in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
+                    parts.headers.remove(secret);
+                }
+            }
+            parts.uri = target;
+            userinfo::to_header(&mut parts);
         }
         Err(ClientError::Redirects {
             limit: self.config.max_redirects,
@@ -312,10 +347,14 @@ impl Client {
     /// As [`Client::get`].
     pub async fn send_streaming(&self, request: Request<Body>) -> Result<Answer, ClientError> {
         let (mut parts, body) = request.into_parts();
-        userinfo::to_header(&mut parts);
-        let mut request = Request::from_parts(parts, body);
-        let url = request.uri().clone();
-        let headers = request.headers_mut();
+        self.complete(&mut parts);
+        self.attempt(Request::from_parts(parts, body)).await
+    }
+
+    /// Adds the headers that the request lacks.
+    fn complete(&self, parts: &mut Parts) {
+        userinfo::to_header(parts);
+        let headers = &mut parts.headers;
         if let Some(own) = &self.config.authorization {
             headers.entry(AUTHORIZATION).or_insert_with(|| own.clone());
         }
@@ -323,6 +362,10 @@ impl Client {
         headers.entry(USER_AGENT).or_insert_with(agent);
         let gzip = HeaderValue::from_static("gzip");
         headers.entry(ACCEPT_ENCODING).or_insert(gzip);
+    }
+
+    async fn attempt(&self, request: Request<Body>) -> Result<Answer, ClientError> {
+        let url = request.uri().clone();
         let timeout = self.config.answer_timeout;
         match tokio::time::timeout(timeout, self.http.request(request)).await {
             Ok(Ok(response)) => {
@@ -394,6 +437,20 @@ fn follow(url: &Uri, location: &str) -> Result<Uri, ClientError> {
     })
 }
 
+/// Whether both URLs are answered by one server: same scheme, host and port.
+fn same_server(one: &Uri, other: &Uri) -> bool {
+    let port = |url: &Uri| {
+        let usual = if url.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
+        url.port_u16().unwrap_or(usual)
+    };
+    let host = |url: &Uri| url.host().map(str::to_ascii_lowercase);
+    one.scheme() == other.scheme() && host(one) == host(other) && port(one) == port(other)
+}
+
 /// Reading the system's certificates takes milliseconds: once is enough.
 fn system_tls() -> rustls::ClientConfig {
     static TLS: OnceLock<rustls::ClientConfig> = OnceLock::new();
@@ -419,5 +476,20 @@ mod tests {
         check("https://m1/", "//m2:1/", Some("https://m2:1/"));
         check("https://m1/", "http://m2/", None);
         check(api, "somewhere", None);
+    }
+
+    #[test]
+    fn a_server_is_a_scheme_a_host_and_a_port() {
+        let check = |one: &str, other: &str, same: bool| {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(same_server(&one, &other), same, "{one} {other}");
+        };
+        check("http://m1/a", "http://M1:80/b?c", true);
+        check("https://m1:443", "https://m1", true);
+        check("http://m1", "https://m1", false);
+        check("http://m1:443", "https://m1:443", false);
+        check("http://m1:5050", "http://m1:5051", false);
+        check("http://m1", "http://m1.example", false);
+        check("http://m1@m2", "http://m1", false);
     }
 }

@@ -64,7 +64,7 @@ mod server;
 pub mod tls;
 
 pub use axum::body::Body;
-pub use client::{Answer, Client, ClientConfig, ClientError, Dial, Records};
+pub use client::{Answer, Client, ClientConfig, ClientError, Credentials, Dial, Records};
 pub use events::Told;
 pub use firewall::Firewall;
 pub use flow::{Flow, FlowWriter, flow};

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Path;
+use axum::response::Redirect;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use dcos_wire::{Client, Listener, Peer, Server, ServerConfig, Stopped, records};
+use dcos_wire::{Client, Credentials, Listener, Peer, Server, ServerConfig, Stopped, records};
 use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -270,6 +271,64 @@ async fn a_call_follows_the_leader_with_its_body() {
         .unwrap();
     assert_eq!(answer.url().to_string(), leader.url("/echo"));
     assert_eq!(answer.text().await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn credentials_stay_with_the_server_unless_they_may_follow() {
+    let told = async |headers: http::HeaderMap| {
+        let names = ["authorization", "cookie", "proxy-authorization", "x-kept"];
+        let shown = names.map(|name| {
+            headers
+                .get(name)
+                .map_or("-", |value| value.to_str().unwrap())
+        });
+        shown.join(" ")
+    };
+    let stranger = Router::new().route("/", get(told));
+    let stranger = Running::serve(stranger, ServerConfig::default()).await;
+    let (away, own) = (
+        stranger.url("/"),
+        stranger.url("/").replace("//", "//own:key@"),
+    );
+    let asked = Router::new()
+        .route("/", get(told))
+        .route("/here", get(async || Redirect::temporary("/")))
+        .route("/away", get(async move || Redirect::temporary(&away)))
+        .route("/own", get(async move || Redirect::temporary(&own)));
+    let asked = Running::serve(asked, ServerConfig::default()).await;
+    let ask = async |client: &Client, user: &str, path: &str| {
+        let url = asked.url(path).replace("//", &format!("//{user}"));
+        let request = http::Request::get(url)
+            .header("cookie", "c")
+            .header("proxy-authorization", "p")
+            .header("x-kept", "x")
+            .body(Bytes::new());
+        let answer = client.send(request.unwrap()).await.unwrap();
+        answer.text().await.unwrap()
+    };
+    let strict = dcos_wire::ClientConfig {
+        authorization: Some(HeaderValue::from_static("token")),
+        ..dcos_wire::ClientConfig::default()
+    };
+    let strict = Client::with_config(strict).unwrap();
+    let trusting = strict.clone().showing(Credentials::FollowRedirects);
+    let ops = "Basic b3BzOnNlY3JldA==";
+    for client in [&strict, &trusting] {
+        assert_eq!(ask(client, "", "/here").await, "token c p x");
+        assert_eq!(
+            ask(client, "ops:secret@", "/here").await,
+            format!("{ops} c p x")
+        );
+    }
+    assert_eq!(ask(&strict, "", "/away").await, "- - - x");
+    assert_eq!(ask(&strict, "ops:secret@", "/away").await, "- - - x");
+    // The key of the redirect's own URL is meant for whom it names.
+    assert_eq!(ask(&strict, "", "/own").await, "Basic b3duOmtleQ== - - x");
+    assert_eq!(ask(&trusting, "", "/away").await, "token c p x");
+    assert_eq!(
+        ask(&trusting, "ops:secret@", "/away").await,
+        format!("{ops} c p x")
+    );
 }
 
 #[tokio::test]

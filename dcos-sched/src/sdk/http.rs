@@ -7,14 +7,14 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::recordio::DEFAULT_MAX_RECORD;
 use dcos_proto::scheduler::{Call, Event};
 use dcos_wire::reply::MESOS_STREAM_ID;
-use dcos_wire::{Answer, Client, ClientError, MediaType, Records};
+use dcos_wire::{Answer, Client, ClientError, Credentials, MediaType, Records};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use super::masters::{LeadingMaster, Masters, Term};
+use super::masters::{LeadingMaster, Masters, Term, user, without_user};
 use super::{SchedulerTransport, Subscription, TransportError};
 use crate::why::{Explanations, Question};
 
@@ -38,7 +38,7 @@ pub struct HttpTransport {
 impl HttpTransport {
     /// Speaks to the leader among `masters`, each a URL such as `http://10.0.0.1:5050` or just
     /// `host:port`, in JSON or protobuf. Credentials may stand in the URL
-    /// (`http://principal:secret@host:port`); TLS is spoken as the environment says
+    /// (`http://principal:secret@host:port`), and are shown to the leader that a master redirects to; TLS is spoken as the environment says
     /// ([`dcos_wire::tls::Ssl`]).
     pub fn new(masters: impl IntoIterator<Item = impl AsRef<str>>, media: MediaType) -> Self {
         let client = Client::from_env().unwrap_or_else(|error| {
@@ -69,7 +69,7 @@ impl HttpTransport {
             masters,
             media,
             leader: Mutex::new(None),
-            client,
+            client: client.showing(Credentials::FollowRedirects),
         }
     }
 
@@ -96,7 +96,7 @@ impl HttpTransport {
         };
         let unreachable =
             |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Unreachable {
-                target: master.to_owned(),
+                target: without_user(master),
                 source,
             };
         let mut request = Request::post(&url)
@@ -151,7 +151,7 @@ impl SchedulerTransport for HttpTransport {
         let authority = answer
             .url()
             .authority()
-            .map(|authority| format!("{scheme}://{authority}"));
+            .map(|authority| format!("{scheme}://{}{authority}", user(&master)));
         self.set_leader(authority.map(|authority| (authority, term.clone())));
         let header = answer
             .headers()
@@ -186,7 +186,7 @@ impl SchedulerTransport for HttpTransport {
         let (leader, mut term) = self.leader()?;
         let unreachable =
             |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Unreachable {
-                target: leader.clone(),
+                target: without_user(&leader),
                 source,
             };
         let request = Request::get(format!("{leader}{}", question.path()))

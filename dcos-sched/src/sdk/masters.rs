@@ -100,6 +100,25 @@ pub fn master_url(info: &MasterInfo) -> Option<String> {
     })
 }
 
+/// The credentials in a URL, with the `@` behind them; empty if it has none.
+pub(super) fn user(url: &str) -> &str {
+    let start = url.find("://").map_or(0, |found| found + 3);
+    let authority = url[start..]
+        .split(['/', '?', '#'])
+        .next()
+        .unwrap_or_default();
+    let end = authority.rfind('@').map_or(0, |found| found + 1);
+    &authority[..end]
+}
+
+/// A URL as it may be shown.
+pub(super) fn without_user(url: &str) -> String {
+    match user(url) {
+        "" => url.to_owned(),
+        user => url.replacen(user, "", 1),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use dcos_proto::mesos::Address;
