@@ -447,8 +447,10 @@ async fn folders_of_a_pod_have_a_group_as_long_as_it_runs() {
     // A task puts a link in the place of the folder: its group stays given, and the next agent starts.
     let pod = ContainerId::root("other");
     begin(&pod).await;
-    let script = "echo hello > common/file";
-    said(pod.child("first"), "nobody", script).await.unwrap();
+    // What is free again is not another's at once: something may still have it.
+    let script = "echo hello > common/file; stat -c %g common/file";
+    let first = said(pod.child("first"), "nobody", script).await;
+    assert_eq!(first.unwrap(), "70001\n");
     let folder = node.dir.path().join("sandbox/other/shared");
     std::fs::rename(&folder, folder.with_file_name("away")).unwrap();
     symlink("away", &folder).unwrap();

@@ -13,6 +13,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dcos_core::resources::Ranges;
@@ -35,6 +36,8 @@ struct Gids {
     range: Ranges,
     file: PathBuf,
     given: Mutex<BTreeMap<PathBuf, Given>>,
+    /// Given last: the one behind it is next, so that what was taken back is not another's at once.
+    last: AtomicU32,
 }
 
 /// What one volume was given.
@@ -65,10 +68,12 @@ impl VolumeGids {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(failed(error)),
         };
+        let highest = given.values().map(|given: &Given| given.gid).max();
         Ok(Self(Arc::new(Gids {
             range,
             file,
             given: Mutex::new(given),
+            last: AtomicU32::new(highest.unwrap_or(0)),
         })))
     }
 
@@ -132,7 +137,10 @@ impl VolumeGids {
         }
         let mut given = self.lock();
         let free = self.0.free(&given);
-        let gid = free.iter().next().and_then(|gid| u32::try_from(gid).ok());
+        let last = self.0.last.load(Ordering::Relaxed);
+        let behind = free.minus(&Ranges::from_pairs([(0, last.into())]));
+        let gid = behind.iter().chain(free.iter()).next();
+        let gid = gid.and_then(|gid| u32::try_from(gid).ok());
         let gid = gid.ok_or_else(|| {
             let total = self.0.range.len();
             let why = format!("all {total} groups of --volume_gid_range are given to volumes");
@@ -141,6 +149,7 @@ impl VolumeGids {
         let container = container.map(ToString::to_string);
         let entry = Given { gid, container };
         let gid = given.entry(volume.to_owned()).or_insert(entry).gid;
+        self.0.last.store(gid, Ordering::Relaxed);
         self.0.keep(&given)?;
         Ok(gid)
     }
