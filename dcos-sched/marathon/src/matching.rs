@@ -20,6 +20,7 @@ use crate::instance::Agent;
 use crate::model::App;
 
 pub use constraints::Placed;
+pub(crate) use constraints::broken;
 pub(crate) use needs::{Needs, Stock, refusal};
 pub use places::{Places, places};
 pub use portions::Portions;

@@ -1,5 +1,7 @@
 //! Answering offers: launching what suits, declining the rest.
 
+mod blocked;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -11,11 +13,12 @@ use dcos_proto::scheduler::Call;
 use super::{Subscription, calls};
 use crate::config::Config;
 use crate::instance::{Instance, InstanceId};
-use crate::matching::{Match, Needs, Placed, Site, Supply, refusal};
+use crate::matching::{Match, Needs, Placed, Reason, Site, Supply, refusal};
 use crate::model::App;
 use crate::queue::{Entry, LaunchQueue, Tried};
 use crate::task::Surroundings;
 use crate::{PathId, Timestamp};
+use blocked::{Bits, Blocked};
 
 /// Who has something to launch.
 pub trait Launcher {
@@ -90,7 +93,8 @@ pub fn answer(
     let mut declined = Vec::new();
     let refuse = config.decline_offer_duration.as_secs_f64();
     let offers = offers.into_iter().map(Arc::new).collect();
-    let mut waiting = Waiting::new(launcher.queue(), now, config, offers);
+    let home = launcher.subscription().home_region();
+    let mut waiting = Waiting::new(launcher.queue(), home, now, config, offers);
     for at in 0..waiting.offers.len() {
         let offer = Arc::clone(&waiting.offers[at]);
         let mut operations = launcher.release(now, &offer);
@@ -103,11 +107,7 @@ pub fn answer(
         answered.used += 1;
         answered.launched += launched as u64;
         // What is left comes back at once while there is still something to launch.
-        let refuse = if waiting.order.is_empty() {
-            refuse
-        } else {
-            0.0
-        };
+        let refuse = if waiting.open.is_empty() { refuse } else { 0.0 };
         let call = calls::accept(offer.id.clone(), operations, refuse);
         answered.calls.push(call);
     }
@@ -122,11 +122,15 @@ pub fn answer(
 struct Waiting<'a> {
     config: &'a Config,
     offers: Vec<Arc<Offer>>,
+    /// Of each offer.
+    sites: Vec<Site>,
     /// The first offer of the same agent as each.
     agents: Vec<usize>,
+    /// Longest waiting first.
     turns: Vec<Turn>,
-    /// Those of `turns` that may launch, longest waiting first.
-    order: Vec<usize>,
+    /// Those of `turns` that may launch.
+    open: Bits,
+    blocked: Blocked,
     /// The fewest cores and the least memory any of them needs.
     least: (f64, f64),
 }
@@ -141,10 +145,14 @@ struct Turn {
 impl<'a> Waiting<'a> {
     fn new(
         queue: &LaunchQueue,
+        home: Option<&String>,
         now: Timestamp,
         config: &'a Config,
         offers: Vec<Arc<Offer>>,
     ) -> Self {
+        let nanos = now.millis().saturating_mul(1_000_000);
+        let site = |offer: &Arc<Offer>| Site::of(offer, home.cloned(), nanos, config);
+        let sites: Vec<Site> = offers.iter().map(site).collect();
         let mut first = HashMap::new();
         let agent = |(at, offer): (usize, &Arc<Offer>)| {
             *first.entry(offer.agent_id.value.clone()).or_insert(at)
@@ -160,7 +168,9 @@ impl<'a> Waiting<'a> {
             config,
             offers,
             agents,
-            order: (0..turns.len()).collect(),
+            open: Bits::below(turns.len()),
+            blocked: Blocked::new(&turns, &sites),
+            sites,
             turns,
             least: queue.least(),
         }
@@ -174,32 +184,45 @@ impl<'a> Waiting<'a> {
         at: usize,
         operations: &mut Vec<Operation>,
     ) -> usize {
-        let nanos = now.millis().saturating_mul(1_000_000);
-        let home = launcher.subscription().home_region().cloned();
-        let Self { offers, agents, .. } = self;
-        let offer = &offers[at];
+        let Self {
+            offers,
+            agents,
+            sites,
+            blocked,
+            ..
+        } = self;
+        let (offer, site) = (&offers[at], &sites[at]);
         let same = |other: usize| agents[other] == agents[at];
-        let site = Site::of(offer, home, nanos, self.config);
         let mut supply = Supply::new(&offer.resources);
         let mut stock = supply.stock(&site.role);
         let mut count = 0;
         let (mut again, mut over) = (VecDeque::new(), BTreeSet::new());
-        let mut fresh = self.order.iter().copied();
-        while let Some(next) = fresh.next().or_else(|| again.pop_front()) {
+        let mut skipped = blocked.by(at, &self.open, stock);
+        let open = self.open.without(skipped.turns());
+        let mut fresh = open.iter();
+        loop {
+            let first = fresh.next();
+            let Some(next) = first.or_else(|| again.pop_front()) else {
+                break;
+            };
             let turn = &mut self.turns[next];
             if let Some(placed) = launcher.placed(&turn.spec) {
-                let reasons = refusal(&turn.spec, &turn.needs, &site, &supply, &stock, placed);
+                let reasons = refusal(&turn.spec, &turn.needs, site, &supply, &stock, placed);
                 if !reasons.is_empty() {
                     turn.tried.refused(at, reasons, same);
+                    if reasons.contains(Reason::UnfulfilledConstraint) {
+                        blocked.refused(next, turn, at, site, placed);
+                    }
                     continue;
                 }
             }
             let id = &turn.spec.id;
-            let Some(launch) = launcher.launch(now, id, &site, &mut supply, offer) else {
+            let Some(launch) = launcher.launch(now, id, site, &mut supply, offer) else {
                 continue;
             };
             operations.extend(launch);
             count += 1;
+            blocked.forget(next);
             if launcher.queue().may_launch(now, id) {
                 again.push_back(next);
             } else {
@@ -209,20 +232,33 @@ impl<'a> Waiting<'a> {
             // somebody could use that.
             let (cpus, mem) = self.least;
             if count == self.config.max_instances_per_offer || !supply.holds(cpus, mem) {
+                if first.is_some() {
+                    skipped.end(next);
+                }
                 break;
             }
             stock = supply.stock(&site.role);
+            if first.is_some() {
+                skipped.left(next, stock);
+            }
         }
-        if !over.is_empty() {
-            self.order.retain(|turn| !over.contains(turn));
+        blocked.note(skipped);
+        for turn in over {
+            self.open.remove(turn);
         }
         count
     }
 
     /// Notes in the queue what came of the offers.
-    fn tell(self, queue: &mut LaunchQueue, now: Timestamp) {
-        for turn in &self.turns {
-            queue.tried(now, &turn.spec.id, &turn.tried, &self.offers);
+    fn tell(mut self, queue: &mut LaunchQueue, now: Timestamp) {
+        for (at, count) in self.blocked.counts().into_iter().enumerate() {
+            let mut tried = std::mem::take(&mut self.turns[at].tried);
+            let turn = &self.turns[at];
+            if count > 0 {
+                let latest = self.blocked.latest(at, turn, &self.sites);
+                tried.blocked(count, latest, |offer| self.agents[offer]);
+            }
+            queue.tried(now, &turn.spec.id, &tried, &self.offers);
         }
     }
 }

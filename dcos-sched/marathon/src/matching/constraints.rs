@@ -139,11 +139,15 @@ pub(super) fn hold(app: &App, site: &Site, placed: &Placed) -> bool {
     let at_home = site.home_region.is_none()
         || site.agent.region.is_none()
         || site.agent.region == site.home_region;
-    (region_wanted || at_home)
-        && app
-            .constraints
-            .iter()
-            .all(|constraint| holds(constraint, app, site, placed))
+    (region_wanted || at_home) && broken(app, site, placed).is_none()
+}
+
+/// What the first constraint looks at that does not let one more instance run at `site`. It does not at any other site with the
+/// same value of that, as long as `placed` stays as it is.
+pub(crate) fn broken<'a>(app: &'a App, site: &Site, placed: &Placed) -> Option<&'a str> {
+    let mut all = app.constraints.iter();
+    let broken = all.find(|constraint| !holds(constraint, app, site, placed));
+    broken.map(|constraint| constraint.field.as_str())
 }
 
 fn holds(constraint: &Constraint, app: &App, site: &Site, placed: &Placed) -> bool {

@@ -37,6 +37,36 @@ impl Needs {
             gpu_scheduling: super::own_gpu_scheduling(app),
         }
     }
+
+    /// Whether any ports will do.
+    pub(crate) fn wants_any_ports(&self) -> bool {
+        self.ports.is_some()
+    }
+
+    /// What there is against an instance beside a constraint that does not hold, and that; any ports will do, and the role is
+    /// that of the site.
+    pub(crate) fn turned_down(&self, site: &Site, stock: &Stock) -> Reasons {
+        let mut reasons = self.reasons(site, stock);
+        reasons.insert(Reason::UnfulfilledConstraint);
+        if self.ports.is_some_and(|count| count > stock.ports(self)) {
+            reasons.insert(Reason::InsufficientPorts);
+        }
+        reasons
+    }
+
+    /// What there is against an instance beside constraints and ports.
+    fn reasons(&self, site: &Site, stock: &Stock) -> Reasons {
+        let mut reasons = stock.missing(self);
+        if site.maintenance {
+            reasons.insert(Reason::AgentMaintenance);
+        }
+        let scheduling = self.gpu_scheduling.unwrap_or(site.gpu_scheduling);
+        let wants_gpus = self.amounts[3] > 0;
+        if site.has_gpus && !wants_gpus && scheduling == GpuScheduling::Restricted {
+            reasons.insert(Reason::DeclinedScarceResources);
+        }
+        reasons
+    }
 }
 
 /// What is left of an offer to one role: of what is reserved for the role, and of what is for everybody.
@@ -101,16 +131,9 @@ pub(crate) fn refusal(
     if site.role != app.role {
         return Reason::UnfulfilledRole.into();
     }
-    let mut reasons = stock.missing(needs);
+    let mut reasons = needs.reasons(site, stock);
     if !constraints::hold(app, site, placed) {
         reasons.insert(Reason::UnfulfilledConstraint);
-    }
-    if site.maintenance {
-        reasons.insert(Reason::AgentMaintenance);
-    }
-    let scheduling = needs.gpu_scheduling.unwrap_or(site.gpu_scheduling);
-    if site.has_gpus && app.gpus == 0 && scheduling == GpuScheduling::Restricted {
-        reasons.insert(Reason::DeclinedScarceResources);
     }
     let has_ports = match needs.ports {
         Some(count) => count <= stock.ports(needs),

@@ -56,6 +56,11 @@ impl Reasons {
         self.0 |= reason.bit();
     }
 
+    /// Whether a reason is among them.
+    pub fn contains(self, reason: Reason) -> bool {
+        self.0 & reason.bit() != 0
+    }
+
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -149,6 +149,33 @@ impl Tried {
         }
         self.last.push_back((offer, reasons));
     }
+
+    /// Notes that a constraint made `count` more offers of no use, `latest` of them first. `agent` tells the agent of an offer.
+    pub(crate) fn blocked(
+        &mut self,
+        count: u64,
+        latest: impl Iterator<Item = (usize, Reasons)>,
+        agent: impl Fn(usize) -> usize,
+    ) {
+        self.count += count;
+        self.stopped[Reason::UnfulfilledConstraint as usize] += count;
+        let mut noted = std::mem::take(&mut self.last);
+        let mut latest = latest.peekable();
+        while self.last.len() < KEPT {
+            let later = match (noted.back(), latest.peek()) {
+                (Some(one), Some(other)) if one.0 > other.0 => noted.pop_back(),
+                (Some(_), None) => noted.pop_back(),
+                _ => latest.next(),
+            };
+            let Some((offer, reasons)) = later else {
+                break;
+            };
+            let is_known = |(known, _): &(usize, Reasons)| agent(*known) == agent(offer);
+            if !self.last.iter().any(is_known) {
+                self.last.push_front((offer, reasons));
+            }
+        }
+    }
 }
 
 /// Reason, stopped by it, got that far.
