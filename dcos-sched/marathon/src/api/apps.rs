@@ -134,13 +134,14 @@ async fn create(mailbox: &Mailbox, request: &Request) -> Reply {
     let id = PathId::absolute(update.id.as_deref().unwrap_or_default());
     let app_id = id.clone();
     let plan = apply(mailbox, request, move |change| {
+        // What is wrong with the document is said first, as in the original.
+        let rules = change.rules(&app_id);
+        let app = normalize::create(update, &PathId::root(), &rules, change.version)?;
         pods::taken(change.root, &app_id, false)?;
         if change.root.app(&app_id).is_some() {
             let text = format!("An app with id [{app_id}] already exists.");
             return Err(Error::Conflict(text));
         }
-        let rules = change.rules(&app_id);
-        let app = normalize::create(update, &PathId::root(), &rules, change.version)?;
         let mut root = change.copy();
         root.put_app(app, change.version, change.config.new_group_enforce_role);
         Ok(root)

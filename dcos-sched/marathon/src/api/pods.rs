@@ -115,12 +115,13 @@ async fn create(mailbox: &Mailbox, request: &Request) -> Reply {
     let id = PathId::absolute(pod.id.as_str());
     let pod_id = id.clone();
     let plan = apps::apply(mailbox, request, move |change| {
+        // What is wrong with the document is said first, as in the original.
+        let spec = normalize::pod(pod, &change.rules(&pod_id), change.version)?;
         if change.root.app(&pod_id).is_some_and(|known| known.is_pod()) {
             let text = format!("A pod with id [{pod_id}] already exists.");
             return Err(Error::Conflict(text));
         }
         taken(change.root, &pod_id, true)?;
-        let spec = normalize::pod(pod, &change.rules(&pod_id), change.version)?;
         let mut root = change.copy();
         root.put_app(spec, change.version, change.config.new_group_enforce_role);
         Ok(root)

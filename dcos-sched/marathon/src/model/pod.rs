@@ -198,37 +198,22 @@ pub struct PodImage {
     pub labels: BTreeMap<String, String>,
 }
 
-/// A check that decides whether a container is healthy: one of `http`, `tcp`, `exec`.
+/// A check that decides whether a container is healthy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodHealthCheck {
-    /// A request to an endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<EndpointCheck>,
-    /// A connection to an endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tcp: Option<EndpointCheck>,
-    /// A command inside the container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exec: Option<Exec>,
+    /// What is checked, and when.
+    #[serde(flatten)]
+    pub check: PodCheck,
     /// Failures before the first success do not count for this long.
     #[serde(default = "grace")]
     pub grace_period_seconds: u32,
-    /// Between two checks.
-    #[serde(default = "minute")]
-    pub interval_seconds: u32,
     /// As many failures in a row end the container.
     #[serde(default = "failures")]
     pub max_consecutive_failures: u32,
-    /// How long one check may take.
-    #[serde(default = "timeout")]
-    pub timeout_seconds: u32,
-    /// Before the first check.
-    #[serde(default = "delay")]
-    pub delay_seconds: u32,
 }
 
-/// A check whose result is only reported: one of `http`, `tcp`, `exec`.
+/// A check, by itself one whose result is only reported: one of `http`, `tcp`, `exec`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodCheck {

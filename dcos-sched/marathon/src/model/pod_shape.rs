@@ -2,7 +2,7 @@
 
 use super::shape::{
     COUNT, ENV_VALUE, EXECUTOR_RESOURCES, FETCH, INF, LABELS, LIMITS, NAME, NETWORK, SCHEME,
-    SECRET, TEXT, TEXTS, UNREACHABLE, UPGRADE,
+    SECRET, TEXT, TEXTS, UNREACHABLE,
 };
 use crate::schema::{Shape, may, must};
 
@@ -139,7 +139,13 @@ const SCHEDULING: Shape = Shape::Object(&[
             may("maxLaunchDelay", Shape::Number(0.0, 2_147_483_647.0)),
         ]),
     ),
-    may("upgrade", UPGRADE),
+    may(
+        "upgrade",
+        Shape::Object(&[
+            may("maximumOverCapacity", Shape::Number(0.0, 1.0)),
+            may("minimumHealthCapacity", Shape::Number(0.0, 1.0)),
+        ]),
+    ),
     may(
         "placement",
         Shape::Object(&[

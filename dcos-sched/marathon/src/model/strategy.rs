@@ -4,16 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use super::number;
 
-/// How far an upgrade may go below and above the wanted number of instances.
+/// How far an upgrade may go below and above the wanted number of instances. A pod may say only half of it; an app says both.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UpgradeStrategy {
     /// The share that may run in addition, 0 to 1.
-    #[serde(serialize_with = "number::write")]
+    #[serde(default = "all", serialize_with = "number::write")]
     pub maximum_over_capacity: f64,
     /// The share that must stay healthy, 0 to 1.
-    #[serde(serialize_with = "number::write")]
+    #[serde(default = "all", serialize_with = "number::write")]
     pub minimum_health_capacity: f64,
+}
+
+fn all() -> f64 {
+    1.0
 }
 
 impl UpgradeStrategy {
@@ -27,8 +31,8 @@ impl UpgradeStrategy {
 impl Default for UpgradeStrategy {
     fn default() -> Self {
         Self {
-            maximum_over_capacity: 1.0,
-            minimum_health_capacity: 1.0,
+            maximum_over_capacity: all(),
+            minimum_health_capacity: all(),
         }
     }
 }

@@ -188,6 +188,18 @@ mod tests {
         assert_eq!(app.unreachable_strategy, UnreachableStrategy::NEVER);
     }
 
+    #[test]
+    fn half_of_an_upgrade_strategy_will_do() {
+        let app = made(&json!({"id": "/p", "containers": [{"name": "a"}],
+            "scheduling": {"upgrade": {"minimumHealthCapacity": 0.5}}}))
+        .unwrap();
+        let expected = UpgradeStrategy {
+            minimum_health_capacity: 0.5,
+            maximum_over_capacity: 1.0,
+        };
+        assert_eq!(app.upgrade_strategy, expected);
+    }
+
     fn with_volume(fields: &Value) -> Value {
         let mut document = json!({"id": "/p", "role": "dev", "containers": [{"name": "a",
                 "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],

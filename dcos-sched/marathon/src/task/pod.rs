@@ -301,16 +301,17 @@ fn scope(value: &str) -> (String, String) {
 
 /// The check in Mesos's words; executors check from inside the container.
 fn health(
-    check: &PodHealthCheck,
+    health: &PodHealthCheck,
     pod: &Pod,
     ports: &[(&Endpoint, Option<u16>)],
 ) -> Option<MesosCheck> {
+    let PodHealthCheck { check, .. } = health;
     let mut mesos = MesosCheck {
         delay_seconds: Some(f64::from(check.delay_seconds)),
         interval_seconds: Some(f64::from(check.interval_seconds)),
         timeout_seconds: Some(f64::from(check.timeout_seconds)),
-        consecutive_failures: Some(check.max_consecutive_failures),
-        grace_period_seconds: Some(f64::from(check.grace_period_seconds)),
+        consecutive_failures: Some(health.max_consecutive_failures),
+        grace_period_seconds: Some(f64::from(health.grace_period_seconds)),
         ..MesosCheck::default()
     };
     if let Some(http) = &check.http {

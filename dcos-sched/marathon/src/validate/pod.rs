@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use super::rules::{feature, unique};
 use super::{Violations, fail, id};
 use crate::model::{
-    CheckCommand, EndpointCheck, EnvValue, Exec, NetworkMode, Pod, PodCheck, PodContainer,
-    PodHealthCheck, UnreachableStrategy,
+    CheckCommand, EnvValue, Exec, NetworkMode, Pod, PodCheck, PodContainer, UnreachableStrategy,
 };
 use crate::normalize::Rules;
 
@@ -116,41 +115,16 @@ fn container(
             fail(out, path, "URI has invalid syntax.");
         }
     }
-    if let Some(PodHealthCheck {
-        http,
-        tcp,
-        exec,
-        interval_seconds,
-        timeout_seconds,
-        ..
-    }) = &container.health_check
-    {
-        let checked = Checked {
-            http: http.as_ref(),
-            tcp: tcp.as_ref(),
-            exec: exec.as_ref(),
-            interval_seconds: *interval_seconds,
-            timeout_seconds: *timeout_seconds,
-        };
-        check(&checked, container, &format!("{path}/healthCheck"), out);
+    if let Some(health) = &container.health_check {
+        check(
+            &health.check,
+            container,
+            &format!("{path}/healthCheck"),
+            out,
+        );
     }
-    if let Some(PodCheck {
-        http,
-        tcp,
-        exec,
-        interval_seconds,
-        timeout_seconds,
-        ..
-    }) = &container.check
-    {
-        let checked = Checked {
-            http: http.as_ref(),
-            tcp: tcp.as_ref(),
-            exec: exec.as_ref(),
-            interval_seconds: *interval_seconds,
-            timeout_seconds: *timeout_seconds,
-        };
-        check(&checked, container, &format!("{path}/check"), out);
+    if let Some(reported) = &container.check {
+        check(reported, container, &format!("{path}/check"), out);
     }
     let container_mode = pod
         .networks
@@ -212,16 +186,7 @@ fn command(exec: &Exec, path: &str, out: &mut Violations) {
     }
 }
 
-/// What checks have in common.
-struct Checked<'a> {
-    http: Option<&'a EndpointCheck>,
-    tcp: Option<&'a EndpointCheck>,
-    exec: Option<&'a Exec>,
-    interval_seconds: u32,
-    timeout_seconds: u32,
-}
-
-fn check(check: &Checked<'_>, container: &PodContainer, path: &str, out: &mut Violations) {
+fn check(check: &PodCheck, container: &PodContainer, path: &str, out: &mut Violations) {
     if check.timeout_seconds >= check.interval_seconds {
         let text = "must be less than intervalSeconds";
         fail(out, format!("{path}/timeoutSeconds"), text);
@@ -235,7 +200,7 @@ fn check(check: &Checked<'_>, container: &PodContainer, path: &str, out: &mut Vi
         let text = "Only one of http, tcp, or command may be specified";
         fail(out, path, text);
     }
-    for (kind, target) in [("http", check.http), ("tcp", check.tcp)] {
+    for (kind, target) in [("http", &check.http), ("tcp", &check.tcp)] {
         let Some(target) = target else { continue };
         if !container
             .endpoints
@@ -246,7 +211,7 @@ fn check(check: &Checked<'_>, container: &PodContainer, path: &str, out: &mut Vi
             fail(out, format!("{path}/{kind}/endpoint"), text);
         }
     }
-    if let Some(exec) = check.exec {
+    if let Some(exec) = &check.exec {
         command(exec, &format!("{path}/exec/command"), out);
     }
 }

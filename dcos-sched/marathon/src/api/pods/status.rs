@@ -247,7 +247,8 @@ fn endpoints(
     instance: &Instance,
     task: &PodTask,
 ) -> Vec<Value> {
-    let checked = container.health_check.as_ref().and_then(|check| {
+    let checked = container.health_check.as_ref().and_then(|health| {
+        let check = &health.check;
         let target = check.http.as_ref().or(check.tcp.as_ref())?;
         Some(target.endpoint.as_str())
     });

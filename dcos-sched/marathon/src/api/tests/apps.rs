@@ -55,6 +55,13 @@ async fn refusals_have_the_originals_words() {
             "An app with id [/web] already exists.",
         ),
         (
+            "POST",
+            "/v2/apps",
+            json!({"id": "/web"}),
+            422,
+            "Object is not valid",
+        ),
+        (
             "GET",
             "/v2/apps/none",
             none.clone(),
