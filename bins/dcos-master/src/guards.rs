@@ -4,7 +4,7 @@ use std::env::{self, VarError};
 
 use anyhow::Context as _;
 use dcos_core::config::Values;
-use dcos_marathon::Guard;
+use dcos_marathon::{Guard, Origins};
 
 /// The guard of a service, from `--<service>_http_credentials` or the variables the originals read.
 pub(crate) fn of(values: &Values, service: &str) -> anyhow::Result<Option<Guard>> {
@@ -32,4 +32,13 @@ pub(crate) fn of(values: &Values, service: &str) -> anyhow::Result<Option<Guard>
     let realm = values.text(&format!("{service}_http_realm"));
     let guard = Guard::new(&realm, &credentials);
     Ok(Some(guard.with_context(|| format!("--{option}"))?))
+}
+
+/// Whose web pages a service lets in, from `--<service>_access_control_allow_origin`.
+pub(crate) fn origins(values: &Values, service: &str) -> anyhow::Result<Origins> {
+    let option = format!("{service}_access_control_allow_origin");
+    let Some(allowed) = values.opt_list(&option) else {
+        return Ok(Origins::default());
+    };
+    Origins::new(allowed).with_context(|| format!("--{option}"))
 }

@@ -269,6 +269,7 @@ impl Components {
         let config = dcos_marathon::Config {
             tls: Ssl::from_env()?,
             guard: guards::of(&self.values, "marathon")?,
+            origins: guards::origins(&self.values, "marathon")?,
             log_is_shared: !self.is_alone,
             ..self.marathon_config(&listener)?
         };
@@ -296,6 +297,7 @@ impl Components {
             engine: Arc::new(dcos_marathon::Config {
                 tls: Ssl::from_env()?,
                 guard: guards::of(&self.values, "metronome")?,
+                origins: guards::origins(&self.values, "metronome")?,
                 ..self.metronome_config(&listener)
             }),
             history_count: usize::try_from(self.values.integer("metronome_history_count"))
@@ -587,6 +589,7 @@ impl Components {
             task_launch_timeout: values.duration("metronome_task_launch_timeout"),
             task_launch_confirm_timeout: values.duration("metronome_task_launch_confirm_timeout"),
             min_revive_offers_interval: dcos_metronome::config::REVIVE_INTERVAL,
+            revive_interval_per_offer: Some(dcos_metronome::config::REVIVE_INTERVAL_PER_OFFER),
             features: features.collect(),
             gpu_scheduling_behavior: gpus
                 .and_then(|name| GpuScheduling::named(&name))

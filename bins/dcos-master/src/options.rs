@@ -53,6 +53,8 @@ pub(crate) const MARATHON: &[Spec] = &[
     Spec::port("port")
         .default("8080")
         .help("Where Marathon's REST API listens."),
+    Spec::list("access_control_allow_origin")
+        .help("Web pages that browsers may let ask for something here, as https://ui.example.org, or * for all; a page of this service always may."),
     Spec::text("http_credentials").secret().help(
         "user:password that clients must show (HTTP basic), or a file:// that holds it; MARATHON_HTTP_CREDENTIALS and MESOSPHERE_HTTP_CREDENTIALS as well. Without it everybody may do everything.",
     ),
@@ -138,6 +140,8 @@ pub(crate) const METRONOME: &[Spec] = &[
     Spec::port("port")
         .default("9000")
         .help("Where Metronome's REST API listens."),
+    Spec::list("access_control_allow_origin")
+        .help("Web pages that browsers may let ask for something here, as https://ui.example.org, or * for all; a page of this service always may."),
     Spec::text("http_credentials").secret().help(
         "user:password that clients must show (HTTP basic), or a file:// that holds it; METRONOME_HTTP_CREDENTIALS as well. Without it everybody may do everything.",
     ),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dcos_wire::tls::Ssl;
 
 use crate::guard::Guard;
+use crate::origins::Origins;
 
 /// What becomes of services that need no GPUs on agents that offer some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub struct Config {
     pub decline_offer_duration: Duration,
     /// The least time between two requests for fresh offers.
     pub min_revive_offers_interval: Duration,
+    /// So long for each offer that the last request brought, where that is less; `None` always waits the whole interval.
+    pub revive_interval_per_offer: Option<Duration>,
     /// After this long a launch nobody confirmed is given up.
     pub task_launch_confirm_timeout: Duration,
     /// After this long a task that does not start is killed.
@@ -99,6 +102,8 @@ pub struct Config {
     pub tls: Option<Ssl>,
     /// Who may speak with it; `None` is everybody.
     pub guard: Option<Guard>,
+    /// Whose web pages may have browsers ask for something here, beside the service's own.
+    pub origins: Origins,
     /// Whether others run in the same process (a master, say): how much it logs is then not for this Marathon's clients to
     /// change, whom nobody asks who they are.
     pub log_is_shared: bool,
@@ -138,6 +143,7 @@ impl Default for Config {
             max_apps: None,
             decline_offer_duration: Duration::from_mins(2),
             min_revive_offers_interval: Duration::from_millis(200),
+            revive_interval_per_offer: None,
             task_launch_confirm_timeout: Duration::from_mins(5),
             task_launch_timeout: Duration::from_mins(5),
             reconciliation_interval: Duration::from_mins(10),
@@ -148,6 +154,7 @@ impl Default for Config {
             backup_dir: None,
             tls: None,
             guard: None,
+            origins: Origins::default(),
             log_is_shared: false,
         }
     }

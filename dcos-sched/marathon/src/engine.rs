@@ -12,6 +12,7 @@ mod kills;
 mod machine;
 mod news;
 mod offers;
+mod spoken;
 mod subscription;
 
 pub use deadlines::Deadlines;
@@ -20,4 +21,5 @@ pub use kills::Kills;
 pub use machine::{Machine, Registration, Service};
 pub use news::News;
 pub use offers::{Answered, Launcher, answer, begin};
+pub use spoken::Spoken;
 pub use subscription::Subscription;

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::api;
+use crate::api::metrics::{Writes, up_since};
 use crate::config::Config;
 use crate::core::{Batch, Core, Input, PREFIX, RecoverError};
 use crate::engine::{Machine, Service};
@@ -123,18 +124,21 @@ pub async fn serve<S: Service>(
     listener: Listener,
     cancel: CancellationToken,
 ) -> Result<(), RunError> {
+    up_since();
     let config = Arc::clone(service.config());
     let core = recover(&service, store.as_ref()).await?;
     let (letters, inbox) = mpsc::channel(1024);
     let (events, _) = broadcast::channel(config.event_stream_max_outstanding_messages.max(1));
     let (view, viewer) = watch::channel(Arc::new(core.view(now())));
     let (abdication, mut abdications) = mpsc::channel(1);
+    let writes = Writes::new();
     let mailbox = Mailbox::new(
         letters,
         viewer,
         events.clone(),
         Arc::clone(&config),
         abdication,
+        Arc::clone(&writes),
     );
     // Replaced at the beginning of each life.
     let (calls, _) = mpsc::channel(1);
@@ -146,6 +150,7 @@ pub async fn serve<S: Service>(
         calls,
         events,
         view,
+        writes,
     };
 
     // The server ends first, so that what it accepted is still answered; then the rest is dropped.
@@ -154,6 +159,7 @@ pub async fn serve<S: Service>(
         Some(guard) => guard.before(router),
         None => router,
     };
+    let router = config.origins.before(router);
     let server = Server::new(router);
     let server = server.ssl(config.tls.as_ref()).serve(listener, cancel);
     let mut server = std::pin::pin!(server);
@@ -270,6 +276,7 @@ struct Keeper<M: Machine> {
     calls: mpsc::Sender<Call>,
     events: broadcast::Sender<crate::event::Event>,
     view: watch::Sender<Arc<M::View>>,
+    writes: Arc<Writes>,
 }
 
 /// How many calls may wait for the master: all that ten thousand instances can give rise to, in
@@ -356,12 +363,14 @@ impl<M: Machine> Keeper<M> {
                 None => transaction.delete(key.clone()),
             };
         }
+        let begun = now();
         self.store
             .transact(transaction)
             .await
             .inspect_err(|error| {
                 warn!(error = %dcos_core::error::chain(error), "the store refused a change");
             })?;
+        self.writes.end(begun);
         Ok(())
     }
 }

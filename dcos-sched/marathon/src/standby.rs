@@ -35,6 +35,8 @@ const INTERREGNUM: Duration = Duration::from_millis(2_750);
 const VIA: HeaderName = HeaderName::from_static("x-marathon-via");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
 /// Headers that speak of one connection only.
 const HOP_BY_HOP: [HeaderName; 7] = [
     CONNECTION,
@@ -60,6 +62,7 @@ pub fn router(
     elected: CancellationToken,
     tls: Option<&Ssl>,
 ) -> Result<Router, TlsError> {
+    crate::api::metrics::up_since();
     let client = Client::with_config(ClientConfig {
         tls: tls.map(|ssl| Arc::clone(&ssl.client)),
         connect_timeout: CONNECT_TIMEOUT,
@@ -209,7 +212,10 @@ fn onward(request: Request, url: Uri, mark: &str, peer: &Peer) -> Request<Body> 
     parts.uri = url;
     parts.extensions.clear();
     let mut headers = end_to_end(parts.headers);
-    headers.remove(HOST);
+    // The leader sees by it that a page of this Marathon's is no foreign one.
+    if let Some(host) = headers.remove(HOST) {
+        headers.entry(FORWARDED_HOST).or_insert(host);
+    }
     // Or the answer might be packed for a client that did not ask for that.
     let plain = HeaderValue::from_static("identity");
     headers.entry(ACCEPT_ENCODING).or_insert(plain);

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long after offers were asked for they are asked for again: so long a run may wait for its launch where others begin
-/// all the time. Each time all that was declined is offered anew.
+/// How long after offers were asked for they are asked for again, at most: so long a run may wait for its launch where others
+/// begin all the time. Each time all that was declined is offered anew.
 pub const REVIVE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The same where few offers come: so that a master makes no more than 2,000 of them in a second.
+pub const REVIVE_INTERVAL_PER_OFFER: Duration = Duration::from_micros(500);
 
 /// The settings of a Metronome.
 #[derive(Clone, Debug)]
@@ -22,6 +25,7 @@ impl Default for Config {
             framework_name: "metronome".to_owned(),
             http_port: 9000,
             min_revive_offers_interval: REVIVE_INTERVAL,
+            revive_interval_per_offer: Some(REVIVE_INTERVAL_PER_OFFER),
             ..dcos_marathon::Config::default()
         };
         Self {

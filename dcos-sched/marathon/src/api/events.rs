@@ -1,4 +1,6 @@
 //! `/v2/events`: what happens, as server-sent events.
+//!
+//! Events have names and no ids, as the original's: nothing is kept for listeners who come back.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -12,6 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tracing::debug;
 
 use super::Api;
+use super::metrics::Listening;
 use super::request::Request;
 use crate::event::Event;
 use crate::shell::Mailbox;
@@ -25,6 +28,7 @@ pub(super) async fn stream(api: &Api, request: &Request) -> Response {
     let farewell = Farewell {
         mailbox: mailbox.clone(),
         client,
+        listening: api.http.stream(),
     };
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(10)).text("");
     let ended = api.ending.clone().cancelled_owned();
@@ -32,6 +36,9 @@ pub(super) async fn stream(api: &Api, request: &Request) -> Response {
         .keep_alive(keep_alive)
         .into_response()
 }
+
+/// What stands around the name and the text of an event: `event: `, `data: `, and the ends of lines.
+const FRAMING: usize = 16;
 
 /// The events a listener wants; one that is too slow loses some, as it is told in the log only.
 fn frames(
@@ -45,6 +52,9 @@ fn frames(
             loop {
                 match events.recv().await {
                     Ok(event) if kinds.is_empty() || kinds.contains(event.kind) => {
+                        farewell
+                            .listening
+                            .sent(FRAMING + event.kind.len() + event.data.len());
                         let frame = Frame::default().event(event.kind).data(&*event.data);
                         return Some((Ok(frame), (events, kinds, farewell)));
                     }
@@ -63,6 +73,7 @@ fn frames(
 struct Farewell {
     mailbox: Mailbox,
     client: String,
+    listening: Listening,
 }
 
 impl Drop for Farewell {

@@ -14,9 +14,9 @@ use super::request::Request;
 use super::{Api, Reply, json_of, leader, set, typed};
 use crate::config::Config;
 use crate::core::View;
-use crate::instance::Condition;
+use crate::instance::{Condition, Instance};
 use crate::shell::{Between, Mailbox};
-use crate::{Error, standby};
+use crate::{Error, Timestamp, standby};
 
 /// The Marathon whose API this is.
 const VERSION: &str = "1.11.24";
@@ -103,27 +103,34 @@ fn backup_file(config: &Config, uri: &str) -> Result<PathBuf, Error> {
 pub(super) fn report(api: &Api) -> Report {
     let view = api.mailbox.view();
     let mut report = Report::default();
-    for (name, value) in gauges(&view) {
+    for (name, value) in gauges(&view, api.mailbox.config()) {
         report.gauge(name, value);
     }
     for (name, count) in view.counters.named() {
         report.counter(name, count);
     }
+    for (name, count) in view.counters.spoken.named("marathon") {
+        report.counter(name, count);
+    }
+    let (streams, bytes) = api.http.streams();
+    report.gauge("marathon.http.event-streams.active.gauge", streams);
+    report.counter(
+        "marathon.http.responses.event-stream.size.counter.bytes",
+        bytes,
+    );
     api.http.add_to(&mut report, "marathon");
+    api.mailbox.writes().add_to(&mut report, "marathon");
     report
 }
 
-fn gauges(view: &View) -> [(&'static str, usize); 7] {
+fn gauges(view: &View, config: &Config) -> [(&'static str, usize); 9] {
     let count = |test: &dyn Fn(Condition) -> bool| {
         view.all_instances()
             .filter(|instance| test(instance.condition))
             .count()
     };
-    let overdue = view
-        .queue
-        .iter()
-        .filter(|item| item.held_until.is_none())
-        .count();
+    let now = Timestamp::from(dcos_core::time::steady());
+    let (inflight, attempts) = view.kills;
     [
         ("marathon.apps.active.gauge", view.root.plain_apps().count()),
         (
@@ -140,8 +147,29 @@ fn gauges(view: &View) -> [(&'static str, usize); 7] {
             "marathon.instances.staged.gauge",
             count(&Condition::is_launching),
         ),
-        ("marathon.instances.launch-overdue.gauge", overdue),
+        (
+            "marathon.instances.launch-overdue.gauge",
+            view.all_instances()
+                .filter(|instance| is_overdue(instance, view, config, now))
+                .count(),
+        ),
+        ("marathon.instances.inflight-kills.gauge", inflight),
+        (
+            "marathon.instances.inflight-kill-attempts.gauge",
+            usize::try_from(attempts).unwrap_or(usize::MAX),
+        ),
     ]
+}
+
+/// Whether nobody confirmed a launch in time, or a task takes too long to start.
+fn is_overdue(instance: &Instance, view: &View, config: &Config, now: Timestamp) -> bool {
+    let most = match instance.condition {
+        Condition::Provisioned => config.task_launch_confirm_timeout,
+        Condition::Staging | Condition::Starting => config.task_launch_timeout,
+        _ => return false,
+    };
+    let since = view.connected_since.map(|since| since.max(instance.since));
+    since.is_some_and(|since| since + most <= now)
 }
 
 pub(super) fn info(mailbox: &Mailbox) -> Response {
@@ -181,7 +209,7 @@ pub(super) fn settings(mailbox: &Mailbox) -> Value {
 fn marathon_config(config: &Config, master: Option<&str>) -> Value {
     let millis = |duration: std::time::Duration| duration.as_millis();
     json!({
-        "access_control_allow_origin": null,
+        "access_control_allow_origin": config.origins.list(),
         "checkpoint": config.checkpoint,
         "decline_offer_duration": millis(config.decline_offer_duration),
         "default_network_name": config.default_network_name,

@@ -4,7 +4,7 @@
 mod meter;
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -111,6 +111,9 @@ struct Calls {
     active: usize,
     asked_bytes: u64,
     answered_bytes: u64,
+    /// Who listens to events, and how much they were sent.
+    streams: usize,
+    streamed_bytes: u64,
     /// Answers by the first digit of their status.
     classes: [Meter; 5],
     all: Timer,
@@ -129,6 +132,8 @@ impl HttpMetrics {
                 active: 0,
                 asked_bytes: 0,
                 answered_bytes: 0,
+                streams: 0,
+                streamed_bytes: 0,
                 classes: std::array::from_fn(|_| Meter::new(now)),
                 all: timer(),
                 by_method: methods.map(|method| (method, timer())),
@@ -148,6 +153,18 @@ impl HttpMetrics {
         }
     }
 
+    /// Somebody listens to events until what is returned is dropped.
+    pub fn stream(self: &Arc<Self>) -> Listening {
+        self.calls().streams += 1;
+        Listening(Arc::clone(self))
+    }
+
+    /// How many listen to events, and how many bytes all were sent.
+    pub fn streams(&self) -> (usize, u64) {
+        let calls = self.calls();
+        (calls.streams, calls.streamed_bytes)
+    }
+
     /// Adds what was measured to `report`; `service` is what names begin with.
     pub fn add_to(&self, report: &mut Report, service: &str) {
         let now = dcos_core::time::steady();
@@ -157,6 +174,9 @@ impl HttpMetrics {
         let led = now.since(self.begun).as_secs_f64();
         let name = format!("{service}.leadership.duration.gauge.seconds");
         report.gauges.push((name, led.into()));
+        let name = format!("{service}.uptime.gauge.seconds");
+        let up = now.since(up_since()).as_secs_f64();
+        report.gauges.push((name, up.into()));
         report.gauge(format!("{http}.requests.active.gauge"), calls.active);
         for (what, bytes) in [
             ("requests", calls.asked_bytes),
@@ -180,6 +200,56 @@ impl HttpMetrics {
     fn calls(&self) -> MutexGuard<'_, Calls> {
         // Numbers that somebody left half-added are numbers still.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Since when there is a service in this process, whether it leads or stands by.
+pub(crate) fn up_since() -> Time {
+    static BEGUN: OnceLock<Time> = OnceLock::new();
+    *BEGUN.get_or_init(dcos_core::time::steady)
+}
+
+/// How long changes take to be durable.
+#[derive(Debug)]
+pub struct Writes(Mutex<Timer>);
+
+impl Writes {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Timer::new(dcos_core::time::steady()))))
+    }
+
+    /// One began at `begun` and is over.
+    pub(crate) fn end(&self, begun: Time) {
+        let now = dcos_core::time::steady();
+        self.timer().add(now, now.since(begun));
+    }
+
+    /// Adds what was measured to `report`; `service` is what names begin with.
+    pub fn add_to(&self, report: &mut Report, service: &str) {
+        let name = format!("{service}.debug.persistence.operations.store.duration.timer.seconds");
+        let summary = self.timer().summary(dcos_core::time::steady());
+        report.timers.push((name, summary));
+    }
+
+    fn timer(&self) -> MutexGuard<'_, Timer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who listens to events.
+#[derive(Debug)]
+pub struct Listening(Arc<HttpMetrics>);
+
+impl Listening {
+    /// What is sent.
+    pub fn sent(&self, bytes: usize) {
+        self.0.calls().streamed_bytes += bytes as u64;
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.calls().streams -= 1;
     }
 }
 

@@ -1,5 +1,7 @@
 //! How often things happened since this Marathon started; names are Marathon's.
 
+use crate::engine::Spoken;
+
 /// Counters for `/metrics`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -21,10 +23,12 @@ pub struct Counters {
     pub suppresses: u64,
     /// Instances killed for failing checks.
     pub unhealthy_kills: u64,
+    /// What was said to the master and by it.
+    pub spoken: Spoken,
 }
 
 impl Counters {
-    /// Names and values.
+    /// Names and values of those that are counted here.
     pub fn named(&self) -> [(&'static str, u64); 9] {
         [
             ("marathon.deployments.counter", self.deployments),

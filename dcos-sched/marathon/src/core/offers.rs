@@ -25,11 +25,13 @@ impl Core {
         // What else arrived before may have changed what is to be launched.
         self.settle(now);
         self.counters.offers_incoming += offers.len() as u64;
+        self.subscription.offered(offers.len());
         let config = Arc::clone(&self.config);
         let answered = answer(self, now, offers, &config);
         self.counters.offers_declined += answered.declined;
         self.counters.offers_used += answered.used;
         self.counters.tasks_launched += answered.launched;
+        self.counters.spoken.said(&answered.calls);
         for call in answered.calls {
             self.send(call);
         }

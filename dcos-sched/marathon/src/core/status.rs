@@ -13,6 +13,7 @@ use crate::instance::{Condition, Instance, brief, task_instance};
 
 impl Core {
     pub(super) fn status(&mut self, now: Timestamp, status: &TaskStatus) {
+        self.counters.spoken.heard(status);
         let id = task_instance(&status.task_id.value);
         let known = id.as_ref().and_then(|id| self.instance(id)).cloned();
         match known {

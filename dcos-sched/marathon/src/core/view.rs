@@ -36,8 +36,10 @@ pub struct View {
     pub roles: BTreeSet<String>,
     /// How often things happened.
     pub counters: Counters,
-    /// Whether a master is connected.
-    pub connected: bool,
+    /// Since when a master is connected, if one is.
+    pub connected_since: Option<Timestamp>,
+    /// How many instances were asked to go and have not gone yet, and how often they were asked, in all.
+    pub kills: (usize, u64),
     /// That master's address.
     pub master: Option<String>,
 }
@@ -163,7 +165,8 @@ impl Core {
             framework_id: self.framework_id.as_ref().map(|id| id.value.clone()),
             roles: self.roles(),
             counters: self.counters,
-            connected: self.subscription.is_connected(),
+            connected_since: self.subscription.connected_since(),
+            kills: self.kills.sent(),
             master: self.subscription.master().cloned(),
         }
     }

@@ -136,7 +136,7 @@ impl View {
         let until = item.held_until.filter(|until| *until > now);
         let what = match until {
             Some(_) => Obstacle::Backoff,
-            None if !self.connected => Obstacle::Master,
+            None if self.connected_since.is_none() => Obstacle::Master,
             None => Obstacle::Offers,
         };
         let stops = item.summary.last_offers().into_iter();

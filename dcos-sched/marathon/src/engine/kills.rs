@@ -1,6 +1,6 @@
 //! Kills under way: sent once the master listens, and again until they are confirmed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Deadlines;
 use crate::Timestamp;
@@ -12,6 +12,10 @@ use crate::instance::InstanceId;
 pub struct Kills {
     unsent: BTreeSet<InstanceId>,
     again: Deadlines<InstanceId>,
+    /// How often each was asked to go.
+    attempts: HashMap<InstanceId, u32>,
+    /// Their sum.
+    attempted: u64,
 }
 
 impl Kills {
@@ -26,6 +30,7 @@ impl Kills {
     pub fn remove(&mut self, id: &InstanceId) {
         self.unsent.remove(id);
         self.again.set(id, None);
+        self.attempted -= u64::from(self.attempts.remove(id).unwrap_or_default());
     }
 
     /// Whether an instance is being killed.
@@ -50,8 +55,15 @@ impl Kills {
         }
         for id in &due {
             self.again.set(id, Some(now + config.kill_retry_timeout));
+            *self.attempts.entry(id.clone()).or_default() += 1;
+            self.attempted += 1;
         }
         due
+    }
+
+    /// How many instances were asked to go and have not gone yet, and how often they were asked, in all.
+    pub fn sent(&self) -> (usize, u64) {
+        (self.attempts.len(), self.attempted)
     }
 
     /// When a kill has to be sent again.
@@ -85,6 +97,10 @@ mod tests {
         assert_eq!(kills.take_due(at(30_000), &config), [id("y")]);
         kills.forget_sent();
         assert_eq!(kills.take_due(at(30_001), &config), [id("y"), id("z")]);
+        assert_eq!(kills.sent(), (2, 5));
+        kills.remove(&id("y"));
+        kills.add(&id("v"));
+        assert_eq!(kills.sent(), (1, 2));
     }
 
     /// Looking at all kills for each one confirmed would take hours.

@@ -15,6 +15,9 @@ use crate::{PathId, Timestamp};
 /// How soon the master is asked again about launches in doubt; each time twice as late.
 const FIRST_DOUBT: Duration = Duration::from_secs(1);
 
+/// Offers are never asked for sooner after they were.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
 /// How the connection to the master stands.
 #[derive(Debug, Default)]
 pub struct Subscription {
@@ -26,6 +29,8 @@ pub struct Subscription {
     /// Offers do not come any more at our own wish.
     suppressed: bool,
     last_revive: Option<Timestamp>,
+    /// How many offers came since, and how many between the two times before.
+    offered: (usize, usize),
     last_reconciliation: Option<Timestamp>,
     /// Since when there is this connection.
     since: Timestamp,
@@ -99,6 +104,11 @@ impl Subscription {
         }
     }
 
+    /// Since when there is a connection, if there is one.
+    pub fn connected_since(&self) -> Option<Timestamp> {
+        self.connected.then_some(self.since)
+    }
+
     /// The region the master is in.
     pub fn home_region(&self) -> Option<&String> {
         self.home_region.as_ref()
@@ -107,6 +117,25 @@ impl Subscription {
     /// The master's address.
     pub fn master(&self) -> Option<&String> {
         self.master.as_ref()
+    }
+
+    /// Offers came.
+    pub fn offered(&mut self, count: usize) {
+        self.offered.0 += count;
+    }
+
+    /// How long after offers were asked for they may be asked for again. All that was declined is then offered anew, so that the
+    /// fewer offers that makes, the sooner it may be; while none has come, the answer is under way, or there is nothing to give.
+    fn pause(&self, config: &Config) -> Duration {
+        let most = config.min_revive_offers_interval;
+        let (now, before) = self.offered;
+        let count = u32::try_from(now.max(before)).unwrap_or(u32::MAX);
+        match config.revive_interval_per_offer {
+            Some(each) if now > 0 => each
+                .saturating_mul(count)
+                .clamp(SHORTEST_PAUSE.min(most), most),
+            _ => most,
+        }
     }
 
     /// There is more to launch than before.
@@ -125,7 +154,7 @@ impl Subscription {
         let revive = self
             .last_revive
             .filter(|_| self.wanted)
-            .map(|at| at + config.min_revive_offers_interval);
+            .map(|at| at + self.pause(config));
         reconcile.into_iter().chain(revive).min()
     }
 
@@ -189,13 +218,65 @@ impl Subscription {
         }
         let rested = self
             .last_revive
-            .is_none_or(|last| last + config.min_revive_offers_interval <= now);
+            .is_none_or(|last| last + self.pause(config) <= now);
         if !self.wanted || !rested {
             return None;
         }
         self.wanted = false;
         self.suppressed = false;
         self.last_revive = Some(now);
+        self.offered = (0, self.offered.0);
         Some(calls::revive())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::App;
+
+    /// When offers are asked for again, if so many came since they were, and so many more the time before.
+    fn asked_again(config: &Config, before: usize, since: usize) -> i64 {
+        let at = Timestamp::from_millis;
+        let app = serde_json::json!({"id": "/a", "cmd": "run"});
+        let app: Arc<App> = Arc::new(serde_json::from_value(app).unwrap());
+        let mut queue = LaunchQueue::default();
+        queue.want(at(0), &app, 1);
+        let mut connection = Subscription::default();
+        connection.begin(at(0), &event::Subscribed::default(), true);
+        assert!(connection.ask(at(0), &queue, config, false).is_some());
+        connection.offered(before);
+        connection.want_offers();
+        assert!(connection.ask(at(500), &queue, config, false).is_some());
+        connection.offered(since);
+        connection.want_offers();
+        let mut asked = |after: &i64| {
+            let call = connection.ask(at(500 + after), &queue, config, false);
+            call.is_some()
+        };
+        (0..1_000).find(&mut asked).unwrap()
+    }
+
+    #[test]
+    fn the_fewer_offers_come_the_sooner_more_are_asked_for() {
+        let config = Config {
+            min_revive_offers_interval: Duration::from_millis(100),
+            revive_interval_per_offer: Some(Duration::from_micros(500)),
+            ..Config::default()
+        };
+        for (before, since, expected) in [
+            (50, 0, 100),
+            (0, 1, 10),
+            (0, 50, 25),
+            // The rest of the answer may be on its way.
+            (80, 1, 40),
+            (0, 10_000, 100),
+        ] {
+            let asked = asked_again(&config, before, since);
+            assert_eq!(asked, expected, "{before} {since}");
+        }
+        assert_eq!(asked_again(&Config::default(), 0, 1), 200);
     }
 }

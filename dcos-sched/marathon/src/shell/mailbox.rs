@@ -6,6 +6,7 @@ use dcos_core::time::Time;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::Between;
+use crate::api::metrics::Writes;
 use crate::config::Config;
 use crate::core::{Core, Input};
 use crate::engine::Machine;
@@ -41,6 +42,7 @@ pub struct Mailbox<M: Machine = Core> {
     events: broadcast::Sender<Event>,
     config: Arc<Config>,
     abdication: mpsc::Sender<Between>,
+    writes: Arc<Writes>,
 }
 
 impl<M: Machine> Clone for Mailbox<M> {
@@ -51,6 +53,7 @@ impl<M: Machine> Clone for Mailbox<M> {
             events: self.events.clone(),
             config: Arc::clone(&self.config),
             abdication: self.abdication.clone(),
+            writes: Arc::clone(&self.writes),
         }
     }
 }
@@ -62,6 +65,7 @@ impl<M: Machine> Mailbox<M> {
         events: broadcast::Sender<Event>,
         config: Arc<Config>,
         abdication: mpsc::Sender<Between>,
+        writes: Arc<Writes>,
     ) -> Self {
         Self {
             letters,
@@ -69,7 +73,13 @@ impl<M: Machine> Mailbox<M> {
             events,
             config,
             abdication,
+            writes,
         }
+    }
+
+    /// How long changes take to be durable.
+    pub fn writes(&self) -> &Writes {
+        &self.writes
     }
 
     /// The latest picture of what is durable.

@@ -112,6 +112,17 @@ impl Running {
         body: String,
         accept: &str,
     ) -> Answer {
+        self.send_with(method, path, body, &[("accept", accept)])
+            .await
+    }
+
+    pub(crate) async fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: String,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -120,10 +131,12 @@ impl Running {
         let request = http::Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "marathon")
-            .header("accept", accept)
-            .body(Full::new(Bytes::from(body)))
-            .unwrap();
+            .header("host", "marathon");
+        let said = headers.iter();
+        let request = said.fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
         let response = sender.send_request(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let text = body.collect().await.unwrap().to_bytes();

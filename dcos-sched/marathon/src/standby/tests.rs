@@ -48,10 +48,11 @@ async fn front_behind(guard: Option<&Guard>) -> Front {
             value.map_or("-".to_owned(), |value| value.to_str().unwrap().to_owned())
         };
         let (via, hops) = (header("x-marathon-via"), header("x-forwarded-for"));
+        let asked = header("x-forwarded-host");
         let (host, length) = (header("host"), axum::body::to_bytes(body, 1 << 20).await);
         let length = length.unwrap().len();
         let text = format!(
-            "{} {} {host} {via} {hops} {length}",
+            "{} {} {host} {asked} {via} {hops} {length}",
             parts.method, parts.uri
         );
         (StatusCode::CREATED, [("x-marathon-leader", "me")], text)
@@ -110,8 +111,8 @@ async fn a_standby_says_what_the_leader_says() {
     assert_eq!(
         answer.text().await.unwrap(),
         format!(
-            "PUT /v2/apps//a?force=true {} {mark} 192.0.2.1,127.0.0.1 5",
-            front.leader
+            "PUT /v2/apps//a?force=true {} {} {mark} 192.0.2.1,127.0.0.1 5",
+            front.leader, front.standby
         )
     );
 }

@@ -48,7 +48,11 @@ pub(super) fn report(api: &Api) -> Report {
     for (name, count) in view.counters.named() {
         report.counter(name, count);
     }
+    for (name, count) in view.counters.spoken.named("metronome") {
+        report.counter(name, count);
+    }
     api.http.add_to(&mut report, "metronome");
+    api.mailbox.writes().add_to(&mut report, "metronome");
     report
 }
 

@@ -20,12 +20,13 @@ impl JobScheduler {
         self.trigger_due(now);
         self.expire(now);
         self.counters.offers_incoming += offers.len() as u64;
+        self.subscription.offered(offers.len());
         let config = Arc::clone(&self.config);
         let answered = answer(self, now, offers, &config.engine);
         self.places = Places::default();
         self.counters.offers_declined += answered.declined;
         self.counters.offers_used += answered.used;
-        self.counters.launched += answered.launched;
+        self.counters.spoken.said(&answered.calls);
         for call in answered.calls {
             self.send(call);
         }

@@ -12,6 +12,7 @@ use crate::model::{RestartPolicy, Run, RunKey, RunStatus, RunTask};
 
 impl JobScheduler {
     pub(super) fn status(&mut self, now: Timestamp, status: &TaskStatus) {
+        self.counters.spoken.heard(status);
         let id = task_instance(&status.task_id.value);
         let run = id.as_ref().and_then(|id| RunKey::of(&id.app()));
         let run = run.and_then(|key| self.run(&key)).cloned();

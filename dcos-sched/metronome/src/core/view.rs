@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use dcos_marathon::engine::Registration;
+use dcos_marathon::engine::{Registration, Spoken};
 
 use super::JobScheduler;
 use crate::model::{Job, JobId, RunKey};
@@ -59,6 +59,8 @@ pub struct Counters {
     pub revives: u64,
     /// Times no offers were asked for.
     pub suppresses: u64,
+    /// What was said to the master and by it.
+    pub spoken: Spoken,
 }
 
 impl Counters {
@@ -77,10 +79,7 @@ impl Counters {
                 self.offers_declined,
             ),
             ("metronome.mesos.offers.used.counter", self.offers_used),
-            (
-                "metronome.mesos.offer-operations.launch.counter",
-                self.launched,
-            ),
+            ("metronome.tasks.launched.counter", self.launched),
             ("metronome.mesos.calls.revive.counter", self.revives),
             ("metronome.mesos.calls.suppress.counter", self.suppresses),
         ]

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::app;
-use crate::Config;
 use crate::shell::tests::Running;
+use crate::{Config, Origins};
 
 #[tokio::test]
 async fn listeners_hear_what_they_asked_for() {
@@ -114,6 +114,99 @@ async fn who_this_is() {
             .await
             .text
             .contains("Marathon")
+    );
+}
+
+/// The names that its documentation calls important, but for those of the Java machine and of a collector there is none of here.
+#[tokio::test]
+async fn what_is_measured_has_the_originals_names() {
+    let marathon = Running::new().await;
+    marathon.create(json!({"id": "/a", "cmd": "run it"})).await;
+    marathon.idle().await;
+    let measured = marathon.get("/metrics").await;
+    let named = |kind: &str, name: &str| {
+        let value = &measured[kind][format!("marathon.{name}")];
+        assert!(value.is_object(), "{kind}: {name}");
+        value.clone()
+    };
+    for name in [
+        "instances.inflight-kills.gauge",
+        "instances.inflight-kill-attempts.gauge",
+        "instances.launch-overdue.gauge",
+        "http.event-streams.active.gauge",
+    ] {
+        assert_eq!(named("gauges", name)["value"], 0, "{name}");
+    }
+    for name in ["uptime.gauge.seconds", "leadership.duration.gauge.seconds"] {
+        assert!(
+            named("gauges", name)["value"].as_f64() > Some(0.0),
+            "{name}"
+        );
+    }
+    for (name, count) in [
+        ("mesos.offer-operations.launch.counter", 1),
+        ("mesos.offer-operations.launch-group.counter", 0),
+        ("mesos.offer-operations.reserve.counter", 0),
+        ("mesos.task-updates.task-running.counter", 1),
+        ("mesos.task.oom.memory-limit-exceeded.counter", 0),
+        ("http.responses.event-stream.size.counter.bytes", 0),
+    ] {
+        assert_eq!(named("counters", name)["count"], count, "{name}");
+    }
+    let name = "debug.persistence.operations.store.duration.timer.seconds";
+    assert!(named("timers", name)["count"].as_u64() > Some(1));
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_change_nothing() {
+    let origins = Origins::new(["https://ui.example".to_owned()]).unwrap();
+    let marathon = Running::configured(Config {
+        origins,
+        ..Config::default()
+    })
+    .await;
+    marathon.create(json!({"id": "/a", "cmd": "run it"})).await;
+    marathon.idle().await;
+    let restart = "/v2/apps/a/restart";
+    let ask = async |method: &str, path: &str, headers: &[(&str, &str)]| {
+        marathon
+            .send_with(method, path, String::new(), headers)
+            .await
+    };
+    let elsewhere = ("origin", "http://elsewhere.example");
+    let refused = ask("POST", restart, &[elsewhere]).await;
+    assert_eq!(refused.status, 403);
+    let message = &refused.json()["message"];
+    assert!(
+        message
+            .as_str()
+            .unwrap()
+            .contains("http://elsewhere.example")
+    );
+    assert_eq!(ask("GET", "/v2/apps", &[elsewhere]).await.status, 200);
+    for origin in ["http://marathon", "https://ui.example"] {
+        let answer = ask("POST", restart, &[("origin", origin)]).await;
+        assert_eq!(answer.status, 200, "{origin}: {answer:?}");
+        marathon.idle().await;
+    }
+    let asks = ("access-control-request-method", "GET");
+    let answer = ask(
+        "OPTIONS",
+        "/v2/apps",
+        &[("origin", "https://ui.example"), asks],
+    )
+    .await;
+    let allowed = &answer.headers["access-control-allow-origin"];
+    assert_eq!(
+        (answer.status, allowed.to_str().unwrap()),
+        (200, "https://ui.example")
+    );
+    let answer = ask("GET", "/v2/apps", &[elsewhere]).await;
+    assert!(!answer.headers.contains_key("access-control-allow-origin"));
+    let shown = &marathon.get("/v2/info").await["marathon_config"];
+    assert_eq!(
+        shown["access_control_allow_origin"],
+        json!(["https://ui.example"])
     );
 }
 
