@@ -18,7 +18,8 @@ use landlock::{
 use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{
-    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setsid,
+    DumpableBehavior, Signal, fchdir, getcwd, set_dumpable_behavior,
+    set_parent_process_death_signal, setsid,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, configure_capability_in_ambient_set,
@@ -61,41 +62,32 @@ impl Opened {
         report: OwnedFd,
         go: Option<OwnedFd>,
     ) -> Result<Self, Failure> {
-        let mut opened = Self {
-            joins: Vec::new(),
-            tasks: Vec::new(),
-            cgroup: None,
+        // Where the container's own `/proc` is not in the way.
+        LazyLock::force(&mounts::IN_USER_NAMESPACE);
+        let apart = plan.new.user && plan.new.mount;
+        let outside = apart.then(|| Outside::open(plan)).transpose()?;
+        let open = |path: &Path| File::open(path).at(Step::Open, path.display());
+        let late = |join: &&Join| !is_entered_first(plan, join);
+        let joins = plan.join.iter().filter(late);
+        let joins = joins.map(|join| Ok((open(&join.path)?, join.path.clone())));
+        let is_v2 = |cgroup: &&Cgroup| cgroup.version == CgroupVersion::V2;
+        let (v2, v1): (Vec<_>, Vec<_>) = plan.cgroups.iter().partition(is_v2);
+        let tasks = v1.iter().map(|cgroup| {
+            let path = cgroup.path.join("tasks");
+            let file = File::options().write(true).open(&path);
+            Ok((file.at(Step::Open, path.display())?, path))
+        });
+        let cgroup = v2.first().map(|cgroup| open(&cgroup.path));
+        Ok(Self {
+            joins: joins.collect::<Result<_, Failure>>()?,
+            tasks: tasks.collect::<Result<_, Failure>>()?,
+            cgroup: cgroup.transpose()?,
             stdio,
             report,
             go,
-            outside: None,
+            outside,
             exposed: !fs::read("/proc/sys/fs/suid_dumpable").is_ok_and(|it| it != b"1\n"),
-        };
-        // Where the container's own `/proc` is not in the way.
-        LazyLock::force(&mounts::IN_USER_NAMESPACE);
-        if plan.new.user && plan.new.mount {
-            opened.outside = Some(Outside::open(plan)?);
-        }
-        let late = |join: &&Join| !is_entered_first(plan, join);
-        for join in plan.join.iter().filter(late) {
-            let file = File::open(&join.path).at(Step::Open, join.path.display())?;
-            opened.joins.push((file, join.path.clone()));
-        }
-        for Cgroup { path, version } in &plan.cgroups {
-            match version {
-                CgroupVersion::V1 => {
-                    let tasks = path.join("tasks");
-                    let file = File::options().write(true).open(&tasks);
-                    opened
-                        .tasks
-                        .push((file.at(Step::Open, tasks.display())?, tasks));
-                }
-                CgroupVersion::V2 => {
-                    opened.cgroup = Some(File::open(path).at(Step::Open, path.display())?);
-                }
-            }
-        }
-        Ok(opened)
+        })
     }
 }
 
@@ -135,10 +127,9 @@ fn make(plan: &Plan, opened: Opened, report: &OwnedFd) -> Result<Never, Failure>
     drop((opened.report, opened.cgroup));
     if let Some(go) = opened.go {
         let count = rustix::io::read(&go, &mut [0; 1]).at(Step::Clone, "")?;
-        (count == 1)
-            .then_some(())
-            .ok_or(Errno::PIPE)
-            .at(Step::Clone, "")?;
+        if count == 0 {
+            return Err(Errno::PIPE).at(Step::Clone, "");
+        }
     }
     if plan.new.user {
         // Before there were id maps this process was nobody and could do nothing.
@@ -370,14 +361,11 @@ fn enter_directory(plan: &Plan) -> Result<(), Failure> {
         mounts::folder(directory)
     };
     let entered = place.and_then(|place| {
-        rustix::process::fchdir(place)?;
+        fchdir(place)?;
         // The kernel says so of what is out of the root's reach (CVE-2024-21626).
-        let inside = rustix::process::getcwd(Vec::new())?
-            .as_bytes()
-            .starts_with(b"/");
-        inside
-            .then_some(())
-            .ok_or(io::ErrorKind::PermissionDenied.into())
+        let inside = getcwd(Vec::new())?.as_bytes().starts_with(b"/");
+        let refused = io::ErrorKind::PermissionDenied.into();
+        inside.then_some(()).ok_or(refused)
     });
     entered.at(Step::Directory, directory.display())
 }

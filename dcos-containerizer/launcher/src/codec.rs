@@ -49,21 +49,19 @@ impl<'a> Input<'a> {
         Self(bytes)
     }
 
-    pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(DecodeError::Short)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Short)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn block(&mut self) -> Result<&'a [u8], DecodeError> {
-        let length = u32::take(self)?;
-        self.bytes(length as usize)
+    fn text(&mut self) -> Result<&'a [u8], DecodeError> {
+        let length = u32::take(self)? as usize;
+        let (text, rest) = self.0.split_at_checked(length).ok_or(DecodeError::Short)?;
+        self.0 = rest;
+        (!text.contains(&0))
+            .then_some(text)
+            .ok_or(DecodeError::Text)
     }
 
     pub(crate) fn end(&self) -> Result<(), DecodeError> {
@@ -128,12 +126,8 @@ impl Wire for String {
         put_block(self.as_bytes(), out);
     }
     fn take(input: &mut Input<'_>) -> Result<Self, DecodeError> {
-        let text = str::from_utf8(input.block()?).map_err(|_| DecodeError::Text)?;
-        if text.contains('\0') {
-            Err(DecodeError::Text)
-        } else {
-            Ok(text.to_owned())
-        }
+        let text = str::from_utf8(input.text()?).map_err(|_| DecodeError::Text)?;
+        Ok(text.to_owned())
     }
 }
 
@@ -142,11 +136,7 @@ impl Wire for PathBuf {
         put_block(self.as_os_str().as_bytes(), out);
     }
     fn take(input: &mut Input<'_>) -> Result<Self, DecodeError> {
-        let bytes = input.block()?;
-        if bytes.contains(&0) {
-            return Err(DecodeError::Text);
-        }
-        Ok(PathBuf::from(OsStr::from_bytes(bytes)))
+        Ok(PathBuf::from(OsStr::from_bytes(input.text()?)))
     }
 }
 
@@ -170,16 +160,8 @@ impl<T: Wire> Wire for Vec<T> {
         }
     }
     fn take(input: &mut Input<'_>) -> Result<Self, DecodeError> {
-        let count = u32::take(input)? as usize;
-        // Every element takes a byte at least; a false count must not reserve memory.
-        if count > input.0.len() {
-            return Err(DecodeError::Short);
-        }
-        let mut values = Vec::with_capacity(count.min(64));
-        for _ in 0..count {
-            values.push(T::take(input)?);
-        }
-        Ok(values)
+        // A false count reserves no memory, and ends where the bytes do: every element takes one at least.
+        (0..u32::take(input)?).map(|_| T::take(input)).collect()
     }
 }
 

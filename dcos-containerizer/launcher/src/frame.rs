@@ -17,11 +17,9 @@ const HEADER: usize = 5;
 
 /// The bytes of a frame around `body`.
 pub(crate) fn encode(body: &[u8], fds: usize) -> io::Result<Vec<u8>> {
+    let too_large = || io::Error::new(io::ErrorKind::InvalidInput, "the message is too large");
     if body.len() > MAX_FRAME || fds > MAX_FDS {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the message is too large",
-        ));
+        return Err(too_large());
     }
     let length = u32::try_from(body.len()).expect("MAX_FRAME is below 4 GiB");
     let count = u8::try_from(fds).expect("MAX_FDS is below 256");
@@ -45,13 +43,10 @@ impl Incoming {
         let mut buffer = [0; 16 << 10];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = loop {
+        let received = rustix::io::retry_on_intr(|| {
             let mut slices = [IoSliceMut::new(&mut buffer)];
-            match recvmsg(&socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
-                other => break other?,
-            }
-        };
+            recvmsg(&socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)
+        })?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 self.fds.extend(fds);

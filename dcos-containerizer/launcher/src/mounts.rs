@@ -28,7 +28,7 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use crate::message::{Failure, Step};
-use crate::plan::{Device, Mount, Plan};
+use crate::plan::{Device, Mount, Plan, Root};
 use crate::report::At;
 use crate::sys;
 
@@ -180,11 +180,8 @@ fn is_folder(place: &OwnedFd) -> io::Result<bool> {
 fn open_source(wanted: &Mount, propagation: u64) -> Result<Source, Failure> {
     let recursive = wanted.flags & libc::MS_REC != 0;
     let is_bind = wanted.kind.is_empty();
-    let name = if is_bind {
-        &wanted.source
-    } else {
-        &wanted.target
-    };
+    let Mount { source, target, .. } = wanted;
+    let name = if is_bind { source } else { target };
     let opened = match wanted.no_links {
         _ if !is_bind => Source::make(wanted),
         true => reach(name).and_then(|place| Source::of(&place, recursive)),
@@ -227,15 +224,14 @@ fn open_device(plan: &Plan, device: &Device) -> Option<Source> {
 }
 
 fn open_root(plan: &Plan) -> Result<Option<Source>, Failure> {
-    let Some(root) = &plan.root else {
-        return Ok(None);
-    };
-    let whole = Mount {
+    let whole = |root: &Root| Mount {
         source: root.path.clone(),
         flags: libc::MS_REC,
         ..Mount::default()
     };
-    open_source(&whole, libc::MS_SLAVE).map(Some)
+    let whole = plan.root.as_ref().map(whole);
+    let open = |whole| open_source(&whole, libc::MS_SLAVE);
+    whole.map(open).transpose()
 }
 
 fn change_root(root: &Source) -> io::Result<()> {
@@ -317,11 +313,8 @@ fn make_device(device: &Device, host: Option<Source>) -> io::Result<()> {
     if let Some(above) = device.path.parent() {
         folder(above)?;
     }
-    let kind = if device.block {
-        FileType::BlockDevice
-    } else {
-        FileType::CharacterDevice
-    };
+    let kinds = [FileType::CharacterDevice, FileType::BlockDevice];
+    let kind = kinds[usize::from(device.block)];
     let mode = Mode::from_bits_truncate(device.mode);
     let number = makedev(device.major, device.minor);
     match mknodat(CWD, &device.path, kind, mode, number) {
@@ -358,17 +351,19 @@ fn make_readonly(place: &OwnedFd) -> io::Result<()> {
 /// What things are hidden by: files by the host's `/dev/null`, since the container may not have one, folders by an
 /// empty file system.
 fn nothing() -> Result<[Source; 2], Failure> {
-    let null = Mount {
-        source: "/dev/null".into(),
-        ..Mount::default()
+    let open = |source: &str, kind: &str, flags| {
+        let wanted = Mount {
+            source: source.into(),
+            kind: kind.into(),
+            flags,
+            ..Mount::default()
+        };
+        open_source(&wanted, 0)
     };
-    let empty = Mount {
-        source: "tmpfs".into(),
-        kind: "tmpfs".into(),
-        flags: libc::MS_RDONLY,
-        ..Mount::default()
-    };
-    Ok([open_source(&null, 0)?, open_source(&empty, 0)?])
+    Ok([
+        open("/dev/null", "", 0)?,
+        open("tmpfs", "tmpfs", libc::MS_RDONLY)?,
+    ])
 }
 
 fn hide(place: &OwnedFd, nothing: &mut [Source; 2]) -> io::Result<()> {

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use crate::codec::{DecodeError, Input, Wire};
+use crate::codec::{DecodeError, Wire};
 
 /// The version of the format that this library writes, and the only one it reads.
 ///
@@ -302,9 +302,7 @@ pub enum First {
 impl Plan {
     /// The plan as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        self.put(&mut out);
-        out
+        [vec![VERSION], self.to_bytes()].concat()
     }
 
     /// Reads a plan back and checks it.
@@ -315,13 +313,11 @@ impl Plan {
         if bytes.len() > MAX_PLAN {
             return Err(DecodeError::Rule("a plan has 4 MiB at most"));
         }
-        let mut input = Input::new(bytes);
-        match u8::take(&mut input)? {
-            VERSION => {}
-            other => return Err(DecodeError::Version(other)),
+        let (version, plan) = bytes.split_first().ok_or(DecodeError::Short)?;
+        if *version != VERSION {
+            return Err(DecodeError::Version(*version));
         }
-        let plan = Self::take(&mut input)?;
-        input.end()?;
+        let plan = Self::from_bytes(plan)?;
         plan.check()?;
         Ok(plan)
     }

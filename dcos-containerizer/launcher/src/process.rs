@@ -18,9 +18,8 @@ pub(crate) fn signal(pid: i32, signal: i32) -> bool {
 
 /// Sends a signal to each process in the cgroups; for `SIGKILL` until none is left.
 pub(crate) fn signal_cgroups(cgroups: &[Cgroup], number: i32) {
-    let second = cgroups
-        .iter()
-        .find(|cgroup| cgroup.version == CgroupVersion::V2);
+    let is_v2 = |cgroup: &&Cgroup| cgroup.version == CgroupVersion::V2;
+    let second = cgroups.iter().find(is_v2);
     let Some(cgroup) = second.or_else(|| cgroups.first()) else {
         return;
     };

@@ -131,19 +131,15 @@ fn start(socket: &Path, cgroups: &[PathBuf]) -> io::Result<Server> {
 }
 
 fn lock_of(socket: &Path) -> PathBuf {
-    let mut path = socket.as_os_str().to_owned();
-    path.push(".lock");
-    path.into()
+    socket.with_added_extension("lock")
 }
 
 /// Whether a launcher serves `socket`, without a word to it; whoever may not look is told so, too.
 pub fn is_served(socket: &Path) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
     match File::open(lock_of(socket)) {
         Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_err(),
-        Err(error) => !matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-        ),
+        Err(error) => !matches!(error.kind(), NotFound | NotADirectory),
     }
 }
 

@@ -4,8 +4,10 @@
 //! An init is never replaced by a program: it says so, and says how its command ended, since
 //! process 1 of a namespace cannot die of the signal that killed its command.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::{io, iter};
+
+use rustix::io::{Errno, read, retry_on_intr};
 
 use crate::codec::{Input, Wire};
 use crate::message::{Failure, Step};
@@ -52,20 +54,15 @@ impl Report {
         let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
         let closed = loop {
-            match rustix::io::read(pipe, &mut buffer) {
-                Ok(0) => break true,
-                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => break false,
-                Err(_) => break true,
+            match retry_on_intr(|| read(pipe, &mut buffer)) {
+                Ok(count @ 1..) => bytes.extend_from_slice(&buffer[..count]),
+                Err(Errno::AGAIN) => break false,
+                _ => break true,
             }
         };
         let mut input = Input::new(&bytes);
-        let mut reports = Vec::new();
-        while let Ok(report) = Self::take(&mut input) {
-            reports.push(report);
-        }
-        (reports, closed)
+        let reports = iter::from_fn(|| Self::take(&mut input).ok());
+        (reports.collect(), closed)
     }
 }
 

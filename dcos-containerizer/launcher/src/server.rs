@@ -107,20 +107,17 @@ impl Server {
             if self.clients.is_empty() && self.next_client > 1 && self.leave(socket) {
                 return Ok(());
             }
-            let (signalled, knocked, talking, reporting) = self.wait()?;
-            for number in talking {
+            let reporting = self.wait()?;
+            let clients: Vec<_> = self.clients.iter().map(|one| one.number).collect();
+            for number in clients {
                 self.listen_to(number);
             }
             for id in reporting {
                 let news = self.table.hear(&id);
                 self.tell(news.into_iter().collect());
             }
-            if signalled {
-                self.take_signals();
-            }
-            if knocked {
-                self.accept();
-            }
+            self.take_signals();
+            self.accept();
             self.clients.retain_mut(Connection::flush);
             if let Some((asker, program)) = self.upgrade.take_if(|_| self.table.is_settled()) {
                 let error = upgrade::execute(Path::new(&program), self);
@@ -147,8 +144,9 @@ impl Server {
         left
     }
 
-    /// Sleeps until there is something to do: signals, a new client, requests, reports.
-    fn wait(&self) -> io::Result<(bool, bool, Vec<u64>, Vec<String>)> {
+    /// Sleeps until there is something to do: signals, a new client, requests, reports. Only what may be many is told: the
+    /// containers that have reported; of the others none is waited for when they are asked.
+    fn wait(&self) -> io::Result<Vec<String>> {
         let mut fds = vec![
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
@@ -158,21 +156,14 @@ impl Server {
             wanted.set(PollFlags::OUT, !client.outgoing.is_empty());
             fds.push(PollFd::new(&client.stream, wanted));
         }
+        let others = fds.len();
         let starting: Vec<_> = self.table.starting().collect();
         let pipes = starting.iter().map(|(_, pipe)| *pipe);
         fds.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
-        let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let (clients, reports) = ready[2..].split_at(self.clients.len());
-        let talking = self.clients.iter().zip(clients);
-        let talking = talking.filter(|(_, ready)| **ready);
-        let reporting = starting.iter().zip(reports).filter(|(_, ready)| **ready);
-        Ok((
-            ready[0],
-            ready[1],
-            talking.map(|(client, _)| client.number).collect(),
-            reporting.map(|((id, _), _)| (*id).clone()).collect(),
-        ))
+        let reports = starting.into_iter().zip(&fds[others..]);
+        let reporting = reports.filter(|(_, fd)| !fd.revents().is_empty());
+        Ok(reporting.map(|((id, _), _)| id.clone()).collect())
     }
 
     fn take_signals(&mut self) {

@@ -99,11 +99,8 @@ pub(crate) fn reap() -> Option<(i32, i32)> {
 /// Replaces the program of this process; returns only if that failed.
 pub(crate) fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings
-            .iter()
-            .map(|string| string.as_ptr())
-            .chain([ptr::null()])
-            .collect()
+        let strings = strings.iter().map(|string| string.as_ptr());
+        strings.chain([ptr::null()]).collect()
     };
     let (arguments, environment) = (pointers(arguments), pointers(environment));
     // SAFETY: both arrays end with a null pointer, and their strings outlive the call.
@@ -162,16 +159,12 @@ pub(crate) fn signal_fd() -> io::Result<OwnedFd> {
 /// Takes possession of a descriptor that the program before this one left open.
 pub(crate) fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD only looks at the number.
-    if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
-        return Err(io::Error::last_os_error());
-    }
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
     owned(fd)
 }
 
 fn owned(fd: RawFd) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    check(fd)?;
     // SAFETY: the descriptor is open (just made, or checked) and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -260,16 +253,9 @@ pub(crate) fn install_filter(instructions: &[u64]) -> io::Result<()> {
         len: u16::try_from(instructions.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
         filter: instructions.as_ptr().cast_mut().cast(),
     };
+    let (what, mode) = (libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER);
     // SAFETY: `program` points at `len` instructions that outlive the call and are only read.
-    check(unsafe {
-        libc::prctl(
-            libc::PR_SET_SECCOMP,
-            libc::SECCOMP_MODE_FILTER,
-            &raw const program,
-            0,
-            0,
-        )
-    })
+    check(unsafe { libc::prctl(what, mode, &raw const program, 0, 0) })
 }
 
 /// Where the heap begins; 0 where that is not known.

@@ -116,16 +116,13 @@ impl Entry {
         let Known { pid, cgroups, .. } = &self.known;
         let everything = scope == Scope::All;
         let fatal = number == libc::SIGKILL;
-        if self.known.owns_pids && fatal {
-            process::signal(*pid, number);
-        } else if everything && !cgroups.is_empty() {
-            process::signal_cgroups(cgroups, number);
-        } else if self.known.supervised && (everything || fatal) {
-            // The init must live to tell how its command ended; it ends by itself then.
-            if process::signal_descendants(*pid, number) == 0 {
-                process::signal(*pid, number);
-            }
-        } else {
+        let takes_all_along = self.known.owns_pids && fatal;
+        if everything && !cgroups.is_empty() && !takes_all_along {
+            return process::signal_cgroups(cgroups, number);
+        }
+        // The init must live to tell how its command ended; it ends by itself then.
+        let spared = self.known.supervised && (everything || fatal) && !takes_all_along;
+        if !spared || process::signal_descendants(*pid, number) == 0 {
             process::signal(*pid, number);
         }
     }
@@ -287,12 +284,9 @@ impl Table {
         if orphans.is_empty() {
             return;
         }
-        let mut confined = Vec::new();
-        for entry in self.living() {
-            for cgroup in entry.known.cgroups.iter().take(1) {
-                confined.extend(process::members(&cgroup.path));
-            }
-        }
+        let cgroups = self.living().filter_map(|one| one.known.cgroups.first());
+        let confined = cgroups.flat_map(|cgroup| process::members(&cgroup.path));
+        let confined: Vec<_> = confined.collect();
         for pid in orphans.into_iter().filter(|pid| !confined.contains(pid)) {
             process::signal_descendants(pid, libc::SIGKILL);
             process::signal(pid, libc::SIGKILL);
