@@ -22,10 +22,10 @@ pub(crate) struct Passing {
 }
 
 impl Passing {
-    /// Nothing so far.
-    pub(crate) fn new() -> Arc<Self> {
+    /// Nothing so far of a request that has `begun`.
+    pub(crate) fn new(begun: Instant) -> Arc<Self> {
         Arc::new(Self {
-            begun: Instant::now(),
+            begun,
             last: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             too_large: AtomicBool::new(false),

@@ -256,8 +256,8 @@ impl Rules {
         let addresses = self.own_hosts.iter().filter_map(|host| address(host));
         // Where it listens on all, nobody knows it by that.
         let addresses = addresses.filter(|ip| !ip.is_unspecified());
-        let loopback: Vec<bool> = addresses.map(|ip| ip.is_loopback()).collect();
-        !loopback.is_empty() && !loopback.contains(&false)
+        let mut loopback = addresses.map(|ip| ip.is_loopback()).peekable();
+        loopback.peek().is_some() && loopback.all(|is| is)
     }
 
     fn part(&self, proxy: Proxy, pattern: Pattern, asked: Asked<'_>, world: &World) -> Step {
@@ -267,9 +267,9 @@ impl Rules {
             let text = "405 Method Not Allowed: this path can only be read here.";
             return Step::Answer(405, text.to_owned());
         }
-        let path = match to {
-            Some(to) => Cow::Owned(format!("{to}{}", rest(asked.path, pattern))),
-            None => Cow::Borrowed(asked.path),
+        let (prefix, path) = match to {
+            Some(to) => (to, rest(asked.path, pattern)),
+            None => ("", asked.path),
         };
         let target = match self.place(part, world) {
             Ok(target) => target,
@@ -281,7 +281,7 @@ impl Rules {
             _ => Redirects::Kept,
         };
         Step::Forward(Forward {
-            path: with_query(&path, asked.query),
+            path: joined(prefix, path, asked.query),
             ways,
             redirects,
             ..plain(target)
@@ -345,17 +345,17 @@ fn absent(part: Part) -> Step {
 
 /// What stands behind the pattern.
 fn rest(path: &str, pattern: Pattern) -> &str {
-    match pattern {
-        Pattern::Exact(text) | Pattern::Under(text) | Pattern::Tree(text) => {
-            path.get(text.len()..).unwrap_or_default()
-        }
-    }
+    path.get(pattern.text().len()..).unwrap_or_default()
 }
 
 fn with_query(path: &str, query: Option<&str>) -> String {
+    joined("", path, query)
+}
+
+fn joined(prefix: &str, path: &str, query: Option<&str>) -> String {
     match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
+        Some(query) => [prefix, path, "?", query].concat(),
+        None => [prefix, path].concat(),
     }
 }
 

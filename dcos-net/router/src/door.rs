@@ -12,7 +12,7 @@ use dcos_wire::{Peer, PeerAddress};
 use futures::future::BoxFuture;
 use http::header::USER_AGENT;
 use http::uri::Authority;
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use tokio::sync::watch;
 use tower::Service;
 
@@ -22,7 +22,7 @@ use crate::cache::{
     Cache, Gathered, Kept, Key, LOCK_PATIENCE, gather, is_fresh, is_keepable, mark,
 };
 use crate::counters::Counters;
-use crate::decide::{Asked, Decision, Forward, Permission, Rules, Step, Target};
+use crate::decide::{Asked, Decision, Forward, Permission, Records, Rules, Step, Target};
 use crate::headers::{FORWARDED, check};
 use crate::journal::{Journal, Line};
 use crate::own::{About, document, redirect, text};
@@ -67,15 +67,14 @@ impl Service<Request<Body>> for Door {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let door = self.clone();
-        Box::pin(async move { Ok(door.answer(request).await) })
+        Box::pin(self.clone().answer(request))
     }
 }
 
 impl Door {
-    async fn answer(self, request: Request<Body>) -> Response {
+    async fn answer(self, request: Request<Body>) -> Result<Response, Infallible> {
         let begun = Instant::now();
-        let passing = Passing::new();
+        let passing = Passing::new(begun);
         let mut note = self.house.journal.is_some().then(|| Note::of(&request));
         let mut tag = "Own";
         let response = self.serve(request, &passing, &mut tag, &mut note).await;
@@ -88,7 +87,7 @@ impl Door {
             until_head: begun.elapsed(),
             status: response.status().as_u16(),
         };
-        response.map(|body| counted(body, end))
+        Ok(response.map(|body| counted(body, end)))
     }
 
     async fn serve(
@@ -129,17 +128,21 @@ impl Door {
             query: uri.query(),
             method: &method,
         };
-        let decision = match self.decide(&asking, &mut parts.headers, &peer).await {
-            Ok(decision) => decision,
-            Err(response) => return response,
+        let decision = match self.decide(&asking, &parts.headers) {
+            Some(decision) => decision,
+            // Of its own, as all below that is seldom: every request is as large as what it may become.
+            None => match Box::pin(self.find_out(&asking, &mut parts.headers, &peer)).await {
+                Ok(decision) => decision,
+                Err(response) => return response,
+            },
         };
         *tag = decision.tag;
         let house = &self.house;
-        if let Some(refused) = self
-            .admit(&mut parts.headers, &peer, &decision.permission)
-            .await
-        {
-            return refused;
+        if house.authenticate.is_some() {
+            let admitting = self.admit(&mut parts.headers, &peer, &decision.permission);
+            if let Some(refused) = Box::pin(admitting).await {
+                return refused;
+            }
         }
         match decision.step {
             Step::Answer(status, words) => text(code(status), &words),
@@ -155,7 +158,6 @@ impl Door {
                 // What is kept is a whole answer; of that only the head is shown to whoever asks for no more.
                 parts.method = http::Method::GET;
                 let request = Request::from_parts(parts, body);
-                // Of its own: every request is as large as what it may become.
                 let answer = Box::pin(self.cached(request, &forward, &origin, passing)).await;
                 if method == http::Method::HEAD {
                     return head_of(answer);
@@ -177,15 +179,23 @@ impl Door {
         }
     }
 
+    /// What becomes of the request, if that is known.
+    fn decide(&self, asking: &Asking<'_>, headers: &HeaderMap) -> Option<Decision> {
+        let house = &self.house;
+        let asked = asking.asked(headers, &NO_RECORDS);
+        let decision = house.rules.decide(asked, &house.world.borrow());
+        let is_known = !matches!(decision.step, Step::LookUp(_) | Step::Unknown(_));
+        is_known.then_some(decision)
+    }
+
     /// What becomes of the request; waits for what is about to be known, and asks for records.
-    async fn decide(
+    async fn find_out(
         &self,
         asking: &Asking<'_>,
-        headers: &mut http::HeaderMap,
+        headers: &mut HeaderMap,
         peer: &Peer,
     ) -> Result<Decision, Response> {
         let house = &self.house;
-        let forwarded = headers.get(FORWARDED).is_some_and(|value| value == "true");
         let mut world = None;
         let mut records = BTreeMap::new();
         let mut admitted = false;
@@ -195,14 +205,7 @@ impl Door {
                 None => Arc::clone(&house.world.borrow()),
                 Some(world) => Arc::clone(&watch::Receiver::borrow_and_update(world)),
             };
-            let asked = Asked {
-                method: asking.method,
-                path: asking.path,
-                query: asking.query,
-                forwarded,
-                records: &records,
-            };
-            let decision = house.rules.decide(asked, &now);
+            let decision = house.rules.decide(asking.asked(headers, &records), &now);
             if !matches!(decision.step, Step::LookUp(_) | Step::Unknown(_)) {
                 return Ok(decision);
             }
@@ -234,7 +237,7 @@ impl Door {
     /// The answer for who may not ask.
     async fn admit(
         &self,
-        headers: &mut http::HeaderMap,
+        headers: &mut HeaderMap,
         peer: &Peer,
         permission: &Permission,
     ) -> Option<Response> {
@@ -304,6 +307,20 @@ struct Asking<'a> {
     path: &'a str,
     query: Option<&'a str>,
     method: &'a http::Method,
+}
+
+static NO_RECORDS: BTreeMap<String, Records> = BTreeMap::new();
+
+impl<'a> Asking<'a> {
+    fn asked(&self, headers: &HeaderMap, records: &'a BTreeMap<String, Records>) -> Asked<'a> {
+        Asked {
+            method: self.method,
+            path: self.path,
+            query: self.query,
+            forwarded: headers.get(FORWARDED).is_some_and(|value| value == "true"),
+            records,
+        }
+    }
 }
 
 /// What a whole answer says before its body.

@@ -4,7 +4,8 @@
 //! until that has ended. So nobody is woken to wake somebody else. Only where both directions may have to go on at once (a
 //! request with a body, a connection that becomes something else) does a task drive it meanwhile.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -22,7 +23,7 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use tokio::sync::oneshot;
 use tokio::task::coop::has_budget_remaining;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
@@ -33,13 +34,33 @@ use crate::world::Scheme;
 const MAX_IDLE: usize = 256;
 
 /// Whom a connection leads to.
-pub(crate) type Host = (Scheme, Authority);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Host {
+    pub(crate) scheme: Scheme,
+    pub(crate) authority: Authority,
+}
+
+impl Ord for Host {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // As it is written: that a host written in two ways has connections of its own for each costs nothing.
+        let authority = || self.authority.as_str().cmp(other.authority.as_str());
+        self.scheme.cmp(&other.scheme).then_with(authority)
+    }
+}
+
+impl PartialOrd for Host {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// Connections to hosts.
 #[derive(Clone)]
-pub(crate) struct Pool {
+pub(crate) struct Pool(Arc<Shared>);
+
+struct Shared {
     connector: HttpsConnector<Connector>,
-    idle: Arc<Mutex<HashMap<Host, Vec<Idle>>>>,
+    idle: Mutex<BTreeMap<Host, Vec<Idle>>>,
     /// For how long one is kept without use.
     good: Duration,
     /// Those that are driven by themselves.
@@ -66,6 +87,28 @@ struct Line {
     sender: SendRequest<Body>,
     /// Absent once it has ended.
     connection: Option<Pin<Box<Spoken>>>,
+    alarm: Alarm,
+}
+
+/// Rings when somebody has waited for too long. It is not set anew for each who waits.
+#[derive(Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = || Box::pin(sleep_until(deadline));
+        let alarm = self.0.get_or_insert_with(sleep);
+        if alarm.deadline() > deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if alarm.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(deadline);
+        }
+    }
 }
 
 impl Line {
@@ -104,51 +147,63 @@ impl Pool {
         good: Duration,
         driven: TaskTracker,
     ) -> Self {
-        let idle = Arc::default();
-        Self {
+        let idle = Mutex::default();
+        Self(Arc::new(Shared {
             connector,
             idle,
             good,
             driven,
-        }
+        }))
     }
 
-    /// Sends a request whose URI is a path, and gives back the answer.
+    /// Sends a request whose URI is a path, and gives back the answer. For one without a body that is no upgrade it waits
+    /// until `deadline` at most: how long others may take depends on what comes.
     pub(crate) async fn ask(
         &self,
         host: Host,
         mut request: Request<Body>,
         upgrades: bool,
+        deadline: Instant,
     ) -> Result<Response<Carried>, SendError> {
+        let together = !upgrades && request.body().is_end_stream();
         loop {
             let kept = self.take(&host);
             let used = kept.is_some();
             let mut line = match kept {
                 Some(line) => line,
+                None if together => Box::pin(timeout_at(deadline, self.connect(&host)))
+                    .await
+                    .map_err(|_| SendError::Late)??,
                 None => Box::pin(self.connect(&host)).await?,
             };
-            let together = !upgrades && request.body().is_end_stream();
             let answering = line.sender.try_send_request(request);
             let (answered, way) = if together {
                 let mut answering = pin!(answering);
                 let answered = poll_fn(|cx| {
                     line.drive(cx);
-                    look(cx, |cx| answering.as_mut().poll(cx))
+                    match look(cx, |cx| answering.as_mut().poll(cx)) {
+                        Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+                        Poll::Pending => {
+                            line.alarm.poll(deadline, cx).map(|()| Err(SendError::Late))
+                        }
+                    }
                 });
-                (answered.await, Way::Together(line))
+                (answered.await?, Way::Together(line))
             } else if upgrades {
-                let Line { sender, connection } = line;
+                let Line {
+                    sender, connection, ..
+                } = line;
                 if let Some(connection) = connection {
                     let connection = Pin::into_inner(connection);
-                    self.driven.spawn(connection.with_upgrades());
+                    self.0.driven.spawn(connection.with_upgrades());
                 }
                 let answered = answering.await;
                 drop(sender);
                 (answered, Way::Once)
             } else {
                 let (ended, told) = oneshot::channel();
-                self.driven
-                    .spawn(self.clone().carry(host.clone(), line, told));
+                let carrying = self.clone().carry(host.clone(), line, told);
+                self.0.driven.spawn(carrying);
                 (answering.await, Way::Apart(ended))
             };
             match answered {
@@ -170,25 +225,30 @@ impl Pool {
         let mut idle = self.idle();
         let kept = idle.get_mut(host)?;
         while let Some(mut one) = kept.pop() {
-            if one.since.elapsed() < self.good && one.line.is_ready() {
+            if one.since.elapsed() < self.0.good && one.line.is_ready() {
                 return Some(one.line);
             }
         }
         None
     }
 
-    async fn connect(&self, (scheme, authority): &Host) -> Result<Line, SendError> {
+    async fn connect(&self, host: &Host) -> Result<Line, SendError> {
         let uri = Uri::builder()
-            .scheme(scheme.as_str())
-            .authority(authority.clone())
+            .scheme(host.scheme.as_str())
+            .authority(host.authority.clone())
             .path_and_query("/");
         let uri = uri.build().map_err(|_| SendError::Path)?;
-        let connecting = self.connector.clone().call(uri).await;
+        let connecting = self.0.connector.clone().call(uri).await;
         let stream = connecting.map_err(SendError::Connecting)?;
         let made = Builder::new().handshake(stream).await;
         let (sender, connection) = made.map_err(SendError::Asking)?;
         let connection = Some(Box::pin(connection));
-        Ok(Line { sender, connection })
+        let alarm = Alarm::default();
+        Ok(Line {
+            sender,
+            connection,
+            alarm,
+        })
     }
 
     /// Keeps a connection for the next request, if it takes one.
@@ -230,14 +290,14 @@ impl Pool {
     /// Closes connections that nobody used for long, or that the other side has closed.
     pub(crate) fn sweep(&self) {
         self.idle().retain(|_, kept| {
-            kept.retain_mut(|one| one.since.elapsed() < self.good && one.line.is_ready());
+            kept.retain_mut(|one| one.since.elapsed() < self.0.good && one.line.is_ready());
             !kept.is_empty()
         });
     }
 
     /// Each change is whole.
-    fn idle(&self) -> MutexGuard<'_, HashMap<Host, Vec<Idle>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<Host, Vec<Idle>>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -338,5 +398,46 @@ impl HttpBody for Carried {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::decide::Target;
+    use crate::upstream::Upstreams;
+    use crate::world::Base;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_rings_for_each_in_time() {
+        let mut alarm = Alarm::default();
+        let mut wait = async |seconds| {
+            let begun = Instant::now();
+            let deadline = begun + Duration::from_secs(seconds);
+            poll_fn(|cx| alarm.poll(deadline, cx)).await;
+            begun.elapsed().as_secs()
+        };
+        // Somebody who does not wait for it.
+        let _ = timeout(Duration::from_secs(1), wait(30)).await;
+        for seconds in [10, 5, 60, 0, 7] {
+            assert_eq!(wait(seconds).await, seconds);
+        }
+        let _ = timeout(Duration::from_secs(1), wait(5)).await;
+        assert_eq!(wait(40).await, 40);
+    }
+
+    #[tokio::test]
+    async fn who_takes_a_request_and_is_silent_is_given_up() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = Base::at(Scheme::Http, &silent.local_addr().unwrap().to_string()).unwrap();
+        let upstreams = Upstreams::new(None, &BTreeMap::new(), true, &TaskTracker::new()).unwrap();
+        let (request, to) = (Request::new(Body::empty()), Target::Service(base));
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let answered = upstreams.send(request, &to, "/", false, deadline).await;
+        assert!(matches!(answered, Err(SendError::Late)));
     }
 }

@@ -1,6 +1,6 @@
 //! A request on its way to somebody behind the router, and the answer back. Nothing is held: both stream.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -94,13 +95,20 @@ impl Proxy {
         let patience = Duration::from_secs(forward.ways.patience.into());
         let request = Request::from_parts(parts, body);
         let to = &self.upstreams;
-        let sending = pin!(to.send(request, &forward.to, &forward.path, upgrades));
-        let seen = (!empty).then_some(passing);
-        let Some(answered) = in_time(sending, patience, seen).await else {
-            return text(StatusCode::GATEWAY_TIMEOUT, "504 Gateway Time-out");
+        let deadline = Instant::now() + patience;
+        let sending = to.send(request, &forward.to, &forward.path, upgrades, deadline);
+        let answered = if empty && !upgrades {
+            sending.await
+        } else {
+            let seen = (!empty).then_some(passing);
+            // Of its own: the clock would make every request larger.
+            Box::pin(in_time(sending, patience, seen)).await
         };
         let mut answer = match answered {
             Ok(answer) => answer,
+            Err(SendError::Late) => {
+                return text(StatusCode::GATEWAY_TIMEOUT, "504 Gateway Time-out");
+            }
             Err(_) if passing.is_too_large() => return too_large(),
             Err(error) => return failed(&forward.to, &error),
         };
@@ -169,21 +177,22 @@ impl Proxy {
 }
 
 /// The answer, unless `patience` passes after the last piece of the request's body.
-async fn in_time<F: Future>(
-    mut answer: Pin<&mut F>,
+async fn in_time<T>(
+    answer: impl Future<Output = Result<T, SendError>>,
     patience: Duration,
     passing: Option<&Arc<Passing>>,
-) -> Option<F::Output> {
+) -> Result<T, SendError> {
+    let mut answer = pin!(answer);
     let mut wait = patience;
     loop {
         if let Ok(answered) = tokio::time::timeout(wait, answer.as_mut()).await {
-            return Some(answered);
+            return answered;
         }
         wait = passing
             .map(|passing| passing.left(patience))
             .unwrap_or_default();
         if wait.is_zero() {
-            return None;
+            return Err(SendError::Late);
         }
     }
 }

@@ -32,6 +32,15 @@ pub enum Pattern {
     Tree(&'static str),
 }
 
+impl Pattern {
+    /// What it begins with, the first byte a slash.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Exact(text) | Self::Under(text) | Self::Tree(text) => text,
+        }
+    }
+}
+
 /// Who may ask a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -290,7 +299,13 @@ pub enum Own {
 /// The route for a normalised path, and whether it lacks the slash the route ends with.
 pub fn find(routes: &'static [Route], path: &str) -> Option<(&'static Route, bool)> {
     let mut best: Option<(&Route, usize, bool)> = None;
+    // All begin with a slash: most differ in what stands behind it.
+    let second = path.as_bytes().get(1);
     for route in routes {
+        let named = route.pattern.text().as_bytes().get(1);
+        if named.is_some() && named != second {
+            continue;
+        }
         let (length, bare) = match route.pattern {
             Pattern::Exact(exact) if exact == path => return Some((route, false)),
             Pattern::Under(prefix) if path.starts_with(prefix) => (prefix.len(), false),

@@ -20,11 +20,12 @@ use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::decide::{Place, Target};
-use crate::pool::{Carried, Pool};
+use crate::pool::{Carried, Host, Pool};
 use crate::route::Part;
 use crate::world::{Scheme, is_off_limits};
 
@@ -75,25 +76,28 @@ impl Upstreams {
         })
     }
 
-    /// Sends a request on to a path there. With `upgrades` its connection may become something else.
+    /// Sends a request on to a path there. With `upgrades` its connection may become something else. For `deadline` see
+    /// [`Pool::ask`].
     pub(crate) async fn send(
         &self,
         mut request: Request<Body>,
         to: &Target,
         path: &str,
         upgrades: bool,
+        deadline: Instant,
     ) -> Result<Response<Carried>, SendError> {
-        let (pool, host) = match to {
-            Target::Member(base) => (&self.members, (base.scheme, base.authority.clone())),
-            Target::Service(base) => (&self.services, (base.scheme, base.authority.clone())),
+        let (pool, scheme, authority) = match to {
+            Target::Member(base) => (&self.members, base.scheme, base.authority.clone()),
+            Target::Service(base) => (&self.services, base.scheme, base.authority.clone()),
             Target::Socket(part) => {
                 let authority = Authority::from_static(part.name());
-                (&self.members, (Scheme::Http, authority))
+                (&self.members, Scheme::Http, authority)
             }
         };
+        let host = Host { scheme, authority };
         let path = PathAndQuery::try_from(path).map_err(|_| SendError::Path)?;
         *request.uri_mut() = Uri::from(path);
-        pool.ask(host, request, upgrades).await
+        pool.ask(host, request, upgrades, deadline).await
     }
 
     /// Closes connections that nobody uses.
@@ -131,6 +135,8 @@ impl SendError {
 pub(crate) enum SendError {
     #[error("the path is none")]
     Path,
+    #[error("nobody answered in time")]
+    Late,
     #[error("connecting")]
     Connecting(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("asking")]

@@ -49,22 +49,6 @@ impl BodyError {
     }
 }
 
-/// The status of the error that ended a body, for whoever writes the answer. Extractors turn any
-/// error of a body into their own status; this keeps the right one.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Fate(Arc<AtomicU16>);
-
-impl Fate {
-    fn set(&self, error: &BodyError) {
-        self.0.store(error.status().as_u16(), Ordering::Release);
-    }
-
-    /// The status the client should see, if reading its body failed.
-    pub(super) fn status(&self) -> Option<StatusCode> {
-        StatusCode::from_u16(self.0.load(Ordering::Acquire)).ok()
-    }
-}
-
 /// Takes the limits off a request that is a conversation: neither the length of its body nor a
 /// pause in it, nor a client that reads its answer slowly, ends it any more.
 ///
@@ -76,6 +60,9 @@ pub struct Unhurried(Arc<Allowance>);
 #[derive(Debug)]
 struct Allowance {
     is_given: AtomicBool,
+    /// The status of the error that ended the body, for whoever writes the answer. Extractors turn any
+    /// error of a body into their own status; this keeps the right one.
+    failure: AtomicU16,
     activity: Arc<Activity>,
 }
 
@@ -91,6 +78,7 @@ impl Unhurried {
     pub(super) fn new(activity: &Arc<Activity>) -> Self {
         Self(Arc::new(Allowance {
             is_given: AtomicBool::new(false),
+            failure: AtomicU16::new(0),
             activity: Arc::clone(activity),
         }))
     }
@@ -109,6 +97,16 @@ impl Unhurried {
         self.0.activity.leave();
     }
 
+    fn fail(&self, error: &BodyError) {
+        let status = error.status().as_u16();
+        self.0.failure.store(status, Ordering::Release);
+    }
+
+    /// The status the client should see, if reading its body failed.
+    pub(super) fn failure(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.0.failure.load(Ordering::Acquire)).ok()
+    }
+
     fn is_allowed(&self) -> bool {
         self.0.is_given.load(Ordering::Acquire)
     }
@@ -120,7 +118,6 @@ pub(super) struct RequestBody {
     limit: u64,
     timeout: Duration,
     pause: Option<Pin<Box<Sleep>>>,
-    fate: Fate,
     unhurried: Unhurried,
 }
 
@@ -129,7 +126,6 @@ impl RequestBody {
         inner: Incoming,
         limit: u64,
         timeout: Duration,
-        fate: Fate,
         unhurried: Unhurried,
     ) -> Self {
         Self {
@@ -138,13 +134,12 @@ impl RequestBody {
             limit,
             timeout,
             pause: None,
-            fate,
             unhurried,
         }
     }
 
     fn fail(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.fate.set(&error);
+        self.unhurried.fail(&error);
         Poll::Ready(Some(Err(error)))
     }
 }

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, DefaultBodyLimit};
+use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Request, StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tower::{Service, ServiceExt};
 
 use super::ServerConfig;
-use super::body::{BodyError, Fate, RequestBody, Unhurried};
+use super::body::{BodyError, RequestBody, Unhurried};
 use super::peer::Peer;
 use super::places::Seat;
 use super::timed::{Activity, Busy};
@@ -39,9 +39,9 @@ where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    type Response = Response;
+    type Response = http::Response<ResponseBody>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let busy = self.activity.begin();
@@ -55,28 +55,27 @@ where
         };
         let gzip = self.config.gzip && accepts_gzip(request.headers());
         let old = request.version() < Version::HTTP_11;
-        let fate = Fate::default();
         let unhurried = Unhurried::new(&self.activity);
-        let answer: BoxFuture<'static, Response> = match announced_length(&request) {
+        let answering = match announced_length(&request) {
             _ if !is_message && !self.seat.is_found() => {
-                let refusal = Refusal::unavailable("There are too many connections");
-                std::future::ready(closing(refusal.into_response())).boxed()
+                Err(Refusal::unavailable("There are too many connections"))
             }
             Ok(length) if length <= limit => {
-                let unhurried = unhurried.clone();
-                let request = self.limited(request, limit, fate.clone(), unhurried);
-                run(self.service.clone(), request).boxed()
+                let request = self.limited(request, limit, &unhurried);
+                Ok(run(self.service.clone(), request))
             }
             Ok(_) => {
                 let error = BodyError::TooLarge { limit };
-                let refusal = Refusal::new(error.status(), error.to_string());
-                std::future::ready(closing(refusal.into_response())).boxed()
+                Err(Refusal::new(error.status(), error.to_string()))
             }
-            Err(refusal) => std::future::ready(closing(refusal.into_response())).boxed(),
+            Err(refusal) => Err(refusal),
         };
-        async move {
-            let mut response = answer.await;
-            if let Some(status) = fate.status()
+        Box::pin(async move {
+            let mut response = match answering {
+                Ok(answering) => answering.await,
+                Err(refusal) => closing(refusal.into_response()),
+            };
+            if let Some(status) = unhurried.failure()
                 && !response.status().is_success()
             {
                 let text = status.canonical_reason().unwrap_or_default();
@@ -86,17 +85,14 @@ where
                 activity.leave();
             }
             if gzip && !old {
-                response = gzip::compress(response).await;
+                response = Box::pin(gzip::compress(response)).await;
             }
-            Ok(response.map(|body| {
-                Body::new(ResponseBody {
-                    body,
-                    _unhurried: unhurried,
-                    _busy: busy,
-                })
+            Ok(response.map(|body| ResponseBody {
+                body,
+                _unhurried: unhurried,
+                _busy: busy,
             }))
-        }
-        .boxed()
+        })
     }
 }
 
@@ -105,19 +101,18 @@ impl<S> Handler<S> {
         &self,
         request: Request<Incoming>,
         limit: u64,
-        fate: Fate,
-        unhurried: Unhurried,
+        unhurried: &Unhurried,
     ) -> Request<Body> {
         let timeout = self.config.body_timeout;
-        let given = unhurried.clone();
-        let mut request =
-            request.map(|body| Body::new(RequestBody::new(body, limit, timeout, fate, given)));
-        request.extensions_mut().insert(unhurried);
+        let mut request = request.map(|body| {
+            if body.is_end_stream() {
+                return Body::empty();
+            }
+            Body::new(RequestBody::new(body, limit, timeout, unhurried.clone()))
+        });
+        request.extensions_mut().insert(unhurried.clone());
         // The limit above holds for every body; axum's own of 2 MB would hide it.
         DefaultBodyLimit::disable().apply(&mut request);
-        if let Some(address) = self.peer.socket_address() {
-            request.extensions_mut().insert(ConnectInfo(address));
-        }
         request.extensions_mut().insert(self.peer.clone());
         request
     }
@@ -128,12 +123,13 @@ async fn run<S>(service: S, request: Request<Body>) -> Response
 where
     S: Service<Request<Body>, Response = Response, Error = Infallible>,
 {
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     let answered = AssertUnwindSafe(service.oneshot(request)).catch_unwind();
     match answered.await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_) => {
+            let path = uri.path();
             tracing::error!(path, "the handler of a request panicked");
             let text = "the server failed to answer this request";
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
@@ -158,7 +154,7 @@ fn closing(mut response: Response) -> Response {
 }
 
 /// Keeps the connection marked as busy until the last byte is handed over.
-struct ResponseBody {
+pub(super) struct ResponseBody {
     body: Body,
     /// Before the next: whoever is told that the answer has ended shall find its allowance ended.
     _unhurried: Unhurried,

@@ -2,7 +2,7 @@
 
 use super::{
     Asked, Decision, Forward, Permission, Place, Records, Redirects, Rules, SERVICE_LIMIT, Step,
-    Target, decision, plain, with_query,
+    Target, decision, joined, plain, with_query,
 };
 use crate::route::{Part, Ways};
 use crate::world::{AppService, Base, Named, World, address, is_off_limits, segments};
@@ -35,9 +35,9 @@ impl Rules {
             match self.find(&named.name, asked, world) {
                 Ok(None) => {}
                 Ok(Some(found)) => {
-                    let resource = format!("dcos:adminrouter:service:{}", named.path);
+                    let resource = ["dcos:adminrouter:service:", &named.path].concat();
                     let permission = Permission::Resource(resource.into());
-                    let step = Step::Forward(forward(found, &named, behind, asked));
+                    let step = Step::Forward(forward(found, named, behind, asked));
                     return decision(permission, "Service", step);
                 }
                 Err(step) => return decision(Permission::User, "Service", *step),
@@ -135,7 +135,8 @@ impl Rules {
     /// Names are looked at when they are looked up.
     fn is_refused(&self, base: &Base) -> bool {
         let ip = address(base.authority.host());
-        ip.is_some_and(|ip| is_off_limits(ip, self.is_alone()))
+        // Most are elsewhere, whoever this node is.
+        ip.is_some_and(|ip| is_off_limits(ip, false) && is_off_limits(ip, self.is_alone()))
     }
 }
 
@@ -160,20 +161,18 @@ fn whole(to: Target) -> Found {
     }
 }
 
-fn forward(found: Found, named: &Named, behind: &str, asked: Asked<'_>) -> Forward {
+fn forward(found: Found, named: Named, behind: &str, asked: Asked<'_>) -> Forward {
     let (prefix, redirects) = match &found.to {
         Target::Member(base) | Target::Service(base) => {
-            let redirects = Redirects::Service(base.scheme, named.path.clone());
+            let redirects = Redirects::Service(base.scheme, named.path);
             (base.path.as_str(), redirects)
         }
         Target::Socket(_) => ("", Redirects::Kept),
     };
-    let path = if found.rewrites {
-        let rest = &behind[named.length..];
-        let rest = if rest.is_empty() { "/" } else { rest };
-        format!("{prefix}{rest}")
-    } else {
-        asked.path.to_owned()
+    let (prefix, rest) = match &behind[named.length..] {
+        _ if !found.rewrites => ("", asked.path),
+        "" => (prefix, "/"),
+        rest => (prefix, rest),
     };
     let patience = if found.buffers {
         Ways::PLAIN.patience
@@ -181,7 +180,7 @@ fn forward(found: Found, named: &Named, behind: &str, asked: Asked<'_>) -> Forwa
         600
     };
     Forward {
-        path: with_query(&path, asked.query),
+        path: joined(prefix, rest, asked.query),
         ways: Ways {
             patience,
             ..Ways::PLAIN

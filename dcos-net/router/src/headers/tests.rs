@@ -230,3 +230,10 @@ fn answers_say_nothing_of_the_connection_behind() {
     names.sort_unstable();
     assert_eq!(names, ["cache-control", "expires", "pragma", "x-kept"]);
 }
+
+proptest::proptest! {
+    #[test]
+    fn addresses_are_written_as_the_library_does(ip: std::net::IpAddr) {
+        proptest::prop_assert_eq!(super::shown(ip).unwrap(), ip.to_string());
+    }
+}
