@@ -1,11 +1,13 @@
 //! What turns most offers down at little cost, beside matching each app with each offer.
 
+use dcos_core::resources::Resources;
 use dcos_proto::mesos::domain_info::FaultDomain;
 use dcos_proto::mesos::domain_info::fault_domain::{RegionInfo, ZoneInfo};
 use dcos_proto::mesos::{
     Attribute, DomainInfo, Resource, TimeInfo, Unavailability, resource, value,
 };
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 use serde_json::{Value, json};
 
 use super::*;
@@ -158,6 +160,40 @@ fn apps() -> impl Strategy<Value = Vec<Arc<App>>> {
 /// The agent, the role, what is there, whether it is under maintenance, and the region.
 type Made = (u32, usize, Vec<Resource>, bool, u32);
 
+fn offer(number: usize, (agent, role, resources, maintenance, region): Made) -> Offer {
+    let name = |name: &str| name.to_owned();
+    Offer {
+        id: format!("offer{number}").into(),
+        agent_id: format!("agent{agent}").into(),
+        hostname: format!("host{agent}"),
+        attributes: vec![Attribute {
+            name: name("rack"),
+            r#type: value::Type::Text as i32,
+            text: Some(value::Text {
+                value: format!("rack{}", agent % 4),
+            }),
+            ..Attribute::default()
+        }],
+        domain: (region > 0).then(|| DomainInfo {
+            fault_domain: Some(FaultDomain {
+                region: RegionInfo {
+                    name: name(if region == 1 { "west" } else { "east" }),
+                },
+                zone: ZoneInfo { name: name("a") },
+            }),
+        }),
+        unavailability: maintenance.then_some(Unavailability {
+            start: TimeInfo { nanoseconds: 0 },
+            duration: None,
+        }),
+        allocation_info: Some(resource::AllocationInfo {
+            role: Some(name(ROLES[role])),
+        }),
+        resources,
+        ..Offer::default()
+    }
+}
+
 fn offers() -> impl Strategy<Value = Vec<Offer>> {
     let part = (
         0_usize..3,
@@ -210,40 +246,7 @@ fn offers() -> impl Strategy<Value = Vec<Offer>> {
         parts.collect::<Vec<Resource>>()
     });
     let one = (0_u32..26, 0_usize..2, resources, any::<bool>(), 0_u32..3);
-    let offer = |number: usize, (agent, role, resources, maintenance, region): Made| {
-        let name = |name: &str| name.to_owned();
-        Offer {
-            id: format!("offer{number}").into(),
-            agent_id: format!("agent{agent}").into(),
-            hostname: format!("host{agent}"),
-            attributes: vec![Attribute {
-                name: name("rack"),
-                r#type: value::Type::Text as i32,
-                text: Some(value::Text {
-                    value: format!("rack{}", agent % 4),
-                }),
-                ..Attribute::default()
-            }],
-            domain: (region > 0).then(|| DomainInfo {
-                fault_domain: Some(FaultDomain {
-                    region: RegionInfo {
-                        name: name(if region == 1 { "west" } else { "east" }),
-                    },
-                    zone: ZoneInfo { name: name("a") },
-                }),
-            }),
-            unavailability: maintenance.then_some(Unavailability {
-                start: TimeInfo { nanoseconds: 0 },
-                duration: None,
-            }),
-            allocation_info: Some(resource::AllocationInfo {
-                role: Some(name(ROLES[role])),
-            }),
-            resources,
-            ..Offer::default()
-        }
-    };
-    prop::collection::vec(one, 1..40).prop_map(move |all| {
+    prop::collection::vec(one, 1..40).prop_map(|all| {
         all.into_iter()
             .enumerate()
             .map(|(at, one)| offer(at, one))
@@ -251,20 +254,66 @@ fn offers() -> impl Strategy<Value = Vec<Offer>> {
     })
 }
 
+/// Apps that fit anywhere but for a constraint, most of which racks turn down and take again once others have caught up.
+fn small_apps() -> impl Strategy<Value = Vec<Arc<App>>> {
+    let constraint = prop::sample::select(vec![
+        json!([["rack", "GROUP_BY"]]),
+        json!([["rack", "GROUP_BY"]]),
+        json!([["rack", "GROUP_BY", "3"]]),
+        json!([["rack", "MAX_PER", "2"]]),
+    ]);
+    prop::collection::vec((constraint, 1_u32..12), 1..5).prop_map(|all| {
+        let app = |(number, (constraint, instances))| {
+            let document = json!({
+                "id": format!("/app{number}"), "cmd": "run", "cpus": 0.1, "mem": 1, "role": "*",
+                "constraints": constraint, "instances": instances,
+            });
+            Arc::new(serde_json::from_value::<App>(document).unwrap())
+        };
+        all.into_iter().enumerate().map(app).collect()
+    })
+}
+
+fn offers_of_few_racks() -> impl Strategy<Value = Vec<Offer>> {
+    let resources = Resources::parse("cpus:4;mem:4096;ports:[31000-31010]").unwrap();
+    let resources = resources.to_messages();
+    prop::collection::vec(0_u32..3, 1..40).prop_map(move |racks| {
+        let made = racks
+            .into_iter()
+            .map(|rack| (rack, 0, resources.clone(), false, 0));
+        made.enumerate().map(|(at, made)| offer(at, made)).collect()
+    })
+}
+
+/// The same is launched, and the same is said of what waits, whether offers are turned down at little cost or each
+/// app is matched with each of them.
+fn same_either_way(apps: &[Arc<App>], offers: &[Offer], most: usize) -> TestCaseResult {
+    let config = Config {
+        max_instances_per_offer: most,
+        ..Config::default()
+    };
+    let now = Timestamp::from_millis(1_000);
+    let (mut quick, mut slow) = (Plain::new(apps, true), Plain::new(apps, false));
+    for offers in offers.chunks(15) {
+        let quickly = answer(&mut quick, now, offers.to_vec(), &config);
+        let slowly = answer(&mut slow, now, offers.to_vec(), &config);
+        prop_assert_eq!(&quickly.calls, &slowly.calls);
+        prop_assert_eq!(quickly.launched, slowly.launched);
+        prop_assert_eq!(seen(&quick.queue), seen(&slow.queue));
+    }
+    Ok(())
+}
+
 proptest! {
-    /// The same is launched, and the same is said of what waits, whether offers are turned down at little cost or each
-    /// app is matched with each of them.
     #[test]
     fn turning_down_says_what_matching_says(apps in apps(), offers in offers(), most in 1_usize..9) {
-        let config = Config { max_instances_per_offer: most, ..Config::default() };
-        let now = Timestamp::from_millis(1_000);
-        let (mut quick, mut slow) = (Plain::new(&apps, true), Plain::new(&apps, false));
-        for offers in offers.chunks(15) {
-            let quickly = answer(&mut quick, now, offers.to_vec(), &config);
-            let slowly = answer(&mut slow, now, offers.to_vec(), &config);
-            prop_assert_eq!(&quickly.calls, &slowly.calls);
-            prop_assert_eq!(quickly.launched, slowly.launched);
-            prop_assert_eq!(seen(&quick.queue), seen(&slow.queue));
-        }
+        same_either_way(&apps, &offers, most)?;
+    }
+
+    #[test]
+    fn turning_down_says_so_of_racks_that_fill(
+        apps in small_apps(), offers in offers_of_few_racks(), most in 1_usize..4,
+    ) {
+        same_either_way(&apps, &offers, most)?;
     }
 }
