@@ -20,6 +20,12 @@ if ! "$python" -c 'import http_parser.parser' 2>/dev/null; then
 fi
 "$python" -m pip install -q --disable-pip-version-check -r "$here/requirements.txt"
 
+# dcos-metronome needs a protobuf that others may not, and a folder of its own for that.
+if [[ ! -d $1/dcos-metronome ]]; then
+  "$python" -m pip install -q --disable-pip-version-check --target "$1/dcos-metronome" dcos-metronome==0.3.0 'protobuf<3.21' requests ||
+    { rm -rf "$1/dcos-metronome"; echo 'dcos-metronome 0.3.0 cannot be installed: its test is skipped' >&2; }
+fi
+
 # dcoscli 0.6.1 needs Python 3.6, which few have; where it cannot be had, its tests say why they are skipped.
 old=
 for it in python3.6 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.6.*/bin/python; do
