@@ -178,6 +178,9 @@ impl Master {
             tell_readers = true;
         }
         let state = task.state();
+        // An older status that is told again may bring the end with it: who follows would wait for that as long as the
+        // framework is away.
+        tell_readers |= state != before;
         let ends = !is_at_rest(before) && is_at_rest(state);
         let ended = ends.then(|| {
             let resources = Resources::from(&task.resources);

@@ -216,3 +216,40 @@ fn an_update_behind_the_end_does_not_keep_a_task() {
     assert!(world.master.frameworks[&one.id].tasks.is_empty());
     world.check();
 }
+
+/// Its framework is away and acknowledges nothing: readers learn the end from what the agent adds to the older update.
+#[test]
+fn readers_hear_of_an_end_that_comes_with_an_older_update() {
+    let mut world = World::new();
+    let one = world.subscribe(framework("one"));
+    let agent = world.agent(PID, ALL);
+    world.launch(&one, &[("t", "cpus:1;mem:64")]);
+    world.update(PID, &agent, &one, "t", TaskState::TaskRunning);
+    world.published.clear();
+    let update = messages::StatusUpdate {
+        framework_id: one.id.clone(),
+        agent_id: Some(agent.clone()),
+        status: dcos_proto::mesos::TaskStatus {
+            task_id: "t".into(),
+            state: TaskState::TaskRunning.into(),
+            ..Default::default()
+        },
+        uuid: Some(vec![
+            u8::try_from(i32::from(TaskState::TaskRunning)).unwrap();
+            16
+        ]),
+        latest_state: Some(TaskState::TaskFinished.into()),
+        ..messages::StatusUpdate::default()
+    };
+    let again = messages::StatusUpdateMessage {
+        update,
+        pid: Some(PID.to_owned()),
+    };
+    for told in [1, 1] {
+        world.send(PID, &again);
+        let updates = world.published.iter();
+        let updates = updates.filter_map(|event| event.task_updated.as_ref());
+        let ends = updates.filter(|updated| updated.state() == TaskState::TaskFinished);
+        assert_eq!(ends.count(), told);
+    }
+}
