@@ -383,6 +383,16 @@ impl Master {
         self.agents.values().map(Arc::as_ref)
     }
 
+    /// Whether the registry has been read.
+    pub fn is_recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// What readers see now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(self)
+    }
+
     /// What operators have set.
     pub fn standing(&self) -> &Standing {
         &self.standing

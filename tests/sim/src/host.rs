@@ -28,6 +28,8 @@ pub(crate) struct Host {
     /// Which life this is: what was meant for an earlier one gets lost.
     pub(crate) life: u64,
     pub(crate) clock: Clock,
+    /// Whether it waits for the store.
+    pub(crate) writes: bool,
     settings: Settings,
     sharing: Config,
     seed: Seed,
@@ -53,6 +55,7 @@ impl Host {
             is_up: false,
             life: 0,
             clock: Clock::right(now),
+            writes: false,
             settings: Settings {
                 security: if plan.guarded {
                     guard::security()
@@ -106,6 +109,7 @@ impl Host {
     /// The process is gone.
     pub(crate) fn end(&mut self) {
         self.master = None;
+        self.writes = false;
         self.is_up = false;
         self.life += 1;
     }

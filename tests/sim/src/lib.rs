@@ -38,10 +38,14 @@
 //! 12. An agent that is draining launches nothing, one that is written down as drained runs
 //!     nothing, one that is gone does not come back.
 //! 13. What an operator was promised, every later leader knows.
+//! 14. A node that has heard everything has a name for each task that runs, and leads connections to it; none leads any to
+//!     a task of whose end it was told, and none gives up who may come back to a new leader (`listening.rs`).
+//! 15. No two agents were ever told of the same address in an overlay, and what one was told stays (`overlays.rs`).
 //!
 //! In the end:
-//! 14. Every kill has ended its task, every update was told, every node is offered whole, every
-//!     deployment has come to its end; leader and agents agree on what is kept where.
+//! 16. Every kill has ended its task, every update was told, every node is offered whole, every
+//!     deployment has come to its end; leader and agents agree on what is kept where, and
+//!     nodes with them on names and virtual addresses.
 //!
 //! The README has the list of who does what, and who judges.
 //!
@@ -67,9 +71,11 @@ mod fault;
 mod framework;
 mod guard;
 mod host;
+mod listening;
 mod network;
 mod node;
 mod order;
+mod overlays;
 mod party;
 mod plan;
 mod queue;

@@ -46,11 +46,21 @@ pub enum Sabotage {
     Trigger,
     /// A Marathon upgrades apps without regard to how many instances have to serve.
     Reckless,
+    /// Some of what the leader tells of tasks gets lost on its way to nodes.
+    Unheard,
+    /// Kernels of nodes keep backends that they are told to take away.
+    Clinging,
+    /// Nodes give no names to tasks that begin while they listen.
+    Nameless,
+    /// Nodes forget everything whenever they hear of a new leader.
+    Giddy,
+    /// What agents have of the overlays is told although it was not stored.
+    Unkept,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::Allocator,
         Self::Leak,
         Self::Disk,
@@ -70,6 +80,11 @@ impl Sabotage {
         Self::Mute,
         Self::Trigger,
         Self::Reckless,
+        Self::Unheard,
+        Self::Clinging,
+        Self::Nameless,
+        Self::Giddy,
+        Self::Unkept,
     ];
 
     /// Whether it breaks services: only worlds that have some can notice.
@@ -77,6 +92,14 @@ impl Sabotage {
         matches!(
             self,
             Self::Strict | Self::Torn | Self::Rash | Self::Mute | Self::Trigger | Self::Reckless
+        )
+    }
+
+    /// Whether it breaks what nodes make of what they are told.
+    pub fn is_of_nodes(self) -> bool {
+        matches!(
+            self,
+            Self::Unheard | Self::Clinging | Self::Nameless | Self::Giddy | Self::Unkept
         )
     }
 }

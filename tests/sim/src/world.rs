@@ -24,8 +24,10 @@ use crate::clock::Clock;
 use crate::election::Election;
 use crate::framework::Framework;
 use crate::host::Host;
+use crate::listening::{Leader, Listening};
 use crate::network::{End, Network};
 use crate::node::Node;
+use crate::overlays::{Lead, Overlays};
 use crate::party::Party;
 pub use crate::plan::Plan;
 use crate::queue::Queue;
@@ -106,6 +108,8 @@ pub struct World {
     requests: BTreeMap<u64, (usize, usize)>,
     /// Whose stream is whose, as a master sees it.
     streams: BTreeMap<String, (usize, usize)>,
+    listening: Listening,
+    overlays: Overlays,
     watch: Watch,
     faults: usize,
     steps: u64,
@@ -145,6 +149,8 @@ impl World {
             seats: seats(&plan, &root, &mut seed),
             requests: BTreeMap::new(),
             streams: BTreeMap::new(),
+            listening: Listening::new(&root, BEGIN, plan.sabotage),
+            overlays: Overlays::new(&root, plan.nodes, BEGIN, plan.sabotage),
             watch: Watch::new(),
             faults: 0,
             steps: 0,
@@ -203,6 +209,7 @@ impl World {
             };
             self.now = self.now.max(next);
             self.step(next);
+            self.listen();
             self.steps += 1;
             if self.steps_now > STEPS_AT_ONCE + 100 * self.plan.nodes as u64 {
                 return Err(self.fail("something spins").into());
@@ -222,6 +229,30 @@ impl World {
             terms: self.election.term(),
             digest: self.digest,
         })
+    }
+
+    /// Nodes hear what the leader told, and are asked what they know; agents ask for parts of the overlays.
+    fn listen(&mut self) {
+        if self.listening.is_due(self.now) {
+            let lives: Vec<u64> = self.hosts.iter().map(|host| host.life).collect();
+            let leader = leader(&self.election, &self.hosts);
+            self.listening.go_on(self.now, &lives, leader);
+        }
+        if self.overlays.is_due(self.now) {
+            let hosts = self.hosts.iter().enumerate();
+            let leads = hosts.filter(|(_, host)| host.master.is_some());
+            let leads = leads.map(|(at, host)| Lead {
+                at,
+                life: host.life,
+                term: host.term,
+            });
+            self.overlays.go_on(self.now, &leads.collect::<Vec<_>>());
+        }
+    }
+
+    /// Who leads.
+    fn leader(&self) -> Option<Leader<'_>> {
+        leader(&self.election, &self.hosts)
     }
 
     fn next_time(&self) -> Option<Time> {
@@ -334,6 +365,7 @@ impl World {
                 revision,
             } => {
                 if life == self.hosts[at].life {
+                    self.hosts[at].writes = false;
                     match revision {
                         Some(revision) => self.tell_master(at, Input::Stored { id, revision }),
                         None => self.master_ends(at),
@@ -432,6 +464,22 @@ impl World {
             Happening::Fault(fault) => self.strike(fault),
         }
     }
+}
+
+/// Who leads, once it has read what its forerunner wrote.
+fn leader<'a>(election: &Election, hosts: &'a [Host]) -> Option<Leader<'a>> {
+    let at = election.leader()?;
+    let host = hosts.get(at)?;
+    let master = host
+        .master
+        .as_ref()
+        .filter(|master| master.is_recovered())?;
+    Some(Leader {
+        at,
+        life: host.life,
+        master,
+        has_told: !host.writes,
+    })
 }
 
 /// The scripts, and a Marathon and a Metronome if there are to be such.

@@ -119,7 +119,8 @@ fn many_nodes_come_to_rest() {
 #[test]
 fn broken_parts_are_noticed() {
     let others = Sabotage::ALL.into_iter();
-    for sabotage in others.filter(|sabotage| !sabotage.is_of_services()) {
+    for sabotage in others.filter(|sabotage| !sabotage.is_of_services() && !sabotage.is_of_nodes())
+    {
         let plan = Plan {
             sabotage: Some(sabotage),
             // Only an operator says that an agent is gone.
@@ -130,6 +131,34 @@ fn broken_parts_are_noticed() {
         assert!(
             (0..30).any(|seed| run(seed, &plan, false).is_err()),
             "nobody notices a broken {sabotage:?}"
+        );
+    }
+}
+
+/// Each sabotage of nodes, and what has to be said of it.
+#[test]
+fn broken_nodes_are_noticed() {
+    for (sabotage, words) in [
+        (Sabotage::Unheard, "no virtual address leads to"),
+        (Sabotage::Unheard, "and nothing runs there"),
+        (Sabotage::Clinging, "of whose end it was told"),
+        (Sabotage::Nameless, "and has no name"),
+        (Sabotage::Giddy, "may come back to the new leader"),
+        (Sabotage::Unkept, "the same part of an overlay"),
+        (Sabotage::Unkept, "other parts of the overlays"),
+    ] {
+        let failed = |seed| {
+            let plan = Plan {
+                sabotage: Some(sabotage),
+                patience: Duration::from_mins(30),
+                ..Plan::default()
+            };
+            run(seed, &plan, false).err()
+        };
+        let mut wrongs = (0..60).filter_map(failed).map(|it| it.wrong);
+        assert!(
+            wrongs.any(|wrong| wrong.contains(words)),
+            "nobody notices a broken {sabotage:?}: {words}"
         );
     }
 }

@@ -187,6 +187,11 @@ impl World {
                     Some(party) => offered |= self.send_to_driver(at, party, to, &message),
                     None => self.send_to_node(at, &to, message),
                 },
+                Action::Publish(news) => {
+                    let life = self.hosts[at].life;
+                    let event = || news.clone().into_event();
+                    self.listening.publish(self.now, at, life, event);
+                }
                 // Links are always watched, and nobody reads.
                 _ => {}
             }
@@ -198,6 +203,7 @@ impl World {
     }
 
     fn begin_write(&mut self, at: usize, id: u64, writes: Vec<Write>) {
+        self.hosts[at].writes = true;
         let (life, term) = (self.hosts[at].life, self.hosts[at].term);
         let time = self.now + self.registry.delay(self.now);
         if self.plan.sabotage == Some(Sabotage::Hasty) {

@@ -60,6 +60,8 @@ impl World {
         self.watch
             .take_complaint()
             .or_else(|| self.registry.complaint.take())
+            .or_else(|| self.listening.take_complaint())
+            .or_else(|| self.overlays.take_complaint())
             .or_else(|| self.hosts.iter().find_map(|host| host.complaint.take()))
     }
 
@@ -73,6 +75,7 @@ impl World {
             })
             && self.nodes.iter().all(|node| self.is_idle(node))
             && self.books_agree()
+            && self.listening.is_at_rest(self.leader())
     }
 
     fn is_idle(&self, node: &Node) -> bool {
@@ -88,7 +91,8 @@ impl World {
 
     /// What should have happened until everything was at rest, and has not.
     pub(super) fn what_is_missing(&self) -> Option<String> {
-        self.watch.untold()
+        let untold = self.watch.untold();
+        untold.or_else(|| self.listening.disagreement(self.leader()))
     }
 
     /// Offers and uses on an agent never exceed it, by the books of whoever leads.
