@@ -77,7 +77,7 @@ fn schema() -> Schema {
         .with(containers::OPTIONS)
         .with(network::OPTIONS)
         .with(dcos_program::BALANCE_OPTIONS)
-        .with(names::OPTIONS)
+        .with(dcos_program::NODE_NAMES_OPTIONS)
         .with(dcos_dns::OPTIONS)
         .with(dcos_program::GOSSIP_OPTIONS)
         .with(overlay::OPTIONS)
@@ -110,7 +110,7 @@ fn tls_of_executors() -> impl Iterator<Item = (String, String)> {
 
 async fn run(values: Values, begun: Begun, stop: CancellationToken) -> anyhow::Result<()> {
     if values.switch("dns_resolv_conf_leave") {
-        return names::leave(&values);
+        return dcos_program::leave_resolv_conf(&values);
     }
     let mut config = Config::from_values(&values)?;
     config.own_log = dcos_program::log_file(&values, PROGRAM);

@@ -15,7 +15,7 @@ use dcos_core::config::{Schema, Values};
 use dcos_marathon::GpuScheduling;
 use dcos_marathon::standby;
 use dcos_overlay::Desk;
-use dcos_program::{BeginAnew, Part};
+use dcos_program::{BeginAnew, NodeNames, Part};
 use dcos_sched::master::{self, MasterHandle, Node, RunError, Stance};
 use dcos_sched::sdk::{HttpTransport, SchedulerTransport};
 use dcos_security::{Credential, Secret};
@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         .with(master::OPTIONS)
         .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
+        .with(dcos_program::NODE_NAMES_OPTIONS)
         .with(dcos_dns::OPTIONS)
         .with(options::OVERLAY)
         .with(network::OPTIONS)
@@ -105,7 +106,14 @@ struct Local {
 }
 
 async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
+    if values.switch("dns_resolv_conf_leave") {
+        return dcos_program::leave_resolv_conf(&values);
+    }
     let components = components(&values)?;
+    ensure!(
+        !values.switch("dns") || components.contains(&"dns"),
+        "--dns: this process answers no names, as --only or --without says: let it run dns, too"
+    );
     let work_dir = values.path("work_dir");
     std::fs::create_dir_all(&work_dir).with_context(|| work_dir.display().to_string())?;
     let house = House::of(&values)?;
@@ -448,13 +456,21 @@ impl Components {
             port => port,
         };
         let own = SocketAddr::new(self.known, port);
-        let config = names::config(&self.values, self.ip)?;
+        let mut config = names::config(&self.values, self.ip)?;
+        let node = NodeNames::open(&self.values).await?;
+        if let Some(node) = &node {
+            names::listen_too(&mut config, node.listen())?;
+        }
         let source = names::Source::new(&self.values, &self.house, master, own)?;
         let server = dcos_dns::Server::bind(config)
             .await
             .context("serving names")?;
         let (client, stop) = (self.client_of_masters("marathon")?, self.stop.clone());
         let routes = server.router();
+        if let Some(node) = node {
+            let keeping = node.keep(stop.clone())?;
+            self.spawn(keeping);
+        }
         self.spawn(names::serve(server, source, client, stop));
         Ok(routes)
     }

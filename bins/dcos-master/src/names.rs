@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::bail;
 use dcos_core::config::Values;
 use dcos_dns::{Feed, MasterList, Pace};
 use dcos_net::Snapshot;
@@ -36,6 +37,29 @@ pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Co
         allow: dcos_dns::allow(values)?,
         ..dcos_dns::Config::default()
     })
+}
+
+/// Has names be served at the addresses of the node as well.
+///
+/// # Errors
+/// Whoever listens everywhere at their port has them already, and answers from other ones than were asked.
+pub(crate) fn listen_too(
+    config: &mut dcos_dns::Config,
+    addresses: &[SocketAddr],
+) -> anyhow::Result<()> {
+    let everywhere = |own: &SocketAddr| {
+        let is_theirs = |address: &SocketAddr| address.port() == own.port();
+        own.ip().is_unspecified() && addresses.iter().any(is_theirs)
+    };
+    if let Some(own) = config.listen.iter().find(|own| everywhere(own)) {
+        bail!(
+            "--dns: --ip={} with --dns_port={} leaves no room for 198.51.100.1: give --ip one address, or --dns_port another port",
+            own.ip(),
+            own.port(),
+        );
+    }
+    config.listen.extend(addresses);
+    Ok(())
 }
 
 /// What of another leader's news may wait: what a busy one tells while all names are made anew.

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use crate::PORT;
 
-/// What the first line says of us; whatever has another one is not ours to take back.
-const OURS: &str = "# Written by dcos-agent (--dns_resolv_conf).\n";
+/// What the first line says of us; whatever begins in another way is not ours to take back.
+const OURS: &str = "# Written by dcos-agent or dcos-master (--dns_resolv_conf).\n";
+/// How it begins in each version.
+const BEGIN: &str = "# Written by dcos-agent ";
 /// Resolvers of the C library read no more.
 const MOST: usize = 3;
 /// `EBUSY`: the file is a mount.
@@ -85,7 +87,7 @@ impl ResolvConf {
     /// # Errors
     /// [`ResolvConfError`]
     pub fn leave(&self, others: &[SocketAddr]) -> Result<bool, ResolvConfError> {
-        let is_ours = std::fs::read_to_string(&self.path).is_ok_and(|text| text.starts_with(OURS));
+        let is_ours = std::fs::read_to_string(&self.path).is_ok_and(|text| text.starts_with(BEGIN));
         Ok(is_ours && self.ask(others)?)
     }
 
