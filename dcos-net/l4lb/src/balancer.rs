@@ -51,7 +51,7 @@ pub struct View {
     pub(crate) table: Arc<Mutex<VipTable>>,
     /// Nothing reads if it could not be made.
     reader: Option<Arc<Mutex<Box<dyn Reader>>>>,
-    failures: watch::Receiver<Failures>,
+    failures: Option<watch::Receiver<Failures>>,
 }
 
 /// What became of connections to backends on this node.
@@ -76,7 +76,9 @@ impl View {
 
     /// What became of connections to backends, if anybody looks.
     pub fn failures(&self) -> Failures {
-        self.failures.borrow().clone()
+        let looks = |told: &&watch::Receiver<Failures>| told.has_changed().is_ok();
+        let told = self.failures.as_ref().filter(looks);
+        told.map(|told| told.borrow().clone()).unwrap_or_default()
     }
 
     /// How many connections each backend was given.
@@ -112,7 +114,8 @@ impl View {
 pub struct Balancer<D> {
     config: Config,
     node: Node<D>,
-    failures: watch::Receiver<Failures>,
+    /// If anybody looks.
+    failures: Option<watch::Receiver<Failures>>,
 }
 
 impl<D: Dataplane> Balancer<D> {
@@ -124,13 +127,11 @@ impl<D: Dataplane> Balancer<D> {
                 dcos_core::error::chain(&error)
             );
         });
-        // Nobody looks yet.
-        let (_, failures) = watch::channel(Failures::default());
         let table = VipTable::new(config.own.iter().copied());
         let view = View {
             table: Arc::new(Mutex::new(table)),
             reader: reader.ok().map(|reader| Arc::new(Mutex::new(reader))),
-            failures: failures.clone(),
+            failures: None,
         };
         let node = Node {
             follower: Follower::of_vips(),
@@ -145,14 +146,15 @@ impl<D: Dataplane> Balancer<D> {
         Self {
             config,
             node,
-            failures,
+            failures: None,
         }
     }
 
-    /// Gives no connections to backends where they fail, as these say; [views](Self::view) from now on tell of it.
+    /// Gives no connections to backends where they fail, as these say as long as anybody says it; [views](Self::view) from
+    /// now on tell of it.
     pub fn avoid(&mut self, failures: watch::Receiver<Failures>) {
-        self.node.view.failures = failures.clone();
-        self.failures = failures;
+        self.node.view.failures = Some(failures.clone());
+        self.failures = Some(failures);
     }
 
     /// What it knows, now and later.
@@ -165,9 +167,8 @@ impl<D: Dataplane> Balancer<D> {
         let Self {
             mut config,
             mut node,
-            failures,
+            mut failures,
         } = self;
-        let mut failures = Some(failures);
         let mut unreachable = config.unreachable.take();
         if let Some(nodes) = &mut unreachable {
             // Those of now count, too.
@@ -206,7 +207,7 @@ impl<D: Dataplane> Balancer<D> {
                     }
                     now = change(&mut reserved) => node.reserve(now).await,
                     _ = review.tick() => node.review().await,
-                    found = change(&mut failures) => {
+                    found = next_failures(&mut failures) => {
                         if found.avoided != *node.view.table().avoided() {
                             node.view.table().set_avoided(found.avoided);
                             node.take_in(std::iter::empty()).await;
@@ -226,6 +227,21 @@ impl<D: Dataplane> Balancer<D> {
 fn address(master: &str) -> Option<IpAddr> {
     let address: Option<SocketAddr> = master.parse().ok();
     address.map(|address| address.ip())
+}
+
+/// Where connections fail from now on: nowhere, once nobody looks any more.
+async fn next_failures(told: &mut Option<watch::Receiver<Failures>>) -> Failures {
+    let Some(failures) = told else {
+        return std::future::pending().await;
+    };
+    if failures.changed().await.is_ok() {
+        return failures.borrow_and_update().clone();
+    }
+    tracing::warn!(
+        "nobody looks at connections to backends any more: none that is dead is avoided"
+    );
+    *told = None;
+    Failures::default()
 }
 
 /// What is told next; waits for ever if nobody will tell.

@@ -1,13 +1,14 @@
 //! [`Detector`]: which backends are dead, by what becomes of the connections they are given. Pure.
 //!
 //! ```text
+//! meet (whenever backends change) ─► poll: somebody new to try ─► tried: its trials are evidence once one was answered
 //! look (each second) ─► a connection fails: its backend is suspected ─► poll: somebody to try ─► tried
 //!                        └─ others are answered meanwhile, or the trial is: acquitted       └─► avoided, and tried again
 //! ```
 //!
 //! A connection fails that is refused, or that nobody answers in [`PATIENCE`]. Its backend is dead if a connection of the
-//! node's own, the trial, fails as well, and no other was answered since: one that is slow, or so busy that it
-//! hears only some, is not. The next trial that is answered brings it back.
+//! node's own, the trial, fails as well although an earlier one was answered, and no other was answered since: one that is slow,
+//! so busy that it hears only some, or reached by clients only, is not. The next trial that is answered brings it back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -30,6 +31,11 @@ const BOUND: Duration = Duration::from_secs(300);
 const MEMORY: Duration = Duration::from_secs(600);
 /// So many trials run at a time.
 const TRIALS: usize = 64;
+/// So many of those whom nobody suspects are tried in a second: a node that starts meets all there are at once.
+const MEETINGS: u32 = 32;
+/// Between two trials of one that never answered any, first; then twice as long each time, up to the second.
+const MEETING_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_MEETING_PAUSE: Duration = Duration::from_secs(512);
 
 /// A connection, as long as it is tracked.
 pub type Flow = u64;
@@ -59,10 +65,15 @@ pub enum Outcome {
 
 /// Judges backends.
 ///
-/// [`look`](Self::look) takes in what is seen; then [`poll`](Self::poll) says who is to be tried until it says `None`, and those of
+/// [`meet`](Self::meet) says who they are. [`look`](Self::look) takes in what is seen; then [`poll`](Self::poll) says who is to be tried until it says `None`, and those of
 /// [`uncounted`](Self::uncounted) are to be [`count`](Self::count)ed. [`tried`](Self::tried) may come at any time.
 #[derive(Clone, Debug, Default)]
 pub struct Detector {
+    met: BTreeMap<SocketAddr, Meeting>,
+    /// Whom to try next of those who never answered, and when.
+    to_meet: BTreeSet<(Time, SocketAddr)>,
+    /// How many of them were tried since the start of a second.
+    meetings: (Time, u32),
     waiting: BTreeMap<Flow, Waiting>,
     backends: BTreeMap<SocketAddr, Known>,
     failures: BTreeMap<SocketAddr, u64>,
@@ -75,6 +86,15 @@ struct Waiting {
     since: Time,
     /// Whether it counted as a failure.
     has_failed: bool,
+}
+
+/// Whether trials of a backend tell anything: the node may not reach whom clients do.
+#[derive(Clone, Copy, Debug)]
+enum Meeting {
+    /// None was answered yet; so long after one that fails, another is made.
+    Sought(Duration),
+    /// One was answered.
+    Met,
 }
 
 /// What is known of a backend of which there is something to know.
@@ -131,10 +151,28 @@ struct Queue {
 }
 
 impl Detector {
-    /// Takes in what is seen at `now`, and judges. Who is no backend any more is forgotten.
-    pub fn look(&mut self, now: Time, sight: &Sight, is_backend: impl Fn(&SocketAddr) -> bool) {
-        self.backends.retain(|backend, _| is_backend(backend));
-        self.failures.retain(|backend, _| is_backend(backend));
+    /// These are the backends from `now` on. Who is none any more is forgotten; who is new is to be tried, so that later
+    /// trials tell something.
+    pub fn meet(&mut self, now: Time, backends: &BTreeSet<SocketAddr>) {
+        self.met.retain(|backend, _| backends.contains(backend));
+        self.to_meet
+            .retain(|(_, backend)| backends.contains(backend));
+        self.backends
+            .retain(|backend, _| backends.contains(backend));
+        self.failures
+            .retain(|backend, _| backends.contains(backend));
+        self.waiting
+            .retain(|_, waiting| backends.contains(&waiting.backend));
+        for backend in backends {
+            self.met.entry(*backend).or_insert_with(|| {
+                self.to_meet.insert((now, *backend));
+                Meeting::Sought(MEETING_PAUSE)
+            });
+        }
+    }
+
+    /// Takes in what is seen at `now`, and judges. Whoever is no backend does not count.
+    pub fn look(&mut self, now: Time, sight: &Sight) {
         self.take_in(now, sight);
         let queues = self.queues();
         for (backend, queue) in &queues {
@@ -145,7 +183,8 @@ impl Detector {
         }
         for (backend, known) in &mut self.backends {
             let queue = queues.get(backend).copied().unwrap_or_default();
-            known.judge(now, queue, sight.given.get(backend).copied());
+            let is_met = matches!(self.met.get(backend), Some(Meeting::Met));
+            known.judge(now, queue, sight.given.get(backend).copied(), is_met);
         }
         let waited_for: BTreeSet<SocketAddr> =
             self.waiting.values().map(|flow| flow.backend).collect();
@@ -159,7 +198,11 @@ impl Detector {
 
     fn take_in(&mut self, now: Time, sight: &Sight) {
         let mut before = std::mem::take(&mut self.waiting);
-        for (flow, backend) in &sight.failed {
+        let met = &self.met;
+        let is_backend = |(_, backend): &(&Flow, &SocketAddr)| met.contains_key(*backend);
+        let failed: Vec<_> = sight.failed.iter().filter(is_backend).collect();
+        let waiting: Vec<_> = sight.waiting.iter().filter(is_backend).collect();
+        for (flow, backend) in failed {
             let was = before.remove(flow);
             if was.as_ref().is_none_or(|was| !was.has_failed) {
                 *self.failures.entry(*backend).or_default() += 1;
@@ -171,7 +214,7 @@ impl Detector {
                 suspicion.lost += u64::from(is_counted);
             }
         }
-        for (flow, backend) in &sight.waiting {
+        for (flow, backend) in waiting {
             if sight.failed.contains_key(flow) {
                 continue;
             }
@@ -266,18 +309,52 @@ impl Detector {
         if trials.filter(|trial| **trial == Trial::Running).count() >= TRIALS {
             return None;
         }
-        self.backends.iter_mut().find_map(|(backend, known)| {
+        let suspect = self.backends.iter_mut().find_map(|(backend, known)| {
             let trial = known.trial()?;
             let is_due = matches!(trial, Trial::Due(at) if at.is_due(now));
             is_due.then(|| {
                 *trial = Trial::Running;
                 *backend
             })
-        })
+        });
+        suspect.or_else(|| self.poll_meeting(now))
+    }
+
+    /// Who is to be tried of those who never answered.
+    fn poll_meeting(&mut self, now: Time) -> Option<SocketAddr> {
+        let (begun, made) = &mut self.meetings;
+        if (*begun + Duration::from_secs(1)).is_due(now) {
+            (*begun, *made) = (now, 0);
+        }
+        let (due, backend) = *self.to_meet.first()?;
+        if !due.is_due(now) || *made >= MEETINGS {
+            return None;
+        }
+        *made += 1;
+        self.to_meet.pop_first();
+        Some(backend)
+    }
+
+    /// Takes in what a trial says of whether trials reach a backend.
+    fn met(&mut self, now: Time, backend: SocketAddr, outcome: Outcome) {
+        let Some(meeting @ Meeting::Sought(_)) = self.met.get_mut(&backend) else {
+            return;
+        };
+        let is_sought = |(_, other): &(Time, SocketAddr)| *other == backend;
+        if outcome == Outcome::Answered {
+            *meeting = Meeting::Met;
+            self.to_meet.retain(|sought| !is_sought(sought));
+        } else if let Meeting::Sought(pause) = meeting
+            && !self.to_meet.iter().any(is_sought)
+        {
+            self.to_meet.insert((now + *pause, backend));
+            *pause = (*pause * 2).min(LONGEST_MEETING_PAUSE);
+        }
     }
 
     /// What became of the trial of a backend.
     pub fn tried(&mut self, now: Time, backend: SocketAddr, outcome: Outcome) {
+        self.met(now, backend, outcome);
         let Some(known) = self.backends.get_mut(&backend) else {
             return;
         };
@@ -305,7 +382,7 @@ impl Detector {
             .collect()
     }
 
-    /// Whether it knows nothing of anybody.
+    /// Whether it knows nothing bad of anybody.
     pub fn is_idle(&self) -> bool {
         self.backends.is_empty() && self.waiting.is_empty()
     }
@@ -345,7 +422,8 @@ impl Known {
         self.rest = now;
     }
 
-    fn judge(&mut self, now: Time, queue: Queue, given: Option<u64>) {
+    /// Trials of one that was not met are no evidence.
+    fn judge(&mut self, now: Time, queue: Queue, given: Option<u64>, is_met: bool) {
         match &mut self.state {
             State::Fine => {}
             State::Avoided { since, .. } => {
@@ -371,8 +449,11 @@ impl Known {
                 let is_failing = suspicion.is_refusing || is_late;
                 if answered > 0 {
                     self.acquit(now);
-                } else if suspicion.has_failed && is_failing {
+                } else if suspicion.has_failed && is_failing && is_met {
                     self.die(now);
+                } else if suspicion.has_failed && is_failing {
+                    self.acquit(now);
+                    self.rest = now + LONGEST_PAUSE;
                 } else if queue.oldest.is_none() && !suspicion.is_refusing {
                     self.state = State::Fine;
                 }

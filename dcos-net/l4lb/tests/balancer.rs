@@ -402,6 +402,17 @@ async fn a_backend_that_fails_is_left_out_and_told_of() {
     }
     tell_of.send_replace(Failures::default());
     double.leads_to(&["10.0.0.7:31000", "10.0.0.8:31000"]).await;
+
+    // Whoever looked is no more: nobody would ever bring back whom that found dead.
+    tell_of.send_replace(Failures {
+        avoided: [failing].into(),
+        ..Failures::default()
+    });
+    double.leads_to(&["10.0.0.8:31000"]).await;
+    drop(tell_of);
+    double.leads_to(&["10.0.0.7:31000", "10.0.0.8:31000"]).await;
+    let (_, _, metrics) = asked(&routes, "/v1/metrics/l4lb", None).await;
+    assert!(metrics.contains("avoided_backends 0\n"), "{metrics}");
     stop.cancel();
     running.await.unwrap();
 }

@@ -54,6 +54,8 @@ struct World {
     failed: BTreeMap<u64, SocketAddr>,
     given: Vec<u64>,
     detector: Detector,
+    /// When a trial of each was answered first.
+    met: BTreeMap<usize, u64>,
     /// Who was avoided from which step on, and until when.
     avoided: Vec<(usize, u64, Option<u64>)>,
 }
@@ -70,9 +72,12 @@ fn time(step: u64) -> Time {
 impl World {
     fn new(modes: Vec<Vec<(u64, Mode)>>) -> Self {
         let given = vec![0; modes.len()];
+        let mut detector = Detector::default();
+        detector.meet(time(0), &(0..modes.len()).map(place).collect());
         Self {
             modes,
             given,
+            detector,
             ..Self::default()
         }
     }
@@ -148,6 +153,7 @@ impl World {
             let age = self.now - flow.begun;
             if flow.answer.is_some_and(|at| at <= self.now) {
                 if flow.is_trial {
+                    self.met.entry(flow.backend).or_insert(self.now);
                     self.detector
                         .tried(time(self.now), place(flow.backend), Outcome::Answered);
                 }
@@ -195,7 +201,7 @@ impl World {
             failed: std::mem::take(&mut self.failed),
             given: counted.map(|one| (place(one), given(one))).collect(),
         };
-        self.detector.look(time(self.now), &sight, |_| true);
+        self.detector.look(time(self.now), &sight);
         let uncounted: BTreeSet<SocketAddr> = self.detector.uncounted().collect();
         for backend in all.filter(|one| uncounted.contains(&place(*one))) {
             self.detector
@@ -248,6 +254,8 @@ proptest! {
         });
         for (backend, from, until) in &world.avoided {
             prop_assert_eq!(*backend, changing, "avoided although it is well");
+            let is_met = world.met.get(backend).is_some_and(|met| met < from);
+            prop_assert!(is_met, "avoided by trials that never were answered");
             // Of what began before it was well again, the verdict may come a little later.
             let mode = |at: u64| modes[changing].iter().rev().find(|(since, _)| *since <= at).expect("one").1;
             let was_dead = (from.saturating_sub(5 * SECOND)..=*from).any(|at| !mode(at).is_alive());
@@ -258,7 +266,9 @@ proptest! {
             }
         }
         for ((since, mode), end) in modes[changing].iter().zip(ends) {
+            let is_met = world.met.get(&changing).is_some_and(|met| met <= since);
             match mode {
+                Mode::Refusing | Mode::Silent if !is_met => {}
                 Mode::Refusing if end - since > gap + 10 * SECOND => {
                     prop_assert!(is_avoided(since + gap + 10 * SECOND), "it refuses since {}", since);
                 }
@@ -276,7 +286,8 @@ proptest! {
 
 #[test]
 fn who_stays_dead_is_shown_to_clients_every_five_minutes_and_no_sooner() {
-    let mut world = World::new(vec![vec![(0, Mode::Refusing)], vec![(0, Mode::Alive)]]);
+    let dies = vec![(0, Mode::Alive), (2, Mode::Refusing)];
+    let mut world = World::new(vec![dies, vec![(0, Mode::Alive)]]);
     for _ in 0..1000 * SECOND {
         world.step(&[5, 5]);
     }
@@ -294,6 +305,78 @@ fn who_stays_dead_is_shown_to_clients_every_five_minutes_and_no_sooner() {
     );
 }
 
+/// A firewall that lets containers pass only: their connections fail now and then, and the node's own always.
+#[test]
+fn whom_the_node_never_reached_it_does_not_avoid() {
+    let mut detector = Detector::default();
+    let backends = BTreeSet::from([place(1), place(2)]);
+    detector.meet(time(0), &backends);
+    let mut now = 0;
+    let mut fail = |detector: &mut Detector, answers: bool| {
+        for second in 0..60 {
+            now += SECOND;
+            let sight = Sight {
+                failed: [(now, place(1))].into(),
+                given: [(place(1), second)].into(),
+                ..Sight::default()
+            };
+            detector.look(time(now), &sight);
+            let uncounted: Vec<SocketAddr> = detector.uncounted().collect();
+            for backend in uncounted {
+                detector.count(time(now), backend, second + 1);
+            }
+            while let Some(tried) = detector.poll(time(now)) {
+                let outcome = if answers || tried == place(2) {
+                    Outcome::Answered
+                } else {
+                    Outcome::Failed
+                };
+                detector.tried(time(now), tried, outcome);
+            }
+            if detector.avoided().contains(&place(1)) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(!fail(&mut detector, false), "no trial was ever answered");
+    assert!(!fail(&mut detector, true), "trials are answered");
+    assert!(fail(&mut detector, false), "they are answered no more");
+    // One of the same place that comes later is another.
+    detector.meet(time(2000 * SECOND), &[place(2)].into());
+    detector.meet(time(2000 * SECOND), &backends);
+    assert!(!fail(&mut detector, false), "a new one was never reached");
+}
+
+/// A node that starts meets thousands of backends.
+#[test]
+fn all_are_met_and_few_at_a_time() {
+    let mut detector = Detector::default();
+    let all: BTreeSet<SocketAddr> = (0..200).map(place).collect();
+    detector.meet(time(0), &all);
+    let mut tried: BTreeMap<SocketAddr, u64> = BTreeMap::new();
+    for now in 0..20 * SECOND {
+        let mut at_once = 0;
+        while let Some(backend) = detector.poll(time(now)) {
+            *tried.entry(backend).or_default() += 1;
+            at_once += 1;
+            let outcome = if backend == place(7) {
+                Outcome::Unknown
+            } else {
+                Outcome::Answered
+            };
+            detector.tried(time(now), backend, outcome);
+        }
+        assert!(at_once <= 32, "{at_once} at once");
+    }
+    assert_eq!(tried.len(), 200);
+    let again: Vec<_> = tried.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(
+        matches!(again[..], [(who, 3 | 4)] if *who == place(7)),
+        "{again:?}"
+    );
+}
+
 #[test]
 fn who_was_no_backend_for_a_moment_is_not_avoided() {
     let mut detector = Detector::default();
@@ -303,13 +386,18 @@ fn who_was_no_backend_for_a_moment_is_not_avoided() {
         given: given.iter().map(|given| (place(1), *given)).collect(),
         ..Sight::default()
     };
-    detector.look(time(0), &sight(&[]), |_| true);
+    let backends = BTreeSet::from([place(1)]);
+    detector.meet(time(0), &backends);
+    assert_eq!(detector.poll(time(0)), Some(place(1)));
+    detector.tried(time(0), place(1), Outcome::Answered);
+    detector.look(time(0), &sight(&[]));
     detector.count(time(0), place(1), 1);
     assert_eq!(detector.poll(time(0)), Some(place(1)));
     detector.tried(time(1), place(1), Outcome::Failed);
-    detector.look(time(10), &sight(&[1]), |_| true);
+    detector.look(time(10), &sight(&[1]));
     assert_eq!(detector.avoided(), [place(1)].into());
-    detector.look(time(20), &Sight::default(), |_| false);
+    detector.meet(time(20), &BTreeSet::new());
+    detector.look(time(20), &Sight::default());
     assert_eq!(detector.avoided(), [].into());
     assert!(detector.is_idle() && detector.failures().is_empty());
 }

@@ -8,6 +8,9 @@ use super::reserved::{Reserved, is_never_virtual};
 use super::{Addresses, Backend, Claim, Host, Key, Protocol, Service, TaskKey, claims};
 use crate::{Listener, Placed};
 
+/// One in so many of a service's open backends may be avoided at a time.
+const MOST_AVOIDED: usize = 2;
+
 /// What has become of a service: its backends that take new connections, in order and each once, or
 /// `None` if there is no such VIP any more. A VIP all of whose backends are closed has an empty list:
 /// who connects is refused at once.
@@ -291,8 +294,9 @@ impl VipTable {
         &self.unreachable
     }
 
-    /// Where connections of this node fail now, as the node reaches them: they are given no new ones, unless a VIP would have
-    /// none left. Of datagrams nobody knows.
+    /// Where connections of this node fail now, as the node reaches them: they are given no new ones, but for those of a VIP
+    /// that are more than half of its open backends, or all of them: what fails everywhere is the node's own. Of datagrams
+    /// nobody knows.
     pub fn set_avoided(&mut self, avoided: BTreeSet<SocketAddr>) {
         let changed: BTreeSet<SocketAddr> = avoided
             .symmetric_difference(&self.avoided)
@@ -366,23 +370,18 @@ impl VipTable {
         self.revision
     }
 
-    /// Where connections may be led to, avoided places included.
-    pub fn connected(&self) -> impl Iterator<Item = SocketAddr> {
+    /// Where connections are led to that could be led elsewhere, avoided places included.
+    pub fn replaceable(&self) -> BTreeSet<SocketAddr> {
         let of_connections = self
             .keys
             .iter()
             .filter(|(key, _)| key.protocol == Protocol::Tcp);
-        let backends = of_connections.flat_map(|(_, backends)| backends.values());
-        let open = backends.filter(|backend| backend.open);
-        open.map(|backend| self.place(backend))
-    }
-
-    /// Whether connections to any VIP could be led elsewhere than to one place.
-    pub fn has_choice(&self) -> bool {
-        self.keys.iter().any(|(key, backends)| {
+        let places = of_connections.map(|(_, backends)| {
             let open = backends.values().filter(|backend| backend.open);
-            key.protocol == Protocol::Tcp && open.take(2).count() > 1
-        })
+            open.map(|backend| self.place(backend))
+                .collect::<BTreeSet<_>>()
+        });
+        places.filter(|places| places.len() > 1).flatten().collect()
     }
 
     /// Every service with its open backends, as of the last [`take_changes`](Self::take_changes).
@@ -497,12 +496,21 @@ impl VipTable {
             })
             .collect();
         let open = preferred(open, |backend| !self.unreachable.contains(&backend.agent));
-        let is_tcp = service.protocol == Protocol::Tcp;
-        let open = preferred(open, |backend| {
-            !is_tcp || !self.avoided.contains(&self.place(backend))
-        });
         let open: BTreeSet<SocketAddr> = open.iter().map(|backend| self.place(backend)).collect();
-        Some(open.into_iter().collect())
+        let avoided = self.avoided_of(&open);
+        let is_given =
+            |place: &SocketAddr| service.protocol != Protocol::Tcp || !avoided.contains(place);
+        Some(open.iter().copied().filter(is_given).collect())
+    }
+
+    /// Which of the open backends of a service get no connections because these fail.
+    fn avoided_of(&self, open: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+        let failing = open.intersection(&self.avoided).copied();
+        let most = open.len() / MOST_AVOIDED;
+        match failing.clone().count() {
+            all if all == open.len() => BTreeSet::new(),
+            _ => failing.take(most).collect(),
+        }
     }
 
     /// Where this node reaches a backend.

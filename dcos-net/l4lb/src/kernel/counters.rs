@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use dcos_net::vip::Service;
-use dcos_netlink::{ACK, Messages, Socket, attribute};
+use dcos_netlink::{ACK, Messages, Protocol as Family, Socket, attribute};
 
 use super::connect::Counts;
 use super::elements::{Element, Map, elements, place_of, service_of};
@@ -26,6 +26,12 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) fn new(socket: Socket, at_connect: Option<Counts>) -> Self {
         Self { socket, at_connect }
+    }
+
+    /// Opens its socket anew, in the network namespace of this thread.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        self.socket = Socket::open(Family::Netfilter)?;
+        Ok(())
     }
 
     /// How many connections each of `backends` was given by these services.

@@ -1,6 +1,6 @@
 //! [`Watcher`]: looks what becomes of connections to backends, and has those avoided that the [`Detector`] finds dead.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dcos_core::time::steady;
 use dcos_net::vip::{Protocol, Service, VipTable};
-use dcos_netlink::{Events, Socket};
+use dcos_netlink::{Events, Protocol as Family, Socket};
 use tokio::sync::watch;
 
 use super::conntrack::{self, Begun};
@@ -39,7 +39,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// Looks from now on, in a thread in the network namespace of this one, at connections to what `view` knows, until what is
-    /// given back is dropped.
+    /// given back is dropped. Should the thread end before, by a panic, what is given back is closed.
     ///
     /// # Errors
     /// There is no thread to be had.
@@ -61,14 +61,21 @@ impl Watcher {
         })?;
         Ok(told)
     }
+
+    /// Opens its sockets anew.
+    fn reopen(&mut self) -> io::Result<()> {
+        self.socket = Socket::open(Family::Netfilter)?;
+        self.ended = conntrack::unanswered()?;
+        self.counters.reopen()
+    }
 }
 
 /// What the table says, as of a revision.
 #[derive(Debug, Default)]
 struct Known {
     revision: Option<u64>,
-    backends: HashSet<SocketAddr>,
-    has_choice: bool,
+    /// Those of which others could take the connections.
+    backends: BTreeSet<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -89,11 +96,18 @@ impl Watch {
         let mut is_blind = false;
         while !tell.is_closed() {
             let begun = Instant::now();
-            let looked = self.look();
-            if let Err(error) = &looked
-                && !is_blind
-            {
-                tracing::warn!(%error, "connections to backends are not looked at: none that is dead is avoided");
+            // What a socket still has to say after an error belongs to nothing that is asked next.
+            let looked = self.look().or_else(|error| {
+                tracing::debug!(%error, "looking at connections to backends once more");
+                self.watcher.reopen()?;
+                self.look()
+            });
+            if let Err(error) = &looked {
+                if !is_blind {
+                    tracing::warn!(%error, "connections to backends are not looked at: none that is dead is avoided");
+                }
+                self.detector = Detector::default();
+                self.known = Known::default();
             }
             is_blind = looked.is_err();
             self.tell(tell);
@@ -105,7 +119,7 @@ impl Watch {
     /// Looks once.
     fn look(&mut self) -> io::Result<()> {
         self.learn();
-        if !self.known.has_choice && self.detector.is_idle() {
+        if self.known.backends.is_empty() && self.detector.is_idle() {
             // Nobody could be avoided.
             self.watcher.ended.drain(|_| {})?;
             return Ok(());
@@ -127,9 +141,7 @@ impl Watch {
             failed: ours(ended),
             given,
         };
-        let backends = &self.known.backends;
-        let is_backend = |backend: &SocketAddr| backends.contains(backend);
-        self.detector.look(steady(), &sight, is_backend);
+        self.detector.look(steady(), &sight);
         self.count()
     }
 
@@ -141,10 +153,10 @@ impl Watch {
         }
         let known = Known {
             revision: Some(table.revision()),
-            backends: table.connected().collect(),
-            has_choice: table.has_choice(),
+            backends: table.replaceable(),
         };
         drop(table);
+        self.detector.meet(steady(), &known.backends);
         self.known = known;
     }
 
