@@ -54,7 +54,7 @@ pub(crate) const MARATHON: &[Spec] = &[
         .default("8080")
         .help("Where Marathon's REST API listens."),
     Spec::list("access_control_allow_origin")
-        .help("Web pages that browsers may let ask for something here, as https://ui.example.org, or * for all; a page of this service always may."),
+        .help("Origins whose web pages may read here and POST what browsers send unasked, as https://ui.example.org, or * for all; PUT, PATCH and DELETE are for pages of this service, as in the original."),
     Spec::text("http_credentials").secret().help(
         "user:password that clients must show (HTTP basic), or a file:// that holds it; MARATHON_HTTP_CREDENTIALS and MESOSPHERE_HTTP_CREDENTIALS as well. Without it everybody may do everything.",
     ),
@@ -141,7 +141,7 @@ pub(crate) const METRONOME: &[Spec] = &[
         .default("9000")
         .help("Where Metronome's REST API listens."),
     Spec::list("access_control_allow_origin")
-        .help("Web pages that browsers may let ask for something here, as https://ui.example.org, or * for all; a page of this service always may."),
+        .help("Origins whose web pages may read here and POST what browsers send unasked, as https://ui.example.org, or * for all; PUT, PATCH and DELETE are for pages of this service, as in the original."),
     Spec::text("http_credentials").secret().help(
         "user:password that clients must show (HTTP basic), or a file:// that holds it; METRONOME_HTTP_CREDENTIALS as well. Without it everybody may do everything.",
     ),

@@ -101,13 +101,23 @@ impl Origins {
         if self.allowing(origin).is_some() {
             return None;
         }
-        let page = origin.split_once("://").map(|(_, host)| host);
-        let host = text(&FORWARDED_HOST).or_else(|| text(&HOST));
-        let host = host.or_else(|| uri.authority().map(Authority::as_str));
-        let own = page.zip(host);
-        let is_own =
-            site.is_none() && own.is_some_and(|(page, host)| page.eq_ignore_ascii_case(host));
-        (!is_own).then_some(origin)
+        // Each proxy has its own idea of what it was asked for, and adds a port or not.
+        let named = [&FORWARDED_HOST, &HOST].map(|name| headers.get_all(name));
+        let named = named.into_iter().flatten();
+        let named = named.filter_map(|hosts| hosts.to_str().ok());
+        let named = named.flat_map(|hosts| hosts.split(','));
+        let mut named = named.chain(uri.authority().map(Authority::as_str));
+        let is_own = origin.split_once("://").is_some_and(|(scheme, page)| {
+            let usual = match scheme {
+                "https" => ":443",
+                _ => ":80",
+            };
+            named.any(|host| {
+                let host = host.trim();
+                page.eq_ignore_ascii_case(host.strip_suffix(usual).unwrap_or(host))
+            })
+        });
+        (!is_own || site.is_some()).then_some(origin)
     }
 }
 
@@ -193,6 +203,25 @@ mod tests {
             (
                 vec![("host", "10.0.0.1:8080"), ("x-forwarded-host", host.1), own],
                 true,
+            ),
+            (
+                vec![host, ("x-forwarded-host", "marathon.example"), own],
+                true,
+            ),
+            (
+                vec![
+                    ("x-forwarded-host", "inner.example, marathon.example:8080"),
+                    own,
+                ],
+                true,
+            ),
+            (
+                vec![("host", "a.example:80"), ("origin", "http://a.example")],
+                true,
+            ),
+            (
+                vec![("host", "a.example:80"), ("origin", "https://a.example")],
+                false,
             ),
         ] {
             assert_eq!(let_in(&[], &Method::POST, &said), expected, "{said:?}");

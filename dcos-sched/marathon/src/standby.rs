@@ -209,11 +209,14 @@ async fn answer(State(standby): State<Standby>, peer: Peer, request: Request) ->
 /// The request as the leader gets it.
 fn onward(request: Request, url: Uri, mark: &str, peer: &Peer) -> Request<Body> {
     let (mut parts, body) = request.into_parts();
+    // Of HTTP/2, which has no `Host`.
+    let asked = parts.uri.authority();
+    let asked = asked.and_then(|asked| HeaderValue::from_str(asked.as_str()).ok());
     parts.uri = url;
     parts.extensions.clear();
     let mut headers = end_to_end(parts.headers);
     // The leader sees by it that a page of this Marathon's is no foreign one.
-    if let Some(host) = headers.remove(HOST) {
+    if let Some(host) = headers.remove(HOST).or(asked) {
         headers.entry(FORWARDED_HOST).or_insert(host);
     }
     // Or the answer might be packed for a client that did not ask for that.

@@ -1,5 +1,6 @@
 //! The scheduler API over HTTP: any Mesos 1.x master, ours included.
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -26,13 +27,19 @@ const QUEUED_EVENTS: usize = 256;
 ///
 /// # Source
 /// Mesos 1.11 `docs/scheduler-http-api.md`.
-#[derive(Debug)]
 pub struct HttpTransport {
     masters: Masters,
     media: MediaType,
     /// The leader, learnt from the subscription: later calls go straight there, while its term lasts.
     leader: Mutex<Option<(String, Term)>>,
     client: Client,
+}
+
+/// Without what URLs of masters may hold: a principal and its secret.
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("HttpTransport").finish_non_exhaustive()
+    }
 }
 
 impl HttpTransport {

@@ -26,6 +26,7 @@ impl JobScheduler {
         self.places = Places::default();
         self.counters.offers_declined += answered.declined;
         self.counters.offers_used += answered.used;
+        self.counters.launched += answered.launched;
         self.counters.spoken.said(&answered.calls);
         for call in answered.calls {
             self.send(call);

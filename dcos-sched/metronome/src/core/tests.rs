@@ -342,7 +342,7 @@ fn what_never_reached_an_agent_is_launched_again() {
     assert_eq!(h.runs("j"), [RunStatus::Starting], "asked too early");
     h.status(&task, TaskState::TaskDropped);
     h.offer();
-    assert_eq!(h.launched, 2);
+    assert_eq!((h.launched, h.core.counters.launched), (2, 2));
     h.end(TaskState::TaskFinished);
     assert_eq!(h.ended("j"), (1, 0));
 }
