@@ -61,6 +61,8 @@ pub struct Failures {
     pub avoided: BTreeSet<SocketAddr>,
     /// How many connections to each failed.
     pub counts: BTreeMap<SocketAddr, u64>,
+    /// How many backends answered a connection of the node's own: of others none is avoided.
+    pub reached: usize,
 }
 
 impl View {

@@ -344,6 +344,10 @@ impl Detector {
         if outcome == Outcome::Answered {
             *meeting = Meeting::Met;
             self.to_meet.retain(|sought| !is_sought(sought));
+            // It rested because its failures told nothing: they do now.
+            if let Some(known) = self.backends.get_mut(&backend) {
+                known.rest = known.rest.min(now);
+            }
         } else if let Meeting::Sought(pause) = meeting
             && !self.to_meet.iter().any(is_sought)
         {
@@ -380,6 +384,12 @@ impl Detector {
             .filter(|(_, known)| matches!(known.state, State::Avoided { .. }))
             .map(|(backend, _)| *backend)
             .collect()
+    }
+
+    /// How many of the backends answered a trial: no other can be found dead.
+    pub fn reached(&self) -> usize {
+        let is_met = |meeting: &&Meeting| matches!(meeting, Meeting::Met);
+        self.met.values().filter(is_met).count()
     }
 
     /// Whether it knows nothing bad of anybody.

@@ -65,10 +65,13 @@ async fn metrics(State(view): State<View>) -> Response {
 fn failures(text: &mut String, failures: &Failures) {
     let _ = write!(
         text,
-        "# HELP avoided_backends The number of backends that connections fail at, and that are given no more where a VIP has others.\n\
+        "# HELP reached_backends The number of backends that answered a connection of the node's own: of others none is avoided.\n\
+         # TYPE reached_backends gauge\nreached_backends {}\n\
+         # HELP avoided_backends The number of backends that connections fail at, and that are given no more where a VIP has others.\n\
          # TYPE avoided_backends gauge\navoided_backends {}\n\
          # HELP failures_total Connections that a backend refused, or did not answer in three seconds.\n\
          # TYPE failures_total counter\n",
+        failures.reached,
         failures.avoided.len()
     );
     for (backend, count) in &failures.counts {

@@ -385,6 +385,7 @@ async fn a_backend_that_fails_is_left_out_and_told_of() {
     tell_of.send_replace(Failures {
         avoided: [failing].into(),
         counts: [(failing, 3)].into(),
+        reached: 2,
     });
     double.leads_to(&["10.0.0.8:31000"]).await;
     let (status, other, body) = asked(&routes, "/v1/vips", Some(&tag)).await;
@@ -397,6 +398,7 @@ async fn a_backend_that_fails_is_left_out_and_told_of() {
     for line in [
         r#"failures_total{backend="10.0.0.7:31000"} 3"#,
         "avoided_backends 1",
+        "reached_backends 2",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{metrics}");
     }

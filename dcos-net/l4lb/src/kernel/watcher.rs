@@ -271,10 +271,14 @@ impl Watch {
             for backend in told.avoided.difference(&avoided) {
                 tracing::info!(%backend, "a backend is given connections again");
             }
-            let is_new = told.avoided != avoided || told.counts != *self.detector.failures();
+            let reached = self.detector.reached();
+            let is_new = told.avoided != avoided
+                || told.counts != *self.detector.failures()
+                || told.reached != reached;
             if is_new {
                 told.avoided = avoided;
                 told.counts.clone_from(self.detector.failures());
+                told.reached = reached;
             }
             is_new
         });

@@ -154,8 +154,8 @@ pub(super) fn a_backend_that_dies_is_avoided_and_comes_back(path: DataPath) {
     let (vip, dying) = (VIP.into(), at("a", true, 8000));
     assert_eq!(answers(&hosts, "node", vip), set(&["A", "B"]));
     let is_avoided = |view: &View| view.failures().avoided.contains(&dying);
-    // Whom the node never reached it does not avoid: it tries them with its first looks, one a second.
-    std::thread::sleep(Duration::from_secs(4));
+    // Whom the node never reached it does not avoid.
+    node.wait("both reached", |view| view.failures().reached == 2);
     for how in ["drop", "reject with tcp reset"] {
         let table = super::SILENT.replace("drop", how);
         let stopped = with_clients(&hosts, 3, || {
@@ -213,6 +213,8 @@ pub(super) fn a_backend_that_hears_only_some_is_not_avoided(path: DataPath) {
         }
     });
     let node = Node::start(&hosts, path, &[("a", 8000), ("b", 8000)]);
+    // Its backlog has room for a trial until there are clients.
+    node.wait("both reached", |view| view.failures().reached == 2);
     let mut seen: BTreeSet<SocketAddr> = BTreeSet::new();
     with_clients(&hosts, 24, || {
         let begun = Instant::now();
