@@ -182,10 +182,14 @@ proptest! {
             }
             prop_assert_eq!(&followed, &model(&claims, &unreachable, &avoided));
             prop_assert_eq!(table.told(), &followed);
-            let given: BTreeSet<SocketAddr> = followed.iter()
-                .filter(|(service, given)| service.protocol == Protocol::Tcp && given.len() > 1)
-                .flat_map(|(_, given)| given.iter().copied()).collect();
-            prop_assert!(given.is_subset(&table.replaceable()));
+            let given_by = |least: usize| -> BTreeSet<SocketAddr> {
+                followed.iter()
+                    .filter(|(service, given)| service.protocol == Protocol::Tcp && given.len() >= least)
+                    .flat_map(|(_, given)| given.iter().copied()).collect()
+            };
+            prop_assert!(given_by(1).is_subset(&table.connected()));
+            prop_assert!(given_by(2).is_subset(&table.replaceable()));
+            prop_assert!(table.replaceable().is_subset(&table.connected()));
             // Whoever claims what can't be had is told of, and who is avoided.
             for listed in table.list() {
                 for backend in &listed.backends {

@@ -57,7 +57,7 @@ pub struct View {
 /// What became of connections to backends on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
-    /// The backends that are given no more, where a VIP has others.
+    /// The backends found dead: they are given no more, where a VIP may do without.
     pub avoided: BTreeSet<SocketAddr>,
     /// How many connections to each failed.
     pub counts: BTreeMap<SocketAddr, u64>,

@@ -70,7 +70,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, Default)]
 pub struct Detector {
     met: BTreeMap<SocketAddr, Meeting>,
-    /// Whom to try next of those who never answered, and when.
+    /// Whom to try next of those who never answered and have an alternative, and when.
     to_meet: BTreeSet<(Time, SocketAddr)>,
     /// How many of them were tried since the start of a second.
     meetings: (Time, u32),
@@ -91,10 +91,19 @@ struct Waiting {
 /// Whether trials of a backend tell anything: the node may not reach whom clients do.
 #[derive(Clone, Copy, Debug)]
 enum Meeting {
-    /// None was answered yet; so long after one that fails, another is made.
-    Sought(Duration),
+    /// None was answered yet.
+    Sought(Search),
     /// One was answered.
     Met,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    trial: Trial,
+    /// So long after one that fails, another is made.
+    pause: Duration,
+    /// Whether anybody could have its connections: otherwise it is not tried.
+    has_alternative: bool,
 }
 
 /// What is known of a backend of which there is something to know.
@@ -151,23 +160,32 @@ struct Queue {
 }
 
 impl Detector {
-    /// These are the backends from `now` on. Who is none any more is forgotten; who is new is to be tried, so that later
-    /// trials tell something.
-    pub fn meet(&mut self, now: Time, backends: &BTreeSet<SocketAddr>) {
+    /// These are the backends from `now` on. Who is none any more is forgotten, not who has no alternative for a moment. Those
+    /// that are `replaceable` are to be tried until they answer, so that later trials tell something.
+    pub fn meet(
+        &mut self,
+        now: Time,
+        backends: &BTreeSet<SocketAddr>,
+        replaceable: &BTreeSet<SocketAddr>,
+    ) {
         self.met.retain(|backend, _| backends.contains(backend));
-        self.to_meet
-            .retain(|(_, backend)| backends.contains(backend));
         self.backends
             .retain(|backend, _| backends.contains(backend));
         self.failures
             .retain(|backend, _| backends.contains(backend));
         self.waiting
             .retain(|_, waiting| backends.contains(&waiting.backend));
+        self.to_meet.clear();
         for backend in backends {
-            self.met.entry(*backend).or_insert_with(|| {
-                self.to_meet.insert((now, *backend));
-                Meeting::Sought(MEETING_PAUSE)
-            });
+            let meeting = self.met.entry(*backend).or_insert(Meeting::Sought(Search {
+                trial: Trial::Due(now),
+                pause: MEETING_PAUSE,
+                has_alternative: false,
+            }));
+            if let Meeting::Sought(search) = meeting {
+                search.has_alternative = replaceable.contains(backend);
+                self.to_meet.extend(search.due().map(|due| (due, *backend)));
+            }
         }
     }
 
@@ -332,27 +350,33 @@ impl Detector {
         }
         *made += 1;
         self.to_meet.pop_first();
+        if let Some(Meeting::Sought(search)) = self.met.get_mut(&backend) {
+            search.trial = Trial::Running;
+        }
         Some(backend)
     }
 
     /// Takes in what a trial says of whether trials reach a backend.
     fn met(&mut self, now: Time, backend: SocketAddr, outcome: Outcome) {
-        let Some(meeting @ Meeting::Sought(_)) = self.met.get_mut(&backend) else {
+        let Some(meeting) = self.met.get_mut(&backend) else {
             return;
         };
-        let is_sought = |(_, other): &(Time, SocketAddr)| *other == backend;
+        let Meeting::Sought(search) = meeting else {
+            return;
+        };
         if outcome == Outcome::Answered {
+            if let Some(due) = search.due() {
+                self.to_meet.remove(&(due, backend));
+            }
             *meeting = Meeting::Met;
-            self.to_meet.retain(|sought| !is_sought(sought));
             // It rested because its failures told nothing: they do now.
             if let Some(known) = self.backends.get_mut(&backend) {
                 known.rest = known.rest.min(now);
             }
-        } else if let Meeting::Sought(pause) = meeting
-            && !self.to_meet.iter().any(is_sought)
-        {
-            self.to_meet.insert((now + *pause, backend));
-            *pause = (*pause * 2).min(LONGEST_MEETING_PAUSE);
+        } else if search.trial == Trial::Running {
+            search.trial = Trial::Due(now + search.pause);
+            search.pause = (search.pause * 2).min(LONGEST_MEETING_PAUSE);
+            self.to_meet.extend(search.due().map(|due| (due, backend)));
         }
     }
 
@@ -400,6 +424,16 @@ impl Detector {
     /// How many connections to each backend failed so far.
     pub fn failures(&self) -> &BTreeMap<SocketAddr, u64> {
         &self.failures
+    }
+}
+
+impl Search {
+    /// When it is to be tried next, if that is known.
+    fn due(&self) -> Option<Time> {
+        match self.trial {
+            Trial::Due(at) if self.has_alternative => Some(at),
+            _ => None,
+        }
     }
 }
 

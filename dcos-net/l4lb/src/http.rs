@@ -67,7 +67,7 @@ fn failures(text: &mut String, failures: &Failures) {
         text,
         "# HELP reached_backends The number of backends that answered a connection of the node's own: of others none is avoided.\n\
          # TYPE reached_backends gauge\nreached_backends {}\n\
-         # HELP avoided_backends The number of backends that connections fail at, and that are given no more where a VIP has others.\n\
+         # HELP avoided_backends The number of backends found dead: they are given no connections where a VIP may do without.\n\
          # TYPE avoided_backends gauge\navoided_backends {}\n\
          # HELP failures_total Connections that a backend refused, or did not answer in three seconds.\n\
          # TYPE failures_total counter\n",

@@ -73,7 +73,8 @@ impl World {
     fn new(modes: Vec<Vec<(u64, Mode)>>) -> Self {
         let given = vec![0; modes.len()];
         let mut detector = Detector::default();
-        detector.meet(time(0), &(0..modes.len()).map(place).collect());
+        let all = (0..modes.len()).map(place).collect();
+        detector.meet(time(0), &all, &all);
         Self {
             modes,
             given,
@@ -370,7 +371,7 @@ fn who_stays_dead_is_shown_to_clients_every_five_minutes_and_no_sooner() {
 fn whom_the_node_never_reached_it_does_not_avoid() {
     let mut detector = Detector::default();
     let backends = BTreeSet::from([place(1), place(2)]);
-    detector.meet(time(0), &backends);
+    detector.meet(time(0), &backends, &backends);
     let mut now = 0;
     let mut fail = |detector: &mut Detector, answers: bool| {
         for second in 0..60 {
@@ -403,8 +404,9 @@ fn whom_the_node_never_reached_it_does_not_avoid() {
     assert!(!fail(&mut detector, true), "trials are answered");
     assert!(fail(&mut detector, false), "they are answered no more");
     // One of the same place that comes later is another.
-    detector.meet(time(2000 * SECOND), &[place(2)].into());
-    detector.meet(time(2000 * SECOND), &backends);
+    let other = BTreeSet::from([place(2)]);
+    detector.meet(time(2000 * SECOND), &other, &other);
+    detector.meet(time(2000 * SECOND), &backends, &backends);
     assert!(!fail(&mut detector, false), "a new one was never reached");
 }
 
@@ -413,7 +415,7 @@ fn whom_the_node_never_reached_it_does_not_avoid() {
 fn all_are_met_and_few_at_a_time() {
     let mut detector = Detector::default();
     let all: BTreeSet<SocketAddr> = (0..200).map(place).collect();
-    detector.meet(time(0), &all);
+    detector.meet(time(0), &all, &all);
     let mut tried: BTreeMap<SocketAddr, u64> = BTreeMap::new();
     for now in 0..20 * SECOND {
         let mut at_once = 0;
@@ -437,8 +439,8 @@ fn all_are_met_and_few_at_a_time() {
     );
 }
 
-#[test]
-fn who_was_no_backend_for_a_moment_is_not_avoided() {
+/// One that was reached and then found dead, of these.
+fn with_one_dead(backends: &BTreeSet<SocketAddr>) -> Detector {
     let mut detector = Detector::default();
     let failed = BTreeMap::from([(1, place(1))]);
     let sight = |given: &[u64]| Sight {
@@ -446,18 +448,60 @@ fn who_was_no_backend_for_a_moment_is_not_avoided() {
         given: given.iter().map(|given| (place(1), *given)).collect(),
         ..Sight::default()
     };
-    let backends = BTreeSet::from([place(1)]);
-    detector.meet(time(0), &backends);
-    assert_eq!(detector.poll(time(0)), Some(place(1)));
-    detector.tried(time(0), place(1), Outcome::Answered);
+    detector.meet(time(0), backends, backends);
+    while let Some(backend) = detector.poll(time(0)) {
+        detector.tried(time(0), backend, Outcome::Answered);
+    }
     detector.look(time(0), &sight(&[]));
     detector.count(time(0), place(1), 1);
     assert_eq!(detector.poll(time(0)), Some(place(1)));
     detector.tried(time(1), place(1), Outcome::Failed);
     detector.look(time(10), &sight(&[1]));
     assert_eq!(detector.avoided(), [place(1)].into());
-    detector.meet(time(20), &BTreeSet::new());
+    detector
+}
+
+#[test]
+fn who_was_no_backend_for_a_moment_is_not_avoided() {
+    let mut detector = with_one_dead(&[place(1)].into());
+    detector.meet(time(20), &BTreeSet::new(), &BTreeSet::new());
     detector.look(time(20), &Sight::default());
     assert_eq!(detector.avoided(), [].into());
     assert!(detector.is_idle() && detector.failures().is_empty());
+}
+
+/// The other one restarts.
+#[test]
+fn who_was_the_only_one_for_a_moment_is_avoided_all_the_same() {
+    let both = BTreeSet::from([place(1), place(2)]);
+    let mut detector = with_one_dead(&both);
+    let failures = detector.failures().clone();
+    assert_eq!((detector.reached(), failures[&place(1)]), (2, 2));
+    detector.meet(time(12), &[place(1)].into(), &BTreeSet::new());
+    detector.look(time(12), &Sight::default());
+    detector.meet(time(14), &both, &both);
+    assert_eq!(detector.avoided(), [place(1)].into());
+    assert_eq!((detector.reached(), detector.failures()), (1, &failures));
+    assert_eq!(detector.poll(time(14)), Some(place(2)));
+    assert_eq!(detector.poll(time(14)), None);
+}
+
+#[test]
+fn who_has_no_alternative_is_not_met() {
+    let (one, none) = (BTreeSet::from([place(1)]), BTreeSet::new());
+    let mut detector = Detector::default();
+    detector.meet(time(0), &one, &none);
+    assert_eq!(detector.poll(time(0)), None);
+    detector.meet(time(0), &one, &one);
+    assert_eq!(detector.poll(time(0)), Some(place(1)));
+    // Nor again, if it has none meanwhile.
+    detector.meet(time(1), &one, &none);
+    detector.tried(time(1), place(1), Outcome::Failed);
+    assert_eq!(detector.poll(time(100 * SECOND)), None);
+    // A moment without one does not begin its pauses anew.
+    detector.meet(time(2), &one, &one);
+    assert_eq!(detector.poll(time(2)), None);
+    assert_eq!(detector.poll(time(1 + 2 * SECOND)), Some(place(1)));
+    detector.tried(time(1 + 2 * SECOND), place(1), Outcome::Answered);
+    assert_eq!((detector.reached(), detector.poll(time(1000))), (1, None));
 }

@@ -370,18 +370,26 @@ impl VipTable {
         self.revision
     }
 
-    /// Where connections are led to that could be led elsewhere, avoided places included.
+    /// Where connections may be led to, avoided places included.
+    pub fn connected(&self) -> BTreeSet<SocketAddr> {
+        self.connected_by_vip().flatten().collect()
+    }
+
+    /// Those of them whose connections could be led elsewhere.
     pub fn replaceable(&self) -> BTreeSet<SocketAddr> {
+        let places = self.connected_by_vip();
+        places.filter(|places| places.len() > 1).flatten().collect()
+    }
+
+    fn connected_by_vip(&self) -> impl Iterator<Item = BTreeSet<SocketAddr>> {
         let of_connections = self
             .keys
             .iter()
             .filter(|(key, _)| key.protocol == Protocol::Tcp);
-        let places = of_connections.map(|(_, backends)| {
+        of_connections.map(|(_, backends)| {
             let open = backends.values().filter(|backend| backend.open);
-            open.map(|backend| self.place(backend))
-                .collect::<BTreeSet<_>>()
-        });
-        places.filter(|places| places.len() > 1).flatten().collect()
+            open.map(|backend| self.place(backend)).collect()
+        })
     }
 
     /// Every service with its open backends, as of the last [`take_changes`](Self::take_changes).

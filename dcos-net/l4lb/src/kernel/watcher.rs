@@ -74,8 +74,9 @@ impl Watcher {
 #[derive(Debug, Default)]
 struct Known {
     revision: Option<u64>,
-    /// Those of which others could take the connections.
     backends: BTreeSet<SocketAddr>,
+    /// Whether others could take the connections of any.
+    has_choice: bool,
 }
 
 #[derive(Debug)]
@@ -119,7 +120,7 @@ impl Watch {
     /// Looks once.
     fn look(&mut self) -> io::Result<()> {
         self.learn();
-        if self.known.backends.is_empty() && self.detector.is_idle() {
+        if !self.known.has_choice && self.detector.is_idle() {
             // Nobody could be avoided.
             self.watcher.ended.drain(|_| {})?;
             return Ok(());
@@ -151,12 +152,14 @@ impl Watch {
         if self.known.revision == Some(table.revision()) {
             return;
         }
+        let replaceable = table.replaceable();
         let known = Known {
             revision: Some(table.revision()),
-            backends: table.replaceable(),
+            backends: table.connected(),
+            has_choice: !replaceable.is_empty(),
         };
         drop(table);
-        self.detector.meet(steady(), &known.backends);
+        self.detector.meet(steady(), &known.backends, &replaceable);
         self.known = known;
     }
 
@@ -266,7 +269,7 @@ impl Watch {
         let avoided = self.detector.avoided();
         tell.send_if_modified(|told| {
             for backend in avoided.difference(&told.avoided) {
-                tracing::warn!(%backend, "connections to a backend fail: it is avoided, and tried now and then");
+                tracing::warn!(%backend, "connections to a backend fail: it is avoided where a VIP may do without, and tried now and then");
             }
             for backend in told.avoided.difference(&avoided) {
                 tracing::info!(%backend, "a backend is given connections again");

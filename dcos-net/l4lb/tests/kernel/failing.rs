@@ -150,7 +150,8 @@ pub(super) fn a_backend_that_dies_is_avoided_and_comes_back(path: DataPath) {
     let hosts = super::hosts_of!(path);
     hosts.serve("a", 8000, "A");
     hosts.serve("b", 8000, "B");
-    let node = Node::start(&hosts, path, &[("a", 8000), ("b", 8000)]);
+    let both = [("a", 8000), ("b", 8000)];
+    let node = Node::start(&hosts, path, &both);
     let (vip, dying) = (VIP.into(), at("a", true, 8000));
     assert_eq!(answers(&hosts, "node", vip), set(&["A", "B"]));
     let is_avoided = |view: &View| view.failures().avoided.contains(&dying);
@@ -172,6 +173,20 @@ pub(super) fn a_backend_that_dies_is_avoided_and_comes_back(path: DataPath) {
         assert_eq!(answers(&hosts, "node", vip), set(&["B"]), "{how}");
         let failures = node.view.failures();
         assert!(failures.counts[&dying] > 0, "{failures:?}");
+        // The other one restarts: the only one has all connections, and is known to be dead all the same.
+        node.tell(&subscribed(&both[..1]));
+        let known = failures.counts[&dying];
+        with_clients(&hosts, 3, || {
+            node.wait("failures of the only one", |view| {
+                let counts = view.failures().counts;
+                counts.get(&dying).is_some_and(|now| *now > known)
+            });
+        });
+        assert!(is_avoided(&node.view), "{how}");
+        node.tell(&subscribed(&both));
+        node.wait("reached again", |view| view.failures().reached == 2);
+        assert!(is_avoided(&node.view), "{how}");
+        assert_eq!(answers(&hosts, "node", vip), set(&["B"]), "{how}");
         nft(&hosts, "a", "delete table inet gone");
         let begun = Instant::now();
         node.wait("given connections again", |view| !is_avoided(view));
@@ -179,8 +194,8 @@ pub(super) fn a_backend_that_dies_is_avoided_and_comes_back(path: DataPath) {
         eprintln!(
             "{path:?}, {how}: no connections after {stopped:?}, some again {back:?} after it is back"
         );
-        let both = set(&["A", "B"]);
-        node.wait("answers of both", |_| answers(&hosts, "node", vip) == both);
+        let answers = || answers(&hosts, "node", vip);
+        node.wait("answers of both", |_| answers() == set(&["A", "B"]));
     }
     // The last one is avoided by nobody.
     let refusing = super::SILENT.replace("drop", "reject with tcp reset");
