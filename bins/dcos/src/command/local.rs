@@ -122,7 +122,7 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the master leads, Marathon answers, and every agent has registered.
+/// Waits until the master leads, every agent has registered, Marathon answers, and names are known.
 async fn await_cluster(notes: &Notes, up: &LocalUp, progress: &mut Progress) -> anyhow::Result<()> {
     let (master, marathon) = (Server::new(&notes.master)?, Server::new(&notes.marathon)?);
     progress.say("waiting for the master");
@@ -144,6 +144,12 @@ async fn await_cluster(notes: &Notes, up: &LocalUp, progress: &mut Progress) -> 
     }
     progress.say("waiting for Marathon");
     while marathon.get("/v2/info").await.is_err() {
+        check_alive(notes)?;
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    progress.say("waiting for names");
+    let names = Server::new(&notes.mesos_dns)?;
+    while names.get("/v1/hosts/leader.mesos").await.is_err() {
         check_alive(notes)?;
         tokio::time::sleep(POLL_INTERVAL).await;
     }
