@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -39,6 +40,11 @@ def test_a_master_answers_on_its_node_as_an_agent_does(tmp_path):
         agent.start()
         eventually("the agent's word", lambda: "leaving it to that one" in agent.log.read_text())
         assert look_up("leader.mesos") == ["127.0.0.1"]
+        # Nor does it take back the master's file when it ends.
+        flags = (agent.flags | {"dns_resolv_conf": file}).items()
+        leave = [binary("dcos-agent"), *(f"--{key}={value}" for key, value in flags), "--dns_resolv_conf_leave"]
+        subprocess.run(leave, check=True, capture_output=True)
+        assert asked() == list(SERVERS[:3])
         master.kill()
         assert not look_up("leader.mesos")
         assert asked() == list(SERVERS[:3]), "nobody put it back"
@@ -63,3 +69,6 @@ def test_a_master_is_told_what_keeps_it_from_answering_there(tmp_path):
         assert "leaves no room for 198.51.100.1" in refusal(*everywhere, "--dns_port=53")
         assert "would answer nothing about other names" in refusal("--ip=127.0.0.1", "--dns_resolvers=198.51.100.1")
         assert "let it run dns, too" in refusal("--ip=127.0.0.1", "--only=master")
+        nobody = refusal("--ip=127.0.0.1", "--dns_resolvers=192.0.2.53:5353", f"--dns_resolv_conf={tmp_path}/resolv.conf")
+        assert "at port 53 alone" in nobody
+        assert "spartan" not in [name for _, name in socket.if_nameindex()], "whoever is refused has changed nothing"

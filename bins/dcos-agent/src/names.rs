@@ -37,11 +37,10 @@ pub(crate) async fn start(
     running: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Names>> {
-    let Some(node) = NodeNames::open(values).await? else {
+    if !values.switch("dns") {
         return Ok(None);
-    };
-    let config = dcos_dns::Config {
-        listen: node.listen().to_vec(),
+    }
+    let mut config = dcos_dns::Config {
         http: None,
         names: dcos_dns::naming(values)?,
         upstream: dcos_dns::upstream(values)?,
@@ -50,12 +49,16 @@ pub(crate) async fn start(
         allow: dcos_dns::allow(values)?,
         ..dcos_dns::Config::default()
     };
-    let server = Server::bind(config).await.context("--dns")?;
     let masters = dcos_dns::masters(values, || {
         // Without an election only the leader is known.
         let standing = standing.unwrap_or_else(|| watch::channel(Arc::default()).1);
         MasterList::Standing(standing)
     })?;
+    let Some(node) = NodeNames::open(values).await? else {
+        return Ok(None);
+    };
+    config.listen = node.listen().to_vec();
+    let server = Server::bind(config).await.context("--dns")?;
     let memory = agent.work_dir.join("names/state");
     let (mut feed, published) = Feed::new(masters, Some(memory));
     let (listener, mut news) = mpsc::channel(WAITING);

@@ -457,11 +457,14 @@ impl Components {
         };
         let own = SocketAddr::new(self.known, port);
         let mut config = names::config(&self.values, self.ip)?;
-        let node = NodeNames::open(&self.values).await?;
-        if let Some(node) = &node {
-            names::listen_too(&mut config, node.listen())?;
+        if self.values.switch("dns") {
+            names::has_room(&config)?;
         }
         let source = names::Source::new(&self.values, &self.house, master, own)?;
+        let node = NodeNames::open(&self.values).await?;
+        config
+            .listen
+            .extend(node.iter().flat_map(NodeNames::listen));
         let server = dcos_dns::Server::bind(config)
             .await
             .context("serving names")?;

@@ -39,26 +39,19 @@ pub(crate) fn config(values: &Values, ip: IpAddr) -> anyhow::Result<dcos_dns::Co
     })
 }
 
-/// Has names be served at the addresses of the node as well.
+/// Whether names can be served at the addresses of the node as well.
 ///
 /// # Errors
 /// Whoever listens everywhere at their port has them already, and answers from other ones than were asked.
-pub(crate) fn listen_too(
-    config: &mut dcos_dns::Config,
-    addresses: &[SocketAddr],
-) -> anyhow::Result<()> {
-    let everywhere = |own: &SocketAddr| {
-        let is_theirs = |address: &SocketAddr| address.port() == own.port();
-        own.ip().is_unspecified() && addresses.iter().any(is_theirs)
-    };
-    if let Some(own) = config.listen.iter().find(|own| everywhere(own)) {
+pub(crate) fn has_room(config: &dcos_dns::Config) -> anyhow::Result<()> {
+    let everywhere = |own: &&SocketAddr| own.ip().is_unspecified() && own.port() == dcos_dns::PORT;
+    if let Some(own) = config.listen.iter().find(everywhere) {
         bail!(
             "--dns: --ip={} with --dns_port={} leaves no room for 198.51.100.1: give --ip one address, or --dns_port another port",
             own.ip(),
             own.port(),
         );
     }
-    config.listen.extend(addresses);
     Ok(())
 }
 

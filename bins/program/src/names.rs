@@ -22,7 +22,7 @@ pub const NODE_NAMES_OPTIONS: &[Spec] = &[
     ),
     Spec::list("dns_search").help("In that file: where names without a dot are looked for (ours)."),
     Spec::switch("dns_resolv_conf_leave").help(
-        "Do nothing but have that file name --dns_resolvers again, if a master or agent wrote it last: for ExecStopPost= of the unit, which comes also after it was killed (ours).",
+        "Do nothing but have that file name --dns_resolvers again, if a master or agent wrote it last and none answers on this node now: for ExecStopPost= of the unit, which comes also after it was killed (ours).",
     ),
 ];
 
@@ -38,7 +38,7 @@ pub struct NodeNames {
 }
 
 impl NodeNames {
-    /// Makes the link with the addresses, if it is asked for and no other process of this node has it.
+    /// Makes the link with the addresses, if it is asked for and no other process of this node has it. Options are judged before.
     ///
     /// # Errors
     /// The link can't be made; the node would ask nobody who knows other names, or nobody when this process stops.
@@ -46,19 +46,22 @@ impl NodeNames {
         if !values.switch("dns") {
             return Ok(None);
         }
+        let upstream = dcos_dns::upstream(values)?;
+        let others = upstream.now();
+        let is_own = |resolver: &SocketAddr| Spartan::places().any(|own| own == *resolver);
+        ensure!(
+            others.is_empty() || !others.iter().all(is_own),
+            "--dns: the node asks only this name server itself, which would answer nothing about other names: \
+             name those it is to ask with --dns_resolvers"
+        );
+        let file = resolv_conf(values, &upstream)?;
         let opened = tokio::task::spawn_blocking(Spartan::open).await?;
         let is_taken = |error: &_| matches!(error, SpartanError::Taken { .. });
         let Some(spartan) = unless_taken(opened, is_taken, "--dns")? else {
             return Ok(None);
         };
-        let (listen, upstream) = (spartan.listen(), dcos_dns::upstream(values)?);
-        let others = upstream.now();
-        ensure!(
-            others.is_empty() || !others.iter().all(|resolver| listen.contains(resolver)),
-            "--dns: the node asks only this name server itself, which would answer nothing about other names: \
-             name those it is to ask with --dns_resolvers"
-        );
-        let kept = resolv_conf(values, &upstream)?.map(|file| Kept {
+        let listen = spartan.listen();
+        let kept = file.map(|file| Kept {
             file,
             own: listen.clone(),
             others,
@@ -110,7 +113,7 @@ fn resolv_conf(values: &Values, upstream: &Upstream) -> anyhow::Result<Option<Re
     Ok(Some(ResolvConf::new(path, search)))
 }
 
-/// Has the node ask others again, where a process that had it ask here is no more.
+/// Has the node ask others again, where a process that had it ask here is no more, and no other one answers here.
 ///
 /// # Errors
 /// The options name no file, or nobody else to ask; writing it.
@@ -118,7 +121,9 @@ pub fn leave_resolv_conf(values: &Values) -> anyhow::Result<()> {
     let upstream = dcos_dns::upstream(values)?;
     let file = resolv_conf(values, &upstream)?;
     let file = file.context("--dns_resolv_conf_leave: --dns_resolv_conf says which file")?;
-    if file.leave(&upstream.now())? {
+    if Spartan::is_taken() {
+        info!("another process of this node answers names: the file stays as it is");
+    } else if file.leave(&upstream.now())? {
         info!("this node asks those of --dns_resolvers for names");
     }
     Ok(())

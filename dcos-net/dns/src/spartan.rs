@@ -89,6 +89,18 @@ impl Spartan {
         Ok(spartan)
     }
 
+    /// Whether a process has the link, in the network namespace of this thread.
+    pub fn is_taken() -> bool {
+        Lock::is_taken(LOCK)
+    }
+
+    /// Where to listen at most.
+    pub fn places() -> impl Iterator<Item = SocketAddr> {
+        let all = SPARTAN.into_iter().map(IpAddr::from);
+        let all = all.chain([SPARTAN_V6.into()]);
+        all.map(|ip| SocketAddr::new(ip, PORT))
+    }
+
     /// Where to listen.
     pub fn listen(&self) -> Vec<SocketAddr> {
         let addresses = self.addresses.iter();

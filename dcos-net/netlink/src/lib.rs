@@ -199,6 +199,13 @@ impl Lock {
             _name: UnixDatagram::bind_addr(&name)?,
         })
     }
+
+    /// Whether a process has it, in the network namespace of this thread. Nobody who takes it meanwhile is in anybody's way.
+    pub fn is_taken(name: &str) -> bool {
+        let asked = SocketAddr::from_abstract_name(name)
+            .and_then(|name| UnixDatagram::unbound()?.connect_addr(&name));
+        asked.is_ok()
+    }
 }
 
 /// Whom a socket speaks to.
