@@ -42,6 +42,7 @@
 //! ```
 
 pub mod absent;
+mod alarm;
 mod client;
 mod events;
 pub mod files;
@@ -63,6 +64,7 @@ mod rope;
 mod server;
 pub mod tls;
 
+pub use alarm::Alarm;
 pub use axum::body::Body;
 pub use client::{Answer, Client, ClientConfig, ClientError, Credentials, Dial, Records};
 pub use events::Told;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use dcos_wire::Alarm;
 use http::uri::Authority;
 use http::{Request, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -23,7 +24,7 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use tokio::sync::oneshot;
 use tokio::task::coop::has_budget_remaining;
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
@@ -88,27 +89,6 @@ struct Line {
     /// Absent once it has ended.
     connection: Option<Pin<Box<Spoken>>>,
     alarm: Alarm,
-}
-
-/// Rings when somebody has waited for too long. It is not set anew for each who waits.
-#[derive(Default)]
-struct Alarm(Option<Pin<Box<Sleep>>>);
-
-impl Alarm {
-    fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = || Box::pin(sleep_until(deadline));
-        let alarm = self.0.get_or_insert_with(sleep);
-        if alarm.deadline() > deadline {
-            alarm.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(alarm.as_mut().poll(cx));
-            if alarm.deadline() >= deadline {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(deadline);
-        }
-    }
 }
 
 impl Line {
@@ -405,30 +385,10 @@ impl HttpBody for Carried {
 mod tests {
     use std::net::TcpListener;
 
-    use tokio::time::timeout;
-
     use super::*;
     use crate::decide::Target;
     use crate::upstream::Upstreams;
     use crate::world::Base;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_alarm_rings_for_each_in_time() {
-        let mut alarm = Alarm::default();
-        let mut wait = async |seconds| {
-            let begun = Instant::now();
-            let deadline = begun + Duration::from_secs(seconds);
-            poll_fn(|cx| alarm.poll(deadline, cx)).await;
-            begun.elapsed().as_secs()
-        };
-        // Somebody who does not wait for it.
-        let _ = timeout(Duration::from_secs(1), wait(30)).await;
-        for seconds in [10, 5, 60, 0, 7] {
-            assert_eq!(wait(seconds).await, seconds);
-        }
-        let _ = timeout(Duration::from_secs(1), wait(5)).await;
-        assert_eq!(wait(40).await, 40);
-    }
 
     #[tokio::test]
     async fn who_takes_a_request_and_is_silent_is_given_up() {

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::ServerConfig;
+use crate::alarm::Alarm;
 use crate::io::Stream;
 
 /// What the connection is doing, told by the handler of its requests.
@@ -129,7 +130,7 @@ pub(super) struct Timed {
     /// When the silence of this phase is too long.
     deadline: Option<Instant>,
     /// Rings then at the latest: it is not set anew for each request.
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     stall: Option<Pin<Box<Sleep>>>,
 }
 
@@ -155,7 +156,7 @@ impl Timed {
             unflushed: false,
             held: false,
             deadline: None,
-            alarm: None,
+            alarm: Alarm::default(),
             stall: None,
         }
     }
@@ -221,19 +222,7 @@ impl Timed {
         let deadline = *self
             .deadline
             .get_or_insert_with(|| Instant::now() + patience);
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if alarm.deadline() > deadline {
-            alarm.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(alarm.as_mut().poll(cx));
-            if alarm.deadline() >= deadline {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(deadline);
-        }
+        self.alarm.poll(deadline, cx)
     }
 
     fn give_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
