@@ -1,8 +1,8 @@
 //! Standing orders: what operators and frameworks have set, which every later leader must know.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, PATIENCE};
@@ -122,19 +122,23 @@ pub async fn agent(cluster: &mut Cluster, id: &str) -> anyhow::Result<Value> {
     Ok(find(agents, |agent| agent["agent_info"]["id"]["value"] == id).clone())
 }
 
-/// The id of the agent on a host.
+/// The id of the agent on a host, which may take some time to come back to a new leader.
 ///
 /// # Errors
 /// There is none.
 pub async fn agent_at(cluster: &mut Cluster, host: &str) -> anyhow::Result<String> {
     let ip = cluster.network.host(host).ip.to_string();
-    let answer = cluster.get("GET_AGENTS").await?;
-    let agents = &answer["get_agents"]["agents"];
-    let agent = find(agents, |agent| agent["agent_info"]["hostname"] == ip);
-    let id = agent["agent_info"]["id"]["value"].as_str();
-    Ok(id
-        .with_context(|| format!("no agent at {host}"))?
-        .to_owned())
+    let begin = Instant::now();
+    loop {
+        let answer = cluster.get("GET_AGENTS").await?;
+        let agents = &answer["get_agents"]["agents"];
+        let agent = find(agents, |agent| agent["agent_info"]["hostname"] == ip);
+        if let Some(id) = agent["agent_info"]["id"]["value"].as_str() {
+            return Ok(id.to_owned());
+        }
+        ensure!(begin.elapsed() < PATIENCE, "no agent at {host}: {agents}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The first item that is meant, or null.
