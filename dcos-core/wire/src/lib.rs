@@ -76,5 +76,6 @@ pub use negotiate::{MediaType, accepts, accepts_gzip};
 pub use refusal::Refusal;
 pub use rope::{Piece, Rope};
 pub use server::{
-    BodyError, Listener, Load, Peer, PeerAddress, Pipe, Server, ServerConfig, Stopped, Unhurried,
+    BodyError, Left, Listener, Load, Peer, PeerAddress, Pipe, Server, ServerConfig, Shortcut,
+    Stopped, Unhurried, Visit,
 };

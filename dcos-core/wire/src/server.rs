@@ -10,6 +10,7 @@ mod handler;
 mod listener;
 mod peer;
 mod places;
+mod shortcut;
 mod timed;
 
 use std::convert::Infallible;
@@ -32,6 +33,7 @@ pub use body::{BodyError, Unhurried};
 pub use listener::{Listener, Pipe};
 pub use peer::{Peer, PeerAddress};
 pub use places::Load;
+pub use shortcut::{Left, Shortcut, Visit};
 
 /// What a client may cost.
 #[derive(Debug, Clone)]
@@ -116,6 +118,7 @@ pub struct Server<S> {
     downgrade: bool,
     messages: Option<Messenger>,
     aside: Option<Aside>,
+    shortcut: Option<Arc<dyn Shortcut>>,
 }
 
 /// Where some connections are served; see [`Server::aside`].
@@ -139,6 +142,7 @@ where
             downgrade: false,
             messages: None,
             aside: None,
+            shortcut: None,
         }
     }
 
@@ -155,6 +159,13 @@ where
     #[must_use]
     pub(crate) fn messages(mut self, messenger: Messenger) -> Self {
         self.messages = Some(messenger);
+        self
+    }
+
+    /// Lets `shortcut` serve what it can of each connection; the service answers the rest.
+    #[must_use]
+    pub fn shortcut(mut self, shortcut: Arc<dyn Shortcut>) -> Self {
+        self.shortcut = Some(shortcut);
         self
     }
 
@@ -221,6 +232,7 @@ where
                         downgrade: self.downgrade,
                         messages: self.messages.clone(),
                         aside: self.aside.clone(),
+                        shortcut: self.shortcut.clone(),
                         places: places.clone(),
                         shutdown: shutdown.clone(),
                         abort: abort.clone(),

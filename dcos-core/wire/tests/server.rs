@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,7 +12,11 @@ use axum::extract::Path;
 use axum::response::Redirect;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use dcos_wire::{Client, Credentials, Listener, Peer, Server, ServerConfig, Stopped, records};
+use dcos_wire::{
+    Client, Credentials, Left, Listener, Peer, Server, ServerConfig, Shortcut, Stopped, Visit,
+    records,
+};
+use futures::future::BoxFuture;
 use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -533,4 +539,70 @@ async fn noise_costs_nothing_but_its_own_connection() {
         let _ = stream.write_all(&noise).await;
     }
     server.still_serves().await;
+}
+
+/// Answers `GET /short` by itself, when it comes whole, and counts how often; leaves all else.
+#[derive(Debug, Default)]
+struct Short(AtomicUsize);
+
+impl Shortcut for Short {
+    fn serve(self: Arc<Self>, mut visit: Visit) -> BoxFuture<'static, Left> {
+        Box::pin(async move {
+            let mut bytes = std::mem::take(&mut visit.first);
+            loop {
+                while !bytes.ends_with(b"\r\n\r\n") && !bytes.ends_with(b"other") {
+                    let read = visit.stream.read_buf(&mut bytes);
+                    match tokio::time::timeout(<dyn Shortcut>::PAUSE, read).await {
+                        Err(_) => return Left::Silent(visit.stream),
+                        Ok(Ok(0) | Err(_)) => return Left::Ended,
+                        Ok(Ok(_)) => {}
+                    }
+                }
+                if bytes != b"GET /short HTTP/1.1\r\nHost: x\r\n\r\n" {
+                    return Left::Unfit(visit.stream, bytes);
+                }
+                self.0.fetch_add(1, Ordering::Relaxed);
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nshort";
+                visit.stream.write_all(answer).await.unwrap();
+                bytes.clear();
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shortcut_leaves_what_it_does_not_know_and_meets_a_connection_again() {
+    let router = Router::new()
+        .route("/short", get(async || "long!"))
+        .route("/echo", post(async |body: Bytes| body));
+    let (pipe, listener) = Listener::pipe();
+    let (stop, short) = (CancellationToken::new(), Arc::<Short>::default());
+    let server = Server::new(router).shortcut(Arc::clone(&short) as Arc<dyn Shortcut>);
+    let task = tokio::spawn(server.serve(listener, stop.clone()));
+    let mut client = pipe.connect().await.unwrap();
+    let (plain, other) = (
+        "GET /short HTTP/1.1\r\nHost: x\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nother",
+    );
+    let pause = <dyn Shortcut>::PAUSE * 3 / 2;
+    for (request, answer, wait) in [
+        (plain, "short", false),
+        (plain, "short", true),
+        (plain, "short", false),
+        (other, "other", false),
+        // Once it is served by others, it is for as long as it is busy, ...
+        (plain, "long!", true),
+        // ... and no longer.
+        (plain, "short", false),
+    ] {
+        let answered = asked(&mut client, request).await;
+        assert!(answered.ends_with(answer), "{answered}");
+        if wait {
+            tokio::time::sleep(pause).await;
+        }
+    }
+    assert_eq!(short.0.load(Ordering::Relaxed), 4);
+    stop.cancel();
+    drop(client);
+    task.await.unwrap();
 }

@@ -18,6 +18,7 @@ use tower::Service;
 use super::handler::Handler;
 use super::peer::Peer;
 use super::places::Places;
+use super::shortcut::{Left, Shortcut, Visit};
 use super::timed::{Activity, PARKED_AFTER, Parking, Timed};
 use super::{Aside, ServerConfig};
 use crate::io::Stream;
@@ -32,6 +33,7 @@ pub(super) struct Connection<S> {
     pub(super) downgrade: bool,
     pub(super) messages: Option<Messenger>,
     pub(super) aside: Option<Aside>,
+    pub(super) shortcut: Option<Arc<dyn Shortcut>>,
     pub(super) places: Places,
     pub(super) shutdown: CancellationToken,
     pub(super) abort: CancellationToken,
@@ -119,21 +121,34 @@ where
         let seat = self.places.seat();
         let mut first = Vec::new();
         loop {
-            let parking = Parking::default();
-            let (known, config) = (Arc::clone(&activity), Arc::clone(&self.config));
-            let io = Timed::new(stream, first, known, config, parking.clone());
-            let handler = Handler {
-                service: self.service.clone(),
-                peer: self.peer.clone(),
-                config: Arc::clone(&self.config),
-                activity: Arc::clone(&activity),
-                seat: seat.clone(),
+            let left = match &self.shortcut {
+                Some(shortcut) if seat.is_found() => {
+                    let visit = self.visit(stream, first);
+                    Arc::clone(shortcut).serve(visit).await
+                }
+                _ => Left::Unfit(stream, first),
             };
-            // Apart from what stays while the connection is parked.
-            let whole = Box::pin(speak(io, handler, self.shutdown.clone())).await;
-            stream = match parking.take() {
-                Some(stream) if whole => stream,
-                _ => return,
+            stream = match left {
+                Left::Ended => return,
+                Left::Silent(stream) => stream,
+                Left::Unfit(stream, first) => {
+                    let parking = Parking::default();
+                    let (known, config) = (Arc::clone(&activity), Arc::clone(&self.config));
+                    let io = Timed::new(stream, first, known, config, parking.clone());
+                    let handler = Handler {
+                        service: self.service.clone(),
+                        peer: self.peer.clone(),
+                        config: Arc::clone(&self.config),
+                        activity: Arc::clone(&activity),
+                        seat: seat.clone(),
+                    };
+                    // Apart from what stays while the connection is parked.
+                    let whole = Box::pin(speak(io, handler, self.shutdown.clone())).await;
+                    match parking.take() {
+                        Some(stream) if whole => stream,
+                        _ => return,
+                    }
+                }
             };
             let mut bytes = [0; 16];
             let patience = self.config.idle_timeout.saturating_sub(PARKED_AFTER);
@@ -154,6 +169,16 @@ where
                 return;
             }
             first = bytes[..length].to_vec();
+        }
+    }
+
+    fn visit(&self, stream: Stream, first: Vec<u8>) -> Visit {
+        Visit {
+            stream,
+            first,
+            peer: self.peer.clone(),
+            limits: Arc::clone(&self.config),
+            stop: self.shutdown.clone(),
         }
     }
 }

@@ -99,6 +99,10 @@ enum Phase {
 /// the next one comes. Long enough that a connection in use never pays for it.
 pub(super) const PARKED_AFTER: Duration = Duration::from_secs(1);
 
+/// The answer to half of a head.
+pub(super) const LATE: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
 /// Where a stream is left when its connection is parked.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Parking(Arc<Mutex<Option<Stream>>>);
@@ -226,8 +230,6 @@ impl Timed {
     }
 
     fn give_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        const LATE: &[u8] =
-            b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
         if self.phase != Phase::Head {
             self.parked = self.phase == Phase::Idle && self.may_park();
             return Ok(());
