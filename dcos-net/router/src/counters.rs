@@ -3,12 +3,16 @@
 //! Source: nginx-module-vts 0.1.18 (`nginx_vts_*`), as DC/OS 2.2 configures it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Requests, by what they were for and the class of their status.
 #[derive(Debug, Default)]
-pub(crate) struct Counters(Mutex<BTreeMap<(&'static str, u16), Count>>);
+pub(crate) struct Counters {
+    counts: Mutex<BTreeMap<(&'static str, u16), Count>>,
+    relayed: AtomicU64,
+}
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Count {
@@ -19,6 +23,11 @@ struct Count {
 }
 
 impl Counters {
+    /// Counts a request that took the short way.
+    pub(crate) fn relayed(&self) {
+        self.relayed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a request that has ended.
     pub(crate) fn count(
         &self,
@@ -27,7 +36,7 @@ impl Counters {
         (received, sent): (u64, u64),
         time: Duration,
     ) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry((tag, status / 100)).or_default();
         count.requests += 1;
         count.received += received;
@@ -38,7 +47,7 @@ impl Counters {
     /// All of it as text.
     pub(crate) fn text(&self) -> String {
         let counts = self
-            .0
+            .counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
@@ -74,7 +83,11 @@ impl Counters {
              nginx_vts_server_bytes_total{{host=\"*\",direction=\"in\"}} {received}\n\
              nginx_vts_server_bytes_total{{host=\"*\",direction=\"out\"}} {sent}\n\
              # TYPE nginx_vts_server_request_seconds_total counter\n\
-             nginx_vts_server_request_seconds_total{{host=\"*\"}} {seconds}\n"
+             nginx_vts_server_request_seconds_total{{host=\"*\"}} {seconds}\n\
+             # HELP dcos_router_relayed_requests_total Requests that took the short way\n\
+             # TYPE dcos_router_relayed_requests_total counter\n\
+             dcos_router_relayed_requests_total {}\n",
+            self.relayed.load(Ordering::Relaxed)
         ));
         text
     }

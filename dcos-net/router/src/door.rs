@@ -78,15 +78,15 @@ impl Door {
         let mut note = self.house.journal.is_some().then(|| Note::of(&request));
         let mut tag = "Own";
         let response = self.serve(request, &passing, &mut tag, &mut note).await;
-        let end = Ending {
+        let done = Done {
             house: Arc::clone(&self.house),
             tag,
             note,
-            passing,
             begun,
             until_head: begun.elapsed(),
             status: response.status().as_u16(),
         };
+        let end = Ending { done, passing };
         Ok(response.map(|body| counted(body, end)))
     }
 
@@ -127,8 +127,12 @@ impl Door {
             path: &path,
             query: uri.query(),
             method: &method,
+            forwarded: parts
+                .headers
+                .get(FORWARDED)
+                .is_some_and(|value| value == "true"),
         };
-        let decision = match self.decide(&asking, &parts.headers) {
+        let decision = match self.decide(&asking) {
             Some(decision) => decision,
             // Of its own, as all below that is seldom: every request is as large as what it may become.
             None => match Box::pin(self.find_out(&asking, &mut parts.headers, &peer)).await {
@@ -180,9 +184,9 @@ impl Door {
     }
 
     /// What becomes of the request, if that is known.
-    fn decide(&self, asking: &Asking<'_>, headers: &HeaderMap) -> Option<Decision> {
+    pub(crate) fn decide(&self, asking: &Asking<'_>) -> Option<Decision> {
         let house = &self.house;
-        let asked = asking.asked(headers, &NO_RECORDS);
+        let asked = asking.asked(&NO_RECORDS);
         let decision = house.rules.decide(asked, &house.world.borrow());
         let is_known = !matches!(decision.step, Step::LookUp(_) | Step::Unknown(_));
         is_known.then_some(decision)
@@ -205,7 +209,7 @@ impl Door {
                 None => Arc::clone(&house.world.borrow()),
                 Some(world) => Arc::clone(&watch::Receiver::borrow_and_update(world)),
             };
-            let decision = house.rules.decide(asking.asked(headers, &records), &now);
+            let decision = house.rules.decide(asking.asked(&records), &now);
             if !matches!(decision.step, Step::LookUp(_) | Step::Unknown(_)) {
                 return Ok(decision);
             }
@@ -303,21 +307,24 @@ impl Door {
 }
 
 /// What a request asks for.
-struct Asking<'a> {
-    path: &'a str,
-    query: Option<&'a str>,
-    method: &'a http::Method,
+pub(crate) struct Asking<'a> {
+    /// Normalised.
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) method: &'a http::Method,
+    /// Whether another router sent it here.
+    pub(crate) forwarded: bool,
 }
 
 static NO_RECORDS: BTreeMap<String, Records> = BTreeMap::new();
 
 impl<'a> Asking<'a> {
-    fn asked(&self, headers: &HeaderMap, records: &'a BTreeMap<String, Records>) -> Asked<'a> {
+    fn asked(&self, records: &'a BTreeMap<String, Records>) -> Asked<'a> {
         Asked {
             method: self.method,
             path: self.path,
             query: self.query,
-            forwarded: headers.get(FORWARDED).is_some_and(|value| value == "true"),
+            forwarded: self.forwarded,
             records,
         }
     }
@@ -360,7 +367,8 @@ fn to_tls(host: &Authority, port: u16, uri: &http::Uri) -> Response {
     redirect(StatusCode::TEMPORARY_REDIRECT, &to)
 }
 
-fn shown(to: &Target) -> String {
+/// Whom a request is sent to, as the log has it.
+pub(crate) fn shown(to: &Target) -> String {
     match to {
         Target::Member(base) | Target::Service(base) => base.authority.to_string(),
         Target::Socket(part) => part.name().to_owned(),
@@ -369,12 +377,12 @@ fn shown(to: &Target) -> String {
 
 /// What the log tells of a request.
 #[derive(Debug)]
-struct Note {
-    client: Option<std::net::SocketAddr>,
-    host: String,
-    request: String,
-    agent: String,
-    upstream: String,
+pub(crate) struct Note {
+    pub(crate) client: Option<std::net::SocketAddr>,
+    pub(crate) host: String,
+    pub(crate) request: String,
+    pub(crate) agent: String,
+    pub(crate) upstream: String,
 }
 
 impl Note {
@@ -402,21 +410,20 @@ impl Note {
     }
 }
 
-/// What is done when an answer has ended.
-struct Ending {
-    house: Arc<House>,
-    tag: &'static str,
-    note: Option<Note>,
-    passing: Arc<Passing>,
-    begun: Instant,
-    until_head: Duration,
-    status: u16,
+/// What is told of a request when its answer has ended.
+pub(crate) struct Done {
+    pub(crate) house: Arc<House>,
+    pub(crate) tag: &'static str,
+    pub(crate) note: Option<Note>,
+    pub(crate) begun: Instant,
+    pub(crate) until_head: Duration,
+    pub(crate) status: u16,
 }
 
-impl AtEnd for Ending {
-    fn ended(&mut self, sent: u64) {
-        let (received, whole) = (self.passing.bytes(), self.begun.elapsed());
-        let house = &self.house;
+impl Done {
+    /// Counts it, with so many bytes of its body and of its answer's, and writes it down.
+    pub(crate) fn tell(&mut self, received: u64, sent: u64) {
+        let (house, whole) = (&self.house, self.begun.elapsed());
         house
             .counters
             .count(self.tag, self.status, (received, sent), whole);
@@ -435,5 +442,17 @@ impl AtEnd for Ending {
                 whole,
             });
         }
+    }
+}
+
+/// What is done when an answer has ended.
+struct Ending {
+    done: Done,
+    passing: Arc<Passing>,
+}
+
+impl AtEnd for Ending {
+    fn ended(&mut self, sent: u64) {
+        self.done.tell(self.passing.bytes(), sent);
     }
 }

@@ -45,6 +45,9 @@ const ORDERS: [&str; 4] = [
     "x-accel-limit-rate",
 ];
 
+/// What is said of answers that nobody may keep.
+pub(crate) const NEVER_KEPT: &str = "no-cache, no-store, must-revalidate";
+
 /// The cookies of the router itself: nobody behind it may see them.
 const OWN_COOKIES: [&str; 2] = ["dcos-acs-auth-cookie", "dcos-acs-info-cookie"];
 
@@ -101,10 +104,19 @@ fn host(parts: &Parts) -> Result<Authority, &'static str> {
     let authority = match (parts.uri.authority(), first) {
         // It goes before the header (RFC 9112 section 3.2.2), and HTTP/2 has nothing else.
         (Some(authority), _) => authority.clone(),
-        (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| "a bad Host")?,
+        (None, Some(host)) => return self::authority(host.as_bytes()),
         (None, None) if parts.version == Version::HTTP_10 => Authority::from_static("localhost"),
         (None, None) => return Err("no Host"),
     };
+    usable(authority)
+}
+
+/// The host that a header names.
+pub(crate) fn authority(host: &[u8]) -> Result<Authority, &'static str> {
+    usable(Authority::try_from(host).map_err(|_| "a bad Host")?)
+}
+
+fn usable(authority: Authority) -> Result<Authority, &'static str> {
     if authority.as_str().contains('@') || authority.host().is_empty() {
         return Err("a bad Host");
     }
@@ -231,38 +243,50 @@ fn shown(ip: IpAddr) -> Option<HeaderValue> {
 
 /// Removes the router's own cookies; the others become one header.
 fn forget_cookies(headers: &mut HeaderMap) {
-    if !headers.contains_key(COOKIE) {
+    let mut values = headers.get_all(COOKIE).iter();
+    let Some(first) = values.next() else {
         return;
-    }
-    let own = |pair: &str| {
-        let name = pair.split('=').next().unwrap_or_default().trim();
-        OWN_COOKIES.contains(&name)
     };
-    let mut cookies = headers.get_all(COOKIE).iter();
-    let found = cookies.any(|value| {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        text.split(';').any(own)
-    });
+    let mut text = String::from_utf8_lossy(first.as_bytes()).into_owned();
+    let mut several = false;
     // HTTP/2 may have them in pieces, HTTP/1 may not (RFC 9113 section 8.2.3).
-    if !found && headers.get_all(COOKIE).iter().count() < 2 {
-        return;
+    for value in values {
+        several = true;
+        text.push(';');
+        text.push_str(&String::from_utf8_lossy(value.as_bytes()));
     }
-    let kept: Vec<String> = headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|value| {
-            let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            let pairs = text.split(';').filter(|pair| !own(pair));
-            pairs.map(|pair| pair.trim().to_owned()).collect::<Vec<_>>()
-        })
-        .filter(|pair| !pair.is_empty())
-        .collect();
+    let kept = match without_own_cookies(&text) {
+        Some(kept) => kept,
+        None if several => pairs(&text, |_| true),
+        None => return,
+    };
     headers.remove(COOKIE);
-    if let Ok(kept) = HeaderValue::try_from(kept.join("; "))
+    if let Ok(kept) = HeaderValue::try_from(kept)
         && !kept.is_empty()
     {
         headers.insert(COOKIE, kept);
     }
+}
+
+/// What is left of cookies without the router's own; `None` if there is none of those among them.
+pub(crate) fn without_own_cookies(cookies: &str) -> Option<String> {
+    let is_own = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default().trim();
+        OWN_COOKIES.contains(&name)
+    };
+    cookies
+        .split(';')
+        .any(is_own)
+        .then(|| pairs(cookies, |pair| !is_own(pair)))
+}
+
+fn pairs(cookies: &str, is_kept: impl Fn(&str) -> bool) -> String {
+    let pairs = cookies.split(';').filter(|pair| is_kept(pair));
+    let pairs: Vec<&str> = pairs
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+        .collect();
+    pairs.join("; ")
 }
 
 /// Makes an answer's headers those that the client gets.
@@ -272,8 +296,7 @@ pub fn back(headers: &mut HeaderMap, forward: &Forward) {
         !forward.ways.accel && ORDERS.contains(&name.as_str())
     });
     if forward.ways.uncached {
-        let never = HeaderValue::from_static("no-cache, no-store, must-revalidate");
-        headers.insert(CACHE_CONTROL, never);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(NEVER_KEPT));
         headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
         headers.insert(EXPIRES, HeaderValue::from_static("0"));
     }

@@ -67,8 +67,10 @@ pub mod path;
 mod pool;
 mod proxy;
 mod records;
+mod relay;
 pub mod route;
 mod server;
+mod shelf;
 mod upstream;
 pub mod world;
 

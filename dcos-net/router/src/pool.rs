@@ -4,19 +4,16 @@
 //! until that has ended. So nobody is woken to wake somebody else. Only where both directions may have to go on at once (a
 //! request with a body, a connection that becomes something else) does a task drive it meanwhile.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use dcos_wire::Alarm;
-use http::uri::Authority;
 use http::{Request, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -28,32 +25,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
+use crate::relay::Lane;
+use crate::shelf::{Host, Reusable, Shelf};
 use crate::upstream::{Conn, Connector, SendError};
-use crate::world::Scheme;
-
-/// Connections kept for one host: as many as are asked at a time by a busy page or two.
-const MAX_IDLE: usize = 256;
-
-/// Whom a connection leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Host {
-    pub(crate) scheme: Scheme,
-    pub(crate) authority: Authority,
-}
-
-impl Ord for Host {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // As it is written: that a host written in two ways has connections of its own for each costs nothing.
-        let authority = || self.authority.as_str().cmp(other.authority.as_str());
-        self.scheme.cmp(&other.scheme).then_with(authority)
-    }
-}
-
-impl PartialOrd for Host {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
 
 /// Connections to hosts.
 #[derive(Clone)]
@@ -61,9 +35,9 @@ pub(crate) struct Pool(Arc<Shared>);
 
 struct Shared {
     connector: HttpsConnector<Connector>,
-    idle: Mutex<BTreeMap<Host, Vec<Idle>>>,
-    /// For how long one is kept without use.
-    good: Duration,
+    idle: Shelf<Line>,
+    /// Those of the relay, which speaks HTTP by itself.
+    lanes: Shelf<Lane>,
     /// Those that are driven by themselves.
     driven: TaskTracker,
 }
@@ -76,12 +50,6 @@ impl fmt::Debug for Pool {
 
 /// HTTP on a connection.
 type Spoken = Connection<MaybeHttpsStream<Conn>, Body>;
-
-/// One nobody uses.
-struct Idle {
-    line: Line,
-    since: Instant,
-}
 
 /// A connection that takes one request after another.
 struct Line {
@@ -102,8 +70,9 @@ impl Line {
         }
         self.connection.is_none()
     }
+}
 
-    /// Whether it would take a request now.
+impl Reusable for Line {
     fn is_ready(&mut self) -> bool {
         !self.drive(&mut Context::from_waker(Waker::noop())) && self.sender.is_ready()
     }
@@ -120,20 +89,23 @@ fn look<T>(cx: &Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> 
 }
 
 impl Pool {
-    /// Connections are kept without use for as long as they are `good`: shorter than those behind keep them, so that a
-    /// request seldom meets one that is being closed.
+    /// For `good` see [`Shelf::new`].
     pub(crate) fn new(
         connector: HttpsConnector<Connector>,
         good: Duration,
         driven: TaskTracker,
     ) -> Self {
-        let idle = Mutex::default();
         Self(Arc::new(Shared {
             connector,
-            idle,
-            good,
+            idle: Shelf::new(good),
+            lanes: Shelf::new(good),
             driven,
         }))
+    }
+
+    /// Connections on which the relay speaks.
+    pub(crate) fn lanes(&self) -> &Shelf<Lane> {
+        &self.0.lanes
     }
 
     /// Sends a request whose URI is a path, and gives back the answer. For one without a body that is no upgrade it waits
@@ -147,7 +119,7 @@ impl Pool {
     ) -> Result<Response<Carried>, SendError> {
         let together = !upgrades && request.body().is_end_stream();
         loop {
-            let kept = self.take(&host);
+            let kept = self.0.idle.take(&host);
             let used = kept.is_some();
             let mut line = match kept {
                 Some(line) => line,
@@ -200,26 +172,19 @@ impl Pool {
         }
     }
 
-    /// A connection that is there.
-    fn take(&self, host: &Host) -> Option<Line> {
-        let mut idle = self.idle();
-        let kept = idle.get_mut(host)?;
-        while let Some(mut one) = kept.pop() {
-            if one.since.elapsed() < self.0.good && one.line.is_ready() {
-                return Some(one.line);
-            }
-        }
-        None
-    }
-
-    async fn connect(&self, host: &Host) -> Result<Line, SendError> {
+    /// Opens a connection.
+    pub(crate) async fn open(&self, host: &Host) -> Result<MaybeHttpsStream<Conn>, SendError> {
         let uri = Uri::builder()
             .scheme(host.scheme.as_str())
             .authority(host.authority.clone())
             .path_and_query("/");
         let uri = uri.build().map_err(|_| SendError::Path)?;
         let connecting = self.0.connector.clone().call(uri).await;
-        let stream = connecting.map_err(SendError::Connecting)?;
+        connecting.map_err(SendError::Connecting)
+    }
+
+    async fn connect(&self, host: &Host) -> Result<Line, SendError> {
+        let stream = self.open(host).await?;
         let made = Builder::new().handshake(stream).await;
         let (sender, connection) = made.map_err(SendError::Asking)?;
         let connection = Some(Box::pin(connection));
@@ -234,14 +199,8 @@ impl Pool {
     /// Keeps a connection for the next request, if it takes one.
     fn put(&self, host: Host, mut line: Line) {
         let ended = line.connection.is_none();
-        if ended || !(line.sender.is_ready() || line.is_ready()) {
-            return;
-        }
-        let mut idle = self.idle();
-        let kept = idle.entry(host).or_default();
-        if kept.len() < MAX_IDLE {
-            let since = Instant::now();
-            kept.push(Idle { line, since });
+        if !ended && (line.sender.is_ready() || line.is_ready()) {
+            self.0.idle.put(host, line);
         }
     }
 
@@ -269,15 +228,8 @@ impl Pool {
 
     /// Closes connections that nobody used for long, or that the other side has closed.
     pub(crate) fn sweep(&self) {
-        self.idle().retain(|_, kept| {
-            kept.retain_mut(|one| one.since.elapsed() < self.0.good && one.line.is_ready());
-            !kept.is_empty()
-        });
-    }
-
-    /// Each change is whole.
-    fn idle(&self) -> MutexGuard<'_, BTreeMap<Host, Vec<Idle>>> {
-        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.idle.sweep();
+        self.0.lanes.sweep();
     }
 }
 
@@ -383,12 +335,13 @@ impl HttpBody for Carried {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::net::TcpListener;
 
     use super::*;
     use crate::decide::Target;
     use crate::upstream::Upstreams;
-    use crate::world::Base;
+    use crate::world::{Base, Scheme};
 
     #[tokio::test]
     async fn who_takes_a_request_and_is_silent_is_given_up() {

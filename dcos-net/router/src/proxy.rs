@@ -107,7 +107,7 @@ impl Proxy {
         let mut answer = match answered {
             Ok(answer) => answer,
             Err(SendError::Late) => {
-                return text(StatusCode::GATEWAY_TIMEOUT, "504 Gateway Time-out");
+                return late();
             }
             Err(_) if passing.is_too_large() => return too_large(),
             Err(error) => return failed(&forward.to, &error),
@@ -227,7 +227,13 @@ fn too_large() -> Response {
     response
 }
 
-fn failed(to: &Target, error: &SendError) -> Response {
+/// Nobody answered in time.
+pub(crate) fn late() -> Response {
+    text(StatusCode::GATEWAY_TIMEOUT, "504 Gateway Time-out")
+}
+
+/// Nobody answered.
+pub(crate) fn failed(to: &Target, error: &SendError) -> Response {
     let shown = dcos_core::error::chain(error).to_string();
     debug!(?to, error = shown, "no answer from behind the router");
     if error.is_off_limits() {

@@ -22,6 +22,7 @@ use crate::journal::Journal;
 use crate::own::About;
 use crate::proxy::Proxy;
 use crate::records::Asker;
+use crate::relay::Relay;
 use crate::route::Part;
 use crate::upstream::Upstreams;
 use crate::world::{Scheme, World};
@@ -99,6 +100,7 @@ pub struct Router {
     worlds: watch::Sender<Arc<World>>,
     sources: Option<Sources>,
     limits: ServerConfig,
+    relays: bool,
     stop: CancellationToken,
 }
 
@@ -150,8 +152,17 @@ impl Router {
             worlds,
             sources: config.sources,
             limits: config.limits,
+            relays: true,
             stop,
         })
+    }
+
+    /// Takes no request for plain: each goes the long way, which serves the others. The answers are the same; this is for
+    /// those who compare the two.
+    #[must_use]
+    pub fn without_relay(mut self) -> Self {
+        self.relays = false;
+        self
     }
 
     /// What is known of the cluster, for those who know it better than the router's own sources (and for tests).
@@ -172,7 +183,11 @@ impl Router {
                 },
                 elsewhere: port.elsewhere,
             };
-            let mut server = Server::new(door).config(self.limits.clone());
+            let mut server = Server::new(door.clone()).config(self.limits.clone());
+            // Where everybody is sent elsewhere, nothing is sent on.
+            if self.relays && port.elsewhere.is_none() {
+                server = server.shortcut(Arc::new(Relay::new(door)));
+            }
             if let Some(tls) = port.tls {
                 server = server.tls(tls);
             }

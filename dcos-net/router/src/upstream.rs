@@ -25,8 +25,9 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::decide::{Place, Target};
-use crate::pool::{Carried, Host, Pool};
+use crate::pool::{Carried, Pool};
 use crate::route::Part;
+use crate::shelf::Host;
 use crate::world::{Scheme, is_off_limits};
 
 /// Until a connection stands.
@@ -86,6 +87,14 @@ impl Upstreams {
         upgrades: bool,
         deadline: Instant,
     ) -> Result<Response<Carried>, SendError> {
+        let (pool, host) = self.way(to);
+        let path = PathAndQuery::try_from(path).map_err(|_| SendError::Path)?;
+        *request.uri_mut() = Uri::from(path);
+        pool.ask(host, request, upgrades, deadline).await
+    }
+
+    /// Whose connections lead to `to`, and by which host.
+    pub(crate) fn way(&self, to: &Target) -> (&Pool, Host) {
         let (pool, scheme, authority) = match to {
             Target::Member(base) => (&self.members, base.scheme, base.authority.clone()),
             Target::Service(base) => (&self.services, base.scheme, base.authority.clone()),
@@ -94,10 +103,7 @@ impl Upstreams {
                 (&self.members, Scheme::Http, authority)
             }
         };
-        let host = Host { scheme, authority };
-        let path = PathAndQuery::try_from(path).map_err(|_| SendError::Path)?;
-        *request.uri_mut() = Uri::from(path);
-        pool.ask(host, request, upgrades, deadline).await
+        (pool, Host { scheme, authority })
     }
 
     /// Closes connections that nobody uses.
@@ -141,6 +147,10 @@ pub(crate) enum SendError {
     Connecting(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("asking")]
     Asking(#[source] hyper::Error),
+    #[error("speaking to it")]
+    Speaking(#[source] io::Error),
+    #[error("the answer is none: {0}")]
+    Nonsense(&'static str),
 }
 
 fn with_tls(connector: Connector, tls: rustls::ClientConfig) -> HttpsConnector<Connector> {

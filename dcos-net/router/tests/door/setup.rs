@@ -36,6 +36,8 @@ pub(crate) struct Wishes {
     pub(crate) access_log: Option<std::path::PathBuf>,
     /// Names and addresses of the node; one on loopback by default, as those behind the router are.
     pub(crate) own_hosts: Option<BTreeSet<String>>,
+    /// Whether plain requests go the long way; by default as all tests of this program do.
+    pub(crate) by_hyper: Option<bool>,
 }
 
 pub(crate) async fn router(wishes: Wishes) -> Served {
@@ -60,7 +62,10 @@ pub(crate) async fn router(wishes: Wishes) -> Served {
         limits: wishes.limits.unwrap_or_else(limits),
     };
     let stop = CancellationToken::new();
-    let router = Router::new(config, stop.clone()).unwrap();
+    let mut router = Router::new(config, stop.clone()).unwrap();
+    if wishes.by_hyper.unwrap_or(!crate::RELAYS) {
+        router = router.without_relay();
+    }
     let worlds = router.worlds();
     let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
     let address = listener.address().unwrap();
@@ -85,6 +90,16 @@ pub(crate) async fn before(backend: SocketAddr) -> Served {
 }
 
 impl Served {
+    /// Asks the router to end.
+    #[expect(
+        clippy::allow_attributes,
+        reason = "one of the two programs that have this file does not use it"
+    )]
+    #[allow(dead_code, reason = "as above")]
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Makes services known.
     pub(crate) fn know(&self, services: &[(&str, &str)]) {
         let service = |url: &str| AppService {

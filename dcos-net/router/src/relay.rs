@@ -1,0 +1,43 @@
+//! [`Relay`]: the short way for plain requests, from socket to socket.
+//!
+//! What is unmistakably plain ([`asked`]) and goes to somebody behind the router is sent on from here: the same decision,
+//! the same rules for headers, but bytes instead of maps of headers and boxes of bodies, one read and one write on either
+//! side, and no task beside the connection's own. All else, and what the router answers by itself, is left as it came to
+//! hyper and [`Door`].
+
+mod answer;
+mod asked;
+mod buffer;
+mod chunks;
+mod lane;
+mod talk;
+mod write;
+
+use std::sync::Arc;
+
+use dcos_wire::{Left, Shortcut, Visit};
+use futures::future::BoxFuture;
+
+use crate::door::Door;
+use talk::Talk;
+
+pub(crate) use lane::Lane;
+
+/// Serves plain requests by itself.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    door: Door,
+}
+
+impl Relay {
+    /// The short way through that door.
+    pub(crate) fn new(door: Door) -> Self {
+        Self { door }
+    }
+}
+
+impl Shortcut for Relay {
+    fn serve(self: Arc<Self>, visit: Visit) -> BoxFuture<'static, Left> {
+        Box::pin(Talk::new(self, visit).run())
+    }
+}
