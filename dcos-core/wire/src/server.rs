@@ -21,9 +21,9 @@ use axum::body::Body;
 use axum::response::Response;
 use http::Request;
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::libprocess::Messenger;
@@ -204,9 +204,8 @@ where
     ///
     /// Dropping the future cuts every connection at once.
     pub async fn serve(self, listener: Listener, shutdown: CancellationToken) -> Stopped {
-        let connections = TaskTracker::new();
-        let abort = CancellationToken::new();
-        let _cut_when_dropped = abort.clone().drop_guard();
+        // Each is cut when this is dropped. None looks for itself whether it is: that would cost every request.
+        let mut connections = JoinSet::new();
         let places = Places::new(Arc::clone(&self.config), self.messages.is_some());
         let acceptor = self.tls.map(TlsAcceptor::from);
         loop {
@@ -217,6 +216,7 @@ where
             let (free, accepted) = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
                 next = next => next,
             };
             match accepted {
@@ -235,10 +235,9 @@ where
                         shortcut: self.shortcut.clone(),
                         places: places.clone(),
                         shutdown: shutdown.clone(),
-                        abort: abort.clone(),
                     };
                     connections.spawn(async move {
-                        connection.run(stream).await;
+                        connection.serve(stream).await;
                         drop(place);
                     });
                 }
@@ -251,13 +250,10 @@ where
             }
         }
         drop(listener);
-        connections.close();
-        let finished = tokio::time::timeout(self.config.grace, connections.wait()).await;
+        let ended = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(self.config.grace, ended).await;
         let aborted = connections.len();
-        if finished.is_err() {
-            abort.cancel();
-            connections.wait().await;
-        }
+        connections.shutdown().await;
         Stopped { aborted }
     }
 }

@@ -119,7 +119,7 @@ impl Pool {
     ) -> Result<Response<Carried>, SendError> {
         let together = !upgrades && request.body().is_end_stream();
         loop {
-            let kept = self.0.idle.take(&host);
+            let kept = self.0.idle.take(&host, Instant::now());
             let used = kept.is_some();
             let mut line = match kept {
                 Some(line) => line,
@@ -200,7 +200,7 @@ impl Pool {
     fn put(&self, host: Host, mut line: Line) {
         let ended = line.connection.is_none();
         if !ended && (line.sender.is_ready() || line.is_ready()) {
-            self.0.idle.put(host, line);
+            self.0.idle.put(host, line, Instant::now());
         }
     }
 

@@ -67,32 +67,34 @@ impl<T: Reusable> Shelf<T> {
         Self { idle, good }
     }
 
-    /// One that takes a request, and is there: the one that was used last.
-    pub(crate) fn take(&self, host: &Host) -> Option<T> {
+    /// One that takes a request `now`, and is there: the one that was used last.
+    pub(crate) fn take(&self, host: &Host, now: Instant) -> Option<T> {
         let mut idle = self.idle();
         let kept = idle.get_mut(host)?;
         while let Some(mut kept) = kept.pop() {
-            if kept.since.elapsed() < self.good && kept.one.is_ready() {
+            if now.duration_since(kept.since) < self.good && kept.one.is_ready() {
                 return Some(kept.one);
             }
         }
         None
     }
 
-    /// Keeps one that takes a request, if there is room.
-    pub(crate) fn put(&self, host: Host, one: T) {
+    /// Keeps one that takes requests since so long, if there is room.
+    pub(crate) fn put(&self, host: Host, one: T, since: Instant) {
         let mut idle = self.idle();
         let kept = idle.entry(host).or_default();
         if kept.len() < MAX_IDLE {
-            let since = Instant::now();
             kept.push(Idle { one, since });
         }
     }
 
     /// Closes those that nobody used for long, or that the other side has closed.
     pub(crate) fn sweep(&self) {
+        let now = Instant::now();
         self.idle().retain(|_, kept| {
-            kept.retain_mut(|kept| kept.since.elapsed() < self.good && kept.one.is_ready());
+            kept.retain_mut(|kept| {
+                now.duration_since(kept.since) < self.good && kept.one.is_ready()
+            });
             !kept.is_empty()
         });
     }

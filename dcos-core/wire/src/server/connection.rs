@@ -36,7 +36,6 @@ pub(super) struct Connection<S> {
     pub(super) shortcut: Option<Arc<dyn Shortcut>>,
     pub(super) places: Places,
     pub(super) shutdown: CancellationToken,
-    pub(super) abort: CancellationToken,
 }
 
 /// The first byte of a connection with TLS.
@@ -58,16 +57,8 @@ where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
-    /// Serves the connection until it ends by itself or is aborted.
-    pub(super) async fn run(self, stream: Stream) {
-        let abort = self.abort.clone();
-        tokio::select! {
-            () = abort.cancelled() => {}
-            () = self.serve(stream) => {}
-        }
-    }
-
-    async fn serve(mut self, mut stream: Stream) {
+    /// Serves the connection until it ends by itself. Dropped, it cuts it.
+    pub(super) async fn serve(mut self, mut stream: Stream) {
         if self.acceptor.is_some() && self.downgrade {
             let timeout = self.config.first_byte_timeout;
             let Ok(Ok((first, whole))) = tokio::time::timeout(timeout, peek(stream)).await else {

@@ -5,7 +5,7 @@ use super::{
     Target, decision, joined, plain, with_query,
 };
 use crate::route::{Part, Ways};
-use crate::world::{AppService, Base, Named, World, address, is_off_limits, segments};
+use crate::world::{AppService, Base, Named, World, is_off_limits, segments};
 
 const PREFIX: &str = "/service";
 /// What is said of a service, or the address of its name, that nobody is sent to.
@@ -134,7 +134,7 @@ impl Rules {
 
     /// Names are looked at when they are looked up.
     fn is_refused(&self, base: &Base) -> bool {
-        let ip = address(base.authority.host());
+        let ip = base.address;
         // Most are elsewhere, whoever this node is.
         ip.is_some_and(|ip| is_off_limits(ip, false) && is_off_limits(ip, self.is_alone()))
     }

@@ -6,18 +6,26 @@ use std::task::{Context, Poll, Waker};
 
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
 
 use crate::shelf::Reusable;
 use crate::upstream::Conn;
 
 /// A connection that takes one request after another.
-pub(crate) struct Lane(TokioIo<MaybeHttpsStream<Conn>>);
+pub(crate) enum Lane {
+    /// Most, without the layers that the others need.
+    Tcp(TcpStream),
+    Other(Box<TokioIo<MaybeHttpsStream<Conn>>>),
+}
 
 impl Lane {
     /// HTTP on a new connection.
     pub(crate) fn new(stream: MaybeHttpsStream<Conn>) -> Self {
-        Self(TokioIo::new(stream))
+        match stream {
+            MaybeHttpsStream::Http(Conn::Tcp(stream)) => Self::Tcp(stream.into_inner()),
+            stream => Self::Other(Box::new(TokioIo::new(stream))),
+        }
     }
 
     /// Sends some of these bytes.
@@ -26,12 +34,18 @@ impl Lane {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        match self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 
     /// Sends what was not sent yet.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        match self {
+            Self::Tcp(_) => Poll::Ready(Ok(())),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 }
 
@@ -41,7 +55,10 @@ impl AsyncRead for Lane {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
@@ -51,8 +68,6 @@ impl Reusable for Lane {
         let mut byte = [0];
         let mut read = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.0)
-            .poll_read(&mut cx, &mut read)
-            .is_pending()
+        Pin::new(self).poll_read(&mut cx, &mut read).is_pending()
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Talk {
     stopped: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Whether nothing has come yet.
     is_new: bool,
+    /// When something last came, from either side: the clock is not asked more often.
+    now: Instant,
     /// Since when the rest of a head is awaited.
     since: Option<Instant>,
     /// Rings when what is to come is late, ...
@@ -74,7 +76,7 @@ struct Plan {
     permission: Option<Permission>,
     tag: &'static str,
     note: Option<Note>,
-    begun: std::time::Instant,
+    begun: Instant,
     /// Whether the client wants the connection to end.
     closes: bool,
     /// Bytes of its head.
@@ -154,6 +156,7 @@ impl Talk {
             stopped: Box::pin(stop.clone().cancelled_owned()),
             stop,
             is_new: first.is_empty(),
+            now: Instant::now(),
             since: None,
             alarm: Alarm::default(),
             stall: Alarm::default(),
@@ -224,7 +227,9 @@ impl Talk {
         if open {
             let headers = asked.headers.iter();
             let headers = headers.map(|header| (header.name, header.value));
+            let bytes = self.inbox.bytes();
             let from = write::From {
+                bytes,
                 address: self.address.as_deref(),
                 scheme: door.scheme,
             };
@@ -240,7 +245,7 @@ impl Talk {
             permission: (!open).then_some(decision.permission),
             tag: decision.tag,
             note,
-            begun: std::time::Instant::now(),
+            begun: self.now,
             closes: asked.closes,
             length: asked.length,
         }))
@@ -248,7 +253,6 @@ impl Talk {
 
     /// Waits for what the client says next.
     async fn more(&mut self) -> More {
-        let now = Instant::now();
         let limits = &self.limits;
         let pause = <dyn Shortcut>::PAUSE;
         let patience = match (self.inbox.is_empty(), self.is_new) {
@@ -257,15 +261,15 @@ impl Talk {
             (false, _) => limits.header_timeout,
         };
         let since = if self.inbox.is_empty() {
-            now
+            self.now
         } else {
-            *self.since.get_or_insert(now)
+            *self.since.get_or_insert(self.now)
         };
         poll_fn(|cx| {
             match self.inbox.poll_read(cx, &mut self.client) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(More::Ended),
                 Poll::Ready(Ok(_)) => {
-                    self.is_new = false;
+                    (self.is_new, self.now) = (false, Instant::now());
                     return Poll::Ready(More::Came);
                 }
                 Poll::Pending => {}
@@ -292,6 +296,7 @@ impl Talk {
         let relay = Arc::clone(&self.relay);
         if let Some(permission) = plan.permission.take() {
             let admitted = Box::pin(self.admit(&relay, plan, &permission)).await;
+            self.now = Instant::now();
             if let Err(refused) = admitted {
                 self.inbox.skip(plan.length);
                 return Box::pin(self.say(&relay, plan, refused)).await;
@@ -300,9 +305,9 @@ impl Talk {
         self.inbox.skip(plan.length);
         relay.door.house.counters.relayed();
         let patience = Duration::from_secs(plan.forward.ways.patience.into());
-        let deadline = Instant::now() + patience;
+        let deadline = self.now + patience;
         let (pool, host) = relay.door.house.proxy.upstreams.way(&plan.forward.to);
-        let mut kept = pool.lanes().take(&host);
+        let mut kept = pool.lanes().take(&host, self.now);
         let error = loop {
             let used = kept.is_some();
             let mut lane = match kept.take() {
@@ -323,6 +328,7 @@ impl Talk {
             }
         };
         self.answer.clear();
+        self.now = Instant::now();
         let response = match error {
             SendError::Late => late(),
             error => failed(&plan.forward.to, &error),
@@ -353,6 +359,7 @@ impl Talk {
                 .await?;
         }
         let from = write::From {
+            bytes: &[],
             address: self.address.as_deref(),
             scheme: relay.door.scheme,
         };
@@ -402,6 +409,7 @@ impl Talk {
                         match self.hear(plan) {
                             Ok(None) => continue,
                             Ok(Some(mut reply)) => {
+                                self.now = Instant::now();
                                 reply.keeps &= sent == self.onward.len();
                                 return Poll::Ready(Ok(reply));
                             }
@@ -442,7 +450,8 @@ impl Talk {
                 Heard::Head(head) => {
                     let closes = plan.closes || self.stop.is_cancelled();
                     let host = self.host.as_ref().map_or("", Authority::as_str);
-                    write::back(&mut self.back, &head, &plan.forward, host, closes);
+                    let bytes = self.answer.bytes();
+                    write::back(&mut self.back, bytes, &head, &plan.forward, host, closes);
                     let length = head.length;
                     let reply = Reply {
                         status: head.status,
@@ -472,7 +481,7 @@ impl Talk {
             keeps,
             closes,
         } = reply;
-        let mut counted = counted(relay, plan, status);
+        let mut counted = self.counted(relay, plan, status);
         let chunked = matches!(body, Body::Chunked(_) | Body::UntilEnd);
         let (pool, mut lane) = (
             relay.door.house.proxy.upstreams.way(&plan.forward.to).0,
@@ -482,7 +491,7 @@ impl Talk {
             let (data, beyond) = body.take(&mut self.answer).map_err(|_| Ended)?;
             let last = body.has_ended();
             if last && let Some(lane) = lane.take_if(|_| keeps && !beyond) {
-                pool.lanes().put(host.clone(), lane);
+                pool.lanes().put(host.clone(), lane, self.now);
             }
             let behind: &[u8] = if chunked {
                 write::around(&mut self.back, data, last)
@@ -506,8 +515,10 @@ impl Talk {
                 }
                 Poll::Pending
             });
+            let read = read.await?;
+            self.now = Instant::now();
             // An answer that breaks off breaks off for the client.
-            if read.await? == 0 {
+            if read == 0 {
                 let Body::UntilEnd = body else {
                     return Err(Ended);
                 };
@@ -534,7 +545,7 @@ impl Talk {
             || told.is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"close"));
         let status = parts.status.as_u16();
         write::whole(&mut self.back, status, &parts.headers, body.len(), closes);
-        let mut counted = counted(relay, plan, status);
+        let mut counted = self.counted(relay, plan, status);
         if plan.method != Method::HEAD {
             self.back.extend_from_slice(&body);
             counted.sent = body.len() as u64;
@@ -586,9 +597,24 @@ impl Talk {
             Poll::Ready(Err(Ended))
         });
         sending.await?;
+        if since.is_some() {
+            self.now = Instant::now();
+        }
         self.back.clear();
         self.answer.clear();
         Ok(())
+    }
+
+    fn counted(&self, relay: &Relay, plan: &mut Plan, status: u16) -> Counted {
+        let done = Done {
+            house: Arc::clone(&relay.door.house),
+            tag: plan.tag,
+            note: plan.note.take(),
+            begun: plan.begun.into_std(),
+            until_head: self.now.duration_since(plan.begun),
+            status,
+        };
+        Counted { done, sent: 0 }
     }
 
     /// Whether the client has gone while it is answered. What it asks meanwhile is looked at afterwards.
@@ -599,18 +625,6 @@ impl Talk {
         let read = self.inbox.poll_read(cx, &mut self.client);
         matches!(read, Poll::Ready(Ok(0) | Err(_)))
     }
-}
-
-fn counted(relay: &Relay, plan: &mut Plan, status: u16) -> Counted {
-    let done = Done {
-        house: Arc::clone(&relay.door.house),
-        tag: plan.tag,
-        note: plan.note.take(),
-        begun: plan.begun,
-        until_head: plan.begun.elapsed(),
-        status,
-    };
-    Counted { done, sent: 0 }
 }
 
 /// What the log tells of a request.

@@ -15,6 +15,8 @@ use crate::world::Scheme;
 
 /// Whom a request comes from, as headers tell those behind the router.
 pub(crate) struct From<'a> {
+    /// The bytes its headers are in; none if they are elsewhere.
+    pub(crate) bytes: &'a [u8],
     /// Its address, if it has one.
     pub(crate) address: Option<&'a str>,
     pub(crate) scheme: Scheme,
@@ -32,6 +34,7 @@ pub(crate) fn onward<'h>(
     for part in [method.as_str(), " ", &forward.path, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
+    let mut lines = Lines::of(from.bytes);
     let mut hops: &[u8] = &[];
     for (name, value) in headers {
         let kind = Name::of(name);
@@ -43,11 +46,12 @@ pub(crate) fn onward<'h>(
             _ => false,
         };
         match kind {
-            _ if passes => line(out, name, value),
+            _ if passes => lines.pass(out, name, value),
             Name::Cookie => {
                 let text = String::from_utf8_lossy(value);
                 let kept = without_own_cookies(&text);
                 let kept = kept.as_deref().unwrap_or(&text);
+                lines.flush(out);
                 if !kept.is_empty() {
                     line(out, name, kept.as_bytes());
                 }
@@ -56,6 +60,7 @@ pub(crate) fn onward<'h>(
             _ => {}
         }
     }
+    lines.flush(out);
     if let Some(address) = from.address {
         out.extend_from_slice(b"X-Forwarded-For: ");
         if !hops.is_empty() {
@@ -74,9 +79,11 @@ pub(crate) fn onward<'h>(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the head of an answer that the client gets, which asked `host`; behind it the connection `closes` or not.
+/// Writes the head, found in `bytes`, of an answer that the client gets, which asked `host`; behind it the connection
+/// `closes` or not.
 pub(crate) fn back(
     out: &mut Vec<u8>,
+    bytes: &[u8],
     head: &Head<'_>,
     forward: &Forward,
     host: &str,
@@ -85,6 +92,7 @@ pub(crate) fn back(
     out.clear();
     status(out, head.status);
     let mut dated = false;
+    let mut lines = Lines::of(bytes);
     // The first location counts: where it leads elsewhere for the client, others are not told.
     let (mut placed, mut moved) = (false, None);
     for Header { name, value } in head.headers {
@@ -98,14 +106,16 @@ pub(crate) fn back(
                 placed = true;
                 let text = std::str::from_utf8(value).ok();
                 moved = text.and_then(|text| relocate(text, &forward.redirects, host));
+                lines.flush(out);
                 line(out, name, moved.as_deref().map_or(value, str::as_bytes));
             }
             kind => {
                 dated |= kind == Back::Date;
-                line(out, name, value);
+                lines.pass(out, name, value);
             }
         }
     }
+    lines.flush(out);
     if forward.ways.uncached {
         line(out, "Cache-Control", headers::NEVER_KEPT.as_bytes());
         line(out, "Pragma", b"no-cache");
@@ -180,6 +190,52 @@ fn status(out: &mut Vec<u8>, code: u16) {
     out.push(b' ');
     out.extend_from_slice(reason.unwrap_or("<none>").as_bytes());
     out.extend_from_slice(b"\r\n");
+}
+
+/// Lines that pass as they are: those that stand together are copied together.
+struct Lines<'a> {
+    /// Where they stand.
+    bytes: &'a [u8],
+    /// Those that are to be copied.
+    begin: usize,
+    end: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        let (begin, end) = (0, 0);
+        Self { bytes, begin, end }
+    }
+
+    /// Passes a header on, which may be written in a form of its own: then it is written anew.
+    fn pass(&mut self, out: &mut Vec<u8>, name: &str, value: &[u8]) {
+        let length = name.len() + value.len() + 4;
+        let begin = name
+            .as_ptr()
+            .addr()
+            .wrapping_sub(self.bytes.as_ptr().addr());
+        let found = self.bytes.get(begin..begin.wrapping_add(length));
+        let as_written = found.is_some_and(|found| {
+            let behind = &found[name.len()..];
+            behind.starts_with(b": ")
+                && behind[2..].as_ptr() == value.as_ptr()
+                && behind.ends_with(b"\r\n")
+        });
+        if !as_written || begin != self.end {
+            self.flush(out);
+            (self.begin, self.end) = (begin, begin);
+        }
+        if as_written {
+            self.end += length;
+        } else {
+            line(out, name, value);
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.bytes.get(self.begin..self.end).unwrap_or_default());
+        self.begin = self.end;
+    }
 }
 
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -293,6 +349,29 @@ mod tests {
             hexadecimal(&mut sixteens, number.max(1));
             assert_eq!(tens, number.to_string().into_bytes());
             assert_eq!(sixteens, format!("{:x}", number.max(1)).into_bytes());
+        }
+    }
+
+    #[test]
+    fn lines_pass_alike_wherever_they_stand() {
+        let text = "A: 1\r\nB:2\r\nC: 3\r\nD: 4 \r\nE: 5\nF: 6\r\nG: 7\r\nH: \r\n\r\n";
+        let mut headers = [httparse::EMPTY_HEADER; 8];
+        httparse::parse_headers(text.as_bytes(), &mut headers).unwrap();
+        // Each of them passes or does not, by the bits of a number.
+        for kept in 0..256 {
+            let (mut out, mut plain) = (Vec::new(), Vec::new());
+            let mut lines = Lines::of(text.as_bytes());
+            for (at, Header { name, value }) in headers.iter().enumerate() {
+                if kept >> at & 1 == 1 {
+                    lines.pass(&mut out, name, value);
+                    line(&mut plain, name, value);
+                }
+            }
+            lines.flush(&mut out);
+            assert_eq!(
+                String::from_utf8_lossy(&out),
+                String::from_utf8_lossy(&plain)
+            );
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Base {
     pub authority: Authority,
     /// What stands before each of its paths, without a slash at the end; mostly nothing.
     pub path: String,
+    /// The address that its host is, if it is no name.
+    pub address: Option<IpAddr>,
 }
 
 impl Base {
@@ -73,6 +75,7 @@ impl std::str::FromStr for Base {
         Ok(Self {
             scheme,
             authority: authority.clone(),
+            address: address(authority.host()),
             path: uri.path().trim_end_matches('/').to_owned(),
         })
     }

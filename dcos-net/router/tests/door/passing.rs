@@ -1,7 +1,16 @@
 //! What passes, and how (RFC 9110 sections 7.6, 10.1.1, 15; dcos/dcos 2.2 test-harness `test_generic.config.yml`).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use axum::response::{IntoResponse as _, Response};
+use dcos_router::Authenticate;
+use dcos_router::decide::Permission;
+use dcos_wire::Peer;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::backend::backend;
@@ -364,4 +373,79 @@ async fn no_service_leads_to_what_only_this_host_may_ask() {
             "it says why: {host}"
         );
     }
+}
+
+/// Lets those pass who say `token=yes`, as somebody else; counts how often it is asked.
+#[derive(Debug, Default)]
+struct Guard(AtomicUsize);
+
+#[async_trait]
+impl Authenticate for Guard {
+    async fn admit(
+        &self,
+        headers: &mut HeaderMap,
+        peer: &Peer,
+        permission: &Permission,
+    ) -> Result<(), Response> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        assert!(peer.ip().is_some());
+        let resource = "dcos:adminrouter:service:app";
+        assert_eq!(*permission, Permission::Resource(resource.into()));
+        if headers
+            .get(AUTHORIZATION)
+            .is_none_or(|value| value != "token=yes")
+        {
+            return Err((
+                StatusCode::UNAUTHORIZED,
+                [("www-authenticate", "oauthjwt")],
+                "who?",
+            )
+                .into_response());
+        }
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer somebody"));
+        headers.insert("x-user", HeaderValue::from_static("somebody"));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn who_may_ask_is_asked_once_and_its_answer_is_the_clients() {
+    let guard = Arc::<Guard>::default();
+    let authenticate = Some(Arc::clone(&guard) as Arc<dyn Authenticate>);
+    let wishes = Wishes {
+        authenticate,
+        ..Wishes::default()
+    };
+    let served = router(wishes).await;
+    served.know(&[("app", &format!("http://{}", backend().await.reflect()))]);
+    let mut client = served.connect().await;
+    for (credentials, status) in [
+        ("Authorization: token=no\r\n", 401),
+        ("Authorization: token=yes\r\nX-User: root\r\n", 200),
+        ("", 401),
+        ("Authorization: token=yes\r\nConnection: close\r\n", 200),
+    ] {
+        let request = format!("GET /service/app/x HTTP/1.1\r\nHost: a\r\n{credentials}\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let answer = answer(&mut client).await;
+        assert_eq!(answer.status, status, "{credentials}");
+        assert!(answer.header("date").is_some());
+        let text = answer.text();
+        if status == 401 {
+            assert_eq!(
+                (&*text, answer.header("www-authenticate")),
+                ("who?", Some("oauthjwt"))
+            );
+        } else {
+            assert!(text.starts_with("GET /x HTTP/1.1\r\n"), "{text}");
+            assert_eq!(header(&text, "authorization"), Some("Bearer somebody"));
+            assert_eq!(
+                (header(&text, "x-user"), header(&text, "host")),
+                (Some("somebody"), Some("a"))
+            );
+            assert_eq!(header(&text, "x-forwarded-for"), Some("127.0.0.1"));
+        }
+    }
+    assert_eq!(guard.0.load(Ordering::Relaxed), 4);
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap(), 0);
 }

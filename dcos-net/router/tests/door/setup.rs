@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dcos_router::decide::{RouterAt, Rules};
 use dcos_router::world::{AppService, Apps, Base, Scheme, World};
-use dcos_router::{About, Config, Port, Router, Sources, limits, parts, route};
+use dcos_router::{About, Authenticate, Config, Port, Router, Sources, limits, parts, route};
 use dcos_wire::{Listener, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -36,6 +36,7 @@ pub(crate) struct Wishes {
     pub(crate) access_log: Option<std::path::PathBuf>,
     /// Names and addresses of the node; one on loopback by default, as those behind the router are.
     pub(crate) own_hosts: Option<BTreeSet<String>>,
+    pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
     /// Whether plain requests go the long way; by default as all tests of this program do.
     pub(crate) by_hyper: Option<bool>,
 }
@@ -56,7 +57,7 @@ pub(crate) async fn router(wishes: Wishes) -> Served {
         about: About::default(),
         sources: wishes.sources,
         tls: None,
-        authenticate: None,
+        authenticate: wishes.authenticate,
         access_log: wishes.access_log,
         patience: Duration::from_secs(20),
         limits: wishes.limits.unwrap_or_else(limits),
