@@ -56,21 +56,27 @@ def free_port() -> int:
             return port
 
 
-def get(url: str, timeout: float = 10) -> Any:
+def get(url: str, timeout: float = 60) -> Any:
     """The JSON at `url`."""
     with urllib.request.urlopen(url, timeout=timeout) as response:
         return json.loads(response.read())
 
 
-def eventually(what: str, condition: Callable[[], Any], timeout: float = 30) -> Any:
-    """Waits until `condition` returns something true, and returns that."""
+def eventually(what: str, condition: Callable[[], Any], timeout: float = 120) -> Any:
+    """Waits until `condition` returns something true, and returns that.
+
+    The time is for machines that are slow and busy: only who waits in vain ever waits so long. What is not there yet shows
+    in errors of many kinds, so any of `condition` means that it has not happened; but for a failed assertion, which ends all.
+    """
     deadline = time.monotonic() + timeout
     last: Any = None
     while time.monotonic() < deadline:
         try:
             if last := condition():
                 return last
-        except (OSError, urllib.error.URLError, ValueError, KeyError) as error:
+        except AssertionError:
+            raise
+        except Exception as error:
             last = error
         time.sleep(0.05)
     raise AssertionError(f"{what} did not happen within {timeout} s; last: {last!r}")
@@ -143,7 +149,7 @@ class Program:
             return
         self.process.send_signal(how)
         try:
-            self.process.wait(30)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             print(f"{self.name} did not stop on {how.name}", file=sys.stderr)
             self.kill()
@@ -184,6 +190,7 @@ class Cluster:
         self.agent_program.start()
         try:
             eventually("an agent's registration", self.agents)
+            eventually("Marathon's answer", self.marathon_leads)
         except AssertionError:
             self.__exit__(None, None, None)
             raise
@@ -204,6 +211,17 @@ class Cluster:
                     tail = program.log.read_text(errors="replace").splitlines()[-60:]
                     print(f"--- {program.log}", *tail, sep="\n", file=sys.stderr)
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def marathon_leads(self) -> bool:
+        """Whether it takes orders, if there is to be one."""
+        flags = self.master_program.flags
+        if "marathon" not in flags.get("only", "marathon") or "marathon" in flags.get("without", ""):
+            return True
+        try:
+            return "apps" in get(f"{self.marathon}/v2/apps")
+        except urllib.error.HTTPError as error:
+            # Who asks for a password is there.
+            return error.code == 401
 
     def state(self) -> Any:
         return get(f"http://{self.master}/state")

@@ -28,7 +28,7 @@ class Master:
         self.host, self.port = host, int(port)
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.host, self.port, timeout=10)
+        return http.client.HTTPConnection(self.host, self.port, timeout=60)
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None):
         connection = self.connect()

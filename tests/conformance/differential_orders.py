@@ -410,7 +410,7 @@ def agents(orders: Orders) -> None:
 
 def settle(orders: Orders, state: str) -> None:
     """Waits until the drain of the only agent has got there; or, for nothing, until it is gone."""
-    for _ in range(100):
+    for _ in range(1200):
         known = json.loads(orders.master.ask("GET", "/slaves")[1])["slaves"]
         if (not known and not state) or (known and known[0].get("drain_info", {}).get("state") == state):
             return

@@ -40,7 +40,7 @@ def why_not() -> str | None:
 
 class Connection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("docker", timeout=60)
+        super().__init__("docker", timeout=180)
         self.path = path
 
     def connect(self) -> None:
@@ -70,7 +70,7 @@ class Engine:
                 ["dockerd", *(f"--{key}={value}" for key, value in flags.items())],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             )
-        eventually("an engine", lambda: self.ask("GET", "/_ping") is not None, timeout=60)
+        eventually("an engine", lambda: self.ask("GET", "/_ping") is not None, timeout=180)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         assert self.process

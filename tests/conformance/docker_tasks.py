@@ -22,7 +22,7 @@ def flags(engine: Engine, **more: Any) -> dict[str, Any]:
 def post(url, body=None, method="POST"):
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read() or b"null")
 
 
@@ -75,7 +75,7 @@ class Docker(Tasks):
 
 def last(cluster, tasks):
     """How the only task ended."""
-    run(cluster, tasks, 60)
+    run(cluster, tasks)
     ((update,),) = tasks.terminal.values()
     return update
 

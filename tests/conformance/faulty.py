@@ -104,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.server.blobs.get(parts[-1], b"{}")
         if name == "held" and len(body) > 1000:
             self.server.waiting.set()
-            self.server.go.wait(60)
+            self.server.go.wait(600)
         if name in ("cut", "stalled") and len(body) > 1000:
             return self.half(body, name)
         return self.answer(200, body)
@@ -112,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
     def file(self, name: str) -> None:
         if name == "held":
             self.server.waiting.set()
-            self.server.go.wait(60)
+            self.server.go.wait(600)
             return self.answer(200, b"fetched")
         if name == "cut":
             return self.half(b"x" * 4096, name)
@@ -128,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[:len(body) // 2])
         self.wfile.flush()
         if how == "stalled":
-            self.server.go.wait(60)
+            self.server.go.wait(600)
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def endless(self) -> None:

@@ -17,7 +17,7 @@ def deploy(cluster, name: str, **app: Any) -> dict:
     from cluster import eventually
 
     app = {"id": f"/{name}", "cpus": 0.1, "mem": 64, "disk": 0, "cmd": "sleep 1000", **app}
-    request = http.client.HTTPConnection("127.0.0.1", cluster.marathon_port, timeout=30)
+    request = http.client.HTTPConnection("127.0.0.1", cluster.marathon_port, timeout=60)
     request.request("POST", "/v2/apps", json.dumps(app), {"Content-Type": "application/json"})
     answer = request.getresponse()
     assert answer.status == 201, answer.read()
@@ -26,14 +26,14 @@ def deploy(cluster, name: str, **app: Any) -> dict:
         tasks = [task for framework in cluster.state()["frameworks"] for task in framework["tasks"]]
         return next((t for t in tasks if t["name"] == name and t["state"] == "TASK_RUNNING"), None)
 
-    return eventually(f"{name} runs", running, 60)
+    return eventually(f"{name} runs", running)
 
 
 def destroy(cluster, name: str) -> None:
     """Ends an app and waits until its task is gone."""
     from cluster import eventually
 
-    request = http.client.HTTPConnection("127.0.0.1", cluster.marathon_port, timeout=30)
+    request = http.client.HTTPConnection("127.0.0.1", cluster.marathon_port, timeout=60)
     request.request("DELETE", f"/v2/apps//{name}?force=true")
     assert request.getresponse().status == 200
 
@@ -41,7 +41,7 @@ def destroy(cluster, name: str) -> None:
         tasks = [task for framework in cluster.state()["frameworks"] for task in framework["tasks"]]
         return all(task["name"] != name for task in tasks)
 
-    eventually(f"{name} is gone", gone, 60)
+    eventually(f"{name} is gone", gone)
 
 
 def container_of(task: dict) -> dict:
@@ -87,7 +87,7 @@ class Agent:
     def attach(self, container_id: dict) -> Output:
         return Output(self, "ATTACH_CONTAINER_OUTPUT", {"container_id": container_id})
 
-    def wait(self, container_id: dict, timeout: float = 60) -> int:
+    def wait(self, container_id: dict, timeout: float = 180) -> int:
         status, answer = self.call("WAIT_CONTAINER", timeout, container_id=container_id)
         assert status == 200, answer
         return answer["wait_container"]["exit_status"]

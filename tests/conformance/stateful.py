@@ -85,7 +85,7 @@ class Stateful(Scheduler):
         with self.lock:
             self.plan = plan
 
-    def wait_for(self, task: str, state: str, timeout: float = 60) -> None:
+    def wait_for(self, task: str, state: str, timeout: float = 180) -> None:
         with self.lock:
             done = self.lock.wait_for(lambda: state in self.states.get(task, []), timeout)
         assert done, f"{task} is not {state}: {self.states}, {self.errors}"

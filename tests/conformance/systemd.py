@@ -103,7 +103,7 @@ class Systemd:
     def control(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`systemctl` with these words."""
         enter = ["nsenter", "-t", str(self.first), "--mount", "--pid", "--cgroup"]
-        return subprocess.run([*enter, "systemctl", *words], capture_output=True, text=True, timeout=120)
+        return subprocess.run([*enter, "systemctl", *words], capture_output=True, text=True, timeout=180)
 
     def show(self, unit: str, what: str) -> str:
         return self.control("show", "--value", "-p", what, unit).stdout.strip()

@@ -87,7 +87,7 @@ class Agent:
             headers["Authorization"] = f"Basic {shown}"
         data = json.dumps(call).encode() if call else None
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=20) as answer:
+            with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=60) as answer:
                 status, text = answer.status, answer.read()
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read()
@@ -213,7 +213,7 @@ def found():
             return len(tasks) == 2 and wrote and all(task["state"] == "TASK_RUNNING" for task in tasks)
 
         for agent in agents.values():
-            eventually("two tasks", lambda agent=agent: running(agent), 60)
+            eventually("two tasks", lambda agent=agent: running(agent))
         yield {name: answers(agent) for name, agent in agents.items()}
     finally:
         for sleeper in sleepers:

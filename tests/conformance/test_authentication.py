@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -118,7 +119,7 @@ def ours():
         yield cluster
 
 
-def run(cluster: Guarded, principal: str | None, secret: str | None, timeout: float = 60) -> Tasks:
+def run(cluster: Guarded, principal: str | None, secret: str | None, timeout: float = 180) -> Tasks:
     scheduler = Tasks(3, "true")
     framework = {"user": "root", "name": "who-it-is"}
     if principal:
@@ -210,7 +211,8 @@ def test_an_agent_without_one_is_not_heard(ours):
 def test_too_much_is_answered_with_429():
     """Rate limits hold for calls of API v1, too."""
     folder, port = Path(tempfile.mkdtemp(prefix="dcos-conformance-")), free_port()
-    limits = {"limits": [{"principal": "chatty", "qps": 2, "capacity": 3}]}
+    rate, waiting = 0.5, 3
+    limits = {"limits": [{"principal": "chatty", "qps": rate, "capacity": waiting}]}
     master = Program("dcos-master", {
         "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": port, "work_dir": folder / "master",
         "only": "master", "rate_limits": json.dumps(limits),
@@ -229,14 +231,16 @@ def test_too_much_is_answered_with_429():
             revive = {"type": "REVIVE", "framework_id": framework}
             threads = [threading.Thread(target=lambda: answers.append(status(url, revive, headers)))
                        for _ in range(20)]
+            begin = time.monotonic()
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
+            seconds = time.monotonic() - begin
             stream.close()
             assert set(answers) == ({202, 429} if refused else {202}), answers
-            # At once one, then two a second: three may wait.
-            assert answers.count(202) <= 8 or not refused, answers
+            # At once one, then what the rate allows, and who may wait until its turn comes.
+            assert answers.count(202) <= 2 + waiting + rate * seconds or not refused, (answers, seconds)
     finally:
         master.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -245,7 +249,7 @@ def test_too_much_is_answered_with_429():
 def post(url: str, call: dict, headers: dict[str, str] | None = None):
     request = urllib.request.Request(url, json.dumps(call).encode(), {
         "Content-Type": "application/json", "Accept": "application/json", **(headers or {})})
-    return urllib.request.urlopen(request, timeout=20)
+    return urllib.request.urlopen(request, timeout=60)
 
 
 def status(url: str, call: dict, headers: dict[str, str]) -> int:

@@ -64,7 +64,7 @@ def test_its_scheduler_runs_tasks_to_their_ends(cluster):
     service = Service(cluster.master)
     thread = threading.Thread(target=service.client.register, daemon=True)
     thread.start()
-    assert service.done.wait(60), service.states
+    assert service.done.wait(180), service.states
     assert {name: states[-1] for name, states in service.states.items()} == {
         "killed": "TASK_KILLED", "finished": "TASK_FINISHED", "failed": "TASK_FAILED"}
     assert service.errors == []

@@ -28,7 +28,7 @@ def port(cluster: Cluster, who: str) -> int:
     }[who]
 
 
-def exchange(to: int, data: bytes, *, half_close: bool = False, timeout: float = 60) -> int | None:
+def exchange(to: int, data: bytes, *, half_close: bool = False, timeout: float = 180) -> int | None:
     """Sends raw bytes and returns the status of the answer; `None` if the server just closed."""
     with socket.create_connection(("127.0.0.1", to), timeout=timeout) as connection:
         try:

@@ -42,8 +42,8 @@ def test_logs_of_several_tasks_and_of_services(folder):
     assert eventually("what it says", printed) == "".join(f"line {i}\n" for i in range(3, 13))
     assert run("task", "log", several[0], "--lines", "all", "-o", "json").startswith("line 1\n")
     assert run("task", "exec", several[0], "echo", "inside") == "inside\n"
-    both = run("task", "log", "many", "--lines", "1", "--output=cat")
-    assert sorted(both.splitlines()) == sorted([f"===> {id} <===" for id in several] + ["line 12"] * 2)
+    last = sorted([f"===> {id} <===" for id in several] + ["line 12"] * 2)
+    eventually("what both say", lambda: sorted(run("task", "log", "many", "--lines", "1", "--output=cat").splitlines()) == last)
     listed = run("task", "ls", "--all", "many").splitlines()
     assert [line for line in listed if line.startswith("===>")] == [f"===> {id} <===" for id in several]
     assert listed.count("stdout") == 2
@@ -56,7 +56,7 @@ def test_logs_of_several_tasks_and_of_services(folder):
     eventually("what it says", lambda: run("task", "log", "any") == "just any\n")
     run("marathon", "app", "remove", "any")
 
-    assert run("service", "log", "worker") == "at work\n"
+    eventually("what it says", lambda: run("service", "log", "worker") == "at work\n")
     assert run("service", "log", "worker", "stderr", "--lines", "0") == ""
     refused = subprocess.run(
         [binary("dcos"), "service", "log", "nobody"], capture_output=True, text=True, check=False,
@@ -67,7 +67,7 @@ def test_logs_of_several_tasks_and_of_services(folder):
 
     # Of tasks that have ended only those are looked at.
     run("marathon", "app", "remove", "agent")
-    (ended,) = json.loads(run("task", "list", "agent", "--completed", "--json"))
+    (ended,) = eventually("its end", lambda: json.loads(run("task", "list", "agent", "--completed", "--json")))
     assert run("task", "log", "agent", "--completed") == "at work\n"
     assert run("task", "log", ended["id"], "--all") == "at work\n"
 

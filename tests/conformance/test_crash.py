@@ -73,7 +73,7 @@ def test_tasks_survive_crashes(victims, request, tmp_path):
         programs = {"master": cluster.master_program, "agent": cluster.agent_program}
         crashes = 0
         try:
-            deadline = time.monotonic() + 240
+            deadline = time.monotonic() + 600
             while not scheduler.done.wait(dice.uniform(0.2, 2.0)):
                 assert time.monotonic() < deadline, (
                     f"{len(scheduler.terminal)} of 200 tasks ended; seed {seed}")
@@ -85,7 +85,7 @@ def test_tasks_survive_crashes(victims, request, tmp_path):
                     for victim in victims:
                         programs[victim].start()
                     eventually("the agent's return", lambda: any(
-                        agent["active"] for agent in cluster.agents()), 60)
+                        agent["active"] for agent in cluster.agents()))
                 else:
                     try:
                         scheduler.reconcile(driver)
@@ -103,7 +103,7 @@ def test_tasks_survive_crashes(victims, request, tmp_path):
         assert set(starts) <= {1}, f"commands that ran so many times: {starts}; seed {seed}"
         print(collections.Counter(ends[0]["state"] for ends in scheduler.terminal.values()))
         folder = str(cluster.folder)
-    leftovers = eventually("the end of every process", lambda: not of_folder(folder) or None, 20)
+    leftovers = eventually("the end of every process", lambda: not of_folder(folder) or None)
     assert leftovers
 
 
@@ -113,7 +113,7 @@ def of_folder(folder: str) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 directory = os.readlink(entry / "cwd")
             except OSError:
                 continue
@@ -139,16 +139,16 @@ def test_a_running_task_survives_the_agents_restart(tmp_path):
             scheduler, framework, cluster.master, implicit_acknowledgements=False)
         driver.start()
         try:
-            assert scheduler.running.wait(60)
+            assert scheduler.running.wait(180)
             pid = eventually("the task's pid", lambda: (tmp_path / "pid").read_text().strip())
             cluster.agent_program.kill()
             assert Path(f"/proc/{pid}").exists()
             cluster.agent_program.start()
             eventually("the agent's return",
-                       lambda: any(agent["active"] for agent in cluster.agents()), 60)
+                       lambda: any(agent["active"] for agent in cluster.agents()))
             assert Path(f"/proc/{pid}").exists(), "the task died with its agent"
             go.touch()
-            assert scheduler.done.wait(60)
+            assert scheduler.done.wait(180)
             assert [end["state"] for end in scheduler.terminal["task-0"]] == ["TASK_FINISHED"]
         finally:
             driver.stop()

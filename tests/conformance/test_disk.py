@@ -15,7 +15,7 @@ def test_too_much_disk_ends_a_task():
         eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{cluster.marathon}/v2/apps", json.dumps(app).encode(), headers, method="POST")
-        urllib.request.urlopen(request, timeout=30).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
         def failure():
             return get(f"{cluster.marathon}/v2/apps/fat?embed=app.lastTaskFailure")["app"].get("lastTaskFailure")

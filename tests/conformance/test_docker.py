@@ -25,7 +25,7 @@ def test_an_app_runs_in_a_container_and_is_killed(cluster, engine):
         eventually("a running task", app.running)
         eventually("its output", lambda: app.log().endswith(b"x\n"))
         assert app.log() == b"a\xff\x00b\n/mnt/mesos/sandbox\nx\n", "byte for byte"
-        assert app.log("stderr") == b"err\n"
+        eventually("what it says of errors", lambda: app.log("stderr") == b"err\n")
         (container,) = engine.containers(running=True)
         assert container["Names"][0].startswith("/mesos-")
         inspected = engine.ask("GET", f"/containers/{container['Id']}/json")

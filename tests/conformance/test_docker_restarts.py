@@ -101,9 +101,11 @@ def test_images_and_containers_that_nobody_uses_go(engine):
 
 def test_what_ends_while_no_agent_runs_is_told_afterwards(engine):
     with Cluster(agent_flags=flags(engine)) as cluster:
-        with App(cluster, "ended", "sleep 2; echo last words; exit 3", instances=1, backoffSeconds=3600) as app:
+        cmd = "until [ -e /mnt/mesos/sandbox/go ]; do sleep 0.1; done; echo last words; exit 3"
+        with App(cluster, "ended", cmd, instances=1, backoffSeconds=3600) as app:
             eventually("a running task", app.running)
             cluster.agent_program.kill()
+            (app.sandbox() / "go").touch()
             eventually("its end", lambda: not mine(engine, running=True))
             cluster.agent_program.start()
 
@@ -112,7 +114,7 @@ def test_what_ends_while_no_agent_runs_is_told_afterwards(engine):
                 return failed and failed["message"]
 
             assert eventually("its failure", failure) == "Container exited with status 3"
-            assert app.log() == b"last words\n"
+            eventually("its words", lambda: app.log() == b"last words\n")
 
 
 def test_an_engine_without_live_restore_ends_its_tasks():
@@ -126,7 +128,7 @@ def test_an_engine_without_live_restore_ends_its_tasks():
                 task = app.running()
                 return task and task["id"] != before
 
-            eventually("another task instead", another, timeout=60)
+            eventually("another task instead", another, timeout=180)
             assert "Container exited with status" in get(app.url)["app"]["lastTaskFailure"]["message"]
 
 
@@ -135,7 +137,7 @@ class Plain(Tasks):
 
 
 def test_a_hanging_engine_is_told_and_blocks_nobody_else(engine):
-    with Cluster(agent_flags=flags(engine, docker_timeout="3secs")) as cluster:
+    with Cluster(agent_flags=flags(engine, docker_timeout="15secs")) as cluster:
         with App(cluster, "patient", "exec sleep 600") as app:
             before = eventually("a running task", app.running)["id"]
             assert engine.process
@@ -147,7 +149,7 @@ def test_a_hanging_engine_is_told_and_blocks_nobody_else(engine):
                 assert "did not answer in time: does it hang?" in refused["message"], refused
                 assert last(cluster, Plain(1, "true"))["state"] == "TASK_FINISHED"
                 # What it is asked meanwhile is answered without it.
-                get(f"http://127.0.0.1:{cluster.agent_port}/containers", timeout=30)
+                get(f"http://127.0.0.1:{cluster.agent_port}/containers", timeout=60)
             finally:
                 os.kill(engine.process.pid, signal.SIGCONT)
             assert app.running()["id"] == before

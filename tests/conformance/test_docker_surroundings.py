@@ -145,10 +145,10 @@ def test_parameters_reach_the_engine(cluster, engine):
 
 def test_sessions_run_inside(cluster):
     with App(cluster, "inside", "echo here > /tmp/mark; exec sleep 600") as app:
-        eventually("a running task", app.running, 90)
+        eventually("a running task", app.running)
         tasks = [task for one in cluster.state()["frameworks"] for task in one["tasks"] if task["name"] == "inside"]
         parent, agent = container_of(tasks[0]), Agent(cluster.agent_port)
-        eventually("its mark", lambda: agent.shell(parent, "cat /tmp/mark").rest()["STDOUT"] == b"here\n", 90)
+        eventually("its mark", lambda: agent.shell(parent, "cat /tmp/mark").rest()["STDOUT"] == b"here\n")
         session = agent.shell(parent, "cat; echo err >&2; exit 7")
         assert session.status == 200, session.error
         typed = Input(agent, session.container_id)
@@ -166,9 +166,9 @@ def test_sessions_run_inside(cluster):
             typed.data(b"\n")
             return size in terminal.until(lambda said: said.count(b"\n") >= 2)
 
-        eventually("its size", lambda: says(b"11 33"), 90)
+        eventually("its size", lambda: says(b"11 33"))
         typed.size(50, 132)
-        eventually("the new size", lambda: says(b"50 132"), 90)
+        eventually("the new size", lambda: says(b"50 132"))
         typed.data(b"\x04")
         terminal.rest()
 

@@ -22,7 +22,7 @@ from test_pymesos import Tasks, run
 EXAMPLE = Path(binary("dcos")).parent / "examples" / "custom_executor"
 CLOSED = json.dumps({"disabled_endpoints": {"paths": ["/api/v1/executor", "/slave(1)/api/v1/executor"]}})
 SOCKETS = {"http_executor_domain_sockets": "true", "firewall_rules": CLOSED,
-           "executor_reregistration_timeout": "10secs"}
+           "executor_reregistration_timeout": "15secs"}
 
 needs_example = pytest.mark.skipif(not EXAMPLE.exists(), reason="skipped: examples are not built")
 
@@ -31,7 +31,7 @@ class Unix(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("agent", timeout=10)
+        super().__init__("agent", timeout=60)
         self.path = path
 
     def connect(self) -> None:
@@ -58,7 +58,7 @@ def cluster():
 
 
 def primes(cluster: Cluster) -> None:
-    done = subprocess.run([EXAMPLE, cluster.master, "3"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([EXAMPLE, cluster.master, "3"], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 tasks finished" in done.stdout
 
@@ -83,7 +83,7 @@ def test_only_what_executors_need_answers_there(cluster):
 
 def test_tasks_that_see_the_files_of_the_node_see_it(cluster):
     scheduler = Tasks(1, 'test -n "$MESOS_DOMAIN_SOCKET" && test -S "$MESOS_DOMAIN_SOCKET"')
-    run(cluster, scheduler, 60)
+    run(cluster, scheduler)
     assert scheduler.terminal["task-0"][0]["state"] == "TASK_FINISHED"
 
 
@@ -135,7 +135,7 @@ class InImage(Scheduler):
             self.waiting.append(name)
         self.driver.reviveOffers()
         with self.lock:
-            done = self.lock.wait_for(lambda: self.states.get(name) == "TASK_FINISHED", 60)
+            done = self.lock.wait_for(lambda: self.states.get(name) == "TASK_FINISHED", 180)
             assert done, self.states
 
 

@@ -68,6 +68,8 @@ def cluster(tmp_path_factory):
     credentials.write_text(json.dumps({"credentials": [{"principal": "ops", "secret": "ops-secret"}]}))
     credentials.chmod(0o600)
     agent = {"launcher": "posix", "isolation": "posix/cpu,posix/mem", "authenticate_http_executors": "true",
+             # These executors register late, or never.
+             "executor_registration_timeout": "30mins",
              # There are no rules: whoever has a name may do everything, but executors have none.
              "authenticate_http_readwrite": "true", "http_credentials": credentials, "jwt_secret_key": key}
     with Cluster(agent, {"only": "master"}) as cluster:
@@ -93,7 +95,7 @@ class Known:
             headers["Authorization"] = f"Bearer {token}"
         request = urllib.request.Request(self.url + path, json.dumps(call).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 if call["type"] == "SUBSCRIBE":
                     return answer.status, json.loads(answer.read(int(answer.readline())))
                 return answer.status, json.loads(answer.read() or b"null")
@@ -168,7 +170,7 @@ def test_task_groups_need_none(executors):
 
 @pytest.mark.skipif(not EXAMPLE.exists(), reason="skipped: examples are not built")
 def test_an_executor_of_the_sdk_shows_it(cluster):
-    done = subprocess.run([EXAMPLE, cluster.master, "3"], capture_output=True, text=True, timeout=60, check=False,
+    done = subprocess.run([EXAMPLE, cluster.master, "3"], capture_output=True, text=True, timeout=180, check=False,
                           env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     assert "3 tasks finished" in done.stdout
@@ -178,6 +180,6 @@ def test_an_agent_without_a_key_does_not_start(tmp_path):
     done = subprocess.run([
         binary("dcos-agent"), "--master=127.0.0.1:1", f"--work_dir={tmp_path}", "--port=0", "--ip=127.0.0.1",
         "--launcher=posix", "--isolation=posix/cpu", "--authenticate_http_executors=true",
-    ], capture_output=True, text=True, timeout=20, check=False)
+    ], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode not in (0, -signal.SIGTERM)
     assert "jwt_secret_key" in done.stderr + done.stdout

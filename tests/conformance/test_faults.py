@@ -4,6 +4,7 @@ The table for people is `dcos-containerizer/docs/faults.md`; a test here checks 
 Needs root.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -41,8 +42,8 @@ class Node(Cluster):
         super().__init__(agent_flags={
             "isolation": "filesystem/linux,namespaces/pid,cgroups/cpu,cgroups/mem,linux/seccomp,network/cni",
             "cgroups_root": self.cgroups_root, "image_providers": "docker", "docker_store_dir": self.store,
-            "docker_registry": f"http://{self.registry}", "docker_stall_timeout": "1secs",
-            "fetcher_stall_timeout": "1secs", "image_max_layer_size": "64MB",
+            "docker_registry": f"http://{self.registry}", "docker_stall_timeout": "3secs",
+            "fetcher_stall_timeout": "3secs", "image_max_layer_size": "64MB",
             "network_cni_config_dir": networks, "network_cni_plugins_dir": plugins,
         })
 
@@ -244,14 +245,13 @@ def launchers(node: Node) -> list[int]:
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
+            # One that ends meanwhile is not to be found.
+            with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            # `dcos-launcher`, or the agent itself as one.
-            if b"--daemon" in words and str(node.folder / "run/launcher.sock").encode() in words:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                found[int(entry.name)] = parent
+                # `dcos-launcher`, or the agent itself as one.
+                if b"--daemon" in words and str(node.folder / "run/launcher.sock").encode() in words:
+                    parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                    found[int(entry.name)] = parent
     # Inits of containers are clones of it.
     return [pid for pid, parent in found.items() if parent not in found]
 

@@ -64,7 +64,7 @@ class Gossip:
         def does() -> bool:
             members = self.members(by)
             return {name: members[name]["presence"] for name in wanted} == wanted
-        eventually(f"{by} sees {wanted}", does, 60)
+        eventually(f"{by} sees {wanted}", does)
 
 
 def command(*arguments: str) -> str:
@@ -89,8 +89,12 @@ def test_who_is_there_is_known_with_and_without_a_master(gossip: Gossip) -> None
     assert nodes["127.0.0.2"]["public_ips"] == ["192.0.2.2"]
     assert set(nodes) == {"127.0.0.1", "127.0.0.2"}
     # From the master, where people ask.
-    told = json.loads(command("--master", gossip.cluster.master, "--json", "net", "members"))
-    assert {member["presence"] for member in told} == {"alive"} and len(told) == 3
+    def presences() -> list[str]:
+        told = json.loads(command("--master", gossip.cluster.master, "--json", "net", "members"))
+        return [member["presence"] for member in told]
+
+    # One that is slow to answer is suspected for a while.
+    eventually("all alive", lambda: presences() == ["alive"] * 3)
 
     gossip.cluster.master_program.kill()
     gossip.sees("second", master="dead", agent="alive", second="alive")
@@ -120,7 +124,7 @@ def test_loopback_is_refused_as_an_address_for_others(tmp_path: Path) -> None:
         ["unshare", "--net", "--uts", "sh", "-c", 'hostname nowhere.invalid; ip link set lo up; exec "$0" "$@"',
          binary("dcos-master"), "--ip=0.0.0.0", f"--port={free_port()}", f"--work_dir={tmp_path / 'work'}",
          f"--gossip_key={key}"],
-        check=False, capture_output=True, text=True, timeout=60,
+        check=False, capture_output=True, text=True, timeout=180,
     )
     assert ended.returncode != 0
     assert "--gossip_key" in ended.stderr and "--advertise_ip" in ended.stderr

@@ -111,7 +111,7 @@ def test_an_app_runs_in_an_image_of_a_registry(registry):
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{cluster.marathon}/v2/apps", json.dumps(app).encode(), headers, method="POST")
         eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
-        urllib.request.urlopen(request, timeout=30).close()
+        urllib.request.urlopen(request, timeout=60).close()
         def running():
             tasks = get(f"{cluster.marathon}/v2/apps/pulled/tasks")["tasks"]
             return len(tasks) == 2 and all(task["state"] == "TASK_RUNNING" for task in tasks)

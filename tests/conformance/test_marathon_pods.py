@@ -30,7 +30,7 @@ POD = {
             "resources": {"cpus": 0.1, "mem": 32},
             "healthCheck": {
                 "exec": {"command": {"shell": "grep -q SHARED=yes data/writer"}},
-                "intervalSeconds": 2, "timeoutSeconds": 1, "delaySeconds": 0, "gracePeriodSeconds": 60,
+                "intervalSeconds": 5, "timeoutSeconds": 4, "delaySeconds": 0, "gracePeriodSeconds": 60,
             },
             "volumeMounts": [{"name": "scratch", "mountPath": "data"}],
         },
@@ -93,7 +93,7 @@ def test_a_pods_life(api, cluster):
     def back():
         ids = [each["id"] for each in status(api)["instances"] if each["status"] == "STABLE"]
         return ids if len(ids) == 1 and ids != [victim] else None
-    [successor] = eventually("a successor", back, 60)
+    [successor] = eventually("a successor", back)
     killed = api("DELETE", "/v2/pods/team/pod::instances", [successor])
     assert [each["instanceId"] for each in killed] == [successor]
 
@@ -117,7 +117,7 @@ def test_a_container_that_fails_takes_the_others_along(api):
     def ended():
         now = status(api, "/broken")
         return now if now["terminationHistory"] and not now["instances"] else None
-    end = eventually("the end of the instance", ended, 60)
+    end = eventually("the end of the instance", ended)
     assert end["status"] == "DEGRADED"
     [history] = end["terminationHistory"]
     assert history["containers"][0]["lastKnownState"] == "TASK_FAILED"
@@ -157,7 +157,7 @@ def test_a_crash_of_the_master_keeps_pods(api, cluster):
     def same():
         now = status(api)
         return now["status"] == "STABLE" and [each["id"] for each in now["instances"]] == [before["id"]]
-    eventually("the same instance", same, 60)
+    eventually("the same instance", same)
     api("PUT", "/v2/pods/team/pod", {**POD, "environment": {"SHARED": "yes", "MORE": "1"}})
     api.idle()
     [after] = status(api)["instances"]
@@ -166,7 +166,7 @@ def test_a_crash_of_the_master_keeps_pods(api, cluster):
 
 def test_what_listeners_hear(api):
     heard, ready = [], threading.Event()
-    stream = urllib.request.urlopen(f"{api.cluster.marathon}/v2/events", timeout=60)
+    stream = urllib.request.urlopen(f"{api.cluster.marathon}/v2/events", timeout=180)
 
     def listen():
         for line in stream:
@@ -175,7 +175,7 @@ def test_what_listeners_hear(api):
                 ready.set()
 
     threading.Thread(target=listen, daemon=True).start()
-    assert ready.wait(10), "the stream tells of itself first"
+    assert ready.wait(120), "the stream tells of itself first"
     api("POST", "/v2/pods", {**POD, "id": "/heard"})
     api.idle()
     api("DELETE", "/v2/pods/heard")
@@ -189,7 +189,7 @@ def test_the_command_line(api, tmp_path):
     def dcos(*words):
         done = subprocess.run(
             [binary("dcos"), "--marathon", api.cluster.marathon, *words],
-            env={**os.environ, "DCOS_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=90,
+            env={**os.environ, "DCOS_DIR": str(tmp_path)}, capture_output=True, text=True, timeout=180,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

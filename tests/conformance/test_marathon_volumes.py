@@ -31,7 +31,7 @@ def api(cluster):
     yield api
     api("DELETE", "/v2/groups?force=true")
     api.idle()
-    eventually("nothing stays reserved", lambda: not reserved(cluster), 60)
+    eventually("nothing stays reserved", lambda: not reserved(cluster))
 
 
 def reserved(cluster):
@@ -47,7 +47,7 @@ def running(api, app_id="/team/db", count=1):
     def ready():
         app = api.app(app_id)
         return app if app["tasksRunning"] == count and not app["deployments"] else None
-    return eventually(f"{count} running", ready, 60)
+    return eventually(f"{count} running", ready)
 
 
 def test_data_outlives_tasks_and_upgrades(api, cluster):
@@ -65,19 +65,19 @@ def test_data_outlives_tasks_and_upgrades(api, cluster):
     def again():
         tasks = [task for task in running(api)["tasks"] if task["id"] != first["id"]]
         return tasks and tasks[0]
-    second = eventually("the next task", again, 60)
+    second = eventually("the next task", again)
     assert second["id"].endswith("._app.2") and second["localVolumes"] == [volume]
 
     api("PUT", "/v2/apps/team/db", {"env": {"VERSION": "2"}})
     api.idle()
     [third] = running(api)["tasks"]
     assert third["localVolumes"] == [volume]
-    wrote = (folder / "tasks").read_text().split()
-    assert wrote == [first["id"], second["id"], third["id"]], "all three wrote to the same volume"
+    all_three = [first["id"], second["id"], third["id"]]
+    eventually("all three wrote to the same volume", lambda: (folder / "tasks").read_text().split() == all_three)
 
     cluster.master_program.kill()
     cluster.master_program.start()
-    eventually("the same task", lambda: [t["id"] for t in api.app("/team/db")["tasks"]] == [third["id"]], 60)
+    eventually("the same task", lambda: [t["id"] for t in api.app("/team/db")["tasks"]] == [third["id"]])
     with pytest.raises(urllib.error.HTTPError) as refused:
         api("PUT", "/v2/apps/team/db", {"cpus": 0.2})
     assert refused.value.code == 422
@@ -105,7 +105,7 @@ def test_scaling_down_keeps_and_wiping_destroys(api, cluster):
     def replaced():
         names = [folder.name for folder in volumes(cluster)]
         return len(names) == 2 and gone["persistenceId"] not in names
-    eventually("a new volume in place of the old one", replaced, 60)
+    eventually("a new volume in place of the old one", replaced)
     running(api, count=2)
 
 
@@ -115,12 +115,12 @@ def test_a_framework_that_was_ended_comes_back_to_its_data(api, cluster):
     [folder] = volumes(cluster)
     before = api("GET", "/v2/info")["frameworkId"]
     form = f"frameworkId={before}".encode()
-    with urllib.request.urlopen(f"http://{cluster.master}/teardown", form, timeout=30) as response:
+    with urllib.request.urlopen(f"http://{cluster.master}/teardown", form, timeout=60) as response:
         assert response.status == 200
     def another():
         tasks = [task for task in running(api)["tasks"] if task["id"] != first["id"]]
         return api("GET", "/v2/info")["frameworkId"] != before and tasks
-    [second] = eventually("the app under another framework", another, 60)
+    [second] = eventually("the app under another framework", another)
     assert second["localVolumes"] == first["localVolumes"]
     eventually("both wrote there", lambda: (folder / "tasks").read_text().split() == [first["id"], second["id"]])
     assert volumes(cluster) == [folder]
@@ -153,6 +153,7 @@ def test_a_volume_of_a_driver_goes_with_its_app(tmp_path):
         created = api("POST", "/v2/apps", app)
         assert created["upgradeStrategy"] == {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0}
         [first] = running(api, "/ledger")["tasks"]
+        eventually("its word", lambda: [log.read_text() for log in (tmp_path / "volumes/mounts").rglob("log")] == ["one\n"])
         # The first task is gone before the second one has the volume, and finds what it wrote.
         api("PUT", "/v2/apps//ledger", {"cmd": "[ $(cat data/log) = one ] && exec sleep 1000"})
         [second] = running(api, "/ledger")["tasks"]
@@ -186,7 +187,8 @@ def test_a_pods_volume_outlives_its_containers():
                 told = api("GET", "/v2/pods/team/store::status")
                 lines = [task for folder in volumes(cluster) for task in (folder / "tasks").read_text().split()]
                 return told["status"] == "STABLE" and len(lines) == count and told["instances"]
-            [instance] = eventually(f"{count} containers, one after the other", stable, 60)
+            [instance] = eventually(f"{count} containers, one after the other", stable)
+            api.idle()
             return instance["id"]
 
         first = wrote(1)
@@ -199,4 +201,4 @@ def test_a_pods_volume_outlives_its_containers():
         eventually("the agent's return", cluster.agents)
         assert wrote(3) == first
         api("DELETE", "/v2/pods/team/store")
-        eventually("nothing stays reserved", lambda: not reserved(cluster) and not volumes(cluster), 60)
+        eventually("nothing stays reserved", lambda: not reserved(cluster) and not volumes(cluster))

@@ -76,7 +76,7 @@ class Watcher(threading.Thread):
         self.roles: set[str] = set()
         self.frameworks: dict[str, str] = {}
         host = master.url.removeprefix("http://")
-        self.connection = http.client.HTTPConnection(host, timeout=60)
+        self.connection = http.client.HTTPConnection(host, timeout=180)
         shown = b64encode(f"{who}:{SECRETS[who]}".encode()).decode()
         self.connection.request("POST", "/api/v1", json.dumps({"type": "SUBSCRIBE"}), {
             "Content-Type": "application/json", "Accept": "application/json", "Authorization": f"Basic {shown}"})
@@ -196,12 +196,12 @@ class Site:
     def run(self) -> dict[str, object]:
         self.watchers = {who: Watcher(self.master, who) for who in ("guest", "admin")}
         self.agent.start()
-        eventually("the agent's registration", lambda: self.master.ask("admin", "/slaves")[1]["slaves"], 60)
+        eventually("the agent's registration", lambda: self.master.ask("admin", "/slaves")[1]["slaves"])
         self.sleepers = {user: Sleeper(user, self.address) for user in ROLES}
         for sleeper in self.sleepers.values():
             sleeper.driver.start()
         running = {("TASK_UPDATED", f"task-of-{user} TASK_RUNNING") for user in ROLES}
-        eventually("two tasks", lambda: running <= set(self.watchers["admin"].seen), 60)
+        eventually("two tasks", lambda: running <= set(self.watchers["admin"].seen))
         found = answers(self.master)
         found["why"] = {who: self.master.ask(who, "/allocator/explain") for who in ("guest", "admin", None)}
         found["metrics"] = {who: self.master.ask(who, "/metrics")[0] for who in ("guest", "admin")}
@@ -209,7 +209,7 @@ class Site:
         for user in ROLES:
             self.sleepers[user].driver.stop()
         for watcher in self.watchers.values():
-            eventually("the end", lambda watcher=watcher: ("FRAMEWORK_REMOVED", "nobody") in watcher.seen, 60)
+            eventually("the end", lambda watcher=watcher: ("FRAMEWORK_REMOVED", "nobody") in watcher.seen)
         found["events"] = {who: sorted(set(watcher.seen)) for who, watcher in self.watchers.items()}
         found["roles in events"] = {who: sorted(watcher.roles) for who, watcher in self.watchers.items()}
         return found
@@ -235,7 +235,7 @@ def found():
         ours.start()
         (folder / "ours").mkdir()
         sites.append(Site(folder / "ours", f"127.0.0.1:{port}"))
-        eventually("the master's start", lambda: sites[0].master.ask("admin", "/state")[0] == 200, 60)
+        eventually("the master's start", lambda: sites[0].master.ask("admin", "/state")[0] == 200)
         results = {"ours": sites[0].run()}
         if AVAILABLE:
             original = Original(folder / "original", free_port(), **flags(folder))

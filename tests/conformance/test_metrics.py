@@ -25,7 +25,7 @@ VARYING = ("_ms", "/events", "/calls", "offers", "allocation_run", "event_queue"
 def post(url: str, body: Any, headers: dict[str, str] | None = None):
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})})
-    return urllib.request.urlopen(request, timeout=60)
+    return urllib.request.urlopen(request, timeout=180)
 
 
 def records(stream):
@@ -88,7 +88,7 @@ def record() -> None:
     folder = Path(tempfile.mkdtemp(prefix="dcos-conformance-"))
     master = Original(folder, port, num_slaves="1").start()
     try:
-        eventually("an agent", lambda: get(f"http://127.0.0.1:{port}/slaves")["slaves"], 60)
+        eventually("an agent", lambda: get(f"http://127.0.0.1:{port}/slaves")["slaves"])
         metrics = play(f"127.0.0.1:{port}")
     finally:
         master.kill()

@@ -22,7 +22,7 @@ class Api:
     def __call__(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.cluster.metronome + path, data, JSON, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return json.loads(response.read() or b"null")
 
     def refused(self, method, path, body=None):
@@ -44,7 +44,7 @@ class Api:
             history = self.history(job_id)
             return (history["successCount"], history["failureCount"]) == (well, badly) and history
 
-        return eventually(f"the end of {job_id}", counts, 60)
+        return eventually(f"the end of {job_id}", counts)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_run_is_a_task(api):
     assert ended["id"] == run["id"] and ended["createdAt"].endswith("+0000")
     [task] = ended["tasks"]
     assert task.startswith(f"prod_hello_{run['id']}.instance-")
-    assert f"hello of /prod/hello/{run['id']}" in log(api, task)
+    eventually("what it said", lambda: f"hello of /prod/hello/{run['id']}" in log(api, task))
     assert api("GET", "/v1/jobs/prod.hello/runs") == []
     status, body = api.refused("GET", f"/v1/jobs/prod.hello/runs/{run['id']}")
     assert (status, body) == (404, {"message": "Job Run not found", "jobSpec": "prod.hello", "id": run["id"]})
@@ -110,7 +110,7 @@ def test_stopping_a_run(api):
     api.ended("long", 0, 1)
 
     def gone():
-        with urllib.request.urlopen(f"http://{api.cluster.master}/tasks", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{api.cluster.master}/tasks", timeout=60) as answer:
             tasks = json.load(answer)["tasks"]
         return any(t["id"].startswith("long_") and t["state"] == "TASK_KILLED" for t in tasks)
 
@@ -120,8 +120,8 @@ def test_stopping_a_run(api):
 def test_what_waits_is_in_the_queue(api):
     api.job("huge", run_cpus=1000)
     run = api("POST", "/v1/jobs/huge/runs")["id"]
-    assert api("GET", "/v1/queue") == [{"jobId": "huge", "runs": [{"runId": run}]}]
-    assert api("GET", "/v1/jobs/huge?embed=activeRuns")["activeRuns"][0]["status"] == "STARTING"
+    eventually("the queue", lambda: api("GET", "/v1/queue") == [{"jobId": "huge", "runs": [{"runId": run}]}])
+    eventually("its start", lambda: api("GET", "/v1/jobs/huge?embed=activeRuns")["activeRuns"][0]["status"] == "STARTING")
 
 
 def test_children_run_after_their_parents(api):
@@ -136,7 +136,7 @@ def test_a_long_list_comes_in_pieces_and_is_whole(api):
     names = [f"many-{at:03}" for at in range(150)]
     for name in names:
         api.job(name)
-    with urllib.request.urlopen(f"{api.cluster.metronome}/v1/jobs?embed=historySummary", timeout=30) as response:
+    with urllib.request.urlopen(f"{api.cluster.metronome}/v1/jobs?embed=historySummary", timeout=60) as response:
         assert response.headers["Content-Type"] == "application/json"
         assert response.headers["Content-Length"] is None
         listed = json.load(response)
@@ -183,14 +183,14 @@ def test_refusals(api):
 
 
 def test_who_is_asked(api):
-    with urllib.request.urlopen(api.cluster.metronome + "/ping", timeout=10) as answer:
+    with urllib.request.urlopen(api.cluster.metronome + "/ping", timeout=60) as answer:
         assert answer.read() == b"pong"
     assert api("GET", "/leader") == {"leader": f"127.0.0.1:{api.cluster.metronome_port}"}
     assert api("GET", "/info")["version"]
     metrics = api("GET", "/v1/metrics")
     assert metrics["counters"]["metronome.jobs.started.counter"]["count"] >= 0
     timer = metrics["timers"]["metronome.http.requests.get.duration.timer.seconds"]
-    with urllib.request.urlopen(api.cluster.metronome + "/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(api.cluster.metronome + "/metrics", timeout=60) as answer:
         assert b"\n# TYPE metronome_jobs_started_counter counter\n" in answer.read()
     assert timer["count"] > 0 and 0 < timer["min"] <= timer["p50"] <= timer["max"]
 
@@ -199,7 +199,7 @@ def test_the_command_line(api, tmp_path):
     def dcos(*words, given=None):
         env = {**os.environ, "DCOS_DIR": str(tmp_path), "DCOS_METRONOME_URL": api.cluster.metronome}
         done = subprocess.run([binary("dcos"), "job", *words], env=env, input=given, text=True, capture_output=True,
-                              timeout=60, check=False)
+                              timeout=180, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -215,7 +215,7 @@ def test_the_command_line(api, tmp_path):
     assert run in dcos("history", "cli") and json.loads(dcos("history", "cli", "--json"))["successCount"] == 1
     dcos("update", given=json.dumps(definition | {"run": definition["run"] | {"cpus": 1000}}))
     dcos("run", "cli")
-    assert "cli" in dcos("queue") and "STARTING" in dcos("show", "runs", "cli")
+    eventually("its start", lambda: "cli" in dcos("queue") and "STARTING" in dcos("show", "runs", "cli"))
     dcos("kill", "cli", "--all")
     dcos("schedule", "remove", "cli", "yearly")
     dcos("remove", "cli")
@@ -233,6 +233,7 @@ def test_a_crash_of_the_master_loses_and_repeats_nothing(api):
     eventually("the run", lambda: api("GET", f"/v1/jobs/going/runs/{going}")["status"] == "ACTIVE")
     api.job("waiting", run_cpus=1000)
     waiting = api("POST", "/v1/jobs/waiting/runs")["id"]
+    eventually("its start", lambda: api("GET", f"/v1/jobs/waiting/runs/{waiting}")["status"] == "STARTING")
     before = {job["id"]: job for job in api("GET", "/v1/jobs?embed=activeRuns&embed=history")}
 
     api.cluster.master_program.stop(signal.SIGKILL)

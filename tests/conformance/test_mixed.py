@@ -61,7 +61,7 @@ def restarted(cluster: Guarded, **flags) -> dict:
         return next((agent for agent in cluster.agents()
                      if agent["active"] and agent.get("reregistered_time", 0) > before.get("reregistered_time", 0)), None)
 
-    after = eventually("the agent's return", back, 60)
+    after = eventually("the agent's return", back)
     assert after["id"] == before["id"]
     return after
 
@@ -93,5 +93,5 @@ def test_a_master_is_replaced(cluster, task):
         pytest.skip("the original that can be had here keeps its registry in memory")
     cluster.master_program.kill()
     cluster.master_program.start()
-    eventually("the agent's return", lambda: [agent for agent in cluster.agents() if agent["active"]], 60)
+    eventually("the agent's return", lambda: [agent for agent in cluster.agents() if agent["active"]])
     runs(cluster, task)

@@ -55,7 +55,7 @@ def deploy(cluster: Cluster) -> list[dict]:
     eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{cluster.marathon}/v2/apps", json.dumps(APP).encode(), headers, method="POST")
-    urllib.request.urlopen(request, timeout=30).close()
+    urllib.request.urlopen(request, timeout=60).close()
     return healthy(cluster)
 
 
@@ -70,21 +70,21 @@ def healthy(cluster: Cluster) -> list[dict]:
         alive = all(result["alive"] for of_task in results for result in of_task)
         return found if len(found) == 2 and alive else []
 
-    return eventually("two healthy tasks", all_are, 60)
+    return eventually("two healthy tasks", all_are)
 
 
 def remove(cluster: Cluster) -> None:
     urllib.request.urlopen(
         urllib.request.Request(f"{cluster.marathon}/v2/apps/web?force=true", method="DELETE"), timeout=30
     ).close()
-    eventually("no tasks", lambda: not get(f"{cluster.marathon}/v2/tasks")["tasks"], 60)
+    eventually("no tasks", lambda: not get(f"{cluster.marathon}/v2/tasks")["tasks"])
 
 
 def reach(found: list[dict], node: str) -> None:
     for task in found:
         # Two servers on port 80 of one node: each has a port of the node that leads to it.
         for place in (f"{task['ipAddresses'][0]['ipAddress']}:80", f"{node}:{task['ports'][0]}"):
-            with urllib.request.urlopen(f"http://{place}/", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{place}/", timeout=60) as answer:
                 assert answer.status == 200
 
 
@@ -104,12 +104,12 @@ def test_an_app_has_an_address_and_a_port(network):
 
         cluster.agent_program.kill()
         cluster.agent_program.start()
-        eventually("the agent's return", lambda: [agent for agent in cluster.agents() if agent["active"]], 60)
+        eventually("the agent's return", lambda: [agent for agent in cluster.agents() if agent["active"]])
         found = healthy(cluster)
         assert {address["ipAddress"] for task in found for address in task["ipAddresses"]} == addresses
 
         remove(cluster)
-        eventually("all addresses back", lambda: not list((network / "leases").glob("**/10.*")), 60)
+        eventually("all addresses back", lambda: not list((network / "leases").glob("**/10.*")))
 
 
 def test_an_agent_has_the_default_bridge():

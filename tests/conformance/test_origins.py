@@ -16,7 +16,7 @@ def ask(url, method="GET", body=None, **headers):
     headers = {"Content-Type": "application/json"} | headers if body else headers
     request = urllib.request.Request(url, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return response.status
     except urllib.error.HTTPError as error:
         return error.code

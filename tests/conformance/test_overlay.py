@@ -118,7 +118,7 @@ class Overlays:
             "resources": "cpus:4;mem:4096;disk:1000;ports:[31000-32000]",
         })
         self.agents[number].start()
-        eventually(f"{host.ip}'s registration", lambda: host.ip in self.active(), 60)
+        eventually(f"{host.ip}'s registration", lambda: host.ip in self.active())
         return host
 
     def active(self) -> set[str]:
@@ -143,14 +143,14 @@ class Overlays:
         data = json.dumps(app).encode()
         headers = {"Content-Type": "application/json"}
         url = f"{self.marathon}/v2/apps/web?force=true"
-        urllib.request.urlopen(urllib.request.Request(url, data, headers, method="PUT"), timeout=30).close()
+        urllib.request.urlopen(urllib.request.Request(url, data, headers, method="PUT"), timeout=60).close()
 
         def healthy() -> bool:
             tasks = self.tasks()
             results = [task.get("healthCheckResults") or [{"alive": False}] for task in tasks]
             return len(tasks) == instances and all(one["alive"] for of_task in results for one in of_task)
 
-        eventually(f"{instances} healthy tasks", healthy, 90)
+        eventually(f"{instances} healthy tasks", healthy)
 
     def tasks(self) -> list[dict]:
         return get(f"{self.marathon}/v2/apps/web/tasks")["tasks"]
@@ -221,8 +221,11 @@ def test_containers_of_all_hosts_talk_and_nothing_flaps(overlays):
     overlays.everybody_talks()
 
     # What the node itself says is what the master says of it.
-    own = get(f"http://{one.ip}:5051/overlay-agent/overlay")
-    assert own == overlays.member(one) and own["overlays"][0]["subnet"] == "9.0.0.0/24"
+    def own() -> dict:
+        return get(f"http://{one.ip}:5051/overlay-agent/overlay")
+
+    eventually("one word of both", lambda: own() == overlays.member(one))
+    assert own()["overlays"][0]["subnet"] == "9.0.0.0/24"
 
     # The agent starts anew: containers talk all the time, and nothing changes.
     before = one.dump()
@@ -233,25 +236,25 @@ def test_containers_of_all_hosts_talk_and_nothing_flaps(overlays):
     overlays.agents[2].kill()
     overlays.everybody_talks()
     overlays.agents[2].start()
-    eventually("its return", lambda: get(f"http://{one.ip}:5051/overlay-agent/overlay") == overlays.member(one), 60)
-    eventually("their ways", lambda: (one.ways(), two.ways()) == ({two.ip}, {one.ip}), 60)
+    eventually("its return", lambda: own() == overlays.member(one))
+    eventually("their ways", lambda: (one.ways(), two.ways()) == ({two.ip}, {one.ip}))
     overlays.everybody_talks()
     assert one.dump() == before
 
     # So does the master: what it gave stays given.
     overlays.master_program.kill()
     overlays.master_program.start()
-    eventually("both known", lambda: overlays.status(one) == overlays.status(two) == {"STATUS_OK"}, 90)
+    eventually("both known", lambda: overlays.status(one) == overlays.status(two) == {"STATUS_OK"})
     assert one.dump() == before
     watching.terminate()
     seen = watching.communicate()[0]
     assert not [line for line in seen.splitlines() if "vtep1024" in line], seen
-    eventually("the tasks", lambda: len(overlays.tasks()) == 2, 60)
+    eventually("the tasks", lambda: len(overlays.tasks()) == 2)
 
     # Another host joins.
     three = overlays.join(4)
-    eventually("ways to it", lambda: three.ip in one.ways() and three.ip in two.ways(), 60)
-    eventually("its own ways", lambda: three.ways() == {one.ip, two.ip}, 60)
+    eventually("ways to it", lambda: three.ip in one.ways() and three.ip in two.ways())
+    eventually("its own ways", lambda: three.ways() == {one.ip, two.ip})
     overlays.run(3)
     overlays.everybody_talks()
     members = json.loads(overlays.dcos("--json", "net", "members"))
@@ -263,11 +266,11 @@ def test_containers_of_all_hosts_talk_and_nothing_flaps(overlays):
 
     # One dies: the others forget the way to it, and nothing else.
     two.cut()
-    eventually("no way to it", lambda: one.ways() == {three.ip} and three.ways() == {one.ip}, 60)
+    eventually("no way to it", lambda: one.ways() == {three.ip} and three.ways() == {one.ip})
     assert overlays.status(two) == {"STATUS_FAILED"}
     # It comes back with what it had.
     run(f"ip link set {two.link} up")
-    eventually("ways to it", lambda: (one.ways(), three.ways()) == ({two.ip, three.ip}, {one.ip, two.ip}), 90)
+    eventually("ways to it", lambda: (one.ways(), three.ways()) == ({two.ip, three.ip}, {one.ip, two.ip}))
     assert overlays.member(two)["overlays"][0]["subnet"] == "9.0.1.0/24"
 
 
@@ -319,7 +322,7 @@ class Attached:
         }
         words = ["nsenter", f"--net=/var/run/netns/{self.host.name}", self.plugins / "dcos-overlay"]
         done = subprocess.run(words, input=json.dumps({**self.network, **more}), env=environment, capture_output=True,
-                              text=True, timeout=60, check=False)
+                              text=True, timeout=180, check=False)
         return done.returncode, json.loads(done.stdout or "{}")
 
     def add(self) -> str:
@@ -336,7 +339,7 @@ class Attached:
 
 def test_others_attach_their_containers_by_cni(overlays, tmp_path):
     one, two = overlays.join(2), overlays.join(3)
-    eventually("ways", lambda: (one.ways(), two.ways()) == ({two.ip}, {one.ip}), 60)
+    eventually("ways", lambda: (one.ways(), two.ways()) == ({two.ip}, {one.ip}))
     overlays.run(2)
     taken = overlays.addresses()
     pods = [Attached(one, overlays.folder, number) for number in range(3)]
@@ -374,7 +377,7 @@ def test_others_attach_their_containers_by_cni(overlays, tmp_path):
         again = pods[0].add()
         assert again not in {*addresses[1:], *taken.values()}
         overlays.agents[2].start()
-        eventually("its return", lambda: one.ip in overlays.active(), 60)
+        eventually("its return", lambda: one.ip in overlays.active())
         # Its own next containers take none of theirs.
         overlays.run(2)
         assert not {again, *addresses[1:]} & set(overlays.addresses().values())

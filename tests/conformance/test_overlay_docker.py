@@ -39,14 +39,14 @@ def run(cluster: Cluster, name: str, cmd: str, container: dict) -> str:
            "networks": [{"mode": "container", "name": "dcos"}]}
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{cluster.marathon}/v2/apps", json.dumps(app).encode(), headers, method="POST")
-    urllib.request.urlopen(request, timeout=30).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
     def address() -> str:
         tasks = get(f"{cluster.marathon}/v2/apps{name}/tasks")["tasks"]
         running = [task for task in tasks if task["state"] == "TASK_RUNNING" and task.get("ipAddresses")]
         return running[0]["ipAddresses"][0]["ipAddress"] if running else ""
 
-    return eventually(f"{name}'s address", address, 90)
+    return eventually(f"{name}'s address", address)
 
 
 def test_both_halves_talk():
@@ -62,7 +62,7 @@ def test_both_halves_talk():
             def fine() -> bool:
                 return {part["state"]["status"] for part in get(own)["overlays"]} == {"STATUS_OK"}
 
-            eventually("both overlays", fine, 60)
+            eventually("both overlays", fine)
             network = engine.ask("GET", "/networks/dcos")
             of_ipv6 = engine.ask("GET", "/networks/dcos6")
             assert network["IPAM"]["Config"][0]["Subnet"] == "9.0.0.128/25"
@@ -72,17 +72,17 @@ def test_both_halves_talk():
                          {"type": "DOCKER", "docker": {"image": docker_engine.IMAGE}})
             mesos = run(cluster, "/own", f"exec {sys.executable} {SERVER} 80", {"type": "MESOS"})
             assert (docker, mesos) == ("9.0.0.130", "9.0.0.2")
-            eventually("the node is answered", lambda: read(f"http://{docker}:80/") == "hello", 60)
-            eventually("a container is answered", lambda: read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello", 60)
+            eventually("the node is answered", lambda: read(f"http://{docker}:80/") == "hello")
+            eventually("a container is answered", lambda: read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello")
             # What passes has a chain of its own, which is called again when somebody empties Docker's.
             assert rules().index("-A DOCKER-USER -j DCOS-DOCKER") < rules().index("-A DOCKER-USER -j RETURN")
             subprocess.run(["iptables", "-F", "DOCKER-USER"], check=True)
-            eventually("the call of the chain", lambda: "-A DOCKER-USER -j DCOS-DOCKER" in rules(), 60)
+            eventually("the call of the chain", lambda: "-A DOCKER-USER -j DCOS-DOCKER" in rules())
             assert read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello"
             # Reviewed, the network stays the same.
             cluster.agent_program.kill()
             cluster.agent_program.start()
-            eventually("the agent's return", fine, 60)
+            eventually("the agent's return", fine)
             assert engine.ask("GET", "/networks/dcos")["Id"] == network["Id"]
             assert engine.ask("GET", "/networks/dcos6")["Id"] == of_ipv6["Id"]
             assert read(f"http://{mesos}:80/ask?http://{docker}:80/") == "hello"

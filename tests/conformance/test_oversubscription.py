@@ -51,7 +51,7 @@ class Borrower(Scheduler):
             self.updates.append(update)
             self.lock.notify_all()
 
-    def wait(self, condition, timeout=40):
+    def wait(self, condition, timeout=120):
         with self.lock:
             assert self.lock.wait_for(condition, timeout), (self.offered, self.updates)
 
@@ -75,7 +75,8 @@ def test_what_is_found_is_offered_to_who_can_bear_its_loss():
 @pytest.mark.parametrize(("capabilities", "state"), [
     (["REVOCABLE_RESOURCES"], "TASK_LOST"), (["REVOCABLE_RESOURCES", "PARTITION_AWARE"], "TASK_GONE")])
 def test_who_harms_others_is_preempted(capabilities, state):
-    overloaded = {**AGENT, "qos_controller": "load", "qos_load_threshold_15min": "0"}
+    overloaded = {**AGENT, "qos_controller": "load", "qos_load_threshold_5min": "0",
+                  "qos_load_threshold_15min": "0"}
     with Cluster(overloaded, MASTER) as cluster, Borrower(cluster.master, capabilities) as borrower:
         borrower.wait(lambda: borrower.updates and borrower.updates[-1]["state"] == state)
         assert borrower.updates[-1]["reason"] == "REASON_CONTAINER_PREEMPTED"

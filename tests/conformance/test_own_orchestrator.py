@@ -47,7 +47,7 @@ class Orchestrator:
             there = self.instances()
             well = [one for one in there.values() if one["condition"] == "Running" and one.get("healthy")]
             return there if len(well) == len(there) == count else None
-        return eventually(f"{count} healthy instances", look, timeout=60)
+        return eventually(f"{count} healthy instances", look, timeout=180)
 
 
 def running(cluster: Cluster) -> set[str]:
@@ -71,7 +71,7 @@ def test_an_app_is_upgraded_and_a_killed_orchestrator_goes_on():
         with Orchestrator(cluster, app("sleep 1000"), app("sleep 2000")) as second:
             assert second.lines.readline() == 'all copies of "sleep 1000" are healthy\n'
             # In the middle of the upgrade.
-            eventually("a new instance", lambda: second.instances().keys() - old.keys(), timeout=60)
+            eventually("a new instance", lambda: second.instances().keys() - old.keys(), timeout=180)
         with Orchestrator(cluster, app("sleep 1000"), app("sleep 2000")) as third:
             assert third.lines.readline() == 'all copies of "sleep 2000" are healthy\n'
             new = third.healthy(3)

@@ -98,12 +98,13 @@ def test_the_agent_dies_while(node, phase, tmp_path):
     elif phase == "preparing":
         # Nothing holds it: the agent is killed as soon as there is a record of the container.
         more["container"] = {"type": "MESOS", "mesos": {}}
+    if phase == "isolating":
+        node.hold("ADD")
     with Run(node, "", image=image, **more) as run:
         if phase in ("provisioning", "fetching"):
-            assert node.faulty.waiting.wait(60)
+            assert node.faulty.waiting.wait(180)
             node.faulty.waiting.clear()
         elif phase == "isolating":
-            node.hold("ADD")
             node.reached("ADD")
         elif phase == "preparing":
             # Between the record on disk and the container's first process.
@@ -118,7 +119,7 @@ def test_the_agent_dies_while(node, phase, tmp_path):
         node.restart()
         node.faulty.go.set()
         node.release()
-        eventually("the agent's return", lambda: any(one["active"] for one in node.agents()), 60)
+        eventually("the agent's return", lambda: any(one["active"] for one in node.agents()))
         if phase == "running":
             assert not run.job.done.is_set(), run.job.statuses
             run.driver.killTask({"value": "task-0"})
@@ -131,7 +132,7 @@ def test_the_agent_dies_while(node, phase, tmp_path):
     assert end["state"] in expected.get(phase, failed), end
     count = len(starts.read_text().splitlines()) if starts.exists() else 0
     assert count == (1 if phase in ("running", "destroying") else min(count, 1)), f"started {count} times"
-    eventually("nothing is left", lambda: not node.leftovers() or None, 60)
+    eventually("nothing is left", lambda: not node.leftovers() or None)
     assert not processes(str(starts)), "a process lives on"
 
 
@@ -140,7 +141,7 @@ def processes(words: str) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
             if words in command:

@@ -33,14 +33,14 @@ class Master:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         try:
             request = urllib.request.Request(f"{self.url}/priorities", data, method="PUT")
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
     def dcos(self, *words: str) -> subprocess.CompletedProcess:
         return subprocess.run([binary("dcos"), "--master", self.url, "role", *words], capture_output=True, text=True,
-                              timeout=60, check=False, env={**os.environ, "DCOS_DIR": str(self.folder / "home")})
+                              timeout=180, check=False, env={**os.environ, "DCOS_DIR": str(self.folder / "home")})
 
 
 def test_the_registry_comes_before_the_flag(tmp_path):

@@ -19,6 +19,7 @@ class Tasks(Scheduler):
         self.updates: dict[str, list[str]] = collections.defaultdict(list)
         self.terminal: dict[str, list[dict]] = collections.defaultdict(list)
         self.errors: list[str] = []
+        self.seen: set[str] = set()
         self.done = threading.Event()
         self.registered_as = None
 
@@ -51,6 +52,12 @@ class Tasks(Scheduler):
 
     def statusUpdate(self, driver, update):
         task, state = update["task_id"]["value"], update["state"]
+        if (mark := update.get("uuid")) in self.seen:
+            # Sent once more, as nobody had acknowledged it for a while.
+            driver.acknowledgeStatusUpdate(update)
+            return
+        if mark:
+            self.seen.add(mark)
         self.updates[task].append(state)
         if state in ("TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_LOST", "TASK_ERROR"):
             self.terminal[task].append(update)
@@ -59,7 +66,7 @@ class Tasks(Scheduler):
             self.done.set()
 
 
-def run(cluster, scheduler: Scheduler, timeout: float):
+def run(cluster, scheduler: Scheduler, timeout: float = 180):
     framework = {"user": "root", "name": "pymesos", "checkpoint": True}
     driver = MesosSchedulerDriver(
         scheduler, framework, cluster.master, implicit_acknowledgements=False
@@ -77,7 +84,7 @@ def run(cluster, scheduler: Scheduler, timeout: float):
 
 def test_a_thousand_tasks_finish_once_each(cluster):
     scheduler = Tasks(1000, "true")
-    run(cluster, scheduler, 240)
+    run(cluster, scheduler, 600)
     assert len(scheduler.terminal) == 1000
     for task, ends in scheduler.terminal.items():
         assert [end["state"] for end in ends] == ["TASK_FINISHED"], (task, scheduler.updates[task])
@@ -92,7 +99,7 @@ def test_a_thousand_tasks_finish_once_each(cluster):
 
 def test_a_failing_command_is_reported_with_its_status(cluster):
     scheduler = Tasks(1, "exit 3")
-    run(cluster, scheduler, 60)
+    run(cluster, scheduler)
     (end,) = scheduler.terminal["task-0"]
     assert end["state"] == "TASK_FAILED"
     assert "exited with status 3" in end["message"]
@@ -106,6 +113,6 @@ def test_a_task_can_be_killed(cluster):
                 driver.killTask(update["task_id"])
 
     scheduler = Killer(1, "sleep 600")
-    run(cluster, scheduler, 60)
+    run(cluster, scheduler)
     (end,) = scheduler.terminal["task-0"]
     assert end["state"] == "TASK_KILLED", end

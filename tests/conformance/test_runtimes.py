@@ -70,6 +70,12 @@ def node(request, tmp_path_factory):
         eventually("nothing is left", lambda: not node.leftovers() or None)
 
 
+@pytest.fixture(autouse=True)
+def alone(node):
+    """Tests count what there is: nothing of the one before is."""
+    eventually("nothing is left", lambda: not node.leftovers() or None)
+
+
 class Job(Tasks):
     """One task; `running` is set once it runs."""
 
@@ -114,13 +120,13 @@ class Run:
         self.driver.join()
 
     def end(self) -> dict:
-        assert self.job.done.wait(90), self.job.statuses
+        assert self.job.done.wait(180), self.job.statuses
         (end,) = self.job.terminal["task-0"]
         return end
 
     def runs(self) -> Path:
         """Its sandbox, once it runs."""
-        eventually("it runs", lambda: self.job.running.is_set() or self.job.done.is_set() or None, 90)
+        eventually("it runs", lambda: self.job.running.is_set() or self.job.done.is_set() or None)
         assert self.job.running.is_set(), self.job.statuses
         return self.sandbox()
 
@@ -214,9 +220,9 @@ def test_a_container_outlives_its_agent(node, tmp_path):
         node.agent_program.kill()
         assert Path(f"/proc/{pid}").exists()
         node.agent_program.start()
-        eventually("the agent's return", lambda: any(one["active"] for one in node.agents()), 60)
+        eventually("the agent's return", lambda: any(one["active"] for one in node.agents()))
         assert run.process() == pid
-        assert statistics(node)
+        eventually("statistics", lambda: statistics(node))
         # And its end is learnt if it happens while nobody looks.
         node.agent_program.kill()
         (sandbox / "go").touch()
@@ -239,7 +245,7 @@ def test_a_program_that_is_not_there_is_told(node):
 
 def test_a_task_without_an_image_sees_the_hosts_files(node):
     hosts = Path("/etc/hostname").read_text()
-    ptmx = os.lstat("/dev/ptmx")
+    ptmx = os.lstat("/dev/ptmx")[:7]
     with Run(node, "cat /etc/hostname; ls /dev | wc -l; pwd", image=None) as run:
         end = run.end()
         sandbox = run.sandbox()
@@ -247,7 +253,8 @@ def test_a_task_without_an_image_sees_the_hosts_files(node):
     lines = (sandbox / "stdout").read_text().splitlines()
     assert lines[0] == hosts.strip()
     assert Path(lines[2]).resolve() == sandbox.resolve()
-    assert os.lstat("/dev/ptmx") == ptmx, "the host's devices were changed"
+    # But for its times: other tests use terminals meanwhile.
+    assert os.lstat("/dev/ptmx")[:7] == ptmx, "the host's devices were changed"
 
 
 def label(value: str) -> dict:

@@ -80,16 +80,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def by_urllib(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/leader", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/leader", timeout=60) as answer:
         answer.read()
 
 
 def by_requests(port):
-    requests.get(f"http://127.0.0.1:{port}/v2/leader", timeout=10).json()
+    requests.get(f"http://127.0.0.1:{port}/v2/leader", timeout=60).json()
 
 
 def by_hand(port):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/v2/leader")
     answer = connection.getresponse()
     while answer.read(3):

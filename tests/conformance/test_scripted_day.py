@@ -54,7 +54,7 @@ class Listener:
     def __init__(self, url):
         self.events = []
         self.begin = 0
-        self.stream = urllib.request.urlopen(f"{url}/v2/events", timeout=120)
+        self.stream = urllib.request.urlopen(f"{url}/v2/events", timeout=180)
         assert self.stream.headers["Content-Type"].startswith("text/event-stream")
         threading.Thread(target=self.listen, daemon=True).start()
         eventually("the first event", lambda: self.events)
@@ -72,7 +72,7 @@ class Listener:
 
     def until(self, what, condition):
         """The events since the last time, once they satisfy `condition`."""
-        found = eventually(what, lambda: condition(self.events[self.begin:]) and self.events[self.begin:], 90)
+        found = eventually(what, lambda: condition(self.events[self.begin:]) and self.events[self.begin:])
         self.begin += len(found)
         return found
 
@@ -93,7 +93,7 @@ class Day:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.cluster.marathon + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return json.loads(response.read())
 
     def deployed(self, what, deployment):

@@ -38,10 +38,10 @@ def test_an_app_has_it_in_its_environment_and_the_next_one_a_new_one(cluster):
         [task] = [task for task in cluster.known.tasks() if task.id.startswith("lookup.")]
         return task.read("out").decode().strip()
 
-    lookup = cluster.known.deploy(app("/lookup", "db/password")).wait(timeout=60)
+    lookup = cluster.known.deploy(app("/lookup", "db/password")).wait(timeout=180)
     assert eventually("what it sees", seen) == SECRET
     cluster.secret.write_text("another")
-    lookup.restart().wait(timeout=60)
+    lookup.restart().wait(timeout=180)
     eventually("what the next one sees", lambda: seen() == "another")
     cluster.secret.write_text(SECRET)
 
@@ -83,15 +83,15 @@ def test_a_container_of_docker_has_it_or_does_not_start(engine, tmp_path):
     with Cluster(agent_flags=flags(engine, secrets_dir=tmp_path), master_flags=master) as cluster:
         more = {"env": {"PASSWORD": {"secret": "it"}}, "secrets": {"it": {"source": "pw"}}}
         with App(cluster, "with", 'echo "$PASSWORD"; exec sleep 600', **more) as running:
-            eventually("its output", lambda: running.log() == SECRET.encode() + b"\n", 60)
+            eventually("its output", lambda: running.log() == SECRET.encode() + b"\n")
         more["secrets"]["it"]["source"] = "none"
         with App(cluster, "without", "sleep 600", backoffSeconds=3600, **more) as refused:
-            failure = eventually("its failure", lambda: ask(refused.url)["app"].get("lastTaskFailure"), 60)
+            failure = eventually("its failure", lambda: ask(refused.url)["app"].get("lastTaskFailure"))
             assert "PASSWORD: secret 'none' is not among those of this node" in failure["message"], failure
 
 
 def ask(url, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())

@@ -27,7 +27,7 @@ def basic(principal: str) -> dict[str, str]:
 
 def read(url: str, headers: dict[str, str]):
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=10, context=context()) as answer:
+    with urllib.request.urlopen(request, timeout=60, context=context()) as answer:
         return json.loads(answer.read())
 
 
@@ -75,7 +75,7 @@ class Scheduler:
             connection.close()
 
     def call(self, kind: str, **fields) -> None:
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context())
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=context())
         headers = {**JSON, **basic("scheduler"), "Mesos-Stream-Id": self.stream}
         body = json.dumps({"type": kind, "framework_id": self.id, **fields})
         connection.request("POST", "/api/v1/scheduler", body, headers)
@@ -109,7 +109,7 @@ class Scheduler:
 
     def wait(self, task: str, state: str) -> None:
         with self.lock:
-            reached = self.lock.wait_for(lambda: state in self.states.get(task, []), 60)
+            reached = self.lock.wait_for(lambda: state in self.states.get(task, []), 180)
             assert reached, f"{task} is not {state}: {self.states}"
 
 
@@ -148,7 +148,7 @@ def cluster(tmp_path):
         "authenticate_http_frameworks": "true", "http_framework_authenticators": "basic", **realms}
     agent.flags |= {
         "credential": credential(tmp_path), "http_credentials": known, "jwt_secret_key": key,
-        "authenticate_http_executors": "true", "executor_reregistration_timeout": "10secs", **realms}
+        "authenticate_http_executors": "true", "executor_reregistration_timeout": "15secs", **realms}
     cluster.agents = lambda: read(f"{cluster.master}/slaves", basic("ops"))["slaves"]
     with cluster:
         eventually("the agent's registration", cluster.agents)

@@ -31,7 +31,7 @@ def guarded(folder: Path) -> Iterator[str]:
     master.start()
     try:
         health = f"http://127.0.0.1:{port}/health"
-        eventually("an answer", lambda: urllib.request.urlopen(health, timeout=5).status == 200)
+        eventually("an answer", lambda: urllib.request.urlopen(health, timeout=60).status == 200)
         yield f"127.0.0.1:{port}"
     finally:
         master.stop()

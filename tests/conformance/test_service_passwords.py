@@ -29,8 +29,9 @@ def cluster(tmp_path_factory):
         with Cluster(master_flags=flags) as cluster:
             del os.environ["MARATHON_HTTP_CREDENTIALS"]
             cluster.door = f"http://127.0.0.1:{door}"
-            for url in (cluster.marathon, cluster.metronome, f"{cluster.door}/service/marathon"):
-                eventually(url, lambda url=url: ask(f"{url}/ping", SHOWN)[0] == 200)
+            for direct, service, path in ((cluster.marathon, "marathon", "/v2/apps"), (cluster.metronome, "metronome", "/v1/jobs")):
+                for url in (direct + path, f"{cluster.door}/service/{service}{path}"):
+                    eventually(url, lambda url=url: ask(url, SHOWN)[0] == 200)
             yield cluster
     finally:
         os.environ.pop("MARATHON_HTTP_CREDENTIALS", None)
@@ -40,7 +41,7 @@ def ask(url, headers=None, body=None):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json", **(headers or {})})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read()
@@ -69,7 +70,7 @@ def test_clients_that_know_it(cluster, tmp_path):
     def ours(*words, **more):
         env = os.environ | {"DCOS_DIR": str(tmp_path), "DCOS_MARATHON_URL": cluster.marathon,
                             "DCOS_METRONOME_URL": cluster.metronome, **more}
-        return subprocess.run([binary("dcos"), *words], env=env, text=True, capture_output=True, timeout=60, check=False)
+        return subprocess.run([binary("dcos"), *words], env=env, text=True, capture_output=True, timeout=180, check=False)
 
     for words, found in ((("marathon", "app", "list"), "/guarded"), (("job", "list"), "guarded")):
         done = ours(*words, DCOS_CREDENTIAL=str(credential))
@@ -83,7 +84,7 @@ def test_python_shows_what_it_shows_the_master(cluster):
     urls = {name: url.replace("http://", with_it) for name, url in
             (("marathon", cluster.marathon), ("metronome", cluster.metronome))}
     known = dcos.connect(f"http://{cluster.master}", **urls)
-    app = known.deploy({"id": "/of-python", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32}).wait(timeout=30)
+    app = known.deploy({"id": "/of-python", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32}).wait(timeout=180)
     assert app.id == "/of-python"
     # Where only the master's URL is said, the others are beside it and are shown the same.
     assert dcos.connect(f"{with_it}[::1]:5050").marathon == f"{with_it}[::1]:8080"

@@ -25,7 +25,7 @@ def node():
 
 def dcos(node, *words: str, **how) -> subprocess.CompletedProcess:
     command = [binary("dcos"), "--master", f"http://{node.master}", "task", *words]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False, **how)
+    return subprocess.run(command, capture_output=True, timeout=180, check=False, **how)
 
 
 def test_exec_passes_streams_and_exit_code(node):
@@ -50,7 +50,7 @@ class Terminal:
             os.execv(binary("dcos"), ["dcos", "--master", f"http://{node.master}", "task", *words])
         self.pid = pid
 
-    def until(self, text: bytes, timeout: float = 30, typing: bytes = b"") -> None:
+    def until(self, text: bytes, timeout: float = 120, typing: bytes = b"") -> None:
         """Reads until it said `text`; what is to be typed is typed again every two seconds."""
         begin = typed = time.monotonic()
         self.type(typing)
@@ -71,7 +71,7 @@ class Terminal:
         os.write(self.master, keys)
 
     def end(self) -> int:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             if select.select([self.master], [], [], 0.05)[0]:
                 try:
@@ -122,5 +122,5 @@ def test_files_and_figures(node, tmp_path):
     summary = dcos(node, "metrics", "summary", "host").stdout.decode()
     assert summary.split()[:3] == ["CPU", "MEM", "DISK"]
     command = [binary("dcos"), "--master", f"http://{node.master}", "--json", "task", "metrics", "details", "host"]
-    figures = json.loads(subprocess.run(command, capture_output=True, timeout=60, check=True).stdout)
+    figures = json.loads(subprocess.run(command, capture_output=True, timeout=180, check=True).stdout)
     assert figures["timestamp"] > 0

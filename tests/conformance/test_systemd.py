@@ -79,8 +79,8 @@ def test_a_restart_of_the_unit_leaves_tasks_alone(hierarchies, support, tmp_path
         cluster.agent_program = Unit(host, cluster.agent_program)
         with cluster:
             mark = tmp_path.name + hierarchies + support
-            # A second word for the shell, so that it stays and is found.
-            task = deploy(cluster, "stays", cmd=f"sh -c 'while sleep 0.2; do :; done' {mark}")
+            # One process, by whose words it is found: what starts others is twice there for a moment.
+            task = deploy(cluster, "stays", cmd=f"exec perl -e 'sleep' {mark}")
             before = eventually("the task", lambda: pids(mark))
             agent = cluster.agents()[0]["id"]
             main = host.show(NAME, "MainPID")

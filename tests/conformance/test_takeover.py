@@ -80,7 +80,7 @@ class Framework(Scheduler):
             self.wanted.extend(tasks)
         driver.reviveOffers()
 
-    def wait_for(self, what, condition, timeout=60):
+    def wait_for(self, what, condition, timeout=180):
         with self.lock:
             assert self.lock.wait_for(lambda: condition(self.states), timeout), (what, self.states)
 
@@ -122,7 +122,7 @@ def latency(ask, count=20) -> float:
 def get_state(master):
     request = urllib.request.Request(f"http://{master}/api/v1", json.dumps({"type": "GET_STATE"}).encode(), {
         "Content-Type": "application/json", "Accept": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read()
 
 
@@ -172,7 +172,7 @@ def test_a_cluster_of_originals_is_replaced_while_it_works(folder):
     master = Original(folder / "master", free_port(), agent_reregister_timeout="10mins").start()
     agents = [Original(folder / f"agent{n}", free_port(), of=master.address,
                        recovery_timeout="5mins").start() for n in (1, 2)]
-    eventually("both agents", lambda: len(registered_agents(master.address)) == 2, 60)
+    eventually("both agents", lambda: len(registered_agents(master.address)) == 2)
     id_at = {agent["pid"].split("@")[1]: key for key, agent in registered_agents(master.address).items()}
 
     framework = Framework()
@@ -182,7 +182,7 @@ def test_a_cluster_of_originals_is_replaced_while_it_works(folder):
     driver.start()
     programs = []
     try:
-        eventually("the framework", lambda: framework.id, 30)
+        eventually("the framework", lambda: framework.id)
         services = {}
         for number, agent in enumerate(agents, 1):
             for copy in "ab":
@@ -202,9 +202,9 @@ def test_a_cluster_of_originals_is_replaced_while_it_works(folder):
             ours.program.start()
             own = id_at[agent.address]
             eventually(f"agent {number} under our program", lambda a=agent: get(
-                f"http://{a.address}/version")["git_tag"].startswith("dcos-"), 60)
+                f"http://{a.address}/version")["git_tag"].startswith("dcos-"))
             eventually(f"agent {number} at the original master", lambda o=own, m=master: (
-                registered_agents(m.address).get(o, {}).get("active")), 60)
+                registered_agents(m.address).get(o, {}).get("active")))
             # It takes new tasks, and the old ones are known to it.
             probe = f"probe-{number}"
             framework.launch(driver, [(probe, own, "true")])
@@ -221,14 +221,14 @@ def test_a_cluster_of_originals_is_replaced_while_it_works(folder):
         }, folder / "master.log", {"RUST_LOG": "info"})
         programs.append(ours)
         ours.start()
-        eventually("our master", lambda: get(f"http://{master.address}/version")["git_tag"].startswith("dcos-"), 60)
-        eventually("both agents at our master", lambda: set(registered_agents(master.address)) == set(id_at.values()), 60)
+        eventually("our master", lambda: get(f"http://{master.address}/version")["git_tag"].startswith("dcos-"))
+        eventually("both agents at our master", lambda: set(registered_agents(master.address)) == set(id_at.values()))
         eventually("the framework at our master", lambda: [
             f for f in get(f"http://{master.address}/frameworks")["frameworks"]
-            if f["id"] == framework_id and f["connected"]], 60)
+            if f["id"] == framework_id and f["connected"]])
         eventually("its tasks at our master", lambda: {
             task["id"] for f in get(f"http://{master.address}/state")["frameworks"]
-            for task in f["tasks"] if task["state"] == "TASK_RUNNING"} >= set(services), 60)
+            for task in f["tasks"] if task["state"] == "TASK_RUNNING"} >= set(services))
         assert framework.id == framework_id
         after = measure(framework, driver, master.address, "ours")
         after["master MB"] = resident_megabytes(ours.process.pid)
@@ -262,7 +262,7 @@ def test_a_cluster_of_originals_is_replaced_while_it_works(folder):
 def get_tasks(agent):
     request = urllib.request.Request(f"http://{agent}/slave(1)/api/v1", json.dumps({"type": "GET_TASKS"}).encode(), {
         "Content-Type": "application/json", "Accept": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())["get_tasks"]
 
 

@@ -60,7 +60,7 @@ def refusal(work_dir: Path) -> str:
     """What our agent says of a work directory that it cannot take over."""
     asked = subprocess.run(
         [binary("dcos-agent"), f"--work_dir={work_dir}", "--master=127.0.0.1:1", "--check_takeover=true"],
-        capture_output=True, text=True, timeout=60, check=False)
+        capture_output=True, text=True, timeout=180, check=False)
     assert asked.returncode != 0, asked
     return asked.stdout + asked.stderr
 
@@ -81,14 +81,14 @@ def test_executors_and_held_updates_are_taken_over(folder, driver):
             seen = len(framework.states["held"])
             agent.kill()
             ours.start()
-            eventually("the update once more", lambda: len(framework.states["held"]) > seen, 90)
+            eventually("the update once more", lambda: len(framework.states["held"]) > seen)
             assert framework.statuses["held"]["uuid"] == uuid
             framework.release("held")
-            eventually("an echo", lambda: echoed(framework, "hello"), 60)
+            eventually("an echo", lambda: echoed(framework, "hello"))
             # What was adopted once stays adopted.
             ours.kill()
             ours.start()
-            eventually("an echo of a restarted agent", lambda: echoed(framework, "again"), 60)
+            eventually("an echo of a restarted agent", lambda: echoed(framework, "again"))
             framework.launch("fresh")
             framework.wait("fresh", "TASK_RUNNING")
             framework.driver.killTask({"value": "stays"})
@@ -97,7 +97,7 @@ def test_executors_and_held_updates_are_taken_over(folder, driver):
             framework.wait("held", "TASK_FINISHED")
             assert framework.states["stays"] == ["TASK_RUNNING", "TASK_KILLED"]
             assert framework.lost == []
-        eventually("the executor's end", lambda: not get(f"http://{agent.address}/slave(1)/state")["frameworks"], 40)
+        eventually("the executor's end", lambda: not get(f"http://{agent.address}/slave(1)/state")["frameworks"])
     except BaseException:
         for log in (folder / "ours" / "agent.log", agent.log):
             print(f"--- {log}", *log.read_text(errors="replace").splitlines()[-40:], sep="\n")

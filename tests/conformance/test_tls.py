@@ -34,7 +34,7 @@ def context(certificate: bool = True) -> ssl.SSLContext:
 def ask(url: str, certificate: bool = True, method: str = "GET", body: object = None):
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=10, context=context(certificate)) as answer:
+    with urllib.request.urlopen(request, timeout=60, context=context(certificate)) as answer:
         return json.loads(answer.read() or b"null")
 
 
@@ -74,7 +74,7 @@ class Encrypted:
 
 
 def dcos(folder: Path, *words: str, env: dict[str, str] = STRICT) -> str:
-    done = subprocess.run([binary("dcos"), *words], capture_output=True, text=True, timeout=120, check=False, env={
+    done = subprocess.run([binary("dcos"), *words], capture_output=True, text=True, timeout=180, check=False, env={
         "PATH": os.environ["PATH"], "DCOS_DIR": str(folder / "home"), "HOME": str(folder), **env})
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -89,6 +89,7 @@ def folder(tmp_path_factory):
 def cluster(folder):
     with Encrypted(folder, STRICT, STRICT) as cluster:
         eventually("the agent's registration", cluster.agents)
+        eventually("Marathon's answer", lambda: ask(f"{cluster.marathon}/v2/apps"))
         yield cluster
 
 
@@ -127,13 +128,13 @@ def test_python_sees_it_too(cluster, folder):
 import dcos
 cluster = dcos.connect("{cluster.master}", marathon="{cluster.marathon}")
 app = cluster.deploy({{"id": "/python", "cmd": "echo from python; sleep 1000", "cpus": 0.1, "mem": 32}})
-app.wait(timeout=40)
+app.wait(timeout=120)
 task = next(task for task in cluster.tasks() if task.name == "python")
 while "from python" not in task.log():
     pass
 print(len(cluster.agents()))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60,
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180,
                           env={**os.environ, **STRICT}, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
 
@@ -142,7 +143,7 @@ def test_schedulers_and_their_executors_speak_it(cluster):
     if not EXECUTOR.exists():
         pytest.skip("skipped: examples are not built")
     done = subprocess.run([EXECUTOR, f"127.0.0.1:{cluster.master_port}"], capture_output=True, text=True,
-                          timeout=60, env={**os.environ, **STRICT}, check=False)
+                          timeout=180, env={**os.environ, **STRICT}, check=False)
     assert done.returncode == 0, done.stderr
     offers = ask(f"{cluster.master}/slaves")["slaves"]
     assert offers[0]["port"] == cluster.agent_port
@@ -166,10 +167,11 @@ def test_with_downgrade_both_are_served(tmp_path):
     with Encrypted(tmp_path, downgrade, {}) as cluster:
         eventually("the registration of an agent without TLS", cluster.agents)
         plain = cluster.master.replace("https", "http")
-        with urllib.request.urlopen(f"{plain}/slaves", timeout=10) as answer:
+        with urllib.request.urlopen(f"{plain}/slaves", timeout=60) as answer:
             assert len(json.loads(answer.read())["slaves"]) == 1
         assert len(ask(f"{cluster.master}/slaves", certificate=False)["slaves"]) == 1
         app = {"id": "/hello", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32}
+        eventually("Marathon's answer", lambda: ask(f"{cluster.marathon}/v2/apps", certificate=False))
         ask(f"{cluster.marathon}/v2/apps", certificate=False, method="POST", body=app)
         eventually("a running task", lambda: any(
             task["state"] == "TASK_RUNNING" for task in ask(f"{cluster.master}/tasks")["tasks"]))
@@ -180,12 +182,12 @@ def test_one_command_starts_it(tmp_path):
     try:
         told = json.loads(dcos(tmp_path, "local", "up", "--free-ports", "--sample", "--json", *local))
         assert told["master"].startswith("https://") and told["marathon"].startswith("https://")
-        with urllib.request.urlopen(told["sample"], timeout=10) as answer:
+        with urllib.request.urlopen(told["sample"], timeout=60) as answer:
             assert b"Hello" in answer.read()
         there = ["--master", told["master"], "--marathon", told["marathon"]]
         (task,) = json.loads(dcos(tmp_path, "task", "list", "--json", *there))
         assert task["state"] == "TASK_RUNNING"
-        assert "GET /" in dcos(tmp_path, "task", "log", task["id"], "stderr", *there)
+        eventually("its log", lambda: "GET /" in dcos(tmp_path, "task", "log", task["id"], "stderr", *there))
         with pytest.raises(OSError):
             ask(f"{told['master']}/health", certificate=False)
     finally:
@@ -202,7 +204,7 @@ def test_those_that_stand_by_speak_it_too(tmp_path):
         for ports, path in ((ensemble.marathons, "/v2/apps"), (ensemble.metronomes, "/v1/jobs")):
             for port in ports.values():
                 answers = lambda port=port, path=path: ask(f"https://127.0.0.1:{port}{path}") is not None  # noqa: E731
-                eventually("an answer, own or the leader's", answers, 60)
+                eventually("an answer, own or the leader's", answers)
                 with pytest.raises((OSError, http.client.HTTPException)):
                     urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).read()
                 with pytest.raises(OSError):
@@ -210,7 +212,7 @@ def test_those_that_stand_by_speak_it_too(tmp_path):
         leaders = [ask(f"https://127.0.0.1:{port}/v2/leader")["leader"] for port in ensemble.marathons.values()]
         assert len(leaders) == 2 and len(set(leaders)) == 1, leaders
         standby = next(port for port in ensemble.marathons.values() if not leaders[0].endswith(f":{port}"))
-        stream = http.client.HTTPSConnection("127.0.0.1", standby, timeout=10, context=context())
+        stream = http.client.HTTPSConnection("127.0.0.1", standby, timeout=60, context=context())
         stream.request("GET", "/v2/events")
         answer = stream.getresponse()
         assert (answer.status, answer.getheader("Location")) == (302, f"https://{leaders[0]}/v2/events")

@@ -96,7 +96,7 @@ def ask(url: str, shown: str | None, body: dict | None = None, form: str = "Bear
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read(), None
     except urllib.error.HTTPError as error:
         return error.code, error.read(), error.headers.get("WWW-Authenticate")
@@ -166,7 +166,7 @@ def test_a_scheduler_is_who_its_token_says(cluster):
             url, json.dumps({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}).encode(),
             {"Content-Type": "application/json", "Accept": "application/json", "Authorization": f"Bearer {shown}"})
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.loads(answer.read(int(answer.readline())))["type"]
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -187,7 +187,7 @@ def test_an_unchanged_client_runs_tasks_with_a_token(cluster, monkeypatch):
     driver._basic_credential = shown
     driver.start()
     try:
-        scheduler.done.wait(60)
+        scheduler.done.wait(180)
     finally:
         driver.stop()
         driver.join()
@@ -198,7 +198,7 @@ def test_the_command_line_shows_its_token(cluster, tmp_path):
     good, home = token(uid="ops"), tmp_path / "home"
 
     def dcos(*words, **env):
-        return subprocess.run([binary("dcos"), *words], capture_output=True, text=True, timeout=60, check=False,
+        return subprocess.run([binary("dcos"), *words], capture_output=True, text=True, timeout=180, check=False,
                               env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DCOS_DIR": str(home), **env})
 
     assert "401" in dcos("cluster", "setup", cluster.master).stderr
@@ -243,5 +243,5 @@ def test_no_log_shows_a_token(cluster):
 def test_a_master_says_what_is_missing(tmp_path, flags, told):
     done = subprocess.run([
         binary("dcos-master"), f"--work_dir={tmp_path}", "--ip=127.0.0.1", "--port=0", "--only=master",
-        "--authenticate_http_readonly=true", *flags], capture_output=True, text=True, timeout=20, check=False)
+        "--authenticate_http_readonly=true", *flags], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0 and told in done.stderr + done.stdout, done

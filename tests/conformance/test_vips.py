@@ -42,14 +42,14 @@ def network(tmp_path):
 
 
 def read(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=20) as answer:
         return answer.read().decode()
 
 
 def send(method: str, url: str, body: object = None) -> None:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30).close()
+    urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=60).close()
 
 
 def look_up(cluster: Cluster, name: str) -> str:
@@ -93,7 +93,7 @@ class Vips:
             results = [task.get("healthCheckResults") or [{"alive": False}] for task in tasks]
             return len(tasks) == count and all(result["alive"] for of_task in results for result in of_task)
 
-        eventually(f"{count} healthy tasks of {app}", all_are, 60)
+        eventually(f"{count} healthy tasks of {app}", all_are)
 
     def ids(self, app: str) -> set[str]:
         return {task["id"] for task in self.tasks(app)}
@@ -116,7 +116,9 @@ def test_apps_on_the_network_of_their_node(network, path):
         labels = {"VIP_0": "/web:80", "VIP_1": "10.77.1.2:8080"}
         vips.run(app("/web", 2, "$PORT0", portDefinitions=[{"port": 0, "name": "http", "labels": labels}]))
         name = "web.marathon.l4lb.thisdcos.directory"
-        assert len(vips.backends(f"{name}:80")) == 2 and len(vips.backends("10.77.1.2:8080")) == 2
+        # The agent and Marathon each hear of health by themselves.
+        for vip in (f"{name}:80", "10.77.1.2:8080"):
+            eventually(vip, lambda vip=vip: len(vips.backends(vip)) == 2)
         address = eventually("the name", lambda: look_up(vips.cluster, name))
         # What the original makes of this name: 11.0.0.0 and erlang:phash2(<<"web.marathon">>, 16777214).
         assert address == "11.225.37.143"
@@ -129,23 +131,23 @@ def test_apps_on_the_network_of_their_node(network, path):
 
         # One falls ill: it keeps no place among those who answer.
         ill = read(f"http://{address}/sicken")
-        eventually("only the other", lambda: answers(f"http://{address}/") == both - {ill}, 60)
+        eventually("only the other", lambda: answers(f"http://{address}/") == both - {ill})
         assert len(vips.backends(f"{name}:80")) == 2
 
         # The agent starts anew: VIPs work all the time, and go on following.
         vips.cluster.agent_program.kill()
         assert answers(f"http://{address}/") == both - {ill}
         vips.cluster.agent_program.start()
-        eventually("the agent's return", lambda: [one for one in vips.cluster.agents() if one["active"]], 60)
+        eventually("the agent's return", lambda: [one for one in vips.cluster.agents() if one["active"]])
         assert answers(f"http://{address}/") == both - {ill}
-        eventually("what the agent tells", lambda: len(vips.backends(f"{name}:80")) == 2, 60)
+        eventually("what the agent tells", lambda: len(vips.backends(f"{name}:80")) == 2)
         metrics = read(f"{vips.net}/v1/metrics/l4lb")
         assert f'connections_total{{vip="{name}:80",protocol="tcp"' in metrics
 
         send("DELETE", f"{vips.cluster.marathon}/v2/apps/web?force=true")
-        eventually("no VIPs", lambda: get(f"{vips.net}/v1/vips") == [], 60)
+        eventually("no VIPs", lambda: get(f"{vips.net}/v1/vips") == [])
         # The agent and the name server each follow the master by themselves.
-        eventually("no name", lambda: look_up(vips.cluster, name) == "", 60)
+        eventually("no name", lambda: look_up(vips.cluster, name) == "")
 
 
 @pytest.mark.skipif(not (PLUGINS / "bridge").exists(), reason="no Debian package containernetworking-plugins")
@@ -174,6 +176,6 @@ def test_containers_reach_virtual_addresses_their_own_included(network, path):
 
         # The last task gone, so is the address.
         send("PUT", f"{vips.cluster.marathon}/v2/apps/inner?force=true", {"instances": 0})
-        eventually("no VIP", lambda: vips.backends("inner.marathon.l4lb.thisdcos.directory:80") == [], 60)
+        eventually("no VIP", lambda: vips.backends("inner.marathon.l4lb.thisdcos.directory:80") == [])
         # The addresses of containers go back before their network does.
-        eventually("all addresses back", lambda: not list((network / "leases").glob("**/10.*")), 60)
+        eventually("all addresses back", lambda: not list((network / "leases").glob("**/10.*")))

@@ -4,7 +4,9 @@ Needs root.
 """
 
 import os
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from cluster import Cluster, eventually
@@ -31,12 +33,14 @@ def launch(name, command, source):
 
 
 @pytest.fixture(params=["docker", "csi"])
-def plugin(request, tmp_path):
+def plugin(request):
     if request.param == "csi":
         pytest.importorskip("grpc")
-    made = (CsiPlugin if request.param == "csi" else DockerPlugin)(tmp_path / "plugin")
-    yield made
-    made.stop()
+    # The address of a socket may not be long.
+    with tempfile.TemporaryDirectory(prefix="dcos-plugin-") as folder:
+        made = (CsiPlugin if request.param == "csi" else DockerPlugin)(Path(folder))
+        yield made
+        made.stop()
 
 
 def test_tasks_share_a_volume_and_an_agents_death(plugin):
@@ -85,7 +89,7 @@ def drill(cluster, scheduler, driver, plugin):
         cluster.agent_program.kill()
         calls.release()
         cluster.agent_program.start()
-        eventually("the agent's return", lambda: [a for a in cluster.agents() if a["active"]], 60)
+        eventually("the agent's return", lambda: [a for a in cluster.agents() if a["active"]])
 
     def checkpoints():
         folder = cluster.folder / "run/isolators"
@@ -93,7 +97,7 @@ def drill(cluster, scheduler, driver, plugin):
         return [path for kind in kinds if kind.exists() for path in kind.iterdir()]
 
     start("first", "echo one > data/one; until [ -e data/go ]; do sleep 0.05; done")
-    eventually("the first task's file", lambda: (data / "one").exists(), 60)
+    eventually("the first task's file", lambda: (data / "one").exists())
     scheduler.wait_for("first", "TASK_RUNNING")
     if isinstance(plugin, CsiPlugin):
         plugin.check("db")
@@ -109,10 +113,10 @@ def drill(cluster, scheduler, driver, plugin):
     # Killed while the plugin mounts: the next agent unmounts what nobody will use.
     calls.hold(plugin.MOUNT)
     start("third", "true")
-    eventually("the plugin's being asked", lambda: calls.count(plugin.MOUNT) == 2, 60)
+    eventually("the plugin's being asked", lambda: calls.count(plugin.MOUNT) == 2)
     assert plugin.mounted() and checkpoints()
     restart()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     eventually("the end of the mount", lambda: not plugin.mounted() and not checkpoints())
     while not {"TASK_FAILED", "TASK_LOST", "TASK_GONE", "TASK_DROPPED"} & set(scheduler.states.get("third", [])):
         assert time.monotonic() < deadline, scheduler.states

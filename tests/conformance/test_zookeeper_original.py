@@ -77,7 +77,7 @@ class Driver:
             self.told.append(line.strip())
 
     def hears(self, wanted: str) -> None:
-        eventually(f"the driver is told {wanted!r}, not {self.told}", lambda: wanted in self.told, 60)
+        eventually(f"the driver is told {wanted!r}, not {self.told}", lambda: wanted in self.told)
 
     def __enter__(self):
         return self
@@ -105,7 +105,7 @@ def test_a_libmesos_driver_finds_our_leader_and_the_next_one(ensemble, folder):
             driver.hears("disconnected")
             # As a new master of the original does, ours says that it is registered, and not that it still is.
             registered = ("registered", "reregistered")
-            eventually("it is registered again", lambda: sum(line in registered for line in told) == 2, 60)
+            eventually("it is registered again", lambda: sum(line in registered for line in told) == 2)
             driver.process.stdin.write("launch two\n")
             driver.hears("two TASK_RUNNING")
             one = [line for line in told if line.startswith("one ")]
@@ -134,7 +134,7 @@ def test_a_libmesos_driver_is_told_that_its_connection_broke(ensemble):
         if at not in broken.stdout:
             pytest.skip(f"skipped: this kernel breaks no connections: {broken.stdout}{broken.stderr}")
         driver.hears("error Framework disconnected")
-        eventually("the master waits for another one", lambda: not connected(), 30)
+        eventually("the master waits for another one", lambda: not connected())
 
 
 @pytest.mark.skipif(
@@ -145,7 +145,7 @@ def test_an_original_agent_follows_our_leaders(ensemble, folder):
     agent = Original(folder / "agent", free_port(), of=f"zk://{ensemble.servers}/mesos").start()
     try:
         leader = eventually("a leader", lambda: ensemble.leader()["port"])
-        eventually("the original's agent registered with it", lambda: agents(leader), 60)
+        eventually("the original's agent registered with it", lambda: agents(leader))
         follow_the_leader(ensemble)
     finally:
         agent.kill()
@@ -167,7 +167,7 @@ def test_our_agent_finds_an_original_master_in_zookeeper(ensemble, folder):
     )
     agent = our_agent(folder, f"zk://{ensemble.servers}/original")
     try:
-        eventually("our agent registered with the original", lambda: agents(master.port), 60)
+        eventually("our agent registered with the original", lambda: agents(master.port))
     finally:
         agent.stop(signal.SIGUSR1)
         master.kill()

@@ -24,7 +24,7 @@ def test_tasks_go_on_when_the_leader_dies(ensemble):
 def test_the_command_line_finds_the_leader(ensemble, tmp_path):
     def nodes(**env: object) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [binary("dcos"), "--master", ensemble.url, "node", "list"], capture_output=True, text=True, timeout=60,
+            [binary("dcos"), "--master", ensemble.url, "node", "list"], capture_output=True, text=True, timeout=180,
             check=False, env={"PATH": os.environ["PATH"], "DCOS_DIR": str(tmp_path), **{
                 f"LIBPROCESS_SSL_{name}_FILE": str(file) for name, file in env.items()}})
 
@@ -38,5 +38,5 @@ def test_the_command_line_finds_the_leader(ensemble, tmp_path):
 def test_files_for_tls_need_it(tmp_path):
     done = subprocess.run(
         [binary("dcos-master"), "--zk=zk://127.0.0.1:1/mesos", "--quorum=1", f"--work_dir={tmp_path}", "--port=0", "--only=master",
-         f"--zk_ca_file={TLS}/ca.pem"], capture_output=True, text=True, timeout=20, check=False)
+         f"--zk_ca_file={TLS}/ca.pem"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0 and "zks://" in done.stderr + done.stdout, done

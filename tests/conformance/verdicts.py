@@ -206,7 +206,7 @@ def escaped(text: str) -> str:
 def answered(master: str) -> dict[str, str]:
     """What only ours has, once it was seen to be there."""
     for path in THERE:
-        with urllib.request.urlopen(f"http://{master}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{master}{path}", timeout=60) as answer:
             assert answer.status == 200, path
     return {f"GET {path}": what for path, what in THERE.items()}
 

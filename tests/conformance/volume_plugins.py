@@ -27,7 +27,7 @@ class Calls:
     def note(self, name: str) -> None:
         self.names.append(name)
         if name == self.held:
-            self.go_on.wait(60)
+            self.go_on.wait(600)
 
     def hold(self, name: str) -> None:
         self.go_on.clear()

@@ -5,6 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
+from waiting import until
 
 import dcos
 
@@ -12,10 +13,10 @@ APP = {"id": "/python/sleeper", "cmd": "echo hello from $MESOS_TASK_ID; sleep 60
 
 
 def test_an_apps_life(cluster):
-    app = cluster.deploy({**APP, "instances": 1}).wait(timeout=60)
+    app = cluster.deploy({**APP, "instances": 1}).wait(timeout=180)
     assert repr(app) == "App(id='/python/sleeper')"
     assert len(app.tasks()) == 1
-    app.scale(3).wait(timeout=60)
+    app.scale(3).wait(timeout=180)
     tasks = app.tasks()
     assert len(tasks) == 3
     assert "/python/sleeper" in [a.id for a in cluster.apps()]
@@ -23,11 +24,13 @@ def test_an_apps_life(cluster):
     running = {task.id: task for task in cluster.tasks()}
     first = running[tasks[0]["id"]]
     assert first.state == "TASK_RUNNING"
+    # It runs before it speaks.
+    until("its word", first.log)
     assert first.log() == f"hello from {first.id}\n"
     assert first.read(offset=6, length=4) == b"from"
     assert next(first.follow()).startswith(b"hello")
 
-    app.remove().wait(timeout=60)
+    app.remove().wait(timeout=180)
     with pytest.raises(dcos.NotFoundError):
         cluster.app("/python/sleeper")
 
@@ -35,10 +38,10 @@ def test_an_apps_life(cluster):
 def test_async_twins(cluster):
     async def script():
         app = await cluster.deploy_async({**APP, "id": "/python/async"})
-        await app.wait_async(timeout=60)
+        await app.wait_async(timeout=180)
         ids = [a.id for a in await cluster.apps_async()]
         assert "/python/async" in ids
-        await (await app.remove_async()).wait_async(timeout=60)
+        await (await app.remove_async()).wait_async(timeout=180)
 
     asyncio.run(script())
 
@@ -67,7 +70,7 @@ def test_errors_say_what_is_wrong(cluster):
         try:
             app.wait(timeout=1)
         finally:
-            app.remove(force=True).wait(timeout=60)
+            app.remove(force=True).wait(timeout=180)
 
 
 def test_a_token_is_shown_to_every_server(monkeypatch):

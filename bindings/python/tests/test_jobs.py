@@ -21,11 +21,11 @@ def test_a_jobs_life(cluster):
     made.update({"run": {**job("life", "exit $CODE")["run"], "env": {"CODE": "0"}}})
     run = made.run()
     assert (run.job_id, run.ended) == ("python.life", False)
-    ended = run.wait(timeout=60)
+    ended = run.wait(timeout=180)
     assert ended.succeeded and ended.completed_at and ended.completed_at >= ended.created_at
     assert len(ended.tasks) == 1
     made.update({"run": {**job("life", "exit $CODE")["run"], "env": {"CODE": "3"}}})
-    failed = made.run().wait(timeout=60)
+    failed = made.run().wait(timeout=180)
     assert failed.ended and not failed.succeeded
     history = made.history()
     assert (history.success_count, history.failure_count) == (1, 1)
@@ -59,7 +59,7 @@ def test_async_twins(cluster):
             await run.wait_async(timeout=0)
         assert [one.id for one in await made.runs_async()] == [run.id]
         await run.stop_async()
-        assert not (await run.wait_async(timeout=60)).succeeded
+        assert not (await run.wait_async(timeout=180)).succeeded
         await made.remove_async(stop_runs=True)
         assert "python.async" not in [one.id for one in await cluster.jobs_async()]
 

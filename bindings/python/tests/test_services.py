@@ -3,22 +3,14 @@
 import asyncio
 import contextlib
 import inspect
-import time
 
 import pytest
+from waiting import until
 
 import dcos
 
 APP = {"cmd": "sleep 600", "cpus": 0.1, "mem": 32}
 HUGE = 100_000
-
-
-def until(what, found, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not (value := found()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-    return value
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +21,11 @@ def nothing_left(cluster):
             deployment.stop()
     for group in cluster.groups():
         if group.id == "/services":
-            group.remove(force=True).wait(timeout=60)
+            group.remove(force=True).wait(timeout=180)
 
 
 def test_a_deployment_says_what_it_waits_for_and_is_taken_back(cluster):
-    app = cluster.deploy({**APP, "id": "/services/stuck"}).wait(timeout=60)
+    app = cluster.deploy({**APP, "id": "/services/stuck"}).wait(timeout=180)
     before = app.definition()
     app.update({"cpus": HUGE})
 
@@ -52,8 +44,8 @@ def test_a_deployment_says_what_it_waits_for_and_is_taken_back(cluster):
     assert "offers (1 agents: InsufficientCpus)" in str(deployment)
     assert cluster.deployment(deployment.id).id == deployment.id
     if back := deployment.rollback():
-        back.wait(timeout=60)
-    app.wait(timeout=60)
+        back.wait(timeout=180)
+    app.wait(timeout=180)
     assert app.definition()["version"] == before["version"]
     assert deployment.refresh() is None
     for gone in (deployment.stop, deployment.rollback, lambda: cluster.deployment(deployment.id)):
@@ -63,11 +55,11 @@ def test_a_deployment_says_what_it_waits_for_and_is_taken_back(cluster):
 
 @pytest.mark.parametrize("rollback", [False, True])
 def test_a_deployment_without_success_ends_at_its_deadline(cluster, rollback):
-    app = cluster.deploy({**APP, "id": "/services/huge", "cpus": HUGE}, deadline=2, rollback=rollback)
+    app = cluster.deploy({**APP, "id": "/services/huge", "cpus": HUGE}, deadline=10, rollback=rollback)
     (deployment,) = cluster.deployments()
     assert deployment.deadline is not None
     with pytest.raises(dcos.DeploymentError, match="its deadline has passed"):
-        app.wait(timeout=60)
+        app.wait(timeout=180)
     if rollback:
         until("its end", lambda: "/services/huge" not in [one.id for one in cluster.apps()])
     else:
@@ -78,12 +70,12 @@ def test_a_deployment_without_success_ends_at_its_deadline(cluster, rollback):
 
 
 def test_versions_and_kills(cluster):
-    app = cluster.deploy({**APP, "id": "/services/older"}).wait(timeout=60)
-    app.update({"env": {"NEW": "1"}}).wait(timeout=60)
+    app = cluster.deploy({**APP, "id": "/services/older"}).wait(timeout=180)
+    app.update({"env": {"NEW": "1"}}).wait(timeout=180)
     newest, oldest = app.versions()
     assert app.definition(newest)["env"] == {"NEW": "1"}
     assert not app.definition(oldest).get("env")
-    app.go_back(oldest).wait(timeout=60)
+    app.go_back(oldest).wait(timeout=180)
     assert not app.definition().get("env")
 
     def beside(*known):
@@ -95,7 +87,7 @@ def test_versions_and_kills(cluster):
     cluster.kill_tasks([second])
     (third,) = until("a third task", lambda: beside(first, second))
     if last := cluster.kill_tasks([third], scale=True):
-        last.wait(timeout=60)
+        last.wait(timeout=180)
     assert (app.definition()["instances"], app.tasks()) == (0, [])
 
 
@@ -103,15 +95,15 @@ def test_groups(cluster):
     group = cluster.deploy_group({
         "id": "/services/shop",
         "apps": [{**APP, "id": "db"}, {**APP, "id": "web", "dependencies": ["db"]}],
-    }).wait(timeout=60)
+    }).wait(timeout=180)
     assert [app["id"] for app in group.definition()["apps"]] == ["/services/shop/db", "/services/shop/web"]
     assert "/services/shop" in [one.id for one in cluster.groups()]
     (version, *_) = group.versions()
-    group.scale(2).wait(timeout=60)
+    group.scale(2).wait(timeout=180)
     assert len(cluster.app("/services/shop/web").tasks()) == 2
-    group.go_back(version).wait(timeout=60)
+    group.go_back(version).wait(timeout=180)
     assert len(cluster.app("/services/shop/web").tasks()) == 1
-    group.remove().wait(timeout=60)
+    group.remove().wait(timeout=180)
     with pytest.raises(dcos.NotFoundError):
         cluster.group("/services/shop")
 
@@ -120,7 +112,7 @@ def test_a_group_tells_how_its_pods_are_defined(cluster):
     pod = cluster.deploy_pod({
         "id": "/services/mixed/pod",
         "containers": [{"name": "one", "exec": {"command": {"shell": "sleep 600"}}, "resources": {"cpus": 0.1, "mem": 32}}],
-    }).wait(timeout=60)
+    }).wait(timeout=180)
     (inner,) = cluster.group("/services").definition()["groups"]
     assert inner["pods"] == [pod.definition()]
 
@@ -131,10 +123,10 @@ def test_pods(cluster):
         "containers": [{"name": "one", "exec": {"command": {"shell": "sleep 600"}}, "resources": {"cpus": 0.1, "mem": 32}}],
         "networks": [{"mode": "host"}],
     }
-    pod = cluster.deploy_pod(definition).wait(timeout=60)
+    pod = cluster.deploy_pod(definition).wait(timeout=180)
     (first,) = pod.status()["instances"]
     assert "/services/pod" in [one.id for one in cluster.pods()]
-    pod.scale(2).wait(timeout=60)
+    pod.scale(2).wait(timeout=180)
     assert len(pod.status()["instances"]) == 2
     pod.kill([first["id"]])
 
@@ -145,15 +137,15 @@ def test_pods(cluster):
     until("another instance", replaced)
     assert len(pod.versions()) == 2
     assert pod.definition(pod.versions()[-1]).get("scaling", {"instances": 1})["instances"] == 1
-    cluster.deploy_pod({**definition, "labels": {"new": "yes"}}).wait(timeout=60)
+    cluster.deploy_pod({**definition, "labels": {"new": "yes"}}).wait(timeout=180)
     assert pod.definition()["labels"] == {"new": "yes"}
-    pod.remove().wait(timeout=60)
+    pod.remove().wait(timeout=180)
     with pytest.raises(dcos.NotFoundError):
         cluster.pod("/services/pod")
 
 
 def test_what_would_be(cluster):
-    app = cluster.deploy({**APP, "id": "/services/plan"}).wait(timeout=60)
+    app = cluster.deploy({**APP, "id": "/services/plan"}).wait(timeout=180)
     plan = cluster.plan({**APP, "id": "/services/plan", "mem": 64, "instances": 3})
     (change,) = plan.changes
     assert (change.service, change.change, change.instances) == ("/services/plan", "restart", (1, 3))
@@ -172,7 +164,7 @@ def test_what_would_be(cluster):
 
 
 def test_who_leads(cluster):
-    cluster.deploy({**APP, "id": "/services/stays"}).wait(timeout=60)
+    cluster.deploy({**APP, "id": "/services/stays"}).wait(timeout=180)
     tasks = cluster.app("/services/stays").tasks()
     about = cluster.about()
     assert about["name"] == "marathon" and about["leader"] == cluster.leader()
@@ -184,9 +176,9 @@ def test_who_leads(cluster):
 def test_runs_that_wait(cluster):
     job = cluster.add_job({"id": "services.huge", "run": {"cmd": "true", "cpus": HUGE, "mem": 32, "disk": 0}})
     run = job.run()
-    assert cluster.job_queue()["services.huge"] == [run.id]
+    until("its place", lambda: cluster.job_queue()["services.huge"] == [run.id])
     run.stop()
-    assert "services.huge" not in cluster.job_queue()
+    until("its end", lambda: "services.huge" not in cluster.job_queue())
     job.remove(stop_runs=True)
 
 
@@ -201,7 +193,7 @@ def test_async_twins(cluster):
 
     async def script():
         group = await cluster.deploy_group_async({"id": "/services/async", "apps": [{**APP, "id": "a"}]})
-        await group.wait_async(timeout=60)
+        await group.wait_async(timeout=180)
         assert (await cluster.plan_async({**APP, "id": "/services/async/a"})).changes == ()
         app = await cluster.app_async("/services/async/a")
         await app.update_async({"cpus": HUGE})
@@ -209,7 +201,7 @@ def test_async_twins(cluster):
         with pytest.raises(dcos.DeploymentError):
             await deployment.wait_async(timeout=0)
         await deployment.stop_async()
-        await (await group.remove_async(force=True)).wait_async(timeout=60)
+        await (await group.remove_async(force=True)).wait_async(timeout=180)
 
     asyncio.run(script())
 
