@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::time::Time;
@@ -11,6 +12,7 @@ use dcos_proto::mesos;
 
 use crate::Snapshot;
 use crate::census::is_over;
+use crate::memory::{KnownAgent, KnownTask, Record, Remembered};
 use crate::vip::{TaskKey, declares};
 
 /// How long an agent that a new leader has only read of is waited for (as long as the original).
@@ -43,7 +45,7 @@ impl Listener for () {
 /// What a master's operator API (`SUBSCRIBE`) tells of agents, frameworks and tasks: of those that declare VIPs, or of all.
 ///
 /// ```text
-/// begin(SUBSCRIBED) ─► apply(event)* ─► begin(SUBSCRIBED of the next leader) ─► …
+/// recall(what a process before knew)? ─► begin(SUBSCRIBED) ─► apply(event)* ─► begin(SUBSCRIBED of the next leader) ─► …
 /// ```
 ///
 /// Each call tells a [`Listener`], such as a [`VipTable`](crate::vip::VipTable). A new leader knows agents only by name until they
@@ -58,11 +60,53 @@ pub struct Follower {
     /// Agents that have not come back yet, or not with all their tasks, and how long they may take.
     awaited: BTreeMap<String, Time>,
     begun: bool,
+    news: News,
+}
+
+/// What changed since somebody asked.
+#[derive(Clone, Debug)]
+enum News {
+    /// Anything may have: nobody asked yet, or there is a new leader.
+    All,
+    Some {
+        agents: BTreeSet<String>,
+        frameworks: BTreeSet<String>,
+        tasks: BTreeSet<TaskKey>,
+    },
+}
+
+impl News {
+    fn none() -> Self {
+        Self::Some {
+            agents: BTreeSet::new(),
+            frameworks: BTreeSet::new(),
+            tasks: BTreeSet::new(),
+        }
+    }
+
+    fn of_agent(&mut self, id: &str) {
+        if let Self::Some { agents, .. } = self {
+            agents.insert(id.to_owned());
+        }
+    }
+
+    fn of_framework(&mut self, id: &str) {
+        if let Self::Some { frameworks, .. } = self {
+            frameworks.insert(id.to_owned());
+        }
+    }
+
+    fn of_task(&mut self, key: &TaskKey) {
+        if let Self::Some { tasks, .. } = self {
+            tasks.insert(key.clone());
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Followed {
-    task: mesos::Task,
+    /// Shared with whoever writes it down beside the work.
+    task: Arc<mesos::Task>,
     /// Told by the leader of now, not only by one before.
     confirmed: bool,
 }
@@ -86,7 +130,93 @@ impl Follower {
             tasks: BTreeMap::new(),
             awaited: BTreeMap::new(),
             begun: false,
+            news: News::All,
         }
+    }
+
+    /// Knows what one knew before, which kept it with [`take_news`](Self::take_news): as if it had gone on, between two
+    /// leaders. Agents that were awaited are for as long as they still would be.
+    pub fn recall(&mut self, now: Time, known: Remembered, listener: &mut impl Listener) {
+        for (id, agent) in known.agents {
+            if let Some(address) = agent.address {
+                listener.reserve(address.ip());
+                self.agents.insert(id.clone(), address);
+            }
+            if let Some(until) = agent.awaited_until {
+                // Whose clock was set back since then does not wait for ever.
+                self.awaited.insert(id, until.min(now + AGENT_PATIENCE));
+            }
+        }
+        self.frameworks.extend(known.frameworks);
+        let wants = self.wants;
+        for (key, known) in known.tasks {
+            if wants(&known.task) {
+                let KnownTask { task, confirmed } = known;
+                self.tasks.insert(key, Followed { task, confirmed });
+            }
+        }
+        self.claim_where(listener, |_| true);
+        self.poll(now, listener);
+    }
+
+    /// What changed since this was asked last, for a [`Journal`](crate::Journal): at first, and once a new leader told, all
+    /// there is. Nothing, if nothing did.
+    pub fn take_news(&mut self) -> Option<Record> {
+        let (agents, frameworks, tasks) = match std::mem::replace(&mut self.news, News::none()) {
+            News::All => return Some(self.all()),
+            News::Some {
+                agents,
+                frameworks,
+                tasks,
+            } => (agents, frameworks, tasks),
+        };
+        if agents.is_empty() && frameworks.is_empty() && tasks.is_empty() {
+            return None;
+        }
+        let agents = agents.into_iter().map(|id| {
+            let agent = self.known_agent(&id);
+            (id, agent)
+        });
+        let frameworks = frameworks.into_iter().map(|id| {
+            let info = self.frameworks.get(&id).cloned();
+            (id, info)
+        });
+        let tasks = tasks.into_iter().map(|key| {
+            let task = self.tasks.get(&key).map(known_task);
+            (key, task)
+        });
+        Some(Record {
+            is_all: false,
+            agents: agents.collect(),
+            frameworks: frameworks.collect(),
+            tasks: tasks.collect(),
+        })
+    }
+
+    /// All there is, whatever was asked before.
+    pub(crate) fn all(&self) -> Record {
+        let ids: BTreeSet<&String> = self.agents.keys().chain(self.awaited.keys()).collect();
+        let agents = ids.into_iter().map(|id| (id.clone(), self.known_agent(id)));
+        let frameworks = self.frameworks.iter();
+        let tasks = self.tasks.iter();
+        Record {
+            is_all: true,
+            agents: agents.collect(),
+            frameworks: frameworks
+                .map(|(id, info)| (id.clone(), Some(info.clone())))
+                .collect(),
+            tasks: tasks
+                .map(|(key, followed)| (key.clone(), Some(known_task(followed))))
+                .collect(),
+        }
+    }
+
+    fn known_agent(&self, id: &str) -> Option<KnownAgent> {
+        let agent = KnownAgent {
+            address: self.agents.get(id).copied(),
+            awaited_until: self.awaited.get(id).copied(),
+        };
+        (agent != KnownAgent::default()).then_some(agent)
     }
 
     /// All that is known, for names; `masters` are told by others. Agents that are awaited and were never heard of are
@@ -98,7 +228,7 @@ impl Follower {
             masters,
             agents.map(|(id, address)| crate::Agent::new(id, address.ip(), address.port())),
             self.frameworks.values().map(|info| (info, None)),
-            self.tasks.values().map(|followed| &followed.task),
+            self.tasks.values().map(|followed| &*followed.task),
         )
         .awaiting({
             let awaited = self.awaited.keys();
@@ -107,23 +237,24 @@ impl Follower {
         })
     }
 
-    /// The same as a master would tell it, to [`begin`](Self::begin) with after a restart.
+    /// The same as a master would tell it.
     pub fn state(&self) -> response::GetState {
         let agents = self
             .agents
             .iter()
             .map(|(id, address)| (id.clone(), *address));
         let frameworks = self.frameworks.values().cloned();
-        let tasks = self.tasks.values().map(|followed| followed.task.clone());
+        let tasks = self.tasks.values();
+        let tasks = tasks.map(|followed| mesos::Task::clone(&followed.task));
         state_of(agents, frameworks, tasks)
     }
 
-    /// Whether there has been a snapshot.
+    /// Whether a leader told this one of what there is.
     pub fn is_begun(&self) -> bool {
         self.begun
     }
 
-    /// Whether there has been a snapshot, and all agents it names had the time to tell their tasks.
+    /// Whether a leader told, and all agents it names had the time to tell their tasks.
     /// Until then a VIP nobody claims may only be unknown.
     pub fn is_complete(&self) -> bool {
         self.begun && self.awaited.is_empty()
@@ -137,6 +268,7 @@ impl Follower {
     /// Starts anew from the state a leading master tells first.
     pub fn begin(&mut self, now: Time, state: &response::GetState, listener: &mut impl Listener) {
         self.begun = true;
+        self.news = News::All;
         let listed = state.get_agents.as_ref();
         let before = std::mem::take(&mut self.agents);
         let agents = listed.into_iter().flat_map(|listed| &listed.agents);
@@ -182,6 +314,8 @@ impl Follower {
             self.keep(task, listener);
         }
         self.drop_unconfirmed(listener);
+        // Of those that stay, the framework may have another name, or one at last.
+        self.claim_unconfirmed(listener);
         let named: BTreeSet<&String> = self.tasks.keys().map(|(framework, _)| framework).collect();
         self.frameworks
             .retain(|id, _| named.contains(id) || told_ids.contains(id));
@@ -206,6 +340,7 @@ impl Follower {
             event::Type::AgentAdded => {
                 let added = event.agent_added.as_ref();
                 if let Some((id, address)) = added.and_then(|added| agent_address(&added.agent)) {
+                    self.news.of_agent(&id);
                     if let Some(patience) = self.awaited.get_mut(&id) {
                         *patience = now + TASK_PATIENCE;
                     }
@@ -219,6 +354,7 @@ impl Follower {
             event::Type::AgentRemoved => {
                 if let Some(removed) = &event.agent_removed {
                     let id = &removed.agent_id.value;
+                    self.news.of_agent(id);
                     self.awaited.remove(id);
                     if let Some(address) = self.agents.remove(id) {
                         listener.release(address.ip());
@@ -242,6 +378,7 @@ impl Follower {
                 let removed = removed.and_then(|removed| removed.framework_info.id.as_ref());
                 if let Some(id) = removed {
                     self.drop_where(listener, |(framework, _), _| *framework == id.value);
+                    self.news.of_framework(&id.value);
                     self.frameworks.remove(&id.value);
                 }
             }
@@ -252,9 +389,14 @@ impl Follower {
 
     /// Gives up what was waited for long enough.
     pub fn poll(&mut self, now: Time, listener: &mut impl Listener) {
-        let before = self.awaited.len();
-        self.awaited.retain(|_, patience| !patience.is_due(now));
-        if self.awaited.len() < before {
+        let is_due = |(_, patience): &(&String, &mut Time)| patience.is_due(now);
+        let due = self.awaited.iter_mut().filter(is_due);
+        let due: Vec<String> = due.map(|(id, _)| id.clone()).collect();
+        for id in &due {
+            self.awaited.remove(id);
+            self.news.of_agent(id);
+        }
+        if !due.is_empty() {
             self.drop_unconfirmed(listener);
         }
     }
@@ -270,30 +412,32 @@ impl Follower {
         let Some(followed) = self.tasks.get_mut(&key) else {
             return;
         };
+        self.news.of_task(&key);
         if is_over(updated.state()) {
             self.tasks.remove(&key);
             listener.set(key, None);
             return;
         }
-        let task = &mut followed.task;
+        let task = Arc::make_mut(&mut followed.task);
         task.state = updated.state;
         // As in the master: of each state, the last status; only they and what they tell is needed.
         task.statuses
             .retain(|status| status.state != updated.status.state);
-        task.statuses.push(updated.status.clone());
+        task.statuses.push(slim_status(&updated.status));
         followed.confirmed = true;
         self.claim(&key, listener);
     }
 
     fn keep(&mut self, task: &mesos::Task, listener: &mut impl Listener) {
         let key = (task.framework_id.value.clone(), task.task_id.value.clone());
+        self.news.of_task(&key);
         if is_over(task.state()) {
             self.tasks.remove(&key);
             listener.set(key, None);
             return;
         }
         let followed = Followed {
-            task: slim(task),
+            task: Arc::new(slim(task)),
             confirmed: true,
         };
         self.tasks.insert(key.clone(), followed);
@@ -304,6 +448,7 @@ impl Follower {
         let Some((id, info)) = info.and_then(named) else {
             return;
         };
+        self.news.of_framework(&id);
         let name = info.name.clone();
         let before = self.frameworks.insert(id.clone(), info);
         if before.is_none_or(|before| before.name != name) {
@@ -319,6 +464,13 @@ impl Follower {
         }
     }
 
+    fn claim_unconfirmed(&self, listener: &mut impl Listener) {
+        let kept = self.tasks.iter().filter(|(_, task)| !task.confirmed);
+        for (key, _) in kept {
+            self.claim(key, listener);
+        }
+    }
+
     fn claim(&self, key: &TaskKey, listener: &mut impl Listener) {
         let Some(Followed { task, .. }) = self.tasks.get(key) else {
             return;
@@ -326,7 +478,7 @@ impl Follower {
         // A task may be told before its agent or its framework.
         let agent = self.agents.get(&task.agent_id.value);
         let placed = agent.zip(self.frameworks.get(&key.0));
-        let placed = placed.map(|(agent, framework)| (task, framework, agent.ip()));
+        let placed = placed.map(|(agent, framework)| (&**task, framework, agent.ip()));
         listener.set(key.clone(), placed);
     }
 
@@ -350,6 +502,7 @@ impl Follower {
             .map(|(key, _)| key.clone())
             .collect();
         for key in gone {
+            self.news.of_task(&key);
             self.tasks.remove(&key);
             listener.set(key, None);
         }
@@ -432,11 +585,32 @@ fn slim(task: &mesos::Task) -> mesos::Task {
         agent_id: task.agent_id.clone(),
         state: task.state,
         resources: ports.collect(),
-        statuses: task.statuses.clone(),
+        statuses: task.statuses.iter().map(slim_status).collect(),
         labels: task.labels.clone().filter(|_| declares(task)),
         discovery: task.discovery.clone(),
         container,
-        health_check: task.health_check.clone(),
+        // That there is one counts; what it runs may hold secrets.
+        health_check: task.health_check.as_ref().map(|_| Box::default()),
         ..mesos::Task::default()
+    }
+}
+
+/// A status with what names and virtual addresses are made of.
+fn slim_status(status: &mesos::TaskStatus) -> mesos::TaskStatus {
+    mesos::TaskStatus {
+        task_id: status.task_id.clone(),
+        state: status.state,
+        timestamp: status.timestamp,
+        healthy: status.healthy,
+        container_status: status.container_status.clone(),
+        labels: status.labels.clone(),
+        ..mesos::TaskStatus::default()
+    }
+}
+
+fn known_task(followed: &Followed) -> KnownTask {
+    KnownTask {
+        task: Arc::clone(&followed.task),
+        confirmed: followed.confirmed,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A [`Snapshot`] says what runs where; [`names::publish`] makes the DNS zones of Mesos-DNS and
 //! dcos-dns out of it, and [`vip`] says which tasks stand behind which virtual address. Nothing here
-//! waits, asks a clock or opens a socket: the server that answers queries is the crate `dcos-dns`,
+//! waits, asks a clock or opens a socket, and only [`MemoryFile`] a file: the server that answers queries is the crate `dcos-dns`,
 //! what balances connections the crate `dcos-l4lb`.
 //!
 //! ```
@@ -20,6 +20,7 @@
 mod census;
 mod follow;
 pub mod label;
+mod memory;
 pub mod names;
 mod snapshot;
 mod subnet;
@@ -28,6 +29,10 @@ mod zone;
 
 pub use census::{Census, Counts};
 pub use follow::{Follower, Listener, Placed, state_of};
+pub use memory::{
+    Around, Entry, Journal, KnownAgent, KnownTask, MemoryFile, Record, Remembered, Unreadable,
+    Write,
+};
 pub use snapshot::{Agent, Discovery, Framework, Port, Snapshot, Task};
 pub use subnet::{NoSubnet, Subnet};
 pub use zone::{Found, RecordSet, Service, Soa, Zone, reverse};

@@ -116,7 +116,7 @@ def test_names_are_answered_on_the_agent_while_every_master_is_dead():
         def are_there() -> bool:
             return {name: look_up(name) for name in NAMES} == names
 
-        # What is kept is as new as ten seconds, so it is looked at, not waited for.
+        # What is kept is as new as a second, so it is looked at, not waited for.
         memory = cluster.folder / "agent/names/state"
         eventually("what is kept", lambda: memory.exists() and
                    b"group_web" in memory.read_bytes())

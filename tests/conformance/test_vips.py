@@ -1,17 +1,21 @@
 """Apps behind virtual addresses: Marathon, master, agent, DNS, and the kernel's nftables. Needs root."""
 
+import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, eventually, free_port, get
+from cluster import Cluster, Program, eventually, free_port, get
 from own_network import ADDRESS, own_network
+from own_network import run as command
 
 PLUGINS = Path("/usr/lib/cni")
 SERVER = Path(__file__).with_name("vip_server.py")
@@ -178,4 +182,116 @@ def test_containers_reach_virtual_addresses_their_own_included(network, path):
         send("PUT", f"{vips.cluster.marathon}/v2/apps/inner?force=true", {"instances": 0})
         eventually("no VIP", lambda: vips.backends("inner.marathon.l4lb.thisdcos.directory:80") == [])
         # The addresses of containers go back before their network does.
-        eventually("all addresses back", lambda: not list((network / "leases").glob("**/10.*")))
+        eventually("all addresses back", lambda: not list((network / "leases").glob("**/10.*")), 60)
+
+
+# Where the other nodes are.
+SECOND, THIRD = "10.99.0.3", "10.99.0.4"
+
+
+class Nodes(Vips):
+    """Two more agents beside that one; all gossip, and the first answers names."""
+
+    def __init__(self, network: Path, path: str) -> None:
+        key = network / "gossip.key"
+        key.touch(mode=0o600)
+        key.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
+        ports = {ip: free_port() for ip in (ADDRESS, SECOND, THIRD)}
+        gossip = {"gossip_key": key, "gossip_join": ",".join(f"{ip}:{port}" for ip, port in ports.items())}
+        posix = {"launcher": "posix", "isolation": "posix/cpu,posix/mem"}
+        super().__init__(network, l4lb_data_path=path, dns="true", dns_resolvers="127.0.0.1:9", **posix, **gossip,
+                         gossip_port=ports[ADDRESS])
+        first = self.cluster.agent_program
+
+        def other(ip: str) -> Program:
+            folder = self.cluster.folder / ip
+            return Program("dcos-agent", {
+                "ip": ip, "hostname": ip, "port": free_port(), "work_dir": folder / "work", "runtime_dir": folder / "run",
+                "master": self.cluster.master, "resources": first.flags["resources"], **posix, **gossip,
+                "gossip_port": ports[ip], "net_port": free_port(),
+            }, self.cluster.folder / f"{ip}.log", first.env)
+
+        self.second, self.third = other(SECOND), other(THIRD)
+
+    def __enter__(self) -> "Nodes":
+        super().__enter__()
+        for agent in (self.second, self.third):
+            agent.start()
+        eventually("the other agents", lambda: len(self.cluster.agents()) == 3)
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        for agent in (self.second, self.third):
+            agent.stop(signal.SIGUSR1)
+        super().__exit__(*failed)
+
+    def metric(self, name: str) -> float:
+        lines = read(f"{self.net}/v1/metrics/l4lb").splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def ask_agent(name: str) -> str:
+    found = subprocess.run(["dig", "+short", "+time=2", "+tries=1", "@198.51.100.1", name], capture_output=True, text=True)
+    return "" if found.returncode else found.stdout.strip()
+
+
+@PATHS
+def test_a_node_that_starts_while_no_master_leads_has_what_it_knew(network, path):
+    for ip in (SECOND, THIRD):
+        command(f"ip addr add {ip}/24 dev eth0")
+    with Nodes(network, path) as nodes:
+        definition = {"port": 0, "name": "http", "labels": {"VIP_0": "/web:80"}}
+        apart = [["hostname", "UNIQUE"], ["hostname", "UNLIKE", THIRD]]
+        nodes.run(app("/web", 2, "$PORT0", portDefinitions=[definition], constraints=apart))
+        name = "web.marathon.l4lb.thisdcos.directory"
+        address = eventually("the name", lambda: ask_agent(name))
+        url = f"http://{address}/"
+        tasks = {task["host"]: task["id"] for task in nodes.tasks("/web")}
+        eventually("both", lambda: answers(url) == set(tasks.values()))
+        first = {tasks[ADDRESS]}
+        # Names are written down once a second, and tasks that are healthy were told of before.
+        names = nodes.cluster.folder / "agent/names/state"
+        eventually("what is kept", lambda: all(id.encode() in names.read_bytes() for id in tasks.values()))
+
+        # Nobody leads any more, and a node dies.
+        nodes.cluster.master_program.kill()
+        nodes.second.kill()
+        eventually("the one that is there", lambda: answers(url) == first)
+
+        # The process is killed and begins anew: nothing that was right changes, and the dead node does not come back.
+        agent = nodes.cluster.agent_program
+        agent.kill()
+        agent.start()
+        until = time.monotonic() + 8
+        while time.monotonic() < until:
+            assert answers(url, 10) == first
+        assert nodes.metric("remembered_seconds") > 0
+        assert ask_agent(name) == address
+
+        # The node is rebooted: its kernel knows nothing.
+        agent.kill()
+        command("nft delete table inet dcos-l4lb")
+        with pytest.raises(OSError):
+            urllib.request.urlopen(url, timeout=1)
+        agent.start()
+        eventually("the virtual address", lambda: answers(url, 1))
+        # Who is dead the node hears from those who live.
+        eventually("nobody dead", lambda: answers(url) == first)
+        eventually("the name", lambda: ask_agent(name) == address)
+        assert len(nodes.backends(f"{name}:80")) == 2
+
+        # A master leads again, in a world that has changed.
+        nodes.cluster.master_program.start()
+        eventually("Marathon's answer", lambda: get(f"{nodes.cluster.marathon}/v2/info"))
+        eventually("the agent's return", lambda: [one for one in nodes.cluster.agents() if one["active"]])
+        eventually("what a master tells", lambda: nodes.metric("remembered_seconds") == 0)
+        assert answers(url) == first
+        nodes.run(app("/other", 1, "$PORT0",
+                      portDefinitions=[{"port": 0, "labels": {"VIP_0": "10.77.1.3:80"}}]))
+        eventually("the new one", lambda: answers("http://10.77.1.3/") == nodes.ids("/other"))
+        assert answers(url) == first
+        nodes.second.start()
+        eventually("both again", lambda: answers(url) == set(tasks.values()))
+        send("DELETE", f"{nodes.cluster.marathon}/v2/apps/web?force=true")
+        eventually("no VIP", lambda: nodes.backends(f"{name}:80") == [])
+        eventually("no name", lambda: ask_agent(name) == "")

@@ -70,6 +70,7 @@ pub async fn balance(
         own,
         reserved: Some(guarded.watch(values)?),
         unreachable,
+        memory: Some(values.path("work_dir").join("vips/state")),
     };
     let mut balancer = Balancer::new(config, kernel);
     match watcher {

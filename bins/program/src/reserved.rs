@@ -60,8 +60,11 @@ impl Guarded {
                 Err(_) => names.push(host),
             }
         }
-        let awaited = usize::from(!names.is_empty()) + usize::from(self.standing.is_some());
-        let (told, reserved) = watch::channel(Reserved { addresses, awaited });
+        let (told, reserved) = watch::channel(Reserved {
+            addresses,
+            awaited: usize::from(!names.is_empty()),
+            masters_awaited: self.standing.is_some(),
+        });
         let told = Arc::new(told);
         if !names.is_empty() {
             tokio::spawn(look_up(names, Arc::clone(&told)));
@@ -108,17 +111,16 @@ async fn reread(files: Vec<Upstream>, told: Arc<watch::Sender<Reserved>>) {
             () = told.closed() => return,
             () = tokio::time::sleep(RETRY) => {}
         }
-        tell(&told, said(&files), false);
+        tell(&told, said(&files));
     }
 }
 
-/// Tells of more; `is_first` says that whoever tells was awaited.
-fn tell(told: &watch::Sender<Reserved>, more: impl IntoIterator<Item = IpAddr>, is_first: bool) {
+/// Tells of more.
+fn tell(told: &watch::Sender<Reserved>, more: impl IntoIterator<Item = IpAddr>) {
     told.send_if_modified(|reserved| {
         let before = reserved.addresses.len();
         reserved.addresses.extend(more);
-        reserved.awaited -= usize::from(is_first);
-        is_first || reserved.addresses.len() > before
+        reserved.addresses.len() > before
     });
 }
 
@@ -139,7 +141,7 @@ async fn look_up(names: Vec<String>, told: Arc<watch::Sender<Reserved>>) {
             match answered {
                 Ok((name, Ok(addresses))) => {
                     missing.remove(&name);
-                    tell(&told, addresses, false);
+                    tell(&told, addresses);
                 }
                 Ok((name, Err(error))) => {
                     // It is told once.
@@ -150,7 +152,9 @@ async fn look_up(names: Vec<String>, told: Arc<watch::Sender<Reserved>>) {
                 Err(error) => warn!(%error, "looking up whom this node depends on"),
             }
         }
-        tell(&told, [], std::mem::take(&mut is_first));
+        if std::mem::take(&mut is_first) {
+            told.send_modify(|reserved| reserved.awaited = 0);
+        }
         let pause = if missing.is_empty() { REVIEW } else { RETRY };
         tokio::select! {
             () = told.closed() => return,
@@ -161,7 +165,6 @@ async fn look_up(names: Vec<String>, told: Arc<watch::Sender<Reserved>>) {
 
 /// Tells where masters stand for election.
 async fn follow(mut standing: StandingMasters, told: Arc<watch::Sender<Reserved>>) {
-    let mut is_first = true;
     loop {
         let masters = standing.borrow_and_update().clone();
         let upids = masters.iter().filter_map(|info| info.pid.as_deref());
@@ -169,7 +172,12 @@ async fn follow(mut standing: StandingMasters, told: Arc<watch::Sender<Reserved>
         // Nobody was read yet: whoever leads is among them.
         if !masters.is_empty() {
             let addresses = upids.map(|upid| upid.address().ip());
-            tell(&told, addresses, std::mem::take(&mut is_first));
+            told.send_if_modified(|reserved| {
+                let before = reserved.addresses.len();
+                reserved.addresses.extend(addresses);
+                let is_first = std::mem::take(&mut reserved.masters_awaited);
+                is_first || reserved.addresses.len() > before
+            });
         }
         tokio::select! {
             () = told.closed() => return,
@@ -215,6 +223,7 @@ mod tests {
         expected.insert("fd00::4".parse()?);
         assert_eq!(reserved.borrow().addresses, expected);
         assert_eq!(reserved.borrow().awaited, 0);
+        assert!(!reserved.borrow().masters_awaited);
         std::fs::write(&file, "nameserver 10.0.0.6\n")?;
         reserved.changed().await?;
         expected.insert(ip(6));
@@ -252,7 +261,8 @@ mod tests {
         let at_once = BTreeSet::from([ip(7), ip(9)]);
         assert!(reserved.borrow().addresses.is_superset(&at_once));
         // The name is looked up by itself; the election is awaited.
-        let found = reserved.wait_for(|now| now.awaited == 1).await?.clone();
+        let found = reserved.wait_for(|now| now.awaited == 0).await?.clone();
+        assert!(found.masters_awaited);
         assert!(found.addresses.iter().any(IpAddr::is_loopback));
         let stand = |last: &[u8]| {
             let pids = last.iter().map(|last| format!("master@{}:5050", ip(*last)));
@@ -263,7 +273,7 @@ mod tests {
             election.send_replace(Arc::new(infos.collect()))
         };
         stand(&[1, 2]);
-        let now = reserved.wait_for(|now| now.awaited == 0).await?.clone();
+        let now = reserved.wait_for(|now| !now.masters_awaited).await?.clone();
         assert!(now.addresses.contains(&ip(1)) && now.addresses.contains(&ip(2)));
         stand(&[3]);
         let now = reserved

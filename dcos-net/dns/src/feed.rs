@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::time::steady;
-use dcos_net::{Follower, Snapshot};
+use dcos_net::{Follower, Remembered, Snapshot};
 use dcos_proto::master::event;
 use dcos_proto::master::response::GetState;
 use dcos_wire::Told;
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::leader::Seeker;
-use crate::memory::{Memory, Remembered};
+use crate::memory::Memory;
 use crate::{MasterList, Pace};
 
 /// What is taken in at once.
@@ -30,8 +30,10 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// The least time between two times at which what is known is kept.
+    /// The least time between two times at which all that is known is kept.
     pub const KEEP: Duration = Duration::from_secs(10);
+    /// The same of what changed, which takes little.
+    const KEEP_CHANGES: Duration = Duration::from_secs(1);
 
     /// A feed, and what it tells: at once which masters there are, if that is known, for who must find them before any
     /// leads. What a feed before it kept in the file `memory` is told next, so that names are answered while no master is.
@@ -66,12 +68,9 @@ impl Feed {
         };
         let masters = self.masters.now(Some(leader.ip()));
         let write = move || {
-            let state = state();
-            memory.write(&Remembered {
-                leader,
-                masters,
-                state,
-            });
+            let (now, mut known) = (steady(), Follower::of_all());
+            known.begin(now, &state(), &mut ());
+            memory.write(now, leader, masters, &mut known);
         };
         if let Err(error) = tokio::task::spawn_blocking(write).await {
             tracing::error!(%error, "what is known of names was not kept");
@@ -82,10 +81,14 @@ impl Feed {
     pub async fn follow(&mut self, news: &mut mpsc::Receiver<Told>) {
         let mut known = Known::default();
         if let Some(memory) = self.memory.clone()
-            && let Ok(Some(remembered)) = tokio::task::spawn_blocking(move || memory.read()).await
+            && let read = tokio::task::spawn_blocking(move || memory.read(steady())).await
+            && let Ok(Some(remembered)) = read
         {
-            known.remember(&remembered);
-            self.tell(known.snapshot(remembered.masters));
+            let masters = remembered.around.addresses.iter().copied().collect();
+            known.remember(remembered);
+            if known.is_whole() {
+                self.tell(known.snapshot(masters));
+            }
         }
         let mut batch = Vec::with_capacity(BATCH);
         let mut seeker = Seeker::default();
@@ -132,15 +135,17 @@ impl Feed {
                     (is_news, is_unkept) = (false, self.memory.is_some());
                 }
                 () = tokio::time::sleep_until(keep), if is_unkept => {
-                    if let (Some(memory), Some(leader)) = (self.memory.clone(), known.leader) {
+                    // What is only remembered is there already, with its time.
+                    let memory = self.memory.clone().filter(|_| known.follower.is_begun());
+                    if let (Some(memory), Some(leader)) = (memory, known.leader) {
                         let masters = self.masters.now(Some(leader.ip()));
-                        let write = move |known: &Known| {
-                            memory.write(&Remembered { leader, masters, state: known.follower.state() });
+                        let write = move |known: &mut Known| {
+                            memory.write(steady(), leader, masters, &mut known.follower);
                         };
                         (known, ()) = aside(known, write).await;
                     }
                     is_unkept = false;
-                    keep = Instant::now() + Self::KEEP;
+                    keep = Instant::now() + Self::KEEP_CHANGES;
                 }
             }
         }
@@ -149,11 +154,11 @@ impl Feed {
 
 /// Does what takes long with what is known, where no other work waits for it.
 async fn aside<T: Send + 'static>(
-    known: Known,
-    work: impl FnOnce(&Known) -> T + Send + 'static,
+    mut known: Known,
+    work: impl FnOnce(&mut Known) -> T + Send + 'static,
 ) -> (Known, T) {
     let done = tokio::task::spawn_blocking(move || {
-        let done = work(&known);
+        let done = work(&mut known);
         (known, done)
     });
     match done.await {
@@ -171,6 +176,7 @@ async fn aside<T: Send + 'static>(
 struct Known {
     follower: Follower,
     leader: Option<SocketAddr>,
+    is_recalled: bool,
 }
 
 impl Default for Known {
@@ -178,19 +184,21 @@ impl Default for Known {
         Self {
             follower: Follower::of_all(),
             leader: None,
+            is_recalled: false,
         }
     }
 }
 
 impl Known {
-    fn remember(&mut self, remembered: &Remembered) {
-        self.leader = Some(remembered.leader);
-        self.follower.begin(steady(), &remembered.state, &mut ());
+    fn remember(&mut self, remembered: Remembered) {
+        self.leader = remembered.around.leader;
+        self.is_recalled = true;
+        self.follower.recall(steady(), remembered, &mut ());
     }
 
     /// Whether there is enough to tell.
     fn is_whole(&self) -> bool {
-        self.follower.is_begun() && self.leader.is_some()
+        (self.follower.is_begun() || self.is_recalled) && self.leader.is_some()
     }
 
     fn snapshot(&self, masters: Vec<IpAddr>) -> Snapshot {

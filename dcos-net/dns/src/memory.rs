@@ -1,138 +1,70 @@
 //! [`Memory`]: what a node knew of the cluster, in a file, for the time when it starts and no master answers.
 
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use dcos_proto::master::response::GetState;
-use dcos_wire::MediaType;
-use serde::{Deserialize, Serialize};
-use tracing::warn;
+use dcos_core::error::chain;
+use dcos_core::time::Time;
+use dcos_net::{Around, Follower, Journal, MemoryFile, Remembered};
+use tracing::{info, warn};
 
-/// A file: a line of JSON about the masters, then a `GetState` of the operator API in protobuf. It is this node's
-/// own: one that cannot be read is as good as none.
+/// The file, and what is in it. Clones are the same; calls block.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory(PathBuf);
-
-/// What is in it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Remembered {
-    /// Who led last.
-    pub(crate) leader: SocketAddr,
-    /// All masters.
-    pub(crate) masters: Vec<IpAddr>,
-    /// What ran.
-    pub(crate) state: GetState,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Head {
-    leader: SocketAddr,
-    masters: Vec<IpAddr>,
-}
+pub(crate) struct Memory(Arc<Mutex<(MemoryFile, Journal)>>);
 
 impl Memory {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self(path)
+        let kept = (MemoryFile::new(path), Journal::default());
+        Self(Arc::new(Mutex::new(kept)))
     }
 
     /// What was written last, if anything.
-    pub(crate) fn read(&self) -> Option<Remembered> {
-        let text = match std::fs::read(&self.0) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                warn!(path = ?self.0, %error, "what was known of names cannot be read");
-                return None;
+    pub(crate) fn read(&self, now: Time) -> Option<Remembered> {
+        let (file, _) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = file.path();
+        match file.read() {
+            Ok(known) => {
+                let known = known?;
+                let (age_s, tasks) = ((now - known.written).as_secs(), known.tasks.len());
+                info!(?path, age_s, tasks, "what was known of names is remembered");
+                if known.broken > 0 {
+                    let broken = known.broken;
+                    warn!(
+                        ?path,
+                        broken, "its end is damaged: going on with what is before"
+                    );
+                }
+                Some(known)
             }
+            Err(error) => {
+                let why = chain(&error);
+                warn!(?path, %why, "what was known of names is of no use: beginning without");
+                None
+            }
+        }
+    }
+
+    /// Has the file say what `follower` knows. A failure is told in the log: names are answered all the same.
+    pub(crate) fn write(
+        &self,
+        now: Time,
+        leader: SocketAddr,
+        masters: impl IntoIterator<Item = IpAddr>,
+        follower: &mut Follower,
+    ) {
+        let around = Around {
+            leader: Some(leader),
+            addresses: BTreeSet::from_iter(masters),
         };
-        let found = parse(&text);
-        if found.is_none() {
-            warn!(path = ?self.0, "what was known of names is damaged: beginning without");
-        }
-        found
-    }
-
-    /// Replaces what is there. A failure is told in the log: names are answered all the same.
-    pub(crate) fn write(&self, remembered: &Remembered) {
-        if let Err(error) = self.replace(remembered) {
-            warn!(path = ?self.0, %error, "what is known of names cannot be kept");
-        }
-    }
-
-    fn replace(&self, remembered: &Remembered) -> io::Result<()> {
-        if let Some(folder) = self.0.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let beside = self.0.with_extension("new");
-        let mut file = private(&beside)?;
-        let head = Head {
-            leader: remembered.leader,
-            masters: remembered.masters.clone(),
-        };
-        let mut text = serde_json::to_vec(&head)?;
-        text.push(b'\n');
-        text.extend(MediaType::Protobuf.encode(&remembered.state));
-        file.write_all(&text)?;
-        // A host that loses its power has the old file or the new one.
-        file.sync_all()?;
-        std::fs::rename(&beside, &self.0)
-    }
-}
-
-/// What is known of tasks may hold what only root is to see, such as what commands of checks are given.
-fn private(path: &Path) -> io::Result<File> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = File::options();
-    options.write(true).create_new(true).mode(0o600);
-    options.open(path)
-}
-
-fn parse(text: &[u8]) -> Option<Remembered> {
-    let end = text.iter().position(|byte| *byte == b'\n')?;
-    let head: Head = serde_json::from_slice(&text[..end]).ok()?;
-    let state = dcos_proto::decode(&text[end + 1..]).ok()?;
-    Some(Remembered {
-        leader: head.leader,
-        masters: head.masters,
-        state,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_read_and_what_is_damaged_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("names/state");
-        let memory = Memory::new(path.clone());
-        assert_eq!(memory.read(), None);
-        let remembered = Remembered {
-            leader: "10.0.0.1:5050".parse().unwrap(),
-            masters: vec!["10.0.0.1".parse().unwrap(), "fd00::2".parse().unwrap()],
-            state: GetState {
-                get_tasks: Some(dcos_proto::master::response::GetTasks::default()),
-                ..GetState::default()
-            },
-        };
-        for _ in 0..2 {
-            memory.write(&remembered);
-            assert_eq!(memory.read(), Some(remembered.clone()));
-            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
-        for damaged in [&b""[..], b"{}\n", b"\n\xff\xff"] {
-            std::fs::write(&path, damaged).unwrap();
-            assert_eq!(memory.read(), None);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, journal) = &mut *kept;
+        if let Some(entry) = journal.next(now, &around, follower)
+            && let Err(error) = file.carry_out(&journal.encode(entry))
+        {
+            journal.fail();
+            warn!(path = ?file.path(), %error, "what is known of names cannot be kept");
         }
     }
 }

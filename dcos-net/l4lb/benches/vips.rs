@@ -7,6 +7,7 @@
 #[path = "../tests/kernel/hosts.rs"]
 mod hosts;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -265,6 +266,10 @@ impl Dataplane for Watched {
         repaired
     }
 
+    fn adopt(&mut self, services: &BTreeSet<Service>) -> Result<Services, DataplaneError> {
+        self.kernel.adopt(services)
+    }
+
     fn apply(&mut self, changes: &[Change]) -> Result<(), DataplaneError> {
         let applied = self.kernel.apply(changes);
         self.done.send(Instant::now()).unwrap();
@@ -322,6 +327,7 @@ fn events(kernel: Kernel, vips: u32, path: DataPath) {
         own: Vec::new(),
         reserved: None,
         unreachable: None,
+        memory: None,
     };
     let balancer = Balancer::new(config, Watched { kernel, done });
     let runtime = tokio::runtime::Builder::new_multi_thread()

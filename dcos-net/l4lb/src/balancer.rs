@@ -2,23 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dcos_core::time::{Time, steady};
-use dcos_net::Follower;
-use dcos_net::vip::{Key, Listed, Refusal, VipTable};
+use dcos_net::vip::{Change, Key, Listed, Refusal, Service, VipTable};
+use dcos_net::{Around, Follower, Remembered};
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Reader};
+use crate::memory::Keeper;
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
 const REVIEW: Duration = Duration::from_secs(30);
 /// Events that are taken in before the data path follows: of a storm, not each has its own change.
 const BATCH: usize = 512;
+/// How long a master may take to tell before the data path is filled with what is remembered: a leader that answers does so
+/// sooner, and knows better.
+const GRACE: Duration = Duration::from_secs(2);
 /// What may wait to be taken in: what a busy master tells in the time of one large change.
 pub const WAITING: usize = 4096;
 
@@ -33,6 +38,8 @@ pub struct Config {
     pub reserved: Option<watch::Receiver<Reserved>>,
     /// The nodes that nobody reaches, if anybody knows.
     pub unreachable: Option<watch::Receiver<BTreeSet<IpAddr>>>,
+    /// A file in which it is kept what VIPs are made of, for a node that starts while no master answers.
+    pub memory: Option<PathBuf>,
 }
 
 /// Addresses of those on whom the node depends, such as all masters and where they keep their state: a task that took
@@ -43,6 +50,9 @@ pub struct Reserved {
     pub addresses: BTreeSet<IpAddr>,
     /// How many who know of more have told nothing yet: before that, VIPs stay as an earlier process left them.
     pub awaited: usize,
+    /// Whether it is not known yet which masters there are, which may be so as long as none is. VIPs stay as they were then
+    /// as well, but for what is remembered together with where masters were.
+    pub masters_awaited: bool,
 }
 
 /// What a balancer knows, for those who ask. Clones see the same.
@@ -52,6 +62,8 @@ pub struct View {
     /// Nothing reads if it could not be made.
     reader: Option<Arc<Mutex<Box<dyn Reader>>>>,
     failures: Option<watch::Receiver<Failures>>,
+    /// When what is known was written down, if no master told since.
+    remembered: Arc<Mutex<Option<Time>>>,
 }
 
 /// What became of connections to backends on this node.
@@ -81,6 +93,18 @@ impl View {
         let looks = |told: &&watch::Receiver<Failures>| told.has_changed().is_ok();
         let told = self.failures.as_ref().filter(looks);
         told.map(|told| told.borrow().clone()).unwrap_or_default()
+    }
+
+    /// How old what VIPs are made of is, if it is remembered: no master has told since this process began.
+    pub fn remembered_for(&self) -> Option<Duration> {
+        let written = *self.remembered();
+        written.map(|written| steady() - written)
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, Option<Time>> {
+        self.remembered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many connections each backend was given.
@@ -134,6 +158,7 @@ impl<D: Dataplane> Balancer<D> {
             table: Arc::new(Mutex::new(table)),
             reader: reader.ok().map(|reader| Arc::new(Mutex::new(reader))),
             failures: None,
+            remembered: Arc::default(),
         };
         let node = Node {
             follower: Follower::of_vips(),
@@ -144,6 +169,9 @@ impl<D: Dataplane> Balancer<D> {
             masters: BTreeSet::new(),
             found: Vec::new(),
             is_awaiting: false,
+            is_looking_up: false,
+            keeper: config.memory.clone().map(Keeper::new),
+            recalled: Recalled::default(),
         };
         Self {
             config,
@@ -184,6 +212,7 @@ impl<D: Dataplane> Balancer<D> {
                 let now = reserved.borrow_and_update().clone();
                 node.reserve(now).await;
             }
+            let mut patience = node.recall().await.then(|| Instant::now() + GRACE);
             let mut review = interval(REVIEW);
             review.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut batch: Vec<Told> = Vec::with_capacity(BATCH);
@@ -209,6 +238,12 @@ impl<D: Dataplane> Balancer<D> {
                     }
                     now = change(&mut reserved) => node.reserve(now).await,
                     _ = review.tick() => node.review().await,
+                    () = written(&mut node.keeper) => node.keep(),
+                    () = until(patience) => {
+                        patience = None;
+                        node.recalled.is_due = true;
+                        node.take_in(std::iter::empty()).await;
+                    }
                     found = next_failures(&mut failures) => {
                         if found.avoided != *node.view.table().avoided() {
                             node.view.table().set_avoided(found.avoided);
@@ -222,6 +257,7 @@ impl<D: Dataplane> Balancer<D> {
             () = stop.cancelled() => {}
             () = work => {}
         }
+        node.finish().await;
     }
 }
 
@@ -257,17 +293,54 @@ async fn change<T: Clone>(told: &mut Option<watch::Receiver<T>>) -> T {
     std::future::pending().await
 }
 
+/// Waits for ever without a time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until what is being written is; for ever, if nothing is.
+async fn written(keeper: &mut Option<Keeper>) {
+    match keeper {
+        Some(keeper) => keeper.written().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is known from before this process, until a master tells.
+#[derive(Debug, Default)]
+struct Recalled {
+    /// What an earlier process led anywhere, as far as it was written down.
+    services: BTreeSet<Service>,
+    /// Addresses that were nobody's VIP.
+    reserved: Vec<IpAddr>,
+    /// Whether the data path is to be filled by it: no master told in time.
+    is_due: bool,
+}
+
 /// How the data path stands to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nobody told of VIPs yet: those of an earlier process go on as they are.
     Unknown,
+    /// What an earlier process left goes on, and services that were missing are there as far as they are remembered.
+    Filled,
     /// They differ, or may.
     Differs,
     /// It has all that is in the table, and maybe more: not all is known yet.
     Has,
     /// They are the same.
     Is,
+}
+
+/// What goes with what is written down.
+fn around(masters: &BTreeSet<IpAddr>) -> Around {
+    Around {
+        leader: None,
+        addresses: masters.clone(),
+    }
 }
 
 #[derive(Debug)]
@@ -285,9 +358,101 @@ struct Node<D> {
     found: Vec<IpAddr>,
     /// Whether somebody is to tell more of them before the data path is changed.
     is_awaiting: bool,
+    /// Whether that is anybody but whoever knows of masters.
+    is_looking_up: bool,
+    /// Where what is known is written down.
+    keeper: Option<Keeper>,
+    recalled: Recalled,
 }
 
 impl<D: Dataplane> Node<D> {
+    /// Begins with what an earlier process wrote down, and says whether there is anything. The data path stays as it is.
+    async fn recall(&mut self) -> bool {
+        let Some(keeper) = &mut self.keeper else {
+            return false;
+        };
+        let Some(known) = keeper.read().await else {
+            return false;
+        };
+        let now = steady();
+        let age_s = (now - known.written).as_secs();
+        let Remembered { agents, tasks, .. } = &known;
+        let (agents, tasks) = (agents.len(), tasks.len());
+        tracing::info!(
+            age_s,
+            agents,
+            tasks,
+            "it is remembered what virtual addresses were made of"
+        );
+        *self.view.remembered() = Some(known.written);
+        let mut table = self.view.table.lock();
+        let table = table
+            .as_deref_mut()
+            .unwrap_or_else(|poisoned| poisoned.get_mut());
+        self.recalled.reserved = known.around.addresses.iter().copied().collect();
+        for ip in &self.recalled.reserved {
+            table.reserve(*ip);
+        }
+        self.follower.recall(now, known, table);
+        table.take_changes();
+        self.recalled.services = table.told().keys().copied().collect();
+        true
+    }
+
+    /// Adds the services that are remembered and missing. What the data path has an earlier process led there when it ended,
+    /// which may know better than what is written down: it only loses nodes that nobody reaches.
+    async fn fill(&mut self) {
+        let (told, cut_off) = {
+            let table = self.view.table();
+            (table.told().clone(), table.cut_off())
+        };
+        let filled = self
+            .with_dataplane(move |dataplane| {
+                let there = dataplane.adopt(&told.keys().copied().collect())?;
+                let is_wanted =
+                    |service: &Service| !there.contains_key(service) || cut_off.contains(service);
+                let wanted = told.into_iter().filter(|(service, _)| is_wanted(service));
+                let changes: Vec<Change> = wanted
+                    .map(|(service, backends)| (service, Some(backends)))
+                    .collect();
+                if !changes.is_empty() {
+                    dataplane.apply(&changes)?;
+                }
+                Ok(changes.len())
+            })
+            .await;
+        self.state = match filled {
+            Some(services) => {
+                tracing::info!(
+                    services,
+                    "no master tells of virtual addresses: those that were missing are as they are remembered"
+                );
+                State::Filled
+            }
+            None => State::Differs,
+        };
+    }
+
+    /// Writes down what is known, if a master told it.
+    fn keep(&mut self) {
+        let is_told = self.follower.is_begun() && !self.is_awaiting;
+        if let Some(keeper) = self
+            .keeper
+            .as_mut()
+            .filter(|keeper| is_told && keeper.is_idle())
+        {
+            keeper.keep(steady(), &around(&self.masters), &mut self.follower);
+        }
+    }
+
+    async fn finish(&mut self) {
+        let is_told = self.follower.is_begun() && !self.is_awaiting;
+        if let Some(keeper) = self.keeper.as_mut().filter(|_| is_told) {
+            let around = around(&self.masters);
+            keeper.finish(steady(), &around, &mut self.follower).await;
+        }
+    }
+
     /// Keeps VIPs from these addresses.
     async fn reserve(&mut self, reserved: Reserved) {
         let all = reserved.addresses.into_iter();
@@ -299,7 +464,8 @@ impl<D: Dataplane> Node<D> {
             }
         }
         self.found.extend(new);
-        self.is_awaiting = reserved.awaited > 0;
+        self.is_looking_up = reserved.awaited > 0;
+        self.is_awaiting = self.is_looking_up || reserved.masters_awaited;
         self.take_in(std::iter::empty()).await;
     }
 
@@ -329,6 +495,14 @@ impl<D: Dataplane> Node<D> {
                 }
             }
             self.follower.poll(now, &mut *table);
+            if self.follower.is_begun() {
+                *self.view.remembered() = None;
+                if !self.is_awaiting {
+                    for ip in self.recalled.reserved.drain(..) {
+                        table.release(ip);
+                    }
+                }
+            }
             (table.take_changes(), table.refused().clone())
         };
         for (key, why) in &refused {
@@ -342,10 +516,13 @@ impl<D: Dataplane> Node<D> {
             let backends = backends.as_deref();
             tracing::info!(%service, ?backends, "a virtual address changed");
         }
-        if matches!(self.state, State::Has | State::Is) && !changes.is_empty() {
-            let applied = self
-                .with_dataplane(move |dataplane| dataplane.apply(&changes))
-                .await;
+        if matches!(self.state, State::Filled | State::Has | State::Is) && !changes.is_empty() {
+            let applied = if self.may_change() {
+                self.with_dataplane(move |dataplane| dataplane.apply(&changes))
+                    .await
+            } else {
+                None
+            };
             if applied.is_none() {
                 self.state = State::Differs;
             }
@@ -364,14 +541,36 @@ impl<D: Dataplane> Node<D> {
             }
         }
         drop(heeded);
-        let wanted = if self.follower.is_complete() {
-            State::Is
-        } else {
-            State::Has
-        };
-        let known = self.follower.is_begun() && !self.is_awaiting;
-        if known && self.state != State::Is && self.state != wanted {
+        if self.may_change() && self.state != State::Is && self.state != self.wanted() {
             self.reconcile().await;
+        }
+        if !self.follower.is_begun()
+            && self.recalled.is_due
+            && !self.is_looking_up
+            && self.state == State::Unknown
+        {
+            self.fill().await;
+        }
+        self.keep();
+    }
+
+    /// Whether enough is known for all that is.
+    fn may_change(&self) -> bool {
+        if self.follower.is_begun() {
+            !self.is_awaiting
+        } else {
+            self.state != State::Unknown
+        }
+    }
+
+    /// How the data path is to stand.
+    fn wanted(&self) -> State {
+        if self.follower.is_complete() {
+            State::Is
+        } else if self.follower.is_begun() {
+            State::Has
+        } else {
+            State::Filled
         }
     }
 
@@ -380,7 +579,7 @@ impl<D: Dataplane> Node<D> {
         if !self.found.is_empty() {
             self.take_in(std::iter::empty()).await;
         }
-        if !self.follower.is_begun() || self.is_awaiting {
+        if !self.may_change() {
             return;
         }
         let untouched = self.with_dataplane(Dataplane::is_untouched).await;
@@ -390,10 +589,25 @@ impl<D: Dataplane> Node<D> {
     }
 
     async fn reconcile(&mut self) {
-        let strict = self.follower.is_complete();
+        let (state, strict) = (self.wanted(), self.follower.is_complete());
         let services = self.view.table().told().clone();
+        // What was there before and ended, while what else an earlier process left is not known to be anybody's.
+        let ended: BTreeSet<Service> = self
+            .recalled
+            .services
+            .iter()
+            .filter(|service| !strict && !services.contains_key(service))
+            .copied()
+            .collect();
         let repaired = self
-            .with_dataplane(move |dataplane| dataplane.reconcile(&services, strict))
+            .with_dataplane(move |dataplane| {
+                if !ended.is_empty() {
+                    let left = dataplane.adopt(&ended)?;
+                    let gone = left.into_keys().map(|service| (service, None));
+                    dataplane.apply(&gone.collect::<Vec<Change>>())?;
+                }
+                dataplane.reconcile(&services, strict)
+            })
             .await;
         self.state = match repaired {
             Some(repairs) => {
@@ -401,7 +615,10 @@ impl<D: Dataplane> Node<D> {
                     let (services, strangers) = (repairs.services, repairs.strangers);
                     tracing::info!(services, strangers, "virtual addresses put right");
                 }
-                if strict { State::Is } else { State::Has }
+                if self.follower.is_begun() {
+                    self.recalled.services.clear();
+                }
+                state
             }
             None => State::Differs,
         };

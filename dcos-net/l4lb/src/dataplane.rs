@@ -1,6 +1,6 @@
 //! [`Dataplane`]: what carries out what the table of VIPs says. A plug point.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,6 +25,13 @@ pub trait Dataplane: Send + 'static {
     /// # Errors
     /// What the system said.
     fn reconcile(&mut self, services: &Services, strict: bool) -> Result<Repairs, DataplaneError>;
+
+    /// Which of these services there are, and where they lead, as an earlier process left them. Changes nothing: from then on
+    /// that is what it was told of these services.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn adopt(&mut self, services: &BTreeSet<Service>) -> Result<Services, DataplaneError>;
 
     /// Carries out changes to what it was told before.
     ///

@@ -55,6 +55,13 @@ async fn metrics(State(view): State<View>) -> Response {
     let connections = view.connections().await;
     let mut text = exposition(&view.list(), &view.unreachable(), &connections);
     failures(&mut text, &view.failures());
+    let remembered = view.remembered_for().unwrap_or_default();
+    let _ = write!(
+        text,
+        "# HELP remembered_seconds How old what VIPs are made of is, as long as no master told since this process began; 0 once one did.\n\
+         # TYPE remembered_seconds gauge\nremembered_seconds {}\n",
+        remembered.as_secs_f64()
+    );
     let mut response = reply::text(StatusCode::OK, text);
     let prometheus = HeaderValue::from_static("text/plain; version=0.0.4");
     response.headers_mut().insert(CONTENT_TYPE, prometheus);

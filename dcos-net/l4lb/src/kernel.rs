@@ -388,6 +388,22 @@ impl Dataplane for Kernel {
         Ok(repairs)
     }
 
+    fn adopt(&mut self, services: &BTreeSet<Service>) -> Result<Services, DataplaneError> {
+        let found = self.found()?;
+        let has = |service: &Service| {
+            let backends = elements::backends(service, |map, key| {
+                found.get(&(map, key)).map(Vec::as_slice)
+            });
+            Some((*service, backends?))
+        };
+        let there: Services = services.iter().filter_map(has).collect();
+        self.held.retain(|service, _| !services.contains(service));
+        self.held
+            .extend(there.iter().map(|(service, now)| (*service, now.clone())));
+        self.with_connect(|connect| connect.reconcile(&there, false));
+        Ok(there)
+    }
+
     fn apply(&mut self, changes: &[Change]) -> Result<(), DataplaneError> {
         let coming = changes.iter();
         self.forgetter

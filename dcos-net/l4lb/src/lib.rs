@@ -22,6 +22,7 @@
 //!     own: vec![[10, 0, 0, 7].into()],
 //!     unreachable: None,
 //!     reserved: None,
+//!     memory: None,
 //! };
 //! let balancer = Balancer::new(config, Kernel::open(DataPath::Auto)?);
 //! balancer.run(CancellationToken::new()).await;
@@ -33,6 +34,7 @@ mod dataplane;
 pub mod detector;
 mod http;
 mod kernel;
+mod memory;
 
 pub use balancer::{Balancer, Config, Failures, Reserved, View, WAITING};
 pub use dataplane::{Connections, Dataplane, DataplaneError, Reader, Repairs, Services};

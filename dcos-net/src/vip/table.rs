@@ -294,6 +294,18 @@ impl VipTable {
         &self.unreachable
     }
 
+    /// The services that have backends on such nodes, as of the last [`take_changes`](Self::take_changes).
+    pub fn cut_off(&self) -> BTreeSet<Service> {
+        let concerned = self.services_of.iter().filter(|(key, _)| {
+            let backends = self.keys.get(*key).into_iter().flat_map(BTreeMap::values);
+            let mut agents = backends.map(|backend| backend.agent);
+            agents.any(|agent| self.unreachable.contains(&agent))
+        });
+        concerned
+            .flat_map(|(_, services)| services.iter().copied())
+            .collect()
+    }
+
     /// Where connections of this node fail now, as the node reaches them: they are given no new ones, but for those of a VIP
     /// that are more than half of its open backends, or all of them: what fails everywhere is the node's own. Of datagrams
     /// nobody knows.

@@ -103,6 +103,31 @@ pub(super) fn elements(service: &Service, backends: &[SocketAddr]) -> Vec<Elemen
     std::iter::once(vip).chain((0..lots).map(lot)).collect()
 }
 
+/// Where `service` leads by the elements that are `found`; `None` if it is not there, or not as [`elements`] would have it.
+pub(super) fn backends<'a>(
+    service: &Service,
+    found: impl Fn(Map, Vec<u8>) -> Option<&'a [u8]>,
+) -> Option<Vec<SocketAddr>> {
+    let (map, _) = Map::of(service.address.ip());
+    let count = u32::from_ne_bytes(found(map, key(service))?.try_into().ok()?);
+    let count = usize::try_from(count & 0xffff).ok()?;
+    let mut backends: Vec<SocketAddr> = Vec::new();
+    for lot in 0..count.min(MOST) {
+        let (map, key) = lot_key(service, lot);
+        let backend = place_of(map, found(map, key)?)?;
+        if backends.first() == Some(&backend) {
+            // From here on they have a second lot.
+            break;
+        }
+        backends.push(backend);
+    }
+    let wanted = elements(service, &backends);
+    let mut wanted = wanted.into_iter();
+    wanted
+        .all(|element| found(element.map, element.key) == Some(&*element.value))
+        .then_some(backends)
+}
+
 /// How many they are.
 pub(super) fn count(backends: &[SocketAddr]) -> usize {
     1 + lots(backends.len().min(MOST))
@@ -181,6 +206,33 @@ mod tests {
         for element in made {
             let found = service_of(element.map, &element.key);
             assert_eq!(found, Some(service("11.1.1.1:80")));
+        }
+    }
+
+    #[test]
+    fn backends_are_read_from_their_lots() {
+        let service = service("11.1.1.1:80");
+        for count in [0_u16, 1, 2, 127, 128, 129, 512, 513, 2000, 4096] {
+            let there: Vec<SocketAddr> = (0..count)
+                .map(|port| ([10, 0, 0, 1], port).into())
+                .collect();
+            let made = elements(&service, &there);
+            let mut found: std::collections::HashMap<(Map, Vec<u8>), Vec<u8>> = made
+                .into_iter()
+                .map(|element| ((element.map, element.key), element.value))
+                .collect();
+            let read = |found: &std::collections::HashMap<(Map, Vec<u8>), Vec<u8>>| {
+                backends(&service, |map, key| {
+                    found.get(&(map, key)).map(Vec::as_slice)
+                })
+            };
+            assert_eq!(read(&found), Some(there));
+            // Of what somebody else has changed nothing is known.
+            if count > 0 {
+                found.remove(&lot_key(&service, usize::from(count) - 1));
+                assert_eq!(read(&found), None, "{count}");
+            }
+            assert_eq!(read(&std::collections::HashMap::new()), None);
         }
     }
 

@@ -38,6 +38,7 @@ impl Node {
             own: vec![ip("node", true)],
             reserved: None,
             unreachable: None,
+            memory: None,
         };
         let mut balancer = Balancer::new(config, kernel);
         let failures = hosts

@@ -3,6 +3,7 @@
 
 mod failing;
 mod hosts;
+mod restart;
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -15,6 +16,7 @@ use failing::{
     a_backend_that_dies_is_avoided_and_comes_back, a_backend_that_hears_only_some_is_not_avoided,
 };
 use hosts::{Hosts, Talk, ask, ask_by_datagram, ip, missing};
+use restart::what_an_earlier_process_left_can_be_gone_on_with;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 /// The hosts, or why there are none.
@@ -81,6 +83,7 @@ of_each_path!(
     after_a_storm_of_changes_no_datagram_goes_to_a_backend_that_left,
     datagrams_find_back_from_a_server_on_every_address_of_the_node,
     a_new_process_takes_over_what_the_last_one_left,
+    what_an_earlier_process_left_can_be_gone_on_with,
     a_table_of_earlier_releases_is_taken_over,
     balanced_connections_pass_a_firewall_as_dockers_and_nothing_else_does,
     a_node_without_a_default_route_reaches_virtual_addresses,

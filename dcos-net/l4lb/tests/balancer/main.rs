@@ -1,6 +1,8 @@
 //! The loop around a data path that only remembers, and a master that tells what it is told to.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod memory;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -14,7 +16,7 @@ use dcos_l4lb::{
     Balancer, Config, Connections, Dataplane, DataplaneError, Failures, Reader, Repairs, Reserved,
     Services, WAITING,
 };
-use dcos_net::vip::Change;
+use dcos_net::vip::{Change, Service};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 use dcos_wire::records::{Limits, RecordSender, stream};
@@ -52,6 +54,12 @@ impl Dataplane for Double {
             told.services.extend(services.clone());
         }
         Ok(Repairs::default())
+    }
+
+    fn adopt(&mut self, services: &BTreeSet<Service>) -> Result<Services, DataplaneError> {
+        let mut there = self.0.lock().unwrap().services.clone();
+        there.retain(|service, _| services.contains(service));
+        Ok(there)
     }
 
     fn apply(&mut self, changes: &[Change]) -> Result<(), DataplaneError> {
@@ -185,6 +193,7 @@ async fn the_data_path_follows_the_master() {
         own: Vec::new(),
         reserved: None,
         unreachable: None,
+        memory: None,
     };
     let balancer = Balancer::new(config, double.clone());
     let view = balancer.view();
@@ -252,6 +261,7 @@ async fn a_dead_node_is_left_out_while_no_master_answers() {
         own: Vec::new(),
         reserved: None,
         unreachable: Some(unreachable),
+        memory: None,
     };
     let running = tokio::spawn(Balancer::new(config, double.clone()).run(stop.clone()));
     let records = subscribers.recv().await.unwrap();
@@ -290,6 +300,7 @@ async fn masters_and_where_they_keep_their_state_are_nobodys_virtual_address() {
     let all = |last: &[u8], awaited| Reserved {
         addresses: last.iter().copied().map(ip).collect(),
         awaited,
+        masters_awaited: false,
     };
     // A server of the ensemble is known from the start, standby masters are not.
     let (tell_of, reserved) = watch::channel(all(&[9], 1));
@@ -298,6 +309,7 @@ async fn masters_and_where_they_keep_their_state_are_nobodys_virtual_address() {
         own: Vec::new(),
         reserved: Some(reserved),
         unreachable: None,
+        memory: None,
     };
     let balancer = Balancer::new(config, double.clone());
     let view = balancer.view();
@@ -356,6 +368,7 @@ async fn a_backend_that_fails_is_left_out_and_told_of() {
         own: Vec::new(),
         reserved: None,
         unreachable: None,
+        memory: None,
     };
     let mut balancer = Balancer::new(config, double.clone());
     let (tell_of, failures) = watch::channel(Failures::default());

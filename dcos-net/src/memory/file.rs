@@ -1,0 +1,141 @@
+//! [`MemoryFile`]: where a [`Journal`](super::Journal) is kept. Its calls block.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Remembered, Unreadable, Write};
+
+/// A file of this node's own, which only its user may read: what is known of tasks may hold what others are not to see.
+#[derive(Debug)]
+pub struct MemoryFile {
+    path: PathBuf,
+    /// What was written here, to be gone on with.
+    file: Option<File>,
+}
+
+impl MemoryFile {
+    /// The file at `path`, which need not be there.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What an earlier process knew, if there was one.
+    ///
+    /// # Errors
+    /// What is there is not understood.
+    pub fn read(&self) -> Result<Option<Remembered>, Unreadable> {
+        match std::fs::read(&self.path) {
+            Ok(text) => Remembered::read(&text).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Does what a journal says: a process that is killed then loses nothing of it. It is not waited until what is appended
+    /// is on the disk: a host that loses its power may lose the last half minute.
+    ///
+    /// # Errors
+    /// What the system said. The file is gone then, as far as the system lets it: it would go on saying what is no longer so.
+    pub fn carry_out(&mut self, write: &Write) -> io::Result<()> {
+        let done = self.write(write);
+        if done.is_err() {
+            self.file = None;
+            // The error is the one that counts.
+            let _ = std::fs::remove_file(&self.path);
+        }
+        done
+    }
+
+    fn write(&mut self, write: &Write) -> io::Result<()> {
+        match write {
+            Write::Replace(text) => {
+                self.file = None;
+                self.file = Some(self.replace(text)?);
+                Ok(())
+            }
+            Write::Append(text) => {
+                let file = self.file.as_mut();
+                let file = file.ok_or_else(|| io::Error::other("nothing to go on with"))?;
+                file.write_all(text)
+            }
+        }
+    }
+
+    fn replace(&self, text: &[u8]) -> io::Result<File> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let beside = self.path.with_extension("new");
+        let mut file = private(&beside)?;
+        file.write_all(text)?;
+        // At first for whoever is killed; power fails less often.
+        std::fs::rename(&beside, &self.path)?;
+        file.sync_all()?;
+        Ok(file)
+    }
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600);
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use dcos_core::time::Time;
+
+    use super::*;
+    use crate::{Around, Follower, Journal};
+
+    #[test]
+    fn what_is_written_is_read_by_its_owner_and_what_is_no_memory_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vips/state");
+        let mut file = MemoryFile::new(path.clone());
+        assert!(file.read().unwrap().is_none());
+        let mut around = Around::default();
+        let (mut journal, mut follower) = (Journal::default(), Follower::of_all());
+        for last in 1..=3 {
+            around.addresses.insert([10, 0, 0, last].into());
+            let entry = journal.next(Time::from_secs(last.into()), &around, &mut follower);
+            file.carry_out(&journal.encode(entry.unwrap())).unwrap();
+            let known = file.read().unwrap().unwrap();
+            assert_eq!(known.around, around);
+            assert_eq!(known.written, Time::from_secs(last.into()));
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        // Another process begins anew. What cannot be gone on with is no more.
+        let mut other = MemoryFile::new(path.clone());
+        other.carry_out(&Write::Append(vec![1])).unwrap_err();
+        assert!(other.read().unwrap().is_none());
+        for (text, expected) in [
+            (&b""[..], "it was not written by this program"),
+            (b"{\"leader\": 1}\n", "it was not written by this program"),
+            (
+                b"dcos-net memory 2\nabc",
+                "its version is 2, and 1 is understood",
+            ),
+            (b"dcos-net memory 1", "it is damaged, or incomplete"),
+            (b"dcos-net memory 1\n", "it is damaged, or incomplete"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = other.read().unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! What is remembered: a node that was begun anew at any moment knows what one knows that went on.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dcos_core::time::Time;
+use dcos_net::vip::VipTable;
+use dcos_net::{Around, Follower, Journal, Remembered, Write};
+use dcos_proto::json::{self, Dialect};
+use dcos_proto::master::Event;
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+
+/// What happens to a node.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Another master leads: which agents are there, which it awaits, which frameworks and tasks it knows.
+    Led([BTreeSet<u8>; 4]),
+    Added(u8, &'static str),
+    Updated(u8, &'static str, bool),
+    Agent(u8),
+    AgentGone(u8),
+    Framework(u8, bool),
+    FrameworkGone(u8),
+    Later(u64),
+    /// The process is killed, and another one begins.
+    Restart,
+}
+
+/// Each task is of one framework, on one agent, behind one of two virtual addresses or none.
+fn task(number: u8, state: &str) -> String {
+    let label = match number % 4 {
+        3 => String::new(),
+        vip => format!(
+            r#", "labels": {{"labels": [{{"key": "VIP_0", "value": "/web{}:80"}}]}}"#,
+            vip % 2
+        ),
+    };
+    format!(
+        r#"{{"name": "web", "task_id": {{"value": "t{number}"}}, "framework_id": {{"value": "f{}"}},
+          "agent_id": {{"value": "S{}"}}, "state": "{state}", "health_check": {{"type": "TCP", "tcp": {{"port": 1}}}},
+          "statuses": [{{"task_id": {{"value": "t{number}"}}, "state": "{state}", "timestamp": 1.0, "healthy": true,
+            "message": "secret"}}],
+          "discovery": {{"visibility": "CLUSTER", "ports": {{"ports": [{{"number": {}, "protocol": "tcp"{label}}}]}}}}}}"#,
+        number % 2,
+        number % 3,
+        31_000 + u32::from(number)
+    )
+}
+
+fn agent(number: u8) -> String {
+    format!(
+        r#"{{"agent_info": {{"id": {{"value": "S{number}"}}, "hostname": "h"}}, "active": true, "version": "1.11.0",
+          "pid": "slave(1)@10.0.0.{number}:5051"}}"#
+    )
+}
+
+fn info(number: u8, is_renamed: bool) -> String {
+    let name = if is_renamed { "other" } else { "marathon" };
+    format!(r#"{{"id": {{"value": "f{number}"}}, "user": "root", "name": "{name}{number}"}}"#)
+}
+
+fn framework(number: u8, is_renamed: bool) -> String {
+    let info = info(number, is_renamed);
+    format!(
+        r#"{{"framework_info": {info}, "active": true, "connected": true, "recovered": false}}"#
+    )
+}
+
+fn told(step: &Step) -> Option<Event> {
+    let listed = |numbers: &BTreeSet<u8>, one: &dyn Fn(u8) -> String| {
+        let all: Vec<String> = numbers.iter().map(|number| one(*number)).collect();
+        all.join(",")
+    };
+    let text = match step {
+        Step::Led([agents, awaited, frameworks, tasks]) => format!(
+            r#"{{"type": "SUBSCRIBED", "subscribed": {{"get_state": {{
+              "get_agents": {{"agents": [{}], "recovered_agents": [{}]}},
+              "get_frameworks": {{"frameworks": [{}]}}, "get_tasks": {{"tasks": [{}]}}}}}}}}"#,
+            listed(agents, &agent),
+            listed(awaited, &|number| format!(
+                r#"{{"id": {{"value": "S{number}"}}, "hostname": "h"}}"#
+            )),
+            listed(frameworks, &|number| framework(number, false)),
+            listed(tasks, &|number| task(number, "TASK_RUNNING")),
+        ),
+        Step::Added(number, state) => {
+            let task = task(*number, state);
+            format!(r#"{{"type": "TASK_ADDED", "task_added": {{"task": {task}}}}}"#)
+        }
+        Step::Updated(number, state, healthy) => format!(
+            r#"{{"type": "TASK_UPDATED", "task_updated": {{"framework_id": {{"value": "f{}"}}, "state": "{state}",
+              "status": {{"task_id": {{"value": "t{number}"}}, "state": "{state}", "timestamp": 5.0,
+                "healthy": {healthy}}}}}}}"#,
+            number % 2
+        ),
+        Step::Agent(number) => {
+            let agent = agent(*number);
+            format!(r#"{{"type": "AGENT_ADDED", "agent_added": {{"agent": {agent}}}}}"#)
+        }
+        Step::AgentGone(number) => format!(
+            r#"{{"type": "AGENT_REMOVED", "agent_removed": {{"agent_id": {{"value": "S{number}"}}}}}}"#
+        ),
+        Step::Framework(number, is_renamed) => {
+            let framework = framework(*number, *is_renamed);
+            format!(
+                r#"{{"type": "FRAMEWORK_UPDATED", "framework_updated": {{"framework": {framework}}}}}"#
+            )
+        }
+        Step::FrameworkGone(number) => {
+            let info = info(*number, false);
+            format!(
+                r#"{{"type": "FRAMEWORK_REMOVED", "framework_removed": {{"framework_info": {info}}}}}"#
+            )
+        }
+        Step::Later(_) | Step::Restart => return None,
+    };
+    Some(json::from_slice(text.as_bytes(), Dialect::V1).unwrap())
+}
+
+fn some(of: u8) -> impl Strategy<Value = BTreeSet<u8>> {
+    btree_set(0..of, 0..=usize::from(of))
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let states = prop::sample::select(vec![
+        "TASK_STAGING",
+        "TASK_RUNNING",
+        "TASK_KILLING",
+        "TASK_FAILED",
+    ]);
+    let updates = (0..12_u8, states.clone(), any::<bool>());
+    prop_oneof![
+        2 => (some(3), some(3), some(2), some(12)).prop_map(|(a, r, f, t)| Step::Led([a, r, f, t])),
+        3 => (0..12_u8, states).prop_map(|(task, state)| Step::Added(task, state)),
+        6 => updates.prop_map(|(task, state, healthy)| Step::Updated(task, state, healthy)),
+        2 => (0..3_u8).prop_map(Step::Agent),
+        1 => (0..3_u8).prop_map(Step::AgentGone),
+        2 => (0..2_u8, any::<bool>()).prop_map(|(framework, name)| Step::Framework(framework, name)),
+        1 => (0..2_u8).prop_map(Step::FrameworkGone),
+        1 => (0..700_u64).prop_map(Step::Later),
+        1 => (0..12_u64).prop_map(Step::Later),
+        4 => Just(Step::Restart),
+    ]
+}
+
+/// A node, and the file it writes whenever something happened.
+struct Node {
+    follower: Follower,
+    table: VipTable,
+    journal: Journal,
+    file: Vec<u8>,
+    of: fn() -> Follower,
+}
+
+impl Node {
+    fn new(of: fn() -> Follower) -> Self {
+        Self {
+            follower: of(),
+            table: VipTable::new([]),
+            journal: Journal::default(),
+            file: Vec::new(),
+            of,
+        }
+    }
+
+    fn take_in(&mut self, now: Time, step: &Step) {
+        match told(step) {
+            Some(event) => self.follower.apply(now, &event, &mut self.table),
+            None => self.follower.poll(now, &mut self.table),
+        }
+        self.table.take_changes();
+    }
+
+    fn write(&mut self, now: Time) {
+        let around = Around::default();
+        let entry = self.journal.next(now, &around, &mut self.follower);
+        match entry.map(|entry| self.journal.encode(entry)) {
+            Some(Write::Replace(text)) => self.file = text,
+            Some(Write::Append(text)) => self.file.extend(text),
+            None => {}
+        }
+    }
+
+    fn restart(&mut self, now: Time) {
+        let known = Remembered::read(&self.file).unwrap();
+        assert_eq!(known.broken, 0);
+        let file = std::mem::take(&mut self.file);
+        *self = Self {
+            file,
+            ..Self::new(self.of)
+        };
+        self.follower.recall(now, known, &mut self.table);
+        self.table.take_changes();
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_node_that_began_anew_knows_what_one_knows_that_went_on(
+        steps in vec(step(), 1..40),
+        all in any::<bool>(),
+    ) {
+        let of = if all { Follower::of_all } else { Follower::of_vips };
+        let (mut steady, mut shaken) = (Node::new(of), Node::new(of));
+        let mut now = Time::from_secs(1000);
+        shaken.write(now);
+        for step in steps {
+            if let Step::Later(seconds) = step {
+                now += Duration::from_secs(seconds);
+            }
+            if matches!(step, Step::Restart) {
+                shaken.restart(now);
+            }
+            steady.take_in(now, &step);
+            shaken.take_in(now, &step);
+            shaken.write(now);
+            prop_assert_eq!(steady.table.told(), shaken.table.told());
+            let listed = |node: &Node| node.table.list().collect::<Vec<_>>();
+            prop_assert_eq!(listed(&steady), listed(&shaken));
+            let named = |node: &Node| node.follower.snapshot(None, Vec::new());
+            prop_assert_eq!(named(&steady), named(&shaken));
+            prop_assert_eq!(steady.follower.next_deadline(), shaken.follower.next_deadline());
+        }
+    }
+
+    #[test]
+    fn of_what_is_damaged_is_read_what_was_so_at_some_moment_or_nothing(
+        steps in vec(step(), 1..20),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8_u8,
+        is_cut in any::<bool>(),
+    ) {
+        let mut node = Node::new(Follower::of_all);
+        let mut now = Time::from_secs(1000);
+        let mut files = Vec::new();
+        for step in steps {
+            now += Duration::from_millis(1);
+            node.take_in(now, &step);
+            node.write(now);
+            files.push(node.file.clone());
+        }
+        let mut file = node.file;
+        let at = at.index(file.len());
+        if is_cut {
+            file.truncate(at);
+        } else {
+            file[at] ^= 1 << bit;
+        }
+        if let Ok(mut known) = Remembered::read(&file) {
+            // It is told of, unless the file ends where it once did.
+            let ends = is_cut && files.contains(&file);
+            prop_assert_eq!(known.broken == 0, ends);
+            known.broken = 0;
+            let moments = files.iter().map(|file| Remembered::read(file).unwrap());
+            prop_assert!(moments.into_iter().any(|moment| moment == known));
+        }
+    }
+
+    #[test]
+    fn what_is_no_memory_is_refused(bytes in vec(any::<u8>(), 0..200), is_begun in any::<bool>()) {
+        let begin: &[u8] = if is_begun { b"dcos-net memory 1\n" } else { b"" };
+        prop_assert!(Remembered::read(&[begin, &bytes].concat()).is_err());
+    }
+}
+
+#[test]
+fn a_file_does_not_grow_with_what_happened() {
+    let mut node = Node::new(Follower::of_all);
+    let now = Time::from_secs(1000);
+    let all = |of: u8| (0..of).collect();
+    node.take_in(now, &Step::Led([all(3), all(0), all(2), all(12)]));
+    let (mut written, mut largest, mut is_healthy) = (0, 0, true);
+    for number in (0..12_u8).cycle().take(1500) {
+        is_healthy = !is_healthy;
+        node.take_in(now, &Step::Updated(number, "TASK_RUNNING", is_healthy));
+        let before = node.file.len();
+        node.write(now);
+        written += node.file.len().saturating_sub(before);
+        largest = largest.max(node.file.len());
+    }
+    assert!(written > 2 * largest, "{written} {largest}");
+    let known = Remembered::read(&node.file).unwrap();
+    assert_eq!((known.agents.len(), known.tasks.len()), (3, 12));
+    // What nobody needs is not there.
+    let text = String::from_utf8_lossy(&node.file);
+    assert!(text.contains("web0") && !text.contains("secret"));
+}
+
+#[test]
+fn its_age_is_that_of_what_was_told_last() {
+    let mut node = Node::new(Follower::of_all);
+    let later = |minutes: u64| Time::from_secs(1000 + 60 * minutes);
+    node.take_in(later(0), &Step::Agent(1));
+    let mut age = |minutes: u64| {
+        node.write(later(minutes));
+        Remembered::read(&node.file).unwrap().written
+    };
+    assert_eq!(age(0), later(0));
+    assert_eq!(
+        age(9),
+        later(0),
+        "nothing changed, and it was written down a moment ago"
+    );
+    assert_eq!(age(11), later(11));
+}
