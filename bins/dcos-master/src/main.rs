@@ -25,7 +25,7 @@ use dcos_wire::{Client, ClientConfig, Credentials, Listener, MediaType, Server};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 mod door;
 mod gossip;
@@ -189,6 +189,10 @@ async fn serve(
             && !is_refused(reason)
         {
             // Another one may lead by now: nothing of this process may act any more, not even to stop in order.
+            if parts.stop.is_cancelled() {
+                warn!("{reason:#}, while it was stopping");
+                return Ok(());
+            }
             error!("{reason:#}: standing for election anew");
             return Err(BeginAnew.into());
         }

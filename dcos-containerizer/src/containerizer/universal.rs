@@ -472,9 +472,13 @@ impl Containerizer for Universal {
             doing: format!("removing the state of container {id}"),
             reason: error.to_string(),
         })?;
-        self.0
-            .lock()
-            .retain(|other, _| other != id && !is_below(other, id));
+        self.0.lock().retain(|other, container| {
+            let stays = other != id && !is_below(other, id);
+            if !stays {
+                streams::removed(container);
+            }
+            stays
+        });
         Ok(())
     }
 

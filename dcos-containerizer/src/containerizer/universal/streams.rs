@@ -192,6 +192,13 @@ pub(super) async fn container_ended(container: &Container) {
     }
 }
 
+/// A container that ended is known no more, maybe before the end of its switchboard is heard of: its socket goes with it.
+pub(super) fn removed(container: &Container) {
+    if let Some(board) = container.record().switchboard {
+        fs::remove_file(board.socket).ok();
+    }
+}
+
 /// Ends the switchboard of a container whose launch failed.
 pub(super) async fn abandon(inner: &Inner, container: &Container) {
     if let Some(board) = container.record().switchboard {
