@@ -67,6 +67,12 @@ pub fn worked<T>(work: impl FnOnce() -> T) -> (T, f64) {
     (result, told() - begin)
 }
 
+/// So many seconds of a processor this program has used, in all of its threads, with what the kernel did for them.
+pub fn spent() -> f64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    std::time::Duration::try_from(spent).map_or(f64::NAN, |spent| spent.as_secs_f64())
+}
+
 /// The middle one of some samples.
 pub fn median(samples: &[f64]) -> f64 {
     let sorted = sorted(samples);

@@ -31,8 +31,10 @@ const NO_DEVICE: i32 = 19;
 /// Whether this host has IPv6 switched off.
 const V6_OFF: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
 
-/// How strictly the way back of what comes through the tunnel end is checked.
+/// How strictly the way back of what comes through the tunnel end is checked, and through any link: the higher number counts.
 const WAY_BACK: &str = "/proc/sys/net/ipv4/conf/vtep1024/rp_filter";
+const WAY_BACK_OF_ALL: &str = "/proc/sys/net/ipv4/conf/all/rp_filter";
+const STRICT: &str = "1";
 
 /// A tunnel end that stands.
 #[derive(Clone, Copy, Debug)]
@@ -107,9 +109,11 @@ pub(super) fn establish(socket: &mut Socket, own: &Own) -> Result<(Place, bool),
             })?;
         }
     }
-    // Answers of a node come through its tunnel end, where packets to it would not go: "loose" lets
-    // them in. Where that is not allowed to be set, what others set counts.
-    if std::fs::read_to_string(WAY_BACK).is_ok_and(|set| set.trim() != "2") {
+    // Answers of a node come through its tunnel end, where packets to it would not go: "loose" lets them in. A host that does
+    // not look at all is left so: it costs a look-up for each packet. Where it is not allowed to be set, what others set counts.
+    let set = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let (own, all) = (set(WAY_BACK), set(WAY_BACK_OF_ALL));
+    if own.trim() == STRICT || own.trim() == "0" && all.trim() == STRICT {
         match std::fs::write(WAY_BACK, "2") {
             Ok(()) => changed = true,
             Err(error) => tracing::debug!(%error, WAY_BACK),

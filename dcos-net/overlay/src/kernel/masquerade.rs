@@ -1,4 +1,5 @@
-//! What containers send out of the overlays leaves as if the node had sent it.
+//! What containers send out of the overlays leaves as if the node had sent it; and the tunnel's own packets are not tracked: none
+//! is ever an answer to another one, so that each connection within would fill two more places of the connection tracking for 30 s.
 //!
 //! The original keeps all overlays in an ipset, and has a rule of iptables for each part; here one
 //! table of nftables says the same, and is replaced whole if it has to be.
@@ -7,6 +8,7 @@ use std::fmt::Write as _;
 
 use dcos_netlink::{nft, without};
 
+use crate::allocation::PORT;
 use crate::{DataplaneError, Own, Subnet};
 
 /// The table.
@@ -29,8 +31,15 @@ pub(super) fn text(own: &Own) -> String {
             );
         }
     }
+    let mut tunnel = String::new();
+    for hook in ["prerouting", "output"] {
+        let _ = writeln!(
+            tunnel,
+            " chain tunnel_{hook} {{\n  type filter hook {hook} priority raw; policy accept;\n  udp dport {PORT} notrack\n }}"
+        );
+    }
     format!(
-        "{}table inet {TABLE} {{\n chain postrouting {{\n  \
+        "{}table inet {TABLE} {{\n{tunnel} chain postrouting {{\n  \
          type nat hook postrouting priority srcnat; policy accept;\n{rules} }}\n}}\n",
         without(TABLE)
     )

@@ -120,6 +120,13 @@ fn at(address: &str, port: u16) -> SocketAddr {
 fn containers_of_two_hosts_reach_each_other_and_everybody_else() {
     let mut hosts = hosts!(2);
     let (config, allocation) = allocated(2);
+    // Hosts that look where packets come from.
+    for (host, of) in [(0, "all"), (1, "default")] {
+        let name = hosts.name(host);
+        run(&format!(
+            "ip netns exec {name} sysctl -qw net.ipv4.conf.{of}.rp_filter=1"
+        ));
+    }
     let kernels: Vec<Kernel> = (0..2)
         .map(|host| joined(&hosts, &config, &allocation, host))
         .collect();
@@ -142,6 +149,12 @@ fn containers_of_two_hosts_reach_each_other_and_everybody_else() {
     assert_eq!(echoed(&one, &two, at("9.0.1.2", 9000), 1392), 1392);
     // IPv6: the tunnel ends.
     assert_eq!(seen_from(&first, at("fd01:a::2", 8000)), ip_of("fd01:a::1"));
+    for host in [&first, &second] {
+        // What is said within is tracked, the packets of the tunnel are not.
+        let tracked = run(&format!("ip netns exec {host} cat /proc/net/nf_conntrack"));
+        assert!(tracked.contains("dport=8000"), "{tracked}");
+        assert!(!tracked.contains("dport=64000"), "{tracked}");
+    }
     for (host, kernel) in kernels.into_iter().enumerate() {
         hosts.on(host, || kernel.remove().unwrap());
         assert_eq!(
