@@ -21,7 +21,7 @@ pub const BALANCE_OPTIONS: &[Spec] = &[
     Spec::choice("l4lb_data_path", &["nftables", "auto", "ebpf"])
         .default("nftables")
         .help("Where connections of this node's own processes are balanced: in nftables; at connect() by eBPF (Linux 5.14), or else in nftables; or by eBPF or not starting (should eBPF fail later, nftables goes on until the next start, and the log says so) (ours)."),
-    Spec::switch("l4lb_failure_detection").help(
+    Spec::switch("l4lb_failure_detection").default("true").help(
         "Give no connections to a backend that refuses or leaves unanswered those of this node, one of the agent's own included, until one of the agent's own is answered, where a VIP has others: one half of a VIP's backends at most, and none it never reached (ours).",
     ),
 ];

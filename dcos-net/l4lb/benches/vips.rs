@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bench::{Table, argument, timed};
+use bench::{Table, argument, spent, timed};
 use dcos_l4lb::{
     Balancer, Config, DataPath, Dataplane, DataplaneError, Kernel, Reader, Repairs, Services,
     WAITING,
@@ -380,8 +380,9 @@ fn streams(hosts: &Hosts) -> (Service, SocketAddr) {
     (Service { protocol, address }, at)
 }
 
-/// Connections a second (connect, one byte each way, reset) and what one of them carries, from the node itself and from a
-/// container through it, straight and to VIPs.
+/// Connections (connect, one byte each way, reset) and what one of them carries, from the node itself and from a
+/// container through it, straight and to VIPs: in a second, and in a second of a processor, which is what the rate would be with
+/// nobody else on the machine and all of its processors busy.
 fn connections(
     hosts: &Hosts,
     vips: u32,
@@ -411,26 +412,31 @@ fn connections(
             }
         }
     }
-    for (of, unit, tables) in [
-        ("connections", "1/s", rates),
-        ("a stream", "Gbit/s", carried),
+    for (of, units, tables) in [
+        ("connections", ["1/s", "1/s of a processor"], rates),
+        ("a stream", ["Gbit/s", "Gbit/s of a processor"], carried),
     ] {
         for (from, rows) in ["the node itself", "a container"].iter().zip(tables) {
-            let mut table = Table::new(format!("{of} from {from}, of {vips} VIPs"), unit);
-            let names = paths.iter().map(|path| format!("to VIPs, {}", name(*path)));
-            let mut rows = rows.into_iter();
-            table.limit("straight to backends", rows.next().unwrap_or_default());
-            for (name, row) in names.zip(rows) {
-                table.row(name, row);
+            for (which, unit) in units.iter().enumerate() {
+                let mut table = Table::new(format!("{of} from {from}, of {vips} VIPs"), *unit);
+                let names = paths.iter().map(|path| format!("to VIPs, {}", name(*path)));
+                let mut rows = rows
+                    .iter()
+                    .map(|row| row.iter().map(|both| both[which]).collect());
+                table.limit("straight to backends", rows.next().unwrap_or_default());
+                for (name, row) in names.zip(rows) {
+                    table.row(name, row);
+                }
+                table.print();
             }
-            table.print();
         }
     }
 }
 
-fn rate(hosts: &Hosts, from: &str, to: &(dyn Fn(u32) -> SocketAddr + Sync)) -> f64 {
+/// Connections in a second, and in one of a processor.
+fn rate(hosts: &Hosts, from: &str, to: &(dyn Fn(u32) -> SocketAddr + Sync)) -> [f64; 2] {
     const FOR: Duration = Duration::from_secs(2);
-    let begin = Instant::now();
+    let (begin, before) = (Instant::now(), spent());
     let done: u32 = std::thread::scope(|scope| {
         let client = |first: u32| {
             hosts.on(from, || {
@@ -459,14 +465,15 @@ fn rate(hosts: &Hosts, from: &str, to: &(dyn Fn(u32) -> SocketAddr + Sync)) -> f
             .map(|client| client.join().unwrap())
             .sum()
     });
-    f64::from(done) / begin.elapsed().as_secs_f64()
+    [begin.elapsed().as_secs_f64(), spent() - before].map(|time| f64::from(done) / time)
 }
 
-/// What one connection carries in a second, in Gbit/s.
-fn throughput(hosts: &Hosts, from: &str, to: SocketAddr) -> f64 {
+/// What one connection carries in a second, and in one of a processor, in Gbit.
+fn throughput(hosts: &Hosts, from: &str, to: SocketAddr) -> [f64; 2] {
     hosts.on(from, || {
         let mut stream = TcpStream::connect(to).unwrap();
-        let (begin, chunk, mut sent) = (Instant::now(), vec![0; 128 << 10], 0.0);
+        let (begin, before) = (Instant::now(), spent());
+        let (chunk, mut sent) = (vec![0; 128 << 10], 0.0);
         while begin.elapsed() < Duration::from_secs(1) {
             stream.write_all(&chunk).unwrap();
             sent += 128.0 * 1024.0 * 8.0;
@@ -474,6 +481,6 @@ fn throughput(hosts: &Hosts, from: &str, to: SocketAddr) -> f64 {
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         // All of it is there.
         stream.read_exact(&mut [0]).unwrap();
-        sent / begin.elapsed().as_secs_f64() / 1e9
+        [begin.elapsed().as_secs_f64(), spent() - before].map(|time| sent / time / 1e9)
     })
 }

@@ -321,6 +321,16 @@ impl Detector {
         }
     }
 
+    /// Of what failed lately some is not known: what suspects are given is to be counted anew.
+    pub fn recount(&mut self) {
+        for known in self.backends.values_mut() {
+            if let State::Suspected(suspicion) = &mut known.state {
+                suspicion.base = None;
+                suspicion.answered = 0;
+            }
+        }
+    }
+
     /// Who is to be tried at `now`: the caller begins with it at once.
     pub fn poll(&mut self, now: Time) -> Option<SocketAddr> {
         let trials = self.backends.values_mut().filter_map(Known::trial);

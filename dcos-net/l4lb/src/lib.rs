@@ -35,11 +35,14 @@ pub mod detector;
 mod http;
 mod kernel;
 mod memory;
+mod trial;
+mod watcher;
 
 pub use balancer::{Balancer, Config, Failures, Reserved, View, WAITING};
 pub use dataplane::{Connections, Dataplane, DataplaneError, Reader, Repairs, Services};
 pub use http::router;
-pub use kernel::{DataPath, Kernel, Watcher};
+pub use kernel::{DataPath, Kernel};
+pub use watcher::{Begun, Lookout, Watcher};
 
 /// What a node's firewall has to let pass of balanced connections.
 pub fn passage() -> dcos_netlink::Passage {

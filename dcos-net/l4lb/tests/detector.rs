@@ -461,6 +461,31 @@ fn with_one_dead(backends: &BTreeSet<SocketAddr>) -> Detector {
     detector
 }
 
+/// What nobody heard of would count as answered.
+#[test]
+fn failures_that_were_missed_acquit_nobody() {
+    let all = BTreeSet::from([place(1)]);
+    let mut detector = Detector::default();
+    let sight = |failed: u64, given: u64| Sight {
+        failed: [(failed, place(1))].into(),
+        given: [(place(1), given)].into(),
+        ..Sight::default()
+    };
+    detector.meet(time(0), &all, &all);
+    assert_eq!(detector.poll(time(0)), Some(place(1)));
+    detector.tried(time(0), place(1), Outcome::Answered);
+    detector.look(time(0), &sight(1, 1));
+    detector.count(time(0), place(1), 1);
+    assert_eq!(detector.poll(time(0)), Some(place(1)));
+    detector.tried(time(1), place(1), Outcome::Failed);
+    detector.recount();
+    detector.look(time(10), &sight(2, 10));
+    assert_eq!(detector.uncounted().collect::<Vec<_>>(), [place(1)]);
+    detector.count(time(10), place(1), 10);
+    detector.look(time(20), &sight(3, 11));
+    assert_eq!(detector.avoided(), [place(1)].into());
+}
+
 #[test]
 fn who_was_no_backend_for_a_moment_is_not_avoided() {
     let mut detector = with_one_dead(&[place(1)].into());

@@ -19,11 +19,15 @@ use crate::{
     talk::{self, From, Heard, Over},
 };
 
+mod silent;
+
 /// The virtual addresses, by name.
 const WEB: &str = "web.marathon.l4lb.thisdcos.directory:80";
 const NODES: &str = "nodes.marathon.l4lb.thisdcos.directory:81";
 const LONELY: &str = "lonely.marathon.l4lb.thisdcos.directory:80";
 const LATE: &str = "late.marathon.l4lb.thisdcos.directory:80";
+/// What is checked after each fault.
+const HEALTHY_IN_USE: &str = "    no healthy backend was avoided";
 /// For so long nothing may be sent to a dead backend, so that it counts as left alone.
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -54,6 +58,10 @@ impl Client {
 struct Drill {
     site: Site,
     clients: Vec<Client>,
+    /// The parts of the overlays by the agents' addresses.
+    members: BTreeMap<String, Value>,
+    /// How much of each host's log was read.
+    read: BTreeMap<&'static str, usize>,
 }
 
 /// Runs the drill, with its files in `directory`.
@@ -74,9 +82,11 @@ pub async fn run(
     let mut drill = Drill {
         site,
         clients: Vec::new(),
+        members: BTreeMap::new(),
+        read: BTreeMap::new(),
     };
     let (leader, standby) = drill.site.leader(None).await?;
-    let members = drill
+    drill.members = drill
         .members(standby, Site::hosts().count())
         .await
         .context("all hosts join the overlays")?;
@@ -122,6 +132,7 @@ pub async fn run(
         "    nobody who talks notices",
         drill.undisturbed(since, &[]).await,
     );
+    report.check(HEALTHY_IN_USE, drill.avoided(&[]));
 
     let since = clock();
     let outcome = drill.leader_dies(leader, standby).await;
@@ -143,6 +154,7 @@ pub async fn run(
         "    nobody who talks notices",
         drill.undisturbed(since, &[]).await,
     );
+    report.check(HEALTHY_IN_USE, drill.avoided(&[leader]));
 
     let since = clock();
     let outcome = drill.agent_dies("agent2").await;
@@ -162,7 +174,7 @@ pub async fn run(
         "    every other host knows by gossip that it is dead",
         drill.gossip_says(&["agent2"]).await,
     );
-    let outcome = drill.agent_returns(standby, "agent2", &members).await;
+    let outcome = drill.agent_returns(standby, "agent2").await;
     report.check(
         "it comes back with the networks it had, and runs tasks",
         told(outcome),
@@ -176,9 +188,10 @@ pub async fn run(
         "    containers of all hosts talk by the addresses they have",
         drill.by_address().await,
     );
+    report.check(HEALTHY_IN_USE, drill.avoided(&["agent2"]));
 
     let since = clock();
-    let outcome = drill.cut_off(standby, "agent3", &members).await;
+    let outcome = drill.cut_off(standby, "agent3").await;
     report.check(
         "an agent is cut off until it counts as unreachable: its backend is left alone",
         healthy(outcome),
@@ -192,6 +205,7 @@ pub async fn run(
         "    no two containers have the same address",
         drill.addresses(),
     );
+    report.check(HEALTHY_IN_USE, drill.avoided(&["agent3"]));
 
     let outcome = drill.parted(leader, standby, "agent1").await;
     report.check(
@@ -207,13 +221,17 @@ pub async fn run(
         "    no two containers have the same address",
         drill.addresses(),
     );
+    report.check(HEALTHY_IN_USE, drill.avoided(&["agent1"]));
+    let outcome = drill.silent_deaths(standby, report).await;
+    report.check("the app that was for that ends", told(outcome));
+    report.check("    everybody who talks is answered", drill.settled().await);
     let outcome = drill.masters_die([leader, standby], "agent2").await;
     report.check(
         "both masters' hosts die, and then an agent's: its backend is left alone",
         healthy(outcome),
     );
     let outcome = drill
-        .all_return(standby, &[leader, standby, "agent2"], &members)
+        .all_return(standby, &[leader, standby, "agent2"])
         .await;
     report.check("they come back, with the networks they had", told(outcome));
     report.check("    everybody who talks is answered", drill.settled().await);
@@ -225,6 +243,7 @@ pub async fn run(
         "    every name leads to all that are behind it",
         drill.by_name().await,
     );
+    report.check(HEALTHY_IN_USE, drill.avoided(&[leader, standby, "agent2"]));
     report.check(
         "every program still runs",
         drill.site.ended().map_or(Ok(String::new()), Err),
@@ -480,50 +499,59 @@ impl Drill {
 
     /// Streams and knocks from hosts and containers that no fault befalls.
     async fn start_clients(&mut self) -> anyhow::Result<()> {
-        let of = |app: &str, host: &str| {
-            let ip = self.site.ip(host);
-            let servers = self.site.servers(app);
-            let server = servers.into_iter().find(|server| server.host == ip);
-            server
-                .map(|server| From::Container(server.pid))
-                .with_context(|| format!("{app} runs on {host}"))
-        };
         let on = |host: &str| From::Host(host.to_owned());
-        let mut clients = Vec::new();
+        let (edge, web) = (
+            self.container("edge", "public1")?,
+            self.container("web", "agent1")?,
+        );
         // So many that some go to each backend.
         for number in 0..4 {
-            clients.push(("public1", of("edge", "public1")?, WEB, Talk::Stream, number));
-            clients.push(("agent1", on("agent1"), WEB, Talk::Stream, number));
-            clients.push(("agent1", of("web", "agent1")?, NODES, Talk::Stream, number));
+            self.add_client("public1", &edge, WEB, Talk::Stream, number)?;
+            self.add_client("agent1", &on("agent1"), WEB, Talk::Stream, number)?;
+            self.add_client("agent1", &web, NODES, Talk::Stream, number)?;
         }
-        clients.push((
-            "public1",
-            of("edge", "public1")?,
-            WEB,
-            Talk::Knock(Over::Tcp),
-            0,
-        ));
-        clients.push(("public1", on("public1"), WEB, Talk::Knock(Over::Udp), 1));
-        clients.push(("agent1", on("agent1"), WEB, Talk::Knock(Over::Tcp), 0));
-        for (host, from, to, what, number) in clients {
-            let kind = if matches!(from, From::Host(_)) {
-                "host"
-            } else {
-                "container"
-            };
-            let name = format!("{what:?}-{host}-{kind}-{number}").replace(['(', ')'], "-");
-            let words = match what {
-                Talk::Stream => vec!["stream", to],
-                Talk::Knock(over) => vec!["knock", over.word(), to],
-            };
-            let process = self.site.client(&name, &from, &words)?;
-            self.clients.push(Client {
-                host,
-                what,
-                process,
-            });
-        }
+        let (tcp, udp) = (Talk::Knock(Over::Tcp), Talk::Knock(Over::Udp));
+        self.add_client("public1", &edge, WEB, tcp, 0)?;
+        self.add_client("public1", &on("public1"), WEB, udp, 1)?;
+        self.add_client("agent1", &on("agent1"), WEB, tcp, 0)?;
         self.answered(clock()).await
+    }
+
+    /// The container of an app on a host.
+    fn container(&self, app: &str, host: &str) -> anyhow::Result<From> {
+        let ip = self.site.ip(host);
+        let mut servers = self.site.servers(app).into_iter();
+        let server = servers.find(|server| server.host == ip);
+        let server = server.with_context(|| format!("{app} runs on {host}"))?;
+        Ok(From::Container(server.pid))
+    }
+
+    /// Has somebody talk from now on.
+    fn add_client(
+        &mut self,
+        host: &'static str,
+        from: &From,
+        to: &'static str,
+        what: Talk,
+        number: u32,
+    ) -> anyhow::Result<()> {
+        let kind = if matches!(from, From::Host(_)) {
+            "host"
+        } else {
+            "container"
+        };
+        let name = format!("{what:?}-{host}-{kind}-{number}").replace(['(', ')'], "-");
+        let words = match what {
+            Talk::Stream => vec!["stream", to],
+            Talk::Knock(over) => vec!["knock", over.word(), to],
+        };
+        let process = self.site.client(&name, from, &words)?;
+        self.clients.push(Client {
+            host,
+            what,
+            process,
+        });
+        Ok(())
     }
 
     /// Waits until everybody has been answered after `since`.
@@ -706,10 +734,14 @@ impl Drill {
             self.site.deploy(router, &other).await?;
         }
         // Behind the same name, too.
-        let path = "/service/marathon/v2/apps/other?force=true";
-        self.site.send(router, "DELETE", path, None).await?;
+        self.remove(router, "other").await
+    }
+
+    async fn remove(&self, router: &str, app: &str) -> anyhow::Result<()> {
+        let path = format!("/service/marathon/v2/apps/{app}?force=true");
+        self.site.send(router, "DELETE", &path, None).await?;
         let gone = || async {
-            ensure!(self.site.servers("other").is_empty(), "it still runs");
+            ensure!(self.site.servers(app).is_empty(), "it still runs");
             Ok(())
         };
         eventually("an app is gone", gone).await
@@ -801,16 +833,11 @@ impl Drill {
         Ok(said)
     }
 
-    async fn all_return(
-        &mut self,
-        router: &str,
-        hosts: &[&str],
-        members: &BTreeMap<String, Value>,
-    ) -> anyhow::Result<()> {
+    async fn all_return(&mut self, router: &str, hosts: &[&str]) -> anyhow::Result<()> {
         for host in hosts {
             self.site.power_on(host)?;
         }
-        self.same_members(router, members).await?;
+        self.same_members(router).await?;
         for (app, count) in [("/web", 3), ("/nodes", 3), ("/lonely", 1), ("/late", 2)] {
             self.site.healthy(router, app, count).await?;
         }
@@ -825,14 +852,9 @@ impl Drill {
         Ok(said)
     }
 
-    async fn agent_returns(
-        &mut self,
-        router: &str,
-        host: &str,
-        members: &BTreeMap<String, Value>,
-    ) -> anyhow::Result<()> {
+    async fn agent_returns(&mut self, router: &str, host: &str) -> anyhow::Result<()> {
         self.site.power_on(host)?;
-        self.same_members(router, members).await?;
+        self.same_members(router).await?;
         for (app, count) in [("/web", 3), ("/nodes", 3), ("/lonely", 1), ("/late", 2)] {
             self.site.healthy(router, app, count).await?;
         }
@@ -840,29 +862,21 @@ impl Drill {
     }
 
     /// Every agent has the networks it had.
-    async fn same_members(
-        &self,
-        router: &str,
-        members: &BTreeMap<String, Value>,
-    ) -> anyhow::Result<()> {
+    async fn same_members(&self, router: &str) -> anyhow::Result<()> {
+        let members = &self.members;
         let now = self.members(router, members.len()).await?;
         ensure!(now == *members, "{now:?} instead of {members:?}");
         Ok(())
     }
 
-    async fn cut_off(
-        &mut self,
-        router: &str,
-        host: &str,
-        members: &BTreeMap<String, Value>,
-    ) -> anyhow::Result<String> {
+    async fn cut_off(&mut self, router: &str, host: &str) -> anyhow::Result<String> {
         let begin = clock();
         self.site.network.cut(host)?;
         let left = self.left_alone(begin, host).await;
         let gone = self.unreachable(router, host).await;
         self.site.network.mend(host)?;
         gone?;
-        self.same_members(router, members).await?;
+        self.same_members(router).await?;
         for (app, count) in [("/web", 3), ("/nodes", 3)] {
             self.site.healthy(router, app, count).await?;
         }

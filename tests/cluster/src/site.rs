@@ -219,6 +219,32 @@ impl Site {
             .collect())
     }
 
+    /// How many backends an agent has reached by trials of its own.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub async fn reached_backends(&self, agent: &str) -> anyhow::Result<u64> {
+        let metrics = "http://127.0.0.1:62080/v1/metrics/l4lb";
+        let command = From::Host(agent.to_owned()).command(&["get", metrics])?;
+        let said = tokio::process::Command::from(command).output().await?;
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let mut lines = said.lines();
+        let reached = lines.find_map(|line| line.strip_prefix("reached_backends "));
+        Ok(reached.context("it counts them")?.parse()?)
+    }
+
+    /// What a host has logged behind its first `read` bytes, which grow by it.
+    pub fn logged(&self, host: &str, read: &mut usize) -> String {
+        let log = self.directory.join(format!("{host}.log"));
+        let all = std::fs::read(log).unwrap_or_default();
+        let new = all.get(*read..).unwrap_or_default();
+        // A line that is only half written has no end yet.
+        let whole = new.iter().rposition(|byte| *byte == b'\n');
+        let new = &new[..whole.map_or(0, |end| end + 1)];
+        *read += new.len();
+        String::from_utf8_lossy(new).into_owned()
+    }
+
     /// Has Marathon run an app, through the router of a master, and waits until all of it is healthy there.
     ///
     /// # Errors

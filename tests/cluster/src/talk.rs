@@ -14,7 +14,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+    signal::unix::{SignalKind, signal},
     task::JoinSet,
     time::{interval, timeout},
 };
@@ -30,7 +31,7 @@ const KNOCKS: Duration = Duration::from_millis(20);
 const WORDS: Duration = Duration::from_millis(20);
 
 /// The first words that make this program one of these.
-pub const WORDS_OF_TALK: [&str; 4] = ["serve", "ask", "knock", "stream"];
+pub const WORDS_OF_TALK: [&str; 5] = ["serve", "ask", "get", "knock", "stream"];
 
 /// TCP or UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Over {
     }
 }
 
-/// Does what the command line says: `serve UDP_ADDRESS PORT NAME`, `ask|knock tcp|udp HOST:PORT`, `stream HOST:PORT`.
+/// Does what the command line says: `serve UDP_ADDRESS PORT NAME`, `ask|knock tcp|udp HOST:PORT`, `get URL`, `stream HOST:PORT`.
 ///
 /// # Errors
 /// What it says makes no sense, or what cannot be done at all.
@@ -69,6 +70,12 @@ pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
                 Ok(name) => println(&name),
                 Err(error) => println(&format!("- {error:#}")),
             }
+            Ok(())
+        }
+        ["get", url] => {
+            let request = http::Request::get(url).body(String::new().into())?;
+            let answer = dcos_wire::Client::new().send(request).await?;
+            println(&answer.success().await?.text().await?);
             Ok(())
         }
         ["knock", word, to] => knock(over(word)?, resolve(to).await?).await,
@@ -90,15 +97,26 @@ async fn resolve(to: &str) -> anyhow::Result<SocketAddr> {
         .with_context(|| format!("{to} has no IPv4 address"))
 }
 
-/// Answers each line of a connection, each datagram to `ip` and each HTTP request with `name`.
+/// Answers each line of a connection, each datagram to `ip` and each HTTP request with `name`. From SIGUSR1 to SIGUSR2 new
+/// connections are refused.
 async fn serve(ip: IpAddr, port: u16, name: &str) -> anyhow::Result<()> {
-    let tcp = TcpListener::bind(("0.0.0.0", port)).await?;
+    let mut tcp = Some(listen(port)?);
     let udp = UdpSocket::bind((ip, port)).await?;
+    let mut close = signal(SignalKind::user_defined1())?;
+    let mut open = signal(SignalKind::user_defined2())?;
     let mut clients = JoinSet::new();
     let mut datagram = [0; 512];
     loop {
+        let accepted = async {
+            match &tcp {
+                Some(tcp) => tcp.accept().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            accepted = tcp.accept() => {
+            _ = close.recv() => tcp = None,
+            _ = open.recv() => tcp = Some(listen(port)?),
+            accepted = accepted => {
                 if let Ok((client, _)) = accepted {
                     clients.spawn(answer(client, name.to_owned()));
                 }
@@ -111,6 +129,15 @@ async fn serve(ip: IpAddr, port: u16, name: &str) -> anyhow::Result<()> {
             _ = clients.join_next(), if !clients.is_empty() => {}
         }
     }
+}
+
+/// One that is stopped soon leaves connections unanswered: so many wait to be taken in.
+fn listen(port: u16) -> io::Result<TcpListener> {
+    const BACKLOG: u32 = 64;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from(([0, 0, 0, 0], port)))?;
+    socket.listen(BACKLOG)
 }
 
 async fn answer(client: TcpStream, name: String) -> io::Result<()> {

@@ -11,7 +11,7 @@ use dcos_netlink::{DUMP, Events, Messages, Protocol as Family, SockFilter, Socke
 use rustix::net::AddressFamily;
 
 use super::{UNSPEC, behind_header, header};
-use crate::detector::Flow as FlowId;
+use crate::watcher::Begun;
 
 /// `NFNL_SUBSYS_CTNETLINK`, in the upper half of a message's kind.
 const CONNTRACK: u16 = 1;
@@ -37,6 +37,10 @@ const TO_ADDRESS: u32 = 1 << 1;
 const TO_PORT: u32 = 1 << 3 | 1 << 5;
 /// `ENOENT`: it went by itself.
 const GONE: i32 = 2;
+
+/// What a filter of a socket reads for an attribute, and for one in another: `SKF_AD_NLATTR` and `SKF_AD_NLATTR_NEST`.
+const ATTRIBUTE: u32 = 0xffff_f00c;
+const NESTED: u32 = 0xffff_f010;
 
 /// Services that lost backends, and those they have.
 pub(super) type Losers = HashMap<Service, Vec<SocketAddr>>;
@@ -177,17 +181,6 @@ fn read_stale(entry: &[u8], losers: &Losers) -> Option<Flow> {
     })
 }
 
-/// A connection that nobody has answered, or did.
-#[derive(Debug)]
-pub(super) struct Begun {
-    pub(super) flow: FlowId,
-    pub(super) client: SocketAddr,
-    /// Where it was to go.
-    pub(super) to: SocketAddr,
-    /// Where it went.
-    pub(super) backend: SocketAddr,
-}
-
 /// The connections that nobody has answered yet, whomever they are for. Kernels before 5.13 are asked for all.
 pub(super) fn waiting(socket: &mut Socket) -> io::Result<Vec<Begun>> {
     let mut request = Messages::new();
@@ -203,20 +196,32 @@ pub(super) fn waiting(socket: &mut Socket) -> io::Result<Vec<Begun>> {
 
 /// Hears of connections that end and were never answered; [`read_begun`] reads what it tells.
 pub(super) fn unanswered() -> io::Result<Events> {
-    // What is answered is not even given to us: the status, its third attribute, says so.
+    // What is answered is not even given to us: the status, its third attribute, says so. Nor is what is no connection: of the packets
+    // of a tunnel none is ever answered, and there may be thousands a second.
     let filter = [
         // A: where attributes begin; X: which one; then where that is, or none.
         SockFilter::new(0x00, 0, 0, 20),
         SockFilter::new(0x01, 0, 0, STATUS.into()),
-        SockFilter::new(0x20, 0, 0, 0xffff_f00c),
+        SockFilter::new(0x20, 0, 0, ATTRIBUTE),
         SockFilter::new(0x15, 4, 0, 0),
         // Its value, and the bit in it.
         SockFilter::new(0x07, 0, 0, 0),
         SockFilter::new(0x40, 0, 0, 4),
         SockFilter::new(0x54, 0, 0, ANSWERED),
-        SockFilter::new(0x15, 0, 1, 0),
-        SockFilter::new(0x06, 0, 0, u32::MAX),
+        SockFilter::new(0x15, 0, 10, 0),
+        // The same of the protocol: in the original direction, the second one in there, the first one in that.
+        SockFilter::new(0x00, 0, 0, 20),
+        SockFilter::new(0x01, 0, 0, ORIGINAL.into()),
+        SockFilter::new(0x20, 0, 0, ATTRIBUTE),
+        SockFilter::new(0x01, 0, 0, 2),
+        SockFilter::new(0x20, 0, 0, NESTED),
+        SockFilter::new(0x01, 0, 0, 1),
+        SockFilter::new(0x20, 0, 0, NESTED),
+        SockFilter::new(0x07, 0, 0, 0),
+        SockFilter::new(0x50, 0, 0, 4),
+        SockFilter::new(0x15, 1, 0, Protocol::Tcp.number().into()),
         SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
     ];
     Events::open(Family::Netfilter, DESTROYED, &filter)
 }

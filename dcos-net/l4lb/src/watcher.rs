@@ -1,6 +1,8 @@
 //! [`Watcher`]: looks what becomes of connections to backends, and has those avoided that the [`Detector`] finds dead.
+//! [`Lookout`]: what sees these connections. A plug point.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,36 +10,89 @@ use std::time::{Duration, Instant};
 
 use dcos_core::time::steady;
 use dcos_net::vip::{Protocol, Service, VipTable};
-use dcos_netlink::{Events, Protocol as Family, Socket};
 use tokio::sync::watch;
 
-use super::conntrack::{self, Begun};
-use super::counters::Counters;
-use super::trial::Trial;
 use crate::balancer::{Failures, View};
 use crate::dataplane::Services;
-use crate::detector::{Detector, Sight};
+use crate::detector::{Detector, Flow, Sight};
+use crate::trial::Trial;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The kernel walks through all that it tracks for each: of one processor no more than this part is spent with it.
+/// The kernel walks through all that it tracks for each: of one processor no more than this part is spent with it. Time in which
+/// others had the processor does not count: on a busy machine looks would be rare just when connections fail.
 const SHARE: u32 = 50;
 /// Between two looks at trials that run.
 const TICK: Duration = Duration::from_millis(50);
 /// So long the kernel tracks a trial that nobody answered.
 const TRACKED: Duration = Duration::from_secs(130);
 
+/// Sees what becomes of connections on a node.
+///
+/// Calls may block. They are made one at a time, all by one thread, in the network namespace that the watcher was
+/// [started](Watcher::start) in. After an error [`reopen`](Self::reopen) is called before anything else is asked; if the next
+/// call fails as well, all that was known of backends is forgotten, and nobody is avoided. Otherwise connections are counted anew.
+pub trait Lookout: fmt::Debug + Send + 'static {
+    /// The connections that nobody has answered yet, whomever they are for.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn waiting(&mut self) -> io::Result<Vec<Begun>>;
+
+    /// Those that ended without an answer since this was asked last. None may be missing: what is given and neither fails nor waits
+    /// counts as answered.
+    ///
+    /// # Errors
+    /// What the system said; that some were lost.
+    fn ended(&mut self) -> io::Result<Vec<Begun>>;
+
+    /// How many connections each of `backends` was given by `services` so far; `None` if these change just now.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn given(
+        &mut self,
+        backends: &[SocketAddr],
+        services: &Services,
+    ) -> io::Result<Option<BTreeMap<SocketAddr, u64>>>;
+
+    /// Whether connections are led to a backend before anybody sees them: those look as if they were meant for it.
+    fn is_behind_connect(&self) -> bool;
+
+    /// Begins anew after an error: what was asked before is not answered any more.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn reopen(&mut self) -> io::Result<()>;
+}
+
+/// A connection that nobody has answered, or did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Which it is: a later one between the same ends is another.
+    pub flow: Flow,
+    /// Its begin.
+    pub client: SocketAddr,
+    /// Where it was to go.
+    pub to: SocketAddr,
+    /// Where it went.
+    pub backend: SocketAddr,
+}
+
 /// Looks at connections of one network namespace.
 #[derive(Debug)]
 pub struct Watcher {
-    pub(super) socket: Socket,
-    pub(super) ended: Events,
-    pub(super) counters: Counters,
-    /// Whether connections are balanced at `connect()`: those look as if they were meant for their backend.
-    pub(super) at_connect: bool,
+    lookout: Box<dyn Lookout>,
 }
 
 impl Watcher {
+    /// One that sees by way of `lookout`.
+    pub fn new(lookout: impl Lookout) -> Self {
+        Self {
+            lookout: Box::new(lookout),
+        }
+    }
+
     /// Looks from now on, in a thread in the network namespace of this one, at connections to what `view` knows, until what is
     /// given back is dropped. Should the thread end before, by a panic, what is given back is closed.
     ///
@@ -49,24 +104,19 @@ impl Watcher {
         let thread = std::thread::Builder::new().name("l4lb-watcher".to_owned());
         thread.spawn(move || {
             let watch = Watch {
-                watcher: self,
+                lookout: self.lookout,
                 table,
                 detector: Detector::default(),
                 known: Known::default(),
                 counted: BTreeMap::new(),
                 trials: Vec::new(),
                 tried: VecDeque::new(),
+                ended: Vec::new(),
+                missed: None,
             };
             watch.run(&tell);
         })?;
         Ok(told)
-    }
-
-    /// Opens its sockets anew.
-    fn reopen(&mut self) -> io::Result<()> {
-        self.socket = Socket::open(Family::Netfilter)?;
-        self.ended = conntrack::unanswered()?;
-        self.counters.reopen()
     }
 }
 
@@ -81,7 +131,7 @@ struct Known {
 
 #[derive(Debug)]
 struct Watch {
-    watcher: Watcher,
+    lookout: Box<dyn Lookout>,
     table: Arc<Mutex<VipTable>>,
     detector: Detector,
     known: Known,
@@ -90,17 +140,20 @@ struct Watch {
     trials: Vec<Trial>,
     /// Which connections were trials: since when, from which port, to whom.
     tried: VecDeque<(Instant, u16, SocketAddr)>,
+    /// What ended without an answer since the last look, and why more may have.
+    ended: Vec<Begun>,
+    missed: Option<io::Error>,
 }
 
 impl Watch {
     fn run(mut self, tell: &watch::Sender<Failures>) {
         let mut is_blind = false;
         while !tell.is_closed() {
-            let begun = Instant::now();
-            // What a socket still has to say after an error belongs to nothing that is asked next.
+            let (begun, worked) = (Instant::now(), worked());
             let looked = self.look().or_else(|error| {
                 tracing::debug!(%error, "looking at connections to backends once more");
-                self.watcher.reopen()?;
+                self.lookout.reopen()?;
+                self.detector.recount();
                 self.look()
             });
             if let Err(error) = &looked {
@@ -112,7 +165,7 @@ impl Watch {
             }
             is_blind = looked.is_err();
             self.tell(tell);
-            let spent = begun.elapsed();
+            let spent = self::worked().saturating_sub(worked);
             self.try_some(begun + PAUSE.max(spent * SHARE), tell);
         }
     }
@@ -120,16 +173,21 @@ impl Watch {
     /// Looks once.
     fn look(&mut self) -> io::Result<()> {
         self.learn();
+        self.listen();
+        let ended = std::mem::take(&mut self.ended);
+        if let Some(error) = self.missed.take() {
+            return Err(error);
+        }
         if !self.known.has_choice && self.detector.is_idle() {
             // Nobody could be avoided.
-            self.watcher.ended.drain(|_| {})?;
             return Ok(());
         }
         let given = self.given()?;
-        let waiting = conntrack::waiting(&mut self.watcher.socket)?;
-        let mut ended = Vec::new();
-        let take = |entry: &[u8]| ended.extend(conntrack::read_begun(entry));
-        self.watcher.ended.drain(take)?;
+        let waiting = self.lookout.waiting()?;
+        // What is waited for no more must be known to have failed.
+        self.listen();
+        let ended = ended.into_iter().chain(std::mem::take(&mut self.ended));
+        let ended: Vec<Begun> = ended.collect();
         let ours = |begun: Vec<Begun>| {
             let table = self.table();
             let ours = begun
@@ -144,6 +202,14 @@ impl Watch {
         };
         self.detector.look(steady(), &sight);
         self.count()
+    }
+
+    /// Takes what ended, before there is more of it than the kernel keeps.
+    fn listen(&mut self) {
+        match self.lookout.ended() {
+            Ok(ended) => self.ended.extend(ended),
+            Err(error) => self.missed = Some(error),
+        }
     }
 
     /// Reads the table again, if it changed.
@@ -173,7 +239,8 @@ impl Watch {
         self.known.backends.contains(&begun.backend)
             && if begun.to == begun.backend {
                 let mut tried = self.tried.iter();
-                self.watcher.at_connect && !tried.any(|(_, port, to)| (*port, *to) == trial)
+                self.lookout.is_behind_connect()
+                    && !tried.any(|(_, port, to)| (*port, *to) == trial)
             } else {
                 table.told().contains_key(&service)
             }
@@ -229,11 +296,9 @@ impl Watch {
         }
         let all = services.values().flatten();
         let all: Services = all.map(|(of, backends)| (*of, backends.clone())).collect();
-        match self.watcher.counters.given(backends, &all) {
-            // It changes just now: they are counted next time.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(BTreeMap::new()),
-            given => given,
-        }
+        // Those that change just now are counted next time.
+        let given = self.lookout.given(backends, &all)?;
+        Ok(given.unwrap_or_default())
     }
 
     /// Tries whoever is to be tried, until it is time for the next look.
@@ -258,8 +323,10 @@ impl Watch {
                 outcome.is_none()
             });
             self.tell(tell);
-            let tick = if self.trials.is_empty() { PAUSE } else { TICK };
+            let is_calm = self.trials.is_empty() && self.detector.suspects().next().is_none();
+            let tick = if is_calm { PAUSE } else { TICK };
             std::thread::sleep(left.min(tick));
+            self.listen();
         }
         let is_old = |(begun, ..): &mut (Instant, u16, SocketAddr)| begun.elapsed() >= TRACKED;
         while self.tried.pop_front_if(is_old).is_some() {}
@@ -291,4 +358,10 @@ impl Watch {
     fn table(&self) -> MutexGuard<'_, VipTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// For how long this thread has had a processor.
+fn worked() -> Duration {
+    let worked = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(worked).unwrap_or_default()
 }

@@ -13,17 +13,17 @@ const LIMIT: Duration = Duration::from_secs(3);
 
 /// One that was begun.
 #[derive(Debug)]
-pub(super) struct Trial {
-    pub(super) backend: SocketAddr,
+pub(crate) struct Trial {
+    pub(crate) backend: SocketAddr,
     /// Its own end, if it could be made.
-    pub(super) own: Option<SocketAddr>,
+    pub(crate) own: Option<SocketAddr>,
     socket: io::Result<Socket>,
     begun: Instant,
 }
 
 impl Trial {
     /// Begins one, in the network namespace of this thread.
-    pub(super) fn begin(backend: SocketAddr) -> Self {
+    pub(crate) fn begin(backend: SocketAddr) -> Self {
         let (begun, mut own) = (Instant::now(), None);
         let socket = connect(backend, &mut own);
         Self {
@@ -35,7 +35,7 @@ impl Trial {
     }
 
     /// What became of it, if that is known.
-    pub(super) fn outcome(&self) -> Option<Outcome> {
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
         let error = match &self.socket {
             Err(error) => Some(verdict(error)),
             Ok(socket) => match socket.take_error() {
