@@ -11,6 +11,7 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
+use sha1::{Digest as _, Sha1};
 
 /// What happens to a node.
 #[derive(Clone, Debug)]
@@ -262,6 +263,48 @@ proptest! {
     fn what_is_no_memory_is_refused(bytes in vec(any::<u8>(), 0..200), is_begun in any::<bool>()) {
         let begin: &[u8] = if is_begun { b"dcos-net memory 1\n" } else { b"" };
         prop_assert!(Remembered::read(&[begin, &bytes].concat()).is_err());
+    }
+}
+
+/// A file with one record, whose checksum is right whatever it says.
+fn whole(body: &[u8]) -> Vec<u8> {
+    let begin = Sha1::new().chain_update([0; 20]).chain_update(b"1\n");
+    let checksum = Sha1::new()
+        .chain_update(begin.finalize())
+        .chain_update(body);
+    let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+    let begin = b"dcos-net memory 1\n";
+    [begin, &length[..], &checksum.finalize(), body].concat()
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_record_says_can_be_gone_on_with_or_is_refused(
+        steps in vec(step(), 1..6),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut node = Node::new(Follower::of_all);
+        let now = Time::from_secs(1000);
+        for step in steps {
+            node.take_in(now, &step);
+        }
+        node.write(now);
+        let body = &node.file[b"dcos-net memory 1\n".len() + 24..];
+        prop_assert_eq!(&whole(body), &node.file);
+        let mut body = body.to_vec();
+        for (at, byte) in changes {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        if let Ok(known) = Remembered::read(&whole(&body)) {
+            let mut node = Node::new(Follower::of_all);
+            node.follower.recall(now, known, &mut node.table);
+            node.table.take_changes();
+            node.write(now);
+            let named = node.follower.snapshot(None, Vec::new());
+            node.restart(now);
+            prop_assert_eq!(named, node.follower.snapshot(None, Vec::new()));
+        }
     }
 }
 

@@ -182,7 +182,7 @@ def test_containers_reach_virtual_addresses_their_own_included(network, path):
         send("PUT", f"{vips.cluster.marathon}/v2/apps/inner?force=true", {"instances": 0})
         eventually("no VIP", lambda: vips.backends("inner.marathon.l4lb.thisdcos.directory:80") == [])
         # The addresses of containers go back before their network does.
-        eventually("all addresses back", lambda: not list((network / "leases").glob("**/10.*")), 60)
+        eventually("all addresses back", lambda: not list((network / "leases").glob("**/10.*")))
 
 
 # Where the other nodes are.
