@@ -231,7 +231,7 @@ class Nodes(Vips):
 
 
 def ask_agent(name: str) -> str:
-    found = subprocess.run(["dig", "+short", "+time=2", "+tries=1", "@198.51.100.1", name], capture_output=True, text=True)
+    found = subprocess.run(["dig", "+short", "+time=5", "+tries=1", "@198.51.100.1", name], capture_output=True, text=True)
     return "" if found.returncode else found.stdout.strip()
 
 

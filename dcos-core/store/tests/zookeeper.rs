@@ -89,7 +89,7 @@ impl Server {
     fn reached(&self, scheme: &str, host: &str, files: &TlsFiles) -> Ensemble {
         let url = format!("{scheme}://masters:secret@{host}:{}/mesos", self.secure);
         let ensemble = Ensemble::parse(&url).unwrap().with_tls(files).unwrap();
-        ensemble.session_timeout(Duration::from_secs(4))
+        ensemble.session_timeout(Duration::from_secs(10))
     }
 }
 

@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn processes_are_in_the_container_they_come_from() {
         let mut first = Command::new("sh")
-            .args(["-c", "sh -c 'echo $$; sleep 1000' & wait"])
+            .args(["-c", "sh -c 'echo $$; exec sleep 1000' & wait"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
