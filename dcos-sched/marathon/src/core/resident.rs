@@ -192,6 +192,7 @@ impl Core {
         instance.reservation = Some(Reservation {
             incarnation: 1,
             confirmed: false,
+            over: false,
             volumes: local,
         });
         let launch = self.launch_operation(spec, &instance, resources);
@@ -219,6 +220,7 @@ impl Core {
         let mut next = Instance::launched_again(id, incarnation, spec, agent, found.ports, now);
         next.reservation = Some(Reservation {
             incarnation,
+            over: false,
             ..kept
         });
         let launch = self.launch_operation(spec, &next, found.resources);
@@ -244,8 +246,13 @@ impl Core {
             self.release_later(instance, None);
             return false;
         }
+        let kept = Reservation {
+            over: instance.condition.is_final(),
+            ..kept.clone()
+        };
         let parked = Instance {
             condition: Condition::Reserved,
+            reservation: Some(kept),
             since: now,
             started_at: None,
             healthy: None,

@@ -45,10 +45,14 @@ impl Core {
         // What is said of a task that is over is old news; unless it is not over, as when a launch was given up too early
         // or the store is an older one (case 3 of Task.update in Marathon 1.11).
         let task = &status.task_id.value;
-        let is_over = || !instance.live_tasks().any(|live| live == task);
-        if instance.condition == Condition::Reserved
-            && (!condition.is_under_way() || (!instance.tasks.is_empty() && is_over()))
-        {
+        let is_over = || {
+            if instance.tasks.is_empty() {
+                instance.reservation.as_ref().is_some_and(|kept| kept.over)
+            } else {
+                !instance.live_tasks().any(|live| live == task)
+            }
+        };
+        if instance.condition == Condition::Reserved && (!condition.is_under_way() || is_over()) {
             return;
         }
         let mut next = (**instance).clone();

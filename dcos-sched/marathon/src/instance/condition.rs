@@ -73,6 +73,14 @@ impl Condition {
         )
     }
 
+    /// Whether it is over as somebody saw it end, so that it cannot go on. What nobody knows of may turn up again.
+    pub fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::Error | Self::Failed | Self::Finished | Self::Killed
+        )
+    }
+
     /// Whether the app's launches are held back for a while after this end.
     pub fn backs_off(self) -> bool {
         matches!(

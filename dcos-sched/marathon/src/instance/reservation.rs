@@ -10,6 +10,10 @@ pub struct Reservation {
     pub incarnation: u32,
     /// Whether an agent ever spoke of one of them; until then nobody knows that it was made.
     pub confirmed: bool,
+    /// Whether the last of those tasks is known to have ended: what is said of it after that is old news. One that was
+    /// given up, or lost, may run after all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over: bool,
     /// Its volumes, in the order of the app's.
     pub volumes: Vec<LocalVolume>,
 }

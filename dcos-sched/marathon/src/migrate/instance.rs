@@ -197,6 +197,7 @@ impl Stored {
         instance.reservation = self.reservation.as_ref().map(|kept| Reservation {
             incarnation: newest.map_or(0, |task| incarnation(&task.task_id)),
             confirmed: kept.state.name != "new",
+            over: false,
             volumes: kept.volume_ids.iter().map(VolumeId::volume).collect(),
         });
         if instance.condition == Condition::Reserved {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dcos_proto::mesos::TaskStatus;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -350,6 +351,43 @@ fn a_task_that_runs_after_all_is_taken_on() {
         goes_on(&mut h, wanted);
         assert_eq!((h.mesos_tasks(), h.disks.len()), (wanted, 1));
         assert_eq!(h.tasks("/db"), task);
+    }
+}
+
+/// An agent repeats what it does not know to be acknowledged, also after its end was told by the master, or by itself before
+/// it crashed.
+#[test]
+fn a_task_that_is_over_does_not_run_again() {
+    use dcos_proto::mesos::{AgentId, TaskState};
+    for end in [TaskState::TaskKilled, TaskState::TaskFailed] {
+        let mut h = world();
+        h.put(resident(1, "run"));
+        goes_on(&mut h, 1);
+        let task = h.tasks("/db").into_iter().next().unwrap();
+        let say = |h: &mut Harness, state: TaskState| {
+            h.update(TaskStatus {
+                task_id: task.clone().into(),
+                state: state.into(),
+                agent_id: Some(AgentId::from("agent")),
+                uuid: Some(vec![1]),
+                ..TaskStatus::default()
+            });
+            h.condition("/db")
+        };
+        let parked = Some(crate::instance::Condition::Reserved);
+        assert_eq!(say(&mut h, end), parked);
+        for crash in [false, true] {
+            if crash {
+                h.crash();
+            }
+            for state in [
+                TaskState::TaskStarting,
+                TaskState::TaskRunning,
+                TaskState::TaskKilling,
+            ] {
+                assert_eq!(say(&mut h, state), parked, "{state:?} after {end:?}");
+            }
+        }
     }
 }
 
