@@ -27,7 +27,7 @@ pub enum Drive<'a> {
         spec: &'a App,
         /// How many there shall be.
         to: u32,
-        /// These are killed in any case.
+        /// These are killed in any case, unless they are its own (see [`Fresh`]).
         kill: &'a BTreeSet<InstanceId>,
         /// What it waits for besides.
         fresh: Fresh,
@@ -172,14 +172,17 @@ fn scale(
     fresh: Fresh,
     members: &[Member],
 ) -> Decision {
+    // What was launched since, on what is kept for a named instance, is not what was named.
+    let is_named = |member: &Member| {
+        named.contains(&member.id) && !fresh.owns(member.version, member.launched)
+    };
     let staying: Vec<&Member> = members.iter().filter(|member| !member.leaving).collect();
-    let (named_now, kept): (Vec<&Member>, Vec<&Member>) = staying
-        .into_iter()
-        .partition(|member| named.contains(&member.id));
+    let (named_now, kept): (Vec<&Member>, Vec<&Member>) =
+        staying.into_iter().partition(|member| is_named(member));
     let surplus = kept.len().saturating_sub(to as usize);
     let mut kill: Vec<_> = named_now.iter().map(|member| member.id.clone()).collect();
     kill.extend(victims(spec, &kept, surplus));
-    let waiting_for_named = members.iter().any(|member| named.contains(&member.id));
+    let waiting_for_named = members.iter().any(is_named);
     let launch = if waiting_for_named {
         0
     } else {

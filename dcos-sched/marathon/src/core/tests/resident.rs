@@ -391,6 +391,23 @@ fn a_task_that_is_over_does_not_run_again() {
     }
 }
 
+/// The other one ends meanwhile: whichever comes back, on its own volumes, takes the place that is left.
+#[test]
+fn an_instance_that_was_named_is_killed_once() {
+    for at in [0, 1] {
+        let mut h = world();
+        h.put(resident(2, "run"));
+        goes_on(&mut h, 2);
+        let id = h.core.all_instances().nth(at).unwrap().id.clone();
+        let kill = crate::core::Kill::from([("/db".into(), BTreeSet::from([id]))]);
+        h.core.kill_and_scale(h.now, &kill, false).unwrap();
+        h.flush();
+        h.fail_all();
+        goes_on(&mut h, 1);
+        assert_eq!((h.mesos_tasks(), h.disks.len()), (1, 2));
+    }
+}
+
 #[test]
 fn what_is_reserved_cannot_be_changed() {
     let mut h = world();
