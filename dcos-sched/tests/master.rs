@@ -15,7 +15,7 @@ use dcos_store::{
     Election as _, Entry, Fence, MemoryElection, MemoryStore, Revision, Snapshot, StateStore,
     StoreError, Term, Transaction, Watch,
 };
-use dcos_wire::{Answer, Client, Listener, Records};
+use dcos_wire::{Answer, Client, Listener, Origins, Records};
 use http::{Method, Request};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,9 +32,13 @@ struct Running {
 }
 
 async fn start() -> Running {
+    configured(Config::default()).await
+}
+
+async fn configured(config: Config) -> Running {
     let listener = Listener::tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
     let url = format!("http://{}", listener.address().unwrap());
-    let node = Node::new(Config::default());
+    let node = Node::new(config);
     let handle = node.handle();
     let stop = CancellationToken::new();
     let fence = Fence::new("test", Term(1));
@@ -218,6 +222,57 @@ async fn bad_requests_are_refused_and_the_master_goes_on() {
     let answer = master.send(Method::GET, "/tasks?limit=many", &[], "").await;
     assert_eq!(answer.status(), 400);
     assert_eq!(master.get("/state").await["frameworks"], json!([]));
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_change_nothing() {
+    let origins = Origins::new(["https://ui.example".to_owned()]).unwrap();
+    let master = configured(Config {
+        origins,
+        ..Config::default()
+    })
+    .await;
+    let ask = async |method, path: &str, origin: &str| {
+        let headers = [("origin", origin), ("content-type", "application/json")];
+        let answer = master.send(method, path, &headers, "{}").await;
+        status_and_text(answer).await
+    };
+    let (foreign, own) = ("http://elsewhere.example", master.url.as_str());
+    for path in [
+        "/teardown",
+        "/reserve",
+        "/unreserve",
+        "/create-volumes",
+        "/destroy-volumes",
+        "/quota",
+        "/machine/down",
+        "/maintenance/schedule",
+        "/api/v1",
+        "/api/v1/scheduler",
+    ] {
+        for path in [path.to_owned(), format!("/master{path}")] {
+            let (status, text) = ask(Method::POST, &path, foreign).await;
+            assert_eq!(status, 403, "{path}: {text}");
+            assert!(text.contains(foreign), "{path}: {text}");
+            assert!(text.contains("--http_allowed_origins"), "{path}: {text}");
+            for origin in [own, "https://ui.example"] {
+                let (status, text) = ask(Method::POST, &path, origin).await;
+                assert_ne!(status, 403, "{path} {origin}: {text}");
+            }
+        }
+    }
+    assert_eq!(ask(Method::DELETE, "/quota/eng", foreign).await.0, 403);
+    assert_eq!(ask(Method::PUT, "/weights", foreign).await.0, 403);
+    assert_eq!(ask(Method::POST, "/logging/toggle", foreign).await.0, 403);
+    let toggle = "/logging/toggle?level=1&duration=1secs";
+    assert_eq!(ask(Method::GET, toggle, foreign).await.0, 403);
+    assert_eq!(ask(Method::GET, "/state", foreign).await.0, 200);
+    // What a page has a browser send with a header of libprocess is no message.
+    let from = ("libprocess-from", "master@127.0.0.1:5050");
+    let headers = [("origin", foreign), from];
+    let path = "/master/mesos.internal.UnregisterFrameworkMessage";
+    let answer = master.send(Method::POST, path, &headers, "").await;
+    assert_eq!(answer.status(), 403);
 }
 
 #[tokio::test]

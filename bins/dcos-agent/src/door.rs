@@ -31,6 +31,7 @@ pub(crate) async fn open(
         masters: RouterAt::http(80),
         agents: options::agents(values),
         own_hosts: BTreeSet::new(),
+        origins: dcos_program::origins(values)?,
     };
     let config = Config {
         rules,

@@ -123,6 +123,7 @@ async fn run(values: Values, begun: Begun, stop: CancellationToken) -> anyhow::R
     config.require_peer_match = dcos_program::require_peer_match()?;
     config.metrics_limit = dcos_program::metrics_limit()?;
     config.server = dcos_program::server_config(&values);
+    config.origins = dcos_program::origins(&values)?;
     config.executor_environment.extend(tls_of_executors());
     config.executor_socket =
         ExecutorSocket::from_values(&values, &containers::runtime_dir(&values))?;

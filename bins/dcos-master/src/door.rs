@@ -94,6 +94,7 @@ pub(crate) async fn open(
         masters: options::masters(&ports, sealed),
         agents: options::agents(values),
         own_hosts: BTreeSet::from([ip.to_string(), hostname.to_owned(), known.to_string()]),
+        origins: dcos_program::origins(values)?,
     };
     let config = Config {
         rules,

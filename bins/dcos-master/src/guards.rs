@@ -4,7 +4,8 @@ use std::env::{self, VarError};
 
 use anyhow::Context as _;
 use dcos_core::config::Values;
-use dcos_marathon::{Guard, Origins};
+use dcos_marathon::Guard;
+use dcos_wire::Origins;
 
 /// The guard of a service, from `--<service>_http_credentials` or the variables the originals read.
 pub(crate) fn of(values: &Values, service: &str) -> anyhow::Result<Option<Guard>> {
@@ -34,11 +35,11 @@ pub(crate) fn of(values: &Values, service: &str) -> anyhow::Result<Option<Guard>
     Ok(Some(guard.with_context(|| format!("--{option}"))?))
 }
 
-/// Whose web pages a service lets in, from `--<service>_access_control_allow_origin`.
+/// Whose web pages a service lets in, from `--<service>_access_control_allow_origin`; those of the whole program by default.
 pub(crate) fn origins(values: &Values, service: &str) -> anyhow::Result<Origins> {
     let option = format!("{service}_access_control_allow_origin");
     let Some(allowed) = values.opt_list(&option) else {
-        return Ok(Origins::default());
+        return dcos_program::origins(values);
     };
     Origins::new(allowed).with_context(|| format!("--{option}"))
 }

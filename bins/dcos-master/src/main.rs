@@ -12,8 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use axum::Router;
 use dcos_core::config::{Schema, Values};
-use dcos_marathon::GpuScheduling;
-use dcos_marathon::standby;
+use dcos_marathon::{GpuScheduling, entrance, standby};
 use dcos_overlay::Desk;
 use dcos_program::{BeginAnew, NodeNames, Part};
 use dcos_sched::master::{self, MasterHandle, Node, RunError, Stance};
@@ -222,6 +221,7 @@ impl Components {
         config.require_peer_match = dcos_program::require_peer_match()?;
         config.metrics_limit = dcos_program::metrics_limit()?;
         config.server = dcos_program::server_config(&self.values);
+        config.origins = dcos_program::origins(&self.values)?;
         let desk = overlay::desk(&self.values)?;
         config.routes = routes;
         if let Some(desk) = &desk {
@@ -361,10 +361,8 @@ impl Components {
         let tls = Ssl::from_env()?;
         // Whoever answers at its port, in its place as well.
         let guard = guards::of(&self.values, office)?;
-        let guarded = move |router: Router| match &guard {
-            Some(guard) => guard.before(router),
-            None => router,
-        };
+        let origins = guards::origins(&self.values, office)?;
+        let guarded = move |router| entrance(&origins, guard.as_ref(), router);
         self.running.spawn(async move {
             // It follows the master of its process, so that it speaks to it without a detour.
             let mut stance = local.map(|local| local.stance);

@@ -59,7 +59,7 @@ pub use names::{NODE_NAMES_OPTIONS, NodeNames, leave_resolv_conf};
 pub use net::{Net, NetParts};
 pub use passages::{Passages, close as close_passages, is_forwarding_closed, passages};
 pub use reserved::{Guarded, HOST};
-pub use server::{SERVER_OPTIONS, server_config};
+pub use server::{SERVER_OPTIONS, origins, server_config};
 pub use taken::unless_taken;
 
 /// Options every program has, beside those of its parts.

@@ -1,7 +1,8 @@
-//! How many connections a program's port takes.
+//! How many connections a program's port takes, and whose web pages may ask there.
 
+use anyhow::Context as _;
 use dcos_core::config::{Spec, Values};
-use dcos_wire::ServerConfig;
+use dcos_wire::{Origins, ServerConfig};
 
 /// The options of ports that take messages and HTTP; in Mesos nothing bounds them but open files.
 pub const SERVER_OPTIONS: &[Spec] = &[
@@ -10,6 +11,9 @@ pub const SERVER_OPTIONS: &[Spec] = &[
     ),
     Spec::integer("max_connections_per_host", 1, 1 << 20).help(
         "How many of them one address may have (of IPv6, one /64); further ones are closed. By default a quarter of all (ours).",
+    ),
+    Spec::list("http_allowed_origins").help(
+        "Origins whose web pages may ask for changes here, and read, beside pages from here: https://ui.example.org, or * for all (ours). Who is no browser needs none.",
     ),
 ];
 
@@ -28,6 +32,17 @@ pub fn server_config(values: &Values) -> ServerConfig {
         config.max_connections_per_host = of_one;
     }
     config
+}
+
+/// Whose web pages may ask, as [`SERVER_OPTIONS`] say.
+///
+/// # Errors
+/// What is no origin.
+pub fn origins(values: &Values) -> anyhow::Result<Origins> {
+    let Some(allowed) = values.opt_list("http_allowed_origins") else {
+        return Ok(Origins::default());
+    };
+    Origins::new(allowed).context(Origins::OPTION)
 }
 
 #[cfg(test)]

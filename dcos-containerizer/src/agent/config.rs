@@ -15,7 +15,7 @@ use dcos_proto::json::{self, Dialect};
 use dcos_proto::mesos::{Attribute, DomainInfo, MasterInfo};
 use dcos_security::RateLimits;
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Firewall, ServerConfig};
+use dcos_wire::{Firewall, Origins, ServerConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -160,6 +160,8 @@ pub struct Config {
     pub hostname_lookup: bool,
     /// Endpoints that are closed.
     pub firewall: Firewall,
+    /// Whose web pages may have browsers ask for changes here, beside those from here.
+    pub origins: Origins,
     /// Messages only from the address their sender names.
     pub require_peer_match: bool,
     /// What the node has, as text or JSON; what is missing is detected.
@@ -287,6 +289,7 @@ impl Config {
             hostname: None,
             hostname_lookup: true,
             firewall: Firewall::default(),
+            origins: Origins::default(),
             require_peer_match: false,
             resources: String::new(),
             gpus: 0,

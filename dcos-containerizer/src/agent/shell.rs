@@ -224,6 +224,7 @@ pub async fn run(
         let server = Server::new(socket::only_executors(routes.clone()));
         executors.spawn(server.serve(socket, stop.clone()));
     }
+    let routes = config.origins.protect(routes);
     let routes = config.firewall.protect(routes);
     let server = messenger.server(routes).ssl(config.tls.as_ref());
     let server = server.config(config.server.clone());

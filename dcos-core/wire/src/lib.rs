@@ -16,6 +16,7 @@
 //! | log more for a while, on demand | [`logging`] |
 //! | say why an endpoint of the original is not there | [`absent`] |
 //! | close endpoints to everybody | [`Firewall`] |
+//! | keep web pages of other sites out | [`Origins`] |
 //! | tell the host's load and memory | [`host`] |
 //! | certificates and keys for either side | [`tls`] |
 //!
@@ -56,6 +57,7 @@ pub mod limits;
 pub mod logging;
 mod masters;
 mod negotiate;
+mod origins;
 pub mod prometheus;
 pub mod records;
 mod refusal;
@@ -73,6 +75,7 @@ pub use flow::{Flow, FlowWriter, flow};
 pub use io::{Io, Stream};
 pub use masters::{Heard, Masters};
 pub use negotiate::{MediaType, accepts, accepts_gzip};
+pub use origins::{FORWARDED_HOST, Foreign, OriginError, Origins};
 pub use refusal::Refusal;
 pub use rope::{Piece, Rope};
 pub use server::{

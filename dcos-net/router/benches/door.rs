@@ -18,7 +18,7 @@ use bench::Table;
 use dcos_router::decide::{RouterAt, Rules};
 use dcos_router::world::{AppService, Apps, Cluster, Scheme};
 use dcos_router::{About, Config, Port, Router, limits, route};
-use dcos_wire::Listener;
+use dcos_wire::{Listener, Origins};
 use tokio_util::sync::CancellationToken;
 
 /// Errors of a bench end it; they need no type.
@@ -327,6 +327,7 @@ fn serve(backend: SocketAddr) -> Outcome {
                 masters: RouterAt::http(80),
                 agents: RouterAt::http(61001),
                 own_hosts: BTreeSet::from(["127.0.0.1".to_owned()]),
+                origins: Origins::default(),
             },
             about: About::default(),
             sources: None,

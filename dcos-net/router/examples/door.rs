@@ -16,7 +16,7 @@ use dcos_router::decide::{Place, RouterAt, Rules};
 use dcos_router::route::{self, Part};
 use dcos_router::world::{Base, Scheme};
 use dcos_router::{About, Config, Port, Router, Sources, limits};
-use dcos_wire::{Client, Listener};
+use dcos_wire::{Client, Listener, Origins};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         masters: RouterAt::http(listen.port()),
         agents: RouterAt::http(agent_port),
         own_hosts: BTreeSet::from([listen.ip().to_string()]),
+        origins: Origins::default(),
     };
     let sources = Sources {
         masters: watch::channel(vec![master]).1,

@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use dcos_wire::Origins;
 use http::Method;
 
 use crate::route::{Access, Action, AgentSide, Own, Part, Pattern, Proxy, Route, Ways, find};
@@ -35,6 +36,9 @@ pub struct Rules {
     /// Names and addresses of this node, the one others know it by among them; IPv6 ones without brackets. Who leads
     /// there is not asked over the network.
     pub own_hosts: BTreeSet<String>,
+    /// Whose web pages may have browsers ask for changes, and for a socket, beside those from here. Those behind the router
+    /// have rules of their own.
+    pub origins: Origins,
 }
 
 /// Where the routers of other nodes are: what serves there need not speak as masters and agents do.

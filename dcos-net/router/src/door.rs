@@ -105,9 +105,9 @@ impl Door {
             );
         };
         let (mut parts, body) = request.into_parts();
-        let host = match check(&parts) {
+        let host = match check(&parts, &self.house.rules.origins) {
             Ok(host) => host,
-            Err((status, why)) => return refuse(status, why),
+            Err((status, why)) => return refuse(status, &why),
         };
         if let Some(port) = self.elsewhere {
             return to_tls(&host, port, &parts.uri);

@@ -3,8 +3,10 @@
 //! Source: RFC 9110 sections 7.2, 7.6; RFC 9112 sections 3.2, 6.1, 6.3; dcos/dcos 2.2 `proxy-headers.conf`,
 //! `lib/util.lua` (`clear_dcos_cookies`).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
+use dcos_wire::Origins;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT,
     EXPIRES, HOST, HeaderName, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
@@ -18,7 +20,7 @@ use crate::decide::Forward;
 use crate::world::Scheme;
 
 /// A request that is not passed on: status and why.
-pub type Refused = (StatusCode, &'static str);
+pub type Refused = (StatusCode, Cow<'static, str>);
 
 /// Whether a header speaks of one connection only.
 fn is_of_a_hop(name: &HeaderName) -> bool {
@@ -54,18 +56,19 @@ const OWN_COOKIES: [&str; 2] = ["dcos-acs-auth-cookie", "dcos-acs-info-cookie"];
 /// So many proxies have seen a request at most; it runs in circles otherwise.
 const MOST_HOPS: usize = 30;
 
-/// The host a request is for; an error if it is one that two servers could read in two ways.
+/// The host a request is for; an error if it is one that two servers could read in two ways, or one that asks for a change, or a
+/// WebSocket, and is of a web page from neither here nor `origins`.
 ///
 /// hyper has refused already what can't be read at all: broken chunks, lengths that differ, folded lines, a transfer
 /// coding that does not end in `chunked`.
 ///
 /// # Errors
 /// Status and why.
-pub fn check(parts: &Parts) -> Result<Authority, Refused> {
-    let bad = |why| Err((StatusCode::BAD_REQUEST, why));
+pub fn check(parts: &Parts, origins: &Origins) -> Result<Authority, Refused> {
+    let bad = |why: &'static str| Err((StatusCode::BAD_REQUEST, why.into()));
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         let why = "CONNECT and TRACE are not served here";
-        return Err((StatusCode::METHOD_NOT_ALLOWED, why));
+        return Err((StatusCode::METHOD_NOT_ALLOWED, why.into()));
     }
     let headers = &parts.headers;
     if headers.contains_key(TRANSFER_ENCODING) {
@@ -77,7 +80,7 @@ pub fn check(parts: &Parts) -> Result<Authority, Refused> {
         if !codings.next().is_some_and(chunked) || codings.next().is_some() {
             return Err((
                 StatusCode::NOT_IMPLEMENTED,
-                "a transfer coding that is not just chunked",
+                "a transfer coding that is not just chunked".into(),
             ));
         }
     }
@@ -89,10 +92,13 @@ pub fn check(parts: &Parts) -> Result<Authority, Refused> {
     if hops.sum::<usize>() > MOST_HOPS {
         return Err((
             StatusCode::LOOP_DETECTED,
-            "the request was forwarded too often",
+            "the request was forwarded too often".into(),
         ));
     }
-    host(parts).map_err(|why| (StatusCode::BAD_REQUEST, why))
+    if let Some(foreign) = origins.foreign(&parts.method, &parts.uri, headers) {
+        return Err((StatusCode::FORBIDDEN, foreign.why(Origins::OPTION).into()));
+    }
+    host(parts).map_err(|why| (StatusCode::BAD_REQUEST, why.into()))
 }
 
 fn host(parts: &Parts) -> Result<Authority, &'static str> {

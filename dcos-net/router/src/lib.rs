@@ -14,7 +14,7 @@
 //! use dcos_router::decide::{RouterAt, Rules};
 //! use dcos_router::world::Scheme;
 //! use dcos_router::{About, Config, Port, Router, limits, parts, route};
-//! use dcos_wire::{Client, Listener};
+//! use dcos_wire::{Client, Listener, Origins};
 //! use tokio_util::sync::CancellationToken;
 //!
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
@@ -25,6 +25,7 @@
 //!     masters: RouterAt::http(80),
 //!     agents: RouterAt::http(61001),
 //!     own_hosts: BTreeSet::new(),
+//!     origins: Origins::default(),
 //! };
 //! let config = Config {
 //!     rules,

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dcos_wire::Origins;
 use dcos_wire::tls::Ssl;
 
 use crate::guard::Guard;
-use crate::origins::Origins;
 
 /// What becomes of services that need no GPUs on agents that offer some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Who may speak with a service: whoever shows the name and the password an operator chose, if he chose one.
+//! Who may speak with a service: whoever shows the name and the password an operator chose, if he chose one; and no pages of
+//! other origins but those he named.
 //!
 //! Source: Marathon 1.11 `--http_credentials` and `--http_realm`: HTTP basic (RFC 7617) on each path, `/ping` as well. Departures:
 //! the refusal is a JSON document, where the original sends a page; a password may hold colons; what is not of the form
@@ -11,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use dcos_security::{Authenticator as _, Basic, Credential, Credentials, Outcome};
+use dcos_wire::Origins;
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{Request as Asked, StatusCode};
 use serde_json::json;
@@ -27,6 +29,19 @@ pub enum GuardError {
     /// A realm that would end the header it stands in.
     #[error("a realm has visible characters and blanks only, no quotes and no backslashes")]
     Realm,
+}
+
+/// A service's entrance, before each path of `router`: pages of `origins` may ask beside its own, and whoever `guard` knows, or
+/// everybody. Browsers ask whether a page may before they show credentials.
+pub fn entrance(origins: &Origins, guard: Option<&Guard>, router: Router) -> Router {
+    let router = match guard {
+        Some(guard) => guard.before(router),
+        None => router,
+    };
+    origins.before(router, |foreign| {
+        let message = foreign.why("access_control_allow_origin");
+        json_with(StatusCode::FORBIDDEN, &json!({"message": message}))
+    })
 }
 
 /// Lets in who shows one user's name and password.

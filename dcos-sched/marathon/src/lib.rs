@@ -52,7 +52,6 @@ pub mod matching;
 pub mod migrate;
 pub mod model;
 pub mod normalize;
-mod origins;
 mod path;
 pub mod queue;
 mod schema;
@@ -65,8 +64,7 @@ mod validate;
 
 pub use config::{Config, GpuScheduling};
 pub use error::{Error, Violation};
-pub use guard::{Guard, GuardError};
-pub use origins::{OriginError, Origins};
+pub use guard::{Guard, GuardError, entrance};
 pub use path::PathId;
 pub use shell::{RunError, run};
 pub use timestamp::{Timestamp, TimestampError};

@@ -37,6 +37,7 @@ use crate::api::metrics::{Writes, up_since};
 use crate::config::Config;
 use crate::core::{Batch, Core, Input, PREFIX, RecoverError};
 use crate::engine::{Machine, Service};
+use crate::guard::entrance;
 
 pub use backup::Between;
 pub use link::framework_info;
@@ -155,11 +156,7 @@ pub async fn serve<S: Service>(
 
     // The server ends first, so that what it accepted is still answered; then the rest is dropped.
     let router = service.router(mailbox.clone(), cancel.clone());
-    let router = match &config.guard {
-        Some(guard) => guard.before(router),
-        None => router,
-    };
-    let router = config.origins.before(router);
+    let router = entrance(&config.origins, config.guard.as_ref(), router);
     let server = Server::new(router);
     let server = server.ssl(config.tls.as_ref()).serve(listener, cancel);
     let mut server = std::pin::pin!(server);

@@ -14,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use dcos_store::Leader;
 use dcos_wire::tls::{Ssl, TlsError};
-use dcos_wire::{Client, ClientConfig, ClientError, Peer};
+use dcos_wire::{Client, ClientConfig, ClientError, FORWARDED_HOST, Peer};
 use http::header::{
     ACCEPT_ENCODING, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -34,8 +34,6 @@ const INTERREGNUM: Duration = Duration::from_millis(2_750);
 
 const VIA: HeaderName = HeaderName::from_static("x-marathon-via");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Headers that speak of one connection only.
 const HOP_BY_HOP: [HeaderName; 7] = [

@@ -12,7 +12,7 @@ use dcos_proto::mesos::master_info::capability::Type as Ability;
 use dcos_proto::mesos::{Address, DomainInfo, MasterInfo, master_info};
 use dcos_security::RateLimits;
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Firewall, ServerConfig};
+use dcos_wire::{Firewall, Origins, ServerConfig};
 
 use super::Settings;
 use super::security::{HttpSecurity, Security};
@@ -100,6 +100,8 @@ pub struct Config {
     pub require_peer_match: bool,
     /// Endpoints that are closed.
     pub firewall: Firewall,
+    /// Whose web pages may have browsers ask for changes here, beside those from here.
+    pub origins: Origins,
     /// A file with the hostnames of agents that may be offered; `None` for all.
     pub whitelist: Option<PathBuf>,
     /// How long a write to the registry may take; then the master ends.
@@ -133,6 +135,7 @@ impl Default for Config {
             tls: None,
             require_peer_match: false,
             firewall: Firewall::default(),
+            origins: Origins::default(),
             whitelist: None,
             registry_store_timeout: Duration::from_secs(20),
             registry_fetch_timeout: Duration::from_secs(60),
@@ -261,6 +264,7 @@ impl Config {
             tls: None,
             require_peer_match: false,
             firewall: firewall.transpose()?.unwrap_or_default(),
+            origins: Origins::default(),
             whitelist: values
                 .opt_path("whitelist")
                 .filter(|path| path.as_os_str() != "*"),

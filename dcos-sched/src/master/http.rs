@@ -100,6 +100,7 @@ pub(crate) fn only_reads(line: &str) -> bool {
 /// All routes. Those of the master's actor also answer under `/master`.
 pub(crate) fn router(api: Api) -> Router {
     let firewall = api.config.firewall.clone();
+    let origins = api.config.origins.clone();
     let gate = realms::gate(&api.config.http);
     let turns = Turns::new(&api.config.settings.security.rate_limits);
     let others = api.config.routes.clone().with_state(());
@@ -149,7 +150,7 @@ pub(crate) fn router(api: Api) -> Router {
         .with_state(api)
         .layer(middleware::from_fn_with_state(turns, turns::take))
         .layer(gate);
-    firewall.protect(router)
+    firewall.protect(origins.protect(router))
 }
 
 /// Lets those through who may change how much is logged.

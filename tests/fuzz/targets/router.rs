@@ -10,7 +10,7 @@ use std::time::Duration;
 use dcos_router::decide::{RouterAt, Rules};
 use dcos_router::world::{AppService, Apps, Cluster, Scheme};
 use dcos_router::{About, Config, Port, Router, limits, path, route};
-use dcos_wire::{Listener, Pipe, ServerConfig};
+use dcos_wire::{Listener, Origins, Pipe, ServerConfig};
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
@@ -41,6 +41,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
             masters: RouterAt::http(80),
             agents: RouterAt::http(61001),
             own_hosts: BTreeSet::new(),
+            origins: Origins::default(),
         },
         about: About::default(),
         sources: None,

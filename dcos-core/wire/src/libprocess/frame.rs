@@ -157,6 +157,8 @@ fn head(bytes: &[u8]) -> Option<Begin> {
             "transfer-encoding",
             "connection",
             "expect",
+            // Of a browser's page, which sends no messages.
+            "origin",
         ]
         .map(is)
         .contains(&true)
@@ -360,6 +362,7 @@ mod tests {
             "POST /master/test.Hello HTTP/1.0\r\nLibprocess-From: a@1.2.3.4:5\r\n\r\n",
             "POST /master/test.Hello HTTP/1.1\r\nLibprocess-From: nobody\r\n\r\n",
             &format!("{HEAD}Connection: close\r\n\r\n"),
+            &format!("{HEAD}Origin: null\r\nContent-Length: 2\r\n\r\nhi"),
             &format!("{HEAD}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"),
             &format!("{HEAD}Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi"),
             &format!("{HEAD}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nhi"),

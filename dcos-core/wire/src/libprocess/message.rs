@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::USER_AGENT;
+use http::header::{ORIGIN, USER_AGENT};
 use http::{HeaderMap, Method};
 
 use super::Upid;
@@ -24,9 +24,9 @@ pub struct Message {
     pub body: Bytes,
 }
 
-/// Whether a request is a message rather than a call of an HTTP endpoint.
+/// Whether a request is a message rather than a call of an HTTP endpoint. Browsers send none, whatever a page has them say.
 pub fn is_message(method: &Method, headers: &HeaderMap) -> bool {
-    *method == Method::POST && sender(headers).is_some()
+    *method == Method::POST && sender(headers).is_some() && !headers.contains_key(ORIGIN)
 }
 
 /// The text of the sender's UPID, from either of the headers that carry it.
@@ -138,6 +138,9 @@ mod tests {
         let from = headers("libprocess-from", "a@1.2.3.4:5");
         assert!(is_message(&Method::POST, &from));
         assert!(!is_message(&Method::GET, &from));
+        let mut of_a_page = from.clone();
+        of_a_page.insert(ORIGIN, "null".parse().unwrap());
+        assert!(!is_message(&Method::POST, &of_a_page));
         let agent = headers("user-agent", "libprocess/a@1.2.3.4:5");
         assert_eq!(sender(&agent), Some("a@1.2.3.4:5"));
         assert!(!is_message(&Method::POST, &headers("user-agent", "curl/8")));

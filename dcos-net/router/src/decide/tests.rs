@@ -28,6 +28,7 @@ fn rules() -> Rules {
         masters: RouterAt::http(80),
         agents: RouterAt::http(61001),
         own_hosts: BTreeSet::from(["127.0.0.1".to_owned()]),
+        origins: Origins::default(),
     }
 }
 

@@ -44,7 +44,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 #[test]
 fn requests_that_can_be_read_in_two_ways_are_refused() {
-    let host = ("host", "dcos");
+    let (host, none) = (("host", "dcos"), Origins::default());
     for (headers, status) in [
         (vec![host], 200),
         (vec![], 400),
@@ -86,18 +86,48 @@ fn requests_that_can_be_read_in_two_ways_are_refused() {
             508,
         ),
     ] {
-        let found = check(&parts(&headers)).map_or_else(|(status, _)| status.as_u16(), |_| 200);
+        let found =
+            check(&parts(&headers), &none).map_or_else(|(status, _)| status.as_u16(), |_| 200);
         assert_eq!(found, status, "{headers:?}");
     }
     let mut connect = parts(&[host]);
     connect.method = Method::TRACE;
     assert_eq!(
-        check(&connect).unwrap_err().0,
+        check(&connect, &none).unwrap_err().0,
         StatusCode::METHOD_NOT_ALLOWED
     );
     let mut absolute = parts(&[host]);
     absolute.uri = "http://named/x".parse().unwrap();
-    assert_eq!(check(&absolute).unwrap(), "named");
+    assert_eq!(check(&absolute, &none).unwrap(), "named");
+}
+
+#[test]
+fn pages_of_other_sites_change_nothing_and_open_no_socket() {
+    let allowed = Origins::new(["https://ui.example".to_owned()]).unwrap();
+    let host = ("host", "dcos:8880");
+    let socket = ("upgrade", "websocket");
+    for (origin, expected) in [
+        ("http://dcos:8880", 200),
+        ("https://ui.example", 200),
+        ("http://dcos", 403),
+        ("http://elsewhere.example", 403),
+        ("null", 403),
+    ] {
+        let said = [host, ("origin", origin)];
+        let mut post = parts(&said);
+        post.method = Method::POST;
+        let upgrade = parts(&[&said[..], &[socket]].concat());
+        for (asked, expected) in [(post, expected), (upgrade, expected), (parts(&said), 200)] {
+            let found = check(&asked, &allowed);
+            let found = found.map_or_else(|(status, _)| status.as_u16(), |_| 200);
+            assert_eq!(found, expected, "{} {origin}", asked.method);
+        }
+    }
+    let mut foreign = parts(&[host, ("origin", "http://elsewhere.example")]);
+    foreign.method = Method::DELETE;
+    let (_, why) = check(&foreign, &allowed).unwrap_err();
+    assert!(why.contains("http://elsewhere.example"), "{why}");
+    assert!(why.contains("--http_allowed_origins"), "{why}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dcos_router::decide::{RouterAt, Rules};
 use dcos_router::world::{AppService, Apps, Base, Scheme, World};
 use dcos_router::{About, Authenticate, Config, Port, Router, Sources, limits, parts, route};
-use dcos_wire::{Listener, ServerConfig};
+use dcos_wire::{Listener, Origins, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -51,6 +51,7 @@ pub(crate) async fn router(wishes: Wishes) -> Served {
         own_hosts: wishes
             .own_hosts
             .unwrap_or_else(|| BTreeSet::from(["127.0.0.1".to_owned()])),
+        origins: Origins::default(),
     };
     let config = Config {
         rules,

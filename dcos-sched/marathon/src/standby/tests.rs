@@ -1,12 +1,12 @@
 use axum::extract::Request;
 use dcos_store::Term;
-use dcos_wire::{Answer, Listener, Server};
+use dcos_wire::{Answer, Listener, Origins, Server};
 use tokio::task::JoinSet;
 
 mod tls;
 
 use super::*;
-use crate::Guard;
+use crate::{Guard, entrance};
 
 /// A leader that says what it was asked, a standby in front of it, and who is known to lead.
 struct Front {
@@ -32,10 +32,8 @@ async fn front() -> Front {
 
 /// The same, with a guard before both.
 async fn front_behind(guard: Option<&Guard>) -> Front {
-    let guarded = |router| match guard {
-        Some(guard) => guard.before(router),
-        None => router,
-    };
+    let origins = Origins::new(["https://ui.example".to_owned()]).unwrap();
+    let guarded = |router| entrance(&origins, guard, router);
     let mut servers = JoinSet::new();
     let bind = || Listener::tcp(([127, 0, 0, 1], 0).into());
     let (listener, other) = (bind().await.unwrap(), bind().await.unwrap());
@@ -97,6 +95,42 @@ impl Front {
         let request = request.body(Body::from(body)).unwrap();
         self.client.send_streaming(request).await.unwrap()
     }
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_answered_by_standbys_as_by_leaders() {
+    let front = front().await;
+    front.lead(&front.leader);
+    let ask = async |method: &str, path: &str, origin: &str| {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", front.standby))
+            .header("origin", origin)
+            .header("access-control-request-method", "GET");
+        let request = request.body(Body::empty()).unwrap();
+        let answer = front.client.send_streaming(request).await.unwrap();
+        let shown = answer.headers().get_all("access-control-allow-origin");
+        let shown: Vec<_> = shown.iter().cloned().collect();
+        (answer.status().as_u16(), shown)
+    };
+    let known = "https://ui.example";
+    for (method, path, status) in [
+        ("GET", "/v2/apps", 201),
+        ("POST", "/v2/apps", 201),
+        ("OPTIONS", "/v2/apps", 200),
+        // Those are sent to the leader.
+        ("GET", "/v2/events", 302),
+    ] {
+        let answer = ask(method, path, known).await;
+        assert_eq!(
+            answer,
+            (status, vec![known.parse().unwrap()]),
+            "{method} {path}"
+        );
+    }
+    let elsewhere = "https://elsewhere.example";
+    assert_eq!(ask("POST", "/v2/apps", elsewhere).await, (403, Vec::new()));
+    assert_eq!(ask("GET", "/v2/apps", elsewhere).await, (201, Vec::new()));
 }
 
 #[tokio::test]

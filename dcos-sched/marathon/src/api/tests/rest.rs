@@ -1,10 +1,11 @@
 //! `/v2/events`, and who this is.
 
+use dcos_wire::Origins;
 use serde_json::{Value, json};
 
 use super::app;
+use crate::Config;
 use crate::shell::tests::Running;
-use crate::{Config, Origins};
 
 #[tokio::test]
 async fn listeners_hear_what_they_asked_for() {

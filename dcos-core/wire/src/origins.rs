@@ -1,41 +1,69 @@
-//! Whose web pages may have a browser ask for something here: the service's own, and those of origins an operator names.
+//! Whose web pages may have a browser ask for something here: those served from here, and those of origins an operator names.
 //!
-//! A page of any site can have a browser send a POST without a body, or with a form, to whatever the browser reaches; only the
-//! browser tells where the page is from (`Sec-Fetch-Site`, `Origin`). Whoever tells neither is no browser, and is let in. A
-//! proxy that changes `Host` says in `X-Forwarded-Host` what it was; no page can add that header without being asked first.
+//! A page of any site can have a browser send a POST without a body, or with a form, to whatever the browser reaches, and open
+//! a WebSocket there; only the browser tells where the page is from (`Sec-Fetch-Site`, `Origin`). Whoever tells neither is no
+//! browser, and is let in. A proxy that changes `Host` says in `X-Forwarded-Host` what it was; no page can add that header
+//! without being asked first.
 //!
 //! Source: `--access_control_allow_origin` and the headers of Marathon 1.11's `CORSFilter`. Departures: the original lets in
-//! pages of all origins, and sends one header for each that is allowed, of which the last one counts.
+//! pages of all origins, and sends one header for each that is allowed, of which the last one counts. Mesos and Admin Router
+//! look at no origin.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HOST,
-    HeaderName, HeaderValue, ORIGIN, VARY,
+    HeaderName, HeaderValue, ORIGIN, UPGRADE, VARY,
 };
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, Uri};
-use serde_json::json;
 
-use crate::api::{json_with, typed};
-use crate::standby::FORWARDED_HOST;
+use crate::{Refusal, reply};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// The `Host` that a proxy was asked for.
+pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What no page can be served from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no origin: * or scheme://host[:port] is expected, as in https://ui.example.org")]
 pub struct OriginError(String);
 
-/// The origins of other web pages that are let in.
+/// A request that a page of another origin had a browser send: 403, and what to do.
+///
+/// It names the programs' option; who has another one says so after [`Foreign::why`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// The page's origin, or what is known of it.
+    pub origin: String,
+}
+
+impl Foreign {
+    /// What people are told; `option` is where an operator would allow the origin.
+    pub fn why(&self, option: &str) -> String {
+        format!(
+            "A page of {} may change nothing here: send the request without a browser, from a page of this \
+             service, or have an operator allow that origin ({option}).",
+            self.origin
+        )
+    }
+}
+
+impl IntoResponse for Foreign {
+    fn into_response(self) -> Response {
+        Refusal::forbidden(self.why(Origins::OPTION)).into_response()
+    }
+}
+
+/// The origins of other web pages that are let in; none by default.
 ///
 /// ```
-/// use dcos_marathon::Origins;
+/// use dcos_wire::Origins;
 ///
 /// assert!(Origins::new(["https://ui.example.org".to_owned()]).is_ok());
 /// assert!(Origins::new(["ui.example.org/".to_owned()]).is_err());
@@ -46,6 +74,9 @@ pub struct Origins {
 }
 
 impl Origins {
+    /// The option of the programs that names them.
+    pub const OPTION: &str = "--http_allowed_origins";
+
     /// Lets in pages of these origins; `*` is all.
     ///
     /// # Errors
@@ -73,9 +104,26 @@ impl Origins {
         self.allowed.as_deref()
     }
 
-    /// Stands before each path of `router`.
-    pub(crate) fn before(&self, router: Router) -> Router {
-        router.layer(from_fn_with_state(self.clone(), admit))
+    /// The router, for pages that are let in; others are told so in plain text.
+    pub fn protect(&self, router: Router) -> Router {
+        self.before(router, Foreign::into_response)
+    }
+
+    /// Stands before each path of `router`, which `refuse` answers for where a page may not ask.
+    pub fn before(&self, router: Router, refuse: fn(Foreign) -> Response) -> Router {
+        let door = Door {
+            origins: self.clone(),
+            refuse,
+        };
+        router.layer(from_fn_with_state(door, admit))
+    }
+
+    /// Whose page asks to change something, or for a connection of another protocol, and may not.
+    pub fn foreign(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Foreign> {
+        if method.is_safe() && !headers.contains_key(UPGRADE) {
+            return None;
+        }
+        self.stranger(uri, headers)
     }
 
     /// What of the answer's header says that a page of `origin` may read it.
@@ -85,18 +133,21 @@ impl Origins {
         known.map(String::as_str)
     }
 
-    /// Where the page is from that must not have this asked for.
-    fn foreign<'a>(&self, method: &Method, uri: &Uri, headers: &'a HeaderMap) -> Option<&'a str> {
-        if method.is_safe() {
-            return None;
-        }
+    /// Where the page is from, if it is neither from here nor let in.
+    fn stranger(&self, uri: &Uri, headers: &HeaderMap) -> Option<Foreign> {
         let text = |name: &HeaderName| headers.get(name).map(|text| text.to_str().unwrap_or("?"));
         let site = text(&FETCH_SITE);
         if matches!(site, Some("same-origin" | "none")) {
             return None;
         }
+        let foreign = |origin: &str| {
+            let origin = origin.to_owned();
+            Foreign { origin }
+        };
+        // Browsers name no origin where a page shows something of others: a script, an image, a link.
         let Some(origin) = text(&ORIGIN) else {
-            return site.map(|_| "another site");
+            let site = site.filter(|_| self.allowing("").is_none());
+            return site.map(|_| foreign("another site"));
         };
         if self.allowing(origin).is_some() {
             return None;
@@ -117,18 +168,32 @@ impl Origins {
                 page.eq_ignore_ascii_case(host.strip_suffix(usual).unwrap_or(host))
             })
         });
-        (!is_own || site.is_some()).then_some(origin)
+        (!is_own || site.is_some()).then(|| foreign(origin))
     }
 }
 
-async fn admit(State(origins): State<Origins>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    if let Some(origin) = origins.foreign(request.method(), request.uri(), headers) {
-        let message = format!(
-            "A page of {origin} may change nothing here: send the request without a browser, from a page of this \
-             service, or have an operator allow that origin (access_control_allow_origin)."
-        );
-        return json_with(StatusCode::FORBIDDEN, &json!({"message": message}));
+/// What a page of another site gets by being shown the answer: a change of the log, or the answer as a script that runs in it.
+fn is_worth_more_than_reading(uri: &Uri) -> bool {
+    let mut query = uri.query().unwrap_or_default().split('&');
+    uri.path().ends_with("/logging/toggle") || query.any(|word| word.starts_with("jsonp="))
+}
+
+#[derive(Clone)]
+struct Door {
+    origins: Origins,
+    refuse: fn(Foreign) -> Response,
+}
+
+async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let Door { origins, refuse } = door;
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let foreign = if is_worth_more_than_reading(uri) {
+        origins.stranger(uri, headers)
+    } else {
+        origins.foreign(method, uri, headers)
+    };
+    if let Some(foreign) = foreign {
+        return refuse(foreign);
     }
     let Some(origin) = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()) else {
         return next.run(request).await;
@@ -142,7 +207,7 @@ async fn admit(State(origins): State<Origins>, request: Request, next: Next) -> 
     let asks =
         request.method() == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = if asks {
-        typed(StatusCode::OK, "text/plain", "")
+        reply::text(StatusCode::OK, "")
     } else {
         next.run(request).await
     };
@@ -152,17 +217,20 @@ async fn admit(State(origins): State<Origins>, request: Request, next: Next) -> 
         (ACCESS_CONTROL_ALLOW_HEADERS, wanted),
         (ACCESS_CONTROL_ALLOW_METHODS, fixed("GET, HEAD, OPTIONS")),
         (ACCESS_CONTROL_MAX_AGE, fixed("86400")),
-        (VARY, fixed("Origin")),
     ] {
         if let Some(value) = value {
             response.headers_mut().insert(name, value);
         }
     }
+    let varies = HeaderValue::from_static("Origin");
+    response.headers_mut().append(VARY, varies);
     response
 }
 
 #[cfg(test)]
 mod tests {
+    use tower::ServiceExt as _;
+
     use super::*;
 
     /// Whether a page is let in, by what its browser says.
@@ -226,10 +294,10 @@ mod tests {
         ] {
             assert_eq!(let_in(&[], &Method::POST, &said), expected, "{said:?}");
             assert!(let_in(&[], &Method::GET, &said), "{said:?}");
-            assert!(
-                let_in(&["*"], &Method::POST, &said)
-                    || !said.iter().any(|(name, _)| *name == "origin")
-            );
+            assert!(let_in(&["*"], &Method::POST, &said), "{said:?}");
+            // A WebSocket begins with a GET.
+            let upgraded = [&said[..], &[("upgrade", "websocket")]].concat();
+            assert_eq!(let_in(&[], &Method::GET, &upgraded), expected, "{said:?}");
         }
         let allowed = ["https://ui.example", "http://elsewhere.example"];
         assert!(let_in(
@@ -242,6 +310,49 @@ mod tests {
             &Method::DELETE,
             &[host, ("origin", "http://ui.example")]
         ));
+    }
+
+    async fn answer(origins: &Origins, path: &str, said: &[(&str, &str)]) -> Response {
+        let inside = Router::new().fallback(async || [(VARY, "accept-encoding")]);
+        let mut request = Request::get(path);
+        for (name, value) in said {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let router = origins.protect(inside);
+        router.oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_does_more_than_read_is_for_pages_that_are_let_in() {
+        let site = |site| [("sec-fetch-site", site)];
+        let toggle = "/logging/toggle?level=1&duration=1secs";
+        let (none, all) = (Origins::default(), Origins::new(["*".to_owned()]).unwrap());
+        for (path, said, expected) in [
+            ("/state", "cross-site", 200),
+            ("/state?jsonp=show", "cross-site", 403),
+            ("/state?jsonp=show", "same-origin", 200),
+            (toggle, "cross-site", 403),
+            (toggle, "none", 200),
+        ] {
+            let status = answer(&none, path, &site(said)).await.status();
+            assert_eq!(status, expected, "{path} {said}");
+            let status = answer(&all, path, &site(said)).await.status();
+            assert_eq!(status, StatusCode::OK, "{path} {said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_that_are_let_in_may_read_the_answer() {
+        let origins = Origins::new(["https://ui.example".to_owned()]).unwrap();
+        let said = |origin| [("origin", origin)];
+        let shown = answer(&origins, "/", &said("https://ui.example")).await;
+        let header = &shown.headers()[ACCESS_CONTROL_ALLOW_ORIGIN];
+        assert_eq!(header, "https://ui.example");
+        let varies: Vec<&HeaderValue> = shown.headers().get_all(VARY).iter().collect();
+        assert_eq!(varies, ["accept-encoding", "Origin"]);
+        let hidden = answer(&origins, "/", &said("https://other.example")).await;
+        assert!(!hidden.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
     }
 
     #[test]
