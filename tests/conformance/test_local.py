@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 import urllib.error
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from cluster import binary, eventually
 from dcos import connect
+from own_network import own_network
 
 
 def run(*words: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
@@ -196,3 +198,148 @@ def test_mistakes_are_told(folder):
         env={"DCOS_DIR": str(folder / "none")},
     )
     assert done.returncode == 1 and "dcos cluster setup" in done.stderr
+
+
+def test_clusters_of_one_name_are_told_apart(folder):
+    for number in (1, 2):
+        known = folder / "home" / "clusters" / f"id-{number}"
+        known.mkdir(parents=True)
+        (known / "dcos.toml").write_text(
+            f'[core]\nmesos_master_url = "http://127.0.0.{number}:5050"\n[cluster]\nname = "local"\n')
+    assert dcos("-q", "cluster", "list", folder=folder).split() == ["id-1", "id-2"]
+    for words in (["attach"], ["remove"], ["open"], ["rename"]):
+        more = ["other"] if words == ["rename"] else []
+        said = refused("cluster", *words, "local", *more, folder=folder)
+        assert "id-1 (http://127.0.0.1:5050), id-2 (http://127.0.0.2:5050)" in said, said
+    dcos("cluster", "attach", "id-2", folder=folder)
+    assert dcos("-q", "cluster", "list", "--attached", folder=folder).split() == ["id-2"]
+    assert "id-1 (" in refused("cluster", "rename", "id-2", "local", folder=folder)
+    dcos("cluster", "rename", "id-2", "mine", folder=folder)
+    dcos("cluster", "attach", "local", folder=folder)
+    attached = json.loads(dcos("--json", "cluster", "list", "--attached", folder=folder))
+    assert [(one["cluster_id"], one["name"]) for one in attached] == [("id-1", "local")]
+    assert dcos("cluster", "open", "mine", folder=folder) == "http://127.0.0.2:5050\n"
+    assert dcos("cluster", "open", folder=folder) == "http://127.0.0.1:5050\n"
+    # Where there is a browser it gets the URL, and nothing is printed.
+    browser = folder / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {folder}/opened\n')
+    browser.chmod(0o755)
+    assert dcos("cluster", "open", folder=folder, BROWSER=str(browser)) == ""
+    assert (folder / "opened").read_text() == "http://127.0.0.1:5050"
+    assert "core.dcos_acs_token" in dcos("-q", "config", "keys", folder=folder).split()
+    assert json.loads(dcos("--json", "config", "keys", folder=folder)).keys() >= {"core.mesos_master_url"}
+    assert dcos("-q", "config", "show", folder=folder).split() == ["cluster.name", "core.mesos_master_url"]
+
+
+def test_shells_complete_commands(folder):
+    assert dcos("completion", folder=folder) == dcos("completion", "bash", folder=folder)
+    words = 'source "$1"; COMP_WORDS=(dcos cluster re); COMP_CWORD=2; _dcos dcos re cluster; echo ${COMPREPLY[@]}'
+    script = folder / "script"
+    script.write_text(dcos("completion", "bash", folder=folder))
+    done = subprocess.run(["bash", "-c", words, "bash", str(script)], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["rename", "remove"], done
+    assert "#compdef dcos" in dcos("completion", "zsh", folder=folder)
+    assert "complete -c dcos" in dcos("completion", "fish", folder=folder)
+    assert "csh" in refused("completion", "csh", folder=folder)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_interrupted_ends_what_he_started(folder, how):
+    before = host(folder)
+    place = folder / "local"
+    up = subprocess.Popen(
+        [binary("dcos"), "local", "up", "--free-ports", "--dir", str(place)], stderr=subprocess.PIPE, text=True,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "DCOS_DIR": str(folder / "home"), "HOME": str(folder)},
+    )
+    for line in up.stderr:
+        if "waiting for" in line:
+            break
+    assert json.loads((place / "local.json").read_text())["processes"]
+    up.send_signal(how)
+    said = up.communicate(timeout=60)[1]
+    assert up.returncode == 1 and "interrupted" in said, said
+    for kind, things in host(folder).items():
+        assert things - before[kind] == set(), f"{kind} left behind"
+
+
+def bridged(there: list[str], folder: Path) -> None:
+    """Something that runs behind the bridge, with a port of the node that leads to it."""
+    (folder / "app.json").write_text(json.dumps({
+        "id": "/bridged", "cmd": "sleep 1000", "cpus": 0.1, "mem": 32, "networks": [{"mode": "container/bridge"}],
+        "container": {"type": "MESOS", "portMappings": [{"containerPort": 80, "hostPort": 0}]},
+    }))
+    dcos("marathon", "app", "add", str(folder / "app.json"), *there, folder=folder)
+
+
+def names_of_links() -> set[str]:
+    return {line.split(": ")[1].split("@")[0] for line in command("ip", "-o", "link")}
+
+
+def rules() -> set[str]:
+    """Rules and chains of this machine, as far as they are about containers behind bridges."""
+    return {line for line in command("iptables-save") if "CNI-" in line or "DCOS-" in line}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="skipped: bridges take root")
+@pytest.mark.skipif(not Path("/usr/lib/cni/bridge").exists(), reason="skipped: there are no CNI plugins")
+@pytest.mark.parametrize("crash", [False, True])
+def test_the_network_is_left_as_it_was(folder, crash):
+    local = ["--dir", str(folder / "local"), "--json"]
+    with own_network():
+        before, ruled = host(folder), rules()
+        told = json.loads(dcos("local", "up", "--free-ports", *local, folder=folder))
+        bridged(["--master", told["master"], "--marathon", told["marathon"]], folder)
+        assert "ucr-br0" in names_of_links() and command("nft", "list", "table", "ip", "dcos_ports") and rules() - ruled
+        if crash:
+            for process in json.loads(dcos("local", "status", *local, folder=folder))["processes"]:
+                subprocess.run(["kill", "-9", str(process["pid"])], check=True)
+        done = run("local", "down", *local, folder=folder)
+        assert done.returncode == 0 and "stay" not in done.stderr, done.stderr
+        after = host(folder)
+        for kind, things in after.items():
+            assert things - before[kind] - {str(folder / "app.json")} == set(), f"{kind} left behind"
+        assert rules() == ruled
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="skipped: bridges take root")
+@pytest.mark.skipif(not Path("/usr/lib/cni/bridge").exists(), reason="skipped: there are no CNI plugins")
+def test_what_another_cluster_may_use_stays(folder):
+    other = ["--dir", str(folder / "other"), "--json"]
+    local = ["--dir", str(folder / "local"), "--json"]
+    with own_network():
+        dcos("local", "up", "--free-ports", *other, folder=folder)
+        try:
+            told = json.loads(dcos("local", "up", "--free-ports", *local, folder=folder))
+            bridged(["--master", told["master"], "--marathon", told["marathon"]], folder)
+            done = run("local", "down", *local, folder=folder)
+            assert "ucr-br0" in done.stderr and "an agent of this machine" in done.stderr, done.stderr
+            assert "ucr-br0" in names_of_links()
+        finally:
+            dcos("local", "down", *other, folder=folder)
+        assert "ucr-br0" not in names_of_links()
+
+
+def test_a_deployment_that_waits_is_told_once(folder):
+    local = ["--dir", str(folder / "local"), "--json"]
+    told = json.loads(dcos("local", "up", "--free-ports", *local, folder=folder))
+    there = ["--master", told["master"], "--marathon", told["marathon"]]
+    check = {"protocol": "COMMAND", "command": {"value": "false"}, "gracePeriodSeconds": 60}
+    (folder / "app.json").write_text(json.dumps({"id": "/fails", "cmd": "exit 3", "cpus": 0.1, "mem": 32,
+                                                 "backoffSeconds": 20, "healthChecks": [check]}))
+    add = run("marathon", "app", "add", str(folder / "app.json"), "--deadline", "8", *there, folder=folder)
+    lines = [line for line in add.stderr.splitlines() if "step" in line]
+    assert any("tries again" in line for line in lines), add.stderr
+    assert len(lines) < 10, add.stderr
+    (agent,) = dcos("-q", "node", "list", *there, folder=folder).split()
+    for who in ([agent], ["--mesos-id", agent], ["--leader"]):
+        assert " INFO " in dcos("node", "log", *who, "--lines", "all", *there, folder=folder), who
+    assert "no agent nobody" in refused("node", "log", "nobody", *there, folder=folder)
+    assert refused("node", "log", *there, folder=folder)
+    summary = dcos("node", "metrics", "summary", agent, *there, folder=folder)
+    assert "CPUS GIVEN" in summary and "N/A" not in summary, summary
+    details = json.loads(dcos("--json", "node", "metrics", "details", agent, *there, folder=folder))
+    assert details["slave/registered"] == 1 and details["system/load_1min"] >= 0
+    groups = dcos("-q", "marathon", "group", "list", *there, folder=folder)
+    assert groups == ""
+    assert dcos("-q", "marathon", "debug", "list", *there, folder=folder).split() == ["/fails"]
+    dcos("local", "down", *local, folder=folder)

@@ -47,6 +47,12 @@ pub(crate) enum Command {
     /// Which cluster the other commands speak to.
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Print the script by which a shell completes commands, to be read by it: `source <(dcos completion bash)`.
+    Completion {
+        /// The shell.
+        #[arg(default_value = "bash")]
+        shell: clap_complete::Shell,
+    },
     /// What is known of the attached cluster, and how it is spoken to.
     #[command(subcommand)]
     Config(Config),
@@ -99,21 +105,39 @@ pub(crate) enum Cluster {
         name: Option<String>,
     },
     /// The clusters that are known.
-    List,
+    List {
+        /// Only the one in use.
+        #[arg(long)]
+        attached: bool,
+    },
     /// Speak to another of them from now on.
     Attach {
-        /// Its name or id.
+        /// Its id, or its name if no other has that.
         name: String,
+    },
+    /// Call a cluster by another name.
+    Rename {
+        /// Its id, or its name if no other has that.
+        name: String,
+        /// The new name.
+        new_name: String,
+    },
+    /// Open a cluster's page in a browser; where there is none, print its URL.
+    Open {
+        /// Its id, or its name if no other has that; the one in use unless given.
+        name: Option<String>,
     },
     /// Forget a cluster.
     Remove {
-        /// Its name or id.
+        /// Its id, or its name if no other has that.
         name: String,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
+    /// The properties there are, and what they are.
+    Keys,
     /// Set a property, such as `core.dcos_acs_token`: the token that the cluster is shown.
     Set {
         /// Its name.
@@ -227,9 +251,43 @@ pub(crate) enum Node {
         /// A host such as `leader.mesos`, or a service such as `_web._tcp.marathon.mesos`.
         name: String,
     },
+    /// Print the log of an agent or of the leading master.
+    Log(NodeLog),
+    /// What a node uses.
+    #[command(subcommand)]
+    Metrics(NodeMetrics),
     /// Planned absences of machines.
     #[command(subcommand)]
     Maintenance(Maintenance),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeLog {
+    /// The agent's id.
+    #[arg(required_unless_present_any = ["leader", "mesos_id"], conflicts_with_all = ["leader", "mesos_id"])]
+    pub(crate) id: Option<String>,
+    /// The leading master.
+    #[arg(long, conflicts_with = "mesos_id")]
+    pub(crate) leader: bool,
+    /// The agent's id, as older scripts say it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) mesos_id: Option<String>,
+    #[command(flatten)]
+    pub(crate) form: LogForm,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeMetrics {
+    /// Every figure of the agent and its host.
+    Details {
+        /// The agent's id.
+        id: String,
+    },
+    /// Load, processors, memory and disk.
+    Summary {
+        /// The agent's id.
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

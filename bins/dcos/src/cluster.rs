@@ -1,6 +1,7 @@
 //! The clusters this user knows, on disk as the DC/OS CLI keeps them:
 //! `$DCOS_DIR/clusters/<id>/dcos.toml`, and an empty file `attached` beside the one in use.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,12 +11,28 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::output::harmless;
+
 /// One known cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
     pub(crate) id: String,
     pub(crate) attached: bool,
     pub(crate) config: Config,
+}
+
+impl Cluster {
+    /// Whether people may mean it by that.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.config.cluster.name == name
+    }
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = harmless(&self.config.core.mesos_master_url);
+        write!(f, "{} ({url})", self.id)
+    }
 }
 
 /// What `dcos.toml` holds.
@@ -60,14 +77,17 @@ pub(crate) struct Service {
 
 /// The properties this program knows, as the DC/OS CLI names them. What else stands in the file is the DC/OS CLI's, or its
 /// plugins', and stays as it is.
-pub(crate) const PROPERTIES: [&str; 7] = [
-    NAME,
-    MASTER,
-    TOKEN,
-    "core.dcos_url",
-    "marathon.url",
-    "mesos_dns.url",
-    "metronome.url",
+pub(crate) const PROPERTIES: [(&str, &str); 7] = [
+    (NAME, "what it is called"),
+    (
+        MASTER,
+        "where its master is, or where masters elect their leader",
+    ),
+    (TOKEN, "the token that it is shown"),
+    ("core.dcos_url", "where its router is"),
+    ("marathon.url", "where Marathon is"),
+    ("mesos_dns.url", "where its names are asked for by HTTP"),
+    ("metronome.url", "where Metronome is"),
 ];
 pub(crate) const NAME: &str = "cluster.name";
 pub(crate) const MASTER: &str = "core.mesos_master_url";
@@ -83,7 +103,7 @@ pub(crate) fn home() -> anyhow::Result<PathBuf> {
     Ok(home.join(".dcos"))
 }
 
-/// All known clusters, by name.
+/// All known clusters, by name and id.
 pub(crate) fn list(home: &Path) -> anyhow::Result<Vec<Cluster>> {
     let folder = home.join("clusters");
     let Ok(entries) = std::fs::read_dir(&folder) else {
@@ -108,7 +128,7 @@ pub(crate) fn list(home: &Path) -> anyhow::Result<Vec<Cluster>> {
             config,
         });
     }
-    clusters.sort_by(|a, b| a.config.cluster.name.cmp(&b.config.cluster.name));
+    clusters.sort_by_key(|one: &Cluster| (one.config.cluster.name.clone(), one.id.clone()));
     Ok(clusters)
 }
 
@@ -141,7 +161,10 @@ pub(crate) fn setup(home: &Path, id: &str, config: &Config) -> anyhow::Result<()
     let mut table = properties(home, id)?;
     let new = Table::try_from(config)?;
     let stays = is_where(&table, &new);
-    for (group, name) in PROPERTIES.iter().filter_map(|name| name.split_once('.')) {
+    for (group, name) in PROPERTIES
+        .iter()
+        .filter_map(|(name, _)| name.split_once('.'))
+    {
         if !(stays && format!("{group}.{name}") == TOKEN)
             && let Some(values) = table.get_mut(group).and_then(Value::as_table_mut)
         {
@@ -211,17 +234,44 @@ pub(crate) fn remove(home: &Path, name: &str) -> anyhow::Result<()> {
     std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
 }
 
-fn find(home: &Path, name: &str) -> anyhow::Result<Cluster> {
-    let found: Vec<_> = list(home)?
-        .into_iter()
-        .filter(|cluster| cluster.id == name || cluster.config.cluster.name == name)
-        .collect();
+/// Calls a cluster by another name, which no other has.
+pub(crate) fn rename(home: &Path, name: &str, new: &str) -> anyhow::Result<()> {
+    let new = new.trim();
+    let renamed = find(home, name)?;
+    let is_taken = |known: &Cluster| known.id != renamed.id && known.is_called(new);
+    match list(home)?.into_iter().find(is_taken) {
+        _ if new.is_empty() => bail!("a cluster has a name"),
+        Some(other) => bail!("{new:?} is taken: {other}"),
+        None => {}
+    }
+    let mut table = properties(home, &renamed.id)?;
+    let (group, key) = NAME.split_once('.').unwrap_or_default();
+    let slot = table.entry(group).or_insert_with(|| Table::new().into());
+    if let Some(slot) = slot.as_table_mut() {
+        slot.insert(key.to_owned(), new.into());
+    }
+    save(home, &renamed.id, table)
+}
+
+/// The cluster with that id, or else the one of that name.
+pub(crate) fn find(home: &Path, name: &str) -> anyhow::Result<Cluster> {
+    let mut found = list(home)?;
+    found.retain(|cluster| cluster.is_called(name));
+    if let Some(at) = found.iter().position(|cluster| cluster.id == name) {
+        return Ok(found.swap_remove(at));
+    }
     match <[Cluster; 1]>::try_from(found) {
         Ok([cluster]) => Ok(cluster),
         Err(found) if found.is_empty() => {
             bail!("no cluster is named {name:?}; see `dcos cluster list`")
         }
-        Err(_) => bail!("several clusters are named {name:?}; use the id"),
+        Err(found) => {
+            let all: Vec<String> = found.iter().map(ToString::to_string).collect();
+            bail!(
+                "several clusters are named {name:?}; say which by its id: {}",
+                all.join(", ")
+            )
+        }
     }
 }
 
@@ -304,6 +354,22 @@ mod tests {
         assert_eq!(attached(home.path()), ["1"]);
         remove(home.path(), "one").unwrap();
         assert_eq!(list(home.path()).unwrap().len(), 1);
+        // A name of two says nothing; an id does, also where it is another's name.
+        setup(home.path(), "3", &config("two")).unwrap();
+        setup(home.path(), "two", &config("four")).unwrap();
+        assert_eq!(find(home.path(), "two").unwrap().id, "two");
+        remove(home.path(), "two").unwrap();
+        let said = find(home.path(), "two").unwrap_err().to_string();
+        let both = "2 (http://127.0.0.1:5050), 3 (http://127.0.0.1:5050)";
+        assert!(said.ends_with(both), "{said}");
+        let said = rename(home.path(), "3", "2").unwrap_err().to_string();
+        assert!(said.contains("taken: 2 ("), "{said}");
+        assert!(rename(home.path(), "3", " ").is_err());
+        rename(home.path(), "3", "three").unwrap();
+        attach(home.path(), "two").unwrap();
+        assert_eq!(attached(home.path()), ["2"]);
+        attach(home.path(), "three").unwrap();
+        assert_eq!(attached(home.path()), ["3"]);
         assert!(
             attach(home.path(), "one")
                 .unwrap_err()

@@ -145,6 +145,20 @@ pub(crate) fn door(master: &Server) -> Option<&str> {
     master.url.strip_suffix("/mesos")
 }
 
+/// One of `agents`, as a master tells of them: through the router if the master is asked through that.
+pub(crate) fn agent(master: &Server, agents: &[Value], id: &str) -> anyhow::Result<Server> {
+    let known = agents.iter().find(|agent| text(agent, "id") == id);
+    let known = known.with_context(|| format!("no agent {id} is registered"))?;
+    let pid = text(known, "pid");
+    let (_, address) = pid
+        .split_once('@')
+        .with_context(|| format!("bad agent pid {pid}"))?;
+    Ok(match door(master) {
+        Some(door) => master.beside(&format!("{door}/agent/{id}")),
+        None => master.beside(address),
+    })
+}
+
 fn host(master: &Server) -> anyhow::Result<String> {
     let url = || output::harmless(&master.url);
     let uri: http::Uri = master.url.parse().with_context(url)?;

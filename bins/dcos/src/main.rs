@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 mod cli;
 mod cluster;
@@ -34,9 +34,16 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let Command::Completion { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "dcos", &mut script);
+        output::raw(&script);
+        return Ok(ExitCode::SUCCESS);
+    }
     let context = command::Context::new(&cli)?;
     let done = match cli.command {
         Command::Cluster(command) => command::cluster::run(&context, command).await,
+        Command::Completion { .. } => Ok(()),
         Command::Config(command) => command::config::run(&context, command),
         Command::Job(command) => command::job::run(&context, command).await,
         Command::Local(command) => command::local::run(&context, command).await,

@@ -127,14 +127,16 @@ impl Progress {
     /// What is being done now.
     pub(crate) fn say(&mut self, text: impl Into<String>) {
         let text = text.into();
-        if text == self.last {
-            return;
+        self.count(&text.clone(), text);
+    }
+
+    /// The same; where there is no terminal, what merely counts is no news: it is told if `what` is.
+    pub(crate) fn count(&mut self, text: &str, what: String) {
+        self.bar.set_message(text.to_owned());
+        if !self.terminal && what != self.last {
+            notice(text);
         }
-        self.bar.set_message(text.clone());
-        if !self.terminal {
-            notice(&text);
-        }
-        self.last = text;
+        self.last = what;
     }
 
     /// Done; the spinner goes.

@@ -30,7 +30,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 pub use changes::Changes;
 pub use events::Events;
-pub use link::{made, stand_link};
+pub use link::{made, remove_link, stand_link};
 pub use nft::{NftError, listing, nft, without};
 pub use passage::{Passage, PassageError, Porter};
 

@@ -5,6 +5,7 @@ use std::io;
 use crate::{ACK, CREATE, EXCLUSIVE, Messages, Socket};
 
 const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
 /// `IFF_UP`
 const UP: u32 = 1;
@@ -27,6 +28,19 @@ pub fn stand_link(socket: &mut Socket, name: &str) -> io::Result<u32> {
     request.begin(NEW_LINK, ACK, &header(index)).end();
     socket.ask(&request, |_| {})?;
     Ok(index)
+}
+
+/// Removes the link of that name.
+///
+/// # Errors
+/// What the kernel said.
+pub fn remove_link(socket: &mut Socket, name: &str) -> io::Result<()> {
+    let mut request = Messages::new();
+    request
+        .begin(DELETE_LINK, ACK, &[0; 16])
+        .text(3, name)
+        .end();
+    socket.ask(&request, |_| {})
 }
 
 /// Has something made, if it is not there yet.

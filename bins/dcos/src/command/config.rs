@@ -9,9 +9,14 @@ use crate::cluster::{self, MASTER, NAME, PROPERTIES, TOKEN};
 use crate::output::{self, HIDDEN, harmless};
 
 pub(crate) fn run(context: &Context, command: cli::Config) -> anyhow::Result<()> {
+    if matches!(command, cli::Config::Keys) {
+        keys(context);
+        return Ok(());
+    }
     let attached = context.attached()?;
     let mut table = cluster::properties(&context.home, &attached.id)?;
     match command {
+        cli::Config::Keys => return Ok(()),
         cli::Config::Show { name: None } => {
             show(context, &table);
             return Ok(());
@@ -43,6 +48,21 @@ pub(crate) fn run(context: &Context, command: cli::Config) -> anyhow::Result<()>
     cluster::save(&context.home, &attached.id, table)
 }
 
+/// The properties there are.
+fn keys(context: &Context) {
+    if context.json {
+        let all = PROPERTIES.iter();
+        let all = all.map(|(name, what)| ((*name).to_owned(), (*what).into()));
+        output::json(&serde_json::Value::Object(all.collect()));
+    } else if context.quiet {
+        output::lines(PROPERTIES.iter().map(|(name, _)| (*name).to_owned()));
+    } else {
+        let rows = PROPERTIES.iter();
+        let rows = rows.map(|(name, what)| vec![(*name).to_owned(), (*what).to_owned()]);
+        output::table(&["NAME", "WHAT IT IS"], rows);
+    }
+}
+
 /// A value, whatever kind it is of.
 fn text(value: &Value) -> String {
     value
@@ -66,6 +86,8 @@ fn show(context: &Context, table: &Table) {
     if context.json {
         let rows = rows.into_iter().map(|(name, value)| (name, value.into()));
         output::json(&serde_json::Value::Object(rows.collect()));
+    } else if context.quiet {
+        output::lines(rows.into_iter().map(|(name, _)| name));
     } else {
         let rows = rows.into_iter().map(|(name, value)| vec![name, value]);
         output::table(&["NAME", "VALUE"], rows);
@@ -74,8 +96,9 @@ fn show(context: &Context, table: &Table) {
 
 /// The group of properties in which `name` is.
 fn slot<'a>(table: &'a mut Table, name: &str) -> anyhow::Result<&'a mut Table> {
-    if !PROPERTIES.contains(&name) {
-        let all = PROPERTIES.join(", ");
+    if !PROPERTIES.iter().any(|(known, _)| *known == name) {
+        let all: Vec<&str> = PROPERTIES.iter().map(|(known, _)| *known).collect();
+        let all = all.join(", ");
         bail!("there is no property {name:?}; there are {all}");
     }
     let group = name.split('.').next().unwrap_or_default();

@@ -67,12 +67,15 @@ pub(crate) async fn watch(
             };
         };
         let mut doing = described(deployment);
+        let mut what = described(&without_clocks(deployment.clone()));
         for action in items(deployment, "currentActions") {
             let failed = |waiting: &Value| waiting["what"] == "backoff";
             if items(action, "waitingFor").iter().any(failed)
                 && let Some(message) = last_message(marathon, action).await?
             {
-                doing = format!("{doing}; {message}");
+                for text in [&mut doing, &mut what] {
+                    *text = format!("{text}; {message}");
+                }
                 break;
             }
         }
@@ -90,9 +93,30 @@ pub(crate) async fn watch(
             }
             return Ok(());
         }
-        progress.say(doing);
+        progress.count(&doing, what);
         tokio::time::sleep(looks.interval).await;
     }
+}
+
+/// The same deployment, without the seconds that pass.
+fn without_clocks(mut deployment: Value) -> Value {
+    let all = Value::as_array_mut;
+    for action in deployment
+        .get_mut("currentActions")
+        .and_then(all)
+        .into_iter()
+        .flatten()
+    {
+        for waiting in action
+            .get_mut("waitingFor")
+            .and_then(all)
+            .into_iter()
+            .flatten()
+        {
+            waiting["timeLeftSeconds"].take();
+        }
+    }
+    deployment
 }
 
 /// Which step a deployment is at, what is done in it, and what that waits for.
@@ -318,5 +342,10 @@ mod tests {
             let told = described(&deployment(waiting));
             assert_eq!(told, format!("step 1 of 2: ScaleApplication /a; {words}"));
         }
+        let still = |seconds: u32| {
+            let waiting = json!({"what": "backoff", "count": 2, "timeLeftSeconds": seconds});
+            described(&without_clocks(deployment(waiting)))
+        };
+        assert_eq!(still(7), still(6));
     }
 }

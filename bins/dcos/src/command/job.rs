@@ -270,6 +270,10 @@ async fn schedule(context: &Context, metronome: &Server, command: Schedule) -> a
                 .to_vec()
             };
             let schedules = schedules.as_array().map(Vec::as_slice).unwrap_or_default();
+            if context.quiet {
+                output::lines(schedules.iter().map(|one| text(one, "id")));
+                return Ok(());
+            }
             output::table(
                 &[
                     "ID",

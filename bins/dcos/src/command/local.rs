@@ -15,11 +15,13 @@ use crate::cluster;
 use crate::http::Server;
 use crate::output::{self, Progress};
 
+mod network;
 mod plan;
 mod process;
 mod sweep;
 
 use plan::{Notes, Plan};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often a server that is starting is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -58,23 +60,22 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
                 dir.display()
             );
         }
-        sweep::sweep(&dir, &notes)?;
+        tell(sweep::sweep(&dir, &notes)?);
     }
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let dir = resolved(&dir);
 
     let mut progress = Progress::new(context.quiet || context.json);
+    let mut interrupts = Interrupts::new()?;
     let plan = Plan::new(&dir, up)?;
     if !plan.root {
         progress.say("not root: nothing limits what tasks take, and they have namespaces only if users may make them");
     }
     let begin = Instant::now();
     let mut notes = plan.notes()?;
-    for program in plan.programs()? {
-        progress.say(format!("starting {}", program.name));
-        notes.processes.push(program.start()?);
-        // Written after each, so that `down` finds it whatever happens next.
-        notes.write(&dir)?;
+    if let Err(error) = launch(&plan, &mut notes, &dir, &mut progress) {
+        end(&dir, notes, &mut progress).await?;
+        return Err(error);
     }
     let ready = async {
         await_cluster(&notes, up, &mut progress).await?;
@@ -84,7 +85,15 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
             Ok(None)
         }
     };
-    let sample = match tokio::time::timeout(Duration::from_secs(up.timeout), ready).await {
+    let ready = tokio::time::timeout(Duration::from_secs(up.timeout), ready);
+    let ready = tokio::select! {
+        ready = ready => ready,
+        () = interrupts.next() => {
+            end(&dir, notes, &mut progress).await?;
+            bail!("interrupted: what was started is ended");
+        }
+    };
+    let sample = match ready {
         Ok(Ok(sample)) => sample,
         Ok(Err(error)) => return Err(error.context(explain(&dir, &notes))),
         Err(_) => {
@@ -120,6 +129,46 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
     let sample = sample.as_deref();
     report(context, &dir, &notes, sample, attached, begin.elapsed());
     Ok(())
+}
+
+/// Starts the programs, one after the other.
+fn launch(
+    plan: &Plan,
+    notes: &mut Notes,
+    dir: &Path,
+    progress: &mut Progress,
+) -> anyhow::Result<()> {
+    for program in plan.programs()? {
+        progress.say(format!("starting {}", program.name));
+        notes.processes.push(program.start()?);
+        // Written after each, so that `down` finds it whatever happens next.
+        notes.write(dir)?;
+    }
+    Ok(())
+}
+
+/// What asks this program to end. Whatever it does then, the programs it starts have groups of their own and hear nothing of it.
+struct Interrupts([Signal; 3]);
+
+impl Interrupts {
+    fn new() -> anyhow::Result<Self> {
+        let [interrupt, terminate, hangup] = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ]
+        .map(signal);
+        Ok(Self([interrupt?, terminate?, hangup?]))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
 }
 
 /// Waits until the master leads, every agent has registered, Marathon answers, and names are known.
@@ -283,7 +332,7 @@ fn report(
 }
 
 async fn stop(context: &Context, dir: &Path) -> anyhow::Result<()> {
-    let Some(mut notes) = Notes::read(dir)? else {
+    let Some(notes) = Notes::read(dir)? else {
         if context.json {
             output::json(&json!({}));
         } else {
@@ -292,14 +341,7 @@ async fn stop(context: &Context, dir: &Path) -> anyhow::Result<()> {
         return Ok(());
     };
     let mut progress = Progress::new(context.quiet || context.json);
-    // Agents first: they kill their tasks and sign off while the master still listens.
-    notes.processes.reverse();
-    for process in &notes.processes {
-        progress.say(format!("stopping {}", process.name));
-        process.stop().await;
-    }
-    progress.say("cleaning up");
-    sweep::sweep(dir, &notes)?;
+    end(dir, notes, &mut progress).await?;
     if dir == context.home.join("local") {
         cluster::remove(&context.home, "local").ok();
     }
@@ -310,6 +352,25 @@ async fn stop(context: &Context, dir: &Path) -> anyhow::Result<()> {
         output::line("The cluster is gone.");
     }
     Ok(())
+}
+
+/// Ends the programs, and what they left behind.
+async fn end(dir: &Path, mut notes: Notes, progress: &mut Progress) -> anyhow::Result<()> {
+    // Agents first: they kill their tasks and sign off while the master still listens.
+    notes.processes.reverse();
+    for process in &notes.processes {
+        progress.say(format!("stopping {}", process.name));
+        process.stop().await;
+    }
+    progress.say("cleaning up");
+    tell(sweep::sweep(dir, &notes)?);
+    Ok(())
+}
+
+fn tell(stays: Vec<String>) {
+    for what in stays {
+        output::notice(what);
+    }
 }
 
 async fn status(context: &Context, dir: &Path) -> anyhow::Result<()> {

@@ -73,8 +73,21 @@ async fn show_schedule(context: &Context, master: &Server) -> anyhow::Result<()>
             })
             .collect::<Vec<_>>()
     });
-    output::table(&["MACHINE", "START (UNIX SECONDS)", "SECONDS"], rows);
+    show(
+        context,
+        &["MACHINE", "START (UNIX SECONDS)", "SECONDS"],
+        rows,
+    );
     Ok(())
+}
+
+/// A row for each machine, or only which they are.
+fn show(context: &Context, headings: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    if context.quiet {
+        output::lines(rows.filter_map(|row| row.into_iter().next()));
+    } else {
+        output::table(headings, rows);
+    }
 }
 
 fn seconds(time: &Value) -> String {
@@ -105,7 +118,11 @@ async fn show_status(context: &Context, master: &Server) -> anyhow::Result<()> {
     });
     let down = items(&status, "down_machines").iter();
     let down = down.map(|machine| vec![shown(machine), "DOWN".to_owned(), String::new()]);
-    output::table(&["MACHINE", "MODE", "ANSWERS"], draining.chain(down));
+    show(
+        context,
+        &["MACHINE", "MODE", "ANSWERS"],
+        draining.chain(down),
+    );
     Ok(())
 }
 

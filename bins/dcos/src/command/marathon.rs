@@ -237,6 +237,8 @@ async fn group(context: &Context, marathon: &Server, command: Group) -> anyhow::
             flatten(&root, &mut groups);
             if context.json {
                 output::json(&json!(groups));
+            } else if context.quiet {
+                output::lines(groups.iter().map(|group| text(group, "id")));
             } else {
                 let row = |group: &Value| vec![text(group, "id"), count_apps(group).to_string()];
                 output::table(&["ID", "APPS"], groups.iter().map(row));

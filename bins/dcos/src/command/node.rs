@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{Context, duration, items, maintenance, number, text};
-use crate::cli::Node;
+use super::task::log::{self, File};
+use super::{Context, agent, duration, items, maintenance, number, text};
+use crate::cli::{Node, NodeLog, NodeMetrics};
+use crate::http::{Server, escape};
 use crate::output;
 
 pub(crate) async fn run(context: &Context, command: Node) -> anyhow::Result<()> {
@@ -29,6 +31,8 @@ pub(crate) async fn run(context: &Context, command: Node) -> anyhow::Result<()> 
         Node::Reactivate { id } => order(context, "REACTIVATE_AGENT", &id).await,
         Node::Decommission { id } => order(context, "MARK_AGENT_GONE", &id).await,
         Node::Dns { name } => dns(context, &name).await,
+        Node::Log(log) => log_of(context, log).await,
+        Node::Metrics(command) => metrics(context, command).await,
         Node::Maintenance(command) => maintenance::run(context, command).await,
     }
 }
@@ -117,6 +121,93 @@ async fn dns(context: &Context, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The agent with that id.
+async fn found(context: &Context, id: &str) -> anyhow::Result<Server> {
+    let master = context.master().await?;
+    let slaves = master
+        .get(&format!("/slaves?slave_id={}", escape(id)))
+        .await?;
+    agent(&master, items(&slaves, "slaves"), id).context("see `dcos node list`")
+}
+
+/// The log of a master or agent is a file that it shows; of journals, which the original prints, nobody tells here.
+async fn log_of(context: &Context, wanted: NodeLog) -> anyhow::Result<()> {
+    let NodeLog {
+        id,
+        leader,
+        mesos_id,
+        form,
+    } = wanted;
+    let file = match id.or(mesos_id).filter(|_| !leader) {
+        Some(id) => File {
+            server: found(context, &id).await?,
+            owner: id,
+            path: "/slave/log".to_owned(),
+        },
+        None => File {
+            server: context.master().await?,
+            owner: "the leading master".to_owned(),
+            path: "/master/log".to_owned(),
+        },
+    };
+    let owner = file.owner.clone();
+    let printed = log::print(&[file], &form).await;
+    printed.with_context(|| {
+        format!("{owner} shows its log if it is told the file (--log_dir, --external_log_file)")
+    })
+}
+
+async fn metrics(context: &Context, command: NodeMetrics) -> anyhow::Result<()> {
+    let (NodeMetrics::Details { id } | NodeMetrics::Summary { id }) = &command;
+    let figures = found(context, id).await?.get("/metrics/snapshot").await?;
+    match command {
+        _ if context.json => output::json(&figures),
+        NodeMetrics::Details { .. } => {
+            let figures = figures.as_object().into_iter().flatten();
+            let rows = figures.map(|(name, value)| vec![name.clone(), value.to_string()]);
+            output::table(&["NAME", "VALUE"], rows);
+        }
+        NodeMetrics::Summary { .. } => {
+            let headings = [
+                "LOAD",
+                "MEM IN USE",
+                "CPUS GIVEN",
+                "MEM GIVEN",
+                "DISK GIVEN",
+            ];
+            output::table(&headings, [summary(&figures)]);
+        }
+    }
+    Ok(())
+}
+
+/// The host's load and memory, and how much of what the agent has is given to tasks.
+fn summary(figures: &Value) -> Vec<String> {
+    let figure = |name: &str| figures[name].as_f64();
+    let of = |used: Option<f64>, total: Option<f64>, unit: &str, size: f64| match (used, total) {
+        (Some(used), Some(total)) if total > 0.0 => {
+            let share = used / total * 100.0;
+            format!("{:.2}{unit} ({share:.0}%)", used / size)
+        }
+        _ => "N/A".to_owned(),
+    };
+    let given = |name: &str, unit, size| {
+        let used = figure(&format!("slave/{name}_used"));
+        of(used, figure(&format!("slave/{name}_total")), unit, size)
+    };
+    let memory = figure("system/mem_total_bytes");
+    let free = figure("system/mem_free_bytes");
+    let in_use = memory.zip(free).map(|(memory, free)| memory - free);
+    let load = figure("system/load_1min").map(|load| format!("{load:.2}"));
+    vec![
+        load.unwrap_or_else(|| "N/A".to_owned()),
+        of(in_use, memory, "GiB", 1_073_741_824.0),
+        given("cpus", "", 1.0),
+        given("mem", "GiB", 1024.0),
+        given("disk", "GiB", 1024.0),
+    ]
+}
+
 async fn list(context: &Context) -> anyhow::Result<()> {
     let slaves = context.master().await?.get("/slaves").await?;
     if context.json {
@@ -158,4 +249,20 @@ fn row(agent: &Value) -> Vec<String> {
         text(&domain["region"], "name"),
         text(&domain["zone"], "name"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_shows_what_is_known() {
+        let figures = json!({"system/load_1min": 0.5, "system/mem_total_bytes": 2_147_483_648_u64,
+            "system/mem_free_bytes": 1_610_612_736_u64, "slave/cpus_used": 1.5, "slave/cpus_total": 6.0,
+            "slave/mem_used": 0.0, "slave/mem_total": 1024.0});
+        assert_eq!(
+            summary(&figures),
+            ["0.50", "0.50GiB (25%)", "1.50 (25%)", "0.00GiB (0%)", "N/A"]
+        );
+    }
 }

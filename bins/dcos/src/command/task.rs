@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use dcos_proto::mesos::ContainerId;
 use serde_json::{Map, Value, json};
 
-use super::{Context, door, items, text};
+use super::{Context, agent, items, text};
 use crate::cli::Task;
 use crate::http::Server;
 use crate::output;
@@ -220,22 +220,11 @@ async fn all_found(
     }
     let located = |(framework, task): (&Value, &Value)| {
         let id = text(task, "slave_id");
-        let agents = items(&state, "slaves");
-        let agent = agents
-            .iter()
-            .find(|agent| text(agent, "id") == id)
-            .with_context(|| format!("{}'s agent {id} is not registered", text(task, "id")))?;
-        let pid = text(agent, "pid");
-        let (_, address) = pid
-            .split_once('@')
-            .with_context(|| format!("bad agent pid {pid}"))?;
+        let agent = agent(&master, items(&state, "slaves"), &id);
         Ok(Found {
             framework: text(framework, "id"),
             task: task.clone(),
-            agent: match door(&master) {
-                Some(door) => master.beside(&format!("{door}/agent/{id}")),
-                None => master.beside(address),
-            },
+            agent: agent.with_context(|| format!("the agent of {}", text(task, "id")))?,
         })
     };
     Ok(found.into_iter().map(located).collect())

@@ -14,6 +14,7 @@ use dcos_core::config::{Loaded, Schema, Sources, Spec};
 use dcos_wire::tls::Ssl;
 use serde::{Deserialize, Serialize};
 
+use super::network;
 use super::process::{Program, Running};
 use crate::cli::LocalUp;
 use crate::http::escape;
@@ -32,6 +33,9 @@ pub(super) struct Notes {
     pub(super) router: String,
     /// The name of the agents' control groups, all below this one.
     pub(super) cgroups_root: String,
+    /// Whether the bridge of `container/bridge` was there before.
+    #[serde(default)]
+    pub(super) bridge_was_there: bool,
     pub(super) processes: Vec<Running>,
 }
 
@@ -210,6 +214,7 @@ impl Plan {
             mesos_dns: format!("http://127.0.0.1:{mesos_dns}"),
             router: format!("http://127.0.0.1:{router}"),
             cgroups_root: self.cgroups_root(),
+            bridge_was_there: network::is_there()?,
             processes: Vec::new(),
         })
     }

@@ -28,7 +28,7 @@ impl Program {
     pub(super) fn new(
         file: &str,
         name: &str,
-        flags: Vec<String>,
+        mut flags: Vec<String>,
         dir: &Path,
     ) -> anyhow::Result<Self> {
         let own = std::env::current_exe().context("finding this program")?;
@@ -38,11 +38,13 @@ impl Program {
             "{} is not there; build it: cargo build",
             path.display()
         );
+        let log = dir.join(format!("{name}.log"));
+        flags.push(format!("--external_log_file={}", log.display()));
         Ok(Self {
             name: name.to_owned(),
             path,
             flags,
-            log: dir.join(format!("{name}.log")),
+            log,
         })
     }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::network::{self, Leases};
 use super::plan::Notes;
 
-/// Ends every process that belongs to the cluster in `dir`, removes its control groups and mounts,
-/// and then the directory.
-pub(super) fn sweep(dir: &Path, notes: &Notes) -> anyhow::Result<()> {
+/// Ends every process that belongs to the cluster in `dir`, removes its control groups and mounts, what its containers had of
+/// the network, and then the directory. Tells what stays, and why.
+pub(super) fn sweep(dir: &Path, notes: &Notes) -> anyhow::Result<Vec<String>> {
+    let leases = Leases::read(dir);
     for _ in 0..50 {
         let mut left = processes(dir);
         left.extend(
@@ -34,11 +36,12 @@ pub(super) fn sweep(dir: &Path, notes: &Notes) -> anyhow::Result<()> {
         rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH)
             .with_context(|| format!("unmounting {}", mount.display()))?;
     }
+    let stays = network::sweep(&leases, notes.bridge_was_there);
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", dir.display()))
         }
-        _ => Ok(()),
+        _ => stays,
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) async fn run(
     let queue = marathon.get("/v2/queue?embed=lastUnusedOffers").await?;
     match command {
         Debug::List if context.json => output::json(&queue["queue"]),
+        Debug::List if context.quiet => output::lines(items(&queue, "queue").iter().map(id_of)),
         Debug::List => {
             let row = |entry: &Value| {
                 let offers = &entry["processedOffersSummary"];
