@@ -16,6 +16,7 @@ use dcos_wire::{
     Client, Credentials, Left, Listener, Peer, Server, ServerConfig, Shortcut, Stopped, Visit,
     records,
 };
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -375,6 +376,74 @@ async fn streams_carry_records_and_end_with_their_reader() {
     assert_eq!(events.next().await.unwrap().unwrap(), "still here");
     drop(events);
     sender.closed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_in_the_middle_of_an_answer_is_noticed_whatever_it_sent() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let silent = {
+        let ended = Arc::clone(&ended);
+        async move || {
+            let told = Ended(Arc::clone(&ended));
+            let silence = futures::stream::pending().map(move |piece: std::io::Result<Bytes>| {
+                let _ = &told;
+                piece
+            });
+            let first = futures::stream::iter([Ok(Bytes::from_static(b"first"))]);
+            axum::body::Body::from_stream(first.chain(silence))
+        }
+    };
+    let router = Router::new()
+        .route(
+            "/silent",
+            get(silent.clone()).post(async move |_: Bytes| silent().await),
+        )
+        .route("/echo", post(async |body: Bytes| body));
+    let config = ServerConfig {
+        body_limit: 1 << 20,
+        ..impatient()
+    };
+    let server = Running::serve(router, config).await;
+    let get = "GET /silent HTTP/1.1\r\nHost: x\r\n\r\n";
+    let upload = "POST /silent HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
+    let many = "x".repeat(100_000);
+    let cases = [
+        (get, ""),
+        (get, "X"),
+        (get, get),
+        (upload, "X"),
+        (get, &*many),
+    ];
+    for (at, (request, behind)) in cases.into_iter().enumerate() {
+        let mut client = TcpStream::connect(&server.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.write_all(behind.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"first\r\n") {
+            answer.push(client.read_u8().await.unwrap());
+        }
+        drop(client);
+        until(|| ended.load(Ordering::SeqCst) == at + 1).await;
+    }
+    // What was sent ahead is answered in its turn, in the middle of a body, too.
+    let echo = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n";
+    let body = "y".repeat(30_000);
+    let last =
+        "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nend";
+    let answers = server
+        .raw(&format!("{}{last}", format!("{echo}{body}").repeat(4)))
+        .await;
+    assert_eq!(answers.matches(&body).count(), 4);
+    assert!(answers.ends_with("end"));
+}
+
+/// Counts when it is dropped.
+struct Ended(Arc<AtomicUsize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[tokio::test]

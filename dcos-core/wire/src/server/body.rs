@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
-use super::timed::Activity;
+use super::timed::{Activity, Upload};
 
 /// Why a request's body could not be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +119,8 @@ pub(super) struct RequestBody {
     timeout: Duration,
     pause: Option<Pin<Box<Sleep>>>,
     unhurried: Unhurried,
+    /// Until it has ended.
+    upload: Option<Upload>,
 }
 
 impl RequestBody {
@@ -128,6 +130,7 @@ impl RequestBody {
         timeout: Duration,
         unhurried: Unhurried,
     ) -> Self {
+        let upload = Some(unhurried.0.activity.upload());
         Self {
             inner,
             left: limit,
@@ -135,6 +138,7 @@ impl RequestBody {
             timeout,
             pause: None,
             unhurried,
+            upload,
         }
     }
 
@@ -167,6 +171,9 @@ impl Body for RequestBody {
             };
         };
         self.pause = None;
+        if self.inner.is_end_stream() || !matches!(frame, Some(Ok(_))) {
+            self.upload = None;
+        }
         match frame {
             Some(Ok(frame)) if self.unhurried.is_allowed() => Poll::Ready(Some(Ok(frame))),
             Some(Ok(frame)) => {

@@ -30,6 +30,8 @@ pub(super) struct Activity {
     patient: AtomicBool,
     /// While there are such answers a client that does not read is fine.
     slow_readers: AtomicUsize,
+    /// Requests whose body is read.
+    uploads: AtomicUsize,
     /// The connection speaks something else than HTTP.
     elsewhere: AtomicBool,
     /// Who reads, to be told when an answer is finished and the clock starts again.
@@ -42,6 +44,19 @@ impl Activity {
         self.busy.fetch_add(1, Ordering::AcqRel);
         self.head_read.store(true, Ordering::Release);
         Busy(Arc::clone(self))
+    }
+
+    /// Marks the body of a request as being read, until the guard is dropped.
+    pub(super) fn upload(self: &Arc<Self>) -> Upload {
+        self.uploads.fetch_add(1, Ordering::AcqRel);
+        Upload(Arc::clone(self))
+    }
+
+    /// Whether requests are answered, and nothing is to come of them any more.
+    fn only_answers(&self) -> bool {
+        self.busy.load(Ordering::Acquire) > 0
+            && self.uploads.load(Ordering::Acquire) == 0
+            && !self.elsewhere.load(Ordering::Acquire)
     }
 
     /// Lets the connection stay silent for ever from now on.
@@ -83,6 +98,17 @@ impl Drop for Busy {
     }
 }
 
+/// A request whose body is read.
+#[derive(Debug)]
+pub(super) struct Upload(Arc<Activity>);
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.uploads.fetch_sub(1, Ordering::AcqRel);
+        self.0.reader.wake();
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing has come yet.
@@ -98,6 +124,9 @@ enum Phase {
 /// Silence between requests after which what HTTP needs for a connection (two buffers, tasks, tables) is given back until
 /// the next one comes. Long enough that a connection in use never pays for it.
 pub(super) const PARKED_AFTER: Duration = Duration::from_secs(1);
+
+/// Bytes that a client may send ahead while it is answered: a hundred requests.
+const AHEAD: usize = 64 << 10;
 
 /// The answer to half of a head.
 pub(super) const LATE: &[u8] =
@@ -117,7 +146,7 @@ impl Parking {
 #[expect(clippy::struct_excessive_bools, reason = "each on its own")]
 pub(super) struct Timed {
     io: Stream,
-    /// Bytes that came while it was parked.
+    /// Bytes that came while nobody read: while it was parked, or behind a request that is answered.
     first: Vec<u8>,
     activity: Arc<Activity>,
     config: Arc<ServerConfig>,
@@ -131,6 +160,10 @@ pub(super) struct Timed {
     unflushed: bool,
     /// Somebody reads and waits for that.
     held: bool,
+    /// Whoever reads waits for more, and is told.
+    awaited: bool,
+    /// Since when nothing more is taken ahead.
+    full: Option<Instant>,
     /// When the silence of this phase is too long.
     deadline: Option<Instant>,
     /// Rings then at the latest: it is not set anew for each request.
@@ -159,6 +192,8 @@ impl Timed {
             parked: false,
             unflushed: false,
             held: false,
+            awaited: false,
+            full: None,
             deadline: None,
             alarm: Alarm::default(),
             stall: None,
@@ -229,6 +264,31 @@ impl Timed {
         self.alarm.poll(deadline, cx)
     }
 
+    /// Looks whether the client has gone while it is answered: hyper does not once it has read more than one request. What
+    /// comes is kept for it, up to a size; who goes on beyond that has to get its answer in the time of a silence.
+    fn look_ahead(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.awaited || self.http2 || !self.activity.only_answers() {
+            return Ok(());
+        }
+        while self.first.len() < AHEAD {
+            let mut piece = [0; 4096];
+            let mut piece = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.io).poll_read(cx, &mut piece) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(())) if piece.filled().is_empty() => {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                Poll::Ready(Ok(())) => self.first.extend_from_slice(piece.filled()),
+            }
+        }
+        let full = *self.full.get_or_insert_with(Instant::now);
+        match self.alarm.poll(full + self.config.idle_timeout, cx) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+
     fn give_up(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.phase != Phase::Head {
             self.parked = self.phase == Phase::Idle && self.may_park();
@@ -271,11 +331,13 @@ impl AsyncRead for Timed {
         let first = this.first.len().min(buf.remaining());
         buf.put_slice(&this.first[..first]);
         this.first.drain(..first);
+        (this.awaited, this.full) = (false, None);
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         if read.is_ready() || first > 0 {
             this.received(&buf.filled()[before..]);
             return if first > 0 { Poll::Ready(Ok(())) } else { read };
         }
+        this.awaited = true;
         ready!(this.poll_silence(cx));
         // An empty read is the end of the stream: hyper closes without a word.
         Poll::Ready(this.give_up(cx))
@@ -311,6 +373,8 @@ impl AsyncWrite for Timed {
                 self.activity.reader.wake();
             }
         }
+        // Whoever drives HTTP/1 comes here each time.
+        self.look_ahead(cx)?;
         self.watch_write(cx, flushed)
     }
 
