@@ -201,7 +201,9 @@ pub fn onward(
     if let Some(client) = client.and_then(shown) {
         let mut hops = String::new();
         for value in headers.get_all(FORWARDED_FOR) {
-            if let Ok(value) = value.to_str() {
+            if let Ok(value) = value.to_str()
+                && !value.is_empty()
+            {
                 hops.push_str(value);
                 hops.push_str(", ");
             }

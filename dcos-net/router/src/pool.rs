@@ -14,20 +14,21 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use dcos_wire::Alarm;
-use http::{Request, Response, Uri};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use tokio::sync::oneshot;
 use tokio::task::coop::has_budget_remaining;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
 
 use crate::relay::Lane;
 use crate::shelf::{Host, Reusable, Shelf};
-use crate::upstream::{Conn, Connector, SendError};
+use crate::upstream::{Conn, Connector, OPEN_TIMEOUT, SendError, look_now};
 
 /// Connections to hosts.
 #[derive(Clone)]
@@ -74,7 +75,8 @@ impl Line {
 
 impl Reusable for Line {
     fn is_ready(&mut self) -> bool {
-        !self.drive(&mut Context::from_waker(Waker::noop())) && self.sender.is_ready()
+        let ended = look_now(|cx| Poll::Ready(self.drive(cx)));
+        ended == Poll::Ready(false) && self.sender.is_ready()
     }
 }
 
@@ -118,6 +120,7 @@ impl Pool {
         deadline: Instant,
     ) -> Result<Response<Carried>, SendError> {
         let together = !upgrades && request.body().is_end_stream();
+        let bare = *request.method() == Method::HEAD;
         loop {
             let kept = self.0.idle.take(&host, Instant::now());
             let used = kept.is_some();
@@ -160,6 +163,16 @@ impl Pool {
             };
             match answered {
                 Ok(answer) => {
+                    // Who announces a body where there is none may send it by mistake: it would answer the next request.
+                    let status = answer.status();
+                    let bare = bare
+                        || status == StatusCode::NO_CONTENT
+                        || status == StatusCode::NOT_MODIFIED;
+                    let way = if bare && announces_body(answer.headers()) {
+                        None
+                    } else {
+                        Some(way)
+                    };
                     let pool = self.clone();
                     return Ok(answer.map(|body| Carried::new(body, way, pool, host)));
                 }
@@ -179,8 +192,11 @@ impl Pool {
             .authority(host.authority.clone())
             .path_and_query("/");
         let uri = uri.build().map_err(|_| SendError::Path)?;
-        let connecting = self.0.connector.clone().call(uri).await;
-        connecting.map_err(SendError::Connecting)
+        let connecting = self.0.connector.clone().call(uri);
+        match timeout(OPEN_TIMEOUT, connecting).await {
+            Ok(opened) => opened.map_err(SendError::Connecting),
+            Err(late) => Err(SendError::Connecting(late.into())),
+        }
     }
 
     async fn connect(&self, host: &Host) -> Result<Line, SendError> {
@@ -233,6 +249,12 @@ impl Pool {
     }
 }
 
+/// Whether the head of an answer says that a body follows.
+fn announces_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0") || headers.contains_key(TRANSFER_ENCODING)
+}
+
 /// How the connection of an answer is driven.
 enum Way {
     /// With the answer.
@@ -255,8 +277,7 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    fn new(body: Incoming, way: Way, pool: Pool, host: Host) -> Self {
-        let way = Some(way);
+    fn new(body: Incoming, way: Option<Way>, pool: Pool, host: Host) -> Self {
         let mut carried = Self {
             body,
             way,
@@ -342,6 +363,21 @@ mod tests {
     use crate::decide::Target;
     use crate::upstream::Upstreams;
     use crate::world::{Base, Scheme};
+
+    #[tokio::test]
+    async fn what_the_runtime_has_not_heard_of_is_heard() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = Base::at(Scheme::Http, &listener.local_addr().unwrap().to_string()).unwrap();
+        let upstreams = Upstreams::new(None, &BTreeMap::new(), true, &TaskTracker::new()).unwrap();
+        let to = Target::Service(base);
+        let (pool, host) = upstreams.way(&to);
+        let mut line = pool.connect(&host).await.unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        assert!(line.is_ready());
+        // The runtime hears of nothing before this task waits.
+        std::io::Write::write_all(&mut far, b"HTTP/1.1 200 OK\r\n").unwrap();
+        assert!(!line.is_ready());
+    }
 
     #[tokio::test]
     async fn who_takes_a_request_and_is_silent_is_given_up() {

@@ -125,7 +125,7 @@ impl Proxy {
         let location = answer
             .headers()
             .get(LOCATION)
-            .and_then(|location| location.to_str().ok());
+            .and_then(|location| std::str::from_utf8(location.as_bytes()).ok());
         let location = location
             .and_then(|location| relocate(location, &forward.redirects, origin.host.as_str()))
             .and_then(|location| HeaderValue::try_from(location).ok());

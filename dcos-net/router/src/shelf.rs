@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -69,14 +70,13 @@ impl<T: Reusable> Shelf<T> {
 
     /// One that takes a request `now`, and is there: the one that was used last.
     pub(crate) fn take(&self, host: &Host, now: Instant) -> Option<T> {
-        let mut idle = self.idle();
-        let kept = idle.get_mut(host)?;
-        while let Some(mut kept) = kept.pop() {
-            if now.duration_since(kept.since) < self.good && kept.one.is_ready() {
+        loop {
+            // Looked at, and closed, while others take theirs.
+            let mut kept = self.idle().get_mut(host)?.pop()?;
+            if self.is_good(&mut kept, now) {
                 return Some(kept.one);
             }
         }
-        None
     }
 
     /// Keeps one that takes requests since so long, if there is room.
@@ -91,12 +91,28 @@ impl<T: Reusable> Shelf<T> {
     /// Closes those that nobody used for long, or that the other side has closed.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
-        self.idle().retain(|_, kept| {
-            kept.retain_mut(|kept| {
-                now.duration_since(kept.since) < self.good && kept.one.is_ready()
-            });
-            !kept.is_empty()
-        });
+        let hosts: Vec<Host> = self.idle().keys().cloned().collect();
+        for host in hosts {
+            // Looked at, and closed, while others take theirs.
+            let taken = self.idle().get_mut(&host).map(std::mem::take);
+            let mut taken = taken.unwrap_or_default();
+            taken.retain_mut(|kept| self.is_good(kept, now));
+            let mut idle = self.idle();
+            if let Entry::Occupied(mut kept) = idle.entry(host) {
+                // What came meanwhile was used last.
+                let later = std::mem::take(kept.get_mut());
+                taken.extend(later);
+                if taken.is_empty() {
+                    kept.remove();
+                } else {
+                    *kept.get_mut() = taken;
+                }
+            }
+        }
+    }
+
+    fn is_good(&self, kept: &mut Idle<T>, now: Instant) -> bool {
+        now.duration_since(kept.since) < self.good && kept.one.is_ready()
     }
 
     /// Each change is whole.

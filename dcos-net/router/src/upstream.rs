@@ -1,13 +1,15 @@
 //! Whom requests are sent to: members of the cluster and services, over TCP, TLS and Unix sockets.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,7 +21,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower::Service;
@@ -30,8 +35,10 @@ use crate::route::Part;
 use crate::shelf::Host;
 use crate::world::{Scheme, is_off_limits};
 
-/// Until a connection stands.
+/// Until a connection stands, its name being known.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until it can be spoken on: its name is known, and TLS agreed on.
+pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// For how long connections to members of the cluster are kept without use: nginx, and what is ours, close after 60 s or more.
 const GOOD: Duration = Duration::from_secs(50);
 /// To services, of which many close after 5 s, as Node does.
@@ -247,6 +254,37 @@ pub(crate) enum Conn {
     Unix(TokioIo<UnixStream>),
 }
 
+impl Conn {
+    fn is_silent(&self) -> bool {
+        match self {
+            Self::Tcp(io) => is_silent(io.inner()),
+            Self::Unix(io) => is_silent(io.inner()),
+        }
+    }
+}
+
+thread_local! {
+    /// Whether somebody wants to know what is there now.
+    static LOOKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Looks what a connection that layers hide has now, waiting for nothing: where something came of which the runtime has not
+/// heard yet, reading fails.
+pub(crate) fn look_now<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    LOOKS.set(true);
+    let looking = pin!(unconstrained(poll_fn(&mut poll)));
+    let looked = looking.poll(&mut Context::from_waker(Waker::noop()));
+    LOOKS.set(false);
+    looked
+}
+
+/// Whether nothing came on a socket, not even its end. The kernel is asked: the runtime says what it last heard from that,
+/// and to a task that has had its turn, nothing.
+pub(crate) fn is_silent(socket: impl AsFd) -> bool {
+    let looked = recv(socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(looked, Err(Errno::AGAIN))
+}
+
 impl Connection for Conn {
     fn connected(&self) -> Connected {
         Connected::new()
@@ -259,10 +297,15 @@ impl Read for Conn {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        let read = match this {
             Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
             Self::Unix(io) => Pin::new(io).poll_read(cx, buf),
+        };
+        if read.is_pending() && LOOKS.get() && !this.is_silent() {
+            return Poll::Ready(Err(io::ErrorKind::WouldBlock.into()));
         }
+        read
     }
 }
 

@@ -7,6 +7,8 @@ mod backend;
 mod cached;
 #[path = "door/framing.rs"]
 mod framing;
+#[path = "door/hostile.rs"]
+mod hostile;
 #[path = "door/limits.rs"]
 mod limits;
 #[path = "door/passing.rs"]

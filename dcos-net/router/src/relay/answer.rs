@@ -9,6 +9,8 @@ use super::chunks::Chunks;
 
 /// Headers of an answer at most, as of hyper's client.
 pub(crate) const MOST: usize = 100;
+/// What `Connection` may name beside what is known: nobody names more than a few.
+const MOST_NAMED: usize = 32;
 
 /// Room for the headers of an answer.
 pub(crate) type Room<'b> = [MaybeUninit<Header<'b>>; MOST];
@@ -77,7 +79,11 @@ pub(crate) fn listen<'a>(
     let said = Said::by(headers)?;
     let (mut keeps, announced) = (said.keeps(old), said.length);
     let body = match (said.coding, announced) {
-        _ if bare || status == 204 || status == 304 => Body::Length(0),
+        _ if bare || status == 204 || status == 304 => {
+            // Who announces a body may send it by mistake, and late: it would answer the next request.
+            keeps &= said.coding.is_none() && announced.unwrap_or(0) == 0;
+            Body::Length(0)
+        }
         (Some(_), _) if old => return Err(Broken("HTTP/1.0 knows no transfer coding")),
         (Some(Coding::Chunked), None) => Body::Chunked(Chunks::new()),
         // Whoever says both may be read in two ways: nobody else's request goes where that came from.
@@ -97,7 +103,7 @@ pub(crate) fn listen<'a>(
         body,
         announced,
         keeps,
-        names_others: said.names_others,
+        names_others: said.others > 0,
         length,
     }))
 }
@@ -116,7 +122,8 @@ struct Said {
     length: Option<u64>,
     close: bool,
     keep_alive: bool,
-    names_others: bool,
+    /// Names of others.
+    others: usize,
 }
 
 impl Said {
@@ -130,8 +137,8 @@ impl Said {
                             said.close = true;
                         } else if word.eq_ignore_ascii_case(b"keep-alive") {
                             said.keep_alive = true;
-                        } else {
-                            said.names_others = true;
+                        } else if !word.is_empty() {
+                            said.others += 1;
                         }
                     }
                 }
@@ -161,6 +168,9 @@ impl Said {
                 }
                 _ => {}
             }
+        }
+        if said.others > MOST_NAMED {
+            return Err(Broken("it names too many headers of this connection"));
         }
         Ok(said)
     }
@@ -202,22 +212,26 @@ impl Body {
         }
     }
 
+    /// Whether what came is none: nothing is to come, and the end is missing.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(self, Self::Chunked(chunks) if chunks.is_broken())
+    }
+
     /// How many bytes of data stand at the begin of `buffer`. They are the next ones; what follows them there is nothing
     /// any more, or behind the body: of that it is told whether there is any.
-    pub(crate) fn take(&mut self, buffer: &mut Buffer) -> Result<(usize, bool), Broken> {
+    pub(crate) fn take(&mut self, buffer: &mut Buffer) -> (usize, bool) {
         let here = buffer.bytes().len();
         match self {
             Self::Length(left) => {
                 let data = usize::try_from(*left).map_or(here, |left| left.min(here));
                 *left -= data as u64;
-                Ok((data, data < here))
+                (data, data < here)
             }
             Self::Chunked(chunks) => {
                 let found = chunks.unwrap(buffer.bytes_mut());
-                let found = found.map_err(|_| Broken("its chunks are broken"))?;
-                Ok((found.data, found.seen < here))
+                (found.data, found.seen < here)
             }
-            Self::UntilEnd => Ok((here, false)),
+            Self::UntilEnd => (here, false),
         }
     }
 }
@@ -268,11 +282,11 @@ mod tests {
             ("200\r\n", "200 with the rest, closes"),
             (
                 "204 No Content\r\nContent-Length: 5\r\n",
-                "204 with 0, keeps",
+                "204 with 0, closes",
             ),
             (
                 "304 Not Modified\r\nTransfer-Encoding: chunked\r\n",
-                "304 with 0, keeps",
+                "304 with 0, closes",
             ),
             ("100 Continue\r\n", "25 bytes of no matter"),
             (
@@ -311,7 +325,14 @@ mod tests {
             "HTTP/1.0 knows no transfer coding"
         );
         let long = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-        assert_eq!(told(long, true), "200 with 0, keeps");
+        assert_eq!(told(long, true), "200 with 0, closes");
+        for bare in [
+            "204 No Content\r\n",
+            "304 Not Modified\r\nContent-Length: 0\r\n",
+        ] {
+            let said = told(&format!("HTTP/1.1 {bare}\r\n"), false);
+            assert!(said.ends_with("with 0, keeps"), "{bare:?}: {said}");
+        }
         assert_eq!(told(&long[..long.len() - 1], true), "partial");
         assert_eq!(told("SMTP ready\r\n", false), "it is not HTTP");
     }

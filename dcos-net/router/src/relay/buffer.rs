@@ -57,6 +57,22 @@ impl Buffer {
         self.end - self.begin >= self.room.len().max(ROOM)
     }
 
+    /// Whether the end of a head may have come behind the `seen` bytes that had none. Heads that come in small pieces are
+    /// not looked through anew for each.
+    pub(crate) fn may_end_head(&self, seen: usize) -> bool {
+        let new = self.bytes().get(seen.saturating_sub(2)..);
+        let mut new = new.unwrap_or_default().iter();
+        let mut begins_line = false;
+        seen == 0
+            || new.any(|byte| {
+                let ends = begins_line && *byte == b'\n';
+                if *byte != b'\r' {
+                    begins_line = *byte == b'\n';
+                }
+                ends
+            })
+    }
+
     /// Forgets the first so many bytes.
     pub(crate) fn skip(&mut self, length: usize) {
         self.begin = (self.begin + length).min(self.end);
@@ -128,6 +144,18 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+
+    #[test]
+    fn ends_of_heads_are_found_wherever_they_are_cut() {
+        for head in ["GET /\r\nA: b\r\n\r\n", "GET /\nA: b\n\n"] {
+            let whole = Buffer::of(head.as_bytes());
+            let half = Buffer::of(&head.as_bytes()[..head.len() - 1]);
+            for seen in 1..head.len() {
+                assert!(whole.may_end_head(seen), "{head:?}, {seen}");
+                assert!(!half.may_end_head(seen), "{head:?}, {seen}");
+            }
+        }
+    }
 
     #[tokio::test]
     async fn bytes_are_used_in_order_whatever_room_there_is() {

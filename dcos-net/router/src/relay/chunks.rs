@@ -15,7 +15,9 @@ pub(crate) struct Chunks {
 enum At {
     /// In the size of a chunk: its value, and how many digits it had.
     Size(u64, u8),
-    /// Behind the size, in what stands before the end of its line.
+    /// Behind the size, where nothing but space may stand, ...
+    Space(u64),
+    /// ... or in what follows a semicolon.
     Extension(u64),
     SizeLf(u64),
     Data(u64),
@@ -29,18 +31,20 @@ enum At {
     /// At the end of the empty line.
     LastLf,
     End,
+    /// At bytes that are no chunks.
+    Broken,
 }
 
 /// Bytes that are no chunks.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Broken;
+struct Broken;
 
 /// What was found in some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     /// So many bytes of data stand at their begin now.
     pub(crate) data: usize,
-    /// So many were looked at: fewer than there are, if the body has ended before.
+    /// So many were looked at: fewer than there are, if the body has ended or broken before.
     pub(crate) seen: usize,
 }
 
@@ -54,10 +58,15 @@ impl Chunks {
         self.at == At::End
     }
 
+    /// Whether what came is no chunk: nothing is to come any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.at == At::Broken
+    }
+
     /// Moves the data among `bytes` to their begin.
-    pub(crate) fn unwrap(&mut self, bytes: &mut [u8]) -> Result<Found, Broken> {
+    pub(crate) fn unwrap(&mut self, bytes: &mut [u8]) -> Found {
         let (mut data, mut seen) = (0, 0);
-        while seen < bytes.len() && self.at != At::End {
+        while seen < bytes.len() && !matches!(self.at, At::End | At::Broken) {
             if let At::Data(left) = self.at {
                 let here = bytes.len() - seen;
                 let length = usize::try_from(left).map_or(here, |left| left.min(here));
@@ -68,15 +77,15 @@ impl Chunks {
                     left => At::Data(left),
                 };
             } else {
-                self.at = self.step(bytes[seen])?;
+                self.at = self.step(bytes[seen]).unwrap_or(At::Broken);
                 seen += 1;
             }
         }
-        Ok(Found { data, seen })
+        Found { data, seen }
     }
 
     fn step(&mut self, byte: u8) -> Result<At, Broken> {
-        if matches!(self.at, At::Extension(_) | At::Trailer) {
+        if matches!(self.at, At::Space(_) | At::Extension(_) | At::Trailer) {
             self.around += 1;
             if self.around > MOST_AROUND {
                 return Err(Broken);
@@ -94,8 +103,9 @@ impl Chunks {
             (At::Size(_, 0), _) | (At::Extension(_) | At::Line | At::Trailer, b'\n') => {
                 return Err(Broken);
             }
-            (At::Size(size, _) | At::Extension(size), b'\r') => At::SizeLf(size),
-            (At::Size(size, _), b';' | b' ' | b'\t') | (At::Extension(size), _) => {
+            (At::Size(size, _) | At::Space(size) | At::Extension(size), b'\r') => At::SizeLf(size),
+            (At::Size(size, _) | At::Space(size), b' ' | b'\t') => At::Space(size),
+            (At::Size(size, _) | At::Space(size), b';') | (At::Extension(size), _) => {
                 At::Extension(size)
             }
             (At::SizeLf(0) | At::TrailerLf, b'\n') => At::Line,
@@ -122,7 +132,10 @@ mod tests {
         let (mut chunks, mut all, mut seen) = (Chunks::new(), Vec::new(), 0);
         for piece in bytes.chunks(piece) {
             let mut piece = piece.to_vec();
-            let found = chunks.unwrap(&mut piece)?;
+            let found = chunks.unwrap(&mut piece);
+            if chunks.is_broken() {
+                return Err(Broken);
+            }
             all.extend_from_slice(&piece[..found.data]);
             seen += found.seen;
         }
@@ -137,6 +150,8 @@ mod tests {
             "5\r\nhello0\r\n\r\n",
             "5\nhello\r\n0\r\n\r\n",
             "5;a\nhello\r\n0\r\n\r\n",
+            "5 5\r\nhello\r\n0\r\n\r\n",
+            "5 \t\nhello\r\n0\r\n\r\n",
             "ffffffffffffffff\r\nhello\r\n0\r\n\r\n",
             "3\r\nhello\r\n0\r\n\r\n",
             "\r\n\r\n",
@@ -147,12 +162,19 @@ mod tests {
         }
         let around = format!("1;{}\r\na\r\n", "x".repeat(MOST_AROUND + 1));
         assert_eq!(unwrapped(around.as_bytes(), 64), Err(Broken));
+        let mut bytes = *b"2\r\nok\r\nzz";
+        let found = Chunks::new().unwrap(&mut bytes);
+        assert_eq!(
+            (found.data, &bytes[..2]),
+            (2, &b"ok"[..]),
+            "what came before"
+        );
     }
 
     proptest! {
         #[test]
         fn data_comes_out_however_it_is_cut(
-            chunks in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 1..40), "(;[a-z]{0,5})?"), 0..6),
+            chunks in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 1..40), "[ \t]{0,2}(;[a-z]{0,5})?"), 0..6),
             trailer in "(A: b\r\n){0,2}",
             piece in 1_usize..50,
         ) {

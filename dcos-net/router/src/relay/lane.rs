@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::shelf::Reusable;
-use crate::upstream::Conn;
+use crate::upstream::{Conn, is_silent, look_now};
 
 /// A connection that takes one request after another.
 pub(crate) enum Lane {
@@ -65,9 +65,40 @@ impl AsyncRead for Lane {
 impl Reusable for Lane {
     fn is_ready(&mut self) -> bool {
         // Between requests there is nothing to be said: neither words nor the end.
-        let mut byte = [0];
-        let mut read = ReadBuf::new(&mut byte);
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(self).poll_read(&mut cx, &mut read).is_pending()
+        match self {
+            Self::Tcp(stream) => is_silent(&*stream),
+            Self::Other(stream) => look_now(|cx| {
+                let mut byte = [0];
+                Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::new(&mut byte))
+            })
+            .is_pending(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_runtime_has_not_heard_of_is_heard() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let (mut far_tcp, _) = listener.accept().unwrap();
+        let (unix, mut far_unix) = UnixStream::pair().unwrap();
+        unix.set_nonblocking(true).unwrap();
+        let unix = tokio::net::UnixStream::from_std(unix).unwrap();
+        let unix = MaybeHttpsStream::Http(Conn::Unix(TokioIo::new(unix)));
+        let (mut tcp, mut unix) = (Lane::Tcp(tcp), Lane::new(unix));
+        assert!(tcp.is_ready() && unix.is_ready());
+        // The runtime hears of nothing before this task waits.
+        far_tcp.write_all(b"x").unwrap();
+        far_unix.write_all(b"x").unwrap();
+        assert!(!tcp.is_ready() && !unix.is_ready());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::answer::{self, Body, Broken, Heard, listen};
 use super::asked::{self, Asked, Looked, is_plain_target, look};
-use super::buffer::Buffer;
+use super::buffer::{Buffer, ROOM};
 use super::lane::Lane;
 use super::{Relay, write};
 use crate::decide::{Forward, Permission, Step};
@@ -35,6 +35,14 @@ use crate::upstream::SendError;
 const HEAD: usize = 512 << 10;
 /// Data of an answer up to so many bytes is copied behind what stands before it: that costs less than a second piece.
 const SMALL: usize = 4 << 10;
+/// What is said of an answer whose chunks are none.
+const BROKEN: &str = "its chunks are broken";
+/// Heads before an answer's own that only say that it is still to come.
+const MOST_INTERIM: usize = 16;
+/// Bytes that a client may send ahead while it is answered: a hundred requests.
+const AHEAD: usize = 64 << 10;
+/// Who closes a used connection within this time has not begun with the request that went out on it.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A connection with a client.
 pub(super) struct Talk {
@@ -42,6 +50,8 @@ pub(super) struct Talk {
     client: Stream,
     /// What the client said and was not used yet.
     inbox: Buffer,
+    /// How much of that, or of the answer, was looked at and is no whole head.
+    seen: usize,
     /// What somebody behind the router said.
     answer: Buffer,
     /// A request's head on its way.
@@ -62,10 +72,16 @@ pub(super) struct Talk {
     now: Instant,
     /// Since when the rest of a head is awaited.
     since: Option<Instant>,
+    /// Since when nothing more is read of what the client sends ahead.
+    full: Option<Instant>,
     /// Rings when what is to come is late, ...
     alarm: Alarm,
-    /// ... and when the client takes nothing.
+    /// ... when the client takes nothing, ...
     stall: Alarm,
+    /// ... and when it sends too much ahead.
+    flood: Alarm,
+    /// Whether the client took nothing for too long.
+    stalled: bool,
 }
 
 /// A request that is sent on.
@@ -146,6 +162,7 @@ impl Talk {
             relay,
             client: stream,
             inbox: Buffer::of(&first),
+            seen: 0,
             answer: Buffer::default(),
             onward: Vec::new(),
             back: Vec::new(),
@@ -158,8 +175,11 @@ impl Talk {
             is_new: first.is_empty(),
             now: Instant::now(),
             since: None,
+            full: None,
             alarm: Alarm::default(),
             stall: Alarm::default(),
+            flood: Alarm::default(),
+            stalled: false,
         }
     }
 
@@ -176,7 +196,9 @@ impl Talk {
             };
             if planned.is_err() {
                 // TLS says that this is the end; who does not hear it is not waited for.
-                let _ = timeout(self.limits.write_timeout, self.client.shutdown()).await;
+                if !self.stalled {
+                    let _ = timeout(self.limits.write_timeout, self.client.shutdown()).await;
+                }
                 return Left::Ended;
             }
         }
@@ -184,14 +206,18 @@ impl Talk {
 
     /// Looks at what the client said. If it is sent on without asking anybody, its head is written now.
     fn plan(&mut self) -> Planned {
-        if self.inbox.is_empty() {
+        let here = self.inbox.bytes().len();
+        if here == 0 || (here < ROOM && !self.inbox.may_end_head(self.seen)) {
             return Planned::Wait;
         }
         let mut room = asked::room();
         let asked = match look(self.inbox.bytes(), &mut room) {
-            Looked::Plain(asked) => asked,
-            Looked::Partial if !self.inbox.is_full() => return Planned::Wait,
-            Looked::Partial | Looked::Unfit => return Planned::Unfit,
+            Looked::Plain(asked) if asked.length <= ROOM => asked,
+            Looked::Partial if here < ROOM => {
+                self.seen = here;
+                return Planned::Wait;
+            }
+            _ => return Planned::Unfit,
         };
         let known = self.host.as_ref().map(Authority::as_str);
         if known.is_none_or(|known| known.as_bytes() != asked.host) {
@@ -274,13 +300,14 @@ impl Talk {
                 }
                 Poll::Pending => {}
             }
+            // Who is asked to end waits for no rest of a head either.
+            if self.stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(More::Ended);
+            }
             if !self.inbox.is_empty() {
                 ready!(self.alarm.poll(since + patience, cx));
                 // If not even these few bytes fit, the client does not listen either.
                 let _ = Pin::new(&mut self.client).poll_write(cx, <dyn Shortcut>::LATE);
-                return Poll::Ready(More::Ended);
-            }
-            if self.stopped.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(More::Ended);
             }
             ready!(self.alarm.poll(since + patience, cx));
@@ -292,17 +319,17 @@ impl Talk {
 
     /// Sends a request on, and back what is answered.
     async fn exchange(&mut self, plan: &mut Plan) -> Result<(), Ended> {
-        self.since = None;
+        (self.since, self.full, self.seen) = (None, None, 0);
         let relay = Arc::clone(&self.relay);
         if let Some(permission) = plan.permission.take() {
-            let admitted = Box::pin(self.admit(&relay, plan, &permission)).await;
+            let admitted = Box::pin(self.admit(&relay, plan, &permission)).await?;
             self.now = Instant::now();
             if let Err(refused) = admitted {
-                self.inbox.skip(plan.length);
                 return Box::pin(self.say(&relay, plan, refused)).await;
             }
+        } else {
+            self.inbox.skip(plan.length);
         }
-        self.inbox.skip(plan.length);
         relay.door.house.counters.relayed();
         let patience = Duration::from_secs(plan.forward.ways.patience.into());
         let deadline = self.now + patience;
@@ -310,25 +337,28 @@ impl Talk {
         let mut kept = pool.lanes().take(&host, self.now);
         let error = loop {
             let used = kept.is_some();
-            let mut lane = match kept.take() {
-                Some(lane) => lane,
-                None => match Box::pin(timeout_at(deadline, pool.open(&host))).await {
+            let mut lane = if let Some(lane) = kept.take() {
+                lane
+            } else {
+                let opening = timeout_at(deadline, pool.open(&host));
+                match Box::pin(self.unless_gone(opening)).await? {
                     Ok(Ok(stream)) => Lane::new(stream),
                     Ok(Err(error)) => break error,
                     Err(_) => break SendError::Late,
-                },
+                }
             };
             match self.ask(plan, &mut lane, deadline).await {
                 Ok(reply) => return self.carry(&relay, plan, reply, lane, host).await,
                 Err(Failed::Gone) => return Err(Ended),
-                // It was closed in the moment it was taken. What is plain may be asked twice: a new one answers.
-                Err(Failed::Unheard(_)) if used => {}
+                // It was closed in the moment it was taken. What is plain may be asked twice: a new one answers. Whoever has
+                // had the time to work on it, and died of it perhaps, is not asked again.
+                Err(Failed::Unheard(_)) if used && self.now.elapsed() < AT_ONCE => {}
                 Err(Failed::Unheard(error)) => break SendError::Speaking(error),
                 Err(Failed::Of(error)) => break error,
             }
         };
         self.answer.clear();
-        self.now = Instant::now();
+        (self.seen, self.now) = (0, Instant::now());
         let response = match error {
             SendError::Late => late(),
             error => failed(&plan.forward.to, &error),
@@ -342,21 +372,29 @@ impl Talk {
         relay: &Relay,
         plan: &Plan,
         permission: &Permission,
-    ) -> Result<(), Response> {
+    ) -> Result<Result<(), Response>, Ended> {
         let mut headers = HeaderMap::new();
         if let Looked::Plain(asked) = look(self.inbox.bytes(), &mut asked::room()) {
             for header in asked.headers {
                 let name = HeaderName::from_bytes(header.name.as_bytes());
                 let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(header.value)) else {
-                    return Err(text(StatusCode::BAD_REQUEST, "400 Bad Request"));
+                    let refused = text(StatusCode::BAD_REQUEST, "400 Bad Request");
+                    self.inbox.skip(plan.length);
+                    return Ok(Err(refused));
                 };
                 headers.append(name, value);
             }
         }
+        self.inbox.skip(plan.length);
         if let Some(authenticate) = &relay.door.house.authenticate {
-            authenticate
-                .admit(&mut headers, &self.peer, permission)
-                .await?;
+            let peer = self.peer.clone();
+            let asking = authenticate.admit(&mut headers, &peer, permission);
+            let patience = Duration::from_secs(plan.forward.ways.patience.into());
+            match self.unless_gone(timeout(patience, asking)).await? {
+                Ok(Ok(())) => {}
+                Ok(Err(refused)) => return Ok(Err(refused)),
+                Err(_) => return Ok(Err(late())),
+            }
         }
         let from = write::From {
             bytes: &[],
@@ -373,7 +411,7 @@ impl Talk {
             &from,
             &plan.forward,
         );
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Sends the request, and waits for the head of the answer.
@@ -383,8 +421,9 @@ impl Talk {
         lane: &mut Lane,
         deadline: Instant,
     ) -> Result<Reply, Failed> {
-        let (mut sent, mut heard) = (0, false);
+        let (mut sent, mut heard, mut interim) = (0, false, 0);
         self.answer.clear();
+        self.seen = 0;
         poll_fn(|cx| {
             while sent < self.onward.len() {
                 match lane.poll_write(cx, &self.onward[sent..]) {
@@ -406,10 +445,13 @@ impl Talk {
                     Poll::Ready(Err(error)) => error,
                     Poll::Ready(Ok(_)) => {
                         heard = true;
-                        match self.hear(plan) {
-                            Ok(None) => continue,
+                        match self.hear(plan, &mut interim) {
+                            // Who never stops to speak has no more time than others.
+                            Ok(None) if Instant::now() < deadline => continue,
+                            Ok(None) => return Poll::Ready(Err(Failed::Of(SendError::Late))),
                             Ok(Some(mut reply)) => {
                                 self.now = Instant::now();
+                                self.seen = 0;
                                 reply.keeps &= sent == self.onward.len();
                                 return Poll::Ready(Ok(reply));
                             }
@@ -436,17 +478,31 @@ impl Talk {
     }
 
     /// Looks at what was answered; the client's head is written if that has a whole one.
-    fn hear(&mut self, plan: &Plan) -> Result<Option<Reply>, Broken> {
+    fn hear(&mut self, plan: &Plan, interim: &mut usize) -> Result<Option<Reply>, Broken> {
         loop {
             let mut room = answer::room();
-            match listen(self.answer.bytes(), &mut room, plan.method == Method::HEAD)? {
+            let bare = plan.method == Method::HEAD;
+            let heard = if self.answer.may_end_head(self.seen) {
+                listen(self.answer.bytes(), &mut room, bare)?
+            } else {
+                Heard::Partial
+            };
+            match heard {
                 Heard::Partial => {
+                    self.seen = self.answer.bytes().len();
                     if self.answer.is_full() && !self.answer.grow(HEAD) {
                         return Err(Broken("its head is too large"));
                     }
                     return Ok(None);
                 }
-                Heard::Interim(length) => self.answer.skip(length),
+                Heard::Interim(length) => {
+                    *interim += 1;
+                    if *interim > MOST_INTERIM {
+                        return Err(Broken("it only says that it is still to come"));
+                    }
+                    self.answer.skip(length);
+                    self.seen = 0;
+                }
                 Heard::Head(head) => {
                     let closes = plan.closes || self.stop.is_cancelled();
                     let host = self.host.as_ref().map_or("", Authority::as_str);
@@ -481,6 +537,14 @@ impl Talk {
             keeps,
             closes,
         } = reply;
+        let (mut data, mut beyond) = body.take(&mut self.answer);
+        if body.is_broken() {
+            // Nothing was said yet.
+            self.answer.clear();
+            let error = SendError::Nonsense(BROKEN);
+            let response = failed(&plan.forward.to, &error);
+            return Box::pin(self.say(relay, plan, response)).await;
+        }
         let mut counted = self.counted(relay, plan, status);
         let chunked = matches!(body, Body::Chunked(_) | Body::UntilEnd);
         let (pool, mut lane) = (
@@ -488,7 +552,6 @@ impl Talk {
             Some(lane),
         );
         loop {
-            let (data, beyond) = body.take(&mut self.answer).map_err(|_| Ended)?;
             let last = body.has_ended();
             if last && let Some(lane) = lane.take_if(|_| keeps && !beyond) {
                 pool.lanes().put(host.clone(), lane, self.now);
@@ -503,7 +566,8 @@ impl Talk {
             if last {
                 break;
             }
-            let Some(lane) = &mut lane else {
+            // An answer that breaks off breaks off for the client, behind what came of it.
+            let Some(lane) = lane.as_mut().filter(|_| !body.is_broken()) else {
                 return Err(Ended);
             };
             let read = poll_fn(|cx| {
@@ -517,7 +581,6 @@ impl Talk {
             });
             let read = read.await?;
             self.now = Instant::now();
-            // An answer that breaks off breaks off for the client.
             if read == 0 {
                 let Body::UntilEnd = body else {
                     return Err(Ended);
@@ -526,6 +589,7 @@ impl Talk {
                 self.send(0, behind).await?;
                 break;
             }
+            (data, beyond) = body.take(&mut self.answer);
         }
         if closes { Err(Ended) } else { Ok(()) }
     }
@@ -565,7 +629,8 @@ impl Talk {
         }
         let whole = self.back.len() + data.len() + behind.len();
         let (mut sent, mut since) = (0, None);
-        let (client, back, stall) = (&mut self.client, &self.back, &mut self.stall);
+        let (client, back) = (&mut self.client, &self.back);
+        let (stall, stalled) = (&mut self.stall, &mut self.stalled);
         let timeout = self.limits.write_timeout;
         let sending = poll_fn(|cx| {
             while sent < whole {
@@ -594,6 +659,7 @@ impl Talk {
             }
             let since = *since.get_or_insert_with(Instant::now);
             ready!(stall.poll(since + timeout, cx));
+            *stalled = true;
             Poll::Ready(Err(Ended))
         });
         sending.await?;
@@ -601,6 +667,8 @@ impl Talk {
             self.now = Instant::now();
         }
         self.back.clear();
+        // The head of one answer in a thousand is large.
+        self.back.shrink_to(ROOM);
         self.answer.clear();
         Ok(())
     }
@@ -617,13 +685,32 @@ impl Talk {
         Counted { done, sent: 0 }
     }
 
-    /// Whether the client has gone while it is answered. What it asks meanwhile is looked at afterwards.
+    /// What comes of that, unless the client goes meanwhile.
+    async fn unless_gone<T>(&mut self, coming: impl Future<Output = T>) -> Result<T, Ended> {
+        let mut coming = pin!(coming);
+        poll_fn(|cx| match coming.as_mut().poll(cx) {
+            Poll::Ready(came) => Poll::Ready(Ok(came)),
+            Poll::Pending if self.is_gone(cx) => Poll::Ready(Err(Ended)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Whether the client has gone while it is answered. What it asks meanwhile is looked at afterwards; who asks for more
+    /// than there is room for has to get its answer in the time of a silence, as nobody sees any more whether it goes.
     fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.inbox.is_empty() {
-            return false;
+        loop {
+            if self.inbox.is_full() && !self.inbox.grow(AHEAD) {
+                let full = *self.full.get_or_insert_with(Instant::now);
+                let patience = self.limits.idle_timeout;
+                return self.flood.poll(full + patience, cx).is_ready();
+            }
+            match self.inbox.poll_read(cx, &mut self.client) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Ready(Ok(_)) => {}
+            }
         }
-        let read = self.inbox.poll_read(cx, &mut self.client);
-        matches!(read, Poll::Ready(Ok(0) | Err(_)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Heads as they are sent on: the rules of [`crate::headers`] for plain messages, without a map of headers; pure.
 
-use http::header::{self, HeaderName};
+use http::header;
 use http::{HeaderMap, Method, StatusCode};
 use httparse::Header;
 use jiff::Timestamp;
@@ -48,12 +48,14 @@ pub(crate) fn onward<'h>(
         match kind {
             _ if passes => lines.pass(out, name, value),
             Name::Cookie => {
-                let text = String::from_utf8_lossy(value);
-                let kept = without_own_cookies(&text);
-                let kept = kept.as_deref().unwrap_or(&text);
-                lines.flush(out);
-                if !kept.is_empty() {
-                    line(out, name, kept.as_bytes());
+                let kept = without_own_cookies(&String::from_utf8_lossy(value));
+                match kept.as_deref() {
+                    None => lines.pass(out, name, value),
+                    Some("") => {}
+                    Some(kept) => {
+                        lines.flush(out);
+                        line(out, name, kept.as_bytes());
+                    }
                 }
             }
             Name::ForwardedFor => hops = value,
@@ -95,10 +97,19 @@ pub(crate) fn back(
     let mut lines = Lines::of(bytes);
     // The first location counts: where it leads elsewhere for the client, others are not told.
     let (mut placed, mut moved) = (false, None);
+    let named = if head.names_others {
+        named(head.headers)
+    } else {
+        Vec::new()
+    };
+    let is_named = |name: &str| {
+        let mut named = named.iter();
+        named.any(|word| word.eq_ignore_ascii_case(name.as_bytes()))
+    };
     for Header { name, value } in head.headers {
         match Back::of(name) {
             Back::Length | Back::Hop => {}
-            _ if head.names_others && is_named(head.headers, name) => {}
+            _ if is_named(name) => {}
             Back::Order if !forward.ways.accel => {}
             Back::Freshness if forward.ways.uncached => {}
             Back::Location if moved.is_some() => {}
@@ -274,15 +285,16 @@ fn hexadecimal(out: &mut Vec<u8>, number: usize) {
     }
 }
 
-/// Whether `Connection` names a header. What frames and places an answer can't be named away.
-fn is_named(headers: &[Header<'_>], name: &str) -> bool {
+/// The headers that `Connection` names, which are few. What frames and places an answer can't be named away.
+fn named<'h>(headers: &[Header<'h>]) -> Vec<&'h [u8]> {
+    let kept: [&[u8]; 3] = [b"", b"host", b"authorization"];
     let connections = headers
         .iter()
         .filter(|header| header.name.eq_ignore_ascii_case("connection"));
-    let mut named = connections.flat_map(|header| words(header.value));
-    let kept = [HeaderName::as_str(&header::HOST), "authorization"];
-    named.any(|word| word.eq_ignore_ascii_case(name.as_bytes()))
-        && !kept.iter().any(|kept| name.eq_ignore_ascii_case(kept))
+    let named = connections.flat_map(|header| words(header.value));
+    named
+        .filter(|word| !kept.iter().any(|kept| word.eq_ignore_ascii_case(kept)))
+        .collect()
 }
 
 /// Headers of answers that matter here.

@@ -47,11 +47,12 @@ fn cases() -> impl Strategy<Value = Case> {
         "(TE|Trailer|Keep-Alive|Proxy-Authorization|Proxy-Connection): [a-z]{1,5}",
         "Connection: (keep-alive|x-a|keep-alive, X-B)",
         "(Dcos-Forwarded|Range|If-None-Match): [a-z]{1,4}",
+        "(Cookie|X-Forwarded-For):",
     ];
     let said = prop_oneof![
         "X-[A-Z][a-z]{0,4}: [ -~]{0,12}",
         "(Server|ETag|Cache-Control|Expires|Set-Cookie|Vary): [a-z]{1,9}",
-        "Location: (/x|/service/app/y|http://dcos/z|http://else/|//h|q)",
+        "Location: (/x|/\u{e4}|/service/app/y|http://dcos/z|http://else/|//h|q)",
         "Connection: (keep-alive|x-a, Server)",
         "(X-Accel-Redirect|X-Accel-Buffering|Keep-Alive|Proxy-Authenticate|Trailer): [a-z]{1,4}",
     ];

@@ -8,6 +8,7 @@ mod alike;
 mod backend;
 mod cached;
 mod framing;
+mod hostile;
 mod http2;
 mod limits;
 mod live;

@@ -190,19 +190,90 @@ async fn pieces_of_answers_come_as_they_are_sent() {
 }
 
 #[tokio::test]
-async fn chunks_that_are_none_break_the_answer_off() {
+async fn chunks_that_are_none_are_no_answer() {
     let said =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\nevil\r\n0\r\n\r\n";
     let served = before(backend().await.say(said)).await;
     let mut client = served.connect().await;
+    for _ in 0..2 {
+        client.write_all(PLAIN).await.unwrap();
+        assert_eq!(answer(&mut client).await.status, 502);
+    }
+}
+
+#[tokio::test]
+async fn chunks_that_break_later_break_the_answer_off_behind_what_came() {
+    let backend = backend().await;
+    let served = before(backend.address).await;
+    let mut client = served.connect().await;
     client.write_all(PLAIN).await.unwrap();
-    let mut all = Vec::new();
-    let _ = client.read_to_end(&mut all).await;
-    assert!(
-        !all.ends_with(b"0\r\n\r\n"),
-        "{}",
+    let mut behind = backend.accept().await;
+    head(&mut behind).await;
+    for said in [
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+        "4\r\ngood\r\nzz\r\nevil\r\n0\r\n\r\n",
+    ] {
+        behind.write_all(said.as_bytes()).await.unwrap();
+        if said.starts_with("HTTP") {
+            head(&mut client).await;
+            assert_eq!(chunk(&mut client).await.unwrap(), b"ok");
+        }
+    }
+    assert_eq!(chunk(&mut client).await.unwrap(), b"good");
+    assert_eq!(client.read(&mut [0; 1]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn whoever_worked_on_a_request_for_a_while_is_not_asked_again() {
+    let backend = backend().await;
+    let served = before(backend.address).await;
+    let service = async {
+        let mut stream = backend.accept().await;
+        head(&mut stream).await;
+        stream.write_all(OK).await.unwrap();
+        head(&mut stream).await;
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+    };
+    let client = async {
+        let mut client = served.connect().await;
+        for status in [200, 502] {
+            client.write_all(PLAIN).await.unwrap();
+            assert_eq!(answer(&mut client).await.status, status);
+        }
+    };
+    tokio::join!(service, client);
+}
+
+#[tokio::test]
+async fn many_requests_sent_ahead_are_answered_one_after_another() {
+    let served = before(backend().await.reflect()).await;
+    let client = served.connect().await;
+    let (mut reader, mut writer) = client.into_split();
+    let many = 3000;
+    let asking = async {
+        for at in 0..many {
+            let request = format!(
+                "GET /service/app/{at} HTTP/1.1\r\nHost: a\r\nX: {:>90}\r\n\r\n",
+                1
+            );
+            writer.write_all(request.as_bytes()).await.unwrap();
+        }
+    };
+    let answered = async {
+        let mut all = Vec::new();
+        let last = format!("GET /{} HTTP/1.1", many - 1);
+        let mut piece = vec![0; 64 << 10];
+        while !String::from_utf8_lossy(&all[all.len().saturating_sub(1000)..]).contains(&last) {
+            let read = reader.read(&mut piece).await.unwrap();
+            assert_ne!(read, 0);
+            all.extend_from_slice(&piece[..read]);
+        }
         String::from_utf8_lossy(&all)
-    );
+            .matches("HTTP/1.1 200 OK")
+            .count()
+    };
+    let ((), answered) = tokio::join!(asking, answered);
+    assert_eq!(answered, many);
 }
 
 #[tokio::test]
