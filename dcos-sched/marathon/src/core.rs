@@ -107,6 +107,8 @@ pub(crate) struct Running {
     step: usize,
     /// The instances named to go, kept with the deployment.
     kill: Kill,
+    /// At which task those of them were then that something is kept for, likewise: later ones were not named.
+    lives: Lives,
     /// What it found, kept with the deployment.
     found: Findings,
     /// When it must have ended.
@@ -117,17 +119,21 @@ pub(crate) struct Running {
 
 impl Running {
     /// One that begins; where it is, is found out by comparing.
-    pub(crate) fn begun(plan: Arc<Plan>, kill: Kill, found: Findings) -> Self {
+    pub(crate) fn begun(plan: Arc<Plan>, (kill, lives): (Kill, Lives), found: Findings) -> Self {
         Self {
             plan,
             step: 0,
             kill,
+            lives,
             found,
             limit: None,
             open: None,
         }
     }
 }
+
+/// How many tasks were launched on what is kept for instances.
+type Lives = BTreeMap<InstanceId, u32>;
 
 /// The instances of one app.
 type Instances = BTreeMap<InstanceId, Arc<Instance>>;

@@ -114,7 +114,8 @@ impl Core {
         let plan = Plan::new(self.seed.uuid(), before, Arc::clone(&target), kill, &found);
         let plan = Arc::new(plan);
         let change = self.measure(&target)?;
-        let running = Running::begun(Arc::clone(&plan), kill.clone(), found);
+        let named = (kill.clone(), self.lives(kill));
+        let running = Running::begun(Arc::clone(&plan), named, found);
         rows::deployment(&running).check()?;
         self.make_way(now, &plan, force)?;
         self.commit(&target, change);
@@ -367,6 +368,10 @@ impl Core {
             }
         }
         for action in plan.steps.iter().flatten() {
+            // An app of that name that comes before its turn begins anew, with volumes of its own.
+            if action.kind == ActionKind::Stop {
+                self.stop(now, &action.app);
+            }
             // What comes back while others have their turn would count as what is to be scaled.
             if let (ActionKind::Scale { .. }, Some(spec)) = (&action.kind, target.app(&action.app))
             {

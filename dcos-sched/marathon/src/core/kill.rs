@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dcos_core::time::Time;
 
-use super::{Core, Kill};
+use super::{Core, Kill, Lives};
 use crate::event::Event;
 use crate::instance::{Condition, Goal, Instance, InstanceId};
 use crate::model::UnreachableStrategy;
@@ -85,6 +85,33 @@ impl Core {
             }
             Ok(root)
         })
+    }
+
+    /// At which task named instances are, of those that something is kept for.
+    pub(super) fn lives(&self, named: &Kill) -> Lives {
+        let all = named.values().flatten();
+        all.filter_map(|id| Some((id.clone(), self.life(id)?)))
+            .collect()
+    }
+
+    fn life(&self, id: &InstanceId) -> Option<u32> {
+        let kept = self.instance(id)?.reservation.as_ref()?;
+        Some(kept.incarnation)
+    }
+
+    /// Of the instances that a deployment is to kill, those that are as they were named. What was launched since on what is
+    /// kept for one is not.
+    pub(super) fn still_named(
+        &self,
+        deployment: &str,
+        named: &BTreeSet<InstanceId>,
+    ) -> BTreeSet<InstanceId> {
+        let lives = self.deployments.get(deployment).map(|it| &it.lives);
+        let is_same = |id: &&InstanceId| {
+            let life = lives.and_then(|lives| lives.get(*id));
+            life.is_none_or(|life| self.life(id) == Some(*life))
+        };
+        named.iter().filter(is_same).cloned().collect()
     }
 
     /// Means an instance to go, for good.

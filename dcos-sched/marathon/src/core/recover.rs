@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::resident::Release;
 use super::rows::Framework;
 use super::versions::ServicePorts;
-use super::{Core, History, Kill, Limit, PREFIX, Running, TaskFailure, TreeChange};
+use super::{Core, History, Kill, Limit, Lives, PREFIX, Running, TaskFailure, TreeChange};
 use crate::config::Config;
 use crate::deployment::{Findings, Plan};
 use crate::engine::{Deadlines, Kills, Subscription};
@@ -50,6 +50,9 @@ struct DeploymentRow {
     id: String,
     version: Timestamp,
     kill: Kill,
+    /// Those of earlier versions do not say.
+    #[serde(default)]
+    lives: Lives,
     #[serde(default)]
     found: Findings,
     #[serde(default)]
@@ -123,7 +126,7 @@ impl Core {
             );
             let running = Running {
                 limit: row.limit,
-                ..Running::begun(Arc::new(plan), row.kill, row.found)
+                ..Running::begun(Arc::new(plan), (row.kill, row.lives), row.found)
             };
             limits.set(&row.id, row.limit.map(|limit| limit.at));
             deployments.insert(row.id, running);
@@ -168,12 +171,27 @@ impl Core {
             }
             core.put_instance(core.with_known_health(instance, at), false);
         }
+        core.name_tasks();
         core.dirty.extend(core.root.apps.keys().cloned());
         for running in core.deployments.values() {
             core.dirty.extend(running.plan.affected().iter().cloned());
         }
         core.settle(at);
         Ok(core)
+    }
+
+    /// Deployments of earlier versions do not tell which tasks were named: the present ones, then.
+    fn name_tasks(&mut self) {
+        let named = self.deployments.iter();
+        let named = named.map(|(id, running)| (id.clone(), self.lives(&running.kill)));
+        for (id, lives) in named.collect::<Vec<_>>() {
+            let Some(running) = self.deployments.get_mut(&id) else {
+                continue;
+            };
+            for (instance, life) in lives {
+                running.lives.entry(instance).or_insert(life);
+            }
+        }
     }
 
     /// What the executor said of an instance's health still holds; it speaks up only when it changes.

@@ -137,8 +137,8 @@ pub(crate) fn change_key(version: Timestamp) -> String {
 
 pub(crate) fn deployment(running: &Running) -> Row {
     let plan = &running.plan;
-    let value = json!({"id": plan.id, "version": plan.version, "kill": running.kill, "found": running.found,
-        "limit": running.limit});
+    let value = json!({"id": plan.id, "version": plan.version, "kill": running.kill, "lives": running.lives,
+        "found": running.found, "limit": running.limit});
     Row::put(deployment_key(&plan.id), &value)
 }
 

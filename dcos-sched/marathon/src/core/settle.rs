@@ -9,7 +9,7 @@ use super::{Core, Row, rows};
 use crate::deployment::drive::{Decision, Drive, Fresh, Member, decide};
 use crate::deployment::{Action, ActionKind, Plan};
 use crate::event::Event;
-use crate::instance::Instance;
+use crate::instance::{Goal, Instance};
 use crate::model::App;
 use crate::{PathId, Timestamp};
 
@@ -143,6 +143,7 @@ impl Core {
                     count: *fresh,
                 };
                 self.drop_outdated(now, &spec);
+                let kill = &self.still_named(&plan.id, kill);
                 self.drive(
                     now,
                     id,
@@ -182,7 +183,7 @@ impl Core {
         }
     }
 
-    fn stop(&mut self, now: Timestamp, id: &PathId) -> bool {
+    pub(super) fn stop(&mut self, now: Timestamp, id: &PathId) -> bool {
         self.queue.drop_app(id);
         let lost: Vec<_> = self
             .instances_of(id)
@@ -196,6 +197,14 @@ impl Core {
             self.expunge(now, &instance);
         }
         self.release_all(id);
+        // Those that were to come back, had the app been scaled up again.
+        let stopped = self
+            .instances_of(id)
+            .filter(|instance| instance.goal == Goal::Stopped);
+        let stopped: Vec<_> = stopped.map(|instance| instance.id.clone()).collect();
+        for instance in stopped {
+            self.decommission(now, &instance);
+        }
         self.drive(now, id, Drive::Stop, None)
     }
 

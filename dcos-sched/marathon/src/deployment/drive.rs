@@ -27,7 +27,7 @@ pub enum Drive<'a> {
         spec: &'a App,
         /// How many there shall be.
         to: u32,
-        /// These are killed in any case, unless they are its own (see [`Fresh`]).
+        /// These are killed in any case.
         kill: &'a BTreeSet<InstanceId>,
         /// What it waits for besides.
         fresh: Fresh,
@@ -172,10 +172,7 @@ fn scale(
     fresh: Fresh,
     members: &[Member],
 ) -> Decision {
-    // What was launched since, on what is kept for a named instance, is not what was named.
-    let is_named = |member: &Member| {
-        named.contains(&member.id) && !fresh.owns(member.version, member.launched)
-    };
+    let is_named = |member: &Member| named.contains(&member.id);
     let staying: Vec<&Member> = members.iter().filter(|member| !member.leaving).collect();
     let (named_now, kept): (Vec<&Member>, Vec<&Member>) =
         staying.into_iter().partition(|member| is_named(member));

@@ -140,7 +140,7 @@ impl Trees {
                     let plan = Plan::new(id, original, target, &kill, &found);
                     rows.push(rows::deployment(&Running::begun(
                         Arc::new(plan),
-                        kill,
+                        (kill, BTreeMap::new()),
                         found,
                     )));
                 }

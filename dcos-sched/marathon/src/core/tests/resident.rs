@@ -408,6 +408,61 @@ fn an_instance_that_was_named_is_killed_once() {
     }
 }
 
+/// Whatever the clock of the next life says.
+#[test]
+fn the_next_task_of_an_instance_that_was_named_is_none_of_those_named() {
+    let mut h = world();
+    h.put(resident(2, "run"));
+    goes_on(&mut h, 2);
+    h.fail_all();
+    let ids = h.core.all_instances().map(|one| one.id.clone()).collect();
+    let kill = crate::core::Kill::from([("/db".into(), ids)]);
+    h.core.kill_and_scale(h.now, &kill, false).unwrap();
+    h.flush();
+    h.now = Time::from_secs(h.now.as_secs() - 3600);
+    h.crash();
+    goes_on(&mut h, 2);
+    assert!(h.tasks("/db").iter().all(|task| task.ends_with("._app.2")));
+}
+
+#[test]
+fn an_app_that_is_made_anew_has_volumes_of_its_own() {
+    let id = PathId::from("/db");
+    let mut other = resident(2, "run");
+    let container = other.container.as_mut().unwrap();
+    container.volumes.truncate(1);
+    container.volumes[0].persistent.as_mut().unwrap().size = 20;
+    for at_once in [false, true] {
+        let mut h = world();
+        h.put(resident(2, "run"));
+        goes_on(&mut h, 2);
+        // One is to go, and is asked in vain.
+        h.deaf = true;
+        h.scale("/db", 1);
+        let change = |h: &mut Harness, app: Option<&App>| {
+            let changed = h.core.change(h.now, true, &Kill::new(), |scope| {
+                let mut root = scope.copy();
+                root.apps.remove(&id);
+                if let Some(app) = app {
+                    root.put_app(app.clone(), scope.version, false);
+                }
+                Ok(root)
+            });
+            changed.unwrap();
+            if !at_once {
+                h.flush();
+            }
+        };
+        change(&mut h, None);
+        change(&mut h, Some(&other));
+        h.deaf = false;
+        h.flush();
+        goes_on(&mut h, 2);
+        assert_eq!((h.disks.len(), h.disks.volumes().len()), (2, 2));
+        assert_eq!(h.core.all_instances().count(), 2);
+    }
+}
+
 #[test]
 fn what_is_reserved_cannot_be_changed() {
     let mut h = world();
