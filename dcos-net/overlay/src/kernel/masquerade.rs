@@ -1,5 +1,6 @@
 //! What containers send out of the overlays leaves as if the node had sent it; and the tunnel's own packets are not tracked: none
 //! is ever an answer to another one, so that each connection within would fill two more places of the connection tracking for 30 s.
+//! They are told from all else by the head of VXLAN with our number, and by their end here: whatever is led elsewhere is tracked.
 //!
 //! The original keeps all overlays in an ipset, and has a rule of iptables for each part; here one
 //! table of nftables says the same, and is replaced whole if it has to be.
@@ -8,8 +9,11 @@ use std::fmt::Write as _;
 
 use dcos_netlink::{nft, without};
 
-use crate::allocation::PORT;
+use crate::allocation::{PORT, VNI};
 use crate::{DataplaneError, Own, Subnet};
+
+/// How the head of VXLAN begins, right after that of UDP: there is a number. Then comes the number, and a byte that is 0.
+const FLAGS: u32 = 0x0800_0000;
 
 /// The table.
 const TABLE: &str = "dcos-overlay";
@@ -32,10 +36,12 @@ pub(super) fn text(own: &Own) -> String {
         }
     }
     let mut tunnel = String::new();
-    for hook in ["prerouting", "output"] {
+    for (hook, end) in [("prerouting", "daddr"), ("output", "saddr")] {
         let _ = writeln!(
             tunnel,
-            " chain tunnel_{hook} {{\n  type filter hook {hook} priority raw; policy accept;\n  udp dport {PORT} notrack\n }}"
+            " chain tunnel_{hook} {{\n  type filter hook {hook} priority raw; policy accept;\n  \
+             udp dport {PORT} @th,64,32 {FLAGS:#x} @th,96,32 {:#x} fib {end} type local notrack\n }}",
+            VNI << 8
         );
     }
     format!(

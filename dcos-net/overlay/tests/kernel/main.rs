@@ -175,6 +175,70 @@ fn containers_of_two_hosts_reach_each_other_and_everybody_else() {
     }
 }
 
+/// What a server by datagrams at `to`, in `there`, sees of whoever asks `through` an address and from a port; the answer has to come back.
+fn datagram_from(
+    (namespace, port): (&str, u16),
+    through: SocketAddr,
+    (there, to): (&str, SocketAddr),
+) -> SocketAddr {
+    let socket = |namespace: &str, address: SocketAddr| {
+        let socket = inside(namespace, || UdpSocket::bind(address).unwrap());
+        socket.set_read_timeout(Some(PATIENCE / 4)).unwrap();
+        socket
+    };
+    let (server, asking) = (socket(there, to), socket(namespace, at("0.0.0.0", port)));
+    let mut buffer = [7; 64];
+    asking.send_to(&buffer, through).unwrap();
+    let (read, seen) = server.recv_from(&mut buffer).unwrap();
+    server.send_to(&buffer[..read], seen).unwrap();
+    let (_, answered) = asking.recv_from(&mut buffer).expect("an answer");
+    assert_eq!(answered, through);
+    seen
+}
+
+/// It is a port like any other for whoever does not speak VXLAN 1024 with this host.
+#[test]
+fn the_tunnels_port_is_translated_for_everybody_else() {
+    let mut hosts = hosts!(2);
+    let (config, allocation) = allocated(1);
+    let _kernel = joined(&hosts, &config, &allocation, 0);
+    let one = hosts.container(0, "m-dcos", "9.0.0.1/25", "9.0.0.2/25", 1420);
+    let (host, outside) = (hosts.name(0), hosts.name(1));
+    let nft = |rule: &str| run(&format!("ip netns exec {host} nft {rule}"));
+    nft("add table ip vips");
+    for hook in ["prerouting", "output"] {
+        nft(&format!(
+            "add chain ip vips {hook} {{ type nat hook {hook} priority -100 ; }}"
+        ));
+        nft(&format!(
+            "add rule ip vips {hook} ip daddr 11.1.1.1 udp dport 64000 dnat to 10.72.0.2:5300"
+        ));
+    }
+    nft("add rule ip vips prerouting ip daddr 10.72.0.1 udp dport 5301 dnat to 9.0.0.2:5301");
+    let node = ip(0);
+    // Whoever asks from that port, is asked at it, or is behind it.
+    let to = at("10.72.0.2", 5300);
+    assert_eq!(datagram_from((&one, 64000), to, (&outside, to)).ip(), node);
+    let to = at("10.72.0.2", 64000);
+    assert_eq!(datagram_from((&one, 63999), to, (&outside, to)).ip(), node);
+    let (vip, to) = (at("11.1.1.1", 64000), at("10.72.0.2", 5300));
+    run(&format!("ip -n {host} route add 11.1.1.1 via 10.72.0.2"));
+    assert_eq!(datagram_from((&one, 5302), vip, (&outside, to)).ip(), node);
+    assert_eq!(datagram_from((&host, 5303), vip, (&outside, to)).ip(), node);
+    // A published port, asked from that one.
+    let (published, to) = (at("10.72.0.1", 5301), at("9.0.0.2", 5301));
+    let seen = datagram_from((&outside, 64000), published, (&one, to));
+    assert_eq!(seen, at("10.72.0.2", 64000));
+    // The tunnel of a node behind this one: what leaves is translated.
+    let header = [8, 0, 0, 0, 0, 4, 0, 0];
+    let to = at("10.72.0.2", 64000);
+    let server = inside(&outside, || UdpSocket::bind(to).unwrap());
+    server.set_read_timeout(Some(PATIENCE / 4)).unwrap();
+    let asking = inside(&one, || UdpSocket::bind("0.0.0.0:5304").unwrap());
+    asking.send_to(&header, to).unwrap();
+    assert_eq!(server.recv_from(&mut [0; 64]).unwrap().1.ip(), node);
+}
+
 #[test]
 fn it_is_laid_out_as_in_the_original() {
     let hosts = hosts!(1);
