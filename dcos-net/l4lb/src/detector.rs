@@ -8,9 +8,13 @@
 //!
 //! A connection fails that is refused, or that nobody answers in [`PATIENCE`]. Its backend is dead if a connection of the
 //! node's own, the trial, fails as well although an earlier one was answered, and no other was answered since: one that is slow,
-//! so busy that it hears only some, or reached by clients only, is not. The next trial that is answered brings it back.
+//! so busy that it hears only some, or reached by clients only, is not. Who refuses is tried twice: one that restarts does so for a
+//! moment. The next trial that is answered brings it back.
+//!
+//! All nodes see a backend appear or die at once: [`Pace`] has each of them try it at another time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -33,7 +37,8 @@ const MEMORY: Duration = Duration::from_secs(600);
 const TRIALS: usize = 64;
 /// So many of those whom nobody suspects are tried in a second: a node that starts meets all there are at once.
 const MEETINGS: u32 = 32;
-/// Between two trials of one that never answered any, first; then twice as long each time, up to the second.
+/// Between two trials of one that never answered any, first, or as long as the [spread](Pace::spread); then twice as long each time,
+/// up to the second.
 const MEETING_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_MEETING_PAUSE: Duration = Duration::from_secs(512);
 
@@ -63,12 +68,37 @@ pub enum Outcome {
     Unknown,
 }
 
+/// When this node tries whom: no node is in step with others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// What is this node's alone.
+    pub node: u64,
+    /// Within this time somebody new is tried first.
+    pub spread: Duration,
+}
+
+impl Pace {
+    /// A part of `all`, evenly spread over nodes, backends and moments.
+    fn part(&self, all: Duration, backend: SocketAddr, now: Time) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        (self.node, backend, now).hash(&mut hasher);
+        let [one, two, ..] = hasher.finish().to_be_bytes();
+        all * u32::from(u16::from_be_bytes([one, two])) / (1 << 16)
+    }
+
+    /// From half of a pause to all of it.
+    fn pause(&self, pause: Duration, now: Time, backend: SocketAddr) -> Duration {
+        pause / 2 + self.part(pause / 2, backend, now)
+    }
+}
+
 /// Judges backends.
 ///
 /// [`meet`](Self::meet) says who they are. [`look`](Self::look) takes in what is seen; then [`poll`](Self::poll) says who is to be tried until it says `None`, and those of
 /// [`uncounted`](Self::uncounted) are to be [`count`](Self::count)ed. [`tried`](Self::tried) may come at any time.
 #[derive(Clone, Debug, Default)]
 pub struct Detector {
+    pace: Pace,
     met: BTreeMap<SocketAddr, Meeting>,
     /// Whom to try next of those who never answered and have an alternative, and when.
     to_meet: BTreeSet<(Time, SocketAddr)>,
@@ -142,7 +172,9 @@ struct Suspicion {
     /// Whether one was refused.
     is_refusing: bool,
     trial: Trial,
-    has_failed: bool,
+    /// How many trials failed, and how many have to.
+    failures: u32,
+    needs: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +192,14 @@ struct Queue {
 }
 
 impl Detector {
+    /// One that knows nobody.
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            ..Self::default()
+        }
+    }
+
     /// These are the backends from `now` on. Who is none any more is forgotten, not who has no alternative for a moment. Those
     /// that are `replaceable` are to be tried until they answer, so that later trials tell something.
     pub fn meet(
@@ -177,11 +217,13 @@ impl Detector {
             .retain(|_, waiting| backends.contains(&waiting.backend));
         self.to_meet.clear();
         for backend in backends {
-            let meeting = self.met.entry(*backend).or_insert(Meeting::Sought(Search {
-                trial: Trial::Due(now),
-                pause: MEETING_PAUSE,
-                has_alternative: false,
-            }));
+            let meeting = self.met.entry(*backend).or_insert_with(|| {
+                Meeting::Sought(Search {
+                    trial: Trial::Due(now + self.pace.part(self.pace.spread, *backend, now)),
+                    pause: MEETING_PAUSE.max(self.pace.spread),
+                    has_alternative: false,
+                })
+            });
             if let Meeting::Sought(search) = meeting {
                 search.has_alternative = replaceable.contains(backend);
                 self.to_meet.extend(search.due().map(|due| (due, *backend)));
@@ -202,7 +244,8 @@ impl Detector {
         for (backend, known) in &mut self.backends {
             let queue = queues.get(backend).copied().unwrap_or_default();
             let is_met = matches!(self.met.get(backend), Some(Meeting::Met));
-            known.judge(now, queue, sight.given.get(backend).copied(), is_met);
+            let pause = |pause| self.pace.pause(pause, now, *backend);
+            known.judge(now, queue, sight.given.get(backend).copied(), is_met, pause);
         }
         let waited_for: BTreeSet<SocketAddr> =
             self.waiting.values().map(|flow| flow.backend).collect();
@@ -289,7 +332,8 @@ impl Detector {
                 answered: 0,
                 is_refusing: false,
                 trial: Trial::Due(now),
-                has_failed: false,
+                failures: 0,
+                needs: 1,
             });
         }
     }
@@ -384,7 +428,7 @@ impl Detector {
                 known.rest = known.rest.min(now);
             }
         } else if search.trial == Trial::Running {
-            search.trial = Trial::Due(now + search.pause);
+            search.trial = Trial::Due(now + self.pace.pause(search.pause, now, backend));
             search.pause = (search.pause * 2).min(LONGEST_MEETING_PAUSE);
             self.to_meet.extend(search.due().map(|due| (due, backend)));
         }
@@ -401,12 +445,12 @@ impl Detector {
             (State::Avoided { .. }, Outcome::Answered) => known.come_back(now),
             (State::Suspected(_), Outcome::Answered) => known.acquit(now),
             (State::Suspected(suspicion), _) => {
-                suspicion.has_failed |= outcome == Outcome::Failed;
+                suspicion.failures += u32::from(outcome == Outcome::Failed);
                 suspicion.trial = Trial::Due(now + DOUBT);
             }
             (State::Avoided { trial, pause, .. }, _) => {
                 *pause = (*pause * 2).min(LONGEST_PAUSE);
-                *trial = Trial::Due(now + *pause);
+                *trial = Trial::Due(now + self.pace.pause(*pause, now, backend));
             }
         }
     }
@@ -458,7 +502,9 @@ impl Known {
     /// The trial that it needs.
     fn trial(&mut self) -> Option<&mut Trial> {
         match &mut self.state {
-            State::Suspected(suspicion) if !suspicion.has_failed => Some(&mut suspicion.trial),
+            State::Suspected(suspicion) if suspicion.failures < suspicion.needs => {
+                Some(&mut suspicion.trial)
+            }
             State::Avoided { trial, .. } => Some(trial),
             _ => None,
         }
@@ -476,8 +522,15 @@ impl Known {
         self.rest = now;
     }
 
-    /// Trials of one that was not met are no evidence.
-    fn judge(&mut self, now: Time, queue: Queue, given: Option<u64>, is_met: bool) {
+    /// Trials of one that was not met are no evidence. `spread` says how long of a pause this node waits.
+    fn judge(
+        &mut self,
+        now: Time,
+        queue: Queue,
+        given: Option<u64>,
+        is_met: bool,
+        spread: impl Fn(Duration) -> Duration,
+    ) {
         match &mut self.state {
             State::Fine => {}
             State::Avoided { since, .. } => {
@@ -503,9 +556,13 @@ impl Known {
                 let is_failing = suspicion.is_refusing || is_late;
                 if answered > 0 {
                     self.acquit(now);
-                } else if suspicion.has_failed && is_failing && is_met {
-                    self.die(now);
-                } else if suspicion.has_failed && is_failing {
+                } else if suspicion.failures > 0 && is_failing && is_met {
+                    // Who was silent was so for as long as the trial waited.
+                    suspicion.needs = if suspicion.is_refusing { 2 } else { 1 };
+                    if suspicion.failures >= suspicion.needs {
+                        self.die(now, spread);
+                    }
+                } else if suspicion.failures > 0 && is_failing {
                     self.acquit(now);
                     self.rest = now + LONGEST_PAUSE;
                 } else if queue.oldest.is_none() && !suspicion.is_refusing {
@@ -515,7 +572,7 @@ impl Known {
         }
     }
 
-    fn die(&mut self, now: Time) {
+    fn die(&mut self, now: Time, spread: impl Fn(Duration) -> Duration) {
         if (self.died + MEMORY).is_due(now) {
             self.deaths = 0;
         }
@@ -524,7 +581,7 @@ impl Known {
         self.died = now;
         self.state = State::Avoided {
             since: now,
-            trial: Trial::Due(now + pause),
+            trial: Trial::Due(now + spread(pause)),
             pause,
         };
     }

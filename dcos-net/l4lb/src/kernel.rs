@@ -48,6 +48,9 @@ const UNSPEC: u8 = 0;
 /// `NFPROTO_INET`: IPv4 and IPv6.
 const INET: u8 = 1;
 
+/// Whether the kernel tells of connections that end: 0 if not.
+const EVENTS: &str = "/proc/sys/net/netfilter/nf_conntrack_events";
+
 /// What whoever changes the table has locked.
 const LOCK: &str = "dcos-l4lb";
 
@@ -169,6 +172,11 @@ impl Kernel {
     /// # Errors
     /// The kernel tells nobody of connections that end (`nf_conntrack_netlink`), or not us.
     pub fn watcher(&self) -> Result<Watcher, DataplaneError> {
+        if std::fs::read_to_string(EVENTS).is_ok_and(|set| set.trim() == "0") {
+            tracing::warn!(
+                "{EVENTS} is 0: connections that backends refuse go unseen, those that wait for an answer do not"
+            );
+        }
         let watcher = || {
             Ok(Watcher::new(Tracking {
                 socket: Socket::open(Family::Netfilter)?,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::balancer::{Failures, View};
 use crate::dataplane::Services;
-use crate::detector::{Detector, Flow, Sight};
+use crate::detector::{Detector, Flow, Pace, Sight};
 use crate::trial::Trial;
 
 /// Between two looks.
@@ -22,6 +23,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The kernel walks through all that it tracks for each: of one processor no more than this part is spent with it. Time in which
 /// others had the processor does not count: on a busy machine looks would be rare just when connections fail.
 const SHARE: u32 = 50;
+/// Within this time a backend that appears is tried first: of 1,000 nodes 17 try it in a second.
+const SPREAD: Duration = Duration::from_secs(60);
 /// Between two looks at trials that run.
 const TICK: Duration = Duration::from_millis(50);
 /// So long the kernel tracks a trial that nobody answered.
@@ -83,6 +86,7 @@ pub struct Begun {
 #[derive(Debug)]
 pub struct Watcher {
     lookout: Box<dyn Lookout>,
+    spread: Duration,
 }
 
 impl Watcher {
@@ -90,7 +94,14 @@ impl Watcher {
     pub fn new(lookout: impl Lookout) -> Self {
         Self {
             lookout: Box::new(lookout),
+            spread: SPREAD,
         }
+    }
+
+    /// Tries whoever appears within this time, instead of a minute: many nodes would do so at once if it were short.
+    #[must_use]
+    pub fn trying_within(self, spread: Duration) -> Self {
+        Self { spread, ..self }
     }
 
     /// Looks from now on, in a thread in the network namespace of this one, at connections to what `view` knows, until what is
@@ -103,10 +114,15 @@ impl Watcher {
         let table = Arc::clone(&view.table);
         let thread = std::thread::Builder::new().name("l4lb-watcher".to_owned());
         thread.spawn(move || {
+            let pace = Pace {
+                node: RandomState::new().hash_one("node"),
+                spread: self.spread,
+            };
             let watch = Watch {
                 lookout: self.lookout,
                 table,
-                detector: Detector::default(),
+                detector: Detector::new(pace),
+                pace,
                 known: Known::default(),
                 counted: BTreeMap::new(),
                 trials: Vec::new(),
@@ -134,6 +150,7 @@ struct Watch {
     lookout: Box<dyn Lookout>,
     table: Arc<Mutex<VipTable>>,
     detector: Detector,
+    pace: Pace,
     known: Known,
     /// The services of suspects when they were counted.
     counted: BTreeMap<SocketAddr, Services>,
@@ -160,7 +177,7 @@ impl Watch {
                 if !is_blind {
                     tracing::warn!(%error, "connections to backends are not looked at: none that is dead is avoided");
                 }
-                self.detector = Detector::default();
+                self.detector = Detector::new(self.pace);
                 self.known = Known::default();
             }
             is_blind = looked.is_err();

@@ -134,7 +134,7 @@ impl Node {
             memory: None,
         };
         let (mut balancer, eyes) = (Balancer::new(config, Nothing), Eyes::default());
-        let watcher = Watcher::new(eyes.clone());
+        let watcher = Watcher::new(eyes.clone()).trying_within(Duration::ZERO);
         balancer.avoid(watcher.start(&balancer.view()).unwrap());
         let (view, stop) = (balancer.view(), CancellationToken::new());
         tokio::spawn(balancer.run(stop.clone()));

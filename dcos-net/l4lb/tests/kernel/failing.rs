@@ -32,6 +32,7 @@ impl Node {
     pub(super) fn start(hosts: &Hosts, path: DataPath, tasks: &[(&str, u16)]) -> Self {
         let kernel = open(hosts, path);
         let watcher = hosts.on("node", || kernel.watcher()).unwrap();
+        let watcher = watcher.trying_within(std::time::Duration::ZERO);
         let (tell, told) = mpsc::channel(WAITING);
         let config = Config {
             told,
