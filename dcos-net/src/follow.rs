@@ -19,6 +19,8 @@ use crate::vip::{TaskKey, declares};
 const AGENT_PATIENCE: Duration = Duration::from_secs(600);
 /// How long the tasks of an agent that came back are waited for.
 const TASK_PATIENCE: Duration = Duration::from_secs(10);
+/// More changes than that are no less work than all there is.
+const MOST_NEWS: usize = 10_000;
 
 /// A task, its framework and its agent, once all three are known.
 pub type Placed<'a> = (&'a mesos::Task, &'a mesos::FrameworkInfo, IpAddr);
@@ -66,7 +68,7 @@ pub struct Follower {
 /// What changed since somebody asked.
 #[derive(Clone, Debug)]
 enum News {
-    /// Anything may have: nobody asked yet, or there is a new leader.
+    /// Anything may have: nobody asked yet or for long, or there is a new leader.
     All,
     Some {
         agents: BTreeSet<String>,
@@ -88,17 +90,33 @@ impl News {
         if let Self::Some { agents, .. } = self {
             agents.insert(id.to_owned());
         }
+        self.limit();
     }
 
     fn of_framework(&mut self, id: &str) {
         if let Self::Some { frameworks, .. } = self {
             frameworks.insert(id.to_owned());
         }
+        self.limit();
     }
 
     fn of_task(&mut self, key: &TaskKey) {
         if let Self::Some { tasks, .. } = self {
             tasks.insert(key.clone());
+        }
+        self.limit();
+    }
+
+    /// While nobody asks, as with a disk that hangs, this does not grow for ever.
+    fn limit(&mut self) {
+        if let Self::Some {
+            agents,
+            frameworks,
+            tasks,
+        } = self
+            && agents.len() + frameworks.len() + tasks.len() > MOST_NEWS
+        {
+            *self = Self::All;
         }
     }
 }

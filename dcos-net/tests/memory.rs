@@ -197,6 +197,26 @@ impl Node {
     }
 }
 
+#[test]
+fn of_too_many_changes_it_is_only_known_that_there_are() {
+    let (mut journal, mut follower) = (Journal::default(), Follower::of_all());
+    let mut write = |follower: &mut Follower| {
+        let entry = journal.next(Time::from_secs(1), &Around::default(), follower);
+        journal.encode(entry.unwrap())
+    };
+    assert!(matches!(write(&mut follower), Write::Replace(_)));
+    let added = told(&Step::Added(1, "TASK_RUNNING")).unwrap();
+    for (count, is_all) in [(10_000, false), (10_001, true)] {
+        for number in 0..count {
+            let mut added = added.clone();
+            let task = &mut added.task_added.as_mut().unwrap().task;
+            task.task_id.value = format!("t{number}");
+            follower.apply(Time::from_secs(1), &added, &mut ());
+        }
+        assert_eq!(matches!(write(&mut follower), Write::Replace(_)), is_all);
+    }
+}
+
 proptest! {
     #[test]
     fn a_node_that_began_anew_knows_what_one_knows_that_went_on(

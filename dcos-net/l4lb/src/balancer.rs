@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::dataplane::{Connections, Dataplane, DataplaneError, Reader};
+use crate::dataplane::{Connections, Dataplane, DataplaneError, Reader, Services};
 use crate::memory::Keeper;
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
@@ -318,6 +318,22 @@ struct Recalled {
     reserved: Vec<IpAddr>,
     /// Whether the data path is to be filled by it: no master told in time.
     is_due: bool,
+    /// What the data path had of these services when it was filled: an earlier process led them there when it ended, which may
+    /// have known better than what is written down. Until a leader tells, these go on, less what is dead.
+    found: Services,
+    /// What the data path was told while that is so.
+    filled: Services,
+}
+
+/// What has become of services.
+fn difference(before: &Services, now: &Services) -> Vec<Change> {
+    let gone = before.keys().filter(|service| !now.contains_key(service));
+    let gone = gone.map(|service| (*service, None));
+    let changed = now
+        .iter()
+        .filter(|(service, backends)| before.get(service) != Some(backends));
+    let changed = changed.map(|(service, backends)| (*service, Some(backends.clone())));
+    gone.chain(changed).collect()
 }
 
 /// How the data path stands to the table.
@@ -399,38 +415,60 @@ impl<D: Dataplane> Node<D> {
         true
     }
 
-    /// Adds the services that are remembered and missing. What the data path has an earlier process led there when it ended,
-    /// which may know better than what is written down: it only loses nodes that nobody reaches.
+    /// Adds the services that are remembered and missing.
     async fn fill(&mut self) {
-        let (told, cut_off) = {
-            let table = self.view.table();
-            (table.told().clone(), table.cut_off())
-        };
+        let told: BTreeSet<Service> = self.view.table().told().keys().copied().collect();
+        let found = self
+            .with_dataplane(move |dataplane| dataplane.adopt(&told))
+            .await;
+        // As long as that is not known nothing is changed.
+        let Some(found) = found else { return };
+        self.recalled.found = found;
+        let services = self.services();
+        let changes = difference(&self.recalled.found, &services);
+        self.recalled.filled = services;
+        let count = changes.len();
         let filled = self
             .with_dataplane(move |dataplane| {
-                let there = dataplane.adopt(&told.keys().copied().collect())?;
-                let is_wanted =
-                    |service: &Service| !there.contains_key(service) || cut_off.contains(service);
-                let wanted = told.into_iter().filter(|(service, _)| is_wanted(service));
-                let changes: Vec<Change> = wanted
-                    .map(|(service, backends)| (service, Some(backends)))
-                    .collect();
-                if !changes.is_empty() {
-                    dataplane.apply(&changes)?;
+                if changes.is_empty() {
+                    return Ok(());
                 }
-                Ok(changes.len())
+                dataplane.apply(&changes)
             })
             .await;
         self.state = match filled {
-            Some(services) => {
+            Some(()) => {
                 tracing::info!(
-                    services,
+                    services = count,
                     "no master tells of virtual addresses: those that were missing are as they are remembered"
                 );
                 State::Filled
             }
             None => State::Differs,
         };
+    }
+
+    /// Whether the data path is to be filled now.
+    fn is_to_fill(&self) -> bool {
+        !self.follower.is_begun()
+            && self.recalled.is_due
+            && !self.is_looking_up
+            && self.state == State::Unknown
+    }
+
+    /// What the data path is to lead where.
+    fn services(&self) -> Services {
+        let table = self.view.table();
+        let mut services = table.told().clone();
+        if !self.follower.is_begun() {
+            let found = self.recalled.found.iter();
+            // Those of masters are nobody's, whoever had them.
+            let found = found.filter(|(service, _)| !self.masters.contains(&service.address.ip()));
+            for (service, backends) in found {
+                services.insert(*service, table.living(*service, backends));
+            }
+        }
+        services
     }
 
     /// Writes down what is known, if a master told it.
@@ -512,6 +550,13 @@ impl<D: Dataplane> Node<D> {
             }
         }
         self.refused = refused;
+        let changes = if self.follower.is_begun() {
+            changes
+        } else {
+            let services = self.services();
+            let before = std::mem::replace(&mut self.recalled.filled, services);
+            difference(&before, &self.recalled.filled)
+        };
         for (service, backends) in &changes {
             let backends = backends.as_deref();
             tracing::info!(%service, ?backends, "a virtual address changed");
@@ -544,11 +589,7 @@ impl<D: Dataplane> Node<D> {
         if self.may_change() && self.state != State::Is && self.state != self.wanted() {
             self.reconcile().await;
         }
-        if !self.follower.is_begun()
-            && self.recalled.is_due
-            && !self.is_looking_up
-            && self.state == State::Unknown
-        {
+        if self.is_to_fill() {
             self.fill().await;
         }
         self.keep();
@@ -576,7 +617,7 @@ impl<D: Dataplane> Node<D> {
 
     /// Puts right what somebody else changed, or what failed before.
     async fn review(&mut self) {
-        if !self.found.is_empty() {
+        if !self.found.is_empty() || self.is_to_fill() {
             self.take_in(std::iter::empty()).await;
         }
         if !self.may_change() {
@@ -590,7 +631,7 @@ impl<D: Dataplane> Node<D> {
 
     async fn reconcile(&mut self) {
         let (state, strict) = (self.wanted(), self.follower.is_complete());
-        let services = self.view.table().told().clone();
+        let services = self.services();
         // What was there before and ended, while what else an earlier process left is not known to be anybody's.
         let ended: BTreeSet<Service> = self
             .recalled
@@ -616,7 +657,10 @@ impl<D: Dataplane> Node<D> {
                     tracing::info!(services, strangers, "virtual addresses put right");
                 }
                 if self.follower.is_begun() {
-                    self.recalled.services.clear();
+                    self.recalled = Recalled {
+                        reserved: std::mem::take(&mut self.recalled.reserved),
+                        ..Recalled::default()
+                    };
                 }
                 state
             }

@@ -5,21 +5,38 @@
 //! happened during the last write.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dcos_core::error::chain;
 use dcos_core::time::Time;
 use dcos_net::{Around, Follower, Journal, MemoryFile, Remembered, Unreadable};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How long nothing is written after a failure; twice as long after each further one, up to [`LONGEST`].
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+/// How long an end of the process waits for a disk.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes down what a follower knows.
 #[derive(Debug)]
 pub(crate) struct Keeper {
+    path: PathBuf,
     /// Elsewhere while it is written.
     kept: Option<Kept>,
-    writing: Option<JoinHandle<(Kept, io::Result<()>)>>,
-    /// Whether it was told that it cannot be written.
-    has_warned: bool,
+    /// By a thread of its own, for which no end of the process waits.
+    writing: Option<oneshot::Receiver<(Kept, io::Result<()>)>>,
+    /// If it cannot be written.
+    failed: Option<Pause>,
+}
+
+#[derive(Debug)]
+struct Pause {
+    length: Duration,
+    until: Instant,
+    is_over: bool,
 }
 
 /// A file, and what is in it.
@@ -29,16 +46,22 @@ struct Kept {
     journal: Journal,
 }
 
+impl Kept {
+    fn new(path: &Path) -> Self {
+        Self {
+            file: MemoryFile::new(path.to_owned()),
+            journal: Journal::default(),
+        }
+    }
+}
+
 impl Keeper {
     pub(crate) fn new(path: PathBuf) -> Self {
-        let kept = Kept {
-            file: MemoryFile::new(path),
-            journal: Journal::default(),
-        };
         Self {
-            kept: Some(kept),
+            kept: Some(Kept::new(&path)),
+            path,
             writing: None,
-            has_warned: false,
+            failed: None,
         }
     }
 
@@ -73,7 +96,7 @@ impl Keeper {
 
     /// Whether anything could be written now.
     pub(crate) fn is_idle(&self) -> bool {
-        self.kept.is_some()
+        self.kept.is_some() && self.failed.as_ref().is_none_or(|pause| pause.is_over)
     }
 
     /// Begins to write what changed, unless it is written already, or something else is being written.
@@ -85,47 +108,139 @@ impl Keeper {
             self.kept = Some(kept);
             return;
         };
+        let (sender, writing) = oneshot::channel();
+        self.writing = Some(writing);
         let work = move || {
             let done = kept.file.carry_out(&kept.journal.encode(entry));
             if done.is_err() {
                 kept.journal.fail();
             }
-            (kept, done)
+            // Nobody may wait for it any more.
+            let _ = sender.send((kept, done));
         };
-        self.writing = Some(tokio::task::spawn_blocking(work));
+        let thread = std::thread::Builder::new().name("memory".to_owned());
+        // Without a thread nobody sends: that is told where it is waited for.
+        drop(thread.spawn(work));
     }
 
-    /// Waits until what is being written is; for ever, if nothing is.
+    /// Waits until it may be that something can be written: what is being written is, or it was paused for long enough after
+    /// a failure. For ever, if neither is so.
     pub(crate) async fn written(&mut self) {
-        let Some(writing) = &mut self.writing else {
-            return std::future::pending().await;
-        };
-        let done = writing.await;
-        self.writing = None;
-        // Nobody asks it to end; without it nothing is written any more, and virtual addresses work.
-        let Ok((kept, done)) = done else { return };
-        let had_warned = std::mem::replace(&mut self.has_warned, done.is_err());
-        if let Err(error) = done.as_ref()
-            && !had_warned
-        {
-            let path = kept.file.path();
+        if let Some(writing) = &mut self.writing {
+            let done = writing.await;
+            self.writing = None;
+            // What is in the file is not known if the thread panicked.
+            let (kept, done) = done.unwrap_or_else(|_| {
+                let error = io::Error::other("the thread that was to write it ended without");
+                (Kept::new(&self.path), Err(error))
+            });
+            self.kept = Some(kept);
+            self.note(done);
+        } else if let Some(pause) = self.failed.as_mut().filter(|pause| !pause.is_over) {
+            sleep_until(pause.until).await;
+            pause.is_over = true;
+        } else {
+            std::future::pending().await
+        }
+    }
+
+    fn note(&mut self, done: io::Result<()>) {
+        let before = self.failed.take();
+        let Err(error) = done else { return };
+        if before.is_none() {
+            let path = &self.path;
             tracing::warn!(?path, %error, "what is known of virtual addresses cannot be written down");
         }
-        self.kept = Some(kept);
+        let length = before.map_or(PAUSE, |before| (before.length * 2).min(LONGEST));
+        self.failed = Some(Pause {
+            length,
+            until: Instant::now() + length,
+            is_over: false,
+        });
     }
 
-    /// Writes what changed last.
+    /// Writes what changed last, unless a disk takes too long for that.
     pub(crate) async fn finish(&mut self, now: Time, around: &Around, follower: &mut Follower) {
-        if self.writing.is_some() {
-            self.written().await;
-        }
-        self.keep(now, around, follower);
-        if self.writing.is_some() {
-            self.written().await;
+        let work = async {
+            if self.writing.is_some() {
+                self.written().await;
+            }
+            self.keep(now, around, follower);
+            if self.writing.is_some() {
+                self.written().await;
+            }
+        };
+        if timeout(PATIENCE, work).await.is_err() {
+            let path = &self.path;
+            tracing::warn!(
+                ?path,
+                "what was known last of virtual addresses is not written down: the disk takes too long"
+            );
         }
     }
 }
 
 fn reason(error: &Unreadable) -> String {
     chain(error).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn keep(keeper: &mut Keeper, follower: &mut Follower) {
+        if keeper.is_idle() {
+            keeper.keep(Time::from_secs(1), &Around::default(), follower);
+        }
+        keeper.written().await;
+    }
+
+    /// The time stands still while a thread writes, and goes on by itself while nobody has anything to do.
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_written_is_tried_again_after_pauses_until_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vips/state");
+        std::fs::write(folder.path().join("vips"), "").unwrap();
+        let (mut keeper, mut follower) = (Keeper::new(path.clone()), Follower::of_vips());
+        let begin = Instant::now();
+        let mut attempts = Vec::new();
+        while begin.elapsed() < Duration::from_secs(100) {
+            let was_writing = keeper.is_idle();
+            keep(&mut keeper, &mut follower).await;
+            if was_writing {
+                attempts.push(begin.elapsed().as_secs());
+            }
+            assert!(attempts.len() < 100, "without a pause");
+        }
+        assert_eq!(attempts, [0, 1, 3, 7, 15, 31, 61, 91]);
+        std::fs::remove_file(folder.path().join("vips")).unwrap();
+        while keeper.failed.is_some() {
+            keep(&mut keeper, &mut follower).await;
+        }
+        assert!(path.is_file());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_does_not_wait_for_a_disk_that_hangs_and_a_panic_is_no_end_of_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let (mut keeper, mut follower) = (Keeper::new(path.clone()), Follower::of_vips());
+        let (hangs, writing) = oneshot::channel();
+        keeper.kept = None;
+        keeper.writing = Some(writing);
+        let around = Around::default();
+        let begin = Instant::now();
+        keeper
+            .finish(Time::from_secs(1), &around, &mut follower)
+            .await;
+        assert_eq!(begin.elapsed().as_secs(), PATIENCE.as_secs());
+        drop(hangs);
+        keeper.written().await;
+        assert!(keeper.failed.is_some() && !path.exists());
+        tokio::time::resume();
+        keeper
+            .finish(Time::from_secs(1), &around, &mut follower)
+            .await;
+        assert!(path.is_file());
+    }
 }

@@ -42,13 +42,12 @@ impl MemoryFile {
     /// is on the disk: a host that loses its power may lose the last half minute.
     ///
     /// # Errors
-    /// What the system said. The file is gone then, as far as the system lets it: it would go on saying what is no longer so.
+    /// What the system said. The file goes on saying what was so before, and when: a disk that is full for a moment, before a
+    /// reboot, must not cost that.
     pub fn carry_out(&mut self, write: &Write) -> io::Result<()> {
         let done = self.write(write);
         if done.is_err() {
             self.file = None;
-            // The error is the one that counts.
-            let _ = std::fs::remove_file(&self.path);
         }
         done
     }
@@ -69,16 +68,22 @@ impl MemoryFile {
     }
 
     fn replace(&self, text: &[u8]) -> io::Result<File> {
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
+        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(folder)?;
         let beside = self.path.with_extension("new");
-        let mut file = private(&beside)?;
-        file.write_all(text)?;
-        // At first for whoever is killed; power fails less often.
-        std::fs::rename(&beside, &self.path)?;
-        file.sync_all()?;
-        Ok(file)
+        let replace = || {
+            let mut file = private(&beside)?;
+            file.write_all(text)?;
+            // In this order, so that power that fails leaves one of the two, and whole.
+            file.sync_all()?;
+            std::fs::rename(&beside, &self.path)?;
+            File::open(folder)?.sync_all()?;
+            Ok(file)
+        };
+        replace().inspect_err(|_| {
+            // The error is the one that counts.
+            let _ = std::fs::remove_file(&beside);
+        })
     }
 }
 
@@ -119,10 +124,20 @@ mod tests {
             let mode = std::fs::metadata(&path).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
-        // Another process begins anew. What cannot be gone on with is no more.
+        // Another process begins anew. What cannot be gone on with, or replaced, stays.
         let mut other = MemoryFile::new(path.clone());
         other.carry_out(&Write::Append(vec![1])).unwrap_err();
-        assert!(other.read().unwrap().is_none());
+        let beside = path.with_extension("new");
+        std::fs::create_dir(&beside).unwrap();
+        other.carry_out(&Write::Replace(vec![1])).unwrap_err();
+        std::fs::remove_dir(&beside).unwrap();
+        assert_eq!(other.read().unwrap().unwrap().written, Time::from_secs(3));
+        // Nothing is left beside it by a write that fails.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        other.carry_out(&Write::Replace(vec![1])).unwrap_err();
+        assert!(!beside.exists());
+        std::fs::remove_dir(&path).unwrap();
         for (text, expected) in [
             (&b""[..], "it was not written by this program"),
             (b"{\"leader\": 1}\n", "it was not written by this program"),

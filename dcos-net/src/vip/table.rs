@@ -294,18 +294,6 @@ impl VipTable {
         &self.unreachable
     }
 
-    /// The services that have backends on such nodes, as of the last [`take_changes`](Self::take_changes).
-    pub fn cut_off(&self) -> BTreeSet<Service> {
-        let concerned = self.services_of.iter().filter(|(key, _)| {
-            let backends = self.keys.get(*key).into_iter().flat_map(BTreeMap::values);
-            let mut agents = backends.map(|backend| backend.agent);
-            agents.any(|agent| self.unreachable.contains(&agent))
-        });
-        concerned
-            .flat_map(|(_, services)| services.iter().copied())
-            .collect()
-    }
-
     /// Where connections of this node fail now, as the node reaches them: they are given no new ones, but for those of a VIP
     /// that are more than half of its open backends, or all of them: what fails everywhere is the node's own. Of datagrams
     /// nobody knows.
@@ -453,6 +441,39 @@ impl VipTable {
                 backends,
             }
         })
+    }
+
+    /// Where connections to `service` are best led of which somebody who knows better said that they go to `known`: there, but
+    /// not to backends on nodes that nobody reaches, or where connections fail; if none is left, as this table says, unless
+    /// that is no better.
+    pub fn living(&self, service: Service, known: &[SocketAddr]) -> Vec<SocketAddr> {
+        let cut_off: BTreeSet<SocketAddr> = self
+            .keys
+            .values()
+            .flat_map(BTreeMap::values)
+            .filter(|backend| self.unreachable.contains(&backend.agent))
+            .map(|backend| self.place(backend))
+            .collect();
+        let is_cut_off =
+            |place: &SocketAddr| cut_off.contains(place) || self.unreachable.contains(&place.ip());
+        let reached = |places: &[SocketAddr]| -> BTreeSet<SocketAddr> {
+            let reached = places.iter().filter(|place| !is_cut_off(place));
+            reached.copied().collect()
+        };
+        let told = self.told.get(&service).map_or(&[][..], Vec::as_slice);
+        let mut open = reached(known);
+        if open.is_empty() && !known.is_empty() {
+            open = reached(told);
+        }
+        if open.is_empty() {
+            return known.to_vec();
+        }
+        if service.protocol == Protocol::Tcp {
+            for place in self.avoided_of(&open) {
+                open.remove(&place);
+            }
+        }
+        open.into_iter().collect()
     }
 
     /// Counts a claim's backend to its name, and marks all whose addresses changed by that.

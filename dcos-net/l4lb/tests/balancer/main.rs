@@ -36,6 +36,8 @@ struct Kept {
     services: Services,
     strict: Vec<bool>,
     fails: bool,
+    /// Whether somebody else may have changed it.
+    is_touched: bool,
     changes: usize,
     withdrawn: Vec<IpAddr>,
     /// Where there was ever a service.
@@ -84,7 +86,7 @@ impl Dataplane for Double {
     }
 
     fn is_untouched(&mut self) -> Result<bool, DataplaneError> {
-        Ok(true)
+        Ok(!std::mem::take(&mut self.0.lock().unwrap().is_touched))
     }
 
     fn reader(&mut self) -> Result<Box<dyn Reader>, DataplaneError> {

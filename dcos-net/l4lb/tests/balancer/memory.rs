@@ -239,6 +239,70 @@ async fn of_what_the_data_path_has_only_nodes_are_taken_that_nobody_reaches() {
 }
 
 #[tokio::test]
+async fn what_the_data_path_has_goes_on_until_a_leader_tells_whatever_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("vips/state");
+    let double = Double::default();
+    let first = Process::begin(&double, &memory, none());
+    let tasks = [("a", 7, WEB), ("b", 8, WEB), ("c", 7, DB)];
+    first.tell(&led(&[7, 8], &[], &tasks)).await;
+    double
+        .leads_to(&["10.0.0.7:80", "10.0.0.8:80", "10.0.0.7:80"])
+        .await;
+    first.end().await;
+    // Reviews are made when nothing else is to do.
+    tokio::time::pause();
+    // What it heard last it could not write any more: `a` had ended, there was one more at 9.
+    let had = ["10.0.0.8:80", "10.0.0.9:80"];
+    let web = *double.0.lock().unwrap().services.keys().next().unwrap();
+    for fails in [false, true] {
+        {
+            let mut kept = double.0.lock().unwrap();
+            let backends = had.map(|place| place.parse().unwrap()).into();
+            kept.services = [(web, backends)].into();
+            kept.fails = fails;
+        }
+        let second = Process::begin(&double, &memory, none());
+        let with_db = ["10.0.0.8:80", "10.0.0.9:80", "10.0.0.7:80"];
+        double.leads_to(&with_db).await;
+        // Somebody changes the host's tables.
+        double.0.lock().unwrap().is_touched = true;
+        while double.0.lock().unwrap().is_touched {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        double.leads_to(&with_db).await;
+        let cut_off = |lasts: &[u8]| {
+            let nodes = lasts.iter().map(|last| [10, 0, 0, *last].into()).collect();
+            second.unreachable.send_replace(nodes);
+        };
+        cut_off(&[8]);
+        double.leads_to(&["10.0.0.9:80", "10.0.0.7:80"]).await;
+        cut_off(&[9]);
+        double.leads_to(&["10.0.0.8:80", "10.0.0.7:80"]).await;
+        // Better one who may have ended than those who cannot answer.
+        cut_off(&[8, 9]);
+        double.leads_to(&["10.0.0.7:80", "10.0.0.7:80"]).await;
+        cut_off(&[7, 8, 9]);
+        double.leads_to(&with_db).await;
+        cut_off(&[]);
+        double.leads_to(&with_db).await;
+        if fails {
+            // A leader knows best.
+            second.tell(&led(&[7, 8], &[], &tasks[..1])).await;
+            double.leads_to(&["10.0.0.7:80"]).await;
+        } else {
+            second.reserved.send_replace(Reserved {
+                addresses: [[12, 0, 0, 1].into()].into(),
+                ..none()
+            });
+            double.leads_to(&["10.0.0.7:80"]).await;
+        }
+        second.end().await;
+    }
+}
+
+#[tokio::test]
 async fn a_restart_during_a_failover_loses_no_backend_that_is_awaited_and_keeps_none_that_ended() {
     let folder = tempfile::tempdir().unwrap();
     let memory = folder.path().join("vips/state");
