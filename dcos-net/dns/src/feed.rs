@@ -34,6 +34,10 @@ impl Feed {
     pub const KEEP: Duration = Duration::from_secs(10);
     /// The same of what changed, which takes little.
     const KEEP_CHANGES: Duration = Duration::from_secs(1);
+    /// How long it is waited at most until what could not be kept is tried again.
+    const KEEP_AT_MOST: Duration = Duration::from_secs(30);
+    /// How long an end waits for a disk.
+    const KEEP_LAST: Duration = Duration::from_secs(5);
 
     /// A feed, and what it tells: at once which masters there are, if that is known, for who must find them before any
     /// leads. What a feed before it kept in the file `memory` is told next, so that names are answered while no master is.
@@ -70,14 +74,14 @@ impl Feed {
         let write = move || {
             let (now, mut known) = (steady(), Follower::of_all());
             known.begin(now, &state(), &mut ());
-            memory.write(now, leader, masters, &mut known);
+            memory.write(now, leader, masters, &mut known)
         };
         if let Err(error) = tokio::task::spawn_blocking(write).await {
             tracing::error!(%error, "what is known of names was not kept");
         }
     }
 
-    /// Tells what the leading master tells, until nobody sends that any more.
+    /// Tells what the leading master tells, until nobody sends that any more; keeps what was told last then.
     pub async fn follow(&mut self, news: &mut mpsc::Receiver<Told>) {
         let mut known = Known::default();
         if let Some(memory) = self.memory.clone()
@@ -94,6 +98,7 @@ impl Feed {
         let mut seeker = Seeker::default();
         let (mut is_news, mut is_unkept) = (false, false);
         let (mut next, mut keep) = (Instant::now(), Instant::now());
+        let mut pause = Self::KEEP_CHANGES;
         loop {
             let deadline = known.follower.next_deadline();
             let due = async {
@@ -105,7 +110,7 @@ impl Feed {
             tokio::select! {
                 read = news.recv_many(&mut batch, BATCH) => {
                     if read == 0 {
-                        return;
+                        break;
                     }
                     for told in batch.drain(..) {
                         is_news |= known.take_in(told, &mut seeker);
@@ -135,20 +140,36 @@ impl Feed {
                     (is_news, is_unkept) = (false, self.memory.is_some());
                 }
                 () = tokio::time::sleep_until(keep), if is_unkept => {
-                    // What is only remembered is there already, with its time.
-                    let memory = self.memory.clone().filter(|_| known.follower.is_begun());
-                    if let (Some(memory), Some(leader)) = (memory, known.leader) {
-                        let masters = self.masters.now(Some(leader.ip()));
-                        let write = move |known: &mut Known| {
-                            memory.write(steady(), leader, masters, &mut known.follower);
-                        };
-                        (known, ()) = aside(known, write).await;
-                    }
-                    is_unkept = false;
-                    keep = Instant::now() + Self::KEEP_CHANGES;
+                    let is_kept;
+                    (known, is_kept) = self.write(known).await;
+                    pause = if is_kept {
+                        Self::KEEP_CHANGES
+                    } else {
+                        (pause * 2).min(Self::KEEP_AT_MOST)
+                    };
+                    is_unkept = !is_kept;
+                    keep = Instant::now() + pause;
                 }
             }
         }
+        if is_news || is_unkept {
+            let kept = tokio::time::timeout(Self::KEEP_LAST, self.write(known)).await;
+            if kept.is_err() {
+                tracing::warn!("what was known last of names is not kept: the disk takes too long");
+            }
+        }
+    }
+
+    /// Keeps what a leader told, and says whether it is kept. What is only remembered is there already, with its time.
+    async fn write(&self, known: Known) -> (Known, bool) {
+        let memory = self.memory.clone().filter(|_| known.follower.is_begun());
+        let (Some(memory), Some(leader)) = (memory, known.leader) else {
+            return (known, true);
+        };
+        let masters = self.masters.now(Some(leader.ip()));
+        let write =
+            move |known: &mut Known| memory.write(steady(), leader, masters, &mut known.follower);
+        aside(known, write).await
     }
 }
 

@@ -46,14 +46,15 @@ impl Memory {
         }
     }
 
-    /// Has the file say what `follower` knows. A failure is told in the log: names are answered all the same.
+    /// Has the file say what `follower` knows, and says whether it does. A failure is told in the log: names are answered all
+    /// the same.
     pub(crate) fn write(
         &self,
         now: Time,
         leader: SocketAddr,
         masters: impl IntoIterator<Item = IpAddr>,
         follower: &mut Follower,
-    ) {
+    ) -> bool {
         let around = Around {
             leader: Some(leader),
             addresses: BTreeSet::from_iter(masters),
@@ -65,6 +66,8 @@ impl Memory {
         {
             journal.fail();
             warn!(path = ?file.path(), %error, "what is known of names cannot be kept");
+            return false;
         }
+        true
     }
 }

@@ -151,3 +151,34 @@ async fn what_a_leader_kept_is_told_by_whoever_begins_while_nobody_leads() {
     assert_eq!(told.masters.len(), 2);
     assert_eq!(told.agents[0].ip, at("10.0.0.7:5051").ip());
 }
+
+#[tokio::test]
+async fn what_could_not_be_kept_is_once_it_can_though_nothing_happens_and_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("names/state");
+    std::fs::write(folder.path().join("names"), "").unwrap();
+    let (master, mut published) = feed(&memory);
+    let leader = Told::Leader("10.0.0.1:5050".into());
+    master.send(leader).await.unwrap();
+    master.send(subscribed(&task("db"))).await.unwrap();
+    until(&mut published, &["db"]).await;
+    // At least once that was in vain.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    std::fs::remove_file(folder.path().join("names")).unwrap();
+    let known = || dcos_net::Remembered::read(&std::fs::read(&memory).ok()?).ok();
+    let wait = async {
+        while known().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), wait).await.unwrap();
+    // Nobody tells anything any more, sooner than that is kept by itself.
+    master.send(added("web")).await.unwrap();
+    drop(master);
+    timeout(Duration::from_secs(60), async {
+        while published.changed().await.is_ok() {}
+    })
+    .await
+    .unwrap();
+    assert_eq!(known().unwrap().tasks.len(), 2);
+}
