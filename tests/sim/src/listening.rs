@@ -92,8 +92,10 @@ impl Listening {
     pub(crate) fn go_on(&mut self, now: Time, lives: &[u64], leader: Option<Leader<'_>>) {
         self.next = now + PACE;
         for node in &mut self.nodes {
-            node.go_on(now, &mut self.seed, lives, leader);
-            let wrong = node.hear(now).and_then(|()| node.look(now, leader));
+            let wrong = node
+                .go_on(now, &mut self.seed, lives, leader)
+                .and_then(|()| node.hear(now))
+                .and_then(|()| node.look(now, leader));
             self.complaint = self.complaint.take().or(wrong.err());
         }
     }

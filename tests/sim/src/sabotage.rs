@@ -54,13 +54,15 @@ pub enum Sabotage {
     Nameless,
     /// Nodes forget everything whenever they hear of a new leader.
     Giddy,
+    /// Nodes that begin anew remember what was so some time ago.
+    Outdated,
     /// What agents have of the overlays is told although it was not stored.
     Unkept,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Allocator,
         Self::Leak,
         Self::Disk,
@@ -84,6 +86,7 @@ impl Sabotage {
         Self::Clinging,
         Self::Nameless,
         Self::Giddy,
+        Self::Outdated,
         Self::Unkept,
     ];
 
@@ -99,7 +102,12 @@ impl Sabotage {
     pub fn is_of_nodes(self) -> bool {
         matches!(
             self,
-            Self::Unheard | Self::Clinging | Self::Nameless | Self::Giddy | Self::Unkept
+            Self::Unheard
+                | Self::Clinging
+                | Self::Nameless
+                | Self::Giddy
+                | Self::Outdated
+                | Self::Unkept
         )
     }
 }

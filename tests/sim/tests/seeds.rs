@@ -144,6 +144,7 @@ fn broken_nodes_are_noticed() {
         (Sabotage::Clinging, "of whose end it was told"),
         (Sabotage::Nameless, "and has no name"),
         (Sabotage::Giddy, "may come back to the new leader"),
+        (Sabotage::Outdated, "a node that begins anew"),
         (Sabotage::Unkept, "the same part of an overlay"),
         (Sabotage::Unkept, "other parts of the overlays"),
     ] {

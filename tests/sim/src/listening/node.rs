@@ -8,7 +8,7 @@ use std::time::Duration;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
 use dcos_net::vip::{self, Service, TaskKey, VipTable};
-use dcos_net::{Follower, Placed, names};
+use dcos_net::{Around, Follower, Journal, Placed, Remembered, Write, names};
 use dcos_proto::master::response::GetState;
 use dcos_proto::master::{Event, event};
 use dcos_proto::mesos::{
@@ -32,13 +32,15 @@ pub(super) struct Node {
     /// When its process is killed.
     dies: Time,
     names: Follower,
-    /// The state of names in its file, and when it is written next.
-    kept: Option<GetState>,
+    /// The file of names, and when it is written next.
+    names_kept: Kept,
     keeps: Time,
     vips: Follower,
+    /// That of virtual addresses, which is written whenever something changed.
+    vips_kept: Kept,
+    /// When it listened last.
+    heard: Time,
     table: Table,
-    /// Whether the kernel was compared with all there is since the process began.
-    is_strict: bool,
     kernel: BTreeMap<Service, Vec<SocketAddr>>,
     /// Where the tasks were of which it was told last that they ended.
     ended: BTreeSet<SocketAddr>,
@@ -77,11 +79,12 @@ impl Node {
             retry: begin,
             dies: begin + Duration::from_secs(seed.range(20..200)),
             names: Follower::of_all(),
-            kept: None,
+            names_kept: Kept::default(),
             keeps: begin,
             vips: Follower::of_all(),
+            vips_kept: Kept::default(),
+            heard: begin,
             table: Table(VipTable::new([])),
-            is_strict: false,
             kernel: BTreeMap::new(),
             ended: BTreeSet::new(),
             look: begin,
@@ -101,16 +104,25 @@ impl Node {
         seed: &mut Seed,
         lives: &[u64],
         leader: Option<Leader<'_>>,
-    ) {
+    ) -> Result<(), String> {
         if self.dies.is_due(now) {
-            // The kernel keeps what it has, and the file what was in it.
+            // The kernel keeps what it has, and the files what was in them.
             self.dies = now + Duration::from_secs(seed.range(20..200));
             (self.stream, self.retry) = (None, now + Duration::from_millis(seed.range(1..3000)));
             (self.names, self.vips) = (Follower::of_all(), Follower::of_all());
-            if let Some(kept) = &self.kept {
-                self.names.begin(now, kept, &mut ());
+            if let Some(known) = self.names_kept.read()? {
+                self.names.recall(now, known, &mut ());
             }
-            (self.table, self.is_strict) = (Table(VipTable::new([])), false);
+            self.table = Table(VipTable::new([]));
+            if let Some(known) = self.vips_kept.read()? {
+                self.vips.recall(self.heard, known, &mut self.table);
+            }
+            self.table.0.take_changes();
+            if self.sabotage != Some(Sabotage::Clinging) && *self.table.0.told() != self.kernel {
+                return Err(
+                    "a node that begins anew knows otherwise where it led connections".into(),
+                );
+            }
         }
         if let Some(stream) = &self.stream
             && (lives[stream.at] != stream.life || stream.breaks.is_due(now))
@@ -132,12 +144,25 @@ impl Node {
         }
         if self.keeps.is_due(now) && self.names.is_begun() {
             self.keeps = now + Duration::from_secs(seed.range(5..30));
-            self.kept = Some(self.names.state());
+            self.names_kept.write(now, &mut self.names);
+            if self.sabotage == Some(Sabotage::Outdated) {
+                self.vips_kept.write(now, &mut self.vips);
+            }
         }
+        Ok(())
     }
 
     /// Takes in what has arrived.
     pub(super) fn hear(&mut self, now: Time) -> Result<(), String> {
+        self.heard = now;
+        let heard = self.listen(now);
+        if self.vips.is_begun() && self.sabotage != Some(Sabotage::Outdated) {
+            self.vips_kept.write(now, &mut self.vips);
+        }
+        heard
+    }
+
+    fn listen(&mut self, now: Time) -> Result<(), String> {
         self.names.poll(now, &mut ());
         self.vips.poll(now, &mut self.table);
         self.carry_out(None)?;
@@ -226,7 +251,7 @@ impl Node {
     }
 
     /// Does in the kernel what whoever balances does there. None of what changed leads to whom it was told that it ended,
-    /// and nothing at all to `ended`, but for what an earlier process left as long as agents are awaited.
+    /// and nothing at all to `ended`.
     fn carry_out(&mut self, ended: Option<SocketAddr>) -> Result<(), String> {
         let mut looked: Vec<SocketAddr> = Vec::new();
         for (service, backends) in self.table.0.take_changes() {
@@ -242,17 +267,11 @@ impl Node {
                 *held = backends;
             }
         }
-        // What an earlier process left goes once all is known.
-        if !self.is_strict && self.vips.is_complete() {
-            self.is_strict = true;
-            self.kernel.clone_from(self.table.0.told());
-            looked.extend(self.held());
-        }
         let is_wrong = |at: &SocketAddr| self.ended.contains(at);
         let wrong = looked.into_iter().find(is_wrong);
         let wrong = wrong.or_else(|| {
             let stays = |ended: &SocketAddr| self.held().any(|held| held == *ended);
-            ended.filter(|ended| self.is_strict && stays(ended))
+            ended.filter(stays)
         });
         match wrong {
             Some(wrong) => Err(format!(
@@ -332,6 +351,38 @@ impl Node {
             }
         }
         Ok(())
+    }
+}
+
+/// A file, and what is in it.
+#[derive(Debug, Default)]
+struct Kept {
+    journal: Journal,
+    file: Vec<u8>,
+}
+
+impl Kept {
+    fn write(&mut self, now: Time, follower: &mut Follower) {
+        let entry = self.journal.next(now, &Around::default(), follower);
+        match entry.map(|entry| self.journal.encode(entry)) {
+            Some(Write::Replace(text)) => self.file = text,
+            Some(Write::Append(text)) => self.file.extend(text),
+            None => {}
+        }
+    }
+
+    /// What another process finds there, which goes on with a file of its own.
+    fn read(&mut self) -> Result<Option<Remembered>, String> {
+        self.journal = Journal::default();
+        if self.file.is_empty() {
+            return Ok(None);
+        }
+        match Remembered::read(&self.file) {
+            Ok(known) if known.broken == 0 => Ok(Some(known)),
+            other => Err(format!(
+                "a file that was written whole is read as {other:?}"
+            )),
+        }
     }
 }
 
