@@ -81,7 +81,8 @@ def nothing_is_left(folder: Path, before: dict[str, set[str]]) -> None:
 @pytest.fixture
 def folder(tmp_path):
     yield tmp_path
-    subprocess.run([binary("dcos"), "local", "down", "--dir", str(tmp_path / "local")], check=False)
+    for place in (tmp_path / "local", tmp_path / "home" / "local", tmp_path / "dcos-project"):
+        subprocess.run([binary("dcos"), "local", "down", "--dir", str(place)], check=False)
 
 
 def test_up_and_down_leave_the_host_as_it_was(folder):
@@ -260,6 +261,58 @@ def test_who_is_interrupted_ends_what_he_started(folder, how):
     assert up.returncode == 1 and "interrupted" in said, said
     for kind, things in host(folder).items():
         assert things - before[kind] == set(), f"{kind} left behind"
+
+
+def test_whoever_ignores_a_signal_is_not_ended_by_it(folder):
+    up = subprocess.Popen(
+        ["nohup", binary("dcos"), "local", "up", "--free-ports", "--dir", str(folder / "local")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "DCOS_DIR": str(folder / "home"), "HOME": str(folder)},
+    )
+    for line in up.stderr:
+        if "waiting for" in line:
+            break
+    up.send_signal(signal.SIGHUP)
+    told, said = up.communicate(timeout=180)
+    assert up.returncode == 0 and "The cluster works" in told, said
+
+
+def test_what_others_have_in_the_directory_stays(folder):
+    project = folder / "dcos-project"
+    (project / "src").mkdir(parents=True)
+    local = ["--dir", str(project)]
+    said = refused("local", "up", "--free-ports", *local, folder=folder)
+    assert "empty directory" in said and "src" in said, said
+    (project / "src").rmdir()
+    told = json.loads(dcos("local", "up", "--free-ports", "--sample", "--json", *local, folder=folder))
+    (project / "notes").mkdir()
+    (project / "notes" / "mine").write_text("precious")
+    [sandbox] = [path for path in project.glob("agent-0/work/**/runs/*") if path.name != "latest" and "hello" in str(path)]
+    shells = [subprocess.Popen(["sleep", "1000"], cwd=place) for place in (project, sandbox)]
+    shells.append(subprocess.Popen(["tail", "-f", str(project / "master.log")], stdout=subprocess.DEVNULL))
+    try:
+        for process in json.loads(dcos("local", "status", "--json", *local, folder=folder))["processes"]:
+            os.kill(process["pid"], signal.SIGKILL)
+        done = run("local", "down", *local, folder=folder)
+        assert done.returncode == 0 and "none of the cluster's" in done.stderr, done.stderr
+        assert [shell.poll() for shell in shells] == [None] * 3
+    finally:
+        for shell in shells:
+            shell.kill()
+            shell.wait()
+    assert [path.name for path in project.rglob("*")] == ["notes", "mine"]
+    with pytest.raises(OSError):
+        urllib.request.urlopen(told["sample"], timeout=60)
+
+
+def test_down_forgets_no_other_cluster_of_its_name(folder):
+    local = json.loads(dcos("local", "up", "--free-ports", "--json", folder=folder))
+    assert Path(local["directory"]) == folder / "home" / "local"
+    clusters = folder / "home" / "clusters"
+    assert (clusters / "local" / "dcos.toml").exists()
+    (clusters / "local").rename(clusters / "far")
+    dcos("local", "down", folder=folder)
+    assert 'name = "local"' in (clusters / "far" / "dcos.toml").read_text()
 
 
 def bridged(there: list[str], folder: Path) -> None:

@@ -626,3 +626,21 @@ def test_why_no_control_groups_are_used_is_told(delegated):
         ended = start(user, *flags, prefix=(*delegated.only, "env", f"{name}=1"))
         assert ended.returncode != 0 and f"delegated to this agent's user; without them nothing is limited: systemd began this agent (`{name}`)" \
             in ended.stdout, ended.stdout
+
+
+def test_a_cluster_with_one_command():
+    with User(f"dcosrc{os.getpid() % 100000}", 1_860_000_000 + os.getpid()) as user:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(user.folder), "DCOS_DIR": str(user.folder / "home")}
+
+        def local(*words: str) -> str:
+            done = subprocess.run([*user.prefix, binary("dcos"), "local", *words], env=environment, cwd=user.folder,
+                                  capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            return done.stdout + done.stderr
+
+        try:
+            assert "The cluster works" in local("up", "--free-ports", "--timeout", "120", "--sample")
+        finally:
+            assert "stay" not in local("down")
+        assert not (user.folder / "home" / "local").exists()
+        assert not user.processes()

@@ -228,10 +228,18 @@ pub(crate) fn attach(home: &Path, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Forgets a cluster.
+/// Forgets the cluster of that name or id.
 pub(crate) fn remove(home: &Path, name: &str) -> anyhow::Result<()> {
-    let folder = home.join("clusters").join(find(home, name)?.id);
-    std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())
+    remove_id(home, &find(home, name)?.id)
+}
+
+/// Forgets the cluster with that id, if it is known, whatever others are called.
+pub(crate) fn remove_id(home: &Path, id: &str) -> anyhow::Result<()> {
+    let folder = home.join("clusters").join(id);
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done.with_context(|| folder.display().to_string()),
+    }
 }
 
 /// Calls a cluster by another name, which no other has.
@@ -352,6 +360,8 @@ mod tests {
         assert_eq!(attached(home.path()), ["2"]);
         attach(home.path(), "one").unwrap();
         assert_eq!(attached(home.path()), ["1"]);
+        remove_id(home.path(), "one").unwrap();
+        assert_eq!(list(home.path()).unwrap().len(), 2, "it is a name");
         remove(home.path(), "one").unwrap();
         assert_eq!(list(home.path()).unwrap().len(), 1);
         // A name of two says nothing; an id does, also where it is another's name.

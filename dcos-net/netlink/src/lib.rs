@@ -259,6 +259,14 @@ impl Socket {
         Ok(opened)
     }
 
+    /// One that asks for little, and changes nothing: anybody may open it.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn open_to_ask(protocol: Protocol) -> io::Result<Self> {
+        Self::bound(protocol, 0)
+    }
+
     /// One that hears what the kernel tells these groups, and has room for little.
     fn bound(protocol: Protocol, groups: u32) -> io::Result<Self> {
         let protocol = match protocol {

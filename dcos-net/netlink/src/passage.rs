@@ -190,7 +190,11 @@ impl Porter {
         Ok(changed)
     }
 
-    fn claim(&mut self, chain: &'static str) -> Result<(), PassageError> {
+    /// Makes sure that no other process keeps this chain, before anything it leads to is changed.
+    ///
+    /// # Errors
+    /// [`PassageError::Taken`] where another process keeps it, and that it could not be claimed.
+    pub fn claim(&mut self, chain: &'static str) -> Result<(), PassageError> {
         if self.locks.contains_key(chain) {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 //! this command; what was started is noted in `local.json`, so that `down` finds it again.
 
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -21,6 +22,7 @@ mod process;
 mod sweep;
 
 use plan::{Notes, Plan};
+use process::Program;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often a server that is starting is asked.
@@ -60,7 +62,15 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
                 dir.display()
             );
         }
-        tell(sweep::sweep(&dir, &notes)?);
+        sweep::sweep(&dir, &notes).tell()?;
+    }
+    let mut others = dir.read_dir().into_iter().flatten().flatten();
+    if let Some(other) = others.next() {
+        bail!(
+            "{} holds {:?}, which is no local cluster's: name an empty directory, or one to be made",
+            dir.display(),
+            other.file_name()
+        );
     }
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let dir = resolved(&dir);
@@ -72,9 +82,11 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
         progress.say("not root: nothing limits what tasks take, and they have namespaces only if users may make them");
     }
     let begin = Instant::now();
-    let mut notes = plan.notes()?;
-    if let Err(error) = launch(&plan, &mut notes, &dir, &mut progress) {
-        end(&dir, notes, &mut progress).await?;
+    let (programs, mut notes) = (plan.programs()?, plan.notes()?);
+    if let Err(error) = launch(&programs, &mut notes, &dir, &mut progress) {
+        if let Err(left) = end(&dir, notes, &mut progress).await {
+            output::notice(format!("{left:#}"));
+        }
         return Err(error);
     }
     let ready = async {
@@ -133,12 +145,12 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
 
 /// Starts the programs, one after the other.
 fn launch(
-    plan: &Plan,
+    programs: &[Program],
     notes: &mut Notes,
     dir: &Path,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
-    for program in plan.programs()? {
+    for program in programs {
         progress.say(format!("starting {}", program.name));
         notes.processes.push(program.start()?);
         // Written after each, so that `down` finds it whatever happens next.
@@ -147,27 +159,35 @@ fn launch(
     Ok(())
 }
 
-/// What asks this program to end. Whatever it does then, the programs it starts have groups of their own and hear nothing of it.
-struct Interrupts([Signal; 3]);
+/// What asks this program to end, but for what it was told to ignore, as by `nohup`. Whatever it does then, the programs it
+/// starts have groups of their own and hear nothing of it.
+struct Interrupts(Vec<Signal>);
 
 impl Interrupts {
     fn new() -> anyhow::Result<Self> {
-        let [interrupt, terminate, hangup] = [
+        let ignored = process::ignored();
+        let kinds = [
             SignalKind::interrupt(),
             SignalKind::terminate(),
             SignalKind::hangup(),
-        ]
-        .map(signal);
-        Ok(Self([interrupt?, terminate?, hangup?]))
+        ];
+        let heard = kinds.into_iter().filter(|kind| {
+            let bit = kind.as_raw_value() - 1;
+            ignored & (1 << bit) == 0
+        });
+        Ok(Self(heard.map(signal).collect::<Result<_, _>>()?))
     }
 
     async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
+        std::future::poll_fn(|context| {
+            let mut came = self.0.iter_mut().map(|signal| signal.poll_recv(context));
+            if came.any(|came| came.is_ready()) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 }
 
@@ -341,11 +361,13 @@ async fn stop(context: &Context, dir: &Path) -> anyhow::Result<()> {
         return Ok(());
     };
     let mut progress = Progress::new(context.quiet || context.json);
-    end(dir, notes, &mut progress).await?;
-    if dir == context.home.join("local") {
-        cluster::remove(&context.home, "local").ok();
+    let is_usual = dir == directory(context, &LocalDir { dir: None });
+    let ended = end(dir, notes, &mut progress).await;
+    if is_usual {
+        cluster::remove_id(&context.home, "local")?;
     }
     progress.done();
+    ended?;
     if context.json {
         output::json(&json!({}));
     } else {
@@ -363,14 +385,7 @@ async fn end(dir: &Path, mut notes: Notes, progress: &mut Progress) -> anyhow::R
         process.stop().await;
     }
     progress.say("cleaning up");
-    tell(sweep::sweep(dir, &notes)?);
-    Ok(())
-}
-
-fn tell(stays: Vec<String>) {
-    for what in stays {
-        output::notice(what);
-    }
+    sweep::sweep(dir, &notes).tell()
 }
 
 async fn status(context: &Context, dir: &Path) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use dcos_netlink::{
-    DUMP, Messages, Passage, Porter, Protocol, Socket, attribute, nft, remove_link,
+    DUMP, Messages, Passage, PassageError, Porter, Protocol, Socket, attribute, nft, remove_link,
 };
 
 /// The bridge of `container/bridge`.
@@ -47,7 +47,7 @@ fn links() -> anyhow::Result<Vec<Link>> {
     // `RTM_GETLINK`, `ifinfomsg`
     request.begin(18, DUMP, &[0; 16]).end();
     let mut links = Vec::new();
-    let asked = Socket::open(Protocol::Route)?.ask(&request, |link| {
+    let asked = Socket::open_to_ask(Protocol::Route)?.ask(&request, |link| {
         let index = link.get(4..8).and_then(|bytes| bytes.try_into().ok());
         let (Some(index), Some(attributes)) = (index, link.get(16..)) else {
             return;
@@ -104,20 +104,22 @@ impl Leases {
     }
 }
 
-/// Takes away what containers of a cluster had, once they are gone; `found` says that the bridge was there before the cluster.
+/// Takes away the rules of a cluster's containers, once they are gone.
+///
+/// # Errors
+/// That they could not be taken away.
+pub(super) fn sweep_rules(leases: &Leases) -> anyhow::Result<()> {
+    let order =
+        said("iptables-save", &["-t", "nat"]).and_then(|saved| without(&saved, &leases.containers));
+    order.map_or(Ok(()), |order| restore(&order))
+}
+
+/// Takes away what led to a cluster's containers, once they are gone; `found` says that the bridge was there before the cluster.
 /// Tells what stays, and why.
 ///
 /// # Errors
 /// That something could not be taken away.
 pub(super) fn sweep(leases: &Leases, found: bool) -> anyhow::Result<Vec<String>> {
-    if !rustix::process::geteuid().is_root() {
-        return Ok(Vec::new());
-    }
-    if let Some(saved) = said("iptables-save", &["-t", "nat"])
-        && let Some(order) = without(&saved, &leases.containers)
-    {
-        restore(&order)?;
-    }
     let ports = said("nft", &["-nn", "list", "table", "ip", "dcos_ports"]);
     if !is_there()? && ports.is_none() {
         return Ok(Vec::new());
@@ -146,6 +148,12 @@ pub(super) fn sweep(leases: &Leases, found: bool) -> anyhow::Result<Vec<String>>
             "a port leads to {stranger}, which is none of this cluster"
         ));
     }
+    // An agent that begins now has the chain, or waits for it.
+    let mut porter = Porter::new();
+    match porter.claim(PASSAGE) {
+        Err(taken @ PassageError::Taken { .. }) => return stays(taken.to_string()),
+        claimed => claimed?,
+    }
     if is_there()? {
         let mut socket = Socket::open(Protocol::Route).context("opening netlink")?;
         remove_link(&mut socket, BRIDGE).with_context(|| format!("removing {BRIDGE}"))?;
@@ -155,7 +163,7 @@ pub(super) fn sweep(leases: &Leases, found: bool) -> anyhow::Result<Vec<String>>
     }
     // Whoever may not ask has opened nothing.
     for chain in Porter::standing(&[PASSAGE]).0 {
-        Porter::new().keep(&Passage::closed(chain))?;
+        porter.keep(&Passage::closed(chain))?;
     }
     Ok(Vec::new())
 }
@@ -189,7 +197,7 @@ fn restore(order: &str) -> anyhow::Result<()> {
 }
 
 /// The order that takes the rules of these containers out of what `iptables-save` said, and the chains made for them; nothing
-/// if there are none. The plugin `bridge` writes the container's id into a comment.
+/// if there are none. The plugins `bridge` and `portmap` write the container's id into a comment.
 fn without(saved: &str, containers: &BTreeSet<String>) -> Option<String> {
     let is_ours = |rule: &&str| {
         containers
@@ -200,17 +208,25 @@ fn without(saved: &str, containers: &BTreeSet<String>) -> Option<String> {
     let (mut chains, mut order) = (BTreeSet::new(), "*nat\n".to_owned());
     for rule in rules.filter(is_ours) {
         let chain = rule.split(' ').next().unwrap_or_default();
-        if chain.starts_with("CNI-") {
-            chains.insert(chain);
-        } else {
+        let leads_to = rule.rsplit_once(" -j ").map_or("", |(_, chain)| chain);
+        if !is_of_one(chain) {
             let _ = writeln!(order, "-D {rule}");
         }
+        chains.extend([chain, leads_to].into_iter().filter(|one| is_of_one(one)));
     }
     for chain in &chains {
         let _ = writeln!(order, "-F {chain}\n-X {chain}");
     }
     let is_change = order.lines().count() > 1;
     is_change.then(|| order + "COMMIT\n")
+}
+
+/// Whether a chain is one container's: `CNI-` and a hash by `bridge`, `CNI-DN-` and one by `portmap`. All share the others,
+/// as `CNI-HOSTPORT-DNAT`.
+fn is_of_one(chain: &str) -> bool {
+    let hash = chain.strip_prefix("CNI-");
+    let hash = hash.map(|hash| hash.strip_prefix("DN-").unwrap_or(hash));
+    hash.is_some_and(|hash| !hash.is_empty() && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// The addresses of others to which ports lead, in what `nft` lists: `6 . 31000 : 172.31.254.2 . 80`.
@@ -275,6 +291,19 @@ COMMIT
 COMMIT
 "#;
         assert_eq!(order("one").as_deref(), Some(expected));
+        let shared = r#"*nat
+-A CNI-DN-cc -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.31.254.2:80
+-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment "dnat name: \"x\" id: \"one\"" -m multiport --dports 80 -j CNI-DN-cc
+-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment "dnat name: \"x\" id: \"other\"" -m multiport --dports 81 -j CNI-DN-dd
+"#;
+        let expected_of_shared = r#"*nat
+-D CNI-HOSTPORT-DNAT -p tcp -m comment --comment "dnat name: \"x\" id: \"one\"" -m multiport --dports 80 -j CNI-DN-cc
+-F CNI-DN-cc
+-X CNI-DN-cc
+COMMIT
+"#;
+        let own = BTreeSet::from(["one".to_owned()]);
+        assert_eq!(without(shared, &own).as_deref(), Some(expected_of_shared));
         assert_eq!(order("two"), None);
         assert_eq!(without(saved, &BTreeSet::new()), None);
     }

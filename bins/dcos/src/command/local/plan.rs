@@ -214,7 +214,8 @@ impl Plan {
             mesos_dns: format!("http://127.0.0.1:{mesos_dns}"),
             router: format!("http://127.0.0.1:{router}"),
             cgroups_root: self.cgroups_root(),
-            bridge_was_there: network::is_there()?,
+            // Only who is root makes one, and may take it away.
+            bridge_was_there: self.root && network::is_there().unwrap_or(false),
             processes: Vec::new(),
         })
     }

@@ -1,17 +1,58 @@
 //! Leaves nothing behind: what a crashed program could not clean up itself.
+//!
+//! The directory may lie where its user works: only what the cluster made there goes, and only what it began is ended.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::network::{self, Leases};
 use super::plan::Notes;
+use crate::output;
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    /// What stays, and why.
+    stays: Vec<String>,
+    /// What could not be done.
+    failed: Vec<String>,
+}
+
+impl Swept {
+    /// Tells what stays.
+    ///
+    /// # Errors
+    /// What could not be done.
+    pub(super) fn tell(self) -> anyhow::Result<()> {
+        self.stays.into_iter().for_each(output::notice);
+        anyhow::ensure!(self.failed.is_empty(), "{}", self.failed.join("; "));
+        Ok(())
+    }
+
+    /// Whether it was done.
+    fn note<T, E: Into<anyhow::Error>>(&mut self, what: &str, done: Result<T, E>) -> Option<T> {
+        let error = match done {
+            Ok(done) => return Some(done),
+            Err(error) => error.into(),
+        };
+        let what = if what.is_empty() {
+            format!("{error:#}")
+        } else {
+            format!("{what}: {error:#}")
+        };
+        self.failed.push(what);
+        None
+    }
+}
 
 /// Ends every process that belongs to the cluster in `dir`, removes its control groups and mounts, what its containers had of
-/// the network, and then the directory. Tells what stays, and why.
-pub(super) fn sweep(dir: &Path, notes: &Notes) -> anyhow::Result<Vec<String>> {
+/// the network, and then what it made in the directory. Goes on where something cannot be done.
+pub(super) fn sweep(dir: &Path, notes: &Notes) -> Swept {
+    let mut swept = Swept::default();
     let leases = Leases::read(dir);
     for _ in 0..50 {
         let mut left = processes(dir);
@@ -32,48 +73,158 @@ pub(super) fn sweep(dir: &Path, notes: &Notes) -> anyhow::Result<Vec<String>> {
         // One that is busy still belongs to a process that is ending.
         let _ = std::fs::remove_dir(&cgroup);
     }
-    for mount in mounts(dir).into_iter().rev() {
-        rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH)
-            .with_context(|| format!("unmounting {}", mount.display()))?;
+    let entries = dir.read_dir().into_iter().flatten().flatten();
+    let made = entries.filter(|entry| is_made(&entry.file_name().to_string_lossy()));
+    let mut made: Vec<PathBuf> = made.map(|entry| entry.path()).collect();
+    // Networks of containers end with what is mounted of them.
+    for path in &made {
+        unmount(path, &mut swept);
     }
-    let stays = network::sweep(&leases, notes.bridge_was_there);
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", dir.display()))
+    if rustix::process::geteuid().is_root() {
+        swept.note("", network::sweep_rules(&leases));
+        let stays = swept.note("", network::sweep(&leases, notes.bridge_was_there));
+        swept.stays.extend(stays.unwrap_or_default());
+    }
+    // The last that goes, since `down` finds the cluster by it.
+    made.sort_by_key(|path| path.ends_with(NOTES));
+    for path in made {
+        if !(path.ends_with(NOTES) && !swept.failed.is_empty()) {
+            remove(&path, &mut swept);
         }
-        _ => stays,
+    }
+    match std::fs::remove_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+            if swept.failed.is_empty() {
+                let stays = format!(
+                    "{} stays: it holds what is none of the cluster's",
+                    dir.display()
+                );
+                swept.stays.push(stays);
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        done => {
+            swept.note(&format!("removing {}", dir.display()), done);
+        }
+    }
+    swept
+}
+
+/// The file with what was started.
+const NOTES: &str = "local.json";
+
+/// Whether a cluster makes a file or a folder of that name in its directory, as [`super::plan::Plan`] tells its programs.
+fn is_made(name: &str) -> bool {
+    let (program, rest) = name.split_once('.').unwrap_or((name, ""));
+    let number = program.strip_prefix("agent-");
+    let is_agent = number.is_some_and(|number| number.parse::<u16>().is_ok());
+    let is_log = rest == "log" || rest.starts_with("log.");
+    match program {
+        "master" => rest.is_empty() || is_log,
+        "access" => is_log,
+        _ if is_agent => rest.is_empty() || is_log,
+        _ => name == NOTES,
     }
 }
 
-/// Processes started by the cluster's programs: they name its directory or work in it.
-fn processes(dir: &Path) -> Vec<Pid> {
-    let own = std::process::id();
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
+/// Takes away what is mounted there.
+fn unmount(path: &Path, swept: &mut Swept) {
+    for mount in mounts(path).into_iter().rev() {
+        let unmounted = rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::DETACH);
+        swept.note(&format!("unmounting {}", mount.display()), unmounted);
+    }
+}
+
+/// Removes a file, or a folder where nothing is mounted: what is may be anybody's.
+fn remove(path: &Path, swept: &mut Swept) {
+    if !mounts(path).is_empty() {
+        return;
+    }
+    let removed = if path.is_dir() && !path.is_symlink() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
     };
-    let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let Some(number) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let below = |link: &str| {
-            std::fs::read_link(entry.path().join(link)).is_ok_and(|path| path.starts_with(dir))
-        };
-        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command);
-        let names = || command.contains("dcos-") && command.contains(&*dir.to_string_lossy());
-        if number != own
-            && !command.contains("local\0")
-            && (below("cwd") || below("root") || names())
-        {
-            found.extend(i32::try_from(number).ok().and_then(Pid::from_raw));
+    swept.note(&format!("removing {}", path.display()), removed);
+}
+
+/// Processes of the cluster's programs: themselves, what they began, and tasks that have lost whoever began them.
+fn processes(dir: &Path) -> Vec<Pid> {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let all = Path::new("/proc")
+        .read_dir()
+        .into_iter()
+        .flatten()
+        .flatten();
+    let all = all.filter_map(|entry| {
+        let number = entry.file_name().to_str()?.parse::<i32>().ok()?;
+        (number != own).then(|| (number, entry.path()))
+    });
+    let all: BTreeMap<i32, PathBuf> = all.collect();
+    let is_root =
+        |process: &(&i32, &PathBuf)| is_program(process.1, dir) || is_task(process.1, dir);
+    let mut found: BTreeSet<i32> = all.iter().filter(is_root).map(|(pid, _)| *pid).collect();
+    let parents: Vec<(i32, i32)> = all
+        .iter()
+        .filter_map(|(pid, process)| Some((*pid, parent(process)?)))
+        .collect();
+    loop {
+        let known = found.len();
+        let children = parents.iter().filter(|(_, parent)| found.contains(parent));
+        let children: Vec<i32> = children.map(|(pid, _)| *pid).collect();
+        found.extend(children);
+        if found.len() == known {
+            return found.into_iter().filter_map(Pid::from_raw).collect();
         }
     }
-    found
+}
+
+/// Whether it is a program of ours, which was told of a path below `dir`. Launchers are; `dcos` itself is not.
+fn is_program(process: &Path, dir: &Path) -> bool {
+    let command = std::fs::read(process.join("cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command);
+    let mut words = command.split('\0');
+    let program = words.next().unwrap_or_default();
+    let program = program.rsplit('/').next().unwrap_or_default();
+    let below = format!("{}/", dir.display());
+    let is_told = |word: &str| {
+        let told = word.split_once(&below).map(|(_, told)| told);
+        told.and_then(|told| told.split('/').next())
+            .is_some_and(is_made)
+    };
+    program.starts_with("dcos-") && words.any(is_told)
+}
+
+/// Whether it lives in a folder of the cluster, where agents begin tasks: by its root, or since it has been told of its sandbox
+/// there. A shell of somebody who looks around has not.
+fn is_task(process: &Path, dir: &Path) -> bool {
+    let is_below = |path: &Path| {
+        let mut below = path
+            .strip_prefix(dir)
+            .into_iter()
+            .flat_map(Path::components);
+        let first = below.next();
+        first.is_some_and(|first| is_made(&first.as_os_str().to_string_lossy()))
+    };
+    let leads = |link: &str| std::fs::read_link(process.join(link)).is_ok_and(|to| is_below(&to));
+    if leads("root") {
+        return true;
+    }
+    let environment = std::fs::read(process.join("environ")).unwrap_or_default();
+    let environment = String::from_utf8_lossy(&environment);
+    let values = ["MESOS_SANDBOX=", "MESOS_DIRECTORY="];
+    environment.split('\0').any(|line| {
+        let mut values = values.iter().filter_map(|name| line.strip_prefix(name));
+        values.any(|value| is_below(Path::new(value)))
+    })
+}
+
+/// Who began it, or took it over.
+fn parent(process: &Path) -> Option<i32> {
+    let status = std::fs::read_to_string(process.join("status")).ok()?;
+    let mut lines = status.lines();
+    let parent = lines.find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
 }
 
 /// The control groups called `name` in every hierarchy, and those below, the deepest first.
@@ -115,4 +266,30 @@ fn mounts(dir: &Path) -> Vec<PathBuf> {
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     let points = points.map(|point| PathBuf::from(point.replace("\\040", " ")));
     points.filter(|point| point.starts_with(dir)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_cluster_makes() {
+        for (name, made) in [
+            ("local.json", true),
+            ("master", true),
+            ("master.log", true),
+            ("agent-0", true),
+            ("agent-12.log.1", true),
+            ("access.log", true),
+            ("access", false),
+            ("agent-0.txt", false),
+            ("agent-", false),
+            ("agent-x", false),
+            ("master.rs", false),
+            ("src", false),
+            (".git", false),
+        ] {
+            assert_eq!(is_made(name), made, "{name}");
+        }
+    }
 }
