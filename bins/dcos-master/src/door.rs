@@ -13,9 +13,10 @@ use dcos_router::world::{Base, Scheme};
 use dcos_router::{Config, Port, Router, Sources, limits, options};
 use dcos_store::{Ensemble, masters};
 use dcos_wire::tls::Ssl;
-use dcos_wire::{Client, ClientConfig, Credentials};
+use dcos_wire::{Client, ClientConfig, Credentials, Origins};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::guards;
 use crate::house::House;
@@ -55,6 +56,12 @@ pub(crate) async fn open(
         net,
         client,
     } = beside;
+    for option in unheard(values) {
+        warn!(
+            "--{option} is not asked by the router, which refuses pages of these origins: name them by {} as well",
+            Origins::OPTION
+        );
+    }
     let ssl = Ssl::from_env()?;
     let scheme = match &ssl {
         Some(_) => Scheme::Https,
@@ -107,6 +114,16 @@ pub(crate) async fn open(
         limits: limits(),
     };
     Ok((Router::new(config, stop)?, ports))
+}
+
+/// The options that let in pages which the router before the service keeps out.
+fn unheard(values: &Values) -> Vec<String> {
+    if values.opt_list("http_allowed_origins").is_some() {
+        return Vec::new();
+    }
+    let options = ["marathon", "metronome"].map(|service| guards::allowing(service));
+    let is_said = |option: &String| values.opt_list(option).is_some();
+    options.into_iter().filter(is_said).collect()
 }
 
 /// The parts that this process serves.

@@ -35,9 +35,14 @@ pub(crate) fn of(values: &Values, service: &str) -> anyhow::Result<Option<Guard>
     Ok(Some(guard.with_context(|| format!("--{option}"))?))
 }
 
+/// The option of a service that names whose web pages it lets in.
+pub(crate) fn allowing(service: &str) -> String {
+    format!("{service}_access_control_allow_origin")
+}
+
 /// Whose web pages a service lets in, from `--<service>_access_control_allow_origin`; those of the whole program by default.
 pub(crate) fn origins(values: &Values, service: &str) -> anyhow::Result<Origins> {
-    let option = format!("{service}_access_control_allow_origin");
+    let option = allowing(service);
     let Some(allowed) = values.opt_list(&option) else {
         return dcos_program::origins(values);
     };

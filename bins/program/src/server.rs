@@ -13,7 +13,7 @@ pub const SERVER_OPTIONS: &[Spec] = &[
         "How many of them one address may have (of IPv6, one /64); further ones are closed. By default a quarter of all (ours).",
     ),
     Spec::list("http_allowed_origins").help(
-        "Origins whose web pages may ask for changes here, and read, beside pages from here: https://ui.example.org, or * for all (ours). Who is no browser needs none.",
+        "Origins whose web pages may ask for changes here, and read, beside pages from here: https://ui.example.org, null for pages that browsers name no origin of, or * for all (ours). Who is no browser needs none.",
     ),
 ];
 

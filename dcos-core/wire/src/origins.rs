@@ -3,7 +3,7 @@
 //! A page of any site can have a browser send a POST without a body, or with a form, to whatever the browser reaches, and open
 //! a WebSocket there; only the browser tells where the page is from (`Sec-Fetch-Site`, `Origin`). Whoever tells neither is no
 //! browser, and is let in. A proxy that changes `Host` says in `X-Forwarded-Host` what it was; no page can add that header
-//! without being asked first.
+//! without being asked first. Host and port are compared, but no scheme: who ends TLS before this is seldom told by.
 //!
 //! Source: `--access_control_allow_origin` and the headers of Marathon 1.11's `CORSFilter`. Departures: the original lets in
 //! pages of all origins, and sends one header for each that is allowed, of which the last one counts. Mesos and Admin Router
@@ -31,8 +31,56 @@ pub const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host
 
 /// What no page can be served from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no origin: * or scheme://host[:port] is expected, as in https://ui.example.org")]
-pub struct OriginError(String);
+#[error("{said:?} is no origin: {why}")]
+pub struct OriginError {
+    said: String,
+    why: &'static str,
+}
+
+const FORM: &str = "*, null or scheme://host[:port] is expected, as in https://ui.example.org";
+const WILDCARD: &str =
+    "* stands for all or for nothing; name each origin, as in https://ui.example.org";
+
+/// An origin as browsers write it.
+fn written(said: String) -> Result<String, OriginError> {
+    if said == "*" || said == "null" {
+        return Ok(said);
+    }
+    let refused = |why| {
+        let said = said.clone();
+        Err(OriginError { said, why })
+    };
+    if said.contains('*') {
+        return refused(WILDCARD);
+    }
+    let Some((scheme, host)) = said.split_once("://") else {
+        return refused(FORM);
+    };
+    let mut letters = scheme.bytes();
+    let is_scheme = letters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic())
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || b"+-.".contains(&letter));
+    let has_form = |host: &Authority| {
+        let port = host.as_str().strip_prefix(host.host());
+        let is_port = port.is_some_and(|port| port.is_empty() || host.port_u16().is_some());
+        is_port && !host.host().is_empty()
+    };
+    if !is_scheme || !host.parse().as_ref().is_ok_and(has_form) {
+        return refused(FORM);
+    }
+    let scheme = scheme.to_ascii_lowercase();
+    let host = host.strip_suffix(usual(&scheme)).unwrap_or(host);
+    Ok(format!("{scheme}://{}", host.to_ascii_lowercase()))
+}
+
+/// The port that browsers leave out.
+fn usual(scheme: &str) -> &'static str {
+    match scheme {
+        "https" => ":443",
+        _ => ":80",
+    }
+}
 
 /// A request that a page of another origin had a browser send: 403, and what to do.
 ///
@@ -77,23 +125,13 @@ impl Origins {
     /// The option of the programs that names them.
     pub const OPTION: &str = "--http_allowed_origins";
 
-    /// Lets in pages of these origins; `*` is all.
+    /// Lets in pages of these origins; `*` is all, and `null` those that browsers name none of, as files and what a redirect to
+    /// another host led here.
     ///
     /// # Errors
     /// [`OriginError`] with the first that is none.
     pub fn new(allowed: impl IntoIterator<Item = String>) -> Result<Self, OriginError> {
-        let allowed = allowed.into_iter().map(|origin| {
-            let parts = origin.split_once("://");
-            let is_plain = |(scheme, host): (&str, &str)| {
-                !scheme.is_empty() && host.parse::<Authority>().is_ok() && !host.contains('@')
-            };
-            if origin == "*" || parts.is_some_and(is_plain) {
-                Ok(origin)
-            } else {
-                Err(OriginError(origin))
-            }
-        });
-        let allowed: Arc<[String]> = allowed.collect::<Result<_, _>>()?;
+        let allowed: Arc<[String]> = allowed.into_iter().map(written).collect::<Result<_, _>>()?;
         Ok(Self {
             allowed: Some(allowed),
         })
@@ -124,6 +162,16 @@ impl Origins {
             return None;
         }
         self.stranger(uri, headers)
+    }
+
+    /// The same, and whose page asks for a read that does more than that: a change of the log, or the answer as a script that runs in
+    /// it.
+    pub fn refused(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<Foreign> {
+        if is_worth_more_than_reading(uri) {
+            self.stranger(uri, headers)
+        } else {
+            self.foreign(method, uri, headers)
+        }
     }
 
     /// What of the answer's header says that a page of `origin` may read it.
@@ -159,10 +207,7 @@ impl Origins {
         let named = named.flat_map(|hosts| hosts.split(','));
         let mut named = named.chain(uri.authority().map(Authority::as_str));
         let is_own = origin.split_once("://").is_some_and(|(scheme, page)| {
-            let usual = match scheme {
-                "https" => ":443",
-                _ => ":80",
-            };
+            let usual = usual(scheme);
             named.any(|host| {
                 let host = host.trim();
                 page.eq_ignore_ascii_case(host.strip_suffix(usual).unwrap_or(host))
@@ -187,12 +232,7 @@ struct Door {
 async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
     let Door { origins, refuse } = door;
     let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-    let foreign = if is_worth_more_than_reading(uri) {
-        origins.stranger(uri, headers)
-    } else {
-        origins.foreign(method, uri, headers)
-    };
-    if let Some(foreign) = foreign {
+    if let Some(foreign) = origins.refused(method, uri, headers) {
         return refuse(foreign);
     }
     let Some(origin) = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()) else {
@@ -299,7 +339,9 @@ mod tests {
             let upgraded = [&said[..], &[("upgrade", "websocket")]].concat();
             assert_eq!(let_in(&[], &Method::GET, &upgraded), expected, "{said:?}");
         }
-        let allowed = ["https://ui.example", "http://elsewhere.example"];
+        let unnamed = [host, null, site("cross-site")];
+        assert!(let_in(&["null"], &Method::POST, &unnamed));
+        let allowed = ["https://UI.example:443", "http://elsewhere.example:80"];
         assert!(let_in(
             &allowed,
             &Method::DELETE,
@@ -359,6 +401,11 @@ mod tests {
     fn what_is_an_origin() {
         for (text, good) in [
             ("*", true),
+            ("null", true),
+            ("https://*.example", false),
+            ("http://a.example:99999", false),
+            ("http://a.example:", false),
+            ("://a.example", false),
             ("http://a.example", true),
             ("https://a.example:8443", true),
             ("http://[::1]:80", true),
@@ -368,6 +415,19 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(Origins::new([text.to_owned()]).is_ok(), good, "{text}");
+        }
+        let refused = Origins::new(["https://*.example".to_owned()]).unwrap_err();
+        assert!(
+            refused.to_string().contains("name each origin"),
+            "{refused}"
+        );
+        for (said, written) in [
+            ("HTTPS://A.example:443", "https://a.example"),
+            ("http://[::1]:80", "http://[::1]"),
+            ("http://a.example:443", "http://a.example:443"),
+        ] {
+            let origins = Origins::new([said.to_owned()]).unwrap();
+            assert_eq!(origins.list().unwrap(), [written]);
         }
     }
 }

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, ORIGIN};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -211,15 +211,19 @@ pub(crate) struct Key {
     packed: bool,
     /// Who asks, by the words the master is told: it shows to each what they may see.
     credentials: Vec<HeaderValue>,
+    /// The page that asks: the answer says whether it may read it.
+    origins: Vec<HeaderValue>,
 }
 
 impl Key {
     /// That of a request for `path` with these headers.
     pub(crate) fn of(path: &str, headers: &HeaderMap) -> Self {
+        let all = |name| headers.get_all(name).iter().cloned().collect();
         Self {
             path: path.to_owned(),
             packed: dcos_wire::accepts_gzip(headers),
-            credentials: headers.get_all(AUTHORIZATION).iter().cloned().collect(),
+            credentials: all(AUTHORIZATION),
+            origins: all(ORIGIN),
         }
     }
 }
@@ -295,6 +299,20 @@ mod tests {
         assert!(
             held.len() < 4,
             "a cache full of fresh answers takes no more"
+        );
+    }
+
+    #[test]
+    fn each_origin_has_its_own_answer() {
+        let key = |origin: &'static str| {
+            let origin = (ORIGIN, HeaderValue::from_static(origin));
+            Key::of("/state", &HeaderMap::from_iter([origin]))
+        };
+        assert_eq!(key("https://a.example"), key("https://a.example"));
+        assert_ne!(key("https://a.example"), key("https://b.example"));
+        assert_ne!(
+            key("https://a.example"),
+            Key::of("/state", &HeaderMap::new())
         );
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::Response;
-use dcos_wire::{Peer, PeerAddress};
+use dcos_wire::{Origins, Peer, PeerAddress};
 use futures::future::BoxFuture;
 use http::header::USER_AGENT;
 use http::uri::Authority;
@@ -159,6 +159,11 @@ impl Door {
                 Box::pin(about.answer(own, &path, &method, headers, counters)).await
             }
             Step::Cached(forward) => {
+                // The master would ask, but not where the answer is kept.
+                let origins = &house.rules.origins;
+                if let Some(foreign) = origins.refused(&method, &parts.uri, &parts.headers) {
+                    return text(StatusCode::FORBIDDEN, &foreign.why(Origins::OPTION));
+                }
                 // What is kept is a whole answer; of that only the head is shown to whoever asks for no more.
                 parts.method = http::Method::GET;
                 let request = Request::from_parts(parts, body);

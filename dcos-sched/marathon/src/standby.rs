@@ -213,9 +213,9 @@ fn onward(request: Request, url: Uri, mark: &str, peer: &Peer) -> Request<Body> 
     parts.uri = url;
     parts.extensions.clear();
     let mut headers = end_to_end(parts.headers);
-    // The leader sees by it that a page of this Marathon's is no foreign one.
+    // The leader sees by it that a page of this Marathon's is no foreign one, behind whatever proxies it is.
     if let Some(host) = headers.remove(HOST).or(asked) {
-        headers.entry(FORWARDED_HOST).or_insert(host);
+        headers.append(FORWARDED_HOST, host);
     }
     // Or the answer might be packed for a client that did not ask for that.
     let plain = HeaderValue::from_static("identity");

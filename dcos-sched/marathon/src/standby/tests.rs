@@ -106,6 +106,7 @@ async fn pages_of_other_origins_are_answered_by_standbys_as_by_leaders() {
             .method(method)
             .uri(format!("http://{}{path}", front.standby))
             .header("origin", origin)
+            .header("x-forwarded-host", "outer.example")
             .header("access-control-request-method", "GET");
         let request = request.body(Body::empty()).unwrap();
         let answer = front.client.send_streaming(request).await.unwrap();
@@ -131,6 +132,13 @@ async fn pages_of_other_origins_are_answered_by_standbys_as_by_leaders() {
     let elsewhere = "https://elsewhere.example";
     assert_eq!(ask("POST", "/v2/apps", elsewhere).await, (403, Vec::new()));
     assert_eq!(ask("GET", "/v2/apps", elsewhere).await, (201, Vec::new()));
+    for own in ["http://outer.example", &format!("http://{}", front.standby)] {
+        assert_eq!(
+            ask("POST", "/v2/apps", own).await,
+            (201, Vec::new()),
+            "{own}"
+        );
+    }
 }
 
 #[tokio::test]
