@@ -125,7 +125,9 @@ def test_a_session_ends_with_its_connection(node):
     session = node.agent.shell(node.parent, "echo $$; exec sleep 1000")
     session.until(lambda said: b"\n" in said)
     session.close()
+    closed = time.monotonic()
     assert node.agent.wait(session.container_id) == 9
+    assert time.monotonic() - closed < 90, "what ran there would take a thousand seconds"
 
 
 def test_one_input_many_outputs(node):
