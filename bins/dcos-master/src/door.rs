@@ -121,7 +121,7 @@ fn unheard(values: &Values) -> Vec<String> {
     if values.opt_list("http_allowed_origins").is_some() {
         return Vec::new();
     }
-    let options = ["marathon", "metronome"].map(|service| guards::allowing(service));
+    let options = ["marathon", "metronome"].map(guards::allowing);
     let is_said = |option: &String| values.opt_list(option).is_some();
     options.into_iter().filter(is_said).collect()
 }

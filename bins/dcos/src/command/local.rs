@@ -67,9 +67,9 @@ async fn start(context: &Context, up: &LocalUp) -> anyhow::Result<()> {
     let mut others = dir.read_dir().into_iter().flatten().flatten();
     if let Some(other) = others.next() {
         bail!(
-            "{} holds {:?}, which is no local cluster's: name an empty directory, or one to be made",
+            "{} holds {}, which is no local cluster's: name an empty directory, or one to be made",
             dir.display(),
-            other.file_name()
+            other.file_name().display()
         );
     }
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;

@@ -88,7 +88,7 @@ pub(super) fn sweep(dir: &Path, notes: &Notes) -> Swept {
     // The last that goes, since `down` finds the cluster by it.
     made.sort_by_key(|path| path.ends_with(NOTES));
     for path in made {
-        if !(path.ends_with(NOTES) && !swept.failed.is_empty()) {
+        if !path.ends_with(NOTES) || swept.failed.is_empty() {
             remove(&path, &mut swept);
         }
     }
