@@ -17,7 +17,7 @@ use crate::io::Stream;
 /// # Contract
 /// 1. It keeps the limits of [`Visit::limits`] itself: nobody else watches the clock while it has a connection.
 /// 2. What it does not take for plain it leaves, unanswered, with every byte it has read of it ([`Left::Unfit`]); HTTP's
-///    machinery serves that and what follows, until the connection is silent for [`Shortcut::PAUSE`].
+///    machinery serves that and what follows, until the connection is silent for `PAUSE`.
 /// 3. Once [`Visit::stop`] is cancelled, it ends connections between requests, and others behind their answer.
 /// 4. Its future may be dropped at any time: the connection is cut.
 pub trait Shortcut: fmt::Debug + Send + Sync + 'static {
