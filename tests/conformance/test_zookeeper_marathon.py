@@ -94,14 +94,26 @@ def test_the_command_line_follows_the_leader(ensemble, tmp_path):
 
 
 def test_a_standby_that_is_asked_to_stop_does(ensemble):
-    """Whatever of it ends first, it does not begin anew."""
+    """Whatever of it ends first, it does not begin anew, and leaves no candidate behind that others would wait for."""
     for _ in range(4):
         eventually("two candidates", lambda: len(ensemble.candidates()) == 2)
         leader = ensemble.leads()
         standby = next(master for master in ensemble.masters if master.flags["port"] != leader)
         standby.process.send_signal(signal.SIGTERM)
         assert standby.process.wait(60) == 0
+        assert len(ensemble.candidates()) == 1
         standby.start()
+
+
+def test_a_leader_that_is_asked_to_stop_hands_over(ensemble):
+    eventually("two candidates", lambda: len(ensemble.candidates()) == 2)
+    leader, [_, heir] = ensemble.leads(), ensemble.candidates()
+    program = next(master for master in ensemble.masters if master.flags["port"] == leader)
+    program.process.send_signal(signal.SIGTERM)
+    assert program.process.wait(60) == 0
+    assert ensemble.candidates() == [heir]
+    program.start()
+    eventually("the next one leads", lambda: ensemble.leads() not in (None, leader))
 
 
 def test_a_wrong_password_is_told_and_ends_the_master(ensemble, tmp_path):

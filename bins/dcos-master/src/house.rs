@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use dcos_core::config::Values;
 use dcos_store::{Election, EmbeddedStore, Ensemble, SingleElection, StateStore};
+
+/// For how long a process that ends waits until others know that it stands no more.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The kind of house this process lives in.
 #[derive(Debug, Clone)]
@@ -51,6 +55,19 @@ impl House {
         match self {
             Self::Single(directory) => Arc::new(SingleElection::new(directory, office)),
             Self::Several(ensemble) => ensemble.election(office),
+        }
+    }
+
+    /// Leaves no candidate behind: the next leader need not wait for the end of a session that nobody keeps.
+    pub(crate) async fn leave(&self) {
+        if let Self::Several(ensemble) = self
+            && tokio::time::timeout(FAREWELL, ensemble.withdrawn())
+                .await
+                .is_err()
+        {
+            tracing::info!(
+                "the ensemble does not answer: its candidates leave with their sessions"
+            );
         }
     }
 

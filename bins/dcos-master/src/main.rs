@@ -23,6 +23,7 @@ use dcos_wire::tls::Ssl;
 use dcos_wire::{Client, ClientConfig, Credentials, Listener, MediaType, Server};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -49,6 +50,9 @@ const COMPONENTS: [&str; 5] = ["master", "marathon", "metronome", "dns", "router
 
 /// Before a framework that could not go on is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// How long the others have to stop once a component failed.
+const LAST: Duration = Duration::from_secs(10);
 
 /// What of Marathon can be switched on.
 const FEATURES: [&str; 5] = [
@@ -141,7 +145,9 @@ async fn run(values: Values, stop: CancellationToken) -> anyhow::Result<()> {
     };
 
     let part = gossip::start(&parts).await?;
+    let house = parts.house.clone();
     let ended = serve(parts, &components, part.as_ref()).await;
+    house.leave().await;
     if let Some(part) = part {
         part.leave().await;
     }
@@ -182,24 +188,49 @@ async fn serve(
         parts.router(components, net).await?;
     }
     info!(?components, "running");
-    while let Some(ended) = parts.running.join_next().await {
-        let ended = ended.context("a component panicked")?;
-        if let (Err(reason), Some(_)) = (&ended, parts.house.ensemble())
-            && !is_refused(reason)
-        {
-            // Another one may lead by now: nothing of this process may act any more, not even to stop in order.
-            if parts.stop.is_cancelled() {
-                warn!("{reason:#}, while it was stopping");
-                return Ok(());
+    let mut reason = Ok(());
+    let mut patience = None;
+    while let Some(ended) = next(&mut parts.running, patience).await {
+        if let Err(error) = ended {
+            let is_deposed = parts.house.ensemble().is_some() && !is_refused(&error);
+            if is_deposed && !parts.stop.is_cancelled() {
+                // Another one may lead by now: nothing of this process may act any more, not even to stop in order.
+                error!("{error:#}: standing for election anew");
+                return Err(BeginAnew.into());
             }
-            error!("{reason:#}: standing for election anew");
-            return Err(BeginAnew.into());
+            if is_deposed || reason.is_err() {
+                warn!("{error:#}, while it was stopping");
+            } else {
+                reason = Err(error);
+            }
+            patience.get_or_insert_with(|| Instant::now() + LAST);
         }
         // The others stop in order before the reason is told.
         parts.stop.cancel();
-        ended?;
     }
-    Ok(())
+    reason
+}
+
+/// How the next component ended, unless it takes longer than `patience`.
+async fn next(
+    running: &mut JoinSet<anyhow::Result<()>>,
+    patience: Option<Instant>,
+) -> Option<anyhow::Result<()>> {
+    let next = async {
+        let ended = running.join_next().await?;
+        Some(
+            ended
+                .context("a component panicked")
+                .and_then(|ended| ended),
+        )
+    };
+    let Some(patience) = patience else {
+        return next.await;
+    };
+    timeout_at(patience, next).await.unwrap_or_else(|_| {
+        warn!("not all components stopped within {} s", LAST.as_secs());
+        None
+    })
 }
 
 impl Components {
@@ -620,13 +651,14 @@ impl Components {
     }
 }
 
-/// Whether trying again cannot help: the ensemble wants nothing of this process, such as for a wrong password, or
-/// the master can't lead with what it finds.
+/// Whether trying again cannot help: the ensemble wants nothing of this process, such as for a wrong password, the
+/// master can't lead with what it finds, or the program itself is wrong.
 fn is_refused(reason: &anyhow::Error) -> bool {
     reason.chain().any(|cause| {
         let election = cause.downcast_ref::<ElectionError>();
         let master = cause.downcast_ref::<RunError>();
-        matches!(election, Some(ElectionError::Refused { .. }))
+        cause.is::<tokio::task::JoinError>()
+            || matches!(election, Some(ElectionError::Refused { .. }))
             || matches!(
                 master,
                 Some(

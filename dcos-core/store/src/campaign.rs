@@ -1,8 +1,12 @@
-//! What the elections of both engines share: how often they look, and how a leader resigns.
+//! What the elections of both engines share: how often they look, how a leader resigns, and how a candidate withdraws.
 
 use std::time::Duration;
 
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::runtime::Handle;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// Between two tries of an election to reach the servers.
 pub(crate) const RETRY: Duration = Duration::from_millis(500);
@@ -32,3 +36,31 @@ impl Drop for Resign {
         self.lost.cancel();
     }
 }
+
+/// The candidates of an ensemble that stand, or are being withdrawn; all clones of the ensemble share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Candidacies(TaskTracker);
+
+impl Candidacies {
+    /// Runs what keeps a candidate or withdraws it, if there is still a runtime to do so.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(runtime) = Handle::try_current() {
+            self.0.spawn_on(work, &runtime);
+        }
+    }
+
+    /// Returns once none is left.
+    pub(crate) async fn over(&self) {
+        self.0.close();
+        self.0.wait().await;
+    }
+}
+
+/// They say nothing of which ensemble it is.
+impl PartialEq for Candidacies {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Candidacies {}

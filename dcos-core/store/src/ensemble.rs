@@ -6,7 +6,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    Election, ReplicatedStore, StateStore, TlsError, TlsFiles, replicated::PATIENCE, tls::Tls,
+    Election, ReplicatedStore, StateStore, TlsError, TlsFiles, campaign::Candidacies,
+    replicated::PATIENCE, tls::Tls,
 };
 
 /// How long a leader may be silent before another one is elected, if nothing else is said: the
@@ -45,6 +46,7 @@ pub struct Ensemble {
     pub(crate) patience: Duration,
     /// How it is spoken to over TLS, if the URL says so.
     pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) candidacies: Candidacies,
 }
 
 impl Ensemble {
@@ -136,6 +138,7 @@ impl Ensemble {
             session_timeout: SESSION_TIMEOUT,
             patience: PATIENCE,
             tls,
+            candidacies: Candidacies::default(),
         })
     }
 
@@ -216,6 +219,15 @@ impl Ensemble {
             #[cfg(feature = "etcd")]
             Engine::Etcd => Arc::new(crate::EtcdElection::new(self.clone(), office)),
         }
+    }
+
+    /// Returns once the servers know of no candidate any more that stood in an election of this value or of a clone of it.
+    ///
+    /// A dropped campaign or [`Leadership`](crate::Leadership) withdraws its candidate behind the scenes; a process that
+    /// ends before that leaves its office empty until its session is over. One that is still held, or servers out of
+    /// reach, make this wait: bound it.
+    pub async fn withdrawn(&self) {
+        self.candidacies.over().await;
     }
 
     /// The store. It connects by itself and keeps trying; must be called within a tokio runtime.

@@ -630,3 +630,36 @@ pub async fn election(one: &impl Election, other: &impl Election) {
     let nobody = nobody.expect("who resigned stands no more");
     drop(nobody.expect("the election goes on"));
 }
+
+/// The promise of [`Ensemble::withdrawn`](crate::Ensemble::withdrawn), for servers that let a session last a minute.
+/// Must be called outside a runtime.
+///
+/// # Panics
+/// If a process that has waited for it, and ends, leaves candidates behind.
+#[cfg(feature = "ensemble")]
+pub fn withdrawal(ensemble: crate::Ensemble) {
+    let ensemble = ensemble.session_timeout(PATIENCE * 3);
+    let process = || tokio::runtime::Runtime::new().expect("a runtime");
+    let first = process();
+    first.block_on(async {
+        let election = ensemble.election("master");
+        let mut candidates = election.candidates();
+        let leadership = timeout(PATIENCE, election.campaign("one".into())).await;
+        let leadership = leadership.expect("nobody else leads");
+        let standing = tokio::spawn(async move { election.campaign("two".into()).await });
+        let both = candidates.wait_for(|all| all.len() == 2);
+        drop(timeout(PATIENCE, both).await.expect("both stand"));
+        drop(leadership);
+        standing.abort();
+        let _ = standing.await;
+        let withdrawn = timeout(PATIENCE, ensemble.withdrawn()).await;
+        withdrawn.expect("who was dropped is withdrawn");
+    });
+    first.shutdown_background();
+    process().block_on(async {
+        let election = ensemble.election("master");
+        let next = timeout(PATIENCE, election.campaign("three".into())).await;
+        let next = next.expect("who has withdrawn is in nobody's way");
+        next.expect("the election is held");
+    });
+}

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use dcos_store::{ElectionError, Ensemble, StoreError, TlsError, TlsFiles, Transaction};
+use dcos_store::{ElectionError, Ensemble, StoreError, TlsError, TlsFiles, Transaction, testkit};
 
 struct Server {
     child: Child,
@@ -195,6 +195,15 @@ async fn history_is_forgotten() {
         }
     }
     panic!("it is all still there after 200 MB");
+}
+
+#[test]
+fn who_ends_leaves_no_candidate() {
+    if !Path::new(PROGRAM).exists() {
+        println!("{SKIPPED}");
+        return;
+    }
+    testkit::withdrawal(Server::start().ensemble("", "/mesos"));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use dcos_store::{ElectionError, Ensemble, StoreError, TlsError, TlsFiles, Transaction};
+use dcos_store::{ElectionError, Ensemble, StoreError, TlsError, TlsFiles, Transaction, testkit};
 
 /// Debian's manifest of `zookeeper.jar` leaves the last two out.
 const JARS: [&str; 3] = [
@@ -50,7 +50,7 @@ impl Server {
         let pem = |name| std::fs::read_to_string(of_tests(name)).unwrap();
         std::fs::write(&identity, pem("server.key") + &pem("server.pem")).unwrap();
         let text = format!(
-            "tickTime=500\ndataDir={}\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
+            "tickTime=500\nmaxSessionTimeout=60000\ndataDir={}\nadmin.enableServer=false\n4lw.commands.whitelist=*\n\
              clientPort={plain}\nclientPortAddress=127.0.0.1\n\
              secureClientPort={secure}\nsecureClientPortAddress=127.0.0.1\n\
              serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n\
@@ -159,6 +159,13 @@ async fn over_tls_each_side_shows_who_it_is() {
         );
     }
     assert_eq!(&*store.get("a").await.unwrap().unwrap().value, b"b");
+}
+
+#[test]
+fn who_ends_leaves_no_candidate() {
+    if let Some(server) = Server::start() {
+        testkit::withdrawal(server.reached("zks", "127.0.0.1", &all_files()));
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Election, ElectionError, Ensemble, Fence, Leader, Leadership, Lease, Term,
-    campaign::{RETRY, REVIEW, Resign},
+    campaign::{Candidacies, RETRY, REVIEW, Resign},
     follow::Seen,
     lease::Moment,
 };
@@ -100,10 +100,12 @@ struct Granted {
     etcd: Arc<Etcd>,
     id: i64,
     length: Duration,
+    candidacies: Candidacies,
 }
 
 impl Granted {
-    async fn new(etcd: Arc<Etcd>, timeout: Duration) -> Result<Self, Status> {
+    async fn new(etcd: Arc<Etcd>, ensemble: &Ensemble) -> Result<Self, Status> {
+        let timeout = ensemble.session_timeout;
         #[expect(clippy::cast_possible_truncation, reason = "a session lasts seconds")]
         let seconds = timeout.as_secs_f64().ceil().max(1.0) as i64;
         let granted = etcd.grant(seconds).await?;
@@ -113,6 +115,7 @@ impl Granted {
             id: granted.id,
             // Clocks differ in speed.
             length: Duration::from_secs(seconds).mul_f64(0.9),
+            candidacies: ensemble.candidacies.clone(),
         })
     }
 }
@@ -120,11 +123,9 @@ impl Granted {
 impl Drop for Granted {
     fn drop(&mut self) {
         let (etcd, id) = (Arc::clone(&self.etcd), self.id);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let _ = timeout(REQUEST, etcd.revoke(id)).await;
-            });
-        }
+        self.candidacies.spawn(async move {
+            let _ = timeout(REQUEST, etcd.revoke(id)).await;
+        });
     }
 }
 
@@ -144,7 +145,7 @@ impl Inner {
     async fn stand(&self, candidate: &Bytes) -> Result<Leadership, Status> {
         let etcd = Arc::new(Etcd::new(&self.ensemble));
         let begin = Moment::now();
-        let granted = Granted::new(Arc::clone(&etcd), self.ensemble.session_timeout).await?;
+        let granted = Granted::new(Arc::clone(&etcd), &self.ensemble).await?;
         let key = format!("{}{:016x}", self.folder, granted.id);
         let put = PutRequest {
             key: key.clone().into(),
@@ -186,7 +187,7 @@ impl Inner {
         );
         let resigned = CancellationToken::new();
         self.seen.say(Some(leader.clone()));
-        tokio::spawn(run(
+        self.ensemble.candidacies.spawn(run(
             keeper,
             lost.clone(),
             resigned.clone(),

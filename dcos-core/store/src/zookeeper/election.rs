@@ -4,17 +4,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use zookeeper_client::{Client, CreateMode, Error};
 
 use super::session::{Rights, connect, is_transient, make_folder, within};
 use crate::{
     Election, ElectionError, Ensemble, Fence, Leader, Leadership, Lease, Term,
-    campaign::{RETRY, REVIEW, Resign},
+    campaign::{Candidacies, RETRY, REVIEW, Resign},
     follow::Seen,
     lease::Moment,
 };
@@ -124,10 +121,15 @@ impl Inner {
         let options = CreateMode::EphemeralSequential.with_acls(self.rights.acls());
         let path = format!("{}/{}", self.folder, self.label);
         let (_, sequence) = within(client.create(&path, candidate, &options)).await?;
-        let (path, number) = (format!("{path}{sequence}"), sequence.into_i64());
-        tracing::info!(office = %self.office, path, "standing for election");
-        self.wait_for_turn(&client, number).await?;
-        self.lead(client, path, number, candidate).await
+        let number = sequence.into_i64();
+        let node = Node {
+            client,
+            path: format!("{path}{sequence}"),
+            candidacies: self.ensemble.candidacies.clone(),
+        };
+        tracing::info!(office = %self.office, path = node.path, "standing for election");
+        self.wait_for_turn(&node.client, number).await?;
+        self.lead(node, number, candidate).await
     }
 
     /// Returns once nobody stands before `number`.
@@ -157,16 +159,10 @@ impl Inner {
         }
     }
 
-    async fn lead(
-        &self,
-        client: Client,
-        path: String,
-        number: i64,
-        candidate: &Bytes,
-    ) -> Result<Leadership, Error> {
-        let length = lease_length(client.session_timeout());
+    async fn lead(&self, node: Node, number: i64, candidate: &Bytes) -> Result<Leadership, Error> {
+        let length = lease_length(node.client.session_timeout());
         let begin = Moment::now();
-        confirm(&client, &path).await?;
+        node.confirm().await?;
         let term = Term(u64::try_from(number).unwrap_or_default() + 1);
         let leader = Leader {
             term,
@@ -177,8 +173,7 @@ impl Inner {
         let resigned = CancellationToken::new();
         self.seen.say(Some(leader.clone()));
         let keeper = Keeper {
-            client,
-            path,
+            node,
             length,
             lease: lease.clone(),
             lost: lost.clone(),
@@ -186,7 +181,7 @@ impl Inner {
             seen: Arc::clone(&self.seen),
             leader,
         };
-        tokio::spawn(keeper.run());
+        self.ensemble.candidacies.spawn(keeper.run());
         let fence = Fence::new(Arc::clone(&self.office), term);
         let resign = Resign::new(&lost, resigned);
         Ok(Leadership::new(fence, lost, resign).with_lease(lease))
@@ -198,18 +193,42 @@ fn lease_length(session: Duration) -> Duration {
     session.mul_f64(0.9)
 }
 
-/// Makes sure, through a quorum, that our node is there; this also tells the session's keeper that we live.
-async fn confirm(client: &Client, path: &str) -> Result<(), Error> {
-    let mut writer = client.new_multi_writer();
-    writer.add_check_version(path, 0)?;
-    within(writer.commit()).await?;
-    Ok(())
+/// A candidate's node, deleted when it is dropped: told at once, the next candidate need not wait for the session's end.
+struct Node {
+    client: Client,
+    path: String,
+    candidacies: Candidacies,
+}
+
+impl Node {
+    /// Makes sure, through a quorum, that it is there; this also tells the session's keeper that we live.
+    async fn confirm(&self) -> Result<(), Error> {
+        let mut writer = self.client.new_multi_writer();
+        writer.add_check_version(&self.path, 0)?;
+        within(writer.commit()).await?;
+        Ok(())
+    }
+
+    async fn delete(&mut self) {
+        let path = std::mem::take(&mut self.path);
+        let _ = within(self.client.delete(&path, None)).await;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let (client, path) = (self.client.clone(), std::mem::take(&mut self.path));
+        if !path.is_empty() {
+            self.candidacies.spawn(async move {
+                let _ = within(client.delete(&path, None)).await;
+            });
+        }
+    }
 }
 
 /// Holds the session of a leader, and says when it is over.
 struct Keeper {
-    client: Client,
-    path: String,
+    node: Node,
     length: Duration,
     lease: Lease,
     lost: CancellationToken,
@@ -219,31 +238,28 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(self) {
+    async fn run(mut self) {
         tokio::select! {
             why = self.keep() => {
-                tracing::warn!(path = self.path, why, "the leadership is over");
+                tracing::warn!(path = self.node.path, why, "the leadership is over");
                 self.lost.cancel();
             }
-            () = self.resigned.cancelled() => {
-                // Told now, the next candidate need not wait for the session's end.
-                let _ = timeout(self.length, self.client.delete(&self.path, None)).await;
-            }
+            () = self.resigned.cancelled() => self.node.delete().await,
         }
         self.seen.gone(&self.leader);
     }
 
     async fn keep(&self) -> &'static str {
-        let mut state = self.client.state_watcher();
+        let mut state = self.node.client.state_watcher();
         let pause = self.length / 6;
         loop {
             let begin = Moment::now();
             tokio::select! {
-                confirmed = confirm(&self.client, &self.path) => match confirmed {
+                confirmed = self.node.confirm() => match confirmed {
                     Ok(()) => self.lease.extend(begin, self.length),
                     Err(Error::NoNode) => return "its node is gone",
                     Err(Error::SessionExpired | Error::ClientClosed) => return "its session ended",
-                    Err(error) => tracing::info!(path = self.path, %error, "not confirmed"),
+                    Err(error) => tracing::info!(path = self.node.path, %error, "not confirmed"),
                 },
                 () = sleep(self.lease.left()) => return "nobody confirms it",
             }
