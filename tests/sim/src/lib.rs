@@ -45,7 +45,8 @@
 //! In the end:
 //! 16. Every kill has ended its task, every update was told, every node is offered whole, every
 //!     deployment has come to its end; leader and agents agree on what is kept where, and
-//!     nodes with them on names and virtual addresses.
+//!     nodes with them on names and virtual addresses. What is kept for a Marathon is, before it deletes everything,
+//!     what its instances account for (`kept.rs`).
 //!
 //! The README has the list of who does what, and who judges.
 //!
@@ -71,6 +72,7 @@ mod fault;
 mod framework;
 mod guard;
 mod host;
+mod kept;
 mod listening;
 mod network;
 mod node;

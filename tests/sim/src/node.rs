@@ -12,12 +12,14 @@ use dcos_containerizer::containerizer::{ContainerConfig, ContainerTermination, R
 use dcos_core::resources::Resources;
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
+use dcos_marathon::instance::task_instance;
 use dcos_proto::internal::status_update_record;
 use dcos_proto::mesos::{AgentInfo, ContainerId, ContainerStatus, FrameworkId};
 
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::guard;
+use crate::kept;
 use crate::sabotage::Sabotage;
 use crate::watch::holdings::{Content, plain};
 use crate::world::Plan;
@@ -253,7 +255,13 @@ impl Node {
         }
     }
 
-    fn write(&mut self, now: Time, write: Write, wishes: &mut Vec<Wish>) {
+    fn write(&mut self, now: Time, mut write: Write, wishes: &mut Vec<Wish>) {
+        if self.sabotage == Some(Sabotage::Eraser)
+            && let Write::Resources(resources, _) = &mut write
+            && self.seed.chance(0.1)
+        {
+            resources.retain(|resource| kept::owner(resource).is_none());
+        }
         if let Write::Update(run, task, record) = &write {
             let what = |state: &str| format!("{state} of {task}");
             match record.r#type() {
@@ -368,7 +376,18 @@ impl Node {
                 continue;
             };
             match self.volumes.get_mut(&path) {
-                Some(content) => content.push(executor.clone()),
+                Some(content) => {
+                    let instance = task_instance(&executor);
+                    let is_other = |writer: &String| task_instance(writer) != instance;
+                    let other = content.iter().find(|it| is_other(it));
+                    if let (Some(other), Some(_)) = (other, &instance) {
+                        let path = path.display();
+                        wishes.push(Wish::Rash(format!(
+                            "{executor} is launched on {path}, which {other} wrote into"
+                        )));
+                    }
+                    content.push(executor.clone());
+                }
                 None => wishes.push(Wish::Rash(format!(
                     "{executor} is launched without its volume {}",
                     path.display()

@@ -8,6 +8,8 @@ use dcos_core::time::Time;
 use dcos_proto::mesos::AgentId;
 use dcos_proto::scheduler::{Call, Event};
 
+use crate::kept;
+
 /// One framework with what it keeps across connections.
 pub(crate) trait Party: fmt::Debug {
     /// Its stream, while it is subscribed.
@@ -65,6 +67,14 @@ pub(crate) trait Party: fmt::Debug {
 
     /// What an agent last offered it since it is content, as far as it kept count.
     fn idle_offer(&self, agent: &AgentId) -> Option<&Resources>;
+
+    /// Whether it has come to rest, and awaits to hear what is kept for it.
+    fn compares(&self) -> bool {
+        false
+    }
+
+    /// Masters and agents agree that this is kept on agents.
+    fn compare(&mut self, _now: Time, _found: &kept::All) {}
 
     /// What went wrong with what it saw.
     fn complaint(&self) -> Option<&str>;

@@ -25,6 +25,11 @@ pub struct Plan {
     pub marathon: bool,
     /// Whether its apps have checks, which pass and fail as they like.
     pub flaps: bool,
+    /// Whether one of its apps has volumes. An instance waits for the agent of its volumes, so that there must be no
+    /// operator who has agents gone or wiped.
+    pub volumes: bool,
+    /// Whether some of its deployments have deadlines.
+    pub deadlines: bool,
     /// Whether there is a Metronome with a restless user.
     pub metronome: bool,
     /// For how long frameworks may refuse what they are offered, in seconds.
@@ -65,6 +70,8 @@ impl Default for Plan {
             tasks: 15,
             marathon: true,
             flaps: false,
+            volumes: false,
+            deadlines: false,
             metronome: false,
             refusals: [0.0, 1.0, 5.0],
             reregister: Duration::from_mins(10),
@@ -157,8 +164,8 @@ impl Plan {
         }
     }
 
-    /// A small world with a Metronome in it, and a Marathon whose apps have checks; both are killed
-    /// at their writes.
+    /// A small world with a Metronome in it, and a Marathon whose apps have checks and volumes, and its deployments
+    /// deadlines; both are killed at their writes.
     pub fn services(number: u64) -> Self {
         let mut seed = Seed::new(number).stream("services");
         let plan = Self {
@@ -167,6 +174,8 @@ impl Plan {
             tasks: 2 + seed.index(5),
             marathon: seed.chance(0.5),
             flaps: true,
+            volumes: seed.chance(0.8),
+            deadlines: true,
             metronome: true,
             trouble: Duration::from_mins(4),
             pause: Duration::from_secs(8),

@@ -46,6 +46,14 @@ pub enum Sabotage {
     Trigger,
     /// A Marathon upgrades apps without regard to how many instances have to serve.
     Reckless,
+    /// A Marathon forgets all deadlines of deployments whenever it starts.
+    Patient,
+    /// A Marathon gives nothing back of what was kept for instances that are gone.
+    Hoarder,
+    /// A Marathon gives back some of what it has just reserved for instances.
+    Spender,
+    /// Agents forget some of what is kept for instances.
+    Eraser,
     /// Some of what the leader tells of tasks gets lost on its way to nodes.
     Unheard,
     /// Kernels of nodes keep backends that they are told to take away.
@@ -62,7 +70,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::Allocator,
         Self::Leak,
         Self::Disk,
@@ -82,6 +90,10 @@ impl Sabotage {
         Self::Mute,
         Self::Trigger,
         Self::Reckless,
+        Self::Patient,
+        Self::Hoarder,
+        Self::Spender,
+        Self::Eraser,
         Self::Unheard,
         Self::Clinging,
         Self::Nameless,
@@ -94,7 +106,16 @@ impl Sabotage {
     pub fn is_of_services(self) -> bool {
         matches!(
             self,
-            Self::Strict | Self::Torn | Self::Rash | Self::Mute | Self::Trigger | Self::Reckless
+            Self::Strict
+                | Self::Torn
+                | Self::Rash
+                | Self::Mute
+                | Self::Trigger
+                | Self::Reckless
+                | Self::Patient
+                | Self::Hoarder
+                | Self::Spender
+                | Self::Eraser
         )
     }
 

@@ -9,7 +9,7 @@ pub(crate) mod apps;
 pub(crate) mod jobs;
 mod ledger;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +21,12 @@ use dcos_marathon::Config;
 use dcos_marathon::core::{Batch, Input, RecoverError};
 use dcos_marathon::engine::{Machine, Registration as _};
 use dcos_marathon::shell::framework_info;
+use dcos_proto::mesos::offer::Operation;
 use dcos_proto::mesos::{AgentId, FrameworkId, TaskId};
 use dcos_proto::scheduler::{Call, Event, call, event};
+use dcos_sched::sdk::operations::unreserve;
 
+use crate::kept;
 use crate::party::Party;
 use crate::sabotage::Sabotage;
 
@@ -57,6 +60,16 @@ pub(crate) trait User: fmt::Debug {
     /// Wants nothing any more but that what is under way ends; says whether it has, `waited` long.
     fn wait(&mut self, machine: &mut Self::Machine, now: Time, waited: Duration) -> bool;
 
+    /// Whether agents keep something for it, so that it is to be compared with what should be kept.
+    fn compares(&self) -> bool {
+        false
+    }
+
+    /// Whether what agents keep is what should be.
+    fn compare(&self, _found: &kept::All) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Deletes everything.
     fn leave(&mut self, machine: &mut Self::Machine, now: Time) -> Result<(), String>;
 
@@ -83,6 +96,8 @@ pub(crate) struct Service<U: User> {
     core: U::Machine,
     rows: BTreeMap<String, Vec<u8>>,
     stream: Option<String>,
+    /// The roles it subscribed in.
+    roles: BTreeSet<String>,
     /// When it subscribes again, if it is not subscribed.
     retry: Option<Time>,
     /// When its user wants something next.
@@ -103,9 +118,14 @@ enum Phase {
     Restless,
     /// What is under way has to end, or to say what it waits for.
     Waiting(Time),
+    /// It has; what agents keep for it has to become what it should be.
+    Comparing(Time),
     /// Everything was deleted, and has to go.
     Leaving,
 }
+
+/// How long it may take until nothing is kept any more for what is gone.
+const LEFT_OVER: Duration = Duration::from_mins(15);
 
 /// At which write the process is killed.
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +145,7 @@ impl<U: User> Service<U> {
             user,
             rows,
             stream: None,
+            roles: BTreeSet::new(),
             retry: Some(now),
             whim: now,
             beat: now,
@@ -186,8 +207,9 @@ impl<U: User> Service<U> {
         batch.calls
     }
 
-    fn subscribe(&self, now: Time) -> Call {
+    fn subscribe(&mut self, now: Time) -> Call {
         let view = self.core.view(now);
+        self.roles.clone_from(view.roles());
         let id = view.framework_id().map(FrameworkId::from);
         let info = framework_info(self.user.config(), id.clone(), view.roles().clone());
         Call {
@@ -209,13 +231,15 @@ impl<U: User> Service<U> {
             Phase::Restless => user.change_of_mind(core, now, &mut self.seed),
             Phase::Waiting(since) => {
                 if user.wait(core, now, now.since(since)) {
-                    self.phase = Phase::Leaving;
-                    if let Err(wrong) = user.leave(core, now) {
-                        self.complain(&format!("nothing can be deleted: {wrong}"));
-                    }
+                    self.phase = if user.compares() {
+                        Phase::Comparing(now)
+                    } else {
+                        Phase::Leaving
+                    };
+                    self.whim = now;
                 }
             }
-            // Whoever was killed before it had written that down is asked again.
+            Phase::Comparing(_) => {}
             Phase::Leaving => {
                 if !user.has_left(core, now)
                     && let Err(wrong) = user.leave(core, now)
@@ -223,6 +247,16 @@ impl<U: User> Service<U> {
                     self.complain(&format!("nothing can be deleted: {wrong}"));
                 }
             }
+        }
+    }
+}
+
+impl<U: User> Service<U> {
+    /// Subscribes anew if it needs a role it is not subscribed in, as `shell/link.rs` of Marathon does. The master learns of
+    /// it by the next subscription.
+    fn follow_roles(&mut self, now: Time) {
+        if self.stream.is_some() && !self.core.view(now).roles().is_subset(&self.roles) {
+            self.disconnected(now);
         }
     }
 }
@@ -259,6 +293,7 @@ impl<U: User> Party for Service<U> {
         }
         self.core.handle(now, Input::Tick);
         calls.extend(self.settle(now));
+        self.follow_roles(now);
         calls
     }
 
@@ -325,6 +360,21 @@ impl<U: User> Party for Service<U> {
         None
     }
 
+    fn compares(&self) -> bool {
+        matches!(self.phase, Phase::Comparing(_))
+    }
+
+    fn compare(&mut self, now: Time, found: &kept::All) {
+        let Phase::Comparing(since) = self.phase else {
+            return;
+        };
+        match self.user.compare(found) {
+            Ok(()) => (self.phase, self.whim) = (Phase::Leaving, now),
+            Err(wrong) if now.since(since) > LEFT_OVER => self.complain(&wrong),
+            Err(_) => {}
+        }
+    }
+
     fn complaint(&self) -> Option<&str> {
         self.complaint.as_deref()
     }
@@ -343,6 +393,26 @@ impl<U: User> Party for Service<U> {
 fn spoil(batch: &mut Batch, sabotage: Sabotage, seed: &mut Seed) {
     match sabotage {
         Sabotage::Mute if seed.chance(0.1) => _ = batch.events.pop(),
+        Sabotage::Hoarder => {
+            let accepts = batch.calls.iter_mut().filter_map(|it| it.accept.as_mut());
+            for accept in accepts {
+                let gives = |it: &Operation| it.destroy.is_some() || it.unreserve.is_some();
+                accept.operations.retain(|operation| !gives(operation));
+            }
+        }
+        Sabotage::Spender => {
+            let accepts = batch.calls.iter_mut().filter_map(|it| it.accept.as_mut());
+            for accept in accepts {
+                let reserved = accept
+                    .operations
+                    .iter()
+                    .filter_map(|it| it.reserve.as_ref());
+                let reserved: Vec<_> = reserved.map(|it| it.resources.clone()).collect();
+                accept
+                    .operations
+                    .extend(reserved.into_iter().map(unreserve));
+            }
+        }
         Sabotage::Trigger if seed.chance(0.1) => {
             let accepts = batch.calls.iter().filter_map(|call| call.accept.as_ref());
             let operations = accepts.flat_map(|accept| &accept.operations);

@@ -192,6 +192,7 @@ impl World {
         loop {
             if self.now >= self.next_look {
                 self.next_look = self.now + LOOK;
+                self.compare();
                 if self.is_at_rest() {
                     break;
                 }
@@ -487,7 +488,7 @@ fn seats(plan: &Plan, root: &Seed, seed: &mut Seed) -> Vec<Seat> {
     let script = |at| -> Box<dyn Party> { Box::new(Framework::new(at, plan, root)) };
     let mut parties: Vec<_> = (0..plan.frameworks).map(script).collect();
     if plan.marathon {
-        let user = Apps::new(root, plan.flaps, plan.sabotage);
+        let user = Apps::new(root, plan);
         parties.push(Box::new(Service::new(user, BEGIN, root, plan.sabotage)));
     }
     if plan.metronome {

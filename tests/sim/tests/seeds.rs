@@ -175,12 +175,17 @@ fn broken_services_are_noticed() {
         (Sabotage::Mute, true, " told"),
         (Sabotage::Trigger, true, "is killed for no reason"),
         (Sabotage::Reckless, true, " serve, not "),
+        (Sabotage::Patient, true, "goes on beyond its deadline"),
+        (Sabotage::Hoarder, true, "None should be"),
+        (Sabotage::Spender, true, "is given back, though it is there"),
+        (Sabotage::Eraser, true, "is lost"),
     ] {
         let failed = |seed| {
             let plan = Plan {
                 sabotage: Some(sabotage),
                 marathon,
                 metronome: !marathon,
+                volumes: true,
                 patience: Duration::from_mins(30),
                 ..Plan::services(seed)
             };

@@ -1,5 +1,6 @@
 //! A Marathon's user: apps are created, scaled, changed and deleted; where they have checks, these
-//! pass and fail as they like while there is trouble.
+//! pass and fail as they like while there is trouble. One app may have volumes, which its user now and then wants to lose,
+//! and deployments may have deadlines.
 
 mod ledger;
 
@@ -9,7 +10,10 @@ use std::time::Duration;
 
 use dcos_core::seed::Seed;
 use dcos_core::time::Time;
-use dcos_marathon::core::{Batch, Change, Core, Input, Kill, Probe, RecoverError, Row, View};
+use dcos_marathon::core::{
+    Batch, Change, Core, Input, Kill, Limit, Overdue, Probe, RecoverError, Row, View,
+};
+use dcos_marathon::deployment::Plan as Deployment;
 use dcos_marathon::instance::{Condition, Instance, ReadinessResult};
 use dcos_marathon::model::{App, RootGroup};
 use dcos_marathon::{Config, Error, PathId, Timestamp, normalize};
@@ -17,14 +21,20 @@ use dcos_proto::scheduler::Event;
 use serde_json::{Value, json};
 
 use super::User;
+use crate::kept;
 use crate::node::FOREVER;
+use crate::plan::Plan;
 use crate::sabotage::Sabotage;
-use ledger::{Ledger, Promise, Wanted};
+use ledger::{Deadline, Ledger, Promise, Wanted};
 
 /// How long its user waits for room.
 const GIVE_UP: Duration = Duration::from_mins(20);
 /// Each may depend on those before it.
-const APPS: [&str; 3] = ["/db", "/web", "/group/worker"];
+const APPS: [&str; 4] = ["/db", "/web", "/group/worker", STORE];
+/// The one with volumes, in worlds that have such.
+const STORE: &str = "/group/store";
+/// The role of all that is kept for it.
+const STORE_ROLE: &str = "group";
 
 /// Who wants apps.
 #[derive(Debug)]
@@ -32,6 +42,10 @@ pub(crate) struct Apps {
     config: Arc<Config>,
     /// Decides what checks find, if apps have some.
     checks: Option<Seed>,
+    /// Which of the apps there may be.
+    names: &'static [&'static str],
+    /// Decides which deployments have deadlines, if any.
+    deadlines: Option<Seed>,
     ledger: Ledger,
     /// What is wrong with an answer.
     wrong: Option<String>,
@@ -39,20 +53,21 @@ pub(crate) struct Apps {
 }
 
 impl Apps {
-    /// With `flaps`, apps have checks, and these do not always pass.
-    pub(crate) fn new(seed: &Seed, flaps: bool, sabotage: Option<Sabotage>) -> Self {
+    pub(crate) fn new(seed: &Seed, plan: &Plan) -> Self {
         let config = Config::default();
         Self {
             ledger: Ledger::new(&config),
             config: Arc::new(config),
-            checks: flaps.then(|| seed.stream("checks")),
+            checks: plan.flaps.then(|| seed.stream("checks")),
+            names: &APPS[..if plan.volumes { 4 } else { 3 }],
+            deadlines: plan.deadlines.then(|| seed.stream("deadlines")),
             wrong: None,
-            sabotage,
+            sabotage: plan.sabotage,
         }
     }
 
-    /// What is wanted of an app.
-    fn document(&mut self, at: usize, seed: &mut Seed) -> Value {
+    /// What is wanted of an app that is there in this way, or not.
+    fn document(&mut self, at: usize, present: Option<&App>, seed: &mut Seed) -> Value {
         let (least, more) = [(1.0, 1.0), (0.5, 0.0), (1.0, 0.0), (0.0, 0.5)][seed.index(4)];
         let selection = ["YOUNGEST_FIRST", "OLDEST_FIRST"][seed.index(2)];
         let mut document = json!({
@@ -67,12 +82,16 @@ impl Apps {
             "backoffSeconds": 1,
             "maxLaunchDelaySeconds": 10,
         });
-        if seed.chance(0.5) {
+        if APPS[at] == STORE {
+            add_volumes(&mut document, present, seed);
+        } else if seed.chance(0.5) {
             let patience = json!({"inactiveAfterSeconds": 20, "expungeAfterSeconds": 120});
             document["unreachableStrategy"] = patience;
         }
+        // They are kept in order.
         let needs = APPS[..at].iter().filter(|_| seed.chance(0.4));
-        document["dependencies"] = needs.copied().collect();
+        let needs: BTreeSet<&str> = needs.copied().collect();
+        document["dependencies"] = json!(needs);
         self.add_checks(&mut document);
         document
     }
@@ -98,7 +117,11 @@ impl Apps {
 
     /// Some apps are created or replaced, at once.
     fn put(&mut self, core: &mut Core, now: Time, seed: &mut Seed, which: &[usize]) {
-        let documents = which.iter().map(|at| self.document(*at, seed));
+        let root = core.view(now).root;
+        let present = |at: usize| root.app(&PathId::absolute(APPS[at]));
+        let documents = which
+            .iter()
+            .map(|at| self.document(*at, present(*at).map(AsRef::as_ref), seed));
         let documents: Vec<Value> = documents.collect();
         let reckless = self.sabotage == Some(Sabotage::Reckless);
         let wanted = documents
@@ -155,17 +178,20 @@ impl Apps {
         change: impl FnOnce(&Change<'_>, &mut RootGroup) -> Result<(), Error>,
     ) {
         let apps: BTreeSet<String> = wanted.keys().cloned().collect();
+        let is_forced = force;
         let answer = core.change(now, force, &Kill::new(), |scope| {
             let mut root = scope.copy();
             change(scope, &mut root)?;
             Ok(root)
         });
         let wrong = match answer {
-            Ok(_) => {
-                let ended = Vec::new();
+            Ok(plan) => {
+                let deadline = self.give_deadline(core, now, &plan);
                 self.ledger.promised(Promise {
                     apps: wanted,
-                    ended,
+                    is_forced,
+                    deadline,
+                    ..Promise::default()
                 });
                 return;
             }
@@ -173,6 +199,24 @@ impl Apps {
             Err(error) => Some(format!("{apps:?} are refused: {error:?}")),
         };
         self.wrong = self.wrong.take().or(wrong);
+    }
+
+    /// A deployment gets some time, or all it needs.
+    fn give_deadline(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        plan: &Deployment,
+    ) -> Option<(String, Deadline)> {
+        let seed = self.deadlines.as_mut()?;
+        if seed.chance(0.7) {
+            return None;
+        }
+        let at = Timestamp::from(now) + Duration::from_secs(seed.range(1..60));
+        let then = [Overdue::Stop, Overdue::Rollback][seed.index(2)];
+        let limit = Limit { at, then };
+        let is_there = core.limit(&plan.id, limit);
+        is_there.then(|| (plan.id.clone(), limit.into()))
     }
 
     /// A deployment is taken back, or ended where it is.
@@ -186,20 +230,36 @@ impl Apps {
         };
         let ended = vec![id.to_owned()];
         match core.cancel(now, id, force) {
-            Ok(_) => self.ledger.promised(Promise { apps, ended }),
+            Ok(back) => {
+                let deadline = back.and_then(|plan| self.give_deadline(core, now, &plan));
+                self.ledger.promised(Promise {
+                    apps,
+                    ended,
+                    deadline,
+                    ..Promise::default()
+                });
+            }
             Err(error) => self.wrong = Some(format!("{id} can't be taken back: {error:?}")),
         }
     }
 
-    /// One instance is killed; its app replaces it, or has one less.
+    /// One instance is killed; its app replaces it, or has one less. What is kept for it stays, or goes with it.
     fn kill(&mut self, core: &mut Core, now: Time, seed: &mut Seed) {
         let view = core.view(now);
-        let all: Vec<_> = view.all_instances().collect();
+        let mut all: Vec<_> = view.all_instances().collect();
+        if all.iter().any(|one| one.reservation.is_some()) && seed.chance(0.5) {
+            all.retain(|one| one.reservation.is_some());
+        }
         if all.is_empty() {
             return;
         }
         let one = all[seed.index(all.len())];
         let ids = BTreeSet::from([one.id.clone()]);
+        if one.reservation.is_some() && seed.chance(0.4) {
+            self.ledger.wiped(one.id.as_str());
+            core.wipe(now, &ids);
+            return;
+        }
         let app = view.root.app(&one.app).filter(|_| seed.chance(0.5));
         let Some(app) = app else {
             self.ledger.named(one.id.as_str());
@@ -209,19 +269,29 @@ impl Apps {
         let counts = one.is_active() && !one.is_leaving() && one.condition != Condition::Killing;
         let instances = app.instances.saturating_sub(u32::from(counts));
         let kill = Kill::from([(one.app.clone(), ids)]);
-        if core.kill_and_scale(now, &kill, seed.chance(0.3)).is_ok() {
+        let is_forced = seed.chance(0.3);
+        if let Ok(plan) = core.kill_and_scale(now, &kill, is_forced) {
             self.ledger.named(one.id.as_str());
             let wanted = Wanted::Like(json!({"instances": instances}));
+            let deadline = self.give_deadline(core, now, &plan);
             self.ledger.promised(Promise {
                 apps: BTreeMap::from([(app.id.to_string(), wanted)]),
-                ended: Vec::new(),
+                is_forced,
+                deadline,
+                ..Promise::default()
             });
         }
     }
 
-    /// Who waits says for what.
-    fn look(&mut self, view: &View, now: Time) {
+    /// Who waits says for what, and until when.
+    fn look(&mut self, core: &Core, view: &View, now: Time) {
+        let wakes = core.next_deadline(now).map(Timestamp::from);
         for deployment in &view.deployments {
+            let limit = deployment.limit.map(|limit| limit.at);
+            if limit.is_some_and(|at| wakes.is_none_or(|wakes| wakes > at)) {
+                let id = &deployment.plan.id;
+                self.wrong = Some(format!("nobody wakes up at the deadline of {id}"));
+            }
             let step = deployment.plan.steps.get(deployment.step);
             let mut apps = step.into_iter().flatten().map(|action| &action.app);
             let is_idle = |app: &PathId| view.waiting_for(app, Timestamp::from(now)).is_empty();
@@ -233,15 +303,35 @@ impl Apps {
     }
 }
 
+/// Volumes as it has them, since they can't be changed; one or two others if it is made anew.
+fn add_volumes(document: &mut Value, present: Option<&App>, seed: &mut Seed) {
+    let volume = |(path, size): (&str, u64)| json!({"containerPath": path, "mode": "RW", "persistent": {"size": size}});
+    let volumes: Vec<Value> = if let Some(app) = present {
+        let all = app.persistent_volumes();
+        all.map(|(path, it)| volume((path, it.size))).collect()
+    } else {
+        let both = [("data", 8 + seed.range(0..3)), ("log", 4)].map(volume);
+        both.into_iter().take(1 + seed.index(2)).collect()
+    };
+    document["role"] = json!(STORE_ROLE);
+    document["upgradeStrategy"]["maximumOverCapacity"] = json!(0.0);
+    document["container"] = json!({"type": "MESOS", "volumes": volumes});
+}
+
 /// The app a document is of.
 fn name(document: &Value) -> String {
     document["id"].as_str().unwrap_or_default().to_owned()
 }
 
-/// What of a document is kept as it is: ports are given by Marathon.
+/// What of a document is kept as it is: ports are given by Marathon; what volumes there are says who launches them.
 fn told(document: &Value) -> Value {
     let mut told = document.clone();
-    for field in ["portDefinitions", "readinessChecks", "healthChecks"] {
+    for field in [
+        "portDefinitions",
+        "readinessChecks",
+        "healthChecks",
+        "container",
+    ] {
         told.as_object_mut().and_then(|fields| fields.remove(field));
     }
     told
@@ -262,13 +352,31 @@ impl User for Apps {
         now: Time,
         rows: impl Iterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Core, RecoverError> {
-        Core::recover(Arc::clone(&self.config), seed, now, rows)
+        let config = Arc::clone(&self.config);
+        if self.sabotage != Some(Sabotage::Patient) {
+            return Core::recover(config, seed, now, rows);
+        }
+        let rows: Vec<_> = rows
+            .map(|(key, value)| (key, boundless(key, value)))
+            .collect();
+        Core::recover(
+            config,
+            seed,
+            now,
+            rows.iter().map(|(key, value)| (*key, &**value)),
+        )
     }
 
     fn change_of_mind(&mut self, core: &mut Core, now: Time, seed: &mut Seed) {
         let view = core.view(now);
-        self.look(&view, now);
-        let at = seed.index(APPS.len());
+        self.look(core, &view, now);
+        // There is more to go wrong with the one that has volumes.
+        let has_store = self.names.contains(&STORE);
+        let at = if has_store && seed.chance(0.4) {
+            APPS.len() - 1
+        } else {
+            seed.index(self.names.len())
+        };
         let (app, force) = (APPS[at], seed.chance(0.3));
         let path = PathId::absolute(app);
         let current = self.ledger.definition(app).map(told);
@@ -358,7 +466,7 @@ impl User for Apps {
 
     fn wait(&mut self, core: &mut Core, now: Time, waited: Duration) -> bool {
         let view = core.view(now);
-        self.look(&view, now);
+        self.look(core, &view, now);
         if is_settled(&view) {
             self.wrong = self.wrong.take().or(self.ledger.judge_rest().err());
             return true;
@@ -366,11 +474,20 @@ impl User for Apps {
         waited > GIVE_UP && lacks_room(&view)
     }
 
+    fn compares(&self) -> bool {
+        self.names.contains(&STORE)
+    }
+
+    fn compare(&self, found: &kept::All) -> Result<(), String> {
+        self.ledger.compare(found)
+    }
+
     fn leave(&mut self, core: &mut Core, now: Time) -> Result<(), String> {
         let apps = APPS.map(|app| (app.to_owned(), Wanted::Gone));
         self.ledger.promised(Promise {
             apps: apps.into(),
-            ended: Vec::new(),
+            is_forced: true,
+            ..Promise::default()
         });
         let nothing = core.change(now, true, &Kill::new(), |change| {
             Ok(RootGroup {
@@ -432,6 +549,16 @@ impl User for Apps {
     }
 }
 
+/// What a row says, but for the deadline of a deployment.
+fn boundless(key: &str, value: &[u8]) -> Vec<u8> {
+    if !key.starts_with("marathon/deployment/") {
+        return value.to_vec();
+    }
+    let mut deployment: Value = serde_json::from_slice(value).expect("rows are documents");
+    deployment["limit"] = Value::Null;
+    deployment.to_string().into_bytes()
+}
+
 /// A row, but that all must serve while an app is upgraded.
 fn careful(row: &Row) -> Row {
     let careful = |value: &Vec<u8>| {
@@ -463,12 +590,14 @@ fn lacks_room(view: &View) -> bool {
 /// Whether no deployment is under way and nothing but what is wanted is there.
 fn is_settled(view: &View) -> bool {
     let stays = |one: &Instance| !(one.is_leaving() || one.kill);
-    let runs = |one: &Arc<Instance>| one.condition == Condition::Running && stays(one);
+    let runs = |one: &&Arc<Instance>| one.condition == Condition::Running && stays(one);
+    // One whose task is over waits for room on what is kept for it, or for its app to be scaled up.
+    let is_parked = |one: &Arc<Instance>| one.condition == Condition::Reserved;
     view.deployments.is_empty()
-        && view.all_instances().all(runs)
+        && view.all_instances().all(|one| runs(&one) || is_parked(one))
         && view
             .root
             .apps
             .iter()
-            .all(|(id, app)| view.instances_of(id).count() == app.instances as usize)
+            .all(|(id, app)| view.instances_of(id).filter(runs).count() == app.instances as usize)
 }

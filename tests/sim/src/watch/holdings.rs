@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use dcos_core::resources::{ResourceExt, Resources, Scalar};
 use dcos_proto::mesos::{FrameworkId, Operation, Resource, offer};
 
+use crate::kept;
+
 /// The label that names a reservation.
 pub(crate) const LABEL: &str = "reservation";
 
@@ -56,6 +58,8 @@ impl Content {
 /// A reservation and, if it is one, a volume.
 fn names_of(resource: &Resource) -> Vec<String> {
     let mut names = Vec::new();
+    let instance = kept::owner(resource);
+    names.extend(instance.map(|id| format!("{} of instance {id}", resource.name)));
     let labels = resource
         .reservations
         .iter()

@@ -16,6 +16,7 @@ use dcos_sched::master::{Input, Master};
 use super::happening::Happening;
 use super::{BEGIN, World};
 use crate::framework::{ROLES, keep, volume_on};
+use crate::kept;
 use crate::node::{Node, host};
 use crate::order::Order;
 use crate::watch::holdings;
@@ -378,7 +379,8 @@ fn tidying(master: &Master) -> Vec<Call> {
             continue;
         }
         let free = &agent.total - &agent.used_total().unallocated();
-        let free = free.checkpointed();
+        // What a Marathon has, it gives back itself.
+        let free = free.checkpointed().filter(|it| kept::owner(it).is_none());
         let volumes = free.filter(ResourceExt::is_persistent_volume);
         let rest = free.filter(|it| !it.is_persistent_volume());
         calls.extend(destroy(agent.id(), volumes.to_messages()));

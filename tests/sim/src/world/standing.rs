@@ -7,6 +7,7 @@ use dcos_sched::master::Master;
 use dcos_store::Write;
 
 use super::World;
+use crate::kept;
 use crate::node::{Node, host};
 
 impl World {
@@ -114,6 +115,33 @@ impl World {
             return false;
         };
         self.nodes.iter().all(|node| agrees(master, node))
+    }
+
+    /// Who has come to rest hears what is kept for it, once leader and agents agree on that.
+    pub(super) fn compare(&mut self) {
+        if !self.seats.iter().any(|seat| seat.party.compares()) {
+            return;
+        }
+        let (mut books, mut disks) = (kept::All::new(), kept::All::new());
+        for agent in self.leader().iter().flat_map(|it| it.master.agents()) {
+            let id = agent.info.id.clone().unwrap_or_default();
+            kept::add(&mut books, &id.value, &agent.total);
+        }
+        for agent in self.nodes.iter().filter_map(|node| node.agent.as_ref()) {
+            let id = agent.id().cloned().unwrap_or_default();
+            kept::add(&mut disks, &id.value, agent.total());
+        }
+        if books != disks {
+            return;
+        }
+        for at in 0..self.seats.len() {
+            let seat = &mut self.seats[at];
+            if seat.party.compares() {
+                let now = seat.clock.show(self.now);
+                seat.party.compare(now, &books);
+                self.settle_party(at, Vec::new());
+            }
+        }
     }
 
     /// Where they do not.

@@ -5,8 +5,11 @@
 //! the same app not side by side; a step that is done has done what it says; who depends on others has his turn after
 //! them; taking back restores the very definitions there were. Instances are launched for an empty place only, of the
 //! version whose turn it is, with a task of a new name; none goes, and none is killed, but for a reason; an upgrade stays
-//! within its strategy (`upgrade.rs`). What is kept for an instance stays with it. Events tell what the store tells.
+//! within its strategy (`upgrade.rs`). What is kept for an instance stays with it (`keeping.rs`). A deployment ends by its
+//! deadline (`deadline.rs`). Events tell what the store tells.
 
+mod deadline;
+mod keeping;
 mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,12 +18,14 @@ use dcos_core::time::Time;
 use dcos_marathon::Config;
 use dcos_marathon::core::{Batch, Row, View};
 use dcos_marathon::instance::task_instance;
+use dcos_proto::mesos::TaskState;
 use dcos_proto::mesos::offer::Operation;
-use dcos_proto::mesos::{Resource, TaskState};
 use dcos_proto::scheduler::{Call, Event};
 use serde_json::Value;
 
 use crate::service::ledger::moment;
+pub(super) use deadline::Deadline;
+use keeping::Keeping;
 use upgrade::{Case, Copy, Health, Moves, Spec, Turn};
 
 /// What has to be true of an app once it is written down.
@@ -42,6 +47,10 @@ pub(super) struct Promise {
     pub(super) apps: BTreeMap<String, Wanted>,
     /// Deployments that are to end.
     pub(super) ended: Vec<String>,
+    /// Whether those in the way of that end, too.
+    pub(super) is_forced: bool,
+    /// Which deployment begins, and until when it may go on.
+    pub(super) deadline: Option<(String, Deadline)>,
 }
 
 /// A deployment under way.
@@ -54,6 +63,7 @@ struct Deployment {
     reached: usize,
     /// The versions of its apps before it.
     before: BTreeMap<String, Option<String>>,
+    deadline: Option<Deadline>,
 }
 
 /// The rows, and what cannot be read off them.
@@ -81,18 +91,31 @@ pub(super) struct Ledger {
     heard: Option<(String, TaskState)>,
     /// How long launches may take.
     patience: [u64; 2],
+    keeping: Keeping,
 }
 
 /// What one transaction did.
 #[derive(Default)]
 struct Seen {
+    /// When, in milliseconds.
+    now: u64,
+    promise: Promise,
     /// What rows of apps said before.
     versions: BTreeMap<String, Option<String>>,
     /// What it means to each app something happened to, before and after.
     cases: BTreeMap<String, Case>,
+    /// The same as a deployment that ended left it: it may have gone on before, and another begun after.
+    ended: BTreeMap<String, Case>,
     moves: BTreeMap<String, Moves>,
+    /// What happened to the instances of an app before it was changed, or its deployment ended, and how they were then: a
+    /// deployment may go on and end at once, for its deadline.
+    earlier: Vec<(String, Moves, BTreeMap<String, Copy>)>,
     /// Instances whose condition is another one.
     changed: BTreeSet<String>,
+    /// How instances were.
+    before: BTreeMap<String, Copy>,
+    /// Those that are to lose what is kept for them from now on.
+    forsaken: BTreeMap<String, Copy>,
     gone: BTreeMap<String, Copy>,
     /// Steps that are done: what they did to which app.
     done: Vec<BTreeMap<String, String>>,
@@ -173,6 +196,7 @@ impl Ledger {
     pub(super) fn begin(&mut self, view: &View) -> Result<(), String> {
         self.promise = Promise::default();
         self.named.clear();
+        self.forget_wishes();
         self.health.clear();
         self.told.clear();
         self.heard = None;
@@ -202,7 +226,11 @@ impl Ledger {
 
     /// Takes in one transaction, and what follows it.
     pub(super) fn judge(&mut self, now: Time, batch: &Batch) -> Result<(), String> {
-        let mut seen = Seen::default();
+        let mut seen = Seen {
+            now: now.as_millis(),
+            promise: std::mem::take(&mut self.promise),
+            ..Seen::default()
+        };
         let touched = batch
             .rows
             .iter()
@@ -217,17 +245,24 @@ impl Ledger {
         for row in &batch.rows {
             self.write(&mut seen, row)?;
         }
-        let promise = std::mem::take(&mut self.promise);
-        self.judge_promise(&seen, &promise)?;
+        self.expect_rollbacks(batch, &mut seen.promise);
+        self.judge_promise(&seen)?;
         for event in &batch.events {
             let document = serde_json::from_str(&event.data).map_err(|error| error.to_string())?;
             self.tell(&mut seen, event.kind, &document)?;
         }
+        self.begin_deadline(&seen.promise);
+        self.note_begin();
         self.judge_whole(&seen)?;
-        for (app, moves) in &seen.moves {
-            self.judge_app(&seen, app, moves)?;
+        self.judge_deadlines(seen.now)?;
+        self.judge_forsaken(&seen)?;
+        for (app, moves, all) in &seen.earlier {
+            self.judge_app(&seen, app, moves, all.iter())?;
         }
-        self.judge_calls(now, &seen, &batch.calls)?;
+        for (app, moves) in &seen.moves {
+            self.judge_app(&seen, app, moves, self.of(app))?;
+        }
+        self.judge_calls(&seen, &batch.calls)?;
         for (id, copy) in &seen.gone {
             self.judge_end(id, copy)?;
             self.health.remove(id);
@@ -247,8 +282,7 @@ impl Ledger {
             let Some(spec) = spec else {
                 return Err(format!("{id} is left of an app that is gone"));
             };
-            let is_parked = copy.condition == "Reserved" && !copy.volumes.is_empty();
-            if is_parked {
+            if copy.is_parked() {
                 continue;
             }
             if copy.condition != "Running" || copy.is_leaving() || copy.is_to_be_killed {
@@ -294,7 +328,12 @@ impl Ledger {
 
     /// What may happen to an app now.
     fn case(&self, app: &str) -> Case {
-        let spec = self.wanted(app).and_then(|version| self.spec(app, version));
+        self.case_of(app, self.wanted(app))
+    }
+
+    /// The same if that version is wanted.
+    fn case_of(&self, app: &str, version: Option<&str>) -> Case {
+        let spec = version.and_then(|version| self.spec(app, version));
         let mut turn = Turn::Past;
         for deployment in self.deployments.values() {
             let at = deployment.turn(app);
@@ -330,6 +369,12 @@ impl Ledger {
         if kind == "instance" {
             return self.write_instance(seen, name, value.as_ref());
         }
+        let ends = self.deployments.get(name);
+        if let Some(deployment) = ends.filter(|_| kind == "deployment" && value.is_none()) {
+            for app in deployment.before.keys() {
+                self.part(seen, app);
+            }
+        }
         let before = match &value {
             Some(value) => self.rows.insert(row.key.clone(), value.clone()),
             None => self.rows.remove(&row.key),
@@ -339,9 +384,19 @@ impl Ledger {
                 .as_ref()
                 .and_then(Value::as_str)
                 .map(ToOwned::to_owned);
-            seen.versions.entry(format!("/{name}")).or_insert(before);
+            let app = format!("/{name}");
+            self.part(seen, &app);
+            seen.versions.entry(app).or_insert(before);
         }
         Ok(())
+    }
+
+    /// What happens to instances of an app from now on has other reasons.
+    fn part(&self, seen: &mut Seen, app: &str) {
+        if let Some(moves) = seen.moves.remove(app) {
+            let all = self.of(app).map(|(id, copy)| (id.clone(), copy.clone()));
+            seen.earlier.push((app.to_owned(), moves, all.collect()));
+        }
     }
 
     fn write_instance(
@@ -367,6 +422,17 @@ impl Ledger {
         }
         if let Some(before) = before {
             before.goes_on(id, &copy)?;
+            seen.before
+                .entry(id.to_owned())
+                .or_insert_with(|| before.clone());
+        }
+        let was_forsaken = before.is_some_and(Copy::is_forsaken);
+        if copy.is_forsaken() && !was_forsaken && !copy.volumes.is_empty() {
+            seen.forsaken.insert(id.to_owned(), copy.clone());
+        }
+        if is_launch || copy.is_parked() {
+            // What was found was found of another task.
+            self.health.remove(id);
         }
         if before.is_none_or(|before| before.condition != copy.condition) {
             seen.changed.insert(id.to_owned());
@@ -376,7 +442,8 @@ impl Ledger {
     }
 
     /// What a user was told is so, and nothing else has changed.
-    fn judge_promise(&mut self, seen: &Seen, promise: &Promise) -> Result<(), String> {
+    fn judge_promise(&self, seen: &Seen) -> Result<(), String> {
+        let promise = &seen.promise;
         for (app, before) in &seen.versions {
             let is_asked = promise.apps.contains_key(app);
             if self.wanted(app) != before.as_deref() && !is_asked {
@@ -440,8 +507,18 @@ impl Ledger {
                 Some(it) if it.step == it.steps.len() => seen.succeeded.push(it),
                 it => return Err(format!("{id} succeeds, and is not done: {it:?}")),
             },
-            "deployment_failed" => match self.deployments.remove(id) {
-                Some(it) => self.half_way.extend(it.before.into_keys()),
+            "deployment_failed" => match self.deployments.get(id).cloned() {
+                Some(it) => {
+                    deadline::judge_failure(seen, id, &it, &text(&event["reason"]))?;
+                    for app in it.before.keys() {
+                        let wanted = || self.wanted(app).map(ToOwned::to_owned);
+                        let version = seen.versions.get(app).cloned().unwrap_or_else(wanted);
+                        let case = self.case_of(app, version.as_deref());
+                        seen.ended.insert(app.clone(), case);
+                    }
+                    self.deployments.remove(id);
+                    self.half_way.extend(it.before.into_keys());
+                }
                 None => return Err(format!("{id} fails, which was not under way")),
             },
             "instance_changed_event" => {
@@ -457,7 +534,11 @@ impl Ledger {
                 if self.over.contains(&task) {
                     return Err(format!("{task} is told to be {state} after its end"));
                 }
-                if is_end(&state) {
+                // What is lost with its volumes is waited for, and may run after all.
+                let id = task_instance(&task).map(|id| id.to_string());
+                let copy = id.and_then(|id| self.copies.get(&id));
+                let is_waited_for = copy.is_some_and(|copy| !copy.volumes.is_empty());
+                if is_final(&state) || (is_end(&state) && !is_waited_for) {
                     self.over.insert(task);
                 }
             }
@@ -516,6 +597,7 @@ impl Ledger {
             step: 0,
             reached: 0,
             before,
+            deadline: None,
         };
         self.judge_order(id, &deployment)?;
         self.deployments.insert(id.to_owned(), deployment);
@@ -592,7 +674,10 @@ impl Ledger {
             let wanted = self.wanted(app).and_then(|version| self.spec(app, version));
             let config = wanted.map(|spec| spec.config);
             let old = |copy: &Copy| Some(&copy.config) != config.as_ref() && !copy.is_leaving();
-            if let Some((id, _)) = self.of(app).find(|(_, copy)| old(copy) && !copy.is_kept()) {
+            if let Some((id, _)) = self
+                .of(app)
+                .find(|(_, copy)| old(copy) && !copy.is_parked())
+            {
                 return Err(format!("{app} is deployed, and {id} is of an old version"));
             }
         }
@@ -640,30 +725,40 @@ impl Ledger {
         copy.condition == "Running" && spec.is_some_and(|spec| health.is_ready(&spec))
     }
 
-    /// What was launched of an app, and what was dismissed, was so for a reason, each as things stood before or after.
-    fn judge_app(&self, seen: &Seen, app: &str, moves: &Moves) -> Result<(), String> {
-        let all = self.of(app).map(|(id, copy)| {
+    /// What was launched of an app, and what was dismissed, was so for a reason, each as things stood before, after, or in between.
+    fn judge_app<'a>(
+        &self,
+        seen: &Seen,
+        app: &str,
+        moves: &Moves,
+        all: impl Iterator<Item = (&'a String, &'a Copy)>,
+    ) -> Result<(), String> {
+        let after = self.case(app);
+        let cases = [Some(&after), seen.cases.get(app), seen.ended.get(app)];
+        let all = all.map(|(id, copy)| {
             let is_failing = self.health.get(id).is_some_and(Health::is_failing);
             (id, (copy, self.is_ready(id, copy), is_failing))
         });
-        let (all, after) = (all.collect(), self.case(app));
+        let all = all.collect();
         for moves in moves.apart() {
             let judge = |case: &Case| upgrade::judge(app, case, &moves, &all, &self.named);
-            let wrong = judge(&after).err();
-            let before = seen.cases.get(app);
-            if let Some(wrong) = wrong.filter(|_| before.is_none_or(|case| judge(case).is_err())) {
+            let wrong = cases.iter().flatten().map(|case| judge(case).err());
+            let wrong: Option<Vec<String>> = wrong.collect();
+            if let Some(wrong) = wrong.and_then(|all| all.into_iter().next()) {
                 return Err(wrong);
             }
         }
-        Ok(())
+        self.judge_volumes(seen, app, moves, cases)
     }
 
-    fn judge_calls(&mut self, now: Time, seen: &Seen, calls: &[Call]) -> Result<(), String> {
+    fn judge_calls(&mut self, seen: &Seen, calls: &[Call]) -> Result<(), String> {
         let operations = calls.iter().filter_map(|call| call.accept.as_ref());
         for operation in operations.flat_map(|accept| &accept.operations) {
             self.judge_operation(operation)?;
         }
-        for id in seen.moves.values().flat_map(|moves| &moves.launched) {
+        let earlier = seen.earlier.iter().map(|(_, moves, _)| moves);
+        let moves = seen.moves.values().chain(earlier);
+        for id in moves.flat_map(|moves| &moves.launched) {
             let copy = self.copies.get(id);
             if let Some(copy) = copy.filter(|copy| !self.launched.contains(&copy.task)) {
                 return Err(format!("{} is written down and not launched", copy.task));
@@ -678,12 +773,17 @@ impl Ledger {
                 // It was given up, or nobody knows it.
                 continue;
             };
-            let waited = now.as_millis().saturating_sub(copy.changed);
-            let is_late = match &*copy.condition {
-                "Provisioned" => waited >= self.patience[0],
-                "Staging" | "Starting" => waited >= self.patience[1],
-                _ => false,
+            let is_late = |copy: &Copy| {
+                let waited = seen.now.saturating_sub(copy.changed);
+                match &*copy.condition {
+                    "Provisioned" => waited >= self.patience[0],
+                    "Staging" | "Starting" => waited >= self.patience[1],
+                    _ => false,
+                }
             };
+            // One that something is kept for waits for its next launch as soon as this one is given up.
+            let before = seen.before.get(&id).filter(|_| copy.is_parked());
+            let is_late = is_late(copy) || before.is_some_and(is_late);
             let is_sick = self
                 .health
                 .get(&id)
@@ -705,41 +805,18 @@ impl Ledger {
             .iter()
             .flat_map(|launch| &launch.task_infos)
         {
-            let task = &task.task_id.value;
-            let copy = task_instance(task).and_then(|id| self.copies.get(id.as_str()));
-            if copy.is_none_or(|copy| copy.task != *task) {
-                return Err(format!("{task} is launched and not written down"));
-            }
-            if !self.launched.insert(task.clone()) {
-                return Err(format!("{task} is launched a second time"));
-            }
-        }
-        let destroyed = operation.destroy.iter().flat_map(|it| &it.volumes);
-        let given_back = operation.unreserve.iter().flat_map(|it| &it.resources);
-        for id in destroyed.chain(given_back).filter_map(owner) {
-            if self
-                .copies
-                .get(&id)
-                .is_some_and(|copy| !copy.volumes.is_empty())
-            {
-                return Err(format!(
-                    "what is kept for {id} is given back, though it is there"
-                ));
+            let name = &task.task_id.value;
+            let id = task_instance(name).map(|id| id.to_string());
+            let known = id.and_then(|id| Some((self.copies.get(&id)?, id)));
+            let Some((copy, id)) = known.filter(|(copy, _)| copy.task == *name) else {
+                return Err(format!("{name} is launched and not written down"));
+            };
+            Self::judge_place(task, &id, copy)?;
+            if !self.launched.insert(name.clone()) {
+                return Err(format!("{name} is launched a second time"));
             }
         }
-        Ok(())
-    }
-
-    /// An instance is gone: not one that something is kept for, unless its app goes, a user or the agent's end wants it.
-    fn judge_end(&self, id: &str, copy: &Copy) -> Result<(), String> {
-        let is_gone = self.heard.as_ref().is_some_and(|(task, state)| {
-            *task == copy.task && *state == TaskState::TaskGoneByOperator
-        });
-        let is_free = self.wanted(&copy.app).is_none() || copy.is_forsaken();
-        if copy.is_kept() && !(is_free || is_gone || self.named.contains(id)) {
-            return Err(format!("{id} loses what is kept for it"));
-        }
-        Ok(())
+        self.judge_keeping(operation)
     }
 }
 
@@ -775,21 +852,14 @@ fn other(definition: &Value, document: &Value) -> Option<String> {
     (!is_same).then(|| format!("{definition} instead of {document}"))
 }
 
-/// The instance something is reserved for.
-fn owner(resource: &Resource) -> Option<String> {
-    let reservation = resource
-        .reservations
-        .last()
-        .or(resource.reservation.as_ref())?;
-    let labels = &reservation.labels.as_ref()?.labels;
-    let label = labels
-        .iter()
-        .find(|label| label.key == "marathon_task_id")?;
-    label.value.clone()
-}
-
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Whether somebody saw the end of a task that is told to be like that.
+fn is_final(state: &str) -> bool {
+    let final_states = ["ERROR", "FAILED", "FINISHED", "KILLED"];
+    final_states.iter().any(|it| state.ends_with(it))
 }
 
 fn is_end(state: &str) -> bool {

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
-use dcos_marathon::core::DeploymentView;
+use dcos_marathon::core::{DeploymentView, Limit};
 use dcos_marathon::deployment::Plan;
 use dcos_marathon::instance::{Agent, Instance, InstanceId};
 use dcos_marathon::model::{App, RootGroup};
 use dcos_marathon::{Timestamp, event};
-use dcos_proto::mesos::{Label, Labels, TaskInfo, TaskStatus, resource};
+use dcos_proto::mesos::resource::disk_info::Persistence;
+use dcos_proto::mesos::{Label, Labels, Resource, TaskInfo, TaskStatus, resource};
 use dcos_proto::scheduler::{call, event as mesos};
+use dcos_sched::sdk::operations;
 use serde_json::json;
 
 use super::*;
@@ -46,8 +48,40 @@ fn id(name: &str) -> String {
     format!("{}.instance-{}", &name[..1], &name[1..])
 }
 
+/// The volume of an instance.
+fn volume(name: &str) -> String {
+    format!("volume-{name}")
+}
+
 fn task(name: &str, words: &[&str]) -> String {
     format!("{}._app.{}", id(name), value(words, "life").unwrap_or("1"))
+}
+
+/// What is reserved for an instance; a volume, if that is named.
+fn kept(name: &str, volume: Option<&str>) -> Resource {
+    let label = Label {
+        key: "marathon_task_id".into(),
+        value: Some(id(name)),
+    };
+    let labels = Some(Labels {
+        labels: vec![label],
+    });
+    let persistence = volume.map(|id| Persistence {
+        id: id.into(),
+        ..Persistence::default()
+    });
+    let disk = resource::DiskInfo {
+        persistence,
+        ..resource::DiskInfo::default()
+    };
+    Resource {
+        reservation: Some(resource::ReservationInfo {
+            labels,
+            ..resource::ReservationInfo::default()
+        }),
+        disk: volume.map(|_| Box::new(disk)),
+        ..Resource::default()
+    }
 }
 
 impl Scribe {
@@ -89,7 +123,7 @@ impl Scribe {
             "back" => {
                 self.put(&format!("app/{name}"), &stamp(number(words, "v").unwrap()));
                 let before = text(&stamp(number(words, "to").unwrap()));
-                self.promise(name, Wanted::Again(Some(before)), false);
+                self.promise(name, Wanted::Again(Some(before)), has("unasked"));
             }
             "deploy" => self.deploy(name, words),
             "launch" | "is" | "leaves" => self.copy(name, words),
@@ -111,24 +145,11 @@ impl Scribe {
                 }),
                 ..Call::default()
             }),
-            "give" => {
-                let label = Label {
-                    key: "marathon_task_id".into(),
-                    value: Some(id(name)),
-                };
-                let labels = Some(Labels {
-                    labels: vec![label],
-                });
-                let kept = Resource {
-                    reservation: Some(resource::ReservationInfo {
-                        labels,
-                        ..resource::ReservationInfo::default()
-                    }),
-                    ..Resource::default()
-                };
-                self.accept(dcos_sched::sdk::operations::unreserve(vec![kept]));
-            }
+            "reserve" => self.accept(operations::reserve(vec![kept(name, None)])),
+            "make" => self.accept(operations::create(vec![kept(name, words.get(2).copied())])),
+            "give" => self.accept(operations::unreserve(vec![kept(name, None)])),
             "named" => self.ledger.named(&id(name)),
+            "wiped" => self.ledger.wiped(&id(name)),
             "passes" | "fails" => {
                 let now = Time::from_secs(self.now);
                 self.ledger.probed(now, &id(name), 0, words[0] == "passes");
@@ -187,6 +208,8 @@ impl Scribe {
             "killSelection": value(words, "first").unwrap_or("YOUNGEST_FIRST"),
             "dependencies": needs,
             "healthChecks": checks.into_iter().collect::<Vec<_>>(),
+            "container": {"volumes": value(words, "volume").map(|path| json!({"containerPath": path, "persistent": {"size": 8}}))
+                .into_iter().collect::<Vec<_>>()},
         });
         let key = text(&stamp(version));
         self.put(&format!("spec/{name}@{key}"), &spec);
@@ -194,7 +217,7 @@ impl Scribe {
     }
 
     /// `deploy d Restart:a Scale:b,Scale:c` begins; `step=1` says that the first step is done, `end` that all is, `fail`
-    /// that it is ended.
+    /// that a user ended it, `late` that its deadline did. `stop=9` and `rollback=9` are deadlines a user gave it.
     fn deploy(&mut self, name: &str, words: &[&str]) {
         let has = |word: &str| words.contains(&word);
         let steps = words[2..].iter().filter(|word| word.contains(':'));
@@ -215,18 +238,35 @@ impl Scribe {
                 self.tell("deployment_info", event(done));
             }
         }
-        if has("end") || has("fail") {
-            let kind = if has("end") {
-                "deployment_success"
+        if has("fail") && !has("unasked") {
+            self.ledger.promise.ended.push(name.to_owned());
+        }
+        if has("end") {
+            self.tell("deployment_success", event(0));
+        } else if has("fail") || has("late") {
+            let mut event = event(0);
+            let reason = if has("late") {
+                "its deadline passed"
             } else {
-                "deployment_failed"
+                "canceled"
             };
-            self.tell(kind, event(0));
+            event["reason"] = json!(reason);
+            self.tell("deployment_failed", event);
+        }
+        if has("end") || has("fail") || has("late") {
             if !has("stays") {
                 self.batch.rows.push(Row::delete(format!("marathon/{key}")));
             }
         } else if done.is_none() {
-            self.put(&key, &json!({"id": name}));
+            let limits = ["stop", "rollback"].map(|then| Some((then, number(words, then)?)));
+            let limit = limits.into_iter().flatten().next();
+            let limit = limit.map(|(then, at)| json!({"at": stamp(at), "then": then}));
+            if let Some(limit) = limit.clone().filter(|_| !has("unlimited")) {
+                let limit: Limit = serde_json::from_value(limit).unwrap();
+                self.ledger.promise.deadline = Some((name.to_owned(), limit.into()));
+            }
+            let limit = limit.filter(|_| !has("forgotten"));
+            self.put(&key, &json!({"id": name, "limit": limit}));
             if !has("silent") {
                 self.tell("deployment_info", event(0));
             }
@@ -244,15 +284,21 @@ impl Scribe {
                 "id": id(name), "app": format!("/{}", &name[..1]), "version": version, "configVersion": config,
                 "goal": "Running", "condition": "Provisioned", "stagedAt": now, "since": now, "taskId": task(name, words),
             });
-            if has("volume") {
-                row["reservation"] =
-                    json!({"confirmed": true, "volumes": [{"persistenceId": "x"}]});
+            if let Some(path) = value(words, "volume") {
+                let volume = json!({"persistenceId": volume(name), "containerPath": path});
+                row["reservation"] = json!({
+                    "confirmed": !has("unconfirmed"),
+                    "incarnation": number(words, "life").unwrap_or(1),
+                    "volumes": [volume],
+                });
             }
+            row["agent"] = json!({"id": value(words, "on").unwrap_or("S1")});
             self.copies.insert(name.to_owned(), row);
         }
         let row = self.copies.get_mut(name).unwrap();
         if words[0] == "leaves" {
-            row["goal"] = json!("Decommissioned");
+            let keeps = !row["reservation"].is_null() && !has("forsaken");
+            row["goal"] = json!(if keeps { "Stopped" } else { "Decommissioned" });
         }
         if has("stays") {
             row["goal"] = json!("Running");
@@ -267,20 +313,50 @@ impl Scribe {
             }
         }
         let row = row.clone();
+        let agent = text(&row["agent"]["id"]);
         if !has("unwritten") {
             self.put(&format!("instance/{}", id(name)), &row);
         }
         if !has("silent") {
-            let told = json!({"instanceId": id(name), "condition": row["condition"]});
+            let told =
+                value(words, "told").map_or_else(|| row["condition"].clone(), |it| json!(it));
+            let told = json!({"instanceId": id(name), "condition": told});
             self.tell("instance_changed_event", told);
         }
         if is_launch && !has("unsent") {
+            let used = value(words, "uses").unwrap_or(name);
+            let of_volume = value(words, "volume").filter(|_| !has("bare"));
             let task = TaskInfo {
                 task_id: task(name, words).into(),
+                agent_id: value(words, "at").unwrap_or(&agent).into(),
+                resources: of_volume
+                    .map(|_| kept(used, Some(&volume(name))))
+                    .into_iter()
+                    .collect(),
                 ..TaskInfo::default()
             };
             self.accept(dcos_sched::sdk::operations::launch(vec![task]));
         }
+    }
+
+    /// Writes a line, and has it judged.
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        let (now, words) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        self.now = now.parse().unwrap_or_else(|_| panic!("no time: {line}"));
+        for words in words.split(';').filter(|it| !it.trim().is_empty()) {
+            let words: Vec<&str> = words.split_whitespace().collect();
+            match words[0] {
+                "rest" => self.ledger.judge_rest()?,
+                "reborn" => self.ledger.begin(&View::default())?,
+                "again" => {
+                    let all = self.ledger.deployments.values_mut();
+                    all.for_each(|it| it.step = 0);
+                }
+                _ => self.write(&words),
+            }
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.ledger.judge(Time::from_secs(self.now), &batch)
     }
 
     fn accept(&mut self, operation: Operation) {
@@ -300,27 +376,7 @@ fn judged(history: &str) -> Result<(), String> {
         ledger: Ledger::new(&Config::default()),
         ..Scribe::default()
     };
-    for line in history.lines() {
-        let (now, words) = line.trim().split_once(' ').unwrap_or((line, ""));
-        scribe.now = now.parse().unwrap_or_else(|_| panic!("no time: {line}"));
-        for words in words.split(';').filter(|it| !it.trim().is_empty()) {
-            let words: Vec<&str> = words.split_whitespace().collect();
-            match words[0] {
-                "rest" => scribe.ledger.judge_rest()?,
-                "reborn" => scribe.ledger.begin(&View::default())?,
-                "again" => scribe
-                    .ledger
-                    .deployments
-                    .values_mut()
-                    .for_each(|it| it.step = 0),
-                _ => scribe.write(&words),
-            }
-        }
-        let batch = std::mem::take(&mut scribe.batch);
-        let now = Time::from_secs(scribe.now);
-        scribe.ledger.judge(now, &batch)?;
-    }
-    Ok(())
+    history.lines().try_for_each(|line| scribe.line(line))
 }
 
 /// A lawful history, what is added to it to break a law, and what is said then.
@@ -437,7 +493,7 @@ fn deployments_take_their_steps_in_order_and_by_themselves() {
             ),
             (
                 "2 deploy d Scale:a Scale:b fail stays",
-                "are deployments in the store",
+                "d was to end, and goes on",
             ),
             (
                 "2 app c v=2 n=0; deploy e Scale:c silent",
@@ -630,26 +686,214 @@ fn an_upgrade_stays_within_its_strategy() {
     );
 }
 
+/// An instance with a volume that runs.
+const KEPT: &str = "1 app a v=1 n=1 volume=data; deploy d Scale:a
+2 launch a1 v=1 volume=data; reserve a1; make a1 volume-a1
+3 is a1 as=Running\n";
+
 #[test]
 fn what_is_kept_for_an_instance_stays_with_it() {
-    let kept = "1 app a v=1 n=1; deploy d Scale:a\n2 launch a1 v=1 volume\n3 is a1 as=Running\n";
+    let unconfirmed = KEPT.replace("volume=data; reserve", "volume=data unconfirmed; reserve");
     check_each(
-        kept,
+        KEPT,
         &[
             ("4 gone a1", "a.instance-1 loses what is kept for it"),
+            (
+                "4 named a1; gone a1",
+                "a.instance-1 loses what is kept for it",
+            ),
             (
                 "4 give a1",
                 "what is kept for a.instance-1 is given back, though it is there",
             ),
+            (
+                "4 leaves a1 forsaken",
+                "a.instance-1 is to lose what is kept for it, though /a is there",
+            ),
+            (
+                "4 is a1 as=Reserved told=Killed; reserve a1",
+                "a second time",
+            ),
+            ("4 make a1 volume-a1", "volume-a1 is made a second time"),
+            (
+                "4 make a1 other",
+                "other is made for a.instance-1, which has no such volume",
+            ),
+            (
+                "4 reserve a9",
+                "something is reserved for a.instance-9, which is not there",
+            ),
         ],
     );
     for lawful in [
-        "4 named a1; gone a1; give a1",
+        "4 wiped a1; gone a1; give a1",
         "4 delete a; gone a1; give a1",
+        "4 delete a; leaves a1 forsaken; gone a1; give a1",
         "4 hears a1 TASK_GONE_BY_OPERATOR; gone a1",
-        "4 is a1 as=Reserved silent; gone a1 silent; named a1",
+        "4 is a1 as=Reserved silent; gone a1 silent; wiped a1",
     ] {
-        assert_eq!(judged(&format!("{kept}{lawful}")), Ok(()), "{lawful}");
+        assert_eq!(judged(&format!("{KEPT}{lawful}")), Ok(()), "{lawful}");
+    }
+    // Nobody may know yet that it was made; but whoever heard of the task does.
+    let lost = format!("{unconfirmed}4 gone a1; give a1");
+    assert_eq!(judged(&lost), Ok(()), "{lost}");
+    let heard = unconfirmed.replace("3 is a1", "3 hears a1 TASK_RUNNING; is a1");
+    check(
+        &heard,
+        &format!("{heard}4 gone a1; give a1"),
+        "loses what is kept for it",
+    );
+}
+
+#[test]
+fn an_instance_comes_back_to_its_own_volumes() {
+    let parked = format!("{KEPT}4 is a1 as=Reserved told=Killed\n");
+    check_each(
+        &format!("{parked}5 launch a1 v=1 life=2 volume=data\n"),
+        &[
+            (
+                "6 is a1 as=Reserved told=Killed\n7 launch a1 v=1 life=3 volume=data on=S2",
+                "a.instance-1 is another one",
+            ),
+            (
+                "6 is a1 as=Reserved told=Killed\n7 launch a1 v=1 life=3 volume=data at=S2",
+                "is launched on S2, and is of S1",
+            ),
+            (
+                "6 is a1 as=Reserved told=Killed\n7 launch a1 v=1 life=3 volume=data bare",
+                "is launched with the volumes {}, not",
+            ),
+            (
+                "6 is a1 as=Reserved told=Killed\n7 launch a1 v=1 life=3 volume=data uses=a2",
+                "is launched on what is kept for a.instance-2",
+            ),
+            (
+                "6 is a1 as=Reserved told=Killed\n7 launch a1 v=1 life=3 volume=log",
+                "is launched with volumes at",
+            ),
+            (
+                "6 is a1 as=Reserved told=Killed\n7 launch a2 v=1 volume=data",
+                "a.instance-2 gets volumes, and a.instance-1 waits for its own",
+            ),
+        ],
+    );
+    // One that is lost may run after all, but not one that ended.
+    let taken_on = |end: &str| {
+        format!(
+            "{KEPT}4 hears a1 {end}; tells a1 {end}; is a1 as=Reserved told=Killed\n5 hears a1 TASK_RUNNING; tells a1 TASK_RUNNING; is a1 as=Running"
+        )
+    };
+    check(
+        &taken_on("TASK_UNKNOWN"),
+        &taken_on("TASK_FAILED"),
+        "is told to be TASK_RUNNING after its end",
+    );
+    // Of more that are wanted, one may get new ones while another waits.
+    let both =
+        format!("{parked}5 app a v=5 config=1 n=2 volume=data; launch a2 v=5 config=1 volume=data");
+    assert_eq!(judged(&both), Ok(()));
+}
+
+#[test]
+fn what_agents_keep_is_what_should_be_kept() {
+    let mut scribe = Scribe::default();
+    for line in KEPT.lines() {
+        scribe.line(line).unwrap();
+    }
+    let mut found = scribe.ledger.kept();
+    assert_eq!(scribe.ledger.compare(&found), Ok(()));
+    let other = found["a.instance-1"].clone();
+    assert_eq!(other.volumes, BTreeSet::from(["volume-a1".to_owned()]));
+    found.insert("a.instance-2".into(), other);
+    let wrong = scribe.ledger.compare(&found).unwrap_err();
+    assert!(
+        wrong.contains("is kept for a.instance-2, and None should be"),
+        "{wrong}"
+    );
+    found.clear();
+    let wrong = scribe.ledger.compare(&found).unwrap_err();
+    assert!(
+        wrong.contains("at rest None is kept for a.instance-1"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_deployment_ends_by_its_deadline() {
+    let limited = |then: &str| format!("{RUNS}11 app a v=11 n=2; deploy e Restart:a {then}=20\n");
+    check_each(
+        &limited("stop"),
+        &[
+            ("20 ", "e goes on beyond its deadline"),
+            ("19 deploy e Restart:a late", "e ends before its deadline"),
+            (
+                "20 deploy e Restart:a late; back a v=1 to=1 unasked",
+                "/a is changed, which nobody asked for",
+            ),
+        ],
+    );
+    check_each(
+        &limited("rollback"),
+        &[
+            (
+                "20 deploy e Restart:a late",
+                "/a is not as was asked for: is of",
+            ),
+            (
+                "19 back a v=1 to=1 unasked",
+                "/a is changed, which nobody asked for",
+            ),
+        ],
+    );
+    for lawful in [
+        format!("{}20 deploy e Restart:a late", limited("stop")),
+        format!(
+            "{}20 deploy e Restart:a late; back a v=1 to=1 unasked",
+            limited("rollback")
+        ),
+        format!("{}12 deploy e Restart:a fail", limited("stop")),
+    ] {
+        assert_eq!(judged(&lawful), Ok(()), "{lawful}");
+    }
+    check_each(
+        &format!("{RUNS}{UPGRADED}"),
+        &[
+            (
+                "12 deploy e Restart:a late",
+                "e ends for a deadline, and has none",
+            ),
+            (
+                "12 deploy e Restart:a fail unasked",
+                "e ends, which nobody asked for",
+            ),
+        ],
+    );
+    // It may go on until then, and its instances go at once for what follows.
+    let half_way = format!(
+        "{RUNS}11 app a v=11 n=2 least=50 more=50; deploy e Restart:a rollback=20
+12 launch a3 v=11\n13 is a3 as=Running\n14 leaves a1\n15 gone a1\n16 launch a4 v=11\n"
+    );
+    let back = "deploy e Restart:a late; back a v=1 to=1 unasked; deploy f Restart:a";
+    check(
+        &format!("{half_way}20 leaves a2; {back}; leaves a4"),
+        &format!("{half_way}20 leaves a2; leaves a4; {back}"),
+        "goes, and",
+    );
+    let half_way = format!(
+        "{RUNS}11 app a v=11 n=2 least=50 more=100; deploy e Restart:a stop=20
+12 launch a3 v=11\n13 is a3 as=Running\n14 launch a4 v=11\n"
+    );
+    let end = "deploy e Restart:a late";
+    check(
+        &format!("{half_way}20 leaves a1; {end}; leaves a4"),
+        &format!("{half_way}20 leaves a1; leaves a4; {end}"),
+        "goes, and",
+    );
+    for words in ["stop=20 forgotten", "stop=20 unlimited"] {
+        let wrong = judged(&format!(
+            "{RUNS}11 app a v=11 n=2; deploy e Restart:a {words}"
+        ));
+        assert!(wrong.unwrap_err().contains("e has the deadline"), "{words}");
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dcos_core::resources::Scalar;
 use serde_json::Value;
 
-use super::{moment, text};
+use super::{keeping, moment, text};
 
 /// An instance, as its row tells.
 #[derive(Debug, Clone)]
@@ -21,16 +22,22 @@ pub(super) struct Copy {
     pub(super) since: u64,
     /// Since when its condition is what it is.
     pub(super) changed: u64,
+    /// The agent it is on.
+    pub(super) agent: String,
+    /// How many tasks were launched on what is kept for it; 0 if nothing is.
+    pub(super) life: u64,
     /// The names of its volumes.
-    pub(super) volumes: Vec<String>,
+    pub(super) volumes: BTreeSet<String>,
+    /// Where its containers see them.
+    pub(super) paths: BTreeSet<String>,
     /// Whether those are known to be there.
-    is_confirmed: bool,
+    pub(super) is_confirmed: bool,
 }
 
 impl Copy {
     pub(super) fn read(row: &Value) -> Self {
         let kept = &row["reservation"];
-        let volumes = kept["volumes"].as_array().map_or(&[][..], Vec::as_slice);
+        let volumes = || kept["volumes"].as_array().into_iter().flatten();
         Self {
             app: text(&row["app"]),
             version: text(&row["version"]),
@@ -44,10 +51,10 @@ impl Copy {
                 started => started,
             },
             changed: moment(&row["since"]),
-            volumes: volumes
-                .iter()
-                .map(|it| text(&it["persistenceId"]))
-                .collect(),
+            agent: text(&row["agent"]["id"]),
+            life: kept["incarnation"].as_u64().unwrap_or_default(),
+            volumes: volumes().map(|it| text(&it["persistenceId"])).collect(),
+            paths: volumes().map(|it| text(&it["containerPath"])).collect(),
             is_confirmed: kept["confirmed"] == true,
         }
     }
@@ -70,14 +77,15 @@ impl Copy {
         self.is_active() && !self.is_leaving()
     }
 
-    /// Whether something is kept for it that must not get lost.
-    pub(super) fn is_kept(&self) -> bool {
-        self.is_confirmed && !self.volumes.is_empty()
+    /// Whether it waits without a task for room on what is kept for it.
+    pub(super) fn is_parked(&self) -> bool {
+        self.condition == "Reserved" && !self.volumes.is_empty()
     }
 
     /// What it was made as, it stays.
     pub(super) fn goes_on(&self, id: &str, next: &Self) -> Result<(), String> {
-        let is_same = (&self.app, &self.volumes) == (&next.app, &next.volumes);
+        let is_same =
+            (&self.app, &self.agent, &self.volumes) == (&next.app, &next.agent, &next.volumes);
         let is_again = self.task != next.task;
         if !is_same || (!is_again && (&self.version, &self.config) != (&next.version, &next.config))
         {
@@ -122,6 +130,10 @@ pub(super) struct Spec {
     is_youngest_first: bool,
     checks: Vec<(u64, u64)>,
     awaits_readiness: bool,
+    /// How much of everything an instance needs, volumes included.
+    pub(super) needs: BTreeMap<String, Scalar>,
+    /// Where containers see its volumes.
+    pub(super) paths: BTreeSet<String>,
 }
 
 impl Spec {
@@ -133,11 +145,11 @@ impl Spec {
         let share = |name: &str| percent(&strategy[name]);
         let mut least = (instances * share("minimumHealthCapacity")).div_ceil(100);
         let mut most = instances + instances * share("maximumOverCapacity") / 100;
-        let has_volumes = row["container"]["volumes"]
-            .as_array()
-            .is_some_and(|all| all.iter().any(|volume| volume["persistent"].is_object()));
+        let volumes = row["container"]["volumes"].as_array().into_iter().flatten();
+        let persistent = volumes.filter(|volume| volume["persistent"].is_object());
+        let paths: BTreeSet<String> = persistent.map(|it| text(&it["containerPath"])).collect();
         // Something must move.
-        if most <= least && has_volumes {
+        if most <= least && !paths.is_empty() {
             least = most.saturating_sub(1);
         } else if most <= least {
             most = least + 1;
@@ -163,6 +175,8 @@ impl Spec {
             awaits_readiness: row["readinessChecks"]
                 .as_array()
                 .is_some_and(|all| !all.is_empty()),
+            needs: keeping::needs(row),
+            paths,
         }
     }
 
@@ -242,6 +256,18 @@ pub(super) struct Case {
     /// What is wanted.
     pub(super) spec: Option<Spec>,
     pub(super) turn: Turn,
+}
+
+impl Case {
+    /// How many instances may be wanted.
+    pub(super) fn most(&self) -> usize {
+        let before = match &self.turn {
+            Turn::ToCome(before) | Turn::Again(before) => before.as_ref(),
+            Turn::Past | Turn::Restart => None,
+        };
+        let all = self.spec.iter().chain(before);
+        all.map(|spec| spec.instances).max().unwrap_or_default()
+    }
 }
 
 /// What happened to the instances of an app.
