@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Follower ─► Journal::next ─► Entry ─► Journal::encode ─► Write: Replace | Append ─► MemoryFile
-//! Follower::recall ◄─ Remembered ◄───────────────── Remembered::read ◄────────────────────┘
+//! Follower::recall ◄─ Keeping::judge ◄─ Remembered ◄─ Remembered::read ◄──────────────────┘
 //! ```
 //!
 //! A file begins with a line that says what it is and which version, and goes on with records: all there is, then what
@@ -10,6 +10,7 @@
 //! moment: the last one up to which the file is whole. Only a file whose beginning is broken says nothing.
 
 mod file;
+mod keeping;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::Follower;
 use crate::vip::TaskKey;
 
 pub use file::MemoryFile;
+pub use keeping::{Cluster, Keeping, Origin};
 
 /// What a file begins with, before its version.
 const MAGIC: &[u8] = b"dcos-net memory ";
@@ -37,9 +39,6 @@ const LENGTH: usize = 4;
 const CHECKSUM: usize = 20;
 /// All is written anew once what changed takes this many bytes, and as many as all did.
 const LEAST: usize = 64 << 10;
-/// So often at least it is noted that what is known still is, for who wants to know its age.
-const STILL: Duration = Duration::from_secs(600);
-
 /// What else goes with what is known: who told, and where nobody's task may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Around {
@@ -83,8 +82,10 @@ pub struct Record {
 /// What a node knew.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remembered {
-    /// When it was so at last.
+    /// When it was so at last, by the wall clock of then.
     pub written: Time,
+    /// Who knew it.
+    pub origin: Origin,
     /// What went with it.
     pub around: Around,
     /// Agents, by id.
@@ -93,6 +94,8 @@ pub struct Remembered {
     pub frameworks: BTreeMap<String, mesos::FrameworkInfo>,
     /// Tasks.
     pub tasks: BTreeMap<TaskKey, KnownTask>,
+    /// How many tasks are left out since they ended with an earlier run of this host.
+    pub ended: usize,
     /// How many bytes at the end of the file are not understood: a write that was broken off, or damage.
     pub broken: usize,
 }
@@ -113,6 +116,34 @@ pub enum Unreadable {
     /// Its first record is not whole.
     #[error("it is damaged, or incomplete")]
     Damaged,
+    /// It was written by a node of another cluster.
+    #[error("it is of another cluster ({theirs}), and this one is {ours}")]
+    Elsewhere {
+        /// The one it is of.
+        theirs: Cluster,
+        /// The one this node is of.
+        ours: Cluster,
+    },
+    /// It was so too long ago.
+    #[error("it was so {} s ago, and only what was so within {} s counts", age.as_secs(), max_age.as_secs())]
+    Old {
+        /// How long ago.
+        age: Duration,
+        /// How long it may be.
+        max_age: Duration,
+    },
+    /// By the clock it will have been so at a time that is yet to come, and not soon.
+    #[error(
+        "it was so {} s after now, by this host's clock, and only what was so within {} s counts",
+        ahead.as_secs(),
+        max_age.as_secs()
+    )]
+    Ahead {
+        /// In how long.
+        ahead: Duration,
+        /// How long it may be.
+        max_age: Duration,
+    },
     /// The file can't be read.
     #[error("reading it")]
     Read(#[from] std::io::Error),
@@ -153,14 +184,19 @@ impl Remembered {
     fn take_in(&mut self, entry: Entry) {
         let Entry {
             time,
+            origin,
             around,
             record,
         } = entry;
         if record.is_all {
             *self = Self {
                 around: std::mem::take(&mut self.around),
+                origin: std::mem::take(&mut self.origin),
                 ..Self::default()
             };
+        }
+        if let Some(origin) = origin {
+            self.origin = origin;
         }
         self.written = time;
         if let Some(around) = around {
@@ -184,7 +220,10 @@ fn take_in<K: Ord, V>(known: &mut BTreeMap<K, V>, news: BTreeMap<K, Option<V>>) 
 /// What stands in a file as one record, or is to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Entry {
+    /// By the wall clock.
     time: Time,
+    /// With all there is.
+    origin: Option<Origin>,
     /// If it is another one than before.
     around: Option<Around>,
     record: Record,
@@ -201,7 +240,10 @@ pub enum Write {
 
 /// What is in a file, as far as that matters for what comes behind it.
 #[derive(Clone, Debug, Default)]
-pub struct Journal(Option<Position>);
+pub struct Journal {
+    origin: Origin,
+    position: Option<Position>,
+}
 
 #[derive(Clone, Debug)]
 struct Position {
@@ -213,40 +255,75 @@ struct Position {
     time: Time,
 }
 
+impl Position {
+    fn is_short(&self) -> bool {
+        self.behind <= LEAST.max(self.all)
+    }
+}
+
 impl Journal {
-    /// What is to be written so that the file says what `follower` knows; nothing if it says so already. The first time,
-    /// and whenever what was written since has become long, that is all of it. It costs little: the work is to
-    /// [encode](Self::encode) it, which is to be done before this is called again.
+    /// How long what is known may stay as it is until it is noted that it still is: its age is no greater than that, whatever
+    /// happens to the process.
+    pub const STILL: Duration = Duration::from_secs(30);
+
+    /// That of a file which this one writes.
+    pub fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            position: None,
+        }
+    }
+
+    /// What is to be written so that the file says what `follower` knows at `now`, by the wall clock; nothing if it says so
+    /// already. The first time, and whenever what was written since has become long, that is all of it. It costs little: the
+    /// work is to [encode](Self::encode) it, which is to be done before this is called again.
     pub fn next(&mut self, now: Time, around: &Around, follower: &mut Follower) -> Option<Entry> {
         let news = follower.take_news();
-        let short = self.0.as_ref().filter(|position| {
+        let short = self.position.as_ref().filter(|position| {
             let is_all = news.as_ref().is_some_and(|news| news.is_all);
-            !is_all && position.behind <= LEAST.max(position.all)
+            !is_all && position.is_short()
         });
         let Some(position) = short else {
             let all = news.filter(|news| news.is_all);
             return Some(Entry {
                 time: now,
+                origin: Some(self.origin.clone()),
                 around: Some(around.clone()),
                 record: all.unwrap_or_else(|| follower.all()),
             });
         };
         let is_same = position.around == *around;
-        let is_fresh = !(position.time + STILL).is_due(now);
-        if news.is_none() && is_same && is_fresh {
-            return None;
+        if news.is_none() && is_same {
+            return self.still(now);
         }
         Some(Entry {
             time: now,
+            origin: None,
             around: (!is_same).then(|| around.clone()),
             record: news.unwrap_or_default(),
+        })
+    }
+
+    /// Whether it is known what is in the file, and more may come behind it; all there is is to be written otherwise.
+    pub fn goes_on(&self) -> bool {
+        self.position.as_ref().is_some_and(Position::is_short)
+    }
+
+    /// What is to be written if nothing changed and the journal [goes on](Self::goes_on): that it is still so,
+    /// [now and then](Self::STILL), and once the clock was set.
+    pub fn still(&self, now: Time) -> Option<Entry> {
+        let before = self.position.as_ref()?.time;
+        let is_fresh = before <= now && !(before + Self::STILL).is_due(now);
+        (!is_fresh).then(|| Entry {
+            time: now,
+            ..Entry::default()
         })
     }
 
     /// What is to be done with the file for it.
     pub fn encode(&mut self, entry: Entry) -> Write {
         let is_all = entry.record.is_all;
-        let before = self.0.take().filter(|_| !is_all);
+        let before = self.position.take().filter(|_| !is_all);
         let mut text = if is_all {
             [MAGIC, VERSION].concat()
         } else {
@@ -258,7 +335,7 @@ impl Journal {
             Some(before) => (before.all, before.behind + text.len(), before.around),
             None => (text.len(), 0, Around::default()),
         };
-        self.0 = Some(Position {
+        self.position = Some(Position {
             chain,
             around: entry.around.unwrap_or(around),
             all,
@@ -274,7 +351,7 @@ impl Journal {
 
     /// A write failed: what is in the file now is not known.
     pub fn fail(&mut self) {
-        self.0 = None;
+        self.position = None;
     }
 }
 

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use dcos_core::time::Time;
 use dcos_net::vip::VipTable;
-use dcos_net::{Around, Follower, Journal, Remembered, Write};
+use dcos_net::{
+    Around, Cluster, Follower, Journal, Keeping, Origin, Remembered, Unreadable, Write,
+};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 use proptest::collection::{btree_set, vec};
+use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 use sha1::{Digest as _, Sha1};
 
 /// What happens to a node.
@@ -354,17 +358,153 @@ fn a_file_does_not_grow_with_what_happened() {
 #[test]
 fn its_age_is_that_of_what_was_told_last() {
     let mut node = Node::new(Follower::of_all);
-    let later = |minutes: u64| Time::from_secs(1000 + 60 * minutes);
+    let later = |seconds: u64| Time::from_secs(1000 + seconds);
     node.take_in(later(0), &Step::Agent(1));
-    let mut age = |minutes: u64| {
-        node.write(later(minutes));
+    let mut age = |seconds: u64| {
+        node.write(later(seconds));
         Remembered::read(&node.file).unwrap().written
     };
     assert_eq!(age(0), later(0));
     assert_eq!(
-        age(9),
+        age(29),
         later(0),
         "nothing changed, and it was written down a moment ago"
     );
-    assert_eq!(age(11), later(11));
+    assert_eq!(age(30), later(30));
+    // The clock was wrong, and is set right.
+    assert_eq!(age(5), later(5));
+    assert_eq!(age(9000), later(9000));
+}
+
+fn origin(cluster: &str, boot: Option<u8>, own: &[u8]) -> Origin {
+    Origin {
+        cluster: Cluster {
+            election: "zk:/mesos".to_owned(),
+            places: cluster.chars().map(String::from).collect(),
+        },
+        boot: boot.map(|boot| boot.to_string()),
+        own: own.iter().map(|last| [10, 0, 0, *last].into()).collect(),
+    }
+}
+
+fn keeping(origin: Origin, max_age: u64) -> Keeping {
+    Keeping {
+        max_age: Duration::from_secs(max_age),
+        ..Keeping::new("/nowhere".into(), origin)
+    }
+}
+
+#[test]
+fn what_is_not_used_says_why() {
+    let known = Remembered {
+        written: Time::from_secs(1000),
+        origin: origin("ab", None, &[]),
+        ..Remembered::default()
+    };
+    for (cluster, now, expected) in [
+        (
+            "cd",
+            1000,
+            "it is of another cluster (zk:/mesos at a,b), and this one is zk:/mesos at c,d",
+        ),
+        (
+            "bc",
+            1101,
+            "it was so 101 s ago, and only what was so within 100 s counts",
+        ),
+        (
+            "bc",
+            899,
+            "it was so 101 s after now, by this host's clock, and only what was so within 100 s counts",
+        ),
+    ] {
+        let keeping = keeping(origin(cluster, None, &[]), 100);
+        let error = keeping.judge(Time::from_secs(now), known.clone());
+        assert_eq!(error.unwrap_err().to_string(), expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_counts_is_of_this_cluster_and_not_long_ago_by_any_clock(
+        clusters in (select(vec!["", "a", "ab", "bc"]), select(vec!["", "a", "ab", "bc"])),
+        (written, now) in (0..300_u64, 0..300_u64),
+        max_age in 0..200_u64,
+    ) {
+        let known = Remembered {
+            written: Time::from_secs(written),
+            origin: origin(clusters.0, Some(1), &[]),
+            ..Remembered::default()
+        };
+        let here = keeping(origin(clusters.1, Some(2), &[]), max_age);
+        let judged = here.judge(Time::from_secs(now), known.clone());
+        let is_ours = clusters.0 == clusters.1 || clusters.0.chars().any(|one| clusters.1.contains(one));
+        let counts = max_age > 0 && written.abs_diff(now) <= max_age;
+        match judged {
+            Ok(judged) => {
+                prop_assert!(is_ours && counts);
+                prop_assert_eq!(judged, known);
+            }
+            Err(Unreadable::Elsewhere { .. }) => prop_assert!(!is_ours),
+            Err(Unreadable::Old { .. }) => prop_assert!(is_ours && !counts && now >= written),
+            Err(Unreadable::Ahead { .. }) => prop_assert!(is_ours && !counts && now < written),
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+
+    /// However the clock was set while it ran: what counts is how long it is away, by a clock that is right again.
+    #[test]
+    fn a_node_that_ran_until_a_moment_ago_uses_what_it_knew(
+        jumps in vec((0..200_u64, any::<bool>(), 0..100_000_u64), 0..20),
+        away in 0..200_u64,
+    ) {
+        const MAX_AGE: u64 = 100;
+        let mut node = Node::new(Follower::of_all);
+        node.journal = Journal::new(origin("a", Some(1), &[]));
+        let mut wall = Time::from_secs(1_000_000);
+        node.take_in(wall, &Step::Agent(1));
+        node.write(wall);
+        for (seconds, is_back, jump) in jumps {
+            for _ in 0..seconds / 30 {
+                wall += Duration::from_secs(30);
+                node.write(wall);
+            }
+            let jump = Duration::from_secs(jump);
+            wall = if is_back { wall - jump } else { wall + jump };
+        }
+        // The clock was right for as long as it is looked whether there is something to note.
+        wall += Duration::from_secs(30);
+        node.write(wall);
+        let known = Remembered::read(&node.file).unwrap();
+        let now = wall + Duration::from_secs(away);
+        let judged = keeping(origin("a", Some(2), &[]), MAX_AGE).judge(now, known);
+        prop_assert_eq!(judged.is_ok(), away <= MAX_AGE);
+    }
+
+    #[test]
+    fn after_a_reboot_all_is_as_it_was_but_for_the_own_tasks(
+        steps in vec(step(), 1..20),
+        (was_at, is_at) in (0..3_u8, 0..3_u8),
+        (before, after) in (option::of(0..2_u8), option::of(0..2_u8)),
+    ) {
+        let mut node = Node::new(Follower::of_all);
+        node.journal = Journal::new(origin("a", before, &[was_at]));
+        let now = Time::from_secs(1000);
+        for step in steps {
+            node.take_in(now, &step);
+        }
+        node.write(now);
+        let mut expected = Remembered::read(&node.file).unwrap();
+        let judged = keeping(origin("a", after, &[is_at]), 1).judge(now, expected.clone()).unwrap();
+        if before.is_some() && after.is_some() && before != after {
+            let all = expected.tasks.len();
+            let agents = &expected.agents;
+            expected.tasks.retain(|_, known| {
+                let at = agents.get(&known.task.agent_id.value).and_then(|agent| agent.address);
+                [was_at, is_at].iter().all(|last| at.map(|at| at.ip()) != Some([10, 0, 0, *last].into()))
+            });
+            expected.ended = all - expected.tasks.len();
+        }
+        prop_assert_eq!(judged, expected);
+    }
 }

@@ -78,6 +78,7 @@ fn schema() -> Schema {
         .with(network::OPTIONS)
         .with(dcos_program::BALANCE_OPTIONS)
         .with(dcos_program::NODE_NAMES_OPTIONS)
+        .with(dcos_program::MEMORY_OPTIONS)
         .with(dcos_dns::OPTIONS)
         .with(dcos_program::GOSSIP_OPTIONS)
         .with(overlay::OPTIONS)

@@ -1,6 +1,7 @@
 //! This node's names: a name server at the addresses that DC/OS's containers and hosts ask, which goes on answering while
 //! no master does.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -33,6 +34,7 @@ pub(crate) struct Names {
 pub(crate) async fn start(
     values: &Values,
     agent: &Config,
+    own: &[IpAddr],
     standing: Option<StandingMasters>,
     running: &mut JoinSet<()>,
     stop: &CancellationToken,
@@ -59,7 +61,8 @@ pub(crate) async fn start(
     };
     config.listen = node.listen().to_vec();
     let server = Server::bind(config).await.context("--dns")?;
-    let memory = agent.work_dir.join("names/state");
+    let own = own.iter().copied();
+    let memory = dcos_program::keeping(values, "names/state", &agent.master, own);
     let (mut feed, published) = Feed::new(masters, Some(memory));
     let (listener, mut news) = mpsc::channel(WAITING);
     let routes = server.router();

@@ -181,7 +181,8 @@ pub(crate) async fn start(
         unreachable = Some(nodes);
     }
     let mut listeners = Vec::new();
-    if let Some(names) = names::start(values, agent, standing.clone(), running, stop).await? {
+    let own = own_addresses(agent, ip);
+    if let Some(names) = names::start(values, agent, &own, standing.clone(), running, stop).await? {
         listeners.push(names.listener);
         api.names = Some(names.routes);
     }
@@ -190,7 +191,6 @@ pub(crate) async fn start(
         standing,
         resolv_confs: HOST.map(Into::into).into(),
     };
-    let own = own_addresses(agent, ip);
     let mut balances = false;
     if let Some(balancing) = dcos_program::balance(values, own, guarded, unreachable).await? {
         listeners.push(balancing.listener);

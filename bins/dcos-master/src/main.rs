@@ -73,6 +73,7 @@ fn main() -> ExitCode {
         .with(master::SECURITY_OPTIONS)
         .with(options::NAMES)
         .with(dcos_program::NODE_NAMES_OPTIONS)
+        .with(dcos_program::MEMORY_OPTIONS)
         .with(dcos_dns::OPTIONS)
         .with(options::OVERLAY)
         .with(network::OPTIONS)

@@ -2,20 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::bail;
 use dcos_core::config::Values;
 use dcos_dns::{Feed, MasterList, Pace};
-use dcos_net::Snapshot;
+use dcos_net::{Keeping, Snapshot};
 use dcos_proto::master::response::GetState;
 use dcos_sched::master::{self, MasterHandle, Stance, TaskRecord};
 use dcos_store::electorate;
 use dcos_wire::libprocess::Upid;
 use dcos_wire::{Client, Masters};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -67,7 +66,7 @@ pub(crate) struct Source {
     leading: Option<Masters>,
     masters: MasterList,
     /// Where what is known is kept, if there are several, for the time when none of them leads.
-    memory: Option<PathBuf>,
+    memory: Option<Keeping>,
 }
 
 impl Source {
@@ -88,9 +87,11 @@ impl Source {
             }
             None => (None, MasterList::Fixed(BTreeSet::from([own.ip()]))),
         };
-        let memory = values.path("work_dir").join("names/state");
+        let ensemble = house.ensemble().map(ToString::to_string);
+        let memory =
+            ensemble.map(|named| dcos_program::keeping(values, "names/state", &named, [own.ip()]));
         Ok(Self {
-            memory: leading.is_some().then_some(memory),
+            memory,
             master,
             own,
             leading,
@@ -145,6 +146,7 @@ async fn follow(
 async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
     let mut changes = master.changes();
     let mut keep = Instant::now();
+    let mut still = interval(Feed::STILL);
     while let Ok(state) = master.snapshot().await {
         let pace = Pace::begin();
         // Before the registry is read this master knows of nobody.
@@ -159,7 +161,8 @@ async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
         }
         pace.rest().await;
         // Of agents that are awaited nothing is known here: what is kept says more.
-        let mut is_unkept = state.recovered && state.recovered_agents.is_empty();
+        let is_whole = state.recovered && state.recovered_agents.is_empty();
+        let mut is_unkept = is_whole;
         let mut known = Some(state);
         loop {
             tokio::select! {
@@ -171,6 +174,10 @@ async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
                     }
                     is_unkept = false;
                     keep = Instant::now() + Feed::KEEP;
+                }
+                _ = still.tick(), if is_whole && !is_unkept => if !feed.still().await {
+                    known = master.snapshot().await.ok();
+                    is_unkept = known.is_some();
                 }
             }
         }

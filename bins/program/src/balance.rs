@@ -11,7 +11,7 @@ use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
-use crate::{Guarded, unless_taken};
+use crate::{Guarded, keeping, unless_taken};
 
 /// The options of virtual addresses.
 pub const BALANCE_OPTIONS: &[Spec] = &[
@@ -65,12 +65,15 @@ pub async fn balance(
         .switch("l4lb_failure_detection")
         .then(|| kernel.watcher());
     let (listener, told) = mpsc::channel(WAITING);
+    // A master's own ensemble comes last, and says more than a master that is named.
+    let masters = guarded.named.last().cloned().unwrap_or_default();
+    let memory = keeping(values, "vips/state", &masters, own.iter().copied());
     let config = Config {
         told,
         own,
         reserved: Some(guarded.watch(values)?),
         unreachable,
-        memory: Some(values.path("work_dir").join("vips/state")),
+        memory: Some(memory),
     };
     let mut balancer = Balancer::new(config, kernel);
     match watcher {

@@ -1,12 +1,11 @@
 //! [`Feed`]: snapshots of the cluster for a name server, from what the leading master tells or from who leads itself.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dcos_core::time::steady;
-use dcos_net::{Follower, Remembered, Snapshot};
+use dcos_net::{Follower, Journal, Keeping, Remembered, Snapshot};
 use dcos_proto::master::event;
 use dcos_proto::master::response::GetState;
 use dcos_wire::Told;
@@ -36,14 +35,16 @@ impl Feed {
     const KEEP_CHANGES: Duration = Duration::from_secs(1);
     /// How long it is waited at most until what could not be kept is tried again.
     const KEEP_AT_MOST: Duration = Duration::from_secs(30);
+    /// How often it is noted that nothing changed.
+    pub const STILL: Duration = Journal::STILL;
     /// How long an end waits for a disk.
     const KEEP_LAST: Duration = Duration::from_secs(5);
 
     /// A feed, and what it tells: at once which masters there are, if that is known, for who must find them before any
-    /// leads. What a feed before it kept in the file `memory` is told next, so that names are answered while no master is.
+    /// leads. What a feed before it kept in `memory` is told next, so that names are answered while no master is.
     pub fn new(
         masters: MasterList,
-        memory: Option<PathBuf>,
+        memory: Option<Keeping>,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let (publish, published) = watch::channel(Arc::new(unled(&masters)));
         let feed = Self {
@@ -72,20 +73,29 @@ impl Feed {
         };
         let masters = self.masters.now(Some(leader.ip()));
         let write = move || {
-            let (now, mut known) = (steady(), Follower::of_all());
-            known.begin(now, &state(), &mut ());
-            memory.write(now, leader, masters, &mut known)
+            let mut known = Follower::of_all();
+            known.begin(steady(), &state(), &mut ());
+            memory.write(leader, masters, &mut known)
         };
         if let Err(error) = tokio::task::spawn_blocking(write).await {
             tracing::error!(%error, "what is known of names was not kept");
         }
     }
 
+    /// Notes that what was [kept](Self::keep) is still so, and says whether that can be: all has to be kept anew otherwise.
+    pub async fn still(&self) -> bool {
+        let Some(memory) = self.memory.clone() else {
+            return true;
+        };
+        let noted = tokio::task::spawn_blocking(move || memory.still()).await;
+        noted.unwrap_or_default()
+    }
+
     /// Tells what the leading master tells, until nobody sends that any more; keeps what was told last then.
     pub async fn follow(&mut self, news: &mut mpsc::Receiver<Told>) {
         let mut known = Known::default();
         if let Some(memory) = self.memory.clone()
-            && let read = tokio::task::spawn_blocking(move || memory.read(steady())).await
+            && let read = tokio::task::spawn_blocking(move || memory.read()).await
             && let Ok(Some(remembered)) = read
         {
             let masters = remembered.around.addresses.iter().copied().collect();
@@ -99,6 +109,7 @@ impl Feed {
         let (mut is_news, mut is_unkept) = (false, false);
         let (mut next, mut keep) = (Instant::now(), Instant::now());
         let mut pause = Self::KEEP_CHANGES;
+        let mut still = tokio::time::interval(Self::STILL);
         loop {
             let deadline = known.follower.next_deadline();
             let due = async {
@@ -139,6 +150,9 @@ impl Feed {
                     next = pace.next();
                     (is_news, is_unkept) = (false, self.memory.is_some());
                 }
+                _ = still.tick(), if self.memory.is_some() && known.follower.is_begun() => {
+                    is_unkept = true;
+                }
                 () = tokio::time::sleep_until(keep), if is_unkept => {
                     let is_kept;
                     (known, is_kept) = self.write(known).await;
@@ -167,8 +181,7 @@ impl Feed {
             return (known, true);
         };
         let masters = self.masters.now(Some(leader.ip()));
-        let write =
-            move |known: &mut Known| memory.write(steady(), leader, masters, &mut known.follower);
+        let write = move |known: &mut Known| memory.write(leader, masters, &mut known.follower);
         aside(known, write).await
     }
 }

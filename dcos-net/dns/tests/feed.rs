@@ -1,17 +1,19 @@
 //! What a node tells its name server: what the leading master tells, or what it told last.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use dcos_core::time::Time;
 use dcos_dns::{Feed, MasterList};
-use dcos_net::Snapshot;
+use dcos_net::{Keeping, Origin, Snapshot};
 use dcos_proto::json::{self, Dialect};
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 fn event(text: &str) -> Told {
     Told::Event(Arc::new(
@@ -48,6 +50,10 @@ fn names(snapshot: &Snapshot) -> Vec<&str> {
     snapshot.tasks.iter().map(|task| &*task.name).collect()
 }
 
+fn keeping(memory: &Path) -> Keeping {
+    Keeping::new(memory.to_owned(), Origin::default())
+}
+
 /// A feed with a memory, and what it is told by.
 fn feed(memory: &Path) -> (mpsc::Sender<Told>, watch::Receiver<Arc<Snapshot>>) {
     let masters = MasterList::Fixed(
@@ -55,7 +61,7 @@ fn feed(memory: &Path) -> (mpsc::Sender<Told>, watch::Receiver<Arc<Snapshot>>) {
             .map(|ip| ip.parse().unwrap())
             .into(),
     );
-    let (mut feed, published) = Feed::new(masters, Some(memory.to_owned()));
+    let (mut feed, published) = Feed::new(masters, Some(keeping(memory)));
     let (sender, mut news) = mpsc::channel(16);
     tokio::spawn(async move { feed.follow(&mut news).await });
     (sender, published)
@@ -132,7 +138,7 @@ async fn what_a_leader_kept_is_told_by_whoever_begins_while_nobody_leads() {
     let memory = folder.path().join("state");
     let at = |text: &str| text.parse::<SocketAddr>().unwrap();
     let masters = MasterList::Fixed([at("10.0.0.1:1").ip(), at("10.0.0.2:1").ip()].into());
-    let (leading, _) = Feed::new(masters, Some(memory.clone()));
+    let (leading, _) = Feed::new(masters, Some(keeping(&memory)));
     let Told::Event(event) = subscribed(&task("db")) else {
         panic!("an event")
     };
@@ -181,4 +187,81 @@ async fn what_could_not_be_kept_is_once_it_can_though_nothing_happens_and_at_the
     .await
     .unwrap();
     assert_eq!(known().unwrap().tasks.len(), 2);
+}
+
+/// As the time of the test goes on.
+fn clock() -> Time {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    Time::from_secs(1_000_000) + BEGIN.get_or_init(Instant::now).elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nothing_changed_is_noted_by_who_was_told_it_and_by_who_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("state");
+    let timed = |max_age| Keeping {
+        clock,
+        max_age: Duration::from_secs(max_age),
+        ..keeping(&memory)
+    };
+    let written = || {
+        let file = std::fs::read(&memory).unwrap();
+        dcos_net::Remembered::read(&file).unwrap().written
+    };
+    let begin = |max_age| {
+        let masters = MasterList::Fixed(["10.0.0.1".parse().unwrap()].into());
+        let (mut feed, published) = Feed::new(masters, Some(timed(max_age)));
+        let (sender, mut news) = mpsc::channel(16);
+        let following = tokio::spawn(async move { feed.follow(&mut news).await });
+        (sender, published, following)
+    };
+    let (master, mut published, following) = begin(100);
+    let leader = Told::Leader("10.0.0.1:5050".into());
+    master.send(leader).await.unwrap();
+    master.send(subscribed(&task("db"))).await.unwrap();
+    until(&mut published, &["db"]).await;
+    let started = clock();
+    while clock() < started + Duration::from_secs(600) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if clock() > started + Duration::from_secs(60) {
+            assert!(clock() - written() <= Duration::from_secs(61));
+        }
+    }
+    // Killed. What is only remembered grows older.
+    following.abort();
+    let (_master, mut published, following) = begin(100);
+    until(&mut published, &["db"]).await;
+    following.abort();
+    let last = written();
+    tokio::time::sleep(Duration::from_secs(101)).await;
+    assert_eq!(written(), last);
+    let (master, published, following) = begin(100);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(names(&published.borrow()).is_empty());
+    drop(master);
+    following.await.unwrap();
+
+    // Who leads has to have kept all before.
+    let masters = MasterList::Fixed(BTreeSet::new());
+    let (leading, _) = Feed::new(masters, Some(timed(100)));
+    assert!(!leading.still().await);
+    assert_eq!(written(), last);
+    let own = "10.0.0.1:5050".parse().unwrap();
+    leading.keep(own, || dcos_net::state_of([], [], [])).await;
+    let kept = written();
+    tokio::time::sleep(Feed::STILL).await;
+    assert!(leading.still().await);
+    assert_eq!(written() - kept, Feed::STILL);
+    // It does not grow for ever.
+    let mut is_kept = true;
+    for _ in 0..10_000 {
+        tokio::time::sleep(Feed::STILL).await;
+        is_kept = leading.still().await;
+        if !is_kept {
+            break;
+        }
+    }
+    assert!(!is_kept);
+    leading.keep(own, || dcos_net::state_of([], [], [])).await;
+    assert!(std::fs::metadata(&memory).unwrap().len() < 1000 && leading.still().await);
 }

@@ -2,20 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dcos_core::time::{Time, steady};
 use dcos_net::vip::{Change, Key, Listed, Refusal, Service, VipTable};
-use dcos_net::{Around, Follower, Remembered};
+use dcos_net::{Around, Follower, Keeping, Remembered};
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataplane::{Connections, Dataplane, DataplaneError, Reader, Services};
-use crate::memory::Keeper;
+use crate::memory::{Keeper, Left};
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
 const REVIEW: Duration = Duration::from_secs(30);
@@ -38,8 +37,8 @@ pub struct Config {
     pub reserved: Option<watch::Receiver<Reserved>>,
     /// The nodes that nobody reaches, if anybody knows.
     pub unreachable: Option<watch::Receiver<BTreeSet<IpAddr>>>,
-    /// A file in which it is kept what VIPs are made of, for a node that starts while no master answers.
-    pub memory: Option<PathBuf>,
+    /// Where it is kept what VIPs are made of, for a node that starts while no master answers.
+    pub memory: Option<Keeping>,
 }
 
 /// Addresses of those on whom the node depends, such as all masters and where they keep their state: a task that took
@@ -62,7 +61,7 @@ pub struct View {
     /// Nothing reads if it could not be made.
     reader: Option<Arc<Mutex<Box<dyn Reader>>>>,
     failures: Option<watch::Receiver<Failures>>,
-    /// When what is known was written down, if no master told since.
+    /// When what is known was so at last, if no master told since.
     remembered: Arc<Mutex<Option<Time>>>,
 }
 
@@ -316,6 +315,8 @@ struct Recalled {
     services: BTreeSet<Service>,
     /// Addresses that were nobody's VIP.
     reserved: Vec<IpAddr>,
+    /// Whether what an earlier process led anywhere was of another cluster: nothing of it goes on then.
+    is_foreign: bool,
     /// Whether the data path is to be filled by it: no master told in time.
     is_due: bool,
     /// What the data path had of these services when it was filled: an earlier process led them there when it ended, which may
@@ -387,12 +388,16 @@ impl<D: Dataplane> Node<D> {
         let Some(keeper) = &mut self.keeper else {
             return false;
         };
-        let Some(known) = keeper.read().await else {
-            return false;
+        let (known, age) = match keeper.read().await {
+            Left::Nothing => return false,
+            Left::OfAnother => {
+                self.recalled.is_foreign = true;
+                return true;
+            }
+            Left::Known(known, age) => (known, age),
         };
-        let now = steady();
-        let age_s = (now - known.written).as_secs();
-        let Remembered { agents, tasks, .. } = &known;
+        let (now, age_s) = (steady(), age.as_secs());
+        let Remembered { agents, tasks, .. } = &*known;
         let (agents, tasks) = (agents.len(), tasks.len());
         tracing::info!(
             age_s,
@@ -400,7 +405,7 @@ impl<D: Dataplane> Node<D> {
             tasks,
             "it is remembered what virtual addresses were made of"
         );
-        *self.view.remembered() = Some(known.written);
+        *self.view.remembered() = Some(now - age);
         let mut table = self.view.table.lock();
         let table = table
             .as_deref_mut()
@@ -409,7 +414,7 @@ impl<D: Dataplane> Node<D> {
         for ip in &self.recalled.reserved {
             table.reserve(*ip);
         }
-        self.follower.recall(now, known, table);
+        self.follower.recall(now, *known, table);
         table.take_changes();
         self.recalled.services = table.told().keys().copied().collect();
         true
@@ -452,7 +457,16 @@ impl<D: Dataplane> Node<D> {
     fn is_to_fill(&self) -> bool {
         !self.follower.is_begun()
             && self.recalled.is_due
+            && !self.recalled.is_foreign
             && !self.is_looking_up
+            && self.state == State::Unknown
+    }
+
+    /// Whether it is to be emptied now.
+    fn is_to_clear(&self) -> bool {
+        !self.follower.is_begun()
+            && self.recalled.is_due
+            && self.recalled.is_foreign
             && self.state == State::Unknown
     }
 
@@ -479,7 +493,7 @@ impl<D: Dataplane> Node<D> {
             .as_mut()
             .filter(|keeper| is_told && keeper.is_idle())
         {
-            keeper.keep(steady(), &around(&self.masters), &mut self.follower);
+            keeper.keep(&around(&self.masters), &mut self.follower);
         }
     }
 
@@ -487,7 +501,7 @@ impl<D: Dataplane> Node<D> {
         let is_told = self.follower.is_begun() && !self.is_awaiting;
         if let Some(keeper) = self.keeper.as_mut().filter(|_| is_told) {
             let around = around(&self.masters);
-            keeper.finish(steady(), &around, &mut self.follower).await;
+            keeper.finish(&around, &mut self.follower).await;
         }
     }
 
@@ -589,7 +603,12 @@ impl<D: Dataplane> Node<D> {
         if self.may_change() && self.state != State::Is && self.state != self.wanted() {
             self.reconcile().await;
         }
-        if self.is_to_fill() {
+        if self.is_to_clear() {
+            tracing::warn!(
+                "no master tells of virtual addresses: those that an earlier process left are another cluster's, and go"
+            );
+            self.reconcile().await;
+        } else if self.is_to_fill() {
             self.fill().await;
         }
         self.keep();
@@ -620,6 +639,8 @@ impl<D: Dataplane> Node<D> {
         if !self.found.is_empty() || self.is_to_fill() {
             self.take_in(std::iter::empty()).await;
         }
+        // Though nothing happens, it is noted that it is so.
+        self.keep();
         if !self.may_change() {
             return;
         }
@@ -630,8 +651,9 @@ impl<D: Dataplane> Node<D> {
     }
 
     async fn reconcile(&mut self) {
-        let (state, strict) = (self.wanted(), self.follower.is_complete());
-        let services = self.services();
+        let is_foreign = self.recalled.is_foreign && !self.follower.is_begun();
+        let strict = self.follower.is_complete() || is_foreign;
+        let (state, services) = (self.wanted(), self.services());
         // What was there before and ended, while what else an earlier process left is not known to be anybody's.
         let ended: BTreeSet<Service> = self
             .recalled

@@ -5,12 +5,10 @@
 //! happened during the last write.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dcos_core::error::chain;
-use dcos_core::time::Time;
-use dcos_net::{Around, Follower, Journal, MemoryFile, Remembered, Unreadable};
+use dcos_net::{Around, Follower, Journal, Keeping, MemoryFile, Remembered, Unreadable};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -23,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Writes down what a follower knows.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    path: PathBuf,
+    keeping: Keeping,
     /// Elsewhere while it is written.
     kept: Option<Kept>,
     /// By a thread of its own, for which no end of the process waits.
@@ -47,49 +45,78 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(path: &Path) -> Self {
+    fn new(keeping: &Keeping) -> Self {
+        let file = MemoryFile::new(keeping.clone());
         Self {
-            file: MemoryFile::new(path.to_owned()),
-            journal: Journal::default(),
+            journal: file.journal(),
+            file,
         }
     }
 }
 
+/// What an earlier process left.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// Nothing that counts.
+    Nothing,
+    /// What a node of another cluster knew.
+    OfAnother,
+    /// What this node knew, and how long ago that was so.
+    Known(Box<Remembered>, Duration),
+}
+
 impl Keeper {
-    pub(crate) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(keeping: Keeping) -> Self {
         Self {
-            kept: Some(Kept::new(&path)),
-            path,
+            kept: Some(Kept::new(&keeping)),
+            keeping,
             writing: None,
             failed: None,
         }
     }
 
     /// What an earlier process knew, if there was one that can be understood.
-    pub(crate) async fn read(&mut self) -> Option<Remembered> {
-        let kept = self.kept.take()?;
+    pub(crate) async fn read(&mut self) -> Left {
+        let Some(kept) = self.kept.take() else {
+            return Left::Nothing;
+        };
+        let now = kept.file.now();
         let read = tokio::task::spawn_blocking(move || {
             let read = kept.file.read();
             (kept, read)
         });
-        let (kept, read) = read.await.ok()?;
-        let path = kept.file.path().to_owned();
+        let Ok((kept, read)) = read.await else {
+            return Left::Nothing;
+        };
         self.kept = Some(kept);
+        let path = &self.keeping.path;
         match read {
-            Ok(known) => {
-                if let Some(broken) = known.as_ref().map(|known| known.broken).filter(|n| *n > 0) {
+            Ok(None) => Left::Nothing,
+            Ok(Some(known)) => {
+                let Remembered { broken, ended, .. } = known;
+                if broken > 0 {
                     tracing::warn!(
                         ?path,
                         broken,
                         "the end of what was known of virtual addresses is damaged: going on with what is before"
                     );
                 }
-                known
+                if ended > 0 {
+                    tracing::info!(
+                        tasks = ended,
+                        "this host was started anew: its own tasks have ended, and have no virtual addresses"
+                    );
+                }
+                let age = now - known.written;
+                Left::Known(Box::new(known), age)
             }
             Err(error) => {
                 let why = reason(&error);
                 tracing::warn!(?path, %why, "what was known of virtual addresses is of no use: beginning without");
-                None
+                match error {
+                    Unreadable::Elsewhere { .. } => Left::OfAnother,
+                    _ => Left::Nothing,
+                }
             }
         }
     }
@@ -100,10 +127,11 @@ impl Keeper {
     }
 
     /// Begins to write what changed, unless it is written already, or something else is being written.
-    pub(crate) fn keep(&mut self, now: Time, around: &Around, follower: &mut Follower) {
+    pub(crate) fn keep(&mut self, around: &Around, follower: &mut Follower) {
         let Some(mut kept) = self.kept.take() else {
             return;
         };
+        let now = kept.file.now();
         let Some(entry) = kept.journal.next(now, around, follower) else {
             self.kept = Some(kept);
             return;
@@ -132,7 +160,7 @@ impl Keeper {
             // What is in the file is not known if the thread panicked.
             let (kept, done) = done.unwrap_or_else(|_| {
                 let error = io::Error::other("the thread that was to write it ended without");
-                (Kept::new(&self.path), Err(error))
+                (Kept::new(&self.keeping), Err(error))
             });
             self.kept = Some(kept);
             self.note(done);
@@ -148,7 +176,7 @@ impl Keeper {
         let before = self.failed.take();
         let Err(error) = done else { return };
         if before.is_none() {
-            let path = &self.path;
+            let path = &self.keeping.path;
             tracing::warn!(?path, %error, "what is known of virtual addresses cannot be written down");
         }
         let length = before.map_or(PAUSE, |before| (before.length * 2).min(LONGEST));
@@ -160,18 +188,18 @@ impl Keeper {
     }
 
     /// Writes what changed last, unless a disk takes too long for that.
-    pub(crate) async fn finish(&mut self, now: Time, around: &Around, follower: &mut Follower) {
+    pub(crate) async fn finish(&mut self, around: &Around, follower: &mut Follower) {
         let work = async {
             if self.writing.is_some() {
                 self.written().await;
             }
-            self.keep(now, around, follower);
+            self.keep(around, follower);
             if self.writing.is_some() {
                 self.written().await;
             }
         };
         if timeout(PATIENCE, work).await.is_err() {
-            let path = &self.path;
+            let path = &self.keeping.path;
             tracing::warn!(
                 ?path,
                 "what was known last of virtual addresses is not written down: the disk takes too long"
@@ -186,11 +214,19 @@ fn reason(error: &Unreadable) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use dcos_net::Origin;
+
     use super::*;
+
+    fn keeper(path: &Path) -> Keeper {
+        Keeper::new(Keeping::new(path.to_owned(), Origin::default()))
+    }
 
     async fn keep(keeper: &mut Keeper, follower: &mut Follower) {
         if keeper.is_idle() {
-            keeper.keep(Time::from_secs(1), &Around::default(), follower);
+            keeper.keep(&Around::default(), follower);
         }
         keeper.written().await;
     }
@@ -201,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vips/state");
         std::fs::write(folder.path().join("vips"), "").unwrap();
-        let (mut keeper, mut follower) = (Keeper::new(path.clone()), Follower::of_vips());
+        let (mut keeper, mut follower) = (keeper(&path), Follower::of_vips());
         let begin = Instant::now();
         let mut attempts = Vec::new();
         while begin.elapsed() < Duration::from_secs(100) {
@@ -224,23 +260,19 @@ mod tests {
     async fn an_end_does_not_wait_for_a_disk_that_hangs_and_a_panic_is_no_end_of_writing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        let (mut keeper, mut follower) = (Keeper::new(path.clone()), Follower::of_vips());
+        let (mut keeper, mut follower) = (keeper(&path), Follower::of_vips());
         let (hangs, writing) = oneshot::channel();
         keeper.kept = None;
         keeper.writing = Some(writing);
         let around = Around::default();
         let begin = Instant::now();
-        keeper
-            .finish(Time::from_secs(1), &around, &mut follower)
-            .await;
+        keeper.finish(&around, &mut follower).await;
         assert_eq!(begin.elapsed().as_secs(), PATIENCE.as_secs());
         drop(hangs);
         keeper.written().await;
         assert!(keeper.failed.is_some() && !path.exists());
         tokio::time::resume();
-        keeper
-            .finish(Time::from_secs(1), &around, &mut follower)
-            .await;
+        keeper.finish(&around, &mut follower).await;
         assert!(path.is_file());
     }
 }

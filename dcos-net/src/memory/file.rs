@@ -3,36 +3,54 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{Remembered, Unreadable, Write};
+use dcos_core::time::Time;
+
+use super::{Journal, Keeping, Remembered, Unreadable, Write};
 
 /// A file of this node's own, which only its user may read: what is known of tasks may hold what others are not to see.
 #[derive(Debug)]
 pub struct MemoryFile {
-    path: PathBuf,
+    keeping: Keeping,
     /// What was written here, to be gone on with.
     file: Option<File>,
 }
 
 impl MemoryFile {
-    /// The file at `path`, which need not be there.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, file: None }
+    /// The file, which need not be there.
+    pub fn new(keeping: Keeping) -> Self {
+        Self {
+            keeping,
+            file: None,
+        }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.keeping.path
     }
 
-    /// What an earlier process knew, if there was one.
+    /// What time it is, by the clock that ages are told by.
+    pub fn now(&self) -> Time {
+        (self.keeping.clock)()
+    }
+
+    /// What is to be written there first.
+    pub fn journal(&self) -> Journal {
+        Journal::new(self.keeping.origin.clone())
+    }
+
+    /// What an earlier process knew, if there was one, as far as it [counts](Keeping::judge) now.
     ///
     /// # Errors
-    /// What is there is not understood.
+    /// What is there is not understood, or does not count.
     pub fn read(&self) -> Result<Option<Remembered>, Unreadable> {
-        match std::fs::read(&self.path) {
-            Ok(text) => Remembered::read(&text).map(Some),
+        match std::fs::read(self.path()) {
+            Ok(text) => self
+                .keeping
+                .judge(self.now(), Remembered::read(&text)?)
+                .map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -68,15 +86,15 @@ impl MemoryFile {
     }
 
     fn replace(&self, text: &[u8]) -> io::Result<File> {
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        let folder = self.path().parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(folder)?;
-        let beside = self.path.with_extension("new");
+        let beside = self.path().with_extension("new");
         let replace = || {
             let mut file = private(&beside)?;
             file.write_all(text)?;
             // In this order, so that power that fails leaves one of the two, and whole.
             file.sync_all()?;
-            std::fs::rename(&beside, &self.path)?;
+            std::fs::rename(&beside, self.path())?;
             File::open(folder)?.sync_all()?;
             Ok(file)
         };
@@ -101,19 +119,21 @@ fn private(path: &Path) -> io::Result<File> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use dcos_core::time::Time;
-
     use super::*;
-    use crate::{Around, Follower, Journal};
+    use crate::{Around, Follower, Origin};
 
     #[test]
     fn what_is_written_is_read_by_its_owner_and_what_is_no_memory_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vips/state");
-        let mut file = MemoryFile::new(path.clone());
+        let keeping = Keeping {
+            clock: || Time::from_secs(3),
+            ..Keeping::new(path.clone(), Origin::default())
+        };
+        let mut file = MemoryFile::new(keeping.clone());
         assert!(file.read().unwrap().is_none());
         let mut around = Around::default();
-        let (mut journal, mut follower) = (Journal::default(), Follower::of_all());
+        let (mut journal, mut follower) = (file.journal(), Follower::of_all());
         for last in 1..=3 {
             around.addresses.insert([10, 0, 0, last].into());
             let entry = journal.next(Time::from_secs(last.into()), &around, &mut follower);
@@ -125,7 +145,7 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         // Another process begins anew. What cannot be gone on with, or replaced, stays.
-        let mut other = MemoryFile::new(path.clone());
+        let mut other = MemoryFile::new(keeping);
         other.carry_out(&Write::Append(vec![1])).unwrap_err();
         let beside = path.with_extension("new");
         std::fs::create_dir(&beside).unwrap();

@@ -1,12 +1,13 @@
 //! A record as bytes: protobuf of our own, with Mesos's messages in it as Mesos writes them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use dcos_core::time::Time;
 use prost::Message as _;
 
-use super::{Around, Entry, KnownAgent, KnownTask, Record};
+use super::{Around, Cluster, Entry, KnownAgent, KnownTask, Origin, Record};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct WrittenRecord {
@@ -23,6 +24,20 @@ struct WrittenRecord {
     frameworks: Vec<WrittenFramework>,
     #[prost(message, repeated, tag = "6")]
     tasks: Vec<WrittenTask>,
+    #[prost(message, optional, tag = "7")]
+    origin: Option<WrittenOrigin>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct WrittenOrigin {
+    #[prost(string, tag = "1")]
+    election: String,
+    #[prost(string, repeated, tag = "2")]
+    places: Vec<String>,
+    #[prost(string, optional, tag = "3")]
+    boot: Option<String>,
+    #[prost(string, repeated, tag = "4")]
+    own: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -69,6 +84,7 @@ struct WrittenTask {
 pub(super) fn encode(entry: &Entry) -> Vec<u8> {
     let Entry {
         time,
+        origin,
         around,
         record,
     } = entry;
@@ -102,6 +118,12 @@ pub(super) fn encode(entry: &Entry) -> Vec<u8> {
         agents: agents.collect(),
         frameworks: frameworks.collect(),
         tasks: tasks.collect(),
+        origin: origin.as_ref().map(|origin| WrittenOrigin {
+            election: origin.cluster.election.clone(),
+            places: origin.cluster.places.iter().cloned().collect(),
+            boot: origin.boot.clone(),
+            own: origin.own.iter().map(IpAddr::to_string).collect(),
+        }),
     };
     written.encode_to_vec()
 }
@@ -112,11 +134,18 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Entry> {
     let around = match written.around {
         Some(around) => Some(Around {
             leader: parse::<SocketAddr>(around.leader).ok()?,
-            addresses: around
-                .addresses
-                .iter()
-                .map(|address| address.parse().ok())
-                .collect::<Option<_>>()?,
+            addresses: addresses(&around.addresses)?,
+        }),
+        None => None,
+    };
+    let origin = match written.origin {
+        Some(origin) => Some(Origin {
+            cluster: Cluster {
+                election: origin.election,
+                places: origin.places.into_iter().collect(),
+            },
+            boot: origin.boot,
+            own: addresses(&origin.own)?,
         }),
         None => None,
     };
@@ -147,6 +176,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Entry> {
     });
     Some(Entry {
         time: Time::from_nanos(written.time),
+        origin,
         around,
         record: Record {
             is_all: written.is_all,
@@ -155,6 +185,11 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Entry> {
             tasks: tasks.collect::<Option<_>>()?,
         },
     })
+}
+
+fn addresses(written: &[String]) -> Option<BTreeSet<IpAddr>> {
+    let written = written.iter();
+    written.map(|address| address.parse().ok()).collect()
 }
 
 /// Nothing stays nothing; what is there must be understood.

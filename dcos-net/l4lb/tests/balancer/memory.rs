@@ -3,16 +3,19 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use dcos_core::time::Time;
 use dcos_l4lb::{Balancer, Config, Reserved, View};
-use dcos_net::Remembered;
+use dcos_net::vip::{Protocol, Service};
+use dcos_net::{Cluster, Keeping, Origin, Remembered};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Double;
@@ -29,6 +32,11 @@ struct Process {
 
 impl Process {
     fn begin(double: &Double, memory: &Path, reserved: Reserved) -> Self {
+        let keeping = Keeping::new(memory.to_owned(), Origin::default());
+        Self::keeping(double, keeping, reserved)
+    }
+
+    fn keeping(double: &Double, keeping: Keeping, reserved: Reserved) -> Self {
         let (master, told) = mpsc::channel(64);
         let (unreachable, cut_off) = watch::channel(BTreeSet::new());
         let (reserve, reserved) = watch::channel(reserved);
@@ -37,7 +45,7 @@ impl Process {
             own: Vec::new(),
             reserved: Some(reserved),
             unreachable: Some(cut_off),
-            memory: Some(memory.to_owned()),
+            memory: Some(keeping),
         };
         let balancer = Balancer::new(config, double.clone());
         let (view, stop) = (balancer.view(), CancellationToken::new());
@@ -396,4 +404,144 @@ async fn what_cannot_be_read_or_written_keeps_no_service_from_working() {
     double.leads_to(&["10.0.0.7:80"]).await;
     process.end().await;
     assert!(memory.is_file());
+}
+
+fn of(election: &str, boot: &str, memory: &Path) -> Keeping {
+    let origin = Origin {
+        cluster: Cluster {
+            election: election.to_owned(),
+            places: ["m:2181".to_owned()].into(),
+        },
+        boot: Some(boot.to_owned()),
+        own: [[10, 0, 0, 7].into()].into(),
+    };
+    Keeping::new(memory.to_owned(), origin)
+}
+
+#[tokio::test]
+async fn a_node_of_another_cluster_leads_nowhere_until_that_one_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("vips/state");
+    let double = Double::default();
+    let begin =
+        |double: &Double, cluster| Process::keeping(double, of(cluster, "1", &memory), none());
+    let first = begin(&double, "zk:/one");
+    first.tell(&led(&[7], &[], &[("a", 7, WEB)])).await;
+    double.leads_to(&["10.0.0.7:80"]).await;
+    first.end().await;
+    // Its kernel has what that one left, until no master tells in time.
+    tokio::time::pause();
+    let second = begin(&double, "zk:/two");
+    double.leads_to(&[]).await;
+    // Somebody else changes the host's tables, and puts it back.
+    let stranger = Service {
+        protocol: Protocol::Tcp,
+        address: "11.0.0.1:80".parse().unwrap(),
+    };
+    {
+        let mut kept = double.0.lock().unwrap();
+        kept.services
+            .insert(stranger, vec!["10.0.0.7:80".parse().unwrap()]);
+        kept.is_touched = true;
+    }
+    double.leads_to(&[]).await;
+    second.end().await;
+    // A reboot changes nothing of that. What the file says stays there.
+    let empty = Double::default();
+    let third = begin(&empty, "zk:/two");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(third.view.list().is_empty() && empty.0.lock().unwrap().ever.is_empty());
+    third.end().await;
+    let back = begin(&empty, "zk:/one");
+    empty.leads_to(&["10.0.0.7:80"]).await;
+    back.end().await;
+    // The other one's leader tells, sooner than anything is taken away. What is written takes real time.
+    tokio::time::resume();
+    let fourth = begin(&empty, "zk:/two");
+    fourth.tell(&led(&[8], &[], &[("b", 8, WEB)])).await;
+    empty.leads_to(&["10.0.0.8:80"]).await;
+    fourth.end().await;
+    let double = Double::default();
+    let fifth = begin(&double, "zk:/two");
+    double.leads_to(&["10.0.0.8:80"]).await;
+    fifth.end().await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_rebooted_leads_to_none_of_its_own_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("vips/state");
+    let begin = |double: &Double, boot| Process::keeping(double, of("", boot, &memory), none());
+    let double = Double::default();
+    let first = begin(&double, "1");
+    let tasks = [("a", 7, WEB), ("b", 8, WEB), ("c", 7, DB)];
+    first.tell(&led(&[7, 8], &[], &tasks)).await;
+    let all = ["10.0.0.7:80", "10.0.0.8:80", "10.0.0.7:80"];
+    double.leads_to(&all).await;
+    first.end().await;
+    tokio::time::pause();
+    let same = Double::default();
+    let second = begin(&same, "1");
+    same.leads_to(&all).await;
+    second.end().await;
+    let rebooted = Double::default();
+    let third = begin(&rebooted, "2");
+    rebooted.leads_to(&["10.0.0.8:80"]).await;
+    // What begins there anew counts. What is written takes real time.
+    tokio::time::resume();
+    third.tell(&led(&[7, 8], &[], &tasks[..2])).await;
+    rebooted.leads_to(&all[..2]).await;
+    third.end().await;
+    let again = Double::default();
+    let fourth = begin(&again, "2");
+    again.leads_to(&all[..2]).await;
+    fourth.end().await;
+}
+
+/// As the time of the test goes on.
+fn clock() -> Time {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    Time::from_secs(1_000_000) + BEGIN.get_or_init(Instant::now).elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_nothing_changed_is_noted_until_the_process_ends_and_what_is_older_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("vips/state");
+    let keeping = || Keeping {
+        clock,
+        max_age: Duration::from_secs(100),
+        ..of("", "1", &memory)
+    };
+    let double = Double::default();
+    let first = Process::keeping(&double, keeping(), none());
+    first.tell(&led(&[7], &[], &[("a", 7, WEB)])).await;
+    double.leads_to(&["10.0.0.7:80"]).await;
+    let written = || {
+        let file = std::fs::read(&memory).ok()?;
+        Some(Remembered::read(&file).ok()?.written)
+    };
+    // Nobody says anything more. What is written takes real time, in which that of the test stands still.
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let begin = std::time::Instant::now();
+        while written().is_none_or(|written| clock() - written > Duration::from_secs(60)) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", written());
+            tokio::task::yield_now().await;
+        }
+    }
+    // Killed.
+    first.running.abort();
+    let double = Double::default();
+    let second = Process::keeping(&double, keeping(), none());
+    double.leads_to(&["10.0.0.7:80"]).await;
+    second.running.abort();
+    let last = written();
+    tokio::time::sleep(Duration::from_secs(101)).await;
+    assert_eq!(written(), last, "who only remembers notes nothing");
+    let double = Double::default();
+    let third = Process::keeping(&double, keeping(), none());
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert!(third.view.list().is_empty() && double.0.lock().unwrap().ever.is_empty());
+    third.end().await;
 }
