@@ -4,12 +4,18 @@
 //! the same rules for headers, but bytes instead of maps of headers and boxes of bodies, one read and one write on either
 //! side, and no task beside the connection's own. All else, and what the router answers by itself, is left as it came to
 //! hyper and [`Door`].
+//!
+//! [`talk`] reads and writes. What that leads to is decided without a socket or a clock: [`inbox`] (what a client says),
+//! [`plan`] (what becomes of it), [`exchange`] (a request and its answer).
 
 mod answer;
 mod asked;
 mod buffer;
 mod chunks;
+mod exchange;
+mod inbox;
 mod lane;
+mod plan;
 mod talk;
 mod write;
 

@@ -43,6 +43,10 @@ pub(crate) const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const GOOD: Duration = Duration::from_secs(50);
 /// To services, of which many close after 5 s, as Node does.
 const GOOD_TO_SERVICES: Duration = Duration::from_secs(4);
+/// Heads before an answer's own that only say that it is still to come (1xx), at most.
+pub(crate) const MOST_INTERIM: usize = 16;
+/// What is said of whoever sends more.
+pub(crate) const ONLY_PROMISES: &str = "it only says that it is still to come";
 /// A silent peer is probed after this long, so that a dead host ends streams.
 const PROBE: Duration = Duration::from_secs(30);
 

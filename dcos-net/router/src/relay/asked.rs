@@ -32,8 +32,8 @@ pub(crate) struct Asked<'a> {
     /// Whether another router sent it here.
     pub(crate) forwarded: bool,
     pub(crate) headers: &'a [Header<'a>],
-    /// Bytes of the head.
-    pub(crate) length: usize,
+    /// The head.
+    pub(crate) bytes: &'a [u8],
 }
 
 /// What some bytes are.
@@ -82,7 +82,7 @@ pub(crate) fn look<'a>(bytes: &'a [u8], room: &'a mut Room<'a>) -> Looked<'a> {
         closes,
         forwarded,
         headers,
-        length,
+        bytes: &bytes[..length],
     })
 }
 
@@ -229,7 +229,7 @@ mod tests {
                 asked.target,
                 String::from_utf8_lossy(asked.host),
                 asked.headers.len(),
-                asked.length,
+                asked.bytes.len(),
                 if asked.closes { ", closes" } else { "" }
             ),
         }
