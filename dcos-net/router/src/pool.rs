@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper::ext::on_informational;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -28,7 +30,9 @@ use tower::Service as _;
 
 use crate::relay::Lane;
 use crate::shelf::{Host, Reusable, Shelf};
-use crate::upstream::{Conn, Connector, OPEN_TIMEOUT, SendError, look_now};
+use crate::upstream::{
+    Conn, Connector, MOST_INTERIM, ONLY_PROMISES, OPEN_TIMEOUT, SendError, look_now,
+};
 
 /// Connections to hosts.
 #[derive(Clone)]
@@ -121,6 +125,13 @@ impl Pool {
     ) -> Result<Response<Carried>, SendError> {
         let together = !upgrades && request.body().is_end_stream();
         let bare = *request.method() == Method::HEAD;
+        let endless = Arc::new(Notify::new());
+        let (promises, told) = (AtomicUsize::new(0), Arc::clone(&endless));
+        on_informational(&mut request, move |_| {
+            if promises.fetch_add(1, Ordering::Relaxed) == MOST_INTERIM {
+                told.notify_one();
+            }
+        });
         loop {
             let kept = self.0.idle.take(&host, Instant::now());
             let used = kept.is_some();
@@ -132,12 +143,19 @@ impl Pool {
                 None => Box::pin(self.connect(&host)).await?,
             };
             let answering = line.sender.try_send_request(request);
+            let answering = async {
+                tokio::select! {
+                    biased;
+                    answered = answering => Ok(answered),
+                    () = endless.notified() => Err(SendError::Nonsense(ONLY_PROMISES)),
+                }
+            };
             let (answered, way) = if together {
                 let mut answering = pin!(answering);
                 let answered = poll_fn(|cx| {
                     line.drive(cx);
                     match look(cx, |cx| answering.as_mut().poll(cx)) {
-                        Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+                        Poll::Ready(answered) => Poll::Ready(answered),
                         Poll::Pending => {
                             line.alarm.poll(deadline, cx).map(|()| Err(SendError::Late))
                         }
@@ -154,12 +172,12 @@ impl Pool {
                 }
                 let answered = answering.await;
                 drop(sender);
-                (answered, Way::Once)
+                (answered?, Way::Once)
             } else {
                 let (ended, told) = oneshot::channel();
                 let carrying = self.clone().carry(host.clone(), line, told);
                 self.0.driven.spawn(carrying);
-                (answering.await, Way::Apart(ended))
+                (answering.await?, Way::Apart(ended))
             };
             match answered {
                 Ok(answer) => {
