@@ -37,6 +37,8 @@ pub(super) struct Plan {
     pub(super) closes: bool,
     /// Bytes of its head.
     pub(super) length: usize,
+    /// Whether the client is told anything.
+    pub(super) answered: bool,
 }
 
 /// What becomes of what a client said.
@@ -123,6 +125,7 @@ impl Caller {
             begun: now,
             closes: asked.closes,
             length: asked.bytes.len(),
+            answered: false,
         }))
     }
 }

@@ -3,12 +3,14 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::response::Response;
-use dcos_wire::{Alarm, Left, ServerConfig, Shortcut, Stream, Visit};
+use axum::response::{IntoResponse as _, Response};
+use dcos_wire::{Alarm, Left, Refusal, ServerConfig, Shortcut, Stream, Visit};
+use futures::FutureExt as _;
 use http::header::CONNECTION;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -107,10 +109,17 @@ impl Talk {
     pub(super) async fn run(mut self) -> Left {
         let relay = Arc::clone(&self.relay);
         loop {
-            let (caller, onward) = (&mut self.caller, &mut self.exchange.onward);
-            let planned = match caller.plan(&mut self.inbox, &relay.door, onward, self.now) {
-                Planned::Send(mut plan) => self.exchange(&relay, &mut plan).await,
-                Planned::Unfit => return Left::Unfit(self.client, self.inbox.bytes().to_vec()),
+            let planned = match self.plan(&relay) {
+                Planned::Send(mut plan) => {
+                    let exchanging = AssertUnwindSafe(self.exchange(&relay, &mut plan));
+                    match exchanging.catch_unwind().await {
+                        Ok(exchanged) => exchanged,
+                        Err(_) => Box::pin(self.fail(&relay, &mut plan)).await,
+                    }
+                }
+                Planned::Unfit => {
+                    return Left::Unfit(self.client, self.inbox.bytes().to_vec());
+                }
                 Planned::Wait => match self.more().await {
                     Some(Then::Park) => return Left::Silent(self.client),
                     Some(Then::Late | Then::End) => Err(Ended),
@@ -125,6 +134,27 @@ impl Talk {
                 return Left::Ended;
             }
         }
+    }
+
+    /// What becomes of what the client said. Where deciding that panics the long way decides again, which answers that.
+    fn plan(&mut self, relay: &Relay) -> Planned {
+        let (caller, onward) = (&mut self.caller, &mut self.exchange.onward);
+        let planning = || caller.plan(&mut self.inbox, &relay.door, onward, self.now);
+        catch_unwind(AssertUnwindSafe(planning)).unwrap_or(Planned::Unfit)
+    }
+
+    /// The code that served a request panicked: the client is told, unless it was told something already.
+    async fn fail(&mut self, relay: &Relay, plan: &mut Plan) -> Result<(), Ended> {
+        let path = plan.forward.path.split('?').next();
+        tracing::error!(path, "relaying a request panicked");
+        if !plan.answered {
+            self.exchange = Exchange::default();
+            plan.closes = true;
+            let text = "the server failed to answer this request";
+            let refusal = Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text);
+            self.say(relay, plan, refusal.into_response()).await?;
+        }
+        Err(Ended)
     }
 
     /// Waits for what the client says next; if that does not come, for what becomes of it.
@@ -384,6 +414,7 @@ impl Talk {
     }
 
     fn counted(&self, relay: &Relay, plan: &mut Plan, status: u16) -> Counted {
+        plan.answered = true;
         let done = Done {
             house: Arc::clone(&relay.door.house),
             tag: plan.tag,

@@ -408,6 +408,41 @@ impl Authenticate for Guard {
     }
 }
 
+/// Code with a fault.
+#[derive(Debug)]
+struct Faulty;
+
+#[async_trait]
+impl Authenticate for Faulty {
+    async fn admit(&self, _: &mut HeaderMap, _: &Peer, _: &Permission) -> Result<(), Response> {
+        panic!("as this test wants it")
+    }
+}
+
+#[tokio::test]
+async fn code_that_panics_is_answered_and_costs_no_other_request() {
+    let authenticate = Some(Arc::new(Faulty) as Arc<dyn Authenticate>);
+    let wishes = Wishes {
+        authenticate,
+        ..Wishes::default()
+    };
+    let served = router(wishes).await;
+    served.know(&[("app", &format!("http://{}", backend().await.reflect()))]);
+    for method in ["GET", "HEAD", "POST"] {
+        let request = format!(
+            "{method} /service/app/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: 1\r\n\r\n"
+        );
+        let mut client = served.connect().await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 500 "), "{method}: {said}");
+        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        assert_eq!(header(head, "connection"), Some("close"));
+        assert_eq!(body.is_empty(), method == "HEAD", "{said}");
+    }
+}
+
 #[tokio::test]
 async fn who_may_ask_is_asked_once_and_its_answer_is_the_clients() {
     let guard = Arc::<Guard>::default();

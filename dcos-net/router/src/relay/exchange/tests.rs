@@ -35,6 +35,7 @@ fn plan(bare: bool) -> Plan {
         begun: Instant::now(),
         closes: false,
         length: 0,
+        answered: false,
     }
 }
 
