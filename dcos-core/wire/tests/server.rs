@@ -22,6 +22,7 @@ use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 struct Running {
@@ -197,7 +198,7 @@ async fn a_connection_that_was_silent_for_long_goes_on_where_it_was() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     let mut other = pipe.connect().await.unwrap();
     assert!(asked(&mut other, request).await.ends_with("known"));
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let late = asked(&mut stream, "GET /pe").await;
     assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
     assert_eq!(begun.elapsed().as_secs(), 15);
@@ -618,6 +619,7 @@ impl Shortcut for Short {
     fn serve(self: Arc<Self>, mut visit: Visit) -> BoxFuture<'static, Left> {
         Box::pin(async move {
             let mut bytes = std::mem::take(&mut visit.first);
+            let since = Instant::now();
             loop {
                 while !bytes.ends_with(b"\r\n\r\n") && !bytes.ends_with(b"other") {
                     let read = visit.stream.read_buf(&mut bytes);
@@ -628,7 +630,7 @@ impl Shortcut for Short {
                     }
                 }
                 if bytes != b"GET /short HTTP/1.1\r\nHost: x\r\n\r\n" {
-                    return Left::Unfit(visit.stream, bytes);
+                    return Left::Unfit(visit.stream, bytes, since);
                 }
                 self.0.fetch_add(1, Ordering::Relaxed);
                 let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nshort";
@@ -673,5 +675,30 @@ async fn a_shortcut_leaves_what_it_does_not_know_and_meets_a_connection_again() 
     assert_eq!(short.0.load(Ordering::Relaxed), 4);
     stop.cancel();
     drop(client);
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_has_one_limit_whoever_waits_for_it() {
+    let (pipe, listener) = Listener::pipe();
+    let (stop, short) = (CancellationToken::new(), Arc::<Short>::default());
+    let header_timeout = Duration::from_secs(2);
+    let server = Server::new(Router::new())
+        .shortcut(short)
+        .config(ServerConfig {
+            header_timeout,
+            ..ServerConfig::default()
+        });
+    let task = tokio::spawn(server.serve(listener, stop.clone()));
+    let mut client = pipe.connect().await.unwrap();
+    let begun = Instant::now();
+    client.write_all(b"POST / HTTP/1.1\r\n").await.unwrap();
+    tokio::time::sleep(<dyn Shortcut>::PAUSE / 2).await;
+    client.write_all(b"X: other").await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(begun.elapsed() < header_timeout + <dyn Shortcut>::PAUSE / 4);
+    stop.cancel();
     task.await.unwrap();
 }

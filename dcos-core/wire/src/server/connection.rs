@@ -10,6 +10,7 @@ use http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -117,15 +118,16 @@ where
                     let visit = self.visit(stream, first);
                     Arc::clone(shortcut).serve(visit).await
                 }
-                _ => Left::Unfit(stream, first),
+                _ => Left::Unfit(stream, first, Instant::now()),
             };
             stream = match left {
                 Left::Ended => return,
                 Left::Silent(stream) => stream,
-                Left::Unfit(stream, first) => {
+                Left::Unfit(stream, first, since) => {
                     let parking = Parking::default();
                     let (known, config) = (Arc::clone(&activity), Arc::clone(&self.config));
-                    let io = Timed::new(stream, first, known, config, parking.clone());
+                    let said = (first, since);
+                    let io = Timed::new(stream, said, known, config, parking.clone());
                     let handler = Handler {
                         service: self.service.clone(),
                         peer: self.peer.clone(),

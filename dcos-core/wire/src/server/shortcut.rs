@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::peer::Peer;
@@ -16,8 +17,9 @@ use crate::io::Stream;
 ///
 /// # Contract
 /// 1. It keeps the limits of [`Visit::limits`] itself: nobody else watches the clock while it has a connection.
-/// 2. What it does not take for plain it leaves, unanswered, with every byte it has read of it ([`Left::Unfit`]); HTTP's
-///    machinery serves that and what follows, until the connection is silent for `PAUSE`.
+/// 2. What it does not take for plain it leaves, unanswered, with every byte it has read of it and since when it is awaited
+///    ([`Left::Unfit`]); HTTP's machinery serves that and what follows, until the connection is silent for `PAUSE`. A head
+///    has one limit of time over both.
 /// 3. Once [`Visit::stop`] is cancelled, it ends connections between requests, and others behind their answer.
 /// 4. Its future may be dropped at any time: the connection is cut.
 pub trait Shortcut: fmt::Debug + Send + Sync + 'static {
@@ -55,6 +57,6 @@ pub enum Left {
     Ended,
     /// It is between requests, of which the next is awaited.
     Silent(Stream),
-    /// These bytes came, and nothing was answered to them.
-    Unfit(Stream, Vec<u8>),
+    /// These bytes came, and nothing was answered to them. The rest of their head, if it is not there, is awaited since then.
+    Unfit(Stream, Vec<u8>, Instant),
 }

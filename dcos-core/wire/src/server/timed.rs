@@ -148,6 +148,8 @@ pub(super) struct Timed {
     io: Stream,
     /// Bytes that came while nobody read: while it was parked, or behind a request that is answered.
     first: Vec<u8>,
+    /// Since when the rest of the first head is awaited, if that began before.
+    since: Option<Instant>,
     activity: Arc<Activity>,
     config: Arc<ServerConfig>,
     parking: Parking,
@@ -172,16 +174,17 @@ pub(super) struct Timed {
 }
 
 impl Timed {
-    /// A stream whose `first` bytes were read already.
+    /// A stream of which `first` was read already; the rest of a head that begins there is awaited `since` then.
     pub(super) fn new(
         io: Stream,
-        first: Vec<u8>,
+        (first, since): (Vec<u8>, Instant),
         activity: Arc<Activity>,
         config: Arc<ServerConfig>,
         parking: Parking,
     ) -> Self {
         Self {
             io,
+            since: (!first.is_empty()).then_some(since),
             first,
             activity,
             config,
@@ -247,7 +250,11 @@ impl Timed {
         match self.phase {
             // Frames of HTTP/2 come between requests too; its heads are short-lived anyway.
             Phase::Silent | Phase::Idle if self.http2 => self.enter(Phase::Idle),
-            Phase::Silent | Phase::Idle => self.enter(Phase::Head),
+            Phase::Silent | Phase::Idle => {
+                self.enter(Phase::Head);
+                let since = self.since.take();
+                self.deadline = since.map(|since| since + self.config.header_timeout);
+            }
             Phase::Head | Phase::Busy => {}
         }
     }

@@ -48,8 +48,9 @@ impl Inbox {
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.said.bytes()
+    /// What is left to somebody else, where something last came `now`: since when the rest of its head is awaited.
+    pub(super) fn left(&self, now: Instant) -> (Vec<u8>, Instant) {
+        (self.said.bytes().to_vec(), self.since.unwrap_or(now))
     }
 
     /// Room for what the client says next, while that is awaited.
@@ -264,6 +265,7 @@ mod tests {
                 read(inbox.room(), &head[..drip]);
                 let since = *first.get_or_insert(now);
                 prop_assert_eq!(inbox.silence(now), (since + limits.header_timeout, Then::Late));
+                prop_assert_eq!(inbox.left(now).1, since);
             }
             inbox.take(usize::MAX);
             prop_assert_eq!(inbox.silence(now), (now + <dyn Shortcut>::PAUSE, Then::Park));

@@ -118,7 +118,8 @@ impl Talk {
                     }
                 }
                 Planned::Unfit => {
-                    return Left::Unfit(self.client, self.inbox.bytes().to_vec());
+                    let (bytes, since) = self.inbox.left(self.now);
+                    return Left::Unfit(self.client, bytes, since);
                 }
                 Planned::Wait => match self.more().await {
                     Some(Then::Park) => return Left::Silent(self.client),
