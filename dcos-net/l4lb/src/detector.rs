@@ -225,7 +225,13 @@ impl Detector {
                 })
             });
             if let Meeting::Sought(search) = meeting {
+                let is_new = !search.has_alternative && replaceable.contains(backend);
                 search.has_alternative = replaceable.contains(backend);
+                if is_new && matches!(search.trial, Trial::Due(at) if at.is_due(now)) {
+                    // It is so on all nodes at once.
+                    let part = self.pace.part(self.pace.spread, *backend, now);
+                    search.trial = Trial::Due(now + part);
+                }
                 self.to_meet.extend(search.due().map(|due| (due, *backend)));
             }
         }

@@ -615,6 +615,30 @@ fn who_was_the_only_one_for_a_moment_is_avoided_all_the_same() {
     assert_eq!(detector.poll(time(24)), None);
 }
 
+/// A service is scaled: on each node somebody else could have the connections of the only one from now on.
+#[test]
+fn nodes_are_not_in_step_with_one_that_has_an_alternative_only_later() {
+    let minute = Duration::from_secs(60);
+    let (one, none) = (BTreeSet::from([place(1)]), BTreeSet::new());
+    let scaled = 3600 * SECOND;
+    let mut tried: Vec<u64> = Vec::new();
+    for node in 0..600 {
+        let spread = minute;
+        let mut detector = Detector::new(Pace { node, spread });
+        detector.meet(time(0), &one, &none);
+        detector.meet(time(scaled), &one, &one);
+        let mut seconds = 0..=60;
+        let when = seconds.find(|second| {
+            // What changes besides puts nothing off.
+            detector.meet(time(scaled + second * SECOND), &one, &one);
+            detector.poll(time(scaled + second * SECOND)).is_some()
+        });
+        tried.push(when.expect("within the spread"));
+    }
+    let most = (0..=60).map(|second| tried.iter().filter(|at| **at == second).count());
+    assert!(most.max() < Some(40), "{tried:?}");
+}
+
 #[test]
 fn who_has_no_alternative_is_not_met() {
     let (one, none) = (BTreeSet::from([place(1)]), BTreeSet::new());
