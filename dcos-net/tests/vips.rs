@@ -247,11 +247,14 @@ fn owned(addresses: &Addresses) -> BTreeMap<String, IpAddr> {
         .collect()
 }
 
+fn place(last: u8) -> SocketAddr {
+    ([10, 0, 0, last], 31_000).into()
+}
+
 /// A blip of the node's own link has many fail at once: no service loses more than half of its backends to that.
 #[test]
 fn of_a_service_one_half_is_avoided_at_most() {
     let mut table = table();
-    let place = |last: u8| SocketAddr::from(([10, 0, 0, last], 31_000));
     for last in 2..7 {
         let claim = Claim {
             key: Key {
@@ -281,6 +284,186 @@ fn of_a_service_one_half_is_avoided_at_most() {
         let told: Vec<_> = table.told().values().map(Vec::len).collect();
         assert_eq!(told, [given], "{failing:?}");
     }
+}
+
+/// What happens to a table part of whose services an earlier one led elsewhere.
+#[derive(Clone, Debug)]
+enum Step {
+    Set(TaskKey, Vec<Claim>),
+    Unreachable(BTreeSet<IpAddr>),
+    Avoided(BTreeSet<SocketAddr>),
+    Reserve(u8),
+    Adopt(BTreeMap<Service, Vec<SocketAddr>>),
+    Forget,
+    Look,
+}
+
+fn found() -> impl Strategy<Value = BTreeMap<Service, Vec<SocketAddr>>> {
+    let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+    let service = (protocol, 0..14_u8, 1..3_u16).prop_map(|(protocol, last, port)| Service {
+        protocol,
+        address: ([11, 0, 0, last], port).into(),
+    });
+    let places = places().prop_map(|places| places.into_iter().collect());
+    prop::collection::btree_map(service, places, 0..4)
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => step().prop_map(|(task, claims)| Step::Set(task, claims)),
+        1 => nodes().prop_map(Step::Unreachable),
+        1 => places().prop_map(Step::Avoided),
+        1 => (8..14_u8).prop_map(Step::Reserve),
+        2 => found().prop_map(Step::Adopt),
+        1 => Just(Step::Forget),
+        3 => Just(Step::Look),
+    ]
+}
+
+fn go(table: &mut VipTable, step: Step) {
+    match step {
+        Step::Set(task, claims) => table.set(task, claims),
+        Step::Unreachable(nodes) => table.set_unreachable(nodes),
+        Step::Avoided(places) => table.set_avoided(places),
+        Step::Reserve(last) => table.reserve([11, 0, 0, last].into()),
+        Step::Adopt(found) => table.adopt(found),
+        Step::Forget => table.forget(),
+        Step::Look => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_was_found_counts_the_same_whenever_it_is_told(steps in prop::collection::vec(any_step(), 0..30)) {
+        let mut looking = table();
+        let mut followed: BTreeMap<Service, Vec<SocketAddr>> = BTreeMap::new();
+        for (so_far, step) in steps.iter().enumerate() {
+            go(&mut looking, step.clone());
+            if !matches!(step, Step::Look) {
+                continue;
+            }
+            let revision = looking.revision();
+            let changes = looking.take_changes();
+            prop_assert!(changes.is_empty() || looking.revision() != revision);
+            for (service, backends) in changes {
+                match backends {
+                    Some(backends) => followed.insert(service, backends),
+                    None => followed.remove(&service),
+                };
+            }
+            prop_assert_eq!(looking.told(), &followed);
+            let mut once = table();
+            steps[..so_far].iter().for_each(|step| go(&mut once, step.clone()));
+            once.take_changes();
+            prop_assert_eq!(once.told(), &followed);
+            let given = |least: usize| -> BTreeSet<SocketAddr> {
+                let given = followed.iter().filter(|(service, given)| service.protocol == Protocol::Tcp && given.len() >= least);
+                given.flat_map(|(_, given)| given.iter().copied()).collect()
+            };
+            prop_assert!(given(1).is_subset(&looking.connected()));
+            prop_assert!(given(2).is_subset(&looking.replaceable()));
+        }
+    }
+}
+
+/// Three backends that are claimed, of which [`found`](VipTable::adopt) was what is given: where their service leads, and what
+/// is listed.
+#[derive(Debug)]
+struct Found {
+    table: VipTable,
+    service: Service,
+}
+
+impl Found {
+    fn new(protocol: Protocol, found: &[u8]) -> Self {
+        let mut table = table();
+        let address = SocketAddr::from(([12, 0, 0, 1], 80));
+        for last in 2..5 {
+            let claim = Claim {
+                key: Key {
+                    protocol,
+                    host: Host::Address(address.ip()),
+                    port: address.port(),
+                },
+                backend: Backend {
+                    agent: place(last).ip(),
+                    address: place(last),
+                    inside: None,
+                    open: true,
+                },
+            };
+            table.set(("f".into(), last.to_string()), vec![claim]);
+        }
+        let service = Service { protocol, address };
+        table.adopt([(service, found.iter().copied().map(place).collect())].into());
+        Self { table, service }
+    }
+
+    fn leads_to(&mut self, expected: &[u8]) {
+        self.table.take_changes();
+        let told = &self.table.told()[&self.service];
+        let expected: Vec<_> = expected.iter().copied().map(place).collect();
+        assert_eq!(told, &expected);
+    }
+
+    fn fail(&mut self, lasts: &[u8]) {
+        self.table
+            .set_avoided(lasts.iter().copied().map(place).collect());
+    }
+
+    fn cut_off(&mut self, lasts: &[u8]) {
+        let nodes = lasts.iter().map(|last| place(*last).ip()).collect();
+        self.table.set_unreachable(nodes);
+    }
+}
+
+#[test]
+fn a_service_that_was_found_leads_to_nobody_dead_while_a_living_one_is_known() {
+    let mut one = Found::new(Protocol::Tcp, &[2]);
+    one.leads_to(&[2]);
+    // Those that were avoided, or not reached, when it was left are back.
+    one.fail(&[2]);
+    one.leads_to(&[3, 4]);
+    one.fail(&[2, 3]);
+    one.leads_to(&[3, 4]);
+    one.fail(&[2, 3, 4]);
+    one.leads_to(&[2]);
+    one.cut_off(&[2]);
+    one.leads_to(&[3, 4]);
+    one.cut_off(&[2, 3, 4]);
+    one.leads_to(&[2]);
+    one.cut_off(&[]);
+    one.fail(&[]);
+    one.leads_to(&[2]);
+    one.table.forget();
+    one.leads_to(&[2, 3, 4]);
+    // Of datagrams nobody knows, and where all are closed nobody is to be asked.
+    let mut datagrams = Found::new(Protocol::Udp, &[2]);
+    datagrams.fail(&[2]);
+    datagrams.leads_to(&[2]);
+    let mut closed = Found::new(Protocol::Tcp, &[]);
+    closed.leads_to(&[]);
+}
+
+#[test]
+fn a_list_shows_what_was_found() {
+    let mut found = Found::new(Protocol::Tcp, &[2, 9]);
+    found.table.take_changes();
+    let open = |table: &VipTable| -> Vec<SocketAddr> {
+        let listed = table.list().flat_map(|vip| vip.backends);
+        let open = listed.filter(|backend| backend.open);
+        open.map(|backend| backend.address).collect()
+    };
+    assert_eq!(open(&found.table), [2, 9].map(place));
+    // Only who is a backend can be found dead.
+    assert!(found.table.connected().contains(&place(9)));
+    found.fail(&[2]);
+    found.leads_to(&[9]);
+    let avoided = found.table.list().map(|vip| vip.avoided);
+    assert_eq!(avoided.collect::<Vec<_>>(), [[place(2)].into()]);
+    found.table.forget();
+    found.table.take_changes();
+    assert_eq!(open(&found.table), [2, 3, 4].map(place));
 }
 
 #[test]

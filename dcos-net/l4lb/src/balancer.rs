@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::dataplane::{Connections, Dataplane, DataplaneError, Reader, Services};
+use crate::dataplane::{Connections, Dataplane, DataplaneError, Reader};
 use crate::memory::{Keeper, Left};
 
 /// How often it is looked whether somebody else changed the data path (as often as the original).
@@ -319,22 +319,6 @@ struct Recalled {
     is_foreign: bool,
     /// Whether the data path is to be filled by it: no master told in time.
     is_due: bool,
-    /// What the data path had of these services when it was filled: an earlier process led them there when it ended, which may
-    /// have known better than what is written down. Until a leader tells, these go on, less what is dead.
-    found: Services,
-    /// What the data path was told while that is so.
-    filled: Services,
-}
-
-/// What has become of services.
-fn difference(before: &Services, now: &Services) -> Vec<Change> {
-    let gone = before.keys().filter(|service| !now.contains_key(service));
-    let gone = gone.map(|service| (*service, None));
-    let changed = now
-        .iter()
-        .filter(|(service, backends)| before.get(service) != Some(backends));
-    let changed = changed.map(|(service, backends)| (*service, Some(backends.clone())));
-    gone.chain(changed).collect()
 }
 
 /// How the data path stands to the table.
@@ -420,7 +404,8 @@ impl<D: Dataplane> Node<D> {
         true
     }
 
-    /// Adds the services that are remembered and missing.
+    /// Adds the services that are remembered and missing. Those that are there an earlier process led where they go when it
+    /// ended, which may have known better than what is written down: until a leader tells, they go on, less what is dead.
     async fn fill(&mut self) {
         let told: BTreeSet<Service> = self.view.table().told().keys().copied().collect();
         let found = self
@@ -428,10 +413,15 @@ impl<D: Dataplane> Node<D> {
             .await;
         // As long as that is not known nothing is changed.
         let Some(found) = found else { return };
-        self.recalled.found = found;
-        let services = self.services();
-        let changes = difference(&self.recalled.found, &services);
-        self.recalled.filled = services;
+        let changes: Vec<Change> = {
+            let mut table = self.view.table();
+            table.adopt(found.clone());
+            table.take_changes();
+            let services = table.told().iter();
+            let missing = services.filter(|(service, now)| found.get(service) != Some(now));
+            let missing = missing.map(|(service, now)| (*service, Some(now.clone())));
+            missing.collect()
+        };
         let count = changes.len();
         let filled = self
             .with_dataplane(move |dataplane| {
@@ -468,21 +458,6 @@ impl<D: Dataplane> Node<D> {
             && self.recalled.is_due
             && self.recalled.is_foreign
             && self.state == State::Unknown
-    }
-
-    /// What the data path is to lead where.
-    fn services(&self) -> Services {
-        let table = self.view.table();
-        let mut services = table.told().clone();
-        if !self.follower.is_begun() {
-            let found = self.recalled.found.iter();
-            // Those of masters are nobody's, whoever had them.
-            let found = found.filter(|(service, _)| !self.masters.contains(&service.address.ip()));
-            for (service, backends) in found {
-                services.insert(*service, table.living(*service, backends));
-            }
-        }
-        services
     }
 
     /// Writes down what is known, if a master told it.
@@ -550,6 +525,7 @@ impl<D: Dataplane> Node<D> {
             if self.follower.is_begun() {
                 *self.view.remembered() = None;
                 if !self.is_awaiting {
+                    table.forget();
                     for ip in self.recalled.reserved.drain(..) {
                         table.release(ip);
                     }
@@ -564,13 +540,6 @@ impl<D: Dataplane> Node<D> {
             }
         }
         self.refused = refused;
-        let changes = if self.follower.is_begun() {
-            changes
-        } else {
-            let services = self.services();
-            let before = std::mem::replace(&mut self.recalled.filled, services);
-            difference(&before, &self.recalled.filled)
-        };
         for (service, backends) in &changes {
             let backends = backends.as_deref();
             tracing::info!(%service, ?backends, "a virtual address changed");
@@ -653,7 +622,7 @@ impl<D: Dataplane> Node<D> {
     async fn reconcile(&mut self) {
         let is_foreign = self.recalled.is_foreign && !self.follower.is_begun();
         let strict = self.follower.is_complete() || is_foreign;
-        let (state, services) = (self.wanted(), self.services());
+        let (state, services) = (self.wanted(), self.view.table().told().clone());
         // What was there before and ended, while what else an earlier process left is not known to be anybody's.
         let ended: BTreeSet<Service> = self
             .recalled

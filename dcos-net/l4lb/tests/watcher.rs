@@ -11,7 +11,8 @@ use dcos_l4lb::{
     Balancer, Begun, Config, Connections, Dataplane, DataplaneError, Lookout, Reader, Repairs,
     Services, View, WAITING, Watcher,
 };
-use dcos_net::vip::{Change, Service};
+use dcos_net::vip::{Change, Protocol, Service};
+use dcos_net::{Keeping, Origin};
 use dcos_proto::json::{self, Dialect};
 use dcos_proto::master::Event;
 use dcos_wire::Told;
@@ -26,6 +27,8 @@ struct Seen {
     failures: usize,
     panics: bool,
     looks: usize,
+    /// The services of which suspects were counted last.
+    counted: Option<Services>,
     reopened: usize,
 }
 
@@ -54,8 +57,9 @@ impl Lookout for Eyes {
     fn given(
         &mut self,
         backends: &[SocketAddr],
-        _services: &Services,
+        services: &Services,
     ) -> io::Result<Option<BTreeMap<SocketAddr, u64>>> {
+        self.0.lock().unwrap().counted = Some(services.clone());
         Ok(Some(backends.iter().map(|one| (*one, 0)).collect()))
     }
 
@@ -69,11 +73,11 @@ impl Lookout for Eyes {
     }
 }
 
-/// A data path that does nothing.
-#[derive(Debug)]
-struct Nothing;
+/// A data path that does nothing, and has what an earlier process left.
+#[derive(Debug, Default)]
+struct Left(Services);
 
-impl Dataplane for Nothing {
+impl Dataplane for Left {
     fn reconcile(&mut self, _: &Services, _: bool) -> Result<Repairs, DataplaneError> {
         Ok(Repairs::default())
     }
@@ -83,7 +87,7 @@ impl Dataplane for Nothing {
     }
 
     fn adopt(&mut self, _: &BTreeSet<Service>) -> Result<Services, DataplaneError> {
-        Ok(Services::new())
+        Ok(self.0.clone())
     }
 
     fn withdraw(&mut self, _: &[IpAddr]) -> Result<(), DataplaneError> {
@@ -95,11 +99,11 @@ impl Dataplane for Nothing {
     }
 
     fn reader(&mut self) -> Result<Box<dyn Reader>, DataplaneError> {
-        Ok(Box::new(Self))
+        Ok(Box::new(Self::default()))
     }
 }
 
-impl Reader for Nothing {
+impl Reader for Left {
     fn connections(&mut self) -> Result<Connections, DataplaneError> {
         Ok(Connections::new())
     }
@@ -133,7 +137,7 @@ impl Node {
             unreachable: None,
             memory: None,
         };
-        let (mut balancer, eyes) = (Balancer::new(config, Nothing), Eyes::default());
+        let (mut balancer, eyes) = (Balancer::new(config, Left::default()), Eyes::default());
         let watcher = Watcher::new(eyes.clone()).trying_within(Duration::ZERO);
         balancer.avoid(watcher.start(&balancer.view()).unwrap());
         let (view, stop) = (balancer.view(), CancellationToken::new());
@@ -162,36 +166,8 @@ impl Node {
         node
     }
 
-    /// A task behind one name at each of these.
     async fn tell(&self, backends: [SocketAddr; 2]) {
-        let all = backends.iter().enumerate();
-        let agents = all.clone().map(|(number, at)| {
-            format!(
-                r#"{{"agent_info": {{"id": {{"value": "S{number}"}}, "hostname": "h"}}, "active": true, "version": "1",
-                "pid": "slave(1)@{}:5051"}}"#,
-                at.ip()
-            )
-        });
-        let tasks = all.map(|(number, at)| {
-            format!(
-                r#"{{"name": "web", "task_id": {{"value": "t{number}"}}, "framework_id": {{"value": "f"}},
-                "agent_id": {{"value": "S{number}"}}, "state": "TASK_RUNNING", "discovery": {{"visibility": "CLUSTER",
-                "ports": {{"ports": [{{"number": {}, "protocol": "tcp",
-                "labels": {{"labels": [{{"key": "VIP_0", "value": "/web:80"}}]}}}}]}}}}}}"#,
-                at.port()
-            )
-        });
-        let (agents, tasks): (Vec<_>, Vec<_>) = (agents.collect(), tasks.collect());
-        let event = format!(
-            r#"{{"type": "SUBSCRIBED", "subscribed": {{"get_state": {{"get_agents": {{"agents": [{}]}},
-            "get_frameworks": {{"frameworks": [{{"framework_info": {{"id": {{"value": "f"}}, "user": "root",
-            "name": "marathon"}}, "active": true, "connected": true, "recovered": false}}]}},
-            "get_tasks": {{"tasks": [{}]}}}}}}}}"#,
-            agents.join(","),
-            tasks.join(",")
-        );
-        let event: Event = json::from_slice(event.as_bytes(), Dialect::V1).unwrap();
-        self.told.send(Told::Event(event.into())).await.unwrap();
+        self.told.send(told(backends)).await.unwrap();
     }
 
     /// Whether the dead one is given nothing.
@@ -201,15 +177,7 @@ impl Node {
     }
 
     async fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !is_so() {
-            let seen = &self.eyes.0;
-            assert!(
-                begun.elapsed() < Duration::from_secs(60),
-                "{what}: {seen:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        wait(what, &self.eyes, is_so).await;
     }
 
     /// Until it has looked once more.
@@ -218,6 +186,50 @@ impl Node {
         let before = looks();
         self.wait("a look", || looks() > before + 1).await;
     }
+}
+
+async fn wait(what: &str, eyes: &Eyes, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        let seen = &eyes.0;
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{what}: {seen:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A task behind one name at each of these.
+fn told(backends: [SocketAddr; 2]) -> Told {
+    let all = backends.iter().enumerate();
+    let agents = all.clone().map(|(number, at)| {
+            format!(
+                r#"{{"agent_info": {{"id": {{"value": "S{number}"}}, "hostname": "h"}}, "active": true, "version": "1",
+                "pid": "slave(1)@{}:5051"}}"#,
+                at.ip()
+            )
+        });
+    let tasks = all.map(|(number, at)| {
+            format!(
+                r#"{{"name": "web", "task_id": {{"value": "t{number}"}}, "framework_id": {{"value": "f"}},
+                "agent_id": {{"value": "S{number}"}}, "state": "TASK_RUNNING", "discovery": {{"visibility": "CLUSTER",
+                "ports": {{"ports": [{{"number": {}, "protocol": "tcp",
+                "labels": {{"labels": [{{"key": "VIP_0", "value": "/web:80"}}]}}}}]}}}}}}"#,
+                at.port()
+            )
+        });
+    let (agents, tasks): (Vec<_>, Vec<_>) = (agents.collect(), tasks.collect());
+    let event = format!(
+        r#"{{"type": "SUBSCRIBED", "subscribed": {{"get_state": {{"get_agents": {{"agents": [{}]}},
+            "get_frameworks": {{"frameworks": [{{"framework_info": {{"id": {{"value": "f"}}, "user": "root",
+            "name": "marathon"}}, "active": true, "connected": true, "recovered": false}}]}},
+            "get_tasks": {{"tasks": [{}]}}}}}}}}"#,
+        agents.join(","),
+        tasks.join(",")
+    );
+    let event: Event = json::from_slice(event.as_bytes(), Dialect::V1).unwrap();
+    Told::Event(event.into())
 }
 
 #[tokio::test]
@@ -261,4 +273,68 @@ async fn what_fails_twice_is_blind_and_sees_again_later() {
     let _back = TcpListener::bind(node.dead).unwrap();
     node.wait("both reached", || node.view.failures().reached == 2)
         .await;
+}
+
+/// Until a leader tells, what an earlier process left is what connections are balanced by, and counted.
+#[tokio::test]
+async fn suspects_are_counted_where_the_data_path_leads_to_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let config = || {
+        let (tell, told) = mpsc::channel(WAITING);
+        let keeping = Keeping::new(path.clone(), Origin::default());
+        let config = Config {
+            told,
+            own: Vec::new(),
+            reserved: None,
+            unreachable: None,
+            memory: Some(keeping),
+        };
+        (tell, config)
+    };
+    let servers = ["127.0.0.2:0", "127.0.0.3:0"].map(|at| TcpListener::bind(at).unwrap());
+    let backends = servers.each_ref().map(|it| it.local_addr().unwrap());
+    let ((tell, first), stop) = (config(), CancellationToken::new());
+    let balancer = Balancer::new(first, Left::default());
+    let view = balancer.view();
+    let running = tokio::spawn(balancer.run(stop.clone()));
+    tell.send(told(backends)).await.unwrap();
+    let eyes = Eyes::default();
+    wait("told", &eyes, || !view.list().is_empty()).await;
+    stop.cancel();
+    running.await.unwrap();
+
+    // It was given nothing when that process ended.
+    let [_, there] = backends;
+    let ip = view.list()[0].addresses[0];
+    let service = Service {
+        protocol: Protocol::Tcp,
+        address: SocketAddr::new(ip, 80),
+    };
+    let left: Services = [(service, vec![there])].into();
+    let ((_silent, second), stop) = (config(), CancellationToken::new());
+    let mut balancer = Balancer::new(second, Left(left.clone()));
+    let view = balancer.view();
+    balancer.avoid(Watcher::new(eyes.clone()).start(&view).unwrap());
+    let running = tokio::spawn(balancer.run(stop.clone()));
+    let open = || {
+        let listed = view.list().into_iter().flat_map(|vip| vip.backends);
+        listed.filter(|backend| backend.open).count()
+    };
+    wait("found", &eyes, || open() == 1).await;
+    eyes.0.lock().unwrap().ended = vec![Begun {
+        flow: 7,
+        client: "10.0.0.9:40000".parse().unwrap(),
+        to: service.address,
+        backend: there,
+    }];
+    let counted = || eyes.0.lock().unwrap().counted.take();
+    let mut seen = None;
+    while seen.is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        seen = counted();
+    }
+    assert_eq!(seen, Some(left));
+    stop.cancel();
+    running.await.unwrap();
 }

@@ -32,6 +32,8 @@ pub struct VipTable {
     unreachable: BTreeSet<IpAddr>,
     /// Where connections fail.
     avoided: BTreeSet<SocketAddr>,
+    /// Where services were found to lead, which counts more than claims.
+    found: BTreeMap<Service, Vec<SocketAddr>>,
     tasks: BTreeMap<TaskKey, Vec<Claim>>,
     keys: BTreeMap<Key, BTreeMap<(TaskKey, usize), Backend>>,
     v4: Family,
@@ -42,6 +44,8 @@ pub struct VipTable {
     /// What was told last.
     told: BTreeMap<Service, Vec<SocketAddr>>,
     dirty: BTreeSet<Key>,
+    /// Services to be looked at anew, besides those of such keys: they were found, or no longer are.
+    touched: BTreeSet<Service>,
     /// How often changes were taken.
     revision: u64,
     /// Those that are claimed and can't be had, as of the last changes.
@@ -180,6 +184,7 @@ impl VipTable {
             own,
             unreachable: BTreeSet::new(),
             avoided: BTreeSet::new(),
+            found: BTreeMap::new(),
             tasks: BTreeMap::new(),
             keys: BTreeMap::new(),
             v4: Family::new(v4),
@@ -188,6 +193,7 @@ impl VipTable {
             services_of: BTreeMap::new(),
             told: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            touched: BTreeSet::new(),
             revision: 0,
             refused: BTreeMap::new(),
         }
@@ -214,8 +220,27 @@ impl VipTable {
         &self.refused
     }
 
-    /// Whatever is claimed at `ip` is to be looked at anew.
+    /// These services lead where somebody who knew better than those who claim them had them led: there, but not to backends on
+    /// nodes that nobody reaches, or where connections fail; if none is left, to those that are claimed, unless that is no better.
+    pub fn adopt(&mut self, found: BTreeMap<Service, Vec<SocketAddr>>) {
+        self.mark_found();
+        self.found = found;
+        self.mark_found();
+    }
+
+    /// What was [found](Self::adopt) does not count any more: somebody knows better.
+    pub fn forget(&mut self) {
+        self.adopt(BTreeMap::new());
+    }
+
+    fn mark_found(&mut self) {
+        self.touched.extend(self.found.keys());
+    }
+
+    /// Whatever is claimed or found at `ip` is to be looked at anew.
     fn mark(&mut self, ip: IpAddr) {
+        let found = self.found.keys().filter(|found| found.address.ip() == ip);
+        self.touched.extend(found);
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let at = |port| Key {
                 protocol,
@@ -286,6 +311,9 @@ impl VipTable {
             agents.any(|agent| changed.contains(&agent))
         });
         self.dirty.extend(concerned.map(|(key, _)| key.clone()));
+        if !changed.is_empty() {
+            self.mark_found();
+        }
         self.unreachable = nodes;
     }
 
@@ -308,6 +336,9 @@ impl VipTable {
         });
         let concerned: Vec<Key> = concerned.map(|(key, _)| key.clone()).collect();
         self.dirty.extend(concerned);
+        if !changed.is_empty() {
+            self.mark_found();
+        }
         self.avoided = avoided;
     }
 
@@ -323,8 +354,8 @@ impl VipTable {
 
     /// What changed since this was called last.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        let mut touched = BTreeSet::new();
-        self.revision += u64::from(!self.dirty.is_empty());
+        let mut touched = std::mem::take(&mut self.touched);
+        self.revision += u64::from(!self.dirty.is_empty() || !touched.is_empty());
         for key in std::mem::take(&mut self.dirty) {
             let now = self.services(&key);
             let is_claimed = self.keys.contains_key(&key);
@@ -350,8 +381,9 @@ impl VipTable {
                 self.services_of.insert(key, now);
             }
         }
+        let cut_off = self.cut_off();
         let change = |service: Service| {
-            let now = self.backends(service);
+            let now = self.backends(service, &cut_off);
             let before = self.told.get(&service);
             if now.as_ref() == before {
                 return None;
@@ -386,10 +418,18 @@ impl VipTable {
             .keys
             .iter()
             .filter(|(key, _)| key.protocol == Protocol::Tcp);
-        of_connections.map(|(_, backends)| {
+        let of_claims = of_connections.map(|(_, backends)| {
             let open = backends.values().filter(|backend| backend.open);
             open.map(|backend| self.place(backend)).collect()
-        })
+        });
+        let found = self.found.iter();
+        let found = found.filter(|(service, _)| service.protocol == Protocol::Tcp);
+        let of_found = found.map(|(service, places)| {
+            let mut all = self.claimed(*service).unwrap_or_default();
+            all.extend(places);
+            all
+        });
+        of_claims.chain(of_found)
     }
 
     /// Every service with its open backends, as of the last [`take_changes`](Self::take_changes).
@@ -413,10 +453,13 @@ impl VipTable {
     /// Every VIP, by protocol, then name or address, then port.
     pub fn list(&self) -> impl Iterator<Item = Listed> {
         self.keys.iter().map(|(key, backends)| {
+            let services = self.services(key);
             let mut backends: Vec<Backend> = backends.values().cloned().collect();
+            for service in &services {
+                self.correct(&mut backends, *service);
+            }
             backends.sort_unstable();
             backends.dedup();
-            let services = self.services(key);
             let is_refused = services.is_empty();
             let is_given = |place| {
                 let mut told = services.iter().filter_map(|service| self.told.get(service));
@@ -443,37 +486,26 @@ impl VipTable {
         })
     }
 
-    /// Where connections to `service` are best led of which somebody who knows better said that they go to `known`: there, but
-    /// not to backends on nodes that nobody reaches, or where connections fail; if none is left, as this table says, unless
-    /// that is no better.
-    pub fn living(&self, service: Service, known: &[SocketAddr]) -> Vec<SocketAddr> {
-        let cut_off: BTreeSet<SocketAddr> = self
-            .keys
-            .values()
-            .flat_map(BTreeMap::values)
-            .filter(|backend| self.unreachable.contains(&backend.agent))
-            .map(|backend| self.place(backend))
-            .collect();
-        let is_cut_off =
-            |place: &SocketAddr| cut_off.contains(place) || self.unreachable.contains(&place.ip());
-        let reached = |places: &[SocketAddr]| -> BTreeSet<SocketAddr> {
-            let reached = places.iter().filter(|place| !is_cut_off(place));
-            reached.copied().collect()
+    /// Shows who is behind a service as it was found: who is given nothing is closed, and there may be others.
+    fn correct(&self, backends: &mut Vec<Backend>, service: Service) {
+        let Some(found) = self.found.get(&service) else {
+            return;
         };
-        let told = self.told.get(&service).map_or(&[][..], Vec::as_slice);
-        let mut open = reached(known);
-        if open.is_empty() && !known.is_empty() {
-            open = reached(told);
-        }
-        if open.is_empty() {
-            return known.to_vec();
-        }
-        if service.protocol == Protocol::Tcp {
-            for place in self.avoided_of(&open) {
-                open.remove(&place);
+        let given = self.told.get(&service).map_or(&[][..], Vec::as_slice);
+        let mut others: BTreeSet<SocketAddr> = found.iter().copied().collect();
+        for backend in &mut *backends {
+            let place = self.place(backend);
+            others.remove(&place);
+            if backend.address.is_ipv4() == service.address.is_ipv4() {
+                backend.open &= found.contains(&place) || given.contains(&place);
             }
         }
-        open.into_iter().collect()
+        backends.extend(others.into_iter().map(|address| Backend {
+            agent: address.ip(),
+            address,
+            inside: None,
+            open: true,
+        }));
     }
 
     /// Counts a claim's backend to its name, and marks all whose addresses changed by that.
@@ -526,8 +558,26 @@ impl VipTable {
         ips.into_iter().flatten().map(service).collect()
     }
 
-    /// Who takes new connections to `service`; `None` if nobody claims it.
-    fn backends(&self, service: Service) -> Option<Vec<SocketAddr>> {
+    /// Who takes new connections to `service`; `None` if nobody claims it, and it was not found.
+    fn backends(
+        &self,
+        service: Service,
+        cut_off: &BTreeSet<SocketAddr>,
+    ) -> Option<Vec<SocketAddr>> {
+        let is_free = !self.reserved.contains(service.address.ip());
+        let open = match self.found.get(&service).filter(|_| is_free) {
+            Some(found) => self.living(service, found, cut_off),
+            None => self.claimed(service)?,
+        };
+        let avoided = match service.protocol {
+            Protocol::Tcp => self.avoided_of(&open),
+            Protocol::Udp => BTreeSet::new(),
+        };
+        Some(open.difference(&avoided).copied().collect())
+    }
+
+    /// The open backends of those who claim `service`, on nodes that are reached if there are any.
+    fn claimed(&self, service: Service) -> Option<BTreeSet<SocketAddr>> {
         let owners = self.owners.get(&service)?;
         let backends = owners.iter().filter_map(|key| self.keys.get(key));
         let open: Vec<&Backend> = backends
@@ -537,11 +587,50 @@ impl VipTable {
             })
             .collect();
         let open = preferred(open, |backend| !self.unreachable.contains(&backend.agent));
-        let open: BTreeSet<SocketAddr> = open.iter().map(|backend| self.place(backend)).collect();
-        let avoided = self.avoided_of(&open);
-        let is_given =
-            |place: &SocketAddr| service.protocol != Protocol::Tcp || !avoided.contains(place);
-        Some(open.iter().copied().filter(is_given).collect())
+        Some(open.iter().map(|backend| self.place(backend)).collect())
+    }
+
+    /// Where a service is best led that was found to lead to `found`: it may lack who was avoided then, or not reached.
+    fn living(
+        &self,
+        service: Service,
+        found: &[SocketAddr],
+        cut_off: &BTreeSet<SocketAddr>,
+    ) -> BTreeSet<SocketAddr> {
+        let found: BTreeSet<SocketAddr> = found.iter().copied().collect();
+        let is_reached = |place: &SocketAddr| {
+            !cut_off.contains(place) && !self.unreachable.contains(&place.ip())
+        };
+        let reached = |places: &BTreeSet<SocketAddr>| -> BTreeSet<SocketAddr> {
+            places.iter().copied().filter(is_reached).collect()
+        };
+        let works = |places: &BTreeSet<SocketAddr>| {
+            let fails = service.protocol == Protocol::Tcp && places.is_subset(&self.avoided);
+            !places.is_empty() && !fails
+        };
+        let open = reached(&found);
+        // Of one that led nowhere all had been closed.
+        if found.is_empty() || works(&open) {
+            return open;
+        }
+        let others = reached(&self.claimed(service).unwrap_or_default());
+        if works(&others) || open.is_empty() && !others.is_empty() {
+            others
+        } else if open.is_empty() {
+            found
+        } else {
+            open
+        }
+    }
+
+    /// Where the backends are of nodes that nobody reaches, as long as it matters for what was found.
+    fn cut_off(&self) -> BTreeSet<SocketAddr> {
+        if self.found.is_empty() || self.unreachable.is_empty() {
+            return BTreeSet::new();
+        }
+        let claimed = self.keys.values().flat_map(BTreeMap::values);
+        let cut_off = claimed.filter(|backend| self.unreachable.contains(&backend.agent));
+        cut_off.map(|backend| self.place(backend)).collect()
     }
 
     /// Which of the open backends of a service get no connections because these fail.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use dcos_core::time::Time;
@@ -244,6 +244,52 @@ async fn of_what_the_data_path_has_only_nodes_are_taken_that_nobody_reaches() {
     third.end().await;
     let kept = double.0.lock().unwrap();
     assert!(kept.services.contains_key(&web) && kept.services.contains_key(&db));
+}
+
+/// What is written to the log, and is to be read again.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_tells_of_changes_only_where_there_are_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = folder.path().join("vips/state");
+    let double = Double::default();
+    let log = Log::default();
+    let to = log.clone();
+    let logging = tracing_subscriber::fmt().with_writer(move || to.clone());
+    let _guard = tracing::subscriber::set_default(logging.finish());
+    let told = || {
+        let text = String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
+        text.matches("a virtual address changed").count()
+    };
+    let first = Process::begin(&double, &memory, none());
+    let tasks = [("a", 7, WEB), ("b", 8, WEB), ("c", 7, DB)];
+    first.tell(&led(&[7, 8], &[], &tasks)).await;
+    let all = ["10.0.0.7:80", "10.0.0.8:80", "10.0.0.7:80"];
+    double.leads_to(&all).await;
+    first.end().await;
+    assert_eq!(told(), 2);
+    // Nothing has changed for who begins anew.
+    tokio::time::pause();
+    let second = Process::begin(&double, &memory, none());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(told(), 0);
+    tokio::time::resume();
+    second.tell(&led(&[7, 8], &[], &tasks[..2])).await;
+    double.leads_to(&all[..2]).await;
+    second.end().await;
+    assert_eq!(told(), 1);
 }
 
 #[tokio::test]
