@@ -37,15 +37,21 @@ def binary(name: str) -> str:
 
 _given: set[int] = set()
 
-# Of workers beside each other (pytest-xdist) each has ports of its own: one looks for a port that the other is about to take.
+# Of workers beside each other (pytest-xdist) each has ports of its own: one looks for a port that the other is about to take,
+# and to tasks of one the other's agents would give the same ports.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
+# What agents have for tasks; those of `dcos local` begin at 31000.
+TASK_PORTS = range(30_000 + 1000 // WORKERS * WORKER, 30_000 + 1000 // WORKERS * (WORKER + 1))
+PORTS = f"ports:[{TASK_PORTS[0]}-{TASK_PORTS[-1]}]"
+
 
 def free_port() -> int:
-    """A port nobody has, each once; below those the kernel gives to connections, so that none takes it meanwhile."""
+    """A port nobody has, each once; below those that `dcos local --free-ports` chooses, and those the kernel gives to
+    connections, so that none takes it meanwhile."""
     while True:
-        port = random.SystemRandom().randrange(10_000 + WORKER, 31_000, WORKERS)
+        port = random.SystemRandom().randrange(10_000 + WORKER, 20_000, WORKERS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -181,7 +187,7 @@ class Cluster:
         self.agent_program = Program("dcos-agent", {
             "ip": "127.0.0.1", "port": self.agent_port, "work_dir": self.folder / "agent",
             "runtime_dir": self.folder / "run", "hostname": "127.0.0.1", "master": self.master,
-            "resources": "cpus:16;mem:16384;disk:10000;ports:[31000-32000]",
+            "resources": f"cpus:16;mem:16384;disk:10000;{PORTS}",
             **(agent_flags or {"launcher": "posix", "isolation": "posix/cpu,posix/mem"}),
         }, self.folder / "agent.log", env)
 

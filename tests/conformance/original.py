@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import eventually, get
+from cluster import PORTS, eventually, get
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = Path(os.environ["MESOS_REFERENCE"]) if "MESOS_REFERENCE" in os.environ else None
@@ -55,7 +55,7 @@ class Original:
             "MESOS_LAUNCHER_DIR": str(launcher), "MESOS_HOSTNAME": "127.0.0.1",
             "MESOS_REGISTRY": "in_memory", "MESOS_LAUNCHER": "posix",
             "MESOS_ISOLATION": "posix/cpu,posix/mem", "MESOS_CONTAINERIZERS": "mesos",
-            "MESOS_RESOURCES": "cpus:16;mem:16384;disk:10000;ports:[31000-32000]",
+            "MESOS_RESOURCES": f"cpus:16;mem:16384;disk:10000;{PORTS}",
             "MESOS_SYSTEMD_ENABLE_SUPPORT": "false",
             **({"MESOS_REF_MASTER": of} if of else {}),
             **{f"MESOS_{name.upper()}": str(value) for name, value in flags.items()},

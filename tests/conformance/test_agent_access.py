@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from cluster import Program, eventually, free_port, get
+from cluster import PORTS, Program, eventually, free_port, get
 from original import AVAILABLE, Original, needed, remove
 from pymesos import MesosSchedulerDriver, Scheduler
 
@@ -39,7 +39,7 @@ ACLS = {
                       {"principals": GUEST, "paths": NONE}],
     "view_roles": [{"principals": GUEST, "roles": NONE}],
 }
-RESOURCES = "cpus(closed):1;cpus:8;mem:4096;disk:1000;ports:[31000-31100]"
+RESOURCES = f"cpus(closed):1;cpus:8;mem:4096;disk:1000;{PORTS}"
 
 
 def flags(folder: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from cluster import Program, eventually, free_port, get
+from cluster import PORTS, Program, eventually, free_port, get
 from original import Original, needed, remove
 from pymesos import MesosSchedulerDriver
 from test_pymesos import Tasks
@@ -59,7 +59,7 @@ def our_agent(folder: Path, master: str, name: str = "agent", **flags) -> Progra
     return Program("dcos-agent", {
         "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": free_port(), "master": master,
         "work_dir": folder / name, "runtime_dir": folder / f"{name}-run", "launcher": "posix",
-        "isolation": "posix/cpu,posix/mem", "resources": "cpus:8;mem:4096;disk:1000;ports:[31000-31100]", **flags,
+        "isolation": "posix/cpu,posix/mem", "resources": f"cpus:8;mem:4096;disk:1000;{PORTS}", **flags,
     }, folder / f"{name}.log", {})
 
 

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from cluster import Cluster, binary, eventually, get, launchers
+from cluster import PORTS, Cluster, binary, eventually, get, launchers
 from pymesos import MesosSchedulerDriver
 from test_pymesos import Tasks
 
@@ -116,7 +116,7 @@ def test_reconfigured(cluster):
         assert scheduler.running.wait(180)
         before = cluster.agents()[0]
         program.kill()
-        program.flags["resources"] = "cpus:32;mem:16384;disk:10000;ports:[31000-32000]"
+        program.flags["resources"] = f"cpus:32;mem:16384;disk:10000;{PORTS}"
         program.start()
         eventually("the agent's refusal", lambda: program.process.poll() not in (None, 0))
         program.flags["reconfiguration_policy"] = "additive"
@@ -129,10 +129,10 @@ def test_reconfigured(cluster):
         tasks = get(f"http://{cluster.master}/tasks")["tasks"]
         assert [task["state"] for task in tasks] == ["TASK_RUNNING"] * 2
         program.kill()
-        program.flags["resources"] = "cpus:8;mem:16384;disk:10000;ports:[31000-32000]"
+        program.flags["resources"] = f"cpus:8;mem:16384;disk:10000;{PORTS}"
         program.start()
         eventually("the agent's refusal", lambda: program.process.poll() not in (None, 0))
-        program.flags["resources"] = "cpus:32;mem:16384;disk:10000;ports:[31000-32000]"
+        program.flags["resources"] = f"cpus:32;mem:16384;disk:10000;{PORTS}"
         program.start()
     finally:
         driver.stop()

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from cluster import binary, eventually
+from cluster import TASK_PORTS, binary, eventually
 from test_marathon_api import Api
 
 POD = {
@@ -62,7 +62,7 @@ def test_a_pods_life(api, cluster):
     containers = {container["name"]: container for container in instance["containers"]}
     assert {container["status"] for container in containers.values()} == {"TASK_RUNNING"}
     [endpoint] = containers["writer"]["endpoints"]
-    assert 31000 <= endpoint["allocatedHostPort"] <= 32000
+    assert endpoint["allocatedHostPort"] in TASK_PORTS
     [condition] = containers["reader"]["conditions"]
     assert (condition["name"], condition["value"]) == ("healthy", "true"), "they share a volume and an environment"
     [framework] = cluster.state()["frameworks"]

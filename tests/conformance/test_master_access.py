@@ -14,7 +14,7 @@ from base64 import b64encode
 from pathlib import Path
 
 import pytest
-from cluster import Program, eventually, free_port
+from cluster import PORTS, Program, eventually, free_port
 from original import AVAILABLE, Original, needed, remove
 from pymesos import MesosSchedulerDriver, Scheduler
 from test_agent_access import SECRETS, Agent
@@ -32,7 +32,7 @@ ACLS = {
     **{name: only("users", "nobody") for name in ("view_frameworks", "view_tasks", "view_executors")},
 }
 ROLES = {"root": "closed", "nobody": "open"}
-RESOURCES = "cpus(closed):2;cpus(open):2;cpus:2;mem:4096;disk:1000;ports:[31000-31100]"
+RESOURCES = f"cpus(closed):2;cpus(open):2;cpus:2;mem:4096;disk:1000;{PORTS}"
 
 
 def flags(folder: Path) -> dict[str, str]:

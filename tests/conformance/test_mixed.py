@@ -2,13 +2,13 @@
 A task lives through it all."""
 
 import pytest
-from cluster import eventually, get
+from cluster import PORTS, eventually, get
 from original import Original, needed
 from pymesos import MesosSchedulerDriver
 from test_authentication import SECRETS, Guarded
 from test_pymesos import Tasks
 
-GROWN = {"resources": "cpus:20;mem:20480;disk:10000;ports:[31000-32000]", "reconfiguration_policy": "additive"}
+GROWN = {"resources": f"cpus:20;mem:20480;disk:10000;{PORTS}", "reconfiguration_policy": "additive"}
 
 
 @pytest.fixture(params=[

@@ -7,7 +7,7 @@ import threading
 import urllib.request
 
 import pytest
-from cluster import Cluster, eventually
+from cluster import TASK_PORTS, Cluster, eventually
 
 # The fields of each event beside `eventType` and `timestamp`.
 FIELDS = {
@@ -139,7 +139,7 @@ def check(events):
             assert re.fullmatch(form, event["taskId"]), event
         if kind == "status_update_event":
             [port] = event["ports"]
-            assert 31000 <= port <= 32000
+            assert port in TASK_PORTS
             assert event["ipAddresses"] == [{"ipAddress": "127.0.0.1", "protocol": "IPv4"}]
         if "healthCheck" in event:
             assert {key: event["healthCheck"][key] for key in CHECK} == CHECK

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from cluster import ROOT, Program, binary, eventually, free_port
+from cluster import PORTS, ROOT, Program, binary, eventually, free_port
 
 # Made for `localhost` and `127.0.0.1`, signed by an authority of its own.
 KEYS = ROOT / "dcos-core" / "wire" / "tests" / "tls"
@@ -55,7 +55,7 @@ class Encrypted:
                 "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": self.agent_port, "launcher": "posix",
                 "master": f"127.0.0.1:{self.master_port}", "work_dir": folder / "agent",
                 "runtime_dir": folder / "run", "isolation": "posix/cpu,posix/mem",
-                "resources": "cpus:8;mem:4096;disk:1000;ports:[31000-31100]"}, folder / "agent.log", agent),
+                "resources": f"cpus:8;mem:4096;disk:1000;{PORTS}"}, folder / "agent.log", agent),
         ]
 
     def __enter__(self):

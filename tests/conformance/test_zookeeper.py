@@ -13,7 +13,7 @@ from pathlib import Path
 
 import dcos
 import pytest
-from cluster import ROOT, Program, eventually, free_port
+from cluster import PORTS, ROOT, Program, eventually, free_port
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 from pymesos import MesosSchedulerDriver
@@ -79,7 +79,7 @@ class Ensemble:
             "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": free_port(), "master": self.url,
             "work_dir": folder / "agent", "runtime_dir": folder / "run",
             "launcher": "posix", "isolation": "posix/cpu,posix/mem",
-            "resources": "cpus:4;mem:1024;disk:1000;ports:[31000-31100]", **files,
+            "resources": f"cpus:4;mem:1024;disk:1000;{PORTS}", **files,
         }, folder / "agent.log", env)][:agents]
 
     def __enter__(self) -> "Ensemble":

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from cluster import Program, eventually, free_port, get
+from cluster import PORTS, Program, eventually, free_port, get
 from original import PROGRAMS, Original, needed, remove
 from test_zookeeper import JAR, Ensemble, follow_the_leader
 
@@ -49,7 +49,7 @@ def our_agent(folder: Path, master: str) -> Program:
     agent = Program("dcos-agent", {
         "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": free_port(), "master": master,
         "work_dir": folder / "agent", "runtime_dir": folder / "run", "launcher": "posix",
-        "isolation": "posix/cpu,posix/mem", "resources": "cpus:4;mem:1024;disk:1000;ports:[31000-31100]",
+        "isolation": "posix/cpu,posix/mem", "resources": f"cpus:4;mem:1024;disk:1000;{PORTS}",
     }, folder / "agent.log", {})
     agent.start()
     return agent
