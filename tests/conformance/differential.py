@@ -12,6 +12,7 @@ import re
 import sys
 import time
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -65,6 +66,29 @@ class Stream:
 
     def close(self) -> None:
         self.connection.close()
+
+
+def settle(what: str, condition: Callable[[], bool]) -> None:
+    """Waits for what a master or an agent comes to know a moment after it answered."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def executors(node: Master) -> bool:
+    """Whether an agent has any; it learns of their ends later than a framework does of its tasks'."""
+    return any(framework["executors"] for framework in json.loads(node.ask("GET", "/slave(1)/state")[1])["frameworks"])
+
+
+def pending(master: Master) -> bool:
+    """Whether an operation is that its agent has not made durable yet."""
+    return json.loads(master.ask("POST", "/api/v1", {"type": "GET_OPERATIONS"}, JSON)[1])["get_operations"] != {}
+
+
+def connected(master: Master) -> bool:
+    """Whether any framework is."""
+    return any(framework["connected"] for framework in json.loads(master.ask("GET", "/frameworks")[1])["frameworks"])
 
 
 def shape(value: Any, key: str = "") -> Any:
@@ -369,7 +393,7 @@ def with_a_task(records: dict[str, dict], master: Master, stream: Stream, offer:
         if moment == "a running task":
             call("KILL", kill={"task_id": task["task_id"]})
             records["updates of a task that is killed"] = {"last": updates("TASK_KILLED")[-1]}
-            time.sleep(1)
+            settle("the end of its executor", lambda: not executors(node))
     for kind in AGENT_PARTS:
         answer, text = node.ask("POST", "/slave(1)/api/v1", {"type": kind}, JSON)
         records[f"agent operator {kind} without its part"] = comparable(answer, text, ids)
@@ -480,7 +504,7 @@ def operator_reservations(records: dict[str, dict], master: Master) -> None:
     call("SHRINK_VOLUME", "SHRINK_VOLUME", volume=on_disk(40.0), subtract={"value": 8.0})
     note("GROW_VOLUME without an agent", "POST", "/api/v1", {"type": "GROW_VOLUME", "grow_volume": {
         "volume": on_disk(32.0), "addition": reserved("disk", 8.0)}}, JSON)
-    time.sleep(1)
+    settle("the end of all operations", lambda: not pending(master))
     for path in ("/state", "/slaves", "/roles", "/state-summary"):
         note(f"GET {path} with a volume", "GET", path)
     for kind in ("GET_AGENTS", "GET_ROLES", "GET_OPERATIONS"):
@@ -497,7 +521,7 @@ def operator_reservations(records: dict[str, dict], master: Master) -> None:
         form("of nothing", path, slaveId=slave["id"], **{field: []})
     form("of a volume", "/destroy-volumes", slaveId=slave["id"], volumes=[on_disk(32.0)])
     form("of all", "/unreserve", slaveId=slave["id"], resources=[reserved("cpus", 1.0), reserved("disk", 64.0)])
-    time.sleep(1)
+    settle("the end of all operations", lambda: not pending(master))
     # Which resources it lacks depends on the node.
     answer, _ = master.ask("POST", "/api/v1", {"type": "RESERVE_RESOURCES", "reserve_resources": {
         "agent_id": agent, "resources": [reserved("cpus", 100000.0)]}}, JSON)
@@ -687,7 +711,7 @@ def answers(address: str) -> dict[str, dict]:
          {"type": "SUPPRESS", "framework_id": framework}, live)
     stream.close()
     second.close()
-    time.sleep(0.5)
+    settle("its disconnection", lambda: not connected(master))
     note("scheduler: not subscribed", "POST", "/api/v1/scheduler",
          {"type": "SUPPRESS", "framework_id": framework},
          {**JSON, "Mesos-Stream-Id": second.stream_id or ""})
