@@ -57,7 +57,8 @@ class Ensemble:
         (folder / "zoo.cfg").write_text(settings)
         with (folder / "zookeeper.log").open("wb") as log:
             self.server = subprocess.Popen(
-                ["java", "-Xmx128m", "-cp", ":".join(map(str, [*jars, "/etc/zookeeper/conf"])),
+                # How long a busy disk takes is not what is tried here.
+                ["java", "-Xmx128m", "-Dzookeeper.forceSync=no", "-cp", ":".join(map(str, [*jars, "/etc/zookeeper/conf"])),
                  "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(folder / "zoo.cfg")],
                 stdout=log, stderr=log,
             )
@@ -108,6 +109,12 @@ class Ensemble:
         except NoNodeError:
             return []
         return sorted(child for child in children if child.startswith("json.info_"))
+
+    def standing(self) -> list[str]:
+        """The candidates that know of it: ZooKeeper has a node before who made it has the answer."""
+        logs = [master.log.read_text(errors="replace") for master in self.masters]
+        told = {line.rpartition("/")[2].strip('"') for log in logs for line in log.splitlines() if "standing for election" in line}
+        return [candidate for candidate in self.candidates() if candidate in told]
 
     def leader(self) -> dict:
         try:

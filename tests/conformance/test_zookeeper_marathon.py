@@ -96,7 +96,7 @@ def test_the_command_line_follows_the_leader(ensemble, tmp_path):
 def test_a_standby_that_is_asked_to_stop_does(ensemble):
     """Whatever of it ends first, it does not begin anew, and leaves no candidate behind that others would wait for."""
     for _ in range(4):
-        eventually("two candidates", lambda: len(ensemble.candidates()) == 2)
+        eventually("two candidates", lambda: len(ensemble.standing()) == 2)
         leader = ensemble.leads()
         standby = next(master for master in ensemble.masters if master.flags["port"] != leader)
         standby.process.send_signal(signal.SIGTERM)
@@ -106,7 +106,7 @@ def test_a_standby_that_is_asked_to_stop_does(ensemble):
 
 
 def test_a_leader_that_is_asked_to_stop_hands_over(ensemble):
-    eventually("two candidates", lambda: len(ensemble.candidates()) == 2)
+    eventually("two candidates", lambda: len(ensemble.standing()) == 2)
     leader, [_, heir] = ensemble.leads(), ensemble.candidates()
     program = next(master for master in ensemble.masters if master.flags["port"] == leader)
     program.process.send_signal(signal.SIGTERM)
