@@ -234,3 +234,13 @@ class Cluster:
 
     def agents(self) -> Any:
         return get(f"http://{self.master}/slaves")["slaves"]
+
+    def end_is_known(self) -> None:
+        """Until the master has noticed that an agent ended, that one passes for the next."""
+        eventually("the master's notice of the agent's end", lambda: self.state()["activated_slaves"] == 0)
+
+    def start_agent(self) -> None:
+        """Starts an agent that ended, and waits for its return."""
+        self.end_is_known()
+        self.agent_program.start()
+        eventually("the agent's return", lambda: self.state()["activated_slaves"] == 1)

@@ -143,9 +143,7 @@ def test_a_running_task_survives_the_agents_restart(tmp_path):
             pid = eventually("the task's pid", lambda: (tmp_path / "pid").read_text().strip())
             cluster.agent_program.kill()
             assert Path(f"/proc/{pid}").exists()
-            cluster.agent_program.start()
-            eventually("the agent's return",
-                       lambda: any(agent["active"] for agent in cluster.agents()))
+            cluster.start_agent()
             assert Path(f"/proc/{pid}").exists(), "the task died with its agent"
             go.touch()
             assert scheduler.done.wait(180)

@@ -137,8 +137,7 @@ def test_an_executor_outlives_the_agent(cluster, driver):
         framework.wait("ends", "TASK_RUNNING")
         for _ in range(2):
             cluster.agent_program.kill()
-            cluster.agent_program.start()
-            eventually("the agent's return", lambda: [a for a in cluster.agents() if a["active"]])
+            cluster.start_agent()
             framework.messages.clear()
             eventually("an echo", lambda: framework.say("again") or framework.heard("echo:again", 1))
         assert framework.states["stays"][-1] == "TASK_RUNNING"

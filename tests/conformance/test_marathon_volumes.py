@@ -197,8 +197,7 @@ def test_a_pods_volume_outlives_its_containers():
         api("PUT", "/v2/pods/team/store", {**pod, "environment": {"VERSION": "2"}})
         assert wrote(3) == first
         cluster.agent_program.kill()
-        cluster.agent_program.start()
-        eventually("the agent's return", cluster.agents)
+        cluster.start_agent()
         assert wrote(3) == first
         api("DELETE", "/v2/pods/team/store")
         eventually("nothing stays reserved", lambda: not reserved(cluster) and not volumes(cluster))

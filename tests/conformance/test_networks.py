@@ -103,8 +103,7 @@ def test_an_app_has_an_address_and_a_port(network):
         reach(found, own_address())
 
         cluster.agent_program.kill()
-        cluster.agent_program.start()
-        eventually("the agent's return", lambda: [agent for agent in cluster.agents() if agent["active"]])
+        cluster.start_agent()
         found = healthy(cluster)
         assert {address["ipAddress"] for task in found for address in task["ipAddresses"]} == addresses
 

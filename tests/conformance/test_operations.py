@@ -34,8 +34,7 @@ def test_a_volume_outlives_its_tasks_and_the_agent(isolation):
     with Cluster(agent_flags=flags, master_flags={"without": "marathon,metronome"}) as cluster:
         def restart():
             cluster.agent_program.kill()
-            cluster.agent_program.start()
-            eventually("the agent's return", lambda: active(cluster))
+            cluster.start_agent()
 
         def check(moment):
             if moment == "given back":

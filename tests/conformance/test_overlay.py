@@ -376,6 +376,7 @@ def test_others_attach_their_containers_by_cni(overlays, tmp_path):
         assert pods[0].call("CHECK", prevResult=pods[0].result)[1]["code"] == 3
         again = pods[0].add()
         assert again not in {*addresses[1:], *taken.values()}
+        eventually("the master's notice of its end", lambda: one.ip not in overlays.active())
         overlays.agents[2].start()
         eventually("its return", lambda: one.ip in overlays.active())
         # Its own next containers take none of theirs.

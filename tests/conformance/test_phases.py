@@ -61,6 +61,7 @@ class Node(Cluster):
 
     def restart(self) -> None:
         self.agent_program.kill()
+        self.end_is_known()
         self.agent_program.start()
 
     def cgroups(self) -> list[Path]:

@@ -321,8 +321,7 @@ def test_nothing_is_left_on_the_node(user, registry):
         # SIGTERM leaves tasks running, SIGUSR1 does not.
         cluster.agent_program.stop()
         assert launchers(user.folder)
-        cluster.agent_program.start()
-        eventually("the agent's return", lambda: cluster.state()["activated_slaves"] == 1)
+        cluster.start_agent()
         cluster.agent_program.stop(signal.SIGUSR1)
         eventually("the end of all that ran", lambda: not running & set(user.processes()))
     eventually("the end of all that was started", lambda: set(user.processes()) <= set(before))
@@ -439,8 +438,7 @@ def test_where_namespaces_are_forbidden_tasks_are_plain_processes_and_it_is_said
         # Where they run, an agent that could have namespaces goes on as they are.
         cluster.agent_program.kill()
         cluster.agent_program.prefix = user.prefix
-        cluster.agent_program.start()
-        eventually("the agent's return", lambda: cluster.state()["activated_slaves"] == 1)
+        cluster.start_agent()
         assert Path(f"/proc/{pid}").is_dir()
         eventually("what it says of it", lambda: "the launcher at" in cluster.agent_program.log.read_text())
         destroy(cluster, "plain")
@@ -586,8 +584,7 @@ def test_containers_are_in_control_groups_that_were_delegated(delegated, registr
                 assert (place.parent / "pids.max").read_text().strip() != "max"
             # It is begun again as it was, and finds them.
             agent.kill()
-            agent.start()
-            eventually("the agent's return", lambda: cluster.state()["activated_slaves"] == 1)
+            cluster.start_agent()
             eventually("its word", lambda: str(delegated.folder) in agent.log.read_text().rpartition(
                 "containers have control groups there")[2])
             assert said(cluster, "after", "cat /proc/self/cgroup", **image(registry, cmd="exec sleep 1000")).endswith("0::/\n")

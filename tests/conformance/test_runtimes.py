@@ -219,8 +219,7 @@ def test_a_container_outlives_its_agent(node, tmp_path):
         pid = run.process()
         node.agent_program.kill()
         assert Path(f"/proc/{pid}").exists()
-        node.agent_program.start()
-        eventually("the agent's return", lambda: any(one["active"] for one in node.agents()))
+        node.start_agent()
         assert run.process() == pid
         eventually("statistics", lambda: statistics(node))
         # And its end is learnt if it happens while nobody looks.

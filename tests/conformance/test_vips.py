@@ -141,8 +141,7 @@ def test_apps_on_the_network_of_their_node(network, path):
         # The agent starts anew: VIPs work all the time, and go on following.
         vips.cluster.agent_program.kill()
         assert answers(f"http://{address}/") == both - {ill}
-        vips.cluster.agent_program.start()
-        eventually("the agent's return", lambda: [one for one in vips.cluster.agents() if one["active"]])
+        vips.cluster.start_agent()
         assert answers(f"http://{address}/") == both - {ill}
         eventually("what the agent tells", lambda: len(vips.backends(f"{name}:80")) == 2)
         metrics = read(f"{vips.net}/v1/metrics/l4lb")

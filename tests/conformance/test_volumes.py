@@ -88,8 +88,7 @@ def drill(cluster, scheduler, driver, plugin):
     def restart():
         cluster.agent_program.kill()
         calls.release()
-        cluster.agent_program.start()
-        eventually("the agent's return", lambda: [a for a in cluster.agents() if a["active"]])
+        cluster.start_agent()
 
     def checkpoints():
         folder = cluster.folder / "run/isolators"
