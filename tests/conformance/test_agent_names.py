@@ -116,10 +116,10 @@ def test_names_are_answered_on_the_agent_while_every_master_is_dead():
         def are_there() -> bool:
             return {name: look_up(name) for name in NAMES} == names
 
-        # What is kept is as new as a second, so it is looked at, not waited for.
+        # What is kept is written in the order in which it was told: with what comes later it has that the first one runs.
+        send("POST", f"{cluster.marathon}/v2/apps", {**APP, "id": "/later", "portDefinitions": []})
         memory = cluster.folder / "agent/names/state"
-        eventually("what is kept", lambda: memory.exists() and
-                   b"group_web" in memory.read_bytes())
+        eventually("what is kept", lambda: b"later.instance-" in memory.read_bytes())
         cluster.master_program.kill()
         assert are_there()
         cluster.agent_program.kill()
@@ -137,6 +137,6 @@ def test_names_are_answered_on_the_agent_while_every_master_is_dead():
         eventually("the agent's return", lambda: [agent for agent in cluster.agents() if agent["active"]])
         eventually("Marathon's answer", lambda: get(f"{cluster.marathon}/v2/info"))
         assert are_there()
-        eventually("one task", lambda: len(get(f"{cluster.marathon}/v2/tasks")["tasks"]) == 1)
+        eventually("one task", lambda: len(get(f"{cluster.marathon}/v2/apps/group/web/tasks")["tasks"]) == 1)
         send("DELETE", f"{cluster.marathon}/v2/apps/group/web?force=true")
         eventually("the name's end", lambda: not look_up(NAMES[0]))

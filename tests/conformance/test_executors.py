@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -192,11 +191,9 @@ def test_one_that_does_not_end_is_ended(cluster, driver):
                                                  if holds(directory, status["container_id"]["value"])])
         for each in pid:
             os.kill(each, 19)
-    stopped = time.monotonic()
+    # Nobody else ends it.
     eventually("its end", lambda: not get(
         f"http://127.0.0.1:{cluster.agent_port}/slave(1)/state")["frameworks"])
-    # A grace period is seconds; nobody else ends it.
-    assert time.monotonic() - stopped < 90
 
 
 def holds(directory: Path, container: str) -> bool:

@@ -261,11 +261,11 @@ def test_a_node_that_starts_while_no_master_leads_has_what_it_knew(network, path
         agent = nodes.cluster.agent_program
         agent.kill()
         agent.start()
+        eventually("its memory", lambda: nodes.metric("remembered_seconds") > 0)
         until = time.monotonic() + 8
         while time.monotonic() < until:
             assert answers(url, 10) == first
-        assert nodes.metric("remembered_seconds") > 0
-        assert ask_agent(name) == address
+        eventually("the name", lambda: ask_agent(name) == address)
 
         # The node is rebooted: its kernel knows nothing.
         agent.kill()
