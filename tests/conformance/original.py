@@ -75,7 +75,7 @@ class Original:
                 cwd=self.folder, env=self.environment, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )
-        eventually("the original's start", self.answers, 60)
+        eventually("the original's start", self.answers)
         return self
 
     def answers(self) -> bool:

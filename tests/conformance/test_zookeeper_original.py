@@ -38,9 +38,7 @@ def fail_over(ensemble: Ensemble) -> int:
     old = eventually("a leader", lambda: ensemble.leader()["port"])
     master = ensemble.masters[ensemble.ports.index(old)]
     master.kill()
-    new = eventually(
-        "another leader", lambda: (port := ensemble.leader()["port"]) not in (None, old) and port, 30
-    )
+    new = eventually("another leader", lambda: (port := ensemble.leader()["port"]) not in (None, old) and port)
     master.start()
     return new
 
