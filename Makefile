@@ -94,7 +94,7 @@ cluster-test: debian-cluster ## Three masters, four agents: leaders are killed, 
 	@$(CARGO) build -p dcos-master -p dcos-agent -p cluster-tests
 	@$(CARGO) run -q -p cluster-tests --bin cluster-drill
 
-vm-test: ## Containers on Debian's own kernel with cgroup v2 alone, in a virtual machine over this one's files (root; 10 min, without KVM 30).
+vm-test: setup ## Containers on Debian's own kernel with cgroup v2 alone, in a virtual machine over this one's files (root; 10 min, without KVM 40).
 	@command -v cargo-nextest >/dev/null || $(CARGO) install cargo-nextest --locked --quiet
 	$(call say,Building the tests)
 	@mkdir -p target/vm
@@ -103,6 +103,12 @@ vm-test: ## Containers on Debian's own kernel with cgroup v2 alone, in a virtual
 	$(call say,Testing containers in the virtual machine)
 	@NEXTEST_HIDE_PROGRESS_BAR=1 VM_ENV=NEXTEST_HIDE_PROGRESS_BAR tests/vm/run $$(command -v cargo-nextest) nextest run --no-fail-fast \
 	  --binaries-metadata target/vm/binaries.json --cargo-metadata target/vm/packages.json -E "$$(grep -v "^#" tests/vm/tests)"
+	$(call say,Building the programs)
+	@$(CARGO) build -q -p dcos-master -p dcos-agent -p dcos-launcher -p dcos
+	$(call say,Testing limits of ordinary users there)
+	@target=$$($(CARGO) metadata --no-deps --format-version 1 --offline | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'); \
+	DCOS_BIN="$$target/debug" VM_ENV=DCOS_BIN tests/vm/run $(PY) -m pytest -q -p no:cacheprovider -k 'delegated or systemd' \
+	  tests/conformance/test_rootless.py tests/conformance/test_rootless_systemd.py
 
 check: venv ## Format, lints, documentation links, dependencies and licences.
 	$(call say,Format)

@@ -18,7 +18,7 @@
 
 mod batches;
 mod files;
-mod format;
+pub(crate) mod format;
 mod former;
 mod journal;
 mod lines;

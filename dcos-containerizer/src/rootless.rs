@@ -7,7 +7,7 @@
 //! [`enter`] makes the namespaces, or joins those of the launcher that an agent before this one left: containers and
 //! mounts are to be found there only. They last as long as a process is in them; nothing is kept of them elsewhere.
 //!
-//! Of control groups it has those that were [`delegated`] to the user, if any were.
+//! Of control groups it has those that were [`delegated`] to the user, or a [`Scope`] of the user's systemd, if it can have one.
 //!
 //! What this module does not decide: what of an agent's options works inside. [`IsolationConfig`] refuses isolators,
 //! the program the rest. How containers are mounted there is in `isolator/mounted.rs`.
@@ -20,13 +20,15 @@ use std::path::PathBuf;
 mod delegated;
 mod enter;
 mod own;
+mod scope;
 mod subordinate;
 
 pub use crate::callers::{CALLERS, serve as serve_callers};
-pub use delegated::delegated;
+pub use delegated::{delegated, missing};
 pub use enter::{Found, enter, find, keep};
 pub(crate) use own::is_own;
 pub use own::{Own, is_entered, own};
+pub use scope::Scope;
 pub use subordinate::Wanted;
 
 /// The word that makes a program [`keep`] namespaces until they are entered.

@@ -20,6 +20,7 @@ TARGETS = ("sysinit", "basic", "shutdown", "all")
 # What the kernel shows there is what lies below the cgroups this was started in.
 BOOT = r"""
 set -e
+while [ ! -e "$GO" ]; do sleep 0.05; done
 mount -t proc proc /proc
 mounted=$(cut -d: -f2 /proc/self/cgroup)
 mount -t tmpfs tmpfs /run
@@ -55,9 +56,11 @@ def why_not(hierarchies: str) -> str | None:
 
 
 class Systemd:
-    """Runs units; `hierarchies` is `hybrid` for versions 1 and 2 of cgroups side by side, or `unified` for 2 alone."""
+    """Runs units; `hierarchies` is `hybrid` for versions 1 and 2 of cgroups side by side, or `unified` for 2 alone, with
+    `controllers` as many as the host has of version 2."""
 
-    def __init__(self, folder: Path, hierarchies: str) -> None:
+    def __init__(self, folder: Path, hierarchies: str, controllers: bool = False) -> None:
+        self.controllers, self.go = controllers, folder / "go"
         self.units, self.log = folder / "units", folder / "systemd.log"
         self.units.mkdir()
         for target in TARGETS:
@@ -73,6 +76,15 @@ class Systemd:
             return [CGROUPS / self.name]
         return [place / self.name for place in CGROUPS.iterdir() if (place / "cgroup.procs").exists()]
 
+    def second(self) -> Path:
+        """Its cgroup of version 2."""
+        return next(folder for folder in self.folders() if (folder.parent / "cgroup.controllers").exists())
+
+    def hand_on(self, folder: Path) -> None:
+        """Has what is below a cgroup have all controllers that it has itself."""
+        own = (folder / "cgroup.controllers").read_text().split()
+        (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in own))
+
     def enter(self) -> None:
         for folder in self.folders():
             folder.mkdir()
@@ -84,6 +96,7 @@ class Systemd:
     def __enter__(self) -> Systemd:
         # A process of its own enters the cgroups, for it cannot go back.
         environment = {**os.environ, "container": "test", "HIERARCHIES": self.hierarchies, "SYSTEMD": SYSTEMD,
+                       "GO": str(self.go),
                        "SYSTEMD_UNIT_PATH": f"/run/systemd/system:{self.units}"}
         unshare = ["unshare", "--mount", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "--kill-child",
                    "bash", "-c", BOOT]
@@ -92,6 +105,13 @@ class Systemd:
                                             preexec_fn=self.enter, start_new_session=True)
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         self.first = int(eventually("the first process", lambda: children.read_text().split())[0])
+        if self.controllers:
+            # A cgroup that hands them on holds no processes: systemd leaves it, and who waits for systemd is not asked.
+            self.hand_on(self.second().parent)
+            outside = self.second() / "outside"
+            outside.mkdir()
+            (outside / "cgroup.procs").write_text(str(self.process.pid))
+        self.go.touch()
         try:
             eventually("systemd", lambda: self.control("is-active", "all.target").stdout.strip() == "active")
         except AssertionError:
@@ -119,3 +139,73 @@ class Systemd:
                 for below, _, _ in os.walk(folder, topdown=False):
                     with contextlib.suppress(OSError):
                         os.rmdir(below)
+
+
+USER = """
+[Service]
+Type=notify
+User={number}
+Environment=XDG_RUNTIME_DIR=/run/user/{number} SYSTEMD_UNIT_PATH={units}: PATH={path}
+ExecStartPre=+install -d -o {number} -g {group} -m 700 /run/user/{number}
+ExecStart=/lib/systemd/systemd --user --log-target=console
+Delegate=yes
+KillMode=mixed
+TasksMax=infinity
+"""
+
+
+# The bus of the system, over which a user's systemd asks the first process to move what only that may.
+BUS = {
+    "dbus.socket": "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=/run/dbus/system_bus_socket\n",
+    "dbus.service": "[Unit]\nRequires=dbus.socket\n[Service]\nType=notify\n"
+                    "ExecStart=dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation\n",
+}
+
+
+def why_no_users(hierarchies: str) -> str | None:
+    """Why users can have no systemd here."""
+    needed = ("/usr/bin/dbus-daemon", "/usr/bin/busctl", "/usr/lib/systemd/user/dbus.socket")
+    if missing := [path for path in needed if not Path(path).exists()]:
+        return f"there is no {missing[0]} (Debian's packages `systemd`, `dbus-user-session`)"
+    return why_not(hierarchies)
+
+
+class UserManager:
+    """The systemd of a user of such a host, as a login begins it: what `systemctl --user` speaks to."""
+
+    def __init__(self, host: Systemd, number: int, group: int, folder: Path) -> None:
+        self.host, self.number, self.group, self.units = host, number, group, folder / "units"
+        self.unit = f"user@{number}.service"
+
+    def __enter__(self) -> UserManager:
+        self.units.mkdir()
+        for name, text in BUS.items():
+            (self.host.units / name).write_text(text)
+        started = self.host.control("start", "dbus.service")
+        assert started.returncode == 0, started.stderr + self.host.log.read_text()
+        (self.host.units / self.unit).write_text(USER.format(
+            number=self.number, group=self.group, units=self.units, path=os.environ["PATH"]))
+        started = self.host.control("start", self.unit)
+        assert started.returncode == 0, started.stderr + self.host.log.read_text()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.host.control("stop", self.unit)
+
+    def command(self, *words: str) -> list[str]:
+        """Such a command, as one of the user's who is logged in."""
+        return ["nsenter", "-t", str(self.host.first), "--mount", "--pid", "--cgroup", "setpriv", f"--reuid={self.number}",
+                f"--regid={self.group}", "--init-groups", "env", f"XDG_RUNTIME_DIR=/run/user/{self.number}", *words]
+
+    def control(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`systemctl --user` with these words."""
+        return subprocess.run(self.command("systemctl", "--user", *words), capture_output=True, text=True, timeout=180)
+
+    def show(self, unit: str, what: str) -> str:
+        return self.control("show", "--value", "-p", what, unit).stdout.strip()
+
+    @property
+    def folder(self) -> Path:
+        """Its cgroup of version 2."""
+        [found] = self.host.second().rglob(self.unit)
+        return found

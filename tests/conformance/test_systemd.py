@@ -11,7 +11,7 @@ import pytest
 import systemd
 from cluster import Cluster, Program, binary, eventually
 from session import deploy
-from systemd import Systemd
+from systemd import Systemd, UserManager
 
 NAME = "dcos-mesos-slave.service"
 UNIT = """
@@ -27,6 +27,7 @@ LimitNOFILE=infinity
 LimitCORE=infinity
 TasksMax=infinity
 {environment}
+{more}
 StandardOutput=append:{log}
 StandardError=append:{log}
 ExecStart={program} {flags}
@@ -36,16 +37,16 @@ ExecStart={program} {flags}
 class Unit(Program):
     """A program that systemd starts."""
 
-    def __init__(self, host: Systemd, program: Program) -> None:
+    def __init__(self, host: Systemd | UserManager, program: Program) -> None:
         super().__init__(program.name, program.flags, program.log, program.env)
-        self.host = host
+        self.host, self.more = host, ""
 
     def start(self) -> None:
         flags = " ".join(f'"--{key}={value}"' for key, value in self.flags.items())
         variables = {**self.env, **{key: os.environ[key] for key in ("PATH", "DCOS_CONFORMANCE") if key in os.environ}}
         environment = "\n".join(f'Environment="{key}={value}"' for key, value in variables.items())
         (self.host.units / NAME).write_text(UNIT.format(
-            environment=environment, log=self.log, program=binary(self.name), flags=flags))
+            environment=environment, more=self.more, log=self.log, program=binary(self.name), flags=flags))
         started = self.host.control("start", NAME)
         assert started.returncode == 0, started.stderr
 

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use dcos_containerizer::containerizer::launcher_socket;
-use dcos_containerizer::rootless::{self, Found, RootlessError};
+use dcos_containerizer::rootless::{self, Found, RootlessError, Scope};
 use dcos_core::config::Values;
 use tracing::{info, warn};
 
@@ -56,7 +56,9 @@ pub(crate) fn begin(values: &Values) -> anyhow::Result<Begun> {
     }
     let must = is_wanted("linux") || needs_namespaces(values);
     refuse(values)?;
-    let entered = has_no_links(values).and_then(|()| Ok(rootless::enter(&program, &socket)?));
+    let scope = Scope::from_values(values, &socket);
+    let entered =
+        has_no_links(values).and_then(|()| Ok(rootless::enter(&program, &socket, scope.as_ref())?));
     if let Err(error) = entered {
         let is_half_way = matches!(error.downcast_ref(), Some(RootlessError::Enter { .. }));
         if must || is_half_way {
@@ -75,10 +77,18 @@ pub(crate) fn begin(values: &Values) -> anyhow::Result<Begun> {
         "root of a user namespace, and on the node the user that began this agent"
     );
     match rootless::delegated() {
-        Ok(cgroup) => info!(?cgroup, "containers have control groups there"),
+        Ok(cgroup) => {
+            info!(?cgroup, "containers have control groups there");
+            for missing in rootless::missing() {
+                warn!(
+                    controller = missing,
+                    "not delegated to this agent: tasks have no limits of it; systemd hands on what `Delegate=` of user@.service names"
+                );
+            }
+        }
         Err(why) => warn!(
             why,
-            "no control groups were delegated to this agent: nothing limits what tasks take"
+            "no control groups were delegated to this agent: nothing limits what tasks take; docs/rootless.md tells how they are"
         ),
     }
     begun.linux = true;

@@ -118,7 +118,8 @@ fn read_line(line: &[u8]) -> Result<Json, FormatError> {
     serde_json::from_str(body).map_err(|error| FormatError::Contents(error.to_string()))
 }
 
-fn hex(text: &[u8]) -> String {
+/// SHA-256 of a text, in 64 digits.
+pub(crate) fn hex(text: &[u8]) -> String {
     use std::fmt::Write as _;
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(text) {

@@ -264,7 +264,8 @@ impl Cgroups {
         }
         let reason = match rootless::delegated() {
             Ok(part) => format!(
-                "cgroup controller `{controller}` is not delegated to {}",
+                "cgroup controller `{controller}` is not delegated to {}: under systemd `Delegate=` of user@.service \
+                 names those that are",
                 part.display()
             ),
             Err(_) => format!("cgroup controller `{controller}` is not mounted"),

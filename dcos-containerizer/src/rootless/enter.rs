@@ -12,7 +12,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getgid, getuid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::{KEEPER, RootlessError, Wanted, delegated, own};
+use super::{KEEPER, RootlessError, Scope, Wanted, delegated, own};
 use crate::callers;
 
 /// Whose launcher listens at a socket.
@@ -89,14 +89,15 @@ pub fn find(socket: &Path) -> Result<Found, RootlessError> {
 }
 
 /// Has this process, which is an ordinary user's and has one thread, go on as root of a user namespace and in a mount
-/// namespace: those of the launcher at `socket`, else new ones.
+/// namespace: those of the launcher at `socket`, else new ones. Where it has no control groups to divide `scope` is asked
+/// for, if there are no containers yet.
 ///
 /// `program` is one that calls [`keep`] when its first argument is [`KEEPER`], and
 /// [`serve_callers`](super::serve_callers) when that is [`CALLERS`](super::CALLERS).
 ///
 /// # Errors
 /// [`RootlessError`]; this process is as it was then, but for [`RootlessError::Enter`].
-pub fn enter(program: &Path, socket: &Path) -> Result<(), RootlessError> {
+pub fn enter(program: &Path, socket: &Path, scope: Option<&Scope>) -> Result<(), RootlessError> {
     let user = getuid().as_raw();
     let (namespaces, keeper) = match find(socket)? {
         Found::Plain => {
@@ -105,11 +106,11 @@ pub fn enter(program: &Path, socket: &Path) -> Result<(), RootlessError> {
         }
         Found::Apart(namespaces) => {
             tracing::info!("going on in the user namespace of the containers that run");
-            delegated::take(&namespaces.process);
+            delegated::follow(&namespaces.process, scope);
             (namespaces, None)
         }
         Found::Nobody => {
-            delegated::take(Path::new("/proc/self"));
+            delegated::take(scope);
             let keeper = Keeper::start(program)?;
             (Namespaces::of(keeper.child.id())?, Some(keeper))
         }

@@ -1,0 +1,231 @@
+//! A cgroup of the agent's own, from its user's systemd.
+//!
+//! Of the cgroups that systemd keeps most are not a user's to divide: those of logins are root's, in those of a desktop
+//! are others' processes, and a unit cannot be begun again where there are cgroups with controllers below its own. So a
+//! user's systemd is asked for a scope with `Delegate=yes`, as other rootless engines do, and this process goes there
+//! (systemd moves it: from the cgroup of a login only root may). The scope has a name that the agent's runtime directory
+//! tells, so that whoever comes back finds it; it ends with the last process in it.
+//!
+//! `busctl`, a part of systemd, speaks to it: no library is wanted for three calls.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use dcos_core::config::Values;
+use rustix::process::getuid;
+
+use super::delegated::{AGENT, own_cgroup};
+use crate::checkpoint::format;
+use crate::systemd::SLICE;
+
+/// How often whoever was asked for the scope of before, which is about to end, is asked again.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long systemd may take to answer, and then to move a process.
+const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// A name on the bus, an object of it, and which of its interfaces.
+const SYSTEMD: [&str; 3] = [
+    "org.freedesktop.systemd1",
+    "/org/freedesktop/systemd1",
+    "org.freedesktop.systemd1.Manager",
+];
+const DBUS: [&str; 3] = [
+    "org.freedesktop.DBus",
+    "/org/freedesktop/DBus",
+    "org.freedesktop.DBus",
+];
+
+/// A scope that may be had, or be there.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    unit: String,
+    socket: PathBuf,
+}
+
+impl Scope {
+    /// That of the agent whose launcher listens at `socket`: `None` where no systemd runs, and where
+    /// `--systemd_enable_support` says no.
+    pub fn from_values(values: &Values, socket: &Path) -> Option<Self> {
+        let runs = values.path("systemd_runtime_directory").is_dir();
+        let wanted = values.switch("systemd_enable_support");
+        (runs && wanted).then(|| Self::of(socket))
+    }
+
+    fn of(socket: &Path) -> Self {
+        // Elsewhere a relative one is another.
+        let socket = std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
+        let mut name = format::hex(socket.as_os_str().as_bytes());
+        name.truncate(12);
+        Self {
+            unit: format!("dcos-agent-{name}.scope"),
+            socket,
+        }
+    }
+
+    /// Whether a cgroup is this scope's.
+    pub(super) fn is_at(&self, cgroup: &Path) -> bool {
+        cgroup.file_name().is_some_and(|name| *name == *self.unit)
+    }
+
+    /// Has this process go on there; it was there before if that is so.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn enter(&self) -> Result<(), String> {
+        if self.has_this() {
+            return Ok(());
+        }
+        let bus = Bus::of_user()?;
+        bus.knows_us()?;
+        let mut asked = self.start(&bus);
+        for _ in 1..ATTEMPTS {
+            // It is there already, or was until now.
+            if asked.is_ok() || self.attach(&bus).is_ok() {
+                asked = Ok(());
+                break;
+            }
+            thread::sleep(PAUSE);
+            asked = self.start(&bus);
+        }
+        asked?;
+        for _ in 0..PATIENCE.as_millis() / GLANCE.as_millis() {
+            if self.has_this() {
+                return Ok(());
+            }
+            thread::sleep(GLANCE);
+        }
+        Err(format!(
+            "systemd did not move this process to {} within {} s",
+            self.unit,
+            PATIENCE.as_secs()
+        ))
+    }
+
+    fn has_this(&self) -> bool {
+        let own = own_cgroup(Path::new("/proc/self"));
+        own.is_ok_and(|own| own.components().any(|part| *part.as_os_str() == *self.unit))
+    }
+
+    fn start(&self, bus: &Bus) -> Result<(), String> {
+        let says = format!("DC/OS agent and its containers ({})", self.socket.display());
+        let pid = std::process::id().to_string();
+        let unlimited = u64::MAX.to_string();
+        let mut words = vec!["StartTransientUnit", "ssa(sv)a(sa(sv))", &self.unit, "fail"];
+        let properties: [&[&str]; 6] = [
+            &["Description", "s", &says],
+            &["Slice", "s", SLICE],
+            &["Delegate", "b", "true"],
+            &["PIDs", "au", "1", &pid],
+            &["TasksMax", "t", &unlimited],
+            &["CollectMode", "s", "inactive-or-failed"],
+        ];
+        let count = properties.len().to_string();
+        words.push(&count);
+        words.extend(properties.concat());
+        words.push("0");
+        bus.call(SYSTEMD, &words).map(drop)
+    }
+
+    fn attach(&self, bus: &Bus) -> Result<(), String> {
+        let (place, pid) = (format!("/{AGENT}"), std::process::id().to_string());
+        let words = [
+            "AttachProcessesToUnit",
+            "ssau",
+            &self.unit,
+            &place,
+            "1",
+            &pid,
+        ];
+        bus.call(SYSTEMD, &words).map(drop)
+    }
+}
+
+/// What the user's systemd listens at.
+struct Bus {
+    runtime_dir: PathBuf,
+}
+
+impl Bus {
+    /// That of who runs this, which the environment need not say: who changed the user may have that of another.
+    fn of_user() -> Result<Self, String> {
+        let user = getuid().as_raw();
+        let usual = PathBuf::from(format!("/run/user/{user}"));
+        let told = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let is_own = |path: &PathBuf| {
+            let bus = fs::metadata(path.join("bus"));
+            bus.is_ok_and(|bus| bus.uid() == user)
+        };
+        let found = told.into_iter().chain([usual.clone()]).find(is_own);
+        let runtime_dir = found.ok_or_else(|| {
+            format!(
+                "no systemd of this user is to be asked for some: there is no {} (a login, or `loginctl enable-linger`, \
+                 begins it; Debian's package `dbus-user-session` has it listen)",
+                usual.join("bus").display()
+            )
+        })?;
+        Ok(Self { runtime_dir })
+    }
+
+    /// That systemd means the same processes by their numbers: in a container with the host's bus it would move another.
+    fn knows_us(&self) -> Result<(), String> {
+        let words = ["GetConnectionUnixProcessID", "s", SYSTEMD[0]];
+        let told = self.call(DBUS, &words)?;
+        let pid = told.trim().trim_start_matches("u ");
+        let space = |process: &str| fs::read_link(format!("/proc/{process}/ns/pid")).ok();
+        let is_systemd =
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "systemd\n");
+        if is_systemd && space(pid).is_some() && space(pid) == space("self") {
+            return Ok(());
+        }
+        Err("this user's systemd is in another PID namespace, and gives none here".to_owned())
+    }
+
+    /// What `who` answers, as `busctl` writes it.
+    fn call(&self, who: [&str; 3], words: &[&str]) -> Result<String, String> {
+        let output = Command::new("busctl")
+            .arg("--user")
+            .arg(format!("--timeout={}", PATIENCE.as_secs()))
+            .arg("call")
+            .args(who)
+            .args(words)
+            .env("XDG_RUNTIME_DIR", &self.runtime_dir)
+            .env_remove("DBUS_SESSION_BUS_ADDRESS")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| {
+                format!("running `busctl`, to ask this user's systemd for some: {error}")
+            })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("this user's systemd gives none: {}", said.trim()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_has_the_same_scope_each_time() {
+        let scope = Scope::of(Path::new("/var/run/a/launcher.sock"));
+        assert_eq!(
+            scope.unit,
+            Scope::of(Path::new("/var/run/a/launcher.sock")).unit
+        );
+        assert_ne!(
+            scope.unit,
+            Scope::of(Path::new("/var/run/b/launcher.sock")).unit
+        );
+        assert!(scope.is_at(&Path::new("/sys/fs/cgroup/x.slice").join(&scope.unit)));
+        assert!(!scope.is_at(&Path::new("/sys/fs/cgroup").join(&scope.unit).join("agent")));
+    }
+}
