@@ -19,6 +19,7 @@ use super::{FetchRequest, local, nameless};
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) file: File,
+    pub(super) path: PathBuf,
     _folder: Folder,
 }
 
@@ -72,6 +73,7 @@ pub(super) async fn fetch(
     }
     Ok(Fetched {
         file,
+        path: target,
         _folder: folder,
     })
 }

@@ -6,45 +6,31 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use crate::isolator::IsolatorError;
+use crate::isolator::patience::{self, Going};
 
-use super::stood_still;
-
-/// Copies a file in a thread of its own: a file system that does not answer holds up nobody else.
-/// Fails when nothing comes for as long as `stall`; the thread ends once the kernel lets it.
+/// Copies the file at `path` in a thread of its own: a file system that does not answer holds up nobody else.
+/// Fails when nothing comes for as long as `stall`, and then at once until the kernel lets that thread end.
 pub(super) async fn copy(
+    path: &Path,
     mut source: File,
     mut target: File,
     stall: Duration,
 ) -> Result<(), String> {
-    let (done, mut outcome) = oneshot::channel();
-    let copied = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&copied);
-    let work = move || {
-        let mut some = Ok(1);
-        while !done.is_closed() && !matches!(some, Ok(0) | Err(_)) {
-            some = io::copy(&mut source.by_ref().take(STEP), &mut target);
-            counted.fetch_add(*some.as_ref().unwrap_or(&0), Ordering::Relaxed);
+    let work = move |going: &Going| {
+        loop {
+            let some = io::copy(&mut source.by_ref().take(STEP), &mut target);
+            let failed = |error| IsolatorError::refused(format!("copying it: {error}"));
+            if some.map_err(failed)? == 0 {
+                return Ok(());
+            }
+            going.moved()?;
         }
-        done.send(some).ok();
     };
-    let thread = std::thread::Builder::new().name("fetch".into());
-    let thread = thread.spawn(work);
-    thread.map_err(|error| format!("beginning a thread: {error}"))?;
-    let mut seen = 0;
-    loop {
-        match tokio::time::timeout(stall, &mut outcome).await {
-            Ok(Ok(Ok(_))) => return Ok(()),
-            Ok(Ok(Err(error))) => return Err(format!("copying it: {error}")),
-            Ok(Err(_)) => return Err("copying it panicked".into()),
-            Err(_) if copied.load(Ordering::Relaxed) == seen => return Err(stood_still(stall)),
-            Err(_) => seen = copied.load(Ordering::Relaxed),
-        }
-    }
+    let copied = patience::wait_on(stall, path, work).await;
+    copied.map_err(|error| error.to_string())
 }
 
 /// How much is copied before it counts.
@@ -131,5 +117,41 @@ mod tests {
         let error = open(&file, somebody).unwrap_err();
         assert!(error.contains("may not be entered"), "{error}");
         assert!(open(dir.path(), None).is_err());
+    }
+
+    #[test]
+    fn only_files_are_opened_and_nobody_waits_for_a_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let mode = rustix::fs::Mode::from(0o644);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [pipe.as_path(), Path::new("/dev/zero")] {
+            let error = open(path, None).unwrap_err();
+            assert!(error.contains("is not a file"), "{error}");
+        }
+    }
+
+    /// A pipe that nobody closes stands for a server that has died.
+    #[tokio::test]
+    async fn a_file_that_stands_still_costs_one_thread() {
+        let soon = Duration::from_millis(100);
+        let path = Path::new("/no/such/stalled");
+        let target = || tempfile::tempfile().unwrap();
+        let source = |pipe: io::PipeReader| File::from(std::os::fd::OwnedFd::from(pipe));
+        let (reader, writer) = io::pipe().unwrap();
+        let error = copy(path, source(reader), target(), soon)
+            .await
+            .unwrap_err();
+        assert!(
+            error.contains("/no/such/stalled does not answer"),
+            "{error}"
+        );
+        let ready = || source(io::pipe().unwrap().0);
+        let error = copy(path, ready(), target(), soon).await.unwrap_err();
+        assert!(error.contains("has not answered since"), "{error}");
+        drop(writer);
+        while copy(path, ready(), target(), soon).await.is_err() {
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -220,12 +220,13 @@ impl UriFetcher {
             }
         };
         let (owner, stall) = (request.owner, self.config.stall_timeout);
+        let opened = path.clone();
         let work = move |going: &Going| {
-            going.at(&path)?;
-            Ok(local::open(&path, owner))
+            going.at(&opened)?;
+            Ok(local::open(&opened, owner))
         };
         let source = patience::wait(stall, work).await.map_err(text)??;
-        local::copy(source, file.try_clone().map_err(text)?, stall).await
+        local::copy(&path, source, file.try_clone().map_err(text)?, stall).await
     }
 
     async fn download_hadoop(
@@ -239,7 +240,7 @@ impl UriFetcher {
         let fetched = hadoop::fetch(home, request, uri, directory).await?;
         let (source, target) = (fetched.file.try_clone(), file.try_clone());
         let (source, target) = (source.map_err(text)?, target.map_err(text)?);
-        local::copy(source, target, self.config.stall_timeout).await
+        local::copy(&fetched.path, source, target, self.config.stall_timeout).await
     }
 
     async fn download_http(&self, url: &str, file: &mut File) -> Result<(), String> {

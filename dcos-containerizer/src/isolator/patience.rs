@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::IsolatorError;
 use super::volume::unescape;
@@ -35,6 +35,8 @@ struct State {
     missed: Option<PathBuf>,
     /// Nobody wants what comes of it.
     unwanted: bool,
+    /// How often something came of it.
+    moves: u64,
     over: bool,
 }
 
@@ -68,6 +70,15 @@ impl Going {
             return Err(IsolatorError::refused("given up".to_owned()));
         }
         Ok(())
+    }
+
+    /// Something came of it: who waits by [`wait_on`] goes on waiting.
+    ///
+    /// # Errors
+    /// As [`on`](Self::on).
+    pub(crate) fn moved(&self) -> Result<(), IsolatorError> {
+        self.state().moves += 1;
+        self.on()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,16 +171,62 @@ async fn see_to<T: Send + 'static>(
                     "no thread of the agent was free for a volume of the node within {patience:?}"
                 )));
             }
-            Some(at) => {
-                return Err(IsolatorError::refused(format!(
-                    "{} does not answer within {patience:?}: is its file system there?",
-                    at.display()
-                )));
-            }
+            Some(at) => return Err(silence(&at, patience)),
         },
     };
     // It panicked, or the runtime ends.
     done.map_err(|error| IsolatorError::refused(error.to_string()))?
+}
+
+/// Does `work` with what lies at `path`, on a thread of its own; waiting for it as long as it has [moved](Going::moved)
+/// within the last `patience`.
+///
+/// # Errors
+/// As [`wait`].
+pub(crate) async fn wait_on<T: Send + 'static>(
+    patience: Duration,
+    path: &Path,
+    work: impl FnOnce(&Going) -> Result<T, IsolatorError> + Send + 'static,
+) -> Result<T, IsolatorError> {
+    let waiting = Waiting(Going::default());
+    let going = waiting.0.clone();
+    going.at(path)?;
+    let (tell, mut done) = oneshot::channel();
+    let end = End(going.clone());
+    let thread = std::thread::Builder::new().name("patience".into());
+    let thread = thread.spawn(move || {
+        let done = work(&end.0);
+        drop(end);
+        tell.send(done).ok();
+    });
+    thread.map_err(|error| IsolatorError::refused(format!("beginning a thread: {error}")))?;
+    // It is known of until it ends or is missed, whoever waits.
+    let seen_to = tokio::spawn(async move {
+        let mut seen = 0;
+        loop {
+            match tokio::time::timeout(patience, &mut done).await {
+                Ok(Ok(done)) => return done,
+                Ok(Err(_)) => return Err(IsolatorError::refused("it panicked".to_owned())),
+                Err(_) => {}
+            }
+            let moves = going.state().moves;
+            if moves == seen
+                && let Some(at) = going.give_up()
+            {
+                return Err(silence(&at, patience));
+            }
+            seen = moves;
+        }
+    });
+    let done = seen_to.await;
+    done.map_err(|error| IsolatorError::refused(error.to_string()))?
+}
+
+fn silence(at: &Path, patience: Duration) -> IsolatorError {
+    IsolatorError::refused(format!(
+        "{} does not answer within {patience:?}: is its file system there?",
+        at.display()
+    ))
 }
 
 /// What is silent if `path` is: all that is mounted there from a server, else the path alone. That is told without
@@ -268,6 +325,49 @@ mod tests {
         drop(free);
         wait(LONG, work).await.unwrap();
         assert!(changed.recv().unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_moves_is_waited_for_and_what_stops_is_remembered() {
+        let slow = Path::new("/no/such/slow");
+        let (hold, held) = mpsc::channel::<()>();
+        let work = move |going: &Going| {
+            for _ in 0..4 {
+                std::thread::sleep(SOON / 2);
+                going.moved()?;
+            }
+            held.recv().ok();
+            going.moved()
+        };
+        let error = wait_on(SOON, slow, work).await.unwrap_err().to_string();
+        assert!(error.contains("/no/such/slow does not answer"), "{error}");
+        let again = wait_on(LONG, slow, |_| Ok(())).await;
+        let error = again.unwrap_err().to_string();
+        assert!(error.contains("has not answered since"), "{error}");
+        drop(hold);
+        while silent().contains_key(slow) {
+            tokio::task::yield_now().await;
+        }
+        wait_on(LONG, slow, |_| Ok(())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_stops_when_it_moves() {
+        let dead = Path::new("/no/such/unwanted");
+        let ((hold, held), (told, tell)) = (mpsc::channel::<()>(), mpsc::channel());
+        let work = move |going: &Going| {
+            held.recv().ok();
+            told.send(going.moved().is_ok()).ok();
+            going.on()
+        };
+        let waited = tokio::time::timeout(SOON, wait_on(SOON * 2, dead, work));
+        waited.await.unwrap_err();
+        // It is remembered all the same.
+        while !silent().contains_key(dead) {
+            tokio::task::yield_now().await;
+        }
+        drop(hold);
+        assert!(!tell.recv().unwrap());
     }
 
     #[tokio::test]
