@@ -27,7 +27,8 @@ def forget(cluster):
 @pytest.mark.parametrize("kill", [True, False])
 def test_orphans_are_killed_if_that_is_wanted(engine, kill):
     with Cluster(agent_flags=flags(engine, docker_kill_orphans=str(kill).lower())) as cluster:
-        with App(cluster, "orphan", "exec sleep 600") as app:
+        # Nothing takes its place: what that left would be counted by the next test.
+        with App(cluster, "orphan", "exec sleep 600", backoffSeconds=3600) as app:
             eventually("a running task", app.running)
             stranger = engine.ask("POST", "/containers/create", {"Image": "house/tools:1", "Cmd": ["sleep", "600"]})["Id"]
             engine.ask("POST", f"/containers/{stranger}/start")
@@ -137,7 +138,7 @@ class Plain(Tasks):
 
 
 def test_a_hanging_engine_is_told_and_blocks_nobody_else(engine):
-    with Cluster(agent_flags=flags(engine, docker_timeout="15secs")) as cluster:
+    with Cluster(agent_flags=flags(engine, docker_timeout="30secs")) as cluster:
         with App(cluster, "patient", "exec sleep 600") as app:
             before = eventually("a running task", app.running)["id"]
             assert engine.process
