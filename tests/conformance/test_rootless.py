@@ -640,4 +640,4 @@ def test_a_cluster_with_one_command():
         finally:
             assert "stay" not in local("down")
         assert not (user.folder / "home" / "local").exists()
-        assert not user.processes()
+        eventually("the end of all that ran", lambda: not user.processes())
