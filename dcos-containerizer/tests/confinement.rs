@@ -286,11 +286,17 @@ async fn who_shares_its_parents_processes_sees_them() {
     let Some(mut fixture) = Fixture::new("namespaces/pid,filesystem/linux", |_| ()) else {
         return;
     };
-    let parent = fixture.config("exec sleep 98821");
+    let parent = fixture.config("exec sleep 98823");
     let draft = fixture.isolators.prepare(&parent).await.unwrap();
     let plan = draft.to_plan(&parent.id.value).unwrap();
     let launcher = fixture.launcher.as_mut().unwrap();
     let pid = launcher.launch(&plan, &[]).unwrap();
+    // It is a shell for a moment.
+    let begin = Instant::now();
+    while !runs(&["sleep", "98823"]) {
+        assert!(begin.elapsed() < PATIENCE, "it never sleeps");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     // Which process it is by the kernel and by `/proc`, and how many are there of its parent.
     let script =
         "read pid rest < /proc/self/stat; echo $$ $pid; cat /proc/[0-9]*/comm | grep -c sleep";

@@ -41,13 +41,21 @@ impl Drop for Fixture {
     }
 }
 
+/// Short enough to wait for, and long enough for what goes on.
+const STALL: Duration = Duration::from_secs(3);
+
 impl Fixture {
     async fn new() -> Self {
+        Self::within(Duration::from_secs(60)).await
+    }
+
+    /// One whose fetches may stand still for that long.
+    async fn within(stall_timeout: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::create_dir(dir.path().join("sandbox")).unwrap();
         let config = FetcherConfig {
-            stall_timeout: Duration::from_millis(300),
+            stall_timeout,
             frameworks_home: Some(dir.path().to_owned()),
             hadoop_home: Some(dir.path().join("hadoop")),
             trust: Trust::File(ftp::certificate("ca.pem")),
@@ -207,7 +215,7 @@ async fn archives_are_extracted_and_kept_unless_cached() {
 
 #[tokio::test]
 async fn failures_are_precise_and_told_to_the_sandbox() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::within(STALL).await;
     let missing = format!("{}/missing", fixture.url);
     let error = fixture.fetch(uri(&missing)).await.unwrap_err();
     let expected = format!("failed to fetch '{missing}': unexpected HTTP response '404 Not Found'");
@@ -217,7 +225,7 @@ async fn failures_are_precise_and_told_to_the_sandbox() {
 
     let stalls = fixture.fetch(uri(format!("{}/stalls", fixture.url))).await;
     let error = stalls.unwrap_err();
-    assert!(error.contains("stood still for 300ms"), "{error}");
+    assert!(error.contains("stood still for 3s"), "{error}");
     let error = fixture
         .fetch(uri("hdfs://namenode/file"))
         .await
@@ -305,7 +313,7 @@ async fn a_file_of_an_ftp_server_is_asked_for_once() {
 
 #[tokio::test]
 async fn what_goes_wrong_over_ftp_is_told_without_the_password() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::within(STALL).await;
     let content = Content::new(tarball());
     let (address, _running) = content.clone().serve().await;
     for (who, path, reason) in [
@@ -321,7 +329,7 @@ async fn what_goes_wrong_over_ftp_is_told_without_the_password() {
         ),
         ("", "/pub/breaks", "the download broke off after"),
         ("", "/pub/lies", "the download broke off after"),
-        ("", "/pub/stalls", "the download stood still for 300ms"),
+        ("", "/pub/stalls", "the download stood still for 3s"),
     ] {
         let error = fixture
             .fetch(uri(format!("ftp://{who}{address}/{path}")))
@@ -490,7 +498,7 @@ impl Drop for Dead {
 
 #[tokio::test]
 async fn a_dead_file_server_holds_up_nobody_else() {
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::within(STALL).await;
     let dead = match Dead::mount(fixture.dir.path().join("dead")) {
         Ok(dead) => dead,
         Err(error) => {
@@ -503,5 +511,5 @@ async fn a_dead_file_server_holds_up_nobody_else() {
     let (gone, fetched) = tokio::join!(gone, fetched);
     fetched.unwrap();
     let error = gone.unwrap_err();
-    assert!(error.contains("does not answer within 300ms"), "{error}");
+    assert!(error.contains("does not answer within 3s"), "{error}");
 }

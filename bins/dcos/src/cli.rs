@@ -188,7 +188,7 @@ pub(crate) struct LocalUp {
     #[arg(long, default_value_t = 1)]
     pub(crate) agents: u16,
     /// Seconds to wait for the cluster to work.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 120)]
     pub(crate) timeout: u64,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
 /// Between two tries of an election to reach the servers.
@@ -42,6 +42,11 @@ impl Drop for Resign {
 pub(crate) struct Candidacies(TaskTracker);
 
 impl Candidacies {
+    /// One that stands until this is dropped.
+    pub(crate) fn token(&self) -> TaskTrackerToken {
+        self.0.token()
+    }
+
     /// Runs what keeps a candidate or withdraws it, if there is still a runtime to do so.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Ok(runtime) = Handle::try_current() {

@@ -52,13 +52,16 @@ impl Server {
     }
 
     fn start_with(scheme: &str, options: &[String]) -> Self {
-        let free = || {
-            TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-        };
-        let (client, peer, health) = (free(), free(), free());
+        // Another test may take a port before it does.
+        let mut starts = (0..5).map(|_| Self::try_start(scheme, options));
+        starts.find_map(|server| server).expect("etcd ended")
+    }
+
+    /// `None` if it ends.
+    fn try_start(scheme: &str, options: &[String]) -> Option<Self> {
+        // Held until all are known.
+        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [client, peer, health] = held.map(|port| port.local_addr().unwrap());
         let data = tempfile::tempdir().unwrap();
         let url = |address| format!("http://{address}");
         let served = format!("{scheme}://{client}");
@@ -77,15 +80,18 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self {
+        let mut server = Self {
             child,
             address: client.to_string(),
             health: health.to_string(),
             _data: data,
         };
-        for _ in 0..600 {
+        for _ in 0..2400 {
+            if server.child.try_wait().unwrap().is_some() {
+                return None;
+            }
             if ask(&server.health, "GET", "/health", "").contains("\"true\"") {
-                return server;
+                return Some(server);
             }
             std::thread::sleep(Duration::from_millis(50));
         }

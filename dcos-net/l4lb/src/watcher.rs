@@ -320,10 +320,8 @@ impl Watch {
 
     /// Tries whoever is to be tried, until it is time for the next look.
     fn try_some(&mut self, until: Instant, tell: &watch::Sender<Failures>) {
-        while let Some(left) = until.checked_duration_since(Instant::now())
-            && !left.is_zero()
-            && !tell.is_closed()
-        {
+        // Once at least: a look may take long.
+        loop {
             while let Some(backend) = self.detector.poll(steady()) {
                 let trial = Trial::begin(backend);
                 if let Some(own) = trial.own {
@@ -342,6 +340,10 @@ impl Watch {
             self.tell(tell);
             let is_calm = self.trials.is_empty() && self.detector.suspects().next().is_none();
             let tick = if is_calm { PAUSE } else { TICK };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || tell.is_closed() {
+                break;
+            }
             std::thread::sleep(left.min(tick));
             self.listen();
         }

@@ -452,7 +452,7 @@ proptest! {
                     detector.tried(now, tried, outcome);
                 }
             }
-            prop_assert!(tries <= 50, "{} in second {}", tries, second);
+            prop_assert!(tries <= 100, "{} in second {}", tries, second);
             if second == 61 && hears {
                 prop_assert!(nodes.iter().all(|detector| detector.reached() == 2));
             }

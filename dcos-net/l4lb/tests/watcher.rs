@@ -268,7 +268,8 @@ async fn what_fails_twice_is_blind_and_sees_again_later() {
         .await;
     node.look().await;
     // Whom it reached before it has to reach anew, and the dead one it does not.
-    assert_eq!(node.view.failures().reached, 1);
+    node.wait("one reached", || node.view.failures().reached == 1)
+        .await;
     assert!(!node.avoids());
     let _back = TcpListener::bind(node.dead).unwrap();
     node.wait("both reached", || node.view.failures().reached == 2)

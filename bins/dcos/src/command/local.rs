@@ -363,11 +363,10 @@ async fn stop(context: &Context, dir: &Path) -> anyhow::Result<()> {
     let mut progress = Progress::new(context.quiet || context.json);
     let is_usual = dir == directory(context, &LocalDir { dir: None });
     let ended = end(dir, notes, &mut progress).await;
-    if is_usual {
-        cluster::remove_id(&context.home, "local")?;
-    }
+    let forgotten = is_usual.then(|| cluster::remove_id(&context.home, "local"));
     progress.done();
     ended?;
+    forgotten.transpose()?;
     if context.json {
         output::json(&json!({}));
     } else {

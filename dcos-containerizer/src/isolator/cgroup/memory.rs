@@ -352,8 +352,8 @@ impl Isolator for MemoryIsolator {
         }
         loop {
             alarm.ring().await;
-            // Version 1 rings once, before the kernel has counted its kill: on a busy machine some time before.
-            for doubled in 0..10 {
+            // Version 1 rings once, before the kernel has counted its kill: on a busy machine up to a minute before.
+            for doubled in 0..16 {
                 if !folder.path.exists() {
                     return std::future::pending().await;
                 }

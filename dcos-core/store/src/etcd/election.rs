@@ -8,7 +8,7 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use tonic::{Code, Status};
 
@@ -101,6 +101,7 @@ struct Granted {
     id: i64,
     length: Duration,
     candidacies: Candidacies,
+    _stands: TaskTrackerToken,
 }
 
 impl Granted {
@@ -116,6 +117,7 @@ impl Granted {
             // Clocks differ in speed.
             length: Duration::from_secs(seconds).mul_f64(0.9),
             candidacies: ensemble.candidacies.clone(),
+            _stands: ensemble.candidacies.token(),
         })
     }
 }

@@ -4,8 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{sync::watch, time::sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::{oneshot, watch},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use zookeeper_client::{Client, CreateMode, Error};
 
 use super::session::{Rights, connect, is_transient, make_folder, within};
@@ -115,21 +118,40 @@ impl Inner {
         })
     }
 
-    async fn stand(&self, candidate: &Bytes) -> Result<Leadership, Error> {
+    async fn stand(self: &Arc<Self>, candidate: &Bytes) -> Result<Leadership, Error> {
         let client = connect(&self.ensemble).await?;
         make_folder(&client, &self.folder, &self.rights).await?;
-        let options = CreateMode::EphemeralSequential.with_acls(self.rights.acls());
-        let path = format!("{}/{}", self.folder, self.label);
-        let (_, sequence) = within(client.create(&path, candidate, &options)).await?;
-        let number = sequence.into_i64();
-        let node = Node {
-            client,
-            path: format!("{path}{sequence}"),
-            candidacies: self.ensemble.candidacies.clone(),
-        };
+        let (node, number) = self.node(client, candidate).await?;
         tracing::info!(office = %self.office, path = node.path, "standing for election");
         self.wait_for_turn(&node.client, number).await?;
         self.lead(node, number, candidate).await
+    }
+
+    /// A candidate's node, and its number. What is asked for cannot be taken back: if nobody waits for it any more, it is deleted as
+    /// soon as it is there.
+    async fn node(
+        self: &Arc<Self>,
+        client: Client,
+        candidate: &Bytes,
+    ) -> Result<(Node, i64), Error> {
+        let (made, node) = oneshot::channel();
+        let (inner, candidate) = (Arc::clone(self), candidate.clone());
+        self.ensemble.candidacies.spawn(async move {
+            let options = CreateMode::EphemeralSequential.with_acls(inner.rights.acls());
+            let path = format!("{}/{}", inner.folder, inner.label);
+            let created = client.create(&path, &candidate, &options).await;
+            let node = created.map(|(_, sequence)| {
+                let node = Node {
+                    client,
+                    path: format!("{path}{sequence}"),
+                    candidacies: inner.ensemble.candidacies.clone(),
+                    _stands: inner.ensemble.candidacies.token(),
+                };
+                (node, sequence.into_i64())
+            });
+            let _ = made.send(node);
+        });
+        within(async { node.await.unwrap_or(Err(Error::ClientClosed)) }).await
     }
 
     /// Returns once nobody stands before `number`.
@@ -198,6 +220,7 @@ struct Node {
     client: Client,
     path: String,
     candidacies: Candidacies,
+    _stands: TaskTrackerToken,
 }
 
 impl Node {

@@ -163,6 +163,7 @@ async fn a_node_that_was_rebooted_while_no_master_leads_has_its_services() {
     // What happened last counts, too.
     first.tell(&ended("c")).await;
     double.leads_to(&["10.0.0.7:80", "10.0.0.8:80"]).await;
+    written(&memory, 2).await;
     first.end().await;
 
     let double = Double::default();
@@ -216,6 +217,7 @@ async fn of_what_the_data_path_has_only_nodes_are_taken_that_nobody_reaches() {
         .await;
     let both = ["10.0.0.7:80", "10.0.0.8:80", "10.0.0.7:80", "10.0.0.8:80"];
     double.leads_to(&both).await;
+    written(&memory, 4).await;
     first.end().await;
     // A process that was killed knew more than it had written.
     let (web, db) = {
@@ -379,8 +381,14 @@ async fn a_restart_during_a_failover_loses_no_backend_that_is_awaited_and_keeps_
     // While it was away `c` ended, and another leader came, which awaits an agent.
     second.tell(&led(&[7], &[8], &[("a", 7, WEB)])).await;
     double.leads_to(&["10.0.0.7:80", "10.0.0.8:80"]).await;
-    let strict = double.0.lock().unwrap().strict.clone();
-    assert_eq!(strict, [true, false]);
+    let strict = || double.0.lock().unwrap().strict.clone();
+    let second_time = async {
+        while strict().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), second_time).await.unwrap();
+    assert_eq!(strict(), [true, false]);
     written(&memory, 2).await;
     // Killed once more, while that is so.
     second.running.abort();
@@ -413,6 +421,7 @@ async fn where_masters_were_is_nobodys_address_though_nobody_tells_of_them() {
     let tasks = [("a", 7, WEB), ("b", 8, DB)];
     first.tell(&led(&[7, 8], &[], &tasks)).await;
     double.leads_to(&["10.0.0.7:80"]).await;
+    written(&memory, 2).await;
     first.end().await;
     let double = Double::default();
     let waiting = Reserved {
@@ -448,8 +457,13 @@ async fn what_cannot_be_read_or_written_keeps_no_service_from_working() {
     std::fs::remove_dir(&memory).unwrap();
     process.tell(&led(&[7], &[], &[("b", 7, DB)])).await;
     double.leads_to(&["10.0.0.7:80"]).await;
+    let is_written = async {
+        while !memory.is_file() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), is_written).await.unwrap();
     process.end().await;
-    assert!(memory.is_file());
 }
 
 fn of(election: &str, boot: &str, memory: &Path) -> Keeping {

@@ -171,7 +171,9 @@ pub(super) fn a_backend_that_dies_is_avoided_and_comes_back(path: DataPath) {
             let listed = view.list();
             listed.iter().any(|vip| vip.avoided.contains(&dying))
         });
-        // Whoever comes now is led elsewhere, who waited as well, and nobody is led back while it is dead.
+        // Whoever comes once the kernel knows is led elsewhere, who waited as well, and nobody is led back while it is dead.
+        let led_elsewhere = |_: &View| answers(&hosts, "node", vip) == set(&["B"]);
+        node.wait("only the other one", led_elsewhere);
         assert_eq!(answers(&hosts, "node", vip), set(&["B"]), "{how}");
         let failures = node.view.failures();
         assert!(failures.counts[&dying] > 0, "{failures:?}");
@@ -188,6 +190,7 @@ pub(super) fn a_backend_that_dies_is_avoided_and_comes_back(path: DataPath) {
         node.tell(&subscribed(&both));
         node.wait("reached again", |view| view.failures().reached == 2);
         assert!(is_avoided(&node.view), "{how}");
+        node.wait("the other one alone again", led_elsewhere);
         assert_eq!(answers(&hosts, "node", vip), set(&["B"]), "{how}");
         nft(&hosts, "a", "delete table inet gone");
         let begun = Instant::now();

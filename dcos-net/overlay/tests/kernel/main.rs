@@ -183,7 +183,7 @@ fn datagram_from(
 ) -> SocketAddr {
     let socket = |namespace: &str, address: SocketAddr| {
         let socket = inside(namespace, || UdpSocket::bind(address).unwrap());
-        socket.set_read_timeout(Some(PATIENCE / 4)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     };
     let (server, asking) = (socket(there, to), socket(namespace, at("0.0.0.0", port)));
@@ -233,7 +233,7 @@ fn the_tunnels_port_is_translated_for_everybody_else() {
     let header = [8, 0, 0, 0, 0, 4, 0, 0];
     let to = at("10.72.0.2", 64000);
     let server = inside(&outside, || UdpSocket::bind(to).unwrap());
-    server.set_read_timeout(Some(PATIENCE / 4)).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
     let asking = inside(&one, || UdpSocket::bind("0.0.0.0:5304").unwrap());
     asking.send_to(&header, to).unwrap();
     assert_eq!(server.recv_from(&mut [0; 64]).unwrap().1.ip(), node);

@@ -58,7 +58,7 @@ async fn a_client_that_goes_before_there_is_a_connection_is_noticed() {
     drop(client);
     assert!(ends(&mut stream).await);
     let waited = begun.elapsed();
-    assert!(waited < Duration::from_secs(5), "not the limit: {waited:?}");
+    assert!(waited < Duration::from_secs(9), "not the limit: {waited:?}");
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_body_where_there_is_none_answers_nobody() {
                 stream.write_all(said).await.unwrap();
             };
             tokio::join!(evil, async {
-                tokio::time::timeout(Duration::from_secs(5), good)
+                tokio::time::timeout(Duration::from_secs(60), good)
                     .await
                     .ok()
             });

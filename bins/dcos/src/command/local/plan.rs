@@ -131,14 +131,16 @@ pub(super) struct Plan {
     ports: Ports,
     /// The port of each agent, and of its router.
     agents: Vec<(u16, u16)>,
+    /// This cluster's alone: another one may have had its ports, or its directory.
+    cgroups_root: String,
 }
 
 /// Holds a port that nobody has, below those that the kernel gives to connections (`ip_local_port_range`): one of
 /// these could take it again before whoever it is for does.
 fn free() -> io::Result<TcpListener> {
     for _ in 0..100 {
-        let random = RandomState::new().build_hasher().finish() % 20_000;
-        let port = 10_000 + u16::try_from(random).unwrap_or_default();
+        let random = RandomState::new().build_hasher().finish() % 10_000;
+        let port = 20_000 + u16::try_from(random).unwrap_or_default();
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
             return Ok(listener);
         }
@@ -181,11 +183,13 @@ impl Plan {
         let agents = (0..up.agents)
             .map(|index| Ok((port(5051 + index)?, port(61001 + index)?)))
             .collect::<anyhow::Result<_>>()?;
+        let unique = uuid::Uuid::new_v4().simple().to_string();
         Ok(Self {
             dir: dir.to_owned(),
             root: rustix::process::geteuid().is_root(),
             ports,
             agents,
+            cgroups_root: format!("dcos-local-{}", &unique[..12]),
         })
     }
 
@@ -213,15 +217,11 @@ impl Plan {
             dns: format!("127.0.0.1:{dns}"),
             mesos_dns: format!("http://127.0.0.1:{mesos_dns}"),
             router: format!("http://127.0.0.1:{router}"),
-            cgroups_root: self.cgroups_root(),
+            cgroups_root: self.cgroups_root.clone(),
             // Only who is root makes one, and may take it away.
             bridge_was_there: self.root && network::is_there().unwrap_or(false),
             processes: Vec::new(),
         })
-    }
-
-    fn cgroups_root(&self) -> String {
-        format!("dcos-local-{}", self.ports.master)
     }
 
     /// The programs, in the order they are started.
@@ -284,7 +284,7 @@ impl Plan {
             flags.push("--launcher=linux".to_owned());
             flags.push(format!("--isolation={LINUX_ISOLATION}"));
             // An agent removes what it finds in its root and does not know: others have their own.
-            flags.push(format!("--cgroups_root={}/{name}", self.cgroups_root()));
+            flags.push(format!("--cgroups_root={}/{name}", self.cgroups_root));
             flags.push("--cgroups_enable_cfs=true".to_owned());
             flags.push("--image_providers=docker".to_owned());
             // Agents that share a node share its bridge, but not who has which address there.

@@ -54,21 +54,12 @@ impl Swept {
 pub(super) fn sweep(dir: &Path, notes: &Notes) -> Swept {
     let mut swept = Swept::default();
     let leases = Leases::read(dir);
-    for _ in 0..50 {
-        let mut left = processes(dir);
-        left.extend(
-            cgroups(&notes.cgroups_root)
-                .iter()
-                .flat_map(|cgroup| members(cgroup)),
-        );
-        if left.is_empty() {
-            break;
-        }
-        for pid in left {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let killed = kill_all(|| {
+        let cgroups = cgroups(&notes.cgroups_root);
+        let members = cgroups.iter().flat_map(|cgroup| members(cgroup));
+        processes(dir).into_iter().chain(members).collect()
+    });
+    swept.note("", killed);
     for cgroup in cgroups(&notes.cgroups_root) {
         // One that is busy still belongs to a process that is ending.
         let _ = std::fs::remove_dir(&cgroup);
@@ -92,22 +83,40 @@ pub(super) fn sweep(dir: &Path, notes: &Notes) -> Swept {
             remove(&path, &mut swept);
         }
     }
-    match std::fs::remove_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
-            if swept.failed.is_empty() {
-                let stays = format!(
-                    "{} stays: it holds what is none of the cluster's",
-                    dir.display()
-                );
-                swept.stays.push(stays);
-            }
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        done => {
-            swept.note(&format!("removing {}", dir.display()), done);
-        }
+    if swept.failed.is_empty()
+        && let Err(error) = std::fs::remove_dir(dir)
+    {
+        let why = match error.kind() {
+            ErrorKind::NotFound => return swept,
+            ErrorKind::DirectoryNotEmpty => "it holds what is none of the cluster's".to_owned(),
+            _ => error.to_string(),
+        };
+        swept.stays.push(format!("{} stays: {why}", dir.display()));
     }
     swept
+}
+
+/// Kills who is `left` until nobody is.
+fn kill_all(left: impl Fn() -> Vec<Pid>) -> anyhow::Result<()> {
+    let mut waited = 0;
+    loop {
+        let left = left();
+        if left.is_empty() {
+            return Ok(());
+        }
+        // A process whose disk does not answer takes as long as that.
+        let numbers = || left.iter().map(|pid| pid.as_raw_pid().to_string());
+        anyhow::ensure!(
+            waited < 500,
+            "these processes do not end, though they were killed: {}",
+            numbers().collect::<Vec<_>>().join(", ")
+        );
+        for pid in left {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        waited += 1;
+    }
 }
 
 /// The file with what was started.
@@ -179,7 +188,8 @@ fn processes(dir: &Path) -> Vec<Pid> {
     }
 }
 
-/// Whether it is a program of ours, which was told of a path below `dir`. Launchers are; `dcos` itself is not.
+/// Whether it is a program of ours, which was told of a path below `dir`. Launchers are; `dcos` itself is not, nor is one in a
+/// container: `dir` is another one there.
 fn is_program(process: &Path, dir: &Path) -> bool {
     let command = std::fs::read(process.join("cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command);
@@ -187,12 +197,19 @@ fn is_program(process: &Path, dir: &Path) -> bool {
     let program = words.next().unwrap_or_default();
     let program = program.rsplit('/').next().unwrap_or_default();
     let below = format!("{}/", dir.display());
-    let is_told = |word: &str| {
-        let told = word.split_once(&below).map(|(_, told)| told);
+    let is_made_below = |path: &str| {
+        let told = path.strip_prefix(&below);
         told.and_then(|told| told.split('/').next())
             .is_some_and(is_made)
     };
-    program.starts_with("dcos-") && words.any(is_told)
+    let is_told = |word: &str| {
+        let value = word.split_once('=').map_or("", |(_, value)| value);
+        is_made_below(word) || is_made_below(value)
+    };
+    let sees = |process: &Path| std::fs::read_link(process.join("ns/pid")).ok();
+    program.starts_with("dcos-")
+        && words.any(is_told)
+        && sees(process) == sees(Path::new("/proc/self"))
 }
 
 /// Whether it lives in a folder of the cluster, where agents begin tasks: by its root, or since it has been told of its sandbox
@@ -215,7 +232,8 @@ fn is_task(process: &Path, dir: &Path) -> bool {
     let values = ["MESOS_SANDBOX=", "MESOS_DIRECTORY="];
     environment.split('\0').any(|line| {
         let mut values = values.iter().filter_map(|name| line.strip_prefix(name));
-        values.any(|value| is_below(Path::new(value)))
+        // The same path in a container, where another cluster may run, is another folder.
+        values.any(|value| is_below(Path::new(value)) && Path::new(value).exists())
     })
 }
 
