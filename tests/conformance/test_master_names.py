@@ -45,7 +45,12 @@ def test_a_master_answers_on_its_node_as_an_agent_does(tmp_path):
         leave = [binary("dcos-agent"), *(f"--{key}={value}" for key, value in flags), "--dns_resolv_conf_leave"]
         subprocess.run(leave, check=True, capture_output=True)
         assert asked() == list(SERVERS[:3])
+        # Until that one has ended: the agent knows the names as well.
         master.kill()
+        eventually("the agent's answer", lambda: look_up("leader.mesos") == ["127.0.0.1"])
+        assert all(look_up("leader.mesos", server, *how) == ["127.0.0.1"] for server in SERVERS for how in ((), ("+tcp",)))
+        assert agent.log.read_text().count("leaving it to that one") == 1, "it is said once"
+        agent.kill()
         assert not look_up("leader.mesos")
         assert asked() == list(SERVERS[:3]), "nobody put it back"
         leave = [binary("dcos-master"), *(f"--{key}={value}" for key, value in master.flags.items()), "--dns_resolv_conf_leave"]
@@ -53,6 +58,7 @@ def test_a_master_answers_on_its_node_as_an_agent_does(tmp_path):
         assert asked() == ["192.0.2.53"]
         master.start()
         eventually("the master's own", lambda: asked() == list(SERVERS[:3]) and look_up("leader.mesos") == ["127.0.0.1"])
+        agent.start()
     assert asked() == ["192.0.2.53"], "it stopped in order"
 
 

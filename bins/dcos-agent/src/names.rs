@@ -9,7 +9,7 @@ use axum::Router;
 use dcos_containerizer::agent::Config;
 use dcos_containerizer::isolator::network::DefaultDns;
 use dcos_core::config::Values;
-use dcos_dns::{Feed, MasterList, SPARTAN, Server};
+use dcos_dns::{Feed, MasterList, SPARTAN, Server, Spartan};
 use dcos_program::NodeNames;
 use dcos_store::StandingMasters;
 use dcos_wire::Told;
@@ -60,12 +60,13 @@ pub(crate) async fn start(
         return Ok(None);
     };
     config.listen = node.listen().to_vec();
+    config.later = Spartan::places().collect();
     let server = Server::bind(config).await.context("--dns")?;
     let own = own.iter().copied();
     let memory = dcos_program::keeping(values, "names/state", &agent.master, own);
     let (mut feed, published) = Feed::new(masters, Some(memory));
     let (listener, mut news) = mpsc::channel(WAITING);
-    let routes = server.router();
+    let (routes, doors) = (server.router(), server.doors());
     running.spawn(server.run(published, stop.clone()));
     let over = stop.clone();
     running.spawn(async move {
@@ -74,7 +75,7 @@ pub(crate) async fn start(
             () = over.cancelled() => {}
         }
     });
-    running.spawn(node.keep(stop.clone())?);
+    running.spawn(node.keep(doors, stop.clone())?);
     Ok(Some(Names { listener, routes }))
 }
 

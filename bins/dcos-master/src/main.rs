@@ -499,13 +499,16 @@ impl Components {
         config
             .listen
             .extend(node.iter().flat_map(NodeNames::listen));
+        if node.is_some() {
+            config.later = dcos_dns::Spartan::places().collect();
+        }
         let server = dcos_dns::Server::bind(config)
             .await
             .context("serving names")?;
         let (client, stop) = (self.client_of_masters("marathon")?, self.stop.clone());
         let routes = server.router();
         if let Some(node) = node {
-            let keeping = node.keep(stop.clone())?;
+            let keeping = node.keep(server.doors(), stop.clone())?;
             self.spawn(keeping);
         }
         self.spawn(names::serve(server, source, client, stop));

@@ -14,7 +14,7 @@ use dcos_store::electorate;
 use dcos_wire::libprocess::Upid;
 use dcos_wire::{Client, Masters};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -147,6 +147,7 @@ async fn lead(feed: &mut Feed, master: &MasterHandle, own: SocketAddr) {
     let mut changes = master.changes();
     let mut keep = Instant::now();
     let mut still = interval(Feed::STILL);
+    still.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while let Ok(state) = master.snapshot().await {
         let pace = Pace::begin();
         // Before the registry is read this master knows of nobody.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use dcos_core::config::{Spec, Values};
-use dcos_dns::{ResolvConf, Spartan, SpartanError, Upstream};
+use dcos_dns::{Doors, ResolvConf, Spartan, SpartanError, Upstream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,7 +15,7 @@ use crate::unless_taken;
 /// Options of our own: in DC/OS another program has them.
 pub const NODE_NAMES_OPTIONS: &[Spec] = &[
     Spec::switch("dns").help(
-        "Answer names on this node, at 198.51.100.1 to .3 on the link `spartan`, also while no master does; it takes root, and a node of one's own: of several masters and agents on a node one does it. An agent's containers with networks of their own ask there, unless --default_container_dns says otherwise (ours).",
+        "Answer names on this node, at 198.51.100.1 to .3 on the link `spartan`, also while no master does; it takes root, and a node of one's own: of several masters and agents on a node one does it, and another one once that has ended. An agent's containers with networks of their own ask there, unless --default_container_dns says otherwise (ours).",
     ),
     Spec::path("dns_resolv_conf").help(
         "With --dns, a file such as /etc/resolv.conf that is kept so that the node itself asks there; whom else it asks is said by --dns_resolvers, and it asks them when this process stops (ours).",
@@ -28,17 +28,21 @@ pub const NODE_NAMES_OPTIONS: &[Spec] = &[
 
 /// How often it is looked whether somebody took the link away.
 const REVIEW: Duration = Duration::from_secs(30);
+/// When it is looked whether another process still has it, at first and at last.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
 
 /// The addresses, which a name server of this process is to listen at.
 #[derive(Debug)]
 pub struct NodeNames {
-    spartan: Spartan,
+    /// Nothing, while another process of the node has them.
+    spartan: Option<Spartan>,
     listen: Vec<SocketAddr>,
-    kept: Option<Kept>,
+    file: Option<File>,
 }
 
 impl NodeNames {
-    /// Makes the link with the addresses, if it is asked for and no other process of this node has it. Options are judged before.
+    /// Makes the link with the addresses, if it is asked for; where another process of this node has it, that is left to it for
+    /// now. Options are judged before.
     ///
     /// # Errors
     /// The link can't be made; the node would ask nobody who knows other names, or nobody when this process stops.
@@ -57,39 +61,99 @@ impl NodeNames {
         let file = resolv_conf(values, &upstream)?;
         let opened = tokio::task::spawn_blocking(Spartan::open).await?;
         let is_taken = |error: &_| matches!(error, SpartanError::Taken { .. });
-        let Some(spartan) = unless_taken(opened, is_taken, "--dns")? else {
-            return Ok(None);
-        };
-        let listen = spartan.listen();
-        let kept = file.map(|file| Kept {
-            file,
-            own: listen.clone(),
-            others,
-        });
+        let spartan = unless_taken(opened, is_taken, "--dns")?;
         Ok(Some(Self {
+            listen: spartan.iter().flat_map(Spartan::listen).collect(),
             spartan,
-            listen,
-            kept,
+            file: file.map(|file| File { file, others }),
         }))
     }
 
-    /// Where to listen.
+    /// Where to listen at once.
     pub fn listen(&self) -> &[SocketAddr] {
         &self.listen
     }
 
-    /// Has the node ask there, now that somebody answers, and gives back what goes on with that until `stop`.
+    /// Has the node ask there, now that somebody answers, and gives back what goes on with that until `stop`. While another
+    /// process of the node has the addresses that waits until it has ended, and then has the server behind `doors` listen there.
     ///
     /// # Errors
     /// The file can't be written.
     pub fn keep(
         self,
+        doors: Doors,
         stop: CancellationToken,
     ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-        if let Some(kept) = &self.kept {
-            kept.file.ask(&kept.own).context("--dns_resolv_conf")?;
+        let Self { spartan, file, .. } = self;
+        let mut begun = None;
+        if let Some(spartan) = spartan {
+            let kept = file.clone().map(|file| Kept::of(file, &spartan));
+            if let Some(kept) = &kept {
+                kept.ask().context("--dns_resolv_conf")?;
+            }
+            begun = Some((spartan, kept));
         }
-        Ok(keep(self.spartan, self.kept, stop))
+        let keeping = async move {
+            let (spartan, kept) = match begun {
+                Some(begun) => begun,
+                None => take_over(&doors, file).await,
+            };
+            keep(spartan, kept).await;
+        };
+        Ok(async move {
+            stop.run_until_cancelled(keeping).await;
+        })
+    }
+}
+
+/// Waits until no other process of the node has the addresses, answers there, and has the node ask there.
+async fn take_over(doors: &Doors, file: Option<File>) -> (Spartan, Option<Kept>) {
+    let (mut pause, mut said) = (RETRY.0, Said::default());
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY.1);
+        match take(doors).await {
+            Ok(Some(spartan)) => {
+                info!("no other process of this node answers names any more: this one does");
+                let kept = file.map(|file| Kept::of(file, &spartan));
+                if let Some(Err(error)) = kept.as_ref().map(Kept::ask) {
+                    warn!("{error:#}");
+                }
+                return (spartan, kept);
+            }
+            Ok(None) => said.well(),
+            Err(error) => said.failed(&error),
+        }
+    }
+}
+
+/// The addresses, if no other process of the node has them.
+async fn take(doors: &Doors) -> anyhow::Result<Option<Spartan>> {
+    match tokio::task::spawn_blocking(Spartan::open).await? {
+        Err(SpartanError::Taken { .. }) => Ok(None),
+        opened => {
+            let spartan = opened?;
+            doors.open(&spartan.listen()).await?;
+            Ok(Some(spartan))
+        }
+    }
+}
+
+/// What was said of what fails: the same is not said again until it went well, or something else failed.
+#[derive(Debug, Default)]
+struct Said(Option<String>);
+
+impl Said {
+    fn well(&mut self) {
+        self.0 = None;
+    }
+
+    fn failed(&mut self, error: &anyhow::Error) {
+        let error = Some(format!("{error:#}"));
+        if self.0 != error {
+            warn!("{}", error.as_deref().unwrap_or_default());
+            self.0 = error;
+        }
     }
 }
 
@@ -129,29 +193,48 @@ pub fn leave_resolv_conf(values: &Values) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A file that has the node ask here as long as somebody answers.
+/// A file that says whom the node asks, and whom it asks while nobody answers here.
+#[derive(Clone, Debug)]
+struct File {
+    file: ResolvConf,
+    others: Vec<SocketAddr>,
+}
+
+/// That file, which has the node ask here as long as somebody answers.
 #[derive(Debug)]
 struct Kept {
-    file: ResolvConf,
+    file: File,
     own: Vec<SocketAddr>,
-    others: Vec<SocketAddr>,
+}
+
+impl Kept {
+    fn of(file: File, spartan: &Spartan) -> Self {
+        Self {
+            file,
+            own: spartan.listen(),
+        }
+    }
+
+    /// Says whether somebody had the node ask others.
+    fn ask(&self) -> anyhow::Result<bool> {
+        Ok(self.file.file.ask(&self.own)?)
+    }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        if let Err(error) = self.file.leave(&self.others) {
+        let File { file, others } = &self.file;
+        if let Err(error) = file.leave(others) {
             warn!("{:#}", anyhow::Error::new(error));
         }
     }
 }
 
 /// Puts the link right now and then, and the file.
-async fn keep(mut spartan: Spartan, kept: Option<Kept>, stop: CancellationToken) {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(REVIEW))
-        .await
-        .is_some()
-    {
+async fn keep(mut spartan: Spartan, kept: Option<Kept>) {
+    let (mut of_link, mut of_file) = (Said::default(), Said::default());
+    loop {
+        tokio::time::sleep(REVIEW).await;
         let stood = tokio::task::spawn_blocking(move || {
             let stood = spartan.stand();
             (spartan, stood)
@@ -160,14 +243,18 @@ async fn keep(mut spartan: Spartan, kept: Option<Kept>, stop: CancellationToken)
             return;
         };
         spartan = again;
-        if let Err(error) = stood {
-            warn!("{:#}", anyhow::Error::new(error));
+        match stood {
+            Ok(()) => of_link.well(),
+            Err(error) => of_link.failed(&error.into()),
         }
-        let Some(kept) = &kept else { continue };
-        match kept.file.ask(&kept.own) {
-            Ok(false) => {}
-            Ok(true) => warn!("somebody had this node ask others for names: put right"),
-            Err(error) => warn!("{:#}", anyhow::Error::new(error)),
+        match kept.as_ref().map(Kept::ask).transpose() {
+            Ok(changed) => {
+                of_file.well();
+                if changed == Some(true) {
+                    warn!("somebody had this node ask others for names: put right");
+                }
+            }
+            Err(error) => of_file.failed(&error),
         }
     }
 }

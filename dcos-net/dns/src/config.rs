@@ -20,6 +20,8 @@ pub struct Config {
     /// answers from a wildcard address leave by the address the kernel prefers, and
     /// resolvers drop those that do not come from where they asked.
     pub listen: Vec<SocketAddr>,
+    /// Where it may be that DNS is served later ([`Doors`](crate::Doors)): nobody else is asked there.
+    pub later: Vec<SocketAddr>,
     /// Where the HTTP API is served, if at all.
     pub http: Option<SocketAddr>,
     /// How names are made.
@@ -58,6 +60,7 @@ impl Default for Config {
         let any = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         Self {
             listen: vec![any(UNPRIVILEGED_PORT)],
+            later: Vec::new(),
             http: Some(any(8123)),
             names: names::Config::default(),
             external: true,

@@ -10,7 +10,7 @@ use dcos_proto::master::event;
 use dcos_proto::master::response::GetState;
 use dcos_wire::Told;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::leader::Seeker;
 use crate::memory::Memory;
@@ -109,7 +109,8 @@ impl Feed {
         let (mut is_news, mut is_unkept) = (false, false);
         let (mut next, mut keep) = (Instant::now(), Instant::now());
         let mut pause = Self::KEEP_CHANGES;
-        let mut still = tokio::time::interval(Self::STILL);
+        let mut still = interval(Self::STILL);
+        still.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = known.follower.next_deadline();
             let due = async {

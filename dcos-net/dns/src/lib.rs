@@ -61,5 +61,5 @@ pub use masters::MasterList;
 pub use options::{OPTIONS, OptionError, allow, cache, forward_zones, masters, naming, upstream};
 pub use pace::Pace;
 pub use resolv_conf::{ResolvConf, ResolvConfError};
-pub use server::{BindError, Server, run};
+pub use server::{BindError, Doors, Server, run};
 pub use spartan::{SPARTAN, SPARTAN_V6, Spartan, SpartanError};

@@ -8,7 +8,7 @@ use dcos_net::Snapshot;
 use dcos_wire::Listener;
 use rustix::net::sockopt;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,11 +34,17 @@ pub struct BindError {
     pub source: io::Error,
 }
 
+/// Where DNS is served over UDP and TCP.
+type Bound = (UdpSocket, TcpListener);
+
 /// A name server that is bound but does not answer yet.
 #[derive(Debug)]
 pub struct Server {
-    sockets: Vec<(UdpSocket, TcpListener)>,
+    sockets: Vec<Bound>,
     addresses: Vec<SocketAddr>,
+    /// Where it may listen one day.
+    own: Vec<SocketAddr>,
+    doors: (Doors, mpsc::Receiver<Vec<Bound>>),
     http: Option<Listener>,
     publisher: watch::Sender<Arc<Served>>,
     api: Api,
@@ -50,18 +56,13 @@ impl Server {
     /// # Errors
     /// The first address that cannot be bound; none is then.
     pub async fn bind(mut config: Config) -> Result<Self, BindError> {
-        let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
-        for &address in &config.listen {
-            let bound = bind_both(address)
-                .await
-                .map_err(|source| BindError { address, source })?;
-            let local = bound
-                .0
-                .local_addr()
-                .map_err(|source| BindError { address, source })?;
-            sockets.push(bound);
-            addresses.push(local);
+        let mut addresses = Vec::new();
+        let sockets = bind_all(&config.listen).await?;
+        for ((udp, _), address) in sockets.iter().zip(&config.listen) {
+            let (address, local) = (*address, udp.local_addr());
+            addresses.push(local.map_err(|source| BindError { address, source })?);
         }
+        let own: Vec<SocketAddr> = addresses.iter().chain(&config.later).copied().collect();
         let http = match config.http {
             Some(address) => {
                 let listener = Listener::tcp(address).await;
@@ -74,9 +75,9 @@ impl Server {
         let (publisher, served) = watch::channel(Arc::new(Served::nothing(&config.names)));
         let mut zone_resolvers = config.zone_resolvers.clone();
         for resolvers in zone_resolvers.values_mut() {
-            leave_out_own(resolvers, &addresses);
+            leave_out_own(resolvers, &own);
         }
-        let others = Resolvers::new(config.upstream.clone(), addresses.clone());
+        let others = Resolvers::new(config.upstream.clone(), own.clone());
         let forwarder = Forwarder::new(
             others,
             &zone_resolvers,
@@ -87,6 +88,8 @@ impl Server {
         Ok(Self {
             sockets,
             addresses,
+            own,
+            doors: doors(),
             http,
             publisher,
             api: Api {
@@ -109,6 +112,11 @@ impl Server {
         &self.addresses
     }
 
+    /// A way to have it listen elsewhere as well, once it may.
+    pub fn doors(&self) -> Doors {
+        self.doors.0.clone()
+    }
+
     /// Where the HTTP API is served.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().and_then(Listener::address)
@@ -119,10 +127,12 @@ impl Server {
     pub async fn run(self, snapshots: watch::Receiver<Arc<Snapshot>>, stop: CancellationToken) {
         let Self {
             sockets,
-            addresses,
+            own,
+            doors: (_, mut opened),
             http,
             publisher,
             api,
+            ..
         } = self;
         let config = &api.config;
         let forwarder = Arc::clone(&api.forwarder);
@@ -136,23 +146,23 @@ impl Server {
             forwarder: Arc::clone(&api.forwarder),
             answers: Arc::clone(&api.answers),
             allow: config.allow.clone(),
-            own: addresses
-                .iter()
-                .map(|own| own.ip().to_canonical())
-                .collect(),
+            own: own.iter().map(|own| own.ip().to_canonical()).collect(),
             connections: Arc::new(Semaphore::new(config.max_connections)),
             clients: Clients::new(config.max_connections_per_host),
             tasks: tasks.clone(),
             stop: stop.clone(),
         });
         let mut answering = Vec::new();
-        for (udp, tcp) in sockets {
-            match UdpThread::start(Arc::clone(&shared), udp) {
-                Ok(thread) => answering.push(thread),
-                Err(error) => tracing::error!(%error, "names are answered over TCP alone"),
+        let mut answer = |sockets: Vec<Bound>| {
+            for (udp, tcp) in sockets {
+                match UdpThread::start(Arc::clone(&shared), udp) {
+                    Ok(thread) => answering.push(thread),
+                    Err(error) => tracing::error!(%error, "names are answered over TCP alone"),
+                }
+                tasks.spawn(sockets::tcp(Arc::clone(&shared), tcp));
             }
-            tasks.spawn(sockets::tcp(Arc::clone(&shared), tcp));
-        }
+        };
+        answer(sockets);
         let publishing = served::publish(config.names.clone(), snapshots, publisher, stop.clone());
         tasks.spawn(publishing);
         if let Some(listener) = http {
@@ -162,7 +172,13 @@ impl Server {
             });
         }
         tasks.close();
-        stop.cancelled().await;
+        let opening = async {
+            while let Some(sockets) = opened.recv().await {
+                answer(sockets);
+            }
+            std::future::pending::<()>().await;
+        };
+        stop.run_until_cancelled(opening).await;
         drop(answering);
         tasks.wait().await;
         forwarder.end().await;
@@ -182,8 +198,40 @@ pub async fn run(
     Ok(())
 }
 
+/// Has a [`Server`] listen at more addresses while it runs. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Doors(mpsc::Sender<Vec<Bound>>);
+
+/// One is opened after the other.
+fn doors() -> (Doors, mpsc::Receiver<Vec<Bound>>) {
+    let (sender, opened) = mpsc::channel(1);
+    (Doors(sender), opened)
+}
+
+impl Doors {
+    /// Has it listen at all of these, until it ends.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound; none is then.
+    pub async fn open(&self, addresses: &[SocketAddr]) -> Result<(), BindError> {
+        let sockets = bind_all(addresses).await?;
+        // One that has ended listens nowhere.
+        let _ = self.0.send(sockets).await;
+        Ok(())
+    }
+}
+
+async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<Bound>, BindError> {
+    let mut sockets = Vec::new();
+    for &address in addresses {
+        let bound = bind_both(address).await;
+        sockets.push(bound.map_err(|source| BindError { address, source })?);
+    }
+    Ok(sockets)
+}
+
 /// UDP and TCP on the same port, also if any free one will do.
-async fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+async fn bind_both(address: SocketAddr) -> io::Result<Bound> {
     /// A free UDP port is now and then taken as a TCP port.
     const TRIES: usize = 16;
     let mut tries = 0;

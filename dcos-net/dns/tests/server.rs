@@ -84,6 +84,45 @@ async fn start(snapshot: Snapshot, config: Config) -> Running {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_runs_listens_at_more_addresses_once_it_may() {
+    if !has_dig() {
+        return;
+    }
+    let first = "127.0.0.1:0".parse().unwrap();
+    let server = Server::bind(Config {
+        listen: vec![first],
+        http: None,
+        ..Config::default()
+    });
+    let server = server.await.unwrap();
+    let (first, doors) = (server.addresses()[0], server.doors());
+    let at = |last: u8| SocketAddr::new([127, 0, 0, last].into(), first.port());
+    let (_snapshots, latest) = watch::channel(Arc::new(cluster()));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(server.run(latest, stop.clone()));
+    assert!(dig_ready(first, "leader.mesos").await.contains("10.0.0.1"));
+    // Another program has one of them: then it listens at none.
+    let taken = UdpSocket::bind(at(3)).await.unwrap();
+    let refused = doors.open(&[at(2), at(3)]).await.unwrap_err();
+    assert_eq!(refused.address, at(3));
+    drop(taken);
+    doors.open(&[at(2), at(3)]).await.unwrap();
+    for (last, how) in [(1, ""), (2, ""), (3, "+tcp"), (3, "")] {
+        let found = dig(at(last), &format!("leader.mesos +short {how}")).await;
+        assert_eq!(found, "10.0.0.1\n", "{last} {how}");
+    }
+    // It leaves them all when it ends.
+    stop.cancel();
+    running.await.unwrap();
+    for last in 1..=3 {
+        UdpSocket::bind(at(last)).await.unwrap();
+        tokio::net::TcpListener::bind(at(last)).await.unwrap();
+    }
+    doors.open(&[at(2)]).await.unwrap();
+    UdpSocket::bind(at(2)).await.unwrap();
+}
+
 /// What `dig` prints, without the lines that differ from run to run.
 async fn dig(server: SocketAddr, arguments: &str) -> String {
     let mut command = Command::new("dig");
