@@ -19,7 +19,7 @@ use hosts::{Hosts, inside, ip, missing, run};
 
 const ROUNDS: usize = 7;
 
-/// DC/OS's own, of IPv4 alone: three entries a peer, and a fourth to the node itself.
+/// DC/OS's own, of IPv4 alone: four entries a peer.
 fn config() -> NetworkConfig {
     let config = NetworkConfig::default();
     NetworkConfig {

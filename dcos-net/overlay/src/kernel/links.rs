@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use dcos_netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Messages, Socket, attribute};
+use dcos_netlink::{ACK, CREATE, DUMP, EXCLUSIVE, Messages, Socket, attribute, made};
 
 use super::{INET, INET6};
 use crate::{DataplaneError, Mac, Own, PORT, Subnet, VNI, VTEP};
@@ -94,17 +94,21 @@ pub(super) fn establish(socket: &mut Socket, own: &Own) -> Result<(Place, bool),
         .filter(|(index, _)| *index == link.index)
         .map(|(_, ip)| ip)
         .collect();
-    // What is new is there before what is old goes, or routes would go with it.
+    // Of IPv6 a link has an address once, whichever network it is said to be of.
+    let is_twin = |old: &&Subnet| !old.is_v4() && wanted.iter().any(|new| new.ip() == old.ip());
+    let (twins, gone): (Vec<&Subnet>, Vec<&Subnet>) = there.difference(&wanted).partition(is_twin);
+    let new = wanted.difference(&there).collect();
+    // What is new is there before what else is old goes, or routes would go with it.
     for (kind, flags, subnets) in [
-        (NEW_ADDRESS, CREATE | EXCLUSIVE, wanted.difference(&there)),
-        (DELETE_ADDRESS, 0, there.difference(&wanted)),
+        (DELETE_ADDRESS, 0, twins),
+        (NEW_ADDRESS, CREATE | EXCLUSIVE, new),
+        (DELETE_ADDRESS, 0, gone),
     ] {
         for subnet in subnets {
             changed = true;
-            let what = || format!("address {subnet} of {VTEP}");
             let done = address(socket, kind, flags, link.index, subnet);
             done.map_err(|source| DataplaneError::Write {
-                what: what(),
+                what: format!("address {subnet} of {VTEP}"),
                 source,
             })?;
         }
@@ -205,7 +209,7 @@ fn create(socket: &mut Socket, own: &Own) -> io::Result<()> {
     // Packets within have checksums of their own; those around them cost a tenth of the throughput.
     message.put(18, &[0]);
     message.close().close().end();
-    socket.ask(&request, |_| {})
+    made(socket, &request)
 }
 
 fn change(socket: &mut Socket, index: u32, own: &Own) -> io::Result<()> {
@@ -261,7 +265,8 @@ fn address(
         .put(2, &ip)
         .put(1, &ip)
         .end();
-    socket.ask(&request, |_| {})
+    // One that somebody else added since it was looked is there, too.
+    made(socket, &request)
 }
 
 /// A number as the host has it in memory.

@@ -97,13 +97,14 @@ fn serve(namespace: &str, port: u16) {
     });
 }
 
+fn socket(namespace: &str, address: SocketAddr) -> UdpSocket {
+    let socket = inside(namespace, || UdpSocket::bind(address).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
 /// How much of a datagram of so many bytes comes back from `to`, in `there`.
 fn echoed(namespace: &str, there: &str, to: SocketAddr, length: usize) -> usize {
-    let socket = |namespace: &str, address: SocketAddr| {
-        let socket = inside(namespace, || UdpSocket::bind(address).unwrap());
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket
-    };
     let (echo, asking) = (socket(there, to), socket(namespace, at("0.0.0.0", 0)));
     let mut buffer = vec![7; 2 * length];
     asking.send_to(&buffer[..length], to).unwrap();
@@ -408,6 +409,36 @@ fn whatever_others_did_is_put_right() {
 }
 
 #[test]
+fn an_address_that_others_gave_another_network_is_put_right() {
+    let hosts = hosts!(1);
+    let (config, allocation) = allocated(1);
+    let mut kernel = joined(&hosts, &config, &allocation, 0);
+    let name = hosts.name(0);
+    for command in [
+        "addr del fd01:a::1/64 dev vtep1024",
+        "addr add fd01:a::1/112 dev vtep1024 nodad",
+        "addr del 44.128.0.1/20 dev vtep1024",
+        "addr add 44.128.0.1/24 dev vtep1024",
+    ] {
+        run(&format!("ip -n {name} {command}"));
+    }
+    let own = own(&config, &allocation.agents()[&ip(0)]);
+    assert!(hosts.on(0, || kernel.establish(&own)).unwrap());
+    let addresses = run(&format!(
+        "ip -n {name} -o addr show dev vtep1024 scope global"
+    ));
+    for (address, is_there) in [
+        ("fd01:a::1/64", true),
+        ("fd01:a::1/112", false),
+        ("44.128.0.1/20", true),
+        ("44.128.0.1/24", false),
+    ] {
+        assert_eq!(addresses.contains(address), is_there, "{addresses}");
+    }
+    assert!(!hosts.on(0, || kernel.establish(&own)).unwrap());
+}
+
+#[test]
 fn rules_that_others_took_away_are_made_again() {
     let hosts = hosts!(1);
     let (config, allocation) = allocated(2);
@@ -461,6 +492,20 @@ fn agents_come_and_go_by_a_handful_of_messages() {
     let steps = Tunnels::change(newcomer, None, Some(&network));
     // IPv4: neighbour, forward, route, way to the node; IPv6: neighbour and route.
     assert_eq!(steps.len(), 6);
+    // Of a master, which has no containers, there is no route; of IPv4 alone that leaves three.
+    let bare = Wishes {
+        subnets: false,
+        mesos_bridge: false,
+        docker_bridge: false,
+    };
+    let mut others = Allocation::default();
+    let master = others.register(&config, ip(9), bare, None).unwrap();
+    let steps_of_a_master = Tunnels::change(ip(9), None, Some(master));
+    let v4 = steps_of_a_master.iter().filter(|step| {
+        let (Step::Put(entry) | Step::Take(entry)) = step;
+        !entry.is_v6()
+    });
+    assert_eq!(v4.count(), 3);
     kernel.apply(&steps).unwrap();
     // Once more does no harm.
     kernel.apply(&steps).unwrap();
@@ -470,6 +515,43 @@ fn agents_come_and_go_by_a_handful_of_messages() {
     kernel.apply(&back).unwrap();
     allocation.remove(newcomer);
     assert_eq!(kernel.found().unwrap(), tunnels(&config, &allocation, 0));
+}
+
+/// What the fourth entry of a peer is for: no network between nodes lets the addresses of containers pass.
+#[test]
+fn who_speaks_from_its_nodes_address_is_answered_through_the_tunnel() {
+    let mut hosts = hosts!(2);
+    let (config, allocation) = allocated(2);
+    let (first, second) = (hosts.name(0), hosts.name(1));
+    run(&format!(
+        "ip netns exec {first} sysctl -qw net.ipv4.conf.all.rp_filter=1"
+    ));
+    let _kernel = joined(&hosts, &config, &allocation, 0);
+    let mut kernel = joined(&hosts, &config, &allocation, 1);
+    let there = hosts.container(1, "m-dcos", "9.0.1.1/25", "9.0.1.2/25", 1420);
+    let (asking, answering) = (
+        socket(&first, at("10.72.0.1", 0)),
+        socket(&there, at("9.0.1.2", 9000)),
+    );
+    let mut buffer = [0; 8];
+    // Answers are sent as long as it may be that one comes.
+    let mut is_answered = |patience: Duration| {
+        asking.set_read_timeout(Some(patience)).unwrap();
+        asking.send_to(b"?", at("9.0.1.2", 9000)).unwrap();
+        let (_, from) = answering.recv_from(&mut buffer).unwrap();
+        assert_eq!(from.ip(), ip(0));
+        answering.send_to(b"!", from).unwrap();
+        asking.recv(&mut buffer).is_ok()
+    };
+    assert!(is_answered(PATIENCE));
+    let way = Entry::Agent(ip(0), allocation.agents()[&ip(0)].vtep.ip.ip());
+    kernel.apply(&[Step::Take(way)]).unwrap();
+    assert!(
+        !is_answered(Duration::from_secs(2)),
+        "{second} has another way"
+    );
+    kernel.apply(&[Step::Put(way)]).unwrap();
+    assert!(is_answered(PATIENCE));
 }
 
 #[test]
