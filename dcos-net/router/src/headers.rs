@@ -152,6 +152,12 @@ fn listed<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
+/// Whether those behind the router may take a name for another one: to many (CGI, WSGI) `X_Real_IP` is `X-Real-IP`, of which
+/// only the router may say what it is. nginx, and so the original, forgets such headers, too.
+pub(crate) fn is_ambiguous(name: &str) -> bool {
+    name.contains('_')
+}
+
 /// Removes what speaks of one connection only, as it says itself and as everybody knows; and what is `unwanted` beside.
 fn end_to_end(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     if headers.contains_key(CONNECTION) {
@@ -189,6 +195,7 @@ pub fn onward(
 ) {
     end_to_end(headers, |name| {
         *name == EXPECT
+            || is_ambiguous(name.as_str())
             || (*name == FORWARDED && !forward.marked)
             || (*name == AUTHORIZATION && forward.ways.anonymous)
             || (*name == ACCEPT_ENCODING && forward.unpacked)

@@ -9,7 +9,7 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use super::answer::{Body, Head, words};
 use super::asked::Name;
 use crate::decide::{Forward, Redirects};
-use crate::headers::{self, without_own_cookies};
+use crate::headers::{self, is_ambiguous, without_own_cookies};
 use crate::location::relocate;
 use crate::world::Scheme;
 
@@ -39,7 +39,8 @@ pub(crate) fn onward<'h>(
     for (name, value) in headers {
         let kind = Name::of(name);
         let passes = match kind {
-            Name::Other | Name::Host => true,
+            Name::Host => true,
+            Name::Other => !is_ambiguous(name),
             Name::Authorization => !forward.ways.anonymous,
             Name::AcceptEncoding => !forward.unpacked,
             Name::ForwardedFor => from.address.is_none(),

@@ -20,7 +20,7 @@ use crate::setup::{Wishes, answer, before, chunk, head, header, router};
 async fn a_service_sees_its_own_path_and_who_asks() {
     let served = before(backend().await.reflect()).await;
     let request = "GET /service/app//foo/a%20%3F%23z/?q=%2F HTTP/1.1\r\nHost: dcos:8880\r\nConnection: close, x-hop\r\n\
-                   X-Hop: 1\r\nTE: trailers\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: spdy\r\n\
+                   X-Hop: 1\r\nX_Real_IP: 6.6.6.6\r\nTE: trailers\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: spdy\r\n\
                    Cookie: a=b; dcos-acs-auth-cookie=t\r\nAuthorization: token=x\r\nAccept-Encoding: br\r\n\r\n";
     let answer = served.ask(request).await;
     let seen = answer.text();
@@ -31,6 +31,7 @@ async fn a_service_sees_its_own_path_and_who_asks() {
     for (name, value) in [
         ("host", Some("dcos:8880")),
         ("x-forwarded-for", Some("1.1.1.1, 127.0.0.1")),
+        ("x_real_ip", None),
         ("x-real-ip", Some("127.0.0.1")),
         ("x-forwarded-proto", Some("http")),
         ("cookie", Some("a=b")),
